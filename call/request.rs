@@ -131,7 +131,7 @@ impl Call {
                 accepted.siprec = Some((id, Some(name)));
             }
             Command::StartTranscription(spec) => {
-                accepted.transcription = Some(self.start_transcription(leg, *spec).ok_or(Refused::TooMany)?);
+                accepted.transcription = Some(self.start_transcription(leg, *spec)?);
             }
             Command::StopTranscription(id) => return done(self.stop_transcription(leg, id)),
             Command::StopNamedTranscription(name) => {

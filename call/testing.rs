@@ -560,6 +560,7 @@ pub fn transcription(name: &str) -> TranscriptionSpec {
         listening: Listening::default(),
         labels: (None, None),
         engine: (String::new(), String::new()),
+        at_end: false,
         callback: None,
     }
 }

@@ -22,9 +22,14 @@ pub struct TranscriptionSpec {
     pub labels: (Option<String>, Option<String>),
     /// Recogniser and model in the application's words; handed back, and not looked at.
     pub engine: (String, String),
+    /// The application is told once, at the end, of all that was said. A leg has one of these at a time.
+    pub at_end: bool,
     /// Told of all of it.
     pub callback: Option<Callback>,
 }
+
+/// Octets that are kept of what was said until the end; what is said after that is left out.
+pub(crate) const MOST_SAID: usize = 1024 * 1024;
 
 /// A live transcription's life.
 #[derive(Clone, PartialEq, Debug)]
@@ -55,6 +60,8 @@ pub enum TranscriptionStatus {
     },
     /// It is over.
     Stopped,
+    /// It is over, and was to be told of at the end: all that was said, a line for each utterance.
+    Whole(String),
     /// It could not begin, or go on.
     Failed(String),
 }
@@ -69,6 +76,7 @@ impl fmt::Display for TranscriptionStatus {
                 write!(f, "heard {} characters ({kind})", words.text().chars().count())
             }
             Self::Stopped => f.write_str("stopped"),
+            Self::Whole(said) => write!(f, "stopped, heard {} characters", said.chars().count()),
             Self::Failed(why) => write!(f, "failed: {why}"),
         }
     }
@@ -83,6 +91,8 @@ pub(crate) struct Transcribing {
     pub(crate) sequence: u32,
     /// Whether it was asked to end: what was said before is still being told.
     pub(crate) stopping: bool,
+    /// So far, if it is told of at the end.
+    pub(crate) said: String,
 }
 
 /// What is to be done with a recording, once it is whole.

@@ -32,10 +32,19 @@ pub struct Account {
 }
 
 impl Account {
-    /// One that another account made: its SID is its name in this server.
-    fn made(sid: &str, auth_token: Option<String>) -> Self {
-        let twilio = auth_token.map(|auth_token| TwilioCredentials { account_sid: sid.to_owned(), auth_token });
-        Self { name: sid.into(), twilio, telnyx: None, signalwire: None, operator: false }
+    /// One that another account made: its id there is its name in this server. With a signing key it is a SignalWire project.
+    pub fn made(id: &str, secret: Option<String>, signing_key: Option<String>) -> Self {
+        let mut made = Self { name: id.into(), twilio: None, telnyx: None, signalwire: None, operator: false };
+        match (secret, signing_key) {
+            (Some(api_token), Some(signing_key)) => {
+                made.signalwire = Some(SignalwireCredentials { project_id: id.to_owned(), api_token, signing_key });
+            }
+            (Some(auth_token), None) => {
+                made.twilio = Some(TwilioCredentials { account_sid: id.to_owned(), auth_token });
+            }
+            (None, _) => {}
+        }
+        made
     }
 
     /// The names that the account may call by from this machine, each with its secret: its name in this server and, of Twilio
@@ -60,8 +69,11 @@ impl Account {
         }
     }
 
-    fn auth_token(&self) -> Option<&str> {
-        self.twilio.as_ref().map(|twilio| &*twilio.auth_token)
+    /// What [`Account::made`] makes it of: the secret, and the signing key of a SignalWire project.
+    fn secrets(&self) -> (Option<&str>, Option<&str>) {
+        let twilio = self.twilio.as_ref().map(|own| &*own.auth_token);
+        let signalwire = self.signalwire.as_ref().map(|own| (&*own.api_token, &*own.signing_key));
+        (twilio.or(signalwire.map(|(token, _)| token)), signalwire.map(|(_, key)| key))
     }
 }
 

@@ -15,6 +15,7 @@
 pub mod history;
 pub mod seat;
 mod stage;
+mod stream;
 mod teller;
 
 use std::collections::HashMap;
@@ -31,11 +32,12 @@ use tandem_call::conference::event::{
 };
 use tandem_call::conference::state::{Conference, Output, Refused, Wanted};
 use tandem_call::conference::{Beep, Leaving, Participation};
-use tandem_call::id::{ConferenceId, LegId, RecordingId};
+use tandem_call::id::{ConferenceId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{LegInfo, Status};
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Wait;
 use tandem_call::recording::{Gap, Recording, RecordingEnd, RecordingSpec};
+use tandem_call::stream::StreamSpec;
 use tandem_media as media;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -87,6 +89,7 @@ struct Live {
     /// What the room plays, and who waits for its end.
     plays: HashMap<media::OpId, oneshot::Sender<()>>,
     recordings: HashMap<media::OpId, RecordingId>,
+    streams: Vec<stream::Running>,
 }
 
 /// A conference as it is now.
@@ -263,6 +266,48 @@ impl Conferences {
         self.with(id, |live| live.state.stop_recording(recording)).unwrap_or(Err(Refused::Over))
     }
 
+    /// Streams what all hear to a WebSocket application. `None`: it is over, as many run as may, or its dialect has no such streams.
+    pub fn stream(&self, id: ConferenceId, spec: StreamSpec) -> Option<StreamId> {
+        let conferences = self.clone();
+        self.with(id, |live| {
+            let (info, services) = (Arc::clone(live.state.info()), &live.services);
+            let (dialect, account) =
+                services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account))?;
+            if live.streams.len() >= stream::MOST || live.state.is_closing() {
+                return None;
+            }
+            let id = StreamId::new(clock::time(), &mut rand::rng());
+            let (stop, stopped) = oneshot::channel();
+            let new = stream::NewStream {
+                wire: dialect.conference_stream(&account, &info, id, &spec)?,
+                client: services.client.of_account(&info.account),
+                idle: services.stream_idle,
+                teller: live.teller.clone(),
+                conference: info,
+                conferences,
+                id,
+                stopped,
+                spec: spec.clone(),
+            };
+            live.streams.push(stream::Running { id, name: spec.name, stop });
+            live.runtime.spawn(new.run());
+            Some(id)
+        })?
+    }
+
+    /// Ends a stream, by its id or its name. Gives both.
+    pub fn stop_stream(&self, id: ConferenceId, which: Result<StreamId, &str>) -> Option<(StreamId, Option<String>)> {
+        self.with(id, |live| {
+            let is =
+                |one: &stream::Running| which.map_or_else(|name| one.name.as_deref() == Some(name), |id| one.id == id);
+            let place = live.streams.iter().position(is)?;
+            let stream::Running { id, name, stop } = live.streams.remove(place);
+            // It may have ended by itself in this moment.
+            let _ = stop.send(());
+            Some((id, name))
+        })?
+    }
+
     /// Has what a document plays announced, to all or to one. `false`: it is over, or as many are announced as may.
     pub fn announce(&self, id: ConferenceId, to: Option<LegId>, target: Target) -> bool {
         let conferences = self.clone();
@@ -353,6 +398,7 @@ impl Hall {
             next_op: 0,
             plays: HashMap::new(),
             recordings: HashMap::new(),
+            streams: Vec::new(),
         };
         self.live.insert(id, live);
         self.names.insert(place, id);

@@ -36,11 +36,11 @@ const BETWEEN_FILES: Duration = Duration::from_millis(800);
 /// Set in the operation of a stream's source on the leg that its own is joined to, for that one counts its own ones.
 const AT_PEER: u64 = 1 << 63;
 /// Audio to the application that may wait for a slow socket: two seconds of both directions.
-const TAP_FRAMES: usize = 200;
+pub(crate) const TAP_FRAMES: usize = 200;
 /// Notes to a stream that may wait.
 const NOTES: usize = 1024;
 /// Code of an ordinary end (RFC 6455 §7.4.1).
-const NORMAL: u16 = 1000;
+pub(crate) const NORMAL: u16 = 1000;
 
 /// A running stream, from its call's side.
 pub struct StreamHandle {
@@ -374,7 +374,8 @@ fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
     }
 }
 
-fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
+/// A frame as a message.
+pub(crate) fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     let track = match frame.track {
         media::Track::Inbound => tandem_call::recording::Track::Inbound,
         media::Track::Outbound => tandem_call::recording::Track::Outbound,
@@ -533,7 +534,8 @@ fn source_codec(codec: StreamCodec) -> media::SourceCodec {
     }
 }
 
-fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
+/// The codec that the application hears.
+pub(crate) fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
     match codec {
         None => media::TapCodec::Native,
         Some(StreamCodec::Pcmu) => media::TapCodec::Pcmu,

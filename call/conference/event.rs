@@ -9,6 +9,7 @@ use crate::conference::{Opening, Participation};
 use crate::id::{ConferenceId, LegId};
 use crate::leg::Status;
 use crate::recording::Recording;
+use crate::stream::StreamFacts;
 
 /// Facts about a conference at one moment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -159,6 +160,8 @@ pub enum ConferenceEventKind {
     },
     /// A recording began, was held, ended: its status says which.
     Recording(Recording),
+    /// A stream of what all hear began or ended: its status says which.
+    Stream(StreamFacts),
 }
 
 /// Why somebody takes part no more.

@@ -1,21 +1,33 @@
 //! Live transcriptions: beside what a leg runs, to its end or their own.
 
 use crate::call::Call;
+use crate::command::Refused;
 use crate::event::EventKind;
 use crate::id::{LegId, TranscriptionId};
 use crate::output::LegCommand;
 use crate::party::MOST_TRANSCRIPTIONS;
-use crate::transcription::{Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
+use crate::transcription::{MOST_SAID, Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 
 impl Call {
-    /// Starts a transcription; `None` if the leg has as many as it may.
-    pub(crate) fn start_transcription(&mut self, leg: LegId, spec: TranscriptionSpec) -> Option<TranscriptionId> {
+    /// Starts a transcription, unless the leg has as many as it may.
+    pub(crate) fn start_transcription(
+        &mut self,
+        leg: LegId,
+        spec: TranscriptionSpec,
+    ) -> Result<TranscriptionId, Refused> {
         let (id, op) = (TranscriptionId::new(self.now().time, &mut self.rng), self.new_op());
         let spec = Box::new(spec);
-        let party = self.party_mut(leg).filter(|party| party.transcriptions.len() < MOST_TRANSCRIPTIONS)?;
-        party.transcriptions.push(Transcribing { id, op, spec: spec.clone(), sequence: 0, stopping: false });
+        let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        if party.transcriptions.len() >= MOST_TRANSCRIPTIONS {
+            return Err(Refused::TooMany);
+        }
+        if spec.at_end && party.transcriptions.iter().any(|one| one.spec.at_end && !one.stopping) {
+            return Err(Refused::AlreadyRunning);
+        }
+        let said = String::new();
+        party.transcriptions.push(Transcribing { id, op, spec: spec.clone(), sequence: 0, stopping: false, said });
         self.order(leg, LegCommand::StartTranscription { op, id, spec });
-        Some(id)
+        Ok(id)
     }
 
     /// Asks a transcription to end, once: what was said is still told. `false` if it does not run.
@@ -51,9 +63,24 @@ impl Call {
         let Some(party) = self.party_mut(leg) else { return };
         let Some(index) = party.transcriptions.iter().position(|one| one.id == id) else { return };
         let Some(one) = party.transcriptions.get_mut(index) else { return };
+        let status = match status {
+            TranscriptionStatus::Stopped if one.spec.at_end => {
+                TranscriptionStatus::Whole(std::mem::take(&mut one.said))
+            }
+            TranscriptionStatus::Said { words, is_final, .. } if one.spec.at_end => {
+                let words = words.text();
+                if is_final && one.said.len() + words.len() < MOST_SAID {
+                    let line = if one.said.is_empty() { "" } else { "\n" };
+                    one.said.extend([line, &words]);
+                }
+                return;
+            }
+            TranscriptionStatus::Started if one.spec.at_end => return,
+            other => other,
+        };
         let (spec, sequence) = (one.spec.clone(), one.sequence);
         one.sequence += 1;
-        let over = matches!(status, TranscriptionStatus::Stopped | TranscriptionStatus::Failed(_));
+        let over = !matches!(status, TranscriptionStatus::Started | TranscriptionStatus::Said { .. });
         if over {
             party.transcriptions.remove(index);
         }

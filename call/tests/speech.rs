@@ -17,7 +17,7 @@ use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{Gather, GatherSpeech, Instruction, Record};
 use tandem_call::recording::{RecordingEnd, Track};
 use tandem_call::testing::*;
-use tandem_call::transcription::{TranscriptionOrder, TranscriptionStatus};
+use tandem_call::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
 use tandem_call::{Callback, Moment};
 
 fn speech(change: impl FnOnce(&mut GatherSpeech)) -> Gather {
@@ -299,4 +299,25 @@ fn a_message_is_written_down_once_it_is_whole_even_if_its_speaker_has_hung_up() 
     let (end, nothing) = (RecordingEnd::Stopped, Duration::ZERO);
     script.feed(LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
     assert!(!transcribed(&script), "nothing was said");
+}
+
+#[test]
+fn a_transcription_told_at_its_end_is_told_once_with_all_that_was_said() {
+    let spec = Box::new(TranscriptionSpec { at_end: true, ..transcription("whole") });
+    let mut script = CallScript::runs(vec![Instruction::StartTranscription(spec.clone()), Instruction::Echo]);
+    let again = Command::StartTranscription(spec);
+    assert_eq!(script.request(again), Err(Refused::AlreadyRunning));
+    script.transcription_is(TranscriptionStatus::Started);
+    for (text, is_final) in [("he", false), ("hello", true), ("bye", true)] {
+        let words = Words { stable: text.to_owned(), ..Words::default() };
+        script.transcription_is(TranscriptionStatus::Said { track: Track::Inbound, words, is_final });
+    }
+    script.hangs_up(script.leg());
+    script.transcription_is(TranscriptionStatus::Stopped);
+    let told: Vec<_> = script
+        .events()
+        .filter_map(|event| if let EventKind::Transcription(facts) = &event.kind { Some(&facts.status) } else { None })
+        .collect();
+    assert_eq!(told, [&TranscriptionStatus::Whole("hello\nbye".to_owned())]);
+    script.assert_settled();
 }

@@ -66,6 +66,9 @@ pub struct Made {
 struct Details {
     /// Of its own; `None` for one of the configuration.
     auth_token: Option<String>,
+    /// Of a SignalWire project.
+    #[serde(default)]
+    signing_key: Option<String>,
     parent: Option<Arc<str>>,
     standing: Standing,
 }
@@ -95,11 +98,11 @@ pub struct KeyDetails {
 }
 
 impl Made {
-    /// A new account below another: `sid` has `id` in it, and is its name in this server.
-    pub fn new(id: u128, sid: &str, auth_token: String, parent: &Arc<str>, friendly_name: String) -> Self {
+    /// A new account below another: its name in this server has `id` in it.
+    pub fn new(id: u128, account: Account, parent: &Arc<str>, friendly_name: String) -> Self {
         let now = Timestamp::now();
         let parent = Some(Arc::clone(parent));
-        let account = Arc::new(Account::made(sid, Some(auth_token)));
+        let account = Arc::new(account);
         Self { id, account, parent, friendly_name, standing: Standing::Active, created_at: now, updated_at: now }
     }
 
@@ -112,7 +115,7 @@ impl Made {
 
     /// Keeps it.
     pub async fn store(&self, store: &Store) -> Result<(), StoreError> {
-        let secret = self.account.auth_token().filter(|_| self.parent.is_some());
+        let (secret, signing_key) = if self.parent.is_some() { self.account.secrets() } else { (None, None) };
         let row = Resource {
             id: self.id,
             account: self.account.name.to_string(),
@@ -121,6 +124,7 @@ impl Made {
             claim: None,
             details: Details {
                 auth_token: secret.map(str::to_owned),
+                signing_key: signing_key.map(str::to_owned),
                 parent: self.parent.clone(),
                 standing: self.standing,
             },
@@ -200,8 +204,8 @@ pub async fn key(store: &Store, account: &str, id: u128) -> Result<Option<Key>, 
 
 fn read(row: Resource<Details>) -> Made {
     let Resource { id, account: name, name: friendly_name, details, created_at, updated_at, .. } = row;
-    let Details { auth_token, parent, standing } = details;
-    let account = Arc::new(Account::made(&name, auth_token));
+    let Details { auth_token, signing_key, parent, standing } = details;
+    let account = Arc::new(Account::made(&name, auth_token, signing_key));
     Made { id, account, parent, friendly_name, standing, created_at, updated_at }
 }
 
@@ -226,11 +230,11 @@ mod tests {
     use super::*;
 
     fn configured(name: &str) -> Account {
-        Account { name: name.into(), ..Account::made("AC1", Some("token".into())) }
+        Account { name: name.into(), ..Account::made("AC1", Some("token".into()), None) }
     }
 
     fn made(name: &str, parent: &str) -> Made {
-        Made::new(7, name, "secret".into(), &parent.into(), "sub".into())
+        Made::new(7, Account::made(name, Some("secret".into()), None), &parent.into(), "sub".into())
     }
 
     #[test]
@@ -249,7 +253,7 @@ mod tests {
         intruder.standing = Standing::Closed;
         accounts.put(intruder);
         assert_eq!(accounts.standing("acme"), Standing::Active);
-        assert_eq!(accounts.by_name("acme").unwrap().auth_token(), Some("token"));
+        assert_eq!(accounts.by_name("acme").unwrap().secrets(), (Some("token"), None));
         // Without its parent nobody answers for it.
         accounts.replace([configured("other")]);
         assert_eq!(accounts.standing("AC2"), Standing::Closed);
@@ -281,7 +285,7 @@ mod tests {
         let accounts = Accounts::new([configured("acme")]);
         accounts.load(&store).await.unwrap();
         assert_eq!(accounts.standing("AC2"), Standing::Suspended);
-        assert_eq!(accounts.by_sid("AC2").unwrap().auth_token(), Some("secret"));
+        assert_eq!(accounts.by_sid("AC2").unwrap().secrets(), (Some("secret"), None));
         assert_eq!(accounts.by_key(key.id, &secret).unwrap().name, "AC2".into());
         assert_eq!(accounts.below("acme").len(), 1);
         assert!(Key::delete(&store, "AC2", key.id).await.unwrap());

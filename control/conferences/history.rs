@@ -85,7 +85,8 @@ pub(super) async fn write(services: &Services, event: &ConferenceEvent) -> Resul
         | ConferenceEventKind::Held(_)
         | ConferenceEventKind::Modified(_)
         | ConferenceEventKind::Speaks { .. }
-        | ConferenceEventKind::Announced { .. } => {}
+        | ConferenceEventKind::Announced { .. }
+        | ConferenceEventKind::Stream(_) => {}
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::services::Services;
 const FULL: usize = 1024;
 
 /// The way to the task that tells. Dropped, the task ends when all is told.
+#[derive(Clone)]
 pub(super) struct Teller {
     sender: mpsc::UnboundedSender<ConferenceEvent>,
     waiting: Arc<AtomicUsize>,

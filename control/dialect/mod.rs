@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tandem_call::address::Address;
-use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::conference::event::{ConferenceEvent, ConferenceInfo};
 use tandem_call::conference::state::Refused;
 use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
@@ -87,6 +87,17 @@ pub trait Dialect: Send + Sync {
     /// What this provider tells of a conference, and where; `context` numbers its notices.
     fn conference(&self, _account: &Account, _event: &ConferenceEvent, _context: &Context) -> Vec<Notice> {
         Vec::new()
+    }
+
+    /// The messages of a stream of what all in a conference hear; `None` if this provider has none.
+    fn conference_stream(
+        &self,
+        _account: &Account,
+        _conference: &ConferenceInfo,
+        _id: StreamId,
+        _spec: &StreamSpec,
+    ) -> Option<Box<dyn StreamWire>> {
+        None
     }
 
     /// What this provider tells of a usage trigger that this figure has reached; `None` if it tells nothing.

@@ -4,6 +4,7 @@
 mod outlet;
 mod participation;
 mod recording;
+mod taps;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -14,10 +15,12 @@ use crate::codec::{Codec, SampleRate};
 use crate::command::{OpId, RecordingCommand, SessionKey};
 use crate::event::{BACKLOG, Event, FinishReason, Full};
 use crate::mixer::{MOST, Mixer, Told};
+use crate::tap::TapSink;
 use crate::telling::Telling;
 use crate::writer::{Done, WriterHandle};
 use outlet::Outlets;
 use recording::Recordings;
+use taps::Taps;
 
 pub(crate) use outlet::Said;
 pub use participation::{Beep, Hold, Participation, Role};
@@ -73,6 +76,9 @@ pub enum RoomCommand {
     },
     /// About a recording of the whole mix; `Recorded` tells its end.
     Recording(RecordingCommand),
+    /// Copies the whole mix to a reader ([`crate::tap()`]), as the inbound track; a room takes sixteen taps at a time, and another one
+    /// ends at once. When its reader is dropped, the tap ends.
+    Tap(TapSink),
     /// Ends it: all leave.
     End,
 }
@@ -152,6 +158,7 @@ pub(crate) struct Room {
     /// Its sink knows.
     told_end: bool,
     recordings: Recordings,
+    taps: Taps,
     telling: Telling<RoomKey, RoomEvent>,
 }
 
@@ -171,6 +178,7 @@ impl Room {
             end: None,
             told_end: false,
             recordings: Recordings::new(spec.rate, done),
+            taps: Taps::new(spec.rate),
             telling: Telling::new(key, events),
         }
     }
@@ -234,6 +242,7 @@ impl Room {
                     self.emit(RoomEvent::Recorded(refused));
                 }
             }
+            RoomCommand::Tap(sink) => self.taps.start(sink),
             RoomCommand::End => self.finish(RoomEnd::Ended, writer),
         }
     }
@@ -267,6 +276,7 @@ impl Room {
         self.mixer.stop_all();
         self.tell();
         self.recordings.stop_all(writer);
+        self.taps.end_all();
         self.tell_end();
     }
 
@@ -324,6 +334,7 @@ impl Room {
         self.mixer.mix();
         self.outlets.handle_mix(&self.mixer);
         self.recordings.handle_frame(self.mixer.whole(), writer);
+        self.taps.handle_frame(self.mixer.whole());
         self.tell();
         if self.telling.waiting() > BACKLOG + 2 * MOST {
             self.finish(RoomEnd::Unheard, writer);

@@ -152,3 +152,27 @@ fn a_full_sink_loses_who_speaks_but_no_state_and_ends_the_room_when_it_stays_ful
         assert!(number < 900 || room.is_over(), "{number}");
     }
 }
+
+#[test]
+fn a_tap_has_what_all_hear_and_ends_with_its_reader_or_the_room() {
+    let (mut room, _witness) = open(RoomSpec::default());
+    let slot = room.join(session(1), Participation::default()).unwrap();
+    let codec = crate::tap::TapCodec::L16(crate::tap::ByteOrder::Big);
+    let ((first, mut reader), (second, dropped)) = (crate::tap::tap(8, codec), crate::tap::tap(8, codec));
+    room.handle_command(RoomCommand::Tap(first), &writer());
+    room.handle_command(RoomCommand::Tap(second), &writer());
+    drop(dropped);
+    for _ in 0..3 {
+        room.hear(slot, SampleRate::Hz8000, &[1_000; FRAME]);
+        room.handle_tick(&writer());
+    }
+    let frames: Vec<_> = std::iter::from_fn(|| reader.pop()).collect();
+    assert_eq!(frames.iter().map(|frame| frame.timestamp_ms).collect::<Vec<_>>(), [0, 20, 40]);
+    assert!(frames.iter().all(|frame| frame.track == crate::command::Track::Inbound));
+    assert_eq!(frames[2].audio()[..4], [3, 232, 3, 232]);
+    room.handle_command(RoomCommand::End, &writer());
+    let ended = std::future::poll_fn(|context| reader.poll_next(context));
+    let mut ended = std::pin::pin!(ended);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert_eq!(std::future::Future::poll(ended.as_mut(), &mut context), std::task::Poll::Ready(None));
+}

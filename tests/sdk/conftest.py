@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
-from harness.engines import FileEngine
-from harness.phone import Phone, free_port
+from harness.audio import RATE, speech, write_capture
+from harness.engines import FileEngine, LiveEngine
+from harness.phone import Phone, free_port, play
 from harness.rtp import Rtp
 from harness.server import Tandem, binary
 from harness.socketapp import SocketApp
@@ -167,3 +168,19 @@ def engine():
     one = FileEngine()
     yield one
     one.stop()
+
+
+@pytest.fixture(scope="module")
+def live_engine():
+    """Listens."""
+    one = LiveEngine()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def talk(tmp_path):
+    """Two seconds of speech with silence around it, as a phone plays them; and how long that takes."""
+    silence = speech(1) * 0
+    milliseconds = write_capture(tmp_path / "talk.pcap", silence[: RATE // 2], speech(2), silence, silence, silence)
+    return play(tmp_path / "talk.pcap"), milliseconds

@@ -1,13 +1,18 @@
 """SignalWire's Compatibility API by plain HTTP: both prefixes, its ids, its credentials, its signatures."""
 
+import base64
 import re
 import uuid
 
+import numpy
 import pytest
 import requests
 from twilio.request_validator import RequestValidator
 from werkzeug.datastructures import MultiDict
 
+from harness.party import Party
+from harness.phone import callee, until_told
+from harness.rtp import share
 from harness.signalwire import KEY, NUMBER, PROJECT, TOKEN, space
 from harness.waiting import wait_for
 
@@ -106,3 +111,57 @@ def test_wrong_credentials_and_what_the_api_does_not_have_are_refused(api, serve
 def test_the_newer_apis_say_that_they_are_not_there_yet(server, path):
     answer = requests.post(server.http + path, json={}, timeout=10)
     assert answer.status_code == 404 and path in answer.json()["errors"][0]["message"]
+
+
+def test_what_all_in_a_conference_hear_is_streamed_until_it_is_stopped_or_over(api, app, phone, rtp, socketapp):
+    room = "<Response><Dial><Conference>room</Conference></Dial></Response>"
+    first, second = (Party(phone, rtp, callee(until_told())) for _ in range(2))
+    for one in (first, second):
+        assert api("POST", "/Calls", To=one.uri, From=NUMBER, Laml=room).status_code == 201
+    with first.sounds(440), second.sounds(1000):
+        first.hears(1000)
+        (conference,) = api("GET", "/Conferences", Status="in-progress").json()["conferences"]
+        streams = f"/Conferences/{conference['sid']}/Streams"
+        asked = {"Url": socketapp.url, "StatusCallback": app.url + "/status", "StreamCodec": "L16@16000h", "Parameter1.Name": "desk",
+                 "Parameter1.Value": "2", "AuthorizationBearerToken": "abc"}
+        made, last = (api("POST", streams, Name=name, **asked).json() for name in ("tap", "last"))
+        assert (made["conference_sid"], made["status"], made["name"]) == (conference["sid"], "in-progress", "tap")
+        sockets = [socketapp.take() for _ in range(2)]
+        by_id = {one.wait("start")[0]["start"]["streamSid"]: one for one in sockets}
+        socket = by_id[made["sid"]]
+        start = socket.of("start")[0]["start"]
+        assert (start["callSid"], start["tracks"], start["customParameters"]) == (conference["sid"], ["inbound"], {"desk": "2"})
+        assert start["mediaFormat"]["sampleRate"] == 16000 and socket.headers["Authorization"] == "Bearer abc"
+
+        def heard():
+            payload = b"".join(base64.b64decode(one["media"]["payload"]) for one in socket.of("media")[-25:])
+            return numpy.frombuffer(payload, dtype="<i2")[::2]
+
+        wait_for("both tones in the stream", lambda: min(share(heard(), hertz) for hertz in (440, 1000)) > 0.3)
+    assert api("POST", f"{streams}/{made['sid']}", Status="stopped").json()["status"] == "stopped"
+    socket.wait("stop")
+    assert socket.wait_closed()[0] == 1000
+    assert api("POST", f"{streams}/{made['sid']}", Status="stopped").status_code == 404
+    api("POST", f"/Conferences/{conference['sid']}", Status="completed")
+    assert by_id[last["sid"]].wait("stop")
+    assert api("POST", streams, **asked).status_code == 400, "the conference is over"
+    for stream in (made, last):
+        for event in ("stream-started", "stream-stopped"):
+            (told,) = app.wait("/status", where=lambda one: (one.get("StreamSid"), one.get("StreamEvent")) == (stream["sid"], event))
+            assert told["ConferenceSid"] == conference["sid"]
+
+
+def test_a_subproject_has_an_account_of_its_own_below_the_project(api, server):
+    root = server.http + "/api/laml/2010-04-01/Accounts"
+    made = requests.post(root, auth=(PROJECT, TOKEN), data={"FriendlyName": "Branch"}, timeout=10).json()
+    assert (made["friendly_name"], made["owner_account_sid"], made["subproject"]) == ("Branch", PROJECT, True)
+    own = (made["sid"], made["auth_token"])
+    assert made["signing_key"].startswith("PSK_")
+    seen = requests.get(f"{root}/{made['sid']}", auth=own, timeout=10).json()
+    assert (seen["sid"], seen["subproject"], seen["signing_key"]) == (made["sid"], True, made["signing_key"])
+    assert requests.get(f"{root}/{PROJECT}/Calls", auth=own, timeout=10).status_code in (401, 403)
+    queue = requests.post(f"{root}/{made['sid']}/Queues", auth=own, data={"FriendlyName": "branch"}, timeout=10).json()
+    assert queue["account_sid"] == made["sid"]
+    assert made["sid"] in [one["sid"] for one in requests.get(root, auth=(PROJECT, TOKEN), timeout=10).json()["accounts"]]
+    again = requests.post(root, auth=own, data={"FriendlyName": "deeper"}, timeout=10)
+    assert again.status_code == 403, "one level"

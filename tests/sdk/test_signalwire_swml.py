@@ -10,7 +10,8 @@ import uuid
 import pytest
 import requests
 
-from harness.phone import callee, free_port, pause
+from harness.engines import KEY as SPEECH_KEY
+from harness.phone import callee, caller, free_port, pause, until_told
 from harness.server import ROOT, binary
 from harness.signalwire import ACCOUNT, KEY, PROJECT, TOKEN
 from harness.waiting import wait_for
@@ -25,9 +26,13 @@ def menu_port():
 
 
 @pytest.fixture(scope="module")
-def server(start_tandem, module_webapp, menu_port):
+def server(start_tandem, module_webapp, menu_port, live_engine):
     menu = f"http://swml:pass%20word@127.0.0.1:{menu_port}/menu"
     return start_tandem(f"""{ACCOUNT}
+[speech]
+stt = "{live_engine.url}"
+stt_key = "{SPEECH_KEY}"
+
 [[numbers]]
 number = "{MENU}"
 account = "space"
@@ -295,3 +300,35 @@ def test_a_conference_a_recording_and_a_subroutine_of_another_document(call, app
     assert audio.status_code == 200 and audio.content[:4] == b"RIFF" and len(audio.content) > 8000
     (asked,) = app.wait("/sub")
     assert told(asked)["params"] == {"a": "1"} and told(asked)["vars"]["b"] == "b"
+
+
+def test_what_was_said_in_a_call_is_told_whole_at_its_end(server, app, phone, talk):
+    app.on("/transcript")
+    app.on("/vars")
+    about = "id=${call.call_id}&first=${first}&second=${transcribe_result}"
+    steps = [
+        {"transcribe": {"status_url": app.url + "/transcript"}},
+        {"set": {"first": "${transcribe_result} ${transcribe_control_id}"}},
+        {"transcribe": {}},
+        {"request": {"url": app.url + "/vars?" + about, "method": "GET"}},
+        {"sleep": 3500},
+        {"transcribe_stop": {}},
+        {"request": {"url": app.url + "/vars?stopped=${transcribe_stop_result}", "method": "GET"}},
+        {"sleep": -1},
+    ]
+    app.on("/swml", (json.dumps({"sections": {"main": steps}}), 200))
+    handset = phone(caller(OWN, talk[0] + until_told()), target=server.sip)
+    (seen,) = app.wait("/vars")
+    assert seen["first"].startswith("success ") and seen["second"] == "failed", "one at a time"
+    again = {"command": "calling.transcribe", "id": seen["id"], "params": {"control_id": "own", "status_url": app.url + "/transcript"}}
+    ask = lambda body: requests.post(server.http + "/api/calling/calls", json=body, auth=(PROJECT, TOKEN), timeout=10)
+    assert ask(again).status_code == 409
+    assert app.wait("/vars", 2)[1]["stopped"] == "success"
+    (done,) = app.wait("/transcript")
+    body = told(done)
+    assert body["event_type"] == "calling.transcript.completed" and body["params"]["text"] == "I want to pay my bill"
+    assert body["params"]["call_id"] == seen["id"] and uuid.UUID(body["params"]["id"])
+    assert ask(again).status_code == 200
+    handset.hang_up()
+    (_, last) = app.wait("/transcript", 2)
+    assert told(last)["params"]["control_id"] == "own", "a call's end is the end of what runs beside it"

@@ -6,20 +6,12 @@ import pytest
 from twilio.base.exceptions import TwilioRestException
 from twilio.twiml.voice_response import Gather, Start, VoiceResponse
 
-from harness.audio import RATE, likeness, speech, without_silent_ends, write_capture
-from harness.engines import KEY, LiveEngine
+from harness.audio import likeness, speech, without_silent_ends, write_capture
+from harness.engines import KEY
 from harness.phone import caller, pause, play, until_told
 from harness.rtp import share
 from harness.waiting import wait_for
 from twilio_app import assert_genuine, client, number, twiml
-
-
-@pytest.fixture(scope="module")
-def live_engine():
-    """Listens."""
-    one = LiveEngine()
-    yield one
-    one.stop()
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +37,6 @@ def app(module_webapp):
     """The web application, knowing nothing of earlier tests."""
     module_webapp.forget()
     yield module_webapp
-
-
-@pytest.fixture
-def talk(tmp_path):
-    """Two seconds of speech with silence around it, as a phone plays them; and how long that takes."""
-    silence = speech(1) * 0
-    milliseconds = write_capture(tmp_path / "talk.pcap", silence[: RATE // 2], speech(2), silence, silence, silence)
-    return play(tmp_path / "talk.pcap"), milliseconds
 
 
 def gather(app, more=None, **attributes):

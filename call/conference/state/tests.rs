@@ -119,6 +119,7 @@ fn word(kind: &ConferenceEventKind) -> String {
         ConferenceEventKind::Speaks { participant, speaks } => format!("speaks {} {speaks}", participant.leg.0),
         ConferenceEventKind::Announced { to, failure, .. } => format!("announced {} {failure:?}", to.is_some()),
         ConferenceEventKind::Recording(recording) => format!("recording {}", recording.status),
+        ConferenceEventKind::Stream(stream) => format!("stream {}", stream.status),
     }
 }
 

@@ -33,8 +33,7 @@ const RESOURCES: [&str; 9] = [
 ];
 
 /// What is published and not here; the same in docs/compatibility.md.
-const REFUSED: [(&str, &str); 5] = [
-    ("Conferences/*/Streams", "streams of conferences: a stream is a call's"),
+const REFUSED: [(&str, &str); 4] = [
     ("Faxes", "faxes"),
     ("ImportedPhoneNumbers", "imported numbers: a number of a carrier's is in [[numbers]] of its configuration"),
     ("LamlBins", "documents of its own by REST: a number's is in [[numbers]] of its configuration"),
@@ -71,6 +70,11 @@ impl Provider for SignalWire {
         Some(Credentials { sid: (&own.project_id).into(), secret: &own.api_token, signing_key: &own.signing_key })
     }
 
+    fn new_account(&self, id: u128) -> Option<Account> {
+        let [token, key] = ["PT", "PSK_"].map(|prefix| Some(format!("{prefix}{:032x}", rand::random::<u128>())));
+        Some(Account::made(&self.ids().spell("AC", id), token, key))
+    }
+
     fn has(&self, resource: &str) -> bool {
         RESOURCES.contains(&resource)
     }
@@ -102,6 +106,10 @@ impl Provider for SignalWire {
 
     fn answer(&self) -> Option<Rewrite> {
         Some(rest::answer::rewrite)
+    }
+
+    fn streams_conferences(&self) -> bool {
+        true
     }
 
     fn direction(&self, direction: Direction) -> &'static str {

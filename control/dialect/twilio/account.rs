@@ -42,6 +42,8 @@ pub(super) struct Facts<'a> {
     pub(super) owner: String,
     /// Its secret.
     pub(super) auth_token: &'a str,
+    /// Of webhooks, if it is not the secret.
+    pub(super) signing_key: Option<&'a str>,
     /// For people.
     pub(super) friendly_name: String,
     /// Whether it may do anything.
@@ -56,7 +58,7 @@ pub(super) fn account(facts: &Facts<'_>) -> Value {
     let path = format!("{}/Accounts/{sid}", facts.root);
     let subresources: Map<String, Value> =
         SUBRESOURCES.iter().map(|(key, name)| ((*key).to_owned(), json!(format!("{path}/{name}.json")))).collect();
-    json!({
+    let mut account = json!({
         "sid": sid,
         "owner_account_sid": facts.owner,
         "friendly_name": facts.friendly_name,
@@ -67,7 +69,11 @@ pub(super) fn account(facts: &Facts<'_>) -> Value {
         "date_updated": format::rfc2822(facts.dates.1),
         "uri": format!("{path}.json"),
         "subresource_uris": subresources,
-    })
+    });
+    if let (Some(key), Some(account)) = (facts.signing_key, account.as_object_mut()) {
+        account.insert("signing_key".to_owned(), key.into());
+    }
+    account
 }
 
 /// Nothing is charged here, so nothing is ever used up.

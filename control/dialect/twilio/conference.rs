@@ -28,6 +28,9 @@ pub(super) fn notices(owner: Owner<'_>, event: &ConferenceEvent, context: &Conte
         let own = webhook::recording(owner, facts, context);
         return own.or_else(|| recorded(owner, info, facts, event.at, context)).into_iter().collect();
     }
+    if let ConferenceEventKind::Stream(facts) = &event.kind {
+        return webhook::conference_stream(owner, info, facts, event.at).into_iter().collect();
+    }
     let Some((moment, name)) = named(&event.kind) else { return Vec::new() };
     let Some(callback) = info.opening.callback.as_ref().filter(|callback| callback.wants(moment)) else {
         return Vec::new();
@@ -37,7 +40,10 @@ pub(super) fn notices(owner: Owner<'_>, event: &ConferenceEvent, context: &Conte
 
 fn named(kind: &ConferenceEventKind) -> Option<(Moment, &'static str)> {
     Some(match kind {
-        ConferenceEventKind::Opened | ConferenceEventKind::Expected(_) | ConferenceEventKind::Recording(_) => {
+        ConferenceEventKind::Opened
+        | ConferenceEventKind::Expected(_)
+        | ConferenceEventKind::Recording(_)
+        | ConferenceEventKind::Stream(_) => {
             return None;
         }
         ConferenceEventKind::Started => (Moment::Started, "conference-start"),
@@ -93,7 +99,8 @@ fn status(owner: Owner<'_>, callback: &Callback, event: &ConferenceEvent, name: 
         ConferenceEventKind::Opened
         | ConferenceEventKind::Expected(_)
         | ConferenceEventKind::Started
-        | ConferenceEventKind::Recording(_) => {}
+        | ConferenceEventKind::Recording(_)
+        | ConferenceEventKind::Stream(_) => {}
     }
     webhook::form(name, callback, parameters, true)
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::conference::event::{ConferenceEvent, ConferenceInfo};
 use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
@@ -82,6 +82,12 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
 
     /// The account of a bearer token, where clients log in with one.
     fn bearer(&self, _accounts: &Accounts, _token: &str) -> Option<Arc<Account>> {
+        None
+    }
+
+    /// An account that another one makes, with an id of this number and secrets of its own; `None`: accounts are in the
+    /// configuration.
+    fn new_account(&self, _id: u128) -> Option<Account> {
         None
     }
 
@@ -186,6 +192,11 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
         _spec: &StreamSpec,
     ) -> Option<Box<dyn StreamWire>> {
         None
+    }
+
+    /// Whether what all in a conference hear can be streamed.
+    fn streams_conferences(&self) -> bool {
+        false
     }
 
     /// What people call the key of signatures.
@@ -412,6 +423,19 @@ impl Dialect for Family {
         let keys = self.provider.credentials(account);
         let (sid, key) = keys.map(|own| (own.sid, own.signing_key)).unwrap_or_default();
         Box::new(stream::Wire::new(Owner::new(self.provider, &sid), key, leg.id, id, spec))
+    }
+
+    fn conference_stream(
+        &self,
+        account: &Account,
+        conference: &ConferenceInfo,
+        id: StreamId,
+        spec: &StreamSpec,
+    ) -> Option<Box<dyn StreamWire>> {
+        let own = self.provider.credentials(account).filter(|_| self.provider.streams_conferences())?;
+        // Its messages are those of a call with the conference's id.
+        let (owner, about) = (Owner::new(self.provider, &own.sid), LegId(conference.id.0));
+        Some(Box::new(stream::Wire::new(owner, own.signing_key, about, id, spec)))
     }
 
     fn conversation(

@@ -61,6 +61,10 @@ impl Provider for Twilio {
         path::ROOT
     }
 
+    fn new_account(&self, id: u128) -> Option<Account> {
+        Some(Account::made(&sid::spell("AC", id), Some(format!("{:032x}", rand::random::<u128>())), None))
+    }
+
     fn has_keys(&self) -> bool {
         true
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_call::id::{LegId, StreamId};
+use tandem_call::id::{ConferenceId, LegId, StreamId};
 use tandem_call::recording::{Recording, RecordingStatus};
 
 use super::family::Owner;
@@ -93,6 +93,20 @@ pub(super) fn stream(
     companion(owner, call, ("Streams", owner.ids.stream(id)), name, status, now)
 }
 
+/// The same of a stream of what all in a conference hear.
+pub(super) fn conference_stream(
+    owner: Owner<'_>,
+    conference: ConferenceId,
+    id: StreamId,
+    name: Option<&str>,
+    status: &'static str,
+    now: Timestamp,
+) -> Value {
+    let (of, sid) = (owner.ids.conference(conference), owner.ids.stream(id));
+    let path = format!("Conferences/{of}/Streams/{sid}");
+    beside(owner, ("conference_sid", of), (path, sid), name, status, now)
+}
+
 /// What runs beside a call, in that list of it, with that SID.
 pub(super) fn companion(
     owner: Owner<'_>,
@@ -103,13 +117,25 @@ pub(super) fn companion(
     now: Timestamp,
 ) -> Value {
     let call = owner.ids.call(call);
+    let path = format!("Calls/{call}/{list}/{sid}");
+    beside(owner, ("call_sid", call), (path, sid), name, status, now)
+}
+
+fn beside(
+    owner: Owner<'_>,
+    (key, of): (&str, String),
+    (path, sid): (String, String),
+    name: Option<&str>,
+    status: &'static str,
+    now: Timestamp,
+) -> Value {
     json!({
         "sid": sid,
         "account_sid": owner.sid,
-        "call_sid": call,
+        key: of,
         "name": name,
         "status": status,
         "date_updated": format::rfc2822(now),
-        "uri": owner.uri(format_args!("Calls/{call}/{list}/{sid}")),
+        "uri": owner.uri(path),
     })
 }

@@ -25,6 +25,7 @@ use super::overrides;
 use super::sid::{self, Ids};
 use crate::holdings::Voice;
 use crate::markup::verb::conference;
+use crate::markup::verb::stream::CODECS;
 use crate::markup::{self, Origin, party};
 use crate::new_call::{First, NewCall};
 
@@ -376,6 +377,7 @@ pub(super) fn recording_update(parameters: &Parameters) -> Result<RecordingUpdat
 }
 
 /// A stream of a live call, one way unless `BidirectionalMode` says how the application speaks (`POST Calls/{Sid}/Streams.json`).
+/// `StreamCodec` and `AuthorizationBearerToken` are SignalWire's.
 pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     let text = parameters.get("Url").ok_or_else(|| ApiError::bad(20001, "Url is required"))?;
     let url = Url::parse(text).map_err(|_| ApiError::bad(31923, format!("Url is not a valid URL: {text}")))?;
@@ -391,12 +393,15 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
         name: parameters.get("Name").map(str::to_owned),
         track: parameters.word("Track", &STREAM_TRACKS, Track::Inbound, 31941)?,
         // Where an application may speak, it is told which codec it hears.
-        codec: playout.is_none().then_some(StreamCodec::Pcmu),
+        codec: match parameters.word("StreamCodec", &CODECS.map(|(word, codec)| (word, Some(codec))), None, 20001)? {
+            Some(codec) => Some(codec),
+            None => playout.is_none().then_some(StreamCodec::Pcmu),
+        },
         playout,
         parameters: stream_parameters(parameters),
         callback: parameters.callback("StatusCallback", &[])?,
         hearers: Hearers::Own,
-        auth_token: None,
+        auth_token: parameters.get("AuthorizationBearerToken").map(str::to_owned),
         opens: Opens::default(),
     })
 }

@@ -61,7 +61,7 @@ pub(super) fn live_event(owner: Owner<'_>, leg: &LegInfo, facts: &TranscriptionF
         TranscriptionStatus::Said { track, words, is_final } => {
             ("transcription-content", content(&facts.spec, *track, words, *is_final))
         }
-        TranscriptionStatus::Stopped => ("transcription-stopped", Vec::new()),
+        TranscriptionStatus::Stopped | TranscriptionStatus::Whole(_) => ("transcription-stopped", Vec::new()),
         TranscriptionStatus::Failed(why) => {
             let code = TRANSCRIPTION_FAILED.to_string();
             ("transcription-error", vec![("TranscriptionErrorCode", code), ("TranscriptionError", why.clone())])
@@ -216,6 +216,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
         },
         labels: (own("InboundTrackLabel"), own("OutboundTrackLabel")),
         engine: (engine, model),
+        at_end: false,
         callback: target.map(|target| Callback {
             target,
             failover: None,

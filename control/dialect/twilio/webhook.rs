@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_call::address::Address;
+use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::conversation::{ConversationFacts, ConversationStatus};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
@@ -109,7 +110,7 @@ pub(super) fn webhook(owner: Owner<'_>, event: &CallEvent, context: &Context) ->
         EventKind::Answered { .. } => progress(owner, event, Moment::Answered, "in-progress", context),
         EventKind::Ended => progress(owner, event, Moment::Completed, format::status(leg.status), context),
         EventKind::Recording(facts) => recording(owner, facts, context),
-        EventKind::Stream(facts) => stream(owner, leg, facts, event.at),
+        EventKind::Stream(facts) => stream(owner, ("CallSid", owner.ids.call(leg.id)), facts, event.at),
         EventKind::GatherHeard { words, sequence, callback } => {
             Some(transcription::partial(owner, leg, words, *sequence, callback))
         }
@@ -423,7 +424,18 @@ pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) 
     Some(form(&format!("recording-{status}"), callback, parameters, false))
 }
 
-fn stream(owner: Owner<'_>, leg: &LegInfo, facts: &StreamFacts, at: Timestamp) -> Option<Notice> {
+/// A stream of what all in a conference hear.
+pub(super) fn conference_stream(
+    owner: Owner<'_>,
+    conference: &ConferenceInfo,
+    facts: &StreamFacts,
+    at: Timestamp,
+) -> Option<Notice> {
+    stream(owner, ("ConferenceSid", owner.ids.conference(conference.id)), facts, at)
+}
+
+/// `about`: the parameter that names whose stream it is.
+fn stream(owner: Owner<'_>, about: (&str, String), facts: &StreamFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, problem) = match &facts.status {
         StreamStatus::Started => ("stream-started", None),
@@ -432,7 +444,7 @@ fn stream(owner: Owner<'_>, leg: &LegInfo, facts: &StreamFacts, at: Timestamp) -
     };
     let mut parameters: Parameters = [
         ("AccountSid", owner.sid.into()),
-        ("CallSid", owner.ids.call(leg.id)),
+        about,
         ("StreamSid", owner.ids.stream(facts.id)),
         ("StreamName", stream_name(owner, facts)),
         ("StreamEvent", event.into()),

@@ -81,6 +81,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
         listening,
         labels: (own(element, "inboundTrackLabel"), own(element, "outboundTrackLabel")),
         engine: (engine, model),
+        at_end: false,
         callback: target.map(|target| Callback {
             target,
             failover: None,

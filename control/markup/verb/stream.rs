@@ -25,7 +25,7 @@ pub(crate) const TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
 /// `codec` (SignalWire), in any case.
-const CODECS: [(&str, StreamCodec); 7] = [
+pub(crate) const CODECS: [(&str, StreamCodec); 7] = [
     ("PCMU", StreamCodec::Pcmu),
     ("PCMU@8000h", StreamCodec::Pcmu),
     ("PCMA", StreamCodec::Pcma),

@@ -35,15 +35,13 @@ const MOST_VARIABLES: usize = 20;
 /// Most pieces of audio of one request, repetitions included.
 const MOST_PLAYS: usize = 100;
 /// Commands of the service that this server does not have.
-const NOT_SERVED: [&str; 11] = [
+const NOT_SERVED: [&str; 9] = [
     "play.pause",
     "play.resume",
     "play.volume",
     "collect.start_input_timers",
     "tap",
     "tap.stop",
-    "transcribe",
-    "transcribe.stop",
     "disconnect",
     "live_translate",
     "echo",
@@ -196,6 +194,12 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             let start = start.ok_or_else(|| not_served("action", "other actions than start and stop"))?;
             commands(vec![Command::StartTranscription(Box::new(media::transcription(&Parameters::new(start))))])
         }
+        "transcribe" => {
+            let spec = media::whole_transcription(told(&[Moment::Completed]));
+            control_id()?;
+            commands(vec![Command::StartTranscription(Box::new(spec))])
+        }
+        "transcribe.stop" => commands(vec![Command::StopNamedTranscription(media::WHOLE.to_owned())]),
         "refer" => {
             let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
             let to = device.get("params").and_then(Value::object).and_then(|params| params.get("to"));

@@ -197,6 +197,7 @@ const RECORDING: Keys = &[
     "uri",
 ];
 const STREAM: Keys = &["account_sid", "call_sid", "date_updated", "name", "sid", "status", "uri"];
+const CONFERENCE_STREAM: Keys = &["account_sid", "conference_sid", "date_updated", "name", "sid", "status", "uri"];
 
 const TRANSCRIPTION: Keys = &[
     "account_sid",
@@ -225,6 +226,7 @@ pub(in crate::dialect::signalwire) fn rewrite(below: &[&str], _status: &mut Stat
         ["AvailablePhoneNumbers", _, _] => AVAILABLE,
         ["Calls", _, "Recordings", ..] | ["Conferences", _, "Recordings", ..] | ["Recordings", ..] => RECORDING,
         ["Calls", _, "Streams", ..] => STREAM,
+        ["Conferences", _, "Streams", ..] => CONFERENCE_STREAM,
         ["Calls"] | ["Calls", _] => CALL,
         ["Conferences", _, "Participants", ..] => PARTICIPANT,
         ["Conferences"] | ["Conferences", _] => CONFERENCE,
@@ -276,7 +278,8 @@ fn shaped(below: &[&str], keys: Keys, fields: &mut Fields) {
         fields.insert("origin".to_owned(), "signalwire".into());
     }
     if keys == ACCOUNT {
-        fields.insert("subproject".to_owned(), false.into());
+        let is_below = fields.get("owner_account_sid") != fields.get("sid");
+        fields.insert("subproject".to_owned(), is_below.into());
     }
     if let (true, ["Queues", queue, ..]) = (keys == MEMBER, below) {
         fields.entry("queue_sid").or_insert_with(|| json!(queue));

@@ -6,7 +6,7 @@ use tandem_call::event::{CallEvent, EventKind, GatherEnd, MachineFacts, Playback
 use tandem_call::hearing::Words;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::machine::{GreetingEnd, Verdict};
-use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus};
+use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionStatus};
 use tandem_call::{Callback, Moment};
@@ -19,49 +19,47 @@ use crate::dialect::{Body, Context, Notice};
 
 /// What is told of an event, if somebody asked for it.
 pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
-    let leg = &*event.leg;
     let teller = Teller { account, event, context };
-    let one =
-        match &event.kind {
-            EventKind::Initiated => teller.state(Moment::Initiated),
-            EventKind::Ringing { .. } => teller.state(Moment::Ringing),
-            EventKind::Answered { .. } => teller.state(Moment::Answered),
-            EventKind::Ended => teller.state(Moment::Completed),
-            EventKind::PlaybackStarted(playback) => playback
-                .callback
-                .as_deref()
-                .filter(|callback| callback.wants(Moment::Initiated))
-                .map(|callback| teller.tell(callback, "calling.call.play", json!({ "state": "playing" }))),
-            EventKind::PlaybackEnded(playback, end) => {
-                let failed = matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_));
-                let state = if failed { "error" } else { "finished" };
-                let callback = playback.callback.as_deref().filter(|callback| callback.wants(Moment::Completed));
-                callback.map(|callback| teller.tell(callback, "calling.call.play", json!({ "state": state })))
-            }
-            EventKind::GatherEnded { digits, end, terminator, words, callback, .. } => {
-                callback.as_deref().map(|callback| {
-                    let result = collected(digits, *end, *terminator, words.as_deref());
-                    teller.tell(callback, "calling.call.collect", json!({ "result": result, "final": true }))
-                })
-            }
-            EventKind::Recording(facts) => recording_moment(&facts.status).and_then(|moment| {
-                let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
-                Some(teller.tell(callback, "calling.call.record", recording(account, facts, context)))
-            }),
-            EventKind::Stream(facts) => {
-                facts.spec.callback.as_ref().map(|callback| teller.tell(callback, "calling.call.stream", stream(facts)))
-            }
-            EventKind::MachineDetected(facts) => facts
-                .spec
-                .callback
-                .as_ref()
-                .map(|callback| teller.tell(callback, "calling.call.detect", json!({ "detect": detected(facts) }))),
-            EventKind::Transcription(facts) => facts.spec.callback.as_ref().and_then(|callback| {
-                Some(teller.tell(callback, "calling.call.live_transcribe", transcription(facts)?))
-            }),
-            _ => None,
-        };
-    let _ = leg;
+    let one = match &event.kind {
+        EventKind::Initiated => teller.state(Moment::Initiated),
+        EventKind::Ringing { .. } => teller.state(Moment::Ringing),
+        EventKind::Answered { .. } => teller.state(Moment::Answered),
+        EventKind::Ended => teller.state(Moment::Completed),
+        EventKind::PlaybackStarted(playback) => playback
+            .callback
+            .as_deref()
+            .filter(|callback| callback.wants(Moment::Initiated))
+            .map(|callback| teller.tell(callback, "calling.call.play", json!({ "state": "playing" }))),
+        EventKind::PlaybackEnded(playback, end) => {
+            let failed = matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_));
+            let state = if failed { "error" } else { "finished" };
+            let callback = playback.callback.as_deref().filter(|callback| callback.wants(Moment::Completed));
+            callback.map(|callback| teller.tell(callback, "calling.call.play", json!({ "state": state })))
+        }
+        EventKind::GatherEnded { digits, end, terminator, words, callback, .. } => {
+            callback.as_deref().map(|callback| {
+                let result = collected(digits, *end, *terminator, words.as_deref());
+                teller.tell(callback, "calling.call.collect", json!({ "result": result, "final": true }))
+            })
+        }
+        EventKind::Recording(facts) => recording_moment(&facts.status).and_then(|moment| {
+            let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
+            Some(teller.tell(callback, "calling.call.record", recording(account, facts, context)))
+        }),
+        EventKind::Stream(facts) => {
+            facts.spec.callback.as_ref().map(|callback| teller.tell(callback, "calling.call.stream", stream(facts)))
+        }
+        EventKind::MachineDetected(facts) => facts
+            .spec
+            .callback
+            .as_ref()
+            .map(|callback| teller.tell(callback, "calling.call.detect", json!({ "detect": detected(facts) }))),
+        EventKind::Transcription(facts) => facts.spec.callback.as_ref().map(|callback| {
+            let (event, told) = transcription(facts);
+            teller.tell(callback, event, told)
+        }),
+        _ => None,
+    };
     one.into_iter().collect()
 }
 
@@ -213,12 +211,18 @@ fn detected(facts: &MachineFacts) -> Json {
     json!({ "type": kind, "params": params })
 }
 
-fn transcription(facts: &TranscriptionFacts) -> Option<Json> {
+/// The event, and what is told of it.
+fn transcription(facts: &TranscriptionFacts) -> (&'static str, Json) {
     let role = |track| match track {
-        tandem_call::recording::Track::Outbound => "local-caller",
+        Track::Outbound => "local-caller",
         _ => "remote-caller",
     };
-    Some(match &facts.status {
+    let id = super::uuid(facts.id.0);
+    let told = match &facts.status {
+        TranscriptionStatus::Whole(text) => return ("calling.transcript.completed", json!({ "id": id, "text": text })),
+        TranscriptionStatus::Failed(why) if facts.spec.at_end => {
+            return ("calling.transcript.failed", json!({ "id": id, "error": why }));
+        }
         TranscriptionStatus::Started => json!({ "state": "started" }),
         TranscriptionStatus::Said { track, words, is_final } => json!({
             "state": "utterance",
@@ -229,14 +233,18 @@ fn transcription(facts: &TranscriptionFacts) -> Option<Json> {
         }),
         TranscriptionStatus::Stopped => json!({ "state": "finished" }),
         TranscriptionStatus::Failed(why) => json!({ "state": "error", "error": why }),
-    })
+    };
+    ("calling.call.live_transcribe", told)
 }
 
 /// What is told of a conference.
 pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &Context) -> Option<Notice> {
     let info = &event.conference;
     let (moment, status, who) = match &event.kind {
-        ConferenceEventKind::Opened | ConferenceEventKind::Expected(_) | ConferenceEventKind::Announced { .. } => {
+        ConferenceEventKind::Opened
+        | ConferenceEventKind::Expected(_)
+        | ConferenceEventKind::Announced { .. }
+        | ConferenceEventKind::Stream(_) => {
             return None;
         }
         ConferenceEventKind::Recording(facts) => {

@@ -180,7 +180,24 @@ pub(in crate::dialect::signalwire) fn transcription(own: &Parameters<'_>) -> Tra
         },
         labels: (Some("remote-caller".to_owned()), Some("local-caller".to_owned())),
         engine: (own.text("speech_engine").unwrap_or_default(), String::new()),
+        at_end: false,
         callback: own.callback("webhook", None, &[Moment::Completed]),
+    }
+}
+
+/// What the transcription of a whole call is called: a call has one.
+pub(in crate::dialect::signalwire) const WHOLE: &str = "transcribe";
+
+/// The transcription of a whole call, told of at its end.
+pub(in crate::dialect::signalwire) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSpec {
+    TranscriptionSpec {
+        name: Some(WHOLE.to_owned()),
+        track: Track::Both,
+        listening: Listening::default(),
+        labels: (None, None),
+        engine: (String::new(), String::new()),
+        at_end: true,
+        callback,
     }
 }
 

@@ -213,6 +213,17 @@ impl Machine {
                 does(vec![Instruction::DetectMachine(Box::new(detect))])
             }
             "live_transcribe" => self.live_transcribe(parameters),
+            "transcribe" => {
+                let control_id = self.control_id(parameters);
+                let callback = parameters.callback("status_url", Some(&control_id), &[Moment::Completed]);
+                self.set("transcribe_control_id", control_id);
+                self.waits = Waits::Done { variable: "transcribe_result" };
+                does(vec![order(Command::StartTranscription(Box::new(media::whole_transcription(callback))))])
+            }
+            "transcribe_stop" => {
+                let stop = Command::StopNamedTranscription(media::WHOLE.to_owned());
+                self.stop("transcribe_stop_result", Some(stop))
+            }
             "sleep" => {
                 let milliseconds = parameters.number("duration", -1.0..=f64::from(u32::MAX)).unwrap_or(0.0);
                 let length = Duration::try_from_secs_f64(milliseconds / 1_000.0).unwrap_or(FOR_EVER);

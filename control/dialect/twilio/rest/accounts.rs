@@ -6,7 +6,6 @@ use jiff::Timestamp;
 
 use super::super::account::{self, Facts};
 use super::super::error::ApiError;
-use super::super::sid;
 use super::{Answer, Exchange, Verb, created, ok};
 use crate::account::Account;
 use crate::account::made::{Made, Standing};
@@ -62,9 +61,6 @@ fn list(x: &Exchange<'_>) -> Answer {
 }
 
 async fn create(x: &Exchange<'_>) -> Answer {
-    if !x.provider.has_keys() {
-        return Err(ApiError::forbidden(20006, "Accounts are made in the server's configuration"));
-    }
     if x.app.accounts.parent(&x.account.name).is_some() {
         return Err(ApiError::forbidden(20006, "A subaccount cannot have subaccounts"));
     }
@@ -76,8 +72,10 @@ async fn create(x: &Exchange<'_>) -> Answer {
         None => Timestamp::now().strftime("SubAccount Created at %Y-%m-%d %H:%M").to_string(),
     };
     let id: u128 = rand::random();
-    let auth_token = format!("{:032x}", rand::random::<u128>());
-    let made = Made::new(id, &sid::spell("AC", id), auth_token, &x.account.name, name);
+    let account = x.provider.new_account(id);
+    let account =
+        account.ok_or_else(|| ApiError::forbidden(20006, "Accounts are made in the server's configuration"))?;
+    let made = Made::new(id, account, &x.account.name, name);
     made.store(x.store()).await?;
     x.app.accounts.put(made.clone());
     Ok(created(account::account(&facts(x, &made.account)?)))
@@ -121,6 +119,7 @@ fn facts<'a>(x: &'a Exchange<'_>, account: &'a Arc<Account>) -> Result<Facts<'a>
         owner: owner.unwrap_or_else(|| own.sid.to_string()),
         sid: own.sid,
         auth_token: own.secret,
+        signing_key: (own.signing_key != own.secret).then_some(own.signing_key),
         friendly_name: made.as_ref().map_or_else(|| account.name.to_string(), |made| made.friendly_name.clone()),
         standing: accounts.standing(&account.name),
         dates: made.map_or((clock::started(), clock::started()), |made| (made.created_at, made.updated_at)),

@@ -9,22 +9,24 @@ use std::sync::Arc;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use jiff::Timestamp;
 use serde_json::Value;
-use tandem_call::command::Command;
+use tandem_call::command::{self, Command};
 use tandem_call::conference::event::{ConferenceEnd, ConferenceInfo, ConferenceStatus, EndCause};
 use tandem_call::conference::event::{ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::{Refused, Wanted};
 use tandem_call::conference::{Change, Coaching, Opening, Participation};
 use tandem_call::id::CallId;
 use tandem_call::program::instruction::{Conference, Instruction, Program, Wait};
-use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
+use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
+use tandem_call::stream::StreamSpec;
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
 use super::super::list::{self};
 use super::super::request::{self, RecordingUpdate};
 use super::super::{conference, recording};
-use super::{Answer, Exchange, Verb, calls, ok, recordings};
+use super::{Answer, Beside, Exchange, Verb, calls, ok, recordings};
 use crate::conferences::history::{self, ConferenceFilter};
 use crate::conferences::seat::NoSeat;
 use crate::query::RecordingFilter;
@@ -56,6 +58,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
         (["Participants"], Verb::Get) => participants(x, &info).await,
         (["Participants", who], verb) => participant(x, &info, who, verb).await,
         (["Recordings", below @ ..], _) => recordings(x, &info, below).await,
+        (["Streams", below @ ..], _) if x.provider.streams_conferences() => streams(x, &info, below),
         ([] | ["Participants"], _) => Err(ApiError::method_not_allowed()),
         _ => Err(x.not_found()),
     }
@@ -376,6 +379,26 @@ async fn recordings(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> 
         Verb::Delete => recordings::delete(x, &recording).await,
         Verb::Other => Err(ApiError::method_not_allowed()),
     }
+}
+
+fn streams(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
+    let conferences = &services(x).conferences;
+    let ((id, name), status) = match x.started_or_stopped(below)? {
+        Beside::Start => {
+            live(info)?;
+            // What all hear is one track.
+            let spec = StreamSpec { track: Track::Inbound, ..request::stream(x.parameters)? };
+            let name = spec.name.clone();
+            let id = conferences.stream(info.id, spec);
+            let id = id.ok_or_else(|| x.refused(command::Refused::TooMany))?;
+            ((id, name), "in-progress")
+        }
+        Beside::Stop(name) => {
+            let which = x.ids().parse_stream(name).ok_or(name);
+            (conferences.stop_stream(info.id, which).ok_or_else(|| x.not_found())?, "stopped")
+        }
+    };
+    Ok(ok(recording::conference_stream(x.owner(), info.id, id, name.as_deref(), status, Timestamp::now())))
 }
 
 async fn list_recordings(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {

@@ -444,17 +444,19 @@ impl Exchange<'_> {
     /// What is asked of the streams, transcriptions or SIPREC sessions of a call of the account: a `POST` to their list, or
     /// a `POST` of `Status=stopped` to one.
     async fn beside<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<Beside<'a>, ApiError> {
-        let asked = match (below, self.verb) {
-            ([], Verb::Post) => Beside::Start,
-            ([name], Verb::Post) => Beside::Stop(name),
-            ([] | [_], _) => return Err(ApiError::method_not_allowed()),
-            _ => return Err(self.not_found()),
-        };
         self.leg(leg).await?;
-        if matches!(asked, Beside::Stop(_)) && self.parameters.get("Status") != Some("stopped") {
-            return Err(ApiError::bad(20001, "Status is required and must be stopped"));
+        self.started_or_stopped(below)
+    }
+
+    /// The same without the call.
+    fn started_or_stopped<'a>(&self, below: &[&'a str]) -> Result<Beside<'a>, ApiError> {
+        match (below, self.verb) {
+            ([], Verb::Post) => Ok(Beside::Start),
+            ([name], Verb::Post) if self.parameters.get("Status") == Some("stopped") => Ok(Beside::Stop(name)),
+            ([_], Verb::Post) => Err(ApiError::bad(20001, "Status is required and must be stopped")),
+            ([] | [_], _) => Err(ApiError::method_not_allowed()),
+            _ => Err(self.not_found()),
         }
-        Ok(asked)
     }
 
     /// One page of a list that is at `name` below the account; `items` come with their SIDs.

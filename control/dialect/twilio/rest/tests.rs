@@ -193,6 +193,7 @@ fn representations_have_every_key_of_the_published_examples() {
         sid: ACCOUNT.into(),
         owner: ACCOUNT.into(),
         auth_token: &account.twilio.as_ref().unwrap().auth_token,
+        signing_key: None,
         friendly_name: "acme".into(),
         standing: Standing::Active,
         dates: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),

@@ -1,0 +1,57 @@
+//! Taps of the whole mix, as recordings have it: one track, inbound. What a participant alone says and hears is its session's to
+//! copy.
+
+use crate::codec::SampleRate;
+use crate::codec::g711::Law;
+use crate::command::{OpId, Tracks};
+use crate::copied::Copied;
+use crate::resample::Resampler;
+use crate::rtp::FRAME;
+use crate::tap::{Tap, TapSink, Tapped, WIDE};
+
+/// The taps of a room.
+pub(super) struct Taps {
+    taps: Vec<Tap>,
+    narrower: Resampler,
+    wider: Resampler,
+}
+
+impl Taps {
+    /// As many as a room has at a time; another one ends at once.
+    const MOST: usize = 16;
+
+    pub(super) fn new(rate: SampleRate) -> Taps {
+        let [narrower, wider] = [SampleRate::Hz8000, SampleRate::Hz16000].map(|to| Resampler::new(rate, to));
+        Taps { taps: Vec::new(), narrower, wider }
+    }
+
+    /// Begins one; its reader's end ends it.
+    pub(super) fn start(&mut self, sink: TapSink) {
+        if self.taps.len() < Self::MOST {
+            self.taps.push(Tap::new(OpId(0), Tracks::Inbound, sink));
+        }
+    }
+
+    /// Takes a frame of the room's mix.
+    pub(super) fn handle_frame(&mut self, mix: &[i16]) {
+        self.taps.retain(|tap| !tap.is_abandoned());
+        if self.taps.is_empty() {
+            return;
+        }
+        let mut narrow = [0; FRAME];
+        self.narrower.process(mix, &mut narrow);
+        let mut heard = Tapped { narrow: Copied::Samples(narrow), wide: [0; WIDE] };
+        if self.taps.iter().any(Tap::is_wide) {
+            self.wider.process(mix, &mut heard.wide);
+        }
+        let nothing = Tapped::silence(Law::Mu);
+        for tap in &mut self.taps {
+            // A room tells nobody of drops: the reader counts them.
+            tap.handle_frame(&heard, &nothing, Law::Mu);
+        }
+    }
+
+    pub(super) fn end_all(&mut self) {
+        self.taps.clear();
+    }
+}
