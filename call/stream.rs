@@ -1,6 +1,7 @@
 //! Audio to and from a WebSocket application.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,31 @@ pub struct StreamSpec {
     pub auth_token: Option<String>,
     /// When its socket opens, of a stream that was asked for with its leg.
     pub opens: Opens,
+    /// What carries the audio.
+    pub form: Form,
+}
+
+/// What carries a stream's audio to the application. Without messages it cannot speak, and `codec` is of G.711.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Form {
+    /// The provider's messages on a WebSocket.
+    #[default]
+    Messages,
+    /// Binary messages of a WebSocket, each the octets of 20 ms and nothing else; both directions are mixed.
+    Octets,
+    /// RTP over UDP (RFC 3550), as payload type 0 or 8.
+    Rtp(RtpForm),
+}
+
+/// Where RTP goes. Directions with the same address are mixed into one stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RtpForm {
+    /// What the leg's party says.
+    pub inbound: Option<SocketAddr>,
+    /// What it hears.
+    pub outbound: Option<SocketAddr>,
+    /// Frames of 20 ms in a packet, 1 to 6.
+    pub frames: u8,
 }
 
 /// When the socket of a stream opens that was asked for with an outbound leg. Its audio begins with the answer.

@@ -26,7 +26,7 @@ use crate::queue::NotQueued;
 use crate::recording::{RecordingChannels, RecordingEnd, RecordingSource, RecordingSpec, Track};
 use crate::route::{Decision, Route};
 use crate::siprec::{SiprecSpec, SiprecStatus};
-use crate::stream::{Opens, StreamSpec, StreamStatus};
+use crate::stream::{Form, Opens, StreamSpec, StreamStatus};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
 use crate::{Now, Target};
 
@@ -594,6 +594,7 @@ pub fn stream(name: &str) -> StreamSpec {
         hearers: Hearers::Own,
         auth_token: None,
         opens: Opens::default(),
+        form: Form::Messages,
     }
 }
 

@@ -283,6 +283,11 @@ impl Client {
         }
     }
 
+    /// The address to send to, if the same policy allows it.
+    pub fn permits(&self, address: IpAddr) -> Result<IpAddr, FetchError> {
+        self.shared.gate.policy.check(address)
+    }
+
     /// Opens a TCP connection under the same policy, for WebSocket clients. `host` is a name or an address, IPv6 with or
     /// without brackets. `timeout` `None`: the client's connect timeout.
     pub async fn connect(&self, host: &str, port: u16, timeout: Option<Duration>) -> Result<TcpStream, FetchError> {

@@ -5,6 +5,7 @@
 //! tap's ring), audio from it is refused when it is too far ahead (the source's bound); both are counted and said.
 
 mod container;
+mod fork;
 mod tally;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tandem_call::leg::Hearers;
 use tandem_call::output::{Invite, LegEvent};
 use tandem_call::program::instruction::Warning;
 use tandem_call::stream::{
-    ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamStatus,
+    ByteOrder, Form, Opens, Playout, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamStatus,
 };
 use tandem_media as media;
 use tokio::sync::{mpsc, oneshot};
@@ -213,6 +214,9 @@ async fn run(
     mut notes: mpsc::Receiver<Note>,
 ) -> Result<(), StreamFailure> {
     let NewStream { leg, id, spec, mut wire, mut law, buffer, idle, name, timings, .. } = new;
+    if spec.form != Form::Messages {
+        return fork::run(client, inbox, (leg, id), &spec, idle, &mut notes).await;
+    }
     let began = clock::now().instant;
     let mut socket = tokio::select! {
         opened = Socket::open(client, &spec.url, wire.handshake(), idle) => opened?,

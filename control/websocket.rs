@@ -101,6 +101,11 @@ impl Socket {
         self.put(Message::text(text)).await
     }
 
+    /// Sends one binary message.
+    pub(crate) async fn send_octets(&mut self, octets: Vec<u8>) -> Result<(), StreamFailure> {
+        self.put(Message::binary(octets)).await
+    }
+
     /// As [`Self::send`], but it may stay here until [`Self::flush`].
     pub(crate) async fn feed(&mut self, text: String) -> Result<(), StreamFailure> {
         in_time(self.inner.feed(Message::text(text))).await

@@ -4,15 +4,21 @@ import hashlib
 import hmac
 import json
 import os
+import queue
 import subprocess
+import threading
 import uuid
 
+import numpy
 import pytest
 import requests
+import websockets.sync.server
 
 from harness.engines import KEY as SPEECH_KEY
+from harness.party import Party
 from harness.phone import callee, caller, free_port, pause, until_told
 from harness.server import ROOT, binary
+from harness.rtp import LINEAR, share
 from harness.signalwire import ACCOUNT, KEY, PROJECT, TOKEN
 from harness.waiting import wait_for
 
@@ -332,3 +338,53 @@ def test_what_was_said_in_a_call_is_told_whole_at_its_end(server, app, phone, ta
     handset.hang_up()
     (_, last) = app.wait("/transcript", 2)
     assert told(last)["params"]["control_id"] == "own", "a call's end is the end of what runs beside it"
+
+
+def test_what_a_caller_says_is_tapped_as_rtp_and_as_octets_of_a_websocket(server, app, phone, rtp):
+    app.on("/tap")
+    app.on("/vars")
+    target, octets = rtp(), queue.Queue()
+
+    def collect(connection):
+        for message in connection:
+            octets.put(message)
+
+    with websockets.sync.server.serve(collect, "127.0.0.1", 0) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/"
+        about = "id=${call.call_id}&tap=${tap_result} ${tap_uri} ${tap_codec} ${tap_ptime} ${tap_direction}"
+        steps = [
+            {"tap": {"uri": f"rtp://{target.address}:{target.port}", "direction": "speak", "rtp_ptime": 30, "status_url": app.url + "/tap"}},
+            {"request": {"url": app.url + "/vars?" + about, "method": "GET"}},
+            {"play": "ring:10"},
+            {"stop_tap": {}},
+            {"request": {"url": app.url + "/vars?stopped=${stop_tap_result}", "method": "GET"}},
+            {"sleep": -1},
+        ]
+        app.on("/swml", (json.dumps({"sections": {"main": steps}}), 200))
+        one = Party(phone, rtp, caller(OWN, until_told()), target=server.sip)
+        with one.sounds(700):
+            target.wait_for_tone(700)
+            (seen,) = app.wait("/vars")
+            assert seen["tap"] == f"success rtp://{target.address}:{target.port} PCMU 40 speak"
+            command = {"command": "calling.tap", "id": seen["id"], "params": {
+                "control_id": "ear", "tap": {"type": "audio", "params": {"direction": "both"}},
+                "device": {"type": "ws", "params": {"uri": url, "codec": "PCMU"}}, "status_url": app.url + "/tap",
+            }}
+            ask = lambda body: requests.post(server.http + "/api/calling/calls", json=body, auth=(PROJECT, TOKEN), timeout=10)
+            assert ask(command).status_code == 200
+
+            def mixed():
+                """What the caller says and what it hears, of half a second."""
+                samples = LINEAR[numpy.frombuffer(b"".join(octets.get(timeout=5) for _ in range(25)), dtype=numpy.uint8)]
+                return len(samples) == 25 * 160 and share(samples, 700) > 0.3 and max(share(samples, 440), share(samples, 480)) > 0.05
+
+            wait_for("both sides in the WebSocket", mixed)
+            stop = {"command": "calling.tap.stop", "id": seen["id"], "params": {"control_id": "ear"}}
+            assert ask(stop).status_code == 200
+        assert app.wait("/vars", 2)[1]["stopped"] == "success"
+        told_of = [told(it)["params"] for it in app.wait("/tap", 4)]
+        states = {kind: [it["state"] for it in told_of if it["device"]["type"] == kind] for kind in ("rtp", "ws")}
+        assert states == {"rtp": ["tapping", "finished"], "ws": ["tapping", "finished"]}
+        assert told_of[0]["device"]["params"] == {"addr": target.address, "port": target.port, "codec": "PCMU", "ptime": 40}
+        one.hang_up()

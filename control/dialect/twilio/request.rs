@@ -14,7 +14,7 @@ use tandem_call::leg::{EndCause, Hearers};
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, Program};
 use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{Opens, Playout, StreamCodec, StreamSpec};
+use tandem_call::stream::{Form, Opens, Playout, StreamCodec, StreamSpec};
 use tandem_call::{Callback, Method, Moment, Target};
 use url::Url;
 
@@ -403,6 +403,7 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
         hearers: Hearers::Own,
         auth_token: parameters.get("AuthorizationBearerToken").map(str::to_owned),
         opens: Opens::default(),
+        form: Form::Messages,
     })
 }
 

@@ -255,7 +255,7 @@ fn problem(code: u32, detail: String) -> StreamProblem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_call::stream::{Opens, Playout};
+    use tandem_call::stream::{Form, Opens, Playout};
 
     fn spec(bidirectional: bool) -> StreamSpec {
         StreamSpec {
@@ -269,6 +269,7 @@ mod tests {
             hearers: tandem_call::leg::Hearers::Own,
             auth_token: None,
             opens: Opens::default(),
+            form: Form::Messages,
         }
     }
 

@@ -13,7 +13,7 @@ use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, S
 use tandem_call::machine::{AnsweredBy, GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecSpec, SiprecStatus};
-use tandem_call::stream::{Opens, StreamFault, StreamSpec};
+use tandem_call::stream::{Form, Opens, StreamFault, StreamSpec};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 use tandem_call::{Method, Target};
 
@@ -430,6 +430,7 @@ fn a_streams_life_is_told_to_its_own_callback() {
         hearers: tandem_call::leg::Hearers::Own,
         auth_token: None,
         opens: Opens::default(),
+        form: Form::Messages,
     };
     let facts = |status| StreamFacts { id: StreamId(0xe), spec: spec.clone(), status };
     let (_, started) = told(leg(), EventKind::Stream(facts(StreamStatus::Started)), 0).unwrap();

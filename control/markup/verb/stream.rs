@@ -6,7 +6,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::Hearers;
 use tandem_call::program::instruction::{Connect, Converse, Instruction, Order};
 use tandem_call::recording::Track;
-use tandem_call::stream::{ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::stream::{ByteOrder, Form, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
 
 use super::{conversation, record, siprec, speech};
 use crate::markup::code;
@@ -166,6 +166,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         hearers: Hearers::Own,
         auth_token,
         opens: Opens::default(),
+        form: Form::Messages,
     }))
 }
 

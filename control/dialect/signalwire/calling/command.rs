@@ -35,17 +35,8 @@ const MOST_VARIABLES: usize = 20;
 /// Most pieces of audio of one request, repetitions included.
 const MOST_PLAYS: usize = 100;
 /// Commands of the service that this server does not have.
-const NOT_SERVED: [&str; 9] = [
-    "play.pause",
-    "play.resume",
-    "play.volume",
-    "collect.start_input_timers",
-    "tap",
-    "tap.stop",
-    "disconnect",
-    "live_translate",
-    "echo",
-];
+const NOT_SERVED: [&str; 7] =
+    ["play.pause", "play.resume", "play.volume", "collect.start_input_timers", "disconnect", "live_translate", "echo"];
 
 /// Jobs that have an id of the application's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -55,6 +46,7 @@ pub(super) enum Kind {
     Collect,
     Detect,
     Stream,
+    Tap,
 }
 
 /// What is done with a job that runs.
@@ -182,6 +174,30 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             starts(Kind::Stream, Command::StartStream { spec, alone: false })
         }
         "stream.stop" => job(Kind::Stream, Control::Stop),
+        "tap" => {
+            let tap = parameters.object("tap").ok_or_else(|| ApiError::missing("tap"))?;
+            let tap = tap.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("tap.params"))?;
+            let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
+            let to = device.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("device.params"))?;
+            // All of them have names of their own.
+            let all: Object =
+                tap.iter().chain(to.iter()).map(|(name, value)| (name.to_owned(), value.clone())).collect();
+            let own = Parameters::new(&all);
+            let uri = match own.text("uri") {
+                Some(uri) => uri,
+                None => {
+                    let addr = own.text("addr").ok_or_else(|| ApiError::missing("device.params.addr"))?;
+                    let port = own.text("port").ok_or_else(|| ApiError::missing("device.params.port"))?;
+                    format!("rtp://{addr}:{port}")
+                }
+            };
+            let spec = media::tap(&own, &uri, "ptime", told(&[Moment::Completed]));
+            let message = "a tap is sent to an IP address and a port, or to a WebSocket";
+            let spec = spec.ok_or_else(|| ApiError::invalid("invalid_parameter", "device", message))?;
+            note(parameters, own);
+            starts(Kind::Tap, Command::StartStream { spec, alone: false })
+        }
+        "tap.stop" => job(Kind::Tap, Control::Stop),
         "denoise" | "denoise.stop" => {
             commands(vec![Command::Suppress { track: Track::Inbound, on: name == "denoise" }])
         }
@@ -509,10 +525,12 @@ mod tests {
         assert_eq!(dial(r#"{"from":"+15550001","to":"+15550002","swml":{"sections":{}}}"#), "not_json_or_yaml");
         assert_eq!(dial(&format!(r#"{{"from":"+15550001","to":"+15550002",{url},"timeout":0}}"#)), "invalid_parameter");
         assert_eq!(code(r#"{"command":"explode"}"#), "invalid_command_attempted");
-        assert_eq!(
-            code(&format!(r#"{{"command":"calling.tap","id":"{ID}","params":{{}}}}"#)),
-            "invalid_command_attempted"
-        );
+        let tap = |params: &str| code(&format!(r#"{{"command":"calling.tap","id":"{ID}","params":{params}}}"#));
+        assert_eq!(tap("{}"), "missing_required_parameter");
+        let host = r#"{"control_id":"t","tap":{"params":{}},"device":{"params":{"addr":"host","port":9000}}}"#;
+        assert_eq!(tap(host), "invalid_parameter", "only addresses");
+        let disconnect = format!(r#"{{"command":"calling.disconnect","id":"{ID}","params":{{}}}}"#);
+        assert_eq!(code(&disconnect), "invalid_command_attempted");
         assert_eq!(code(&format!(r#"{{"command":"calling.ai_hold","id":"{ID}"}}"#)), "invalid_state");
         assert_eq!(code(r#"{"command":"calling.end","id":"nobody"}"#), "404");
         assert_eq!(code("[]"), "400");

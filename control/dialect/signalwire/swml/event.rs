@@ -7,12 +7,12 @@ use tandem_call::hearing::Words;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::machine::{GreetingEnd, Verdict};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
-use tandem_call::stream::{StreamFacts, StreamStatus};
+use tandem_call::stream::{Form, StreamFacts, StreamStatus};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionStatus};
 use tandem_call::{Callback, Moment};
 
 use super::facts;
-use super::media::direction;
+use super::media::{self, direction};
 use super::parameters::told;
 use crate::account::Account;
 use crate::dialect::{Body, Context, Notice};
@@ -46,9 +46,10 @@ pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -
             let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
             Some(teller.tell(callback, "calling.call.record", recording(account, facts, context)))
         }),
-        EventKind::Stream(facts) => {
-            facts.spec.callback.as_ref().map(|callback| teller.tell(callback, "calling.call.stream", stream(facts)))
-        }
+        EventKind::Stream(facts) => facts.spec.callback.as_ref().map(|callback| match facts.spec.form {
+            Form::Messages => teller.tell(callback, "calling.call.stream", stream(facts)),
+            Form::Octets | Form::Rtp(_) => teller.tell(callback, "calling.call.tap", tap(facts)),
+        }),
         EventKind::MachineDetected(facts) => facts
             .spec
             .callback
@@ -190,6 +191,29 @@ fn recording(account: &Account, recording: &Recording, context: &Context) -> Jso
 fn stream(facts: &StreamFacts) -> Json {
     let state = if facts.status == StreamStatus::Started { "streaming" } else { "finished" };
     let mut told = json!({ "state": state, "url": facts.spec.url, "name": facts.spec.name });
+    if let (StreamStatus::Failed(why), Some(told)) = (&facts.status, told.as_object_mut()) {
+        told.insert("error".into(), why.detail.clone().into());
+    }
+    told
+}
+
+fn tap(facts: &StreamFacts) -> Json {
+    let spec = &facts.spec;
+    let state = if facts.status == StreamStatus::Started { "tapping" } else { "finished" };
+    let (codec, ptime) = media::tap_codec(spec);
+    let device = match spec.form {
+        Form::Rtp(form) => {
+            let to = form.inbound.or(form.outbound);
+            let (addr, port) = (to.map(|to| to.ip().to_string()), to.map(|to| to.port()));
+            json!({ "type": "rtp", "params": { "addr": addr, "port": port, "codec": codec, "ptime": ptime } })
+        }
+        _ => json!({ "type": "ws", "params": { "uri": spec.url, "codec": codec } }),
+    };
+    let mut told = json!({
+        "state": state,
+        "tap": { "type": "audio", "params": { "direction": direction(spec.track) } },
+        "device": device,
+    });
     if let (StreamStatus::Failed(why), Some(told)) = (&facts.status, told.as_object_mut()) {
         told.insert("error".into(), why.detail.clone().into());
     }

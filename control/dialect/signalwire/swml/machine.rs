@@ -75,6 +75,9 @@ pub(super) enum Waits {
     Stream {
         control_id: String,
     },
+    Tap {
+        control_id: String,
+    },
     /// For whoever is called, and those that are called next.
     Connect {
         next: VecDeque<Dial>,
@@ -131,6 +134,7 @@ enum Frame {
 pub(super) struct Jobs {
     pub(super) recordings: Vec<(String, RecordingId)>,
     pub(super) streams: Vec<(String, StreamId)>,
+    pub(super) taps: Vec<(String, StreamId)>,
     /// How many had no id of the script's.
     pub(super) nameless: u32,
 }

@@ -8,11 +8,11 @@ use tandem_call::leg::Hearers;
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::GatherSpeech;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::stream::{ByteOrder, Form, Opens, Playout, RtpForm, SampleRate, StreamCodec, StreamSpec};
 use tandem_call::transcription::TranscriptionSpec;
 use tandem_call::{Callback, Moment};
 
-use super::parameters::Parameters;
+use super::parameters::{Parameters, is_url};
 
 /// Longest time that a parameter may name, seconds.
 pub(in crate::dialect::signalwire) const DAY: f64 = 86_400.0;
@@ -95,7 +95,67 @@ pub(in crate::dialect::signalwire) fn stream(
         hearers: Hearers::Own,
         auth_token: parameters.text("authorization_bearer_token"),
         opens: Opens::default(),
+        form: Form::Messages,
     }
+}
+
+/// A tap: audio alone to `rtp://ADDRESS:PORT`, `ws://` or `wss://`. `None`: `uri` is none of these.
+pub(in crate::dialect::signalwire) fn tap(
+    parameters: &Parameters<'_>,
+    uri: &str,
+    ptime: &str,
+    callback: Option<Callback>,
+) -> Option<StreamSpec> {
+    let track = parameters.word("direction", &DIRECTIONS).unwrap_or(Track::Inbound);
+    let form = match uri.strip_prefix("rtp://") {
+        None if is_url(uri, &["ws", "wss"]) => Form::Octets,
+        None => return None,
+        Some(to) => {
+            let to = to.parse().ok();
+            let inbound = to.filter(|_| track != Track::Outbound);
+            let outbound = to.filter(|_| track != Track::Inbound);
+            inbound.or(outbound)?;
+            Form::Rtp(RtpForm { inbound, outbound, frames: frames(parameters, ptime) })
+        }
+    };
+    let codecs = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
+    Some(StreamSpec {
+        url: uri.to_owned(),
+        name: None,
+        track,
+        codec: Some(parameters.word("codec", &codecs).unwrap_or(StreamCodec::Pcmu)),
+        playout: None,
+        parameters: Vec::new(),
+        callback,
+        hearers: Hearers::Own,
+        auth_token: None,
+        opens: Opens::default(),
+        form,
+    })
+}
+
+/// What a script's variables say of a tap, without their prefix.
+pub(in crate::dialect::signalwire) fn tap_facts(spec: &StreamSpec) -> [(&'static str, String); 4] {
+    let (codec, milliseconds) = tap_codec(spec);
+    [
+        ("codec", codec.to_owned()),
+        ("rate", "8000".to_owned()),
+        ("ptime", milliseconds.to_string()),
+        ("direction", direction(spec.track).to_owned()),
+    ]
+}
+
+/// A tap's codec and the milliseconds of its packets.
+pub(in crate::dialect::signalwire) fn tap_codec(spec: &StreamSpec) -> (&'static str, u32) {
+    let codec = if spec.codec == Some(StreamCodec::Pcma) { "PCMA" } else { "PCMU" };
+    let frames = if let Form::Rtp(form) = spec.form { form.frames } else { 1 };
+    (codec, 20 * u32::from(frames))
+}
+
+/// A packet time as frames of 20 ms, the last of which is whole.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 1 to 6")]
+fn frames(parameters: &Parameters<'_>, name: &str) -> u8 {
+    parameters.number(name, 10.0..=120.0).map_or(1, |milliseconds| (milliseconds / 20.0).ceil() as u8)
 }
 
 /// `L16@24000h@40i`: the packet time behind the second `@` is ours to choose.

@@ -157,6 +157,27 @@ impl Machine {
                 let found = last(&mut self.jobs.streams, wanted.as_deref());
                 self.stop("stop_stream_result", found.map(|id| Command::StopStream(Some(id))))
             }
+            "tap" => {
+                let control_id = self.control_id(parameters);
+                let callback = parameters.callback("status_url", Some(&control_id), &[Moment::Completed]);
+                let uri = parameters.text("uri").unwrap_or_default();
+                self.set("tap_uri", uri.as_str());
+                let Some(spec) = media::tap(parameters, &uri, "rtp_ptime", callback) else {
+                    parameters.note("uri", "is rtp://ADDRESS:PORT, or begins with ws: or wss:");
+                    self.set("tap_result", "failed");
+                    return Ok(Flow::On);
+                };
+                for (name, value) in media::tap_facts(&spec) {
+                    self.set(&format!("tap_{name}"), value);
+                }
+                self.waits = Waits::Tap { control_id };
+                does(vec![order(Command::StartStream { spec, alone: false })])
+            }
+            "stop_tap" => {
+                let wanted = parameters.text("control_id");
+                let found = last(&mut self.jobs.taps, wanted.as_deref());
+                self.stop("stop_tap_result", found.map(|id| Command::StopStream(Some(id))))
+            }
             "connect" => self.connect(step, parameters),
             "enter_queue" => {
                 let then = parameters.get("transfer_after_bridge").map(as_dest);
@@ -641,6 +662,14 @@ impl Machine {
                     self.jobs.streams.push((control_id, id));
                 }
                 self.set("stream_result", if id.is_some() { "success" } else { "failed" });
+            }
+            (Waits::Tap { control_id }, reason) => {
+                let id = accepted(reason).and_then(|accepted| accepted.stream);
+                if let Some(id) = id {
+                    self.set("tap_control_id", control_id.as_str());
+                    self.jobs.taps.push((control_id, id));
+                }
+                self.set("tap_result", if id.is_some() { "success" } else { "failed" });
             }
             (Waits::Connect { mut next, result, then }, reason) => {
                 let dialled = match reason {

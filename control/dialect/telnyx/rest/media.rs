@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tandem_call::leg::Hearers;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::stream::{ByteOrder, Form, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
 
 use super::error::ApiError;
 use super::parameters::Parameters;
@@ -83,6 +83,7 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
         hearers,
         auth_token: auth_token.map(Into::into),
         opens: Opens::default(),
+        form: Form::Messages,
     }))
 }
 

@@ -1,6 +1,6 @@
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::json;
-use tandem_call::stream::{ByteOrder, Opens, SampleRate};
+use tandem_call::stream::{ByteOrder, Form, Opens, SampleRate};
 
 use super::*;
 use crate::dialect::telnyx::fixture::{LEG, account, leg};
@@ -19,6 +19,7 @@ fn spec() -> StreamSpec {
         hearers: tandem_call::leg::Hearers::Own,
         auth_token: None,
         opens: Opens::default(),
+        form: Form::Messages,
     }
 }
 

@@ -10,7 +10,7 @@ use tandem_call::leg::{CallerIdentity, Status};
 use tandem_call::machine::{MachineDetection, Until, Verdict};
 use tandem_call::program::instruction::{Speech, Tone, Warning};
 use tandem_call::recording::{RecordingSource, RecordingSpec};
-use tandem_call::stream::{Opens, StreamFault, StreamSpec};
+use tandem_call::stream::{Form, Opens, StreamFault, StreamSpec};
 
 use super::*;
 use crate::dialect::telnyx::fixture::{self, LEG, account, leg, shared};
@@ -83,6 +83,7 @@ fn stream(status: StreamStatus) -> StreamFacts {
         hearers: tandem_call::leg::Hearers::Own,
         auth_token: None,
         opens: Opens::default(),
+        form: Form::Messages,
     };
     StreamFacts { id: StreamId(LEG.0 + 2), spec, status }
 }
