@@ -166,9 +166,14 @@ impl Call {
                 info.fallback = fallback.clone();
             }
         }
-        let ring_timer = self.timer(leg, UNANSWERED_LIMIT);
+        let first_command = match route.decision {
+            Decision::CommandsWithin(time) => Some(time),
+            _ => None,
+        };
+        let ring_timer = self.timer(leg, first_command.unwrap_or(UNANSWERED_LIMIT));
         if let Some(party) = self.party_mut(leg) {
             party.ring_timer = Some(ring_timer);
+            party.awaits_command = first_command.is_some();
         }
         match route.decision {
             Decision::Reject(reason) => {
@@ -184,7 +189,7 @@ impl Call {
                 self.emit(leg, EventKind::Initiated);
                 self.run(leg, program);
             }
-            Decision::Commands => {
+            Decision::Commands | Decision::CommandsWithin(_) => {
                 self.ring(leg, false);
                 self.emit(leg, EventKind::Initiated);
             }
@@ -429,6 +434,21 @@ impl Call {
             party.ring_timer = Some(ring_timer);
         }
         self.emit(leg, EventKind::Initiated);
+    }
+
+    /// A leg's application has given its first command, if it had to within some time.
+    pub(crate) fn commanded(&mut self, leg: LegId) {
+        let Some(party) = self.party_mut(leg) else { return };
+        if !std::mem::take(&mut party.awaits_command) || party.info.answered_at.is_some() {
+            return;
+        }
+        if let Some(op) = party.ring_timer.take() {
+            self.timers.cancel(leg, op);
+        }
+        let ring_timer = self.timer(leg, UNANSWERED_LIMIT);
+        if let Some(party) = self.party_mut(leg) {
+            party.ring_timer = Some(ring_timer);
+        }
     }
 
     /// Lets a leg run a program instead of whatever it runs.

@@ -78,6 +78,8 @@ pub(crate) struct Party {
     pub(crate) greeting: Option<Box<Play>>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) ring_timer: Option<OpId>,
+    /// It ends with the ring timer unless a command comes before.
+    pub(crate) awaits_command: bool,
     pub(crate) limit_timer: Option<OpId>,
     pub(crate) release_timer: Option<OpId>,
     /// It is called for a transfer.
@@ -124,6 +126,7 @@ impl Party {
             greeting: None,
             time_limit: None,
             ring_timer: None,
+            awaits_command: false,
             limit_timer: None,
             release_timer: None,
             referral: None,

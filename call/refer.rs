@@ -113,7 +113,9 @@ impl Call {
                 }
                 Decision::Reject(_) => self.order(referrer, LegCommand::AnswerRefer { status: 404 }),
                 // Its application knows the leg by another name only.
-                Decision::Commands => self.order(referrer, LegCommand::AnswerRefer { status: 603 }),
+                Decision::Commands | Decision::CommandsWithin(_) => {
+                    self.order(referrer, LegCommand::AnswerRefer { status: 603 })
+                }
             },
         }
     }

@@ -40,6 +40,9 @@ impl Call {
             Arc::make_mut(&mut party.info).client_state = request.client_state;
         }
         let outcome = self.obey(leg, request.command);
+        if outcome.is_ok() {
+            self.commanded(leg);
+        }
         if let (Err(_), Some(party)) = (&outcome, self.party_mut(leg))
             && party.info.client_state != before
         {

@@ -1,6 +1,7 @@
 //! Where an inbound call goes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::program::instruction::{Program, RejectReason};
 use crate::{Callback, Target};
@@ -34,6 +35,8 @@ pub enum Decision {
     Program(Program),
     /// An application's commands; the call waits.
     Commands,
+    /// The same. The call ends if no command has come after this time.
+    CommandsWithin(Duration),
     /// Nobody: refused.
     Reject(RejectReason),
 }

@@ -72,6 +72,9 @@ pub struct Application {
     /// How long it may take to answer a webhook, seconds, 1 to 30 (Telnyx).
     #[serde(default)]
     pub webhook_timeout_secs: Option<u8>,
+    /// A call to it ends when no command has come after this time.
+    #[serde(skip)]
+    pub first_command_within: Option<Duration>,
     /// Told of a call's end (document-driven providers).
     #[serde(default)]
     pub status_callback: Option<Arc<str>>,

@@ -110,6 +110,10 @@ pub struct VoiceApplication {
     pub dialect: String,
     /// Where it is.
     pub voice: Voice,
+    /// It takes and makes no calls.
+    pub inactive: bool,
+    /// A call to it ends when no command has come after so many seconds.
+    pub first_command_within: Option<u32>,
     /// What else its API keeps of it.
     pub other: Map<String, Value>,
 }
@@ -152,6 +156,8 @@ pub struct Voice {
     pub status_callback: Option<Arc<str>>,
     /// How.
     pub status_callback_method: Method,
+    /// How long it may take to answer, seconds; as its dialect says when `None`.
+    pub timeout: Option<u8>,
 }
 
 impl Voice {
@@ -192,6 +198,7 @@ impl From<&Application> for Voice {
             fallback_method: Method::Post,
             status_callback: application.status_callback.clone(),
             status_callback_method: Method::Post,
+            timeout: application.webhook_timeout_secs,
         }
     }
 }
@@ -205,6 +212,7 @@ impl From<&NumberConfig> for Voice {
             fallback_method: number.fallback_method.into(),
             status_callback: number.status_callback.clone(),
             status_callback_method: number.status_callback_method.into(),
+            timeout: None,
         }
     }
 }

@@ -20,7 +20,7 @@ use tandem_sip as sip;
 use crate::account::Accounts;
 use crate::app::Application;
 use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, WorksBy};
-use crate::holdings::{self, Caller, Holdings, Number, Voice};
+use crate::holdings::{self, Caller, Holdings, Number, Voice, VoiceApplication};
 use crate::keys::Dtmf;
 use crate::number_pool::NumberPool;
 use crate::pbx;
@@ -285,6 +285,14 @@ impl Routing {
             return self.to_pbx(&account, id, user).unwrap_or_else(|| route(voice, None, nobody()));
         }
         if let Some(id) = application.as_deref() {
+            if WorksBy::of(dialect) == WorksBy::Commands {
+                let account = held.account.as_str().into();
+                let commanding = self.commanding(&held.account, id);
+                return commanding.map_or_else(
+                    || route(voice, Some(id), nobody()),
+                    |application| to_application(account, &application),
+                );
+            }
             return match self.application(&held.account, dialect, id) {
                 Some(voice) => route(&voice, Some(id), document(&voice)),
                 None => route(voice, Some(id), nobody()),
@@ -297,6 +305,32 @@ impl Routing {
             Some(floor) => Route { status: voice.status().or(floor.status), ..floor },
             None => route(voice, None, nobody()),
         }
+    }
+
+    /// An account's application that commands its calls, by its id: one of the file, or one that it has made and that is active.
+    pub fn commanding(&self, account: &str, id: &str) -> Option<Application> {
+        let own = |app: &&Application| &*app.account == account && &*app.id == id;
+        if let Some(application) = self.applications.iter().find(own) {
+            return Some(application.clone()).filter(|app| app.works_by == WorksBy::Commands);
+        }
+        let held = self.holdings.applications.find(id).filter(|held| held.account == account)?;
+        let VoiceApplication { dialect, voice, inactive, first_command_within, .. } = &held.details;
+        let works_by = WorksBy::of(dialect);
+        if *inactive || works_by != WorksBy::Commands {
+            return None;
+        }
+        Some(Application {
+            id: id.into(),
+            account: account.into(),
+            provider: dialect.as_str().into(),
+            works_by,
+            webhook_url: Arc::clone(voice.url.as_ref()?),
+            webhook_failover_url: voice.fallback_url.clone(),
+            webhook_method: None,
+            webhook_timeout_secs: voice.timeout,
+            first_command_within: first_command_within.map(|seconds| Duration::from_secs(seconds.into())),
+            status_callback: None,
+        })
     }
 
     /// Where an account's application of that dialect is, by its id.
@@ -739,7 +773,8 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
         WorksBy::Commands => {
             let moments = ALL_MOMENTS.to_vec();
             let timeout = application.webhook_timeout();
-            (Some(Callback { target, failover, moments, elsewhere: Vec::new(), timeout }), Decision::Commands)
+            let decision = application.first_command_within.map_or(Decision::Commands, Decision::CommandsWithin);
+            (Some(Callback { target, failover, moments, elsewhere: Vec::new(), timeout }), decision)
         }
         WorksBy::Documents => {
             let url = application.status_callback.as_ref();

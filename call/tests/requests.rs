@@ -649,3 +649,21 @@ fn audio_can_be_for_the_other_of_two_joined_legs_or_for_both() {
     script.request(play(Hearers::Both)).unwrap();
     assert_eq!(plays(&script), [1, 2]);
 }
+
+#[test]
+fn an_inbound_leg_ends_when_its_first_command_does_not_come_in_time() {
+    let mut script = CallScript::inbound(Decision::CommandsWithin(5 * SECOND));
+    let leg = script.leg();
+    script.passes(Duration::from_millis(4_999));
+    assert!(script.ended.is_empty());
+    script.passes(Duration::from_millis(1));
+    assert_eq!(end_of(&script, leg), Some((Status::NoAnswer, EndCause::Timeout)));
+    script.assert_settled();
+
+    let mut script = CallScript::inbound(Decision::CommandsWithin(5 * SECOND));
+    script.request(Command::SetClientState).unwrap();
+    script.passes(1_799 * SECOND);
+    assert!(script.ended.is_empty(), "it has been commanded");
+    script.passes(SECOND);
+    assert_eq!(script.ended.len(), 1, "nobody answers it");
+}

@@ -48,10 +48,6 @@ NOT_YET = {
         *("ListOutboundVoiceProfiles", "CreateVoiceProfile", "GetOutboundVoiceProfile", "UpdateOutboundVoiceProfile"),
         "DeleteOutboundVoiceProfile",
     },
-    "Applications": {
-        *("ListCallControlApplications", "CreateCallControlApplication", "RetrieveCallControlApplication"),
-        *("UpdateCallControlApplication", "DeleteCallControlApplication"),
-    },
     "Connections": {
         *("ListConnections", "RetrieveConnection", "CheckRegistrationStatus"),
         *("ListCredentialConnections", "CreateCredentialConnection", "RetrieveCredentialConnection"),
@@ -238,6 +234,15 @@ def media(run, scene):
     run.do("DeleteMediaStorage", **here)
 
 
+def applications(run, scene):
+    made = {"application_name": "made", "webhook_event_url": scene.app.url}
+    here = {"id": run.do("CreateCallControlApplication", made)["id"]}
+    run.rows("ListCallControlApplications")
+    run.do("RetrieveCallControlApplication", **here)
+    run.do("UpdateCallControlApplication", {"inbound": {"channel_limit": 5}}, **here)
+    run.do("DeleteCallControlApplication", **here)
+
+
 STEPS = {
     "Calls": calls,
     "Commands": commands,
@@ -245,6 +250,7 @@ STEPS = {
     "Queues": queues,
     "Recordings": recordings,
     "Media": media,
+    "Applications": applications,
 }
 
 

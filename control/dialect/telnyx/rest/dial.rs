@@ -88,19 +88,15 @@ pub(super) fn callees(parameters: Parameters<'_>) -> Result<Vec<Address>, ApiErr
     Ok(several.into_iter().map(over).collect())
 }
 
-/// The call that this request asks for.
+/// The call that this request asks for. `application`: the account's application of an id.
 pub(super) fn new_call(
     parameters: Parameters<'_>,
     account: &Arc<str>,
-    applications: &[Application],
+    application: impl FnOnce(&str) -> Option<Application>,
 ) -> Result<NewCall, ApiError> {
     let connection = parameters.required("connection_id")?;
-    let application = applications
-        .iter()
-        .find(|application| {
-            &*application.id == connection && &*application.provider == NAME && application.account == *account
-        })
-        .ok_or_else(ApiError::no_such_connection)?;
+    let application = application(connection).filter(|application| &*application.provider == NAME);
+    let application = application.ok_or_else(ApiError::no_such_connection)?;
     let mut callees = callees(parameters)?.into_iter();
     let to = callees.next().ok_or_else(|| ApiError::missing("to"))?;
     parameters.required("from")?;
@@ -135,7 +131,7 @@ pub(super) fn new_call(
     let first = parameters.flag("stream_establish_before_call_originate")?;
     let opens = if first { Opens::BeforeCalling } else { Opens::WhileCalling };
     let stream = media::stream(parameters)?.map(|stream| StreamSpec { opens, ..stream });
-    let own = callback(application);
+    let own = callback(&application);
     let mut status = parameters.webhook(Some(&own))?.unwrap_or(own);
     // Zero, as of an application, leaves it to the default.
     let timeout = parameters.seconds("webhook_timeout_secs", 0..=30)?.filter(|timeout| !timeout.is_zero());

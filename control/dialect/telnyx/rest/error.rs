@@ -254,6 +254,16 @@ impl ApiError {
         Self::unprocessable(10012, "Duplicate resource", detail).at(parameter)
     }
 
+    /// The configuration file says so; only there it can be changed.
+    pub(super) fn in_the_file(name: &str) -> Self {
+        let detail = format!("{name} is in the server's configuration file and can be changed only there.");
+        Self::new(StatusCode::FORBIDDEN, 10010, "Authorization failed", detail)
+    }
+
+    pub(super) fn in_use(detail: impl Into<String>) -> Self {
+        Self::unprocessable(10021, "Resource in use", detail)
+    }
+
     pub(super) fn limit_reached(detail: impl Into<String>) -> Self {
         Self::unprocessable(10027, "Unprocessable Entity", detail)
     }

@@ -174,7 +174,8 @@ async fn dial(
 ) -> Result<Json<Value>, ApiError> {
     let parameters = Parameters(&body);
     let execute = async {
-        let call = dial::new_call(parameters, &account.name, app.calls.services().routing.get().applications())?;
+        let routing = app.calls.services().routing.get();
+        let call = dial::new_call(parameters, &account.name, |id| routing.commanding(&account.name, id))?;
         if let Some(other) = call.link_to {
             known(&app, &account, other).await?.ok_or_else(|| ApiError::no_such_call("link_to"))?;
         }

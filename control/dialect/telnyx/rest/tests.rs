@@ -39,14 +39,19 @@ fn applications() -> Vec<Application> {
         webhook_failover_url: Some("http://127.0.0.1:9001/telnyx".into()),
         webhook_method: None,
         webhook_timeout_secs: None,
+        first_command_within: None,
         status_callback: None,
     };
     vec![application("1", "telnyx", "acme"), application("2", "twilio", "acme"), application("3", "telnyx", "other")]
 }
 
+fn application(id: &str) -> Option<Application> {
+    applications().into_iter().find(|app| &*app.id == id && &*app.account == "acme")
+}
+
 fn new_call(more: Value) -> Result<NewCall, ApiError> {
     let body = merged(json!({"connection_id": "1", "to": "+15551230002", "from": "+15551230001"}), more);
-    dial::new_call(Parameters(&members(body)), &"acme".into(), &applications())
+    dial::new_call(Parameters(&members(body)), &"acme".into(), application)
 }
 
 fn planned(action: &str, body: Value) -> Result<action::Plan, ApiError> {
@@ -732,6 +737,6 @@ fn webhooks_wait_as_long_as_the_application_or_the_call_says() {
     assert_eq!(timeout(json!({"webhook_timeout_secs": 31})).unwrap_err().code, 10033);
     let slow = Application { webhook_timeout_secs: Some(20), ..applications().remove(0) };
     let body = json!({"connection_id": "1", "to": "sip:a@h", "from": "b", "webhook_url": "http://a/"});
-    let call = dial::new_call(Parameters(&members(body)), &"acme".into(), &[slow]).unwrap();
+    let call = dial::new_call(Parameters(&members(body)), &"acme".into(), |_| Some(slow)).unwrap();
     assert_eq!(call.status.unwrap().timeout, Some(Duration::from_secs(20)));
 }

@@ -1,13 +1,41 @@
-//! What an account keeps on the server: media.
+//! What an account keeps on the server: media, applications.
+//!
+//! ```text
+//!   listing    filter, sort, page            settings   what may be set, checked and shown (settings.json)
+//!   resource   list, create, fetch, change, delete: once for all kinds
+//! ```
 
+mod applications;
 pub(super) mod listing;
 pub(super) mod media;
+mod resource;
+mod settings;
 
 use axum::Router;
 
+use self::applications::CallControl;
+use super::error::ApiError;
 use crate::app::App;
+use crate::holdings::NotHeld;
+use crate::query::StoreFailed;
 
 /// Their routes.
 pub(super) fn routes() -> Router<App> {
-    media::routes()
+    media::routes().merge(resource::routes::<CallControl>())
+}
+
+fn not_held(why: NotHeld) -> ApiError {
+    match why {
+        NotHeld::Store(error) => StoreFailed::from(error).into(),
+        refused => ApiError::limit_reached(refused.to_string()),
+    }
+}
+
+/// Refuses to delete a connection that numbers lead to.
+fn check_unused(app: &App, account: &str, id: &str) -> Result<(), ApiError> {
+    let numbers = app.calls.services().routing.get().holdings().numbers.all(account);
+    match numbers.iter().find(|number| number.details.application.as_deref() == Some(id)) {
+        Some(number) => Err(ApiError::in_use(format!("{} still has this connection.", number.name))),
+        None => Ok(()),
+    }
 }
