@@ -66,6 +66,8 @@ pub struct Number {
     pub application: Option<String>,
     /// Instead of both: the id of a trunk, as it is spelled.
     pub trunk: Option<String>,
+    /// Its calls go to this number instead, and nobody decides about them.
+    pub forwarded_to: Option<String>,
     /// What else its API keeps of it.
     pub other: Map<String, Value>,
 }

@@ -15,6 +15,7 @@ pub mod config;
 pub mod console;
 pub mod conversation;
 pub mod counters;
+pub mod country;
 pub mod current;
 pub mod dialect;
 pub mod directory;

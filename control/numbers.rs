@@ -39,13 +39,14 @@ pub enum NumberError {
     Store(#[from] StoreError),
 }
 
-/// The numbers of one account whose applications speak one dialect.
+/// The numbers of one account whose applications speak one dialect, or another that belongs to it.
 pub struct Numbers<'a> {
     routing: Arc<Routing>,
     store: &'a Store,
     accounts: &'a Accounts,
     account: &'a str,
     dialect: &'static str,
+    also: Option<&'static str>,
 }
 
 impl<'a> Numbers<'a> {
@@ -57,7 +58,12 @@ impl<'a> Numbers<'a> {
         account: &'a str,
         dialect: &'static str,
     ) -> Self {
-        Self { routing, store, accounts, account, dialect }
+        Self { routing, store, accounts, account, dialect, also: None }
+    }
+
+    /// The same, and those of the file whose applications speak this dialect.
+    pub fn and(self, dialect: &'static str) -> Self {
+        Self { also: Some(dialect), ..self }
     }
 
     /// All that are numbers in full, not the beginnings of numbers.
@@ -159,7 +165,8 @@ impl<'a> Numbers<'a> {
         };
         let ours = |one: &&NumberConfig| {
             let provider = provider(one).or_else(|| one.provider.clone());
-            &*one.account == self.account && provider.is_none_or(|name| &*name == self.dialect)
+            &*one.account == self.account
+                && provider.is_none_or(|name| &*name == self.dialect || Some(&*name) == self.also)
         };
         let row = |config: &NumberConfig| {
             let number = config.number.exact()?;

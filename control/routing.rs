@@ -267,7 +267,10 @@ impl Routing {
 
     /// Its own application decides, and else what the file says of the number.
     fn to_held(&self, held: &Resource<Number>, user: &str) -> Route {
-        let Number { dialect, voice, application, trunk, .. } = &held.details;
+        let Number { dialect, voice, application, trunk, forwarded_to, .. } = &held.details;
+        if let Some(number) = forwarded_to.as_deref().and_then(|number| number.parse().ok()) {
+            return straight(dialect.as_str().into(), &held.account.as_str().into(), Address::Phone(number), None);
+        }
         let route = |voice: &Voice, application: Option<&str>, decision| Route {
             account: held.account.as_str().into(),
             dialect: dialect.as_str().into(),

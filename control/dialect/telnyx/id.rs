@@ -29,6 +29,18 @@ pub fn parse_call_control_id(text: &str) -> Option<LegId> {
     (filler(leg).get(..CONTROL_ID_BYTES - LEG_BYTES) == Some(digest)).then_some(leg)
 }
 
+/// Ids of an account's resources have 19 digits.
+pub const DECIMALS: std::ops::Range<u64> = 1_000_000_000_000_000_000..9_000_000_000_000_000_000;
+
+/// The 19 digits of a resource's id: of one that was drawn from them, itself; of another, what fits of it.
+pub fn decimal(id: u128) -> u64 {
+    let most = u128::from(DECIMALS.end - DECIMALS.start);
+    match u64::try_from(id) {
+        Ok(number) if DECIMALS.contains(&number) => number,
+        _ => DECIMALS.start + u64::try_from(id % most).unwrap_or_default(),
+    }
+}
+
 /// A UUID's text form, lower case (RFC 9562 §4).
 pub fn uuid(id: u128) -> String {
     let [a, b, c, d, e] =

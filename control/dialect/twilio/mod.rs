@@ -10,7 +10,6 @@ mod call;
 mod conference;
 pub mod console;
 mod conversation;
-mod country;
 mod error;
 pub mod explain;
 pub(in crate::dialect) mod family;

@@ -16,7 +16,8 @@ use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, Moment, Target};
 
 use super::family::Owner;
-use super::{conference, country, error, format, siprec, transcription};
+use super::{conference, error, format, siprec, transcription};
+use crate::country;
 use crate::dialect::{Body, Context, Notice};
 use crate::queues::QueueStanding;
 

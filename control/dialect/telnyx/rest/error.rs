@@ -193,6 +193,11 @@ impl ApiError {
         Self::unprocessable(10015, "Invalid value for connection_id (Call Control App ID)", detail).at("connection_id")
     }
 
+    pub(super) fn no_connection_of_number() -> Self {
+        let detail = "The requested connection_id is either invalid or does not exist.";
+        Self::unprocessable(10015, "Invalid value for connection_id", detail).at("connection_id")
+    }
+
     /// A feature of Telnyx that this server does not have: better said than silently left out.
     pub(super) fn not_permitted(parameter: &str) -> Self {
         let detail = format!("'{parameter}' is not available on this server.");

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::super::country;
 use super::super::error::ApiError;
 use super::super::form::Parameters;
 use super::super::holding::{self, KINDS, Word as _};
 use super::super::path::VERSION;
 use super::{Answer, Exchange, Verb, ok};
+use crate::country;
 use crate::number_pool::{AddressRequirements, Block, Capability, NumberKind};
 
 /// A mile, in metres.

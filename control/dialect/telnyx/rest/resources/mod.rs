@@ -1,4 +1,4 @@
-//! What an account keeps on the server: media, applications.
+//! What an account keeps on the server: media, applications, numbers.
 //!
 //! ```text
 //!   listing    filter, sort, page            settings   what may be set, checked and shown (settings.json)
@@ -6,8 +6,10 @@
 //! ```
 
 mod applications;
+mod connection;
 pub(super) mod listing;
 pub(super) mod media;
+mod numbers;
 mod resource;
 mod settings;
 
@@ -21,7 +23,7 @@ use crate::query::StoreFailed;
 
 /// Their routes.
 pub(super) fn routes() -> Router<App> {
-    media::routes().merge(resource::routes::<CallControl>())
+    media::routes().merge(resource::routes::<CallControl>()).merge(numbers::routes())
 }
 
 fn not_held(why: NotHeld) -> ApiError {

@@ -17,12 +17,9 @@ use super::listing::{By, Listing};
 use super::settings;
 use crate::account::Account;
 use crate::app::App;
-use crate::dialect::telnyx::time;
+use crate::dialect::telnyx::{id, time};
 use crate::holdings;
 use crate::store::resources::Resource;
-
-/// Ids have 19 digits.
-const IDS: std::ops::Range<u64> = 1_000_000_000_000_000_000..9_000_000_000_000_000_000;
 
 /// One kind of resource.
 pub(super) trait Kind: 'static {
@@ -61,7 +58,7 @@ pub(super) trait Kind: 'static {
 
     /// Its id, as it is spelled.
     fn id(row: &Resource<Self::Details>) -> String {
-        row.id.to_string()
+        id::decimal(row.id).to_string()
     }
 
     /// What it shows beside its settings, its id and its dates, or instead of them.
@@ -77,7 +74,7 @@ pub(super) fn routes<K: Kind>() -> Router<App> {
 
 /// A new id.
 pub(super) fn draw() -> u128 {
-    rand::rng().random_range(IDS).into()
+    rand::rng().random_range(id::DECIMALS).into()
 }
 
 /// The account's resource of that id.

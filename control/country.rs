@@ -312,7 +312,7 @@ const AREAS_OF_STATES: &[(&str, &str)] = &[
 ];
 
 /// The country of a number; `ZZ`, which is no country's, when it is of none of these.
-pub(super) fn of(number: &str) -> &'static str {
+pub fn of(number: &str) -> &'static str {
     let other = || area(number).and_then(|area| of_area(AREAS_OF_OTHERS, area));
     calling(number).map_or("ZZ", |(code, ..)| match *code {
         "US" => other().unwrap_or(code),
@@ -322,7 +322,7 @@ pub(super) fn of(number: &str) -> &'static str {
 }
 
 /// The state of a number of the United States, if its area code is one of a state.
-pub(super) fn state(number: &str) -> Option<&'static str> {
+pub fn state(number: &str) -> Option<&'static str> {
     area(number).and_then(|area| of_area(AREAS_OF_STATES, area))
 }
 
@@ -337,18 +337,18 @@ fn of_area(table: &'static [(&'static str, &'static str)], area: &str) -> Option
 }
 
 /// What follows a number's calling code.
-pub(super) fn national(number: &str) -> Option<&str> {
+pub fn national(number: &str) -> Option<&str> {
     let (_, calling, _) = calling(number)?;
     number.strip_prefix('+')?.strip_prefix(*calling)
 }
 
 /// The name of a country, or its code again.
-pub(super) fn name(code: &str) -> &str {
+pub fn name(code: &str) -> &str {
     COUNTRIES.iter().find(|(known, ..)| *known == code).map_or(code, |(.., name)| name)
 }
 
 /// Whether it is one of these.
-pub(super) fn is_known(code: &str) -> bool {
+pub fn is_known(code: &str) -> bool {
     COUNTRIES.iter().any(|(known, ..)| *known == code)
 }
 
