@@ -39,6 +39,8 @@ pub struct Holdings {
     pub applications: Shelf<VoiceApplication>,
     /// Verified callers' numbers, by [`Caller::key`].
     pub callers: Shelf<Caller>,
+    /// Outbound profiles, by their ids in hexadecimal digits.
+    pub profiles: Shelf<OutboundProfile>,
 }
 
 impl Holdings {
@@ -48,6 +50,7 @@ impl Holdings {
             numbers: Shelf::load(store).await?,
             applications: Shelf::load(store).await?,
             callers: Shelf::load(store).await?,
+            profiles: Shelf::load(store).await?,
         })
     }
 }
@@ -116,6 +119,34 @@ pub struct VoiceApplication {
     pub inactive: bool,
     /// A call to it ends when no command has come after so many seconds.
     pub first_command_within: Option<u32>,
+    /// How many calls it may have at the same time.
+    pub limits: Limits,
+    /// What else its API keeps of it.
+    pub other: Map<String, Value>,
+}
+
+/// How many calls a connection may have at the same time; as many as it likes where `None`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// To its numbers.
+    pub inbound: Option<u32>,
+    /// Of its own.
+    pub outbound: Option<u32>,
+    /// The outbound profile that its own calls go by.
+    pub profile: Option<u128>,
+}
+
+/// What calls the connections may make that share it; its resource's name is for people.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutboundProfile {
+    /// No calls at all.
+    pub disabled: bool,
+    /// How many at the same time.
+    pub most_calls: Option<u32>,
+    /// The countries of numbers that may be called, ISO 3166-1 alpha-2.
+    pub destinations: Vec<String>,
     /// What else its API keeps of it.
     pub other: Map<String, Value>,
 }
@@ -232,6 +263,14 @@ impl Held for VoiceApplication {
 
     fn key(row: &Resource<Self>) -> String {
         row.details.id.clone()
+    }
+}
+
+impl Held for OutboundProfile {
+    const WORD: &'static str = "outbound profile";
+
+    fn key(row: &Resource<Self>) -> String {
+        format!("{:032x}", row.id)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod audio;
 pub mod bans;
 pub mod call_task;
 pub mod cause;
+pub mod channels;
 pub mod clock;
 pub mod conferences;
 pub mod config;

@@ -17,6 +17,7 @@ use tandem_call::stream::{Opens, StreamSpec};
 use tandem_call::{Callback, Target};
 use tandem_sip as sip;
 
+use crate::channels::Barred;
 use crate::clock;
 use crate::query::StoreFailed;
 use crate::store::domains::DomainRow;
@@ -120,6 +121,9 @@ pub enum CreateError {
     /// Too many calls.
     #[error("the server takes no more calls")]
     Full,
+    /// The connection may not make it, or not now.
+    #[error(transparent)]
+    Barred(#[from] Barred),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreFailed),

@@ -11,6 +11,7 @@ use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
+use tandem_call::program::instruction::RejectReason;
 use tandem_call::route::{Decision, Route};
 use tandem_sip as sip;
 use tokio::sync::{Mutex, Notify, oneshot};
@@ -18,6 +19,7 @@ use tokio::sync::{Mutex, Notify, oneshot};
 use crate::account::made::Standing;
 use crate::advice::{Cause, UNSTORED};
 use crate::call_task::{self, Beginning};
+use crate::channels::Barred;
 use crate::clock;
 use crate::dialect::Fault;
 use crate::event_log::{self, Exchanged, Line};
@@ -238,7 +240,20 @@ impl Calls {
             incoming.trunk = Some(pbx::name(domain.id));
             incoming.caller = None;
         }
+        // SIP's word for it: the caller is to try again later.
+        if self.take_inbound(leg, &route).is_err() {
+            services.counters.refused();
+            return refuse(486);
+        }
         self.begin(leg, incoming, route, inquiry);
+    }
+
+    /// Takes the channels of a call to a number.
+    fn take_inbound(&self, leg: LegId, route: &Route) -> Result<(), Barred> {
+        let services = self.services();
+        let connection = route.application.as_deref();
+        let taken = services.channels.take(leg, services.routing.get().inbound_channels(&route.account, connection));
+        taken.inspect_err(|barred| tracing::info!(%leg, connection, "call refused: {barred}"))
     }
 
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
@@ -298,9 +313,12 @@ impl Calls {
     }
 
     /// Begins the call of an application that another leg of ours calls.
-    pub(crate) fn begin_within(&self, within: Within, route: Route) {
+    pub(crate) fn begin_within(&self, within: Within, mut route: Route) {
         let Within { info, from, offer, tie } = within;
         let (leg, session) = (info.id, info.session);
+        if self.take_inbound(leg, &route).is_err() {
+            (route.decision, route.status) = (Decision::Reject(RejectReason::Busy), None);
+        }
         let (inbox, receiver) = self.open(session);
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
@@ -415,12 +433,20 @@ impl Calls {
         let recording = leg.record.as_ref().map(|new| new.id);
         let legs: Vec<_> = iter::once(leg).chain(others).collect();
         let ids: Vec<_> = legs.iter().map(|leg| leg.info.id.0).collect();
+        if let Err(barred) = legs.iter().try_for_each(|leg| services.take_outbound(&leg.info)) {
+            ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+            return Err(barred.into());
+        }
         for leg in &legs {
             let row = records::call_row(&Arc::new(leg.info.clone()), info.created_at);
-            store::calls::upsert(&services.store, row).await.map_err(StoreFailed::from)?;
+            if let Err(error) = store::calls::upsert(&services.store, row).await {
+                ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+                return Err(StoreFailed::from(error).into());
+            }
         }
         // Who is answered with a call's id may ask for it after a crash.
         if let Err(error) = services.store.flush().await {
+            ids.iter().for_each(|id| services.channels.free(LegId(*id)));
             for leg in legs {
                 let info = Arc::new(never_called(leg.info, now));
                 store::calls::upsert(&services.store, records::call_row(&info, now))
@@ -631,6 +657,7 @@ impl Calls {
     }
 
     pub(crate) fn forget(&self, id: u128) {
+        self.services().channels.free(LegId(id));
         self.services().usage_changed();
         let mut inboxes = self.0.inboxes.write();
         inboxes.remove(&id);

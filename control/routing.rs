@@ -19,8 +19,10 @@ use tandem_sip as sip;
 
 use crate::account::Accounts;
 use crate::app::Application;
+use crate::channels::{Barred, Channel};
 use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, WorksBy};
-use crate::holdings::{self, Caller, Holdings, Number, Voice, VoiceApplication};
+use crate::country;
+use crate::holdings::{self, Caller, Holdings, Limits, Number, OutboundProfile, Voice, VoiceApplication};
 use crate::keys::Dtmf;
 use crate::number_pool::NumberPool;
 use crate::pbx;
@@ -308,6 +310,45 @@ impl Routing {
             Some(floor) => Route { status: voice.status().or(floor.status), ..floor },
             None => route(voice, None, nobody()),
         }
+    }
+
+    /// What a connection of an account may have of calls at the same time.
+    fn limits(&self, account: &str, connection: &str) -> Limits {
+        let application = self.holdings.applications.find(connection).filter(|held| held.account == account);
+        application.map(|held| held.details.limits).unwrap_or_default()
+    }
+
+    /// The channels that a call to a number of a connection takes, each with its limit.
+    pub fn inbound_channels(&self, account: &str, connection: Option<&str>) -> Vec<(Channel, Option<u32>)> {
+        let limits = |id| (Channel::Inbound(id), self.limits(account, connection.unwrap_or_default()).inbound);
+        connection.map(|id| limits(id.to_owned())).into_iter().collect()
+    }
+
+    /// The channels that a call of a connection to `to` takes, each with its limit, unless its profile forbids the call.
+    pub fn outbound_channels(
+        &self,
+        account: &str,
+        connection: Option<&str>,
+        to: &Address,
+    ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
+        let Some(connection) = connection else { return Ok(Vec::new()) };
+        let limits = self.limits(account, connection);
+        let mut channels = vec![(Channel::Outbound(connection.to_owned()), limits.outbound)];
+        let profile = limits.profile.and_then(|id| self.holdings.profiles.find(&format!("{id:032x}")));
+        if let Some(profile) = profile.filter(|profile| profile.account == account) {
+            let OutboundProfile { disabled, most_calls, destinations, .. } = &profile.details;
+            if *disabled {
+                return Err(Barred::Disabled);
+            }
+            if let Address::Phone(number) = to
+                && number.is_e164()
+                && !destinations.iter().any(|country| country == country::of(number.as_str()))
+            {
+                return Err(Barred::Destination(number.to_string()));
+            }
+            channels.push((Channel::Profile(profile.id), *most_calls));
+        }
+        Ok(channels)
     }
 
     /// An account's application that commands its calls, by its id: one of the file, or one that it has made and that is active.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
+use tandem_call::leg::LegInfo;
 use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::{Mutex, Notify};
@@ -13,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::account::Accounts;
 use crate::audio::AudioRoom;
+use crate::channels::{Barred, Channels};
 use crate::conferences::Conferences;
 use crate::config::IceConfig;
 use crate::counters::Counters;
@@ -72,6 +74,8 @@ pub struct Services {
     pub conferences: Conferences,
     /// Legs of whatever calls that wait for somebody.
     pub queues: Queues,
+    /// Channels that legs have taken, where connections have limits.
+    pub channels: Channels,
     /// Who in this process watches what calls write into their logs.
     pub feed: Feed,
     /// Who in here follows a leg.
@@ -149,6 +153,12 @@ impl Services {
         matches!(to, Address::Client(_))
             || self.own(account, dialect, to, via).is_some()
             || !self.routes(account, to, via).is_empty()
+    }
+
+    /// Takes the channels of a leg that is to be called, unless it has them.
+    pub fn take_outbound(&self, leg: &LegInfo) -> Result<(), Barred> {
+        let connection = leg.application.as_deref();
+        self.channels.take(leg.id, self.routing.get().outbound_channels(&leg.account, connection, &leg.to)?)
     }
 
     /// The id of an account's number, as its legs keep it.

@@ -21,6 +21,7 @@ use tandem_config::Config;
 use tandem_control::account::{Account, Accounts};
 use tandem_control::app::{App, Reload, Reloaded};
 use tandem_control::audio::AudioRoom;
+use tandem_control::channels::Channels;
 use tandem_control::clock;
 use tandem_control::conferences::Conferences;
 use tandem_control::config::{DatabaseConfig, TrunkConfig};
@@ -253,6 +254,7 @@ impl Server {
             stir: Current::new(stir),
             conferences: Conferences::default(),
             queues: Queues::load(&store).await.context("queues")?,
+            channels: Channels::default(),
             feed: Feed::default(),
             followers: Followers::default(),
             counters: Counters::new(BUILD, timings),

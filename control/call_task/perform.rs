@@ -275,7 +275,12 @@ impl CallTask {
             Some(_) => VecDeque::new(),
             None => VecDeque::from(self.services.routes(&account, &invite.to, &invite.via)),
         };
+        let barred = info.and_then(|info| self.services.take_outbound(info).err());
         let refused = match routes.pop_front() {
+            _ if let Some(barred) = barred => {
+                let detail = Some(barred.to_string());
+                Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail })
+            }
             _ if !shown => {
                 let detail = format!("{} is neither a number nor a verified caller id of the account", invite.from);
                 self.warn(leg, Fault::Caller, &detail);

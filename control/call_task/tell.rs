@@ -42,6 +42,10 @@ impl CallTask {
         self.note_trouble(&event);
         self.services.counters.count(&event);
         self.services.followers.tell(&event);
+        if matches!(event.kind, EventKind::Ended) {
+            // Who hears of the end may call again at once.
+            self.services.channels.free(event.leg.id);
+        }
         // Written before the application hears of it: it may look at once.
         if matches!(event.kind, EventKind::MachineDetected(_)) {
             self.record(&event.leg, event.at);

@@ -42,10 +42,6 @@ NOT_YET = {
         *("FindTelephonyCredentials", "CreateTelephonyCredential", "GetTelephonyCredential", "UpdateTelephonyCredential"),
         *("DeleteTelephonyCredential", "CreateTelephonyCredentialToken"),
     },
-    "Profiles": {
-        *("ListOutboundVoiceProfiles", "CreateVoiceProfile", "GetOutboundVoiceProfile", "UpdateOutboundVoiceProfile"),
-        "DeleteOutboundVoiceProfile",
-    },
     "Connections": {
         *("ListConnections", "RetrieveConnection", "CheckRegistrationStatus"),
         *("ListCredentialConnections", "CreateCredentialConnection", "RetrieveCredentialConnection"),
@@ -258,6 +254,14 @@ def numbers(run, scene):
     run.do("DeletePhoneNumber", **here)
 
 
+def profiles(run, scene):
+    here = {"id": run.do("CreateVoiceProfile", {"name": "standard"})["id"]}
+    run.rows("ListOutboundVoiceProfiles")
+    run.do("GetOutboundVoiceProfile", **here)
+    run.do("UpdateOutboundVoiceProfile", {"name": "other", "concurrent_call_limit": 3}, **here)
+    run.do("DeleteOutboundVoiceProfile", **here)
+
+
 STEPS = {
     "Calls": calls,
     "Commands": commands,
@@ -267,6 +271,7 @@ STEPS = {
     "Media": media,
     "Applications": applications,
     "Numbers": numbers,
+    "Profiles": profiles,
 }
 
 

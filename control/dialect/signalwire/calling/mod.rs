@@ -156,7 +156,7 @@ fn not_created(error: CreateError) -> ApiError {
             ApiError::invalid("not_valid_for_caller_id", "from", format!("{from} is no number of the project"))
         }
         CreateError::NoSuchLeg => ApiError::NotFound,
-        CreateError::Draining | CreateError::NoPorts | CreateError::Full => {
+        CreateError::Draining | CreateError::NoPorts | CreateError::Full | CreateError::Barred(_) => {
             ApiError::state("max_queued_calls_exceeded", error.to_string())
         }
         CreateError::Store(_) => ApiError::Unavailable,

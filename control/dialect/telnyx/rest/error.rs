@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tandem_call::command::Refused;
 
 use super::action::Action;
+use crate::channels::{Barred, Channel};
 use crate::new_call::CreateError;
 use crate::query::StoreFailed;
 use crate::report::Refusal;
@@ -344,7 +345,24 @@ impl From<CreateError> for ApiError {
             CreateError::Draining => Self::unavailable("The server is shutting down."),
             CreateError::NoPorts => Self::unavailable("The server has no media port left."),
             CreateError::Full => Self::unprocessable(90041, "User channel limit exceeded", error.to_string()),
+            CreateError::Barred(barred) => barred.into(),
             CreateError::Store(failed) => failed.into(),
+        }
+    }
+}
+
+impl From<Barred> for ApiError {
+    fn from(barred: Barred) -> Self {
+        let forbidden = |detail: String| Self::new(StatusCode::FORBIDDEN, 10010, "Authorization failed", detail);
+        match barred {
+            Barred::Full(Channel::Profile(_)) => {
+                Self::unprocessable(90042, "Outbound profile channel limit exceeded", barred.to_string())
+            }
+            Barred::Full(_) => Self::unprocessable(90043, "Connection channel limit exceeded", barred.to_string()),
+            Barred::Disabled => forbidden(barred.to_string()).at("connection_id"),
+            Barred::Destination(number) => {
+                forbidden(format!("Dialed number {number} is not included in whitelisted countries")).at("to")
+            }
         }
     }
 }

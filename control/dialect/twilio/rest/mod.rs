@@ -580,7 +580,7 @@ impl From<CreateError> for ApiError {
                 let message = "Service unavailable: the server has no media port left".into();
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
             }
-            CreateError::Full => {
+            CreateError::Full | CreateError::Barred(_) => {
                 let message = "Call concurrency limit exceeded".into();
                 Self { status: StatusCode::TOO_MANY_REQUESTS, code: 10004, message }
             }

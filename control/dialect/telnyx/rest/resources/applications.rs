@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
+use super::connection;
 use super::listing::By;
 use super::resource::Kind;
 use super::{check_unused, not_held};
@@ -57,7 +58,7 @@ impl Kind for CallControl {
         &mut details.other
     }
 
-    fn apply(_: &App, row: &mut Row, given: Parameters<'_>) -> Result<(), ApiError> {
+    fn apply(app: &App, row: &mut Row, given: Parameters<'_>) -> Result<(), ApiError> {
         // Webhooks have the form of version 2 here, whatever an application expects.
         if given.text("webhook_api_version")? == Some("1") {
             return Err(ApiError::not_permitted("webhook_api_version"));
@@ -77,9 +78,11 @@ impl Kind for CallControl {
             false => None,
         };
         let inactive = kept.get("active") == Some(&Value::Bool(false));
+        let limits = connection::limits(app, &row.account, kept)?;
         row.name = kept.required("application_name")?.to_owned();
         (details.id, details.dialect) = (row.id.to_string(), NAME.to_owned());
-        (details.voice, details.inactive, details.first_command_within) = (voice, inactive, first_command_within);
+        (details.voice, details.inactive, details.limits) = (voice, inactive, limits);
+        details.first_command_within = first_command_within;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! What an account keeps on the server: media, applications, numbers.
+//! What an account keeps on the server: media, applications, numbers, outbound voice profiles.
 //!
 //! ```text
 //!   listing    filter, sort, page            settings   what may be set, checked and shown (settings.json)
@@ -10,12 +10,14 @@ mod connection;
 pub(super) mod listing;
 pub(super) mod media;
 mod numbers;
+mod profiles;
 mod resource;
 mod settings;
 
 use axum::Router;
 
 use self::applications::CallControl;
+use self::profiles::Profile;
 use super::error::ApiError;
 use crate::app::App;
 use crate::holdings::NotHeld;
@@ -23,7 +25,10 @@ use crate::query::StoreFailed;
 
 /// Their routes.
 pub(super) fn routes() -> Router<App> {
-    media::routes().merge(resource::routes::<CallControl>()).merge(numbers::routes())
+    media::routes()
+        .merge(resource::routes::<CallControl>())
+        .merge(numbers::routes())
+        .merge(resource::routes::<Profile>())
 }
 
 fn not_held(why: NotHeld) -> ApiError {
