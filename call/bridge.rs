@@ -62,6 +62,7 @@ impl Call {
             for one in [a, b] {
                 self.part(one);
                 self.leave_conference(one, Leaving::Elsewhere);
+                self.stop_supervising(one);
             }
         }
         let alive = |leg| self.party(leg).filter(|party| !party.info.status.is_final()).map(|party| party.info.clone());

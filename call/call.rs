@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use crate::Now;
 use crate::address::Address;
 use crate::command::Refused;
-use crate::conference::Leaving;
+use crate::conference::{Leaving, Participation};
 use crate::ending::cause_of;
 use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
@@ -23,6 +23,7 @@ use crate::program::instruction::{AfterBridge, Instruction, Play, Program};
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
 use crate::stream::Opens;
+use crate::supervision::Supervision;
 use crate::timer::Timers;
 use crate::{Callback, Target};
 
@@ -106,6 +107,10 @@ pub enum OnAnswer {
     Program(Program),
     /// Play this, be joined if that was promised, and wait for commands.
     Play(Play),
+    /// Take part in a conference, and wait for commands.
+    Confer(Box<Participation>),
+    /// Hear a leg's call, and wait for commands.
+    Supervise(Supervision),
     /// Wait for commands, or for the dial that made it.
     Wait,
 }
@@ -254,7 +259,7 @@ impl Call {
             LegEvent::Heard { op, heard } => self.signal(leg, Signal::Heard { op, heard }),
             LegEvent::ListeningEnded { op, failed } => self.signal(leg, Signal::ListeningEnded { op, failed }),
             LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
-            LegEvent::ConferenceOver => self.conference_over(leg, Leaving::Over),
+            LegEvent::ConferenceOver { clears } => self.conference_over(leg, Leaving::Over, clears),
             LegEvent::ConferenceRefused => self.conference_refused(leg),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
             LegEvent::Enqueued { op, standing } if self.waits_beside(leg) => self.entered_beside(leg, op, standing),
@@ -409,7 +414,7 @@ impl Call {
         let mut party = Party::new(new.info);
         party.on_answer = Some(Box::new(new.then));
         party.time_limit = new.time_limit;
-        party.send_digits = new.send_digits;
+        party.send_digits = new.send_digits.map(Box::new);
         party.detect_on_answer = new.detect;
         party.record_on_answer = new.record.map(Box::new);
         party.stream_on_answer = new.stream.map(Box::new);
@@ -658,7 +663,7 @@ impl Call {
         match digits {
             // A door or an extension behind a switchboard opens to them: nobody is to talk before.
             Some(digits) => {
-                let op = self.new_op();
+                let (op, digits) = (self.new_op(), *digits);
                 self.order(leg, LegCommand::SendDigits { op, digits });
                 if let Some(party) = self.party_mut(leg) {
                     party.sending_digits = Some(op);
@@ -692,6 +697,8 @@ impl Call {
                     return;
                 }
             }
+            Some(OnAnswer::Confer(participation)) => self.confer(leg, *participation),
+            Some(OnAnswer::Supervise(supervision)) => self.supervise(leg, supervision),
             Some(OnAnswer::Wait) | None => {}
         }
         self.join_as_promised(leg);

@@ -11,6 +11,7 @@ use crate::program::instruction::{Dial, Enqueue, Gather, Instruction, Play, Prog
 use crate::recording::{Gap, RecordingSpec, Track};
 use crate::siprec::SiprecSpec;
 use crate::stream::StreamSpec;
+use crate::supervision::SupervisorRole;
 use crate::transcription::TranscriptionSpec;
 
 /// A request to a leg.
@@ -135,6 +136,8 @@ pub enum Command {
     ChangeInConference(Box<Change>),
     /// Leave it.
     LeaveConference,
+    /// It hears another leg's call: do so in this role from now on.
+    Supervise(SupervisorRole),
     /// Call somebody and join.
     Transfer(Box<Dial>),
     /// Stand in line in a queue, unless it waits in one. What runs goes on meanwhile; neither what is heard in the queue counts

@@ -11,8 +11,9 @@ pub mod event;
 pub mod state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::call::Call;
 use crate::event::EventKind;
@@ -43,6 +44,9 @@ pub struct Participation {
     pub waits: bool,
     /// The conference ends when the leg leaves.
     pub ends: bool,
+    /// Those who are still there then are hung up.
+    #[serde(default)]
+    pub clears: bool,
     /// What the others hear of its coming and going.
     pub beep: Beep,
     /// For whom alone it speaks.
@@ -55,13 +59,35 @@ pub struct Participation {
     pub opening: Option<Arc<Opening>>,
 }
 
-/// One participant speaks to another one alone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// One participant speaks to some of the others alone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Coaching {
-    /// To whom.
-    pub whom: LegId,
+    /// To whom; to nobody if empty.
+    #[serde(deserialize_with = "one_or_several")]
+    pub whom: Vec<LegId>,
     /// Not while this is off: then it speaks to all.
     pub on: bool,
+}
+
+impl Coaching {
+    /// To these alone, from now on.
+    pub fn of(whom: Vec<LegId>) -> Self {
+        Self { whom, on: true }
+    }
+}
+
+/// Records of before there could be several have one.
+fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LegId>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Whom {
+        One(LegId),
+        Several(Vec<LegId>),
+    }
+    Ok(match Whom::deserialize(from)? {
+        Whom::One(leg) => vec![leg],
+        Whom::Several(legs) => legs,
+    })
 }
 
 /// What the first participant says about the whole conference.
@@ -75,6 +101,18 @@ pub struct Opening {
     pub recorded: Option<Target>,
     /// Where the application wants it mixed; a word that is kept and told.
     pub region: Option<Arc<str>>,
+    /// It starts with its first participant, not with the second.
+    #[serde(default)]
+    pub starts_alone: bool,
+    /// What those hear until it starts who say nothing of it.
+    #[serde(default)]
+    pub wait: Option<Wait>,
+    /// What it hears of those who say nothing of it.
+    #[serde(default)]
+    pub beep: Option<Beep>,
+    /// It ends after so long, and whoever is there is hung up.
+    #[serde(default)]
+    pub lasts: Option<Duration>,
 }
 
 /// Which tones a conference hears about somebody.
@@ -114,6 +152,10 @@ pub struct Change {
     pub wait: Option<Wait>,
     /// See [`Participation::ends`].
     pub ends: Option<bool>,
+    /// See [`Participation::clears`].
+    pub clears: Option<bool>,
+    /// See [`Participation::beep`].
+    pub beep: Option<Beep>,
     /// Whether the others hear a tone when it goes.
     pub beep_on_exit: Option<bool>,
     /// See [`Participation::coach`].
@@ -147,6 +189,7 @@ impl Participation {
             wait: Wait::Silence,
             waits: false,
             ends: false,
+            clears: false,
             beep: Beep::Both,
             coach: None,
             most: 250,
@@ -156,9 +199,11 @@ impl Participation {
 
     /// Takes part as before, but for this.
     pub fn change(&mut self, change: Change) {
-        let Change { muted, hold, wait, ends, beep_on_exit, coach } = change;
+        let Change { muted, hold, wait, ends, clears, beep, beep_on_exit, coach } = change;
         self.muted = muted.unwrap_or(self.muted);
         self.ends = ends.unwrap_or(self.ends);
+        self.clears = clears.unwrap_or(self.clears);
+        self.beep = beep.unwrap_or(self.beep);
         if let Some(hold) = hold {
             self.hold = hold;
         }
@@ -174,6 +219,9 @@ impl Participation {
     }
 }
 
+/// How a leg ends with its conference, in words.
+const CONFERENCE_OVER: &str = "the conference was over";
+
 impl Call {
     /// Takes part in a conference, or takes part in it otherwise; another one, or the leg that it was joined to, is left.
     pub(crate) fn confer(&mut self, leg: LegId, participation: Participation) {
@@ -182,6 +230,7 @@ impl Call {
         if !same {
             self.leave_conference(leg, Leaving::Elsewhere);
             self.part(leg);
+            self.send_supervisors_away(leg);
         }
         if let Some(party) = self.party_mut(leg) {
             party.conference = Some(Box::new(participation.clone()));
@@ -189,6 +238,7 @@ impl Call {
         self.order(leg, LegCommand::Confer(participation.clone()));
         if !same {
             self.emit(leg, EventKind::ConferenceJoined(participation));
+            self.call_supervisors(leg);
         }
     }
 
@@ -198,6 +248,7 @@ impl Call {
         let (Some(left), info) = (party.conference.take(), Arc::clone(&party.info)) else { return false };
         self.order(leg, LegCommand::LeaveConference { why, leg: info });
         self.emit(leg, EventKind::ConferenceLeft(*left));
+        self.call_supervisors(leg);
         true
     }
 
@@ -209,10 +260,13 @@ impl Call {
         true
     }
 
-    /// The conference is over, or is to be left.
-    pub(crate) fn conference_over(&mut self, leg: LegId, why: Leaving) {
+    /// The conference is over, or is to be left. `clears`: the leg is hung up then.
+    pub(crate) fn conference_over(&mut self, leg: LegId, why: Leaving, clears: bool) {
         if self.leave_conference(leg, why) {
             self.signal(leg, Signal::ConferenceOver);
+            if clears {
+                self.clear_for_application(leg, CONFERENCE_OVER);
+            }
         }
     }
 

@@ -135,6 +135,7 @@ impl Call {
         self.stop_transcriptions(leg, None);
         self.leave_conference(leg, Leaving::Ended);
         let parted = self.unbridge(leg);
+        self.end_supervisions(leg);
         self.emit(leg, EventKind::Ended);
         self.stop_recordings(leg);
         if let Some((other, after)) = parted.filter(|_| !awaited) {

@@ -33,6 +33,7 @@ mod request;
 pub mod route;
 pub mod siprec;
 pub mod stream;
+pub mod supervision;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timer;

@@ -18,6 +18,7 @@ use crate::recording::{Gap, Recording, RecordingEnd, RecordingSpec, Track};
 use crate::refer::Referred;
 use crate::siprec::{SiprecSpec, SiprecStatus};
 use crate::stream::{StreamSpec, StreamStatus};
+use crate::supervision::Supervision;
 use crate::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
 
 /// One thing to do.
@@ -212,6 +213,10 @@ pub enum LegCommand {
         /// The leg as it is then; it may be over.
         leg: Arc<LegInfo>,
     },
+    /// Hear the call of a leg, which is in the same call, without being joined to it; or do so in another role.
+    Supervise(Supervision),
+    /// No longer.
+    StopSupervising,
     /// Stand in line in a queue of the account, which comes to be if there is none; answered by `Enqueued`, and by `Called`
     /// when it is its turn.
     EnterQueue {
@@ -409,7 +414,10 @@ pub enum LegEvent {
         status: ConversationStatus,
     },
     /// The conference that it takes part in is over.
-    ConferenceOver,
+    ConferenceOver {
+        /// Whoever was still there is hung up.
+        clears: bool,
+    },
     /// The conference would not have it.
     ConferenceRefused,
     /// Something odd that it could live with, to be reported once.

@@ -20,6 +20,7 @@ use crate::recording::{ActiveRecording, NewRecording};
 use crate::refer::Referral;
 use crate::siprec::Copying;
 use crate::stream::StreamSpec;
+use crate::supervision::Supervision;
 use crate::transcription::Transcribing;
 
 /// Legs of one call; a dial skips the targets beyond, requests are refused.
@@ -46,6 +47,8 @@ pub(crate) struct Party {
     pub(crate) transfer: Option<Box<Dialing>>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) conference: Option<Box<Participation>>,
+    /// Whose call it hears without being joined.
+    pub(crate) supervision: Option<Box<Supervision>>,
     /// It waits in a queue, or is with somebody who took it out of one.
     pub(crate) waiting: Option<Box<Waiting>>,
     /// What has failed last on the application's side and leaves nothing to do but to end, as far as is known.
@@ -59,7 +62,7 @@ pub(crate) struct Party {
     /// When the leg's document came, or was asked for.
     pub(crate) document_since: Option<Instant>,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
-    pub(crate) send_digits: Option<SendDigits>,
+    pub(crate) send_digits: Option<Box<SendDigits>>,
     /// The digits being sent since the answer: what was to follow it waits for them.
     pub(crate) sending_digits: Option<OpId>,
     /// Who answers is to be found out, and is being.
@@ -104,6 +107,7 @@ impl Party {
             transfer: None,
             bridge: None,
             conference: None,
+            supervision: None,
             waiting: None,
             recordings: Vec::new(),
             streams: Vec::new(),

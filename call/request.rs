@@ -155,8 +155,10 @@ impl Call {
                 if self.party(leg).is_none_or(|party| party.conference.is_none()) {
                     return Err(Refused::NotJoined);
                 }
-                self.conference_over(leg, Leaving::Removed);
+                self.stop_supervising(leg);
+                self.conference_over(leg, Leaving::Removed, false);
             }
+            Command::Supervise(role) => return done(self.supervise_as(leg, role)),
             Command::Transfer(dial) => self.transfer_by_request(leg, *dial)?,
             Command::EnterQueue(enqueue) => self.enter_queue_by_request(leg, *enqueue)?,
             Command::LeaveQueue => return done(self.leave_queue_by_request(leg)),
@@ -232,6 +234,7 @@ impl Call {
             self.tell_parent(leg, ChildEvent::Taken);
             self.abort_lane(leg, Abort::Replaced);
         }
+        self.stop_supervising(leg);
         self.confer(leg, participation);
     }
 

@@ -8,6 +8,7 @@ mod hear;
 mod perform;
 mod queueing;
 mod siprec;
+mod supervise;
 mod tell;
 mod transfer;
 mod within;
@@ -50,6 +51,7 @@ use crate::store;
 use crate::stream::Ready;
 use crate::trouble::Level;
 use crate::webhook::Submitted;
+use supervise::Supervised;
 
 /// How long an ended call waits for the last words on its legs.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -63,6 +65,7 @@ pub struct Estate {
     sequences: HashMap<LegId, u32>,
     own_recordings: HashMap<LegId, OwnRecording>,
     jars: HashMap<CallId, CookieJar>,
+    supervised: Option<Box<Supervised>>,
     log: EventLog,
 }
 
@@ -108,6 +111,7 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         answers: Vec::new(),
         refused: Vec::new(),
         expected: None,
+        supervised: None,
     });
     // Boxed, as the spawning would move it from place to place eight times. It lasts as long as the call does, so what few calls
     // need, or need for a moment, has no place in it: its size has a test.
@@ -146,6 +150,8 @@ struct CallTask {
     refused: Vec<(LegInfo, String)>,
     /// Another call's legs may come: until this says otherwise, the call does not end.
     expected: Option<oneshot::Receiver<()>>,
+    /// Who hears whose call without being joined to it.
+    supervised: Option<Box<Supervised>>,
 }
 
 /// A recording that was asked for with its leg.
@@ -470,11 +476,12 @@ impl CallTask {
             sequences: std::mem::take(&mut self.sequences),
             own_recordings: std::mem::take(&mut self.own_recordings),
             jars: std::mem::take(&mut self.jars),
+            supervised: self.supervised.take(),
             log: std::mem::take(&mut *self.inbox.log()),
         };
         let Err(estate) = heir.give(Box::new(estate), done) else { return Ok(()) };
-        let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, log } = *estate;
-        (self.own_recordings, self.jars) = (own_recordings, jars);
+        let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, supervised, log } = *estate;
+        (self.own_recordings, self.jars, self.supervised) = (own_recordings, jars, supervised);
         (self.call, self.sessions, self.legs) = (call, sessions, legs);
         (self.ended, self.sequences) = (ended, sequences);
         self.inbox.log().append(log);
@@ -482,7 +489,7 @@ impl CallTask {
     }
 
     fn absorb(&mut self, estate: Estate) {
-        let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, log } = estate;
+        let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, supervised, log } = estate;
         let recorders = legs.values().flat_map(|io| &io.siprecs).map(|session| session.id().0);
         let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0)).chain(recorders);
         for id in ids.chain(sessions.iter().map(|session| session.0)) {
@@ -495,6 +502,7 @@ impl CallTask {
         self.sequences.extend(sequences);
         self.own_recordings.extend(own_recordings);
         self.jars.extend(jars);
+        self.supervised = Supervised::united(self.supervised.take(), supervised);
         self.inbox.log().append(log);
     }
 

@@ -214,7 +214,7 @@ impl Conferences {
     pub fn end_all(&self) {
         let all: Vec<_> = self.0.lock().live.keys().copied().collect();
         for id in all {
-            self.end(id);
+            self.end(id, false);
         }
     }
 
@@ -238,9 +238,9 @@ impl Conferences {
         self.with(id, |live| live.state.fail(clock::time(), leg));
     }
 
-    /// Ends one. Whose calls are to be given up: those of whoever is still being called.
-    pub fn end(&self, id: ConferenceId) -> Vec<LegId> {
-        self.with(id, |live| live.state.end(clock::time())).unwrap_or_default()
+    /// Ends one; `clears` hangs up who is there. Whose calls are to be given up: those of whoever is still being called.
+    pub fn end(&self, id: ConferenceId, clears: bool) -> Vec<LegId> {
+        self.with(id, |live| live.state.end(clock::time(), clears)).unwrap_or_default()
     }
 
     /// Records one. `None`: it is over, or as many run as may.
@@ -381,7 +381,8 @@ impl Hall {
         let now = clock::time();
         let id = ConferenceId::new(now, &mut rand::rng());
         let music = Some(media::hold_music());
-        let spec = media::RoomSpec { most: wanted.most, starts_with: 2, music, ..media::RoomSpec::default() };
+        let starts_with = if wanted.opening.as_ref().is_some_and(|opening| opening.starts_alone) { 1 } else { 2 };
+        let spec = media::RoomSpec { most: wanted.most, starts_with, music, ..media::RoomSpec::default() };
         let sink = sink(Arc::downgrade(&conferences.0));
         let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
         let room = room.map_err(|error| error.to_string())?;
@@ -455,20 +456,20 @@ impl Live {
             }
             Output::ResumeRecording(id) => self.to_recording(id, |op| media::RecordingCommand::Resume { op }),
             Output::StopRecording(id) => self.to_recording(id, |op| media::RecordingCommand::Stop { op }),
-            Output::Hear { leg, document } => {
+            Output::Hear { leg, what } => {
                 if let Some(before) = self.documents.remove(&leg) {
                     before.abort();
                 }
-                if let (Some(target), Some(info)) = (document, self.state.leg(Some(leg)).cloned()) {
+                if let (Some(what), Some(info)) = (what, self.state.leg(Some(leg)).cloned()) {
                     let stage = self.stage(conferences, info, Some(leg));
-                    let task = self.runtime.spawn(stage.repeat(target));
+                    let task = self.runtime.spawn(stage.repeat(what));
                     self.documents.insert(leg, task.abort_handle());
                 }
             }
-            Output::PutOut(leg) => {
+            Output::PutOut { leg, clears } => {
                 if let Some(inbox) = self.inboxes.get(&leg) {
                     // Its call may be over.
-                    let _ = inbox.post(Message::Own(leg, LegEvent::ConferenceOver));
+                    let _ = inbox.post(Message::Own(leg, LegEvent::ConferenceOver { clears }));
                 }
             }
             Output::Close => self.room = None,
@@ -535,7 +536,12 @@ impl Live {
                     self.state.handle_speaks(now, LegId(session.0), speaks);
                 }
             }
-            media::RoomEvent::Leads(_) => {}
+            media::RoomEvent::Leads(Some(session)) => {
+                if !self.teller.is_full() {
+                    self.state.handle_leads(now, LegId(session.0));
+                }
+            }
+            media::RoomEvent::Leads(None) => {}
             media::RoomEvent::Finished { op, .. } => {
                 if let Some(waiting) = self.plays.remove(&op) {
                     // Who waited for it may have been sent away.
@@ -573,15 +579,18 @@ impl Seat {
     }
 
     /// Is given up, by a leg that is like this now.
-    pub fn leave(mut self, leg: &LegInfo, why: Leaving) {
+    pub fn leave(mut self, leg: &Arc<LegInfo>, why: Leaving) {
         self.left = true;
         self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, why));
     }
 
     /// What the engine is told.
     pub fn command(&self, participation: &Participation) -> media::Command {
-        let role = match participation.coach {
-            Some(coaching) if coaching.on => media::Role::Coach(vec![media::SessionKey(coaching.whom.0)]),
+        let role = match &participation.coach {
+            Some(coaching) if coaching.on && coaching.whom.is_empty() => media::Role::Monitor,
+            Some(coaching) if coaching.on => {
+                media::Role::Coach(coaching.whom.iter().map(|leg| media::SessionKey(leg.0)).collect())
+            }
             _ => media::Role::Speaker,
         };
         let participation = media::Participation {
@@ -590,7 +599,7 @@ impl Seat {
             hold: match participation.hold {
                 None => media::Hold::No,
                 Some(Wait::Music) => media::Hold::Music,
-                Some(Wait::Silence | Wait::Document(_)) => media::Hold::Silence,
+                Some(Wait::Silence | Wait::Document(_) | Wait::File(_) | Wait::Stored(_)) => media::Hold::Silence,
             },
             waits_in_silence: participation.wait != Wait::Music,
             waits: participation.waits,
@@ -637,6 +646,7 @@ pub(crate) async fn recover(services: &Services, now: Timestamp) -> Result<usize
         let told = store::deliveries::list(&services.store, info.id.0).await?.len();
         let mut sequence = u32::try_from(told + 1).unwrap_or(u32::MAX);
         info.updated_at = now;
+        let mut first = None;
         for mut participant in participants {
             let came = participant.status == ParticipantStatus::Connected;
             // The legs of the crashed server have ended by now, in the records.
@@ -646,12 +656,16 @@ pub(crate) async fn recover(services: &Services, now: Timestamp) -> Result<usize
             participant.updated_at = now;
             let why = if came { WhyLeft::Itself } else { WhyLeft::NotReached };
             let kind = ConferenceEventKind::Left { participant, why, call };
-            let event = ConferenceEvent { at: now, conference: Arc::new(info.clone()), kind };
+            let leg = leg.as_ref().and_then(records::leg_of).map(Arc::new);
+            let first = first.get_or_insert_with(|| leg.clone()).clone();
+            let event = ConferenceEvent { at: now, conference: Arc::new(info.clone()), leg, first, kind };
             teller::tell(services, &event, &mut sequence).await;
         }
         let end = Some(ConferenceEnd { cause: EndCause::Failed, by: None, label: None });
         let info = Arc::new(ConferenceInfo { status: ConferenceStatus::Completed, end, ..info });
-        let event = ConferenceEvent { at: now, conference: info, kind: ConferenceEventKind::Ended };
+        let first = first.flatten();
+        let event =
+            ConferenceEvent { at: now, conference: info, leg: first.clone(), first, kind: ConferenceEventKind::Ended };
         teller::tell(services, &event, &mut sequence).await;
     }
     Ok(count)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::call::{NewLeg, OnAnswer};
+use tandem_call::conference::Participation;
 use tandem_call::handover::Handover;
 use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, LegInfo, SipFacts, Status};
@@ -14,6 +15,7 @@ use tandem_call::output::Invite;
 use tandem_call::program::instruction::{Credentials, Play, Program, SendDigits};
 use tandem_call::recording::{NewRecording, RecordingSpec};
 use tandem_call::stream::{Opens, StreamSpec};
+use tandem_call::supervision::{Supervision, SupervisorRole};
 use tandem_call::{Callback, Target};
 use tandem_sip as sip;
 
@@ -96,6 +98,10 @@ pub enum First {
     Program(Program),
     /// Play this, then wait for commands.
     Play(Play),
+    /// Take part in a conference, and wait for commands.
+    Confer(Box<Participation>),
+    /// Hear the call of `link_to`, and wait for commands.
+    Supervise(SupervisorRole),
     /// Wait for commands.
     Commands,
 }
@@ -218,6 +224,10 @@ fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, 
         First::Document(target) => OnAnswer::Document(target),
         First::Program(program) => OnAnswer::Program(program),
         First::Play(play) => OnAnswer::Play(play),
+        First::Confer(participation) => OnAnswer::Confer(participation),
+        First::Supervise(role) => {
+            call.link_to.map_or(OnAnswer::Wait, |of| OnAnswer::Supervise(Supervision { of, role }))
+        }
         First::Commands => OnAnswer::Wait,
     };
     let info = LegInfo {

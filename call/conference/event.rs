@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::conference::{Opening, Participation};
 use crate::id::{ConferenceId, LegId};
-use crate::leg::Status;
+use crate::leg::{LegInfo, Status};
+use crate::program::instruction::AudioSource;
 use crate::recording::Recording;
 use crate::stream::StreamFacts;
 
@@ -71,6 +72,8 @@ pub enum EndCause {
     LastLeft,
     /// The last one was put out by request.
     LastRemoved,
+    /// It lasted as long as it was to.
+    TimeUp,
     /// The server crashed, or gave it up.
     Failed,
 }
@@ -110,6 +113,10 @@ pub struct ConferenceEvent {
     pub at: Timestamp,
     /// The conference, as it was right after.
     pub conference: Arc<ConferenceInfo>,
+    /// The leg that it is about, as it came, or as it left; else that of the first who came.
+    pub leg: Option<Arc<LegInfo>>,
+    /// The leg of the first who came, as it came.
+    pub first: Option<Arc<LegInfo>>,
     /// What.
     pub kind: ConferenceEventKind,
 }
@@ -119,6 +126,8 @@ pub struct ConferenceEvent {
 pub enum ConferenceEventKind {
     /// It came to be: nobody is there yet.
     Opened,
+    /// The first one is there.
+    Entered,
     /// Somebody is being called for it.
     Expected(ParticipantInfo),
     /// Somebody takes part.
@@ -149,6 +158,10 @@ pub enum ConferenceEventKind {
         /// Began.
         speaks: bool,
     },
+    /// Somebody is clearly the loudest from now on.
+    Leads(ParticipantInfo),
+    /// Audio that a request has everybody hear, or one of them, begins or is over.
+    Played(RoomAudio),
     /// An announcement is over.
     Announced {
         /// What was asked to announce it.
@@ -162,6 +175,36 @@ pub enum ConferenceEventKind {
     Recording(Recording),
     /// A stream of what all hear began or ended: its status says which.
     Stream(StreamFacts),
+}
+
+impl ConferenceEventKind {
+    /// Whom it is about, if somebody who is there.
+    pub fn leg(&self) -> Option<LegId> {
+        match self {
+            Self::Expected(one)
+            | Self::Joined(one)
+            | Self::Muted(one)
+            | Self::Held(one)
+            | Self::Modified(one)
+            | Self::Leads(one)
+            | Self::Left { participant: one, .. }
+            | Self::Speaks { participant: one, .. } => Some(one.leg),
+            Self::Played(audio) => audio.to,
+            Self::Announced { to, .. } => to.as_ref().map(|one| one.leg),
+            Self::Opened | Self::Entered | Self::Started | Self::Ended | Self::Recording(_) | Self::Stream(_) => None,
+        }
+    }
+}
+
+/// Audio in a conference.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RoomAudio {
+    /// What is heard.
+    pub source: AudioSource,
+    /// By this one alone.
+    pub to: Option<LegId>,
+    /// It is over.
+    pub over: bool,
 }
 
 /// Why somebody takes part no more.

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::Target;
 use crate::conference::event::{
     ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo,
-    ParticipantStatus, WhyLeft,
+    ParticipantStatus, RoomAudio, WhyLeft,
 };
 use crate::conference::{Leaving, Opening, Participation};
 use crate::id::{ConferenceId, LegId, RecordingId};
@@ -34,8 +33,10 @@ pub struct Conference {
     ending: Option<ConferenceEnd>,
     /// The last who left.
     last: Option<ConferenceEnd>,
-    /// The leg that was the first in it.
-    first: Option<LegId>,
+    /// The leg that was the first in it, as it came.
+    first: Option<Arc<LegInfo>>,
+    /// Its end hangs up whoever is still there.
+    clears: bool,
     /// Those who hold it open although nobody is there.
     reserved: u32,
     closing: bool,
@@ -65,15 +66,20 @@ pub enum Output {
     ResumeRecording(RecordingId),
     /// End it.
     StopRecording(RecordingId),
-    /// Let somebody hear this document over and over, instead of the one it heard so far.
+    /// Let somebody hear this over and over, instead of what it heard so far.
     Hear {
         /// Who.
         leg: LegId,
-        /// `None`: none any more.
-        document: Option<Target>,
+        /// A document or a file; `None`: none any more.
+        what: Option<Wait>,
     },
     /// The room has put it out: its call must be told.
-    PutOut(LegId),
+    PutOut {
+        /// Who.
+        leg: LegId,
+        /// It is to be hung up.
+        clears: bool,
+    },
     /// End the room: nobody is there any more, or a request said so.
     Close,
 }
@@ -107,7 +113,7 @@ struct Member {
     info: ParticipantInfo,
     leg: Option<Arc<LegInfo>>,
     place: Place,
-    hears: Option<Target>,
+    hears: Option<Wait>,
 }
 
 /// Where somebody is.
@@ -171,6 +177,7 @@ impl Conference {
             ending: None,
             last: None,
             first: None,
+            clears: false,
             reserved: 0,
             closing: false,
             outputs: VecDeque::new(),
@@ -301,13 +308,14 @@ impl Conference {
     }
 
     /// A leg goes; `leg` is how it is then.
-    pub fn leave(&mut self, now: Timestamp, leg: &LegInfo, why: Leaving) {
+    pub fn leave(&mut self, now: Timestamp, leg: &Arc<LegInfo>, why: Leaving) {
         let ending = self.ending.as_ref().map(|end| end.cause);
         let Some(place) = self.members.iter().position(|one| one.info.leg == leg.id && one.is_seated()) else { return };
         let Some(member) = self.members.get_mut(place) else { return };
+        member.leg = Some(Arc::clone(leg));
         let by_request = leg.end.as_ref().is_some_and(|end| end.by == EndedBy::Application);
         let told = match why {
-            Leaving::Over if ending == Some(EndCause::Request) => WhyLeft::ConferenceEnded,
+            Leaving::Over if matches!(ending, Some(EndCause::Request | EndCause::TimeUp)) => WhyLeft::ConferenceEnded,
             Leaving::Over => WhyLeft::HostLeft,
             Leaving::Removed | Leaving::Elsewhere => WhyLeft::Request,
             Leaving::Ended if by_request => WhyLeft::Request,
@@ -334,12 +342,22 @@ impl Conference {
         self.close_if_empty(now);
     }
 
-    /// Ends it by request. Whose calls are to be given up: those of whoever is still being called.
-    pub fn end(&mut self, now: Timestamp) -> Vec<LegId> {
+    /// Ends it by request; `clears` hangs up who is there. Whose calls are to be given up: those of whoever is still being called.
+    pub fn end(&mut self, now: Timestamp, clears: bool) -> Vec<LegId> {
+        self.end_because(now, EndCause::Request, clears)
+    }
+
+    /// It has lasted as long as it was to.
+    pub fn time_up(&mut self, now: Timestamp) -> Vec<LegId> {
+        self.end_because(now, EndCause::TimeUp, true)
+    }
+
+    fn end_because(&mut self, now: Timestamp, cause: EndCause, clears: bool) -> Vec<LegId> {
         if self.closing {
             return Vec::new();
         }
-        self.ending = Some(ConferenceEnd { cause: EndCause::Request, by: None, label: None });
+        self.clears = clears;
+        self.ending = Some(ConferenceEnd { cause, by: None, label: None });
         let expected = self.members.iter().filter(|one| one.place == Place::Expected);
         let given_up = expected.map(|one| one.info.leg).collect();
         self.close(now);
@@ -363,7 +381,7 @@ impl Conference {
         }
         let recording = Recording {
             id,
-            leg: self.first.unwrap_or(LegId(self.info.id.0)),
+            leg: self.first.as_ref().map_or(LegId(self.info.id.0), |first| first.id),
             conference: Some(self.info.id),
             spec: spec.clone(),
             started_at: now,
@@ -413,10 +431,13 @@ impl Conference {
             place => *place = Place::Inside,
         }
         (member.info.status, member.info.updated_at) = (ParticipantStatus::Connected, now);
-        let info = member.info.clone();
-        self.first.get_or_insert(leg);
+        let (info, own) = (member.info.clone(), member.leg.clone());
         if self.info.status == ConferenceStatus::Waiting {
             self.update(now).status = ConferenceStatus::Gathering;
+        }
+        if self.first.is_none() {
+            self.first = own;
+            self.tell(now, ConferenceEventKind::Entered);
         }
         self.tell(now, ConferenceEventKind::Joined(info));
         self.settle();
@@ -429,14 +450,15 @@ impl Conference {
         let mut participant = member.info;
         (participant.status, participant.updated_at) = (ParticipantStatus::Left, now);
         if member.hears.is_some() {
-            self.outputs.push_back(Output::Hear { leg, document: None });
+            self.outputs.push_back(Output::Hear { leg, what: None });
         }
         let (why, removed, call) = match member.place {
             Place::Leaving { why, removed, call, .. } => (why, removed, call),
             // The room has put it out: it is about to end.
             _ => {
-                self.outputs.push_back(Output::PutOut(leg));
-                let requested = self.ending.as_ref().is_some_and(|end| end.cause == EndCause::Request);
+                self.outputs.push_back(Output::PutOut { leg, clears: self.clears });
+                let requested =
+                    self.ending.as_ref().is_some_and(|end| matches!(end.cause, EndCause::Request | EndCause::TimeUp));
                 (if requested { WhyLeft::ConferenceEnded } else { WhyLeft::HostLeft }, false, Status::InProgress)
             }
         };
@@ -445,8 +467,9 @@ impl Conference {
         if participant.participation.ends && self.ending.is_none() {
             self.ending = Some(end(if removed { EndCause::HostRemoved } else { EndCause::HostLeft }));
             self.closing = true;
+            self.clears = participant.participation.clears;
         }
-        self.tell(now, ConferenceEventKind::Left { participant, why, call });
+        self.tell_of(now, member.leg, ConferenceEventKind::Left { participant, why, call });
     }
 
     /// They hear each other. `recording`: the name of the one that begins with it, if one does.
@@ -463,6 +486,21 @@ impl Conference {
     pub fn handle_speaks(&mut self, now: Timestamp, leg: LegId, speaks: bool) {
         if let Some(participant) = self.participant(leg).cloned() {
             self.tell(now, ConferenceEventKind::Speaks { participant, speaks });
+        }
+    }
+
+    /// Somebody is clearly the loudest.
+    pub fn handle_leads(&mut self, now: Timestamp, leg: LegId) {
+        if let Some(participant) = self.participant(leg).cloned() {
+            self.tell(now, ConferenceEventKind::Leads(participant));
+        }
+    }
+
+    /// Audio to all, or to one of them, begins or is over.
+    pub fn handle_played(&mut self, now: Timestamp, audio: &RoomAudio) {
+        // Who has gone meanwhile is told of by its leaving.
+        if audio.to.is_none_or(|leg| self.participant(leg).is_some()) {
+            self.tell(now, ConferenceEventKind::Played(audio.clone()));
         }
     }
 
@@ -489,10 +527,10 @@ impl Conference {
         for member in std::mem::take(&mut self.members) {
             let leg = member.info.leg;
             if member.is_seated() {
-                self.outputs.push_back(Output::PutOut(leg));
+                self.outputs.push_back(Output::PutOut { leg, clears: self.clears });
             }
             if member.hears.is_some() {
-                self.outputs.push_back(Output::Hear { leg, document: None });
+                self.outputs.push_back(Output::Hear { leg, what: None });
             }
         }
         for recording in std::mem::take(&mut self.recordings) {
@@ -536,18 +574,25 @@ impl Conference {
     }
 
     fn tell(&mut self, at: Timestamp, kind: ConferenceEventKind) {
-        let event = ConferenceEvent { at, conference: Arc::clone(&self.info), kind };
+        let who = kind.leg().and_then(|leg| self.leg(Some(leg)).cloned());
+        self.tell_of(at, who, kind);
+    }
+
+    /// `who`: whom it is about; the first who came if nobody is.
+    fn tell_of(&mut self, at: Timestamp, who: Option<Arc<LegInfo>>, kind: ConferenceEventKind) {
+        let leg = who.or_else(|| self.first.clone());
+        let event = ConferenceEvent { at, conference: Arc::clone(&self.info), leg, first: self.first.clone(), kind };
         self.outputs.push_back(Output::Tell(Box::new(event)));
     }
 
-    /// Has everybody hear the document that is for them now, if one is.
+    /// Has everybody hear what is for them now, if anything is.
     fn settle(&mut self) {
         let waiting = matches!(self.info.status, ConferenceStatus::Waiting | ConferenceStatus::Gathering);
         for member in &mut self.members {
-            let document = document_for(member, waiting).cloned();
-            if member.hears != document {
-                member.hears.clone_from(&document);
-                self.outputs.push_back(Output::Hear { leg: member.info.leg, document });
+            let what = heard_by(member, waiting).cloned();
+            if member.hears != what {
+                member.hears.clone_from(&what);
+                self.outputs.push_back(Output::Hear { leg: member.info.leg, what });
             }
         }
     }
@@ -568,7 +613,7 @@ impl Conference {
     }
 }
 
-fn document_for(member: &Member, waiting: bool) -> Option<&Target> {
+fn heard_by(member: &Member, waiting: bool) -> Option<&Wait> {
     let Participation { hold, wait, .. } = &member.info.participation;
     let hears = match (member.place, hold) {
         (Place::Inside, Some(held)) => held,
@@ -576,7 +621,7 @@ fn document_for(member: &Member, waiting: bool) -> Option<&Target> {
         _ => return None,
     };
     match hears {
-        Wait::Document(target) => Some(target),
+        Wait::Document(_) | Wait::File(_) | Wait::Stored(_) => Some(hears),
         Wait::Music | Wait::Silence => None,
     }
 }

@@ -203,9 +203,11 @@ impl Call {
         let now = self.now().instant;
         let Some(waiting) = self.waiting_mut(leg) else { return Step::Next };
         waiting.round = now;
-        match waiting.enqueue.wait.clone() {
+        let wait = waiting.enqueue.wait.clone();
+        match wait {
             Wait::Music => self.hold_music(leg),
             Wait::Silence => Step::Stay(Running::Queueing),
+            Wait::File(_) | Wait::Stored(_) => wait.file().map_or(Step::Next, |file| self.play_on(leg, file)),
             Wait::Document(target) => {
                 // It is asked for again and again, though never in haste.
                 if let Some(party) = self.party_mut(leg) {
@@ -218,7 +220,11 @@ impl Call {
 
     /// The server's own music until something else happens.
     pub(crate) fn hold_music(&mut self, leg: LegId) -> Step {
-        let play = Play::new(AudioSource::Music, None);
+        self.play_on(leg, AudioSource::Music)
+    }
+
+    fn play_on(&mut self, leg: LegId, source: AudioSource) -> Step {
+        let play = Play::new(source, None);
         Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
     }
 

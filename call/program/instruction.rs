@@ -372,6 +372,21 @@ pub enum Wait {
     Silence,
     /// A document, over and over; asked for each time.
     Document(Target),
+    /// A file by its URL, over and over.
+    File(Arc<str>),
+    /// A file that the account has stored, by its name, over and over.
+    Stored(Arc<str>),
+}
+
+impl Wait {
+    /// The file that is heard, if it is one.
+    pub fn file(&self) -> Option<AudioSource> {
+        match self {
+            Self::File(url) => Some(AudioSource::Url(url.to_string())),
+            Self::Stored(name) => Some(AudioSource::Stored(name.to_string())),
+            Self::Music | Self::Silence | Self::Document(_) => None,
+        }
+    }
 }
 
 /// Take somebody out of a queue.

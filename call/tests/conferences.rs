@@ -36,9 +36,10 @@ fn leaves(script: &CallScript, leg: LegId) -> bool {
 #[test]
 fn a_leg_that_a_conference_does_not_take_has_failed_to_get_there() {
     let action = || Some(target("after"));
-    for (event, status) in
-        [(LegEvent::ConferenceRefused, DialStatus::Failed), (LegEvent::ConferenceOver, DialStatus::Answered)]
-    {
+    for (event, status) in [
+        (LegEvent::ConferenceRefused, DialStatus::Failed),
+        (LegEvent::ConferenceOver { clears: false }, DialStatus::Answered),
+    ] {
         let mut script = CallScript::runs(vec![conference(|conference| conference.action = action())]);
         script.feed(event);
         let asked = script.asked().next_back().unwrap();
@@ -54,7 +55,7 @@ fn a_document_waits_for_its_conference_to_end_and_goes_on_then() {
     assert!(script.ordered(leg, |order| *order == LegCommand::Confer(Participation::new("room"))));
     script.presses("*1");
     assert_eq!((joined(&script), left(&script)), (1, 0));
-    script.feed(LegEvent::ConferenceOver);
+    script.feed(LegEvent::ConferenceOver { clears: false });
     assert!(leaves(&script, leg));
     assert!(script.ordered(leg, |order| matches!(order, LegCommand::Play { .. })));
     script.hangs_up(leg);
@@ -106,7 +107,7 @@ fn a_leg_by_command_joins_is_muted_and_leaves() {
     script.request(Command::LeaveConference).unwrap();
     assert_eq!(left(&script), 2);
     // What the engine says late changes nothing.
-    script.feed(LegEvent::ConferenceOver);
+    script.feed(LegEvent::ConferenceOver { clears: false });
     assert_eq!(left(&script), 2);
 }
 

@@ -95,6 +95,8 @@ impl CallTask {
             LegCommand::Converse { op, id, spec, status } => self.converse(leg, op, id, *spec, status),
             LegCommand::StopConversation { id } => self.end_conversation(leg, id),
             LegCommand::Confer(participation) => self.confer(leg, &participation),
+            LegCommand::Supervise(supervision) => self.supervise(leg, supervision),
+            LegCommand::StopSupervising => self.stop_supervising(leg),
             LegCommand::EnterQueue { op, queue, most } => self.enter_queue(leg, op, &queue, most),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),
             LegCommand::LeaveQueue => self.hands(leg, |io| io.place = None),
@@ -167,6 +169,7 @@ impl CallTask {
             self.join_streams(one);
             self.tell_recorders(one);
         }
+        self.rearrange(&[leg, with]);
     }
 
     fn unbridge(&mut self, leg: LegId) {
@@ -179,6 +182,7 @@ impl CallTask {
             });
             self.tell_recorders(one);
         }
+        self.rearrange(&[]);
     }
 
     fn send_digits(&self, leg: LegId, op: OpId, digits: SendDigits) {

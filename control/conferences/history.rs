@@ -84,6 +84,9 @@ pub(super) async fn write(services: &Services, event: &ConferenceEvent) -> Resul
         ConferenceEventKind::Muted(_)
         | ConferenceEventKind::Held(_)
         | ConferenceEventKind::Modified(_)
+        | ConferenceEventKind::Entered
+        | ConferenceEventKind::Leads(_)
+        | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Speaks { .. }
         | ConferenceEventKind::Announced { .. }
         | ConferenceEventKind::Stream(_) => {}
@@ -274,5 +277,15 @@ mod tests {
         resources::delete(&store, CONFERENCE(), "acme", 7).await.unwrap();
         assert!(left_behind(&store).await.unwrap().is_empty(), "it was deleted");
         store.close().await;
+    }
+
+    #[test]
+    fn one_to_be_coached_or_several_are_read_from_records() {
+        use tandem_call::conference::Coaching;
+        let several = Coaching::of(vec![LegId(1), LegId(2)]);
+        let text = serde_json::to_string(&several).unwrap();
+        assert_eq!(serde_json::from_str::<Coaching>(&text).unwrap(), several);
+        let old = serde_json::json!({ "whom": LegId(1), "on": true }).to_string();
+        assert_eq!(serde_json::from_str::<Coaching>(&old).unwrap(), Coaching::of(vec![LegId(1)]));
     }
 }

@@ -64,23 +64,25 @@ impl Conferences {
         let account = wanted.account;
         let reservation = self.reserve(services, wanted).map_err(NoSeat::NoRoom)?;
         self.admits(reservation.id(), &participation).map_err(NoSeat::Refused)?;
-        if let Some(coaching) = participation.coach {
+        if let Some(coaching) = &participation.coach {
             self.may_coach(account, reservation.id(), coaching)?;
         }
         Ok(Seat { reservation, participation })
     }
 
     /// Whether whom somebody wants to coach is there to be coached.
-    pub fn may_coach(&self, account: &str, id: ConferenceId, coaching: Coaching) -> Result<(), NoSeat> {
+    pub fn may_coach(&self, account: &str, id: ConferenceId, coaching: &Coaching) -> Result<(), NoSeat> {
         if !coaching.on {
             return Ok(());
         }
-        let seen = self.get(account, id);
-        let coached = seen.and_then(|seen| seen.participants.into_iter().find(|who| who.leg == coaching.whom));
-        match coached {
-            None => Err(NoSeat::NobodyToCoach),
-            Some(who) if who.participation.hold.is_some() => Err(NoSeat::CoachedIsOnHold),
-            Some(_) => Ok(()),
+        let there = self.get(account, id).map(|seen| seen.participants).unwrap_or_default();
+        for leg in &coaching.whom {
+            match there.iter().find(|who| who.leg == *leg) {
+                None => return Err(NoSeat::NobodyToCoach),
+                Some(who) if who.participation.hold.is_some() => return Err(NoSeat::CoachedIsOnHold),
+                Some(_) => {}
+            }
         }
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
 use tandem_call::id::{ConferenceId, FetchId, LegId, OpId};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
-use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Warning};
+use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Wait, Warning};
 use tandem_media as media;
 use tokio::time::Instant;
 
@@ -76,12 +76,18 @@ impl Stage {
     }
 
     /// Over and over, until it is aborted.
-    pub(super) async fn repeat(self, target: Target) {
+    pub(super) async fn repeat(self, what: Wait) {
         let jar = CookieJar::new();
         let mut said = None;
         loop {
             let began = Instant::now();
-            match self.perform(&jar, target.clone()).await {
+            let done = match (&what, what.file()) {
+                (Wait::Document(target), _) => self.perform(&jar, target.clone()).await,
+                (_, Some(file)) => self.play(Play::new(file, None)).await,
+                // The room's own, or nothing.
+                (_, None) => return,
+            };
+            match done {
                 Ok(()) => tokio::time::sleep_until(began + HASTE).await,
                 Err(fault) => {
                     self.note("media", format!("not heard in the conference: {}", fault.why));

@@ -86,6 +86,7 @@ impl NewStream {
 
     fn tell(&self, status: StreamStatus) {
         let kind = ConferenceEventKind::Stream(StreamFacts { id: self.id, spec: self.spec.clone(), status });
-        self.teller.tell(ConferenceEvent { at: clock::time(), conference: Arc::clone(&self.conference), kind });
+        let (at, conference) = (clock::time(), Arc::clone(&self.conference));
+        self.teller.tell(ConferenceEvent { at, conference, leg: None, first: None, kind });
     }
 }

@@ -86,7 +86,7 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
             let (duration, recorded) = (*duration, *recorded);
             Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration, recorded })
         }
-        media::Event::NotJoined { .. } => Some(LegEvent::ConferenceOver),
+        media::Event::NotJoined { .. } => Some(LegEvent::ConferenceOver { clears: false }),
         media::Event::MachineDetected { op, verdict, after } => {
             Some(LegEvent::MachineDetected { op: OpId(op.0), verdict: machine::verdict(*verdict), after: *after })
         }

@@ -256,7 +256,7 @@ fn a_dial_may_lead_into_a_conference() {
         record='record-from-start' statusCallback='/told' statusCallbackEvent='join speaker' region='ie1'>a</Conference></Dial>";
     expect!(one(text), Instruction::Conference(Conference { participation, .. }) => {
         assert_eq!(participation.label.as_deref(), Some("agent"));
-        assert_eq!(participation.coach, Some(Coaching { whom: LegId(1), on: true }));
+        assert_eq!(participation.coach, Some(Coaching::of(vec![LegId(1)])));
         assert_eq!(participation.wait, Wait::Silence);
         let opening = participation.opening.unwrap();
         assert_eq!(opening.callback.as_ref().unwrap().moments, [Moment::Joined, Moment::Speaks]);

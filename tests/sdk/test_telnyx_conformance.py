@@ -27,7 +27,7 @@ NOT_YET = {
     "Commands": {
         *("CallAddMessagesToAIAssistant", "CallJoinAIAssistant", "CallStartAIAssistant", "CallStopAIAssistant"),
         *("CallStartConversationRelay", "CallStopConversationRelay", "callGatherUsingAI"),
-        *("StartCallFork", "StopCallFork", "SendSIPInfo", "SwitchSupervisorRole"),
+        *("StartCallFork", "StopCallFork", "SendSIPInfo"),
         *("StartSiprecSession", "StopSiprecSession", "StartCallTranscription", "StopCallTranscription"),
     },
     "Conferences": {
@@ -169,6 +169,11 @@ def commands(run, scene):
     scene.app.wait("call.bridged", leg)
     scene.end(other, called)
     scene.over(leg, phone)
+    leg, phone = scene.called()
+    supervisor, second = scene.called(supervise_call_control_id=leg, supervisor_role="monitor")
+    run.do("SwitchSupervisorRole", {"role": "barge"}, call_control_id=supervisor)
+    scene.end(leg, phone)
+    scene.over(supervisor, second)
     leg, phone = scene.called()
     target = scene.answers()
     run.do("TransferCall", {"to": target.uri}, call_control_id=leg)

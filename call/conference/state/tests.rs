@@ -1,5 +1,6 @@
 use super::*;
 use crate::Method;
+use crate::Target;
 use crate::conference::Change;
 use crate::leg::{Direction, LegEnd};
 use crate::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
@@ -81,7 +82,7 @@ impl Script {
     }
 
     fn leave(&mut self, leg: &LegInfo, why: Leaving) {
-        self.conference.leave(NOW, leg, why);
+        self.conference.leave(NOW, &Arc::new(leg.clone()), why);
         self.conference.handle_left(NOW, leg.id);
         self.drain();
     }
@@ -96,7 +97,11 @@ impl Script {
     }
 
     fn words(&self) -> Vec<String> {
-        self.told.iter().map(|event| word(&event.kind)).collect()
+        self.told
+            .iter()
+            .filter(|event| event.kind != ConferenceEventKind::Entered)
+            .map(|event| word(&event.kind))
+            .collect()
     }
 
     fn end(&self) -> (EndCause, Option<LegId>) {
@@ -108,6 +113,9 @@ impl Script {
 fn word(kind: &ConferenceEventKind) -> String {
     match kind {
         ConferenceEventKind::Opened => "opened".into(),
+        ConferenceEventKind::Entered => "entered".into(),
+        ConferenceEventKind::Leads(who) => format!("leads {}", who.leg.0),
+        ConferenceEventKind::Played(audio) => format!("played {:?} {}", audio.to, audio.over),
         ConferenceEventKind::Expected(who) => format!("expected {}", who.leg.0),
         ConferenceEventKind::Joined(who) => format!("joined {}", who.leg.0),
         ConferenceEventKind::Left { participant, why, .. } => format!("left {} {why:?}", participant.leg.0),
@@ -178,7 +186,7 @@ fn who_ends_it_by_leaving_takes_the_others_along() {
         script.conference.handle_over(NOW);
         script.drain();
         assert_eq!(script.words().last_chunk::<2>().unwrap(), &["left 1 HostLeft", "ended"]);
-        assert_eq!(script.orders, [Output::PutOut(leg(1))]);
+        assert_eq!(script.orders, [Output::PutOut { leg: leg(1), clears: false }]);
         assert_eq!(script.end(), (cause, Some(leg(2))));
         assert_eq!(script.conference.info().end.as_ref().unwrap().label.as_deref(), Some("host"));
     }
@@ -189,14 +197,14 @@ fn a_request_ends_it_and_gives_up_who_is_being_called() {
     let mut script = Script::new();
     script.come(1, room());
     assert_eq!(script.conference.expect(NOW, leg(2), room()), Ok(true));
-    assert_eq!(script.conference.end(NOW), [leg(2)]);
-    assert_eq!(script.conference.end(NOW), []);
+    assert_eq!(script.conference.end(NOW, false), [leg(2)]);
+    assert_eq!(script.conference.end(NOW, false), []);
     assert_eq!(script.conference.enter(NOW, &info(3), room()), Err(Refused::Over));
     script.conference.handle_left(NOW, leg(1));
     script.conference.handle_over(NOW);
     script.drain();
     assert_eq!(script.words()[1..], ["joined 1", "expected 2", "left 1 ConferenceEnded", "ended"]);
-    assert_eq!(script.orders, [Output::Close, Output::PutOut(leg(1))]);
+    assert_eq!(script.orders, [Output::Close, Output::PutOut { leg: leg(1), clears: false }]);
     assert_eq!(script.end(), (EndCause::Request, None));
 }
 
@@ -252,7 +260,7 @@ fn documents_are_heard_while_waiting_and_while_held() {
     participation.change(Change { hold: Some(None), ..Change::default() });
     script.conference.change(NOW, leg(1), &participation);
     script.drain();
-    let hears = |document: Option<&Target>| Output::Hear { leg: leg(1), document: document.cloned() };
+    let hears = |document: Option<&Target>| Output::Hear { leg: leg(1), what: document.cloned().map(Wait::Document) };
     assert_eq!(script.orders, [hears(Some(&wait)), hears(Some(&hold)), hears(None)]);
 }
 
@@ -340,6 +348,36 @@ fn a_room_that_vanishes_puts_everybody_out() {
     script.come(1, Participation { wait: Wait::Document(document("wait")), ..room() });
     script.conference.handle_over(NOW);
     script.drain();
-    assert!(script.orders.contains(&Output::PutOut(leg(1))));
+    assert!(script.orders.contains(&Output::PutOut { leg: leg(1), clears: false }));
     assert_eq!(script.end(), (EndCause::Failed, None));
+}
+
+#[test]
+fn who_was_first_is_told_once_and_each_fact_knows_its_leg_as_it_is() {
+    let mut script = Script::new();
+    script.come(1, room());
+    script.come(2, room());
+    let entered: Vec<_> = script.told.iter().filter(|one| one.kind == ConferenceEventKind::Entered).collect();
+    assert!(matches!(entered[..], [event] if event.leg.as_ref().is_some_and(|one| one.id == leg(1))));
+    script.leave(&over(2, EndedBy::Peer), Leaving::Ended);
+    let last = script.told.last().unwrap();
+    assert!(last.leg.as_ref().is_some_and(|one| one.id == leg(2) && one.end.is_some()));
+    assert!(last.first.as_ref().is_some_and(|one| one.id == leg(1)));
+}
+
+#[test]
+fn a_host_who_clears_has_the_others_hung_up_and_so_has_a_request() {
+    let mut script = Script::new();
+    script.come(1, Participation { ends: true, clears: true, ..room() });
+    script.come(2, room());
+    script.leave(&over(1, EndedBy::Peer), Leaving::Ended);
+    script.conference.handle_left(NOW, leg(2));
+    script.drain();
+    assert!(script.orders.contains(&Output::PutOut { leg: leg(2), clears: true }));
+    let mut script = Script::new();
+    script.come(1, room());
+    script.conference.end(NOW, true);
+    script.conference.handle_left(NOW, leg(1));
+    script.drain();
+    assert!(script.orders.contains(&Output::PutOut { leg: leg(1), clears: true }));
 }

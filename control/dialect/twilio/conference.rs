@@ -41,11 +41,12 @@ pub(super) fn notices(owner: Owner<'_>, event: &ConferenceEvent, context: &Conte
 fn named(kind: &ConferenceEventKind) -> Option<(Moment, &'static str)> {
     Some(match kind {
         ConferenceEventKind::Opened
+        | ConferenceEventKind::Entered
         | ConferenceEventKind::Expected(_)
+        | ConferenceEventKind::Leads(_)
+        | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Recording(_)
-        | ConferenceEventKind::Stream(_) => {
-            return None;
-        }
+        | ConferenceEventKind::Stream(_) => return None,
         ConferenceEventKind::Started => (Moment::Started, "conference-start"),
         ConferenceEventKind::Ended => (Moment::Over, "conference-end"),
         ConferenceEventKind::Joined(_) => (Moment::Joined, "participant-join"),
@@ -97,7 +98,10 @@ fn status(owner: Owner<'_>, callback: &Callback, event: &ConferenceEvent, name: 
             }
         }
         ConferenceEventKind::Opened
+        | ConferenceEventKind::Entered
         | ConferenceEventKind::Expected(_)
+        | ConferenceEventKind::Leads(_)
+        | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Started
         | ConferenceEventKind::Recording(_)
         | ConferenceEventKind::Stream(_) => {}
@@ -110,9 +114,9 @@ fn of_participant(owner: Owner<'_>, who: &ParticipantInfo, push: &mut impl FnMut
     push("CallSid", owner.ids.call(who.leg));
     push("Muted", how.muted.to_string());
     push("Hold", how.hold.is_some().to_string());
-    push("Coaching", how.coach.is_some_and(|coaching| coaching.on).to_string());
-    if let Some(coaching) = how.coach {
-        push("CallSidToCoach", owner.ids.call(coaching.whom));
+    push("Coaching", how.coach.as_ref().is_some_and(|coaching| coaching.on).to_string());
+    if let Some(whom) = how.coach.as_ref().and_then(|coaching| coaching.whom.first()) {
+        push("CallSidToCoach", owner.ids.call(*whom));
     }
     push("EndConferenceOnExit", how.ends.to_string());
     push("StartConferenceOnEnter", (!how.waits).to_string());
@@ -190,7 +194,7 @@ pub(super) fn status_word(status: ConferenceStatus) -> &'static str {
 
 fn why_ended(cause: EndCause) -> &'static str {
     match cause {
-        EndCause::Request => "conference-ended-via-api",
+        EndCause::Request | EndCause::TimeUp => "conference-ended-via-api",
         EndCause::HostLeft => "participant-with-end-conference-on-exit-left",
         EndCause::HostRemoved => "participant-with-end-conference-on-exit-kicked",
         EndCause::LastRemoved => "last-participant-kicked",
@@ -258,8 +262,8 @@ pub(super) fn participant(
         "label": how.label,
         "muted": how.muted,
         "hold": how.hold.is_some(),
-        "coaching": how.coach.is_some_and(|coaching| coaching.on),
-        "call_sid_to_coach": how.coach.map(|coaching| owner.ids.call(coaching.whom)),
+        "coaching": how.coach.as_ref().is_some_and(|coaching| coaching.on),
+        "call_sid_to_coach": how.coach.as_ref().and_then(|coaching| coaching.whom.first()).map(|whom| owner.ids.call(*whom)),
         "start_conference_on_enter": !how.waits,
         "end_conference_on_exit": how.ends,
         "status": status,

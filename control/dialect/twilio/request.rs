@@ -154,7 +154,7 @@ pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Resul
         callback: parameters.callback(&name("RecordingStatusCallback"), &RECORDING_MOMENTS)?,
     };
     let region = parameters.get("Region").filter(|text| text.len() <= 32).map(Into::into);
-    Ok(Opening { callback, record: record.then_some(spec), recorded: None, region })
+    Ok(Opening { callback, record: record.then_some(spec), region, ..Opening::default() })
 }
 
 /// A URL with its method, which is `GET` unless another one is given.

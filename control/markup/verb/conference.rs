@@ -60,6 +60,7 @@ pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         wait: reader.wait(element, "waitMethod", (WAIT_URL, WAIT_METHOD))?,
         waits: !reader.flag(element, "startConferenceOnEnter", true, START),
         ends: reader.flag(element, "endConferenceOnExit", false, END),
+        clears: false,
         beep: reader.word(element, "beep", &BEEPS, Beep::Both, BEEP),
         coach: coach(reader, element),
         most: u16::try_from(most).unwrap_or(250),
@@ -94,7 +95,7 @@ fn coach(reader: &mut Reader<'_>, element: &Element) -> Option<Coaching> {
     if whom.is_none() {
         reader.bad_value(element, "coach", NO_COACHED_CALL);
     }
-    whom.map(|whom| Coaching { whom, on: true })
+    whom.map(|whom| Coaching::of(vec![whom]))
 }
 
 fn opening(reader: &mut Reader<'_>, element: &Element) -> Result<Opening, FetchFailure> {
@@ -106,6 +107,7 @@ fn opening(reader: &mut Reader<'_>, element: &Element) -> Result<Opening, FetchF
         record: recorded(reader, element)?,
         recorded: reader.target(element.attribute("eventCallbackUrl"), Method::Post, code::BAD_URL)?,
         region: region.filter(fits).map(Into::into),
+        ..Opening::default()
     })
 }
 

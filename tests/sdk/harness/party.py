@@ -3,7 +3,7 @@
 import contextlib
 import threading
 
-from .rtp import tone
+from .rtp import share, tone
 from .waiting import wait_for
 
 
@@ -43,6 +43,18 @@ class Party:
         """Waits for each of these tones."""
         for one in hertz:
             self.rtp.wait_for_tone(one)
+
+    def hears_exactly(self, *hertz, of):
+        """Waits for 200 ms of these tones together, and of none other `of` those."""
+
+        def rings():
+            recent = self.rtp.heard(1600)
+            if len(recent) < 1600:
+                return False
+            shares = {one: share(recent, one) for one in of}
+            return all((shares[one] > 0.15) if one in hertz else (shares[one] < 0.01) for one in of)
+
+        self.rtp.wait(f"{hertz} of {of}", rings)
 
     def hears_nothing(self):
         """For 300 ms, once what is under way has been heard."""

@@ -266,11 +266,12 @@ pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &C
     let info = &event.conference;
     let (moment, status, who) = match &event.kind {
         ConferenceEventKind::Opened
+        | ConferenceEventKind::Entered
         | ConferenceEventKind::Expected(_)
+        | ConferenceEventKind::Leads(_)
+        | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Announced { .. }
-        | ConferenceEventKind::Stream(_) => {
-            return None;
-        }
+        | ConferenceEventKind::Stream(_) => return None,
         ConferenceEventKind::Recording(facts) => {
             let moment = recording_moment(&facts.status)?;
             let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;

@@ -523,6 +523,7 @@ impl Machine {
             record,
             recorded: None,
             region: parameters.text("region").map(Into::into),
+            ..Opening::default()
         };
         let most = parameters.number("max_participants", 2.0..=100_000.0).unwrap_or(250.0).min(250.0);
         let participation = Participation {
@@ -530,7 +531,7 @@ impl Machine {
             waits: !parameters.flag("start_on_enter").unwrap_or(true),
             ends: parameters.flag("end_on_exit").unwrap_or(false),
             beep: parameters.word("beep", &beeps).unwrap_or(Beep::Both),
-            coach: coach.map(|whom| Coaching { whom, on: true }),
+            coach: coach.map(|whom| Coaching::of(vec![whom])),
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 2 to 250")]
             most: most as u16,
             wait: wait.map_or(Wait::Music, Wait::Document),

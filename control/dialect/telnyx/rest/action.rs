@@ -45,6 +45,7 @@ pub(super) enum Action {
     SuppressionStop,
     Enqueue,
     LeaveQueue,
+    SwitchSupervisorRole,
 }
 
 const ACTIONS: &[(&str, Action)] = &[
@@ -76,6 +77,7 @@ const ACTIONS: &[(&str, Action)] = &[
     ("suppression_stop", Action::SuppressionStop),
     ("enqueue", Action::Enqueue),
     ("leave_queue", Action::LeaveQueue),
+    ("switch_supervisor_role", Action::SwitchSupervisorRole),
 ];
 
 /// Actions that Telnyx knows and this server does not have.
@@ -93,7 +95,6 @@ const NOT_PERMITTED: &[&str] = &[
     "send_sip_info",
     "siprec_start",
     "siprec_stop",
-    "switch_supervisor_role",
     "transcription_start",
     "transcription_stop",
 ];
@@ -228,6 +229,10 @@ pub(super) fn plan(
             })));
         }
         Action::LeaveQueue => commands.push(Command::LeaveQueue),
+        Action::SwitchSupervisorRole => {
+            parameters.required("role")?;
+            commands.extend(parameters.word("role", dial::SUPERVISORS)?.map(Command::Supervise));
+        }
     }
     Ok(Plan { client_state, commands })
 }

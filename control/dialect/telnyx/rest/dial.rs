@@ -9,6 +9,7 @@ use tandem_call::machine::MachineDetection;
 use tandem_call::program::instruction::{AudioSource, Credentials, Play};
 use tandem_call::recording::RecordingSource;
 use tandem_call::stream::{Opens, StreamSpec};
+use tandem_call::supervision::SupervisorRole;
 use tandem_call::{Callback, Method, Target};
 
 use super::error::ApiError;
@@ -20,6 +21,10 @@ use crate::new_call::{First, NewCall};
 
 const RINGS_FOR: Duration = Duration::from_secs(30);
 const LASTS_FOR: Duration = Duration::from_secs(14_400);
+
+/// Who hears a supervisor.
+pub(super) const SUPERVISORS: &[(&str, SupervisorRole)] =
+    &[("barge", SupervisorRole::Barge), ("whisper", SupervisorRole::Whisper), ("monitor", SupervisorRole::Monitor)];
 
 /// What dialling and transferring have in common: the new leg's signalling.
 pub(super) struct Outbound {
@@ -108,28 +113,40 @@ pub(super) fn new_call(
     }
     parameters.refuse(&[
         "assistant",
-        "conference_config",
         "conversation_relay_config",
         "deepfake_detection",
         "dialogflow_config",
         "enable_dialogflow",
-        "supervise_call_control_id",
-        "supervisor_role",
         "transcription",
     ])?;
     parameters.flag("send_silence_when_idle")?;
     // There is one route: trying others changes only what the end is called.
     let retries = parameters.get("retry_on_timeout").is_none() || parameters.flag("retry_on_timeout")?;
     let outbound = outbound(parameters)?;
-    let link_to = parameters.leg("link_to")?;
+    let (role, supervises) =
+        (parameters.word("supervisor_role", SUPERVISORS)?, parameters.leg("supervise_call_control_id")?);
+    let link_to = parameters.leg("link_to")?.or(supervises);
+    if supervises.is_some_and(|leg| link_to != Some(leg)) {
+        let detail = "The call can be linked to the supervised call only.";
+        return Err(ApiError::bad_value("link_to", detail));
+    }
+    let first = match (outbound.audio, supervises) {
+        (Some(_), Some(_)) => {
+            let detail = "The call of a supervisor begins with what it supervises.";
+            return Err(ApiError::bad_value("audio_url", detail));
+        }
+        (None, Some(_)) => First::Supervise(role.unwrap_or(SupervisorRole::Barge)),
+        (Some(audio), None) => First::Play(audio),
+        (None, None) => First::Commands,
+    };
     let (bridge_intent, bridge_on_answer) = (parameters.flag("bridge_intent")?, parameters.flag("bridge_on_answer")?);
     let park = parameters.check("park_after_unbridge", &["self"])?.is_some();
     if link_to.is_none() && (bridge_intent || bridge_on_answer || park) {
         return Err(ApiError::missing("link_to"));
     }
     // The socket opens while the phone rings, or before it is called at all.
-    let first = parameters.flag("stream_establish_before_call_originate")?;
-    let opens = if first { Opens::BeforeCalling } else { Opens::WhileCalling };
+    let early = parameters.flag("stream_establish_before_call_originate")?;
+    let opens = if early { Opens::BeforeCalling } else { Opens::WhileCalling };
     let stream = media::stream(parameters)?.map(|stream| StreamSpec { opens, ..stream });
     let own = callback(&application);
     let mut status = parameters.webhook(Some(&own))?.unwrap_or(own);
@@ -150,7 +167,7 @@ pub(super) fn new_call(
         timeout: outbound.timeout,
         unanswered: if retries { EndCause::Timeout } else { EndCause::NoAnswer },
         time_limit: Some(outbound.time_limit),
-        first: outbound.audio.map_or(First::Commands, First::Play),
+        first,
         fallback: None,
         send_digits: outbound.send_digits,
         detect: outbound.detect,

@@ -73,7 +73,7 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, detail)
     }
 
-    fn at(self, parameter: &str) -> Self {
+    pub(super) fn at(self, parameter: &str) -> Self {
         Self { source: Some(Source::Pointer(format!("/{parameter}"))), ..self }
     }
 
@@ -228,6 +228,11 @@ impl ApiError {
         Self::unprocessable(90019, "Conference has already ended", "The conference is over, or could not be opened.")
     }
 
+    pub(super) fn conference_full() -> Self {
+        let detail = "As many participants are in the conference as it takes.";
+        Self::unprocessable(90032, "Maximum number of participants reached", detail)
+    }
+
     pub(super) fn no_queue() -> Self {
         let detail = "The queue, or the call in it, could not be found.";
         Self::new(StatusCode::NOT_FOUND, 10005, "Resource not found", detail)
@@ -312,6 +317,7 @@ impl ApiError {
                 let detail = "Call can't be added to a queue it's already in.";
                 Some(Self::unprocessable(90038, "Call already in queue", detail))
             }
+            (Refused::NotRunning, Action::SwitchSupervisorRole) => Some(unable("This call supervises no other one.")),
             (Refused::AlreadyAnswered, Action::Answer) | (Refused::NotRunning, _) => None,
             (Refused::AlreadyAnswered, _) => Some(unable("This call can't receive this command any more.")),
             (Refused::AlreadyRunning, Action::StreamingStart) => {

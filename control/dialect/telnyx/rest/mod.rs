@@ -41,7 +41,7 @@ use self::repeat::Repeats;
 use super::{NAME, id, sign, time};
 use crate::account::{Account, Accounts};
 use crate::app::App;
-use crate::new_call::Created;
+use crate::new_call::{Created, First};
 
 /// `playback_content` carries whole audio files; everything else is small.
 const LARGEST_BODY: usize = 8 * 1_024 * 1_024;
@@ -175,11 +175,23 @@ async fn dial(
     let parameters = Parameters(&body);
     let execute = async {
         let routing = app.calls.services().routing.get();
-        let call = dial::new_call(parameters, &account.name, |id| routing.commanding(&account.name, id))?;
+        let mut call = dial::new_call(parameters, &account.name, |id| routing.commanding(&account.name, id))?;
         if let Some(other) = call.link_to {
-            known(&app, &account, other).await?.ok_or_else(|| ApiError::no_such_call("link_to"))?;
+            let supervises = matches!(call.first, First::Supervise(_));
+            let name = if supervises { "supervise_call_control_id" } else { "link_to" };
+            let other = known(&app, &account, other).await?.ok_or_else(|| ApiError::no_such_call(name))?;
+            if supervises && other.status.is_final() {
+                return Err(ApiError::call_ended().at(name));
+            }
         }
+        let seat = conference::seat(&app, &account, parameters, &mut call)?;
         let created = app.calls.create(call).await?;
+        if let Some(seat) = seat {
+            seat.take(created.leg.id)?;
+            if let Some(leg) = known(&app, &account, created.leg.id).await? {
+                seat.settle(&leg);
+            }
+        }
         Ok(json!({ "data": dialled(&created) }))
     };
     once(&repeats, &account.name, parameters, execute).await

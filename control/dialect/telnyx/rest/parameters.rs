@@ -129,7 +129,11 @@ impl<'a> Parameters<'a> {
 
     /// `false` if absent.
     pub(super) fn flag(self, name: &str) -> Result<bool, ApiError> {
-        let Some(value) = self.get(name) else { return Ok(false) };
+        self.flag_or(name, false)
+    }
+
+    pub(super) fn flag_or(self, name: &str, absent: bool) -> Result<bool, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(absent) };
         value.as_bool().ok_or_else(|| ApiError::wrong_type(name, "boolean"))
     }
 

@@ -10,6 +10,7 @@ use tandem_call::machine::Until;
 use tandem_call::program::instruction::{AfterBridge, AudioSource, Play, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
+use tandem_call::supervision::SupervisorRole;
 
 use super::*;
 use crate::app::Application;
@@ -306,7 +307,8 @@ fn what_is_wrong_with_a_dial_is_numbered_and_pointed_at() {
         (json!({"stream_bidirectional_mode": "x"}), 10032, "/stream_bidirectional_mode"),
         (json!({"stream_bidirectional_sampling_rate": 16_000}), 10032, "/stream_bidirectional_sampling_rate"),
         (json!({"stream_bidirectional_target_legs": "x"}), 10032, "/stream_bidirectional_target_legs"),
-        (json!({"conference_config": {"id": "x"}}), 10038, "/conference_config"),
+        (json!({"supervise_call_control_id": "x"}), 90015, "/supervise_call_control_id"),
+        (json!({"supervisor_role": "boss"}), 10032, "/supervisor_role"),
         (json!({"transcription": true}), 10038, "/transcription"),
         (json!({"retry_on_timeout": "yes"}), 10026, "/retry_on_timeout"),
     ];
@@ -323,6 +325,8 @@ fn every_action_becomes_its_command() {
     assert_eq!(command("reject", json!({"cause": "USER_BUSY"})), Command::Reject(RejectReason::Busy));
     assert_eq!(command("reject", json!({"cause": "CALL_REJECTED"})), Command::Reject(RejectReason::Rejected));
     assert_eq!(command("hangup", json!({})), Command::Hangup { headers: Vec::new() });
+    let role = json!({"role": "whisper"});
+    assert_eq!(command("switch_supervisor_role", role), Command::Supervise(SupervisorRole::Whisper));
     assert_eq!(command("mute", json!({"command_id": "1"})), Command::Mute(true));
     assert_eq!(command("unmute", json!({})), Command::Mute(false));
     assert_eq!(command("playback_stop", json!({})), Command::StopPlayback(Interrupt::All));

@@ -145,7 +145,7 @@ async fn update(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
         }
     }
     if ends && info.status != ConferenceStatus::Completed {
-        for leg in conferences.end(info.id) {
+        for leg in conferences.end(info.id, false) {
             // It may have been given up by itself.
             let _ = x.request(leg, Command::Hangup { headers: Vec::new() }).await;
         }
@@ -175,7 +175,7 @@ async fn participants(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
         left(who) == gone
             && muted.is_none_or(|muted| how.muted == muted)
             && hold.is_none_or(|hold| how.hold.is_some() == hold)
-            && coaching.is_none_or(|coaching| how.coach.is_some_and(|one| one.on) == coaching)
+            && coaching.is_none_or(|coaching| how.coach.as_ref().is_some_and(|one| one.on) == coaching)
     });
     // The newest first.
     all.reverse();
@@ -279,13 +279,13 @@ fn waits(parameters: &Parameters) -> Result<Option<Wait>, ApiError> {
 }
 
 /// `Coaching` and `CallSidToCoach`, for one who coached so far as `before` says.
-fn coach(parameters: &Parameters, before: Option<Coaching>) -> Result<Option<Option<Coaching>>, ApiError> {
+fn coach(parameters: &Parameters, before: Option<&Coaching>) -> Result<Option<Option<Coaching>>, ApiError> {
     let on = is_true(parameters, "Coaching");
     let whom = match parameters.get("CallSidToCoach") {
-        None => before.map(|before| before.whom),
+        None => before.map(|before| before.whom.clone()),
         Some(text) => {
             let whom = parameters.ids().parse_call(text);
-            Some(whom.ok_or_else(|| ApiError::bad(13240, format!("CallSidToCoach is not valid: {text}")))?)
+            Some(vec![whom.ok_or_else(|| ApiError::bad(13240, format!("CallSidToCoach is not valid: {text}")))?])
         }
     };
     match (on, whom, parameters.get("CallSidToCoach").is_some()) {
@@ -339,9 +339,10 @@ async fn change(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInfo) 
         wait: waits(parameters)?,
         ends: is_true(parameters, "EndConferenceOnExit"),
         beep_on_exit: is_true(parameters, "BeepOnExit"),
-        coach: coach(parameters, who.participation.coach)?,
+        coach: coach(parameters, who.participation.coach.as_ref())?,
+        ..Change::default()
     };
-    if let Some(Some(coaching)) = change.coach {
+    if let Some(Some(coaching)) = &change.coach {
         services(x).conferences.may_coach(&x.account.name, info.id, coaching)?;
     }
     let announcement = parameters.target("AnnounceUrl", "AnnounceMethod", 20001)?;

@@ -1,0 +1,80 @@
+//! Supervisors: legs that hear another one's call.
+#![allow(clippy::unwrap_used, reason = "a broken expectation ends the test")]
+
+use tandem_call::call::OnAnswer;
+use tandem_call::command::{Command, Refused};
+use tandem_call::conference::Participation;
+use tandem_call::id::LegId;
+use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::program::instruction::AfterBridge;
+use tandem_call::supervision::{Supervision, SupervisorRole};
+use tandem_call::testing::*;
+
+const SUPERVISOR: LegId = LegId(3);
+
+/// Two joined legs, the second of which has a supervisor who whispers.
+fn supervised() -> (CallScript, LegId, LegId) {
+    let mut script = CallScript::commanded();
+    let (a, b) = (script.leg(), LegId(2));
+    script.dial_out(b, |new| new.bridge_to = Some(a));
+    script.answers(b);
+    let supervision = Supervision { of: b, role: SupervisorRole::Whisper };
+    script.dial_out(SUPERVISOR, |new| new.then = OnAnswer::Supervise(supervision));
+    script.answers(SUPERVISOR);
+    (script, a, b)
+}
+
+fn last(script: &CallScript) -> &LegCommand {
+    script.orders(SUPERVISOR).next_back().unwrap()
+}
+
+#[test]
+fn a_supervisor_hears_its_leg_from_its_own_answer_and_ends_with_it() {
+    let (mut script, a, b) = supervised();
+    assert_eq!(*last(&script), LegCommand::Supervise(Supervision { of: b, role: SupervisorRole::Whisper }));
+    script.request_to(SUPERVISOR, Command::Supervise(SupervisorRole::Barge)).unwrap();
+    assert_eq!(*last(&script), LegCommand::Supervise(Supervision { of: b, role: SupervisorRole::Barge }));
+    assert_eq!(script.request_to(a, Command::Supervise(SupervisorRole::Barge)), Err(Refused::NotRunning));
+    script.hangs_up(b);
+    assert!(script.ordered(SUPERVISOR, |order| *order == LegCommand::StopSupervising));
+    script.assert_settled();
+}
+
+#[test]
+fn a_supervisor_that_is_over_leaves_the_two_as_they_are() {
+    let (mut script, a, b) = supervised();
+    script.hangs_up(SUPERVISOR);
+    assert!(!script.ended.contains_key(&a) && !script.ended.contains_key(&b));
+    assert!(!script.ordered(b, |order| *order == LegCommand::Unbridge));
+}
+
+#[test]
+fn a_supervisor_goes_with_its_leg_into_a_conference_and_comes_out_of_it() {
+    let (mut script, _, b) = supervised();
+    script.request_to(b, Command::Confer(Participation::new("room"))).unwrap();
+    let LegCommand::Confer(own) = last(&script) else { panic!("{:?}", last(&script)) };
+    assert_eq!((&*own.conference, &own.coach), ("room", &SupervisorRole::Whisper.coaching(vec![b])));
+    script.feed_to(b, LegEvent::ConferenceOver { clears: false });
+    assert_eq!(*last(&script), LegCommand::Supervise(Supervision { of: b, role: SupervisorRole::Whisper }));
+}
+
+#[test]
+fn a_supervisor_that_is_sent_elsewhere_supervises_no_longer() {
+    let (mut script, _, b) = supervised();
+    let join = Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false };
+    script.request_to(SUPERVISOR, join).unwrap();
+    assert!(script.ordered(SUPERVISOR, |order| *order == LegCommand::StopSupervising));
+    let again = Command::Supervise(SupervisorRole::Barge);
+    assert_eq!(script.request_to(SUPERVISOR, again), Err(Refused::NotRunning));
+}
+
+#[test]
+fn who_is_to_be_supervised_and_has_gone_leaves_the_supervisor_nothing_to_hear() {
+    let mut script = CallScript::new(7);
+    script.dial_out(SUPERVISOR, |new| {
+        new.then = OnAnswer::Supervise(Supervision { of: LegId(9), role: SupervisorRole::Monitor });
+    });
+    script.answers(SUPERVISOR);
+    assert!(script.ended.contains_key(&SUPERVISOR));
+    script.assert_settled();
+}
