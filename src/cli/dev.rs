@@ -14,6 +14,7 @@ use anyhow::anyhow;
 use tandem::app::Server;
 use tandem_config::Config;
 use tandem_control::account::DEFAULT_ACCOUNT;
+use tandem_control::config::WorksBy;
 
 use super::paint::Paint;
 use super::{Failure, env};
@@ -23,6 +24,8 @@ use view::View;
 const NUMBER: &str = "+15550100001";
 /// The extension beside it.
 const EXTENSION: &str = "600";
+/// The id of an application that commands: 19 digits, as those of their provider.
+const APPLICATION: u64 = 1_000_000_000_000_000_001;
 /// How long an application may take to be there.
 const KNOCK: Duration = Duration::from_millis(300);
 /// RTP's ports where the usual ones hold SIP's.
@@ -161,11 +164,28 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
         tried.find(|number| !taken(number)).unwrap_or_else(|| first.to_owned())
     };
     let (number, extension) = (free(NUMBER), free(EXTENSION));
+    // One that commands is told of calls as an application; others are a number's own.
+    let commands = arguments.provider.as_ref().filter(|provider| WorksBy::of(provider) == WorksBy::Commands);
+    let goes_to = match commands {
+        Some(provider) => {
+            let taken = |id: &str| before.applications.iter().any(|one| &*one.id == id);
+            let mut tried = (0..MOST_TRIED).map(|step| (APPLICATION + u64::from(step)).to_string());
+            let id = tried.find(|id| !taken(id)).unwrap_or_else(|| APPLICATION.to_string());
+            let place = before.applications.len();
+            let said = [("ID", &id), ("ACCOUNT", &account), ("PROVIDER", provider), ("WEBHOOK_URL", &public)];
+            extra.extend(said.map(|(key, value)| (format!("TANDEM_APPLICATIONS__{place}__{key}"), value.clone())));
+            vec![("APPLICATION", id)]
+        }
+        None => {
+            let provider = arguments.provider.clone().map(|provider| ("PROVIDER", provider));
+            [("VOICE_URL", public.clone())].into_iter().chain(provider).collect()
+        }
+    };
     for (place, number) in [&number, &extension].into_iter().enumerate() {
         let place = before.numbers.len() + place;
-        let said = [("NUMBER", Some(number)), ("ACCOUNT", Some(&account)), ("VOICE_URL", Some(&public))];
-        for (key, value) in said.into_iter().chain([("PROVIDER", arguments.provider.as_ref())]) {
-            extra.extend(value.map(|value| (format!("TANDEM_NUMBERS__{place}__{key}"), value.clone())));
+        let said = [("NUMBER", number.clone()), ("ACCOUNT", account.clone())];
+        for (key, value) in said.into_iter().chain(goes_to.iter().cloned()) {
+            extra.push((format!("TANDEM_NUMBERS__{place}__{key}"), value));
         }
     }
     if let Some((from, to)) = origin {
@@ -246,15 +266,17 @@ fn greet(server: &Server, place: &Place) {
         println!("\nIn your application's shell:");
         let own: &[&str] = match account.documents() {
             "signalwire" => &["SIGNALWIRE_PROJECT_ID", "SIGNALWIRE_API_TOKEN", "SIGNALWIRE_SIGNING_KEY"],
-            "texml" => &["TELNYX_API_KEY", "TELNYX_PUBLIC_KEY"],
+            "texml" => &["TELNYX_API_KEY", "TELNYX_PUBLIC_KEY", "TELNYX_BASE_URL"],
             _ => &["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"],
         };
         for (name, value) in env::variables(account, config).into_iter().filter(|(name, _)| own.contains(name)) {
             println!("  {}", paint.green(format!("export {name}={}", env::quoted(&value))));
         }
-        let base = format!("http://{}", server.http_addr());
-        println!("For REST calls of its SDK, one line (Python), or none with `tandem proxy` (docs/sdk.md):");
-        println!("  {}", paint.green(format!("client.api.base_url = \"{base}\"")));
+        if !own.contains(&"TELNYX_BASE_URL") {
+            let base = format!("http://{}", server.http_addr());
+            println!("For REST calls of its SDK, one line (Python), or none with `tandem proxy` (docs/sdk.md):");
+            println!("  {}", paint.green(format!("client.api.base_url = \"{base}\"")));
+        }
     }
     println!("\nCall it, in another terminal, in this directory:");
     println!("  {}", paint.green(format!("tandem call {extension}")));
@@ -307,6 +329,24 @@ mod tests {
         assert!(config.media.ports.pairs().all(|port| port != 34_758), "{:?}", config.media.ports);
         let numbers: Vec<String> = config.numbers.iter().map(|one| one.number.to_string()).collect();
         assert_eq!((numbers, place.account.as_str()), (vec![NUMBER.to_owned(), EXTENSION.to_owned()], DEFAULT_ACCOUNT));
+    }
+
+    #[test]
+    fn an_application_that_commands_is_told_of_calls_at_the_url() {
+        let arguments = Arguments {
+            url: "5000/voice".to_owned(),
+            public: None,
+            config: None,
+            account: None,
+            provider: Some("telnyx".to_owned()),
+            sip_port: None,
+            http_port: None,
+            sip: false,
+        };
+        let Ok((config, _)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("refused") };
+        let [application] = &config.applications[..] else { panic!("{:?}", config.applications) };
+        assert_eq!(application.webhook_url.as_str(), "http://127.0.0.1:5000/voice");
+        assert!(config.numbers.iter().all(|number| number.application.as_deref() == Some(&*application.id)));
     }
 
     #[test]

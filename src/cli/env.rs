@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// What an application of this account reads from its environment.
 pub(super) fn variables(account: &Account, config: &Config) -> Vec<(&'static str, String)> {
+    let url = config.http.base(super::reachable(config.http.listen)).to_string();
     let mut variables = Vec::new();
     if let Some(TwilioCredentials { account_sid, auth_token }) = &account.twilio {
         variables.push(("TWILIO_ACCOUNT_SID", account_sid.clone()));
@@ -54,14 +55,14 @@ pub(super) fn variables(account: &Account, config: &Config) -> Vec<(&'static str
         if let Ok(key) = telnyx::sign::public_key(credentials) {
             variables.push(("TELNYX_PUBLIC_KEY", key));
         }
+        variables.push(("TELNYX_BASE_URL", format!("{url}/v2")));
     }
     if let Some(own) = &account.signalwire {
         variables.push(("SIGNALWIRE_PROJECT_ID", own.project_id.clone()));
         variables.push(("SIGNALWIRE_API_TOKEN", own.api_token.clone()));
         variables.push(("SIGNALWIRE_SIGNING_KEY", own.signing_key.clone()));
     }
-    let url = config.http.base(super::reachable(config.http.listen));
-    variables.push(("TANDEM_URL", url.to_string()));
+    variables.push(("TANDEM_URL", url));
     variables
 }
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import flask
 import pytest
 
 from harness.audio import RATE, speech, write_capture
@@ -10,7 +11,7 @@ from harness.phone import Phone, free_port, play
 from harness.rtp import Rtp
 from harness.server import Tandem, binary
 from harness.socketapp import SocketApp
-from harness.webapp import WebApp
+from harness.webapp import Serving, WebApp
 from twilio_app import assert_genuine, client
 
 SCORES = pytest.StashKey()
@@ -184,3 +185,20 @@ def talk(tmp_path):
     silence = speech(1) * 0
     milliseconds = write_capture(tmp_path / "talk.pcap", silence[: RATE // 2], speech(2), silence, silence, silence)
     return play(tmp_path / "talk.pcap"), milliseconds
+
+
+@pytest.fixture(scope="module")
+def late():
+    """An application that is named later, at a URL that a server's configuration can have."""
+
+    class Late:
+        app = staticmethod(flask.Flask("nothing"))
+
+        def __call__(self, environ, start_response):
+            return self.app(environ, start_response)
+
+    late = Late()
+    serving = Serving(late)
+    late.url = serving.url
+    yield late
+    serving.stop()

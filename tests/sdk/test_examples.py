@@ -10,12 +10,11 @@ import urllib.error
 import urllib.request
 
 import flask
-import numpy as np
 import pytest
 
 from harness.audio import is_heard, read_wav, speech, write_wav
 from harness.engines import KEY
-from harness.party import Party
+from harness.party import Party, is_deaf_to
 from harness.phone import callee, caller, free_port, until_told
 from harness.rtp import tone
 from harness.server import ROOT, binary
@@ -40,23 +39,6 @@ PERSON, OTHER = "+15550002222", "+15551113333"
 def ports():
     """Where the two trunks lead: a phone started there takes their calls."""
     return free_port(), free_port()
-
-
-@pytest.fixture(scope="module")
-def late():
-    """An application that is named later, at a URL that a server's configuration can have."""
-
-    class Late:
-        app = staticmethod(flask.Flask("nothing"))
-
-        def __call__(self, environ, start_response):
-            return self.app(environ, start_response)
-
-    late = Late()
-    serving = Serving(late)
-    late.url = serving.url
-    yield late
-    serving.stop()
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +114,6 @@ def speak_and_hear(one, other, hertz):
     speaker.start()
     other.rtp.wait_for_tone(hertz)
     speaker.join()
-
-
-def is_deaf_to(party, hertz, seconds=1.0):
-    """Whether nothing of that frequency is in what it hears in the next while."""
-    start = len(party.rtp.heard())
-    party.rtp.wait("more audio", lambda: len(party.rtp._heard) >= start + int(8000 * seconds))
-    heard = party.rtp.heard()[start:].astype(float)
-    wave = np.exp(-2j * np.pi * hertz / 8000 * np.arange(len(heard)))
-    return abs(heard @ wave) / len(heard) < 100
 
 
 def test_a_caller_talks_to_a_person_or_leaves_a_message_that_is_transcribed(server, late, engine, call, person):

@@ -165,18 +165,21 @@ fn parties(leg: &LegInfo, extra: Value) -> Value {
     merged(json!({ "from": leg.from.to_string(), "to": leg.to.to_string() }), extra)
 }
 
+/// The standard header fields of SIP that are told. A client of the provider's reads an event with another one as an event of
+/// another kind.
+const SIP_HEADERS: [&str; 2] = ["User-to-User", "Diversion"];
+
 /// What the three events about the signalling itself have in common.
 fn signalled(leg: &LegInfo, state: &str) -> Value {
-    let (custom, other): (Vec<_>, Vec<_>) =
-        leg.sip.headers.iter().partition(|(name, _)| name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("x-")));
-    let named = |headers: Vec<&(String, String)>| -> Vec<Value> {
-        headers.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect()
+    let named = |wanted: fn(&str) -> Option<&str>| -> Vec<Value> {
+        let own = leg.sip.headers.iter().filter_map(|(name, value)| Some((wanted(name)?, value)));
+        own.map(|(name, value)| json!({ "name": name, "value": value })).collect()
     };
     let extra = json!({
         "state": state,
         "start_time": time(leg.created_at),
-        "custom_headers": named(custom),
-        "sip_headers": named(other),
+        "custom_headers": named(|name| name.get(..2).filter(|head| head.eq_ignore_ascii_case("x-")).and(Some(name))),
+        "sip_headers": named(|name| SIP_HEADERS.into_iter().find(|known| name.eq_ignore_ascii_case(known))),
         "tags": [],
     });
     parties(leg, extra)

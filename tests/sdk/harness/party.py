@@ -3,6 +3,8 @@
 import contextlib
 import threading
 
+import numpy as np
+
 from .rtp import share, tone
 from .waiting import wait_for
 
@@ -64,3 +66,12 @@ class Party:
             return len(recent) == 2400 and abs(recent).max() < 1000
 
         wait_for("silence", is_quiet, 5)
+
+
+def is_deaf_to(party, hertz, seconds=1.0):
+    """Whether nothing of that frequency is in what it hears in the next while."""
+    start = len(party.rtp.heard())
+    party.rtp.wait("more audio", lambda: len(party.rtp._heard) >= start + int(8000 * seconds))
+    heard = party.rtp.heard()[start:].astype(float)
+    wave = np.exp(-2j * np.pi * hertz / 8000 * np.arange(len(heard)))
+    return abs(heard @ wave) / len(heard) < 100
