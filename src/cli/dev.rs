@@ -345,7 +345,7 @@ mod tests {
         };
         let Ok((config, _)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("refused") };
         let [application] = &config.applications[..] else { panic!("{:?}", config.applications) };
-        assert_eq!(application.webhook_url.as_str(), "http://127.0.0.1:5000/voice");
+        assert_eq!(&*application.webhook_url, "http://127.0.0.1:5000/voice");
         assert!(config.numbers.iter().all(|number| number.application.as_deref() == Some(&*application.id)));
     }
 
