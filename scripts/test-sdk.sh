@@ -18,7 +18,7 @@ if [ -f tests/sdk/requirements.txt ]; then
     fi
 fi
 # SDKs that cannot be with others, each in a place of its own.
-for name in signalwire swml; do
+for name in signalwire swml telnyx; do
     if [ -f "tests/sdk/$name.txt" ] && ! cmp -s "tests/sdk/$name.txt" ".venv-$name/requirements.txt"; then
         python3 -m venv --clear ".venv-$name"
         ".venv-$name/bin/pip" install --quiet --disable-pip-version-check -r "tests/sdk/$name.txt"
