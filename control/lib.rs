@@ -13,6 +13,7 @@ pub mod channels;
 pub mod clock;
 pub mod conferences;
 pub mod config;
+pub mod connections;
 pub mod console;
 pub mod conversation;
 pub mod counters;

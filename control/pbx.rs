@@ -19,6 +19,8 @@ use tandem_call::program::instruction::{DialTarget, Instruction, Program};
 use tandem_call::{Method, Target};
 
 use crate::config::{RecordBridge, TrunkConfig};
+use crate::connections::Connections;
+use crate::holdings::Limits;
 use crate::routing::{Outbound, bridge_program, lot, with_user};
 use crate::store::resources::{self, Kind, Resource};
 use crate::store::{Store, StoreError};
@@ -49,8 +51,31 @@ pub struct Pbx {
     pub recovery: Option<Arc<str>>,
     /// How it is asked for.
     pub recovery_method: Method,
+    /// What it calls with at any host name of this server.
+    pub login: Option<Login>,
+    /// How it is called where its URIs do not say: `tcp`, `tls`.
+    pub transport: Option<String>,
+    /// Those of its places that are called first, by their ids.
+    pub first: Vec<u128>,
+    /// The others by chance, not in the order that they were made.
+    pub in_turn: bool,
+    /// How many calls it may have at the same time.
+    pub limits: Limits,
+    /// It neither takes nor makes calls.
+    pub inactive: bool,
     /// What else its API keeps of it.
     pub other: Map<String, Value>,
+}
+
+/// A user name, and what digest authentication needs of its password (RFC 7616 §3.4.2), for one realm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// The user name.
+    pub username: String,
+    /// For `algorithm=MD5`.
+    pub ha1_md5: String,
+    /// For `algorithm=SHA-256`.
+    pub ha1_sha256: String,
 }
 
 /// Which transfers a PBX may ask for.
@@ -113,7 +138,7 @@ struct Known {
 
 impl Pbxs {
     /// From the database.
-    pub async fn load(store: &Store) -> Result<Self, StoreError> {
+    pub async fn load(store: &Store, connections: &Connections) -> Result<Self, StoreError> {
         let rows = resources::all(store, TRUNK).await?;
         let mut known: HashMap<_, _> =
             rows.into_iter().map(|row| (row.id, Known { row, originations: Vec::new() })).collect();
@@ -123,6 +148,8 @@ impl Pbxs {
                 trunk.originations.push(origination.details);
             }
         }
+        let own = |(row, originations): (&Resource<Pbx>, _)| (row.id, Known { row: row.clone(), originations });
+        known.extend(connections.trunks().map(own));
         Ok(Self(known))
     }
 

@@ -17,6 +17,7 @@ use tandem_sip as sip;
 use crate::account::Account;
 use crate::clock;
 use crate::config::{EndpointConfig, TrunkConfig};
+use crate::connections::Connections;
 use crate::pbx::Pbxs;
 use crate::store::bindings::{self, BindingDetails, BindingRow};
 use crate::store::domains::{self, DomainRow};
@@ -49,6 +50,7 @@ struct Known {
     /// Phones that accounts have made.
     made: Vec<Arc<EndpointConfig>>,
     pbxs: Arc<Pbxs>,
+    connections: Arc<Connections>,
 }
 
 impl Phones {
@@ -92,7 +94,9 @@ impl Phones {
             registers: true,
             calls: true,
         });
-        let made = resources::all(store, made::PHONES).await?;
+        let connections = Connections::load(store, clock::time()).await?;
+        let mut made = resources::all(store, made::PHONES).await?;
+        made.extend(connections.phones().iter().cloned());
         let of_accounts = made.iter().map(made::user);
         let of_trunks = self.trunks.iter().filter_map(|trunk| {
             let (username, password) = trunk.inbound_username.as_ref().zip(trunk.inbound_password.as_ref())?;
@@ -123,7 +127,9 @@ impl Phones {
             name: row.name.as_str().into(),
             account: row.account.as_str().into(),
             networks: networks.remove(&row.name).unwrap_or_default(),
+            everywhere: false,
         });
+        let ours = ours.chain(connections.sip_domains());
         let accounts = self.accounts.iter().flat_map(|account| {
             account.callers().map(|(name, secret)| sip::User {
                 account: Arc::clone(&account.name),
@@ -135,13 +141,18 @@ impl Phones {
                 calls: true,
             })
         });
-        let directory =
-            sip::Directory::new(&self.realm, own.chain(of_accounts).chain(of_trunks).chain(of_domains), ours);
+        let directory = sip::Directory::new(
+            &self.realm,
+            own.chain(of_accounts).chain(of_trunks).chain(of_domains).chain(connections.sip_users()),
+            ours,
+        );
         let directory = Arc::new(directory.with_accounts(accounts));
-        let domains = rows.into_iter().map(|row| (row.name.to_ascii_lowercase(), row)).collect();
-        let pbxs = Arc::new(Pbxs::load(store).await?);
+        let domains =
+            rows.into_iter().chain(connections.domains()).map(|row| (row.name.to_ascii_lowercase(), row)).collect();
+        let pbxs = Arc::new(Pbxs::load(store, &connections).await?);
         let made = made.iter().map(|row| Arc::new(made::endpoint(row))).collect();
-        *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains, made, pbxs });
+        let connections = Arc::new(connections);
+        *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains, made, pbxs, connections });
         Ok(directory)
     }
 
@@ -154,6 +165,11 @@ impl Phones {
     /// PBXs of accounts.
     pub fn pbxs(&self) -> Arc<Pbxs> {
         Arc::clone(&self.known.read().pbxs)
+    }
+
+    /// Connections of accounts.
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.known.read().connections)
     }
 
     /// What passwords are kept for.

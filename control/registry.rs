@@ -230,30 +230,30 @@ impl Calls {
                 return refuse(status);
             }
         };
+        if let Err(barred) = self.take_channels(leg, incoming.caller.as_ref(), &route, user) {
+            services.counters.refused();
+            return refuse(if matches!(barred, Barred::Full(_)) { 486 } else { 403 });
+        }
         // A PBX calls in the names of many, like a carrier.
         let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
         if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
             if !routing.may_call_from(&route.account, &Address::from(&*incoming.from_user)) {
                 tracing::info!(from = %incoming.from_user, "call of a PBX from a number that is not its account's");
+                services.channels.free(leg);
                 return refuse(403);
             }
             incoming.trunk = Some(pbx::name(domain.id));
             incoming.caller = None;
         }
-        // SIP's word for it: the caller is to try again later.
-        if self.take_inbound(leg, &route).is_err() {
-            services.counters.refused();
-            return refuse(486);
-        }
         self.begin(leg, incoming, route, inquiry);
     }
 
-    /// Takes the channels of a call to a number.
-    fn take_inbound(&self, leg: LegId, route: &Route) -> Result<(), Barred> {
+    /// Takes the channels of a call to `user`.
+    fn take_channels(&self, leg: LegId, caller: Option<&sip::Caller>, route: &Route, user: &str) -> Result<(), Barred> {
         let services = self.services();
-        let connection = route.application.as_deref();
-        let taken = services.channels.take(leg, services.routing.get().inbound_channels(&route.account, connection));
-        taken.inspect_err(|barred| tracing::info!(%leg, connection, "call refused: {barred}"))
+        let wanted = services.routing.get().channels(caller, route, user);
+        let taken = wanted.and_then(|wanted| services.channels.take(leg, wanted));
+        taken.inspect_err(|barred| tracing::info!(%leg, account = %route.account, "call refused: {barred}"))
     }
 
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
@@ -316,7 +316,7 @@ impl Calls {
     pub(crate) fn begin_within(&self, within: Within, mut route: Route) {
         let Within { info, from, offer, tie } = within;
         let (leg, session) = (info.id, info.session);
-        if self.take_inbound(leg, &route).is_err() {
+        if self.take_channels(leg, None, &route, info.to.user()).is_err() {
             (route.decision, route.status) = (Decision::Reject(RejectReason::Busy), None);
         }
         let (inbox, receiver) = self.open(session);

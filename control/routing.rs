@@ -290,6 +290,18 @@ impl Routing {
             return self.to_pbx(&account, id, user).unwrap_or_else(|| route(voice, None, nobody()));
         }
         if let Some(id) = application.as_deref() {
+            if let Some((trunk, connection)) = self.phones.connections().get(&held.account, id) {
+                let account: Arc<str> = held.account.as_str().into();
+                let rings = |phone: &Arc<str>| {
+                    straight(dialect.as_str().into(), &account, Address::Client(Arc::clone(phone)), None)
+                };
+                let leads = match &connection.phone {
+                    _ if connection.inactive => None,
+                    Some(phone) => Some(rings(phone)),
+                    None => self.to_pbx(&account, trunk, user),
+                };
+                return leads.unwrap_or_else(|| route(voice, None, nobody()));
+            }
             if WorksBy::of(dialect) == WorksBy::Commands {
                 let account = held.account.as_str().into();
                 let commanding = self.commanding(&held.account, id);
@@ -314,14 +326,37 @@ impl Routing {
 
     /// What a connection of an account may have of calls at the same time.
     fn limits(&self, account: &str, connection: &str) -> Limits {
+        if let Some((_, connection)) = self.phones.connections().get(account, connection) {
+            return connection.limits;
+        }
         let application = self.holdings.applications.find(connection).filter(|held| held.account == account);
         application.map(|held| held.details.limits).unwrap_or_default()
     }
 
-    /// The channels that a call to a number of a connection takes, each with its limit.
-    pub fn inbound_channels(&self, account: &str, connection: Option<&str>) -> Vec<(Channel, Option<u32>)> {
-        let limits = |id| (Channel::Inbound(id), self.limits(account, connection.unwrap_or_default()).inbound);
-        connection.map(|id| limits(id.to_owned())).into_iter().collect()
+    /// The channels that a call to `user` takes, each with its limit: those of the connection whose phone or trunk calls, where
+    /// no application decides about the call, or those of the connection that has the number.
+    pub fn channels(
+        &self,
+        caller: Option<&sip::Caller>,
+        route: &Route,
+        user: &str,
+    ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
+        let account = &*route.account;
+        if let (Some(caller), Decision::Program(_)) = (caller, &route.decision) {
+            let domain = caller.domain.as_deref().and_then(|domain| self.phones.domain(domain));
+            let trunk = domain.filter(|domain| domain.details.trunk).map(|domain| domain.id);
+            if let Some(id) = self.phones.connections().calling(account, caller.username.as_deref(), trunk) {
+                return self.outbound_channels(account, Some(&id), &Address::from(user));
+            }
+        }
+        let held = self.held(user).filter(|held| held.account == account);
+        let of_number = held.and_then(|held| held.details.application.clone());
+        let connection = route.application.as_deref().map(str::to_owned).or(of_number);
+        let channel = |id: String| {
+            let limit = self.limits(account, &id).inbound;
+            (Channel::Inbound(id), limit)
+        };
+        Ok(connection.map(channel).into_iter().collect())
     }
 
     /// The channels that a call of a connection to `to` takes, each with its limit, unless its profile forbids the call.

@@ -16,6 +16,8 @@ pub struct Directory {
     realm: Arc<str>,
     users: HashMap<Arc<str>, Vec<User>>,
     domains: HashMap<Box<str>, Domain>,
+    /// Networks that mean a domain at whatever host name.
+    sources: Vec<(IpNet, Box<str>)>,
     /// Accounts that call as themselves, by the names they go by.
     accounts: Option<Box<Directory>>,
 }
@@ -48,6 +50,8 @@ pub struct Domain {
     pub account: Arc<str>,
     /// Where calls to it may come from; from anywhere when empty, and then by password only.
     pub networks: Vec<IpNet>,
+    /// Calls from its networks are its account's at whatever host name of ours.
+    pub everywhere: bool,
 }
 
 /// What a server keeps of a digest password (RFC 7616 §3.4.2), as 32 and 64 hex digits: good for one realm only, yet as
@@ -84,7 +88,10 @@ impl Directory {
             directory.users.entry(Arc::clone(&user.username)).or_default().push(user);
         }
         for domain in domains {
-            directory.domains.insert(domain.name.to_ascii_lowercase().into(), domain);
+            let name: Box<str> = domain.name.to_ascii_lowercase().into();
+            let networks = domain.networks.iter().filter(|_| domain.everywhere);
+            directory.sources.extend(networks.map(|network| (*network, name.clone())));
+            directory.domains.insert(name, domain);
         }
         directory
     }
@@ -118,6 +125,14 @@ impl Directory {
     #[must_use]
     pub fn domain(&self, host: &str) -> Option<&Domain> {
         self.domains.get(host.to_ascii_lowercase().as_str())
+    }
+
+    /// The domain that calls from there are of, at whatever host name.
+    #[must_use]
+    pub fn domain_of(&self, source: IpAddr) -> Option<&Domain> {
+        let source = source.to_canonical();
+        let (_, name) = self.sources.iter().find(|(network, _)| network.contains(&source))?;
+        self.domains.get(name)
     }
 
     /// Those who have this name at `host`: at a domain of ours its own users and those of its account (or every account's)
@@ -189,8 +204,12 @@ mod tests {
 
     #[test]
     fn a_name_means_who_has_it_at_that_domain() {
-        let domain =
-            |name: &str, account: &str| Domain { name: name.into(), account: account.into(), networks: vec![] };
+        let domain = |name: &str, account: &str| Domain {
+            name: name.into(),
+            account: account.into(),
+            networks: vec![],
+            everywhere: false,
+        };
         let users = [user("a", "alice", None), user("b", "alice", Some("B.example")), user("b", "alice", None)];
         let directory = Directory::new("r", users, [domain("a.example", "a"), domain("b.example", "b")]);
         let found =

@@ -81,7 +81,7 @@ const SLOW: Duration = Duration::from_secs(3);
 const METRICS_CONNECTIONS: usize = 64;
 /// How often old history is removed.
 const PRUNING: Duration = Duration::from_secs(3_600);
-/// How often expired media are removed.
+/// How often what has expired is removed.
 const SWEEPING: Duration = Duration::from_secs(60);
 /// How long calls may take to end once they were hung up, and how long webhooks may take afterwards.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -242,7 +242,7 @@ impl Server {
             store: store.clone(),
             client: client.clone(),
             audio: AudioRoom::new(client.clone(), Arc::clone(&voice), Arc::clone(&stored_media)),
-            stored_media: Arc::clone(&stored_media),
+            stored_media,
             voice,
             recogniser,
             stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
@@ -274,7 +274,7 @@ impl Server {
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
         let watching = tokio::spawn(watch_room(store.clone(), recordings_folder));
         let pruning = tokio::spawn(prune(store.clone(), config.database));
-        let sweeping = tokio::spawn(sweep(store.clone(), stored_media));
+        let sweeping = tokio::spawn(sweep(calls.clone()));
         let usage = tokio::spawn(usage::watch(calls.clone()));
 
         let incoming = calls.clone();
@@ -694,14 +694,21 @@ async fn prune(store: Store, config: DatabaseConfig) {
     }
 }
 
-/// Removes media that have expired, every minute.
-async fn sweep(store: Store, media: Arc<StoredMedia>) {
+/// Removes what has expired, every minute: media, and phones with a time of their own.
+async fn sweep(calls: Calls) {
     let mut minute = tokio::time::interval(SWEEPING);
     minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         minute.tick().await;
-        if let Err(error) = media.sweep(&store, clock::time()).await {
+        let (services, now) = (calls.services(), clock::time());
+        if let Err(error) = services.stored_media.sweep(&services.store, now).await {
             tracing::warn!(%error, "expired media could not be removed");
+        }
+        let connections = services.routing.get().phones().connections();
+        if connections.has_expired(now)
+            && let Err(error) = services.phones_changed().await
+        {
+            tracing::warn!(%error, "phones whose time is over could not be found out");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tandem_call::Method;
@@ -9,6 +10,7 @@ use tandem_media::Srtp;
 use tandem_sip as sip;
 
 use crate::config::{EndpointConfig, HttpMethod, Secret};
+use crate::holdings::Limits;
 use crate::store::resources::{Kind, Resource};
 
 /// All of them; a resource's name is the phone's user name.
@@ -38,6 +40,14 @@ pub struct MadePhone {
     pub caller_id: Option<String>,
     /// Whether its media must be encrypted; what the configuration says for all when `None`.
     pub encrypted: Option<bool>,
+    /// What people call it.
+    pub label: String,
+    /// How many calls it may have at the same time.
+    pub limits: Limits,
+    /// It neither registers nor calls.
+    pub inactive: bool,
+    /// From then on it is not there any more.
+    pub expires_at: Option<Timestamp>,
     /// What else its API keeps of it.
     pub other: Map<String, Value>,
 }

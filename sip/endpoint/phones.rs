@@ -162,6 +162,13 @@ impl Endpoint {
         }
         let name = request.from.uri.user();
         // What comes to the address that a carrier has of us by registration comes from that carrier.
+        if let Some(domain) = directory.domain_of(source)
+            && self.trunk_of(arrival, request).is_none()
+            && !self.registrar.is_source(arrival.source)
+        {
+            let (account, domain) = (Arc::clone(&domain.account), Some(Arc::clone(&domain.name)));
+            return Admission::Caller(Caller { account, username: None, domain });
+        }
         let known = !self.is_stranger(arrival) || self.registrar_of(request).is_some();
         if known && !self.is_phone(arrival, &host, &name) {
             let name = self.trunk_of(arrival, request);

@@ -38,19 +38,6 @@ NOT_YET = {
         *("StartConferenceRecording", "StopConferenceRecording", "PauseConferenceRecording", "ResumeConferenceRecording"),
     },
     "Recordings": {"getRecordingTranscriptions", "getRecordingTranscription", "deleteRecordingTranscription"},
-    "Credentials": {
-        *("FindTelephonyCredentials", "CreateTelephonyCredential", "GetTelephonyCredential", "UpdateTelephonyCredential"),
-        *("DeleteTelephonyCredential", "CreateTelephonyCredentialToken"),
-    },
-    "Connections": {
-        *("ListConnections", "RetrieveConnection", "CheckRegistrationStatus"),
-        *("ListCredentialConnections", "CreateCredentialConnection", "RetrieveCredentialConnection"),
-        *("UpdateCredentialConnection", "DeleteCredentialConnection"),
-        *("ListFqdnConnections", "CreateFqdnConnection", "RetrieveFqdnConnection", "UpdateFqdnConnection"),
-        *("DeleteFqdnConnection", "ListFqdns", "CreateFqdn", "RetrieveFqdn", "UpdateFqdn", "DeleteFqdn"),
-        *("ListIpConnections", "CreateIpConnection", "RetrieveIpConnection", "UpdateIpConnection", "DeleteIpConnection"),
-        *("ListIps", "CreateIp", "RetrieveIp", "UpdateIp", "DeleteIp"),
-    },
 }
 
 # Never served, and why: one clear error each.
@@ -267,6 +254,44 @@ def profiles(run, scene):
     run.do("DeleteOutboundVoiceProfile", **here)
 
 
+CREDENTIALS = {"connection_name": "phone", "password": "a-long-password"}
+
+
+def credentials(run, scene):
+    connection = run.do("CreateCredentialConnection", {**CREDENTIALS, "user_name": "desk1"})["id"]
+    here = {"id": run.do("CreateTelephonyCredential", {"connection_id": connection, "name": "agent"})["id"]}
+    run.rows("FindTelephonyCredentials")
+    run.do("GetTelephonyCredential", **here)
+    run.do("UpdateTelephonyCredential", {"name": "other"}, **here)
+    run.do("CreateTelephonyCredentialToken", **here)
+    run.do("DeleteTelephonyCredential", **here)
+
+
+def connections(run, scene):
+    phone = {"id": run.do("CreateCredentialConnection", {**CREDENTIALS, "user_name": "desk2"})["id"]}
+    run.rows("ListCredentialConnections")
+    run.do("RetrieveCredentialConnection", **phone)
+    run.do("UpdateCredentialConnection", {"connection_name": "other"}, **phone)
+    run.do("CheckRegistrationStatus", **phone)
+    for kind, place in (
+        ("Fqdn", {"fqdn": "pbx.example", "dns_record_type": "a"}),
+        ("Ip", {"ip_address": "127.0.0.77"}),
+    ):
+        here = {"id": run.do(f"Create{kind}Connection", {"connection_name": kind})["id"]}
+        run.rows(f"List{kind}Connections")
+        run.do(f"Retrieve{kind}Connection", **here)
+        run.do(f"Update{kind}Connection", {"inbound": {"channel_limit": 2}}, **here)
+        there = {"id": run.do(f"Create{kind}", place | {"connection_id": here["id"]})["id"]}
+        run.rows(f"List{kind}s")
+        run.do(f"Retrieve{kind}", **there)
+        run.do(f"Update{kind}", {"port": 5070}, **there)
+        run.do(f"Delete{kind}", **there)
+        run.do(f"Delete{kind}Connection", **here)
+    run.rows("ListConnections")
+    run.do("RetrieveConnection", **phone)
+    run.do("DeleteCredentialConnection", **phone)
+
+
 STEPS = {
     "Calls": calls,
     "Commands": commands,
@@ -277,6 +302,8 @@ STEPS = {
     "Applications": applications,
     "Numbers": numbers,
     "Profiles": profiles,
+    "Credentials": credentials,
+    "Connections": connections,
 }
 
 

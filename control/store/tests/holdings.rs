@@ -282,6 +282,6 @@ pub(super) async fn a_trunks_domain_is_used_and_not_listed(store: Store) {
     let mut purposes = domains::purposes(&store, "acme").await.unwrap();
     purposes.sort_by_key(|(domain, purpose)| (*domain, *purpose == CallsByAddress));
     assert_eq!(purposes, [(1, CallsByPassword), (2, CallsByPassword), (2, CallsByAddress)]);
-    let pbxs = crate::pbx::Pbxs::load(&store).await.unwrap();
+    let pbxs = crate::pbx::Pbxs::load(&store, &crate::connections::Connections::default()).await.unwrap();
     assert!(pbxs.get("acme", 2).is_some() && pbxs.get("other", 2).is_none());
 }

@@ -417,6 +417,7 @@ fn a_domains_networks_admit_and_its_users_are_its_own() {
         name: name.into(),
         account: "acme".into(),
         networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+        everywhere: false,
     };
     let domains = [domain("open.example", &["192.0.2.0/24"]), domain("both.example", &["192.0.2.0/24"])];
     let users = [user("alice", Some("both.example"))];
@@ -435,6 +436,31 @@ fn a_domains_networks_admit_and_its_users_are_its_own() {
     assert_eq!(invite(&mut exchange, "198.51.100.1:5060", "open.example"), "403");
     assert_eq!(invite(&mut exchange, ALICE, "both.example"), "401", "its networks are not enough");
     assert_eq!(invite(&mut exchange, "198.51.100.1:5060", "both.example"), "403");
+}
+
+#[test]
+fn calls_from_a_network_that_means_a_domain_are_its_own_at_whatever_host() {
+    let mut exchange = Exchange::new();
+    let domain = Domain {
+        name: "pbx.invalid".into(),
+        account: "acme".into(),
+        networks: vec!["192.0.2.1/32".parse().unwrap()],
+        everywhere: true,
+    };
+    let directory = Directory::new("tandem", [user("alice", None)], [domain]);
+    exchange.endpoint.set_directory(Arc::new(directory));
+    let invite = |exchange: &mut Exchange, from: &str| {
+        let sdp = std::str::from_utf8(SDP).unwrap();
+        let uri = "sip:1@tandem";
+        let invite = exchange.request("INVITE", uri, "sip:x@y", uri, "Contact: <sip:x@192.0.2.1>\r\n", sdp);
+        exchange.receive(from, invite);
+        exchange.next().text[8..11].to_owned()
+    };
+    assert_eq!(invite(&mut exchange, "192.0.2.1:5080"), "100");
+    let Some(Event::Incoming { incoming, .. }) = exchange.events.pop_front() else { panic!("no call") };
+    let caller = incoming.caller.clone().unwrap();
+    assert_eq!((caller.username, caller.domain.as_deref()), (None, Some("pbx.invalid")));
+    assert_eq!(invite(&mut exchange, "192.0.2.2:5080"), "401", "a stranger is asked for a password");
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! What an account keeps on the server: media, applications, numbers, outbound voice profiles.
+//! What an account keeps on the server: media, applications, numbers, outbound voice profiles, SIP connections and credentials.
 //!
 //! ```text
 //!   listing    filter, sort, page            settings   what may be set, checked and shown (settings.json)
 //!   resource   list, create, fetch, change, delete: once for all kinds
+//!   stored     kinds that SIP is told of
 //! ```
 
 mod applications;
@@ -10,14 +11,19 @@ mod connection;
 pub(super) mod listing;
 pub(super) mod media;
 mod numbers;
+mod phones;
 mod profiles;
 mod resource;
 mod settings;
+mod stored;
+mod trunks;
 
 use axum::Router;
 
 use self::applications::CallControl;
+use self::phones::{CredentialConnection, TelephonyCredential};
 use self::profiles::Profile;
+use self::trunks::{Addresses, Hosts, PlaceOf, Trunk};
 use super::error::ApiError;
 use crate::app::App;
 use crate::holdings::NotHeld;
@@ -29,6 +35,14 @@ pub(super) fn routes() -> Router<App> {
         .merge(resource::routes::<CallControl>())
         .merge(numbers::routes())
         .merge(resource::routes::<Profile>())
+        .merge(phones::routes())
+        .merge(resource::routes::<CredentialConnection>())
+        .merge(resource::routes::<TelephonyCredential>())
+        .merge(connection::routes())
+        .merge(resource::routes::<Trunk<Hosts>>())
+        .merge(resource::routes::<Trunk<Addresses>>())
+        .merge(resource::routes::<PlaceOf<Hosts>>())
+        .merge(resource::routes::<PlaceOf<Addresses>>())
 }
 
 fn not_held(why: NotHeld) -> ApiError {

@@ -56,13 +56,34 @@ pub(super) trait Kind: 'static {
     /// Removes it.
     fn remove(app: &App, row: &Resource<Self::Details>) -> impl Future<Output = Result<(), ApiError>> + Send;
 
+    /// The id of a new one.
+    fn new_id() -> u128 {
+        rand::rng().random_range(id::DECIMALS).into()
+    }
+
     /// Its id, as it is spelled.
     fn id(row: &Resource<Self::Details>) -> String {
         id::decimal(row.id).to_string()
     }
 
     /// What it shows beside its settings, its id and its dates, or instead of them.
-    fn more(app: &App, row: &Resource<Self::Details>) -> Value;
+    fn more(_: &App, _: &Resource<Self::Details>) -> Value {
+        Value::Null
+    }
+
+    /// As it is answered.
+    fn show(app: &App, row: &Resource<Self::Details>) -> Value {
+        let mut kept = row.details.clone();
+        let mut shown = settings::show(Self::RECORD_TYPE, Self::settings(&mut kept));
+        shown.insert("id".into(), Self::id(row).into());
+        shown.insert("record_type".into(), Self::RECORD_TYPE.into());
+        shown.insert("created_at".into(), time(row.created_at).into());
+        shown.insert("updated_at".into(), time(row.updated_at).into());
+        if let Value::Object(more) = Self::more(app, row) {
+            shown.extend(more);
+        }
+        Value::Object(shown)
+    }
 }
 
 /// The routes of a kind.
@@ -70,11 +91,6 @@ pub(super) fn routes<K: Kind>() -> Router<App> {
     Router::new()
         .route(K::PATH, only(get(list::<K>).post(create::<K>)))
         .route(&format!("{}/{{id}}", K::PATH), only(get(retrieve::<K>).patch(update::<K>).delete(delete::<K>)))
-}
-
-/// A new id.
-pub(super) fn draw() -> u128 {
-    rand::rng().random_range(id::DECIMALS).into()
 }
 
 /// The account's resource of that id.
@@ -86,20 +102,6 @@ pub(super) async fn find<K: Kind>(
     K::all(app, account).await?.into_iter().find(|row| K::id(row) == id).ok_or_else(ApiError::no_resource)
 }
 
-/// As it is answered.
-pub(super) fn show<K: Kind>(app: &App, row: &Resource<K::Details>) -> Value {
-    let mut kept = row.details.clone();
-    let mut shown = settings::show(K::RECORD_TYPE, K::settings(&mut kept));
-    shown.insert("id".into(), K::id(row).into());
-    shown.insert("record_type".into(), K::RECORD_TYPE.into());
-    shown.insert("created_at".into(), time(row.created_at).into());
-    shown.insert("updated_at".into(), time(row.updated_at).into());
-    if let Value::Object(more) = K::more(app, row) {
-        shown.extend(more);
-    }
-    Value::Object(shown)
-}
-
 async fn list<K: Kind>(
     State(app): State<App>,
     Caller(account): Caller,
@@ -107,7 +109,7 @@ async fn list<K: Kind>(
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
     let rows = K::all(&app, &account).await?;
-    listing.answer(rows.iter().map(|row| show::<K>(&app, row)).collect(), &K::BY)
+    listing.answer(rows.iter().map(|row| K::show(&app, row)).collect(), &K::BY)
 }
 
 async fn create<K: Kind>(
@@ -115,10 +117,10 @@ async fn create<K: Kind>(
     Caller(account): Caller,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let row = Resource { id: draw(), ..Resource::new(&account.name, "", K::Details::default()) };
+    let row = Resource { id: K::new_id(), ..Resource::new(&account.name, "", K::Details::default()) };
     let row = changed::<K>(&app, row, Parameters(&body))?;
     let row = K::keep(&app, row).await?;
-    Ok((K::MADE, Json(json!({ "data": show::<K>(&app, &row) }))))
+    Ok((K::MADE, Json(json!({ "data": K::show(&app, &row) }))))
 }
 
 async fn retrieve<K: Kind>(
@@ -127,7 +129,7 @@ async fn retrieve<K: Kind>(
     Segments(id): Segments<String>,
 ) -> Result<Json<Value>, ApiError> {
     let row = find::<K>(&app, &account, &id).await?;
-    Ok(Json(json!({ "data": show::<K>(&app, &row) })))
+    Ok(Json(json!({ "data": K::show(&app, &row) })))
 }
 
 async fn update<K: Kind>(
@@ -139,7 +141,7 @@ async fn update<K: Kind>(
     let row = changeable(&*find::<K>(&app, &account, &id).await?)?;
     let row = changed::<K>(&app, row, Parameters(&body))?;
     let row = K::keep(&app, holdings::changed(&row)).await?;
-    Ok(Json(json!({ "data": show::<K>(&app, &row) })))
+    Ok(Json(json!({ "data": K::show(&app, &row) })))
 }
 
 async fn delete<K: Kind>(
@@ -149,7 +151,7 @@ async fn delete<K: Kind>(
 ) -> Result<Json<Value>, ApiError> {
     let row = changeable(&*find::<K>(&app, &account, &id).await?)?;
     K::remove(&app, &row).await?;
-    Ok(Json(json!({ "data": show::<K>(&app, &row) })))
+    Ok(Json(json!({ "data": K::show(&app, &row) })))
 }
 
 fn changed<K: Kind>(
