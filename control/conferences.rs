@@ -35,7 +35,7 @@ use tandem_call::conference::{Beep, Leaving, Participation};
 use tandem_call::id::{ConferenceId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{LegInfo, Status};
 use tandem_call::output::LegEvent;
-use tandem_call::program::instruction::Wait;
+use tandem_call::program::instruction::{Play, Wait};
 use tandem_call::recording::{Gap, Recording, RecordingEnd, RecordingSpec};
 use tandem_call::stream::StreamSpec;
 use tandem_media as media;
@@ -55,6 +55,8 @@ use teller::Teller;
 const UNUSED: Duration = Duration::from_secs(5 * 60);
 /// Announcements of one conference at a time.
 const MOST_ANNOUNCEMENTS: usize = 16;
+/// What requests have somebody hear in one conference at a time.
+const MOST_HEARD: usize = 128;
 
 /// Account and name.
 type Name = (Arc<str>, Arc<str>);
@@ -85,6 +87,10 @@ struct Live {
     /// What lets somebody hear a document.
     documents: HashMap<LegId, AbortHandle>,
     announcements: usize,
+    /// What requests have somebody hear, or everybody, and how it is stopped.
+    heard: Vec<(u64, Option<LegId>, oneshot::Sender<()>)>,
+    /// Ends it when its time is up.
+    limit: Option<AbortHandle>,
     next_op: u64,
     /// What the room plays, and who waits for its end.
     plays: HashMap<media::OpId, oneshot::Sender<()>>,
@@ -327,6 +333,47 @@ impl Conferences {
         started.flatten().is_some()
     }
 
+    /// Has one of them hear this, or everybody; told of its beginning and its end. `false`: it is over, or as much is heard as may.
+    pub fn let_hear(&self, id: ConferenceId, play: Play, to: Option<LegId>) -> bool {
+        let conferences = self.clone();
+        let started = self.with(id, |live| {
+            let leg = live.state.leg(to).cloned().filter(|_| live.heard.len() < MOST_HEARD)?;
+            let number = live.new_op().0;
+            let (stop, stopped) = oneshot::channel();
+            live.heard.push((number, to, stop));
+            let stage = live.stage(&conferences, leg, to);
+            live.runtime.spawn(async move {
+                stage.let_hear(play, stopped).await;
+                conferences.with(id, |live| live.heard.retain(|(one, ..)| *one != number));
+            });
+            Some(())
+        });
+        started.flatten().is_some()
+    }
+
+    /// Stops what these hear alone, or all that is heard by request.
+    pub fn hush(&self, id: ConferenceId, whom: Option<&[LegId]>) {
+        self.with(id, |live| {
+            let ends = |to: Option<LegId>| whom.is_none_or(|whom| to.is_some_and(|leg| whom.contains(&leg)));
+            let (ended, kept) = std::mem::take(&mut live.heard).into_iter().partition(|(_, to, _)| ends(*to));
+            live.heard = kept;
+            let ended: Vec<(u64, Option<LegId>, oneshot::Sender<()>)> = ended;
+            for (_, _, stop) in ended {
+                // It may be over by itself.
+                let _ = stop.send(());
+            }
+        });
+    }
+
+    fn end_after(&self, id: ConferenceId, lasts: Duration) -> AbortHandle {
+        let conferences = self.clone();
+        let ends = async move {
+            tokio::time::sleep(lasts).await;
+            conferences.with(id, |live| live.state.time_up(clock::time()));
+        };
+        tokio::spawn(ends).abort_handle()
+    }
+
     /// Does something with one that lives, and what comes of it.
     fn with<T>(&self, id: ConferenceId, act: impl FnOnce(&mut Live) -> T) -> Option<T> {
         let mut hall = self.0.lock();
@@ -381,6 +428,7 @@ impl Hall {
         let now = clock::time();
         let id = ConferenceId::new(now, &mut rand::rng());
         let music = Some(media::hold_music());
+        let live_for = wanted.opening.as_ref().and_then(|opening| opening.lasts);
         let starts_with = if wanted.opening.as_ref().is_some_and(|opening| opening.starts_alone) { 1 } else { 2 };
         let spec = media::RoomSpec { most: wanted.most, starts_with, music, ..media::RoomSpec::default() };
         let sink = sink(Arc::downgrade(&conferences.0));
@@ -396,6 +444,8 @@ impl Hall {
             teller: Teller::start(services),
             documents: HashMap::new(),
             announcements: 0,
+            heard: Vec::new(),
+            limit: live_for.map(|lasts| conferences.end_after(id, lasts)),
             next_op: 0,
             plays: HashMap::new(),
             recordings: HashMap::new(),
@@ -423,7 +473,7 @@ impl Hall {
         if info.status == ConferenceStatus::Completed {
             self.expected.retain(|_, of| *of != id);
             if let Some(live) = self.live.remove(&id) {
-                live.documents.values().for_each(AbortHandle::abort);
+                live.documents.values().chain(&live.limit).for_each(AbortHandle::abort);
             }
         }
     }

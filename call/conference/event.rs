@@ -33,6 +33,9 @@ pub struct ConferenceInfo {
     pub updated_at: Timestamp,
     /// How it ended.
     pub end: Option<ConferenceEnd>,
+    /// The application of the first who came.
+    #[serde(default)]
+    pub application: Option<Arc<str>>,
 }
 
 /// How far a conference is.

@@ -168,6 +168,7 @@ impl Conference {
             created_at: now,
             updated_at: now,
             end: None,
+            application: None,
         });
         let mut this = Self {
             info,
@@ -436,6 +437,7 @@ impl Conference {
             self.update(now).status = ConferenceStatus::Gathering;
         }
         if self.first.is_none() {
+            self.update(now).application = own.as_ref().and_then(|own| own.application.clone());
             self.first = own;
             self.tell(now, ConferenceEventKind::Entered);
         }

@@ -269,6 +269,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
             end: None,
+            application: None,
         };
         put(&store, &info).await.unwrap();
         resources::put(&store, LIVE(), &mark(&info)).await.unwrap();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::Target;
+use tandem_call::conference::event::RoomAudio;
 use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
 use tandem_call::id::{ConferenceId, FetchId, LegId, OpId};
@@ -11,6 +12,7 @@ use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Wait, Warning};
 use tandem_media as media;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Conferences;
@@ -99,6 +101,34 @@ impl Stage {
                 }
             }
         }
+    }
+
+    /// Once or so often, until it is over or stopped; both ends are told.
+    pub(super) async fn let_hear(self, Play { source, loops, .. }: Play, stopped: oneshot::Receiver<()>) {
+        let audio = match self.services.audio.get(&source, &self.leg.account).await {
+            Ok(audio) => audio,
+            Err(error) => {
+                let fault = self.unplayable(source, error);
+                self.note("media", format!("not heard in the conference: {}", fault.why));
+                self.complain(fault);
+                return;
+            }
+        };
+        self.tell(&source, false);
+        if let Some((op, finished)) = self.conferences.play(self.id, audio, loops, self.to) {
+            let _playing = Playing { stage: &self, op };
+            tokio::select! {
+                // Either way it is over.
+                _ = finished => {}
+                _ = stopped => {}
+            }
+        }
+        self.tell(&source, true);
+    }
+
+    fn tell(&self, source: &AudioSource, over: bool) {
+        let audio = RoomAudio { source: source.clone(), to: self.to, over };
+        self.conferences.with(self.id, |live| live.state.handle_played(clock::time(), &audio));
     }
 
     async fn perform(&self, jar: &CookieJar, mut target: Target) -> Result<(), Fault> {

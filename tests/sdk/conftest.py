@@ -5,6 +5,7 @@ import itertools
 import flask
 import pytest
 
+from conformance import telnyx_kinds
 from harness.audio import RATE, speech, write_capture
 from harness.engines import FileEngine, LiveEngine
 from harness.phone import Phone, free_port, play
@@ -31,6 +32,7 @@ def score(pytestconfig):
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["scores"] = session.config.stash.get(SCORES, [])
+        session.config.workeroutput["telnyx_kinds"] = sorted(telnyx_kinds.SEEN)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,9 +40,14 @@ def pytest_testnodedown(node, error):
     """Collects the scores of a process of pytest-xdist."""
     scores = getattr(node, "workeroutput", {}).get("scores", [])
     node.config.stash.setdefault(SCORES, []).extend(tuple(one) for one in scores)
+    telnyx_kinds.SEEN.update(getattr(node, "workeroutput", {}).get("telnyx_kinds", []))
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    if telnyx_kinds.SEEN:
+        terminalreporter.section("webhooks of Telnyx that came as published")
+        for line in telnyx_kinds.summary(telnyx_kinds.SEEN):
+            terminalreporter.line(line)
     scores = config.stash.get(SCORES, [])
     if not scores:
         return

@@ -7,6 +7,7 @@
 //!   stream    audio, marks, digits ◄──► frames   id      our ids ◄──► v3:..., UUIDs
 //! ```
 
+mod conference;
 pub mod id;
 mod machine;
 pub mod rest;
@@ -20,6 +21,7 @@ pub(super) mod fixture;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::event::CallEvent;
 use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
@@ -59,6 +61,10 @@ impl Dialect for Telnyx {
 
     fn webhook(&self, _account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
         webhook::notice(event, context).into_iter().collect()
+    }
+
+    fn conference(&self, _account: &Account, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
+        conference::notice(event, context).into_iter().collect()
     }
 
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {

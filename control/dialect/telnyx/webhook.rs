@@ -4,6 +4,7 @@
 //! which are signed are the bytes which are sent.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tandem_call::Method;
@@ -24,12 +25,17 @@ const OUR_CODECS: &str = "PCMU,PCMA";
 
 /// The webhook for an event; `None` where Telnyx tells nothing, or nobody wants to know.
 pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
-    let callback = event.leg.status_callback.as_ref()?;
     let (event_type, payload) = payload(event, context)?;
+    of_leg(&event.leg, event_type, event.at, payload)
+}
+
+/// The notice of a fact to whoever is told of this leg.
+pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, payload: Value) -> Option<Notice> {
+    let callback = leg.status_callback.as_ref()?;
     let data = json!({
         "record_type": "event",
         "event_type": event_type,
-        "occurred_at": time(event.at),
+        "occurred_at": time(at),
         "payload": payload,
     });
     Some(Notice {
@@ -151,7 +157,7 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
     Some((event_type, merged(common(leg), extra)))
 }
 
-fn common(leg: &LegInfo) -> Value {
+pub(super) fn common(leg: &LegInfo) -> Value {
     json!({
         "call_control_id": id::call_control_id(leg.id),
         "call_leg_id": id::uuid(leg.id.0),
@@ -344,7 +350,7 @@ fn gather_status(end: GatherEnd) -> &'static str {
     }
 }
 
-fn recording_saved(recording: &Recording, context: &Context) -> Value {
+pub(super) fn recording_saved(recording: &Recording, context: &Context) -> Value {
     let url = download_url(&context.public_url, recording);
     let format = format(recording.spec.format);
     json!({
@@ -406,7 +412,7 @@ fn streaming(facts: &StreamFacts) -> (&'static str, Value) {
     }
 }
 
-fn merged(into: Value, extra: Value) -> Value {
+pub(super) fn merged(into: Value, extra: Value) -> Value {
     match (into, extra) {
         (Value::Object(mut into), Value::Object(extra)) => {
             into.extend(extra);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What the published documents of the family's other members say of each operation, in short: signalwire.json, telnyx.json and
-texml.json.
+texml.json; and of Telnyx's webhooks, telnyx_webhooks.json.
 
     tests/sdk/conformance/relatives.py DIRECTORY    writes them anew from the documents there (wants PyYAML)
 
@@ -66,6 +66,19 @@ def read(member, directory):
             if method in item:
                 operations[item[method]["operationId"]] = _operation(member, document, path, method, item[method])
     return operations
+
+
+def webhooks(directory):
+    """The payloads of Telnyx's webhooks, by the type of the event."""
+    document, kinds = _document("telnyx", Path(directory)), {}
+    for item in document["webhooks"].values():
+        event, _ = _members(document, item["post"]["requestBody"]["content"]["application/json"]["schema"])
+        if "data" in event:
+            event, _ = _members(document, event["data"])
+        payload, _ = _members(document, event["payload"])
+        name = _resolved(document, event["event_type"])["enum"][0]
+        kinds[name] = {key: _kind(document, value) for key, value in sorted(payload.items())}
+    return kinds
 
 
 def load(member):
@@ -148,3 +161,4 @@ def _resolved(document, schema):
 if __name__ == "__main__":
     for member in GROUPS:
         write(member, read(member, sys.argv[1]))
+    write("telnyx_webhooks", webhooks(sys.argv[1]))

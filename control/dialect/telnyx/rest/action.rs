@@ -172,22 +172,10 @@ pub(super) fn plan(
             commands.push(Command::Gather(Box::new(asked(parameters, prompt, retry)?)));
         }
         Action::GatherUsingAudio => {
-            let prompt = audio(parameters, "audio_url", "media_name", None)?;
-            let prompt = Play::once(prompt.ok_or_else(|| ApiError::missing("audio_url"))?);
-            let retry = audio(parameters, "invalid_audio_url", "invalid_media_name", None)?;
-            commands.push(Command::Gather(Box::new(asked(
-                parameters,
-                prompt,
-                retry.map(Play::once).into_iter().collect(),
-            )?)));
+            commands.push(Command::Gather(Box::new(asked_by_audio(parameters)?)));
         }
         Action::GatherStop => commands.push(Command::StopGather),
-        Action::SendDtmf => {
-            parameters.required("digits")?;
-            let tone = parameters.milliseconds("duration_millis", 100..=500)?.unwrap_or(Duration::from_millis(250));
-            commands
-                .extend(parameters.digits("digits")?.map(|digits| Command::SendDigits(SendDigits { digits, tone })));
-        }
+        Action::SendDtmf => commands.extend(send_dtmf(parameters)?),
         Action::RecordStart => commands.push(Command::StartRecording(media::record_start(parameters)?)),
         Action::RecordStop => commands.push(Command::StopRecording(recording(parameters)?)),
         Action::RecordPause => {
@@ -331,7 +319,7 @@ fn mute_dtmf(parameters: Parameters<'_>) -> Result<(), ApiError> {
 }
 
 /// Text for a voice, of at most 3,000 characters.
-fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioSource, ApiError> {
+pub(super) fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioSource, ApiError> {
     let text = parameters.required(payload)?;
     parameters.sized(payload, 1..=3_000)?;
     let voice = parameters.required("voice")?;
@@ -347,7 +335,7 @@ fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioSource, ApiE
 }
 
 /// Audio by URL, by the name of a stored medium, or by its bytes.
-fn audio(
+pub(super) fn audio(
     parameters: Parameters<'_>,
     url: &str,
     stored: &str,
@@ -409,6 +397,30 @@ fn digits(
         id: parameters.sized("gather_id", 1..=40)?.map(Into::into),
         callback: None,
     })
+}
+
+/// `gather_using_audio` of a participant: as of a call, but for when the first digit is to come and what a key does to the prompt.
+pub(super) fn conference_gather(parameters: Parameters<'_>) -> Result<Gather, ApiError> {
+    let first = parameters.milliseconds("initial_timeout_millis", 0..=600_000)?;
+    let gather = asked_by_audio(parameters)?;
+    Ok(Gather {
+        first_digit_timeout: first.unwrap_or(gather.first_digit_timeout),
+        barge_in: parameters.flag_or("stop_playback_on_dtmf", true)?,
+        ..gather
+    })
+}
+
+fn asked_by_audio(parameters: Parameters<'_>) -> Result<Gather, ApiError> {
+    let prompt = audio(parameters, "audio_url", "media_name", None)?;
+    let prompt = Play::once(prompt.ok_or_else(|| ApiError::missing("audio_url"))?);
+    let retry = audio(parameters, "invalid_audio_url", "invalid_media_name", None)?;
+    asked(parameters, prompt, retry.map(Play::once).into_iter().collect())
+}
+
+pub(super) fn send_dtmf(parameters: Parameters<'_>) -> Result<Option<Command>, ApiError> {
+    parameters.required("digits")?;
+    let tone = parameters.milliseconds("duration_millis", 100..=500)?.unwrap_or(Duration::from_millis(250));
+    Ok(parameters.digits("digits")?.map(|digits| Command::SendDigits(SendDigits { digits, tone })))
 }
 
 fn recording(parameters: Parameters<'_>) -> Result<Option<RecordingId>, ApiError> {

@@ -1,16 +1,16 @@
-//! `/v2/conferences`: opened by a call, joined, left, muted. What is over is forgotten; lists, music, recording and the rest of
-//! Telnyx's actions are not there yet.
+//! `/v2/conferences`: opened by a call; they and their participants as they are, and were. What is done in them is in
+//! [`super::conference_action`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
-use serde_json::{Value, json};
+use axum::extract::{RawQuery, State};
+use serde_json::{Map, Value, json};
 use tandem_call::command::{Command, Refused, Request};
-use tandem_call::conference::event::{ConferenceInfo, ConferenceStatus};
+use tandem_call::conference::event::{ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::{self, Wanted};
-use tandem_call::conference::{Beep, Coaching, Opening, Participation};
+use tandem_call::conference::{Beep, Change, Coaching, Opening, Participation};
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::program::instruction::{AudioSource, Wait};
 use tandem_call::supervision::SupervisorRole;
@@ -18,43 +18,24 @@ use tandem_call::supervision::SupervisorRole;
 use super::action::Action;
 use super::error::ApiError;
 use super::parameters::Parameters;
-use super::{Caller, Payload, Segments, dial, leg};
+use super::resources::listing::{By, Listing};
+use super::{Caller, Payload, Segments, dial, known as leg_of, leg};
 use crate::account::Account;
 use crate::app::App;
+use crate::conferences::history::{self, ConferenceFilter};
 use crate::conferences::seat::{NoSeat, Seat};
 use crate::dialect::telnyx::{NAME, id, time};
 use crate::new_call::{First, NewCall};
+use crate::query::{Page, StoreFailed};
 
-const BEEPS: &[(&str, Beep)] =
+pub(super) const BEEPS: &[(&str, Beep)] =
     &[("always", Beep::Both), ("never", Beep::None), ("on_enter", Beep::Enter), ("on_exit", Beep::Exit)];
 
+/// How long a conference lasts at most unless its opening says otherwise.
+const LASTS_FOR: Duration = Duration::from_secs(4 * 60 * 60);
+/// Conferences that a list is made from.
+const MOST_LISTED: usize = 1_000;
 const REGIONS: &[&str] = &["Australia", "Europe", "Middle East", "US"];
-
-/// What is done to a conference by name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    Join,
-    Leave,
-    Mute(bool),
-}
-
-const ORDERS: &[(&str, Order)] =
-    &[("join", Order::Join), ("leave", Order::Leave), ("mute", Order::Mute(true)), ("unmute", Order::Mute(false))];
-const NOT_PERMITTED: &[&str] = &[
-    "end",
-    "gather_using_audio",
-    "hold",
-    "play",
-    "record_pause",
-    "record_resume",
-    "record_start",
-    "record_stop",
-    "send_dtmf",
-    "speak",
-    "stop",
-    "unhold",
-    "update",
-];
 
 /// `POST /v2/conferences`: a call opens one and is its first participant.
 pub(super) async fn create(
@@ -82,7 +63,154 @@ pub(super) async fn create(
     ask(&app, leg, parameters, Command::Confer(participation)).await?;
     let id = conferences.find(&account.name, name).ok_or_else(ApiError::conference_over)?;
     let made = conferences.get(&account.name, ConferenceId(id)).ok_or_else(ApiError::conference_over)?;
-    Ok(Json(json!({ "data": resource(&made.info) })))
+    // The room tells only then whose application's it is.
+    let application = leg_of(&app, &account, leg).await?.and_then(|leg| leg.application.clone());
+    let info = ConferenceInfo { application, ..ConferenceInfo::clone(&made.info) };
+    Ok(Json(json!({ "data": resource(&info, None) })))
+}
+
+/// `GET /v2/conferences`: those that live, and those that did.
+pub(super) async fn list(
+    State(app): State<App>,
+    Caller(account): Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
+    let page = Page { limit: MOST_LISTED, after: None, offset: 0 };
+    let all = history::list(app.calls.services(), &account.name, &ConferenceFilter::default(), page).await;
+    let mut rows = Vec::new();
+    for info in all.map_err(StoreFailed::from)?.iter().take(MOST_LISTED) {
+        rows.push(resource(info, ended_by(&app, &account, info).await?));
+    }
+    listing.answer(rows, &CONFERENCES)
+}
+
+const CONFERENCES: By = By {
+    filters: &[("name", "/name"), ("status", "/status"), ("connection_id", "/connection_id")],
+    sorts: &[("-created_at", "/created_at")],
+};
+
+const PARTICIPANTS: By = By {
+    filters: &[("muted", "/muted"), ("on_hold", "/on_hold"), ("whispering", "/whispering")],
+    sorts: &[("created_at", "/created_at")],
+};
+
+/// `GET /v2/conferences/{id}/participants`: who is there; of one that is over, who was.
+pub(super) async fn participants(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(conference): Segments<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
+    let info = found(&app, &account, &conference).await?;
+    let rows = everybody(&app, &account, &info).await?;
+    let whispers = |one: &ParticipantInfo| one.participation.coach.as_ref().is_some_and(|one| !one.whom.is_empty());
+    let row = |one: &ParticipantInfo| {
+        let mut row = participant_of(one);
+        row.insert("conference".into(), json!({ "id": id::uuid(info.id.0), "name": info.name }));
+        row.insert("whispering".into(), whispers(one).into());
+        Value::Object(row)
+    };
+    let Json(mut answer) = listing.answer(rows.iter().map(row).collect(), &PARTICIPANTS)?;
+    for row in
+        answer.get_mut("data").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+    {
+        row.remove("whispering");
+    }
+    Ok(Json(answer))
+}
+
+async fn everybody(app: &App, account: &Account, info: &ConferenceInfo) -> Result<Vec<ParticipantInfo>, ApiError> {
+    match app.calls.services().conferences.get(&account.name, info.id) {
+        Some(seen) => Ok(seen.participants),
+        None => {
+            let gone = history::participants(app.calls.services(), &account.name, info.id).await;
+            Ok(gone.map_err(StoreFailed::from)?)
+        }
+    }
+}
+
+/// `GET /v2/conferences/{id}/participants/{participant}`.
+pub(super) async fn one_participant(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments((conference, who)): Segments<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let info = found(&app, &account, &conference).await?;
+    let one = named(&app, &account, &info, &who).await?;
+    Ok(Json(json!({ "data": alone(&info, &one) })))
+}
+
+/// `PATCH /v2/conferences/{id}/participants/{participant}`.
+pub(super) async fn update_participant(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments((conference, who)): Segments<(String, String)>,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let parameters = Parameters(&body);
+    let info = found(&app, &account, &conference).await?;
+    let one = named(&app, &account, &info, &who).await?;
+    let said = |name| parameters.get(name).map(|_| parameters.flag(name)).transpose();
+    let (ends, softly) = (said("end_conference_on_exit")?, said("soft_end_conference_on_exit")?);
+    let before = &one.participation;
+    let clears = ends.unwrap_or(before.clears);
+    let change = Change {
+        ends: Some(clears || softly.unwrap_or(before.ends && !before.clears)),
+        clears: Some(clears),
+        beep: parameters.word("beep_enabled", BEEPS)?,
+        ..Change::default()
+    };
+    let request = Request { client_state: None, command: Command::ChangeInConference(Box::new(change)) };
+    app.calls.request(one.leg, request).await.map_err(refusal)?;
+    let after = named(&app, &account, &info, &who).await?;
+    Ok(Json(json!({ "data": alone(&info, &after) })))
+}
+
+/// By its call's control id, its own id or its label.
+async fn named(app: &App, account: &Account, info: &ConferenceInfo, who: &str) -> Result<ParticipantInfo, ApiError> {
+    let leg = id::parse_call_control_id(who).or_else(|| id::parse_uuid(who).map(LegId));
+    let is_meant = |one: &ParticipantInfo| match leg {
+        Some(leg) => one.leg == leg,
+        None => one.participation.label.as_deref() == Some(who),
+    };
+    everybody(app, account, info).await?.into_iter().find(is_meant).ok_or_else(ApiError::no_resource)
+}
+
+fn participant_of(one: &ParticipantInfo) -> Map<String, Value> {
+    let how = &one.participation;
+    let whom = how.coach.iter().flat_map(|coaching| &coaching.whom).map(|leg| id::call_control_id(*leg).into());
+    let members = [
+        ("id", id::uuid(one.leg.0).into()),
+        ("record_type", "participant".into()),
+        ("call_control_id", id::call_control_id(one.leg).into()),
+        ("call_leg_id", id::uuid(one.leg.0).into()),
+        ("muted", how.muted.into()),
+        ("on_hold", how.hold.is_some().into()),
+        ("end_conference_on_exit", how.clears.into()),
+        ("soft_end_conference_on_exit", (how.ends && !how.clears).into()),
+        ("whisper_call_control_ids", Value::Array(whom.collect())),
+        ("created_at", time(one.created_at).into()),
+        ("updated_at", time(one.updated_at).into()),
+    ];
+    let status = match one.status {
+        ParticipantStatus::Expected => "joining",
+        ParticipantStatus::Connected => "joined",
+        ParticipantStatus::Left | ParticipantStatus::Failed => "left",
+    };
+    let mut row: Map<String, Value> = members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    row.insert("status".into(), status.into());
+    row
+}
+
+/// As it is shown by itself, which is not as in a list.
+fn alone(info: &ConferenceInfo, one: &ParticipantInfo) -> Value {
+    let mut row = participant_of(one);
+    row.remove("record_type");
+    row.insert("conference_id".into(), id::uuid(info.id.0).into());
+    row.insert("label".into(), one.participation.label.as_deref().into());
+    Value::Object(row)
 }
 
 /// `GET /v2/conferences/{id}`.
@@ -91,13 +219,35 @@ pub(super) async fn get(
     Caller(account): Caller,
     Segments(conference): Segments<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let id = id::parse_uuid(&conference).map(ConferenceId).ok_or_else(ApiError::no_conference)?;
-    let seen = app.calls.services().conferences.get(&account.name, id).ok_or_else(ApiError::no_conference)?;
-    Ok(Json(json!({ "data": resource(&seen.info) })))
+    let info = found(&app, &account, &conference).await?;
+    Ok(Json(json!({ "data": resource(&info, ended_by(&app, &account, &info).await?) })))
 }
 
-/// A conference as it is now. It expires with its last participant and at no time that is known before.
-fn resource(info: &ConferenceInfo) -> Value {
+/// One that lives, or did.
+async fn found(app: &App, account: &Account, conference: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
+    let id = id::parse_uuid(conference).map(ConferenceId).ok_or_else(ApiError::no_conference)?;
+    let known = history::get(app.calls.services(), &account.name, id).await.map_err(StoreFailed::from)?;
+    known.ok_or_else(ApiError::no_conference)
+}
+
+/// The leg whose leaving ended it.
+async fn ended_by(app: &App, account: &Account, info: &ConferenceInfo) -> Result<Option<Value>, ApiError> {
+    let Some(leg) = info.end.as_ref().and_then(|end| end.by) else { return Ok(None) };
+    let known = leg_of(app, account, leg).await?;
+    Ok(known.map(
+        |leg| json!({ "call_control_id": id::call_control_id(leg.id), "call_session_id": id::uuid(leg.session.0) }),
+    ))
+}
+
+/// A conference as it is now.
+fn resource(info: &ConferenceInfo, ended_by: Option<Value>) -> Value {
+    let lasts = info.opening.lasts.unwrap_or(LASTS_FOR);
+    let reason = info.end.as_ref().map(|end| match end.cause {
+        EndCause::Request => "ended_via_api",
+        EndCause::HostLeft | EndCause::HostRemoved => "host_left",
+        EndCause::TimeUp => "time_exceeded",
+        EndCause::LastLeft | EndCause::LastRemoved | EndCause::Failed => "all_left",
+    });
     json!({
         "id": id::uuid(info.id.0),
         "record_type": "conference",
@@ -109,61 +259,22 @@ fn resource(info: &ConferenceInfo) -> Value {
         },
         "created_at": time(info.created_at),
         "updated_at": time(info.updated_at),
-        "expires_at": null,
+        "expires_at": info.created_at.checked_add(lasts).map(time).ok(),
+        "connection_id": info.application,
+        "region": info.opening.region,
+        "end_reason": reason,
+        "ended_by": ended_by,
     })
 }
 
-/// `POST /v2/conferences/{id}/actions/{action}`.
-pub(super) async fn command(
-    State(app): State<App>,
-    Caller(account): Caller,
-    Segments((conference, action)): Segments<(String, String)>,
-    Payload(body): Payload,
-) -> Result<Json<Value>, ApiError> {
-    let parameters = Parameters(&body);
-    let order = match ORDERS.iter().find(|(known, _)| *known == action) {
-        Some((_, order)) => *order,
-        None if NOT_PERMITTED.contains(&action.as_str()) => return Err(ApiError::action_not_permitted(&action)),
-        None => return Err(ApiError::no_resource()),
-    };
-    let (conference, info) = known(&app, &account, &conference)?;
-    let members = app.calls.services().conferences.members(&account.name, conference);
-    match order {
-        Order::Join => {
-            let leg = participant(&app, &account, parameters).await?;
-            let participation = participation(parameters, Arc::clone(&info.name), &info.opening)?;
-            ask(&app, leg, parameters, Command::Confer(participation)).await?;
-        }
-        Order::Leave => {
-            let leg = participant(&app, &account, parameters).await?;
-            if !members.contains(&leg) {
-                return Err(ApiError::no_such_call("call_control_id"));
-            }
-            ask(&app, leg, parameters, Command::LeaveConference).await?;
-        }
-        Order::Mute(muted) => {
-            // All of them, unless some are named.
-            let named = parameters.legs("call_control_ids")?;
-            for leg in members.into_iter().filter(|leg| named.as_ref().is_none_or(|named| named.contains(leg))) {
-                match app.calls.request(leg, asked(parameters, Command::MuteInConference(muted))?).await {
-                    // One that is just leaving is not heard either.
-                    Ok(_) | Err(Refused::NoSuchLeg | Refused::Ended | Refused::NotRunning) => {}
-                    Err(refused) => return Err(refusal(refused)),
-                }
-            }
-        }
-    }
-    Ok(Json(json!({ "data": { "result": "ok" } })))
-}
-
 /// The leg that is to take part, or does.
-async fn participant(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<LegId, ApiError> {
+pub(super) async fn participant(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<LegId, ApiError> {
     let leg = leg(app, account, parameters.required("call_control_id")?).await?;
     if leg.status.is_final() { Err(ApiError::call_ended()) } else { Ok(leg.id) }
 }
 
 /// A conference of this account.
-fn known(app: &App, account: &Account, conference: &str) -> Result<(u128, Arc<ConferenceInfo>), ApiError> {
+pub(super) fn known(app: &App, account: &Account, conference: &str) -> Result<(u128, Arc<ConferenceInfo>), ApiError> {
     let id = id::parse_uuid(conference).ok_or_else(ApiError::no_conference)?;
     let seen = app.calls.services().conferences.get(&account.name, ConferenceId(id));
     Ok((id, seen.ok_or_else(ApiError::no_conference)?.info))
@@ -178,7 +289,7 @@ fn opening(parameters: Parameters<'_>) -> Result<Opening, ApiError> {
         starts_alone: true,
         wait: held(parameters, "hold_audio_url", "hold_media_name")?,
         beep: parameters.word("beep_enabled", BEEPS)?,
-        lasts: lasts.map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
+        lasts: Some(lasts.map_or(LASTS_FOR, |minutes| Duration::from_secs(u64::from(minutes) * 60))),
         ..Opening::default()
     })
 }
@@ -190,7 +301,11 @@ fn most(parameters: Parameters<'_>) -> Result<u16, ApiError> {
 }
 
 /// How somebody takes part in a conference that was opened like this.
-fn participation(parameters: Parameters<'_>, name: Arc<str>, opening: &Opening) -> Result<Participation, ApiError> {
+pub(super) fn participation(
+    parameters: Parameters<'_>,
+    name: Arc<str>,
+    opening: &Opening,
+) -> Result<Participation, ApiError> {
     let hold = held(parameters, "hold_audio_url", "hold_media_name")?;
     let softly = parameters.flag("soft_end_conference_on_exit")?;
     let clears = parameters.flag("end_conference_on_exit")?;
@@ -209,7 +324,7 @@ fn participation(parameters: Parameters<'_>, name: Arc<str>, opening: &Opening) 
 }
 
 /// `supervisor_role` and `whisper_call_control_ids`; `None` if nothing is said of it.
-fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coaching>>, ApiError> {
+pub(super) fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coaching>>, ApiError> {
     let whom = parameters.legs("whisper_call_control_ids")?.unwrap_or_default();
     let roles = [
         ("none", SupervisorRole::Barge),
@@ -221,7 +336,7 @@ fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coaching>>, Ap
 }
 
 /// A file that is heard over and over.
-fn held(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<Wait>, ApiError> {
+pub(super) fn held(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<Wait>, ApiError> {
     Ok(match dial::file(parameters, url, stored)? {
         Some(AudioSource::Url(url)) => Some(Wait::File(url.into())),
         Some(AudioSource::Stored(name)) => Some(Wait::Stored(name.into())),
@@ -263,7 +378,7 @@ pub(super) fn seat(
         Some(info) => (Arc::clone(&info.name), Arc::clone(&info.opening), true),
         None => {
             let name = parameters.text("conference_name")?.unwrap_or_default().into();
-            (name, Arc::new(Opening { starts_alone: true, ..Opening::default() }), !starts)
+            (name, Arc::new(Opening { starts_alone: true, lasts: Some(LASTS_FOR), ..Opening::default() }), !starts)
         }
     };
     let own = participation(parameters, Arc::clone(&name), &opening)?;
@@ -285,14 +400,14 @@ impl From<NoSeat> for ApiError {
     }
 }
 
-fn asked(parameters: Parameters<'_>, command: Command) -> Result<Request, ApiError> {
+pub(super) fn asked(parameters: Parameters<'_>, command: Command) -> Result<Request, ApiError> {
     Ok(Request { client_state: parameters.client_state("client_state")?, command })
 }
 
-async fn ask(app: &App, leg: LegId, parameters: Parameters<'_>, command: Command) -> Result<(), ApiError> {
+pub(super) async fn ask(app: &App, leg: LegId, parameters: Parameters<'_>, command: Command) -> Result<(), ApiError> {
     app.calls.request(leg, asked(parameters, command)?).await.map(drop).map_err(refusal)
 }
 
-fn refusal(refused: Refused) -> ApiError {
+pub(super) fn refusal(refused: Refused) -> ApiError {
     ApiError::refusal(Action::Bridge, refused).unwrap_or_else(ApiError::conference_over)
 }

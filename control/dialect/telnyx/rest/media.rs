@@ -54,6 +54,19 @@ pub(super) fn record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, 
     })
 }
 
+/// The parameters of a conference's `record_start`. It is of one channel, and nothing sounds first.
+pub(super) fn conference_record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, ApiError> {
+    parameters.required("format")?;
+    parameters.word("channels", CHANNELS)?;
+    parameters.flag("play_beep")?;
+    parameters.sized("custom_file_name", 1..=40)?;
+    Ok(RecordingSpec {
+        format: parameters.word("format", FORMATS)?.unwrap_or(RecordingFormat::Mp3),
+        trim: parameters.check("trim", &["trim-silence"])?.is_some(),
+        ..RecordingSpec::whole(RecordingSource::ConferenceRequest, RecordingChannels::Mono)
+    })
+}
+
 /// `stream_url` and its companions; `None` without a URL.
 pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, ApiError> {
     let tracks = [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];

@@ -6,7 +6,9 @@
 //! ```
 
 mod action;
+mod active_calls;
 mod conference;
+mod conference_action;
 mod dial;
 mod error;
 mod machine;
@@ -54,9 +56,15 @@ pub fn routes() -> Router<App> {
         .route("/v2/calls", only(post(dial)))
         .route("/v2/calls/{call}", only(get(call)))
         .route("/v2/calls/{call}/actions/{action}", only(post(command).put(command)))
-        .route("/v2/conferences", only(post(conference::create)))
+        .route("/v2/connections/{connection}/active_calls", only(get(active_calls::list)))
+        .route("/v2/conferences", only(get(conference::list).post(conference::create)))
         .route("/v2/conferences/{conference}", only(get(conference::get)))
-        .route("/v2/conferences/{conference}/actions/{action}", only(post(conference::command)))
+        .route("/v2/conferences/{conference}/actions/{action}", only(post(conference_action::command)))
+        .route("/v2/conferences/{conference}/participants", only(get(conference::participants)))
+        .route(
+            "/v2/conferences/{conference}/participants/{participant}",
+            only(get(conference::one_participant).patch(conference::update_participant)),
+        )
         .route("/v2/queues", only(get(queue::list).post(queue::create)))
         .route("/v2/queues/{queue}", only(get(queue::get).post(queue::update).delete(queue::delete)))
         .route("/v2/queues/{queue}/calls", only(get(queue::calls)))

@@ -154,10 +154,10 @@ fn resource(recording: &Recording, leg: Option<&LegInfo>, public_url: &str) -> V
         "call_control_id": id::call_control_id(recording.leg),
         "call_leg_id": id::uuid(recording.leg.0),
         "call_session_id": leg.map(|leg| id::uuid(leg.session.0)),
-        "conference_id": null,
+        "conference_id": recording.conference.map(|conference| id::uuid(conference.0)),
         "connection_id": leg.and_then(|leg| leg.application.as_deref()),
         "channels": webhook::channels(recording.spec.channels),
-        "source": "call",
+        "source": if recording.conference.is_some() { "conference" } else { "call" },
         "status": "completed",
         "duration_millis": milliseconds,
         "download_urls": { format: webhook::download_url(public_url, recording) },
@@ -203,8 +203,11 @@ impl Query {
                 },
                 "filter[from]" => filter.from = Some(value.into_owned()),
                 "filter[to]" => filter.to = Some(value.into_owned()),
-                // No conference is recorded here.
-                "filter[conference_id]" => possible = false,
+                // Which stands for the session of its recordings.
+                "filter[conference_id]" => match id::parse_uuid(&value) {
+                    Some(conference) => filter.session = Some(CallId(conference)),
+                    None => possible = false,
+                },
                 name if name.starts_with("filter[") => by_time(&mut filter, name, &value)?,
                 _ => {}
             }

@@ -1,0 +1,98 @@
+//! Webhooks of conferences: told where those of the leg are told that they are about; of the whole conference, where those of the
+//! first participant's are.
+
+use serde_json::{Value, json};
+use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, EndCause, RoomAudio, WhyLeft};
+use tandem_call::leg::LegInfo;
+use tandem_call::program::instruction::AudioSource;
+use tandem_call::recording::RecordingStatus;
+
+use super::webhook::{common, merged, of_leg, recording_saved};
+use super::{id, time};
+use crate::dialect::{Context, Notice};
+
+/// The webhook for a fact; `None` where Telnyx tells nothing, or nobody wants to know.
+pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notice> {
+    let leg = event.leg.as_deref()?;
+    let conference = json!({ "conference_id": id::uuid(event.conference.id.0) });
+    let occurred = json!({ "occurred_at": time(event.at) });
+    let of_call = || merged(common(leg), conference.clone());
+    let (event_type, payload) = match &event.kind {
+        ConferenceEventKind::Entered => ("conference.created", merged(of_call(), occurred)),
+        ConferenceEventKind::Joined(_) => ("conference.participant.joined", of_call()),
+        // Who never came has left nothing.
+        ConferenceEventKind::Left { why: WhyLeft::NotReached, .. } => return None,
+        ConferenceEventKind::Left { .. } => ("conference.participant.left", of_call()),
+        ConferenceEventKind::Ended => {
+            let cause = event.conference.end.as_ref().map(|end| end.cause);
+            let payload = merged(merged(of_call(), occurred), json!({ "reason": reason(cause) }));
+            ("conference.ended", payload)
+        }
+        ConferenceEventKind::Leads(_) => ("conference.floor.changed", merged(of_call(), occurred)),
+        ConferenceEventKind::Played(audio) => {
+            let about = if audio.to.is_some() { of_call() } else { merged(whole(leg), conference) };
+            let creator = event.first.as_deref().map(|first| id::uuid(first.session.0));
+            let about = merged(merged(about, occurred), json!({ "creator_call_session_id": creator }));
+            (played(audio)?, merged(about, file(&audio.source)))
+        }
+        ConferenceEventKind::Recording(recording) if recording.status == RecordingStatus::Completed => {
+            let mut payload = merged(of_call(), recording_saved(recording, context));
+            if let Some(payload) = payload.as_object_mut() {
+                payload.remove("call_leg_id");
+            }
+            ("conference.recording.saved", payload)
+        }
+        ConferenceEventKind::Opened
+        | ConferenceEventKind::Expected(_)
+        | ConferenceEventKind::Started
+        | ConferenceEventKind::Muted(_)
+        | ConferenceEventKind::Held(_)
+        | ConferenceEventKind::Modified(_)
+        | ConferenceEventKind::Speaks { .. }
+        | ConferenceEventKind::Announced { .. }
+        | ConferenceEventKind::Stream(_)
+        | ConferenceEventKind::Recording(_) => return None,
+    };
+    of_leg(leg, event_type, event.at, payload)
+}
+
+/// What is about no call.
+fn whole(leg: &LegInfo) -> Value {
+    json!({ "connection_id": leg.application })
+}
+
+/// A request that ended it leaves nobody: Telnyx has no other word for that here.
+fn reason(cause: Option<EndCause>) -> &'static str {
+    match cause {
+        Some(EndCause::HostLeft | EndCause::HostRemoved) => "host_left",
+        Some(EndCause::TimeUp) => "time_exceeded",
+        Some(EndCause::Request | EndCause::LastLeft | EndCause::LastRemoved | EndCause::Failed) | None => "all_left",
+    }
+}
+
+/// `None`: audio of our own making.
+fn played(audio: &RoomAudio) -> Option<&'static str> {
+    let speech = match audio.source {
+        AudioSource::Speech(_) => true,
+        AudioSource::Url(_) | AudioSource::Stored(_) | AudioSource::Inline(_) => false,
+        AudioSource::Tone(_) | AudioSource::Silence(_) | AudioSource::Music => return None,
+    };
+    Some(match (audio.to.is_some(), speech, audio.over) {
+        (false, false, false) => "conference.playback.started",
+        (false, false, true) => "conference.playback.ended",
+        (false, true, false) => "conference.speak.started",
+        (false, true, true) => "conference.speak.ended",
+        (true, false, false) => "conference.participant.playback.started",
+        (true, false, true) => "conference.participant.playback.ended",
+        (true, true, false) => "conference.participant.speak.started",
+        (true, true, true) => "conference.participant.speak.ended",
+    })
+}
+
+fn file(source: &AudioSource) -> Value {
+    match source {
+        AudioSource::Url(url) => json!({ "media_url": url }),
+        AudioSource::Stored(name) => json!({ "media_name": name }),
+        _ => Value::Null,
+    }
+}
