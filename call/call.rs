@@ -171,6 +171,7 @@ impl Call {
                 info.fallback = fallback.clone();
             }
         }
+        let record = route.record.map(|spec| Box::new(self.new_recording(spec)));
         let first_command = match route.decision {
             Decision::CommandsWithin(time) => Some(time),
             _ => None,
@@ -179,6 +180,7 @@ impl Call {
         if let Some(party) = self.party_mut(leg) {
             party.ring_timer = Some(ring_timer);
             party.awaits_command = first_command.is_some();
+            party.record_on_answer = record;
         }
         match route.decision {
             Decision::Reject(reason) => {
@@ -399,13 +401,16 @@ impl Call {
         let info = Arc::make_mut(&mut party.info);
         info.answered_at = Some(time);
         info.status = Status::InProgress;
-        let stream = party.stream_on_answer.clone();
+        let (stream, record) = (party.stream_on_answer.clone(), party.record_on_answer.take());
         if let Some(op) = party.ring_timer.take() {
             self.timers.cancel(leg, op);
         }
         self.order(leg, LegCommand::Answer);
         self.emit(leg, EventKind::Answered { stream });
         self.start_time_limit(leg);
+        if let Some(new) = record {
+            self.begin_recording(leg, *new);
+        }
         true
     }
 

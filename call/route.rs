@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::program::instruction::{Program, RejectReason};
+use crate::recording::RecordingSpec;
 use crate::{Callback, Target};
 
 /// The answer to "whose call is this, and who decides about it?"
@@ -17,6 +18,8 @@ pub struct Route {
     pub application: Option<Arc<str>>,
     /// Told of its progress.
     pub status: Option<Callback>,
+    /// Recorded from the answer.
+    pub record: Option<RecordingSpec>,
     /// Who decides.
     pub decision: Decision,
 }

@@ -121,7 +121,14 @@ impl CallScript {
 
     /// Another inbound leg.
     pub fn incoming(&mut self, leg: LegId, decision: Decision) {
-        let route = Route { account: "main".into(), dialect: "test".into(), application: None, status: None, decision };
+        let route = Route {
+            account: "main".into(),
+            dialect: "test".into(),
+            application: None,
+            status: None,
+            record: None,
+            decision,
+        };
         self.call.handle_incoming(self.now, info(leg, Direction::Inbound), route);
         self.drain();
     }

@@ -69,10 +69,21 @@ pub struct Number {
     pub application: Option<String>,
     /// Instead of both: the id of a trunk, as it is spelled.
     pub trunk: Option<String>,
+    /// Its calls are recorded from the answer.
+    pub record: Option<RecordCalls>,
     /// Its calls go to this number instead, and nobody decides about them.
     pub forwarded_to: Option<String>,
     /// What else its API keeps of it.
     pub other: Map<String, Value>,
+}
+
+/// How the calls of a number are recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RecordCalls {
+    /// Each party on a channel of its own.
+    pub dual: bool,
+    /// As MP3, not as WAV.
+    pub mp3: bool,
 }
 
 impl Number {

@@ -350,6 +350,7 @@ impl Calls {
             dialect: info.dialect,
             application: info.application,
             status: None,
+            record: None,
             decision: Decision::Commands,
         };
         self.begin(leg, incoming, route, None);

@@ -11,7 +11,7 @@ use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::program::instruction::{
     AfterBridge, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
 };
-use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
+use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec};
 use tandem_call::route::{Decision, Route};
 use tandem_call::{Callback, Method, Moment, Target};
 use tandem_media as media;
@@ -22,7 +22,7 @@ use crate::app::Application;
 use crate::channels::{Barred, Channel};
 use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, WorksBy};
 use crate::country;
-use crate::holdings::{self, Caller, Holdings, Limits, Number, OutboundProfile, Voice, VoiceApplication};
+use crate::holdings::{self, Caller, Holdings, Limits, Number, OutboundProfile, RecordCalls, Voice, VoiceApplication};
 use crate::keys::Dtmf;
 use crate::number_pool::NumberPool;
 use crate::pbx;
@@ -267,8 +267,18 @@ impl Routing {
         self.holdings.numbers.find(number).is_some() || given() || self.is_given_to_others(account, number)
     }
 
-    /// Its own application decides, and else what the file says of the number.
+    /// Who decides about a call to a number, and whether it is recorded.
     fn to_held(&self, held: &Resource<Number>, user: &str) -> Route {
+        let record = held.details.record.map(|RecordCalls { dual, mp3 }| {
+            let channels = if dual { RecordingChannels::Dual } else { RecordingChannels::Mono };
+            let format = if mp3 { RecordingFormat::Mp3 } else { RecordingFormat::Wav };
+            RecordingSpec { format, ..RecordingSpec::whole(RecordingSource::Request, channels) }
+        });
+        Route { record, ..self.decided(held, user) }
+    }
+
+    /// Its own application decides, and else what the file says of the number.
+    fn decided(&self, held: &Resource<Number>, user: &str) -> Route {
         let Number { dialect, voice, application, trunk, forwarded_to, .. } = &held.details;
         if let Some(number) = forwarded_to.as_deref().and_then(|number| number.parse().ok()) {
             return straight(dialect.as_str().into(), &held.account.as_str().into(), Address::Phone(number), None);
@@ -278,6 +288,7 @@ impl Routing {
             dialect: dialect.as_str().into(),
             application: application.map(Arc::from),
             status: voice.status(),
+            record: None,
             decision,
         };
         let nobody = || Decision::Reject(RejectReason::Status(404));
@@ -437,6 +448,7 @@ impl Routing {
             dialect: dialect.into(),
             application: Some(id.into()),
             status: voice.status(),
+            record: None,
             decision: Decision::Document { target: voice.document()?, fallback: voice.fallback() },
         })
     }
@@ -507,6 +519,7 @@ impl Routing {
                     elsewhere: Vec::new(),
                     timeout: None,
                 }),
+                record: None,
                 decision: self.decision(number, program, user),
             },
         })
@@ -567,6 +580,7 @@ impl Routing {
             dialect: self.documents(&domain.account),
             application: None,
             status: details.status_callback.as_ref().map(|status| completed(target(status))),
+            record: None,
             decision,
         })
     }
@@ -606,6 +620,7 @@ impl Routing {
                 dialect,
                 application: Some(Arc::clone(id)),
                 status: voice.status(),
+                record: None,
                 decision,
             });
         }
@@ -615,6 +630,7 @@ impl Routing {
             dialect,
             application: None,
             status: None,
+            record: None,
             decision: Decision::Document {
                 target: Target { url: Arc::clone(url), method: endpoint.voice_method.into() },
                 fallback: None,
@@ -862,7 +878,7 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
         }
     };
     let (dialect, application) = (Arc::clone(&application.provider), Some(Arc::clone(&application.id)));
-    Route { account, dialect, application, status, decision }
+    Route { record: None, account, dialect, application, status, decision }
 }
 
 fn method_of(word: &str) -> Method {
@@ -891,6 +907,7 @@ fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route 
         dialect,
         application: None,
         status: None,
+        record: None,
         decision: Decision::Program(program),
     }
 }

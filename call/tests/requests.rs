@@ -297,6 +297,7 @@ fn a_leg_of_another_call_can_be_joined_once_it_was_taken_over() {
         dialect: "test".into(),
         application: None,
         status: None,
+        record: None,
         decision: Decision::Commands,
     };
     let b = LegId(9);
@@ -666,4 +667,24 @@ fn an_inbound_leg_ends_when_its_first_command_does_not_come_in_time() {
     assert!(script.ended.is_empty(), "it has been commanded");
     script.passes(SECOND);
     assert_eq!(script.ended.len(), 1, "nobody answers it");
+}
+
+#[test]
+fn an_inbound_leg_whose_number_is_recorded_is_so_from_its_answer() {
+    let mut script = CallScript::new(1);
+    let leg = LegId(1);
+    let route = Route {
+        account: "main".into(),
+        dialect: "test".into(),
+        application: None,
+        status: None,
+        record: Some(recording()),
+        decision: Decision::Commands,
+    };
+    script.call.handle_incoming(script.now, info(leg, tandem_call::leg::Direction::Inbound), route);
+    script.drain();
+    let records = |command: &LegCommand| matches!(command, LegCommand::Record { .. });
+    assert!(!script.ordered(leg, records));
+    script.request_to(leg, Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
+    assert!(script.ordered(leg, records));
 }

@@ -64,14 +64,16 @@ def calls(phone, rtp):
     """Somebody calls a number, is answered by an application, and hangs up."""
 
     def call(server, app, number, connection):
-        before = len(app.events())
+        known = sum(one["event_type"] == "call.initiated" and one["payload"]["to"] == number for one in app.events())
         party = Party(phone, rtp, caller(number, until_told()), target=server.sip)
-        initiated = app.wait("call.initiated", to=number, count=1 + sum(one["event_type"] == "call.initiated" and one["payload"]["to"] == number for one in app.events()[:before]))
+        initiated = app.wait("call.initiated", to=number, count=known + 1)
         assert initiated["connection_id"] == connection
         server.telnyx_app.client.calls.actions.answer(initiated["call_control_id"])
         app.wait("call.answered", initiated["call_control_id"])
+        party.rtp.play(tone(440, 0.3))
         party.hang_up()
         app.wait("call.hangup", initiated["call_control_id"])
+        return initiated["call_control_id"]
 
     return call
 
@@ -131,6 +133,19 @@ def test_a_number_that_is_forwarded_reaches_no_application(server, numbers, phon
         numbers.voice.update(number, call_forwarding={"forwarding_type": "on-failure"})
     with pytest.raises(telnyx.UnprocessableEntityError, match="10016"):
         numbers.voice.update(number, call_forwarding={"forwards_to": "nobody"})
+
+
+def test_a_numbers_calls_are_recorded_from_the_answer(server, numbers, calls):
+    number = id_of(server, NUMBER)
+    recording = {"inbound_call_recording_enabled": True, "inbound_call_recording_channels": "dual"}
+    numbers.voice.update(number, call_recording=recording)
+    assert numbers.retrieve(number).data.call_recording_enabled
+    app = server.telnyx_app
+    leg = calls(server, app, NUMBER, CONNECTION)
+    saved = app.wait("call.recording.saved", leg)
+    assert (saved["channels"], saved["format"]) == ("dual", "wav") and "wav" in saved["recording_urls"]
+    numbers.voice.update(number, call_recording={"inbound_call_recording_enabled": False})
+    assert numbers.retrieve(number).data.call_recording_enabled is False
 
 
 def test_a_call_whose_application_gives_no_command_in_time_is_ended(server, numbers, other, phone, rtp):

@@ -16,7 +16,7 @@ use crate::account::Account;
 use crate::app::App;
 use crate::country;
 use crate::dialect::telnyx::{NAME, id};
-use crate::holdings::Number;
+use crate::holdings::{Number, RecordCalls};
 use crate::number_pool::NumberKind;
 use crate::numbers::{Held, NumberError, Numbers};
 use crate::query::StoreFailed;
@@ -148,6 +148,7 @@ async fn update_voice(
     let mut voice = kept_voice(&row);
     settings::take(VOICE, Parameters(&body), &mut voice)?;
     row.details.forwarded_to = forwarded_to(&voice)?;
+    row.details.record = recorded(&voice)?;
     row.details.other.insert(KEPT_VOICE.into(), Value::Object(voice));
     let kept = numbers(&app, &account).keep(row).await?;
     Ok(Json(json!({ "data": shown_voice(&kept) })))
@@ -168,6 +169,17 @@ fn forwarded_to(voice: &Map<String, Value>) -> Result<Option<String>, ApiError> 
         Some("on-failure") => Err(ApiError::not_permitted("forwarding_type").within(OBJECT)),
         _ => Ok(None),
     }
+}
+
+/// How the number's calls are recorded, if they are.
+fn recorded(voice: &Map<String, Value>) -> Result<Option<RecordCalls>, ApiError> {
+    let recording = Parameters(voice).object("call_recording")?;
+    if !recording.flag("inbound_call_recording_enabled")? {
+        return Ok(None);
+    }
+    let dual = recording.text("inbound_call_recording_channels")? == Some("dual");
+    let mp3 = recording.text("inbound_call_recording_format")? == Some("mp3");
+    Ok(Some(RecordCalls { dual, mp3 }))
 }
 
 async fn release(
