@@ -99,6 +99,13 @@ pub enum Command {
     StopSiprec(SiprecId),
     /// Stop the oldest one of this name.
     StopNamedSiprec(String),
+    /// Send a SIP INFO with this body to the far end (RFC 6086).
+    SendInfo {
+        /// MIME type of the body.
+        content_type: String,
+        /// As it is sent.
+        body: String,
+    },
     /// Start a live transcription.
     StartTranscription(Box<TranscriptionSpec>),
     /// Stop one; what was said is still told.

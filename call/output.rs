@@ -71,6 +71,13 @@ pub enum LegCommand {
         /// What.
         digits: SendDigits,
     },
+    /// Send a SIP INFO.
+    SendInfo {
+        /// MIME type of the body.
+        content_type: String,
+        /// As it is sent.
+        body: String,
+    },
     /// Find out who answered; answered by `MachineDetected`, once or twice.
     DetectMachine {
         /// Its operation.

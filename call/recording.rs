@@ -29,6 +29,9 @@ pub struct RecordingSpec {
     pub silence_timeout: Option<Duration>,
     /// A tone first.
     pub beep: bool,
+    /// What was said is written down once it is whole.
+    #[serde(default)]
+    pub transcribe: bool,
     /// Told of its progress.
     pub callback: Option<Callback>,
 }
@@ -41,6 +44,7 @@ impl RecordingSpec {
             channels,
             track: Track::Both,
             format: RecordingFormat::Wav,
+            transcribe: false,
             trim: false,
             max_length: None,
             silence_timeout: None,

@@ -92,6 +92,7 @@ impl Call {
                 let op = self.new_op();
                 self.order(leg, LegCommand::SendDigits { op, digits });
             }
+            Command::SendInfo { content_type, body } => self.order(leg, LegCommand::SendInfo { content_type, body }),
             Command::StartRecording(spec) => {
                 accepted.recording = Some(self.start_recording(leg, spec).ok_or(Refused::TooMany)?);
             }
@@ -368,6 +369,7 @@ pub(crate) fn needs_answer(command: &Command) -> bool {
             | Command::Gather(_)
             | Command::StopGather
             | Command::SendDigits(_)
+            | Command::SendInfo { .. }
             | Command::StartRecording(_)
             | Command::StartStream { .. }
             | Command::StartSiprec(_)

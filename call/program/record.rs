@@ -12,6 +12,7 @@ use crate::party::MOST_RECORDINGS;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
 use crate::program::{Running, Signal, Step};
 use crate::recording::{ActiveRecording, Gap, NewRecording, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
+use crate::transcription::TranscriptionOrder;
 
 /// The record instruction under way.
 pub(crate) struct RecordVerb {
@@ -129,7 +130,7 @@ impl Call {
             facts: facts.clone(),
             stopping: false,
             report_hangup: None,
-            transcribe: None,
+            transcribe: spec.transcribe.then(TranscriptionOrder::default),
         });
         self.order(leg, LegCommand::Record { op, id, spec, after });
         self.emit(leg, EventKind::Recording(facts));

@@ -67,6 +67,10 @@ impl CallTask {
                 self.press_by_info(leg, op, &digits);
             }
             LegCommand::SendDigits { op, digits } => self.send_digits(leg, op, digits),
+            LegCommand::SendInfo { content_type, body } => {
+                let body = body.into();
+                self.hands(leg, |io| io.send(sip::Command::Info { leg: sip::LegKey(leg.0), content_type, body }));
+            }
             LegCommand::DetectMachine { op, spec } => self.detect_machine(leg, op, &spec),
             LegCommand::Stop { op } => self.hands(leg, |io| io.stop(op)),
             LegCommand::Record { op, id, spec, after } => self.start_recording(leg, op, id, &spec, after),

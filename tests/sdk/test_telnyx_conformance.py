@@ -7,6 +7,7 @@ import pytest
 
 from conformance.relative_run import Run
 from harness.audio import wav
+from harness.engines import KEY
 from harness.party import Party
 from harness.phone import callee, caller
 from harness.rtp import tone
@@ -22,16 +23,7 @@ DEVIATIONS = {
 }
 
 # Not served yet. What begins to be served is taken out, and called below.
-NOT_YET = {
-    "Calls": {"ListCallEvents"},
-    "Commands": {
-        *("CallAddMessagesToAIAssistant", "CallJoinAIAssistant", "CallStartAIAssistant", "CallStopAIAssistant"),
-        *("CallStartConversationRelay", "CallStopConversationRelay", "callGatherUsingAI"),
-        *("StartCallFork", "StopCallFork", "SendSIPInfo"),
-        *("StartSiprecSession", "StopSiprecSession", "StartCallTranscription", "StopCallTranscription"),
-    },
-    "Recordings": {"getRecordingTranscriptions", "getRecordingTranscription", "deleteRecordingTranscription"},
-}
+NOT_YET = {}
 
 # Never served, and why: one clear error each.
 HOSTED = {
@@ -40,13 +32,20 @@ HOSTED = {
         *("CreateCustomStorageCredentials", "GetCustomStorageCredentials"),
         *("UpdateCustomStorageCredentials", "DeleteCustomStorageCredentials"),
     )
+} | {
+    name: "there is no AI agent on this server, and nobody to talk with one"
+    for name in (
+        *("CallAddMessagesToAIAssistant", "CallJoinAIAssistant", "CallStartAIAssistant", "CallStopAIAssistant"),
+        *("CallStartConversationRelay", "CallStopConversationRelay", "callGatherUsingAI"),
+    )
 }
 
 
 @pytest.fixture(scope="module")
-def server(start_tandem, module_webapp):
+def server(start_tandem, module_webapp, engine):
     module_webapp.on("/telnyx/hello.wav", lambda: (wav(tone(440, 0.2)), 200, {"content-type": "audio/wav"}))
-    yield from serve(start_tandem, module_webapp)
+    more = f'[speech]\nstt = "{engine.url}/v1/audio/transcriptions"\nstt_key = "{KEY}"\n'
+    yield from serve(start_tandem, module_webapp, more)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +109,7 @@ def calls(run, scene):
     run.do("RetrieveCallStatus", call_control_id=leg)
     run.rows("ListConnectionActiveCalls", connection_id=CONNECTION)
     scene.end(leg, phone)
+    run.rows("ListCallEvents", {"filter[leg_id]": scene.app.wait("call.hangup", leg)["call_leg_id"]})
     run.do("RetrieveCallStatus", call_control_id=leg)
 
 
@@ -145,6 +145,15 @@ def commands(run, scene):
     run.do("StartCallStreaming", {"stream_url": "ws://127.0.0.1:9/"}, **here)
     scene.app.wait("streaming.failed", leg)
     run.do("StopCallStreaming", **here)
+    run.do("StartCallFork", {"rx": "udp:127.0.0.1:9", "tx": "udp:127.0.0.1:9"}, **here)
+    scene.app.wait("call.fork.started", leg)
+    run.do("StopCallFork", **here)
+    run.do("StartSiprecSession", {"connector_name": "nobody"}, **here)
+    scene.app.wait("siprec.failed", leg)
+    run.do("StopSiprecSession", **here)
+    run.do("StartCallTranscription", **here)
+    run.do("StopCallTranscription", **here)
+    run.do("SendSIPInfo", {"content_type": "text/plain", "body": "hello"}, **here)
     other, called = scene.called()
     run.do("BridgeCall", {"call_control_id": other}, **here)
     scene.app.wait("call.bridged", leg)
@@ -228,6 +237,14 @@ def recordings(run, scene):
     run.do("GetRecording", recording_id=kept[0])
     run.do("DeleteRecording", recording_id=kept[0])
     run.do("DeleteRecordings", {"ids": kept[1:]})
+    leg, phone = scene.called()
+    run.do("StartCallRecord", {"format": "wav", "channels": "single", "transcription": True}, call_control_id=leg)
+    phone.rtp.play(tone(440, 0.3))
+    scene.end(leg, phone)
+    written = scene.app.wait("call.recording.transcription.saved", leg)["recording_transcription_id"]
+    run.rows("getRecordingTranscriptions")
+    run.do("getRecordingTranscription", recording_transcription_id=written)
+    run.do("deleteRecordingTranscription", recording_transcription_id=written)
 
 
 def media(run, scene):
@@ -367,7 +384,7 @@ def test_what_is_hosted_at_telnyx_has_one_clear_error(run, score):
 
 
 def test_every_deviation_is_still_one(run):
-    if len(run.called) < 10:
+    if not {"AnswerCall", "RetrieveCallStatus"} <= set(run.called):
         pytest.skip("the operations were not called in this process")
     unmet = set(DEVIATIONS) - run.met
     assert not unmet, f"take them out of DEVIATIONS: {unmet}"

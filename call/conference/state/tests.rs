@@ -35,6 +35,7 @@ fn over(number: u128, by: EndedBy) -> LegInfo {
 
 fn spec() -> RecordingSpec {
     RecordingSpec {
+        transcribe: false,
         source: RecordingSource::Conference,
         channels: RecordingChannels::Mono,
         track: Track::Both,

@@ -8,12 +8,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tandem_call::Method;
+use tandem_call::address::Address;
 use tandem_call::event::{CallEvent, EventKind, GatherEnd, Playback, PlaybackEnd, ReferState};
+use tandem_call::hearing::Words;
 use tandem_call::leg::{Attestation, Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality, Standing};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
-use tandem_call::stream::{StreamFacts, StreamSpec, StreamStatus};
+use tandem_call::siprec::SiprecStatus;
+use tandem_call::stream::{Form, StreamFacts, StreamSpec, StreamStatus};
+use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionStatus};
 
 use super::{id, machine, sign, time};
 use crate::account::Account;
@@ -138,6 +142,19 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
             let (event_type, result) = machine::told(facts)?;
             (event_type, parties(leg, json!({ "result": result })))
         }
+        EventKind::Siprec(facts) => match &facts.status {
+            SiprecStatus::Started => ("siprec.started", json!({})),
+            SiprecStatus::Stopped => ("siprec.stopped", json!({ "hangup_cause": "normal_clearing" })),
+            SiprecStatus::Failed(why) => ("siprec.failed", json!({ "failure_cause": why.detail })),
+            SiprecStatus::Paused | SiprecStatus::Resumed => return None,
+        },
+        EventKind::Transcription(facts) => match &facts.status {
+            TranscriptionStatus::Said { track, words, is_final } => {
+                ("call.transcription", said(*track, words, *is_final))
+            }
+            _ => return None,
+        },
+        EventKind::Transcribed(transcript) => ("call.recording.transcription.saved", transcribed(leg, transcript)?),
         EventKind::Ringing { .. }
         | EventKind::Unbridged
         | EventKind::ConferenceJoined(_)
@@ -146,9 +163,6 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         | EventKind::FetchFailed { .. }
         | EventKind::GatherHeard { .. }
         | EventKind::ListeningFailed { .. }
-        | EventKind::Siprec(_)
-        | EventKind::Transcription(_)
-        | EventKind::Transcribed(_)
         | EventKind::Conversation(_)
         | EventKind::Apologised
         | EventKind::Unserved(_)
@@ -395,7 +409,38 @@ fn place(standing: Option<&QueueStanding>) -> usize {
     standing.map_or(1, |standing| standing.position)
 }
 
+fn said(track: Track, words: &Words, is_final: bool) -> Value {
+    let data = json!({
+        "transcript": words.text(),
+        // A recogniser that tells nothing of it is taken to be sure: applications compare this with a threshold.
+        "confidence": words.confidence.map_or(1.0, f64::from),
+        "is_final": is_final,
+        "transcription_track": if track == Track::Outbound { "outbound" } else { "inbound" },
+    });
+    json!({ "transcription_data": data })
+}
+
+/// `None`: there are no words.
+fn transcribed(leg: &LegInfo, transcript: &Transcript) -> Option<Value> {
+    let TranscriptState::Completed(words) = &transcript.state else { return None };
+    let party = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
+    Some(json!({
+        "calling_party_type": if matches!(party, Address::Phone(_)) { "pstn" } else { "sip" },
+        "recording_id": id::uuid(transcript.recording.id.0),
+        "recording_transcription_id": id::uuid(transcript.id.0),
+        "status": "completed",
+        "transcription_text": words.text(),
+    }))
+}
+
 fn streaming(facts: &StreamFacts) -> (&'static str, Value) {
+    if let Form::Rtp(_) = facts.spec.form {
+        let event_type = match facts.status {
+            StreamStatus::Started => "call.fork.started",
+            StreamStatus::Stopped | StreamStatus::Failed(_) => "call.fork.stopped",
+        };
+        return (event_type, json!({ "stream_type": "decrypted" }));
+    }
     match &facts.status {
         StreamStatus::Started => ("streaming.started", json!({ "stream_url": facts.spec.url })),
         StreamStatus::Stopped => ("streaming.stopped", json!({ "stream_url": facts.spec.url })),

@@ -143,6 +143,7 @@ pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Resul
     }
     let record = parameters.word(&name("Record"), &words, false, 20001)?;
     let spec = RecordingSpec {
+        transcribe: false,
         source: RecordingSource::Conference,
         channels: RecordingChannels::Mono,
         track: Track::Both,
@@ -348,6 +349,7 @@ pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiErro
 /// A recording of a live call (`POST Calls/{Sid}/Recordings.json`), which is not trimmed unless asked for.
 pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, ApiError> {
     Ok(RecordingSpec {
+        transcribe: false,
         beep: parameters.flag("PlayBeep", false)?,
         ..recording(parameters, RecordingSource::Request, false)?
     })
@@ -581,6 +583,7 @@ pub(super) fn recording(
     let channels = [("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
     let silence = parameters.number("RecordingTimeout", 0..=14_400, 20001)?;
     Ok(RecordingSpec {
+        transcribe: false,
         source,
         channels: parameters.word("RecordingChannels", &channels, RecordingChannels::Mono, 20001)?,
         track: parameters.word("RecordingTrack", &TRACKS, Track::Both, 20001)?,

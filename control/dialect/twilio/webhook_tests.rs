@@ -172,6 +172,7 @@ fn recording(status: RecordingStatus) -> Recording {
         leg: LegId(0xa),
         conference: None,
         spec: RecordingSpec {
+            transcribe: false,
             source: RecordingSource::Record,
             channels: RecordingChannels::Mono,
             track: Track::Inbound,

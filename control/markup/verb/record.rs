@@ -91,6 +91,7 @@ pub(super) fn common(
     (trim_code, event_code): (u32, u32),
 ) -> Result<RecordingSpec, FetchFailure> {
     Ok(RecordingSpec {
+        transcribe: false,
         source,
         channels: RecordingChannels::Mono,
         track: Track::Both,

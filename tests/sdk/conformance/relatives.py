@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What the published documents of the family's other members say of each operation, in short: signalwire.json, telnyx.json and
-texml.json; and of Telnyx's webhooks, telnyx_webhooks.json.
+texml.json; and of Telnyx's webhooks, telnyx_webhooks.json, and the parameters of its
+commands, telnyx_parameters.json.
 
     tests/sdk/conformance/relatives.py DIRECTORY    writes them anew from the documents there (wants PyYAML)
 
@@ -79,6 +80,25 @@ def webhooks(directory):
         name = _resolved(document, event["event_type"])["enum"][0]
         kinds[name] = {key: _kind(document, value) for key, value in sorted(payload.items())}
     return kinds
+
+
+def parameters(directory):
+    """What the commands of Telnyx's calls and conferences take, by operation; what an object in them takes, as `object.name`."""
+    document, commands = _document("telnyx", Path(directory)), {}
+    for path, item in document["paths"].items():
+        for method, said in item.items():
+            if method not in METHODS or not re.search(r"^/calls$|^/conferences$|/actions/|/participants/", path) or "texml" in path:
+                continue
+            if not path.startswith(("/calls", "/conferences")) or "requestBody" not in said:
+                continue
+            content = _resolved(document, said["requestBody"])["content"]["application/json"]
+            taken, _ = _members(document, content["schema"])
+            names = set(taken)
+            for name in ("conference_config", "answering_machine_detection_config"):
+                if name in taken:
+                    names |= {f"{name}.{inner}" for inner in _members(document, taken[name])[0]}
+            commands[said["operationId"]] = sorted(names)
+    return commands
 
 
 def load(member):
@@ -162,3 +182,4 @@ if __name__ == "__main__":
     for member in GROUPS:
         write(member, read(member, sys.argv[1]))
     write("telnyx_webhooks", webhooks(sys.argv[1]))
+    write("telnyx_parameters", parameters(sys.argv[1]))

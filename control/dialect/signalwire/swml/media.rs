@@ -59,6 +59,7 @@ pub(in crate::dialect::signalwire) fn recording(
     }
     let stereo = parameters.flag("stereo").unwrap_or(false);
     RecordingSpec {
+        transcribe: false,
         source: defaults.source,
         channels: if stereo { RecordingChannels::Dual } else { RecordingChannels::Mono },
         track: parameters.word("direction", &DIRECTIONS).unwrap_or(defaults.track),

@@ -46,6 +46,13 @@ pub(super) enum Action {
     Enqueue,
     LeaveQueue,
     SwitchSupervisorRole,
+    ForkStart,
+    ForkStop,
+    SiprecStart,
+    SiprecStop,
+    TranscriptionStart,
+    TranscriptionStop,
+    SendSipInfo,
 }
 
 const ACTIONS: &[(&str, Action)] = &[
@@ -78,6 +85,13 @@ const ACTIONS: &[(&str, Action)] = &[
     ("enqueue", Action::Enqueue),
     ("leave_queue", Action::LeaveQueue),
     ("switch_supervisor_role", Action::SwitchSupervisorRole),
+    ("fork_start", Action::ForkStart),
+    ("fork_stop", Action::ForkStop),
+    ("siprec_start", Action::SiprecStart),
+    ("siprec_stop", Action::SiprecStop),
+    ("transcription_start", Action::TranscriptionStart),
+    ("transcription_stop", Action::TranscriptionStop),
+    ("send_sip_info", Action::SendSipInfo),
 ];
 
 /// Actions that Telnyx knows and this server does not have.
@@ -88,15 +102,8 @@ const NOT_PERMITTED: &[&str] = &[
     "ai_assistant_stop",
     "conversation_relay_start",
     "conversation_relay_stop",
-    "fork_start",
-    "fork_stop",
     "gather_using_ai",
     "pay",
-    "send_sip_info",
-    "siprec_start",
-    "siprec_stop",
-    "transcription_start",
-    "transcription_stop",
 ];
 
 impl Action {
@@ -221,10 +228,37 @@ pub(super) fn plan(
             parameters.required("role")?;
             commands.extend(parameters.word("role", dial::SUPERVISORS)?.map(Command::Supervise));
         }
+        Action::ForkStart => commands.push(Command::StartStream { spec: media::fork(parameters, leg)?, alone: true }),
+        Action::ForkStop => {
+            parameters.check("stream_type", &["raw", "decrypted"])?;
+            commands.push(Command::StopNamedStream(media::FORK.to_owned()));
+        }
+        Action::SiprecStart => commands.push(Command::StartSiprec(Box::new(media::siprec(parameters)?))),
+        Action::SiprecStop => commands.push(Command::StopNamedSiprec(media::SIPREC.to_owned())),
+        Action::TranscriptionStart => {
+            commands.push(Command::StartTranscription(Box::new(media::transcription(parameters)?)));
+        }
+        Action::TranscriptionStop => {
+            commands.push(Command::StopNamedTranscription(media::TRANSCRIPTION.to_owned()));
+        }
+        Action::SendSipInfo => {
+            let content_type = parameters.required("content_type")?.to_owned();
+            let fits = content_type.contains('/') && content_type.bytes().all(|b| (0x20..0x7f).contains(&b));
+            if !fits {
+                return Err(ApiError::bad_value("content_type", "The value must be a MIME type."));
+            }
+            let body = parameters.required("body")?.to_owned();
+            if body.len() > LARGEST_INFO {
+                return Err(ApiError::wrong_length("body", 1, LARGEST_INFO));
+            }
+            commands.push(Command::SendInfo { content_type, body });
+        }
     }
     Ok(Plan { client_state, commands })
 }
 
+/// Octets of the body of an INFO.
+const LARGEST_INFO: usize = 1_400;
 const GATHERS_FOR: Duration = Duration::from_millis(60_000);
 const BETWEEN_DIGITS: Duration = Duration::from_millis(5_000);
 

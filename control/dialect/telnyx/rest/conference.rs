@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use serde_json::{Map, Value, json};
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::conference::event::{ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo, ParticipantStatus};
@@ -18,8 +18,9 @@ use tandem_call::supervision::SupervisorRole;
 use super::action::Action;
 use super::error::ApiError;
 use super::parameters::Parameters;
+use super::repeat::Repeats;
 use super::resources::listing::{By, Listing};
-use super::{Caller, Payload, Segments, dial, known as leg_of, leg};
+use super::{Caller, Payload, Segments, dial, known as leg_of, leg, once};
 use crate::account::Account;
 use crate::app::App;
 use crate::conferences::history::{self, ConferenceFilter};
@@ -40,11 +41,17 @@ const REGIONS: &[&str] = &["Australia", "Europe", "Middle East", "US"];
 /// `POST /v2/conferences`: a call opens one and is its first participant.
 pub(super) async fn create(
     State(app): State<App>,
+    Extension(repeats): Extension<Repeats>,
     Caller(account): Caller,
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
     let parameters = Parameters(&body);
-    let leg = participant(&app, &account, parameters).await?;
+    let scope = format!("{} conferences", account.name);
+    once(&repeats, &scope, parameters, open(&app, &account, parameters)).await
+}
+
+async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<Value, ApiError> {
+    let leg = participant(app, account, parameters).await?;
     parameters.required("name")?;
     let name = parameters.sized("name", 1..=128)?.unwrap_or_default();
     let opening = opening(parameters)?;
@@ -60,13 +67,13 @@ pub(super) async fn create(
     if conferences.find(&account.name, name).is_some() {
         return Err(ApiError::conference_name_in_use());
     }
-    ask(&app, leg, parameters, Command::Confer(participation)).await?;
+    ask(app, leg, parameters, Command::Confer(participation)).await?;
     let id = conferences.find(&account.name, name).ok_or_else(ApiError::conference_over)?;
     let made = conferences.get(&account.name, ConferenceId(id)).ok_or_else(ApiError::conference_over)?;
     // The room tells only then whose application's it is.
-    let application = leg_of(&app, &account, leg).await?.and_then(|leg| leg.application.clone());
+    let application = leg_of(app, account, leg).await?.and_then(|leg| leg.application.clone());
     let info = ConferenceInfo { application, ..ConferenceInfo::clone(&made.info) };
-    Ok(Json(json!({ "data": resource(&info, None) })))
+    Ok(json!({ "data": resource(&info, None) }))
 }
 
 /// `GET /v2/conferences`: those that live, and those that did.

@@ -317,10 +317,14 @@ impl ApiError {
                 let detail = "Call can't be added to a queue it's already in.";
                 Some(Self::unprocessable(90038, "Call already in queue", detail))
             }
+            (Refused::NotRunning, Action::ForkStop) => {
+                let detail = "This call is not currently forked.";
+                Some(Self::unprocessable(90031, "Call is not currently forked", detail))
+            }
             (Refused::NotRunning, Action::SwitchSupervisorRole) => Some(unable("This call supervises no other one.")),
             (Refused::AlreadyAnswered, Action::Answer) | (Refused::NotRunning, _) => None,
             (Refused::AlreadyAnswered, _) => Some(unable("This call can't receive this command any more.")),
-            (Refused::AlreadyRunning, Action::StreamingStart) => {
+            (Refused::AlreadyRunning, Action::StreamingStart | Action::ForkStart) => {
                 let detail = "This command can't be issued when media streaming is used.";
                 Some(Self::unprocessable(90045, "Media Streaming is used", detail))
             }

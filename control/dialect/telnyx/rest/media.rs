@@ -1,14 +1,25 @@
 //! `record_*` and `stream_*`: the same parameters of dialling, answering, transferring and of commands of their own.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use tandem_call::leg::Hearers;
+use serde_json::Value;
+use tandem_call::hearing::Listening;
+use tandem_call::leg::{Hearers, LegInfo};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{ByteOrder, Form, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::siprec::SiprecSpec;
+use tandem_call::stream::{ByteOrder, Form, Opens, Playout, RtpForm, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::transcription::TranscriptionSpec;
 
 use super::error::ApiError;
 use super::parameters::Parameters;
 
+/// What a call has one of is named so.
+pub(super) const FORK: &str = "fork";
+pub(super) const TRANSCRIPTION: &str = "transcription";
+pub(super) const SIPREC: &str = "siprec";
+/// Words that a recogniser is told of.
+const MOST_HINTS: usize = 500;
 const FORMATS: &[(&str, RecordingFormat)] = &[("mp3", RecordingFormat::Mp3), ("wav", RecordingFormat::Wav)];
 const CHANNELS: &[(&str, RecordingChannels)] =
     &[("dual", RecordingChannels::Dual), ("single", RecordingChannels::Mono)];
@@ -22,6 +33,7 @@ const LINEAR: StreamCodec = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big
 pub(super) fn record(parameters: Parameters<'_>, source: RecordingSource) -> Result<Option<RecordingSpec>, ApiError> {
     let spec = RecordingSpec {
         source,
+        transcribe: false,
         channels: parameters.word("record_channels", CHANNELS)?.unwrap_or(RecordingChannels::Dual),
         track: parameters.word("record_track", TRACKS)?.unwrap_or(Track::Both),
         format: parameters.word("record_format", FORMATS)?.unwrap_or(RecordingFormat::Mp3),
@@ -39,9 +51,9 @@ pub(super) fn record(parameters: Parameters<'_>, source: RecordingSource) -> Res
 pub(super) fn record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, ApiError> {
     parameters.required("format")?;
     parameters.required("channels")?;
-    parameters.refuse(&["transcription"])?;
     parameters.sized("custom_file_name", 1..=40)?;
     Ok(RecordingSpec {
+        transcribe: parameters.flag("transcription")?,
         source: RecordingSource::Request,
         channels: parameters.word("channels", CHANNELS)?.unwrap_or(RecordingChannels::Dual),
         track: parameters.word("recording_track", TRACKS)?.unwrap_or(Track::Both),
@@ -64,6 +76,85 @@ pub(super) fn conference_record_start(parameters: Parameters<'_>) -> Result<Reco
         format: parameters.word("format", FORMATS)?.unwrap_or(RecordingFormat::Mp3),
         trim: parameters.check("trim", &["trim-silence"])?.is_some(),
         ..RecordingSpec::whole(RecordingSource::ConferenceRequest, RecordingChannels::Mono)
+    })
+}
+
+/// What `fork_start` asks for: RTP of what the far end says to `rx`, and of what it hears to `tx`.
+pub(super) fn fork(parameters: Parameters<'_>, leg: &LegInfo) -> Result<StreamSpec, ApiError> {
+    parameters.check("stream_type", &["decrypted"])?;
+    let inbound = target(parameters, "rx")?;
+    let outbound = target(parameters, "tx")?;
+    let track = match (inbound, outbound) {
+        (Some(_), Some(_)) => Track::Both,
+        (Some(_), None) => Track::Inbound,
+        (None, Some(_)) => Track::Outbound,
+        (None, None) => return Err(ApiError::missing("rx")),
+    };
+    let codec = if leg.sip.codec.as_deref() == Some("PCMA") { StreamCodec::Pcma } else { StreamCodec::Pcmu };
+    Ok(StreamSpec {
+        url: inbound.or(outbound).map(|address| format!("rtp://{address}")).unwrap_or_default(),
+        name: Some(FORK.to_owned()),
+        track,
+        codec: Some(codec),
+        playout: None,
+        parameters: Vec::new(),
+        callback: None,
+        hearers: Hearers::Own,
+        auth_token: None,
+        opens: Opens::default(),
+        form: Form::Rtp(RtpForm { inbound, outbound, frames: 1 }),
+    })
+}
+
+/// `udp:address:port`.
+fn target(parameters: Parameters<'_>, name: &str) -> Result<Option<SocketAddr>, ApiError> {
+    let Some(text) = parameters.text(name)? else { return Ok(None) };
+    let address = text.strip_prefix("udp:").and_then(|address| address.parse().ok());
+    let wrong = || ApiError::bad_value(name, format!("The '{name}' parameter must be udp:ip_address:port."));
+    address.map(Some).ok_or_else(wrong)
+}
+
+/// A live transcription as `transcription_start` asks for it.
+pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionSpec, ApiError> {
+    const ENGINES: &[&str] =
+        &["Google", "Telnyx", "Deepgram", "Azure", "xAI", "AssemblyAI", "Speechmatics", "Soniox", "Parakeet", "A", "B"];
+    let engine = parameters.check("transcription_engine", ENGINES)?.unwrap_or("Google");
+    let config = parameters.object("transcription_engine_config")?;
+    let hints = config.get("hints").and_then(Value::as_array).into_iter().flatten();
+    let model = config.text("transcription_model")?.or(config.text("model")?);
+    // The words of other providers are not ours to ask for.
+    let own = model.filter(|_| engine == "Deepgram").map(|model| model.trim_start_matches("deepgram/"));
+    Ok(TranscriptionSpec {
+        name: Some(TRANSCRIPTION.to_owned()),
+        track: parameters.word("transcription_tracks", TRACKS)?.unwrap_or(Track::Inbound),
+        listening: Listening {
+            language: Some(config.text("language")?.unwrap_or("en").to_owned()),
+            hints: hints.filter_map(Value::as_str).take(MOST_HINTS).map(str::to_owned).collect(),
+            model: own.map(str::to_owned),
+            partials: config.flag("interim_results")?,
+            no_profanity: config.flag("profanity_filter")?,
+            punctuation: true,
+        },
+        labels: (None, None),
+        engine: (engine.to_owned(), model.unwrap_or_default().to_owned()),
+        at_end: false,
+        callback: None,
+    })
+}
+
+/// A recording session as `siprec_start` asks for it.
+pub(super) fn siprec(parameters: Parameters<'_>) -> Result<SiprecSpec, ApiError> {
+    let tracks = [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
+    parameters.flag("include_metadata_custom_headers")?;
+    parameters.flag("secure")?;
+    parameters.check("sip_transport", &["udp", "tcp", "tls"])?;
+    parameters.integer("session_timeout_secs", 0..=86_400)?;
+    Ok(SiprecSpec {
+        connector: parameters.required("connector_name")?.to_owned(),
+        name: Some(SIPREC.to_owned()),
+        track: parameters.word("siprec_track", &tracks)?.unwrap_or(Track::Both),
+        parameters: Vec::new(),
+        callback: None,
     })
 }
 

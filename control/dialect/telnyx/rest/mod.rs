@@ -7,6 +7,7 @@
 
 mod action;
 mod active_calls;
+mod call_events;
 mod conference;
 mod conference_action;
 mod dial;
@@ -17,6 +18,7 @@ mod paging;
 mod parameters;
 mod queue;
 mod recording;
+mod recording_transcription;
 mod repeat;
 mod resources;
 
@@ -53,6 +55,7 @@ const SHOWN_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// Everything below `/v2`.
 pub fn routes() -> Router<App> {
     Router::new()
+        .route("/v2/call_events", only(get(call_events::list)))
         .route("/v2/calls", only(post(dial)))
         .route("/v2/calls/{call}", only(get(call)))
         .route("/v2/calls/{call}/actions/{action}", only(post(command).put(command)))
@@ -71,6 +74,11 @@ pub fn routes() -> Router<App> {
         .route(
             "/v2/queues/{queue}/calls/{call}",
             only(get(queue::call).patch(queue::update_call).delete(queue::remove_call)),
+        )
+        .route("/v2/recording_transcriptions", only(get(recording_transcription::list)))
+        .route(
+            "/v2/recording_transcriptions/{transcription}",
+            only(get(recording_transcription::get).delete(recording_transcription::delete)),
         )
         .route("/v2/recordings", only(get(recording::list)))
         .route("/v2/recordings/{recording}", only(get(recording::get).delete(recording::delete)))

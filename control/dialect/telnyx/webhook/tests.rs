@@ -61,6 +61,7 @@ fn recording(status: RecordingStatus) -> Recording {
         leg: LEG,
         conference: None,
         spec: RecordingSpec {
+            transcribe: false,
             format: RecordingFormat::Mp3,
             ..RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual)
         },

@@ -1,0 +1,38 @@
+"""Every published parameter of Telnyx's commands either has an effect or is named in docs/compatibility.md."""
+
+import re
+
+from conformance import relatives
+from harness.server import ROOT
+from test_telnyx_conformance import HOSTED
+
+PUBLISHED = relatives.load("telnyx_parameters")
+
+
+def documented():
+    """What the table says: {operation: (without effect, refused)}."""
+    text = (ROOT / "docs/compatibility.md").read_text()
+    section = text.split("### Parameters of Telnyx's commands")[1].split("\n### ")[0]
+    rows = [[re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"]
+    return {names[0]: (set(idle), set(refused)) for names, idle, refused in rows}
+
+
+def test_the_table_names_what_is_published():
+    for operation, (idle, refused) in documented().items():
+        assert idle | refused <= set(PUBLISHED[operation]), operation
+        assert not idle & refused, operation
+
+
+def test_what_the_table_does_not_name_is_read_by_the_server():
+    """Who adds a parameter to the document has to say what becomes of it: here, or in the source of the dialect."""
+    sources = ROOT.glob("control/dialect/telnyx/rest/**/*.rs")
+    known = set(re.findall(r'"([a-z_]+)"', "".join(source.read_text() for source in sources)))
+    table = documented()
+    for operation, parameters in PUBLISHED.items():
+        if operation in HOSTED:
+            continue
+        idle, refused = table.get(operation, (set(), set()))
+        regional = {"region"} if "Conference" in operation and operation != "CreateConference" else set()
+        unread = {name for name in set(parameters) - idle - regional if name.split(".")[-1] not in known}
+        assert not unread, (operation, unread)
+        assert {name.split(".")[-1] for name in refused} <= known, operation
