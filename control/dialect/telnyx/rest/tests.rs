@@ -12,6 +12,8 @@ use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 use tandem_call::supervision::SupervisorRole;
 
+mod parameters;
+
 use super::*;
 use crate::app::Application;
 use crate::config::WorksBy;
