@@ -7,6 +7,8 @@
 //! ```
 
 pub mod conversation;
+#[cfg(test)]
+mod features;
 pub mod hosts;
 pub mod script;
 pub mod signalwire;

@@ -6,7 +6,7 @@
 //!   told      the family's callbacks ──► TeXML's
 //! ```
 
-mod markup;
+pub(super) mod markup;
 pub use markup::TEXML;
 pub mod rest;
 mod template;

@@ -22,7 +22,7 @@ mod seal;
 pub(super) mod sound;
 mod template;
 #[cfg(test)]
-mod tests;
+pub(in crate::dialect) mod tests;
 pub(super) mod text;
 pub(super) mod value;
 

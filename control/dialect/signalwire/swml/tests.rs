@@ -464,3 +464,15 @@ fn what_is_heard_while_waiting_is_a_list_of_sounds() {
     assert_eq!(program.instructions.iter().map(short).collect::<Vec<_>>(), ["http://h/a.mp3", "pause 500ms"]);
     assert_eq!(program.warnings.len(), 1);
 }
+
+/// Whether a method is served, given all that any method needs; `None`: there is no such method.
+pub(in crate::dialect) fn serves(method: &str) -> Option<bool> {
+    let given = "url: 'http://h/', urls: ['http://h/'], to: 'sip:a@h', name: n, queue_name: q, transfer_after_bridge: 'http://h/', \
+        digits: '1', to_uri: 'sip:a@h', uri: 'rtp://127.0.0.1:9', action: stop, play: 'say:a', duration: 1, reason: busy, \
+        payment_connector_url: 'http://h/', document: 'http://h/', to_number: '+15550001', from_number: '+15550002', body: b, prompt: {text: a}";
+    let text = format!("sections:\n  main:\n  - {method}: {{{given}}}\n");
+    let mut machine = Machine::new(&Document::read(text.as_bytes()).ok()?, Object::default());
+    machine.standing.answered = true;
+    machine.next().ok()?;
+    Some(!machine.warnings().iter().any(|warning| warning.to_string().contains("not served here")))
+}

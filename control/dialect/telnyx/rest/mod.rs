@@ -387,4 +387,4 @@ fn status(status: Status) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::dialect) mod tests;

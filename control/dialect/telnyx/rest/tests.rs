@@ -12,7 +12,7 @@ use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 use tandem_call::supervision::SupervisorRole;
 
-mod parameters;
+pub(in crate::dialect) mod parameters;
 
 use super::*;
 use crate::app::Application;
