@@ -9,7 +9,8 @@ use super::twilio::twiml::TWIML;
 use crate::markup::flavour::{Flavour, Meaning, Standing};
 
 const PAGE: &str = "../docs/compatibility.md";
-const BEGIN: &str = "<!-- features: written by a test, UPDATE_DOCS=1 cargo test -p tandem-control features_in_the_docs -->\n";
+const BEGIN: &str =
+    "<!-- features: written by a test, UPDATE_DOCS=1 cargo test -p tandem-control features_in_the_docs -->\n";
 const END: &str = "<!-- /features -->";
 
 /// What people call it; `Element.attribute` of documents; `command.parameter` of Call Control; the method of SWML. The first that a
@@ -39,7 +40,12 @@ const FEATURES: &[Feature] = &[
     ("send keys", &["Play.digits", "Number.sendDigits"], &["send_dtmf.digits"], &["send_digits"]),
     ("record a message", &["Record.maxLength"], &["record_start.max_length"], &["record"]),
     ("record the call", &["Recording", "Dial.record"], &["record_start"], &["record_call"]),
-    ("record each side on a channel", &["Recording.channels", "Dial.record"], &["record_start.channels"], &["record_call"]),
+    (
+        "record each side on a channel",
+        &["Recording.channels", "Dial.record"],
+        &["record_start.channels"],
+        &["record_call"],
+    ),
     ("record as MP3", &["Record.format"], &["record_start.format"], &["record_call"]),
     ("record one side", &["Dial.recordingTrack"], &["record_start.recording_track"], &["record_call"]),
     ("hold a recording", &[], &["record_pause"], &[]),
@@ -59,7 +65,12 @@ const FEATURES: &[Feature] = &[
     ("header fields of SIP", &["Header.value"], &["dial.custom_headers"], &["connect"]),
     ("encrypted media by request", &[], &["dial.media_encryption"], &["connect.encryption"]),
     ("preferred codecs", &["Number.codecs", "Dial.preferredCodecs"], &["dial.preferred_codecs"], &["connect.codecs"]),
-    ("who is there: person, machine", &["Number.machineDetection"], &["dial.answering_machine_detection"], &["detect_machine"]),
+    (
+        "who is there: person, machine",
+        &["Number.machineDetection"],
+        &["dial.answering_machine_detection"],
+        &["detect_machine"],
+    ),
     ("whisper to the called one first", &["Number.url"], &["dial.audio_url"], &["connect"]),
     ("join two calls", &[], &["bridge.call_control_id"], &[]),
     ("stay when the other goes", &["Dial.action"], &["bridge.park_after_unbridge"], &["connect"]),
@@ -72,7 +83,12 @@ const FEATURES: &[Feature] = &[
     ("supervise a call", &[], &["dial.supervise_call_control_id"], &[]),
     ("media stream, one way", &["Stream.url"], &["streaming_start.stream_url"], &["stream"]),
     ("media stream, both ways", &["Connect"], &["streaming_start.stream_bidirectional_mode"], &["connect"]),
-    ("its codec", &["Stream.codec", "Stream.bidirectionalCodec"], &["streaming_start.stream_bidirectional_codec"], &["stream"]),
+    (
+        "its codec",
+        &["Stream.codec", "Stream.bidirectionalCodec"],
+        &["streaming_start.stream_bidirectional_codec"],
+        &["stream"],
+    ),
     ("ConversationRelay", &["ConversationRelay"], &["conversation_relay_start"], &[]),
     ("fork as RTP", &[], &["fork_start"], &["tap"]),
     ("SIPREC", &["Siprec"], &["siprec_start"], &[]),
@@ -98,7 +114,9 @@ fn markup(flavour: &'static Flavour, names: &[&str]) -> Option<String> {
         let spelled = format!("`<{}>`", format!("{element} {attribute}").trim_end());
         let standing = if attribute.is_empty() { None } else { rule.standing(attribute) };
         Some(match (rule.meaning, standing) {
-            (Meaning::Unserved(_) | Meaning::Pay, _) | (_, Some(Standing::Refused(..))) => format!("refused: {spelled}"),
+            (Meaning::Unserved(_) | Meaning::Pay, _) | (_, Some(Standing::Refused(..))) => {
+                format!("refused: {spelled}")
+            }
             (_, Some(Standing::Idle(_))) => format!("without effect: {spelled}"),
             (_, Some(Standing::Honoured) | None) => spelled,
         })

@@ -179,6 +179,39 @@ def test_a_supervisor_listens_then_whispers_then_speaks_to_both(late, example, c
     supervisor.phone.finish()
 
 
+def test_a_room_behind_four_digits_has_a_tune_and_can_silence_somebody(late, example, client, call):
+    app = example("conference").make(client, "4711")
+    late.app = app.flask
+    first = call()
+    first.rtp.wait_for_sound()
+    first.rtp.press("4711")
+    first.rtp.wait_for_tone(TUNE, 20)
+    second = call()
+    second.rtp.wait_for_sound()
+    second.rtp.press("4711")
+    talk(first, second)
+
+    def people():
+        with urllib.request.urlopen(late.url + "/people") as answer:
+            return json.load(answer)
+
+    wait_for("both in the room", lambda: [one["is"] for one in people()] == ["heard", "heard"])
+    muted = people()[1]["leg"]
+    for how, hears in (("mute", False), ("unmute", True)):
+        asked = urllib.request.Request(f"{late.url}/people/{muted}/{how}", method="POST")
+        assert urllib.request.urlopen(asked).status == 204
+        with second.sounds(900):
+            first.hears(900) if hears else first.hears_nothing()
+    wrong = call(ends="wait")
+    wrong.rtp.wait_for_sound()
+    wrong.rtp.press("1234")
+    wrong.phone.finish()
+    first.hang_up()
+    second.hang_up()
+    wait_for("the end of the room", lambda: app.events and app.events[-1] == "ended")
+    assert app.events.count("participant.joined") == 2
+
+
 def test_a_voice_bot_repeats_what_it_hears(late, example, client, call):
     repeater, bots, port = example("repeater"), [], free_port()
     server = repeater.serve(port, bots.append)
