@@ -272,20 +272,27 @@ impl Conferences {
         self.with(id, |live| live.state.stop_recording(recording)).unwrap_or(Err(Refused::Over))
     }
 
-    /// Streams what all hear to a WebSocket application. `None`: it is over, as many run as may, or its dialect has no such streams.
-    pub fn stream(&self, id: ConferenceId, spec: StreamSpec) -> Option<StreamId> {
+    /// Streams what all hear to a WebSocket application. Refused: it is over (or its dialect has no such streams), or as many run as
+    /// may.
+    pub fn stream(&self, id: ConferenceId, spec: StreamSpec) -> Result<StreamId, Refused> {
         let conferences = self.clone();
         self.with(id, |live| {
             let (info, services) = (Arc::clone(live.state.info()), &live.services);
-            let (dialect, account) =
-                services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account))?;
-            if live.streams.len() >= stream::MOST || live.state.is_closing() {
-                return None;
+            let (dialect, account) = services
+                .dialects
+                .get(&info.dialect)
+                .zip(services.accounts.by_name(&info.account))
+                .ok_or(Refused::Over)?;
+            if live.state.is_closing() {
+                return Err(Refused::Over);
+            }
+            if live.streams.len() >= stream::MOST {
+                return Err(Refused::Full);
             }
             let id = StreamId::new(clock::time(), &mut rand::rng());
             let (stop, stopped) = oneshot::channel();
             let new = stream::NewStream {
-                wire: dialect.conference_stream(&account, &info, id, &spec)?,
+                wire: dialect.conference_stream(&account, &info, id, &spec).ok_or(Refused::Over)?,
                 client: services.client.of_account(&info.account),
                 idle: services.stream_idle,
                 teller: live.teller.clone(),
@@ -297,8 +304,9 @@ impl Conferences {
             };
             live.streams.push(stream::Running { id, name: spec.name, stop });
             live.runtime.spawn(new.run());
-            Some(id)
-        })?
+            Ok(id)
+        })
+        .unwrap_or(Err(Refused::Over))
     }
 
     /// Ends a stream, by its id or its name. Gives both.

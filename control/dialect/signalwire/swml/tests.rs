@@ -164,8 +164,8 @@ fn what_is_not_served_has_failed_and_the_script_goes_on() {
     - ai: {prompt: {text: hello}}
     - send_sms: {to_number: '+1', from_number: '+1', body: x}
     - pay: {payment_connector_url: 'https://x/'}
-    - tap: 'rtp://127.0.0.1:5000'
-    - play: 'say:${ai_result} ${send_sms_result} ${pay_result} ${tap_result}'";
+    - live_translate: {action: stop}
+    - play: 'say:${ai_result} ${send_sms_result} ${pay_result} ${live_translate_result}'";
     let mut script = machine(steps);
     assert_eq!(heard(&mut script), ["failed failed internal-error failed"]);
     assert_eq!(script.warnings().len(), 4);

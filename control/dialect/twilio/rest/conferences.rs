@@ -390,8 +390,10 @@ fn streams(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
             // What all hear is one track.
             let spec = StreamSpec { track: Track::Inbound, ..request::stream(x.parameters)? };
             let name = spec.name.clone();
-            let id = conferences.stream(info.id, spec);
-            let id = id.ok_or_else(|| x.refused(command::Refused::TooMany))?;
+            let id = conferences.stream(info.id, spec).map_err(|why| match why {
+                Refused::Full => x.refused(command::Refused::TooMany),
+                _ => ApiError::bad(NO_CONFERENCE, "The conference is over"),
+            })?;
             ((id, name), "in-progress")
         }
         Beside::Stop(name) => {

@@ -35,6 +35,8 @@ fn own(command: &str, name: &str) -> Option<Value> {
         "media_name" | "invalid_media_name" => json!("greeting"),
         "playback_content" => json!("UklGRg=="),
         "stream_url" => json!("ws://h/s"),
+        "connector_name" => json!("recorder"),
+        "rx" | "tx" | "target" => json!("udp:127.0.0.1:9000"),
         "sip_address" => json!("sip:b@example.com"),
         "recording_id" | "stream_id" => json!("01a209db-db22-174c-9724-9224075151cf"),
         "digits" | "send_digits_on_answer" => json!("12"),
@@ -103,9 +105,14 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
         least.insert(name.as_str().unwrap().to_owned(), values[0].clone());
     }
     // Of bridge, one of several must be there; of the audio of a file, too.
-    for (of, name) in
-        [("gather_using_audio", "audio_url"), ("streaming_start", "stream_url"), ("playback_start", "audio_url")]
-    {
+    let others = [
+        ("fork_start", "rx"),
+        ("gather_using_audio", "audio_url"),
+        ("playback_start", "audio_url"),
+        ("siprec_start", "connector_name"),
+        ("streaming_start", "stream_url"),
+    ];
+    for (of, name) in others {
         if of == command {
             least.insert(name.to_owned(), own(command, name).unwrap());
         }
