@@ -8,10 +8,9 @@ import telnyx
 from harness.audio import speech
 from harness.engines import KEY
 from harness.party import Party
-from harness.phone import callee
+from harness.phone import HOST, callee, is_referred
 from harness.recorder import Recorder
-from harness.phone import HOST
-from harness.rtp import LINEAR, share
+from harness.rtp import LINEAR, share, tone
 from harness.telnyx_app import CONNECTION, NUMBER, serve, state
 from harness.waiting import wait_for
 
@@ -48,8 +47,8 @@ def app(server):
 def dials(app, phone, rtp):
     """A phone that is called and answers: its `leg`."""
 
-    def dial(**parameters):
-        one = Party(phone, rtp, callee())
+    def dial(scenario=None, **parameters):
+        one = Party(phone, rtp, scenario or callee())
         one.leg = app.client.calls.dial(connection_id=CONNECTION, to=one.uri, from_=NUMBER, **parameters).data.call_control_id
         app.wait("call.answered", one.leg)
         return one
@@ -176,6 +175,30 @@ def test_the_webhooks_of_a_call_are_listed(app, dials):
     assert all(row.call_leg_id == answered["call_leg_id"] for row in found)
     with pytest.raises(telnyx.UnprocessableEntityError):
         app.client.call_events.list()
+
+
+@pytest.mark.parametrize(("status", "told"), [("200 OK", "completed"), ("486 Busy Here", "failed")])
+def test_a_far_end_that_is_referred_tells_how_it_went(app, dials, status, told):
+    one = dials(callee(is_referred(status)))
+    app.actions.refer(one.leg, sip_address="sip:somebody@127.0.0.1:9")
+    app.wait("call.refer.started", one.leg)
+    assert app.wait(f"call.refer.{told}", one.leg)["sip_notify_response"] == int(status[:3])
+    end(app, one)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "result"),
+    [("greeting_end", "call.machine", "ended"), ("premium", "call.machine.premium", "beep_detected")],
+)
+def test_a_machine_is_told_from_a_person_and_the_end_of_its_greeting_is(app, dials, mode, kind, result):
+    one = dials(answering_machine_detection=mode)
+    one.rtp.play(speech(6))
+    assert app.wait(f"{kind}.detection.ended", one.leg, seconds=20)["result"] == "machine"
+    if mode == "premium":
+        one.rtp.play(tone(1000, 0.5))
+    one.rtp.play(tone(1000, 3) * 0)
+    assert app.wait(f"{kind}.greeting.ended", one.leg, seconds=20)["result"] == result
+    end(app, one)
 
 
 def test_an_agent_is_refused_with_one_clear_error(app, dials):

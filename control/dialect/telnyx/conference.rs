@@ -8,12 +8,13 @@ use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::RecordingStatus;
 
 use super::webhook::{common, merged, of_leg, recording_saved};
-use super::{id, time};
+use super::{NAME, id, time};
 use crate::dialect::{Context, Notice};
 
 /// The webhook for a fact; `None` where Telnyx tells nothing, or nobody wants to know.
 pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notice> {
-    let leg = event.leg.as_deref()?;
+    // Somebody may be in it whose application speaks otherwise.
+    let leg = event.leg.as_deref().filter(|leg| &*leg.dialect == NAME)?;
     let conference = json!({ "conference_id": id::uuid(event.conference.id.0) });
     let occurred = json!({ "occurred_at": time(event.at) });
     let of_call = || merged(common(leg), conference.clone());
@@ -94,5 +95,70 @@ fn file(source: &AudioSource) -> Value {
         AudioSource::Url(url) => json!({ "media_url": url }),
         AudioSource::Stored(name) => json!({ "media_name": name }),
         _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tandem_call::conference::Opening;
+    use tandem_call::conference::event::{ConferenceEnd, ConferenceInfo, ConferenceStatus};
+    use tandem_call::id::ConferenceId;
+
+    use super::*;
+    use crate::dialect::Body;
+    use crate::dialect::telnyx::fixture;
+
+    fn told(leg: LegInfo, kind: ConferenceEventKind, cause: Option<EndCause>) -> Option<(String, Value)> {
+        let at = "2026-11-21T02:00:00Z".parse().unwrap();
+        let info = ConferenceInfo {
+            id: ConferenceId(9),
+            account: "acme".into(),
+            dialect: NAME.into(),
+            name: "room".into(),
+            status: ConferenceStatus::InProgress,
+            opening: Arc::new(Opening::default()),
+            created_at: at,
+            updated_at: at,
+            end: cause.map(|cause| ConferenceEnd { cause, by: None, label: None }),
+            application: None,
+        };
+        let leg = Some(Arc::new(leg));
+        let event = ConferenceEvent { at, conference: Arc::new(info), leg: leg.clone(), first: leg, kind };
+        let context = Context { public_url: "http://127.0.0.1".into(), sequence: 0, recording: None, queue: None };
+        let notice = notice(&event, &context)?;
+        let Body::Json(data) = notice.body else { panic!("JSON") };
+        Some((notice.event.to_string(), data["payload"].clone()))
+    }
+
+    #[test]
+    fn the_end_has_its_reason() {
+        for (cause, reason) in [
+            (EndCause::HostLeft, "host_left"),
+            (EndCause::TimeUp, "time_exceeded"),
+            (EndCause::LastLeft, "all_left"),
+            (EndCause::Request, "all_left"),
+        ] {
+            let (event, payload) = told(fixture::leg(), ConferenceEventKind::Ended, Some(cause)).unwrap();
+            assert_eq!((&*event, &payload["reason"]), ("conference.ended", &Value::from(reason)));
+            assert_eq!(payload["call_control_id"], id::call_control_id(fixture::LEG));
+        }
+    }
+
+    #[test]
+    fn audio_for_all_is_about_no_call() {
+        let source = AudioSource::Url("http://a.test/b.wav".into());
+        let audio = RoomAudio { source, to: None, over: false };
+        let (event, payload) = told(fixture::leg(), ConferenceEventKind::Played(audio), None).unwrap();
+        assert_eq!((&*event, &payload["media_url"]), ("conference.playback.started", &"http://a.test/b.wav".into()));
+        assert_eq!(payload["creator_call_session_id"], id::uuid(fixture::SESSION.0));
+        assert!(payload.get("call_control_id").is_none());
+    }
+
+    #[test]
+    fn whose_application_speaks_otherwise_is_told_nothing_here() {
+        let leg = LegInfo { dialect: "other".into(), ..fixture::leg() };
+        assert_eq!(told(leg, ConferenceEventKind::Entered, None), None);
     }
 }

@@ -118,6 +118,24 @@ def callee(steps="", ends="wait", ring_ms=0, reject=None, answer_headers=""):
     )
 
 
+def is_referred(status):
+    """Steps of callee(): takes a REFER, and tells that the call which it made for it got this status line."""
+    accepted = (
+        "SIP/2.0 202 Accepted\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\n"
+        "Contact: <sip:[local_ip]:[local_port]>\nContent-Length: 0\n\n"
+    )
+    notify = (
+        "NOTIFY [next_url] SIP/2.0\nVia: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\n"
+        "From: [$3];tag=callee[call_number]\nTo: [$2]\nCall-ID: [call_id]\nCSeq: 1 NOTIFY\nMax-Forwards: 70\n"
+        "Contact: <sip:[local_ip]:[local_port]>\nEvent: refer\nSubscription-State: terminated;reason=noresource\n[routes]\n"
+        f"Content-Type: message/sipfrag\nContent-Length: [len]\n\nSIP/2.0 {status}\n"
+    )
+    return (
+        f'<recv request="REFER"/><send>{_cdata(accepted)}</send>'
+        f'<send retrans="500">{_cdata(notify)}</send><recv response="200"/>'
+    )
+
+
 def ringing_callee(ring_ms=60_000):
     """Rings and never answers: waits for CANCEL."""
     head = "[last_Via:]\n[last_From:]\n[last_To:]{tag}\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n"
