@@ -5,7 +5,7 @@
 //!                              sweep ── expired rows and their files, files without a row ──► removed
 //! ```
 //!
-//! Bounded: [`MOST_OCTETS`] a file, [`MOST_OF_ACCOUNT`] octets an account, and as many names as [`holdings::MOST`].
+//! Bounded: [`MOST_OCTETS`] a file, [`MOST_OF_ACCOUNT`] octets an account, and as many names as [`crate::holdings::MOST`].
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;

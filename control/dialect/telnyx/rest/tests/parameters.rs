@@ -35,6 +35,7 @@ fn own(command: &str, name: &str) -> Option<Value> {
         "media_name" | "invalid_media_name" => json!("greeting"),
         "playback_content" => json!("UklGRg=="),
         "stream_url" => json!("ws://h/s"),
+        "conference_config" => json!({"conference_name": "room"}),
         "connector_name" => json!("recorder"),
         "rx" | "tx" | "target" => json!("udp:127.0.0.1:9000"),
         "sip_address" => json!("sip:b@example.com"),
@@ -77,8 +78,9 @@ fn outcome(command: &str, body: &Map<String, Value>) -> Result<String, u32> {
     done.map_err(|error| error.code)
 }
 
-/// Outside what a request amounts to: the same `command_id` does nothing twice, and the first of a `queue` is looked up before.
-const OUTSIDE: [&str; 2] = ["command_id", "queue"];
+/// Outside what a request amounts to: the same `command_id` does nothing twice, a queue with its `max_size` is made before, and the
+/// first of a `queue` is looked up.
+const OUTSIDE: [&str; 3] = ["command_id", "max_size", "queue"];
 const NOT_PERMITTED: u32 = 10038;
 
 /// All of them, measured.
@@ -146,7 +148,16 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
             body.remove(other);
             body
         });
-        for body in [least.clone(), most.clone()].into_iter().chain(instead) {
+        // And some mean something beside another one only.
+        let beside = given.iter().filter_map(|(other, values)| {
+            let with = |value: &Value| {
+                let mut body = least.clone();
+                body.insert((*other).clone(), value.clone());
+                outcome(command, &body).is_ok().then_some(body)
+            };
+            values.iter().find_map(with)
+        });
+        for body in [least.clone(), most.clone()].into_iter().chain(instead).chain(beside) {
             let mut without = body.clone();
             without.remove(name);
             let without = outcome(command, &without);
