@@ -568,6 +568,7 @@ pub fn transcription(name: &str) -> TranscriptionSpec {
         labels: (None, None),
         engine: (String::new(), String::new()),
         at_end: false,
+        alone: false,
         callback: None,
     }
 }

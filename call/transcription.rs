@@ -22,8 +22,10 @@ pub struct TranscriptionSpec {
     pub labels: (Option<String>, Option<String>),
     /// Recogniser and model in the application's words; handed back, and not looked at.
     pub engine: (String, String),
-    /// The application is told once, at the end, of all that was said. A leg has one of these at a time.
+    /// The application is told once, at the end, of all that was said.
     pub at_end: bool,
+    /// Only if none of this name runs.
+    pub alone: bool,
     /// Told of all of it.
     pub callback: Option<Callback>,
 }

@@ -21,7 +21,7 @@ impl Call {
         if party.transcriptions.len() >= MOST_TRANSCRIPTIONS {
             return Err(Refused::TooMany);
         }
-        if spec.at_end && party.transcriptions.iter().any(|one| one.spec.at_end && !one.stopping) {
+        if spec.alone && party.transcriptions.iter().any(|one| one.spec.name == spec.name && !one.stopping) {
             return Err(Refused::AlreadyRunning);
         }
         let said = String::new();

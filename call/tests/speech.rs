@@ -303,7 +303,7 @@ fn a_message_is_written_down_once_it_is_whole_even_if_its_speaker_has_hung_up() 
 
 #[test]
 fn a_transcription_told_at_its_end_is_told_once_with_all_that_was_said() {
-    let spec = Box::new(TranscriptionSpec { at_end: true, ..transcription("whole") });
+    let spec = Box::new(TranscriptionSpec { at_end: true, alone: true, ..transcription("whole") });
     let mut script = CallScript::runs(vec![Instruction::StartTranscription(spec.clone()), Instruction::Echo]);
     let again = Command::StartTranscription(spec);
     assert_eq!(script.request(again), Err(Refused::AlreadyRunning));

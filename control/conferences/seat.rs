@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tandem_call::conference::event::{ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::{Refused, Wanted};
 use tandem_call::conference::{Coaching, Participation};
 use tandem_call::id::{ConferenceId, LegId};
@@ -43,6 +44,17 @@ impl Seat {
     pub fn take(&self, leg: LegId) -> Result<(), NoSeat> {
         let (conferences, id) = (&self.reservation.conferences, self.reservation.id());
         conferences.expect(id, leg, self.participation.clone()).map_err(NoSeat::Refused)
+    }
+
+    /// The participant that a leg is whose call has ended before it was written down.
+    pub fn absent(&self, leg: &LegInfo) -> ParticipantInfo {
+        ParticipantInfo {
+            leg: leg.id,
+            participation: self.participation.clone(),
+            status: ParticipantStatus::Failed,
+            created_at: leg.created_at,
+            updated_at: leg.end.as_ref().map_or(leg.created_at, |end| end.at),
+        }
     }
 
     /// How the leg stands after that: one that has ended meanwhile is known as a participant who did not come.

@@ -5,7 +5,7 @@ import socket
 import pytest
 import telnyx
 
-from harness.audio import speech
+from harness.audio import chatter, speech
 from harness.engines import KEY
 from harness.party import Party
 from harness.phone import HOST, callee, is_referred
@@ -192,7 +192,7 @@ def test_a_far_end_that_is_referred_tells_how_it_went(app, dials, status, told):
 )
 def test_a_machine_is_told_from_a_person_and_the_end_of_its_greeting_is(app, dials, mode, kind, result):
     one = dials(answering_machine_detection=mode)
-    one.rtp.play(speech(6))
+    one.rtp.play(chatter(6))
     assert app.wait(f"{kind}.detection.ended", one.leg, seconds=20)["result"] == "machine"
     if mode == "premium":
         one.rtp.play(tone(1000, 0.5))

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from harness.audio import is_heard, speech
+from harness.audio import chatter, is_heard, speech
 from harness.party import Party, is_deaf_to
 from harness.phone import callee, caller, free_port, until_told
 from harness.rtp import tone
@@ -119,7 +119,7 @@ def test_a_message_is_left_on_a_machine_after_its_beep(late, example, client, ca
     one.rtp.press("#")
     # A long greeting, then the beep.
     wait_for("the call to the machine", lambda: "ACK sip:" in machine.phone.messages(), 20)
-    machine.rtp.play(speech(5))
+    machine.rtp.play(chatter(5))
     machine.rtp.play(tone(1000, 0.5))
     start = len(machine.rtp.heard())
     machine.rtp.play(tone(1000, 0.5) * 0)

@@ -217,6 +217,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
         labels: (own("InboundTrackLabel"), own("OutboundTrackLabel")),
         engine: (engine, model),
         at_end: false,
+        alone: false,
         callback: target.map(|target| Callback {
             target,
             failover: None,

@@ -521,6 +521,7 @@ fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
         labels: (Some("customer".into()), None),
         engine: ("google".into(), "telephony".into()),
         at_end: false,
+        alone: false,
         callback: leg().status_callback,
     };
     let facts = |sequence, status| {

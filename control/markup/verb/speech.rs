@@ -82,6 +82,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
         labels: (own(element, "inboundTrackLabel"), own(element, "outboundTrackLabel")),
         engine: (engine, model),
         at_end: false,
+        alone: false,
         callback: target.map(|target| Callback {
             target,
             failover: None,

@@ -242,6 +242,7 @@ pub(in crate::dialect::signalwire) fn transcription(own: &Parameters<'_>) -> Tra
         labels: (Some("remote-caller".to_owned()), Some("local-caller".to_owned())),
         engine: (own.text("speech_engine").unwrap_or_default(), String::new()),
         at_end: false,
+        alone: false,
         callback: own.callback("webhook", None, &[Moment::Completed]),
     }
 }
@@ -258,6 +259,7 @@ pub(in crate::dialect::signalwire) fn whole_transcription(callback: Option<Callb
         labels: (None, None),
         engine: (String::new(), String::new()),
         at_end: true,
+        alone: true,
         callback,
     }
 }

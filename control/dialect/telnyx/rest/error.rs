@@ -328,6 +328,10 @@ impl ApiError {
                 let detail = "This command can't be issued when media streaming is used.";
                 Some(Self::unprocessable(90045, "Media Streaming is used", detail))
             }
+            (Refused::AlreadyRunning, Action::TranscriptionStart) => {
+                let detail = "Transcription is already running on the call.";
+                Some(Self::unprocessable(90054, "Transcription in progress", detail))
+            }
             (Refused::AlreadyRunning, _) => Some(unable("This is already in progress on the call.")),
             (Refused::NotJoined, _) => Some(unable("This call is not bridged with another one.").at("target_legs")),
             (Refused::TooMany, _) => Some(unable("The call already holds as many requests as it can.")),
@@ -475,6 +479,7 @@ mod tests {
             (Action::RecordStop, Refused::NotRunning, None),
             (Action::StreamingStop, Refused::NotRunning, None),
             (Action::StreamingStart, Refused::AlreadyRunning, Some(90045)),
+            (Action::TranscriptionStart, Refused::AlreadyRunning, Some(90054)),
             (Action::Bridge, Refused::CannotBridge, Some(10027)),
             (Action::Enqueue, Refused::NotAnswered, Some(90034)),
             (Action::LeaveQueue, Refused::NotRunning, Some(90035)),

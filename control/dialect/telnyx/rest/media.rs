@@ -138,6 +138,7 @@ pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionS
         labels: (None, None),
         engine: (engine.to_owned(), model.unwrap_or_default().to_owned()),
         at_end: false,
+        alone: true,
         callback: None,
     })
 }

@@ -230,7 +230,7 @@ async fn add(x: &Exchange<'_>, name: &str) -> Answer {
     seat.settle(&leg);
     let info = history::get(services, &x.account.name, conference).await?.ok_or_else(|| x.not_found())?;
     let who = history::participant(services, &x.account.name, info.id, leg.id).await?;
-    let who = who.ok_or_else(|| ApiError::bad(NO_CONFERENCE, "The conference is over"))?;
+    let who = who.unwrap_or_else(|| seat.absent(&leg));
     let mut body = conference::participant(x.owner(), &info, &who, None);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("queue_time".into(), "0".into());
