@@ -1,5 +1,5 @@
 """Engines for speech on loopback: one that takes files and speaks over HTTP (as OpenAI's), one that listens over a WebSocket
-(as Deepgram's). They know no words: they say what they are told to, when they hear somebody speak."""
+(as Deepgram's). They know no words: they say what they are told to, when they hear somebody speak or a tone."""
 
 import io
 import json
@@ -8,59 +8,89 @@ import urllib.parse
 import wave
 from email.parser import BytesParser
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
-HOST = "127.0.0.1"
+from .faults import HOST, Engine, Gone
+from .tones import nearest, sine
+
 KEY = "engine-key"
+_CHUNK = 4_800  # octets: 100 ms at 24,000 Hz
 _LOUD = 300  # mean amplitude of somebody who speaks
 
 
-class FileEngine:
-    """`/v1/audio/transcriptions` and `/v1/audio/speech`. `words` are its answers in turn, the last one again and again;
-    `asked` holds the fields of every form, `file` among them as samples, and `said` every text it was to speak."""
+class FileEngine(Engine):
+    """`/v1/audio/transcriptions` and `/v1/audio/speech`.
 
-    def __init__(self):
-        self.words, self.asked, self.said = ["something"], [], []
-        engine = self
+    Ears: `words` are its answers in turn, the last one again and again. With `hears`, words follow from the sound instead: a dict
+    from the frequency of a tone to words, or a function of the samples (8 kHz). `asked` holds the fields of every form, `file` among
+    them as samples.
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    Voice: a second of 1,000 Hz. With `vocabulary`, each word is a tone of its own (`harness.tones`), which
+    `engine.vocabulary.heard(rtp.heard())` reads at the phone. `pace` is how many seconds lie between two chunks of 100 ms of sound;
+    None sends it whole. `said` holds every request.
 
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers["Authorization"] != f"Bearer {KEY}":
-                    return self._answer(401, "application/json", b'{"error":{"message":"no such key"}}')
-                if self.path == "/v1/audio/speech":
-                    engine.said.append(json.loads(body))
-                    return self._answer(200, "audio/wav", _tone())
-                fields = _form(self.headers["Content-Type"], body)
-                engine.asked.append(fields)
-                text = engine.words.pop(0) if len(engine.words) > 1 else engine.words[0]
-                answer = {"text": text, "language": "english", "segments": [{"avg_logprob": -0.1}]}
-                self._answer(200, "application/json", json.dumps(answer).encode())
+    `deaf` and `mute` are what it does instead: a `Fault` or an HTTP status; `slow_ears` and `slow_voice` are seconds before the first
+    octet. `dropped` counts answers that the client left before their end."""
 
-            def _answer(self, status, kind, body):
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+    def __init__(self, hears=None, vocabulary=None, pace=None):
+        self.words, self.hears, self.vocabulary, self.pace = ["something"], hears, vocabulary, pace
+        self.asked, self.said, self.dropped = [], [], 0
+        self.deaf = self.mute = None
+        self.slow_ears = self.slow_voice = 0.0
+        super().__init__()
 
-            def log_message(self, *_):
-                pass
+    def serve(self, handler, body):
+        try:
+            if handler.headers["Authorization"] != f"Bearer {KEY}":
+                handler.answer(401, "application/json", b'{"error":{"message":"no such key"}}')
+            elif handler.path == "/v1/audio/speech":
+                self._speak(handler, json.loads(body))
+            else:
+                self._transcribe(handler, _form(handler.headers["Content-Type"], body))
+        except (Gone, BrokenPipeError, ConnectionResetError):
+            self.dropped += 1
+            raise
 
-        self._server = ThreadingHTTPServer((HOST, 0), Handler)
-        self.url = f"http://{HOST}:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+    def _transcribe(self, handler, fields):
+        self.asked.append(fields)
+        handler.look(self.slow_ears)
+        if self.deaf:
+            handler.suffer(self.deaf)
+        text = self._words_of(fields["file"])
+        answer = {"text": text, "language": "english", "segments": [{"avg_logprob": -0.1}]}
+        if fields.get("response_format") == "verbose_json":
+            answer |= {"task": "transcribe", "duration": len(fields["file"]) / 8000}
+        handler.answer(200, "application/json", json.dumps(answer).encode())
 
-    def stop(self):
-        """Ends it."""
-        self._server.shutdown()
-        self._server.server_close()
+    def _words_of(self, samples):
+        if callable(self.hears):
+            return self.hears(samples)
+        if self.hears is not None:
+            return nearest(self.hears, samples)
+        return self.words.pop(0) if len(self.words) > 1 else self.words[0]
+
+    def _speak(self, handler, request):
+        self.said.append(request)
+        handler.look(self.slow_voice)
+        if self.mute:
+            handler.suffer(self.mute)
+        samples = self.vocabulary.speak(request["input"]) if self.vocabulary else sine(1_000, 1, amplitude=8_000)
+        if request.get("response_format") == "pcm":
+            kind, octets = "audio/pcm", samples.tobytes()
+        elif self.pace is None:
+            kind, octets = "audio/wav", _wav(samples)
+        else:
+            kind, octets = "audio/wav", _endless(samples)
+        if self.pace is None:
+            return handler.answer(200, kind, octets)
+        handler.begin(kind)
+        for at in range(0, len(octets), _CHUNK):
+            handler.look(self.pace if at else 0)
+            handler.send(octets[at : at + _CHUNK])
+        return handler.end()
 
 
 class LiveEngine:
@@ -127,14 +157,20 @@ def _form(content_type, body):
     return fields
 
 
-def _tone():
-    """A second of 1,000 Hz, as a WAV file at 24,000 Hz."""
-    samples = (8_000 * np.sin(2 * np.pi * 1_000 * np.arange(24_000) / 24_000)).astype("<i2")
+def _wav(samples):
+    """A WAV file at 24,000 Hz."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setparams((1, 2, 24_000, len(samples), "NONE", ""))
         out.writeframes(samples.tobytes())
     return file.getvalue()
+
+
+def _endless(samples):
+    """The same as somebody sends it who does not know its length yet: the length of file and data is 0xFFFFFFFF."""
+    whole = _wav(samples)
+    unknown = b"\xff" * 4
+    return whole[:4] + unknown + whole[8:40] + unknown + whole[44:]
 
 
 def _linear(octets):
