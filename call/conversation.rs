@@ -1,6 +1,7 @@
-//! A conversation: the caller talks, an application reads and writes words over a WebSocket.
+//! A conversation: the caller talks; an application reads and writes words over a WebSocket, or an agent of this server answers.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::ConversationId;
@@ -9,8 +10,8 @@ use crate::stream::StreamFailure;
 /// A conversation as asked for.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConversationSpec {
-    /// `ws:` or `wss:`, absolute.
-    pub url: String,
+    /// Who the caller talks with.
+    pub with: With,
     /// Passed to the application in the first message.
     pub parameters: Vec<(String, String)>,
     /// Said first.
@@ -31,6 +32,9 @@ pub struct ConversationSpec {
     pub reports: Inputs,
     /// How readily the caller's voice does.
     pub sensitivity: Sensitivity,
+    /// The caller's voice only stops what is said; words decide whether it is cut short or goes on. Words of agreement ("yes", "mhm")
+    /// do not cut it short.
+    pub words_decide: bool,
     /// Whether keys are heard at all.
     pub keys: bool,
     /// Whether what the application says is cut short by what it says next.
@@ -45,7 +49,71 @@ pub struct ConversationSpec {
     pub tells_played: bool,
 }
 
+/// Who the caller talks with.
+#[derive(Clone, PartialEq, Debug)]
+pub enum With {
+    /// An application at this URL: `ws:` or `wss:`, absolute.
+    Application(String),
+    /// An agent of this server.
+    Agent(Box<AgentSpec>),
+}
+
+/// An agent as a document, an application or the configuration asks for it. What is `None` here is as the configuration says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AgentSpec {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// What its model is told to be and to do.
+    pub prompt: Option<Arc<str>>,
+    /// What it says first; an empty text: nothing.
+    pub first_message: Option<Arc<str>>,
+    /// BCP 47 language.
+    pub language: Option<Arc<str>>,
+    /// Its voice, in the words of the speech engine.
+    pub voice: Option<Arc<str>>,
+    /// What was said before: the model continues from there.
+    pub history: Vec<Line>,
+    /// A JSON schema of an object: the agent finds out these values, and the conversation ends with them as its word for whoever
+    /// goes on.
+    pub collects: Option<Arc<str>>,
+    /// Something that happened, which the agent speaks about first instead of its first message.
+    pub event: Option<Arc<str>>,
+}
+
+/// Something that was said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// By the agent; else by the caller.
+    pub by_agent: bool,
+    /// The words.
+    pub text: Arc<str>,
+}
+
 impl ConversationSpec {
+    /// One in English that anything of the caller cuts short at once, with everything else off.
+    pub fn new(with: With) -> Self {
+        Self {
+            with,
+            parameters: Vec::new(),
+            greeting: None,
+            greeting_cut_by: Inputs::ANY,
+            speaks: "en-US".to_owned(),
+            hears: "en-US".to_owned(),
+            manner: Manner::default(),
+            tongues: Vec::new(),
+            cut_by: Inputs::ANY,
+            reports: Inputs::NONE,
+            sensitivity: Sensitivity::High,
+            words_decide: false,
+            keys: false,
+            preemptible: false,
+            partials: false,
+            no_profanity: false,
+            tells_speakers: false,
+            tells_played: false,
+        }
+    }
+
     /// How a language is spoken and understood.
     pub fn manner(&self, language: &str) -> &Manner {
         let own = self.tongues.iter().find(|(code, _)| code.eq_ignore_ascii_case(language));

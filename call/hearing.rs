@@ -17,6 +17,10 @@ pub struct Listening {
     pub no_profanity: bool,
     /// Words come with punctuation.
     pub punctuation: bool,
+    /// Every pause is followed by the final words until then as soon as the recogniser knows them, if need be by none; what is said
+    /// after it is an utterance of its own. Where somebody goes on before they are known, within half a second, they come with the next pause.
+    #[serde(default)]
+    pub at_pauses: bool,
 }
 
 /// Something heard. `Began` and `Paused` alternate, beginning with `Began`; words follow when they are known, at times long

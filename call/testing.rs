@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::address::Address;
 use crate::call::{Call, NewLeg, OnAnswer};
 use crate::command::{Accepted, Command, Refused, Request};
-use crate::conversation::{ConversationSpec, ConversationStatus, Inputs, Manner, Sensitivity};
+use crate::conversation::{ConversationSpec, ConversationStatus, With};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::hearing::{Heard, Listening, Words};
@@ -608,25 +608,7 @@ pub fn stream(name: &str) -> StreamSpec {
 
 /// A conversation in English, with everything else off.
 pub fn conversation() -> ConversationSpec {
-    ConversationSpec {
-        url: "ws://app.test/".to_owned(),
-        parameters: Vec::new(),
-        greeting: None,
-        greeting_cut_by: Inputs::ANY,
-        speaks: "en-US".to_owned(),
-        hears: "en-US".to_owned(),
-        manner: Manner::default(),
-        tongues: Vec::new(),
-        cut_by: Inputs::ANY,
-        reports: Inputs::NONE,
-        sensitivity: Sensitivity::High,
-        keys: false,
-        preemptible: false,
-        partials: false,
-        no_profanity: false,
-        tells_speakers: false,
-        tells_played: false,
-    }
+    ConversationSpec::new(With::Application("ws://app.test/".to_owned()))
 }
 
 /// A dial of these numbers, 20 s each, all at once, answering first, without an action.

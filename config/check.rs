@@ -1,5 +1,6 @@
 //! What types cannot say: that names exist, that addresses are ours to take, that settings agree with each other.
 
+mod agents;
 mod origins;
 mod registrar;
 mod resources;

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use tandem_control::account::Account;
+use tandem_control::agent::AgentConfig;
 use tandem_control::app::Application;
 use tandem_control::config::{
     DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig, Secret,
@@ -85,6 +86,8 @@ pub struct Config {
     pub numbers: Vec<NumberConfig>,
     /// `[[number_pool]]`.
     pub number_pool: Vec<Block>,
+    /// `[[agents]]`.
+    pub agents: Vec<AgentConfig>,
     /// `[[siprec]]`.
     pub siprec: Vec<SiprecConfig>,
     /// `[[endpoints]]`.
@@ -120,6 +123,7 @@ impl Default for Config {
             applications: Vec::new(),
             numbers: Vec::new(),
             number_pool: Vec::new(),
+            agents: Vec::new(),
             siprec: Vec::new(),
             endpoints: Vec::new(),
             notes: Vec::new(),

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use crate::Config;
 
 /// Tables of the file that hold as soon as they are read.
-const AT_ONCE: [&str; 16] = [
+const AT_ONCE: [&str; 17] = [
     "accounts",
     "trunks",
     "applications",
@@ -17,6 +17,7 @@ const AT_ONCE: [&str; 16] = [
     "number_pool",
     "twilio.strict_caller_id",
     "endpoints",
+    "agents",
     "siprec",
     "sip",
     "stir",

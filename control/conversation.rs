@@ -1,40 +1,46 @@
-//! A conversation's task: the application's socket, the voice that speaks for it, the ears that listen for it.
+//! A conversation's task: its peer (an application's socket, or an agent), the voice that speaks for it, the ears that listen for it.
 //!
 //! ```text
-//!   socket ──words──► talk (who speaks, what is cut short) ──phrases──► voice ──► source ──► caller
-//!   socket ◄─prompts─ talk ◄──marks, keys, what is heard───── recogniser ◄──────── tap ◄──── caller
+//!   peer ────words──► talk (who speaks, what is cut short) ──phrases──► voice ──► source ──► caller
+//!   peer ◄───prompts─ talk ◄──marks, keys, what is heard───── recogniser ◄──────── tap ◄──── caller
 //! ```
 //!
 //! It asks its call for the media ([`News::Ready`]), and tells it how the conversation ended. What it holds is bounded by what
 //! `talk` lets wait. What was heard and said, and how long each turn took, it writes into the call's log (`conversation/notes.rs`).
 
 mod notes;
+mod peer;
 mod phrases;
 mod talk;
+pub(crate) mod words;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_call::conversation::{ConversationSpec, ConversationStatus};
+use tandem_call::command::{Command, Request};
+use tandem_call::conversation::{ConversationSpec, ConversationStatus, With};
 use tandem_call::hearing::Listening;
 use tandem_call::id::{ConversationId, LegId, OpId};
+use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
 use tandem_call::stream::{StreamFailure, StreamFault};
 use tandem_media as media;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::agent::Agent;
 use crate::audio::AudioError;
 use crate::clock;
 use crate::counters::timings::{Count, Timing};
-use crate::dialect::conversation::{ConversationWire, Told};
+use crate::dialect::conversation::{ConversationWire, Parting, Told};
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 use crate::speech::recognise::{self, RecogniseError, Session};
 use crate::stream::Ready;
-use crate::websocket::{Socket, Word};
+use crate::websocket::Socket;
 use notes::Notes;
+use peer::{Peer, Said};
 use talk::{Fact, Order, Talk};
 
 /// Notes to a conversation that may wait.
@@ -67,16 +73,16 @@ pub struct NewConversation {
     pub op: OpId,
     /// As asked for.
     pub spec: ConversationSpec,
-    /// Its wire form.
-    pub wire: Box<dyn ConversationWire>,
+    /// Its wire form; `None` of an agent.
+    pub wire: Option<Box<dyn ConversationWire>>,
     /// Its id and its leg's as the application knows them, for the log.
     pub names: (String, String),
 }
 
 /// What a call hears of its conversation.
 pub enum News {
-    /// The application is there; this is the media that is needed.
-    Ready(Ready),
+    /// The peer is there; this is the media that is needed, and what of the leg is listened to.
+    Ready(Ready, media::Tracks),
     /// Keys are to be pressed.
     Press(String),
     /// It is over.
@@ -132,31 +138,27 @@ async fn run(
     new: NewConversation,
     mut notes: mpsc::Receiver<Note>,
 ) -> ConversationStatus {
-    let client = services.client.of_account(&new.account);
-    let began = clock::now().instant;
-    let open = Socket::open(&client, &new.spec.url, new.wire.handshake(), services.stream_idle);
-    let mut socket = tokio::select! {
-        opened = open => match opened {
-            Ok(socket) => socket,
+    let NewConversation { leg, id, mut spec, wire, account, names, .. } = new;
+    let opening = peer(&services, &account, &mut spec, wire);
+    let mut peer = tokio::select! {
+        opened = opening => match opened {
+            Ok(peer) => peer,
             Err(why) => return ConversationStatus::Failed { after_start: false, why },
         },
         () = stopped(&mut notes) => return ConversationStatus::Completed,
     };
-    let connected = clock::now().instant.saturating_duration_since(began);
-    services.counters.timings.took(Timing::ConversationConnect, connected);
     let (sink, tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let (source, writer) = media::source(media::SourceCodec::L16(media::SourceRate::Hz8000, ORDER), LONGEST);
-    let NewConversation { leg, id, spec, wire, account, names, .. } = new;
     let mut floor = Floor {
         notes: Notes::new(inbox, leg, names, services.recogniser.shows_words()),
         listening: listening(&spec),
+        onset: spec.words_decide.then(Onset::default),
         talk: Talk::new(spec),
         services,
         inbox,
         leg,
         account,
         id,
-        wire,
         writer,
         made: HashMap::new(),
         making: HashMap::new(),
@@ -164,24 +166,47 @@ async fn run(
         cleared: 0,
         ears: None,
     };
-    let end = match floor.begin(&mut socket, Ready { sink, source: Some(source) }).await {
-        Ok(()) => floor.go_on(&mut socket, tap, notes).await,
+    let end = match floor.begin(&mut peer, Ready { sink, source: Some(source) }).await {
+        Ok(()) => floor.go_on(&mut peer, tap, notes).await,
         Err(why) => Err(why),
     };
     floor.notes.end(floor.talk.totals());
     match end {
         Ok(End::Stopped) => {
-            let (code, reason) = floor.wire.farewell();
-            socket.close(code, reason).await;
+            peer.close(false).await;
             ConversationStatus::Completed
         }
         Ok(End::Over { status, malformed }) => {
-            let (code, reason) = if malformed { floor.wire.malformed() } else { floor.wire.farewell() };
             // The call goes on meanwhile.
-            tokio::spawn(socket.close(code, reason));
+            tokio::spawn(async move { peer.close(malformed).await });
             status
         }
         Err(why) => ConversationStatus::Failed { after_start: true, why },
+    }
+}
+
+/// Reaches the application, or finds the agent.
+async fn peer(
+    services: &Services,
+    account: &str,
+    spec: &mut ConversationSpec,
+    wire: Option<Box<dyn ConversationWire>>,
+) -> Result<Peer, StreamFailure> {
+    let client = services.client.of_account(account);
+    match (spec.with.clone(), wire) {
+        (With::Agent(agent), _) => {
+            let unknown = || StreamFault::Internal.because(format!("no [[agents]] has the name {:?}", agent.name));
+            let config = Arc::clone(services.agents.get().get(&agent.name).ok_or_else(unknown)?);
+            Ok(Peer::Agent(Box::new(Agent::new(config, client, *agent, spec))))
+        }
+        (With::Application(url), Some(wire)) => {
+            let began = clock::now().instant;
+            let socket = Socket::open(&client, &url, wire.handshake(), services.stream_idle).await?;
+            let connected = clock::now().instant.saturating_duration_since(began);
+            services.counters.timings.took(Timing::ConversationConnect, connected);
+            Ok(Peer::Application(socket, wire))
+        }
+        (With::Application(_), None) => Err(StreamFault::Internal.because("no dialect speaks for this call")),
     }
 }
 
@@ -199,6 +224,7 @@ fn listening(spec: &ConversationSpec) -> Listening {
         partials: spec.partials,
         no_profanity: spec.no_profanity,
         punctuation: true,
+        at_pauses: spec.words_decide,
     }
 }
 
@@ -224,7 +250,6 @@ struct Floor<'a> {
     leg: LegId,
     account: Arc<str>,
     id: ConversationId,
-    wire: Box<dyn ConversationWire>,
     writer: media::StreamWriter,
     /// Audio of pieces that wait for their turn, as octets.
     made: HashMap<u64, Bytes>,
@@ -234,23 +259,50 @@ struct Floor<'a> {
     cleared: u64,
     listening: Listening,
     ears: Option<Session>,
+    /// Where words decide: hears a voice before the recogniser is sure of it.
+    onset: Option<Onset>,
+}
+
+/// Frames in a row in which there may be a voice, until what is heard stops for it: 60 ms.
+const SOUNDS: u8 = 3;
+
+/// Hears that somebody may begin to speak.
+struct Onset {
+    activity: media::VoiceActivity,
+    active: u8,
+}
+
+impl Default for Onset {
+    fn default() -> Self {
+        Self { activity: media::VoiceActivity::new(media::SampleRate::Hz8000), active: 0 }
+    }
+}
+
+impl Onset {
+    /// The next 20 ms; whether somebody may have begun.
+    fn push(&mut self, samples: &[i16]) -> bool {
+        let active = self.activity.handle_frame(samples).active;
+        self.active = if active { self.active.saturating_add(1) } else { 0 };
+        self.active == SOUNDS
+    }
 }
 
 impl Floor<'_> {
-    async fn begin(&mut self, socket: &mut Socket, ready: Ready) -> Result<(), StreamFailure> {
-        socket.send(self.wire.setup()).await?;
-        self.post(News::Ready(ready))?;
+    async fn begin(&mut self, peer: &mut Peer, ready: Ready) -> Result<(), StreamFailure> {
+        peer.begin(clock::now().instant).await?;
+        self.post(News::Ready(ready, media::Tracks::Inbound))?;
         if let Err(why) = self.listen() {
-            self.hears_nothing(socket, &why).await?;
+            self.hears_nothing(peer, &why).await?;
         }
         self.talk.begin(clock::now().instant);
         Ok(())
     }
 
     /// The caller is not heard any more, or never was: the application is told, and so is whoever reads the log.
-    async fn hears_nothing(&mut self, socket: &mut Socket, why: &RecogniseError) -> Result<(), StreamFailure> {
+    async fn hears_nothing(&mut self, peer: &mut Peer, why: &RecogniseError) -> Result<(), StreamFailure> {
+        self.ears = None;
         self.notes.deaf(why);
-        socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::time())).await
+        peer.tell(Told::Deaf(why.to_string()), clock::now()).await
     }
 
     fn post(&self, news: News) -> Result<(), StreamFailure> {
@@ -266,38 +318,36 @@ impl Floor<'_> {
 
     async fn go_on(
         &mut self,
-        socket: &mut Socket,
+        peer: &mut Peer,
         mut tap: media::TapReader,
         mut notes: mpsc::Receiver<Note>,
     ) -> Result<End, StreamFailure> {
         loop {
-            if let Some(end) = self.obey(socket).await? {
+            if let Some(end) = self.obey(peer).await? {
                 return Ok(end);
             }
             let due = self.talk.poll_timeout();
             tokio::select! {
-                word = socket.next() => match word {
-                    Word::Text(text) => match self.wire.decode(&text) {
-                        Ok(ask) => self.talk.ask(clock::now().instant, ask),
-                        Err(why) => self.talk.malformed(why),
-                    },
-                    Word::Binary => self.talk.malformed(self.wire.binary()),
-                    Word::Closed(how) => {
-                        let gone = || StreamFault::Closed.because("the application closed it without an end");
-                        return Err(how.err().unwrap_or_else(gone));
+                said = peer.next() => {
+                    let now = clock::now().instant;
+                    match said {
+                        Said::Ask(ask) => self.talk.ask(now, ask),
+                        Said::Malformed(why) => self.talk.malformed(why),
+                        Said::Closed(why) => return Err(why),
+                        Said::Record(on) => self.record(on),
+                        Said::Note(text, data) => self.notes.of_agent(text, data),
+                        Said::Listen => if let Err(why) = self.listen() {
+                            self.hears_nothing(peer, &why).await?;
+                        },
                     }
-                },
+                }
                 frame = tap.next() => match frame {
-                    Some(frame) => {
-                        if let Some(ears) = &self.ears {
-                            ears.hear(&recognise::samples(&frame));
-                        }
-                    }
+                    Some(frame) => self.hear(&recognise::samples(&frame)),
                     None => return Ok(End::Stopped),
                 },
                 heard = hear(&mut self.ears) => match heard {
                     Some(Ok(heard)) => self.talk.heard(clock::now().instant, heard),
-                    Some(Err(why)) => self.hears_nothing(socket, &why).await?,
+                    Some(Err(why)) => self.hears_nothing(peer, &why).await?,
                     None => self.ears = None,
                 },
                 Some(made) = self.makers.join_next() => {
@@ -321,7 +371,7 @@ impl Floor<'_> {
     }
 
     /// Does what was decided.
-    async fn obey(&mut self, socket: &mut Socket) -> Result<Option<End>, StreamFailure> {
+    async fn obey(&mut self, peer: &mut Peer) -> Result<Option<End>, StreamFailure> {
         while let Some(order) = self.talk.poll_order() {
             match order {
                 Order::Make { piece, source } => {
@@ -334,7 +384,7 @@ impl Floor<'_> {
                     if self.writer.audio(octets).is_err() {
                         // Its mark comes back at once.
                         let why = Told::Problem(format!("audio of more than {} s is not played", LONGEST.as_secs()));
-                        socket.send(self.wire.told(&why, clock::time())).await?;
+                        peer.tell(why, clock::now()).await?;
                     }
                     self.writer.mark(format!("{}:{piece}", self.cleared).into());
                 }
@@ -349,19 +399,54 @@ impl Floor<'_> {
                     self.writer.clear();
                 }
                 Order::Press(digits) => self.post(News::Press(digits))?,
-                Order::Tell(told) => socket.send(self.wire.told(&told, clock::time())).await?,
+                Order::Tell(told) => peer.tell(told, clock::now()).await?,
+                Order::Pause => self.writer.pause(),
+                Order::Resume => self.writer.resume(),
                 Order::Listen(code) => {
                     let (hints, model) = self.talk.ears_for(&code);
                     self.listening = Listening { language: language(&code), hints, model, ..self.listening.clone() };
                     if let Err(why) = self.listen() {
-                        self.hears_nothing(socket, &why).await?;
+                        self.hears_nothing(peer, &why).await?;
                     }
                 }
                 Order::Note(fact) => self.note(&fact),
+                Order::Part(Parting::Handoff(word)) => {
+                    return Ok(Some(End::Over { status: ConversationStatus::Ended(word), malformed: false }));
+                }
+                Order::Part(Parting::Hangup) => self.command(Command::Hangup { headers: Vec::new() }),
+                Order::Part(Parting::Run(program)) => self.command(Command::Run(*program)),
                 Order::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }
         }
         Ok(None)
+    }
+
+    /// Audio of the caller.
+    fn hear(&mut self, samples: &[i16]) {
+        if let Some(ears) = &self.ears {
+            ears.hear(samples);
+        }
+        if let Some(onset) = &mut self.onset
+            && onset.push(samples)
+        {
+            self.talk.sounds(clock::now().instant);
+        }
+    }
+
+    /// Asks the call for something, which may be over.
+    fn command(&self, command: Command) {
+        let request = Box::new(Request { client_state: None, command });
+        // What comes of it is in the call's log.
+        let (reply, _) = oneshot::channel();
+        let _ = self.inbox.post(Message::Request { leg: self.leg, request, reply });
+    }
+
+    fn record(&self, on: bool) {
+        self.command(if on {
+            Command::StartRecording(RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual))
+        } else {
+            Command::StopRecording(None)
+        });
     }
 
     fn note(&mut self, fact: &Fact) {

@@ -136,6 +136,27 @@ pub struct Response {
     pub elapsed: Duration,
 }
 
+/// An answer whose body still comes.
+#[derive(Debug)]
+pub struct Answering(reqwest::Response);
+
+impl Answering {
+    /// 100 to 999; no status is an error here.
+    pub fn status(&self) -> u16 {
+        self.0.status().as_u16()
+    }
+
+    /// A header's first value, when it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0.headers().get(name)?.to_str().ok()
+    }
+
+    /// The next piece of the body; `None` at its end. Waits as long as it takes.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, FetchError> {
+        self.0.chunk().await.map_err(failure::classify)
+    }
+}
+
 impl Response {
     /// A header's first value, when it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -242,6 +263,32 @@ impl Client {
             Err(_) => {
                 Err(FetchError::Timeout(format!("no complete answer in {} ms", request.timeouts.total.as_millis())))
             }
+        }
+    }
+
+    /// Sends one request and reads its answer piece by piece. `timeouts.total` bounds the time until the answer begins; who reads
+    /// bounds the rest. Dropping the answer ends the request. `max_body` means nothing here.
+    pub async fn open(&self, request: &Request) -> Result<Answering, FetchError> {
+        let opening = async {
+            let mut url = parse(&request.url)?;
+            let mut headers = header_map(&request.headers)?;
+            if let Some(credentials) = take_credentials(&mut url)
+                && !headers.contains_key(header::AUTHORIZATION)
+            {
+                headers.insert(header::AUTHORIZATION, credentials.basic()?);
+            }
+            url.set_fragment(None);
+            let route = self.route(&url)?;
+            for (name, value) in route.headers() {
+                let value = HeaderValue::from_str(&value).map_err(|error| FetchError::Url(error.to_string()))?;
+                headers.insert(name, value);
+            }
+            let place = route.place(url);
+            self.begin(&place, headers, request).await.map_err(|error| route.tell(error))
+        };
+        match tokio::time::timeout(request.timeouts.total, opening).await {
+            Ok(opened) => Ok(Answering(opened?)),
+            Err(_) => Err(FetchError::Timeout(format!("no answer in {} ms", request.timeouts.total.as_millis()))),
         }
     }
 
@@ -366,13 +413,7 @@ impl Client {
         headers: HeaderMap,
         request: &Request,
     ) -> Result<(u16, HeaderMap, Bytes), FetchError> {
-        self.shared.gate.check_literal(url)?;
-        let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
-        *outgoing.headers_mut() = headers;
-        if !request.body.is_empty() || request.method == Method::POST {
-            *outgoing.body_mut() = Some(request.body.clone().into());
-        }
-        let mut incoming = self.execute(outgoing, request.timeouts.connect).await.map_err(failure::classify)?;
+        let mut incoming = self.begin(url, headers, request).await?;
         let status = incoming.status().as_u16();
         let too_large = FetchError::TooLarge { status, limit: request.max_body };
         if incoming.content_length().is_some_and(|length| length > request.max_body as u64) {
@@ -391,6 +432,17 @@ impl Client {
             body.extend_from_slice(&chunk);
         }
         Ok((status, std::mem::take(incoming.headers_mut()), share.into_body(body)))
+    }
+
+    /// Connects to exactly this URL's origin; the answer's body is still to come.
+    async fn begin(&self, url: &Url, headers: HeaderMap, request: &Request) -> Result<reqwest::Response, FetchError> {
+        self.shared.gate.check_literal(url)?;
+        let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
+        *outgoing.headers_mut() = headers;
+        if !request.body.is_empty() || request.method == Method::POST {
+            *outgoing.body_mut() = Some(request.body.clone().into());
+        }
+        self.execute(outgoing, request.timeouts.connect).await.map_err(failure::classify)
     }
 
     /// Sends it; once more on a fresh connection if a kept one turns out to be dead.

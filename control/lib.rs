@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod advice;
+pub mod agent;
 pub mod app;
 pub mod audio;
 pub mod bans;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rand::Rng;
 use tandem_call::address::{Address, PhoneNumber};
+use tandem_call::conversation::{AgentSpec, ConversationSpec, With};
 use tandem_call::program::instruction::{
-    AfterBridge, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
+    AfterBridge, Converse, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
 };
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec};
 use tandem_call::route::{Decision, Route};
@@ -650,6 +651,10 @@ impl Routing {
         if let Some(program) = program {
             return Decision::Program(program.clone());
         }
+        if let Some(name) = &number.agent {
+            let agent = AgentSpec { name: Arc::clone(name), ..AgentSpec::default() };
+            return Decision::Program(agent_program(agent));
+        }
         match &number.bridge {
             Some(bridge) => match self.bridge_target(bridge, user) {
                 Some(target) => Decision::Program(bridge_program(target, number.record)),
@@ -915,6 +920,12 @@ fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route 
 /// Every moment there is.
 pub const ALL_MOMENTS: [Moment; 6] =
     [Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed, Moment::InProgress, Moment::Absent];
+
+/// A conversation with an agent.
+pub(crate) fn agent_program(agent: AgentSpec) -> Program {
+    let spec = Box::new(ConversationSpec::new(With::Agent(Box::new(agent))));
+    Program { instructions: vec![Instruction::Converse(Converse { spec, action: None })], warnings: Vec::new() }
+}
 
 /// Straight through: the caller hears the called party's own progress, answer and refusal.
 pub(crate) fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {

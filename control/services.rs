@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
 use crate::account::Accounts;
+use crate::agent::Agents;
 use crate::audio::AudioRoom;
 use crate::channels::{Barred, Channels};
 use crate::conferences::Conferences;
@@ -56,6 +57,8 @@ pub struct Services {
     pub voice: Arc<Voice>,
     /// Speech to text.
     pub recogniser: Arc<Recogniser>,
+    /// Voice agents.
+    pub agents: Current<Agents>,
     /// How much audio of a stream's application may wait to be played.
     pub stream_buffer: Duration,
     /// How long a stream's application may give no sign of life.

@@ -109,6 +109,13 @@ impl Turns {
         self.totals.interruptions = self.totals.interruptions.saturating_add(1);
     }
 
+    /// The reply that was begun is not given: the caller goes on, and the turn with him.
+    pub fn withdrawn(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.token = None;
+        }
+    }
+
     /// All turns so far.
     pub fn totals(&self) -> Totals {
         self.totals

@@ -1,7 +1,7 @@
 //! Audio from elsewhere, such as a WebSocket, played to a session at the media clock.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -135,6 +135,16 @@ impl StreamWriter {
         self.shared.cleared.store(queue.next, Ordering::Release);
     }
 
+    /// Stops the audio at the next 20 ms frame, where it is, until [`Self::resume`]. What waits stays; a clear cuts it all the same.
+    pub fn pause(&self) {
+        self.shared.paused.store(true, Ordering::Release);
+    }
+
+    /// Goes on where [`Self::pause`] stopped it, at the next 20 ms frame.
+    pub fn resume(&self) {
+        self.shared.paused.store(false, Ordering::Release);
+    }
+
     /// Gaps so far: times that audio ran out and more came within 500 ms, and the silence that was heard instead. What a clear
     /// cut is no gap.
     pub fn underruns(&self) -> Underruns {
@@ -219,6 +229,8 @@ struct Shared {
     gone: AtomicU64,
     /// Items numbered below are cleared.
     cleared: AtomicU64,
+    /// Nothing is played for now.
+    paused: AtomicBool,
     /// Gaps, and the frames in them that were not full.
     gaps: AtomicU64,
     gap_frames: AtomicU64,
@@ -278,6 +290,11 @@ impl SourcePlayer {
     /// with an earlier frame or was cleared, `most` of them; the others' turn comes with later frames.
     pub(crate) fn next_frame(&mut self, most: usize, reached: impl FnMut(Arc<str>)) -> Option<Spoken> {
         let codec = match &mut self.supply {
+            Supply::Written(written) if written.shared.paused.load(Ordering::Acquire) => {
+                (self.speaks, self.dry) = (false, 0);
+                self.hold(most, reached);
+                return None;
+            }
             Supply::Written(written) => written.codec,
             Supply::Tapped(reader) => {
                 let copied = copied(reader);
@@ -483,6 +500,35 @@ mod tests {
         writer.audio(all).unwrap();
         assert_eq!(frame(&mut player, 32), (FRAME, vec![]));
         assert_eq!(writer.queued(), Duration::from_millis(9_980));
+    }
+
+    #[test]
+    fn paused_audio_goes_on_where_it_stopped_and_a_clear_cuts_it_meanwhile() {
+        let (mut player, writer) = player();
+        let heard = |player: &mut SourcePlayer| {
+            let mut told = Vec::new();
+            let spoken = player.next_frame(32, |name| told.push(name.to_string()));
+            (spoken.is_some(), told)
+        };
+        writer.audio(vec![0; 3 * FRAME].into()).unwrap();
+        writer.mark("end".into());
+        assert_eq!(heard(&mut player), (true, vec![]));
+        writer.pause();
+        for _ in 0..10 {
+            assert_eq!(heard(&mut player), (false, vec![]));
+        }
+        writer.resume();
+        assert_eq!(heard(&mut player), (true, vec![]));
+        assert_eq!(heard(&mut player), (true, vec![]));
+        assert_eq!(heard(&mut player), (false, vec!["end".to_owned()]));
+        assert_eq!(writer.underruns(), Underruns::default(), "a pause is no gap");
+        writer.pause();
+        writer.audio(vec![0; FRAME].into()).unwrap();
+        writer.mark("cut".into());
+        writer.clear();
+        assert_eq!(heard(&mut player), (false, vec!["cut".to_owned()]));
+        writer.resume();
+        assert_eq!(heard(&mut player), (false, vec![]));
     }
 
     #[test]

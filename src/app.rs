@@ -19,6 +19,7 @@ use anyhow::{Context, anyhow};
 use axum::Router;
 use tandem_config::Config;
 use tandem_control::account::{Account, Accounts};
+use tandem_control::agent::Agents;
 use tandem_control::app::{App, Reload, Reloaded};
 use tandem_control::audio::AudioRoom;
 use tandem_control::channels::Channels;
@@ -234,6 +235,7 @@ impl Server {
             Arc::new(texml::dialect()),
             Arc::new(Telnyx),
         ]);
+        let agents = Agents::new(config.agents).map_err(|why| anyhow!("agents: {why}"))?;
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -245,6 +247,7 @@ impl Server {
             stored_media,
             voice,
             recogniser,
+            agents: Current::new(agents),
             stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
             stream_idle: config.streams.idle(),
             public_url: Arc::clone(&public_url),
@@ -414,6 +417,7 @@ impl Server {
         services.routing.set(routing(&config, phones, holdings, &self.accounts));
         services.stir.set(stir);
         services.siprec.set(Connectors::new(config.siprec.clone()));
+        services.agents.set(Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?);
         services.ice.set(config.ice.clone());
         services.client.set_origins(Origins::new(config.origins.clone()));
         LOG.configure(&config.log.level).map_err(|why| anyhow!("log.level: {why}"))?;

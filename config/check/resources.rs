@@ -50,6 +50,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     note_mixed_numbers(config, report);
     check_pool(config, &names, report);
     check_endpoints(config, &names, report);
+    super::agents::check(config, report);
     super::siprec::check(config, &names.accounts, report);
     super::origins::check(config, &names.accounts, report);
 }
@@ -446,13 +447,14 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
         ("application", number.application.is_some()),
         ("twiml", number.twiml.is_some()),
         ("bridge", number.bridge.is_some()),
+        ("agent", number.agent.is_some()),
     ];
     let chosen: Vec<&str> = ways.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
     match chosen.as_slice() {
         [_] => {}
-        [] => report.fault(path, "nobody decides about its calls: set voice_url, application, twiml or bridge"),
+        [] => report.fault(path, "nobody decides about its calls: set voice_url, application, twiml, bridge or agent"),
         [first, rest @ ..] => {
-            let message = format!("stands beside {first}; keep one of voice_url, application, twiml and bridge");
+            let message = format!("stands beside {first}; keep one of voice_url, application, twiml, bridge and agent");
             rest.iter().for_each(|key| report.fault(format!("{path}.{key}"), message.clone()));
         }
     }
@@ -464,10 +466,18 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
             report.fault(format!("{path}.application"), format!("belongs to account {:?}", other.account));
         }
     }
+    if let Some(name) = &number.agent {
+        let known: Vec<&str> = config.agents.iter().map(|agent| &*agent.name).collect();
+        report.exists(format!("{path}.agent"), "agent", name, &known);
+    }
     match &number.provider {
         Some(provider) => {
             check_provider(config, provider, &number.account, path, report);
-            if WorksBy::of(provider) == WorksBy::Commands && number.application.is_none() && number.bridge.is_none() {
+            if WorksBy::of(provider) == WorksBy::Commands
+                && number.application.is_none()
+                && number.bridge.is_none()
+                && number.agent.is_none()
+            {
                 let message = "its applications command instead of answering with documents: name an application";
                 report.fault(format!("{path}.provider"), message);
             }

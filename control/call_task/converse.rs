@@ -8,7 +8,6 @@ use tandem_call::id::{ConversationId, LegId, OpId};
 use tandem_call::leg::Status;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::SendDigits;
-use tandem_call::stream::StreamFault;
 use tandem_media as media;
 
 use super::CallTask;
@@ -32,11 +31,7 @@ impl CallTask {
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let wire =
             found.as_ref().and_then(|(dialect, account)| dialect.conversation(account, &info, status, id, &spec));
-        let Some((wire, io)) = wire.zip(self.legs.get_mut(&leg)) else {
-            let why = StreamFault::Internal.because("no dialect speaks for this call");
-            let status = ConversationStatus::Failed { after_start: false, why };
-            return self.found_out(leg, LegEvent::Conversation { id, status });
-        };
+        let Some(io) = self.legs.get_mut(&leg) else { return };
         let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
         let names = (own, services.call_id(&info));
         let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, names };
@@ -47,9 +42,9 @@ impl CallTask {
         let Some(io) = self.legs.get(&leg) else { return };
         let Some(op) = io.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
         match news {
-            News::Ready(ready) => {
+            News::Ready(ready, tracks) => {
                 let tap = media::OpId(op.0);
-                io.command(media::Command::Tap { op: tap, tracks: media::Tracks::Inbound, sink: ready.sink });
+                io.command(media::Command::Tap { op: tap, tracks, sink: ready.sink });
                 if let Some(source) = ready.source {
                     io.command(media::Command::Source { op: tap, source });
                 }

@@ -47,6 +47,9 @@ pub struct NumberConfig {
     /// Instead of `voice_url`: straight through to another peer.
     #[serde(default)]
     pub bridge: Option<Bridge>,
+    /// Instead of `voice_url`: one of `[[agents]]`, by name.
+    #[serde(default)]
+    pub agent: Option<Arc<str>>,
     /// With `bridge`: what is recorded.
     #[serde(default)]
     pub record: RecordBridge,

@@ -96,6 +96,9 @@ impl GoesTo {
         if let Some(to) = Self::voice(&Voice::from(number)) {
             return to;
         }
+        if let Some(agent) = &number.agent {
+            return Self::plain("agent", format!("agent {agent}"));
+        }
         match &number.bridge {
             _ if number.twiml.is_some() => Self::plain("document", "a document in the configuration"),
             Some(Bridge::Uri(uri)) => Self::plain("bridge", format!("bridge {uri}")),

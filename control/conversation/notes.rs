@@ -55,6 +55,14 @@ impl<'a> Notes<'a> {
         }
     }
 
+    /// An agent did something.
+    pub(super) fn of_agent(&mut self, text: String, data: Value) {
+        self.lines = self.lines.saturating_add(1);
+        if self.lines < MOST {
+            self.push(text, Some(data));
+        }
+    }
+
     /// The caller is not heard.
     pub(super) fn deaf(&self, why: &RecogniseError) {
         let (conversation, leg) = &self.names;

@@ -17,7 +17,8 @@ use tandem_call::program::instruction::{AudioSource, Speech};
 use tandem_call::stream::StreamFault;
 
 use super::phrases::{Phrases, is_markup};
-use crate::dialect::conversation::{Ask, Cutting, Told};
+use super::words;
+use crate::dialect::conversation::{Ask, Cutting, Parting, Told};
 use crate::speech::recognise::PAUSE;
 use crate::turns::{Totals, Turn, Turns};
 
@@ -31,6 +32,12 @@ const MAKING: usize = 2;
 const ENOUGH: Duration = Duration::from_secs(20);
 /// Pieces put ahead of the one that is heard.
 const AHEAD: usize = 2;
+/// A voice that lasts so long is an interruption, where words decide and none are known yet.
+const LONG_VOICE: Duration = Duration::from_millis(700);
+/// From a pause until what was stopped goes on, where no words are known by then.
+const NO_WORDS: Duration = Duration::from_millis(600);
+/// From a sound to the time that a voice must be known by.
+const NO_VOICE: Duration = Duration::from_millis(200);
 /// Messages in a row that meant nothing before the application is given up.
 const MOST_MALFORMED: u32 = 10;
 
@@ -54,6 +61,14 @@ pub(super) struct Talk {
     caller_speaks: bool,
     /// When the caller's voice counts as an interruption.
     interrupts_at: Option<Instant>,
+    /// Where words decide: what is said has stopped, since then.
+    stopped_at: Option<Instant>,
+    /// When it goes on if nothing speaks against it.
+    resumes_at: Option<Instant>,
+    /// Nothing further is put for now.
+    held_back: bool,
+    /// How the conversation ends once all has been heard.
+    parting: Option<Parting>,
     malformed: u32,
     over: bool,
     turns: Turns,
@@ -82,6 +97,10 @@ pub(super) enum Order {
     },
     /// Cut what is put and not heard yet. Marks of such pieces mean nothing any more.
     Clear,
+    /// Stop what is heard where it is.
+    Pause,
+    /// Go on with it.
+    Resume,
     /// Send DTMF.
     Press(String),
     /// Tell the application.
@@ -90,6 +109,8 @@ pub(super) enum Order {
     Note(Fact),
     /// Understand this language from now on.
     Listen(String),
+    /// It is over in this way.
+    Part(Parting),
     /// It is over: how the leg hears of it, and whether the application is to hear that it cannot be understood.
     Over {
         /// How.
@@ -106,7 +127,8 @@ pub(super) enum Fact {
     Heard {
         /// The words.
         text: String,
-        /// Whether the application was told; it is not while it speaks and may not be interrupted.
+        /// Whether the application was told; it is not while it speaks and may not be interrupted, nor of words of agreement
+        /// meanwhile.
         told: bool,
     },
     /// The caller heard this of a reply, which is over.
@@ -194,6 +216,10 @@ impl Talk {
             agent_speaks: false,
             caller_speaks: false,
             interrupts_at: None,
+            stopped_at: None,
+            resumes_at: None,
+            held_back: false,
+            parting: None,
             malformed: 0,
             over: false,
             turns: Turns::default(),
@@ -214,7 +240,7 @@ impl Talk {
 
     /// When [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.interrupts_at
+        self.interrupts_at.into_iter().chain(self.resumes_at).min()
     }
 
     /// The turns so far.
@@ -258,6 +284,16 @@ impl Talk {
                 }
             }
             Ask::End { handoff } => return self.end(ConversationStatus::Ended(handoff), false),
+            Ask::Fill(text) => {
+                let (reply, language) = (self.new_reply(), self.speaks.clone());
+                self.enqueue(reply, What::Text(text, language), self.spec.cut_by, true);
+            }
+            Ask::HoldBack(held) => self.held_back = held,
+            Ask::Withdraw => self.withdraw(),
+            Ask::EndAfter(parting) => {
+                self.finish_writing();
+                self.parting = Some(parting);
+            }
         }
         self.go_on(now);
     }
@@ -354,6 +390,14 @@ impl Talk {
         self.tell(Told::Key(key));
     }
 
+    /// Something sounds like the caller's voice, before a recogniser is sure of it.
+    pub(super) fn sounds(&mut self, now: Instant) {
+        if self.spec.words_decide && !self.caller_speaks && self.cut_by().is_some_and(|by| by.speech) {
+            self.stop(now);
+            self.resumes_at = Some(now + NO_VOICE);
+        }
+    }
+
     /// Something of the caller's voice was heard.
     pub(super) fn heard(&mut self, now: Instant, heard: Heard) {
         match heard {
@@ -363,6 +407,10 @@ impl Talk {
                     self.tell(Told::CallerSpeaking(true));
                 }
                 if self.cut_by().is_some_and(|by| by.speech) {
+                    if self.spec.words_decide {
+                        self.stop(now);
+                        self.resumes_at = None;
+                    }
                     self.interrupts_at = Some(now + self.patience());
                     self.handle_timeout(now);
                 }
@@ -371,9 +419,11 @@ impl Talk {
                 self.turns.caller_paused(now.checked_sub(PAUSE).unwrap_or(now));
                 self.caller_speaks = false;
                 self.interrupts_at = None;
+                self.resumes_at = self.stopped_at.map(|_| now + NO_WORDS);
                 if self.spec.tells_speakers {
                     self.tell(Told::CallerSpeaking(false));
                 }
+                self.go_on(now);
             }
             Heard::Partial(words) => {
                 let language = words.language.clone();
@@ -386,11 +436,57 @@ impl Talk {
         }
     }
 
+    /// What is heard stops, until words decide.
+    fn stop(&mut self, now: Instant) {
+        if self.stopped_at.is_none() {
+            self.stopped_at = Some(now);
+            self.orders.push_back(Order::Pause);
+        }
+    }
+
+    /// What was stopped goes on.
+    fn resume(&mut self, now: Instant) {
+        self.resumes_at = None;
+        let Some(stopped) = self.stopped_at.take() else { return };
+        let lost = now.saturating_duration_since(stopped);
+        if let Some(said) = &mut self.said {
+            said.began += lost;
+            said.piece_began += lost;
+        }
+        self.orders.push_back(Order::Resume);
+        self.go_on(now);
+    }
+
+    /// Whether words that came while something is heard are no reason to stop it: agreement, or what it says itself.
+    fn lets_go_on(&self, text: &str) -> bool {
+        let says = self.queue.iter().take(AHEAD + 1).filter_map(|piece| match &piece.what {
+            What::Text(text, _) => Some(text.as_str()),
+            _ => None,
+        });
+        words::is_agreement(text) || words::is_echo(text, says)
+    }
+
     fn prompt(&mut self, now: Instant, text: String, language: Option<String>, last: bool) {
         if text.trim().is_empty() {
+            if self.spec.words_decide && last {
+                // There were no words: a noise.
+                if !self.caller_speaks {
+                    self.resume(now);
+                }
+                self.tell(Told::Prompt { text: String::new(), language: self.hears.clone(), last });
+            }
             return;
         }
         let speaking = self.cut_by();
+        if speaking.is_some_and(|by| by.speech) && self.spec.words_decide && self.lets_go_on(&text) {
+            if last {
+                self.note(Fact::Heard { text, told: false });
+                if !self.caller_speaks {
+                    self.resume(now);
+                }
+            }
+            return;
+        }
         if speaking.is_some_and(|by| by.speech) {
             self.interrupt(now, "speech");
         } else if speaking.is_some() && !self.spec.reports.speech {
@@ -414,10 +510,16 @@ impl Talk {
         if self.interrupts_at.take_if(|at| *at <= now).is_some() && self.cut_by().is_some_and(|by| by.speech) {
             self.interrupt(now, "speech");
         }
+        if self.resumes_at.is_some_and(|at| at <= now) {
+            self.resume(now);
+        }
     }
 
     /// How long a voice must last to be an interruption.
     fn patience(&self) -> Duration {
+        if self.spec.words_decide {
+            return LONG_VOICE;
+        }
         Duration::from_millis(match self.spec.sensitivity {
             Sensitivity::High => 0,
             Sensitivity::Medium => 300,
@@ -546,14 +648,30 @@ impl Talk {
         self.phrases = Phrases::default();
         self.writing = None;
         self.interrupts_at = None;
+        self.resumes_at = None;
+        if self.stopped_at.take().is_some() {
+            self.orders.push_back(Order::Resume);
+        }
         self.fall_silent_if_done();
+    }
+
+    /// What is not heard yet is forgotten.
+    fn withdraw(&mut self) {
+        let (kept, cut): (VecDeque<_>, _) =
+            std::mem::take(&mut self.queue).into_iter().partition(|piece| matches!(piece.state, State::Put(_)));
+        self.queue = kept;
+        self.forget(cut);
+        self.phrases = Phrases::default();
+        self.writing = None;
+        self.turns.withdrawn();
+        self.settle_said();
     }
 
     /// What was heard of the piece that is heard now: as much of its text as of its time, to the last whole word.
     fn fragment(&self, now: Instant) -> String {
         let Some((piece, said)) = self.queue.front().zip(self.said.as_ref()) else { return String::new() };
         let (What::Text(text, _), State::Put(length)) = (&piece.what, piece.state) else { return String::new() };
-        let gone = now.saturating_duration_since(said.piece_began);
+        let gone = self.stopped_at.unwrap_or(now).saturating_duration_since(said.piece_began);
         if gone >= length {
             return text.clone();
         }
@@ -605,6 +723,11 @@ impl Talk {
 
     fn put(&mut self, now: Instant) {
         loop {
+            // Nobody begins to speak while the caller does, if what he says decides.
+            let caller_first = self.spec.words_decide && self.caller_speaks && !self.agent_speaks;
+            if self.held_back || caller_first {
+                return;
+            }
             let put = self.queue.iter().take_while(|piece| matches!(piece.state, State::Put(_))).count();
             let alike = self.queue.front().map(|first| first.preemptible);
             let Some(piece) = self.queue.get_mut(put) else { return };
@@ -648,6 +771,13 @@ impl Talk {
     fn fall_silent_if_done(&mut self) {
         if self.queue.is_empty() && std::mem::take(&mut self.agent_speaks) && self.spec.tells_speakers {
             self.tell(Told::AgentSpeaking(false));
+        }
+        if self.queue.is_empty()
+            && self.writing.is_none()
+            && let Some(parting) = self.parting.take()
+            && !std::mem::replace(&mut self.over, true)
+        {
+            self.orders.push_back(Order::Part(parting));
         }
         // The next piece that is heard may be another reply's.
         if let (Some(said), Some(front)) = (&mut self.said, self.queue.front())

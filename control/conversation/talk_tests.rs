@@ -1,11 +1,11 @@
-use tandem_call::conversation::Manner;
+use tandem_call::conversation::{Manner, With};
 use tandem_call::hearing::Words;
 
 use super::*;
 
 fn spec() -> ConversationSpec {
     ConversationSpec {
-        url: "ws://app.test/".to_owned(),
+        with: With::Application("ws://app.test/".to_owned()),
         parameters: Vec::new(),
         greeting: None,
         greeting_cut_by: Inputs::ANY,
@@ -16,6 +16,7 @@ fn spec() -> ConversationSpec {
         cut_by: Inputs::ANY,
         reports: Inputs::NONE,
         sensitivity: Sensitivity::High,
+        words_decide: false,
         keys: true,
         preemptible: false,
         partials: false,
@@ -37,6 +38,8 @@ struct Stage {
     listens: Vec<String>,
     over: Option<(ConversationStatus, bool)>,
     clears: u32,
+    paused: bool,
+    parting: Option<Parting>,
     facts: Vec<Fact>,
 }
 
@@ -56,6 +59,8 @@ impl Stage {
             listens: Vec::new(),
             over: None,
             clears: 0,
+            paused: false,
+            parting: None,
             facts: Vec::new(),
         };
         stage.talk.begin(now);
@@ -81,6 +86,9 @@ impl Stage {
                     self.put.clear();
                     self.clears += 1;
                 }
+                Order::Pause => self.paused = true,
+                Order::Resume => self.paused = false,
+                Order::Part(parting) => self.parting = Some(parting),
                 Order::Press(digits) => self.pressed.push(digits),
                 Order::Tell(told) => self.told.push(told),
                 Order::Note(fact) => self.facts.push(fact),
@@ -463,4 +471,98 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
         stage.say("Here is one more sentence for the queue. ", true);
     }
     assert_eq!(problems(&mut stage), 1);
+}
+
+/// What words decide about, with one reply of ten words of which three are heard.
+fn half_said() -> Stage {
+    let mut stage = Stage::new(ConversationSpec { words_decide: true, tells_speakers: true, ..spec() });
+    stage.say("One two three four five six seven eight nine ten.", true);
+    stage.passes(WORD * 3 + WORD / 2);
+    stage.told();
+    stage
+}
+
+fn final_words(text: &str) -> Heard {
+    Heard::Final(Words { stable: text.to_owned(), ..Words::default() })
+}
+
+#[test]
+fn a_sound_stops_what_is_said_at_once_and_a_cough_lets_it_go_on_where_it_was() {
+    let ms = Duration::from_millis;
+    let mut stage = half_said();
+    stage.talk.sounds(stage.now);
+    stage.obey();
+    assert!(stage.paused);
+    stage.passes(ms(200));
+    assert!(!stage.paused, "no voice followed");
+    stage.hears(Heard::Began);
+    assert!(stage.paused);
+    stage.passes(ms(300));
+    stage.hears(Heard::Paused);
+    stage.passes(ms(599));
+    assert!(stage.paused);
+    stage.passes(ms(1));
+    assert!(!stage.paused, "nobody knows any words");
+    stage.hears(Heard::Began);
+    stage.hears(Heard::Paused);
+    stage.hears(final_words(""));
+    assert!(!stage.paused, "there were no words");
+    assert_eq!((stage.clears, stage.put.len()), (0, 1));
+    assert!(!stage.told().iter().any(|told| matches!(told, Told::Interrupted { .. })));
+}
+
+#[test]
+fn agreement_and_echo_let_what_is_said_go_on_and_other_words_cut_it_short() {
+    for words in ["mhm", "Yeah, okay.", "three four five"] {
+        let mut stage = half_said();
+        stage.hears(Heard::Began);
+        stage.hears(Heard::Paused);
+        stage.hears(final_words(words));
+        assert!(!stage.paused && stage.clears == 0, "{words}");
+        assert_eq!(stage.facts.last(), Some(&Fact::Heard { text: words.to_owned(), told: false }));
+    }
+    let mut stage = half_said();
+    stage.hears(Heard::Began);
+    stage.passes(WORD * 4);
+    stage.hears(Heard::Paused);
+    stage.hears(final_words("no, stop"));
+    assert!(!stage.paused && stage.clears == 1 && stage.put.is_empty());
+    let interrupted = Told::Interrupted { heard: "One two three".to_owned(), after: WORD * 7 + WORD / 2 };
+    assert!(stage.told().contains(&interrupted), "what was heard before it stopped");
+}
+
+#[test]
+fn a_voice_that_lasts_cuts_short_before_its_words_are_known() {
+    let mut stage = half_said();
+    stage.hears(Heard::Began);
+    stage.passes(Duration::from_millis(699));
+    assert_eq!(stage.clears, 0);
+    stage.passes(Duration::from_millis(1));
+    assert_eq!((stage.clears, stage.paused), (1, false));
+}
+
+#[test]
+fn what_is_held_back_is_made_and_not_heard_and_may_be_withdrawn() {
+    let mut stage = Stage::new(ConversationSpec { words_decide: true, ..spec() });
+    stage.ask(Ask::HoldBack(true));
+    stage.say("Too early.", true);
+    assert!(stage.put.is_empty() && stage.sources.len() == 1);
+    stage.ask(Ask::Withdraw);
+    stage.say("In time.", true);
+    stage.ask(Ask::HoldBack(false));
+    assert_eq!(stage.put.iter().map(|(_, text)| &**text).collect::<Vec<_>>(), ["In time."]);
+    stage.ask(Ask::EndAfter(Parting::Hangup));
+    assert_eq!(stage.parting, None);
+    stage.is_heard();
+    assert_eq!(stage.parting, Some(Parting::Hangup));
+}
+
+#[test]
+fn nobody_begins_to_speak_while_the_caller_does_where_words_decide() {
+    let mut stage = Stage::new(ConversationSpec { words_decide: true, ..spec() });
+    stage.hears(Heard::Began);
+    stage.say("Listen.", true);
+    assert!(stage.put.is_empty());
+    stage.hears(Heard::Paused);
+    assert_eq!(stage.put.len(), 1);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_call::conversation::Inputs;
+use tandem_call::program::instruction::Program;
 
 /// The messages of one conversation. Pure.
 pub trait ConversationWire: Send {
@@ -55,6 +56,8 @@ pub enum Told {
     Played(String),
     /// Something did not work.
     Problem(String),
+    /// The caller is not heard any more, or never was.
+    Deaf(String),
 }
 
 /// Something an application asks for.
@@ -94,6 +97,25 @@ pub enum Ask {
         /// For whoever goes on with the call.
         handoff: Option<String>,
     },
+    /// Say this meanwhile: it is no reply.
+    Fill(String),
+    /// Nothing further is heard of what was asked for until this is taken back; it is made meanwhile.
+    HoldBack(bool),
+    /// What was asked for and is not heard yet is not wanted any more.
+    Withdraw,
+    /// The conversation is over when all that waits has been heard.
+    EndAfter(Parting),
+}
+
+/// How a conversation ends that the application, or the agent, ends.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Parting {
+    /// For whoever goes on with the call.
+    Handoff(Option<String>),
+    /// The leg is hung up.
+    Hangup,
+    /// The leg runs this instead.
+    Run(Box<Program>),
 }
 
 /// How audio may be cut short; the conversation's own rules where `None`.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tandem_call::address::Address;
-use tandem_call::conversation::{ConversationSpec, Inputs};
+use tandem_call::conversation::{ConversationSpec, Inputs, With};
 use tandem_call::id::ConversationId;
 use tandem_call::leg::{LegInfo, Status};
 
@@ -37,7 +37,9 @@ impl Wire {
         id: ConversationId,
         spec: &ConversationSpec,
     ) -> Self {
-        let url = spec.url.split('#').next().unwrap_or(&spec.url);
+        // An agent has no wire.
+        let url = if let With::Application(url) = &spec.with { url.as_str() } else { "" };
+        let url = url.split('#').next().unwrap_or(url);
         let handshake = [
             ("User-Agent", "Twilio.TmeWs/1.0".to_owned()),
             ("X-Twilio-Signature", sign::signature(auth_token, url, [])),
@@ -91,7 +93,7 @@ impl ConversationWire for Wire {
             Told::AgentSpeaking(on) => speaking("agentSpeaking", *on),
             Told::CallerSpeaking(on) => speaking("clientSpeaking", *on),
             Told::Played(text) => json!({ "type": "info", "name": "tokensPlayed", "value": text }),
-            Told::Problem(why) => json!({ "type": "error", "description": why }),
+            Told::Problem(why) | Told::Deaf(why) => json!({ "type": "error", "description": why }),
         };
         message.to_string()
     }
@@ -243,7 +245,7 @@ mod tests {
 
     fn spec() -> ConversationSpec {
         ConversationSpec {
-            url: "wss://127.0.0.1:5000/media".into(),
+            with: With::Application("wss://127.0.0.1:5000/media".to_owned()),
             parameters: vec![("callReference".into(), "bar".into())],
             greeting: None,
             greeting_cut_by: Inputs::ANY,
@@ -254,6 +256,7 @@ mod tests {
             cut_by: Inputs::ANY,
             reports: Inputs::NONE,
             sensitivity: Sensitivity::High,
+            words_decide: false,
             keys: true,
             preemptible: false,
             partials: false,

@@ -1,6 +1,6 @@
 //! `ConversationRelay` in `Connect`: the caller talks with an application that reads and writes words.
 
-use tandem_call::conversation::{ConversationSpec, Inputs, Manner, Sensitivity};
+use tandem_call::conversation::{ConversationSpec, Inputs, Manner, Sensitivity, With};
 use tandem_call::fetch::FetchFailure;
 
 use super::stream;
@@ -53,7 +53,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         (inputs("welcomeGreetingInterruptible", Inputs::ANY), inputs("interruptible", Inputs::ANY));
     let reports = inputs("reportInputDuringAgentSpeech", Inputs::NONE);
     Ok(Some(ConversationSpec {
-        url,
+        with: With::Application(url),
         parameters,
         greeting: element.attribute("welcomeGreeting").filter(|text| !text.trim().is_empty()).map(str::to_owned),
         greeting_cut_by,
@@ -64,6 +64,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         cut_by,
         reports,
         sensitivity: reader.word(element, "interruptSensitivity", &SENSITIVITIES, Sensitivity::High, BAD_VALUE),
+        words_decide: reader.flag(element, "ignoreBackchannel", false, BAD_VALUE),
         keys: reader.flag(element, "dtmfDetection", false, BAD_VALUE),
         preemptible: reader.flag(element, "preemptible", false, BAD_VALUE),
         partials: reader.flag(element, "partialPrompts", false, BAD_VALUE),

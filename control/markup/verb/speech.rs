@@ -49,6 +49,7 @@ pub(super) fn gather(
         partials: true,
         no_profanity: reader.flag(element, "profanityFilter", true, code::SCHEMA),
         punctuation: true,
+        at_pauses: false,
     };
     let longest = reader.seconds(element, "maxSpeechTime", 1..=3600, MAX_SPEECH_TIME).unwrap_or(LONGEST);
     Ok(Box::new(GatherSpeech { listening, pause, longest, partials, keys }))
@@ -74,6 +75,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
         partials: reader.flag(element, "partialResults", false, code::SCHEMA),
         no_profanity: reader.flag(element, "profanityFilter", true, code::SCHEMA),
         punctuation: reader.flag(element, "enableAutomaticPunctuation", true, code::SCHEMA),
+        at_pauses: false,
     };
     Ok(TranscriptionSpec {
         name: own(element, "name"),

@@ -32,6 +32,7 @@ pub(super) struct Live {
     url: Url,
     key: Option<String>,
     partials: bool,
+    at_pauses: bool,
     time: Duration,
 }
 
@@ -50,7 +51,8 @@ impl Live {
             set(&mut url, name, value);
         }
         let key = config.stt_key.as_ref().map(|key| format!("Token {}", key.expose()));
-        Self { client, url, key, partials: how.partials, time: Duration::from_secs(config.timeout_seconds.into()) }
+        let time = Duration::from_secs(config.timeout_seconds.into());
+        Self { client, url, key, partials: how.partials, at_pauses: how.at_pauses, time }
     }
 
     /// Listens until no more audio comes and everything has been said.
@@ -74,6 +76,9 @@ impl Live {
                         let mut octets = [0; FRAME];
                         Law::Mu.encode(&frame.samples, &mut octets);
                         send(&mut socket, Message::binary(octets.to_vec())).await?;
+                        if self.at_pauses && frame.edge == Some(Heard::Paused) {
+                            send(&mut socket, Message::text(r#"{"type":"Finalize"}"#)).await?;
+                        }
                         frame.edge
                     }
                     None => {
@@ -155,6 +160,10 @@ impl Utterance {
             self.stable = joined(&self.stable, &best.transcript);
             self.confidence = (self.confidence.0 + best.confidence, self.confidence.1.saturating_add(1));
         }
+        if results.from_finalize {
+            // Words or none: they are all there are until the pause.
+            return Some(self.end().unwrap_or_else(|| Heard::Final(Words::default())));
+        }
         if results.speech_final {
             return self.end();
         }
@@ -195,6 +204,9 @@ struct Results {
     is_final: bool,
     #[serde(default)]
     speech_final: bool,
+    /// The answer to a `Finalize`.
+    #[serde(default)]
+    from_finalize: bool,
     channel: Channel,
 }
 

@@ -170,6 +170,7 @@ async fn live_results_become_partial_and_final_words() {
         partials: true,
         no_profanity: true,
         punctuation: true,
+        at_pauses: false,
     };
     let mut session = recogniser.listen(&how).unwrap();
     session.hear(&[0; 16_000]);

@@ -34,6 +34,8 @@ pub(super) async fn run(
     let mut waiting: VecDeque<Vec<i16>> = VecDeque::new();
     let mut asked: Option<Answer<'_>> = None;
     let mut listening = true;
+    // What was asked last, or waits, is all of the utterance up to a pause in it.
+    let mut at_pause = false;
     loop {
         if asked.is_none() {
             asked = waiting
@@ -50,16 +52,36 @@ pub(super) async fn run(
                     waiting.extend(cutter.cut());
                     continue;
                 };
+                let paused = frame.edge == Some(Heard::Paused);
                 if let Some(edge) = frame.edge && heard.send(Ok(edge)).await.is_err() {
                     return Ok(());
                 }
-                waiting.extend(cutter.push(&frame.samples, ears.speaking()));
+                let cut = cutter.push(&frame.samples, ears.speaking());
+                match how.at_pauses && !ears.speaking() {
+                    // It was asked for at the pause: now its end is certain.
+                    true if cut.is_some() => at_pause = false,
+                    true if paused => {
+                        waiting.push_back(cutter.so_far());
+                        at_pause = true;
+                    }
+                    true => {}
+                    false => {
+                        // They go on: all of it is asked for at the next pause. The engine may stop.
+                        if std::mem::take(&mut at_pause) && waiting.pop_back().is_none() {
+                            asked = None;
+                        }
+                        waiting.extend(cut);
+                    }
+                }
                 if waiting.len() > WAITING {
                     return Err("the engine is too slow".to_owned());
                 }
             }
             answer = answered(&mut asked) => {
                 asked = None;
+                if waiting.is_empty() && std::mem::take(&mut at_pause) {
+                    cutter.cut();
+                }
                 if heard.send(Ok(Heard::Final(answer?))).await.is_err() {
                     return Ok(());
                 }
@@ -106,7 +128,12 @@ impl Cutter {
         None
     }
 
-    /// The utterance so far.
+    /// A copy of the utterance so far.
+    fn so_far(&self) -> Vec<i16> {
+        self.audio.clone()
+    }
+
+    /// The utterance so far; the next one begins.
     fn cut(&mut self) -> Option<Vec<i16>> {
         self.silent = 0;
         let audio = std::mem::take(&mut self.audio);

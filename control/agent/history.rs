@@ -1,0 +1,285 @@
+//! What a model is told of a conversation: what the caller said, what he really heard, which tools ran. Pure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tandem_call::conversation::Line;
+
+use super::chat::ToolCall;
+
+/// Octets of text that a model is told; of more, the oldest turns are left out.
+const LONGEST: usize = 48 * 1024;
+
+/// A conversation, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    entries: VecDeque<Entry>,
+    /// How many were ever left out in front: an index counts from the very first.
+    gone: usize,
+    /// Which of them the caller has not heard whole, in order.
+    unheard: VecDeque<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Entry {
+    Caller(String),
+    Agent {
+        /// All of it, or what of it was heard once it was cut short.
+        text: String,
+        /// Octets of it that were heard.
+        heard: usize,
+        calls: Vec<ToolCall>,
+    },
+    Result {
+        id: String,
+        text: String,
+    },
+    /// Something that the model has to know.
+    Note(String),
+}
+
+impl History {
+    /// Continues what was said before.
+    pub(super) fn new(lines: &[Line]) -> Self {
+        let mut history = Self::default();
+        for Line { by_agent, text } in lines {
+            match by_agent {
+                true => {
+                    let entry = Entry::Agent { text: text.to_string(), heard: text.len(), calls: Vec::new() };
+                    history.entries.push_back(entry);
+                }
+                false => history.caller(text.to_string()),
+            }
+        }
+        history
+    }
+
+    /// The caller said this.
+    pub(super) fn caller(&mut self, text: String) {
+        self.entries.push_back(Entry::Caller(text));
+        self.trim();
+    }
+
+    /// The model is to know this.
+    pub(super) fn note(&mut self, text: String) {
+        self.entries.push_back(Entry::Note(text));
+    }
+
+    /// The last thing in it, if the caller said that: it is taken out again.
+    pub(super) fn take_back(&mut self) -> Option<String> {
+        match self.entries.back() {
+            Some(Entry::Caller(_)) => match self.entries.pop_back() {
+                Some(Entry::Caller(text)) => Some(text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The agent says this, and has these tools run. `heard`: octets of the text that the caller has heard already.
+    pub(super) fn agent(&mut self, text: String, heard: usize, calls: Vec<ToolCall>) {
+        if text.trim().is_empty() && calls.is_empty() {
+            return;
+        }
+        if !is_heard(&text, heard) {
+            self.unheard.push_back(self.gone + self.entries.len());
+        }
+        self.entries.push_back(Entry::Agent { text, heard, calls });
+    }
+
+    /// A tool came to this.
+    pub(super) fn result(&mut self, id: String, text: String) {
+        self.entries.push_back(Entry::Result { id, text });
+    }
+
+    /// The caller heard this piece of what the agent says; whether it is of something in here.
+    pub(super) fn heard(&mut self, piece: &str) -> bool {
+        let place = self.unheard.iter().position(|index| {
+            let Some(Entry::Agent { text, heard, .. }) = self.entry(*index) else { return false };
+            hear(text, &mut heard.clone(), piece)
+        });
+        let Some(place) = place else { return false };
+        self.unheard.drain(..place);
+        let Some(index) = self.unheard.front().copied() else { return false };
+        let Some(Entry::Agent { text, heard, .. }) = self.entry_mut(index) else { return false };
+        hear(text, heard, piece);
+        if is_heard(text, *heard) {
+            self.unheard.pop_front();
+        }
+        true
+    }
+
+    /// The caller cut the agent short: what was not heard was not said.
+    pub(super) fn interrupted(&mut self) {
+        for index in std::mem::take(&mut self.unheard) {
+            let Some(Entry::Agent { text, heard, .. }) = self.entry_mut(index) else { continue };
+            text.truncate(*heard);
+            let end = text.trim_end().len();
+            text.truncate(end);
+            if !text.is_empty() {
+                text.push_str(" — (interrupted by the caller)");
+            }
+        }
+        let empty =
+            |entry: &Entry| matches!(entry, Entry::Agent { text, calls, .. } if text.is_empty() && calls.is_empty());
+        // Indices are not needed any more: all is heard, or was never said.
+        self.entries.retain(|entry| !empty(entry));
+    }
+
+    /// All that was heard was heard, whatever its pieces were.
+    pub(super) fn all_heard(&mut self) {
+        self.unheard.clear();
+    }
+
+    /// As the wire has it, behind the prompt.
+    pub(super) fn messages(&self, prompt: &str) -> Vec<Value> {
+        let mut messages = Vec::with_capacity(self.entries.len() + 1);
+        if !prompt.is_empty() {
+            messages.push(json!({ "role": "system", "content": prompt }));
+        }
+        messages.extend(self.entries.iter().map(|entry| match entry {
+            Entry::Caller(text) => json!({ "role": "user", "content": text }),
+            Entry::Agent { text, calls, .. } if calls.is_empty() => json!({ "role": "assistant", "content": text }),
+            Entry::Agent { text, calls, .. } => {
+                let calls: Vec<Value> = calls
+                    .iter()
+                    .map(|call| {
+                        let function = json!({ "name": call.name, "arguments": arguments(call) });
+                        json!({ "id": call.id, "type": "function", "function": function })
+                    })
+                    .collect();
+                json!({ "role": "assistant", "content": text, "tool_calls": calls })
+            }
+            Entry::Result { id, text } => json!({ "role": "tool", "tool_call_id": id, "content": text }),
+            Entry::Note(text) => json!({ "role": "system", "content": text }),
+        }));
+        messages
+    }
+
+    /// What was said, for somebody who goes on with the conversation.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let line = |by_agent, text: &str| Line { by_agent, text: Arc::from(text) };
+        let lines = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Caller(text) => Some(line(false, text)),
+            Entry::Agent { text, .. } if !text.is_empty() => Some(line(true, text)),
+            _ => None,
+        });
+        lines.collect()
+    }
+
+    fn entry(&self, index: usize) -> Option<&Entry> {
+        self.entries.get(index.checked_sub(self.gone)?)
+    }
+
+    fn entry_mut(&mut self, index: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(index.checked_sub(self.gone)?)
+    }
+
+    /// Leaves out the oldest turns, each with its answer and its tools.
+    fn trim(&mut self) {
+        while self.entries.iter().map(Entry::octets).sum::<usize>() > LONGEST && self.entries.len() > 1 {
+            loop {
+                self.entries.pop_front();
+                self.gone += 1;
+                if self.entries.front().is_none_or(|entry| matches!(entry, Entry::Caller(_))) {
+                    break;
+                }
+            }
+        }
+        let gone = self.gone;
+        self.unheard.retain(|index| *index >= gone);
+    }
+}
+
+/// Counts a piece of a text as heard, if it is one that is not heard yet.
+pub(super) fn hear(text: &str, heard: &mut usize, piece: &str) -> bool {
+    let piece = piece.trim();
+    match text.get(*heard..).and_then(|rest| rest.find(piece)) {
+        Some(at) => {
+            *heard += at + piece.len();
+            true
+        }
+        None => false,
+    }
+}
+
+/// Whether nothing of a text is left to be heard.
+fn is_heard(text: &str, heard: usize) -> bool {
+    text.get(heard..).is_none_or(|rest| rest.trim().is_empty())
+}
+
+/// Arguments that are no JSON would be refused.
+fn arguments(call: &ToolCall) -> &str {
+    if serde_json::from_str::<Value>(&call.arguments).is_ok() { &call.arguments } else { "{}" }
+}
+
+impl Entry {
+    fn octets(&self) -> usize {
+        match self {
+            Self::Caller(text) | Self::Result { text, .. } | Self::Note(text) => text.len(),
+            Self::Agent { text, calls, .. } => {
+                text.len() + calls.iter().map(|call| call.arguments.len()).sum::<usize>()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(history: &History) -> Vec<String> {
+        let text = |message: &Value| {
+            format!("{}: {}", message["role"].as_str().unwrap(), message["content"].as_str().unwrap())
+        };
+        history.messages("").iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_was_not_heard_was_not_said() {
+        let mut history = History::default();
+        history.caller("hours?".into());
+        history.agent("We open at nine. We close at five.".into(), 0, vec![]);
+        history.agent("Anything else?".into(), 0, vec![]);
+        history.heard("We open at nine.");
+        history.heard("One moment.");
+        history.heard("We close");
+        history.interrupted();
+        assert_eq!(
+            contents(&history),
+            ["user: hours?", "assistant: We open at nine. We close — (interrupted by the caller)"]
+        );
+        history.caller("On Sunday?".into());
+        history.agent("No.".into(), 0, vec![]);
+        history.heard("No.");
+        history.interrupted();
+        assert_eq!(contents(&history).last().unwrap(), "assistant: No.");
+    }
+
+    #[test]
+    fn a_tool_call_stays_with_its_result_even_if_nothing_of_its_words_was_heard() {
+        let mut history = History::default();
+        let call = ToolCall { id: "1".into(), name: "order".into(), arguments: "{broken".into() };
+        history.agent("One moment.".into(), 0, vec![call]);
+        history.result("1".into(), "{\"ok\":true}".into());
+        history.interrupted();
+        let messages = history.messages("You are.");
+        assert_eq!(messages[0]["role"], "system");
+        assert_eq!(messages[1]["tool_calls"][0]["function"]["arguments"], "{}");
+        assert_eq!(messages[2], json!({ "role": "tool", "tool_call_id": "1", "content": "{\"ok\":true}" }));
+    }
+
+    #[test]
+    fn a_long_conversation_loses_its_oldest_turns_whole() {
+        let mut history = History::default();
+        for turn in 0..100 {
+            history.caller(format!("{turn} {}", "x".repeat(1_000)));
+            history.agent("y".repeat(1_000), 0, vec![]);
+        }
+        let messages = history.messages("");
+        assert!(messages.len() < 60 && messages[0]["role"] == "user");
+        history.heard(&"y".repeat(1_000));
+        history.interrupted();
+    }
+}

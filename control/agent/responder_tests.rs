@@ -1,0 +1,326 @@
+use super::super::config::Place;
+use super::*;
+
+/// An agent on a virtual clock.
+struct Stage {
+    responder: Responder,
+    now: Instant,
+    acts: Vec<Act>,
+    thought: u64,
+}
+
+fn config(more: &str) -> Arc<AgentConfig> {
+    let text = format!(r#"{{"name":"a","prompt":"You are.","model":{{"url":"http://127.0.0.1/v1"}}{more}}}"#);
+    Arc::new(serde_json::from_str(&text).unwrap())
+}
+
+impl Stage {
+    fn new(more: &str) -> Self {
+        Self::with(config(more), AgentSpec::default())
+    }
+
+    fn with(config: Arc<AgentConfig>, spec: AgentSpec) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
+        let now = Instant::now();
+        let mut stage = Self { responder: Responder::new(config, spec), now, acts: Vec::new(), thought: 0 };
+        stage.responder.begin(now);
+        stage.obey();
+        stage
+    }
+
+    fn obey(&mut self) {
+        while let Some(act) = self.responder.poll_act() {
+            if let Act::Think { id, .. } = &act {
+                self.thought = *id;
+            }
+            self.acts.push(act);
+        }
+    }
+
+    fn told(&mut self, told: Told) {
+        self.responder.told(self.now, told);
+        self.obey();
+    }
+
+    /// Time passes, and all that is due on the way happens.
+    fn passes(&mut self, ms: u64) {
+        let end = self.now + Duration::from_millis(ms);
+        while let Some(due) = self.responder.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.responder.handle_timeout(self.now);
+            self.obey();
+        }
+        self.now = end;
+    }
+
+    fn says(&mut self, text: &str) {
+        self.told(Told::CallerSpeaking(true));
+        self.told(Told::CallerSpeaking(false));
+        self.told(prompt(text));
+    }
+
+    fn answers(&mut self, piece: Piece) {
+        self.responder.thought(self.now, self.thought, piece);
+        self.obey();
+    }
+
+    fn take(&mut self) -> Vec<Act> {
+        std::mem::take(&mut self.acts)
+    }
+
+    /// What was asked of the model last.
+    fn asked(&self) -> Option<Vec<String>> {
+        self.acts.iter().rev().find_map(|act| match act {
+            Act::Think { messages, .. } => Some(
+                messages
+                    .iter()
+                    .map(|one| {
+                        format!("{}: {}", one["role"].as_str().unwrap(), one["content"].as_str().unwrap_or_default())
+                    })
+                    .collect(),
+            ),
+            _ => None,
+        })
+    }
+
+    /// What is to be said, fillers in brackets.
+    fn said(&self) -> String {
+        let texts = self.acts.iter().filter_map(|act| match act {
+            Act::Ask(Ask::Say { token, .. }) => Some(token.clone()),
+            Act::Ask(Ask::Fill(text)) => Some(format!("[{text}]")),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    fn parting(&self) -> Option<&Parting> {
+        self.acts.iter().find_map(|act| match act {
+            Act::Ask(Ask::EndAfter(parting)) => Some(parting),
+            _ => None,
+        })
+    }
+}
+
+fn prompt(text: &str) -> Told {
+    Told::Prompt { text: text.to_owned(), language: "en".to_owned(), last: true }
+}
+
+fn text(text: &str) -> Piece {
+    Piece::Text(text.to_owned())
+}
+
+fn call(name: &str, arguments: &str) -> Piece {
+    Piece::End(vec![ToolCall { id: "c1".into(), name: name.into(), arguments: arguments.into() }])
+}
+
+#[test]
+fn the_model_is_asked_at_the_pause_and_heard_when_the_turn_has_ended() {
+    let mut stage = Stage::new(r#","first_message":"Hello.""#);
+    assert_eq!(stage.said(), "Hello.");
+    stage.take();
+    stage.says("What are your hours?");
+    assert_eq!(stage.asked().unwrap(), ["system: You are.", "assistant: Hello.", "user: What are your hours?"]);
+    assert!(stage.acts.contains(&Act::Ask(Ask::HoldBack(true))));
+    stage.answers(text("Nine to five."));
+    stage.answers(Piece::End(vec![]));
+    assert!(!stage.acts.contains(&Act::Ask(Ask::HoldBack(false))));
+    stage.passes(50);
+    assert!(stage.acts.contains(&Act::Ask(Ask::HoldBack(false))), "a question is whole");
+    assert_eq!(stage.said(), "Nine to five.");
+    stage.take();
+    stage.says("Thank you");
+    assert_eq!(stage.asked().unwrap()[3..], ["assistant: Nine to five.", "user: Thank you"]);
+}
+
+#[test]
+fn a_caller_who_goes_on_is_answered_to_all_of_it() {
+    let mut stage = Stage::new("");
+    stage.says("I would like to");
+    stage.passes(500);
+    stage.take();
+    stage.says("change my order.");
+    assert!(stage.acts.contains(&Act::StopThinking) && stage.acts.contains(&Act::Ask(Ask::Withdraw)));
+    assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order."]);
+    stage.passes(60);
+    stage.take();
+    // The turn has ended, nothing is heard yet.
+    stage.says("Number five.");
+    assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order. Number five."]);
+}
+
+#[test]
+fn a_noise_keeps_the_answer_and_changes_nothing() {
+    let mut stage = Stage::new("");
+    stage.says("What time is it?");
+    stage.told(Told::CallerSpeaking(true));
+    stage.passes(300);
+    stage.take();
+    stage.told(Told::CallerSpeaking(false));
+    stage.told(prompt(""));
+    stage.passes(100);
+    assert_eq!(stage.take(), [Act::Ask(Ask::HoldBack(false))]);
+}
+
+#[test]
+fn an_interruption_leaves_in_the_history_what_was_heard() {
+    let mut stage = Stage::new("");
+    stage.says("Tell me all.");
+    stage.passes(50);
+    stage.answers(text("It begins here. It goes on and on."));
+    stage.told(Told::AgentSpeaking(true));
+    stage.told(Told::Played("It begins here.".to_owned()));
+    stage.told(Told::Played("It goes".to_owned()));
+    stage.told(Told::Interrupted { heard: "It begins here. It goes".to_owned(), after: Duration::ZERO });
+    stage.told(Told::AgentSpeaking(false));
+    stage.take();
+    stage.says("Stop it.");
+    let asked = stage.asked().unwrap();
+    assert_eq!(asked[2..], ["assistant: It begins here. It goes — (interrupted by the caller)", "user: Stop it."]);
+}
+
+#[test]
+fn a_slow_model_is_covered_by_a_filler_and_asked_once_more() {
+    let mut stage = Stage::new("");
+    stage.says("Are you there?");
+    stage.take();
+    stage.passes(749);
+    assert_eq!(stage.said(), "");
+    stage.passes(1);
+    assert_eq!(stage.said(), "[One moment.]");
+    let first = stage.thought;
+    stage.passes(5_300);
+    assert_eq!(stage.thought, first + 1, "asked again after six seconds");
+    stage.passes(1_000);
+    assert_eq!(stage.said(), "[One moment.][I am still working on it.]");
+    stage.answers(text("Yes."));
+    stage.answers(Piece::End(vec![]));
+    assert!(stage.said().ends_with("Yes."));
+}
+
+#[test]
+fn an_engine_that_fails_twice_is_apologised_for_and_the_fallback_is_called() {
+    let failed = || Piece::Failed { why: "500".to_owned(), for_good: false };
+    let mut stage = Stage::new(r#","fallback":"+15551230099""#);
+    stage.says("Hello?");
+    stage.passes(60);
+    stage.answers(failed());
+    assert_eq!(stage.said(), "");
+    stage.answers(failed());
+    assert!(stage.said().starts_with("I am sorry"), "{}", stage.said());
+    let Some(Parting::Run(program)) = stage.parting() else { panic!("{:?}", stage.acts) };
+    assert_eq!(program.instructions.len(), 1);
+
+    let mut stage = Stage::new("");
+    for _ in 0..2 {
+        assert_eq!(stage.parting(), None);
+        stage.says("Hello?");
+        stage.passes(60);
+        stage.answers(failed());
+        stage.answers(failed());
+    }
+    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+    assert!(stage.said().ends_with("Goodbye."));
+}
+
+#[test]
+fn tools_run_when_the_turn_has_ended_and_their_results_are_told_to_the_model() {
+    let tools = r#","tools":["hang_up",{"name":"order","url":"http://127.0.0.1/o","parameters":{"number":{"type":"integer"}}}]"#;
+    let mut stage = Stage::new(tools);
+    stage.says("Where is my order?");
+    stage.answers(call("order", r#"{"number":7}"#));
+    assert!(!stage.acts.iter().any(|act| matches!(act, Act::Run { .. })), "he may go on");
+    stage.passes(60);
+    assert!(stage.acts.iter().any(|act| matches!(act, Act::Run { .. })));
+    stage.take();
+    stage.responder.ran(stage.now, "c1", Err("status 500: oops".to_owned()));
+    stage.obey();
+    let asked = stage.asked().unwrap();
+    assert_eq!(asked.last().unwrap(), r#"tool: {"error":"status 500: oops"}"#);
+    stage.answers(call("hang_up", "{}"));
+    assert_eq!(stage.said(), "Goodbye.");
+    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+}
+
+#[test]
+fn a_model_that_calls_tools_without_end_is_stopped() {
+    let mut stage = Stage::new("");
+    stage.says("Go!");
+    stage.passes(60);
+    for _ in 0..MOST_ROUNDS + 3 {
+        stage.answers(call("nothing", "{}"));
+    }
+    let rounds = stage.acts.iter().filter(|act| matches!(act, Act::Think { .. })).count();
+    assert!(rounds <= MOST_ROUNDS as usize + 3, "{rounds}");
+}
+
+#[test]
+fn silence_is_asked_about_twice_and_then_the_call_ends() {
+    let mut stage = Stage::new(r#","first_message":"Hello.""#);
+    let spoken = |stage: &mut Stage| {
+        stage.told(Told::AgentSpeaking(true));
+        stage.told(Told::AgentSpeaking(false));
+    };
+    spoken(&mut stage);
+    for _ in 0..2 {
+        stage.take();
+        stage.passes(10_000);
+        assert_eq!(stage.said(), "Are you still there?");
+        spoken(&mut stage);
+    }
+    stage.passes(10_000);
+    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+}
+
+#[test]
+fn keys_are_one_message() {
+    let mut stage = Stage::new("");
+    for key in "123#".chars() {
+        stage.told(Told::Key(key));
+    }
+    assert_eq!(stage.asked().unwrap()[1..], ["user: (pressed the keys 1 2 3)"]);
+}
+
+#[test]
+fn words_that_never_come_are_missed_and_asked_for_again() {
+    let mut stage = Stage::new("");
+    stage.told(Told::CallerSpeaking(true));
+    stage.told(Told::CallerSpeaking(false));
+    stage.passes(3_000);
+    assert_eq!(stage.said(), "[One moment.]");
+    stage.passes(9_000);
+    assert!(stage.acts.contains(&Act::Listen) && stage.said().contains("Could you say it again?"));
+    for _ in 0..2 {
+        stage.told(Told::Deaf("gone".to_owned()));
+    }
+    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+}
+
+#[test]
+fn a_call_ends_when_it_is_as_long_as_it_may_be() {
+    let mut stage = Stage::new(r#","max_seconds":60,"silence_seconds":600"#);
+    stage.passes(30_000);
+    assert_eq!(stage.said(), "[We have half a minute left.]");
+    stage.passes(30_000);
+    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+}
+
+#[test]
+fn a_transfer_that_nobody_answers_brings_the_caller_back_to_the_agent() {
+    let tools = r#","tools":[{"name":"transfer","to":{"sales":"+15551230001"}}]"#;
+    let mut stage = Stage::new(tools);
+    stage.says("Sales please.");
+    stage.passes(60);
+    stage.answers(text("I connect you."));
+    stage.answers(call("transfer", r#"{"to":"sales"}"#));
+    let Some(Parting::Run(program)) = stage.parting() else { panic!("{:?}", stage.acts) };
+    let [_, tandem_call::program::instruction::Instruction::Converse(again)] = program.instructions.as_slice() else {
+        panic!("{program:?}")
+    };
+    let tandem_call::conversation::With::Agent(agent) = &again.spec.with else { panic!() };
+    assert_eq!(agent.history.len(), 2);
+    let mut again = Stage::with(config(tools), (**agent).clone());
+    let asked = again.asked().unwrap();
+    assert!(asked.last().unwrap().contains("nobody answered"), "{asked:?}");
+    again.answers(text("Nobody is there."));
+    assert_eq!(Place(Address::from("+15551230001")).0.to_string(), "+15551230001");
+}

@@ -1,0 +1,104 @@
+//! What of a model's text is spoken: its words, without marks of formatting, pictures and thoughts. Pure.
+
+/// A tag that is longer is no tag.
+const LONGEST_TAG: usize = 200;
+
+/// Text that comes in pieces.
+#[derive(Debug, Default)]
+pub(super) struct Spoken {
+    /// The beginning of something that may be a tag.
+    tag: String,
+    /// Within `<think>`.
+    thinks: bool,
+    /// The last character that was passed on.
+    before: Option<char>,
+    /// An underscore that is part of a word only if a letter follows.
+    underscore: bool,
+}
+
+impl Spoken {
+    /// The next piece; what of it is spoken.
+    pub(super) fn push(&mut self, piece: &str) -> String {
+        let mut spoken = String::with_capacity(piece.len());
+        for character in piece.chars() {
+            if self.tag.is_empty() && character != '<' {
+                self.pass(character, &mut spoken);
+                continue;
+            }
+            self.tag.push(character);
+            let second = self.tag.chars().nth(1);
+            let is_tag = second.is_none_or(|second| second.is_alphabetic() || second == '/');
+            if character == '>' && is_tag {
+                match self.tag.as_str() {
+                    "<think>" | "<thinking>" => self.thinks = true,
+                    "</think>" | "</thinking>" => self.thinks = false,
+                    _ => {}
+                }
+                self.tag.clear();
+            } else if !is_tag || self.tag.len() > LONGEST_TAG {
+                // Less than, not a tag.
+                let text = std::mem::take(&mut self.tag);
+                text.chars().for_each(|character| self.pass(character, &mut spoken));
+            }
+        }
+        spoken
+    }
+
+    /// What is left when nothing follows.
+    pub(super) fn rest(&mut self) -> String {
+        let mut spoken = String::new();
+        let text = std::mem::take(&mut self.tag);
+        if !text.starts_with("<think") {
+            text.chars().for_each(|character| self.pass(character, &mut spoken));
+        }
+        (self.thinks, self.underscore) = (false, false);
+        spoken
+    }
+
+    fn pass(&mut self, character: char, spoken: &mut String) {
+        if self.thinks || is_picture(character) {
+            return;
+        }
+        if std::mem::take(&mut self.underscore) && character.is_alphanumeric() {
+            spoken.push('_');
+        }
+        let line_begins = self.before.is_none_or(|before| before == '\n');
+        match character {
+            '*' | '`' | '#' | '~' | '|' | '•' => return,
+            '-' | '>' if line_begins => return,
+            '_' => {
+                self.underscore = self.before.is_some_and(char::is_alphanumeric);
+                return;
+            }
+            ' ' if line_begins => return,
+            _ => spoken.push(character),
+        }
+        self.before = Some(character);
+    }
+}
+
+fn is_picture(character: char) -> bool {
+    matches!(character as u32, 0x2600..=0x27BF | 0x1F000..=0x1FAFF | 0xFE0F | 0x200D | 0x2190..=0x21FF | 0x2B00..=0x2BFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spoken(text: &str) -> String {
+        let mut filter = Spoken::default();
+        let whole: String = text.chars().map(|one| filter.push(&one.to_string())).collect();
+        whole + &filter.rest()
+    }
+
+    #[test]
+    fn formatting_pictures_and_thoughts_are_not_spoken() {
+        assert_eq!(
+            spoken("<think>He wants *tea*.</think>We have **tea** 🍵 and `snake_case`."),
+            "We have tea  and snake_case."
+        );
+        assert_eq!(spoken("# Menu\n- tea\n- 5 < 6 and a - b\n_really_"), "Menu\ntea\n5 < 6 and a - b\nreally");
+        assert_eq!(spoken("<b>Now</b> <"), "Now <");
+        assert_eq!(spoken("<think>never ends"), "");
+    }
+}
