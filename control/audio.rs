@@ -82,6 +82,13 @@ impl AudioRoom {
         }
     }
 
+    /// The same for somebody who waits at the telephone ([`Voice::speak_soon`]).
+    pub async fn get_soon(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
+        let AudioSource::Speech(speech) = source else { return self.get(source, account).await };
+        let samples = self.voice.speak_soon(speech).await.map_err(|error| AudioError::Unusable(error.to_string()))?;
+        Ok(Arc::new(Audio::new(samples)))
+    }
+
     async fn fetch(&self, url: &str, account: &str) -> Result<Arc<Audio>, AudioError> {
         let client = self.client.of_account(account);
         let get = async {

@@ -204,7 +204,7 @@ async fn peer(
             let socket = Socket::open(&client, &url, wire.handshake(), services.stream_idle).await?;
             let connected = clock::now().instant.saturating_duration_since(began);
             services.counters.timings.took(Timing::ConversationConnect, connected);
-            Ok(Peer::Application(socket, wire))
+            Ok(Peer::Application(Box::new(socket), wire))
         }
         (With::Application(_), None) => Err(StreamFault::Internal.because("no dialect speaks for this call")),
     }
@@ -376,7 +376,7 @@ impl Floor<'_> {
             match order {
                 Order::Make { piece, source } => {
                     let (audio, account) = (self.services.audio.clone(), Arc::clone(&self.account));
-                    let making = self.makers.spawn(async move { (piece, audio.get(&source, &account).await) });
+                    let making = self.makers.spawn(async move { (piece, audio.get_soon(&source, &account).await) });
                     self.making.insert(piece, making);
                 }
                 Order::Put { piece } => {

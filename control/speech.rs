@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tandem_call::program::instruction::Speech;
 use tokio::time::Instant;
@@ -36,6 +37,10 @@ pub use config::{SpeechConfig, Stt, Tts};
 const LONGEST_TEXT: usize = 16 * 1024;
 /// Time for one text of espeak-ng, waiting for its turn included.
 const TIME: Duration = Duration::from_secs(10);
+/// Time for a text of an engine over HTTP while somebody waits at the telephone.
+const SOON: Duration = Duration::from_secs(3);
+/// How long one that failed is then not asked.
+const REST: Duration = Duration::from_secs(10);
 /// Texts that wait for their turn; more get [`SpeechError::Busy`].
 const WAITING: usize = 256;
 /// Audio kept in memory, octets; the least used goes first.
@@ -50,6 +55,8 @@ pub struct Voice {
     client: Client,
     engine: Current<Option<Engine>>,
     timings: Arc<Timings>,
+    /// Until then an engine that failed is not asked for those who wait at the telephone.
+    rests_until: Mutex<Option<Instant>>,
     cache: Cache<[u8; 32], Arc<[i16]>>,
     disk: Disk,
 }
@@ -99,6 +106,7 @@ impl Voice {
             engine: Current::new(engine(config, &client)),
             client,
             timings,
+            rests_until: Mutex::default(),
             cache: Cache::builder().max_capacity(MEMORY).weigher(weigh).build(),
             disk: Disk::new(cache_dir.into(), DISK),
         }
@@ -133,6 +141,33 @@ impl Voice {
                 }
             },
         }
+    }
+
+    /// As [`Self::speak`], for somebody who waits at the telephone: where an engine over HTTP takes over three seconds, or did so or failed
+    /// within the last ten, espeak-ng speaks.
+    pub async fn speak_soon(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
+        let engine = self.engine.get();
+        let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.speak(speech).await };
+        if speech.text.len() > LONGEST_TEXT || speech.text.trim().is_empty() {
+            return self.speak(speech).await;
+        }
+        let rests = self.rests_until.lock().is_some_and(|until| until > Instant::now());
+        let known = || async { self.cache.get(&key(&http.identity(&http.voice(speech)), speech)).await };
+        if rests && let Some(samples) = known().await {
+            return Ok(samples);
+        }
+        if !rests {
+            let spoken = tokio::time::timeout(SOON, self.by_http(http, speech)).await;
+            match spoken.unwrap_or(Err(SpeechError::Timeout(SOON))) {
+                Ok(samples) => return Ok(samples),
+                Err(why) => {
+                    self.timings.count(Count::TtsFailed, 1);
+                    *self.rests_until.lock() = Some(Instant::now() + REST);
+                    tracing::warn!("speech.tts: {why}; {PROGRAM} speaks instead for {} s", REST.as_secs());
+                }
+            }
+        }
+        self.by_espeak(espeak, speech).await
     }
 
     /// Marks of a text that have no effect with this engine, in words.

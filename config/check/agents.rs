@@ -13,10 +13,10 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
         check_agent(agent, &format!("agents[{index}]"), report);
     }
     if !config.agents.is_empty() && config.speech.stt == Stt::Off {
-        report.fault("agents", "agents hear nobody without speech to text: set speech.stt (docs/agents.md)");
+        report.note("agents", "agents hear nobody without speech to text: set speech.stt (docs/agents.md)");
     }
     if !config.agents.is_empty() && config.speech.tts == Tts::Off {
-        report.fault("agents", "agents cannot speak without text to speech: set speech.tts (docs/agents.md)");
+        report.note("agents", "agents cannot speak without text to speech: set speech.tts (docs/agents.md)");
     }
 }
 
@@ -27,12 +27,8 @@ fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
     match (&agent.prompt, &agent.prompt_file) {
         (Some(_), Some(_)) => report.fault(format!("{path}.prompt_file"), "stands beside prompt; keep one of them"),
         (None, None) => report.fault(path, "its model does not know what it is: set prompt, or prompt_file"),
-        (None, Some(_)) => {
-            if let Err(why) = agent.clone().with_prompt() {
-                report.fault(format!("{path}.prompt_file"), why);
-            }
-        }
-        (Some(_), None) => {}
+        // The file is read when the server starts.
+        (None, Some(_)) | (Some(_), None) => {}
     }
     if !matches!(agent.model.url.scheme(), "http" | "https") {
         report.fault(format!("{path}.model.url"), "is not http:// or https://");

@@ -539,8 +539,9 @@ impl Responder {
     /// The recogniser has failed.
     fn deaf(&mut self, why: &str) {
         self.deaf += 1;
-        self.note(format!("the caller is not heard: {why}"), json!({ "event": "not_heard", "why": why }));
-        self.words_due = None;
+        if self.words_due.take().is_some() {
+            self.note(format!("words are missing: {why}"), json!({ "event": "words_missing", "why": why }));
+        }
         if self.deaf > 2 {
             return self.engine_failed();
         }
@@ -630,8 +631,8 @@ impl Responder {
 
     /// The caller spoke, and the recogniser says nothing about it.
     fn words_missed(&mut self, now: Instant, missed: bool) {
-        self.words_due = None;
         if !self.is_idle() || self.agent_speaks {
+            self.words_due = None;
             return;
         }
         if missed {

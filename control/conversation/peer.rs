@@ -13,7 +13,7 @@ use crate::websocket::{Socket, Word};
 /// The other side of a conversation.
 pub(super) enum Peer {
     /// An application, and how it writes.
-    Application(Socket, Box<dyn ConversationWire>),
+    Application(Box<Socket>, Box<dyn ConversationWire>),
     /// An agent.
     Agent(Box<Agent>),
 }

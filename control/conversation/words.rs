@@ -52,13 +52,6 @@ pub(crate) fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bo
     heard.len() >= 2 && said.windows(heard.len()).any(|part| part == heard)
 }
 
-/// Two texts that say the same, but for case, punctuation and space.
-pub(crate) fn are_alike(one: &str, other: &str) -> bool {
-    let plain =
-        |text: &str| text.chars().filter(|one| one.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
-    plain(one) == plain(other)
-}
-
 /// A word in lower case without punctuation around it.
 fn bare(word: &str) -> String {
     word.trim_matches(|one: char| !one.is_alphanumeric()).to_lowercase()
@@ -97,6 +90,5 @@ mod tests {
         assert!(is_echo("five anything", says()));
         assert!(!is_echo("open", says()), "one word may be an answer");
         assert!(!is_echo("open on Sunday", says()));
-        assert!(are_alike("What time?", "what time") && !are_alike("what", "why"));
     }
 }

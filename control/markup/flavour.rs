@@ -147,6 +147,8 @@ pub enum Meaning {
     Stream,
     /// In `Connect`: a conversation with an application.
     Conversation,
+    /// A conversation with an agent of this server.
+    Agent,
     /// In `Start`: a recording.
     Recording,
     /// In `Start` and `Stop`: a session with a recording server.

@@ -66,6 +66,7 @@ impl<'a> Reader<'a> {
                 | Meaning::Conference
                 | Meaning::Queue
                 | Meaning::Conversation
+                | Meaning::Agent
                 | Meaning::Recording
                 | Meaning::Siprec
                 | Meaning::Transcription

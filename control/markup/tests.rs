@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::conference::{Beep, Coaching, Participation};
-use tandem_call::conversation::{Inputs, Sensitivity};
+use tandem_call::conversation::{Inputs, Sensitivity, With};
 use tandem_call::fetch::FailureKind;
 use tandem_call::id::LegId;
 use tandem_call::machine::Until;
@@ -458,6 +458,11 @@ fn a_conversation_has_its_defaults_and_takes_what_it_is_given() {
         assert_eq!(spec.manner("en-US").hints, ["a", "b"]);
         assert_eq!(spec.parameters, [("k".into(), "v".into())]);
     });
+    expect!(one("<Connect><Agent name='reception' firstMessage='Hello.'/></Connect>"), Instruction::Converse(converse) => {
+        let With::Agent(agent) = converse.spec.with else { panic!() };
+        assert_eq!((&*agent.name, agent.first_message.as_deref(), agent.prompt), ("reception", Some("Hello."), None));
+    });
+    assert_eq!(codes("<Connect><Agent/></Connect>"), [64101, 12200]);
     assert_eq!(codes("<Connect><ConversationRelay/></Connect>"), [64101, 12200]);
     assert_eq!(codes("<Connect><ConversationRelay url='wss://x/' interruptible='maybe'/></Connect>"), [64101]);
     assert_eq!(codes("<Connect><ConversationRelay url='https://x/'/></Connect>"), [31922, 12200]);

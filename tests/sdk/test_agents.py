@@ -1,5 +1,6 @@
 """Voice agents: a caller on a SIP phone talks with a language model, through engines that a test can script."""
 
+
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from harness.waiting import wait_for
 from harness.webapp import WebApp
 
 SILENCE = np.zeros(RATE // 2)
+REPEAT = "Sorry, I did not catch that."
 HELLO = "Good morning, this is the reception."
 
 
@@ -99,7 +101,8 @@ def call(server, engines, phone, rtp):
 
     def start(number="700", ends="bye"):
         media = rtp()
-        handset = phone(caller(number, until_told() if ends == "bye" else "", ends=ends), target=server.sip, media=media)
+        steps = until_told() if ends == "bye" else ""
+        handset = phone(caller(number, steps, ends=ends), target=server.sip, media=media, seconds=120)
         media.wait("the call", lambda: media._remote)
         return handset, media
 
@@ -109,6 +112,11 @@ def call(server, engines, phone, rtp):
 def say(media, seconds=1.0):
     """Somebody speaks for so long, and is silent then."""
     media.play(np.concatenate([chatter(seconds), SILENCE]))
+
+
+def is_silent(media, seconds):
+    """The caller listens for so long."""
+    media.play(np.zeros(int(RATE * seconds)))
 
 
 def asked(engines):
@@ -129,7 +137,7 @@ def test_a_caller_talks_with_an_agent(server, engines, call):
     engines.model.answer = lambda messages: answers[messages[-1]["content"]]
     handset, media = call()
     engines.voice.wait_until_heard(media, HELLO)
-    time.sleep(0.5)
+    is_silent(media, 0.5)
     say(media, 0.8)
     engines.voice.wait_until_heard(media, "We open at nine.")
     media.play(SILENCE)
@@ -147,3 +155,181 @@ def test_a_caller_talks_with_an_agent(server, engines, call):
     lines = [line["text"] for line in log(server)]
     assert 'heard "What are your hours?"' in lines and 'said "We open at nine."' in lines
     assert [line for line in lines if line.startswith("turn 2: from the end of speech ")], lines
+
+
+STORY = "Once upon a time. " + "There was a very long story that went on and on without any end in sight. " * 6
+
+
+def test_a_caller_interrupts_and_the_model_knows_what_he_heard(server, engines, call):
+    engines.ears.hears = lambda samples: "Tell me a story." if len(samples) > 1.4 * RATE else "Stop it!"
+    engines.model.answer = lambda messages: STORY if "story" in messages[-1]["content"] else "I stop."
+    handset, media = call()
+    engines.voice.wait_until_heard(media, HELLO)
+    is_silent(media, 0.6)
+    say(media, 1.6)
+    engines.voice.wait_until_heard(media, "Once upon a time.")
+    is_silent(media, 1.0)
+    say(media, 0.7)
+    engines.voice.wait_until_heard(media, "I stop.")
+    story = asked(engines)[-2]
+    assert story.endswith(" — (interrupted by the caller)") and "Once upon a time." in story and len(story) < 300, story
+    assert asked(engines)[-1] == "user: Stop it!"
+    handset.hang_up()
+    assert [line for line in log(server) if line["text"].startswith("interrupted by speech after")]
+
+
+def test_agreement_and_a_cough_let_the_agent_go_on(server, engines, call):
+    words = {"story": "Tell me a story.", "mhm": "Mhm."}
+    engines.ears.hears = lambda samples: words["story"] if len(samples) > 1.6 * RATE else words["mhm"]
+    engines.model.answer = lambda messages: STORY + "That was all."
+    handset, media = call()
+    engines.voice.wait_until_heard(media, HELLO)
+    is_silent(media, 0.6)
+    say(media, 1.8)
+    engines.voice.wait_until_heard(media, "Once upon a time.")
+    is_silent(media, 0.3)
+    say(media, 0.5)
+    words["mhm"] = ""
+    say(media, 0.4)
+    engines.voice.wait_until_heard(media, "That was all.", 30)
+    assert len(engines.model.asked) == 1
+    handset.hang_up()
+    lines = [line["text"] for line in log(server)]
+    assert 'heard "Mhm."; the application is not told while it speaks' in lines, lines
+    assert not [line for line in lines if line.startswith("interrupted")], lines
+
+
+def test_tools_are_run_and_the_caller_hears_what_they_said(server, engines, tool, call):
+    tool.on("/order", {"state": "on its way"})
+    engines.ears.hears = lambda samples: "Where is order seven?"
+
+    def answer(messages):
+        if messages[-1]["role"] == "tool":
+            return f"It is {'on its way' if 'on its way' in messages[-1]['content'] else 'lost'}."
+        return ["Let me look.", ("order_status", {"number": 7})]
+
+    engines.model.answer = answer
+    for style in [set(), {"whole", "crlf", "comments", "thinks", "reasoning", "no-done"}]:
+        engines.forget()
+        engines.model.style = style
+        tool.forget()
+        tool.on("/order", {"state": "on its way"})
+        handset, media = call()
+        engines.model.style = style
+        engines.voice.wait_until_heard(media, HELLO)
+        is_silent(media, 0.6)
+        say(media)
+        engines.voice.wait_until_heard(media, "Let me look.")
+        engines.voice.wait_until_heard(media, "It is on its way.")
+        (request,) = tool.wait("/order")
+        assert request.args["number"] in ("7", ["7"])
+        described = engines.model.asked[0]["tools"]
+        assert [one["function"]["name"] for one in described] == ["hang_up", "send_digits", "transfer", "order_status"]
+        handset.hang_up()
+
+
+def test_the_agent_hangs_up_when_its_last_words_were_heard(server, engines, call):
+    engines.ears.hears = lambda samples: "That is all, goodbye."
+    engines.model.answer = lambda messages: ["Have a nice day.", ("hang_up", {})]
+    handset, media = call(ends="wait")
+    engines.voice.wait_until_heard(media, HELLO)
+    is_silent(media, 0.6)
+    say(media)
+    handset.finish()
+    assert "Have a nice day." in engines.voice.heard(media)
+
+
+def test_a_caller_is_transferred_and_comes_back_when_nobody_answers(server, engines, call, phone, rtp, colleague_port):
+    engines.ears.hears = lambda samples: "Sales please."
+
+    def answer(messages):
+        if messages[-1]["role"] == "system":
+            return "Nobody is there."
+        return ["I connect you.", ("transfer", {"to": "sales"})]
+
+    engines.model.answer = answer
+    busy = phone(callee(reject="486 Busy Here"), port=colleague_port)
+    handset, media = call()
+    engines.voice.wait_until_heard(media, HELLO)
+    is_silent(media, 0.6)
+    say(media)
+    engines.voice.wait_until_heard(media, "Nobody is there.", 20)
+    busy.finish()
+    assert "was to be connected with sales" in asked(engines)[-1]
+    colleague_audio = rtp()
+    colleague = phone(callee(until_told(), ends="bye"), port=colleague_port, media=colleague_audio)
+    is_silent(media, 0.6)
+    say(media)
+    colleague_audio.wait("audio", lambda: colleague_audio._remote, 20)
+    media.play(np.concatenate([chatter(0.5), SILENCE]))
+    colleague_audio.wait("the caller", lambda: abs(colleague_audio.heard()).max() > 1000)
+    colleague.hang_up()
+    handset.stop()
+
+
+def test_keys_are_told_to_the_model(server, engines, call):
+    engines.model.answer = lambda messages: "Thank you."
+    handset, media = call()
+    engines.voice.wait_until_heard(media, HELLO)
+    media.press("42#")
+    engines.voice.wait_until_heard(media, "Thank you.")
+    assert asked(engines)[-1] == "user: (pressed the keys 4 2)"
+    handset.hang_up()
+
+
+def test_silence_is_asked_about_and_ends_the_call(server, engines, call):
+    handset, media = call("701", ends="wait")
+    handset.finish()
+    assert engines.voice.heard(media) == ["Are you still there?", "Goodbye."]
+
+
+@pytest.mark.parametrize(
+    ("engine", "fault"),
+    [("model", "hang"), ("model", "drop"), ("model", "garbage"), ("model", 500), ("model", 10.0)]
+    + [("ears", 500), ("ears", 10.0), ("voice", 500), ("voice", "hang")],
+)
+def test_what_the_caller_hears_when_an_engine_fails(server, engines, call, phone, rtp, colleague_port, engine, fault):
+    """The model and the ears: an apology in the agent's voice, and the fallback number. The voice: espeak-ng speaks on."""
+    engines.ears.hears = lambda samples: "What are your hours?"
+    engines.model.answer = lambda messages: f"At {len(messages)}, {engine}, {fault}."
+    help_audio = rtp()
+    helper = phone(callee(until_told(), ends="bye"), port=colleague_port, media=help_audio, seconds=120)
+    handset, media = call()
+    engines.voice.wait_until_heard(media, HELLO)
+    is_silent(media, 0.6)
+    getattr(engines, engine).fault.kind = fault
+    began = time.monotonic()
+    if engine == "voice":
+        say(media)
+        before = len(media.heard())
+        media.wait("another voice", lambda: abs(media.heard()[before:]).max(initial=0) > 1000, 10)
+        engines.voice.fault.over.set()
+        handset.hang_up()
+        return
+    apology, transfer = "I am sorry, I have a technical problem.", "I will connect you with somebody who can help."
+    for attempt in range(4):
+        say(media)
+        if engine == "model" or attempt == 3:
+            break
+        # He says it again when he is asked to.
+        late = lambda text: "ears, 10.0" in text
+        since = len(media.heard())
+        wait_for(
+            "an answer",
+            lambda: any(text in (REPEAT, apology) or late(text) for text in engines.voice.heard(media, since)),
+            40,
+        )
+        if apology in engines.voice.heard(media) or fault == 10.0:
+            break
+        is_silent(media, 2)
+    if engine == "ears" and fault == 10.0:
+        # What comes late is answered late.
+        wait_for("an answer", lambda: any("ears, 10.0" in text for text in engines.voice.heard(media)), 40)
+        handset.hang_up()
+        return
+    wait_for("the apology", lambda: apology in engines.voice.heard(media), 60)
+    help_audio.wait("the fallback", lambda: help_audio._remote, 20)
+    assert transfer in engines.voice.heard(media)
+    print(f"{engine} {fault}: fallback after {time.monotonic() - began:.1f} s; heard {engines.voice.heard(media)}")
+    helper.hang_up()
+    handset.stop()

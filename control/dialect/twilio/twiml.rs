@@ -182,9 +182,11 @@ pub static TWIML: Flavour = Flavour {
         "Config" in ["VirtualAgent"] Meaning::Unserved(32604) => {
             refused: [32604 "part of a hosted product" => ["name", "value"]],
         }
+        // Our own: one of [[agents]].
+        "Agent" in ["Connect"] Meaning::Agent => { honoured: ["firstMessage", "language", "name", "prompt", "voice"] }
         "ConversationRelay" in ["Connect"] Meaning::Conversation => {
             honoured: [
-                "debug", "dtmfDetection", "events", "hints", "interruptSensitivity", "interruptible", "language",
+                "debug", "dtmfDetection", "events", "hints", "ignoreBackchannel", "interruptSensitivity", "interruptible", "language",
                 "partialPrompts", "preemptible", "profanityFilter", "reportInputDuringAgentSpeech", "speechModel",
                 "transcriptionLanguage", "ttsLanguage", "url", "voice", "welcomeGreeting", "welcomeGreetingInterruptible",
             ],
@@ -192,7 +194,7 @@ pub static TWIML: Flavour = Flavour {
                 ENGINES => [
                     "asrSmartFormat", "backgroundNoiseReduction", "backgroundnoisereduction", "deepgramSmartFormat",
                     "deepgramsmartformat", "eagerEotThreshold", "echoPromptFiltering", "elevenlabsLanguageTextNormalization",
-                    "elevenlabsTextNormalization", "ignoreBackchannel", "ignorebackchannel", "includeInPrompt",
+                    "elevenlabsTextNormalization", "ignorebackchannel", "includeInPrompt",
                     "partialPromptOnHangup", "speechTimeout", "speechtimeout", "transcriptionProvider",
                     "ttsLanguageTextNormalization", "ttsProvider", "ttsTextNormalization", "turnDetection",
                 ],

@@ -1,6 +1,9 @@
-//! `ConversationRelay` in `Connect`: the caller talks with an application that reads and writes words.
+//! `ConversationRelay` in `Connect`: the caller talks with an application that reads and writes words. `Agent`, an element of our own:
+//! with one of the configuration's `[[agents]]`.
 
-use tandem_call::conversation::{ConversationSpec, Inputs, Manner, Sensitivity, With};
+use std::sync::Arc;
+
+use tandem_call::conversation::{AgentSpec, ConversationSpec, Inputs, Manner, Sensitivity, With};
 use tandem_call::fetch::FetchFailure;
 
 use super::stream;
@@ -72,6 +75,24 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         tells_speakers: told.contains(&"speaker-events"),
         tells_played: told.contains(&"tokens-played"),
     }))
+}
+
+/// The agent of an `<Agent>`; `None`, warned, if it has no name.
+pub(crate) fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationSpec> {
+    let Some(name) = word(element, "name") else {
+        reader.warn(BAD_VALUE, format!("<{}> without a name was skipped", element.name));
+        return None;
+    };
+    let text = |name| element.attribute(name).map(Arc::from);
+    let agent = AgentSpec {
+        name: name.into(),
+        prompt: text("prompt"),
+        first_message: text("firstMessage"),
+        language: word(element, "language").map(Arc::from),
+        voice: word(element, "voice").map(Arc::from),
+        ..AgentSpec::default()
+    };
+    Some(ConversationSpec::new(With::Agent(Box::new(agent))))
 }
 
 /// How a language is spoken and understood.

@@ -56,6 +56,10 @@ pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
                 let spec = conversation::read(reader, child)?.map(Box::new);
                 connected = spec.map(|spec| Instruction::Converse(Converse { spec, action: action.clone() }));
             }
+            Meaning::Agent if connected.is_none() => {
+                let spec = conversation::agent(reader, child).map(Box::new);
+                connected = spec.map(|spec| Instruction::Converse(Converse { spec, action: action.clone() }));
+            }
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),
         }

@@ -26,7 +26,8 @@ def speech(seconds):
 
 def chatter(seconds):
     """The same without its pauses: somebody who does not stop for breath, such as a machine with its greeting."""
-    frames = speech(seconds * 3).reshape(-1, 160)
+    samples = speech(seconds * 3)
+    frames = samples[: len(samples) // 160 * 160].reshape(-1, 160)
     loud = frames[abs(frames.astype(int)).max(axis=1) > 1000]
     return np.resize(loud.reshape(-1), int(seconds * RATE))
 

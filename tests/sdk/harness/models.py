@@ -14,7 +14,7 @@ from .engines import HOST, _form
 from .rtp import share
 
 WORD = 0.12  # seconds that a word is heard
-PITCHES = tuple(range(500, 3_300, 200))  # of the texts that are spoken, one after the other
+PITCHES = tuple(range(400, 3_400, 110))  # of the texts that are spoken, one after the other
 
 
 class Fault:
