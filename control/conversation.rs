@@ -263,8 +263,11 @@ struct Floor<'a> {
     onset: Option<Onset>,
 }
 
-/// Frames in a row in which there may be a voice, until what is heard stops for it: 60 ms.
-const SOUNDS: u8 = 3;
+/// Frames in a row in which there may be a voice, until what is heard stops for it: 40 ms.
+const SOUNDS: u8 = 2;
+
+/// What may be a voice before the detector takes it for one, dBFS: callers are louder, noises and the agent's own echo mostly are not.
+const LOUD: f32 = -35.0;
 
 /// Hears that somebody may begin to speak.
 struct Onset {
@@ -281,7 +284,9 @@ impl Default for Onset {
 impl Onset {
     /// The next 20 ms; whether somebody may have begun.
     fn push(&mut self, samples: &[i16]) -> bool {
-        let active = self.activity.handle_frame(samples).active;
+        let activity = self.activity.handle_frame(samples);
+        // The detector is sure of a voice a little late; something loud may be one.
+        let active = activity.active || (activity.sound && activity.level > LOUD);
         self.active = if active { self.active.saturating_add(1) } else { 0 };
         self.active == SOUNDS
     }
