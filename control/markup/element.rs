@@ -126,6 +126,10 @@ impl Element {
             if element.attributes.len() >= MAX_ATTRIBUTES {
                 return Err(NotXml(format!("<{}> has more than {MAX_ATTRIBUTES} attributes", element.name)));
             }
+            // XML 1.0 §3.1, "No < in Attribute Values"; the reader below does not check it.
+            if attribute.value.contains('<') {
+                return Err(NotXml(format!("< in an attribute of <{}>: write &lt;", element.name)));
+            }
             let value =
                 attribute.normalized_value(XmlVersion::Explicit1_0).map_err(|error| NotXml(error.to_string()))?;
             element.attributes.push((attribute.key.as_ref().to_owned(), value.into_owned()));

@@ -516,6 +516,7 @@ fn fatal_failures_have_their_kind() {
     let origin = Origin { base: Some(&base), local_files: false };
     let kind = |content_type: Option<&str>, body: &[u8]| answer(&TWIML, origin, content_type, body).unwrap_err().kind;
     assert_eq!(kind(Some("text/xml"), b"<Response"), FailureKind::Document(12100));
+    assert_eq!(kind(Some("text/xml"), b"<Response><Say voice='a < b'/></Response>"), FailureKind::Document(12100));
     assert_eq!(kind(Some("text/xml"), b"<response/>"), FailureKind::Document(12102));
     assert_eq!(kind(Some("text/html"), b"<html><body/></html>"), FailureKind::Document(12102));
     assert_eq!(kind(Some("text/html"), b"<!doctype html><meta><p>Log in"), FailureKind::Document(12100));

@@ -267,6 +267,15 @@ def test_a_document_that_is_no_document_is_answered_by_the_fallback(server, app,
     assert codes == ["12100", "12102", "11770"]
 
 
+@pytest.mark.parametrize("prompt", ["R&D", 'say "hello"', "a < b"])
+def test_a_parameter_that_was_not_escaped_is_no_document(server, app, phone, prompt):
+    stream = f'<Stream url="wss://app.example/stream"><Parameter name="prompt" value="{prompt}"/></Stream>'
+    app.on("/voice", (f"<Response><Connect>{stream}</Connect></Response>", {"Content-Type": "text/xml"}))
+    app.on("/fallback", twiml("<Response><Hangup/></Response>"))
+    phone(caller("500", ends="wait"), target=server.sip).finish()
+    assert app.to("/fallback")[-1]["ErrorCode"] == "12100"
+
+
 @pytest.mark.parametrize("status", [301, 302, 303])
 def test_every_hop_of_a_redirect_is_signed_for_the_url_that_it_asks_for(server, app, phone, status):
     # The validator judges each of them when the test ends.
