@@ -16,7 +16,6 @@ from harness.webapp import WebApp
 SILENCE = np.zeros(RATE // 2)
 REPEAT = "Sorry, I did not catch that."
 HELLO = "Good morning, this is the reception."
-HELLO_SECONDS = 1.2  # more than the stand-in takes to say it: a caller who speaks earlier interrupts
 
 
 class Engines:
@@ -120,6 +119,12 @@ def is_silent(media, seconds):
     media.play(np.zeros(int(RATE * seconds)))
 
 
+def hear_greeting(engines, media):
+    """The caller lets the agent finish its greeting: whoever speaks earlier interrupts it."""
+    engines.voice.wait_until_heard(media, HELLO)
+    is_silent(media, engines.voice.seconds_of(HELLO) + 0.5)
+
+
 def asked(engines):
     """What the model was asked last, a line a message."""
     wait_for("a question to the model", lambda: engines.model.asked)
@@ -137,8 +142,7 @@ def test_a_caller_talks_with_an_agent(server, engines, call):
     answers = {"What are your hours?": "We open at nine.", "And on Sunday, please?": "We are **closed** on Sunday."}
     engines.model.answer = lambda messages: answers[messages[-1]["content"]]
     handset, media = call()
-    engines.voice.wait_until_heard(media, HELLO)
-    is_silent(media, HELLO_SECONDS)
+    hear_greeting(engines, media)
     say(media, 0.8)
     engines.voice.wait_until_heard(media, "We open at nine.")
     media.play(SILENCE)
@@ -165,8 +169,7 @@ def test_a_caller_interrupts_and_the_model_knows_what_he_heard(server, engines, 
     engines.ears.hears = lambda samples: "Tell me a story." if len(samples) > 1.4 * RATE else "Stop it!"
     engines.model.answer = lambda messages: STORY if "story" in messages[-1]["content"] else "I stop."
     handset, media = call()
-    engines.voice.wait_until_heard(media, HELLO)
-    is_silent(media, HELLO_SECONDS)
+    hear_greeting(engines, media)
     say(media, 1.6)
     engines.voice.wait_until_heard(media, "Once upon a time.")
     is_silent(media, 1.0)
@@ -184,8 +187,7 @@ def test_agreement_and_a_cough_let_the_agent_go_on(server, engines, call):
     engines.ears.hears = lambda samples: words["story"] if len(samples) > 1.6 * RATE else words["mhm"]
     engines.model.answer = lambda messages: STORY + "That was all."
     handset, media = call()
-    engines.voice.wait_until_heard(media, HELLO)
-    is_silent(media, HELLO_SECONDS)
+    hear_greeting(engines, media)
     say(media, 1.8)
     engines.voice.wait_until_heard(media, "Once upon a time.")
     is_silent(media, 0.3)
@@ -217,8 +219,7 @@ def test_tools_are_run_and_the_caller_hears_what_they_said(server, engines, tool
         tool.on("/order", {"state": "on its way"})
         handset, media = call()
         engines.model.style = style
-        engines.voice.wait_until_heard(media, HELLO)
-        is_silent(media, HELLO_SECONDS)
+        hear_greeting(engines, media)
         say(media)
         engines.voice.wait_until_heard(media, "Let me look.")
         engines.voice.wait_until_heard(media, "It is on its way.")
@@ -233,8 +234,7 @@ def test_the_agent_hangs_up_when_its_last_words_were_heard(server, engines, call
     engines.ears.hears = lambda samples: "That is all, goodbye."
     engines.model.answer = lambda messages: ["Have a nice day.", ("hang_up", {})]
     handset, media = call(ends="wait")
-    engines.voice.wait_until_heard(media, HELLO)
-    is_silent(media, HELLO_SECONDS)
+    hear_greeting(engines, media)
     say(media)
     handset.finish()
     assert "Have a nice day." in engines.voice.heard(media)
@@ -251,8 +251,7 @@ def test_a_caller_is_transferred_and_comes_back_when_nobody_answers(server, engi
     engines.model.answer = answer
     busy = phone(callee(reject="486 Busy Here"), port=colleague_port)
     handset, media = call()
-    engines.voice.wait_until_heard(media, HELLO)
-    is_silent(media, HELLO_SECONDS)
+    hear_greeting(engines, media)
     say(media)
     engines.voice.wait_until_heard(media, "Nobody is there.", 20)
     busy.finish()
@@ -296,8 +295,7 @@ def test_what_the_caller_hears_when_an_engine_fails(server, engines, call, phone
     help_audio = rtp()
     helper = phone(callee(until_told(), ends="bye"), port=colleague_port, media=help_audio, seconds=120)
     handset, media = call()
-    engines.voice.wait_until_heard(media, HELLO)
-    is_silent(media, HELLO_SECONDS)
+    hear_greeting(engines, media)
     getattr(engines, engine).fault.kind = fault
     began = time.monotonic()
     if engine == "voice":

@@ -205,10 +205,13 @@ class TextToSpeech(Engine):
         """The frequency of a text that it was asked to speak."""
         return PITCHES[self.said.index(text.strip()) % len(PITCHES)]
 
+    def seconds_of(self, text):
+        """How long a text is heard."""
+        return WORD * max(len(text.split()), 2)
+
     def tone_of(self, text):
         """It, at 24,000 Hz."""
-        seconds = WORD * max(len(text.split()), 2)
-        times = np.arange(int(24_000 * seconds)) / 24_000
+        times = np.arange(int(24_000 * self.seconds_of(text))) / 24_000
         return (9_000 * np.sin(2 * np.pi * self.pitch(text) * times)).astype("<i2")
 
     def wait_until_heard(self, rtp, text, seconds=10):
