@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,8 +92,14 @@ impl Drop for Lease {
 }
 
 impl Ports {
+    /// Begins anywhere in the range: late packets for a server that ended reach nobody here, and two servers with the same range do
+    /// not try each other's ports one by one.
     pub(crate) fn new(address: IpAddr, range: PortRange) -> Ports {
-        Ports { address, free: Mutex::new(Free { pairs: range.pairs().collect(), kept: Vec::new() }) }
+        let mut pairs: VecDeque<u16> = range.pairs().collect();
+        // The standard library's keys are random.
+        let random = RandomState::new().hash_one(range.to_string());
+        pairs.rotate_left(usize::try_from(random % pairs.len().max(1) as u64).unwrap_or_default());
+        Ports { address, free: Mutex::new(Free { pairs, kept: Vec::new() }) }
     }
 
     /// Binds the first of the next free pair. `None`: exhausted.
@@ -181,6 +188,7 @@ impl Free {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::*;
@@ -233,6 +241,15 @@ mod tests {
             assert_ne!(ports.bind().unwrap().unwrap().port, port);
             assert!(ports.socket(port).is_ok(), "closed");
         }
+    }
+
+    #[test]
+    fn a_pool_begins_anywhere_and_has_every_pair_of_its_range() {
+        let pools = std::iter::repeat_with(ports).take(20);
+        let firsts: BTreeSet<u16> = pools.map(|ports| ports.bind().unwrap().unwrap().port).collect();
+        assert!(firsts.len() > 1, "{firsts:?}");
+        let all: BTreeSet<u16> = ports().free().pairs.iter().copied().collect();
+        assert!(all.into_iter().eq((30_000..=30_998).step_by(2)));
     }
 
     #[test]

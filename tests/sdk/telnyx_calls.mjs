@@ -2,6 +2,7 @@
 // own webhooks and has the SDK look at their signatures. Run by test_telnyx_sdks.py; ends with 0 when all held.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import http from "node:http";
 
 const { SDK, PHONE, FROM, CONNECTION, TELNYX_API_KEY, TELNYX_PUBLIC_KEY, TANDEM_URL } = process.env;
@@ -60,6 +61,8 @@ await act("gather_using_speak", { payload: "Two digits, please.", minimum_digits
 console.log("gathers");
 assert.equal((await wait("call.gather.ended")).digits, "42");
 await act("send_dtmf", { digits: "7" });
+console.log("pressed");
+await once(process.stdin, "data"); // the phone has heard it
 await act("record_stop");
 assert.ok((await wait("call.recording.saved")).recording_urls.wav);
 await act("hangup");

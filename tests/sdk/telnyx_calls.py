@@ -4,6 +4,7 @@ here. Takes its own webhooks and has the SDK look at their signatures. Run by te
 import json
 import os
 import queue
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -66,6 +67,8 @@ act("gather_using_speak", payload="Two digits, please.", minimum_digits=2, maxim
 print("gathers", flush=True)
 assert wait("call.gather.ended")["digits"] == "42"
 act("send_dtmf", digits="7")
+print("pressed", flush=True)
+sys.stdin.readline()  # the phone has heard it
 act("record_stop")
 assert wait("call.recording.saved")["recording_urls"]["wav"]
 act("hangup")
