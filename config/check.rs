@@ -1,6 +1,7 @@
 //! What types cannot say: that names exist, that addresses are ours to take, that settings agree with each other.
 
 mod agents;
+mod gateways;
 mod origins;
 mod registrar;
 mod resources;

@@ -30,6 +30,7 @@ use tandem_control::config::{
     DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig, Secret,
     StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, WorksBy, provider_of_application,
 };
+use tandem_control::gateway::GatewaysConfig;
 use tandem_control::http::OriginConfig;
 use tandem_control::number_pool::Block;
 use tandem_control::siprec::SiprecConfig;
@@ -88,6 +89,8 @@ pub struct Config {
     pub number_pool: Vec<Block>,
     /// `[[agents]]`.
     pub agents: Vec<AgentConfig>,
+    /// `[gateways]`.
+    pub gateways: GatewaysConfig,
     /// `[[siprec]]`.
     pub siprec: Vec<SiprecConfig>,
     /// `[[endpoints]]`.
@@ -124,6 +127,7 @@ impl Default for Config {
             numbers: Vec::new(),
             number_pool: Vec::new(),
             agents: Vec::new(),
+            gateways: GatewaysConfig::default(),
             siprec: Vec::new(),
             endpoints: Vec::new(),
             notes: Vec::new(),

@@ -365,18 +365,24 @@ impl Calls {
 
     /// Makes an outbound call, if the account may call from there. Returns at once: its progress is told by events.
     pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
+        let id = LegId::new(clock::time(), &mut rand::rng());
+        self.create_if_allowed(id, call).await
+    }
+
+    /// The same, with an id for its leg that nobody else has: whoever is to be told of everything waits for it before it is there.
+    pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
         let standing = self.services().routing.get().caller(&call.account, &call.from);
         if standing == CallerStanding::Refused {
             return Err(CreateError::ForeignCaller(call.from.to_string()));
         }
-        let created = self.create_from_anywhere(call).await?;
+        let created = self.create_as(id, call).await?;
         if standing == CallerStanding::Tolerated {
             self.note_foreign_caller(&created.leg);
         }
         Ok(created)
     }
 
-    /// The same, whoever it is from: the account has shown by other means that it may call from there.
+    /// As [`Calls::create`], whoever it is from: the account has shown by other means that it may call from there.
     pub async fn create_from_anywhere(&self, call: NewCall) -> Result<Created, CreateError> {
         let id = LegId::new(clock::time(), &mut rand::rng());
         self.create_as(id, call).await

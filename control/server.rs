@@ -38,8 +38,9 @@ Why a signature fits, or not: POST /console/signature
 A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
 ";
 
-/// All routes; `/metrics` among them only when it has no listener of its own.
-pub fn router(app: App, with_metrics: bool) -> Router {
+/// All routes; `/metrics` among them only when it has no listener of its own. `gateways`: their routes, and whether `/` is theirs.
+pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, bool)) -> Router {
+    let front = if front_page { Router::new() } else { Router::new().route("/", get(|| async { PLACES })) };
     let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };
     Router::new()
         .merge(twilio::rest::routes())
@@ -49,7 +50,7 @@ pub fn router(app: App, with_metrics: bool) -> Router {
         .merge(console::routes())
         .merge(twilio::console::routes())
         .merge(metrics)
-        .route("/", get(|| async { PLACES }))
+        .merge(front)
         .route("/sip", get(sip_websocket::open))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
@@ -64,6 +65,7 @@ pub fn router(app: App, with_metrics: bool) -> Router {
         .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
         .layer(middleware::from_fn_with_state(app.clone(), note_refused))
         .with_state(app)
+        .merge(gateways)
 }
 
 /// What is on the listener of its own that `/metrics` may have.

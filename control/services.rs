@@ -23,6 +23,7 @@ use crate::current::Current;
 use crate::feed::Feed;
 use crate::followers::Followers;
 use crate::http::Client;
+use crate::local_streams::LocalStreams;
 use crate::notify::Dialects;
 use crate::queues::Queues;
 use crate::recordings::RecordingFiles;
@@ -83,6 +84,8 @@ pub struct Services {
     pub feed: Feed,
     /// Who in here follows a leg.
     pub followers: Followers,
+    /// Parts of this server that wait for a leg's stream.
+    pub local_streams: LocalStreams,
     /// For `/metrics`.
     pub counters: Counters,
     /// Requests for documents under way: a shutdown waits for them.

@@ -20,6 +20,7 @@ use tandem_call::stream::{
     ByteOrder, Form, Opens, Playout, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamStatus,
 };
 use tandem_media as media;
+use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
@@ -118,6 +119,8 @@ pub struct NewStream {
     pub name: String,
     /// Where its times and counts go.
     pub timings: Arc<Timings>,
+    /// Where its messages go instead of its URL: to a part of this server.
+    pub local: Option<DuplexStream>,
 }
 
 impl StreamHandle {
@@ -213,13 +216,13 @@ async fn run(
     begun: Option<oneshot::Receiver<Begin>>,
     mut notes: mpsc::Receiver<Note>,
 ) -> Result<(), StreamFailure> {
-    let NewStream { leg, id, spec, mut wire, mut law, buffer, idle, name, timings, .. } = new;
+    let NewStream { leg, id, spec, mut wire, mut law, buffer, idle, name, timings, local, .. } = new;
     if spec.form != Form::Messages {
-        return fork::run(client, inbox, (leg, id), &spec, idle, &mut notes).await;
+        return fork::run(client, inbox, (leg, id), &spec, (idle, local), &mut notes).await;
     }
     let began = clock::now().instant;
     let mut socket = tokio::select! {
-        opened = Socket::open(client, &spec.url, wire.handshake(), idle) => opened?,
+        opened = open(client, &spec.url, wire.handshake(), idle, local) => opened?,
         () = stopped(&mut notes) => return Ok(()),
     };
     timings.took(Timing::StreamConnect, clock::now().instant.saturating_duration_since(began));
@@ -267,6 +270,20 @@ async fn run(
             socket.close(NORMAL, "").await;
             Ok(())
         }
+    }
+}
+
+/// Connects to the application, wherever it is.
+async fn open(
+    client: &Client,
+    url: &str,
+    headers: Vec<(String, String)>,
+    idle: Option<Duration>,
+    local: Option<DuplexStream>,
+) -> Result<Socket, StreamFailure> {
+    match local {
+        Some(pipe) => Ok(Socket::within(pipe, idle).await),
+        None => Socket::open(client, url, headers, idle).await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A TCP connection that may be wrapped in TLS.
+//! A TCP connection that may be wrapped in TLS, or a pipe within this process.
 
 use std::io;
 use std::pin::Pin;
@@ -7,17 +7,19 @@ use std::task::{Context, Poll};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Plain or encrypted.
+/// Plain, encrypted, or no connection at all.
 pub(crate) enum MaybeTls {
     /// Plain.
     Plain(TcpStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Within this process.
+    Pipe(DuplexStream),
 }
 
 /// Does the client's handshake for `host` when there are settings for it.
@@ -33,6 +35,7 @@ macro_rules! either {
         match $self.get_mut() {
             MaybeTls::Plain($stream) => $call,
             MaybeTls::Tls($stream) => $call,
+            MaybeTls::Pipe($stream) => $call,
         }
     };
 }

@@ -1,15 +1,16 @@
-//! A WebSocket to an application: opened through the guarded client, kept alive, given up when it is stuck.
+//! A WebSocket to an application, which may be a part of this server: opened through the guarded client, kept alive, given up when it is stuck.
 
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tandem_call::stream::{StreamFailure, StreamFault};
+use tokio::io::DuplexStream;
 use tokio::time::{Instant, Interval};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use url::Url;
 
@@ -61,9 +62,18 @@ impl Socket {
             let shown = without_credentials(url);
             StreamFault::Timeout.because(format!("{shown}: no handshake in {} s", HANDSHAKE.as_secs()))
         })??;
+        Ok(Self::over(inner, idle))
+    }
+
+    /// To a part of this server at the other end of a pipe: there are no hands to shake.
+    pub(crate) async fn within(pipe: DuplexStream, idle: Option<Duration>) -> Self {
+        Self::over(WebSocketStream::from_raw_socket(MaybeTls::Pipe(pipe), Role::Client, Some(limits())).await, idle)
+    }
+
+    fn over(inner: Connection, idle: Option<Duration>) -> Self {
         let now = Instant::now();
         let period = idle.map_or(PING, |idle| PING.min(idle / 2)).max(Duration::from_millis(100));
-        Ok(Self { inner, ping: tokio::time::interval_at(now + period, period), idle, heard: now })
+        Self { inner, ping: tokio::time::interval_at(now + period, period), idle, heard: now }
     }
 
     /// The next word of the application; pings meanwhile. Cancel-safe.
@@ -181,18 +191,21 @@ pub(crate) async fn connect(
         let value = http::HeaderValue::try_from(value).map_err(|error| malformed(&error))?;
         request.headers_mut().insert(name, value);
     }
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE))
-        .max_write_buffer_size(MAX_MESSAGE);
     let (socket, _) =
-        tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(|error| {
+        tokio_tungstenite::client_async_with_config(request, stream, Some(limits())).await.map_err(|error| {
             let why = broken(&error);
             // Whatever came, it was not 101.
             let fault = if why.fault == StreamFault::Protocol { StreamFault::Handshake } else { why.fault };
             fault.because(format!("{shown}: {}", why.detail))
         })?;
     Ok(socket)
+}
+
+fn limits() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
+        .max_write_buffer_size(MAX_MESSAGE)
 }
 
 fn unreached(error: &FetchError) -> StreamFailure {

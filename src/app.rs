@@ -35,8 +35,10 @@ use tandem_control::dialect::{signalwire, texml, twilio};
 use tandem_control::directory;
 use tandem_control::feed::Feed;
 use tandem_control::followers::Followers;
+use tandem_control::gateway;
 use tandem_control::holdings::Holdings;
 use tandem_control::http::{Client, NetworkPolicy, Origins, Served, SystemResolver, tls_config};
+use tandem_control::local_streams::LocalStreams;
 use tandem_control::log_filter::LOG;
 use tandem_control::notify::{self, Dialects, Sealer};
 use tandem_control::number_pool::NumberPool;
@@ -80,6 +82,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(3);
 /// Connections of the listener for metrics.
 const METRICS_CONNECTIONS: usize = 64;
+/// Connections of each port of a gateway's own.
+const GATEWAY_CONNECTIONS: usize = 256;
 /// How often old history is removed.
 const PRUNING: Duration = Duration::from_secs(3_600);
 /// How often what has expired is removed.
@@ -190,6 +194,15 @@ impl Server {
             Some(listen) => Some(bind_http("http.metrics_listen", listen).await?),
             None => None,
         };
+        let mut gateway_listeners = Vec::new();
+        for (key, port) in config.gateways.ports(http_addr.port()) {
+            let listen = SocketAddr::new(http_addr.ip(), port);
+            let listener = TcpListener::bind(listen).await.map_err(|error| {
+                let advice = advice(&error, &format!("{}=0, or another port", key.to_uppercase().replace('.', "__")));
+                anyhow!("{key}: cannot listen on {listen}: {error}{advice}")
+            })?;
+            gateway_listeners.push(listener);
+        }
         let store = Store::open(config.database.url.expose()).await.context("database.url")?;
         store.claim().await.context("database.url")?;
         accounts.load(&store).await.context("accounts and keys")?;
@@ -260,6 +273,7 @@ impl Server {
             channels: Channels::default(),
             feed: Feed::default(),
             followers: Followers::default(),
+            local_streams: LocalStreams::default(),
             counters: Counters::new(BUILD, timings),
             fetches: TaskTracker::new(),
             late: Late::default(),
@@ -307,12 +321,18 @@ impl Server {
             let router = server::metrics_router(app.clone());
             tokio::spawn(serve(listener, router, METRICS_CONNECTIONS, stopped.clone()))
         });
-        let router = server::router(app, metrics_listener.is_none());
+        let front_page = config.gateways.has_front_page();
+        let (gateways, elsewhere) = gateway::routes(&app, config.gateways);
+        let router = server::router(app, metrics_listener.is_none(), (gateways, front_page));
+        let mut beside: Vec<_> = metrics_listener.into_iter().collect();
+        for listener in gateway_listeners {
+            beside.push(tokio::spawn(serve(listener, elsewhere.clone(), GATEWAY_CONNECTIONS, stopped.clone())));
+        }
         let http = tokio::spawn(async move {
             serve(http, router, http_connections, stopped).await;
-            if let Some(metrics) = metrics_listener {
-                // It stops when the other one does.
-                let _ = metrics.await;
+            for listener in beside {
+                // They stop when the first one does.
+                let _ = listener.await;
             }
         });
         lock.publish(&listening);

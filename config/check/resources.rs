@@ -51,6 +51,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     check_pool(config, &names, report);
     check_endpoints(config, &names, report);
     super::agents::check(config, report);
+    super::gateways::check(config, &names.accounts, report);
     super::siprec::check(config, &names.accounts, report);
     super::origins::check(config, &names.accounts, report);
 }

@@ -405,7 +405,8 @@ impl CallTask {
         let waits = spec.opens != Opens::AtAnswer && info.answered_at.is_none();
         let (buffer, idle) = (services.stream_buffer, services.stream_idle);
         let (name, timings) = (dialect.stream_id(id), Arc::clone(&services.counters.timings));
-        let new = NewStream { leg, id, op, spec, wire, law, buffer, idle, waits, name, timings };
+        let local = services.local_streams.take(leg);
+        let new = NewStream { leg, id, op, spec, wire, law, buffer, idle, waits, name, timings, local };
         let sip = services.sip();
         let io = self.legs.entry(leg).or_insert_with(|| Box::new(LegIo::outgoing(leg, sip.clone())));
         let handle = StreamHandle::start(services.client.of_account(&info.account), self.inbox.clone(), new);

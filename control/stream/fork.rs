@@ -6,6 +6,7 @@ use std::time::Duration;
 use tandem_call::id::{LegId, StreamId};
 use tandem_call::stream::{ByteOrder, Form, RtpForm, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec};
 use tandem_media as media;
+use tokio::io::DuplexStream;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -27,12 +28,12 @@ pub(super) async fn run(
     inbox: &Inbox,
     (leg, id): (LegId, StreamId),
     spec: &StreamSpec,
-    idle: Option<Duration>,
+    (idle, local): (Option<Duration>, Option<DuplexStream>),
     notes: &mut mpsc::Receiver<Note>,
 ) -> Result<(), StreamFailure> {
     let law = if spec.codec == Some(StreamCodec::Pcma) { media::g711::Law::A } else { media::g711::Law::Mu };
     let mut sender = tokio::select! {
-        sender = Sender::open(client, spec, law, idle) => sender?,
+        sender = Sender::open(client, spec, law, (idle, local)) => sender?,
         () = super::stopped(notes) => return Ok(()),
     };
     let linear = StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little);
@@ -94,11 +95,11 @@ impl Sender {
         client: &Client,
         spec: &StreamSpec,
         law: media::g711::Law,
-        idle: Option<Duration>,
+        (idle, local): (Option<Duration>, Option<DuplexStream>),
     ) -> Result<Self, StreamFailure> {
         let Form::Rtp(form) = spec.form else {
             let bearer = spec.auth_token.iter().map(|token| ("Authorization".to_owned(), format!("Bearer {token}")));
-            let socket = Socket::open(client, &spec.url, bearer.collect(), idle).await?;
+            let socket = super::open(client, &spec.url, bearer.collect(), idle, local).await?;
             return Ok(Self::WebSocket(Box::new(socket)));
         };
         let RtpForm { inbound, outbound, frames } = form;

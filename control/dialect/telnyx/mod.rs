@@ -102,7 +102,12 @@ impl Dialect for Telnyx {
     }
 }
 
+/// An event of a call as its webhook tells it: `event_type` and `payload`. `None`: no webhook tells it.
+pub(crate) fn told(event: &CallEvent, context: &Context) -> Option<(&'static str, serde_json::Value)> {
+    webhook::payload(event, context)
+}
+
 /// A time as Telnyx writes it: `2018-02-02T22:25:27.521992Z`.
-fn time(at: Timestamp) -> String {
+pub(crate) fn time(at: Timestamp) -> String {
     format!("{at:.6}")
 }

@@ -96,7 +96,7 @@ pub(super) fn channels(channels: RecordingChannels) -> &'static str {
     }
 }
 
-fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)> {
+pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)> {
     let leg = &*event.leg;
     let (event_type, extra) = match &event.kind {
         EventKind::Initiated => ("call.initiated", initiated(leg)),

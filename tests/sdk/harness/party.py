@@ -33,9 +33,11 @@ class Party:
 
         thread = threading.Thread(target=speak)
         thread.start()
-        yield
-        over.set()
-        thread.join(10)
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(10)
 
     def sounds(self, hertz):
         """Says a tone over and over."""

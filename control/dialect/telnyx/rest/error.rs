@@ -20,7 +20,7 @@ pub(super) struct ApiError {
     /// Telnyx's number.
     pub(super) code: u32,
     title: String,
-    detail: String,
+    pub(super) detail: String,
     source: Option<Source>,
 }
 

@@ -34,7 +34,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tandem_call::command::{Accepted, Command, Request};
+use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, LegInfo, Status};
 
@@ -45,7 +45,7 @@ use self::repeat::Repeats;
 use super::{NAME, id, sign, time};
 use crate::account::{Account, Accounts};
 use crate::app::App;
-use crate::new_call::{Created, First};
+use crate::new_call::{CreateError, Created, First};
 
 /// `playback_content` carries whole audio files; everything else is small.
 const LARGEST_BODY: usize = 8 * 1_024 * 1_024;
@@ -318,6 +318,16 @@ fn add_recording(result: &mut Value, action: Action, accepted: &Accepted) {
     if let (Action::Answer, Some(recording), Some(result)) = (action, accepted.recording, result.as_object_mut()) {
         result.insert("recording_id".into(), id::uuid(recording.0).into());
     }
+}
+
+/// The `detail` of the error for a call that could not be made.
+pub(crate) fn why_not_made(error: CreateError) -> String {
+    ApiError::from(error).detail
+}
+
+/// The `detail` of the error for a command that a call refused.
+pub(crate) fn why_refused(refused: Refused) -> String {
+    ApiError::refusal(Action::Hangup, refused).map(|error| error.detail).unwrap_or_default()
 }
 
 /// The leg of a control id, if it is this account's and speaks this dialect.

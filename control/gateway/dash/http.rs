@@ -1,0 +1,113 @@
+//! The requests of frontends.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use tandem_call::address::{Address, PhoneNumber};
+
+use super::Dash;
+use super::calls::Made;
+use crate::dialect::telnyx;
+use crate::gateway::text;
+
+type Answer = (StatusCode, Json<Value>);
+
+/// Calls somebody.
+pub(super) async fn initiate(State(dash): State<Arc<Dash>>, body: Bytes) -> Answer {
+    let body = match object(&body) {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    let (Some(to), Some(from), Some(agent)) = (text(&body, "to"), text(&body, "from"), text(&body, "agentId")) else {
+        return refused("Please provide to, from, and agentId");
+    };
+    let failed = |detail: &str| refused(&format!("Failed to initiate Telnyx call: {detail}"));
+    if !to.starts_with('+') {
+        return failed("Destination number must be in E.164 format (e.g., +1234567890)");
+    }
+    let number = |text: &str| text.parse().ok().filter(PhoneNumber::is_e164);
+    let (Some(to), Some(from)) = (number(&to), number(&from).map(Address::Phone)) else {
+        let wrong = if number(&to).is_none() { "to" } else { "from" };
+        return failed(&format!("The '{wrong}' parameter must be in E164 format."));
+    };
+    match dash.call(to, from, &agent).await {
+        Ok(made) => (StatusCode::CREATED, Json(json!({ "success": true, "data": initiated(&dash, &made, &agent) }))),
+        Err(detail) => failed(&detail),
+    }
+}
+
+fn initiated(dash: &Dash, made: &Made, agent: &str) -> Value {
+    let (status, direction, url) = ("initiated", "outbound-dial", dash.stream_url());
+    // As the database of the backend names its records: 24 hexadecimal digits.
+    let record: String = made.leg.to_string().chars().filter(char::is_ascii_hexdigit).take(24).collect();
+    json!({
+        "callId": made.control_id,
+        "status": status,
+        "direction": direction,
+        "streamUrl": url,
+        "dbRecord": {
+            "_id": record,
+            "agent": agent,
+            "direction": direction,
+            "provider": telnyx::NAME,
+            "startTime": format!("{:.3}", made.at),
+            "status": status,
+            "call_id": made.control_id,
+            "stream_url": url,
+        },
+    })
+}
+
+/// Hangs up.
+pub(super) async fn end(State(dash): State<Arc<Dash>>, body: Bytes) -> Answer {
+    let body = match object(&body) {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    let Some(id) = text(&body, "call_control_id") else {
+        return refused("Please provide call_control_id in request body");
+    };
+    match dash.end(&id).await {
+        Ok(()) => (StatusCode::OK, Json(done())),
+        Err(detail) => refused(&format!("Failed to end call: {detail}")),
+    }
+}
+
+/// The called party hears the agent no more.
+pub(super) async fn mute(State(dash): State<Arc<Dash>>, Path(id): Path<String>) -> Answer {
+    change(&dash, &id, true, "mute").await
+}
+
+/// It hears the agent again.
+pub(super) async fn unmute(State(dash): State<Arc<Dash>>, Path(id): Path<String>) -> Answer {
+    change(&dash, &id, false, "unmute").await
+}
+
+async fn change(dash: &Dash, id: &str, muted: bool, verb: &str) -> Answer {
+    match dash.mute(id, muted).await {
+        Ok(()) => {
+            let data = json!({ "success": true, "message": format!("Call {verb}d successfully"), "data": done() });
+            (StatusCode::OK, Json(json!({ "success": true, "data": data })))
+        }
+        Err(detail) => refused(&format!("Failed to {verb} call: {detail}")),
+    }
+}
+
+/// The provider's answer to a command.
+fn done() -> Value {
+    json!({ "data": { "result": "ok" } })
+}
+
+fn object(body: &[u8]) -> Result<Value, Answer> {
+    // A request without a body lacks everything.
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|error| refused(&format!("The body is not JSON: {error}")))
+}
+
+fn refused(error: &str) -> Answer {
+    (StatusCode::BAD_REQUEST, Json(json!({ "success": false, "error": error })))
+}

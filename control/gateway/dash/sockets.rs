@@ -1,0 +1,157 @@
+//! The WebSockets of frontends.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Dash;
+use super::upstream::Means;
+use crate::clock;
+use crate::gateway::frontends::{Out, TRY_AGAIN, serve, turn_away, upgrade};
+
+/// Which call a frontend wants to hear: each one when it names none.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Wanted {
+    stream_id: Option<String>,
+    call_control_id: Option<String>,
+}
+
+impl Wanted {
+    fn means(&self) -> Means<'_> {
+        Means { stream_id: self.stream_id.as_deref(), control_id: self.call_control_id.as_deref() }
+    }
+}
+
+/// `/call-events`: from here to the frontend only.
+pub(super) async fn call_events(
+    State(dash): State<Arc<Dash>>,
+    headers: HeaderMap,
+    request: WebSocketUpgrade,
+) -> Response {
+    upgrade(request, &headers).on_upgrade(async move |mut socket| {
+        let Some((id, mut queue)) = dash.watchers.join(()) else {
+            return turn_away(socket, TRY_AGAIN, "Too many connections").await;
+        };
+        let welcome = json!({ "type": "welcome", "message": "Connected to call events WebSocket" }).to_string();
+        if socket.send(welcome.into()).await.is_ok() {
+            serve(&mut socket, &mut queue, |_| None).await;
+        }
+        dash.watchers.leave(id);
+    })
+}
+
+/// `/frontend-audio`: audio of calls to the frontend, and its microphone to one of them.
+pub(super) async fn frontend_audio(
+    State(dash): State<Arc<Dash>>,
+    Query(wanted): Query<Wanted>,
+    headers: HeaderMap,
+    request: WebSocketUpgrade,
+) -> Response {
+    upgrade(request, &headers).on_upgrade(async move |mut socket| {
+        // The call that it was opened for, most likely.
+        let mut bound = dash.upstreams.newest();
+        let Some((id, mut queue)) = dash.listeners.join(wanted.clone()) else {
+            return turn_away(socket, TRY_AGAIN, "Too many connections").await;
+        };
+        let connected = json!({
+            "event": "connected",
+            "message": "Connected to audio stream",
+            "config": { "format": "PCMU", "sampleRate": 8000, "channels": 1 },
+        });
+        if socket.send(connected.to_string().into()).await.is_ok() {
+            serve(&mut socket, &mut queue, |said| spoken(&dash, id, &wanted, &mut bound, said)).await;
+        }
+        dash.listeners.leave(id);
+    })
+}
+
+/// What a frontend said: audio goes to its call, everything else is ignored. Returns what is wrong with it.
+fn spoken(dash: &Dash, id: u64, wanted: &Wanted, bound: &mut Option<u64>, said: &str) -> Option<Out> {
+    let Ok(frame) = serde_json::from_str::<Spoken<'_>>(said) else {
+        return Some(problem(100_003, "malformed_frame", "the message is not a JSON object of the known form"));
+    };
+    if frame.event.as_deref() != Some("media") {
+        return None;
+    }
+    let payload = frame.media.and_then(|media| media.payload);
+    let Some(payload) = payload.filter(|payload| STANDARD.decode(payload.as_bytes()).is_ok()) else {
+        return Some(problem(100_004, "invalid_media", "media.payload is not base64"));
+    };
+    let own = Means { stream_id: frame.stream_id.as_deref(), control_id: frame.call_control_id.as_deref() };
+    let means = if wanted.means().anything() { own } else { wanted.means() };
+    let frame = json!({ "event": "media", "media": { "payload": payload } }).to_string();
+    dash.upstreams.speak(id, means, bound, frame.into(), clock::now().instant);
+    None
+}
+
+fn problem(code: u32, title: &str, detail: &str) -> Out {
+    let payload = json!({ "code": code, "title": title, "detail": detail });
+    Out::Text(json!({ "event": "error", "payload": payload }).to_string().into())
+}
+
+#[derive(Deserialize)]
+struct Spoken<'a> {
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    stream_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    call_control_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    media: Option<Media<'a>>,
+}
+
+/// A frame of a call, as far as the gateway looks at it.
+#[derive(Deserialize)]
+struct Frame<'a> {
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow, default)]
+    stream_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    media: Option<Media<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Media<'a> {
+    #[serde(borrow, default)]
+    track: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    payload: Option<Cow<'a, str>>,
+}
+
+impl Dash {
+    /// A message of a call's stream: `start`, the called party's `media`, `stop` and `error` go to the frontends.
+    pub(super) fn frame(&self, upstream: u64, text: &str) {
+        let Ok(frame) = serde_json::from_str::<Frame<'_>>(text) else { return };
+        let told = match &*frame.event {
+            "start" => self.started(upstream, text, frame.stream_id.as_deref()),
+            "media" if frame.media.and_then(|media| media.track).as_deref() == Some("inbound") => text.into(),
+            "stop" | "error" => text.into(),
+            _ => return,
+        };
+        let Some((control_id, stream_id)) = self.upstreams.ids(upstream) else { return };
+        self.listeners.tell(&told, |wanted| wanted.means().fits(&control_id, &stream_id));
+    }
+
+    /// The stream's first message, with the two members that frontends look for beside `media_format`.
+    fn started(&self, upstream: u64, text: &str, stream_id: Option<&str>) -> Utf8Bytes {
+        let Ok(mut frame) = serde_json::from_str::<Value>(text) else { return text.into() };
+        let Some(start) = frame.get_mut("start").and_then(Value::as_object_mut) else { return text.into() };
+        let control_id = start.get("call_control_id").and_then(Value::as_str).unwrap_or_default();
+        self.upstreams.begin(upstream, control_id, stream_id.unwrap_or_default());
+        for name in ["sample_rate", "channels"] {
+            let value = start.get("media_format").and_then(|format| format.get(name)).cloned();
+            start.insert(name.to_owned(), value.unwrap_or(Value::Null));
+        }
+        frame.to_string().into()
+    }
+}

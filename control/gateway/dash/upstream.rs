@@ -1,0 +1,192 @@
+//! The calls whose audio comes to the gateway: our own, and those of a provider outside.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::Utf8Bytes;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::gateway::frontends::Out;
+
+/// Frames of a frontend that may wait for the call: half a second.
+const WORDS: usize = 25;
+/// A frontend that has said nothing for so long gives way to another one.
+const SPEAKS_FOR: Duration = Duration::from_millis(500);
+
+/// All of them, the newest last.
+#[derive(Debug, Default)]
+pub(super) struct Upstreams(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    last: u64,
+    all: Vec<Upstream>,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    id: u64,
+    control_id: String,
+    /// Empty until the stream begins.
+    stream_id: String,
+    words: mpsc::Sender<Out>,
+    /// Frontends are not heard.
+    muted: bool,
+    /// The call is over; the last of its audio may still come.
+    over: bool,
+    /// The frontend that speaks, and when it did last.
+    speaker: Option<(u64, Instant)>,
+}
+
+/// Which call a frontend means.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Means<'a> {
+    pub(super) stream_id: Option<&'a str>,
+    pub(super) control_id: Option<&'a str>,
+}
+
+impl Means<'_> {
+    pub(super) fn anything(self) -> bool {
+        self.stream_id.is_none() && self.control_id.is_none()
+    }
+
+    pub(super) fn fits(self, control_id: &str, stream_id: &str) -> bool {
+        self.stream_id.is_none_or(|id| id == stream_id) && self.control_id.is_none_or(|id| id == control_id)
+    }
+}
+
+impl Upstreams {
+    /// A call begins: its number, and what frontends say to it. `control_id` is empty where it is not known yet.
+    pub(super) fn open(&self, control_id: &str) -> (u64, mpsc::Receiver<Out>) {
+        let (words, heard) = mpsc::channel(WORDS);
+        let mut known = self.0.lock();
+        known.last += 1;
+        let id = known.last;
+        let control_id = control_id.to_owned();
+        known.all.push(Upstream { id, control_id, stream_id: String::new(), words, muted: false, over: false, speaker: None });
+        (id, heard)
+    }
+
+    /// Its stream begins.
+    pub(super) fn begin(&self, id: u64, control_id: &str, stream_id: &str) {
+        if let Some(one) = self.0.lock().all.iter_mut().find(|one| one.id == id) {
+            one.stream_id = stream_id.to_owned();
+            if one.control_id.is_empty() {
+                one.control_id = control_id.to_owned();
+            }
+        }
+    }
+
+    /// Has frontends not be heard, or be heard again. `false`: there is no such call.
+    pub(super) fn mute(&self, control_id: &str, muted: bool) -> bool {
+        let mut known = self.0.lock();
+        let found = known.all.iter_mut().find(|one| one.control_id == control_id);
+        found.map(|one| one.muted = muted).is_some()
+    }
+
+    /// The call is over: frontends speak to others from now on.
+    pub(super) fn end(&self, id: u64) {
+        self.0.lock().all.iter_mut().filter(|one| one.id == id).for_each(|one| one.over = true);
+    }
+
+    /// Its stream is over, too.
+    pub(super) fn close(&self, id: u64) {
+        self.0.lock().all.retain(|one| one.id != id);
+    }
+
+    /// The call that was begun last.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.0.lock().all.iter().rfind(|one| !one.over).map(|one| one.id)
+    }
+
+    /// A call's control id and stream id.
+    pub(super) fn ids(&self, id: u64) -> Option<(String, String)> {
+        let known = self.0.lock();
+        let one = known.all.iter().find(|one| one.id == id)?;
+        Some((one.control_id.clone(), one.stream_id.clone()))
+    }
+
+    /// A frontend speaks: to the call that it means, or else to the one that it is `bound` to. Once that is over, it is bound to the
+    /// newest one that no frontend has spoken to yet. One frontend speaks to a call at a time; audio that there is no room for is left
+    /// out.
+    pub(super) fn speak(
+        &self,
+        frontend: u64,
+        means: Means<'_>,
+        bound: &mut Option<u64>,
+        frame: Utf8Bytes,
+        now: Instant,
+    ) {
+        let mut known = self.0.lock();
+        let found = if means.anything() {
+            let own = bound.and_then(|id| known.all.iter().position(|one| one.id == id && !one.over));
+            own.or_else(|| known.all.iter().rposition(|one| one.speaker.is_none() && !one.over))
+        } else {
+            known.all.iter().rposition(|one| !one.over && means.fits(&one.control_id, &one.stream_id))
+        };
+        let Some(one) = found.and_then(|at| known.all.get_mut(at)) else { return };
+        if means.anything() {
+            *bound = Some(one.id);
+        }
+        let taken = one.speaker.is_some_and(|(other, at)| other != frontend && now.duration_since(at) < SPEAKS_FOR);
+        if !taken {
+            one.speaker = Some((frontend, now));
+            if one.muted {
+                return;
+            }
+            let _ = one.words.try_send(Out::Text(frame));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(queue: &mut mpsc::Receiver<Out>) -> Vec<String> {
+        let words = std::iter::from_fn(|| queue.try_recv().ok());
+        words.map(|out| if let Out::Text(text) = out { text.to_string() } else { "closed".to_owned() }).collect()
+    }
+
+    #[test]
+    fn a_frontend_stays_with_the_call_that_was_newest_when_it_came() {
+        let (upstreams, now) = (Upstreams::default(), Instant::now());
+        let (first, mut to_first) = upstreams.open("v3:1");
+        let mut bound = upstreams.newest();
+        let (_, mut to_second) = upstreams.open("v3:2");
+        upstreams.speak(7, Means::default(), &mut bound, "a".into(), now);
+        assert_eq!((heard(&mut to_first), heard(&mut to_second)), (vec!["a".to_owned()], vec![]));
+        upstreams.close(first);
+        upstreams.speak(7, Means::default(), &mut bound, "b".into(), now);
+        assert_eq!(heard(&mut to_second), ["b"], "its own is over");
+        upstreams.speak(8, Means::default(), &mut None, "c".into(), now + SPEAKS_FOR);
+        assert!(heard(&mut to_second).is_empty(), "that call has its frontend");
+    }
+
+    #[test]
+    fn a_frontend_that_names_a_call_speaks_to_that_one() {
+        let (upstreams, now) = (Upstreams::default(), Instant::now());
+        let (first, mut to_first) = upstreams.open("v3:1");
+        let (_, mut to_second) = upstreams.open("v3:2");
+        upstreams.begin(first, "", "stream");
+        let by_stream = Means { stream_id: Some("stream"), control_id: None };
+        upstreams.speak(7, by_stream, &mut None, "a".into(), now);
+        let unknown = Means { stream_id: None, control_id: Some("v3:3") };
+        upstreams.speak(7, unknown, &mut None, "b".into(), now);
+        assert_eq!((heard(&mut to_first), heard(&mut to_second)), (vec!["a".to_owned()], vec![]));
+    }
+
+    #[test]
+    fn one_frontend_speaks_at_a_time() {
+        let (upstreams, now) = (Upstreams::default(), Instant::now());
+        let (_, mut words) = upstreams.open("v3:1");
+        let say = |frontend, text: &'static str, at| {
+            upstreams.speak(frontend, Means::default(), &mut upstreams.newest(), text.into(), at);
+        };
+        say(1, "one", now);
+        say(2, "other", now + Duration::from_millis(20));
+        say(1, "one again", now + Duration::from_millis(40));
+        say(2, "other, later", now + Duration::from_millis(600));
+        assert_eq!(heard(&mut words), ["one", "one again", "other, later"]);
+    }
+}

@@ -1,0 +1,228 @@
+//! Browsers and other frontends on WebSockets: each has a bounded queue, so that a slow one holds up nobody.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, header};
+use futures_util::SinkExt;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at, timeout};
+
+/// Frontends of one kind at a time; further ones are closed at once.
+const MOST: usize = 1_000;
+/// Longest message of a frontend, octets: some seconds of audio.
+const LONGEST: usize = 256 * 1024;
+/// Between two pings. Without a sign of life for twice as long, a frontend is given up.
+const PING: Duration = Duration::from_secs(30);
+/// A socket that takes nothing for so long is given up.
+const STALLED: Duration = Duration::from_secs(20);
+
+/// Codes of RFC 6455 §7.4.1, and of its registry.
+pub(super) const NORMAL: u16 = 1000;
+pub(super) const POLICY: u16 = 1008;
+pub(super) const TRY_AGAIN: u16 = 1013;
+
+/// What a frontend is sent.
+#[derive(Clone, Debug)]
+pub(super) enum Out {
+    Text(Utf8Bytes),
+    Close(u16, &'static str),
+}
+
+/// What becomes of a message that a frontend's queue has no room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum WhenFull {
+    /// It is left out: audio that is late is worth nothing.
+    Skip,
+    /// The frontend is closed with 1013: it must not believe that it knows everything.
+    Close,
+}
+
+/// The frontends of one kind. `W`: what a frontend wants to hear.
+#[derive(Debug)]
+pub(super) struct Frontends<W> {
+    all: Mutex<Vec<Frontend<W>>>,
+    next: AtomicU64,
+    room: usize,
+    when_full: WhenFull,
+}
+
+#[derive(Debug)]
+struct Frontend<W> {
+    id: u64,
+    wants: W,
+    queue: mpsc::Sender<Out>,
+}
+
+impl<W> Frontends<W> {
+    /// None yet. `room`: messages that may wait for each.
+    pub(super) fn new(room: usize, when_full: WhenFull) -> Self {
+        Self { all: Mutex::default(), next: AtomicU64::new(1), room, when_full }
+    }
+
+    /// Another one: its number, and what it is to be sent. `None` when there are too many.
+    pub(super) fn join(&self, wants: W) -> Option<(u64, mpsc::Receiver<Out>)> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (queue, waiting) = mpsc::channel(self.room);
+        let mut all = self.all.lock();
+        if all.len() >= MOST {
+            return None;
+        }
+        all.push(Frontend { id, wants, queue });
+        Some((id, waiting))
+    }
+
+    /// One has gone.
+    pub(super) fn leave(&self, id: u64) {
+        self.all.lock().retain(|one| one.id != id);
+    }
+
+    /// Tells those that want it; never waits.
+    pub(super) fn tell(&self, text: &Utf8Bytes, wanted_by: impl Fn(&W) -> bool) {
+        self.all.lock().retain(|one| {
+            if !wanted_by(&one.wants) {
+                return true;
+            }
+            match one.queue.try_send(Out::Text(text.clone())) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Full(_)) => self.when_full == WhenFull::Skip,
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            }
+        });
+    }
+
+    /// Closes them all.
+    pub(super) fn close(&self, code: u16, reason: &'static str) {
+        for one in self.all.lock().drain(..) {
+            // One whose queue is full is closed as too slow.
+            let _ = one.queue.try_send(Out::Close(code, reason));
+        }
+    }
+}
+
+/// The handshake of a frontend: the first subprotocol that it offers is agreed to, as browsers close a socket otherwise.
+pub(super) fn upgrade(request: WebSocketUpgrade, headers: &HeaderMap) -> WebSocketUpgrade {
+    let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|line| line.to_str().ok());
+    let first: Option<Cow<'static, str>> =
+        offered.and_then(|line| line.split(',').next()).map(|word| word.trim().to_owned().into());
+    request.max_message_size(LONGEST).max_frame_size(LONGEST).protocols(first)
+}
+
+/// Closes a frontend that cannot be served.
+pub(super) async fn turn_away(mut socket: WebSocket, code: u16, reason: &'static str) {
+    close(&mut socket, code, reason).await;
+}
+
+/// Carries what waits to the frontend, and what it says to `heard`, until one of both ends it. What `heard` returns is sent to this
+/// frontend alone.
+pub(super) async fn serve(
+    socket: &mut WebSocket,
+    queue: &mut mpsc::Receiver<Out>,
+    mut heard: impl FnMut(&str) -> Option<Out>,
+) {
+    let mut alive = Instant::now();
+    let mut ping = interval_at(alive + PING, PING);
+    loop {
+        let out = tokio::select! {
+            waiting = queue.recv() => waiting.unwrap_or(Out::Close(TRY_AGAIN, "Too slow")),
+            message = socket.recv() => {
+                alive = Instant::now();
+                match message {
+                    Some(Ok(Message::Text(text))) => match heard(&text) {
+                        Some(answer) => answer,
+                        None => continue,
+                    },
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => {
+                        // Our half of the closing handshake, which reading has queued.
+                        let _ = timeout(STALLED, socket.flush()).await;
+                        return;
+                    }
+                    Some(Ok(_)) => continue,
+                }
+            }
+            _ = ping.tick() => {
+                let gone = alive.elapsed() > 2 * PING;
+                if gone || !put(socket, Message::Ping(Vec::new().into())).await {
+                    return;
+                }
+                continue;
+            }
+        };
+        match out {
+            Out::Text(text) => {
+                if !put(socket, Message::Text(text)).await {
+                    return;
+                }
+            }
+            Out::Close(code, reason) => return close(socket, code, reason).await,
+        }
+    }
+}
+
+/// Sends a message. `false`: the frontend is gone or stuck.
+async fn put(socket: &mut WebSocket, message: Message) -> bool {
+    matches!(timeout(STALLED, socket.send(message)).await, Ok(Ok(())))
+}
+
+async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
+    let farewell = async {
+        if put(socket, Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await {
+            // Its half; what it says until then is no longer heard.
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    // It is over either way.
+    let _ = timeout(Duration::from_secs(2), farewell).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(queue: &mut mpsc::Receiver<Out>) -> Vec<String> {
+        let mut texts = Vec::new();
+        while let Ok(Out::Text(text)) = queue.try_recv() {
+            texts.push(text.to_string());
+        }
+        texts
+    }
+
+    #[test]
+    fn a_slow_frontend_misses_audio_and_holds_up_nobody() {
+        let frontends = Frontends::new(2, WhenFull::Skip);
+        let (_, mut slow) = frontends.join(()).unwrap();
+        let (_, mut quick) = frontends.join(()).unwrap();
+        let mut heard = Vec::new();
+        for frame in ["1", "2", "3"] {
+            frontends.tell(&frame.into(), |()| true);
+            heard.extend(texts(&mut quick));
+        }
+        assert_eq!((heard, texts(&mut slow)), (vec!["1".into(), "2".into(), "3".into()], vec!["1".into(), "2".into()]));
+        frontends.tell(&"4".into(), |()| true);
+        assert_eq!(texts(&mut slow), ["4"], "it goes on");
+    }
+
+    #[test]
+    fn a_frontend_that_would_miss_an_event_is_closed() {
+        let frontends = Frontends::new(1, WhenFull::Close);
+        let (_, mut slow) = frontends.join(()).unwrap();
+        frontends.tell(&"1".into(), |()| true);
+        frontends.tell(&"2".into(), |()| true);
+        assert_eq!(texts(&mut slow), ["1"]);
+        assert!(slow.is_closed());
+    }
+
+    #[test]
+    fn a_frontend_hears_what_it_wants_until_it_leaves() {
+        let frontends = Frontends::new(8, WhenFull::Skip);
+        let (one, mut queue) = frontends.join("a").unwrap();
+        frontends.tell(&"to a".into(), |wants| *wants == "a");
+        frontends.tell(&"to b".into(), |wants| *wants == "b");
+        frontends.leave(one);
+        frontends.tell(&"late".into(), |_| true);
+        assert_eq!(texts(&mut queue), ["to a"]);
+    }
+}

@@ -1,0 +1,78 @@
+//! The backend of a page that has an agent call people: it shows the call's state, its audio and what is said.
+//!
+//! ```text
+//!   POST /outbound-call ──► call ──audio, words──► /frontend-stream (those that name it, and have asked for it)
+//!   POST /end-call ───────►  │
+//!   GET /call-status ◄───────┘ or the database, once it is over
+//! ```
+
+mod calls;
+mod config;
+mod http;
+mod limits;
+mod sockets;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::routing::{get, post};
+use parking_lot::Mutex;
+use tandem_call::id::LegId;
+
+use super::frontends::Frontends;
+use super::{Origins, cors};
+use crate::HashMap;
+use crate::app::App;
+
+pub use config::{StarlisConfig, Tracks};
+
+use limits::{Rate, Sockets};
+use sockets::Asked;
+use tokens::Tokens;
+
+/// The gateway. One for the server.
+struct Starlis {
+    app: App,
+    config: StarlisConfig,
+    origins: Origins,
+    /// The calls that are alive, with the frontends of each.
+    live: Mutex<HashMap<LegId, Arc<Frontends<Asked>>>>,
+    rate: Rate,
+    sockets: Sockets,
+    tokens: Tokens,
+}
+
+/// Everything of the gateway.
+pub(super) fn routes(app: App, config: StarlisConfig) -> Router {
+    let origins = match config.allowed_origins.is_empty() {
+        true => Origins::All,
+        false => Origins::Of(config.allowed_origins.iter().cloned().collect()),
+    };
+    let starlis = Arc::new(Starlis {
+        rate: Rate::new(config.calls_per_minute),
+        sockets: Sockets::new(config.sockets_per_user),
+        tokens: Tokens::default(),
+        live: Mutex::default(),
+        origins: origins.clone(),
+        app,
+        config,
+    });
+    let guarded = Router::new()
+        .route("/outbound-call", post(http::outbound_call))
+        .route("/end-call", post(http::end_call))
+        .route("/call-status", get(http::call_status))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&starlis), tokens::guard));
+    let open = Router::new().route("/", get(http::front_page)).route("/frontend-stream", get(sockets::frontend_stream));
+    let tokens = match starlis.config.tokens {
+        true => Router::new().route("/generate-token", post(tokens::generate)),
+        false => Router::new(),
+    };
+    guarded
+        .merge(open)
+        .merge(tokens)
+        .layer(middleware::from_fn(move |request: Request, next: Next| cors(origins.clone(), request, next)))
+        .with_state(starlis)
+}

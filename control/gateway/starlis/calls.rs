@@ -1,0 +1,217 @@
+//! Calls that the gateway makes, and what becomes of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use tandem_call::address::{Address, PhoneNumber};
+use tandem_call::command::{Command, Refused, Request};
+use tandem_call::conversation::AgentSpec;
+use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::hearing::Listening;
+use tandem_call::id::LegId;
+use tandem_call::leg::{Hearers, LegInfo};
+use tandem_call::program::instruction::{AudioSource, Play, Speech};
+use tandem_call::recording::Track;
+use tandem_call::stream::{Form, Opens, StreamCodec, StreamSpec};
+use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::sockets::Asked;
+use super::{Starlis, Tracks};
+use crate::clock;
+use crate::dialect::twilio;
+use crate::followers::Following;
+use crate::gateway::frontends::{Frontends, NORMAL, WhenFull};
+use crate::gateway::{self, new_call};
+use crate::local_streams::LocalStream;
+use crate::new_call::{First, NewCall};
+use crate::routing::agent_program;
+
+/// Messages that may wait for a frontend: two seconds of audio.
+const ROOM: usize = 100;
+/// How long the last audio of a call may take once it is over.
+const LAST_MESSAGES: Duration = Duration::from_secs(2);
+/// The name of the gateway's own transcription of a call.
+const TRANSCRIPTION: &str = "gateway";
+
+/// What somebody wants said to whom.
+pub(super) struct Wish {
+    pub(super) to: PhoneNumber,
+    pub(super) prompt: Option<String>,
+    pub(super) first_message: Option<String>,
+}
+
+impl Starlis {
+    /// Calls somebody. An error is for people to read.
+    pub(super) async fn call(self: &Arc<Self>, wish: Wish) -> Result<LegId, String> {
+        let calls = &self.app.calls;
+        let services = calls.services();
+        let account = gateway::account(&self.app, self.config.account.as_ref());
+        let account = account.ok_or_else(|| "the server has no account".to_owned())?;
+        let own = || services.routing.get().any_number(&account);
+        let from = self.config.from.clone().map(Address::Phone).or_else(own);
+        let from = from.ok_or_else(|| "there is no number to call from: set gateways.starlis.from".to_owned())?;
+        let leg = LegId::new(clock::time(), &mut rand::rng());
+        // Before the call: nothing of it may be missed.
+        let following = services.followers.follow(leg).ok_or_else(|| "the server takes no more calls".to_owned())?;
+        let stream = services.local_streams.expect(leg).await;
+        let to = Address::Phone(wish.to.clone());
+        let new =
+            NewCall { stream: Some(self.stream()), ..new_call(account, twilio::NAME, to, from, self.first(wish)) };
+        let frontends = Arc::new(Frontends::new(ROOM, WhenFull::Skip));
+        self.live.lock().insert(leg, Arc::clone(&frontends));
+        if let Err(error) = calls.create_if_allowed(leg, new).await {
+            self.live.lock().remove(&leg);
+            return Err(error.to_string());
+        }
+        let starlis = Arc::clone(self);
+        tokio::spawn(async move {
+            starlis.accompany(following, stream, &frontends).await;
+            starlis.live.lock().remove(&leg);
+            frontends.close(NORMAL, "Call ended");
+        });
+        Ok(leg)
+    }
+
+    /// What is said to who answers: by the configured agent, or the first message alone.
+    fn first(&self, wish: Wish) -> First {
+        if let Some(name) = &self.config.agent {
+            return First::Program(agent_program(AgentSpec {
+                name: Arc::clone(name),
+                prompt: wish.prompt.map(Into::into),
+                first_message: wish.first_message.map(Into::into),
+                ..AgentSpec::default()
+            }));
+        }
+        match wish.first_message {
+            Some(text) => {
+                let speech = Speech { text, ssml: false, voice: None, language: None };
+                First::Play(Play::once(AudioSource::Speech(speech)))
+            }
+            None => First::Commands,
+        }
+    }
+
+    /// The call's audio: frames of 20 ms and nothing else.
+    fn stream(&self) -> StreamSpec {
+        StreamSpec {
+            url: "gateway:starlis".to_owned(),
+            name: None,
+            track: self.track(),
+            codec: Some(StreamCodec::Pcmu),
+            playout: None,
+            parameters: Vec::new(),
+            callback: None,
+            hearers: Hearers::Own,
+            auth_token: None,
+            opens: Opens::AtAnswer,
+            form: Form::Octets,
+        }
+    }
+
+    fn track(&self) -> Track {
+        match self.config.tracks {
+            Tracks::Inbound => Track::Inbound,
+            Tracks::Both => Track::Both,
+        }
+    }
+
+    /// Tells the call's frontends of its audio and words, until it is over.
+    async fn accompany(&self, mut following: Following, mut stream: LocalStream, frontends: &Frontends<Asked>) {
+        let mut streaming = true;
+        loop {
+            tokio::select! {
+                event = following.next() => match event {
+                    Some(event) => self.happened(&event, frontends).await,
+                    None => break,
+                },
+                message = stream.next(), if streaming => match message {
+                    Some(message) => heard(frontends, &message),
+                    None => streaming = false,
+                },
+            }
+        }
+        let rest = async {
+            while let Some(message) = stream.next().await {
+                heard(frontends, &message);
+            }
+        };
+        // What does not come in time is lost with the call.
+        let _ = tokio::time::timeout(LAST_MESSAGES, rest).await;
+    }
+
+    async fn happened(&self, event: &CallEvent, frontends: &Frontends<Asked>) {
+        match &event.kind {
+            EventKind::Answered { .. } if !self.app.calls.services().recogniser.is_off() => {
+                let command = Command::StartTranscription(Box::new(self.transcription()));
+                // The call goes on without it, and its log says why.
+                let _ = self.app.calls.request(event.leg.id, Request { client_state: None, command }).await;
+            }
+            EventKind::Transcription(facts) => {
+                if let TranscriptionStatus::Said { words, is_final: true, .. } = &facts.status {
+                    let text = words.text();
+                    if !text.is_empty() {
+                        let event = json!({ "event": "transcription", "text": text }).to_string();
+                        frontends.tell(&event.into(), Asked::has);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn transcription(&self) -> TranscriptionSpec {
+        TranscriptionSpec {
+            name: Some(TRANSCRIPTION.to_owned()),
+            track: self.track(),
+            listening: Listening { punctuation: true, ..Listening::default() },
+            labels: (None, None),
+            engine: (String::new(), String::new()),
+            at_end: false,
+            alone: true,
+            callback: None,
+        }
+    }
+
+    /// A call of the gateway's account, live or over. An error is for people to read.
+    pub(super) async fn find(&self, call_sid: &str) -> Result<Arc<LegInfo>, String> {
+        let unknown = || format!("The requested call {call_sid} was not found");
+        let account = gateway::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
+        let leg = self.leg(call_sid).ok_or_else(unknown)?;
+        self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?.ok_or_else(unknown)
+    }
+
+    /// Ends a call. An error is for people to read.
+    pub(super) async fn end(&self, call_sid: &str) -> Result<(), String> {
+        let leg = self.find(call_sid).await?;
+        let command = Command::Hangup { headers: Vec::new() };
+        match self.app.calls.request(leg.id, Request { client_state: None, command }).await {
+            Ok(_) => Ok(()),
+            Err(Refused::NoSuchLeg | Refused::Ended) => Err("Call is not in-progress. Cannot redirect.".to_owned()),
+            Err(refused) => Err(refused.to_string()),
+        }
+    }
+
+    /// The id that frontends know a call by.
+    pub(super) fn call_sid(&self, leg: LegId) -> String {
+        let services = self.app.calls.services();
+        services.dialects.get(twilio::NAME).map(|dialect| dialect.call_id(leg)).unwrap_or_default()
+    }
+
+    pub(super) fn leg(&self, call_sid: &str) -> Option<LegId> {
+        self.app.calls.services().dialects.get(twilio::NAME)?.parse_call_id(call_sid)
+    }
+}
+
+fn heard(frontends: &Frontends<Asked>, message: &Message) {
+    if let Message::Binary(octets) = message {
+        let mut text = String::with_capacity(256);
+        text.push_str(r#"{"event":"audio","payload":""#);
+        STANDARD.encode_string(octets, &mut text);
+        text.push_str(r#""}"#);
+        frontends.tell(&text.into(), Asked::has);
+    }
+}

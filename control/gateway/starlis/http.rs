@@ -1,0 +1,124 @@
+//! The requests of frontends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tandem_call::address::PhoneNumber;
+use tandem_call::leg::{LegInfo, Status};
+
+use super::Starlis;
+use super::calls::Wish;
+use crate::clock;
+use crate::gateway::text;
+
+/// What has no user is counted by the address that it comes from.
+type Peer = Option<Extension<ConnectInfo<SocketAddr>>>;
+
+/// `GET /`.
+pub(super) async fn front_page() -> Json<Value> {
+    Json(json!({ "message": "Server is running" }))
+}
+
+/// `POST /outbound-call`.
+pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, peer: Peer, body: Bytes) -> Response {
+    let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let (user, number) = (text(&body, "user_id"), text(&body, "number"));
+    // Also what is wrong is counted: whoever sends it may do so at every number.
+    let counted = match (&user, peer) {
+        (Some(user), _) => format!("user {user}"),
+        (None, peer) => format!("address {}", peer.map(|Extension(peer)| peer.0.ip().to_string()).unwrap_or_default()),
+    };
+    let (Some(_), Some(number)) = (user, number) else {
+        return wrong("User ID and phone number are required");
+    };
+    if let Err(wait) = starlis.rate.take(&counted, clock::now().instant) {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let answer = Json(json!({ "success": false, "error": "Too many requests" }));
+        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], answer).into_response();
+    }
+    let Some(to) = number.parse().ok().filter(PhoneNumber::is_e164) else {
+        return failed(&format!("{number} is not a number in E.164 format (e.g., +1234567890)"));
+    };
+    let wish = Wish { to, prompt: text(&body, "prompt"), first_message: text(&body, "first_message") };
+    match starlis.call(wish).await {
+        Ok(leg) => {
+            let call_sid = starlis.call_sid(leg);
+            Json(json!({ "success": true, "message": "Call initiated", "callSid": call_sid })).into_response()
+        }
+        Err(error) => failed(if error.is_empty() { "Failed to initiate call" } else { &error }),
+    }
+}
+
+/// `POST /end-call`.
+pub(super) async fn end_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -> Response {
+    let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let (Some(call_sid), Some(_)) = (text(&body, "callSid"), text(&body, "user_id")) else {
+        return wrong("Call SID and User ID are required");
+    };
+    match starlis.end(&call_sid).await {
+        Ok(()) => Json(json!({ "success": true, "message": "Call ended successfully" })).into_response(),
+        Err(error) => failed(if error.is_empty() { "Failed to end call" } else { &error }),
+    }
+}
+
+/// Which call somebody means.
+#[derive(Deserialize)]
+pub(super) struct Means {
+    #[serde(rename = "callSid", default)]
+    call_sid: String,
+    #[serde(default)]
+    user_id: String,
+}
+
+/// `GET /call-status`.
+pub(super) async fn call_status(State(starlis): State<Arc<Starlis>>, Query(means): Query<Means>) -> Response {
+    if means.call_sid.is_empty() || means.user_id.is_empty() {
+        return wrong("Call SID and User ID are required");
+    }
+    match starlis.find(&means.call_sid).await {
+        Ok(leg) => Json(shown(&means.call_sid, &leg, clock::time())).into_response(),
+        Err(error) => failed(if error.is_empty() { "Failed to fetch call status" } else { &error }),
+    }
+}
+
+fn shown(call_sid: &str, leg: &LegInfo, now: Timestamp) -> Value {
+    let status = match leg.status {
+        Status::Queued | Status::Initiated => "queued",
+        Status::Ringing => "ringing",
+        Status::InProgress => "in-progress",
+        Status::Completed => "completed",
+        Status::Busy => "busy",
+        Status::Failed => "failed",
+        // The client knows no word for a call that was given up.
+        Status::NoAnswer | Status::Canceled => "no-answer",
+    };
+    json!({
+        "success": true,
+        "callSid": call_sid,
+        "status": status,
+        "startTime": leg.answered_at.map(iso),
+        "endTime": leg.end.as_ref().map(|end| iso(end.at)),
+        "duration": leg.duration(now).as_secs(),
+    })
+}
+
+/// `2024-03-20T10:00:00Z`.
+fn iso(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn wrong(error: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response()
+}
+
+fn failed(error: &str) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "success": false, "error": error }))).into_response()
+}

@@ -1,0 +1,130 @@
+//! What a user may do.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// In which calls are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Users that are known at a time. Beyond that whoever is not known is refused until others' windows are over.
+const MOST_USERS: usize = 10_000;
+
+/// How often each user begins calls: so often in any 60 s.
+#[derive(Debug)]
+pub(super) struct Rate {
+    most: usize,
+    // Users choose their names: the standard library's hash resists those who choose badly.
+    begun: Mutex<HashMap<String, VecDeque<Instant>>>,
+}
+
+impl Rate {
+    pub(super) fn new(most: u32) -> Self {
+        Self { most: usize::try_from(most).unwrap_or(usize::MAX), begun: Mutex::default() }
+    }
+
+    /// Counts a call, or says after how long there may be one.
+    pub(super) fn take(&self, user: &str, now: Instant) -> Result<(), Duration> {
+        let mut begun = self.begun.lock();
+        let is_old = |at: &Instant| now.duration_since(*at) >= WINDOW;
+        if begun.len() >= MOST_USERS && !begun.contains_key(user) {
+            begun.retain(|_, times| times.back().is_some_and(|at| !is_old(at)));
+            if begun.len() >= MOST_USERS {
+                return Err(WINDOW);
+            }
+        }
+        let times = begun.entry(user.to_owned()).or_default();
+        while times.front().is_some_and(is_old) {
+            times.pop_front();
+        }
+        match times.front() {
+            Some(first) if times.len() >= self.most => Err(WINDOW.saturating_sub(now.duration_since(*first))),
+            _ => {
+                times.push_back(now);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// How many WebSockets each user has.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    most: u32,
+    open: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+/// One of a user's WebSockets.
+#[derive(Debug)]
+pub(super) struct Place {
+    user: String,
+    open: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+impl Sockets {
+    pub(super) fn new(most: u32) -> Self {
+        Self { most, open: Arc::default() }
+    }
+
+    /// A place for another one; `None` if the user has as many as he may.
+    pub(super) fn take(&self, user: &str) -> Option<Place> {
+        let mut open = self.open.lock();
+        let count = open.get(user).copied().unwrap_or_default();
+        if count >= self.most || (count == 0 && open.len() >= MOST_USERS) {
+            return None;
+        }
+        open.insert(user.to_owned(), count + 1);
+        Some(Place { user: user.to_owned(), open: Arc::clone(&self.open) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.open.lock();
+        match open.get_mut(&self.user) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(open.remove(&self.user)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_calls_in_any_minute_and_the_sixth_is_told_how_long_to_wait() {
+        let (rate, start) = (Rate::new(5), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for seconds in 0..5 {
+            assert_eq!(rate.take("user", at(seconds * 10)), Ok(()));
+        }
+        assert_eq!(rate.take("user", at(45)), Err(Duration::from_secs(15)));
+        assert_eq!(rate.take("other", at(45)), Ok(()));
+        assert_eq!(rate.take("user", at(60)), Ok(()), "the first is a minute ago");
+        assert_eq!(rate.take("user", at(69)), Err(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn users_beyond_the_most_are_refused_until_windows_are_over() {
+        let (rate, start) = (Rate::new(5), Instant::now());
+        for user in 0..MOST_USERS {
+            rate.take(&user.to_string(), start).unwrap();
+        }
+        assert_eq!(rate.take("one more", start), Err(WINDOW));
+        assert_eq!(rate.take("one more", start + WINDOW), Ok(()));
+        assert_eq!(rate.begun.lock().len(), 1);
+    }
+
+    #[test]
+    fn a_socket_that_closes_makes_room() {
+        let sockets = Sockets::new(2);
+        let first = sockets.take("user").unwrap();
+        let _second = sockets.take("user").unwrap();
+        assert!(sockets.take("user").is_none());
+        drop(first);
+        assert!(sockets.take("user").is_some());
+        assert_eq!(sockets.open.lock().get("user"), Some(&1));
+    }
+}

@@ -1,0 +1,81 @@
+//! `/frontend-stream`: a call's audio and words.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Json;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Starlis;
+use crate::gateway::frontends::{NORMAL, POLICY, TRY_AGAIN, serve, turn_away, upgrade};
+
+/// Which call a frontend wants to hear.
+#[derive(Deserialize)]
+pub(super) struct Means {
+    #[serde(rename = "callSid", default)]
+    call_sid: String,
+    #[serde(default)]
+    user_id: String,
+    #[serde(default)]
+    token: Option<String>,
+}
+
+/// A frontend connects.
+pub(super) async fn frontend_stream(
+    State(starlis): State<Arc<Starlis>>,
+    Query(means): Query<Means>,
+    headers: HeaderMap,
+    request: WebSocketUpgrade,
+) -> Response {
+    if let Err((status, error)) = starlis.admit(&headers, means.token.as_deref()) {
+        return (status, Json(json!({ "error": error }))).into_response();
+    }
+    upgrade(request, &headers).on_upgrade(async move |socket| listen(&starlis, socket, &means).await)
+}
+
+async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &Means) {
+    if means.call_sid.is_empty() || means.user_id.is_empty() {
+        return turn_away(socket, POLICY, "Missing callSid or user_id").await;
+    }
+    let Some(_place) = starlis.sockets.take(&means.user_id) else {
+        return turn_away(socket, POLICY, "Too many connections").await;
+    };
+    let live = |leg| starlis.live.lock().get(&leg).cloned();
+    let Some(frontends) = starlis.leg(&means.call_sid).and_then(live) else {
+        return match starlis.find(&means.call_sid).await {
+            Ok(leg) if leg.status.is_final() => turn_away(socket, NORMAL, "Call ended").await,
+            _ => turn_away(socket, POLICY, "Call not found").await,
+        };
+    };
+    let asked = Asked::default();
+    let Some((id, mut queue)) = frontends.join(asked.clone()) else {
+        return turn_away(socket, TRY_AGAIN, "Too many connections").await;
+    };
+    serve(&mut socket, &mut queue, |said| {
+        if serde_json::from_str::<Value>(said).is_ok_and(|said| said["event"] == "connect-twilio") {
+            asked.ask();
+        }
+        None
+    })
+    .await;
+    frontends.leave(id);
+}
+
+/// Whether a frontend has asked for its call's audio and words; before that it is told only of the end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,120 @@
+//! Tokens of the gateway's older variant: each is good for one request or one WebSocket, for five minutes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::Starlis;
+use crate::clock;
+use crate::gateway::header;
+
+/// How long a token is good.
+const GOOD_FOR: Duration = Duration::from_secs(300);
+/// Tokens that are known at a time; the oldest give way.
+const MOST: usize = 10_000;
+
+/// The tokens that were given, and whether each has been used.
+#[derive(Debug, Default)]
+pub(super) struct Tokens(Mutex<HashMap<String, (Instant, bool)>>);
+
+impl Tokens {
+    fn give(&self, now: Instant) -> String {
+        let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+        let mut known = self.0.lock();
+        if known.len() >= MOST {
+            known.retain(|_, (given, _)| now.duration_since(*given) < GOOD_FOR);
+        }
+        if known.len() >= MOST
+            && let Some(oldest) = known.iter().min_by_key(|(_, (given, _))| *given).map(|(token, _)| token.clone())
+        {
+            known.remove(&oldest);
+        }
+        known.insert(token.clone(), (now, false));
+        token
+    }
+
+    /// Uses a token up; an error is for people to read.
+    fn spend(&self, token: Option<&str>, now: Instant) -> Result<(), &'static str> {
+        let token = token.filter(|token| !token.is_empty()).ok_or("No token provided")?;
+        match self.0.lock().get_mut(token) {
+            Some((given, used)) if now.duration_since(*given) < GOOD_FOR => match std::mem::replace(used, true) {
+                false => Ok(()),
+                true => Err("Token has already been used. Please generate a new token."),
+            },
+            _ => Err("Invalid token"),
+        }
+    }
+}
+
+impl Starlis {
+    /// Whether a WebSocket may be opened; the token is in its URL. An error: the status, and why.
+    pub(super) fn admit(&self, headers: &HeaderMap, token: Option<&str>) -> Result<(), (StatusCode, &'static str)> {
+        if !self.config.tokens {
+            return Ok(());
+        }
+        if header(headers, "origin").is_some_and(|origin| !self.origins.allow(origin)) {
+            return Err((StatusCode::FORBIDDEN, "Unauthorized origin"));
+        }
+        self.tokens.spend(token, clock::now().instant).map_err(|why| (StatusCode::UNAUTHORIZED, why))
+    }
+}
+
+/// Lets only those pass that show a token, where the configuration wants it.
+pub(super) async fn guard(State(starlis): State<Arc<Starlis>>, request: Request, next: Next) -> Response {
+    let token = header(request.headers(), "authorization").and_then(|line| line.strip_prefix("Bearer "));
+    match starlis.admit(request.headers(), token) {
+        Ok(()) => next.run(request).await,
+        Err((status, error)) => (status, Json(json!({ "error": error }))).into_response(),
+    }
+}
+
+/// `POST /generate-token`.
+pub(super) async fn generate(State(starlis): State<Arc<Starlis>>, headers: HeaderMap, body: Bytes) -> Response {
+    if header(&headers, "origin").is_some_and(|origin| !starlis.origins.allow(origin)) {
+        return (StatusCode::FORBIDDEN, Json(json!({ "error": "Unauthorized origin" }))).into_response();
+    }
+    let source = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    if !matches!(source["source"].as_str(), Some("frontend" | "backend")) {
+        let error = r#"Invalid source. Must be either "frontend" or "backend""#;
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+    }
+    Json(json!({ "token": starlis.tokens.give(clock::now().instant) })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_once_and_for_five_minutes() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let token = tokens.give(now);
+        assert_eq!(tokens.spend(None, now), Err("No token provided"));
+        assert_eq!(tokens.spend(Some("guessed"), now), Err("Invalid token"));
+        assert_eq!(tokens.spend(Some(&token), now), Ok(()));
+        let used = Err("Token has already been used. Please generate a new token.");
+        assert_eq!(tokens.spend(Some(&token), now), used);
+        let late = tokens.give(now);
+        assert_eq!(tokens.spend(Some(&late), now + GOOD_FOR), Err("Invalid token"));
+    }
+
+    #[test]
+    fn no_more_tokens_are_kept_than_ten_thousand() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let first = tokens.give(now);
+        for later in 1..=MOST as u64 {
+            tokens.give(now + Duration::from_nanos(later));
+        }
+        assert_eq!(tokens.0.lock().len(), MOST);
+        assert_eq!(tokens.spend(Some(&first), now), Err("Invalid token"));
+    }
+}

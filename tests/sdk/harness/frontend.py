@@ -1,0 +1,59 @@
+"""A page's WebSocket: remembers what it was told, and speaks."""
+
+import base64
+import contextlib
+import struct
+import threading
+import time
+
+import numpy
+import websockets.sync.client
+
+from .rtp import FRAME, LINEAR, pcmu, tone
+from .socketapp import Socket
+
+
+class Frontend(Socket):
+    """Connected to `url`. `protocol` is the subprotocol that was agreed to."""
+
+    def __init__(self, url, protocols=None, **options):
+        connection = websockets.sync.client.connect(url, subprotocols=protocols, compression=None, **options)
+        super().__init__(connection)
+        self.protocol = connection.subprotocol
+        self._thread = threading.Thread(target=self.serve, daemon=True)
+        self._thread.start()
+
+    def end(self):
+        """Closes it, if it is open."""
+        self._connection.close()
+        self._thread.join(10)
+
+    def samples(self, payload=lambda frame: frame["media"]["payload"], kind="media", **options):
+        """What it heard so far."""
+        octets = b"".join(base64.b64decode(payload(frame)) for frame in self.of(kind))
+        return LINEAR[numpy.frombuffer(octets, dtype=numpy.uint8)]
+
+    @contextlib.contextmanager
+    def sounds(self, hertz, **more):
+        """Says a tone, a whole RTP packet every 20 ms as the page of the dashboard does. `more`: members of each message."""
+        over = threading.Event()
+        octets = pcmu(tone(hertz, 1))
+
+        def speak():
+            sequence, due = 0, time.monotonic()
+            while not over.is_set():
+                at = sequence * FRAME % len(octets)
+                head = struct.pack("!BBHII", 0x80, 0, sequence & 0xFFFF, sequence * FRAME & 0xFFFF_FFFF, 7)
+                payload = base64.b64encode(head + octets[at : at + FRAME]).decode()
+                self.send(event="media", media={"payload": payload}, **more)
+                sequence += 1
+                due += FRAME / 8000
+                time.sleep(max(0.0, due - time.monotonic()))
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(10)
