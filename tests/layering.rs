@@ -139,9 +139,9 @@ const RULES: &[Rule] = &[
         tests_too: true,
     },
     Rule {
-        says: "providers are named in control/dialect and control/markup only",
+        says: "providers are named in control/dialect, control/markup and control/gateway only",
         about: |path| {
-            let own = ["control/dialect/", "control/markup/"];
+            let own = ["control/dialect/", "control/markup/", "control/gateway/"];
             let areas = ["call/", "sip/", "media/", "control/"];
             areas.iter().any(|area| below(path, area)) && !own.iter().any(|area| below(path, area))
         },

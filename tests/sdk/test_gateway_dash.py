@@ -111,12 +111,7 @@ def kinds(watcher, call):
 
 def hears(page, hertz, seconds=10, where=lambda frame: True):
     """Waits until the last 100 ms that a page got are this tone."""
-
-    def rings():
-        payloads = [base64.b64decode(one["media"]["payload"]) for one in page.of("media") if where(one)][-5:]
-        return len(payloads) == 5 and is_tone(LINEAR[numpy.frombuffer(b"".join(payloads), dtype=numpy.uint8)], hertz)
-
-    wait_for(f"{hertz} Hz at a page", rings, seconds)
+    page.hears(hertz, lambda: [one["media"]["payload"] for one in page.of("media") if where(one)], seconds)
 
 
 def test_a_page_lives_as_its_documentation_says(server, page, phone, rtp, ports):

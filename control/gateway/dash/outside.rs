@@ -38,9 +38,10 @@ pub(super) async fn webhook(
         Ok(event) => event,
         Err(why) => return refused(format!("Webhook verification failed: {why}")),
     };
-    let data = &event["data"];
-    let member = |name| data[name].as_str().unwrap_or_default();
-    dash.broadcast(member("event_type"), member("id"), member("occurred_at"), &data["payload"]);
+    let data = event.get("data").cloned().unwrap_or_default();
+    let member = |name| data.get(name).and_then(Value::as_str).unwrap_or_default();
+    let payload = data.get("payload").unwrap_or(&Value::Null);
+    dash.broadcast(member("event_type"), member("id"), member("occurred_at"), payload);
     (StatusCode::OK, Json(json!({ "received": true })))
 }
 

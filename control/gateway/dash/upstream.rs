@@ -63,7 +63,15 @@ impl Upstreams {
         known.last += 1;
         let id = known.last;
         let control_id = control_id.to_owned();
-        known.all.push(Upstream { id, control_id, stream_id: String::new(), words, muted: false, over: false, speaker: None });
+        known.all.push(Upstream {
+            id,
+            control_id,
+            stream_id: String::new(),
+            words,
+            muted: false,
+            over: false,
+            speaker: None,
+        });
         (id, heard)
     }
 

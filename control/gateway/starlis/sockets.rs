@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Starlis;
 use crate::gateway::frontends::{NORMAL, POLICY, TRY_AGAIN, serve, turn_away, upgrade};
+use crate::gateway::text;
 
 /// Which call a frontend wants to hear.
 #[derive(Deserialize)]
@@ -57,7 +58,8 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &Means) {
         return turn_away(socket, TRY_AGAIN, "Too many connections").await;
     };
     serve(&mut socket, &mut queue, |said| {
-        if serde_json::from_str::<Value>(said).is_ok_and(|said| said["event"] == "connect-twilio") {
+        let said = serde_json::from_str::<Value>(said).unwrap_or_default();
+        if text(&said, "event").as_deref() == Some("connect-twilio") {
             asked.ask();
         }
         None

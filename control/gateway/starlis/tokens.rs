@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Starlis;
 use crate::clock;
-use crate::gateway::header;
+use crate::gateway::{header, text};
 
 /// How long a token is good.
 const GOOD_FOR: Duration = Duration::from_secs(300);
@@ -82,8 +82,8 @@ pub(super) async fn generate(State(starlis): State<Arc<Starlis>>, headers: Heade
     if header(&headers, "origin").is_some_and(|origin| !starlis.origins.allow(origin)) {
         return (StatusCode::FORBIDDEN, Json(json!({ "error": "Unauthorized origin" }))).into_response();
     }
-    let source = serde_json::from_slice::<Value>(&body).unwrap_or_default();
-    if !matches!(source["source"].as_str(), Some("frontend" | "backend")) {
+    let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    if !matches!(text(&body, "source").as_deref(), Some("frontend" | "backend")) {
         let error = r#"Invalid source. Must be either "frontend" or "backend""#;
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
     }

@@ -9,15 +9,17 @@ import time
 import numpy
 import websockets.sync.client
 
-from .rtp import FRAME, LINEAR, pcmu, tone
+from .rtp import FRAME, LINEAR, pcmu, share, tone
 from .socketapp import Socket
+from .waiting import wait_for
 
 
 class Frontend(Socket):
     """Connected to `url`. `protocol` is the subprotocol that was agreed to."""
 
     def __init__(self, url, protocols=None, **options):
-        connection = websockets.sync.client.connect(url, subprotocols=protocols, compression=None, **options)
+        self._connected = websockets.sync.client.connect(url, subprotocols=protocols, compression=None, **options)
+        connection = self._connected.__enter__()
         super().__init__(connection)
         self.protocol = connection.subprotocol
         self._thread = threading.Thread(target=self.serve, daemon=True)
@@ -25,13 +27,18 @@ class Frontend(Socket):
 
     def end(self):
         """Closes it, if it is open."""
-        self._connection.close()
+        self._connected.__exit__(None, None, None)
         self._thread.join(10)
 
-    def samples(self, payload=lambda frame: frame["media"]["payload"], kind="media", **options):
-        """What it heard so far."""
-        octets = b"".join(base64.b64decode(payload(frame)) for frame in self.of(kind))
-        return LINEAR[numpy.frombuffer(octets, dtype=numpy.uint8)]
+    def hears(self, hertz, frames, seconds=10):
+        """Waits until 100 ms of what it got are this tone. `frames()`: the payloads so far, base64."""
+
+        def rings():
+            octets = b"".join(base64.b64decode(one) for one in frames())
+            samples = LINEAR[numpy.frombuffer(octets, dtype=numpy.uint8)]
+            return any(share(samples[at : at + 800], hertz) > 0.9 for at in range(0, len(samples) - 799, 400))
+
+        wait_for(f"{hertz} Hz at a page", rings, seconds)
 
     @contextlib.contextmanager
     def sounds(self, hertz, **more):
