@@ -67,6 +67,8 @@ pub enum Command {
     Gather(Box<Gather>),
     /// Stop collecting.
     StopGather,
+    /// End the conversation that runs.
+    StopConversation,
     /// Send DTMF.
     SendDigits(SendDigits),
     /// Start a recording.

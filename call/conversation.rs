@@ -78,6 +78,16 @@ pub struct AgentSpec {
     pub collects: Option<Arc<str>>,
     /// Something that happened, which the agent speaks about first instead of its first message.
     pub event: Option<Arc<str>>,
+    /// Said when all values were found out.
+    pub farewell: Option<Arc<str>>,
+    /// How long the caller may be silent until he is asked whether he is there.
+    pub silence: Option<Duration>,
+    /// Whether the caller may cut the agent short.
+    pub interruptible: Option<bool>,
+    /// By which an application knows the conversation.
+    pub conversation: Option<u128>,
+    /// The application is told whatever was said as soon as it was.
+    pub tells_lines: bool,
 }
 
 /// Something that was said.
@@ -169,6 +179,17 @@ pub struct ConversationFacts {
     pub status: ConversationStatus,
     /// Since it was ordered.
     pub duration: Duration,
+    /// Of an agent's.
+    pub agent: Option<AgentFacts>,
+}
+
+/// A conversation with an agent until now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AgentFacts {
+    /// As asked for.
+    pub spec: Arc<AgentSpec>,
+    /// What was said, oldest first: 200 lines at most, of more the last ones.
+    pub said: Vec<Line>,
 }
 
 /// What happened to a conversation.
@@ -176,6 +197,8 @@ pub struct ConversationFacts {
 pub enum ConversationStatus {
     /// The application is there.
     Started,
+    /// Something was said in a conversation with an agent: by the caller, or heard by him.
+    Said(Line),
     /// The application ended it, perhaps with a word for whoever goes on.
     Ended(Option<String>),
     /// The leg ended, or does something else now.
@@ -193,6 +216,7 @@ impl fmt::Display for ConversationStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started => f.write_str("started"),
+            Self::Said(line) => write!(f, "has another line of the {}", if line.by_agent { "agent" } else { "caller" }),
             Self::Ended(_) => f.write_str("ended by the application"),
             Self::Completed => f.write_str("ended by the call"),
             Self::Failed { why, .. } => write!(f, "failed: {}", why.detail),

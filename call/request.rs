@@ -88,6 +88,7 @@ impl Call {
             Command::StopBeside => return done(self.stop_beside(leg, Abort::Stopped)),
             Command::Gather(gather) => self.gather_by_request(leg, *gather)?,
             Command::StopGather => self.stop_gathers(leg),
+            Command::StopConversation => return done(self.stop_conversation(leg)),
             Command::SendDigits(digits) => {
                 let op = self.new_op();
                 self.order(leg, LegCommand::SendDigits { op, digits });
@@ -325,6 +326,17 @@ impl Call {
         self.advance(leg);
     }
 
+    /// Ends the conversation that runs; what waits behind it goes on. `false`: none does.
+    fn stop_conversation(&mut self, leg: LegId) -> bool {
+        let converses = |running: &mut Running| matches!(running, Running::Converse(_));
+        let Some(running) = self.party_mut(leg).and_then(|party| party.lane.running.take_if(converses)) else {
+            return false;
+        };
+        running.abort(self, leg, Abort::Stopped);
+        self.advance(leg);
+        true
+    }
+
     /// Ends what collects digits, and what waits to.
     fn stop_gathers(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
@@ -368,6 +380,7 @@ pub(crate) fn needs_answer(command: &Command) -> bool {
             | Command::PlayBeside(_)
             | Command::Gather(_)
             | Command::StopGather
+            | Command::StopConversation
             | Command::SendDigits(_)
             | Command::SendInfo { .. }
             | Command::StartRecording(_)

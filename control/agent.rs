@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::Value;
-use tandem_call::conversation::{AgentSpec, ConversationSpec, Manner};
+use tandem_call::conversation::{AgentSpec, ConversationSpec, Line, Manner};
 use tokio::task::JoinSet;
 
 use crate::HashMap;
@@ -41,6 +41,12 @@ impl Agents {
     pub fn new(agents: impl IntoIterator<Item = AgentConfig>) -> Result<Self, String> {
         let named = |agent: AgentConfig| Ok((Arc::clone(&agent.name), Arc::new(agent.with_prompt()?)));
         Ok(Self(agents.into_iter().map(named).collect::<Result<_, String>>()?))
+    }
+
+    /// The only one; `None` when there are others or none.
+    pub fn only(&self) -> Option<&Arc<str>> {
+        let mut names = self.0.keys();
+        names.next().filter(|_| names.next().is_none())
     }
 
     /// By name.
@@ -67,6 +73,8 @@ pub(crate) enum Wish {
     Record(bool),
     /// Listen anew.
     Listen,
+    /// This was said: by the caller, or heard by him.
+    Said(Line),
     /// For the call's log.
     Note(String, Value),
 }
@@ -78,7 +86,11 @@ impl Agent {
         (spec.speaks, spec.hears) = (language.clone(), language);
         let voice = agent.voice.as_ref().or(config.voice.as_ref()).map(ToString::to_string);
         spec.manner = Manner { voice, ..std::mem::take(&mut spec.manner) };
-        spec.cut_by = responder::cut_by(config.interruptions);
+        let interruptions = match agent.interruptible {
+            Some(false) => Interruptions::None,
+            Some(true) | None => config.interruptions,
+        };
+        spec.cut_by = responder::cut_by(interruptions);
         spec.words_decide = config.interruptions != Interruptions::Voice;
         (spec.keys, spec.partials, spec.tells_speakers, spec.tells_played) = (true, true, true, true);
         let responder = Responder::new(Arc::clone(&config), agent);
@@ -131,6 +143,7 @@ impl Agent {
             Act::Record(on) => return Some(Wish::Record(on)),
             Act::Listen => return Some(Wish::Listen),
             Act::Note(text, data) => return Some(Wish::Note(text, data)),
+            Act::Said(line) => return Some(Wish::Said(line)),
             Act::Think { id, messages } => {
                 self.asking = None;
                 self.asking = Some((id, Asking::begin(self.client.clone(), &self.config.model, messages, &self.tools)));

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_call::command::{Command, Request};
-use tandem_call::conversation::{ConversationSpec, ConversationStatus, With};
+use tandem_call::conversation::{ConversationSpec, ConversationStatus, Line, With};
 use tandem_call::hearing::Listening;
 use tandem_call::id::{ConversationId, LegId, OpId};
 use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
@@ -85,6 +85,8 @@ pub enum News {
     Ready(Ready, media::Tracks),
     /// Keys are to be pressed.
     Press(String),
+    /// Something was said in a conversation with an agent.
+    Said(Line),
     /// It is over.
     Over(ConversationStatus),
 }
@@ -341,6 +343,7 @@ impl Floor<'_> {
                         Said::Closed(why) => return Err(why),
                         Said::Record(on) => self.record(on),
                         Said::Note(text, data) => self.notes.of_agent(text, data),
+                        Said::Line(line) => self.post(News::Said(line))?,
                         Said::Listen => if let Err(why) = self.listen() {
                             self.hears_nothing(peer, &why).await?;
                         },

@@ -1,12 +1,13 @@
 //! Conversations: the leg waits until its application, or the caller, has had enough.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::Target;
 use crate::call::{Abort, Call};
-use crate::conversation::{ConversationFacts, ConversationStatus};
+use crate::conversation::{AgentFacts, ConversationFacts, ConversationStatus, With};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{ConversationId, LegId};
@@ -20,7 +21,11 @@ pub(crate) struct Conversing {
     id: ConversationId,
     action: Option<Target>,
     began: Timestamp,
+    agent: Option<AgentFacts>,
 }
+
+/// Lines of a conversation with an agent that are kept.
+const MOST_LINES: usize = 200;
 
 impl Conversing {
     pub(crate) fn begin(call: &mut Call, leg: LegId, converse: Converse) -> Step {
@@ -29,16 +34,26 @@ impl Conversing {
         // An instruction that is the first to need it answers the call: the application then hears that it rang.
         let answered_for_it = call.party(leg).is_some_and(|party| party.info.answered_at == Some(began));
         let status = if answered_for_it { Status::Ringing } else { Status::InProgress };
+        let agent = match &converse.spec.with {
+            With::Agent(spec) => Some(AgentFacts { spec: Arc::new((**spec).clone()), said: Vec::new() }),
+            With::Application(_) => None,
+        };
         call.order(leg, LegCommand::Converse { op, id, spec: converse.spec, status });
-        Step::Stay(Running::Converse(Self { id, action: converse.action, began }))
+        Step::Stay(Running::Converse(Self { id, action: converse.action, began, agent }))
     }
 
-    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+    pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
         let Signal::Conversation { id, mut status } = signal else { return Step::Stay(Running::Converse(self)) };
         if id != self.id {
             return Step::Stay(Running::Converse(self));
         }
-        let started = status == ConversationStatus::Started;
+        let goes_on = matches!(status, ConversationStatus::Started | ConversationStatus::Said(_));
+        if let (ConversationStatus::Said(line), Some(agent)) = (&status, &mut self.agent) {
+            if agent.said.len() == MOST_LINES {
+                agent.said.remove(0);
+            }
+            agent.said.push(line.clone());
+        }
         if let (ConversationStatus::Failed { why, .. }, None) = (&mut status, &self.action)
             && let Some(party) = call.party_mut(leg)
         {
@@ -47,7 +62,7 @@ impl Conversing {
         }
         let facts = self.tell(call, leg, status);
         match self.action {
-            _ if started => Step::Stay(Running::Converse(self)),
+            _ if goes_on => Step::Stay(Running::Converse(self)),
             Some(action) => Step::Fetch(action, FetchReason::Conversed(Box::new(facts))),
             None => Step::Next,
         }
@@ -64,7 +79,7 @@ impl Conversing {
 
     fn tell(&self, call: &mut Call, leg: LegId, status: ConversationStatus) -> ConversationFacts {
         let duration = Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default();
-        let facts = ConversationFacts { id: self.id, status, duration };
+        let facts = ConversationFacts { id: self.id, status, duration, agent: self.agent.clone() };
         call.emit(leg, EventKind::Conversation(Box::new(facts.clone())));
         facts
     }

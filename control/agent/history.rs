@@ -1,7 +1,6 @@
 //! What a model is told of a conversation: what the caller said, what he really heard, which tools ran. Pure.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tandem_call::conversation::Line;
@@ -19,6 +18,8 @@ pub(super) struct History {
     gone: usize,
     /// Which of them the caller has not heard whole, in order.
     unheard: VecDeque<usize>,
+    /// How many of the entries, from the front, [`Self::tell`] has told.
+    told: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +53,7 @@ impl History {
                 false => history.caller(text.to_string()),
             }
         }
+        history.told = history.entries.len();
         history
     }
 
@@ -124,12 +126,28 @@ impl History {
         let empty =
             |entry: &Entry| matches!(entry, Entry::Agent { text, calls, .. } if text.is_empty() && calls.is_empty());
         // Indices are not needed any more: all is heard, or was never said.
+        let told = self.entries.iter().take(self.told).filter(|entry| !empty(entry)).count();
+        self.told = told;
         self.entries.retain(|entry| !empty(entry));
     }
 
     /// All that was heard was heard, whatever its pieces were.
     pub(super) fn all_heard(&mut self) {
         self.unheard.clear();
+    }
+
+    /// What was said since the last time, once it was heard; `all`: also what is only about to be.
+    pub(super) fn tell(&mut self, all: bool) -> Vec<Line> {
+        let mut lines = Vec::new();
+        while let Some(entry) = self.entries.get(self.told) {
+            let index = self.gone + self.told;
+            match entry {
+                Entry::Agent { .. } if !all && self.unheard.contains(&index) => break,
+                entry => lines.extend(entry.line()),
+            }
+            self.told += 1;
+        }
+        lines
     }
 
     /// As the wire has it, behind the prompt.
@@ -159,13 +177,7 @@ impl History {
 
     /// What was said, for somebody who goes on with the conversation.
     pub(super) fn lines(&self) -> Vec<Line> {
-        let line = |by_agent, text: &str| Line { by_agent, text: Arc::from(text) };
-        let lines = self.entries.iter().filter_map(|entry| match entry {
-            Entry::Caller(text) => Some(line(false, text)),
-            Entry::Agent { text, .. } if !text.is_empty() => Some(line(true, text)),
-            _ => None,
-        });
-        lines.collect()
+        self.entries.iter().filter_map(Entry::line).collect()
     }
 
     fn entry(&self, index: usize) -> Option<&Entry> {
@@ -182,6 +194,7 @@ impl History {
             loop {
                 self.entries.pop_front();
                 self.gone += 1;
+                self.told = self.told.saturating_sub(1);
                 if self.entries.front().is_none_or(|entry| matches!(entry, Entry::Caller(_))) {
                     break;
                 }
@@ -215,6 +228,14 @@ fn arguments(call: &ToolCall) -> &str {
 }
 
 impl Entry {
+    fn line(&self) -> Option<Line> {
+        match self {
+            Self::Caller(text) => Some(Line { by_agent: false, text: text.as_str().into() }),
+            Self::Agent { text, .. } if !text.is_empty() => Some(Line { by_agent: true, text: text.as_str().into() }),
+            _ => None,
+        }
+    }
+
     fn octets(&self) -> usize {
         match self {
             Self::Caller(text) | Self::Result { text, .. } | Self::Note(text) => text.len(),
@@ -228,6 +249,37 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told(history: &mut History, all: bool) -> Vec<String> {
+        let shown = |line: Line| format!("{}{}", if line.by_agent { "> " } else { "" }, line.text);
+        history.tell(all).into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn what_was_said_is_told_once_and_when_it_was_heard() {
+        let before = Line { by_agent: true, text: "Earlier.".into() };
+        let mut history = History::new(&[before]);
+        history.caller("Hello.".to_owned());
+        history.agent("Good day to you.".to_owned(), 0, Vec::new());
+        assert_eq!(told(&mut history, false), ["Hello."]);
+        assert!(history.heard("Good day"));
+        history.interrupted();
+        assert_eq!(told(&mut history, false), ["> Good day — (interrupted by the caller)"]);
+        history.caller("Stop.".to_owned());
+        history.agent("Bye.".to_owned(), 0, Vec::new());
+        assert_eq!(told(&mut history, true), ["Stop.", "> Bye."]);
+        assert!(told(&mut history, true).is_empty());
+    }
+
+    #[test]
+    fn an_answer_of_which_nothing_was_heard_is_not_told() {
+        let mut history = History::default();
+        history.agent("Never heard.".to_owned(), 0, Vec::new());
+        history.caller("One.".to_owned());
+        assert!(told(&mut history, false).is_empty());
+        history.interrupted();
+        assert_eq!(told(&mut history, false), ["One."]);
+    }
 
     fn contents(history: &History) -> Vec<String> {
         let text = |message: &Value| {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tandem_call::address::Address;
-use tandem_call::conversation::{AgentSpec, Inputs};
+use tandem_call::conversation::{AgentSpec, Inputs, Line};
 
 use super::chat::{Piece, ToolCall};
 use super::config::{AgentConfig, HttpTool, Interruptions, PhraseConfig};
@@ -70,6 +70,8 @@ pub(super) enum Act {
     Record(bool),
     /// Listen anew: the recogniser has failed.
     Listen,
+    /// This was said: by the caller, or heard by him.
+    Said(Line),
     /// For the call's log: in words, and for programs.
     Note(String, Value),
 }
@@ -218,6 +220,7 @@ impl Responder {
                     self.history.all_heard();
                     self.wait_in_silence(now);
                 }
+                self.tell(false);
             }
             Told::Played(text) => {
                 if !self.history.heard(&text)
@@ -348,6 +351,7 @@ impl Responder {
             self.history.agent(thought.text, thought.heard, Vec::new());
         }
         self.history.interrupted();
+        self.tell(false);
         self.filler = None;
         self.owes = true;
     }
@@ -496,6 +500,9 @@ impl Responder {
             }
             Deed::Collected(values) => {
                 self.result(call, Ok("thank you".to_owned()));
+                if let Some(farewell) = self.spec.farewell.clone() {
+                    self.say(&farewell);
+                }
                 self.leave(Parting::Handoff(Some(values.to_string())));
             }
             Deed::Ask(tool, arguments) => {
@@ -566,10 +573,7 @@ impl Responder {
         self.say(&phrases.apology);
         match self.how.fallback.clone() {
             Some(to) => self.fall_back(&phrases, to.0),
-            None if self.failures >= MOST_FAILURES || self.deaf > 2 => {
-                self.say(&phrases.goodbye);
-                self.leave(Parting::Hangup);
-            }
+            None if self.failures >= MOST_FAILURES || self.deaf > 2 => self.give_up(),
             None => {}
         }
     }
@@ -584,9 +588,27 @@ impl Responder {
         if !std::mem::replace(&mut self.leaving, true) {
             self.stop_thinking();
             (self.silence, self.filler, self.turn_ends, self.words_due) = (None, None, None, None);
+            self.tell(true);
             self.acts.push_back(Act::Ask(Ask::HoldBack(false)));
             self.acts.push_back(Act::Ask(Ask::EndAfter(parting)));
         }
+    }
+
+    /// The conversation cannot go on. Who only wanted values goes on without them; else the call is over.
+    fn give_up(&mut self) {
+        let goodbye = self.phrases().goodbye.clone();
+        match self.spec.collects {
+            Some(_) => self.leave(Parting::Handoff(None)),
+            None => {
+                self.say(&goodbye);
+                self.leave(Parting::Hangup);
+            }
+        }
+    }
+
+    /// Tells what was said.
+    fn tell(&mut self, all: bool) {
+        self.acts.extend(self.history.tell(all).into_iter().map(Act::Said));
     }
 
     /// Time has come to `now`.
@@ -646,7 +668,8 @@ impl Responder {
     /// From now on silence is noticed.
     fn wait_in_silence(&mut self, now: Instant) {
         if self.is_idle() && !self.agent_speaks && !self.caller_speaks && !self.leaving {
-            self.silence = Some(now + Duration::from_secs(self.how.silence_seconds.into()));
+            let longest = Duration::from_secs(self.how.silence_seconds.into());
+            self.silence = Some(now + self.spec.silence.unwrap_or(longest));
         }
     }
 
@@ -658,8 +681,7 @@ impl Responder {
         let phrases = self.phrases().clone();
         if self.asked_in_silence >= self.how.silence_prompts {
             self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
-            self.say(&phrases.goodbye);
-            return self.leave(Parting::Hangup);
+            return self.give_up();
         }
         self.asked_in_silence += 1;
         self.say(&phrases.silence);
@@ -673,8 +695,7 @@ impl Responder {
         if std::mem::replace(&mut self.warned, true) {
             self.ends = None;
             self.note("the call is as long as it may be".to_owned(), json!({ "event": "max_seconds" }));
-            self.say(&phrases.goodbye);
-            return self.leave(Parting::Hangup);
+            return self.give_up();
         }
         self.ends = Some(now + WARNING);
         self.acts.push_back(Act::Ask(Ask::Fill(phrases.ending.to_string())));

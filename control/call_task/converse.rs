@@ -52,6 +52,10 @@ impl CallTask {
                 self.call.handle_leg(clock::now(), leg, started);
             }
             News::Press(digits) => self.press(leg, op, digits),
+            News::Said(line) => {
+                let said = LegEvent::Conversation { id, status: ConversationStatus::Said(line) };
+                self.call.handle_leg(clock::now(), leg, said);
+            }
             News::Over(status) => {
                 self.end_conversation(leg, id);
                 self.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });

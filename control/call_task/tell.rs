@@ -103,6 +103,11 @@ impl CallTask {
 
     /// Into the call's log, and what an operator acts on or looks for into the server's.
     fn note(&mut self, event: &CallEvent) {
+        if matches!(&event.kind, EventKind::Conversation(facts) if matches!(facts.status, ConversationStatus::Said(_)))
+        {
+            // The conversation itself has written it.
+            return;
+        }
         let leg = &event.leg;
         let dialect = self.services.dialects.get(&leg.dialect);
         let mut text = describe(event, dialect);

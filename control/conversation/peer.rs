@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use tandem_call::Now;
+use tandem_call::conversation::Line;
 use tandem_call::stream::{StreamFailure, StreamFault};
 
 use crate::agent::{Agent, Wish};
@@ -30,6 +31,8 @@ pub(super) enum Said {
     Record(bool),
     /// Listen anew.
     Listen,
+    /// This was said: by the caller, or heard by him.
+    Line(Line),
     /// For the call's log.
     Note(String, Value),
 }
@@ -73,6 +76,7 @@ impl Peer {
                 Wish::Record(on) => Said::Record(on),
                 Wish::Listen => Said::Listen,
                 Wish::Note(text, data) => Said::Note(text, data),
+                Wish::Said(line) => Said::Line(line),
             },
         }
     }

@@ -201,15 +201,15 @@ def test_a_machine_is_told_from_a_person_and_the_end_of_its_greeting_is(app, dia
     end(app, one)
 
 
-def test_an_agent_is_refused_with_one_clear_error(app, dials):
+def test_an_agent_that_there_is_not_is_refused_with_one_clear_error(app, dials):
     one = dials()
     acts = [
-        lambda: app.actions.gather_using_ai(one.leg, parameters={"properties": {}}),
-        lambda: app.actions.start_ai_assistant(one.leg),
-        lambda: app.actions.stop_ai_assistant(one.leg),
+        (lambda: app.actions.gather_using_ai(one.leg, parameters={"properties": {}}), "10004"),
+        (lambda: app.actions.start_ai_assistant(one.leg, assistant={"id": "nobody"}), "10015"),
+        (lambda: app.actions.start_ai_assistant(one.leg, assistant={"id": "a", "tools": [{"type": "hangup", "hangup": {}}]}), "10038"),
     ]
-    for act in acts:
+    for act, code in acts:
         with pytest.raises(telnyx.UnprocessableEntityError) as refused:
             act()
-        assert refused.value.body["errors"][0]["code"] == "10038"
+        assert refused.value.body["errors"][0]["code"] == code, refused.value.body
     end(app, one)

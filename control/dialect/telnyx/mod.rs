@@ -7,6 +7,7 @@
 //!   stream    audio, marks, digits ◄──► frames   id      our ids ◄──► v3:..., UUIDs
 //! ```
 
+mod agent;
 mod conference;
 pub mod id;
 mod machine;

@@ -19,7 +19,7 @@ use tandem_call::siprec::SiprecStatus;
 use tandem_call::stream::{Form, StreamFacts, StreamSpec, StreamStatus};
 use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionStatus};
 
-use super::{id, machine, sign, time};
+use super::{agent, id, machine, sign, time};
 use crate::account::Account;
 use crate::dialect::{Body, Context, Notice, SealInput, Sealed};
 use crate::queues::QueueStanding;
@@ -154,6 +154,7 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
             }
             _ => return None,
         },
+        EventKind::Conversation(facts) => agent::told(leg, facts)?,
         EventKind::Transcribed(transcript) => ("call.recording.transcription.saved", transcribed(leg, transcript)?),
         EventKind::Ringing { .. }
         | EventKind::Unbridged
@@ -163,7 +164,6 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
         | EventKind::FetchFailed { .. }
         | EventKind::GatherHeard { .. }
         | EventKind::ListeningFailed { .. }
-        | EventKind::Conversation(_)
         | EventKind::Apologised
         | EventKind::Unserved(_)
         | EventKind::Warned(_) => return None,
@@ -181,7 +181,7 @@ pub(super) fn common(leg: &LegInfo) -> Value {
     })
 }
 
-fn parties(leg: &LegInfo, extra: Value) -> Value {
+pub(super) fn parties(leg: &LegInfo, extra: Value) -> Value {
     merged(json!({ "from": leg.from.to_string(), "to": leg.to.to_string() }), extra)
 }
 

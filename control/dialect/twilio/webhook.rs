@@ -313,7 +313,7 @@ fn stands(owner: Owner<'_>, standing: &QueueStanding, push: &mut impl FnMut(&str
 fn conversed(owner: Owner<'_>, facts: &ConversationFacts, push: &mut impl FnMut(&str, String)) {
     let status = match facts.status {
         ConversationStatus::Ended(_) => "ended",
-        ConversationStatus::Started | ConversationStatus::Completed => "completed",
+        ConversationStatus::Started | ConversationStatus::Said(_) | ConversationStatus::Completed => "completed",
         ConversationStatus::Failed { .. } => "failed",
     };
     push("SessionId", owner.ids.conversation(facts.id));

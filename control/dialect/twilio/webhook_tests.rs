@@ -562,7 +562,8 @@ fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
 #[test]
 fn the_action_of_a_conversation_hears_how_it_ended() {
     let asked = |status| {
-        let facts = ConversationFacts { id: ConversationId(0xe), status, duration: Duration::from_millis(12_900) };
+        let duration = Duration::from_millis(12_900);
+        let facts = ConversationFacts { id: ConversationId(0xe), status, duration, agent: None };
         let asked = requested(leg(), FetchReason::Conversed(Box::new(facts)));
         assert_eq!(get(&asked, "SessionId"), Some("VX0000000000000000000000000000000e"));
         assert_eq!(get(&asked, "SessionDuration"), Some("12"));

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::command::{Command, Refused, Request};
-use tandem_call::conversation::AgentSpec;
+use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::hearing::Listening;
 use tandem_call::id::LegId;
@@ -145,18 +145,24 @@ impl Starlis {
 
     async fn happened(&self, event: &CallEvent, frontends: &Frontends<Asked>) {
         match &event.kind {
-            EventKind::Answered { .. } if !self.app.calls.services().recogniser.is_off() => {
+            // An agent's words are told by its conversation.
+            EventKind::Answered { .. }
+                if self.config.agent.is_none() && !self.app.calls.services().recogniser.is_off() =>
+            {
                 let command = Command::StartTranscription(Box::new(self.transcription()));
                 // The call goes on without it, and its log says why.
                 let _ = self.app.calls.request(event.leg.id, Request { client_state: None, command }).await;
             }
             EventKind::Transcription(facts) => {
                 if let TranscriptionStatus::Said { words, is_final: true, .. } = &facts.status {
-                    let text = words.text();
-                    if !text.is_empty() {
-                        let event = json!({ "event": "transcription", "text": text }).to_string();
-                        frontends.tell(&event.into(), Asked::has);
-                    }
+                    said(frontends, &words.text());
+                }
+            }
+            EventKind::Conversation(facts) => {
+                if let ConversationStatus::Said(line) = &facts.status
+                    && (!line.by_agent || self.config.tracks == Tracks::Both)
+                {
+                    said(frontends, &line.text);
                 }
             }
             _ => {}
@@ -203,6 +209,13 @@ impl Starlis {
 
     pub(super) fn leg(&self, call_sid: &str) -> Option<LegId> {
         self.app.calls.services().dialects.get(twilio::NAME)?.parse_call_id(call_sid)
+    }
+}
+
+fn said(frontends: &Frontends<Asked>, text: &str) {
+    if !text.is_empty() {
+        let event = json!({ "event": "transcription", "text": text }).to_string();
+        frontends.tell(&event.into(), Asked::has);
     }
 }
 

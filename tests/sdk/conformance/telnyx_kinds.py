@@ -21,14 +21,10 @@ BEYOND = {
 OPTIONAL = {"media_url", "media_name"}
 
 # Never sent, and why.
-_AGENT = "there is no AI agent: what begins one is refused"
 _DEEPFAKE = "voices are not judged: deepfake_detection is refused"
 NEVER = {
-    "call.ai_gather.ended": _AGENT,
-    "call.ai_gather.message_history_updated": _AGENT,
-    "call.ai_gather.partial_results": _AGENT,
-    "call.conversation.ended": _AGENT,
-    "call.conversation_insights.generated": _AGENT,
+    "call.ai_gather.partial_results": "values are told together, by call.ai_gather.ended",
+    "call.conversation_insights.generated": "conversations are not analysed",
     "call.cost": "calls cost nothing here",
     "call.deepfake_detection.error": _DEEPFAKE,
     "call.deepfake_detection.result": _DEEPFAKE,

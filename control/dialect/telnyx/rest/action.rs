@@ -13,7 +13,7 @@ use tandem_call::recording::{Gap, RecordingSource, Track};
 
 use super::error::ApiError;
 use super::parameters::Parameters;
-use super::{dial, media, queue};
+use super::{agent, dial, media, queue};
 
 /// The actions of this server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -53,6 +53,9 @@ pub(super) enum Action {
     TranscriptionStart,
     TranscriptionStop,
     SendSipInfo,
+    AssistantStart,
+    AssistantStop,
+    GatherUsingAi,
 }
 
 const ACTIONS: &[(&str, Action)] = &[
@@ -92,19 +95,14 @@ const ACTIONS: &[(&str, Action)] = &[
     ("transcription_start", Action::TranscriptionStart),
     ("transcription_stop", Action::TranscriptionStop),
     ("send_sip_info", Action::SendSipInfo),
+    ("ai_assistant_start", Action::AssistantStart),
+    ("ai_assistant_stop", Action::AssistantStop),
+    ("gather_using_ai", Action::GatherUsingAi),
 ];
 
 /// Actions that Telnyx knows and this server does not have.
-const NOT_PERMITTED: &[&str] = &[
-    "ai_assistant_add_messages",
-    "ai_assistant_join",
-    "ai_assistant_start",
-    "ai_assistant_stop",
-    "conversation_relay_start",
-    "conversation_relay_stop",
-    "gather_using_ai",
-    "pay",
-];
+const NOT_PERMITTED: &[&str] =
+    &["ai_assistant_add_messages", "ai_assistant_join", "conversation_relay_start", "conversation_relay_stop", "pay"];
 
 impl Action {
     /// The action of a path's last part: 404 if Telnyx has none of that name, 422 if only this server has none.
@@ -241,6 +239,9 @@ pub(super) fn plan(
         Action::TranscriptionStop => {
             commands.push(Command::StopNamedTranscription(media::TRANSCRIPTION.to_owned()));
         }
+        Action::AssistantStart => commands.push(agent::start(parameters)?),
+        Action::AssistantStop => commands.push(Command::StopConversation),
+        Action::GatherUsingAi => commands.push(agent::gather(parameters)?),
         Action::SendSipInfo => {
             let content_type = parameters.required("content_type")?.to_owned();
             let fits = content_type.contains('/') && content_type.bytes().all(|b| (0x20..0x7f).contains(&b));

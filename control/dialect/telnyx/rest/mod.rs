@@ -7,6 +7,7 @@
 
 mod action;
 mod active_calls;
+mod agent;
 mod call_events;
 mod conference;
 mod conference_action;
@@ -264,7 +265,12 @@ async fn carry_out(
     parameters: Parameters<'_>,
     taken: Option<LegId>,
 ) -> Result<Value, ApiError> {
-    let plan = action::plan(action, parameters, leg, taken)?;
+    let mut plan = action::plan(action, parameters, leg, taken)?;
+    let mut conversation = None;
+    for command in &mut plan.commands {
+        let agents = app.calls.services().agents.get();
+        conversation = agent::settle(command, &agents, rand::random())?.or(conversation);
+    }
     if action == Action::Enqueue && leg.answered_at.is_some() {
         queue::prepare(app, account, parameters).await?;
     }
@@ -273,7 +279,11 @@ async fn carry_out(
             known(app, account, *with).await?.ok_or_else(|| ApiError::no_such_call("call_control_id"))?;
         }
     }
-    perform(app, leg.id, action, plan).await
+    let mut answer = perform(app, leg.id, action, plan).await?;
+    if let (Some(conversation), Some(Value::Object(data))) = (conversation, answer.get_mut("data")) {
+        data.insert("conversation_id".into(), id::uuid_v4(conversation).into());
+    }
+    Ok(answer)
 }
 
 /// Executes a request, unless its `command_id` was seen on this call within the last minute.

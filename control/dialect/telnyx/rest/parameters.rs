@@ -168,6 +168,19 @@ impl<'a> Parameters<'a> {
         }
     }
 
+    /// Refuses what this server does not have, unless it is empty.
+    pub(super) fn refuse_filled(self, names: &[&str]) -> Result<(), ApiError> {
+        let is_filled = |value: &Value| match value {
+            Value::Array(all) => !all.is_empty(),
+            Value::Object(all) => !all.is_empty(),
+            _ => true,
+        };
+        match names.iter().find(|name| self.get(name).is_some_and(is_filled)) {
+            Some(name) => Err(ApiError::not_permitted(name)),
+            None => Ok(()),
+        }
+    }
+
     /// `client_state` and its like: base64, kept as given.
     pub(super) fn client_state(self, name: &str) -> Result<Option<String>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };

@@ -549,7 +549,7 @@ fn what_is_wrong_with_an_action_is_numbered_and_pointed_at() {
 #[test]
 fn unknown_actions_are_not_found_and_missing_ones_not_permitted() {
     for (action, code, status) in
-        [("fly", 10005, StatusCode::NOT_FOUND), ("ai_assistant_start", 10038, StatusCode::UNPROCESSABLE_ENTITY)]
+        [("fly", 10005, StatusCode::NOT_FOUND), ("ai_assistant_join", 10038, StatusCode::UNPROCESSABLE_ENTITY)]
     {
         let error = Action::parse(action).unwrap_err();
         assert_eq!((error.code, error.status), (code, status), "{action}");

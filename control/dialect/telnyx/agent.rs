@@ -1,0 +1,59 @@
+//! What is told of conversations with an agent: values that it was to find out, and its end.
+
+use serde_json::{Map, Value, json};
+use tandem_call::address::Address;
+use tandem_call::conversation::{AgentFacts, ConversationFacts, ConversationStatus, Line};
+use tandem_call::leg::{Direction, LegInfo};
+
+use super::id;
+use super::webhook::parties;
+
+/// The event, and its payload beside what all have. `None`: nothing is told.
+pub(super) fn told(leg: &LegInfo, facts: &ConversationFacts) -> Option<(&'static str, Value)> {
+    let agent = facts.agent.as_ref()?;
+    let history = messages(&agent.said);
+    match (&facts.status, agent.spec.collects.is_some()) {
+        (ConversationStatus::Said(_), true) if agent.spec.tells_lines => {
+            ("call.ai_gather.message_history_updated", parties(leg, json!({ "message_history": history })))
+        }
+        (ConversationStatus::Started | ConversationStatus::Said(_), _) => return None,
+        (ConversationStatus::Ended(Some(values)), true) => {
+            ("call.ai_gather.ended", gathered(leg, serde_json::from_str(values).ok()?, "valid", history))
+        }
+        (_, true) => ("call.ai_gather.ended", gathered(leg, Map::new(), "invalid", history)),
+        (status, false) => ("call.conversation.ended", ended(leg, facts, agent, status)),
+    }
+    .into()
+}
+
+fn gathered(leg: &LegInfo, result: Map<String, Value>, status: &str, history: Vec<Value>) -> Value {
+    parties(leg, json!({ "result": result, "status": status, "message_history": history }))
+}
+
+fn ended(leg: &LegInfo, facts: &ConversationFacts, agent: &AgentFacts, status: &ConversationStatus) -> Value {
+    let party = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
+    let reason = match status {
+        ConversationStatus::Failed { .. } => "error",
+        ConversationStatus::Completed => "customer_disconnect",
+        _ => "assistant_disconnect",
+    };
+    let extra = json!({
+        "assistant_id": agent.spec.name,
+        "calling_party_type": if matches!(party, Address::Phone(_)) { "pstn" } else { "sip" },
+        "conversation_id": id::uuid_v4(agent.spec.conversation.unwrap_or(facts.id.0)),
+        "duration_sec": facts.duration.as_secs(),
+        "reason": reason,
+        // Engines are the server's own.
+        "llm_model": null,
+        "stt_model": null,
+        "tts_model_id": null,
+        "tts_provider": null,
+        "tts_voice_id": agent.spec.voice,
+    });
+    parties(leg, extra)
+}
+
+fn messages(said: &[Line]) -> Vec<Value> {
+    let role = |line: &Line| if line.by_agent { "assistant" } else { "user" };
+    said.iter().map(|line| json!({ "role": role(line), "content": line.text })).collect()
+}
