@@ -5,13 +5,16 @@
 //!   conversation ──Told──► responder (when it answers, what it does) ──► chat (the model), tools
 //!   conversation ◄──Ask─── responder ◄──words, results─────────────────────┘
 //! ```
+//!
+//! A model that hears and speaks by itself takes the place of all of that: `realtime`.
 
 mod chat;
 mod config;
 mod history;
+pub(crate) mod realtime;
 mod responder;
 mod spoken;
-mod tools;
+pub(crate) mod tools;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +30,9 @@ use crate::http::Client;
 use chat::Asking;
 use responder::{Act, Responder};
 
-pub use config::{AgentConfig, HttpTool, Interruptions, ModelConfig, Patience, PhraseConfig, Place, ToolConfig};
+pub use config::{
+    AgentConfig, HttpTool, Interruptions, ModelConfig, Patience, PhraseConfig, Place, Protocol, ToolConfig,
+};
 
 /// The agents of the configuration, by name.
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@
 mod notes;
 mod peer;
 mod phrases;
+mod realtime;
 mod talk;
 pub(crate) mod words;
 
@@ -141,6 +142,13 @@ async fn run(
     mut notes: mpsc::Receiver<Note>,
 ) -> ConversationStatus {
     let NewConversation { leg, id, mut spec, wire, account, names, .. } = new;
+    if let With::Agent(agent) = &spec.with
+        && let Some(config) = services.agents.get().get(&agent.name).filter(|config| config.model.is_realtime())
+    {
+        let (agent, config, client) = ((**agent).clone(), Arc::clone(config), services.client.of_account(&account));
+        let new = realtime::New { leg, id, names, config, agent, client };
+        return realtime::run(&services, inbox, new, notes).await;
+    }
     let opening = peer(&services, &account, &mut spec, wire);
     let mut peer = tokio::select! {
         opened = opening => match opened {

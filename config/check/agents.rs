@@ -12,10 +12,11 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     for (index, agent) in config.agents.iter().enumerate() {
         check_agent(agent, &format!("agents[{index}]"), report);
     }
-    if !config.agents.is_empty() && config.speech.stt == Stt::Off {
+    let listens = config.agents.iter().any(|agent| !agent.model.is_realtime());
+    if listens && config.speech.stt == Stt::Off {
         report.note("agents", "agents hear nobody without speech to text: set speech.stt (docs/agents.md)");
     }
-    if !config.agents.is_empty() && config.speech.tts == Tts::Off {
+    if listens && config.speech.tts == Tts::Off {
         report.note("agents", "agents cannot speak without text to speech: set speech.tts (docs/agents.md)");
     }
 }
@@ -30,8 +31,9 @@ fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
         // The file is read when the server starts.
         (None, Some(_)) | (Some(_), None) => {}
     }
-    if !matches!(agent.model.url.scheme(), "http" | "https") {
-        report.fault(format!("{path}.model.url"), "is not http:// or https://");
+    if !matches!(agent.model.url.scheme(), "http" | "https" | "ws" | "wss") {
+        report
+            .fault(format!("{path}.model.url"), "is not http:// or https://, nor ws:// or wss:// of a realtime model");
     }
     for (key, value, least, most) in [
         ("max_seconds", agent.max_seconds, 10, 86_400),

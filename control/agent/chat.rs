@@ -42,7 +42,7 @@ pub(super) enum Piece {
 
 /// A tool that the model wants to run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct ToolCall {
+pub(crate) struct ToolCall {
     /// The model's id for it.
     pub(super) id: String,
     /// The tool.

@@ -80,11 +80,11 @@ fn two() -> u32 {
     2
 }
 
-/// `model`: an OpenAI-compatible chat endpoint.
+/// `model`: an OpenAI-compatible chat endpoint, or, with `ws://` or `wss://`, a realtime model of OpenAI's protocol.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The base: `/chat/completions` is added, unless it is there.
+    /// The base: `/chat/completions` is added, unless it is there. Of a realtime model: all but `?model=`.
     #[serde(deserialize_with = "url")]
     pub url: Url,
     /// Its name there. Not sent when left out.
@@ -108,6 +108,27 @@ pub struct ModelConfig {
     /// Seconds until the first word of an answer, and between two, 1 to 60; then it is asked once more.
     #[serde(default = "six")]
     pub timeout_seconds: u16,
+    /// Of a realtime model: whose names its messages have.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Of a realtime model: its model that writes down what the caller says.
+    #[serde(default = "transcription")]
+    pub transcription: Arc<str>,
+}
+
+/// The version of a realtime model's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// OpenAI's since August 2025.
+    #[default]
+    Ga,
+    /// The one before, which many other servers speak.
+    Beta,
+}
+
+fn transcription() -> Arc<str> {
+    "whisper-1".into()
 }
 
 fn max_completion_tokens() -> Arc<str> {
@@ -129,6 +150,27 @@ impl ModelConfig {
     pub fn endpoint(&self) -> String {
         let url = self.url.as_str().trim_end_matches('/');
         if url.ends_with("/chat/completions") { url.to_owned() } else { format!("{url}/chat/completions") }
+    }
+
+    /// Whether it hears and speaks by itself.
+    pub fn is_realtime(&self) -> bool {
+        matches!(self.url.scheme(), "ws" | "wss")
+    }
+
+    /// Where a realtime model is reached.
+    pub fn realtime_url(&self) -> Url {
+        let mut url = self.url.clone();
+        if let Some(name) = &self.name {
+            url.query_pairs_mut().append_pair("model", name);
+        }
+        url
+    }
+
+    /// The headers of its handshake.
+    pub fn realtime_headers(&self) -> Vec<(String, String)> {
+        let key = self.key.as_ref().map(|key| ("Authorization".to_owned(), format!("Bearer {}", key.expose())));
+        let beta = (self.protocol == Protocol::Beta).then(|| ("OpenAI-Beta".to_owned(), "realtime=v1".to_owned()));
+        key.into_iter().chain(beta).collect()
     }
 
     /// How long it may take for the first word of an answer.

@@ -55,12 +55,13 @@ class RealtimeModel:
 
     `hears` is a dict from the frequency of a tone to words: the transcripts. `beta` uses the beta's names and flat session. `compat`
     refuses cancel, truncate and G.711, as some other servers do. `strange` sends an event of an unknown type before each response.
-    `speed` is how much faster than real time audio comes. `sessions` holds every connection."""
+    `speed` is how much faster than real time audio comes; `onset` how many loud frames of 20 ms begin an utterance. `sessions` holds
+    every connection."""
 
     def __init__(self, answer=Tone(1_000, 1, "Yes."), hears=None, beta=False, compat=False, strange=False, speed=10):
         self.answer, self.hears = answer, hears or {}
         self.beta, self.compat, self.strange, self.speed = beta, compat, strange, speed
-        self.sessions = []
+        self.onset, self.sessions = _ONSET, []
         self.changed = threading.Condition()
         self._server = serve(self._serve, HOST, 0, process_request=self._admit, max_size=16 << 20, compression=None)
         self.url = f"ws://{HOST}:{self._server.socket.getsockname()[1]}/v1/realtime"
@@ -113,7 +114,7 @@ class Session:
         self.turn_detection = {"type": "server_vad"}
         self.config = self._first_config()
         self._numbers = itertools.count(1)
-        self._vad = _Vad()
+        self._vad = _Vad(model)
         self._buffered = np.zeros(0, dtype=np.int16)
         self._waiting = None  # the item that is being spoken
         self._active = None
@@ -505,8 +506,8 @@ class Response:
 class _Vad:
     """Tells when somebody speaks, by energy."""
 
-    def __init__(self):
-        self._rest = np.zeros(0, dtype=np.int16)
+    def __init__(self, model):
+        self._model, self._rest = model, np.zeros(0, dtype=np.int16)
         self._now = self._loud = self._quiet = 0
         self._speaks = False
 
@@ -525,9 +526,9 @@ class _Vad:
             self._now += 20
             loud = np.abs(frame).mean() > _LOUD
             self._loud, self._quiet = (self._loud + 1, 0) if loud else (0, self._quiet + 20)
-            if not self._speaks and self._loud == _ONSET:
+            if not self._speaks and self._loud == self._model.onset:
                 self._speaks = True
-                changes.append(("started", self._now - 20 * _ONSET))
+                changes.append(("started", self._now - 20 * self._model.onset))
             elif self._speaks and self._quiet >= silence:
                 self._speaks = False
                 changes.append(("stopped", self._now))
