@@ -62,10 +62,10 @@ pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, boo
         .route("/console/sip/strangers", get(strangers))
         .route("/console/sip/bans", get(bans))
         .route("/console/sip/bans/{address}", delete(unban))
-        .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
-        .layer(middleware::from_fn_with_state(app.clone(), note_refused))
-        .with_state(app)
+        .with_state(app.clone())
         .merge(gateways)
+        .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
+        .layer(middleware::from_fn_with_state(app, note_refused))
 }
 
 /// What is on the listener of its own that `/metrics` may have.

@@ -183,7 +183,7 @@ impl Dialogue {
 
     /// A session begins: the first one, or one after a session that was lost.
     pub(crate) fn begin(&mut self, now: Instant) {
-        (self.is_ready, self.answers, self.asked) = (false, false, None);
+        (self.is_ready, self.answers, self.asked, self.caller_speaks) = (false, false, None, false);
         self.answer_due = Some((now + self.how.model.timeout(), true));
         self.update();
     }
@@ -204,7 +204,7 @@ impl Dialogue {
             Event::Words { item, text, is_whole } => self.words(item, &text, is_whole),
             Event::Call(call) => self.calls.push(call),
             Event::Ended(failure) => self.answer_ended(now, failure),
-            Event::Error(code, why) => self.error(now, &code, why),
+            Event::Error { code, why, of } => self.error(now, &code, &of, why),
             Event::Updated | Event::Heard(_) | Event::Other => {}
         }
         self.go_on(now);
@@ -224,6 +224,10 @@ impl Dialogue {
             self.acts.push_back(Act::Send(wire::message(role, &line.text)));
         }
         if std::mem::replace(&mut self.greeted, true) {
+            if self.said.last().is_some_and(|line| !line.by_agent) {
+                // His last words were not answered.
+                self.want(wire::respond(None));
+            }
             return self.wait_in_silence(now);
         }
         let first = self.spec.first_message.clone().or_else(|| self.how.first_message.clone()).unwrap_or_default();
@@ -422,8 +426,8 @@ impl Dialogue {
         }
     }
 
-    fn error(&mut self, now: Instant, code: &str, why: String) {
-        if !self.is_ready && self.format == Format::Pcmu && code != "malformed" {
+    fn error(&mut self, now: Instant, code: &str, of: &str, why: String) {
+        if !self.is_ready && self.format == Format::Pcmu && code != wire::MALFORMED {
             // Some servers have linear audio alone.
             self.format = Format::Pcm24;
             return self.update();
@@ -437,7 +441,7 @@ impl Dialogue {
             return;
         }
         self.note(format!("problem: {why}"), json!({ "event": "problem", "code": code, "why": why }));
-        if self.asked.take().is_some() {
+        if of == wire::RESPOND && self.asked.take().is_some() {
             self.answers = false;
             self.no_answer(now);
         }
@@ -751,7 +755,8 @@ mod tests {
     fn an_answer_that_is_asked_for_while_another_one_runs_comes_after_it() {
         let (mut one, now) = ready(json!({}));
         acts(&mut one);
-        let busy = Event::Error("conversation_already_has_active_response".to_owned(), String::new());
+        let code = "conversation_already_has_active_response".to_owned();
+        let busy = Event::Error { code, why: String::new(), of: wire::RESPOND.to_owned() };
         one.event(now, Duration::ZERO, busy);
         assert!(sent(&acts(&mut one)).is_empty());
         one.event(now, Duration::ZERO, Event::Ended(None));
@@ -763,7 +768,8 @@ mod tests {
         let now = Instant::now();
         let mut one = Dialogue::new(agent(json!({})), AgentSpec::default(), now);
         one.begin(now);
-        one.event(now, Duration::ZERO, Event::Error("invalid_value".to_owned(), "no such format".to_owned()));
+        let (code, why) = ("invalid_value".to_owned(), "no such format".to_owned());
+        one.event(now, Duration::ZERO, Event::Error { code, why, of: String::new() });
         assert_eq!(sent(&acts(&mut one)), ["session.update", "session.update"]);
         assert_eq!(one.format(), Format::Pcm24);
         one.event(now, Duration::ZERO, Event::Updated);
@@ -790,7 +796,8 @@ mod tests {
         acts(&mut one);
         one.begin(now);
         one.event(now, Duration::ZERO, Event::Updated);
-        let told = ["session.update", "conversation.item.create", "conversation.item.create"];
+        // What he asked is answered.
+        let told = ["session.update", "conversation.item.create", "conversation.item.create", "response.create"];
         assert_eq!(sent(&acts(&mut one)), told);
     }
 }

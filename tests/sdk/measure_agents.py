@@ -1,12 +1,11 @@
 """How fast an agent falls silent and answers, at a phone's ear, with engines that take no time. Run by hand:
 
-    .venv/bin/python tests/sdk/measure_agents.py [INTERRUPTIONS] [BINARY'S DIRECTORY]
+    TANDEM_PROFILE=release .venv/bin/python tests/sdk/measure_agents.py [INTERRUPTIONS]
 
 One call. The phone interrupts a long answer again and again, and asks a short question in between. Times are by the phone's clock: from
 the first sample that it sends to the last packet with sound in it (and its 20 ms), and from its last sample to the first packet with sound.
 """
 
-import os
 import random
 import statistics
 import sys
@@ -16,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-if len(sys.argv) > 2:
-    os.environ["CARGO_TARGET_DIR"] = sys.argv[2]
 from harness.audio import RATE, chatter
 from harness.models import ChatModel, SpeechToText, TextToSpeech
 from harness.phone import Phone, caller, until_told

@@ -16,19 +16,17 @@ from websockets.sync.client import connect
 from harness.audio import ulaw, wav
 from harness.engines import KEY, FileEngine
 from harness.faults import Fault
-from harness.minds import STYLES, ChatModel, ErrorInside, Status
 from harness.realtime import RealtimeModel, Tone
 from harness.rtp import LINEAR
 from harness.tones import Vocabulary, pitch, sine
 from harness.waiting import wait_for
 
 BEARER = {"Authorization": f"Bearer {KEY}"}
-USER = [{"role": "user", "content": "What are your hours?"}]
 
 
 @pytest.fixture
 def start():
-    """Starts an engine: start(ChatModel, "Yes.")."""
+    """Starts an engine: start(RealtimeModel, Tone(700, 1))."""
     running = []
 
     def make(kind, *given, **named):
@@ -38,123 +36,6 @@ def start():
     yield make
     for one in running:
         one.stop()
-
-
-def ask(model, messages=USER, **more):
-    """The events of an answer, as texts; an HTTP error is raised."""
-    body = json.dumps({"model": "m", "stream": True, "messages": messages, **more}).encode()
-    request = urllib.request.Request(f"{model.base}/chat/completions", body, BEARER | {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        assert answer.headers["Content-Type"] == "text/event-stream"
-        lines = answer.read().decode().splitlines()
-    return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
-
-
-def deltas(events):
-    chunks = [json.loads(event) for event in events if event != "[DONE]"]
-    return [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
-
-
-def text(events):
-    return "".join(delta.get("content") or "" for delta in deltas(events))
-
-
-def test_a_model_answers_in_pieces_and_remembers_what_it_was_asked(start):
-    model = start(ChatModel, {"What are your hours?": "We open at nine.", None: "What?"})
-    events = ask(model, stream_options={"include_usage": True})
-    assert text(events) == "We open at nine." and events[-1] == "[DONE]" and len(deltas(events)) == 6
-    assert json.loads(events[-2])["choices"] == [] and json.loads(events[-2])["usage"]["total_tokens"] == 15
-    assert text(ask(model, [{"role": "user", "content": "Hm"}])) == "What?"
-    first, second = model.asked
-    assert first["messages"] == USER and first.headers["authorization"] == f"Bearer {KEY}" and second.said == "Hm"
-    assert first.at < second.at and model.dropped == 0
-
-
-def test_a_tool_call_is_cut_in_the_middle_of_its_arguments(start):
-    def answer(messages, tools):
-        return [f"I look in {tools[0]['function']['name']}.", ("look", {"number": 7}), ("look", '{"number": 8')]
-
-    model = start(ChatModel, answer)
-    tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
-    pieces = [call for delta in deltas(ask(model, tools=tools)) for call in delta.get("tool_calls", [])]
-    for index, whole in [(0, '{"number": 7}'), (1, '{"number": 8')]:
-        mine = [one for one in pieces if one["index"] == index]
-        assert mine[0]["function"] == {"name": "look", "arguments": ""} and "id" not in mine[1]
-        assert len(mine) == 3 and "".join(one["function"]["arguments"] for one in mine) == whole
-
-
-def test_a_tool_call_without_its_answer_is_refused(start):
-    model = start(ChatModel)
-    called = {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1"}, {"id": "call_2"}]}
-    one = {"role": "tool", "tool_call_id": "call_1", "content": "7"}
-    other = one | {"tool_call_id": "call_2"}
-    for messages in ([*USER, called, *USER], [*USER, called, one, *USER, other], [*USER, called, one], [*USER, one]):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            ask(model, messages)
-        assert refused.value.code == 400 and "tool" in json.load(refused.value)["error"]["message"]
-    assert text(ask(model, [*USER, called, other, one, *USER])) == "Yes."
-
-
-def test_a_model_has_the_habits_of_other_servers(start):
-    model = start(ChatModel, ["Yes.", ("look", {})], style=STYLES)
-    body = json.dumps({"model": "m", "stream": True, "messages": USER}).encode()
-    request = urllib.request.Request(f"{model.base}/chat/completions", body, BEARER)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        octets = answer.read()
-    assert b": ping\r\n\r\ndata: {" in octets and b"[DONE]" not in octets
-    chunks = [json.loads(line[6:]) for line in octets.decode().split("\r\n") if line.startswith("data: ")]
-    assert chunks[0]["choices"] == []
-    rest = [chunk["choices"][0]["delta"] for chunk in chunks[1:]]
-    assert any("reasoning_content" in one for one in rest)
-    assert "".join(one.get("content") or "" for one in rest) == "<think>What do they want?</think>Yes."
-    (call,) = [one["tool_calls"][0] for one in rest if "tool_calls" in one]
-    assert "index" not in call and call["function"] == {"name": "look", "arguments": "{}"}
-
-
-def test_a_model_fails_in_each_way(start):
-    model = start(ChatModel, [Status(429, "insufficient_quota", {"Retry-After": "1"})])
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        ask(model)
-    assert refused.value.code == 429 and refused.value.headers["Retry-After"] == "1"
-    assert json.load(refused.value)["error"]["code"] == "insufficient_quota"
-    model.answer = ["Well, ", ErrorInside("overloaded"), "never said"]
-    events = ask(model)
-    assert json.loads(events[-1])["error"]["message"] == "overloaded" and "never" not in str(events)
-    model.answer = Fault.GARBAGE
-    with pytest.raises(AssertionError):
-        ask(model)
-    model.answer = Fault.DROP
-    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
-        ask(model)
-    model.answer = ["Well, ", Fault.DROP]
-    with pytest.raises(http.client.IncompleteRead):
-        ask(model)
-    assert model.dropped == 0
-
-
-def test_a_model_waits_before_and_between_and_sees_a_client_leave(start):
-    model = start(ChatModel, [0.2, "Well then", 0.2, "yes"])
-    began = time.monotonic()
-    assert text(ask(model)) == "Well thenyes" and time.monotonic() - began >= 0.4
-    for answer in (Fault.HANG, ["Well", Fault.HANG], [30, "late"]):
-        model.forget()
-        model.answer = answer
-        line = http.client.HTTPConnection(urllib.parse.urlsplit(model.url).netloc, timeout=10)
-        line.request("POST", "/v1/chat/completions", json.dumps({"model": "m", "stream": True, "messages": USER}), BEARER)
-        model.wait()
-        line.close()
-        (left,) = model.wait(where=lambda one: one.dropped)
-        wait_for("its end", lambda left=left: left.ended)
-
-
-def test_a_stranger_is_refused_by_a_model(start):
-    model = start(ChatModel)
-    body = json.dumps({"model": "m", "stream": True, "messages": USER}).encode()
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(urllib.request.Request(f"{model.base}/chat/completions", body), timeout=10)
-    assert refused.value.code == 401
-    model.keyed = False
-    urllib.request.urlopen(urllib.request.Request(f"{model.base}/chat/completions", body), timeout=10).close()
 
 
 def test_words_are_read_back_from_their_tones_as_a_telephone_carries_them():

@@ -33,10 +33,10 @@ HOSTED = {
         *("UpdateCustomStorageCredentials", "DeleteCustomStorageCredentials"),
     )
 } | {
-    name: "there is no AI agent on this server, and nobody to talk with one"
+    name: "an agent talks with one caller, and its application is on this server"
     for name in (
-        *("CallAddMessagesToAIAssistant", "CallJoinAIAssistant", "CallStartAIAssistant", "CallStopAIAssistant"),
-        *("CallStartConversationRelay", "CallStopConversationRelay", "callGatherUsingAI"),
+        *("CallAddMessagesToAIAssistant", "CallJoinAIAssistant"),
+        *("CallStartConversationRelay", "CallStopConversationRelay"),
     )
 }
 

@@ -135,11 +135,14 @@ pub(super) fn truncate(item: &str, milliseconds: u64) -> Value {
     }
 }
 
+/// The `event_id` of each request for an answer: an error names it.
+pub(super) const RESPOND: &str = "respond";
+
 /// An answer, to these instructions if there are any.
 pub(super) fn respond(instructions: Option<&str>) -> Value {
     match instructions {
-        Some(text) => json!({ "type": "response.create", "response": { "instructions": text } }),
-        None => json!({ "type": "response.create" }),
+        Some(text) => json!({ "type": "response.create", "event_id": RESPOND, "response": { "instructions": text } }),
+        None => json!({ "type": "response.create", "event_id": RESPOND }),
     }
 }
 
@@ -168,16 +171,21 @@ pub(crate) enum Event {
     },
     /// A tool is to run.
     Call(ToolCall),
-    /// Something was wrong: a code and words.
-    Error(String, String),
+    /// Something was wrong.
+    Error {
+        code: String,
+        why: String,
+        /// The `event_id` of what was wrong.
+        of: String,
+    },
     /// Nothing that matters here.
     Other,
 }
 
-/// Understands a message; what cannot be is [`Event::Error`] with the code `malformed`.
+/// Understands a message; what cannot be is [`Event::Error`] with the code [`MALFORMED`].
 pub(crate) fn decode(text: &str) -> Event {
     let Ok(event) = serde_json::from_str::<Value>(text) else {
-        return Event::Error("malformed".to_owned(), "the model's message is no JSON".to_owned());
+        return malformed("the model's message is no JSON");
     };
     let word = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     // The beta's names of what has another one since.
@@ -194,7 +202,7 @@ pub(crate) fn decode(text: &str) -> Event {
         })),
         "response.output_audio.delta" => match STANDARD.decode(word("/delta")) {
             Ok(octets) => Event::Audio { item: word("/item_id"), octets },
-            Err(_) => Event::Error("malformed".to_owned(), "the model's audio is no base64".to_owned()),
+            Err(_) => malformed("the model's audio is no base64"),
         },
         "response.output_audio_transcript.delta" => {
             Event::Words { item: word("/item_id"), text: word("/delta"), is_whole: false }
@@ -207,9 +215,16 @@ pub(crate) fn decode(text: &str) -> Event {
             let (id, name, arguments) = (word("/item/call_id"), word("/item/name"), word("/item/arguments"));
             Event::Call(ToolCall { id, name, arguments })
         }
-        "error" => Event::Error(word("/error/code"), word("/error/message")),
+        "error" => Event::Error { code: word("/error/code"), why: word("/error/message"), of: word("/error/event_id") },
         _ => Event::Other,
     }
+}
+
+/// The code of what is no message of the protocol.
+pub(super) const MALFORMED: &str = "malformed";
+
+fn malformed(why: &str) -> Event {
+    Event::Error { code: MALFORMED.to_owned(), why: why.to_owned(), of: String::new() }
 }
 
 #[cfg(test)]
@@ -251,6 +266,6 @@ mod tests {
         let failed = json!({ "type": "response.done", "response": { "status": "failed" } }).to_string();
         assert_eq!(decode(&failed), Event::Ended(Some("the answer failed".to_owned())));
         assert_eq!(decode(r#"{"type":"response.of_a_later_version"}"#), Event::Other);
-        assert!(matches!(decode("{]"), Event::Error(code, _) if code == "malformed"));
+        assert!(matches!(decode("{]"), Event::Error { code, .. } if code == MALFORMED));
     }
 }

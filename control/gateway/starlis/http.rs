@@ -1,13 +1,12 @@
 //! The requests of frontends.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,27 +18,18 @@ use super::calls::Wish;
 use crate::clock;
 use crate::gateway::text;
 
-/// What has no user is counted by the address that it comes from.
-type Peer = Option<Extension<ConnectInfo<SocketAddr>>>;
-
 /// `GET /`.
 pub(super) async fn front_page() -> Json<Value> {
     Json(json!({ "message": "Server is running" }))
 }
 
 /// `POST /outbound-call`.
-pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, peer: Peer, body: Bytes) -> Response {
+pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -> Response {
     let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
-    let (user, number) = (text(&body, "user_id"), text(&body, "number"));
-    // Also what is wrong is counted: whoever sends it may do so at every number.
-    let counted = match (&user, peer) {
-        (Some(user), _) => format!("user {user}"),
-        (None, peer) => format!("address {}", peer.map(|Extension(peer)| peer.0.ip().to_string()).unwrap_or_default()),
-    };
-    let (Some(_), Some(number)) = (user, number) else {
+    let (Some(user), Some(number)) = (text(&body, "user_id"), text(&body, "number")) else {
         return wrong("User ID and phone number are required");
     };
-    if let Err(wait) = starlis.rate.take(&counted, clock::now().instant) {
+    if let Err(wait) = starlis.rate.take(&user, clock::now().instant) {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let answer = Json(json!({ "success": false, "error": "Too many requests" }));
         return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], answer).into_response();
@@ -53,7 +43,7 @@ pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, peer: Pee
             let call_sid = starlis.call_sid(leg);
             Json(json!({ "success": true, "message": "Call initiated", "callSid": call_sid })).into_response()
         }
-        Err(error) => failed(if error.is_empty() { "Failed to initiate call" } else { &error }),
+        Err(error) => failed(&error),
     }
 }
 
@@ -65,7 +55,7 @@ pub(super) async fn end_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -
     };
     match starlis.end(&call_sid).await {
         Ok(()) => Json(json!({ "success": true, "message": "Call ended successfully" })).into_response(),
-        Err(error) => failed(if error.is_empty() { "Failed to end call" } else { &error }),
+        Err(error) => failed(&error),
     }
 }
 
@@ -85,7 +75,7 @@ pub(super) async fn call_status(State(starlis): State<Arc<Starlis>>, Query(means
     }
     match starlis.find(&means.call_sid).await {
         Ok(leg) => Json(shown(&means.call_sid, &leg, clock::time())).into_response(),
-        Err(error) => failed(if error.is_empty() { "Failed to fetch call status" } else { &error }),
+        Err(error) => failed(&error),
     }
 }
 

@@ -46,8 +46,9 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &Means) {
     let Some(_place) = starlis.sockets.take(&means.user_id) else {
         return turn_away(socket, POLICY, "Too many connections").await;
     };
-    let live = |leg| starlis.live.lock().get(&leg).cloned();
-    let Some(frontends) = starlis.leg(&means.call_sid).and_then(live) else {
+    let leg = starlis.leg(&means.call_sid);
+    let live = || starlis.live.lock().get(&leg?).cloned();
+    let Some(frontends) = live() else {
         return match starlis.find(&means.call_sid).await {
             Ok(leg) if leg.status.is_final() => turn_away(socket, NORMAL, "Call ended").await,
             _ => turn_away(socket, POLICY, "Call not found").await,
@@ -57,6 +58,10 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &Means) {
     let Some((id, mut queue)) = frontends.join(asked.clone()) else {
         return turn_away(socket, TRY_AGAIN, "Too many connections").await;
     };
+    if live().is_none() {
+        // It has ended meanwhile, and its frontends were closed before this one was among them.
+        return turn_away(socket, NORMAL, "Call ended").await;
+    }
     serve(&mut socket, &mut queue, |said| {
         let said = serde_json::from_str::<Value>(said).unwrap_or_default();
         if text(&said, "event").as_deref() == Some("connect-twilio") {

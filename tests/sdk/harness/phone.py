@@ -315,13 +315,16 @@ def _scenario(*steps):
 
 # Each is given away once before any is given away again: a phone takes its ports a while after it was told them, and one
 # of them twice (for SIP and for RTP, say) would be a port already in use.
-_PORTS = itertools.cycle(random.sample(range(10_000, 19_996, 4), 2_499))
+# Workers that run side by side have ports of their own.
+_WORKER, _WORKERS = os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:], int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+_OWN = range(10_000 + 4 * int(_WORKER), 19_996, 4 * _WORKERS)
+_PORTS = itertools.cycle(random.sample(_OWN, len(_OWN)))
 
 
 def free_port():
     """The first of four free UDP ports, an even one: SIPp takes them for RTP and RTCP of audio and of video. They are below
     those that systems give away by themselves and that the server uses, so that nobody else takes them meanwhile."""
-    for port in itertools.islice(_PORTS, 2_499):
+    for port in itertools.islice(_PORTS, len(_OWN)):
         with contextlib.ExitStack() as bound:
             try:
                 for one in range(port, port + 4):

@@ -18,7 +18,6 @@ from websockets.sync.server import serve
 
 from .engines import KEY
 from .faults import HOST, Fault
-from .minds import is_number
 from .rtp import LINEAR, pcmu
 from .tones import nearest, sine
 
@@ -533,6 +532,10 @@ class _Vad:
                 self._speaks = False
                 changes.append(("stopped", self._now))
         return changes
+
+
+def is_number(step):
+    return isinstance(step, (int, float)) and not isinstance(step, bool)
 
 
 def _merged(old, new):

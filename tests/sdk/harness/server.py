@@ -42,8 +42,8 @@ telnyx = {{ api_key = "{key}", signing_seed = "{seed}" }}
 
 
 def binary():
-    """The debug build of this checkout."""
-    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "tandem"
+    """The debug build of this checkout, or the one of TANDEM_PROFILE."""
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / os.environ.get("TANDEM_PROFILE", "debug") / "tandem"
 
 
 class Tandem:
