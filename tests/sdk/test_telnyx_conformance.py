@@ -45,6 +45,7 @@ HOSTED = {
 def server(start_tandem, module_webapp, engine):
     module_webapp.on("/telnyx/hello.wav", lambda: (wav(tone(440, 0.2)), 200, {"content-type": "audio/wav"}))
     more = f'[speech]\nstt = "{engine.url}/v1/audio/transcriptions"\nstt_key = "{KEY}"\n'
+    more += '[[agents]]\nname = "agent"\nprompt = "p"\nmodel = { url = "http://127.0.0.1:9/v1" }\n'
     yield from serve(start_tandem, module_webapp, more)
 
 
@@ -153,6 +154,10 @@ def commands(run, scene):
     run.do("StopSiprecSession", **here)
     run.do("StartCallTranscription", **here)
     run.do("StopCallTranscription", **here)
+    run.do("callGatherUsingAI", {"parameters": {"properties": {"age": {"type": "integer"}}}}, **here)
+    run.do("CallStopAIAssistant", **here)
+    run.do("CallStartAIAssistant", {"assistant": {"id": "agent"}}, **here)
+    run.do("CallStopAIAssistant", **here)
     run.do("SendSIPInfo", {"content_type": "text/plain", "body": "hello"}, **here)
     other, called = scene.called()
     run.do("BridgeCall", {"call_control_id": other}, **here)

@@ -74,6 +74,8 @@ pub(super) struct Conversation {
     end: Option<End>,
     /// We have hung up, or given up.
     leaving: bool,
+    /// When the keys of the step before were begun to be pressed.
+    pressed: Option<u64>,
     timed_out: bool,
     stats: Option<media::Stats>,
     done: Vec<Done>,
@@ -117,6 +119,7 @@ impl Conversation {
             told_status: None,
             end: None,
             leaving: false,
+            pressed: None,
             timed_out: false,
             stats: None,
             done: Vec::new(),
@@ -260,6 +263,7 @@ impl Conversation {
             }
             Step::Press(keys) => {
                 self.lines.tell(Tone::Ours, "press", keys);
+                self.pressed = Some(self.ears.now());
                 match self.phone.press(keys) {
                     Ok(op) => self.finish(op).await,
                     Err(error) => self.cannot(&error),
@@ -298,7 +302,9 @@ impl Conversation {
 
     async fn expect(&mut self, step: &Step) -> bool {
         let Step::Expect(Expectation { what, within }) = step else { return false };
-        let (since, began) = (self.ears.now(), self.lines.now());
+        // A tone may answer a key before the key is released.
+        let pressed = self.pressed.take().filter(|_| matches!(what, Sound::Tone(_)));
+        let (since, began) = (pressed.unwrap_or_else(|| self.ears.now()), self.lines.now());
         let until = Instant::now() + *within;
         let came = self.until(Some(until), |call| call.came(what, since)).await;
         // The last words may be on their way while the call is over already.
