@@ -670,7 +670,7 @@ mod tests {
 
     /// A conversation whose session is ready and whose greeting was asked for.
     fn ready(more: Value) -> (Dialogue, Instant) {
-        let now = Instant::now();
+        let now = crate::clock::now().instant;
         let mut one = Dialogue::new(agent(more), AgentSpec::default(), now);
         one.begin(now);
         one.event(now, Duration::ZERO, Event::Updated);
@@ -765,7 +765,7 @@ mod tests {
 
     #[test]
     fn a_server_without_narrowband_audio_gets_wideband() {
-        let now = Instant::now();
+        let now = crate::clock::now().instant;
         let mut one = Dialogue::new(agent(json!({})), AgentSpec::default(), now);
         one.begin(now);
         let (code, why) = ("invalid_value".to_owned(), "no such format".to_owned());
