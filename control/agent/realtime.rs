@@ -191,6 +191,7 @@ impl Dialogue {
     /// The model says something.
     pub(crate) fn event(&mut self, now: Instant, queued: Duration, event: Event) {
         self.waits(now, queued);
+        self.all_heard();
         match event {
             Event::Updated if !self.is_ready => self.ready(now),
             Event::Speech(true) => self.speech_began(),
@@ -573,13 +574,7 @@ impl Dialogue {
 
     /// What follows from what has changed.
     fn go_on(&mut self, now: Instant) {
-        if self.queued == 0 && !self.answers {
-            for item in std::mem::take(&mut self.items) {
-                if !item.text.is_empty() {
-                    self.line(true, item.text);
-                }
-            }
-        }
+        self.all_heard();
         if self.is_ready
             && !self.answers
             && !self.caller_speaks
@@ -601,6 +596,17 @@ impl Dialogue {
         }
         if self.silence.is_none() {
             self.wait_in_silence(now);
+        }
+    }
+
+    /// An answer that was heard whole was said.
+    fn all_heard(&mut self) {
+        if self.queued == 0 && !self.answers {
+            for item in std::mem::take(&mut self.items) {
+                if !item.text.is_empty() {
+                    self.line(true, item.text);
+                }
+            }
         }
     }
 
