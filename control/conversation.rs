@@ -349,7 +349,7 @@ impl Floor<'_> {
                         Said::Ask(ask) => self.talk.ask(now, ask),
                         Said::Malformed(why) => self.talk.malformed(why),
                         Said::Closed(why) => return Err(why),
-                        Said::Record(on) => self.record(on),
+                        Said::Record(on) => command(self.inbox, self.leg, record(on)),
                         Said::Note(text, data) => self.notes.of_agent(text, data),
                         Said::Line(line) => self.post(News::Said(line))?,
                         Said::Listen => if let Err(why) = self.listen() {
@@ -429,8 +429,8 @@ impl Floor<'_> {
                 Order::Part(Parting::Handoff(word)) => {
                     return Ok(Some(End::Over { status: ConversationStatus::Ended(word), malformed: false }));
                 }
-                Order::Part(Parting::Hangup) => self.command(Command::Hangup { headers: Vec::new() }),
-                Order::Part(Parting::Run(program)) => self.command(Command::Run(*program)),
+                Order::Part(Parting::Hangup) => command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() }),
+                Order::Part(Parting::Run(program)) => command(self.inbox, self.leg, Command::Run(*program)),
                 Order::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }
         }
@@ -447,22 +447,6 @@ impl Floor<'_> {
         {
             self.talk.sounds(clock::now().instant);
         }
-    }
-
-    /// Asks the call for something, which may be over.
-    fn command(&self, command: Command) {
-        let request = Box::new(Request { client_state: None, command });
-        // What comes of it is in the call's log.
-        let (reply, _) = oneshot::channel();
-        let _ = self.inbox.post(Message::Request { leg: self.leg, request, reply });
-    }
-
-    fn record(&self, on: bool) {
-        self.command(if on {
-            Command::StartRecording(RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual))
-        } else {
-            Command::StopRecording(None)
-        });
     }
 
     fn note(&mut self, fact: &Fact) {
@@ -498,6 +482,22 @@ impl Floor<'_> {
     fn piece(&self, mark: &str) -> Option<u64> {
         let (cleared, piece) = mark.split_once(':')?;
         (cleared.parse() == Ok(self.cleared)).then(|| piece.parse().ok())?
+    }
+}
+
+/// Asks the call for something, which may be over.
+fn command(inbox: &Inbox, leg: LegId, command: Command) {
+    let request = Box::new(Request { client_state: None, command });
+    // What comes of it is in the call's log.
+    let (reply, _) = oneshot::channel();
+    let _ = inbox.post(Message::Request { leg, request, reply });
+}
+
+/// Begins or ends a recording.
+fn record(on: bool) -> Command {
+    match on {
+        true => Command::StartRecording(RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual)),
+        false => Command::StopRecording(None),
     }
 }
 

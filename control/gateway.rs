@@ -12,7 +12,6 @@ mod frontends;
 mod starlis;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -21,11 +20,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
-use tandem_call::address::Address;
-use tandem_call::leg::EndCause;
 
 use crate::app::App;
-use crate::new_call::{First, NewCall};
 
 pub use dash::DashConfig;
 pub use starlis::{StarlisConfig, Tracks};
@@ -63,41 +59,6 @@ pub fn routes(app: &App, config: GatewaysConfig) -> (Router, Router) {
     let dash = config.dash.map(|config| dash::routes(app.clone(), config)).unwrap_or_default();
     let starlis = config.starlis.map(|config| starlis::routes(app.clone(), config)).unwrap_or_default();
     (dash.clone().merge(starlis), dash)
-}
-
-/// How long a gateway's call may ring, and last.
-const RINGS_FOR: Duration = Duration::from_secs(60);
-const LASTS_FOR: Duration = Duration::from_secs(14_400);
-
-/// A call that begins with `first`; everything else is as it usually is.
-fn new_call(account: Arc<str>, dialect: &'static str, to: Address, from: Address, first: First) -> NewCall {
-    NewCall {
-        account,
-        dialect,
-        application: None,
-        to,
-        via: Vec::new(),
-        also: Vec::new(),
-        from,
-        caller_name: None,
-        headers: Vec::new(),
-        credentials: None,
-        timeout: RINGS_FOR,
-        unanswered: EndCause::NoAnswer,
-        time_limit: Some(LASTS_FOR),
-        first,
-        fallback: None,
-        send_digits: None,
-        detect: None,
-        record: None,
-        stream: None,
-        status: None,
-        client_state: None,
-        link_to: None,
-        bridge_on_answer: false,
-        if_free: false,
-        handover: None,
-    }
 }
 
 /// The account of a gateway: the one that its configuration names, or the only one.

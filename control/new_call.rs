@@ -80,6 +80,43 @@ pub struct NewCall {
     pub handover: Option<Box<Handover>>,
 }
 
+/// How long a call may ring and last, where nothing else says so.
+const RINGS_FOR: Duration = Duration::from_secs(60);
+const LASTS_FOR: Duration = Duration::from_secs(14_400);
+
+impl NewCall {
+    /// A call that begins with `first`, with nothing else asked for.
+    pub fn plain(account: Arc<str>, dialect: &'static str, to: Address, from: Address, first: First) -> Self {
+        Self {
+            account,
+            dialect,
+            application: None,
+            to,
+            via: Vec::new(),
+            also: Vec::new(),
+            from,
+            caller_name: None,
+            headers: Vec::new(),
+            credentials: None,
+            timeout: RINGS_FOR,
+            unanswered: EndCause::NoAnswer,
+            time_limit: Some(LASTS_FOR),
+            first,
+            fallback: None,
+            send_digits: None,
+            detect: None,
+            record: None,
+            stream: None,
+            status: None,
+            client_state: None,
+            link_to: None,
+            bridge_on_answer: false,
+            if_free: false,
+            handover: None,
+        }
+    }
+}
+
 /// A call that has been made: what its application is told at once.
 #[derive(Clone, Debug)]
 pub struct Created {

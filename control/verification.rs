@@ -142,32 +142,14 @@ fn new_call(services: &Services, verification: &Verification, to: Address) -> Ne
         instructions.push(ask(words, verification.code.len()));
     }
     instructions.push(say("Your number is not verified. Goodbye."));
+    let from = own.unwrap_or_else(|| to.clone());
+    let first = First::Program(program(instructions));
     NewCall {
-        account: Arc::clone(&verification.account),
-        dialect: verification.dialect,
-        application: None,
-        from: own.unwrap_or_else(|| to.clone()),
-        to,
-        via: Vec::new(),
-        also: Vec::new(),
-        caller_name: None,
-        headers: Vec::new(),
-        credentials: None,
         timeout: RINGING,
         unanswered: EndCause::Timeout,
         time_limit: Some(TIME_LIMIT),
-        first: First::Program(program(instructions)),
-        fallback: None,
         send_digits: verification.extension.clone(),
-        detect: None,
-        record: None,
-        stream: None,
-        status: None,
-        client_state: None,
-        link_to: None,
-        bridge_on_answer: false,
-        if_free: false,
-        handover: None,
+        ..NewCall::plain(Arc::clone(&verification.account), verification.dialect, to, from, first)
     }
 }
 

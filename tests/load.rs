@@ -259,32 +259,12 @@ async fn command(server: &Server, leg: LegId, command: Command) {
 }
 
 fn new_call(callee: SocketAddr) -> NewCall {
+    let (to, from) = (Address::from(format!("sip:somebody@{callee}").as_str()), Address::from("sip:us@127.0.0.1"));
     NewCall {
-        account: "acme".into(),
-        dialect: "twilio",
-        application: None,
-        to: Address::from(format!("sip:somebody@{callee}").as_str()),
-        via: Vec::new(),
-        also: Vec::new(),
-        from: Address::from("sip:us@127.0.0.1"),
-        caller_name: None,
-        headers: Vec::new(),
-        credentials: None,
         timeout: DEADLINE,
         unanswered: EndCause::Timeout,
         time_limit: None,
-        first: First::Commands,
-        fallback: None,
-        send_digits: None,
-        detect: None,
-        record: None,
-        stream: None,
-        status: None,
-        client_state: None,
-        link_to: None,
-        bridge_on_answer: false,
-        if_free: false,
-        handover: None,
+        ..NewCall::plain("acme".into(), "twilio", to, from, First::Commands)
     }
 }
 

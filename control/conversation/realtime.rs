@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tandem_call::command::{Command, Request};
+use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::id::{ConversationId, LegId};
-use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
 use tandem_media as media;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::notes::Notes;
 use super::talk::Fact;
-use super::{LONGEST, News, Note, ORDER, Onset, TAP_FRAMES, sleep_until};
+use super::{LONGEST, News, Note, ORDER, Onset, TAP_FRAMES, command, record, sleep_until};
 use crate::agent::AgentConfig;
 use crate::agent::realtime::{Act, Dialogue, Event, Format, append, decode};
 use crate::agent::tools;
@@ -271,14 +270,10 @@ impl Talking<'_> {
                     self.running.spawn(async move { (call, tools::ask(client, tool, arguments).await) });
                 }
                 Act::Press(digits) => self.post(News::Press(digits)),
-                Act::Record(true) => {
-                    let spec = RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual);
-                    self.command(Command::StartRecording(spec));
-                }
-                Act::Record(false) => self.command(Command::StopRecording(None)),
+                Act::Record(on) => command(self.inbox, self.leg, record(on)),
                 Act::Part(Parting::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
-                Act::Part(Parting::Hangup) => self.command(Command::Hangup { headers: Vec::new() }),
-                Act::Part(Parting::Run(program)) => self.command(Command::Run(*program)),
+                Act::Part(Parting::Hangup) => command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() }),
+                Act::Part(Parting::Run(program)) => command(self.inbox, self.leg, Command::Run(*program)),
                 Act::Said(line) => {
                     self.notes.note(&match line.by_agent {
                         true => Fact::Said(line.text.to_string()),
@@ -307,12 +302,5 @@ impl Talking<'_> {
     fn post(&self, news: News) {
         // The call may be over; then it has said so.
         let _ = self.inbox.post(Message::Conversation { leg: self.leg, id: self.id, news: Box::new(news) });
-    }
-
-    fn command(&self, command: Command) {
-        let request = Box::new(Request { client_state: None, command });
-        // What comes of it is in the call's log.
-        let (reply, _) = oneshot::channel();
-        let _ = self.inbox.post(Message::Request { leg: self.leg, request, reply });
     }
 }

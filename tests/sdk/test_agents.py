@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from harness.audio import RATE, chatter
-from harness.models import ChatModel, SpeechToText, TextToSpeech
+from harness.models import Engines
 from harness.phone import callee, caller, free_port, until_told
 from harness.waiting import wait_for
 from harness.webapp import WebApp
@@ -16,25 +16,6 @@ from harness.webapp import WebApp
 SILENCE = np.zeros(RATE // 2)
 REPEAT = "Sorry, I did not catch that."
 HELLO = "Good morning, this is the reception."
-
-
-class Engines:
-    """A model, ears and a voice."""
-
-    def __init__(self):
-        self.model, self.ears, self.voice = ChatModel(), SpeechToText(), TextToSpeech()
-
-    def forget(self):
-        """Back to how they began."""
-        for one in (self.model, self.ears, self.voice):
-            one.fault.kind = None
-        self.model.asked.clear()
-        self.ears.asked.clear()
-        self.model.style, self.model.dropped = set(), 0
-
-    def stop(self):
-        for one in (self.model, self.ears, self.voice):
-            one.stop()
 
 
 @pytest.fixture(scope="module")

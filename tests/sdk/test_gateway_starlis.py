@@ -11,7 +11,7 @@ import websockets.exceptions
 
 from harness.audio import RATE, chatter
 from harness.frontend import Frontend
-from harness.models import ChatModel, SpeechToText, TextToSpeech
+from harness.models import Engines
 from harness.party import Party
 from harness.phone import callee, free_port, ringing_callee, until_told
 from harness.waiting import wait_for
@@ -19,17 +19,6 @@ from harness.waiting import wait_for
 NUMBER = "+15551230001"
 CALLED = [f"+1555200000{place}" for place in range(5)]
 HELLO = "Hello! How can I help you today?"
-
-
-class Engines:
-    """A model, ears and a voice."""
-
-    def __init__(self):
-        self.model, self.ears, self.voice = ChatModel(), SpeechToText(), TextToSpeech()
-
-    def stop(self):
-        for one in (self.model, self.ears, self.voice):
-            one.stop()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 //! What is told of conversations with an agent: values that it was to find out, and its end.
 
 use serde_json::{Map, Value, json};
-use tandem_call::address::Address;
 use tandem_call::conversation::{AgentFacts, ConversationFacts, ConversationStatus, Line};
-use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::leg::LegInfo;
 
 use super::id;
-use super::webhook::parties;
+use super::webhook::{calling_party_type, parties};
 
 /// The event, and its payload beside what all have. `None`: nothing is told.
 pub(super) fn told(leg: &LegInfo, facts: &ConversationFacts) -> Option<(&'static str, Value)> {
@@ -31,7 +30,6 @@ fn gathered(leg: &LegInfo, result: Map<String, Value>, status: &str, history: Ve
 }
 
 fn ended(leg: &LegInfo, facts: &ConversationFacts, agent: &AgentFacts, status: &ConversationStatus) -> Value {
-    let party = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     let reason = match status {
         ConversationStatus::Failed { .. } => "error",
         ConversationStatus::Completed => "customer_disconnect",
@@ -39,7 +37,7 @@ fn ended(leg: &LegInfo, facts: &ConversationFacts, agent: &AgentFacts, status: &
     };
     let extra = json!({
         "assistant_id": agent.spec.name,
-        "calling_party_type": if matches!(party, Address::Phone(_)) { "pstn" } else { "sip" },
+        "calling_party_type": calling_party_type(leg),
         "conversation_id": id::uuid_v4(agent.spec.conversation.unwrap_or(facts.id.0)),
         "duration_sec": facts.duration.as_secs(),
         "reason": reason,

@@ -420,12 +420,17 @@ fn said(track: Track, words: &Words, is_final: bool) -> Value {
     json!({ "transcription_data": data })
 }
 
+/// Whether the leg's far end is on the telephone network.
+pub(super) fn calling_party_type(leg: &LegInfo) -> &'static str {
+    let party = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
+    if matches!(party, Address::Phone(_)) { "pstn" } else { "sip" }
+}
+
 /// `None`: there are no words.
 fn transcribed(leg: &LegInfo, transcript: &Transcript) -> Option<Value> {
     let TranscriptState::Completed(words) = &transcript.state else { return None };
-    let party = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     Some(json!({
-        "calling_party_type": if matches!(party, Address::Phone(_)) { "pstn" } else { "sip" },
+        "calling_party_type": calling_party_type(leg),
         "recording_id": id::uuid(transcript.recording.id.0),
         "recording_transcription_id": id::uuid(transcript.id.0),
         "status": "completed",

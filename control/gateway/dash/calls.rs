@@ -60,7 +60,7 @@ impl Dash {
             unanswered: EndCause::Timeout,
             stream: Some(self.stream()),
             client_state: Some(STANDARD.encode(state)),
-            ..gateway::new_call(account, telnyx::NAME, to, from, First::Commands)
+            ..NewCall::plain(account, telnyx::NAME, to, from, First::Commands)
         };
         if let Err(error) = calls.create_if_allowed(leg, new).await {
             self.upstreams.close(upstream);

@@ -24,8 +24,8 @@ use super::{Starlis, Tracks};
 use crate::clock;
 use crate::dialect::twilio;
 use crate::followers::Following;
+use crate::gateway;
 use crate::gateway::frontends::{Frontends, NORMAL, WhenFull};
-use crate::gateway::{self, new_call};
 use crate::local_streams::LocalStream;
 use crate::new_call::{First, NewCall};
 use crate::routing::agent_program;
@@ -59,8 +59,10 @@ impl Starlis {
         let following = services.followers.follow(leg).ok_or_else(|| "the server takes no more calls".to_owned())?;
         let stream = services.local_streams.expect(leg).await;
         let to = Address::Phone(wish.to.clone());
-        let new =
-            NewCall { stream: Some(self.stream()), ..new_call(account, twilio::NAME, to, from, self.first(wish)) };
+        let new = NewCall {
+            stream: Some(self.stream()),
+            ..NewCall::plain(account, twilio::NAME, to, from, self.first(wish))
+        };
         let frontends = Arc::new(Frontends::new(ROOM, WhenFull::Skip));
         self.live.lock().insert(leg, Arc::clone(&frontends));
         if let Err(error) = calls.create_if_allowed(leg, new).await {

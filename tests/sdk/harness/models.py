@@ -233,6 +233,26 @@ class TextToSpeech(Engine):
         return texts
 
 
+class Engines:
+    """A model, ears and a voice."""
+
+    def __init__(self):
+        self.model, self.ears, self.voice = ChatModel(), SpeechToText(), TextToSpeech()
+
+    def forget(self):
+        """Back to how they began."""
+        for one in (self.model, self.ears, self.voice):
+            one.fault.kind = None
+        self.model.asked.clear()
+        self.ears.asked.clear()
+        self.model.style, self.model.dropped = set(), 0
+
+    def stop(self):
+        """Ends them."""
+        for one in (self.model, self.ears, self.voice):
+            one.stop()
+
+
 def _parts(samples):
     return [samples[at : at + 800] for at in range(0, len(samples) - 799, 400)]
 
