@@ -73,3 +73,20 @@ pub enum NotQueued {
     /// The account has as many queues as it may.
     TooManyQueues,
 }
+
+/// How somebody stands in a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueueStanding {
+    /// The queue.
+    pub queue: QueueId,
+    /// From 1.
+    pub position: usize,
+    /// How many wait.
+    pub size: usize,
+    /// How many it takes.
+    pub most: u32,
+    /// How long this one has waited.
+    pub waited: Duration,
+    /// How long they all have, on average.
+    pub average: Duration,
+}

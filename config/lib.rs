@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use tandem_control::account::Account;
 use tandem_control::agent::AgentConfig;
-use tandem_control::app::Application;
+use tandem_control::config::Application;
 use tandem_control::config::{
     DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig, Secret,
     StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, WorksBy, provider_of_application,

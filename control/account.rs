@@ -1,6 +1,7 @@
 //! Accounts: who may use the server, in whose API's words. Those of the configuration, and below them those that they made.
 
 pub mod made;
+pub mod usage;
 
 use std::sync::Arc;
 

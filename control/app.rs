@@ -1,12 +1,10 @@
 //! What every REST handler is given.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::account::Accounts;
-use crate::config::WorksBy;
 use crate::recordings::Recordings;
 use crate::registry::Calls;
 
@@ -44,45 +42,5 @@ impl Reload {
         let (reply, answer) = oneshot::channel();
         self.0.send(reply).await.ok()?;
         answer.await.ok()
-    }
-}
-
-/// An application that numbers and outbound calls may belong to.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Application {
-    /// Telnyx: connection id; Twilio: `AP...`.
-    pub id: Arc<str>,
-    /// Whose.
-    pub account: Arc<str>,
-    /// `twilio`, `telnyx`, `texml`, `signalwire`. Empty until the configuration has found it out by the id.
-    #[serde(default)]
-    pub provider: Arc<str>,
-    /// How it decides about its calls; the configuration finds that out by the provider.
-    #[serde(skip)]
-    pub works_by: WorksBy,
-    /// Where its webhooks or document requests go.
-    pub webhook_url: Arc<str>,
-    /// When that fails.
-    #[serde(default)]
-    pub webhook_failover_url: Option<Arc<str>>,
-    /// `GET` or `POST`.
-    #[serde(default)]
-    pub webhook_method: Option<String>,
-    /// How long it may take to answer a webhook, seconds, 1 to 30 (Telnyx).
-    #[serde(default)]
-    pub webhook_timeout_secs: Option<u8>,
-    /// A call to it ends when no command has come after this time.
-    #[serde(skip)]
-    pub first_command_within: Option<Duration>,
-    /// Told of a call's end (document-driven providers).
-    #[serde(default)]
-    pub status_callback: Option<Arc<str>>,
-}
-
-impl Application {
-    /// How long it may take to answer a webhook, if it says so.
-    pub fn webhook_timeout(&self) -> Option<Duration> {
-        self.webhook_timeout_secs.map(|seconds| Duration::from_secs(seconds.into()))
     }
 }

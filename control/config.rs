@@ -2,12 +2,15 @@
 //!
 //! These types only say the shape; crate `tandem-config` reads them and checks that they make sense together.
 
+mod application;
 mod bridge;
 mod endpoint;
+pub mod header_pattern;
 mod network;
 mod number;
 mod recordings;
 mod secret;
+mod stir;
 mod trunk;
 
 use std::net::SocketAddr;
@@ -19,42 +22,14 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+pub use self::application::{Application, PROVIDERS, WorksBy, provider_of_application};
 pub use self::bridge::{Bridge, RecordBridge};
 pub use self::endpoint::EndpointConfig;
-pub(crate) use self::network::networks;
 pub use self::number::{HttpMethod, NumberConfig, NumberPattern};
 pub use self::recordings::RecordingsConfig;
 pub use self::secret::Secret;
-pub use self::trunk::{Fingerprint, InboundAuth, TrunkConfig};
-
-/// Whose an application is by the form of its id, where its provider is not named: `AP` and 32 hex digits are Twilio's.
-pub fn provider_of_application(id: &str) -> &'static str {
-    let twilio =
-        id.strip_prefix("AP").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|one| one.is_ascii_hexdigit()));
-    if twilio { "twilio" } else { "telnyx" }
-}
-
-/// Providers as `provider = "..."` spells them.
-pub const PROVIDERS: [&str; 5] = ["twilio", "telnyx", "texml", "signalwire", "swml"];
-/// Those whose applications command.
-const COMMANDING: [&str; 1] = ["telnyx"];
-
-/// How an application decides about its calls.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum WorksBy {
-    /// It is asked for documents.
-    #[default]
-    Documents,
-    /// It is told of events, and commands.
-    Commands,
-}
-
-impl WorksBy {
-    /// How the applications of a provider do.
-    pub fn of(provider: &str) -> Self {
-        if COMMANDING.contains(&provider) { Self::Commands } else { Self::Documents }
-    }
-}
+pub use self::stir::{StirConfig, TrunkStir, Verify};
+pub use self::trunk::{CallerId, Dtmf, Fingerprint, Forwarding, InboundAuth, NumberFormat, TrunkConfig};
 
 /// `[http]`: the one listener of every provider surface, gateway, console and health check.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

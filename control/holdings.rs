@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use tandem_call::{Callback, Method, Moment, Target};
 
 pub use self::shelf::{Held, NotHeld, Shelf};
-use crate::app::Application;
+use crate::config::Application;
 use crate::config::NumberConfig;
 use crate::store::resources::Resource;
 use crate::store::{Store, StoreError};

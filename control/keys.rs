@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use tandem_media as media;
 use tandem_sip as sip;
+
+use crate::config::Dtmf;
 
 /// How long a press lasts that is passed on in another form, milliseconds.
 pub const PRESS_MS: u16 = 160;
@@ -16,19 +17,6 @@ pub const PRESS_MS: u16 = 160;
 const GAP: Duration = Duration::from_millis(100);
 /// The operation that passed presses are; nobody waits for its end.
 pub const PASSED: media::OpId = media::OpId(u64::MAX);
-
-/// `trunks.dtmf`: how keys are pressed over a trunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtmf {
-    /// As telephone-events, and as tones with a peer that has none.
-    #[default]
-    Rfc4733,
-    /// By INFO (`application/dtmf-relay`); telephone-events are not offered, nor taken.
-    Info,
-    /// As tones; telephone-events are not offered, nor taken.
-    Inband,
-}
 
 /// What becomes of a press on the joined leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +29,13 @@ pub enum Passed {
     Anew,
 }
 
-impl Dtmf {
-    /// What becomes of a press that came in this form, on a leg that wants keys so. `events`: it has telephone-events.
-    pub fn pass(self, came: media::Form, events: bool) -> Passed {
-        match (self, came) {
-            (Self::Info, _) => Passed::AsInfo,
-            (_, media::Form::Info) => Passed::Anew,
-            (_, media::Form::Event) if !events => Passed::Anew,
-            (_, media::Form::Event | media::Form::Tone) => Passed::ByMedia,
-        }
+/// What becomes of a press that came in this form, on a leg that wants keys so. `events`: it has telephone-events.
+pub fn pass(wanted: Dtmf, came: media::Form, events: bool) -> Passed {
+    match (wanted, came) {
+        (Dtmf::Info, _) => Passed::AsInfo,
+        (_, media::Form::Info) => Passed::Anew,
+        (_, media::Form::Event) if !events => Passed::Anew,
+        (_, media::Form::Event | media::Form::Tone) => Passed::ByMedia,
     }
 }
 
@@ -121,7 +107,7 @@ mod tests {
             (Dtmf::Info, false, [Passed::AsInfo; 3]),
         ] {
             assert_eq!(
-                [Form::Event, Form::Tone, Form::Info].map(|came| wanted.pass(came, events)),
+                [Form::Event, Form::Tone, Form::Info].map(|came| pass(wanted, came, events)),
                 expected,
                 "{wanted:?}"
             );

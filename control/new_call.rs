@@ -21,7 +21,7 @@ use tandem_sip as sip;
 
 use crate::channels::Barred;
 use crate::clock;
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::domains::DomainRow;
 use crate::trunk::identity;
 

@@ -9,11 +9,6 @@ use crate::records;
 use crate::store::calls::CallFilter;
 use crate::store::{self, TimeRange};
 
-/// The database failed; its own words are in the log.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the database failed")]
-pub struct StoreFailed;
-
 /// Which legs.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LegFilter {
@@ -127,12 +122,5 @@ impl Page {
 impl From<Range> for TimeRange {
     fn from(range: Range) -> Self {
         Self { since: range.from, before: range.until }
-    }
-}
-
-impl From<store::StoreError> for StoreFailed {
-    fn from(error: store::StoreError) -> Self {
-        tracing::error!(%error, "database");
-        Self
     }
 }

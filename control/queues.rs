@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tandem_call::id::{LegId, QueueId};
-use tandem_call::queue::NotQueued;
+use tandem_call::queue::{NotQueued, QueueStanding};
 
 use crate::store::resources::{self, Kind, Resource};
 use crate::store::{Store, StoreError};
@@ -78,23 +78,6 @@ impl Member {
     pub fn waited(&self, now: Timestamp) -> Duration {
         between(self.since, now)
     }
-}
-
-/// How somebody stands in a queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct QueueStanding {
-    /// The queue.
-    pub queue: QueueId,
-    /// From 1.
-    pub position: usize,
-    /// How many wait.
-    pub size: usize,
-    /// How many it takes.
-    pub most: u32,
-    /// How long this one has waited.
-    pub waited: Duration,
-    /// How long they all have, on average.
-    pub average: Duration,
 }
 
 /// Why a queue cannot be made, changed or deleted.

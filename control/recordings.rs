@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tandem_call::id::RecordingId;
 use tandem_call::recording::{Recording, RecordingStatus};
 
-use crate::query::{Page, RecordingFilter, StoreFailed};
+use crate::query::{Page, RecordingFilter};
+use crate::store::StoreFailed;
 use crate::records;
 use crate::services::Services;
 use crate::store;

@@ -19,7 +19,7 @@ use tandem_media as media;
 use tandem_sip as sip;
 
 use crate::account::Accounts;
-use crate::app::Application;
+use crate::config::Application;
 use crate::channels::{Barred, Channel};
 use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, WorksBy};
 use crate::country;

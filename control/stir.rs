@@ -7,7 +7,6 @@
 //! ```
 
 mod certificates;
-mod config;
 mod tally;
 mod vouch;
 
@@ -24,12 +23,11 @@ use tandem_sip::stir::{
 use url::Url;
 
 use crate::clock;
-use crate::config::TrunkConfig;
+use crate::config::{StirConfig, TrunkConfig, Verify};
 use crate::http::{Client, NetworkPolicy, tls_config};
 use crate::trunk::identity;
 use crate::trunk::numbering::Numbering;
 
-pub use config::{StirConfig, TrunkStir, Verify};
 pub use tally::Tally;
 pub use vouch::{Vouch, Vouched};
 

@@ -17,7 +17,7 @@ use tandem_sip as sip;
 use crate::app::App;
 use crate::clock;
 use crate::console::{self, Scope};
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::records;
 
 /// Columns that a ladder is drawn in when nobody says.

@@ -206,7 +206,7 @@ impl Server {
         let store = Store::open(config.database.url.expose()).await.context("database.url")?;
         store.claim().await.context("database.url")?;
         accounts.load(&store).await.context("accounts and keys")?;
-        let recordings = config.recordings.files().map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
+        let recordings = RecordingFiles::new(&config.recordings).map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
         directory::make(&recordings.folder)
             .with_context(|| format!("recordings.url: {}", recordings.folder.display()))?;
         directory::try_write(&recordings.folder)

@@ -8,6 +8,7 @@ use tandem_call::conference::event::{
 use tandem_call::id::{ConferenceId, LegId};
 
 use crate::query::{Page, Range};
+
 use crate::records;
 use crate::services::Services;
 use crate::store::resources::{self, Filter, Kind, Resource};

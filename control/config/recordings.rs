@@ -8,7 +8,6 @@ use serde::Deserialize;
 use tandem_media::{RecordingKey, WavCoding};
 
 use super::Secret;
-use crate::recordings::RecordingFiles;
 
 /// `[recordings]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -53,11 +52,5 @@ impl RecordingsConfig {
         let help =
             "is neither base64 of 32 octets (`head -c 32 /dev/urandom | base64`) nor \"file:PATH\" of such a file";
         key.map(|key| Some(RecordingKey::new(key))).ok_or_else(|| help.to_owned())
-    }
-
-    /// The folder, and what is put there.
-    pub fn files(&self) -> Result<RecordingFiles, String> {
-        let folder = self.url.strip_prefix("file:").unwrap_or(&self.url).into();
-        Ok(RecordingFiles { folder, coding: self.format, key: self.key()?, open: !self.require_credentials })
     }
 }

@@ -7,12 +7,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::Secret;
+use super::header_pattern::{self, HeaderPattern};
 use super::network::networks;
-use crate::keys::Dtmf;
-use crate::stir::TrunkStir;
-use crate::trunk::identity::{CallerId, Forwarding};
-use crate::trunk::numbering::NumberFormat;
-use crate::trunk::passing;
+use super::stir::TrunkStir;
 
 /// `[[trunks]]`: a carrier or a PBX.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -156,8 +153,8 @@ pub struct TrunkConfig {
     #[serde(default)]
     pub trusted: bool,
     /// Header fields of the caller that go with calls straight through over it.
-    #[serde(default = "passing::usual")]
-    pub pass_headers: Vec<passing::HeaderPattern>,
+    #[serde(default = "header_pattern::usual")]
+    pub pass_headers: Vec<HeaderPattern>,
     /// How it is told that a call was forwarded.
     #[serde(default)]
     pub forwarding: Forwarding,
@@ -256,3 +253,58 @@ fn international_prefix() -> Arc<str> {
 fn failures() -> Vec<u16> {
     vec![408, 500, 501, 502, 503, 504]
 }
+
+/// `trunks.dtmf`: how keys are pressed over a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtmf {
+    /// As telephone-events, and as tones with a peer that has none.
+    #[default]
+    Rfc4733,
+    /// By INFO (`application/dtmf-relay`); telephone-events are not offered, nor taken.
+    Info,
+    /// As tones; telephone-events are not offered, nor taken.
+    Inband,
+}
+
+/// Where a trunk has the calling number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallerId {
+    /// From alone.
+    #[default]
+    From,
+    /// P-Asserted-Identity, or to a trunk that is not trusted P-Preferred-Identity, beside From.
+    Pai,
+    /// Remote-Party-ID beside From.
+    Rpid,
+}
+
+/// How a trunk is told that a call was forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarding {
+    /// Not at all.
+    Off,
+    /// By Diversion.
+    #[default]
+    Diversion,
+    /// By History-Info.
+    HistoryInfo,
+}
+
+/// How a trunk writes numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberFormat {
+    /// As they come, both ways.
+    #[default]
+    AsIs,
+    /// `+493012345678`.
+    E164,
+    /// `493012345678`.
+    Digits,
+    /// `03012345678` within `country_code`, `0015551230001` beyond it.
+    National,
+}
+

@@ -37,9 +37,9 @@ use tandem_call::{Method, Target};
 use url::Url;
 
 use crate::account::Account;
-use crate::queues::QueueStanding;
+use tandem_call::queue::QueueStanding;
 use crate::store::resources::Resource;
-use crate::usage::Trigger;
+use crate::account::usage::Trigger;
 use crate::webhook::RetryOn;
 use conversation::ConversationWire;
 use script::Script;

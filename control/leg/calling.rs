@@ -109,7 +109,7 @@ impl LegIo {
             self.vouched = vouched;
         }
         let passed = attempt.behind.as_ref().filter(|_| invite.inherits).map(|behind| {
-            let usual = passing::usual();
+            let usual = header_pattern::usual();
             let patterns = route.trunk.as_ref().map_or(&usual, |trunk| &trunk.pass_headers);
             passing::passed(patterns, &behind.leg.sip.headers)
         });

@@ -8,6 +8,8 @@ use futures_util::{Stream, stream};
 use tandem_call::id::RecordingId;
 use tandem_media::{RecordedFile, RecordingKey, WavCoding};
 
+use crate::config::RecordingsConfig;
+
 /// How much of a file is read at once, octets.
 const BLOCK: u64 = 64 * 1024;
 
@@ -25,6 +27,12 @@ pub struct RecordingFiles {
 }
 
 impl RecordingFiles {
+    /// As configured. An error is what is wrong with the key.
+    pub fn new(config: &RecordingsConfig) -> Result<Self, String> {
+        let folder = config.url.strip_prefix("file:").unwrap_or(&config.url).into();
+        Ok(Self { folder, coding: config.format, key: config.key()?, open: !config.require_credentials })
+    }
+
     /// The file of a recording: WAV, or that encrypted.
     pub fn path(&self, id: RecordingId) -> PathBuf {
         self.folder.join(format!("{id}.wav"))

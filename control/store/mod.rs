@@ -124,6 +124,18 @@ pub enum StoreError {
 }
 
 // Not by `#[from]`: the text says the source already, and who prints the chain would say it twice.
+/// The database failed; its own words are in the log.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the database failed")]
+pub struct StoreFailed;
+
+impl From<StoreError> for StoreFailed {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "database");
+        Self
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         Self::Unavailable(error)

@@ -21,32 +21,6 @@ const ANONYMOUS_HOST: &str = "anonymous.invalid";
 /// How a caller who wants to be unknown is called within the server.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Where a trunk has the calling number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CallerId {
-    /// From alone.
-    #[default]
-    From,
-    /// P-Asserted-Identity, or to a trunk that is not trusted P-Preferred-Identity, beside From.
-    Pai,
-    /// Remote-Party-ID beside From.
-    Rpid,
-}
-
-/// How a trunk is told that a call was forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Forwarding {
-    /// Not at all.
-    Off,
-    /// By Diversion.
-    #[default]
-    Diversion,
-    /// By History-Info.
-    HistoryInfo,
-}
-
 /// Brings what came over a trunk into our form: numbers, and who calls. A caller who wants to be unknown is `anonymous`; what
 /// was asserted stays among the headers.
 pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {

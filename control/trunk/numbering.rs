@@ -19,21 +19,6 @@ const LEAST: usize = 7;
 /// Most digits of a number (ITU-T E.164 §6).
 const MOST: usize = 15;
 
-/// How a trunk writes numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NumberFormat {
-    /// As they come, both ways.
-    #[default]
-    AsIs,
-    /// `+493012345678`.
-    E164,
-    /// `493012345678`.
-    Digits,
-    /// `03012345678` within `country_code`, `0015551230001` beyond it.
-    National,
-}
-
 /// The rules of one trunk.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Numbering {

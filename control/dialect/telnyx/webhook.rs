@@ -22,7 +22,7 @@ use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionStatu
 use super::{agent, id, machine, sign, time};
 use crate::account::Account;
 use crate::dialect::{Body, Context, Notice, SealInput, Sealed};
-use crate::queues::QueueStanding;
+use tandem_call::queue::QueueStanding;
 
 /// What this server speaks, in the order of its offers.
 const OUR_CODECS: &str = "PCMU,PCMA";

@@ -21,7 +21,7 @@ use crate::console::Scope;
 use crate::dialect::{Body, SealInput};
 use crate::event_log::Exchanged;
 use crate::exchange::Exchange;
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 
 /// Longest URL, and most parameters, of a signature to be explained.
 const MAX_URL: usize = 4_096;

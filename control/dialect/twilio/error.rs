@@ -202,8 +202,8 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<crate::query::StoreFailed> for ApiError {
-    fn from(_: crate::query::StoreFailed) -> Self {
+impl From<crate::store::StoreFailed> for ApiError {
+    fn from(_: crate::store::StoreFailed) -> Self {
         let message = "Service unavailable: the database does not answer".to_owned();
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
     }

@@ -30,7 +30,7 @@ use crate::dialect::conversation::ConversationWire;
 use crate::dialect::{Context, Dialect, Documents, Fault, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::markup::flavour::Flavour;
 use crate::store::resources::Resource;
-use crate::usage::Trigger;
+use crate::account::usage::Trigger;
 
 /// A resource's keys, or those of a list.
 pub(in crate::dialect) type Fields = Map<String, Value>;

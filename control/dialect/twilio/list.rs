@@ -10,6 +10,7 @@ use super::form::Parameters;
 use super::sid::Ids;
 use crate::query::{Page, Range};
 
+
 /// Part of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Paging {

@@ -19,7 +19,7 @@ use super::family::Owner;
 use super::{conference, error, format, siprec, transcription};
 use crate::country;
 use crate::dialect::{Body, Context, Notice};
-use crate::queues::QueueStanding;
+use tandem_call::queue::QueueStanding;
 
 /// Code of a recording that could not be written.
 pub(super) const RECORDING_FAILED: u32 = 12400;

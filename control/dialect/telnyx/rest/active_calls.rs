@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::dialect::telnyx::{NAME, id};
 use crate::query::{LegFilter, Page};
 
+
 /// Calls that a list is made from.
 const MOST: usize = 1_000;
 const USUAL: usize = 20;

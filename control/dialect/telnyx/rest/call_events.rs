@@ -11,7 +11,7 @@ use super::{Caller, known};
 use crate::account::Account;
 use crate::app::App;
 use crate::dialect::telnyx::{NAME, id};
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::deliveries::{self, DeliveryRow, DeliveryState};
 use crate::webhook::{Delivery, DeliveryBody};
 

@@ -27,7 +27,8 @@ use crate::conferences::history::{self, ConferenceFilter};
 use crate::conferences::seat::{NoSeat, Seat};
 use crate::dialect::telnyx::{NAME, id, time};
 use crate::new_call::{First, NewCall};
-use crate::query::{Page, StoreFailed};
+use crate::query::Page;
+use crate::store::StoreFailed;
 
 pub(super) const BEEPS: &[(&str, Beep)] =
     &[("always", Beep::Both), ("never", Beep::None), ("on_enter", Beep::Enter), ("on_exit", Beep::Exit)];

@@ -15,7 +15,7 @@ use tandem_call::{Callback, Method, Target};
 use super::error::ApiError;
 use super::parameters::{EVERY_MOMENT, Parameters, WEB};
 use super::{machine, media};
-use crate::app::Application;
+use crate::config::Application;
 use crate::dialect::telnyx::NAME;
 use crate::new_call::{First, NewCall};
 

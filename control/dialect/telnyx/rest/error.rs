@@ -9,7 +9,7 @@ use tandem_call::command::Refused;
 use super::action::Action;
 use crate::channels::{Barred, Channel};
 use crate::new_call::CreateError;
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::report::Refusal;
 
 /// One error, as it is answered.

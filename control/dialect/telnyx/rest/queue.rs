@@ -18,7 +18,7 @@ use super::{Caller, Payload, Segments, known};
 use crate::account::Account;
 use crate::app::App;
 use crate::dialect::telnyx::{id, time};
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::queues::{self, MOST_WAITING, Member, Snapshot, Unfit};
 
 /// How many one made by request takes unless it is told otherwise.

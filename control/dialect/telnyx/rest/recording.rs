@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::dialect::telnyx::{id, time, webhook};
 use crate::query::{Page, RecordingFilter};
 
+
 /// Most recordings that one request deletes.
 const MOST_DELETED: usize = 1_000;
 

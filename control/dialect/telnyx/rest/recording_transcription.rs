@@ -11,7 +11,7 @@ use super::{Caller, Segments};
 use crate::account::Account;
 use crate::app::App;
 use crate::dialect::telnyx::{id, time};
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::Page;
 use crate::store::resources::{self, Filter, Resource};
 use crate::transcripts::TRANSCRIPTS;

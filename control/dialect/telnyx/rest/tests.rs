@@ -15,7 +15,7 @@ use tandem_call::supervision::SupervisorRole;
 pub(in crate::dialect) mod parameters;
 
 use super::*;
-use crate::app::Application;
+use crate::config::Application;
 use crate::config::WorksBy;
 use crate::dialect::telnyx::fixture::{self, LEG, SESSION};
 use crate::new_call::{First, NewCall};

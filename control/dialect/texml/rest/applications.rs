@@ -16,7 +16,7 @@ use super::{MAX_BODY, Refusal, caller, refused, unauthenticated};
 use crate::account::Account;
 use crate::app::App;
 use crate::holdings::{self, NotHeld, Voice, VoiceApplication};
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::StoreError;
 use crate::store::resources::Resource;
 

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use super::super::error::ApiError;
 use super::super::holding;
 use super::{Answer, Exchange, Verb, held, ok};
-use crate::app::Application;
+use crate::config::Application;
 use crate::holdings::{self, Voice, VoiceApplication};
 use crate::store::resources::Resource;
 

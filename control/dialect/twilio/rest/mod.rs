@@ -61,11 +61,11 @@ use crate::dialect::{FAMILY, Notice};
 use crate::holdings::Holdings;
 use crate::new_call::CreateError;
 use crate::numbers::Numbers;
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::routing::Routing;
 use crate::store::resources::{self, Filter, Kind, Resource};
 use crate::store::{Store, StoreError};
-use crate::usage::Trigger;
+use crate::account::usage::Trigger;
 
 /// Longest request body, octets.
 const MAX_BODY: usize = 256 * 1024;

@@ -18,6 +18,7 @@ use super::super::{media, recording};
 use super::{Answer, Exchange, Request, Verb, ok, transcriptions};
 use crate::query::{Page, RecordingFilter};
 
+
 /// The form a recording's audio is wanted in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Audio {

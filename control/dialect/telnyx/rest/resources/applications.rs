@@ -14,7 +14,7 @@ use crate::account::Account;
 use crate::app::App;
 use crate::dialect::telnyx::NAME;
 use crate::holdings::{self, Voice, VoiceApplication};
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::resources::Resource;
 
 /// An application that commands its calls.

@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::clock;
 use crate::dialect::telnyx::{id, time};
 use crate::document;
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::resources::Resource;
 use crate::stored_media::{MOST_OCTETS, Medium, NotStored};
 

@@ -27,7 +27,7 @@ use self::trunks::{Addresses, Hosts, PlaceOf, Trunk};
 use super::error::ApiError;
 use crate::app::App;
 use crate::holdings::NotHeld;
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 
 /// Their routes.
 pub(super) fn routes() -> Router<App> {

@@ -19,7 +19,7 @@ use crate::dialect::telnyx::{NAME, id};
 use crate::holdings::{Number, RecordCalls};
 use crate::number_pool::NumberKind;
 use crate::numbers::{Held, NumberError, Numbers};
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::resources::Resource;
 
 const NUMBER: &str = "phone_number";

@@ -29,7 +29,7 @@ use crate::clock;
 use crate::connections::PHONES;
 use crate::dialect::telnyx::{NAME, id, time};
 use crate::phones::made::MadePhone;
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::bindings;
 use crate::store::resources::Resource;
 

@@ -13,7 +13,7 @@ use super::{connection, not_held};
 use crate::account::Account;
 use crate::app::App;
 use crate::holdings::OutboundProfile;
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::resources::Resource;
 
 /// An outbound voice profile.

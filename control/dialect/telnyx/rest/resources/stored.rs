@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::super::error::ApiError;
 use crate::app::App;
 use crate::connections::MOST;
-use crate::query::StoreFailed;
+use crate::store::StoreFailed;
 use crate::store::StoreError;
 use crate::store::resources::{self, Filter, Kind, Resource};
 

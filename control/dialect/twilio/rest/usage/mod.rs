@@ -13,7 +13,7 @@ use super::super::error::ApiError;
 use super::super::form::Parameters;
 use super::super::{path, sid};
 use super::{Answer, Exchange, Verb, ok};
-use crate::usage::{self, Category, Usage};
+use crate::account::usage::{self, Category, Usage};
 
 /// Periods of one answer at most, over all pages.
 const MOST_PERIODS: usize = 4000;

@@ -10,7 +10,7 @@ use super::super::super::{NAME, format, path, sid};
 use super::super::{Answer, Exchange, Verb, created, deleted, ok};
 use crate::dialect::{Body, Notice};
 use crate::store::resources::{self, Filter, Resource};
-use crate::usage::{self, Figure, Recurring, TRIGGER, Trigger, Usage};
+use crate::account::usage::{self, Figure, Recurring, TRIGGER, Trigger, Usage};
 
 /// A parameter is not as it should be.
 const INVALID: u32 = 20001;

@@ -7,6 +7,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tandem_sip::stir::Attestation;
 
+use super::network::networks;
+
 /// `[stir]`: who vouches for calling numbers (RFC 8224).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -22,7 +24,7 @@ pub struct StirConfig {
     /// Ports that certificates are fetched from.
     pub ports: Vec<u16>,
     /// Networks that are not public and that certificates may be fetched from all the same.
-    #[serde(deserialize_with = "crate::config::networks")]
+    #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
     /// PEM file of further authorities for the HTTPS servers that certificates are fetched from.
     pub ca_file: Option<PathBuf>,
