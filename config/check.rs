@@ -8,7 +8,7 @@ mod resources;
 mod siprec;
 mod surfaces;
 
-use tandem_control::account::DEFAULT_ACCOUNT;
+use tandem_accounts::DEFAULT_ACCOUNT;
 
 use crate::Config;
 use crate::decode::nearest;

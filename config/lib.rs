@@ -23,19 +23,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
-use tandem_control::account::Account;
-use tandem_control::agent::AgentConfig;
-use tandem_control::config::Application;
-use tandem_control::config::{
-    DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig, Secret,
-    StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, WorksBy, provider_of_application,
+use tandem_accounts::Account;
+use tandem_gateway::GatewaysConfig;
+use tandem_http::OriginConfig;
+use tandem_routing::number_pool::Block;
+use tandem_runtime::agent::AgentConfig;
+use tandem_runtime::siprec::SiprecConfig;
+use tandem_settings::{
+    Application, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig,
+    Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, WorksBy, provider_of_application,
 };
-use tandem_control::gateway::GatewaysConfig;
-use tandem_control::http::OriginConfig;
-use tandem_control::number_pool::Block;
-use tandem_control::siprec::SiprecConfig;
-use tandem_control::speech::SpeechConfig;
-use tandem_control::stir::StirConfig;
+use tandem_speech::SpeechConfig;
 
 pub use error::{Errors, Fault, Origin};
 

@@ -17,50 +17,50 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::Router;
+use tandem_accounts::{Account, Accounts};
+use tandem_clock as clock;
 use tandem_config::Config;
-use tandem_control::account::{Account, Accounts};
-use tandem_control::agent::Agents;
-use tandem_control::app::{App, Reload, Reloaded};
-use tandem_control::audio::AudioRoom;
-use tandem_control::channels::Channels;
-use tandem_control::clock;
-use tandem_control::conferences::Conferences;
-use tandem_control::config::{DatabaseConfig, TrunkConfig};
-use tandem_control::counters::timings::Timings;
-use tandem_control::counters::{Build, Counters};
-use tandem_control::current::Current;
-use tandem_control::dialect::Dialect;
-use tandem_control::dialect::telnyx::{self, Telnyx};
-use tandem_control::dialect::{signalwire, texml, twilio};
-use tandem_control::directory;
-use tandem_control::feed::Feed;
-use tandem_control::followers::Followers;
-use tandem_control::gateway;
-use tandem_control::holdings::Holdings;
-use tandem_control::http::{Client, NetworkPolicy, Origins, Served, SystemResolver, tls_config};
-use tandem_control::local_streams::LocalStreams;
-use tandem_control::log_filter::LOG;
-use tandem_control::notify::{self, Dialects, Sealer};
-use tandem_control::number_pool::NumberPool;
-use tandem_control::phones::{self, Phones};
-use tandem_control::queues::Queues;
-use tandem_control::recordings::Recordings;
-use tandem_control::registry::Calls;
-use tandem_control::routing::Routing;
-use tandem_control::services::{Late, Services};
-use tandem_control::siprec::Connectors;
-use tandem_control::speech::recognise::Recogniser;
-use tandem_control::speech::{self, Voice};
-use tandem_control::stir::Stir;
-use tandem_control::store::health::Check;
-use tandem_control::store::{self, Store};
-use tandem_control::stored_media::StoredMedia;
-use tandem_control::transcripts;
-use tandem_control::trunk;
-use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
-use tandem_control::{listener, recovery, server, usage};
+use tandem_dialect::Dialect;
+use tandem_gateway as gateway;
+use tandem_history::feed::Feed;
+use tandem_history::recordings::{RecordingFiles, Recordings};
+use tandem_history::stored_media::StoredMedia;
+use tandem_http::{Client, NetworkPolicy, Origins, Served, SystemResolver, tls_config};
 use tandem_media as media;
+use tandem_metrics::timings::Timings;
+use tandem_metrics::{Build, Counters};
+use tandem_routing::channels::Channels;
+use tandem_routing::holdings::Holdings;
+use tandem_routing::number_pool::NumberPool;
+use tandem_routing::phones::{self, Phones};
+use tandem_routing::{Routing, trunk};
+use tandem_runtime::agent::Agents;
+use tandem_runtime::app::{App, Reload, Reloaded};
+use tandem_runtime::audio::AudioRoom;
+use tandem_runtime::conferences::Conferences;
+use tandem_runtime::followers::Followers;
+use tandem_runtime::local_streams::LocalStreams;
+use tandem_runtime::notify::{self, Dialects, Sealer};
+use tandem_runtime::queues::Queues;
+use tandem_runtime::registry::Calls;
+use tandem_runtime::services::{Late, Services};
+use tandem_runtime::siprec::Connectors;
+use tandem_runtime::{recovery, transcripts, usage};
+use tandem_server::{self as server, listener};
+use tandem_settings::current::Current;
+use tandem_settings::log_filter::LOG;
+use tandem_settings::{DatabaseConfig, TrunkConfig};
+use tandem_signalwire as signalwire;
 use tandem_sip as sip;
+use tandem_speech::recognise::Recogniser;
+use tandem_speech::{self as speech, Voice};
+use tandem_stir::Stir;
+use tandem_store::health::Check;
+use tandem_store::{self as store, Store, directory};
+use tandem_telnyx::{self as telnyx, Telnyx};
+use tandem_texml as texml;
+use tandem_twilio as twilio;
+use tandem_webhooks::{AttemptReport, Deliveries, Delivery};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -119,7 +119,7 @@ pub struct Server {
 }
 
 /// The account that a server without a configured one made for itself.
-pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_control::account::Account> {
+pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_accounts::Account> {
     let path = data_dir.join("account.toml");
     if !path.exists() {
         return Err(anyhow!(
@@ -206,7 +206,8 @@ impl Server {
         let store = Store::open(config.database.url.expose()).await.context("database.url")?;
         store.claim().await.context("database.url")?;
         accounts.load(&store).await.context("accounts and keys")?;
-        let recordings = RecordingFiles::new(&config.recordings).map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
+        let recordings =
+            RecordingFiles::new(&config.recordings).map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
         directory::make(&recordings.folder)
             .with_context(|| format!("recordings.url: {}", recordings.folder.display()))?;
         directory::try_write(&recordings.folder)
@@ -311,7 +312,8 @@ impl Server {
         let (reload, reloads) = Reload::new();
         let app = App {
             accounts: Arc::clone(&accounts),
-            recordings: Recordings::new(Arc::clone(calls.services())),
+            logins: server::LOGINS,
+            recordings: Recordings::new(calls.services().store.clone(), calls.services().recordings.clone()),
             calls: calls.clone(),
             public_url: Arc::clone(&public_url),
             reload,

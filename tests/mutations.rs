@@ -65,17 +65,17 @@ fn payloads_of_codecs_survive_mutation() {
 
 #[test]
 fn documents_survive_mutation() {
-    fuzz("markup", |data| tandem_control::markup::fuzz_markup(&tandem_control::dialect::twilio::twiml::TWIML, data));
+    fuzz("markup", |data| tandem_markup::fuzz_markup(&tandem_twilio::twiml::TWIML, data));
 }
 
 #[test]
 fn templates_survive_mutation() {
-    fuzz("texml", tandem_control::dialect::texml::fuzz_template);
+    fuzz("texml", tandem_texml::fuzz_template);
 }
 
 #[test]
 fn scripts_survive_mutation() {
-    fuzz("swml", tandem_control::dialect::signalwire::swml::fuzz_script);
+    fuzz("swml", tandem_signalwire::swml::fuzz_script);
 }
 
 /// Gives `parse` the seeds of that folder as they are, and then changed at random until the time is over.

@@ -1,7 +1,7 @@
 //! `[[agents]]`.
 
-use tandem_control::agent::{AgentConfig, ToolConfig};
-use tandem_control::speech::{Stt, Tts};
+use tandem_runtime::agent::{AgentConfig, ToolConfig};
+use tandem_speech::{Stt, Tts};
 
 use super::Report;
 use crate::Config;

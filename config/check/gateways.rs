@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tandem_control::gateway::{DashConfig, StarlisConfig};
+use tandem_gateway::{DashConfig, StarlisConfig};
 
 use super::Report;
 use crate::Config;

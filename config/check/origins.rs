@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tandem_control::http::{NetworkPolicy, Origin, tls_config};
+use tandem_http::{NetworkPolicy, Origin, tls_config};
 use url::Host;
 
 use super::Report;

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use tandem_control::account::{Account, DEFAULT_ACCOUNT};
-use tandem_control::config::{Bridge, InboundAuth, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig, WorksBy};
-use tandem_control::dialect::twilio::inline_program;
-use tandem_control::http::{NetworkPolicy, Origin};
-use tandem_control::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
-use tandem_control::trunk::numbering::NumberFormat;
+use tandem_accounts::{Account, DEFAULT_ACCOUNT};
+use tandem_http::{NetworkPolicy, Origin};
 use tandem_media::Srtp;
+use tandem_routing::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
+use tandem_settings::{Bridge, InboundAuth, NumberConfig, NumberFormat, PROVIDERS, RecordBridge, TrunkConfig, WorksBy};
 use tandem_sip::UnknownSources;
+use tandem_twilio::inline_program;
 use url::{Host, Url};
 
 use super::surfaces::is_host;

@@ -1,6 +1,6 @@
 //! Recording servers.
 
-use tandem_control::siprec::SiprecConfig;
+use tandem_runtime::siprec::SiprecConfig;
 
 use super::Report;
 use super::resources::{check_peer_uri, name};

@@ -14,7 +14,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     if !(1..=3_600).contains(&config.streams.buffer_seconds) {
         report.fault("streams.buffer_seconds", format!("{} is not 1 to 3600", config.streams.buffer_seconds));
     }
-    if let Err(why) = tandem_control::log_filter::check(&config.log.level) {
+    if let Err(why) = tandem_settings::log_filter::check(&config.log.level) {
         report.fault("log.level", why);
     }
     if !(1..=60).contains(&config.speech.timeout_seconds) {
@@ -36,7 +36,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     if let Err(message) = config.recordings.key() {
         report.fault("recordings.encryption_key", message);
     }
-    for (path, message) in tandem_control::stir::faults(&config.stir, &config.trunks) {
+    for (path, message) in tandem_stir::faults(&config.stir, &config.trunks) {
         report.fault(path, message);
     }
     if config.data_dir.as_os_str().is_empty() {

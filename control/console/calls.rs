@@ -8,15 +8,15 @@ use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
 use tandem_call::leg::LegInfo;
+use tandem_clock as clock;
+use tandem_history::records;
+use tandem_runtime::app::App;
+use tandem_runtime::services::Services;
+use tandem_store::calls::{self, CallFilter};
+use tandem_store::{Cursor, TimeRange};
 
 use super::story::Story;
 use super::{Scope, Wish, Wrong, follow, json};
-use crate::app::App;
-use crate::clock;
-use crate::records;
-use crate::services::Services;
-use crate::store::calls::{self, CallFilter};
-use crate::store::{Cursor, TimeRange};
 
 /// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {
@@ -90,7 +90,7 @@ impl CallRow {
                 text: end.to_string(),
                 by: end.by.to_string(),
                 sip_status: end.sip_status,
-                cause: crate::advice::Cause::of_failed_call(leg).map(crate::advice::Cause::id),
+                cause: tandem_causes::Cause::of_failed_call(leg).map(tandem_causes::Cause::id),
             }),
         }
     }

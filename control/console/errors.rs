@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
+use tandem_causes::Cause;
+use tandem_history::report::{REPORTS, Report, SipRequest};
+use tandem_runtime::app::App;
+use tandem_store::resources::{self, Filter, Resource};
+use tandem_store::{Cursor, TimeRange};
 
 use super::{Scope, Wish, Wrong, follow, json};
-use crate::advice::Cause;
-use crate::app::App;
-use crate::report::{REPORTS, Report, SipRequest};
-use crate::store::resources::{self, Filter, Resource};
-use crate::store::{Cursor, TimeRange};
 
 /// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {

@@ -15,10 +15,10 @@ use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tandem_runtime::app::App;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Wrong;
-use crate::app::App;
 
 /// Between two looks at the list.
 const EVERY: Duration = Duration::from_millis(500);

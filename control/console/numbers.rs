@@ -9,12 +9,12 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 use tandem_call::Method;
+use tandem_routing::Routing;
+use tandem_routing::holdings::{Number, Voice};
+use tandem_runtime::app::App;
+use tandem_settings::{Bridge, NumberConfig};
 
 use super::{Scope, Wish, Wrong, follow, json};
-use crate::app::App;
-use crate::config::{Bridge, NumberConfig};
-use crate::holdings::{Number, Voice};
-use crate::routing::Routing;
 
 /// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {
@@ -63,7 +63,7 @@ impl GoesTo {
     }
 
     fn voice(voice: &Voice) -> Option<Self> {
-        let url = crate::http::without_credentials(voice.url.as_deref()?);
+        let url = tandem_http::without_credentials(voice.url.as_deref()?);
         let method = match voice.method {
             Method::Get => "GET",
             Method::Post => "POST",
@@ -154,7 +154,7 @@ fn rows(app: &App, scope: &Scope, wish: &Wish) -> Vec<NumberRow> {
                 friendly_name: name,
                 source: if file.is_some() { "file" } else { "api" },
                 goes_to: GoesTo::held(&routing, account, number, file),
-                status_callback: status_callback.map(crate::http::without_credentials),
+                status_callback: status_callback.map(tandem_http::without_credentials),
             });
             known.insert(held.name.clone());
         }
@@ -167,7 +167,7 @@ fn rows(app: &App, scope: &Scope, wish: &Wish) -> Vec<NumberRow> {
         friendly_name: None,
         source: "file",
         goes_to: GoesTo::configured(&routing, number),
-        status_callback: number.status_callback.as_deref().map(crate::http::without_credentials),
+        status_callback: number.status_callback.as_deref().map(tandem_http::without_credentials),
     }));
     rows.sort_by(|a, b| (&a.account, &a.number).cmp(&(&b.account, &b.number)));
     rows

@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
+use tandem_clock as clock;
+use tandem_history::refusals::LastRefusal;
+use tandem_runtime::app::App;
+use tandem_store::bindings::{self, BindingRow};
 
 use super::{Scope, Wish, Wrong, follow, json};
-use crate::app::App;
-use crate::clock;
-use crate::refusals::LastRefusal;
-use crate::store::bindings::{self, BindingRow};
 
 /// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {

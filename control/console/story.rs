@@ -4,20 +4,20 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tandem_call::leg::Quality;
 use tandem_call::recording::Recording;
+use tandem_causes::Cause;
+use tandem_clock as clock;
+use tandem_history::event_log::ADVICE;
+use tandem_history::records;
+use tandem_history::report::REPORTS;
+use tandem_http::exchange::Exchange;
+use tandem_runtime::app::App;
+use tandem_store::recordings::{self, RecordingFilter};
+use tandem_store::{self as store, deliveries, resources};
 
 use super::calls::CallRow;
 use super::errors::ErrorRow;
 use super::webhooks::Shown;
 use super::{Scope, Wrong, names};
-use crate::advice::Cause;
-use crate::app::App;
-use crate::clock;
-use crate::event_log::ADVICE;
-use crate::exchange::Exchange;
-use crate::records;
-use crate::report::REPORTS;
-use crate::store::recordings::{self, RecordingFilter};
-use crate::store::{self, deliveries, resources};
 
 /// Errors of one call that are shown.
 const MOST_ERRORS: u32 = 200;

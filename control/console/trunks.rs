@@ -6,12 +6,12 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
+use tandem_causes::Cause;
+use tandem_runtime::app::App;
+use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
 
 use super::{Scope, Wish, Wrong, follow, json};
-use crate::advice::Cause;
-use crate::app::App;
-use crate::config::TrunkConfig;
 
 /// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {

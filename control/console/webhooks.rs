@@ -7,12 +7,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Serialize;
+use tandem_runtime::app::App;
+use tandem_store::deliveries::{self, DeliveryRow};
+use tandem_webhooks::{Delivery, DeliveryBody};
 
 use super::Scope;
-use crate::app::App;
-use crate::server::caller;
-use crate::store::deliveries::{self, DeliveryRow};
-use crate::webhook::{Delivery, DeliveryBody};
+use crate::access::caller;
 
 /// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {
@@ -46,7 +46,7 @@ impl Shown {
             id: format!("{:032x}", row.id),
             event: row.event,
             method: delivery.method.as_http().to_string(),
-            url: crate::http::without_credentials(&delivery.url),
+            url: tandem_http::without_credentials(&delivery.url),
             body: delivery.body,
             state: row.state.word(),
             attempts: row.attempts,

@@ -5,12 +5,12 @@
 //!                                       └► Document, Request ──HTTP──answered()──► Done, Document, Request
 //! ```
 
+use tandem_accounts::Account;
 use tandem_call::fetch::{Fetch, FetchFailure};
 use tandem_call::program::instruction::Program;
 
 use super::{Context, Notice};
-use crate::account::Account;
-pub use crate::http::{Request, Response, Timeouts};
+pub use tandem_http::{Request, Response, Timeouts};
 
 /// The program of one leg. It lives as long as the leg, and performs nothing.
 pub trait Script: Send {

@@ -24,11 +24,11 @@ use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tandem_runtime::app::App;
+use tandem_telnyx as telnyx;
 
 use super::frontends::{Frontends, WhenFull};
 use super::{Origins, cors};
-use crate::app::App;
-use crate::dialect::telnyx;
 
 pub use config::DashConfig;
 

@@ -21,11 +21,11 @@ use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use parking_lot::Mutex;
 use tandem_call::id::LegId;
+use tandem_runtime::app::App;
 
 use super::frontends::Frontends;
 use super::{Origins, cors};
-use crate::HashMap;
-use crate::app::App;
+use foldhash::HashMap;
 
 pub use config::{StarlisConfig, Tracks};
 

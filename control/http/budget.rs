@@ -34,7 +34,7 @@ impl Budget {
 
     /// Octets that nobody holds, for tests.
     #[cfg(test)]
-    pub(crate) fn free(&self) -> usize {
+    pub fn free(&self) -> usize {
         self.units.available_permits() * UNIT
     }
 }

@@ -11,25 +11,25 @@ use tokio::task::JoinSet;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub(crate) struct Received {
+pub struct Received {
     /// Requests before it on its connection.
-    pub(crate) before: usize,
-    pub(crate) method: String,
+    pub before: usize,
+    pub method: String,
     /// Path and query.
-    pub(crate) target: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
 }
 
 impl Received {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
 /// What the server does with a request.
 #[derive(Debug, Clone)]
-pub(crate) enum Answer {
+pub enum Answer {
     Reply {
         status: u16,
         headers: Vec<(String, String)>,
@@ -44,19 +44,19 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    pub(crate) fn status(status: u16) -> Answer {
+    pub fn status(status: u16) -> Answer {
         Answer::Reply { status, headers: Vec::new(), body: String::new() }
     }
 
-    pub(crate) fn body(body: impl Into<String>) -> Answer {
+    pub fn body(body: impl Into<String>) -> Answer {
         Answer::Reply { status: 200, headers: Vec::new(), body: body.into() }
     }
 
-    pub(crate) fn redirect(status: u16, location: impl Into<String>) -> Answer {
+    pub fn redirect(status: u16, location: impl Into<String>) -> Answer {
         Answer::status(status).with("Location", location)
     }
 
-    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Answer {
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Answer {
         if let Answer::Reply { headers, .. } = &mut self {
             headers.push((name.into(), value.into()));
         }
@@ -65,19 +65,19 @@ impl Answer {
 }
 
 /// The server; it ends when dropped.
-pub(crate) struct WebServer {
-    pub(crate) address: SocketAddr,
+pub struct WebServer {
+    pub address: SocketAddr,
     received: mpsc::UnboundedReceiver<Received>,
     _tasks: JoinSet<()>,
 }
 
 impl WebServer {
-    pub(crate) async fn start(answer: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> WebServer {
+    pub async fn start(answer: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> WebServer {
         WebServer::start_with(None, answer).await
     }
 
     /// With TLS when given a configuration.
-    pub(crate) async fn start_with(
+    pub async fn start_with(
         tls: Option<Arc<rustls::ServerConfig>>,
         answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
     ) -> WebServer {
@@ -106,19 +106,19 @@ impl WebServer {
         WebServer { address, received, _tasks: tasks }
     }
 
-    pub(crate) fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// The next request, in the order of arrival.
-    pub(crate) async fn next(&mut self) -> Received {
+    pub async fn next(&mut self) -> Received {
         // Real time, so that it also ends when the test's clock is paused.
         let next = tokio::time::timeout(Duration::from_secs(20), self.received.recv());
         next.await.expect("a request in time").expect("the server runs")
     }
 
     /// What has arrived and was not yet taken.
-    pub(crate) fn rest(&mut self) -> Vec<Received> {
+    pub fn rest(&mut self) -> Vec<Received> {
         std::iter::from_fn(|| self.received.try_recv().ok()).collect()
     }
 }

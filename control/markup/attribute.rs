@@ -17,13 +17,7 @@ const MAX_LOOPS: u32 = 1000;
 
 impl Reader<'_> {
     /// A whole number within a range.
-    pub(crate) fn number(
-        &mut self,
-        element: &Element,
-        name: &str,
-        range: RangeInclusive<u64>,
-        code: u32,
-    ) -> Option<u64> {
+    pub fn number(&mut self, element: &Element, name: &str, range: RangeInclusive<u64>, code: u32) -> Option<u64> {
         let text = element.attribute(name)?.trim();
         match text.parse() {
             Ok(number) if range.contains(&number) => Some(number),
@@ -35,7 +29,7 @@ impl Reader<'_> {
     }
 
     /// Whole seconds within a range.
-    pub(crate) fn seconds(
+    pub fn seconds(
         &mut self,
         element: &Element,
         name: &str,
@@ -46,20 +40,13 @@ impl Reader<'_> {
     }
 
     /// `true` or `false`, in any case.
-    pub(crate) fn flag(&mut self, element: &Element, name: &str, default: bool, code: u32) -> bool {
+    pub fn flag(&mut self, element: &Element, name: &str, default: bool, code: u32) -> bool {
         let values = [("true", true), ("false", false)];
         self.word(element, name, &values, default, code)
     }
 
     /// One of a few words, in any case.
-    pub(crate) fn word<T: Copy>(
-        &mut self,
-        element: &Element,
-        name: &str,
-        words: &[(&str, T)],
-        default: T,
-        code: u32,
-    ) -> T {
+    pub fn word<T: Copy>(&mut self, element: &Element, name: &str, words: &[(&str, T)], default: T, code: u32) -> T {
         let Some(text) = element.attribute(name) else { return default };
         let text = text.trim();
         match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
@@ -72,12 +59,12 @@ impl Reader<'_> {
     }
 
     /// `GET` or `POST`; `POST` if absent.
-    pub(crate) fn method(&mut self, element: &Element, name: &str, code: u32) -> Method {
+    pub fn method(&mut self, element: &Element, name: &str, code: u32) -> Method {
         self.word(element, name, &[("GET", Method::Get), ("POST", Method::Post)], Method::Post, code)
     }
 
     /// What `waitUrl` has heard: absent, the server's own music; empty, nothing. The codes are of the URL and of `method`.
-    pub(crate) fn wait(
+    pub fn wait(
         &mut self,
         element: &Element,
         method: &str,
@@ -92,7 +79,7 @@ impl Reader<'_> {
     }
 
     /// Keys out of `allowed`; empty is none of them.
-    pub(crate) fn keys<'e>(
+    pub fn keys<'e>(
         &mut self,
         element: &'e Element,
         name: &str,
@@ -112,7 +99,7 @@ impl Reader<'_> {
     }
 
     /// How often: 1 if absent, `None` for ever (0).
-    pub(crate) fn loops(&mut self, element: &Element, code: u32) -> Option<NonZeroU32> {
+    pub fn loops(&mut self, element: &Element, code: u32) -> Option<NonZeroU32> {
         match self.number(element, "loop", 0..=u64::from(u32::MAX), code) {
             None => Some(NonZeroU32::MIN),
             Some(0) => None,
@@ -122,7 +109,7 @@ impl Reader<'_> {
 
     /// A standing order made of `<prefix>`, `<prefix>Method` and `<prefix>Event`. Events not in `moments` are warned of;
     /// without any it is `default`.
-    pub(crate) fn callback(
+    pub fn callback(
         &mut self,
         element: &Element,
         prefix: &str,
@@ -149,7 +136,7 @@ impl Reader<'_> {
     }
 
     /// Name and value of every `Parameter` inside.
-    pub(crate) fn parameters(&mut self, element: &Element) -> Vec<(String, String)> {
+    pub fn parameters(&mut self, element: &Element) -> Vec<(String, String)> {
         let mut parameters = Vec::new();
         for child in element.elements().filter(|child| child.name == "Parameter") {
             match (child.attribute("name"), child.attribute("value")) {
@@ -160,7 +147,7 @@ impl Reader<'_> {
         parameters
     }
 
-    pub(crate) fn bad_value(&mut self, element: &Element, name: &str, code: u32) {
+    pub fn bad_value(&mut self, element: &Element, name: &str, code: u32) {
         let value: String = element.attribute(name).unwrap_or_default().chars().take(80).collect();
         self.warn(code, format!("<{}> {name}=\"{value}\" is not allowed; the default is used", element.name));
     }

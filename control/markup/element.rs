@@ -12,18 +12,18 @@ const MAX_ATTRIBUTES: usize = 128;
 
 /// An element with everything in it.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) struct Element {
+pub struct Element {
     /// As written, prefix included; case matters.
-    pub(crate) name: String,
+    pub name: String,
     /// In document order, values unescaped.
-    pub(crate) attributes: Vec<(String, String)>,
+    pub attributes: Vec<(String, String)>,
     /// In document order.
-    pub(crate) children: Vec<Node>,
+    pub children: Vec<Node>,
 }
 
 /// What an element holds.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Node {
+pub enum Node {
     /// Another element.
     Element(Element),
     /// Text, entities resolved, neighbours joined.
@@ -32,11 +32,11 @@ pub(crate) enum Node {
 
 /// Why text is not a tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct NotXml(pub(crate) String);
+pub struct NotXml(pub String);
 
 impl Element {
     /// Reads a document's root. Comments and processing instructions are dropped.
-    pub(crate) fn parse(text: &str) -> Result<Self, NotXml> {
+    pub fn parse(text: &str) -> Result<Self, NotXml> {
         let mut reader = Reader::from_str(text);
         let mut open: Vec<Self> = Vec::new();
         let mut root: Option<Self> = None;
@@ -89,12 +89,12 @@ impl Element {
     }
 
     /// An attribute's value.
-    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
+    pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Child elements.
-    pub(crate) fn elements(&self) -> impl Iterator<Item = &Self> {
+    pub fn elements(&self) -> impl Iterator<Item = &Self> {
         self.children.iter().filter_map(|node| match node {
             Node::Element(element) => Some(element),
             Node::Text(_) => None,
@@ -102,7 +102,7 @@ impl Element {
     }
 
     /// Its own text (not that of child elements), without white space around it.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let mut text = String::new();
         for node in &self.children {
             if let Node::Text(part) = node {
@@ -113,7 +113,7 @@ impl Element {
     }
 
     /// What it holds, written as XML again.
-    pub(crate) fn inner_xml(&self) -> String {
+    pub fn inner_xml(&self) -> String {
         let mut out = String::new();
         self.children.iter().for_each(|node| write_node(node, &mut out));
         out

@@ -1,9 +1,6 @@
 //! What sets one provider's documents apart from another's: which elements it has, with which attributes, what becomes of
 //! each of these, and what holds when an attribute is absent.
 
-#[cfg(test)]
-mod tests;
-
 use std::time::Duration;
 
 use tandem_call::address::Address;
@@ -194,22 +191,22 @@ pub struct Defaults {
 
 /// The rows of a table: `"Name" in ["Parent"] meaning => { honoured: [..], idle: [reason => [..]], refused: [number reason =>
 /// [..]] }`, where each of the three may be absent.
+#[macro_export]
 macro_rules! rules {
     ($($name:literal in [$($parent:literal),+] $meaning:expr => {
         $(honoured: [$($honoured:literal),* $(,)?] $(,)?)?
         $(idle: [$($idle_for:expr => [$($idle:literal),+ $(,)?]),+ $(,)?] $(,)?)?
         $(refused: [$($code:literal $refused_for:tt => [$($refused:literal),+ $(,)?]),+ $(,)?] $(,)?)?
     })+) => {
-        &[$($crate::markup::flavour::Rule {
+        &[$($crate::flavour::Rule {
             name: $name,
             inside: &[$($parent),+],
             meaning: $meaning,
             attributes: &[
-                $($($crate::markup::flavour::Attribute { name: $honoured, standing: $crate::markup::flavour::Standing::Honoured },)*)?
-                $($($($crate::markup::flavour::Attribute { name: $idle, standing: $crate::markup::flavour::Standing::Idle($idle_for) },)+)+)?
-                $($($($crate::markup::flavour::Attribute { name: $refused, standing: $crate::markup::flavour::Standing::Refused($code, $refused_for) },)+)+)?
+                $($($crate::flavour::Attribute { name: $honoured, standing: $crate::flavour::Standing::Honoured },)*)?
+                $($($($crate::flavour::Attribute { name: $idle, standing: $crate::flavour::Standing::Idle($idle_for) },)+)+)?
+                $($($($crate::flavour::Attribute { name: $refused, standing: $crate::flavour::Standing::Refused($code, $refused_for) },)+)+)?
             ],
         }),+]
     };
 }
-pub(crate) use rules;

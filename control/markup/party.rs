@@ -3,20 +3,20 @@
 use tandem_call::address::{Address, PhoneNumber};
 
 /// SIP headers by name, in order.
-pub(crate) type Headers = Vec<(String, String)>;
+pub type Headers = Vec<(String, String)>;
 
 /// Longest headers of one SIP URI together, octets.
-pub(crate) const MAX_HEADERS: usize = 1024;
+pub const MAX_HEADERS: usize = 1024;
 
 /// A telephone number as people write it: `(415) 555-1212`, `+1 415.555.1212`.
-pub(crate) fn phone(text: &str) -> Option<Address> {
+pub fn phone(text: &str) -> Option<Address> {
     let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '.' | '(' | ')' | '\u{a0}')).collect();
     digits.parse::<PhoneNumber>().ok().map(Address::Phone)
 }
 
 /// The same, where ten digits without a country are a number of North America, as are eleven that begin with its 1:
 /// `415-555-1212` is `+14155551212`. Extensions, and what begins with a 0 or a 1 otherwise, stay as they are.
-pub(crate) fn north_american(text: &str) -> Option<Address> {
+pub fn north_american(text: &str) -> Option<Address> {
     let Address::Phone(number) = phone(text)? else { return None };
     let written = number.as_str();
     let (plus, national) = match written.strip_prefix('1') {
@@ -31,7 +31,7 @@ pub(crate) fn north_american(text: &str) -> Option<Address> {
 }
 
 /// The URI without its headers, and these, percent-decoded and unchecked.
-pub(crate) fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
+pub fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
     let text = text.trim();
     let scheme = text.split(':').next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("sip") && !scheme.eq_ignore_ascii_case("sips") {
@@ -56,13 +56,13 @@ pub(crate) fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static st
 }
 
 /// A name and the parameters behind its `?`, percent-decoded.
-pub(crate) fn split_parameters(text: &str) -> (&str, Headers) {
+pub fn split_parameters(text: &str) -> (&str, Headers) {
     let (name, parameters) = text.split_once('?').unwrap_or((text, ""));
     (name, url::form_urlencoded::parse(parameters.as_bytes()).into_owned().collect())
 }
 
 /// Parameters for a phone, as headers of its call: with `X-` in front, where they have none. `Err`: the one that cannot be.
-pub(crate) fn as_headers(parameters: Headers) -> Result<Headers, String> {
+pub fn as_headers(parameters: Headers) -> Result<Headers, String> {
     let header = |(name, value): (String, String)| {
         let own = name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-"));
         let header = if own { name.clone() } else { format!("X-{name}") };
@@ -73,7 +73,7 @@ pub(crate) fn as_headers(parameters: Headers) -> Result<Headers, String> {
 }
 
 /// Whether an application may set this header: `X-` ones and a few that carry its data end to end.
-pub(crate) fn is_allowed_header(name: &str) -> bool {
+pub fn is_allowed_header(name: &str) -> bool {
     let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
     let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
     token
@@ -84,17 +84,17 @@ pub(crate) fn is_allowed_header(name: &str) -> bool {
 }
 
 /// Longest reason for a call, characters.
-pub(crate) const MAX_REASON: usize = 50;
+pub const MAX_REASON: usize = 50;
 
 /// Why somebody is called, as the header that shows it to them (RFC 9796); `None` if it is too long, or no text.
-pub(crate) fn call_reason(text: &str) -> Option<(String, String)> {
+pub fn call_reason(text: &str) -> Option<(String, String)> {
     let fits = !text.is_empty() && text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control);
     let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
     fits.then(|| ("Call-Info".to_owned(), format!("<data:>;purpose=jcard;call-reason=\"{quoted}\"")))
 }
 
 /// DTMF in the spelling of the model: `A-D` in upper case, `w` and `W` as they are; `None` if it is none.
-pub(crate) fn send_digits(text: &str) -> Option<String> {
+pub fn send_digits(text: &str) -> Option<String> {
     let sendable = !text.is_empty() && text.chars().all(|key| "0123456789ABCDabcd#*wW".contains(key));
     sendable.then(|| text.chars().map(|key| if key == 'w' { key } else { key.to_ascii_uppercase() }).collect())
 }

@@ -16,19 +16,19 @@ use super::{Origin, code, failure, verb};
 const MAX_WARNINGS: usize = 100;
 
 /// One document being read.
-pub(crate) struct Reader<'a> {
-    pub(crate) flavour: &'static Flavour,
-    pub(crate) origin: Origin<'a>,
+pub struct Reader<'a> {
+    pub flavour: &'static Flavour,
+    pub origin: Origin<'a>,
     warnings: Vec<Warning>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(flavour: &'static Flavour, origin: Origin<'a>) -> Self {
+    pub fn new(flavour: &'static Flavour, origin: Origin<'a>) -> Self {
         Self { flavour, origin, warnings: Vec::new() }
     }
 
     /// The whole document.
-    pub(crate) fn program(mut self, root: &Element) -> Result<Program, FetchFailure> {
+    pub fn program(mut self, root: &Element) -> Result<Program, FetchFailure> {
         let mut instructions = Vec::new();
         self.only_elements(root);
         for element in root.elements() {
@@ -84,24 +84,24 @@ impl<'a> Reader<'a> {
 
     /// What an element means, having warned of attributes that are unknown or refused; `None`, warned, if it is not known at
     /// all.
-    pub(crate) fn rule(&mut self, element: &Element) -> Option<&'static Rule> {
+    pub fn rule(&mut self, element: &Element) -> Option<&'static Rule> {
         let rule = self.flavour.rule(&element.name);
         self.checked(element, rule)
     }
 
     /// The directions of a stream in this flavour.
-    pub(crate) fn tracks(&self) -> &'static [(&'static str, Track)] {
+    pub fn tracks(&self) -> &'static [(&'static str, Track)] {
         self.flavour.tracks
     }
 
     /// Whether an attribute of an element has an effect in this flavour.
-    pub(crate) fn honours(&self, element: &Element, attribute: &str) -> bool {
+    pub fn honours(&self, element: &Element, attribute: &str) -> bool {
         let rule = self.flavour.rule(&element.name);
         rule.and_then(|rule| rule.standing(attribute)) == Some(Standing::Honoured)
     }
 
     /// As [`Self::rule`], for an element whose attributes depend on where it stands.
-    pub(crate) fn rule_in(&mut self, element: &Element, parent: &Element) -> Option<&'static Rule> {
+    pub fn rule_in(&mut self, element: &Element, parent: &Element) -> Option<&'static Rule> {
         let rule = self.flavour.rule_in(&element.name, &parent.name);
         self.checked(element, rule)
     }
@@ -139,22 +139,22 @@ impl<'a> Reader<'a> {
         Some(rule)
     }
 
-    pub(crate) fn warn(&mut self, code: u32, message: impl Into<String>) {
+    pub fn warn(&mut self, code: u32, message: impl Into<String>) {
         if self.warnings.len() < MAX_WARNINGS {
             self.warnings.push(Warning { code, message: message.into() });
         }
     }
 
-    pub(crate) fn misplaced(&mut self, element: &Element, parent: &Element) {
+    pub fn misplaced(&mut self, element: &Element, parent: &Element) {
         self.warn(code::SCHEMA, format!("<{}> does not belong in <{}> and was skipped", element.name, parent.name));
     }
 
-    pub(crate) fn unserved(&mut self, element: &Element, code: u32) {
+    pub fn unserved(&mut self, element: &Element, code: u32) {
         self.warn(code, format!("<{}> is not available on this server and was skipped", element.name));
     }
 
     /// Warns of text where only elements belong.
-    pub(crate) fn only_elements(&mut self, element: &Element) {
+    pub fn only_elements(&mut self, element: &Element) {
         if element.children.iter().any(|node| matches!(node, Node::Text(text) if !text.trim().is_empty())) {
             self.warn(code::SCHEMA, format!("text directly in <{}> was ignored", element.name));
         }
@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// A relative one in a document without a URL of its own.
-    pub(crate) fn url(&mut self, text: &str, code: u32) -> Result<Option<Arc<str>>, FetchFailure> {
+    pub fn url(&mut self, text: &str, code: u32) -> Result<Option<Arc<str>>, FetchFailure> {
         let text = text.trim();
         let Some(url) = self.resolve(text, code)? else { return Ok(None) };
         match url.scheme() {
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
     }
 
     /// As [`Self::url`], for audio: the configuration's own documents may also name local files.
-    pub(crate) fn audio_url(&mut self, text: &str) -> Result<Option<Arc<str>>, FetchFailure> {
+    pub fn audio_url(&mut self, text: &str) -> Result<Option<Arc<str>>, FetchFailure> {
         let text = text.trim();
         let Some(url) = self.resolve(text, code::BAD_URL)? else { return Ok(None) };
         let local = self.origin.local_files && self.origin.base.is_none();
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
     }
 
     /// As [`Self::url`], for WebSockets; a relative URL takes over host and security of the document's.
-    pub(crate) fn websocket_url(&mut self, text: &str) -> Result<Option<String>, FetchFailure> {
+    pub fn websocket_url(&mut self, text: &str) -> Result<Option<String>, FetchFailure> {
         let text = text.trim();
         let Some(mut url) = self.resolve(text, MALFORMED_STREAM_URL)? else { return Ok(None) };
         let relative = Url::parse(text).is_err();
@@ -212,17 +212,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The document itself, if it has a URL.
-    pub(crate) fn current(&self) -> Option<Arc<str>> {
+    pub fn current(&self) -> Option<Arc<str>> {
         self.origin.base.map(|base| base.as_str().into())
     }
 
     /// The target an `action`-like attribute names; absent or empty: `None`.
-    pub(crate) fn target(
-        &mut self,
-        url: Option<&str>,
-        method: Method,
-        code: u32,
-    ) -> Result<Option<Target>, FetchFailure> {
+    pub fn target(&mut self, url: Option<&str>, method: Method, code: u32) -> Result<Option<Target>, FetchFailure> {
         match url.map(str::trim) {
             None | Some("") => Ok(None),
             Some(text) => Ok(self.url(text, code)?.map(|url| Target { url, method })),

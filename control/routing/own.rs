@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::route::Route;
+use tandem_settings::{Bridge, NumberConfig};
 
 use super::{Routing, names};
-use crate::config::{Bridge, NumberConfig};
 
 /// A destination on this server.
 #[derive(Clone, PartialEq, Debug)]

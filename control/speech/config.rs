@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, de::Error};
+use tandem_settings::Secret;
 use url::Url;
-
-use crate::config::Secret;
 
 /// `[speech]`: the engines for text to speech and speech to text.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 use tandem_call::program::instruction::Speech;
+use tandem_http::{Client, Request, Timeouts};
 use url::Url;
 
 use super::{SpeechConfig, SpeechError, voices};
-use crate::http::{Client, Request, Timeouts};
 
 /// Most audio one text may give, octets: some 20 minutes at 24,000 Hz.
 const LARGEST_AUDIO: usize = 58 * 1024 * 1024;

@@ -18,15 +18,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_call::hearing::{Heard, Listening, Words};
+use tandem_http::Client;
 use tandem_media as media;
+use tandem_metrics::timings::{Count, Timings};
+use tandem_settings::current::Current;
 use tokio::sync::mpsc;
 
 use super::{SpeechConfig, Stt};
-use crate::counters::timings::{Count, Timings};
-use crate::current::Current;
-use crate::http::Client;
 use ears::Ears;
-pub(crate) use ears::{Edges, PAUSE};
+pub use ears::{Edges, PAUSE};
 use file::{FileEngine, Protocol};
 
 /// Audio that may wait for an engine that has not answered yet, in pieces of 20 ms; what comes beyond is dropped.

@@ -8,8 +8,7 @@
 use std::time::Duration;
 
 use quick_xml::escape::escape;
-
-use crate::markup::element::{Element, Node};
+use tandem_markup::element::{Element, Node};
 
 /// Longest break, as providers have it.
 const LONGEST_BREAK: Duration = Duration::from_secs(10);

@@ -1,7 +1,8 @@
 //! Words are heard, kept, and chosen a voice for.
 
+use tandem_http::NetworkPolicy;
+
 use super::*;
-use crate::http::NetworkPolicy;
 
 fn client() -> Client {
     let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };
@@ -105,7 +106,7 @@ fn over_http(url: String) -> SpeechConfig {
     let voices = [("man", "onyx"), ("Polly.Hans", "hans"), ("de", "deutsch")];
     SpeechConfig {
         tts: Tts::Http(url.parse().unwrap()),
-        tts_key: Some(crate::config::Secret::new("s3cret")),
+        tts_key: Some(tandem_settings::Secret::new("s3cret")),
         tts_voices: voices.map(|(name, voice)| (name.to_owned(), voice.to_owned())).into(),
         ..SpeechConfig::default()
     }
@@ -113,7 +114,7 @@ fn over_http(url: String) -> SpeechConfig {
 
 #[tokio::test]
 async fn an_engine_over_http_speaks_in_the_voices_of_the_configuration() {
-    use crate::http::testing::{Answer, WebServer};
+    use tandem_http::testing::{Answer, WebServer};
     let directory = tempfile::tempdir().unwrap();
     let wav = wav_of_text();
     let mut server = WebServer::start(move |_| Answer::body(wav.clone())).await;
@@ -146,7 +147,7 @@ async fn an_engine_over_http_speaks_in_the_voices_of_the_configuration() {
 
 #[tokio::test]
 async fn espeak_speaks_for_an_engine_that_fails() {
-    use crate::http::testing::{Answer, WebServer};
+    use tandem_http::testing::{Answer, WebServer};
     let directory = tempfile::tempdir().unwrap();
     let Some(local) = voice(&directory) else { return };
     let server = WebServer::start(|_| Answer::status(500)).await;

@@ -10,12 +10,11 @@ use bytes::Bytes;
 use http::Method;
 use moka::Expiry;
 use moka::future::Cache;
+use tandem_clock as clock;
+use tandem_http::{Client, Request, Response, Timeouts};
 use tandem_sip::stir::{Anchors, Certificate, Fault};
 use tokio::sync::Semaphore;
 use url::Url;
-
-use crate::clock;
-use crate::http::{Client, Request, Response, Timeouts};
 
 /// Longest that a fetch may take, waiting for its turn included.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(2);

@@ -2,11 +2,11 @@ use tandem_call::address::Address;
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::Invite;
+use tandem_http::testing::{Answer, WebServer};
+use tandem_routing::Routing;
+use tandem_routing::trunk::identity::{Behind, Presented, present};
 
 use super::*;
-use crate::http::testing::{Answer, WebServer};
-use crate::routing::Routing;
-use crate::trunk::identity::{Behind, Presented, present};
 
 const CALLER: &str = "+12155551212";
 const CALLED: &str = "+12155551213";
@@ -216,7 +216,7 @@ fn invite(from: &str, to: &str) -> Invite {
 }
 
 fn came(headers: &[(&str, &str)]) -> LegInfo {
-    crate::new_call::inbound_leg(LegId(1), CallId(1), incoming(headers), None).0
+    tandem_routing::new_call::inbound_leg(LegId(1), CallId(1), incoming(headers), None).0
 }
 
 fn now() -> jiff::Timestamp {

@@ -8,14 +8,14 @@ use sha2::{Digest, Sha256};
 use tandem_call::address::Address;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::output::Invite;
+use tandem_routing::Routing;
+use tandem_routing::trunk::identity::Presented;
+use tandem_routing::trunk::numbering::Numbering;
+use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
 use tandem_sip::stir::{Attestation, Claims, Diverted, Signer, canonical_number};
 
 use super::{Signers, Stir, identities};
-use crate::config::TrunkConfig;
-use crate::routing::Routing;
-use crate::trunk::identity::Presented;
-use crate::trunk::numbering::Numbering;
 
 /// What can be said of one call, whichever trunk it goes over.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub enum Vouched {
 
 impl Vouched {
     /// For the counters.
-    pub(super) fn word(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Signed { attestation: Attestation::A, .. } => "signed-A",
             Self::Signed { attestation: Attestation::B, .. } => "signed-B",

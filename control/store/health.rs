@@ -3,9 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tandem_causes::cause::Cause;
 use tokio::time::Instant;
-
-use crate::cause::Cause;
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

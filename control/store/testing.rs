@@ -1,12 +1,15 @@
 //! A real PostgreSQL for tests: made in a temporary directory, started on a free loopback port, gone when dropped.
 
+use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::Store;
+
 /// A running server; `None` when this machine has no PostgreSQL, which is printed.
-pub(super) struct PostgresServer {
+pub struct PostgresServer {
     programs: PathBuf,
     postgres: Option<Child>,
     port: u16,
@@ -14,7 +17,7 @@ pub(super) struct PostgresServer {
 }
 
 impl PostgresServer {
-    pub(super) fn start() -> Option<PostgresServer> {
+    pub fn start() -> Option<PostgresServer> {
         let Some(programs) = find_programs() else {
             println!("skipped: no initdb and postgres in PATH or /usr/lib/postgresql/*/bin");
             return None;
@@ -41,7 +44,7 @@ impl PostgresServer {
     }
 
     /// Stops it, as an administrator would: everyone is disconnected.
-    pub(super) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         if let Some(mut postgres) = self.postgres.take() {
             // Interrupt is PostgreSQL's fast shutdown; it removes its shared memory.
             let _ = Command::new("kill").args(["-INT", &postgres.id().to_string()]).status();
@@ -50,7 +53,7 @@ impl PostgresServer {
     }
 
     /// Stops every process of it where it is, or lets them go on.
-    pub(super) fn freeze(&self, freeze: bool) {
+    pub fn freeze(&self, freeze: bool) {
         let Some(postgres) = &self.postgres else { return };
         let parent = postgres.id().to_string();
         let children = Command::new("ps").args(["-o", "pid=", "--ppid", &parent]).output().expect("ps runs").stdout;
@@ -61,18 +64,29 @@ impl PostgresServer {
     }
 
     /// Starts it again on the same port.
-    pub(super) fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         self.postgres = Some(run(&self.programs, self.directory.path(), self.port));
     }
 
     /// Makes a database and gives its URL.
-    pub(super) async fn database(&self, name: &str) -> String {
+    pub async fn database(&self, name: &str) -> String {
         use sqlx::{AssertSqlSafe, Connection, Executor};
         let url = |database: &str| format!("postgres://tandem@127.0.0.1:{}/{database}", self.port);
         let mut connection = sqlx::postgres::PgConnection::connect(&url("postgres")).await.expect("connects");
         connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("database made");
         url(name)
     }
+}
+
+/// Runs a scenario on a new SQLite database, and on a new PostgreSQL database where this machine has PostgreSQL.
+pub async fn on_each_database<F: Future<Output = ()>>(scenario: impl Fn(Store) -> F) {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let url = format!("sqlite:{}/tandem.db", directory.path().display());
+    scenario(Store::open(&url).await.expect("SQLite opens")).await;
+    let Some(server) = PostgresServer::start() else { return };
+    let store = Store::open(&server.database("scenario").await).await.expect("PostgreSQL opens");
+    scenario(store.clone()).await;
+    store.close().await;
 }
 
 impl Drop for PostgresServer {

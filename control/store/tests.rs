@@ -60,7 +60,6 @@ scenarios! {
         registered_phones_are_kept_until_their_time_is_over,
         domains_are_the_accounts_own_and_their_users_and_networks_are_found,
         resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent,
-        a_number_has_one_holder_and_is_found_after_a_restart,
         usage_is_counted_by_day_direction_and_party,
         a_trunks_domain_is_used_and_not_listed,
     }

@@ -24,7 +24,7 @@ use super::events::{self, EventRow};
 use super::health::{Check, Health};
 use super::recordings::{self, RecordingRow};
 use super::resources;
-use crate::HashMap;
+use foldhash::HashMap;
 
 /// Writes of one transaction at most.
 const BATCH: usize = 4096;

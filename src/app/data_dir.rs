@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use tandem_control::directory;
+use tandem_store::directory;
 
 /// Longest lock file that is read.
 const MOST: usize = 4_096;

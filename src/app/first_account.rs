@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use tandem_control::account::{Account, DEFAULT_ACCOUNT, TwilioCredentials};
+use tandem_accounts::{Account, DEFAULT_ACCOUNT, TwilioCredentials};
 
 /// What is shown of it.
 pub(super) struct FirstAccount {

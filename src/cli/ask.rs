@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use serde_json::Value;
-use tandem_control::account::Account;
-use tandem_control::http::{Client, NetworkPolicy, Request, Timeouts};
+use tandem_accounts::Account;
+use tandem_http::{Client, NetworkPolicy, Request, Timeouts};
 
 use super::{Failure, Source};
 

@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_clock as clock;
+use tandem_store::directory;
+
+use super::proxy::hosts::DOMAINS;
 use anyhow::{Context, anyhow};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -19,8 +23,6 @@ use rcgen::{
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, crypto};
-use tandem_control::dialect::hosts::DOMAINS;
-use tandem_control::{clock, directory};
 
 /// How long a certificate for a name is good; a new one is made for each connection.
 const LEAF: Duration = Duration::from_secs(7 * DAY);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use tandem_control::dialect::hosts::HOSTS;
+use super::proxy::hosts::HOSTS;
 
 use super::Failure;
 use super::authority::Authority;

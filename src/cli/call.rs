@@ -22,15 +22,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use tandem_accounts::Account;
 use tandem_call::hearing::Listening;
 use tandem_call::program::instruction::Speech;
 use tandem_config::Config;
-use tandem_control::account::Account;
-use tandem_control::http::{Client, NetworkPolicy};
-use tandem_control::speech::Voice;
-use tandem_control::speech::recognise::Recogniser;
+use tandem_http::{Client, NetworkPolicy};
 use tandem_media as media;
 use tandem_sip::EndCause;
+use tandem_speech::Voice;
+use tandem_speech::recognise::Recogniser;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::Instant;
 

@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         errors.notes().iter().for_each(|note| println!("note: {note}"));
         Failure::Input(errors.into())
     })?;
-    let speech = tandem_control::speech::missing(&config.speech);
+    let speech = tandem_speech::missing(&config.speech);
     let speech = speech.map(|missing| format!("speech.tts: {missing}; until then <Say> and speak are silence"));
     let notes: Vec<_> = config.notes.iter().cloned().chain(speech).collect();
     notes.iter().for_each(|note| println!("note: {note}"));

@@ -13,11 +13,11 @@ use tandem::app::{Server, Signals};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::Speech;
 use tandem_config::Config;
-use tandem_control::directory;
-use tandem_control::http::{Client, NetworkPolicy};
-use tandem_control::query::{LegFilter, Page, RecordingFilter};
-use tandem_control::speech::{SpeechConfig, Voice};
+use tandem_history::query::{LegFilter, Page, RecordingFilter};
+use tandem_http::{Client, NetworkPolicy};
 use tandem_media::Audio;
+use tandem_speech::{SpeechConfig, Voice};
+use tandem_store::directory;
 
 use super::Failure;
 use phone::Phone;
@@ -119,7 +119,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let legs: Vec<&LegInfo> = newest.iter().filter(|leg| leg.session == inbound.session).map(AsRef::as_ref).collect();
     let lines = server.calls().log(inbound.session).await?;
     let services = server.calls().services();
-    let recordings = tandem_control::recordings::Recordings::new(Arc::clone(services));
+    let recordings = tandem_history::recordings::Recordings::new(services.store.clone(), services.recordings.clone());
     let filter = RecordingFilter { leg: Some(inbound.id), ..RecordingFilter::default() };
     let recording = recordings.list(ACCOUNT, &filter, page).await?.into_iter().next().context("no recording")?;
     let path = services.recording_path(recording.id);

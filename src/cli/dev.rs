@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use tandem::app::Server;
+use tandem_accounts::DEFAULT_ACCOUNT;
 use tandem_config::Config;
-use tandem_control::account::DEFAULT_ACCOUNT;
-use tandem_control::config::WorksBy;
+use tandem_settings::WorksBy;
 
 use super::paint::Paint;
 use super::{Failure, env};
@@ -79,7 +79,7 @@ Examples:
 /// Runs until Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     // What belongs to a call is shown with it.
-    super::log("warn,tandem_control::call_task=error,tandem_control::notify=error,tandem_control::webhook=error");
+    super::log("warn,tandem_runtime::call_task=error,tandem_runtime::notify=error,tandem_webhooks=error");
     let url = url(&arguments.url).map_err(|why| Failure::Input(anyhow!(why)))?;
     let (config, place) = settings(&arguments, &url)?;
     let read = {

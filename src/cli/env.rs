@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::anyhow;
+use tandem_accounts::{Account, TwilioCredentials};
 use tandem_config::Config;
-use tandem_control::account::{Account, TwilioCredentials};
-use tandem_control::dialect::telnyx;
+use tandem_telnyx as telnyx;
 
 use super::Failure;
 

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 use serde_json::Value;
-use tandem_control::advice::Cause;
+use tandem_causes::Cause;
 
 use super::Failure;
 use super::ask::escaped;

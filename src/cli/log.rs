@@ -4,9 +4,9 @@
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
 
-use tandem_control::clock;
-use tandem_control::config::{LogConfig, LogFormat};
-use tandem_control::log_filter::LOG;
+use tandem_clock as clock;
+use tandem_settings::log_filter::{LOG, by_crate};
+use tandem_settings::{LogConfig, LogFormat};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::RecordFields;
@@ -21,7 +21,7 @@ use tracing_subscriber::{EnvFilter, fmt as layers, reload};
 pub(super) fn start(config: &LogConfig) {
     let asked = std::env::var("TANDEM_LOG").ok().filter(|asked| EnvFilter::try_new(asked).is_ok());
     let filter = asked.clone().unwrap_or_else(|| config.level.to_string());
-    let (layer, handle) = reload::Layer::new(EnvFilter::new(&filter));
+    let (layer, handle) = reload::Layer::new(EnvFilter::new(by_crate(&filter)));
     let registry = tracing_subscriber::registry().with(layer);
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = match config.format {
@@ -37,7 +37,7 @@ pub(super) fn start(config: &LogConfig) {
     // Another subscriber can only be there in a test of ours; then its wish stands.
     if started.is_ok() {
         let set = move |filter: &str| {
-            let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+            let filter = EnvFilter::try_new(by_crate(filter)).map_err(|error| error.to_string())?;
             handle.reload(filter).map_err(|error| error.to_string())
         };
         LOG.connect(set, filter, asked.is_some());

@@ -31,9 +31,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tandem::app::Listening;
+use tandem_accounts::Account;
 use tandem_config::Config;
-use tandem_control::account::Account;
-use tandem_control::config::LogConfig;
+use tandem_settings::LogConfig;
 
 /// Why a command failed; each has its exit code.
 pub(crate) enum Failure {

@@ -10,6 +10,7 @@
 //! between application and server, which sets the limits.
 
 mod front;
+pub(super) mod hosts;
 mod relay;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use axum::http::Uri;
+use hosts::HOSTS;
 use tandem_config::Config;
-use tandem_control::dialect::hosts::HOSTS;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 

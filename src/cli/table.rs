@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tandem_control::clock;
+use tandem_clock as clock;
 
 /// How a piece of text looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use tandem_control::trace::COLUMNS;
+use tandem_console::trace::COLUMNS;
 
 use super::ask::{Server, escaped};
 use super::{Failure, table};

@@ -1,8 +1,8 @@
 //! What the server's own paths tell, and to whom.
 
 use serde_json::Value;
-use tandem_control::dialect::telnyx::id::{call_control_id, uuid};
-use tandem_control::query::{LegFilter, Page};
+use tandem_history::query::{LegFilter, Page};
+use tandem_telnyx::id::{call_control_id, uuid};
 
 use crate::app::{App, Asked};
 use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, House, asks, basic, inline};

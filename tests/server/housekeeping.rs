@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tandem_call::id::CallId;
-use tandem_control::store::Store;
-use tandem_control::store::events::{self, EventRow};
+use tandem_store::Store;
+use tandem_store::events::{self, EventRow};
 use tempfile::TempDir;
 
 use crate::house::House;

@@ -42,7 +42,7 @@ async fn a_connected_stream_hears_and_speaks_and_the_document_goes_on_after_it()
     let mut phone = Phone::new().await;
     phone.call(house.udp, "100").await;
     let stream = app.stream().await;
-    let signature = tandem_control::dialect::twilio::sign::signature(AUTH_TOKEN, &app.stream_url(), []);
+    let signature = tandem_twilio::sign::signature(AUTH_TOKEN, &app.stream_url(), []);
     assert_eq!(stream.headers["x-twilio-signature"], signature.as_str());
     assert!(!stream.headers.contains_key("origin"));
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use tandem_control::store::Store;
-use tandem_control::store::domains::{self, DomainDetails, DomainRow, ListKind, ListRow, MappingRow, Purpose};
+use tandem_store::Store;
+use tandem_store::domains::{self, DomainDetails, DomainRow, ListKind, ListRow, MappingRow, Purpose};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;

@@ -14,17 +14,17 @@ use tandem_call::id::LegId;
 use tandem_call::leg::{EndCause, Hearers};
 use tandem_call::recording::Track;
 use tandem_call::stream::{Form, Opens, Playout, StreamCodec, StreamSpec};
+use tandem_clock as clock;
+use tandem_dialect::Context;
+use tandem_routing::new_call::{CreateError, First, NewCall};
+use tandem_runtime::followers::Following;
+use tandem_runtime::local_streams::LocalStream;
+use tandem_telnyx::{self as telnyx, rest};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Dash;
-use crate::clock;
-use crate::dialect::Context;
-use crate::dialect::telnyx::{self, rest};
-use crate::followers::Following;
-use crate::gateway::{self, frontends::Out};
-use crate::local_streams::LocalStream;
-use crate::new_call::{CreateError, First, NewCall};
+use crate::frontends::Out;
 
 /// How long the last messages of a stream may take once its call is over.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ impl Dash {
     pub(super) async fn call(self: &Arc<Self>, to: PhoneNumber, from: Address, agent: &str) -> Result<Made, String> {
         let calls = &self.app.calls;
         let services = calls.services();
-        let account = gateway::account(&self.app, self.config.account.as_ref());
+        let account = crate::account(&self.app, self.config.account.as_ref());
         let account = account.ok_or_else(|| "The server has no account.".to_owned())?;
         let at = clock::time();
         let leg = LegId::new(at, &mut rand::rng());
@@ -161,7 +161,7 @@ impl Dash {
     /// A live call of the gateway's account. An error is for people to read.
     async fn live(&self, control_id: &str) -> Result<LegId, String> {
         let unknown = || rest::why_refused(Refused::NoSuchLeg);
-        let account = gateway::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
+        let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
         let leg = telnyx::id::parse_call_control_id(control_id).ok_or_else(unknown)?;
         let found = self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?;
         match found.ok_or_else(unknown)?.status.is_final() {

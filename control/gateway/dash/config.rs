@@ -44,7 +44,7 @@ impl Default for DashConfig {
 
 impl DashConfig {
     /// Its ports, each with its key.
-    pub(in crate::gateway) fn ports(&self) -> [(&'static str, u16); 3] {
+    pub(crate) fn ports(&self) -> [(&'static str, u16); 3] {
         [
             ("gateways.dash.call_events_port", self.call_events_port),
             ("gateways.dash.audio_stream_port", self.audio_stream_port),

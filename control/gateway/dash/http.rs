@@ -8,11 +8,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tandem_call::address::{Address, PhoneNumber};
+use tandem_telnyx as telnyx;
 
 use super::Dash;
 use super::calls::Made;
-use crate::dialect::telnyx;
-use crate::gateway::text;
+use crate::text;
 
 type Answer = (StatusCode, Json<Value>);
 

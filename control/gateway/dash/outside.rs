@@ -14,11 +14,11 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Verifier};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tandem_clock as clock;
 
 use super::Dash;
-use crate::clock;
-use crate::gateway::frontends::{POLICY, serve, turn_away, upgrade};
-use crate::gateway::header;
+use crate::frontends::{POLICY, serve, turn_away, upgrade};
+use crate::header;
 
 /// How old a webhook may be, or how far its clock may be ahead.
 const TOLERANCE: Duration = Duration::from_secs(300);

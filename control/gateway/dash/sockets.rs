@@ -11,11 +11,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tandem_clock as clock;
 
 use super::Dash;
 use super::upstream::Means;
-use crate::clock;
-use crate::gateway::frontends::{Out, TRY_AGAIN, serve, turn_away, upgrade};
+use crate::frontends::{Out, TRY_AGAIN, serve, turn_away, upgrade};
 
 /// Which call a frontend wants to hear: each one when it names none.
 #[derive(Clone, Debug, Default, Deserialize)]

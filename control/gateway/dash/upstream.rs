@@ -6,7 +6,7 @@ use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::gateway::frontends::Out;
+use crate::frontends::Out;
 
 /// Frames of a frontend that may wait for the call: half a second.
 const WORDS: usize = 25;
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_frontend_stays_with_the_call_that_was_newest_when_it_came() {
-        let (upstreams, now) = (Upstreams::default(), crate::clock::now().instant);
+        let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
         let (first, mut to_first) = upstreams.open("v3:1");
         let mut bound = upstreams.newest();
         let (_, mut to_second) = upstreams.open("v3:2");
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_frontend_that_names_a_call_speaks_to_that_one() {
-        let (upstreams, now) = (Upstreams::default(), crate::clock::now().instant);
+        let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
         let (first, mut to_first) = upstreams.open("v3:1");
         let (_, mut to_second) = upstreams.open("v3:2");
         upstreams.begin(first, "", "stream");
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn one_frontend_speaks_at_a_time() {
-        let (upstreams, now) = (Upstreams::default(), crate::clock::now().instant);
+        let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
         let (_, mut words) = upstreams.open("v3:1");
         let say = |frontend, text: &'static str, at| {
             upstreams.speak(frontend, Means::default(), &mut upstreams.newest(), text.into(), at);

@@ -17,18 +17,17 @@ use tandem_call::program::instruction::{AudioSource, Play, Speech};
 use tandem_call::recording::Track;
 use tandem_call::stream::{Form, Opens, StreamCodec, StreamSpec};
 use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
+use tandem_clock as clock;
+use tandem_routing::agent_program;
+use tandem_routing::new_call::{First, NewCall};
+use tandem_runtime::followers::Following;
+use tandem_runtime::local_streams::LocalStream;
+use tandem_twilio as twilio;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::sockets::Asked;
 use super::{Starlis, Tracks};
-use crate::clock;
-use crate::dialect::twilio;
-use crate::followers::Following;
-use crate::gateway;
-use crate::gateway::frontends::{Frontends, NORMAL, WhenFull};
-use crate::local_streams::LocalStream;
-use crate::new_call::{First, NewCall};
-use crate::routing::agent_program;
+use crate::frontends::{Frontends, NORMAL, WhenFull};
 
 /// Messages that may wait for a frontend: two seconds of audio.
 const ROOM: usize = 100;
@@ -49,7 +48,7 @@ impl Starlis {
     pub(super) async fn call(self: &Arc<Self>, wish: Wish) -> Result<LegId, String> {
         let calls = &self.app.calls;
         let services = calls.services();
-        let account = gateway::account(&self.app, self.config.account.as_ref());
+        let account = crate::account(&self.app, self.config.account.as_ref());
         let account = account.ok_or_else(|| "the server has no account".to_owned())?;
         let own = || services.routing.get().any_number(&account);
         let from = self.config.from.clone().map(Address::Phone).or_else(own);
@@ -187,7 +186,7 @@ impl Starlis {
     /// A call of the gateway's account, live or over. An error is for people to read.
     pub(super) async fn find(&self, call_sid: &str) -> Result<Arc<LegInfo>, String> {
         let unknown = || format!("The requested call {call_sid} was not found");
-        let account = gateway::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
+        let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
         let leg = self.leg(call_sid).ok_or_else(unknown)?;
         self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?.ok_or_else(unknown)
     }

@@ -12,11 +12,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tandem_call::address::PhoneNumber;
 use tandem_call::leg::{LegInfo, Status};
+use tandem_clock as clock;
 
 use super::Starlis;
 use super::calls::Wish;
-use crate::clock;
-use crate::gateway::text;
+use crate::text;
 
 /// `GET /`.
 pub(super) async fn front_page() -> Json<Value> {

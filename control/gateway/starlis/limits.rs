@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn five_calls_in_any_minute_and_the_sixth_is_told_how_long_to_wait() {
-        let (rate, start) = (Rate::new(5), crate::clock::now().instant);
+        let (rate, start) = (Rate::new(5), tandem_clock::now().instant);
         let at = |seconds| start + Duration::from_secs(seconds);
         for seconds in 0..5 {
             assert_eq!(rate.take("user", at(seconds * 10)), Ok(()));
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn users_beyond_the_most_are_refused_until_windows_are_over() {
-        let (rate, start) = (Rate::new(5), crate::clock::now().instant);
+        let (rate, start) = (Rate::new(5), tandem_clock::now().instant);
         for user in 0..MOST_USERS {
             rate.take(&user.to_string(), start).unwrap();
         }

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Starlis;
-use crate::gateway::frontends::{NORMAL, POLICY, TRY_AGAIN, serve, turn_away, upgrade};
-use crate::gateway::text;
+use crate::frontends::{NORMAL, POLICY, TRY_AGAIN, serve, turn_away, upgrade};
+use crate::text;
 
 /// Which call a frontend wants to hear.
 #[derive(Deserialize)]

@@ -12,10 +12,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tandem_clock as clock;
 
 use super::Starlis;
-use crate::clock;
-use crate::gateway::{header, text};
+use crate::{header, text};
 
 /// How long a token is good.
 const GOOD_FOR: Duration = Duration::from_secs(300);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_token_is_good_once_and_for_five_minutes() {
-        let (tokens, now) = (Tokens::default(), crate::clock::now().instant);
+        let (tokens, now) = (Tokens::default(), tandem_clock::now().instant);
         let token = tokens.give(now);
         assert_eq!(tokens.spend(None, now), Err("No token provided"));
         assert_eq!(tokens.spend(Some("guessed"), now), Err("Invalid token"));
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn no_more_tokens_are_kept_than_ten_thousand() {
-        let (tokens, now) = (Tokens::default(), crate::clock::now().instant);
+        let (tokens, now) = (Tokens::default(), tandem_clock::now().instant);
         let first = tokens.give(now);
         for later in 1..=MOST as u64 {
             tokens.give(now + Duration::from_nanos(later));

@@ -8,9 +8,9 @@ use tandem_call::recording::{RecordingSource, RecordingSpec};
 use tandem_call::{Method, Moment};
 
 use super::record;
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::reader::Reader;
+use crate::code;
+use crate::element::Element;
+use crate::reader::Reader;
 
 const MUTED: u32 = 13230;
 const END: u32 = 13231;
@@ -27,7 +27,7 @@ const MAX_NAME: usize = 128;
 const MAX_REGION: usize = 32;
 
 /// What a conference's callback may be told of.
-pub(crate) const MOMENTS: [(&str, Moment); 9] = [
+pub const MOMENTS: [(&str, Moment); 9] = [
     ("start", Moment::Started),
     ("end", Moment::Over),
     ("join", Moment::Joined),
@@ -39,10 +39,10 @@ pub(crate) const MOMENTS: [(&str, Moment); 9] = [
     ("announcement", Moment::Announced),
 ];
 /// What it is told of when nothing is listed.
-pub(crate) const USUAL: [Moment; 2] = [Moment::Started, Moment::Over];
+pub const USUAL: [Moment; 2] = [Moment::Started, Moment::Over];
 
 /// Which tones are heard, by the words for them.
-pub(crate) const BEEPS: [(&str, Beep); 4] =
+pub const BEEPS: [(&str, Beep); 4] =
     [("true", Beep::Both), ("false", Beep::None), ("onEnter", Beep::Enter), ("onExit", Beep::Exit)];
 
 /// Reads it; its text is its name. `None`, warned, if it has none.
@@ -70,12 +70,12 @@ pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
 }
 
 /// Whether a conference may be called so.
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= MAX_NAME && !text.chars().any(char::is_control)
 }
 
 /// Whether a participant may be called so: not as a call is, nor so that a path has another part.
-pub(crate) fn is_label(text: &str, is_call: impl Fn(&str) -> bool) -> bool {
+pub fn is_label(text: &str, is_call: impl Fn(&str) -> bool) -> bool {
     is_name(text) && !text.contains('/') && !is_call(text)
 }
 

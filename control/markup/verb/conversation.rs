@@ -7,9 +7,9 @@ use tandem_call::conversation::{AgentSpec, ConversationSpec, Inputs, Manner, Sen
 use tandem_call::fetch::FetchFailure;
 
 use super::stream;
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::reader::Reader;
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::reader::Reader;
 
 /// An attribute without a use.
 const BAD_VALUE: u32 = 64101;
@@ -30,7 +30,7 @@ const SENSITIVITIES: [(&str, Sensitivity); 3] =
     [("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)];
 
 /// `None`, warned, if there is nobody to talk with.
-pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<ConversationSpec>, FetchFailure> {
+pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<ConversationSpec>, FetchFailure> {
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
         reader.warn(BAD_VALUE, format!("<{}> without a url was skipped", element.name));
@@ -78,7 +78,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
 }
 
 /// The agent of an `<Agent>`; `None`, warned, if it has no name.
-pub(crate) fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationSpec> {
+pub fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationSpec> {
     let Some(name) = word(element, "name") else {
         reader.warn(BAD_VALUE, format!("<{}> without a name was skipped", element.name));
         return None;

@@ -6,10 +6,10 @@ use tandem_call::program::instruction::{AfterBridge, Conference, Dial, DialRecor
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 
 use super::{conference, noun, queue, record};
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::reader::Reader;
-use crate::markup::{code, party};
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::reader::Reader;
+use crate::{code, party};
 
 /// What is wrong with a dial has no better number.
 const CONFERENCE_ALONE: u32 = 13000;
@@ -41,7 +41,7 @@ enum Recorded {
 }
 
 /// Reads it with the parties in it, or the conference; `None`, warned, if there is nobody to call and nobody to ask then.
-pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;

@@ -4,16 +4,16 @@ use tandem_call::Target;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::{Instruction, RejectReason};
 
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::reader::Reader;
-use crate::markup::{code, failure};
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::reader::Reader;
+use crate::{code, failure};
 
 const REDIRECT_METHOD: u32 = 13710;
 const REJECT_REASON: u32 = 13810;
 
 /// Another document; an empty URL is the document itself.
-pub(crate) fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", REDIRECT_METHOD);
     let text = element.text();
     let url = if text.is_empty() {
@@ -26,13 +26,13 @@ pub(crate) fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Opt
 }
 
 /// Refusal.
-pub(crate) fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction {
+pub fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction {
     let reasons = [("rejected", RejectReason::Rejected), ("busy", RejectReason::Busy)];
     Instruction::Reject(reader.word(element, "reason", &reasons, RejectReason::Rejected, REJECT_REASON))
 }
 
 /// What an application that was called by another one tells that one at the end.
-pub(crate) fn handed_back(reader: &mut Reader<'_>, element: &Element) -> Option<Instruction> {
+pub fn handed_back(reader: &mut Reader<'_>, element: &Element) -> Option<Instruction> {
     for child in element.elements() {
         match reader.rule_in(child, element) {
             Some(rule) if rule.meaning == Meaning::Part => {}

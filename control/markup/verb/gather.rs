@@ -5,10 +5,10 @@ use tandem_call::program::instruction::Gather;
 use tandem_call::{Method, Target};
 
 use super::{sound, speech};
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::reader::Reader;
+use crate::code;
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::reader::Reader;
 
 const FINISH_ON_KEY: u32 = 13310;
 const METHOD: u32 = 13312;
@@ -20,7 +20,7 @@ const BARGE_IN: u32 = 13332;
 const ACTION_ON_EMPTY: u32 = 13338;
 
 /// Reads it with its prompts.
-pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather, FetchFailure> {
+pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let timeout = reader.seconds(element, "timeout", 0..=3600, TIMEOUT).unwrap_or(defaults.gather_timeout);
     let method = reader.method(element, "method", METHOD);

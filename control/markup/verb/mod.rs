@@ -1,6 +1,6 @@
 //! One file a verb, or a family of them.
 
-pub(crate) mod conference;
+pub mod conference;
 pub(super) mod conversation;
 pub(super) mod dial;
 pub(super) mod flow;
@@ -13,4 +13,4 @@ pub(super) mod refer;
 mod siprec;
 pub(super) mod sound;
 pub(super) mod speech;
-pub(crate) mod stream;
+pub mod stream;

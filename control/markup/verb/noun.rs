@@ -9,11 +9,11 @@ use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, DialTarget};
 use tandem_call::{Callback, Moment};
 
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::party::{self, MAX_HEADERS, is_allowed_header, split_sip_uri};
-use crate::markup::reader::Reader;
+use crate::code;
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::party::{self, MAX_HEADERS, is_allowed_header, split_sip_uri};
+use crate::reader::Reader;
 
 const NUMBER_METHOD: u32 = 13221;
 const NUMBER_SEND_DIGITS: u32 = 13222;
@@ -32,7 +32,7 @@ const MAX_CUSTOMER: usize = 256;
 const MAX_URIS: usize = 10;
 
 /// What a party's callback may be told of.
-pub(crate) const MOMENTS: [(&str, Moment); 4] = [
+pub const MOMENTS: [(&str, Moment); 4] = [
     ("initiated", Moment::Initiated),
     ("ringing", Moment::Ringing),
     ("answered", Moment::Answered),

@@ -3,16 +3,16 @@
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{Instruction, Unserved, Warning};
 
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::reader::Reader;
+use crate::code;
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::reader::Reader;
 
 const NO_PAYMENTS: u32 = 64002;
 const WHY: &str = "this server takes no payments: it has no payment connector";
 
 /// Reads it; what is asked of the caller is passed over.
-pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruction, FetchFailure> {
+pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruction, FetchFailure> {
     for child in element.elements() {
         match reader.rule_in(child, element) {
             Some(rule) if rule.meaning == Meaning::Part => {}

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{Dequeue, Enqueue, Instruction};
 
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::reader::Reader;
+use crate::code;
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::reader::Reader;
 
 /// Longest name, characters.
-pub(crate) const MAX_NAME: usize = 64;
+pub const MAX_NAME: usize = 64;
 
 const NAME_TOO_SHORT: u32 = 14204;
 const NAME_TOO_LONG: u32 = 14205;
@@ -20,7 +20,7 @@ const DIAL_NAME_TOO_SHORT: u32 = 14212;
 const DIAL_NAME_TOO_LONG: u32 = 14213;
 
 /// A place in line; `None`, warned, if there is no such queue to stand in.
-pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
     let wait = reader.wait(element, "waitUrlMethod", (code::BAD_URL, code::SCHEMA))?;

@@ -9,9 +9,9 @@ use tandem_call::transcription::TranscriptionOrder;
 use tandem_call::{Callback, Method, Moment};
 
 use super::gather::action_or_current;
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::reader::Reader;
+use crate::code;
+use crate::element::Element;
+use crate::reader::Reader;
 
 const METHOD: u32 = 13610;
 const TIMEOUT: u32 = 13611;
@@ -25,11 +25,11 @@ const TRIM: u32 = 13699;
 /// Longest recording that is transcribed, if none is named.
 const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
 /// What a recording's callback may be told of.
-pub(crate) const MOMENTS: [(&str, Moment); 3] =
+pub const MOMENTS: [(&str, Moment); 3] =
     [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
 const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)];
 /// Directions as recordings call them.
-pub(crate) const TRACKS: [(&str, Track); 3] =
+pub const TRACKS: [(&str, Track); 3] =
     [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
 
 /// How many channels a recording has.
@@ -37,7 +37,7 @@ pub(super) const CHANNELS: [(&str, RecordingChannels); 3] =
     [("single", RecordingChannels::Mono), ("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
 
 /// Reads it.
-pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record, FetchFailure> {
+pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = action_or_current(reader, element, method)?;

@@ -4,13 +4,13 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{Instruction, Refer};
 
 use super::noun;
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::reader::Reader;
+use crate::code;
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::reader::Reader;
 
 /// Reads it with the `Sip` in it; `None`, warned, if there is none.
-pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
     let mut targets = Vec::new();

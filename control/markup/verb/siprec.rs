@@ -6,9 +6,9 @@ use tandem_call::recording::Track;
 use tandem_call::siprec::SiprecSpec;
 
 use super::stream::{CONNECTOR, TRACK, TRACKS, name, parameters, parts};
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::reader::Reader;
+use crate::code;
+use crate::element::Element;
+use crate::reader::Reader;
 
 /// Which recording server there is, only the call knows.
 pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Box<SiprecSpec>>, FetchFailure> {

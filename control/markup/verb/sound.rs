@@ -5,13 +5,13 @@ use std::time::Duration;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, SendDigits, Speech};
 
-use crate::markup::element::Element;
-use crate::markup::flavour::{Meaning, Rule};
-use crate::markup::reader::Reader;
-use crate::markup::{code, party};
+use crate::element::Element;
+use crate::flavour::{Meaning, Rule};
+use crate::reader::Reader;
+use crate::{code, party};
 
 /// Length of a tone that a document sends.
-pub(crate) const TONE: Duration = Duration::from_millis(200);
+pub const TONE: Duration = Duration::from_millis(200);
 /// Longest `Say`, characters.
 const MAX_TEXT: usize = 4096;
 const SAY_LOOP: u32 = 13510;
@@ -22,7 +22,7 @@ const PLAY_DIGITS: u32 = 13430;
 const PAUSE_LENGTH: u32 = 13910;
 
 /// As instructions of their own.
-pub(crate) fn read(
+pub fn read(
     reader: &mut Reader<'_>,
     rule: &Rule,
     element: &Element,
@@ -40,7 +40,7 @@ pub(crate) fn read(
 }
 
 /// As something heard: on its own or as a prompt of `Gather`. `None` if nothing is to be heard.
-pub(crate) fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) -> Result<Option<Play>, FetchFailure> {
+pub fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) -> Result<Option<Play>, FetchFailure> {
     match rule.meaning {
         Meaning::Say => Ok(say(reader, element)),
         Meaning::Play => play(reader, element),

@@ -9,11 +9,11 @@ use tandem_call::recording::Track;
 use tandem_call::transcription::TranscriptionSpec;
 use tandem_call::{Callback, Moment};
 
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::reader::Reader;
-use crate::markup::speech::{self, ENGINE, LANGUAGE, MODEL, TRACKS};
+use crate::code;
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::reader::Reader;
+use crate::speech::{self, ENGINE, LANGUAGE, MODEL, TRACKS};
 
 const SPEECH_TIMEOUT: u32 = 13327;
 const MAX_SPEECH_TIME: u32 = 13328;

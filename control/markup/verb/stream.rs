@@ -9,10 +9,10 @@ use tandem_call::recording::Track;
 use tandem_call::stream::{ByteOrder, Form, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
 
 use super::{conversation, record, siprec, speech};
-use crate::markup::code;
-use crate::markup::element::Element;
-use crate::markup::flavour::Meaning;
-use crate::markup::reader::Reader;
+use crate::code;
+use crate::element::Element;
+use crate::flavour::Meaning;
+use crate::reader::Reader;
 
 const NESTED: u32 = 14300;
 pub(super) const CONNECTOR: u32 = 31940;
@@ -21,11 +21,11 @@ const MALFORMED_URL: u32 = 31923;
 /// Longest name and value of one parameter together, characters.
 const MAX_PARAMETER: usize = 500;
 /// Directions as streams call them.
-pub(crate) const TRACKS: [(&str, Track); 3] =
+pub const TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
 /// `codec` (SignalWire), in any case.
-pub(crate) const CODECS: [(&str, StreamCodec); 7] = [
+pub const CODECS: [(&str, StreamCodec); 7] = [
     ("PCMU", StreamCodec::Pcmu),
     ("PCMU@8000h", StreamCodec::Pcmu),
     ("PCMA", StreamCodec::Pcma),
@@ -39,7 +39,7 @@ pub(crate) const CODECS: [(&str, StreamCodec); 7] = [
 const LINEAR: [(&str, StreamCodec); 1] = [("L16", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big))];
 
 /// A stream that takes the call over, both ways.
-pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
     let mut connected = None;
@@ -72,17 +72,13 @@ pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
 
 /// A stream that stands alone among the verbs (SignalWire's Go client writes it so): the call is up while it lives, and stays when
 /// it fails, for nothing else follows.
-pub(crate) fn alone(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub fn alone(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let stream = stream(reader, element, true)?;
     Ok(stream.map(|stream| Instruction::Connect(Connect { stream, action: None, outlives_failure: true })))
 }
 
 /// What runs beside the verbs that follow.
-pub(crate) fn start(
-    reader: &mut Reader<'_>,
-    element: &Element,
-    out: &mut Vec<Instruction>,
-) -> Result<(), FetchFailure> {
+pub fn start(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) -> Result<(), FetchFailure> {
     let mut empty = true;
     for child in element.elements() {
         empty = false;
@@ -110,7 +106,7 @@ pub(crate) fn start(
 }
 
 /// Ends streams, recording sessions and transcriptions by name.
-pub(crate) fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) {
+pub fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) {
     for child in element.elements() {
         let Some(rule) = reader.rule(child) else { continue };
         match rule.meaning {

@@ -13,7 +13,7 @@ pub(super) const FRAME: usize = SampleRate::Hz8000.frame();
 const SURE: u8 = 5;
 
 /// A pause is known so long after the last frame in which somebody spoke.
-pub(crate) const PAUSE: Duration = Duration::from_millis(200);
+pub const PAUSE: Duration = Duration::from_millis(200);
 
 /// Audio as it comes, cut into frames.
 pub(super) struct Ears {
@@ -23,7 +23,7 @@ pub(super) struct Ears {
 }
 
 /// When somebody begins to speak, and when they pause.
-pub(crate) struct Edges {
+pub struct Edges {
     activity: VoiceActivity,
     active: u8,
     speaking: bool,
@@ -61,12 +61,12 @@ impl Ears {
 
 impl Edges {
     /// For frames of 20 ms at `rate`.
-    pub(crate) fn new(rate: SampleRate) -> Self {
+    pub fn new(rate: SampleRate) -> Self {
         Self { activity: VoiceActivity::new(rate), active: 0, speaking: false }
     }
 
     /// The next 20 ms; `Began` or `Paused` if they change something. Allocates nothing.
-    pub(crate) fn push(&mut self, samples: &[i16]) -> Option<Heard> {
+    pub fn push(&mut self, samples: &[i16]) -> Option<Heard> {
         let activity = self.activity.handle_frame(samples);
         self.active = if activity.active { (self.active + 1).min(SURE) } else { self.active.saturating_sub(1) };
         match self.speaking {

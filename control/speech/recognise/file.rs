@@ -8,12 +8,12 @@ use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 use tandem_call::hearing::{Listening, Words};
+use tandem_http::{Client, Request, Timeouts};
+use tandem_metrics::timings::{Timing, Timings};
 use url::Url;
 
 use super::super::SpeechConfig;
 use super::live;
-use crate::counters::timings::{Timing, Timings};
-use crate::http::{Client, Request, Timeouts};
 
 /// Longest answer, octets.
 const LARGEST: usize = 4 * 1024 * 1024;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use tandem_call::hearing::{Heard, Listening, Words, joined};
+use tandem_http::Client;
+use tandem_http::websocket::{self, Connection};
 use tandem_media::g711::Law;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -16,8 +18,6 @@ use url::Url;
 use super::super::SpeechConfig;
 use super::RecogniseError;
 use super::ears::{Ears, FRAME};
-use crate::http::Client;
-use crate::websocket::{self, Connection};
 
 /// Silence that ends an utterance, ms.
 const ENDPOINTING: &str = "300";

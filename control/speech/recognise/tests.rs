@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_call::program::instruction::Speech;
+use tandem_http::NetworkPolicy;
+use tandem_http::testing::{Answer, WebServer};
+use tandem_settings::Secret;
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 use super::*;
-use crate::config::Secret;
-use crate::http::NetworkPolicy;
-use crate::http::testing::{Answer, WebServer};
-use crate::speech::Voice;
+use crate::Voice;
 
 fn client() -> Client {
     let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };

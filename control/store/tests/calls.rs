@@ -1,9 +1,9 @@
 //! What is kept of calls and their recordings, and how it is found again.
 
 use super::{call, recording, time};
-use crate::store::calls::{self, CallFilter, CallRow};
-use crate::store::recordings::{self, RecordingFilter, RecordingRow};
-use crate::store::{Page, Store, TimeRange};
+use crate::calls::{self, CallFilter, CallRow};
+use crate::recordings::{self, RecordingFilter, RecordingRow};
+use crate::{Page, Store, TimeRange};
 
 pub(super) async fn a_call_row_is_read_back_as_written(store: Store) {
     let mut full = call(u128::MAX - 7);

@@ -1,10 +1,10 @@
 //! What accounts have: phones, domains, resources, numbers, their usage.
 
 use super::{call, recording, time};
-use crate::store::calls::{self, CallRow};
-use crate::store::recordings::{self, RecordingRow};
-use crate::store::writer::Write;
-use crate::store::{Page, Store, TimeRange, bindings, domains, resources, usage};
+use crate::calls::{self, CallRow};
+use crate::recordings::{self, RecordingRow};
+use crate::writer::Write;
+use crate::{Page, Store, TimeRange, bindings, domains, resources, usage};
 
 pub(super) async fn registered_phones_are_kept_until_their_time_is_over(store: Store) {
     let binding = |id, expires_at| {
@@ -159,36 +159,6 @@ pub(super) async fn resources_are_the_accounts_own_are_claimed_once_and_go_with_
     assert_eq!(resources::all(&store, MEMBER()).await.unwrap().len(), 0, "gone with their queue");
 }
 
-pub(super) async fn a_number_has_one_holder_and_is_found_after_a_restart(store: Store) {
-    use crate::holdings::{Caller, Holdings, NotHeld, Number};
-    let number = |account: &str| {
-        let details = Number { friendly_name: account.into(), dialect: "one".into(), ..Number::default() };
-        resources::Resource::new(account, "+15551230001", details)
-    };
-    let caller = |account: &str| resources::Resource::new(account, "+15551230009", Caller::default());
-    let holdings = Holdings::default();
-    let held = holdings.numbers.put(&store, number("acme")).await.unwrap();
-    assert!(matches!(holdings.numbers.put(&store, number("other")).await, Err(NotHeld::Taken)));
-    for account in ["acme", "other"] {
-        holdings.callers.put(&store, caller(account)).await.unwrap();
-        assert!(matches!(holdings.callers.put(&store, caller(account)).await, Err(NotHeld::Taken)));
-    }
-    let again = Holdings::load(&store).await.unwrap();
-    let found = again.numbers.find("+15551230001").unwrap();
-    assert_eq!((found.id, &*found.account, &found.details), (held.id, "acme", &held.details));
-    assert_eq!(again.callers.find(&Caller::key("other", "+15551230009")).unwrap().account, "other");
-
-    let moved = resources::Resource { account: "other".into(), ..(*found).clone() };
-    again.numbers.put(&store, moved).await.unwrap();
-    assert!(again.numbers.all("acme").is_empty());
-    assert_eq!(again.numbers.all("other").len(), 1);
-    assert!(!again.numbers.delete(&store, "acme", held.id).await.unwrap());
-    assert!(again.numbers.delete(&store, "other", held.id).await.unwrap());
-    assert!(again.numbers.find("+15551230001").is_none());
-    assert!(Holdings::load(&store).await.unwrap().numbers.find("+15551230001").is_none());
-    again.numbers.put(&store, number("other")).await.unwrap();
-}
-
 pub(super) async fn usage_is_counted_by_day_direction_and_party(store: Store) {
     let day = |seconds: i64| time(seconds).as_second() / 86_400;
     let over = |id, begun: i64, seconds: i64| CallRow {
@@ -252,8 +222,6 @@ pub(super) async fn a_trunks_domain_is_used_and_not_listed(store: Store) {
         created_at: time(1),
         updated_at: time(1),
     };
-    let trunk = resources::Resource { id: 2, ..resources::Resource::new("acme", "pbx", crate::pbx::Pbx::default()) };
-    assert!(resources::put(&store, crate::pbx::TRUNK, &trunk).await.unwrap());
     assert!(domains::upsert_domain(&store, &domain(1, "a.example", false)).await.unwrap());
     assert!(domains::upsert_domain(&store, &domain(2, "pbx.example", true)).await.unwrap());
     assert!(!domains::upsert_domain(&store, &domain(3, "pbx.example", false)).await.unwrap(), "the name is taken");
@@ -282,6 +250,4 @@ pub(super) async fn a_trunks_domain_is_used_and_not_listed(store: Store) {
     let mut purposes = domains::purposes(&store, "acme").await.unwrap();
     purposes.sort_by_key(|(domain, purpose)| (*domain, *purpose == CallsByAddress));
     assert_eq!(purposes, [(1, CallsByPassword), (2, CallsByPassword), (2, CallsByAddress)]);
-    let pbxs = crate::pbx::Pbxs::load(&store, &crate::connections::Connections::default()).await.unwrap();
-    assert!(pbxs.get("acme", 2).is_some() && pbxs.get("other", 2).is_none());
 }

@@ -1,11 +1,11 @@
 //! What is forgotten, and what is not.
 
 use super::{call, delivery, recording, time};
-use crate::store::calls::{self, CallRow};
-use crate::store::deliveries::{self, DeliveryProgress, DeliveryState};
-use crate::store::events::{self, EventRow};
-use crate::store::recordings::{self, RecordingRow};
-use crate::store::{Page, Store, resources, server};
+use crate::calls::{self, CallRow};
+use crate::deliveries::{self, DeliveryProgress, DeliveryState};
+use crate::events::{self, EventRow};
+use crate::recordings::{self, RecordingRow};
+use crate::{Page, Store, resources, server};
 
 pub(super) async fn old_history_is_pruned_and_what_is_pending_stays(store: Store) {
     for (second, text) in [(10, "old"), (20, "new")] {

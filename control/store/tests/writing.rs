@@ -1,11 +1,11 @@
 //! What goes through the one writer: its order, its bursts, its refusals.
 
 use super::{call, delivery, time};
-use crate::store::calls::{self, CallFilter, CallRow};
-use crate::store::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryState};
-use crate::store::events::{self, EventRow};
-use crate::store::writer::Write;
-use crate::store::{Store, StoreError, server};
+use crate::calls::{self, CallFilter, CallRow};
+use crate::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryState};
+use crate::events::{self, EventRow};
+use crate::writer::Write;
+use crate::{Store, StoreError, server};
 
 pub(super) async fn event_lines_keep_their_order(store: Store) {
     let line = |number: usize| EventRow {

@@ -8,10 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tandem_call::hearing::Heard;
 use tandem_call::program::instruction::Speech;
-use tandem_control::speech::Voice;
-use tandem_control::speech::recognise;
 use tandem_media as media;
 use tandem_sip as sip;
+use tandem_speech::{Voice, recognise};
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep_until};
 

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
+use tandem_accounts::Account;
 use tandem_config::Config;
-use tandem_control::account::Account;
 use tandem_sip::Credentials;
 
 /// How long a closed port may take to say so.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use tandem_call::leg::{Direction, LegInfo};
-use tandem_control::event_log::{self, Line};
+use tandem_history::event_log::{self, Line};
 use tandem_media as media;
 
 /// One claim, and whether it came true.

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tandem_accounts::Account;
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::Direction;
-use tandem_control::account::Account;
-use tandem_control::event_log::Line;
-use tandem_control::exchange::Exchange;
-use tandem_control::feed::{Entry, Told};
-use tandem_control::registry::Calls;
+use tandem_history::event_log::Line;
+use tandem_history::feed::{Entry, Told};
+use tandem_http::exchange::Exchange;
+use tandem_runtime::registry::Calls;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -202,7 +202,7 @@ mod tests {
     use std::time::Duration;
 
     use jiff::Timestamp;
-    use tandem_control::exchange::Answer;
+    use tandem_http::exchange::Answer;
 
     use super::*;
 

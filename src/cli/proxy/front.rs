@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::hosts::{HOSTS, is_provider};
 use anyhow::{Context, anyhow};
 use axum::body::Body;
 use axum::http::uri::{Authority as Named, Scheme};
@@ -17,7 +18,6 @@ use hyper::service::service_fn;
 use hyper::{client, server};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::server::Acceptor;
-use tandem_control::dialect::hosts::{HOSTS, is_provider};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

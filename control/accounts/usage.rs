@@ -1,0 +1,300 @@
+//! What accounts use, counted from the records of their calls and recordings, and the triggers that are told of it.
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
+use tandem_call::Target;
+use tandem_clock as clock;
+use tandem_store::resources::Kind;
+use tandem_store::usage::{CallUsage, RecordingUsage};
+use tandem_store::{Store, StoreError, TimeRange, usage as records};
+
+use super::Accounts;
+
+/// Triggers, below nothing, named for people.
+pub const TRIGGER: Kind<Trigger> = Kind::new("usage trigger");
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Category {
+    /// Legs of calls.
+    Calls,
+    /// Those that came in.
+    Inbound,
+    /// Those that went out.
+    Outbound,
+    /// Those of clients.
+    Client,
+    /// Those of SIP URIs, either way.
+    Sip,
+    /// Those that came in.
+    SipInbound,
+    /// Those that went out.
+    SipOutbound,
+    /// Recordings.
+    Recordings,
+    /// What all that costs: nothing.
+    Price,
+    /// What this server has none of.
+    Other,
+}
+
+/// So much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Total {
+    /// How many.
+    pub count: u64,
+    /// How many minutes, each rounded up.
+    pub minutes: u64,
+}
+
+/// What an account has used, day by day.
+#[derive(Debug, Clone, Default)]
+pub struct Usage {
+    calls: Vec<CallUsage>,
+    recordings: Vec<RecordingUsage>,
+}
+
+impl Usage {
+    /// Of these accounts, from one day to another, both included; without one, from the beginning and until now.
+    pub async fn read(
+        store: &Store,
+        accounts: &[String],
+        (from, until): (Option<Date>, Option<Date>),
+    ) -> Result<Self, StoreError> {
+        let range = TimeRange {
+            since: from.and_then(midnight),
+            before: until.and_then(|day| day.tomorrow().ok()).and_then(midnight),
+        };
+        let calls = records::calls(store, accounts, range).await?;
+        Ok(Self { calls, recordings: records::recordings(store, accounts, range).await? })
+    }
+
+    /// The first day on which anything was used.
+    pub fn first_day(&self) -> Option<Date> {
+        let days = self.calls.iter().map(|row| row.day).chain(self.recordings.iter().map(|row| row.day));
+        date(days.min()?)
+    }
+
+    /// So much from one day to another, both included.
+    pub fn total(&self, category: Category, (from, until): (Date, Date)) -> Total {
+        let within = |day: i64| date(day).is_some_and(|day| (from..=until).contains(&day));
+        let mut total = Total::default();
+        let mut add = |count, minutes| {
+            total.count += count;
+            total.minutes += minutes;
+        };
+        if category == Category::Recordings {
+            self.recordings.iter().filter(|row| within(row.day)).for_each(|row| add(row.count, row.minutes));
+            return total;
+        }
+        let fits = |row: &&CallUsage| {
+            let (inbound, sip) = (row.direction == "inbound", row.party == "sip");
+            match category {
+                Category::Calls => true,
+                Category::Inbound => inbound,
+                Category::Outbound => !inbound,
+                Category::Client => row.party == "client",
+                Category::Sip => sip,
+                Category::SipInbound => sip && inbound,
+                Category::SipOutbound => sip && !inbound,
+                Category::Recordings | Category::Price | Category::Other => false,
+            }
+        };
+        self.calls.iter().filter(|row| within(row.day)).filter(fits).for_each(|row| add(row.count, row.minutes));
+        total
+    }
+}
+
+/// Somebody who wants to be told once so much has been used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// The dialect that made it, which tells of it.
+    pub dialect: String,
+    /// What is counted.
+    pub category: Category,
+    /// Its word in the dialect.
+    pub word: String,
+    /// By which figure.
+    pub by: Figure,
+    /// So much.
+    pub value: f64,
+    /// As the dialect wrote it.
+    pub written: String,
+    /// Anew in every ...; once, when `None`.
+    pub recurring: Option<Recurring>,
+    /// Who is told.
+    pub callback: Target,
+    /// When it was told last.
+    pub fired_at: Option<Timestamp>,
+}
+
+/// Which figure of a total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Figure {
+    /// How many.
+    Count,
+    /// How many minutes.
+    Usage,
+    /// What it costs.
+    Price,
+}
+
+/// How often a trigger begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recurring {
+    /// At midnight UTC.
+    Daily,
+    /// On the first.
+    Monthly,
+    /// On the first of January.
+    Yearly,
+    /// Never.
+    Alltime,
+}
+
+impl Trigger {
+    /// The days that count now.
+    pub fn period(&self, today: Date) -> (Date, Date) {
+        let begin = match self.recurring {
+            Some(Recurring::Daily) => today,
+            Some(Recurring::Monthly) => today.first_of_month(),
+            Some(Recurring::Yearly) => today.first_of_year(),
+            Some(Recurring::Alltime) | None => Date::MIN,
+        };
+        (begin, today)
+    }
+
+    /// What it looks at.
+    pub fn figure(&self, usage: &Usage, today: Date) -> f64 {
+        let total = usage.total(self.category, self.period(today));
+        match self.by {
+            Figure::Count => total.count as f64,
+            Figure::Usage => total.minutes as f64,
+            Figure::Price => 0.0,
+        }
+    }
+
+    /// Whether it is to be told now that this is used.
+    pub fn is_due(&self, figure: f64, today: Date) -> bool {
+        figure >= self.value && !self.is_told(today)
+    }
+
+    /// Whether it has been told in this period.
+    pub fn is_told(&self, today: Date) -> bool {
+        self.fired_at.is_some_and(|at| utc(at) >= self.period(today).0)
+    }
+}
+
+/// The account and those that it made, by name.
+pub fn with_those_below(accounts: &Accounts, name: &str) -> Vec<String> {
+    let below = accounts.below(name);
+    std::iter::once(name.to_owned()).chain(below.iter().map(|made| made.account.name.to_string())).collect()
+}
+
+/// Today, in UTC.
+pub fn today() -> Date {
+    utc(clock::time())
+}
+
+fn utc(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
+}
+
+fn midnight(day: Date) -> Option<Timestamp> {
+    day.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+fn date(day: i64) -> Option<Date> {
+    Date::constant(1970, 1, 1).checked_add(day.days()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(text: &str) -> i64 {
+        let day: Date = text.parse().unwrap();
+        midnight(day).unwrap().as_second() / 86_400
+    }
+
+    fn usage() -> Usage {
+        let row = |at: &str, direction: &str, party: &str, count, minutes| CallUsage {
+            day: day(at),
+            direction: direction.into(),
+            party: party.into(),
+            count,
+            minutes,
+        };
+        Usage {
+            calls: vec![
+                row("2026-10-31", "inbound", "phone", 1, 2),
+                row("2026-11-20", "inbound", "sip", 2, 5),
+                row("2026-11-21", "outbound-api", "client", 4, 4),
+                row("2026-11-21", "outbound-dial", "sip", 8, 9),
+            ],
+            recordings: vec![RecordingUsage { day: day("2026-11-21"), count: 3, minutes: 7 }],
+        }
+    }
+
+    #[test]
+    fn each_category_counts_what_is_its_own() {
+        let usage = usage();
+        let all = (Date::MIN, Date::MAX);
+        let total = |category| {
+            let Total { count, minutes } = usage.total(category, all);
+            (count, minutes)
+        };
+        for (category, expected) in [
+            (Category::Calls, (15, 20)),
+            (Category::Inbound, (3, 7)),
+            (Category::Outbound, (12, 13)),
+            (Category::Client, (4, 4)),
+            (Category::Sip, (10, 14)),
+            (Category::SipInbound, (2, 5)),
+            (Category::SipOutbound, (8, 9)),
+            (Category::Recordings, (3, 7)),
+            (Category::Price, (0, 0)),
+            (Category::Other, (0, 0)),
+        ] {
+            assert_eq!(total(category), expected, "{category:?}");
+        }
+        let date = |text: &str| text.parse::<Date>().unwrap();
+        let yesterday = (date("2026-11-20"), date("2026-11-20"));
+        assert_eq!(usage.total(Category::Calls, yesterday), Total { count: 2, minutes: 5 });
+        assert_eq!(usage.first_day(), Some(date("2026-10-31")));
+    }
+
+    #[test]
+    fn a_trigger_is_told_once_in_its_period() {
+        let today: Date = "2026-11-21".parse().unwrap();
+        let target = Target { url: "http://a/".into(), method: tandem_call::Method::Post };
+        let mut trigger = Trigger {
+            dialect: "twilio".into(),
+            category: Category::Calls,
+            word: "calls".into(),
+            by: Figure::Count,
+            value: 12.0,
+            written: "12".into(),
+            recurring: Some(Recurring::Daily),
+            callback: target,
+            fired_at: None,
+        };
+        let usage = usage();
+        assert_eq!(trigger.figure(&usage, today), 12.0);
+        assert!(trigger.is_due(12.0, today) && !trigger.is_due(11.0, today));
+        trigger.fired_at = Some("2026-11-21T08:00:00Z".parse().unwrap());
+        assert!(!trigger.is_due(12.0, today), "told already today");
+        assert!(trigger.is_due(12.0, today.tomorrow().unwrap()), "tomorrow is another day");
+        trigger.recurring = Some(Recurring::Monthly);
+        assert_eq!(trigger.figure(&usage, today), 14.0);
+        assert!(!trigger.is_due(14.0, today.tomorrow().unwrap()));
+        trigger.recurring = None;
+        assert_eq!(trigger.figure(&usage, today), 15.0);
+        assert!(!trigger.is_due(15.0, Date::MAX), "once is once");
+    }
+}

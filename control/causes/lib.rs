@@ -1,0 +1,269 @@
+//! The table of causes of failure: what happened, and what to do about it.
+//!
+//! The server's log, a call's timeline, the errors that the lists and the providers' APIs show, and `docs/troubleshooting.md` all
+//! take their words from this table. `docs/troubleshooting.md` is written from it
+//! (`UPDATE_DOCS=1 cargo test -p tandem-causes troubleshooting_in_the_docs`).
+//!
+//! To add a cause: a row in the table of `cause.rs`, and the place that finds it names it ([`Cause::of_fetch_error`] and its neighbours,
+//! or [`Services::report`](tandem_runtime::services::Services::report) for what belongs to no document of a call).
+#![forbid(unsafe_code)]
+
+pub mod cause;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tandem_call::address::Address;
+use tandem_call::conversation::ConversationStatus;
+use tandem_call::event::{EventKind, PlaybackEnd};
+use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::leg::{Direction, EndCause, EndFailure, EndedBy, LegInfo, SHUT_DOWN, Status};
+use tandem_call::program::instruction::AudioSource;
+use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
+use tandem_http::FetchError;
+use tandem_markup::{self as markup, code};
+
+pub use crate::cause::Cause;
+
+/// How the end of a leg reads that a crash of the server ended.
+pub const CRASHED: &str = "ended by a crash of the server";
+/// How the end of a leg reads that was not called, as its record could not be stored.
+pub const UNSTORED: &str = "not called: the database was away";
+/// How the end of a leg reads, at its end, that no trunk takes.
+pub const NO_TRUNK: &str = "no trunk and no endpoint takes it";
+
+/// How the end of a leg reads, at its start, whose phone is not there.
+pub const NO_PHONE: &str = "no phone of the account";
+
+/// Where the page is that explains each cause, in the repository.
+pub const PAGE: &str = "docs/troubleshooting.md";
+
+impl Cause {
+    /// The cause of this id.
+    pub fn of_id(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.id() == id)
+    }
+
+    /// Where the page explains it: `docs/troubleshooting.md#connection-refused`.
+    pub fn page(self) -> String {
+        format!("{PAGE}#{}", self.id())
+    }
+
+    /// The advice as one line of a log: the advice, and where more of it is.
+    pub fn line(self) -> String {
+        format!("{} ({})", self.advice(), self.page())
+    }
+
+    /// The cause whose advice such a line is.
+    pub fn of_line(line: &str) -> Option<Self> {
+        let (_, id) = line.strip_suffix(')')?.rsplit_once(PAGE)?;
+        Self::of_id(id.strip_prefix('#')?)
+    }
+
+    /// Why an HTTP request got no answer.
+    pub fn of_fetch_error(error: &FetchError) -> Self {
+        match error {
+            FetchError::Url(_) => Self::BadUrl,
+            FetchError::Refused(_) => Self::PrivateAddress,
+            FetchError::Dns(_) => Self::NameNotResolved,
+            FetchError::ConnectTimeout(_) => Self::ConnectTimeout,
+            FetchError::ConnectRefused(_) => Self::ConnectionRefused,
+            FetchError::Tls(detail) => Self::of_tls(detail),
+            FetchError::Timeout(_) => Self::Timeout,
+            FetchError::TooLarge { .. } => Self::TooLarge,
+            FetchError::TooManyRedirects(_) => Self::TooManyRedirects,
+            FetchError::Broken(_) => Self::ConnectionLost,
+            FetchError::Protocol(_) => Self::NotHttp,
+        }
+    }
+
+    /// Why a TLS handshake failed, by the library's words.
+    fn of_tls(detail: &str) -> Self {
+        match detail {
+            // Some servers answer with words, some only close.
+            _ if detail.contains("InvalidContentType") || detail.contains("handshake eof") => Self::TlsToPlainHttp,
+            _ if ["UnknownIssuer", "CaUsedAsEndEntity", "SelfSigned"].iter().any(|word| detail.contains(word)) => {
+                Self::TlsUnknownIssuer
+            }
+            _ => Self::TlsFailed,
+        }
+    }
+
+    /// What an HTTP status says that is no success. `None`: it is one.
+    pub fn of_status(status: u16) -> Option<Self> {
+        Some(match status {
+            200..300 => return None,
+            400 => Self::Status400,
+            401 => Self::Status401,
+            403 => Self::Status403,
+            404 | 410 => Self::Status404,
+            405 => Self::Status405,
+            500.. => Self::Status5xx,
+            _ => Self::StatusOther,
+        })
+    }
+
+    /// Why a document could not be had or read.
+    pub fn of_failure(failure: &FetchFailure) -> Self {
+        let detail = &failure.detail;
+        match failure.kind {
+            FailureKind::BadUrl if detail.contains("not in allow_networks") => Self::PrivateAddress,
+            FailureKind::BadUrl => Self::BadUrl,
+            FailureKind::BadHost => Self::NameNotResolved,
+            FailureKind::ConnectTimeout => Self::ConnectTimeout,
+            FailureKind::ConnectRefused => Self::ConnectionRefused,
+            FailureKind::Connection => Self::ConnectionLost,
+            FailureKind::Tls => Self::of_tls(detail),
+            FailureKind::Timeout => Self::Timeout,
+            FailureKind::Redirects => Self::TooManyRedirects,
+            FailureKind::Status(status) => Self::of_status(status).unwrap_or(Self::StatusOther),
+            FailureKind::Protocol => Self::NotHttp,
+            FailureKind::TooLarge => Self::TooLarge,
+            FailureKind::Empty => Self::EmptyAnswer,
+            FailureKind::ContentType if detail.contains("json") => Self::JsonAnswer,
+            FailureKind::ContentType => Self::ContentType,
+            FailureKind::Document(code::NO_BASE) => Self::RelativeUrl,
+            FailureKind::Document(_) if detail.ends_with(markup::WEB_PAGE) => Self::HtmlAnswer,
+            FailureKind::Document(_) if detail.ends_with(markup::JSON) => Self::JsonAnswer,
+            FailureKind::Document(code::WRONG_ROOT) => Self::WrongRoot,
+            FailureKind::Document(_) => Self::NotXml,
+            FailureKind::Loop => Self::DocumentLoop,
+        }
+    }
+
+    /// What an oddity of a document or of a request is about, by its number.
+    fn of_warning(number: u32, message: &str) -> Option<Self> {
+        match number {
+            code::SCHEMA if message.contains("not available on this server") || message.contains("is not served") => {
+                Some(Self::NotServed)
+            }
+            code::SCHEMA => Some(Self::UnknownMarkup),
+            code::BAD_URL => Some(Self::BadUrl),
+            _ if message.contains("not available on this server") || message.contains("is not served") => {
+                Some(Self::NotServed)
+            }
+            _ => None,
+        }
+    }
+
+    /// Why a WebSocket to an application failed.
+    pub fn of_stream(failure: &StreamFailure) -> Self {
+        match failure.fault {
+            StreamFault::Url => Self::BadUrl,
+            StreamFault::Scheme => Self::StreamScheme,
+            StreamFault::Unreachable if failure.detail.contains("allow_networks") => Self::PrivateAddress,
+            StreamFault::Unreachable => Self::NameNotResolved,
+            StreamFault::Refused => Self::StreamRefused,
+            StreamFault::Timeout => Self::StreamTimeout,
+            StreamFault::Tls => Self::of_tls(&failure.detail),
+            StreamFault::Handshake => Self::StreamHandshake,
+            StreamFault::Protocol => Self::StreamProtocol,
+            StreamFault::Broken => Self::StreamBroken,
+            StreamFault::Closed => Self::StreamClosed,
+            StreamFault::Internal => Self::StreamInternal,
+        }
+    }
+
+    /// What an event tells of that went wrong. `None`: nothing did, or nothing is known about why.
+    pub fn of_event(event: &EventKind) -> Option<Self> {
+        match event {
+            EventKind::FetchFailed { failure } => Some(Self::of_failure(failure)),
+            EventKind::Warned(warning) => Self::of_warning(warning.code, &warning.message),
+            EventKind::ListeningFailed { .. } => Some(Self::SpeechNotHeard),
+            EventKind::PlaybackEnded(playback, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_))
+                if matches!(playback.source, AudioSource::Speech(_)) =>
+            {
+                Some(Self::NoVoice)
+            }
+            EventKind::PlaybackEnded(_, PlaybackEnd::Missing(_)) => Some(Self::MediaMissing),
+            EventKind::PlaybackEnded(_, PlaybackEnd::Failed(why)) if why.contains("allow_networks") => {
+                Some(Self::PrivateAddress)
+            }
+            EventKind::PlaybackEnded(_, PlaybackEnd::Failed(_)) => Some(Self::MediaUnusable),
+            EventKind::Stream(facts) => match &facts.status {
+                StreamStatus::Failed(why) => Some(Self::of_stream(why)),
+                _ => None,
+            },
+            EventKind::Conversation(facts) => match &facts.status {
+                ConversationStatus::Failed { why, .. } => Some(Self::of_stream(why)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Cause {
+    /// Why a leg failed that was to reach somebody. `None`: it did not fail, or nothing is known about why.
+    pub fn of_end(leg: &LegInfo) -> Option<Self> {
+        let end = leg.end.as_ref()?;
+        match end.detail.as_deref() {
+            Some(CRASHED) => return Some(Self::Crash),
+            Some(SHUT_DOWN) => return Some(Self::Shutdown),
+            Some(UNSTORED) => return Some(Self::DatabaseAway),
+            Some(detail) if detail.ends_with(NO_TRUNK) => return Some(Self::NoTrunk),
+            Some(detail) if detail.starts_with(NO_PHONE) => return Some(Self::NotRegistered),
+            _ => {}
+        }
+        let silent = end.cause == EndCause::Timeout && leg.status == Status::NoAnswer && end.detail.is_some();
+        if leg.status != Status::Failed && !silent {
+            return None;
+        }
+        let inbound = leg.direction == Direction::Inbound;
+        match end.sip_status {
+            Some(488 | 606) => Some(Self::CodecUnknown),
+            _ if inbound => None,
+            status if leg.sip.trunk.is_some() => Some(match status {
+                Some(_) if end.by == EndedBy::Peer => Self::TrunkRefused,
+                _ if silent => Self::TrunkSilent,
+                _ => {
+                    let said = end.detail.as_deref().unwrap_or_default();
+                    if said.contains("no answer") || said.contains("never rang") {
+                        Self::TrunkSilent
+                    } else if said.contains("max_calls") {
+                        Self::TrunkFull
+                    } else {
+                        Self::TrunkUnreachable
+                    }
+                }
+            }),
+            _ if matches!(leg.to, Address::Client(_)) => Some(Self::NotRegistered),
+            _ => None,
+        }
+    }
+}
+
+impl Cause {
+    /// Why a leg ended because something had failed: it reached nobody ([`Self::of_end`]), or its application did not do. The
+    /// latter was told when it failed. `None`: nothing did, or nothing is known about why.
+    pub fn of_failed_call(leg: &LegInfo) -> Option<Self> {
+        let failure = leg.end.as_ref().and_then(|end| end.failure.as_deref());
+        Self::of_end(leg).or_else(|| {
+            failure.map(|failure| match failure {
+                EndFailure::Document(why) => Self::of_failure(why),
+                EndFailure::Stream(why) | EndFailure::Conversation(why) => Self::of_stream(why),
+            })
+        })
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
+    }
+}
+
+impl<'de> Deserialize<'de> for Cause {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::of_id(&id).ok_or_else(|| serde::de::Error::custom(format_args!("no cause {id:?}")))
+    }
+}

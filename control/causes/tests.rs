@@ -1,0 +1,145 @@
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use tandem_call::fetch::{FailureKind, FetchFailure};
+
+use super::*;
+
+const PATH: &str = "../../docs/troubleshooting.md";
+
+/// What stands before the table.
+const HEAD: &str = "\
+# Troubleshooting
+
+Each failure has a cause, and each cause has a name. The name stands in the server's log (`cause=...`), in a call's timeline
+(`tandem show last`), in `tandem errors`, in the console's JSON and in the providers' Notifications. This page lists every cause:
+what happened, and what to do.
+
+Where to look first:
+
+| you see | run |
+|---|---|
+| a call that failed | `tandem show last` |
+| nothing at all | `tandem errors` |
+| an application that answers 403 | `tandem signature last` |
+| a phone that does not register | `tandem phones`, then `tandem errors` |
+| calls that do not go out | `tandem trunks`, then `tandem trace last` |
+
+This page is written from the server's own table of causes.
+";
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    let mut group = "";
+    for cause in Cause::ALL {
+        if cause.group() != group {
+            group = cause.group();
+            write!(page, "\n## {group}\n").unwrap();
+        }
+        let (id, happened, advice) = (cause.id(), cause.happened(), escaped(cause.advice()));
+        write!(page, "\n### {id}\n\n{}\n\n**Do this:** {advice}\n", escaped(happened)).unwrap();
+        if !cause.more().is_empty() {
+            write!(page, "\n{}\n", cause.more()).unwrap();
+        }
+    }
+    page
+}
+
+/// Elements' names would else be taken for HTML.
+fn escaped(text: &str) -> String {
+    text.replace('<', "\\<")
+}
+
+#[test]
+fn troubleshooting_in_the_docs_is_what_the_table_says() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
+    let page = page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, &page).unwrap();
+    }
+    let stale =
+        "docs/troubleshooting.md is stale: UPDATE_DOCS=1 cargo test -p tandem-causes troubleshooting_in_the_docs";
+    assert!(std::fs::read_to_string(&file).unwrap_or_default() == page, "{stale}");
+}
+
+#[test]
+fn every_cause_has_a_name_of_its_own_and_an_anchor_on_the_page() {
+    let page = page();
+    let headings: HashSet<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let ids: HashSet<&str> = Cause::ALL.iter().map(|cause| cause.id()).collect();
+    assert_eq!(ids.len(), Cause::ALL.len(), "an id is there twice");
+    assert_eq!(headings, ids);
+    for cause in Cause::ALL {
+        let id = cause.id();
+        assert!(id.bytes().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-'), "{id}");
+        assert_eq!(cause.page(), format!("docs/troubleshooting.md#{id}"));
+        assert_eq!(Cause::of_id(id), Some(cause));
+        assert_eq!(Cause::of_line(&cause.line()), Some(cause));
+    }
+}
+
+#[test]
+fn every_cause_says_what_happened_and_what_to_do_in_short_sentences() {
+    for cause in Cause::ALL {
+        for sentence in [cause.happened(), cause.advice()] {
+            assert!(sentence.ends_with('.') && sentence.len() <= 180, "{cause}: {sentence}");
+        }
+    }
+    assert_eq!(Cause::of_line("no advice at all"), None);
+}
+
+#[test]
+fn failures_of_requests_find_their_causes() {
+    for (error, cause) in [
+        (FetchError::ConnectRefused("Connection refused (os error 111)".into()), Cause::ConnectionRefused),
+        (FetchError::Dns("nobody.invalid: no address".into()), Cause::NameNotResolved),
+        (FetchError::Refused("10.1.2.3 is private".into()), Cause::PrivateAddress),
+        (FetchError::Tls("received corrupt message of type InvalidContentType".into()), Cause::TlsToPlainHttp),
+        (FetchError::Tls("invalid peer certificate: UnknownIssuer".into()), Cause::TlsUnknownIssuer),
+        (FetchError::Tls("invalid peer certificate: Expired".into()), Cause::TlsFailed),
+        (FetchError::Timeout("no complete answer in 15000 ms".into()), Cause::Timeout),
+        (FetchError::TooManyRedirects(10), Cause::TooManyRedirects),
+    ] {
+        assert_eq!(Cause::of_fetch_error(&error), cause, "{error}");
+    }
+}
+
+#[test]
+fn failures_of_documents_find_their_causes() {
+    for (kind, detail, cause) in [
+        (FailureKind::Status(405), "answered 405", Cause::Status405),
+        (FailureKind::Status(403), "answered 403", Cause::Status403),
+        (FailureKind::Status(500), "answered 500", Cause::Status5xx),
+        (FailureKind::Status(302), "answered 302", Cause::StatusOther),
+        (FailureKind::Empty, "the answer is empty", Cause::EmptyAnswer),
+        (FailureKind::ContentType, "content type application/json is no document", Cause::JsonAnswer),
+        (FailureKind::ContentType, "content type image/png is no document", Cause::ContentType),
+        (FailureKind::Document(code::NOT_XML), "expected `</Say>`", Cause::NotXml),
+        (FailureKind::Document(code::WRONG_ROOT), "the root element is <Say>, not <Response>", Cause::WrongRoot),
+        (FailureKind::BadUrl, "refused: 10.1.2.3 is private and not in allow_networks", Cause::PrivateAddress),
+    ] {
+        let failure = FetchFailure { kind, detail: detail.into() };
+        assert_eq!(Cause::of_failure(&failure), cause, "{detail}");
+    }
+}
+
+#[test]
+fn causes_that_sip_writes_into_the_log_are_in_the_table() {
+    let mut found = 0;
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sip")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&entry).unwrap();
+                let lines = text.lines().filter(|line| line.contains("cause = "));
+                for id in lines.filter_map(|line| line.split("cause = ").nth(1)?.split('"').nth(1)) {
+                    assert!(Cause::of_id(id).is_some(), "{}: {id}", entry.display());
+                    found += 1;
+                }
+            }
+        }
+    }
+    assert!(found >= 2, "{found}");
+}

@@ -1,0 +1,126 @@
+//! The HTTP and WebSocket interfaces of two application backends whose frontends exist. Each frontend works here without its backend:
+//! a gateway makes the calls itself, and carries their audio and their events to browsers.
+//!
+//! ```text
+//!   frontend ──HTTP──────► dash, starlis ──NewCall, Request──► registry
+//!            ◄─WebSocket── frontends     ◄─CallEvent────────── followers
+//!            ◄────────────────────────────messages───────────► local_streams
+//! ```
+#![forbid(unsafe_code)]
+
+mod dash;
+mod frontends;
+mod starlis;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use tandem_runtime::app::App;
+
+pub use dash::DashConfig;
+pub use starlis::{StarlisConfig, Tracks};
+
+/// `[gateways]`: a gateway is on when its table is there.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewaysConfig {
+    /// `[gateways.dash]`.
+    pub dash: Option<DashConfig>,
+    /// `[gateways.starlis]`.
+    pub starlis: Option<StarlisConfig>,
+}
+
+impl GatewaysConfig {
+    /// The ports beside `http.listen` that frontends look for, each with the key that asks for it.
+    pub fn ports(&self, http: u16) -> Vec<(&'static str, u16)> {
+        let mut ports: Vec<(&'static str, u16)> = Vec::new();
+        for (key, port) in self.dash.iter().flat_map(DashConfig::ports) {
+            if port != 0 && port != http && ports.iter().all(|(_, other)| *other != port) {
+                ports.push((key, port));
+            }
+        }
+        ports
+    }
+
+    /// Whether a gateway answers at `/`.
+    pub fn has_front_page(&self) -> bool {
+        self.starlis.is_some()
+    }
+}
+
+/// What is on `http.listen`, and what is on the ports of [`GatewaysConfig::ports`].
+pub fn routes(app: &App, config: GatewaysConfig) -> (Router, Router) {
+    let dash = config.dash.map(|config| dash::routes(app.clone(), config)).unwrap_or_default();
+    let starlis = config.starlis.map(|config| starlis::routes(app.clone(), config)).unwrap_or_default();
+    (dash.clone().merge(starlis), dash)
+}
+
+/// The account of a gateway: the one that its configuration names, or the only one.
+fn account(app: &App, named: Option<&Arc<str>>) -> Option<Arc<str>> {
+    match named {
+        Some(name) => Some(Arc::clone(name)),
+        None => app.accounts.all().first().map(|account| Arc::clone(&account.name)),
+    }
+}
+
+/// A member of a JSON object as text; `None` for what JavaScript takes for false. Clients send numbers for ids now and then.
+fn text(body: &Value, name: &str) -> Option<String> {
+    match body.get(name)? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) if number.as_f64() != Some(0.0) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Which origins' pages may use a gateway.
+#[derive(Clone, Debug)]
+enum Origins {
+    /// Everybody's.
+    All,
+    /// These, and those of `http://localhost:3000`, where pages are developed.
+    Of(Arc<[Arc<str>]>),
+}
+
+impl Origins {
+    fn allow(&self, origin: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(own) => origin == "http://localhost:3000" || own.iter().any(|one| **one == *origin),
+        }
+    }
+}
+
+/// Cross-origin requests (the Fetch standard's CORS protocol): preflights get 204, other answers name the page's origin.
+async fn cors(origins: Origins, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let preflight = request.method() == Method::OPTIONS;
+    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let asked = asked.filter(|_| matches!(origins, Origins::All));
+    let allowed = origin.filter(|origin| origin.to_str().is_ok_and(|origin| origins.allow(origin)));
+    let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = allowed {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let mut put = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
+        put(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
+        if preflight {
+            put(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE, OPTIONS");
+            put(header::ACCESS_CONTROL_MAX_AGE, "86400");
+            let usual = HeaderValue::from_static("Content-Type, Authorization, Origin, Accept");
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(usual));
+        }
+    }
+    response
+}
+
+/// A header field as text.
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

@@ -1,0 +1,533 @@
+//! The event log of a call: SIP messages, webhooks and media marks in the order they happened.
+//!
+//! A live call keeps its lines in memory (bounded) and writes them as one row when it is over, so that a short call costs
+//! one insert and not thirty. What is heard of a call after its end (a callback that was retried) is a row of its own.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tandem_call::id::{CallId, LegId};
+use tandem_http::exchange::Exchange;
+use tandem_store::events::{self, Details, EventRow};
+use tandem_store::{Store, StoreError};
+
+use crate::feed::{Entry, Wire};
+
+/// Lines kept of one live call; later ones are counted only.
+const MOST_LINES: usize = 2_000;
+/// Lines of a call that has just been answered.
+const FEW_LINES: usize = 16;
+/// Characters kept of a line.
+const LONGEST_LINE: usize = 512;
+/// Memory for the exchanges kept of one live call, octets; later ones are not kept.
+const MOST_EXCHANGED: usize = 512 * 1024;
+/// Kind of a line that says what to do about the one before it.
+pub const ADVICE: &str = "advice";
+/// Kind of a stored row that is an exchange and no line.
+const EXCHANGE: &str = "exchange";
+/// Kind of the stored row that is what a live call kept.
+const LOG: &str = "log";
+
+/// A request with its answer, and the leg it was about.
+pub type Exchanged = (Option<LegId>, Exchange);
+
+/// One line.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// When.
+    pub at: Timestamp,
+    /// The leg it is about.
+    pub leg: Option<LegId>,
+    /// `sip`, `webhook`, `media`, `call`, `advice`, `speech` (words, turns), `stream`.
+    pub kind: Cow<'static, str>,
+    /// What, in words.
+    pub text: String,
+    /// The same for programs, of kinds that have figures: `event` says which fields there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<Value>>,
+}
+
+/// A log as it is stored: like the log itself.
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    legs: Vec<LegId>,
+    kinds: Cow<'a, [Cow<'static, str>]>,
+    text: Cow<'a, str>,
+    lines: Vec<StoredLine>,
+    /// Which line, and its figures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    data: Vec<(u32, Cow<'a, Value>)>,
+    /// Which leg, and what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
+}
+
+/// Microseconds since the line before it, or since 1970 UTC; how many octets of the text; which kind; which leg, from 1.
+type StoredLine = (i64, u16, u16, u16);
+
+/// A log as it was stored before: each line by itself.
+#[derive(Deserialize)]
+struct Older<'a> {
+    legs: Vec<LegId>,
+    lines: Vec<OlderLine<'a>>,
+    #[serde(default)]
+    exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
+}
+
+/// Microseconds since 1970 UTC, which leg, kind, text.
+type OlderLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
+
+impl<'a> Stored<'a> {
+    fn of(log: &'a EventLog) -> Self {
+        let mut legs = log.legs.clone();
+        let mut before = 0;
+        let lines = log.lines.iter().map(|kept| {
+            let since = kept.at - std::mem::replace(&mut before, kept.at);
+            (since, kept.length, kept.kind, kept.leg)
+        });
+        let lines = lines.collect();
+        let exchanges = log.exchanges.iter().map(|(leg, exchange)| {
+            let leg = leg.map(|leg| place(&mut legs, leg));
+            (leg, Cow::Borrowed(exchange))
+        });
+        let exchanges = exchanges.collect();
+        let (kinds, text) = (Cow::Borrowed(&*log.kinds), Cow::Borrowed(&*log.text));
+        let data = log.data.iter().map(|(line, data)| (*line, Cow::Borrowed(data))).collect();
+        Self { legs, kinds, text, lines, data, exchanges }
+    }
+
+    fn lines(self) -> Vec<Line> {
+        let (mut at, mut start) = (0_i64, 0);
+        let line = |(since, length, kind, leg): StoredLine| {
+            at = at.saturating_add(since);
+            let end = start + usize::from(length);
+            let text = self.text.get(std::mem::replace(&mut start, end)..end).unwrap_or_default();
+            Line {
+                at: Timestamp::from_microsecond(at).unwrap_or_default(),
+                leg: usize::from(leg).checked_sub(1).and_then(|place| self.legs.get(place).copied()),
+                kind: self.kinds.get(usize::from(kind)).cloned().unwrap_or_default(),
+                text: text.to_owned(),
+                data: None,
+            }
+        };
+        let mut lines: Vec<Line> = self.lines.into_iter().map(line).collect();
+        for (place, data) in self.data {
+            if let Some(line) = lines.get_mut(place as usize) {
+                line.data = Some(Box::new(data.into_owned()));
+            }
+        }
+        lines
+    }
+}
+
+impl Older<'_> {
+    fn lines(self) -> Vec<Line> {
+        let Self { legs, lines, .. } = self;
+        let line = |(at, leg, kind, text): OlderLine<'_>| Line {
+            at: Timestamp::from_microsecond(at).unwrap_or_default(),
+            leg: leg.and_then(|number| legs.get(number).copied()),
+            kind: Cow::Owned(kind.into_owned()),
+            text: text.into_owned(),
+            data: None,
+        };
+        lines.into_iter().map(line).collect()
+    }
+}
+
+/// The lines of a stored log, also of an older version's. `None`: it is none.
+fn read_stored(data: &str) -> Option<Vec<Line>> {
+    let stored = serde_json::from_str::<Stored<'_>>(data).map(Stored::lines);
+    let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(Older::lines));
+    stored.or_else(|_| serde_json::from_str(data)).ok()
+}
+
+/// The exchanges of a stored log. `None`: it is none.
+fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
+    let stored = serde_json::from_str::<Stored<'_>>(data).map(|stored| (stored.legs, stored.exchanges));
+    let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(|older| (older.legs, older.exchanges)));
+    let (legs, exchanges) = stored.ok()?;
+    let leg = |number: Option<usize>| number.and_then(|number| legs.get(number).copied());
+    Some(exchanges.into_iter().map(|(number, exchange)| (leg(number), exchange.into_owned())).collect())
+}
+
+/// The lines of a live call: the text of all of them in one piece, and some octets for each.
+#[derive(Default, Debug)]
+pub struct EventLog {
+    text: String,
+    lines: Vec<Kept>,
+    /// The figures of those lines that have some, by the line's place, ascending.
+    data: Vec<(u32, Value)>,
+    legs: Vec<LegId>,
+    kinds: Vec<Cow<'static, str>>,
+    left_out: usize,
+    exchanges: Vec<Exchanged>,
+    exchanged: usize,
+    /// Who is told of each line at once.
+    wire: Option<Wire>,
+}
+
+/// A line. There are never so many that a number is too small.
+#[derive(Debug)]
+struct Kept {
+    /// Microseconds since 1970 UTC.
+    at: i64,
+    /// Where its text begins and how long it is, in octets.
+    start: u32,
+    length: u16,
+    /// Which leg, from 1; 0: none.
+    leg: u16,
+    /// Which kind.
+    kind: u16,
+}
+
+/// Where `one` is in a list, at the end of which it is put if it is not there.
+fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
+    list.iter().position(|known| *known == one).unwrap_or_else(|| {
+        list.push(one);
+        list.len() - 1
+    })
+}
+
+impl EventLog {
+    /// Each line from now on is told at once, too.
+    pub fn told_to(&mut self, wire: Option<Wire>) {
+        self.wire = wire;
+    }
+
+    /// Adds a line.
+    pub fn push(
+        &mut self,
+        at: Timestamp,
+        leg: Option<LegId>,
+        kind: impl Into<Cow<'static, str>>,
+        text: impl AsRef<str>,
+    ) {
+        self.add(at, leg, kind.into(), text.as_ref(), None);
+    }
+
+    /// Adds a line that was written elsewhere, or has figures.
+    pub fn push_line(&mut self, Line { at, leg, kind, text, data }: Line) {
+        self.add(at, leg, kind, &text, data);
+    }
+
+    fn add(
+        &mut self,
+        at: Timestamp,
+        leg: Option<LegId>,
+        kind: Cow<'static, str>,
+        text: &str,
+        data: Option<Box<Value>>,
+    ) {
+        if self.lines.len() >= MOST_LINES {
+            self.left_out += 1;
+            return;
+        }
+        let end = if text.len() > LONGEST_LINE { text.char_indices().nth(LONGEST_LINE) } else { None };
+        let text = end.and_then(|(end, _)| text.get(..end)).unwrap_or(text);
+        if let Some(wire) = &self.wire {
+            let (kind, text) = (kind.clone(), text.to_owned());
+            wire.tell(Entry::Line(Line { at, leg, kind, text, data: data.clone() }));
+        }
+        if let Some(data) = data {
+            self.data.push((u32::try_from(self.lines.len()).unwrap_or(u32::MAX), *data));
+        }
+        self.keep(at, leg, kind, text);
+    }
+
+    fn keep(&mut self, at: Timestamp, leg: Option<LegId>, kind: Cow<'static, str>, text: &str) {
+        let number = |place: usize| u16::try_from(place).unwrap_or(u16::MAX);
+        let leg = leg.map_or(0, |leg| number(place(&mut self.legs, leg)).saturating_add(1));
+        let kind = number(place(&mut self.kinds, kind));
+        let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+        let length = number(text.len());
+        if self.lines.is_empty() {
+            self.lines.reserve(FEW_LINES);
+            self.text.reserve(FEW_LINES * 32);
+        }
+        self.text.push_str(text);
+        self.lines.push(Kept { at: at.as_microsecond(), start, length, leg, kind });
+    }
+
+    /// Each line with its kind and its text.
+    fn kept(&self) -> impl Iterator<Item = (&Kept, &str, &str)> {
+        self.lines.iter().map(|kept| {
+            let start = kept.start as usize;
+            let text = self.text.get(start..start + usize::from(kept.length)).unwrap_or_default();
+            (kept, self.kinds.get(usize::from(kept.kind)).map_or("", |kind| kind), text)
+        })
+    }
+
+    /// Whether such a line is there.
+    pub fn says(&self, kind: &str, text: &str) -> bool {
+        self.kept().any(|(_, known, said)| known == kind && said == text)
+    }
+
+    /// Adds a request with its answer.
+    pub fn push_exchange(&mut self, leg: Option<LegId>, exchange: Exchange) {
+        if let Some(wire) = &self.wire {
+            wire.tell(Entry::Exchange(leg, Box::new(exchange.clone())));
+        }
+        let size = exchange.size();
+        if self.exchanged + size <= MOST_EXCHANGED {
+            self.exchanged += size;
+            self.exchanges.push((leg, exchange));
+        }
+    }
+
+    /// The exchanges so far.
+    pub fn exchanges(&self) -> &[Exchanged] {
+        &self.exchanges
+    }
+
+    /// The last one about a leg.
+    pub fn last_exchange(&self, leg: LegId) -> Option<&Exchange> {
+        self.exchanges.iter().rev().find(|(about, _)| *about == Some(leg)).map(|(_, exchange)| exchange)
+    }
+
+    /// The lines so far, to the microsecond.
+    pub fn lines(&self) -> Vec<Line> {
+        let line = |(kept, kind, text): (&Kept, &str, &str)| Line {
+            at: Timestamp::from_microsecond(kept.at).unwrap_or_default(),
+            leg: kept.leg.checked_sub(1).and_then(|place| self.legs.get(usize::from(place)).copied()),
+            kind: Cow::Owned(kind.to_owned()),
+            text: text.to_owned(),
+            data: None,
+        };
+        let mut lines: Vec<Line> = self.kept().map(line).collect();
+        for (place, data) in &self.data {
+            if let Some(line) = lines.get_mut(*place as usize) {
+                line.data = Some(Box::new(data.clone()));
+            }
+        }
+        lines
+    }
+
+    /// Takes another log's lines in.
+    pub fn append(&mut self, mut other: Self) {
+        if other.lines.is_empty() && other.exchanges.is_empty() {
+            return;
+        }
+        // What was told already is not told again.
+        let wire = self.wire.take().or(other.wire.take());
+        let mut lines = self.lines();
+        lines.append(&mut other.lines());
+        lines.sort_by_key(|line| line.at);
+        let mut exchanges = std::mem::take(&mut self.exchanges);
+        exchanges.append(&mut other.exchanges);
+        exchanges.sort_by_key(|(_, exchange)| exchange.at);
+        *self = Self { left_out: self.left_out + other.left_out, ..Self::default() };
+        lines.into_iter().for_each(|line| self.push_line(line));
+        for (leg, exchange) in exchanges {
+            self.push_exchange(leg, exchange);
+        }
+        self.wire = wire;
+    }
+
+    /// Writes the log of an ended call, under each of its sessions.
+    pub fn write(mut self, store: &Store, sessions: &[CallId], at: Timestamp) {
+        if self.left_out > 0 {
+            let text = format!("{} more lines were not kept", self.left_out);
+            self.keep(at, None, "call".into(), &text);
+        }
+        let began = self.lines.first().and_then(|line| Timestamp::from_microsecond(line.at).ok()).unwrap_or(at);
+        let text = format!("{} lines", self.lines.len());
+        let data = Details::of(move || serde_json::to_string(&Stored::of(&self)).unwrap_or_default());
+        for session in sessions {
+            let row = EventRow {
+                session: session.0,
+                leg: None,
+                at: began,
+                kind: LOG.to_owned(),
+                text: text.clone(),
+                data: Some(data.clone()),
+            };
+            events::insert(store, row);
+        }
+    }
+}
+
+/// The lines as people read them: seconds since the first, who, what kind, what.
+pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> String {
+    let mut text = String::new();
+    let Some(start) = lines.first().map(|line| line.at) else { return text };
+    for Line { at, leg, kind, text: what, .. } in lines {
+        let at = at.duration_since(start).as_secs_f64();
+        let leg = leg.and_then(&name).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {at:7.3}  {leg:<8}  {kind:<7}  {what}");
+    }
+    text
+}
+
+/// A line about a call that is over.
+pub fn late(store: &Store, session: CallId, line: Line) {
+    let Line { at, leg, kind, text, .. } = line;
+    let (leg, kind) = (leg.map(|leg| leg.0), kind.into_owned());
+    events::insert(store, EventRow { session: session.0, leg, at, kind, text, data: None });
+}
+
+/// An exchange about a call that is over, with its line, if it has one.
+pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &Exchange, line: Option<Line>) {
+    let data = serde_json::to_string(exchange).ok().map(Details::from);
+    let (kind, text) = match line {
+        Some(line) => (line.kind.into_owned(), line.text),
+        None => (EXCHANGE.to_owned(), String::new()),
+    };
+    events::insert(
+        store,
+        EventRow { session: session.0, leg: leg.map(|leg| leg.0), at: exchange.at, kind, text, data },
+    );
+}
+
+/// What is stored of a call, in the order of its rows.
+pub struct Read<T> {
+    /// What there is.
+    pub parts: Vec<T>,
+    /// Whether what the live call kept is among it: a call stores that as its last act.
+    pub whole: bool,
+}
+
+impl<T> Read<T> {
+    /// With what a live call said before this was read: one that ended in between has stored that as well.
+    pub fn and(mut self, live: Vec<T>) -> Vec<T> {
+        if !self.whole {
+            self.parts.extend(live);
+        }
+        self.parts
+    }
+}
+
+/// The exchanges that are stored of a call.
+pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Read<Exchanged>, StoreError> {
+    let mut read = Read { parts: Vec::new(), whole: false };
+    for row in events::list(store, session.0).await? {
+        read.whole |= row.kind == LOG;
+        let Some(data) = row.data.as_ref().map(Details::text) else { continue };
+        match read_stored_exchanges(&data) {
+            Some(mut stored) => read.parts.append(&mut stored),
+            None => read.parts.extend(serde_json::from_str(&data).ok().map(|exchange| (row.leg.map(LegId), exchange))),
+        }
+    }
+    Ok(read)
+}
+
+/// The lines that are stored of a call.
+pub async fn read(store: &Store, session: CallId) -> Result<Read<Line>, StoreError> {
+    let mut read = Read { parts: Vec::new(), whole: false };
+    for row in events::list(store, session.0).await?.into_iter().filter(|row| row.kind != EXCHANGE) {
+        read.whole |= row.kind == LOG;
+        match row.data.as_ref().and_then(|data| read_stored(&data.text())) {
+            Some(mut written) => read.parts.append(&mut written),
+            None => {
+                let (leg, kind) = (row.leg.map(LegId), row.kind.into());
+                read.parts.push(Line { at: row.at, leg, kind, text: row.text, data: None })
+            }
+        }
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_log_is_read_as_it_was_and_so_is_one_of_an_older_version() {
+        let at = |microseconds| Timestamp::from_microsecond(microseconds).unwrap();
+        let line = |at, leg: Option<u128>, kind: &'static str, text: &str| Line {
+            at,
+            leg: leg.map(LegId),
+            kind: kind.into(),
+            text: text.to_owned(),
+            data: None,
+        };
+        let figures = |turn| Some(Box::new(serde_json::json!({ "event": "turn", "turn": turn })));
+        let lines = [
+            line(at(1_700_000_000_000_001), Some(7), "sip", "<- \"x\" \u{e9}"),
+            line(at(1_700_000_000_000_002), Some(8), "media", ""),
+            line(at(1_700_000_000_000_003), Some(7), "call", "answered"),
+            line(at(1_700_000_000_000_004), None, "webhook", "200"),
+        ];
+        let mut log = EventLog::default();
+        lines.iter().cloned().for_each(|line| log.push_line(line));
+        assert_eq!(log.lines(), lines);
+        let stored = serde_json::to_string(&Stored::of(&log)).unwrap();
+        assert_eq!(read_stored(&stored).as_deref(), Some(&lines[..]));
+        let mut with_figures = EventLog::default();
+        let turn = Line { data: figures(1), ..line(at(1_700_000_000_000_005), Some(7), "speech", "turn 1") };
+        let all = [lines[0].clone(), turn, lines[3].clone()];
+        all.iter().cloned().for_each(|line| with_figures.push_line(line));
+        assert_eq!(with_figures.lines(), all);
+        let stored_with = serde_json::to_string(&Stored::of(&with_figures)).unwrap();
+        assert_eq!(read_stored(&stored_with).as_deref(), Some(&all[..]));
+        let mut joined = EventLog::default();
+        joined.push_line(lines[2].clone());
+        joined.append(with_figures);
+        assert_eq!(
+            joined.lines().iter().filter_map(|line| line.data.clone()).collect::<Vec<_>>(),
+            [figures(1).unwrap()]
+        );
+        let exchange = Exchange::new(at(7), "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
+        let exchanges = [(Some(LegId(8)), exchange.clone()), (None, exchange)];
+        exchanges.iter().cloned().for_each(|(leg, exchange)| log.push_exchange(leg, exchange));
+        let with = serde_json::to_string(&Stored::of(&log)).unwrap();
+        assert_eq!(read_stored(&with).as_deref(), Some(&lines[..]));
+        assert_eq!(read_stored_exchanges(&with).unwrap(), exchanges);
+        let line_by_line = format!(
+            r#"{{"legs":["{:032x}","{:032x}"],"lines":[[1700000000000001,0,"sip","<- \"x\" é"],[1700000000000002,1,"media",""],[1700000000000003,0,"call","answered"],[1700000000000004,null,"webhook","200"]],"exchanges":[[1,{}]]}}"#,
+            7,
+            8,
+            serde_json::to_string(&exchanges[0].1).unwrap()
+        );
+        assert_eq!(read_stored(&line_by_line).as_deref(), Some(&lines[..]));
+        assert_eq!(read_stored_exchanges(&line_by_line).as_deref(), Some(&exchanges[..1]));
+        let older = serde_json::to_string(&lines).unwrap();
+        assert_eq!(read_stored(&older).as_deref(), Some(&lines[..]));
+        assert!(stored.len() < older.len(), "{stored}");
+        assert_eq!(read_stored("{}"), None);
+    }
+
+    #[tokio::test]
+    async fn what_a_call_said_right_before_it_stored_it_is_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let (session, at) = (CallId(7), Timestamp::from_second(1).unwrap());
+        let mut log = EventLog::default();
+        log.push(at, None, "call", "answered");
+        let exchange = Exchange::new(at, "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
+        log.push_exchange(None, exchange.clone());
+        let (lines, exchanges) = (log.lines(), log.exchanges().to_vec());
+
+        // What another part of us noted is told beside what the live call says.
+        late_exchange(&store, session, None, &exchange, None);
+        store.flush().await.unwrap();
+        assert_eq!(read_exchanges(&store, session).await.unwrap().and(exchanges.clone()).len(), 2);
+        assert_eq!(read(&store, session).await.unwrap().and(lines.clone()), lines);
+
+        log.write(&store, &[session], at);
+        store.flush().await.unwrap();
+        assert_eq!(read_exchanges(&store, session).await.unwrap().and(exchanges).len(), 2);
+        assert_eq!(read(&store, session).await.unwrap().and(lines.clone()), lines);
+        store.close().await;
+    }
+
+    #[test]
+    fn two_logs_that_become_one_are_in_the_order_of_time_and_count_what_is_too_much() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let (mut one, mut other) = (EventLog::default(), EventLog::default());
+        for second in 0..MOST_LINES as i64 {
+            one.push(at(2 * second), Some(LegId(1)), "sip", format!("one {second}"));
+        }
+        other.push(at(1), Some(LegId(2)), "media", "\u{e9}".repeat(600));
+        other.push(at(3), None, "call", "last");
+        one.append(other);
+        let lines = one.lines();
+        assert_eq!((lines.len(), one.left_out), (MOST_LINES, 2));
+        assert_eq!((lines[1].leg, &*lines[1].kind, lines[1].text.chars().count()), (Some(LegId(2)), "media", 512));
+        assert_eq!((lines[2].leg, &*lines[2].text), (Some(LegId(1)), "one 1"));
+        assert_eq!((lines[3].leg, &*lines[3].text), (None, "last"));
+    }
+}

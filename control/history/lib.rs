@@ -1,0 +1,12 @@
+//! What is kept of calls: their records, event logs and recordings, notifications and reports of failures.
+#![forbid(unsafe_code)]
+
+pub mod event_log;
+pub mod feed;
+pub mod query;
+pub mod recordings;
+pub mod records;
+pub mod refusals;
+pub mod report;
+pub mod stored_media;
+pub mod trouble;

@@ -1,0 +1,154 @@
+//! Legs and recordings as database rows: the columns are what lists filter by, `details` is the whole fact.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tandem_call::conference::event::ConferenceInfo;
+use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingSource, RecordingStatus, Track};
+use tandem_store::calls::{CallRow, LateRow};
+use tandem_store::recordings::RecordingRow;
+
+/// The row of a leg.
+pub fn call_row(leg: &Arc<LegInfo>, now: Timestamp) -> LateRow {
+    let leg = Arc::clone(leg);
+    LateRow::of(leg.id.0, move || row_of(&leg, now))
+}
+
+fn row_of(leg: &LegInfo, now: Timestamp) -> CallRow {
+    CallRow {
+        id: leg.id.0,
+        session: leg.session.0,
+        parent: leg.parent.map(|parent| parent.0),
+        account: String::from(&*leg.account),
+        dialect: String::from(&*leg.dialect),
+        direction: direction_word(leg.direction).to_owned(),
+        from: leg.from.text().into_owned(),
+        to: leg.to.text().into_owned(),
+        status: status_word(leg.status).to_owned(),
+        created_at: leg.created_at,
+        answered_at: leg.answered_at,
+        ended_at: leg.end.as_ref().map(|end| end.at),
+        updated_at: now,
+        sip_status: leg.end.as_ref().and_then(|end| end.sip_status).map(i64::from),
+        cause: leg.end.as_ref().map(|end| format!("{:?}", end.cause)),
+        details: serde_json::to_string(leg).unwrap_or_default(),
+    }
+}
+
+/// The leg of a row. `None` if the row was written by a version that knew it otherwise.
+pub fn leg_of(row: &CallRow) -> Option<LegInfo> {
+    let read = serde_json::from_str(&row.details);
+    read.inspect_err(|error| tracing::error!(%error, "unreadable call record")).ok()
+}
+
+/// The row of a recording made on `leg`.
+pub fn recording_row(recording: &Recording, leg: &LegInfo, path: &std::path::Path) -> RecordingRow {
+    let session = recording.conference.map_or(leg.session.0, |conference| conference.0);
+    RecordingRow {
+        account: leg.account.to_string(),
+        dialect: leg.dialect.to_string(),
+        ..facts_row(recording, session, path)
+    }
+}
+
+/// The row of a recording made of a conference, which stands for the session there.
+pub fn conference_recording_row(
+    recording: &Recording,
+    conference: &ConferenceInfo,
+    path: &std::path::Path,
+) -> RecordingRow {
+    RecordingRow {
+        account: conference.account.to_string(),
+        dialect: conference.dialect.to_string(),
+        ..facts_row(recording, conference.id.0, path)
+    }
+}
+
+/// The row of a recording that was found without one: of no call.
+pub fn adopted_recording_row(recording: &Recording, account: &str, path: &std::path::Path) -> RecordingRow {
+    RecordingRow { account: account.to_owned(), ..facts_row(recording, 0, path) }
+}
+
+/// What a row says whoever's recording it is.
+fn facts_row(recording: &Recording, session: u128, path: &std::path::Path) -> RecordingRow {
+    RecordingRow {
+        id: recording.id.0,
+        account: String::new(),
+        dialect: String::new(),
+        leg: recording.leg.0,
+        session,
+        source: source_word(recording.spec.source).to_owned(),
+        channels: if recording.spec.channels == RecordingChannels::Dual { 2 } else { 1 },
+        track: track_word(recording.spec.track).to_owned(),
+        format: if recording.spec.format == RecordingFormat::Mp3 { "mp3" } else { "wav" }.to_owned(),
+        path: path.to_string_lossy().into_owned(),
+        status: recording_status_word(&recording.status).to_owned(),
+        started_at: recording.started_at,
+        ended_at: recording.ended_at,
+        duration_ms: recording.duration.map(|length| i64::try_from(length.as_millis()).unwrap_or(i64::MAX)),
+        bytes: None,
+        details: serde_json::to_string(recording).unwrap_or_default(),
+    }
+}
+
+/// The recording of a row.
+pub fn recording_of(row: &RecordingRow) -> Option<Recording> {
+    serde_json::from_str(&row.details).inspect_err(|error| tracing::error!(%error, "unreadable recording record")).ok()
+}
+
+/// The word a status has in the database.
+pub fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Queued => "queued",
+        Status::Initiated => "initiated",
+        Status::Ringing => "ringing",
+        Status::InProgress => "in-progress",
+        Status::Completed => "completed",
+        Status::Busy => "busy",
+        Status::Failed => "failed",
+        Status::NoAnswer => "no-answer",
+        Status::Canceled => "canceled",
+    }
+}
+
+/// The word a direction has in the database.
+pub fn direction_word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "inbound",
+        Direction::OutboundApi => "outbound-api",
+        Direction::OutboundDial => "outbound-dial",
+    }
+}
+
+fn source_word(source: RecordingSource) -> &'static str {
+    match source {
+        RecordingSource::Record => "record",
+        RecordingSource::Dial => "dial",
+        RecordingSource::Outbound => "outbound",
+        RecordingSource::Request => "request",
+        RecordingSource::Start => "start",
+        RecordingSource::Trunk => "trunk",
+        RecordingSource::Conference => "conference",
+        RecordingSource::ConferenceRequest => "conference-request",
+    }
+}
+
+fn track_word(track: Track) -> &'static str {
+    match track {
+        Track::Inbound => "inbound",
+        Track::Outbound => "outbound",
+        Track::Both => "both",
+    }
+}
+
+/// The word that the state of a recording has in the database.
+pub fn recording_status_word(status: &RecordingStatus) -> &'static str {
+    match status {
+        RecordingStatus::InProgress => "in-progress",
+        RecordingStatus::Paused => "paused",
+        RecordingStatus::Completed => "completed",
+        RecordingStatus::Absent => "absent",
+        RecordingStatus::Failed(_) => "failed",
+    }
+}

@@ -1,0 +1,269 @@
+//! Media storage: audio files that accounts keep on this server, and that calls play by name.
+//!
+//! ```text
+//!   upload ── file, synced ──► row in the database, then memory      play by name ──► path of the file
+//!                              sweep ── expired rows and their files, files without a row ──► removed
+//! ```
+//!
+//! Bounded: [`MOST_OCTETS`] a file, [`MOST_OF_ACCOUNT`] octets an account, and as many names as [`tandem_routing::holdings::MOST`].
+
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tandem_routing::holdings::{Held, NotHeld, Shelf};
+use tandem_store::resources::Resource;
+use tandem_store::{Store, StoreError, directory};
+
+/// Octets of one file.
+pub const MOST_OCTETS: usize = 20 * 1024 * 1024;
+/// Octets of all files of one account.
+pub const MOST_OF_ACCOUNT: u64 = 2 * 1024 * 1024 * 1024;
+
+/// A file; its resource's name is what it is played by.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Medium {
+    /// As it was uploaded (`audio/wav`).
+    pub content_type: String,
+    /// Octets.
+    pub octets: u64,
+    /// From then on it is not there any more.
+    pub expires_at: Timestamp,
+    /// The name of its file in the folder. Every upload has a new one.
+    file: String,
+}
+
+/// The media of all accounts.
+#[derive(Debug)]
+pub struct StoredMedia {
+    folder: PathBuf,
+    media: Shelf<Medium>,
+}
+
+/// Why a file is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStored {
+    /// The account has a file of this name.
+    #[error("the account has a medium of this name already")]
+    NameTaken,
+    /// The account's files would be too many or too large together.
+    #[error("the account's media may be {MOST_OF_ACCOUNT} octets in all, and no more than 10000")]
+    Full,
+    /// The disk took no file.
+    #[error("the file could not be written: {0}")]
+    Disk(#[from] io::Error),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Held for Medium {
+    const WORD: &'static str = "medium";
+
+    fn key(row: &Resource<Self>) -> String {
+        key(&row.account, &row.name)
+    }
+}
+
+/// No name has a line break.
+fn key(account: &str, name: &str) -> String {
+    format!("{account}\n{name}")
+}
+
+impl StoredMedia {
+    /// From the database, with files in `folder`, which is made. What expired meanwhile is removed.
+    pub async fn load(folder: PathBuf, store: &Store, now: Timestamp) -> Result<Self, NotStored> {
+        directory::make(&folder)?;
+        let stored = Self { folder, media: Shelf::load(store).await? };
+        stored.sweep(store, now).await?;
+        stored.remove_strays()?;
+        Ok(stored)
+    }
+
+    /// The account's media that have not expired, newest first.
+    pub fn all(&self, account: &str, now: Timestamp) -> Vec<Arc<Resource<Medium>>> {
+        let mut all = self.media.all(account);
+        all.retain(|row| row.details.expires_at > now);
+        all
+    }
+
+    /// The account's medium of that name, unless it has expired.
+    pub fn find(&self, account: &str, name: &str, now: Timestamp) -> Option<Arc<Resource<Medium>>> {
+        self.media.find(&key(account, name)).filter(|row| row.details.expires_at > now)
+    }
+
+    /// Where a medium's file is.
+    pub fn path(&self, medium: &Medium) -> PathBuf {
+        self.folder.join(&medium.file)
+    }
+
+    /// Keeps a new file under a name that the account does not use yet.
+    pub async fn add(
+        &self,
+        store: &Store,
+        account: &str,
+        name: &str,
+        content: (Bytes, String),
+        expires_at: Timestamp,
+    ) -> Result<Arc<Resource<Medium>>, NotStored> {
+        if let Some(expired) = self.media.find(&key(account, name)) {
+            if expired.details.expires_at > tandem_clock::time() {
+                return Err(NotStored::NameTaken);
+            }
+            self.delete(store, &expired).await?;
+        }
+        let details = self.write(account, content, expires_at, 0).await?;
+        self.put(store, Resource::new(account, name, details)).await
+    }
+
+    /// Another file, another end of its life, or both, under the same name.
+    pub async fn change(
+        &self,
+        store: &Store,
+        row: &Resource<Medium>,
+        content: Option<(Bytes, String)>,
+        expires_at: Timestamp,
+    ) -> Result<Arc<Resource<Medium>>, NotStored> {
+        let details = match content {
+            Some(content) => self.write(&row.account, content, expires_at, row.details.octets).await?,
+            None => Medium { expires_at, ..row.details.clone() },
+        };
+        let is_new_file = details.file != row.details.file;
+        let changed = Resource { details, updated_at: Timestamp::now(), ..row.clone() };
+        let changed = self.put(store, changed).await?;
+        if is_new_file {
+            self.remove_file(&row.details);
+        }
+        Ok(changed)
+    }
+
+    /// Removes a medium and its file. `false`: somebody else has done so.
+    pub async fn delete(&self, store: &Store, row: &Resource<Medium>) -> Result<bool, StoreError> {
+        let deleted = self.media.delete(store, &row.account, row.id).await?;
+        if deleted {
+            self.remove_file(&row.details);
+        }
+        Ok(deleted)
+    }
+
+    /// Removes what has expired; says how many media that were.
+    pub async fn sweep(&self, store: &Store, now: Timestamp) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for key in self.media.keys() {
+            if let Some(row) = self.media.find(&key).filter(|row| row.details.expires_at <= now) {
+                removed += usize::from(self.delete(store, &row).await?);
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn put(&self, store: &Store, row: Resource<Medium>) -> Result<Arc<Resource<Medium>>, NotStored> {
+        let written = row.details.clone();
+        let put = self.media.put(store, row).await;
+        put.map_err(|why| {
+            self.remove_file(&written);
+            match why {
+                NotHeld::Taken => NotStored::NameTaken,
+                NotHeld::Full => NotStored::Full,
+                NotHeld::Store(error) => NotStored::Store(error),
+            }
+        })
+    }
+
+    /// Writes a file of its own. `replaced`: octets of the file that it takes the place of.
+    async fn write(
+        &self,
+        account: &str,
+        (content, content_type): (Bytes, String),
+        expires_at: Timestamp,
+        replaced: u64,
+    ) -> Result<Medium, NotStored> {
+        let octets = content.len() as u64;
+        let held: u64 = self.media.all(account).iter().map(|row| row.details.octets).sum();
+        if held.saturating_sub(replaced) + octets > MOST_OF_ACCOUNT {
+            return Err(NotStored::Full);
+        }
+        let file = format!("{:032x}", rand::random::<u128>());
+        let (folder, path) = (self.folder.clone(), self.folder.join(&file));
+        let written = tokio::task::spawn_blocking(move || write(&folder, &path, &content));
+        written.await.map_err(io::Error::other)??;
+        Ok(Medium { content_type, octets, expires_at, file })
+    }
+
+    fn remove_file(&self, medium: &Medium) {
+        let path = self.path(medium);
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!("{} could not be removed: {error}", path.display());
+        }
+    }
+
+    /// Files that no row names: of uploads that a crash cut short.
+    fn remove_strays(&self) -> io::Result<()> {
+        let named: Vec<String> = self
+            .media
+            .keys()
+            .iter()
+            .filter_map(|key| self.media.find(key))
+            .map(|row| row.details.file.clone())
+            .collect();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !named.iter().any(|name| entry.file_name().to_str() == Some(name)) && entry.file_type()?.is_file() {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The file and its name are on the disk when this returns.
+fn write(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    directory::check_room(folder).map_err(io::Error::other)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+
+    fn wav(text: &'static str) -> (Bytes, String) {
+        (Bytes::from_static(text.as_bytes()), "audio/wav".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_medium_is_there_after_a_restart_until_it_expires() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let (folder, now) = (directory.path().join("media"), Timestamp::now());
+        let stored = StoredMedia::load(folder.clone(), &store, now).await.unwrap();
+        let row = stored.add(&store, "acme", "hello", wav("one"), now + HOUR).await.unwrap();
+        assert!(matches!(stored.add(&store, "acme", "hello", wav("two"), now + HOUR).await, Err(NotStored::NameTaken)));
+        stored.add(&store, "other", "hello", wav("theirs"), now + HOUR).await.unwrap();
+        let changed = stored.change(&store, &row, Some(wav("three")), now + HOUR + HOUR).await.unwrap();
+        assert!(!stored.path(&row.details).exists(), "the file before it is gone");
+
+        std::fs::write(folder.join("stray"), "cut short").unwrap();
+        let stored = StoredMedia::load(folder.clone(), &store, now).await.unwrap();
+        let found = stored.find("acme", "hello", now).unwrap();
+        assert_eq!(
+            (&found.details, std::fs::read_to_string(stored.path(&found.details)).unwrap()),
+            (&changed.details, "three".into())
+        );
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "the stray file is gone");
+
+        assert!(stored.find("other", "hello", now + HOUR).is_none());
+        assert_eq!(stored.sweep(&store, now + HOUR).await.unwrap(), 1);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        assert!(stored.delete(&store, &found).await.unwrap() && !stored.delete(&store, &found).await.unwrap());
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,722 @@
+//! The outbound HTTP client: webhooks, documents, media files. Every target is checked, every answer is bounded.
+//!
+//! ```text
+//!  URL ─▶ Origins ─▶ literal address? ──────────▶ NetworkPolicy ─▶ connect to exactly that address
+//!                 └▶ name ─▶ Lookup ─▶ addresses ─▶ NetworkPolicy ─┘   (each hop of a redirect again)
+//! ```
+//!
+//! The check sits where names become addresses, and the connection uses the checked addresses: a name that answers
+//! differently the second time (DNS rebinding) gains nothing. Proxies from the environment are not used, for they would
+//! resolve on their own.
+#![forbid(unsafe_code)]
+
+mod budget;
+mod connection;
+mod cookies;
+pub mod exchange;
+mod failure;
+pub mod maybe_tls;
+mod origins;
+mod policy;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod tls;
+pub mod websocket;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Bytes, BytesMut};
+use tandem_settings::current::Current;
+use tandem_sip::Credentials;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use url::{Host, Url};
+
+use budget::Share;
+use connection::{Kept, Observe};
+
+pub use budget::Budget;
+pub use cookies::CookieJar;
+pub use failure::FetchError;
+pub use origins::{Origin, OriginConfig, Origins};
+pub use policy::NetworkPolicy;
+pub use tls::tls_config;
+
+/// Distinct connect timeouts served by their own connection pool; the least recently made goes first.
+const POOLS: usize = 16;
+
+/// Idle connections are closed before the usual web server (5 s, some 2 s) closes them under a request.
+const IDLE: Duration = Duration::from_millis(1500);
+
+/// The client. Clones share its connections.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    /// Whose requests these are; `None`: the server's own.
+    account: Option<Arc<str>>,
+    /// What the bodies of its answers may hold together; `None`: no bound but each one's own.
+    budget: Option<Budget>,
+}
+
+struct Shared {
+    gate: Arc<Gate>,
+    origins: Current<Origins>,
+    tls: Arc<rustls::ClientConfig>,
+    connect_timeout: Duration,
+    pools: Mutex<Vec<(PoolKey, reqwest::Client)>>,
+    within: OnceLock<Box<Within>>,
+}
+
+/// Answers some requests within this process, by their URL (without user, password and fragment) and their body. `None`: the
+/// request is sent as any other.
+type Within = dyn Fn(&Url, &[u8]) -> Option<Served> + Send + Sync;
+
+/// An answer with status 200 from within this process.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// Of the body.
+    pub content_type: &'static str,
+    /// All of it.
+    pub body: Bytes,
+}
+
+/// What the library below fixes for each of its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PoolKey {
+    connect_timeout: Duration,
+    /// Whether connections are kept for the next request.
+    keeps: bool,
+}
+
+/// What to send.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// GET, POST, ...
+    pub method: Method,
+    /// `http` or `https`. User and password in it become Basic authentication, or Digest where the answer asks for that; a
+    /// fragment is not sent.
+    pub url: String,
+    /// Name and value; names in any case.
+    pub headers: Vec<(String, String)>,
+    /// Empty: none.
+    pub body: Bytes,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// Octets of the answer's body at most; more is [`FetchError::TooLarge`].
+    pub max_body: usize,
+}
+
+/// How long a request may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// Name resolution, TCP and TLS together; rounded up to 50 ms. `None`: the client's own.
+    pub connect: Option<Duration>,
+    /// All of it, to the body's last octet, redirects included.
+    pub total: Duration,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// 100 to 999; no status is an error here.
+    pub status: u16,
+    /// As received.
+    pub headers: HeaderMap,
+    /// At most `max_body` octets.
+    pub body: Bytes,
+    /// The URL that answered, without user, password and fragment.
+    pub final_url: String,
+    /// From the call to the last octet.
+    pub elapsed: Duration,
+}
+
+/// An answer whose body still comes.
+#[derive(Debug)]
+pub struct Answering(reqwest::Response);
+
+impl Answering {
+    /// 100 to 999; no status is an error here.
+    pub fn status(&self) -> u16 {
+        self.0.status().as_u16()
+    }
+
+    /// A header's first value, when it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0.headers().get(name)?.to_str().ok()
+    }
+
+    /// The next piece of the body; `None` at its end. Waits as long as it takes.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, FetchError> {
+        self.0.chunk().await.map_err(failure::classify)
+    }
+}
+
+impl Response {
+    /// A header's first value, when it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Which redirects to follow: 301, 302 and 303 as GET without a body, 307 and 308 with method and body kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedirectRules {
+    /// Hops at most; one more is [`FetchError::TooManyRedirects`].
+    pub limit: u32,
+}
+
+impl RedirectRules {
+    /// As webhook providers do.
+    pub const PROVIDER: RedirectRules = RedirectRules { limit: 10 };
+}
+
+/// Called for each hop of a redirect, after method, URL and body were changed: signs it anew.
+pub type Reseal<'a> = &'a mut (dyn FnMut(&mut Request) + Send);
+
+/// How names become addresses.
+pub trait Lookup: Send + Sync + 'static {
+    /// All addresses of `host`.
+    fn lookup(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+}
+
+impl Client {
+    /// A client that trusts this machine's certificate authorities and asks the system's resolver.
+    ///
+    /// `connect_timeout` holds where a request names none.
+    pub fn new(policy: NetworkPolicy, connect_timeout: Duration) -> io::Result<Client> {
+        Client::with(policy, connect_timeout, tls_config(None)?, Arc::new(SystemResolver))
+    }
+
+    /// A client with other trust (see [`tls_config`]) or another resolver.
+    pub fn with(
+        policy: NetworkPolicy,
+        connect_timeout: Duration,
+        tls: Arc<rustls::ClientConfig>,
+        names: Arc<dyn Lookup>,
+    ) -> io::Result<Client> {
+        let shared = Shared {
+            gate: Arc::new(Gate { policy, names }),
+            origins: Current::default(),
+            tls,
+            connect_timeout: rounded(connect_timeout),
+            pools: Mutex::default(),
+            within: OnceLock::new(),
+        };
+        let client = Client { shared: Arc::new(shared), account: None, budget: None };
+        client.pool(client.shared.connect_timeout, true).map_err(io::Error::other)?;
+        Ok(client)
+    }
+
+    /// The same client for the requests of one account, whose own `[[origins]]` hold then.
+    pub fn of_account(&self, account: &str) -> Client {
+        Client { account: Some(account.into()), ..self.clone() }
+    }
+
+    /// The same client for requests whose answers together stay within a budget.
+    pub fn within(&self, budget: Budget) -> Client {
+        Client { budget: Some(budget), ..self.clone() }
+    }
+
+    /// Other `[[origins]]`, for all clones and from the next request on.
+    pub fn set_origins(&self, origins: Origins) {
+        self.shared.origins.set(origins);
+    }
+
+    /// What is answered within this process, for all clones: hosts that need not be there. An operator's `[[origins]]` go
+    /// first. Only the first such call counts.
+    pub fn serve_within(&self, within: impl Fn(&Url, &[u8]) -> Option<Served> + Send + Sync + 'static) {
+        let _ = self.shared.within.set(Box::new(within));
+    }
+
+    /// The account, if some of the `[[origins]]` hold for it alone: what is fetched for it is not for others.
+    pub fn account_with_origins(&self) -> Option<Arc<str>> {
+        self.account.clone().filter(|account| self.shared.origins.get().names(account))
+    }
+
+    /// Where the connection for `url` goes.
+    pub fn route(&self, url: &Url) -> Result<Route, FetchError> {
+        let asked = Origin::of(url).ok_or_else(|| FetchError::Url("no host".into()))?;
+        let origins = self.shared.origins.get();
+        match origins.place(self.account.as_deref(), url) {
+            None => Ok(Route { to: asked, asked: None }),
+            Some(to) => Ok(Route { to: to.clone(), asked: Some(asked) }),
+        }
+    }
+
+    /// The TLS settings, for WebSocket clients that connect on their own.
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        self.shared.tls.clone()
+    }
+
+    /// Sends one request and reads its answer; a redirect is an answer like any other.
+    pub async fn send(&self, request: &Request) -> Result<Response, FetchError> {
+        let began = Instant::now();
+        let exchange = self.exchange(request, began);
+        match tokio::time::timeout(request.timeouts.total, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                Err(FetchError::Timeout(format!("no complete answer in {} ms", request.timeouts.total.as_millis())))
+            }
+        }
+    }
+
+    /// Sends one request and reads its answer piece by piece. `timeouts.total` bounds the time until the answer begins; who reads
+    /// bounds the rest. Dropping the answer ends the request. `max_body` means nothing here.
+    pub async fn open(&self, request: &Request) -> Result<Answering, FetchError> {
+        let opening = async {
+            let mut url = parse(&request.url)?;
+            let mut headers = header_map(&request.headers)?;
+            if let Some(credentials) = take_credentials(&mut url)
+                && !headers.contains_key(header::AUTHORIZATION)
+            {
+                headers.insert(header::AUTHORIZATION, credentials.basic()?);
+            }
+            url.set_fragment(None);
+            let route = self.route(&url)?;
+            for (name, value) in route.headers() {
+                let value = HeaderValue::from_str(&value).map_err(|error| FetchError::Url(error.to_string()))?;
+                headers.insert(name, value);
+            }
+            let place = route.place(url);
+            self.begin(&place, headers, request).await.map_err(|error| route.tell(error))
+        };
+        match tokio::time::timeout(request.timeouts.total, opening).await {
+            Ok(opened) => Ok(Answering(opened?)),
+            Err(_) => Err(FetchError::Timeout(format!("no answer in {} ms", request.timeouts.total.as_millis()))),
+        }
+    }
+
+    /// Sends a request and follows its redirects; each hop is checked, sends and takes the jar's cookies, and is signed
+    /// anew by `reseal`. Credentials in headers are dropped at the first hop to another origin.
+    pub async fn send_following(
+        &self,
+        mut request: Request,
+        rules: RedirectRules,
+        jar: Option<&CookieJar>,
+        mut reseal: Option<Reseal<'_>>,
+    ) -> Result<Response, FetchError> {
+        let began = Instant::now();
+        let total = request.timeouts.total;
+        let mut hops = 0;
+        loop {
+            let mut hop = request.clone();
+            hop.timeouts.total = total.saturating_sub(began.elapsed());
+            let url = parse(&hop.url)?;
+            if let Some(cookie) = jar.and_then(|jar| jar.header(&url)) {
+                hop.headers.push(("Cookie".into(), cookie));
+            }
+            let mut response = self.send(&hop).await?;
+            if let Some(jar) = jar {
+                jar.store(&url, &response.headers);
+            }
+            let Some(target) = redirect_target(&url, &response)? else {
+                response.elapsed = began.elapsed();
+                return Ok(response);
+            };
+            if hops == rules.limit {
+                return Err(FetchError::TooManyRedirects(rules.limit));
+            }
+            hops += 1;
+            redirect(&mut request, response.status, &url, &target);
+            if let Some(reseal) = &mut reseal {
+                reseal(&mut request);
+            }
+        }
+    }
+
+    /// The address to send to, if the same policy allows it.
+    pub fn permits(&self, address: IpAddr) -> Result<IpAddr, FetchError> {
+        self.shared.gate.policy.check(address)
+    }
+
+    /// Opens a TCP connection under the same policy, for WebSocket clients. `host` is a name or an address, IPv6 with or
+    /// without brackets. `timeout` `None`: the client's connect timeout.
+    pub async fn connect(&self, host: &str, port: u16, timeout: Option<Duration>) -> Result<TcpStream, FetchError> {
+        let timeout = timeout.unwrap_or(self.shared.connect_timeout);
+        let gate = &self.shared.gate;
+        let attempt = async {
+            let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+            let addresses = match literal {
+                Ok(address) => vec![gate.policy.check(address)?],
+                Err(_) => match Host::parse(host).map_err(|error| FetchError::Url(format!("{host}: {error}")))? {
+                    Host::Domain(name) => gate.addresses(&name).await?,
+                    Host::Ipv4(address) => vec![gate.policy.check(address.into())?],
+                    Host::Ipv6(address) => vec![gate.policy.check(address.into())?],
+                },
+            };
+            let mut last = String::from("no address");
+            for address in addresses {
+                match TcpStream::connect(SocketAddr::new(address, port)).await {
+                    Ok(stream) => {
+                        // Small frames must leave at once; a refusal of the option costs only delay.
+                        let _ = stream.set_nodelay(true);
+                        return Ok(stream);
+                    }
+                    Err(error) => last = format!("{address} port {port}: {error}"),
+                }
+            }
+            Err(FetchError::ConnectRefused(last))
+        };
+        match tokio::time::timeout(timeout, attempt).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(FetchError::ConnectTimeout(format!("no connection in {} ms", timeout.as_millis()))),
+        }
+    }
+
+    async fn exchange(&self, request: &Request, began: Instant) -> Result<Response, FetchError> {
+        let mut url = parse(&request.url)?;
+        let mut headers = header_map(&request.headers)?;
+        let of_url = take_credentials(&mut url).filter(|_| !headers.contains_key(header::AUTHORIZATION));
+        if let Some(credentials) = &of_url {
+            headers.insert(header::AUTHORIZATION, credentials.basic()?);
+        }
+        url.set_fragment(None);
+        let final_url = url.to_string();
+        let route = self.route(&url)?;
+        if route.asked.is_none()
+            && let Some(served) = self.shared.within.get().and_then(|within| within(&url, &request.body))
+        {
+            let content_type = HeaderValue::from_static(served.content_type);
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
+            return Ok(Response { status: 200, headers, body: served.body, final_url, elapsed: began.elapsed() });
+        }
+        for (name, value) in route.headers() {
+            headers.insert(name, HeaderValue::from_str(&value).map_err(|error| FetchError::Url(error.to_string()))?);
+        }
+        let place = route.place(url.clone());
+        let answered = self.exchange_at(&place, headers.clone(), request).await;
+        let (mut status, mut answer, mut body) = answered.map_err(|error| route.tell(error))?;
+        // Whoever wants Digest instead of Basic says so (RFC 7616), and is asked once more.
+        // What was signed has its credentials in a header field.
+        let credentials = || of_url.or_else(|| UrlCredentials::of_basic(headers.get(header::AUTHORIZATION)?));
+        if status == 401
+            && let Some(digest) = credentials().and_then(|credentials| credentials.digest(&answer, request, &url))
+        {
+            headers.insert(header::AUTHORIZATION, digest);
+            let answered = self.exchange_at(&place, headers, request).await;
+            (status, answer, body) = answered.map_err(|error| route.tell(error))?;
+        }
+        let headers = answer;
+        Ok(Response { status, headers, body, final_url, elapsed: began.elapsed() })
+    }
+
+    /// Connects to exactly this URL's origin.
+    async fn exchange_at(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        request: &Request,
+    ) -> Result<(u16, HeaderMap, Bytes), FetchError> {
+        let mut incoming = self.begin(url, headers, request).await?;
+        let status = incoming.status().as_u16();
+        let too_large = FetchError::TooLarge { status, limit: request.max_body };
+        if incoming.content_length().is_some_and(|length| length > request.max_body as u64) {
+            return Err(too_large);
+        }
+        let mut body = BytesMut::new();
+        let mut share = Share::of(self.budget.clone());
+        if let Some(length) = incoming.content_length() {
+            share.reserve(usize::try_from(length).unwrap_or(usize::MAX)).await?;
+        }
+        while let Some(chunk) = incoming.chunk().await.map_err(failure::classify)? {
+            if body.len() + chunk.len() > request.max_body {
+                return Err(too_large);
+            }
+            share.grow(body.len() + chunk.len()).await?;
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, std::mem::take(incoming.headers_mut()), share.into_body(body)))
+    }
+
+    /// Connects to exactly this URL's origin; the answer's body is still to come.
+    async fn begin(&self, url: &Url, headers: HeaderMap, request: &Request) -> Result<reqwest::Response, FetchError> {
+        self.shared.gate.check_literal(url)?;
+        let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
+        *outgoing.headers_mut() = headers;
+        if !request.body.is_empty() || request.method == Method::POST {
+            *outgoing.body_mut() = Some(request.body.clone().into());
+        }
+        self.execute(outgoing, request.timeouts.connect).await.map_err(failure::classify)
+    }
+
+    /// Sends it; once more on a fresh connection if a kept one turns out to be dead.
+    async fn execute(
+        &self,
+        request: reqwest::Request,
+        connect_timeout: Option<Duration>,
+    ) -> reqwest::Result<reqwest::Response> {
+        let timeout = connect_timeout.unwrap_or(self.shared.connect_timeout);
+        // Bodies are octets in memory, which can be cloned.
+        let again = request.try_clone();
+        let (outcome, kept) = connection::observed(self.pool(timeout, true)?.execute(request)).await;
+        match (outcome, again) {
+            (Err(error), Some(again)) if kept == Kept::Yes && connection::is_dead(&error) => {
+                self.pool(timeout, false)?.execute(again).await
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The connection pool for one connect timeout.
+    fn pool(&self, connect_timeout: Duration, keeps: bool) -> reqwest::Result<reqwest::Client> {
+        let timeout = rounded(connect_timeout);
+        let wanted = PoolKey { connect_timeout: timeout, keeps };
+        let mut pools = self.shared.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, pool)) = pools.iter().find(|(key, _)| *key == wanted) {
+            return Ok(pool.clone());
+        }
+        let pool = reqwest::Client::builder()
+            .tls_backend_preconfigured((*self.shared.tls).clone())
+            .dns_resolver(GateResolver(self.shared.gate.clone()))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(timeout)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(if keeps { 64 } else { 0 })
+            .connector_layer(Observe)
+            .http1_title_case_headers()
+            .http1_only()
+            .build()?;
+        if pools.len() >= POOLS {
+            pools.remove(0);
+        }
+        pools.push((wanted, pool.clone()));
+        Ok(pool)
+    }
+}
+
+/// Where a request's connection goes.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The origin to connect to. Its host is also the name that a certificate must be for.
+    pub to: Origin,
+    /// The origin that the URL names, when `[[origins]]` lead elsewhere.
+    asked: Option<Origin>,
+}
+
+impl Route {
+    /// The headers by which the application sees the URL that was asked for, as behind any reverse proxy.
+    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, String)> {
+        let host = HeaderName::from_static("x-forwarded-host");
+        let scheme = HeaderName::from_static("x-forwarded-proto");
+        self.asked.iter().flat_map(move |asked| {
+            let proto = if asked.is_secure() { "https" } else { "http" };
+            [(header::HOST, asked.authority()), (host.clone(), asked.authority()), (scheme.clone(), proto.to_owned())]
+        })
+    }
+
+    fn place(&self, url: Url) -> Url {
+        if self.asked.is_some() { self.to.place(&url) } else { url }
+    }
+
+    /// The error with the place that was tried, when the URL does not name it.
+    pub fn tell(&self, error: FetchError) -> FetchError {
+        match self.asked {
+            Some(_) => error.add(&format!(" (origins lead to {})", self.to)),
+            None => error,
+        }
+    }
+}
+
+/// Where names become addresses that the policy allows.
+struct Gate {
+    policy: NetworkPolicy,
+    names: Arc<dyn Lookup>,
+}
+
+impl Gate {
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, FetchError> {
+        let found = self.names.lookup(host).await.map_err(|error| FetchError::Dns(format!("{host}: {error}")))?;
+        let mut refusal = FetchError::Dns(format!("{host}: no address"));
+        let mut allowed = Vec::new();
+        for address in found {
+            match self.policy.check(address) {
+                Ok(address) => allowed.push(address),
+                Err(error) => refusal = FetchError::Refused(format!("{host}: {error}")),
+            }
+        }
+        if allowed.is_empty() { Err(refusal) } else { Ok(allowed) }
+    }
+
+    /// Names are checked when they are resolved; an address in the URL never is, so it is checked here.
+    fn check_literal(&self, url: &Url) -> Result<(), FetchError> {
+        match url.host() {
+            Some(Host::Ipv4(address)) => self.policy.check(address.into()).map(drop),
+            Some(Host::Ipv6(address)) => self.policy.check(address.into()).map(drop),
+            Some(Host::Domain(_)) => Ok(()),
+            None => Err(FetchError::Url("no host".into())),
+        }
+    }
+}
+
+/// The library below takes the resolver as a value of its own.
+struct GateResolver(Arc<Gate>);
+
+impl reqwest::dns::Resolve for GateResolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let gate = self.0.clone();
+        Box::pin(async move {
+            let addresses = gate.addresses(name.as_str()).await?;
+            // Port 0: the URL's port is put in.
+            Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+/// The system's resolver.
+pub struct SystemResolver;
+
+impl Lookup for SystemResolver {
+    fn lookup(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+        let host = host.to_owned();
+        Box::pin(
+            async move { Ok(tokio::net::lookup_host((host.as_str(), 0)).await?.map(|address| address.ip()).collect()) },
+        )
+    }
+}
+
+/// The URL as it may be shown: without user and password.
+pub fn without_credentials(url: &str) -> String {
+    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
+    if parsed.username().is_empty() && parsed.password().is_none() {
+        return url.to_owned();
+    }
+    // Both fail only for URLs that can have no host, and those have no user.
+    let _ = parsed.set_username("");
+    let _ = parsed.set_password(None);
+    parsed.to_string()
+}
+
+fn parse(url: &str) -> Result<Url, FetchError> {
+    let parsed = Url::parse(url).map_err(|error| FetchError::Url(error.to_string()))?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(parsed),
+        other => Err(FetchError::Url(format!("scheme {other} is not http or https"))),
+    }
+}
+
+fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, FetchError> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let invalid = || FetchError::Protocol(format!("header {name:?} cannot be sent"));
+        let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
+        map.append(HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?, value);
+    }
+    Ok(map)
+}
+
+/// User and password of a URL.
+struct UrlCredentials {
+    user: Vec<u8>,
+    password: Vec<u8>,
+}
+
+impl UrlCredentials {
+    /// Those of a Basic header field.
+    fn of_basic(value: &HeaderValue) -> Option<Self> {
+        let pair = BASE64_STANDARD.decode(value.to_str().ok()?.strip_prefix("Basic ")?).ok()?;
+        let colon = pair.iter().position(|octet| *octet == b':')?;
+        let (user, password) = pair.split_at(colon);
+        Some(Self { user: user.to_vec(), password: password.get(1..)?.to_vec() })
+    }
+
+    /// As Basic authentication (RFC 7617).
+    fn basic(&self) -> Result<HeaderValue, FetchError> {
+        let pair = [&*self.user, b":", &*self.password].concat();
+        let value = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair)));
+        let mut value = value.map_err(|error| FetchError::Url(error.to_string()))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// As the answer to the challenges of a 401; `None` if there is none that can be answered.
+    fn digest(&self, refused: &HeaderMap, request: &Request, url: &Url) -> Option<HeaderValue> {
+        let challenges: Vec<&str> =
+            refused.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
+        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).ok();
+        let credentials = Credentials { username: text(&self.user)?, password: text(&self.password)? };
+        let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let cnonce = format!("{:032x}", rand::random::<u128>());
+        let method = request.method.as_str();
+        let value = tandem_sip::http_answer(&challenges, &credentials, method, &target, &request.body, &cnonce)?;
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+/// Takes user and password out of the URL.
+fn take_credentials(url: &mut Url) -> Option<UrlCredentials> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let credentials = UrlCredentials {
+        user: percent_decode(url.username()),
+        password: percent_decode(url.password().unwrap_or_default()),
+    };
+    // Both fail only for URLs that can have no host, and this one has a host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    Some(credentials)
+}
+
+fn percent_decode(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        let hex = (first == b'%').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(octet) => {
+                decoded.push(octet);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => decoded.push(first),
+        }
+    }
+    decoded
+}
+
+/// Where the answer redirects to; `None` when it is no redirect.
+fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
+    if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = response.headers.get(header::LOCATION) else { return Ok(None) };
+    let location = String::from_utf8_lossy(location.as_bytes());
+    let mut target = from.join(&location).map_err(|error| FetchError::Url(format!("Location: {error}")))?;
+    if target.fragment().is_none() {
+        target.set_fragment(from.fragment());
+    }
+    parse(target.as_str()).map(Some)
+}
+
+fn redirect(request: &mut Request, status: u16, from: &Url, target: &Url) {
+    request.url = target.to_string();
+    let mut dropped: Vec<&str> = Vec::new();
+    if matches!(status, 301..=303) && request.method != Method::HEAD {
+        request.method = Method::GET;
+        request.body = Bytes::new();
+        dropped.extend(["content-type", "content-length", "content-encoding"]);
+    }
+    if from.origin() != target.origin() {
+        dropped.extend(["authorization", "cookie", "proxy-authorization"]);
+    }
+    request.headers.retain(|(name, _)| !dropped.iter().any(|drop| name.eq_ignore_ascii_case(drop)));
+}
+
+/// Up to the next 50 ms, so that few pools are made.
+fn rounded(timeout: Duration) -> Duration {
+    let step = 50;
+    let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(step, 60_000);
+    Duration::from_millis(milliseconds.div_ceil(step) * step)
+}

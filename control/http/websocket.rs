@@ -1,0 +1,316 @@
+//! A WebSocket to an application, which may be a part of this server: opened through the guarded client, kept alive, given up when it is stuck.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tandem_call::stream::{StreamFailure, StreamFault};
+use tokio::io::DuplexStream;
+use tokio::time::{Instant, Interval};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+use url::Url;
+
+use crate::maybe_tls::{self, MaybeTls};
+use crate::{Client, FetchError, without_credentials};
+
+/// Longest message of an application: 30 s of linear samples at 24 kHz in base64, and then some.
+const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+/// From the first packet to the answer of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Between two pings; less if no sign of life is waited for that long.
+const PING: Duration = Duration::from_secs(25);
+/// A socket that takes nothing for so long is given up.
+const STALLED: Duration = Duration::from_secs(20);
+/// For both halves of the closing handshake.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A connection and nothing more.
+pub type Connection = WebSocketStream<MaybeTls>;
+
+/// An open WebSocket.
+pub struct Socket {
+    inner: Connection,
+    ping: Interval,
+    idle: Option<Duration>,
+    heard: Instant,
+}
+
+/// What an application sent.
+#[derive(Debug)]
+pub enum Word {
+    /// Text.
+    Text(Utf8Bytes),
+    /// Octets, which none of the providers' protocols has.
+    Binary,
+    /// It has closed, or the socket is gone.
+    Closed(Result<(), StreamFailure>),
+}
+
+impl Socket {
+    /// Connects and shakes hands. `idle`: how long it may give no sign of life, not even a pong.
+    pub async fn open(
+        client: &Client,
+        url: &str,
+        headers: Vec<(String, String)>,
+        idle: Option<Duration>,
+    ) -> Result<Self, StreamFailure> {
+        let inner = tokio::time::timeout(HANDSHAKE, connect(client, url, headers)).await.map_err(|_| {
+            let shown = without_credentials(url);
+            StreamFault::Timeout.because(format!("{shown}: no handshake in {} s", HANDSHAKE.as_secs()))
+        })??;
+        Ok(Self::over(inner, idle))
+    }
+
+    /// To a part of this server at the other end of a pipe: there are no hands to shake.
+    pub async fn within(pipe: DuplexStream, idle: Option<Duration>) -> Self {
+        Self::over(WebSocketStream::from_raw_socket(MaybeTls::Pipe(pipe), Role::Client, Some(limits())).await, idle)
+    }
+
+    fn over(inner: Connection, idle: Option<Duration>) -> Self {
+        let now = Instant::now();
+        let period = idle.map_or(PING, |idle| PING.min(idle / 2)).max(Duration::from_millis(100));
+        Self { inner, ping: tokio::time::interval_at(now + period, period), idle, heard: now }
+    }
+
+    /// The next word of the application; pings meanwhile. Cancel-safe.
+    pub async fn next(&mut self) -> Word {
+        loop {
+            tokio::select! {
+                message = self.inner.next() => {
+                    self.heard = Instant::now();
+                    match message {
+                        Some(Ok(Message::Text(text))) => return Word::Text(text),
+                        Some(Ok(Message::Binary(_))) => return Word::Binary,
+                        Some(Ok(Message::Close(frame))) => return Word::Closed(self.part(frame).await),
+                        Some(Ok(_)) => {}
+                        Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) | None => {
+                            return Word::Closed(Ok(()));
+                        }
+                        Some(Err(error)) => return Word::Closed(Err(broken(&error))),
+                    }
+                }
+                _ = self.ping.tick() => {
+                    if let Some(idle) = self.idle.filter(|idle| self.heard.elapsed() >= *idle) {
+                        let why = format!("the application gave no sign of life for {} s", idle.as_secs());
+                        return Word::Closed(Err(StreamFault::Timeout.because(why)));
+                    }
+                    if let Err(why) = self.put(Message::Ping(Vec::new().into())).await {
+                        return Word::Closed(Err(why));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends one message.
+    pub async fn send(&mut self, text: String) -> Result<(), StreamFailure> {
+        self.put(Message::text(text)).await
+    }
+
+    /// Sends one binary message.
+    pub async fn send_octets(&mut self, octets: Vec<u8>) -> Result<(), StreamFailure> {
+        self.put(Message::binary(octets)).await
+    }
+
+    /// As [`Self::send`], but it may stay here until [`Self::flush`].
+    pub async fn feed(&mut self, text: String) -> Result<(), StreamFailure> {
+        in_time(self.inner.feed(Message::text(text))).await
+    }
+
+    /// Sends what was fed.
+    pub async fn flush(&mut self) -> Result<(), StreamFailure> {
+        in_time(self.inner.flush()).await
+    }
+
+    /// Closes it: a code of RFC 6455 §7.4.1 and why.
+    pub async fn close(mut self, code: u16, reason: &'static str) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
+        let farewell = async {
+            self.inner.close(Some(frame)).await?;
+            // Its half; what it says until then is no longer heard.
+            while let Some(Ok(_)) = self.inner.next().await {}
+            Ok::<_, WsError>(())
+        };
+        // It is over either way.
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    }
+
+    async fn put(&mut self, message: Message) -> Result<(), StreamFailure> {
+        in_time(self.inner.send(message)).await
+    }
+
+    /// The application closes: our half of the handshake (RFC 6455 §5.5.1), which reading has queued.
+    async fn part(&mut self, frame: Option<CloseFrame>) -> Result<(), StreamFailure> {
+        let _ = tokio::time::timeout(FAREWELL, self.inner.flush()).await;
+        match frame.map(|frame| frame.code) {
+            None | Some(CloseCode::Normal | CloseCode::Away | CloseCode::Status) => Ok(()),
+            Some(code) => Err(StreamFault::Closed.because(format!("the application closed it with code {code}"))),
+        }
+    }
+}
+
+async fn in_time(sending: impl Future<Output = Result<(), WsError>>) -> Result<(), StreamFailure> {
+    match tokio::time::timeout(STALLED, sending).await {
+        Ok(sent) => sent.map_err(|error| broken(&error)),
+        Err(_) => Err(StreamFault::Broken.because("the application's socket is stuck")),
+    }
+}
+
+/// Connects under the client's policy and shakes hands; whoever wants no more of [`Socket`] than that. An error shows no
+/// password.
+pub async fn connect(client: &Client, url: &str, headers: Vec<(String, String)>) -> Result<Connection, StreamFailure> {
+    // What cannot be parsed may hold a password anywhere: it is not shown.
+    let parsed = Url::parse(url).map_err(|error| StreamFault::Url.because(format!("the URL: {error}")))?;
+    let shown = without_credentials(url);
+    if !matches!(parsed.scheme(), "ws" | "wss") {
+        let why = format!("{shown}: {:?} is neither ws nor wss", parsed.scheme());
+        return Err(StreamFault::Scheme.because(why));
+    }
+    let route = client.route(&parsed).map_err(|_| StreamFault::Url.because(format!("{shown}: no host")))?;
+    let host = route.to.host().to_string();
+    let tcp =
+        client.connect(&host, route.to.port(), Some(HANDSHAKE)).await.map_err(|error| unreached(&route.tell(error)))?;
+    let stream = maybe_tls::wrap(tcp, route.to.is_secure().then(|| client.tls()), &host)
+        .await
+        .map_err(|error| unreached(&route.tell(FetchError::Tls(format!("{shown}: {error}")))))?;
+    let malformed = |error: &dyn std::fmt::Display| StreamFault::Url.because(format!("{shown}: {error}"));
+    let mut request = url.into_client_request().map_err(|error| malformed(&error))?;
+    for (name, value) in route.headers() {
+        request.headers_mut().insert(name, http::HeaderValue::try_from(value).map_err(|error| malformed(&error))?);
+    }
+    for (name, value) in headers {
+        let name = http::HeaderName::try_from(name).map_err(|error| malformed(&error))?;
+        let value = http::HeaderValue::try_from(value).map_err(|error| malformed(&error))?;
+        request.headers_mut().insert(name, value);
+    }
+    let (socket, _) =
+        tokio_tungstenite::client_async_with_config(request, stream, Some(limits())).await.map_err(|error| {
+            let why = broken(&error);
+            // Whatever came, it was not 101.
+            let fault = if why.fault == StreamFault::Protocol { StreamFault::Handshake } else { why.fault };
+            fault.because(format!("{shown}: {}", why.detail))
+        })?;
+    Ok(socket)
+}
+
+fn limits() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
+        .max_write_buffer_size(MAX_MESSAGE)
+}
+
+fn unreached(error: &FetchError) -> StreamFailure {
+    let fault = match error {
+        FetchError::Url(_) => StreamFault::Url,
+        FetchError::ConnectTimeout(_) | FetchError::Timeout(_) => StreamFault::Timeout,
+        FetchError::ConnectRefused(_) => StreamFault::Refused,
+        FetchError::Tls(_) => StreamFault::Tls,
+        _ => StreamFault::Unreachable,
+    };
+    fault.because(error.to_string())
+}
+
+fn broken(error: &WsError) -> StreamFailure {
+    let fault = match error {
+        WsError::Http(_) => StreamFault::Handshake,
+        WsError::Url(_) => StreamFault::Url,
+        WsError::Tls(_) => StreamFault::Tls,
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => StreamFault::Closed,
+        WsError::Io(_) | WsError::ConnectionClosed | WsError::AlreadyClosed => StreamFault::Broken,
+        _ => StreamFault::Protocol,
+    };
+    fault.because(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Answer, WebServer};
+    use crate::{NetworkPolicy, Origin, OriginConfig, Origins};
+
+    fn client() -> Client {
+        let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };
+        Client::new(policy, Duration::from_secs(5)).unwrap()
+    }
+
+    async fn fails(url: &str) -> StreamFailure {
+        Socket::open(&client(), url, Vec::new(), None).await.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn why_a_stream_failed_is_told_without_the_password_of_its_url() {
+        let server = WebServer::start(|_| Answer::status(404)).await;
+        let place = server.url("/stream").replace("http://", "");
+        for url in [format!("ws://me:hunter2@{place}"), "ws://me:hunter2@127.0.0.1:99999/".to_owned()] {
+            let why = fails(&url).await.detail;
+            assert!(!why.contains("hunter2") && !why.is_empty(), "{why}");
+        }
+        let why = fails(&format!("ws://{place}")).await;
+        assert!(why.detail.contains(&place) && why.detail.contains("404"), "{why:?}");
+        assert_eq!(why.fault, StreamFault::Handshake);
+    }
+
+    #[tokio::test]
+    async fn what_went_wrong_is_told_apart() {
+        let server = WebServer::start(|_| Answer::status(200)).await;
+        let place = server.url("/").replace("http://", "");
+        for (url, fault) in [
+            ("http://127.0.0.1/".to_owned(), StreamFault::Scheme),
+            ("ws://127.0.0.1:99999/".to_owned(), StreamFault::Url),
+            ("ws://127.0.0.1:1/".to_owned(), StreamFault::Refused),
+            ("ws://10.0.0.1/".to_owned(), StreamFault::Unreachable),
+            (format!("wss://{place}"), StreamFault::Tls),
+            (format!("ws://{place}"), StreamFault::Handshake),
+        ] {
+            assert_eq!(fails(&url).await.fault, fault, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_reached_where_its_origin_leads_and_sees_its_public_host() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("http://{}", listener.local_addr().unwrap());
+        let heard = tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let mut heard = Vec::new();
+            #[allow(clippy::result_large_err)]
+            let look = |request: &http::Request<()>, response| {
+                let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+                heard = vec![Some(request.uri().to_string()), header("host"), header("x-forwarded-proto")];
+                Ok(response)
+            };
+            let _socket = tokio_tungstenite::accept_hdr_async(tcp, look).await.unwrap();
+            heard
+        });
+        let client = client();
+        let origin = |text: &str| Origin::try_from(text.to_owned()).unwrap();
+        let table = OriginConfig { from: origin("https://app.test"), to: origin(&to), account: None };
+        client.set_origins(Origins::new(vec![table]));
+        Socket::open(&client, "wss://app.test/media?a=b", Vec::new(), None).await.ok().unwrap();
+        let heard: Vec<String> = heard.await.unwrap().into_iter().flatten().collect();
+        assert_eq!(heard, ["/media?a=b", "app.test", "https"]);
+    }
+
+    /// An application that shakes hands and then never reads, so that it sends no pong either.
+    #[tokio::test]
+    async fn an_application_without_a_sign_of_life_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let hung = tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let socket = tokio_tungstenite::accept_async(tcp).await.unwrap();
+            std::future::pending::<()>().await;
+            drop(socket);
+        });
+        let idle = Some(Duration::from_millis(300));
+        let mut socket = Socket::open(&client(), &url, Vec::new(), idle).await.unwrap();
+        let Word::Closed(Err(why)) = socket.next().await else { panic!("it is hung") };
+        assert_eq!(why.fault, StreamFault::Timeout);
+        hung.abort();
+    }
+}

@@ -1,0 +1,169 @@
+//! The XML verbs that TwiML, TeXML and cXML share: one grammar, and a table of differences per flavour.
+//!
+//! ```text
+//!   bytes ──element──► tree ──verb/*──► Program        warnings beside it: nothing odd in a document is fatal, only
+//!                        ▲                             a document that is none
+//!                  flavour table
+//! ```
+#![forbid(unsafe_code)]
+
+mod attribute;
+pub mod code;
+pub mod element;
+pub mod flavour;
+pub mod party;
+pub mod reader;
+pub mod speech;
+pub mod verb;
+
+use std::borrow::Cow;
+
+use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
+use url::Url;
+
+pub use self::element::Element;
+use self::flavour::Flavour;
+use self::reader::Reader;
+
+/// Largest document, octets.
+pub const MAX_DOCUMENT: usize = 64 * 1024;
+
+/// Where a document came from, which decides what its URLs may be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin<'a> {
+    /// The URL it was fetched from, after redirects; `None` for one given inline, where every URL must be absolute.
+    pub base: Option<&'a Url>,
+    /// Whether `file:` URLs are taken: only for the server's own configuration, and never together with `base`.
+    pub local_files: bool,
+}
+
+/// Reads what an application answered, whatever its form: a document, words to be said or audio to be played.
+///
+/// # Errors
+/// Fatal ones only: larger than [`MAX_DOCUMENT`], empty, of no usable type, not XML, another root, a relative URL where there
+/// is nothing to resolve it against. Everything else becomes a warning in the program.
+pub fn answer(
+    flavour: &'static Flavour,
+    origin: Origin<'_>,
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<Program, FetchFailure> {
+    let essence = content_type.map(|text| text.split(';').next().unwrap_or(text).trim().to_ascii_lowercase());
+    let charset = content_type.and_then(charset);
+    match (essence.as_deref(), origin.base) {
+        // As common as no document at all: 204.
+        (None, Some(_)) if body.is_empty() => Err(failure(FailureKind::Empty, "the answer is empty")),
+        (Some(audio), Some(base)) if audio.starts_with("audio/") => Ok(Program {
+            instructions: vec![Instruction::Play(Play::once(AudioSource::Url(base.as_str().into())))],
+            warnings: Vec::new(),
+        }),
+        (Some("text/plain"), _) => spoken(&text_of(body, charset)?),
+        (Some("text/xml" | "application/xml" | "text/html"), _) | (None, None) => read(flavour, origin, body, charset),
+        (Some(xml), _) if xml.starts_with("application/") && xml.ends_with("+xml") => {
+            read(flavour, origin, body, charset)
+        }
+        (Some(other), _) => Err(failure(FailureKind::ContentType, format!("content type {other} is no document"))),
+        (None, Some(_)) => Err(failure(FailureKind::ContentType, "the answer has no content type")),
+    }
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// As [`answer`].
+pub fn document(flavour: &'static Flavour, origin: Origin<'_>, body: &[u8]) -> Result<Program, FetchFailure> {
+    read(flavour, origin, body, None)
+}
+
+fn read(
+    flavour: &'static Flavour,
+    origin: Origin<'_>,
+    body: &[u8],
+    charset: Option<&str>,
+) -> Result<Program, FetchFailure> {
+    let text = text_of(body, charset)?;
+    let not_xml = |detail: String| failure(FailureKind::Document(code::NOT_XML), detail);
+    let mistaken = mistaken(&text);
+    let root = Element::parse(&text).map_err(|error| not_xml(mistaken.map_or(error.0, str::to_owned)))?;
+    if root.name != flavour.root {
+        let detail = mistaken.map(str::to_owned).unwrap_or_else(|| wrong_root(flavour, &root.name));
+        return Err(failure(FailureKind::Document(code::WRONG_ROOT), detail));
+    }
+    Reader::new(flavour, origin).program(&root)
+}
+
+fn wrong_root(flavour: &Flavour, name: &str) -> String {
+    let near = if name.eq_ignore_ascii_case(flavour.root) { "; names are case-sensitive" } else { "" };
+    format!("the root element is <{name}>, not <{}>{near}", flavour.root)
+}
+/// The answer is a page for browsers.
+pub const WEB_PAGE: &str = "the answer is a web page (HTML), not a document";
+/// The answer is JSON.
+pub const JSON: &str = "the answer is JSON, not a document";
+
+/// What a text is instead of a document, where that is seen at its beginning.
+fn mistaken(text: &str) -> Option<&'static str> {
+    let begins = |with: &str| text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    if begins("<!doctype html") || begins("<html") {
+        return Some(WEB_PAGE);
+    }
+    text.starts_with(['{', '[']).then_some(JSON)
+}
+
+/// Entry for fuzzing: any bytes as a document of this flavour, with and without a URL of its own.
+pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
+    if let Ok(base) = Url::parse("https://app.example/voice?x=1") {
+        let _ = document(flavour, Origin { base: Some(&base), local_files: false }, data);
+    }
+    let _ = document(flavour, Origin { base: None, local_files: true }, data);
+}
+
+/// The body as text, with what people leave in front of `<?xml` taken away. It is UTF-8; what is not, and says that it is in
+/// the older letters of Western Europe, is read as those.
+fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, FetchFailure> {
+    if body.len() > MAX_DOCUMENT {
+        return Err(failure(FailureKind::TooLarge, format!("{} octets, at most {MAX_DOCUMENT}", body.len())));
+    }
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => Cow::Borrowed(text.trim_start_matches('\u{feff}').trim()),
+        Err(_) if charset.or_else(|| declared(body)).is_some_and(is_latin) => {
+            let text: String = body.iter().copied().map(char::from).collect();
+            Cow::Owned(text.trim().to_owned())
+        }
+        Err(_) => return Err(failure(FailureKind::Document(code::NOT_XML), "the document is not UTF-8")),
+    };
+    if text.is_empty() { Err(failure(FailureKind::Empty, "the document is empty")) } else { Ok(text) }
+}
+
+/// The charset of `text/xml; charset="ISO-8859-1"`.
+fn charset(content_type: &str) -> Option<&str> {
+    let parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let (_, value) = parameters.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+    Some(value.trim().trim_matches('"'))
+}
+
+/// What `<?xml version="1.0" encoding="ISO-8859-1"?>` says.
+fn declared(body: &[u8]) -> Option<&str> {
+    let body = body.trim_ascii_start();
+    let head = body.get(..body.iter().position(|&octet| octet == b'>')?)?;
+    let head = std::str::from_utf8(head).ok()?.strip_prefix("<?xml")?;
+    let (_, value) = head.split_once("encoding")?.1.split_once(['"', '\''])?;
+    value.split(['"', '\'']).next()
+}
+
+/// ISO 8859-1, whose octets are Unicode's first characters, and what is almost it.
+fn is_latin(charset: &str) -> bool {
+    let known = ["iso-8859-1", "iso-8859-15", "latin1", "windows-1252", "cp1252"];
+    known.iter().any(|known| known.eq_ignore_ascii_case(charset))
+}
+
+fn spoken(text: &str) -> Result<Program, FetchFailure> {
+    let speech = Speech { text: text.into(), ssml: false, voice: None, language: None };
+    let play = Play::once(AudioSource::Speech(speech));
+    Ok(Program { instructions: vec![Instruction::Play(play)], warnings: Vec::new() })
+}
+
+fn failure(kind: FailureKind, detail: impl Into<String>) -> FetchFailure {
+    FetchFailure { kind, detail: detail.into() }
+}

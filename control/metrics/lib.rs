@@ -1,0 +1,225 @@
+//! What `/metrics` shows of calls and audio.
+#![forbid(unsafe_code)]
+
+pub mod histogram;
+mod process;
+pub mod quality;
+pub mod stir;
+pub mod timings;
+mod trunks;
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::leg::{Direction, EndCause};
+use tandem_causes::Cause;
+use tandem_clock as clock;
+use tandem_media as media;
+use tandem_sip::Throttle;
+
+use crate::quality::Histograms;
+use foldhash::HashMap;
+
+pub use process::Build;
+use timings::Timings;
+use trunks::Trunks;
+
+/// Counters since the start.
+#[derive(Default, Debug)]
+pub struct Counters {
+    /// Of verifying and signing.
+    pub stir: stir::Tally,
+    /// Of applications and speech engines.
+    pub timings: Arc<Timings>,
+    build: Build,
+    started: Timestamp,
+    inbound: AtomicU64,
+    outbound: AtomicU64,
+    answered: AtomicU64,
+    ended: [AtomicU64; EndCause::ALL.len()],
+    refused: AtomicU64,
+    unauthorized: AtomicU64,
+    unauthorized_lines: Mutex<Throttle>,
+    one_sided_lines: Mutex<Throttle>,
+    refused_lines: Mutex<Throttle>,
+    /// How often what went wrong is told of, by its cause: there are as many as the table has.
+    reports: Mutex<HashMap<Cause, Throttle>>,
+    documents_failed: AtomicU64,
+    playbacks_failed: AtomicU64,
+    recordings_failed: AtomicU64,
+    streams_failed: AtomicU64,
+    bodies_refused: AtomicU64,
+    packets_lost: AtomicU64,
+    unrecorded_ms: AtomicU64,
+    rtcp_foreign: AtomicU64,
+    srtp_refused: AtomicU64,
+    suppression_shed: AtomicU64,
+    impaired: [AtomicU64; quality::CAUSES.len()],
+    trunks: Trunks,
+    quality: Mutex<Histograms>,
+}
+
+impl Counters {
+    /// All at nothing, in a server that starts now. Speech engines add to `timings` too.
+    pub fn new(build: Build, timings: Arc<Timings>) -> Self {
+        Self { timings, build, started: clock::time(), ..Self::default() }
+    }
+
+    /// Whether to write that a leg was not heard: then how many such lines were held back.
+    pub fn one_sided(&self, now: Instant) -> Option<u64> {
+        self.one_sided_lines.lock().pass(now)
+    }
+
+    /// Whether to write that a call was refused: then how many such lines were held back.
+    pub fn refused_line(&self, now: Instant) -> Option<u64> {
+        self.refused_lines.lock().pass(now)
+    }
+
+    /// Takes note of a leg's progress, and of what failed on it.
+    pub fn count(&self, event: &CallEvent) {
+        match (&event.kind, event.leg.direction) {
+            (EventKind::Ringing { .. }, Direction::OutboundApi | Direction::OutboundDial) => {
+                self.trunks.rings(&event.leg, event.at);
+            }
+            (EventKind::Ended, _) => self.trunks.ended(&event.leg, event.at),
+            _ => {}
+        }
+        let counter = match (&event.kind, event.leg.direction) {
+            (EventKind::Initiated, Direction::Inbound) => &self.inbound,
+            (EventKind::Initiated, _) => &self.outbound,
+            (EventKind::Answered { .. }, _) => &self.answered,
+            (EventKind::Ended, _) => {
+                let cause = event.leg.end.as_ref().map_or(EndCause::Unspecified, |end| end.cause);
+                let Some(counter) = self.ended.get(cause as usize) else { return };
+                counter
+            }
+            (EventKind::FetchFailed { .. }, _) => &self.documents_failed,
+            (EventKind::PlaybackEnded(..), _) if event.kind.is_trouble() => &self.playbacks_failed,
+            (EventKind::Recording(_), _) if event.kind.is_trouble() => &self.recordings_failed,
+            (EventKind::Stream(_), _) if event.kind.is_trouble() => &self.streams_failed,
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A trunk failed, and the call goes on over another; with its response, if there was one.
+    pub fn failed_over(&self, trunk: &Arc<str>, status: Option<u16>) {
+        self.trunks.responded(trunk, false, status);
+    }
+
+    /// A call to a number that is nobody's.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request with wrong credentials, or none. Whether it may leave a line: then how many did not before it.
+    pub fn unauthorized(&self, now: Instant) -> Option<u64> {
+        self.unauthorized.fetch_add(1, Ordering::Relaxed);
+        self.unauthorized_lines.lock().pass(now)
+    }
+
+    /// Whether something of this cause is told of now: then how many were held back since the last one.
+    pub fn report(&self, cause: Cause, now: Instant) -> Option<u64> {
+        self.reports.lock().entry(cause).or_default().pass(now)
+    }
+
+    /// The body of an API request that could not be read as what it should be.
+    pub fn body_refused(&self) {
+        self.bodies_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes note of an ended session's figures.
+    pub fn add_media(&self, stats: &media::Stats) {
+        self.packets_lost.fetch_add(stats.lost, Ordering::Relaxed);
+        self.rtcp_foreign.fetch_add(stats.dropped_rtcp, Ordering::Relaxed);
+        self.srtp_refused.fetch_add(stats.dropped_srtp, Ordering::Relaxed);
+        self.quality.lock().add(stats);
+    }
+
+    /// A leg began to sound bad.
+    pub fn impaired(&self, cause: media::Impairment) {
+        let counter = quality::CAUSES.iter().position(|(one, _)| *one == cause).and_then(|at| self.impaired.get(at));
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A leg's noise suppression gave way to audio.
+    pub fn suppression_shed(&self) {
+        self.suppression_shed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes note of audio that a recording has silence for.
+    pub fn add_unrecorded(&self, dropped: Duration) {
+        self.unrecorded_ms.fetch_add(u64::try_from(dropped.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Prometheus text exposition format 0.0.4.
+    pub fn render(&self, out: &mut String) {
+        let lines = [
+            ("tandem_legs_inbound_total", "Legs that called in", &self.inbound),
+            ("tandem_legs_outbound_total", "Legs that were called", &self.outbound),
+            ("tandem_legs_answered_total", "Legs that were answered", &self.answered),
+            ("tandem_calls_refused_total", "Calls to numbers that are nobody's", &self.refused),
+            ("tandem_http_unauthorized_total", "HTTP requests with wrong credentials or none", &self.unauthorized),
+            ("tandem_documents_failed_total", "Documents that could not be had or read", &self.documents_failed),
+            ("tandem_playbacks_failed_total", "Audio that could not be had or played", &self.playbacks_failed),
+            ("tandem_recordings_failed_total", "Recordings that could not be written", &self.recordings_failed),
+            ("tandem_streams_failed_total", "Streams that could not be opened or broke off", &self.streams_failed),
+            ("tandem_api_bodies_refused_total", "Bodies of API requests that could not be read", &self.bodies_refused),
+            ("tandem_rtp_packets_lost_total", "RTP packets that never came, of ended legs", &self.packets_lost),
+            (
+                "tandem_recordings_dropped_milliseconds_total",
+                "Deprecated: tandem_recordings_dropped_seconds_total in milliseconds",
+                &self.unrecorded_ms,
+            ),
+            ("tandem_rtcp_foreign_total", "RTCP about streams of no session, of ended legs", &self.rtcp_foreign),
+            (
+                "tandem_suppression_shed_total",
+                "Times that noise suppression of a leg gave way, as the media threads had no time for it",
+                &self.suppression_shed,
+            ),
+            (
+                "tandem_srtp_refused_total",
+                "Packets that were not under the SRTP key agreed, or came twice",
+                &self.srtp_refused,
+            ),
+        ];
+        for (name, help, counter) in lines {
+            metric(out, name, help, "counter", counter.load(Ordering::Relaxed));
+        }
+        let name = "tandem_recordings_dropped_seconds_total";
+        let help = "Audio that the disk was too slow for: silence in finished recordings";
+        let seconds = self.unrecorded_ms.load(Ordering::Relaxed) as f64 / 1_000.0;
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}");
+        let _ =
+            writeln!(out, "# HELP tandem_legs_ended_total Legs that are over\n# TYPE tandem_legs_ended_total counter");
+        for (cause, counter) in EndCause::ALL.iter().zip(&self.ended) {
+            // A label's value has no spaces.
+            let cause = cause.to_string().replace(' ', "_");
+            let _ = writeln!(out, "tandem_legs_ended_total{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
+        }
+        let name = "tandem_rtp_impaired_total";
+        let _ = writeln!(out, "# HELP {name} Times that a leg began to sound bad\n# TYPE {name} counter");
+        for ((_, cause), counter) in quality::CAUSES.iter().zip(&self.impaired) {
+            let _ = writeln!(out, "{name}{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
+        }
+        self.trunks.render(out);
+        self.stir.render(out);
+        self.quality.lock().render(out);
+        self.timings.render(out);
+        process::render(out, &self.build, self.started);
+    }
+}
+
+/// One metric without labels.
+pub fn metric(out: &mut String, name: &str, help: &str, kind: &str, value: u64) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+}

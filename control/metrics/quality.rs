@@ -1,0 +1,258 @@
+//! How legs sounded: the engine's figures in the words of the call record, the event log and `/metrics`.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use tandem_call::leg::Quality;
+use tandem_causes::Cause;
+use tandem_media::{self as media, Impairment};
+
+use crate::histogram::{Histogram, head};
+
+/// What is complained of, with its label in `/metrics`.
+pub const CAUSES: [(Impairment, &str); 5] = [
+    (Impairment::Loss, "loss"),
+    (Impairment::LossByPeer, "loss_by_peer"),
+    (Impairment::Jitter, "jitter"),
+    (Impairment::JitterByPeer, "jitter_by_peer"),
+    (Impairment::RoundTrip, "round_trip"),
+];
+
+/// For the call record.
+pub fn of(stats: &media::Stats) -> Quality {
+    Quality {
+        packets_in: stats.packets_in,
+        packets_out: stats.packets_out,
+        lost: stats.lost,
+        late: stats.late,
+        burst_ratio: stats.burst_ratio,
+        jitter_ms: stats.jitter_ms,
+        round_trip_ms: stats.round_trip_ms,
+        mos: stats.mos,
+        lost_by_peer: stats.lost_by_peer,
+        jitter_by_peer_ms: stats.jitter_by_peer_ms,
+        mos_by_peer: stats.mos_by_peer,
+    }
+}
+
+/// For the event log, at a leg's end.
+pub fn summary(stats: &media::Stats) -> String {
+    let opinion = |mos: Option<f32>| mos.map_or("-".to_owned(), |mos| format!("{mos:.1}"));
+    let mut text = format!(
+        "{} packets in, {} out, {} lost, jitter {:.1} ms, MOS {}",
+        stats.packets_in,
+        stats.packets_out,
+        stats.lost,
+        stats.jitter_ms,
+        opinion(stats.mos)
+    );
+    // Writing to a String cannot fail.
+    if let (Some(lost), Some(jitter)) = (stats.lost_by_peer, stats.jitter_by_peer_ms) {
+        let _ = write!(text, "; by the peer {lost} lost, jitter {jitter:.1} ms, MOS {}", opinion(stats.mos_by_peer));
+    }
+    if let Some(round_trip) = stats.round_trip_ms {
+        let _ = write!(text, "; round trip {round_trip:.0} ms");
+    }
+    text
+}
+
+/// What can be said of a leg whose audio did not come, or not from where its SDP said.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OneSided {
+    /// In words.
+    pub text: String,
+    /// Somebody was not heard; else it is only worth knowing.
+    pub is_wrong: bool,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Shortest answered call whose silence is noticed: in a shorter one nobody may have said anything yet.
+const NOTICED: Duration = Duration::from_secs(2);
+
+/// Where audio came from, if not from where it should. `answered`: for how long the leg was.
+pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
+    let signalled = stats.signalled?;
+    let host = signalled.ip();
+    let elsewhere = || match stats.stranger {
+        Some(stranger) => format!("packets came from {stranger} and were dropped"),
+        None => "nothing came from anywhere".to_owned(),
+    };
+    match stats.heard_from {
+        None if stats.expected && answered >= NOTICED => {
+            let text =
+                format!("no audio came from the peer: its SDP says {signalled}, {}; firewall or NAT?", elsewhere());
+            Some(OneSided { text, is_wrong: true, cause: Cause::NoAudio })
+        }
+        Some(source) if source.ip() != host => {
+            let followed = stats.sent_to.is_some_and(|sent_to| sent_to.ip() == source.ip());
+            let ours = match (followed, stats.sent_to) {
+                (false, Some(sent_to)) => format!("ours went to {sent_to}"),
+                _ => "ours went back there".to_owned(),
+            };
+            let text = format!("audio came from {source}, but its SDP says {signalled}: a NAT? {ours}");
+            Some(OneSided { text, is_wrong: !followed, cause: Cause::AudioFromElsewhere })
+        }
+        _ => None,
+    }
+}
+
+/// For the event log, when a leg begins to sound bad.
+pub fn complaint(cause: Impairment, value: f32) -> String {
+    match cause {
+        Impairment::Loss => format!("bad audio from the peer: {value:.1} % of its packets do not come"),
+        Impairment::LossByPeer => format!("bad audio to the peer: {value:.1} % of our packets do not come, it reports"),
+        Impairment::Jitter => format!("bad audio from the peer: jitter of {value:.0} ms"),
+        Impairment::JitterByPeer => format!("bad audio to the peer: jitter of {value:.0} ms, it reports"),
+        Impairment::RoundTrip => format!("slow audio: a round trip of {value:.0} ms"),
+    }
+}
+
+/// Figures of ended legs.
+#[derive(Debug)]
+pub struct Histograms {
+    /// By direction: what we received, what the peer received of us.
+    loss: [Histogram; 2],
+    jitter: [Histogram; 2],
+    mos: [Histogram; 2],
+    round_trip: Histogram,
+}
+
+impl Default for Histograms {
+    fn default() -> Self {
+        let both = |ends: &[f64]| [Histogram::new(ends), Histogram::new(ends)];
+        Self {
+            loss: both(&[0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2]),
+            jitter: both(&[0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16]),
+            // The bounds of satisfaction of G.109.
+            mos: both(&[2.58, 3.1, 3.6, 4.03, 4.34]),
+            round_trip: Histogram::new(&[0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.8]),
+        }
+    }
+}
+
+impl Histograms {
+    /// Takes an ended leg's figures; of a leg that nothing came to, or whose peer reported nothing, there are none.
+    pub fn add(&mut self, stats: &media::Stats) {
+        let ratio = |lost: u64, came: u64| lost as f64 / (lost + came).max(1) as f64;
+        let heard = stats.packets_in > 0;
+        let by_peer = stats.lost_by_peer.map(|lost| ratio(lost, stats.packets_out.saturating_sub(lost)));
+        let loss = [heard.then(|| ratio(stats.lost, stats.packets_in)), by_peer];
+        let jitter = [heard.then_some(stats.jitter_ms), stats.jitter_by_peer_ms];
+        for (histogram, value) in self.loss.iter_mut().zip(loss) {
+            histogram.add(value);
+        }
+        for (histogram, value) in self.jitter.iter_mut().zip(jitter) {
+            histogram.add(value.map(|jitter| f64::from(jitter) / 1_000.0));
+        }
+        for (histogram, value) in self.mos.iter_mut().zip([stats.mos, stats.mos_by_peer]) {
+            histogram.add(value.map(f64::from));
+        }
+        self.round_trip.add(stats.round_trip_ms.map(|trip| f64::from(trip) / 1_000.0));
+    }
+
+    /// Prometheus text exposition format 0.0.4.
+    pub fn render(&self, out: &mut String) {
+        let families = [
+            ("tandem_rtp_loss_ratio", "Packets lost of a leg, 0 to 1, when it ended", &self.loss),
+            ("tandem_rtp_jitter_seconds", "Interarrival jitter of a leg when it ended", &self.jitter),
+            ("tandem_rtp_mos", "Mean opinion score of a leg by the E-model, 1 to 4.5", &self.mos),
+        ];
+        for (name, help, [inbound, outbound]) in families {
+            head(out, name, help);
+            inbound.render(out, name, "direction=\"in\"");
+            outbound.render(out, name, "direction=\"out\"");
+        }
+        let name = "tandem_rtp_round_trip_seconds";
+        head(out, name, "Round trip of a leg by its last RTCP report");
+        self.round_trip.render(out, name, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats() -> media::Stats {
+        media::Stats {
+            packets_in: 990,
+            lost: 10,
+            packets_out: 1_000,
+            jitter_ms: 2.0,
+            mos: Some(4.25),
+            round_trip_ms: Some(80.0),
+            ..media::Stats::default()
+        }
+    }
+
+    #[test]
+    fn an_ended_leg_is_in_a_bucket_of_each_histogram_that_it_has_a_figure_for() {
+        let mut histograms = Histograms::default();
+        histograms.add(&stats());
+        histograms.add(&media::Stats { lost_by_peer: Some(100), mos_by_peer: Some(3.0), ..stats() });
+        histograms.add(&media::Stats::default());
+        let mut text = String::new();
+        histograms.render(&mut text);
+        for line in [
+            "tandem_rtp_loss_ratio_bucket{direction=\"in\",le=\"0.005\"} 0",
+            "tandem_rtp_loss_ratio_bucket{direction=\"in\",le=\"0.01\"} 2",
+            "tandem_rtp_loss_ratio_bucket{direction=\"out\",le=\"0.1\"} 1",
+            "tandem_rtp_loss_ratio_count{direction=\"in\"} 2",
+            "tandem_rtp_mos_bucket{direction=\"in\",le=\"4.34\"} 2",
+            "tandem_rtp_mos_sum{direction=\"out\"} 3",
+            "tandem_rtp_jitter_seconds_bucket{direction=\"out\",le=\"+Inf\"} 0",
+            "tandem_rtp_round_trip_seconds_bucket{le=\"0.1\"} 2",
+            "tandem_rtp_round_trip_seconds_count 2",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn audio_that_did_not_come_or_came_from_elsewhere_is_told_in_words() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        let second = Duration::from_secs(1);
+        let none = media::Stats { signalled: at("10.0.0.5:4000"), expected: true, ..media::Stats::default() };
+        let told = one_sided(&none, 5 * second).unwrap();
+        assert_eq!(
+            told.text,
+            "no audio came from the peer: its SDP says 10.0.0.5:4000, nothing came from anywhere; firewall or NAT?"
+        );
+        assert!(told.is_wrong);
+        assert_eq!(one_sided(&none, second), None, "a short call");
+        assert_eq!(one_sided(&media::Stats { expected: false, ..none }, 5 * second), None, "it was on hold");
+        let refused = media::Stats { stranger: at("203.0.113.7:6000"), ..none };
+        assert!(
+            one_sided(&refused, 5 * second)
+                .unwrap()
+                .text
+                .contains("packets came from 203.0.113.7:6000 and were dropped")
+        );
+        let moved = media::Stats { heard_from: at("203.0.113.7:6000"), sent_to: at("203.0.113.7:6000"), ..none };
+        let told = one_sided(&moved, second).unwrap();
+        assert_eq!(
+            told.text,
+            "audio came from 203.0.113.7:6000, but its SDP says 10.0.0.5:4000: a NAT? ours went back there"
+        );
+        assert!(!told.is_wrong, "a phone behind a router is heard and hears");
+        let deaf = media::Stats { sent_to: at("10.0.0.5:4000"), ..moved };
+        let told = one_sided(&deaf, second).unwrap();
+        assert!(told.is_wrong && told.text.ends_with("ours went to 10.0.0.5:4000"), "{}", told.text);
+        let usual = media::Stats { heard_from: at("10.0.0.5:4002"), sent_to: at("10.0.0.5:4002"), ..none };
+        assert_eq!(one_sided(&usual, 5 * second), None);
+    }
+
+    #[test]
+    fn the_summary_has_the_peers_side_only_if_it_reported() {
+        assert_eq!(summary(&stats()), "990 packets in, 1000 out, 10 lost, jitter 2.0 ms, MOS 4.2; round trip 80 ms");
+        let reported = media::Stats {
+            lost_by_peer: Some(3),
+            jitter_by_peer_ms: Some(1.5),
+            mos_by_peer: Some(4.4),
+            round_trip_ms: None,
+            ..stats()
+        };
+        assert!(summary(&reported).ends_with("MOS 4.2; by the peer 3 lost, jitter 1.5 ms, MOS 4.4"));
+        assert!(CAUSES.iter().all(|(cause, _)| !complaint(*cause, 6.0).is_empty()));
+    }
+}

@@ -1,0 +1,91 @@
+//! What `/metrics` shows of verifying and signing.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tandem_sip::stir::Fault;
+
+/// What can come of verifying: good, or one of [`Fault::word`].
+const RESULTS: [&str; 7] = ["passed", "absent", "stale", "unreachable", "unsupported", "certificate", "invalid"];
+/// What can be said of a call that goes out.
+const SAID: [&str; 6] = ["signed-A", "signed-B", "signed-C", "diverted", "passed-on", "unsigned"];
+
+/// Calls since the start.
+#[derive(Debug, Default)]
+pub struct Tally {
+    results: [AtomicU64; RESULTS.len()],
+    said: [AtomicU64; SAID.len()],
+}
+
+impl Tally {
+    /// A call was looked into; with what is wrong.
+    pub fn verified(&self, fault: Option<&Fault>) {
+        count(&RESULTS, &self.results, fault.map_or("passed", Fault::word));
+    }
+
+    /// A call goes out so: a word of `SAID`.
+    pub fn said(&self, word: &str) {
+        count(&SAID, &self.said, word);
+    }
+
+    /// Prometheus text.
+    pub fn render(&self, out: &mut String) {
+        let rows = [
+            (
+                "tandem_stir_verified_total",
+                "Inbound calls whose Identity was looked into",
+                "result",
+                RESULTS.iter().zip(&self.results).collect::<Vec<_>>(),
+            ),
+            (
+                "tandem_stir_vouched_total",
+                "Calls to trunks, by what became of their Identity",
+                "how",
+                SAID.iter().zip(&self.said).collect(),
+            ),
+        ];
+        for (name, help, label, counters) in rows {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+            for (value, counter) in counters {
+                let _ = writeln!(out, "{name}{{{label}=\"{value}\"}} {}", counter.load(Ordering::Relaxed));
+            }
+        }
+    }
+}
+
+fn count(words: &[&str], counters: &[AtomicU64], word: &str) {
+    let counter = words.iter().position(|one| *one == word).and_then(|at| counters.get(at));
+    if let Some(counter) = counter {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_its_line() {
+        let tally = Tally::default();
+        tally.verified(None);
+        for fault in [
+            Fault::Absent,
+            Fault::Stale { age: 90 },
+            Fault::Unreachable(String::new()),
+            Fault::Unsupported(String::new()),
+            Fault::Certificate(String::new()),
+            Fault::Invalid(String::new()),
+        ] {
+            tally.verified(Some(&fault));
+        }
+        tally.said("passed-on");
+        let mut text = String::new();
+        tally.render(&mut text);
+        for result in RESULTS {
+            assert!(text.contains(&format!("tandem_stir_verified_total{{result=\"{result}\"}} 1\n")), "{text}");
+        }
+        assert!(text.contains("tandem_stir_vouched_total{how=\"passed-on\"} 1\n"), "{text}");
+        assert!(text.contains("tandem_stir_vouched_total{how=\"signed-A\"} 0\n"), "{text}");
+    }
+}

@@ -1,0 +1,237 @@
+//! Connections of accounts: SIP equipment that an account has made by its provider's API. A connection is a phone that registers
+//! (with more phones below it), or a trunk to hosts or addresses. Numbers may lead to it, and its calls have limits.
+//!
+//! ```text
+//!   phone   user name, password ──► registers and calls          a number that is its own ──► rings it
+//!   trunk   password, or its addresses ──► calls                 a number that is its own ──► its hosts or addresses
+//! ```
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tandem_sip as sip;
+use tandem_store::domains::{DomainDetails, DomainRow};
+use tandem_store::resources::{self, Kind, Resource};
+use tandem_store::{Store, StoreError};
+
+use crate::holdings::Limits;
+use crate::pbx::{Origination, Pbx};
+use crate::phones::made::MadePhone;
+
+/// Phones: those that are connections, and below each those that have credentials of their own.
+pub const PHONES: Kind<MadePhone> = Kind::new("connection-phone");
+/// Trunks to hosts.
+pub const TO_HOSTS: Kind<Pbx> = Kind::new("connection-to-hosts");
+/// Trunks to addresses.
+pub const TO_ADDRESSES: Kind<Pbx> = Kind::new("connection-to-addresses");
+/// Hosts, below their trunks.
+pub const HOSTS: Kind<Place> = Kind::new("connection-host");
+/// Addresses, below their trunks.
+pub const ADDRESSES: Kind<Place> = Kind::new("connection-address");
+/// Of each kind, that one account may have.
+pub const MOST: u64 = 1_000;
+
+/// Where a trunk is called.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    /// `sip:HOST:PORT`.
+    pub uri: String,
+    /// Calls from there are the trunk's, at whatever host name of this server.
+    pub source: Option<IpAddr>,
+    /// What else its API keeps of it.
+    pub other: Map<String, Value>,
+}
+
+/// A connection, as calls need it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Whose.
+    pub account: String,
+    /// For people.
+    pub name: String,
+    /// How many calls it may have at the same time.
+    pub limits: Limits,
+    /// It neither takes nor makes calls.
+    pub inactive: bool,
+    /// The user name of its phone; a trunk has none.
+    pub phone: Option<Arc<str>>,
+}
+
+/// All connections, in memory. As many as there are in the database.
+#[derive(Debug, Default)]
+pub struct Connections {
+    by_id: HashMap<u128, Connection>,
+    /// The connection of each phone, by account and user name.
+    phones: HashMap<(String, String), u128>,
+    phone_rows: Vec<Resource<MadePhone>>,
+    trunks: Vec<(Resource<Pbx>, Vec<Resource<Place>>)>,
+    expires_at: Option<Timestamp>,
+}
+
+impl Connections {
+    /// From the database, without phones whose time is over.
+    pub async fn load(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
+        let mut connections = Self::default();
+        let mut phones = resources::all(store, PHONES).await?;
+        phones.retain(|row| row.details.expires_at.is_none_or(|at| at > now));
+        connections.expires_at = phones.iter().filter_map(|row| row.details.expires_at).min();
+        for row in &phones {
+            connections.phones.insert((row.account.clone(), row.name.clone()), row.parent.unwrap_or(row.id));
+            if row.parent.is_none() {
+                let MadePhone { limits, inactive, label, .. } = &row.details;
+                let phone = Some(row.name.as_str().into());
+                let (account, name) = (row.account.clone(), label.clone());
+                let connection = Connection { account, name, limits: *limits, inactive: *inactive, phone };
+                connections.by_id.insert(row.id, connection);
+            }
+        }
+        let mut places = resources::all(store, HOSTS).await?;
+        places.extend(resources::all(store, ADDRESSES).await?);
+        let mut trunks = resources::all(store, TO_HOSTS).await?;
+        trunks.extend(resources::all(store, TO_ADDRESSES).await?);
+        for row in trunks {
+            let Pbx { limits, inactive, .. } = row.details;
+            let (account, name) = (row.account.clone(), row.name.clone());
+            connections.by_id.insert(row.id, Connection { account, name, limits, inactive, phone: None });
+            let own = places.iter().filter(|place| place.parent == Some(row.id)).cloned().collect();
+            connections.trunks.push((row, own));
+        }
+        let inactive = |row: &Resource<MadePhone>| {
+            connections.by_id.get(&row.parent.unwrap_or(row.id)).is_none_or(|connection| connection.inactive)
+        };
+        phones.retain(|row| !inactive(row));
+        connections.phone_rows = phones;
+        Ok(connections)
+    }
+
+    /// The account's connection of an id, as it is spelled.
+    pub fn get(&self, account: &str, id: &str) -> Option<(u128, &Connection)> {
+        let id = id.parse().ok()?;
+        self.by_id.get(&id).filter(|connection| connection.account == account).map(|connection| (id, connection))
+    }
+
+    /// The account's connections that go by an outbound profile.
+    pub fn of_profile(&self, account: &str, profile: u128) -> usize {
+        let of_it = |one: &&Connection| one.account == account && one.limits.profile == Some(profile);
+        self.by_id.values().filter(of_it).count()
+    }
+
+    /// The id of the connection that calls: of its phone, or of the trunk with that id; spelled.
+    pub fn calling(&self, account: &str, username: Option<&str>, trunk: Option<u128>) -> Option<String> {
+        let phone = || self.phones.get(&(account.to_owned(), username?.to_owned())).copied();
+        trunk.or_else(phone).filter(|id| self.by_id.contains_key(id)).map(|id| id.to_string())
+    }
+
+    /// Whether the time of one of its phones is over.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// Phones that register and call.
+    pub fn phones(&self) -> &[Resource<MadePhone>] {
+        &self.phone_rows
+    }
+
+    /// Trunks with where they are called.
+    pub fn trunks(&self) -> impl Iterator<Item = (&Resource<Pbx>, Vec<Origination>)> {
+        self.trunks.iter().map(|(row, places)| (row, originations(row, places)))
+    }
+
+    /// Domains that stand for trunks: nobody calls them by their names.
+    pub fn domains(&self) -> impl Iterator<Item = DomainRow> {
+        let domain = |row: &Resource<Pbx>| DomainRow {
+            id: row.id,
+            account: row.account.clone(),
+            name: domain_of(row.id),
+            details: DomainDetails { trunk: true, ..DomainDetails::default() },
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        };
+        self.active_trunks().map(move |(row, _)| domain(row))
+    }
+
+    /// The same, for SIP: with the addresses that their calls come from.
+    pub fn sip_domains(&self) -> impl Iterator<Item = sip::Domain> {
+        self.active_trunks().map(|(row, places)| sip::Domain {
+            name: domain_of(row.id).into(),
+            account: row.account.as_str().into(),
+            networks: places.iter().filter_map(|place| place.details.source).map(IpNet::from).collect(),
+            everywhere: true,
+        })
+    }
+
+    /// Trunks that call with a password.
+    pub fn sip_users(&self) -> impl Iterator<Item = sip::User> {
+        self.active_trunks().filter_map(|(row, _)| {
+            let login = row.details.login.as_ref()?;
+            Some(sip::User {
+                account: row.account.as_str().into(),
+                username: login.username.as_str().into(),
+                ha1: sip::Ha1 { md5: login.ha1_md5.as_str().into(), sha256: login.ha1_sha256.as_str().into() },
+                domain: Some(domain_of(row.id).into()),
+                trunk: None,
+                registers: false,
+                calls: true,
+            })
+        })
+    }
+
+    fn active_trunks(&self) -> impl Iterator<Item = (&Resource<Pbx>, &[Resource<Place>])> {
+        self.trunks.iter().filter(|(row, _)| !row.details.inactive).map(|(row, places)| (row, &**places))
+    }
+}
+
+/// The first choices of a trunk in their order, then the others as they were made; by chance where it takes turns.
+fn originations(row: &Resource<Pbx>, places: &[Resource<Place>]) -> Vec<Origination> {
+    let Pbx { first, in_turn, transport, inactive, .. } = &row.details;
+    let priority = |place: usize, id: u128| match first.iter().position(|one| *one == id) {
+        Some(place) => place,
+        None if *in_turn => first.len(),
+        None => first.len() + place,
+    };
+    let transport = transport.as_deref().map(|word| format!(";transport={word}")).unwrap_or_default();
+    let origination = |(place, row): (usize, &Resource<Place>)| Origination {
+        uri: format!("{}{transport}", row.details.uri),
+        priority: priority(place, row.id).try_into().unwrap_or(u16::MAX),
+        weight: 1,
+        enabled: !inactive,
+    };
+    places.iter().enumerate().map(origination).collect()
+}
+
+fn domain_of(id: u128) -> String {
+    format!("{id}.connection.invalid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trunk_is_called_at_its_first_choices_and_then_in_the_order_they_were_made() {
+        let place =
+            |id, uri: &str| Resource { id, ..Resource::new("acme", "", Place { uri: uri.into(), ..Place::default() }) };
+        let places = [place(1, "sip:a:5060"), place(2, "sip:b:5060"), place(3, "sip:c:5060")];
+        let called = |pbx: Pbx| -> Vec<(String, u16)> {
+            originations(&Resource::new("acme", "", pbx), &places)
+                .into_iter()
+                .map(|one| (one.uri, one.priority))
+                .collect()
+        };
+        let uris = |priorities: [u16; 3], more: &str| {
+            ["a", "b", "c"].map(|host| format!("sip:{host}:5060{more}")).into_iter().zip(priorities).collect::<Vec<_>>()
+        };
+        assert_eq!(called(Pbx::default()), uris([0, 1, 2], ""));
+        assert_eq!(
+            called(Pbx { first: vec![3], transport: Some("tcp".into()), ..Pbx::default() }),
+            uris([1, 2, 0], ";transport=tcp")
+        );
+        assert_eq!(called(Pbx { in_turn: true, ..Pbx::default() }), uris([0, 0, 0], ""));
+    }
+}

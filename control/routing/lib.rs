@@ -1,0 +1,982 @@
+//! Where calls go: an inbound one to a number's owner, an outbound one to a trunk or a URI.
+#![forbid(unsafe_code)]
+
+pub mod channels;
+pub mod connections;
+pub mod country;
+pub mod holdings;
+pub mod new_call;
+pub mod number_pool;
+pub mod numbers;
+mod own;
+pub mod pbx;
+pub mod phones;
+pub mod trunk;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use tandem_accounts::Accounts;
+use tandem_call::address::{Address, PhoneNumber};
+use tandem_call::conversation::{AgentSpec, ConversationSpec, With};
+use tandem_call::program::instruction::{
+    AfterBridge, Converse, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
+};
+use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec};
+use tandem_call::route::{Decision, Route};
+use tandem_call::{Callback, Method, Moment, Target};
+use tandem_media as media;
+use tandem_settings::{
+    Application, Bridge, Dtmf, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, WorksBy,
+};
+use tandem_sip as sip;
+use tandem_store::domains::DomainRow;
+use tandem_store::resources::Resource;
+
+use crate::channels::{Barred, Channel};
+use crate::holdings::{Caller, Holdings, Limits, Number, OutboundProfile, RecordCalls, Voice, VoiceApplication};
+use crate::number_pool::NumberPool;
+use crate::phones::Phones;
+use crate::trunk::numbering::Numbering;
+
+pub use self::own::Own;
+
+/// Most trunks that one call is tried over.
+const MAX_ROUTES: usize = 8;
+/// Fewest digits of a block of numbers that are all an account's; what is shorter says where calls go, not whose they are.
+const LEAST_OF_A_BLOCK: usize = 7;
+/// How long a bridged number may ring; the caller usually gives up before.
+const BRIDGE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// The numbers, applications and trunks of the configuration, and what accounts hold beside them.
+#[derive(Clone, Debug, Default)]
+pub struct Routing {
+    numbers: Vec<(NumberConfig, Option<Program>)>,
+    applications: Arc<Vec<Application>>,
+    trunks: Vec<Arc<TrunkConfig>>,
+    phones: Arc<Phones>,
+    holdings: Arc<Holdings>,
+    pool: Arc<NumberPool>,
+    strict_callers: bool,
+    accounts: Arc<Accounts>,
+}
+
+/// How an account stands to a calling party that it names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallerStanding {
+    /// Its own number or a verified one, or no phone number.
+    Own,
+    /// Neither, but the configuration lets every number be shown.
+    Tolerated,
+    /// Neither.
+    Refused,
+}
+
+/// What people are told about a call to a number that is nobody's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnknownNumber {
+    /// Why it is refused.
+    pub why: String,
+    /// What to do about it, one sentence.
+    pub remedy: String,
+}
+
+/// Where an outbound leg is sent.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// Request-URI.
+    pub request_uri: String,
+    /// Where to, if not there.
+    pub next_hop: Option<String>,
+    /// Host of From.
+    pub from_host: Option<String>,
+    /// The trunk's own credentials.
+    pub credentials: Option<sip::Credentials>,
+    /// The trunk, also where it was called by its own URI.
+    pub trunk: Option<Arc<TrunkConfig>>,
+    /// The user whose registered phones ring, instead of all that.
+    pub aor: Option<sip::Aor>,
+}
+
+impl Outbound {
+    /// What stands behind the `@` of numbers of ours: the trunk's domain, or where it is.
+    pub fn host(&self) -> String {
+        let uri = self.next_hop.as_deref().unwrap_or(&self.request_uri);
+        let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        self.from_host.clone().unwrap_or_else(|| rest.split([';', '?']).next().unwrap_or(rest).to_owned())
+    }
+
+    /// The trunk's name.
+    pub fn trunk_name(&self) -> Option<&str> {
+        self.trunk.as_deref().map(|trunk| &*trunk.name)
+    }
+}
+
+impl Routing {
+    /// `inline` reads the documents that numbers hold themselves.
+    pub fn new(
+        numbers: Vec<NumberConfig>,
+        applications: Arc<Vec<Application>>,
+        trunks: Vec<TrunkConfig>,
+        inline: impl Fn(&str) -> Option<Program>,
+    ) -> Self {
+        let numbers = numbers
+            .into_iter()
+            .map(|number| {
+                let program = number.twiml.as_deref().and_then(&inline);
+                (number, program)
+            })
+            .collect();
+        Self { numbers, applications, trunks: trunks.into_iter().map(Arc::new).collect(), ..Self::default() }
+    }
+
+    /// The same, with phones.
+    pub fn with_phones(self, phones: Arc<Phones>) -> Self {
+        Self { phones, ..self }
+    }
+
+    /// The same, with what accounts hold and the numbers that they may take.
+    pub fn with_holdings(self, holdings: Arc<Holdings>, pool: NumberPool) -> Self {
+        Self { holdings, pool: Arc::new(pool), ..self }
+    }
+
+    /// The same, where a call from a number must be from one of the account's, if `strict`.
+    pub fn with_strict_callers(self, strict: bool) -> Self {
+        Self { strict_callers: strict, ..self }
+    }
+
+    /// What accounts hold.
+    pub fn holdings(&self) -> &Arc<Holdings> {
+        &self.holdings
+    }
+
+    /// Numbers that they may take.
+    pub fn pool(&self) -> &NumberPool {
+        &self.pool
+    }
+
+    /// Numbers of the configuration.
+    pub fn configured(&self) -> impl Iterator<Item = &NumberConfig> {
+        self.numbers.iter().map(|(number, _)| number)
+    }
+
+    /// The same, with the accounts: whoever another account made uses that one's trunks.
+    pub fn with_accounts(self, accounts: Arc<Accounts>) -> Self {
+        Self { accounts, ..self }
+    }
+
+    /// Phones of the accounts.
+    pub fn phones(&self) -> &Arc<Phones> {
+        &self.phones
+    }
+
+    /// Applications of the accounts.
+    pub fn applications(&self) -> &[Application] {
+        &self.applications
+    }
+
+    /// Whether there are trunks; without any, whoever is on this machine may call.
+    pub fn has_trunks(&self) -> bool {
+        !self.trunks.is_empty()
+    }
+
+    /// Every trunk, in the order of the configuration.
+    pub fn trunks(&self) -> &[Arc<TrunkConfig>] {
+        &self.trunks
+    }
+
+    /// A trunk's settings.
+    pub fn trunk(&self, name: Option<&str>) -> Option<&Arc<TrunkConfig>> {
+        self.trunks.iter().find(|trunk| Some(&*trunk.name) == name)
+    }
+
+    /// Who decides about a call to `user` that came over `trunk`; `None` if the number is nobody's.
+    pub fn inbound(&self, trunk: Option<&str>, user: &str) -> Option<Route> {
+        let account = self.trunk(trunk).and_then(|trunk| trunk.account.as_deref());
+        self.to_number(account, user)
+    }
+
+    /// Why a call to a number that is nobody's is refused, with the nearest number of ours, and the one thing to do about it.
+    pub fn unknown_number(&self, trunk: Option<&str>, user: &str) -> UnknownNumber {
+        let given = self.configured().filter_map(|one| one.number.exact()).map(str::to_owned);
+        let near = given.chain(self.holdings.numbers.keys()).filter_map(|own| Some((likeness(&own, user)?, own)));
+        let near = near.max().map(|(_, own)| own);
+        let why = match &near {
+            Some(own) => format!("nobody has this number, but {own} is ours"),
+            None => "nobody has this number".to_owned(),
+        };
+        let lacks_plus = near.as_deref().filter(|own| own.strip_prefix('+') == Some(user));
+        let remedy = match (lacks_plus, trunk) {
+            (Some(own), Some(trunk)) => format!(
+                "Trunk {trunk:?} calls {own} without \"+\": set inbound_add_prefix = \"+\" in its [[trunks]] entry."
+            ),
+            (Some(own), None) => format!("The caller has to dial {own}."),
+            (None, _) => format!(
+                "To take the call, add a [[numbers]] entry with these three keys: number = {user:?}, account = {:?}, \
+                 voice_url = \"http://127.0.0.1:5000/voice\".",
+                self.account_for(trunk, near.as_deref())
+            ),
+        };
+        UnknownNumber { why, remedy }
+    }
+
+    /// Whose a new number most likely is: the trunk's account, or that of the number most like it, or the first one.
+    fn account_for(&self, trunk: Option<&str>, near: Option<&str>) -> String {
+        let of_trunk = self.trunk(trunk).and_then(|trunk| trunk.account.clone());
+        let near = near.and_then(|near| self.configured().find(|one| one.number.exact() == Some(near)));
+        let of_near = near.map(|one| Arc::clone(&one.account));
+        let first = || self.accounts.all().first().map(|account| Arc::clone(&account.name));
+        of_trunk.or(of_near).or_else(first).map_or_else(|| "NAME".to_owned(), |name| name.to_string())
+    }
+
+    /// The same, where the trunk's calls may go to phones as well: `request_uri` names one at our address.
+    pub fn inbound_or_phone(&self, trunk: Option<&str>, user: &str, request_uri: &str) -> Option<Route> {
+        self.inbound(trunk, user).or_else(|| {
+            let trunk = self.trunk(trunk).filter(|trunk| trunk.phones)?;
+            let account = trunk.account.clone().or_else(|| self.phones.owner(request_uri))?;
+            let to = Address::from(request_uri);
+            self.phones.find(&account, &to).map(|_| straight(self.documents(&account), &account, to, None))
+        })
+    }
+
+    /// Who decides about a call to `user`; any account's number, or that account's.
+    fn to_number(&self, account: Option<&str>, user: &str) -> Option<Route> {
+        // What has come for an account is for those that it made, too.
+        let theirs = |held: &Arc<Resource<Number>>, own: &str| {
+            held.account == own || self.accounts.parent(&held.account).as_deref() == Some(own)
+        };
+        match self.held(user).filter(|held| account.is_none_or(|own| theirs(held, own))) {
+            Some(held) => Some(self.to_held(&held, user)),
+            None => self.to_configured(account, user),
+        }
+    }
+
+    /// The number as its account holds it. What the file says is another account's is that one's.
+    fn held(&self, number: &str) -> Option<Arc<Resource<Number>>> {
+        self.holdings.numbers.find(number).filter(|held| !self.is_anothers(held))
+    }
+
+    /// Whether the file says that a number is another account's than who holds it.
+    pub fn is_anothers(&self, held: &Resource<Number>) -> bool {
+        self.is_given_to_others(&held.account, &held.name)
+    }
+
+    /// A parent's is as good as its own.
+    fn is_given_to_others(&self, account: &str, number: &str) -> bool {
+        let parent = self.accounts.parent(account);
+        let own = |one: &NumberConfig| &*one.account == account || Some(&one.account) == parent.as_ref();
+        self.configured().any(|one| !own(one) && names(&one.number, number))
+    }
+
+    /// Whether an account cannot take a number: somebody holds it, or the file gives it to somebody. Of its own blocks it can.
+    pub fn is_taken(&self, account: &str, number: &str) -> bool {
+        let given = || self.configured().any(|one| one.number.exact() == Some(number));
+        self.holdings.numbers.find(number).is_some() || given() || self.is_given_to_others(account, number)
+    }
+
+    /// Who decides about a call to a number, and whether it is recorded.
+    fn to_held(&self, held: &Resource<Number>, user: &str) -> Route {
+        let record = held.details.record.map(|RecordCalls { dual, mp3 }| {
+            let channels = if dual { RecordingChannels::Dual } else { RecordingChannels::Mono };
+            let format = if mp3 { RecordingFormat::Mp3 } else { RecordingFormat::Wav };
+            RecordingSpec { format, ..RecordingSpec::whole(RecordingSource::Request, channels) }
+        });
+        Route { record, ..self.decided(held, user) }
+    }
+
+    /// Its own application decides, and else what the file says of the number.
+    fn decided(&self, held: &Resource<Number>, user: &str) -> Route {
+        let Number { dialect, voice, application, trunk, forwarded_to, .. } = &held.details;
+        if let Some(number) = forwarded_to.as_deref().and_then(|number| number.parse().ok()) {
+            return straight(dialect.as_str().into(), &held.account.as_str().into(), Address::Phone(number), None);
+        }
+        let route = |voice: &Voice, application: Option<&str>, decision| Route {
+            account: held.account.as_str().into(),
+            dialect: dialect.as_str().into(),
+            application: application.map(Arc::from),
+            status: voice.status(),
+            record: None,
+            decision,
+        };
+        let nobody = || Decision::Reject(RejectReason::Status(404));
+        let document = |voice: &Voice| match voice.document() {
+            Some(target) => Decision::Document { target, fallback: voice.fallback() },
+            None => nobody(),
+        };
+        if let Some(id) = trunk.as_deref().and_then(pbx::spelled) {
+            let account = held.account.as_str().into();
+            return self.to_pbx(&account, id, user).unwrap_or_else(|| route(voice, None, nobody()));
+        }
+        if let Some(id) = application.as_deref() {
+            if let Some((trunk, connection)) = self.phones.connections().get(&held.account, id) {
+                let account: Arc<str> = held.account.as_str().into();
+                let rings = |phone: &Arc<str>| {
+                    straight(dialect.as_str().into(), &account, Address::Client(Arc::clone(phone)), None)
+                };
+                let leads = match &connection.phone {
+                    _ if connection.inactive => None,
+                    Some(phone) => Some(rings(phone)),
+                    None => self.to_pbx(&account, trunk, user),
+                };
+                return leads.unwrap_or_else(|| route(voice, None, nobody()));
+            }
+            if WorksBy::of(dialect) == WorksBy::Commands {
+                let account = held.account.as_str().into();
+                let commanding = self.commanding(&held.account, id);
+                return commanding.map_or_else(
+                    || route(voice, Some(id), nobody()),
+                    |application| to_application(account, &application),
+                );
+            }
+            return match self.application(&held.account, dialect, id) {
+                Some(voice) => route(&voice, Some(id), document(&voice)),
+                None => route(voice, Some(id), nobody()),
+            };
+        }
+        if voice.url.is_some() {
+            return route(voice, None, document(voice));
+        }
+        match self.to_configured(Some(&held.account), user) {
+            Some(floor) => Route { status: voice.status().or(floor.status), ..floor },
+            None => route(voice, None, nobody()),
+        }
+    }
+
+    /// What a connection of an account may have of calls at the same time.
+    fn limits(&self, account: &str, connection: &str) -> Limits {
+        if let Some((_, connection)) = self.phones.connections().get(account, connection) {
+            return connection.limits;
+        }
+        let application = self.holdings.applications.find(connection).filter(|held| held.account == account);
+        application.map(|held| held.details.limits).unwrap_or_default()
+    }
+
+    /// The channels that a call to `user` takes, each with its limit: those of the connection whose phone or trunk calls, where
+    /// no application decides about the call, or those of the connection that has the number.
+    pub fn channels(
+        &self,
+        caller: Option<&sip::Caller>,
+        route: &Route,
+        user: &str,
+    ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
+        let account = &*route.account;
+        if let (Some(caller), Decision::Program(_)) = (caller, &route.decision) {
+            let domain = caller.domain.as_deref().and_then(|domain| self.phones.domain(domain));
+            let trunk = domain.filter(|domain| domain.details.trunk).map(|domain| domain.id);
+            if let Some(id) = self.phones.connections().calling(account, caller.username.as_deref(), trunk) {
+                return self.outbound_channels(account, Some(&id), &Address::from(user));
+            }
+        }
+        let held = self.held(user).filter(|held| held.account == account);
+        let of_number = held.and_then(|held| held.details.application.clone());
+        let connection = route.application.as_deref().map(str::to_owned).or(of_number);
+        let channel = |id: String| {
+            let limit = self.limits(account, &id).inbound;
+            (Channel::Inbound(id), limit)
+        };
+        Ok(connection.map(channel).into_iter().collect())
+    }
+
+    /// The channels that a call of a connection to `to` takes, each with its limit, unless its profile forbids the call.
+    pub fn outbound_channels(
+        &self,
+        account: &str,
+        connection: Option<&str>,
+        to: &Address,
+    ) -> Result<Vec<(Channel, Option<u32>)>, Barred> {
+        let Some(connection) = connection else { return Ok(Vec::new()) };
+        let limits = self.limits(account, connection);
+        let mut channels = vec![(Channel::Outbound(connection.to_owned()), limits.outbound)];
+        let profile = limits.profile.and_then(|id| self.holdings.profiles.find(&format!("{id:032x}")));
+        if let Some(profile) = profile.filter(|profile| profile.account == account) {
+            let OutboundProfile { disabled, most_calls, destinations, .. } = &profile.details;
+            if *disabled {
+                return Err(Barred::Disabled);
+            }
+            if let Address::Phone(number) = to
+                && number.is_e164()
+                && !destinations.iter().any(|country| country == country::of(number.as_str()))
+            {
+                return Err(Barred::Destination(number.to_string()));
+            }
+            channels.push((Channel::Profile(profile.id), *most_calls));
+        }
+        Ok(channels)
+    }
+
+    /// An account's application that commands its calls, by its id: one of the file, or one that it has made and that is active.
+    pub fn commanding(&self, account: &str, id: &str) -> Option<Application> {
+        let own = |app: &&Application| &*app.account == account && &*app.id == id;
+        if let Some(application) = self.applications.iter().find(own) {
+            return Some(application.clone()).filter(|app| app.works_by == WorksBy::Commands);
+        }
+        let held = self.holdings.applications.find(id).filter(|held| held.account == account)?;
+        let VoiceApplication { dialect, voice, inactive, first_command_within, .. } = &held.details;
+        let works_by = WorksBy::of(dialect);
+        if *inactive || works_by != WorksBy::Commands {
+            return None;
+        }
+        Some(Application {
+            id: id.into(),
+            account: account.into(),
+            provider: dialect.as_str().into(),
+            works_by,
+            webhook_url: Arc::clone(voice.url.as_ref()?),
+            webhook_failover_url: voice.fallback_url.clone(),
+            webhook_method: None,
+            webhook_timeout_secs: voice.timeout,
+            first_command_within: first_command_within.map(|seconds| Duration::from_secs(seconds.into())),
+            status_callback: None,
+        })
+    }
+
+    /// Where an account's application of that dialect is, by its id.
+    pub fn application(&self, account: &str, dialect: &str, id: &str) -> Option<Voice> {
+        let held = self.holdings.applications.find(id);
+        let held = held.filter(|held| held.account == account && held.details.dialect == dialect);
+        let held = held.map(|held| held.details.voice.clone());
+        let own = |app: &&Application| &*app.account == account && &*app.provider == dialect;
+        let file = || self.applications.iter().filter(own).find(|app| &*app.id == id).map(Voice::from);
+        match held {
+            // Where it was not said anew, the file says it.
+            Some(Voice { url: None, .. }) => file().or(held),
+            Some(_) => held,
+            None => file(),
+        }
+    }
+
+    /// Who decides about a call to an application from within: one of the account's, or of another's that is open to all.
+    pub fn to_own_application(&self, account: &str, dialect: &str, id: &str) -> Option<Route> {
+        let held = self.holdings.applications.find(id).filter(|held| held.details.is_open());
+        let owner = held.as_ref().map_or(account, |held| &held.account);
+        let voice = self.application(owner, dialect, id)?;
+        Some(Route {
+            account: owner.into(),
+            dialect: dialect.into(),
+            application: Some(id.into()),
+            status: voice.status(),
+            record: None,
+            decision: Decision::Document { target: voice.document()?, fallback: voice.fallback() },
+        })
+    }
+
+    /// The id of an account's number, if it is one: of one that it holds, that the file gives it, or that was verified as a
+    /// caller's.
+    pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {
+        let Address::Phone(number) = address else { return None };
+        let number = number.as_str();
+        if let Some(held) = self.held(number).filter(|held| held.account == account) {
+            return Some(held.id);
+        }
+        let named = |one: &NumberConfig| &*one.account == account && one.number.exact() == Some(number);
+        if self.configured().any(named) {
+            return Some(holdings::file_id(account, number));
+        }
+        self.holdings.callers.find(&Caller::key(account, number)).map(|caller| caller.id)
+    }
+
+    /// One of an account's own numbers in international form, if it has any.
+    pub fn any_number(&self, account: &str) -> Option<Address> {
+        let given = self.configured().filter(|one| &*one.account == account).filter_map(|one| one.number.exact());
+        let given = given.filter_map(|number| number.parse().ok()).find(PhoneNumber::is_e164);
+        let held = || self.holdings.numbers.all(account).into_iter().find_map(|held| held.name.parse().ok());
+        given.or_else(held).map(Address::Phone)
+    }
+
+    /// Whether an account may say that a call is from there: a number that is its own, unless nobody minds.
+    pub fn may_call_from(&self, account: &str, from: &Address) -> bool {
+        self.caller(account, from) != CallerStanding::Refused
+    }
+
+    /// The policy on calling numbers, for every dialect: a phone number must be the account's own. Another one is refused or
+    /// tolerated, as the configuration says.
+    pub fn caller(&self, account: &str, from: &Address) -> CallerStanding {
+        match from {
+            Address::Phone(number) if !self.owns(account, number.as_str()) => {
+                if self.strict_callers {
+                    CallerStanding::Refused
+                } else {
+                    CallerStanding::Tolerated
+                }
+            }
+            _ => CallerStanding::Own,
+        }
+    }
+
+    /// The number of the file that fits `user` best; any account's, or that account's.
+    fn best_fit(&self, account: Option<&str>, user: &str) -> Option<(&NumberConfig, Option<&Program>)> {
+        let mine = |(number, _): &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.account);
+        let fits = self.numbers.iter().filter(mine).filter_map(|one| Some((one.0.number.fits(user)?, one)));
+        fits.max_by_key(|(fit, _)| *fit).map(|(_, (number, program))| (number, program.as_ref()))
+    }
+
+    fn to_configured(&self, account: Option<&str>, user: &str) -> Option<Route> {
+        let (number, program) = self.best_fit(account, user)?;
+        let application = number.application.as_ref().and_then(|id| self.applications.iter().find(|app| app.id == *id));
+        Some(match application {
+            Some(application) => to_application(Arc::clone(&number.account), application),
+            None => Route {
+                account: Arc::clone(&number.account),
+                dialect: number.provider.clone().unwrap_or_else(|| self.documents(&number.account)),
+                application: None,
+                status: number.status_callback.as_ref().map(|url| Callback {
+                    target: Target { url: Arc::clone(url), method: number.status_callback_method.into() },
+                    failover: None,
+                    moments: vec![Moment::Completed],
+                    elsewhere: Vec::new(),
+                    timeout: None,
+                }),
+                record: None,
+                decision: self.decision(number, program, user),
+            },
+        })
+    }
+
+    /// Who decides about a phone's call: the domain that it called, its own application, and else the account's phones,
+    /// numbers and trunks, in this order. An error is what the phone is refused with.
+    pub fn from_phone(&self, caller: &sip::Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
+        let account = &caller.account;
+        let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
+        if let Some(domain) = domain.as_ref().filter(|domain| domain.details.trunk) {
+            return self.of_pbx(account, domain.id, user);
+        }
+        if let Some(route) = domain.and_then(|domain| self.to_domain(&domain)) {
+            return Ok(route);
+        }
+        let endpoint = caller.username.as_deref().and_then(|username| self.phones.endpoint(account, username));
+        if let Some(route) = endpoint.as_deref().and_then(|endpoint| self.to_its_application(endpoint)) {
+            return Ok(route);
+        }
+        let uri = Address::from(request_uri);
+        let named = match user.parse() {
+            Ok(number) => Address::Phone(number),
+            Err(_) => Address::Client(user.into()),
+        };
+        for to in [&uri, &named] {
+            if self.phones.find(account, to).is_some() {
+                return Ok(straight(self.documents(account), account, to.clone(), None));
+            }
+        }
+        if let Some(route) = self.to_number(Some(account), user) {
+            return Ok(route);
+        }
+        let Address::Phone(_) = &named else { return Err(404) };
+        if self.own(account, &self.documents(account), &named, &[]).is_none()
+            && self.outbound(account, &named, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty()
+        {
+            return Err(404);
+        }
+        match endpoint.filter(|endpoint| endpoint.outbound) {
+            Some(endpoint) => {
+                Ok(straight(self.documents(account), account, named, endpoint.caller_id.clone().map(Address::Phone)))
+            }
+            None => Err(403),
+        }
+    }
+
+    /// Who decides about a call to a SIP domain: its document; `None` if it has none.
+    fn to_domain(&self, domain: &DomainRow) -> Option<Route> {
+        let details = &domain.details;
+        let target = |(url, method): &(String, String)| Target { url: url.as_str().into(), method: method_of(method) };
+        let decision = Decision::Document {
+            target: target(details.voice.as_ref()?),
+            fallback: details.fallback.as_ref().map(target),
+        };
+        Some(Route {
+            account: domain.account.as_str().into(),
+            dialect: self.documents(&domain.account),
+            application: None,
+            status: details.status_callback.as_ref().map(|status| completed(target(status))),
+            record: None,
+            decision,
+        })
+    }
+
+    /// Who decides about a call of an account's PBX to a number: nobody, it goes over our trunks; a number that they do not
+    /// take is the account's own, if it is any.
+    fn of_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Result<Route, u16> {
+        let pbxs = self.phones.pbxs();
+        let pbx = pbxs.get(account, trunk).ok_or(404u16)?;
+        let to = Address::Phone(user.parse().map_err(|_| 404u16)?);
+        if self.outbound(account, &to, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty() {
+            return self.to_number(Some(account), user).ok_or(404);
+        }
+        Ok(programmed(self.documents(account), account, pbx::terminate(pbx, to)))
+    }
+
+    /// Who decides about a call to a number that is an account's PBX's: nobody, it goes there; `None` if there is no such
+    /// trunk of the account.
+    pub fn to_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Option<Route> {
+        let pbxs = self.phones.pbxs();
+        let pbx = pbxs.get(account, trunk)?;
+        Some(programmed(self.documents(account), account, pbx::originate(pbx, trunk, user)))
+    }
+
+    fn to_its_application(&self, endpoint: &EndpointConfig) -> Option<Route> {
+        let account = Arc::clone(&endpoint.account);
+        let dialect = endpoint.provider.clone().unwrap_or_else(|| self.documents(&endpoint.account));
+        if let Some(id) = &endpoint.application {
+            let own = |app: &&Application| app.id == *id && app.account == endpoint.account;
+            if let Some(application) = self.applications.iter().find(own) {
+                return Some(to_application(account, application));
+            }
+            let voice = self.application(&account, &dialect, id)?;
+            let decision = Decision::Document { target: voice.document()?, fallback: voice.fallback() };
+            return Some(Route {
+                account,
+                dialect,
+                application: Some(Arc::clone(id)),
+                status: voice.status(),
+                record: None,
+                decision,
+            });
+        }
+        let url = endpoint.voice_url.as_ref()?;
+        Some(Route {
+            account,
+            dialect,
+            application: None,
+            status: None,
+            record: None,
+            decision: Decision::Document {
+                target: Target { url: Arc::clone(url), method: endpoint.voice_method.into() },
+                fallback: None,
+            },
+        })
+    }
+
+    fn decision(&self, number: &NumberConfig, program: Option<&Program>, user: &str) -> Decision {
+        if let Some(url) = &number.voice_url {
+            let target = Target { url: Arc::clone(url), method: number.voice_method.into() };
+            let fallback = number
+                .fallback_url
+                .as_ref()
+                .map(|url| Target { url: Arc::clone(url), method: number.fallback_method.into() });
+            return Decision::Document { target, fallback };
+        }
+        if let Some(program) = program {
+            return Decision::Program(program.clone());
+        }
+        if let Some(name) = &number.agent {
+            let agent = AgentSpec { name: Arc::clone(name), ..AgentSpec::default() };
+            return Decision::Program(agent_program(agent));
+        }
+        match &number.bridge {
+            Some(bridge) => match self.bridge_target(bridge, user) {
+                Some(target) => Decision::Program(bridge_program(target, number.record)),
+                None => Decision::Reject(RejectReason::Status(503)),
+            },
+            None => Decision::Reject(RejectReason::Status(404)),
+        }
+    }
+
+    fn bridge_target(&self, bridge: &Bridge, user: &str) -> Option<DialTarget> {
+        match bridge {
+            Bridge::Trunks(names) => {
+                let first = names.iter().find_map(|name| self.trunk(Some(name))?.uri.as_deref())?;
+                let to = match user.parse() {
+                    Ok(number) => Address::Phone(number),
+                    Err(_) => Address::Sip(with_user(first, user).into()),
+                };
+                Some(DialTarget { via: names.clone(), ..DialTarget::new(to) })
+            }
+            Bridge::Prefixes => Some(DialTarget::new(Address::Phone(user.parse().ok()?))),
+            Bridge::Uri(_) => Some(DialTarget::new(Address::Sip(bridge.uri(user)?.into()))),
+        }
+    }
+
+    /// Whether a calling number is one of an account's: held or verified by it, or in the file: named in full, or in a block of
+    /// seven digits or more.
+    pub fn owns(&self, account: &str, number: &str) -> bool {
+        let held = self.held(number).is_some_and(|held| held.account == account);
+        if held || self.holdings.callers.find(&Caller::key(account, number)).is_some() {
+            return true;
+        }
+        self.configured().any(|one| &*one.account == account && names(&one.number, number))
+    }
+
+    /// The dialect of an account's documents where nothing names one.
+    fn documents(&self, account: &str) -> Arc<str> {
+        self.accounts.documents(account).into()
+    }
+
+    /// Whether an account's calls may go over a trunk.
+    fn may_use(&self, account: &str, trunk: &TrunkConfig) -> bool {
+        let own = trunk.account.as_deref();
+        own.is_none_or(|own| own == account || Some(own) == self.accounts.parent(account).as_deref())
+    }
+
+    /// Whose trunks an account may use: its own, and those of the account that made it.
+    pub fn payers(&self, account: &str) -> Vec<Arc<str>> {
+        std::iter::once(account.into()).chain(self.accounts.parent(account)).collect()
+    }
+
+    /// The trunk that applications know by this id.
+    fn byoc(&self, id: &str) -> Option<&Arc<TrunkConfig>> {
+        self.trunks.iter().find(|trunk| trunk.byoc.as_deref() == Some(id))
+    }
+
+    /// A call to `user` over the trunks named: those that are up first, and else in the order that they are named in.
+    fn over(&self, via: &[Arc<str>], user: &str, health: impl Fn(&str) -> sip::Health) -> Vec<Outbound> {
+        let mut trunks: Vec<_> = via.iter().filter_map(|name| self.trunk(Some(name))).collect();
+        trunks.sort_by_key(|trunk| trouble(health(&trunk.name)));
+        trunks.into_iter().filter_map(|trunk| over_trunk(trunk, user)).take(MAX_ROUTES).collect()
+    }
+
+    /// The codecs of calls over a trunk, if it has its own.
+    pub fn codecs(&self, trunk: Option<&str>) -> Vec<media::Codec> {
+        let names = self.trunk(trunk).map(|trunk| &*trunk.codecs);
+        media::CodecName::codecs(names.unwrap_or_default())
+    }
+
+    /// Whether the media of a leg is encrypted: as its trunk says, or its phone; with neither it is not.
+    pub fn srtp(&self, trunk: Option<&str>, phone: Option<&sip::Aor>) -> media::Srtp {
+        match (self.trunk(trunk), phone) {
+            (Some(trunk), _) => trunk.srtp,
+            (None, _) if trunk.is_some_and(|name| self.phones.pbxs().is_secure(name)) => media::Srtp::Required,
+            (None, Some(phone)) => self.phones.srtp(phone),
+            (None, None) => media::Srtp::Off,
+        }
+    }
+
+    /// Where the RTP of calls over a trunk may come from; with peers of none, and phones, from anywhere.
+    pub fn media_source(&self, trunk: Option<&str>) -> media::MediaSource {
+        self.trunk(trunk).map(|trunk| trunk.media_source).unwrap_or_default()
+    }
+
+    /// How keys are pressed over a trunk; with peers of none, and phones, as by default.
+    pub fn dtmf(&self, trunk: Option<&str>) -> Dtmf {
+        self.trunk(trunk).map(|trunk| trunk.dtmf).unwrap_or_default()
+    }
+
+    /// Whether calls over a trunk follow 3xx responses; those to a URI of no trunk do.
+    pub fn redirects(&self, trunk: Option<&str>) -> bool {
+        self.trunk(trunk).is_none_or(|trunk| trunk.redirects)
+    }
+
+    /// A trunk's own word on reliable provisional responses.
+    pub fn prack(&self, trunk: Option<&str>) -> Option<sip::Prack> {
+        self.trunk(trunk).and_then(|trunk| trunk.prack)
+    }
+
+    /// Where a leg of `account` to `to` is sent; should that fail, to the next, a bounded number of them. None if nowhere.
+    ///
+    /// `via` names the trunks, if somebody has chosen them. Else a number goes by the trunks that take it: those that are up first, then the longest prefix, the lowest priority, and
+    /// among equals by chance, as often as their weights say.
+    pub fn outbound(
+        &self,
+        account: &str,
+        to: &Address,
+        via: &[Arc<str>],
+        health: impl Fn(&str) -> sip::Health,
+        rng: &mut impl Rng,
+    ) -> Vec<Outbound> {
+        if let Some(pbx) = via.first().and_then(|name| pbx::id(name)) {
+            return self.phones.pbxs().originate(account, pbx, to.user(), rng);
+        }
+        if let Some(trunk) = via.first().and_then(|id| self.byoc(id)) {
+            let usable = self.may_use(account, trunk).then(|| over_trunk(trunk, to.user()));
+            return usable.flatten().into_iter().collect();
+        }
+        if !via.is_empty() {
+            return self.over(via, to.user(), health);
+        }
+        if let Some(aor) = self.phones.find(account, to) {
+            let request_uri = self.phones.target(&aor, to);
+            let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
+            return vec![Outbound { request_uri, next_hop, from_host, credentials, trunk, aor: Some(aor) }];
+        }
+        match to {
+            Address::Phone(number) => {
+                let number = number.as_str();
+                let mut routes: Vec<_> = self
+                    .trunks
+                    .iter()
+                    .filter(|trunk| self.may_use(account, trunk))
+                    .filter_map(|trunk| {
+                        let fits = trunk.prefixes.iter().filter(|prefix| number.starts_with(&***prefix));
+                        let fit = fits.map(|prefix| prefix.len()).max()?;
+                        let rank = (trouble(health(&trunk.name)), Reverse(fit), trunk.priority);
+                        Some((rank, lot(trunk.weight, rng), over_trunk(trunk, number)?))
+                    })
+                    .collect();
+                routes.sort_by(|(a, lot_a, _), (b, lot_b, _)| a.cmp(b).then(lot_a.total_cmp(lot_b)));
+                routes.into_iter().take(MAX_ROUTES).map(|(_, _, route)| route).collect()
+            }
+            Address::Sip(uri) => {
+                // What follows `?` are headers to be added, not part of the Request-URI (RFC 3261 §19.1.5).
+                let request_uri = uri.split('?').next().unwrap_or(uri).to_owned();
+                let trunk = self
+                    .trunks
+                    .iter()
+                    .filter(|trunk| self.may_use(account, trunk))
+                    .find(|trunk| trunk.uri.as_deref().is_some_and(|uri| with_user(uri, to.user()) == request_uri));
+                let from_host = trunk.and_then(|trunk| trunk.from_domain.as_ref()).map(|host| host.to_string());
+                let trunk = trunk.cloned();
+                vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk, aor: None }]
+            }
+            // Applications are in here.
+            Address::Client(_) | Address::Application(_) | Address::Name(_) => Vec::new(),
+        }
+    }
+}
+
+/// Whether a number is meant by a pattern that says whose numbers are: in full, or as one of a block of seven digits or more.
+fn names(pattern: &NumberPattern, number: &str) -> bool {
+    pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK) && pattern.fits(number).is_some()
+}
+
+/// How much like a number that is ours one is that was called: the same behind `+`, `00` or a prefix of the trunk's (as many
+/// digits as they have in common at their ends, six at least), or as long and one or two digits wrong.
+fn likeness(own: &str, called: &str) -> Option<usize> {
+    let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).collect::<Vec<u8>>();
+    let (own, called) = (digits(own), digits(called));
+    let common = own.iter().rev().zip(called.iter().rev()).take_while(|(one, other)| one == other).count();
+    let wrong = own.iter().zip(&called).filter(|(one, other)| one != other).count();
+    let typed_wrong = own.len() == called.len() && own.len() >= 3 && wrong <= if own.len() < 7 { 1 } else { 2 };
+    match common {
+        6.. => Some(1_000 + common),
+        _ if typed_wrong => Some(own.len() - wrong),
+        _ => None,
+    }
+}
+
+/// A number over a trunk; `None` for one that only calls in.
+fn over_trunk(trunk: &Arc<TrunkConfig>, number: &str) -> Option<Outbound> {
+    let uri = trunk.uri.as_deref()?;
+    Some(Outbound {
+        request_uri: with_user(uri, &Numbering::of(trunk).called_out(number)),
+        next_hop: Some(uri.to_owned()),
+        from_host: trunk.from_domain.as_ref().map(|host| host.to_string()),
+        credentials: trunk_credentials(trunk),
+        trunk: Some(Arc::clone(trunk)),
+        aor: None,
+    })
+}
+
+fn trouble(health: sip::Health) -> u8 {
+    match health {
+        sip::Health::Up | sip::Health::Unknown => 0,
+        sip::Health::Doubtful => 1,
+        sip::Health::Down => 2,
+    }
+}
+
+/// The lowest lot goes first. Drawn so, it is that of each in proportion to its weight (Efraimidis and Spirakis 2006).
+pub fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
+    let chance = (rng.next_u32() as f64 + 1.0) / (f64::from(u32::MAX) + 1.0);
+    -chance.ln() / f64::from(weight.max(1))
+}
+
+fn to_application(account: Arc<str>, application: &Application) -> Route {
+    let method = match application.webhook_method.as_deref() {
+        Some(method) if method.eq_ignore_ascii_case("GET") => Method::Get,
+        _ => Method::Post,
+    };
+    let target = Target { url: Arc::clone(&application.webhook_url), method };
+    let failover = application.webhook_failover_url.as_ref().map(|url| Target { url: Arc::clone(url), method });
+    let (status, decision) = match application.works_by {
+        WorksBy::Commands => {
+            let moments = ALL_MOMENTS.to_vec();
+            let timeout = application.webhook_timeout();
+            let decision = application.first_command_within.map_or(Decision::Commands, Decision::CommandsWithin);
+            (Some(Callback { target, failover, moments, elsewhere: Vec::new(), timeout }), decision)
+        }
+        WorksBy::Documents => {
+            let url = application.status_callback.as_ref();
+            let status = url.map(|url| completed(Target { url: Arc::clone(url), method: Method::Post }));
+            (status, Decision::Document { target, fallback: failover })
+        }
+    };
+    let (dialect, application) = (Arc::clone(&application.provider), Some(Arc::clone(&application.id)));
+    Route { record: None, account, dialect, application, status, decision }
+}
+
+fn method_of(word: &str) -> Method {
+    if word.eq_ignore_ascii_case("GET") { Method::Get } else { Method::Post }
+}
+
+fn completed(target: Target) -> Callback {
+    Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: Vec::new(), timeout: None }
+}
+
+/// From a phone to whom it called, with no application between.
+fn straight(dialect: Arc<str>, account: &Arc<str>, to: Address, caller_id: Option<Address>) -> Route {
+    let mut program = bridge_program(DialTarget::new(to), RecordBridge::Off);
+    for instruction in &mut program.instructions {
+        if let Instruction::Dial(dial) = instruction {
+            dial.caller_id.clone_from(&caller_id);
+        }
+    }
+    programmed(dialect, account, program)
+}
+
+/// A call that no application is asked about.
+fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route {
+    Route {
+        account: Arc::clone(account),
+        dialect,
+        application: None,
+        status: None,
+        record: None,
+        decision: Decision::Program(program),
+    }
+}
+
+/// Every moment there is.
+pub const ALL_MOMENTS: [Moment; 6] =
+    [Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed, Moment::InProgress, Moment::Absent];
+
+/// A conversation with an agent.
+pub fn agent_program(agent: AgentSpec) -> Program {
+    let spec = Box::new(ConversationSpec::new(With::Agent(Box::new(agent))));
+    Program { instructions: vec![Instruction::Converse(Converse { spec, action: None })], warnings: Vec::new() }
+}
+
+/// Straight through: the caller hears the called party's own progress, answer and refusal.
+pub fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
+    let record = match record {
+        RecordBridge::Off => None,
+        RecordBridge::Mono => Some(RecordingChannels::Mono),
+        RecordBridge::Dual => Some(RecordingChannels::Dual),
+    };
+    let dial = Dial {
+        targets: vec![target],
+        queue: None,
+        sequential: false,
+        timeout: BRIDGE_TIMEOUT,
+        time_limit: None,
+        caller_id: None,
+        caller_name: None,
+        answer_on_bridge: true,
+        ring_tone: None,
+        hangup_on_star: false,
+        record: record.map(|channels| DialRecord {
+            from_ringing: false,
+            spec: RecordingSpec::whole(RecordingSource::Trunk, channels),
+        }),
+        action: None,
+        after: AfterBridge::Hangup,
+        pass_failure: true,
+        refer: None,
+    };
+    Program { instructions: vec![Instruction::Dial(dial)], warnings: Vec::new() }
+}
+
+fn trunk_credentials(trunk: &TrunkConfig) -> Option<sip::Credentials> {
+    let (username, password) = (trunk.username.as_ref()?, trunk.password.as_ref()?);
+    Some(sip::Credentials { username: username.to_string(), password: password.expose().to_owned() })
+}
+
+/// `sip:host:port;params` (a user in it is replaced) with this user.
+pub fn with_user(uri: &str, user: &str) -> String {
+    let (scheme, rest) = uri.split_once(':').unwrap_or(("sip", uri));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}:{user}@{host}")
+}
+
+#[cfg(test)]
+mod tests;

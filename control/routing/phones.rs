@@ -1,0 +1,485 @@
+//! Phones: the users of the configuration and of the accounts' domains, who they may call, and their registrations over a
+//! restart. What they say is SIP's matter (`tandem_sip::Directory`, its registrar); who decides about their calls is here.
+
+pub mod made;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tandem_accounts::Account;
+use tandem_call::address::Address;
+use tandem_clock as clock;
+use tandem_media::Srtp;
+use tandem_settings::{EndpointConfig, TrunkConfig};
+use tandem_sip as sip;
+use tandem_store::bindings::{self, BindingDetails, BindingRow};
+use tandem_store::domains::{self, DomainRow};
+use tandem_store::writer::Write;
+use tandem_store::{Store, StoreError, resources};
+
+use crate::connections::Connections;
+use crate::pbx::Pbxs;
+
+/// All phones that may be.
+#[derive(Debug, Default)]
+pub struct Phones {
+    realm: String,
+    /// Host names that mean this server, whatever the port.
+    names: Vec<String>,
+    /// Its addresses, once it has some.
+    addresses: OnceLock<Vec<SocketAddr>>,
+    endpoints: Vec<Arc<EndpointConfig>>,
+    srtp: Srtp,
+    /// Trunks that call with a password, which is asked for like phones'.
+    trunks: Vec<TrunkConfig>,
+    /// Accounts that may call as themselves, from this machine (`tandem call`).
+    accounts: Vec<Account>,
+    known: RwLock<Arc<Known>>,
+}
+
+/// What the database says, with the configuration.
+#[derive(Debug, Default)]
+struct Known {
+    directory: Arc<sip::Directory>,
+    domains: HashMap<String, DomainRow>,
+    /// Phones that accounts have made.
+    made: Vec<Arc<EndpointConfig>>,
+    pbxs: Arc<Pbxs>,
+    connections: Arc<Connections>,
+}
+
+impl Phones {
+    /// Those of the configuration. `advertise` is what the outside knows us by, if that is a name; `srtp` is for those that
+    /// have no word of their own on it.
+    pub fn new(
+        registrar: &sip::RegistrarConfig,
+        advertise: Option<&str>,
+        endpoints: Vec<EndpointConfig>,
+        srtp: Srtp,
+    ) -> Self {
+        let host = advertise.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
+        let names = registrar.domains.iter().map(String::as_str).chain(host).map(str::to_ascii_lowercase).collect();
+        let (realm, addresses) = (registrar.realm.clone(), OnceLock::new());
+        let endpoints = endpoints.into_iter().map(Arc::new).collect();
+        Self { realm, names, addresses, endpoints, srtp, ..Self::default() }
+    }
+
+    /// The same, and the trunks of these that call with a password.
+    pub fn with_trunks(mut self, trunks: &[TrunkConfig]) -> Self {
+        self.trunks = trunks.iter().filter(|trunk| trunk.inbound_username.is_some()).cloned().collect();
+        self
+    }
+
+    /// The same, and these accounts: each may call from this machine by its name or its provider's id for it, with its secret.
+    pub fn with_accounts(mut self, accounts: impl IntoIterator<Item = Account>) -> Self {
+        self.accounts = accounts.into_iter().collect();
+        self
+    }
+
+    /// Reads who may register and call, from the configuration and the database. To be told to SIP, at the start and
+    /// whenever domains, lists or what is in them have changed.
+    pub async fn load(&self, store: &Store) -> Result<Arc<sip::Directory>, StoreError> {
+        let rows = domains::all_domains(store).await?;
+        let own = self.endpoints.iter().map(|endpoint| sip::User {
+            account: Arc::clone(&endpoint.account),
+            username: Arc::clone(&endpoint.username),
+            ha1: sip::Ha1::of(&endpoint.username, &self.realm, endpoint.password.expose()),
+            domain: None,
+            trunk: None,
+            registers: true,
+            calls: true,
+        });
+        let connections = Connections::load(store, clock::time()).await?;
+        let mut made = resources::all(store, made::PHONES).await?;
+        made.extend(connections.phones().iter().cloned());
+        let of_accounts = made.iter().map(made::user);
+        let of_trunks = self.trunks.iter().filter_map(|trunk| {
+            let (username, password) = trunk.inbound_username.as_ref().zip(trunk.inbound_password.as_ref())?;
+            Some(sip::User {
+                account: trunk.account.clone().unwrap_or_default(),
+                username: Arc::clone(username),
+                ha1: sip::Ha1::of(username, &self.realm, password.expose()),
+                domain: None,
+                trunk: Some(Arc::clone(&trunk.name)),
+                registers: false,
+                calls: true,
+            })
+        });
+        let of_domains = domains::users(store).await?.into_iter().map(|user| sip::User {
+            account: user.account.into(),
+            username: user.username.into(),
+            ha1: sip::Ha1 { md5: user.ha1_md5.into(), sha256: user.ha1_sha256.into() },
+            domain: Some(user.domain.into()),
+            trunk: None,
+            registers: user.registers,
+            calls: user.calls,
+        });
+        let mut networks: HashMap<String, Vec<_>> = HashMap::new();
+        for (domain, network) in domains::networks(store).await? {
+            networks.entry(domain).or_default().push(network);
+        }
+        let ours = rows.iter().map(|row| sip::Domain {
+            name: row.name.as_str().into(),
+            account: row.account.as_str().into(),
+            networks: networks.remove(&row.name).unwrap_or_default(),
+            everywhere: false,
+        });
+        let ours = ours.chain(connections.sip_domains());
+        let accounts = self.accounts.iter().flat_map(|account| {
+            account.callers().map(|(name, secret)| sip::User {
+                account: Arc::clone(&account.name),
+                username: name.into(),
+                ha1: sip::Ha1::of(name, &self.realm, secret),
+                domain: None,
+                trunk: None,
+                registers: false,
+                calls: true,
+            })
+        });
+        let directory = sip::Directory::new(
+            &self.realm,
+            own.chain(of_accounts).chain(of_trunks).chain(of_domains).chain(connections.sip_users()),
+            ours,
+        );
+        let directory = Arc::new(directory.with_accounts(accounts));
+        let domains =
+            rows.into_iter().chain(connections.domains()).map(|row| (row.name.to_ascii_lowercase(), row)).collect();
+        let pbxs = Arc::new(Pbxs::load(store, &connections).await?);
+        let made = made.iter().map(|row| Arc::new(made::endpoint(row))).collect();
+        let connections = Arc::new(connections);
+        *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains, made, pbxs, connections });
+        Ok(directory)
+    }
+
+    /// The sockets are bound. Once.
+    pub fn listen_on(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let set = self.addresses.set(addresses.into_iter().collect());
+        debug_assert!(set.is_ok(), "told twice");
+    }
+
+    /// PBXs of accounts.
+    pub fn pbxs(&self) -> Arc<Pbxs> {
+        Arc::clone(&self.known.read().pbxs)
+    }
+
+    /// Connections of accounts.
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.known.read().connections)
+    }
+
+    /// What passwords are kept for.
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    /// Whether a host name, or an address, means this server and so cannot be an account's domain.
+    pub fn is_own_name(&self, host: &str) -> bool {
+        let address = |address: &SocketAddr| host.trim_matches(['[', ']']).parse() == Ok(address.ip());
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
+            || self.addresses.get().into_iter().flatten().any(address)
+    }
+
+    /// Whose phones ring when the account calls that; `None` if it is no phone of its.
+    pub fn find(&self, account: &str, to: &Address) -> Option<sip::Aor> {
+        let known = Arc::clone(&self.known.read());
+        let (username, domain): (&str, Option<Arc<str>>) = match to {
+            Address::Client(name) => (name, None),
+            Address::Sip(uri) => {
+                let domain = known.directory.domain(host_of(uri).0).filter(|domain| &*domain.account == account);
+                if domain.is_none() && !self.is_here(uri) {
+                    return None;
+                }
+                (to.user(), domain.map(|domain| Arc::clone(&domain.name)))
+            }
+            Address::Phone(number) => (number.as_str(), None),
+            Address::Application(_) | Address::Name(_) => return None,
+        };
+        // A number is an extension of a phone in the configuration only, so that no user of a domain takes it over.
+        let there = match to {
+            Address::Phone(_) => self.endpoint(account, username).is_some(),
+            _ => known.directory.has(account, username, domain.as_deref()),
+        };
+        there.then(|| sip::Aor { account: account.into(), username: username.into(), domain })
+    }
+
+    /// Everybody who may register.
+    pub fn users(&self) -> Vec<sip::Aor> {
+        let known = Arc::clone(&self.known.read());
+        let phones = known.directory.all().filter(|user| user.registers && user.trunk.is_none());
+        let aor = |user: &sip::User| sip::Aor {
+            account: Arc::clone(&user.account),
+            username: Arc::clone(&user.username),
+            domain: user.domain.clone(),
+        };
+        phones.map(aor).collect()
+    }
+
+    /// The account whose phone is meant by a SIP URI at one of our names or addresses; `None` if there is none, or several.
+    pub fn owner(&self, uri: &str) -> Option<Arc<str>> {
+        let (known, host) = (Arc::clone(&self.known.read()), host_of(uri));
+        if known.directory.domain(host.0).is_none() && !self.is_here(uri) {
+            return None;
+        }
+        let to = Address::Sip(uri.into());
+        let phones = known.directory.users(to.user(), host.0).filter(|user| user.trunk.is_none());
+        let mut owners = phones.map(|user| &user.account);
+        let first = owners.next()?;
+        owners.all(|other| other == first).then(|| Arc::clone(first))
+    }
+
+    /// A phone of the configuration, or one that its account has made.
+    pub fn endpoint(&self, account: &str, username: &str) -> Option<Arc<EndpointConfig>> {
+        let known = Arc::clone(&self.known.read());
+        let all = self.endpoints.iter().chain(&known.made);
+        all.into_iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username).cloned()
+    }
+
+    /// Whether the configuration has a phone of this name, in any case.
+    pub fn is_configured(&self, account: &str, username: &str) -> bool {
+        let is_it = |endpoint: &Arc<EndpointConfig>| {
+            &*endpoint.account == account && endpoint.username.eq_ignore_ascii_case(username)
+        };
+        self.endpoints.iter().any(is_it)
+    }
+
+    /// Whether the media of a phone's calls is encrypted.
+    pub fn srtp(&self, phone: &sip::Aor) -> Srtp {
+        if phone.domain.as_deref().is_some_and(|domain| self.is_secure(domain)) {
+            return Srtp::Required;
+        }
+        self.endpoint(&phone.account, &phone.username).and_then(|endpoint| endpoint.srtp).unwrap_or(self.srtp)
+    }
+
+    /// Whether calls to this domain of an account have to come over TLS.
+    pub fn is_secure(&self, domain: &str) -> bool {
+        self.known.read().domains.get(&domain.to_ascii_lowercase()).is_some_and(|domain| domain.details.secure)
+    }
+
+    /// A domain of an account.
+    pub fn domain(&self, name: &str) -> Option<DomainRow> {
+        self.known.read().domains.get(&name.to_ascii_lowercase()).cloned()
+    }
+
+    /// The domain of an account that a SIP URI names.
+    pub fn domain_of(&self, uri: &str) -> Option<DomainRow> {
+        self.domain(host_of(uri).0)
+    }
+
+    /// The URI that a phone's user is shown as.
+    pub fn uri(&self, aor: &sip::Aor) -> String {
+        let host = match (&aor.domain, self.names.first(), self.addresses.get().and_then(|all| all.first())) {
+            (Some(domain), _, _) => domain.to_string(),
+            (None, Some(name), _) => name.clone(),
+            (None, None, Some(address)) => address.to_string(),
+            (None, None, None) => "localhost".to_owned(),
+        };
+        format!("sip:{}@{host}", aor.username)
+    }
+
+    /// The URI that this address, one of that user's, is called by: with the instance that it means, if it means one.
+    pub fn target(&self, aor: &sip::Aor, to: &Address) -> String {
+        let uri = self.uri(aor);
+        match instance(to) {
+            Some(instance) => format!("{uri};gr={instance}"),
+            None => uri,
+        }
+    }
+
+    /// Whether a SIP URI names this server by one of its names or addresses; an account's domain does not.
+    pub fn is_here(&self, uri: &str) -> bool {
+        let (host, port) = host_of(uri);
+        let here = |address: &SocketAddr| {
+            address.port() == port.unwrap_or(5060) && host.trim_matches(['[', ']']).parse() == Ok(address.ip())
+        };
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
+            || self.addresses.get().into_iter().flatten().any(here)
+    }
+}
+
+/// The phone that a GRUU means (RFC 5627): the value of `gr` in a SIP URI.
+pub fn instance(to: &Address) -> Option<&str> {
+    let Address::Sip(uri) = to else { return None };
+    let host = uri.rsplit_once('@').map_or(&**uri, |(_, host)| host);
+    let parameters = host.split('?').next().unwrap_or(host).split(';').skip(1);
+    parameters
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.eq_ignore_ascii_case("gr"))
+        .map(|(_, id)| id)
+}
+
+/// Host and port of a SIP URI.
+fn host_of(uri: &str) -> (&str, Option<u16>) {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    let rest = rest.split(['?', ';']).next().unwrap_or(rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        _ => (rest, None),
+    }
+}
+
+/// Keeps what the registrar says has changed. When the writer's queue is full it is not kept: after a restart the phone is
+/// out of reach then until it registers again.
+pub fn keep(store: &Store, change: sip::Change) {
+    let write = match change {
+        sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
+            Write::Binding(Box::new(row(*binding, clock::time())))
+        }
+        sip::Change::Unbound(binding) => Write::Unbinding(binding.id),
+    };
+    store.writer().try_submit(write);
+}
+
+/// Everybody who is registered still, after a restart.
+pub async fn restore(store: &Store, now: Timestamp) -> Result<Vec<sip::Binding>, StoreError> {
+    let rows = bindings::restore(store, now).await?;
+    Ok(rows.into_iter().filter_map(|row| binding(row, now)).collect())
+}
+
+fn row(binding: sip::Binding, now: Timestamp) -> BindingRow {
+    let life = jiff::SignedDuration::try_from(binding.expires_in).unwrap_or_default();
+    BindingRow {
+        id: binding.id,
+        account: binding.aor.account.to_string(),
+        username: binding.aor.username.to_string(),
+        expires_at: now.checked_add(life).unwrap_or(now),
+        details: BindingDetails {
+            domain: binding.aor.domain.map(|domain| domain.to_string()),
+            contact: binding.contact,
+            q: binding.q,
+            path: binding.path,
+            instance: binding.instance,
+            sip_call_id: binding.sip_call_id,
+            cseq: binding.cseq,
+            source: binding.source,
+            direct: binding.direct,
+            local: binding.local,
+            transport: binding.transport.parameter().to_owned(),
+            user_agent: binding.user_agent,
+        },
+    }
+}
+
+fn binding(row: BindingRow, now: Timestamp) -> Option<sip::Binding> {
+    let BindingRow { id, account, username, expires_at, details } = row;
+    let expires_in = Duration::try_from(expires_at.duration_since(now)).ok()?;
+    Some(sip::Binding {
+        id,
+        aor: sip::Aor { account: account.into(), username: username.into(), domain: details.domain.map(Into::into) },
+        contact: details.contact,
+        q: details.q,
+        path: details.path,
+        instance: details.instance,
+        sip_call_id: details.sip_call_id,
+        cseq: details.cseq,
+        source: details.source,
+        direct: details.direct,
+        local: details.local,
+        transport: sip::Transport::named(&details.transport)?,
+        user_agent: details.user_agent,
+        expires_in,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phones() -> Phones {
+        let endpoint = |account: &str, username: &str| {
+            serde_json::from_value(serde_json::json!({ "account": account, "username": username, "password": "p" }))
+                .unwrap()
+        };
+        let registrar = sip::RegistrarConfig { domains: vec!["Phones.example".into()], ..Default::default() };
+        let endpoints = vec![
+            endpoint("acme", "alice"),
+            endpoint("acme", "100"),
+            endpoint("other", "bob"),
+            endpoint("acme", "twin"),
+            endpoint("other", "twin"),
+        ];
+        let phones = Phones::new(&registrar, Some("sip.example:5080"), endpoints, Srtp::Optional);
+        phones.listen_on(["127.0.0.1:5060".parse().unwrap()]);
+        phones
+    }
+
+    async fn loaded() -> (Phones, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let phones = phones();
+        phones.load(&store).await.unwrap();
+        (phones, directory)
+    }
+
+    #[tokio::test]
+    async fn a_gruu_is_of_a_user_and_keeps_the_phone_that_it_means() {
+        let (phones, _directory) = loaded().await;
+        let target = |to: &str| {
+            let to = Address::from(to);
+            phones.find("acme", &to).map(|aor| phones.target(&aor, &to).replace(&phones.uri(&aor), ""))
+        };
+        let gruu = "sip:alice@phones.example;transport=tcp;GR=urn:uuid:d?X-A=;gr=no";
+        assert_eq!(target(gruu).as_deref(), Some(";gr=urn:uuid:d"));
+        assert_eq!(target("sip:alice@phones.example;transport=tcp").as_deref(), Some(""));
+        assert_eq!(target("sip:nobody@phones.example;gr=urn:uuid:d"), None);
+    }
+
+    #[tokio::test]
+    async fn a_phone_is_found_by_its_name_at_any_of_our_names_and_in_its_own_account() {
+        let (phones, _directory) = loaded().await;
+        let found = |account: &str, to: &str| phones.find(account, &Address::from(to)).is_some();
+        for to in [
+            "client:alice",
+            "sip:alice@PHONES.example",
+            "sip:alice@sip.example:9",
+            "sip:alice@127.0.0.1",
+            "sip:100@127.0.0.1:5060;x=1",
+        ] {
+            assert!(found("acme", to), "{to}");
+        }
+        assert!(found("acme", "100"), "an extension");
+        for to in
+            ["client:bob", "client:nobody", "sip:alice@127.0.0.1:5061", "sip:alice@elsewhere.example", "200", "alice"]
+        {
+            assert!(!found("acme", to), "{to}");
+        }
+        assert!(found("other", "client:bob") && !found("other", "100"));
+    }
+
+    #[tokio::test]
+    async fn a_uri_at_our_address_names_the_one_account_that_has_such_a_phone() {
+        let (phones, _directory) = loaded().await;
+        let owner = |uri: &str| phones.owner(uri).map(|account| account.to_string());
+        assert_eq!(owner("sip:bob@127.0.0.1").as_deref(), Some("other"));
+        assert_eq!(owner("sip:alice@phones.example").as_deref(), Some("acme"));
+        for uri in ["sip:nobody@127.0.0.1", "sip:alice@elsewhere.example", "sip:twin@127.0.0.1"] {
+            assert_eq!(owner(uri), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_binding_is_kept_as_it_was() {
+        let now = "2026-11-21T08:00:00Z".parse().unwrap();
+        let kept = sip::Binding {
+            id: 7,
+            aor: sip::Aor { account: "acme".into(), username: "alice".into(), domain: Some("a.example".into()) },
+            contact: "sip:a@10.0.0.1".into(),
+            q: 500,
+            path: vec!["<sip:p;lr>".into()],
+            instance: Some("<urn:uuid:1> 1".into()),
+            sip_call_id: "c".into(),
+            cseq: 3,
+            source: "192.0.2.1:40000".parse().unwrap(),
+            direct: None,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            transport: sip::Transport::Tcp,
+            user_agent: Some("phone".into()),
+            expires_in: Duration::from_secs(600),
+        };
+        assert_eq!(binding(row(kept.clone(), now), now), Some(kept));
+    }
+}

@@ -1,0 +1,323 @@
+//! Where calls go: by numbers, by trunks, by what applications made by REST.
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tandem_store::Store;
+
+use super::*;
+use crate::holdings::VoiceApplication;
+
+#[test]
+fn a_trunks_uri_takes_the_dialled_number_as_its_user() {
+    assert_eq!(
+        with_user("sip:10.0.0.1:5070;transport=tcp", "+15551230001"),
+        "sip:+15551230001@10.0.0.1:5070;transport=tcp"
+    );
+    assert_eq!(with_user("sip:pbx@host", "100"), "sip:100@host");
+}
+
+#[tokio::test]
+async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+    let holdings = Arc::new(Holdings::default());
+    let number = |number: &str, account: &str| {
+        let number = serde_json::json!({ "number": number, "account": account, "voice_url": "http://file/" });
+        serde_json::from_value::<NumberConfig>(number).unwrap()
+    };
+    let routing = Routing::new(
+        vec![number("+15551230001", "acme"), number("+15551230003", "other"), number("+15552220*", "other")],
+        Arc::default(),
+        Vec::new(),
+        |_| None,
+    );
+    let routing = routing.with_holdings(Arc::clone(&holdings), NumberPool::default());
+    let asked = |routing: &Routing, user: &str| match routing.inbound(None, user)?.decision {
+        Decision::Document { target, .. } => Some(target.url.to_string()),
+        Decision::Reject(reason) => Some(format!("{reason:?}")),
+        _ => None,
+    };
+    let hold = async |number: &str, details: Number| {
+        holdings.numbers.put(&store, Resource::new("acme", number, details)).await.unwrap().id
+    };
+    let voice = |url: &str| Voice { url: Some(url.into()), ..Voice::default() };
+    let at = |url: &str| Number { dialect: "twilio".into(), voice: voice(url), ..Number::default() };
+
+    assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://file/"));
+    assert_eq!(asked(&routing, "+15551230002"), None);
+    hold("+15551230002", at("http://rest/")).await;
+    assert_eq!(asked(&routing, "+15551230002").as_deref(), Some("http://rest/"));
+    let renamed = Number { friendly_name: "main".into(), ..Number::default() };
+    let changed = hold("+15551230001", renamed).await;
+    assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://file/"), "only its name was changed");
+    holdings.numbers.delete(&store, "acme", changed).await.unwrap();
+    hold("+15551230001", at("http://rest/")).await;
+    assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://rest/"));
+    hold("+15551230003", at("http://rest/")).await;
+    assert_eq!(asked(&routing, "+15551230003").as_deref(), Some("http://file/"), "the file says whose it is");
+    hold("+15551230004", Number { application: Some("AP1".into()), ..at("http://rest/") }).await;
+    assert_eq!(asked(&routing, "+15551230004").as_deref(), Some("Status(404)"), "its application is gone");
+    let details = VoiceApplication {
+        id: "AP1".into(),
+        dialect: "twilio".into(),
+        voice: voice("http://app/"),
+        ..VoiceApplication::default()
+    };
+    holdings.applications.put(&store, Resource::new("acme", "app", details)).await.unwrap();
+    assert_eq!(asked(&routing, "+15551230004").as_deref(), Some("http://app/"));
+    hold("+15551230005", Number::default()).await;
+    assert_eq!(asked(&routing, "+15551230005").as_deref(), Some("Status(404)"), "nobody decides about it");
+
+    hold("+15552220001", at("http://rest/")).await;
+    assert_eq!(asked(&routing, "+15552220001").as_deref(), Some("http://file/"), "of another account's block");
+    assert!(routing.is_taken("acme", "+15552220002") && !routing.is_taken("other", "+15552220002"));
+
+    let from = |number: &str| routing.clone().with_strict_callers(true).may_call_from("acme", &number.into());
+    assert!(from("+15551230001") && from("+15551230005") && from("client:alice"));
+    assert!(!from("+15551230003") && !from("+15559999999"));
+    assert!(routing.may_call_from("acme", &"+15559999999".into()));
+    assert!(routing.number_id("acme", &"+15551230001".into()).is_some());
+    assert_eq!(routing.number_id("other", &"+15551230001".into()), None);
+}
+
+#[test]
+fn a_trunk_may_have_codecs_of_its_own() {
+    let trunk = |name: &str, codecs: &[&str]| {
+        serde_json::from_value(serde_json::json!({ "name": name, "uri": "sip:h", "codecs": codecs })).unwrap()
+    };
+    let trunks = vec![trunk("wide", &["g722", "PCMA"]), trunk("plain", &[])];
+    let routing = Routing::new(Vec::new(), Arc::default(), trunks, |_| None);
+    assert_eq!(routing.codecs(Some("wide")), [media::Codec::G722, media::Codec::Pcma]);
+    assert_eq!((routing.codecs(Some("plain")), routing.codecs(None)), (vec![], vec![]));
+}
+
+#[test]
+fn a_call_goes_over_the_trunk_that_its_application_chose_by_id_if_the_account_may_use_it() {
+    let id = |last: u8| format!("BY{:032x}", last);
+    let trunks = [
+        serde_json::json!({ "name": "usual", "uri": "sip:usual", "prefixes": ["+"] }),
+        serde_json::json!({ "name": "own", "uri": "sip:own", "byoc": id(1), "account": "acme" }),
+        serde_json::json!({ "name": "theirs", "uri": "sip:theirs", "byoc": id(2), "account": "other" }),
+    ];
+    let routing = routing(&trunks);
+    let over = |via: &str| {
+        let (via, to) = ([Arc::from(via)], Address::from("+15551230001"));
+        let routes = routing.outbound("acme", &to, &via, |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]));
+        routes.first().map(|route| route.request_uri.clone())
+    };
+    assert_eq!(over(&id(1)).as_deref(), Some("sip:+15551230001@own"));
+    assert_eq!((over(&id(2)), over(&id(3))), (None, None));
+}
+
+fn outbound(routing: &Routing, to: &Address) -> Vec<Outbound> {
+    routing.outbound("acme", to, &[], |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]))
+}
+
+fn routing(trunks: &[serde_json::Value]) -> Routing {
+    let trunks = trunks.iter().map(|trunk| serde_json::from_value(trunk.clone()).unwrap()).collect();
+    Routing::new(Vec::new(), Arc::default(), trunks, |_| None)
+}
+
+fn trunk(name: &str, prefixes: &[&str], priority: u16, weight: u16) -> serde_json::Value {
+    serde_json::json!({
+        "name": name, "uri": format!("sip:{name}"), "prefixes": prefixes, "priority": priority, "weight": weight
+    })
+}
+
+fn names(routes: &[Outbound]) -> Vec<&str> {
+    routes.iter().filter_map(|route| Some(&*route.trunk.as_ref()?.name)).collect()
+}
+
+#[test]
+fn a_number_goes_by_the_longest_prefix_then_priority_and_the_others_follow() {
+    let mut theirs = trunk("theirs", &["+"], 0, 1);
+    theirs["account"] = "other".into();
+    let routing = routing(&[
+        trunk("second", &["+"], 2, 1),
+        trunk("first", &["+", "0"], 1, 1),
+        trunk("berlin", &["+4930", "+49"], 9, 1),
+        trunk("pbx", &["1"], 0, 1),
+        theirs,
+    ]);
+    let to = |number: &str| Address::from(number);
+    assert_eq!(names(&outbound(&routing, &to("+493012345678"))), ["berlin", "first", "second"]);
+    assert_eq!(names(&outbound(&routing, &to("+15551230001"))), ["first", "second"]);
+    assert_eq!(names(&outbound(&routing, &to("100"))), ["pbx"]);
+    assert!(outbound(&routing, &to("200")).is_empty());
+}
+
+#[test]
+fn trunks_that_are_not_well_come_last() {
+    let routing = routing(&[trunk("a", &["+1"], 0, 1), trunk("b", &["+"], 0, 1), trunk("c", &["+"], 1, 1)]);
+    let health = |name: &str| match name {
+        "a" => sip::Health::Down,
+        "b" => sip::Health::Doubtful,
+        _ => sip::Health::Up,
+    };
+    let routes = routing.outbound("acme", &"+15551230001".into(), &[], health, &mut StdRng::from_seed([1; 32]));
+    assert_eq!(names(&routes), ["c", "b", "a"]);
+}
+
+#[test]
+fn a_bridge_goes_over_its_trunks_in_their_order_those_that_are_up_first() {
+    let mut national = trunk("national", &[], 0, 1);
+    national["number_format"] = "national".into();
+    national["country_code"] = "49".into();
+    let number = |bridge: serde_json::Value| {
+        let number = serde_json::json!({ "number": "*", "account": "acme", "bridge": bridge });
+        serde_json::from_value::<NumberConfig>(number).unwrap()
+    };
+    let trunks = [trunk("a", &["+49"], 0, 1), national, trunk("c", &["+"], 1, 1)];
+    let uris = |bridge: serde_json::Value, user: &str, down: &str| {
+        let trunks = trunks.iter().map(|trunk| serde_json::from_value(trunk.clone()).unwrap()).collect();
+        let routing = Routing::new(vec![number(bridge)], Arc::default(), trunks, |_| None);
+        let Some(Decision::Program(program)) = routing.inbound(None, user).map(|route| route.decision) else {
+            panic!()
+        };
+        let Some(Instruction::Dial(dial)) = program.instructions.first() else { panic!() };
+        let health = |name: &str| if name == down { sip::Health::Down } else { sip::Health::Up };
+        let (to, via) = (&dial.targets[0].to, &dial.targets[0].via);
+        let routes = routing.outbound("acme", to, via, health, &mut StdRng::from_seed([1; 32]));
+        routes.into_iter().map(|route| route.request_uri).collect::<Vec<_>>()
+    };
+    let list = serde_json::json!(["trunk:national", "trunk:a"]);
+    assert_eq!(uris(list.clone(), "+493012345678", ""), ["sip:03012345678@national", "sip:+493012345678@a"]);
+    assert_eq!(uris(list.clone(), "+493012345678", "national"), ["sip:+493012345678@a", "sip:03012345678@national"]);
+    assert_eq!(uris(list, "front-desk", ""), ["sip:front-desk@national", "sip:front-desk@a"]);
+    assert_eq!(uris("trunk:c".into(), "100", ""), ["sip:100@c"]);
+    assert_eq!(uris("trunk:*".into(), "+493012345678", ""), ["sip:+493012345678@a", "sip:+493012345678@c"]);
+}
+
+#[test]
+fn equals_share_the_calls_as_their_weights_say() {
+    let routing = routing(&[trunk("heavy", &["+"], 0, 30), trunk("light", &["+"], 0, 10)]);
+    let mut rng = StdRng::from_seed([5; 32]);
+    let mut heavy = 0;
+    for _ in 0..4_000 {
+        let routes = routing.outbound("acme", &"+15551230001".into(), &[], |_| sip::Health::Up, &mut rng);
+        assert_eq!(routes.len(), 2);
+        heavy += usize::from(names(&routes)[0] == "heavy");
+    }
+    assert!((2_900..3_100).contains(&heavy), "{heavy} of 4000");
+}
+
+#[test]
+fn each_trunk_is_called_with_numbers_of_its_own_form() {
+    let mut national = trunk("national", &["+"], 0, 1);
+    national["number_format"] = "national".into();
+    national["country_code"] = "49".into();
+    let mut digits = trunk("digits", &["+"], 1, 1);
+    digits["number_format"] = "digits".into();
+    let routing = routing(&[national, digits]);
+    let uris: Vec<_> = outbound(&routing, &"+493012345678".into()).into_iter().map(|route| route.request_uri).collect();
+    assert_eq!(uris, ["sip:03012345678@national", "sip:493012345678@digits"]);
+}
+
+#[test]
+fn a_call_to_a_trunks_own_uri_is_a_call_over_that_trunk() {
+    let trunk = serde_json::json!({ "name": "pbx", "uri": "sip:10.0.0.1:5070" });
+    let trunks = vec![serde_json::from_value(trunk).unwrap()];
+    let routing = Routing::new(Vec::new(), Arc::default(), trunks, |_| None);
+    let trunk =
+        |uri: &str| outbound(&routing, &Address::Sip(uri.into())).remove(0).trunk.map(|trunk| trunk.name.clone());
+    assert_eq!(trunk("sip:100@10.0.0.1:5070").as_deref(), Some("pbx"));
+    assert_eq!(trunk("sip:100@10.0.0.2:5070"), None);
+}
+
+#[test]
+fn a_call_to_nobodys_number_is_told_the_nearest_of_ours_and_one_thing_to_do() {
+    let number = |number: &str| {
+        serde_json::from_value(serde_json::json!({ "number": number, "account": "acme", "twiml": "<Response/>" }))
+            .unwrap()
+    };
+    let numbers = ["+15551230001", "+15559990001", "100"].map(number).into();
+    let routing = Routing::new(numbers, Arc::default(), Vec::new(), |_| None);
+    let unknown = |called: &str| routing.unknown_number(Some("carrier"), called);
+    let entry = |called: &str| {
+        format!(
+            "To take the call, add a [[numbers]] entry with these three keys: number = \"{called}\", account = \"acme\", \
+             voice_url = \"http://127.0.0.1:5000/voice\"."
+        )
+    };
+    let told = unknown("15551230001");
+    assert_eq!(told.why, "nobody has this number, but +15551230001 is ours");
+    let remedy =
+        "Trunk \"carrier\" calls +15551230001 without \"+\": set inbound_add_prefix = \"+\" in its [[trunks]] entry.";
+    assert_eq!(told.remedy, remedy);
+    assert_eq!(routing.unknown_number(None, "15551230001").remedy, "The caller has to dial +15551230001.");
+    for called in ["0015551230001", "+15551230002"] {
+        assert_eq!(unknown(called).why, "nobody has this number, but +15551230001 is ours");
+        assert_eq!(unknown(called).remedy, entry(called));
+    }
+    assert_eq!(unknown("101").why, "nobody has this number, but 100 is ours");
+    assert_eq!(unknown("+4930123").why, "nobody has this number");
+    assert!(unknown("+4930123").remedy.contains("account = \"NAME\""), "there is none to take");
+}
+
+#[test]
+fn the_prefix_that_the_remedy_names_brings_the_number_to_its_owner() {
+    let mut trunk = trunk("carrier", &[], 1, 1);
+    trunk["inbound_add_prefix"] = "+".into();
+    let numbering = Numbering::of(&serde_json::from_value(trunk).unwrap());
+    assert_eq!(numbering.called_in("15551230001"), "+15551230001");
+}
+
+#[test]
+fn numbers_of_the_server_are_reached_before_any_trunk_and_those_that_only_lead_on_are_not() {
+    let number = |number: &str, account: &str, more: serde_json::Value| {
+        let mut value = serde_json::json!({ "number": number, "account": account });
+        value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value::<NumberConfig>(value).unwrap()
+    };
+    let url = || serde_json::json!({ "voice_url": "http://file/" });
+    let bridge = |to: &str| serde_json::json!({ "bridge": to });
+    let numbers = vec![
+        number("+15551230001", "acme", url()),
+        number("+15551230002", "other", url()),
+        number("+15551239*", "acme", url()),
+        number("+155512399*", "acme", bridge("trunk:usual")),
+        number("+1777*", "acme", bridge("trunk:usual")),
+        number("+15551230003", "acme", bridge("sip:{number}@pbx.example")),
+        number("+15551230004", "acme", bridge("trunk:*")),
+        number("100", "acme", url()),
+        number("200", "other", url()),
+    ];
+    let trunk =
+        serde_json::from_value(serde_json::json!({ "name": "usual", "uri": "sip:h", "prefixes": ["+"] })).unwrap();
+    let routing = Routing::new(numbers, Arc::default(), vec![trunk], |_| None);
+    let owner = |to: &str| {
+        let own = routing.own("acme", "twilio", &Address::from(to), &[])?;
+        assert_eq!(own.called, Address::from(to));
+        Some(own.route.account.to_string())
+    };
+    for (to, account) in [
+        ("+15551230001", Some("acme")),
+        ("+15551230002", Some("other")),
+        ("+15551239123", Some("acme")),
+        ("+15551239912", None),
+        ("+17775550001", None),
+        ("+15551230003", Some("acme")),
+        ("+15551230004", None),
+        ("100", Some("acme")),
+        ("200", None),
+        ("+15559999999", None),
+        ("client:alice", None),
+        ("sip:+15551230001@elsewhere.example", None),
+    ] {
+        assert_eq!(owner(to).as_deref(), account, "{to}");
+    }
+    let chosen = [Arc::from("usual")];
+    assert_eq!(routing.own("acme", "twilio", &Address::from("+15551230001"), &chosen), None, "over a chosen trunk");
+}
+
+#[test]
+fn a_calling_number_is_the_accounts_own_or_tolerated_or_refused() {
+    let number = serde_json::json!({ "number": "+15551230001", "account": "acme", "voice_url": "http://file/" });
+    let routing = Routing::new(vec![serde_json::from_value(number).unwrap()], Arc::default(), Vec::new(), |_| None);
+    let strict = routing.clone().with_strict_callers(true);
+    let standing = |routing: &Routing, from: &str| routing.caller("acme", &Address::from(from));
+    assert_eq!(standing(&strict, "+15551230001"), CallerStanding::Own);
+    assert_eq!(standing(&strict, "client:alice"), CallerStanding::Own);
+    assert_eq!(standing(&strict, "+15559999999"), CallerStanding::Refused);
+    assert_eq!(standing(&routing, "+15559999999"), CallerStanding::Tolerated);
+}

@@ -1,0 +1,129 @@
+//! What a trunk wants said its own way: numbers ([`numbering`]) and who calls ([`identity`]).
+//!
+//! Within the server numbers are E.164 wherever the trunk's settings tell how to make them so; each trunk's own form exists
+//! only between here and that trunk.
+
+pub mod identity;
+pub mod numbering;
+pub mod passing;
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_settings::{InboundAuth, TrunkConfig};
+use tandem_sip as sip;
+
+/// What SIP does with a trunk.
+pub fn peer(trunk: &TrunkConfig) -> sip::Peer {
+    let credentials = trunk.username.as_ref().zip(trunk.password.as_ref()).map(|(username, password)| {
+        sip::Credentials { username: username.to_string(), password: password.expose().to_owned() }
+    });
+    let registrar = trunk.registrar.as_deref().or(trunk.uri.as_deref()).map(without_user);
+    let register = trunk.username.as_ref().zip(registrar).filter(|_| trunk.register).map(|(username, registrar)| {
+        let host = registrar.split([';', '?']).next().unwrap_or(&registrar);
+        let host = host.split_once(':').map_or(host, |(_, host)| host);
+        let domain = trunk.from_domain.as_deref().unwrap_or_else(|| without_port(host));
+        sip::Register {
+            address: format!("sip:{username}@{domain}"),
+            contact_user: trunk.contact_user.as_ref().unwrap_or(username).to_string(),
+            expires: Duration::from_secs(trunk.register_expires.into()),
+            registrar,
+        }
+    });
+    sip::Peer {
+        account: trunk.account.clone(),
+        uri: trunk.uri.as_deref().map(without_user),
+        credentials,
+        register,
+        options_interval: Some(trunk.options_interval)
+            .filter(|seconds| *seconds > 0)
+            .map(|seconds| Duration::from_secs(seconds.into())),
+        max_calls: trunk.max_calls,
+        max_cps: trunk.max_cps,
+        known_by: match (&trunk.inbound_username, trunk.inbound_auth) {
+            (None, _) => sip::KnownBy::Source,
+            (Some(_), InboundAuth::Either) => sip::KnownBy::Either,
+            (Some(_), InboundAuth::Both) => sip::KnownBy::Both,
+        },
+        ..sip::Peer::new(Arc::clone(&trunk.name))
+    }
+}
+
+/// Prometheus text of how the trunks stand.
+pub fn render(out: &mut String, trunks: &[(sip::TrunkName, sip::PeerStatus)]) {
+    type Value = fn(&sip::PeerStatus) -> i64;
+    let rows: [(&str, &str, &str, Value); 4] = [
+        ("tandem_trunk_calls", "Legs over a trunk, both directions", "gauge", |status| status.calls.into()),
+        ("tandem_trunk_limited_total", "Calls beyond max_calls or max_cps", "counter", |status| {
+            i64::try_from(status.limited).unwrap_or(i64::MAX)
+        }),
+        (
+            "tandem_trunk_health",
+            "2: up, 1: doubtful, 0: down, -1: unknown (nobody has asked it lately)",
+            "gauge",
+            |status| match status.health {
+                sip::Health::Up => 2,
+                sip::Health::Doubtful => 1,
+                sip::Health::Down => 0,
+                sip::Health::Unknown => -1,
+            },
+        ),
+        ("tandem_trunk_registered", "1: its registrar holds our Contact", "gauge", |status| {
+            i64::from(status.registered == sip::Registered::Yes)
+        }),
+    ];
+    for (name, help, kind, value) in rows {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (trunk, status) in trunks {
+            let _ = writeln!(out, "{name}{{trunk=\"{trunk}\"}} {}", value(status));
+        }
+    }
+}
+
+fn without_user(uri: &str) -> String {
+    match uri.split_once(':').and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, host)) => format!("{scheme}:{host}"),
+        None => uri.to_owned(),
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trunk_is_registered_where_and_as_its_settings_say() {
+        let register = |more: serde_json::Value| {
+            let mut trunk = serde_json::json!({
+                "name": "t", "uri": "sip:x@10.0.0.1:5070;transport=tcp", "username": "u", "password": "p", "register": true
+            });
+            for (key, value) in more.as_object().unwrap() {
+                trunk[key] = value.clone();
+            }
+            peer(&serde_json::from_value(trunk).unwrap()).register
+        };
+        let plain = register(serde_json::json!({})).unwrap();
+        assert_eq!(plain.registrar, "sip:10.0.0.1:5070;transport=tcp");
+        assert_eq!((&*plain.address, &*plain.contact_user), ("sip:u@10.0.0.1", "u"));
+        assert_eq!(plain.expires, Duration::from_secs(3_600));
+        let more = serde_json::json!({
+            "registrar": "sip:reg.example", "from_domain": "example.com", "contact_user": "+4930", "register_expires": 120
+        });
+        let other = register(more).unwrap();
+        assert_eq!(
+            (&*other.registrar, &*other.address, &*other.contact_user),
+            ("sip:reg.example", "sip:u@example.com", "+4930")
+        );
+        assert_eq!(register(serde_json::json!({ "register": false })), None);
+        assert_eq!(without_port("[::1]"), "[::1]");
+    }
+}

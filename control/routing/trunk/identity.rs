@@ -1,0 +1,295 @@
+//! Who calls, as trunks say it: From, P-Asserted-Identity and P-Preferred-Identity (RFC 3325), Remote-Party-ID, Privacy (RFC
+//! 3323), and who sent the call on: Diversion (RFC 5806), History-Info (RFC 7044).
+//!
+//! What a trunk that is not trusted asserts is not believed, and it is told nothing that the caller wants withheld.
+
+use std::sync::Arc;
+
+use tandem_call::address::Address;
+use tandem_call::leg::LegInfo;
+use tandem_call::output::Invite;
+use tandem_settings::{CallerId, Forwarding, TrunkConfig};
+use tandem_sip as sip;
+
+use super::numbering::Numbering;
+
+/// Most forwardings that are told on.
+const MAX_DIVERSIONS: usize = 5;
+/// RFC 3323 §4.1.1.3.
+const ANONYMOUS_HOST: &str = "anonymous.invalid";
+/// How a caller who wants to be unknown is called within the server.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// Brings what came over a trunk into our form: numbers, and who calls. A caller who wants to be unknown is `anonymous`; what
+/// was asserted stays among the headers.
+pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
+    let numbering = Numbering::of(trunk);
+    incoming.to_user = numbering.called_in(&incoming.to_user);
+    if withhold(incoming) {
+        return;
+    }
+    let asserted = match trunk.caller_id {
+        CallerId::Pai if trunk.trusted => find(&incoming.headers, "P-Asserted-Identity"),
+        CallerId::Rpid if trunk.trusted => find(&incoming.headers, "Remote-Party-ID"),
+        CallerId::From | CallerId::Pai | CallerId::Rpid => None,
+    };
+    if let Some(party) = asserted.and_then(Party::first) {
+        incoming.from_user = party.user().to_owned();
+        incoming.from_display = party.display.or(incoming.from_display.take());
+        incoming.from_uri = party.uri;
+    }
+    incoming.from_user = numbering.caller_in(&incoming.from_user);
+}
+
+/// Makes a caller who wants to be unknown `anonymous`, whoever brings the call: a wish for privacy needs no trust. Whether it
+/// is one.
+pub fn withhold(incoming: &mut sip::Incoming) -> bool {
+    let headers = incoming.headers.iter().map(|header| (&*header.name, &*header.value));
+    let uri = incoming.from_uri.split_once(':').map_or("", |(_, rest)| rest);
+    let host = uri.rsplit_once('@').map_or(uri, |(_, host)| host);
+    let host = host.split([';', ':', '?']).next().unwrap_or(host);
+    let withheld =
+        is_withheld(&incoming.from_user) || host.eq_ignore_ascii_case(ANONYMOUS_HOST) || wants_privacy(headers);
+    if withheld {
+        ANONYMOUS.clone_into(&mut incoming.from_user);
+        ANONYMOUS.clone_into(&mut incoming.from_uri);
+        incoming.from_display = None;
+    }
+    withheld
+}
+
+/// The number that is asserted of the caller, whether or not that is believed.
+pub fn asserted(headers: &[sip::Header]) -> Option<String> {
+    find(headers, "P-Asserted-Identity").and_then(Party::first).map(|party| party.user().to_owned())
+}
+
+/// The number that last sent the call on, if a header says so: the top Diversion, or in History-Info the entry before the
+/// call's own.
+pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
+    if let Some(party) = find(headers, "Diversion").and_then(Party::first) {
+        return Some(party.user().to_owned());
+    }
+    let history: Vec<Party> = headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case("History-Info"))
+        .flat_map(|header| Party::all(&header.value))
+        .collect();
+    let [.., before, last] = history.as_slice() else { return None };
+    (before.user() != last.user()).then(|| before.user().to_owned())
+}
+
+/// A caller as a trunk is told of him.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Presented {
+    /// User of From.
+    pub from_user: String,
+    /// Display name of From.
+    pub from_display: Option<String>,
+    /// Host of From, when it is not the trunk's or ours.
+    pub from_host: Option<String>,
+    /// The number, as we write it, if the trunk is told it at all.
+    pub number: Option<String>,
+    /// Headers that go with it.
+    pub headers: Vec<sip::Header>,
+}
+
+/// Whom a new leg will be joined to.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// That leg.
+    pub leg: Arc<LegInfo>,
+    /// How the trunk that it came over writes numbers.
+    pub numbering: Numbering,
+}
+
+/// What a trunk (or a peer that is none) is told of the caller of a leg. `host` is what stands behind the `@` of our numbers.
+pub fn present(trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&Behind>, host: &str) -> Presented {
+    let parent = behind.map(|behind| &*behind.leg);
+    let numbering = trunk.map(Numbering::of).unwrap_or_default();
+    let inherited = parent.map_or(&[][..], |parent| &parent.sip.headers);
+    let inherited = || inherited.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let same_caller = parent.is_some_and(|parent| parent.from == invite.from);
+    let private = is_anonymous(&invite.from) || (same_caller && wants_privacy(inherited()));
+    let known = match (&invite.from, is_anonymous(&invite.from)) {
+        (from, false) => Some(from.user().to_owned()),
+        // The number behind an anonymous caller is for those who may be trusted with it.
+        (_, true) => {
+            let asserted = inherited().find(|(name, _)| name.eq_ignore_ascii_case("P-Asserted-Identity"));
+            let party = asserted.filter(|_| same_caller).and_then(|(_, value)| Party::first(value));
+            behind.zip(party).map(|(behind, party)| behind.numbering.caller_in(party.user()))
+        }
+    };
+    let told = |trunk: &TrunkConfig| trunk.trusted && trunk.caller_id != CallerId::From;
+    let public = known.clone().filter(|_| !private || trunk.is_some_and(told));
+    let number = known.map(|number| numbering.caller_out(&number));
+    let mut presented = Presented {
+        from_user: number.clone().unwrap_or_default(),
+        from_display: invite.caller_name.clone(),
+        from_host: None,
+        number: public,
+        headers: Vec::new(),
+    };
+    if private {
+        "anonymous".clone_into(&mut presented.from_user);
+        presented.from_display = Some("Anonymous".to_owned());
+        presented.from_host = Some(ANONYMOUS_HOST.to_owned());
+        presented.push("Privacy", "id");
+    }
+    if let (Some(trunk), Some(number)) = (trunk, number.filter(|number| !number.is_empty())) {
+        let party = format!("<sip:{}@{host}>", escape(&number));
+        let party = match invite.caller_name.as_deref().filter(|name| !name.is_empty()) {
+            Some(name) => format!("\"{}\" {party}", name.replace(['"', '\\'], "")),
+            None => party,
+        };
+        let may_know = trunk.trusted || !private;
+        match trunk.caller_id {
+            CallerId::Pai if trunk.trusted => presented.push("P-Asserted-Identity", party),
+            CallerId::Pai if may_know => presented.push("P-Preferred-Identity", party),
+            CallerId::Rpid if may_know => {
+                let privacy = if private { "full" } else { "off" };
+                presented.push("Remote-Party-ID", format!("{party};party=calling;screen=yes;privacy={privacy}"));
+            }
+            CallerId::From | CallerId::Pai | CallerId::Rpid => {}
+        }
+    }
+    if let (Some(trunk), Some(parent)) = (trunk, parent.filter(|_| same_caller)) {
+        presented.forward(trunk, &numbering, invite, parent, host);
+    }
+    // What the application says itself stands.
+    presented.headers.retain(|ours| invite.headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case(&ours.name)));
+    presented
+}
+
+impl Presented {
+    fn push(&mut self, name: &str, value: impl Into<String>) {
+        self.headers.push(sip::Header { name: name.to_owned(), value: value.into() });
+    }
+
+    /// A caller who is passed on to another number than he called was forwarded by the one he called.
+    fn forward(&mut self, trunk: &TrunkConfig, numbering: &Numbering, invite: &Invite, parent: &LegInfo, host: &str) {
+        let called = parent.to.user();
+        if called.is_empty() || called == invite.to.user() {
+            return;
+        }
+        let called = format!("sip:{}@{host}", escape(&numbering.caller_out(called)));
+        let before = |name: &str| {
+            let lines = parent.sip.headers.iter().filter(move |(one, _)| one.eq_ignore_ascii_case(name));
+            lines.flat_map(|(_, value)| list(value)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        match trunk.forwarding {
+            Forwarding::Off => {}
+            Forwarding::Diversion => {
+                self.push("Diversion", format!("<{called}>;reason=unconditional;counter=1"));
+                before("Diversion").into_iter().take(MAX_DIVERSIONS).for_each(|value| self.push("Diversion", value));
+            }
+            Forwarding::HistoryInfo => {
+                let mut history = before("History-Info");
+                history.truncate(MAX_DIVERSIONS);
+                if history.is_empty() {
+                    history.push(format!("<{called}>;index=1"));
+                }
+                // RFC 7044 §10.3: each retargeting is one level below what was retargeted.
+                let index = history.last().and_then(|last| last.split(";index=").nth(1)).unwrap_or("1");
+                let index = format!("{}.1", index.split(';').next().unwrap_or("1"));
+                let target = numbering.called_out(invite.to.user());
+                history.push(format!(
+                    "<sip:{}@{host};cause=302>;index={index};mp={}",
+                    escape(&target),
+                    parent_of(&index)
+                ));
+                history.into_iter().for_each(|entry| self.push("History-Info", entry));
+            }
+        }
+    }
+}
+
+fn parent_of(index: &str) -> &str {
+    index.rsplit_once('.').map_or(index, |(parent, _)| parent)
+}
+
+/// A name-addr of an identity header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Party {
+    display: Option<String>,
+    uri: String,
+}
+
+impl Party {
+    fn first(value: &str) -> Option<Self> {
+        Self::all(value).into_iter().next()
+    }
+
+    fn all(value: &str) -> Vec<Self> {
+        list(value).filter_map(Self::of).take(16).collect()
+    }
+
+    fn of(value: &str) -> Option<Self> {
+        let (display, uri) = match value.split_once('<') {
+            Some((display, rest)) => (display.trim().trim_matches('"').trim(), rest.split_once('>')?.0),
+            None => ("", value.split(';').next().unwrap_or(value).trim()),
+        };
+        uri.contains(':').then(|| Self {
+            display: Some(display.replace('\\', "")).filter(|display| !display.is_empty()),
+            uri: uri.to_owned(),
+        })
+    }
+
+    fn user(&self) -> &str {
+        let (scheme, rest) = self.uri.split_once(':').unwrap_or(("", &self.uri));
+        let user = match scheme.eq_ignore_ascii_case("tel") {
+            true => rest,
+            false => rest.split_once('@').map_or("", |(user, _)| user),
+        };
+        user.split([';', ':', '?']).next().unwrap_or(user)
+    }
+}
+
+/// The values of a comma-separated header; commas in quotes and brackets do not count.
+fn list(value: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut angle, mut escaped) = (false, false, false);
+    let parts = value.split(move |c| {
+        let skip = std::mem::take(&mut escaped);
+        match c {
+            _ if skip => {}
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '<' if !quoted => angle = true,
+            '>' if !quoted => angle = false,
+            ',' => return !quoted && !angle,
+            _ => {}
+        }
+        false
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn find<'a>(headers: &'a [sip::Header], name: &str) -> Option<&'a str> {
+    headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| &*header.value)
+}
+
+/// RFC 3323 §4.2, RFC 3325 §9.3, and what Remote-Party-ID says of it.
+fn wants_privacy<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
+    headers.any(|(name, value)| {
+        let value = value.to_ascii_lowercase();
+        if name.eq_ignore_ascii_case("Privacy") {
+            return value.split([';', ',']).any(|word| matches!(word.trim(), "id" | "user" | "header"));
+        }
+        name.eq_ignore_ascii_case("Remote-Party-ID") && value.contains(";privacy=") && !value.contains(";privacy=off")
+    })
+}
+
+fn is_anonymous(from: &Address) -> bool {
+    is_withheld(from.user())
+}
+
+fn is_withheld(user: &str) -> bool {
+    user.eq_ignore_ascii_case(ANONYMOUS) || user.eq_ignore_ascii_case("restricted")
+}
+
+/// For the user part of a URI.
+fn escape(user: &str) -> String {
+    user.chars().filter(|c| c.is_ascii_alphanumeric() || "+*-_.!~'()".contains(*c)).collect()
+}
+
+#[cfg(test)]
+mod tests;

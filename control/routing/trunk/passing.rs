@@ -1,0 +1,74 @@
+//! Headers of a caller's INVITE that go on with a call straight through: `X-*`, User-to-User (RFC 7433) and whatever else a
+//! trunk passes.
+//!
+//! They are copied as values, never as lines: what could end a line or begin another is not sent (`sip` writes them). SIP's
+//! own fields never get here, and who calls is told by [`super::identity`] alone.
+
+use tandem_settings::header_pattern::{HeaderPattern, is_made_here};
+use tandem_sip as sip;
+
+/// Most header fields that are passed on; the rest stay behind.
+const MOST: usize = 20;
+/// Most octets of them in all, names and values: a datagram has room for no more beside the rest.
+const MOST_OCTETS: usize = 4_096;
+
+/// The header fields that go on, in their order.
+pub fn passed(patterns: &[HeaderPattern], headers: &[(String, String)]) -> Vec<sip::Header> {
+    let mut room = MOST_OCTETS;
+    let fitting = headers.iter().filter(|(name, _)| patterns.iter().any(|pattern| pattern.fits(name)));
+    let foreign = fitting.filter(|(name, _)| !is_made_here(name));
+    let within = foreign.filter(|(name, value)| {
+        let left = room.checked_sub(name.len() + value.len());
+        room = left.unwrap_or(room);
+        left.is_some()
+    });
+    within.take(MOST).map(|(name, value)| sip::Header { name: name.clone(), value: value.clone() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_settings::header_pattern::usual;
+
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn names(patterns: &[HeaderPattern], pairs: &[(&str, &str)]) -> Vec<String> {
+        passed(patterns, &headers(pairs)).into_iter().map(|header| header.name).collect()
+    }
+
+    #[test]
+    fn x_headers_and_user_to_user_go_on_and_nothing_that_says_who_calls() {
+        let came = [
+            ("X-Account", "42"),
+            ("P-Asserted-Identity", "<sip:forged@h>"),
+            ("x-lower", "1"),
+            ("USER-TO-USER", "56a390f3d2b7310023a2;encoding=hex"),
+            ("User-to-User", "second"),
+            ("Subject", "hello"),
+            ("X", "not quite"),
+        ];
+        assert_eq!(names(&usual(), &came), ["X-Account", "x-lower", "USER-TO-USER", "User-to-User"]);
+        let all = ["P-*", "Subject"].map(|text| HeaderPattern::try_from(text.to_owned()).unwrap());
+        assert_eq!(names(&all, &came), ["Subject"]);
+        assert_eq!(names(&[], &came), [""; 0]);
+    }
+
+    #[test]
+    fn count_and_size_are_bounded() {
+        let many: Vec<(String, String)> = (0..100).map(|n| (format!("X-{n}"), String::new())).collect();
+        assert_eq!(passed(&usual(), &many).len(), MOST);
+        let (large, larger) = ("a".repeat(4_000), "b".repeat(5_000));
+        let came = [("X-Larger", &*larger), ("X-Large", &*large), ("X-Medium", &large[..200]), ("X-Small", "c")];
+        assert_eq!(names(&usual(), &came), ["X-Large", "X-Small"], "what does not fit stays behind, the rest goes on");
+    }
+
+    #[test]
+    fn a_pattern_is_a_name_or_how_names_begin() {
+        for wrong in ["", "*", "X Y", "X-*-Y", "Via:", "P-Asserted-Identity", "diversion"] {
+            assert!(HeaderPattern::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+}

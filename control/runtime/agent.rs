@@ -1,0 +1,178 @@
+//! Voice agents: a caller talks with a language model. An agent is to a conversation what an application at the other end of a WebSocket
+//! is: it is told what the caller does, and asks for what is to be said.
+//!
+//! ```text
+//!   conversation ──Told──► responder (when it answers, what it does) ──► chat (the model), tools
+//!   conversation ◄──Ask─── responder ◄──words, results─────────────────────┘
+//! ```
+//!
+//! A model that hears and speaks by itself takes the place of all of that: `realtime`.
+
+mod chat;
+mod config;
+mod history;
+pub mod realtime;
+mod responder;
+mod spoken;
+pub mod tools;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+use tandem_call::conversation::{AgentSpec, ConversationSpec, Line, Manner};
+use tandem_clock as clock;
+use tandem_dialect::conversation::{Ask, Told};
+use tandem_http::Client;
+use tokio::task::JoinSet;
+
+use chat::Asking;
+use foldhash::HashMap;
+use responder::{Act, Responder};
+
+pub use config::{
+    AgentConfig, HttpTool, Interruptions, ModelConfig, Patience, PhraseConfig, Place, Protocol, ToolConfig,
+};
+
+/// The agents of the configuration, by name.
+#[derive(Debug, Default)]
+pub struct Agents(HashMap<Arc<str>, Arc<AgentConfig>>);
+
+impl Agents {
+    /// Of these, with the prompts of their files.
+    ///
+    /// # Errors
+    /// Which file cannot be read.
+    pub fn new(agents: impl IntoIterator<Item = AgentConfig>) -> Result<Self, String> {
+        let named = |agent: AgentConfig| Ok((Arc::clone(&agent.name), Arc::new(agent.with_prompt()?)));
+        Ok(Self(agents.into_iter().map(named).collect::<Result<_, String>>()?))
+    }
+
+    /// The only one; `None` when there are others or none.
+    pub fn only(&self) -> Option<&Arc<str>> {
+        let mut names = self.0.keys();
+        names.next().filter(|_| names.next().is_none())
+    }
+
+    /// By name.
+    pub fn get(&self, name: &str) -> Option<&Arc<AgentConfig>> {
+        self.0.get(name)
+    }
+}
+
+/// An agent in a conversation, from that one's side.
+pub struct Agent {
+    responder: Responder,
+    config: Arc<AgentConfig>,
+    client: Client,
+    tools: Vec<Value>,
+    asking: Option<(u64, Asking)>,
+    running: JoinSet<(String, Result<String, String>)>,
+}
+
+/// What an agent wants.
+pub enum Wish {
+    /// Something that an application could ask for.
+    Ask(Ask),
+    /// Begin or end a recording.
+    Record(bool),
+    /// Listen anew.
+    Listen,
+    /// This was said: by the caller, or heard by him.
+    Said(Line),
+    /// For the call's log.
+    Note(String, Value),
+}
+
+impl Agent {
+    /// One of the configuration. `spec` is completed by it.
+    pub fn new(config: Arc<AgentConfig>, client: Client, agent: AgentSpec, spec: &mut ConversationSpec) -> Self {
+        let language = agent.language.as_ref().unwrap_or(&config.language).to_string();
+        (spec.speaks, spec.hears) = (language.clone(), language);
+        let voice = agent.voice.as_ref().or(config.voice.as_ref()).map(ToString::to_string);
+        spec.manner = Manner { voice, ..std::mem::take(&mut spec.manner) };
+        let interruptions = match agent.interruptible {
+            Some(false) => Interruptions::None,
+            Some(true) | None => config.interruptions,
+        };
+        spec.cut_by = responder::cut_by(interruptions);
+        spec.words_decide = config.interruptions != Interruptions::Voice;
+        (spec.keys, spec.partials, spec.tells_speakers, spec.tells_played) = (true, true, true, true);
+        let responder = Responder::new(Arc::clone(&config), agent);
+        let tools = responder.tools();
+        Self { responder, config, client, tools, asking: None, running: JoinSet::new() }
+    }
+
+    /// The conversation begins.
+    pub fn begin(&mut self, now: Instant) {
+        self.responder.begin(now);
+    }
+
+    /// The conversation tells something.
+    pub fn told(&mut self, now: Instant, told: Told) {
+        self.responder.told(now, told);
+    }
+
+    /// What it wants next. Cancel-safe.
+    pub async fn next(&mut self) -> Wish {
+        loop {
+            while let Some(act) = self.responder.poll_act() {
+                if let Some(wish) = self.perform(act) {
+                    return wish;
+                }
+            }
+            let due = self.responder.poll_timeout();
+            tokio::select! {
+                (id, piece) = answered(&mut self.asking) => {
+                    if !matches!(piece, chat::Piece::Text(_)) {
+                        self.asking = None;
+                    }
+                    self.responder.thought(clock::now().instant, id, piece);
+                }
+                Some(ran) = self.running.join_next() => {
+                    // One that was aborted is not waited for.
+                    if let Ok((id, result)) = ran {
+                        self.responder.ran(clock::now().instant, &id, result);
+                    }
+                }
+                () = sleep_until(due), if due.is_some() => self.responder.handle_timeout(clock::now().instant),
+                // Something to do comes from outside only, and whoever brings it begins this anew.
+                () = std::future::pending() => {}
+            }
+        }
+    }
+
+    fn perform(&mut self, act: Act) -> Option<Wish> {
+        match act {
+            Act::Ask(ask) => return Some(Wish::Ask(ask)),
+            Act::Record(on) => return Some(Wish::Record(on)),
+            Act::Listen => return Some(Wish::Listen),
+            Act::Note(text, data) => return Some(Wish::Note(text, data)),
+            Act::Said(line) => return Some(Wish::Said(line)),
+            Act::Think { id, messages } => {
+                self.asking = None;
+                self.asking = Some((id, Asking::begin(self.client.clone(), &self.config.model, messages, &self.tools)));
+            }
+            Act::StopThinking => self.asking = None,
+            Act::Run { id, tool, arguments } => {
+                let client = self.client.clone();
+                self.running.spawn(async move { (id, tools::ask(client, tool, arguments).await) });
+            }
+        }
+        None
+    }
+}
+
+/// The next piece of what the model answers; nothing ever, if it is not asked.
+async fn answered(asking: &mut Option<(u64, Asking)>) -> (u64, chat::Piece) {
+    match asking {
+        Some((id, one)) => (*id, one.next().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due.into()).await;
+    }
+}

@@ -1,0 +1,366 @@
+//! Chat completions as OpenAI has them: one request, its answer read as it comes (`text/event-stream`).
+//!
+//! Other servers differ in many small ways (whole tool calls in one piece, none or repeated indices, thoughts in fields of their own, no
+//! `[DONE]`); all that is known of them is understood.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tandem_http::{Answering, Client, Request, Timeouts};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::config::ModelConfig;
+
+/// Octets of one line of an answer.
+const LONGEST_LINE: usize = 256 * 1024;
+/// Octets of a tool call's arguments.
+const LONGEST_ARGUMENTS: usize = 64 * 1024;
+/// Tool calls in one answer.
+const MOST_CALLS: usize = 16;
+/// Lines in a row that mean nothing before an answer is given up.
+const MOST_GARBAGE: u32 = 10;
+/// Events that may wait; the connection waits then.
+const WAITING: usize = 64;
+/// Octets of an error that are shown.
+const SHOWN: usize = 300;
+
+/// A piece of an answer.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Piece {
+    /// Words.
+    Text(String),
+    /// It is complete; these tools are to run.
+    End(Vec<ToolCall>),
+    /// It will not be complete.
+    Failed {
+        /// Why.
+        why: String,
+        /// Asking once more is of no use.
+        for_good: bool,
+    },
+}
+
+/// A tool that the model wants to run.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ToolCall {
+    /// The model's id for it.
+    pub(super) id: String,
+    /// The tool.
+    pub(super) name: String,
+    /// JSON, as the model wrote it; it may be wrong.
+    pub(super) arguments: String,
+}
+
+/// A request under way; dropping it ends it.
+pub(super) struct Asking {
+    pieces: mpsc::Receiver<Piece>,
+    task: AbortHandle,
+}
+
+impl Asking {
+    /// Asks the model. `messages` and `tools` as the wire has them.
+    pub(super) fn begin(client: Client, model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Self {
+        let (sender, pieces) = mpsc::channel(WAITING);
+        let request = request(model, messages, tools);
+        let task = tokio::spawn(async move {
+            let last = match client.open(&request).await {
+                Err(error) => Piece::Failed { why: error.to_string(), for_good: false },
+                Ok(answer) => read(answer, &sender).await,
+            };
+            // Nobody may listen any more.
+            let _ = sender.send(last).await;
+        });
+        Self { pieces, task: task.abort_handle() }
+    }
+
+    /// The next piece. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Piece {
+        let gone = || Piece::Failed { why: "the request ended".to_owned(), for_good: false };
+        self.pieces.recv().await.unwrap_or_else(gone)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn request(model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Request {
+    let mut body = model.extra.clone();
+    body.insert("messages".to_owned(), Value::Array(messages));
+    body.insert("stream".to_owned(), json!(true));
+    if let Some(name) = &model.name {
+        body.insert("model".to_owned(), json!(**name));
+    }
+    if let Some(most) = model.max_tokens {
+        body.insert(model.max_tokens_field.to_string(), json!(most));
+    }
+    if let Some(temperature) = model.temperature {
+        body.insert("temperature".to_owned(), json!(temperature));
+    }
+    if !tools.is_empty() {
+        body.insert("tools".to_owned(), Value::Array(tools.to_vec()));
+    }
+    let mut headers = vec![
+        ("Content-Type".to_owned(), "application/json".to_owned()),
+        ("Accept".to_owned(), "text/event-stream".to_owned()),
+    ];
+    if let Some(key) = &model.key {
+        headers.push(("Authorization".to_owned(), format!("Bearer {}", key.expose())));
+    }
+    Request {
+        method: http::Method::POST,
+        url: model.endpoint(),
+        headers,
+        body: Value::Object(body).to_string().into(),
+        // Who waits for the words has a limit of his own, which is shorter.
+        timeouts: Timeouts { connect: None, total: model.timeout() * 2 },
+        max_body: 0,
+    }
+}
+
+/// Reads an answer to its end; gives its last piece.
+async fn read(mut answer: Answering, pieces: &mpsc::Sender<Piece>) -> Piece {
+    let failed = |why: String| Piece::Failed { why, for_good: false };
+    let status = answer.status();
+    if !(200..300).contains(&status) {
+        let mut body = Vec::new();
+        while let Ok(Some(piece)) = answer.piece().await
+            && body.len() < 4 * SHOWN
+        {
+            body.extend_from_slice(&piece);
+        }
+        let (shown, lasting) = refusal(&body);
+        let for_good = lasting || matches!(status, 400 | 401 | 403 | 404 | 422);
+        return Piece::Failed { why: format!("the model answers {status}: {shown}"), for_good };
+    }
+    let mut reading = Reading::default();
+    loop {
+        let piece = match answer.piece().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return reading.end(),
+            Err(error) => return failed(error.to_string()),
+        };
+        match reading.take(&piece) {
+            Ok(texts) => {
+                for text in texts {
+                    if pieces.send(Piece::Text(text)).await.is_err() {
+                        return reading.end();
+                    }
+                }
+            }
+            Err(why) => return failed(why),
+        }
+        if reading.done {
+            return reading.end();
+        }
+    }
+}
+
+/// What an error says, and whether asking again is of no use.
+fn refusal(body: &[u8]) -> (String, bool) {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let error = parsed.as_ref().and_then(|body| body.get("error"));
+    let text = error.and_then(|error| error.get("message").unwrap_or(error).as_str());
+    let shown = text.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
+    let code = |name: &str| error.and_then(|error| error.get(name)?.as_str()).unwrap_or_default().to_owned();
+    let lasting = ["insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated"];
+    let for_good = lasting.contains(&code("code").as_str()) || lasting.contains(&code("type").as_str());
+    (shown.chars().take(SHOWN).collect(), for_good)
+}
+
+/// An answer that is being read. Pure.
+#[derive(Default)]
+struct Reading {
+    /// Octets of a line that is not whole.
+    line: Vec<u8>,
+    calls: Vec<(u64, ToolCall)>,
+    /// A reason to stop has come.
+    finished: bool,
+    /// Nothing follows.
+    done: bool,
+    garbage: u32,
+    any: bool,
+}
+
+impl Reading {
+    /// The next octets; the words in them.
+    fn take(&mut self, octets: &[u8]) -> Result<Vec<String>, String> {
+        let mut texts = Vec::new();
+        for octet in octets {
+            match octet {
+                b'\n' => {
+                    let line = std::mem::take(&mut self.line);
+                    self.line(&line, &mut texts)?;
+                }
+                octet if self.line.len() < LONGEST_LINE => self.line.push(*octet),
+                _ => return Err("a line of the answer is too long".to_owned()),
+            }
+        }
+        Ok(texts)
+    }
+
+    fn line(&mut self, line: &[u8], texts: &mut Vec<String>) -> Result<(), String> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(data) = line.strip_prefix(b"data:") else {
+            // Blank lines, comments, and fields that mean nothing here.
+            let known =
+                line.is_empty() || [":", "event:", "id:", "retry:"].iter().any(|one| line.starts_with(one.as_bytes()));
+            return if known { Ok(()) } else { self.garbage() };
+        };
+        let data = data.strip_prefix(b" ").unwrap_or(data);
+        if data.starts_with(b"[DONE]") {
+            (self.done, self.any) = (true, true);
+            return Ok(());
+        }
+        let Ok(chunk) = serde_json::from_slice::<Chunk>(data) else { return self.garbage() };
+        (self.garbage, self.any) = (0, true);
+        if let Some(error) = chunk.error {
+            let text = error.get("message").and_then(Value::as_str).map_or_else(|| error.to_string(), str::to_owned);
+            return Err(format!("the model says: {}", text.chars().take(SHOWN).collect::<String>()));
+        }
+        let Some(choice) = chunk.choices.into_iter().find(|choice| choice.index == 0) else { return Ok(()) };
+        self.finished |= choice.finish_reason.is_some();
+        let Some(delta) = choice.delta else { return Ok(()) };
+        texts.extend(delta.content.filter(|text| !text.is_empty()));
+        delta.tool_calls.into_iter().flatten().try_for_each(|call| self.call(call))
+    }
+
+    fn garbage(&mut self) -> Result<(), String> {
+        self.garbage += 1;
+        if self.garbage >= MOST_GARBAGE { Err("what the model answers means nothing".to_owned()) } else { Ok(()) }
+    }
+
+    /// A piece of a tool call: of the last one with this index, unless it has an id of its own.
+    fn call(&mut self, piece: CallPiece) -> Result<(), String> {
+        let index = piece.index.unwrap_or_default();
+        let id = piece.id.unwrap_or_default();
+        let function = piece.function.unwrap_or_default();
+        let is_it = |(known, call): &(u64, ToolCall)| *known == index && (id.is_empty() || call.id == id);
+        let at = match self.calls.iter().rposition(is_it) {
+            Some(at) => at,
+            None if self.calls.len() >= MOST_CALLS => return Err("too many tool calls in one answer".to_owned()),
+            None => {
+                let id = if id.is_empty() { format!("call_{}", self.calls.len() + 1) } else { id };
+                self.calls.push((index, ToolCall { id, ..ToolCall::default() }));
+                self.calls.len() - 1
+            }
+        };
+        let Some((_, call)) = self.calls.get_mut(at) else { return Ok(()) };
+        if let Some(name) = function.name.filter(|_| call.name.is_empty()) {
+            call.name = name;
+        }
+        match function.arguments {
+            Some(Value::String(text)) => call.arguments.push_str(&text),
+            // Some servers have the object itself.
+            Some(Value::Null) | None => {}
+            Some(object) => call.arguments.push_str(&object.to_string()),
+        }
+        if call.arguments.len() > LONGEST_ARGUMENTS { Err("a tool call is too long".to_owned()) } else { Ok(()) }
+    }
+
+    fn end(self) -> Piece {
+        let complete = self.finished || self.done;
+        if !complete {
+            let why = if self.any { "the answer broke off" } else { "the model answered nothing that means anything" };
+            return Piece::Failed { why: why.to_owned(), for_good: false };
+        }
+        Piece::End(self.calls.into_iter().map(|(_, call)| call).filter(|call| !call.name.is_empty()).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    index: u64,
+    delta: Option<Delta>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    content: Option<String>,
+    tool_calls: Option<Vec<CallPiece>>,
+}
+
+#[derive(Deserialize)]
+struct CallPiece {
+    index: Option<u64>,
+    id: Option<String>,
+    function: Option<Function>,
+}
+
+#[derive(Deserialize, Default)]
+struct Function {
+    name: Option<String>,
+    arguments: Option<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &str) -> (String, Piece) {
+        let mut reading = Reading::default();
+        // In the smallest pieces.
+        let texts: Vec<String> = text.as_bytes().iter().flat_map(|octet| reading.take(&[*octet]).unwrap()).collect();
+        (texts.concat(), reading.end())
+    }
+
+    fn call(id: &str, name: &str, arguments: &str) -> ToolCall {
+        ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() }
+    }
+
+    #[test]
+    fn words_come_as_they_are_written() {
+        let (text, end) = all(concat!(
+            ": ping\r\n\r\n",
+            "data: {\"choices\":[]}\r\n\r\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\",\"content\":null}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Good \"}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"day.\"}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+            "data: {\"choices\":[],\"usage\":{\"total_tokens\":3}}\n\ndata: [DONE]\n\n"
+        ));
+        assert_eq!((text.as_str(), end), ("Good day.", Piece::End(vec![])));
+    }
+
+    #[test]
+    fn tool_calls_are_put_together_however_a_server_sends_them() {
+        let openai = concat!(
+            "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":\"\"}}]}}]}\n",
+            "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"x\\\"\"}}]}}]}\n",
+            "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\":1}\"}}]},\"finish_reason\":\"tool_calls\"}]}\n"
+        );
+        assert_eq!(all(openai).1, Piece::End(vec![call("a", "f", "{\"x\":1}")]));
+        let whole = "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":{\"x\":1}}},\
+                     {\"id\":\"b\",\"function\":{\"name\":\"g\",\"arguments\":\"{}\"}}]},\"finish_reason\":\"stop\"}]}\n";
+        assert_eq!(all(whole).1, Piece::End(vec![call("a", "f", "{\"x\":1}"), call("b", "g", "{}")]));
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_or_means_nothing_has_failed() {
+        let broken = "data: {\"choices\":[{\"delta\":{\"content\":\"Good\"}}]}\n";
+        assert!(matches!(all(broken).1, Piece::Failed { for_good: false, .. }));
+        let mut reading = Reading::default();
+        assert!(reading.take("<html>\n".repeat(20).as_bytes()).is_err());
+        let mut reading = Reading::default();
+        let error = reading.take(b"data: {\"error\":{\"message\":\"overloaded\"}}\n").unwrap_err();
+        assert_eq!(error, "the model says: overloaded");
+        assert!(Reading::default().take(&vec![b'x'; LONGEST_LINE + 2]).is_err());
+        assert_eq!(
+            refusal(br#"{"error":{"message":"No money","code":"insufficient_quota"}}"#),
+            ("No money".into(), true)
+        );
+        assert_eq!(refusal(b"{\"error\":\"busy\"}"), ("busy".into(), false));
+    }
+}

@@ -1,0 +1,809 @@
+//! An agent whose model hears and speaks by itself, over one WebSocket: what is played, what is cut short and what the model is told
+//! of it, tools, silence, failures. Pure.
+//!
+//! ```text
+//!   caller's audio ──► model ──audio──► played ──(the caller speaks)──► cleared; the model is told what was heard
+//!                        │ calls a tool ──► it runs ──► its result ──► the next answer
+//! ```
+//!
+//! What was heard is what was given to be played less what still waits, `queued`: every input says how much that is.
+
+mod wire;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use tandem_call::address::Address;
+use tandem_call::conversation::{AgentSpec, Line};
+use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
+use tandem_dialect::conversation::Parting;
+
+use super::chat::ToolCall;
+use super::config::{AgentConfig, HttpTool, Interruptions};
+use super::tools::{self, Deed, Tools};
+
+pub use wire::{Event, Format, append, decode};
+
+/// From a sound of the caller until what is played goes on, if the model hears no speech in it.
+const DOUBT: Duration = Duration::from_millis(700);
+/// From a key until the next one is not waited for.
+const KEYS: Duration = Duration::from_secs(2);
+/// Keys at a time.
+const MOST_KEYS: usize = 32;
+/// Before the end of the longest call, when it is told.
+const WARNING: Duration = Duration::from_secs(30);
+/// A conversation that is to end does so at the latest after this time.
+const FAREWELL: Duration = Duration::from_secs(30);
+/// Answers that wait for the one that runs.
+const MOST_WANTED: usize = 16;
+/// Lines that a session is told of one that was lost.
+const MOST_LINES: usize = 200;
+/// Items that were cut short and may still send audio.
+const MOST_CUT: usize = 64;
+
+/// Something to be done.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Act {
+    /// Send this to the model.
+    Send(Value),
+    /// Play this, in the session's format.
+    Play(Bytes),
+    /// What waits to be played is not played.
+    Clear,
+    /// What is played stops where it is, or goes on.
+    Pause(bool),
+    /// Ask a web server.
+    Run(String, Arc<HttpTool>, Map<String, Value>),
+    /// Press keys.
+    Press(String),
+    /// Begin or end a recording.
+    Record(bool),
+    /// The conversation is over.
+    Part(Parting),
+    /// This was said: by the caller, or heard by him.
+    Said(Line),
+    /// The caller cut the agent short.
+    Interrupted,
+    /// For the call's log: in words, and for programs.
+    Note(String, Value),
+}
+
+/// Something that the model says, and how much of it was given to be played.
+#[derive(Debug)]
+struct Item {
+    id: String,
+    /// Of all that was ever played.
+    from: u64,
+    octets: u64,
+    text: String,
+}
+
+/// One conversation.
+pub struct Dialogue {
+    how: Arc<AgentConfig>,
+    spec: AgentSpec,
+    tools: Tools,
+    format: Format,
+    is_ready: bool,
+    greeted: bool,
+    /// What was said, for a session that follows a lost one.
+    said: Vec<Line>,
+    items: VecDeque<Item>,
+    cut: VecDeque<String>,
+    /// Octets that were given to be played.
+    written: u64,
+    queued: u64,
+    /// When what waits will have been heard.
+    heard_at: Option<Instant>,
+    /// An answer is being given, or was asked for.
+    answers: bool,
+    wanted: VecDeque<Value>,
+    asked: Option<Value>,
+    /// The answer that runs has said something.
+    spoke: bool,
+    running: HashSet<String>,
+    calls: Vec<ToolCall>,
+    caller_speaks: bool,
+    in_doubt: Option<Instant>,
+    answer_due: Option<(Instant, bool)>,
+    keys: String,
+    keys_at: Option<Instant>,
+    silence: Option<Instant>,
+    asked_in_silence: u32,
+    ends: Option<Instant>,
+    warned: bool,
+    /// How the conversation ends once all is heard, and when at the latest.
+    leaving: Option<(Parting, Option<Instant>)>,
+    acts: VecDeque<Act>,
+}
+
+impl Dialogue {
+    pub fn new(how: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
+        let longest = Duration::from_secs(how.max_seconds.into());
+        Self {
+            tools: Tools::new(&how.tools, spec.collects.as_deref()),
+            said: spec.history.clone(),
+            format: Format::Pcmu,
+            is_ready: false,
+            greeted: false,
+            items: VecDeque::new(),
+            cut: VecDeque::new(),
+            written: 0,
+            queued: 0,
+            heard_at: None,
+            answers: false,
+            wanted: VecDeque::new(),
+            asked: None,
+            spoke: false,
+            running: HashSet::new(),
+            calls: Vec::new(),
+            caller_speaks: false,
+            in_doubt: None,
+            answer_due: None,
+            keys: String::new(),
+            keys_at: None,
+            silence: None,
+            asked_in_silence: 0,
+            ends: Some(now + longest.saturating_sub(WARNING)),
+            warned: false,
+            leaving: None,
+            how,
+            spec,
+            acts: VecDeque::new(),
+        }
+    }
+
+    /// The format of audio, which is certain once [`Self::is_ready`].
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether the model hears and speaks in that format.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// The next thing to do.
+    pub fn poll_act(&mut self) -> Option<Act> {
+        self.acts.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let leaving = self.leaving.as_ref().and_then(|(_, latest)| *latest);
+        let answer = self.answer_due.map(|(at, _)| at);
+        [self.heard_at, leaving, answer, self.in_doubt, self.keys_at, self.silence, self.ends]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// A session begins: the first one, or one after a session that was lost.
+    pub fn begin(&mut self, now: Instant) {
+        (self.is_ready, self.answers, self.asked, self.caller_speaks) = (false, false, None, false);
+        self.answer_due = Some((now + self.how.model.timeout(), true));
+        self.update();
+    }
+
+    /// The model says something.
+    pub fn event(&mut self, now: Instant, queued: Duration, event: Event) {
+        self.waits(now, queued);
+        self.all_heard();
+        match event {
+            Event::Updated if !self.is_ready => self.ready(now),
+            Event::Speech(true) => self.speech_began(),
+            Event::Speech(false) => {
+                self.caller_speaks = false;
+                self.answer_due = Some((now + self.how.model.timeout(), false));
+            }
+            Event::Heard(text) if !text.is_empty() => self.line(false, text),
+            Event::Began => (self.answers, self.asked, self.spoke) = (true, None, false),
+            Event::Audio { item, octets } => self.audio(now, item, octets),
+            Event::Words { item, text, is_whole } => self.words(item, &text, is_whole),
+            Event::Call(call) => self.calls.push(call),
+            Event::Ended(failure) => self.answer_ended(now, failure),
+            Event::Error { code, why, of } => self.error(now, &code, &of, why),
+            Event::Updated | Event::Heard(_) | Event::Other => {}
+        }
+        self.go_on(now);
+    }
+
+    /// So much waits to be heard.
+    fn waits(&mut self, now: Instant, queued: Duration) {
+        self.queued = self.octets(queued);
+        self.heard_at = (self.queued > 0).then(|| now + queued);
+    }
+
+    fn ready(&mut self, now: Instant) {
+        self.is_ready = true;
+        self.answer_due = None;
+        for line in self.said.clone() {
+            let role = if line.by_agent { "assistant" } else { "user" };
+            self.acts.push_back(Act::Send(wire::message(role, &line.text)));
+        }
+        if std::mem::replace(&mut self.greeted, true) {
+            if self.said.last().is_some_and(|line| !line.by_agent) {
+                // His last words were not answered.
+                self.want(wire::respond(None));
+            }
+            return self.wait_in_silence(now);
+        }
+        let first = self.spec.first_message.clone().or_else(|| self.how.first_message.clone()).unwrap_or_default();
+        match self.spec.event.clone() {
+            Some(event) => {
+                self.acts.push_back(Act::Send(wire::message("system", &event)));
+                self.want(wire::respond(None));
+            }
+            None if first.trim().is_empty() => self.wait_in_silence(now),
+            None => self.say(&first),
+        }
+    }
+
+    fn update(&mut self) {
+        let prompt = self.spec.prompt.clone().or_else(|| self.how.prompt.clone()).unwrap_or_default();
+        let model = &self.how.model;
+        let tools = self.tools.described();
+        let settings = wire::Settings {
+            instructions: &prompt,
+            voice: self.spec.voice.as_deref().or(self.how.voice.as_deref()),
+            language: self.spec.language.as_deref().unwrap_or(&self.how.language),
+            transcription: &model.transcription,
+            max_tokens: model.max_tokens,
+            tools: &tools,
+            interruptible: self.hears_voices(),
+            extra: &model.extra,
+        };
+        let update = wire::session(model.protocol, self.format, &settings);
+        self.acts.push_back(Act::Send(update));
+    }
+
+    fn hears_voices(&self) -> bool {
+        let own = matches!(self.how.interruptions, Interruptions::Words | Interruptions::Voice);
+        self.spec.interruptible.unwrap_or(own)
+    }
+
+    /// The caller may have begun to speak; the model knows a little later.
+    pub fn sounds(&mut self, now: Instant, queued: Duration) {
+        self.waits(now, queued);
+        if self.queued > 0 && self.hears_voices() && self.in_doubt.is_none() && !self.caller_speaks {
+            self.in_doubt = Some(now + DOUBT);
+            self.acts.push_back(Act::Pause(true));
+        }
+    }
+
+    fn speech_began(&mut self) {
+        self.caller_speaks = true;
+        (self.silence, self.answer_due, self.asked_in_silence) = (None, None, 0);
+        if self.hears_voices() {
+            self.interrupt();
+        }
+    }
+
+    /// What waits to be played is not heard any more.
+    fn interrupt(&mut self) {
+        let heard = self.written.saturating_sub(self.queued);
+        let plays = self.queued > 0;
+        for item in std::mem::take(&mut self.items) {
+            let part = heard.saturating_sub(item.from).min(item.octets);
+            if part == item.octets && !self.answers {
+                if !item.text.is_empty() {
+                    self.line(true, item.text);
+                }
+                continue;
+            }
+            self.acts.push_back(Act::Send(wire::truncate(&item.id, part / self.format.octets())));
+            let characters = item.text.chars().count() as u64 * part / item.octets.max(1);
+            let text: String = item.text.chars().take(usize::try_from(characters).unwrap_or(usize::MAX)).collect();
+            if !text.trim().is_empty() {
+                self.line(true, format!("{} — (interrupted by the caller)", text.trim_end()));
+            }
+            if self.cut.len() == MOST_CUT {
+                self.cut.pop_front();
+            }
+            self.cut.push_back(item.id);
+        }
+        if plays {
+            (self.written, self.queued, self.heard_at) = (heard, 0, None);
+            self.acts.push_back(Act::Clear);
+            self.acts.push_back(Act::Interrupted);
+        }
+        if self.in_doubt.take().is_some() {
+            self.acts.push_back(Act::Pause(false));
+        }
+    }
+
+    fn audio(&mut self, now: Instant, id: String, octets: Vec<u8>) {
+        if self.cut.contains(&id) {
+            return;
+        }
+        (self.answer_due, self.silence, self.spoke) = (None, None, true);
+        let length = octets.len() as u64;
+        match self.items.iter_mut().find(|item| item.id == id) {
+            Some(item) => item.octets += length,
+            None => self.items.push_back(Item { id, from: self.written, octets: length, text: String::new() }),
+        }
+        self.written += length;
+        self.queued += length;
+        self.heard_at = Some(now + self.span(self.queued));
+        self.acts.push_back(Act::Play(octets.into()));
+    }
+
+    /// The words of an item, which run ahead of its audio.
+    fn words(&mut self, id: String, text: &str, is_whole: bool) {
+        if self.cut.contains(&id) {
+            return;
+        }
+        match self.items.iter_mut().find(|item| item.id == id) {
+            Some(item) if is_whole => item.text = text.to_owned(),
+            Some(item) => item.text.push_str(text),
+            None => self.items.push_back(Item { id, from: self.written, octets: 0, text: text.to_owned() }),
+        }
+    }
+
+    fn answer_ended(&mut self, now: Instant, failure: Option<String>) {
+        self.answers = false;
+        if let Some(why) = failure {
+            self.note(format!("the model failed: {why}"), json!({ "event": "model_failed", "why": why }));
+            return self.no_answer(now);
+        }
+        let calls = std::mem::take(&mut self.calls);
+        if calls.is_empty() {
+            return;
+        }
+        self.answer_due = None;
+        for call in &calls {
+            self.run(call);
+        }
+        self.answer_to_results();
+    }
+
+    /// The model is asked to go on once all its tools have run.
+    fn answer_to_results(&mut self) {
+        if self.running.is_empty() && self.leaving.is_none() {
+            self.want(wire::respond(None));
+        }
+    }
+
+    fn run(&mut self, call: &ToolCall) {
+        let name = &call.name;
+        self.note(format!("tool {name} runs"), json!({ "event": "tool", "tool": name, "id": call.id }));
+        let phrases = self.how.phrases.clone();
+        match self.tools.deed(call) {
+            Deed::HangUp => {
+                self.result(&call.id, "the call ends");
+                if !self.spoke {
+                    self.say(&phrases.goodbye);
+                }
+                self.leave(Parting::Hangup);
+            }
+            Deed::Press(digits) => {
+                self.acts.push_back(Act::Press(digits));
+                self.result(&call.id, "pressed");
+            }
+            Deed::Record(on) => {
+                self.acts.push_back(Act::Record(on));
+                self.result(&call.id, "done");
+            }
+            Deed::Transfer(name, to) => {
+                self.result(&call.id, "the caller is being connected");
+                if !self.spoke {
+                    self.say(&phrases.transfer);
+                }
+                let event = format!(
+                    "The caller was to be connected with {name}, but nobody answered. Tell the caller, and go on."
+                );
+                let then = AgentSpec { history: self.said.clone(), event: Some(event.into()), ..self.spec.clone() };
+                self.leave(Parting::Run(Box::new(tools::transfer(to, Some(then)))));
+            }
+            Deed::Collected(values) => {
+                self.result(&call.id, "thank you");
+                if let Some(farewell) = self.spec.farewell.clone() {
+                    self.say(&farewell);
+                }
+                self.leave(Parting::Handoff(Some(values.to_string())));
+            }
+            Deed::Ask(tool, arguments) => {
+                self.running.insert(call.id.clone());
+                self.acts.push_back(Act::Run(call.id.clone(), tool, arguments));
+            }
+            Deed::Refused(why) => self.result(&call.id, &json!({ "error": why }).to_string()),
+        }
+    }
+
+    fn result(&mut self, call: &str, text: &str) {
+        self.acts.push_back(Act::Send(wire::result(call, text)));
+    }
+
+    /// A web server has answered.
+    pub fn ran(&mut self, now: Instant, call: &str, result: Result<String, String>) {
+        if self.running.remove(call) {
+            let text = result.unwrap_or_else(|why| json!({ "error": why }).to_string());
+            self.result(call, &text);
+            self.answer_to_results();
+            self.go_on(now);
+        }
+    }
+
+    fn error(&mut self, now: Instant, code: &str, of: &str, why: String) {
+        if !self.is_ready && self.format == Format::Pcmu && code != wire::MALFORMED {
+            // Some servers have linear audio alone.
+            self.format = Format::Pcm24;
+            return self.update();
+        }
+        if code == "conversation_already_has_active_response" {
+            // It answers by itself just now; this one's turn comes.
+            if let Some(asked) = self.asked.take() {
+                self.wanted.push_front(asked);
+            }
+            self.answers = true;
+            return;
+        }
+        self.note(format!("problem: {why}"), json!({ "event": "problem", "code": code, "why": why }));
+        if of == wire::RESPOND && self.asked.take().is_some() {
+            self.answers = false;
+            self.no_answer(now);
+        }
+    }
+
+    /// A key was pressed.
+    pub fn key(&mut self, now: Instant, queued: Duration, key: char) {
+        self.waits(now, queued);
+        (self.silence, self.asked_in_silence) = (None, 0);
+        if self.how.interruptions != Interruptions::None && self.spec.interruptible != Some(false) {
+            self.interrupt();
+        }
+        if key != '#' && self.keys.len() < MOST_KEYS {
+            self.keys.push(key);
+        }
+        self.keys_at = Some(now + KEYS);
+        if key == '#' || self.keys.len() >= MOST_KEYS {
+            self.keys_are_whole();
+        }
+        self.go_on(now);
+    }
+
+    fn keys_are_whole(&mut self) {
+        self.keys_at = None;
+        let keys: Vec<String> = std::mem::take(&mut self.keys).chars().map(String::from).collect();
+        let text = format!("(pressed the keys {})", if keys.is_empty() { "#".to_owned() } else { keys.join(" ") });
+        self.acts.push_back(Act::Send(wire::message("user", &text)));
+        self.line(false, text);
+        self.want(wire::respond(None));
+    }
+
+    /// Time has come to `now`.
+    pub fn handle_timeout(&mut self, now: Instant, queued: Duration) {
+        self.waits(now, queued);
+        if self.in_doubt.is_some_and(|at| at <= now) {
+            self.in_doubt = None;
+            self.acts.push_back(Act::Pause(false));
+        }
+        if self.keys_at.is_some_and(|at| at <= now) {
+            self.keys_are_whole();
+        }
+        if self.answer_due.is_some_and(|(at, _)| at <= now) {
+            self.note("the model does not answer".to_owned(), json!({ "event": "model_failed" }));
+            self.no_answer(now);
+        }
+        if self.silence.is_some_and(|at| at <= now) {
+            self.silent();
+        }
+        if self.ends.is_some_and(|at| at <= now) {
+            self.time_is_up(now);
+        }
+        self.go_on(now);
+    }
+
+    /// No answer came: the model is asked once more, then it has failed.
+    fn no_answer(&mut self, now: Instant) {
+        match self.answer_due.replace((now + self.how.model.timeout(), true)) {
+            Some((_, true)) => self.failed(),
+            _ if self.leaving.is_some() => self.answer_due = None,
+            _ => {
+                self.answers = false;
+                self.want(wire::respond(None));
+            }
+        }
+    }
+
+    /// The model has failed for good: the caller is told by the server's own voice, and connected with somebody else if there is
+    /// anybody.
+    pub fn failed(&mut self) {
+        self.answer_due = None;
+        let phrases = &self.how.phrases;
+        let said = |text: &Arc<str>| {
+            let voice = self.how.voice.as_ref().map(ToString::to_string);
+            let speech =
+                Speech { text: text.to_string(), ssml: false, voice, language: Some(self.how.language.to_string()) };
+            Instruction::Play(Play::once(AudioSource::Speech(speech)))
+        };
+        let program = match &self.how.fallback {
+            Some(to) => {
+                let to: Address = to.0.clone();
+                let words = [said(&phrases.apology), said(&phrases.transfer)];
+                let then = tools::transfer(to, None).instructions;
+                Program { instructions: words.into_iter().chain(then).collect(), warnings: Vec::new() }
+            }
+            None => {
+                Program { instructions: vec![said(&phrases.apology), said(&phrases.goodbye)], warnings: Vec::new() }
+            }
+        };
+        let parting = match self.spec.collects {
+            Some(_) => Parting::Handoff(None),
+            None => Parting::Run(Box::new(program)),
+        };
+        self.acts.push_back(Act::Clear);
+        self.acts.push_back(Act::Part(parting));
+    }
+
+    fn silent(&mut self) {
+        self.silence = None;
+        let phrases = self.how.phrases.clone();
+        if self.asked_in_silence >= self.how.silence_prompts {
+            self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
+            return self.give_up();
+        }
+        self.asked_in_silence += 1;
+        self.say(&phrases.silence);
+    }
+
+    fn give_up(&mut self) {
+        match self.spec.collects {
+            Some(_) => self.leave(Parting::Handoff(None)),
+            None => {
+                let goodbye = self.how.phrases.goodbye.clone();
+                self.say(&goodbye);
+                self.leave(Parting::Hangup);
+            }
+        }
+    }
+
+    fn time_is_up(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.warned, true) {
+            self.ends = None;
+            self.note("the call is as long as it may be".to_owned(), json!({ "event": "max_seconds" }));
+            return self.give_up();
+        }
+        self.ends = Some(now + WARNING);
+        let ending = self.how.phrases.ending.clone();
+        self.say(&ending);
+    }
+
+    /// What follows from what has changed.
+    fn go_on(&mut self, now: Instant) {
+        self.all_heard();
+        if self.is_ready
+            && !self.answers
+            && !self.caller_speaks
+            && let Some(wanted) = self.wanted.pop_front()
+        {
+            self.asked = Some(wanted.clone());
+            self.answers = true;
+            self.answer_due.get_or_insert((now + self.how.model.timeout(), false));
+            self.acts.push_back(Act::Send(wanted));
+        }
+        if let Some((_, latest)) = &mut self.leaving {
+            let is_heard = self.queued == 0 && !self.answers && self.wanted.is_empty();
+            if is_heard || *latest.get_or_insert(now + FAREWELL) <= now {
+                let parting = self.leaving.take().map(|(parting, _)| parting);
+                self.acts.extend(parting.map(Act::Part));
+                (self.silence, self.answer_due, self.ends) = (None, None, None);
+            }
+            return;
+        }
+        if self.silence.is_none() {
+            self.wait_in_silence(now);
+        }
+    }
+
+    /// An answer that was heard whole was said.
+    fn all_heard(&mut self) {
+        if self.queued == 0 && !self.answers {
+            for item in std::mem::take(&mut self.items) {
+                if !item.text.is_empty() {
+                    self.line(true, item.text);
+                }
+            }
+        }
+    }
+
+    /// From now on silence is noticed, if nobody says or does anything.
+    fn wait_in_silence(&mut self, now: Instant) {
+        let is_idle = self.is_ready && !self.answers && self.wanted.is_empty() && self.running.is_empty();
+        if is_idle && self.queued == 0 && !self.caller_speaks && self.answer_due.is_none() && self.keys.is_empty() {
+            let longest = Duration::from_secs(self.how.silence_seconds.into());
+            self.silence = Some(now + self.spec.silence.unwrap_or(longest));
+        }
+    }
+
+    fn leave(&mut self, parting: Parting) {
+        (self.silence, self.keys_at, self.ends) = (None, None, None);
+        if self.leaving.is_none() {
+            self.leaving = Some((parting, None));
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        if !text.trim().is_empty() {
+            let instructions = format!("Say exactly this in its language, and nothing else: {text:?}");
+            self.want(wire::respond(Some(&instructions)));
+        }
+    }
+
+    fn want(&mut self, response: Value) {
+        if self.wanted.len() < MOST_WANTED {
+            self.wanted.push_back(response);
+        }
+    }
+
+    fn line(&mut self, by_agent: bool, text: String) {
+        let line = Line { by_agent, text: text.into() };
+        if self.said.len() == MOST_LINES {
+            self.said.remove(0);
+        }
+        self.said.push(line.clone());
+        self.acts.push_back(Act::Said(line));
+    }
+
+    fn note(&mut self, text: String, data: Value) {
+        self.acts.push_back(Act::Note(text, data));
+    }
+
+    fn octets(&self, length: Duration) -> u64 {
+        u64::try_from(length.as_micros()).unwrap_or(u64::MAX) * self.format.octets() / 1_000
+    }
+
+    fn span(&self, octets: u64) -> Duration {
+        Duration::from_micros(octets * 1_000 / self.format.octets())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(more: Value) -> Arc<AgentConfig> {
+        let mut table = json!({
+            "name": "a", "prompt": "Be kind.", "first_message": "Hello.", "tools": ["hang_up"],
+            "model": { "url": "ws://127.0.0.1:1/v1/realtime", "timeout_seconds": 2 },
+        });
+        table.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Arc::new(serde_json::from_value(table).unwrap())
+    }
+
+    /// A conversation whose session is ready and whose greeting was asked for.
+    fn ready(more: Value) -> (Dialogue, Instant) {
+        let now = tandem_clock::now().instant;
+        let mut one = Dialogue::new(agent(more), AgentSpec::default(), now);
+        one.begin(now);
+        one.event(now, Duration::ZERO, Event::Updated);
+        (one, now)
+    }
+
+    fn acts(one: &mut Dialogue) -> Vec<Act> {
+        std::iter::from_fn(|| one.poll_act()).collect()
+    }
+
+    /// The types of the messages that are sent.
+    fn sent(acts: &[Act]) -> Vec<&str> {
+        acts.iter().filter_map(|act| if let Act::Send(one) = act { one["type"].as_str() } else { None }).collect()
+    }
+
+    fn said(acts: &[Act]) -> Vec<&str> {
+        acts.iter().filter_map(|act| if let Act::Said(line) = act { Some(&*line.text) } else { None }).collect()
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// The model answers with so many milliseconds of audio, all of which wait.
+    fn answers(one: &mut Dialogue, now: Instant, item: &str, words: &str, milliseconds: u32) {
+        one.event(now, Duration::ZERO, Event::Began);
+        let words = Event::Words { item: item.to_owned(), text: words.to_owned(), is_whole: true };
+        one.event(now, Duration::ZERO, words);
+        let octets = vec![0; milliseconds as usize * 8];
+        one.event(now, Duration::ZERO, Event::Audio { item: item.to_owned(), octets });
+        one.event(now, MS * milliseconds, Event::Ended(None));
+    }
+
+    #[test]
+    fn what_was_not_heard_was_not_said() {
+        let (mut one, now) = ready(json!({}));
+        answers(&mut one, now, "i", "one two three four.", 1_000);
+        acts(&mut one);
+        one.event(now, MS * 500, Event::Speech(true));
+        let acts = acts(&mut one);
+        assert_eq!(acts[0], Act::Send(wire::truncate("i", 500)));
+        assert_eq!(said(&acts), ["one two t — (interrupted by the caller)"]);
+        assert!(acts.contains(&Act::Clear));
+        // What still comes of it is not played.
+        one.event(now, Duration::ZERO, Event::Audio { item: "i".to_owned(), octets: vec![0; 160] });
+        assert!(one.poll_act().is_none());
+    }
+
+    #[test]
+    fn what_was_heard_whole_was_said_and_silence_follows() {
+        let (mut one, now) = ready(json!({ "silence_seconds": 3, "silence_prompts": 0 }));
+        answers(&mut one, now, "i", "Hello.", 1_000);
+        acts(&mut one);
+        assert_eq!(one.poll_timeout(), Some(now + MS * 1_000));
+        let later = now + MS * 1_000;
+        one.handle_timeout(later, Duration::ZERO);
+        assert_eq!(said(&acts(&mut one)), ["Hello."]);
+        assert_eq!(one.poll_timeout(), Some(later + MS * 3_000));
+        one.handle_timeout(later + MS * 3_000, Duration::ZERO);
+        assert_eq!(sent(&acts(&mut one)), ["response.create"]);
+        answers(&mut one, later + MS * 3_100, "j", "Goodbye.", 500);
+        one.handle_timeout(later + MS * 3_600, Duration::ZERO);
+        assert!(acts(&mut one).contains(&Act::Part(Parting::Hangup)));
+    }
+
+    #[test]
+    fn a_sound_that_the_model_takes_for_no_speech_only_pauses_it() {
+        let (mut one, now) = ready(json!({}));
+        answers(&mut one, now, "i", "Hello.", 5_000);
+        acts(&mut one);
+        one.sounds(now, MS * 4_000);
+        assert_eq!(acts(&mut one), [Act::Pause(true)]);
+        one.handle_timeout(now + DOUBT, MS * 4_000);
+        assert_eq!(acts(&mut one), [Act::Pause(false)]);
+        let (mut deaf, now) = ready(json!({ "interruptions": "none" }));
+        answers(&mut deaf, now, "i", "Hello.", 5_000);
+        acts(&mut deaf);
+        deaf.sounds(now, MS * 4_000);
+        deaf.event(now, MS * 4_000, Event::Speech(true));
+        assert!(acts(&mut deaf).is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_is_asked_for_while_another_one_runs_comes_after_it() {
+        let (mut one, now) = ready(json!({}));
+        acts(&mut one);
+        let code = "conversation_already_has_active_response".to_owned();
+        let busy = Event::Error { code, why: String::new(), of: wire::RESPOND.to_owned() };
+        one.event(now, Duration::ZERO, busy);
+        assert!(sent(&acts(&mut one)).is_empty());
+        one.event(now, Duration::ZERO, Event::Ended(None));
+        assert_eq!(sent(&acts(&mut one)), ["response.create"]);
+    }
+
+    #[test]
+    fn a_server_without_narrowband_audio_gets_wideband() {
+        let now = tandem_clock::now().instant;
+        let mut one = Dialogue::new(agent(json!({})), AgentSpec::default(), now);
+        one.begin(now);
+        let (code, why) = ("invalid_value".to_owned(), "no such format".to_owned());
+        one.event(now, Duration::ZERO, Event::Error { code, why, of: String::new() });
+        assert_eq!(sent(&acts(&mut one)), ["session.update", "session.update"]);
+        assert_eq!(one.format(), Format::Pcm24);
+        one.event(now, Duration::ZERO, Event::Updated);
+        assert!(one.is_ready());
+    }
+
+    #[test]
+    fn a_model_that_does_not_answer_is_asked_once_more_and_has_then_failed() {
+        let (mut one, now) = ready(json!({ "fallback": "+15551230099" }));
+        acts(&mut one);
+        one.handle_timeout(now + MS * 2_000, Duration::ZERO);
+        assert_eq!(sent(&acts(&mut one)), ["response.create"]);
+        one.handle_timeout(now + MS * 4_000, Duration::ZERO);
+        let acts = acts(&mut one);
+        let Some(Act::Part(Parting::Run(program))) = acts.last() else { panic!("{acts:?}") };
+        assert_eq!(program.instructions.len(), 3, "two phrases and a call");
+    }
+
+    #[test]
+    fn a_session_that_follows_a_lost_one_is_told_what_was_said() {
+        let (mut one, now) = ready(json!({}));
+        answers(&mut one, now, "i", "Hello.", 100);
+        one.event(now, Duration::ZERO, Event::Heard("Are you open?".to_owned()));
+        acts(&mut one);
+        one.begin(now);
+        one.event(now, Duration::ZERO, Event::Updated);
+        // What he asked is answered.
+        let told = ["session.update", "conversation.item.create", "conversation.item.create", "response.create"];
+        assert_eq!(sent(&acts(&mut one)), told);
+    }
+}

@@ -1,0 +1,271 @@
+//! The messages of a realtime model: what is sent, in the names of either version of the protocol, and what is understood, in both.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::super::chat::ToolCall;
+use super::super::config::Protocol;
+
+/// How audio is written, both ways.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// G.711 µ-law, 8 kHz.
+    Pcmu,
+    /// Linear samples, 16 bits, the lower octet first, 24 kHz.
+    Pcm24,
+}
+
+impl Format {
+    /// Octets of a millisecond.
+    pub fn octets(self) -> u64 {
+        match self {
+            Self::Pcmu => 8,
+            Self::Pcm24 => 48,
+        }
+    }
+
+    fn named(self, protocol: Protocol) -> Value {
+        match (self, protocol) {
+            (Self::Pcmu, Protocol::Ga) => json!({ "type": "audio/pcmu" }),
+            (Self::Pcm24, Protocol::Ga) => json!({ "type": "audio/pcm", "rate": 24_000 }),
+            (Self::Pcmu, Protocol::Beta) => json!("g711_ulaw"),
+            (Self::Pcm24, Protocol::Beta) => json!("pcm16"),
+        }
+    }
+}
+
+/// How a session is to be.
+#[derive(Debug)]
+pub(super) struct Settings<'a> {
+    pub(super) instructions: &'a str,
+    pub(super) voice: Option<&'a str>,
+    pub(super) language: &'a str,
+    pub(super) transcription: &'a str,
+    pub(super) max_tokens: Option<u32>,
+    /// As a chat endpoint has them.
+    pub(super) tools: &'a [Value],
+    /// The caller's voice cuts an answer short.
+    pub(super) interruptible: bool,
+    /// Further members of the session, as they are.
+    pub(super) extra: &'a Map<String, Value>,
+}
+
+/// `session.update`.
+pub(super) fn session(protocol: Protocol, format: Format, settings: &Settings<'_>) -> Value {
+    let mut turns = json!({ "type": "server_vad", "create_response": true });
+    if let Some(turns) = turns.as_object_mut() {
+        turns.insert("interrupt_response".into(), settings.interruptible.into());
+    }
+    // BCP 47's first part is ISO 639-1.
+    let language = settings.language.split('-').next().unwrap_or_default();
+    let transcription = json!({ "model": settings.transcription, "language": language });
+    let tools: Vec<Value> = settings.tools.iter().filter_map(flat).collect();
+    let mut session = match protocol {
+        Protocol::Ga => json!({
+            "type": "realtime",
+            "instructions": settings.instructions,
+            "output_modalities": ["audio"],
+            "audio": {
+                "input": { "format": format.named(protocol), "transcription": transcription, "turn_detection": turns },
+                "output": { "format": format.named(protocol) },
+            },
+            "tools": tools,
+        }),
+        Protocol::Beta => json!({
+            "instructions": settings.instructions,
+            "modalities": ["text", "audio"],
+            "input_audio_format": format.named(protocol),
+            "output_audio_format": format.named(protocol),
+            "input_audio_transcription": transcription,
+            "turn_detection": turns,
+            "tools": tools,
+        }),
+    };
+    let (voice, tokens) = match protocol {
+        Protocol::Ga => ("/audio/output", "max_output_tokens"),
+        Protocol::Beta => ("", "max_response_output_tokens"),
+    };
+    if let (Some(name), Some(place)) = (settings.voice, session.pointer_mut(voice).and_then(Value::as_object_mut)) {
+        place.insert("voice".into(), name.into());
+    }
+    if let Some(session) = session.as_object_mut() {
+        session.extend(settings.max_tokens.map(|most| (tokens.to_owned(), Value::from(most))));
+        session.extend(settings.extra.clone());
+    }
+    json!({ "type": "session.update", "session": session })
+}
+
+/// A tool of a chat endpoint as this protocol has it.
+fn flat(tool: &Value) -> Option<Value> {
+    let mut function = tool.get("function")?.as_object()?.clone();
+    function.insert("type".into(), "function".into());
+    Some(Value::Object(function))
+}
+
+/// Audio of the caller, in the session's format.
+pub fn append(octets: &[u8]) -> String {
+    let mut text = String::with_capacity(64 + octets.len() / 3 * 4);
+    text.push_str(r#"{"type":"input_audio_buffer.append","audio":""#);
+    STANDARD.encode_string(octets, &mut text);
+    text.push_str(r#""}"#);
+    text
+}
+
+/// Something that was said before, or that the model has to know.
+pub(super) fn message(role: &str, text: &str) -> Value {
+    let kind = if role == "assistant" { "output_text" } else { "input_text" };
+    let content = [json!({ "type": kind, "text": text })];
+    json!({ "type": "conversation.item.create", "item": { "type": "message", "role": role, "content": content } })
+}
+
+/// What came of a tool.
+pub(super) fn result(call: &str, text: &str) -> Value {
+    let item = json!({ "type": "function_call_output", "call_id": call, "output": text });
+    json!({ "type": "conversation.item.create", "item": item })
+}
+
+/// What was not heard was not said.
+pub(super) fn truncate(item: &str, milliseconds: u64) -> Value {
+    match milliseconds {
+        0 => json!({ "type": "conversation.item.delete", "item_id": item }),
+        _ => {
+            json!({ "type": "conversation.item.truncate", "item_id": item, "content_index": 0, "audio_end_ms": milliseconds })
+        }
+    }
+}
+
+/// The `event_id` of each request for an answer: an error names it.
+pub(super) const RESPOND: &str = "respond";
+
+/// An answer, to these instructions if there are any.
+pub(super) fn respond(instructions: Option<&str>) -> Value {
+    match instructions {
+        Some(text) => json!({ "type": "response.create", "event_id": RESPOND, "response": { "instructions": text } }),
+        None => json!({ "type": "response.create", "event_id": RESPOND }),
+    }
+}
+
+/// What a model says.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// The session is as it was asked for.
+    Updated,
+    /// The caller speaks, or has paused.
+    Speech(bool),
+    /// What he said.
+    Heard(String),
+    /// An answer begins, or is over; why it failed.
+    Began,
+    Ended(Option<String>),
+    /// Audio of an item.
+    Audio {
+        item: String,
+        octets: Vec<u8>,
+    },
+    /// Words of an item: all of them, or some more.
+    Words {
+        item: String,
+        text: String,
+        is_whole: bool,
+    },
+    /// A tool is to run.
+    Call(ToolCall),
+    /// Something was wrong.
+    Error {
+        code: String,
+        why: String,
+        /// The `event_id` of what was wrong.
+        of: String,
+    },
+    /// Nothing that matters here.
+    Other,
+}
+
+/// Understands a message; what cannot be is [`Event::Error`] with the code [`MALFORMED`].
+pub fn decode(text: &str) -> Event {
+    let Ok(event) = serde_json::from_str::<Value>(text) else {
+        return malformed("the model's message is no JSON");
+    };
+    let word = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    // The beta's names of what has another one since.
+    let kind = word("/type").replace("response.audio", "response.output_audio");
+    match kind.as_str() {
+        "session.updated" => Event::Updated,
+        "input_audio_buffer.speech_started" => Event::Speech(true),
+        "input_audio_buffer.speech_stopped" => Event::Speech(false),
+        "conversation.item.input_audio_transcription.completed" => Event::Heard(word("/transcript").trim().to_owned()),
+        "response.created" => Event::Began,
+        "response.done" => Event::Ended((word("/response/status") == "failed").then(|| {
+            let why = word("/response/status_details/error/message");
+            if why.is_empty() { "the answer failed".to_owned() } else { why }
+        })),
+        "response.output_audio.delta" => match STANDARD.decode(word("/delta")) {
+            Ok(octets) => Event::Audio { item: word("/item_id"), octets },
+            Err(_) => malformed("the model's audio is no base64"),
+        },
+        "response.output_audio_transcript.delta" => {
+            Event::Words { item: word("/item_id"), text: word("/delta"), is_whole: false }
+        }
+        "response.output_audio_transcript.done" => {
+            let text = word("/transcript").trim().to_owned();
+            Event::Words { item: word("/item_id"), text, is_whole: true }
+        }
+        "response.output_item.done" if word("/item/type") == "function_call" => {
+            let (id, name, arguments) = (word("/item/call_id"), word("/item/name"), word("/item/arguments"));
+            Event::Call(ToolCall { id, name, arguments })
+        }
+        "error" => Event::Error { code: word("/error/code"), why: word("/error/message"), of: word("/error/event_id") },
+        _ => Event::Other,
+    }
+}
+
+/// The code of what is no message of the protocol.
+pub(super) const MALFORMED: &str = "malformed";
+
+fn malformed(why: &str) -> Event {
+    Event::Error { code: MALFORMED.to_owned(), why: why.to_owned(), of: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(extra: &Map<String, Value>) -> Settings<'_> {
+        Settings {
+            instructions: "Be kind.",
+            voice: Some("marin"),
+            language: "de-DE",
+            transcription: "whisper-1",
+            max_tokens: None,
+            tools: &[],
+            interruptible: true,
+            extra,
+        }
+    }
+
+    #[test]
+    fn a_session_is_asked_for_in_the_names_of_either_version() {
+        let extra = json!({ "temperature": 0.7 });
+        let extra = extra.as_object().unwrap();
+        let ga = session(Protocol::Ga, Format::Pcmu, &settings(&Map::new()));
+        assert_eq!(ga["session"]["audio"]["output"], json!({ "format": { "type": "audio/pcmu" }, "voice": "marin" }));
+        assert_eq!(ga["session"]["audio"]["input"]["transcription"]["language"], "de");
+        let beta = session(Protocol::Beta, Format::Pcm24, &settings(extra));
+        let beta = &beta["session"];
+        assert_eq!((&beta["voice"], &beta["input_audio_format"]), (&json!("marin"), &json!("pcm16")));
+        assert_eq!((&beta["temperature"], &beta["type"]), (&json!(0.7), &Value::Null));
+    }
+
+    #[test]
+    fn messages_of_both_versions_are_understood_and_others_ignored() {
+        for name in ["response.audio.delta", "response.output_audio.delta"] {
+            let text = json!({ "type": name, "item_id": "i", "delta": "AAE=" }).to_string();
+            assert_eq!(decode(&text), Event::Audio { item: "i".to_owned(), octets: vec![0, 1] });
+        }
+        let failed = json!({ "type": "response.done", "response": { "status": "failed" } }).to_string();
+        assert_eq!(decode(&failed), Event::Ended(Some("the answer failed".to_owned())));
+        assert_eq!(decode(r#"{"type":"response.of_a_later_version"}"#), Event::Other);
+        assert!(matches!(decode("{]"), Event::Error { code, .. } if code == MALFORMED));
+    }
+}

@@ -1,0 +1,741 @@
+//! When an agent answers and what it does: turns, the model's answers, tools, silence, engines that fail. Pure.
+//!
+//! ```text
+//!   caller's words ──► asked early, held back ──(the turn has ended)──► spoken ──► tools ──► asked again
+//!          ▲                     │ he goes on                             │ he interrupts
+//!          └──── withdrawn ──────┘◄────────────── what was heard ─────────┘
+//! ```
+//!
+//! Every state but that of listening ends by itself at a time of its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tandem_call::address::Address;
+use tandem_call::conversation::{AgentSpec, Inputs, Line};
+use tandem_dialect::conversation::{Ask, Cutting, Parting, Told};
+
+use super::chat::{Piece, ToolCall};
+use super::config::{AgentConfig, HttpTool, Interruptions, PhraseConfig};
+use super::history::{self, History};
+use super::spoken::Spoken;
+use super::tools::{self, Deed, Tools};
+use crate::conversation::words;
+
+/// From the end of a turn until something is said in place of an answer.
+const FILLER: Duration = Duration::from_millis(700);
+/// From then on until it is said that it still lasts, and how often.
+const STILL: (Duration, u32) = (Duration::from_secs(6), 3);
+/// From a pause until its words are missed.
+const WORDS: Duration = Duration::from_secs(3);
+/// From then on until they are given up.
+const NO_WORDS: Duration = Duration::from_secs(9);
+/// From a key until the next one is not waited for.
+const KEYS: Duration = Duration::from_secs(2);
+/// Keys at a time.
+const MOST_KEYS: usize = 32;
+/// Rounds of tools in one turn.
+const MOST_ROUNDS: u32 = 5;
+/// Turns that may fail before the call is given up.
+const MOST_FAILURES: u32 = 2;
+/// Before the end of the longest call, when it is told.
+const WARNING: Duration = Duration::from_secs(30);
+
+/// Something to be done.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Act {
+    /// Ask of the conversation.
+    Ask(Ask),
+    /// Ask the model; the answer is that number's. What is asked already is not wanted any more.
+    Think {
+        /// Its number.
+        id: u64,
+        /// As the wire has them.
+        messages: Vec<Value>,
+    },
+    /// What the model is asked is not wanted any more.
+    StopThinking,
+    /// Ask a web server.
+    Run {
+        /// The model's id for it.
+        id: String,
+        /// Which.
+        tool: Arc<HttpTool>,
+        /// With these arguments.
+        arguments: serde_json::Map<String, Value>,
+    },
+    /// Begin or end a recording.
+    Record(bool),
+    /// Listen anew: the recogniser has failed.
+    Listen,
+    /// This was said: by the caller, or heard by him.
+    Said(Line),
+    /// For the call's log: in words, and for programs.
+    Note(String, Value),
+}
+
+/// One agent in one conversation.
+pub(super) struct Responder {
+    how: Arc<AgentConfig>,
+    spec: AgentSpec,
+    prompt: Arc<str>,
+    tools: Tools,
+    history: History,
+    /// Words of the caller that no turn has ended with.
+    pending: String,
+    caller_speaks: bool,
+    agent_speaks: bool,
+    paused_at: Option<Instant>,
+    turn_ends: Option<Instant>,
+    thought: Option<Thought>,
+    next_thought: u64,
+    /// Tools that run.
+    running: Vec<String>,
+    rounds: u32,
+    keys: String,
+    keys_at: Option<Instant>,
+    /// When a filler is due, and how many there were in this turn.
+    filler: Option<(Instant, u32)>,
+    words_due: Option<(Instant, bool)>,
+    /// The agent was cut short and no words followed yet.
+    owes: bool,
+    silence: Option<Instant>,
+    asked_in_silence: u32,
+    ends: Option<Instant>,
+    warned: bool,
+    failures: u32,
+    deaf: u32,
+    leaving: bool,
+    acts: VecDeque<Act>,
+}
+
+/// What the model was asked, and what it has answered so far.
+#[derive(Debug)]
+struct Thought {
+    id: u64,
+    /// Nothing of it is heard before the turn has ended.
+    early: bool,
+    text: String,
+    /// Octets of it that the caller has heard.
+    heard: usize,
+    filter: Spoken,
+    calls: Vec<ToolCall>,
+    ended: bool,
+    /// It failed once.
+    again: bool,
+    due: Instant,
+}
+
+impl Responder {
+    pub(super) fn new(how: Arc<AgentConfig>, spec: AgentSpec) -> Self {
+        let prompt = spec.prompt.clone().or_else(|| how.prompt.clone()).unwrap_or_default();
+        Self {
+            tools: Tools::new(&how.tools, spec.collects.as_deref()),
+            history: History::new(&spec.history),
+            prompt,
+            how,
+            spec,
+            pending: String::new(),
+            caller_speaks: false,
+            agent_speaks: false,
+            paused_at: None,
+            turn_ends: None,
+            thought: None,
+            next_thought: 1,
+            running: Vec::new(),
+            rounds: 0,
+            keys: String::new(),
+            keys_at: None,
+            filler: None,
+            words_due: None,
+            owes: false,
+            silence: None,
+            asked_in_silence: 0,
+            ends: None,
+            warned: false,
+            failures: 0,
+            deaf: 0,
+            leaving: false,
+            acts: VecDeque::new(),
+        }
+    }
+
+    /// The tools, as the wire has them.
+    pub(super) fn tools(&self) -> Vec<Value> {
+        self.tools.described()
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_act(&mut self) -> Option<Act> {
+        self.acts.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let thought = self.thought.as_ref().filter(|thought| !thought.ended).map(|thought| thought.due);
+        let filler = self.filler.map(|(at, _)| at);
+        let words = self.words_due.map(|(at, _)| at);
+        [self.turn_ends, thought, filler, words, self.keys_at, self.silence, self.ends].into_iter().flatten().min()
+    }
+
+    /// The conversation begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        let longest = Duration::from_secs(self.how.max_seconds.into());
+        self.ends = Some(now + longest.saturating_sub(WARNING));
+        if let Some(event) = self.spec.event.clone() {
+            self.history.note(event.to_string());
+            return self.think(now, false);
+        }
+        let first = self.spec.first_message.clone().or_else(|| self.how.first_message.clone()).unwrap_or_default();
+        if first.trim().is_empty() {
+            self.wait_in_silence(now);
+        } else {
+            self.say(&first);
+        }
+    }
+
+    /// The conversation tells something.
+    pub(super) fn told(&mut self, now: Instant, told: Told) {
+        match told {
+            Told::CallerSpeaking(true) => {
+                self.caller_speaks = true;
+                (self.silence, self.words_due, self.turn_ends) = (None, None, None);
+            }
+            Told::CallerSpeaking(false) => {
+                self.caller_speaks = false;
+                self.paused_at = Some(now);
+                self.words_due = Some((now + WORDS, false));
+                self.set_turn_end(now);
+            }
+            Told::Prompt { text, last, .. } => self.prompt(now, &text, last),
+            Told::Key(key) => self.key(now, key),
+            Told::Interrupted { .. } => self.interrupted(),
+            Told::AgentSpeaking(speaks) => {
+                self.agent_speaks = speaks;
+                self.filler = None;
+                self.silence = None;
+                if !speaks {
+                    self.history.all_heard();
+                    self.wait_in_silence(now);
+                }
+                self.tell(false);
+            }
+            Told::Played(text) => {
+                if !self.history.heard(&text)
+                    && let Some(thought) = self.thought.as_mut().filter(|thought| !thought.early)
+                {
+                    history::hear(&thought.text, &mut thought.heard, &text);
+                }
+            }
+            Told::Problem(why) => self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why })),
+            Told::Deaf(why) => self.deaf(&why),
+        }
+    }
+
+    fn prompt(&mut self, now: Instant, text: &str, last: bool) {
+        if last {
+            self.words_due = None;
+            self.deaf = 0;
+        }
+        if text.trim().is_empty() {
+            if last && self.owes && !self.caller_speaks && self.is_idle() {
+                // He cut the agent short, and nobody knows with what.
+                self.owes = false;
+                self.say(&self.phrases().repeat.clone());
+            } else if last {
+                self.set_turn_end(now);
+                self.wait_in_silence(now);
+            }
+            return;
+        }
+        (self.owes, self.silence, self.asked_in_silence) = (false, None, 0);
+        if !last {
+            self.withdraw_early();
+            self.turn_ends = None;
+            return;
+        }
+        self.goes_on(text.trim());
+        if self.running.is_empty() && !self.leaving {
+            self.think(now, true);
+        }
+        self.set_turn_end(now);
+    }
+
+    /// The caller's turn has more words.
+    fn goes_on(&mut self, text: &str) {
+        self.withdraw_early();
+        if self.thought.is_some() && !self.agent_speaks && self.rounds == 0 {
+            // The answer was begun and nothing of it is heard yet: his turn was not over.
+            self.stop_thinking();
+            self.acts.push_back(Act::Ask(Ask::Withdraw));
+            if let Some(earlier) = self.history.take_back() {
+                self.pending = earlier;
+            }
+        }
+        if !self.pending.is_empty() {
+            self.pending.push(' ');
+        }
+        self.pending.push_str(text);
+        self.filler = None;
+    }
+
+    /// The answer that was begun early answers too little.
+    fn withdraw_early(&mut self) {
+        if self.thought.as_ref().is_some_and(|thought| thought.early) {
+            self.stop_thinking();
+            self.acts.push_back(Act::Ask(Ask::Withdraw));
+        }
+    }
+
+    /// When what was said is all, if nothing follows.
+    fn set_turn_end(&mut self, now: Instant) {
+        if self.caller_speaks || self.pending.is_empty() || !self.running.is_empty() {
+            return;
+        }
+        let wait = self.how.patience.of(words::wait_after(&self.pending));
+        self.turn_ends = Some(self.paused_at.map_or(now, |paused| (paused + wait).max(now)));
+    }
+
+    /// The caller's turn is over.
+    fn turn_ended(&mut self, now: Instant) {
+        self.turn_ends = None;
+        self.rounds = 0;
+        let text = std::mem::take(&mut self.pending);
+        if text.is_empty() {
+            return;
+        }
+        self.history.caller(text);
+        self.acts.push_back(Act::Ask(Ask::HoldBack(false)));
+        match &mut self.thought {
+            Some(thought) => {
+                thought.early = false;
+                if thought.text.trim().is_empty() {
+                    self.filler = Some((now + FILLER, 0));
+                }
+                if thought.ended {
+                    self.thought_ended(now);
+                }
+            }
+            None => self.think(now, false),
+        }
+    }
+
+    fn key(&mut self, now: Instant, key: char) {
+        (self.silence, self.asked_in_silence) = (None, 0);
+        if key != '#' && self.keys.len() < MOST_KEYS {
+            self.keys.push(key);
+        }
+        self.keys_at = Some(now + KEYS);
+        if key == '#' || self.keys.len() >= MOST_KEYS {
+            self.keys_are_whole(now);
+        }
+    }
+
+    fn keys_are_whole(&mut self, now: Instant) {
+        self.keys_at = None;
+        let keys: Vec<String> = std::mem::take(&mut self.keys).chars().map(String::from).collect();
+        let text = if keys.is_empty() { "#".to_owned() } else { keys.join(" ") };
+        self.goes_on(&format!("(pressed the keys {text})"));
+        if self.running.is_empty() && !self.leaving {
+            self.turn_ended(now);
+        }
+    }
+
+    /// What the agent says was cut short.
+    fn interrupted(&mut self) {
+        if let Some(thought) = self.thought.take_if(|thought| !thought.early) {
+            self.acts.push_back(Act::StopThinking);
+            // What it had said until then may have been heard.
+            self.history.agent(thought.text, thought.heard, Vec::new());
+        }
+        self.history.interrupted();
+        self.tell(false);
+        self.filler = None;
+        self.owes = true;
+    }
+
+    fn think(&mut self, now: Instant, early: bool) {
+        self.ask_model(now, early, false);
+        let hold = Act::Ask(Ask::HoldBack(early));
+        self.acts.push_back(hold);
+        if !early {
+            self.filler = Some((now + FILLER, 0));
+        }
+    }
+
+    fn ask_model(&mut self, now: Instant, early: bool, again: bool) {
+        let id = self.next_thought;
+        self.next_thought += 1;
+        let mut messages = self.history.messages(&self.prompt);
+        if !self.pending.is_empty() {
+            messages.push(json!({ "role": "user", "content": self.pending }));
+        }
+        self.acts.push_back(Act::Think { id, messages });
+        self.thought = Some(Thought {
+            id,
+            early,
+            text: String::new(),
+            heard: 0,
+            filter: Spoken::default(),
+            calls: Vec::new(),
+            ended: false,
+            again,
+            due: now + self.how.model.timeout(),
+        });
+        self.silence = None;
+    }
+
+    fn stop_thinking(&mut self) {
+        if self.thought.take().is_some() {
+            self.acts.push_back(Act::StopThinking);
+        }
+    }
+
+    /// The model answers.
+    pub(super) fn thought(&mut self, now: Instant, id: u64, piece: Piece) {
+        let timeout = self.how.model.timeout();
+        let Some(thought) = self.thought.as_mut().filter(|thought| thought.id == id) else { return };
+        match piece {
+            Piece::Text(text) => {
+                thought.due = now + timeout;
+                let text = thought.filter.push(&text);
+                if text.is_empty() {
+                    return;
+                }
+                if !text.trim().is_empty() {
+                    self.filler = None;
+                }
+                thought.text.push_str(&text);
+                self.acts.push_back(Act::Ask(say(text, false)));
+            }
+            Piece::End(calls) => {
+                let rest = thought.filter.rest();
+                thought.text.push_str(&rest);
+                thought.calls = calls;
+                thought.ended = true;
+                if !thought.text.is_empty() {
+                    self.acts.push_back(Act::Ask(say(rest, true)));
+                }
+                if !thought.early {
+                    self.thought_ended(now);
+                }
+            }
+            Piece::Failed { why, for_good } => {
+                let (early, again) = (thought.early, thought.again);
+                let fresh = thought.text.trim().is_empty();
+                self.note(format!("the model failed: {why}"), json!({ "event": "model_failed", "why": why }));
+                if fresh && !again && !for_good {
+                    self.ask_model(now, early, true);
+                } else {
+                    self.engine_failed();
+                }
+            }
+        }
+    }
+
+    /// An answer is whole and may be heard.
+    fn thought_ended(&mut self, now: Instant) {
+        let Some(thought) = self.thought.take() else { return };
+        self.acts.push_back(Act::StopThinking);
+        let says_nothing = thought.text.trim().is_empty();
+        self.history.agent(thought.text, thought.heard, thought.calls.clone());
+        if thought.calls.is_empty() {
+            self.filler = None;
+            self.failures = 0;
+            if says_nothing {
+                self.say(&self.phrases().repeat.clone());
+            }
+            return self.wait_in_silence(now);
+        }
+        self.rounds += 1;
+        if self.rounds > MOST_ROUNDS + 1 {
+            self.note("the model only calls tools".to_owned(), json!({ "event": "model_failed" }));
+            thought.calls.iter().for_each(|call| self.result(call, Err("not run".to_owned())));
+            return self.engine_failed();
+        }
+        for call in thought.calls {
+            self.run(now, &call, says_nothing);
+        }
+        if self.running.is_empty() && !self.leaving {
+            self.think(now, false);
+        }
+    }
+
+    /// Runs a tool.
+    fn run(&mut self, now: Instant, call: &ToolCall, says_nothing: bool) {
+        let deed = match self.tools.deed(call) {
+            _ if self.rounds > MOST_ROUNDS => Deed::Refused("too many tools in a row: answer now".to_owned()),
+            deed => deed,
+        };
+        let name = &call.name;
+        self.note(format!("tool {name} runs"), json!({ "event": "tool", "tool": name, "id": call.id }));
+        match deed {
+            Deed::HangUp => {
+                if says_nothing {
+                    self.say(&self.phrases().goodbye.clone());
+                }
+                self.result(call, Ok("the call ends".to_owned()));
+                self.leave(Parting::Hangup);
+            }
+            Deed::Press(digits) => {
+                self.acts.push_back(Act::Ask(Ask::Press(digits)));
+                self.result(call, Ok("pressed".to_owned()));
+            }
+            Deed::Record(on) => {
+                self.acts.push_back(Act::Record(on));
+                self.result(call, Ok("done".to_owned()));
+            }
+            Deed::Transfer(name, to) => {
+                if says_nothing {
+                    self.say(&self.phrases().transfer.clone());
+                }
+                let event = format!(
+                    "The caller was to be connected with {name}, but nobody answered. Tell the caller, and go on."
+                );
+                let then = AgentSpec { history: self.history.lines(), event: Some(event.into()), ..self.spec.clone() };
+                self.result(call, Ok("the caller is being connected".to_owned()));
+                self.leave(Parting::Run(Box::new(tools::transfer(to, Some(then)))));
+            }
+            Deed::Collected(values) => {
+                self.result(call, Ok("thank you".to_owned()));
+                if let Some(farewell) = self.spec.farewell.clone() {
+                    self.say(&farewell);
+                }
+                self.leave(Parting::Handoff(Some(values.to_string())));
+            }
+            Deed::Ask(tool, arguments) => {
+                if let Some(words) = self.tools.says(name).filter(|_| says_nothing) {
+                    self.acts.push_back(Act::Ask(Ask::Fill(words.to_string())));
+                } else if says_nothing {
+                    self.filler = Some((now + FILLER, 0));
+                }
+                self.running.push(call.id.clone());
+                self.acts.push_back(Act::Run { id: call.id.clone(), tool, arguments });
+            }
+            Deed::Refused(why) => self.result(call, Err(why)),
+        }
+    }
+
+    /// A web server has answered.
+    pub(super) fn ran(&mut self, now: Instant, id: &str, result: Result<String, String>) {
+        let Some(at) = self.running.iter().position(|one| one == id) else { return };
+        self.running.remove(at);
+        let call = ToolCall { id: id.to_owned(), ..ToolCall::default() };
+        self.result(&call, result);
+        if self.running.is_empty() && !self.leaving {
+            if !self.pending.is_empty() {
+                let text = std::mem::take(&mut self.pending);
+                self.history.caller(text);
+            }
+            self.think(now, false);
+        }
+    }
+
+    fn result(&mut self, call: &ToolCall, result: Result<String, String>) {
+        let (text, ok) = match result {
+            Ok(text) => (text, true),
+            Err(why) => (json!({ "error": why }).to_string(), false),
+        };
+        let shown = if ok { "done" } else { "failed" };
+        self.note(format!("tool call {} {shown}", call.id), json!({ "event": "tool_result", "id": call.id, "ok": ok }));
+        self.history.result(call.id.clone(), text);
+    }
+
+    /// The recogniser has failed.
+    fn deaf(&mut self, why: &str) {
+        self.deaf += 1;
+        if self.words_due.take().is_some() {
+            self.note(format!("words are missing: {why}"), json!({ "event": "words_missing", "why": why }));
+        }
+        if self.deaf > 2 {
+            return self.engine_failed();
+        }
+        self.acts.push_back(Act::Listen);
+        if self.deaf == 2 || (self.is_idle() && self.paused_at.is_some()) {
+            self.say(&self.phrases().repeat.clone());
+        }
+    }
+
+    /// An engine has failed, and again: the caller is told, and connected with somebody else if there is anybody.
+    fn engine_failed(&mut self) {
+        self.stop_thinking();
+        self.filler = None;
+        let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty() {
+            self.history.caller(pending);
+        }
+        self.turn_ends = None;
+        self.acts.push_back(Act::Ask(Ask::HoldBack(false)));
+        self.failures += 1;
+        let phrases = self.phrases().clone();
+        self.say(&phrases.apology);
+        match self.how.fallback.clone() {
+            Some(to) => self.fall_back(&phrases, to.0),
+            None if self.failures >= MOST_FAILURES || self.deaf > 2 => self.give_up(),
+            None => {}
+        }
+    }
+
+    fn fall_back(&mut self, phrases: &PhraseConfig, to: Address) {
+        self.note(format!("the caller is connected with {to}"), json!({ "event": "fallback", "to": to.to_string() }));
+        self.say(&phrases.transfer);
+        self.leave(Parting::Run(Box::new(tools::transfer(to, None))));
+    }
+
+    fn leave(&mut self, parting: Parting) {
+        if !std::mem::replace(&mut self.leaving, true) {
+            self.stop_thinking();
+            (self.silence, self.filler, self.turn_ends, self.words_due) = (None, None, None, None);
+            self.tell(true);
+            self.acts.push_back(Act::Ask(Ask::HoldBack(false)));
+            self.acts.push_back(Act::Ask(Ask::EndAfter(parting)));
+        }
+    }
+
+    /// The conversation cannot go on. Who only wanted values goes on without them; else the call is over.
+    fn give_up(&mut self) {
+        let goodbye = self.phrases().goodbye.clone();
+        match self.spec.collects {
+            Some(_) => self.leave(Parting::Handoff(None)),
+            None => {
+                self.say(&goodbye);
+                self.leave(Parting::Hangup);
+            }
+        }
+    }
+
+    /// Tells what was said.
+    fn tell(&mut self, all: bool) {
+        self.acts.extend(self.history.tell(all).into_iter().map(Act::Said));
+    }
+
+    /// Time has come to `now`.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.leaving {
+            (self.ends, self.keys_at) = (None, None);
+            return;
+        }
+        if self.turn_ends.is_some_and(|at| at <= now) {
+            self.turn_ended(now);
+        }
+        if self.keys_at.is_some_and(|at| at <= now) {
+            self.keys_are_whole(now);
+        }
+        if let Some(thought) = self.thought.as_ref().filter(|thought| !thought.ended && thought.due <= now) {
+            let why = format!("no word in {} s", self.how.model.timeout_seconds);
+            self.thought(now, thought.id, Piece::Failed { why, for_good: false });
+        }
+        if let Some((_, said)) = self.filler.filter(|(at, _)| *at <= now) {
+            self.fill(now, said);
+        }
+        if let Some((_, missed)) = self.words_due.filter(|(at, _)| *at <= now) {
+            self.words_missed(now, missed);
+        }
+        if self.silence.is_some_and(|at| at <= now) {
+            self.silent(now);
+        }
+        if self.ends.is_some_and(|at| at <= now) {
+            self.time_is_up(now);
+        }
+    }
+
+    /// Something is said in place of an answer.
+    fn fill(&mut self, now: Instant, said: u32) {
+        let phrases = self.phrases();
+        let text = if said == 0 { phrases.wait.clone() } else { phrases.still_waiting.clone() };
+        if !text.trim().is_empty() {
+            self.acts.push_back(Act::Ask(Ask::Fill(text.to_string())));
+        }
+        self.filler = (said < STILL.1).then(|| (now + STILL.0, said + 1));
+    }
+
+    /// The caller spoke, and the recogniser says nothing about it.
+    fn words_missed(&mut self, now: Instant, missed: bool) {
+        if !self.is_idle() || self.agent_speaks {
+            self.words_due = None;
+            return;
+        }
+        if missed {
+            return self.deaf("the recogniser does not answer");
+        }
+        self.words_due = Some((now + NO_WORDS, true));
+        let text = self.phrases().wait.clone();
+        self.acts.push_back(Act::Ask(Ask::Fill(text.to_string())));
+    }
+
+    /// From now on silence is noticed.
+    fn wait_in_silence(&mut self, now: Instant) {
+        if self.is_idle() && !self.agent_speaks && !self.caller_speaks && !self.leaving {
+            let longest = Duration::from_secs(self.how.silence_seconds.into());
+            self.silence = Some(now + self.spec.silence.unwrap_or(longest));
+        }
+    }
+
+    fn silent(&mut self, now: Instant) {
+        self.silence = None;
+        if !self.is_idle() || self.words_due.is_some() {
+            return self.wait_in_silence(now);
+        }
+        let phrases = self.phrases().clone();
+        if self.asked_in_silence >= self.how.silence_prompts {
+            self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
+            return self.give_up();
+        }
+        self.asked_in_silence += 1;
+        self.say(&phrases.silence);
+        if phrases.silence.trim().is_empty() {
+            self.wait_in_silence(now);
+        }
+    }
+
+    fn time_is_up(&mut self, now: Instant) {
+        let phrases = self.phrases().clone();
+        if std::mem::replace(&mut self.warned, true) {
+            self.ends = None;
+            self.note("the call is as long as it may be".to_owned(), json!({ "event": "max_seconds" }));
+            return self.give_up();
+        }
+        self.ends = Some(now + WARNING);
+        self.acts.push_back(Act::Ask(Ask::Fill(phrases.ending.to_string())));
+    }
+
+    /// Nothing is under way.
+    fn is_idle(&self) -> bool {
+        self.thought.is_none() && self.running.is_empty() && self.pending.is_empty() && self.keys.is_empty()
+    }
+
+    fn phrases(&self) -> &PhraseConfig {
+        &self.how.phrases
+    }
+
+    /// Says a text of the configuration.
+    fn say(&mut self, text: &str) {
+        if !text.trim().is_empty() {
+            self.history.agent(text.to_owned(), 0, Vec::new());
+            self.acts.push_back(Act::Ask(say(text.to_owned(), true)));
+        }
+    }
+
+    fn note(&mut self, text: String, data: Value) {
+        self.acts.push_back(Act::Note(text, data));
+    }
+}
+
+fn say(token: String, last: bool) -> Ask {
+    Ask::Say { token, last, language: None, cutting: Cutting::default() }
+}
+
+/// What of the caller cuts an agent short.
+pub(super) fn cut_by(interruptions: Interruptions) -> Inputs {
+    match interruptions {
+        Interruptions::Words | Interruptions::Voice => Inputs::ANY,
+        Interruptions::Keys => Inputs { keys: true, speech: false },
+        Interruptions::None => Inputs::NONE,
+    }
+}
+
+#[cfg(test)]
+#[path = "responder_tests.rs"]
+mod tests;

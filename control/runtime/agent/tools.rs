@@ -1,0 +1,334 @@
+//! What an agent can do beside speaking: what its model is told of it, and how it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Map, Value, json};
+use tandem_call::address::Address;
+use tandem_call::conversation::AgentSpec;
+use tandem_call::program::instruction::{AfterBridge, Dial, DialTarget, Instruction, Program};
+use tandem_http::{Client, Request, Timeouts};
+use tandem_routing::agent_program;
+
+use super::chat::ToolCall;
+use super::config::{HttpTool, ToolConfig};
+
+/// Octets of a result that a model is told.
+const LONGEST_RESULT: usize = 8 * 1024;
+/// Octets of a web server's answer.
+const LARGEST: usize = 256 * 1024;
+/// How long somebody rings to whom a caller is transferred.
+const RINGING: Duration = Duration::from_secs(30);
+/// The tool that ends a conversation which collects values.
+pub(super) const COLLECTED: &str = "collected";
+
+/// What a call of a tool means.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Deed {
+    /// The call ends.
+    HangUp,
+    /// Keys are pressed.
+    Press(String),
+    /// A recording begins, or ends.
+    Record(bool),
+    /// The caller is connected with somebody of this name.
+    Transfer(String, Address),
+    /// A web server is asked.
+    Ask(Arc<HttpTool>, Map<String, Value>),
+    /// The values are all there.
+    Collected(Value),
+    /// It cannot be done, and why.
+    Refused(String),
+}
+
+/// The tools of one conversation.
+#[derive(Debug)]
+pub(super) struct Tools {
+    all: Vec<Tool>,
+    collects: Option<Value>,
+}
+
+#[derive(Debug)]
+enum Tool {
+    Own(ToolConfig),
+    Http(Arc<HttpTool>),
+}
+
+impl Tools {
+    /// `collects`: a schema of the values that the conversation is about.
+    pub(super) fn new(all: &[ToolConfig], collects: Option<&str>) -> Self {
+        let tool = |one: &ToolConfig| match one {
+            ToolConfig::Http(tool) => Tool::Http(Arc::new((**tool).clone())),
+            own => Tool::Own(own.clone()),
+        };
+        let collects = collects.and_then(|text| serde_json::from_str(text).ok());
+        Self { all: all.iter().map(tool).collect(), collects }
+    }
+
+    /// As the wire has them.
+    pub(super) fn described(&self) -> Vec<Value> {
+        let collected = self.collects.iter().map(|schema| {
+            function(
+                COLLECTED,
+                "Call this as soon as you know all of these values. The conversation ends then.",
+                schema.clone(),
+            )
+        });
+        self.all.iter().map(Tool::described).chain(collected).collect()
+    }
+
+    /// What is said when a tool begins.
+    pub(super) fn says(&self, name: &str) -> Option<Arc<str>> {
+        self.all.iter().find_map(|tool| match tool {
+            Tool::Http(tool) if &*tool.name == name => tool.say.clone(),
+            _ => None,
+        })
+    }
+
+    /// What a call means.
+    pub(super) fn deed(&self, call: &ToolCall) -> Deed {
+        let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
+        let arguments: Map<String, Value> = match serde_json::from_str(text) {
+            Ok(arguments) => arguments,
+            Err(error) => return Deed::Refused(format!("the arguments are no JSON object: {error}")),
+        };
+        if let Some(schema) = self.collects.as_ref().filter(|_| call.name == COLLECTED) {
+            return match fault(schema, &Value::Object(arguments.clone())) {
+                None => Deed::Collected(Value::Object(arguments)),
+                Some(fault) => Deed::Refused(fault),
+            };
+        }
+        let Some(tool) = self.all.iter().find(|tool| tool.name() == call.name) else {
+            return Deed::Refused(format!("there is no tool {:?}", call.name));
+        };
+        if let Some(fault) = fault(&tool.schema(), &Value::Object(arguments.clone())) {
+            return Deed::Refused(fault);
+        }
+        let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        match tool {
+            Tool::Own(ToolConfig::HangUp) => Deed::HangUp,
+            Tool::Own(ToolConfig::SendDigits) => {
+                let digits = text("digits");
+                let fits =
+                    (1..=64).contains(&digits.len()) && digits.chars().all(|one| "0123456789*#ABCDw".contains(one));
+                if fits {
+                    Deed::Press(digits)
+                } else {
+                    Deed::Refused("digits are 0-9, *, #, and w for a pause".to_owned())
+                }
+            }
+            Tool::Own(ToolConfig::Record) => Deed::Record(arguments.get("on").and_then(Value::as_bool).unwrap_or(true)),
+            Tool::Own(ToolConfig::Transfer(to)) => match to.get_key_value(&text("to")) {
+                Some((name, place)) => Deed::Transfer(name.clone(), place.0.clone()),
+                None => Deed::Refused("there is no such destination".to_owned()),
+            },
+            Tool::Http(tool) => Deed::Ask(Arc::clone(tool), arguments),
+            // It was made a tool of the other kind.
+            Tool::Own(ToolConfig::Http(_)) => Deed::Refused("there is no such tool".to_owned()),
+        }
+    }
+}
+
+impl Tool {
+    fn name(&self) -> &str {
+        match self {
+            Self::Own(tool) => tool.name(),
+            Self::Http(tool) => &tool.name,
+        }
+    }
+
+    fn schema(&self) -> Value {
+        let object = |properties: Value| {
+            let required: Vec<String> = properties.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+            json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+        };
+        match self {
+            Self::Own(ToolConfig::HangUp) => object(json!({})),
+            Self::Own(ToolConfig::SendDigits) => object(json!({ "digits": { "type": "string" } })),
+            Self::Own(ToolConfig::Record) => object(json!({ "on": { "type": "boolean" } })),
+            Self::Own(ToolConfig::Transfer(to)) => {
+                let names: Vec<&String> = to.keys().collect();
+                object(json!({ "to": { "type": "string", "enum": names } }))
+            }
+            Self::Own(ToolConfig::Http(tool)) => tool.parameters.clone(),
+            Self::Http(tool) => tool.parameters.clone(),
+        }
+    }
+
+    fn described(&self) -> Value {
+        let about = match self {
+            Self::Own(ToolConfig::HangUp) => {
+                "End the call. Only when the caller has said goodbye or has nothing more to ask. Say goodbye in the same answer."
+            }
+            Self::Own(ToolConfig::SendDigits) => "Press keys of the telephone.",
+            Self::Own(ToolConfig::Record) => "Begin (on: true) or end (on: false) a recording of the call.",
+            Self::Own(ToolConfig::Transfer(_)) => "Connect the caller with somebody else. You leave the call.",
+            Self::Own(ToolConfig::Http(tool)) => &tool.description,
+            Self::Http(tool) => &tool.description,
+        };
+        function(self.name(), about, self.schema())
+    }
+}
+
+fn function(name: &str, about: &str, parameters: Value) -> Value {
+    json!({ "type": "function", "function": { "name": name, "description": about, "parameters": parameters } })
+}
+
+/// What is wrong with a value by its schema: types, `required`, `enum`, in objects and arrays. Other keywords of JSON Schema mean
+/// nothing here; the tool's own server knows better.
+fn fault(schema: &Value, value: &Value) -> Option<String> {
+    let fits = |kind: &str| match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        _ => true,
+    };
+    let kinds: Vec<&str> = match schema.get("type") {
+        Some(Value::String(kind)) => vec![kind],
+        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    if !kinds.is_empty() && !kinds.iter().any(|kind| fits(kind)) {
+        return Some(format!("{value} is not of type {}", kinds.join(" or ")));
+    }
+    if let Some(Value::Array(choices)) = schema.get("enum")
+        && !choices.contains(value)
+    {
+        return Some(format!("{value} is none of {}", Value::Array(choices.clone())));
+    }
+    let named = |name: &str| schema.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    if let Value::Object(object) = value {
+        if let Some(missing) = named("required").find(|name| !object.contains_key(*name)) {
+            return Some(format!("{missing:?} is missing"));
+        }
+        let properties = schema.get("properties")?.as_object()?;
+        return object.iter().find_map(|(name, value)| {
+            let why = fault(properties.get(name)?, value)?;
+            Some(format!("{name}: {why}"))
+        });
+    }
+    let items = schema.get("items")?;
+    value.as_array()?.iter().find_map(|item| fault(items, item))
+}
+
+/// Asks a web server; what the model is told of the answer.
+pub async fn ask(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
+    let mut url = tool.url.clone();
+    let mut headers: Vec<(String, String)> =
+        tool.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let in_query = matches!(tool.method, Method::GET | Method::DELETE);
+    let body = if in_query {
+        for (name, value) in &arguments {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            url.query_pairs_mut().append_pair(name, &text);
+        }
+        bytes::Bytes::new()
+    } else {
+        headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
+        Value::Object(arguments).to_string().into()
+    };
+    let request = Request {
+        method: tool.method.clone(),
+        url: url.into(),
+        headers,
+        body,
+        timeouts: Timeouts { connect: None, total: tool.timeout },
+        max_body: LARGEST,
+    };
+    let answer = client.send(&request).await.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&answer.body);
+    let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_RESULT).unwrap_or(text.len());
+    let text = text.get(..end).unwrap_or_default();
+    if (200..300).contains(&answer.status) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("status {}: {text}", answer.status))
+    }
+}
+
+/// Connects the caller with somebody. `then`: the agent that goes on where nobody answers; else the call ends.
+pub(super) fn transfer(to: Address, then: Option<AgentSpec>) -> Program {
+    let dial = Dial {
+        targets: vec![DialTarget::new(to)],
+        queue: None,
+        sequential: false,
+        timeout: RINGING,
+        time_limit: None,
+        caller_id: None,
+        caller_name: None,
+        answer_on_bridge: false,
+        ring_tone: Some("us".to_owned()),
+        hangup_on_star: false,
+        record: None,
+        action: None,
+        after: AfterBridge::Hangup,
+        pass_failure: false,
+        refer: None,
+    };
+    let then = then.map(|agent| agent_program(agent).instructions).unwrap_or_default();
+    Program { instructions: [Instruction::Dial(dial)].into_iter().chain(then).collect(), warnings: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tools(text: &str, collects: Option<&str>) -> Tools {
+        let all: Vec<ToolConfig> = serde_json::from_str(text).unwrap();
+        Tools::new(&all, collects)
+    }
+
+    fn call(name: &str, arguments: &str) -> ToolCall {
+        ToolCall { id: "1".into(), name: name.into(), arguments: arguments.into() }
+    }
+
+    #[test]
+    fn a_transfer_goes_to_configured_places_only() {
+        let tools = tools(r#"["hang_up", { "name": "transfer", "to": { "sales": "+15551230001" } }]"#, None);
+        let deed = |arguments: &str| tools.deed(&call("transfer", arguments));
+        assert_eq!(deed(r#"{"to":"sales"}"#), Deed::Transfer("sales".into(), Address::from("+15551230001")));
+        assert!(matches!(deed(r#"{"to":"+4479"}"#), Deed::Refused(_)));
+        assert!(matches!(deed("{"), Deed::Refused(_)));
+        assert_eq!(tools.deed(&call("hang_up", "")), Deed::HangUp);
+        assert!(matches!(tools.deed(&call("rm", "{}")), Deed::Refused(_)));
+        assert_eq!(tools.described()[1]["function"]["parameters"]["properties"]["to"]["enum"], json!(["sales"]));
+    }
+
+    #[test]
+    fn arguments_are_held_against_their_schema() {
+        let tools = tools(
+            r#"[{ "name": "order", "url": "http://127.0.0.1/", "parameters": { "number": { "type": "integer" }, "kind": { "enum": ["a", "b"] } } }]"#,
+            None,
+        );
+        let why = |arguments: &str| match tools.deed(&call("order", arguments)) {
+            Deed::Refused(why) => why,
+            deed => format!("{deed:?}"),
+        };
+        assert_eq!(why(r#"{"kind":"a"}"#), "\"number\" is missing");
+        assert_eq!(why(r#"{"kind":"a","number":"7"}"#), "number: \"7\" is not of type integer");
+        assert_eq!(why(r#"{"kind":"c","number":7}"#), "kind: \"c\" is none of [\"a\",\"b\"]");
+        assert!(why(r#"{"kind":"a","number":7}"#).starts_with("Ask("));
+    }
+
+    #[test]
+    fn values_that_are_collected_are_whole() {
+        let schema = r#"{"type":"object","required":["age"],"properties":{"age":{"type":"integer"}}}"#;
+        let tools = tools("[]", Some(schema));
+        assert!(matches!(tools.deed(&call(COLLECTED, "{}")), Deed::Refused(_)));
+        assert_eq!(tools.deed(&call(COLLECTED, r#"{"age":3}"#)), Deed::Collected(json!({ "age": 3 })));
+        assert_eq!(tools.described()[0]["function"]["name"], COLLECTED);
+    }
+
+    #[test]
+    fn a_tool_that_cannot_be_is_refused_with_what_would_be_right() {
+        let why = |text: &str| serde_json::from_str::<Vec<ToolConfig>>(text).unwrap_err().to_string();
+        assert!(why(r#"["hangup"]"#).contains("none of hang_up, transfer, send_digits and record"));
+        assert!(why(r#"["transfer"]"#).contains("destinations"));
+        assert!(why(r#"[{ "name": "a b", "url": "http://x/" }]"#).contains("a-z"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Audio for playback, from wherever it comes: synthesised, fetched, inline, or a file of the configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use moka::future::Cache;
+use tandem_call::program::instruction::AudioSource;
+use tandem_clock as clock;
+use tandem_history::stored_media::StoredMedia;
+use tandem_http::{Budget, Client};
+use tandem_media::Audio;
+use tandem_speech::Voice;
+
+use crate::document;
+
+/// Largest audio file taken.
+const MAX_FILE: usize = 64 * 1024 * 1024;
+/// Octets of files that are being downloaded or decoded at a time.
+const IN_FLIGHT: usize = 128 * 1024 * 1024;
+/// Decoded audio kept, octets.
+const CACHE: u64 = 256 * 1024 * 1024;
+/// How long fetched audio is used again without asking.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Makes audio of sources; what was made is shared while it is fresh. Cheap to clone.
+#[derive(Clone)]
+pub struct AudioRoom {
+    client: Client,
+    voice: Arc<Voice>,
+    stored: Arc<StoredMedia>,
+    cache: Cache<Key, Arc<Audio>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// With the account when it has `[[origins]]` of its own, by which the same URL may be another file.
+    Url(String, Option<Arc<str>>),
+    File(PathBuf, SystemTime),
+}
+
+/// Why there is no audio, in words for the log.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AudioError {
+    /// The file does not exist.
+    #[error("{0}")]
+    Missing(String),
+    /// It cannot be reached, read or made.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl AudioRoom {
+    /// With nothing in it yet.
+    pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
+        let weigh = |_: &Key, audio: &Arc<Audio>| u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX);
+        let client = client.within(Budget::new(IN_FLIGHT));
+        let cache = Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_live(FRESH).build();
+        Self { client, voice, stored, cache }
+    }
+
+    /// The audio of a source for a call of this account. Tones are not asked here: the media engine makes them.
+    pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
+        match source {
+            AudioSource::Speech(speech) => {
+                let samples =
+                    self.voice.speak(speech).await.map_err(|error| AudioError::Unusable(error.to_string()))?;
+                Ok(Arc::new(Audio::new(samples)))
+            }
+            AudioSource::Url(url) => match url.strip_prefix("file://") {
+                Some(path) => self.file(PathBuf::from(path)).await,
+                None => self.fetch(url, account).await,
+            },
+            AudioSource::Inline(bytes) => decode(bytes.clone(), None).await,
+            AudioSource::Stored(name) => match self.stored.find(account, name, clock::time()) {
+                Some(medium) => self.file(self.stored.path(&medium.details)).await,
+                None => Err(AudioError::Missing(format!("the account has no medium {name:?}"))),
+            },
+            AudioSource::Silence(length) => Ok(Arc::new(Audio::silence(*length))),
+            AudioSource::Music => Ok(tandem_media::hold_music()),
+            AudioSource::Tone(_) => Err(AudioError::Unusable("a tone is not a file".to_owned())),
+        }
+    }
+
+    /// The same for somebody who waits at the telephone ([`Voice::speak_soon`]).
+    pub async fn get_soon(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
+        let AudioSource::Speech(speech) = source else { return self.get(source, account).await };
+        let samples = self.voice.speak_soon(speech).await.map_err(|error| AudioError::Unusable(error.to_string()))?;
+        Ok(Arc::new(Audio::new(samples)))
+    }
+
+    async fn fetch(&self, url: &str, account: &str) -> Result<Arc<Audio>, AudioError> {
+        let client = self.client.of_account(account);
+        let get = async {
+            let (bytes, content_type) = document::file(&client, url, MAX_FILE).await?;
+            decode(bytes, content_type).await
+        };
+        let key = Key::Url(url.to_owned(), client.account_with_origins());
+        self.cache.try_get_with(key, get).await.map_err(|error: Arc<AudioError>| (*error).clone())
+    }
+
+    async fn file(&self, path: PathBuf) -> Result<Arc<Audio>, AudioError> {
+        let unreadable = |error: std::io::Error| {
+            let what = format!("{}: {error}", path.display());
+            if error.kind() == std::io::ErrorKind::NotFound {
+                AudioError::Missing(what)
+            } else {
+                AudioError::Unusable(what)
+            }
+        };
+        let metadata = tokio::fs::metadata(&path).await.map_err(unreadable)?;
+        if metadata.len() > MAX_FILE as u64 {
+            return Err(AudioError::Unusable(format!("{} is larger than {MAX_FILE} octets", path.display())));
+        }
+        let key = Key::File(path.clone(), metadata.modified().map_err(unreadable)?);
+        let get = async {
+            let bytes = tokio::fs::read(&path).await.map_err(unreadable)?;
+            decode(bytes.into(), None).await
+        };
+        self.cache.try_get_with(key, get).await.map_err(|error: Arc<AudioError>| (*error).clone())
+    }
+}
+
+async fn decode(bytes: bytes::Bytes, content_type: Option<String>) -> Result<Arc<Audio>, AudioError> {
+    tokio::task::spawn_blocking(move || tandem_media::decode(&bytes, content_type.as_deref()))
+        .await
+        .map_err(|error| AudioError::Unusable(error.to_string()))?
+        .map(Arc::new)
+        .map_err(|error| AudioError::Unusable(error.to_string()))
+}

@@ -1,0 +1,81 @@
+//! A leg's conversation with an application: begun, given its media, ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::conversation::{ConversationSpec, ConversationStatus};
+use tandem_call::id::{ConversationId, LegId, OpId};
+use tandem_call::leg::Status;
+use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::program::instruction::SendDigits;
+use tandem_clock as clock;
+use tandem_media as media;
+
+use super::CallTask;
+use crate::conversation::{ConversationHandle, NewConversation, News};
+
+/// Length of a key that an application presses.
+const TONE: Duration = Duration::from_millis(100);
+
+impl CallTask {
+    pub(super) fn converse(
+        &mut self,
+        leg: LegId,
+        op: OpId,
+        id: ConversationId,
+        spec: ConversationSpec,
+        status: Status,
+    ) {
+        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let services = &self.services;
+        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
+        let wire =
+            found.as_ref().and_then(|(dialect, account)| dialect.conversation(account, &info, status, id, &spec));
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
+        let names = (own, services.call_id(&info));
+        let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, names };
+        io.conversation = Some(ConversationHandle::start(Arc::clone(services), self.inbox.clone(), new));
+    }
+
+    pub(super) fn take_conversation(&mut self, leg: LegId, id: ConversationId, news: News) {
+        let Some(io) = self.legs.get(&leg) else { return };
+        let Some(op) = io.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
+        match news {
+            News::Ready(ready, tracks) => {
+                let tap = media::OpId(op.0);
+                io.command(media::Command::Tap { op: tap, tracks, sink: ready.sink });
+                if let Some(source) = ready.source {
+                    io.command(media::Command::Source { op: tap, source });
+                }
+                let started = LegEvent::Conversation { id, status: ConversationStatus::Started };
+                self.call.handle_leg(clock::now(), leg, started);
+            }
+            News::Press(digits) => self.press(leg, op, digits),
+            News::Said(line) => {
+                let said = LegEvent::Conversation { id, status: ConversationStatus::Said(line) };
+                self.call.handle_leg(clock::now(), leg, said);
+            }
+            News::Over(status) => {
+                self.end_conversation(leg, id);
+                self.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });
+            }
+        }
+    }
+
+    /// Presses keys for a WebSocket application. Nothing waits for their end: the source does by itself.
+    pub(super) fn press(&mut self, leg: LegId, op: OpId, digits: String) {
+        self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE } });
+    }
+
+    /// Takes a conversation away and parts it from the leg's audio.
+    pub(super) fn end_conversation(&mut self, leg: LegId, id: ConversationId) {
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        if let Some(conversation) = io.conversation.take_if(|own| own.id == id) {
+            conversation.stop();
+            let op = media::OpId(conversation.op.0);
+            io.command(media::Command::Untap { op });
+            io.command(media::Command::Unsource { op });
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! Doing what a call orders: its legs, its documents.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::address::Address;
+use tandem_call::conference::Participation;
+use tandem_call::event::PlaybackEnd;
+use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
+use tandem_call::id::{LegId, OpId, RecordingId, StreamId};
+use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::machine::{MachineDetection, Verdict};
+use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
+use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
+use tandem_call::recording::{Gap, RecordingEnd, RecordingSpec};
+use tandem_call::stream::{Opens, StreamFault, StreamSpec, StreamStatus};
+use tandem_causes::{NO_PHONE, NO_TRUNK};
+use tandem_clock as clock;
+use tandem_dialect::{Context, Fault};
+use tandem_history::event_log::Line;
+use tandem_media as media;
+use tandem_metrics::timings::Timing;
+use tandem_routing::trunk::identity::Behind;
+use tandem_routing::trunk::numbering::Numbering;
+use tandem_settings::Dtmf;
+use tandem_sip as sip;
+
+use super::CallTask;
+use crate::document;
+use crate::inbox::Message;
+use crate::keys;
+use crate::leg::{self, Attempt, LegIo};
+use crate::machine;
+use crate::stream::{NewStream, StreamHandle};
+use crate::transcripts;
+
+/// How long a call's first request waits until the call's record is stored.
+const RECORDED: Duration = Duration::from_secs(1);
+
+impl CallTask {
+    /// Does everything the call wants done.
+    pub(super) async fn perform(&mut self) {
+        while let Some(output) = self.call.poll_output() {
+            match output {
+                Output::Leg { leg, command } => self.command(leg, *command),
+                Output::Fetch(fetch) => self.fetch(*fetch),
+                Output::Event(event) => self.tell(event).await,
+            }
+        }
+        for (info, why) in std::mem::take(&mut self.refused) {
+            self.refuse_leg(info, &why).await;
+        }
+        for (reply, answer) in self.answers.drain(..) {
+            // Who asked may have gone; what was asked is done all the same.
+            let _ = reply.send(answer);
+        }
+    }
+
+    pub(super) fn command(&mut self, leg: LegId, command: LegCommand) {
+        use media::RecordingCommand::{Pause, Resume, Stop};
+        match command {
+            LegCommand::Invite(invite) => self.invite(leg, *invite),
+            LegCommand::Bridge { with } => self.bridge(leg, with),
+            LegCommand::Unbridge => self.unbridge(leg),
+            LegCommand::Play { op, play } => self.play(leg, op, play),
+            LegCommand::SendDigits { op, digits } if self.legs.get(&leg).is_some_and(|io| io.dtmf() == Dtmf::Info) => {
+                self.press_by_info(leg, op, &digits);
+            }
+            LegCommand::SendDigits { op, digits } => self.send_digits(leg, op, digits),
+            LegCommand::SendInfo { content_type, body } => {
+                let body = body.into();
+                self.hands(leg, |io| io.send(sip::Command::Info { leg: sip::LegKey(leg.0), content_type, body }));
+            }
+            LegCommand::DetectMachine { op, spec } => self.detect_machine(leg, op, &spec),
+            LegCommand::Stop { op } => self.hands(leg, |io| io.stop(op)),
+            LegCommand::Record { op, id, spec, after } => self.start_recording(leg, op, id, &spec, after),
+            LegCommand::PauseRecording { op, gap } => {
+                self.recording(leg, Pause { op: media::OpId(op.0), silence: gap == Gap::Silence });
+            }
+            LegCommand::ResumeRecording { op } => self.recording(leg, Resume { op: media::OpId(op.0) }),
+            LegCommand::StopRecording { op } => self.recording(leg, Stop { op: media::OpId(op.0) }),
+            LegCommand::StartStream { op, id, spec } => self.start_stream(leg, op, id, spec),
+            LegCommand::BeginStreams => self.begin_streams(leg),
+            LegCommand::StopStream { id } => {
+                if let Some(stream) = self.detach_stream(leg, id) {
+                    stream.stop();
+                }
+            }
+            LegCommand::StartSiprec { ops, id, spec } => self.start_siprec(leg, ops, id, spec),
+            LegCommand::StopSiprec { id } => self.stop_siprec(leg, id),
+            LegCommand::Listen { op, how } => self.listen(leg, op, &how),
+            LegCommand::FinishListening { op } => self.finish_listening(leg, op),
+            LegCommand::StopListening { op } => self.stop_listening(leg, op),
+            LegCommand::StartTranscription { op, id, spec } => self.start_transcription(leg, op, id, &spec),
+            LegCommand::StopTranscription { op } => self.finish_listening(leg, op),
+            LegCommand::Transcribe { of, recording, order } => {
+                transcripts::begin(&self.services, of, *recording, order);
+            }
+            LegCommand::Converse { op, id, spec, status } => self.converse(leg, op, id, *spec, status),
+            LegCommand::StopConversation { id } => self.end_conversation(leg, id),
+            LegCommand::Confer(participation) => self.confer(leg, &participation),
+            LegCommand::Supervise(supervision) => self.supervise(leg, supervision),
+            LegCommand::StopSupervising => self.stop_supervising(leg),
+            LegCommand::EnterQueue { op, queue, most } => self.enter_queue(leg, op, &queue, most),
+            LegCommand::ReturnToQueue => self.return_to_queue(leg),
+            LegCommand::LeaveQueue => self.hands(leg, |io| io.place = None),
+            LegCommand::TakeFromQueue { queue } => self.take_from_queue(leg, &queue),
+            LegCommand::StopTaking => self.hands(leg, |io| io.taking = None),
+            LegCommand::LeaveConference { why, leg: info } => {
+                self.hands(leg, |io| {
+                    if let Some(seat) = io.seat.take() {
+                        seat.leave(&info, why);
+                    }
+                    io.command(media::Command::Leave);
+                });
+            }
+            LegCommand::Echo(on) => self.engine(leg, media::Command::Echo(on)),
+            LegCommand::Ring { early_media } => self.hands(leg, |io| io.ring(early_media)),
+            LegCommand::Mute(on) => self.engine(leg, media::Command::Mute { inbound: on }),
+            LegCommand::Suppress { track, on } => {
+                self.engine(leg, media::Command::Suppress { direction: leg::tracks(track), on });
+            }
+            LegCommand::Headers(headers) => self.hands(leg, |io| io.headers = headers),
+            LegCommand::HandBack(pairs) => self.hands(leg, |io| io.handed_back = pairs),
+            LegCommand::Answer => self.hands(leg, LegIo::answer),
+            LegCommand::Reject(reason) => self.hands(leg, |io| io.reject(reason)),
+            LegCommand::Hangup(farewell) => self.hands(leg, |io| io.hangup(Some(farewell))),
+            LegCommand::Refer { to, headers } => {
+                let by = self.call.leg(leg).map(|info| info.local_uri());
+                self.hands(leg, |io| io.refer(to, by, headers));
+            }
+            LegCommand::AnswerRefer { status } => {
+                self.hands(leg, |io| io.send(sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status }));
+            }
+            LegCommand::NotifyRefer { status } => {
+                self.hands(leg, |io| io.send(sip::Command::NotifyRefer { leg: sip::LegKey(leg.0), status }));
+            }
+            LegCommand::Release => self.release(leg),
+        }
+    }
+
+    /// Something that a leg's hands found out while obeying: an event like any other, in its turn.
+    pub(super) fn found_out(&self, leg: LegId, event: LegEvent) {
+        // Our own inbox is open.
+        let _ = self.inbox.post(Message::Own(leg, event));
+    }
+
+    /// Has a leg do something, if it still has hands.
+    fn hands(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo)) {
+        if let Some(io) = self.legs.get_mut(&leg) {
+            act(io);
+        }
+    }
+
+    /// An order to the engine of which nothing is heard again.
+    fn engine(&self, leg: LegId, command: media::Command) {
+        self.engine_takes(leg, command);
+    }
+
+    /// An order to the engine; whether it will be carried out.
+    fn engine_takes(&self, leg: LegId, command: media::Command) -> bool {
+        self.legs.get(&leg).is_some_and(|io| io.command(command))
+    }
+
+    fn recording(&self, leg: LegId, command: media::RecordingCommand) {
+        self.engine(leg, media::Command::Recording(command));
+    }
+
+    fn bridge(&mut self, leg: LegId, with: LegId) {
+        self.engine(leg, media::Command::Bridge { with: media::SessionKey(with.0) });
+        for (one, other) in [(leg, with), (with, leg)] {
+            self.hands(one, |io| io.peer = Some(other));
+            self.join_streams(one);
+            self.tell_recorders(one);
+        }
+        self.rearrange(&[leg, with]);
+    }
+
+    fn unbridge(&mut self, leg: LegId) {
+        self.engine(leg, media::Command::Unbridge);
+        let peer = self.legs.get_mut(&leg).and_then(|io| io.peer.take());
+        for one in [Some(leg), peer].into_iter().flatten() {
+            self.hands(one, |io| {
+                io.peer = None;
+                io.streams.values().for_each(StreamHandle::part);
+            });
+            self.tell_recorders(one);
+        }
+        self.rearrange(&[]);
+    }
+
+    fn send_digits(&self, leg: LegId, op: OpId, digits: SendDigits) {
+        let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
+        let command = media::Command::SendDigits { op: media::OpId(op.0), digits: digits.digits, duration_ms };
+        if !self.engine_takes(leg, command) {
+            self.found_out(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("no audio path".into()) });
+        }
+    }
+
+    fn detect_machine(&self, leg: LegId, op: OpId, spec: &MachineDetection) {
+        let spec = Box::new(machine::detection(spec));
+        if !self.engine_takes(leg, media::Command::DetectMachine { op: media::OpId(op.0), spec }) {
+            let after = Duration::ZERO;
+            self.found_out(leg, LegEvent::MachineDetected { op, verdict: Verdict::NotSure, after });
+        }
+    }
+
+    fn start_recording(&self, leg: LegId, op: OpId, id: RecordingId, spec: &RecordingSpec, after: Option<OpId>) {
+        let files = &self.services.recordings;
+        if !self.legs.get(&leg).is_some_and(|io| io.record(op, id, spec, after, files)) {
+            let end = RecordingEnd::Failed("no audio path".into());
+            let nothing = Duration::ZERO;
+            self.found_out(leg, LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
+        }
+    }
+
+    fn confer(&mut self, leg: LegId, participation: &Participation) {
+        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let seat = match io.seat.take_if(|seat| seat.is_in(&participation.conference)) {
+            Some(seat) => {
+                seat.change(participation);
+                Ok(seat)
+            }
+            None => self.services.conferences.join(&self.services, &info, participation, self.inbox.clone()),
+        };
+        let taken = match seat {
+            Ok(seat) => {
+                let command = seat.command(participation);
+                io.seat = Some(seat);
+                io.command(command)
+            }
+            Err((Some(refused), why)) => {
+                self.warn(leg, Fault::Conference(refused), &why);
+                false
+            }
+            Err((None, why)) => {
+                let (call, conference) = (self.call.id(), &participation.conference);
+                tracing::warn!(%call, %leg, %conference, why, "no room for a conference");
+                false
+            }
+        };
+        if !taken {
+            self.found_out(leg, LegEvent::ConferenceRefused);
+        }
+    }
+
+    pub(super) fn invite(&mut self, leg: LegId, invite: Invite) {
+        let streams = self.legs.get_mut(&leg).into_iter().flat_map(|io| io.streams.values_mut());
+        if let Some(stream) = { streams }.find(|stream| stream.holds_call) {
+            stream.held = Some(Box::new(invite));
+            return;
+        }
+        self.calls.register(leg.0, self.inbox.clone());
+        // A stream of it may be open already.
+        let opened = self.legs.remove(&leg).map(|io| *io);
+        let mut io = opened.unwrap_or_else(|| LegIo::outgoing(leg, self.services.sip().clone()));
+        let info = self.call.leg(leg);
+        let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
+        let dialect = info.map(|info| Arc::clone(&info.dialect)).unwrap_or_default();
+        let by_request = info.is_some_and(|info| info.direction == Direction::OutboundApi);
+        let call_id = info.and_then(|info| info.sip.call_id.clone());
+        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other));
+        let late_offer = other.is_some_and(|io| io.wants_offer());
+        let other = other.map(|io| io.preference());
+        let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
+        let behind = parent.map(|leg| {
+            let numbering =
+                self.services.routing.get().trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
+            Behind { numbering: numbering.unwrap_or_default(), leg }
+        });
+        let vouch = self.services.stir.get().vouch(
+            &self.services.routing.get(),
+            &account,
+            &invite,
+            behind.as_ref().map(|behind| &*behind.leg),
+        );
+        let shown = behind.as_ref().is_none_or(|behind| may_show(&behind.leg, &invite.from))
+            || self.services.routing.get().may_call_from(&account, &invite.from);
+        let own = self.services.own(&account, &dialect, &invite.to, &invite.via);
+        // What stays within the server needs no route.
+        let mut routes = match own {
+            Some(_) => VecDeque::new(),
+            None => VecDeque::from(self.services.routes(&account, &invite.to, &invite.via)),
+        };
+        let barred = info.and_then(|info| self.services.take_outbound(info).err());
+        let refused = match routes.pop_front() {
+            _ if let Some(barred) = barred => {
+                let detail = Some(barred.to_string());
+                Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail })
+            }
+            _ if !shown => {
+                let detail = format!("{} is neither a number nor a verified caller id of the account", invite.from);
+                self.warn(leg, Fault::Caller, &detail);
+                Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: Some(detail) })
+            }
+            None => {
+                let called = match own {
+                    Some(own) => self.call_within(leg, &invite, own, &mut io),
+                    None => Err(nowhere(&invite.to)),
+                };
+                called.err().map(|detail| {
+                    self.warn(leg, Fault::Callee(&invite.to), &detail);
+                    // A phone that is not on does not answer.
+                    let (reason, sip_status) = match invite.to {
+                        Address::Client(_) if !by_request => (LegGone::Rejected, Some(480)),
+                        _ => (LegGone::Unreachable, None),
+                    };
+                    LegEvent::Ended { reason, sip_status, detail: Some(detail) }
+                })
+            }
+            Some(route) => match self.open(leg, route.trunk_name(), route.aor.as_ref()) {
+                Ok(session) => {
+                    if let Some(trunk) = &route.trunk {
+                        self.call.set_trunk(leg, Arc::clone(&trunk.name));
+                    }
+                    io.prefer(other.unwrap_or_default());
+                    io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
+                    io.may_be_redirected = self.services.routing.get().redirects(route.trunk_name());
+                    io.prack = self.services.routing.get().prack(route.trunk_name());
+                    let accounts = self.services.routing.get().payers(&account);
+                    io.invite(session, Attempt { invite, behind, call_id, vouch, late_offer, routes, accounts }, route);
+                    None
+                }
+                Err(_) => {
+                    let detail = Some("no media session".to_owned());
+                    Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail })
+                }
+            },
+        };
+        if let Some(vouched) = io.vouched.take() {
+            self.services.counters.stir.said(vouched.word());
+            self.note_line(clock::time(), leg, "sip", vouched.to_string());
+        }
+        self.legs.insert(leg, Box::new(io));
+        if let Some(event) = refused {
+            self.found_out(leg, event);
+        }
+    }
+
+    pub(super) fn warn(&self, leg: LegId, fault: Fault<'_>, detail: &str) {
+        let dialect = self.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
+        if let Some(code) = dialect.and_then(|dialect| dialect.error_number(fault)) {
+            self.found_out(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() }));
+        }
+    }
+
+    fn play(&mut self, leg: LegId, op: OpId, play: Play) {
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        if let AudioSource::Tone(tone) = &play.source {
+            let command = media::Command::Tone { op: media::OpId(op.0), tone: leg::tone(tone) };
+            if !io.command(command) {
+                let end = PlaybackEnd::Failed("no audio path".to_owned());
+                self.found_out(leg, LegEvent::PlayFinished { op, end });
+            }
+            return;
+        }
+        if let AudioSource::Speech(speech) = &play.source {
+            let now = clock::time();
+            self.services
+                .voice
+                .unsaid(speech)
+                .into_iter()
+                .for_each(|line| self.inbox.log().push(now, Some(leg), "speech", line));
+        }
+        let account = self.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
+        let (audio_room, inbox) = (self.services.audio.clone(), self.inbox.clone());
+        let render = tokio::spawn(async move {
+            let audio = audio_room.get(&play.source, &account).await;
+            // The call may be over.
+            let _ = inbox.post(Message::Rendered { leg, op, play, audio });
+        });
+        io.renders.insert(op, render.abort_handle());
+    }
+
+    /// A task of its own keeps time; it is stopped like the making of audio.
+    fn press_by_info(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let steps = keys::steps(&digits.digits, digits.tone);
+        let milliseconds = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
+        let (sip, inbox) = (self.services.sip().clone(), self.inbox.clone());
+        let task = tokio::spawn(async move {
+            for (key, time) in steps {
+                if let Some(key) = key {
+                    sip.post(keys::info(sip::LegKey(leg.0), key, milliseconds));
+                }
+                tokio::time::sleep(time).await;
+            }
+            // The call may be over.
+            let _ = inbox.post(Message::Own(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed }));
+        });
+        io.renders.insert(op, task.abort_handle());
+    }
+
+    fn start_stream(&mut self, leg: LegId, op: OpId, id: StreamId, spec: StreamSpec) {
+        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let services = &self.services;
+        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
+        let Some((dialect, account)) = found else {
+            let status = StreamStatus::Failed(StreamFault::Internal.because("no dialect speaks for this call"));
+            return self.found_out(leg, LegEvent::Stream { id, status });
+        };
+        let wire = dialect.stream(&account, &info, id, &spec, clock::time());
+        let law = law_of(&info);
+        let waits = spec.opens != Opens::AtAnswer && info.answered_at.is_none();
+        let (buffer, idle) = (services.stream_buffer, services.stream_idle);
+        let (name, timings) = (dialect.stream_id(id), Arc::clone(&services.counters.timings));
+        let local = services.local_streams.take(leg);
+        let new = NewStream { leg, id, op, spec, wire, law, buffer, idle, waits, name, timings, local };
+        let sip = services.sip();
+        let io = self.legs.entry(leg).or_insert_with(|| Box::new(LegIo::outgoing(leg, sip.clone())));
+        let handle = StreamHandle::start(services.client.of_account(&info.account), self.inbox.clone(), new);
+        io.streams.insert(id, handle);
+    }
+
+    /// The leg is answered: its streams that were opened before go on.
+    fn begin_streams(&mut self, leg: LegId) {
+        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let services = &self.services;
+        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
+        let (Some((dialect, account)), Some(io)) = (found, self.legs.get_mut(&leg)) else { return };
+        for (id, stream) in &mut io.streams {
+            stream.begin(law_of(&info), |spec| dialect.stream(&account, &info, *id, spec, clock::time()));
+        }
+    }
+
+    /// Lets the leg that this one is joined to hear the applications of this one's streams, as far as they are for it.
+    pub(super) fn join_streams(&self, leg: LegId) {
+        let Some(io) = self.legs.get(&leg) else { return };
+        let Some(peer) = io.peer.and_then(|peer| self.legs.get(&peer)) else { return };
+        for stream in io.streams.values().filter(|stream| stream.attached) {
+            if let Some(source) = stream.join() {
+                peer.command(media::Command::Source { op: media::OpId(stream.peer_op().0), source });
+            }
+        }
+    }
+
+    /// Takes a stream away and parts it from the audio of its leg, and of the one that this is joined to.
+    pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
+        let io = self.legs.get_mut(&leg)?;
+        let stream = io.streams.remove(&id)?;
+        io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
+        if stream.plays {
+            io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
+            let peer = io.peer.and_then(|peer| self.legs.get(&peer));
+            if let Some(peer) = peer {
+                peer.command(media::Command::Unsource { op: media::OpId(stream.peer_op().0) });
+            }
+        }
+        Some(stream)
+    }
+
+    pub(super) fn release(&mut self, leg: LegId) {
+        self.sequences.remove(&leg);
+        self.own_recordings.remove(&leg);
+        // An agent may have had many callers out of queues.
+        let call = &self.call;
+        self.jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
+        let (Some(mut io), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
+            self.ended.remove(&leg);
+            return self.calls.forget(leg.0);
+        };
+        farewell.dialog |= io.is_gone();
+        farewell.media |= !io.release();
+        self.part(leg);
+    }
+
+    fn fetch(&mut self, fetch: Fetch) {
+        let services = Arc::clone(&self.services);
+        let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
+        let jar = self.jars.entry(session).or_default().clone();
+        let script = self.legs.get(&fetch.leg.id).map(|io| Arc::clone(&io.script)).unwrap_or_default();
+        let place =
+            self.legs.get(&fetch.leg.id).and_then(|io| io.place.as_ref()).filter(|_| fetch.scope == Scope::Queue);
+        let queue = place.and_then(|place| place.standing(clock::time()));
+        let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
+        let first = !std::mem::replace(&mut self.asked, true);
+        self.services.fetches.spawn(async move {
+            let (leg, id) = (fetch.leg.id, fetch.id);
+            let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
+            let Some((dialect, account)) = found else {
+                let failure = FetchFailure {
+                    kind: FailureKind::BadUrl,
+                    detail: format!("account {} does not speak {}", fetch.leg.account, fetch.leg.dialect),
+                };
+                let line = failure.detail.clone();
+                let result = Err(failure);
+                let _ = inbox.post(Message::Fetched { leg, id, line, exchange: None, speaks: None, result });
+                return;
+            };
+            if first {
+                // From the first request on the application knows of the call, and may ask for it after a crash. The call does
+                // not wait for a database that is away.
+                let _ = tokio::time::timeout(RECORDED, services.store.flush()).await;
+            }
+            let request_id = rand::random();
+            let (client, dialects) = (&services.client, &services.dialects);
+            let asker = document::Asker { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
+            // The call may be over: then the request was its last word.
+            let done = document::fetch(asker, &fetch, &context, &script).await;
+            for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
+                services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
+            }
+            for (line, exchange) in done.before {
+                let line = Line { at: exchange.at, leg: Some(leg), kind: "webhook".into(), text: line, data: None };
+                let exchange = Box::new(exchange);
+                let _ = inbox.post(Message::Exchanged { leg: Some(leg), exchange, line: Some(line) });
+            }
+            let (line, exchange, result, speaks) = (done.line, done.exchange.map(Box::new), done.result, done.speaks);
+            let _ = inbox.post(Message::Fetched { leg, id, line, exchange, speaks, result });
+        });
+    }
+}
+
+fn law_of(leg: &LegInfo) -> media::g711::Law {
+    if leg.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu }
+}
+
+/// Why a call goes nowhere, in words.
+fn nowhere(to: &Address) -> String {
+    match to {
+        Address::Client(_) => format!("{NO_PHONE} is registered as {to}"),
+        Address::Application(_) => format!("there is no {to} that takes calls of this account"),
+        _ => format!("{to} is not on this server, and {NO_TRUNK}"),
+    }
+}
+
+/// Whether who is called for a leg may be shown this number because it is the leg's own: its caller or whom it called, unless a
+/// phone of ours only says so.
+fn may_show(behind: &LegInfo, from: &Address) -> bool {
+    let vouched = behind.direction != Direction::Inbound || behind.sip.trunk.is_some();
+    vouched && (behind.from == *from || behind.to == *from)
+}

@@ -1,0 +1,81 @@
+//! Queues: a leg's place in line, and bringing those together who are paired.
+
+use std::sync::Arc;
+
+use tandem_call::id::{LegId, OpId};
+use tandem_call::output::LegEvent;
+use tandem_clock as clock;
+
+use super::CallTask;
+use crate::inbox::Message;
+use crate::queues::{self, Pair};
+use crate::registry::Calls;
+
+impl CallTask {
+    pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, most: Option<u32>) {
+        let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let services = &self.services;
+        let standing = match services.queues.enter(&account, name, most, leg, clock::time()) {
+            Ok(entered) => {
+                if entered.new {
+                    let (services, queue) = (Arc::clone(services), entered.queue.clone());
+                    tokio::spawn(async move {
+                        if let Err(error) = queues::keep(&services.store, &queue).await {
+                            tracing::error!(%error, queue = %queue.name, "queue not written down");
+                        }
+                    });
+                }
+                if let Some(io) = self.legs.get_mut(&leg) {
+                    io.place = Some(entered.place);
+                }
+                // After this leg knows that it stands in line.
+                self.found_out(leg, LegEvent::Enqueued { op, standing: Ok(entered.queue.id) });
+                return self.calls.bring_together(entered.pair);
+            }
+            Err(why) => Err(why),
+        };
+        self.found_out(leg, LegEvent::Enqueued { op, standing });
+    }
+
+    pub(super) fn return_to_queue(&self, leg: LegId) {
+        let pair = self.legs.get(&leg).and_then(|io| io.place.as_ref()).and_then(|place| place.wait_again());
+        self.calls.bring_together(pair);
+    }
+
+    pub(super) fn take_from_queue(&mut self, leg: LegId, name: &Arc<str>) {
+        let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        // It may have asked before.
+        io.taking = None;
+        let (taking, pair) = self.services.queues.take(&account, name, leg);
+        io.taking = Some(taking);
+        self.calls.bring_together(pair);
+    }
+}
+
+impl Calls {
+    /// Brings somebody who waits in a queue into the call of the one who takes it, which then hears of it. If that cannot be,
+    /// the next pair is tried.
+    pub fn bring_together(&self, pair: Option<Pair>) {
+        let Some(mut pair) = pair else { return };
+        let calls = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let united = calls.unite(pair.taker, pair.waiter).await.is_ok();
+                let called = Message::Own(pair.waiter, LegEvent::Called { queue: pair.queue, by: pair.taker });
+                // Were its call over by now, so would be the call of who takes it, which is the same.
+                if united && calls.tell(pair.waiter, called) {
+                    return;
+                }
+                let (next, stuck) = calls.services().queues.part(&pair, !calls.is_live(pair.taker));
+                if stuck {
+                    calls.tell(pair.taker, Message::Own(pair.taker, LegEvent::NobodyCalled));
+                }
+                match next {
+                    Some(next) => pair = next,
+                    None => return,
+                }
+            }
+        });
+    }
+}

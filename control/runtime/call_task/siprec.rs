@@ -1,0 +1,164 @@
+//! Recording servers: called for a leg, given copies of its audio, told whom it talks with.
+
+use std::sync::Arc;
+
+use tandem_call::id::{LegId, OpId, SiprecId};
+use tandem_call::output::LegEvent;
+use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
+use tandem_clock as clock;
+use tandem_media as media;
+use tandem_sip as sip;
+
+use super::{CallTask, Farewell};
+use crate::siprec::{NewSession, Recorded, Session, Told};
+
+impl CallTask {
+    pub(super) fn start_siprec(&mut self, leg: LegId, ops: (OpId, OpId), id: SiprecId, spec: Box<SiprecSpec>) {
+        let status = match self.call_recorder(leg, ops, id, spec) {
+            Ok(()) => return,
+            Err(why) => SiprecStatus::Failed(why),
+        };
+        self.found_out(leg, LegEvent::Siprec { id, status });
+    }
+
+    fn call_recorder(
+        &mut self,
+        leg: LegId,
+        ops: (OpId, OpId),
+        id: SiprecId,
+        spec: Box<SiprecSpec>,
+    ) -> Result<(), SiprecFailure> {
+        let gone = || SiprecFault::Internal.because("no such leg");
+        let account = Arc::clone(&self.call.leg(leg).ok_or_else(gone)?.account);
+        let parent = self.services.accounts.parent(&account);
+        let connectors = self.services.siprec.get();
+        let connector = connectors.find(&spec.connector, &account, parent.as_deref()).ok_or_else(|| {
+            SiprecFault::NoConnector.because(format!("there is no recording server {:?}", spec.connector))
+        })?;
+        let io = self.legs.get(&leg).ok_or_else(gone)?;
+        let (services, affinity) = (Arc::clone(&self.services), self.call.id().0);
+        let open = || {
+            let counting = Arc::clone(&services);
+            let sink: media::EventSink = Arc::new(move |_, event| {
+                if let media::Event::Closed { stats } = &event {
+                    counting.counters.add_media(stats);
+                }
+                Ok(())
+            });
+            services.media.open(media::SessionKey(rand::random()), affinity, sink)
+        };
+        let (sip, preferred, now) = (services.sip().clone(), io.preference(), clock::time());
+        // What the server answers must find its way.
+        self.calls.register(id.0, self.inbox.clone());
+        let new = NewSession { connector, id, ops, spec, sip, preferred, now };
+        let called = self.recorded(leg, |recorded| Session::call(new, recorded, open));
+        match called.unwrap_or_else(|| Err(gone())) {
+            Ok(session) => {
+                let line = format!("recording server \"{}\" ({}) is called", connector.name, connector.uri);
+                self.note_line(now, leg, "siprec", line);
+                if let Some(io) = self.legs.get_mut(&leg) {
+                    io.siprecs.push(session);
+                }
+                Ok(())
+            }
+            Err(why) => {
+                self.calls.forget(id.0);
+                Err(why)
+            }
+        }
+    }
+
+    /// Hangs up, and waits for what SIP has to say of that.
+    pub(super) fn stop_siprec(&mut self, leg: LegId, id: SiprecId) {
+        let Some(mut session) = self.take_session(leg, id) else { return };
+        let dialog = session.dialog();
+        if session.hangup() {
+            self.ended.insert(dialog, Farewell { info: None, dialog: false, media: true });
+        } else {
+            self.calls.forget(dialog.0);
+        }
+    }
+
+    /// The session that is no longer, parted from its leg's audio.
+    fn take_session(&mut self, leg: LegId, id: SiprecId) -> Option<Session> {
+        let io = self.legs.get_mut(&leg)?;
+        let place = io.siprecs.iter().position(|one| one.id() == id)?;
+        let session = io.siprecs.swap_remove(place);
+        session.detach(|command| io.command(command));
+        Some(session)
+    }
+
+    /// The leg and the session whose dialog this is.
+    pub(super) fn siprec_of(&self, dialog: LegId) -> Option<(LegId, SiprecId)> {
+        let id = SiprecId(dialog.0);
+        self.legs.iter().find(|(_, io)| io.siprecs.iter().any(|one| one.id() == id)).map(|(leg, _)| (*leg, id))
+    }
+
+    /// What SIP says of such a dialog.
+    pub(super) fn take_recorder(&mut self, leg: LegId, id: SiprecId, event: &sip::Event) {
+        let told = self.with_session(leg, id, |session, recorded| session.on_sip(event, recorded));
+        let is = |this: &mut Self, status| this.call.handle_leg(clock::now(), leg, LegEvent::Siprec { id, status });
+        match told.unwrap_or(Told::Nothing) {
+            Told::Nothing => {}
+            Told::Is(status) => is(self, status),
+            Told::Answered => {
+                is(self, SiprecStatus::Started);
+                let Some(io) = self.legs.get_mut(&leg) else { return };
+                let wide = io.codec().is_some_and(|codec| !["PCMU", "PCMA"].contains(&codec));
+                let Some(place) = io.siprecs.iter().position(|one| one.id() == id) else { return };
+                let mut session = io.siprecs.swap_remove(place);
+                session.attach(wide, |command| io.command(command));
+                let paused = session.begins_paused();
+                io.siprecs.push(session);
+                if paused {
+                    is(self, SiprecStatus::Paused);
+                }
+            }
+            Told::Over(why) => {
+                self.take_session(leg, id);
+                self.calls.forget(id.0);
+                is(self, SiprecStatus::Failed(why));
+            }
+            Told::Unusable(why) => {
+                self.stop_siprec(leg, id);
+                is(self, SiprecStatus::Failed(why));
+            }
+        }
+    }
+
+    /// The leg talks with somebody else now: those who record it are told.
+    pub(super) fn tell_recorders(&mut self, leg: LegId) {
+        let ids: Vec<SiprecId> =
+            self.legs.get(&leg).map(|io| io.siprecs.iter().map(Session::id).collect()).unwrap_or_default();
+        for id in ids {
+            let now = clock::time();
+            self.with_session(leg, id, |session, recorded| session.rejoined(recorded, now));
+        }
+    }
+
+    fn with_session<R>(
+        &mut self,
+        leg: LegId,
+        id: SiprecId,
+        act: impl FnOnce(&mut Session, &Recorded<'_>) -> R,
+    ) -> Option<R> {
+        let io = self.legs.get_mut(&leg)?;
+        let place = io.siprecs.iter().position(|one| one.id() == id)?;
+        let mut session = io.siprecs.swap_remove(place);
+        let done = self.recorded(leg, |recorded| act(&mut session, recorded));
+        if let Some(io) = self.legs.get_mut(&leg) {
+            io.siprecs.push(session);
+        }
+        done
+    }
+
+    /// What there is to say of a leg to those who record it.
+    fn recorded<R>(&self, leg: LegId, act: impl FnOnce(&Recorded<'_>) -> R) -> Option<R> {
+        let info = self.call.leg(leg)?;
+        let peer = self.legs.get(&leg).and_then(|io| io.peer).and_then(|peer| self.call.leg(peer));
+        let url = url::Url::parse(&self.services.public_url).ok();
+        let host = url.as_ref().and_then(url::Url::host_str).unwrap_or("localhost");
+        let call_id = self.services.call_id(info);
+        Some(act(&Recorded { leg: info, call_id: &call_id, peer: peer.map(|peer| &**peer), host }))
+    }
+}

@@ -1,0 +1,466 @@
+//! Telling the facts of a call: to its record, its log and its application.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tandem_call::conversation::ConversationStatus;
+use tandem_call::event::{CallEvent, EventKind, GatherEnd, ReferState};
+use tandem_call::id::{self, RecordingId};
+use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::program::instruction::AudioSource;
+use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
+use tandem_call::stream::StreamStatus;
+use tandem_call::transcription::TranscriptState;
+use tandem_causes::Cause;
+use tandem_dialect::{Context, Dialect, Fault};
+use tandem_history::event_log::ADVICE;
+use tandem_history::records;
+use tandem_history::report::Report;
+use tandem_history::trouble::{Level, Trouble};
+use tandem_http::without_credentials;
+use tandem_store as store;
+use tandem_webhooks::{Delivery, Submitted};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{CallTask, Farewell, OwnRecording};
+use crate::notify;
+use crate::services::Services;
+
+/// What is kept of what went wrong with one call; later ones are in its log.
+const MOST_TROUBLES: usize = 200;
+/// Where the URL of a stream is written, and how its name is mapped.
+const TLS_OF_STREAMS: &str = "The URL is the stream's, in the application's document; [[origins]] is written with https:// and \
+                              http:// for streams too.";
+/// Notices of one call that may wait to be stored.
+const NOTICES: usize = 1024;
+
+impl CallTask {
+    /// A fact: for the record, the log, and the application.
+    pub(super) async fn tell(&mut self, event: Box<CallEvent>) {
+        self.note(&event);
+        self.note_trouble(&event);
+        self.services.counters.count(&event);
+        self.services.followers.tell(&event);
+        if matches!(event.kind, EventKind::Ended) {
+            // Who hears of the end may call again at once.
+            self.services.channels.free(event.leg.id);
+        }
+        // Written before the application hears of it: it may look at once.
+        if matches!(event.kind, EventKind::MachineDetected(_)) {
+            self.record(&event.leg, event.at);
+        }
+        // Who is told of a leg or a recording may ask for it: the record of one that begins is stored before the notices, or
+        // with them. At the end the notices are first: after a crash an ended record means that its end will be told.
+        let over = match &event.kind {
+            EventKind::Recording(recording) => recording.ended_at.is_some(),
+            kind => matches!(kind, EventKind::Ended),
+        };
+        if !over {
+            self.write_record(&event).await;
+        }
+        if !self.holds_back(&event) {
+            self.notify(&event).await;
+        }
+        if let Some(end) = self.held_back(&event) {
+            self.notify(&end).await;
+        }
+        if matches!(event.kind, EventKind::Ended) {
+            self.services.conferences.leg_is_over(&event.leg);
+        }
+        if over {
+            self.write_record(&event).await;
+        }
+    }
+
+    /// What a fact changes in the records.
+    async fn write_record(&mut self, event: &CallEvent) {
+        let store = &self.services.store;
+        let written = match &event.kind {
+            EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
+                if matches!(event.kind, EventKind::Ended) {
+                    let info = Some(Arc::clone(&event.leg));
+                    self.ended.insert(event.leg.id, Farewell { info, dialog: false, media: false });
+                }
+                store::calls::upsert(store, records::call_row(&event.leg, event.at)).await
+            }
+            EventKind::Recording(recording) => {
+                let path = self.services.recording_path(recording.id);
+                let written =
+                    store::recordings::upsert(store, records::recording_row(recording, &event.leg, &path)).await;
+                // Its file grows already.
+                if recording.status == RecordingStatus::InProgress {
+                    store.writer().hurry();
+                }
+                written
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = written {
+            tracing::error!(call = %self.call.id(), leg = %event.leg.id, %error, "record not written");
+        }
+    }
+
+    /// Into the call's log, and what an operator acts on or looks for into the server's.
+    fn note(&mut self, event: &CallEvent) {
+        if matches!(&event.kind, EventKind::Conversation(facts) if matches!(facts.status, ConversationStatus::Said(_)))
+        {
+            // The conversation itself has written it.
+            return;
+        }
+        let leg = &event.leg;
+        let dialect = self.services.dialects.get(&leg.dialect);
+        let mut text = describe(event, dialect);
+        let code = dialect.and_then(|dialect| dialect.error_number(Fault::Event(&event.kind)));
+        if let (EventKind::FetchFailed { .. }, Some(code)) = (&event.kind, code) {
+            text = format!("{text} ({code})").into();
+        }
+        let failed = Failed::of(event);
+        let whole = match failed.filter(|_| matches!(event.kind, EventKind::Ended)) {
+            Some(_) => self.unreached(leg).into(),
+            None => text.clone(),
+        };
+        let hint = failed.and_then(|failed| self.hint(leg, &event.kind, failed.cause?));
+        let advice = failed.and_then(|failed| failed.cause).map(|cause| match &hint {
+            Some(hint) => format!("{} {hint}", cause.advice()),
+            None => cause.advice().to_owned(),
+        });
+        let cause = failed.and_then(|failed| failed.cause);
+        match &leg.end {
+            Some(end) if matches!(event.kind, EventKind::Ended) => tracing::info!(
+                call = %self.call.id(),
+                leg = %self.services.call_id(leg),
+                account = %leg.account,
+                from = %leg.from,
+                to = %leg.to,
+                trunk = leg.sip.trunk.as_deref(),
+                seconds = format_args!("{:.3}", leg.duration(event.at).as_secs_f64()),
+                end = end.cause.to_string(),
+                sip_status = leg.final_response(),
+                "{} call {text}",
+                if leg.direction == Direction::Inbound { "inbound" } else { "outbound" },
+            ),
+            _ => {}
+        }
+        if failed.is_some() {
+            tracing::warn!(
+                call = %self.call.id(),
+                leg = %self.services.call_id(leg),
+                cause = cause.map(tracing::field::display),
+                advice = advice.as_deref(),
+                "{whole}"
+            );
+        }
+        self.note_line(event.at, leg.id, "call", &text);
+        let Some(failed) = failed else { return };
+        if let (Some(cause), Some(advice)) = (cause, advice) {
+            let line = format!("{advice} ({})", cause.page());
+            let mut log = self.inbox.log();
+            // Once is enough in one call.
+            if !log.says(ADVICE, &line) {
+                log.push(event.at, Some(leg.id), ADVICE, line);
+            }
+        }
+        if self.troubles < MOST_TROUBLES {
+            let report =
+                Report { cause, code, message: whole.into_owned(), hint, call: None, session: None, request: None };
+            self.services.keep_report(&leg.account, Some(leg), failed.level, event.at, report);
+        }
+    }
+
+    /// That a call which failed was to reach somebody, and over which trunk.
+    fn unreached(&self, leg: &LegInfo) -> String {
+        let end = leg.end.as_ref().map(ToString::to_string).unwrap_or_default();
+        let Some(trunk) = leg.sip.trunk.as_deref() else { return format!("call to {} failed: {end}", leg.to) };
+        let routing = self.services.routing.get();
+        let uri = routing.trunk(Some(trunk)).and_then(|trunk| trunk.uri.as_deref());
+        let at = uri.map(|uri| format!(" ({uri})")).unwrap_or_default();
+        // SIP's own words may have it already.
+        let over = if end.contains(trunk) { String::new() } else { format!(" over trunk {trunk}{at}") };
+        format!("call to {}{over} failed: {end}", leg.to)
+    }
+
+    /// What is to be done in this very case, beyond a cause's advice.
+    fn hint(&self, leg: &LegInfo, event: &EventKind, cause: Cause) -> Option<String> {
+        if cause == Cause::TlsToPlainHttp && matches!(event, EventKind::Stream(_) | EventKind::Conversation(_)) {
+            return Some(TLS_OF_STREAMS.to_owned());
+        }
+        if !matches!(cause, Cause::Status403 | Cause::StreamHandshake) {
+            return None;
+        }
+        let dialect = self.services.dialects.get(&leg.dialect)?;
+        let key = dialect.signing_key(&*self.services.accounts.by_name(&leg.account)?)?;
+        let log = self.inbox.log();
+        let url = if cause == Cause::Status403 { Some(&log.last_exchange(leg.id)?.url) } else { None };
+        Some(match url {
+            Some(url) => {
+                let (url, call) = (url.split('#').next().unwrap_or(url), self.services.call_id(leg));
+                format!("We signed {url} with {key}: `tandem signature {call}`.")
+            }
+            None => format!("We signed the stream's URL with {key}."),
+        })
+    }
+
+    /// What is odd with a document or cannot be had of an application, with the request that it came of.
+    fn note_trouble(&mut self, event: &CallEvent) {
+        if self.troubles >= MOST_TROUBLES {
+            return;
+        }
+        let leg = &event.leg;
+        if Failed::of(event).is_some() {
+            self.troubles += 1;
+        }
+        let dialect = self.services.dialects.get(&leg.dialect);
+        let number = dialect.and_then(|dialect| dialect.error_number(Fault::Event(&event.kind)));
+        let Some(code) = number else { return };
+        let (level, message) = match &event.kind {
+            EventKind::Warned(warning) => (Level::Warning, warning.message.clone()),
+            EventKind::FetchFailed { failure } => (Level::Error, failure.detail.clone()),
+            _ => (Level::Warning, describe(event, dialect).into_owned()),
+        };
+        let exchange = self.inbox.log().last_exchange(leg.id).cloned();
+        let trouble = Trouble { code, message, cause: Cause::of_event(&event.kind), exchange };
+        self.services.note_trouble(&leg.account, Some(leg.id), level, trouble);
+    }
+
+    /// Whether the end of a leg is not to be told before the recording asked for with it is whole. That comes soon, or the
+    /// call gives it up.
+    fn holds_back(&mut self, event: &CallEvent) -> bool {
+        let Some(own) = self.own_recordings.get_mut(&event.leg.id) else { return false };
+        let dialect = self.services.dialects.get(&event.leg.dialect);
+        let holds = matches!(event.kind, EventKind::Ended)
+            && own.facts.ended_at.is_none()
+            && dialect.is_some_and(|dialect| dialect.ends_with_recording());
+        if holds {
+            own.end = Some(Box::new(event.clone()));
+        }
+        holds
+    }
+
+    /// The end that was held back, once the recording asked for with its leg is whole.
+    fn held_back(&mut self, event: &CallEvent) -> Option<Box<CallEvent>> {
+        let EventKind::Recording(facts) = &event.kind else { return None };
+        if facts.spec.source != RecordingSource::Outbound {
+            return None;
+        }
+        let own = self.own_recordings.entry(event.leg.id);
+        let own = own.or_insert_with(|| OwnRecording { facts: facts.clone(), end: None });
+        own.facts = facts.clone();
+        own.end.take_if(|_| facts.ended_at.is_some())
+    }
+
+    async fn notify(&mut self, event: &CallEvent) {
+        let leg = event.leg.id;
+        let recording = self.own_recordings.get(&leg).map(|own| &own.facts);
+        let sequence = self.sequences.get(&leg).copied().unwrap_or_default();
+        for delivery in self.services.notices(event, sequence, recording) {
+            *self.sequences.entry(leg).or_default() += u32::from(delivery.numbered.is_some());
+            match self.services.deliveries().submit(delivery).await {
+                Ok(submitted) => {
+                    let (notices, _) = self.notices.get_or_insert_with(|| notifier(&self.services));
+                    // The notifier ends only when this task does.
+                    let _ = notices.send(submitted).await;
+                }
+                Err(error) => tracing::error!(call = %self.call.id(), %leg, %error, "notice not written down"),
+            }
+        }
+    }
+}
+
+impl Services {
+    /// A leg's id as its application knows it.
+    pub fn call_id(&self, leg: &LegInfo) -> String {
+        self.dialects.get(&leg.dialect).map_or_else(|| leg.id.to_string(), |dialect| dialect.call_id(leg.id))
+    }
+
+    /// What the event's dialect has to tell of it, as deliveries. `recording`: the one asked for with the leg.
+    pub fn notices(&self, event: &CallEvent, sequence: u32, recording: Option<&Recording>) -> Vec<Delivery> {
+        let Some((dialect, account)) =
+            self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
+        else {
+            return Vec::new();
+        };
+        let in_line = match &event.kind {
+            EventKind::Enqueued { id, .. } => Some(*id),
+            EventKind::Dequeued(outcome) => outcome.waited.map(|(id, _)| id),
+            _ => None,
+        };
+        let queue = in_line.and_then(|id| self.queues.standing(id, event.leg.id, event.at));
+        let recording = recording.cloned();
+        let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording, queue };
+        let notices = dialect.webhook(&account, event, &context);
+        // So it is mostly, and collecting nothing takes as long as finding that out did.
+        if notices.is_empty() {
+            return Vec::new();
+        }
+        let notices = notices.into_iter().enumerate();
+        notices
+            .map(|(place, notice)| notify::delivery(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
+            .collect()
+    }
+}
+
+/// Something that went wrong, of which people are told.
+#[derive(Clone, Copy)]
+struct Failed {
+    level: Level,
+    /// Why, if that is known.
+    cause: Option<Cause>,
+}
+
+impl Failed {
+    /// What an event tells of. `None`: nothing went wrong.
+    fn of(event: &CallEvent) -> Option<Self> {
+        if matches!(event.kind, EventKind::Ended) {
+            let cause = Cause::of_end(&event.leg).filter(|cause| *cause != Cause::Shutdown);
+            return cause.map(|cause| Self { level: Level::Error, cause: Some(cause) });
+        }
+        let cause = Cause::of_event(&event.kind);
+        let error = match &event.kind {
+            EventKind::FetchFailed { .. } => true,
+            EventKind::Stream(facts) => matches!(&facts.status, StreamStatus::Failed(why) if why.is_fatal),
+            EventKind::Conversation(facts) => {
+                matches!(&facts.status, ConversationStatus::Failed { why, .. } if why.is_fatal)
+            }
+            _ => false,
+        };
+        let level = if error { Level::Error } else { Level::Warning };
+        (event.kind.is_trouble() || cause.is_some()).then_some(Self { level, cause })
+    }
+}
+
+/// The id of the delivery of an event's notice. An end has the same whenever it is told, so that an end which was told right
+/// before a crash is not told again after it.
+fn delivery_id(event: &CallEvent, place: usize) -> u128 {
+    let ended = match &event.kind {
+        EventKind::Ended => event.leg.id.0,
+        EventKind::Recording(recording) if recording.ended_at.is_some() => recording.id.0,
+        _ => return id::ordered(event.at, &mut rand::rng()),
+    };
+    ended.wrapping_add(1 + place as u128)
+}
+
+/// Has a call's notices sent once they are stored, in order, beside the call.
+fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()>) {
+    let (sender, mut receiver) = mpsc::channel(NOTICES);
+    let services = Arc::clone(services);
+    let task = tokio::spawn(async move {
+        while let Some(submitted) = receiver.recv().await {
+            if let Err(error) = services.deliveries().stored(submitted).await {
+                tracing::error!(%error, "notice not written down");
+            }
+        }
+    });
+    (sender, task)
+}
+
+/// An event in a line's words, with ids as the application knows them. Digits pressed are not in it: they may be a PIN.
+fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'static, str> {
+    let recorded = |id: RecordingId| named(dialect, id, |dialect| dialect.recording_id(id));
+    match &event.kind {
+        EventKind::Initiated => "initiated".into(),
+        EventKind::Ringing { early_media: true } => "ringing, with early media".into(),
+        EventKind::Ringing { early_media: false } => "ringing".into(),
+        EventKind::Answered { .. } => "answered".into(),
+        EventKind::Ended => event.leg.end.as_ref().map_or("ended".into(), |end| format!("ended: {end}").into()),
+        EventKind::DtmfReceived { .. } => "key pressed".into(),
+        EventKind::PlaybackStarted(playback) => {
+            let verb = if matches!(playback.source, AudioSource::Speech(_)) { "says" } else { "plays" };
+            format!("{verb} {}", describe_source(&playback.source)).into()
+        }
+        EventKind::PlaybackEnded(_, end) => format!("playback {end}").into(),
+        EventKind::GatherEnded { digits, terminator: Some(key), .. } if digits.is_empty() => {
+            format!("gathered no digits: {key} was pressed").into()
+        }
+        EventKind::GatherEnded { digits, end, .. } => match digits.len() {
+            0 if *end == GatherEnd::Valid => "gathered speech".into(),
+            0 => format!("gathered no digits: {end}").into(),
+            1 => format!("gathered 1 digit: {end}").into(),
+            count => format!("gathered {count} digits: {end}").into(),
+        },
+        EventKind::GatherHeard { words, .. } => {
+            format!("heard {} characters so far", words.text().chars().count()).into()
+        }
+        EventKind::ListeningFailed { why } => format!("speech is not heard: {why}").into(),
+        EventKind::Transcription(facts) => format!("transcription {} {}", facts.id, facts.status).into(),
+        EventKind::Transcribed(transcript) => match &transcript.state {
+            TranscriptState::InProgress => format!("transcription {} begun", transcript.id).into(),
+            TranscriptState::Completed(_) => format!("transcription {} done", transcript.id).into(),
+            TranscriptState::Failed(why) => format!("transcription {} failed: {why}", transcript.id).into(),
+        },
+        EventKind::Bridged { with } => {
+            format!("bridged with {}", named(dialect, with.id, |dialect| dialect.call_id(with.id))).into()
+        }
+        EventKind::Unbridged => "no longer bridged".into(),
+        EventKind::ConferenceJoined(one) => format!("takes part in conference {}", one.conference).into(),
+        EventKind::ConferenceLeft(one) => format!("left conference {}", one.conference).into(),
+        EventKind::Enqueued { queue, .. } => format!("waits in queue {queue}").into(),
+        EventKind::Dequeued(outcome) => format!("in queue {} no longer: {}", outcome.name, outcome.result).into(),
+        EventKind::Recording(recording) => match recording.duration {
+            Some(length) => {
+                format!("recording {} {}, {} ms", recorded(recording.id), recording.status, length.as_millis()).into()
+            }
+            None => format!("recording {} {}", recorded(recording.id), recording.status).into(),
+        },
+        EventKind::Conversation(facts) => {
+            let id = named(dialect, facts.id, |dialect| dialect.conversation_id(facts.id));
+            format!("conversation {id} {}", facts.status).into()
+        }
+        EventKind::Siprec(facts) => format!("recording session {} {}", facts.id, facts.status).into(),
+        EventKind::Stream(stream) => {
+            let id = named(dialect, stream.id, |dialect| dialect.stream_id(stream.id));
+            format!("stream {id} {}", stream.status).into()
+        }
+        EventKind::MachineDetected(facts) => {
+            format!("answered by {}, known after {} ms", facts.verdict, facts.after.as_millis()).into()
+        }
+        EventKind::Dialed(result) => {
+            format!("dial {}, {} ms together", result.status, result.duration.as_millis()).into()
+        }
+        EventKind::Refer(facts) => match facts.state {
+            ReferState::Started => "transfer asked of the far end".into(),
+            ReferState::Completed => "transferred by the far end".into(),
+            ReferState::Failed => format!(
+                "transfer failed: {}",
+                facts.progress.or(facts.answer).map_or("no answer".to_owned(), |status| status.to_string())
+            )
+            .into(),
+        },
+        EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail).into(),
+        EventKind::Apologised => "apologises to the caller: an application error has occurred".into(),
+        EventKind::Unserved(_) => "the application is told that this is not done here".into(),
+        EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message).into(),
+    }
+}
+
+/// An id as the application knows it; in a dialect that is not there, as it is.
+fn named(
+    dialect: Option<&Arc<dyn Dialect>>,
+    id: impl std::fmt::Display,
+    name: impl Fn(&dyn Dialect) -> String,
+) -> String {
+    dialect.map_or_else(|| id.to_string(), |dialect| name(dialect.as_ref()))
+}
+
+/// Characters of what is said that a line shows.
+const SAID: usize = 80;
+
+/// What is said, in quotes and on one line; the end of a long text is left out.
+fn quoted(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: String = words.chars().take(SAID).collect();
+    let more = if shown.len() < words.len() { " ..." } else { "" };
+    format!("\"{shown}{more}\"")
+}
+
+fn describe_source(source: &AudioSource) -> String {
+    match source {
+        AudioSource::Speech(speech) => quoted(&speech.text),
+        AudioSource::Url(url) => without_credentials(url),
+        AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
+        AudioSource::Stored(name) => format!("the medium {}", quoted(name)),
+        AudioSource::Tone(tone) => tone.to_string(),
+        AudioSource::Music => "the server's music".to_owned(),
+        AudioSource::Silence(length) => format!("{} ms of silence", length.as_millis()),
+    }
+}

@@ -1,0 +1,100 @@
+//! Transfers that a far end asks for: where they go.
+
+use tandem_call::address::Address;
+use tandem_call::id::LegId;
+use tandem_call::output::LegEvent;
+use tandem_call::program::instruction::{Instruction, Program, RejectReason};
+use tandem_call::refer::{ReferTarget, Referred};
+use tandem_call::route::Decision;
+use tandem_clock as clock;
+use tandem_markup::party;
+use tandem_routing::phones;
+use tandem_sip as sip;
+
+use super::CallTask;
+use crate::inbox::Message;
+
+impl CallTask {
+    /// The far end of `leg` asks for a transfer.
+    pub(super) fn take_referred(&mut self, leg: LegId, referred: sip::Referred) {
+        let trunk = self.call.leg(leg).and_then(|info| info.sip.trunk.clone());
+        let pbxs = self.services.routing.get().phones().pbxs();
+        if trunk.is_some_and(|trunk| !pbxs.may_transfer(&trunk, &referred.uri)) {
+            let refuse = sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status: 403 };
+            return self.services.sip().post(refuse);
+        }
+        let target = self.refer_target(leg, &referred);
+        let elsewhere = match &target {
+            ReferTarget::Peer(other) if !self.legs.contains_key(other) => Some(*other),
+            _ => None,
+        };
+        let event = LegEvent::Referred(Box::new(Referred { target, uri: referred.uri, by: referred.referred_by }));
+        let Some(other) = elsewhere else { return self.call.handle_leg(clock::now(), leg, event) };
+        let (calls, inbox) = (self.calls.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            // If that cannot be, the call will miss the leg and say so to who asked.
+            let _ = calls.unite(leg, other).await;
+            // The call may be over.
+            let _ = inbox.post(Message::Own(leg, event));
+        });
+    }
+
+    fn refer_target(&self, leg: LegId, referred: &sip::Referred) -> ReferTarget {
+        if let Some(other) = referred.replaced {
+            return ReferTarget::Peer(LegId(other.0));
+        }
+        let mut headers: Vec<_> = referred
+            .headers
+            .iter()
+            .filter(|header| party::is_allowed_header(&header.name))
+            .map(|header| (header.name.clone(), header.value.clone()))
+            .collect();
+        headers.extend(referred.referred_by.iter().map(|by| ("Referred-By".to_owned(), by.clone())));
+        let replaces = referred.replaces.clone();
+        let call = |to, credentials, via| ReferTarget::Call { to, headers, replaces, credentials, via };
+        // One phone of a user's.
+        let gruu = Address::Sip(referred.uri.as_str().into());
+        let account = self.call.leg(leg).map(|info| &*info.account).unwrap_or_default();
+        if phones::instance(&gruu).is_some() && !self.services.routes(account, &gruu, &[]).is_empty() {
+            return call(gruu, None, Vec::new());
+        }
+        let number = match (&referred.own_user, referred.uri.split_once(':')) {
+            (Some(user), _) => user.as_str(),
+            (None, Some(("tel", number))) => number.split(';').next().unwrap_or(number),
+            _ => return call(Address::Sip(referred.uri.as_str().into()), None, Vec::new()),
+        };
+        let routing = self.services.routing.get();
+        let info = self.call.leg(leg);
+        let trunk = info.and_then(|info| info.sip.trunk.as_deref());
+        match routing.inbound(trunk, number).map(|route| route.decision) {
+            // A number that only leads on: who asked is told how that goes.
+            Some(Decision::Program(Program { instructions, .. })) if leads_on(&instructions) => {
+                let target = instructions.into_iter().find_map(|instruction| match instruction {
+                    Instruction::Dial(dial) => dial.targets.into_iter().next(),
+                    _ => None,
+                });
+                match target {
+                    Some(target) => call(target.to, target.credentials, target.via),
+                    None => ReferTarget::Number(Box::new(Decision::Reject(RejectReason::Status(404)))),
+                }
+            }
+            Some(decision) => ReferTarget::Number(Box::new(decision)),
+            None => {
+                let (account, dialect) = info.map(|info| (&*info.account, &*info.dialect)).unwrap_or_default();
+                let known = |to: &Address| {
+                    self.services.own(account, dialect, to, &[]).is_some()
+                        || !self.services.routes(account, to, &[]).is_empty()
+                };
+                let places = [Address::from(number), Address::Client(number.into())];
+                match places.into_iter().find(known) {
+                    Some(to) => call(to, None, Vec::new()),
+                    None => ReferTarget::Number(Box::new(Decision::Reject(RejectReason::Status(404)))),
+                }
+            }
+        }
+    }
+}
+
+fn leads_on(instructions: &[Instruction]) -> bool {
+    matches!(instructions, [Instruction::Dial(dial)] if dial.targets.len() == 1 && dial.pass_failure)
+}

@@ -1,0 +1,740 @@
+//! The conferences of the server: a room of the engine for each name of an account, from the first who comes to the last who goes,
+//! and the one state that says in which order things happened.
+//!
+//! ```text
+//!   Confer ──► join ──► Seat (in the leg's hands) ──► media::Command::Join
+//!                          \-- left, dropped: the last one takes the room with it
+//!   requests ──► end, record, announce ──►┐
+//!   the room's sink ──► joined, left, ... ├─► state::Conference ──► teller: webhooks and records, one after the other
+//!                                         │                    ├──► room commands; stage: documents somebody hears
+//!                                         └────────────────────┴──► Own(leg, ConferenceOver) to the call of whom the room put out
+//! ```
+//!
+//! All of it is behind one lock, which is held only to note and to order, never to wait.
+
+pub mod history;
+pub mod seat;
+mod stage;
+mod stream;
+mod teller;
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tandem_call::Target;
+use tandem_call::conference::event::{
+    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo,
+    ParticipantStatus, WhyLeft,
+};
+use tandem_call::conference::state::{Conference, Output, Refused, Wanted};
+use tandem_call::conference::{Beep, Leaving, Participation};
+use tandem_call::id::{ConferenceId, LegId, RecordingId, StreamId};
+use tandem_call::leg::{LegInfo, Status};
+use tandem_call::output::LegEvent;
+use tandem_call::program::instruction::{Play, Wait};
+use tandem_call::recording::{Gap, Recording, RecordingEnd, RecordingSpec};
+use tandem_call::stream::StreamSpec;
+use tandem_clock as clock;
+use tandem_history::records;
+use tandem_media as media;
+use tandem_store::{self as store, StoreError};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::inbox::{Inbox, Message};
+use crate::services::Services;
+use stage::Stage;
+use teller::Teller;
+
+/// How long one that was opened by request waits for somebody.
+const UNUSED: Duration = Duration::from_secs(5 * 60);
+/// Announcements of one conference at a time.
+const MOST_ANNOUNCEMENTS: usize = 16;
+/// What requests have somebody hear in one conference at a time.
+const MOST_HEARD: usize = 128;
+
+/// Account and name.
+type Name = (Arc<str>, Arc<str>);
+
+/// All of them; at most as many as the engine has rooms. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Conferences(Arc<Mutex<Hall>>);
+
+#[derive(Default)]
+struct Hall {
+    live: HashMap<ConferenceId, Live>,
+    /// Those that can be joined.
+    names: HashMap<Name, ConferenceId>,
+    /// Legs that are being called for one.
+    expected: HashMap<LegId, ConferenceId>,
+}
+
+/// One conference, from its opening until nothing more will be told of it.
+struct Live {
+    state: Conference,
+    /// Dropped, the room ends.
+    room: Option<media::RoomHandle>,
+    /// Of the calls of those who have a seat.
+    inboxes: HashMap<LegId, Inbox>,
+    services: Arc<Services>,
+    runtime: Handle,
+    teller: Teller,
+    /// What lets somebody hear a document.
+    documents: HashMap<LegId, AbortHandle>,
+    announcements: usize,
+    /// What requests have somebody hear, or everybody, and how it is stopped.
+    heard: Vec<(u64, Option<LegId>, oneshot::Sender<()>)>,
+    /// Ends it when its time is up.
+    limit: Option<AbortHandle>,
+    next_op: u64,
+    /// What the room plays, and who waits for its end.
+    plays: HashMap<media::OpId, oneshot::Sender<()>>,
+    recordings: HashMap<media::OpId, RecordingId>,
+    streams: Vec<stream::Running>,
+}
+
+/// A conference as it is now.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The facts about it.
+    pub info: Arc<ConferenceInfo>,
+    /// Who is there or is being called, in the order they came.
+    pub participants: Vec<ParticipantInfo>,
+}
+
+/// A leg's place in a conference; dropped, it is free.
+pub struct Seat {
+    conferences: Conferences,
+    id: ConferenceId,
+    name: Arc<str>,
+    /// As it came.
+    leg: Arc<LegInfo>,
+    left: bool,
+}
+
+/// Holds a conference open although nobody may be there; dropped, no longer.
+pub struct Reservation {
+    conferences: Conferences,
+    id: ConferenceId,
+}
+
+impl Conferences {
+    /// Whether there is none that can be joined.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().names.is_empty()
+    }
+
+    /// The id of an account's conference of that name.
+    pub fn find(&self, account: &str, name: &str) -> Option<u128> {
+        self.0.lock().names.get(&(account.into(), name.into())).map(|id| id.0)
+    }
+
+    /// The name of an account's conference.
+    pub fn name(&self, account: &str, id: u128) -> Option<Arc<str>> {
+        self.get(account, ConferenceId(id)).map(|seen| Arc::clone(&seen.info.name))
+    }
+
+    /// Who takes part in it.
+    pub fn members(&self, account: &str, id: u128) -> Vec<LegId> {
+        let seen = self.get(account, ConferenceId(id));
+        seen.map(|seen| seen.participants.iter().map(|one| one.leg).collect()).unwrap_or_default()
+    }
+
+    /// An account's conference, while it lives.
+    pub fn get(&self, account: &str, id: ConferenceId) -> Option<Seen> {
+        self.0.lock().of(account, id).map(|live| live.seen())
+    }
+
+    /// All of an account, newest first.
+    pub fn all(&self, account: &str) -> Vec<Seen> {
+        let hall = self.0.lock();
+        let own = hall.live.values().filter(|live| *live.state.info().account == *account);
+        let mut all: Vec<_> = own.map(Live::seen).collect();
+        all.sort_by_key(|seen| std::cmp::Reverse((seen.info.created_at, seen.info.id)));
+        all
+    }
+
+    /// A place in the conference of that name, which is opened if there is none. An error says why not, by the conference's
+    /// own word if it has one.
+    pub fn join(
+        &self,
+        services: &Arc<Services>,
+        leg: &Arc<LegInfo>,
+        participation: &Participation,
+        inbox: Inbox,
+    ) -> Result<Seat, (Option<Refused>, String)> {
+        let mut hall = self.0.lock();
+        let Participation { conference: name, most, opening, .. } = participation;
+        let (account, dialect) = (&leg.account, &leg.dialect);
+        let wanted = Wanted { account, dialect, name, most: *most, opening: opening.clone() };
+        let id = hall.find_or_open(self, services, wanted).map_err(|why| (None, why))?;
+        let refused = match hall.live.get_mut(&id) {
+            Some(live) => {
+                let taken = live.state.enter(clock::time(), leg, participation.clone());
+                if taken.is_ok() {
+                    live.inboxes.insert(leg.id, inbox);
+                }
+                taken.err()
+            }
+            None => Some(Refused::Over),
+        };
+        hall.expected.remove(&leg.id);
+        hall.settle(self, id);
+        match refused {
+            None => {
+                Ok(Seat { conferences: self.clone(), id, name: Arc::clone(name), leg: Arc::clone(leg), left: false })
+            }
+            Some(why) => Err((Some(why), format!("conference {name}: {why}"))),
+        }
+    }
+
+    /// The conference of that name, which is opened if there is none, held open.
+    fn reserve(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Reservation, String> {
+        let mut hall = self.0.lock();
+        let id = hall.find_or_open(self, services, wanted)?;
+        if let Some(live) = hall.live.get_mut(&id) {
+            live.state.reserve();
+        }
+        hall.settle(self, id);
+        Ok(Reservation { conferences: self.clone(), id })
+    }
+
+    /// Opens one for those who will come; for a while it waits for the first.
+    pub fn open(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Seen, String> {
+        let account = wanted.account;
+        let reserved = self.reserve(services, wanted)?;
+        let seen = self.get(account, reserved.id).ok_or_else(|| "it is over".to_owned())?;
+        tokio::spawn(async move {
+            tokio::time::sleep(UNUSED).await;
+            drop(reserved);
+        });
+        Ok(seen)
+    }
+
+    /// Ends all.
+    pub fn end_all(&self) {
+        let all: Vec<_> = self.0.lock().live.keys().copied().collect();
+        for id in all {
+            self.end(id, false);
+        }
+    }
+
+    /// Whether somebody would be taken.
+    fn admits(&self, id: ConferenceId, participation: &Participation) -> Result<(), Refused> {
+        self.0.lock().live.get(&id).ok_or(Refused::Over)?.state.admits(participation)
+    }
+
+    /// A leg is being called for it.
+    fn expect(&self, id: ConferenceId, leg: LegId, participation: Participation) -> Result<(), Refused> {
+        let expected = self.with(id, |live| live.state.expect(clock::time(), leg, participation));
+        if expected.unwrap_or(Err(Refused::Over))? {
+            self.0.lock().expected.insert(leg, id);
+        }
+        Ok(())
+    }
+
+    /// A leg is over: if it was called for a conference, it will not come.
+    pub fn leg_is_over(&self, leg: &LegInfo) {
+        let Some(id) = self.0.lock().expected.remove(&leg.id) else { return };
+        self.with(id, |live| live.state.fail(clock::time(), leg));
+    }
+
+    /// Ends one; `clears` hangs up who is there. Whose calls are to be given up: those of whoever is still being called.
+    pub fn end(&self, id: ConferenceId, clears: bool) -> Vec<LegId> {
+        self.with(id, |live| live.state.end(clock::time(), clears)).unwrap_or_default()
+    }
+
+    /// Records one. `None`: it is over, or as many run as may.
+    pub fn record(&self, id: ConferenceId, spec: RecordingSpec) -> Option<Recording> {
+        let now = clock::time();
+        let recording = RecordingId::new(now, &mut rand::rng());
+        self.with(id, |live| live.state.record(now, recording, spec))?
+    }
+
+    /// Its recordings that are not on disk yet.
+    pub fn recordings(&self, id: ConferenceId) -> Vec<Recording> {
+        self.0.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
+    }
+
+    /// Holds a recording, or goes on with it.
+    pub fn pause(&self, id: ConferenceId, recording: RecordingId, gap: Option<Gap>) -> Result<Recording, Refused> {
+        let paused = self.with(id, |live| live.state.pause_recording(clock::time(), recording, gap));
+        paused.unwrap_or(Err(Refused::Over))
+    }
+
+    /// Ends a recording.
+    pub fn stop(&self, id: ConferenceId, recording: RecordingId) -> Result<Recording, Refused> {
+        self.with(id, |live| live.state.stop_recording(recording)).unwrap_or(Err(Refused::Over))
+    }
+
+    /// Streams what all hear to a WebSocket application. Refused: it is over (or its dialect has no such streams), or as many run as
+    /// may.
+    pub fn stream(&self, id: ConferenceId, spec: StreamSpec) -> Result<StreamId, Refused> {
+        let conferences = self.clone();
+        self.with(id, |live| {
+            let (info, services) = (Arc::clone(live.state.info()), &live.services);
+            let (dialect, account) = services
+                .dialects
+                .get(&info.dialect)
+                .zip(services.accounts.by_name(&info.account))
+                .ok_or(Refused::Over)?;
+            if live.state.is_closing() {
+                return Err(Refused::Over);
+            }
+            if live.streams.len() >= stream::MOST {
+                return Err(Refused::Full);
+            }
+            let id = StreamId::new(clock::time(), &mut rand::rng());
+            let (stop, stopped) = oneshot::channel();
+            let new = stream::NewStream {
+                wire: dialect.conference_stream(&account, &info, id, &spec).ok_or(Refused::Over)?,
+                client: services.client.of_account(&info.account),
+                idle: services.stream_idle,
+                teller: live.teller.clone(),
+                conference: info,
+                conferences,
+                id,
+                stopped,
+                spec: spec.clone(),
+            };
+            live.streams.push(stream::Running { id, name: spec.name, stop });
+            live.runtime.spawn(new.run());
+            Ok(id)
+        })
+        .unwrap_or(Err(Refused::Over))
+    }
+
+    /// Ends a stream, by its id or its name. Gives both.
+    pub fn stop_stream(&self, id: ConferenceId, which: Result<StreamId, &str>) -> Option<(StreamId, Option<String>)> {
+        self.with(id, |live| {
+            let is =
+                |one: &stream::Running| which.map_or_else(|name| one.name.as_deref() == Some(name), |id| one.id == id);
+            let place = live.streams.iter().position(is)?;
+            let stream::Running { id, name, stop } = live.streams.remove(place);
+            // It may have ended by itself in this moment.
+            let _ = stop.send(());
+            Some((id, name))
+        })?
+    }
+
+    /// Has what a document plays announced, to all or to one. `false`: it is over, or as many are announced as may.
+    pub fn announce(&self, id: ConferenceId, to: Option<LegId>, target: Target) -> bool {
+        let conferences = self.clone();
+        let started = self.with(id, |live| {
+            let leg = live.state.leg(to).cloned().filter(|_| live.announcements < MOST_ANNOUNCEMENTS)?;
+            live.announcements += 1;
+            let stage = live.stage(&conferences, leg, to);
+            live.runtime.spawn(async move {
+                let failure = stage.announce(target.clone()).await.err();
+                conferences.with(id, |live| {
+                    live.announcements -= 1;
+                    live.state.announced(clock::time(), &target.url, to, failure);
+                });
+            });
+            Some(())
+        });
+        started.flatten().is_some()
+    }
+
+    /// Has one of them hear this, or everybody; told of its beginning and its end. `false`: it is over, or as much is heard as may.
+    pub fn let_hear(&self, id: ConferenceId, play: Play, to: Option<LegId>) -> bool {
+        let conferences = self.clone();
+        let started = self.with(id, |live| {
+            let leg = live.state.leg(to).cloned().filter(|_| live.heard.len() < MOST_HEARD)?;
+            let number = live.new_op().0;
+            let (stop, stopped) = oneshot::channel();
+            live.heard.push((number, to, stop));
+            let stage = live.stage(&conferences, leg, to);
+            live.runtime.spawn(async move {
+                stage.let_hear(play, stopped).await;
+                conferences.with(id, |live| live.heard.retain(|(one, ..)| *one != number));
+            });
+            Some(())
+        });
+        started.flatten().is_some()
+    }
+
+    /// Stops what these hear alone, or all that is heard by request.
+    pub fn hush(&self, id: ConferenceId, whom: Option<&[LegId]>) {
+        self.with(id, |live| {
+            let ends = |to: Option<LegId>| whom.is_none_or(|whom| to.is_some_and(|leg| whom.contains(&leg)));
+            let (ended, kept) = std::mem::take(&mut live.heard).into_iter().partition(|(_, to, _)| ends(*to));
+            live.heard = kept;
+            let ended: Vec<(u64, Option<LegId>, oneshot::Sender<()>)> = ended;
+            for (_, _, stop) in ended {
+                // It may be over by itself.
+                let _ = stop.send(());
+            }
+        });
+    }
+
+    fn end_after(&self, id: ConferenceId, lasts: Duration) -> AbortHandle {
+        let conferences = self.clone();
+        let ends = async move {
+            tokio::time::sleep(lasts).await;
+            conferences.with(id, |live| live.state.time_up(clock::time()));
+        };
+        tokio::spawn(ends).abort_handle()
+    }
+
+    /// Does something with one that lives, and what comes of it.
+    fn with<T>(&self, id: ConferenceId, act: impl FnOnce(&mut Live) -> T) -> Option<T> {
+        let mut hall = self.0.lock();
+        let done = hall.live.get_mut(&id).map(act);
+        hall.settle(self, id);
+        done
+    }
+
+    /// Plays audio in a room; the receiver hears of its end. `to`: to this one alone.
+    fn play(
+        &self,
+        id: ConferenceId,
+        audio: Arc<media::Audio>,
+        loops: Option<NonZeroU32>,
+        to: Option<LegId>,
+    ) -> Option<(media::OpId, oneshot::Receiver<()>)> {
+        let mut hall = self.0.lock();
+        let live = hall.live.get_mut(&id)?;
+        let op = live.new_op();
+        let to = to.map(|leg| vec![media::SessionKey(leg.0)]);
+        live.room.as_ref()?.command(media::RoomCommand::Play { op, audio, loops, to }).ok()?;
+        let (sender, receiver) = oneshot::channel();
+        live.plays.insert(op, sender);
+        Some((op, receiver))
+    }
+
+    /// Ends what is played, if it still is.
+    fn stop_play(&self, id: ConferenceId, op: media::OpId) {
+        let mut hall = self.0.lock();
+        let Some(live) = hall.live.get_mut(&id) else { return };
+        if live.plays.remove(&op).is_some() {
+            live.command(media::RoomCommand::Stop { op });
+        }
+    }
+}
+
+impl Hall {
+    fn of(&self, account: &str, id: ConferenceId) -> Option<&Live> {
+        self.live.get(&id).filter(|live| *live.state.info().account == *account)
+    }
+
+    fn find_or_open(
+        &mut self,
+        conferences: &Conferences,
+        services: &Arc<Services>,
+        wanted: Wanted<'_>,
+    ) -> Result<ConferenceId, String> {
+        let place = (Arc::clone(wanted.account), Arc::clone(wanted.name));
+        if let Some(id) = self.names.get(&place) {
+            return Ok(*id);
+        }
+        let now = clock::time();
+        let id = ConferenceId::new(now, &mut rand::rng());
+        let music = Some(media::hold_music());
+        let live_for = wanted.opening.as_ref().and_then(|opening| opening.lasts);
+        let starts_with = if wanted.opening.as_ref().is_some_and(|opening| opening.starts_alone) { 1 } else { 2 };
+        let spec = media::RoomSpec { most: wanted.most, starts_with, music, ..media::RoomSpec::default() };
+        let sink = sink(Arc::downgrade(&conferences.0));
+        let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
+        let room = room.map_err(|error| error.to_string())?;
+        let state = Conference::open(id, wanted, now);
+        let live = Live {
+            state,
+            room: Some(room),
+            inboxes: HashMap::new(),
+            services: Arc::clone(services),
+            runtime: Handle::current(),
+            teller: Teller::start(services),
+            documents: HashMap::new(),
+            announcements: 0,
+            heard: Vec::new(),
+            limit: live_for.map(|lasts| conferences.end_after(id, lasts)),
+            next_op: 0,
+            plays: HashMap::new(),
+            recordings: HashMap::new(),
+            streams: Vec::new(),
+        };
+        self.live.insert(id, live);
+        self.names.insert(place, id);
+        Ok(id)
+    }
+
+    /// Does what a conference has come to want; forgets it when it is over.
+    fn settle(&mut self, conferences: &Conferences, id: ConferenceId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        while let Some(output) = live.state.poll_output() {
+            live.perform(conferences, output);
+        }
+        let info = live.state.info();
+        if live.state.is_closing() {
+            // Who comes now begins a new one.
+            let name = (Arc::clone(&info.account), Arc::clone(&info.name));
+            if self.names.get(&name) == Some(&id) {
+                self.names.remove(&name);
+            }
+        }
+        if info.status == ConferenceStatus::Completed {
+            self.expected.retain(|_, of| *of != id);
+            if let Some(live) = self.live.remove(&id) {
+                live.documents.values().chain(&live.limit).for_each(AbortHandle::abort);
+            }
+        }
+    }
+}
+
+impl Live {
+    fn seen(&self) -> Seen {
+        Seen { info: Arc::clone(self.state.info()), participants: self.state.participants().cloned().collect() }
+    }
+
+    fn new_op(&mut self) -> media::OpId {
+        self.next_op += 1;
+        media::OpId(self.next_op)
+    }
+
+    fn perform(&mut self, conferences: &Conferences, output: Output) {
+        match output {
+            Output::Tell(event) => {
+                if let ConferenceEventKind::Left { participant, .. } = &event.kind
+                    && self.state.participant(participant.leg).is_none()
+                {
+                    self.inboxes.remove(&participant.leg);
+                }
+                self.teller.tell(*event);
+            }
+            Output::Record { id, spec } => self.start_recording(id, &spec),
+            Output::PauseRecording { id, gap } => {
+                let silence = gap == Gap::Silence;
+                self.to_recording(id, |op| media::RecordingCommand::Pause { op, silence });
+            }
+            Output::ResumeRecording(id) => self.to_recording(id, |op| media::RecordingCommand::Resume { op }),
+            Output::StopRecording(id) => self.to_recording(id, |op| media::RecordingCommand::Stop { op }),
+            Output::Hear { leg, what } => {
+                if let Some(before) = self.documents.remove(&leg) {
+                    before.abort();
+                }
+                if let (Some(what), Some(info)) = (what, self.state.leg(Some(leg)).cloned()) {
+                    let stage = self.stage(conferences, info, Some(leg));
+                    let task = self.runtime.spawn(stage.repeat(what));
+                    self.documents.insert(leg, task.abort_handle());
+                }
+            }
+            Output::PutOut { leg, clears } => {
+                if let Some(inbox) = self.inboxes.get(&leg) {
+                    // Its call may be over.
+                    let _ = inbox.post(Message::Own(leg, LegEvent::ConferenceOver { clears }));
+                }
+            }
+            Output::Close => self.room = None,
+        }
+    }
+
+    fn stage(&self, conferences: &Conferences, leg: Arc<LegInfo>, to: Option<LegId>) -> Stage {
+        let info = self.state.info();
+        let inbox = self.inboxes.get(&leg.id).cloned();
+        Stage {
+            conferences: conferences.clone(),
+            services: Arc::clone(&self.services),
+            id: info.id,
+            name: Arc::clone(&info.name),
+            leg,
+            to,
+            inbox,
+        }
+    }
+
+    fn command(&self, command: media::RoomCommand) -> bool {
+        self.room.as_ref().is_some_and(|room| room.command(command).is_ok())
+    }
+
+    fn start_recording(&mut self, id: RecordingId, spec: &RecordingSpec) {
+        let op = self.new_op();
+        let files = &self.services.recordings;
+        let spec = media::RecordSpec {
+            path: files.path(id),
+            coding: files.coding,
+            channels: media::Channels::Mono,
+            track: media::Tracks::Both,
+            max_length: spec.max_length,
+            silence_timeout: spec.silence_timeout,
+            trim: spec.trim,
+            after: None,
+            key: files.key.clone(),
+        };
+        if self.command(media::RoomCommand::Recording(media::RecordingCommand::Start { op, spec })) {
+            self.recordings.insert(op, id);
+        } else {
+            let failed = RecordingEnd::Failed("the media engine takes no command".to_owned());
+            self.state.handle_recorded(clock::time(), id, failed, Duration::ZERO);
+        }
+    }
+
+    fn to_recording(&self, id: RecordingId, order: impl FnOnce(media::OpId) -> media::RecordingCommand) {
+        if let Some((op, _)) = self.recordings.iter().find(|(_, one)| **one == id) {
+            self.command(media::RoomCommand::Recording(order(*op)));
+        }
+    }
+
+    /// What the room tells.
+    fn hear(&mut self, now: Timestamp, event: media::RoomEvent) {
+        match event {
+            media::RoomEvent::Joined { session } => self.state.handle_joined(now, LegId(session.0)),
+            media::RoomEvent::Left { session } => self.state.handle_left(now, LegId(session.0)),
+            media::RoomEvent::Started => {
+                self.state.handle_started(now, RecordingId::new(now, &mut rand::rng()));
+            }
+            media::RoomEvent::Speaks { session, speaks } => {
+                // No state that somebody must know: with a slow application it is the first to go.
+                if !self.teller.is_full() {
+                    self.state.handle_speaks(now, LegId(session.0), speaks);
+                }
+            }
+            media::RoomEvent::Leads(Some(session)) => {
+                if !self.teller.is_full() {
+                    self.state.handle_leads(now, LegId(session.0));
+                }
+            }
+            media::RoomEvent::Leads(None) => {}
+            media::RoomEvent::Finished { op, .. } => {
+                if let Some(waiting) = self.plays.remove(&op) {
+                    // Who waited for it may have been sent away.
+                    let _ = waiting.send(());
+                }
+            }
+            media::RoomEvent::Recorded(event) => self.recorded(now, event),
+            media::RoomEvent::Ended { .. } => self.state.handle_over(now),
+        }
+    }
+
+    fn recorded(&mut self, now: Timestamp, event: media::Event) {
+        let media::Event::RecordingFinished { op, reason, duration, .. } = event else { return };
+        let Some(id) = self.recordings.remove(&op) else { return };
+        let end = match reason {
+            media::RecordingReason::Stopped => RecordingEnd::Stopped,
+            media::RecordingReason::MaxLength => RecordingEnd::MaxLength,
+            media::RecordingReason::Silence => RecordingEnd::Silence,
+            media::RecordingReason::Error(why) => RecordingEnd::Failed(why),
+        };
+        self.state.handle_recorded(now, id, end, duration);
+    }
+}
+
+impl Seat {
+    /// Whether it is in that conference of its account.
+    pub fn is_in(&self, conference: &str) -> bool {
+        *self.name == *conference
+    }
+
+    /// Takes part otherwise.
+    pub fn change(&self, participation: &Participation) {
+        let (now, leg) = (clock::time(), self.leg.id);
+        self.conferences.with(self.id, |live| live.state.change(now, leg, participation));
+    }
+
+    /// Is given up, by a leg that is like this now.
+    pub fn leave(mut self, leg: &Arc<LegInfo>, why: Leaving) {
+        self.left = true;
+        self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, why));
+    }
+
+    /// What the engine is told.
+    pub fn command(&self, participation: &Participation) -> media::Command {
+        let role = match &participation.coach {
+            Some(coaching) if coaching.on && coaching.whom.is_empty() => media::Role::Monitor,
+            Some(coaching) if coaching.on => {
+                media::Role::Coach(coaching.whom.iter().map(|leg| media::SessionKey(leg.0)).collect())
+            }
+            _ => media::Role::Speaker,
+        };
+        let participation = media::Participation {
+            role,
+            muted: participation.muted,
+            hold: match participation.hold {
+                None => media::Hold::No,
+                Some(Wait::Music) => media::Hold::Music,
+                Some(Wait::Silence | Wait::Document(_) | Wait::File(_) | Wait::Stored(_)) => media::Hold::Silence,
+            },
+            waits_in_silence: participation.wait != Wait::Music,
+            waits: participation.waits,
+            ends_room: participation.ends,
+            beep: match participation.beep {
+                Beep::None => media::Beep::None,
+                Beep::Enter => media::Beep::Enter,
+                Beep::Exit => media::Beep::Exit,
+                Beep::Both => media::Beep::Both,
+            },
+            ..media::Participation::default()
+        };
+        media::Command::Join { room: media::RoomKey(self.id.0), participation }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.left {
+            let leg = &self.leg;
+            self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, Leaving::Over));
+        }
+    }
+}
+
+impl Reservation {
+    /// Of which.
+    pub fn id(&self) -> ConferenceId {
+        self.id
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.conferences.with(self.id, |live| live.state.release(clock::time()));
+    }
+}
+
+/// After a crash: ends what was live, and tells so. How many that were.
+pub async fn recover(services: &Services, now: Timestamp) -> Result<usize, StoreError> {
+    let left = history::left_behind(&services.store).await?;
+    let count = left.len();
+    for history::LeftBehind { mut info, participants } in left {
+        let told = store::deliveries::list(&services.store, info.id.0).await?.len();
+        let mut sequence = u32::try_from(told + 1).unwrap_or(u32::MAX);
+        info.updated_at = now;
+        let mut first = None;
+        for mut participant in participants {
+            let came = participant.status == ParticipantStatus::Connected;
+            // The legs of the crashed server have ended by now, in the records.
+            let leg = store::calls::find(&services.store, participant.leg.0).await?;
+            let call = leg.as_ref().and_then(records::leg_of).map_or(Status::Completed, |leg| leg.status);
+            participant.status = if came { ParticipantStatus::Left } else { ParticipantStatus::Failed };
+            participant.updated_at = now;
+            let why = if came { WhyLeft::Itself } else { WhyLeft::NotReached };
+            let kind = ConferenceEventKind::Left { participant, why, call };
+            let leg = leg.as_ref().and_then(records::leg_of).map(Arc::new);
+            let first = first.get_or_insert_with(|| leg.clone()).clone();
+            let event = ConferenceEvent { at: now, conference: Arc::new(info.clone()), leg, first, kind };
+            teller::tell(services, &event, &mut sequence).await;
+        }
+        let end = Some(ConferenceEnd { cause: EndCause::Failed, by: None, label: None });
+        let info = Arc::new(ConferenceInfo { status: ConferenceStatus::Completed, end, ..info });
+        let first = first.flatten();
+        let event =
+            ConferenceEvent { at: now, conference: info, leg: first.clone(), first, kind: ConferenceEventKind::Ended };
+        teller::tell(services, &event, &mut sequence).await;
+    }
+    Ok(count)
+}
+
+/// Where a room's events go.
+fn sink(hall: Weak<Mutex<Hall>>) -> media::RoomSink {
+    Arc::new(move |room, event| {
+        let Some(hall) = hall.upgrade() else { return Ok(()) };
+        let conferences = Conferences(hall);
+        conferences.with(ConferenceId(room.0), |live| live.hear(clock::time(), event));
+        Ok(())
+    })
+}

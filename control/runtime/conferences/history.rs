@@ -1,0 +1,292 @@
+//! The records of conferences and of who took part in them; live ones are found in memory.
+
+use std::sync::Arc;
+
+use tandem_call::conference::event::{
+    ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, ParticipantInfo, ParticipantStatus,
+};
+use tandem_call::id::{ConferenceId, LegId};
+use tandem_history::query::{Page, Range};
+use tandem_history::records;
+use tandem_store::resources::{self, Filter, Kind, Resource};
+use tandem_store::{self as store, Cursor, Store, StoreError};
+
+use crate::services::Services;
+
+/// Rows read at a time.
+const PIECE: u32 = 1_000;
+
+/// A conference.
+const CONFERENCE: fn() -> Kind<ConferenceInfo> = || Kind::new("conference");
+/// Somebody in one: its parent.
+const PARTICIPANT: fn() -> Kind<ParticipantInfo> = || Kind::new("participant");
+/// A conference that has not ended: after a crash, those are to be ended.
+const LIVE: fn() -> Kind<()> = || Kind::new("live conference");
+
+/// Which conferences.
+#[derive(Clone, Debug, Default)]
+pub struct ConferenceFilter {
+    /// Of this name.
+    pub name: Option<String>,
+    /// In one of these states; none: in any.
+    pub states: &'static [ConferenceStatus],
+    /// That came to be then.
+    pub created: Range,
+    /// That changed last then.
+    pub updated: Range,
+}
+
+impl ConferenceFilter {
+    fn fits(&self, info: &ConferenceInfo) -> bool {
+        let within =
+            |range: &Range, at| range.from.is_none_or(|from| at >= from) && range.until.is_none_or(|until| at < until);
+        self.name.as_deref().is_none_or(|name| *info.name == *name)
+            && (self.states.is_empty() || self.states.contains(&info.status))
+            && within(&self.created, info.created_at)
+            && within(&self.updated, info.updated_at)
+    }
+}
+
+/// Writes down what an event changes.
+pub(super) async fn write(services: &Services, event: &ConferenceEvent) -> Result<(), StoreError> {
+    let (store, info) = (&services.store, &event.conference);
+    match &event.kind {
+        ConferenceEventKind::Opened => {
+            put(store, info).await?;
+            resources::put(store, LIVE(), &mark(info)).await?;
+        }
+        ConferenceEventKind::Started => put(store, info).await?,
+        ConferenceEventKind::Ended => {
+            put(store, info).await?;
+            resources::delete(store, LIVE(), &info.account, mark(info).id).await?;
+        }
+        ConferenceEventKind::Expected(participant)
+        | ConferenceEventKind::Joined(participant)
+        | ConferenceEventKind::Left { participant, .. } => {
+            let row = Resource {
+                id: participant.leg.0 ^ info.id.0,
+                account: info.account.to_string(),
+                parent: Some(info.id.0),
+                name: participant.leg.to_string(),
+                claim: None,
+                details: participant.clone(),
+                created_at: participant.created_at,
+                updated_at: participant.updated_at,
+            };
+            resources::put(store, PARTICIPANT(), &row).await?;
+        }
+        ConferenceEventKind::Recording(recording) => {
+            let path = services.recording_path(recording.id);
+            let row = records::conference_recording_row(recording, info, &path);
+            store::recordings::upsert(store, row).await?;
+        }
+        // Those who are there are asked for in memory.
+        ConferenceEventKind::Muted(_)
+        | ConferenceEventKind::Held(_)
+        | ConferenceEventKind::Modified(_)
+        | ConferenceEventKind::Entered
+        | ConferenceEventKind::Leads(_)
+        | ConferenceEventKind::Played(_)
+        | ConferenceEventKind::Speaks { .. }
+        | ConferenceEventKind::Announced { .. }
+        | ConferenceEventKind::Stream(_) => {}
+    }
+    Ok(())
+}
+
+async fn put(store: &Store, info: &ConferenceInfo) -> Result<(), StoreError> {
+    let row = Resource {
+        id: info.id.0,
+        account: info.account.to_string(),
+        parent: None,
+        name: info.name.to_string(),
+        claim: None,
+        details: info.clone(),
+        created_at: info.created_at,
+        updated_at: info.updated_at,
+    };
+    resources::put(store, CONFERENCE(), &row).await.map(drop)
+}
+
+fn mark(info: &ConferenceInfo) -> Resource<()> {
+    Resource {
+        id: !info.id.0,
+        account: info.account.to_string(),
+        parent: Some(info.id.0),
+        name: info.name.to_string(),
+        claim: None,
+        details: (),
+        created_at: info.created_at,
+        updated_at: info.created_at,
+    }
+}
+
+/// A conference of this account, live or over.
+pub async fn get(
+    services: &Services,
+    account: &str,
+    id: ConferenceId,
+) -> Result<Option<Arc<ConferenceInfo>>, StoreError> {
+    if let Some(seen) = services.conferences.get(account, id) {
+        return Ok(Some(seen.info));
+    }
+    let row = resources::get(&services.store, CONFERENCE(), account, id.0).await?;
+    Ok(row.map(|row| Arc::new(row.details)))
+}
+
+/// The one of that name that lives, else the newest that did.
+pub async fn named(services: &Services, account: &str, name: &str) -> Result<Option<Arc<ConferenceInfo>>, StoreError> {
+    let live =
+        services.conferences.find(account, name).and_then(|id| services.conferences.get(account, ConferenceId(id)));
+    if let Some(seen) = live {
+        return Ok(Some(seen.info));
+    }
+    let row = resources::named(&services.store, CONFERENCE(), account, name).await?;
+    Ok(row.map(|row| Arc::new(row.details)))
+}
+
+/// Conferences of this account, newest first; at most `page.limit + 1`.
+pub async fn list(
+    services: &Services,
+    account: &str,
+    filter: &ConferenceFilter,
+    page: Page,
+) -> Result<Vec<Arc<ConferenceInfo>>, StoreError> {
+    let store = &services.store;
+    let mut found: Vec<Arc<ConferenceInfo>> = Vec::new();
+    let live = services.conferences.all(account);
+    let mut after = match page.after {
+        Some(id) => resources::cursor(store, account, id).await?,
+        None => None,
+    };
+    let wanted = page.offset.saturating_add(page.limit.min(PIECE as usize) + 1);
+    let stored = Filter { name: filter.name.as_deref(), created: filter.created.into(), ..Filter::default() };
+    // Those that were opened a moment ago are not written down yet.
+    let first = after.is_none();
+    loop {
+        let part = store::Page { limit: PIECE, after, before: None, offset: 0 };
+        let rows = resources::list(store, CONFERENCE(), account, &stored, &part).await?;
+        let last = rows.last().map(|row| Cursor { at: row.created_at, id: row.id });
+        let whole = rows.len() < PIECE as usize;
+        for row in rows {
+            let now = live.iter().find(|seen| seen.info.id.0 == row.id).map(|seen| Arc::clone(&seen.info));
+            found.push(now.unwrap_or_else(|| Arc::new(row.details)));
+        }
+        found.retain(|info| filter.fits(info));
+        match last {
+            Some(last) if !whole && found.len() < wanted => after = Some(last),
+            _ => break,
+        }
+    }
+    if first {
+        let unwritten = live.iter().map(|seen| &seen.info).filter(|info| filter.fits(info));
+        let unwritten: Vec<_> =
+            unwritten.filter(|info| found.iter().all(|one| one.id != info.id)).map(Arc::clone).collect();
+        found.splice(0..0, unwritten);
+        found.sort_by_key(|info| std::cmp::Reverse((info.created_at, info.id)));
+    }
+    found.drain(..page.offset.min(found.len()));
+    found.truncate(page.limit + 1);
+    Ok(found)
+}
+
+/// Everybody who takes part, took part or could not be reached, the first who came first; at most 1,000.
+pub async fn participants(
+    services: &Services,
+    account: &str,
+    id: ConferenceId,
+) -> Result<Vec<ParticipantInfo>, StoreError> {
+    let there = services.conferences.get(account, id).map(|seen| seen.participants).unwrap_or_default();
+    let filter = Filter { parent: Some(id.0), ..Filter::default() };
+    let rows = resources::list(&services.store, PARTICIPANT(), account, &filter, &store::Page::first(PIECE)).await?;
+    let gone = rows.into_iter().rev().map(|row| row.details);
+    let mut all: Vec<_> = gone.filter(|one| there.iter().all(|now| now.leg != one.leg)).collect();
+    all.extend(there.iter().cloned());
+    Ok(all)
+}
+
+/// Somebody who takes part, or did.
+pub async fn participant(
+    services: &Services,
+    account: &str,
+    id: ConferenceId,
+    leg: LegId,
+) -> Result<Option<ParticipantInfo>, StoreError> {
+    let there = services.conferences.get(account, id);
+    if let Some(one) = there.and_then(|seen| seen.participants.into_iter().find(|one| one.leg == leg)) {
+        return Ok(Some(one));
+    }
+    let row = resources::get(&services.store, PARTICIPANT(), account, leg.0 ^ id.0).await?;
+    Ok(row.map(|row| row.details))
+}
+
+/// A conference that a crash has left, and whoever was in it or was being called for it.
+pub(super) struct LeftBehind {
+    pub(super) info: ConferenceInfo,
+    /// The first who came first; at most 1,000.
+    pub(super) participants: Vec<ParticipantInfo>,
+}
+
+/// After a crash: what was live then.
+pub(super) async fn left_behind(store: &Store) -> Result<Vec<LeftBehind>, StoreError> {
+    let mut left = Vec::new();
+    for mark in resources::all(store, LIVE()).await? {
+        match resources::get(store, CONFERENCE(), &mark.account, !mark.id).await? {
+            Some(row) => {
+                let filter = Filter { parent: Some(row.id), ..Filter::default() };
+                let page = store::Page::first(PIECE);
+                let participants = resources::list(store, PARTICIPANT(), &mark.account, &filter, &page).await?;
+                let there = |one: &ParticipantInfo| {
+                    matches!(one.status, ParticipantStatus::Expected | ParticipantStatus::Connected)
+                };
+                let participants = participants.into_iter().rev().map(|row| row.details).filter(there).collect();
+                left.push(LeftBehind { info: row.details, participants });
+            }
+            None => drop(resources::delete(store, LIVE(), &mark.account, mark.id).await?),
+        }
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tandem_call::conference::Opening;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_live_before_a_crash_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}", folder.path().join("test.db").display())).await.unwrap();
+        let info = ConferenceInfo {
+            id: ConferenceId(7),
+            account: "acme".into(),
+            dialect: "test".into(),
+            name: "room".into(),
+            status: ConferenceStatus::InProgress,
+            opening: Arc::new(Opening::default()),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            end: None,
+            application: None,
+        };
+        put(&store, &info).await.unwrap();
+        resources::put(&store, LIVE(), &mark(&info)).await.unwrap();
+        let left = left_behind(&store).await.unwrap();
+        assert_eq!(left.iter().map(|one| one.info.id).collect::<Vec<_>>(), [ConferenceId(7)]);
+        resources::delete(&store, CONFERENCE(), "acme", 7).await.unwrap();
+        assert!(left_behind(&store).await.unwrap().is_empty(), "it was deleted");
+        store.close().await;
+    }
+
+    #[test]
+    fn one_to_be_coached_or_several_are_read_from_records() {
+        use tandem_call::conference::Coaching;
+        let several = Coaching::of(vec![LegId(1), LegId(2)]);
+        let text = serde_json::to_string(&several).unwrap();
+        assert_eq!(serde_json::from_str::<Coaching>(&text).unwrap(), several);
+        let old = serde_json::json!({ "whom": LegId(1), "on": true }).to_string();
+        assert_eq!(serde_json::from_str::<Coaching>(&old).unwrap(), Coaching::of(vec![LegId(1)]));
+    }
+}

@@ -1,0 +1,516 @@
+//! A conversation's task: its peer (an application's socket, or an agent), the voice that speaks for it, the ears that listen for it.
+//!
+//! ```text
+//!   peer ────words──► talk (who speaks, what is cut short) ──phrases──► voice ──► source ──► caller
+//!   peer ◄───prompts─ talk ◄──marks, keys, what is heard───── recogniser ◄──────── tap ◄──── caller
+//! ```
+//!
+//! It asks its call for the media ([`News::Ready`]), and tells it how the conversation ended. What it holds is bounded by what
+//! `talk` lets wait. What was heard and said, and how long each turn took, it writes into the call's log (`conversation/notes.rs`).
+
+mod notes;
+mod peer;
+mod phrases;
+mod realtime;
+mod talk;
+pub mod words;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tandem_call::command::{Command, Request};
+use tandem_call::conversation::{ConversationSpec, ConversationStatus, Line, With};
+use tandem_call::hearing::Listening;
+use tandem_call::id::{ConversationId, LegId, OpId};
+use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
+use tandem_call::stream::{StreamFailure, StreamFault};
+use tandem_clock as clock;
+use tandem_dialect::conversation::{ConversationWire, Parting, Told};
+use tandem_http::websocket::Socket;
+use tandem_media as media;
+use tandem_metrics::timings::{Count, Timing};
+use tandem_speech::recognise::{self, RecogniseError, Session};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::agent::Agent;
+use crate::audio::AudioError;
+use crate::inbox::{Inbox, Message};
+use crate::services::Services;
+use crate::stream::Ready;
+use notes::Notes;
+use peer::{Peer, Said};
+use talk::{Fact, Order, Talk};
+
+/// Notes to a conversation that may wait.
+const NOTES: usize = 1024;
+/// Frames of the caller that may wait: two seconds.
+const TAP_FRAMES: usize = 100;
+/// Longest piece that can be put: a file that the application wants played.
+const LONGEST: Duration = Duration::from_secs(600);
+/// What is said and heard: as a recogniser wants it, and as a voice makes it.
+const ORDER: media::ByteOrder = media::ByteOrder::Little;
+
+/// A running conversation, from its call's side.
+pub struct ConversationHandle {
+    /// Its id.
+    pub id: ConversationId,
+    /// Its operation on the media.
+    pub op: OpId,
+    notes: mpsc::Sender<Note>,
+}
+
+/// What a conversation is made of.
+pub struct NewConversation {
+    /// Its leg.
+    pub leg: LegId,
+    /// Whose leg it is.
+    pub account: Arc<str>,
+    /// Its id.
+    pub id: ConversationId,
+    /// Its operation on the media.
+    pub op: OpId,
+    /// As asked for.
+    pub spec: ConversationSpec,
+    /// Its wire form; `None` of an agent.
+    pub wire: Option<Box<dyn ConversationWire>>,
+    /// Its id and its leg's as the application knows them, for the log.
+    pub names: (String, String),
+}
+
+/// What a call hears of its conversation.
+pub enum News {
+    /// The peer is there; this is the media that is needed, and what of the leg is listened to.
+    Ready(Ready, media::Tracks),
+    /// Keys are to be pressed.
+    Press(String),
+    /// Something was said in a conversation with an agent.
+    Said(Line),
+    /// It is over.
+    Over(ConversationStatus),
+}
+
+enum Note {
+    Mark(Arc<str>),
+    Key(char),
+    Stop,
+}
+
+impl ConversationHandle {
+    /// Starts one. It reports to `inbox`.
+    pub fn start(services: Arc<Services>, inbox: Inbox, new: NewConversation) -> Self {
+        let (sender, notes) = mpsc::channel(NOTES);
+        let handle = Self { id: new.id, op: new.op, notes: sender };
+        tokio::spawn(async move {
+            let (leg, id) = (new.leg, new.id);
+            let status = run(services, &inbox, new, notes).await;
+            // Its call may be over.
+            let _ = inbox.post(Message::Conversation { leg, id, news: Box::new(News::Over(status)) });
+        });
+        handle
+    }
+
+    /// What was put has been heard up to this mark.
+    pub fn mark(&self, name: Arc<str>) {
+        self.note(Note::Mark(name));
+    }
+
+    /// The caller pressed a key.
+    pub fn key(&self, key: char) {
+        self.note(Note::Key(key));
+    }
+
+    /// Ends it.
+    pub fn stop(&self) {
+        self.note(Note::Stop);
+    }
+
+    fn note(&self, note: Note) {
+        // Full means that the socket has taken nothing for long: it is about to be given up, and a handle that is dropped ends it.
+        if let Err(error) = self.notes.try_send(note) {
+            tracing::debug!(%error, "conversation takes no note");
+        }
+    }
+}
+
+async fn run(
+    services: Arc<Services>,
+    inbox: &Inbox,
+    new: NewConversation,
+    mut notes: mpsc::Receiver<Note>,
+) -> ConversationStatus {
+    let NewConversation { leg, id, mut spec, wire, account, names, .. } = new;
+    if let With::Agent(agent) = &spec.with
+        && let Some(config) = services.agents.get().get(&agent.name).filter(|config| config.model.is_realtime())
+    {
+        let (agent, config, client) = ((**agent).clone(), Arc::clone(config), services.client.of_account(&account));
+        let new = realtime::New { leg, id, names, config, agent, client };
+        return realtime::run(&services, inbox, new, notes).await;
+    }
+    let opening = peer(&services, &account, &mut spec, wire);
+    let mut peer = tokio::select! {
+        opened = opening => match opened {
+            Ok(peer) => peer,
+            Err(why) => return ConversationStatus::Failed { after_start: false, why },
+        },
+        () = stopped(&mut notes) => return ConversationStatus::Completed,
+    };
+    let (sink, tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
+    let (source, writer) = media::source(media::SourceCodec::L16(media::SourceRate::Hz8000, ORDER), LONGEST);
+    let mut floor = Floor {
+        notes: Notes::new(inbox, leg, names, services.recogniser.shows_words()),
+        listening: listening(&spec),
+        onset: spec.words_decide.then(Onset::default),
+        talk: Talk::new(spec),
+        services,
+        inbox,
+        leg,
+        account,
+        id,
+        writer,
+        made: HashMap::new(),
+        making: HashMap::new(),
+        makers: JoinSet::new(),
+        cleared: 0,
+        ears: None,
+    };
+    let end = match floor.begin(&mut peer, Ready { sink, source: Some(source) }).await {
+        Ok(()) => floor.go_on(&mut peer, tap, notes).await,
+        Err(why) => Err(why),
+    };
+    floor.notes.end(floor.talk.totals());
+    match end {
+        Ok(End::Stopped) => {
+            peer.close(false).await;
+            ConversationStatus::Completed
+        }
+        Ok(End::Over { status, malformed }) => {
+            // The call goes on meanwhile.
+            tokio::spawn(async move { peer.close(malformed).await });
+            status
+        }
+        Err(why) => ConversationStatus::Failed { after_start: true, why },
+    }
+}
+
+/// Reaches the application, or finds the agent.
+async fn peer(
+    services: &Services,
+    account: &str,
+    spec: &mut ConversationSpec,
+    wire: Option<Box<dyn ConversationWire>>,
+) -> Result<Peer, StreamFailure> {
+    let client = services.client.of_account(account);
+    match (spec.with.clone(), wire) {
+        (With::Agent(agent), _) => {
+            let unknown = || StreamFault::Internal.because(format!("no [[agents]] has the name {:?}", agent.name));
+            let config = Arc::clone(services.agents.get().get(&agent.name).ok_or_else(unknown)?);
+            Ok(Peer::Agent(Box::new(Agent::new(config, client, *agent, spec))))
+        }
+        (With::Application(url), Some(wire)) => {
+            let began = clock::now().instant;
+            let socket = Socket::open(&client, &url, wire.handshake(), services.stream_idle).await?;
+            let connected = clock::now().instant.saturating_duration_since(began);
+            services.counters.timings.took(Timing::ConversationConnect, connected);
+            Ok(Peer::Application(Box::new(socket), wire))
+        }
+        (With::Application(_), None) => Err(StreamFault::Internal.because("no dialect speaks for this call")),
+    }
+}
+
+async fn stopped(notes: &mut mpsc::Receiver<Note>) {
+    while !matches!(notes.recv().await, Some(Note::Stop) | None) {}
+}
+
+/// How the caller is listened to at first.
+fn listening(spec: &ConversationSpec) -> Listening {
+    let manner = spec.manner(&spec.hears);
+    Listening {
+        language: language(&spec.hears),
+        hints: manner.hints.clone(),
+        model: manner.model.clone(),
+        partials: spec.partials,
+        no_profanity: spec.no_profanity,
+        punctuation: true,
+        at_pauses: spec.words_decide,
+    }
+}
+
+/// `multi` is any.
+fn language(code: &str) -> Option<String> {
+    (code != "multi").then(|| code.to_owned())
+}
+
+/// Why it is over.
+enum End {
+    /// By the call.
+    Stopped,
+    /// By the application.
+    Over { status: ConversationStatus, malformed: bool },
+}
+
+/// Where caller and application meet.
+struct Floor<'a> {
+    talk: Talk,
+    notes: Notes<'a>,
+    services: Arc<Services>,
+    inbox: &'a Inbox,
+    leg: LegId,
+    account: Arc<str>,
+    id: ConversationId,
+    writer: media::StreamWriter,
+    /// Audio of pieces that wait for their turn, as octets.
+    made: HashMap<u64, Bytes>,
+    making: HashMap<u64, AbortHandle>,
+    makers: JoinSet<(u64, Result<Arc<media::Audio>, AudioError>)>,
+    /// How often the source was cleared: marks of before mean nothing.
+    cleared: u64,
+    listening: Listening,
+    ears: Option<Session>,
+    /// Where words decide: hears a voice before the recogniser is sure of it.
+    onset: Option<Onset>,
+}
+
+/// Frames in a row in which there may be a voice, until what is heard stops for it: 40 ms.
+const SOUNDS: u8 = 2;
+
+/// What may be a voice before the detector takes it for one, dBFS: callers are louder, noises and the agent's own echo mostly are not.
+const LOUD: f32 = -35.0;
+
+/// Hears that somebody may begin to speak.
+struct Onset {
+    activity: media::VoiceActivity,
+    active: u8,
+}
+
+impl Default for Onset {
+    fn default() -> Self {
+        Self { activity: media::VoiceActivity::new(media::SampleRate::Hz8000), active: 0 }
+    }
+}
+
+impl Onset {
+    /// The next 20 ms; whether somebody may have begun.
+    fn push(&mut self, samples: &[i16]) -> bool {
+        let activity = self.activity.handle_frame(samples);
+        // The detector is sure of a voice a little late; something loud may be one.
+        let active = activity.active || (activity.sound && activity.level > LOUD);
+        self.active = if active { self.active.saturating_add(1) } else { 0 };
+        self.active == SOUNDS
+    }
+}
+
+impl Floor<'_> {
+    async fn begin(&mut self, peer: &mut Peer, ready: Ready) -> Result<(), StreamFailure> {
+        peer.begin(clock::now().instant).await?;
+        self.post(News::Ready(ready, media::Tracks::Inbound))?;
+        if let Err(why) = self.listen() {
+            self.hears_nothing(peer, &why).await?;
+        }
+        self.talk.begin(clock::now().instant);
+        Ok(())
+    }
+
+    /// The caller is not heard any more, or never was: the application is told, and so is whoever reads the log.
+    async fn hears_nothing(&mut self, peer: &mut Peer, why: &RecogniseError) -> Result<(), StreamFailure> {
+        self.ears = None;
+        self.notes.deaf(why);
+        peer.tell(Told::Deaf(why.to_string()), clock::now()).await
+    }
+
+    fn post(&self, news: News) -> Result<(), StreamFailure> {
+        let message = Message::Conversation { leg: self.leg, id: self.id, news: Box::new(news) };
+        self.inbox.post(message).map_err(|_| StreamFault::Internal.because("the call is over"))
+    }
+
+    fn listen(&mut self) -> Result<(), RecogniseError> {
+        self.ears = None;
+        self.ears = Some(self.services.recogniser.listen(&self.listening)?);
+        Ok(())
+    }
+
+    async fn go_on(
+        &mut self,
+        peer: &mut Peer,
+        mut tap: media::TapReader,
+        mut notes: mpsc::Receiver<Note>,
+    ) -> Result<End, StreamFailure> {
+        loop {
+            if let Some(end) = self.obey(peer).await? {
+                return Ok(end);
+            }
+            let due = self.talk.poll_timeout();
+            tokio::select! {
+                said = peer.next() => {
+                    let now = clock::now().instant;
+                    match said {
+                        Said::Ask(ask) => self.talk.ask(now, ask),
+                        Said::Malformed(why) => self.talk.malformed(why),
+                        Said::Closed(why) => return Err(why),
+                        Said::Record(on) => command(self.inbox, self.leg, record(on)),
+                        Said::Note(text, data) => self.notes.of_agent(text, data),
+                        Said::Line(line) => self.post(News::Said(line))?,
+                        Said::Listen => if let Err(why) = self.listen() {
+                            self.hears_nothing(peer, &why).await?;
+                        },
+                    }
+                }
+                frame = tap.next() => match frame {
+                    Some(frame) => self.hear(&recognise::samples(&frame)),
+                    None => return Ok(End::Stopped),
+                },
+                heard = hear(&mut self.ears) => match heard {
+                    Some(Ok(heard)) => self.talk.heard(clock::now().instant, heard),
+                    Some(Err(why)) => self.hears_nothing(peer, &why).await?,
+                    None => self.ears = None,
+                },
+                Some(made) = self.makers.join_next() => {
+                    // One that was aborted was forgotten before.
+                    if let Ok((piece, made)) = made && self.making.remove(&piece).is_some() {
+                        self.take(piece, made);
+                    }
+                }
+                note = notes.recv() => match note {
+                    Some(Note::Mark(name)) => {
+                        if let Some(piece) = self.piece(&name) {
+                            self.talk.reached(clock::now().instant, piece);
+                        }
+                    }
+                    Some(Note::Key(key)) => self.talk.key(clock::now().instant, key),
+                    Some(Note::Stop) | None => return Ok(End::Stopped),
+                },
+                () = sleep_until(due), if due.is_some() => self.talk.handle_timeout(clock::now().instant),
+            }
+        }
+    }
+
+    /// Does what was decided.
+    async fn obey(&mut self, peer: &mut Peer) -> Result<Option<End>, StreamFailure> {
+        while let Some(order) = self.talk.poll_order() {
+            match order {
+                Order::Make { piece, source } => {
+                    let (audio, account) = (self.services.audio.clone(), Arc::clone(&self.account));
+                    let making = self.makers.spawn(async move { (piece, audio.get_soon(&source, &account).await) });
+                    self.making.insert(piece, making);
+                }
+                Order::Put { piece } => {
+                    let octets = self.made.get(&piece).cloned().unwrap_or_default();
+                    if self.writer.audio(octets).is_err() {
+                        // Its mark comes back at once.
+                        let why = Told::Problem(format!("audio of more than {} s is not played", LONGEST.as_secs()));
+                        peer.tell(why, clock::now()).await?;
+                    }
+                    self.writer.mark(format!("{}:{piece}", self.cleared).into());
+                }
+                Order::Forget { piece } => {
+                    self.made.remove(&piece);
+                    if let Some(making) = self.making.remove(&piece) {
+                        making.abort();
+                    }
+                }
+                Order::Clear => {
+                    self.cleared += 1;
+                    self.writer.clear();
+                }
+                Order::Press(digits) => self.post(News::Press(digits))?,
+                Order::Tell(told) => peer.tell(told, clock::now()).await?,
+                Order::Pause => self.writer.pause(),
+                Order::Resume => self.writer.resume(),
+                Order::Listen(code) => {
+                    let (hints, model) = self.talk.ears_for(&code);
+                    self.listening = Listening { language: language(&code), hints, model, ..self.listening.clone() };
+                    if let Err(why) = self.listen() {
+                        self.hears_nothing(peer, &why).await?;
+                    }
+                }
+                Order::Note(fact) => self.note(&fact),
+                Order::Part(Parting::Handoff(word)) => {
+                    return Ok(Some(End::Over { status: ConversationStatus::Ended(word), malformed: false }));
+                }
+                Order::Part(Parting::Hangup) => command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() }),
+                Order::Part(Parting::Run(program)) => command(self.inbox, self.leg, Command::Run(*program)),
+                Order::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Audio of the caller.
+    fn hear(&mut self, samples: &[i16]) {
+        if let Some(ears) = &self.ears {
+            ears.hear(samples);
+        }
+        if let Some(onset) = &mut self.onset
+            && onset.push(samples)
+        {
+            self.talk.sounds(clock::now().instant);
+        }
+    }
+
+    fn note(&mut self, fact: &Fact) {
+        let timings = &self.services.counters.timings;
+        match fact {
+            Fact::Interrupted { .. } => timings.count(Count::ConversationInterrupted, 1),
+            Fact::Turn(turn) => {
+                let times = [(Timing::TurnWords, turn.words), (Timing::TurnToken, turn.token)];
+                for (timing, time) in times.into_iter().chain([(Timing::TurnAudio, Some(turn.audio))]) {
+                    time.into_iter().for_each(|time| timings.took(timing, time));
+                }
+            }
+            _ => {}
+        }
+        self.notes.note(fact);
+    }
+
+    /// The audio of a piece is there, or is not.
+    fn take(&mut self, piece: u64, made: Result<Arc<media::Audio>, AudioError>) {
+        let now = clock::now().instant;
+        match made {
+            Ok(audio) => {
+                let octets: Vec<u8> = audio.samples().iter().flat_map(|sample| sample.to_le_bytes()).collect();
+                let length = audio.duration();
+                self.made.insert(piece, octets.into());
+                self.talk.made(now, piece, Ok(length));
+            }
+            Err(why) => self.talk.made(now, piece, Err(why.to_string())),
+        }
+    }
+
+    /// The piece whose mark this is, if it was put since the last clearing.
+    fn piece(&self, mark: &str) -> Option<u64> {
+        let (cleared, piece) = mark.split_once(':')?;
+        (cleared.parse() == Ok(self.cleared)).then(|| piece.parse().ok())?
+    }
+}
+
+/// Asks the call for something, which may be over.
+fn command(inbox: &Inbox, leg: LegId, command: Command) {
+    let request = Box::new(Request { client_state: None, command });
+    // What comes of it is in the call's log.
+    let (reply, _) = oneshot::channel();
+    let _ = inbox.post(Message::Request { leg, request, reply });
+}
+
+/// Begins or ends a recording.
+fn record(on: bool) -> Command {
+    match on {
+        true => Command::StartRecording(RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual)),
+        false => Command::StopRecording(None),
+    }
+}
+
+/// What is heard next; nothing ever, without ears. Cancel-safe.
+async fn hear(ears: &mut Option<Session>) -> Option<Result<tandem_call::hearing::Heard, RecogniseError>> {
+    match ears {
+        Some(ears) => ears.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(due: Option<std::time::Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due.into()).await;
+    }
+}

@@ -1,0 +1,171 @@
+//! What a conversation leaves in its call's log: the words, the interruptions and the times of its turns.
+//!
+//! The words are shown only there, and only if `speech.timeline_words` says so; the server's own log has them at no level
+//! above `trace`.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use tandem_call::id::LegId;
+use tandem_clock as clock;
+use tandem_history::event_log::Line;
+use tandem_http::without_credentials;
+use tandem_speech::recognise::RecogniseError;
+
+use super::talk::Fact;
+use crate::inbox::Inbox;
+use crate::turns::Totals;
+
+/// Lines of one conversation, so that a long one leaves room for the rest of its call; later ones are counted only.
+const MOST: u32 = 600;
+/// Characters of a text that are shown.
+const LONGEST: usize = 400;
+
+/// Writes the lines of one conversation.
+pub(super) struct Notes<'a> {
+    inbox: &'a Inbox,
+    leg: LegId,
+    /// The conversation's id and the leg's, as the application knows them.
+    names: (String, String),
+    words: bool,
+    lines: u32,
+}
+
+impl<'a> Notes<'a> {
+    /// `words`: whether texts are shown; else only their length is.
+    pub(super) fn new(inbox: &'a Inbox, leg: LegId, names: (String, String), words: bool) -> Self {
+        Self { inbox, leg, names, words, lines: 0 }
+    }
+
+    /// Something happened.
+    pub(super) fn note(&mut self, fact: &Fact) {
+        let (text, data) = line(fact, self.words);
+        self.lines = self.lines.saturating_add(1);
+        match self.lines {
+            ..MOST => self.push(text, Some(data)),
+            MOST => self.push("the rest of this conversation is not written down, only counted".to_owned(), None),
+            _ => {}
+        }
+        if let Fact::NotSaid(why) = fact {
+            let (conversation, leg) = &self.names;
+            tracing::warn!(%leg, %conversation, "a reply was not spoken: {why}");
+        }
+        if let Fact::Heard { text, .. } | Fact::Said(text) = fact {
+            tracing::trace!(leg = %self.names.1, "conversation: {text:?}");
+        }
+    }
+
+    /// An agent did something.
+    pub(super) fn of_agent(&mut self, text: String, data: Value) {
+        self.lines = self.lines.saturating_add(1);
+        if self.lines < MOST {
+            self.push(text, Some(data));
+        }
+    }
+
+    /// The caller is not heard.
+    pub(super) fn deaf(&self, why: &RecogniseError) {
+        let (conversation, leg) = &self.names;
+        tracing::warn!(%leg, %conversation, "the caller is not heard: {why}");
+        let data = json!({ "event": "not_heard", "why": why.to_string() });
+        self.push(format!("the caller is not heard: {why}"), Some(data));
+    }
+
+    /// The conversation is over.
+    pub(super) fn end(&self, totals: Totals) {
+        let mut text = format!("conversation {}: {totals}", self.names.0);
+        if self.lines >= MOST {
+            let left_out = self.lines - MOST + 1;
+            // Writing to a String cannot fail.
+            let _ = write!(text, "; {left_out} lines were not written down");
+        }
+        let ms = |time: std::time::Duration| time.as_millis() as u64;
+        let data = json!({
+            "event": "conversation", "id": self.names.0, "turns": totals.turns, "interruptions": totals.interruptions,
+            "audio_ms_mean": totals.mean().map(ms), "audio_ms_max": totals.mean().map(|_| ms(totals.longest)),
+        });
+        self.push(text, Some(data));
+    }
+
+    fn push(&self, text: String, data: Option<Value>) {
+        let line =
+            Line { at: clock::time(), leg: Some(self.leg), kind: "speech".into(), text, data: data.map(Box::new) };
+        self.inbox.log().push_line(line);
+    }
+}
+
+/// A fact in words, and for programs.
+fn line(fact: &Fact, words: bool) -> (String, Value) {
+    let quoted = |text: &str| match words {
+        true => format!("{:?}", shortened(text)),
+        false => format!("{} characters", text.chars().count()),
+    };
+    let shown = |text: &str| words.then(|| shortened(text));
+    match fact {
+        Fact::Heard { text, told } => (
+            format!(
+                "heard {}{}",
+                quoted(text),
+                if *told { "" } else { "; the application is not told while it speaks" }
+            ),
+            json!({ "event": "heard", "text": shown(text), "told": told }),
+        ),
+        Fact::Said(text) => (format!("said {}", quoted(text)), json!({ "event": "said", "text": shown(text) })),
+        Fact::Played(url) => {
+            let url = without_credentials(url);
+            (format!("played {url}"), json!({ "event": "played", "url": url }))
+        }
+        Fact::NotSaid(why) => (format!("not said: {why}"), json!({ "event": "not_said", "why": why })),
+        Fact::Interrupted { by, after, heard } => (
+            format!("interrupted by {by} after {} ms; heard of the reply: {}", after.as_millis(), quoted(heard)),
+            json!({ "event": "interrupted", "by": by, "after_ms": after.as_millis() as u64, "text": shown(heard) }),
+        ),
+        Fact::Turn(turn) => (turn.to_string(), turn.json()),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn heard(text: &str) -> Fact {
+        Fact::Heard { text: text.to_owned(), told: true }
+    }
+
+    #[test]
+    fn a_conversation_shows_its_words_unless_the_operator_says_no() {
+        let cut = Fact::Interrupted { by: "a key", after: Duration::from_millis(1_200), heard: "One, two".to_owned() };
+        assert_eq!(line(&heard("sales \"please\""), true).0, r#"heard "sales \"please\"""#);
+        assert_eq!(line(&heard("sales"), false).0, "heard 5 characters");
+        assert_eq!(line(&heard("sales"), false).1, json!({ "event": "heard", "text": null, "told": true }));
+        assert_eq!(line(&cut, true).0, "interrupted by a key after 1200 ms; heard of the reply: \"One, two\"");
+        assert_eq!(line(&cut, false).0, "interrupted by a key after 1200 ms; heard of the reply: 8 characters");
+        let long = "word ".repeat(200);
+        assert_eq!(line(&Fact::Said(long), true).0.chars().count(), "said \"\"...".len() + LONGEST);
+    }
+
+    #[test]
+    fn a_long_conversation_leaves_room_in_the_log_for_the_rest_of_its_call() {
+        let (inbox, _messages) = Inbox::new();
+        let mut notes = Notes::new(&inbox, LegId(1), ("VX1".to_owned(), "CA1".to_owned()), true);
+        for number in 0..5_000 {
+            notes.note(&heard(&number.to_string()));
+        }
+        notes.end(Totals::default());
+        let lines = inbox.log().lines();
+        assert_eq!(lines.len(), MOST as usize + 1);
+        assert_eq!(lines[MOST as usize - 1].text, "the rest of this conversation is not written down, only counted");
+        let last = &lines[MOST as usize];
+        assert_eq!(last.text, "conversation VX1: 0 turns, 0 interruptions; 4401 lines were not written down");
+        assert_eq!(last.data.as_ref().unwrap()["turns"], 0);
+    }
+}

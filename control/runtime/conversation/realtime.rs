@@ -1,0 +1,306 @@
+//! A conversation with a model that hears and speaks by itself: the caller's audio goes to its socket, its audio to the caller.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tandem_call::command::Command;
+use tandem_call::conversation::{AgentSpec, ConversationStatus};
+use tandem_call::id::{ConversationId, LegId};
+use tandem_clock as clock;
+use tandem_dialect::conversation::Parting;
+use tandem_http::Client;
+use tandem_http::websocket::{Socket, Word};
+use tandem_media as media;
+use tandem_metrics::timings::{Count, Timing};
+use tandem_speech::recognise;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::notes::Notes;
+use super::talk::Fact;
+use super::{LONGEST, News, Note, ORDER, Onset, TAP_FRAMES, command, record, sleep_until};
+use crate::agent::AgentConfig;
+use crate::agent::realtime::{Act, Dialogue, Event, Format, append, decode};
+use crate::agent::tools;
+use crate::inbox::{Inbox, Message};
+use crate::services::Services;
+use crate::stream::Ready;
+use crate::turns::Turns;
+
+/// Sockets of one conversation: one that is lost is opened anew so often.
+const MOST_SOCKETS: u32 = 3;
+/// Samples of 20 ms at 8,000 Hz, at 24,000 Hz, and on the way between.
+const NARROW: usize = 160;
+const WIDE: usize = 480;
+const BETWEEN: usize = 960;
+
+/// What it is made of.
+pub(super) struct New {
+    pub(super) leg: LegId,
+    pub(super) id: ConversationId,
+    pub(super) names: (String, String),
+    pub(super) config: Arc<AgentConfig>,
+    pub(super) agent: AgentSpec,
+    pub(super) client: Client,
+}
+
+/// Talks until somebody ends it.
+pub(super) async fn run(
+    services: &Arc<Services>,
+    inbox: &Inbox,
+    new: New,
+    mut notes: mpsc::Receiver<Note>,
+) -> ConversationStatus {
+    let New { leg, id, names, config, agent, client } = new;
+    let (sink, mut tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
+    let mut talk = Talking {
+        dialogue: Dialogue::new(Arc::clone(&config), agent, clock::now().instant),
+        notes: Notes::new(inbox, leg, names, services.recogniser.shows_words()),
+        turns: Turns::default(),
+        services,
+        inbox,
+        leg,
+        id,
+        client,
+        config,
+        socket: None,
+        sockets: 0,
+        sink: Some(sink),
+        writer: None,
+        running: JoinSet::new(),
+        onset: Onset::default(),
+        upward: media::Resampler::new(media::SampleRate::Hz8000, media::SampleRate::Hz48000),
+    };
+    talk.open().await;
+    let status = loop {
+        if let Some(status) = talk.perform().await {
+            break status;
+        }
+        let due = talk.dialogue.poll_timeout();
+        tokio::select! {
+            word = hear(&mut talk.socket) => talk.take(word).await,
+            frame = tap.next() => match frame {
+                Some(frame) => talk.listen(&recognise::samples(&frame)).await,
+                None => break ConversationStatus::Completed,
+            },
+            Some(ran) = talk.running.join_next() => if let Ok((call, result)) = ran {
+                talk.dialogue.ran(clock::now().instant, &call, result);
+            },
+            note = notes.recv() => match note {
+                Some(Note::Key(key)) => {
+                    let queued = talk.queued();
+                    talk.dialogue.key(clock::now().instant, queued, key);
+                }
+                // Nothing is marked: how much waits is known.
+                Some(Note::Mark(_)) => {}
+                Some(Note::Stop) | None => break ConversationStatus::Completed,
+            },
+            () = sleep_until(due), if due.is_some() => {
+                let queued = talk.queued();
+                talk.dialogue.handle_timeout(clock::now().instant, queued);
+            }
+        }
+    };
+    talk.notes.end(talk.turns.totals());
+    if let Some(socket) = talk.socket.take() {
+        tokio::spawn(socket.close(crate::stream::NORMAL, ""));
+    }
+    status
+}
+
+/// What the model says next; nothing ever without a socket. Cancel-safe.
+async fn hear(socket: &mut Option<Socket>) -> Word {
+    match socket {
+        Some(socket) => socket.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Talking<'a> {
+    dialogue: Dialogue,
+    notes: Notes<'a>,
+    turns: Turns,
+    services: &'a Arc<Services>,
+    inbox: &'a Inbox,
+    leg: LegId,
+    id: ConversationId,
+    client: Client,
+    config: Arc<AgentConfig>,
+    socket: Option<Socket>,
+    sockets: u32,
+    /// Until the session is ready.
+    sink: Option<media::TapSink>,
+    writer: Option<media::StreamWriter>,
+    running: JoinSet<(String, Result<String, String>)>,
+    onset: Onset,
+    upward: media::Resampler,
+}
+
+impl Talking<'_> {
+    /// Opens a socket, and begins a session on it.
+    async fn open(&mut self) {
+        let model = &self.config.model;
+        self.sockets += 1;
+        let began = clock::now().instant;
+        let opened = Socket::open(&self.client, model.realtime_url().as_str(), model.realtime_headers(), None).await;
+        match opened {
+            Ok(socket) => {
+                let timings = &self.services.counters.timings;
+                timings.took(Timing::ConversationConnect, clock::now().instant.saturating_duration_since(began));
+                self.socket = Some(socket);
+                self.dialogue.begin(clock::now().instant);
+            }
+            Err(why) => self.lost(&why.detail),
+        }
+    }
+
+    /// The model is gone, for good.
+    fn lost(&mut self, why: &str) {
+        self.socket = None;
+        let data = serde_json::json!({ "event": "model_failed", "why": why });
+        self.notes.of_agent(format!("the model failed: {why}"), data);
+        self.dialogue.failed();
+    }
+
+    fn queued(&self) -> Duration {
+        self.writer.as_ref().map(media::StreamWriter::queued).unwrap_or_default()
+    }
+
+    async fn take(&mut self, word: Word) {
+        match word {
+            Word::Text(text) => {
+                let event = decode(&text);
+                let now = clock::now().instant;
+                if event == Event::Speech(false) {
+                    self.turns.caller_paused(now);
+                }
+                let queued = self.queued();
+                self.dialogue.event(now, queued, event);
+                if self.dialogue.is_ready() && self.writer.is_none() {
+                    self.ready();
+                }
+            }
+            // No realtime model sends any.
+            Word::Binary => {}
+            Word::Closed(how) => {
+                let why = how.err().map_or_else(|| "it closed the connection".to_owned(), |why| why.detail);
+                self.socket = None;
+                if self.sockets < MOST_SOCKETS {
+                    let data = serde_json::json!({ "event": "model_lost", "why": why });
+                    self.notes.of_agent(format!("the model is asked anew: {why}"), data);
+                    self.open().await;
+                } else {
+                    self.lost(&why);
+                }
+            }
+        }
+    }
+
+    /// The session is ready: the leg's audio flows.
+    fn ready(&mut self) {
+        let Some(sink) = self.sink.take() else { return };
+        let codec = match self.dialogue.format() {
+            Format::Pcmu => media::SourceCodec::Law(media::g711::Law::Mu),
+            Format::Pcm24 => media::SourceCodec::L16(media::SourceRate::Hz24000, ORDER),
+        };
+        let (source, writer) = media::source(codec, LONGEST);
+        self.writer = Some(writer);
+        self.post(News::Ready(Ready { sink, source: Some(source) }, media::Tracks::Inbound));
+    }
+
+    /// 20 ms of the caller.
+    async fn listen(&mut self, samples: &[i16]) {
+        if self.onset.push(samples) {
+            let queued = self.queued();
+            self.dialogue.sounds(clock::now().instant, queued);
+        }
+        let octets = match self.dialogue.format() {
+            Format::Pcmu => {
+                let mut octets = vec![0; samples.len()];
+                media::g711::Law::Mu.encode(samples, &mut octets);
+                octets
+            }
+            Format::Pcm24 => self.wide(samples),
+        };
+        if self.dialogue.is_ready()
+            && let Some(socket) = &mut self.socket
+            && let Err(why) = socket.send(append(&octets)).await
+        {
+            self.lost(&why.detail);
+        }
+    }
+
+    /// At 24,000 Hz: brought up to twice that, where every second sample may be left out.
+    fn wide(&mut self, samples: &[i16]) -> Vec<u8> {
+        let mut between = [0; BETWEEN];
+        let mut octets = Vec::with_capacity(2 * WIDE);
+        for frame in samples.chunks(NARROW) {
+            self.upward.process(frame, &mut between);
+            let used = frame.len() * BETWEEN / NARROW;
+            octets.extend(between.iter().take(used).step_by(2).flat_map(|sample| sample.to_le_bytes()));
+        }
+        octets
+    }
+
+    /// Does what was decided. A status: it is over.
+    async fn perform(&mut self) -> Option<ConversationStatus> {
+        while let Some(act) = self.dialogue.poll_act() {
+            match act {
+                Act::Send(message) => {
+                    if let Some(socket) = &mut self.socket
+                        && let Err(why) = socket.send(message.to_string()).await
+                    {
+                        self.lost(&why.detail);
+                    }
+                }
+                Act::Play(octets) => {
+                    self.answered(clock::now().instant);
+                    if let Some(writer) = &self.writer
+                        && writer.audio(octets).is_err()
+                    {
+                        let why = format!("audio of more than {} s is not played", LONGEST.as_secs());
+                        self.notes.of_agent(why, serde_json::json!({ "event": "problem" }));
+                    }
+                }
+                Act::Clear => self.writer.iter().for_each(media::StreamWriter::clear),
+                Act::Pause(true) => self.writer.iter().for_each(media::StreamWriter::pause),
+                Act::Pause(false) => self.writer.iter().for_each(media::StreamWriter::resume),
+                Act::Run(call, tool, arguments) => {
+                    let client = self.client.clone();
+                    self.running.spawn(async move { (call, tools::ask(client, tool, arguments).await) });
+                }
+                Act::Press(digits) => self.post(News::Press(digits)),
+                Act::Record(on) => command(self.inbox, self.leg, record(on)),
+                Act::Part(Parting::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
+                Act::Part(Parting::Hangup) => command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() }),
+                Act::Part(Parting::Run(program)) => command(self.inbox, self.leg, Command::Run(*program)),
+                Act::Said(line) => {
+                    self.notes.note(&match line.by_agent {
+                        true => Fact::Said(line.text.to_string()),
+                        false => Fact::Heard { text: line.text.to_string(), told: true },
+                    });
+                    self.post(News::Said(line));
+                }
+                Act::Interrupted => {
+                    self.turns.interrupted();
+                    self.services.counters.timings.count(Count::ConversationInterrupted, 1);
+                }
+                Act::Note(text, data) => self.notes.of_agent(text, data),
+            }
+        }
+        None
+    }
+
+    /// Audio of an answer: perhaps the first of it.
+    fn answered(&mut self, now: Instant) {
+        if let Some(turn) = self.turns.spoke_at_last(now) {
+            self.services.counters.timings.took(Timing::TurnAudio, turn.audio);
+            self.notes.note(&Fact::Turn(turn));
+        }
+    }
+
+    fn post(&self, news: News) {
+        // The call may be over; then it has said so.
+        let _ = self.inbox.post(Message::Conversation { leg: self.leg, id: self.id, news: Box::new(news) });
+    }
+}

@@ -1,0 +1,94 @@
+//! What words of a caller mean for who speaks. Pure; they are compared without case, punctuation and space around them.
+
+use std::time::Duration;
+
+/// Words that show that somebody listens, and no more: of English, German, French, Spanish, Italian, Portuguese and Dutch.
+const AGREEMENT: [&str; 62] = [
+    "ok", "okay", "yes", "yeah", "yep", "yup", "mhm", "mm", "mmm", "hm", "hmm", "mm-hmm", "mmhmm", "uh", "uh-huh",
+    "uhhuh", "aha", "ah", "oh", "right", "sure", "alright", "exactly", "great", "good", "fine", "perfect", "true",
+    "indeed", "ja", "jo", "genau", "gut", "klar", "stimmt", "aha", "achso", "oui", "ouais", "daccord", "d'accord",
+    "bien", "voilà", "si", "sí", "vale", "claro", "bueno", "sì", "certo", "va", "bene", "sim", "certo", "tá", "goed",
+    "oké", "precies", "i", "see", "got", "it",
+];
+/// Words after which somebody usually goes on.
+const UNFINISHED: [&str; 56] = [
+    "um", "uhm", "uh", "er", "erm", "ehm", "äh", "ähm", "euh", "eh", "and", "or", "but", "so", "because", "if", "when",
+    "that", "the", "a", "an", "my", "your", "to", "of", "for", "with", "in", "on", "at", "from", "is", "und", "oder",
+    "aber", "weil", "wenn", "dass", "der", "die", "das", "ein", "eine", "mein", "et", "ou", "mais", "le", "la", "un",
+    "une", "y", "o", "pero", "el", "que",
+];
+/// Short answers that are whole.
+const WHOLE: [&str; 16] = [
+    "yes", "no", "yeah", "nope", "yep", "ok", "okay", "sure", "thanks", "ja", "nein", "oui", "non", "si", "sí", "hello",
+];
+
+/// How long to wait, after a pause is known, before what was said is taken for all that is to be said.
+pub fn wait_after(text: &str) -> Duration {
+    let text = text.trim();
+    let last = text.split_whitespace().next_back().map(bare).unwrap_or_default();
+    let only = bare(text);
+    Duration::from_millis(if UNFINISHED.contains(&last.as_str()) || text.ends_with([',', '-', '…']) {
+        1_000
+    } else if last.chars().any(|one| one.is_ascii_digit()) || last.chars().count() == 1 && last != "i" {
+        600
+    } else if text.ends_with(['.', '?', '!', '。', '？', '！']) || WHOLE.contains(&only.as_str()) {
+        50
+    } else {
+        300
+    })
+}
+
+/// Whether these words only show that somebody listens: one to three of them, all of agreement.
+pub fn is_agreement(text: &str) -> bool {
+    let words: Vec<String> = text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
+    (1..=3).contains(&words.len()) && words.iter().all(|word| AGREEMENT.contains(&word.as_str()))
+}
+
+/// Whether these words, two or more, are part of what is being said: the far end hears and returns it.
+pub fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bool {
+    let plain = |text: &str| text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect::<Vec<_>>();
+    let heard = plain(text);
+    let said: Vec<String> = says.flat_map(plain).collect();
+    heard.len() >= 2 && said.windows(heard.len()).any(|part| part == heard)
+}
+
+/// A word in lower case without punctuation around it.
+fn bare(word: &str) -> String {
+    word.trim_matches(|one: char| !one.is_alphanumeric()).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_for_the_end_of_a_turn_depends_on_its_last_words() {
+        let wait = |text: &str| wait_after(text).as_millis();
+        assert_eq!(wait("I would like to"), 1_000);
+        assert_eq!(wait("My number is, um."), 1_000, "some engines put a full stop behind everything");
+        assert_eq!(wait("It is 4 5 6"), 600);
+        assert_eq!(wait("with an S."), 600, "spelled letters");
+        assert_eq!(wait("What are your hours?"), 50);
+        assert_eq!(wait("Yeah"), 50);
+        assert_eq!(wait("tomorrow at noon please"), 300);
+    }
+
+    #[test]
+    fn words_of_agreement_are_told_from_others() {
+        for text in ["Mhm.", "yeah", "Okay, great.", "I see.", "Ja, genau"] {
+            assert!(is_agreement(text), "{text}");
+        }
+        for text in ["", "no", "yes but", "stop", "okay okay okay okay", "actually"] {
+            assert!(!is_agreement(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_that_were_just_said_are_an_echo() {
+        let says = || ["We are open from nine to five. ", "Anything else?"].into_iter();
+        assert!(is_echo("Open from nine", says()));
+        assert!(is_echo("five anything", says()));
+        assert!(!is_echo("open", says()), "one word may be an answer");
+        assert!(!is_echo("open on Sunday", says()));
+    }
+}

@@ -1,0 +1,287 @@
+//! Getting documents: sign, ask, follow redirects, read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tandem_accounts::Account;
+use tandem_call::Method;
+use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
+use tandem_call::program::instruction::Program;
+use tandem_clock as clock;
+use tandem_dialect::script::{Script, Step};
+use tandem_dialect::{Context, Dialect, Documents, Notice, SealInput};
+use tandem_http::exchange::{Answer, Exchange};
+use tandem_http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::audio::AudioError;
+use crate::notify::Dialects;
+
+/// Largest document.
+const MAX_DOCUMENT: usize = 64 * 1024;
+/// Most requests of a script before it has something for its leg.
+const MOST_REQUESTS: usize = 200;
+const CONNECT: Duration = Duration::from_secs(5);
+const TOTAL: Duration = Duration::from_secs(15);
+
+/// What one exchange looked like, for the call's log.
+pub struct Fetched {
+    /// `POST http://... 200 (12 ms)`, or why it failed.
+    pub line: String,
+    /// Its last attempt; `None`: nothing was sent, or what was is in `before`.
+    pub exchange: Option<Exchange>,
+    /// Exchanges before it, each with its line.
+    pub before: Vec<(String, Exchange)>,
+    /// The dialect that speaks for the leg from now on, if another one does.
+    pub speaks: Option<Arc<str>>,
+    /// The document, or why there is none.
+    pub result: Result<Program, FetchFailure>,
+}
+
+/// The program with state that runs a leg's documents, if there is one; it is the leg's own.
+pub type ScriptSlot = Arc<Mutex<Option<Box<dyn Script>>>>;
+
+/// Who asks for documents, and how.
+pub struct Asker<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// Every dialect there is.
+    pub dialects: &'a Dialects,
+    /// The leg's own.
+    pub dialect: &'a Arc<dyn Dialect>,
+    /// The leg's.
+    pub account: &'a Account,
+    /// Cookies are kept for the call.
+    pub jar: &'a CookieJar,
+    /// The same for every attempt.
+    pub id: u128,
+}
+
+/// Fetches one document, or asks the leg's script what follows. Whoever asks for the same leg meanwhile waits.
+pub async fn fetch(asker: Asker<'_>, fetch: &Fetch, context: &Context, slot: &ScriptSlot) -> Fetched {
+    let Some(documents) = asker.dialect.documents() else { return undocumented(fetch) };
+    let listed = matches!(fetch.scope, Scope::Queue | Scope::Conference);
+    if !listed && let Some(fresh) = documents.script() {
+        let mut slot = slot.lock().await;
+        let script = slot.get_or_insert(fresh);
+        let first = script.asked(asker.account, fetch, context);
+        return run(&asker, script, first, fetch).await;
+    }
+    let notice = documents.fetch(asker.account, fetch, context);
+    let exchanged = exchange(&asker, &notice, documents.longest()).await;
+    let Exchanged { line, exchange, outcome } = exchanged;
+    let other_dialect = outcome.as_ref().ok().and_then(|response| documents.other_dialect(&response.body));
+    if let (Some(name), Ok(response)) = (other_dialect, &outcome)
+        && let Some(mut script) = asker.dialects.get(name).and_then(|dialect| dialect.documents()?.script())
+    {
+        script.asked(asker.account, fetch, context);
+        let first = script.answered(fetch, Ok(response));
+        let fetched = run(&asker, &mut script, first, fetch).await;
+        *slot.lock().await = Some(script);
+        let before = std::iter::once((line, exchange)).chain(fetched.before).collect();
+        return Fetched { before, speaks: Some(name.into()), ..fetched };
+    }
+    let result = outcome.and_then(|response| {
+        let base = Url::parse(&response.final_url).ok();
+        documents.reply(fetch, &notice, base.as_ref(), response.header("content-type"), &response.body)
+    });
+    let told =
+        |failure: FetchFailure| FetchFailure { detail: format!("{}: {}", exchange.url, failure.detail), ..failure };
+    let result = result.map_err(told);
+    Fetched { before: Vec::new(), line, exchange: Some(exchange), speaks: None, result }
+}
+
+/// Does what a script asks for until it has something for its leg.
+async fn run(asker: &Asker<'_>, script: &mut Box<dyn Script>, first: Step, fetch: &Fetch) -> Fetched {
+    let (mut step, mut before) = (first, Vec::new());
+    loop {
+        let (line, exchange, answer) = match step {
+            Step::Done { result, line } => return Fetched { before, line, exchange: None, speaks: None, result },
+            _ if before.len() >= MOST_REQUESTS => {
+                let detail = format!("{MOST_REQUESTS} requests without anything for the call between them");
+                let line = detail.clone();
+                let result = Err(FetchFailure { kind: FailureKind::Loop, detail });
+                return Fetched { before, line, exchange: None, speaks: None, result };
+            }
+            Step::Document(notice) => {
+                let longest = asker.dialect.documents().map_or(MAX_DOCUMENT, Documents::longest);
+                let Exchanged { line, exchange, outcome } = self::exchange(asker, &notice, longest).await;
+                let url = exchange.url.clone();
+                let told =
+                    |failure: FetchFailure| FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure };
+                (line, exchange, outcome.map_err(told))
+            }
+            Step::Request(request) => {
+                let (at, began) = (clock::time(), Instant::now());
+                let (method, url) = (request.method.to_string(), request.url.clone());
+                let client = asker.client.of_account(&asker.account.name);
+                let outcome = client.send_following(*request, RedirectRules::PROVIDER, None, None).await;
+                told(at, method, &url, &[], began, outcome)
+            }
+        };
+        step = script.answered(fetch, answer.as_ref().map_err(Clone::clone));
+        before.push((line, exchange));
+    }
+}
+
+/// A request that was sent, and what came of it.
+struct Exchanged {
+    line: String,
+    exchange: Exchange,
+    /// An answer with a status of 2xx.
+    outcome: Result<Response, FetchFailure>,
+}
+
+/// Sends one request for a document: signs it, repeats it and follows its redirects as the dialect does. `longest`: octets of
+/// the answer at most.
+async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchanged {
+    let Asker { dialect, account, jar, .. } = asker;
+    let client = asker.client.of_account(&account.name);
+    let seal = |url: &str, method: Method, body: &tandem_dialect::Body| {
+        let now = clock::time();
+        dialect.seal(account, &SealInput { url, method, body, id: asker.id, attempt: 1, now })
+    };
+    let sealed = seal(&notice.target.url, notice.target.method, &notice.body);
+    let method = http_method(notice.target.method);
+    let patience = dialect.patience(&notice.target.url);
+    let request = Request {
+        method: method.clone(),
+        url: sealed.url,
+        headers: sealed.headers,
+        body: sealed.body,
+        timeouts: Timeouts { connect: Some(patience.connect), total: patience.total },
+        // Enough to see that it is too large.
+        max_body: longest + 1,
+    };
+    let mut reseal = |request: &mut Request| {
+        // After a redirect the parameters are gone (a GET) or the same; either way the URL signed is the new one.
+        let (method, body) = if request.method == http::Method::GET {
+            (Method::Get, tandem_dialect::Body::Form(Vec::new()))
+        } else {
+            (Method::Post, notice.body.clone())
+        };
+        let is_login = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Authorization");
+        // It is there no more when the way leads to another origin.
+        let login = request.headers.iter().find(is_login).cloned();
+        let sealed = seal(&request.url, method, &body);
+        (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
+        if !request.headers.iter().any(|header| is_login(&header)) {
+            request.headers.extend(login);
+        }
+    };
+    let repeats = |outcome: &Result<Response, FetchError>| {
+        patience.on.covers(outcome.as_ref().ok().map(|response| response.status), outcome.as_ref().err())
+    };
+    let at = clock::time();
+    let (began, overall) = (Instant::now(), patience.overall.unwrap_or(TOTAL));
+    let mut pauses = patience.retries.iter();
+    let outcome = loop {
+        let mut attempt = request.clone();
+        attempt.timeouts.total = patience.total.min(overall.saturating_sub(began.elapsed()));
+        let outcome = client.send_following(attempt, RedirectRules::PROVIDER, Some(jar), Some(&mut reseal)).await;
+        match pauses.next() {
+            Some(pause) if repeats(&outcome) && began.elapsed() + *pause < overall => {
+                tokio::time::sleep(*pause).await;
+            }
+            _ => break outcome,
+        }
+    };
+    let parameters = match &notice.body {
+        tandem_dialect::Body::Form(pairs) => pairs.as_slice(),
+        tandem_dialect::Body::Json(_) => &[],
+    };
+    let (line, exchange, outcome) = told(at, method.to_string(), &notice.target.url, parameters, began, outcome);
+    let outcome = outcome.and_then(|response| match response.status {
+        200..300 => Ok(response),
+        status => Err(FetchFailure { kind: FailureKind::Status(status), detail: format!("answered {status}") }),
+    });
+    Exchanged { line, exchange, outcome }
+}
+
+/// A request and what came of it, for the call's log.
+fn told(
+    at: Timestamp,
+    method: String,
+    url: &str,
+    parameters: &[(String, String)],
+    began: Instant,
+    outcome: Result<Response, FetchError>,
+) -> (String, Exchange, Result<Response, FetchFailure>) {
+    let mut exchange = Exchange::new(at, method.clone(), url, parameters, began.elapsed());
+    let url = without_credentials(url);
+    match outcome {
+        Ok(response) => {
+            exchange.answer = Some(Answer::of(&response));
+            let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
+            (line, exchange, Ok(response))
+        }
+        Err(error) => {
+            exchange.error = Some(error.to_string());
+            (format!("{method} {url} failed: {error}"), exchange, Err(failure(&error)))
+        }
+    }
+}
+
+/// What comes of a document that is asked for where applications only command: nothing is sent.
+fn undocumented(fetch: &Fetch) -> Fetched {
+    let url = without_credentials(&fetch.target.url).to_string();
+    let detail = "this provider's applications command, and have no documents".to_owned();
+    Fetched {
+        line: format!("{url} failed: {detail}"),
+        exchange: Some(Exchange::new(clock::time(), "POST".to_owned(), &url, &[], Duration::ZERO)),
+        before: Vec::new(),
+        speaks: None,
+        result: Err(FetchFailure { kind: FailureKind::ContentType, detail }),
+    }
+}
+
+/// Gets a file (audio to be played): its bytes and content type.
+pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Option<String>), AudioError> {
+    let request = Request {
+        method: http::Method::GET,
+        url: url.to_owned(),
+        headers: vec![("Accept".into(), "audio/*, */*;q=0.1".into())],
+        body: Bytes::new(),
+        timeouts: Timeouts { connect: Some(CONNECT), total: Duration::from_secs(30) },
+        max_body: max,
+    };
+    let response = client
+        .send_following(request, RedirectRules::PROVIDER, None, None)
+        .await
+        .map_err(|error| AudioError::Unusable(error.to_string()))?;
+    match response.status {
+        200..300 => {}
+        404 | 410 => return Err(AudioError::Missing(format!("{url} answered {}", response.status))),
+        status => return Err(AudioError::Unusable(format!("{url} answered {status}"))),
+    }
+    let content_type = response.header("content-type").map(str::to_owned);
+    Ok((response.body, content_type))
+}
+
+/// The method as the HTTP library has it.
+pub fn http_method(method: Method) -> http::Method {
+    match method {
+        Method::Get => http::Method::GET,
+        Method::Post => http::Method::POST,
+    }
+}
+
+fn failure(error: &FetchError) -> FetchFailure {
+    let kind = match error {
+        FetchError::Url(_) | FetchError::Refused(_) => FailureKind::BadUrl,
+        FetchError::Dns(_) => FailureKind::BadHost,
+        FetchError::ConnectTimeout(_) => FailureKind::ConnectTimeout,
+        FetchError::ConnectRefused(_) => FailureKind::ConnectRefused,
+        FetchError::Tls(_) => FailureKind::Tls,
+        FetchError::Timeout(_) => FailureKind::Timeout,
+        FetchError::TooLarge { .. } => FailureKind::TooLarge,
+        FetchError::TooManyRedirects(_) => FailureKind::Redirects,
+        FetchError::Broken(_) => FailureKind::Connection,
+        FetchError::Protocol(_) => FailureKind::Protocol,
+    };
+    FetchFailure { kind, detail: error.to_string() }
+}

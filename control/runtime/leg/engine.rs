@@ -1,0 +1,112 @@
+//! The engine: what a leg orders of it, and what it says put into the call's words.
+
+use tandem_call::event::PlaybackEnd;
+use tandem_call::id::{LegId, OpId, RecordingId};
+use tandem_call::output::LegEvent;
+use tandem_call::program::instruction::Tone;
+use tandem_call::recording::{RecordingChannels, RecordingEnd, RecordingSpec, Track};
+use tandem_history::recordings::RecordingFiles;
+use tandem_media as media;
+
+use super::LegIo;
+use crate::keys;
+use crate::machine;
+
+impl LegIo {
+    /// An order to the engine; without a session, or when the engine is overwhelmed, it is dropped and said.
+    pub fn command(&self, command: media::Command) -> bool {
+        match &self.session {
+            Some(session) => match session.command(command) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(leg = %LegId(self.key.0), ?error, "media engine takes no command");
+                    false
+                }
+            },
+            None => false,
+        }
+    }
+
+    /// Ends what is played, or is still being made.
+    pub fn stop(&mut self, op: OpId) {
+        match self.renders.remove(&op) {
+            Some(render) => render.abort(),
+            None => {
+                self.command(media::Command::Stop { op: media::OpId(op.0) });
+            }
+        }
+    }
+
+    /// Starts a recording, once `after` has been played.
+    pub fn record(
+        &self,
+        op: OpId,
+        id: RecordingId,
+        spec: &RecordingSpec,
+        after: Option<OpId>,
+        files: &RecordingFiles,
+    ) -> bool {
+        let channels = match spec.channels {
+            RecordingChannels::Mono => media::Channels::Mono,
+            RecordingChannels::Dual => media::Channels::Dual,
+        };
+        let spec = media::RecordSpec {
+            path: files.path(id),
+            coding: files.coding,
+            channels,
+            track: tracks(spec.track),
+            max_length: spec.max_length,
+            silence_timeout: spec.silence_timeout,
+            trim: spec.trim,
+            after: after.map(|op| media::OpId(op.0)),
+            key: files.key.clone(),
+        };
+        self.command(media::Command::Recording(media::RecordingCommand::Start { op: media::OpId(op.0), spec }))
+    }
+}
+
+/// What an engine event means to the call, if anything.
+pub fn on_media(event: &media::Event) -> Option<LegEvent> {
+    match event {
+        media::Event::Finished { op, .. } if *op == keys::PASSED => None,
+        media::Event::Finished { op, reason } => {
+            let end = match reason {
+                media::FinishReason::Completed => PlaybackEnd::Completed,
+                media::FinishReason::Stopped => PlaybackEnd::Stopped,
+            };
+            Some(LegEvent::PlayFinished { op: OpId(op.0), end })
+        }
+        media::Event::RecordingFinished { op, reason, duration, recorded, .. } => {
+            let end = match reason {
+                media::RecordingReason::Stopped => RecordingEnd::Stopped,
+                media::RecordingReason::MaxLength => RecordingEnd::MaxLength,
+                media::RecordingReason::Silence => RecordingEnd::Silence,
+                media::RecordingReason::Error(why) => RecordingEnd::Failed(why.clone()),
+            };
+            let (duration, recorded) = (*duration, *recorded);
+            Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration, recorded })
+        }
+        media::Event::NotJoined { .. } => Some(LegEvent::ConferenceOver { clears: false }),
+        media::Event::MachineDetected { op, verdict, after } => {
+            Some(LegEvent::MachineDetected { op: OpId(op.0), verdict: machine::verdict(*verdict), after: *after })
+        }
+        _ => None,
+    }
+}
+
+/// The engine's word for a tone.
+pub fn tone(tone: &Tone) -> media::Tone {
+    match tone {
+        Tone::Ringback(country) => media::Tone::Ringback(media::Country::from_code(country)),
+        Tone::Beep => media::Tone::Beep { milliseconds: 300 },
+    }
+}
+
+/// The engine's word for a track.
+pub fn tracks(track: Track) -> media::Tracks {
+    match track {
+        Track::Inbound => media::Tracks::Inbound,
+        Track::Outbound => media::Tracks::Outbound,
+        Track::Both => media::Tracks::Both,
+    }
+}

@@ -1,0 +1,43 @@
+//! Answering-machine detection between the call model's words and the engine's.
+
+use tandem_call::machine::{GreetingEnd, MachineDetection, Until, Verdict};
+use tandem_media as media;
+
+/// The engine's order.
+pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
+    media::MachineDetection {
+        until: match spec.until {
+            Until::Verdict => media::Until::Verdict,
+            Until::GreetingEnd => media::Until::GreetingEnd,
+            Until::Beep => media::Until::Beep,
+        },
+        verdict_within: spec.verdict_within,
+        initial_silence: spec.initial_silence,
+        silence_is_machine: spec.silence_is_machine,
+        greeting: spec.greeting,
+        after_greeting_silence: spec.after_greeting_silence,
+        between_words_silence: spec.between_words_silence,
+        words: spec.words,
+        word: spec.word,
+        silence_threshold: spec.silence_threshold,
+        greeting_end_silence: spec.greeting_end_silence,
+        greeting_end_within: spec.greeting_end_within,
+        whole: spec.verdict_within.saturating_add(spec.greeting_end_within),
+    }
+}
+
+/// What the engine found out.
+pub fn verdict(verdict: media::MachineVerdict) -> Verdict {
+    match verdict {
+        media::MachineVerdict::Human => Verdict::Human,
+        media::MachineVerdict::Machine => Verdict::Machine,
+        media::MachineVerdict::Fax => Verdict::Fax,
+        media::MachineVerdict::Silence => Verdict::Silence,
+        media::MachineVerdict::NotSure => Verdict::NotSure,
+        media::MachineVerdict::GreetingEnded { by } => Verdict::GreetingEnded(match by {
+            media::GreetingEnd::Beep => GreetingEnd::Beep,
+            media::GreetingEnd::Silence => GreetingEnd::Silence,
+            media::GreetingEnd::Other => GreetingEnd::Time,
+        }),
+    }
+}

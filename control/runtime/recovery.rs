@@ -1,0 +1,286 @@
+//! After a crash: what was alive is ended with the truth, recordings are made playable, and what applications should have
+//! heard is told.
+
+use std::collections::HashMap;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::id::{LegId, RecordingId};
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
+use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
+use tandem_causes::CRASHED;
+use tandem_clock as clock;
+use tandem_history::event_log::{self, Line};
+use tandem_history::records;
+use tandem_media::{RecordedFile, RecordingKey};
+use tandem_sip::DialogState;
+use tandem_store::deliveries::DeliveryRow;
+use tandem_store::{self as store, StoreError};
+use tandem_webhooks::Delivery;
+
+use crate::conferences;
+use crate::services::Services;
+
+/// How long before the last heartbeat a recording may have begun whose record was not stored.
+const UNSTORED: SignedDuration = SignedDuration::from_secs(10);
+
+/// How many dialogs of an earlier process are ended at a time, and how often: 1,000 a second.
+const ENDED_AT_A_TIME: usize = 50;
+const ENDING: Duration = Duration::from_millis(50);
+
+/// What was left unfinished by an earlier process.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// Legs that were alive.
+    pub legs: usize,
+    /// Recordings that ran.
+    pub recordings: usize,
+    /// Conferences that went on.
+    pub conferences: usize,
+    /// The dialogs of answered legs, which the far ends may still hold: to be ended once SIP runs.
+    pub dialogs: Vec<DialogState>,
+    /// Recordings' files without a record, which have one now.
+    pub adopted: usize,
+}
+
+/// Ends what an earlier process left unfinished. Recordings first: an application hears of them before the end.
+pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> {
+    let store = &services.store;
+    let stopped = store::server::last_alive(store).await?;
+    let mut last_alive = stopped.unwrap_or_else(clock::time);
+    let mut recovered = Recovered::default();
+    // Those asked for with their leg, whose end tells of them.
+    let mut own = HashMap::new();
+    loop {
+        let rows = store::recordings::unfinished(store).await?;
+        if rows.is_empty() {
+            break;
+        }
+        for mut row in rows {
+            recovered.recordings += 1;
+            let leg = store::calls::find(store, row.leg).await?.as_ref().and_then(records::leg_of);
+            if let (Some(recording), Some(leg)) = (records::recording_of(&row), leg) {
+                let leg = Arc::new(leg);
+                let recording = finish_recording(services, recording, &leg).await?;
+                // What was recorded was alive.
+                last_alive = last_alive.max(recording.ended_at.unwrap_or(recording.started_at));
+                if recording.spec.source == RecordingSource::Outbound {
+                    own.insert(leg.id, recording);
+                }
+            } else {
+                // Nobody knows any more what it was of; it must not come again.
+                row.status = "failed".to_owned();
+                row.ended_at = Some(last_alive);
+                store::recordings::upsert(store, row).await?;
+            }
+        }
+    }
+    loop {
+        let rows = store::calls::unfinished(store).await?;
+        if rows.is_empty() {
+            break;
+        }
+        for mut row in rows {
+            recovered.legs += 1;
+            if let Some(mut leg) = records::leg_of(&row) {
+                let dialog = leg.sip.dialog.take().filter(|_| leg.answered_at.is_some());
+                recovered.dialogs.extend(dialog.and_then(|dialog| dialog.parse().ok()));
+                finish_leg(services, own.get(&leg.id), leg, last_alive).await?;
+            } else {
+                row.status = records::status_word(Status::Failed).to_owned();
+                row.ended_at = Some(last_alive);
+                store::calls::upsert(store, row).await?;
+            }
+        }
+    }
+    recovered.conferences = conferences::recover(services, last_alive).await?;
+    recovered.adopted = adopt_recordings(services, stopped).await?;
+    store.flush().await?;
+    Ok(recovered)
+}
+
+/// Hangs up with the far ends of dialogs that were lost, a few at a time: each waits for up to 32 s for an answer, and new calls
+/// want transactions too.
+pub async fn end_dialogs(sip: &tandem_sip::transport::Handle, dialogs: Vec<DialogState>) {
+    let mut dialogs = dialogs.into_iter();
+    let mut every = tokio::time::interval(ENDING);
+    while dialogs.len() > 0 {
+        every.tick().await;
+        for dialog in dialogs.by_ref().take(ENDED_AT_A_TIME) {
+            sip.post(tandem_sip::Command::End(Box::new(dialog)));
+        }
+    }
+}
+
+async fn finish_leg(
+    services: &Arc<Services>,
+    own: Option<&Recording>,
+    mut leg: LegInfo,
+    last_alive: Timestamp,
+) -> Result<(), StoreError> {
+    // It lived at least until its last sign of life, and the server at least until its last heartbeat.
+    let at = last_alive.max(leg.answered_at.unwrap_or(leg.created_at));
+    let text = CRASHED.to_owned();
+    let detail = Some(text.clone());
+    leg.end =
+        Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail, failure: None });
+    leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };
+    event_log::late(
+        &services.store,
+        leg.session,
+        Line { at, leg: Some(leg.id), kind: "call".into(), text, data: None },
+    );
+    let event = CallEvent { at: clock::time(), leg: Arc::new(leg), kind: EventKind::Ended };
+    deliver(services, &event, own).await?;
+    store::calls::upsert(&services.store, records::call_row(&event.leg, event.at)).await
+}
+
+async fn finish_recording(
+    services: &Arc<Services>,
+    mut recording: Recording,
+    leg: &Arc<LegInfo>,
+) -> Result<Recording, StoreError> {
+    let path = services.recording_path(recording.id);
+    let repaired = {
+        let (path, key) = (path.clone(), services.recordings.key.clone());
+        tokio::task::spawn_blocking(move || tandem_media::repair_recording(&path, key.as_ref())).await
+    };
+    let mut ended_at = recording.started_at;
+    match repaired {
+        Ok(Ok(length)) => {
+            ended_at = ended_at.checked_add(length).unwrap_or(ended_at);
+            recording.duration = Some(length);
+            recording.status = if length.is_zero() { RecordingStatus::Absent } else { RecordingStatus::Completed };
+        }
+        Ok(Err(error)) => recording.status = RecordingStatus::Failed(error.to_string()),
+        Err(error) => recording.status = RecordingStatus::Failed(error.to_string()),
+    }
+    recording.ended_at = Some(ended_at);
+    warn_if_lost(recording.id, &recording.status);
+    let row = records::recording_row(&recording, leg, &path);
+    let kind = EventKind::Recording(recording.clone());
+    deliver(services, &CallEvent { at: clock::time(), leg: Arc::clone(leg), kind }, None).await?;
+    if recording.spec.source == RecordingSource::Outbound
+        && let Some(end) = &leg.end
+    {
+        // Its leg had ended, which was to be told when the recording would be whole.
+        let event = CallEvent { at: end.at, leg: Arc::clone(leg), kind: EventKind::Ended };
+        deliver(services, &event, Some(&recording)).await?;
+    }
+    store::recordings::upsert(&services.store, row).await?;
+    Ok(recording)
+}
+
+/// Gives a record to each file of a recording that has none: the earlier process was killed before it could store the
+/// recording's. Only files begun after its last heartbeat, or shortly before, can be such; an older one without a record is
+/// what a deletion has left. Nobody knows any more which call a file is of: it becomes a recording of the operator's account,
+/// without a call. With more than one operator, or none, it stays where it is, and the log names it.
+async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) -> Result<usize, StoreError> {
+    let Some(since) = stopped.and_then(|at| at.checked_sub(UNSTORED).ok()) else { return Ok(0) };
+    let folder = services.recordings.folder.clone();
+    let found = tokio::task::spawn_blocking(move || recordings_since(&folder, since)).await;
+    let found = match found.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "the recordings' folder cannot be listed");
+            return Ok(0);
+        }
+    };
+    let operators: Vec<_> =
+        services.accounts.all().iter().filter(|one| services.accounts.is_operator(one)).cloned().collect();
+    let mut adopted = 0;
+    for id in found {
+        if store::recordings::find(&services.store, id.0).await?.is_some() {
+            continue;
+        }
+        let path = services.recording_path(id);
+        let [owner] = operators.as_slice() else {
+            tracing::warn!("a recording without a record is left where it is: {}", path.display());
+            continue;
+        };
+        let key = services.recordings.key.clone();
+        let read = tokio::task::spawn_blocking(move || repaired(&path, key.as_ref())).await;
+        let (length, channels) = match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(%error, recording = %id, "a recording without a record cannot be read; it is left where it is");
+                continue;
+            }
+        };
+        let started_at = began(id.0);
+        let recording = Recording {
+            id,
+            leg: LegId(0),
+            conference: None,
+            spec: RecordingSpec::whole(RecordingSource::Request, channels),
+            started_at,
+            ended_at: Some(started_at.checked_add(length).unwrap_or(started_at)),
+            duration: Some(length),
+            status: if length.is_zero() { RecordingStatus::Absent } else { RecordingStatus::Completed },
+        };
+        let row = records::adopted_recording_row(&recording, &owner.name, &services.recording_path(id));
+        store::recordings::upsert(&services.store, row).await?;
+        tracing::warn!(recording = %id, account = %owner.name, "a recording without a record was adopted, its call is not known");
+        adopted += 1;
+    }
+    Ok(adopted)
+}
+
+/// The recordings in a folder that began at `since` or later: their names say when.
+fn recordings_since(folder: &Path, since: Timestamp) -> io::Result<Vec<RecordingId>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_suffix(".wav")).filter(|digits| digits.len() == 32);
+        if let Some(id) = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok())
+            && began(id) >= since
+        {
+            found.push(RecordingId(id));
+        }
+    }
+    Ok(found)
+}
+
+/// When what has this id came to be: its first 48 bits are the millisecond.
+fn began(id: u128) -> Timestamp {
+    i64::try_from(id >> 80).ok().and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Makes the file of a recording whole. Its length, and its channels.
+fn repaired(path: &Path, key: Option<&RecordingKey>) -> io::Result<(Duration, RecordingChannels)> {
+    let length = tandem_media::repair_recording(path, key)?;
+    let mut header = [0; 24];
+    RecordedFile::open(path, key)?.read_exact(&mut header)?;
+    // The number of channels in a WAV file's format.
+    let dual = matches!(header, [.., 2, 0]);
+    Ok((length, if dual { RecordingChannels::Dual } else { RecordingChannels::Mono }))
+}
+
+fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
+    if let RecordingStatus::Failed(why) = status {
+        tracing::warn!(recording = %id, %why, "recording could not be repaired");
+    }
+}
+
+async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recording>) -> Result<(), StoreError> {
+    let written = store::deliveries::list(&services.store, event.leg.session.0).await?;
+    for delivery in services.notices(event, numbered(&written, &event.leg), own) {
+        // Else the earlier process told it, and was killed before it wrote the record.
+        if written.iter().all(|row| row.id != delivery.id) {
+            services.deliveries().enqueue(delivery).await?;
+        }
+    }
+    Ok(())
+}
+
+/// How many of the leg's numbered notices the earlier process had written down.
+fn numbered(written: &[DeliveryRow], leg: &LegInfo) -> u32 {
+    let id = leg.id.to_string();
+    let deliveries = written.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());
+    let count = deliveries.filter(|delivery| delivery.numbered.as_ref() == Some(&id)).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,701 @@
+//! Live calls by leg, and the ended ones behind them.
+
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use foldhash::HashMap;
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tandem_accounts::made::Standing;
+use tandem_call::address::Address;
+use tandem_call::command::{Accepted, Command, Refused, Request};
+use tandem_call::id::{CallId, LegId};
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
+use tandem_call::program::instruction::RejectReason;
+use tandem_call::route::{Decision, Route};
+use tandem_causes::{Cause, UNSTORED};
+use tandem_clock as clock;
+use tandem_dialect::Fault;
+use tandem_history::event_log::{self, Exchanged, Line};
+use tandem_history::feed::Entry;
+use tandem_history::query::{LegFilter, Page};
+use tandem_history::records;
+use tandem_history::refusals::Refusals;
+use tandem_history::report::{Report, SipRequest};
+use tandem_history::trouble::{Level, Trouble};
+use tandem_http::exchange::Exchange;
+use tandem_routing::channels::Barred;
+use tandem_routing::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
+use tandem_routing::trunk::identity;
+use tandem_routing::{CallerStanding, pbx, phones};
+use tandem_sip as sip;
+use tandem_stir::{self as stir, Inquiry};
+use tandem_store::{self as store, StoreFailed};
+use tokio::sync::{Mutex, Notify, oneshot};
+
+use crate::call_task::{self, Beginning};
+use crate::inbox::{self, Inbox, Message, NotTaken};
+use crate::leg as leg_io;
+use crate::local::Tie;
+use crate::services::Services;
+
+/// Every call of the server. Cheap to clone.
+#[derive(Clone)]
+pub struct Calls(Arc<Registry>);
+
+/// A call from one leg of ours to another.
+pub struct Within {
+    /// The called leg.
+    pub info: LegInfo,
+    /// The calling one.
+    pub from: LegId,
+    /// What that one offers.
+    pub offer: bytes::Bytes,
+    /// The way from the called one to it.
+    pub tie: Tie,
+}
+
+struct Registry {
+    services: Arc<Services>,
+    /// The inbox of each live leg and session, by id. As many as there are live legs.
+    inboxes: RwLock<HashMap<u128, Inbox>>,
+    draining: AtomicBool,
+    refusals: Refusals,
+    /// Told when the last one is forgotten.
+    idle: Notify,
+    /// Held while two calls become one.
+    uniting: Mutex<()>,
+}
+
+impl Calls {
+    /// No calls yet.
+    pub fn new(services: Services) -> Self {
+        clock::started();
+        let registry = Registry {
+            services: Arc::new(services),
+            inboxes: RwLock::default(),
+            draining: AtomicBool::new(false),
+            refusals: Refusals::default(),
+            idle: Notify::new(),
+            uniting: Mutex::new(()),
+        };
+        Self(Arc::new(registry))
+    }
+
+    /// What calls are made with.
+    pub fn services(&self) -> &Arc<Services> {
+        &self.0.services
+    }
+
+    /// What SIP says; never waits.
+    pub fn on_sip(&self, event: sip::Event) {
+        match event {
+            sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
+            sip::Event::Binding(change) => {
+                if let sip::Change::Bound(binding) = &change {
+                    self.refusals().forget(&binding.aor.account, &binding.aor.username);
+                }
+                phones::keep(&self.services().store, change);
+            }
+            sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
+            sip::Event::Stranger(refused) => self.stranger_refused(&refused),
+            event => {
+                let leg = LegId(event.leg().0);
+                if let Some(inbox) = self.inbox(leg.0) {
+                    inbox.sip(leg, event);
+                }
+            }
+        }
+    }
+
+    /// A user of phones was refused: kept for the account that has such a user, if only one has.
+    fn phone_refused(&self, refused: &sip::RefusedRequest) {
+        let services = self.services();
+        let users = services.routing.get().phones().users();
+        let mut owners = users.iter().filter(|aor| *aor.username == *refused.username).map(|aor| &aor.account);
+        let owner = owners.next().filter(|first| owners.all(|other| other == *first));
+        let sip::RefusedRequest { method, username, source, transport, why, line, .. } = refused;
+        let text = format!("{method} of user {username:?} from {source} {} refused: {why}", transport.token());
+        if let Some(owner) = owner {
+            self.0.refusals.note(owner, refused, clock::time());
+        }
+        self.refused(owner.map(|owner| &**owner), Cause::WrongSipPassword, *line, text, refused);
+    }
+
+    /// Somebody called who is nobody that we know.
+    fn stranger_refused(&self, refused: &sip::RefusedRequest) {
+        let sip::RefusedRequest { method, from, to, source, transport, why, line, .. } = refused;
+        let text = format!("{method} from {from:?} at {source} {} to {to:?} {why}", transport.token());
+        self.refused(None, Cause::Stranger, *line, text, refused);
+    }
+
+    /// Into the log, if it is to have a `line`, and among the errors.
+    fn refused(
+        &self,
+        account: Option<&str>,
+        cause: Cause,
+        line: Option<u64>,
+        text: String,
+        refused: &sip::RefusedRequest,
+    ) {
+        if let Some(held_back) = line {
+            let held_back = (held_back > 0).then_some(held_back);
+            let sip_call_id = &*refused.sip_call_id;
+            tracing::warn!(held_back, account, sip_call_id, %cause, advice = cause.advice(), "{text}");
+        }
+        let report = Report { request: Some(Box::new(refused.into())), ..Report::new(cause, text) };
+        self.services().keep(account, report);
+    }
+
+    /// The last refusals of users of phones.
+    pub fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+
+    fn incoming(&self, leg: LegId, mut incoming: sip::Incoming) {
+        let services = self.services();
+        let refuse = |status| self.refuse(leg, status, None);
+        if self.0.draining.load(Ordering::Relaxed) {
+            return refuse(503);
+        }
+        if let Some(replaced) = incoming.replaces {
+            let calls = self.clone();
+            incoming.waiting = sip::Waiting::default();
+            tokio::spawn(async move { calls.replace(leg, LegId(replaced.0), incoming).await });
+            return;
+        }
+        let routing = services.routing.get();
+        let trunk = routing.trunk(incoming.trunk.as_deref());
+        match trunk {
+            Some(trunk) => identity::receive(trunk, &mut incoming),
+            // It has just been taken out of the configuration.
+            None if incoming.trunk.is_some() && routing.has_trunks() => return refuse(403),
+            None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
+            None => {}
+        }
+        let inquiry = services.stir.get().inquire(trunk.map(|trunk| &**trunk), &incoming);
+        let user = &incoming.to_user;
+        let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.transport.is_secure();
+        let route = match &incoming.caller {
+            Some(caller) if caller.domain.as_deref().is_some_and(open) => Err(403),
+            Some(caller) => routing.from_phone(caller, &incoming.request_uri, user),
+            None => {
+                let trunk = incoming.trunk.as_deref();
+                routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
+            }
+        };
+        // A suspended account neither calls nor is called.
+        let active = |route: &Route| services.accounts.standing(&route.account) == Standing::Active;
+        let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
+            Ok(route) => route,
+            Err(status) => {
+                if let Some(held_back) = services.counters.refused_line(clock::now().instant) {
+                    let held_back = (held_back > 0).then_some(held_back);
+                    let (source, transport) = (incoming.source, incoming.transport.token());
+                    let (from, to) = (shown(&incoming.from_user), shown(user));
+                    let (trunk, phone) = (incoming.trunk.as_deref(), incoming.caller.as_ref());
+                    let username = phone.and_then(|caller| caller.username.as_deref());
+                    let (why, hint) = match username {
+                        Some(_) => ("the phone may not call it".to_owned(), None),
+                        None => {
+                            let unknown = routing.unknown_number(trunk, &to);
+                            (unknown.why, Some(unknown.remedy))
+                        }
+                    };
+                    let text =
+                        format!("call from {from:?} at {source} {transport} to {to:?} refused with {status}: {why}");
+                    let account = match phone {
+                        Some(caller) => Some(&caller.account),
+                        None => routing.trunk(trunk).and_then(|trunk| trunk.account.as_ref()),
+                    };
+                    let cause = Cause::UnknownNumber;
+                    let sip_call_id = shown(&incoming.sip_call_id);
+                    let request = SipRequest {
+                        from: from.clone(),
+                        to,
+                        username: username.unwrap_or_default().to_owned(),
+                        source: source.to_string(),
+                        transport: transport.to_owned(),
+                        sip_call_id: incoming.sip_call_id.clone(),
+                    };
+                    let report = Report { hint, request: Some(Box::new(request)), ..Report::new(cause, &*text) };
+                    let advice = report.advice();
+                    services.keep(account.map(|account| &**account), report);
+                    tracing::warn!(held_back, from, trunk, phone = username, sip_call_id, %cause, advice, "{text}");
+                }
+                services.counters.refused();
+                return refuse(status);
+            }
+        };
+        if let Err(barred) = self.take_channels(leg, incoming.caller.as_ref(), &route, user) {
+            services.counters.refused();
+            return refuse(if matches!(barred, Barred::Full(_)) { 486 } else { 403 });
+        }
+        // A PBX calls in the names of many, like a carrier.
+        let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
+        if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
+            if !routing.may_call_from(&route.account, &Address::from(&*incoming.from_user)) {
+                tracing::info!(from = %incoming.from_user, "call of a PBX from a number that is not its account's");
+                services.channels.free(leg);
+                return refuse(403);
+            }
+            incoming.trunk = Some(pbx::name(domain.id));
+            incoming.caller = None;
+        }
+        self.begin(leg, incoming, route, inquiry);
+    }
+
+    /// Takes the channels of a call to `user`.
+    fn take_channels(&self, leg: LegId, caller: Option<&sip::Caller>, route: &Route, user: &str) -> Result<(), Barred> {
+        let services = self.services();
+        let wanted = services.routing.get().channels(caller, route, user);
+        let taken = wanted.and_then(|wanted| services.channels.take(leg, wanted));
+        taken.inspect_err(|barred| tracing::info!(%leg, account = %route.account, "call refused: {barred}"))
+    }
+
+    fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
+        let (leg, reason) = (sip::LegKey(leg.0), reason.map(str::to_owned));
+        // Whoever heeds this sends us nothing until we are back.
+        let headers = (status == 503).then(leg_io::retry_after).into_iter().collect();
+        let reject = sip::Command::Reject { leg, status, reason, headers };
+        if let Err(error) = self.services().sip().send(reject) {
+            tracing::warn!(?error, "SIP takes no command");
+        }
+    }
+
+    fn begin(&self, leg: LegId, mut incoming: sip::Incoming, route: Route, inquiry: Option<Inquiry>) {
+        let waiting = std::mem::take(&mut incoming.waiting);
+        let session = CallId::new(clock::time(), &mut rand::rng());
+        let line = ["INVITE ", &incoming.request_uri].concat();
+        let line = inbox::traced(false, incoming.source, incoming.transport.token(), &line);
+        let phone = incoming.caller.as_ref().and_then(|caller| {
+            let (account, domain) = (Arc::clone(&caller.account), caller.domain.clone());
+            Some(sip::Aor { account, username: caller.username.clone()?, domain })
+        });
+        let domain = incoming.caller.as_ref().and_then(|caller| caller.domain.as_deref());
+        let domain = domain.and_then(|name| self.services().routing.get().phones().domain(name));
+        let domain = domain.filter(|domain| domain.details.voice.is_some());
+        let (mut info, offer) = inbound_leg(leg, session, incoming, domain);
+        info.sip.number = self.services().number_id(&route.account, &info.to);
+        let (inbox, receiver) = self.open(session);
+        self.register(leg.0, inbox.clone());
+        self.register(session.0, inbox.clone());
+        let beginning = |info, waiting| {
+            let (info, route) = (Box::new(info), Box::new(route));
+            Beginning::Incoming { info, line, offer, phone, route, waiting, within: None }
+        };
+        let calls = self.clone();
+        let Some(inquiry) = inquiry else {
+            return call_task::spawn(calls, session, inbox, receiver, beginning(info, waiting));
+        };
+        // What SIP says meanwhile waits in the inbox.
+        tokio::spawn(async move {
+            drop(waiting);
+            match calls.services().stir.get().verify(inquiry, &calls.services().counters.stir).await {
+                Ok(found) => {
+                    let (at, text) = (clock::time(), stir::line(&found));
+                    inbox.log().push(at, Some(leg), "sip", text);
+                    info.sip.identity = Some(Box::new(found));
+                    call_task::spawn(calls, session, inbox, receiver, beginning(info, sip::Waiting::default()));
+                }
+                Err(fault) => {
+                    tracing::info!(to = %info.to, status = fault.status(), %fault, "call whose number nobody vouches for");
+                    calls.services().counters.refused();
+                    calls.refuse(leg, fault.status(), Some(fault.phrase()));
+                    calls.forget(leg.0);
+                    calls.forget(session.0);
+                }
+            }
+        });
+    }
+
+    /// Begins the call of an application that another leg of ours calls.
+    pub fn begin_within(&self, within: Within, mut route: Route) {
+        let Within { info, from, offer, tie } = within;
+        let (leg, session) = (info.id, info.session);
+        if self.take_channels(leg, None, &route, info.to.user()).is_err() {
+            (route.decision, route.status) = (Decision::Reject(RejectReason::Busy), None);
+        }
+        let (inbox, receiver) = self.open(session);
+        self.register(leg.0, inbox.clone());
+        self.register(session.0, inbox.clone());
+        let beginning = Beginning::Incoming {
+            line: format!("called by {from}, of this server"),
+            info: Box::new(info),
+            offer: Some(offer),
+            phone: None,
+            route: Box::new(route),
+            waiting: sip::Waiting::default(),
+            within: Some(tie),
+        };
+        call_task::spawn(self.clone(), session, inbox, receiver, beginning);
+    }
+
+    /// An INVITE that takes the place of a live leg (RFC 3891): it belongs to whoever that one belongs to.
+    async fn replace(&self, leg: LegId, replaced: LegId, incoming: sip::Incoming) {
+        let store = &self.services().store;
+        let known = match store.flush().await {
+            Ok(()) => store::calls::find(store, replaced.0).await.ok().flatten(),
+            Err(_) => None,
+        };
+        let Some(info) = known.as_ref().and_then(records::leg_of) else {
+            let (leg, headers) = (sip::LegKey(leg.0), Vec::new());
+            return self.services().sip().post(sip::Command::Reject { leg, status: 481, reason: None, headers });
+        };
+        let route = Route {
+            account: info.account,
+            dialect: info.dialect,
+            application: info.application,
+            status: None,
+            record: None,
+            decision: Decision::Commands,
+        };
+        self.begin(leg, incoming, route, None);
+        let command = Command::TakePlace { of: replaced };
+        if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
+            tracing::info!(%leg, %refused, "cannot take the place of another leg");
+            let hangup = Command::Hangup { headers: Vec::new() };
+            // It may be over by itself.
+            let _ = self.request(leg, Request { client_state: None, command: hangup }).await;
+        }
+    }
+
+    /// Makes an outbound call, if the account may call from there. Returns at once: its progress is told by events.
+    pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
+        let id = LegId::new(clock::time(), &mut rand::rng());
+        self.create_if_allowed(id, call).await
+    }
+
+    /// The same, with an id for its leg that nobody else has: whoever is to be told of everything waits for it before it is there.
+    pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
+        let standing = self.services().routing.get().caller(&call.account, &call.from);
+        if standing == CallerStanding::Refused {
+            return Err(CreateError::ForeignCaller(call.from.to_string()));
+        }
+        let created = self.create_as(id, call).await?;
+        if standing == CallerStanding::Tolerated {
+            self.note_foreign_caller(&created.leg);
+        }
+        Ok(created)
+    }
+
+    /// As [`Calls::create`], whoever it is from: the account has shown by other means that it may call from there.
+    pub async fn create_from_anywhere(&self, call: NewCall) -> Result<Created, CreateError> {
+        let id = LegId::new(clock::time(), &mut rand::rng());
+        self.create_as(id, call).await
+    }
+
+    /// Says in a call's log, and among its troubles, that its provider would have refused it.
+    fn note_foreign_caller(&self, leg: &LegInfo) {
+        let dialect = self.services().dialects.get(&leg.dialect);
+        let code = dialect.and_then(|dialect| dialect.error_number(Fault::ForeignCaller));
+        let refused = code.map_or_else(
+            || "the provider would refuse this".to_owned(),
+            |code| {
+                let mut name = leg.dialect.to_string();
+                name.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
+                format!("{name} would refuse this: {code}")
+            },
+        );
+        let message = format!("{refused}: {} is neither a number nor a verified caller id of the account", leg.from);
+        if let Some(inbox) = self.inbox(leg.id.0) {
+            inbox.log().push(clock::time(), Some(leg.id), "call", &message);
+        }
+        if let Some(code) = code {
+            let trouble = Trouble { code, message, cause: None, exchange: None };
+            self.services().note_trouble(&leg.account, Some(leg.id), Level::Warning, trouble);
+        }
+    }
+
+    /// The same, with an id for its leg that nobody else has.
+    pub async fn create_as(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
+        if self.0.draining.load(Ordering::Relaxed) {
+            return Err(CreateError::Draining);
+        }
+        let services = self.services();
+        if !services.media.has_ports() {
+            return Err(CreateError::NoPorts);
+        }
+        for to in iter::once(&call.to).chain(&call.also) {
+            if !services.reaches(&call.account, call.dialect, to, &call.via) {
+                return Err(CreateError::NoRoute(to.to_string()));
+            }
+        }
+        let linked = match call.link_to {
+            Some(leg) => Some((self.inbox(leg.0).ok_or(CreateError::NoSuchLeg)?, self.live_session(leg).await)),
+            None => None,
+        };
+        let now = clock::time();
+        let session = match &linked {
+            Some((_, session)) => session.ok_or(CreateError::NoSuchLeg)?,
+            None => CallId::new(now, &mut rand::rng()),
+        };
+        let number = services.number_id(&call.account, &call.from);
+        let (mut leg, others) = outbound_legs(id, session, call, now);
+        leg.info.sip.number = number;
+        let info = Arc::new(leg.info.clone());
+        let recording = leg.record.as_ref().map(|new| new.id);
+        let legs: Vec<_> = iter::once(leg).chain(others).collect();
+        let ids: Vec<_> = legs.iter().map(|leg| leg.info.id.0).collect();
+        if let Err(barred) = legs.iter().try_for_each(|leg| services.take_outbound(&leg.info)) {
+            ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+            return Err(barred.into());
+        }
+        for leg in &legs {
+            let row = records::call_row(&Arc::new(leg.info.clone()), info.created_at);
+            if let Err(error) = store::calls::upsert(&services.store, row).await {
+                ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+                return Err(StoreFailed::from(error).into());
+            }
+        }
+        // Who is answered with a call's id may ask for it after a crash.
+        if let Err(error) = services.store.flush().await {
+            ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+            for leg in legs {
+                let info = Arc::new(never_called(leg.info, now));
+                store::calls::upsert(&services.store, records::call_row(&info, now))
+                    .await
+                    .map_err(StoreFailed::from)?;
+            }
+            return Err(StoreFailed::from(error).into());
+        }
+        match linked {
+            Some((inbox, _)) => {
+                ids.iter().for_each(|id| self.register(*id, inbox.clone()));
+                if let Err(not_taken) = inbox.offer(Message::NewLegs(legs)) {
+                    // Nobody has been told of them yet.
+                    for id in ids {
+                        self.forget(id);
+                        store::calls::delete(&services.store, &info.account, id).await.map_err(StoreFailed::from)?;
+                    }
+                    return Err(match not_taken {
+                        NotTaken::Over => CreateError::NoSuchLeg,
+                        NotTaken::Full => CreateError::Full,
+                    });
+                }
+            }
+            None => {
+                let (inbox, receiver) = self.open(session);
+                ids.iter().for_each(|id| self.register(*id, inbox.clone()));
+                self.register(session.0, inbox.clone());
+                call_task::spawn(self.clone(), session, inbox, receiver, Beginning::Outgoing(legs));
+            }
+        }
+        Ok(Created { leg: info, recording })
+    }
+
+    async fn live_session(&self, leg: LegId) -> Option<CallId> {
+        self.services().store.flush().await.ok()?;
+        let row = store::calls::find(&self.services().store, leg.0).await.ok()??;
+        Some(CallId(row.session))
+    }
+
+    /// Asks something of a live leg. It is done even if nobody waits for the answer any more.
+    pub async fn request(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
+        if let Command::Bridge { with, .. } | Command::TakePlace { of: with } = &request.command {
+            let (calls, with) = (self.clone(), *with);
+            let united = tokio::spawn(async move { calls.unite(leg, with).await });
+            united.await.unwrap_or(Err(Refused::CannotBridge))?;
+        }
+        let inbox = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
+        let (reply, answer) = oneshot::channel();
+        match inbox.offer(Message::Request { leg, request: Box::new(request), reply }) {
+            Ok(()) => answer.await.unwrap_or(Err(Refused::Ended)),
+            Err(NotTaken::Over) => Err(Refused::Ended),
+            Err(NotTaken::Full) => Err(Refused::TooMany),
+        }
+    }
+
+    /// Brings two legs into one call. Neither call waits for the other, this does; one at a time, for the calls that are
+    /// found at its beginning must still be those of the legs at its end.
+    pub async fn unite(&self, leg: LegId, with: LegId) -> Result<(), Refused> {
+        let _one_at_a_time = self.0.uniting.lock().await;
+        let heir = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
+        let other = self.inbox(with.0).ok_or(Refused::CannotBridge)?;
+        if other.same(&heir) {
+            return Ok(());
+        }
+        let (reply, room) = oneshot::channel();
+        let (_unsettled, settled) = oneshot::channel();
+        heir.post(Message::Expect { room: reply, settled }).map_err(|_| Refused::Ended)?;
+        let room = room.await.map_err(|_| Refused::Ended)?;
+        let (done, united) = oneshot::channel();
+        other.post(Message::Surrender { heir, room, done }).map_err(|_| Refused::CannotBridge)?;
+        united.await.map_err(|_| Refused::CannotBridge)
+    }
+
+    /// A leg of this account, live or ended.
+    pub async fn get(&self, account: &str, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
+        let store = &self.services().store;
+        store.flush().await?;
+        let row = store::calls::get(store, account, leg.0).await?;
+        Ok(row.as_ref().and_then(records::leg_of).map(Arc::new))
+    }
+
+    /// Whether the leg is anybody's call.
+    pub async fn is_known(&self, leg: LegId) -> Result<bool, StoreFailed> {
+        let store = &self.services().store;
+        store.flush().await?;
+        Ok(store::calls::find(store, leg.0).await?.is_some())
+    }
+
+    /// Legs of this account, newest first. At most `page.limit + 1` are returned, so that the caller sees whether there are more.
+    pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
+        let store = &self.services().store;
+        store.flush().await?;
+        let after = match page.after {
+            Some(id) => store::calls::get(store, account, id).await?.map(|row| row.cursor()),
+            None => None,
+        };
+        let columns = filter.columns();
+        let rows = store::calls::list(store, account, &columns, &page.after(after)).await?;
+        Ok(rows.iter().filter_map(records::leg_of).filter(|leg| filter.fits(leg)).map(Arc::new).collect())
+    }
+
+    /// Forgets an ended leg. `false` if there is none.
+    pub async fn delete(&self, account: &str, leg: LegId) -> Result<bool, StoreFailed> {
+        let store = &self.services().store;
+        store.flush().await?;
+        Ok(store::calls::delete(store, account, leg.0).await?)
+    }
+
+    /// The event log of the session a leg was born in, live or over.
+    pub async fn log(&self, session: CallId) -> Result<Vec<Line>, StoreFailed> {
+        let live = self.ask(session, Message::Log).await;
+        let store = &self.services().store;
+        store.flush().await?;
+        let mut lines = event_log::read(store, session).await?.and(live);
+        lines.sort_by_key(|line| line.at);
+        Ok(lines)
+    }
+
+    /// The requests and answers of a session, live or over, oldest first.
+    pub async fn exchanges(&self, session: CallId) -> Result<Vec<Exchanged>, StoreFailed> {
+        let live = self.ask(session, Message::Exchanges).await;
+        let store = &self.services().store;
+        store.flush().await?;
+        let mut exchanges = event_log::read_exchanges(store, session).await?.and(live);
+        exchanges.sort_by_key(|(_, exchange)| exchange.at);
+        Ok(exchanges)
+    }
+
+    /// What a live call has of something; nothing of one that is over.
+    async fn ask<T>(&self, session: CallId, question: impl FnOnce(oneshot::Sender<Vec<T>>) -> Message) -> Vec<T> {
+        let Some(inbox) = self.inbox(session.0) else { return Vec::new() };
+        let (reply, answer) = oneshot::channel();
+        if inbox.offer(question(reply)).is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// A request and its answer for a session's log, live or over, and the line that tells of it, if any does. Dropped if the
+    /// call has too much to do.
+    pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
+        let late = match self.inbox(session.0) {
+            Some(inbox) => inbox.exchanged(leg, exchange, line),
+            None => Err(Box::new((exchange, line))),
+        };
+        if let Err(late) = late {
+            let (exchange, line) = *late;
+            if let Some(wire) = self.services().feed.wire(session) {
+                line.iter().cloned().for_each(|line| wire.tell(Entry::Line(line)));
+                wire.tell(Entry::Exchange(leg, Box::new(exchange.clone())));
+            }
+            event_log::late_exchange(&self.services().store, session, leg, &exchange, line);
+        }
+    }
+
+    /// A line for a session's log, live or over.
+    pub fn noted(&self, session: CallId, line: Line) {
+        match self.inbox(session.0) {
+            Some(inbox) if !inbox.is_over() => inbox.log().push_line(line),
+            _ => event_log::late(&self.services().store, session, line),
+        }
+    }
+
+    /// No new calls from now on.
+    pub fn stop_accepting(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether new calls are taken.
+    pub fn accepts(&self) -> bool {
+        !self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Legs that have a media session.
+    pub fn live_legs(&self) -> u64 {
+        self.services().media.load().sessions
+    }
+
+    /// Returns when no call is alive.
+    pub async fn idle(&self) {
+        loop {
+            let told = self.0.idle.notified();
+            if self.0.inboxes.read().is_empty() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Hangs every call up.
+    pub fn hangup_all(&self) {
+        let inboxes: Vec<_> = self.0.inboxes.read().values().cloned().collect();
+        for inbox in inboxes {
+            // One that is over needs no hang-up.
+            let _ = inbox.post(Message::HangupAll);
+        }
+    }
+
+    /// An inbox for a new session, whose lines whoever watches is told of.
+    fn open(&self, session: CallId) -> (Inbox, inbox::Messages) {
+        let (inbox, receiver) = Inbox::new();
+        inbox.log().told_to(self.services().feed.wire(session));
+        (inbox, receiver)
+    }
+
+    pub fn register(&self, id: u128, inbox: Inbox) {
+        self.0.inboxes.write().insert(id, inbox);
+    }
+
+    pub fn forget(&self, id: u128) {
+        self.services().channels.free(LegId(id));
+        self.services().usage_changed();
+        let mut inboxes = self.0.inboxes.write();
+        inboxes.remove(&id);
+        if inboxes.is_empty() {
+            self.0.idle.notify_waiters();
+        }
+    }
+
+    /// Whether the leg's call is alive.
+    pub fn is_live(&self, leg: LegId) -> bool {
+        self.inbox(leg.0).is_some()
+    }
+
+    /// Puts in for a live leg what its call cannot do without. `false`: the call is over.
+    pub fn tell(&self, leg: LegId, message: Message) -> bool {
+        self.inbox(leg.0).is_some_and(|inbox| inbox.post(message).is_ok())
+    }
+
+    fn inbox(&self, id: u128) -> Option<Inbox> {
+        self.0.inboxes.read().get(&id).cloned()
+    }
+}
+
+/// What a stranger wrote, for the log: 64 characters at most.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
+}
+
+/// A leg that was refused because its record could not be stored. The record may yet be, with those that wait.
+fn never_called(mut leg: LegInfo, at: Timestamp) -> LegInfo {
+    let detail = Some(UNSTORED.to_owned());
+    leg.end =
+        Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail, failure: None });
+    leg.status = Status::Failed;
+    leg
+}

@@ -1,0 +1,98 @@
+//! `[[siprec]]`: recording servers that applications know by name.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tandem_media as media;
+use tandem_settings::Secret;
+use tandem_sip as sip;
+
+/// A recording server.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiprecConfig {
+    /// Its name for applications, unique.
+    pub name: Arc<str>,
+    /// Whose calls may be recorded there, those of accounts below it included; every account's when `None`.
+    #[serde(default)]
+    pub account: Option<Arc<str>>,
+    /// `sip:USER@HOST[:PORT][;transport=tcp]`, or `sips:`: whom it is called as.
+    pub uri: Arc<str>,
+    /// User part of the From header.
+    #[serde(default = "caller")]
+    pub from: Arc<str>,
+    /// Digest user name that answers its challenges.
+    #[serde(default)]
+    pub username: Option<Arc<str>>,
+    /// Digest password.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// Codecs that it is offered, best first, but the call's own before them all if it is among them.
+    #[serde(default = "g711")]
+    pub codecs: Vec<media::CodecName>,
+    /// Whether its copies are encrypted (SDES).
+    #[serde(default)]
+    pub srtp: media::Srtp,
+}
+
+impl SiprecConfig {
+    /// What it is offered.
+    pub(super) fn codecs(&self) -> Vec<media::Codec> {
+        media::CodecName::codecs(&self.codecs)
+    }
+
+    pub(super) fn credentials(&self) -> Option<sip::Credentials> {
+        let (username, password) = (self.username.as_ref()?, self.password.as_ref()?);
+        Some(sip::Credentials { username: username.to_string(), password: password.expose().to_owned() })
+    }
+}
+
+fn caller() -> Arc<str> {
+    "recorder".into()
+}
+
+fn g711() -> Vec<media::CodecName> {
+    vec![media::CodecName::Pcmu, media::CodecName::Pcma]
+}
+
+/// The recording servers of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Connectors(Vec<Arc<SiprecConfig>>);
+
+impl Connectors {
+    /// These.
+    pub fn new(all: Vec<SiprecConfig>) -> Self {
+        Self(all.into_iter().map(Arc::new).collect())
+    }
+
+    /// That of this name, if the account may use it; `parent`: the account that it is below.
+    pub fn find(&self, name: &str, account: &str, parent: Option<&str>) -> Option<&Arc<SiprecConfig>> {
+        let usable =
+            |one: &SiprecConfig| one.account.as_deref().is_none_or(|own| own == account || Some(own) == parent);
+        self.0.iter().find(|one| &*one.name == name && usable(one))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_server_is_found_by_those_who_may_use_it() {
+        let one = |name: &str, account: Option<&str>| SiprecConfig {
+            name: name.into(),
+            account: account.map(Into::into),
+            uri: "sip:srs@127.0.0.1".into(),
+            from: caller(),
+            username: None,
+            password: None,
+            codecs: g711(),
+            srtp: media::Srtp::Off,
+        };
+        let all = Connectors::new(vec![one("every", None), one("own", Some("acme"))]);
+        let found = |name, account, parent| all.find(name, account, parent).is_some();
+        assert!(found("every", "acme", None) && found("every", "other", None));
+        assert!(found("own", "acme", None) && found("own", "below", Some("acme")));
+        assert!(!found("own", "other", None) && !found("none", "acme", None));
+    }
+}

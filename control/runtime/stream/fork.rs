@@ -1,0 +1,203 @@
+//! A stream of audio alone: RTP packets, or binary messages of a WebSocket. Nobody speaks back.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tandem_call::id::{LegId, StreamId};
+use tandem_call::stream::{ByteOrder, Form, RtpForm, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec};
+use tandem_http::Client;
+use tandem_http::websocket::{Socket, Word};
+use tandem_media as media;
+use tokio::io::DuplexStream;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use super::{NORMAL, Note, Ready, TAP_FRAMES, tap_codec};
+use crate::inbox::{Inbox, Message as CallMessage};
+
+/// Samples of 20 ms.
+const FRAME: usize = 160;
+/// What goes before the audio of a packet (RFC 3550 §5.1).
+const HEADER: usize = 12;
+/// Most frames in a packet.
+const MOST_FRAMES: u8 = 6;
+
+/// Sends audio until the stream is stopped, or its leg is over.
+pub(super) async fn run(
+    client: &Client,
+    inbox: &Inbox,
+    (leg, id): (LegId, StreamId),
+    spec: &StreamSpec,
+    (idle, local): (Option<Duration>, Option<DuplexStream>),
+    notes: &mut mpsc::Receiver<Note>,
+) -> Result<(), StreamFailure> {
+    let law = if spec.codec == Some(StreamCodec::Pcma) { media::g711::Law::A } else { media::g711::Law::Mu };
+    let mut sender = tokio::select! {
+        sender = Sender::open(client, spec, law, (idle, local)) => sender?,
+        () = super::stopped(notes) => return Ok(()),
+    };
+    let linear = StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little);
+    let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(Some(linear)));
+    let ready = CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source: None }) };
+    inbox.post(ready).map_err(|_| StreamFault::Internal.because("the call is over"))?;
+    let mut mix = Mix { both: spec.track == tandem_call::recording::Track::Both && sender.mixes(), waiting: None };
+    loop {
+        tokio::select! {
+            frame = tap.next() => {
+                let Some(frame) = frame else { break };
+                if let Some((track, samples)) = mix.take(&frame) {
+                    let mut octets = [0; FRAME];
+                    law.encode(&samples, &mut octets);
+                    sender.send(track, &octets).await?;
+                }
+            }
+            note = notes.recv() => if let Some(Note::Stop) | None = note { break },
+            closed = sender.closed() => return closed,
+        }
+    }
+    sender.close().await;
+    Ok(())
+}
+
+/// Both directions in one, if they go to the same place.
+struct Mix {
+    both: bool,
+    /// The direction that came first of a tick, which is inbound.
+    waiting: Option<[i16; FRAME]>,
+}
+
+impl Mix {
+    fn take(&mut self, frame: &media::TapFrame) -> Option<(media::Track, [i16; FRAME])> {
+        let mut samples = [0; FRAME];
+        let pairs = frame.audio().as_chunks().0.iter();
+        samples.iter_mut().zip(pairs).for_each(|(sample, pair)| *sample = i16::from_le_bytes(*pair));
+        if !self.both {
+            return Some((frame.track, samples));
+        }
+        if frame.track == media::Track::Inbound {
+            self.waiting = Some(samples);
+            return None;
+        }
+        // The ring was full, and the other direction's frame was dropped: this one is sent alone.
+        let other = self.waiting.take().unwrap_or([0; FRAME]);
+        samples.iter_mut().zip(other).for_each(|(sample, other)| *sample = sample.saturating_add(other));
+        Some((media::Track::Inbound, samples))
+    }
+}
+
+enum Sender {
+    WebSocket(Box<Socket>),
+    Rtp { inbound: Option<Packets>, outbound: Option<Packets>, mixes: bool },
+}
+
+impl Sender {
+    async fn open(
+        client: &Client,
+        spec: &StreamSpec,
+        law: media::g711::Law,
+        (idle, local): (Option<Duration>, Option<DuplexStream>),
+    ) -> Result<Self, StreamFailure> {
+        let Form::Rtp(form) = spec.form else {
+            let bearer = spec.auth_token.iter().map(|token| ("Authorization".to_owned(), format!("Bearer {token}")));
+            let socket = super::open(client, &spec.url, bearer.collect(), idle, local).await?;
+            return Ok(Self::WebSocket(Box::new(socket)));
+        };
+        let RtpForm { inbound, outbound, frames } = form;
+        let mixes = inbound.is_some() && inbound == outbound;
+        let outbound = outbound.filter(|_| !mixes);
+        let open = async |to: Option<SocketAddr>| match to {
+            None => Ok(None),
+            Some(to) => Packets::open(client, to, law, frames).await.map(Some),
+        };
+        Ok(Self::Rtp { inbound: open(inbound).await?, outbound: open(outbound).await?, mixes })
+    }
+
+    fn mixes(&self) -> bool {
+        matches!(self, Self::WebSocket(_) | Self::Rtp { mixes: true, .. })
+    }
+
+    async fn send(&mut self, track: media::Track, octets: &[u8; FRAME]) -> Result<(), StreamFailure> {
+        match self {
+            Self::WebSocket(socket) => socket.send_octets(octets.to_vec()).await,
+            Self::Rtp { inbound, outbound, .. } => {
+                let packets = if track == media::Track::Inbound { inbound } else { outbound };
+                if let Some(packets) = packets {
+                    packets.send(octets).await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until the application has closed its socket; who gets RTP cannot.
+    async fn closed(&mut self) -> Result<(), StreamFailure> {
+        match self {
+            Self::WebSocket(socket) => loop {
+                // Nobody hears what the application says.
+                if let Word::Closed(how) = socket.next().await {
+                    return how;
+                }
+            },
+            Self::Rtp { .. } => std::future::pending().await,
+        }
+    }
+
+    async fn close(self) {
+        if let Self::WebSocket(socket) = self {
+            socket.close(NORMAL, "").await;
+        }
+    }
+}
+
+/// One stream of RTP.
+struct Packets {
+    socket: UdpSocket,
+    /// The packet that grows.
+    packet: Vec<u8>,
+    octets: usize,
+    payload_type: u8,
+    sequence: u16,
+    timestamp: u32,
+    source: u32,
+}
+
+impl Packets {
+    async fn open(client: &Client, to: SocketAddr, law: media::g711::Law, frames: u8) -> Result<Self, StreamFailure> {
+        let unreachable = |why: String| StreamFault::Unreachable.because(why);
+        let address = client.permits(to.ip()).map_err(|refused| unreachable(refused.to_string()))?;
+        let own: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let opened = async {
+            let socket = UdpSocket::bind((own, 0)).await?;
+            socket.connect((address, to.port())).await?;
+            std::io::Result::Ok(socket)
+        };
+        let socket = opened.await.map_err(|error| unreachable(format!("{to}: {error}")))?;
+        let octets = FRAME * usize::from(frames.clamp(1, MOST_FRAMES));
+        Ok(Self {
+            socket,
+            packet: Vec::with_capacity(HEADER + octets),
+            octets,
+            payload_type: if law == media::g711::Law::A { 8 } else { 0 },
+            sequence: rand::random(),
+            timestamp: rand::random(),
+            source: rand::random(),
+        })
+    }
+
+    /// Adds 20 ms; what is lost on the way, or because nobody listens there, is lost.
+    async fn send(&mut self, octets: &[u8; FRAME]) {
+        if self.packet.is_empty() {
+            self.packet.extend([0x80, self.payload_type]);
+            self.packet.extend(self.sequence.to_be_bytes());
+            self.packet.extend(self.timestamp.to_be_bytes());
+            self.packet.extend(self.source.to_be_bytes());
+        }
+        self.packet.extend(octets);
+        self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
+        if self.packet.len() >= HEADER + self.octets {
+            let _ = self.socket.send(&self.packet).await;
+            self.packet.clear();
+            self.sequence = self.sequence.wrapping_add(1);
+        }
+    }
+}

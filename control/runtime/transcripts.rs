@@ -1,0 +1,106 @@
+//! What was said in recordings: asked of the recogniser, kept as resources, told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use jiff::SignedDuration;
+use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::hearing::{Listening, Words};
+use tandem_call::id::TranscriptionId;
+use tandem_call::leg::LegInfo;
+use tandem_call::recording::Recording;
+use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionOrder};
+use tandem_clock as clock;
+use tandem_history::records;
+use tandem_store::resources::{self, Filter, Kind, Resource};
+use tandem_store::{self as store, Page, StoreError, TimeRange};
+
+use crate::services::Services;
+
+/// Transcriptions among the resources; a recording is the parent of its own.
+pub const TRANSCRIPTS: Kind<Transcript> = Kind::new("transcript");
+/// Largest file that is sent to a recogniser, octets: half an hour of 16 bits at 8,000 Hz.
+const LARGEST: u64 = 30 * 60 * 16_000 + 1_024;
+/// Transcriptions that an earlier process left behind are looked for among those that are not older.
+const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(24);
+
+/// Has a recording's words written down, beside its call. A shutdown waits for it.
+pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, order: TranscriptionOrder) {
+    let id = TranscriptionId::new(clock::time(), &mut rand::rng());
+    let parent = recording.id.0;
+    let transcript = Transcript { id, recording, callback: order.callback, state: TranscriptState::InProgress };
+    let mut row = Resource::new(&leg.account, "", transcript);
+    (row.id, row.parent) = (id.0, Some(parent));
+    let tracker = services.fetches.clone();
+    let services = Arc::clone(services);
+    tracker.spawn(async move {
+        if let Err(error) = resources::put(&services.store, TRANSCRIPTS, &row).await {
+            tracing::error!(%error, "transcription not written down");
+        }
+        work(&services, leg, row).await;
+    });
+}
+
+/// Takes up again what an earlier process did not finish.
+pub async fn recover(services: &Arc<Services>) -> Result<usize, StoreError> {
+    let since = clock::time().checked_sub(LEFT_BEHIND).ok();
+    let filter = Filter { updated: TimeRange { since, ..TimeRange::default() }, ..Filter::default() };
+    let mut found = 0;
+    for account in services.accounts.all().iter() {
+        let rows = resources::list(&services.store, TRANSCRIPTS, &account.name, &filter, &Page::first(1_000)).await?;
+        for row in rows.into_iter().filter(|row| row.details.state == TranscriptState::InProgress) {
+            let leg = store::calls::find(&services.store, row.details.recording.leg.0).await?;
+            let Some(leg) = leg.as_ref().and_then(records::leg_of) else { continue };
+            found += 1;
+            let again = Arc::clone(services);
+            services.fetches.spawn(async move { work(&again, Arc::new(leg), row).await });
+        }
+    }
+    Ok(found)
+}
+
+async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Transcript>) {
+    row.details.state = match words(services, &row.details.recording).await {
+        Ok(words) => TranscriptState::Completed(words),
+        Err(why) => TranscriptState::Failed(why),
+    };
+    row.updated_at = clock::time();
+    if let Err(error) = resources::put(&services.store, TRANSCRIPTS, &row).await {
+        tracing::error!(%error, "transcription not written down");
+    }
+    if let TranscriptState::Failed(why) = &row.details.state {
+        tracing::warn!(recording = %row.details.recording.id, "not transcribed: {why}");
+    }
+    // The call has gone on meanwhile.
+    let now = store::calls::find(&services.store, leg.id.0).await.ok().flatten();
+    let leg = now.as_ref().and_then(records::leg_of).map_or(leg, Arc::new);
+    let event = CallEvent { at: row.updated_at, leg, kind: EventKind::Transcribed(Box::new(row.details)) };
+    for delivery in services.notices(&event, 0, None) {
+        if let Err(error) = services.deliveries().enqueue(delivery).await {
+            tracing::error!(%error, "notice not written down");
+        }
+    }
+}
+
+async fn words(services: &Services, recording: &Recording) -> Result<Words, String> {
+    if services.recogniser.is_off() {
+        return Err("speech to text is off (speech.stt)".to_owned());
+    }
+    let unreadable = |error: std::io::Error| format!("the recording's file: {error}");
+    let files = &services.recordings;
+    let audio = files.open(files.path(recording.id), true).await.map_err(unreadable)?;
+    let length = audio.len();
+    if length > LARGEST {
+        let minutes = recording.duration.unwrap_or(Duration::ZERO).as_secs() / 60;
+        return Err(format!("the recording is too long ({minutes} minutes)"));
+    }
+    let mut wav = BytesMut::new();
+    let mut blocks = std::pin::pin!(audio.read(0, length));
+    while let Some(block) = blocks.next().await {
+        wav.extend_from_slice(&block.map_err(unreadable)?);
+    }
+    let how = Listening { punctuation: true, ..Listening::default() };
+    services.recogniser.transcribe(Bytes::from(wav), &how).await.map_err(|why| why.to_string())
+}

@@ -1,0 +1,81 @@
+//! What accounts use, counted from the records of their calls and recordings, and who is told when it has become so much.
+//!
+//! ```text
+//!   a call ends, or a minute passes ──▶ check ──▶ what each trigger looks at ──▶ its callback, once a period
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_accounts::made::Standing;
+use tandem_accounts::usage::{TRIGGER, Trigger, Usage, today, with_those_below};
+use tandem_clock as clock;
+use tandem_store::StoreError;
+use tandem_store::resources::{self, Resource};
+
+use crate::notify;
+use crate::registry::Calls;
+use crate::services::Services;
+
+/// How often triggers are looked at when nothing happens.
+const REST: Duration = Duration::from_secs(60);
+/// Between two looks so many times as much passes as the first one took.
+const PAUSES: u32 = 20;
+/// What ends within this time is counted together.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// Looks at the triggers for as long as the server runs.
+pub async fn watch(calls: Calls) {
+    let mut tick = tokio::time::interval(REST);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = calls.services().late.used.notified() => tokio::time::sleep(BREATH).await,
+        }
+        let begun = clock::now().instant;
+        if let Err(error) = check(calls.services()).await {
+            tracing::error!(%error, "usage triggers could not be looked at");
+        }
+        // Whoever has many calls has them counted more seldom.
+        tokio::time::sleep(clock::now().instant.saturating_duration_since(begun) * PAUSES).await;
+    }
+}
+
+async fn check(services: &Arc<Services>) -> Result<(), StoreError> {
+    let mut triggers = resources::all(&services.store, TRIGGER).await?;
+    let today = today();
+    triggers.retain(|row| !row.details.is_told(today));
+    triggers.sort_by(|a, b| a.account.cmp(&b.account));
+    let mut known: Option<(String, Usage)> = None;
+    for row in triggers {
+        if services.accounts.standing(&row.account) != Standing::Active {
+            continue;
+        }
+        if known.as_ref().is_none_or(|(account, _)| *account != row.account) {
+            let names = with_those_below(&services.accounts, &row.account);
+            known = Some((row.account.clone(), Usage::read(&services.store, &names, (None, None)).await?));
+        }
+        let figure = known.as_ref().map_or(0.0, |(_, usage)| row.details.figure(usage, today));
+        if row.details.is_due(figure, today) {
+            fire(services, row, figure).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn fire(services: &Arc<Services>, mut row: Resource<Trigger>, figure: f64) -> Result<(), StoreError> {
+    let now = clock::time();
+    row.details.fired_at = Some(now);
+    row.updated_at = now;
+    let found = services.dialects.get(&row.details.dialect).zip(services.accounts.by_name(&row.account));
+    if let Some((dialect, account)) = found
+        && let Some(notice) = dialect.usage_reached(&account, &row, figure)
+    {
+        let queue = format!("usage {:032x}", row.id);
+        let delivery = notify::of_account(notice, &**dialect, &row.account, queue, rand::random());
+        services.deliveries().enqueue(delivery).await?;
+    }
+    // Should this fail, it is told again, which is better than not at all.
+    resources::put(&services.store, TRIGGER, &row).await.map(drop)
+}

@@ -1,0 +1,188 @@
+//! Verifying a caller's number: whoever says that it is theirs is called there, and enters the code that they were given.
+//!
+//! ```text
+//!   begin ─► call: "Please enter ..." ─► six digits ─► right: held as the account's, "Thank you." ─┐
+//!                         ▲                   └─ wrong, three times: "Goodbye." ───────────────────┴─► Told, at the call's end
+//!                         └────── again ───────┘
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::address::{Address, PhoneNumber};
+use tandem_call::command::{Command, Request};
+use tandem_call::event::EventKind;
+use tandem_call::id::LegId;
+use tandem_call::leg::{EndCause, LegInfo};
+use tandem_call::program::instruction::{AudioSource, Gather, Instruction, Play, Program, Speech};
+use tandem_clock as clock;
+use tandem_dialect::Notice;
+use tandem_routing::holdings::{Caller, NotHeld};
+use tandem_routing::new_call::{CreateError, First, NewCall};
+use tandem_store::resources::Resource;
+
+use crate::followers::Following;
+use crate::notify;
+use crate::registry::Calls;
+use crate::services::Services;
+
+/// How often the code is asked for.
+const TRIES: usize = 3;
+/// How long the phone may ring.
+const RINGING: Duration = Duration::from_secs(60);
+/// How long the call may last.
+const TIME_LIMIT: Duration = Duration::from_secs(180);
+
+/// A number to be verified.
+pub struct Verification {
+    /// Who says that it is theirs.
+    pub account: Arc<str>,
+    /// The dialect that they said it in.
+    pub dialect: &'static str,
+    /// The number.
+    pub number: PhoneNumber,
+    /// Its name for people.
+    pub friendly_name: String,
+    /// What must be entered.
+    pub code: String,
+    /// DTMF sent first, for a phone behind an exchange.
+    pub extension: Option<String>,
+    /// How long to wait before the call.
+    pub delay: Duration,
+    /// What is told of its outcome, if anybody wants to know.
+    pub told: Option<Told>,
+}
+
+/// Puts the outcome in a dialect's words: of the call, with the id of what is held from now on, if it went well.
+pub type Told = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send + Sync>;
+
+/// Calls the number, at once or in a while. The leg has this id even before it is there.
+pub async fn begin(calls: &Calls, verification: Verification) -> Result<LegId, CreateError> {
+    let services = calls.services();
+    let to = Address::Phone(verification.number.clone());
+    if !services.reaches(&verification.account, verification.dialect, &to, &[]) {
+        return Err(CreateError::NoRoute(to.to_string()));
+    }
+    let leg = LegId::new(clock::time(), &mut rand::rng());
+    // Before the call: nothing of it may be missed.
+    let following = services.followers.follow(leg).ok_or(CreateError::Full)?;
+    let call = new_call(services, &verification, to);
+    let calls = calls.clone();
+    if verification.delay.is_zero() {
+        calls.create_as(leg, call).await?;
+        tokio::spawn(async move { listen(&calls, leg, following, verification).await });
+        return Ok(leg);
+    }
+    tokio::spawn(async move {
+        tokio::time::sleep(verification.delay).await;
+        match calls.create_as(leg, call).await {
+            Ok(_) => listen(&calls, leg, following, verification).await,
+            Err(error) => {
+                tracing::warn!(account = %verification.account, %error, "number not called for its verification")
+            }
+        }
+    });
+    Ok(leg)
+}
+
+/// Hears what is entered, and tells what came of it.
+async fn listen(calls: &Calls, leg: LegId, mut following: Following, verification: Verification) {
+    let services = calls.services();
+    let mut verified = None;
+    let mut last = None;
+    while let Some(event) = following.next().await {
+        if let EventKind::GatherEnded { digits, .. } = &event.kind
+            && *digits == verification.code
+            && verified.is_none()
+        {
+            verified = keep(services, &verification).await;
+            let command = Command::Run(program(vec![say(match verified {
+                Some(_) => "Thank you. Your number is verified. Goodbye.",
+                None => "We are sorry, this cannot be done now. Goodbye.",
+            })]));
+            // It may be over.
+            let _ = calls.request(leg, Request { client_state: None, command }).await;
+        }
+        last = Some(event.leg);
+    }
+    tracing::info!(account = %verification.account, verified = verified.is_some(), "caller's number called");
+    let (Some(told), Some(leg)) = (verification.told, last) else { return };
+    let Some(dialect) = services.dialects.get(verification.dialect) else { return };
+    let delivery = notify::delivery(told(&leg, verified), dialect.as_ref(), &leg, rand::random());
+    if let Err(error) = services.deliveries().enqueue(delivery).await {
+        tracing::error!(%error, "notice not written down");
+    }
+}
+
+/// Holds the number for the account. `None` if it cannot be kept.
+async fn keep(services: &Services, verification: &Verification) -> Option<u128> {
+    let (account, number) = (&*verification.account, verification.number.as_str());
+    let holdings = Arc::clone(services.routing.get().holdings());
+    let row = Resource::new(account, number, Caller { friendly_name: verification.friendly_name.clone() });
+    match holdings.callers.put(&services.store, row).await {
+        Ok(row) => Some(row.id),
+        // Twice at the same time.
+        Err(NotHeld::Taken) => holdings.callers.find(&Caller::key(account, number)).map(|row| row.id),
+        Err(error) => {
+            tracing::error!(%error, "verified number not kept");
+            None
+        }
+    }
+}
+
+fn new_call(services: &Services, verification: &Verification, to: Address) -> NewCall {
+    let own = services.routing.get().any_number(&verification.account);
+    let mut instructions = Vec::new();
+    for attempt in 0..TRIES {
+        let words = match attempt {
+            0 => "Hello. Please enter your six digit verification code.",
+            _ => "That was not the code. Please enter your six digit verification code.",
+        };
+        // The right code is answered as soon as the next of these begins.
+        instructions.push(ask(words, verification.code.len()));
+    }
+    instructions.push(say("Your number is not verified. Goodbye."));
+    let from = own.unwrap_or_else(|| to.clone());
+    let first = First::Program(program(instructions));
+    NewCall {
+        timeout: RINGING,
+        unanswered: EndCause::Timeout,
+        time_limit: Some(TIME_LIMIT),
+        send_digits: verification.extension.clone(),
+        ..NewCall::plain(Arc::clone(&verification.account), verification.dialect, to, from, first)
+    }
+}
+
+fn program(instructions: Vec<Instruction>) -> Program {
+    Program { instructions, warnings: Vec::new() }
+}
+
+fn ask(words: &str, digits: usize) -> Instruction {
+    Instruction::Gather(Gather {
+        prompts: vec![speech(words)],
+        retry_prompts: Vec::new(),
+        tries: 1,
+        min_digits: 1,
+        max_digits: u32::try_from(digits).ok(),
+        terminators: "#".to_owned(),
+        valid_digits: None,
+        first_digit_timeout: Duration::from_secs(10),
+        inter_digit_timeout: Duration::from_secs(5),
+        total_timeout: None,
+        barge_in: true,
+        action: None,
+        action_on_empty: false,
+        id: None,
+        speech: None,
+        callback: None,
+    })
+}
+
+fn say(words: &str) -> Instruction {
+    Instruction::Play(speech(words))
+}
+
+fn speech(words: &str) -> Play {
+    let speech = Speech { text: words.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
+    Play::once(AudioSource::Speech(speech))
+}

@@ -1,0 +1,446 @@
+//! The HTTP listener: every provider's surface, health, metrics, and a call's event log.
+#![forbid(unsafe_code)]
+
+pub mod bans;
+#[cfg(test)]
+mod features;
+pub mod listener;
+mod sip_websocket;
+#[cfg(test)]
+mod verbs;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
+use tandem_accounts::Account;
+use tandem_causes::Cause;
+use tandem_clock as clock;
+use tandem_console::access::{Denied, caller, operator, operator_itself};
+use tandem_console::trace::{COLUMNS, CallTrace, NoTrace};
+use tandem_console::{self as console, CallLog, Scope};
+use tandem_history::report::{Refusal, Report};
+use tandem_metrics::metric;
+use tandem_routing::trunk;
+use tandem_runtime::app::{App, Login};
+use tandem_settings::log_filter::LOG;
+use tandem_signalwire as signalwire;
+use tandem_telnyx as telnyx;
+use tandem_texml as texml;
+use tandem_twilio::{self as twilio, rest::Members};
+
+/// The providers whose REST paths are Twilio's.
+const FAMILY: Members = &[&twilio::Twilio, &signalwire::SignalWire];
+
+/// How the requests of each provider show whose they are.
+pub const LOGINS: &[Login] = &[
+    Login {
+        caller: |accounts, headers| FAMILY.iter().find_map(|member| twilio::rest::caller(*member, accounts, headers)),
+        owner: |accounts, headers| FAMILY.iter().find_map(|member| twilio::rest::owner(*member, accounts, headers)),
+    },
+    Login { caller: telnyx::rest::caller, owner: telnyx::rest::caller },
+];
+
+/// What a browser is told that was pointed at the server.
+const PLACES: &str = "\
+Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio), /v2/ (Telnyx) and /api/calling/ (SignalWire), with an account's credentials.
+How it is: /healthz, /readyz, /metrics; what it logs: /console/log
+Lists: /console/calls, /console/phones, /console/trunks, /console/numbers, /console/errors; followed with ?follow=true
+All of one call: /console/calls/{any id of the call, or last}
+A call's log: /console/sessions/{any id of the call, or last}/events?format=text
+A call's webhooks: /console/calls/{any id of the call}/webhooks; one again: POST /console/webhooks/{its id}/replay
+Why a signature fits, or not: POST /console/signature
+A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
+";
+
+/// All routes; `/metrics` among them only when it has no listener of its own. `gateways`: their routes, and whether `/` is theirs.
+pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, bool)) -> Router {
+    let front = if front_page { Router::new() } else { Router::new().route("/", get(|| async { PLACES })) };
+    let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };
+    Router::new()
+        .merge(twilio::rest::routes(FAMILY))
+        .merge(telnyx::rest::routes())
+        .merge(signalwire::rest::routes())
+        .merge(texml::rest::routes())
+        .merge(console::routes())
+        .merge(twilio::console::routes())
+        .merge(metrics)
+        .merge(front)
+        .route("/sip", get(sip_websocket::open))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/console/sessions/{id}/events", get(events))
+        .route("/console/calls/{id}/trace", get(trace))
+        .route("/console/calls/{id}/trace.pcap", get(trace_pcap))
+        .route("/console/reload", post(reload))
+        .route("/console/log", get(log).post(change_log))
+        .route("/console/sip/strangers", get(strangers))
+        .route("/console/sip/bans", get(bans))
+        .route("/console/sip/bans/{address}", delete(unban))
+        .with_state(app.clone())
+        .merge(gateways)
+        .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
+        .layer(middleware::from_fn_with_state(app, note_refused))
+}
+
+/// What is on the listener of its own that `/metrics` may have.
+pub fn metrics_router(app: App) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(app)
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    if !app.calls.accepts() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    // What the heartbeat of each second and the writer have met; nothing is waited for.
+    match app.calls.services().store.health().problem() {
+        None => "ready\n".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], reason + "\n").into_response(),
+    }
+}
+
+/// Where everybody comes who may use an API: for this machine, and for operators, by a key too.
+async fn guarded_metrics(
+    State(app): State<App>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+) -> Response {
+    // What a proxy on this machine passes on comes from elsewhere.
+    let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
+    let local = peer.is_some_and(|Extension(peer)| peer.0.ip().to_canonical().is_loopback()) && !passed_on;
+    if !local && let Err(denied) = operator(&app, &headers) {
+        return denied.into_response();
+    }
+    metrics(State(app)).await
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    let services = app.calls.services();
+    let mut text = String::with_capacity(4096);
+    services.counters.render(&mut text);
+    let deliveries = services.deliveries().counts();
+    let media = services.media.load();
+    let sip = services.sip().statistics();
+    let (health, writer) = (services.store.health(), services.store.writer());
+    let guarded = services.sip().guard().counts(clock::now().instant);
+    let ladder = services.sip().ladder().map(|ladder| ladder.fill()).unwrap_or_default();
+    for (name, help, kind, value) in [
+        ("tandem_live_legs", "Legs with a media session", "gauge", media.sessions),
+        ("tandem_rtp_packets_in_total", "RTP packets received", "counter", media.packets_in),
+        ("tandem_rtp_packets_out_total", "RTP packets sent", "counter", media.packets_out),
+        ("tandem_rtp_packets_relayed_total", "RTP packets passed from one leg to another", "counter", media.relayed),
+        ("tandem_rtp_packets_dropped_total", "RTP packets from strangers or not agreed", "counter", media.dropped),
+        (
+            "tandem_sdp_refused_total",
+            "Offers and answers not SDP, or without audio for us",
+            "counter",
+            media.sdp_refused,
+        ),
+        ("tandem_kernel_relay_flows", "Ways of RTP that the kernel relays by itself", "gauge", media.kernel_flows),
+        ("tandem_rtp_malformed_total", "Datagrams that are not RTP or RTCP", "counter", media.malformed),
+        ("tandem_sip_messages_in_total", "SIP messages received", "counter", sip.received),
+        ("tandem_sip_messages_out_total", "SIP messages sent", "counter", sip.sent),
+        ("tandem_sip_messages_dropped_total", "SIP messages that could not be sent", "counter", sip.dropped),
+        ("tandem_sip_requests_shed_total", "SIP requests refused with 503", "counter", sip.shed),
+        ("tandem_sip_strangers_total", "SIP requests from addresses in no trunk's networks", "counter", sip.strangers),
+        ("tandem_sip_malformed_total", "SIP messages that could not be understood", "counter", sip.malformed),
+        ("tandem_sip_bans", "Sources that are banned now", "gauge", guarded.bans as u64),
+        ("tandem_sip_bans_total", "Bans so far", "counter", guarded.banned),
+        (
+            "tandem_sip_banned_dropped_total",
+            "SIP messages of banned sources, dropped unread",
+            "counter",
+            guarded.dropped,
+        ),
+        (
+            "tandem_sip_limited_total",
+            "SIP messages beyond their source's rate, dropped unread",
+            "counter",
+            guarded.limited,
+        ),
+        (
+            "tandem_sip_crowded_total",
+            "SIP messages beyond the strangers' rate, dropped unread",
+            "counter",
+            guarded.crowded,
+        ),
+        ("tandem_sip_overloaded", "1 while SIP is late and new calls get 503", "gauge", sip.overloaded.into()),
+        ("tandem_sip_hep_sent_total", "SIP messages that the capture server was told of", "counter", sip.captured),
+        ("tandem_sip_hep_dropped_total", "SIP messages that it could not be told of", "counter", sip.uncaptured),
+        ("tandem_sip_trace_calls", "Call-IDs whose messages are kept", "gauge", ladder.calls as u64),
+        ("tandem_sip_trace_messages", "SIP messages that are kept", "gauge", ladder.messages as u64),
+        ("tandem_sip_trace_bytes", "Memory that they take", "gauge", ladder.octets as u64),
+        ("tandem_sip_trace_octets", "Deprecated: tandem_sip_trace_bytes", "gauge", ladder.octets as u64),
+        ("tandem_sip_transactions", "SIP transactions", "gauge", sip.transactions as u64),
+        ("tandem_sip_connections", "SIP stream connections", "gauge", sip.connections as u64),
+        ("tandem_sip_legs", "Legs that SIP knows of, those that are ending too", "gauge", sip.legs as u64),
+        ("tandem_sip_registrations", "Contacts of phones that are registered", "gauge", sip.bindings as u64),
+        (
+            "tandem_sip_wrong_passwords_total",
+            "SIP requests with a wrong password, or for a user that there is not",
+            "counter",
+            sip.wrong_passwords,
+        ),
+        (
+            "tandem_sip_retransmissions_total",
+            "SIP requests, and answers to INVITEs, sent again as nothing came back",
+            "counter",
+            sip.repeated,
+        ),
+        ("tandem_webhooks_delivered_total", "Webhooks accepted", "counter", deliveries.delivered),
+        ("tandem_webhooks_failed_total", "Webhooks given up", "counter", deliveries.failed),
+        ("tandem_webhooks_retried_total", "Attempts that were followed by another", "counter", deliveries.retried),
+        ("tandem_mp3s_made_total", "Recordings made into MP3s", "counter", app.recordings.mp3s_made()),
+        (
+            "tandem_event_lines_dropped_total",
+            "Log lines dropped because the database was slow",
+            "counter",
+            writer.dropped(),
+        ),
+        (
+            "tandem_database_ready",
+            "1 while the database takes what is to be stored, as /readyz has it",
+            "gauge",
+            health.problem().is_none().into(),
+        ),
+        ("tandem_database_writes_waiting", "Writes that wait to be stored", "gauge", writer.waiting()),
+        (
+            "tandem_database_failures_total",
+            "Transactions that the database did not take, each tried again",
+            "counter",
+            writer.failures(),
+        ),
+        ("tandem_database_writes_lost_total", "Writes that were refused or given up", "counter", writer.lost()),
+    ] {
+        metric(&mut text, name, help, kind, value);
+    }
+    trunk::render(&mut text, &services.sip().peers());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// The event log of a session, which is named by its id or a leg's, for the account that has a leg in it, by its credentials
+/// in any dialect.
+async fn events(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(wish): Query<Wish>,
+) -> Response {
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    match CallLog::find(&app, &scope, &id).await {
+        Ok(Some(log)) if wish.format.as_deref() == Some("text") => log.to_string().into_response(),
+        Ok(Some(log)) => {
+            let lines = serde_json::to_string(&log.lines).unwrap_or_default();
+            ([(header::CONTENT_TYPE, "application/json")], lines + "\n").into_response()
+        }
+        Ok(None) => (StatusCode::NOT_FOUND, "no such call\n").into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
+    }
+}
+
+/// The SIP messages of a call of the account that asks.
+async fn trace(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(wish): Query<Wish>,
+) -> Response {
+    match Scope::asked(&app, &headers) {
+        Ok(scope) => shown(CallTrace::find(&app, &scope, &id).await, &wish),
+        Err(denied) => *denied,
+    }
+}
+
+async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    match CallTrace::find(&app, &scope, &id).await {
+        Ok(trace) => ([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap")], trace.pcap()).into_response(),
+        Err(why) => no_trace(&why),
+    }
+}
+
+/// The last messages of peers that are in no trunk's networks.
+async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+    match operator(&app, &headers) {
+        Ok(()) => shown(CallTrace::of_strangers(&app), &wish),
+        Err(denied) => denied.into_response(),
+    }
+}
+
+/// Reads the configuration file again, as SIGHUP does.
+async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
+    if let Err(denied) = operator_itself(&app, &headers) {
+        return denied.into_response();
+    }
+    match app.reload.ask().await {
+        Some(Ok(told)) => told.into_response(),
+        Some(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, faults).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "nobody reads a configuration file now\n").into_response(),
+    }
+}
+
+/// What the server logs.
+async fn log(State(app): State<App>, headers: HeaderMap) -> Response {
+    match operator(&app, &headers) {
+        Ok(()) => shown_log(None),
+        Err(denied) => denied.into_response(),
+    }
+}
+
+/// Another filter for the server's log, for a while or until it is changed again.
+async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+    if let Err(denied) = operator_itself(&app, &headers) {
+        return denied.into_response();
+    }
+    let wish: LogWish = match serde_json::from_slice(&body) {
+        Ok(wish) => wish,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}; {LOG_EXAMPLE}\n")).into_response(),
+    };
+    if wish.seconds.is_some_and(|seconds| !(1..=LONGEST_LOG).contains(&seconds)) {
+        let says = format!("seconds is not 1 to {LONGEST_LOG}\n");
+        return (StatusCode::BAD_REQUEST, says).into_response();
+    }
+    match LOG.change(&wish.level) {
+        Some(Ok(change)) => {
+            if let Some(seconds) = wish.seconds {
+                LOG.restore_after(change, Duration::from_secs(seconds));
+            }
+            tracing::info!(seconds = wish.seconds, "the log's filter is now {:?}: changed over the API", wish.level);
+            shown_log(wish.seconds)
+        }
+        Some(Err(why)) => (StatusCode::BAD_REQUEST, format!("level: {why}\n")).into_response(),
+        None => shown_log(None),
+    }
+}
+
+fn shown_log(seconds: Option<u64>) -> Response {
+    let Some(filter) = LOG.get() else {
+        let says = "the log of this process is not the server's\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, says).into_response();
+    };
+    let shown = serde_json::json!({ "level": filter.now, "usual": filter.usual, "seconds": seconds });
+    ([(header::CONTENT_TYPE, "application/json")], format!("{shown}\n")).into_response()
+}
+
+/// How the log is to be.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogWish {
+    /// A level, or levels by module.
+    level: String,
+    /// For so long; until it is changed again when left out.
+    seconds: Option<u64>,
+}
+
+/// What such a wish looks like.
+const LOG_EXAMPLE: &str = r#"send {"level": "info,tandem_sip=debug", "seconds": 600}"#;
+/// Longest that a filter may hold, seconds: a day.
+const LONGEST_LOG: u64 = 86_400;
+
+/// Who is banned, why, since and until when.
+async fn bans(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+    if let Err(denied) = operator(&app, &headers) {
+        return denied.into_response();
+    }
+    let bans = bans::list(app.calls.services().sip().guard(), clock::now());
+    match wish.format.as_deref() {
+        Some("text") => bans::text(&bans).into_response(),
+        _ => {
+            let body = serde_json::to_string(&bans).unwrap_or_default();
+            ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+        }
+    }
+}
+
+/// Lifts the ban of an address.
+async fn unban(State(app): State<App>, headers: HeaderMap, Path(address): Path<String>) -> Response {
+    if let Err(denied) = operator_itself(&app, &headers) {
+        return denied.into_response();
+    }
+    // `2001:db8::/64`, as the list has it, is fine too.
+    let Ok(source) = address.split('/').next().unwrap_or_default().parse() else {
+        return (StatusCode::BAD_REQUEST, "not an IP address\n").into_response();
+    };
+    match app.calls.services().sip().guard().unban(clock::now().instant, source) {
+        true => {
+            tracing::info!("{source} is not banned any more: lifted over the API");
+            StatusCode::NO_CONTENT.into_response()
+        }
+        false => (StatusCode::NOT_FOUND, "not banned\n").into_response(),
+    }
+}
+
+fn shown(trace: Result<CallTrace, NoTrace>, wish: &Wish) -> Response {
+    match trace {
+        Ok(trace) if wish.format.as_deref() == Some("text") => {
+            trace.text(wish.columns.unwrap_or(COLUMNS)).into_response()
+        }
+        Ok(trace) => {
+            let body = serde_json::to_string(&trace).unwrap_or_default();
+            ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+        }
+        Err(why) => no_trace(&why),
+    }
+}
+
+fn no_trace(why: &NoTrace) -> Response {
+    let status = match why {
+        NoTrace::Off | NoTrace::Unknown(_) | NoTrace::Gone(_) => StatusCode::NOT_FOUND,
+        NoTrace::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{why}\n")).into_response()
+}
+
+/// How something is wished for.
+#[derive(serde::Deserialize)]
+struct Wish {
+    /// `text`, or else JSON.
+    format: Option<String>,
+    /// Of a text.
+    columns: Option<usize>,
+}
+
+/// Refused requests are reported, unless there is a flood of them: wrong credentials, and what was to change something.
+async fn note_refused(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    let credentials = request.headers().get(header::AUTHORIZATION).cloned();
+    let response = next.run(request).await;
+    let (status, path) = (response.status(), uri.path());
+    if status == StatusCode::UNAUTHORIZED {
+        if let Some(held_back) = app.calls.services().counters.unauthorized(clock::now().instant) {
+            let held_back = (held_back > 0).then_some(held_back);
+            let (cause, peer) = (Cause::WrongCredentials, peer.map(|peer| peer.to_string()));
+            let text = format!("401: wrong credentials for {method} {path}");
+            let from = peer.as_deref().map(|peer| format!(" from {peer}")).unwrap_or_default();
+            app.calls.services().keep(None, Report::new(cause, format!("{text}{from}")));
+            tracing::warn!(held_back, peer, %cause, advice = cause.advice(), "{text}");
+        }
+    } else if status.is_client_error()
+        && method != axum::http::Method::GET
+        && let Some(Refusal(why)) = response.extensions().get()
+    {
+        let headers = credentials.map(|credentials| (header::AUTHORIZATION, credentials)).into_iter().collect();
+        let account = caller(&app, &headers).ok();
+        let text = format!("{} to {method} {path}: {why}", status.as_u16());
+        app.calls.services().report(account.as_deref().map(|account| &*account.name), Cause::RequestRefused, &text);
+    }
+    response
+}

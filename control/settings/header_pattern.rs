@@ -1,0 +1,63 @@
+//! `trunks.pass_headers`: which header fields of a caller's INVITE go on with the call.
+
+use serde::Deserialize;
+
+/// Names of header fields: one, or with `*` at its end all that begin so. Case does not matter.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HeaderPattern {
+    start: Box<str>,
+    prefix: bool,
+}
+
+impl HeaderPattern {
+    /// Whether a header field of this name is meant.
+    pub fn fits(&self, name: &str) -> bool {
+        let start = if self.prefix { name.get(..self.start.len()) } else { Some(name) };
+        start.is_some_and(|start| start.eq_ignore_ascii_case(&self.start))
+    }
+}
+
+impl TryFrom<String> for HeaderPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (start, prefix) = text.strip_suffix('*').map_or((&*text, false), |start| (start, true));
+        if start.is_empty() || !start.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-') {
+            return Err(format!("{text:?} is neither a header's name (\"User-to-User\") nor how some begin (\"X-*\")"));
+        }
+        if !prefix && is_made_here(start) {
+            return Err(format!(
+                "{text:?} is never passed on as it came: it says who calls, which other settings decide"
+            ));
+        }
+        Ok(Self { start: start.into(), prefix })
+    }
+}
+
+/// What is passed on where nothing else is said.
+pub fn usual() -> Vec<HeaderPattern> {
+    let pattern = |start: &str, prefix| HeaderPattern { start: start.into(), prefix };
+    vec![pattern("X-", true), pattern("User-to-User", false)]
+}
+
+/// Fields that are written anew for each peer, or that attest what only their writer may.
+pub fn is_made_here(name: &str) -> bool {
+    const MADE: [&str; 14] = [
+        "P-Asserted-Identity",
+        "P-Preferred-Identity",
+        "Remote-Party-ID",
+        "Privacy",
+        "Diversion",
+        "History-Info",
+        "Identity",
+        "Identity-Info",
+        "Referred-By",
+        "P-Charging-Vector",
+        "P-Charging-Function-Addresses",
+        "User-Agent",
+        "Server",
+        "Date",
+    ];
+    MADE.iter().any(|made| made.eq_ignore_ascii_case(name))
+}

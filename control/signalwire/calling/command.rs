@@ -1,0 +1,587 @@
+//! From the body of a request to what is done: a call to be made, or commands for a leg.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::address::Address;
+use tandem_call::command::Command;
+use tandem_call::id::LegId;
+use tandem_call::leg::{EndCause, LegInfo, Status};
+use tandem_call::program::instruction::{
+    AudioSource, Credentials, Gather, Instruction, Play, Program, Refer, RejectReason,
+};
+use tandem_call::recording::{Gap, RecordingFormat, RecordingSource, Track};
+use tandem_call::{Method, Moment, Target};
+use tandem_routing::new_call::{First, NewCall};
+
+use super::error::ApiError;
+use crate::swml::NAME;
+use crate::swml::document::Document;
+use crate::swml::facts::Remembered;
+use crate::swml::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
+use crate::swml::method::{address, inline, state_moments, told_of_ends};
+use crate::swml::parameters::{Parameters, WEB, Wrong, is_url};
+use crate::swml::sound::{Voice, ringing};
+use crate::swml::value::{Object, Value};
+use crate::swml::{self, text};
+
+/// How long a call rings if it does not say, and at most.
+const RINGS_FOR: Duration = Duration::from_secs(60);
+const MOST_RINGING: f64 = 600.0;
+const LASTS_FOR: Duration = Duration::from_secs(14_400);
+/// Most variables of a dial.
+const MOST_VARIABLES: usize = 20;
+/// Most pieces of audio of one request, repetitions included.
+const MOST_PLAYS: usize = 100;
+/// Commands of the service that this server does not have.
+const NOT_SERVED: [&str; 7] =
+    ["play.pause", "play.resume", "play.volume", "collect.start_input_timers", "disconnect", "live_translate", "echo"];
+
+/// Jobs that have an id of the application's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Kind {
+    Play,
+    Record,
+    Collect,
+    Detect,
+    Stream,
+    Tap,
+}
+
+/// What is done with a job that runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Control {
+    Stop,
+    Pause(Gap),
+    Resume,
+}
+
+/// Whether a call's state lets it be commanded.
+type Allowed = fn(&LegInfo) -> Result<(), ApiError>;
+
+/// What a request amounts to.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// A call is made.
+    Dial(Box<NewCall>),
+    /// A leg is commanded; what is begun is the job of this id.
+    Leg { leg: LegId, commands: Vec<Command>, job: Option<(Kind, String)>, allowed: Allowed },
+    /// A job of a leg is.
+    Job { leg: LegId, kind: Kind, control_id: String, control: Control },
+}
+
+/// What the request is about.
+pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<Plan, ApiError> {
+    let body = body.object().ok_or(ApiError::BadRequest)?;
+    let none = Object::default();
+    let given = match body.get("params") {
+        None | Some(Value::Null) => &none,
+        Some(params) => params.object().ok_or(ApiError::BadRequest)?,
+    };
+    let command = body.get("command").and_then(Value::text).ok_or_else(|| ApiError::missing("command"))?;
+    let parameters = Parameters::new(given);
+    let plan = read(command, body, &parameters, account)?;
+    match parameters.wrong().into_iter().next() {
+        Some(Wrong { parameter, detail }) => {
+            Err(ApiError::invalid("invalid_parameter", &parameter, format!("{parameter} {detail}")))
+        }
+        None => Ok(plan),
+    }
+}
+
+fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc<str>) -> Result<Plan, ApiError> {
+    match command {
+        "dial" => return dial(parameters, account).map(|call| Plan::Dial(Box::new(call))),
+        "update" => return update(leg_of(parameters.text("id").as_deref())?, parameters),
+        _ => {}
+    }
+    let name = command.strip_prefix("calling.").ok_or_else(|| unknown(command))?;
+    if NOT_SERVED.contains(&name) {
+        return Err(not_served("command", command));
+    }
+    let leg = leg_of(body.get("id").and_then(Value::text))?;
+    let control = parameters.text("control_id");
+    let control_id = || control.clone().ok_or_else(|| ApiError::missing("control_id"));
+    let commands = |commands: Vec<Command>| Ok(Plan::Leg { leg, commands, job: None, allowed: |_| Ok(()) });
+    let job = |kind, control| Ok(Plan::Job { leg, kind, control_id: control_id()?, control });
+    let starts = |kind, command| {
+        Ok(Plan::Leg { leg, commands: vec![command], job: Some((kind, control_id()?)), allowed: |_| Ok(()) })
+    };
+    let told = |moments: &[Moment]| parameters.callback("status_url", control.as_deref(), moments);
+    match name {
+        "end" => {
+            let reasons = [("busy", Some(RejectReason::Busy)), ("decline", Some(RejectReason::Rejected))];
+            let others = ["hangup", "cancel", "noAnswer", "error"].map(|word| (word, None));
+            let reason = parameters.word("reason", &[reasons.as_slice(), others.as_slice()].concat()).flatten();
+            // What is answered already is hung up all the same.
+            let reject = reason.map(Command::Reject);
+            commands(reject.into_iter().chain([Command::Hangup { headers: Vec::new() }]).collect())
+        }
+        "transfer" => {
+            let dest = parameters.get("dest").ok_or_else(|| ApiError::missing("dest"))?;
+            commands(vec![Command::Redirect(destination(dest)?)])
+        }
+        "play" => {
+            let url = parameters.url("status_url", WEB);
+            let plays = told_of_ends(plays(parameters)?, url.as_deref(), control.as_deref());
+            starts(Kind::Play, Command::PlayBeside(plays))
+        }
+        "play.stop" => job(Kind::Play, Control::Stop),
+        "record" => {
+            // The SDK's client leaves the outer object out.
+            let record = parameters.object("record").and_then(|record| record.get("audio")).and_then(Value::object);
+            let audio = record.or_else(|| parameters.object("audio"));
+            let own = Parameters::new(audio.ok_or_else(|| ApiError::missing("record.audio"))?);
+            let defaults = RecordingDefaults {
+                source: RecordingSource::Request,
+                track: Track::Inbound,
+                format: RecordingFormat::Mp3,
+                end_silence: 0.5,
+            };
+            let spec = media::recording(&own, defaults, told(&RECORDING_MOMENTS));
+            note(parameters, own);
+            starts(Kind::Record, Command::StartRecording(spec))
+        }
+        "record.stop" => job(Kind::Record, Control::Stop),
+        "record.pause" => {
+            let gap = parameters.word("behavior", &[("skip", Gap::Skip), ("silence", Gap::Silence)]);
+            job(Kind::Record, Control::Pause(gap.unwrap_or(Gap::Skip)))
+        }
+        "record.resume" => job(Kind::Record, Control::Resume),
+        "collect" => {
+            let gather = collect(parameters)?;
+            let callback = told(&[Moment::Completed]).map(Arc::new);
+            starts(Kind::Collect, Command::Gather(Box::new(Gather { callback, ..gather })))
+        }
+        "collect.stop" => job(Kind::Collect, Control::Stop),
+        "detect" => {
+            let detect = parameters.object("detect").ok_or_else(|| ApiError::missing("detect"))?;
+            if detect.get("type").and_then(Value::text) == Some("digit") {
+                return Err(not_served("detect.type", "digit: digits are collected"));
+            }
+            let none = Object::default();
+            let own = Parameters::new(detect.get("params").and_then(Value::object).unwrap_or(&none));
+            let mut spec = media::detection(&own, true, told(&[Moment::Completed]));
+            spec.verdict_within = parameters.seconds("timeout", 0.0..=600.0).unwrap_or(spec.verdict_within);
+            note(parameters, own);
+            starts(Kind::Detect, Command::DetectMachine(Box::new(spec)))
+        }
+        "detect.stop" => job(Kind::Detect, Control::Stop),
+        "stream" => {
+            let url = parameters.url("url", &["ws", "wss"]).ok_or_else(|| ApiError::missing("url"))?;
+            let spec = media::stream(parameters, url, false, told(&[Moment::Completed]));
+            starts(Kind::Stream, Command::StartStream { spec, alone: false })
+        }
+        "stream.stop" => job(Kind::Stream, Control::Stop),
+        "tap" => {
+            let tap = parameters.object("tap").ok_or_else(|| ApiError::missing("tap"))?;
+            let tap = tap.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("tap.params"))?;
+            let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
+            let to = device.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("device.params"))?;
+            // All of them have names of their own.
+            let all: Object =
+                tap.iter().chain(to.iter()).map(|(name, value)| (name.to_owned(), value.clone())).collect();
+            let own = Parameters::new(&all);
+            let uri = match own.text("uri") {
+                Some(uri) => uri,
+                None => {
+                    let addr = own.text("addr").ok_or_else(|| ApiError::missing("device.params.addr"))?;
+                    let port = own.text("port").ok_or_else(|| ApiError::missing("device.params.port"))?;
+                    format!("rtp://{addr}:{port}")
+                }
+            };
+            let spec = media::tap(&own, &uri, "ptime", told(&[Moment::Completed]));
+            let message = "a tap is sent to an IP address and a port, or to a WebSocket";
+            let spec = spec.ok_or_else(|| ApiError::invalid("invalid_parameter", "device", message))?;
+            note(parameters, own);
+            starts(Kind::Tap, Command::StartStream { spec, alone: false })
+        }
+        "tap.stop" => job(Kind::Tap, Control::Stop),
+        "denoise" | "denoise.stop" => {
+            commands(vec![Command::Suppress { track: Track::Inbound, on: name == "denoise" }])
+        }
+        "live_transcribe" => {
+            let action = parameters.get("action").ok_or_else(|| ApiError::missing("action"))?;
+            if action.text() == Some("stop") {
+                return commands(vec![Command::StopNamedTranscription(media::LIVE.to_owned())]);
+            }
+            let start = action.object().and_then(|action| action.get("start")).and_then(Value::object);
+            let start = start.ok_or_else(|| not_served("action", "other actions than start and stop"))?;
+            commands(vec![Command::StartTranscription(Box::new(media::transcription(&Parameters::new(start))))])
+        }
+        "transcribe" => {
+            let spec = media::whole_transcription(told(&[Moment::Completed]));
+            control_id()?;
+            commands(vec![Command::StartTranscription(Box::new(spec))])
+        }
+        "transcribe.stop" => commands(vec![Command::StopNamedTranscription(media::WHOLE.to_owned())]),
+        "refer" => {
+            let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
+            let to = device.get("params").and_then(Value::object).and_then(|params| params.get("to"));
+            let to = to.and_then(Value::text).ok_or_else(|| ApiError::missing("device.params.to"))?;
+            let refer = Refer { to: to.to_owned(), headers: Vec::new(), action: None };
+            let program = Program { instructions: vec![Instruction::Refer(refer)], warnings: Vec::new() };
+            commands(vec![Command::Run(program)])
+        }
+        // Nobody listens to a phone's events.
+        "user_event" => commands(Vec::new()),
+        _ if name.starts_with("ai") || name.ends_with("_fax.stop") => {
+            Err(ApiError::state("invalid_state", format!("no job of the call is one for {command}")))
+        }
+        _ => Err(unknown(command)),
+    }
+}
+
+fn unknown(command: &str) -> ApiError {
+    ApiError::invalid("invalid_command_attempted", "command", format!("there is no command {command:?}"))
+}
+
+fn not_served(attribute: &str, what: &str) -> ApiError {
+    ApiError::invalid("invalid_command_attempted", attribute, format!("not served here: {what}"))
+}
+
+fn leg_of(id: Option<&str>) -> Result<LegId, ApiError> {
+    let id = id.ok_or_else(|| ApiError::missing("id"))?;
+    swml::ids().parse_call(id).ok_or(ApiError::NotFound)
+}
+
+/// What is wrong about a parameter's own members is wrong about the request.
+fn note(all: &Parameters<'_>, own: Parameters<'_>) {
+    own.wrong().into_iter().for_each(|wrong| all.note(&wrong.parameter, wrong.detail));
+}
+
+/// The document that `url` or `swml` names; `None`: neither does.
+fn document(parameters: &Parameters<'_>) -> Result<Option<Target>, ApiError> {
+    match (parameters.text("url"), parameters.get("swml")) {
+        (Some(_), Some(_)) => {
+            Err(ApiError::invalid("incompatible_parameters", "swml", "url and swml exclude each other"))
+        }
+        (Some(url), None) if is_url(&url, WEB) => {
+            Ok(Some(Target { url: url.into(), method: parameters.method("url_method") }))
+        }
+        (Some(_), None) => Err(ApiError::invalid("not_an_http_url", "url", "url begins with http: or https:")),
+        (None, Some(swml)) => checked(swml, "swml").map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// A document that is part of the request: an object, or text of one.
+fn checked(swml: &Value, attribute: &str) -> Result<Target, ApiError> {
+    let read = match swml {
+        Value::Text(text) => text::read(text.as_bytes()),
+        value => Ok(value.clone()),
+    };
+    let checked = read.and_then(|value| Document::of(&value).map(|_| inline(&value)));
+    checked.map_err(|fault| ApiError::invalid("not_json_or_yaml", attribute, fault.to_string()))
+}
+
+/// Where a call is transferred: a document by its URL or itself, or somebody to connect it to.
+fn destination(dest: &Value) -> Result<Target, ApiError> {
+    match dest.text() {
+        Some(url) if is_url(url, WEB) => Ok(Target { url: url.into(), method: Method::Post }),
+        Some(text) if !text.contains("sections") => {
+            let to: Object = [("to", text)].into_iter().collect();
+            let connect: Object = [("connect", to)].into_iter().collect();
+            let main: Object = [("main", vec![Value::from(connect)])].into_iter().collect();
+            let document: Object = [("sections", main)].into_iter().collect();
+            Ok(inline(&document.into()))
+        }
+        _ => checked(dest, "dest"),
+    }
+}
+
+fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiError> {
+    let to = parameters.text("to").ok_or_else(|| ApiError::missing("to"))?;
+    let from = parameters.text("caller_id").or_else(|| parameters.text("from"));
+    let from = from.ok_or_else(|| ApiError::missing("from"))?;
+    if parameters.get("to_script").is_some() {
+        return Err(not_served("to_script", "a document of the far end's own"));
+    }
+    let first = document(parameters)?
+        .ok_or_else(|| ApiError::invalid("inline_swml_or_swml_webhook_required", "url", "a call needs url or swml"))?;
+    let (called, caller) = (address(&to), address(&from));
+    let code = match &called {
+        Address::Phone(number) if !number.is_e164() => Some("invalid_pstn_destination"),
+        Address::Name(_) => Some("to_destination_unresolvable"),
+        _ => None,
+    };
+    if let Some(code) = code {
+        return Err(ApiError::invalid(code, "to", format!("{to} is no E.164 number, SIP URI or phone")));
+    }
+    if matches!((&called, &caller), (Address::Phone(_), Address::Name(_) | Address::Client(_))) {
+        return Err(ApiError::invalid("invalid_from_number", "from", format!("{from} is no number")));
+    }
+    let envs = parameters.pairs("custom_variables");
+    if envs.len() > MOST_VARIABLES {
+        let message = format!("there may be {MOST_VARIABLES}");
+        return Err(ApiError::invalid("too_many_custom_variables", "custom_variables", message));
+    }
+    let digits = parameters.text("send_digits").map(|digits| digits.replace(',', "w"));
+    if digits.as_deref().is_some_and(|digits| !digits.chars().all(|key| "0123456789*#ABCDw".contains(key))) {
+        parameters.note("send_digits", "holds what is no key (0-9 * # A-D w ,)");
+    }
+    let moments = state_moments(&parameters.texts("status_events"));
+    let credentials = parameters.text("username").zip(parameters.text("password"));
+    let fallback = parameters.url("fallback_url", WEB).map(|url| Target { url: url.into(), method: Method::Post });
+    Ok(NewCall {
+        account: Arc::clone(account),
+        dialect: NAME,
+        application: None,
+        to: called,
+        via: Vec::new(),
+        also: Vec::new(),
+        from: caller,
+        caller_name: None,
+        headers: Vec::new(),
+        credentials: credentials.map(|(username, password)| Credentials { username, password }),
+        timeout: parameters.seconds("timeout", 1.0..=MOST_RINGING).unwrap_or(RINGS_FOR),
+        unanswered: EndCause::Timeout,
+        time_limit: Some(LASTS_FOR),
+        first: First::Document(first),
+        fallback,
+        send_digits: digits,
+        detect: None,
+        record: None,
+        stream: None,
+        status: parameters.callback("status_url", None, &moments),
+        client_state: Remembered { envs }.spelled(),
+        link_to: None,
+        bridge_on_answer: false,
+        if_free: false,
+        handover: None,
+    })
+}
+
+fn update(leg: LegId, parameters: &Parameters<'_>) -> Result<Plan, ApiError> {
+    let mut commands = Vec::new();
+    if let Some(url) = parameters.url("fallback_url", WEB) {
+        commands.push(Command::SetFallback(Some(Target { url: url.into(), method: Method::Post })));
+    }
+    if parameters.get("status_url").is_some() {
+        let moments = state_moments(&parameters.texts("status_events"));
+        commands.push(Command::SetCallback(parameters.callback("status_url", None, &moments)));
+    }
+    let allowed: Allowed = match (document(parameters)?, parameters.text("status").as_deref()) {
+        (Some(target), _) => {
+            commands.push(Command::Redirect(target));
+            |leg| match leg.status {
+                Status::InProgress => Ok(()),
+                status if status.is_final() => Err(over()),
+                _ => Err(ApiError::state("cannot_redirect_not_in_progress", "the call is not answered yet")),
+            }
+        }
+        (None, Some("canceled")) => {
+            commands.push(Command::Cancel);
+            |leg| match leg.status {
+                Status::InProgress => Err(ApiError::state("cannot_cancel_in_progress", "the call is answered")),
+                status if status.is_final() => Err(over()),
+                _ => Ok(()),
+            }
+        }
+        (None, Some("completed")) => {
+            commands.push(Command::Hangup { headers: Vec::new() });
+            |leg| if leg.status.is_final() { Err(over()) } else { Ok(()) }
+        }
+        (None, Some(_)) => {
+            return Err(ApiError::invalid("invalid_parameter", "status", "status is canceled or completed"));
+        }
+        (None, None) if commands.is_empty() => return Err(ApiError::missing("url")),
+        (None, None) => |leg| if leg.status.is_final() { Err(over()) } else { Ok(()) },
+    };
+    Ok(Plan::Leg { leg, commands, job: None, allowed })
+}
+
+fn over() -> ApiError {
+    ApiError::state("cannot_update_completed", "the call is over")
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of times is from 0 to 1,000")]
+fn plays(parameters: &Parameters<'_>) -> Result<Vec<Play>, ApiError> {
+    let list = parameters.get("play").ok_or_else(|| ApiError::missing("play"))?;
+    let items = list.list().unwrap_or(std::slice::from_ref(list));
+    let mut plays = Vec::new();
+    for item in items {
+        plays.push(piece(item, parameters)?);
+    }
+    let times = parameters.number("loop", 0.0..=1_000.0).unwrap_or(1.0) as usize;
+    if let [only] = plays.as_mut_slice() {
+        only.loops = u32::try_from(times).ok().and_then(NonZeroU32::new);
+        return Ok(plays);
+    }
+    let wanted = if times == 0 { MOST_PLAYS } else { plays.len().saturating_mul(times) };
+    Ok(plays.iter().cycle().take(wanted.min(MOST_PLAYS)).cloned().collect())
+}
+
+fn piece(item: &Value, parameters: &Parameters<'_>) -> Result<Play, ApiError> {
+    let item = item.object().ok_or_else(|| ApiError::missing("play.type"))?;
+    let none = Object::default();
+    let own = Parameters::new(item.get("params").and_then(Value::object).unwrap_or(&none));
+    let seconds = |default| own.seconds("duration", 0.0..=DAY).unwrap_or(Duration::from_secs(default));
+    let voice = |name: &str| own.text(name).or_else(|| parameters.text(name));
+    let play = match item.get("type").and_then(Value::text) {
+        Some("audio") => {
+            let url = own.url("url", WEB).ok_or_else(|| ApiError::missing("play.params.url"))?;
+            Play::once(AudioSource::Url(url))
+        }
+        Some("tts") => {
+            let text = own.text("text").ok_or_else(|| ApiError::missing("play.params.text"))?;
+            Play::once(Voice::new(voice("voice"), voice("language")).says(&text))
+        }
+        Some("silence") => Play::once(AudioSource::Silence(seconds(1))),
+        Some("ringtone") => ringing(&own.text("name").unwrap_or_else(|| "us".to_owned()), seconds(6)),
+        _ => {
+            let message = "a piece is audio, tts, silence or ringtone";
+            return Err(ApiError::invalid("invalid_parameter", "play.type", message));
+        }
+    };
+    note(parameters, own);
+    Ok(play)
+}
+
+fn collect(parameters: &Parameters<'_>) -> Result<Gather, ApiError> {
+    let (digits, speech) = (parameters.object("digits"), parameters.object("speech"));
+    if digits.is_none() && speech.is_none() {
+        return Err(ApiError::BadRequest);
+    }
+    let none = Object::default();
+    let own = Parameters::new(digits.unwrap_or(&none));
+    let said = Parameters::new(speech.unwrap_or(&none));
+    let initial = parameters.seconds("initial_timeout", 0.0..=DAY).unwrap_or(Duration::from_secs(4));
+    let gather = Gather {
+        prompts: Vec::new(),
+        retry_prompts: Vec::new(),
+        tries: 1,
+        min_digits: 1,
+        max_digits: media::count(&own, "max", 1_000).map(NonZeroU32::get),
+        terminators: own.keys("terminators").unwrap_or_default(),
+        valid_digits: None,
+        first_digit_timeout: initial,
+        inter_digit_timeout: own.seconds("digit_timeout", 0.0..=DAY).unwrap_or(Duration::from_secs(5)),
+        total_timeout: None,
+        barge_in: true,
+        action: None,
+        action_on_empty: false,
+        id: None,
+        speech: speech.map(|_| {
+            let timeouts = (said.seconds("end_silence_timeout", 0.0..=DAY), said.seconds("speech_timeout", 0.0..=DAY));
+            let (language, model) = (said.text("language"), said.text("model"));
+            Box::new(media::listening(language, said.texts("hints"), model, timeouts, digits.is_some()))
+        }),
+        callback: None,
+    };
+    note(parameters, own);
+    note(parameters, said);
+    Ok(gather)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "00000000-0000-0000-0000-000000000007";
+
+    fn planned(json: &str) -> Result<Plan, ApiError> {
+        plan(&serde_json::from_str(json).unwrap(), &"main".into())
+    }
+
+    fn commanded(command: &str, params: &str) -> Vec<Command> {
+        match planned(&format!(r#"{{"command":"{command}","id":"{ID}","params":{params}}}"#)) {
+            Ok(Plan::Leg { leg: LegId(7), commands, .. }) => commands,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn code(json: &str) -> String {
+        let (status, body) = planned(json).unwrap_err().answer();
+        let code = body.pointer("/errors/0/code").and_then(|code| code.as_str()).map(str::to_owned);
+        code.unwrap_or_else(|| status.to_string())
+    }
+
+    #[test]
+    fn a_dial_is_a_call_with_its_document_and_variables() {
+        let json = r#"{"command":"dial","params":{"from":"+15550001","to":"sip:a@b","swml":{"sections":{"main":["hangup"]}},
+            "custom_variables":{"a":"1"},"timeout":20,"send_digits":"1,2","status_url":"http://h/s","status_events":["answered","ended"]}}"#;
+        let Plan::Dial(call) = planned(json).unwrap() else { panic!() };
+        assert_eq!((call.timeout, call.send_digits.as_deref()), (Duration::from_secs(20), Some("1w2")));
+        assert_eq!(call.status.as_ref().unwrap().moments, [Moment::Answered, Moment::Completed]);
+        let First::Document(target) = &call.first else { panic!() };
+        assert!(target.url.starts_with("swml:document,"));
+    }
+
+    #[test]
+    fn what_cannot_be_dialled_has_the_services_codes() {
+        let dial = |params: &str| code(&format!(r#"{{"command":"dial","params":{params}}}"#));
+        let url = r#""url":"http://h/""#;
+        assert_eq!(dial("{}"), "missing_required_parameter");
+        assert_eq!(dial(r#"{"from":"+15550001","to":"+15550002"}"#), "inline_swml_or_swml_webhook_required");
+        assert_eq!(dial(&format!(r#"{{"from":"+15550001","to":"12",{url}}}"#)), "invalid_pstn_destination");
+        assert_eq!(dial(&format!(r#"{{"from":"me","to":"+15550002",{url}}}"#)), "invalid_from_number");
+        assert_eq!(dial(r#"{"from":"+15550001","to":"+15550002","url":"ftp://h/"}"#), "not_an_http_url");
+        assert_eq!(
+            dial(&format!(r#"{{"from":"+15550001","to":"+15550002",{url},"swml":{{}}}}"#)),
+            "incompatible_parameters"
+        );
+        assert_eq!(dial(r#"{"from":"+15550001","to":"+15550002","swml":{"sections":{}}}"#), "not_json_or_yaml");
+        assert_eq!(dial(&format!(r#"{{"from":"+15550001","to":"+15550002",{url},"timeout":0}}"#)), "invalid_parameter");
+        assert_eq!(code(r#"{"command":"explode"}"#), "invalid_command_attempted");
+        let tap = |params: &str| code(&format!(r#"{{"command":"calling.tap","id":"{ID}","params":{params}}}"#));
+        assert_eq!(tap("{}"), "missing_required_parameter");
+        let host = r#"{"control_id":"t","tap":{"params":{}},"device":{"params":{"addr":"host","port":9000}}}"#;
+        assert_eq!(tap(host), "invalid_parameter", "only addresses");
+        let disconnect = format!(r#"{{"command":"calling.disconnect","id":"{ID}","params":{{}}}}"#);
+        assert_eq!(code(&disconnect), "invalid_command_attempted");
+        assert_eq!(code(&format!(r#"{{"command":"calling.ai_hold","id":"{ID}"}}"#)), "invalid_state");
+        assert_eq!(code(r#"{"command":"calling.end","id":"nobody"}"#), "404");
+        assert_eq!(code("[]"), "400");
+    }
+
+    #[test]
+    fn audio_is_played_beside_and_its_ends_are_told() {
+        let params = r#"{"control_id":"p","status_url":"http://h/s","play":[{"type":"tts","params":{"text":"Hi"}},{"type":"silence","params":{"duration":2}}],"loop":2}"#;
+        let commands = commanded("calling.play", params);
+        let [Command::PlayBeside(plays)] = &commands[..] else { panic!() };
+        assert_eq!(plays.len(), 4);
+        let moments = |play: &Play| play.callback.as_ref().map(|callback| callback.moments.clone());
+        assert_eq!(moments(&plays[0]), Some(vec![Moment::Initiated]));
+        assert_eq!((moments(&plays[1]), moments(&plays[3])), (None, Some(vec![Moment::Completed])));
+        assert_eq!(&*plays[0].callback.as_ref().unwrap().target.url, "http://h/s#p");
+    }
+
+    #[test]
+    fn recordings_and_digits_have_the_defaults_of_this_api() {
+        let commands = commanded("calling.record", r#"{"control_id":"r","record":{"audio":{}}}"#);
+        let [Command::StartRecording(spec)] = &commands[..] else { panic!() };
+        assert_eq!((spec.format, spec.track), (RecordingFormat::Mp3, Track::Inbound));
+        assert_eq!(spec.silence_timeout, Some(Duration::from_millis(500)));
+        let commands = commanded("calling.collect", r##"{"control_id":"c","digits":{"max":4,"terminators":"#"}}"##);
+        let [Command::Gather(gather)] = &commands[..] else { panic!() };
+        assert_eq!((gather.max_digits, &*gather.terminators, gather.prompts.len()), (Some(4), "#", 0));
+    }
+
+    #[test]
+    fn a_call_is_transferred_to_a_document_or_to_somebody() {
+        let target = |dest: &str| match &commanded("calling.transfer", &format!(r#"{{"dest":{dest}}}"#))[..] {
+            [Command::Redirect(target)] => target.url.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(target(r#""https://h/a""#), "https://h/a");
+        assert!(target(r#""+15550003""#).starts_with("swml:document,"));
+        assert!(target(r#"{"sections":{"main":["hangup"]}}"#).starts_with("swml:document,"));
+    }
+
+    #[test]
+    fn an_update_says_which_states_allow_it() {
+        let allowed = |params: &str| match planned(&format!(r#"{{"command":"update","params":{params}}}"#)) {
+            Ok(Plan::Leg { commands, .. }) => commands.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(allowed(&format!(r#"{{"id":"{ID}","status":"completed"}}"#)), 1);
+        assert_eq!(allowed(&format!(r#"{{"id":"{ID}","url":"http://h/","fallback_url":"http://h/f"}}"#)), 2);
+        assert_eq!(code(&format!(r#"{{"command":"update","params":{{"id":"{ID}"}}}}"#)), "missing_required_parameter");
+        assert_eq!(
+            code(&format!(r#"{{"command":"update","params":{{"id":"{ID}","status":"x"}}}}"#)),
+            "invalid_parameter"
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! SignalWire's Calling API: calls are made and commanded by `POST /api/calling/calls`; what comes of it is told to status URLs.
+//!
+//! ```text
+//!   JSON ──command──► NewCall, Command ──► the call        LegInfo ──► JSON        error: refusals in its shape
+//! ```
+
+mod command;
+mod error;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, post};
+use moka::future::Cache;
+use serde_json::{Value as Body, json};
+use tandem_accounts::Account;
+use tandem_call::address::Address;
+use tandem_call::command::{Accepted, Command, Request};
+use tandem_call::id::{LegId, RecordingId, StreamId};
+use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_routing::new_call::CreateError;
+use tandem_runtime::app::App;
+
+use self::command::{Control, Kind, Plan, plan};
+use self::error::ApiError;
+use super::swml::text;
+
+/// Most jobs whose ids are remembered; the least recently used goes first.
+const MOST_JOBS: u64 = 100_000;
+/// Longer than a call lasts.
+const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3_600);
+
+/// What a job is, by its leg and the application's id for it.
+type Jobs = Cache<(LegId, Kind, String), Job>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Job {
+    Recording(RecordingId),
+    Stream(StreamId),
+    /// A leg has one of the kind at a time.
+    Only,
+}
+
+/// The API's paths; those of its earlier names among them.
+pub(super) fn routes() -> Router<App> {
+    let jobs: Jobs = Cache::builder().max_capacity(MOST_JOBS).time_to_live(REMEMBERED_FOR).build();
+    Router::new()
+        .route("/api/calling/calls", post(serve).put(serve))
+        .route("/api/calling/rpc", post(serve).put(serve))
+        .route("/api/calling", any(nothing))
+        .route("/api/calling/{*path}", any(nothing))
+        .layer(DefaultBodyLimit::max(text::LONGEST))
+        .layer(Extension(jobs))
+}
+
+async fn nothing() -> Response {
+    ApiError::NotFound.into_response()
+}
+
+async fn serve(State(app): State<App>, Extension(jobs): Extension<Jobs>, headers: HeaderMap, body: Bytes) -> Response {
+    match answer(&app, &jobs, &headers, &body).await {
+        Ok(call) => Json(call).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, body) = self.answer();
+        (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(body)).into_response()
+    }
+}
+
+async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Result<Body, ApiError> {
+    let account = super::rest::account(&app.accounts, headers).ok_or(ApiError::Unauthorized)?;
+    let body = serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)?;
+    match plan(&body, &account.name)? {
+        Plan::Dial(call) => {
+            let url = match &call.first {
+                tandem_routing::new_call::First::Document(target) => Some(target.url.to_string()),
+                _ => None,
+            };
+            let created = app.calls.create(*call).await.map_err(not_created)?;
+            Ok(shown(&created.leg, url.as_deref()))
+        }
+        Plan::Leg { leg, commands, job, allowed } => {
+            let info = known(app, &account, leg).await?;
+            allowed(&info)?;
+            for command in commands {
+                let optional = matches!(command, Command::Reject(_));
+                match app.calls.request(leg, Request { client_state: None, command }).await {
+                    Ok(accepted) => remember(jobs, leg, job.as_ref(), &accepted).await,
+                    Err(_) if optional => {}
+                    Err(refused) => return Err(ApiError::refused(refused)),
+                }
+            }
+            let info = known(app, &account, leg).await?;
+            Ok(shown(&info, None))
+        }
+        Plan::Job { leg, kind, control_id, control } => {
+            let info = known(app, &account, leg).await?;
+            let key = (leg, kind, control_id);
+            let job = jobs.get(&key).await;
+            let job = job.ok_or_else(|| {
+                ApiError::invalid("invalid_parameter", "control_id", format!("there is no job {:?}", key.2))
+            })?;
+            let command = controlled(kind, job, control)
+                .ok_or_else(|| ApiError::state("invalid_command_attempted", "not served here"))?;
+            app.calls.request(leg, Request { client_state: None, command }).await.map_err(ApiError::refused)?;
+            Ok(shown(&info, None))
+        }
+    }
+}
+
+async fn remember(jobs: &Jobs, leg: LegId, job: Option<&(Kind, String)>, accepted: &Accepted) {
+    let Some((kind, control_id)) = job else { return };
+    let job = match (accepted.recording, accepted.stream) {
+        (Some(id), _) => Job::Recording(id),
+        (None, Some(id)) => Job::Stream(id),
+        (None, None) => Job::Only,
+    };
+    jobs.insert((leg, *kind, control_id.clone()), job).await;
+}
+
+/// What is done with a job; `None`: nothing can be.
+fn controlled(kind: Kind, job: Job, control: Control) -> Option<Command> {
+    Some(match (job, control, kind) {
+        (Job::Recording(id), Control::Stop, _) => Command::StopRecording(Some(id)),
+        (Job::Recording(id), Control::Pause(gap), _) => Command::PauseRecording { which: Some(id), gap },
+        (Job::Recording(id), Control::Resume, _) => Command::ResumeRecording(Some(id)),
+        (Job::Stream(id), Control::Stop, _) => Command::StopStream(Some(id)),
+        (Job::Only, Control::Stop, Kind::Play) => Command::StopBeside,
+        (Job::Only, Control::Stop, Kind::Collect) => Command::StopGather,
+        (Job::Only, Control::Stop, Kind::Detect) => Command::StopDetecting,
+        _ => return None,
+    })
+}
+
+async fn known(app: &App, account: &Account, leg: LegId) -> Result<Arc<LegInfo>, ApiError> {
+    let found = app.calls.get(&account.name, leg).await.map_err(|_| ApiError::Unavailable)?;
+    found.ok_or(ApiError::NotFound)
+}
+
+fn not_created(error: CreateError) -> ApiError {
+    match error {
+        CreateError::NoRoute(to) => {
+            ApiError::invalid("billing_route_not_found", "to", format!("no trunk, number or phone is for {to}"))
+        }
+        CreateError::ForeignCaller(from) => {
+            ApiError::invalid("not_valid_for_caller_id", "from", format!("{from} is no number of the project"))
+        }
+        CreateError::NoSuchLeg => ApiError::NotFound,
+        CreateError::Draining | CreateError::NoPorts | CreateError::Full | CreateError::Barred(_) => {
+            ApiError::state("max_queued_calls_exceeded", error.to_string())
+        }
+        CreateError::Store(_) => ApiError::Unavailable,
+    }
+}
+
+/// A call as the API shows it.
+fn shown(leg: &LegInfo, url: Option<&str>) -> Body {
+    let now = tandem_clock::time();
+    let duration = leg.duration(now);
+    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let answered = leg.answered_at.is_some();
+    json!({
+        "id": super::swml::ids().call(leg.id),
+        "from": super::swml::facts::party(&leg.from),
+        "to": super::swml::facts::party(&leg.to),
+        "direction": match leg.direction {
+            Direction::Inbound => "inbound",
+            Direction::OutboundApi => "outbound-api",
+            Direction::OutboundDial => "outbound",
+        },
+        "status": status(leg.status),
+        "duration": answered.then_some(duration.as_secs()),
+        "duration_ms": milliseconds,
+        "billing_ms": milliseconds,
+        "source": "realtime_api",
+        "type": if matches!(leg.to, Address::Phone(_)) { "relay_pstn_call" } else { "relay_sip_call" },
+        "url": url.filter(|url| url.starts_with("http")),
+        "parent_id": leg.parent.map(|parent| super::swml::ids().call(parent)),
+        "charge": 0.0,
+        "charge_details": [],
+        "created_at": format!("{:.3}", leg.created_at),
+    })
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Queued => "queued",
+        Status::Initiated => "created",
+        Status::Ringing => "ringing",
+        Status::InProgress => "answered",
+        Status::Completed => "completed",
+        Status::Canceled => "canceled",
+        Status::Busy | Status::NoAnswer => "ended",
+        Status::Failed => "failed",
+    }
+}

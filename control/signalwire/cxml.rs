@@ -1,0 +1,65 @@
+//! cXML, SignalWire's documents: TwiML with verbs and attributes of its own.
+
+use tandem_call::recording::Track;
+use tandem_markup::flavour::{Flavour, Meaning};
+use tandem_markup::rules;
+use tandem_twilio::sid::Ids;
+use tandem_twilio::twiml::TWIML;
+
+/// What only SignalWire's own service has.
+const HOSTED: &str = "part of a hosted product";
+/// Recordings stay on this server, encrypted if it is told to.
+const STORAGE: &str = "recordings are kept by this server";
+
+/// Its Go client leaves `_track` out.
+const TRACKS: [(&str, Track); 6] = [
+    ("inbound_track", Track::Inbound),
+    ("outbound_track", Track::Outbound),
+    ("both_tracks", Track::Both),
+    ("inbound", Track::Inbound),
+    ("outbound", Track::Outbound),
+    ("both", Track::Both),
+];
+
+/// The number of a document's oddity.
+const ODD: u32 = 12200;
+
+/// cXML.
+pub static CXML: Flavour = Flavour {
+    name: "cXML",
+    root: "Response",
+    elements: rules! {
+        "Dial" in ["Response"] Meaning::Dial => {
+            honoured: [
+                "action", "answerOnBridge", "callReason", "callerId", "callerName", "hangupOnStar", "method", "record",
+                "recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod",
+                "recordingTrack", "referMethod", "referUrl", "ringTone", "sequential", "timeLimit", "timeout", "trim",
+            ],
+            refused: [12200 STORAGE => ["recordingStorageUrl", "recordingStorageUrlMethod"]],
+        }
+        "Record" in ["Response"] Meaning::Record => {
+            honoured: [
+                "action", "finishOnKey", "maxLength", "method", "playBeep", "recordingStatusCallback",
+                "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "timeout", "transcribe",
+                "transcribeCallback", "trim",
+            ],
+            refused: [12200 STORAGE => ["storageUrl", "storageUrlMethod"]],
+        }
+        "Stream" in ["Connect", "Response", "Start", "Stop"] Meaning::Stream => {
+            honoured: ["authBearerToken", "codec", "name", "statusCallback", "statusCallbackMethod", "track", "url"],
+            idle: ["audio is always sent as it comes" => ["realtime"]],
+        }
+        "AI" in ["Connect"] Meaning::Unserved(ODD) => {}
+        "VirtualAgent" in ["Connect"] Meaning::Unserved(ODD) => {}
+        "Room" in ["Connect"] Meaning::Unserved(ODD) => {}
+        "Verto" in ["Dial"] Meaning::Unserved(ODD) => {}
+        "Denoise" in ["Response"] Meaning::Unserved(ODD) => {
+            refused: [12200 HOSTED => ["direction"]],
+        }
+    },
+    base: Some(&TWIML),
+    defaults: TWIML.defaults,
+    tracks: &TRACKS,
+    call_id: |text| Ids::Uuid.parse_call(text),
+    phone: TWIML.phone,
+};

@@ -1,0 +1,201 @@
+//! SignalWire: its Compatibility API is a member of Twilio's family; SWML is a dialect of its own.
+#![forbid(unsafe_code)]
+
+mod calling;
+pub mod cxml;
+pub mod rest;
+pub mod swml;
+
+use cxml::CXML;
+use tandem_accounts::Account;
+use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
+use tandem_call::machine::Verdict;
+use tandem_markup::flavour::Flavour;
+use tandem_twilio::family::{self, Credentials, Family, Fields, Provider, Rewrite};
+use tandem_twilio::seal;
+use tandem_twilio::sid::Ids;
+
+/// Its name in configuration and records.
+pub const NAME: &str = "signalwire";
+
+/// What stands below an account (`signalwire_compatibility.yaml`).
+const RESOURCES: [&str; 9] = [
+    "Applications",
+    "AvailablePhoneNumbers",
+    "Calls",
+    "Conferences",
+    "IncomingPhoneNumbers",
+    "Queues",
+    "Recordings",
+    "Tokens",
+    "Transcriptions",
+];
+
+/// What is published and not here; the same in docs/compatibility.md.
+const REFUSED: [(&str, &str); 4] = [
+    ("Faxes", "faxes"),
+    ("ImportedPhoneNumbers", "imported numbers: a number of a carrier's is in [[numbers]] of its configuration"),
+    ("LamlBins", "documents of its own by REST: a number's is in [[numbers]] of its configuration"),
+    ("tokens", "tokens of browsers' SDKs"),
+];
+
+/// The longest `MachineDetectionTimeout` in seconds; a larger one is taken for milliseconds.
+const MOST_SECONDS: u64 = 120;
+
+/// SignalWire's dialect. `strip_https_port`: `https` URLs with a port are signed without it; otherwise as they are configured.
+pub fn dialect(strip_https_port: bool) -> Family {
+    Family::new(&SignalWire, strip_https_port)
+}
+
+/// The Compatibility API's way.
+#[derive(Debug)]
+pub struct SignalWire;
+
+impl Provider for SignalWire {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ids(&self) -> Ids {
+        Ids::Uuid
+    }
+
+    fn root(&self) -> &'static str {
+        "/api/laml/2010-04-01"
+    }
+
+    fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
+        let own = account.signalwire.as_ref()?;
+        Some(Credentials { sid: (&own.project_id).into(), secret: &own.api_token, signing_key: &own.signing_key })
+    }
+
+    fn new_account(&self, id: u128) -> Option<Account> {
+        let [token, key] = ["PT", "PSK_"].map(|prefix| Some(format!("{prefix}{:032x}", rand::random::<u128>())));
+        Some(Account::made(&self.ids().spell("AC", id), token, key))
+    }
+
+    fn has(&self, resource: &str) -> bool {
+        RESOURCES.contains(&resource)
+    }
+
+    fn refused(&self) -> &'static [(&'static str, &'static str)] {
+        &REFUSED
+    }
+
+    /// Without one it is the resource.
+    fn audio_extension(&self) -> &'static str {
+        ".wav"
+    }
+
+    fn normalise(&self, pairs: &mut Vec<(String, String)>) {
+        pairs
+            .retain(|(name, value)| name != "MachineWordsThreshold" && (name != "MachineDetection" || value != "none"));
+        for (name, value) in pairs {
+            match name.as_str() {
+                "Laml" => *name = "Twiml".to_owned(),
+                "MachineDetectionTimeout" => {
+                    if let Some(milliseconds) = value.parse().ok().filter(|number: &u64| *number > MOST_SECONDS) {
+                        *value = milliseconds.div_ceil(1_000).to_string();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn answer(&self) -> Option<Rewrite> {
+        Some(rest::answer::rewrite)
+    }
+
+    fn streams_conferences(&self) -> bool {
+        true
+    }
+
+    fn direction(&self, direction: Direction) -> &'static str {
+        if direction == Direction::Inbound { "inbound" } else { "outbound" }
+    }
+
+    fn answered_by(&self, verdict: Verdict) -> &'static str {
+        if verdict == Verdict::Human { "human" } else { "machine" }
+    }
+
+    fn call(&self, leg: &LegInfo, fields: &mut Fields) {
+        for (twin, of) in [("formatted_to", "to_formatted"), ("formatted_from", "from_formatted")] {
+            let value = fields.get(of).cloned().unwrap_or_default();
+            fields.insert(twin.to_owned(), value);
+        }
+        for key in ["stir_verstat", "queue_time", "trunk_sid"] {
+            fields.remove(key);
+        }
+        let quality = leg.sip.quality.as_ref();
+        fields.insert("annotation".to_owned(), serde_json::Value::Null);
+        fields.insert("sip_result_code".to_owned(), leg.final_response().map(|code| code.to_string()).into());
+        fields.insert("audio_in_mos".to_owned(), quality.and_then(mos).into());
+    }
+
+    fn gathered(&self, input: &'static str, push: &mut dyn FnMut(&str, String)) {
+        push("input_type", input.to_owned());
+    }
+
+    /// Go's `time.Time` reads nothing else (`birddigital/signalwire-telephony`).
+    fn writes_iso_dates(&self, user_agent: &str) -> bool {
+        user_agent.starts_with("Go-http-client/")
+    }
+
+    fn progress(&self, leg: &LegInfo, completed: bool, push: &mut dyn FnMut(&str, String)) {
+        if !completed {
+            return;
+        }
+        if let Some(code) = leg.final_response() {
+            push("SipResultCode", code.to_string());
+        }
+        if let Some(end) = &leg.end {
+            let inbound = leg.direction == Direction::Inbound;
+            // Whoever called is the caller, on either side of this server.
+            let by_caller = (end.by == EndedBy::Peer) == inbound;
+            push("HangupBy", if by_caller { "caller" } else { "callee" }.to_owned());
+            push("HangupDirection", if end.by == EndedBy::Peer { "inbound" } else { "outbound" }.to_owned());
+        }
+        if let Some(quality) = &leg.sip.quality {
+            if let Some(mos) = mos(quality) {
+                push("AudioInMos", mos);
+            }
+            push("AudioInMediaPacketCount", quality.packets_in.to_string());
+            push("AudioOutMediaPacketCount", quality.packets_out.to_string());
+        }
+    }
+
+    fn signing_key_name(&self) -> &'static str {
+        "signing key"
+    }
+
+    fn stream_version(&self) -> &'static str {
+        "0.2.0"
+    }
+
+    fn ignores_unknown_messages(&self) -> bool {
+        true
+    }
+
+    fn streams_press_keys(&self) -> bool {
+        true
+    }
+
+    fn flavour(&self) -> &'static Flavour {
+        &CXML
+    }
+
+    /// An application of this API may answer with the other one's documents.
+    fn other_dialect(&self, body: &[u8]) -> Option<&'static str> {
+        swml::is_document(body).then_some(swml::NAME)
+    }
+
+    fn signature_headers(&self) -> &'static [&'static str] {
+        &["X-SignalWire-Signature", "X-Twilio-Signature"]
+    }
+}
+
+/// The mean opinion score of what was received, with two digits.
+fn mos(quality: &Quality) -> Option<String> {
+    quality.mos.map(|mos| format!("{mos:.2}"))
+}

@@ -1,0 +1,62 @@
+//! SignalWire's newer APIs: Calling and SIP endpoints are served, the others are not yet. Who asks for them is told so in the shape of their errors, which its libraries show.
+
+pub(super) mod answer;
+mod endpoints;
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use tandem_accounts::{Account, Accounts};
+use tandem_runtime::app::App;
+
+use super::SignalWire;
+
+/// The APIs, by the beginnings of their paths.
+const APIS: [&str; 2] = ["/api/relay", "/api/fabric"];
+
+/// The Calling API's paths, and those of the others, each refused.
+pub fn routes() -> Router<App> {
+    APIS.iter().fold(super::calling::routes().merge(endpoints::routes()), |router, api| {
+        router.route(api, any(refuse)).route(&format!("{api}/{{*path}}"), any(refuse))
+    })
+}
+
+/// The account whose project and token a request shows.
+pub(super) fn account(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
+    let account = tandem_twilio::rest::caller(&SignalWire, accounts, headers)?;
+    let own = account.signalwire.as_ref()?;
+    // An account may have credentials of others of the family, too.
+    let expected = STANDARD.encode(format!("{}:{}", own.project_id, own.api_token));
+    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?.1.trim();
+    (shown == expected).then_some(account)
+}
+
+async fn refuse(uri: Uri) -> Response {
+    let path = uri.path();
+    let message = format!("This server has SignalWire's Compatibility API (/api/laml), and not {path} yet");
+    let error = json!({ "type": "not_found", "code": "not_found", "message": message, "attribute": null, "url": null });
+    (StatusCode::NOT_FOUND, Json(json!({ "errors": [error] }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_api_is_refused_in_its_own_shape() {
+        for path in ["/api/relay/rest/phone_numbers", "/api/fabric/subscribers"] {
+            let answer = refuse(path.parse().unwrap()).await;
+            assert_eq!(answer.status(), 404, "{path}");
+            let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let message = body.pointer("/errors/0/message").and_then(|message| message.as_str()).unwrap_or_default();
+            assert!(message.contains(path), "{path}: {body}");
+        }
+    }
+}

@@ -1,0 +1,587 @@
+//! A document: sections of steps, checked as a whole before the first step runs.
+//!
+//! What the schema forbids and yet means something is read all the same (`hangup` instead of `hangup: {}`, `play: "say:Hi"`):
+//! the provider's own examples do so. What means nothing is an error; parameters that a method does not have are a warning.
+
+use std::sync::Arc;
+
+use super::error::{Code, Fault};
+use super::text;
+use super::value::{Object, Value};
+
+/// A document. Cheap to clone.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Document {
+    sections: Arc<Vec<(String, Steps)>>,
+    /// What was odd about it.
+    pub(super) warnings: Arc<Vec<Fault>>,
+}
+
+/// Steps one after the other.
+pub(super) type Steps = Arc<Vec<Step>>;
+
+/// A step: a method with its parameters, which may hold placeholders.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Step {
+    /// Unlike any other's of the document.
+    pub(super) id: usize,
+    pub(super) method: &'static Method,
+    /// An object for most methods; whatever it was for `return`, `sleep` and `unset`.
+    pub(super) parameters: Value,
+    /// Steps within it.
+    pub(super) inner: Inner,
+}
+
+/// The steps within a step.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) enum Inner {
+    #[default]
+    None,
+    /// Of `cond`.
+    Branches(Vec<Branch>),
+    /// Of `switch`.
+    Cases(Cases),
+    /// Of `execute`, `connect` and `join_conference`: when they are over.
+    Over { on_return: Steps, result: Option<Box<Inner>> },
+}
+
+/// One of `cond`.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Branch {
+    /// Without it the steps always run.
+    pub(super) when: Option<String>,
+    pub(super) then: Steps,
+    pub(super) otherwise: Steps,
+}
+
+/// Of `switch`.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Cases {
+    /// The variable's name; `None`: `return_value`.
+    pub(super) variable: Option<String>,
+    pub(super) cases: Vec<(String, Steps)>,
+    pub(super) default: Option<Steps>,
+}
+
+/// A method.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Method {
+    pub(super) name: &'static str,
+    /// What a bare value stands for; empty: it takes none.
+    first: &'static str,
+    /// What it cannot do without: one of them.
+    needs: &'static [&'static str],
+    /// What else it knows. Of a method with any names, nothing is said of others.
+    knows: &'static [&'static str],
+    any: bool,
+}
+
+const fn method(
+    name: &'static str,
+    first: &'static str,
+    needs: &'static [&'static str],
+    knows: &'static [&'static str],
+) -> Method {
+    Method { name, first, needs, knows, any: false }
+}
+
+const fn open(name: &'static str, first: &'static str, needs: &'static [&'static str]) -> Method {
+    Method { name, first, needs, knows: &[], any: true }
+}
+
+const VOICE: [&str; 3] = ["say_voice", "say_language", "say_gender"];
+
+/// Every method of the schema, and `echo`.
+static METHODS: [Method; 44] = [
+    method("answer", "max_duration", &[], &["codecs", "username", "password"]),
+    method("cond", "", &[], &[]),
+    method(
+        "connect",
+        "to",
+        &["to", "serial", "parallel", "serial_parallel"],
+        &[
+            "from",
+            "from_name",
+            "timeout",
+            "max_duration",
+            "answer_on_bridge",
+            "ringback",
+            "confirm",
+            "confirm_timeout",
+            "headers",
+            "codecs",
+            "webrtc_media",
+            "session_timeout",
+            "encryption",
+            "username",
+            "password",
+            "call_state_url",
+            "call_state_events",
+            "status_url",
+            "status_url_method",
+            "result",
+            "transfer_after_bridge",
+            "name",
+            "codec",
+            "realtime",
+            "authorization_bearer_token",
+            "custom_parameters",
+        ],
+    ),
+    method("denoise", "", &[], &[]),
+    method(
+        "detect_machine",
+        "detectors",
+        &[],
+        &[
+            "detect_message_end",
+            "initial_timeout",
+            "end_silence_timeout",
+            "machine_ready_timeout",
+            "machine_voice_threshold",
+            "machine_words_threshold",
+            "timeout",
+            "tone",
+            "wait",
+            "status_url",
+            "detect_interruptions",
+        ],
+    ),
+    method("echo", "timeout", &[], &[]),
+    method(
+        "enter_queue",
+        "queue_name",
+        &["queue_name"],
+        &["transfer_after_bridge", "status_url", "wait_url", "wait_time"],
+    ),
+    method("execute", "dest", &["dest"], &["params", "meta", "on_return", "result"]),
+    method("goto", "label", &["label"], &["when", "max", "meta"]),
+    method("hangup", "reason", &[], &[]),
+    method(
+        "join_conference",
+        "name",
+        &["name"],
+        &[
+            "muted",
+            "beep",
+            "start_on_enter",
+            "end_on_exit",
+            "wait_url",
+            "max_participants",
+            "record",
+            "region",
+            "trim",
+            "coach",
+            "status_callback",
+            "status_callback_method",
+            "status_callback_event",
+            "status_callback_event_type",
+            "recording_status_callback",
+            "recording_status_callback_method",
+            "recording_status_callback_event",
+            "recording_status_callback_event_type",
+            "result",
+            "stream",
+        ],
+    ),
+    method("join_room", "name", &["name"], &[]),
+    method("label", "label", &[], &[]),
+    method("play", "url", &["url", "urls"], &["auto_answer", "volume", "status_url", VOICE[0], VOICE[1], VOICE[2]]),
+    method(
+        "prompt",
+        "play",
+        &["play"],
+        &[
+            "volume",
+            "max_digits",
+            "terminators",
+            "digit_timeout",
+            "initial_timeout",
+            "speech_timeout",
+            "speech_end_timeout",
+            "speech_language",
+            "speech_hints",
+            "speech_engine",
+            "status_url",
+            VOICE[0],
+            VOICE[1],
+            VOICE[2],
+        ],
+    ),
+    method("receive_fax", "status_url", &[], &[]),
+    method("record", "beep", &[], &RECORDING),
+    method("record_call", "control_id", &[], &RECORDING),
+    method("request", "url", &["url"], &["method", "headers", "body", "connect_timeout", "timeout", "save_variables"]),
+    open("return", "", &[]),
+    method("send_digits", "digits", &["digits"], &[]),
+    open("send_fax", "document", &["document"]),
+    open("send_sms", "body", &["to_number"]),
+    open("set", "", &[]),
+    method("sip_refer", "to_uri", &["to_uri"], &["status_url", "username", "password"]),
+    method("sleep", "duration", &["duration"], &[]),
+    method("stop_denoise", "", &[], &[]),
+    method("stop_record_call", "control_id", &[], &[]),
+    method("stop_stream", "control_id", &[], &[]),
+    method("stop_tap", "control_id", &[], &[]),
+    method(
+        "stream",
+        "url",
+        &["url"],
+        &[
+            "control_id",
+            "name",
+            "track",
+            "codec",
+            "status_url",
+            "status_url_method",
+            "authorization_bearer_token",
+            "custom_parameters",
+            "realtime",
+        ],
+    ),
+    method("switch", "", &["variable"], &["case", "default"]),
+    method("tap", "uri", &["uri"], &["control_id", "direction", "codec", "rtp_ptime", "status_url"]),
+    method("transcribe", "status_url", &[], &[]),
+    method("transcribe_stop", "", &[], &[]),
+    method("live_transcribe", "action", &["action"], &[]),
+    method("transfer", "dest", &["dest"], &["params", "meta"]),
+    open("unset", "", &[]),
+    method("user_event", "event", &[], &[]),
+    open("ai", "", &[]),
+    open("ai_sidecar", "", &[]),
+    open("amazon_bedrock", "", &[]),
+    open("live_translate", "", &[]),
+    open("pay", "", &[]),
+];
+
+/// What `record` and `record_call` know.
+const RECORDING: [&str; 13] = [
+    "stereo",
+    "format",
+    "direction",
+    "terminators",
+    "beep",
+    "input_sensitivity",
+    "initial_timeout",
+    "end_silence_timeout",
+    "max_length",
+    "status_url",
+    "control_id",
+    "volume",
+    "auto_answer",
+];
+
+impl Document {
+    /// Reads and checks a document.
+    ///
+    /// # Errors
+    /// The first fault that leaves nothing to run.
+    pub(crate) fn read(text: &[u8]) -> Result<Self, Fault> {
+        Self::of(&text::read(text)?)
+    }
+
+    /// The same of what was read already, or was part of a request.
+    pub(crate) fn of(value: &Value) -> Result<Self, Fault> {
+        let wrong = |code, detail: &str| Fault::new(code, detail);
+        let document = value
+            .object()
+            .ok_or_else(|| wrong(Code::ElementWrongType, "a document is an object with version and sections"))?;
+        match document.get("version") {
+            None => {}
+            Some(version) if version.text() == Some("1.0.0") => {}
+            Some(version) => return Err(Fault::new(Code::VersionInvalid, format!("version is 1.0.0, not {version}"))),
+        }
+        if let Some((key, _)) = document.iter().find(|(key, _)| !matches!(*key, "version" | "sections")) {
+            return Err(Fault::new(Code::ElementUndefined, format!("a document has version and sections, no {key:?}")));
+        }
+        let sections = document.get("sections").ok_or_else(|| wrong(Code::SectionsMissing, "there are no sections"))?;
+        let sections = sections
+            .object()
+            .ok_or_else(|| wrong(Code::ElementWrongType, "sections is an object of sections by name"))?;
+        if sections.get("main").is_none() {
+            return Err(wrong(Code::MainSectionMissing, "there is no section main"));
+        }
+        let mut reader = Reader::default();
+        let mut read = Vec::new();
+        for (name, steps) in sections.iter() {
+            reader.place.push(name.to_owned());
+            let steps = reader.steps(steps)?;
+            reader.place.pop();
+            if steps.is_empty() && name == "main" {
+                return Err(wrong(Code::SectionCodeMissing, "section main has no steps"));
+            }
+            read.push((name.to_owned(), steps));
+        }
+        Ok(Self { sections: Arc::new(read), warnings: Arc::new(reader.warnings) })
+    }
+
+    /// A section's steps.
+    pub(super) fn section(&self, name: &str) -> Option<&Steps> {
+        self.sections.iter().find(|(own, _)| own == name).map(|(_, steps)| steps)
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    place: Vec<String>,
+    warnings: Vec<Fault>,
+    next: usize,
+}
+
+impl Reader {
+    fn fault(&self, code: Code, detail: impl std::fmt::Display) -> Fault {
+        Fault::new(code, format!("{}: {detail}", self.place.join(".")))
+    }
+
+    /// A list of steps, or a single one.
+    fn steps(&mut self, value: &Value) -> Result<Steps, Fault> {
+        let steps = match value {
+            Value::List(items) => items.as_slice(),
+            Value::Null | Value::Undefined => &[],
+            one @ (Value::Object(_) | Value::Text(_)) => std::slice::from_ref(one),
+            _ => return Err(self.fault(Code::ElementWrongType, "a section is a list of steps")),
+        };
+        let mut read = Vec::with_capacity(steps.len());
+        for (index, step) in steps.iter().enumerate() {
+            self.place.push(format!("[{index}]"));
+            read.push(self.step(step)?);
+            self.place.pop();
+        }
+        Ok(Arc::new(read))
+    }
+
+    fn step(&mut self, value: &Value) -> Result<Step, Fault> {
+        let (name, parameters) = match value {
+            Value::Text(name) => (name.as_str(), &Value::Null),
+            Value::Object(object) => match object.iter().collect::<Vec<_>>().as_slice() {
+                [one] => *one,
+                [] => return Err(self.fault(Code::MethodMissingName, "a step names a method")),
+                _ => return Err(self.fault(Code::MethodMissingName, "a step is one method: begin each with \"- \"")),
+            },
+            _ => return Err(self.fault(Code::ElementWrongType, "a step is a method, such as play: {url: ...}")),
+        };
+        let Some(method) = METHODS.iter().find(|method| method.name == name) else {
+            return Err(self.fault(Code::MethodUndefined, format_args!("there is no method {name:?}")));
+        };
+        self.place.push(name.to_owned());
+        self.next += 1;
+        let id = self.next;
+        let (parameters, inner) = match name {
+            "cond" => (Value::Null, self.branches(parameters)?),
+            "return" | "unset" => (parameters.clone(), Inner::None),
+            _ => {
+                let mut parameters = self.parameters(method, parameters)?;
+                let inner = self.inner(name, &mut parameters)?;
+                (Value::Object(parameters), inner)
+            }
+        };
+        self.place.pop();
+        Ok(Step { id, method, parameters, inner })
+    }
+
+    /// The parameters in their usual form: an object.
+    fn parameters(&mut self, method: &Method, value: &Value) -> Result<Object, Fault> {
+        let is_pair = |item: &Value| item.object().is_some_and(|object| object.len() == 1);
+        let parameters = match value {
+            Value::Object(object) => object.clone(),
+            Value::Null | Value::Undefined => Object::default(),
+            // As a list of single parameters.
+            Value::List(items) if !items.is_empty() && items.iter().all(is_pair) && method.name != "play" => {
+                items.iter().filter_map(Value::object).flat_map(|object| object.clone().into_iter()).collect()
+            }
+            Value::List(_) if method.name == "play" => [("urls", value.clone())].into_iter().collect(),
+            _ if method.first.is_empty() => {
+                return Err(self.fault(Code::ElementWrongType, "its parameters are an object"));
+            }
+            bare => [(method.first, bare.clone())].into_iter().collect(),
+        };
+        if !method.needs.is_empty() && !method.needs.iter().any(|name| parameters.get(name).is_some()) {
+            let needs = method.needs.join(" or ");
+            return Err(self.fault(Code::MethodParameterMissing, format_args!("{needs} is missing")));
+        }
+        let known = |key: &str| method.first == key || method.needs.contains(&key) || method.knows.contains(&key);
+        for (key, _) in parameters.iter().filter(|(key, _)| !method.any && !known(key)) {
+            let fault = self.fault(Code::MethodParameterUndefined, format_args!("there is no parameter {key:?}"));
+            self.warnings.push(fault);
+        }
+        Ok(parameters)
+    }
+
+    fn inner(&mut self, name: &str, parameters: &mut Object) -> Result<Inner, Fault> {
+        match name {
+            "switch" => self.cases(parameters).map(Inner::Cases),
+            "execute" | "connect" | "join_conference" => {
+                let on_return = self.named_steps(parameters, "on_return")?;
+                let result = match parameters.remove("result") {
+                    None | Some(Value::Null) => None,
+                    Some(Value::Object(mut switch)) => {
+                        self.place.push("result".to_owned());
+                        let cases = self.cases(&mut switch)?;
+                        self.place.pop();
+                        Some(Box::new(Inner::Cases(cases)))
+                    }
+                    Some(branches) => {
+                        self.place.push("result".to_owned());
+                        let branches = self.branches(&branches)?;
+                        self.place.pop();
+                        Some(Box::new(branches))
+                    }
+                };
+                Ok(Inner::Over { on_return, result })
+            }
+            _ => Ok(Inner::None),
+        }
+    }
+
+    fn named_steps(&mut self, parameters: &mut Object, key: &str) -> Result<Steps, Fault> {
+        let Some(steps) = parameters.remove(key) else { return Ok(Steps::default()) };
+        self.place.push(key.to_owned());
+        let steps = self.steps(&steps)?;
+        self.place.pop();
+        Ok(steps)
+    }
+
+    fn cases(&mut self, parameters: &mut Object) -> Result<Cases, Fault> {
+        let variable = match parameters.get("variable") {
+            None | Some(Value::Null) => None,
+            Some(Value::Text(name)) => Some(name.clone()),
+            Some(_) => return Err(self.fault(Code::ElementWrongType, "variable is the name of one")),
+        };
+        let mut cases = Vec::new();
+        match parameters.remove("case") {
+            Some(Value::Object(object)) => {
+                for (value, steps) in object {
+                    self.place.push(format!("case.{value}"));
+                    cases.push((value, self.steps(&steps)?));
+                    self.place.pop();
+                }
+            }
+            None | Some(Value::Null) => {}
+            Some(_) => return Err(self.fault(Code::ElementWrongType, "case is an object of steps by value")),
+        }
+        let default = match parameters.get("default") {
+            Some(_) => Some(self.named_steps(parameters, "default")?),
+            None => None,
+        };
+        Ok(Cases { variable, cases, default })
+    }
+
+    fn branches(&mut self, value: &Value) -> Result<Inner, Fault> {
+        let items = match value {
+            Value::List(items) => items.as_slice(),
+            one @ Value::Object(_) => std::slice::from_ref(one),
+            _ => return Err(self.fault(Code::ElementWrongType, "cond is a list of conditions")),
+        };
+        let mut branches = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            self.place.push(format!("[{index}]"));
+            let Value::Object(mut object) = item.clone() else {
+                return Err(self.fault(Code::ElementWrongType, "a condition has when and then, or else"));
+            };
+            let when = match object.remove("when") {
+                None => None,
+                Some(Value::Text(when)) => Some(when),
+                Some(other) => Some(other.rendered()),
+            };
+            if when.is_none() && object.get("else").is_none() {
+                return Err(self.fault(Code::MethodParameterMissing, "when is missing"));
+            }
+            if when.is_some() && object.get("then").is_none() {
+                return Err(self.fault(Code::MethodParameterMissing, "then is missing"));
+            }
+            let then = self.named_steps(&mut object, "then")?;
+            let otherwise = self.named_steps(&mut object, "else")?;
+            self.place.pop();
+            branches.push(Branch { when, then, otherwise });
+        }
+        Ok(Inner::Branches(branches))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Document, Fault> {
+        Document::read(text.as_bytes())
+    }
+
+    fn main(text: &str) -> Vec<(&'static str, String)> {
+        let document = read(text).unwrap();
+        let steps = document.section("main").unwrap();
+        steps.iter().map(|step| (step.method.name, step.parameters.to_json().to_string())).collect()
+    }
+
+    #[test]
+    fn a_document_is_read_in_json_and_yaml() {
+        let json = r#"{"version":"1.0.0","sections":{"main":[{"answer":{}},{"play":{"url":"say:Hi"}},"hangup"]}}"#;
+        let yaml =
+            "version: 1.0.0\nsections:\n  main:\n    - answer: {}\n    - play:\n        url: 'say:Hi'\n    - hangup\n";
+        let expected = [("answer", "{}"), ("play", r#"{"url":"say:Hi"}"#), ("hangup", "{}")];
+        let expected = expected.map(|(name, parameters)| (name, parameters.to_owned()));
+        assert_eq!(main(json), expected);
+        assert_eq!(main(yaml), expected);
+    }
+
+    #[test]
+    fn shorter_forms_mean_the_long_ones() {
+        let text = "sections:\n  main:\n  - play: say:Hi\n  - play: [say:a, 'say:b']\n  - transfer: https://x/\n  - send_digits: '12'\n  - goto: top\n  - sleep: 500\n  - hangup:\n  - return: null\n  - unset: [a, b]\n  - transfer:\n    - dest: sub\n    - params: {a: 1}\n  - connect: '+15550001'\n";
+        let parameters: Vec<_> = main(text).into_iter().map(|(_, parameters)| parameters).collect();
+        assert_eq!(
+            parameters,
+            [
+                r#"{"url":"say:Hi"}"#,
+                r#"{"urls":["say:a","say:b"]}"#,
+                r#"{"dest":"https://x/"}"#,
+                r#"{"digits":"12"}"#,
+                r#"{"label":"top"}"#,
+                r#"{"duration":500}"#,
+                "{}",
+                "null",
+                r#"["a","b"]"#,
+                r#"{"dest":"sub","params":{"a":1}}"#,
+                r#"{"to":"+15550001"}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_section_may_be_one_step() {
+        assert_eq!(main("sections: {main: {hangup: {}}}").len(), 1);
+    }
+
+    #[test]
+    fn conditions_and_cases_are_checked_all_through() {
+        let text = "sections:\n  main:\n  - cond:\n    - when: a == 1\n      then: [hangup]\n    - else: [{play: say:x}]\n  - switch:\n      variable: x\n      case:\n        1: [hangup]\n        two: hangup\n      default: [{explode: {}}]\n";
+        let fault = read(text).unwrap_err();
+        assert_eq!(fault.code, Code::MethodUndefined);
+        assert_eq!(fault.detail, "main.[1].switch.default.[0]: there is no method \"explode\"");
+    }
+
+    #[test]
+    fn what_leaves_nothing_to_run_has_its_code() {
+        for (text, code) in [
+            ("{", Code::ParseError),
+            ("[]", Code::ElementWrongType),
+            ("version: 1.0.0", Code::SectionsMissing),
+            ("version: 2.0.0\nsections: {main: [hangup]}", Code::VersionInvalid),
+            ("sections: {other: [hangup]}", Code::MainSectionMissing),
+            ("sections: {main: []}", Code::SectionCodeMissing),
+            ("sections: {main: [hangup]}\nextra: 1", Code::ElementUndefined),
+            ("sections: {main: 5}", Code::ElementWrongType),
+            ("sections: {main: [5]}", Code::ElementWrongType),
+            ("sections: {main: [{}]}", Code::MethodMissingName),
+            ("sections: {main: [{play: {}}]}", Code::MethodParameterMissing),
+            ("sections: {main: [{cond: [{then: []}]}]}", Code::MethodParameterMissing),
+            ("sections: {main: [{explode: {}}]}", Code::MethodUndefined),
+        ] {
+            assert_eq!(read(text).map(|_| ()).unwrap_err().code, code, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_a_method_does_not_have_is_a_warning() {
+        let document = read("sections: {main: [{play: {url: 'say:x', colour: red}}]}").unwrap();
+        assert_eq!(document.warnings.first().map(|fault| fault.code), Some(Code::MethodParameterUndefined));
+    }
+}

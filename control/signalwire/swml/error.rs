@@ -1,0 +1,73 @@
+//! What is wrong with a document, by SWML's codes.
+
+use std::fmt;
+
+/// SWML's codes, without their common beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Code {
+    ParseError,
+    VersionInvalid,
+    SectionsMissing,
+    MainSectionMissing,
+    SectionCodeMissing,
+    SectionParameterUndefined,
+    ElementUndefined,
+    ElementWrongType,
+    MethodMissingName,
+    MethodUndefined,
+    MethodParameterMissing,
+    MethodParameterInvalidValue,
+    MethodParameterUndefined,
+    MethodNoMatchingCondition,
+    MethodExecuteFailed,
+    JsEvalError,
+    NestedTooDeep,
+    TooManyTransfers,
+    InternalError,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("relay_script_")?;
+        f.write_str(match self {
+            Self::ParseError => "parse_error",
+            Self::VersionInvalid => "version_invalid",
+            Self::SectionsMissing => "sections_missing",
+            Self::MainSectionMissing => "main_section_missing",
+            Self::SectionCodeMissing => "section_code_missing",
+            Self::SectionParameterUndefined => "section_parameter_undefined",
+            Self::ElementUndefined => "element_undefined",
+            Self::ElementWrongType => "element_wrong_type",
+            Self::MethodMissingName => "method_missing_name",
+            Self::MethodUndefined => "method_undefined",
+            Self::MethodParameterMissing => "method_parameter_missing",
+            Self::MethodParameterInvalidValue => "method_parameter_invalid_value",
+            Self::MethodParameterUndefined => "method_parameter_undefined",
+            Self::MethodNoMatchingCondition => "method_no_matching_condition",
+            Self::MethodExecuteFailed => "method_execute_failed",
+            Self::JsEvalError => "js_eval_error",
+            Self::NestedTooDeep => "nested_too_deep",
+            Self::TooManyTransfers => "too_many_transfers",
+            Self::InternalError => "internal_error",
+        })
+    }
+}
+
+/// What is wrong, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Fault {
+    pub(crate) code: Code,
+    pub(crate) detail: String,
+}
+
+impl Fault {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}

@@ -1,0 +1,199 @@
+//! What scripts and applications are told of a call.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use tandem_accounts::Account;
+use tandem_call::address::Address;
+use tandem_call::leg::{Direction, EndCause, LegInfo, Status};
+
+use super::value::{Object, Value};
+
+/// What a leg of a request remembers: its `client_state`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Remembered {
+    /// `custom_variables` of the dial.
+    #[serde(default)]
+    pub(crate) envs: Vec<(String, String)>,
+}
+
+impl Remembered {
+    /// As a leg keeps it.
+    pub(crate) fn spelled(&self) -> Option<String> {
+        serde_json::to_vec(self).ok().map(|json| STANDARD.encode(json))
+    }
+
+    /// What a leg keeps; nothing if it keeps something else.
+    pub(super) fn of(leg: &LegInfo) -> Self {
+        let json = leg.client_state.as_ref().and_then(|text| STANDARD.decode(text).ok());
+        json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+    }
+}
+
+/// The account's project.
+pub(super) fn project(account: &Account) -> &str {
+    account.signalwire.as_ref().map_or("", |own| &own.project_id)
+}
+
+/// `space_id`: a project has one space here. `node_id`: this server is one node.
+fn space(account: &Account) -> String {
+    derived(project(account).as_bytes(), b"space")
+}
+
+fn node(public_url: &str) -> String {
+    derived(public_url.as_bytes(), b"node")
+}
+
+/// An id that follows from others: the same each time.
+fn derived(from: &[u8], kind: &[u8]) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::new().chain_update(kind).chain_update(from).finalize();
+    let octets = digest.iter().take(16).fold(0_u128, |id, octet| (id << 8) | u128::from(*octet));
+    super::uuid(octets)
+}
+
+/// The ids of a call in every notice: `call_id`, `node_id`, `segment_id`.
+pub(super) fn ids(leg: &LegInfo, public_url: &str) -> serde_json::Map<String, Json> {
+    let id = super::ids().call(leg.id);
+    let segment = derived(id.as_bytes(), b"segment");
+    let pairs = [("node_id", node(public_url)), ("segment_id", segment), ("call_id", id)];
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
+}
+
+/// What every notice has around its `params`.
+pub(super) fn envelope(account: &Account, leg: Option<&LegInfo>, event: &str, at: Timestamp, params: Json) -> Json {
+    let mut envelope = json!({
+        "event_type": event,
+        "timestamp": seconds(at),
+        "project_id": project(account),
+        "space_id": space(account),
+        "params": params,
+    });
+    if let (Some(leg), Some(envelope)) = (leg, envelope.as_object_mut()) {
+        envelope.insert("event_channel".into(), format!("swml:{}", super::uuid(leg.session.0)).into());
+    }
+    envelope
+}
+
+/// Seconds since 1970, of which parts count.
+#[expect(clippy::cast_precision_loss, reason = "a millisecond of this century fits")]
+pub(super) fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1_000.0
+}
+
+/// `phone`, `sip`, `webrtc`: what a leg's far end is. A number of a trunk is a telephone, whatever the wire is.
+pub(super) fn kind(leg: &LegInfo) -> &'static str {
+    let far = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
+    match far {
+        Address::Phone(_) if leg.sip.trunk.is_some() || leg.direction != Direction::Inbound => "phone",
+        Address::Phone(_) if leg.sip.domain.is_none() && matches!(leg.to, Address::Phone(_)) => "phone",
+        _ => "sip",
+    }
+}
+
+/// `created`, `ringing`, `answered`, `ended`.
+pub(super) fn state(status: Status) -> &'static str {
+    match status {
+        Status::Queued | Status::Initiated => "created",
+        Status::Ringing => "ringing",
+        Status::InProgress => "answered",
+        status if status.is_final() => "ended",
+        _ => "created",
+    }
+}
+
+/// `inbound` or `outbound`.
+pub(super) fn direction(leg: &LegInfo) -> &'static str {
+    if leg.direction == Direction::Inbound { "inbound" } else { "outbound" }
+}
+
+/// A party as it is written: a number, or a SIP URI.
+pub(crate) fn party(address: &Address) -> String {
+    match address {
+        Address::Client(name) => format!("sip:{name}"),
+        other => other.text().into_owned(),
+    }
+}
+
+/// `call` of a script and of its requests.
+pub(super) fn call(account: &Account, leg: &LegInfo, public_url: &str) -> Object {
+    let (from, to) = (party(&leg.from), party(&leg.to));
+    let kind = kind(leg);
+    let state = state(leg.status);
+    let mut call = Object::default();
+    for (key, id) in ids(leg, public_url) {
+        call.set(key, Value::from(id));
+    }
+    call.set("call_state", state);
+    call.set("state", state);
+    call.set("direction", direction(leg));
+    call.set("type", kind);
+    call.set("from", from.as_str());
+    call.set("to", to.as_str());
+    let headers = leg.sip.headers.iter().map(|(name, value)| {
+        let header: Object = [("name", name.as_str()), ("value", value.as_str())].into_iter().collect();
+        Value::Object(header)
+    });
+    call.set("headers", headers.collect::<Vec<_>>());
+    call.set("project_id", project(account));
+    call.set("space_id", space(account));
+    if kind == "phone" {
+        call.set("from_number", from.as_str());
+        call.set("to_number", to.as_str());
+    } else {
+        call.set("sip_data", sip_data(leg));
+    }
+    if let Some(parent) = leg.parent {
+        let device: Object =
+            [("device_type", kind.to_owned()), ("call_id", super::ids().call(parent))].into_iter().collect();
+        call.set("parent", device);
+    }
+    call
+}
+
+fn sip_data(leg: &LegInfo) -> Object {
+    let mut data = Object::default();
+    for (name, address) in [("req", &leg.to), ("from", &leg.from), ("to", &leg.to)] {
+        let text = party(address);
+        let bare = text.split_once(':').map_or(&*text, |(_, rest)| rest);
+        let bare = bare.split([';', '?']).next().unwrap_or(bare);
+        let (user, host) = bare.split_once('@').unwrap_or((bare, ""));
+        data.set(format!("sip_{name}_user"), user);
+        data.set(format!("sip_{name}_host"), host);
+        data.set(format!("sip_{name}_uri"), bare);
+    }
+    data.set("sip_contact_user", address_user(leg));
+    data.set("sip_contact_host", leg.sip.source_ip.map(|ip| ip.to_string()));
+    data.set("sip_contact_port", "5060");
+    data.set("sip_contact_uri", address_user(leg));
+    data.set("sip_contact_params", Object::default());
+    data
+}
+
+fn address_user(leg: &LegInfo) -> String {
+    leg.from.user().to_owned()
+}
+
+/// The device that a call is with.
+pub(super) fn device(leg: &LegInfo) -> Json {
+    let (from, to) = (party(&leg.from), party(&leg.to));
+    match kind(leg) {
+        "phone" => json!({ "type": "phone", "params": { "from_number": from, "to_number": to } }),
+        kind => json!({ "type": kind, "params": { "from": from, "to": to } }),
+    }
+}
+
+/// Why a call ended.
+pub(super) fn end_reason(leg: &LegInfo) -> Option<&'static str> {
+    let end = leg.end.as_ref()?;
+    Some(match end.cause {
+        EndCause::NormalClearing | EndCause::TimeLimit => "hangup",
+        EndCause::OriginatorCancel => "cancel",
+        EndCause::Busy => "busy",
+        EndCause::Rejected => "decline",
+        EndCause::Timeout | EndCause::NoAnswer => "noAnswer",
+        EndCause::NotFound | EndCause::Failed | EndCause::Unspecified => "error",
+    })
+}

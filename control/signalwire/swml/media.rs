@@ -1,0 +1,265 @@
+//! What documents and commands have in common: how they describe recordings, streams and machine detection.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tandem_call::hearing::Listening;
+use tandem_call::leg::Hearers;
+use tandem_call::machine::{MachineDetection, Until};
+use tandem_call::program::instruction::GatherSpeech;
+use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::stream::{ByteOrder, Form, Opens, Playout, RtpForm, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::transcription::TranscriptionSpec;
+use tandem_call::{Callback, Moment};
+
+use super::parameters::{Parameters, is_url};
+
+/// Longest time that a parameter may name, seconds.
+pub(crate) const DAY: f64 = 86_400.0;
+/// What a recording is told of.
+pub(crate) const RECORDING_MOMENTS: [Moment; 3] = [Moment::InProgress, Moment::Completed, Moment::Absent];
+
+const DIRECTIONS: [(&str, Track); 3] = [("speak", Track::Inbound), ("listen", Track::Outbound), ("both", Track::Both)];
+const TRACKS: [(&str, Track); 3] =
+    [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
+
+/// Codecs of streams, without their packet times.
+const CODECS: [(&str, StreamCodec); 8] = [
+    ("PCMU", StreamCodec::Pcmu),
+    ("PCMU@8000h", StreamCodec::Pcmu),
+    ("PCMA", StreamCodec::Pcma),
+    ("PCMA@8000h", StreamCodec::Pcma),
+    ("L16", StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little)),
+    ("L16@8000h", StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little)),
+    ("L16@16000h", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Little)),
+    ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
+];
+
+/// What holds of a recording that says nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordingDefaults {
+    pub(crate) source: RecordingSource,
+    pub(crate) track: Track,
+    pub(crate) format: RecordingFormat,
+    pub(crate) end_silence: f64,
+}
+
+/// How to record. Silence at the beginning counts as silence at the end, if it may last longer than `initial_timeout`.
+pub(crate) fn recording(
+    parameters: &Parameters<'_>,
+    defaults: RecordingDefaults,
+    callback: Option<Callback>,
+) -> RecordingSpec {
+    let silence = parameters.seconds("end_silence_timeout", 0.0..=DAY);
+    let silence = silence.unwrap_or(Duration::from_secs_f64(defaults.end_silence));
+    let formats = [("wav", RecordingFormat::Wav), ("mp3", RecordingFormat::Mp3), ("mp4", RecordingFormat::Wav)];
+    if parameters.text("format").as_deref() == Some("mp4") {
+        parameters.note("format", "mp4 is not made here: it is a WAV file");
+    }
+    let stereo = parameters.flag("stereo").unwrap_or(false);
+    RecordingSpec {
+        transcribe: false,
+        source: defaults.source,
+        channels: if stereo { RecordingChannels::Dual } else { RecordingChannels::Mono },
+        track: parameters.word("direction", &DIRECTIONS).unwrap_or(defaults.track),
+        format: parameters.word("format", &formats).unwrap_or(defaults.format),
+        trim: false,
+        max_length: parameters.seconds("max_length", 0.0..=DAY).filter(|length| !length.is_zero()),
+        silence_timeout: (!silence.is_zero()).then_some(silence),
+        beep: parameters.flag("beep").unwrap_or(false),
+        callback,
+    }
+}
+
+/// The words for a direction of a recording.
+pub(crate) fn direction(track: Track) -> &'static str {
+    DIRECTIONS.iter().find(|(_, one)| *one == track).map_or("both", |(word, _)| word)
+}
+
+/// A stream to a URL. `speaks`: its application may.
+pub(crate) fn stream(parameters: &Parameters<'_>, url: String, speaks: bool, callback: Option<Callback>) -> StreamSpec {
+    let codec = codec(parameters);
+    StreamSpec {
+        url,
+        name: parameters.text("name"),
+        track: parameters.word("track", &TRACKS).unwrap_or(Track::Inbound),
+        codec: Some(codec),
+        playout: speaks.then_some(Playout::Payload(codec)),
+        parameters: parameters.pairs("custom_parameters"),
+        callback,
+        hearers: Hearers::Own,
+        auth_token: parameters.text("authorization_bearer_token"),
+        opens: Opens::default(),
+        form: Form::Messages,
+    }
+}
+
+/// A tap: audio alone to `rtp://ADDRESS:PORT`, `ws://` or `wss://`. `None`: `uri` is none of these.
+pub(crate) fn tap(
+    parameters: &Parameters<'_>,
+    uri: &str,
+    ptime: &str,
+    callback: Option<Callback>,
+) -> Option<StreamSpec> {
+    let track = parameters.word("direction", &DIRECTIONS).unwrap_or(Track::Inbound);
+    let form = match uri.strip_prefix("rtp://") {
+        None if is_url(uri, &["ws", "wss"]) => Form::Octets,
+        None => return None,
+        Some(to) => {
+            let to = to.parse().ok();
+            let inbound = to.filter(|_| track != Track::Outbound);
+            let outbound = to.filter(|_| track != Track::Inbound);
+            inbound.or(outbound)?;
+            Form::Rtp(RtpForm { inbound, outbound, frames: frames(parameters, ptime) })
+        }
+    };
+    let codecs = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
+    Some(StreamSpec {
+        url: uri.to_owned(),
+        name: None,
+        track,
+        codec: Some(parameters.word("codec", &codecs).unwrap_or(StreamCodec::Pcmu)),
+        playout: None,
+        parameters: Vec::new(),
+        callback,
+        hearers: Hearers::Own,
+        auth_token: None,
+        opens: Opens::default(),
+        form,
+    })
+}
+
+/// What a script's variables say of a tap, without their prefix.
+pub(crate) fn tap_facts(spec: &StreamSpec) -> [(&'static str, String); 4] {
+    let (codec, milliseconds) = tap_codec(spec);
+    [
+        ("codec", codec.to_owned()),
+        ("rate", "8000".to_owned()),
+        ("ptime", milliseconds.to_string()),
+        ("direction", direction(spec.track).to_owned()),
+    ]
+}
+
+/// A tap's codec and the milliseconds of its packets.
+pub(crate) fn tap_codec(spec: &StreamSpec) -> (&'static str, u32) {
+    let codec = if spec.codec == Some(StreamCodec::Pcma) { "PCMA" } else { "PCMU" };
+    let frames = if let Form::Rtp(form) = spec.form { form.frames } else { 1 };
+    (codec, 20 * u32::from(frames))
+}
+
+/// A packet time as frames of 20 ms, the last of which is whole.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 1 to 6")]
+fn frames(parameters: &Parameters<'_>, name: &str) -> u8 {
+    parameters.number(name, 10.0..=120.0).map_or(1, |milliseconds| (milliseconds / 20.0).ceil() as u8)
+}
+
+/// `L16@24000h@40i`: the packet time behind the second `@` is ours to choose.
+fn codec(parameters: &Parameters<'_>) -> StreamCodec {
+    let Some(text) = parameters.text("codec") else { return StreamCodec::Pcmu };
+    let mut parts = text.split('@');
+    let name = parts.next().unwrap_or_default();
+    let rate = parts.find(|part| part.ends_with('h'));
+    let wanted = rate.map_or_else(|| name.to_owned(), |rate| format!("{name}@{rate}"));
+    let found = CODECS.iter().find(|(word, _)| word.eq_ignore_ascii_case(&wanted));
+    if found.is_none() {
+        parameters.note("codec", format!("{text} is not sent here: it is PCMU"));
+    }
+    found.map_or(StreamCodec::Pcmu, |(_, codec)| *codec)
+}
+
+/// How to find out who is there. `message_end`: what `detect_message_end` is where it is not said.
+pub(crate) fn detection(
+    parameters: &Parameters<'_>,
+    message_end: bool,
+    callback: Option<Callback>,
+) -> MachineDetection {
+    let seconds =
+        |name, default: f64| parameters.seconds(name, 0.0..=600.0).unwrap_or(Duration::from_secs_f64(default));
+    let to_end = parameters.flag("detect_message_end").unwrap_or(message_end);
+    let end_silence = seconds("end_silence_timeout", 1.0);
+    let until = if to_end { Until::GreetingEnd } else { Until::Verdict };
+    let spec = MachineDetection::new(
+        until,
+        seconds("timeout", 30.0),
+        seconds("machine_voice_threshold", 1.25),
+        end_silence,
+        seconds("initial_timeout", 4.5),
+    );
+    let words = parameters.number("machine_words_threshold", 1.0..=1_000.0).unwrap_or(6.0);
+    MachineDetection {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 1 to 1,000")]
+        words: Some(words as u16),
+        greeting_end_silence: parameters.seconds("machine_ready_timeout", 0.0..=600.0).unwrap_or(end_silence),
+        callback,
+        ..spec
+    }
+}
+
+/// What to listen for besides keys, or instead; `None`: keys alone.
+pub(crate) fn listening(
+    language: Option<String>,
+    hints: Vec<String>,
+    model: Option<String>,
+    (pause, longest): (Option<Duration>, Option<Duration>),
+    keys: bool,
+) -> GatherSpeech {
+    GatherSpeech {
+        listening: Listening { language, hints, model, partials: true, ..Listening::default() },
+        pause,
+        longest: longest.unwrap_or(Duration::from_secs(60)),
+        partials: None,
+        keys,
+    }
+}
+
+/// What a live transcription is called: a call has one.
+pub(crate) const LIVE: &str = "live_transcribe";
+
+/// A live transcription, by the parameters of its start.
+pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
+    let directions = own.texts("direction");
+    let has = |word: &str| directions.is_empty() || directions.iter().any(|one| one == word);
+    // The caller at the far end is what comes in.
+    let track = match (has("remote-caller"), has("local-caller")) {
+        (true, false) => Track::Inbound,
+        (false, true) => Track::Outbound,
+        _ => Track::Both,
+    };
+    TranscriptionSpec {
+        name: Some(LIVE.to_owned()),
+        track,
+        listening: Listening {
+            language: own.text("lang"),
+            partials: own.flag("live_events").unwrap_or(false),
+            ..Default::default()
+        },
+        labels: (Some("remote-caller".to_owned()), Some("local-caller".to_owned())),
+        engine: (own.text("speech_engine").unwrap_or_default(), String::new()),
+        at_end: false,
+        alone: false,
+        callback: own.callback("webhook", None, &[Moment::Completed]),
+    }
+}
+
+/// What the transcription of a whole call is called: a call has one.
+pub(crate) const WHOLE: &str = "transcribe";
+
+/// The transcription of a whole call, told of at its end.
+pub(crate) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSpec {
+    TranscriptionSpec {
+        name: Some(WHOLE.to_owned()),
+        track: Track::Both,
+        listening: Listening::default(),
+        labels: (None, None),
+        engine: (String::new(), String::new()),
+        at_end: true,
+        alone: true,
+        callback,
+    }
+}
+
+/// A count that is a parameter.
+pub(crate) fn count(parameters: &Parameters<'_>, name: &str, most: u32) -> Option<NonZeroU32> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in this range")]
+    parameters.number(name, 1.0..=f64::from(most)).and_then(|number| NonZeroU32::new(number as u32))
+}

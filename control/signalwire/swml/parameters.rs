@@ -1,0 +1,254 @@
+//! Parameters of methods and of commands: an object's members in the types that are needed, with what is wrong about them.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::{Callback, Method, Moment, Target};
+use url::Url;
+
+use super::value::{Object, Value};
+
+/// Something about a parameter that is not as it must be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Wrong {
+    /// Its name.
+    pub(crate) parameter: String,
+    /// What about it, in words.
+    pub(crate) detail: String,
+}
+
+/// An object's members. What cannot be used is noted and read as if it were not there.
+pub(crate) struct Parameters<'a> {
+    object: &'a Object,
+    wrong: RefCell<Vec<Wrong>>,
+}
+
+impl<'a> Parameters<'a> {
+    pub(crate) fn new(object: &'a Object) -> Self {
+        Self { object, wrong: RefCell::default() }
+    }
+
+    /// What was wrong so far.
+    pub(crate) fn wrong(self) -> Vec<Wrong> {
+        self.wrong.into_inner()
+    }
+
+    pub(crate) fn note(&self, parameter: &str, detail: impl Into<String>) {
+        self.wrong.borrow_mut().push(Wrong { parameter: parameter.to_owned(), detail: detail.into() });
+    }
+
+    /// A member as it is; `None` if there is none, or it is `null` or empty text.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
+        self.object.get(name).filter(|value| !value.is_nothing() && value.text() != Some(""))
+    }
+
+    /// A text, or what a number or truth value is as text.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        match self.get(name)? {
+            Value::List(_) | Value::Object(_) => {
+                self.note(name, "is not text");
+                None
+            }
+            value => Some(value.to_string()),
+        }
+    }
+
+    pub(crate) fn number(&self, name: &str, range: RangeInclusive<f64>) -> Option<f64> {
+        let number = self.get(name)?.number();
+        if number.is_none_or(|number| !range.contains(&number)) {
+            self.note(name, format!("is not a number from {} to {}", range.start(), range.end()));
+        }
+        number.filter(|number| range.contains(number))
+    }
+
+    /// Seconds, of which parts count.
+    pub(crate) fn seconds(&self, name: &str, range: RangeInclusive<f64>) -> Option<Duration> {
+        self.number(name, range).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        let value = self.get(name)?;
+        if value.flag().is_none() {
+            self.note(name, "is neither true nor false");
+        }
+        value.flag()
+    }
+
+    /// What one of these words means; of either case.
+    pub(crate) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name)?;
+        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&text)).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.note(name, format!("is not one of {}", words.join(", ")));
+        }
+        found
+    }
+
+    /// Keys of a telephone.
+    pub(crate) fn keys(&self, name: &str) -> Option<String> {
+        let text = self.text(name)?;
+        let fits = text.chars().all(|key| "0123456789*#ABCD".contains(key.to_ascii_uppercase()));
+        if !fits {
+            self.note(name, "holds what is no key (0-9 * # A-D)");
+        }
+        fits.then_some(text)
+    }
+
+    /// A URL of one of these schemes, without its fragment.
+    pub(crate) fn url(&self, name: &str, schemes: &[&str]) -> Option<String> {
+        let text = self.text(name)?;
+        let fits = is_url(&text, schemes);
+        if !fits {
+            self.note(name, format!("is not a URL that begins with {}:", schemes.join(": or ")));
+        }
+        fits.then(|| text.split('#').next().unwrap_or_default().to_owned())
+    }
+
+    /// An object that is a member, or an empty one.
+    pub(crate) fn object(&self, name: &str) -> Option<&'a Object> {
+        let value = self.get(name)?;
+        if value.object().is_none() {
+            self.note(name, "is not an object");
+        }
+        value.object()
+    }
+
+    /// Texts of a list, or of a single text divided by commas.
+    pub(crate) fn texts(&self, name: &str) -> Vec<String> {
+        match self.get(name) {
+            None => Vec::new(),
+            Some(Value::List(items)) => items.iter().map(Value::rendered).filter(|text| !text.is_empty()).collect(),
+            Some(one) => one.rendered().split(',').map(|text| text.trim().to_owned()).collect(),
+        }
+    }
+
+    /// Names and values of an object, as text.
+    pub(crate) fn pairs(&self, name: &str) -> Vec<(String, String)> {
+        let members = self.object(name).into_iter().flat_map(Object::iter);
+        members.map(|(key, value)| (key.to_owned(), value.rendered())).collect()
+    }
+
+    /// Header fields: `[{name, value}]`. Such that a peer could not read are left out.
+    pub(crate) fn headers(&self, name: &str) -> Vec<(String, String)> {
+        let Some(value) = self.get(name) else { return Vec::new() };
+        let mut headers = Vec::new();
+        for item in value.list().unwrap_or_default() {
+            let part = |key| item.object().and_then(|object| object.get(key)).map(Value::rendered);
+            match (part("name"), part("value")) {
+                (Some(key), Some(value)) if is_header(&key, &value) && headers.len() < MOST_HEADERS => {
+                    headers.push((key, value));
+                }
+                _ => self.note(name, "holds what is no header field (name and value)"),
+            }
+        }
+        headers
+    }
+
+    /// Who is told at a URL of ours, by its usual names: `status_url` and `status_url_method`.
+    pub(crate) fn callback(&self, name: &str, control_id: Option<&str>, moments: &[Moment]) -> Option<Callback> {
+        let url = self.url(name, WEB)?;
+        let method = self.method(&format!("{name}_method"));
+        Some(callback(&url, method, control_id, moments))
+    }
+
+    pub(crate) fn method(&self, name: &str) -> Method {
+        self.word(name, &[("GET", Method::Get), ("POST", Method::Post)]).unwrap_or_default()
+    }
+}
+
+/// Schemes of what is asked for by HTTP.
+pub(crate) const WEB: &[&str] = &["http", "https"];
+/// Most header fields of a method.
+const MOST_HEADERS: usize = 50;
+
+/// A callback. What is told of is a job of this id, which its URL carries behind `#`, where no request shows it.
+pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, moments: &[Moment]) -> Callback {
+    let url = url.split('#').next().unwrap_or(url);
+    let url = match control_id {
+        Some(id) => format!("{url}#{}", percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC)),
+        None => url.to_owned(),
+    };
+    Callback {
+        target: Target { url: url.into(), method },
+        failover: None,
+        moments: moments.to_vec(),
+        elsewhere: Vec::new(),
+        timeout: None,
+    }
+}
+
+/// The URL of a callback as the application gave it, and the id of its job.
+pub(crate) fn told(callback: &Callback) -> (Target, Option<String>) {
+    let Target { url, method } = &callback.target;
+    let (url, id) = match url.split_once('#') {
+        Some((url, id)) => (Arc::from(url), percent_encoding::percent_decode_str(id).decode_utf8().ok()),
+        None => (Arc::clone(url), None),
+    };
+    (Target { url, method: *method }, id.map(std::borrow::Cow::into_owned))
+}
+
+/// Whether a text is a whole URL of one of these schemes.
+pub(crate) fn is_url(text: &str, schemes: &[&str]) -> bool {
+    Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host())
+}
+
+fn is_header(name: &str, value: &str) -> bool {
+    let token = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.!%*+`'~".contains(&octet);
+    !name.is_empty()
+        && name.len() <= 128
+        && name.bytes().all(token)
+        && value.len() <= 1024
+        && !value.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(json: &str) -> Object {
+        let value: Value = serde_json::from_str(json).unwrap();
+        value.object().unwrap().clone()
+    }
+
+    #[test]
+    fn numbers_and_truth_values_may_be_text() {
+        let object = object(r#"{"a":"2.5","b":"true","c":3,"d":"x","e":null,"f":""}"#);
+        let parameters = Parameters::new(&object);
+        assert_eq!(parameters.seconds("a", 0.0..=10.0), Some(Duration::from_millis(2_500)));
+        assert_eq!(parameters.flag("b"), Some(true));
+        assert_eq!(parameters.text("c").as_deref(), Some("3"));
+        assert_eq!((parameters.text("e"), parameters.text("f")), (None, None));
+        assert_eq!(parameters.number("d", 0.0..=1.0), None);
+        assert_eq!(parameters.number("c", 0.0..=1.0), None);
+        let wrong: Vec<_> = parameters.wrong().into_iter().map(|wrong| wrong.parameter).collect();
+        assert_eq!(wrong, ["d", "c"]);
+    }
+
+    #[test]
+    fn a_callback_carries_the_id_of_its_job_where_no_request_shows_it() {
+        let object = object(r#"{"status_url":"http://h/a?b=1#own"}"#);
+        let parameters = Parameters::new(&object);
+        let callback = parameters.callback("status_url", Some("job 1#/ä"), &[Moment::Completed]).unwrap();
+        let (target, id) = told(&callback);
+        assert_eq!((&*target.url, id.as_deref()), ("http://h/a?b=1", Some("job 1#/ä")));
+        let plain = parameters.callback("status_url", None, &[]).unwrap();
+        assert_eq!(&*plain.target.url, "http://h/a?b=1");
+        assert_eq!(told(&plain).1, None);
+    }
+
+    #[test]
+    fn only_urls_and_headers_that_can_be_sent_are_taken() {
+        let object = object(
+            r#"{"a":"ftp://h/","b":"/relative","c":"https://h/","headers":[{"name":"X-A","value":"1"},{"name":"X A","value":"1"},{"name":"X-B","value":"1\r\nX: y"}]}"#,
+        );
+        let parameters = Parameters::new(&object);
+        assert_eq!(parameters.url("a", WEB), None);
+        assert_eq!(parameters.url("b", WEB), None);
+        assert_eq!(parameters.url("c", WEB).as_deref(), Some("https://h/"));
+        assert_eq!(parameters.headers("headers"), [("X-A".to_owned(), "1".to_owned())]);
+        assert_eq!(parameters.wrong().len(), 4);
+    }
+}

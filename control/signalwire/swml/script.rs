@@ -1,0 +1,249 @@
+//! The script of one leg: the machine with what it asks of applications, and the program that its leg runs next.
+
+use serde_json::json;
+use tandem_accounts::Account;
+use tandem_call::Target;
+use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, FetchReason, Scope};
+use tandem_call::program::instruction::{Instruction, Program, RejectReason, Warning};
+use tandem_dialect::script::{Request, Response, Script, Step, Timeouts};
+use tandem_dialect::{Body, Context, Notice};
+use url::Url;
+
+use super::document::Document;
+use super::error::{Code, Fault};
+use super::facts::{self, Remembered};
+use super::machine::{Ask, Machine, Next, Standing, Waits};
+use super::method::{NEXT, inlined, next};
+use super::value::{Object, Value};
+
+/// SignalWire's number for a document that cannot be read; SWML's own codes are words.
+const UNREADABLE: u32 = 12100;
+/// Its number for something in a document that was passed over.
+const ODD: u32 = 12200;
+/// Most of an answer to a script's own request that is read, octets.
+const MOST_ANSWERED: usize = 1024 * 1024;
+/// Most methods of a document of sounds, which is heard over and over.
+const MOST_SOUNDS: usize = 100;
+
+/// The script of one leg.
+#[derive(Default)]
+pub(super) struct LegScript {
+    machine: Option<Machine>,
+    /// The first document is being asked for; what it is given.
+    begins: Option<(Standing, Object)>,
+}
+
+impl Script for LegScript {
+    fn asked(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step {
+        let gone = matches!(fetch.reason, FetchReason::Recorded { hangup: true, .. });
+        if gone || fetch.leg.status.is_final() {
+            return Step::Done { result: Ok(Program::default()), line: "SWML: the call is over".to_owned() };
+        }
+        let standing = Standing {
+            call: facts::call(account, &fetch.leg, &context.public_url),
+            answered: fetch.leg.answered_at.is_some(),
+            recordings: super::recordings(&context.public_url, account),
+        };
+        if &*fetch.target.url == NEXT {
+            let Some(machine) = &mut self.machine else {
+                return failed(&Fault::new(Code::InternalError, "there is no script to go on with"));
+            };
+            machine.standing = standing;
+            return match machine.resume(&fetch.reason) {
+                Ok(None) => self.go_on(fetch),
+                Ok(Some(next)) => self.does(next, fetch),
+                Err(fault) => failed(&fault),
+            };
+        }
+        let envs: Object = Remembered::of(&fetch.leg).envs.into_iter().collect();
+        if let Some(text) = inlined(&fetch.target.url) {
+            return self.begin(&text, standing, envs, fetch);
+        }
+        let notice =
+            document_notice(&fetch.target, &standing, &Object::default(), &envs, &Value::Object(Object::default()));
+        self.begins = Some((standing, envs));
+        Step::Document(notice)
+    }
+
+    fn answered(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step {
+        if let Some((standing, envs)) = self.begins.take() {
+            return match answer {
+                Ok(response) => self.begin(&response.body, standing, envs, fetch),
+                Err(failure) => Step::Done { line: format!("SWML: {}", failure.detail), result: Err(failure) },
+            };
+        }
+        let Some(machine) = &mut self.machine else {
+            return failed(&Fault::new(Code::InternalError, "there is no script to go on with"));
+        };
+        match (std::mem::take(&mut machine.waits), answer) {
+            (Waits::Request { save }, answer) => {
+                let answer = answer.as_ref().ok().map(|answer| (answer.status, &answer.headers, &*answer.body));
+                machine.requested(answer, save);
+            }
+            (Waits::Document { params, over }, Ok(response)) => match Document::read(&response.body) {
+                Ok(document) => machine.arrived(document, params, over),
+                Err(fault) => return failed(&fault),
+            },
+            (_, Err(failure)) => {
+                return Step::Done { line: format!("SWML: {}", failure.detail), result: Err(failure) };
+            }
+            (_, Ok(_)) => {}
+        }
+        self.go_on(fetch)
+    }
+}
+
+impl LegScript {
+    fn begin(&mut self, text: &[u8], standing: Standing, envs: Object, fetch: &Fetch) -> Step {
+        match Document::read(text) {
+            Ok(document) => {
+                let mut machine = Machine::new(&document, envs);
+                machine.standing = standing;
+                self.machine = Some(machine);
+                self.go_on(fetch)
+            }
+            Err(fault) => failed(&fault),
+        }
+    }
+
+    fn go_on(&mut self, fetch: &Fetch) -> Step {
+        match self.machine.as_mut().map(Machine::next) {
+            Some(Ok(next)) => self.does(next, fetch),
+            Some(Err(fault)) => failed(&fault),
+            None => failed(&Fault::new(Code::InternalError, "there is no script to go on with")),
+        }
+    }
+
+    fn does(&mut self, next: Next, fetch: &Fetch) -> Step {
+        let Some(machine) = &mut self.machine else {
+            return failed(&Fault::new(Code::InternalError, "there is no script to go on with"));
+        };
+        match next {
+            Next::Document(url) => {
+                let target = Target { url: url.into(), method: tandem_call::Method::Post };
+                let params = match &machine.waits {
+                    Waits::Document { params, .. } => params.clone(),
+                    _ => Value::Object(Object::default()),
+                };
+                Step::Document(document_notice(&target, &machine.standing, &machine.vars, &machine.envs, &params))
+            }
+            Next::Request(ask) => Step::Request(Box::new(request(*ask))),
+            Next::Run(mut instructions) => {
+                if fetch.scope == Scope::Whisper && !instructions.iter().all(is_in_place_before_a_join) {
+                    machine.warn(Code::MethodExecuteFailed, "is not in place before the two are joined");
+                    machine.waits = Waits::Nothing;
+                    return self.go_on(fetch);
+                }
+                instructions.push(Instruction::Redirect(next_target()));
+                let line = format!("SWML: {}", machine.place);
+                Step::Done { result: Ok(program(instructions, machine)), line }
+            }
+            Next::End => {
+                let ends = machine.standing.answered || fetch.scope != Scope::Leg;
+                let refusal = Instruction::Reject(RejectReason::Status(480));
+                let instructions = if ends { Vec::new() } else { vec![refusal] };
+                Step::Done { result: Ok(program(instructions, machine)), line: "SWML: the script is over".to_owned() }
+            }
+        }
+    }
+}
+
+fn next_target() -> Target {
+    next()
+}
+
+fn program(instructions: Vec<Instruction>, machine: &mut Machine) -> Program {
+    let warnings = machine.warnings().into_iter();
+    let warnings = warnings.map(|fault| Warning { code: ODD, message: fault.to_string() }).collect();
+    Program { instructions, warnings }
+}
+
+fn is_in_place_before_a_join(instruction: &Instruction) -> bool {
+    !matches!(
+        instruction,
+        Instruction::Dial(_)
+            | Instruction::Enqueue(_)
+            | Instruction::Conference(_)
+            | Instruction::Connect(_)
+            | Instruction::Refer(_)
+    )
+}
+
+fn failed(fault: &Fault) -> Step {
+    let failure = failure(fault);
+    Step::Done { line: format!("SWML: {fault}"), result: Err(failure) }
+}
+
+fn failure(fault: &Fault) -> FetchFailure {
+    let kind = match fault.code {
+        Code::TooManyTransfers => FailureKind::Loop,
+        _ => FailureKind::Document(UNREADABLE),
+    };
+    FetchFailure { kind, detail: fault.to_string() }
+}
+
+/// The request for a document.
+fn document_notice(target: &Target, standing: &Standing, vars: &Object, envs: &Object, params: &Value) -> Notice {
+    let json = |object: &Object| Value::Object(object.clone()).to_json();
+    let body = json!({
+        "call": json(&standing.call),
+        "vars": json(vars),
+        "envs": json(envs),
+        "params": params.to_json(),
+    });
+    Notice { event: "swml".into(), target: target.clone(), failover: None, body: Body::Json(body), numbered: false }
+}
+
+/// The request for a document of sounds, which is no part of the leg's script.
+pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context) -> Notice {
+    let standing = Standing {
+        call: facts::call(account, &fetch.leg, &context.public_url),
+        answered: true,
+        recordings: String::new(),
+    };
+    let none = Object::default();
+    document_notice(&fetch.target, &standing, &none, &none, &Value::Object(none.clone()))
+}
+
+/// A script's own request.
+fn request(ask: Ask) -> Request {
+    let seconds = |seconds: f64| std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    Request {
+        method: ask.method,
+        url: ask.url,
+        headers: ask.headers,
+        body: ask.body,
+        timeouts: Timeouts { connect: Some(seconds(ask.connect_timeout)), total: seconds(ask.timeout) },
+        max_body: MOST_ANSWERED,
+    }
+}
+
+/// What a document of sounds says (for who waits in a queue, or in a conference): its sounds and pauses, in order.
+pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure> {
+    use tandem_call::program::instruction::{AudioSource, Play};
+    if let Some(url) = base.filter(|_| content_type.is_some_and(|kind| kind.starts_with("audio/"))) {
+        let play = Instruction::Play(Play::once(AudioSource::Url(url.to_string())));
+        return Ok(Program { instructions: vec![play], warnings: Vec::new() });
+    }
+    let document = Document::read(body).map_err(|fault| failure(&fault))?;
+    let mut machine = Machine::new(&document, Object::default());
+    let mut heard = Vec::new();
+    for _ in 0..MOST_SOUNDS {
+        match machine.next().map_err(|fault| failure(&fault))? {
+            Next::Run(instructions) => {
+                machine.waits = Waits::Nothing;
+                let sounds = |one: &Instruction| matches!(one, Instruction::Play(_) | Instruction::Pause(_));
+                if !instructions.iter().all(sounds) {
+                    machine.warn(Code::MethodExecuteFailed, "is not in place in what is only heard");
+                }
+                heard.extend(instructions.into_iter().filter(sounds));
+            }
+            Next::Document(_) | Next::Request(_) => {
+                machine.waits = Waits::Nothing;
+                machine.warn(Code::MethodExecuteFailed, "is not in place in what is only heard");
+            }
+            Next::End => break,
+        }
+    }
+    Ok(program(heard, &mut machine))
+}

@@ -1,0 +1,103 @@
+//! Sounds as documents name them: `http://...`, `say:...`, `silence:...`, `ring:...`.
+
+use std::time::Duration;
+
+use tandem_call::program::instruction::{AudioSource, Play, Speech, Tone};
+
+use super::parameters::{WEB, is_url};
+
+/// The voice that speaks where none is named.
+const VOICE: &str = "Polly.Salli";
+/// What it speaks.
+const LANGUAGE: &str = "en-US";
+/// Longest silence and ringing.
+const LONGEST: f64 = 3_600.0;
+/// One cycle of ringing where no length is given.
+const CYCLE: Duration = Duration::from_secs(6);
+
+/// Who speaks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Voice {
+    pub(crate) name: String,
+    pub(crate) language: String,
+}
+
+impl Voice {
+    /// The voice of this name and language; where one is missing, SignalWire's own.
+    pub(crate) fn new(name: Option<String>, language: Option<String>) -> Self {
+        Self {
+            name: name.unwrap_or_else(|| VOICE.to_owned()),
+            language: language.unwrap_or_else(|| LANGUAGE.to_owned()),
+        }
+    }
+
+    /// These words in it.
+    pub(crate) fn says(&self, text: &str) -> AudioSource {
+        AudioSource::Speech(Speech {
+            text: text.to_owned(),
+            ssml: false,
+            voice: Some(self.name.clone()),
+            language: Some(self.language.clone()),
+        })
+    }
+}
+
+/// What a sound is.
+///
+/// # Errors
+/// In words.
+pub(crate) fn sound(text: &str, voice: &Voice) -> Result<Play, String> {
+    let text = text.trim();
+    if is_url(text, WEB) {
+        return Ok(Play::once(AudioSource::Url(text.to_owned())));
+    }
+    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+    let rest = rest.trim();
+    match kind {
+        "say" => Ok(Play::once(voice.says(rest))),
+        "silence" => length(rest).map(|length| Play::once(AudioSource::Silence(length))),
+        "ring" => {
+            let (seconds, country) = match rest.split_once(':') {
+                Some((seconds, country)) => (length(seconds)?, country),
+                None => (CYCLE, rest),
+            };
+            Ok(ringing(country, seconds))
+        }
+        _ => Err(format!("{text:?} is no sound: a URL, or say:, silence: or ring:")),
+    }
+}
+
+/// The ringing that callers hear in a country, for so long.
+pub(crate) fn ringing(country: &str, length: Duration) -> Play {
+    let country = country.trim().to_ascii_lowercase();
+    Play { longest: Some(length), ..Play::once(AudioSource::Tone(Tone::Ringback(country))) }
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let seconds = text.trim().parse::<f64>().ok().filter(|seconds| (0.0..=LONGEST).contains(seconds));
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("{text:?} is not a number of seconds from 0 to {LONGEST}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sounds_are_files_words_silence_and_ringing() {
+        let voice = Voice::new(None, None);
+        let of = |text: &str| sound(text, &voice).unwrap();
+        assert_eq!(of("https://u:p@h/a.mp3").source, AudioSource::Url("https://u:p@h/a.mp3".into()));
+        let AudioSource::Speech(speech) = of("say: Hello: there").source else { panic!() };
+        assert_eq!((&*speech.text, speech.voice.as_deref()), ("Hello: there", Some("Polly.Salli")));
+        assert_eq!(of("silence:1.5").source, AudioSource::Silence(Duration::from_millis(1_500)));
+        let ring = of("ring: 10:UK");
+        assert_eq!(ring.source, AudioSource::Tone(Tone::Ringback("uk".into())));
+        assert_eq!(ring.longest, Some(Duration::from_secs(10)));
+        assert_eq!(of("ring:us").longest, Some(CYCLE));
+        for text in ["", "beep", "silence:x", "silence:-1", "ring:x:us", "file:///etc/passwd"] {
+            assert!(sound(text, &voice).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! Scripts from document to end, without a call: what they hand out and which variables outcomes become.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tandem_accounts::{Account, SignalwireCredentials};
+use tandem_call::address::Address;
+use tandem_call::command::{Accepted, Command, Refused};
+use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, Playback, PlaybackEnd};
+use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
+use tandem_call::id::{CallId, FetchId, LegId, OpId, RecordingId};
+use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, SipFacts, Status};
+use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
+use tandem_call::{Callback, Method, Moment, Target};
+use tandem_dialect::script::{Response, Step};
+use tandem_dialect::{Body, Context, Dialect, Documents};
+
+use super::document::Document;
+use super::facts::Remembered;
+use super::machine::{Machine, Next};
+use super::method::NEXT;
+use super::value::{Object, Value};
+use super::{Swml, dialect};
+
+fn machine(steps: &str) -> Machine {
+    let text = format!("sections:\n  main:\n{steps}");
+    let mut machine = Machine::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    machine.standing.answered = true;
+    machine
+}
+
+/// Runs to its end; the sounds and commands that it hands out, in short.
+fn heard(machine: &mut Machine) -> Vec<String> {
+    let mut heard = Vec::new();
+    loop {
+        match machine.next().unwrap() {
+            Next::Run(instructions) => {
+                heard.extend(instructions.iter().map(short));
+                assert_eq!(machine.resume(&FetchReason::Redirect).unwrap(), None);
+            }
+            Next::Document(url) => heard.push(format!("document {url}")),
+            Next::Request(ask) => heard.push(format!("{} {}", ask.method, ask.url)),
+            Next::End => return heard,
+        }
+    }
+}
+
+fn short(instruction: &Instruction) -> String {
+    match instruction {
+        Instruction::Play(play) => match &play.source {
+            AudioSource::Speech(speech) => speech.text.clone(),
+            AudioSource::Url(url) => url.clone(),
+            other => format!("{other:?}"),
+        },
+        Instruction::Pause(length) => format!("pause {length:?}"),
+        other => format!("{other:?}").split([' ', '(']).next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn said(steps: &str) -> Vec<String> {
+    heard(&mut machine(steps))
+}
+
+#[test]
+fn conditions_cases_and_variables_decide_what_is_heard() {
+    let steps = "
+    - set: {a: 5, b: '${a + 1}', name: '${\"x\".toUpperCase()}'}
+    - cond:
+      - when: b == 6 && name === 'X'
+        then: [play: 'say:six ${b}']
+      - else: [play: 'say:other']
+    - cond:
+      - {when: '${a} > 9', then: [play: 'say:big']}
+      - {else: [play: 'say:small']}
+    - switch:
+        variable: a
+        case: {4: [play: 'say:four'], 5: [play: 'say:five']}
+    - switch: {variable: '${name}', case: {x: [hangup]}, default: [play: 'say:default']}
+    - unset: a
+    - play: 'say:[${a}]'";
+    assert_eq!(said(steps), ["six 6", "small", "five", "default", "[]"]);
+}
+
+#[test]
+fn a_section_is_executed_and_returns_a_value() {
+    let text = r#"{"sections":{
+      "main":[{"execute":{"dest":"add","params":{"a":1,"b":2},
+                "on_return":[{"play":"say:back ${return_value}"}],
+                "result":{"case":{"12":[{"play":"say:as text"}]},"default":[{"play":"say:no"}]}}},
+              {"play":"say:${params.a}|${return_value}"}],
+      "add":[{"cond":[{"when":"true","then":[{"return":"${params.a+params.b}"}]}]},{"play":"say:never"}]}}"#;
+    let mut machine = Machine::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    // Numbers come as text among parameters.
+    assert_eq!(heard(&mut machine), ["back 12", "as text", "|12"]);
+}
+
+#[test]
+fn a_transfer_does_not_come_back_and_has_a_limit() {
+    let text = "sections:\n  main:\n  - transfer: {dest: other, params: {x: y}}\n  - play: say:never\n  other:\n  - play: 'say:${params.x}'\n";
+    let mut script = Machine::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    assert_eq!(heard(&mut script), ["y"]);
+    let text = "sections:\n  main:\n  - transfer: main\n";
+    let mut script = Machine::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    let fault = script.next().unwrap_err();
+    assert_eq!(fault.to_string(), "relay_script_too_many_transfers: more than 32 transfers in one call");
+}
+
+#[test]
+fn a_label_is_jumped_to_within_its_section_and_so_often() {
+    let steps = "
+    - set: {n: 0}
+    - label: top
+    - set: {n: '${n + 1}'}
+    - play: 'say:${n}'
+    - goto: {label: top, when: n < 3}
+    - goto: {label: top, max: 2}
+    - goto: nowhere
+    - play: say:end";
+    assert_eq!(said(steps), ["1", "2", "3", "4", "5", "end"]);
+    let endless = "
+    - label: a
+    - goto: a
+    - play: say:after";
+    assert_eq!(said(endless), ["after"]);
+}
+
+#[test]
+fn steps_without_end_and_recursion_without_end_are_errors() {
+    let mut nested = String::from("    - play: say:x\n");
+    for level in 0..3 {
+        nested = format!("    - label: l{level}\n{nested}    - goto: l{level}\n")
+            .replace("    - play: say:x\n", "    - set: {a: 1}\n");
+    }
+    assert!(machine(&nested).next().is_err() || heard(&mut machine(&nested)).is_empty());
+    let mut script = machine("    - execute: main");
+    assert_eq!(script.next().unwrap_err().to_string().split(':').next(), Some("relay_script_nested_too_deep"));
+    let mut script = machine("    - execute: nowhere");
+    assert!(script.next().unwrap_err().to_string().starts_with("relay_script_section_parameter_undefined"));
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_a_warning_and_empty() {
+    let mut script = machine(
+        "    - play: 'say:a${1 +}b'\n    - cond: [{when: '1 +', then: [hangup]}]\n    - set: {e: '${script_error}'}",
+    );
+    assert_eq!(heard(&mut script), ["ab"]);
+    assert_eq!(script.vars.get("e"), Some(&"relay_script_js_eval_error".into()));
+    assert_eq!(script.warnings().len(), 2);
+}
+
+#[test]
+fn variables_together_are_bounded() {
+    let steps = "
+    - set: {x: '${\"x\".repeat(600000)}'}
+    - set: {y: '${x}'}
+    - play: 'say:${script_error} [${y}]'";
+    assert_eq!(said(steps), ["relay_script_method_execute_failed []"]);
+}
+
+#[test]
+fn what_is_not_served_has_failed_and_the_script_goes_on() {
+    let steps = "
+    - ai: {prompt: {text: hello}}
+    - send_sms: {to_number: '+1', from_number: '+1', body: x}
+    - pay: {payment_connector_url: 'https://x/'}
+    - live_translate: {action: stop}
+    - play: 'say:${ai_result} ${send_sms_result} ${pay_result} ${live_translate_result}'";
+    let mut script = machine(steps);
+    assert_eq!(heard(&mut script), ["failed failed internal-error failed"]);
+    assert_eq!(script.warnings().len(), 4);
+}
+
+fn run(machine: &mut Machine) -> Vec<Instruction> {
+    match machine.next().unwrap() {
+        Next::Run(instructions) => instructions,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn variable(machine: &Machine, name: &str) -> String {
+    machine.vars.get(name).map(Value::to_string).unwrap_or_default()
+}
+
+#[test]
+fn a_prompt_takes_one_key_if_it_says_nothing_else() {
+    let mut script = machine(
+        "    - prompt: {play: 'say:press'}\n    - prompt: {play: ['say:a', 'silence:1'], max_digits: 4, terminators: '#', digit_timeout: 2.5, speech_hints: [one, two]}",
+    );
+    let [Instruction::Gather(gather)] = &run(&mut script)[..] else { panic!() };
+    assert_eq!((gather.max_digits, &*gather.terminators, gather.barge_in), (Some(1), "", true));
+    assert_eq!((gather.first_digit_timeout, gather.inter_digit_timeout), (5 * SECOND, 5 * SECOND));
+    assert!(gather.speech.is_none());
+    script.resume(&FetchReason::Gathered { digits: "7".into(), terminator: None }).unwrap();
+    assert_eq!(
+        (variable(&script, "prompt_result"), variable(&script, "prompt_value")),
+        ("match_digits".into(), "7".into())
+    );
+    let [Instruction::Gather(gather)] = &run(&mut script)[..] else { panic!() };
+    assert_eq!((gather.max_digits, gather.prompts.len()), (Some(4), 2));
+    assert_eq!(gather.inter_digit_timeout, Duration::from_millis(2_500));
+    let speech = gather.speech.as_ref().unwrap();
+    assert!(speech.keys && speech.listening.hints == ["one", "two"]);
+    script.resume(&FetchReason::Gathered { digits: String::new(), terminator: Some('#') }).unwrap();
+    assert_eq!(variable(&script, "prompt_result"), "no_input");
+    assert_eq!(variable(&script, "prompt_digit_terminator"), "#");
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_recording_beside_the_script_has_its_url_at_once_and_can_be_stopped() {
+    let mut script = machine(
+        "    - record_call: {stereo: true, status_url: 'http://h/s'}\n    - play: 'say:${record_call_url}'\n    - stop_record_call:\n    - stop_record_call: {control_id: none}",
+    );
+    script.standing.recordings = "http://us/Recordings/".into();
+    let [Instruction::Order(order)] = &run(&mut script)[..] else { panic!() };
+    let Command::StartRecording(spec) = &order.command else { panic!() };
+    assert_eq!((spec.silence_timeout, spec.track), (None, tandem_call::recording::Track::Both));
+    let id = RecordingId(0x1234);
+    script.resume(&FetchReason::Ordered(Ok(Accepted { recording: Some(id), ..Accepted::default() }))).unwrap();
+    let [Instruction::Play(_)] = &run(&mut script)[..] else { panic!() };
+    assert_eq!(variable(&script, "record_call_url"), "http://us/Recordings/00000000-0000-0000-0000-000000001234.wav");
+    let [Instruction::Order(order)] = &run(&mut script)[..] else { panic!() };
+    assert_eq!(order.command, Command::StopRecording(Some(id)));
+    script.resume(&FetchReason::Ordered(Err(Refused::NotRunning))).unwrap();
+    assert_eq!(variable(&script, "stop_record_call_result"), "failed");
+    assert_eq!(script.next().unwrap(), Next::End);
+}
+
+fn dialled(status: DialStatus, bridged: bool) -> FetchReason {
+    FetchReason::Dialed(DialResult {
+        status,
+        child: None,
+        duration: SECOND,
+        bridged,
+        taken: false,
+        sip_status: None,
+        sip_call_id: None,
+        sip_headers: Vec::new(),
+        returned: Vec::new(),
+        recording: None,
+    })
+}
+
+#[test]
+fn those_who_are_connected_are_called_group_by_group() {
+    let steps = "
+    - connect:
+        timeout: 20
+        headers: [{name: X-A, value: '1'}]
+        serial_parallel:
+        - [{to: '+15550001', timeout: 5}, {to: 'sip:a@b', headers: [{name: X-B, value: '2'}]}]
+        - [{to: bob@example.com, confirm: [{set: {x: 1}}, {play: 'say:accept ${x}?'}]}]
+        result:
+          case: {connected: [play: 'say:joined']}
+          default: [play: 'say:${connect_failed_reason}']";
+    let mut script = machine(steps);
+    let [Instruction::Dial(first)] = &run(&mut script)[..] else { panic!() };
+    assert_eq!(first.targets.len(), 2);
+    assert_eq!((first.timeout, first.sequential, first.answer_on_bridge), (5 * SECOND, false, false));
+    assert_eq!(first.targets[0].headers, [("X-A".to_owned(), "1".to_owned())]);
+    assert_eq!(first.targets[1].headers, [("X-B".to_owned(), "2".to_owned())]);
+    let Some(Next::Run(second)) = script.resume(&dialled(DialStatus::NoAnswer, false)).unwrap() else { panic!() };
+    let [Instruction::Dial(second)] = &second[..] else { panic!() };
+    assert_eq!((second.timeout, &second.targets[0].to), (20 * SECOND, &Address::Sip("sip:bob@example.com".into())));
+    let confirm = second.targets[0].whisper.as_ref().unwrap();
+    let confirm = Document::read(&super::method::inlined(&confirm.url).unwrap()).unwrap();
+    assert_eq!(heard(&mut Machine::new(&confirm, Object::default())), ["accept 1?"]);
+    assert_eq!(script.resume(&dialled(DialStatus::Busy, false)).unwrap(), None);
+    assert_eq!(heard(&mut script), ["busy"]);
+}
+
+#[test]
+fn whoever_was_connected_may_be_sent_to_another_document() {
+    let steps = "    - connect: {to: 'queue:support', transfer_after_bridge: 'https://h/after'}\n    - play: say:never";
+    let mut script = machine(steps);
+    let [Instruction::Dial(dial)] = &run(&mut script)[..] else { panic!() };
+    assert_eq!(dial.queue.as_ref().map(|queue| &*queue.queue), Some("support"));
+    let next = script.resume(&dialled(DialStatus::Completed, true)).unwrap();
+    assert_eq!(next, Some(Next::Document("https://h/after".into())));
+}
+
+#[test]
+fn a_request_becomes_variables() {
+    let steps = "
+    - request:
+        url: https://h/a
+        method: POST
+        headers: {X-A: '1', Host: evil, Accept: '*/*'}
+        body: {a: '${1 + 1}'}
+        save_variables: true
+    - play: 'say:${request_response.name} ${request_response_code} ${request_response_headers.content-type} ${request_result}'";
+    let mut script = machine(steps);
+    let Next::Request(ask) = script.next().unwrap() else { panic!() };
+    let names: Vec<_> = ask.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((&*ask.body, &names[..]), (&b"{\"a\":2}"[..], &["X-A", "Accept", "Content-Type"][..]));
+    let mut headers = http::HeaderMap::new();
+    headers.insert("content-type", http::HeaderValue::from_static("application/json"));
+    script.requested(Some((200, &headers, b"{\"name\":\"Ann\"}")), true);
+    assert_eq!(heard(&mut script), ["Ann 200 application/json success"]);
+}
+
+#[test]
+fn a_caller_who_is_not_answered_is_refused_and_not_hung_up() {
+    for (step, reason) in [
+        ("{hangup: {reason: busy}}", RejectReason::Busy),
+        ("{hangup: decline}", RejectReason::Rejected),
+        ("hangup", RejectReason::Status(480)),
+    ] {
+        let mut script = machine(&format!("    - {step}"));
+        script.standing.answered = false;
+        assert_eq!(run(&mut script), [Instruction::Reject(reason)], "{step}");
+    }
+}
+
+// ----- the dialect ----------------------------------------------------------------------------------------------------
+
+fn swml() -> Swml {
+    dialect(crate::dialect(false))
+}
+
+fn account() -> Account {
+    let signalwire = SignalwireCredentials {
+        project_id: "00000000-0000-4000-8000-000000000001".into(),
+        api_token: "PT".into(),
+        signing_key: "PSK".into(),
+    };
+    Account { name: "main".into(), twilio: None, telnyx: None, signalwire: Some(signalwire), operator: false }
+}
+
+fn leg() -> LegInfo {
+    LegInfo {
+        id: LegId(1),
+        session: CallId(2),
+        parent: None,
+        account: "main".into(),
+        dialect: "swml".into(),
+        application: None,
+        direction: Direction::Inbound,
+        from: Address::from("+15550001"),
+        to: Address::from("+15550002"),
+        caller_name: None,
+        forwarded_from: None,
+        status: Status::Initiated,
+        created_at: Timestamp::UNIX_EPOCH,
+        answered_at: None,
+        answered_by: None,
+        end: None,
+        client_state: Remembered { envs: vec![("who".into(), "Ann".into())] }.spelled(),
+        status_callback: None,
+        fallback: None,
+        sip: SipFacts {
+            trunk: Some("carrier".into()),
+            headers: vec![("X-A".into(), "1".into())],
+            ..SipFacts::default()
+        },
+        handover: None,
+    }
+}
+
+fn fetch(url: &str, reason: FetchReason) -> Fetch {
+    let target = Target { url: url.into(), method: Method::Post };
+    Fetch { id: FetchId(1), leg: Arc::new(leg()), target, reason, scope: Scope::Leg }
+}
+
+fn context() -> Context {
+    Context { public_url: "http://us".into(), sequence: 0, recording: None, queue: None }
+}
+
+fn response(body: &str) -> Response {
+    Response {
+        status: 200,
+        headers: http::HeaderMap::new(),
+        body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+        final_url: "http://app/".into(),
+        elapsed: Duration::ZERO,
+    }
+}
+
+#[test]
+fn an_application_is_asked_in_json_and_its_script_runs_to_its_end() {
+    let (swml, account, context) = (swml(), account(), context());
+    let mut script = swml.script().unwrap();
+    let first = fetch("http://app/swml", FetchReason::Start);
+    let Step::Document(notice) = script.asked(&account, &first, &context) else { panic!() };
+    let Body::Json(body) = &notice.body else { panic!() };
+    assert_eq!(body["call"]["call_id"], "00000000-0000-0000-0000-000000000001");
+    assert_eq!((&body["call"]["type"], &body["call"]["from_number"]), (&"phone".into(), &"+15550001".into()));
+    assert_eq!(body["call"]["headers"][0]["name"], "X-A");
+    assert_eq!((&body["envs"]["who"], &body["vars"]), (&"Ann".into(), &serde_json::json!({})));
+    let document = "sections:\n  main:\n  - play: {url: 'say:Hi ${who} ${call.from}', odd: 1}\n  - transfer: {dest: 'http://app/next', params: {n: 1}}\n";
+    let Step::Done { result: Ok(program), .. } = script.answered(&first, Ok(&response(document))) else { panic!() };
+    let [Instruction::Play(play), Instruction::Redirect(next)] = &program.instructions[..] else { panic!() };
+    assert!(matches!(&play.source, AudioSource::Speech(speech) if speech.text == "Hi Ann +15550001"));
+    assert_eq!((&*next.url, program.warnings.len()), (NEXT, 1));
+    let second = fetch(NEXT, FetchReason::Redirect);
+    let Step::Document(notice) = script.asked(&account, &second, &context) else { panic!() };
+    let Body::Json(body) = &notice.body else { panic!() };
+    assert_eq!((&*notice.target.url, &body["params"]["n"]), ("http://app/next", &"1".into()));
+    let end = script.answered(&second, Ok(&response("sections: {main: [{set: {a: 1}}]}")));
+    let Step::Done { result: Ok(program), .. } = end else { panic!() };
+    // Nobody has answered.
+    assert_eq!(program.instructions, [Instruction::Reject(RejectReason::Status(480))]);
+}
+
+#[test]
+fn a_document_that_cannot_be_read_fails_with_its_code() {
+    let (swml, account, context) = (swml(), account(), context());
+    let mut script = swml.script().unwrap();
+    let first = fetch("http://app/swml", FetchReason::Start);
+    script.asked(&account, &first, &context);
+    let Step::Done { result: Err(failure), .. } = script.answered(&first, Ok(&response("<Response/>"))) else {
+        panic!()
+    };
+    assert_eq!(failure.kind, FailureKind::Document(12100));
+    let fresh = fetch(NEXT, FetchReason::Redirect);
+    let mut lost = swml.script().unwrap();
+    assert!(matches!(lost.asked(&account, &fresh, &context), Step::Done { result: Err(_), .. }));
+}
+
+#[test]
+fn the_end_of_a_call_and_of_a_sound_are_told_in_json() {
+    let (swml, account, context) = (swml(), account(), context());
+    let target = Target { url: "http://app/status#job".into(), method: Method::Post };
+    let callback =
+        Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: vec![], timeout: None };
+    let end = LegEnd {
+        at: Timestamp::from_second(5).unwrap(),
+        cause: EndCause::Busy,
+        by: EndedBy::Peer,
+        sip_status: Some(486),
+        detail: None,
+        failure: None,
+    };
+    let ended = LegInfo { status: Status::Busy, end: Some(end), status_callback: Some(callback.clone()), ..leg() };
+    let event = |kind| CallEvent { at: Timestamp::UNIX_EPOCH, leg: Arc::new(ended.clone()), kind };
+    let told = |kind| {
+        let notices = swml.webhook(&account, &event(kind), &context);
+        let [notice] = &notices[..] else { panic!("{notices:?}") };
+        let Body::Json(body) = &notice.body else { panic!() };
+        (notice.target.url.to_string(), body.clone())
+    };
+    let (url, body) = told(EventKind::Ended);
+    assert_eq!((&*url, &body["event_type"]), ("http://app/status", &"calling.call.state".into()));
+    assert_eq!((&body["params"]["call_state"], &body["params"]["end_reason"]), (&"ended".into(), &"busy".into()));
+    assert_eq!((&body["params"]["end_time"], &body["params"]["control_id"]), (&5_000.into(), &"job".into()));
+    let source = AudioSource::Silence(SECOND);
+    let playback = Playback { op: OpId(1), source, prompt: false, callback: Some(Arc::new(callback)) };
+    let (_, body) = told(EventKind::PlaybackEnded(playback.clone(), PlaybackEnd::Completed));
+    assert_eq!((&body["event_type"], &body["params"]["state"]), (&"calling.call.play".into(), &"finished".into()));
+    // Its beginning was not asked for.
+    assert!(swml.webhook(&account, &event(EventKind::PlaybackStarted(playback)), &context).is_empty());
+}
+
+#[test]
+fn what_is_heard_while_waiting_is_a_list_of_sounds() {
+    let swml = swml();
+    let fetch = Fetch { scope: Scope::Queue, ..fetch("http://app/wait", FetchReason::Wait) };
+    let document = b"sections: {main: [{play: 'http://h/a.mp3'}, {sleep: 500}, {connect: '+15550003'}]}";
+    let documents = swml.documents().unwrap();
+    let asked = documents.fetch(&account(), &fetch, &context());
+    let program = documents.reply(&fetch, &asked, None, None, document).unwrap();
+    assert_eq!(program.instructions.iter().map(short).collect::<Vec<_>>(), ["http://h/a.mp3", "pause 500ms"]);
+    assert_eq!(program.warnings.len(), 1);
+}

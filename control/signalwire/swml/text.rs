@@ -1,0 +1,177 @@
+//! From the text of a document to its values: JSON, or YAML (1.2, core schema).
+
+use yaml_rust2::parser::{Event, Parser};
+use yaml_rust2::scanner::TScalarStyle;
+
+use super::error::{Code, Fault};
+use super::value::{Value, last_of_each};
+
+/// Longest document, octets.
+pub(crate) const LONGEST: usize = 1024 * 1024;
+/// Deepest nesting that is read.
+const DEEPEST: usize = 32;
+/// Most octets of memory that the aliases of a YAML document may stand for.
+const MOST_ALIASED: usize = 4 * 1024 * 1024;
+
+/// The values of a document. What it was called by HTTP does not count: what begins with `{` is JSON, all else YAML.
+pub(crate) fn read(text: &[u8]) -> Result<Value, Fault> {
+    if text.len() > LONGEST {
+        return Err(Fault::new(Code::ParseError, format!("the document has more than {LONGEST} octets")));
+    }
+    let text = std::str::from_utf8(text)
+        .map_err(|error| Fault::new(Code::ParseError, format!("the document is not UTF-8: {error}")))?;
+    let text = text.trim_start_matches('\u{feff}');
+    let value = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|error| Fault::new(Code::ParseError, format!("not JSON: {error}")))?
+    } else {
+        yaml(text)?
+    };
+    if value.depth() > DEEPEST { Err(too_deep()) } else { Ok(value) }
+}
+
+/// Whether a text that a provider's application answered with is a document of this kind and not of another.
+pub(crate) fn is_document(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let begins_section = |line: &str| line.starts_with("sections:") || line.starts_with("\"sections\":");
+    text.trim_start().starts_with('{') || text.lines().any(begins_section)
+}
+
+fn too_deep() -> Fault {
+    Fault::new(Code::NestedTooDeep, format!("values are nested more than {DEEPEST} deep"))
+}
+
+enum Open {
+    List(Vec<Value>, usize),
+    Map(Vec<(String, Value)>, Option<String>, usize),
+}
+
+/// Reads one YAML document without recursion.
+fn yaml(text: &str) -> Result<Value, Fault> {
+    let mut parser = Parser::new_from_str(text);
+    let mut open: Vec<Open> = Vec::new();
+    let mut anchors: Vec<(usize, Value)> = Vec::new();
+    let mut aliased = 0;
+    loop {
+        let (event, marker) = parser.next_token().map_err(|error| {
+            Fault::new(Code::ParseError, format!("not YAML, line {}: {}", error.marker().line(), error.info()))
+        })?;
+        let done = match event {
+            Event::SequenceStart(anchor, _) => {
+                open.push(Open::List(Vec::new(), anchor));
+                None
+            }
+            Event::MappingStart(anchor, _) => {
+                open.push(Open::Map(Vec::new(), None, anchor));
+                None
+            }
+            Event::SequenceEnd | Event::MappingEnd => open.pop().map(|closed| match closed {
+                Open::List(items, anchor) => (Value::List(items), anchor),
+                Open::Map(pairs, _, anchor) => (Value::Object(last_of_each(pairs)), anchor),
+            }),
+            Event::Scalar(text, style, anchor, _) => Some((scalar(text, style), anchor)),
+            Event::Alias(id) => {
+                let named = anchors.iter().rev().find(|(anchor, _)| *anchor == id).map(|(_, value)| value);
+                aliased += named.map_or(0, Value::size);
+                if aliased > MOST_ALIASED {
+                    let line = marker.line();
+                    return Err(Fault::new(Code::NestedTooDeep, format!("line {line}: aliases stand for too much")));
+                }
+                Some((named.cloned().unwrap_or(Value::Null), 0))
+            }
+            Event::StreamEnd | Event::DocumentEnd => return Ok(Value::Null),
+            Event::Nothing | Event::StreamStart | Event::DocumentStart => None,
+        };
+        if open.len() > DEEPEST {
+            return Err(too_deep());
+        }
+        let Some((value, anchor)) = done else { continue };
+        if value.depth() > DEEPEST {
+            return Err(too_deep());
+        }
+        if anchor > 0 {
+            anchors.push((anchor, value.clone()));
+        }
+        match open.last_mut() {
+            None => return Ok(value),
+            Some(Open::List(items, _)) => items.push(value),
+            Some(Open::Map(pairs, key, _)) => match key.take() {
+                Some(key) => pairs.push((key, value)),
+                None if value.list().is_none() && value.object().is_none() => *key = Some(value.to_string()),
+                None => {
+                    let line = marker.line();
+                    return Err(Fault::new(Code::ParseError, format!("line {line}: a key is a plain text")));
+                }
+            },
+        }
+    }
+}
+
+/// What a scalar is in YAML's core schema (YAML 1.2.2 §10.3.2); quoted ones are text.
+fn scalar(text: String, style: TScalarStyle) -> Value {
+    if style != TScalarStyle::Plain {
+        return Value::Text(text);
+    }
+    match text.as_str() {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        // A telephone number with its plus is no number.
+        _ if text.starts_with('+') => Value::Text(text),
+        _ if text.bytes().all(|one| one.is_ascii_digit() || b"-.eE+".contains(&one)) => match text.parse() {
+            Ok(number) => Value::Number(number),
+            Err(_) => Value::Text(text),
+        },
+        _ => Value::Text(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> String {
+        read(text.as_bytes()).unwrap().to_json().to_string()
+    }
+
+    #[test]
+    fn yaml_and_json_are_told_apart_by_their_first_character() {
+        assert_eq!(json(" \n{\"a\": 1}"), r#"{"a":1}"#);
+        assert_eq!(json("a: 1\nb: [x, 'y']\n"), r#"{"a":1,"b":["x","y"]}"#);
+        assert_eq!(json("- 1\n- x: {y: z}"), r#"[1,{"x":{"y":"z"}}]"#);
+        assert_eq!(json(""), "null");
+    }
+
+    #[test]
+    fn plain_scalars_are_those_of_yaml() {
+        let text = "version: 1.0.0\na: 1.5\nb: true\nc: '1'\nd:\ne: +15551230001\nf: no\n5: x\nt: 12:30\n";
+        assert_eq!(
+            json(text),
+            r#"{"5":"x","a":1.5,"b":true,"c":"1","d":null,"e":"+15551230001","f":"no","t":"12:30","version":"1.0.0"}"#
+        );
+    }
+
+    #[test]
+    fn anchors_stand_for_what_they_name_but_not_for_ever() {
+        assert_eq!(json("a: &x [1, 2]\nb: *x"), r#"{"a":[1,2],"b":[1,2]}"#);
+        let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+        for level in 1..8 {
+            let alias = format!("*a{}", level - 1);
+            bomb += &format!("a{level}: &a{level} [{}]\n", [alias.as_str(); 10].join(","));
+        }
+        assert_eq!(read(bomb.as_bytes()).unwrap_err().code, Code::NestedTooDeep);
+    }
+
+    #[test]
+    fn nesting_and_length_are_bounded() {
+        let deep = "[".repeat(100_000);
+        assert!(read(deep.as_bytes()).is_err());
+        let deep = "- ".repeat(40) + "x";
+        assert_eq!(read(deep.as_bytes()).unwrap_err().code, Code::NestedTooDeep);
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(40), "]".repeat(40));
+        assert_eq!(read(deep.as_bytes()).unwrap_err().code, Code::NestedTooDeep);
+        assert_eq!(read(&vec![b' '; LONGEST + 1]).unwrap_err().code, Code::ParseError);
+        assert_eq!(read(b"{\"a\":").unwrap_err().code, Code::ParseError);
+        assert_eq!(read(b"a: [1").unwrap_err().code, Code::ParseError);
+        assert_eq!(read(&[0xff, 0xfe]).unwrap_err().code, Code::ParseError);
+    }
+}

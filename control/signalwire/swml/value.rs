@@ -1,0 +1,457 @@
+//! Values of documents and of their variables: those of JSON, with the keys of objects in the order that they were written in.
+
+use std::fmt::{self, Write as _};
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// An object: each key once, in the order of the text.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Object(Vec<(String, Value)>);
+
+impl Object {
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// The value of a key, to be changed.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
+        self.0.iter_mut().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// Gives a key a value, in its place if it has one already.
+    pub(crate) fn set(&mut self, key: impl Into<String>, value: impl Into<Value>) {
+        let (key, value) = (key.into(), value.into());
+        match self.0.iter_mut().find(|(name, _)| *name == key) {
+            Some((_, place)) => *place = value,
+            None => self.0.push((key, value)),
+        }
+    }
+
+    /// Takes a key away.
+    pub(super) fn remove(&mut self, key: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(name, _)| name == key)?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// Its keys with their values, in order.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// How many keys it has.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<K: Into<String>, V: Into<Value>> FromIterator<(K, V)> for Object {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let mut object = Self::default();
+        pairs.into_iter().for_each(|(key, value)| object.set(key, value));
+        object
+    }
+}
+
+impl IntoIterator for Object {
+    type Item = (String, Value);
+    type IntoIter = std::vec::IntoIter<(String, Value)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// A value. `Undefined` is JavaScript's: what is not there; in JSON it is `null`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) enum Value {
+    #[default]
+    Undefined,
+    Null,
+    Bool(bool),
+    /// As in JavaScript, all numbers are of one kind.
+    Number(f64),
+    Text(String),
+    List(Vec<Value>),
+    Object(Object),
+}
+
+impl Value {
+    /// The text, if it is one.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The object, if it is one.
+    pub(crate) fn object(&self) -> Option<&Object> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// The elements, if it is a list.
+    pub(crate) fn list(&self) -> Option<&[Value]> {
+        match self {
+            Self::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Whether there is nothing: `undefined`, or `null`.
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Undefined | Self::Null)
+    }
+
+    /// Whether a condition holds of it (ECMA-262 §7.1.2).
+    pub(super) fn is_truthy(&self) -> bool {
+        match self {
+            Self::Undefined | Self::Null => false,
+            Self::Bool(value) => *value,
+            Self::Number(number) => *number != 0.0 && !number.is_nan(),
+            Self::Text(text) => !text.is_empty(),
+            Self::List(_) | Self::Object(_) => true,
+        }
+    }
+
+    /// As a number (ECMA-262 §7.1.4); NaN if it is none.
+    pub(super) fn to_number(&self) -> f64 {
+        match self {
+            Self::Undefined | Self::Object(_) => f64::NAN,
+            Self::Null => 0.0,
+            Self::Bool(value) => f64::from(u8::from(*value)),
+            Self::Number(number) => *number,
+            Self::Text(text) => number_of(text),
+            Self::List(items) => match items.as_slice() {
+                [] => 0.0,
+                [one] => number_of(&one.to_string()),
+                _ => f64::NAN,
+            },
+        }
+    }
+
+    /// The number that it is or that its text says, for parameters; `None` if it is none, and for what is not finite.
+    pub(crate) fn number(&self) -> Option<f64> {
+        let number = match self {
+            Self::Number(number) => *number,
+            Self::Text(text) if !text.trim().is_empty() => number_of(text),
+            _ => return None,
+        };
+        number.is_finite().then_some(number)
+    }
+
+    /// The same of a truth value.
+    pub(crate) fn flag(&self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(*value),
+            Self::Text(text) if text.eq_ignore_ascii_case("true") => Some(true),
+            Self::Text(text) if text.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// How it is written inside other text: nothing of what is not there, JSON of lists and objects.
+    pub(super) fn rendered(&self) -> String {
+        match self {
+            Self::Undefined | Self::Null => String::new(),
+            Self::List(_) | Self::Object(_) => self.to_json().to_string(),
+            other => other.to_string(),
+        }
+    }
+
+    /// As JSON; keys of objects in order of the alphabet.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match self {
+            Self::Undefined | Self::Null => Json::Null,
+            Self::Bool(value) => Json::Bool(*value),
+            Self::Number(number) => match whole(*number) {
+                Some(whole) => whole.into(),
+                None => serde_json::Number::from_f64(*number).map_or(Json::Null, Json::Number),
+            },
+            Self::Text(text) => Json::String(text.clone()),
+            Self::List(items) => items.iter().map(Self::to_json).collect(),
+            Self::Object(object) => {
+                Json::Object(object.iter().map(|(key, value)| (key.to_owned(), value.to_json())).collect())
+            }
+        }
+    }
+
+    /// How large it is: about its octets in memory.
+    pub(super) fn size(&self) -> usize {
+        let own = size_of::<Self>();
+        match self {
+            Self::Text(text) => own + text.len(),
+            Self::List(items) => own + items.iter().map(Self::size).sum::<usize>(),
+            Self::Object(object) => own + object.iter().map(|(key, value)| key.len() + value.size()).sum::<usize>(),
+            _ => own,
+        }
+    }
+
+    /// How many lists and objects are in one another.
+    pub(super) fn depth(&self) -> usize {
+        match self {
+            Self::List(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Object(object) => 1 + object.iter().map(|(_, value)| value.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    /// As JavaScript's `String` (ECMA-262 §7.1.17).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undefined => f.write_str("undefined"),
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Number(number) => f.write_str(&number_text(*number)),
+            Self::Text(text) => f.write_str(text),
+            Self::List(items) => {
+                for (place, item) in items.iter().enumerate() {
+                    if place > 0 {
+                        f.write_char(',')?;
+                    }
+                    if !item.is_nothing() {
+                        write!(f, "{item}")?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Object(_) => f.write_str("[object Object]"),
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<Object> for Value {
+    fn from(object: Object) -> Self {
+        Self::Object(object)
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(items: Vec<Value>) -> Self {
+        Self::List(items)
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+}
+
+impl From<serde_json::Value> for Value {
+    fn from(json: serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(value) => Self::Bool(value),
+            Json::Number(number) => Self::Number(number.as_f64().unwrap_or(f64::NAN)),
+            Json::String(text) => Self::Text(text),
+            Json::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            Json::Object(members) => Self::Object(members.into_iter().collect()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "numbers are JavaScript's")]
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Number(number as f64))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "numbers are JavaScript's")]
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(Value::Number(number as f64))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(Value::Number(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut pairs: Vec<(String, Value)> = Vec::new();
+        while let Some(pair) = members.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Value::Object(last_of_each(pairs)))
+    }
+}
+
+/// An object of pairs, of which the last of a key counts.
+pub(super) fn last_of_each(pairs: Vec<(String, Value)>) -> Object {
+    let mut places = foldhash::HashMap::default();
+    let mut kept: Vec<(String, Value)> = Vec::with_capacity(pairs.len());
+    for (key, value) in pairs {
+        match places.get(&key).and_then(|place: &usize| kept.get_mut(*place)) {
+            Some(place) => place.1 = value,
+            None => {
+                places.insert(key.clone(), kept.len());
+                kept.push((key, value));
+            }
+        }
+    }
+    Object(kept)
+}
+
+/// A number as JavaScript writes it (ECMA-262 §6.1.6.1.20): whole ones without a point, large and small ones with an exponent.
+pub(super) fn number_text(number: f64) -> String {
+    if number.is_nan() {
+        return "NaN".to_owned();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    if number == 0.0 {
+        return "0".to_owned();
+    }
+    let size = number.abs();
+    if (1e-6..1e21).contains(&size) {
+        return format!("{number}");
+    }
+    let text = format!("{number:e}");
+    // Rust writes 1e21 and 1e-7, JavaScript 1e+21 and 1e-7.
+    match text.split_once('e') {
+        Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent}"),
+        _ => text,
+    }
+}
+
+/// The integer that a number is, if it is one that JSON can hold exactly.
+#[expect(clippy::cast_possible_truncation, reason = "it is a whole number of at most 53 bits")]
+fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
+}
+
+/// The number that a text says (ECMA-262 §7.1.4.1): 0 if it is blank, NaN if it is none.
+fn number_of(text: &str) -> f64 {
+    let text = text.trim();
+    let prefixed = |prefix: &str, radix| {
+        let digits = text.strip_prefix(prefix).or_else(|| text.strip_prefix(&prefix.to_ascii_uppercase()))?;
+        u64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'))
+    };
+    match text {
+        "" => 0.0,
+        "Infinity" | "+Infinity" => f64::INFINITY,
+        "-Infinity" => f64::NEG_INFINITY,
+        _ => match prefixed("0x", 16).or_else(|| prefixed("0o", 8)).or_else(|| prefixed("0b", 2)) {
+            #[expect(clippy::cast_precision_loss, reason = "numbers are JavaScript's")]
+            Some(number) => number as f64,
+            None if text.bytes().all(|one| one.is_ascii_digit() || b"+-.eE".contains(&one)) => {
+                text.parse().unwrap_or(f64::NAN)
+            }
+            None => f64::NAN,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_keep_their_order_and_the_last_of_a_key_counts() {
+        let value: Value = serde_json::from_str(r#"{"z":1,"a":[true,null,"x",1.5],"z":2}"#).unwrap();
+        let Value::Object(object) = &value else { panic!("{value:?}") };
+        assert_eq!(object.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["z", "a"]);
+        assert_eq!(object.get("z"), Some(&Value::Number(2.0)));
+        assert_eq!(value.to_json().to_string(), r#"{"a":[true,null,"x",1.5],"z":2}"#);
+    }
+
+    #[test]
+    fn numbers_are_written_as_javascript_writes_them() {
+        let shown =
+            [1.0, -0.0, 1.5, 1e21, 1e-7, 123_456_789_012.0, f64::NAN, f64::INFINITY, 0.1 + 0.2].map(number_text);
+        let expected = ["1", "0", "1.5", "1e+21", "1e-7", "123456789012", "NaN", "Infinity", "0.30000000000000004"];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn texts_become_numbers_as_in_javascript() {
+        for (text, number) in [("", 0.0), (" 12 ", 12.0), ("0x1f", 31.0), ("1e3", 1000.0), ("-.5", -0.5)] {
+            assert_eq!(number_of(text), number, "{text}");
+        }
+        for text in ["a", "1a", "1 2", "0x", "inf", "nan", "--1"] {
+            assert!(number_of(text).is_nan(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_are_written_as_javascript_joins_them() {
+        let list = Value::List(vec![Value::Number(1.0), Value::Null, "a".into()]);
+        assert_eq!(list.to_string(), "1,,a");
+        assert_eq!(list.rendered(), r#"[1,null,"a"]"#);
+    }
+}

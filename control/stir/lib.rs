@@ -1,0 +1,282 @@
+//! Who vouches for calling numbers: Identity headers that come are verified before anybody hears of the call, and those that go
+//! are signed (docs/stir.md). What is pure of it is [`tandem_sip::stir`].
+//!
+//! ```text
+//!   INVITE ──> inquire ──> verify ──> CallerIdentity in the leg's facts        the certificate: certificates.rs
+//!   Invite ──> vouch ───────────────> Vouch::headers, for each trunk it is tried over
+//! ```
+#![forbid(unsafe_code)]
+
+mod certificates;
+mod vouch;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::leg::{CallerIdentity, Standing};
+use tandem_clock as clock;
+use tandem_http::{Client, NetworkPolicy, tls_config};
+use tandem_metrics::stir::Tally;
+use tandem_routing::trunk::identity;
+use tandem_routing::trunk::numbering::Numbering;
+use tandem_settings::{StirConfig, TrunkConfig, Verify};
+use tandem_sip as sip;
+use tandem_sip::stir::{
+    Anchors, Attestation, Diversion, Expected, Fault, Identity, Passport, Signer, canonical_number,
+};
+use url::Url;
+
+pub use vouch::{Vouch, Vouched};
+
+use certificates::{Certificates, FETCH_TIMEOUT};
+
+/// Most Identity headers of a call that are looked at.
+const MOST_IDENTITIES: usize = 8;
+
+/// Verification and signing, as configured.
+pub struct Stir {
+    verify: Verify,
+    max_age: u32,
+    timeout: Duration,
+    certificates: Option<Certificates>,
+    signers: Arc<Signers>,
+}
+
+/// The keys.
+#[derive(Debug, Default)]
+struct Signers {
+    all: Option<Signer>,
+    by_trunk: HashMap<Arc<str>, Signer>,
+}
+
+/// What is to be found out about a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inquiry {
+    /// Values of its Identity headers.
+    identities: Vec<String>,
+    expected: Expected,
+    required: bool,
+}
+
+/// A setting that cannot be: its path, and why.
+pub type BadSetting = (String, String);
+
+/// What is wrong with the settings and the files that they name.
+pub fn faults(config: &StirConfig, trunks: &[TrunkConfig]) -> Vec<BadSetting> {
+    let mut faults = Vec::new();
+    let _ = Stir::build(config, trunks, &mut faults);
+    faults
+}
+
+impl Stir {
+    /// Reads the files that the settings name.
+    pub fn new(config: &StirConfig, trunks: &[TrunkConfig]) -> Result<Self, BadSetting> {
+        let mut faults = Vec::new();
+        let stir = Self::build(config, trunks, &mut faults);
+        faults.into_iter().next().map_or(Ok(stir), Err)
+    }
+
+    fn build(config: &StirConfig, trunks: &[TrunkConfig], faults: &mut Vec<BadSetting>) -> Self {
+        let mut fault = |path: &str, message: String| faults.push((path.to_owned(), message));
+        if !(1..=3_600).contains(&config.max_age_seconds) {
+            fault("stir.max_age_seconds", format!("{} is not 1 to 3600", config.max_age_seconds));
+        }
+        if !(100..=10_000).contains(&config.timeout_ms) {
+            fault("stir.timeout_ms", format!("{} is not 100 to 10000", config.timeout_ms));
+        }
+        if config.ports.is_empty() || config.ports.contains(&0) {
+            fault("stir.ports", "name at least one port, and not 0".to_owned());
+        }
+        let verifies = |trunk: &TrunkConfig| trunk.stir.verify.is_some_and(|verify| verify != Verify::Off);
+        let mut certificates = None;
+        match &config.trust {
+            Some(path) => match read(path).and_then(|pem| Anchors::read(&pem).map_err(|why| in_file(path, why))) {
+                Ok(anchors) => match client(config) {
+                    Ok(client) => certificates = Some(Certificates::new(client, anchors, config.ports.clone())),
+                    Err(why) => fault("stir.ca_file", why),
+                },
+                Err(why) => fault("stir.trust", why),
+            },
+            None if config.verify != Verify::Off || trunks.iter().any(verifies) => {
+                let message = "needs a trust = \"FILE\" in [stir]: the authorities whose certificates are believed";
+                let at = trunks.iter().position(verifies).map(|index| format!("trunks[{index}].stir.verify"));
+                fault(at.as_deref().filter(|_| config.verify == Verify::Off).unwrap_or("stir.verify"), message.into());
+            }
+            None => {}
+        }
+        let mut signer = |table: &str, key: Option<&Path>, url: Option<&Arc<str>>| {
+            match signer(key, url) {
+                Ok(signer) => return signer,
+                Err((name, why)) => fault(&format!("{table}.{name}"), why),
+            }
+            None
+        };
+        let all = signer("stir", config.key.as_deref(), config.certificate_url.as_ref());
+        let mut by_trunk = HashMap::new();
+        for (index, trunk) in trunks.iter().enumerate() {
+            let (key, url) = (trunk.stir.key.as_deref(), trunk.stir.certificate_url.as_ref());
+            if let Some(signer) = signer(&format!("trunks[{index}].stir"), key, url) {
+                by_trunk.insert(Arc::clone(&trunk.name), signer);
+            }
+        }
+        Self {
+            verify: config.verify,
+            max_age: config.max_age_seconds,
+            timeout: Duration::from_millis(config.timeout_ms.into()),
+            certificates,
+            signers: Arc::new(Signers { all, by_trunk }),
+        }
+    }
+
+    /// What is to be found out about a call that came over a trunk, in our form already ([`identity::receive`]). None where
+    /// nobody wants to know; a phone's call needs no voucher but its password.
+    pub fn inquire(&self, trunk: Option<&TrunkConfig>, incoming: &sip::Incoming) -> Option<Inquiry> {
+        let verify = trunk.and_then(|trunk| trunk.stir.verify).unwrap_or(self.verify);
+        let identities: Vec<_> = identities(incoming.headers.iter().map(|header| (&*header.name, &*header.value)))
+            .take(MOST_IDENTITIES)
+            .map(str::to_owned)
+            .collect();
+        let required = verify == Verify::Require;
+        if verify == Verify::Off || incoming.caller.is_some() || (identities.is_empty() && !required) {
+            return None;
+        }
+        let numbering = trunk.map(Numbering::of).unwrap_or_default();
+        let shown = canonical_number(&incoming.from_user);
+        // Behind an anonymous caller is whom the trunk asserts.
+        let asserted = || canonical_number(&numbering.caller_in(&identity::asserted(&incoming.headers)?));
+        let to = numbering.called_in(sip_user(&incoming.to_uri));
+        let mut dest: Vec<_> = [&*incoming.to_user, &*to].into_iter().filter_map(canonical_number).collect();
+        dest.dedup();
+        let expected = Expected { orig: shown.or_else(asserted).into_iter().collect(), dest, max_age: self.max_age };
+        Some(Inquiry { identities, expected, required })
+    }
+
+    /// What comes of it, in `stir.timeout_ms` at most. An error is what the call is to be refused with.
+    pub async fn verify(&self, inquiry: Inquiry, tally: &Tally) -> Result<CallerIdentity, Fault> {
+        let identities: Vec<_> = inquiry.identities.iter().filter_map(|value| Identity::parse(value)).collect();
+        let shaken = identities.iter().find(|identity| identity.may_be_shaken());
+        let outcome = match shaken {
+            Some(identity) => {
+                let diversions = identities.iter().filter(|identity| identity.is_diversion());
+                let diversions: Vec<_> = diversions.filter_map(|one| Diversion::read(one).ok()).collect();
+                self.examine(identity, &inquiry.expected, &diversions).await
+            }
+            None if inquiry.identities.is_empty() => Err(Fault::Absent),
+            None if identities.is_empty() => Err(Fault::Invalid("it cannot be read".to_owned())),
+            None => Err(Fault::Unsupported("it is of another kind than shaken".to_owned())),
+        };
+        tally.verified(outcome.as_ref().err());
+        let token = shaken.map(|identity| identity.token.clone());
+        let attestation = shaken.and_then(Passport::claimed).map(attested);
+        match outcome {
+            Ok(attestation) => Ok(CallerIdentity {
+                standing: Standing::Passed,
+                attestation: Some(attested(attestation)),
+                token,
+                detail: None,
+            }),
+            Err(fault) if inquiry.required => Err(fault),
+            Err(fault) => Ok(CallerIdentity {
+                standing: if fault.is_failure() { Standing::Failed } else { Standing::Unknown },
+                attestation,
+                token,
+                detail: Some(fault.to_string()),
+            }),
+        }
+    }
+
+    async fn examine(
+        &self,
+        identity: &Identity,
+        expected: &Expected,
+        diversions: &[Diversion],
+    ) -> Result<Attestation, Fault> {
+        let now = clock::time().as_second().unsigned_abs();
+        let passport = Passport::read(identity)?;
+        let along = passport.check_along(now, expected, diversions)?;
+        let Some(certificates) = &self.certificates else {
+            return Err(Fault::Unreachable("no authority is trusted".to_owned()));
+        };
+        let verified = async {
+            passport.verify(&*certificates.get(&passport.x5u).await?)?;
+            for diversion in along {
+                diversion.verify(&*certificates.get(&diversion.x5u).await?)?;
+            }
+            Ok(passport.attestation)
+        };
+        let late = |_| Fault::Unreachable(format!("no certificate from {} in time", passport.x5u));
+        tokio::time::timeout(self.timeout, verified).await.map_err(late)?
+    }
+}
+
+/// What a finding says in a call's log.
+pub fn line(identity: &CallerIdentity) -> String {
+    let attestation = identity.attestation.map_or("none", |attestation| attestation.letter());
+    match (&identity.standing, &identity.detail) {
+        (Standing::Passed, _) => format!("Identity: passed, attestation {attestation}"),
+        (Standing::Failed, why) => {
+            format!("Identity: failed, attestation {attestation}: {}", why.as_deref().unwrap_or_default())
+        }
+        (Standing::Unknown, why) => format!("Identity: not verified: {}", why.as_deref().unwrap_or_default()),
+    }
+}
+
+/// The values of Identity headers, `y` in their compact form (RFC 8224 §4).
+fn identities<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> impl Iterator<Item = &'a str> {
+    headers
+        .filter(|(name, _)| name.eq_ignore_ascii_case("Identity") || name.eq_ignore_ascii_case("y"))
+        .map(|(_, value)| value)
+}
+
+fn sip_user(uri: &str) -> &str {
+    let (scheme, rest) = uri.split_once(':').unwrap_or(("", uri));
+    let user =
+        if scheme.eq_ignore_ascii_case("tel") { rest } else { rest.split_once('@').map_or("", |(user, _)| user) };
+    user.split([';', ':']).next().unwrap_or(user)
+}
+
+fn attested(attestation: Attestation) -> tandem_call::leg::Attestation {
+    match attestation {
+        Attestation::A => tandem_call::leg::Attestation::A,
+        Attestation::B => tandem_call::leg::Attestation::B,
+        Attestation::C => tandem_call::leg::Attestation::C,
+    }
+}
+
+fn client(config: &StirConfig) -> Result<Client, String> {
+    let tls = tls_config(config.ca_file.as_deref()).map_err(|error| error.to_string())?;
+    let policy = NetworkPolicy { allow_networks: config.allow_networks.clone() };
+    Client::with(policy, FETCH_TIMEOUT, tls, Arc::new(tandem_http::SystemResolver)).map_err(|error| error.to_string())
+}
+
+/// A key and the URL of its certificate; neither is none. An error names the key of the table that it is about.
+fn signer(key: Option<&Path>, url: Option<&Arc<str>>) -> Result<Option<Signer>, (&'static str, String)> {
+    let (path, url) = match (key, url) {
+        (Some(path), Some(url)) => (path, url),
+        (None, None) => return Ok(None),
+        (Some(_), None) => return Err(("key", "needs a certificate_url beside it".to_owned())),
+        (None, Some(_)) => return Err(("certificate_url", "needs a key beside it".to_owned())),
+    };
+    // It stands in angle brackets in a header field.
+    let fits = Url::parse(url).is_ok_and(|parsed| parsed.scheme() == "https" && parsed.has_host())
+        && url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
+    if !fits {
+        return Err(("certificate_url", format!("{url:?} is not \"https://HOST/PATH\"")));
+    }
+    let pem = read(path).map_err(|why| ("key", why))?;
+    let signer = Signer::new(&pem, Arc::clone(url)).map_err(|why| ("key", in_file(path, why.to_string())))?;
+    Ok(Some(signer))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| in_file(path, format!("cannot be read: {error}")))
+}
+
+fn in_file(path: &Path, why: String) -> String {
+    format!("{}: {why}", path.display())
+}
+
+#[cfg(test)]
+mod tests;

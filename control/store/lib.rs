@@ -1,0 +1,344 @@
+//! The database: history and resources, never live calls.
+//!
+//! ```text
+//!  call tasks ──submit──▶ Writer ──one transaction a batch──▶ SQLite (default)
+//!  REST reads ──flush──▶ calls::list, recordings::get, ... ──▶ or PostgreSQL
+//! ```
+//!
+//! One set of queries serves both databases: identifiers are 32 lower-case hex digits, times microseconds since 1970 UTC,
+//! JSON is text. What changes often (call rows, event lines) goes through the one [`writer`] task, so SQLite sees one
+//! writer and many rows a transaction; every read waits for the writes submitted before it.
+#![forbid(unsafe_code)]
+
+pub mod bindings;
+pub mod calls;
+mod claim;
+mod column;
+pub mod deliveries;
+pub mod directory;
+pub mod domains;
+pub mod events;
+mod file;
+pub mod health;
+mod insert;
+pub mod recordings;
+pub mod resources;
+mod select;
+pub mod server;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+pub mod usage;
+pub mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr};
+use tokio::sync::Mutex;
+
+use claim::Claim;
+use file::DatabaseFile;
+use health::Health;
+pub use select::{Cursor, Page, TimeRange};
+use writer::Writer;
+
+/// Every migration in order: version, description, SQL. Never edit one that was released; add the next.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "calls recordings deliveries events", include_str!("migrations/0001_calls_recordings_deliveries_events.sql")),
+    (2, "phones", include_str!("migrations/0002_phones.sql")),
+    (3, "resources", include_str!("migrations/0003_resources.sql")),
+];
+
+/// Connections of one pool. SQLite serves readers in parallel and one writer; PostgreSQL gives each its own backend.
+const POOL_CONNECTIONS: u32 = 8;
+
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The pool and the writer. Clones share both.
+#[derive(Clone)]
+pub struct Store {
+    pool: AnyPool,
+    writer: Writer,
+    sequence: Arc<AtomicI64>,
+    health: Arc<Health>,
+    /// SQLite's.
+    file: Option<Arc<DatabaseFile>>,
+    options: AnyConnectOptions,
+    /// Keeps other servers away, once [`Store::claim`] was called.
+    claim: Arc<Mutex<Option<Claim>>>,
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// `database.url` is not one that we understand.
+    #[error("database url {url:?}: {reason}")]
+    Url {
+        /// As configured, without its password.
+        url: String,
+        /// What would be right.
+        reason: String,
+    },
+    /// The schema could not be brought up to date.
+    #[error("database migration: {0}")]
+    Migration(sqlx::migrate::MigrateError),
+    /// The first connection could not be made.
+    #[error("{target}: {reason}")]
+    Unreachable {
+        /// Which database: its path, or its host and port. Never the password.
+        target: String,
+        /// Why.
+        reason: String,
+    },
+    /// The database refused or did not answer.
+    #[error("database: {0}")]
+    Unavailable(sqlx::Error),
+    /// A submitted write was not stored.
+    #[error("write not stored: {0}")]
+    NotWritten(String),
+    /// A stored value is not what this version writes.
+    #[error("column {column} holds {value:?}")]
+    Corrupt {
+        /// The column's name.
+        column: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The database has been away for too long to wait for it.
+    #[error("the database is away: {0}")]
+    Away(String),
+    /// Another server holds it.
+    #[error("the database is in use by another tandem: {0}")]
+    InUse(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+// Not by `#[from]`: the text says the source already, and who prints the chain would say it twice.
+/// The database failed; its own words are in the log.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the database failed")]
+pub struct StoreFailed;
+
+impl From<StoreError> for StoreFailed {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "database");
+        Self
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migration(error)
+    }
+}
+
+impl Store {
+    /// Opens `sqlite:PATH` (made with its parent directory when missing) or `postgres://...`, and migrates it.
+    ///
+    /// Must be called on a tokio runtime: the writer task starts here.
+    pub async fn open(url: &str) -> Result<Store, StoreError> {
+        Self::open_with(url, POOL_CONNECTIONS, &[]).await
+    }
+
+    /// The same with so many connections, each of which begins on SQLite with these statements, too.
+    async fn open_with(url: &str, connections: u32, first: &'static [&'static str]) -> Result<Store, StoreError> {
+        sqlx::any::install_default_drivers();
+        let sqlite = url.starts_with("sqlite:");
+        let path = if sqlite { Some(sqlite_path(url)?) } else { None };
+        let target = path.as_ref().map_or_else(|| url.to_owned(), |(_, target)| target.clone());
+        if !sqlite && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
+            return Err(StoreError::Url {
+                url: without_password(url),
+                reason: "must begin with sqlite: or postgres://".into(),
+            });
+        }
+        let file = match &path {
+            Some((path, _)) => Some(Arc::new(open_file(path, url)?)),
+            None => None,
+        };
+        // Every statement in the log would cost more than the statement.
+        let options = target.parse::<AnyConnectOptions>()?.disable_statement_logging();
+        reach(&options, &target).await?;
+        let pool = AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(PATIENCE)
+            // SQLite rolls a transaction back by itself when the disk is full. sqlx does not learn of that: it counts the
+            // transaction as open for ever, and what is begun later on that connection is never committed.
+            .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if sqlite {
+                        // NORMAL in WAL: a commit survives the process being killed; power loss may cost the last ones.
+                        // The journal of a statement of many rows stays in memory; else it is a file each time. The WAL
+                        // goes into the database after 16 MiB, and 8 MiB of that are cached.
+                        for pragma in [
+                            "PRAGMA busy_timeout = 5000",
+                            "PRAGMA journal_mode = WAL",
+                            "PRAGMA synchronous = NORMAL",
+                            "PRAGMA temp_store = MEMORY",
+                            "PRAGMA wal_autocheckpoint = 4000",
+                            "PRAGMA cache_size = -8192",
+                        ] {
+                            connection.execute(pragma).await?;
+                        }
+                        for statement in first {
+                            connection.execute(*statement).await?;
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .connect_with(options.clone())
+            .await?;
+        migrator().run(&pool).await?;
+        let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM deliveries").fetch_one(&pool).await?;
+        // Event lines share the sequence: starting at the clock's microseconds keeps a session's lines ordered over restarts.
+        let sequence = Arc::new(AtomicI64::new(last.max(Timestamp::now().as_microsecond())));
+        let health = Arc::new(Health::default());
+        let writer = Writer::start(pool.clone(), sequence.clone(), health.clone());
+        Ok(Store { pool, writer, sequence, health, file, options, claim: Arc::default() })
+    }
+
+    /// Takes the database for this server alone, until [`Store::close`]. [`StoreError::InUse`] when another has it, or lives
+    /// on it without having taken it.
+    pub async fn claim(&self) -> Result<(), StoreError> {
+        let claim = match &self.file {
+            Some(file) => claim::file(file)?,
+            None => {
+                let claim = claim::lock(self.options.clone(), self.health.clone()).await?;
+                if claim::is_alive(self, Timestamp::now()).await? {
+                    return Err(StoreError::InUse("its heartbeat moves, though the lock is ours".into()));
+                }
+                claim
+            }
+        };
+        *self.claim.lock().await = Some(claim);
+        Ok(())
+    }
+
+    /// Whether the database takes what is to be stored.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The queue of writes.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Returns once everything submitted before is stored (or has failed, and was logged).
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.writer.flush().await
+    }
+
+    /// Stores what was submitted, then closes the connections. Later calls answer [`StoreError::Closed`].
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.pool.close().await;
+        self.claim.lock().await.take();
+    }
+
+    /// The next number of the one order that deliveries and event lines share.
+    fn next_sequence(&self) -> i64 {
+        self.sequence.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
+    }
+}
+
+/// Connects once, for the reason when it fails: the pool tries again until its time is over, and then says only that.
+async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError> {
+    let unreachable = |reason: String| StoreError::Unreachable { target: shown(url), reason };
+    match tokio::time::timeout(PATIENCE, AnyConnection::connect_with(options)).await {
+        Ok(Ok(connection)) => Ok(connection.close().await?),
+        Ok(Err(sqlx::Error::Io(error))) => Err(unreachable(error.to_string())),
+        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Err(_) => Err(unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// Which database a URL means, for people.
+fn shown(url: &str) -> String {
+    if let Some(file) = url.strip_prefix("sqlite:") {
+        return format!("sqlite at {}", file.split('?').next().unwrap_or(file));
+    }
+    match url::Url::parse(url) {
+        Ok(url) => match url.host_str() {
+            Some(host) => format!("postgres at {host}:{}", url.port().unwrap_or(5432)),
+            None => "postgres at its local socket".to_owned(),
+        },
+        Err(_) => "postgres".to_owned(),
+    }
+}
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|&(version, description, sql)| {
+            Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        })
+        .collect();
+    Migrator::with_migrations(migrations)
+}
+
+/// The path of an SQLite file, whose directory is made, and a URL that opens the file if it is there.
+fn sqlite_path(url: &str) -> Result<(PathBuf, String), StoreError> {
+    let invalid = |reason: String| StoreError::Url { url: url.to_owned(), reason };
+    let rest = url.strip_prefix("sqlite:").unwrap_or(url);
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let (file, options) = rest.split_once('?').unwrap_or((rest, ""));
+    if file.is_empty() || file == ":memory:" {
+        return Err(invalid("must name a file, for example sqlite:data/tandem.db".into()));
+    }
+    if let Some(parent) = Path::new(file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        directory::make(parent).map_err(|error| invalid(format!("cannot make {}: {error}", parent.display())))?;
+    }
+    // Never made by a connection: when the file is deleted while the server runs, a later connection would begin another.
+    let others = options.split('&').filter(|option| !option.is_empty() && *option != "mode=rwc");
+    let mut options: Vec<&str> = others.collect();
+    if !options.iter().any(|option| option.starts_with("mode=")) {
+        options.push("mode=rw");
+    }
+    Ok((file.into(), format!("sqlite:{file}?{}", options.join("&"))))
+}
+
+fn open_file(path: &Path, url: &str) -> Result<DatabaseFile, StoreError> {
+    DatabaseFile::open(path).map_err(|error| StoreError::Unreachable { target: shown(url), reason: error.to_string() })
+}
+
+fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}://...{}", url.get(..scheme).unwrap_or_default(), url.get(at..).unwrap_or_default())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// SQL put together from literals of this module and `$n` placeholders only.
+fn assembled(sql: String) -> AssertSqlSafe<String> {
+    AssertSqlSafe(sql)
+}
+
+/// Whether it was stored; not, when another row has what only one may have.
+fn unique<T>(done: Result<T, sqlx::Error>) -> Result<bool, StoreError> {
+    match done {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,85 @@
+//! What the tests of this dialect start from: one leg, one account, and the published API description where it is at hand.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use serde_json::Value;
+use tandem_accounts::{Account, TelnyxCredentials};
+use tandem_call::id::{CallId, LegId};
+use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
+use tandem_call::{Callback, Method, Moment, Target};
+
+pub(super) const LEG: LegId = LegId(0x1af5_aabe_a9b8_11f0_bb0d_0242_0a1f_0a69);
+pub(super) const SESSION: CallId = CallId(0x1af5_a4ce_a9b8_11f0_8e2d_0242_0a1f_0a69);
+
+pub(super) fn account() -> Account {
+    let seed = base64::engine::general_purpose::STANDARD.encode([7; 32]);
+    let telnyx = TelnyxCredentials { api_key: "KEY1".into(), signing_seed: seed };
+    Account { name: "acme".into(), twilio: None, telnyx: Some(telnyx), signalwire: None, operator: false }
+}
+
+pub(super) fn callback() -> Callback {
+    let target = |url: &str| Target { url: url.into(), method: Method::Post };
+    Callback {
+        target: target("http://127.0.0.1:9000/telnyx"),
+        failover: Some(target("http://127.0.0.1:9001/telnyx")),
+        moments: vec![Moment::Initiated],
+        elsewhere: Vec::new(),
+        timeout: None,
+    }
+}
+
+/// An inbound leg that rings.
+pub fn leg() -> LegInfo {
+    LegInfo {
+        id: LEG,
+        session: SESSION,
+        parent: None,
+        account: "acme".into(),
+        dialect: "telnyx".into(),
+        application: Some("1000000000000000001".into()),
+        direction: Direction::Inbound,
+        from: "+15551230001".into(),
+        to: "+15551230002".into(),
+        caller_name: Some("Alice".into()),
+        forwarded_from: None,
+        status: Status::Initiated,
+        created_at: "2026-11-21T02:00:00.000001Z".parse().unwrap(),
+        answered_at: None,
+        answered_by: None,
+        end: None,
+        client_state: None,
+        status_callback: Some(callback()),
+        fallback: None,
+        sip: SipFacts {
+            headers: vec![("X-Ticket".into(), "42".into()), ("User-to-User".into(), "1234".into())],
+            offered_codecs: ["PCMU".into(), "PCMA".into()].into(),
+            ..SipFacts::default()
+        },
+        handover: None,
+    }
+}
+
+pub(super) fn shared(leg: LegInfo) -> Arc<LegInfo> {
+    Arc::new(leg)
+}
+
+/// The voice part of Telnyx's published description; `None` (and a note) where this machine has none.
+pub(super) fn published() -> Option<Value> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/openapi/telnyx_voice.json");
+    match std::fs::read(path) {
+        Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),
+        Err(error) => {
+            eprintln!("skipped: {path}: {error}");
+            None
+        }
+    }
+}
+
+/// Follows `$ref` within the description.
+pub(super) fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    match schema.get("$ref").and_then(Value::as_str) {
+        Some(reference) => resolve(document, document.pointer(reference.trim_start_matches('#')).unwrap()),
+        None => schema,
+    }
+}

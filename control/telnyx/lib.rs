@@ -1,0 +1,114 @@
+//! Telnyx's spelling: applications command by REST (`/v2/calls/...`), are told by signed webhooks, and hear and speak over
+//! WebSockets.
+//!
+//! ```text
+//!   rest/     JSON ──► NewCall, Request          LegInfo, Recording ──► JSON
+//!   webhook   CallEvent ──► Notice               sign    Notice ──► signed bytes
+//!   stream    audio, marks, digits ◄──► frames   id      our ids ◄──► v3:..., UUIDs
+//! ```
+#![forbid(unsafe_code)]
+
+mod agent;
+mod conference;
+pub mod id;
+mod machine;
+pub mod rest;
+pub mod sign;
+pub mod stream;
+pub mod webhook;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod fixture;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tandem_accounts::Account;
+use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::event::CallEvent;
+use tandem_call::id::{LegId, RecordingId, StreamId};
+use tandem_call::leg::LegInfo;
+use tandem_call::stream::StreamSpec;
+use tandem_dialect::{Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
+use tandem_webhooks::{RetryOn, StatusRange};
+
+/// Name of the dialect in configuration, calls and records.
+pub const NAME: &str = "telnyx";
+
+/// Telnyx Voice API v2.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Telnyx;
+
+impl Dialect for Telnyx {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn call_id(&self, leg: LegId) -> String {
+        id::call_control_id(leg)
+    }
+
+    fn stream_id(&self, id: StreamId) -> String {
+        id::uuid(id.0)
+    }
+
+    fn recording_id(&self, id: RecordingId) -> String {
+        id::uuid(id.0)
+    }
+
+    fn parse_call_id(&self, text: &str) -> Option<LegId> {
+        id::parse_call_control_id(text).or_else(|| id::parse_uuid(text).map(LegId))
+    }
+
+    fn webhook(&self, _account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
+        webhook::notice(event, context).into_iter().collect()
+    }
+
+    fn conference(&self, _account: &Account, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
+        conference::notice(event, context).into_iter().collect()
+    }
+
+    fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
+        webhook::seal(account, notice)
+    }
+
+    /// Telnyx wants an answer within 2 s unless the application has a `webhook_timeout_secs`. Here the default is longer: the
+    /// first request of an application that has just started often takes that long, and a repeated `call.initiated` makes many
+    /// applications answer a call twice. Asked again after 408, 429, 5xx and silence,
+    /// then at the failover URL. A redirect is a failure.
+    fn patience(&self, _url: &str) -> Patience {
+        Patience {
+            connect: Duration::from_secs(2),
+            total: Duration::from_secs(10),
+            retries: vec![Duration::from_secs(1), Duration::from_secs(4)],
+            overall: None,
+            on: RetryOn {
+                connect: true,
+                response: true,
+                statuses: [(408, 408), (429, 429), (500, 599)].map(StatusRange::from).into(),
+            },
+            redirects: false,
+        }
+    }
+
+    fn stream(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        id: StreamId,
+        spec: &StreamSpec,
+        _now: Timestamp,
+    ) -> Box<dyn StreamWire> {
+        Box::new(stream::Wire::new(account, leg, id, spec))
+    }
+}
+
+/// An event of a call as its webhook tells it: `event_type` and `payload`. `None`: no webhook tells it.
+pub fn told(event: &CallEvent, context: &Context) -> Option<(&'static str, serde_json::Value)> {
+    webhook::payload(event, context)
+}
+
+/// A time as Telnyx writes it: `2018-02-02T22:25:27.521992Z`.
+pub fn time(at: Timestamp) -> String {
+    format!("{at:.6}")
+}

@@ -1,0 +1,421 @@
+//! `/v2/conferences`: opened by a call; they and their participants as they are, and were. What is done in them is in
+//! [`super::conference_action`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Extension, RawQuery, State};
+use serde_json::{Map, Value, json};
+use tandem_accounts::Account;
+use tandem_call::command::{Command, Refused, Request};
+use tandem_call::conference::event::{ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo, ParticipantStatus};
+use tandem_call::conference::state::{self, Wanted};
+use tandem_call::conference::{Beep, Change, Coaching, Opening, Participation};
+use tandem_call::id::{ConferenceId, LegId};
+use tandem_call::program::instruction::{AudioSource, Wait};
+use tandem_call::supervision::SupervisorRole;
+use tandem_history::query::Page;
+use tandem_routing::new_call::{First, NewCall};
+use tandem_runtime::app::App;
+use tandem_runtime::conferences::history::{self, ConferenceFilter};
+use tandem_runtime::conferences::seat::{NoSeat, Seat};
+use tandem_store::StoreFailed;
+
+use super::action::Action;
+use super::error::ApiError;
+use super::parameters::Parameters;
+use super::repeat::Repeats;
+use super::resources::listing::{By, Listing};
+use super::{Caller, Payload, Segments, dial, known as leg_of, leg, once};
+use crate::{NAME, id, time};
+
+pub(super) const BEEPS: &[(&str, Beep)] =
+    &[("always", Beep::Both), ("never", Beep::None), ("on_enter", Beep::Enter), ("on_exit", Beep::Exit)];
+
+/// How long a conference lasts at most unless its opening says otherwise.
+const LASTS_FOR: Duration = Duration::from_secs(4 * 60 * 60);
+/// Conferences that a list is made from.
+const MOST_LISTED: usize = 1_000;
+const REGIONS: &[&str] = &["Australia", "Europe", "Middle East", "US"];
+
+/// `POST /v2/conferences`: a call opens one and is its first participant.
+pub(super) async fn create(
+    State(app): State<App>,
+    Extension(repeats): Extension<Repeats>,
+    Caller(account): Caller,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let parameters = Parameters(&body);
+    let scope = format!("{} conferences", account.name);
+    once(&repeats, &scope, parameters, open(&app, &account, parameters)).await
+}
+
+async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<Value, ApiError> {
+    let leg = participant(app, account, parameters).await?;
+    parameters.required("name")?;
+    let name = parameters.sized("name", 1..=128)?.unwrap_or_default();
+    let opening = opening(parameters)?;
+    let participation = Participation {
+        beep: opening.beep.unwrap_or(Beep::None),
+        wait: opening.wait.clone().unwrap_or(Wait::Silence),
+        most: most(parameters)?,
+        waits: !parameters.flag_or("start_conference_on_create", true)?,
+        opening: Some(Arc::new(opening)),
+        ..Participation::new(name)
+    };
+    let conferences = &app.calls.services().conferences;
+    if conferences.find(&account.name, name).is_some() {
+        return Err(ApiError::conference_name_in_use());
+    }
+    ask(app, leg, parameters, Command::Confer(participation)).await?;
+    let id = conferences.find(&account.name, name).ok_or_else(ApiError::conference_over)?;
+    let made = conferences.get(&account.name, ConferenceId(id)).ok_or_else(ApiError::conference_over)?;
+    // The room tells only then whose application's it is.
+    let application = leg_of(app, account, leg).await?.and_then(|leg| leg.application.clone());
+    let info = ConferenceInfo { application, ..ConferenceInfo::clone(&made.info) };
+    Ok(json!({ "data": resource(&info, None) }))
+}
+
+/// `GET /v2/conferences`: those that live, and those that did.
+pub(super) async fn list(
+    State(app): State<App>,
+    Caller(account): Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
+    let page = Page { limit: MOST_LISTED, after: None, offset: 0 };
+    let all = history::list(app.calls.services(), &account.name, &ConferenceFilter::default(), page).await;
+    let mut rows = Vec::new();
+    for info in all.map_err(StoreFailed::from)?.iter().take(MOST_LISTED) {
+        rows.push(resource(info, ended_by(&app, &account, info).await?));
+    }
+    listing.answer(rows, &CONFERENCES)
+}
+
+const CONFERENCES: By = By {
+    filters: &[("name", "/name"), ("status", "/status"), ("connection_id", "/connection_id")],
+    sorts: &[("-created_at", "/created_at")],
+};
+
+const PARTICIPANTS: By = By {
+    filters: &[("muted", "/muted"), ("on_hold", "/on_hold"), ("whispering", "/whispering")],
+    sorts: &[("created_at", "/created_at")],
+};
+
+/// `GET /v2/conferences/{id}/participants`: who is there; of one that is over, who was.
+pub(super) async fn participants(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(conference): Segments<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
+    let info = found(&app, &account, &conference).await?;
+    let rows = everybody(&app, &account, &info).await?;
+    let whispers = |one: &ParticipantInfo| one.participation.coach.as_ref().is_some_and(|one| !one.whom.is_empty());
+    let row = |one: &ParticipantInfo| {
+        let mut row = participant_of(one);
+        row.insert("conference".into(), json!({ "id": id::uuid(info.id.0), "name": info.name }));
+        row.insert("whispering".into(), whispers(one).into());
+        Value::Object(row)
+    };
+    let Json(mut answer) = listing.answer(rows.iter().map(row).collect(), &PARTICIPANTS)?;
+    for row in
+        answer.get_mut("data").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+    {
+        row.remove("whispering");
+    }
+    Ok(Json(answer))
+}
+
+async fn everybody(app: &App, account: &Account, info: &ConferenceInfo) -> Result<Vec<ParticipantInfo>, ApiError> {
+    match app.calls.services().conferences.get(&account.name, info.id) {
+        Some(seen) => Ok(seen.participants),
+        None => {
+            let gone = history::participants(app.calls.services(), &account.name, info.id).await;
+            Ok(gone.map_err(StoreFailed::from)?)
+        }
+    }
+}
+
+/// `GET /v2/conferences/{id}/participants/{participant}`.
+pub(super) async fn one_participant(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments((conference, who)): Segments<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let info = found(&app, &account, &conference).await?;
+    let one = named(&app, &account, &info, &who).await?;
+    Ok(Json(json!({ "data": alone(&info, &one) })))
+}
+
+/// `PATCH /v2/conferences/{id}/participants/{participant}`.
+pub(super) async fn update_participant(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments((conference, who)): Segments<(String, String)>,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let parameters = Parameters(&body);
+    let info = found(&app, &account, &conference).await?;
+    let one = named(&app, &account, &info, &who).await?;
+    let said = |name| parameters.get(name).map(|_| parameters.flag(name)).transpose();
+    let (ends, softly) = (said("end_conference_on_exit")?, said("soft_end_conference_on_exit")?);
+    let before = &one.participation;
+    let clears = ends.unwrap_or(before.clears);
+    let change = Change {
+        ends: Some(clears || softly.unwrap_or(before.ends && !before.clears)),
+        clears: Some(clears),
+        beep: parameters.word("beep_enabled", BEEPS)?,
+        ..Change::default()
+    };
+    let request = Request { client_state: None, command: Command::ChangeInConference(Box::new(change)) };
+    app.calls.request(one.leg, request).await.map_err(refusal)?;
+    let after = named(&app, &account, &info, &who).await?;
+    Ok(Json(json!({ "data": alone(&info, &after) })))
+}
+
+/// By its call's control id, its own id or its label.
+async fn named(app: &App, account: &Account, info: &ConferenceInfo, who: &str) -> Result<ParticipantInfo, ApiError> {
+    let leg = id::parse_call_control_id(who).or_else(|| id::parse_uuid(who).map(LegId));
+    let is_meant = |one: &ParticipantInfo| match leg {
+        Some(leg) => one.leg == leg,
+        None => one.participation.label.as_deref() == Some(who),
+    };
+    everybody(app, account, info).await?.into_iter().find(is_meant).ok_or_else(ApiError::no_resource)
+}
+
+fn participant_of(one: &ParticipantInfo) -> Map<String, Value> {
+    let how = &one.participation;
+    let whom = how.coach.iter().flat_map(|coaching| &coaching.whom).map(|leg| id::call_control_id(*leg).into());
+    let members = [
+        ("id", id::uuid(one.leg.0).into()),
+        ("record_type", "participant".into()),
+        ("call_control_id", id::call_control_id(one.leg).into()),
+        ("call_leg_id", id::uuid(one.leg.0).into()),
+        ("muted", how.muted.into()),
+        ("on_hold", how.hold.is_some().into()),
+        ("end_conference_on_exit", how.clears.into()),
+        ("soft_end_conference_on_exit", (how.ends && !how.clears).into()),
+        ("whisper_call_control_ids", Value::Array(whom.collect())),
+        ("created_at", time(one.created_at).into()),
+        ("updated_at", time(one.updated_at).into()),
+    ];
+    let status = match one.status {
+        ParticipantStatus::Expected => "joining",
+        ParticipantStatus::Connected => "joined",
+        ParticipantStatus::Left | ParticipantStatus::Failed => "left",
+    };
+    let mut row: Map<String, Value> = members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    row.insert("status".into(), status.into());
+    row
+}
+
+/// As it is shown by itself, which is not as in a list.
+fn alone(info: &ConferenceInfo, one: &ParticipantInfo) -> Value {
+    let mut row = participant_of(one);
+    row.remove("record_type");
+    row.insert("conference_id".into(), id::uuid(info.id.0).into());
+    row.insert("label".into(), one.participation.label.as_deref().into());
+    Value::Object(row)
+}
+
+/// `GET /v2/conferences/{id}`.
+pub(super) async fn get(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(conference): Segments<String>,
+) -> Result<Json<Value>, ApiError> {
+    let info = found(&app, &account, &conference).await?;
+    Ok(Json(json!({ "data": resource(&info, ended_by(&app, &account, &info).await?) })))
+}
+
+/// One that lives, or did.
+async fn found(app: &App, account: &Account, conference: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
+    let id = id::parse_uuid(conference).map(ConferenceId).ok_or_else(ApiError::no_conference)?;
+    let known = history::get(app.calls.services(), &account.name, id).await.map_err(StoreFailed::from)?;
+    known.ok_or_else(ApiError::no_conference)
+}
+
+/// The leg whose leaving ended it.
+async fn ended_by(app: &App, account: &Account, info: &ConferenceInfo) -> Result<Option<Value>, ApiError> {
+    let Some(leg) = info.end.as_ref().and_then(|end| end.by) else { return Ok(None) };
+    let known = leg_of(app, account, leg).await?;
+    Ok(known.map(
+        |leg| json!({ "call_control_id": id::call_control_id(leg.id), "call_session_id": id::uuid(leg.session.0) }),
+    ))
+}
+
+/// A conference as it is now.
+fn resource(info: &ConferenceInfo, ended_by: Option<Value>) -> Value {
+    let lasts = info.opening.lasts.unwrap_or(LASTS_FOR);
+    let reason = info.end.as_ref().map(|end| match end.cause {
+        EndCause::Request => "ended_via_api",
+        EndCause::HostLeft | EndCause::HostRemoved => "host_left",
+        EndCause::TimeUp => "time_exceeded",
+        EndCause::LastLeft | EndCause::LastRemoved | EndCause::Failed => "all_left",
+    });
+    json!({
+        "id": id::uuid(info.id.0),
+        "record_type": "conference",
+        "name": info.name,
+        "status": match info.status {
+            ConferenceStatus::Waiting | ConferenceStatus::Gathering => "init",
+            ConferenceStatus::InProgress => "in_progress",
+            ConferenceStatus::Completed => "completed",
+        },
+        "created_at": time(info.created_at),
+        "updated_at": time(info.updated_at),
+        "expires_at": info.created_at.checked_add(lasts).map(time).ok(),
+        "connection_id": info.application,
+        "region": info.opening.region,
+        "end_reason": reason,
+        "ended_by": ended_by,
+    })
+}
+
+/// The leg that is to take part, or does.
+pub(super) async fn participant(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<LegId, ApiError> {
+    let leg = leg(app, account, parameters.required("call_control_id")?).await?;
+    if leg.status.is_final() { Err(ApiError::call_ended()) } else { Ok(leg.id) }
+}
+
+/// A conference of this account.
+pub(super) fn known(app: &App, account: &Account, conference: &str) -> Result<(u128, Arc<ConferenceInfo>), ApiError> {
+    let id = id::parse_uuid(conference).ok_or_else(ApiError::no_conference)?;
+    let seen = app.calls.services().conferences.get(&account.name, ConferenceId(id));
+    Ok((id, seen.ok_or_else(ApiError::no_conference)?.info))
+}
+
+/// What the first participant says of the whole conference.
+fn opening(parameters: Parameters<'_>) -> Result<Opening, ApiError> {
+    parameters.flag("comfort_noise")?;
+    let lasts = parameters.integer("duration_minutes", 1..=100_000)?;
+    Ok(Opening {
+        region: parameters.check("region", REGIONS)?.map(Into::into),
+        starts_alone: true,
+        wait: held(parameters, "hold_audio_url", "hold_media_name")?,
+        beep: parameters.word("beep_enabled", BEEPS)?,
+        lasts: Some(lasts.map_or(LASTS_FOR, |minutes| Duration::from_secs(u64::from(minutes) * 60))),
+        ..Opening::default()
+    })
+}
+
+/// `max_participants`, of at most 250 here.
+fn most(parameters: Parameters<'_>) -> Result<u16, ApiError> {
+    let most = parameters.integer("max_participants", 2..=800)?.unwrap_or(250);
+    Ok(u16::try_from(most.min(250)).unwrap_or(250))
+}
+
+/// How somebody takes part in a conference that was opened like this.
+pub(super) fn participation(
+    parameters: Parameters<'_>,
+    name: Arc<str>,
+    opening: &Opening,
+) -> Result<Participation, ApiError> {
+    let hold = held(parameters, "hold_audio_url", "hold_media_name")?;
+    let softly = parameters.flag("soft_end_conference_on_exit")?;
+    let clears = parameters.flag("end_conference_on_exit")?;
+    parameters.check("region", REGIONS)?;
+    Ok(Participation {
+        muted: parameters.flag("mute")?,
+        hold: parameters.flag("hold")?.then(|| hold.unwrap_or(Wait::Silence)),
+        wait: opening.wait.clone().unwrap_or(Wait::Silence),
+        waits: !parameters.flag("start_conference_on_enter")?,
+        ends: softly || clears,
+        clears,
+        beep: parameters.word("beep_enabled", BEEPS)?.or(opening.beep).unwrap_or(Beep::None),
+        coach: supervises(parameters)?.flatten(),
+        ..Participation::new(name)
+    })
+}
+
+/// `supervisor_role` and `whisper_call_control_ids`; `None` if nothing is said of it.
+pub(super) fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coaching>>, ApiError> {
+    let whom = parameters.legs("whisper_call_control_ids")?.unwrap_or_default();
+    let roles = [
+        ("none", SupervisorRole::Barge),
+        ("barge", SupervisorRole::Barge),
+        ("whisper", SupervisorRole::Whisper),
+        ("monitor", SupervisorRole::Monitor),
+    ];
+    Ok(parameters.word("supervisor_role", &roles)?.map(|role| role.coaching(whom)))
+}
+
+/// A file that is heard over and over.
+pub(super) fn held(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<Wait>, ApiError> {
+    Ok(match dial::file(parameters, url, stored)? {
+        Some(AudioSource::Url(url)) => Some(Wait::File(url.into())),
+        Some(AudioSource::Stored(name)) => Some(Wait::Stored(name.into())),
+        _ => None,
+    })
+}
+
+/// Has a call that is to be dialled take part in a conference, by `conference_config`: its seat, until it is called.
+pub(super) fn seat(
+    app: &App,
+    account: &Account,
+    parameters: Parameters<'_>,
+    call: &mut NewCall,
+) -> Result<Option<Seat>, ApiError> {
+    if parameters.get("conference_config").is_none() {
+        return Ok(None);
+    }
+    if call.first != First::Commands {
+        let detail = "A call that takes part in a conference can begin with nothing else.";
+        return Err(ApiError::bad_value("conference_config", detail));
+    }
+    let parameters = parameters.object("conference_config")?;
+    parameters.flag("early_media")?;
+    let services = app.calls.services();
+    let by_id = match parameters.text("id")? {
+        Some(id) => Some(known(app, account, id)?.1),
+        None => {
+            let name =
+                parameters.sized("conference_name", 1..=128)?.ok_or_else(|| ApiError::missing("conference_name"))?;
+            services
+                .conferences
+                .find(&account.name, name)
+                .and_then(|id| services.conferences.get(&account.name, ConferenceId(id)))
+                .map(|seen| seen.info)
+        }
+    };
+    let starts = parameters.flag_or("start_conference_on_create", true)?;
+    let (name, opening, waits) = match by_id {
+        Some(info) => (Arc::clone(&info.name), Arc::clone(&info.opening), true),
+        None => {
+            let name = parameters.text("conference_name")?.unwrap_or_default().into();
+            (name, Arc::new(Opening { starts_alone: true, lasts: Some(LASTS_FOR), ..Opening::default() }), !starts)
+        }
+    };
+    let own = participation(parameters, Arc::clone(&name), &opening)?;
+    let own = Participation { waits: own.waits && waits, opening: Some(Arc::clone(&opening)), ..own };
+    let (account, dialect) = (&account.name, &NAME.into());
+    let wanted = Wanted { account, dialect, name: &name, most: own.most, opening: Some(opening) };
+    let seat = services.conferences.seat(services, wanted, own.clone())?;
+    call.first = First::Confer(Box::new(own));
+    Ok(Some(seat))
+}
+
+impl From<NoSeat> for ApiError {
+    fn from(why: NoSeat) -> Self {
+        match why {
+            NoSeat::Refused(state::Refused::Full) => Self::conference_full(),
+            NoSeat::NoRoom(_) | NoSeat::Refused(_) => Self::conference_over(),
+            NoSeat::NobodyToCoach | NoSeat::CoachedIsOnHold => Self::no_such_call("whisper_call_control_ids"),
+        }
+    }
+}
+
+pub(super) fn asked(parameters: Parameters<'_>, command: Command) -> Result<Request, ApiError> {
+    Ok(Request { client_state: parameters.client_state("client_state")?, command })
+}
+
+pub(super) async fn ask(app: &App, leg: LegId, parameters: Parameters<'_>, command: Command) -> Result<(), ApiError> {
+    app.calls.request(leg, asked(parameters, command)?).await.map(drop).map_err(refusal)
+}
+
+pub(super) fn refusal(refused: Refused) -> ApiError {
+    ApiError::refusal(Action::Bridge, refused).unwrap_or_else(ApiError::conference_over)
+}

@@ -1,0 +1,235 @@
+//! `POST /v2/conferences/{id}/actions/{action}`: who comes and goes, what is heard there, what is recorded of it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use serde_json::{Value, json};
+use tandem_accounts::Account;
+use tandem_call::command::{Command, Refused};
+use tandem_call::conference::event::ConferenceInfo;
+use tandem_call::conference::{Change, state};
+use tandem_call::id::{ConferenceId, LegId, RecordingId};
+use tandem_call::program::instruction::{Play, Wait};
+use tandem_call::recording::Gap;
+use tandem_runtime::app::App;
+use tandem_runtime::conferences::Conferences;
+
+use super::action;
+use super::conference::{BEEPS, ask, asked, held, known, participant, participation, refusal, supervises};
+use super::error::ApiError;
+use super::parameters::Parameters;
+use super::repeat::Repeats;
+use super::{Caller, Payload, Segments, leg, media, once};
+
+/// What is done to a conference by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    Join,
+    Leave,
+    Update,
+    End,
+    Mute(bool),
+    Hold,
+    Unhold,
+    Play,
+    Speak,
+    Stop,
+    SendDtmf,
+    GatherUsingAudio,
+    RecordStart,
+    RecordStop,
+    RecordPause,
+    RecordResume,
+}
+
+const ORDERS: &[(&str, Order)] = &[
+    ("join", Order::Join),
+    ("leave", Order::Leave),
+    ("update", Order::Update),
+    ("end", Order::End),
+    ("mute", Order::Mute(true)),
+    ("unmute", Order::Mute(false)),
+    ("hold", Order::Hold),
+    ("unhold", Order::Unhold),
+    ("play", Order::Play),
+    ("speak", Order::Speak),
+    ("stop", Order::Stop),
+    ("send_dtmf", Order::SendDtmf),
+    ("gather_using_audio", Order::GatherUsingAudio),
+    ("record_start", Order::RecordStart),
+    ("record_stop", Order::RecordStop),
+    ("record_pause", Order::RecordPause),
+    ("record_resume", Order::RecordResume),
+];
+
+/// See the module.
+pub(super) async fn command(
+    State(app): State<App>,
+    Extension(repeats): Extension<Repeats>,
+    Caller(account): Caller,
+    Segments((conference, action)): Segments<(String, String)>,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let order = ORDERS.iter().find(|(known, _)| *known == action).map(|(_, order)| *order);
+    let order = order.ok_or_else(ApiError::no_resource)?;
+    let parameters = Parameters(&body);
+    let execute = async {
+        let (id, info) = known(&app, &account, &conference)?;
+        let scene = Scene { app: &app, account: &account, id: ConferenceId(id), info, parameters };
+        scene.obey(order).await?;
+        Ok(json!({ "data": { "result": "ok" } }))
+    };
+    once(&repeats, &format!("{} {conference}", account.name), parameters, execute).await
+}
+
+/// A conference and what is asked of it.
+struct Scene<'a> {
+    app: &'a App,
+    account: &'a Account,
+    id: ConferenceId,
+    info: Arc<ConferenceInfo>,
+    parameters: Parameters<'a>,
+}
+
+impl Scene<'_> {
+    async fn obey(&self, order: Order) -> Result<(), ApiError> {
+        let parameters = self.parameters;
+        match order {
+            Order::Join => {
+                let leg = participant(self.app, self.account, parameters).await?;
+                let own = participation(parameters, Arc::clone(&self.info.name), &self.info.opening)?;
+                ask(self.app, leg, parameters, Command::Confer(own)).await
+            }
+            Order::Leave => {
+                let leg = self.member().await?;
+                if let Some(beep) = parameters.word("beep_enabled", BEEPS)? {
+                    self.change(leg, Change { beep: Some(beep), ..Change::default() }).await?;
+                }
+                ask(self.app, leg, parameters, Command::LeaveConference).await
+            }
+            Order::Update => {
+                let leg = self.member().await?;
+                parameters.required("supervisor_role")?;
+                self.change(leg, Change { coach: supervises(parameters)?, ..Change::default() }).await
+            }
+            Order::End => {
+                for leg in self.conferences().end(self.id, true) {
+                    // It may have been given up by itself.
+                    let hangup = Command::Hangup { headers: Vec::new() };
+                    let _ = ask(self.app, leg, parameters, hangup).await;
+                }
+                Ok(())
+            }
+            Order::Mute(muted) => self.change_all(Change { muted: Some(muted), ..Change::default() }).await,
+            Order::Hold => {
+                let what = held(parameters, "audio_url", "media_name")?.unwrap_or(Wait::Silence);
+                self.change_all(Change { hold: Some(Some(what)), ..Change::default() }).await
+            }
+            Order::Unhold => {
+                parameters.legs("call_control_ids")?.ok_or_else(|| ApiError::missing("call_control_ids"))?;
+                self.change_all(Change { hold: Some(None), ..Change::default() }).await
+            }
+            Order::Play => {
+                let source = action::audio(parameters, "audio_url", "media_name", None)?;
+                let source = source.ok_or_else(|| ApiError::missing("audio_url"))?;
+                self.let_hear(&Play::new(source, parameters.loops()?))
+            }
+            Order::Speak => self.let_hear(&Play::once(action::speech(parameters, "payload")?)),
+            Order::Stop => {
+                self.conferences().hush(self.id, self.named()?.as_deref());
+                Ok(())
+            }
+            Order::SendDtmf => {
+                if let Some(command) = action::send_dtmf(parameters)? {
+                    self.all(command).await?;
+                }
+                Ok(())
+            }
+            Order::GatherUsingAudio => {
+                let leg = self.member().await?;
+                ask(self.app, leg, parameters, Command::Gather(Box::new(action::conference_gather(parameters)?))).await
+            }
+            Order::RecordStart => {
+                let spec = media::conference_record_start(parameters)?;
+                self.conferences().record(self.id, spec).map(drop).ok_or_else(ApiError::conference_over)
+            }
+            Order::RecordStop => self.recordings(|all, id| all.stop(self.id, id).map(drop)),
+            Order::RecordPause => self.recordings(|all, id| all.pause(self.id, id, Some(Gap::Skip)).map(drop)),
+            Order::RecordResume => self.recordings(|all, id| all.pause(self.id, id, None).map(drop)),
+        }
+    }
+
+    fn conferences(&self) -> &Conferences {
+        &self.app.calls.services().conferences
+    }
+
+    fn members(&self) -> Vec<LegId> {
+        self.conferences().members(&self.account.name, self.id.0)
+    }
+
+    /// The participant that the request is about.
+    async fn member(&self) -> Result<LegId, ApiError> {
+        let leg = leg(self.app, self.account, self.parameters.required("call_control_id")?).await?.id;
+        self.members().contains(&leg).then_some(leg).ok_or_else(|| ApiError::no_such_call("call_control_id"))
+    }
+
+    /// `call_control_ids`; none, or an empty list, means all.
+    fn named(&self) -> Result<Option<Vec<LegId>>, ApiError> {
+        Ok(self.parameters.legs("call_control_ids")?.filter(|legs| !legs.is_empty()))
+    }
+
+    async fn change(&self, leg: LegId, change: Change) -> Result<(), ApiError> {
+        ask(self.app, leg, self.parameters, Command::ChangeInConference(Box::new(change))).await
+    }
+
+    async fn change_all(&self, change: Change) -> Result<(), ApiError> {
+        self.all(Command::ChangeInConference(Box::new(change))).await
+    }
+
+    /// Asks the same of each that is named, or of all.
+    async fn all(&self, command: Command) -> Result<(), ApiError> {
+        let named = self.named()?;
+        for leg in self.members().into_iter().filter(|leg| named.as_ref().is_none_or(|named| named.contains(leg))) {
+            match self.app.calls.request(leg, asked(self.parameters, command.clone())?).await {
+                // One that is just leaving, or coming, does not count.
+                Ok(_) | Err(Refused::NoSuchLeg | Refused::Ended | Refused::NotRunning | Refused::NotAnswered) => {}
+                Err(refused) => return Err(refusal(refused)),
+            }
+        }
+        Ok(())
+    }
+
+    /// To each that is named by itself, or to all together.
+    fn let_hear(&self, play: &Play) -> Result<(), ApiError> {
+        let hearers = match self.named()? {
+            Some(legs) => legs.into_iter().map(Some).collect(),
+            None => vec![None],
+        };
+        let members = self.members();
+        if let Some(Some(_)) = hearers.iter().find(|to| to.is_some_and(|leg| !members.contains(&leg))) {
+            return Err(ApiError::no_such_call("call_control_ids"));
+        }
+        for to in hearers {
+            if !self.conferences().let_hear(self.id, play.clone(), to) {
+                return Err(refusal(Refused::TooMany));
+            }
+        }
+        Ok(())
+    }
+
+    /// The recording that is named, or all.
+    fn recordings(
+        &self,
+        act: impl Fn(&Conferences, RecordingId) -> Result<(), state::Refused>,
+    ) -> Result<(), ApiError> {
+        let named = self.parameters.uuid("recording_id")?.map(RecordingId);
+        for recording in self.conferences().recordings(self.id) {
+            if named.is_none_or(|named| named == recording.id) {
+                // One that is over by now needs nothing.
+                let _ = act(self.conferences(), recording.id);
+            }
+        }
+        Ok(())
+    }
+}

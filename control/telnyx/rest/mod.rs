@@ -1,0 +1,410 @@
+//! `/v2`: calls, their actions, recordings, the public key. Bearer authentication, JSON in and out.
+//!
+//! ```text
+//!   request ──► Caller (401) ──► object (400) ──► plan / new_call (422) ──► Calls ──► 200, or refusal (422)
+//!                                  parameters, media, dial, action: pure
+//! ```
+
+mod action;
+mod active_calls;
+mod agent;
+mod call_events;
+mod conference;
+mod conference_action;
+mod dial;
+mod error;
+mod machine;
+mod media;
+mod paging;
+mod parameters;
+mod queue;
+mod recording;
+mod recording_transcription;
+mod repeat;
+mod resources;
+
+use std::sync::Arc;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Extension, FromRequest, FromRequestParts, Path, Request as HttpRequest, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
+use axum::routing::{MethodRouter, any, get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use tandem_accounts::{Account, Accounts};
+use tandem_call::command::{Accepted, Command, Refused, Request};
+use tandem_call::id::LegId;
+use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_routing::new_call::{CreateError, Created, First};
+use tandem_runtime::app::App;
+
+use self::action::Action;
+use self::error::ApiError;
+use self::parameters::Parameters;
+use self::repeat::Repeats;
+use super::{NAME, id, sign, time};
+
+/// `playback_content` carries whole audio files; everything else is small.
+const LARGEST_BODY: usize = 8 * 1_024 * 1_024;
+/// How long an ended call can still be asked about.
+const SHOWN_FOR: SignedDuration = SignedDuration::from_mins(10);
+
+/// Everything below `/v2`.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/v2/call_events", only(get(call_events::list)))
+        .route("/v2/calls", only(post(dial)))
+        .route("/v2/calls/{call}", only(get(call)))
+        .route("/v2/calls/{call}/actions/{action}", only(post(command).put(command)))
+        .route("/v2/connections/{connection}/active_calls", only(get(active_calls::list)))
+        .route("/v2/conferences", only(get(conference::list).post(conference::create)))
+        .route("/v2/conferences/{conference}", only(get(conference::get)))
+        .route("/v2/conferences/{conference}/actions/{action}", only(post(conference_action::command)))
+        .route("/v2/conferences/{conference}/participants", only(get(conference::participants)))
+        .route(
+            "/v2/conferences/{conference}/participants/{participant}",
+            only(get(conference::one_participant).patch(conference::update_participant)),
+        )
+        .route("/v2/queues", only(get(queue::list).post(queue::create)))
+        .route("/v2/queues/{queue}", only(get(queue::get).post(queue::update).delete(queue::delete)))
+        .route("/v2/queues/{queue}/calls", only(get(queue::calls)))
+        .route(
+            "/v2/queues/{queue}/calls/{call}",
+            only(get(queue::call).patch(queue::update_call).delete(queue::remove_call)),
+        )
+        .route("/v2/recording_transcriptions", only(get(recording_transcription::list)))
+        .route(
+            "/v2/recording_transcriptions/{transcription}",
+            only(get(recording_transcription::get).delete(recording_transcription::delete)),
+        )
+        .route("/v2/recordings", only(get(recording::list)))
+        .route("/v2/recordings/{recording}", only(get(recording::get).delete(recording::delete)))
+        .route("/v2/recordings/actions/delete", only(post(recording::delete_several)))
+        .route("/v2/recordings/{recording}/{file}", only(get(recording::download)))
+        .route("/v2/custom_storage_credentials/{connection}", any(hosted))
+        .route("/v2/public_key", only(get(public_key)))
+        .route("/v2", any(not_found))
+        .route("/v2/{*rest}", any(not_found))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .merge(resources::routes())
+        .layer(Extension(Repeats::default()))
+}
+
+/// These methods, and Telnyx's error for others.
+fn only(methods: MethodRouter<App>) -> MethodRouter<App> {
+    methods.fallback(method_not_allowed)
+}
+
+/// The account whose API key the request shows.
+struct Caller(Arc<Account>);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        caller(&app.accounts, &parts.headers).map(Self).ok_or_else(ApiError::unauthenticated)
+    }
+}
+
+/// Whose API key a request shows.
+pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
+    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    accounts.by_telnyx_key(bearer(header)?)
+}
+
+/// The token of `Bearer ...`; the scheme's case does not matter (RFC 9110 §11.1).
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|token| !token.is_empty())
+}
+
+/// A request's body, an object.
+struct Payload(Map<String, Value>);
+
+impl FromRequest<App> for Payload {
+    type Rejection = ApiError;
+
+    async fn from_request(request: HttpRequest, app: &App) -> Result<Self, ApiError> {
+        let unreadable = |rejection: BytesRejection| ApiError::unreadable_body(rejection.status());
+        let body = Bytes::from_request(request, app).await.map_err(unreadable);
+        let refused = |_: &ApiError| app.calls.services().counters.body_refused();
+        body.and_then(|body| object(&body)).map(Self).inspect_err(refused)
+    }
+}
+
+/// Parts of the path, percent-decoded (`v3%3A...`); what is no UTF-8 names nothing.
+struct Segments<T>(T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for Segments<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Path::from_request_parts(parts, app)
+            .await
+            .map(|Path(segments)| Self(segments))
+            .map_err(|_| ApiError::no_resource())
+    }
+}
+
+/// The body as an object; no body at all is an empty one.
+fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_encoding(error.valid_up_to()))?;
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_str(text) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(_) => Err(ApiError::not_an_object()),
+        Err(error) => Err(ApiError::not_json(format!("The request body is not valid JSON: {error}"))),
+    }
+}
+
+async fn not_found(_: Caller) -> ApiError {
+    ApiError::no_resource()
+}
+
+/// What Telnyx keeps for its customers elsewhere and this server does not.
+async fn hosted(_: Caller) -> ApiError {
+    ApiError::action_not_permitted("custom_storage_credentials")
+}
+
+async fn method_not_allowed(_: Caller) -> ApiError {
+    ApiError::method_not_allowed()
+}
+
+/// Our own: Telnyx shows the key in its portal only.
+async fn public_key(Caller(account): Caller) -> Result<String, ApiError> {
+    let credentials = account.telnyx.as_ref().ok_or_else(ApiError::no_resource)?;
+    sign::public_key(credentials).map_err(|_| ApiError::no_resource())
+}
+
+async fn dial(
+    State(app): State<App>,
+    Extension(repeats): Extension<Repeats>,
+    Caller(account): Caller,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let parameters = Parameters(&body);
+    let execute = async {
+        let routing = app.calls.services().routing.get();
+        let mut call = dial::new_call(parameters, &account.name, |id| routing.commanding(&account.name, id))?;
+        if let Some(other) = call.link_to {
+            let supervises = matches!(call.first, First::Supervise(_));
+            let name = if supervises { "supervise_call_control_id" } else { "link_to" };
+            let other = known(&app, &account, other).await?.ok_or_else(|| ApiError::no_such_call(name))?;
+            if supervises && other.status.is_final() {
+                return Err(ApiError::call_ended().at(name));
+            }
+        }
+        let seat = conference::seat(&app, &account, parameters, &mut call)?;
+        let created = app.calls.create(call).await?;
+        if let Some(seat) = seat {
+            seat.take(created.leg.id)?;
+            if let Some(leg) = known(&app, &account, created.leg.id).await? {
+                seat.settle(&leg);
+            }
+        }
+        Ok(json!({ "data": dialled(&created) }))
+    };
+    once(&repeats, &account.name, parameters, execute).await
+}
+
+async fn call(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(call): Segments<String>,
+) -> Result<Json<Value>, ApiError> {
+    let leg = leg(&app, &account, &call).await?;
+    let now = Timestamp::now();
+    let forgotten = leg.end.as_ref().is_some_and(|end| now.duration_since(end.at) > SHOWN_FOR);
+    if forgotten {
+        return Err(ApiError::no_such_call("call_control_id"));
+    }
+    Ok(Json(json!({ "data": shown(&leg, now) })))
+}
+
+async fn command(
+    State(app): State<App>,
+    Extension(repeats): Extension<Repeats>,
+    Caller(account): Caller,
+    method: Method,
+    Segments((call, action)): Segments<(String, String)>,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let action = Action::parse(&action)?;
+    if method == Method::PUT && action != Action::ClientStateUpdate {
+        return Err(ApiError::method_not_allowed());
+    }
+    let parameters = Parameters(&body);
+    let execute = async {
+        let leg = leg(&app, &account, &call).await?;
+        if leg.status.is_final() {
+            return Err(ApiError::call_ended());
+        }
+        let taken = if action == Action::Bridge { queue::take_first(&app, &account, parameters)? } else { None };
+        let done = carry_out(&app, &account, &leg, action, parameters, taken).await;
+        if let Some(taken) = taken {
+            queue::remove(&app, taken).await;
+        }
+        done
+    };
+    once(&repeats, &format!("{} {call}", account.name), parameters, execute).await
+}
+
+/// Does what an action says to a leg. `taken`: who was taken out of a queue to be bridged with it.
+async fn carry_out(
+    app: &App,
+    account: &Account,
+    leg: &LegInfo,
+    action: Action,
+    parameters: Parameters<'_>,
+    taken: Option<LegId>,
+) -> Result<Value, ApiError> {
+    let mut plan = action::plan(action, parameters, leg, taken)?;
+    let mut conversation = None;
+    for command in &mut plan.commands {
+        let agents = app.calls.services().agents.get();
+        conversation = agent::settle(command, &agents, rand::random())?.or(conversation);
+    }
+    if action == Action::Enqueue && leg.answered_at.is_some() {
+        queue::prepare(app, account, parameters).await?;
+    }
+    for command in &plan.commands {
+        if let Command::Bridge { with, .. } = command {
+            known(app, account, *with).await?.ok_or_else(|| ApiError::no_such_call("call_control_id"))?;
+        }
+    }
+    let mut answer = perform(app, leg.id, action, plan).await?;
+    if let (Some(conversation), Some(Value::Object(data))) = (conversation, answer.get_mut("data")) {
+        data.insert("conversation_id".into(), id::uuid_v4(conversation).into());
+    }
+    Ok(answer)
+}
+
+/// Executes a request, unless its `command_id` was seen on this call within the last minute.
+async fn once(
+    repeats: &Repeats,
+    scope: &str,
+    parameters: Parameters<'_>,
+    execute: impl Future<Output = Result<Value, ApiError>>,
+) -> Result<Json<Value>, ApiError> {
+    match parameters.text("command_id")? {
+        None => execute.await.map(Json),
+        Some(command_id) => {
+            let answer = repeats.answer(scope, command_id, tokio::time::Instant::now());
+            answer.get_or_try_init(|| execute).await.cloned().map(Json)
+        }
+    }
+}
+
+async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> Result<Value, ApiError> {
+    let (mut client_state, mut given) = (plan.client_state.clone(), plan.client_state);
+    let mut result = json!({ "result": "ok" });
+    for command in plan.commands {
+        let request = Request { client_state: client_state.take(), command };
+        match app.calls.request(leg, request).await {
+            Ok(accepted) => add_recording(&mut result, action, &accepted),
+            Err(refused) => match ApiError::refusal(action, refused) {
+                Some(error) => return Err(error),
+                None => {
+                    // Nothing was to be done, but the state that came with it counts.
+                    let request = Request { client_state: given.take(), command: Command::SetClientState };
+                    let _ = app.calls.request(leg, request).await;
+                    break;
+                }
+            },
+        }
+    }
+    Ok(json!({ "data": result }))
+}
+
+/// Only an answer that records says which recording that is.
+fn add_recording(result: &mut Value, action: Action, accepted: &Accepted) {
+    if let (Action::Answer, Some(recording), Some(result)) = (action, accepted.recording, result.as_object_mut()) {
+        result.insert("recording_id".into(), id::uuid(recording.0).into());
+    }
+}
+
+/// The `detail` of the error for a call that could not be made.
+pub fn why_not_made(error: CreateError) -> String {
+    ApiError::from(error).detail
+}
+
+/// The `detail` of the error for a command that a call refused.
+pub fn why_refused(refused: Refused) -> String {
+    ApiError::refusal(Action::Hangup, refused).map(|error| error.detail).unwrap_or_default()
+}
+
+/// The leg of a control id, if it is this account's and speaks this dialect.
+async fn leg(app: &App, account: &Account, control_id: &str) -> Result<Arc<LegInfo>, ApiError> {
+    let unknown = || ApiError::no_such_call("call_control_id");
+    let leg = id::parse_call_control_id(control_id).ok_or_else(unknown)?;
+    known(app, account, leg).await?.ok_or_else(unknown)
+}
+
+async fn known(app: &App, account: &Account, leg: LegId) -> Result<Option<Arc<LegInfo>>, ApiError> {
+    Ok(app.calls.get(&account.name, leg).await?.filter(|leg| &*leg.dialect == NAME))
+}
+
+/// A call that has just been asked for: Telnyx says it is not alive yet. `status` and `direction` are no members of Telnyx's
+/// answer; backends in the field copy them from it.
+fn dialled(created: &Created) -> Value {
+    let mut data = identified(&created.leg);
+    if let Some(data) = data.as_object_mut() {
+        data.insert("is_alive".into(), false.into());
+        data.insert("status".into(), "initiated".into());
+        data.insert("direction".into(), "outbound-dial".into());
+        if let Some(recording) = created.recording {
+            data.insert("recording_id".into(), id::uuid(recording.0).into());
+        }
+    }
+    data
+}
+
+/// A call as it is now.
+fn shown(leg: &LegInfo, now: Timestamp) -> Value {
+    let mut data = identified(leg);
+    if let Some(data) = data.as_object_mut() {
+        data.insert("is_alive".into(), (!leg.status.is_final()).into());
+        data.insert("start_time".into(), time(leg.created_at).into());
+        if let Some(end) = &leg.end {
+            data.insert("end_time".into(), time(end.at).into());
+        }
+        data.insert("call_duration".into(), leg.duration(now).as_secs().into());
+        data.insert("status".into(), status(leg.status).into());
+        let direction = if leg.direction == Direction::Inbound { "inbound" } else { "outbound-dial" };
+        data.insert("direction".into(), direction.into());
+    }
+    data
+}
+
+fn identified(leg: &LegInfo) -> Value {
+    json!({
+        "record_type": "call",
+        "call_control_id": id::call_control_id(leg.id),
+        "call_leg_id": id::uuid(leg.id.0),
+        "call_session_id": id::uuid(leg.session.0),
+        "client_state": leg.client_state,
+    })
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Queued | Status::Initiated => "initiated",
+        Status::Ringing => "ringing",
+        Status::InProgress => "answered",
+        Status::Completed => "completed",
+        Status::Busy => "busy",
+        Status::Failed => "failed",
+        Status::NoAnswer => "no-answer",
+        Status::Canceled => "canceled",
+    }
+}
+
+#[cfg(test)]
+pub mod tests;

@@ -1,0 +1,263 @@
+//! `/v2/queues`: the account's queues by name, and the calls in them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_accounts::Account;
+use tandem_call::command::{Command, Request};
+use tandem_call::id::LegId;
+use tandem_call::leg::LegInfo;
+use tandem_runtime::app::App;
+use tandem_runtime::queues::{self, MOST_WAITING, Member, Snapshot, Unfit};
+use tandem_store::StoreFailed;
+
+use super::error::ApiError;
+use super::paging::Paging;
+use super::parameters::Parameters;
+use super::{Caller, Payload, Segments, known};
+use crate::{id, time};
+
+/// How many one made by request takes unless it is told otherwise.
+const USUAL_MOST: u32 = 300;
+/// How many one takes that the first call put in it has made.
+const MOST_OF_A_CALL: u32 = 100;
+
+/// The `queue_name` of a request.
+pub(super) fn name(parameters: Parameters<'_>) -> Result<&str, ApiError> {
+    parameters.required("queue_name")?;
+    Ok(parameters.sized("queue_name", 1..=255)?.unwrap_or_default())
+}
+
+fn most(parameters: Parameters<'_>) -> Result<Option<u32>, ApiError> {
+    parameters.integer("max_size", 1..=MOST_WAITING)
+}
+
+fn find(app: &App, account: &Account, name: &str) -> Result<Snapshot, ApiError> {
+    app.calls.services().queues.named(&account.name, name, Timestamp::now()).ok_or_else(ApiError::no_queue)
+}
+
+/// `GET /v2/queues`: newest first.
+pub(super) async fn list(
+    State(app): State<App>,
+    Caller(account): Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let paging = Paging::parse(query.as_deref().unwrap_or_default())?;
+    let all = app.calls.services().queues.list(&account.name, Timestamp::now());
+    let data: Vec<_> = all.iter().skip(paging.offset()).take(paging.size).map(queue).collect();
+    Ok(Json(json!({ "data": data, "meta": paging.meta(all.len()) })))
+}
+
+/// `POST /v2/queues`.
+pub(super) async fn create(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let parameters = Parameters(&body);
+    let (name, most) = (name(parameters)?, most(parameters)?.unwrap_or(USUAL_MOST));
+    Ok(Json(json!({ "data": queue(&make(&app, &account, name, most).await?) })))
+}
+
+/// `GET /v2/queues/{name}`.
+pub(super) async fn get(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(json!({ "data": queue(&find(&app, &account, &name)?) })))
+}
+
+/// `POST /v2/queues/{name}`: how many it takes.
+pub(super) async fn update(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(name): Segments<String>,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let found = find(&app, &account, &name)?;
+    let most = most(Parameters(&body))?.ok_or_else(|| ApiError::missing("max_size"))?;
+    let services = app.calls.services();
+    let changed = services.queues.change(&account.name, found.queue.id, None, Some(most), Timestamp::now());
+    let (changed, pair) = changed.map_err(unfit)?;
+    app.calls.bring_together(pair);
+    queues::keep(&services.store, &changed.queue).await.map_err(StoreFailed::from)?;
+    Ok(Json(json!({ "data": queue(&changed) })))
+}
+
+/// `DELETE /v2/queues/{name}`: one in which nobody waits.
+pub(super) async fn delete(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(name): Segments<String>,
+) -> Result<StatusCode, ApiError> {
+    let found = find(&app, &account, &name)?;
+    let services = app.calls.services();
+    let gone = services.queues.delete(&account.name, found.queue.id).map_err(unfit)?;
+    queues::forget(&services.store, &gone).await.map_err(StoreFailed::from)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /v2/queues/{name}/calls`: first come first.
+pub(super) async fn calls(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(name): Segments<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let paging = Paging::parse(query.as_deref().unwrap_or_default())?;
+    let found = find(&app, &account, &name)?;
+    let mut data = Vec::new();
+    for member in found.members.iter().skip(paging.offset()).take(paging.size) {
+        // One that has just gone is no longer there.
+        if let Some(leg) = app.calls.get(&account.name, member.leg).await? {
+            data.push(waiting(&found, member, &leg));
+        }
+    }
+    Ok(Json(json!({ "data": data, "meta": paging.meta(found.members.len()) })))
+}
+
+/// `GET /v2/queues/{name}/calls/{call}`.
+pub(super) async fn call(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments((name, call)): Segments<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let found = find(&app, &account, &name)?;
+    let (member, leg) = member(&app, &account, &found, &call).await?;
+    Ok(Json(json!({ "data": waiting(&found, &member, &leg) })))
+}
+
+/// `PATCH /v2/queues/{name}/calls/{call}`: whether it is to stay when it has hung up, which none does here.
+pub(super) async fn update_call(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments((name, call)): Segments<(String, String)>,
+    Payload(body): Payload,
+) -> Result<StatusCode, ApiError> {
+    let found = find(&app, &account, &name)?;
+    member(&app, &account, &found, &call).await?;
+    if Parameters(&body).flag("keep_after_hangup")? {
+        return Err(ApiError::not_permitted("keep_after_hangup"));
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /v2/queues/{name}/calls/{call}`.
+pub(super) async fn remove_call(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments((name, call)): Segments<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let found = find(&app, &account, &name)?;
+    let (member, _) = member(&app, &account, &found, &call).await?;
+    remove(&app, member.leg).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who is to be bridged with, where a request names a queue: whoever waits first, who is given to nobody else.
+pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<Option<LegId>, ApiError> {
+    let Some(name) = parameters.text("queue")? else { return Ok(None) };
+    // Some clients cannot leave it out.
+    if parameters.text("call_control_id")?.is_some_and(|call| !call.is_empty()) {
+        return Err(ApiError::bad_value("queue", "The 'queue' parameter can't be used with 'call_control_id'."));
+    }
+    let queue = find(app, account, name).map_err(|_| ApiError::queue_empty())?.queue.id;
+    let first = app.calls.services().queues.call(&account.name, queue, None);
+    first.map(|member| Some(member.leg)).ok_or_else(ApiError::queue_empty)
+}
+
+/// Who was taken out of a queue is in it no longer, whatever came of that.
+pub(super) async fn remove(app: &App, leg: LegId) {
+    let request = Request { client_state: None, command: Command::LeaveQueue };
+    // Refused, it has left.
+    let _ = app.calls.request(leg, request).await;
+}
+
+/// Sees to it that a call can be put in the queue that it asks for, which is made if there is none.
+pub(super) async fn prepare(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<(), ApiError> {
+    let (name, most) = (name(parameters)?, most(parameters)?);
+    let found = match find(app, account, name) {
+        Ok(found) => found,
+        Err(_) => match make(app, account, name, most.unwrap_or(MOST_OF_A_CALL)).await {
+            Ok(made) => made,
+            // Another request was faster.
+            Err(error) if error == ApiError::queue_name_in_use() => find(app, account, name)?,
+            Err(error) => return Err(error),
+        },
+    };
+    if most.is_some_and(|most| most != found.queue.most) {
+        return Err(ApiError::queue_size_is_fixed());
+    }
+    if found.members.len() >= found.queue.most as usize {
+        return Err(ApiError::queue_full(name));
+    }
+    Ok(())
+}
+
+async fn make(app: &App, account: &Account, name: &str, most: u32) -> Result<Snapshot, ApiError> {
+    let services = app.calls.services();
+    let made = services.queues.create(&account.name, name, most, Timestamp::now()).map_err(unfit)?;
+    if let Err(error) = queues::keep(&services.store, &made.queue).await {
+        // Nobody has been told of it.
+        let _ = services.queues.delete(&account.name, made.queue.id);
+        return Err(StoreFailed::from(error).into());
+    }
+    Ok(made)
+}
+
+async fn member(
+    app: &App,
+    account: &Account,
+    found: &Snapshot,
+    call: &str,
+) -> Result<(Member, Arc<LegInfo>), ApiError> {
+    let leg = id::parse_call_control_id(call).ok_or_else(ApiError::no_queue)?;
+    let member = found.members.iter().find(|member| member.leg == leg).ok_or_else(ApiError::no_queue)?;
+    let leg = known(app, account, leg).await?.ok_or_else(ApiError::no_queue)?;
+    Ok((*member, leg))
+}
+
+fn unfit(why: Unfit) -> ApiError {
+    match why {
+        Unfit::Unknown => ApiError::no_queue(),
+        Unfit::NameTaken => ApiError::queue_name_in_use(),
+        Unfit::TooMany => ApiError::too_many_queues(),
+        Unfit::InUse => ApiError::queue_not_empty(),
+    }
+}
+
+fn queue(snapshot: &Snapshot) -> Value {
+    let queue = &snapshot.queue;
+    json!({
+        "id": id::uuid(queue.id.0),
+        "record_type": "queue",
+        "name": queue.name,
+        "max_size": queue.most,
+        "current_size": snapshot.members.len(),
+        "average_wait_time_secs": snapshot.average.as_secs(),
+        "created_at": time(queue.created_at),
+        "updated_at": time(queue.updated_at),
+    })
+}
+
+fn waiting(snapshot: &Snapshot, member: &Member, leg: &LegInfo) -> Value {
+    json!({
+        "record_type": "queue_call",
+        "call_control_id": id::call_control_id(leg.id),
+        "call_leg_id": id::uuid(leg.id.0),
+        "call_session_id": id::uuid(leg.session.0),
+        "connection_id": leg.application,
+        "from": leg.from.to_string(),
+        "to": leg.to.to_string(),
+        "is_alive": !leg.status.is_final(),
+        "queue_id": id::uuid(snapshot.queue.id.0),
+        "queue_position": member.position,
+        "enqueued_at": time(member.since),
+        "wait_time_secs": member.waited(Timestamp::now()).as_secs(),
+    })
+}

@@ -1,0 +1,118 @@
+//! `/v2/call_control_applications`: those that the account has made, and those that the file gives it, which only the file changes.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use tandem_accounts::Account;
+use tandem_routing::holdings::{self, Voice, VoiceApplication};
+use tandem_runtime::app::App;
+use tandem_store::StoreFailed;
+use tandem_store::resources::Resource;
+
+use super::super::error::ApiError;
+use super::super::parameters::Parameters;
+use super::connection;
+use super::listing::By;
+use super::resource::Kind;
+use super::{check_unused, not_held};
+use crate::NAME;
+
+/// An application that commands its calls.
+pub(super) struct CallControl;
+
+type Row = Resource<VoiceApplication>;
+
+impl Kind for CallControl {
+    type Details = VoiceApplication;
+
+    const RECORD_TYPE: &'static str = "call_control_application";
+    const PATH: &'static str = "/v2/call_control_applications";
+    const BY: By = By {
+        filters: &[
+            ("application_name", "/application_name"),
+            ("connection_id", "/id"),
+            ("outbound.outbound_voice_profile_id", "/outbound/outbound_voice_profile_id"),
+            ("outbound_voice_profile_id", "/outbound/outbound_voice_profile_id"),
+        ],
+        sorts: &[("created_at", "/created_at"), ("connection_name", "/application_name"), ("active", "/active")],
+    };
+
+    async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Row>>, ApiError> {
+        let routing = app.calls.services().routing.get();
+        let held = routing.holdings().applications.all(&account.name).into_iter();
+        let file = routing.applications().iter().filter(|app| app.account == account.name && &*app.provider == NAME);
+        let file = file.map(|app| {
+            let voice = Voice::from(app);
+            let (id, dialect) = (app.id.to_string(), NAME.to_owned());
+            let details = VoiceApplication { id, dialect, voice, ..VoiceApplication::default() };
+            Arc::new(holdings::of_the_file(0, &account.name, &app.id, details))
+        });
+        Ok(held.filter(|row| row.details.dialect == NAME).chain(file).collect())
+    }
+
+    fn id(row: &Row) -> String {
+        row.details.id.clone()
+    }
+
+    fn settings(details: &mut VoiceApplication) -> &mut Map<String, Value> {
+        &mut details.other
+    }
+
+    fn apply(app: &App, row: &mut Row, given: Parameters<'_>) -> Result<(), ApiError> {
+        // Webhooks have the form of version 2 here, whatever an application expects.
+        if given.text("webhook_api_version")? == Some("1") {
+            return Err(ApiError::not_permitted("webhook_api_version"));
+        }
+        let details = &mut row.details;
+        let kept = Parameters(&details.other);
+        let text = |name: &str| kept.text(name).map(|text| text.filter(|text| !text.is_empty()));
+        let seconds = kept.integer("webhook_timeout_secs", 0..=30)?.filter(|seconds| *seconds > 0);
+        let voice = Voice {
+            url: text("webhook_event_url")?.map(Into::into),
+            fallback_url: text("webhook_event_failover_url")?.map(Into::into),
+            timeout: seconds.and_then(|seconds| seconds.try_into().ok()),
+            ..Voice::default()
+        };
+        let first_command_within = match kept.flag("first_command_timeout")? {
+            true => Some(kept.integer("first_command_timeout_secs", 1..=u32::MAX)?.unwrap_or(30)),
+            false => None,
+        };
+        let inactive = kept.get("active") == Some(&Value::Bool(false));
+        let limits = connection::limits(app, &row.account, kept)?;
+        row.name = kept.required("application_name")?.to_owned();
+        (details.id, details.dialect) = (row.id.to_string(), NAME.to_owned());
+        (details.voice, details.inactive, details.limits) = (voice, inactive, limits);
+        details.first_command_within = first_command_within;
+        Ok(())
+    }
+
+    async fn keep(app: &App, row: Row) -> Result<Arc<Row>, ApiError> {
+        let services = app.calls.services();
+        let holdings = Arc::clone(services.routing.get().holdings());
+        holdings.applications.put(&services.store, row).await.map_err(not_held)
+    }
+
+    async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
+        check_unused(app, &row.account, &row.details.id)?;
+        let services = app.calls.services();
+        let holdings = Arc::clone(services.routing.get().holdings());
+        let deleted = holdings.applications.delete(&services.store, &row.account, row.id).await;
+        deleted.map_err(StoreFailed::from)?.then_some(()).ok_or_else(ApiError::no_resource)
+    }
+
+    fn more(_: &App, row: &Row) -> Value {
+        let voice = &row.details.voice;
+        let mut more = json!({
+            "tags": row.details.other.get("tags").cloned().unwrap_or_else(|| json!([])),
+            "webhook_api_version": "2",
+        });
+        // Of one of the file they are all that is known.
+        if let (true, Some(more)) = (holdings::is_of_the_file(row), more.as_object_mut()) {
+            more.insert("application_name".into(), row.name.clone().into());
+            more.insert("webhook_event_url".into(), voice.url.as_deref().into());
+            more.insert("webhook_event_failover_url".into(), voice.fallback_url.as_deref().into());
+            more.insert("webhook_timeout_secs".into(), voice.timeout.into());
+        }
+        more
+    }
+}

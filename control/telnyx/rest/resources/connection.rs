@@ -1,0 +1,155 @@
+//! What numbers lead to and calls belong to: an account's applications and its SIP connections, by their ids, and `/v2/connections`,
+//! which has them all.
+
+use axum::extract::{RawQuery, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tandem_accounts::Account;
+use tandem_call::address::PhoneNumber;
+use tandem_routing::Routing;
+use tandem_routing::holdings::Limits;
+use tandem_runtime::app::App;
+
+use super::super::error::ApiError;
+use super::super::parameters::Parameters;
+use super::super::{Caller, Segments, only};
+use super::applications::CallControl;
+use super::listing::{By, Listing};
+use super::phones::CredentialConnection;
+use super::resource::Kind;
+use super::trunks::{Addresses, Hosts, Trunk};
+use crate::{NAME, id};
+
+const PROFILE: &str = "outbound_voice_profile_id";
+/// Whose documents applications of Telnyx's own TwiML are.
+pub(super) const TEXML: &str = "texml";
+
+/// What connections of every kind are filtered and sorted by.
+pub(super) const BY: By = By {
+    filters: &[
+        ("connection_name", "/connection_name"),
+        ("fqdn", "/fqdn"),
+        ("outbound_voice_profile_id", "/outbound/outbound_voice_profile_id"),
+        ("outbound.outbound_voice_profile_id", "/outbound/outbound_voice_profile_id"),
+    ],
+    sorts: &[("created_at", "/created_at"), ("connection_name", "/connection_name"), ("active", "/active")],
+};
+const ALL_BY: By = By {
+    filters: &[("connection_name", "/connection_name"), ("outbound_voice_profile_id", "/outbound_voice_profile_id")],
+    ..BY
+};
+
+/// What all of them show beside their names and profiles.
+const ALIKE: [&str; 10] = [
+    "id",
+    "record_type",
+    "active",
+    "anchorsite_override",
+    "tags",
+    "webhook_api_version",
+    "webhook_event_url",
+    "webhook_event_failover_url",
+    "created_at",
+    "updated_at",
+];
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/v2/connections", only(get(list))).route("/v2/connections/{id}", only(get(retrieve)))
+}
+
+async fn list(
+    State(app): State<App>,
+    Caller(account): Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
+    listing.answer(all(&app, &account).await?, &ALL_BY)
+}
+
+async fn retrieve(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(id): Segments<String>,
+) -> Result<Json<Value>, ApiError> {
+    let found =
+        all(&app, &account).await?.into_iter().find(|one| one.get("id").and_then(Value::as_str) == Some(id.as_str()));
+    Ok(Json(json!({ "data": found.ok_or_else(ApiError::no_resource)? })))
+}
+
+async fn all(app: &App, account: &Account) -> Result<Vec<Value>, ApiError> {
+    let mut all = of_kind::<CallControl>(app, account).await?;
+    all.extend(of_kind::<CredentialConnection>(app, account).await?);
+    all.extend(of_kind::<Trunk<Hosts>>(app, account).await?);
+    all.extend(of_kind::<Trunk<Addresses>>(app, account).await?);
+    Ok(all)
+}
+
+/// What connections of all kinds show alike.
+async fn of_kind<K: Kind>(app: &App, account: &Account) -> Result<Vec<Value>, ApiError> {
+    let alike = |whole: Value| {
+        let Value::Object(mut whole) = whole else { return Value::Null };
+        let name = whole.remove("connection_name").or_else(|| whole.remove("application_name"));
+        let profile = whole.get("outbound").and_then(|outbound| outbound.get(PROFILE)).cloned();
+        whole.retain(|key, _| ALIKE.contains(&key.as_str()));
+        whole.insert("connection_name".into(), name.unwrap_or_default());
+        whole.insert(PROFILE.into(), profile.unwrap_or_default());
+        Value::Object(whole)
+    };
+    Ok(K::all(app, account).await?.iter().map(|row| alike(K::show(app, row))).collect())
+}
+
+/// The limits that the settings of a connection say, whose profile must be one of the account.
+pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<Limits, ApiError> {
+    let limit = |side: &str| kept.object(side)?.integer("channel_limit", 0..=u32::MAX);
+    let profile = kept.object("outbound")?.text(PROFILE)?.filter(|id| !id.is_empty());
+    let profile = match profile {
+        None => None,
+        Some(id) => {
+            let profiles = &app.calls.services().routing.get().holdings().profiles.all(account);
+            let found = profiles.iter().find(|row| id::decimal(row.id).to_string() == id);
+            Some(found.ok_or_else(|| ApiError::bad_id(PROFILE).within("outbound"))?.id)
+        }
+    };
+    Ok(Limits { inbound: limit("inbound")?, outbound: limit("outbound")?, profile })
+}
+
+/// The number that a connection's calls are from, if it says one for all of them.
+pub(super) fn caller_id(kept: Parameters<'_>) -> Result<Option<String>, ApiError> {
+    const NUMBER: &str = "ani_override";
+    let outbound = kept.object("outbound")?;
+    let Some(number) = outbound.text(NUMBER)?.filter(|number| !number.is_empty()) else { return Ok(None) };
+    match number.parse().is_ok_and(|number: PhoneNumber| number.is_e164()) {
+        true => Ok(Some(number.to_owned())),
+        false => Err(ApiError::not_e164(NUMBER).within("outbound")),
+    }
+}
+
+/// How many connections go by a profile.
+pub(super) fn count(routing: &Routing, account: &str, profile: u128) -> usize {
+    let applications = routing.holdings().applications.all(account);
+    let applications = applications.iter().filter(|row| row.details.limits.profile == Some(profile)).count();
+    applications + routing.phones().connections().of_profile(account, profile)
+}
+
+/// A connection, as others name it.
+pub(super) struct Connection {
+    /// For people.
+    pub(super) name: String,
+    /// Whose words its application speaks.
+    pub(super) dialect: &'static str,
+}
+
+/// The account's connection of an id.
+pub(super) fn find(routing: &Routing, account: &str, id: &str) -> Option<Connection> {
+    if let Some((_, connection)) = routing.phones().connections().get(account, id) {
+        return Some(Connection { name: connection.name.clone(), dialect: NAME });
+    }
+    if let Some(held) = routing.holdings().applications.find(id).filter(|held| held.account == account) {
+        let dialect = [NAME, TEXML].into_iter().find(|dialect| *dialect == held.details.dialect)?;
+        return Some(Connection { name: held.name.clone(), dialect });
+    }
+    let file = routing.applications().iter().find(|app| &*app.account == account && &*app.id == id)?;
+    let dialect = [NAME, TEXML].into_iter().find(|dialect| *dialect == &*file.provider)?;
+    Some(Connection { name: id.to_owned(), dialect })
+}

@@ -1,0 +1,260 @@
+//! `/v2/media`: audio files that the account keeps on the server, and plays by `media_name`.
+
+use axum::body::Body;
+use axum::extract::multipart::{Multipart, MultipartError};
+use axum::extract::{DefaultBodyLimit, FromRequest, RawQuery, Request as HttpRequest, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tandem_accounts::Account;
+use tandem_clock as clock;
+use tandem_history::stored_media::{MOST_OCTETS, Medium, NotStored};
+use tandem_runtime::app::App;
+use tandem_runtime::document;
+use tandem_store::StoreFailed;
+use tandem_store::resources::Resource;
+
+use super::super::error::ApiError;
+use super::super::parameters::{Parameters, WEB};
+use super::super::{Caller, Payload, Segments, only};
+use super::listing::{By, Listing};
+use crate::{id, time};
+
+/// Of a multipart body: the file and what is around it.
+const LARGEST_BODY: usize = MOST_OCTETS + 64 * 1024;
+/// A file lives for two days unless it is told otherwise, and for 20 years at most.
+const LIVES_FOR: u32 = 2 * 24 * 3_600;
+const LIVES_AT_MOST: u32 = 630_720_000;
+const LONGEST_NAME: usize = 255;
+const BY: By = By { filters: &[("content_type", "/content_type")], sorts: &[("-created_at", "/created_at")] };
+
+type Row = Resource<Medium>;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/v2/media", only(get(list).post(create)))
+        .route("/v2/media/{name}", only(get(show).put(update).delete(remove)))
+        .route("/v2/media/{name}/download", only(get(download)))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+}
+
+/// What a request says of a medium.
+#[derive(Default)]
+struct Upload {
+    name: Option<String>,
+    life: Option<u32>,
+    /// The octets and their content type.
+    content: Option<(Bytes, Option<String>)>,
+    /// Where they are to be fetched.
+    url: Option<String>,
+}
+
+impl FromRequest<App> for Upload {
+    type Rejection = ApiError;
+
+    async fn from_request(request: HttpRequest, app: &App) -> Result<Self, ApiError> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.to_ascii_lowercase().starts_with("multipart/form-data") {
+            let form = Multipart::from_request(request, app).await;
+            let form = form.map_err(|error| ApiError::bad_value("media", error.body_text()))?;
+            return Self::of_form(form).await.inspect_err(|_| app.calls.services().counters.body_refused());
+        }
+        let Payload(body) = Payload::from_request(request, app).await?;
+        let parameters = Parameters(&body);
+        Ok(Self {
+            name: parameters.text("media_name")?.map(str::to_owned),
+            life: parameters.integer("ttl_secs", 1..=LIVES_AT_MOST)?,
+            content: None,
+            url: parameters.url("media_url", WEB)?,
+        })
+    }
+}
+
+impl Upload {
+    async fn of_form(mut form: Multipart) -> Result<Self, ApiError> {
+        let unreadable = |error: MultipartError| match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+            _ => ApiError::bad_value("media", error.body_text()),
+        };
+        let mut upload = Self::default();
+        while let Some(field) = form.next_field().await.map_err(unreadable)? {
+            match field.name().unwrap_or_default() {
+                "media" => {
+                    let kind = field.content_type().map(str::to_owned);
+                    upload.content = Some((field.bytes().await.map_err(unreadable)?, kind));
+                }
+                "media_name" => upload.name = Some(field.text().await.map_err(unreadable)?),
+                "ttl_secs" => {
+                    let text = field.text().await.map_err(unreadable)?;
+                    let number = text.trim().parse().map_err(|_| ApiError::wrong_type("ttl_secs", "integer"))?;
+                    if !(1..=LIVES_AT_MOST).contains(&number) {
+                        return Err(ApiError::out_of_range("ttl_secs", 1, LIVES_AT_MOST.into()));
+                    }
+                    upload.life = Some(number);
+                }
+                _ => {}
+            }
+        }
+        Ok(upload)
+    }
+
+    /// The file, fetched if it has to be; `None` if the request has none.
+    async fn content(&mut self, app: &App, account: &Account) -> Result<Option<(Bytes, String)>, ApiError> {
+        let (field, (bytes, kind)) = match (self.content.take(), &self.url) {
+            (Some(_), Some(_)) => {
+                return Err(ApiError::bad_value("media_url", "Only one source of media may be given."));
+            }
+            (Some(content), None) => ("media", content),
+            (None, Some(url)) => {
+                let client = app.calls.services().client.of_account(&account.name);
+                let fetched = document::file(&client, url, MOST_OCTETS).await;
+                ("media_url", fetched.map_err(|error| ApiError::audio_download_failed("media_url", error.to_string()))?)
+            }
+            (None, None) => return Ok(None),
+        };
+        if bytes.is_empty() {
+            return Err(ApiError::bad_value(field, "The file is empty."));
+        }
+        if bytes.len() > MOST_OCTETS {
+            return Err(too_large());
+        }
+        let kind = kind.filter(|kind| is_content_type(kind)).unwrap_or_else(|| "application/octet-stream".to_owned());
+        Ok(Some((bytes, kind)))
+    }
+}
+
+async fn list(
+    State(app): State<App>,
+    Caller(account): Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
+    let rows = app.calls.services().stored_media.all(&account.name, clock::time());
+    listing.answer(rows.iter().map(|row| shown(row)).collect(), &BY)
+}
+
+async fn create(
+    State(app): State<App>,
+    Caller(account): Caller,
+    mut upload: Upload,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let name = match upload.name.take().filter(|name| !name.is_empty()) {
+        Some(name) => checked(name)?,
+        None => id::uuid_v4(rand::random()),
+    };
+    let content = upload.content(&app, &account).await?.ok_or_else(|| ApiError::missing("media_url"))?;
+    let services = app.calls.services();
+    let kept = services.stored_media.add(&services.store, &account.name, &name, content, expiry(upload.life)).await;
+    Ok((StatusCode::CREATED, Json(json!({ "data": shown(&*kept?) }))))
+}
+
+async fn show(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(json!({ "data": shown(&*found(&app, &account, &name)?) })))
+}
+
+async fn update(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(name): Segments<String>,
+    mut upload: Upload,
+) -> Result<Json<Value>, ApiError> {
+    let row = found(&app, &account, &name)?;
+    let content = upload.content(&app, &account).await?;
+    let expires_at = match (upload.life, &content) {
+        (None, None) => row.details.expires_at,
+        (life, _) => expiry(life),
+    };
+    let services = app.calls.services();
+    let changed = services.stored_media.change(&services.store, &row, content, expires_at).await?;
+    Ok(Json(json!({ "data": shown(&changed) })))
+}
+
+async fn remove(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(name): Segments<String>,
+) -> Result<StatusCode, ApiError> {
+    let row = found(&app, &account, &name)?;
+    let services = app.calls.services();
+    let deleted = services.stored_media.delete(&services.store, &row).await.map_err(StoreFailed::from)?;
+    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::no_resource()) }
+}
+
+/// The file as it was uploaded.
+async fn download(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(name): Segments<String>,
+) -> Result<Response, ApiError> {
+    let row = found(&app, &account, &name)?;
+    let path = app.calls.services().stored_media.path(&row.details);
+    let bytes = tokio::fs::read(&path).await.map_err(|error| {
+        tracing::error!("{} cannot be read: {error}", path.display());
+        ApiError::no_resource()
+    })?;
+    // The browser is not to guess what it is.
+    let headers =
+        [(header::CONTENT_TYPE, row.details.content_type.clone()), (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into())];
+    Ok((headers, Body::from(bytes)).into_response())
+}
+
+fn found(app: &App, account: &Account, name: &str) -> Result<std::sync::Arc<Row>, ApiError> {
+    let found = app.calls.services().stored_media.find(&account.name, name, clock::time());
+    found.ok_or_else(ApiError::no_resource)
+}
+
+/// A name that can stand in a path.
+fn checked(name: String) -> Result<String, ApiError> {
+    if name.chars().count() > LONGEST_NAME {
+        return Err(ApiError::wrong_length("media_name", 1, LONGEST_NAME));
+    }
+    match name.chars().any(|c| c.is_control() || c == '/') || name == "." || name == ".." {
+        true => Err(ApiError::bad_value("media_name", "The name must have no slashes and no control characters.")),
+        false => Ok(name),
+    }
+}
+
+fn is_content_type(text: &str) -> bool {
+    (1..=127).contains(&text.len()) && text.contains('/') && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+}
+
+fn expiry(life: Option<u32>) -> Timestamp {
+    let life = SignedDuration::from_secs(life.unwrap_or(LIVES_FOR).into());
+    clock::time().checked_add(life).unwrap_or(Timestamp::MAX)
+}
+
+fn too_large() -> ApiError {
+    ApiError::bad_value("media", "A file may have 20 MB at most.")
+}
+
+fn shown(row: &Row) -> Value {
+    json!({
+        "media_name": row.name,
+        "content_type": row.details.content_type,
+        "created_at": time(row.created_at),
+        "updated_at": time(row.updated_at),
+        "expires_at": time(row.details.expires_at),
+    })
+}
+
+impl From<NotStored> for ApiError {
+    fn from(why: NotStored) -> Self {
+        match why {
+            NotStored::NameTaken => Self::duplicate("media_name", "A medium of this name exists already."),
+            NotStored::Full => Self::limit_reached(why.to_string()),
+            NotStored::Disk(error) => {
+                tracing::error!(%error, "a medium could not be written");
+                Self::unavailable("The file could not be written.")
+            }
+            NotStored::Store(error) => StoreFailed::from(error).into(),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What an account keeps on the server: media, applications, numbers, outbound voice profiles, SIP connections and credentials.
+//!
+//! ```text
+//!   listing    filter, sort, page            settings   what may be set, checked and shown (settings.json)
+//!   resource   list, create, fetch, change, delete: once for all kinds
+//!   stored     kinds that SIP is told of
+//! ```
+
+mod applications;
+mod connection;
+pub(super) mod listing;
+pub(super) mod media;
+mod numbers;
+mod phones;
+mod profiles;
+mod resource;
+mod settings;
+mod stored;
+mod trunks;
+
+use axum::Router;
+use tandem_routing::holdings::NotHeld;
+use tandem_runtime::app::App;
+use tandem_store::StoreFailed;
+
+use self::applications::CallControl;
+use self::phones::{CredentialConnection, TelephonyCredential};
+use self::profiles::Profile;
+use self::trunks::{Addresses, Hosts, PlaceOf, Trunk};
+use super::error::ApiError;
+
+/// Their routes.
+pub(super) fn routes() -> Router<App> {
+    media::routes()
+        .merge(resource::routes::<CallControl>())
+        .merge(numbers::routes())
+        .merge(resource::routes::<Profile>())
+        .merge(phones::routes())
+        .merge(resource::routes::<CredentialConnection>())
+        .merge(resource::routes::<TelephonyCredential>())
+        .merge(connection::routes())
+        .merge(resource::routes::<Trunk<Hosts>>())
+        .merge(resource::routes::<Trunk<Addresses>>())
+        .merge(resource::routes::<PlaceOf<Hosts>>())
+        .merge(resource::routes::<PlaceOf<Addresses>>())
+}
+
+fn not_held(why: NotHeld) -> ApiError {
+    match why {
+        NotHeld::Store(error) => StoreFailed::from(error).into(),
+        refused => ApiError::limit_reached(refused.to_string()),
+    }
+}
+
+/// Refuses to delete a connection that numbers lead to.
+fn check_unused(app: &App, account: &str, id: &str) -> Result<(), ApiError> {
+    let numbers = app.calls.services().routing.get().holdings().numbers.all(account);
+    match numbers.iter().find(|number| number.details.application.as_deref() == Some(id)) {
+        Some(number) => Err(ApiError::in_use(format!("{} still has this connection.", number.name))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,293 @@
+//! `/v2/credential_connections` and `/v2/telephony_credentials`: phones that register here. A connection is one, and has
+//! credentials for more below it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::{SignedDuration, Timestamp};
+use rand::RngExt;
+use rand::distr::Alphanumeric;
+use serde_json::{Map, Value, json};
+use sha2::Sha256;
+use tandem_accounts::Account;
+use tandem_clock as clock;
+use tandem_routing::connections::PHONES;
+use tandem_routing::phones::made::MadePhone;
+use tandem_runtime::app::App;
+use tandem_store::resources::Resource;
+use tandem_store::{StoreFailed, bindings};
+
+use super::super::error::ApiError;
+use super::super::parameters::Parameters;
+use super::super::{Caller, Segments, only};
+use super::listing::By;
+use super::resource::{self, Kind};
+use super::{check_unused, connection, stored};
+use crate::{NAME, id, time};
+
+const USER_NAME: std::ops::RangeInclusive<usize> = 4..=32;
+const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
+/// A token is good for a day.
+const TOKEN_LIVES_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+type Row = Resource<MadePhone>;
+
+/// Routes beside those that every kind has.
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/v2/credential_connections/{id}/actions/check_registration_status", only(post(check_registration)))
+        .route("/v2/telephony_credentials/{id}/token", only(post(token)))
+}
+
+/// A connection that is a phone.
+pub(super) struct CredentialConnection;
+
+impl Kind for CredentialConnection {
+    type Details = MadePhone;
+
+    const RECORD_TYPE: &'static str = "credential_connection";
+    const PATH: &'static str = "/v2/credential_connections";
+    const BY: By = connection::BY;
+
+    async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Row>>, ApiError> {
+        let mut rows = stored::all(app, PHONES, &account.name).await?;
+        rows.retain(|row| row.parent.is_none());
+        Ok(rows)
+    }
+
+    fn settings(details: &mut MadePhone) -> &mut Map<String, Value> {
+        &mut details.other
+    }
+
+    fn apply(app: &App, row: &mut Row, given: Parameters<'_>) -> Result<(), ApiError> {
+        let kept = row.details.other.clone();
+        let kept = Parameters(&kept);
+        let limits = connection::limits(app, &row.account, kept)?;
+        let username = user_name(kept)?.ok_or_else(|| ApiError::missing("user_name"))?;
+        let password = password(kept)?.ok_or_else(|| ApiError::missing("password"))?;
+        let phone = &mut row.details;
+        phone.label = kept.required("connection_name")?.to_owned();
+        phone.caller_id = connection::caller_id(kept)?;
+        phone.encrypted = kept.text("encrypted_media")?.map(|word| word == "SRTP");
+        phone.inactive = kept.get("active") == Some(&Value::Bool(false));
+        (phone.dialect, phone.outbound, phone.limits) = (NAME.to_owned(), true, limits);
+        if row.name != username || given.get("password").is_some() {
+            let routing = app.calls.services().routing.get();
+            if routing.phones().is_configured(&row.account, username) {
+                return Err(name_taken());
+            }
+            phone.set_password(username, routing.phones().realm(), password);
+        }
+        username.clone_into(&mut row.name);
+        Ok(())
+    }
+
+    async fn keep(app: &App, row: Row) -> Result<Arc<Row>, ApiError> {
+        keep(app, row).await
+    }
+
+    async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
+        check_unused(app, &row.account, &row.id.to_string())?;
+        stored::remove(app, PHONES, row).await
+    }
+
+    fn more(_: &App, row: &Row) -> Value {
+        // Without a word it is active.
+        json!({ "active": !row.details.inactive })
+    }
+}
+
+/// A user name and a password for one more phone of a connection.
+pub(super) struct TelephonyCredential;
+
+impl Kind for TelephonyCredential {
+    type Details = MadePhone;
+
+    const RECORD_TYPE: &'static str = "telephony_credential";
+    const PATH: &'static str = "/v2/telephony_credentials";
+    const BY: By = By {
+        filters: &[
+            ("name", "/name"),
+            ("resource_id", "/resource_id"),
+            ("sip_username", "/sip_username"),
+            ("status", "/status"),
+            ("tag", "/tag"),
+        ],
+        sorts: &[("-created_at", "/created_at")],
+    };
+
+    async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Row>>, ApiError> {
+        let mut rows = stored::all(app, PHONES, &account.name).await?;
+        rows.retain(|row| row.parent.is_some());
+        Ok(rows)
+    }
+
+    fn settings(details: &mut MadePhone) -> &mut Map<String, Value> {
+        &mut details.other
+    }
+
+    fn apply(app: &App, row: &mut Row, _: Parameters<'_>) -> Result<(), ApiError> {
+        let kept = row.details.other.clone();
+        let kept = Parameters(&kept);
+        let routing = app.calls.services().routing.get();
+        let connections = routing.phones().connections();
+        let connection = connections.get(&row.account, kept.required("connection_id")?);
+        let (parent, _) = connection
+            .filter(|(_, connection)| connection.phone.is_some())
+            .ok_or_else(ApiError::no_connection_of_number)?;
+        let expires_at = kept.text("expires_at")?.filter(|text| !text.is_empty());
+        let expires_at = expires_at.map(|text| {
+            moment(text).ok_or_else(|| {
+                ApiError::bad_value("expires_at", "The 'expires_at' parameter must be an ISO 8601 time.")
+            })
+        });
+        let phone = &mut row.details;
+        phone.expires_at = expires_at.transpose()?;
+        (phone.dialect, phone.outbound) = (NAME.to_owned(), true);
+        row.parent = Some(parent);
+        if row.name.is_empty() {
+            let password: String = random(32);
+            row.name = format!("gencred{}", random(39));
+            phone.set_password(&row.name, routing.phones().realm(), &password);
+            phone.other.insert(SECRET.into(), password.into());
+        }
+        Ok(())
+    }
+
+    async fn keep(app: &App, row: Row) -> Result<Arc<Row>, ApiError> {
+        keep(app, row).await
+    }
+
+    async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
+        stored::remove(app, PHONES, row).await
+    }
+
+    fn new_id() -> u128 {
+        rand::random()
+    }
+
+    fn id(row: &Row) -> String {
+        id::uuid_v4(row.id)
+    }
+
+    fn show(_: &App, row: &Row) -> Value {
+        let phone = &row.details;
+        let expired = phone.expires_at.is_some_and(|at| at <= clock::time());
+        json!({
+            "record_type": "credential",
+            "id": Self::id(row),
+            "resource_id": row.parent.map(|id| format!("connection:{id}")),
+            "user_id": id::user_id(&row.account),
+            "name": phone.other.get("name"),
+            "sip_username": row.name,
+            "sip_password": phone.other.get(SECRET),
+            "expired": expired,
+            "expires_at": phone.expires_at.map(time),
+            "created_at": time(row.created_at),
+            "updated_at": time(row.updated_at),
+        })
+    }
+}
+
+/// Where a credential's password is among what is kept: its API shows it again.
+const SECRET: &str = "sip_password";
+
+async fn keep(app: &App, mut row: Row) -> Result<Arc<Row>, ApiError> {
+    row.claim = Some(MadePhone::claim(&row.account, &row.name));
+    stored::keep(app, PHONES, row, name_taken()).await
+}
+
+fn name_taken() -> ApiError {
+    ApiError::duplicate("user_name", "The user name is taken.")
+}
+
+/// A connection's user name: 4 to 32 letters and digits.
+pub(super) fn user_name(kept: Parameters<'_>) -> Result<Option<&str>, ApiError> {
+    let name = kept.sized("user_name", USER_NAME)?;
+    match name.is_none_or(|name| name.bytes().all(|b| b.is_ascii_alphanumeric())) {
+        true => Ok(name),
+        false => Err(ApiError::bad_value("user_name", "The user name must be alphanumeric.")),
+    }
+}
+
+/// A connection's password.
+pub(super) fn password(kept: Parameters<'_>) -> Result<Option<&str>, ApiError> {
+    kept.sized("password", PASSWORD)
+}
+
+fn random(length: usize) -> String {
+    rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
+}
+
+/// A time with or without an offset; without, it is UTC.
+fn moment(text: &str) -> Option<Timestamp> {
+    let utc = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    text.parse().ok().or_else(|| utc().map(|zoned| zoned.timestamp()))
+}
+
+/// Whether the connection's own phone is registered, and from where.
+async fn check_registration(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(id): Segments<String>,
+) -> Result<Json<Value>, ApiError> {
+    let row = resource::find::<CredentialConnection>(&app, &account, &id).await?;
+    let store = &app.calls.services().store;
+    // What the registrar has just said is on its way to the database.
+    store.flush().await.map_err(StoreFailed::from)?;
+    let bound = bindings::list(store, clock::time()).await.map_err(StoreFailed::from)?;
+    let bound = bound.iter().find(|bound| bound.account == row.account && bound.username == row.name);
+    let details = bound.map(|bound| &bound.details);
+    Ok(Json(json!({ "data": {
+        "record_type": "registration_status",
+        "sip_username": row.name,
+        "status": if bound.is_some() { "Registered" } else { "Not Registered" },
+        "ip_address": details.map(|details| details.source.ip().to_string()),
+        "port": details.map(|details| details.source.port()),
+        "transport": details.map(|details| details.transport.to_ascii_uppercase()),
+        "user_agent": details.and_then(|details| details.user_agent.as_deref()),
+        "last_registration": null,
+    }})))
+}
+
+/// A token of the credential (JWT, RFC 7519), signed with its password. No surface of this server takes it.
+async fn token(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(id): Segments<String>,
+) -> Result<Response, ApiError> {
+    let row = resource::find::<TelephonyCredential>(&app, &account, &id).await?;
+    let now = clock::time();
+    let secret = row.details.other.get(SECRET).and_then(Value::as_str).unwrap_or_default();
+    let claims = json!({
+        "aud": "telnyx_telephony",
+        "iss": "telnyx_telephony",
+        "sub": TelephonyCredential::id(&row),
+        "jti": id::uuid_v4(rand::random()),
+        "iat": now.as_second(),
+        "nbf": now.as_second() - 1,
+        "exp": (now + TOKEN_LIVES_FOR).as_second(),
+        "tel_token": "rtc",
+        "typ": "access",
+    });
+    let text = jwt(secret, &claims);
+    Ok((StatusCode::CREATED, [(header::CONTENT_TYPE, "text/plain")], text).into_response())
+}
+
+fn jwt(secret: &str, claims: &Value) -> String {
+    let head = URL_SAFE_NO_PAD.encode(json!({ "alg": "HS256", "typ": "JWT" }).to_string());
+    let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    // HMAC takes keys of any length.
+    let signature = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map(|mut mac| {
+        mac.update(signed.as_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    });
+    format!("{signed}.{}", signature.unwrap_or_default())
+}

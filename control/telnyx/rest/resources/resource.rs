@@ -1,0 +1,175 @@
+//! The shape that most resources share: lists with filters and pages, one by its id, made, changed and deleted.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use rand::RngExt;
+use serde_json::{Map, Value, json};
+use tandem_accounts::Account;
+use tandem_routing::holdings;
+use tandem_runtime::app::App;
+use tandem_store::resources::Resource;
+
+use super::super::error::ApiError;
+use super::super::parameters::Parameters;
+use super::super::{Caller, Payload, Segments, only};
+use super::listing::{By, Listing};
+use super::settings;
+use crate::{id, time};
+
+/// One kind of resource.
+pub(super) trait Kind: 'static {
+    /// What is kept of it.
+    type Details: Default + Clone + Send + Sync;
+
+    /// `record_type`, and its name in the table of settings.
+    const RECORD_TYPE: &'static str;
+    /// Where it is: `/v2/...`.
+    const PATH: &'static str;
+    /// What a request that makes one is answered with.
+    const MADE: StatusCode = StatusCode::CREATED;
+    /// What lists are filtered and sorted by.
+    const BY: By;
+
+    /// All of the account, in any order.
+    fn all(
+        app: &App,
+        account: &Account,
+    ) -> impl Future<Output = Result<Vec<Arc<Resource<Self::Details>>>, ApiError>> + Send;
+
+    /// The settings that are kept.
+    fn settings(details: &mut Self::Details) -> &mut Map<String, Value>;
+
+    /// Checks the settings that have been taken, and has them mean what they say. `given`: those of this request.
+    fn apply(app: &App, row: &mut Resource<Self::Details>, given: Parameters<'_>) -> Result<(), ApiError>;
+
+    /// Stores it. Calls feel it at once.
+    fn keep(
+        app: &App,
+        row: Resource<Self::Details>,
+    ) -> impl Future<Output = Result<Arc<Resource<Self::Details>>, ApiError>> + Send;
+
+    /// Removes it.
+    fn remove(app: &App, row: &Resource<Self::Details>) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// The id of a new one.
+    fn new_id() -> u128 {
+        rand::rng().random_range(id::DECIMALS).into()
+    }
+
+    /// Its id, as it is spelled.
+    fn id(row: &Resource<Self::Details>) -> String {
+        id::decimal(row.id).to_string()
+    }
+
+    /// What it shows beside its settings, its id and its dates, or instead of them.
+    fn more(_: &App, _: &Resource<Self::Details>) -> Value {
+        Value::Null
+    }
+
+    /// As it is answered.
+    fn show(app: &App, row: &Resource<Self::Details>) -> Value {
+        let mut kept = row.details.clone();
+        let mut shown = settings::show(Self::RECORD_TYPE, Self::settings(&mut kept));
+        shown.insert("id".into(), Self::id(row).into());
+        shown.insert("record_type".into(), Self::RECORD_TYPE.into());
+        shown.insert("created_at".into(), time(row.created_at).into());
+        shown.insert("updated_at".into(), time(row.updated_at).into());
+        if let Value::Object(more) = Self::more(app, row) {
+            shown.extend(more);
+        }
+        Value::Object(shown)
+    }
+}
+
+/// The routes of a kind.
+pub(super) fn routes<K: Kind>() -> Router<App> {
+    Router::new()
+        .route(K::PATH, only(get(list::<K>).post(create::<K>)))
+        .route(&format!("{}/{{id}}", K::PATH), only(get(retrieve::<K>).patch(update::<K>).delete(delete::<K>)))
+}
+
+/// The account's resource of that id.
+pub(super) async fn find<K: Kind>(
+    app: &App,
+    account: &Account,
+    id: &str,
+) -> Result<Arc<Resource<K::Details>>, ApiError> {
+    K::all(app, account).await?.into_iter().find(|row| K::id(row) == id).ok_or_else(ApiError::no_resource)
+}
+
+async fn list<K: Kind>(
+    State(app): State<App>,
+    Caller(account): Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
+    let rows = K::all(&app, &account).await?;
+    listing.answer(rows.iter().map(|row| K::show(&app, row)).collect(), &K::BY)
+}
+
+async fn create<K: Kind>(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Payload(body): Payload,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let row = Resource { id: K::new_id(), ..Resource::new(&account.name, "", K::Details::default()) };
+    let row = changed::<K>(&app, row, Parameters(&body))?;
+    let row = K::keep(&app, row).await?;
+    Ok((K::MADE, Json(json!({ "data": K::show(&app, &row) }))))
+}
+
+async fn retrieve<K: Kind>(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(id): Segments<String>,
+) -> Result<Json<Value>, ApiError> {
+    let row = find::<K>(&app, &account, &id).await?;
+    Ok(Json(json!({ "data": K::show(&app, &row) })))
+}
+
+async fn update<K: Kind>(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(id): Segments<String>,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let row = changeable(&*find::<K>(&app, &account, &id).await?)?;
+    let row = changed::<K>(&app, row, Parameters(&body))?;
+    let row = K::keep(&app, holdings::changed(&row)).await?;
+    Ok(Json(json!({ "data": K::show(&app, &row) })))
+}
+
+async fn delete<K: Kind>(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Segments(id): Segments<String>,
+) -> Result<Json<Value>, ApiError> {
+    let row = changeable(&*find::<K>(&app, &account, &id).await?)?;
+    K::remove(&app, &row).await?;
+    Ok(Json(json!({ "data": K::show(&app, &row) })))
+}
+
+fn changed<K: Kind>(
+    app: &App,
+    mut row: Resource<K::Details>,
+    given: Parameters<'_>,
+) -> Result<Resource<K::Details>, ApiError> {
+    let kept = K::settings(&mut row.details);
+    settings::take(K::RECORD_TYPE, given, kept)?;
+    settings::check_required(K::RECORD_TYPE, kept)?;
+    K::apply(app, &mut row, given)?;
+    Ok(row)
+}
+
+/// One that is not the configuration file's.
+fn changeable<T: Clone>(row: &Resource<T>) -> Result<Resource<T>, ApiError> {
+    match holdings::is_of_the_file(row) {
+        true => Err(ApiError::in_the_file(&row.name)),
+        false => Ok(row.clone()),
+    }
+}

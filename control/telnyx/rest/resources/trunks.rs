@@ -1,0 +1,232 @@
+//! `/v2/fqdn_connections` and `/v2/ip_connections`: trunks to hosts and to addresses, and `/v2/fqdns` and `/v2/ips`, which are
+//! those.
+
+use std::marker::PhantomData;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use tandem_accounts::Account;
+use tandem_routing::connections::{ADDRESSES, HOSTS, Place, TO_ADDRESSES, TO_HOSTS};
+use tandem_routing::pbx::{Login, Pbx};
+use tandem_routing::phones::made::MadePhone;
+use tandem_runtime::app::App;
+use tandem_sip as sip;
+use tandem_store::resources::{Kind as Stored, Resource};
+
+use super::super::error::ApiError;
+use super::super::parameters::Parameters;
+use super::listing::By;
+use super::resource::Kind;
+use super::{check_unused, connection, phones, stored};
+
+/// What sets hosts and addresses apart.
+pub(super) trait Form: Send + Sync + 'static {
+    const TRUNK: &'static str;
+    const TRUNKS: &'static str;
+    const PLACE: &'static str;
+    const PLACES: &'static str;
+    /// Of `default_primary_..._id`.
+    const CHOICE: &'static str;
+    const PLACES_BY: By;
+
+    fn trunks() -> Stored<Pbx>;
+    fn places() -> Stored<Place>;
+    /// Host or address of a place as it is in a URI, and where its calls come from.
+    fn place(kept: Parameters<'_>) -> Result<(String, Option<IpAddr>), ApiError>;
+}
+
+/// Hosts.
+pub(super) struct Hosts;
+/// Addresses.
+pub(super) struct Addresses;
+
+/// A connection to hosts or addresses.
+pub(super) struct Trunk<F>(PhantomData<F>);
+/// One of them.
+pub(super) struct PlaceOf<F>(PhantomData<F>);
+
+impl Form for Hosts {
+    const TRUNK: &'static str = "fqdn_connection";
+    const TRUNKS: &'static str = "/v2/fqdn_connections";
+    const PLACE: &'static str = "fqdn";
+    const PLACES: &'static str = "/v2/fqdns";
+    const CHOICE: &'static str = "fqdn";
+    const PLACES_BY: By = By {
+        filters: &[
+            ("connection_id", "/connection_id"),
+            ("fqdn", "/fqdn"),
+            ("port", "/port"),
+            ("dns_record_type", "/dns_record_type"),
+        ],
+        sorts: &[("created_at", "/created_at")],
+    };
+
+    fn trunks() -> Stored<Pbx> {
+        TO_HOSTS
+    }
+
+    fn places() -> Stored<Place> {
+        HOSTS
+    }
+
+    fn place(kept: Parameters<'_>) -> Result<(String, Option<IpAddr>), ApiError> {
+        kept.required("dns_record_type")?;
+        kept.check("dns_record_type", &["a", "A", "srv", "SRV"])?;
+        let host = kept.required("fqdn")?;
+        let is_host = host.len() <= 253 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        match is_host {
+            true => Ok((host.to_owned(), None)),
+            false => Err(ApiError::bad_value("fqdn", "The 'fqdn' parameter must be a host name.")),
+        }
+    }
+}
+
+impl Form for Addresses {
+    const TRUNK: &'static str = "ip_connection";
+    const TRUNKS: &'static str = "/v2/ip_connections";
+    const PLACE: &'static str = "ip";
+    const PLACES: &'static str = "/v2/ips";
+    const CHOICE: &'static str = "ip";
+    const PLACES_BY: By = By {
+        filters: &[("connection_id", "/connection_id"), ("ip_address", "/ip_address"), ("port", "/port")],
+        sorts: &[("created_at", "/created_at")],
+    };
+
+    fn trunks() -> Stored<Pbx> {
+        TO_ADDRESSES
+    }
+
+    fn places() -> Stored<Place> {
+        ADDRESSES
+    }
+
+    fn place(kept: Parameters<'_>) -> Result<(String, Option<IpAddr>), ApiError> {
+        let text = kept.required("ip_address")?;
+        let address: IpAddr = text
+            .parse()
+            .map_err(|_| ApiError::bad_value("ip_address", "The 'ip_address' parameter must be an IP address."))?;
+        let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+        Ok((host, Some(address.to_canonical())))
+    }
+}
+
+impl<F: Form> Kind for Trunk<F> {
+    type Details = Pbx;
+
+    const RECORD_TYPE: &'static str = F::TRUNK;
+    const PATH: &'static str = F::TRUNKS;
+    const BY: By = connection::BY;
+
+    async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Resource<Pbx>>>, ApiError> {
+        stored::all(app, F::trunks(), &account.name).await
+    }
+
+    fn settings(details: &mut Pbx) -> &mut Map<String, Value> {
+        &mut details.other
+    }
+
+    fn apply(app: &App, row: &mut Resource<Pbx>, given: Parameters<'_>) -> Result<(), ApiError> {
+        let kept = row.details.other.clone();
+        let kept = Parameters(&kept);
+        let limits = connection::limits(app, &row.account, kept)?;
+        let inbound = kept.object("inbound")?;
+        let mut first = Vec::new();
+        for rank in ["primary", "secondary", "tertiary"] {
+            let choice = inbound.text(&format!("default_{rank}_{}_id", F::CHOICE))?;
+            first.extend(choice.and_then(|id| id.parse::<u128>().ok()));
+        }
+        let pbx = &mut row.details;
+        pbx.login = login(app, &row.account, kept, given, pbx.login.take())?;
+        pbx.in_turn = inbound.text("default_routing_method")? == Some("round-robin");
+        pbx.transport = kept.text("transport_protocol")?.filter(|word| *word != "UDP").map(str::to_ascii_lowercase);
+        pbx.secure = kept.text("encrypted_media")? == Some("SRTP");
+        pbx.inactive = kept.get("active") == Some(&Value::Bool(false));
+        (pbx.first, pbx.limits) = (first, limits);
+        row.name = kept.text("connection_name")?.unwrap_or_default().to_owned();
+        Ok(())
+    }
+
+    async fn keep(app: &App, mut row: Resource<Pbx>) -> Result<Arc<Resource<Pbx>>, ApiError> {
+        let login = row.details.login.as_ref();
+        row.claim = login.map(|login| MadePhone::claim(&row.account, &login.username));
+        let taken = ApiError::duplicate("user_name", "The user name is taken.");
+        stored::keep(app, F::trunks(), row, taken).await
+    }
+
+    async fn remove(app: &App, row: &Resource<Pbx>) -> Result<(), ApiError> {
+        check_unused(app, &row.account, &row.id.to_string())?;
+        stored::remove(app, F::trunks(), row).await
+    }
+
+    fn more(_: &App, row: &Resource<Pbx>) -> Value {
+        json!({ "active": !row.details.inactive })
+    }
+}
+
+/// What the trunk calls with, if it has a user name: as it was, unless something of it is said anew.
+fn login(
+    app: &App,
+    account: &str,
+    kept: Parameters<'_>,
+    given: Parameters<'_>,
+    before: Option<Login>,
+) -> Result<Option<Login>, ApiError> {
+    let Some(username) = phones::user_name(kept)? else { return Ok(None) };
+    let password = phones::password(kept)?.ok_or_else(|| ApiError::missing("password"))?;
+    if given.get("password").is_none() && before.as_ref().is_some_and(|before| before.username == username) {
+        return Ok(before);
+    }
+    let routing = app.calls.services().routing.get();
+    if routing.phones().is_configured(account, username) {
+        return Err(ApiError::duplicate("user_name", "The user name is taken."));
+    }
+    let sip::Ha1 { md5, sha256 } = sip::Ha1::of(username, routing.phones().realm(), password);
+    Ok(Some(Login { username: username.to_owned(), ha1_md5: md5.into(), ha1_sha256: sha256.into() }))
+}
+
+impl<F: Form> Kind for PlaceOf<F> {
+    type Details = Place;
+
+    const RECORD_TYPE: &'static str = F::PLACE;
+    const PATH: &'static str = F::PLACES;
+    const BY: By = F::PLACES_BY;
+
+    async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Resource<Place>>>, ApiError> {
+        stored::all(app, F::places(), &account.name).await
+    }
+
+    fn settings(details: &mut Place) -> &mut Map<String, Value> {
+        &mut details.other
+    }
+
+    fn apply(app: &App, row: &mut Resource<Place>, _: Parameters<'_>) -> Result<(), ApiError> {
+        let kept = Parameters(&row.details.other);
+        let (host, source) = F::place(kept)?;
+        let port = kept.integer("port", 1..=65_535)?.unwrap_or(5060);
+        // A service record says the port itself (RFC 3263 §4.2).
+        let by_service = kept.text("dns_record_type")?.is_some_and(|kind| kind.eq_ignore_ascii_case("srv"));
+        let uri = if by_service { format!("sip:{host}") } else { format!("sip:{host}:{port}") };
+        // An address may belong to no connection yet; a host does.
+        row.parent = match kept.text("connection_id")?.filter(|id| !id.is_empty()) {
+            None => None,
+            Some(id) => {
+                let connections = app.calls.services().routing.get().phones().connections();
+                let connection = connections.get(&row.account, id).filter(|(_, connection)| connection.phone.is_none());
+                Some(connection.ok_or_else(ApiError::no_connection_of_number)?.0)
+            }
+        };
+        (row.details.uri, row.details.source) = (uri, source);
+        Ok(())
+    }
+
+    async fn keep(app: &App, mut row: Resource<Place>) -> Result<Arc<Resource<Place>>, ApiError> {
+        // Calls from an address are one account's.
+        row.claim = row.details.source.map(|source| format!("connection address {source}"));
+        stored::keep(app, F::places(), row, ApiError::duplicate("ip_address", "The address is in use.")).await
+    }
+
+    async fn remove(app: &App, row: &Resource<Place>) -> Result<(), ApiError> {
+        stored::remove(app, F::places(), row).await
+    }
+}

@@ -1,0 +1,218 @@
+//! What becomes of each published parameter of a command: it is given and left out, and what the request then amounts to is compared.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// The published parameters of each command, with values that the document names (`telnyx_voice.json`).
+const PUBLISHED: &str = include_str!("../../fixtures/parameters.json");
+const PAGE: &str = "../../docs/call-control.md";
+
+/// What a parameter does here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Standing {
+    /// The request amounts to something else with it.
+    Honoured,
+    /// It is accepted, and nothing is different.
+    Idle,
+    /// It is refused: 422 with code 10038.
+    Refused,
+}
+
+/// Of each command, its parameters; `None`: the command itself is refused.
+pub type Standings = BTreeMap<String, Option<BTreeMap<String, Standing>>>;
+
+/// Values that fit this server, where the published ones do not.
+fn own(command: &str, name: &str) -> Option<Value> {
+    let leg = id::call_control_id(LegId(7));
+    Some(match name {
+        "to" if command == "dial" || command == "transfer" => json!("sip:a@example.com"),
+        "from" | "from_" => json!("+15551230001"),
+        "connection_id" => json!("1"),
+        "call_control_id" | "link_to" | "supervise_call_control_id" => json!(leg),
+        "client_state" | "target_leg_client_state" => json!("c3RhdGU="),
+        "audio_url" | "invalid_audio_url" => json!("http://h/a.wav"),
+        "media_name" | "invalid_media_name" => json!("greeting"),
+        "playback_content" => json!("UklGRg=="),
+        "stream_url" => json!("ws://h/s"),
+        "conference_config" => json!({"conference_name": "room"}),
+        "connector_name" => json!("recorder"),
+        "rx" | "tx" | "target" => json!("udp:127.0.0.1:9000"),
+        "sip_address" => json!("sip:b@example.com"),
+        "recording_id" | "stream_id" => json!("01a209db-db22-174c-9724-9224075151cf"),
+        "digits" | "send_digits_on_answer" => json!("12"),
+        "custom_headers" => json!([{"name": "X-A", "value": "b"}]),
+        "sip_headers" => json!([{"name": "User-to-User", "value": "b"}]),
+        "sip_auth_username" | "sip_auth_password" => json!("secret"),
+        "webhook_url" => json!("http://h/other"),
+        "webhook_urls" => json!({"call.hangup": "http://h/hangup"}),
+        "voice" => json!("male"),
+        "language" => json!("de-DE"),
+        "payload" | "invalid_payload" => json!("Hello"),
+        "queue_name" => json!("support"),
+        // Others than the defaults.
+        "minimum_digits" => json!(2),
+        "maximum_digits" => json!(9),
+        "supervisor_role" => json!("whisper"),
+        "maximum_tries" => json!(5),
+        "timeout_millis" => json!(12_000),
+        "terminating_digit" => json!("*"),
+        "target_legs" => json!("both"),
+        "stream_bidirectional_mode" => json!("rtp"),
+        "stream_bidirectional_codec" => json!("L16"),
+        "stream_bidirectional_sampling_rate" => json!(16_000),
+        "deepfake_detection" => json!({"enabled": true}),
+        _ => return None,
+    })
+}
+
+/// What a request amounts to, in words that are the same for the same; or its error's code.
+fn outcome(command: &str, body: &Map<String, Value>) -> Result<String, u32> {
+    let body = Value::Object(body.clone());
+    let done = match command {
+        "dial" => {
+            dial::new_call(Parameters(&members(body)), &"acme".into(), application).map(|call| format!("{call:?}"))
+        }
+        action => planned(action, body).map(|plan| format!("{plan:?}")),
+    };
+    done.map_err(|error| error.code)
+}
+
+/// Outside what a request amounts to: the same `command_id` does nothing twice, a queue with its `max_size` is made before, and the
+/// first of a `queue` is looked up.
+const OUTSIDE: [&str; 3] = ["command_id", "max_size", "queue"];
+const NOT_PERMITTED: u32 = 10038;
+
+/// All of them, measured.
+pub fn standings() -> Standings {
+    let published: BTreeMap<String, Value> = serde_json::from_str(PUBLISHED).unwrap();
+    published.into_iter().map(|(command, about)| (command.clone(), measured(&command, &about))).collect()
+}
+
+fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> {
+    if command != "dial" && Action::parse(command).is_err() {
+        return None;
+    }
+    let given: Vec<(&String, Vec<Value>)> = about["properties"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, values)| {
+            (name, own(command, name).into_iter().chain(values.as_array().unwrap().clone()).collect())
+        })
+        .collect();
+    let mut least = Map::new();
+    for name in about["required"].as_array().unwrap() {
+        let values = &given.iter().find(|(one, _)| **one == *name).unwrap().1;
+        least.insert(name.as_str().unwrap().to_owned(), values[0].clone());
+    }
+    // Of bridge, one of several must be there; of the audio of a file, too.
+    let others = [
+        ("fork_start", "rx"),
+        ("gather_using_audio", "audio_url"),
+        ("playback_start", "audio_url"),
+        ("siprec_start", "connector_name"),
+        ("streaming_start", "stream_url"),
+    ];
+    for (of, name) in others {
+        if of == command {
+            least.insert(name.to_owned(), own(command, name).unwrap());
+        }
+    }
+    assert!(outcome(command, &least).is_ok(), "{command} with what is required: {:?}", outcome(command, &least));
+    let mut most = least.clone();
+    for (name, values) in &given {
+        for value in values {
+            let mut with = most.clone();
+            with.insert((*name).clone(), value.clone());
+            if outcome(command, &with).is_ok() {
+                most = with;
+                break;
+            }
+        }
+    }
+    let standing = |name: &String, values: &[Value]| {
+        // Nothing shows a password: it is honoured with its name.
+        let (name, values) =
+            match given.iter().find(|(one, _)| name == "sip_auth_password" && *one == "sip_auth_username") {
+                Some((username, values)) => (*username, &values[..]),
+                None => (name, values),
+            };
+        if OUTSIDE.contains(&name.as_str()) {
+            return Standing::Honoured;
+        }
+        let (mut refused, mut taken) = (false, false);
+        // Some stand instead of another one.
+        let instead = least.keys().map(|other| {
+            let mut body = least.clone();
+            body.remove(other);
+            body
+        });
+        // And some mean something beside another one only.
+        let beside = given.iter().filter_map(|(other, values)| {
+            let with = |value: &Value| {
+                let mut body = least.clone();
+                body.insert((*other).clone(), value.clone());
+                outcome(command, &body).is_ok().then_some(body)
+            };
+            values.iter().find_map(with)
+        });
+        for body in [least.clone(), most.clone()].into_iter().chain(instead).chain(beside) {
+            let mut without = body.clone();
+            without.remove(name);
+            let without = outcome(command, &without);
+            for value in values {
+                let mut with = body.clone();
+                with.insert(name.clone(), value.clone());
+                match outcome(command, &with) {
+                    Ok(_) if without.is_err() => return Standing::Honoured,
+                    Ok(with) if without.as_ref() != Ok(&with) => return Standing::Honoured,
+                    Ok(_) => taken = true,
+                    Err(NOT_PERMITTED) => refused = true,
+                    Err(_) => {}
+                }
+            }
+        }
+        assert!(refused || taken, "{command}: no value of {name} fits: {values:?}");
+        if refused { Standing::Refused } else { Standing::Idle }
+    };
+    Some(given.iter().map(|(name, values)| ((*name).clone(), standing(name, values))).collect())
+}
+
+fn page() -> String {
+    let standings = standings();
+    let served: Vec<_> = standings.iter().filter_map(|(name, all)| Some((name, all.as_ref()?))).collect();
+    let count = |what| served.iter().flat_map(|(_, all)| all.values()).filter(|one| **one == what).count();
+    let mut text = format!(
+        "# Call Control, parameter by parameter\n\nWritten by a test that gives each published parameter to its command and sees whether \
+         the request\nthen amounts to something else (`UPDATE_DOCS=1 cargo test -p tandem-telnyx parameters_in_the_docs`); do not \
+         edit.\n\n{} commands are served. Of their parameters {} are honoured, {} are accepted without effect, {} are refused with 422 and \
+         code\n10038.\n\n| command | honoured | without effect | refused |\n|---|---|---|---|\n",
+        served.len(),
+        count(Standing::Honoured),
+        count(Standing::Idle),
+        count(Standing::Refused),
+    );
+    for (command, all) in &served {
+        let of = |what| {
+            let names: Vec<&str> = all.iter().filter(|(_, one)| **one == what).map(|(name, _)| name.as_str()).collect();
+            names.join(", ")
+        };
+        let columns = [Standing::Honoured, Standing::Idle, Standing::Refused].map(of);
+        text.push_str(&format!("| `{command}` | {} |\n", columns.join(" | ")));
+    }
+    let refused: Vec<_> =
+        standings.iter().filter(|(_, all)| all.is_none()).map(|(name, _)| format!("`{name}`")).collect();
+    text.push_str(&format!("\nRefused whole: {}.\n", refused.join(", ")));
+    text.replace("|  |", "| |").replace("|  |", "| |")
+}
+
+#[test]
+fn the_parameters_in_the_docs_are_what_they_are_here() {
+    let page = page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(PAGE, &page).unwrap();
+    }
+    let stale = "docs/call-control.md is stale: UPDATE_DOCS=1 cargo test -p tandem-telnyx parameters_in_the_docs";
+    assert!(std::fs::read_to_string(PAGE).unwrap_or_default() == page, "{stale}");
+}

@@ -1,0 +1,87 @@
+//! Telnyx's webhook signature: Ed25519 (RFC 8032) over `timestamp|body`, the body's bytes as sent.
+
+use base64::Engine;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use ed25519_dalek::{Signer, SigningKey};
+use jiff::Timestamp;
+use tandem_accounts::TelnyxCredentials;
+
+/// A seed may be written with or without its padding; signatures and keys are always written with it, because the
+/// current client libraries refuse them otherwise.
+const SEED: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The account's signing seed is no base64 of 32 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("telnyx signing_seed is not the base64 of 32 bytes")]
+pub struct BadSeed;
+
+/// The key that applications verify webhooks with (`TELNYX_PUBLIC_KEY`): standard base64 of 32 bytes, 44 characters.
+pub fn public_key(credentials: &TelnyxCredentials) -> Result<String, BadSeed> {
+    Ok(STANDARD.encode(key(credentials)?.verifying_key().as_bytes()))
+}
+
+/// The two headers of one attempt at a webhook.
+pub(super) fn headers(
+    credentials: &TelnyxCredentials,
+    now: Timestamp,
+    body: &[u8],
+) -> Result<[(String, String); 2], BadSeed> {
+    let timestamp = now.as_second().to_string();
+    let mut signed = Vec::with_capacity(timestamp.len() + 1 + body.len());
+    signed.extend_from_slice(timestamp.as_bytes());
+    signed.push(b'|');
+    signed.extend_from_slice(body);
+    let signature = STANDARD.encode(key(credentials)?.sign(&signed).to_bytes());
+    Ok([("telnyx-timestamp".into(), timestamp), ("telnyx-signature-ed25519".into(), signature)])
+}
+
+fn key(credentials: &TelnyxCredentials) -> Result<SigningKey, BadSeed> {
+    let seed = SEED.decode(credentials.signing_seed.trim()).map_err(|_| BadSeed)?;
+    Ok(SigningKey::from_bytes(&<[u8; 32]>::try_from(seed).map_err(|_| BadSeed)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::{Signature, Verifier, VerifyingKey};
+
+    fn credentials(seed: &str) -> TelnyxCredentials {
+        TelnyxCredentials { api_key: "KEY1".into(), signing_seed: seed.into() }
+    }
+
+    #[test]
+    fn the_public_key_of_a_seed_is_that_of_rfc_8032_section_7_1_test_1() {
+        let seed = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+        assert_eq!(public_key(&credentials(seed)).unwrap(), "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
+        assert_eq!(public_key(&credentials(seed)), public_key(&credentials(seed.trim_end_matches('='))));
+    }
+
+    #[test]
+    fn the_public_key_verifies_what_was_sent() {
+        let credentials = credentials(&STANDARD.encode([7; 32]));
+        let body = br#"{"data":{}}"#;
+        let [(name, timestamp), (_, signature)] =
+            headers(&credentials, Timestamp::from_second(1_700_000_000).unwrap(), body).unwrap();
+        assert_eq!((name.as_str(), timestamp.as_str()), ("telnyx-timestamp", "1700000000"));
+        assert_eq!(signature.len() % 4, 0, "the libraries want strict, padded base64");
+        let key: [u8; 32] = STANDARD.decode(public_key(&credentials).unwrap()).unwrap().try_into().unwrap();
+        let signature = Signature::from_slice(&STANDARD.decode(signature).unwrap()).unwrap();
+        let mut signed = b"1700000000|".to_vec();
+        signed.extend_from_slice(body);
+        let key = VerifyingKey::from_bytes(&key).unwrap();
+        assert!(key.verify(&signed, &signature).is_ok());
+        signed.push(b' ');
+        assert!(key.verify(&signed, &signature).is_err());
+    }
+
+    #[test]
+    fn a_seed_of_another_length_is_refused() {
+        for seed in ["", "AAAA", "not base64!"] {
+            assert_eq!(public_key(&credentials(seed)), Err(BadSeed));
+        }
+    }
+}

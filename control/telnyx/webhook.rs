@@ -1,0 +1,539 @@
+//! Webhooks: one event of a call, as Telnyx tells it, and one signed attempt at telling it.
+//!
+//! [`notice`] builds the `data` object but for its `id`; [`seal`] adds that and the attempt's `meta`, so that the bytes
+//! which are signed are the bytes which are sent.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tandem_accounts::Account;
+use tandem_call::Method;
+use tandem_call::address::Address;
+use tandem_call::event::{CallEvent, EventKind, GatherEnd, Playback, PlaybackEnd, ReferState};
+use tandem_call::hearing::Words;
+use tandem_call::leg::{Attestation, Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality, Standing};
+use tandem_call::program::instruction::AudioSource;
+use tandem_call::queue::{QueueOutcome, QueueResult, QueueStanding};
+use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
+use tandem_call::siprec::SiprecStatus;
+use tandem_call::stream::{Form, StreamFacts, StreamSpec, StreamStatus};
+use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionStatus};
+use tandem_dialect::{Body, Context, Notice, SealInput, Sealed};
+
+use super::{agent, id, machine, sign, time};
+
+/// What this server speaks, in the order of its offers.
+const OUR_CODECS: &str = "PCMU,PCMA";
+
+/// The webhook for an event; `None` where Telnyx tells nothing, or nobody wants to know.
+pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
+    let (event_type, payload) = payload(event, context)?;
+    of_leg(&event.leg, event_type, event.at, payload)
+}
+
+/// The notice of a fact to whoever is told of this leg.
+pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, payload: Value) -> Option<Notice> {
+    let callback = leg.status_callback.as_ref()?;
+    let data = json!({
+        "record_type": "event",
+        "event_type": event_type,
+        "occurred_at": time(at),
+        "payload": payload,
+    });
+    Some(Notice {
+        event: event_type.into(),
+        target: callback.target_of(event_type).clone(),
+        failover: callback.failover.clone(),
+        body: Body::Json(data),
+        numbered: false,
+    })
+}
+
+/// One attempt: the envelope as bytes, and its signature. With GET the payload travels in the query and the signature is
+/// over an empty body. An account without a usable seed sends unsigned: its applications will refuse it and say why.
+pub fn seal(account: &Account, notice: &SealInput<'_>) -> Sealed {
+    let url = notice.url.split('#').next().unwrap_or(notice.url);
+    let (url, content_type, body) = match (notice.method, notice.body) {
+        (Method::Get, Body::Json(data)) => (with_query(url, &flattened(data, notice.id)), None, Vec::new()),
+        (Method::Get, Body::Form(pairs)) => (with_query(url, pairs), None, Vec::new()),
+        (Method::Post, Body::Json(data)) => (url.to_owned(), Some("application/json"), envelope(data, notice)),
+        (Method::Post, Body::Form(pairs)) => {
+            (url.to_owned(), Some("application/x-www-form-urlencoded"), encoded(pairs).into_bytes())
+        }
+    };
+    let mut headers = vec![("User-Agent".to_owned(), "telnyx-webhooks".to_owned())];
+    headers.extend(content_type.map(|content_type| ("Content-Type".to_owned(), content_type.to_owned())));
+    match account.telnyx.as_ref().map(|credentials| sign::headers(credentials, notice.now, &body)) {
+        Some(Ok(signature)) => headers.extend(signature),
+        Some(Err(error)) => tracing::error!(account = %account.name, %error, "webhook sent unsigned"),
+        None => {
+            tracing::error!(account = %account.name, "webhook sent unsigned: the account has no Telnyx credentials")
+        }
+    }
+    Sealed { url, headers, body: Bytes::from(body) }
+}
+
+/// Where a recording's audio can be had without credentials: the URL is the secret.
+pub(super) fn download_url(public_url: &str, recording: &Recording) -> String {
+    format!("{public_url}/v2/recordings/{}/download.{}", id::uuid(recording.id.0), format(recording.spec.format))
+}
+
+/// Telnyx's word for a recording's file type.
+pub(super) fn format(format: RecordingFormat) -> &'static str {
+    match format {
+        RecordingFormat::Wav => "wav",
+        RecordingFormat::Mp3 => "mp3",
+    }
+}
+
+/// Telnyx's word for a recording's channels.
+pub(super) fn channels(channels: RecordingChannels) -> &'static str {
+    match channels {
+        RecordingChannels::Mono => "single",
+        RecordingChannels::Dual => "dual",
+    }
+}
+
+pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)> {
+    let leg = &*event.leg;
+    let (event_type, extra) = match &event.kind {
+        EventKind::Initiated => ("call.initiated", initiated(leg)),
+        EventKind::Answered { stream } => ("call.answered", answered(leg, stream.as_deref())),
+        EventKind::Ended => ("call.hangup", hangup(leg)),
+        EventKind::DtmfReceived { digit } => {
+            ("call.dtmf.received", parties(leg, json!({ "digit": digit.to_string() })))
+        }
+        EventKind::PlaybackStarted(playback) => match kind(playback)? {
+            Audio::Speech => ("call.speak.started", json!({})),
+            Audio::File => ("call.playback.started", file(playback)),
+        },
+        EventKind::PlaybackEnded(playback, end) => match kind(playback)? {
+            Audio::Speech => ("call.speak.ended", speak_ended(end)),
+            Audio::File => ("call.playback.ended", merged(file(playback), playback_ended(end))),
+        },
+        EventKind::GatherEnded { digits, end, id, .. } => {
+            let mut extra = parties(leg, json!({ "digits": digits, "status": gather_status(*end) }));
+            if let (Some(id), Some(extra)) = (id, extra.as_object_mut()) {
+                extra.insert("gather_id".into(), json!(id));
+            }
+            ("call.gather.ended", extra)
+        }
+        EventKind::Bridged { .. } => ("call.bridged", parties(leg, json!({}))),
+        EventKind::Recording(recording) => match &recording.status {
+            RecordingStatus::Completed => ("call.recording.saved", recording_saved(recording, context)),
+            RecordingStatus::Failed(_) => ("call.recording.error", json!({ "reason": "Internal server error" })),
+            RecordingStatus::InProgress | RecordingStatus::Paused | RecordingStatus::Absent => return None,
+        },
+        EventKind::Stream(facts) => streaming(facts),
+        EventKind::Refer(facts) => {
+            let event_type = match facts.state {
+                ReferState::Started => "call.refer.started",
+                ReferState::Completed => "call.refer.completed",
+                ReferState::Failed => "call.refer.failed",
+            };
+            let status = facts.progress.or(facts.answer).unwrap_or(100);
+            (event_type, parties(leg, json!({ "sip_notify_response": status })))
+        }
+        EventKind::Enqueued { queue, .. } => ("call.enqueued", enqueued(queue, context.queue.as_ref())),
+        EventKind::Dequeued(outcome) => ("call.dequeued", dequeued(outcome, context.queue.as_ref())?),
+        EventKind::MachineDetected(facts) => {
+            let (event_type, result) = machine::told(facts)?;
+            (event_type, parties(leg, json!({ "result": result })))
+        }
+        EventKind::Siprec(facts) => match &facts.status {
+            SiprecStatus::Started => ("siprec.started", json!({})),
+            SiprecStatus::Stopped => ("siprec.stopped", json!({ "hangup_cause": "normal_clearing" })),
+            SiprecStatus::Failed(why) => ("siprec.failed", json!({ "failure_cause": why.detail })),
+            SiprecStatus::Paused | SiprecStatus::Resumed => return None,
+        },
+        EventKind::Transcription(facts) => match &facts.status {
+            TranscriptionStatus::Said { track, words, is_final } => {
+                ("call.transcription", said(*track, words, *is_final))
+            }
+            _ => return None,
+        },
+        EventKind::Conversation(facts) => agent::told(leg, facts)?,
+        EventKind::Transcribed(transcript) => ("call.recording.transcription.saved", transcribed(leg, transcript)?),
+        EventKind::Ringing { .. }
+        | EventKind::Unbridged
+        | EventKind::ConferenceJoined(_)
+        | EventKind::ConferenceLeft(_)
+        | EventKind::Dialed(_)
+        | EventKind::FetchFailed { .. }
+        | EventKind::GatherHeard { .. }
+        | EventKind::ListeningFailed { .. }
+        | EventKind::Apologised
+        | EventKind::Unserved(_)
+        | EventKind::Warned(_) => return None,
+    };
+    Some((event_type, merged(common(leg), extra)))
+}
+
+pub(super) fn common(leg: &LegInfo) -> Value {
+    json!({
+        "call_control_id": id::call_control_id(leg.id),
+        "call_leg_id": id::uuid(leg.id.0),
+        "call_session_id": id::uuid(leg.session.0),
+        "client_state": leg.client_state,
+        "connection_id": leg.application,
+    })
+}
+
+pub(super) fn parties(leg: &LegInfo, extra: Value) -> Value {
+    merged(json!({ "from": leg.from.to_string(), "to": leg.to.to_string() }), extra)
+}
+
+/// The standard header fields of SIP that are told. A client of the provider's reads an event with another one as an event of
+/// another kind.
+const SIP_HEADERS: [&str; 2] = ["User-to-User", "Diversion"];
+
+/// What the three events about the signalling itself have in common.
+fn signalled(leg: &LegInfo, state: &str) -> Value {
+    let named = |wanted: fn(&str) -> Option<&str>| -> Vec<Value> {
+        let own = leg.sip.headers.iter().filter_map(|(name, value)| Some((wanted(name)?, value)));
+        own.map(|(name, value)| json!({ "name": name, "value": value })).collect()
+    };
+    let extra = json!({
+        "state": state,
+        "start_time": time(leg.created_at),
+        "custom_headers": named(|name| name.get(..2).filter(|head| head.eq_ignore_ascii_case("x-")).and(Some(name))),
+        "sip_headers": named(|name| SIP_HEADERS.into_iter().find(|known| name.eq_ignore_ascii_case(known))),
+        "tags": [],
+    });
+    parties(leg, extra)
+}
+
+fn initiated(leg: &LegInfo) -> Value {
+    let (direction, state) = match leg.direction {
+        Direction::Inbound => ("incoming", "parked"),
+        Direction::OutboundApi | Direction::OutboundDial => ("outgoing", "bridging"),
+    };
+    let offered = match leg.direction {
+        Direction::Inbound => leg.sip.offered_codecs.join(",").to_uppercase(),
+        Direction::OutboundApi | Direction::OutboundDial => OUR_CODECS.to_owned(),
+    };
+    let caller_name = leg.caller_name.clone().unwrap_or_else(|| leg.from.user().to_owned());
+    let identity = leg.sip.identity.as_deref();
+    let extra = json!({
+        "direction": direction,
+        "caller_id_name": caller_name,
+        "offered_codecs": offered,
+        "connection_codecs": OUR_CODECS,
+        "shaken_stir_attestation": identity.and_then(|one| one.attestation).map(Attestation::letter),
+        "shaken_stir_validated": identity.is_some_and(|one| one.standing == Standing::Passed),
+        "call_screening_result": null,
+    });
+    merged(signalled(leg, state), extra)
+}
+
+/// An answer that begins a stream names it.
+fn answered(leg: &LegInfo, stream: Option<&StreamSpec>) -> Value {
+    let stream = stream.map(|spec| json!({ "stream_url": spec.url, "stream_track": track(spec.track) }));
+    merged(signalled(leg, "answered"), stream.unwrap_or(Value::Null))
+}
+
+fn track(track: Track) -> &'static str {
+    match track {
+        Track::Inbound => "inbound_track",
+        Track::Outbound => "outbound_track",
+        Track::Both => "both_tracks",
+    }
+}
+
+fn hangup(leg: &LegInfo) -> Value {
+    let end = leg.end.as_ref();
+    let extra = json!({
+        "hangup_cause": end.map_or("unspecified", |end| hangup_cause(end.cause)),
+        "hangup_source": end.map_or("unknown", |end| hangup_source(leg.direction, end.by)),
+        "sip_hangup_cause": end.map_or_else(|| "unspecified".into(), |end| sip_hangup_cause(end, leg.answered_at.is_some())),
+        "call_quality_stats": leg.sip.quality.as_ref().map(quality),
+        "duration_seconds": end.map_or(0, |end| leg.duration(end.at).as_secs()),
+    });
+    merged(signalled(leg, "hangup"), extra)
+}
+
+/// Telnyx's word for why a call ended.
+pub fn hangup_cause(cause: EndCause) -> &'static str {
+    match cause {
+        EndCause::NormalClearing => "normal_clearing",
+        EndCause::OriginatorCancel => "originator_cancel",
+        EndCause::Rejected => "call_rejected",
+        EndCause::Busy => "user_busy",
+        EndCause::Timeout => "timeout",
+        EndCause::NoAnswer => "no_answer",
+        EndCause::NotFound => "not_found",
+        EndCause::TimeLimit => "time_limit",
+        EndCause::Failed | EndCause::Unspecified => "unspecified",
+    }
+}
+
+/// The far end of an inbound leg is the caller and we are the callee; of an outbound leg it is the other way round.
+pub fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
+    let inbound = direction == Direction::Inbound;
+    match by {
+        EndedBy::Peer if inbound => "caller",
+        EndedBy::Peer => "callee",
+        EndedBy::Application | EndedBy::OtherLeg if inbound => "callee",
+        EndedBy::Application | EndedBy::OtherLeg => "caller",
+        EndedBy::Server => "unknown",
+    }
+}
+
+/// The SIP status, in digits. A call that was answered ended with no status of its own: clients see the answer's 200, and
+/// the 487 of a call that was given up before (RFC 3261 §9.2).
+pub fn sip_hangup_cause(end: &LegEnd, answered: bool) -> String {
+    match (end.sip_status, end.cause) {
+        (Some(status), _) => status.to_string(),
+        (None, EndCause::NormalClearing) if answered => "200".into(),
+        (None, EndCause::NormalClearing | EndCause::OriginatorCancel) => "487".into(),
+        (None, _) => "unspecified".into(),
+    }
+}
+
+/// How a call was heard.
+pub fn quality(quality: &Quality) -> Value {
+    json!({
+        "inbound": {
+            "jitter_max_variance": format!("{:.2}", quality.jitter_ms),
+            "jitter_packet_count": "0",
+            "mos": quality.mos.map(|mos| format!("{mos:.2}")),
+            "packet_count": quality.packets_in.to_string(),
+            "skip_packet_count": quality.lost.to_string(),
+        },
+        "outbound": {
+            "packet_count": quality.packets_out.to_string(),
+            "skip_packet_count": "0",
+        },
+    })
+}
+
+enum Audio {
+    Speech,
+    File,
+}
+
+/// Which family of events tells of this audio. The spoken prompts of a gather have none, its files do; tones and silence
+/// are our own doing.
+fn kind(playback: &Playback) -> Option<Audio> {
+    match playback.source {
+        AudioSource::Speech(_) => (!playback.prompt).then_some(Audio::Speech),
+        AudioSource::Url(_) | AudioSource::Inline(_) | AudioSource::Stored(_) => Some(Audio::File),
+        AudioSource::Tone(_) | AudioSource::Silence(_) | AudioSource::Music => None,
+    }
+}
+
+fn file(playback: &Playback) -> Value {
+    match &playback.source {
+        AudioSource::Url(url) => json!({ "media_url": url, "overlay": false }),
+        AudioSource::Stored(name) => json!({ "media_name": name, "overlay": false }),
+        _ => json!({ "overlay": false }),
+    }
+}
+
+fn playback_ended(end: &PlaybackEnd) -> Value {
+    match end {
+        PlaybackEnd::Completed => json!({ "status": "completed", "status_detail": "" }),
+        PlaybackEnd::Stopped => json!({ "status": "cancelled", "status_detail": "" }),
+        PlaybackEnd::Hangup => json!({ "status": "call_hangup", "status_detail": "" }),
+        PlaybackEnd::Missing(detail) => json!({ "status": "file_not_found", "status_detail": detail }),
+        PlaybackEnd::Failed(detail) => json!({ "status": "failed", "status_detail": detail }),
+    }
+}
+
+/// Telnyx knows no word for speech that was cut by a request or could not be synthesised: the first says `completed` as
+/// the docs' enum has it, the second what Telnyx says of files.
+fn speak_ended(end: &PlaybackEnd) -> Value {
+    match end {
+        PlaybackEnd::Completed | PlaybackEnd::Stopped => json!({ "status": "completed" }),
+        PlaybackEnd::Hangup => json!({ "status": "call_hangup" }),
+        PlaybackEnd::Missing(detail) | PlaybackEnd::Failed(detail) => {
+            json!({ "status": "failed", "status_detail": detail })
+        }
+    }
+}
+
+fn gather_status(end: GatherEnd) -> &'static str {
+    match end {
+        GatherEnd::Valid => "valid",
+        GatherEnd::Invalid => "invalid",
+        GatherEnd::Timeout => "timeout",
+        GatherEnd::Stopped => "cancelled",
+        GatherEnd::Hangup => "call_hangup",
+    }
+}
+
+pub(super) fn recording_saved(recording: &Recording, context: &Context) -> Value {
+    let url = download_url(&context.public_url, recording);
+    let format = format(recording.spec.format);
+    json!({
+        "recording_id": id::uuid(recording.id.0),
+        "channels": channels(recording.spec.channels),
+        "format": format,
+        "recording_started_at": time(recording.started_at),
+        "recording_ended_at": recording.ended_at.map(time),
+        "recording_urls": { format: url },
+        "public_recording_urls": { format: url },
+    })
+}
+
+fn enqueued(queue: &str, standing: Option<&QueueStanding>) -> Value {
+    json!({
+        "queue": queue,
+        "current_position": place(standing),
+        "queue_avg_wait_time_secs": standing.map_or(0, |standing| standing.average.as_secs()),
+    })
+}
+
+/// `None`: it never was in line.
+fn dequeued(outcome: &QueueOutcome, standing: Option<&QueueStanding>) -> Option<Value> {
+    let (_, waited) = outcome.waited?;
+    let reason = match outcome.result {
+        QueueResult::Bridged | QueueResult::RedirectedFromBridge => "bridged",
+        QueueResult::Bridging => "bridging-in-process",
+        QueueResult::Hangup => "hangup",
+        QueueResult::TimedOut => "timeout",
+        QueueResult::Left | QueueResult::Redirected | QueueResult::Full | QueueResult::Failed => "leave",
+    };
+    Some(json!({
+        "queue": outcome.name,
+        "queue_position": place(standing),
+        "reason": reason,
+        "wait_time_secs": waited.as_secs(),
+    }))
+}
+
+/// From 1. Whose turn has come stands in line no longer: it was the first.
+fn place(standing: Option<&QueueStanding>) -> usize {
+    standing.map_or(1, |standing| standing.position)
+}
+
+fn said(track: Track, words: &Words, is_final: bool) -> Value {
+    let data = json!({
+        "transcript": words.text(),
+        // A recogniser that tells nothing of it is taken to be sure: applications compare this with a threshold.
+        "confidence": words.confidence.map_or(1.0, f64::from),
+        "is_final": is_final,
+        "transcription_track": if track == Track::Outbound { "outbound" } else { "inbound" },
+    });
+    json!({ "transcription_data": data })
+}
+
+/// Whether the leg's far end is on the telephone network.
+pub(super) fn calling_party_type(leg: &LegInfo) -> &'static str {
+    let party = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
+    if matches!(party, Address::Phone(_)) { "pstn" } else { "sip" }
+}
+
+/// `None`: there are no words.
+fn transcribed(leg: &LegInfo, transcript: &Transcript) -> Option<Value> {
+    let TranscriptState::Completed(words) = &transcript.state else { return None };
+    Some(json!({
+        "calling_party_type": calling_party_type(leg),
+        "recording_id": id::uuid(transcript.recording.id.0),
+        "recording_transcription_id": id::uuid(transcript.id.0),
+        "status": "completed",
+        "transcription_text": words.text(),
+    }))
+}
+
+fn streaming(facts: &StreamFacts) -> (&'static str, Value) {
+    if let Form::Rtp(_) = facts.spec.form {
+        let event_type = match facts.status {
+            StreamStatus::Started => "call.fork.started",
+            StreamStatus::Stopped | StreamStatus::Failed(_) => "call.fork.stopped",
+        };
+        return (event_type, json!({ "stream_type": "decrypted" }));
+    }
+    match &facts.status {
+        StreamStatus::Started => ("streaming.started", json!({ "stream_url": facts.spec.url })),
+        StreamStatus::Stopped => ("streaming.stopped", json!({ "stream_url": facts.spec.url })),
+        StreamStatus::Failed(why) => {
+            tracing::debug!(why.detail, "stream failed");
+            let extra = json!({
+                "failure_reason": "connection_failed",
+                "stream_id": id::uuid(facts.id.0),
+                "stream_params": { "stream_url": facts.spec.url, "track": track(facts.spec.track) },
+                "stream_type": "websocket",
+            });
+            ("streaming.failed", extra)
+        }
+    }
+}
+
+pub(super) fn merged(into: Value, extra: Value) -> Value {
+    match (into, extra) {
+        (Value::Object(mut into), Value::Object(extra)) => {
+            into.extend(extra);
+            Value::Object(into)
+        }
+        (into, _) => into,
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    data: Data<'a>,
+    meta: Meta<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    record_type: &'a Value,
+    event_type: &'a Value,
+    id: String,
+    occurred_at: &'a Value,
+    payload: &'a Value,
+}
+
+#[derive(Serialize)]
+struct Meta<'a> {
+    attempt: u32,
+    delivered_to: &'a str,
+}
+
+fn envelope(data: &Value, notice: &SealInput<'_>) -> Vec<u8> {
+    let envelope = Envelope {
+        data: Data {
+            record_type: &data["record_type"],
+            event_type: &data["event_type"],
+            id: id::uuid_v4(notice.id),
+            occurred_at: &data["occurred_at"],
+            payload: &data["payload"],
+        },
+        meta: Meta { attempt: notice.attempt, delivered_to: notice.url },
+    };
+    serde_json::to_vec(&envelope).unwrap_or_default()
+}
+
+/// For GET: what identifies the event, then the payload's members; what is no plain value is written as JSON.
+fn flattened(data: &Value, notice: u128) -> Vec<(String, String)> {
+    let mut pairs = vec![("id".to_owned(), id::uuid_v4(notice))];
+    let mut add = |members: &Map<String, Value>| {
+        for (name, value) in members.iter().filter(|(name, _)| *name != "payload") {
+            let text = match value {
+                Value::Null => continue,
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            pairs.push((name.clone(), text));
+        }
+    };
+    data.as_object().into_iter().for_each(&mut add);
+    data["payload"].as_object().into_iter().for_each(&mut add);
+    pairs
+}
+
+fn encoded(pairs: &[(String, String)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+fn with_query(url: &str, pairs: &[(String, String)]) -> String {
+    if pairs.is_empty() {
+        return url.to_owned();
+    }
+    format!("{url}{}{}", if url.contains('?') { '&' } else { '?' }, encoded(pairs))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! Telnyx's TeXML: a member of Twilio's family with Telnyx's ids, credentials, signatures and streams.
+//!
+//! ```text
+//!   rest/     /v2/texml/... ──► the family's REST, its answers ──► rest/answer
+//!   template  a document's {{names}} ──► what the request for it said
+//!   told      the family's callbacks ──► TeXML's
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod markup;
+pub use markup::TEXML;
+pub mod rest;
+mod template;
+#[cfg(test)]
+mod tests;
+mod told;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use tandem_call::event::CallEvent;
+use tandem_call::id::{LegId, StreamId};
+use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::machine::Verdict;
+use tandem_call::stream::StreamSpec;
+
+use tandem_accounts::{Account, Accounts};
+use tandem_dialect::{Body, Notice, Patience, SealInput, Sealed, StreamWire};
+use tandem_markup::flavour::Flavour;
+use tandem_telnyx::{id, stream, webhook};
+use tandem_twilio::family::{Credentials, DetectionRules, Family, Provider, Rewrite};
+use tandem_twilio::sid::{Ids, Spelling};
+
+/// Its name in configuration and records.
+pub const NAME: &str = "texml";
+
+/// What stands below an account.
+const RESOURCES: [&str; 6] = ["Applications", "Calls", "Conferences", "Queues", "Recordings", "Transcriptions"];
+
+/// Parameters that have no effect here: codecs are offered as the trunk says, from where it is; the URL of a recording is always
+/// told; what plays while machine detection goes on is the document's to end.
+const IDLE: [&str; 7] = [
+    "CancelPlaybackOnDetectMessageEnd",
+    "CancelPlaybackOnMachineDetection",
+    "DetectionMode",
+    "MachineDetectionPromptEndTimeout",
+    "PreferredCodecs",
+    "SendRecordingUrl",
+    "SipRegion",
+];
+
+/// An application's id: a decimal number of 19 digits.
+const APPLICATION_IDS: std::ops::Range<u64> = 1_000_000_000_000_000_000..10_000_000_000_000_000_000;
+
+/// A call's control id, an application's decimal number, and UUIDs.
+static IDS: Spelling = Spelling { spell, parse };
+
+static DETECTION: DetectionRules = DetectionRules {
+    within_seconds: false,
+    within: (500..=60_000, 30_000),
+    greeting: (500..=60_000, 3_500),
+    after_greeting: (100..=60_000, 800),
+    silence: (500..=60_000, 3_500),
+};
+
+fn spell(prefix: &str, id: u128) -> String {
+    match prefix {
+        "CA" => id::call_control_id(LegId(id)),
+        "AP" => application_id(id).to_string(),
+        _ => id::uuid(id),
+    }
+}
+
+fn parse(prefix: &str, text: &str) -> Option<u128> {
+    match prefix {
+        "CA" => id::parse_call_control_id(text).map(|leg| leg.0),
+        "AP" => text.parse().ok().filter(|number| APPLICATION_IDS.contains(number)).map(u128::from),
+        _ => id::parse_uuid(text),
+    }
+}
+
+/// The number of an application: of one that was drawn, what fits of it; of one that was read, that.
+fn application_id(id: u128) -> u64 {
+    let most = u128::from(APPLICATION_IDS.end - APPLICATION_IDS.start);
+    match u64::try_from(id) {
+        Ok(number) if APPLICATION_IDS.contains(&number) => number,
+        _ => APPLICATION_IDS.start + u64::try_from(id % most).unwrap_or_default(),
+    }
+}
+
+/// Entry for fuzzing: any bytes as a document with a template in it.
+pub fn fuzz_template(data: &[u8]) {
+    let pairs = [("From", "+15551230001"), ("Raw", "<&>"), ("Digits[]", "1"), ("Digits[]", "2"), ("Nothing", "")];
+    let asked = Notice {
+        event: String::new(),
+        target: tandem_call::Target {
+            url: "https://app.example/voice?color=blue".into(),
+            method: tandem_call::Method::Post,
+        },
+        failover: None,
+        body: Body::Form(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+        numbered: false,
+    };
+    let filled = template::filled(data, &asked);
+    assert!(filled.len() <= data.len().max(tandem_markup::MAX_DOCUMENT), "a template grew beyond a document");
+    tandem_markup::fuzz_markup(&TEXML, &filled);
+}
+
+/// TeXML's dialect.
+pub fn dialect() -> Family {
+    Family::new(&Texml, false)
+}
+
+/// TeXML's way.
+#[derive(Debug)]
+pub struct Texml;
+
+impl Provider for Texml {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ids(&self) -> Ids {
+        Ids::Own(&IDS)
+    }
+
+    fn root(&self) -> &'static str {
+        "/v2/texml"
+    }
+
+    /// The account's id is the user's, as its streams tell it. What is signed is signed with a key that is no secret of the API.
+    fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
+        let own = account.telnyx.as_ref()?;
+        Some(Credentials { sid: id::user_id(&account.name).into(), secret: &own.api_key, signing_key: "" })
+    }
+
+    fn account(&self, accounts: &Accounts, sid: &str) -> Option<Arc<Account>> {
+        accounts.all().iter().find(|one| one.telnyx.is_some() && id::user_id(&one.name) == sid).cloned()
+    }
+
+    fn bearer(&self, accounts: &Accounts, token: &str) -> Option<Arc<Account>> {
+        accounts.by_telnyx_key(token)
+    }
+
+    fn has(&self, resource: &str) -> bool {
+        RESOURCES.contains(&resource)
+    }
+
+    fn audio_extension(&self) -> &'static str {
+        ".mp3"
+    }
+
+    fn normalise(&self, pairs: &mut Vec<(String, String)>) {
+        pairs.retain(|(name, value)| {
+            !IDLE.contains(&name.as_str()) && (name != "MachineDetection" || value != "Disable")
+        });
+        let mut headers = Vec::new();
+        pairs.retain_mut(|(name, value)| {
+            match name.as_str() {
+                "Texml" => *name = "Twiml".to_owned(),
+                "UrlMethod" => *name = "Method".to_owned(),
+                "CallerId" => *name = "CallerDisplayName".to_owned(),
+                "RecordingChannels" if value == "single" => *value = "mono".to_owned(),
+                "CustomHeaders" => {
+                    headers.extend(custom_headers(value));
+                    return false;
+                }
+                _ => {}
+            }
+            true
+        });
+        pairs.append(&mut headers);
+    }
+
+    fn application_decides(&self) -> bool {
+        false
+    }
+
+    fn detection(&self) -> &'static DetectionRules {
+        &DETECTION
+    }
+
+    fn names_queues(&self) -> bool {
+        true
+    }
+
+    fn answer(&self) -> Option<Rewrite> {
+        Some(rest::answer::rewrite)
+    }
+
+    fn refusal(&self, status: StatusCode, code: u32, message: &str) -> Option<(StatusCode, Value)> {
+        Some(rest::answer::refusal(status, code, message))
+    }
+
+    fn direction(&self, direction: Direction) -> &'static str {
+        if direction == Direction::Inbound { "inbound" } else { "outbound" }
+    }
+
+    fn answered_by(&self, verdict: Verdict) -> &'static str {
+        match verdict {
+            Verdict::Human => "human",
+            Verdict::Machine | Verdict::GreetingEnded(_) | Verdict::Fax => "machine",
+            Verdict::Silence | Verdict::NotSure => "not_sure",
+        }
+    }
+
+    fn tell(&self, leg: Option<&LegInfo>, event: Option<&CallEvent>, notice: &mut Notice) {
+        if let Body::Form(pairs) = &mut notice.body {
+            told::rewrite(leg, event, pairs);
+        }
+    }
+
+    fn seal(&self, account: &Account, notice: &SealInput<'_>, _strip_https_port: bool) -> Sealed {
+        webhook::seal(account, notice)
+    }
+
+    fn stream(&self, account: &Account, leg: &LegInfo, id: StreamId, spec: &StreamSpec) -> Option<Box<dyn StreamWire>> {
+        Some(Box::new(stream::Wire::new(account, leg, id, spec)))
+    }
+
+    fn flavour(&self) -> &'static Flavour {
+        &TEXML
+    }
+
+    fn document<'a>(&self, text: &'a [u8], asked: &Notice) -> Cow<'a, [u8]> {
+        template::filled(text, asked)
+    }
+
+    /// Connection overrides are Twilio's: a fragment says nothing here.
+    fn patience(&self, _url: &str) -> Patience {
+        Patience::default()
+    }
+}
+
+/// `[{"name": "X-A", "value": "b"}]` as parameters of the family's; what is none of it is passed on as it is, to be refused.
+fn custom_headers(text: &str) -> Vec<(String, String)> {
+    let word = |header: &Value, key: &str| header.get(key).and_then(Value::as_str).map(str::to_owned);
+    let read: Option<Vec<Value>> = serde_json::from_str(text).ok();
+    let pairs = read.map(|headers| {
+        let pair = |header: &Value| Some((format!("SipHeader_{}", word(header, "name")?), word(header, "value")?));
+        headers.iter().map(pair).collect::<Option<Vec<_>>>()
+    });
+    pairs.flatten().unwrap_or_else(|| vec![("SipHeader_".to_owned(), text.to_owned())])
+}
+
+/// One error in Telnyx's envelope.
+fn envelope(status: StatusCode, code: &str, title: &str, detail: &str) -> (StatusCode, Value) {
+    let url = format!("https://developers.telnyx.com/docs/overview/errors/{code}");
+    let error = json!({ "code": code, "title": title, "detail": detail, "meta": { "url": url } });
+    (status, json!({ "errors": [error] }))
+}

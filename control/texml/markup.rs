@@ -1,0 +1,110 @@
+//! TeXML, Telnyx's documents: TwiML with verbs, attributes and defaults of its own.
+
+use std::time::Duration;
+
+use tandem_markup::flavour::{Defaults, Flavour, Meaning};
+use tandem_markup::rules;
+use tandem_telnyx::id;
+use tandem_twilio::twiml::TWIML;
+
+/// The engines are the server's own.
+const ENGINES: &str = "the engines are the server's own";
+/// People and machines are told apart in one way.
+const ONE_DETECTOR: &str = "there is one detector";
+/// Recordings are told of by their URLs.
+const ALWAYS: &str = "the URL of a recording is always told";
+
+/// The number of a document's oddity.
+const ODD: u32 = 12200;
+
+/// TeXML.
+pub static TEXML: Flavour = Flavour {
+    name: "TeXML",
+    root: "Response",
+    elements: rules! {
+        "Gather" in ["Response"] Meaning::Gather => {
+            honoured: [
+                "action", "actionOnEmptyResult", "bargeIn", "finishOnKey", "hints", "input", "language", "maxDigits",
+                "maxSpeechTime", "method", "minDigits", "numDigits", "partialResultCallback",
+                "partialResultCallbackMethod", "profanityFilter", "speechModel", "speechTimeout", "timeout", "validDigits",
+            ],
+            idle: [ENGINES => ["transcriptionEngine", "useEnhanced"]],
+            refused: [12200 "what is pressed goes to the action" => ["invalidDigitsAction"]],
+        }
+        "Record" in ["Response"] Meaning::Record => {
+            honoured: [
+                "action", "channels", "finishOnKey", "maxLength", "method", "playBeep", "recordingStatusCallback",
+                "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "timeout", "transcription",
+                "transcriptionCallback", "trim",
+            ],
+            idle: [ALWAYS => ["format", "sendRecordingUrl"], ENGINES => ["transcriptionEngine"]],
+        }
+        "Dial" in ["Response"] Meaning::Dial => {
+            honoured: [
+                "action", "answerOnBridge", "callerId", "fromDisplayName", "hangupOnStar", "method", "record",
+                "recordMaxLength", "recordingChannels", "recordingStatusCallback", "recordingStatusCallbackEvent",
+                "recordingStatusCallbackMethod", "recordingTrack", "ringTone", "sequential", "timeLimit", "timeout", "trim",
+            ],
+            idle: [ALWAYS => ["sendRecordingUrl"], "trunks say whether" => ["passDiversionHeader"]],
+            refused: [12200 "the called party hears the caller" => ["audioUrl"]],
+        }
+        "Number" in ["Dial"] Meaning::Number => {
+            honoured: [
+                "machineDetection", "machineDetectionSilenceTimeout", "machineDetectionSpeechEndThreshold",
+                "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method", "sendDigits", "statusCallback",
+                "statusCallbackEvent", "statusCallbackMethod", "url",
+            ],
+            idle: [ONE_DETECTOR => ["detectionMode"]],
+        }
+        "Sip" in ["Dial"] Meaning::Sip => {
+            honoured: [
+                "machineDetection", "machineDetectionSilenceTimeout", "machineDetectionSpeechEndThreshold",
+                "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method", "password", "statusCallback",
+                "statusCallbackEvent", "statusCallbackMethod", "url", "username",
+            ],
+            idle: [ONE_DETECTOR => ["detectionMode"]],
+        }
+        "Sip" in ["Refer"] Meaning::Sip => {}
+        "Conference" in ["Dial"] Meaning::Conference => {
+            honoured: [
+                "beep", "coach", "endConferenceOnExit", "maxParticipants", "muted", "participantLabel", "record",
+                "recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod",
+                "startConferenceOnEnter", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "trim",
+                "waitMethod", "waitUrl",
+            ],
+            idle: [ALWAYS => ["sendRecordingUrl"], "a recording begins without a tone" => ["recordBeep", "recordingTimeout"]],
+        }
+        "Enqueue" in ["Response"] Meaning::Enqueue => {
+            honoured: ["action", "maxQueueSize", "method", "waitUrl", "waitUrlMethod"],
+            refused: [12200 "who waits can leave by the document of the wait" => ["maxWaitTimeSecs"]],
+        }
+        "Play" in ["Response", "Gather"] Meaning::Play => {
+            honoured: ["digits", "loop"],
+            refused: [12200 "there is no media storage" => ["mediaStorage"]],
+        }
+        "Stream" in ["Connect", "Start", "Stop"] Meaning::Stream => {
+            honoured: [
+                "bidirectionalCodec", "bidirectionalMode", "bidirectionalSamplingRate", "codec", "name", "statusCallback",
+                "statusCallbackMethod", "track", "url",
+            ],
+            idle: ["a connection that breaks is the end" => ["enableReconnect"]],
+        }
+        "AIGather" in ["Response"] Meaning::Unserved(ODD) => {}
+        "AIAssistant" in ["Connect"] Meaning::Unserved(ODD) => {}
+        "ConversationRelay" in ["Connect"] Meaning::Unserved(ODD) => {}
+        "HttpRequest" in ["Response"] Meaning::Unserved(ODD) => {}
+        "Suppression" in ["Start", "Stop"] Meaning::Suppression => {
+            honoured: ["direction"],
+            idle: ["there is one engine" => ["engine", "noiseSuppressionEngine"]],
+        }
+        "Client" in ["Dial"] Meaning::Unserved(ODD) => {}
+        "Application" in ["Dial"] Meaning::Unserved(ODD) => {}
+        "Pay" in ["Response"] Meaning::Unserved(ODD) => {}
+        "Prompt" in ["Pay"] Meaning::Unserved(ODD) => {}
+    },
+    base: Some(&TWIML),
+    tracks: TWIML.tracks,
+    defaults: Defaults { record_timeout: Duration::ZERO, detects_in_milliseconds: true, ..TWIML.defaults },
+    call_id: id::parse_call_control_id,
+    phone: TWIML.phone,
+};

@@ -1,0 +1,203 @@
+//! `/v2/texml/...` and `/v2/texml_applications`: bearer authentication, JSON or forms in, JSON out. What is below an account is the
+//! family's REST; here is only what differs before it: defaults by path, and what is refused.
+
+pub(super) mod answer;
+mod applications;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use axum::{Json, Router};
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use tandem_accounts::Account;
+use tandem_runtime::app::App;
+use tandem_telnyx::{self as telnyx, id};
+use tandem_twilio::rest::{Wanted, serve_member};
+
+use super::{Texml, envelope};
+
+/// Longest request body, octets.
+const MAX_BODY: usize = 256 * 1024;
+/// What this server does not do: parameters, each with the value that asks for nothing.
+const REFUSED: [(&str, &str); 5] = [
+    ("DeepfakeDetection", "Disable"),
+    ("MediaEncryption", "disabled"),
+    ("Passports", ""),
+    ("SuperviseCallSid", ""),
+    ("SupervisingRole", ""),
+];
+
+type Pairs = Vec<(String, String)>;
+/// What stops a request: its answer.
+type Refusal = (StatusCode, Value);
+
+/// Every path.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/v2/texml/Accounts/{account}/{*path}", any(serve))
+        .route("/v2/texml/calls/{connection}", any(serve_connection))
+        .route("/v2/texml/ai_calls/{connection}", any(refuse_assistants))
+        .route("/v2/texml/secrets", any(refuse_secrets))
+        .route("/v2/texml_applications", any(applications::serve))
+        .route("/v2/texml_applications/{id}", any(applications::serve))
+}
+
+/// What is below an account.
+async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    answered(&app, &parts, body, &path, None).await
+}
+
+/// A call of an application: its older path.
+async fn serve_connection(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let connection = parts.uri.path().rsplit('/').next().unwrap_or_default();
+    let connection = percent_decode_str(connection).decode_utf8_lossy().into_owned();
+    let Some(account) = caller(&app, &parts) else { return refused(unauthenticated()) };
+    let path = format!("/v2/texml/Accounts/{}/Calls", id::user_id(&account.name));
+    answered(&app, &parts, body, &path, Some(connection)).await
+}
+
+async fn refuse_assistants() -> Response {
+    refused(not_permitted("AI assistants are not available on this server"))
+}
+
+async fn refuse_secrets() -> Response {
+    refused(not_permitted("Secrets are not available on this server; parameters of the document's own URL are"))
+}
+
+async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: Option<String>) -> Response {
+    let plain = path.strip_suffix(".json").unwrap_or(path);
+    let segments: Vec<&str> = plain.split('/').filter(|segment| !segment.is_empty()).skip(3).collect();
+    let is_audio = parts.method == Method::GET && segments.get(1) == Some(&"Recordings");
+    let mut pairs = match caller(app, parts) {
+        Some(account) => match asked(app, parts, body, &account, segments.first().copied()).await {
+            Ok(pairs) => pairs,
+            Err(refusal) => return refused(refusal),
+        },
+        // The family knows who may hear a recording.
+        None if is_audio => Pairs::new(),
+        None => return refused(unauthenticated()),
+    };
+    if let Some(connection) = connection {
+        pairs.retain(|(name, _)| name != "ApplicationSid");
+        pairs.push(("ApplicationSid".to_owned(), connection));
+    }
+    if parts.method == Method::POST {
+        for (name, value) in defaults(segments.get(1..).unwrap_or_default()) {
+            if !pairs.iter().any(|(known, _)| known == name) {
+                pairs.push(((*name).to_owned(), (*value).to_owned()));
+            }
+        }
+    }
+    let wanted = Wanted { method: &parts.method, path, headers: &parts.headers };
+    serve_member(app, &Texml, wanted, pairs).await
+}
+
+/// What is asked of an account, if it is the caller's and nothing is asked that is not here.
+async fn asked(
+    app: &App,
+    parts: &Parts,
+    body: Body,
+    account: &Arc<Account>,
+    sid: Option<&str>,
+) -> Result<Pairs, Refusal> {
+    let own = id::user_id(&account.name);
+    if sid != Some(own.as_str()) {
+        let detail = format!("The account of this API key is {own}");
+        return Err(envelope(StatusCode::NOT_FOUND, "10005", "Resource not found", &detail));
+    }
+    let pairs = if parts.method == Method::POST {
+        let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+            app.calls.services().counters.body_refused();
+            return Err(envelope(StatusCode::BAD_REQUEST, "10015", "Bad Request", "The request body cannot be read"));
+        };
+        let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if kind.is_some_and(|kind| kind.starts_with("application/json")) { of_json(&body)? } else { of_form(&body) }
+    } else {
+        of_form(parts.uri.query().unwrap_or_default().as_bytes())
+    };
+    for (name, value) in &pairs {
+        let is_refused = |(refused, idle): &(&str, &str)| name == refused && !value.is_empty() && value != idle;
+        if REFUSED.iter().any(is_refused) {
+            return Err(not_permitted(&format!("'{name}' is not available on this server")));
+        }
+    }
+    Ok(pairs)
+}
+
+fn of_form(encoded: &[u8]) -> Pairs {
+    form_urlencoded::parse(encoded).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+}
+
+/// An object's members as a form has them: lists of words by repetition, all else that is nested as JSON.
+fn of_json(body: &[u8]) -> Result<Pairs, Refusal> {
+    let bad = |detail: &str| envelope(StatusCode::BAD_REQUEST, "10023", "Invalid JSON", detail);
+    if body.trim_ascii().is_empty() {
+        return Ok(Pairs::new());
+    }
+    let value = serde_json::from_slice(body).map_err(|error| bad(&format!("The request body is not JSON: {error}")))?;
+    let Value::Object(members) = value else { return Err(bad("The request body must be a JSON object")) };
+    let mut pairs = Pairs::new();
+    for (name, value) in members {
+        let name = camel(&name);
+        match value {
+            Value::Null => {}
+            Value::Array(items) if items.iter().all(Value::is_string) => {
+                pairs.extend(items.iter().map(|item| (name.clone(), plain(item))));
+            }
+            value => pairs.push((name, plain(&value))),
+        }
+    }
+    Ok(pairs)
+}
+
+/// `from_` and `async_amd` as `From` and `AsyncAmd`: telnyx-python sends a new call's parameters by its own names for them.
+fn camel(name: &str) -> String {
+    if name.starts_with(|first: char| first.is_ascii_uppercase()) {
+        return name.to_owned();
+    }
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+    };
+    name.split('_').map(capital).collect()
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// What holds where a parameter is absent and Twilio's default is another.
+fn defaults(below: &[&str]) -> &'static [(&'static str, &'static str)] {
+    match below {
+        ["Calls"] | ["Conferences", _, "Participants"] => &[("Timeout", "30")],
+        ["Calls", _, "Recordings"] => &[("RecordingChannels", "dual"), ("PlayBeep", "true")],
+        ["Calls", _, "Streams"] => &[("BidirectionalMode", "mp3")],
+        _ => &[],
+    }
+}
+
+fn caller(app: &App, parts: &Parts) -> Option<Arc<Account>> {
+    telnyx::rest::caller(&app.accounts, &parts.headers)
+}
+
+fn unauthenticated() -> Refusal {
+    let detail = "The required authentication headers were either invalid or not included in the request.";
+    envelope(StatusCode::UNAUTHORIZED, "10009", "Authentication failed", detail)
+}
+
+fn not_permitted(detail: &str) -> Refusal {
+    envelope(StatusCode::UNPROCESSABLE_ENTITY, "10038", "Feature not permitted", detail)
+}
+
+fn refused((status, body): Refusal) -> Response {
+    (status, Json(body)).into_response()
+}

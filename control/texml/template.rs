@@ -1,0 +1,189 @@
+//! Mustache in documents: `{{Name}}` is what the request for the document said of `Name`, or the query of its URL;
+//! `{{#Name}}...{{/Name}}` is repeated for each value of `Name[]`, or is there once if there is one, `{{^Name}}` if there is none;
+//! `{{#if A == B}}...{{#elseif C != D}}...{{#else}}...{{/if}}` chooses.
+//!
+//! Values are escaped for XML, but for those in `{{{three}}}` braces. Bounded: a document that would grow beyond
+//! [`LONGEST`] is left as it is, as is one whose sections do not close.
+
+use std::borrow::Cow;
+
+use quick_xml::escape::escape;
+use tandem_dialect::{Body, Notice};
+use tandem_markup::MAX_DOCUMENT;
+use url::Url;
+
+/// Longest that a document becomes, octets; longer ones are refused anyway.
+const LONGEST: usize = MAX_DOCUMENT;
+/// Sections within each other.
+const DEEPEST: usize = 8;
+
+type Pairs = [(String, String)];
+
+/// The document with what `asked` for it said in it.
+pub(super) fn filled<'a>(text: &'a [u8], asked: &Notice) -> Cow<'a, [u8]> {
+    let Some(template) = std::str::from_utf8(text).ok().filter(|text| text.contains("{{") && text.len() <= LONGEST)
+    else {
+        return text.into();
+    };
+    let Body::Form(pairs) = &asked.body else { return text.into() };
+    let mut values = pairs.clone();
+    if let Ok(url) = Url::parse(&asked.target.url) {
+        values.extend(url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())));
+    }
+    let mut out = String::new();
+    match fill(template, &values, None, 0, &mut out) {
+        Ok(()) => out.into_bytes().into(),
+        Err(Unfilled) => text.into(),
+    }
+}
+
+/// A template that cannot be filled.
+struct Unfilled;
+
+/// What stands between `{{` and `}}`.
+enum Tag<'t> {
+    /// A value, escaped or not.
+    Value(&'t str, bool),
+    /// The beginning of a section: its name, and whether it is for what is absent.
+    Open(&'t str, bool),
+    If(&'t str),
+    ElseIf(&'t str),
+    Else,
+    Close,
+    Comment,
+}
+
+/// The next tag of a text, and what is around it.
+fn next(text: &str) -> Option<(&str, Tag<'_>, &str)> {
+    let (before, rest) = text.split_once("{{")?;
+    let (inside, after, raw) = match rest.strip_prefix('{') {
+        Some(rest) => rest.split_once("}}}").map(|(inside, after)| (inside, after, true))?,
+        None => rest.split_once("}}").map(|(inside, after)| (inside, after, false))?,
+    };
+    let inside = inside.trim();
+    let word = |prefix: &str| inside.strip_prefix(prefix).map(str::trim);
+    let tag = match inside.chars().next() {
+        _ if raw => Tag::Value(inside, false),
+        Some('!') => Tag::Comment,
+        Some('&') => Tag::Value(word("&").unwrap_or_default(), false),
+        Some('/') => Tag::Close,
+        Some('^') => Tag::Open(word("^").unwrap_or_default(), true),
+        Some('#') => {
+            let name = word("#").unwrap_or_default();
+            match name.split_once(char::is_whitespace) {
+                Some(("if", condition)) => Tag::If(condition),
+                Some(("elseif", condition)) => Tag::ElseIf(condition),
+                _ if name == "else" => Tag::Else,
+                _ => Tag::Open(name, false),
+            }
+        }
+        _ => Tag::Value(inside, true),
+    };
+    Some((before, tag, after))
+}
+
+fn fill(mut text: &str, values: &Pairs, item: Option<&str>, depth: usize, out: &mut String) -> Result<(), Unfilled> {
+    if depth > DEEPEST {
+        return Err(Unfilled);
+    }
+    while let Some((before, tag, after)) = next(text) {
+        push(out, before)?;
+        text = after;
+        match tag {
+            Tag::Value(name, escaped) => {
+                let value = if name == "." { item } else { values_of(values, name).next() }.unwrap_or_default();
+                push(out, &if escaped { escape(value) } else { value.into() })?;
+            }
+            Tag::Comment => {}
+            Tag::Open(name, absent) => {
+                let (branches, rest) = section(after)?;
+                let inside = branches.first().map_or("", |(_, inside)| *inside);
+                text = rest;
+                let found: Vec<&str> = values_of(values, name).filter(|value| !value.is_empty()).collect();
+                match absent {
+                    true if found.is_empty() => fill(inside, values, item, depth + 1, out)?,
+                    true => {}
+                    false => found.iter().try_for_each(|value| fill(inside, values, Some(value), depth + 1, out))?,
+                }
+            }
+            Tag::If(condition) => {
+                let (branches, rest) = section(after)?;
+                text = rest;
+                let first = branches.into_iter().enumerate().find(|(place, (of, _))| match (*place, *of) {
+                    (0, _) => holds(condition, values),
+                    (_, Some(condition)) => holds(condition, values),
+                    (_, None) => true,
+                });
+                if let Some((_, (_, inside))) = first {
+                    fill(inside, values, item, depth + 1, out)?;
+                }
+            }
+            Tag::ElseIf(_) | Tag::Else | Tag::Close => return Err(Unfilled),
+        }
+    }
+    push(out, text)
+}
+
+/// A branch of a section: its condition, if it has one, and what is in it.
+type Branch<'t> = (Option<&'t str>, &'t str);
+
+/// What is in a section that has begun, branch by branch, and what follows it.
+fn section(text: &str) -> Result<(Vec<Branch<'_>>, &str), Unfilled> {
+    let (mut branches, mut condition, mut begin) = (Vec::new(), None, 0);
+    let (mut open, mut at) = (0usize, 0);
+    while let Some((before, tag, after)) = next(text.get(at..).unwrap_or_default()) {
+        let (here, behind) = (at + before.len(), text.len() - after.len());
+        let inside = text.get(begin..here).unwrap_or_default();
+        at = behind;
+        match tag {
+            Tag::Open(..) | Tag::If(_) => open += 1,
+            Tag::Close if open == 0 => {
+                branches.push((condition, inside));
+                return Ok((branches, after));
+            }
+            Tag::Close => open -= 1,
+            Tag::ElseIf(next) if open == 0 => {
+                branches.push((condition, inside));
+                (condition, begin) = (Some(next), behind);
+            }
+            Tag::Else if open == 0 => {
+                branches.push((condition, inside));
+                (condition, begin) = (None, behind);
+            }
+            _ => {}
+        }
+    }
+    Err(Unfilled)
+}
+
+/// The values of a name, also as `Name[]`.
+fn values_of<'v>(values: &'v Pairs, name: &'v str) -> impl Iterator<Item = &'v str> {
+    let fits = move |known: &str| known == name || known.strip_suffix("[]").is_some_and(|known| known == name);
+    values.iter().filter(move |(known, _)| fits(known)).map(|(_, value)| value.as_str())
+}
+
+/// `A == B` or `A != B`, where either is a name or text in quotes; `A` alone: whether it is there and says something.
+fn holds(condition: &str, values: &Pairs) -> bool {
+    let operand = |text: &str| -> String {
+        let text = text.trim();
+        let quoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote));
+        match quoted {
+            Some(text) => text.to_owned(),
+            None => values_of(values, text).next().unwrap_or(text).to_owned(),
+        }
+    };
+    let sides = |operator| condition.split_once(operator).map(|(left, right)| operand(left) == operand(right));
+    match (sides("!="), sides("==")) {
+        (Some(same), _) => !same,
+        (None, Some(same)) => same,
+        (None, None) => values_of(values, condition.trim()).next().is_some_and(|value| !value.is_empty()),
+    }
+}
+
+fn push(out: &mut String, text: &str) -> Result<(), Unfilled> {
+    if out.len() + text.len() > LONGEST {
+        return Err(Unfilled);
+    }
+    out.push_str(text);
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! TeXML's own: templates, parameters, answers, callbacks.
+
+use tandem_call::leg::{EndCause, EndedBy, LegEnd};
+use tandem_call::program::instruction::Instruction;
+use tandem_call::recording::{RecordingChannels, Track};
+use tandem_call::stream::{Playout, StreamCodec};
+use tandem_call::{Method, Target};
+use tandem_markup::{self as markup, Origin};
+use tandem_telnyx::fixture;
+
+use super::*;
+
+fn asked(url: &str, pairs: &[(&str, &str)]) -> Notice {
+    let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Notice {
+        event: "voice".into(),
+        target: Target { url: url.into(), method: Method::Post },
+        failover: None,
+        body: Body::Form(pairs),
+        numbered: false,
+    }
+}
+
+fn filled(template: &str) -> String {
+    let pairs = [("From", "+1555"), ("Say", "<&>"), ("Digit[]", "1"), ("Digit[]", "2"), ("Empty", "")];
+    let filled = template::filled(template.as_bytes(), &asked("http://x/?color=blue", &pairs)).into_owned();
+    String::from_utf8(filled).unwrap()
+}
+
+#[test]
+fn a_template_says_what_the_request_and_its_url_did() {
+    for (template, text) in [
+        ("{{From}} {{ color }} {{Nothing}}.", "+1555 blue ."),
+        ("{{Say}} {{{Say}}} {{&Say}}", "&lt;&amp;&gt; <&> <&>"),
+        ("{{#Digit}}[{{.}}]{{/Digit}}{{^Digit}}none{{/Digit}}", "[1][2]"),
+        ("{{#Empty}}a{{/Empty}}{{^Empty}}b{{/Empty}}{{! nothing }}", "b"),
+        ("{{#if From == '+1555'}}a{{#else}}b{{/if}}", "a"),
+        ("{{#if From == \"+2\"}}a{{#elseif color == blue}}b{{#else}}c{{/if}}", "b"),
+        ("{{#if From != '+1555'}}a{{#elseif color != blue}}b{{#else}}c{{/if}}", "c"),
+        ("{{#if From}}{{#if Empty}}a{{#else}}b{{/if}}{{/if}}", "b"),
+    ] {
+        assert_eq!(filled(template), text, "{template}");
+    }
+}
+
+#[test]
+fn a_template_that_cannot_be_filled_is_left_as_it_is() {
+    let deep = format!("{}x{}", "{{#From}}".repeat(20), "{{/From}}".repeat(20));
+    let long = format!("{}{}", "{{#Digit}}".repeat(8), "x".repeat(10_000)) + &"{{/Digit}}".repeat(8);
+    for template in ["{{#From}}", "{{/From}}", "{{#else}}", "a {{From", "{{{From}}", &deep, &long] {
+        let filled = filled(template);
+        assert!(filled == template || filled.is_empty(), "{template}");
+    }
+}
+
+#[test]
+fn a_template_of_any_text_neither_panics_nor_grows_without_bound() {
+    use rand::{RngExt, SeedableRng};
+    let mut rng = rand::rngs::StdRng::seed_from_u64(7);
+    let parts = ["{{", "}}", "{", "}", "#", "/", "^", "if ", "else", "elseif ", "From", "Digit", " == ", "'", "é", " "];
+    for _ in 0..20_000 {
+        let text: String =
+            (0..rng.random_range(0..40)).map(|_| parts[rng.random_range(0..parts.len())]).collect::<Vec<_>>().concat();
+        assert!(filled(&text).len() <= markup::MAX_DOCUMENT);
+    }
+}
+
+#[test]
+fn an_application_is_a_number_of_19_digits_and_a_call_its_control_id() {
+    for id in [0, 7, u128::MAX, 1 << 100] {
+        let text = spell("AP", id);
+        assert_eq!(text.len(), 19, "{id}");
+        assert_eq!(spell("AP", parse("AP", &text).unwrap()), text);
+    }
+    assert_eq!(parse("AP", "1293384261075731499"), Some(1_293_384_261_075_731_499));
+    assert_eq!((parse("AP", "12"), parse("AP", "AP00")), (None, None));
+    let call = spell("CA", 7);
+    assert!(call.starts_with("v3:") && parse("CA", &call) == Some(7));
+    assert_eq!(parse("RE", &spell("RE", 9)), Some(9));
+}
+
+#[test]
+fn parameters_are_renamed_and_those_without_effect_dropped() {
+    let given = [
+        ("Texml", "<Response/>"),
+        ("UrlMethod", "GET"),
+        ("CallerId", "Acme"),
+        ("MachineDetection", "Disable"),
+        ("RecordingChannels", "single"),
+        ("SipRegion", "US"),
+        ("CustomHeaders", r#"[{"name":"X-A","value":"b"}]"#),
+        ("To", "+1"),
+    ];
+    let mut pairs = given.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    Texml.normalise(&mut pairs);
+    let expected = [
+        ("Twiml", "<Response/>"),
+        ("Method", "GET"),
+        ("CallerDisplayName", "Acme"),
+        ("RecordingChannels", "mono"),
+        ("To", "+1"),
+        ("SipHeader_X-A", "b"),
+    ];
+    assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[test]
+fn the_end_of_a_call_is_told_in_telnyxs_words_too() {
+    let mut leg = fixture::leg();
+    let (at, sip_status) = (leg.created_at, Some(486));
+    leg.end = Some(LegEnd { at, cause: EndCause::Busy, by: EndedBy::Peer, sip_status, detail: None, failure: None });
+    let event = CallEvent { at, leg: Arc::new(leg.clone()), kind: tandem_call::event::EventKind::Ended };
+    let mut notice =
+        asked("http://x/", &[("CallSid", "v3:a"), ("CallStatus", "busy"), ("ApiVersion", "x"), ("ToCity", "")]);
+    Texml.tell(Some(&leg), Some(&event), &mut notice);
+    let Body::Form(pairs) = &notice.body else { panic!() };
+    let value = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    assert_eq!((value("CallSidLegacy"), value("HangupCause")), (Some("v3:a"), Some("user_busy")));
+    assert_eq!((value("SipHangupCause"), value("ApiVersion"), value("ToCity")), (Some("486"), None, None));
+}
+
+fn instructions(body: &str) -> Vec<Instruction> {
+    let text = format!("<Response>{body}</Response>");
+    let program = markup::document(&TEXML, Origin::default(), text.as_bytes()).unwrap();
+    assert_eq!(program.warnings, [], "{body}");
+    program.instructions
+}
+
+#[test]
+fn attributes_of_its_own_have_their_effect() {
+    let [Instruction::Gather(gather)] =
+        &instructions("<Gather minDigits='2' maxDigits='5' validDigits='12' input='both'/>")[..]
+    else {
+        panic!()
+    };
+    assert_eq!((gather.min_digits, gather.max_digits, gather.valid_digits.as_deref()), (2, Some(5), Some("12")));
+    assert!(gather.speech.as_ref().is_some_and(|speech| speech.keys));
+
+    let text = "<Record action='http://x/' transcription='true' channels='single'/>";
+    let [Instruction::Record(record)] = &instructions(text)[..] else { panic!() };
+    assert_eq!((record.spec.channels, record.spec.track), (RecordingChannels::Mono, Track::Both));
+    assert!(record.transcribe.is_some() && record.spec.silence_timeout.is_none());
+
+    let text = "<Dial fromDisplayName='Desk' record='record-from-answer' recordingChannels='dual' recordMaxLength='9'>+15550001</Dial>";
+    let [Instruction::Dial(dial)] = &instructions(text)[..] else { panic!() };
+    let spec = &dial.record.as_ref().unwrap().spec;
+    assert_eq!((dial.caller_name.as_deref(), spec.channels), (Some("Desk"), RecordingChannels::Dual));
+    assert_eq!(spec.max_length, Some(std::time::Duration::from_secs(9)));
+
+    let text = "<Dial><Number machineDetection='Enable' detectionMode='Premium' machineDetectionTimeout='5000' \
+                statusCallback='http://x/' statusCallbackEvent='answered amd'>+15550001</Number></Dial>";
+    let [Instruction::Dial(dial)] = &instructions(text)[..] else { panic!() };
+    let detect = dial.targets[0].detect.as_ref().unwrap();
+    assert_eq!(detect.verdict_within, std::time::Duration::from_secs(5));
+    assert!(detect.callback.is_some());
+}
+
+#[test]
+fn noise_is_suppressed_and_no_longer() {
+    use tandem_call::command::Command;
+    let text = "<Start><Suppression direction='both'/></Start><Stop><Suppression/></Stop>";
+    let [Instruction::Order(start), Instruction::Order(stop)] = &instructions(text)[..] else { panic!() };
+    assert_eq!(start.command, Command::Suppress { track: Track::Both, on: true });
+    assert_eq!(stop.command, Command::Suppress { track: Track::Both, on: false });
+}
+
+#[test]
+fn a_stream_speaks_files_unless_it_is_told_to_speak_packets() {
+    for (attributes, playout) in [
+        ("", Playout::Files),
+        ("bidirectionalMode='rtp'", Playout::Payload(StreamCodec::Pcmu)),
+        ("bidirectionalMode='rtp' bidirectionalCodec='PCMA'", Playout::Payload(StreamCodec::Pcma)),
+    ] {
+        let text = format!("<Connect><Stream url='wss://x/' {attributes}/></Connect>");
+        let [Instruction::Connect(connect)] = &instructions(&text)[..] else { panic!() };
+        assert_eq!((connect.stream.playout, connect.stream.codec), (Some(playout), None), "{attributes}");
+    }
+    let [Instruction::StartStream(stream)] = &instructions("<Start><Stream url='wss://x/' codec='PCMU'/></Start>")[..]
+    else {
+        panic!()
+    };
+    assert_eq!((stream.playout, stream.codec), (None, Some(StreamCodec::Pcmu)));
+}
+
+#[test]
+fn what_is_not_served_is_reported_by_one_number_and_passed_over() {
+    for body in [
+        "<AIGather/>",
+        "<HttpRequest><Request/></HttpRequest>",
+        "<Pay/>",
+        "<Dial action='http://x/'><Client>a</Client></Dial>",
+        "<Connect><ConversationRelay url='wss://x/'/></Connect>",
+    ] {
+        let text = format!("<Response>{body}</Response>");
+        let program = markup::document(&TEXML, Origin::default(), text.as_bytes()).unwrap();
+        assert_eq!(program.warnings.first().map(|warning| warning.code), Some(12200), "{body}");
+    }
+}
+
+#[test]
+fn an_answer_has_the_published_keys_and_no_others() {
+    let mut body = json!({
+        "calls": [{ "sid": "v3:a", "status": "queued", "trunk_sid": null, "to": "+1" }], "page": 0, "uri": "/x",
+    });
+    let mut status = StatusCode::OK;
+    rest::answer::rewrite(&["Calls"], &mut status, &mut body);
+    let call = &body["calls"][0];
+    assert_eq!((call["status"].as_str(), call.get("trunk_sid"), call["price"].as_str()), (Some("ringing"), None, None));
+    assert!(call.get("answered_by").is_some() && body["page"] == 0);
+
+    let mut body = json!({ "sid": "v3:a", "account_sid": "u", "from": "+1", "to": "+2", "status": "queued" });
+    let mut status = StatusCode::CREATED;
+    rest::answer::rewrite(&["Calls"], &mut status, &mut body);
+    assert_eq!(
+        (status, body["status"].as_str(), body["call_sid"].as_str()),
+        (StatusCode::OK, Some("accepted"), Some("v3:a"))
+    );
+
+    let mut body = json!({ "sid": "r", "status": "completed", "start_time": "Fri, 11 Aug 2023 19:12:11 +0000" });
+    rest::answer::rewrite(&["Recordings", "r"], &mut StatusCode::OK.clone(), &mut body);
+    assert_eq!(body["start_time"], "2023-08-11T19:12:11Z");
+}

@@ -1,0 +1,191 @@
+//! The console's part that is Twilio's own: what was signed for a call, and why a signature fits or does not.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tandem_accounts::Account;
+use tandem_call::Method;
+use tandem_clock as clock;
+use tandem_console::Scope;
+use tandem_dialect::{Body, SealInput};
+use tandem_history::event_log::Exchanged;
+use tandem_http::exchange::Exchange;
+use tandem_runtime::app::App;
+use tandem_store::StoreFailed;
+
+use super::explain::{Seen, compare, explain_by};
+use super::{rest, seal};
+
+/// Longest URL, and most parameters, of a signature to be explained.
+const MAX_URL: usize = 4_096;
+const MAX_PARAMETERS: usize = 300;
+
+/// Paths below `/console`.
+pub fn routes() -> Router<App> {
+    Router::new().route("/console/signature", get(signed).post(signature))
+}
+
+/// What an application saw of a request of ours.
+#[derive(Deserialize)]
+struct Question {
+    url: String,
+    /// Values are texts, or lists of them.
+    #[serde(default)]
+    params: serde_json::Map<String, Value>,
+    signature: String,
+}
+
+/// Explains a signature by the caller's own key, and whether it is another account's.
+async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): Json<Question>) -> Response {
+    let Some(account) = app.caller(&headers) else {
+        let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"tandem\"")];
+        return (StatusCode::UNAUTHORIZED, challenge, "an account's credentials, please\n").into_response();
+    };
+    if question.url.len() > MAX_URL || question.params.len() > MAX_PARAMETERS {
+        let most = format!("a URL of at most {MAX_URL} octets and at most {MAX_PARAMETERS} params, please\n");
+        return (StatusCode::BAD_REQUEST, most).into_response();
+    }
+    let Some(own) = &account.twilio else {
+        return (StatusCode::BAD_REQUEST, "this account's webhooks are not signed in that way\n").into_response();
+    };
+    let mut keys = vec![(format!("the auth token of {}", own.account_sid), own.auth_token.clone())];
+    let others = app.accounts.all();
+    let others =
+        others.iter().filter_map(|other| other.twilio.as_ref()).filter(|key| key.account_sid != own.account_sid);
+    keys.extend(others.map(|other| ("the auth token of another account".to_owned(), other.auth_token.clone())));
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let parameters = question.params.iter().flat_map(|(name, value)| match value {
+        Value::Array(values) => values.iter().map(|value| (name.clone(), text(value))).collect::<Vec<_>>(),
+        value => vec![(name.clone(), text(value))],
+    });
+    let seen = Seen { url: question.url, parameters: parameters.collect() };
+    let call = question.params.get("CallSid").and_then(Value::as_str);
+    let scope = Scope::of(&app, Arc::clone(&account));
+    let sent = match call {
+        // What was sent is of help only; without it the usual differences are tried.
+        Some(call) => requests(&app, &scope, call).await.ok().flatten().map(|(_, sent)| sent).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let sent: Vec<_> = sent.into_iter().map(|(_, exchange)| without_fragment(&exchange.url).to_owned()).collect();
+    let body = serde_json::to_string(&explain_by(&keys, &seen, &question.signature, &sent)).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+}
+
+/// Which call's requests, and which URL its application checks.
+#[derive(Deserialize)]
+struct Asked {
+    call: String,
+    url: Option<String>,
+}
+
+/// What was signed for a call.
+#[derive(Serialize)]
+struct Signed {
+    /// The session.
+    session: String,
+    /// With which key.
+    key: String,
+    requests: Vec<SignedRequest>,
+    /// With the URL that the application checks, if that was given.
+    comparison: Option<Comparison>,
+}
+
+/// A request to the application.
+#[derive(Serialize)]
+struct SignedRequest {
+    at: Timestamp,
+    method: String,
+    /// The URL that was signed.
+    url: String,
+    signature: String,
+    /// What the application answered.
+    status: Option<u16>,
+}
+
+/// The URL that was signed and the one that the application checks.
+#[derive(Serialize)]
+struct Comparison {
+    signed: String,
+    checked: String,
+    differences: Vec<String>,
+    advice: &'static str,
+}
+
+/// Tells what was signed for the requests of a call.
+async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<Asked>) -> Response {
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    let (session, sent) = match requests(&app, &scope, &asked.call).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return (StatusCode::NOT_FOUND, "no such call\n").into_response(),
+        Err(_) => return (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
+    };
+    let owner = match owner(&app, &scope, &asked.call).await {
+        Some(owner) if owner.twilio.is_some() => owner,
+        _ => return (StatusCode::BAD_REQUEST, "this call's webhooks are not signed in that way\n").into_response(),
+    };
+    let Some(keys) = &owner.twilio else { return StatusCode::NOT_FOUND.into_response() };
+    let requests: Vec<_> = sent.iter().map(|(_, exchange)| sign_again(&keys.auth_token, exchange)).collect();
+    let comparison = asked.url.map(|checked| {
+        let path = |url: &str| url::Url::parse(url).map(|url| url.path().to_owned()).unwrap_or_default();
+        let nearest = requests.iter().rev().find(|request| path(&request.url) == path(&checked));
+        let refused = || requests.iter().rev().find(|request| matches!(request.status, Some(401 | 403)));
+        let signed = nearest.or_else(refused).or(requests.last()).map(|request| request.url.clone()).unwrap_or_default();
+        let differences = compare(&signed, &checked);
+        let advice = if differences.is_empty() {
+            "The URL is the same. Then the key is another one: compare the auth token in your application with this account's; \
+             or your application changes the parameters before it checks them."
+        } else {
+            "Give your validator the signed URL, or configure the URL that it checks, and map that to the signed one's \
+             origin with [[origins]]."
+        };
+        Comparison { signed, checked, differences, advice }
+    });
+    let told = Signed { session, key: format!("the auth token of {}", keys.account_sid), requests, comparison };
+    let body = serde_json::to_string(&told).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+}
+
+/// The requests to the application of a call's session, with the session's id.
+async fn requests(app: &App, scope: &Scope, call: &str) -> Result<Option<(String, Vec<Exchanged>)>, StoreFailed> {
+    let Some((session, _)) = scope.session(app, call).await? else { return Ok(None) };
+    let mut sent = app.calls.exchanges(session).await?;
+    // The application's own requests to this server are among them.
+    let ours = format!("{}/", app.public_url);
+    sent.retain(|(_, exchange)| exchange.url.starts_with("http") && !exchange.url.starts_with(&ours));
+    Ok(Some((session.to_string(), sent)))
+}
+
+/// Whose a call is.
+async fn owner(app: &App, scope: &Scope, call: &str) -> Option<Arc<Account>> {
+    let (_, legs) = scope.session(app, call).await.ok()??;
+    legs.iter().find_map(|(_, leg)| app.accounts.by_name(&leg.account))
+}
+
+fn sign_again(auth_token: &str, exchange: &Exchange) -> SignedRequest {
+    let method = if exchange.method == "GET" { Method::Get } else { Method::Post };
+    let body = Body::Form(exchange.parameters.clone());
+    let input = SealInput { url: &exchange.url, method, body: &body, id: 0, attempt: 1, now: clock::time() };
+    let sealed = seal::seal(auth_token, &["X-Twilio-Signature"], &input, false);
+    let signature = sealed.headers.iter().find(|(name, _)| name == "X-Twilio-Signature");
+    SignedRequest {
+        at: exchange.at,
+        method: exchange.method.to_string(),
+        url: sealed.url,
+        signature: signature.map(|(_, value)| value.clone()).unwrap_or_default(),
+        status: exchange.answer.as_ref().map(|answer| answer.status),
+    }
+}
+
+fn without_fragment(url: &str) -> &str {
+    url.split('#').next().unwrap_or(url)
+}

@@ -1,0 +1,390 @@
+//! The messages of ConversationRelay: JSON text both ways.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tandem_call::address::Address;
+use tandem_call::conversation::{ConversationSpec, Inputs, With};
+use tandem_call::id::ConversationId;
+use tandem_call::leg::{LegInfo, Status};
+use tandem_dialect::conversation::{Ask, ConversationWire, Cutting, Told};
+
+use super::family::Owner;
+use super::{format, sign};
+
+/// Of a message that is refused, characters told back.
+const SHOWN: usize = 500;
+/// `loop="0"`.
+const FOR_EVER: u32 = 1_000;
+/// A message that means nothing (RFC 6455: data that is not consistent with its type).
+const INCONSISTENT: u16 = 1007;
+const NORMAL: u16 = 1000;
+
+/// One conversation.
+pub(super) struct Wire {
+    handshake: Vec<(String, String)>,
+    setup: Value,
+}
+
+impl Wire {
+    pub(super) fn new(
+        owner: Owner<'_>,
+        auth_token: &str,
+        leg: &LegInfo,
+        status: Status,
+        id: ConversationId,
+        spec: &ConversationSpec,
+    ) -> Self {
+        // An agent has no wire.
+        let url = if let With::Application(url) = &spec.with { url.as_str() } else { "" };
+        let url = url.split('#').next().unwrap_or(url);
+        let handshake = [
+            ("User-Agent", "Twilio.TmeWs/1.0".to_owned()),
+            ("X-Twilio-Signature", sign::signature(auth_token, url, [])),
+        ];
+        let parameters: Map<String, Value> =
+            spec.parameters.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let sip = leg.sip.domain.is_some() || matches!(leg.from, Address::Sip(_));
+        let setup = json!({
+            "type": "setup",
+            "sessionId": owner.ids.conversation(id),
+            "accountSid": owner.sid,
+            "parentCallSid": leg.parent.map(|id| owner.ids.call(id)).unwrap_or_default(),
+            "callSid": owner.ids.call(leg.id),
+            "from": format::address(&leg.from),
+            "to": leg.to.to_string(),
+            "forwardedFrom": leg.forwarded_from.clone().unwrap_or_default(),
+            "callType": if sip { "SIP" } else { "PSTN" },
+            "callerName": leg.caller_name.clone().unwrap_or_default(),
+            "direction": format::direction(leg.direction),
+            "callStatus": format::status(status).to_ascii_uppercase().replace('-', "_"),
+            "customParameters": parameters,
+        });
+        Self { handshake: handshake.map(|(name, value)| (name.to_owned(), value)).into(), setup }
+    }
+}
+
+impl ConversationWire for Wire {
+    fn handshake(&self) -> Vec<(String, String)> {
+        self.handshake.clone()
+    }
+
+    fn setup(&self) -> String {
+        self.setup.to_string()
+    }
+
+    fn told(&self, told: &Told, now: Timestamp) -> String {
+        let speaking = |name: &str, on: bool| {
+            let value = if on { "on" } else { "off" };
+            json!({ "type": "info", "name": name, "value": value, "ts": now.as_millisecond() })
+        };
+        let message = match told {
+            Told::Prompt { text, language, last } => {
+                json!({ "type": "prompt", "voicePrompt": text, "lang": language, "last": last })
+            }
+            Told::Key(key) => json!({ "type": "dtmf", "digit": key.to_string() }),
+            Told::Interrupted { heard, after } => json!({
+                "type": "interrupt",
+                "utteranceUntilInterrupt": heard,
+                "durationUntilInterruptMs": u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            }),
+            Told::AgentSpeaking(on) => speaking("agentSpeaking", *on),
+            Told::CallerSpeaking(on) => speaking("clientSpeaking", *on),
+            Told::Played(text) => json!({ "type": "info", "name": "tokensPlayed", "value": text }),
+            Told::Problem(why) | Told::Deaf(why) => json!({ "type": "error", "description": why }),
+        };
+        message.to_string()
+    }
+
+    fn decode(&self, text: &str) -> Result<Ask, String> {
+        understood(text).ok_or_else(|| {
+            let shown: String = text.chars().take(SHOWN).collect();
+            refused(&shown)
+        })
+    }
+
+    fn binary(&self) -> String {
+        refused("binary")
+    }
+
+    fn malformed(&self) -> (u16, &'static str) {
+        (INCONSISTENT, "Too many consecutive malformed messages.")
+    }
+
+    fn farewell(&self) -> (u16, &'static str) {
+        (NORMAL, "Closing websocket session")
+    }
+}
+
+fn refused(shown: &str) -> String {
+    format!("Invalid message received, code: 64107, {shown}")
+}
+
+/// `None` if it means nothing.
+fn understood(text: &str) -> Option<Ask> {
+    let message: Incoming<'_> = serde_json::from_str(text).ok()?;
+    let cutting = Cutting {
+        by: match &message.interruptible {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(inputs(value)?),
+        },
+        preemptible: flag(message.preemptible.as_ref())?,
+    };
+    Some(match message.kind.as_ref() {
+        "text" => Ask::Say {
+            token: message.token?.into_owned(),
+            last: flag(message.last.as_ref())?.unwrap_or(false),
+            language: message.language.map(Cow::into_owned),
+            cutting,
+        },
+        "play" => {
+            let url = message.source?.into_owned();
+            if !(url.starts_with("http://") || url.starts_with("https://")) {
+                return None;
+            }
+            let times = match &message.times {
+                None | Some(Value::Null) => 1,
+                Some(Value::String(text)) => text.parse().ok()?,
+                Some(value) => u32::try_from(value.as_u64()?).ok()?,
+            };
+            Ask::Play { url, times: if times == 0 { FOR_EVER } else { times.min(FOR_EVER) }, cutting }
+        }
+        "sendDigits" => {
+            let digits = message.digits?;
+            let fits = !digits.is_empty() && digits.len() <= 256 && digits.chars().all(|c| "0123456789w#*".contains(c));
+            fits.then(|| Ask::Press(digits.into_owned()))?
+        }
+        "language" => {
+            let (speaks, hears) = (message.tts_language, message.transcription_language);
+            if speaks.is_none() && hears.is_none() {
+                return None;
+            }
+            Ask::Language { speaks: speaks.map(Cow::into_owned), hears: hears.map(Cow::into_owned) }
+        }
+        "end" => Ask::End {
+            handoff: match message.handoff_data {
+                None | Some(Value::Null) => None,
+                Some(Value::String(text)) => Some(text),
+                // It should be text; what it is otherwise is handed on as it is.
+                Some(other) => Some(other.to_string()),
+            },
+        },
+        _ => return None,
+    })
+}
+
+/// `none`, `dtmf`, `speech` and `any`; `true` is any, `false` is none.
+pub fn inputs(value: &Value) -> Option<Inputs> {
+    match value {
+        Value::Bool(on) => Some(if *on { Inputs::ANY } else { Inputs::NONE }),
+        Value::String(word) => INPUTS.iter().find(|(name, _)| *name == word).map(|(_, inputs)| *inputs),
+        _ => None,
+    }
+}
+
+/// Words for a caller's doings.
+const INPUTS: [(&str, Inputs); 6] = [
+    ("none", Inputs::NONE),
+    ("false", Inputs::NONE),
+    ("dtmf", Inputs { keys: true, speech: false }),
+    ("speech", Inputs { keys: false, speech: true }),
+    ("any", Inputs::ANY),
+    ("true", Inputs::ANY),
+];
+
+/// A boolean, or the word for one; `None` if it is neither.
+fn flag(value: Option<&Value>) -> Option<Option<bool>> {
+    match value {
+        None | Some(Value::Null) => Some(None),
+        Some(Value::Bool(on)) => Some(Some(*on)),
+        Some(Value::String(word)) => word.parse().ok().map(Some),
+        Some(_) => None,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Incoming<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    token: Option<Cow<'a, str>>,
+    #[serde(default)]
+    last: Option<Value>,
+    #[serde(borrow, default, rename = "lang")]
+    language: Option<Cow<'a, str>>,
+    #[serde(default)]
+    interruptible: Option<Value>,
+    #[serde(default)]
+    preemptible: Option<Value>,
+    #[serde(borrow, default)]
+    source: Option<Cow<'a, str>>,
+    #[serde(default, rename = "loop")]
+    times: Option<Value>,
+    #[serde(borrow, default)]
+    digits: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tts_language: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    transcription_language: Option<Cow<'a, str>>,
+    #[serde(default)]
+    handoff_data: Option<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tandem_call::conversation::{Manner, Sensitivity};
+    use tandem_call::id::{CallId, LegId};
+    use tandem_call::leg::{Direction, SipFacts};
+
+    use super::*;
+
+    fn spec() -> ConversationSpec {
+        ConversationSpec {
+            with: With::Application("wss://127.0.0.1:5000/media".to_owned()),
+            parameters: vec![("callReference".into(), "bar".into())],
+            greeting: None,
+            greeting_cut_by: Inputs::ANY,
+            speaks: "en-US".into(),
+            hears: "en-US".into(),
+            manner: Manner::default(),
+            tongues: Vec::new(),
+            cut_by: Inputs::ANY,
+            reports: Inputs::NONE,
+            sensitivity: Sensitivity::High,
+            words_decide: false,
+            keys: true,
+            preemptible: false,
+            partials: false,
+            no_profanity: true,
+            tells_speakers: false,
+            tells_played: false,
+        }
+    }
+
+    fn leg() -> LegInfo {
+        LegInfo {
+            id: LegId(1),
+            session: CallId(1),
+            parent: None,
+            account: "acme".into(),
+            dialect: "twilio".into(),
+            application: None,
+            direction: Direction::Inbound,
+            from: Address::from("+15550001"),
+            to: Address::from("+15550002"),
+            caller_name: None,
+            forwarded_from: None,
+            status: Status::InProgress,
+            created_at: Timestamp::UNIX_EPOCH,
+            answered_at: None,
+            answered_by: None,
+            end: None,
+            client_state: None,
+            status_callback: None,
+            fallback: None,
+            sip: SipFacts::default(),
+            handover: None,
+        }
+    }
+
+    fn wire() -> Wire {
+        Wire::new(crate::owner("AC1"), "12345", &leg(), Status::Ringing, ConversationId(2), &spec())
+    }
+
+    fn told(told: Told) -> Value {
+        serde_json::from_str(&wire().told(&told, Timestamp::UNIX_EPOCH)).unwrap()
+    }
+
+    #[test]
+    fn the_application_is_introduced_to_the_call() {
+        let signature = ("X-Twilio-Signature".into(), "vpxf0v2dd7/HzhiIw0qU9UREaYw=".into());
+        assert!(wire().handshake().contains(&signature));
+        let setup: Value = serde_json::from_str(&wire().setup()).unwrap();
+        let expected = json!({
+            "type": "setup", "sessionId": "VX00000000000000000000000000000002", "accountSid": "AC1", "parentCallSid": "",
+            "callSid": "CA00000000000000000000000000000001", "from": "+15550001", "to": "+15550002",
+            "forwardedFrom": "", "callType": "PSTN", "callerName": "", "direction": "inbound",
+            "callStatus": "RINGING", "customParameters": { "callReference": "bar" },
+        });
+        assert_eq!(setup, expected);
+        let again = Wire::new(crate::owner("AC1"), "12345", &leg(), Status::InProgress, ConversationId(3), &spec());
+        assert_eq!(serde_json::from_str::<Value>(&again.setup()).unwrap()["callStatus"], "IN_PROGRESS");
+    }
+
+    #[test]
+    fn what_happens_is_told() {
+        let prompt = Told::Prompt { text: "hi".into(), language: "en-US".into(), last: true };
+        assert_eq!(told(prompt), json!({"type": "prompt", "voicePrompt": "hi", "lang": "en-US", "last": true}));
+        assert_eq!(told(Told::Key('#')), json!({"type": "dtmf", "digit": "#"}));
+        let interrupted = Told::Interrupted { heard: "Life is".into(), after: Duration::from_millis(460) };
+        let expected =
+            json!({"type": "interrupt", "utteranceUntilInterrupt": "Life is", "durationUntilInterruptMs": 460});
+        assert_eq!(told(interrupted), expected);
+        let on = json!({"type": "info", "name": "agentSpeaking", "value": "on", "ts": 0});
+        assert_eq!(told(Told::AgentSpeaking(true)), on);
+        let off = json!({"type": "info", "name": "clientSpeaking", "value": "off", "ts": 0});
+        assert_eq!(told(Told::CallerSpeaking(false)), off);
+        let played = json!({"type": "info", "name": "tokensPlayed", "value": "Hello,"});
+        assert_eq!(told(Told::Played("Hello,".into())), played);
+        assert_eq!(told(Told::Problem("no".into())), json!({"type": "error", "description": "no"}));
+    }
+
+    #[test]
+    fn the_applications_messages_are_understood() {
+        let ask = |text: &str| wire().decode(text).unwrap();
+        let plain = Cutting::default();
+        assert_eq!(
+            ask(r#"{"type":"text","token":"Hi \"you\"","more":1}"#),
+            Ask::Say { token: "Hi \"you\"".into(), last: false, language: None, cutting: plain }
+        );
+        let cutting = Cutting { by: Some(Inputs { keys: true, speech: false }), preemptible: Some(true) };
+        assert_eq!(
+            ask(r#"{"type":"text","token":"","last":true,"lang":"fr-FR","interruptible":"dtmf","preemptible":true}"#),
+            Ask::Say { token: String::new(), last: true, language: Some("fr-FR".into()), cutting }
+        );
+        let play = |times, cutting| Ask::Play { url: "https://a/b.mp3".into(), times, cutting };
+        assert_eq!(ask(r#"{"type":"play","source":"https://a/b.mp3"}"#), play(1, plain));
+        let cutting = Cutting { by: Some(Inputs::NONE), preemptible: None };
+        assert_eq!(
+            ask(r#"{"type":"play","source":"https://a/b.mp3","loop":0,"interruptible":false}"#),
+            play(1_000, cutting)
+        );
+        assert_eq!(ask(r#"{"type":"sendDigits","digits":"9www4085551212"}"#), Ask::Press("9www4085551212".into()));
+        assert_eq!(
+            ask(r#"{"type":"language","ttsLanguage":"sv-SE","transcriptionLanguage":"en-US"}"#),
+            Ask::Language { speaks: Some("sv-SE".into()), hears: Some("en-US".into()) }
+        );
+        assert_eq!(ask(r#"{"type":"end"}"#), Ask::End { handoff: None });
+        assert_eq!(
+            ask(r#"{"type":"end","handoffData":"{\"reason\":\"live\"}"}"#),
+            Ask::End { handoff: Some(r#"{"reason":"live"}"#.into()) }
+        );
+    }
+
+    #[test]
+    fn what_means_nothing_is_told_back_with_its_number() {
+        for text in [
+            "nonsense",
+            "[]",
+            "{}",
+            r#"{"foo":"bar"}"#,
+            r#"{"type":"dance"}"#,
+            r#"{"type":"text"}"#,
+            r#"{"type":"text","token":"a","interruptible":"perhaps"}"#,
+            r#"{"type":"play"}"#,
+            r#"{"type":"play","source":"file:///etc/passwd"}"#,
+            r#"{"type":"sendDigits","digits":"call me"}"#,
+            r#"{"type":"language"}"#,
+        ] {
+            let why = wire().decode(text).unwrap_err();
+            assert_eq!(why, format!("Invalid message received, code: 64107, {text}"));
+        }
+        let long = wire().decode(&"x".repeat(100_000)).unwrap_err();
+        assert!(long.len() < 600);
+    }
+}

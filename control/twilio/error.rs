@@ -1,0 +1,210 @@
+//! Numbered errors: of document fetches, and of the REST API with its envelope.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tandem_call::address::Address;
+use tandem_call::conference::state::Refused;
+use tandem_call::conversation::ConversationStatus;
+use tandem_call::event::{EventKind, Playback, PlaybackEnd};
+use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::program::instruction::AudioSource;
+use tandem_call::queue::QueueResult;
+use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecStatus};
+use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
+use tandem_dialect::Fault;
+use tandem_history::report::Refusal;
+
+use super::siprec;
+
+/// A `callerId` that the account may not show.
+pub(super) const CALLER_ID: u32 = 13214;
+
+/// A `From` of a request for a call that is not the account's.
+pub(super) const FOREIGN_CALLER: u32 = 21210;
+
+/// The number of a failed fetch, for `ErrorCode` and the log.
+pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
+    match failure.kind {
+        FailureKind::BadUrl => 11100,
+        FailureKind::BadHost => 11210,
+        FailureKind::ConnectTimeout => 11201,
+        FailureKind::ConnectRefused => 11202,
+        FailureKind::Connection => 11205,
+        FailureKind::Tls => 11220,
+        FailureKind::Timeout => 11203,
+        FailureKind::Redirects => 11215,
+        FailureKind::Status(_) => 11200,
+        FailureKind::Protocol => 11206,
+        FailureKind::TooLarge => 11750,
+        FailureKind::Empty => 11770,
+        FailureKind::ContentType => 12300,
+        FailureKind::Document(code) => code,
+        FailureKind::Loop => 14106,
+    }
+}
+
+/// Twilio's number for what went wrong.
+pub(super) fn number(fault: Fault<'_>) -> Option<u32> {
+    match fault {
+        Fault::Document(failure) => Some(failure_code(failure)),
+        Fault::Event(event) => trouble_code(event),
+        Fault::Caller => Some(CALLER_ID),
+        Fault::ForeignCaller => Some(FOREIGN_CALLER),
+        Fault::Callee(to) => Some(callee_code(to)),
+        Fault::Conference(why) => conference_code(why),
+        Fault::Undelivered { event, status } => Some(undelivered_code(event, status)),
+    }
+}
+
+/// The number of a stream's failure.
+pub(super) fn stream_code(fault: StreamFault) -> u32 {
+    match fault {
+        StreamFault::Internal => 31900,
+        StreamFault::Timeout => 31901,
+        StreamFault::Refused => 31902,
+        StreamFault::Broken => 31903,
+        StreamFault::Unreachable => 31904,
+        StreamFault::Tls => 31910,
+        StreamFault::Handshake => 31920,
+        StreamFault::Closed => 31921,
+        StreamFault::Scheme => 31922,
+        StreamFault::Url => 31923,
+        StreamFault::Protocol => 31924,
+    }
+}
+
+/// The number of a call to whom nothing leads.
+pub(super) fn callee_code(to: &Address) -> u32 {
+    match to {
+        Address::Phone(_) | Address::Application(_) | Address::Name(_) => 13224,
+        Address::Sip(_) | Address::Client(_) => 32009,
+    }
+}
+
+/// The number of a conference that does not take somebody.
+pub(super) fn conference_code(why: Refused) -> Option<u32> {
+    match why {
+        Refused::Full => Some(16020),
+        Refused::LabelInUse => Some(16025),
+        Refused::Over | Refused::Unknown => None,
+    }
+}
+
+/// The number of what went wrong with a call.
+pub(super) fn trouble_code(event: &EventKind) -> Option<u32> {
+    match event {
+        EventKind::Warned(warning) => Some(warning.code),
+        EventKind::FetchFailed { failure } => Some(failure_code(failure)),
+        EventKind::Dequeued(outcome) => (outcome.result == QueueResult::Full).then_some(14207),
+        EventKind::Stream(StreamFacts { status: StreamStatus::Failed(why), .. }) => Some(stream_code(why.fault)),
+        EventKind::Siprec(SiprecFacts { status: SiprecStatus::Failed(why), .. }) => Some(siprec::code(why.fault)),
+        EventKind::Siprec(SiprecFacts { status: SiprecStatus::Paused, .. }) => {
+            Some(siprec::code(SiprecFault::Internal))
+        }
+        EventKind::Conversation(facts) => match facts.status {
+            ConversationStatus::Failed { after_start, .. } => Some(conversation(after_start).0),
+            _ => None,
+        },
+        EventKind::PlaybackEnded(Playback { source: AudioSource::Speech(_), .. }, end) => {
+            matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)).then_some(13520)
+        }
+        EventKind::PlaybackEnded(_, PlaybackEnd::Missing(_)) => Some(11200),
+        EventKind::PlaybackEnded(_, PlaybackEnd::Failed(_)) => Some(13420),
+        _ => None,
+    }
+}
+
+/// The number of a callback that was given up.
+pub(super) fn undelivered_code(event: &str, status: Option<u16>) -> u32 {
+    let of_conference = ["conference", "participant", "announcement"].iter().any(|kind| event.starts_with(kind));
+    match (of_conference, status) {
+        (true, Some(_)) => 16011,
+        (true, None) => 16010,
+        (false, Some(_)) => 15003,
+        (false, None) => 15002,
+    }
+}
+
+/// The number and the words of a conversation's failure.
+pub(super) fn conversation(after_start: bool) -> (u32, &'static str) {
+    if after_start { (64105, "Websocket ended") } else { (64102, "Unable to connect to websocket URL") }
+}
+
+/// An error of the REST API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct ApiError {
+    /// HTTP status.
+    pub(super) status: StatusCode,
+    /// Twilio's number.
+    pub(super) code: u32,
+    /// In words.
+    pub(super) message: String,
+}
+
+impl ApiError {
+    /// 400 with a number.
+    pub(super) fn bad(code: u32, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+    }
+
+    /// 401: no or wrong credentials.
+    pub(super) fn unauthenticated() -> Self {
+        Self { status: StatusCode::UNAUTHORIZED, code: 20003, message: "Authenticate".into() }
+    }
+
+    /// 403 with a number.
+    pub(super) fn forbidden(code: u32, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, code, message: message.into() }
+    }
+
+    /// 404: no such resource.
+    pub(super) fn not_found(path: &str) -> Self {
+        let message = format!("The requested resource {path} was not found");
+        Self { status: StatusCode::NOT_FOUND, code: 20404, message }
+    }
+
+    /// 405: the resource exists, but not for this method.
+    pub(super) fn method_not_allowed() -> Self {
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, code: 20004, message: "Method not allowed".into() }
+    }
+
+    /// 500: ours.
+    pub(super) fn internal() -> Self {
+        let message = "An internal server error has occurred".into();
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: 20500, message }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "code": self.code,
+            "message": self.message,
+            "more_info": format!("https://www.twilio.com/docs/errors/{}", self.code),
+            "status": self.status.as_u16(),
+        });
+        let unauthenticated = self.status == StatusCode::UNAUTHORIZED;
+        if let (true, Some(fields)) = (unauthenticated, body.as_object_mut()) {
+            fields.insert("detail".into(), "Your AccountSid or AuthToken was incorrect.".into());
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Refusal(format!("{} ({})", self.message, self.code)));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        if unauthenticated {
+            let challenge = HeaderValue::from_static("Basic realm=\"Twilio API\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl From<tandem_store::StoreFailed> for ApiError {
+    fn from(_: tandem_store::StoreFailed) -> Self {
+        let message = "Service unavailable: the database does not answer".to_owned();
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+    }
+}

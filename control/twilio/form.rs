@@ -1,0 +1,182 @@
+//! Request parameters: repeated keys, space-separated values, and each one's own error number.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use tandem_call::{Callback, Method, Moment, Target};
+use url::Url;
+
+use super::error::ApiError;
+use super::family::Provider;
+use super::format;
+use super::sid::Ids;
+
+/// Parameters of one request to a member of the family, decoded, in order. Names are case-sensitive.
+#[derive(Clone, Debug)]
+pub(super) struct Parameters {
+    provider: &'static dyn Provider,
+    pairs: Vec<(String, String)>,
+}
+
+impl Parameters {
+    /// From a query or a form body.
+    pub(super) fn parse(provider: &'static dyn Provider, encoded: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(encoded);
+        Self::new(provider, pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    }
+
+    /// From what was decoded already.
+    pub(super) fn new(provider: &'static dyn Provider, mut pairs: Vec<(String, String)>) -> Self {
+        provider.normalise(&mut pairs);
+        Self { provider, pairs }
+    }
+
+    /// Whose API is asked.
+    pub(super) fn provider(&self) -> &'static dyn Provider {
+        self.provider
+    }
+
+    /// How ids in it are written.
+    pub(super) fn ids(&self) -> Ids {
+        self.provider.ids()
+    }
+
+    /// Every pair.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// A value, without white space around it; an empty one counts as absent.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a value was given, an empty one too: that takes back what was there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.pairs().any(|(key, _)| key == name)
+    }
+
+    /// A value, without white space around it, an empty one too: what is given so is to be emptied.
+    pub(super) fn given(&self, name: &str) -> Option<&str> {
+        self.given_as_it_is(name).map(str::trim)
+    }
+
+    /// A value with all its white space: a password.
+    pub(super) fn given_as_it_is(&self, name: &str) -> Option<&str> {
+        self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Every value of a repeated key, those separated by white space or commas apart.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let values = self.pairs().filter(move |(key, _)| *key == name).map(|(_, value)| value);
+        values.flat_map(|value| value.split([' ', ',', '\n', '\t'])).filter(|word| !word.is_empty())
+    }
+
+    /// An absolute `http` or `https` URL, kept as written because it is signed as written.
+    pub(super) fn url(&self, name: &str, code: u32) -> Result<Option<Arc<str>>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let web = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if web && !text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            Ok(Some(text.into()))
+        } else {
+            Err(ApiError::bad(code, format!("{name} is not a valid URL: {text}")))
+        }
+    }
+
+    /// `GET` or `POST`; `POST` if absent.
+    pub(super) fn method(&self, name: &str) -> Result<Method, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(Method::Post) };
+        format::parse_method(text)
+            .ok_or_else(|| ApiError::bad(21209, format!("{name} is not a valid HTTP method: {text}")))
+    }
+
+    /// A URL with its method.
+    pub(super) fn target(&self, url: &str, method: &str, code: u32) -> Result<Option<Target>, ApiError> {
+        let method = self.method(method)?;
+        Ok(self.url(url, code)?.map(|url| Target { url, method }))
+    }
+
+    /// A whole number within a range.
+    pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>, code: u32) -> Result<Option<u64>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(Some(number)),
+            _ => Err(ApiError::bad(code, format!("{name} is not valid: {text}"))),
+        }
+    }
+
+    /// `true` or `false`, in any case.
+    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+        let words = [("true", true), ("false", false)];
+        self.word(name, &words, default, 20001)
+    }
+
+    /// One of a few words, in any case.
+    pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)], default: T, code: u32) -> Result<T, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(default) };
+        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+        found.map(|(_, value)| *value).ok_or_else(|| ApiError::bad(code, format!("{name} is not valid: {text}")))
+    }
+
+    /// A standing order of `<prefix>`, `<prefix>Method` and `<prefix>Event`. Events that do not exist are passed over, as
+    /// applications name old ones; without any it is `completed`.
+    pub(super) fn callback(&self, prefix: &str, moments: &[(&str, Moment)]) -> Result<Option<Callback>, ApiError> {
+        let Some(target) = self.target(prefix, &format!("{prefix}Method"), 21502)? else { return Ok(None) };
+        let mut wanted = Vec::new();
+        for word in self.all(&format!("{prefix}Event")) {
+            match moments.iter().find(|(known, _)| *known == word) {
+                Some((_, moment)) if !wanted.contains(moment) => wanted.push(*moment),
+                _ => {}
+            }
+        }
+        if wanted.is_empty() {
+            wanted.push(Moment::Completed);
+        }
+        Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new(), timeout: None }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENTS: [(&str, Moment); 2] = [("ringing", Moment::Ringing), ("completed", Moment::Completed)];
+
+    fn moments(form: &str) -> Vec<Moment> {
+        let form = format!("StatusCallback=http://x/&{form}");
+        Parameters::parse(&crate::Twilio, form.as_bytes())
+            .callback("StatusCallback", &MOMENTS)
+            .unwrap()
+            .unwrap()
+            .moments
+    }
+
+    #[test]
+    fn repeated_keys_and_separated_words_both_list() {
+        let both = [Moment::Ringing, Moment::Completed];
+        assert_eq!(moments("StatusCallbackEvent=ringing&StatusCallbackEvent=completed"), both);
+        assert_eq!(moments("StatusCallbackEvent=ringing+completed"), both);
+        assert_eq!(moments("StatusCallbackEvent=ringing,busy,completed,ringing"), both);
+        assert_eq!(moments("StatusCallbackEvent=busy"), [Moment::Completed]);
+        assert_eq!(moments(""), [Moment::Completed]);
+    }
+
+    #[test]
+    fn an_empty_value_counts_as_absent() {
+        assert_eq!(Parameters::parse(&crate::Twilio, b"A=&B=+").get("A"), None);
+        assert_eq!(Parameters::parse(&crate::Twilio, b"A=&B=+").get("B"), None);
+    }
+
+    #[test]
+    fn urls_are_absolute_and_kept_as_written() {
+        let url = |text: &str| {
+            let form = form_urlencoded::Serializer::new(String::new()).append_pair("Url", text).finish();
+            Parameters::parse(&crate::Twilio, form.as_bytes()).url("Url", 21205)
+        };
+        let kept = "HTTP://127.0.0.1:80/a'b?x=%41#rc=2";
+        assert_eq!(url(kept).unwrap().unwrap().as_ref(), kept);
+        for bad in ["/voice", "ftp://x/", "file:///etc/passwd", "not a url", "http://x/a b"] {
+            assert_eq!(url(bad).unwrap_err().code, 21205, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! Pages and files of the provider's own that applications name in their documents: the music of `com.twilio.music.*`, the
+//! examples of `demo.twilio.com`, and the twimlets. They are answered within this process, so that they are there offline
+//! too. The music is the server's own, and so are the words.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use quick_xml::escape::escape;
+use url::Url;
+
+/// Numbers, options and messages that one request may name; more are passed over.
+const MOST: usize = 50;
+
+/// A page or a file.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Of the body.
+    pub content_type: &'static str,
+    /// All of it.
+    pub body: Bytes,
+}
+
+/// The answer to a request for the provider's own hosts; `None` for every other. `body` is a form's, or empty.
+pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
+    let host = url.host_str()?;
+    let path = url.path().trim_matches('/');
+    if bucket(host, path).is_some() {
+        return Some(music());
+    }
+    match host {
+        "demo.twilio.com" => demo(path),
+        "api.twilio.com" if path == "cowbell.mp3" => Some(music()),
+        "twimlets.com" | "www.twimlets.com" => twimlet(path, &Parameters::of(url, body)).map(document),
+        _ => None,
+    }
+}
+
+/// The bucket of a music file, in either form of its URL.
+fn bucket<'a>(host: &'a str, path: &'a str) -> Option<&'a str> {
+    let bucket = match host.strip_suffix(".s3.amazonaws.com") {
+        Some(bucket) => bucket,
+        None if host == "s3.amazonaws.com" => path.split('/').next()?,
+        None => return None,
+    };
+    (bucket.starts_with("com.twilio.music.") || bucket.starts_with("com.twilio.sounds.")).then_some(bucket)
+}
+
+fn demo(path: &str) -> Option<Page> {
+    let words = "Thank you for trying this telephone server. Your call has reached its example. Enjoy the music.";
+    let said = format!("<Say>{words}</Say>");
+    match path {
+        "docs/voice.xml" => Some(document(said + "<Play>http://demo.twilio.com/docs/classic.mp3</Play>")),
+        "welcome/voice" | "hellomonkey" => Some(document(said)),
+        _ if path.ends_with(".mp3") || path.ends_with(".wav") => Some(music()),
+        _ => None,
+    }
+}
+
+/// The server's waiting music as a WAV file.
+fn music() -> Page {
+    static FILE: OnceLock<Bytes> = OnceLock::new();
+    let file = FILE.get_or_init(|| {
+        let music = tandem_media::hold_music();
+        let samples: Vec<u8> = music.samples().iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let length = u32::try_from(samples.len()).unwrap_or(u32::MAX);
+        let mut file = Vec::with_capacity(samples.len() + 44);
+        file.extend(b"RIFF");
+        file.extend((length + 36).to_le_bytes());
+        file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+        file.extend(8_000u32.to_le_bytes());
+        file.extend(16_000u32.to_le_bytes());
+        file.extend(b"\x02\0\x10\0data");
+        file.extend(length.to_le_bytes());
+        file.extend(samples);
+        file.into()
+    });
+    Page { content_type: "audio/wav", body: file.clone() }
+}
+
+fn document(verbs: String) -> Page {
+    let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response>{verbs}</Response>");
+    Page { content_type: "text/xml", body: body.into() }
+}
+
+/// What a twimlet was asked: its query, then the parameters of a POST.
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn of(url: &Url, body: &[u8]) -> Parameters {
+        let body = form_urlencoded::parse(body);
+        Parameters(url.query_pairs().chain(body).map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    }
+
+    /// A parameter that is not empty.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+
+    /// The members of a list in order, `Name[0]=...`, each with what stands in the brackets.
+    fn list(&self, name: &str) -> Vec<(&str, &str)> {
+        let mut members: Vec<(&str, &str)> = self
+            .0
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .filter_map(|(key, value)| {
+                Some((key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?, value.as_str()))
+            })
+            .take(MOST)
+            .collect();
+        members.sort_by_key(|(key, _)| key.parse::<u32>().unwrap_or(u32::MAX));
+        members
+    }
+
+    /// `/twimlet?` with these of its own parameters, and others.
+    fn again(&self, twimlet: &str, kept: &[&str], more: &[(&str, &str)]) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let is_kept = |key: &str| {
+            kept.iter().any(|name| key == *name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('[')))
+        };
+        query.extend_pairs(self.0.iter().filter(|(key, _)| is_kept(key)));
+        query.extend_pairs(more);
+        format!("/{twimlet}?{}", query.finish())
+    }
+}
+
+/// The verbs of a twimlet; `None` if there is none of this name.
+fn twimlet(name: &str, asked: &Parameters) -> Option<String> {
+    Some(match name {
+        "echo" => inner(asked.get("Twiml").unwrap_or_default()).to_owned(),
+        "message" => asked.list("Message").into_iter().map(|(_, message)| heard(message)).collect(),
+        "holdmusic" => holdmusic(asked),
+        "forward" => forward(asked),
+        "callme" => callme(asked),
+        "simulring" => simulring(asked),
+        "findme" => findme(asked),
+        "whisper" => whisper(asked),
+        "voicemail" => voicemail(asked),
+        "menu" => menu(asked),
+        "conference" => conference(asked),
+        _ => return None,
+    })
+}
+
+/// What is between `<Response>` and its end; the whole when it is no such document.
+fn inner(twiml: &str) -> &str {
+    let Some((_, rest)) = twiml.split_once("<Response>") else {
+        return if twiml.contains("<Response/>") { "" } else { twiml };
+    };
+    rest.rsplit_once("</Response>").map_or(rest, |(inner, _)| inner)
+}
+
+/// A message is a file when it is a URL, and else words.
+fn heard(message: &str) -> String {
+    let message = message.trim();
+    match message.starts_with("http://") || message.starts_with("https://") {
+        true => format!("<Play>{}</Play>", escape(message)),
+        false => format!("<Say>{}</Say>", escape(message)),
+    }
+}
+
+fn redirect(url: &str) -> String {
+    format!("<Redirect>{}</Redirect>", escape(url))
+}
+
+fn holdmusic(asked: &Parameters) -> String {
+    let message = asked.get("Message").map(heard).unwrap_or_default();
+    let bucket = asked.get("Bucket").unwrap_or("com.twilio.music.classical");
+    let url: String = match is_word(bucket) {
+        true => format!("http://{bucket}.s3.amazonaws.com/music.mp3"),
+        false => "http://com.twilio.music.classical.s3.amazonaws.com/music.mp3".to_owned(),
+    };
+    format!("<Play>{url}</Play>{message}{}", redirect(&asked.again("holdmusic", &["Bucket", "Message"], &[])))
+}
+
+fn is_word(text: &str) -> bool {
+    text.len() <= 100 && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet))
+}
+
+/// `<Dial>` with the attributes that all twimlets share.
+fn dial(asked: &Parameters, action: &str, inside: &str) -> String {
+    let timeout = asked.get("Timeout").and_then(|timeout| timeout.parse::<u16>().ok()).unwrap_or(20);
+    let caller = asked.get("CallerId").map(|caller| format!(" callerId=\"{}\"", escape(caller))).unwrap_or_default();
+    format!("<Dial action=\"{}\" timeout=\"{timeout}\"{caller}>{inside}</Dial>", escape(action))
+}
+
+/// After a dial: `None` before it.
+fn dialled(asked: &Parameters) -> Option<String> {
+    asked.get("Dial")?;
+    Some(match (asked.get("DialCallStatus"), asked.get("FailUrl")) {
+        (Some("answered" | "completed"), _) | (_, None) => "<Hangup/>".to_owned(),
+        (_, Some(url)) => redirect(url),
+    })
+}
+
+fn forward(asked: &Parameters) -> String {
+    if let Some(done) = dialled(asked) {
+        return done;
+    }
+    let allowed = asked.list("AllowedCallers");
+    let digits = |number: &str| number.chars().filter(char::is_ascii_digit).collect::<String>();
+    let caller = digits(asked.get("From").unwrap_or_default());
+    if !allowed.is_empty() && !allowed.iter().any(|(_, number)| is_same(&digits(number), &caller)) {
+        return heard("Calls from your number are not forwarded here. Goodbye.");
+    }
+    let number = format!("<Number>{}</Number>", escape(asked.get("PhoneNumber").unwrap_or_default()));
+    dial(asked, &asked.again("forward", &["FailUrl"], &[("Dial", "true")]), &number)
+}
+
+/// With or without the country's code.
+fn is_same(a: &str, b: &str) -> bool {
+    !a.is_empty() && !b.is_empty() && (a.ends_with(b) || b.ends_with(a))
+}
+
+fn whispered(asked: &Parameters, number: &str) -> String {
+    let url = asked.again("whisper", &["Message"], &[("HumanCheck", "1")]);
+    format!("<Number url=\"{}\">{}</Number>", escape(&url), escape(number))
+}
+
+fn callme(asked: &Parameters) -> String {
+    let number = whispered(asked, asked.get("PhoneNumber").unwrap_or_default());
+    dialled(asked).unwrap_or_else(|| dial(asked, &asked.again("callme", &["FailUrl"], &[("Dial", "true")]), &number))
+}
+
+fn simulring(asked: &Parameters) -> String {
+    let numbers: String = asked.list("PhoneNumbers").into_iter().map(|(_, number)| whispered(asked, number)).collect();
+    dialled(asked)
+        .unwrap_or_else(|| dial(asked, &asked.again("simulring", &["FailUrl"], &[("Dial", "true")]), &numbers))
+}
+
+/// One number after the other: the action asks for the next one.
+fn findme(asked: &Parameters) -> String {
+    let at = asked.get("Next").and_then(|next| next.parse::<usize>().ok()).unwrap_or(0);
+    if at > 0 && matches!(asked.get("DialCallStatus"), Some("answered" | "completed")) {
+        return "<Hangup/>".to_owned();
+    }
+    match asked.list("PhoneNumbers").get(at) {
+        Some((_, number)) => {
+            let kept = ["PhoneNumbers", "Message", "FailUrl", "Timeout", "CallerId"];
+            let action = asked.again("findme", &kept, &[("Next", &(at + 1).to_string())]);
+            dial(asked, &action, &whispered(asked, number))
+        }
+        None => asked.get("FailUrl").map_or_else(|| "<Hangup/>".to_owned(), redirect),
+    }
+}
+
+/// What the called party hears; a key takes the call.
+fn whisper(asked: &Parameters) -> String {
+    if asked.get("Digits").is_some() {
+        return String::new();
+    }
+    if asked.get("HumanCheck").is_none() {
+        return asked.get("Message").map(heard).unwrap_or_default();
+    }
+    let message = heard(asked.get("Message").unwrap_or("You have a call. Press any key to take it."));
+    format!("<Gather numDigits=\"1\" timeout=\"10\" action=\"/whisper\">{message}</Gather><Hangup/>")
+}
+
+/// Takes a message. It is not sent on by e-mail: it is among the account's recordings.
+fn voicemail(asked: &Parameters) -> String {
+    if asked.get("RecordingUrl").is_some() {
+        return "<Say>Thank you. Your message was recorded. Goodbye.</Say><Hangup/>".to_owned();
+    }
+    let message = heard(asked.get("Message").unwrap_or("Nobody is here. Please leave a message after the tone."));
+    let transcribe = asked.get("Transcribe").is_some_and(|wanted| wanted != "false");
+    let action = escape(asked.again("voicemail", &[], &[("Done", "true")])).into_owned();
+    let mut verbs = message;
+    // Writing to a String cannot fail.
+    let _ =
+        write!(verbs, "<Record maxLength=\"120\" playBeep=\"true\" transcribe=\"{transcribe}\" action=\"{action}\"/>");
+    verbs + "<Say>Nothing was recorded. Goodbye.</Say>"
+}
+
+fn menu(asked: &Parameters) -> String {
+    let options = asked.list("Options");
+    let kept = ["Message", "Options"];
+    let mut verbs = String::new();
+    if let Some(digits) = asked.get("Digits") {
+        match options.iter().find(|(key, _)| *key == digits) {
+            Some((_, url)) => return redirect(url),
+            None => verbs.push_str("<Say>This is not one of the options.</Say>"),
+        }
+    }
+    let longest = options.iter().map(|(key, _)| key.len()).max().unwrap_or(1).clamp(1, 20);
+    let message = heard(asked.get("Message").unwrap_or("Please choose."));
+    let again = asked.again("menu", &kept, &[]);
+    let action = escape(&again);
+    let _ = write!(verbs, "<Gather numDigits=\"{longest}\" action=\"{action}\">{message}</Gather>");
+    verbs + &redirect(&again)
+}
+
+fn conference(asked: &Parameters) -> String {
+    let kept = ["Password", "Moderators", "Message", "Music", "Name"];
+    if let Some(password) = asked.get("Password")
+        && asked.get("Digits") != Some(password)
+    {
+        let wrong = if asked.get("Digits").is_some() { "<Say>This password is wrong.</Say>" } else { "" };
+        let action = asked.again("conference", &kept, &[]);
+        let ask = "<Say>Please enter the password of the conference, and then the pound key.</Say>";
+        return format!("{wrong}<Gather action=\"{}\">{ask}</Gather>", escape(&action));
+    }
+    let moderators = asked.list("Moderators");
+    let digits = |number: &str| number.chars().filter(char::is_ascii_digit).collect::<String>();
+    let caller = digits(asked.get("From").unwrap_or_default());
+    let moderates = moderators.is_empty() || moderators.iter().any(|(_, number)| is_same(&digits(number), &caller));
+    let message = asked.get("Message").map(heard).unwrap_or_default();
+    let music: Cow<'_, str> = match asked.get("Music") {
+        None => "classical".into(),
+        Some(url) if url.starts_with("http") => url.into(),
+        Some(word) => word.into(),
+    };
+    let wait = match music.starts_with("http") {
+        true => music.into_owned(),
+        false => format!("http://twimlets.com/holdmusic?Bucket=com.twilio.music.{music}"),
+    };
+    let name = asked.get("Name").or(asked.get("To")).unwrap_or("Conference");
+    let ends = !moderators.is_empty() && moderates;
+    format!(
+        "{message}<Dial><Conference startConferenceOnEnter=\"{moderates}\" endConferenceOnExit=\"{ends}\" waitUrl=\"{}\" \
+         waitMethod=\"GET\">{}</Conference></Dial>",
+        escape(&wait),
+        escape(name)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::twiml::TWIML;
+    use super::*;
+    use tandem_markup as markup;
+
+    fn ask(url: &str, body: &str) -> Option<String> {
+        let served = serve(url, body)?;
+        Some(String::from_utf8_lossy(&served.body).into_owned())
+    }
+
+    fn serve(url: &str, body: &str) -> Option<Page> {
+        hosted(&Url::parse(url).unwrap(), body.as_bytes())
+    }
+
+    fn verbs(url: &str, body: &str) -> String {
+        let text = ask(url, body).unwrap();
+        // Each is a document that this server's own reader takes without a warning.
+        let base = Url::parse(url).unwrap();
+        let origin = markup::Origin { base: Some(&base), local_files: false };
+        let program = markup::document(&TWIML, origin, text.as_bytes());
+        let program = program.unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        assert!(program.warnings.is_empty(), "{text}: {:?}", program.warnings);
+        inner(&text).to_owned()
+    }
+
+    #[test]
+    fn music_of_the_providers_buckets_is_our_own() {
+        for url in [
+            "http://com.twilio.music.classical.s3.amazonaws.com/BusyStrings.mp3",
+            "https://com.twilio.sounds.music.s3.amazonaws.com/a.mp3",
+            "https://s3.amazonaws.com/com.twilio.music.guitars/a.mp3",
+            "http://demo.twilio.com/docs/classic.mp3",
+            "https://api.twilio.com/cowbell.mp3",
+        ] {
+            let served = serve(url, "").unwrap_or_else(|| panic!("{url}"));
+            let audio = tandem_media::decode(&served.body, Some(served.content_type)).unwrap();
+            assert_eq!(audio.samples(), tandem_media::hold_music().samples(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_providers_is_asked_for_outside() {
+        for url in [
+            "https://app.example/com.twilio.music.classical/a.mp3",
+            "https://s3.amazonaws.com/mine/com.twilio.music.a.mp3",
+            "https://mine.s3.amazonaws.com/a.mp3",
+            "https://com.twilio.music.classical.s3.amazonaws.com.evil.example/a.mp3",
+            "http://twimlets.com/unheard-of",
+            "http://demo.twilio.com/unheard-of",
+            "https://api.twilio.com/2010-04-01/Accounts.json",
+        ] {
+            assert!(serve(url, "").is_none(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_example_documents_and_the_echo_are_documents() {
+        assert!(verbs("http://demo.twilio.com/docs/voice.xml", "").starts_with("<Say>"));
+        let echo =
+            "http://twimlets.com/echo?Twiml=%3CResponse%3E%3CSay%3Ehi%20%26amp%3B%20bye%3C%2FSay%3E%3C%2FResponse%3E";
+        assert_eq!(verbs(echo, ""), "<Say>hi &amp; bye</Say>");
+        assert_eq!(
+            verbs("http://twimlets.com/message?Message%5B1%5D=http://a.test/x.mp3&Message%5B0%5D=one+%3C+two", ""),
+            "<Say>one &lt; two</Say><Play>http://a.test/x.mp3</Play>"
+        );
+        let music = verbs("http://twimlets.com/holdmusic?Bucket=com.twilio.music.rock&Message=Wait", "");
+        assert!(music.starts_with("<Play>http://com.twilio.music.rock.s3.amazonaws.com/"), "{music}");
+        assert!(
+            music.contains("<Say>Wait</Say><Redirect>/holdmusic?Bucket=com.twilio.music.rock&amp;Message=Wait"),
+            "{music}"
+        );
+    }
+
+    #[test]
+    fn a_forwarded_call_goes_to_its_number_and_to_the_other_url_when_that_fails() {
+        let url =
+            "http://twimlets.com/forward?PhoneNumber=%2B15550001&FailUrl=http%3A%2F%2Fa.test%2F&CallerId=%2B15550002";
+        let first = verbs(url, "From=%2B15550009");
+        assert!(first.contains("callerId=\"+15550002\"><Number>+15550001</Number></Dial>"), "{first}");
+        assert!(first.contains("action=\"/forward?FailUrl=http%3A%2F%2Fa.test%2F&amp;Dial=true\""), "{first}");
+        let after = "http://twimlets.com/forward?FailUrl=http%3A%2F%2Fa.test%2F&Dial=true";
+        assert_eq!(verbs(after, "DialCallStatus=busy"), "<Redirect>http://a.test/</Redirect>");
+        assert_eq!(verbs(after, "DialCallStatus=completed"), "<Hangup/>");
+        let some = format!("{url}&AllowedCallers%5B0%5D=555-0003");
+        assert!(verbs(&some, "From=%2B15550009").starts_with("<Say>"));
+        assert!(verbs(&some, "From=%2B15550003").starts_with("<Dial"));
+    }
+
+    #[test]
+    fn several_numbers_are_called_together_or_one_after_the_other() {
+        let numbers = "PhoneNumbers%5B0%5D=1001&PhoneNumbers%5B1%5D=1002";
+        let together = verbs(&format!("http://twimlets.com/simulring?{numbers}&Message=Hi"), "");
+        assert_eq!(together.matches("<Number url=\"/whisper?Message=Hi&amp;HumanCheck=1\">").count(), 2, "{together}");
+        let first = verbs(&format!("http://twimlets.com/findme?{numbers}"), "");
+        assert!(
+            first.contains("1001</Number>") && first.contains("Next=1") && !first.contains("1002</Number>"),
+            "{first}"
+        );
+        let second = verbs(&format!("http://twimlets.com/findme?{numbers}&Next=1"), "DialCallStatus=no-answer");
+        assert!(second.contains("1002</Number>"), "{second}");
+        assert_eq!(
+            verbs(&format!("http://twimlets.com/findme?{numbers}&Next=1"), "DialCallStatus=completed"),
+            "<Hangup/>"
+        );
+        assert_eq!(verbs(&format!("http://twimlets.com/findme?{numbers}&Next=2"), "DialCallStatus=busy"), "<Hangup/>");
+    }
+
+    #[test]
+    fn a_called_party_takes_the_call_by_a_key() {
+        let asked = verbs("http://twimlets.com/whisper?HumanCheck=1&Message=A+call", "");
+        assert!(asked.starts_with("<Gather") && asked.ends_with("<Hangup/>") && asked.contains("A call"), "{asked}");
+        assert_eq!(verbs("http://twimlets.com/whisper", "Digits=1"), "");
+        assert_eq!(verbs("http://twimlets.com/whisper?Message=A+call", ""), "<Say>A call</Say>");
+    }
+
+    #[test]
+    fn a_menu_leads_to_its_options_and_asks_again_otherwise() {
+        let url = "http://twimlets.com/menu?Message=Choose&Options%5B1%5D=http%3A%2F%2Fa.test%2F1&Options%5B22%5D=http%3A%2F%2Fa.test%2F2";
+        assert!(verbs(url, "").starts_with("<Gather numDigits=\"2\""));
+        assert_eq!(verbs(url, "Digits=22"), "<Redirect>http://a.test/2</Redirect>");
+        assert!(verbs(url, "Digits=3").starts_with("<Say>"));
+    }
+
+    #[test]
+    fn a_message_is_taken_and_a_conference_entered_with_its_password() {
+        assert!(verbs("http://twimlets.com/voicemail?Email=a%40b.test", "").contains("<Record"));
+        assert!(verbs("http://twimlets.com/voicemail", "RecordingUrl=http%3A%2F%2Fa.test%2F").contains("<Hangup/>"));
+        let url = "http://twimlets.com/conference?Name=sales&Password=12&Moderators%5B0%5D=%2B15550001";
+        assert!(verbs(url, "").starts_with("<Gather"));
+        assert!(verbs(url, "Digits=13").starts_with("<Say>"));
+        let inside = verbs(url, "Digits=12&From=%2B15550001");
+        assert!(inside.contains("startConferenceOnEnter=\"true\" endConferenceOnExit=\"true\""), "{inside}");
+        assert!(verbs(url, "Digits=12&From=%2B15550002").contains("startConferenceOnEnter=\"false\""));
+    }
+}

@@ -1,0 +1,92 @@
+//! Twilio.
+//!
+//! ```text
+//!   seal ── sign                 webhook ── format, sid          reply ── markup
+//!   stream                       rest ── path, form, request, list, call, recording, account, media, holding
+//! ```
+#![forbid(unsafe_code)]
+
+mod account;
+mod call;
+mod conference;
+pub mod console;
+mod conversation;
+mod error;
+pub mod explain;
+pub mod family;
+mod form;
+mod format;
+mod holding;
+mod hosted;
+mod list;
+mod media;
+mod overrides;
+mod path;
+mod recording;
+mod reply;
+mod request;
+pub mod rest;
+pub mod seal;
+pub mod sid;
+pub mod sign;
+mod siprec;
+mod stream;
+mod transcription;
+pub mod twiml;
+mod webhook;
+
+use tandem_accounts::{Account, TwilioCredentials};
+
+use self::family::{Credentials, Family, Provider};
+pub use self::hosted::{Page, hosted};
+pub use self::reply::inline_program;
+use self::sid::Ids;
+
+/// Its name in configuration and records.
+pub const NAME: &str = "twilio";
+
+/// Twilio, the member of the family that the others differ from.
+#[derive(Debug)]
+pub struct Twilio;
+
+impl Provider for Twilio {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ids(&self) -> Ids {
+        Ids::Prefixed
+    }
+
+    fn root(&self) -> &'static str {
+        path::ROOT
+    }
+
+    fn new_account(&self, id: u128) -> Option<Account> {
+        Some(Account::made(&sid::spell("AC", id), Some(format!("{:032x}", rand::random::<u128>())), None))
+    }
+
+    fn has_keys(&self) -> bool {
+        true
+    }
+
+    fn answers_in_xml(&self) -> bool {
+        true
+    }
+
+    fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
+        let TwilioCredentials { account_sid, auth_token } = account.twilio.as_ref()?;
+        Some(Credentials { sid: account_sid.into(), secret: auth_token, signing_key: auth_token })
+    }
+}
+
+/// Twilio's dialect. `strip_https_port`: `https` URLs with a port are signed without it; otherwise as they are configured.
+pub fn dialect(strip_https_port: bool) -> Family {
+    Family::new(&Twilio, strip_https_port)
+}
+
+/// An account of Twilio's.
+#[cfg(test)]
+fn owner(sid: &str) -> family::Owner<'_> {
+    family::Owner::new(&Twilio, sid)
+}

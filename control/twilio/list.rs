@@ -1,0 +1,216 @@
+//! Lists: which part was asked for, and the envelope it comes in.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value, json};
+use tandem_history::query::{Page, Range};
+
+use super::error::ApiError;
+use super::form::Parameters;
+use super::sid::Ids;
+
+/// Part of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Paging {
+    size: usize,
+    page: usize,
+    /// The last one of the page before.
+    after: Option<u128>,
+}
+
+const PAGE_KEYS: [&str; 3] = ["PageSize", "Page", "PageToken"];
+/// Two letters in front of the SID in a page token.
+const TOKEN: &str = "PA";
+
+impl Paging {
+    /// Reads `PageSize`, `Page` and `PageToken`; `ids` and `prefix` are those of the listed SIDs.
+    pub(super) fn parse(parameters: &Parameters, ids: Ids, prefix: &str) -> Result<Self, ApiError> {
+        let number = |name: &str, default: usize| match parameters.get(name) {
+            None => Ok(default),
+            Some(text) => text.parse().map_err(|_| ApiError::bad(20001, format!("{name} is not a number"))),
+        };
+        let size = number("PageSize", 50)?;
+        if size > 1000 {
+            return Err(ApiError::bad(20007, "PageSize is larger than 1000"));
+        }
+        let after = match parameters.get("PageToken") {
+            None => None,
+            Some(token) => Some(
+                token
+                    .strip_prefix(TOKEN)
+                    .and_then(|sid| ids.parse(prefix, sid))
+                    .ok_or_else(|| ApiError::bad(20001, "PageToken is not one of this list"))?,
+            ),
+        };
+        Ok(Self { size: size.max(1), page: number("Page", 0)?.min(1_000_000), after })
+    }
+
+    /// In the registry's words.
+    pub(super) fn page(&self) -> Page {
+        // A token says exactly where to go on; a bare page number has to count.
+        let offset = if self.after.is_some() { 0 } else { self.page.saturating_mul(self.size) };
+        Page { limit: self.size, after: self.after, offset }
+    }
+
+    /// This part of a whole list, and one more: what [`Paging::envelope`] wants.
+    pub(super) fn part<T>(&self, all: Vec<T>, id: impl Fn(&T) -> Option<u128>) -> Vec<T> {
+        let page = self.page();
+        let begin = match page.after {
+            // One that is gone was most likely deleted with all before it, by somebody who goes through the list and deletes.
+            Some(after) => all.iter().position(|one| id(one) == Some(after)).map_or(0, |place| place + 1),
+            None => page.offset,
+        };
+        all.into_iter().skip(begin).take(page.limit + 1).collect()
+    }
+
+    /// The envelope. `items` may hold one more than the page does, which tells that there is a next page; each comes with
+    /// its SID.
+    pub(super) fn envelope(
+        &self,
+        key: &'static str,
+        path: &str,
+        parameters: &Parameters,
+        mut items: Vec<(String, Value)>,
+    ) -> Value {
+        let more = items.len() > self.size;
+        items.truncate(self.size);
+        let uri = |page: usize, token: Option<&str>| {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.extend_pairs(parameters.pairs().filter(|(name, _)| !PAGE_KEYS.contains(name)));
+            query.append_pair("PageSize", &self.size.to_string()).append_pair("Page", &page.to_string());
+            if let Some(token) = token {
+                query.append_pair("PageToken", token);
+            }
+            format!("{path}?{}", query.finish())
+        };
+        let next = match items.last() {
+            Some((sid, _)) if more => Some(uri(self.page + 1, Some(&format!("{TOKEN}{sid}")))),
+            _ => None,
+        };
+        let start = if items.is_empty() { 0 } else { self.page.saturating_mul(self.size) };
+        let mut envelope = Map::new();
+        envelope.insert("first_page_uri".into(), uri(0, None).into());
+        envelope.insert("next_page_uri".into(), json!(next));
+        envelope.insert("previous_page_uri".into(), json!((self.page > 0).then(|| uri(self.page - 1, None))));
+        envelope.insert("uri".into(), uri(self.page, parameters.get("PageToken")).into());
+        envelope.insert("page".into(), self.page.into());
+        envelope.insert("page_size".into(), self.size.into());
+        envelope.insert("start".into(), start.into());
+        envelope.insert("end".into(), (start + items.len().saturating_sub(1)).into());
+        envelope.insert(key.into(), items.into_iter().map(|(_, item)| item).collect());
+        Value::Object(envelope)
+    }
+}
+
+/// A date filter: `Name` on that UTC day, `Name>` at or after, `Name<` before.
+pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiError> {
+    let mut range = Range::default();
+    if let Some(text) = parameters.get(name) {
+        let (_, day) = moment(name, text)?;
+        range.from = midnight(day);
+        range.until = day.tomorrow().ok().and_then(midnight);
+    }
+    if let Some(text) = parameters.get(&format!("{name}>")) {
+        range.from = Some(moment(name, text)?.0);
+    }
+    if let Some(text) = parameters.get(&format!("{name}<")) {
+        range.until = Some(moment(name, text)?.0);
+    }
+    Ok(range)
+}
+
+/// A moment, as the newer APIs take it: a day's start or a time.
+pub(super) fn time(parameters: &Parameters, name: &str) -> Result<Option<Timestamp>, ApiError> {
+    parameters.given(name).map(|text| moment(name, text).map(|(at, _)| at)).transpose()
+}
+
+/// `YYYY-MM-DD` (its start) or an RFC 3339 time, and the UTC day it is in.
+fn moment(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
+    let bad = || ApiError::bad(20001, format!("{name}: {text} is not a date"));
+    // A date is ten characters; the parser would also take the date out of a longer text.
+    if text.len() == 10 {
+        let day: Date = text.parse().map_err(|_| bad())?;
+        return Ok((midnight(day).ok_or_else(bad)?, day));
+    }
+    let at: Timestamp = text.parse().map_err(|_| bad())?;
+    Ok((at, at.to_zoned(TimeZone::UTC).date()))
+}
+
+fn midnight(day: Date) -> Option<Timestamp> {
+    day.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(query: &str) -> Parameters {
+        Parameters::parse(&crate::Twilio, query.as_bytes())
+    }
+
+    fn items(count: usize) -> Vec<(String, Value)> {
+        (0..count).map(|n| (format!("CA{n:032x}"), json!({ "n": n }))).collect()
+    }
+
+    #[test]
+    fn an_empty_list_has_every_key_and_no_other() {
+        let parameters = parameters("");
+        let envelope = Paging::parse(&parameters, Ids::Prefixed, "CA").unwrap().envelope(
+            "calls",
+            "/x/Calls.json",
+            &parameters,
+            items(0),
+        );
+        let expected = json!({
+            "calls": [], "end": 0, "start": 0, "page": 0, "page_size": 50,
+            "first_page_uri": "/x/Calls.json?PageSize=50&Page=0", "uri": "/x/Calls.json?PageSize=50&Page=0",
+            "next_page_uri": null, "previous_page_uri": null,
+        });
+        assert_eq!(envelope, expected);
+    }
+
+    #[test]
+    fn pages_link_to_each_other_and_keep_the_filters() {
+        let first = parameters("StartTime>=2024-01-02&PageSize=2");
+        let paging = Paging::parse(&first, Ids::Prefixed, "CA").unwrap();
+        let envelope = paging.envelope("calls", "/x/Calls.json", &first, items(3));
+        assert_eq!(envelope["calls"].as_array().unwrap().len(), 2);
+        let next = envelope["next_page_uri"].as_str().unwrap();
+        let token = "PACA00000000000000000000000000000001";
+        assert_eq!(next, format!("/x/Calls.json?StartTime%3E=2024-01-02&PageSize=2&Page=1&PageToken={token}"));
+        let second = parameters(next.split_once('?').unwrap().1);
+        let paging = Paging::parse(&second, Ids::Prefixed, "CA").unwrap();
+        assert_eq!(paging.page(), Page { limit: 2, after: Some(1), offset: 0 });
+        let envelope = paging.envelope("calls", "/x/Calls.json", &second, items(1));
+        assert_eq!((envelope["start"].as_u64(), envelope["end"].as_u64()), (Some(2), Some(2)));
+        assert_eq!(envelope["next_page_uri"], Value::Null);
+        assert_eq!(envelope["previous_page_uri"], "/x/Calls.json?StartTime%3E=2024-01-02&PageSize=2&Page=0");
+    }
+
+    #[test]
+    fn a_bare_page_number_counts() {
+        assert_eq!(Paging::parse(&parameters("Page=3&PageSize=10"), Ids::Prefixed, "CA").unwrap().page().offset, 30);
+    }
+
+    #[test]
+    fn bad_pages_are_refused() {
+        for (query, code) in
+            [("PageSize=1001", 20007), ("PageSize=x", 20001), ("Page=-1", 20001), ("PageToken=x", 20001)]
+        {
+            assert_eq!(Paging::parse(&parameters(query), Ids::Prefixed, "CA").unwrap_err().code, code, "{query}");
+        }
+    }
+
+    #[test]
+    fn dates_and_times_filter() {
+        let at = |text: &str| Some(text.parse::<jiff::Timestamp>().unwrap());
+        let on = range(&parameters("StartTime=2024-01-02"), "StartTime").unwrap();
+        assert_eq!(on, Range { from: at("2024-01-02T00:00:00Z"), until: at("2024-01-03T00:00:00Z") });
+        assert_eq!(range(&parameters("StartTime=2024-01-02T15:00:00Z"), "StartTime").unwrap(), on);
+        let between =
+            range(&parameters("StartTime%3E=2024-01-02T03:04:05Z&StartTime%3C=2024-01-05"), "StartTime").unwrap();
+        assert_eq!(between, Range { from: at("2024-01-02T03:04:05Z"), until: at("2024-01-05T00:00:00Z") });
+        assert_eq!(range(&parameters("EndTime=yesterday"), "EndTime").unwrap_err().code, 20001);
+    }
+}

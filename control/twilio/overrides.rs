@@ -1,0 +1,121 @@
+//! Connection overrides: what the fragment of an application's URL says of time limits and repetitions.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tandem_dialect::Patience;
+use tandem_webhooks::RetryOn;
+
+const TIME: RangeInclusive<u64> = 100..=15_000;
+/// Which failures may be tried again.
+const FAILURES: [&str; 5] = ["4xx", "5xx", "ct", "rt", "all"];
+/// A time out of its range.
+const TIMES: u32 = 11242;
+/// How often, or after what, to try again.
+const POLICY: u32 = 11243;
+
+/// The patience with the application at `url`. What is out of range counts as not said.
+pub(super) fn patience(url: &str) -> Patience {
+    let mut patience = Patience::default();
+    let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
+    for (key, value) in fragment.split('&').filter_map(|pair| pair.split_once('=')) {
+        let number = |range: RangeInclusive<u64>| value.parse().ok().filter(|number| range.contains(number));
+        let time = |range| number(range).map(Duration::from_millis);
+        match key {
+            "ct" => patience.connect = time(100..=10_000).unwrap_or(patience.connect),
+            "rt" => patience.total = time(TIME).unwrap_or(patience.total),
+            "tt" => patience.overall = time(TIME),
+            "rc" => {
+                if let Some(count) = number(0..=5).and_then(|count| usize::try_from(count).ok()) {
+                    patience.retries = vec![Duration::ZERO; count];
+                }
+            }
+            "rp" => repeat_on(&mut patience, value),
+            _ => {}
+        }
+    }
+    patience
+}
+
+/// What of a URL's overrides counts as not said: the provider's number and why.
+pub(super) fn faults(url: &str) -> Vec<(u32, String)> {
+    let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
+    let mut faults = Vec::new();
+    for (key, value) in fragment.split('&').filter_map(|pair| pair.split_once('=')) {
+        let within = |range: RangeInclusive<u64>| value.parse().is_ok_and(|number| range.contains(&number));
+        let (fine, code) = match key {
+            "ct" => (within(100..=10_000), TIMES),
+            "rt" | "tt" => (within(TIME), TIMES),
+            "rc" => (within(0..=5), POLICY),
+            "rp" => (value.split(',').all(|word| FAILURES.contains(&word)), POLICY),
+            _ => continue,
+        };
+        if !fine {
+            let value: String = value.chars().take(40).collect();
+            faults.push((code, format!("connection override {key}={value} is not valid; it was ignored")));
+        }
+    }
+    faults
+}
+
+fn repeat_on(patience: &mut Patience, words: &str) {
+    let words: Vec<_> = words.split(',').collect();
+    if words.iter().any(|word| !FAILURES.contains(word)) {
+        return;
+    }
+    let named = |word| words.contains(&"all") || words.contains(&word);
+    let statuses = [("4xx", (400, 499)), ("5xx", (500, 599))];
+    patience.on = RetryOn {
+        connect: named("ct"),
+        response: named("rt"),
+        statuses: statuses.into_iter().filter(|(word, _)| named(word)).map(|(_, range)| range.into()).collect(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_webhooks::StatusRange;
+
+    #[test]
+    fn a_url_without_overrides_is_given_the_usual_patience() {
+        for url in ["http://h/", "http://h/#", "http://h/#part", "http://h/#e=ashburn&sni=y"] {
+            assert_eq!(patience(url), Patience::default(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_sets_limits_and_repetitions() {
+        let patience = patience("http://h/?a=b#ct=200&rt=3000&tt=9000&rc=2&rp=5xx,rt");
+        let milliseconds = Duration::from_millis;
+        assert_eq!((patience.connect, patience.total), (milliseconds(200), milliseconds(3000)));
+        assert_eq!((patience.overall, patience.retries.len()), (Some(milliseconds(9000)), 2));
+        assert!(patience.on.response && !patience.on.connect);
+        assert_eq!(patience.on.statuses, [StatusRange { first: 500, last: 599 }]);
+        let all = [(400, 499), (500, 599)].map(StatusRange::from);
+        assert_eq!(super::patience("http://h/#rp=all").on.statuses, all);
+        assert!(super::patience("http://h/#rc=0").retries.is_empty());
+    }
+
+    #[test]
+    fn what_is_out_of_range_counts_as_not_said() {
+        let url = "http://h/#ct=99&rt=15001&tt=x&rc=6&rp=6xx";
+        assert_eq!(patience(url), Patience::default());
+        let codes: Vec<u32> = faults(url).into_iter().map(|(code, _)| code).collect();
+        assert_eq!(codes, [TIMES, TIMES, TIMES, POLICY, POLICY]);
+        assert_eq!(faults("http://h/#ct=100&rt=15000&tt=100&rc=5&rp=all&e=ashburn&sni=y"), []);
+    }
+
+    #[test]
+    fn every_override_holds_at_both_ends_of_its_range() {
+        let milliseconds = Duration::from_millis;
+        for (url, connect, total, overall, count) in [
+            ("http://h/#ct=100&rt=100&tt=100&rc=0", 100, 100, 100, 0),
+            ("http://h/#ct=10000&rt=15000&tt=15000&rc=5", 10_000, 15_000, 15_000, 5),
+        ] {
+            let patience = patience(url);
+            assert_eq!((patience.connect, patience.total), (milliseconds(connect), milliseconds(total)));
+            assert_eq!((patience.overall, patience.retries.len()), (Some(milliseconds(overall)), count));
+        }
+    }
+}

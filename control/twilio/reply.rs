@@ -1,0 +1,127 @@
+//! What applications answer: TwiML, words or audio.
+
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::{Instruction, Program, Warning};
+use tandem_markup::code::SCHEMA;
+use tandem_markup::flavour::Flavour;
+use tandem_markup::{self as markup, Origin};
+use url::Url;
+
+use super::twiml::TWIML;
+
+/// A verb that is no sound in a document that is heard in a conference.
+const VERB_IN_CONFERENCE: u32 = 13238;
+/// A dial in a whisper document.
+const DIAL_IN_WHISPER: u32 = 13201;
+
+/// An application's answer.
+pub(super) fn reply(
+    flavour: &'static Flavour,
+    base: Option<&Url>,
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<Program, FetchFailure> {
+    markup::answer(flavour, Origin { base, local_files: false }, content_type, body)
+}
+
+/// What a called party may be told or asked before the join: all else is passed over, as it would lead somewhere else.
+pub(super) fn whispered(program: Program) -> Program {
+    told(program, "before the join", |_| false)
+}
+
+/// What somebody may be told or asked who waits in a queue.
+pub(super) fn waiting(program: Program) -> Program {
+    told(program, "in a queue", |instruction| matches!(instruction, Instruction::Leave))
+}
+
+fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -> Program {
+    let Program { instructions, warnings } = &mut program;
+    instructions.retain(|instruction| {
+        let (code, verb) = match instruction {
+            Instruction::Play(_)
+            | Instruction::SendDigits(_)
+            | Instruction::Gather(_)
+            | Instruction::Pause(_)
+            | Instruction::HandBack(_)
+            | Instruction::Hangup
+            | Instruction::Redirect(_) => return true,
+            other if too(other) => return true,
+            Instruction::Enqueue(_) => (SCHEMA, "<Enqueue>"),
+            Instruction::Leave => (SCHEMA, "<Leave>"),
+            Instruction::Dial(_) | Instruction::Conference(_) => (DIAL_IN_WHISPER, "<Dial>"),
+            Instruction::Record(_) => (SCHEMA, "<Record>"),
+            Instruction::Connect(_) | Instruction::Converse(_) => (SCHEMA, "<Connect>"),
+            Instruction::Refer(_) => (SCHEMA, "<Refer>"),
+            Instruction::StartStream(_)
+            | Instruction::StartSiprec(_)
+            | Instruction::StartRecording(_)
+            | Instruction::StartTranscription(_) => (SCHEMA, "<Start>"),
+            Instruction::StopStream(_) | Instruction::StopSiprec(_) | Instruction::StopTranscription(_) => {
+                (SCHEMA, "<Stop>")
+            }
+            Instruction::Reject(_) => (SCHEMA, "<Reject>"),
+            Instruction::Echo => (SCHEMA, "<Echo>"),
+            Instruction::Unserved(_) => (SCHEMA, "<Pay>"),
+            // No document of this family has them.
+            Instruction::Order(_) | Instruction::DetectMachine(_) => (SCHEMA, "an order"),
+        };
+        warnings.push(Warning { code, message: format!("{verb} {place} was passed over") });
+        false
+    });
+    program
+}
+
+/// What is heard in a conference: what is no sound is passed over.
+pub(super) fn overheard(mut program: Program) -> Program {
+    let Program { instructions, warnings } = &mut program;
+    instructions.retain(|instruction| {
+        let sounds = matches!(instruction, Instruction::Play(_) | Instruction::Pause(_) | Instruction::Redirect(_));
+        if !sounds {
+            let message = "a verb other than <Play>, <Say>, <Pause> and <Redirect> was passed over".to_owned();
+            warnings.push(Warning { code: VERB_IN_CONFERENCE, message });
+        }
+        sounds
+    });
+    program
+}
+
+/// A document given inline: by the `Twiml` parameter, or by the configuration, whose own documents may also play
+/// `local_files` by `file:` URLs.
+///
+/// # Errors
+/// As [`markup::document`]; every URL in it must be absolute.
+pub fn inline_program(twiml: &str, local_files: bool) -> Result<Program, FetchFailure> {
+    markup::document(&TWIML, Origin { base: None, local_files }, twiml.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_in_a_queue_can_leave_it_but_not_be_sent_on() {
+        let text = "<Response><Play>http://x/a</Play><Dial>+15550001</Dial><Leave/><Enqueue>q</Enqueue></Response>";
+        let program = waiting(inline_program(text, false).unwrap());
+        assert!(matches!(program.instructions[..], [Instruction::Play(_), Instruction::Leave]));
+        assert_eq!(program.warnings.len(), 2);
+    }
+
+    #[test]
+    fn before_the_join_a_called_party_can_be_told_and_asked_but_not_sent_on() {
+        let text = "<Response><Say>a</Say><Dial>+15550001</Dial><Play digits='1'/><Record/><Pause/><Gather/>\
+                    <Start><Stream url='wss://x/'/></Start><Redirect>http://x/</Redirect></Response>";
+        let program = whispered(inline_program(text, false).unwrap());
+        let [
+            Instruction::Play(_),
+            Instruction::SendDigits(_),
+            Instruction::Pause(_),
+            Instruction::Gather(_),
+            Instruction::Redirect(_),
+        ] = &program.instructions[..]
+        else {
+            panic!("{:?}", program.instructions)
+        };
+        let codes: Vec<_> = program.warnings.iter().map(|warning| warning.code).collect();
+        assert_eq!(codes, [11100, 13201, SCHEMA, SCHEMA]);
+    }
+}

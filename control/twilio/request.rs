@@ -1,0 +1,662 @@
+//! What forms ask for: calls, changes to them, recordings, streams.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::address::Address;
+use tandem_call::command::Command;
+use tandem_call::conference::{Beep, Opening};
+use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::handover::Handover;
+use tandem_call::id::LegId;
+use tandem_call::leg::{EndCause, Hearers};
+use tandem_call::machine::{MachineDetection, Until};
+use tandem_call::program::instruction::{Credentials, Program};
+use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::stream::{Form, Opens, Playout, StreamCodec, StreamSpec};
+use tandem_call::{Callback, Method, Moment, Target};
+use tandem_markup::verb::conference;
+use tandem_markup::verb::stream::CODECS;
+use tandem_markup::{self as markup, Origin, party};
+use tandem_routing::holdings::Voice;
+use tandem_routing::new_call::{First, NewCall};
+use url::Url;
+
+use super::error::{self, ApiError};
+use super::family::Provider;
+use super::form::Parameters;
+use super::overrides;
+use super::sid::{self, Ids};
+
+/// Longest inline document, characters.
+const MAX_TWIML: usize = 4000;
+/// Longest called party, octets: a SIP URI with headers.
+const MAX_TO: usize = 2048;
+/// Unknown parameters that are reported.
+const MAX_UNKNOWN: usize = 20;
+/// Longest user or password for a peer that challenges, characters.
+const MAX_CREDENTIAL: usize = 255;
+/// Most parameters of a stream.
+const MAX_STREAM_PARAMETERS: usize = 99;
+
+/// What stands before the name of a header field of the INVITE.
+const SIP_HEADER: &str = "SipHeader_";
+
+const MOMENTS: [(&str, Moment); 4] = [
+    ("initiated", Moment::Initiated),
+    ("ringing", Moment::Ringing),
+    ("answered", Moment::Answered),
+    ("completed", Moment::Completed),
+];
+const RECORDING_MOMENTS: [(&str, Moment); 3] =
+    [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
+const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
+pub(super) const STREAM_TRACKS: [(&str, Track); 3] =
+    [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
+
+/// A new call (`POST Calls.json`). `application` knows the account's applications by their SIDs.
+pub(super) fn new_call(
+    parameters: &Parameters,
+    account: &Arc<str>,
+    application: &dyn Fn(&str) -> Option<Voice>,
+) -> Result<NewCall, ApiError> {
+    let start = start(parameters, application)?;
+    call_that(parameters, account, start)
+}
+
+/// A call that joins a conference once answered (`POST Conferences/{name}/Participants.json`).
+pub(super) fn participant_call(
+    parameters: &Parameters,
+    account: &Arc<str>,
+    program: Program,
+) -> Result<NewCall, ApiError> {
+    let status = parameters.callback("StatusCallback", &MOMENTS)?;
+    let start = Start { first: First::Program(program), fallback: None, status, application: None };
+    let mut call = call_that(parameters, account, start)?;
+    if let Some(detect) = &mut call.detect {
+        // Nobody waits for what is found out.
+        (detect.holds, detect.callback) = (false, parameters.callback("AmdStatusCallback", &[])?);
+        if detect.callback.is_none() {
+            return Err(ApiError::bad(21262, "MachineDetection of a participant needs an AmdStatusCallback"));
+        }
+    }
+    Ok(call)
+}
+
+/// The name that the called party is shown.
+fn display_name(parameters: &Parameters) -> Result<Option<String>, ApiError> {
+    match parameters.get("CallerDisplayName") {
+        Some(text) if !(2..=255).contains(&text.chars().count()) || text.chars().any(char::is_control) => {
+            Err(ApiError::bad(20001, "CallerDisplayName has 2 to 255 characters"))
+        }
+        name => Ok(name.map(str::to_owned)),
+    }
+}
+
+/// Header fields of the INVITE that the request names: `SipHeader_X-Name`.
+fn own_headers(parameters: &Parameters) -> Result<Vec<(String, String)>, ApiError> {
+    let mut headers = Vec::new();
+    for (name, value) in parameters.pairs().filter_map(|(name, value)| Some((name.strip_prefix(SIP_HEADER)?, value))) {
+        if !party::is_allowed_header(name) {
+            return Err(ApiError::bad(21228, format!("The SIP header {name} cannot be set")));
+        }
+        if value.chars().any(char::is_control) {
+            return Err(ApiError::bad(21229, format!("The value of the SIP header {name} is not valid")));
+        }
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+    let length: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if length >= party::MAX_HEADERS {
+        return Err(ApiError::bad(21227, format!("The SIP headers are {} characters or longer", party::MAX_HEADERS)));
+    }
+    Ok(headers)
+}
+
+/// The name of a conference.
+pub(super) fn conference_name(text: &str) -> Result<&str, ApiError> {
+    let fits = conference::is_name(text);
+    fits.then_some(text).ok_or_else(|| ApiError::bad(13237, format!("The conference name {text} is not valid")))
+}
+
+/// Whether a participant may be called so.
+pub(super) fn is_participant_label(ids: Ids, text: &str) -> bool {
+    conference::is_label(text, |text| ids.parse_call(text).is_some())
+}
+
+/// `Beep`.
+pub(super) fn beep(parameters: &Parameters) -> Result<Beep, ApiError> {
+    parameters.word("Beep", &conference::BEEPS, Beep::Both, 13235)
+}
+
+/// What is said about a whole conference, by parameters that begin with `prefix`.
+pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Result<Opening, ApiError> {
+    let name = |rest: &str| format!("{prefix}{rest}");
+    let words = [("true", true), ("record-from-start", true), ("false", false), ("do-not-record", false)];
+    let trims = [("trim-silence", true), ("do-not-trim", false)];
+    let mut callback = parameters.callback(&name("StatusCallback"), &conference::MOMENTS)?;
+    if let Some(callback) = &mut callback
+        && callback.moments == [Moment::Completed]
+    {
+        // Nothing that there is was listed.
+        callback.moments = conference::USUAL.to_vec();
+    }
+    let record = parameters.word(&name("Record"), &words, false, 20001)?;
+    let spec = RecordingSpec {
+        transcribe: false,
+        source: RecordingSource::Conference,
+        channels: RecordingChannels::Mono,
+        track: Track::Both,
+        format: RecordingFormat::Wav,
+        trim: parameters.word(&name("Trim"), &trims, true, 20001)?,
+        max_length: None,
+        silence_timeout: None,
+        beep: false,
+        callback: parameters.callback(&name("RecordingStatusCallback"), &RECORDING_MOMENTS)?,
+    };
+    let region = parameters.get("Region").filter(|text| text.len() <= 32).map(Into::into);
+    Ok(Opening { callback, record: record.then_some(spec), region, ..Opening::default() })
+}
+
+/// A URL with its method, which is `GET` unless another one is given.
+pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) -> Result<Option<Target>, ApiError> {
+    let target = parameters.target(url, method, 20001)?;
+    let given = parameters.get(method).is_some();
+    Ok(target.map(|target| if given { target } else { Target { method: Method::Get, ..target } }))
+}
+
+/// A call that does this once answered.
+fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
+    let Called { to, mut headers, handover } = called(parameters)?;
+    headers.extend(own_headers(parameters)?);
+    if let Some(reason) = parameters.get("CallReason").filter(|text| !text.is_empty()) {
+        let bad = || ApiError::bad(20001, format!("CallReason has at most {} characters", party::MAX_REASON));
+        headers.push(party::call_reason(reason).ok_or_else(bad)?);
+    }
+    // A SIP URI or a client says itself where it is.
+    let byoc = parameters.get("Byoc").filter(|text| !text.is_empty() && matches!(to, Address::Phone(_)));
+    if byoc.is_some_and(|text| sid::parse("BY", text).is_none()) {
+        return Err(ApiError::bad(20001, "Byoc is not the SID of a BYOC trunk"));
+    }
+    let from = caller(parameters, &to)?;
+    let detect = machine_detection(parameters)?;
+    let timeout = parameters.number("Timeout", 1..=600, 21208)?.unwrap_or(60);
+    let time_limit = parameters.number("TimeLimit", 1..=86_400, 20001)?.unwrap_or(14_400);
+    let Start { first, fallback, status, application } = start;
+    let record = parameters.flag("Record", false)?;
+    let spec = recording(parameters, RecordingSource::Outbound, true)?;
+    Ok(NewCall {
+        account: Arc::clone(account),
+        dialect: parameters.provider().name(),
+        application,
+        to,
+        via: byoc.map(Arc::from).into_iter().collect(),
+        also: Vec::new(),
+        from,
+        caller_name: display_name(parameters)?,
+        headers,
+        credentials: credentials(parameters)?,
+        timeout: Duration::from_secs(timeout),
+        unanswered: EndCause::Timeout,
+        time_limit: Some(Duration::from_secs(time_limit)),
+        first,
+        fallback,
+        send_digits: send_digits(parameters)?,
+        detect: detect.map(Box::new),
+        record: record.then_some(spec),
+        stream: None,
+        status,
+        client_state: None,
+        link_to: None,
+        bridge_on_answer: false,
+        if_free: false,
+        handover,
+    })
+}
+
+/// Everything that a new call may be told.
+const PARAMETERS: [&str; 41] = [
+    "ApplicationSid",
+    "AsyncAmd",
+    "AsyncAmdStatusCallback",
+    "AsyncAmdStatusCallbackMethod",
+    "Byoc",
+    "CallReason",
+    "CallToken",
+    "CallerDisplayName",
+    "CallerId",
+    "ClientNotificationUrl",
+    "FallbackMethod",
+    "FallbackUrl",
+    "From",
+    "IfMachine",
+    "MachineDetection",
+    "MachineDetectionSilenceTimeout",
+    "MachineDetectionSpeechEndThreshold",
+    "MachineDetectionSpeechThreshold",
+    "MachineDetectionTimeout",
+    "Method",
+    "Passports",
+    "Record",
+    "RecordingChannels",
+    "RecordingConfigurationId",
+    "RecordingStatusCallback",
+    "RecordingStatusCallbackEvent",
+    "RecordingStatusCallbackMethod",
+    "RecordingTimeout",
+    "RecordingTrack",
+    "SendDigits",
+    "SipAuthPassword",
+    "SipAuthUsername",
+    "StatusCallback",
+    "StatusCallbackEvent",
+    "StatusCallbackMethod",
+    "TimeLimit",
+    "Timeout",
+    "To",
+    "Trim",
+    "Twiml",
+    "Url",
+];
+
+/// What is odd with a new call's parameters, though it is made: numbers and words.
+pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
+    let mut odd = Vec::new();
+    if parameters.get("ApplicationSid").is_none()
+        && parameters.get("Url").is_some()
+        && parameters.get("Twiml").is_some()
+    {
+        odd.push((32019, "Url and Twiml are both given; Url is used".to_owned()));
+    }
+    if let Some((to, number)) = parameters.get("To").and_then(|to| Some((to, doubled_plus(to)?))) {
+        odd.push((21211, format!("To is {to}, which is no phone number; {number} is called")));
+    }
+    if parameters.get("SendDigits").is_some() && parameters.get("MachineDetection").is_some() {
+        let text = "SendDigits would be heard as somebody's answer: machine detection is off".to_owned();
+        odd.push((21263, text));
+    }
+    for name in ["StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
+        let host =
+            parameters.get(name).and_then(|url| Url::parse(url).ok()).and_then(|url| url.host_str().map(str::to_owned));
+        if let Some(host) = host.filter(|host| host.contains('_')) {
+            odd.push((21609, format!("{name}: host {host} has an underscore, which the original refuses")));
+        }
+    }
+    for name in ["Url", "FallbackUrl", "StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
+        odd.extend(parameters.get(name).map(overrides::faults).unwrap_or_default());
+    }
+    let unknown = |(name, _): &(&str, &str)| !PARAMETERS.contains(name) && !name.starts_with(SIP_HEADER);
+    odd.extend(parameters.pairs().filter(unknown).take(MAX_UNKNOWN).map(|(name, _)| {
+        let name: String = name.chars().take(80).collect();
+        (20001, format!("{name} is not a parameter of a new call; it was ignored"))
+    }));
+    odd
+}
+
+/// A change to a call (`POST Calls/{Sid}.json`).
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct CallUpdate {
+    /// What ends it or what it does next.
+    pub(super) change: Option<Change>,
+    /// What else changes, first.
+    pub(super) settings: Vec<Command>,
+}
+
+/// What a change does to the call itself.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Change {
+    /// `Status=canceled`.
+    Cancel,
+    /// `Status=completed`.
+    Complete,
+    /// Another document, given or to be fetched.
+    Redirect(Box<Command>),
+}
+
+/// Reads it.
+pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiError> {
+    let document = parameters.target("Url", "Method", 21205)?;
+    let twiml = parameters.get("Twiml");
+    if document.is_some() && twiml.is_some() {
+        return Err(ApiError::bad(20001, "Url and Twiml are mutually exclusive"));
+    }
+    let change = match parameters.get("Status") {
+        Some("canceled") => Some(Change::Cancel),
+        Some("completed") => Some(Change::Complete),
+        Some(other) => return Err(ApiError::bad(20001, format!("Status is not valid: {other}"))),
+        None => match (document, twiml) {
+            (Some(target), _) => Some(Change::Redirect(Box::new(Command::Redirect(target)))),
+            (None, Some(twiml)) => {
+                let program = inline(parameters.provider(), twiml)?;
+                Some(Change::Redirect(Box::new(Command::Run(program))))
+            }
+            (None, None) => None,
+        },
+    };
+    let mut settings = Vec::new();
+    if let Some(callback) = parameters.callback("StatusCallback", &MOMENTS)? {
+        settings.push(Command::SetCallback(Some(callback)));
+    }
+    if let Some(fallback) = parameters.target("FallbackUrl", "FallbackMethod", 21205)? {
+        settings.push(Command::SetFallback(Some(fallback)));
+    }
+    if let Some(seconds) = parameters.number("TimeLimit", 1..=86_400, 20001)? {
+        settings.push(Command::TimeLimit(Duration::from_secs(seconds)));
+    }
+    Ok(CallUpdate { change, settings })
+}
+
+/// A recording of a live call (`POST Calls/{Sid}/Recordings.json`), which is not trimmed unless asked for.
+pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, ApiError> {
+    Ok(RecordingSpec {
+        transcribe: false,
+        beep: parameters.flag("PlayBeep", false)?,
+        ..recording(parameters, RecordingSource::Request, false)?
+    })
+}
+
+/// What becomes of a running recording (`POST .../Recordings/{Sid}.json`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum RecordingUpdate {
+    /// `Status=paused`.
+    Pause(Gap),
+    /// `Status=in-progress`.
+    Resume,
+    /// `Status=stopped`.
+    Stop,
+}
+
+/// Reads it.
+pub(super) fn recording_update(parameters: &Parameters) -> Result<RecordingUpdate, ApiError> {
+    let gaps = [("silence", Gap::Silence), ("skip", Gap::Skip)];
+    let gap = parameters.word("PauseBehavior", &gaps, Gap::Silence, 20001)?;
+    let words = [
+        ("paused", Some(RecordingUpdate::Pause(gap))),
+        ("in-progress", Some(RecordingUpdate::Resume)),
+        ("stopped", Some(RecordingUpdate::Stop)),
+    ];
+    parameters.word("Status", &words, None, 20001)?.ok_or_else(|| ApiError::bad(20001, "Status is required"))
+}
+
+/// A stream of a live call, one way unless `BidirectionalMode` says how the application speaks (`POST Calls/{Sid}/Streams.json`).
+/// `StreamCodec` and `AuthorizationBearerToken` are SignalWire's.
+pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
+    let text = parameters.get("Url").ok_or_else(|| ApiError::bad(20001, "Url is required"))?;
+    let url = Url::parse(text).map_err(|_| ApiError::bad(31923, format!("Url is not a valid URL: {text}")))?;
+    if !matches!(url.scheme(), "ws" | "wss") || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(ApiError::bad(31922, format!("Url is not a WebSocket URL: {text}")));
+    }
+    let codecs = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
+    let codec = parameters.word("BidirectionalCodec", &codecs, StreamCodec::Pcmu, 20001)?;
+    let modes = [("rtp", Some(Playout::Payload(codec))), ("mp3", Some(Playout::Files))];
+    let playout = parameters.word("BidirectionalMode", &modes, None, 20001)?;
+    Ok(StreamSpec {
+        url: text.into(),
+        name: parameters.get("Name").map(str::to_owned),
+        track: parameters.word("Track", &STREAM_TRACKS, Track::Inbound, 31941)?,
+        // Where an application may speak, it is told which codec it hears.
+        codec: match parameters.word("StreamCodec", &CODECS.map(|(word, codec)| (word, Some(codec))), None, 20001)? {
+            Some(codec) => Some(codec),
+            None => playout.is_none().then_some(StreamCodec::Pcmu),
+        },
+        playout,
+        parameters: stream_parameters(parameters),
+        callback: parameters.callback("StatusCallback", &[])?,
+        hearers: Hearers::Own,
+        auth_token: parameters.get("AuthorizationBearerToken").map(str::to_owned),
+        opens: Opens::default(),
+        form: Form::Messages,
+    })
+}
+
+/// `Parameter1.Name`, `Parameter1.Value` and so on: what is passed on to whoever gets the audio.
+pub(super) fn stream_parameters(parameters: &Parameters) -> Vec<(String, String)> {
+    let pair = |number: usize| {
+        let name = parameters.get(&format!("Parameter{number}.Name"))?;
+        let value = parameters.get(&format!("Parameter{number}.Value")).unwrap_or_default();
+        Some((name.to_owned(), value.to_owned()))
+    };
+    (1..=MAX_STREAM_PARAMETERS).filter_map(pair).collect()
+}
+
+/// Who is called, and what goes with the call.
+struct Called {
+    to: Address,
+    headers: Vec<(String, String)>,
+    handover: Option<Box<Handover>>,
+}
+
+impl Called {
+    fn with(to: Address, headers: Vec<(String, String)>) -> Self {
+        Self { to, headers, handover: None }
+    }
+}
+
+fn called(parameters: &Parameters) -> Result<Called, ApiError> {
+    let text = parameters.get("To").ok_or_else(|| ApiError::bad(21201, "No 'To' number is specified"))?;
+    let bad = || ApiError::bad(21211, format!("The 'To' number {text} is not a valid phone number."));
+    if text.len() > MAX_TO || text.chars().any(char::is_control) {
+        return Err(bad());
+    }
+    let number = doubled_plus(text).unwrap_or(text);
+    if let Some(number) = party::north_american(number) {
+        return Ok(Called::with(number, Vec::new()));
+    }
+    match Address::from(number) {
+        Address::Sip(_) => {
+            let headers = text.split_once('?').map_or("", |(_, headers)| headers);
+            if headers.len() >= party::MAX_HEADERS {
+                return Err(ApiError::bad(21227, "The SIP headers of 'To' are 1024 characters or longer"));
+            }
+            let (uri, headers) = party::split_sip_uri(text).map_err(|_| bad())?;
+            if headers.iter().any(|(_, value)| value.chars().any(char::is_control)) {
+                return Err(ApiError::bad(21229, "A SIP header's value is not valid"));
+            }
+            if headers.iter().any(|(name, _)| !party::is_allowed_header(name)) {
+                return Err(ApiError::bad(21228, "A SIP header's name is not valid"));
+            }
+            Ok(Called::with(Address::Sip(uri.into()), headers))
+        }
+        Address::Client(name) => {
+            let (name, parameters) = party::split_parameters(&name);
+            // A phone takes no parameters, but headers of the call.
+            let headers = party::as_headers(parameters)
+                .map_err(|name| ApiError::bad(21228, format!("The parameter {name} of 'To' cannot be a SIP header")))?;
+            if is_word(name) { Ok(Called::with(Address::Client(name.into()), headers)) } else { Err(bad()) }
+        }
+        Address::Application(text) => {
+            let (id, handed) = party::split_parameters(&text);
+            let ids = parameters.ids();
+            let id = ids.parse("AP", id).map(|id| ids.spell("AP", id)).ok_or_else(bad)?;
+            let handover = Handover { parameters: handed, depth: 1, ..Handover::default() };
+            let to = Address::Application(id.into());
+            Ok(Called { to, headers: Vec::new(), handover: Some(Box::new(handover)) })
+        }
+        _ => Err(bad()),
+    }
+}
+
+/// A number that was written with more than one `+`, as some published examples have it: the number with one.
+fn doubled_plus(text: &str) -> Option<&str> {
+    let digits = text.trim_start_matches('+');
+    let pluses = text.len() - digits.len();
+    (pluses > 1).then(|| &text[pluses - 1..])
+}
+
+fn caller(parameters: &Parameters, to: &Address) -> Result<Address, ApiError> {
+    let from = parameters.get("From").ok_or_else(|| ApiError::bad(21213, "No 'From' number is specified"))?;
+    let from = party_as(from, to)?;
+    // What is presented; it was told who calls nevertheless.
+    parameters.get("CallerId").map_or(Ok(from), |shown| party_as(shown, to))
+}
+
+/// A calling party as it can be shown to the called one.
+fn party_as(text: &str, to: &Address) -> Result<Address, ApiError> {
+    let bad = || ApiError::bad(21212, format!("The 'From' number {text} is not a valid phone number."));
+    let address = party::north_american(text).unwrap_or_else(|| Address::from(text));
+    let fits = match (&address, to) {
+        (Address::Phone(_), _) => true,
+        // A trunk can only show a number.
+        (_, Address::Phone(_)) => false,
+        (Address::Sip(uri), _) => party::split_sip_uri(uri).is_ok(),
+        (Address::Client(name) | Address::Name(name), _) => is_word(name),
+        (Address::Application(_), _) => false,
+    };
+    if fits { Ok(address) } else { Err(bad()) }
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>\"@".contains(c))
+}
+
+/// What decides over a new call.
+struct Start {
+    first: First,
+    fallback: Option<Target>,
+    status: Option<Callback>,
+    application: Option<Arc<str>>,
+}
+
+/// Which document runs and which when that fails, who is told of progress, and the application, which decides all of it if
+/// there is one.
+fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -> Result<Start, ApiError> {
+    let provider = parameters.provider();
+    let (document, twiml) = (parameters.target("Url", "Method", 21205)?, parameters.get("Twiml"));
+    let status = parameters.callback("StatusCallback", &MOMENTS)?;
+    let fallback = parameters.target("FallbackUrl", "FallbackMethod", 21205)?;
+    let Some(sid) = parameters.get("ApplicationSid") else {
+        if !provider.application_decides() {
+            return Err(ApiError::bad(20001, "ApplicationSid is required"));
+        }
+        let first = document_or_text(provider, document, twiml)?;
+        let first = first.ok_or_else(|| ApiError::bad(21205, "Url parameter is required."))?;
+        return Ok(Start { first, fallback, status, application: None });
+    };
+    let bad = || ApiError::bad(21218, format!("ApplicationSid {sid} is not valid"));
+    let voice = application(sid).ok_or_else(bad)?;
+    let own = |voice: &Voice| {
+        let nowhere = || ApiError::bad(21205, format!("The VoiceUrl of application {sid} is not a valid URL"));
+        voice.document().map(First::Document).ok_or_else(nowhere)
+    };
+    let application = Some(sid.into());
+    if provider.application_decides() {
+        return Ok(Start { first: own(&voice)?, fallback: voice.fallback(), status: voice.status(), application });
+    }
+    let first = document_or_text(provider, document, twiml)?.map_or_else(|| own(&voice), Ok)?;
+    let (fallback, status) = (fallback.or_else(|| voice.fallback()), status.or_else(|| voice.status()));
+    Ok(Start { first, fallback, status, application })
+}
+
+/// What a call that is asked for does first. Given both, the URL wins (warning 32019 in the original).
+fn document_or_text(
+    provider: &'static dyn Provider,
+    document: Option<Target>,
+    twiml: Option<&str>,
+) -> Result<Option<First>, ApiError> {
+    Ok(match (document, twiml) {
+        (Some(target), _) => Some(First::Document(target)),
+        (None, Some(twiml)) => Some(First::Program(inline(provider, twiml)?)),
+        (None, None) => None,
+    })
+}
+
+fn inline(provider: &'static dyn Provider, twiml: &str) -> Result<Program, ApiError> {
+    if twiml.chars().count() > MAX_TWIML {
+        return Err(ApiError::bad(32018, format!("Twiml is longer than {MAX_TWIML} characters")));
+    }
+    markup::document(provider.flavour(), Origin::default(), twiml.as_bytes())
+        .map_err(|failure| ApiError::bad(error::failure_code(&failure), detail(failure)))
+}
+
+fn detail(failure: FetchFailure) -> String {
+    match failure.kind {
+        FailureKind::Document(15004) => format!("Twiml: {}", failure.detail),
+        _ => format!("Twiml is not valid: {}", failure.detail),
+    }
+}
+
+pub(super) fn recording(
+    parameters: &Parameters,
+    source: RecordingSource,
+    trim: bool,
+) -> Result<RecordingSpec, ApiError> {
+    let channels = [("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
+    let silence = parameters.number("RecordingTimeout", 0..=14_400, 20001)?;
+    Ok(RecordingSpec {
+        transcribe: false,
+        source,
+        channels: parameters.word("RecordingChannels", &channels, RecordingChannels::Mono, 20001)?,
+        track: parameters.word("RecordingTrack", &TRACKS, Track::Both, 20001)?,
+        format: RecordingFormat::Wav,
+        trim: parameters.word("Trim", &[("trim-silence", true), ("do-not-trim", false)], trim, 20001)?,
+        max_length: None,
+        silence_timeout: silence.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+        beep: false,
+        callback: parameters.callback("RecordingStatusCallback", &RECORDING_MOMENTS)?,
+    })
+}
+
+fn send_digits(parameters: &Parameters) -> Result<Option<String>, ApiError> {
+    let Some(text) = parameters.get("SendDigits") else { return Ok(None) };
+    party::send_digits(text)
+        .filter(|_| text.len() <= 32)
+        .map(Some)
+        .ok_or_else(|| ApiError::bad(21206, format!("SendDigits is not valid: {text}")))
+}
+
+fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError> {
+    let (username, password) = (parameters.get("SipAuthUsername"), parameters.get("SipAuthPassword"));
+    let long = |text: Option<&str>| text.is_some_and(|text| text.chars().count() > MAX_CREDENTIAL);
+    let odd = |text: Option<&str>| text.is_some_and(|text| text.chars().any(|c| c.is_control() || c == '"'));
+    for (bad, code, what) in [
+        (long(username), 21221, "SipAuthUsername is longer than 255 characters"),
+        (odd(username), 21222, "SipAuthUsername has characters that SIP does not allow"),
+        (long(password), 21223, "SipAuthPassword is longer than 255 characters"),
+        (odd(password), 21224, "SipAuthPassword has characters that SIP does not allow"),
+        (username.is_some() != password.is_some(), 21225, "SipAuthUsername and SipAuthPassword go together"),
+    ] {
+        if bad {
+            return Err(ApiError::bad(code, what));
+        }
+    }
+    let pair = username.zip(password);
+    Ok(pair.map(|(username, password)| Credentials { username: username.into(), password: password.into() }))
+}
+
+/// Who answers is to be found out. Digits that are sent at the answer are heard as anybody's: there is none then.
+fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>, ApiError> {
+    let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
+    let until = parameters.word("MachineDetection", &modes, None, 21234)?;
+    let rules = parameters.provider().detection();
+    let number = |name, (range, default): &(RangeInclusive<u64>, u64)| -> Result<u64, ApiError> {
+        Ok(parameters.number(name, range.clone(), 21263)?.unwrap_or(*default))
+    };
+    let within = number("MachineDetectionTimeout", &rules.within)?;
+    let within = if rules.within_seconds { Duration::from_secs(within) } else { Duration::from_millis(within) };
+    let greeting = Duration::from_millis(number("MachineDetectionSpeechThreshold", &rules.greeting)?);
+    let after_greeting = Duration::from_millis(number("MachineDetectionSpeechEndThreshold", &rules.after_greeting)?);
+    let silence = Duration::from_millis(number("MachineDetectionSilenceTimeout", &rules.silence)?);
+    let beside = parameters.flag("AsyncAmd", false)?;
+    let callback = parameters.callback("AsyncAmdStatusCallback", &[])?;
+    let until = until.filter(|_| parameters.get("SendDigits").is_none());
+    Ok(until.map(|until| MachineDetection {
+        holds: !beside,
+        callback: callback.filter(|_| beside),
+        ..MachineDetection::new(until, within, greeting, after_greeting, silence)
+    }))
+}
+
+/// The inbound call that a new one passes on, as its `CallToken` says.
+pub(super) fn passed_on(parameters: &Parameters) -> Option<LegId> {
+    let token: serde_json::Value = serde_json::from_str(parameters.get("CallToken")?).ok()?;
+    parameters.ids().parse_call(token.get("parentCallInfoToken")?.as_str()?)
+}
+
+/// A party as a filter compares it: `+1 (555) 123-0001` is the number it was called by.
+pub(super) fn filter_party(text: &str) -> String {
+    party::north_american(text).map_or_else(|| text.into(), |address| address.to_string())
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+//! `Accounts`: those of the configuration, and those that they make below them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tandem_accounts::Account;
+use tandem_accounts::made::{Made, Standing};
+use tandem_clock as clock;
+
+use super::super::account::{self, Facts};
+use super::super::error::ApiError;
+use super::{Answer, Exchange, Verb, created, ok};
+
+/// Accounts below one, at most.
+const MOST: usize = 1000;
+/// Longest name, characters.
+const LONGEST_NAME: usize = 64;
+
+/// `Accounts.json`.
+pub(super) async fn all(x: &Exchange<'_>) -> Answer {
+    match x.verb {
+        Verb::Get => list(x),
+        Verb::Post => create(x).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// One account: the caller's, or one below it.
+pub(super) async fn answer(x: &Exchange<'_>) -> Answer {
+    match x.verb {
+        Verb::Get => Ok(ok(account::account(&facts(x, &x.account)?))),
+        Verb::Post => update(x).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+pub(super) fn balance(x: &Exchange<'_>) -> Answer {
+    match x.verb {
+        Verb::Get => Ok(ok(account::balance(x.account_sid()))),
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn list(x: &Exchange<'_>) -> Answer {
+    let paging = x.paging("AC")?;
+    let status = x.parameters.get("Status").map(standing).transpose()?;
+    let below = x.app.accounts.below(&x.account.name);
+    let newest_first = below.iter().rev().map(|made| &made.account).chain([&x.account]);
+    let mut rows = Vec::with_capacity(below.len() + 1);
+    for account in newest_first.filter(|account| x.provider.credentials(account).is_some()) {
+        let facts = facts(x, account)?;
+        let fits = x.parameters.get("FriendlyName").is_none_or(|name| name == facts.friendly_name)
+            && status.is_none_or(|status| status == facts.standing);
+        if fits {
+            rows.push((facts.sid.to_string(), account::account(&facts)));
+        }
+    }
+    let path = format!("{}/Accounts.json", x.provider.root());
+    let items = paging.part(rows, |(sid, _)| x.ids().parse("AC", sid));
+    Ok(ok(paging.envelope("accounts", &path, x.parameters, items)))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    if x.app.accounts.parent(&x.account.name).is_some() {
+        return Err(ApiError::forbidden(20006, "A subaccount cannot have subaccounts"));
+    }
+    if x.app.accounts.below(&x.account.name).len() >= MOST {
+        return Err(ApiError::bad(20001, format!("An account has at most {MOST} subaccounts")));
+    }
+    let name = match x.parameters.get("FriendlyName") {
+        Some(name) => friendly_name(name)?,
+        None => Timestamp::now().strftime("SubAccount Created at %Y-%m-%d %H:%M").to_string(),
+    };
+    let id: u128 = rand::random();
+    let account = x.provider.new_account(id);
+    let account =
+        account.ok_or_else(|| ApiError::forbidden(20006, "Accounts are made in the server's configuration"))?;
+    let made = Made::new(id, account, &x.account.name, name);
+    made.store(x.store()).await?;
+    x.app.accounts.put(made.clone());
+    Ok(created(account::account(&facts(x, &made.account)?)))
+}
+
+async fn update(x: &Exchange<'_>) -> Answer {
+    let accounts = &x.app.accounts;
+    let mut made = match accounts.made(&x.account.name) {
+        Some(made) => (*made).clone(),
+        None => {
+            let id = x.ids().parse("AC", x.account_sid()).ok_or_else(ApiError::internal)?;
+            Made::of_configured(id, &x.account)
+        }
+    };
+    if let Some(name) = x.parameters.get("FriendlyName") {
+        made.friendly_name = friendly_name(name)?;
+    }
+    if let Some(status) = x.parameters.get("Status") {
+        let standing = standing(status)?;
+        // Whoever is in the configuration is taken out of it there; and nobody locks themselves out.
+        if standing != Standing::Active && (made.parent.is_none() || x.own) {
+            return Err(ApiError::bad(20001, "Status can be changed of a subaccount only, and by its parent"));
+        }
+        made.standing = standing;
+    }
+    made.updated_at = Timestamp::now();
+    made.store(x.store()).await?;
+    accounts.put(made);
+    Ok(ok(account::account(&facts(x, &x.account)?)))
+}
+
+/// What there is to say of an account; those that have no credentials of this member's are none of its.
+fn facts<'a>(x: &'a Exchange<'_>, account: &'a Arc<Account>) -> Result<Facts<'a>, ApiError> {
+    let accounts = &x.app.accounts;
+    let own = x.provider.credentials(account).ok_or_else(ApiError::internal)?;
+    let parent = accounts.parent(&account.name).and_then(|parent| accounts.by_name(&parent));
+    let owner = parent.and_then(|parent| Some(x.provider.credentials(&parent)?.sid.into_owned()));
+    let made = accounts.made(&account.name);
+    Ok(Facts {
+        root: x.provider.root(),
+        owner: owner.unwrap_or_else(|| own.sid.to_string()),
+        sid: own.sid,
+        auth_token: own.secret,
+        signing_key: (own.signing_key != own.secret).then_some(own.signing_key),
+        friendly_name: made.as_ref().map_or_else(|| account.name.to_string(), |made| made.friendly_name.clone()),
+        standing: accounts.standing(&account.name),
+        dates: made.map_or((clock::started(), clock::started()), |made| (made.created_at, made.updated_at)),
+    })
+}
+
+fn standing(text: &str) -> Result<Standing, ApiError> {
+    let found = Standing::WORDS.iter().find(|(word, _)| *word == text);
+    found.map(|(_, standing)| *standing).ok_or_else(|| ApiError::bad(20001, format!("Status is not valid: {text}")))
+}
+
+fn friendly_name(name: &str) -> Result<String, ApiError> {
+    match name.chars().count() <= LONGEST_NAME {
+        true => Ok(name.to_owned()),
+        false => Err(ApiError::bad(20002, format!("FriendlyName is longer than {LONGEST_NAME} characters"))),
+    }
+}

@@ -1,0 +1,191 @@
+//! `Addresses`: kept, and shown; nothing here needs them. Which numbers name one is asked of the numbers.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tandem_routing::holdings::Number;
+use tandem_store::resources::{self, Filter, Kind, Resource};
+
+use super::super::error::ApiError;
+use super::super::family::Owner;
+use super::super::form::Parameters;
+use super::super::{format, holding, path, sid};
+use super::{Answer, Exchange, Verb, created, deleted, ok};
+
+const ADDRESS: Kind<Details> = Kind::new("address");
+/// A parameter is not as it should be.
+const INVALID: u32 = 20001;
+/// Longest value, characters.
+const LONGEST: usize = 255;
+/// Addresses of an account at most.
+const MOST: u64 = 10_000;
+
+/// What this list does not say of numbers.
+const NOT_HERE: [&str; 9] = [
+    "address_sid",
+    "beta",
+    "bundle_sid",
+    "emergency_address_status",
+    "identity_sid",
+    "origin",
+    "status",
+    "type",
+    "voice_receive_mode",
+];
+
+/// An address, beside its friendly name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Details {
+    customer_name: String,
+    street: String,
+    street_secondary: Option<String>,
+    city: String,
+    region: String,
+    postal_code: String,
+    /// Two letters, ISO 3166.
+    iso_country: String,
+    emergency_enabled: bool,
+}
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    let Some((name, below)) = below.split_first() else {
+        return match x.verb {
+            Verb::Get => list(x).await,
+            Verb::Post => create(x).await,
+            _ => Err(ApiError::method_not_allowed()),
+        };
+    };
+    let id = sid::parse("AD", name).ok_or_else(|| x.not_found())?;
+    let row = resources::get(x.store(), ADDRESS, &x.account.name, id).await?.ok_or_else(|| x.not_found())?;
+    match (below, x.verb) {
+        ([], Verb::Get) => Ok(ok(address(x.account_sid(), &row))),
+        ([], Verb::Post) => update(x, row).await,
+        ([], Verb::Delete) => {
+            resources::delete(x.store(), ADDRESS, &x.account.name, id).await?;
+            Ok(deleted())
+        }
+        (["DependentPhoneNumbers"], Verb::Get) => dependent(x, name),
+        ([] | ["DependentPhoneNumbers"], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+async fn list(x: &Exchange<'_>) -> Answer {
+    let paging = x.paging("AD")?;
+    let filter = Filter { name: x.parameters.get("FriendlyName"), ..Filter::default() };
+    let all = resources::every(x.store(), ADDRESS, &x.account.name, &filter).await?;
+    let is = |name: &str, value: &str| x.parameters.get(name).is_none_or(|wanted| wanted == value);
+    let emergency = match x.parameters.get("EmergencyEnabled") {
+        Some(_) => Some(x.parameters.flag("EmergencyEnabled", false)?),
+        None => None,
+    };
+    let fitting = all.iter().filter(|row| {
+        is("CustomerName", &row.details.customer_name)
+            && is("IsoCountry", &row.details.iso_country)
+            && emergency.is_none_or(|wanted| wanted == row.details.emergency_enabled)
+    });
+    let rows: Vec<_> = fitting.map(|row| (sid::spell("AD", row.id), address(x.account_sid(), row))).collect();
+    let items = paging.part(rows, |(sid, _)| sid::parse("AD", sid));
+    Ok(ok(x.list("addresses", "Addresses", &paging, items)))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    for name in ["CustomerName", "Street", "City", "Region", "PostalCode", "IsoCountry"] {
+        if x.parameters.get(name).is_none() {
+            return Err(ApiError::bad(INVALID, format!("{name} is required")));
+        }
+    }
+    let mut row = Resource::new(&x.account.name, "", Details::default());
+    let country = x.parameters.get("IsoCountry").unwrap_or_default().to_ascii_uppercase();
+    if country.len() != 2 || !country.bytes().all(|octet| octet.is_ascii_uppercase()) {
+        return Err(ApiError::bad(INVALID, format!("IsoCountry is not a country of two letters: {country}")));
+    }
+    row.details.iso_country = country;
+    apply(x.parameters, &mut row)?;
+    if resources::count(x.store(), ADDRESS, &x.account.name, &Filter::default()).await? >= MOST {
+        return Err(ApiError::bad(INVALID, format!("An account has at most {MOST} addresses")));
+    }
+    resources::put(x.store(), ADDRESS, &row).await?;
+    Ok(created(address(x.account_sid(), &row)))
+}
+
+async fn update(x: &Exchange<'_>, mut row: Resource<Details>) -> Answer {
+    apply(x.parameters, &mut row)?;
+    row.updated_at = Timestamp::now();
+    resources::put(x.store(), ADDRESS, &row).await?;
+    Ok(ok(address(x.account_sid(), &row)))
+}
+
+/// Changes what the parameters name.
+pub(super) fn apply(parameters: &Parameters, row: &mut Resource<Details>) -> Result<(), ApiError> {
+    let details = &mut row.details;
+    for (name, value) in [
+        ("FriendlyName", &mut row.name),
+        ("CustomerName", &mut details.customer_name),
+        ("Street", &mut details.street),
+        ("City", &mut details.city),
+        ("Region", &mut details.region),
+        ("PostalCode", &mut details.postal_code),
+    ] {
+        let Some(text) = parameters.given(name) else { continue };
+        if text.chars().count() > LONGEST {
+            return Err(ApiError::bad(INVALID, format!("{name} is longer than {LONGEST} characters")));
+        }
+        text.clone_into(value);
+    }
+    if let Some(text) = parameters.given("StreetSecondary") {
+        details.street_secondary = Some(text.chars().take(LONGEST).collect()).filter(|text: &String| !text.is_empty());
+    }
+    details.emergency_enabled = parameters.flag("EmergencyEnabled", details.emergency_enabled)?;
+    Ok(())
+}
+
+/// The numbers that name the address.
+fn dependent(x: &Exchange<'_>, sid: &str) -> Answer {
+    let paging = x.paging("PN")?;
+    let names = |row: &Resource<Number>| {
+        let kept = |key: &str| row.details.other.get(key).and_then(Value::as_str) == Some(sid);
+        kept("address_sid") || kept("emergency_address_sid")
+    };
+    let rows = x.holdings().numbers.all(&x.account.name).into_iter().filter(|row| names(row));
+    let rows = rows.map(|row| (sid::spell("PN", row.id), number(x.owner(), &row))).collect();
+    let items = paging.part(rows, |(sid, _): &(String, Value)| sid::parse("PN", sid));
+    let place = format!("Addresses/{sid}/DependentPhoneNumbers");
+    Ok(ok(x.list("dependent_phone_numbers", &place, &paging, items)))
+}
+
+/// A number as this list has it: what it can do is spelled another way.
+pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
+    let mut number = holding::number(owner, row);
+    format::without(&mut number, &NOT_HERE);
+    let can = |number: &Value, what: &str| number.pointer(&format!("/capabilities/{what}")) == Some(&json!(true));
+    let capabilities = json!({
+        "Voice": can(&number, "voice"), "SMS": can(&number, "sms"), "MMS": can(&number, "mms"),
+    });
+    format::extend(&mut number, json!({ "capabilities": capabilities }));
+    number
+}
+
+/// The resource. No one checks addresses here, so none is verified.
+pub(super) fn address(account: &str, row: &Resource<Details>) -> Value {
+    let (sid, details) = (sid::spell("AD", row.id), &row.details);
+    json!({
+        "account_sid": account,
+        "city": details.city,
+        "customer_name": details.customer_name,
+        "date_created": format::rfc2822(row.created_at),
+        "date_updated": format::rfc2822(row.updated_at),
+        "emergency_enabled": details.emergency_enabled,
+        "friendly_name": row.name,
+        "iso_country": details.iso_country,
+        "postal_code": details.postal_code,
+        "region": details.region,
+        "street": details.street,
+        "street_secondary": details.street_secondary,
+        "validated": false,
+        "verified": false,
+        "uri": path::uri(account, &format!("Addresses/{sid}")),
+        "sid": sid,
+    })
+}

@@ -1,0 +1,253 @@
+//! `AvailablePhoneNumbers`: the numbers of the pool that nobody has, by country and kind.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use tandem_routing::country;
+use tandem_routing::number_pool::{AddressRequirements, Block, Capability, NumberKind};
+
+use super::super::error::ApiError;
+use super::super::form::Parameters;
+use super::super::holding::{self, KINDS, Word as _};
+use super::super::path::VERSION;
+use super::{Answer, Exchange, Verb, ok};
+
+/// A mile, in metres.
+const MILE: f64 = 1_609.344;
+
+pub(super) fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    if x.verb != Verb::Get {
+        return Err(ApiError::method_not_allowed());
+    }
+    match below {
+        [] => {
+            let countries: Vec<Value> = countries(x).iter().map(|(code, kinds)| country(x, code, kinds)).collect();
+            Ok(ok(json!({ "countries": countries, "uri": uri(x, "") })))
+        }
+        [code] => {
+            let all = countries(x);
+            let (code, kinds) = all.iter().find(|(known, _)| known == code).ok_or_else(|| x.not_found())?;
+            Ok(ok(country(x, code, kinds)))
+        }
+        [code, name] => {
+            let kind = KINDS.iter().find(|(_, known)| known == name).ok_or_else(|| x.not_found())?;
+            if !country::is_known(code) && !countries(x).iter().any(|(known, _)| known == code) {
+                return Err(x.not_found());
+            }
+            list(x, code, *kind)
+        }
+        _ => Err(x.not_found()),
+    }
+}
+
+fn list(x: &Exchange<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answer {
+    let most = x.paging("PN")?.page().limit;
+    let wanted = Wanted::parse(x.parameters)?;
+    let routing = x.routing();
+    let block_fits = |block: &Block| {
+        block.kind == kind && country_of(block.number.as_str(), block) == code && wanted.fits_block(block)
+    };
+    let taker = x.taker();
+    let numbers = routing.pool().numbers(&taker, block_fits);
+    let numbers =
+        numbers.filter(|(number, _)| wanted.fits(number) && !routing.is_taken(&x.account.name, number)).take(most);
+    let numbers: Vec<Value> = numbers.map(|(number, block)| available(&number, block)).collect();
+    Ok(ok(json!({ "available_phone_numbers": numbers, "uri": uri(x, &format!("/{code}/{name}")) })))
+}
+
+/// Countries that there are numbers of, in the order of the pool, and of which kinds.
+fn countries(x: &Exchange<'_>) -> Vec<(String, Vec<NumberKind>)> {
+    let mut countries: Vec<(String, Vec<NumberKind>)> = Vec::new();
+    let routing = x.routing();
+    for block in routing.pool().blocks(&x.taker()) {
+        let code = country_of(block.number.as_str(), block);
+        let place = countries.iter().position(|(known, _)| *known == code).unwrap_or_else(|| {
+            countries.push((code.to_owned(), Vec::new()));
+            countries.len() - 1
+        });
+        if let Some((_, kinds)) = countries.get_mut(place).filter(|(_, kinds)| !kinds.contains(&block.kind)) {
+            kinds.push(block.kind);
+        }
+    }
+    countries
+}
+
+fn country_of<'a>(number: &str, block: &'a Block) -> &'a str {
+    block.country.as_deref().unwrap_or_else(|| country::of(number))
+}
+
+fn country(x: &Exchange<'_>, code: &str, kinds: &[NumberKind]) -> Value {
+    let there = KINDS.iter().filter(|(kind, _)| kinds.contains(kind));
+    let lists: Map<String, Value> =
+        there.map(|(kind, name)| (kind.word().to_owned(), json!(uri(x, &format!("/{code}/{name}"))))).collect();
+    json!({
+        "country_code": code,
+        "country": country::name(code),
+        "beta": false,
+        "uri": uri(x, &format!("/{code}")),
+        "subresource_uris": lists,
+    })
+}
+
+fn uri(x: &Exchange<'_>, below: &str) -> String {
+    format!("/{VERSION}/Accounts/{}/AvailablePhoneNumbers{below}.json", x.account_sid())
+}
+
+fn available(number: &str, block: &Block) -> Value {
+    let degrees = |degrees: Option<f64>| degrees.map(|degrees| format!("{degrees:.6}"));
+    json!({
+        "friendly_name": holding::name_of(number),
+        "phone_number": number,
+        "lata": block.lata,
+        "locality": block.locality,
+        "rate_center": block.rate_center,
+        "latitude": degrees(block.latitude),
+        "longitude": degrees(block.longitude),
+        "region": block.region,
+        "postal_code": block.postal_code,
+        "iso_country": country_of(number, block),
+        "address_requirements": block.address_requirements.word(),
+        "beta": block.beta,
+        "capabilities": holding::capabilities(&block.capabilities),
+    })
+}
+
+/// Which numbers are wanted.
+struct Wanted<'a> {
+    parameters: &'a Parameters,
+    capabilities: Vec<(Capability, bool)>,
+    beta: bool,
+    without: Vec<AddressRequirements>,
+    near: Option<(f64, f64)>,
+    /// Metres.
+    distance: f64,
+}
+
+impl<'a> Wanted<'a> {
+    fn parse(parameters: &'a Parameters) -> Result<Self, ApiError> {
+        use AddressRequirements::{Any, Foreign, Local};
+        let mut wanted = Self {
+            parameters,
+            capabilities: Vec::new(),
+            beta: parameters.flag("Beta", true)?,
+            without: Vec::new(),
+            near: None,
+            distance: parameters.number("Distance", 1..=500, 20001)?.unwrap_or(25) as f64 * MILE,
+        };
+        for (name, capability) in [
+            ("VoiceEnabled", Capability::Voice),
+            ("SmsEnabled", Capability::Sms),
+            ("MmsEnabled", Capability::Mms),
+            ("FaxEnabled", Capability::Fax),
+        ] {
+            if parameters.get(name).is_some() {
+                wanted.capabilities.push((capability, parameters.flag(name, true)?));
+            }
+        }
+        for (name, requirements) in [
+            ("ExcludeAllAddressRequired", &[Any, Local, Foreign][..]),
+            ("ExcludeLocalAddressRequired", &[Local]),
+            ("ExcludeForeignAddressRequired", &[Foreign]),
+        ] {
+            if parameters.flag(name, false)? {
+                wanted.without.extend(requirements);
+            }
+        }
+        if let Some(text) = parameters.get("NearLatLong") {
+            let degrees = |text: &str| text.trim().parse::<f64>().ok().filter(|degrees| degrees.abs() <= 180.0);
+            let place =
+                text.split_once(',').and_then(|(latitude, longitude)| Some((degrees(latitude)?, degrees(longitude)?)));
+            let bad = || ApiError::bad(20001, format!("NearLatLong is not valid: {text}"));
+            wanted.near = Some(place.ok_or_else(bad)?);
+        }
+        Ok(wanted)
+    }
+
+    /// Whether its numbers are of the right kind and place.
+    fn fits_block(&self, block: &Block) -> bool {
+        let is = |name: &str, value: &Option<Arc<str>>| {
+            let value = value.as_deref();
+            self.parameters.get(name).is_none_or(|wanted| value.is_some_and(|value| value.eq_ignore_ascii_case(wanted)))
+        };
+        let near = self.near.is_none_or(|here| {
+            let place = block.latitude.zip(block.longitude);
+            place.is_some_and(|there| metres(here, there) <= self.distance)
+        });
+        near && is("InRegion", &block.region)
+            && is("InLocality", &block.locality)
+            && is("InPostalCode", &block.postal_code)
+            && is("InRateCenter", &block.rate_center)
+            && is("InLata", &block.lata)
+            && self.capabilities.iter().all(|(one, wanted)| block.capabilities.contains(one) == *wanted)
+            && (self.beta || !block.beta)
+            && !self.without.contains(&block.address_requirements)
+    }
+
+    /// Whether its digits are as wished.
+    fn fits(&self, number: &str) -> bool {
+        let wanted = |name: &str| self.parameters.get(name);
+        let area = holding::area_code(number);
+        wanted("AreaCode").is_none_or(|code| area == Some(code))
+            && wanted("Contains").is_none_or(|pattern| holding::contains(number, pattern))
+            && wanted("NearNumber")
+                .is_none_or(|other| country::of(other) == country::of(number) && holding::area_code(other) == area)
+    }
+}
+
+/// The way along a great circle.
+fn metres((latitude, longitude): (f64, f64), (other_latitude, other_longitude): (f64, f64)) -> f64 {
+    /// Mean radius of the earth, metres.
+    const RADIUS: f64 = 6_371_009.0;
+    let half = |degrees: f64| (degrees.to_radians() / 2.0).sin().powi(2);
+    let across = latitude.to_radians().cos() * other_latitude.to_radians().cos();
+    let chord = half(other_latitude - latitude) + across * half(other_longitude - longitude);
+    2.0 * RADIUS * chord.sqrt().min(1.0).asin()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(query: &str, number: &str, block: &Value) -> bool {
+        let block: Block = serde_json::from_value(block.clone()).unwrap();
+        let parameters = Parameters::parse(&crate::Twilio, query.as_bytes());
+        let wanted = Wanted::parse(&parameters).unwrap();
+        wanted.fits_block(&block) && wanted.fits(number)
+    }
+
+    #[test]
+    fn each_filter_lets_through_what_it_says() {
+        let number = "+14155550123";
+        let block = json!({
+            "number": number, "region": "CA", "locality": "San Francisco", "postal_code": "94105", "lata": "722",
+            "rate_center": "SNFC CNTRL", "latitude": 37.7897, "longitude": -122.3942, "capabilities": ["voice", "sms"],
+            "address_requirements": "local", "beta": true,
+        });
+        for (query, through) in [
+            ("", true),
+            ("AreaCode=415", true),
+            ("AreaCode=510", false),
+            ("Contains=415555****", true),
+            ("Contains=*0123", true),
+            ("Contains=%2B1415", true),
+            ("Contains=0124", false),
+            ("InRegion=ca&InLocality=San+Francisco&InPostalCode=94105&InLata=722&InRateCenter=SNFC+CNTRL", true),
+            ("InRegion=NY", false),
+            ("VoiceEnabled=true&SmsEnabled=true&MmsEnabled=false", true),
+            ("FaxEnabled=true", false),
+            ("Beta=false", false),
+            ("ExcludeAllAddressRequired=true", false),
+            ("ExcludeLocalAddressRequired=true", false),
+            ("ExcludeForeignAddressRequired=true", true),
+            ("NearLatLong=37.8,-122.3", true),
+            ("NearLatLong=38.5,-121.5&Distance=25", false),
+            ("NearLatLong=38.5,-121.5&Distance=80", true),
+            ("NearNumber=%2B14155550199", true),
+            ("NearNumber=%2B15105550199", false),
+        ] {
+            assert_eq!(fits(query, number, &block), through, "{query}");
+        }
+        assert!(!fits("InRegion=CA", number, &json!({ "number": number })), "nobody knows where it is");
+        assert!(Wanted::parse(&Parameters::parse(&crate::Twilio, b"NearLatLong=here")).is_err());
+    }
+}

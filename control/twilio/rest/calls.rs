@@ -1,0 +1,185 @@
+//! `Calls`: list, create, fetch, update, delete; and where to go below one.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use tandem_call::command::{Accepted, Command};
+use tandem_call::id::LegId;
+use tandem_call::leg::{Direction, Status};
+use tandem_clock as clock;
+use tandem_history::query::LegFilter;
+use tandem_history::trouble::{Level, Trouble};
+use tandem_http::exchange;
+use tandem_routing::new_call::{Created, NewCall};
+
+use super::super::error::ApiError;
+use super::super::form::Parameters;
+use super::super::list::{self};
+use super::super::request::{self, Change};
+use super::super::{call, format};
+use super::{
+    Answer, Exchange, Verb, events, notifications, ok, recordings, siprec, streams, transcriptions,
+    user_defined_messages,
+};
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    let Some((name, below)) = below.split_first() else {
+        return match x.verb {
+            Verb::Get => list(x).await,
+            Verb::Post => create(x).await,
+            _ => Err(ApiError::method_not_allowed()),
+        };
+    };
+    let id = x.ids().parse_call(name).ok_or_else(|| x.not_found())?;
+    let began = clock::time();
+    let answer = of_call(x, id, below).await;
+    if x.verb == Verb::Post { logged(x, id, began, answer).await } else { answer }
+}
+
+async fn of_call(x: &Exchange<'_>, id: LegId, below: &[&str]) -> Answer {
+    match (below, x.verb) {
+        ([], Verb::Get) => Ok(ok(call::call(x.owner(), &*x.leg(id).await?))),
+        ([], Verb::Post) => update(x, id).await,
+        ([], Verb::Delete) => delete(x, id).await,
+        ([], Verb::Other) => Err(ApiError::method_not_allowed()),
+        (["Recordings", below @ ..], _) => recordings::of_call_answer(x, id, below).await,
+        (["Siprec", below @ ..], _) => siprec::answer(x, id, below).await,
+        (["Streams", below @ ..], _) => streams::answer(x, id, below).await,
+        (["Events", below @ ..], _) => events::answer(x, id, below).await,
+        (["Notifications", below @ ..], _) => notifications::answer(x, Some(id), below).await,
+        (["Transcriptions", below @ ..], _) => transcriptions::live(x, id, below).await,
+        (["UserDefinedMessages", below @ ..], _) => user_defined_messages::messages(x, id, below).await,
+        (["UserDefinedMessageSubscriptions", below @ ..], _) => {
+            user_defined_messages::subscriptions(x, id, below).await
+        }
+        _ => Err(x.not_found()),
+    }
+}
+
+async fn list(x: &Exchange<'_>) -> Answer {
+    let paging = x.paging("CA")?;
+    let filter = leg_filter(x.parameters)?;
+    let Some(filter) = filter else { return Ok(ok(x.list("calls", "Calls", &paging, Vec::new()))) };
+    let legs = x.app.calls.list(&x.account.name, &filter, paging.page()).await?;
+    let items = legs.iter().map(|leg| (x.ids().call(leg.id), call::call(x.owner(), leg))).collect();
+    Ok(ok(x.list("calls", "Calls", &paging, items)))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    let (account, routing) = (&x.account.name, x.app.calls.services().routing.get());
+    let new = request::new_call(x.parameters, account, &|sid| routing.application(account, x.provider.name(), sid))?;
+    let began = clock::time();
+    let leg = place(x, new).await?.leg;
+    let body = call::created(x.owner(), &leg);
+    let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
+    for (code, message) in request::oddities(x.parameters) {
+        let trouble = Trouble { code, message, cause: None, exchange: Some(exchange.clone()) };
+        x.app.calls.services().note_trouble(&x.account.name, Some(leg.id), Level::Warning, trouble);
+    }
+    x.app.calls.exchanged(leg.session, Some(leg.id), exchange, None);
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+/// Makes a call, if the account may call from there.
+pub(super) async fn place(x: &Exchange<'_>, new: NewCall) -> Result<Created, ApiError> {
+    if is_passed_on(x, &new).await? {
+        return Ok(x.app.calls.create_from_anywhere(new).await?);
+    }
+    Ok(x.app.calls.create(new).await?)
+}
+
+/// Whether a call shows who called in: then it names that call by its token, as the webhooks of that one gave it.
+async fn is_passed_on(x: &Exchange<'_>, new: &NewCall) -> Result<bool, ApiError> {
+    let Some(id) = request::passed_on(x.parameters) else { return Ok(false) };
+    let leg = x.app.calls.get(&x.account.name, id).await?;
+    Ok(leg.is_some_and(|leg| leg.direction == Direction::Inbound && leg.from == new.from))
+}
+
+/// The answer to a request to change a call, which the call's log is told of, whether it was done or not.
+async fn logged(x: &Exchange<'_>, id: LegId, began: Timestamp, answer: Answer) -> Answer {
+    let (parts, body) = answer.unwrap_or_else(IntoResponse::into_response).into_parts();
+    // Ours, and small.
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    if let Ok(leg) = x.leg(id).await {
+        let exchange = exchange(x, began, parts.status, &String::from_utf8_lossy(&body));
+        x.app.calls.exchanged(leg.session, Some(id), exchange, None);
+    }
+    Ok(Response::from_parts(parts, body.into()))
+}
+
+/// A request to make or change a call and its answer, for the call's log.
+fn exchange(x: &Exchange<'_>, began: Timestamp, status: StatusCode, body: &str) -> exchange::Exchange {
+    let secret = |name: &str| name == "SipAuthPassword";
+    let pairs = x
+        .parameters
+        .pairs()
+        .map(|(name, value)| (name.to_owned(), if secret(name) { "***".to_owned() } else { value.to_owned() }));
+    let elapsed = clock::time().duration_since(began).unsigned_abs();
+    let (url, pairs) = (format!("{}{}", x.app.public_url, x.path), pairs.collect::<Vec<_>>());
+    let mut exchange = exchange::Exchange::new(began, "POST", &url, &pairs, elapsed);
+    exchange.answer = Some(exchange::Answer::ours(status.as_u16(), "application/json", body));
+    exchange
+}
+
+async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
+    let leg = x.leg(id).await?;
+    let update = request::call_update(x.parameters)?;
+    match &update.change {
+        Some(Change::Complete) if leg.status.is_final() => return Err(x.not_found()),
+        Some(Change::Redirect(_)) if leg.status != Status::InProgress => return Err(cannot_redirect()),
+        _ => {}
+    }
+    if !leg.status.is_final() {
+        for command in update.settings {
+            x.request(id, command).await.map_err(|refused| x.refused(refused))?;
+        }
+        let done = match update.change {
+            None => Ok(Accepted::default()),
+            // Answered or ended meanwhile: no effect, as documented.
+            Some(Change::Cancel) => x.request(id, Command::Cancel).await.or(Ok(Accepted::default())),
+            Some(Change::Complete) => {
+                x.request(id, Command::Hangup { headers: Vec::new() }).await.map_err(|r| x.refused(r))
+            }
+            Some(Change::Redirect(command)) => x.request(id, *command).await.map_err(|_| cannot_redirect()),
+        };
+        done?;
+    }
+    let leg = x.leg(id).await?;
+    Ok(ok(call::call(x.owner(), &leg)))
+}
+
+async fn delete(x: &Exchange<'_>, id: LegId) -> Answer {
+    let leg = x.leg(id).await?;
+    if !leg.status.is_final() {
+        return Err(ApiError::bad(20009, "Call is still in progress. Cannot delete."));
+    }
+    let deleted = x.app.calls.delete(&x.account.name, id).await?;
+    if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
+}
+
+/// `None` if nothing can match.
+pub(super) fn leg_filter(parameters: &Parameters) -> Result<Option<LegFilter>, ApiError> {
+    let mut filter = LegFilter {
+        to: parameters.get("To").map(request::filter_party),
+        from: parameters.get("From").map(request::filter_party),
+        started: list::range(parameters, "StartTime")?,
+        ended: list::range(parameters, "EndTime")?,
+        ..LegFilter::default()
+    };
+    if let Some(parent) = parameters.get("ParentCallSid") {
+        filter.parent = parameters.ids().parse_call(parent);
+        if filter.parent.is_none() {
+            return Ok(None);
+        }
+    }
+    if let Some(status) = parameters.get("Status") {
+        let states = format::parse_status(status);
+        filter.status = states.ok_or_else(|| ApiError::bad(20001, format!("Status is not valid: {status}")))?.to_vec();
+    }
+    Ok(Some(filter))
+}
+
+fn cannot_redirect() -> ApiError {
+    ApiError::bad(21220, "Call is not in-progress. Cannot redirect.")
+}

@@ -1,0 +1,462 @@
+//! `Conferences`, their participants and recordings. A conference is named by its SID or, while it lives, by its friendly name; a
+//! participant by its call or its label.
+//!
+//! Two operations are our own: `POST Conferences.json` opens one that nobody is in yet, `POST .../Recordings.json` records one.
+//! And those who took part are listed with `Status=completed`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+use serde_json::Value;
+use tandem_call::command::{self, Command};
+use tandem_call::conference::event::{
+    ConferenceEnd, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo, ParticipantStatus,
+};
+use tandem_call::conference::state::{Refused, Wanted};
+use tandem_call::conference::{Change, Coaching, Opening, Participation};
+use tandem_call::id::CallId;
+use tandem_call::program::instruction::{Conference, Instruction, Program, Wait};
+use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
+use tandem_call::stream::StreamSpec;
+use tandem_history::query::RecordingFilter;
+use tandem_runtime::conferences::history::{self, ConferenceFilter};
+use tandem_runtime::conferences::seat::NoSeat;
+use tandem_runtime::services::Services;
+
+use super::super::error::ApiError;
+use super::super::form::Parameters;
+use super::super::list::{self};
+use super::super::request::{self, RecordingUpdate};
+use super::super::{conference, recording};
+use super::{Answer, Beside, Exchange, Verb, calls, ok, recordings};
+
+/// The conference is over, or never was.
+const NO_CONFERENCE: u32 = 16022;
+const FULL: u32 = 16020;
+const BAD_LABEL: u32 = 16023;
+const LABEL_IN_USE: u32 = 16026;
+const COACHED_IS_HELD: u32 = 16027;
+const COACHED_IS_ABSENT: u32 = 16028;
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    let Some((name, below)) = below.split_first() else {
+        return match x.verb {
+            Verb::Get => list(x).await,
+            Verb::Post => open(x),
+            _ => Err(ApiError::method_not_allowed()),
+        };
+    };
+    if let (["Participants"], Verb::Post) = (below, x.verb) {
+        return add(x, name).await;
+    }
+    let info = found(x, name).await?;
+    match (below, x.verb) {
+        ([], Verb::Get) => Ok(ok(conference::conference(x.owner(), &info))),
+        ([], Verb::Post) => update(x, &info).await,
+        (["Participants"], Verb::Get) => participants(x, &info).await,
+        (["Participants", who], verb) => participant(x, &info, who, verb).await,
+        (["Recordings", below @ ..], _) => recordings(x, &info, below).await,
+        (["Streams", below @ ..], _) if x.provider.streams_conferences() => streams(x, &info, below),
+        ([] | ["Participants"], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+fn services<'a>(x: &Exchange<'a>) -> &'a Arc<Services> {
+    x.app.calls.services()
+}
+
+/// A conference by its SID or its name.
+async fn found(x: &Exchange<'_>, name: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
+    let (services, account) = (services(x), &x.account.name);
+    let known = match x.ids().parse_conference(name) {
+        Some(id) => history::get(services, account, id).await?,
+        None => history::named(services, account, name).await?,
+    };
+    known.ok_or_else(|| x.not_found())
+}
+
+fn live(info: &ConferenceInfo) -> Result<(), ApiError> {
+    match info.status {
+        ConferenceStatus::Completed => Err(ApiError::bad(NO_CONFERENCE, "The conference is over")),
+        _ => Ok(()),
+    }
+}
+
+async fn list(x: &Exchange<'_>) -> Answer {
+    let paging = x.paging("CF")?;
+    let words = [
+        ("init", [ConferenceStatus::Waiting].as_slice()),
+        ("in-progress", &[ConferenceStatus::Gathering, ConferenceStatus::InProgress]),
+        ("completed", &[ConferenceStatus::Completed]),
+    ];
+    let filter = ConferenceFilter {
+        name: x.parameters.get("FriendlyName").map(str::to_owned),
+        states: x.parameters.word("Status", &words, &[], 20001)?,
+        created: list::range(x.parameters, "DateCreated")?,
+        updated: list::range(x.parameters, "DateUpdated")?,
+    };
+    let found = history::list(services(x), &x.account.name, &filter, paging.page()).await?;
+    let represent = |info: &Arc<ConferenceInfo>| (x.ids().conference(info.id), conference::conference(x.owner(), info));
+    Ok(ok(x.list("conferences", "Conferences", &paging, found.iter().map(represent).collect())))
+}
+
+/// Opens one that nobody is in yet; it is over if nobody comes for a while.
+fn open(x: &Exchange<'_>) -> Answer {
+    let parameters = x.parameters;
+    let name = parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(20001, "FriendlyName is required"))?;
+    let name: Arc<str> = request::conference_name(name)?.into();
+    let most = parameters.number("MaxParticipants", 2..=250, 20001)?.unwrap_or(250);
+    let opening = request::conference_opening(parameters, "")?;
+    let services = services(x);
+    if services.conferences.find(&x.account.name, &name).is_some() {
+        let message = format!("A conference named {name} is there already");
+        return Err(ApiError { status: StatusCode::CONFLICT, code: 20409, message });
+    }
+    let wanted = Wanted {
+        account: &x.account.name,
+        dialect: &x.provider.name().into(),
+        name: &name,
+        most: u16::try_from(most).unwrap_or(250),
+        opening: Some(Arc::new(opening)),
+    };
+    let opened = services.conferences.open(services, wanted);
+    let seen = opened.map_err(|why| unavailable(&why))?;
+    Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &seen.info))).into_response())
+}
+
+fn unavailable(why: &str) -> ApiError {
+    tracing::warn!(why, "no room for a conference");
+    let message = "Too many conferences are open".into();
+    ApiError { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+}
+
+async fn update(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
+    let (parameters, conferences) = (x.parameters, &services(x).conferences);
+    let ends = parameters.word("Status", &[("completed", true)], false, 20001)?;
+    let announcement = parameters.target("AnnounceUrl", "AnnounceMethod", 20001)?;
+    let mut info = info.clone();
+    if let Some(target) = announcement {
+        live(&info)?;
+        if !conferences.announce(info.id, None, target) {
+            return Err(ApiError::bad(NO_CONFERENCE, "Nobody is there to hear it"));
+        }
+    }
+    if ends && info.status != ConferenceStatus::Completed {
+        for leg in conferences.end(info.id, false) {
+            // It may have been given up by itself.
+            let _ = x.request(leg, Command::Hangup { headers: Vec::new() }).await;
+        }
+        // All that is left is for the room to let go of everybody.
+        info.status = ConferenceStatus::Completed;
+        info.end = Some(ConferenceEnd { cause: EndCause::Request, by: None, label: None });
+    }
+    Ok(ok(conference::conference(x.owner(), &info)))
+}
+
+// ----- participants ---------------------------------------------------------------------------------------------------
+
+async fn participants(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
+    let paging = x.paging("CA")?;
+    let flag = |name| x.parameters.word(name, &[("true", Some(true)), ("false", Some(false))], None, 20001);
+    let (muted, hold, coaching) = (flag("Muted")?, flag("Hold")?, flag("Coaching")?);
+    let gone = x.parameters.word("Status", &[("completed", true)], false, 20001)?;
+    let mut all = match gone {
+        true => history::participants(services(x), &x.account.name, info.id).await?,
+        false => {
+            services(x).conferences.get(&x.account.name, info.id).map(|seen| seen.participants).unwrap_or_default()
+        }
+    };
+    let left = |who: &ParticipantInfo| matches!(who.status, ParticipantStatus::Left | ParticipantStatus::Failed);
+    all.retain(|who| {
+        let how = &who.participation;
+        left(who) == gone
+            && muted.is_none_or(|muted| how.muted == muted)
+            && hold.is_none_or(|hold| how.hold.is_some() == hold)
+            && coaching.is_none_or(|coaching| how.coach.as_ref().is_some_and(|one| one.on) == coaching)
+    });
+    // The newest first.
+    all.reverse();
+    let page = paging.page();
+    if let Some(after) = page.after {
+        let behind = all.iter().position(|who| who.leg.0 == after).map_or(all.len(), |place| place + 1);
+        all.drain(..behind);
+    }
+    let mut items = Vec::new();
+    for who in all.iter().skip(page.offset).take(page.limit.saturating_add(1)) {
+        items.push((x.ids().call(who.leg), represent(x, info, who).await?));
+    }
+    let name = format!("Conferences/{}/Participants", x.ids().conference(info.id));
+    Ok(ok(x.list("participants", &name, &paging, items)))
+}
+
+async fn represent(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInfo) -> Result<Value, ApiError> {
+    let call = match who.status {
+        ParticipantStatus::Expected => x.app.calls.get(&x.account.name, who.leg).await?.map(|leg| leg.status),
+        _ => None,
+    };
+    Ok(conference::participant(x.owner(), info, who, call))
+}
+
+/// Calls somebody into a conference.
+async fn add(x: &Exchange<'_>, name: &str) -> Answer {
+    let (parameters, services) = (x.parameters, services(x));
+    let name: Arc<str> = match x.ids().parse_conference(name) {
+        Some(_) => {
+            let info = found(x, name).await?;
+            live(&info)?;
+            Arc::clone(&info.name)
+        }
+        None => request::conference_name(name)?.into(),
+    };
+    let (participation, most) = participation(parameters, Arc::clone(&name))?;
+    let instruction = Instruction::Conference(Conference {
+        participation: participation.clone(),
+        time_limit: None,
+        hangup_on_star: false,
+        action: None,
+    });
+    let program = Program { instructions: vec![instruction], warnings: Vec::new() };
+    let new = request::participant_call(parameters, &x.account.name, program)?;
+    let (account, dialect, opening) = (&x.account.name, &x.provider.name().into(), participation.opening.clone());
+    let wanted = Wanted { account, dialect, name: &name, most, opening };
+    let seat = services.conferences.seat(services, wanted, participation)?;
+    let conference = seat.conference();
+    let created = calls::place(x, new).await?;
+    seat.take(created.leg.id)?;
+    let leg = x.leg(created.leg.id).await?;
+    seat.settle(&leg);
+    let info = history::get(services, &x.account.name, conference).await?.ok_or_else(|| x.not_found())?;
+    let who = history::participant(services, &x.account.name, info.id, leg.id).await?;
+    let who = who.unwrap_or_else(|| seat.absent(&leg));
+    let mut body = conference::participant(x.owner(), &info, &who, None);
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("queue_time".into(), "0".into());
+    }
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+fn participation(parameters: &Parameters, name: Arc<str>) -> Result<(Participation, u16), ApiError> {
+    let most = parameters.number("MaxParticipants", 2..=250, 20001)?.unwrap_or(250);
+    let most = u16::try_from(most).unwrap_or(250);
+    let label = match parameters.get("Label") {
+        None => None,
+        Some(text) if request::is_participant_label(parameters.ids(), text) => Some(text.into()),
+        Some(text) => return Err(ApiError::bad(BAD_LABEL, format!("Label is not valid: {text}"))),
+    };
+    let opening: Opening = request::conference_opening(parameters, "Conference")?;
+    let participation = Participation {
+        label,
+        muted: is_true(parameters, "Muted").unwrap_or_default(),
+        wait: waits(parameters)?.unwrap_or(Wait::Music),
+        waits: !parameters.flag("StartConferenceOnEnter", true)?,
+        ends: parameters.flag("EndConferenceOnExit", false)?,
+        beep: request::beep(parameters)?,
+        coach: coach(parameters, None)?.flatten(),
+        most,
+        opening: Some(Arc::new(opening)),
+        ..Participation::new(name)
+    };
+    Ok((participation, most))
+}
+
+/// `true`, or anything else.
+fn is_true(parameters: &Parameters, name: &str) -> Option<bool> {
+    parameters.get(name).map(|text| text.eq_ignore_ascii_case("true"))
+}
+
+/// `WaitUrl`: an empty one is silence.
+fn waits(parameters: &Parameters) -> Result<Option<Wait>, ApiError> {
+    let target = parameters.target("WaitUrl", "WaitMethod", 20001)?;
+    let given = parameters.pairs().any(|(name, _)| name == "WaitUrl");
+    Ok(match (target, given) {
+        (Some(target), _) => Some(Wait::Document(target)),
+        (None, true) => Some(Wait::Silence),
+        (None, false) => None,
+    })
+}
+
+/// `Coaching` and `CallSidToCoach`, for one who coached so far as `before` says.
+fn coach(parameters: &Parameters, before: Option<&Coaching>) -> Result<Option<Option<Coaching>>, ApiError> {
+    let on = is_true(parameters, "Coaching");
+    let whom = match parameters.get("CallSidToCoach") {
+        None => before.map(|before| before.whom.clone()),
+        Some(text) => {
+            let whom = parameters.ids().parse_call(text);
+            Some(vec![whom.ok_or_else(|| ApiError::bad(13240, format!("CallSidToCoach is not valid: {text}")))?])
+        }
+    };
+    match (on, whom, parameters.get("CallSidToCoach").is_some()) {
+        (None, _, false) => Ok(None),
+        (Some(true), None, _) => Err(ApiError::bad(13240, "CallSidToCoach is required to coach")),
+        (on, Some(whom), _) => Ok(Some(Some(Coaching { whom, on: on.unwrap_or(true) }))),
+        (_, None, _) => Ok(Some(None)),
+    }
+}
+
+impl From<NoSeat> for ApiError {
+    fn from(why: NoSeat) -> Self {
+        match why {
+            NoSeat::NoRoom(why) => unavailable(&why),
+            NoSeat::Refused(Refused::Over | Refused::Unknown) => Self::bad(NO_CONFERENCE, "The conference is over"),
+            NoSeat::Refused(Refused::Full) => Self::bad(FULL, "As many participants are there as the conference takes"),
+            NoSeat::Refused(Refused::LabelInUse) => Self::bad(LABEL_IN_USE, "Another participant has this label"),
+            NoSeat::NobodyToCoach => Self::bad(COACHED_IS_ABSENT, "The call to coach is not in the conference"),
+            NoSeat::CoachedIsOnHold => Self::bad(COACHED_IS_HELD, "The call to coach is on hold"),
+        }
+    }
+}
+
+async fn participant(x: &Exchange<'_>, info: &ConferenceInfo, name: &str, verb: Verb) -> Answer {
+    let seen = services(x).conferences.get(&x.account.name, info.id);
+    let there = seen.map(|seen| seen.participants).unwrap_or_default();
+    let named = |who: &ParticipantInfo| match x.ids().parse_call(name) {
+        Some(leg) => who.leg == leg,
+        None => who.participation.label.as_deref() == Some(name),
+    };
+    let who = there.into_iter().find(named).ok_or_else(|| x.not_found())?;
+    match verb {
+        Verb::Get => Ok(ok(represent(x, info, &who).await?)),
+        Verb::Post => change(x, info, &who).await,
+        Verb::Delete => {
+            let expected = who.status == ParticipantStatus::Expected;
+            let command = if expected { Command::Hangup { headers: Vec::new() } } else { Command::LeaveConference };
+            x.request(who.leg, command).await.map_err(|refused| x.refused(refused))?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        Verb::Other => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn change(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInfo) -> Answer {
+    let parameters = x.parameters;
+    let held = request::target_by_get(parameters, "HoldUrl", "HoldMethod")?;
+    let change = Change {
+        muted: is_true(parameters, "Muted"),
+        hold: is_true(parameters, "Hold").map(|hold| hold.then(|| held.map_or(Wait::Music, Wait::Document))),
+        wait: waits(parameters)?,
+        ends: is_true(parameters, "EndConferenceOnExit"),
+        beep_on_exit: is_true(parameters, "BeepOnExit"),
+        coach: coach(parameters, who.participation.coach.as_ref())?,
+        ..Change::default()
+    };
+    if let Some(Some(coaching)) = &change.coach {
+        services(x).conferences.may_coach(&x.account.name, info.id, coaching)?;
+    }
+    let announcement = parameters.target("AnnounceUrl", "AnnounceMethod", 20001)?;
+    if change != Change::default() {
+        let asked = x.request(who.leg, Command::ChangeInConference(Box::new(change))).await;
+        asked.map_err(|refused| x.refused(refused))?;
+    }
+    if let Some(target) = announcement
+        && !services(x).conferences.announce(info.id, Some(who.leg), target)
+    {
+        return Err(ApiError::bad(NO_CONFERENCE, "The participant is not there to hear it"));
+    }
+    let after = history::participant(services(x), &x.account.name, info.id, who.leg).await?;
+    Ok(ok(represent(x, info, after.as_ref().unwrap_or(who)).await?))
+}
+
+// ----- recordings -----------------------------------------------------------------------------------------------------
+
+async fn recordings(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
+    let name = match below {
+        [] => {
+            return match x.verb {
+                Verb::Get => list_recordings(x, info).await,
+                Verb::Post => record(x, info),
+                _ => Err(ApiError::method_not_allowed()),
+            };
+        }
+        [name] => *name,
+        _ => return Err(x.not_found()),
+    };
+    let recording = of_conference(x, info, name).await?;
+    match x.verb {
+        Verb::Get => Ok(ok(recording::conference_recording(x.owner(), &x.app.public_url, &recording))),
+        Verb::Post => update_recording(x, info, &recording),
+        Verb::Delete => recordings::delete(x, &recording).await,
+        Verb::Other => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn streams(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
+    let conferences = &services(x).conferences;
+    let ((id, name), status) = match x.started_or_stopped(below)? {
+        Beside::Start => {
+            live(info)?;
+            // What all hear is one track.
+            let spec = StreamSpec { track: Track::Inbound, ..request::stream(x.parameters)? };
+            let name = spec.name.clone();
+            let id = conferences.stream(info.id, spec).map_err(|why| match why {
+                Refused::Full => x.refused(command::Refused::TooMany),
+                _ => ApiError::bad(NO_CONFERENCE, "The conference is over"),
+            })?;
+            ((id, name), "in-progress")
+        }
+        Beside::Stop(name) => {
+            let which = x.ids().parse_stream(name).ok_or(name);
+            (conferences.stop_stream(info.id, which).ok_or_else(|| x.not_found())?, "stopped")
+        }
+    };
+    Ok(ok(recording::conference_stream(x.owner(), info.id, id, name.as_deref(), status, Timestamp::now())))
+}
+
+async fn list_recordings(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
+    let paging = x.paging("RE")?;
+    let started = list::range(x.parameters, "DateCreated")?;
+    let filter = RecordingFilter { session: Some(CallId(info.id.0)), started, ..RecordingFilter::default() };
+    let found = x.app.recordings.list(&x.account.name, &filter, paging.page()).await?;
+    let represent = |facts: &Recording| {
+        (x.ids().recording(facts.id), recording::conference_recording(x.owner(), &x.app.public_url, facts))
+    };
+    let name = format!("Conferences/{}/Recordings", x.ids().conference(info.id));
+    Ok(ok(x.list("recordings", &name, &paging, found.iter().map(represent).collect())))
+}
+
+fn record(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
+    live(info)?;
+    let spec = request::recording(x.parameters, RecordingSource::ConferenceRequest, false)?;
+    let recording = services(x).conferences.record(info.id, spec);
+    let recording = recording.ok_or_else(|| ApiError::bad(21220, "The conference cannot be recorded now"))?;
+    let body = recording::conference_recording(x.owner(), &x.app.public_url, &recording);
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+/// By its SID, or the only one that runs.
+async fn of_conference(x: &Exchange<'_>, info: &ConferenceInfo, name: &str) -> Result<Recording, ApiError> {
+    let mut running = services(x).conferences.recordings(info.id);
+    if name == "Twilio.CURRENT" {
+        return match (running.pop(), running.is_empty()) {
+            (Some(recording), true) => Ok(recording),
+            (Some(_), false) => Err(ApiError::bad(16108, "Several recordings of this conference are active")),
+            (None, _) => Err(x.not_found()),
+        };
+    }
+    let id = x.ids().parse_recording(name).ok_or_else(|| x.not_found())?;
+    if let Some(recording) = running.into_iter().find(|one| one.id == id) {
+        return Ok(recording);
+    }
+    let stored = x.app.recordings.get(&x.account.name, id).await?;
+    stored.filter(|recording| recording.conference == Some(info.id)).ok_or_else(|| x.not_found())
+}
+
+fn update_recording(x: &Exchange<'_>, info: &ConferenceInfo, before: &Recording) -> Answer {
+    let conferences = &services(x).conferences;
+    let (after, status) = match request::recording_update(x.parameters)? {
+        RecordingUpdate::Pause(gap) => (conferences.pause(info.id, before.id, Some(gap)), "paused"),
+        RecordingUpdate::Resume => (conferences.pause(info.id, before.id, None), "in-progress"),
+        RecordingUpdate::Stop => (conferences.stop(info.id, before.id), "stopped"),
+    };
+    let after = after.map_err(|_| ApiError::bad(21220, "The recording is not in progress."))?;
+    let mut body = recording::conference_recording(x.owner(), &x.app.public_url, &after);
+    // What was asked for is told even if the file is not closed yet.
+    if let (RecordingStatus::InProgress | RecordingStatus::Paused, Some(fields)) = (&after.status, body.as_object_mut())
+    {
+        fields.insert("status".into(), status.into());
+    }
+    Ok(ok(body))
+}

@@ -1,0 +1,57 @@
+//! What numbers, applications and caller ids have in common: lists of what is in memory, and why something is not held.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde_json::Value;
+use tandem_routing::holdings::NotHeld;
+use tandem_routing::numbers::NumberError;
+use tandem_store::resources::Resource;
+
+use super::super::error::ApiError;
+use super::{Answer, Exchange, ok};
+
+/// One page of these, newest first, and what nobody knows the age of last: `key` in the envelope, `name` below the account's
+/// path, SIDs of this prefix.
+pub(super) fn page<T>(
+    x: &Exchange<'_>,
+    (key, name, prefix): (&'static str, &str, &str),
+    mut rows: Vec<Arc<Resource<T>>>,
+    represent: impl Fn(&Resource<T>) -> Value,
+) -> Answer {
+    let paging = x.paging(prefix)?;
+    rows.sort_by_key(|row| Reverse((row.created_at, row.id)));
+    let shown = paging.part(rows, |row| Some(row.id));
+    let items = shown.iter().map(|row| (x.ids().spell(prefix, row.id), represent(row))).collect();
+    Ok(ok(x.list(key, name, &paging, items)))
+}
+
+/// Why it is not held; `taken` when somebody else has it.
+pub(super) fn not_held(error: NotHeld, taken: ApiError) -> ApiError {
+    match error {
+        NotHeld::Taken => taken,
+        NotHeld::Full => ApiError { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message: error.to_string() },
+        NotHeld::Store(error) => error.into(),
+    }
+}
+
+impl From<NumberError> for ApiError {
+    fn from(error: NumberError) -> Self {
+        match error {
+            NumberError::NotAvailable(number) => Self::bad(21422, format!("{number} is not available")),
+            NumberError::InTheFile(number) => in_the_file(&number),
+            NumberError::Unknown => Self::bad(20404, error.to_string()),
+            NumberError::Full => {
+                Self { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message: error.to_string() }
+            }
+            NumberError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// 403: what the configuration says cannot be deleted here.
+pub(super) fn in_the_file(what: &str) -> ApiError {
+    let message = format!("{what} is in the server's configuration file and can be removed only there");
+    ApiError { status: StatusCode::FORBIDDEN, code: 20006, message }
+}

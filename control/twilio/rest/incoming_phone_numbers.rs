@@ -1,0 +1,139 @@
+//! `IncomingPhoneNumbers`: those that the account holds and those that the file gives it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use tandem_call::address::Address;
+use tandem_markup::party;
+use tandem_routing::holdings::Number;
+use tandem_routing::number_pool::NumberKind;
+use tandem_routing::numbers::{Held, NumberError};
+use tandem_store::resources::Resource;
+
+use super::super::error::ApiError;
+use super::super::family::Owner;
+use super::super::holding;
+use super::{Answer, Exchange, Verb, held, ok};
+
+/// The lists of one kind of number.
+const KINDS: [(&str, NumberKind); 3] =
+    [("Local", NumberKind::Local), ("Mobile", NumberKind::Mobile), ("TollFree", NumberKind::TollFree)];
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    let kind = |name: &str| KINDS.iter().find(|(known, _)| *known == name).copied();
+    match (below, x.verb) {
+        ([], Verb::Get) => list(x, "IncomingPhoneNumbers", None),
+        ([], Verb::Post) => create(x).await,
+        ([name], verb) => match (kind(name), verb) {
+            (Some((name, kind)), Verb::Get) => list(x, &format!("IncomingPhoneNumbers/{name}"), Some(kind)),
+            (Some(_), Verb::Post) => create(x).await,
+            (None, verb) => one(x, name, verb).await,
+            _ => Err(ApiError::method_not_allowed()),
+        },
+        ([], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+fn list(x: &Exchange<'_>, name: &str, kind: Option<NumberKind>) -> Answer {
+    let beta = x.parameters.get("Beta").is_some().then(|| x.parameters.flag("Beta", false)).transpose()?;
+    let fits = |row: &Held| {
+        kind.is_none_or(|kind| holding::kind(row) == kind)
+            && x.parameters.get("PhoneNumber").is_none_or(|pattern| holding::contains(&row.name, pattern))
+            && x.parameters.get("FriendlyName").is_none_or(|name| name == holding::friendly_name(row))
+            && x.parameters.get("Origin").is_none_or(|origin| origin.eq_ignore_ascii_case(holding::ORIGIN))
+            && beta.is_none_or(|beta| beta == holding::is_beta(&row.details))
+    };
+    let rows = x.numbers().all().into_iter().filter(fits).collect();
+    held::page(x, ("incoming_phone_numbers", name, "PN"), rows, |row| holding::number(x.owner(), row))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    let numbers = x.numbers();
+    let wanted = match (x.parameters.get("PhoneNumber"), x.parameters.get("AreaCode")) {
+        (Some(text), _) => vec![number(text)?],
+        (None, Some(area)) => numbers.free(|number| holding::area_code(number) == Some(area)),
+        (None, None) => return Err(ApiError::bad(21421, "PhoneNumber or AreaCode is required")),
+    };
+    let none = || {
+        let area = x.parameters.get("AreaCode").unwrap_or_default();
+        ApiError::bad(21452, format!("No phone numbers found in area code {area}"))
+    };
+    if wanted.is_empty() {
+        return Err(none());
+    }
+    check(x)?;
+    let mut details = Number { dialect: x.provider.name().to_owned(), ..Number::default() };
+    holding::change_number(&mut details, x.parameters)?;
+    let of = |number: &str| {
+        let mut details = details.clone();
+        details.other.extend(numbers.block(number).map(holding::pooled).unwrap_or_default());
+        details
+    };
+    let taken = numbers.take(&wanted, of).await;
+    let row = taken.map_err(|why| match why {
+        NumberError::NotAvailable(_) if x.parameters.get("PhoneNumber").is_none() => none(),
+        why => why.into(),
+    })?;
+    Ok((StatusCode::CREATED, Json(holding::number(x.owner(), &row))).into_response())
+}
+
+fn number(text: &str) -> Result<String, ApiError> {
+    match party::north_american(text) {
+        Some(Address::Phone(number)) if number.is_e164() => Ok(number.to_string()),
+        _ => Err(ApiError::bad(21421, format!("PhoneNumber is invalid: {text}"))),
+    }
+}
+
+async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
+    let numbers = x.numbers();
+    let row = x.ids().parse("PN", name).and_then(|id| numbers.get(id)).ok_or_else(|| x.not_found())?;
+    match verb {
+        Verb::Get => Ok(ok(holding::number(x.owner(), &row))),
+        Verb::Post => update(x, &row).await,
+        Verb::Delete => match numbers.release(&row).await {
+            Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
+            Err(NumberError::Unknown) => Err(x.not_found()),
+            Err(why) => Err(why.into()),
+        },
+        Verb::Other => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn update(x: &Exchange<'_>, row: &Resource<Number>) -> Answer {
+    let mut row = row.clone();
+    check(x)?;
+    holding::change_number(&mut row.details, x.parameters)?;
+    let (owner, kept) = match x.parameters.get("AccountSid").filter(|sid| *sid != x.account_sid()) {
+        Some(sid) => {
+            let heir = x.heir(sid)?;
+            let application = x.parameters.get("VoiceApplicationSid").map(str::to_owned);
+            (Owner::new(x.provider, sid), x.numbers().hand_over(row, &heir.name, application).await?)
+        }
+        None => (x.owner(), x.numbers().keep(row).await?),
+    };
+    Ok(ok(holding::number(owner, &kept)))
+}
+
+/// What a form names must be there.
+fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
+    if let Some(text) = x.parameters.get("TrunkSid") {
+        let trunk = x.ids().parse("TK", text);
+        let pbxs = x.routing().phones().pbxs();
+        trunk
+            .and_then(|id| pbxs.get(&x.account.name, id))
+            .ok_or_else(|| ApiError::bad(20001, format!("TrunkSid {text} is not valid")))?;
+    }
+    if let Some(sid) = x.parameters.get("VoiceApplicationSid") {
+        let owner = match x.parameters.get("AccountSid") {
+            Some(account) if account != x.account_sid() => x.heir(account)?.name.clone(),
+            _ => Arc::clone(&x.account.name),
+        };
+        x.routing()
+            .application(&owner, x.provider.name(), sid)
+            .ok_or_else(|| ApiError::bad(21218, format!("VoiceApplicationSid {sid} is not valid")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! `Keys`, and `SigningKeys`, which is the older name of the same: what programs log in with instead of the account's own
+//! token. A secret is shown once, and kept as a digest.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_accounts::made::{self, Key};
+use tandem_store::resources::Filter;
+
+use super::super::error::ApiError;
+use super::super::{format, sid};
+use super::{Answer, Exchange, Verb, created, deleted, ok};
+
+/// Keys of an account at most.
+const MOST: usize = 500;
+/// Longest name, characters.
+const LONGEST_NAME: usize = 64;
+
+/// The two names: in the path, and in the envelope.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Name {
+    /// `Keys`.
+    Key,
+    /// `SigningKeys`.
+    SigningKey,
+}
+
+pub(super) async fn answer(x: &Exchange<'_>, name: Name, below: &[&str]) -> Answer {
+    match (below, x.verb) {
+        ([], Verb::Get) => list(x, name).await,
+        ([], Verb::Post) => create(x).await,
+        ([sid], Verb::Get) => Ok(ok(key(&find(x, sid).await?))),
+        ([sid], Verb::Post) => update(x, find(x, sid).await?).await,
+        ([sid], Verb::Delete) => {
+            let key = find(x, sid).await?;
+            Key::delete(x.store(), &x.account.name, key.id).await?;
+            x.app.accounts.forget_key(key.id);
+            Ok(deleted())
+        }
+        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+async fn find(x: &Exchange<'_>, sid: &str) -> Result<Key, ApiError> {
+    let id = sid::parse("SK", sid).ok_or_else(|| x.not_found())?;
+    made::key(x.store(), &x.account.name, id).await?.ok_or_else(|| x.not_found())
+}
+
+async fn list(x: &Exchange<'_>, name: Name) -> Answer {
+    let place = match name {
+        Name::Key => ("keys", "Keys", "SK"),
+        Name::SigningKey => ("signing_keys", "SigningKeys", "SK"),
+    };
+    x.resources(made::KEY, place, &Filter::default(), |row| {
+        represent(row.id, &row.name, (row.created_at, row.updated_at))
+    })
+    .await
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    let name = match x.parameters.get("FriendlyName") {
+        Some(name) => friendly_name(name)?,
+        None => String::new(),
+    };
+    if x.app.accounts.keys_of(&x.account.name) >= MOST {
+        return Err(ApiError::bad(20001, format!("An account has at most {MOST} keys")));
+    }
+    let (new, secret) = Key::new(&x.account.name, name);
+    new.store(x.store()).await?;
+    let mut body = key(&new);
+    format::extend(&mut body, json!({ "secret": secret }));
+    x.app.accounts.put_key(new);
+    Ok(created(body))
+}
+
+async fn update(x: &Exchange<'_>, mut one: Key) -> Answer {
+    if let Some(name) = x.parameters.given("FriendlyName") {
+        one.friendly_name = friendly_name(name)?;
+        one.updated_at = Timestamp::now();
+        one.store(x.store()).await?;
+        x.app.accounts.put_key(one.clone());
+    }
+    Ok(ok(key(&one)))
+}
+
+fn friendly_name(name: &str) -> Result<String, ApiError> {
+    match name.chars().count() <= LONGEST_NAME {
+        true => Ok(name.to_owned()),
+        false => Err(ApiError::bad(20002, format!("FriendlyName is longer than {LONGEST_NAME} characters"))),
+    }
+}
+
+fn key(key: &Key) -> Value {
+    represent(key.id, &key.friendly_name, (key.created_at, key.updated_at))
+}
+
+/// The resource, without its secret.
+fn represent(id: u128, friendly_name: &str, (created_at, updated_at): (Timestamp, Timestamp)) -> Value {
+    json!({
+        "sid": sid::spell("SK", id),
+        "friendly_name": friendly_name,
+        "date_created": format::rfc2822(created_at),
+        "date_updated": format::rfc2822(updated_at),
+    })
+}

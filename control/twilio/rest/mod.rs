@@ -1,0 +1,627 @@
+//! The 2010 REST API: `/2010-04-01/...`. One route takes them all, so that what does not exist is answered in the API's own
+//! words too. A file a group of resources: each has an `answer` for the segments of the path below its name.
+
+mod accounts;
+mod addresses;
+mod applications;
+mod available_phone_numbers;
+mod calls;
+mod conferences;
+pub mod elsewhere;
+mod events;
+mod held;
+mod incoming_phone_numbers;
+mod insights;
+mod keys;
+mod monitor;
+mod notifications;
+mod outgoing_caller_ids;
+mod queues;
+mod recordings;
+mod refused;
+mod sip;
+mod siprec;
+mod streams;
+mod tokens;
+mod transcriptions;
+mod trunking;
+mod usage;
+mod user_defined_messages;
+mod v1;
+mod written;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use axum::{Extension, Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use subtle::ConstantTimeEq;
+use tandem_accounts::made::Standing;
+use tandem_accounts::usage::Trigger;
+use tandem_accounts::{Account, Accounts};
+use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
+use tandem_call::id::LegId;
+use tandem_call::leg::LegInfo;
+use tandem_dialect::Notice;
+use tandem_routing::Routing;
+use tandem_routing::holdings::Holdings;
+use tandem_routing::new_call::CreateError;
+use tandem_routing::numbers::Numbers;
+use tandem_runtime::app::App;
+use tandem_store::resources::{self, Filter, Kind, Resource};
+use tandem_store::{Store, StoreError, StoreFailed};
+
+use super::Twilio;
+use super::error::{ApiError, FOREIGN_CALLER};
+use super::family::{Owner, Provider};
+use super::form::Parameters;
+use super::list::Paging;
+use super::path::{self, Path};
+use super::sid::{self, Ids};
+
+/// Longest request body, octets.
+const MAX_BODY: usize = 256 * 1024;
+
+/// What stands before the paths of SignalWire's Compatibility API; its SDKs leave it out.
+const COMPATIBILITY: &str = "/api/laml";
+
+/// The providers whose REST paths are Twilio's.
+pub type Members = &'static [&'static dyn Provider];
+
+/// Every path of the API, for each of these providers.
+pub fn routes(members: Members) -> Router<App> {
+    Router::new()
+        .route("/2010-04-01", any(serve))
+        .route("/2010-04-01.json", any(serve))
+        .route("/2010-04-01.xml", any(serve))
+        .route("/2010-04-01/{*path}", any(serve))
+        .route("/api/laml/2010-04-01/{*path}", any(serve))
+        .route("/v1/Trunks", any(serve))
+        .route("/v1/Trunks/{*path}", any(serve))
+        .route("/v1/Alerts", any(serve))
+        .route("/v1/Alerts/{sid}", any(serve))
+        .route("/v1/Events", any(serve))
+        .route("/v1/Voice/{*path}", any(serve))
+        .layer(Extension(members))
+}
+
+/// What is told of a usage trigger.
+pub(super) fn usage_notice(account: &str, trigger: &Resource<Trigger>, figure: f64) -> Notice {
+    usage::notice(account, trigger, figure)
+}
+
+/// The account whose credentials a request shows, in this provider's form; it may do anything.
+pub fn caller(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
+    let Login { account, .. } = login(provider, accounts, headers)?;
+    (accounts.standing(&account.name) == Standing::Active).then_some(account)
+}
+
+/// The account whose own SID and auth token a request shows: not one of its keys, which may be given to others.
+pub fn owner(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
+    let Login { account, by_key } = login(provider, accounts, headers)?;
+    (!by_key && accounts.standing(&account.name) == Standing::Active).then_some(account)
+}
+
+/// Who is logged in.
+struct Login {
+    account: Arc<Account>,
+    /// By a key of the account, which is not for keys and accounts.
+    by_key: bool,
+}
+
+/// HTTP Basic with account SID and secret, or with a key's SID and secret, compared in constant time. A closed account is
+/// as good as none.
+fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
+    if let Some(token) = bearer(headers) {
+        let account = provider.bearer(accounts, token)?;
+        return (accounts.standing(&account.name) != Standing::Closed).then_some(Login { account, by_key: false });
+    }
+    let (username, password) = basic(headers)?;
+    let login = match sid::parse("SK", &username).filter(|_| provider.has_keys()) {
+        Some(key) => Login { account: accounts.by_key(key, &password)?, by_key: true },
+        None => {
+            let account = accounts.by_sid(&username)?;
+            let own = provider.credentials(&account).filter(|own| own.sid == username)?;
+            let right = bool::from(password.as_bytes().ct_eq(own.secret.as_bytes()));
+            Login { account: right.then_some(account)?, by_key: false }
+        }
+    };
+    (accounts.standing(&login.account.name) != Standing::Closed).then_some(login)
+}
+
+async fn serve(
+    State(app): State<App>,
+    Extension(members): Extension<Members>,
+    request: axum::http::Request<Body>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let asked = parts.uri.path();
+    let asked = asked.strip_prefix(COMPATIBILITY).unwrap_or(asked);
+    let member = members.iter().find(|member| login(**member, &app.accounts, &parts.headers).is_some());
+    let encoded = if parts.method == Method::POST {
+        // Strangers are not listened to.
+        if member.is_none() {
+            return identified(ApiError::unauthenticated().into_response());
+        }
+        match axum::body::to_bytes(body, MAX_BODY).await {
+            Ok(body) => body,
+            Err(_) => {
+                app.calls.services().counters.body_refused();
+                return identified(ApiError::bad(20001, "The request body cannot be read").into_response());
+            }
+        }
+    } else {
+        parts.uri.query().unwrap_or_default().to_owned().into()
+    };
+    let provider = member.copied().unwrap_or_else(|| member_of(members, &app.accounts, asked));
+    let (form, path) = written::wanted(asked, &parts.headers, provider.answers_in_xml());
+    let parameters = Parameters::parse(provider, &encoded);
+    let wanted = Wanted { method: &parts.method, path: &path, headers: &parts.headers };
+    let response = answered(&app, provider, wanted, parameters).await;
+    identified(written::rewritten(form, &path, response).await)
+}
+
+/// What a member that has paths of its own is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path, with what it begins with there.
+    pub path: &'a str,
+    /// Who asks.
+    pub headers: &'a HeaderMap,
+}
+
+/// The answer of a member that has paths of its own.
+pub async fn serve_member(
+    app: &App,
+    provider: &'static dyn Provider,
+    wanted: Wanted<'_>,
+    pairs: Vec<(String, String)>,
+) -> Response {
+    answered(app, provider, wanted, Parameters::new(provider, pairs)).await
+}
+
+async fn answered(
+    app: &App,
+    provider: &'static dyn Provider,
+    Wanted { method, path, headers }: Wanted<'_>,
+    parameters: Parameters,
+) -> Response {
+    let request = Request { app, provider, method, path, headers, parameters };
+    match request.answer().await {
+        Ok(response) => as_member(provider, path, headers, response).await,
+        Err(error) => match provider.refusal(error.status, error.code, &error.message) {
+            Some((status, body)) => (status, Json(body)).into_response(),
+            None => error.into_response(),
+        },
+    }
+}
+
+/// An answer that went well as this member writes it; audio stays as it is.
+async fn as_member(provider: &'static dyn Provider, path: &str, headers: &HeaderMap, response: Response) -> Response {
+    let Some(rewrite) = provider.answer().filter(|_| is_json(&response)) else { return response };
+    let Some(path) = path::parse(path) else { return response };
+    let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
+    let (mut parts, body) = response.into_parts();
+    // Ours, and bounded by the size of a page.
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let Ok(mut value) = serde_json::from_slice::<Value>(&body) else { return Response::from_parts(parts, body.into()) };
+    rewrite(&below, &mut parts.status, &mut value);
+    let user_agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    if provider.writes_iso_dates(user_agent) {
+        written::with_iso_dates(&mut value);
+    }
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, value.to_string().into())
+}
+
+fn is_json(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/json"))
+}
+
+/// The member that knows the account of a path; Twilio if none does.
+fn member_of(members: Members, accounts: &Accounts, path: &str) -> &'static dyn Provider {
+    let sid = path::parse(path).and_then(|path| path.account);
+    let account = sid.as_deref().and_then(|sid| accounts.by_sid(sid));
+    let knows = |member: &&&'static dyn Provider| {
+        let own = account.as_ref().and_then(|account| member.credentials(account));
+        own.is_some_and(|own| Some(&*own.sid) == sid.as_deref())
+    };
+    members.iter().find(knows).copied().unwrap_or(&Twilio)
+}
+
+fn identified(mut response: Response) -> Response {
+    let id = format!("RQ{:032x}", rand::random::<u128>());
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert("Twilio-Request-Id", id);
+    }
+    response
+}
+
+/// A request of anybody.
+struct Request<'a> {
+    app: &'a App,
+    provider: &'static dyn Provider,
+    method: &'a Method,
+    path: &'a str,
+    headers: &'a HeaderMap,
+    parameters: Parameters,
+}
+
+/// What is wanted of a resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verb {
+    /// Fetch or list (`GET`, `HEAD`).
+    Get,
+    /// Create or update.
+    Post,
+    /// Delete.
+    Delete,
+    /// Nothing that this API knows.
+    Other,
+}
+
+/// A request of somebody who is logged in, about an account that is theirs.
+struct Exchange<'a> {
+    app: &'a App,
+    provider: &'static dyn Provider,
+    verb: Verb,
+    path: &'a str,
+    parameters: &'a Parameters,
+    account: Arc<Account>,
+    /// The account's SID.
+    sid: String,
+    /// The account itself asks, not its parent.
+    own: bool,
+}
+
+type Answer = Result<Response, ApiError>;
+
+impl Request<'_> {
+    async fn answer(&self) -> Answer {
+        if let Some(below) = trunking::below(self.path) {
+            return trunking::answer(self, &below).await;
+        }
+        match v1::below(self.path).as_slice() {
+            ["Alerts", below @ ..] => return monitor::alerts(self, below).await,
+            ["Events"] => return monitor::events(self),
+            ["Voice", below @ ..] => return insights::answer(self, below).await,
+            _ => {}
+        }
+        if self.path == path::ROOT || self.path == path::ROOT_AS_JSON {
+            return Ok(ok(path::version()));
+        }
+        let path = path::parse(self.path);
+        let audio = path
+            .as_ref()
+            .filter(|_| *self.method != Method::DELETE)
+            .and_then(|path| recordings::audio(self.provider, path));
+        if let (Some((id, form)), Some(path)) = (audio, &path) {
+            return recordings::serve(self, path.account.as_deref().unwrap_or_default(), id, form).await;
+        }
+        let login = self.login()?;
+        let Some(Path { account: asked, below, .. }) = path else { return Err(self.not_found()) };
+        let below: Vec<&str> = below.iter().map(AsRef::as_ref).collect();
+        let account = self.subject(&login, asked.as_deref(), &below)?;
+        let own = account.name == login.account.name;
+        let x = self.exchange(account, own)?;
+        if let Some(refused) = asked.as_ref().and_then(|_| refused::find(self.provider, &below)) {
+            return Err(refused);
+        }
+        if below.first().is_some_and(|resource| !self.provider.has(resource)) {
+            return Err(x.not_found());
+        }
+        match (asked, &below[..]) {
+            (None, _) => accounts::all(&x).await,
+            (Some(_), []) => accounts::answer(&x).await,
+            (_, ["Keys", below @ ..]) => keys::answer(&x, keys::Name::Key, below).await,
+            (_, ["SigningKeys", below @ ..]) => keys::answer(&x, keys::Name::SigningKey, below).await,
+            (_, ["Tokens"]) => tokens::answer(&x),
+            (_, ["Addresses", below @ ..]) => addresses::answer(&x, below).await,
+            (_, ["Usage", below @ ..]) => usage::answer(&x, below).await,
+            (_, ["Balance"]) => accounts::balance(&x),
+            (_, ["Applications", below @ ..]) => applications::answer(&x, below).await,
+            (_, ["AvailablePhoneNumbers", below @ ..]) => available_phone_numbers::answer(&x, below),
+            (_, ["Calls", below @ ..]) => calls::answer(&x, below).await,
+            (_, ["Conferences", below @ ..]) => conferences::answer(&x, below).await,
+            (_, ["IncomingPhoneNumbers", below @ ..]) => incoming_phone_numbers::answer(&x, below).await,
+            (_, ["OutgoingCallerIds", below @ ..]) => outgoing_caller_ids::answer(&x, below).await,
+            (_, ["Queues", below @ ..]) => queues::answer(&x, below).await,
+            (_, ["Notifications", below @ ..]) => notifications::answer(&x, None, below).await,
+            (_, ["Recordings", below @ ..]) => recordings::answer(&x, below).await,
+            (_, ["SIP", below @ ..]) => sip::answer(&x, below).await,
+            (_, ["Transcriptions", below @ ..]) => transcriptions::answer(&x, None, below).await,
+            _ => Err(x.not_found()),
+        }
+    }
+
+    fn verb(&self) -> Verb {
+        match *self.method {
+            Method::GET | Method::HEAD => Verb::Get,
+            Method::POST => Verb::Post,
+            Method::DELETE => Verb::Delete,
+            _ => Verb::Other,
+        }
+    }
+
+    fn login(&self) -> Result<Login, ApiError> {
+        login(self.provider, &self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)
+    }
+
+    /// The account that the request is about: the caller's own, or one that it made.
+    fn subject(&self, login: &Login, asked: Option<&str>, below: &[&str]) -> Result<Arc<Account>, ApiError> {
+        let accounts = &self.app.accounts;
+        let own = self.provider.credentials(&login.account).map(|own| own.sid.into_owned());
+        let about_accounts = matches!(below, [] | ["Keys" | "SigningKeys", ..]);
+        // Who holds a key must not come by the account's own token, or by more keys.
+        if login.by_key && about_accounts {
+            return Err(ApiError::unauthenticated());
+        }
+        let inactive = || ApiError::forbidden(20005, "Account is not active");
+        if accounts.standing(&login.account.name) != Standing::Active {
+            return Err(inactive());
+        }
+        let Some(asked) = asked.filter(|asked| Some(*asked) != own.as_deref()) else {
+            return Ok(Arc::clone(&login.account));
+        };
+        let account = accounts.by_sid(asked).filter(|_| !login.by_key).ok_or_else(ApiError::unauthenticated)?;
+        if accounts.parent(&account.name) != Some(Arc::clone(&login.account.name)) {
+            return Err(ApiError::unauthenticated());
+        }
+        // Of an account that may do nothing the parent may still see and change how it stands.
+        if accounts.standing(&account.name) != Standing::Active && !below.is_empty() {
+            return Err(inactive());
+        }
+        Ok(account)
+    }
+
+    /// The name that the server was called by.
+    fn host(&self) -> Option<&str> {
+        self.headers.get(header::HOST).and_then(|host| host.to_str().ok())
+    }
+
+    /// The request as one of an account about itself, where the path names none.
+    fn about_itself(&self) -> Result<Exchange<'_>, ApiError> {
+        let login = self.login()?;
+        self.exchange(self.subject(&login, None, &["about itself"])?, true)
+    }
+
+    fn exchange(&self, account: Arc<Account>, own: bool) -> Result<Exchange<'_>, ApiError> {
+        let credentials = self.provider.credentials(&account).ok_or_else(ApiError::unauthenticated)?;
+        let sid = credentials.sid.into_owned();
+        let (app, provider, verb, path, parameters) =
+            (self.app, self.provider, self.verb(), self.path, &self.parameters);
+        Ok(Exchange { app, provider, verb, path, parameters, account, sid, own })
+    }
+
+    fn not_found(&self) -> ApiError {
+        ApiError::not_found(self.path)
+    }
+}
+
+/// See [`Exchange::beside`].
+enum Beside<'a> {
+    Start,
+    /// By its SID or its name.
+    Stop(&'a str),
+}
+
+impl Exchange<'_> {
+    fn account_sid(&self) -> &str {
+        &self.sid
+    }
+
+    /// Whose resources are answered.
+    fn owner(&self) -> Owner<'_> {
+        Owner::new(self.provider, &self.sid)
+    }
+
+    fn ids(&self) -> Ids {
+        self.provider.ids()
+    }
+
+    /// Which part of a list is asked for; `prefix` is that of the listed SIDs.
+    fn paging(&self, prefix: &str) -> Result<Paging, ApiError> {
+        Paging::parse(self.parameters, self.ids(), prefix)
+    }
+
+    fn not_found(&self) -> ApiError {
+        ApiError::not_found(self.path)
+    }
+
+    /// A call of the account.
+    async fn leg(&self, id: LegId) -> Result<Arc<LegInfo>, ApiError> {
+        self.app.calls.get(&self.account.name, id).await?.ok_or_else(|| self.not_found())
+    }
+
+    /// What is asked of the streams, transcriptions or SIPREC sessions of a call of the account: a `POST` to their list, or
+    /// a `POST` of `Status=stopped` to one.
+    async fn beside<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<Beside<'a>, ApiError> {
+        self.leg(leg).await?;
+        self.started_or_stopped(below)
+    }
+
+    /// The same without the call.
+    fn started_or_stopped<'a>(&self, below: &[&'a str]) -> Result<Beside<'a>, ApiError> {
+        match (below, self.verb) {
+            ([], Verb::Post) => Ok(Beside::Start),
+            ([name], Verb::Post) if self.parameters.get("Status") == Some("stopped") => Ok(Beside::Stop(name)),
+            ([_], Verb::Post) => Err(ApiError::bad(20001, "Status is required and must be stopped")),
+            ([] | [_], _) => Err(ApiError::method_not_allowed()),
+            _ => Err(self.not_found()),
+        }
+    }
+
+    /// One page of a list that is at `name` below the account; `items` come with their SIDs.
+    fn list(&self, key: &'static str, name: &str, paging: &Paging, items: Vec<(String, Value)>) -> Value {
+        paging.envelope(key, &self.owner().uri(name), self.parameters, items)
+    }
+
+    /// The answer to a request for a list of stored resources: `key` in the envelope, `name` below the account's path, SIDs of
+    /// this prefix.
+    async fn resources<T: DeserializeOwned>(
+        &self,
+        kind: Kind<T>,
+        (key, name, prefix): (&'static str, &str, &str),
+        filter: &Filter<'_>,
+        represent: impl Fn(&Resource<T>) -> Value,
+    ) -> Answer {
+        let paging = self.paging(prefix)?;
+        let (store, page) = (self.store(), paging.page());
+        let after = match page.after {
+            Some(id) => resources::cursor(store, &self.account.name, id).await?,
+            None => None,
+        };
+        let rows = resources::list(store, kind, &self.account.name, filter, &page.after(after)).await?;
+        let items = rows.iter().map(|row| (sid::spell(prefix, row.id), represent(row))).collect();
+        Ok(ok(self.list(key, name, &paging, items)))
+    }
+
+    /// Whose numbers and applications are whose.
+    fn routing(&self) -> Arc<Routing> {
+        self.app.calls.services().routing.get()
+    }
+
+    /// Whose part of the pool the account takes numbers from: its parent's, if it has one.
+    fn taker(&self) -> Arc<str> {
+        self.app.accounts.parent(&self.account.name).unwrap_or_else(|| Arc::clone(&self.account.name))
+    }
+
+    /// The numbers of the account.
+    fn numbers(&self) -> Numbers<'_> {
+        Numbers::new(self.routing(), self.store(), &self.app.accounts, &self.account.name, self.provider.name())
+    }
+
+    /// What accounts hold.
+    fn holdings(&self) -> Arc<Holdings> {
+        Arc::clone(self.routing().holdings())
+    }
+
+    /// The account that may be given what is this one's: those below it; its parent, if that asks; any, if who gives runs the
+    /// server.
+    fn heir(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
+        let accounts = &self.app.accounts;
+        let may = |heir: &Arc<Account>| {
+            let parent = |name: &str| accounts.parent(name);
+            accounts.is_operator(&self.account)
+                || parent(&heir.name).as_deref() == Some(&*self.account.name)
+                || (parent(&self.account.name).as_deref() == Some(&*heir.name) && !self.own)
+        };
+        let heir = accounts.by_sid(sid).filter(may);
+        heir.ok_or_else(|| ApiError {
+            status: StatusCode::FORBIDDEN,
+            code: 20006,
+            message: format!("Nothing of this account can be transferred to {sid}"),
+        })
+    }
+
+    fn store(&self) -> &Store {
+        &self.app.calls.services().store
+    }
+
+    /// Who may register and call has changed: phones feel it at once.
+    async fn phones_changed(&self) -> Result<(), ApiError> {
+        Ok(self.app.calls.services().phones_changed().await?)
+    }
+
+    async fn request(&self, id: LegId, command: Command) -> Result<Accepted, Refused> {
+        self.app.calls.request(id, LegRequest { client_state: None, command }).await
+    }
+
+    fn refused(&self, refused: Refused) -> ApiError {
+        match refused {
+            Refused::NoSuchLeg | Refused::NotRunning => self.not_found(),
+            Refused::Ended | Refused::NotAnswered => ApiError::bad(21220, "Call is not in-progress."),
+            Refused::AlreadyAnswered | Refused::AlreadyRunning | Refused::CannotBridge | Refused::NotJoined => {
+                ApiError::bad(21220, "The call's state does not allow this.")
+            }
+            Refused::TooMany => ApiError {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                code: 20429,
+                message: "Too many of these on this call already".into(),
+            },
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        StoreFailed::from(error).into()
+    }
+}
+
+impl From<CreateError> for ApiError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::NoRoute(to) if to.starts_with("app:") => {
+                Self::bad(21218, format!("There is no application with a VoiceUrl behind {to}"))
+            }
+            CreateError::NoRoute(to) => {
+                let message = format!(
+                    "'To' number {to} cannot be reached: no trunk takes it. Add a trunk for it, or call one of this server's \
+                     own numbers or a SIP URI"
+                );
+                Self::bad(21214, message)
+            }
+            CreateError::ForeignCaller(_) => Self::bad(FOREIGN_CALLER, format!("Source phone number {error}")),
+            CreateError::NoSuchLeg => Self::bad(21220, "The other call is over"),
+            CreateError::Draining => {
+                let message = "Service unavailable: the server is shutting down".into();
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+            }
+            CreateError::NoPorts => {
+                let message = "Service unavailable: the server has no media port left".into();
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+            }
+            CreateError::Full | CreateError::Barred(_) => {
+                let message = "Call concurrency limit exceeded".into();
+                Self { status: StatusCode::TOO_MANY_REQUESTS, code: 10004, message }
+            }
+            CreateError::Store(failed) => failed.into(),
+        }
+    }
+}
+
+fn ok(body: Value) -> Response {
+    Json(body).into_response()
+}
+
+/// 201 with the new resource.
+fn created(body: Value) -> Response {
+    (StatusCode::CREATED, Json(body)).into_response()
+}
+
+/// 204.
+fn deleted() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|token| !token.is_empty())
+}
+
+/// User and password of an `Authorization: Basic` header (RFC 7617).
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = text.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! `OutgoingCallerIds`: numbers of others that the account may show, once it has been proved by a call that they are its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde_json::json;
+use tandem_call::address::Address;
+use tandem_markup::party;
+use tandem_routing::holdings::{self, Caller};
+use tandem_runtime::verification::{self, Told, Verification};
+use tandem_store::resources::Resource;
+
+use super::super::error::ApiError;
+use super::super::family::Owner;
+use super::super::{holding, webhook};
+use super::{Answer, Exchange, Verb, held, ok};
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    match (below, x.verb) {
+        ([], Verb::Get) => list(x),
+        ([], Verb::Post) => verify(x).await,
+        ([name], verb) => one(x, name, verb).await,
+        ([], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+fn list(x: &Exchange<'_>) -> Answer {
+    let fits = |row: &Arc<Resource<Caller>>| {
+        x.parameters.get("PhoneNumber").is_none_or(|number| holding::same(&row.name, number))
+            && x.parameters.get("FriendlyName").is_none_or(|name| name == row.details.friendly_name)
+    };
+    let rows = x.holdings().callers.all(&x.account.name).into_iter().filter(fits).collect();
+    held::page(x, ("outgoing_caller_ids", "OutgoingCallerIds", "PN"), rows, |row| holding::caller(x.owner(), row))
+}
+
+async fn verify(x: &Exchange<'_>) -> Answer {
+    let text = x.parameters.get("PhoneNumber").unwrap_or_default();
+    let number = match party::north_american(text) {
+        Some(Address::Phone(number)) if number.is_e164() => number,
+        _ => return Err(ApiError::bad(21401, format!("PhoneNumber is invalid: {text}"))),
+    };
+    if x.holdings().callers.find(&Caller::key(&x.account.name, number.as_str())).is_some() {
+        return Err(ApiError::bad(21450, format!("{number} is already validated for your account")));
+    }
+    let mut friendly_name = holding::name_of(number.as_str());
+    holding::change_name(&mut friendly_name, x.parameters)?;
+    let extension = match x.parameters.get("Extension") {
+        None => None,
+        Some(text) => {
+            let digits = party::send_digits(text).filter(|digits| digits.len() <= 32);
+            Some(digits.ok_or_else(|| ApiError::bad(20001, format!("Extension is not valid: {text}")))?)
+        }
+    };
+    let delay = x.parameters.number("CallDelay", 0..=60, 20001)?.unwrap_or(0);
+    let (provider, account_sid) = (x.provider, x.account_sid().to_owned());
+    let told = x.parameters.target("StatusCallback", "StatusCallbackMethod", 21502)?.map(|target| -> Told {
+        let account_sid = account_sid.clone();
+        Box::new(move |leg, verified| webhook::verification(Owner::new(provider, &account_sid), leg, target, verified))
+    });
+    let code = rand::random_range(100_000..1_000_000).to_string();
+    let verification = Verification {
+        account: Arc::clone(&x.account.name),
+        dialect: x.provider.name(),
+        number: number.clone(),
+        friendly_name: friendly_name.clone(),
+        code: code.clone(),
+        extension,
+        delay: Duration::from_secs(delay),
+        told,
+    };
+    let leg = verification::begin(&x.app.calls, verification).await?;
+    Ok(ok(json!({
+        "account_sid": account_sid,
+        "call_sid": x.ids().call(leg),
+        "friendly_name": friendly_name,
+        "phone_number": number.as_str(),
+        "validation_code": code,
+    })))
+}
+
+async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
+    let id = x.ids().parse("PN", name).ok_or_else(|| x.not_found())?;
+    let callers = &x.holdings().callers;
+    let row = callers.all(&x.account.name).into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
+    match verb {
+        Verb::Get => Ok(ok(holding::caller(x.owner(), &row))),
+        Verb::Post => {
+            let mut row = holdings::changed(&row);
+            holding::change_name(&mut row.details.friendly_name, x.parameters)?;
+            let row = callers.put(x.store(), row).await.map_err(|error| held::not_held(error, x.not_found()))?;
+            Ok(ok(holding::caller(x.owner(), &row)))
+        }
+        Verb::Delete => match callers.delete(x.store(), &x.account.name, id).await? {
+            true => Ok(StatusCode::NO_CONTENT.into_response()),
+            false => Err(x.not_found()),
+        },
+        Verb::Other => Err(ApiError::method_not_allowed()),
+    }
+}

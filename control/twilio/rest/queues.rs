@@ -1,0 +1,197 @@
+//! `Queues` and their `Members`. A queue is found by its SID only; one member is found by its call's SID, or as `Front`.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_call::command::Command;
+use tandem_call::id::{LegId, QueueId};
+use tandem_runtime::queues::{self, DEFAULT_MOST, MOST_WAITING, Member, Queues, Snapshot, Unfit};
+
+use super::super::error::ApiError;
+use super::super::family::Owner;
+use super::super::format;
+use super::super::list::Paging;
+use super::{Answer, Exchange, Verb, ok};
+
+/// Longest name, characters.
+const MAX_NAME: usize = 64;
+// The published reference names the family of these numbers but not each of them.
+const BAD_NAME: u32 = 22001;
+const BAD_SIZE: u32 = 22002;
+const NAME_TAKEN: u32 = 22003;
+const NOT_EMPTY: u32 = 22004;
+const TOO_MANY: u32 = 22006;
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    let Some((name, below)) = below.split_first() else {
+        return match x.verb {
+            Verb::Get => list(x),
+            Verb::Post => create(x).await,
+            _ => Err(ApiError::method_not_allowed()),
+        };
+    };
+    let id = id(x, name).ok_or_else(|| x.not_found())?;
+    match (below, x.verb) {
+        ([], Verb::Get) => Ok(ok(queue(x.owner(), &find(x, id)?))),
+        ([], Verb::Post) => update(x, id).await,
+        ([], Verb::Delete) => delete(x, id).await,
+        (["Members"], Verb::Get) => members(x, &find(x, id)?),
+        (["Members", which], Verb::Get) => {
+            let snapshot = find(x, id)?;
+            let which = member_id(x, which)?;
+            let found = snapshot.members.iter().find(|member| which.is_none_or(|leg| leg == member.leg));
+            let found = found.ok_or_else(|| x.not_found())?;
+            Ok(ok(member(x.owner(), id, found, Timestamp::now())))
+        }
+        (["Members", which], Verb::Post) => dequeue(x, id, member_id(x, which)?).await,
+        ([] | ["Members"] | ["Members", _], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+fn all<'a>(x: &'a Exchange<'_>) -> &'a Queues {
+    &x.app.calls.services().queues
+}
+
+/// A queue by its SID, or where that is so by its name.
+fn id(x: &Exchange<'_>, name: &str) -> Option<QueueId> {
+    let named = || all(x).named(&x.account.name, name, Timestamp::now()).map(|one| one.queue.id);
+    x.ids().parse_queue(name).or_else(|| x.provider.names_queues().then(named).flatten())
+}
+
+fn find(x: &Exchange<'_>, id: QueueId) -> Result<Snapshot, ApiError> {
+    all(x).get(&x.account.name, id, Timestamp::now()).ok_or_else(|| x.not_found())
+}
+
+fn list(x: &Exchange<'_>) -> Answer {
+    let paging = x.paging("QU")?;
+    let items = all(x).list(&x.account.name, Timestamp::now()).into_iter();
+    let items = items.map(|one| (one.queue.id.0, x.ids().queue(one.queue.id), queue(x.owner(), &one))).collect();
+    Ok(ok(x.list("queues", "Queues", &paging, page(&paging, items))))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    let name = name(x)?.ok_or_else(|| ApiError::bad(BAD_NAME, "FriendlyName is required"))?;
+    let most = most(x)?.unwrap_or(DEFAULT_MOST);
+    let made = all(x).create(&x.account.name, name, most, Timestamp::now()).map_err(|why| unfit(x, why))?;
+    if let Err(error) = queues::keep(x.store(), &made.queue).await {
+        // Nobody has been told of it.
+        let _ = all(x).delete(&x.account.name, made.queue.id);
+        return Err(error.into());
+    }
+    Ok((StatusCode::CREATED, Json(queue(x.owner(), &made))).into_response())
+}
+
+async fn update(x: &Exchange<'_>, id: QueueId) -> Answer {
+    let (name, most) = (name(x)?, most(x)?);
+    let changed = all(x).change(&x.account.name, id, name, most, Timestamp::now());
+    let (changed, pair) = changed.map_err(|why| unfit(x, why))?;
+    x.app.calls.bring_together(pair);
+    queues::keep(x.store(), &changed.queue).await?;
+    Ok(ok(queue(x.owner(), &changed)))
+}
+
+async fn delete(x: &Exchange<'_>, id: QueueId) -> Answer {
+    let deleted = all(x).delete(&x.account.name, id).map_err(|why| unfit(x, why))?;
+    queues::forget(x.store(), &deleted).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn members(x: &Exchange<'_>, snapshot: &Snapshot) -> Answer {
+    let paging = x.paging("CA")?;
+    let (id, now) = (snapshot.queue.id, Timestamp::now());
+    let item = |one: &Member| (one.leg.0, x.ids().call(one.leg), member(x.owner(), id, one, now));
+    let items = snapshot.members.iter().map(item).collect();
+    let name = format!("Queues/{}/Members", x.ids().queue(id));
+    Ok(ok(x.list("queue_members", &name, &paging, page(&paging, items))))
+}
+
+/// Sends a member, or the first that will have it, to another document.
+async fn dequeue(x: &Exchange<'_>, id: QueueId, which: Option<LegId>) -> Answer {
+    find(x, id)?;
+    let target = x.parameters.target("Url", "Method", 21205)?;
+    let target = target.ok_or_else(|| ApiError::bad(21205, "Url is required"))?;
+    // Those who were leaving by themselves: given to nobody until this is done, so that each is asked once.
+    let mut leaving = Vec::new();
+    let taken = loop {
+        let Some(next) = all(x).call(&x.account.name, id, which) else { break None };
+        match x.request(next.leg, Command::Dequeue(target.clone())).await {
+            Ok(_) => break Some(next),
+            Err(_) => leaving.push(next.leg),
+        }
+    };
+    for leg in leaving {
+        x.app.calls.bring_together(all(x).wait_again(id, leg));
+    }
+    let taken = taken.ok_or_else(|| x.not_found())?;
+    Ok(ok(member(x.owner(), id, &taken, Timestamp::now())))
+}
+
+/// `None`: the first.
+fn member_id(x: &Exchange<'_>, text: &str) -> Result<Option<LegId>, ApiError> {
+    if text.eq_ignore_ascii_case("Front") {
+        return Ok(None);
+    }
+    x.ids().parse_call(text).map(Some).ok_or_else(|| x.not_found())
+}
+
+fn name<'a>(x: &'a Exchange<'_>) -> Result<Option<&'a str>, ApiError> {
+    let Some(name) = x.parameters.get("FriendlyName") else { return Ok(None) };
+    if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(ApiError::bad(BAD_NAME, format!("FriendlyName must have at most {MAX_NAME} characters")));
+    }
+    Ok(Some(name))
+}
+
+fn most(x: &Exchange<'_>) -> Result<Option<u32>, ApiError> {
+    let most = x.parameters.number("MaxSize", 1..=u64::from(MOST_WAITING), BAD_SIZE)?;
+    Ok(most.and_then(|most| u32::try_from(most).ok()))
+}
+
+fn unfit(x: &Exchange<'_>, why: Unfit) -> ApiError {
+    match why {
+        Unfit::Unknown => x.not_found(),
+        Unfit::NameTaken => ApiError::bad(NAME_TAKEN, "Another queue of this account has this FriendlyName"),
+        Unfit::TooMany => ApiError::bad(TOO_MANY, "This account has as many queues as it may"),
+        Unfit::InUse => ApiError::bad(NOT_EMPTY, "The queue is not empty"),
+    }
+}
+
+/// One page of what is in memory, and one more if there is a next page.
+fn page(paging: &Paging, items: Vec<(u128, String, Value)>) -> Vec<(String, Value)> {
+    let page = paging.page();
+    let from = match page.after {
+        Some(after) => items.iter().position(|(id, ..)| *id == after).map_or(items.len(), |place| place + 1),
+        None => page.offset,
+    };
+    items.into_iter().skip(from).take(page.limit + 1).map(|(_, sid, item)| (sid, item)).collect()
+}
+
+fn queue(owner: Owner<'_>, snapshot: &Snapshot) -> Value {
+    let (queue, sid) = (&snapshot.queue, owner.ids.queue(snapshot.queue.id));
+    json!({
+        "account_sid": owner.sid,
+        "average_wait_time": format::seconds(snapshot.average),
+        "current_size": snapshot.members.len(),
+        "date_created": format::rfc2822(queue.created_at),
+        "date_updated": format::rfc2822(queue.updated_at),
+        "friendly_name": &*queue.name,
+        "max_size": queue.most,
+        "sid": sid,
+        "uri": owner.uri(format_args!("Queues/{sid}")),
+    })
+}
+
+fn member(owner: Owner<'_>, queue: QueueId, member: &Member, now: Timestamp) -> Value {
+    let (queue, call) = (owner.ids.queue(queue), owner.ids.call(member.leg));
+    json!({
+        "call_sid": call,
+        "date_enqueued": format::rfc2822(member.since),
+        "position": member.position,
+        "queue_sid": queue,
+        "uri": owner.uri(format_args!("Queues/{queue}/Members/{call}")),
+        "wait_time": format::seconds(member.waited(now)),
+    })
+}

@@ -1,0 +1,214 @@
+//! `SIP/Domains`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tandem_store::domains::{self, DomainDetails, DomainRow, Purpose};
+
+use super::super::super::error::ApiError;
+use super::super::super::form::Parameters;
+use super::super::super::{format, path, sid};
+use super::super::{Answer, Exchange, Verb, created, ok};
+use super::{base, changed, gone, mappings, named, page, shown};
+
+/// A parameter is not as it should be.
+const INVALID: u32 = 21231;
+/// The name is no host name, or somebody's.
+const INVALID_NAME: u32 = 21232;
+/// Domains of an account at most.
+const MOST: u64 = 1000;
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    let Some((name, below)) = below.split_first() else {
+        return match x.verb {
+            Verb::Get => list(x).await,
+            Verb::Post => create(x).await,
+            _ => Err(ApiError::method_not_allowed()),
+        };
+    };
+    let id = sid::parse("SD", name).ok_or_else(|| x.not_found())?;
+    let row = domains::domain(x.store(), &x.account.name, id).await?;
+    let row = row.filter(|row| !row.details.trunk).ok_or_else(|| x.not_found())?;
+    match (below, x.verb) {
+        ([], Verb::Get) => shown(domain(x.account_sid(), &row, &purposes(x, id).await?)),
+        ([], Verb::Post) => update(x, row).await,
+        ([], Verb::Delete) => gone(x, domains::delete_domain(x.store(), &x.account.name, id).await?).await,
+        ([], Verb::Other) => Err(ApiError::method_not_allowed()),
+        (below, _) => mappings::answer(x, id, below).await,
+    }
+}
+
+async fn list(x: &Exchange<'_>) -> Answer {
+    let paging = x.paging("SD")?;
+    let (store, account) = (x.store(), &*x.account.name);
+    let place = async |id| Ok(domains::domain(store, account, id).await?.map(|row| row.cursor()));
+    let rows = domains::domains(store, account, &page(&paging, place).await?).await?;
+    let used = domains::purposes(store, account).await?;
+    let items = rows.iter().map(|row| {
+        let purposes: Vec<_> = used.iter().filter(|(id, _)| *id == row.id).map(|(_, purpose)| *purpose).collect();
+        (sid::spell("SD", row.id), domain(x.account_sid(), row, &purposes))
+    });
+    Ok(ok(x.list("domains", "SIP/Domains", &paging, items.collect())))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    let name = x.parameters.get("DomainName").ok_or_else(|| ApiError::bad(INVALID_NAME, "DomainName is required"))?;
+    let name = host_name(x, name, INVALID_NAME)?;
+    let mut details = DomainDetails::default();
+    apply(x.parameters, &mut details)?;
+    if domains::count_domains(x.store(), &x.account.name).await? >= MOST {
+        return Err(ApiError::bad(INVALID, format!("An account has at most {MOST} SIP domains")));
+    }
+    let now = Timestamp::now();
+    let account = x.account.name.to_string();
+    let row = DomainRow { id: rand::random(), account, name, details, created_at: now, updated_at: now };
+    store(x, &row).await?;
+    changed(x, created(domain(x.account_sid(), &row, &[]))).await
+}
+
+async fn update(x: &Exchange<'_>, mut row: DomainRow) -> Answer {
+    if let Some(name) = x.parameters.get("DomainName") {
+        row.name = host_name(x, name, INVALID_NAME)?;
+    }
+    apply(x.parameters, &mut row.details)?;
+    row.updated_at = Timestamp::now();
+    store(x, &row).await?;
+    let purposes = purposes(x, row.id).await?;
+    changed(x, ok(domain(x.account_sid(), &row, &purposes))).await
+}
+
+async fn store(x: &Exchange<'_>, row: &DomainRow) -> Result<(), ApiError> {
+    if domains::upsert_domain(x.store(), row).await? {
+        return Ok(());
+    }
+    Err(ApiError::bad(INVALID_NAME, format!("DomainName is taken: {}", row.name)))
+}
+
+async fn purposes(x: &Exchange<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
+    let all = domains::purposes(x.store(), &x.account.name).await?;
+    Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
+}
+
+/// A host name that may be an account's, lower case: of two labels at least, no address, and none that means this server
+/// itself, or calls to it would be that account's.
+pub(in super::super) fn host_name(x: &Exchange<'_>, text: &str, code: u32) -> Result<String, ApiError> {
+    let name = text.to_ascii_lowercase();
+    let invalid = |why: &str| Err(ApiError::bad(code, format!("DomainName {why}: {text}")));
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let numeric = last.bytes().all(|octet| octet.is_ascii_digit());
+    if name.len() > 253 || !name.contains('.') || numeric || !name.split('.').all(label) {
+        return invalid("is not a host name such as phones.example.com");
+    }
+    if x.app.calls.services().routing.get().phones().is_own_name(&name) {
+        return invalid("is the server's own");
+    }
+    Ok(name)
+}
+
+/// What is kept beside what calls need.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    voice_method: Option<String>,
+    fallback_method: Option<String>,
+    status_method: Option<String>,
+    emergency_calling_enabled: bool,
+    byoc_trunk_sid: Option<String>,
+    emergency_caller_sid: Option<String>,
+}
+
+impl Kept {
+    fn of(details: &DomainDetails) -> Self {
+        serde_json::from_value(Value::Object(details.other.clone())).unwrap_or_default()
+    }
+}
+
+/// Changes what the parameters name.
+pub(super) fn apply(parameters: &Parameters, details: &mut DomainDetails) -> Result<(), ApiError> {
+    let mut kept = Kept::of(details);
+    if let Some(name) = parameters.given("FriendlyName") {
+        details.friendly_name = named(name, INVALID)?;
+    }
+    details.registration = parameters.flag("SipRegistration", details.registration)?;
+    details.secure = parameters.flag("Secure", details.secure)?;
+    kept.emergency_calling_enabled = parameters.flag("EmergencyCallingEnabled", kept.emergency_calling_enabled)?;
+    for (name, prefix, value) in
+        [("ByocTrunkSid", "BY", &mut kept.byoc_trunk_sid), ("EmergencyCallerSid", "PN", &mut kept.emergency_caller_sid)]
+    {
+        if let Some(text) = parameters.given(name) {
+            if !text.is_empty() && sid::parse(prefix, text).is_none() {
+                return Err(ApiError::bad(INVALID, format!("{name} is not a SID: {text}")));
+            }
+            *value = Some(text.to_owned()).filter(|text| !text.is_empty());
+        }
+    }
+    for (url, method, target, kept) in [
+        ("VoiceUrl", "VoiceMethod", &mut details.voice, &mut kept.voice_method),
+        ("VoiceFallbackUrl", "VoiceFallbackMethod", &mut details.fallback, &mut kept.fallback_method),
+        ("VoiceStatusCallbackUrl", "VoiceStatusCallbackMethod", &mut details.status_callback, &mut kept.status_method),
+    ] {
+        if parameters.get(method).is_some() {
+            *kept = Some(format::method(parameters.method(method)?).to_owned());
+        }
+        let address = match parameters.given(url) {
+            Some("") => None,
+            Some(_) => parameters.url(url, INVALID)?.map(|url| url.to_string()),
+            None => target.take().map(|(url, _)| url),
+        };
+        *target = address.map(|url| (url, kept.clone().unwrap_or_else(|| "POST".into())));
+    }
+    if let Ok(Value::Object(other)) = serde_json::to_value(kept) {
+        details.other = other;
+    }
+    Ok(())
+}
+
+/// The resource.
+pub(super) fn domain(account: &str, row: &DomainRow, purposes: &[Purpose]) -> Value {
+    let mut body = base(account, ("SD", row.id), "Domains", (row.created_at, row.updated_at));
+    let (kept, details) = (Kept::of(&row.details), &row.details);
+    let below = |name: &str| path::uri(account, &format!("SIP/Domains/{}/{name}", sid::spell("SD", row.id)));
+    let url = |target: &Option<(String, String)>| target.as_ref().map(|(url, _)| url.clone());
+    let method = |method: Option<String>| method.unwrap_or_else(|| "POST".into());
+    format::extend(
+        &mut body,
+        json!({
+            "api_version": path::VERSION,
+            "auth_type": auth_type(purposes),
+            "domain_name": row.name,
+            "friendly_name": details.friendly_name,
+            "sip_registration": details.registration,
+            "subresource_uris": {
+                "credential_list_mappings": below("CredentialListMappings"),
+                "ip_access_control_list_mappings": below("IpAccessControlListMappings"),
+            },
+            "voice_fallback_method": method(kept.fallback_method),
+            "voice_fallback_url": url(&details.fallback),
+            "voice_method": method(kept.voice_method),
+            "voice_status_callback_method": method(kept.status_method),
+            "voice_status_callback_url": url(&details.status_callback),
+            "voice_url": url(&details.voice),
+            "emergency_calling_enabled": kept.emergency_calling_enabled,
+            "secure": details.secure,
+            "byoc_trunk_sid": kept.byoc_trunk_sid,
+            "emergency_caller_sid": kept.emergency_caller_sid,
+        }),
+    );
+    body
+}
+
+/// How those who call a domain or a trunk are known.
+pub(in super::super) fn auth_type_set(purposes: &[Purpose]) -> Vec<&'static str> {
+    let words = [(Purpose::CallsByAddress, "IP_ACL"), (Purpose::CallsByPassword, "CREDENTIAL_LIST")];
+    words.into_iter().filter(|(purpose, _)| purposes.contains(purpose)).map(|(_, word)| word).collect()
+}
+
+fn auth_type(purposes: &[Purpose]) -> String {
+    auth_type_set(purposes).join(",")
+}

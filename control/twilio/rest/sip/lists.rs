@@ -1,0 +1,92 @@
+//! `SIP/CredentialLists` and `SIP/IpAccessControlLists`: the lists themselves.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_store::domains::{self, ListKind, ListRow};
+
+use super::super::super::error::ApiError;
+use super::super::super::{format, path, sid};
+use super::super::{Answer, Exchange, Verb, created, ok};
+use super::{addresses, base, credentials, friendly_name, gone, page, shown, words};
+
+/// Lists of one kind that an account has at most.
+const MOST: u64 = 1000;
+
+/// A parameter is not as it should be.
+fn invalid(kind: ListKind) -> u32 {
+    match kind {
+        ListKind::Credentials => 21240,
+        ListKind::Addresses => 20001,
+    }
+}
+
+pub(super) async fn answer(x: &Exchange<'_>, kind: ListKind, below: &[&str]) -> Answer {
+    let Some((name, below)) = below.split_first() else {
+        return match x.verb {
+            Verb::Get => list(x, kind).await,
+            Verb::Post => create(x, kind).await,
+            _ => Err(ApiError::method_not_allowed()),
+        };
+    };
+    let row = find(x, kind, name).await?.ok_or_else(|| x.not_found())?;
+    match (below, x.verb) {
+        ([], Verb::Get) => shown(represent(x.account_sid(), &row)),
+        ([], Verb::Post) => update(x, row).await,
+        ([], Verb::Delete) => gone(x, domains::delete_list(x.store(), &x.account.name, row.id).await?).await,
+        ([], Verb::Other) => Err(ApiError::method_not_allowed()),
+        (["Credentials", below @ ..], _) if kind == ListKind::Credentials => {
+            credentials::answer(x, row.id, below).await
+        }
+        (["IpAddresses", below @ ..], _) if kind == ListKind::Addresses => addresses::answer(x, row.id, below).await,
+        _ => Err(x.not_found()),
+    }
+}
+
+/// The account's list of that kind and SID.
+pub(in super::super) async fn find(x: &Exchange<'_>, kind: ListKind, name: &str) -> Result<Option<ListRow>, ApiError> {
+    let Some(id) = sid::parse(words(kind).2, name) else { return Ok(None) };
+    let row = domains::list(x.store(), &x.account.name, id).await?;
+    Ok(row.filter(|row| row.kind == kind))
+}
+
+async fn list(x: &Exchange<'_>, kind: ListKind) -> Answer {
+    let (place, key, prefix) = words(kind);
+    let paging = x.paging(prefix)?;
+    let (store, account) = (x.store(), &*x.account.name);
+    let cursor = async |id| Ok(domains::list(store, account, id).await?.map(|row| row.cursor()));
+    let rows = domains::lists(store, account, kind, &page(&paging, cursor).await?).await?;
+    let items = rows.iter().map(|row| (sid::spell(prefix, row.id), represent(x.account_sid(), row))).collect();
+    Ok(ok(x.list(key, &format!("SIP/{place}"), &paging, items)))
+}
+
+async fn create(x: &Exchange<'_>, kind: ListKind) -> Answer {
+    let name = friendly_name(x, invalid(kind))?;
+    if domains::count_lists(x.store(), &x.account.name, kind).await? >= MOST {
+        return Err(ApiError::bad(invalid(kind), format!("An account has at most {MOST} of these lists")));
+    }
+    let now = Timestamp::now();
+    let account = x.account.name.to_string();
+    let row = ListRow { id: rand::random(), account, kind, name, created_at: now, updated_at: now };
+    domains::upsert_list(x.store(), &row).await?;
+    Ok(created(represent(x.account_sid(), &row)))
+}
+
+async fn update(x: &Exchange<'_>, mut row: ListRow) -> Answer {
+    row.name = friendly_name(x, invalid(row.kind))?;
+    row.updated_at = Timestamp::now();
+    domains::upsert_list(x.store(), &row).await?;
+    shown(represent(x.account_sid(), &row))
+}
+
+/// The resource.
+pub(super) fn represent(account: &str, row: &ListRow) -> Value {
+    let (place, _, prefix) = words(row.kind);
+    let (key, name) = match row.kind {
+        ListKind::Credentials => ("credentials", "Credentials"),
+        ListKind::Addresses => ("ip_addresses", "IpAddresses"),
+    };
+    let mut body = base(account, (prefix, row.id), place, (row.created_at, row.updated_at));
+    let inside = path::uri(account, &format!("SIP/{place}/{}/{name}", sid::spell(prefix, row.id)));
+    format::extend(&mut body, json!({ "friendly_name": row.name, "subresource_uris": { key: inside } }));
+    body
+}

@@ -1,0 +1,139 @@
+//! Which list is used for what at a domain. A mapping goes by its list's SID.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_store::domains::{self, ListKind, ListRow, MappingRow, Purpose};
+
+use super::super::super::error::ApiError;
+use super::super::super::{format, path, sid};
+use super::super::{Answer, Exchange, Verb, created, ok};
+use super::{gone, lists, page, shown, words};
+
+/// It is so already.
+const TWICE: u32 = 21231;
+
+/// One of the ways to say that a list is used at a domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Way {
+    purpose: Purpose,
+    /// The older way, which says more and has an envelope of its own.
+    old: bool,
+}
+
+impl Way {
+    fn kind(self) -> ListKind {
+        match self.purpose {
+            Purpose::CallsByAddress => ListKind::Addresses,
+            Purpose::CallsByPassword | Purpose::Registrations => ListKind::Credentials,
+        }
+    }
+
+    /// Its path below the domain's.
+    fn name(self) -> &'static str {
+        match (self.purpose, self.old) {
+            (Purpose::CallsByPassword, true) => "CredentialListMappings",
+            (Purpose::CallsByAddress, true) => "IpAccessControlListMappings",
+            (Purpose::CallsByPassword, false) => "Auth/Calls/CredentialListMappings",
+            (Purpose::CallsByAddress, false) => "Auth/Calls/IpAccessControlListMappings",
+            (Purpose::Registrations, _) => "Auth/Registrations/CredentialListMappings",
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match (self.purpose, self.old) {
+            (Purpose::CallsByPassword, true) => "credential_list_mappings",
+            (Purpose::CallsByAddress, true) => "ip_access_control_list_mappings",
+            _ => "contents",
+        }
+    }
+}
+
+/// The way that a path below a domain names, and what is left of it.
+pub(super) fn way<'a>(below: &'a [&'a str]) -> Option<(Way, &'a [&'a str])> {
+    let (purpose, old, below) = match below {
+        ["CredentialListMappings", below @ ..] => (Purpose::CallsByPassword, true, below),
+        ["IpAccessControlListMappings", below @ ..] => (Purpose::CallsByAddress, true, below),
+        ["Auth", "Calls", "CredentialListMappings", below @ ..] => (Purpose::CallsByPassword, false, below),
+        ["Auth", "Calls", "IpAccessControlListMappings", below @ ..] => (Purpose::CallsByAddress, false, below),
+        ["Auth", "Registrations", "CredentialListMappings", below @ ..] => (Purpose::Registrations, false, below),
+        _ => return None,
+    };
+    Some((Way { purpose, old }, below))
+}
+
+pub(super) async fn answer(x: &Exchange<'_>, domain: u128, below: &[&str]) -> Answer {
+    let (way, below) = way(below).ok_or_else(|| x.not_found())?;
+    match (below, x.verb) {
+        ([], Verb::Get) => all(x, domain, way).await,
+        ([], Verb::Post) => create(x, domain, way).await,
+        ([name], Verb::Get) => {
+            let list = lists::find(x, way.kind(), name).await?.ok_or_else(|| x.not_found())?;
+            let row = domains::mapping(x.store(), &x.account.name, domain, list.id, way.purpose).await?;
+            shown(represent(x.account_sid(), way, &row.ok_or_else(|| x.not_found())?, &list))
+        }
+        ([name], Verb::Delete) => {
+            let list = lists::find(x, way.kind(), name).await?.ok_or_else(|| x.not_found())?;
+            gone(x, domains::unmap(x.store(), &x.account.name, domain, list.id, way.purpose).await?).await
+        }
+        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+async fn all(x: &Exchange<'_>, domain: u128, way: Way) -> Answer {
+    let prefix = words(way.kind()).2;
+    let paging = x.paging(prefix)?;
+    let (store, account) = (x.store(), &*x.account.name);
+    let cursor =
+        async |list| Ok(domains::mapping(store, account, domain, list, way.purpose).await?.map(|row| row.cursor()));
+    let rows = domains::mappings(store, account, domain, way.purpose, &page(&paging, cursor).await?).await?;
+    let mut items = Vec::with_capacity(rows.len());
+    for row in rows {
+        if let Some(list) = domains::list(store, account, row.list).await? {
+            items.push((sid::spell(prefix, row.list), represent(x.account_sid(), way, &row, &list)));
+        }
+    }
+    let place = format!("SIP/Domains/{}/{}", sid::spell("SD", domain), way.name());
+    Ok(ok(x.list(way.key(), &place, &paging, items)))
+}
+
+async fn create(x: &Exchange<'_>, domain: u128, way: Way) -> Answer {
+    let name = match way.kind() {
+        ListKind::Credentials => "CredentialListSid",
+        ListKind::Addresses => "IpAccessControlListSid",
+    };
+    let sid = x.parameters.get(name).ok_or_else(|| ApiError::bad(TWICE, format!("{name} is required")))?;
+    let unknown = || ApiError::bad(TWICE, format!("{name} is not a list of the account: {sid}"));
+    let list = lists::find(x, way.kind(), sid).await?.ok_or_else(unknown)?;
+    let account = x.account.name.to_string();
+    let row = MappingRow {
+        id: rand::random(),
+        account,
+        domain,
+        list: list.id,
+        purpose: way.purpose,
+        created_at: Timestamp::now(),
+    };
+    if !domains::map(x.store(), &row).await? {
+        return Err(ApiError::bad(TWICE, format!("{sid} is associated with the domain already")));
+    }
+    x.phones_changed().await?;
+    Ok(created(represent(x.account_sid(), way, &row, &list)))
+}
+
+/// The resource.
+pub(super) fn represent(account: &str, way: Way, row: &MappingRow, list: &ListRow) -> Value {
+    let (sid, domain) = (sid::spell(words(way.kind()).2, row.list), sid::spell("SD", row.domain));
+    let mut body = json!({
+        "account_sid": account,
+        "date_created": format::rfc2822(row.created_at),
+        "date_updated": format::rfc2822(row.created_at),
+        "friendly_name": list.name,
+        "sid": sid,
+    });
+    if way.old {
+        let uri = path::uri(account, &format!("SIP/Domains/{domain}/{}/{sid}", way.name()));
+        format::extend(&mut body, json!({ "domain_sid": domain, "uri": uri }));
+    }
+    body
+}

@@ -1,0 +1,98 @@
+//! `SIP`: domains, lists of credentials, lists of networks, and which list is used at which domain. A change holds for the next
+//! message of a phone.
+
+mod addresses;
+mod credentials;
+mod domains;
+mod lists;
+mod mappings;
+#[cfg(test)]
+mod tests;
+
+use axum::response::Response;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_store::domains::ListKind;
+use tandem_store::{Cursor, Page, StoreError};
+
+use super::super::error::ApiError;
+use super::super::list::Paging;
+use super::super::{format, path, sid};
+use super::{Answer, Exchange, deleted, ok};
+
+pub(super) use domains::{auth_type_set, host_name};
+pub(super) use lists::find as list;
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    match below {
+        ["Domains", below @ ..] => domains::answer(x, below).await,
+        ["CredentialLists", below @ ..] => lists::answer(x, ListKind::Credentials, below).await,
+        ["IpAccessControlLists", below @ ..] => lists::answer(x, ListKind::Addresses, below).await,
+        _ => Err(x.not_found()),
+    }
+}
+
+/// What lists are called in paths, in envelopes, and the beginning of their SIDs.
+pub(super) fn words(kind: ListKind) -> (&'static str, &'static str, &'static str) {
+    match kind {
+        ListKind::Credentials => ("CredentialLists", "credential_lists", "CL"),
+        ListKind::Addresses => ("IpAccessControlLists", "ip_access_control_lists", "AL"),
+    }
+}
+
+/// The page behind the row that the page token names, if it names one.
+pub(super) async fn page(
+    paging: &Paging,
+    place: impl AsyncFnOnce(u128) -> Result<Option<Cursor>, StoreError>,
+) -> Result<Page, StoreError> {
+    let page = paging.page();
+    let after = match page.after {
+        Some(id) => place(id).await?,
+        None => None,
+    };
+    Ok(page.after(after))
+}
+
+/// What every one of these has: SID, account, dates, URI.
+fn base(account: &str, (prefix, id): (&str, u128), place: &str, dates: (Timestamp, Timestamp)) -> Value {
+    let sid = sid::spell(prefix, id);
+    json!({
+        "account_sid": account,
+        "date_created": format::rfc2822(dates.0),
+        "date_updated": format::rfc2822(dates.1),
+        "uri": path::uri(account, &format!("SIP/{place}/{sid}")),
+        "sid": sid,
+    })
+}
+
+/// The answer to a deletion; phones feel it at once.
+async fn gone(x: &Exchange<'_>, done: bool) -> Answer {
+    if !done {
+        return Err(x.not_found());
+    }
+    x.phones_changed().await?;
+    Ok(deleted())
+}
+
+/// The answer to a change; phones feel it at once.
+async fn changed(x: &Exchange<'_>, answer: Response) -> Answer {
+    x.phones_changed().await?;
+    Ok(answer)
+}
+
+/// `FriendlyName`, 1 to 255 characters, where one has to be.
+fn friendly_name(x: &Exchange<'_>, code: u32) -> Result<String, ApiError> {
+    let name = x.parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(code, "FriendlyName is required"))?;
+    named(name, code)
+}
+
+fn named(name: &str, code: u32) -> Result<String, ApiError> {
+    match name.chars().count() {
+        0..=255 => Ok(name.to_owned()),
+        _ => Err(ApiError::bad(code, "FriendlyName is longer than 255 characters")),
+    }
+}
+
+fn shown(body: Value) -> Answer {
+    Ok(ok(body))
+}

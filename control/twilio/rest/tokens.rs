@@ -1,0 +1,55 @@
+//! `Tokens`: the STUN and TURN servers of `[ice]`, with credentials of limited life that TURN servers check for themselves (the
+//! shared secret of draft-uberti-behave-turn-rest-00, coturn's `use-auth-secret`).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha1::Sha1;
+use tandem_settings::IceConfig;
+
+use super::super::error::ApiError;
+use super::super::format;
+use super::{Answer, Exchange, Verb, created};
+
+/// What a token lasts when nothing is said, and at most: a day.
+const DAY: u64 = 86_400;
+
+pub(super) fn answer(x: &Exchange<'_>) -> Answer {
+    if x.verb != Verb::Post {
+        return Err(ApiError::method_not_allowed());
+    }
+    let ttl = x.parameters.number("Ttl", 1..=DAY, 20001)?.unwrap_or(DAY);
+    let ice = x.app.calls.services().ice.get();
+    Ok(created(token(&ice, x.account_sid(), ttl, Timestamp::now())))
+}
+
+/// The resource. Without a shared secret the password is as random as the name, and no TURN server is named.
+pub(super) fn token(ice: &IceConfig, account: &str, ttl: u64, now: Timestamp) -> Value {
+    let expires = now.as_second().saturating_add(i64::try_from(ttl).unwrap_or(i64::MAX));
+    let username = format!("{expires}:{account}");
+    let secret = ice.turn_secret.as_ref().map(|secret| secret.expose().as_bytes().to_vec());
+    let turns = secret.is_some();
+    let secret = secret.unwrap_or_else(|| rand::random::<[u8; 20]>().to_vec());
+    // A key of any length will do for HMAC.
+    let password = Hmac::<Sha1>::new_from_slice(&secret).map(|mut mac| {
+        mac.update(username.as_bytes());
+        STANDARD.encode(mac.finalize().into_bytes())
+    });
+    let password = password.unwrap_or_default();
+    let stun = ice.stun.iter().map(|url| json!({ "url": url, "urls": url }));
+    let turn = ice.turn.iter().filter(|_| turns);
+    let turn = turn.map(|url| json!({ "url": url, "urls": url, "username": username, "credential": password }));
+    let servers: Vec<Value> = stun.chain(turn).collect();
+    let at = format::rfc2822(now);
+    json!({
+        "account_sid": account,
+        "username": username,
+        "password": password,
+        "ttl": ttl.to_string(),
+        "ice_servers": servers,
+        "date_created": at,
+        "date_updated": at,
+    })
+}

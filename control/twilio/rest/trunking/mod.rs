@@ -1,0 +1,94 @@
+//! `/v1/Trunks`: PBXs of accounts. This API is newer than the other: no account in its paths, dates of ISO 8601, lists with
+//! `meta`, and URLs that are whole, for clients follow them as they are.
+
+mod lists;
+mod origination_urls;
+mod phone_numbers;
+mod recording;
+#[cfg(test)]
+mod tests;
+mod trunks;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tandem_routing::pbx::{self, Pbx};
+use tandem_store::domains::ListKind;
+use tandem_store::resources::{self, Resource};
+
+use super::super::error::ApiError;
+use super::super::list::Paging;
+use super::super::sid;
+use super::v1::{base, date, envelope};
+use super::{Answer, Exchange, Request, ok};
+
+/// Where all of it is.
+const ROOT: &str = "/v1/Trunks";
+/// A parameter is not as it should be.
+const INVALID: u32 = 20001;
+/// Longest name, characters.
+const LONGEST_NAME: usize = 64;
+
+/// The segments of a path below this API's root; `None` for paths of the other.
+pub(super) fn below(path: &str) -> Option<Vec<&str>> {
+    let rest = path.strip_prefix(ROOT).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    Some(rest.split('/').filter(|segment| !segment.is_empty()).take(8).collect())
+}
+
+pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
+    // No account in the path: everybody speaks for themselves.
+    let x = request.about_itself()?;
+    let v = V1 { base: base(request.host(), &x.app.public_url), x: &x };
+    let Some((name, below)) = below.split_first() else { return trunks::all(&v).await };
+    let id = sid::parse("TK", name).ok_or_else(|| x.not_found())?;
+    let trunk = resources::get(x.store(), pbx::TRUNK, &x.account.name, id).await?.ok_or_else(|| x.not_found())?;
+    match below {
+        [] => trunks::answer(&v, trunk).await,
+        ["OriginationUrls", below @ ..] => origination_urls::answer(&v, &trunk, below).await,
+        ["CredentialLists", below @ ..] => lists::answer(&v, &trunk, ListKind::Credentials, below).await,
+        ["IpAccessControlLists", below @ ..] => lists::answer(&v, &trunk, ListKind::Addresses, below).await,
+        ["PhoneNumbers", below @ ..] => phone_numbers::answer(&v, &trunk, below).await,
+        ["Recording"] => recording::answer(&v, trunk).await,
+        _ => Err(x.not_found()),
+    }
+}
+
+/// A request to this API.
+struct V1<'a> {
+    x: &'a Exchange<'a>,
+    /// What URLs begin with, without a slash at the end.
+    base: String,
+}
+
+impl V1<'_> {
+    /// One page of a list at `place`; `items` come with their SIDs.
+    fn list(&self, key: &'static str, place: &str, paging: &Paging, items: Vec<(String, Value)>) -> Answer {
+        let page = paging.envelope(key, &url(&self.base, place), self.x.parameters, items);
+        Ok(ok(envelope(key, &page)))
+    }
+}
+
+/// Where something is: `place` is its path below the root.
+fn url(base: &str, place: &str) -> String {
+    format!("{base}{ROOT}{place}")
+}
+
+/// The path of a trunk below the root.
+fn place(trunk: u128) -> String {
+    format!("/{}", sid::spell("TK", trunk))
+}
+
+/// `FriendlyName`, if it is given.
+fn friendly_name(x: &Exchange<'_>) -> Result<Option<String>, ApiError> {
+    let Some(name) = x.parameters.given("FriendlyName") else { return Ok(None) };
+    match name.chars().count() <= LONGEST_NAME {
+        true => Ok(Some(name.to_owned())),
+        false => Err(ApiError::bad(INVALID, format!("FriendlyName is longer than {LONGEST_NAME} characters"))),
+    }
+}
+
+/// Keeps a changed trunk; calls feel it at once.
+async fn keep(v: &V1<'_>, trunk: &mut Resource<Pbx>) -> Result<(), ApiError> {
+    trunk.updated_at = Timestamp::now();
+    resources::put(v.x.store(), pbx::TRUNK, trunk).await?;
+    v.x.phones_changed().await
+}

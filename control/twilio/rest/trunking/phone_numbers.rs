@@ -1,0 +1,108 @@
+//! `PhoneNumbers` of a trunk: those of the account's numbers whose calls go to the PBX.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tandem_routing::holdings::Number;
+use tandem_routing::pbx::Pbx;
+use tandem_store::resources::Resource;
+
+use super::super::super::error::ApiError;
+use super::super::super::family::Owner;
+use super::super::super::{format, holding, path, sid};
+use super::super::{Answer, Verb, created, deleted, ok};
+use super::{INVALID, V1, date, place, url};
+
+/// What this API does not say of numbers.
+const NOT_HERE: [&str; 11] = [
+    "address_sid",
+    "bundle_sid",
+    "emergency_address_sid",
+    "emergency_address_status",
+    "emergency_status",
+    "identity_sid",
+    "origin",
+    "status",
+    "type",
+    "uri",
+    "voice_receive_mode",
+];
+
+pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) -> Answer {
+    let x = v.x;
+    let represent = |row: &Resource<Number>| represent(&v.base, x.owner(), trunk.id, row);
+    match (below, x.verb) {
+        ([], Verb::Get) => {
+            let paging = x.paging("PN")?;
+            let rows = numbers(v, trunk).iter().map(|row| (sid::spell("PN", row.id), represent(row))).collect();
+            let items = paging.part(rows, |(sid, _): &(String, Value)| sid::parse("PN", sid));
+            v.list("phone_numbers", &format!("{}/PhoneNumbers", place(trunk.id)), &paging, items)
+        }
+        ([], Verb::Post) => {
+            let sid = x.parameters.get("PhoneNumberSid");
+            let sid = sid.ok_or_else(|| ApiError::bad(INVALID, "PhoneNumberSid is required"))?;
+            let unknown = || ApiError::bad(INVALID, format!("PhoneNumberSid is not a number of the account: {sid}"));
+            let id = sid::parse("PN", sid).ok_or_else(unknown)?;
+            let row = x.numbers().get(id).ok_or_else(unknown)?;
+            let row = bind(v, &row, Some(trunk.id)).await?;
+            Ok(created(represent(&row)))
+        }
+        ([name], Verb::Get) => Ok(ok(represent(&*find(v, trunk, name)?))),
+        ([name], Verb::Delete) => {
+            bind(v, &*find(v, trunk, name)?, None).await?;
+            Ok(deleted())
+        }
+        ([] | [_], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+/// The trunk is gone: its numbers are nobody's.
+pub(super) async fn release(v: &V1<'_>, trunk: &Resource<Pbx>) -> Result<(), ApiError> {
+    for row in numbers(v, trunk) {
+        bind(v, &row, None).await?;
+    }
+    Ok(())
+}
+
+/// The trunk's numbers, newest first.
+fn numbers(v: &V1<'_>, trunk: &Resource<Pbx>) -> Vec<Arc<Resource<Number>>> {
+    let sid = sid::spell("TK", trunk.id);
+    let all = v.x.holdings().numbers.all(&v.x.account.name);
+    all.into_iter().filter(|row| row.details.trunk.as_ref() == Some(&sid)).collect()
+}
+
+fn find(v: &V1<'_>, trunk: &Resource<Pbx>, name: &str) -> Result<Arc<Resource<Number>>, ApiError> {
+    let id = sid::parse("PN", name).ok_or_else(|| v.x.not_found())?;
+    numbers(v, trunk).into_iter().find(|row| row.id == id).ok_or_else(|| v.x.not_found())
+}
+
+/// Gives the number to a trunk, or takes it away.
+async fn bind(v: &V1<'_>, row: &Resource<Number>, trunk: Option<u128>) -> Result<Arc<Resource<Number>>, ApiError> {
+    let mut row = row.clone();
+    row.details.trunk = trunk.map(|id| sid::spell("TK", id));
+    if trunk.is_some() {
+        row.details.application = None;
+    }
+    Ok(v.x.numbers().keep(row).await?)
+}
+
+/// The resource: what the other API says of the number, in this one's words.
+pub(super) fn represent(base: &str, owner: Owner<'_>, trunk: u128, row: &Resource<Number>) -> Value {
+    let sid = sid::spell("PN", row.id);
+    let mut number = holding::number(owner, row);
+    let at = owner.path(format_args!("IncomingPhoneNumbers/{sid}"));
+    format::without(&mut number, &NOT_HERE);
+    format::extend(
+        &mut number,
+        json!({
+            "api_version": path::VERSION,
+            "trunk_sid": sid::spell("TK", trunk),
+            "date_created": date(row.created_at),
+            "date_updated": date(row.updated_at),
+            "url": url(base, &format!("{}/PhoneNumbers/{sid}", place(trunk))),
+            "links": { "phone_number": format!("{}{at}", base.replace("//trunking.", "//api.")) },
+        }),
+    );
+    number
+}

@@ -1,0 +1,45 @@
+//! `Recording` of a trunk: what is recorded of its calls.
+
+use serde_json::{Value, json};
+use tandem_routing::pbx::{Pbx, Record, RecordFrom};
+use tandem_store::resources::Resource;
+
+use super::super::super::error::ApiError;
+use super::super::super::form::Parameters;
+use super::super::{Answer, Verb, ok};
+use super::{INVALID, V1};
+
+type Mode = (Option<RecordFrom>, bool);
+
+const MODES: [(&str, Mode); 5] = [
+    ("do-not-record", (None, false)),
+    ("record-from-ringing", (Some(RecordFrom::Ringing), false)),
+    ("record-from-answer", (Some(RecordFrom::Answer), false)),
+    ("record-from-ringing-dual", (Some(RecordFrom::Ringing), true)),
+    ("record-from-answer-dual", (Some(RecordFrom::Answer), true)),
+];
+const TRIMS: [(&str, bool); 2] = [("do-not-trim", false), ("trim-silence", true)];
+
+pub(super) async fn answer(v: &V1<'_>, mut trunk: Resource<Pbx>) -> Answer {
+    match v.x.verb {
+        Verb::Get => {}
+        Verb::Post => {
+            trunk.details.record = read(v.x.parameters, trunk.details.record)?;
+            super::keep(v, &mut trunk).await?;
+        }
+        _ => return Err(ApiError::method_not_allowed()),
+    }
+    Ok(ok(represent(trunk.details.record)))
+}
+
+/// What the parameters make of what is recorded now.
+pub(super) fn read(parameters: &Parameters, now: Record) -> Result<Record, ApiError> {
+    let (from, dual) = parameters.word("Mode", &MODES, (now.from, now.dual), INVALID)?;
+    Ok(Record { from, dual, trim: parameters.word("Trim", &TRIMS, now.trim, INVALID)? })
+}
+
+/// The resource.
+pub(super) fn represent(record: Record) -> Value {
+    let mode = MODES.iter().find(|(_, mode)| *mode == (record.from, record.dual)).map_or(MODES[0].0, |(word, _)| word);
+    json!({ "mode": mode, "trim": if record.trim { TRIMS[1].0 } else { TRIMS[0].0 } })
+}

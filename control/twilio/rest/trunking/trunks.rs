@@ -1,0 +1,187 @@
+//! `Trunks` themselves. The PBX calls a domain of the trunk's id; one without a name has a domain that nobody can call.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_routing::pbx::{self, Pbx, Transfers};
+use tandem_store::domains::{self, DomainDetails, DomainRow, Purpose};
+use tandem_store::resources::{self, Filter, Resource};
+
+use super::super::super::error::ApiError;
+use super::super::super::form::Parameters;
+use super::super::super::{format, sid};
+use super::super::sip::{auth_type_set, host_name, page};
+use super::super::{Answer, Verb, created, deleted, ok};
+use super::{INVALID, V1, date, friendly_name, phone_numbers, place, recording, url};
+
+/// The domain is no host name, or somebody's.
+const INVALID_DOMAIN: u32 = 21245;
+/// Trunks of an account at most.
+const MOST: u64 = 1000;
+
+const TRANSFER_MODES: [(&str, Transfers); 3] =
+    [("disable-all", Transfers::Off), ("enable-all", Transfers::On), ("sip-only", Transfers::Sip)];
+const TRANSFER_CALLERS: [&str; 2] = ["from-transferee", "from-transferor"];
+
+pub(super) async fn all(v: &V1<'_>) -> Answer {
+    match v.x.verb {
+        Verb::Get => list(v).await,
+        Verb::Post => create(v).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+pub(super) async fn answer(v: &V1<'_>, row: Resource<Pbx>) -> Answer {
+    match v.x.verb {
+        Verb::Get => Ok(ok(trunk(v, v.x.account_sid(), &row, &purposes(v, row.id).await?))),
+        Verb::Post => update(v, row).await,
+        Verb::Delete => delete(v, &row).await,
+        Verb::Other => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn list(v: &V1<'_>) -> Answer {
+    let x = v.x;
+    let (paging, account) = (x.paging("TK")?, &*x.account.name);
+    let cursor = async |id| resources::cursor(x.store(), account, id).await;
+    let page = page(&paging, cursor).await?;
+    let rows = resources::list(x.store(), pbx::TRUNK, account, &Filter::default(), &page).await?;
+    let used = domains::purposes(x.store(), account).await?;
+    let items = rows.iter().map(|row| {
+        let purposes: Vec<_> = used.iter().filter(|(id, _)| *id == row.id).map(|(_, purpose)| *purpose).collect();
+        (sid::spell("TK", row.id), trunk(v, x.account_sid(), row, &purposes))
+    });
+    v.list("trunks", "", &paging, items.collect())
+}
+
+async fn create(v: &V1<'_>) -> Answer {
+    let x = v.x;
+    let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), Pbx::default());
+    apply(x.parameters, &mut row.details)?;
+    domain(v, &mut row.details)?;
+    if resources::count(x.store(), pbx::TRUNK, &x.account.name, &Filter::default()).await? >= MOST {
+        return Err(ApiError::bad(INVALID, format!("An account has at most {MOST} trunks")));
+    }
+    resources::put(x.store(), pbx::TRUNK, &row).await?;
+    if let Err(error) = keep_domain(v, &row).await {
+        resources::delete(x.store(), pbx::TRUNK, &x.account.name, row.id).await?;
+        return Err(error);
+    }
+    x.phones_changed().await?;
+    Ok(created(trunk(v, x.account_sid(), &row, &[])))
+}
+
+async fn update(v: &V1<'_>, mut row: Resource<Pbx>) -> Answer {
+    let x = v.x;
+    if let Some(name) = friendly_name(x)? {
+        row.name = name;
+    }
+    apply(x.parameters, &mut row.details)?;
+    domain(v, &mut row.details)?;
+    keep_domain(v, &row).await?;
+    super::keep(v, &mut row).await?;
+    Ok(ok(trunk(v, x.account_sid(), &row, &purposes(v, row.id).await?)))
+}
+
+async fn delete(v: &V1<'_>, row: &Resource<Pbx>) -> Answer {
+    let (store, account) = (v.x.store(), &*v.x.account.name);
+    phone_numbers::release(v, row).await?;
+    // The domain first: without its trunk it would be listed.
+    domains::delete_domain(store, account, row.id).await?;
+    resources::delete(store, pbx::TRUNK, account, row.id).await?;
+    v.x.phones_changed().await?;
+    Ok(deleted())
+}
+
+async fn purposes(v: &V1<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
+    let all = domains::purposes(v.x.store(), &v.x.account.name).await?;
+    Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
+}
+
+/// `DomainName`, if it is given; emptied, nobody can call any more.
+fn domain(v: &V1<'_>, trunk: &mut Pbx) -> Result<(), ApiError> {
+    if let Some(name) = v.x.parameters.given("DomainName") {
+        trunk.domain = match name {
+            "" => None,
+            name => Some(host_name(v.x, name, INVALID_DOMAIN)?),
+        };
+    }
+    Ok(())
+}
+
+/// The domain that the PBX calls.
+async fn keep_domain(v: &V1<'_>, row: &Resource<Pbx>) -> Result<(), ApiError> {
+    let name = row.details.domain.clone();
+    let domain = DomainRow {
+        id: row.id,
+        account: row.account.clone(),
+        name: name.clone().unwrap_or_else(|| format!("{:032x}.invalid", row.id)),
+        details: DomainDetails { secure: row.details.secure, trunk: true, ..DomainDetails::default() },
+        created_at: row.created_at,
+        updated_at: Timestamp::now(),
+    };
+    match domains::upsert_domain(v.x.store(), &domain).await? {
+        true => Ok(()),
+        false => Err(ApiError::bad(INVALID_DOMAIN, format!("DomainName is taken: {}", name.unwrap_or_default()))),
+    }
+}
+
+/// Changes what the parameters name, but for name and domain.
+pub(super) fn apply(parameters: &Parameters, trunk: &mut Pbx) -> Result<(), ApiError> {
+    trunk.secure = parameters.flag("Secure", trunk.secure)?;
+    match parameters.given("DisasterRecoveryUrl") {
+        Some("") => trunk.recovery = None,
+        Some(_) => trunk.recovery = parameters.url("DisasterRecoveryUrl", INVALID)?,
+        None => {}
+    }
+    if parameters.get("DisasterRecoveryMethod").is_some() {
+        trunk.recovery_method = parameters.method("DisasterRecoveryMethod")?;
+    }
+    let cnam = trunk.other.get("cnam_lookup_enabled").and_then(Value::as_bool).unwrap_or(false);
+    trunk.other.insert("cnam_lookup_enabled".into(), parameters.flag("CnamLookupEnabled", cnam)?.into());
+    trunk.transfers = parameters.word("TransferMode", &TRANSFER_MODES, trunk.transfers, INVALID)?;
+    if let Some(text) = parameters.get("TransferCallerId") {
+        if !TRANSFER_CALLERS.contains(&text) {
+            return Err(ApiError::bad(INVALID, format!("TransferCallerId is not valid: {text}")));
+        }
+        trunk.other.insert("transfer_caller_id".into(), text.into());
+    }
+    Ok(())
+}
+
+/// The resource.
+pub(super) fn trunk(v: &V1<'_>, account: &str, row: &Resource<Pbx>, purposes: &[Purpose]) -> Value {
+    represent(&v.base, account, row, purposes)
+}
+
+pub(super) fn represent(base: &str, account: &str, row: &Resource<Pbx>, purposes: &[Purpose]) -> Value {
+    let (place, trunk) = (place(row.id), &row.details);
+    let kept = |key: &str, default: &str| trunk.other.get(key).cloned().unwrap_or_else(|| default.into());
+    let mode = TRANSFER_MODES.iter().find(|(_, transfers)| *transfers == trunk.transfers);
+    let types = auth_type_set(purposes);
+    let below = |name: &str| url(base, &format!("{place}/{name}"));
+    json!({
+        "sid": sid::spell("TK", row.id),
+        "account_sid": account,
+        "domain_name": trunk.domain,
+        "disaster_recovery_method": format::method(trunk.recovery_method),
+        "disaster_recovery_url": trunk.recovery.as_deref(),
+        "friendly_name": row.name,
+        "secure": trunk.secure,
+        "cnam_lookup_enabled": trunk.other.get("cnam_lookup_enabled").and_then(Value::as_bool).unwrap_or(false),
+        "symmetric_rtp_enabled": true,
+        "recording": recording::represent(trunk.record),
+        "transfer_mode": mode.map_or(TRANSFER_MODES[0].0, |(word, _)| word),
+        "transfer_caller_id": kept("transfer_caller_id", TRANSFER_CALLERS[0]),
+        "auth_type": types.join(","),
+        "auth_type_set": types,
+        "date_created": date(row.created_at),
+        "date_updated": date(row.updated_at),
+        "url": url(base, &place),
+        "links": {
+            "origination_urls": below("OriginationUrls"),
+            "credential_lists": below("CredentialLists"),
+            "ip_access_control_lists": below("IpAccessControlLists"),
+            "phone_numbers": below("PhoneNumbers"),
+        },
+    })
+}

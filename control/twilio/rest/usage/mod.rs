@@ -1,0 +1,208 @@
+//! `Usage/Records`: what the account and those below it have used, counted from the records of calls and recordings, by
+//! category and period. Days are UTC's.
+
+#[cfg(test)]
+mod tests;
+mod triggers;
+
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan};
+use serde_json::{Value, json};
+use tandem_accounts::usage::{self, Category, Usage};
+
+use super::super::error::ApiError;
+use super::super::form::Parameters;
+use super::super::{path, sid};
+use super::{Answer, Exchange, Verb, ok};
+
+/// Periods of one answer at most, over all pages.
+const MOST_PERIODS: usize = 4000;
+
+/// Categories with figures of ours: name, description, what is counted, and the units of count and usage.
+const CATEGORIES: [(&str, &str, Category, &str, &str); 10] = [
+    ("calls", "Voice Minutes", Category::Calls, "calls", "minutes"),
+    ("calls-inbound", "Inbound Voice Minutes", Category::Inbound, "calls", "minutes"),
+    ("calls-outbound", "Outbound Voice Minutes", Category::Outbound, "calls", "minutes"),
+    ("calls-client", "Client Minutes", Category::Client, "calls", "minutes"),
+    ("calls-sip", "SIP Minutes", Category::Sip, "calls", "minutes"),
+    ("calls-sip-inbound", "SIP Inbound Minutes", Category::SipInbound, "calls", "minutes"),
+    ("calls-sip-outbound", "SIP Outbound Minutes", Category::SipOutbound, "calls", "minutes"),
+    ("calls-recordings", "Call Recordings", Category::Recordings, "recordings", "minutes"),
+    ("recordings", "Recordings", Category::Recordings, "recordings", "minutes"),
+    ("totalprice", "Total Price", Category::Price, "", "usd"),
+];
+
+/// How a list cuts time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cut {
+    /// Not at all.
+    Whole,
+    Today,
+    Yesterday,
+    ThisMonth,
+    LastMonth,
+    Daily,
+    Monthly,
+    Yearly,
+}
+
+const CUTS: [(&str, &str, Cut); 8] = [
+    ("all_time", "AllTime", Cut::Whole),
+    ("daily", "Daily", Cut::Daily),
+    ("last_month", "LastMonth", Cut::LastMonth),
+    ("monthly", "Monthly", Cut::Monthly),
+    ("this_month", "ThisMonth", Cut::ThisMonth),
+    ("today", "Today", Cut::Today),
+    ("yearly", "Yearly", Cut::Yearly),
+    ("yesterday", "Yesterday", Cut::Yesterday),
+];
+
+pub(super) use triggers::notice;
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    match below {
+        ["Triggers", below @ ..] => triggers::answer(x, below).await,
+        ["Records"] => records(x, "Usage/Records", Cut::Whole).await,
+        ["Records", name] => {
+            let cut = CUTS.iter().find(|(_, word, _)| word == name).ok_or_else(|| x.not_found())?;
+            records(x, &format!("Usage/Records/{name}"), cut.2).await
+        }
+        _ => Err(x.not_found()),
+    }
+}
+
+/// The category of a name. What is well formed and not counted here is nothing, not an error: applications ask for messages
+/// too.
+fn category(name: &str) -> Result<(&str, &str, Category, &str, &str), ApiError> {
+    if let Some(known) = CATEGORIES.iter().find(|(known, ..)| *known == name) {
+        return Ok(*known);
+    }
+    let named = name.len() <= 64
+        && name.bytes().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-');
+    match named {
+        true => Ok((name, name, Category::Other, "", "")),
+        false => Err(ApiError::bad(20001, format!("Category is not valid: {name}"))),
+    }
+}
+
+async fn records(x: &Exchange<'_>, place: &str, cut: Cut) -> Answer {
+    if x.verb != Verb::Get {
+        return Err(ApiError::method_not_allowed());
+    }
+    let paging = x.paging("UR")?;
+    let today = usage::today();
+    let asked = (date(x.parameters, "StartDate", today)?, date(x.parameters, "EndDate", today)?);
+    let categories = match x.parameters.get("Category") {
+        Some(name) => vec![category(name)?],
+        None => CATEGORIES.to_vec(),
+    };
+    let names = match x.parameters.flag("IncludeSubaccounts", true)? {
+        true => usage::with_those_below(&x.app.accounts, &x.account.name),
+        false => vec![x.account.name.to_string()],
+    };
+    let open = matches!(cut, Cut::Whole | Cut::Daily | Cut::Monthly | Cut::Yearly) && asked.0.is_none();
+    let bounds = match open {
+        true => (None, asked.1),
+        false => {
+            let spans = spans(cut, asked, None, today)?;
+            (spans.last().map(|span| span.0), spans.first().map(|span| span.1))
+        }
+    };
+    let used = Usage::read(x.store(), &names, bounds).await?;
+    let spans = spans(cut, asked, used.first_day(), today)?;
+    let as_of = Timestamp::now();
+    let mut rows = Vec::with_capacity(spans.len() * categories.len());
+    for span in spans {
+        for category in &categories {
+            let id = sid::spell("UR", rows.len() as u128);
+            rows.push((id, record(x.account_sid(), place, category, &used, span, as_of)));
+        }
+    }
+    let items = paging.part(rows, |(id, _)| sid::parse("UR", id));
+    Ok(ok(x.list("usage_records", place, &paging, items)))
+}
+
+/// The periods of a list, newest first.
+fn spans(
+    cut: Cut,
+    (start, end): (Option<Date>, Option<Date>),
+    first: Option<Date>,
+    today: Date,
+) -> Result<Vec<(Date, Date)>, ApiError> {
+    let (from, until) = (start.or(first).unwrap_or(today), end.unwrap_or(today));
+    let back = |span: jiff::Span| today.checked_sub(span).unwrap_or(today);
+    let of_month = |day: Date| (day.first_of_month(), day.last_of_month());
+    let one = match cut {
+        Cut::Whole => Some((from, until.max(from))),
+        Cut::Today => Some((today, today)),
+        Cut::Yesterday => Some((back(1.day()), back(1.day()))),
+        Cut::ThisMonth => Some((today.first_of_month(), today)),
+        Cut::LastMonth => Some(of_month(back(1.month()))),
+        Cut::Daily | Cut::Monthly | Cut::Yearly => None,
+    };
+    if let Some(one) = one {
+        return Ok(vec![one]);
+    }
+    let (mut spans, mut last) = (Vec::new(), until);
+    while last >= from {
+        if spans.len() == MOST_PERIODS {
+            return Err(ApiError::bad(20001, "StartDate and EndDate are too far apart"));
+        }
+        let begin = match cut {
+            Cut::Monthly => last.first_of_month(),
+            Cut::Yearly => last.first_of_year(),
+            _ => last,
+        };
+        spans.push((begin.max(from), last));
+        let Ok(before) = begin.yesterday() else { break };
+        last = before;
+    }
+    Ok(spans)
+}
+
+/// `YYYY-MM-DD`, or days from today: `-30days`.
+fn date(parameters: &Parameters, name: &str, today: Date) -> Result<Option<Date>, ApiError> {
+    let Some(text) = parameters.get(name) else { return Ok(None) };
+    let bad = || ApiError::bad(20001, format!("{name} is not a date: {text}"));
+    let offset = text.strip_suffix("days").or_else(|| text.strip_suffix("day"));
+    if let Some(days) = offset {
+        let days: i32 = days.trim().parse().map_err(|_| bad())?;
+        let days = jiff::Span::new().try_days(days).map_err(|_| bad())?;
+        return today.checked_add(days).map(Some).map_err(|_| bad());
+    }
+    // The parser would take the date out of a longer text too.
+    let day = text.get(..10).filter(|_| text.len() == 10 || text.as_bytes().get(10) == Some(&b'T')).ok_or_else(bad)?;
+    day.parse().map(Some).map_err(|_| bad())
+}
+
+/// The resource.
+fn record(
+    account: &str,
+    place: &str,
+    (name, description, category, count_unit, usage_unit): &(&str, &str, Category, &str, &str),
+    used: &Usage,
+    span: (Date, Date),
+    as_of: Timestamp,
+) -> Value {
+    let total = used.total(*category, span);
+    let of = |place: &str| format!("{}?Category={name}", path::uri(account, place));
+    let subresources: serde_json::Map<String, Value> =
+        CUTS.iter().map(|(key, word, _)| ((*key).to_owned(), json!(of(&format!("Usage/Records/{word}"))))).collect();
+    json!({
+        "account_sid": account,
+        "api_version": path::VERSION,
+        "as_of": as_of.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string(),
+        "category": name,
+        "count": total.count.to_string(),
+        "count_unit": count_unit,
+        "description": description,
+        "end_date": span.1.to_string(),
+        "price": "0",
+        "price_unit": "usd",
+        "start_date": span.0.to_string(),
+        "subresource_uris": subresources,
+        "uri": format!("{}&StartDate={}&EndDate={}", of(place), span.0, span.1),
+        "usage": total.minutes.to_string(),
+        "usage_unit": usage_unit,
+    })
+}

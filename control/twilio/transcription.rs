@@ -1,0 +1,248 @@
+//! Speech as Twilio tells of it: what a gather heard, live transcriptions, transcriptions of recordings.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_call::hearing::{Listening, Words};
+use tandem_call::id::{LegId, TranscriptionId};
+use tandem_call::leg::LegInfo;
+use tandem_call::recording::Track;
+use tandem_call::transcription::{
+    Transcript, TranscriptState, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus,
+};
+use tandem_call::{Callback, Moment};
+use tandem_dialect::{Context, Notice};
+use tandem_markup::speech;
+use tandem_store::resources::Resource;
+
+use super::error::ApiError;
+use super::family::Owner;
+use super::form::Parameters as Form;
+use super::webhook::{self, Parameters};
+use super::{format, recording};
+
+/// Code of a recogniser that failed, which the original has no number for: its generic one.
+const TRANSCRIPTION_FAILED: u32 = 12400;
+/// The type of every transcription of a recording.
+const FAST: &str = "fast";
+/// What a transcription of a recording says of its version; older than the API's own.
+const TRANSCRIPT_VERSION: &str = "2008-08-01";
+
+/// Parameters of a gather's action.
+pub(super) fn heard(words: &Words, push: &mut impl FnMut(&str, String)) {
+    push("msg", "Gather End".into());
+    push("SpeechResult", words.text());
+    push("Confidence", confidence(words));
+    if let Some(language) = &words.language {
+        push("Language", language.clone());
+    }
+}
+
+/// What a gather hears so far.
+pub(super) fn partial(owner: Owner<'_>, leg: &LegInfo, words: &Words, sequence: u32, callback: &Callback) -> Notice {
+    let mut parameters = webhook::standard(owner, leg, format::status(leg.status));
+    let stability = words.stability.unwrap_or(if words.unstable.is_empty() { 1.0 } else { 0.0 });
+    for (name, value) in [
+        ("UnstableSpeechResult", words.unstable.clone()),
+        ("StableSpeechResult", words.stable.clone()),
+        ("Stability", decimal(stability)),
+        ("SequenceNumber", sequence.to_string()),
+        ("Confidence", confidence(words)),
+    ] {
+        parameters.push((name.to_owned(), value));
+    }
+    webhook::form("gather-partial", callback, parameters, false)
+}
+
+/// The life of a live transcription.
+pub(super) fn live_event(owner: Owner<'_>, leg: &LegInfo, facts: &TranscriptionFacts, at: Timestamp) -> Option<Notice> {
+    let callback = facts.spec.callback.as_ref()?;
+    let (event, more) = match &facts.status {
+        TranscriptionStatus::Started => ("transcription-started", started(&facts.spec)),
+        TranscriptionStatus::Said { track, words, is_final } => {
+            ("transcription-content", content(&facts.spec, *track, words, *is_final))
+        }
+        TranscriptionStatus::Stopped | TranscriptionStatus::Whole(_) => ("transcription-stopped", Vec::new()),
+        TranscriptionStatus::Failed(why) => {
+            let code = TRANSCRIPTION_FAILED.to_string();
+            ("transcription-error", vec![("TranscriptionErrorCode", code), ("TranscriptionError", why.clone())])
+        }
+    };
+    let common = [
+        ("AccountSid", owner.sid.to_owned()),
+        ("CallSid", owner.ids.call(leg.id)),
+        ("TranscriptionSid", owner.ids.transcription(facts.id)),
+        ("TranscriptionEvent", event.to_owned()),
+        ("Timestamp", format::iso8601(at)),
+        ("SequenceId", (facts.sequence + 1).to_string()),
+    ];
+    let parameters: Parameters = common.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect();
+    Some(webhook::form(event, callback, parameters, false))
+}
+
+fn started(spec: &TranscriptionSpec) -> Vec<(&'static str, String)> {
+    let listening = &spec.listening;
+    let (engine, model) = &spec.engine;
+    let configuration = json!({
+        "profanityFilter": listening.no_profanity.to_string(),
+        "speechModel": model,
+        "enableAutomaticPunctuation": listening.punctuation.to_string(),
+        "hints": listening.hints.join(", "),
+    });
+    let mut parameters = vec![
+        ("LanguageCode", listening.language.clone().unwrap_or_default()),
+        ("Track", track_word(spec.track).to_owned()),
+        ("TranscriptionEngine", engine.clone()),
+        ("ProviderConfiguration", configuration.to_string()),
+        ("PartialResults", listening.partials.to_string()),
+    ];
+    let (inbound, outbound) = &spec.labels;
+    let named = [("Name", &spec.name), ("InboundTrackLabel", inbound), ("OutboundTrackLabel", outbound)];
+    parameters.extend(named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+    parameters
+}
+
+fn content(spec: &TranscriptionSpec, track: Track, words: &Words, is_final: bool) -> Vec<(&'static str, String)> {
+    let data = json!({ "transcript": words.text(), "confidence": sure(words) });
+    let language = words.language.clone().or_else(|| spec.listening.language.clone());
+    let mut parameters = vec![
+        ("LanguageCode", language.unwrap_or_default()),
+        ("Track", track_word(track).to_owned()),
+        ("TranscriptionData", data.to_string()),
+        ("Final", is_final.to_string()),
+    ];
+    if !is_final {
+        parameters.push(("Stability", decimal(words.stability.unwrap_or_default())));
+    }
+    parameters
+}
+
+/// A recording's words, or that there are none.
+pub(super) fn transcribed(
+    owner: Owner<'_>,
+    leg: &LegInfo,
+    transcript: &Transcript,
+    context: &Context,
+) -> Option<Notice> {
+    let callback = transcript.callback.as_ref()?;
+    let (transcription, recording) =
+        (owner.ids.transcript(transcript.id), owner.ids.recording(transcript.recording.id));
+    let mut parameters = webhook::standard(owner, leg, format::status(leg.status));
+    let path = owner.path(format_args!("Transcriptions/{transcription}"));
+    for (name, value) in [
+        ("TranscriptionSid", transcription),
+        ("TranscriptionText", text(transcript).unwrap_or_default()),
+        ("TranscriptionStatus", status(transcript).to_owned()),
+        ("TranscriptionType", FAST.to_owned()),
+        ("TranscriptionUrl", format!("{}{path}", context.public_url)),
+        ("RecordingUrl", owner.recording_url(&context.public_url, &recording)),
+        ("RecordingSid", recording),
+    ] {
+        parameters.push((name.to_owned(), value));
+    }
+    Some(webhook::form("transcription", callback, parameters, false))
+}
+
+/// The transcription of a recording as a resource.
+pub(super) fn transcript(owner: Owner<'_>, row: &Resource<Transcript>) -> Value {
+    let facts = &row.details;
+    let sid = owner.ids.transcript(facts.id);
+    let mut value = json!({
+        "sid": sid,
+        "account_sid": owner.sid,
+        "api_version": TRANSCRIPT_VERSION,
+        "date_created": format::rfc2822(row.created_at),
+        "date_updated": format::rfc2822(row.updated_at),
+        "duration": format::recording_seconds(&facts.recording).to_string(),
+        "price": null,
+        "price_unit": "USD",
+        "recording_sid": owner.ids.recording(facts.recording.id),
+        "status": status(facts),
+        "transcription_text": text(facts),
+        "type": FAST,
+        "uri": owner.uri(format_args!("Transcriptions/{sid}")),
+    });
+    // Twilio's does not say of which call.
+    if let (Some(_), Some(fields)) = (owner.provider.answer(), value.as_object_mut()) {
+        fields.insert("call_sid".into(), owner.ids.call(facts.recording.leg).into());
+    }
+    value
+}
+
+/// The words; none while they are being made or when there are none.
+pub(super) fn text(transcript: &Transcript) -> Option<String> {
+    match &transcript.state {
+        TranscriptState::Completed(words) => Some(words.text()),
+        TranscriptState::InProgress | TranscriptState::Failed(_) => None,
+    }
+}
+
+fn status(transcript: &Transcript) -> &'static str {
+    match transcript.state {
+        TranscriptState::InProgress => "in-progress",
+        TranscriptState::Completed(_) => "completed",
+        TranscriptState::Failed(_) => "failed",
+    }
+}
+
+/// A live transcription as a resource.
+pub(super) fn live(
+    owner: Owner<'_>,
+    call: LegId,
+    id: TranscriptionId,
+    name: Option<&str>,
+    status: &'static str,
+    now: Timestamp,
+) -> Value {
+    recording::companion(owner, call, ("Transcriptions", owner.ids.transcription(id)), name, status, now)
+}
+
+/// A live transcription as a request asks for it.
+pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
+    let tracks = speech::TRACKS;
+    let target = parameters.target("StatusCallbackUrl", "StatusCallbackMethod", 21502)?;
+    let own = |name: &str| parameters.get(name).map(str::to_owned);
+    let engine = own("TranscriptionEngine").unwrap_or_else(|| speech::ENGINE.to_owned());
+    let model = own("SpeechModel").unwrap_or_else(|| speech::MODEL.to_owned());
+    Ok(TranscriptionSpec {
+        name: own("Name"),
+        track: parameters.word("Track", &tracks, Track::Both, 20001)?,
+        listening: Listening {
+            language: Some(own("LanguageCode").unwrap_or_else(|| speech::LANGUAGE.to_owned())),
+            hints: speech::hints(parameters.get("Hints").unwrap_or_default()),
+            model: speech::model(&engine, &model),
+            partials: parameters.flag("PartialResults", false)?,
+            no_profanity: parameters.flag("ProfanityFilter", true)?,
+            punctuation: parameters.flag("EnableAutomaticPunctuation", true)?,
+            at_pauses: false,
+        },
+        labels: (own("InboundTrackLabel"), own("OutboundTrackLabel")),
+        engine: (engine, model),
+        at_end: false,
+        alone: false,
+        callback: target.map(|target| Callback {
+            target,
+            failover: None,
+            moments: vec![Moment::Completed],
+            elsewhere: Vec::new(),
+            timeout: None,
+        }),
+    })
+}
+
+fn track_word(track: Track) -> &'static str {
+    speech::TRACKS.iter().find(|(_, one)| *one == track).map_or("", |(word, _)| word)
+}
+
+/// An engine that tells nothing of it is taken to be sure: applications compare this with a threshold.
+fn sure(words: &Words) -> f64 {
+    let confidence = words.confidence.unwrap_or(if words.text().is_empty() { 0.0 } else { 1.0 });
+    (f64::from(confidence) * 1e6).round() / 1e6
+}
+
+fn confidence(words: &Words) -> String {
+    format!("{:?}", sure(words))
+}
+
+fn decimal(number: f32) -> String {
+    format!("{:?}", (f64::from(number) * 1e6).round() / 1e6)
+}

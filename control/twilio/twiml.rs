@@ -1,0 +1,290 @@
+//! TwiML: every verb, noun and attribute of the provider's own libraries, and what becomes of each here.
+//!
+//! `docs/twiml.md` is written from this table (`UPDATE_DOCS=1 cargo test -p tandem-twilio twiml_in_the_docs`). What is said to
+//! be honoured is tested: `../../dialect/twilio/fixtures/honoured.xml` holds a document for each attribute, whose program is
+//! another one without it.
+
+use std::time::Duration;
+
+use tandem_markup::flavour::{Defaults, Flavour, Meaning};
+use tandem_markup::verb::stream::TRACKS;
+use tandem_markup::{party, rules};
+
+use super::sid::Ids;
+
+/// What an engine of ours does by itself, or not.
+const ENGINES: &str = "the engines are the server's own";
+/// Settings that live in the provider's console.
+const CONSOLE: &str = "names settings of the provider's console";
+
+/// Cards are for who is certified for them.
+const NO_PAYMENTS: &str = "no payment is taken: the action is told so";
+
+/// Tasks are given to workers by rules.
+const TASKS: &str = "tasks for workers are a hosted product";
+
+/// TwiML.
+pub static TWIML: Flavour = Flavour {
+    name: "TwiML",
+    root: "Response",
+    elements: rules! {
+        "Say" in ["Response", "Gather"] Meaning::Say => { honoured: ["language", "loop", "voice"] }
+        "Play" in ["Response", "Gather"] Meaning::Play => { honoured: ["digits", "loop"] }
+        "Pause" in ["Response", "Gather"] Meaning::Pause => { honoured: ["length"] }
+        "Gather" in ["Response"] Meaning::Gather => {
+            honoured: [
+                "action", "actionOnEmptyResult", "bargeIn", "finishOnKey", "hints", "input", "language", "maxSpeechTime",
+                "method", "numDigits", "partialResultCallback", "partialResultCallbackMethod", "profanityFilter",
+                "speechModel", "speechTimeout", "timeout",
+            ],
+            idle: [
+                "deprecated: there is one quality" => ["enhanced"],
+                "the call's log tells what was heard" => ["debug"],
+            ],
+        }
+        "Record" in ["Response"] Meaning::Record => {
+            honoured: [
+                "action", "finishOnKey", "maxLength", "method", "playBeep", "recordingStatusCallback",
+                "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "timeout", "transcribe", "transcribeCallback",
+                "trim",
+            ],
+            idle: [CONSOLE => ["recordingConfigurationId"]],
+        }
+        "Dial" in ["Response"] Meaning::Dial => {
+            honoured: [
+                "action", "answerOnBridge", "callReason", "callerId", "hangupOnStar", "method", "record", "recordingStatusCallback",
+                "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "recordingTrack", "referMethod", "referUrl",
+                "ringTone", "sequential", "timeLimit", "timeout", "trim",
+            ],
+            idle: [
+                CONSOLE => ["recordingConfigurationId"],
+                "progress is told to the status callbacks of the nouns" => ["events"],
+                "calls are vouched for with the server's own certificate" => ["passports"],
+            ],
+        }
+        "Redirect" in ["Response"] Meaning::Redirect => { honoured: ["method"] }
+        "Reject" in ["Response"] Meaning::Reject => { honoured: ["reason"] }
+        "Hangup" in ["Response"] Meaning::Hangup => {}
+        "Echo" in ["Response"] Meaning::Echo => {}
+        "Pay" in ["Response"] Meaning::Pay => {
+            honoured: ["action", "method", "paymentMethod", "statusCallback", "statusCallbackMethod"],
+            idle: [
+                NO_PAYMENTS => [
+                    "bankAccountType", "chargeAmount", "currency", "description", "input", "language", "maxAttempts",
+                    "minPostalCodeLength", "paymentConnector", "postalCode", "securityCode", "timeout", "tokenType",
+                    "validCardTypes",
+                ],
+            ],
+        }
+        "Refer" in ["Response"] Meaning::Refer => { honoured: ["action", "method"] }
+        "Connect" in ["Response"] Meaning::Connect => { honoured: ["action", "method"] }
+        "Start" in ["Response"] Meaning::Start => {
+            idle: ["what is started tells its own status callback" => ["action", "method"]],
+        }
+        "Stop" in ["Response"] Meaning::Stop => {}
+        "Number" in ["Dial"] Meaning::Number => {
+            honoured: [
+                "amdStatusCallback", "amdStatusCallbackMethod", "byoc", "machineDetection", "machineDetectionSilenceTimeout",
+                "machineDetectionSpeechEndThreshold", "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method",
+                "sendDigits", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
+            ],
+        }
+        "Sip" in ["Dial"] Meaning::Sip => {
+            honoured: [
+                "amdStatusCallback", "amdStatusCallbackMethod", "machineDetection", "machineDetectionSilenceTimeout",
+                "machineDetectionSpeechEndThreshold", "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method",
+                "password", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url", "username",
+            ],
+        }
+        "Sip" in ["Refer"] Meaning::Sip => {}
+        "Uri" in ["Sip"] Meaning::Part => {
+            honoured: ["password", "priority", "username"],
+            idle: ["equal ones are called in the order written" => ["weight"]],
+        }
+        "Headers" in ["Sip"] Meaning::Part => {}
+        "Header" in ["Headers"] Meaning::Part => { honoured: ["name", "value"] }
+        "Client" in ["Dial"] Meaning::Client => {
+            honoured: ["method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url"],
+        }
+        "Identity" in ["Client"] Meaning::Part => {}
+        "Parameter" in ["Stream"] Meaning::Part => { honoured: ["name", "value"] }
+        "Parameter" in ["Client"] Meaning::Part => { honoured: ["name", "value"] }
+        "Application" in ["Dial"] Meaning::Application => {
+            honoured: [
+                "copyParentTo", "customerId", "method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
+            ],
+        }
+        "ApplicationSid" in ["Application"] Meaning::Part => {}
+        "Parameter" in ["Application"] Meaning::Part => { honoured: ["name", "value"] }
+        "Prompt" in ["Response"] Meaning::Unserved(64002) => {
+            refused: [64002 NO_PAYMENTS => ["attempt", "cardType", "errorType", "for", "requireMatchingInputs"]],
+        }
+        "Prompt" in ["Pay"] Meaning::Part => {
+            idle: [NO_PAYMENTS => ["attempt", "cardType", "errorType", "for", "requireMatchingInputs"]],
+        }
+        "Parameter" in ["Pay"] Meaning::Part => { idle: [NO_PAYMENTS => ["name", "value"]] }
+        "Parameter" in ["Hangup", "Reject"] Meaning::Part => { honoured: ["name", "value"] }
+        "Conference" in ["Dial"] Meaning::Conference => {
+            honoured: [
+                "beep", "coach", "endConferenceOnExit", "eventCallbackUrl", "maxParticipants", "muted", "participantLabel",
+                "record", "recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod",
+                "region", "startConferenceOnEnter", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "trim",
+                "waitMethod", "waitUrl",
+            ],
+            idle: [
+                CONSOLE => ["recordingConfigurationId"],
+                "jitter is measured, and followed" => ["jitterBufferSize"],
+            ],
+        }
+        "Queue" in ["Dial"] Meaning::Queue => {
+            honoured: ["method", "url"],
+            refused: [14219 TASKS => ["postWorkActivitySid", "reservationSid"]],
+        }
+        "Enqueue" in ["Response"] Meaning::Enqueue => {
+            honoured: ["action", "maxQueueSize", "method", "waitUrl", "waitUrlMethod"],
+            refused: [14226 TASKS => ["workflowSid"]],
+        }
+        "Task" in ["Enqueue"] Meaning::Unserved(14226) => {
+            refused: [14226 "part of a hosted product" => ["priority", "timeout"]],
+        }
+        "Leave" in ["Response"] Meaning::Leave => {}
+        "Stream" in ["Connect", "Start", "Stop"] Meaning::Stream => {
+            honoured: [
+                "audioFormat", "name", "sampleRate", "statusCallback", "statusCallbackMethod", "track", "url",
+            ],
+            idle: [CONSOLE => ["connectorName"]],
+        }
+        "Recording" in ["Start"] Meaning::Recording => {
+            honoured: [
+                "channels", "recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod",
+                "track", "trim",
+            ],
+            idle: [CONSOLE => ["recordingConfigurationId"]],
+        }
+        "Siprec" in ["Start", "Stop"] Meaning::Siprec => {
+            honoured: ["connectorName", "name", "statusCallback", "statusCallbackMethod", "track"],
+        }
+        "Parameter" in ["Siprec"] Meaning::Part => { honoured: ["name", "value"] }
+        "Transcription" in ["Start", "Stop"] Meaning::Transcription => {
+            honoured: [
+                "enableAutomaticPunctuation", "hints", "inboundTrackLabel", "languageCode", "name", "outboundTrackLabel",
+                "partialResults", "profanityFilter", "speechModel", "statusCallbackMethod", "statusCallbackUrl", "track",
+                "transcriptionEngine",
+            ],
+            idle: [
+                "part of a hosted product" => ["intelligenceService"],
+                "there is no provider behind it" => ["enableProviderData"],
+            ],
+        }
+        "Config" in ["Transcription"] Meaning::Part => { idle: ["the recogniser's settings are the server's" => ["name", "value"]] }
+        "Parameter" in ["Transcription"] Meaning::Part => {
+            idle: ["the recogniser's settings are the server's" => ["name", "value"]],
+        }
+        "Config" in ["VirtualAgent"] Meaning::Unserved(32604) => {
+            refused: [32604 "part of a hosted product" => ["name", "value"]],
+        }
+        // Our own: one of [[agents]].
+        "Agent" in ["Connect"] Meaning::Agent => { honoured: ["firstMessage", "language", "name", "prompt", "voice"] }
+        "ConversationRelay" in ["Connect"] Meaning::Conversation => {
+            honoured: [
+                "debug", "dtmfDetection", "events", "hints", "ignoreBackchannel", "interruptSensitivity", "interruptible", "language",
+                "partialPrompts", "preemptible", "profanityFilter", "reportInputDuringAgentSpeech", "speechModel",
+                "transcriptionLanguage", "ttsLanguage", "url", "voice", "welcomeGreeting", "welcomeGreetingInterruptible",
+            ],
+            idle: [
+                ENGINES => [
+                    "asrSmartFormat", "backgroundNoiseReduction", "backgroundnoisereduction", "deepgramSmartFormat",
+                    "deepgramsmartformat", "eagerEotThreshold", "echoPromptFiltering", "elevenlabsLanguageTextNormalization",
+                    "elevenlabsTextNormalization", "ignorebackchannel", "includeInPrompt",
+                    "partialPromptOnHangup", "speechTimeout", "speechtimeout", "transcriptionProvider",
+                    "ttsLanguageTextNormalization", "ttsProvider", "ttsTextNormalization", "turnDetection",
+                ],
+                CONSOLE => ["customerName", "intelligenceService"],
+                "a connection that breaks is the end, as it is by default" => ["applicationReconnect"],
+            ],
+        }
+        "Language" in ["ConversationRelay"] Meaning::Part => {
+            honoured: ["code", "hints", "speechModel", "voice"],
+            idle: [
+                ENGINES => [
+                    "asrSmartFormat", "transcriptionProvider", "ttsLanguageTextNormalization", "ttsProvider",
+                    "ttsTextNormalization",
+                ],
+            ],
+        }
+        "Parameter" in ["ConversationRelay"] Meaning::Part => { honoured: ["name", "value"] }
+        // Marks in what is said; the voice decides what it makes of them.
+        "break" in ["Say"] Meaning::Speech => { honoured: ["strength", "time"] }
+        "emphasis" in ["Say"] Meaning::Speech => { honoured: ["level"] }
+        "lang" in ["Say"] Meaning::Speech => { honoured: ["xml:lang"] }
+        "p" in ["Say"] Meaning::Speech => {}
+        "phoneme" in ["Say"] Meaning::Speech => { honoured: ["alphabet", "ph"] }
+        "prosody" in ["Say"] Meaning::Speech => { honoured: ["pitch", "rate", "volume"] }
+        "s" in ["Say"] Meaning::Speech => {}
+        "say-as" in ["Say"] Meaning::Speech => { honoured: ["format", "interpret-as"] }
+        "sub" in ["Say"] Meaning::Speech => { honoured: ["alias"] }
+        "w" in ["Say"] Meaning::Speech => { honoured: ["role"] }
+        // What is refused, each with its number.
+        "Sms" in ["Response"] Meaning::Unserved(13803) => {
+            refused: [13803 "messages are not served" => ["action", "from", "method", "statusCallback", "to"]],
+        }
+        "Sim" in ["Dial"] Meaning::Unserved(13258) => {}
+        "WhatsApp" in ["Dial"] Meaning::Unserved(12200) => {
+            refused: [
+                12200 "a network of its own" => [
+                    "method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
+                ],
+            ],
+        }
+        "VirtualAgent" in ["Connect"] Meaning::Unserved(32604) => {
+            refused: [
+                32604 "part of a hosted product" => [
+                    "connectorName", "language", "sentimentAnalysis", "statusCallback", "statusCallbackMethod",
+                ],
+            ],
+        }
+        "Parameter" in ["VirtualAgent"] Meaning::Unserved(32604) => {
+            refused: [32604 "part of a hosted product" => ["name", "value"]],
+        }
+        "AiSession" in ["Connect"] Meaning::Unserved(13750) => {
+            refused: [13750 "part of a hosted product" => ["aiConnector", "aiSessionConfiguration"]],
+        }
+        "Assistant" in ["Connect"] Meaning::Unserved(13750) => {}
+        "Autopilot" in ["Connect"] Meaning::Unserved(13750) => {}
+        "Conversation" in ["Connect"] Meaning::Unserved(13750) => {
+            refused: [
+                13750 "part of a hosted product" => [
+                    "inboundAutocreation", "inboundTimeout", "method", "record", "recordingStatusCallback",
+                    "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "routingAssignmentTimeout",
+                    "serviceInstanceSid", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "trim", "url",
+                ],
+            ],
+        }
+        "ConversationRelaySession" in ["Connect"] Meaning::Unserved(13750) => {
+            refused: [13750 "part of a hosted product" => ["connector", "sessionConfiguration"]],
+        }
+        "Room" in ["Connect"] Meaning::Unserved(13750) => {
+            refused: [13750 "part of a hosted product" => ["participantIdentity"]],
+        }
+    },
+    base: None,
+    defaults: Defaults {
+        gather_timeout: Duration::from_secs(5),
+        gather_finish_on_key: "#",
+        record_timeout: Duration::from_secs(5),
+        record_max_length: Duration::from_secs(3600),
+        record_finish_on_key: "1234567890*#",
+        record_trim: true,
+        action_is_current_document: true,
+        dial_timeout: Duration::from_secs(30),
+        dial_time_limit: Duration::from_secs(14_400),
+        detects_in_milliseconds: false,
+        ring_tone: "us",
+    },
+    tracks: &TRACKS,
+    call_id: |text| Ids::Prefixed.parse_call(text),
+    phone: party::north_american,
+};
+
+#[cfg(test)]
+mod tests;

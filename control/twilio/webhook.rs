@@ -1,0 +1,539 @@
+//! What is told of calls, recordings and streams: document requests and callbacks.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tandem_call::address::Address;
+use tandem_call::conference::event::ConferenceInfo;
+use tandem_call::conversation::{ConversationFacts, ConversationStatus};
+use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
+use tandem_call::fetch::{Fetch, FetchReason};
+use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::program::instruction::Unserved;
+use tandem_call::queue::{QueueOutcome, QueueResult, QueueStanding};
+use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
+use tandem_call::stream::{StreamFacts, StreamStatus};
+use tandem_call::{Callback, Moment, Target};
+use tandem_dialect::{Body, Context, Notice};
+use tandem_routing::country;
+
+use super::family::Owner;
+use super::{conference, error, format, siprec, transcription};
+
+/// Code of a recording that could not be written.
+pub(super) const RECORDING_FAILED: u32 = 12400;
+
+pub(super) type Parameters = Vec<(String, String)>;
+
+/// A request for a document.
+pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notice {
+    let mut status = format::status(fetch.leg.status);
+    if matches!(fetch.reason, FetchReason::Recorded { hangup: true, .. }) {
+        status = "completed";
+    }
+    // What all hear is no call's.
+    let mut parameters = match &fetch.reason {
+        FetchReason::Conference { all: true, .. } => conference::standard(owner),
+        _ => standard(owner, &fetch.leg, status),
+    };
+    let mut push = |name: &str, value: String| parameters.push((name.into(), value));
+    match &fetch.reason {
+        FetchReason::Start => answered_by(&fetch.leg, true, &mut push),
+        // No document of this family orders or asks who is there.
+        FetchReason::Redirect
+        | FetchReason::Whisper
+        | FetchReason::Wait
+        | FetchReason::Ordered(_)
+        | FetchReason::Detected(_) => {}
+        FetchReason::Called { queue, waited, by } => {
+            push("QueueSid", owner.ids.queue(*queue));
+            push("QueueTime", format::seconds(*waited).to_string());
+            // Spelled so.
+            push("DequeingCallSid", owner.ids.call(*by));
+        }
+        FetchReason::Queued(outcome) => queued(owner, outcome, &mut push),
+        FetchReason::Unserved(outcome) => outcome.iter().for_each(|(name, value)| push(name, value.clone())),
+        FetchReason::Conference { id, name, .. } => {
+            push("ConferenceSid", owner.ids.conference(*id));
+            push("FriendlyName", name.to_string());
+        }
+        FetchReason::Gathered { digits, terminator } => {
+            push("msg", "Gather End".into());
+            push("Digits", digits.clone());
+            push("FinishedOnKey", terminator.map(String::from).unwrap_or_default());
+            owner.provider.gathered("dtmf", &mut push);
+        }
+        FetchReason::Heard(words) => {
+            transcription::heard(words, &mut push);
+            owner.provider.gathered("speech", &mut push);
+        }
+        FetchReason::Recorded { recording, recorded, key, hangup } => {
+            self::recorded(owner, recording, *recorded, context, &mut push);
+            let key = key.map(String::from).unwrap_or_default();
+            push("Digits", if *hangup { "hangup".into() } else { key });
+        }
+        FetchReason::Dialed(result) => dialed(owner, result, context, &mut push),
+        FetchReason::Connected(facts) => {
+            push("StreamSid", owner.ids.stream(facts.id));
+            push("StreamName", stream_name(owner, facts));
+            if let StreamStatus::Failed(why) = &facts.status {
+                push("StreamErrorCode", error::stream_code(why.fault).to_string());
+                push("StreamError", why.detail.clone());
+            }
+        }
+        FetchReason::Conversed(facts) => conversed(owner, facts, &mut push),
+        FetchReason::Refer(facts) => refer(facts, &mut push),
+        FetchReason::Referred { uri, .. } => push("ReferTransferTarget", uri.clone()),
+        FetchReason::Fallback { failure, url } => {
+            push("ErrorCode", error::failure_code(failure).to_string());
+            push("ErrorUrl", url.to_string());
+        }
+    }
+    if let Some(standing) = &context.queue {
+        stands(owner, standing, &mut push);
+    }
+    Notice {
+        event: reason_name(&fetch.reason).into(),
+        target: fetch.target.clone(),
+        failover: None,
+        body: Body::Form(parameters),
+        numbered: false,
+    }
+}
+
+/// What is told of an event, if it was asked for.
+pub(super) fn webhook(owner: Owner<'_>, event: &CallEvent, context: &Context) -> Vec<Notice> {
+    let leg = &event.leg;
+    let notice = match &event.kind {
+        EventKind::Initiated => progress(owner, event, Moment::Initiated, "initiated", context),
+        EventKind::Ringing { .. } => progress(owner, event, Moment::Ringing, "ringing", context),
+        EventKind::Answered { .. } => progress(owner, event, Moment::Answered, "in-progress", context),
+        EventKind::Ended => progress(owner, event, Moment::Completed, format::status(leg.status), context),
+        EventKind::Recording(facts) => recording(owner, facts, context),
+        EventKind::Stream(facts) => stream(owner, ("CallSid", owner.ids.call(leg.id)), facts, event.at),
+        EventKind::GatherHeard { words, sequence, callback } => {
+            Some(transcription::partial(owner, leg, words, *sequence, callback))
+        }
+        EventKind::Siprec(facts) => siprec::event(owner, leg, facts, event.at),
+        EventKind::Transcription(facts) => transcription::live_event(owner, leg, facts, event.at),
+        EventKind::Transcribed(transcript) => transcription::transcribed(owner, leg, transcript, context),
+        EventKind::MachineDetected(facts) => machine_detected(owner, leg, facts),
+        EventKind::Unserved(unserved) => payment(owner, leg, unserved),
+        _ => None,
+    };
+    notice.into_iter().collect()
+}
+
+/// What came of the call that was to verify a number: the id of what is held from now on, or nothing.
+pub(super) fn verification(owner: Owner<'_>, leg: &LegInfo, target: Target, verified: Option<u128>) -> Notice {
+    let mut parameters = standard(owner, leg, format::status(leg.status));
+    let status = if verified.is_some() { "success" } else { "failed" };
+    parameters.push(("VerificationStatus".into(), status.into()));
+    parameters.extend(verified.map(|id| ("OutgoingCallerIdSid".into(), owner.ids.spell("PN", id))));
+    let (event, body) = ("caller-id-verification".into(), Body::Form(parameters));
+    Notice { event, target, failover: None, body, numbered: false }
+}
+
+/// Parameters of every request about a call.
+pub(super) fn standard(owner: Owner<'_>, leg: &LegInfo, status: &str) -> Parameters {
+    let (from, to) = (format::address(&leg.from), format::address(&leg.to));
+    let mut parameters: Parameters = [
+        ("CallSid", owner.ids.call(leg.id)),
+        ("AccountSid", owner.sid.into()),
+        ("ApiVersion", "2010-04-01".into()),
+        ("CallStatus", status.into()),
+        ("Direction", format::direction(leg.direction).into()),
+        ("From", from.clone()),
+        ("To", to.clone()),
+        ("Caller", from),
+        ("Called", to),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    let mut push = |name: String, value: String| parameters.push((name, value));
+    for (party, address) in [("From", &leg.from), ("To", &leg.to), ("Caller", &leg.from), ("Called", &leg.to)] {
+        let (state, country) = place(address);
+        // Nothing here knows towns.
+        for (part, value) in [("City", ""), ("State", state), ("Zip", ""), ("Country", country)] {
+            push(format!("{party}{part}"), value.to_owned());
+        }
+    }
+    if let Some(forwarded_from) = &leg.forwarded_from {
+        push("ForwardedFrom".into(), forwarded_from.clone());
+    }
+    if let Some(caller_name) = &leg.caller_name {
+        push("CallerName".into(), caller_name.clone());
+    }
+    if let Some(parent) = leg.parent {
+        push("ParentCallSid".into(), owner.ids.call(parent));
+    }
+    if let Some(application) = leg.application.as_deref().filter(|id| id.starts_with("AP")) {
+        push("ApplicationSid".into(), application.into());
+    }
+    sip(owner, leg, &mut push);
+    handed_over(leg, &mut parameters);
+    parameters
+}
+
+/// The state and the country of a phone number, as far as its digits tell.
+fn place(address: &Address) -> (&'static str, &'static str) {
+    let Address::Phone(number) = address else { return ("", "") };
+    let number = number.as_str();
+    match country::of(number) {
+        "ZZ" => ("", ""),
+        country => (country::state(number).unwrap_or_default(), country),
+    }
+}
+
+/// What an application is told that was called by another one. What is said of the call itself is never said otherwise.
+fn handed_over(leg: &LegInfo, parameters: &mut Parameters) {
+    let Some(handover) = leg.handover.as_deref().filter(|_| leg.direction == Direction::Inbound) else { return };
+    let customer = handover.customer.iter().map(|customer| ("CustomerId".to_owned(), customer.clone()));
+    for (name, value) in customer.chain(handover.parameters.iter().cloned()) {
+        if !parameters.iter().any(|(known, _)| *known == name) {
+            parameters.push((name, value));
+        }
+    }
+}
+
+fn sip(owner: Owner<'_>, leg: &LegInfo, push: &mut impl FnMut(String, String)) {
+    if let Some(call_id) = &leg.sip.call_id {
+        push("SipCallId".into(), call_id.to_string());
+    }
+    let ours = if leg.direction == Direction::Inbound { &leg.to } else { &leg.from };
+    if let Address::Sip(uri) = ours {
+        let rest = uri.split_once(':').map_or(&**uri, |(_, rest)| rest);
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        push("SipDomain".into(), host.split([';', '?', ':']).next().unwrap_or(host).into());
+    }
+    if let Some(domain) = &leg.sip.domain {
+        push("SipDomainSid".into(), format!("SD{domain}"));
+    }
+    if leg.direction == Direction::Inbound && matches!(leg.from, Address::Sip(_)) {
+        push("SipUsername".into(), leg.from.user().into());
+    }
+    if leg.direction == Direction::Inbound && matches!(leg.from, Address::Phone(_)) {
+        push("CallToken".into(), call_token(owner, leg));
+    }
+    if let Some(identity) = &leg.sip.identity {
+        push("StirVerstat".into(), format::stir_verstat(identity));
+        if let Some(token) = &identity.token {
+            push("StirPassportToken".into(), token.clone());
+        }
+    }
+    if let Some(source) = leg.sip.source_ip {
+        push("SipSourceIp".into(), source.to_string());
+    }
+    for (name, value) in passed_on(&leg.sip.headers) {
+        push(format!("SipHeader_{name}"), value.clone());
+    }
+}
+
+/// What a call that passes this one on is made with: who called, and who vouches for it.
+fn call_token(owner: Owner<'_>, leg: &LegInfo) -> String {
+    let identity = leg.sip.identity.as_deref().and_then(|identity| identity.token.as_deref());
+    let tokens: Vec<&str> = identity.into_iter().collect();
+    serde_json::json!({ "parentCallInfoToken": owner.ids.call(leg.id), "identityHeaderTokens": tokens }).to_string()
+}
+
+/// Those headers that applications are told.
+fn passed_on(headers: &[(String, String)]) -> impl Iterator<Item = &(String, String)> {
+    headers.iter().filter(|(name, _)| {
+        name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-")) || name.eq_ignore_ascii_case("User-to-User")
+    })
+}
+
+fn dialed(owner: Owner<'_>, result: &DialResult, context: &Context, push: &mut impl FnMut(&str, String)) {
+    push(
+        "DialCallStatus",
+        match result.status {
+            DialStatus::Completed => "completed",
+            DialStatus::Answered => "answered",
+            DialStatus::Busy => "busy",
+            DialStatus::NoAnswer => "no-answer",
+            DialStatus::Failed => "failed",
+            DialStatus::Canceled => "canceled",
+        }
+        .into(),
+    );
+    push("DialBridged", result.bridged.to_string());
+    if let Some(child) = result.child {
+        push("DialCallSid", owner.ids.call(child));
+        if !result.taken {
+            push("DialCallDuration", format::seconds(result.duration).to_string());
+        }
+    }
+    if let Some(call_id) = &result.sip_call_id {
+        push("DialSipCallId", call_id.to_string());
+    }
+    if let Some(status) = result.sip_status {
+        push("DialSipResponseCode", status.to_string());
+    }
+    for (name, value) in passed_on(&result.sip_headers) {
+        push(&format!("DialSipHeader_{name}"), value.clone());
+    }
+    for (name, value) in &result.returned {
+        push(&format!("ReturnParam_{name}"), value.clone());
+    }
+    if let Some(recording) = &result.recording {
+        recorded(owner, recording, recording.duration.unwrap_or_default(), context, push);
+    }
+}
+
+fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, String)) {
+    let result = match outcome.result {
+        QueueResult::Bridged => "bridged",
+        QueueResult::Bridging => "bridging-in-process",
+        // No document of this family sets a limit; its caller has left.
+        QueueResult::Left | QueueResult::TimedOut => "leave",
+        QueueResult::Redirected => "redirected",
+        QueueResult::RedirectedFromBridge => "redirected-from-bridged",
+        QueueResult::Hangup => "hangup",
+        QueueResult::Full => "queue-full",
+        QueueResult::Failed => "system-error",
+    };
+    push("QueueResult", result.into());
+    if let Some((queue, waited)) = outcome.waited {
+        push("QueueSid", owner.ids.queue(queue));
+        push("QueueTime", format::seconds(waited).to_string());
+    }
+}
+
+/// What everything says that is asked on behalf of somebody who waits.
+fn stands(owner: Owner<'_>, standing: &QueueStanding, push: &mut impl FnMut(&str, String)) {
+    push("QueueSid", owner.ids.queue(standing.queue));
+    push("QueueTime", format::seconds(standing.waited).to_string());
+    push("AvgQueueTime", format::seconds(standing.average).to_string());
+    push("QueuePosition", standing.position.to_string());
+    push("CurrentQueueSize", standing.size.to_string());
+    push("MaxQueueSize", standing.most.to_string());
+}
+
+fn conversed(owner: Owner<'_>, facts: &ConversationFacts, push: &mut impl FnMut(&str, String)) {
+    let status = match facts.status {
+        ConversationStatus::Ended(_) => "ended",
+        ConversationStatus::Started | ConversationStatus::Said(_) | ConversationStatus::Completed => "completed",
+        ConversationStatus::Failed { .. } => "failed",
+    };
+    push("SessionId", owner.ids.conversation(facts.id));
+    push("SessionStatus", status.into());
+    push("SessionDuration", facts.duration.as_secs().to_string());
+    match &facts.status {
+        ConversationStatus::Ended(Some(handoff)) => push("HandoffData", handoff.clone()),
+        ConversationStatus::Failed { after_start, .. } => {
+            let (code, message) = error::conversation(*after_start);
+            push("ErrorCode", code.to_string());
+            push("ErrorMessage", message.into());
+        }
+        _ => {}
+    }
+}
+
+fn refer(facts: &ReferFacts, push: &mut impl FnMut(&str, String)) {
+    let status = match (facts.state, facts.progress.or(facts.answer)) {
+        (ReferState::Completed | ReferState::Started, _) => "in-progress",
+        (ReferState::Failed, Some(486 | 600)) => "busy",
+        (ReferState::Failed, Some(408 | 480)) => "no-answer",
+        (ReferState::Failed, Some(487)) => "canceled",
+        (ReferState::Failed, _) => "failed",
+    };
+    push("ReferCallStatus", status.into());
+    if let Some(answer) = facts.answer {
+        push("ReferSipResponseCode", answer.to_string());
+    }
+    if let Some(progress) = facts.progress {
+        push("NotifySipResponseCode", progress.to_string());
+    }
+}
+
+fn recorded(
+    owner: Owner<'_>,
+    recording: &Recording,
+    length: Duration,
+    context: &Context,
+    push: &mut impl FnMut(&str, String),
+) {
+    let sid = owner.ids.recording(recording.id);
+    push("RecordingUrl", owner.recording_url(&context.public_url, &sid));
+    push("RecordingSid", sid);
+    push("RecordingDuration", format::seconds(length).to_string());
+}
+
+fn progress(
+    owner: Owner<'_>,
+    event: &CallEvent,
+    moment: Moment,
+    status: &'static str,
+    context: &Context,
+) -> Option<Notice> {
+    let leg = &event.leg;
+    let callback = leg.status_callback.as_ref().filter(|callback| callback.wants(moment))?;
+    let mut parameters = standard(owner, leg, status);
+    let mut push = |name: &str, value: String| parameters.push((name.into(), value));
+    push("Timestamp", format::rfc2822(event.at));
+    push("CallbackSource", "call-progress-events".into());
+    push("SequenceNumber", context.sequence.to_string());
+    if moment == Moment::Completed {
+        let duration = format::seconds(leg.duration(event.at));
+        push("CallDuration", duration.to_string());
+        push("Duration", duration.div_ceil(60).to_string());
+        // Of our own INVITE only.
+        if let Some(response) = leg.final_response().filter(|_| leg.direction != Direction::Inbound) {
+            push("SipResponseCode", response.to_string());
+        }
+        answered_by(leg, false, &mut push);
+        if let Some(facts) = context.recording.as_ref().filter(|facts| facts.status == RecordingStatus::Completed) {
+            recorded(owner, facts, facts.duration.unwrap_or_default(), context, &mut push);
+        }
+    }
+    owner.provider.progress(leg, moment == Moment::Completed, &mut push);
+    Some(form(status, callback, parameters, true))
+}
+
+pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) -> Option<Notice> {
+    let (moment, status) = match &facts.status {
+        RecordingStatus::InProgress => (Moment::InProgress, "in-progress"),
+        RecordingStatus::Paused => return None,
+        RecordingStatus::Completed => (Moment::Completed, "completed"),
+        RecordingStatus::Absent => (Moment::Absent, "absent"),
+        RecordingStatus::Failed(_) => (Moment::Completed, "failed"),
+    };
+    let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
+    let failed = matches!(facts.status, RecordingStatus::Failed(_));
+    let sid = owner.ids.recording(facts.id);
+    let mut parameters: Parameters = [
+        ("RecordingSource", format::recording_source(facts.spec.source).into()),
+        ("RecordingUrl", owner.recording_url(&context.public_url, &sid)),
+        ("RecordingSid", sid),
+        ("RecordingStatus", status.into()),
+        ("RecordingChannels", channels(facts).to_string()),
+        ("RecordingTrack", format::track(facts.spec.track).into()),
+        ("ErrorCode", if failed { RECORDING_FAILED } else { 0 }.to_string()),
+        match facts.conference {
+            Some(conference) => ("ConferenceSid", owner.ids.conference(conference)),
+            None => ("CallSid", owner.ids.call(facts.leg)),
+        },
+        ("RecordingStartTime", format::rfc2822(facts.started_at)),
+        ("AccountSid", owner.sid.into()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if moment != Moment::InProgress {
+        parameters.push(("RecordingDuration".into(), format::recording_seconds(facts).to_string()));
+    }
+    Some(form(&format!("recording-{status}"), callback, parameters, false))
+}
+
+/// A stream of what all in a conference hear.
+pub(super) fn conference_stream(
+    owner: Owner<'_>,
+    conference: &ConferenceInfo,
+    facts: &StreamFacts,
+    at: Timestamp,
+) -> Option<Notice> {
+    stream(owner, ("ConferenceSid", owner.ids.conference(conference.id)), facts, at)
+}
+
+/// `about`: the parameter that names whose stream it is.
+fn stream(owner: Owner<'_>, about: (&str, String), facts: &StreamFacts, at: Timestamp) -> Option<Notice> {
+    let callback = facts.spec.callback.as_ref()?;
+    let (event, problem) = match &facts.status {
+        StreamStatus::Started => ("stream-started", None),
+        StreamStatus::Stopped => ("stream-stopped", None),
+        StreamStatus::Failed(why) => ("stream-error", Some(why)),
+    };
+    let mut parameters: Parameters = [
+        ("AccountSid", owner.sid.into()),
+        about,
+        ("StreamSid", owner.ids.stream(facts.id)),
+        ("StreamName", stream_name(owner, facts)),
+        ("StreamEvent", event.into()),
+        ("Timestamp", format::iso8601(at)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if let Some(why) = problem {
+        parameters.push(("StreamErrorCode".into(), error::stream_code(why.fault).to_string()));
+        parameters.push(("StreamError".into(), why.detail.clone()));
+    }
+    Some(form(event, callback, parameters, false))
+}
+
+/// Who answered, once that is known, and how long it took.
+fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
+    if let Some(answered_by) = &leg.answered_by {
+        push("AnsweredBy", format::verdict(answered_by.verdict).into());
+        if took {
+            push("MachineDetectionDuration", answered_by.after.as_millis().to_string());
+        }
+    }
+}
+
+/// Told once: what ends the detection.
+fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Option<Notice> {
+    let callback = facts.spec.callback.as_ref().filter(|_| facts.spec.ends_with(facts.verdict))?;
+    let parameters = [
+        ("CallSid", owner.ids.call(leg.id)),
+        ("AccountSid", owner.sid.to_owned()),
+        ("AnsweredBy", format::verdict(facts.verdict).to_owned()),
+        ("MachineDetectionDuration", facts.after.as_millis().to_string()),
+    ];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value)).into();
+    Some(form("machine-detection", callback, parameters, false))
+}
+
+/// How a payment stands that this server does not take.
+fn payment(owner: Owner<'_>, leg: &LegInfo, unserved: &Unserved) -> Option<Notice> {
+    let callback = unserved.callback.as_ref()?;
+    let whose = [("AccountSid", owner.sid.to_owned()), ("CallSid", owner.ids.call(leg.id))];
+    let whose = whose.map(|(name, value)| (name.to_owned(), value)).into_iter();
+    Some(form("payment", callback, whose.chain(unserved.told.iter().cloned()).collect(), false))
+}
+
+pub(super) fn form(event: &str, callback: &Callback, parameters: Parameters, numbered: bool) -> Notice {
+    Notice {
+        event: event.into(),
+        target: callback.target.clone(),
+        failover: callback.failover.clone(),
+        body: Body::Form(parameters),
+        numbered,
+    }
+}
+
+/// How many channels a recording's file has.
+pub(super) fn channels(recording: &Recording) -> u8 {
+    match recording.spec.channels {
+        RecordingChannels::Mono => 1,
+        RecordingChannels::Dual => 2,
+    }
+}
+
+fn stream_name(owner: Owner<'_>, facts: &StreamFacts) -> String {
+    facts.spec.name.clone().unwrap_or_else(|| owner.ids.stream(facts.id))
+}
+
+fn reason_name(reason: &FetchReason) -> &'static str {
+    match reason {
+        FetchReason::Start => "voice",
+        FetchReason::Redirect => "redirect",
+        FetchReason::Gathered { .. } | FetchReason::Heard(_) => "gather",
+        FetchReason::Recorded { .. } => "record",
+        FetchReason::Dialed(_) => "dial",
+        FetchReason::Connected(_) => "connect",
+        FetchReason::Conversed(_) => "conversation",
+        FetchReason::Refer(_) => "refer",
+        FetchReason::Referred { .. } => "referred",
+        FetchReason::Whisper | FetchReason::Called { .. } => "whisper",
+        FetchReason::Wait => "wait",
+        FetchReason::Queued(_) => "queue",
+        FetchReason::Unserved(_) => "pay",
+        FetchReason::Ordered(_) => "order",
+        FetchReason::Detected(_) => "detection",
+        FetchReason::Conference { .. } => "conference",
+        FetchReason::Fallback { .. } => "fallback",
+    }
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;

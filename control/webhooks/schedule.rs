@@ -1,0 +1,222 @@
+//! Which URL an attempt goes to, and what follows its outcome. Pure.
+//!
+//! Attempts are numbered through: 1 ..= n at the URL, n+1 ..= 2n at the failover URL, where n is one more than the
+//! delays. So the number of attempts made, which is stored, says where to go on after a restart.
+
+use std::time::Duration;
+
+use tandem_http::FetchError;
+
+use super::Delivery;
+
+/// Attempts at one URL at most, whatever the delivery asks for.
+const MAXIMUM_TRIES: u32 = 20;
+
+pub(super) struct Schedule<'d> {
+    delivery: &'d Delivery,
+    made: u32,
+}
+
+/// Where the next attempt goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) attempt: u32,
+    pub(super) url: String,
+    pub(super) failover: bool,
+}
+
+/// What follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Delivered,
+    Again { after: Duration },
+    Failover,
+    GivenUp,
+}
+
+impl<'d> Schedule<'d> {
+    /// After `made` attempts.
+    pub(super) fn resumed(delivery: &'d Delivery, made: u32) -> Schedule<'d> {
+        Schedule { delivery, made }
+    }
+
+    /// Attempts made.
+    pub(super) fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// The longest pause between attempts.
+    pub(super) fn longest_delay(&self) -> Duration {
+        Duration::from_millis(self.delivery.retries.delays_ms.iter().copied().max().unwrap_or(0))
+    }
+
+    /// `None`: all attempts are made.
+    pub(super) fn next_target(&self) -> Option<Target> {
+        let attempt = self.made.saturating_add(1);
+        if attempt <= self.tries() {
+            return Some(Target { attempt, url: self.delivery.url.clone(), failover: false });
+        }
+        let url = self.delivery.failover_url.clone()?;
+        (attempt <= self.tries() * 2).then_some(Target { attempt, url, failover: true })
+    }
+
+    /// Counts the attempt and tells what follows. `remaining`: of the time for all attempts.
+    pub(super) fn after(
+        &mut self,
+        status: Option<u16>,
+        error: Option<&FetchError>,
+        remaining: Option<Duration>,
+    ) -> Step {
+        let tries = self.tries();
+        let before = self.made;
+        self.made = before.saturating_add(1);
+        if matches!(status, Some(200..=299)) {
+            return Step::Delivered;
+        }
+        if remaining.is_some_and(|remaining| remaining.is_zero()) {
+            return Step::GivenUp;
+        }
+        let at_failover = before >= tries;
+        let failover = if at_failover || self.delivery.failover_url.is_none() { Step::GivenUp } else { Step::Failover };
+        match self.verdict(status, error) {
+            Verdict::Final => Step::GivenUp,
+            Verdict::UselessHere => {
+                if failover == Step::Failover {
+                    self.made = tries;
+                }
+                failover
+            }
+            Verdict::Repeat => {
+                let index = usize::try_from(before % tries).unwrap_or(usize::MAX);
+                match self.delivery.retries.delays_ms.get(index) {
+                    Some(&delay) if !self.made.is_multiple_of(tries) => {
+                        let after = Duration::from_millis(delay);
+                        if remaining.is_some_and(|remaining| remaining <= after) {
+                            Step::GivenUp
+                        } else {
+                            Step::Again { after }
+                        }
+                    }
+                    _ => failover,
+                }
+            }
+        }
+    }
+
+    fn tries(&self) -> u32 {
+        u32::try_from(self.delivery.retries.delays_ms.len()).unwrap_or(u32::MAX).saturating_add(1).min(MAXIMUM_TRIES)
+    }
+
+    fn verdict(&self, status: Option<u16>, error: Option<&FetchError>) -> Verdict {
+        match (status, error) {
+            (None, Some(FetchError::Url(_) | FetchError::Refused(_))) => Verdict::UselessHere,
+            _ if self.delivery.retries.on.covers(status, error) => Verdict::Repeat,
+            _ => Verdict::Final,
+        }
+    }
+}
+
+enum Verdict {
+    Repeat,
+    /// Not this URL, but the failover's may do.
+    UselessHere,
+    Final,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DeliveryBody, DeliveryMethod, Retry, RetryOn, StatusRange};
+    use super::*;
+
+    fn delivery(delays_ms: &[u64], failover: bool) -> Delivery {
+        Delivery {
+            id: 1,
+            queue: "q".into(),
+            session: 2,
+            account: "acme".into(),
+            dialect: "first".into(),
+            event: "answered".into(),
+            url: "http://a/".into(),
+            failover_url: failover.then(|| "http://b/".into()),
+            method: DeliveryMethod::Post,
+            body: DeliveryBody::Form(Vec::new()),
+            timeout_ms: 1000,
+            connect_timeout_ms: 1000,
+            retries: Retry {
+                delays_ms: delays_ms.to_vec(),
+                on: RetryOn { connect: true, response: false, statuses: vec![StatusRange { first: 500, last: 599 }] },
+                total_ms: None,
+            },
+            follow_redirects: false,
+            numbered: None,
+            leg: None,
+            replay_of: None,
+        }
+    }
+
+    fn again(milliseconds: u64) -> Step {
+        Step::Again { after: Duration::from_millis(milliseconds) }
+    }
+
+    #[test]
+    fn retries_then_failover_then_the_end() {
+        let delivery = delivery(&[10, 20], true);
+        let mut schedule = Schedule::resumed(&delivery, 0);
+        let mut targets = Vec::new();
+        let mut steps = Vec::new();
+        while let Some(target) = schedule.next_target() {
+            targets.push(target.url);
+            steps.push(schedule.after(Some(503), None, None));
+        }
+        assert_eq!(targets, ["http://a/", "http://a/", "http://a/", "http://b/", "http://b/", "http://b/"]);
+        assert_eq!(steps, [again(10), again(20), Step::Failover, again(10), again(20), Step::GivenUp]);
+    }
+
+    #[test]
+    fn the_stored_number_says_where_to_go_on() {
+        let delivery = delivery(&[10], true);
+        let targets: Vec<_> =
+            (0..5).map(|made| Schedule::resumed(&delivery, made).next_target().map(|target| target.url)).collect();
+        let (a, b) = (Some("http://a/".to_owned()), Some("http://b/".to_owned()));
+        assert_eq!(targets, [a.clone(), a, b.clone(), b, None]);
+    }
+
+    #[test]
+    fn only_what_is_named_is_repeated() {
+        let delivery = delivery(&[10], true);
+        let step =
+            |status, error: Option<FetchError>| Schedule::resumed(&delivery, 0).after(status, error.as_ref(), None);
+        assert_eq!(step(Some(200), None), Step::Delivered);
+        assert_eq!(step(Some(404), None), Step::GivenUp);
+        assert_eq!(step(Some(302), None), Step::GivenUp);
+        assert_eq!(step(Some(500), None), again(10));
+        assert_eq!(step(None, Some(FetchError::Dns(String::new()))), again(10));
+        assert_eq!(step(None, Some(FetchError::Timeout(String::new()))), Step::GivenUp);
+        assert_eq!(step(None, Some(FetchError::Refused(String::new()))), Step::Failover);
+    }
+
+    #[test]
+    fn a_refused_url_without_failover_is_given_up_at_once() {
+        let delivery = delivery(&[10], false);
+        let mut schedule = Schedule::resumed(&delivery, 0);
+        assert_eq!(schedule.after(None, Some(&FetchError::Refused(String::new())), None), Step::GivenUp);
+    }
+
+    #[test]
+    fn no_attempt_starts_after_the_time_for_all() {
+        let delivery = delivery(&[100], true);
+        let left = |milliseconds| Some(Duration::from_millis(milliseconds));
+        assert_eq!(Schedule::resumed(&delivery, 0).after(Some(500), None, left(101)), again(100));
+        assert_eq!(Schedule::resumed(&delivery, 0).after(Some(500), None, left(100)), Step::GivenUp);
+        assert_eq!(Schedule::resumed(&delivery, 1).after(Some(500), None, left(1)), Step::Failover);
+        assert_eq!(Schedule::resumed(&delivery, 1).after(Some(500), None, left(0)), Step::GivenUp);
+    }
+
+    #[test]
+    fn a_delivery_survives_its_json() {
+        let delivery = Delivery { id: u128::MAX, ..delivery(&[1, 2], true) };
+        let text = serde_json::to_string(&delivery).unwrap();
+        assert!(text.contains(r#""id":"ffffffffffffffffffffffffffffffff""#), "{text}");
+        assert_eq!(serde_json::from_str::<Delivery>(&text).unwrap(), delivery);
+    }
+}

@@ -1,0 +1,269 @@
+//! One queue's worker: sends its deliveries in order until there are none.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tandem_causes::Cause;
+use tandem_http::exchange::Answer;
+use tandem_http::{FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
+use tandem_store::StoreError;
+use tandem_store::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryState};
+use tokio::time::Instant;
+
+use super::schedule::{Schedule, Step, Target};
+use super::{
+    Attempt, AttemptReport, DATABASE_PAUSE, Delivery, DeliveryBody, DeliveryMethod, Next, Shared, Stopped, Working,
+};
+
+/// Rows held in memory; the rest stays in the database until they are done.
+const ROWS: u32 = 16;
+
+/// Octets of an answer that are read; a delivery's answer means nothing beyond its status.
+const MAXIMUM_ANSWER: usize = 64 * 1024;
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    queue: String,
+    /// The queue is no longer this worker's: another may serve it by now.
+    released: bool,
+    _working: Working,
+}
+
+/// An attempt that was made.
+struct Sent {
+    began: Instant,
+    outcome: Result<Response, FetchError>,
+}
+
+impl Worker {
+    /// For a queue that was just entered into `Shared::queues`.
+    pub(super) fn new(working: Working, queue: String) -> Worker {
+        Worker { shared: working.shared.clone(), queue, released: false, _working: working }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            if let Some(more) = self.shared.queues().get_mut(&self.queue) {
+                *more = false;
+            }
+            match deliveries::pending_in(&self.shared.store, &self.queue, ROWS).await {
+                Ok(rows) if rows.is_empty() => {
+                    let shared = self.shared.clone();
+                    let mut queues = shared.queues();
+                    if queues.get(&self.queue).is_some_and(|more| *more) {
+                        continue;
+                    }
+                    // Under the same lock as the look, so that no enqueue finds a worker that has made up its mind.
+                    queues.remove(&self.queue);
+                    self.released = true;
+                    return;
+                }
+                Ok(rows) => {
+                    for row in rows {
+                        if self.perform(row).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, queue = self.queue, "deliveries not read");
+                    if self.shared.wait(DATABASE_PAUSE).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends one delivery until its outcome is final.
+    async fn perform(&self, row: DeliveryRow) -> Result<(), Stopped> {
+        let delivery: Delivery = match serde_json::from_str(&row.request) {
+            Ok(delivery) => delivery,
+            Err(error) => {
+                tracing::error!(%error, id = format_args!("{:032x}", row.id), "stored delivery not understood");
+                return self.give_up(row, format!("stored delivery not understood: {error}")).await;
+            }
+        };
+        let mut schedule = Schedule::resumed(&delivery, u32::try_from(row.attempts).unwrap_or(u32::MAX));
+        if let Some(due) = row.next_at {
+            // Another clock, before the restart: never wait longer than the delivery itself asked for.
+            let delay = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
+            self.shared.wait(delay.min(schedule.longest_delay())).await?;
+        }
+        let began = Instant::now();
+        loop {
+            let Some(target) = schedule.next_target() else {
+                // Fewer retries than when its attempts were noted.
+                return self.give_up(row, "no attempt is left".into()).await;
+            };
+            let sent = tokio::select! {
+                biased;
+                () = self.shared.stopped() => return Err(Stopped),
+                sent = self.send(&delivery, &target, began) => sent,
+            };
+            let status = status(&sent.outcome);
+            let step = schedule.after(status, sent.outcome.as_ref().err(), remaining(&delivery, began));
+            self.record(&delivery, target, sent, schedule.made(), step).await?;
+            match step {
+                Step::Delivered | Step::GivenUp => return Ok(()),
+                Step::Failover => {}
+                Step::Again { after } => self.shared.wait(after).await?,
+            }
+        }
+    }
+
+    /// Sends it once, when there is a slot.
+    async fn send(&self, delivery: &Delivery, target: &Target, began: Instant) -> Sent {
+        // The host's slot first, so that who waits for it holds no other. The semaphores are never closed.
+        let host = self.shared.host(&target.url);
+        let _host_slot = host.acquire().await;
+        let _slot = self.shared.slots.acquire().await;
+        Sent { began: Instant::now(), outcome: self.exchange(delivery, target, remaining(delivery, began)).await }
+    }
+
+    async fn exchange(
+        &self,
+        delivery: &Delivery,
+        target: &Target,
+        remaining: Option<Duration>,
+    ) -> Result<Response, FetchError> {
+        let (sealer, attempt) = (&self.shared.sealer, target.attempt);
+        let sealed = sealer.seal(delivery, attempt, &target.url, Timestamp::now());
+        let total = Duration::from_millis(delivery.timeout_ms.clamp(1, 120_000));
+        let request = Request {
+            method: delivery.method.as_http(),
+            url: sealed.url,
+            headers: sealed.headers,
+            body: sealed.body,
+            timeouts: Timeouts {
+                connect: Some(Duration::from_millis(delivery.connect_timeout_ms)),
+                total: remaining.map_or(total, |remaining| total.min(remaining)),
+            },
+            max_body: MAXIMUM_ANSWER,
+        };
+        let client = self.shared.client.of_account(&delivery.account);
+        if !delivery.follow_redirects {
+            return client.send(&request).await;
+        }
+        let mut reseal = |request: &mut Request| {
+            let mut hop = delivery.clone();
+            if request.method == ::http::Method::GET {
+                // The target's own query is all that it gets, as from a browser.
+                hop.method = DeliveryMethod::Get;
+                hop.body = DeliveryBody::Form(Vec::new());
+            }
+            let sealed = sealer.seal(&hop, attempt, &request.url, Timestamp::now());
+            (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
+        };
+        client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await
+    }
+
+    /// Stores an attempt's outcome, then counts and reports it.
+    async fn record(
+        &self,
+        delivery: &Delivery,
+        target: Target,
+        sent: Sent,
+        made: u32,
+        step: Step,
+    ) -> Result<(), Stopped> {
+        let (now, elapsed) = (Timestamp::now(), sent.began.elapsed());
+        let status = status(&sent.outcome);
+        let cause = match (&sent.outcome, status) {
+            (_, Some(status)) => Cause::of_status(status),
+            (Err(error), None) => Some(Cause::of_fetch_error(error)),
+            (Ok(_), None) => None,
+        };
+        let error = match (&sent.outcome, status) {
+            (_, Some(200..=299)) => None,
+            (_, Some(status)) => Some(format!("status {status}")),
+            (Err(error), None) => Some(error.to_string()),
+            (Ok(_), None) => None,
+        };
+        let (state, next, counter) = match step {
+            Step::Delivered => (DeliveryState::Delivered, Next::Done, &self.shared.delivered),
+            Step::GivenUp => (DeliveryState::Failed, Next::Done, &self.shared.failed),
+            Step::Again { after } => (DeliveryState::Pending, Next::Retry { after }, &self.shared.retried),
+            Step::Failover => (DeliveryState::Pending, Next::Failover, &self.shared.retried),
+        };
+        let next_at = match next {
+            Next::Retry { after } => Some(now.saturating_add(after).unwrap_or(now)),
+            Next::Failover | Next::Done => None,
+        };
+        self.note(DeliveryProgress {
+            id: delivery.id,
+            state,
+            attempts: i64::from(made),
+            next_at,
+            done_at: (state != DeliveryState::Pending).then_some(now),
+            last_status: status.map(i64::from),
+            last_error: error.clone(),
+        })
+        .await?;
+        counter.fetch_add(1, Ordering::Relaxed);
+        let attempt = Attempt {
+            number: target.attempt,
+            url: without_credentials(&target.url),
+            failover: target.failover,
+            at: now.saturating_sub(elapsed).unwrap_or(now),
+            elapsed,
+            status,
+            error,
+            cause,
+            answer: sent.outcome.as_ref().ok().map(Answer::of),
+        };
+        (self.shared.sink)(delivery, &AttemptReport { attempt, state, next });
+        Ok(())
+    }
+
+    /// Ends a delivery without an attempt.
+    async fn give_up(&self, row: DeliveryRow, reason: String) -> Result<(), Stopped> {
+        self.shared.failed.fetch_add(1, Ordering::Relaxed);
+        self.note(DeliveryProgress {
+            id: row.id,
+            state: DeliveryState::Failed,
+            attempts: row.attempts,
+            next_at: None,
+            done_at: Some(Timestamp::now()),
+            last_status: row.last_status,
+            last_error: Some(row.last_error.unwrap_or(reason)),
+        })
+        .await
+    }
+
+    /// Stores an outcome, however long the database takes: going on without it could send the delivery for ever.
+    async fn note(&self, progress: DeliveryProgress) -> Result<(), Stopped> {
+        while let Err(error) = deliveries::update(&self.shared.store, progress.clone()).await {
+            if matches!(error, StoreError::Closed) {
+                return Err(Stopped);
+            }
+            tracing::error!(%error, queue = self.queue, "delivery's outcome not stored");
+            self.shared.wait(DATABASE_PAUSE).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if !self.released {
+            self.shared.queues().remove(&self.queue);
+        }
+    }
+}
+
+/// The answer's status, also when its body was too long to be read.
+fn status(outcome: &Result<Response, FetchError>) -> Option<u16> {
+    match outcome {
+        Ok(response) => Some(response.status),
+        Err(FetchError::TooLarge { status, .. }) => Some(*status),
+        Err(_) => None,
+    }
+}
+
+/// What is left of the time for all attempts.
+fn remaining(delivery: &Delivery, began: Instant) -> Option<Duration> {
+    delivery.retries.total_ms.map(|total| Duration::from_millis(total).saturating_sub(began.elapsed()))
+}

@@ -1,0 +1,70 @@
+//! The names under which the providers' APIs are called: what a proxy brings to this server instead.
+
+/// For people: which those are.
+pub(crate) const HOSTS: &str = "*.twilio.com, api.telnyx.com and *.signalwire.com";
+
+/// The domains of [`is_provider`]: a certificate authority of ours vouches for names in these only.
+pub(crate) const DOMAINS: [&str; 3] = ["twilio.com", "telnyx.com", "signalwire.com"];
+
+/// Whether `host` is one of them, in any case: `api.twilio.com`, and with regions and edges
+/// `api.dublin.ie1.twilio.com`; `api.telnyx.com`; `example.signalwire.com`.
+pub(crate) fn is_provider(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let below = |domain: &str| host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')).is_some_and(is_name);
+    host.len() <= MAX_NAME && (host == "api.telnyx.com" || below("twilio.com") || below("signalwire.com"))
+}
+
+/// RFC 1035 §2.3.4, octets.
+const MAX_NAME: usize = 253;
+
+fn is_name(labels: &str) -> bool {
+    labels.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_of_every_product_region_and_edge_are_known() {
+        for host in [
+            "api.twilio.com",
+            "API.Twilio.COM",
+            "trunking.twilio.com",
+            "api.us1.twilio.com",
+            "api.dublin.ie1.twilio.com",
+            "api.telnyx.com",
+            "example.signalwire.com",
+        ] {
+            assert!(is_provider(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn no_other_host_is() {
+        let long = format!("{}.twilio.com", "a".repeat(64));
+        let longer = format!("{}twilio.com", "a.".repeat(125));
+        for host in [
+            "",
+            "twilio.com",
+            ".twilio.com",
+            "a..twilio.com",
+            "-a.twilio.com",
+            "a b.twilio.com",
+            "eviltwilio.com",
+            "api.twilio.com.example.com",
+            "portal.telnyx.com",
+            "127.0.0.1",
+            "[::1]",
+            &long,
+            &longer,
+        ] {
+            assert!(!is_provider(host), "{host}");
+        }
+    }
+}
