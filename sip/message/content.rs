@@ -1,11 +1,10 @@
 //! Header fields and bodies, asked for what is in them.
 
 use bytes::Bytes;
-use sipx_sip::headers::ContentType;
-use sipx_sip::{Address, HeaderName, TypedHeader as _};
 
+use super::grammar::{Parameters, TOKEN, leading, skip_space};
 use super::head::Head;
-use super::{Contact, Contacts, Uri, lossy, multipart, plain};
+use super::{Contact, Contacts, Uri, contact, lossy, multipart, name};
 use crate::header;
 use crate::leg::Header;
 
@@ -19,12 +18,7 @@ pub(crate) struct Content {
 impl Content {
     /// First Contact URI, to be kept.
     pub(crate) fn contact(&self) -> Option<Uri> {
-        let value = self.head.value("Contact")?;
-        if let Some(uri) = plain::uri_of_address(value) {
-            return Some(Uri { text: Bytes::copy_from_slice(uri) });
-        }
-        let first = Address::parse_list(value, "Contact").ok()?.into_iter().next()?;
-        Some(Uri::of(&first.uri))
+        contact::first(self.head.value("Contact")?).map(|address| Uri::copied(address.uri))
     }
 
     /// What a REGISTER binds; `None` if that cannot be read.
@@ -45,11 +39,8 @@ impl Content {
     pub(crate) fn application_headers(&self) -> Vec<Header> {
         let ours = |&(name, _): &(&[u8], _)| !header::is_core(name);
         let seen = |(name, value): (&[u8], &[u8])| {
-            let name = match header::is_titled(name) {
-                true => lossy(name),
-                false => lossy(HeaderName::parse(&Bytes::copy_from_slice(name)).canonical()),
-            };
-            Header { name, value: lossy(value) }
+            let name = if header::is_titled(name) { name } else { name::usual(name) };
+            Header { name: lossy(name), value: lossy(value) }
         };
         self.head.iter().filter(ours).map(seen).collect()
     }
@@ -112,7 +103,7 @@ impl Content {
         }
         let is_sdp = match self.head.value("Content-Type") {
             Some(value) if value.eq_ignore_ascii_case(b"application/sdp") => true,
-            Some(value) => ContentType::decode(value).is_ok_and(|it| it.is("application", "sdp")),
+            Some(value) => is_media_type(value, b"application", b"sdp"),
             None => self.body.starts_with(b"v="),
         };
         if is_sdp {
@@ -127,4 +118,14 @@ impl Content {
         let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
         !self.body.is_empty() && self.head.list("Content-Encoding").any(is_coding)
     }
+}
+
+/// Whether a Content-Type is the one asked for, its parameters aside (RFC 3261 §20.15).
+fn is_media_type(value: &[u8], kind: &[u8], subtype: &[u8]) -> bool {
+    let (found, rest) = leading(value, TOKEN);
+    let Some(rest) = skip_space(rest).strip_prefix(b"/") else { return false };
+    let (found_subtype, parameters) = leading(skip_space(rest), TOKEN);
+    found.eq_ignore_ascii_case(kind)
+        && found_subtype.eq_ignore_ascii_case(subtype)
+        && Parameters::of(parameters).are_sound()
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::Fault;
 use crate::header;
 
 /// The header fields of a message.
@@ -69,6 +70,23 @@ impl Head {
     /// Its first value.
     pub(super) fn value(&self, name: &str) -> Option<&[u8]> {
         self.values(name).next()
+    }
+
+    /// The value of a field that may be there once.
+    pub(super) fn optional(&self, name: &'static str) -> Result<Option<&[u8]>, Fault> {
+        let mut values = self.values(name);
+        let value = values.next();
+        if values.next().is_some() { Err(Fault::Repeated(name)) } else { Ok(value) }
+    }
+
+    /// The value of a field that must be there once.
+    pub(super) fn single(&self, name: &'static str) -> Result<&[u8], Fault> {
+        self.optional(name)?.ok_or(Fault::Missing(name))
+    }
+
+    /// What the names and values lie in.
+    pub(super) fn text(&self) -> &Bytes {
+        &self.text
     }
 
     /// The values of a comma-separated field over all its lines.
