@@ -1,4 +1,4 @@
-//! Header fields and bodies, asked for what is in them.
+//! Questions to the header fields and the body of a message.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use super::{Contact, Contacts, Uri, contact, lossy, multipart, name};
 use crate::header;
 use crate::leg::Header;
 
-/// What requests and responses carry alike.
+/// The header fields and the body, which requests and responses have alike.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(super) head: Head,
@@ -16,12 +16,12 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// First Contact URI, to be kept.
+    /// A copy of the first Contact URI.
     pub(crate) fn contact(&self) -> Option<Uri> {
         contact::first(self.head.value("Contact")?).map(|address| Uri::copied(address.uri))
     }
 
-    /// What a REGISTER binds; `None` if that cannot be read.
+    /// The Contacts of a REGISTER; `None` if one cannot be read.
     pub(crate) fn contacts(&self) -> Option<Contacts> {
         let values = || self.head.list("Contact");
         if values().any(|value| value == b"*") {
@@ -30,12 +30,12 @@ impl Content {
         values().map(Contact::parse).collect::<Option<_>>().map(Contacts::Listed)
     }
 
-    /// Record-Route values, top first, to be kept.
+    /// Copies of the Record-Route values, top first.
     pub(crate) fn record_routes(&self) -> Vec<Bytes> {
         self.head.list("Record-Route").map(Bytes::copy_from_slice).collect()
     }
 
-    /// What the application sees of the header.
+    /// The header fields that the application sees: all but SIP's own bookkeeping.
     pub(crate) fn application_headers(&self) -> Vec<Header> {
         let ours = |&(name, _): &(&[u8], _)| !header::is_core(name);
         let seen = |(name, value): (&[u8], &[u8])| {
@@ -86,7 +86,7 @@ impl Content {
         self.sdp().is_some()
     }
 
-    /// Whether the body may be passed over by whoever does not know it (RFC 3261 §20.11).
+    /// Whether a receiver that does not know the body's type may ignore the body (RFC 3261 §20.11).
     pub(crate) fn is_optional(&self) -> bool {
         self.value("Content-Disposition").is_some_and(|disposition| {
             let mut parameters = disposition.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
@@ -96,7 +96,7 @@ impl Content {
         })
     }
 
-    /// The SDP: the body, or a part of it. A body without Content-Type counts: old gateways forget it.
+    /// The SDP: the body, or a part of a multipart body. A body that looks like SDP needs no Content-Type: old gateways omit it.
     pub(crate) fn sdp(&self) -> Option<Bytes> {
         if self.body.is_empty() {
             return None;
@@ -113,7 +113,7 @@ impl Content {
         multipart::is_multipart(&content_type).then(|| multipart::sdp(&content_type, &self.body))?
     }
 
-    /// A Content-Encoding other than identity, which we cannot undo.
+    /// Whether the body has a Content-Encoding other than `identity`: none can be decoded here.
     pub(crate) fn encoded(&self) -> bool {
         let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
         !self.body.is_empty() && self.head.list("Content-Encoding").any(is_coding)

@@ -1,4 +1,4 @@
-//! What every response to a request repeats of it, even where nothing else of the request can be read.
+//! The lines of a request that its responses repeat, even if nothing else of the request can be read.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,7 +21,7 @@ pub(crate) struct Echo {
     pub(crate) tagged: bool,
     /// Where the response goes over an unreliable transport (RFC 3261 §18.2.2, RFC 3581 §4).
     pub(crate) destination: SocketAddr,
-    /// Where it goes should the stream that brought the request be gone.
+    /// Where the response goes if the stream that brought the request is closed.
     pub(crate) reconnect: SocketAddr,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn of_refused(data: &[u8], source: SocketAddr) -> Option<Echo> {
     write(&head, source, via, tag.unwrap_or(false))
 }
 
-/// `via`: address, port and whether `rport` is there, of the topmost.
+/// Writes the lines. `via` is the topmost hop: its address, its port, and whether it has `rport`; `None` if it cannot be read.
 fn write(
     head: &Head,
     source: SocketAddr,
@@ -101,7 +101,7 @@ fn cleaned(value: &[u8]) -> Vec<u8> {
     value.iter().map(|&byte| clean(byte)).collect()
 }
 
-/// A CR or LF that survived unfolding must not start a line of ours.
+/// A space for a control character: a CR or LF in a value must not begin a new line of the response.
 fn clean(byte: u8) -> u8 {
     byte.max(b' ')
 }
