@@ -1,17 +1,28 @@
-//! Our view of a SIP message over the parser crate; only this file and those below it name that. Ordinary messages are read
-//! by hand (`plain`), which costs a third; what is not plain, and all that is wrong, is the crate's.
+//! SIP messages: the grammar of RFC 3261 §25, as far as a user agent and a registrar read it.
 //!
-//! A [`Request`] has passed every check that needs no state (RFC 3261 §8.1.1, §8.2): what remains of it is trusted to be
-//! present. Anything less becomes [`Malformed`], which still knows how to be answered when the request's own Via, From,
-//! To, Call-ID and CSeq lines can be found in the bytes.
+//! The files below read from the outside in: `lines` divides the bytes, `start_line` and `head` know their lines, `address`,
+//! `via`, `uri` and `host` read values, and `grammar` has the parts that all values are made of. A value stays where it lies in
+//! the datagram: reading an ordinary message allocates one list of header fields.
+//!
+//! A [`Request`] has passed every check that needs no state (RFC 3261 §8.1.1, §8.2): its fields can be used without asking
+//! again. Any other request becomes [`Malformed`], which can still be answered if the request's own Via, From, To, Call-ID and
+//! CSeq lines are found in the bytes.
 
+mod address;
 mod contact;
 mod content;
 mod echo;
+mod fault;
+mod grammar;
 mod head;
+mod host;
+mod lines;
 mod method;
 mod multipart;
-mod plain;
+mod name;
+#[cfg(any(test, fuzzing))]
+mod oracle;
+mod start_line;
 mod uri;
 mod via;
 
@@ -19,17 +30,20 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use sipx_sip::error::ParseError;
-use sipx_sip::headers::{CallId, ContactValue, MaxForwards};
-use sipx_sip::{Address, CSeq, Finding, HeaderName, Headers, Limits, TypedHeader as _, Via};
 
+pub(crate) use self::address::NameAddr;
 pub(crate) use self::contact::{Contact, Contacts};
 pub(crate) use self::content::Content;
 pub(crate) use self::echo::Echo;
-use self::echo::{echo_of_head, echo_of_raw};
+use self::fault::Fault;
+use self::grammar::{TOKEN, all, cut_at_space, number, trim};
 use self::head::Head;
+pub(crate) use self::host::Host;
 pub(crate) use self::method::Method;
-pub(crate) use self::uri::{Host, Uri};
+use self::start_line::{RequestLine, StartLine, StatusLine, is_sip_2};
+use self::uri::Parts;
+pub(crate) use self::uri::Uri;
+use self::via::Hop;
 pub(crate) use self::via::TopVia;
 
 /// Largest message taken from a stream, headers and body, octets. Datagrams are bounded by UDP itself.
@@ -71,16 +85,6 @@ pub(crate) struct Response {
     pub(crate) content: Content,
 }
 
-/// From or To: its text as received (unfolded) and what we need of it. Parts of the datagram: what is kept for long is copied.
-#[derive(Debug)]
-pub(crate) struct NameAddr {
-    pub(crate) text: Bytes,
-    /// Empty if there is none.
-    pub(crate) display: Bytes,
-    pub(crate) uri: Uri,
-    pub(crate) tag: Option<Bytes>,
-}
-
 /// Bytes that are not an acceptable message.
 #[derive(Debug)]
 pub(crate) struct Malformed {
@@ -97,35 +101,30 @@ pub(crate) struct Malformed {
 /// # Errors
 /// [`Malformed`] with the response the sender deserves.
 pub(crate) fn parse(data: &Bytes, source: SocketAddr) -> Result<Message, Box<Malformed>> {
-    plain::read(data).map_or_else(|| parse_any(data, source), Ok)
+    read(data).map_err(|fault| {
+        let echo = echo::of_refused(data, source);
+        Box::new(Malformed { status: fault.status(), reason: fault.to_string(), echo })
+    })
 }
 
-/// The same by the parser crate, whatever they look like.
-fn parse_any(data: &Bytes, source: SocketAddr) -> Result<Message, Box<Malformed>> {
-    match sipx_sip::parse_datagram(data.clone(), &Limits::datagram()) {
-        Ok(sipx_sip::Message::Request(request)) => Request::check(request, source).map(Message::Request),
-        Ok(sipx_sip::Message::Response(response)) => Response::check(response).map(Message::Response),
-        Err(error) => {
-            let status = match &error {
-                ParseError::Limit { limit: sipx_sip::error::LimitKind::BodyBytes, .. } => 413,
-                _ => 400,
-            };
-            Err(Box::new(Malformed { status, reason: error.to_string(), echo: echo_of_raw(data, source) }))
-        }
+fn read(data: &Bytes) -> Result<Message, Fault> {
+    let (start, content) = lines::divide(data)?;
+    match StartLine::read(&start)? {
+        StartLine::Request(line) => Request::read(&start, &line, content).map(Message::Request),
+        StartLine::Status(line) => Response::read(&start, &line, content).map(Message::Response),
     }
 }
 
-/// Runs the parse facade over arbitrary bytes: the fuzz target for SIP.
+/// Reads arbitrary bytes as a message, and everything that is asked of a message: the fuzz target for SIP.
 ///
 /// # Panics
-/// If a message that is read by hand is another to the parser crate.
+/// In tests and in the fuzzer, if the parser crate that is the oracle there reads another message, or refuses what is read
+/// here.
 pub fn fuzz_message(data: &[u8]) {
     let source = SocketAddr::from(([192, 0, 2, 1], 5060));
     let data = Bytes::copy_from_slice(data);
-    if let Some(plain) = plain::read(&data) {
-        let any = parse_any(&data, source).map_err(|malformed| malformed.reason);
-        assert_eq!(format!("{:?}", Ok::<_, String>(plain)), format!("{any:?}"), "read alike");
-    }
+    #[cfg(any(test, fuzzing))]
+    oracle::compare(&data);
     match parse(&data, source) {
         Ok(Message::Request(request)) => {
             let _ = (
@@ -145,114 +144,99 @@ pub fn fuzz_message(data: &[u8]) {
     }
 }
 
-impl Request {
-    fn check(request: sipx_sip::Request, source: SocketAddr) -> Result<Self, Box<Malformed>> {
-        let headers = &request.headers;
-        let head = head(headers);
-        let refuse = |status: u16, reason: String| {
-            Box::new(Malformed {
-                status,
-                reason,
-                echo: if request.method == sipx_sip::Method::Ack { None } else { echo_of_head(&head, source) },
-            })
-        };
-        // What the checks of the crate parse is parsed below once more: they are asked only when something is wrong.
-        let singles = [HeaderName::To, HeaderName::From, HeaderName::CallId, HeaderName::CSeq];
-        let (via, cseq, hops) = (headers.typed::<Via>(), headers.typed::<CSeq>(), headers.typed::<MaxForwards>());
-        let (from, to) = (name_addr(headers, &HeaderName::From), name_addr(headers, &HeaderName::To));
-        let sound = request.version.is_supported()
-            && !request.uri.has_headers()
-            && singles.iter().all(|name| headers.count(name) == 1)
-            && headers.count(&HeaderName::MaxForwards) <= 1
-            && !matches!(hops, Some(Err(_)))
-            && matches!(headers.typed::<CallId>(), Some(Ok(_)))
-            && matches!(&cseq, Some(Ok(cseq)) if cseq.method == request.method)
-            && matches!((&via, &from, &to), (Some(Ok(_)), Some(_), Some(_)));
-        let findings = if sound { Vec::new() } else { sipx_sip::validate_request(&request) };
-        for finding in findings {
-            let reason = match &finding {
-                Finding::MissingRequiredHeader("Max-Forwards") => continue,
-                Finding::MissingRequiredHeader(name) => format!("Missing {name}"),
-                Finding::MalformedRequiredHeader(name) => format!("Malformed {name}"),
-                Finding::RepeatedSingleValueHeader(name) => format!("Repeated {name}"),
-                Finding::CSeqMethodMismatch => "CSeq method does not match".to_owned(),
-                Finding::UnsupportedVersion => "Version Not Supported".to_owned(),
-                Finding::RequestUriHasHeaders => "Request-URI has headers".to_owned(),
-                _ => "Bad Request".to_owned(),
-            };
-            return Err(refuse(finding.status(), reason));
-        }
-        let (Some(Ok(via)), Some(from), Some(to), Some(Ok(cseq)), Some(call_id)) =
-            (via, from, to, cseq, text(headers, &HeaderName::CallId))
-        else {
-            return Err(refuse(400, "Bad Request".to_owned()));
-        };
+/// The header fields that every message has.
+struct Required<'a> {
+    from: NameAddr,
+    to: NameAddr,
+    call_id: Bytes,
+    cseq: u32,
+    method: &'a [u8],
+    via: Hop<'a>,
+}
+
+impl<'a> Required<'a> {
+    fn read(head: &'a Head) -> Result<Self, Fault> {
+        let address = |name| NameAddr::read(head.text(), head.single(name)?).ok_or(Fault::Malformed(name));
+        let (to, from) = (address("To")?, address("From")?);
+        let call_id = head.single("Call-ID")?;
         if call_id.is_empty() {
-            return Err(refuse(400, "Malformed Call-ID".to_owned()));
+            return Err(Fault::Malformed("Call-ID"));
         }
-        if cseq.sequence > i32::MAX.unsigned_abs() {
-            return Err(refuse(400, "CSeq out of range".to_owned()));
+        let (cseq, method) = cseq(head.single("CSeq")?).ok_or(Fault::Malformed("CSeq"))?;
+        let via = Hop::first(head.value("Via").ok_or(Fault::Missing("Via"))?).ok_or(Fault::Malformed("Via"))?;
+        Ok(Self { from, to, call_id: head.text().slice_ref(call_id), cseq, method, via })
+    }
+}
+
+/// Number and method of CSeq (RFC 3261 §8.1.1.5). Leaves room for the next number.
+fn cseq(value: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, method) = cut_at_space(value)?;
+    let method = trim(method);
+    let sequence = number(digits, i32::MAX.unsigned_abs())?;
+    (!method.is_empty() && all(method, TOKEN)).then_some((sequence, method))
+}
+
+impl Request {
+    fn read(text: &Bytes, line: &RequestLine<'_>, content: Content) -> Result<Self, Fault> {
+        let parts = Parts::read(line.uri).map_err(Fault::Uri)?;
+        if !is_sip_2(line.version) {
+            return Err(Fault::Version);
         }
-        let uri = Uri::of(&request.uri);
-        if !uri.is_sip() && !matches!(request.uri.scheme(), sipx_sip::Scheme::Tel) {
-            return Err(refuse(416, "Unsupported URI Scheme".to_owned()));
+        if matches!(&parts, Parts::Sip(uri) if uri.has_headers()) {
+            return Err(Fault::UriHeaders);
         }
-        let sip_method = Method::named(request.method.as_bytes());
-        if matches!(sip_method, Method::Invite) && head.value("Contact").is_some_and(|contact| !is_contact(contact)) {
-            return Err(refuse(400, "Malformed Contact".to_owned()));
-        }
-        let max_forwards = match hops {
-            Some(Ok(MaxForwards(hops))) => Some(hops),
-            _ => None,
+        let head = &content.head;
+        let Required { from, to, call_id, cseq, method, via } = Required::read(head)?;
+        let max_forwards = match head.optional("Max-Forwards")? {
+            Some(hops) => Some(number(hops, u8::MAX.into()).ok_or(Fault::Malformed("Max-Forwards"))? as u8),
+            None => None,
         };
+        if method != line.method {
+            return Err(Fault::CSeqMethod);
+        }
+        if matches!(parts, Parts::Other { .. }) {
+            return Err(Fault::Scheme);
+        }
+        let method = Method::named(method);
+        if method == Method::Invite
+            && let Some(contact) = head.value("Contact")
+            && contact != b"*"
+            && contact::first(contact).is_none()
+        {
+            return Err(Fault::Malformed("Contact"));
+        }
         Ok(Self {
-            method: sip_method,
-            uri,
-            via: TopVia::of(&via),
+            method,
+            uri: Uri::within(text, line.uri),
+            via: via.top_via(head.text()),
             from,
             to,
             call_id,
-            cseq: cseq.sequence,
+            cseq,
             max_forwards,
-            content: Content { body: request.body().clone(), head },
+            content,
         })
     }
 }
 
 impl Response {
-    fn check(response: sipx_sip::Response) -> Result<Self, Box<Malformed>> {
-        let drop = |reason: &str| Box::new(Malformed { status: 0, reason: reason.to_owned(), echo: None });
-        let headers = &response.headers;
-        // The crate's own checks, without parsing everything twice for them.
-        let singles = [HeaderName::To, HeaderName::From, HeaderName::CallId, HeaderName::CSeq];
-        if !response.version.is_supported()
-            || singles.iter().any(|name| headers.count(name) != 1)
-            || !matches!(headers.typed::<CallId>(), Some(Ok(_)))
-        {
-            return Err(drop("invalid response"));
+    fn read(text: &Bytes, line: &StatusLine<'_>, content: Content) -> Result<Self, Fault> {
+        if !is_sip_2(line.version) {
+            return Err(Fault::Version);
         }
-        let (Some(Ok(via)), Some(from), Some(to), Some(Ok(cseq)), Some(call_id)) = (
-            headers.typed::<Via>(),
-            name_addr(headers, &HeaderName::From),
-            name_addr(headers, &HeaderName::To),
-            headers.typed::<CSeq>(),
-            text(headers, &HeaderName::CallId),
-        ) else {
-            return Err(drop("invalid response"));
-        };
-        let branch = via.branch().map(Bytes::copy_from_slice).unwrap_or_default();
-        let head = head(headers);
+        let head = &content.head;
+        let Required { from, to, call_id, cseq, method, via } = Required::read(head)?;
         Ok(Self {
-            status: response.status.code(),
-            reason: response.reason.clone(),
-            branch,
+            status: line.status,
+            reason: text.slice_ref(line.reason),
+            branch: within(head.text(), via.branch),
             via_count: head.list("Via").count(),
             from,
             to,
             call_id,
-            cseq: cseq.sequence,
-            method: Method::named(cseq.method.as_bytes()),
-            content: Content { body: response.body().clone(), head },
+            cseq,
+            method: Method::named(method),
+            content,
         })
     }
 
@@ -265,32 +249,12 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn head(headers: &Headers) -> Head {
-    Head::of(headers.iter().map(|header| (Cow::Borrowed(header.name().canonical()), header.value())))
-}
-
-/// Whether it is what Contact may be: addresses, or `*`.
-fn is_contact(value: &[u8]) -> bool {
-    ContactValue::decode(value).is_ok()
-}
-
-fn text(headers: &Headers, name: &HeaderName) -> Option<Bytes> {
-    headers.value(name).map(|value| match value {
-        Cow::Borrowed(value) => Bytes::copy_from_slice(value),
-        Cow::Owned(value) => Bytes::from(value),
-    })
-}
-
-fn name_addr(headers: &Headers, name: &HeaderName) -> Option<NameAddr> {
-    let text = text(headers, name)?;
-    let address = Address::parse(&text, "From").ok()?;
-    let tag = address.tag().filter(|tag| !tag.is_empty()).map(Bytes::copy_from_slice);
-    Some(NameAddr {
-        display: address.display_name.map(Bytes::from).unwrap_or_default(),
-        uri: Uri::of(&address.uri),
-        tag,
-        text,
-    })
+/// A part of `text`, which is copied only if escapes were taken out of it.
+fn within(text: &Bytes, part: Cow<'_, [u8]>) -> Bytes {
+    match part {
+        Cow::Borrowed(part) => text.slice_ref(part),
+        Cow::Owned(part) => Bytes::from(part),
+    }
 }
 
 #[cfg(test)]

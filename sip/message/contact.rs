@@ -1,7 +1,7 @@
 //! The Contacts of a REGISTER.
 
-use sipx_sip::Address;
-
+use super::address::Address;
+use super::grammar::first_value;
 use super::{Uri, lossy};
 
 /// The Contact values of a REGISTER.
@@ -37,9 +37,10 @@ impl Contact {
         self.instance.as_ref().is_some_and(|instance| !instance.ends_with(" 0"))
     }
 
+    /// Reads one value.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
-        let address = Address::parse(value, "Contact").ok()?;
-        let text = |name: &str| address.param(name).map(|value| lossy(value).trim_matches('"').to_owned());
+        let address = Address::read(value)?;
+        let text = |name: &str| address.parameter(name).map(|value| lossy(&value).trim_matches('"').to_owned());
         let q = text("q").and_then(|q| q.parse::<f32>().ok()).filter(|q| (0.0..=1.0).contains(q));
         let clean = |text: &String| text.len() <= 128 && text.chars().all(|c| c.is_ascii_graphic() && c != '"');
         let instance = text("+sip.instance").filter(clean);
@@ -48,7 +49,12 @@ impl Contact {
             q: q.map(|q| (q * 1_000.0).round() as u16),
             expires: text("expires").and_then(|seconds| seconds.parse().ok()),
             instance: instance.map(|instance| format!("{instance} {}", number.unwrap_or(0))),
-            uri: Uri::of(&address.uri),
+            uri: Uri::copied(address.uri),
         })
     }
+}
+
+/// The first address of a Contact line.
+pub(super) fn first(line: &[u8]) -> Option<Address<'_>> {
+    Address::read(first_value(line)?)
 }

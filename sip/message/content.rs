@@ -1,15 +1,14 @@
-//! Header fields and bodies, asked for what is in them.
+//! Questions to the header fields and the body of a message.
 
 use bytes::Bytes;
-use sipx_sip::headers::ContentType;
-use sipx_sip::{Address, HeaderName, TypedHeader as _};
 
+use super::grammar::{Parameters, TOKEN, leading, skip_space};
 use super::head::Head;
-use super::{Contact, Contacts, Uri, lossy, multipart, plain};
+use super::{Contact, Contacts, Uri, contact, lossy, multipart, name};
 use crate::header;
 use crate::leg::Header;
 
-/// What requests and responses carry alike.
+/// The header fields and the body, which requests and responses have alike.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(super) head: Head,
@@ -17,17 +16,12 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// First Contact URI, to be kept.
+    /// A copy of the first Contact URI.
     pub(crate) fn contact(&self) -> Option<Uri> {
-        let value = self.head.value("Contact")?;
-        if let Some(uri) = plain::uri_of_address(value) {
-            return Some(Uri { text: Bytes::copy_from_slice(uri) });
-        }
-        let first = Address::parse_list(value, "Contact").ok()?.into_iter().next()?;
-        Some(Uri::of(&first.uri))
+        contact::first(self.head.value("Contact")?).map(|address| Uri::copied(address.uri))
     }
 
-    /// What a REGISTER binds; `None` if that cannot be read.
+    /// The Contacts of a REGISTER; `None` if one cannot be read.
     pub(crate) fn contacts(&self) -> Option<Contacts> {
         let values = || self.head.list("Contact");
         if values().any(|value| value == b"*") {
@@ -36,20 +30,17 @@ impl Content {
         values().map(Contact::parse).collect::<Option<_>>().map(Contacts::Listed)
     }
 
-    /// Record-Route values, top first, to be kept.
+    /// Copies of the Record-Route values, top first.
     pub(crate) fn record_routes(&self) -> Vec<Bytes> {
         self.head.list("Record-Route").map(Bytes::copy_from_slice).collect()
     }
 
-    /// What the application sees of the header.
+    /// The header fields that the application sees: all but SIP's own bookkeeping.
     pub(crate) fn application_headers(&self) -> Vec<Header> {
         let ours = |&(name, _): &(&[u8], _)| !header::is_core(name);
         let seen = |(name, value): (&[u8], &[u8])| {
-            let name = match header::is_titled(name) {
-                true => lossy(name),
-                false => lossy(HeaderName::parse(&Bytes::copy_from_slice(name)).canonical()),
-            };
-            Header { name, value: lossy(value) }
+            let name = if header::is_titled(name) { name } else { name::usual(name) };
+            Header { name: lossy(name), value: lossy(value) }
         };
         self.head.iter().filter(ours).map(seen).collect()
     }
@@ -95,7 +86,7 @@ impl Content {
         self.sdp().is_some()
     }
 
-    /// Whether the body may be passed over by whoever does not know it (RFC 3261 §20.11).
+    /// Whether a receiver that does not know the body's type may ignore the body (RFC 3261 §20.11).
     pub(crate) fn is_optional(&self) -> bool {
         self.value("Content-Disposition").is_some_and(|disposition| {
             let mut parameters = disposition.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
@@ -105,14 +96,14 @@ impl Content {
         })
     }
 
-    /// The SDP: the body, or a part of it. A body without Content-Type counts: old gateways forget it.
+    /// The SDP: the body, or a part of a multipart body. A body that looks like SDP needs no Content-Type: old gateways omit it.
     pub(crate) fn sdp(&self) -> Option<Bytes> {
         if self.body.is_empty() {
             return None;
         }
         let is_sdp = match self.head.value("Content-Type") {
             Some(value) if value.eq_ignore_ascii_case(b"application/sdp") => true,
-            Some(value) => ContentType::decode(value).is_ok_and(|it| it.is("application", "sdp")),
+            Some(value) => is_media_type(value, b"application", b"sdp"),
             None => self.body.starts_with(b"v="),
         };
         if is_sdp {
@@ -122,9 +113,19 @@ impl Content {
         multipart::is_multipart(&content_type).then(|| multipart::sdp(&content_type, &self.body))?
     }
 
-    /// A Content-Encoding other than identity, which we cannot undo.
+    /// Whether the body has a Content-Encoding other than `identity`: none can be decoded here.
     pub(crate) fn encoded(&self) -> bool {
         let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
         !self.body.is_empty() && self.head.list("Content-Encoding").any(is_coding)
     }
+}
+
+/// Whether a Content-Type is the one asked for, its parameters aside (RFC 3261 §20.15).
+fn is_media_type(value: &[u8], kind: &[u8], subtype: &[u8]) -> bool {
+    let (found, rest) = leading(value, TOKEN);
+    let Some(rest) = skip_space(rest).strip_prefix(b"/") else { return false };
+    let (found_subtype, parameters) = leading(skip_space(rest), TOKEN);
+    found.eq_ignore_ascii_case(kind)
+        && found_subtype.eq_ignore_ascii_case(subtype)
+        && Parameters::of(parameters).are_sound()
 }

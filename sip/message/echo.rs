@@ -1,15 +1,13 @@
-//! What every response to a request repeats of it, even where nothing else of the request can be read.
+//! The lines of a request that its responses repeat, even if nothing else of the request can be read.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use sipx_sip::headers::first_hop_end;
-use sipx_sip::{Address, Via};
 
-use super::Request;
+use super::address::Address;
 use super::head::Head;
-use super::via::ip_of;
+use super::via::Hop;
+use super::{Request, lines};
 use crate::header;
 
 /// The lines of a request that every response to it repeats (RFC 3261 §8.2.6.2), written once.
@@ -23,7 +21,7 @@ pub(crate) struct Echo {
     pub(crate) tagged: bool,
     /// Where the response goes over an unreliable transport (RFC 3261 §18.2.2, RFC 3581 §4).
     pub(crate) destination: SocketAddr,
-    /// Where it goes should the stream that brought the request be gone.
+    /// Where the response goes if the stream that brought the request is closed.
     pub(crate) reconnect: SocketAddr,
 }
 
@@ -35,48 +33,26 @@ impl Request {
     }
 }
 
-/// Of a request that is not one: what it says has yet to be read.
-pub(super) fn echo_of_head(head: &Head, source: SocketAddr) -> Option<Echo> {
-    let first = &cleaned(head.value("Via")?)[..];
-    // A Via nobody can read is repeated as it is; the source is all there is to go by.
-    let via = Via::parse_one(first.get(..first_hop_end(first)).unwrap_or(first).trim_ascii()).ok();
-    let via = via.map(|via| (ip_of(&via), via.port, via.rport().is_some()));
-    let to = cleaned(head.value("To").unwrap_or_default());
-    let tagged = Address::parse(&to, "To").is_ok_and(|address| address.tag().is_some_and(|tag| !tag.is_empty()));
-    write(head, source, via, tagged)
-}
-
-/// The same for bytes that do not parse: the lines are found by eye, as it were.
-pub(super) fn echo_of_raw(data: &[u8], source: SocketAddr) -> Option<Echo> {
-    let head_end = data.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(data.len());
-    let head = data.get(..head_end)?;
-    let mut lines = head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let start = lines.next()?;
-    let is_response = start.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/"));
-    if is_response || start.starts_with(b"ACK ") {
+/// The lines for the response to a request that is refused, as far as they can be found in its bytes. `None` for a response,
+/// for an ACK, and if there is no Via.
+pub(super) fn of_refused(data: &[u8], source: SocketAddr) -> Option<Echo> {
+    let end = data.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(data.len());
+    let head = data.get(..end)?;
+    let is_response = head.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"));
+    if is_response || head.starts_with(b"ACK ") {
         return None;
     }
-    let mut fields: Vec<(&[u8], Vec<u8>)> = Vec::new();
-    // Nothing continues a line that was none.
-    let mut continues = false;
-    for line in lines.take(256) {
-        if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
-            if let Some((_, value)) = fields.last_mut().filter(|_| continues) {
-                value.push(b' ');
-                value.extend_from_slice(line.trim_ascii());
-            }
-            continue;
-        }
-        let colon = line.iter().position(|&byte| byte == b':');
-        continues = colon.is_some();
-        let Some((name, rest)) = colon.map(|colon| line.split_at(colon)) else { continue };
-        fields.push((name.trim_ascii(), rest.get(1..).unwrap_or_default().trim_ascii().to_vec()));
-    }
-    let head = Head::of(fields.into_iter().map(|(name, value)| (Cow::Borrowed(name), Cow::Owned(value))));
-    echo_of_head(&head, source)
+    let (_, fields) = head.split_at_checked(head.iter().position(|&byte| byte == b'\n')? + 1)?;
+    let head = lines::salvage(fields);
+    // A Via that cannot be read is repeated as it is, and the response goes where the request came from.
+    let via = cleaned(head.value("Via")?);
+    let via = Hop::first(&via).map(|hop| (hop.ip(), hop.port, hop.rport));
+    let to = cleaned(head.value("To").unwrap_or_default());
+    let tag = Address::read(&to).and_then(|address| address.parameter("tag").map(|tag| !tag.is_empty()));
+    write(&head, source, via, tag.unwrap_or(false))
 }
 
-/// `via`: address, port and whether `rport` is there, of the topmost.
+/// Writes the lines. `via` is the topmost hop: its address, its port, and whether it has `rport`; `None` if it cannot be read.
 fn write(
     head: &Head,
     source: SocketAddr,
@@ -85,7 +61,7 @@ fn write(
 ) -> Option<Echo> {
     let mut vias = head.values("Via");
     let first = vias.next()?;
-    let (top, others) = first.split_at(first_hop_end(first).min(first.len()));
+    let (top, others) = first.split_at_checked(header::first_value_end(first))?;
     let rport = via.is_some_and(|(_, _, rport)| rport);
     let same_host = via.is_none_or(|(ip, _, _)| ip.is_some_and(|ip| ip.to_canonical() == source.ip().to_canonical()));
     let mut lines = Vec::with_capacity(512);
@@ -125,7 +101,7 @@ fn cleaned(value: &[u8]) -> Vec<u8> {
     value.iter().map(|&byte| clean(byte)).collect()
 }
 
-/// A CR or LF that survived unfolding must not start a line of ours.
+/// A space for a control character: a CR or LF in a value must not begin a new line of the response.
 fn clean(byte: u8) -> u8 {
     byte.max(b' ')
 }

@@ -1,4 +1,4 @@
-//! The header fields of a message, in their order: where each name and value lies in the text.
+//! The header fields of a message, in their order. A field is two ranges of the text: its name and its value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::Fault;
 use crate::header;
 
 /// The header fields of a message.
@@ -15,17 +16,17 @@ pub(super) struct Head {
     fields: Vec<Field>,
 }
 
-/// Where a field lies in the text. No message is as long as 4 GB.
+/// The ranges of a field in the text. `u32` is enough: no message is longer than [`super::MAX_MESSAGE`].
 #[derive(Clone)]
 pub(super) struct Field {
-    /// Of its name in full: other marks are other names.
+    /// The mark of its full name. Names with different marks are different names.
     mark: u32,
     name: Range<u32>,
     value: Range<u32>,
 }
 
 impl Field {
-    /// `text`: what the name lies in.
+    /// `text` is what both ranges refer to.
     pub(super) fn new(text: &[u8], name: Range<u32>, value: Range<u32>) -> Self {
         let mark = mark(in_full(part(text, &name)));
         Self { mark, name, value }
@@ -33,12 +34,12 @@ impl Field {
 }
 
 impl Head {
-    /// Of fields that lie in `text`.
+    /// A head whose fields lie in `text`.
     pub(super) fn within(text: Bytes, fields: Vec<Field>) -> Self {
         Self { text, fields }
     }
 
-    /// Of fields written anew.
+    /// A head of fields that are copied to a text of their own.
     pub(super) fn of<'a>(written: impl Iterator<Item = (Cow<'a, [u8]>, Cow<'a, [u8]>)>) -> Self {
         let (mut text, mut fields) = (Vec::new(), Vec::new());
         for (name, value) in written {
@@ -53,12 +54,12 @@ impl Head {
         Self { text: Bytes::from(text), fields }
     }
 
-    /// Every field: its name, in full where it came in its compact form, and its value.
+    /// Name and value of every field. A compact name is given in full.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|field| (self.name(field), self.part(&field.value)))
     }
 
-    /// The values of a field, one a line. `name` is the name in full.
+    /// The values of a field, one for each line. `name` is the full name.
     pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let mark = mark(name.as_bytes());
         let alike = self.fields.iter().filter(move |field| field.mark == mark);
@@ -66,9 +67,26 @@ impl Head {
         named.map(|field| self.part(&field.value))
     }
 
-    /// Its first value.
+    /// The first value of a field.
     pub(super) fn value(&self, name: &str) -> Option<&[u8]> {
         self.values(name).next()
+    }
+
+    /// The value of a field that may be there once.
+    pub(super) fn optional(&self, name: &'static str) -> Result<Option<&[u8]>, Fault> {
+        let mut values = self.values(name);
+        let value = values.next();
+        if values.next().is_some() { Err(Fault::Repeated(name)) } else { Ok(value) }
+    }
+
+    /// The value of a field that must be there once.
+    pub(super) fn single(&self, name: &'static str) -> Result<&[u8], Fault> {
+        self.optional(name)?.ok_or(Fault::Missing(name))
+    }
+
+    /// The text in which names and values lie.
+    pub(super) fn text(&self) -> &Bytes {
+        &self.text
     }
 
     /// The values of a comma-separated field over all its lines.
@@ -96,13 +114,13 @@ fn in_full(name: &[u8]) -> &[u8] {
     }
 }
 
-/// What tells most names apart at a glance: the length, the first letter and the last one, in any case.
+/// A number that differs for most names: their length with the first and the last letter, in any case.
 fn mark(name: &[u8]) -> u32 {
     let letter = |letter: Option<&u8>| letter.map_or(0, |letter| u32::from(letter | 0x20));
     (name.len() as u32) << 16 | letter(name.first()) << 8 | letter(name.last())
 }
 
-/// What is in it, however it was written: names in lower case.
+/// Shows names and values, not ranges; names in lower case, so that equal heads look equal.
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();

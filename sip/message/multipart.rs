@@ -1,15 +1,15 @@
-//! SDP within a multipart body (RFC 5621 §3.1, RFC 2046 §5.1): what SIP-I carriers and senders of locations wrap it in. Pure.
+//! SDP within a multipart body (RFC 5621 §3.1, RFC 2046 §5.1), as SIP-I carriers and senders of locations send it.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// Multiparts within multiparts that are looked into.
+/// Levels of multipart bodies within multipart bodies that are searched.
 const MAX_DEPTH: usize = 3;
-/// Parts of each that are looked at.
+/// Parts of each multipart body that are searched.
 const MAX_PARTS: usize = 16;
 
-/// Whether the content is made of parts.
+/// Whether the Content-Type is one of multipart.
 pub(super) fn is_multipart(content_type: &str) -> bool {
     content_type.trim_start().get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/"))
 }

@@ -1,18 +1,22 @@
-//! URIs.
+//! URIs (RFC 3261 §19.1).
 
-use std::net::IpAddr;
+mod equivalence;
+mod escape;
+mod parts;
 
 use bytes::Bytes;
-use sipx_sip::Address;
 
-use super::{lossy, plain};
+use self::parts::SipUri;
+pub(super) use self::parts::{Parts, UriFault};
+use super::address::Address;
+use super::{Host, lossy};
 use crate::leg::Transport;
 
-/// A URI of any scheme; SIP URIs can be taken apart. Most are only ever repeated: it is its text, which has been seen to be
-/// right, and is taken apart when asked.
+/// A URI of any scheme, as text that has been checked. Most URIs are only repeated, so it is taken apart when a part is asked
+/// for.
 #[derive(Debug, Clone)]
 pub(crate) struct Uri {
-    pub(super) text: Bytes,
+    text: Bytes,
 }
 
 /// Where a SIP URI points, before any name lookup.
@@ -24,34 +28,30 @@ pub(crate) struct Destination {
     pub(crate) transport: Option<Transport>,
 }
 
-/// A host, parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Host {
-    Ip(IpAddr),
-    Name(String),
-}
-
 impl Uri {
     /// Parses the URI alone, without angle brackets.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        Self::is_one(text).then(|| Self { text: Bytes::copy_from_slice(text) })
+        Self::is_one(text).then(|| Self::copied(text))
     }
 
-    /// Whether it is a URI.
+    /// Whether the text is a URI.
     pub(crate) fn is_one(text: &[u8]) -> bool {
-        plain::uri(text).is_some() || sipx_sip::Uri::parse(Bytes::copy_from_slice(text)).is_ok()
+        Parts::read(text).is_ok()
     }
 
     /// The URI of a Route or Record-Route value, or of another name-addr or addr-spec (Refer-To, Referred-By).
     pub(crate) fn of_address(value: &[u8]) -> Option<Self> {
-        match plain::uri_of_address(value) {
-            Some(uri) => Some(Self { text: Bytes::copy_from_slice(uri) }),
-            None => Address::parse(value, "Route").ok().map(|address| Self::of(&address.uri)),
-        }
+        Address::read(value).map(|address| Self::copied(address.uri))
     }
 
-    pub(super) fn of(parsed: &sipx_sip::Uri) -> Self {
-        Self { text: parsed.to_bytes() }
+    /// A checked URI that lies in `text`, which stays in memory with it.
+    pub(super) fn within(text: &Bytes, uri: &[u8]) -> Self {
+        Self { text: text.slice_ref(uri) }
+    }
+
+    /// A checked URI, to be kept.
+    pub(super) fn copied(uri: &[u8]) -> Self {
+        Self { text: Bytes::copy_from_slice(uri) }
     }
 
     /// As received or built.
@@ -64,31 +64,32 @@ impl Uri {
         scheme.eq_ignore_ascii_case(b"sip") || scheme.eq_ignore_ascii_case(b"sips")
     }
 
-    fn parsed(&self) -> Option<sipx_sip::Uri> {
-        sipx_sip::Uri::parse(self.text.clone()).ok()
+    fn parts(&self) -> Option<Parts<'_>> {
+        Parts::read(&self.text).ok()
+    }
+
+    fn sip(&self) -> Option<SipUri<'_>> {
+        match self.parts()? {
+            Parts::Sip(uri) => Some(uri),
+            _ => None,
+        }
     }
 
     /// A parameter of a SIP URI, if it has a value.
-    fn parameter(&self, name: &str) -> Option<String> {
-        match plain::uri(&self.text) {
-            _ if !self.text.contains(&b';') => None,
-            Some(parts) => parts.parameter(name).map(lossy),
-            None => self.parsed()?.params()?.value(name).map(lossy),
+    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+        if !self.text.contains(&b';') {
+            return None;
         }
+        self.sip()?.parameter(name).map(lossy)
     }
 
     /// The user (or telephone number), percent escapes decoded. A telephone number loses its parameters (RFC 3261 §19.1.6,
     /// `+15550001;npdi`) and what is in it for the eye only; any other user keeps its semicolons.
     pub(crate) fn user(&self) -> String {
-        let mut user = match plain::uri(&self.text) {
-            Some(parts) => lossy(parts.user),
-            None => {
-                let Some(parsed) = self.parsed() else { return String::new() };
-                if let Some(tel) = parsed.tel_parts() {
-                    return without_separators(lossy(tel.subscriber()));
-                }
-                parsed.decoded_user().map(|user| lossy(&user)).unwrap_or_default()
-            }
+        let mut user = match self.parts() {
+            Some(Parts::Sip(uri)) => uri.user.map(|user| lossy(&escape::decoded(user))).unwrap_or_default(),
+            Some(Parts::Tel(uri)) => return without_separators(lossy(uri.number)),
+            _ => String::new(),
         };
         if user.starts_with(|c: char| c == '+' || c.is_ascii_digit())
             && let Some(end) = user.find(';')
@@ -110,58 +111,41 @@ impl Uri {
         u128::from_str_radix(&digits, 16).ok()
     }
 
-    /// Host of a SIP URI, as it is written; empty for other schemes.
+    /// Host of a SIP URI, as it is written, without brackets; empty for other schemes.
     pub(crate) fn host_text(&self) -> String {
-        if let Some(parts) = plain::uri(&self.text) {
-            return lossy(parts.host_text);
-        }
-        let host = |parsed: sipx_sip::Uri| parsed.host().map(|host| lossy(&host.to_bytes()));
-        self.parsed().and_then(host).unwrap_or_default()
+        self.sip().map(|uri| uri.host.text()).unwrap_or_default()
     }
 
     /// Port of a SIP URI, where it is written.
     pub(crate) fn port(&self) -> Option<u16> {
-        match plain::uri(&self.text) {
-            Some(parts) => parts.port,
-            None => self.parsed()?.port(),
-        }
+        self.sip()?.port
     }
 
     /// RFC 3261 §19.1.4.
     pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
-        matches!((self.parsed(), other.parsed()), (Some(one), Some(other)) if one.equivalent(&other))
+        matches!((self.parts(), other.parts()), (Some(one), Some(other)) if one.are_equivalent(&other))
     }
 
     /// RFC 3261 §19.1.1 `lr`.
     pub(crate) fn is_loose_router(&self) -> bool {
-        self.parsed().is_some_and(|parsed| parsed.params().is_some_and(|params| params.contains("lr")))
+        self.sip().is_some_and(|uri| uri.has_parameter("lr"))
     }
 
     /// Host, port and transport of a SIP URI. `None` for other schemes and for transports we do not speak. `sips:` is TLS
     /// whatever the parameter says, unless it says WebSocket (RFC 7118 §5.3), or UDP, which cannot be.
     pub(crate) fn destination(&self) -> Option<Destination> {
-        let (host, port, secure) = match plain::uri(&self.text) {
-            Some(parts) => (parts.host(), parts.port, parts.secure),
-            None => {
-                let parsed = self.parsed()?;
-                let host = match parsed.host()? {
-                    sipx_sip::Host::Ip(ip) => Host::Ip(*ip),
-                    sipx_sip::Host::Name(name) => Host::Name(lossy(name.as_bytes())),
-                };
-                (host, parsed.port(), parsed.scheme().is_secure())
-            }
-        };
-        let named = match self.parameter("transport") {
-            Some(name) => Some(Transport::named(&name)?),
+        let uri = self.sip()?;
+        let named = match uri.parameter("transport") {
+            Some(name) => Some(Transport::named(&lossy(name))?),
             None => None,
         };
-        let transport = match (secure, named) {
+        let transport = match (uri.secure, named) {
             (false, named) => named,
             (true, Some(Transport::Udp)) => return None,
             (true, Some(Transport::Ws | Transport::Wss)) => Some(Transport::Wss),
             (true, None | Some(Transport::Tcp | Transport::Tls)) => Some(Transport::Tls),
         };
-        Some(Destination { host, port, transport })
+        Some(Destination { host: uri.host.parsed(), port: uri.port, transport })
     }
 }
 

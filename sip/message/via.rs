@@ -1,9 +1,13 @@
-//! The topmost Via of a request.
+//! Via (RFC 3261 §20.42): the hop that a request came from.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use sipx_sip::Via;
+
+use super::grammar::{Parameters, TOKEN, cut_at_space, first_value, leading, skip_space};
+use super::host::{HostText, take_port};
+use super::within;
 
 /// The topmost Via of a request.
 #[derive(Debug, Clone)]
@@ -21,27 +25,83 @@ pub(crate) struct TopVia {
     pub(super) port: Option<u16>,
 }
 
-impl TopVia {
-    pub(super) fn of(via: &Via) -> Self {
-        let host = via.host.to_string().to_ascii_lowercase();
-        let sent_by = match via.port {
-            Some(port) => format!("{host}:{port}"),
-            None => host,
+/// One value of Via.
+pub(super) struct Hop<'a> {
+    /// Host and port as written.
+    sent_by: &'a [u8],
+    host: HostText<'a>,
+    pub(super) port: Option<u16>,
+    /// Empty if there is none.
+    pub(super) branch: Cow<'a, [u8]>,
+    pub(super) rport: bool,
+    alias: bool,
+}
+
+impl<'a> Hop<'a> {
+    /// Reads the first hop of a Via line: `SIP/2.0/UDP host:port;branch=x`. Any protocol and transport will do
+    /// (RFC 4475 §3.1.1.10), and there may be spaces around each part (§3.1.1.1).
+    pub(super) fn first(line: &'a [u8]) -> Option<Self> {
+        let rest = take_token_and_slash(first_value(line)?)?;
+        let (transport, rest) = leading(take_token_and_slash(rest)?, TOKEN);
+        let (_, sent_by) = cut_at_space(rest).filter(|(before, _)| before.is_empty() && !transport.is_empty())?;
+        let sent_by = skip_space(sent_by);
+        let (host, after_host) = HostText::take(sent_by)?;
+        let (port, after) = match skip_space(after_host).strip_prefix(b":") {
+            Some(rest) => take_port(skip_space(rest)).map(|(port, rest)| (Some(port), rest))?,
+            None => (None, after_host),
         };
-        let branch = via.branch().filter(|branch| Self::is_magic(branch)).map(Bytes::copy_from_slice);
-        let alias = via.params.iter().any(|param| param.is("alias")).then(|| via.port.unwrap_or(5061));
-        let sent_by = Bytes::from(sent_by);
-        Self { branch, sent_by, rport: via.rport().is_some(), alias, ip: ip_of(via), port: via.port }
+        let sent_by = sent_by.get(..sent_by.len() - after.len())?;
+        let (mut branch, mut rport, mut alias) = (None, false, false);
+        for parameter in Parameters::of(after) {
+            let parameter = parameter.ok()?;
+            rport |= parameter.is("rport");
+            alias |= parameter.is("alias");
+            if parameter.is("branch") && branch.is_none() {
+                branch = Some(parameter.value.unwrap_or_default());
+            }
+        }
+        Some(Self { sent_by, host, port, branch: branch.unwrap_or_default(), rport, alias })
     }
 
-    pub(super) fn is_magic(branch: &[u8]) -> bool {
-        branch.len() > 7 && branch.starts_with(b"z9hG4bK")
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.host.ip()
+    }
+
+    /// What is kept of it. It lies in `text`.
+    pub(super) fn top_via(self, text: &Bytes) -> TopVia {
+        let is_magic = self.branch.len() > 7 && self.branch.starts_with(b"z9hG4bK");
+        TopVia {
+            sent_by: self.written_sent_by(text),
+            rport: self.rport,
+            alias: self.alias.then(|| self.port.unwrap_or(5061)),
+            ip: self.ip(),
+            port: self.port,
+            branch: is_magic.then(|| within(text, self.branch)),
+        }
+    }
+
+    /// Host and port in the one form in which they are compared.
+    fn written_sent_by(&self, text: &Bytes) -> Bytes {
+        let is_plain =
+            |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b':');
+        let port_is_plain = !self.sent_by.windows(2).any(|two| two == b":0");
+        if self.sent_by.iter().all(is_plain) && port_is_plain {
+            return text.slice_ref(self.sent_by);
+        }
+        let mut written = match self.host {
+            HostText::Word(_) => self.host.text().to_ascii_lowercase(),
+            HostText::Ip6(ip) => format!("[{ip}]"),
+        };
+        if let Some(port) = self.port {
+            written.push_str(&format!(":{port}"));
+        }
+        Bytes::from(written)
     }
 }
 
-pub(super) fn ip_of(via: &Via) -> Option<IpAddr> {
-    match &via.host {
-        sipx_sip::Host::Ip(ip) => Some(*ip),
-        sipx_sip::Host::Name(_) => None,
-    }
+/// Takes `SIP /` or `2.0 /`.
+fn take_token_and_slash(text: &[u8]) -> Option<&[u8]> {
+    let (token, rest) = leading(text, TOKEN);
+    let rest = skip_space(rest).strip_prefix(b"/").filter(|_| !token.is_empty())?;
+    Some(skip_space(rest))
 }

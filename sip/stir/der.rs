@@ -1,4 +1,7 @@
-//! As much of DER (ITU-T X.690) as certificates' TNAuthList and ECDSA's signatures need.
+//! The part of DER (ITU-T X.690) that two things need: the TNAuthList of a certificate, and ECDSA signatures.
+//!
+//! rustls-webpki has parsed and checked the certificate before its TNAuthList is looked for here, so this reader decides nothing
+//! about trust. The `der` crate would add dependencies and still need a description of the whole certificate.
 
 /// SEQUENCE.
 pub(super) const SEQUENCE: u8 = 0x30;
@@ -15,12 +18,12 @@ pub(super) const fn context(number: u8) -> u8 {
     0xa0 | number
 }
 
-/// Takes an element off: its tag and its contents. `None` at the end, and where there is none.
+/// Takes the first element: its tag and its contents. `None` at the end, and if the element is not whole.
 pub(super) fn take<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (&[tag, first], mut rest) = input.split_first_chunk::<2>()?;
     let length = match first {
         0..=0x7f => usize::from(first),
-        // Up to 16 MiB, far beyond any file that is read.
+        // Lengths below 16 MiB, which exceeds every file that is read.
         0x81..=0x83 => {
             let (octets, after) = rest.split_at_checked(usize::from(first & 0x7f))?;
             rest = after;
@@ -33,7 +36,7 @@ pub(super) fn take<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     Some((tag, contents))
 }
 
-/// Takes an element with this tag off; anything else is left.
+/// Takes the first element if it has this tag; otherwise the input stays as it is.
 pub(super) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let mut after = *input;
     let (found, contents) = take(&mut after)?;
@@ -48,13 +51,13 @@ pub(super) fn elements(mut contents: &[u8]) -> impl Iterator<Item = (u8, &[u8])>
     std::iter::from_fn(move || take(&mut contents))
 }
 
-/// An ECDSA signature as X.509 and TLS have it, from the one of JWS (RFC 7518 §3.4): r and s, 32 octets each.
+/// An ECDSA signature in the form of X.509 and TLS, from the form of JWS: r and s of 32 octets each (RFC 7518 §3.4).
 pub(super) fn signature(fixed: &[u8; 64]) -> Vec<u8> {
     let (r, s) = fixed.split_at(32);
     let mut integers = Vec::with_capacity(70);
     for half in [r, s] {
         let digits = half.iter().position(|octet| *octet != 0).and_then(|at| half.get(at..)).unwrap_or(&[0]);
-        // A set first bit would make it negative.
+        // A number whose first bit is set would be negative.
         let sign = digits.first().is_some_and(|first| *first >= 0x80);
         integers.extend([INTEGER, (digits.len() + usize::from(sign)) as u8]);
         integers.extend(sign.then_some(0));
@@ -65,7 +68,7 @@ pub(super) fn signature(fixed: &[u8; 64]) -> Vec<u8> {
     signature
 }
 
-/// The other way.
+/// An ECDSA signature in the form of JWS, from the form of X.509 and TLS.
 pub(super) fn fixed_signature(mut signature: &[u8]) -> Option<[u8; 64]> {
     let mut integers = expect(&mut signature, SEQUENCE)?;
     let mut fixed = [0; 64];

@@ -1,0 +1,149 @@
+//! Divides a message into its start line, header fields and body (RFC 3261 §7).
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::grammar::{TOKEN, cut, leading, long_number, skip_space, trim};
+use super::head::{Field, Head};
+use super::{Content, Fault, MAX_MESSAGE};
+use crate::header;
+
+/// Most header fields of a message.
+const MAX_FIELDS: usize = 256;
+/// Longest start line and header field, octets, after unfolding.
+const MAX_LINE: usize = 8 * 1024;
+/// Most continuation lines of a header field.
+const MAX_FOLDS: usize = 16;
+
+/// Divides a datagram, or a message that a stream was framed into: the start line, and the rest.
+pub(super) fn divide(data: &Bytes) -> Result<(Bytes, Content), Fault> {
+    if data.len() > MAX_MESSAGE {
+        return Err(Fault::TooLarge);
+    }
+    let lines = match split(data)? {
+        Some(lines) => lines,
+        None => {
+            let (unfolded, body) = unfold(data)?;
+            let lines = split(&Bytes::from(unfolded))?.ok_or(Fault::NoEndOfHead)?;
+            Lines { body, ..lines }
+        }
+    };
+    let body = body(data, &lines)?;
+    Ok((lines.start, Content { head: lines.head, body }))
+}
+
+struct Lines {
+    start: Bytes,
+    head: Head,
+    /// Where the body begins.
+    body: usize,
+}
+
+/// The lines of a head that has no folded line; `None` if it has one.
+fn split(data: &Bytes) -> Result<Option<Lines>, Fault> {
+    let mut fields = Vec::with_capacity(16);
+    let mut start = None;
+    let mut at = 0;
+    loop {
+        let rest = data.get(at..).unwrap_or_default();
+        let length = line_length(rest)?;
+        let (line, after) = rest.split_at_checked(length).unwrap_or_default();
+        let next = at + length + 2;
+        match (&start, line) {
+            (None, b"") => return Err(Fault::NoStartLine),
+            (Some(_), b"") => break,
+            _ if matches!(after.get(2), Some(b' ' | b'\t')) => return Ok(None),
+            (None, line) if line.len() > MAX_LINE => return Err(Fault::StartLineTooLong),
+            (None, line) => start = Some(data.slice_ref(line)),
+            (Some(_), line) if line.len() > MAX_LINE => return Err(Fault::FieldTooLong),
+            (Some(_), _) if fields.len() == MAX_FIELDS => return Err(Fault::TooManyFields),
+            (Some(_), line) => fields.push(field(data, at, line)?),
+        }
+        at = next;
+    }
+    let start = start.ok_or(Fault::NoStartLine)?;
+    Ok(Some(Lines { start, head: Head::within(data.clone(), fields), body: at + 2 }))
+}
+
+/// Octets before the CRLF that ends the line.
+fn line_length(text: &[u8]) -> Result<usize, Fault> {
+    let mut at = 0;
+    loop {
+        let rest = text.get(at..).unwrap_or_default();
+        at += header::first_control(rest).ok_or(Fault::NoEndOfHead)?;
+        match text.get(at..) {
+            Some([b'\r', b'\n', ..]) => return Ok(at),
+            Some([b'\r' | b'\n', ..]) => return Err(Fault::BareLineBreak),
+            _ => at += 1,
+        }
+    }
+}
+
+/// The head with each continuation line put behind the line that it continues, and one space between them
+/// (RFC 3261 §7.3.1); and where the body begins in `data`.
+fn unfold(data: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
+    let end = data.windows(4).position(|four| four == b"\r\n\r\n").ok_or(Fault::NoEndOfHead)? + 4;
+    let mut rest = data.get(..end).unwrap_or_default();
+    let mut head = Vec::with_capacity(end);
+    let (mut lines, mut folds) = (0, 0);
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at_checked(line_length(rest)?).unwrap_or_default();
+        head.extend_from_slice(line);
+        let after = after.get(2..).unwrap_or_default();
+        rest = skip_space(after);
+        if rest.len() == after.len() {
+            head.extend_from_slice(b"\r\n");
+            (lines, folds) = (lines + 1, 0);
+        } else if lines == 0 {
+            return Err(Fault::FoldedStartLine);
+        } else if folds == MAX_FOLDS {
+            return Err(Fault::TooManyFolds);
+        } else {
+            head.push(b' ');
+            folds += 1;
+        }
+    }
+    Ok((head, end))
+}
+
+/// The field of the line that begins at `at`. There may be spaces before its colon.
+fn field(data: &[u8], at: usize, line: &[u8]) -> Result<Field, Fault> {
+    let (name, rest) = leading(line, TOKEN);
+    let value = skip_space(rest).strip_prefix(b":").filter(|_| !name.is_empty()).ok_or(Fault::FieldName)?;
+    let value = skip_space(value);
+    let value_at = at + line.len() - value.len();
+    let value = trim(value);
+    let range = |start: usize, part: &[u8]| start as u32..(start + part.len()) as u32;
+    Ok(Field::new(data, range(at, name), range(value_at, value)))
+}
+
+/// As many octets after the head as Content-Length declares; all of them if it is absent (RFC 3261 §18.3).
+fn body(data: &Bytes, lines: &Lines) -> Result<Bytes, Fault> {
+    let rest = data.slice(lines.body.min(data.len())..);
+    let Some(length) = lines.head.optional("Content-Length")? else { return Ok(rest) };
+    let length = long_number(length).ok_or(Fault::Malformed("Content-Length"))?;
+    let length = usize::try_from(length).ok().filter(|&length| length <= MAX_MESSAGE).ok_or(Fault::TooLarge)?;
+    if length > rest.len() { Err(Fault::BodyTooShort) } else { Ok(rest.slice(..length)) }
+}
+
+/// The header fields of text that is no message, as far as they can be found: a refused request is answered with them. Lines
+/// may end with LF alone here.
+pub(super) fn salvage(lines: &[u8]) -> Head {
+    let mut fields: Vec<(&[u8], Vec<u8>)> = Vec::new();
+    // A line without a colon is no field, and so is a line that continues it.
+    let mut is_field = false;
+    for line in lines.split(|&byte| byte == b'\n').take(MAX_FIELDS) {
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            if let Some((_, value)) = fields.last_mut().filter(|_| is_field) {
+                value.push(b' ');
+                value.extend_from_slice(line.trim_ascii());
+            }
+            continue;
+        }
+        let parts = cut(line, b':');
+        is_field = parts.is_some();
+        fields.extend(parts.map(|(name, value)| (name.trim_ascii(), value.trim_ascii().to_vec())));
+    }
+    Head::of(fields.into_iter().map(|(name, value)| (Cow::Borrowed(name), Cow::Owned(value))))
+}

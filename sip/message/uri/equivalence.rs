@@ -1,0 +1,77 @@
+//! When two URIs are the same (RFC 3261 §19.1.4, RFC 3966 §4).
+
+use super::escape::{are_same, are_same_in_any_case, are_same_numbers};
+use super::parts::{Pair, Parts, SipUri, TelUri, pairs};
+
+/// A parameter that must be in both URIs or in neither.
+const NEVER_IGNORED: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
+
+impl Parts<'_> {
+    pub(super) fn are_equivalent(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Sip(one), Self::Sip(other)) => one.is_equivalent(other),
+            (Self::Tel(one), Self::Tel(other)) => one.is_equivalent(other),
+            (Self::Other { scheme, rest }, Self::Other { scheme: other_scheme, rest: other_rest }) => {
+                scheme.eq_ignore_ascii_case(other_scheme) && are_same(rest, other_rest)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl SipUri<'_> {
+    /// Only the user and the password have a case. A port that is missing is not the default port.
+    fn is_equivalent(&self, other: &Self) -> bool {
+        self.secure == other.secure
+            && both(self.user, other.user, are_same)
+            && both(self.password, other.password, are_same)
+            && self.host.is_same(&other.host)
+            && self.port == other.port
+            && NEVER_IGNORED.iter().all(|name| self.has_parameter(name) == other.has_parameter(name))
+            && self.parameters().all(|parameter| other.allows(parameter))
+            && are_same_set(&self.headers().collect::<Vec<_>>(), &other.headers().collect::<Vec<_>>(), is_same_header)
+    }
+
+    /// Whether its parameter of that name, if there is one, has that value.
+    fn allows(&self, (name, value): (&[u8], Option<&[u8]>)) -> bool {
+        let mut alike = self.parameters().filter(|(other, _)| are_same_in_any_case(name, other));
+        alike.all(|(_, other)| both(value, other, are_same_in_any_case))
+    }
+}
+
+impl TelUri<'_> {
+    /// Visual separators and case do not count, but every parameter does.
+    fn is_equivalent(&self, other: &Self) -> bool {
+        let parameters = |uri: &Self| pairs(uri.parameters, b';').collect::<Vec<_>>();
+        are_same_numbers(self.number, other.number)
+            && are_same_set(&parameters(self), &parameters(other), is_same_tel_parameter)
+    }
+}
+
+fn both(one: Option<&[u8]>, other: Option<&[u8]>, are_same: fn(&[u8], &[u8]) -> bool) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => are_same(one, other),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// Whether both have the same items, each as often, in any order.
+fn are_same_set<'a>(one: &[Pair<'a>], other: &[Pair<'a>], is_same: fn(Pair<'a>, Pair<'a>) -> bool) -> bool {
+    let count = |set: &[Pair<'a>], item| set.iter().filter(|&&other| is_same(item, other)).count();
+    one.len() == other.len() && one.iter().all(|&item| count(one, item) == count(other, item))
+}
+
+fn is_same_header((name, value): Pair, (other_name, other_value): Pair) -> bool {
+    are_same_in_any_case(name, other_name)
+        && are_same_in_any_case(value.unwrap_or_default(), other_value.unwrap_or_default())
+}
+
+/// An extension is a number, and so may a context be: their separators do not count (RFC 3966 §4).
+fn is_same_tel_parameter((name, value): Pair, (other_name, other_value): Pair) -> bool {
+    let (value, other_value) = (value.unwrap_or_default(), other_value.unwrap_or_default());
+    let is_global = value.starts_with(b"+") && other_value.starts_with(b"+");
+    let is_number = are_same_in_any_case(name, b"ext") || is_global && are_same_in_any_case(name, b"phone-context");
+    let are_same_values = if is_number { are_same_numbers } else { are_same_in_any_case };
+    are_same_in_any_case(name, other_name) && are_same_values(value, other_value)
+}

@@ -1,0 +1,177 @@
+//! A URI taken apart: SIP and SIPS (RFC 3261 §19.1.1), telephone numbers (RFC 3966), and any other by its scheme alone.
+
+use super::escape;
+use crate::message::grammar::{PHONE, SCHEME, URI, USER, all, cut, is};
+use crate::message::host::{HostText, take_port};
+
+/// Most parameters, and most headers, of a URI. Each is compared with each.
+const MAX_PARAMETERS: usize = 64;
+
+/// What is wrong with a URI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UriFault {
+    #[error("scheme")]
+    Scheme,
+    /// A character that no URI has: a space, `<`, `>`, `"`, a control character or one that is not ASCII.
+    #[error("character")]
+    Character,
+    #[error("escape")]
+    Escape,
+    #[error("user")]
+    User,
+    #[error("host")]
+    Host,
+    #[error("port")]
+    Port,
+    #[error("parameter")]
+    Parameter,
+    /// RFC 3261 §19.1.1.
+    #[error("repeated parameter")]
+    RepeatedParameter,
+    #[error("telephone number")]
+    Number,
+}
+
+/// A URI taken apart. The parts still have their escapes.
+pub(in crate::message) enum Parts<'a> {
+    Sip(SipUri<'a>),
+    Tel(TelUri<'a>),
+    Other { scheme: &'a [u8], rest: &'a [u8] },
+}
+
+/// `sip:user:password@host:port;parameters?headers`
+pub(in crate::message) struct SipUri<'a> {
+    /// The scheme is `sips`.
+    pub(super) secure: bool,
+    pub(super) user: Option<&'a [u8]>,
+    pub(super) password: Option<&'a [u8]>,
+    pub(super) host: HostText<'a>,
+    pub(super) port: Option<u16>,
+    parameters: &'a [u8],
+    headers: &'a [u8],
+}
+
+/// `tel:+15550001;parameters`
+pub(in crate::message) struct TelUri<'a> {
+    /// With its visual separators.
+    pub(super) number: &'a [u8],
+    /// Without the first semicolon.
+    pub(super) parameters: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// Reads the URI alone, without angle brackets.
+    pub(in crate::message) fn read(text: &'a [u8]) -> Result<Self, UriFault> {
+        let (scheme, rest) = cut(text, b':').ok_or(UriFault::Scheme)?;
+        if scheme.is_empty() || !all(scheme, SCHEME) {
+            return Err(UriFault::Scheme);
+        }
+        if !escape::are_sound(rest) {
+            return Err(UriFault::Escape);
+        }
+        let is = |name: &str| scheme.eq_ignore_ascii_case(name.as_bytes());
+        if is("sip") || is("sips") {
+            return SipUri::read(rest, is("sips")).map(Self::Sip);
+        }
+        if !all(rest, URI) {
+            return Err(UriFault::Character);
+        }
+        if is("tel") { TelUri::read(rest).map(Self::Tel) } else { Ok(Self::Other { scheme, rest }) }
+    }
+}
+
+impl<'a> SipUri<'a> {
+    fn read(rest: &'a [u8], secure: bool) -> Result<Self, UriFault> {
+        // No other part may have an `@` without an escape.
+        let (user, password, rest) = match cut(rest, b'@') {
+            Some((info, rest)) => match cut(info, b':') {
+                Some((user, password)) => (Some(user), Some(password), rest),
+                None => (Some(info), None, rest),
+            },
+            None => (None, None, rest),
+        };
+        let is_user = |user: &[u8]| !user.is_empty() && all(user, USER);
+        if !user.is_none_or(is_user) || !password.is_none_or(|password| all(password, URI)) {
+            return Err(UriFault::User);
+        }
+        let (host, rest) = HostText::take(rest).ok_or(UriFault::Host)?;
+        let (port, rest) = match rest.strip_prefix(b":") {
+            Some(rest) => take_port(rest).map(|(port, rest)| (Some(port), rest)).ok_or(UriFault::Port)?,
+            None => (None, rest),
+        };
+        let (rest, headers) = match cut(rest, b'?') {
+            Some((rest, headers)) => (rest, checked(headers, b'&')?),
+            None => (rest, &[][..]),
+        };
+        let parameters = match rest.split_first() {
+            Some((b';', parameters)) => checked(parameters, b';')?,
+            Some(_) => return Err(UriFault::Host),
+            None => &[],
+        };
+        let uri = Self { secure, user, password, host, port, parameters, headers };
+        if uri.repeats_a_parameter() { Err(UriFault::RepeatedParameter) } else { Ok(uri) }
+    }
+
+    fn repeats_a_parameter(&self) -> bool {
+        let names = || self.parameters().map(|(name, _)| name);
+        names().enumerate().any(|(at, name)| names().take(at).any(|other| escape::are_same_in_any_case(name, other)))
+    }
+
+    /// Names and values of the parameters.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = Pair<'a>> {
+        pairs(self.parameters, b';')
+    }
+
+    /// Names and values of the headers.
+    pub(super) fn headers(&self) -> impl Iterator<Item = Pair<'a>> {
+        pairs(self.headers, b'&')
+    }
+
+    pub(in crate::message) fn has_headers(&self) -> bool {
+        !self.headers.is_empty()
+    }
+
+    pub(super) fn has_parameter(&self, name: &str) -> bool {
+        self.parameters().any(|(other, _)| escape::are_same_in_any_case(other, name.as_bytes()))
+    }
+
+    /// The value of the parameter, if it has one.
+    pub(super) fn parameter(&self, name: &str) -> Option<&'a [u8]> {
+        self.parameters().find(|(other, _)| escape::are_same_in_any_case(other, name.as_bytes()))?.1
+    }
+}
+
+impl<'a> TelUri<'a> {
+    fn read(rest: &'a [u8]) -> Result<Self, UriFault> {
+        let (number, parameters) = cut(rest, b';').unwrap_or((rest, &[]));
+        // Global numbers have decimal digits only, local ones also others.
+        let is_separator = |byte: &u8| matches!(byte, b'-' | b'.' | b'(' | b')');
+        let mut digits =
+            number.strip_prefix(b"+").unwrap_or(number).iter().filter(|byte| !is_separator(byte)).peekable();
+        let is_digit = |byte: &u8| if number.starts_with(b"+") { byte.is_ascii_digit() } else { is(*byte, PHONE) };
+        if digits.peek().is_none() || !digits.all(is_digit) {
+            return Err(UriFault::Number);
+        }
+        if pairs(parameters, b';').nth(MAX_PARAMETERS).is_some() {
+            return Err(UriFault::Parameter);
+        }
+        Ok(Self { number, parameters })
+    }
+}
+
+/// Name and value.
+pub(super) type Pair<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// The list behind its first separator, if each item has a name and there are not too many.
+fn checked(list: &[u8], separator: u8) -> Result<&[u8], UriFault> {
+    let is_sound = pairs(list, separator)
+        .all(|(name, value)| !name.is_empty() && all(name, URI) && value.is_none_or(|value| all(value, URI)));
+    let is_short = pairs(list, separator).nth(MAX_PARAMETERS).is_none();
+    if !list.is_empty() && is_sound && is_short { Ok(list) } else { Err(UriFault::Parameter) }
+}
+
+/// `name=value` and `name`, between separators. None in an empty list.
+pub(super) fn pairs(list: &[u8], separator: u8) -> impl Iterator<Item = Pair<'_>> {
+    let items = list.split(move |&byte| byte == separator).filter(|_| !list.is_empty());
+    items.map(|item| cut(item, b'=').map_or((item, None), |(name, value)| (name, Some(value))))
+}
