@@ -23,7 +23,7 @@ pub struct Fetch {
     pub id: FetchId,
     /// On whose behalf.
     pub leg: Arc<LegInfo>,
-    /// Where.
+    /// The URL and method of the request.
     pub target: Target,
     /// Why, with what the application is told besides the leg itself.
     pub reason: FetchReason,

@@ -59,7 +59,7 @@ pub struct Now {
 pub struct Target {
     /// Absolute URL.
     pub url: Arc<str>,
-    /// How.
+    /// The HTTP method.
     pub method: Method,
 }
 

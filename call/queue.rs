@@ -74,19 +74,19 @@ pub enum NotQueued {
     TooManyQueues,
 }
 
-/// How somebody stands in a queue.
+/// The position and waiting time of a leg in a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QueueStanding {
-    /// The queue.
+    /// Id of the queue.
     pub queue: QueueId,
-    /// From 1.
+    /// Position in the queue, from 1.
     pub position: usize,
-    /// How many wait.
+    /// Number of waiting legs.
     pub size: usize,
-    /// How many it takes.
+    /// Maximum number of waiting legs.
     pub most: u32,
-    /// How long this one has waited.
+    /// Waiting time of this leg.
     pub waited: Duration,
-    /// How long they all have, on average.
+    /// Average waiting time of all waiting legs.
     pub average: Duration,
 }

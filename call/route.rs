@@ -10,7 +10,7 @@ use crate::{Callback, Target};
 /// The answer to "whose call is this, and who decides about it?"
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
-    /// Whose.
+    /// The name of the account that owns the application.
     pub account: Arc<str>,
     /// The dialect that speaks for it.
     pub dialect: Arc<str>,

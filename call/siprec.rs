@@ -67,7 +67,7 @@ impl SiprecStatus {
 pub struct SiprecFailure {
     /// What kind of failure.
     pub fault: SiprecFault,
-    /// In words.
+    /// Description for people.
     pub detail: String,
 }
 

@@ -68,8 +68,8 @@ pub use throttle::Throttle;
 pub use trunk::TrunkAcl;
 pub use waiting::Waiting;
 
-/// For keys of our own making, or such as are hashed with a secret already: several times cheaper than the standard one,
-/// and no defence against who may choose keys.
+/// A hash map with a fast hash, several times cheaper than the standard one, but without protection against chosen
+/// keys. Only for keys that this server creates, or that are hashed with a secret already.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 /// As [`HashMap`].
 pub(crate) type HashSet<K> = std::collections::HashSet<K, foldhash::fast::RandomState>;

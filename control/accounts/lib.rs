@@ -1,4 +1,5 @@
-//! Accounts: who may use the server, in whose API's words. Those of the configuration, and below them those that they made.
+//! Accounts: the customers of this server, with their API credentials. The configuration names some; these create
+//! others below them with REST.
 #![forbid(unsafe_code)]
 
 pub mod made;
@@ -13,28 +14,30 @@ use tandem_store::{Store, StoreError};
 
 use made::{Key, Made, Standing};
 
-/// The account that a server makes for itself when none is configured.
+/// The account that a server creates for itself when the configuration names none.
 pub const DEFAULT_ACCOUNT: &str = "default";
 
-/// One account, with its credentials in each dialect it speaks.
+/// An account, with its credentials for the API of each provider that it uses.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
-    /// Its name in this server.
+    /// The account's name in this server.
     pub name: Arc<str>,
-    /// Twilio credentials.
+    /// Credentials for the Twilio-compatible API.
     pub twilio: Option<TwilioCredentials>,
-    /// Telnyx credentials.
+    /// Credentials for the Telnyx-compatible API.
     pub telnyx: Option<TelnyxCredentials>,
-    /// SignalWire credentials.
+    /// Credentials for the SignalWire-compatible API.
     pub signalwire: Option<SignalwireCredentials>,
-    /// It runs the server: it may see what belongs to no account (strangers' messages, bans), and lift bans.
+    /// Whether the account operates the server: it may then see what belongs to no account (unknown senders' messages,
+    /// bans), and lift bans.
     #[serde(default)]
     pub operator: bool,
 }
 
 impl Account {
-    /// One that another account made: its id there is its name in this server. With a signing key it is a SignalWire project.
+    /// An account that another account created with REST. Its name in this server is `id`. With a signing key it is a
+    /// SignalWire project, without one a Twilio subaccount.
     pub fn made(id: &str, secret: Option<String>, signing_key: Option<String>) -> Self {
         let mut made = Self { name: id.into(), twilio: None, telnyx: None, signalwire: None, operator: false };
         match (secret, signing_key) {
@@ -49,8 +52,9 @@ impl Account {
         made
     }
 
-    /// The names that the account may call by from this machine, each with its secret: its name in this server and, of Twilio
-    /// and SignalWire, its id there. The secret is that of the first API that it has credentials for.
+    /// The user names with which the account may call from this machine, each with its secret: the account's name in
+    /// this server and its Twilio and SignalWire ids. Twilio and SignalWire ids have the secret of their API; the name
+    /// has the secret of the first API in the order Twilio, Telnyx, SignalWire.
     pub fn callers(&self) -> impl Iterator<Item = (&str, &str)> {
         let twilio = self.twilio.as_ref().map(|own| (Some(&*own.account_sid), &*own.auth_token));
         let telnyx = self.telnyx.as_ref().map(|own| (None, &*own.api_key));
@@ -61,8 +65,9 @@ impl Account {
         secret.map(|secret| (&*self.name, secret)).into_iter().chain(ids)
     }
 
-    /// The provider whose words the account's documents are in where nothing names one: the first that it has credentials for of
-    /// those whose applications answer with documents.
+    /// The name of the dialect in which the account's documents are written when no setting names one: the first for
+    /// which the account has credentials, in the order `twilio`, `signalwire`, `texml` (Telnyx); `twilio` without
+    /// credentials.
     pub fn documents(&self) -> &'static str {
         match (&self.twilio, &self.signalwire, &self.telnyx) {
             (None, Some(_), _) => "signalwire",
@@ -71,7 +76,7 @@ impl Account {
         }
     }
 
-    /// What [`Account::made`] makes it of: the secret, and the signing key of a SignalWire project.
+    /// The two arguments of [`Account::made`]: the secret, and the signing key of a SignalWire project.
     fn secrets(&self) -> (Option<&str>, Option<&str>) {
         let twilio = self.twilio.as_ref().map(|own| &*own.auth_token);
         let signalwire = self.signalwire.as_ref().map(|own| (&*own.api_token, &*own.signing_key));
@@ -79,35 +84,36 @@ impl Account {
     }
 }
 
-/// How Twilio's clients log in and how its webhooks are signed.
+/// Credentials with which Twilio clients log in and with which webhooks to Twilio applications are signed.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TwilioCredentials {
     /// `AC` and 32 hex digits.
     pub account_sid: String,
-    /// Password of the API and key of the signatures.
+    /// The password of the API, and the key of the webhook signatures.
     pub auth_token: String,
 }
 
-/// How Telnyx's clients log in and how its webhooks are signed.
+/// Credentials with which Telnyx clients log in and with which webhooks to Telnyx applications are signed.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelnyxCredentials {
-    /// Bearer token.
+    /// The Bearer token of the API.
     pub api_key: String,
-    /// Base64 of the 32 bytes of an Ed25519 seed (RFC 8032); the public key is derived, printed and served.
+    /// Base64 of the 32-byte seed of an Ed25519 key (RFC 8032). The public key is derived from it, printed at the start
+    /// and served by the API.
     pub signing_seed: String,
 }
 
-/// How SignalWire's clients log in and how its webhooks are signed.
+/// Credentials with which SignalWire clients log in and with which webhooks to SignalWire applications are signed.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignalwireCredentials {
-    /// A UUID.
+    /// The UUID of the project.
     pub project_id: String,
-    /// Password of the API.
+    /// The password of the API.
     pub api_token: String,
-    /// Key of the signatures.
+    /// The key of the webhook signatures.
     pub signing_key: String,
 }
 
@@ -129,25 +135,25 @@ impl std::fmt::Debug for TelnyxCredentials {
 
 secret_debug!(TwilioCredentials.account_sid, SignalwireCredentials.project_id);
 
-/// All accounts, as they are now, and the keys that they gave out. What is asked here is in memory.
+/// All current accounts and the API keys that they created. All lookups here use memory only.
 #[derive(Debug, Default)]
 pub struct Accounts(RwLock<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     configured: Vec<Arc<Account>>,
-    /// Those that accounts made, and what was changed of those of the configuration, by name.
+    /// By name: the accounts that others created, and the changes made with REST to accounts of the configuration.
     made: HashMap<Arc<str>, Arc<Made>>,
-    /// By id. As many as there are in the database.
+    /// The API keys by id: all keys of the database.
     keys: HashMap<u128, Arc<Key>>,
-    /// Of the configuration, then those made, oldest first.
+    /// The accounts of the configuration, then those created with REST, oldest first.
     all: Arc<Vec<Arc<Account>>>,
     by_name: HashMap<Arc<str>, Arc<Account>>,
     by_sid: HashMap<String, Arc<Account>>,
 }
 
 impl Known {
-    /// The lists anew. Where the configuration has a name or a SID, that is who is meant.
+    /// Rebuilds the lists. If two accounts have the same name or SID, the account of the configuration wins.
     fn settle(&mut self) {
         let mut made: Vec<_> = self.made.values().filter(|made| made.parent.is_some()).collect();
         made.retain(|made| !self.is_configured(&made.account.name));
@@ -175,7 +181,7 @@ impl Known {
             return Standing::Active;
         }
         match self.made.get(name) {
-            // Whose parent has gone from the configuration has nobody to answer for it.
+            // A subaccount is closed when the configuration no longer contains its parent.
             Some(made) if made.parent.as_deref().is_some_and(|parent| self.is_configured(parent)) => made.standing,
             _ => Standing::Closed,
         }
@@ -183,21 +189,21 @@ impl Known {
 }
 
 impl Accounts {
-    /// From the configuration.
+    /// Accounts of the configuration only; [`Accounts::load`] adds the others.
     pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
         let known = Self::default();
         known.replace(accounts);
         known
     }
 
-    /// From another configuration. Who has logged in before stays so until its request is answered.
+    /// Replaces the accounts of the configuration. A request that was authenticated before is still completed.
     pub fn replace(&self, accounts: impl IntoIterator<Item = Account>) {
         let mut known = self.0.write();
         known.configured = accounts.into_iter().map(Arc::new).collect();
         known.settle();
     }
 
-    /// Reads what accounts have made of accounts and keys. At the start.
+    /// Loads subaccounts, changed accounts and API keys from the database. Called once at the start.
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
         let (made, keys) = (made::all(store).await?, made::keys(store).await?);
         let mut known = self.0.write();
@@ -207,34 +213,34 @@ impl Accounts {
         Ok(())
     }
 
-    /// An account was made or changed, and is in the database so.
+    /// Adds or replaces an account that the database already contains in this form.
     pub fn put(&self, made: Made) {
         let mut known = self.0.write();
         known.made.insert(Arc::clone(&made.account.name), Arc::new(made));
         known.settle();
     }
 
-    /// A key was given out or changed, and is in the database so.
+    /// Adds or replaces an API key that the database already contains in this form.
     pub fn put_key(&self, key: Key) {
         self.0.write().keys.insert(key.id, Arc::new(key));
     }
 
-    /// A key holds no longer.
+    /// Removes an API key from memory; it is no longer accepted.
     pub fn forget_key(&self, id: u128) {
         self.0.write().keys.remove(&id);
     }
 
-    /// Every account.
+    /// All accounts: those of the configuration, then those created with REST, oldest first.
     pub fn all(&self) -> Arc<Vec<Arc<Account>>> {
         Arc::clone(&self.0.read().all)
     }
 
-    /// What was made by REST: an account below another, or other words of one of the configuration.
+    /// The record that REST made of this account: a subaccount, or the changes to an account of the configuration.
     pub fn made(&self, name: &str) -> Option<Arc<Made>> {
         self.0.read().made.get(name).cloned()
     }
 
-    /// The accounts that this one made, oldest first.
+    /// The accounts that this account created, oldest first.
     pub fn below(&self, name: &str) -> Vec<Arc<Made>> {
         let known = self.0.read();
         let mut below: Vec<_> =
@@ -243,51 +249,54 @@ impl Accounts {
         below
     }
 
-    /// Who made this account.
+    /// The account that created this one; `None` for an account of the configuration.
     pub fn parent(&self, name: &str) -> Option<Arc<str>> {
         let known = self.0.read();
         known.made.get(name).and_then(|made| made.parent.clone()).filter(|_| !known.is_configured(name))
     }
 
-    /// Whether it may do anything. Those of the configuration always may.
+    /// Whether the account may make calls and requests. Accounts of the configuration always may.
     pub fn standing(&self, name: &str) -> Standing {
         self.0.read().standing(name)
     }
 
-    /// Whether it may see and do what is the server's and no account's. An only account of the configuration may.
+    /// Whether the account may see and change what belongs to the server instead of an account. The operator may, and
+    /// so may the only account of a configuration.
     pub fn is_operator(&self, account: &Account) -> bool {
         let known = self.0.read();
         account.operator || (known.configured.len() == 1 && known.is_configured(&account.name))
     }
 
-    /// By its name in this server.
+    /// The account of this name.
     pub fn by_name(&self, name: &str) -> Option<Arc<Account>> {
         self.0.read().by_name.get(name).cloned()
     }
 
-    /// The provider whose words an account's documents are in where nothing names one; Twilio's, of an account that there is not.
+    /// The dialect of an account's documents when no setting names one ([`Account::documents`]); `twilio` for an
+    /// unknown account.
     pub fn documents(&self, name: &str) -> &'static str {
         self.by_name(name).map_or("twilio", |account| account.documents())
     }
 
-    /// By the SID that clients of Twilio or SignalWire log in with.
+    /// The account with this Twilio account SID or SignalWire project id.
     pub fn by_sid(&self, sid: &str) -> Option<Arc<Account>> {
         self.0.read().by_sid.get(sid).cloned()
     }
 
-    /// How many keys an account has given out.
+    /// The number of API keys that the account has.
     pub fn keys_of(&self, name: &str) -> usize {
         self.0.read().keys.values().filter(|key| &*key.account == name).count()
     }
 
-    /// The account that gave this key out, when the secret is the key's.
+    /// The account that owns this API key, if the secret is right.
     pub fn by_key(&self, id: u128, secret: &str) -> Option<Arc<Account>> {
         let known = self.0.read();
         let key = known.keys.get(&id)?;
         key.fits(secret).then(|| known.by_name.get(&key.account).cloned())?
     }
 
-    /// By its Telnyx API key. Every key is compared, in constant time, so that answers tell nothing about near misses.
+    /// The account with this Telnyx API key. Every key is compared, in constant time, so that response times reveal
+    /// nothing about a key that is partly right.
     pub fn by_telnyx_key(&self, key: &str) -> Option<Arc<Account>> {
         use subtle::ConstantTimeEq;
         let mut found = None;

@@ -1,4 +1,4 @@
-//! What accounts make of accounts: others below them, and keys to log in with.
+//! What REST stores about accounts: subaccounts, changes to accounts, and API keys.
 
 use std::sync::Arc;
 
@@ -12,28 +12,28 @@ use tandem_store::{Store, StoreError};
 use super::Account;
 
 const ACCOUNT: Kind<Details> = Kind::new("account");
-/// Keys, by their friendly names.
+/// API keys in the store; their name is the friendly name.
 pub const KEY: Kind<KeyDetails> = Kind::new("key");
 
-/// Whether an account may do anything.
+/// Whether an account may make calls and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
-    /// It may.
+    /// The account may make calls and requests.
     #[default]
     Active,
-    /// Not now: neither calls nor requests.
+    /// The account may not make calls and requests until it is active again.
     Suspended,
-    /// Not any more.
+    /// The account is closed for good.
     Closed,
 }
 
 impl Standing {
-    /// Each with its word.
+    /// Each state with its word in REST.
     pub const WORDS: [(&'static str, Self); 3] =
         [("active", Self::Active), ("suspended", Self::Suspended), ("closed", Self::Closed)];
 
-    /// `active`, `suspended`, `closed`.
+    /// The state's word in REST: `active`, `suspended` or `closed`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -43,62 +43,62 @@ impl Standing {
     }
 }
 
-/// An account made by REST, or what was changed so of one of the configuration.
+/// An account that was created with REST, or the changes made with REST to an account of the configuration.
 #[derive(Debug, Clone)]
 pub struct Made {
-    /// Of its SID.
+    /// The id from which the account's SID is made.
     pub id: u128,
-    /// The account; without credentials, where the configuration has them.
+    /// The account. An account of the configuration has its credentials there, not here.
     pub account: Arc<Account>,
-    /// Who made it; `None` for one of the configuration.
+    /// The account that created this one; `None` for an account of the configuration.
     pub parent: Option<Arc<str>>,
-    /// For people.
+    /// The name shown to people (`FriendlyName`).
     pub friendly_name: String,
-    /// Whether it may do anything.
+    /// Whether the account may make calls and requests.
     pub standing: Standing,
-    /// When it was made.
+    /// The time at which it was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Details {
-    /// Of its own; `None` for one of the configuration.
+    /// The account's own secret; `None` for an account of the configuration.
     auth_token: Option<String>,
-    /// Of a SignalWire project.
+    /// The webhook signing key of a SignalWire project.
     #[serde(default)]
     signing_key: Option<String>,
     parent: Option<Arc<str>>,
     standing: Standing,
 }
 
-/// What an account's programs log in with instead of its own secret.
+/// An API key: credentials for an account's programs that replace the account's own secret.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// Of its SID.
+    /// The id from which the key's SID is made.
     pub id: u128,
-    /// Whose, by its name.
+    /// The name of the account that owns the key.
     pub account: Arc<str>,
-    /// For people.
+    /// The name shown to people (`FriendlyName`).
     pub friendly_name: String,
-    /// SHA-256 of the secret, which is 256 random bits: nothing is found out by trying.
+    /// SHA-256 of the secret's hex digits. The secret has 256 random bits, so that it cannot be guessed from the hash.
     pub hash: [u8; 32],
-    /// When it was given out.
+    /// The time at which it was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// What is kept of a key beside its name.
+/// The stored fields of a key, beside its name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeyDetails {
-    /// Of the secret, 64 hex digits.
+    /// SHA-256 of the secret, as 64 hex digits.
     sha256: String,
 }
 
 impl Made {
-    /// A new account below another: its name in this server has `id` in it.
+    /// A new active account below `parent`. Its name in this server contains `id`.
     pub fn new(id: u128, account: Account, parent: &Arc<str>, friendly_name: String) -> Self {
         let now = Timestamp::now();
         let parent = Some(Arc::clone(parent));
@@ -106,14 +106,14 @@ impl Made {
         Self { id, account, parent, friendly_name, standing: Standing::Active, created_at: now, updated_at: now }
     }
 
-    /// Nothing changed yet of one of the configuration.
+    /// The record of an account of the configuration, before any change.
     pub fn of_configured(id: u128, account: &Arc<Account>) -> Self {
         let now = Timestamp::now();
         let (account, friendly_name) = (Arc::clone(account), account.name.to_string());
         Self { id, account, parent: None, friendly_name, standing: Standing::Active, created_at: now, updated_at: now }
     }
 
-    /// Keeps it.
+    /// Stores the account.
     pub async fn store(&self, store: &Store) -> Result<(), StoreError> {
         let (secret, signing_key) = if self.parent.is_some() { self.account.secrets() } else { (None, None) };
         let row = Resource {
@@ -136,7 +136,7 @@ impl Made {
 }
 
 impl Key {
-    /// A new one, and its secret, which is nowhere else.
+    /// Creates a key. Returns it with its secret, which is stored nowhere.
     pub fn new(account: &Arc<str>, friendly_name: String) -> (Self, String) {
         let secret: [u8; 32] = rand::random();
         let secret = hex(&secret);
@@ -152,13 +152,13 @@ impl Key {
         (key, secret)
     }
 
-    /// Whether this is its secret.
+    /// Whether this is the key's secret; compared in constant time.
     pub fn fits(&self, secret: &str) -> bool {
         let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
         self.hash.ct_eq(&hash).into()
     }
 
-    /// Keeps it.
+    /// Stores the key.
     pub async fn store(&self, store: &Store) -> Result<(), StoreError> {
         let row = Resource {
             id: self.id,
@@ -173,7 +173,7 @@ impl Key {
         resources::put(store, KEY, &row).await.map(drop)
     }
 
-    /// Gives it up; `false` if the account has none with this id.
+    /// Deletes a key from the store; `false` if the account has no key with this id.
     pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
         resources::delete(store, KEY, account, id).await
     }
@@ -186,18 +186,18 @@ impl Key {
     }
 }
 
-/// Every account that was made or changed.
+/// All stored accounts: subaccounts, and changes to accounts of the configuration.
 pub async fn all(store: &Store) -> Result<Vec<Made>, StoreError> {
     let rows = resources::all(store, ACCOUNT).await?;
     Ok(rows.into_iter().map(read).collect())
 }
 
-/// Every key.
+/// All stored API keys.
 pub async fn keys(store: &Store) -> Result<Vec<Key>, StoreError> {
     resources::all(store, KEY).await?.into_iter().map(Key::of).collect()
 }
 
-/// A key of an account.
+/// The account's API key with this id, from the store.
 pub async fn key(store: &Store, account: &str, id: u128) -> Result<Option<Key>, StoreError> {
     resources::get(store, KEY, account, id).await?.map(Key::of).transpose()
 }
@@ -245,16 +245,16 @@ mod tests {
         assert_eq!((accounts.parent("AC2").as_deref(), accounts.parent("acme")), (Some("acme"), None));
         let operator = |name: &str| accounts.is_operator(&accounts.by_name(name).unwrap());
         assert!(operator("acme") && !operator("AC2"), "an only account runs the server, whomever it has made");
-        // The configuration is read again, and does not know of it.
+        // A reload of the configuration keeps subaccounts: the file does not name them.
         accounts.replace([configured("acme")]);
         assert_eq!(accounts.standing("AC2"), Standing::Active);
-        // Something in the database cannot take the place of an account of the configuration.
+        // A database row cannot replace an account of the configuration.
         let mut intruder = made("acme", "acme");
         intruder.standing = Standing::Closed;
         accounts.put(intruder);
         assert_eq!(accounts.standing("acme"), Standing::Active);
         assert_eq!(accounts.by_name("acme").unwrap().secrets(), (Some("token"), None));
-        // Without its parent nobody answers for it.
+        // A subaccount is closed when its parent is no longer configured.
         accounts.replace([configured("other")]);
         assert_eq!(accounts.standing("AC2"), Standing::Closed);
         assert_eq!(accounts.standing("nobody"), Standing::Closed);

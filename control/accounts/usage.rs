@@ -12,45 +12,45 @@ use tandem_store::{Store, StoreError, TimeRange, usage as records};
 
 use super::Accounts;
 
-/// Triggers, below nothing, named for people.
+/// Stored triggers; the resource's name is the name for users.
 pub const TRIGGER: Kind<Trigger> = Kind::new("usage trigger");
 
-/// What is counted.
+/// A category of usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Category {
-    /// Legs of calls.
+    /// All legs.
     Calls,
-    /// Those that came in.
+    /// Inbound legs.
     Inbound,
-    /// Those that went out.
+    /// Outbound legs.
     Outbound,
-    /// Those of clients.
+    /// Legs of clients.
     Client,
-    /// Those of SIP URIs, either way.
+    /// Legs of SIP URIs, in both directions.
     Sip,
-    /// Those that came in.
+    /// Inbound legs of SIP URIs.
     SipInbound,
-    /// Those that went out.
+    /// Outbound legs of SIP URIs.
     SipOutbound,
     /// Recordings.
     Recordings,
-    /// What all that costs: nothing.
+    /// The total price, which is always zero.
     Price,
-    /// What this server has none of.
+    /// A category that this server does not count.
     Other,
 }
 
-/// So much of it.
+/// The usage of a category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Total {
-    /// How many.
+    /// Number of legs or recordings.
     pub count: u64,
-    /// How many minutes, each rounded up.
+    /// Number of minutes; each leg or recording is rounded up.
     pub minutes: u64,
 }
 
-/// What an account has used, day by day.
+/// The usage of an account for each day.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
     calls: Vec<CallUsage>,
@@ -58,7 +58,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Of these accounts, from one day to another, both included; without one, from the beginning and until now.
+    /// Reads the usage of these accounts between two days, both included. Without a day, the range is open.
     pub async fn read(
         store: &Store,
         accounts: &[String],
@@ -72,13 +72,13 @@ impl Usage {
         Ok(Self { calls, recordings: records::recordings(store, accounts, range).await? })
     }
 
-    /// The first day on which anything was used.
+    /// Returns the first day with any usage.
     pub fn first_day(&self) -> Option<Date> {
         let days = self.calls.iter().map(|row| row.day).chain(self.recordings.iter().map(|row| row.day));
         date(days.min()?)
     }
 
-    /// So much from one day to another, both included.
+    /// Returns the usage of a category between two days, both included.
     pub fn total(&self, category: Category, (from, until): (Date, Date)) -> Total {
         let within = |day: i64| date(day).is_some_and(|day| (from..=until).contains(&day));
         let mut total = Total::default();
@@ -108,57 +108,57 @@ impl Usage {
     }
 }
 
-/// Somebody who wants to be told once so much has been used.
+/// A trigger that reports once when usage reaches a value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trigger {
-    /// The dialect that made it, which tells of it.
+    /// Name of the dialect that created the trigger and reports it.
     pub dialect: String,
-    /// What is counted.
+    /// Category of usage.
     pub category: Category,
-    /// Its word in the dialect.
+    /// Name of the category in the dialect.
     pub word: String,
-    /// By which figure.
+    /// The figure to compare.
     pub by: Figure,
-    /// So much.
+    /// Value at which the trigger fires.
     pub value: f64,
-    /// As the dialect wrote it.
+    /// The value as the dialect wrote it.
     pub written: String,
-    /// Anew in every ...; once, when `None`.
+    /// Period after which the trigger can fire again; `None` for once only.
     pub recurring: Option<Recurring>,
-    /// Who is told.
+    /// URL that is requested.
     pub callback: Target,
-    /// When it was told last.
+    /// Time at which the trigger last fired.
     pub fired_at: Option<Timestamp>,
 }
 
-/// Which figure of a total.
+/// A figure of the usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Figure {
-    /// How many.
+    /// Number of legs or recordings.
     Count,
-    /// How many minutes.
+    /// Number of minutes.
     Usage,
-    /// What it costs.
+    /// Price.
     Price,
 }
 
-/// How often a trigger begins anew.
+/// The period of a trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recurring {
-    /// At midnight UTC.
+    /// From midnight UTC.
     Daily,
-    /// On the first.
+    /// From the first day of the month.
     Monthly,
-    /// On the first of January.
+    /// From the first of January.
     Yearly,
-    /// Never.
+    /// From the beginning; never starts again.
     Alltime,
 }
 
 impl Trigger {
-    /// The days that count now.
+    /// Returns the first and the last day that count now.
     pub fn period(&self, today: Date) -> (Date, Date) {
         let begin = match self.recurring {
             Some(Recurring::Daily) => today,
@@ -169,7 +169,7 @@ impl Trigger {
         (begin, today)
     }
 
-    /// What it looks at.
+    /// Returns the figure that the trigger compares.
     pub fn figure(&self, usage: &Usage, today: Date) -> f64 {
         let total = usage.total(self.category, self.period(today));
         match self.by {
@@ -179,24 +179,23 @@ impl Trigger {
         }
     }
 
-    /// Whether it is to be told now that this is used.
+    /// Whether the trigger must fire at this figure.
     pub fn is_due(&self, figure: f64, today: Date) -> bool {
         figure >= self.value && !self.is_told(today)
     }
 
-    /// Whether it has been told in this period.
     pub fn is_told(&self, today: Date) -> bool {
         self.fired_at.is_some_and(|at| utc(at) >= self.period(today).0)
     }
 }
 
-/// The account and those that it made, by name.
+/// Returns the names of an account and of its subaccounts.
 pub fn with_those_below(accounts: &Accounts, name: &str) -> Vec<String> {
     let below = accounts.below(name);
     std::iter::once(name.to_owned()).chain(below.iter().map(|made| made.account.name.to_string())).collect()
 }
 
-/// Today, in UTC.
+/// Returns the current date in UTC.
 pub fn today() -> Date {
     utc(clock::time())
 }

@@ -1,9 +1,9 @@
 //! The causes of failure as a table: what happened, and what to do about it. [`crate`] finds the cause of a failure.
 
-/// Makes the enum and what each of its values says.
+/// Makes the enum of causes and its texts.
 macro_rules! causes {
     ($($group:literal: { $($name:ident $id:literal $happened:literal $advice:literal $($more:literal)?;)* })*) => {
-        /// A cause of failure. Its id is stable: logs, JSON and links name it.
+        /// A cause of failure. Its id is stable, as logs, JSON and links contain it.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Cause {
             $($(
@@ -13,30 +13,30 @@ macro_rules! causes {
         }
 
         impl Cause {
-            /// Every cause, in the order of the page.
+            /// All causes, in the order of the page.
             pub const ALL: [Self; [$($($id),*),*].len()] = [$($(Self::$name),*),*];
 
-            /// Its stable name, which is also its anchor on the page.
+            /// The stable name, which is also the anchor on the page.
             pub fn id(self) -> &'static str {
                 match self { $($(Self::$name => $id,)*)* }
             }
 
-            /// One sentence that says what happened.
+            /// One sentence that says what happened, 180 characters at most.
             pub fn happened(self) -> &'static str {
                 match self { $($(Self::$name => $happened,)*)* }
             }
 
-            /// What to do, in a sentence or two.
+            /// One or two sentences that say what to do, 180 characters at most.
             pub fn advice(self) -> &'static str {
                 match self { $($(Self::$name => $advice,)*)* }
             }
 
-            /// The page's heading that it stands under.
+            /// The heading of the page under which the cause stands.
             pub fn group(self) -> &'static str {
                 match self { $($(Self::$name => $group,)*)* }
             }
 
-            /// What only the page says, Markdown; empty if nothing.
+            /// More text for the page only, in Markdown; may be empty.
             pub fn more(self) -> &'static str {
                 match self { $($(Self::$name => concat!("" $(, $more)?),)*)* }
             }

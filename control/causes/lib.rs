@@ -27,42 +27,42 @@ use tandem_markup::{self as markup, code};
 
 pub use crate::cause::Cause;
 
-/// How the end of a leg reads that a crash of the server ended.
+/// The end detail of a leg that a crash of the server ended.
 pub const CRASHED: &str = "ended by a crash of the server";
-/// How the end of a leg reads that was not called, as its record could not be stored.
+/// The end detail of a leg that was not called because its record could not be stored.
 pub const UNSTORED: &str = "not called: the database was away";
-/// How the end of a leg reads, at its end, that no trunk takes.
+/// The last words of the end detail of a leg for whose destination there is no trunk.
 pub const NO_TRUNK: &str = "no trunk and no endpoint takes it";
 
-/// How the end of a leg reads, at its start, whose phone is not there.
+/// The first words of the end detail of a leg to a phone that is not registered.
 pub const NO_PHONE: &str = "no phone of the account";
 
-/// Where the page is that explains each cause, in the repository.
+/// The page that explains each cause, as a path in the repository.
 pub const PAGE: &str = "docs/troubleshooting.md";
 
 impl Cause {
-    /// The cause of this id.
+    /// The cause with this id.
     pub fn of_id(id: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.id() == id)
     }
 
-    /// Where the page explains it: `docs/troubleshooting.md#connection-refused`.
+    /// The cause's section of the page: `docs/troubleshooting.md#connection-refused`.
     pub fn page(self) -> String {
         format!("{PAGE}#{}", self.id())
     }
 
-    /// The advice as one line of a log: the advice, and where more of it is.
+    /// The advice as one log line, with the section of the page in parentheses.
     pub fn line(self) -> String {
         format!("{} ({})", self.advice(), self.page())
     }
 
-    /// The cause whose advice such a line is.
+    /// The cause from whose advice [`Self::line`] made this line.
     pub fn of_line(line: &str) -> Option<Self> {
         let (_, id) = line.strip_suffix(')')?.rsplit_once(PAGE)?;
         Self::of_id(id.strip_prefix('#')?)
     }
 
-    /// Why an HTTP request got no answer.
+    /// The reason that an HTTP request got no answer.
     pub fn of_fetch_error(error: &FetchError) -> Self {
         match error {
             FetchError::Url(_) => Self::BadUrl,
@@ -79,10 +79,10 @@ impl Cause {
         }
     }
 
-    /// Why a TLS handshake failed, by the library's words.
+    /// The reason that a TLS handshake failed, recognised by the texts of the TLS library.
     fn of_tls(detail: &str) -> Self {
         match detail {
-            // Some servers answer with words, some only close.
+            // A server without TLS sends plain text, or only closes the connection.
             _ if detail.contains("InvalidContentType") || detail.contains("handshake eof") => Self::TlsToPlainHttp,
             _ if ["UnknownIssuer", "CaUsedAsEndEntity", "SelfSigned"].iter().any(|word| detail.contains(word)) => {
                 Self::TlsUnknownIssuer
@@ -91,7 +91,7 @@ impl Cause {
         }
     }
 
-    /// What an HTTP status says that is no success. `None`: it is one.
+    /// The cause for an HTTP status; `None` for a 2xx status.
     pub fn of_status(status: u16) -> Option<Self> {
         Some(match status {
             200..300 => return None,
@@ -105,7 +105,7 @@ impl Cause {
         })
     }
 
-    /// Why a document could not be had or read.
+    /// The reason that a document could not be fetched or read.
     pub fn of_failure(failure: &FetchFailure) -> Self {
         let detail = &failure.detail;
         match failure.kind {
@@ -133,7 +133,7 @@ impl Cause {
         }
     }
 
-    /// What an oddity of a document or of a request is about, by its number.
+    /// The cause for a warning about a document or a request, by the provider's number of the warning and its text.
     fn of_warning(number: u32, message: &str) -> Option<Self> {
         match number {
             code::SCHEMA if message.contains("not available on this server") || message.contains("is not served") => {
@@ -148,7 +148,7 @@ impl Cause {
         }
     }
 
-    /// Why a WebSocket to an application failed.
+    /// The reason that a WebSocket to an application failed.
     pub fn of_stream(failure: &StreamFailure) -> Self {
         match failure.fault {
             StreamFault::Url => Self::BadUrl,
@@ -166,7 +166,8 @@ impl Cause {
         }
     }
 
-    /// What an event tells of that went wrong. `None`: nothing did, or nothing is known about why.
+    /// The cause of the failure that an event reports. `None` if the event reports no failure, or if the reason is
+    /// unknown.
     pub fn of_event(event: &EventKind) -> Option<Self> {
         match event {
             EventKind::FetchFailed { failure } => Some(Self::of_failure(failure)),
@@ -196,7 +197,8 @@ impl Cause {
 }
 
 impl Cause {
-    /// Why a leg failed that was to reach somebody. `None`: it did not fail, or nothing is known about why.
+    /// The reason that an outbound leg failed, or that no codec fits a leg of either direction. `None` if the leg did
+    /// not fail, or if the reason is unknown.
     pub fn of_end(leg: &LegInfo) -> Option<Self> {
         let end = leg.end.as_ref()?;
         match end.detail.as_deref() {
@@ -236,8 +238,8 @@ impl Cause {
 }
 
 impl Cause {
-    /// Why a leg ended because something had failed: it reached nobody ([`Self::of_end`]), or its application did not do. The
-    /// latter was told when it failed. `None`: nothing did, or nothing is known about why.
+    /// The reason that a leg failed: it reached nobody ([`Self::of_end`]), or its application failed. An application's
+    /// failure was reported already when it happened. `None` if nothing failed, or if the reason is unknown.
     pub fn of_failed_call(leg: &LegInfo) -> Option<Self> {
         let failure = leg.end.as_ref().and_then(|end| end.failure.as_deref());
         Self::of_end(leg).or_else(|| {

@@ -7,7 +7,7 @@ use super::*;
 
 const PATH: &str = "../../docs/troubleshooting.md";
 
-/// What stands before the table.
+/// The page's text before the table.
 const HEAD: &str = "\
 # Troubleshooting
 
@@ -45,7 +45,7 @@ fn page() -> String {
     page
 }
 
-/// Elements' names would else be taken for HTML.
+/// Escapes `<`, so that the name of an element is not read as HTML.
 fn escaped(text: &str) -> String {
     text.replace('<', "\\<")
 }

@@ -1,4 +1,4 @@
-//! The shell's one place that reads the clocks.
+//! The only place in this crate that reads the clocks.
 #![forbid(unsafe_code)]
 
 use std::sync::LazyLock;
@@ -7,13 +7,13 @@ use std::time::{Instant, SystemTime};
 use jiff::Timestamp;
 use tandem_call::Now;
 
-/// This moment on both clocks.
+/// The current time of the monotonic clock and of the wall clock.
 #[expect(clippy::disallowed_methods, reason = "the shell owns the clock; everything pure is given it")]
 pub fn now() -> Now {
     Now { instant: Instant::now(), time: time() }
 }
 
-/// This moment as people know it.
+/// The current wall-clock time.
 #[expect(clippy::disallowed_methods, reason = "as above")]
 pub fn time() -> Timestamp {
     Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)

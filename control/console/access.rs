@@ -7,30 +7,30 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use tandem_accounts::Account;
 use tandem_runtime::app::App;
 
-/// The account whose credentials a request shows, in any dialect.
+/// Returns the account whose credentials the request has, in any dialect.
 pub fn caller(app: &App, headers: &HeaderMap) -> Result<Arc<Account>, Denied> {
     app.caller(headers).ok_or(Denied::Nobody)
 }
 
-/// Whether the credentials are those of an account that may see what is the server's.
+/// Requires the credentials, or a key, of an operator's account.
 pub fn operator(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     let account = caller(app, headers)?;
     app.accounts.is_operator(&account).then_some(()).ok_or(Denied::NoOperator)
 }
 
-/// The same for who changes something: with the account's own credentials, not with a key that it gave to somebody.
+/// Requires an operator's own credentials, for requests that change something. A key of the account is not enough.
 pub fn operator_itself(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     operator(app, headers)?;
     app.owner(headers).map(drop).ok_or(Denied::Key)
 }
 
-/// Why nothing is shown.
+/// The reason why a request is denied.
 pub enum Denied {
-    /// No account's credentials.
+    /// The request has no valid credentials of an account.
     Nobody,
-    /// Not those of an operator.
+    /// The account is not an operator's.
     NoOperator,
-    /// An operator's key.
+    /// The credentials are a key of an operator's account, not its own.
     Key,
 }
 

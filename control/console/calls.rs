@@ -1,4 +1,4 @@
-//! `/console/calls`: live and recent calls, and the story of one.
+//! `/console/calls`: live and recent calls, and all data of one call.
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -18,25 +18,23 @@ use tandem_store::{Cursor, TimeRange};
 use super::story::Story;
 use super::{Scope, Wish, Wrong, follow, json};
 
-/// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/calls", get(list)).route("/console/calls/{id}", get(story))
 }
 
-/// A page of calls.
 #[derive(Serialize)]
 struct Calls {
     calls: Vec<CallRow>,
-    /// The page behind this one.
+    /// The cursor of the next page.
     next: Option<String>,
 }
 
-/// One call, which is a leg of its session.
+/// A call: one leg of a session.
 #[derive(Serialize)]
 pub(super) struct CallRow {
     id: String,
     session: String,
-    /// The call that called this one.
+    /// The id of the parent leg.
     parent: Option<String>,
     account: String,
     provider: String,
@@ -48,20 +46,20 @@ pub(super) struct CallRow {
     created_at: Timestamp,
     answered_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
-    /// From the answer to the end, or to now.
+    /// Seconds from the answer to the end, or until now.
     seconds: f64,
     trunk: Option<String>,
     codec: Option<String>,
     end: Option<End>,
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Serialize)]
 struct End {
     text: String,
     by: String,
     sip_status: Option<u16>,
-    /// Why it failed: a cause of docs/troubleshooting.md.
+    /// The id of the cause if the call failed (docs/troubleshooting.md).
     cause: Option<&'static str>,
 }
 
@@ -159,7 +157,7 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
         Err(denied) => return *denied,
     };
     let found = match Story::find(&app, &scope, &id).await {
-        // SIP's Call-ID means the call too, as long as its messages are kept.
+        // SIP's Call-ID identifies a call too, as long as its messages are kept.
         Ok(None) => match session_of_call_id(&app, &id) {
             Some(session) => Story::find(&app, &scope, &session).await,
             None => Ok(None),
@@ -174,13 +172,14 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
     }
 }
 
-/// A leg of which SIP's messages have this Call-ID, as the beginning of a call's id.
+/// The id of a leg whose SIP messages have this Call-ID, as 32 hex digits.
 fn session_of_call_id(app: &App, id: &str) -> Option<String> {
     let trace = app.calls.services().sip().ladder()?.of_call_id(id)?;
     trace.legs.first().map(|leg| format!("{:032x}", leg.0))
 }
 
-/// What else the text may be that is no call's id: a SIP Call-ID of a request that no call came of, or a number.
+/// The error text for an unknown id. It says what else the text may be: the Call-ID of a request that became no call,
+/// or a number.
 fn no_such_call(app: &App, scope: &Scope, id: &str) -> String {
     let traced = || app.calls.services().sip().ladder().and_then(|ladder| ladder.of_call_id(id)).is_some();
     if scope.is_operator() && traced() {

@@ -1,4 +1,4 @@
-//! `/console/errors`: what went wrong lately, each with what to do about it.
+//! `/console/errors`: recent errors, each with advice.
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -15,41 +15,38 @@ use tandem_store::{Cursor, TimeRange};
 
 use super::{Scope, Wish, Wrong, follow, json};
 
-/// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/errors", get(list))
 }
 
-/// A page of them.
 #[derive(Serialize)]
 struct Errors {
     errors: Vec<ErrorRow>,
-    /// The page behind this one.
+    /// The cursor of the next page.
     next: Option<String>,
 }
 
-/// One.
 #[derive(Serialize)]
 pub(super) struct ErrorRow {
     id: String,
     at: Timestamp,
-    /// `error`, `warning`.
+    /// `error` or `warning`.
     level: String,
-    /// Whose; `None`: nobody's.
+    /// The account; `None` for an error of no account.
     account: Option<String>,
     call: Option<String>,
     session: Option<String>,
     cause: Option<Cause>,
-    /// The provider's number.
+    /// The provider's number of the error.
     code: Option<u32>,
     message: String,
-    /// What the cause is, in a sentence.
+    /// One sentence that explains the cause.
     happened: Option<&'static str>,
-    /// What to do.
+    /// What to do about it.
     advice: Option<String>,
-    /// Where more of it is.
+    /// The section of docs/troubleshooting.md about the cause.
     page: Option<String>,
-    /// The SIP request that was refused before there was any call.
+    /// The SIP request, if it was refused before there was a call.
     request: Option<Box<SipRequest>>,
 }
 
@@ -104,7 +101,7 @@ async fn page(app: &App, scope: &Scope, wish: &Wish) -> Result<Errors, Wrong> {
     };
     let mut accounts = scope.accounts(app, wish.account.as_deref());
     if scope.is_operator() && wish.account.is_none() {
-        // Nobody's.
+        // Errors of no account.
         accounts.push("".into());
     }
     let mut rows = Vec::new();

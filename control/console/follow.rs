@@ -1,8 +1,8 @@
-//! A list that is followed: one line of JSON a row (NDJSON), and again whenever a row is new or has changed.
+//! Followed lists: one line of JSON per row (NDJSON), and another one whenever a row is new or has changed.
 //!
-//! The list is looked at [twice a second](EVERY), so calls do no more work because somebody watches. Bounded: at most
-//! [`FOLLOWERS`] at a time, more are refused with 503; [`WAITING`] lines wait for a reader who is slow, and one who does not
-//! take them within [`PATIENCE`] is told so in a last line and dropped.
+//! The list is read again [twice a second](EVERY), so followers cause no work in calls. Limits: at most [`FOLLOWERS`]
+//! followers at the same time, more are refused with 503; at most [`WAITING`] lines wait for a slow client. A client
+//! that takes no line within [`PATIENCE`] is told so in a last line and disconnected.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -20,20 +20,21 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::Wrong;
 
-/// Between two looks at the list.
+/// Time between two reads of the list.
 const EVERY: Duration = Duration::from_millis(500);
-/// Between signs of life where nothing changes.
+/// Unchanged reads in a row after which an empty line is sent, as a sign of life.
 const ALIVE: u32 = 30;
-/// Followers at a time.
+/// Maximum number of followers at the same time.
 const FOLLOWERS: usize = 32;
-/// Lines that wait for a slow reader.
+/// Maximum number of lines that wait for a slow client.
 const WAITING: usize = 1_024;
-/// How long they may.
+/// Maximum time to wait for room for another line.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 static PLACES: Semaphore = Semaphore::const_new(FOLLOWERS);
 
-/// Follows what `list` lists, newest first; `name` tells its rows apart. `kind` is what each line is called: `{"call": {...}}`.
+/// Follows the list that `list` returns, newest first. `name` returns the key of a row, `kind` is the member name of
+/// each line: `{"call": {...}}`.
 pub(super) fn rows<T, F>(
     app: App,
     kind: &'static str,
@@ -55,7 +56,7 @@ where
         let mut known = HashMap::new();
         let mut quiet = 0;
         let end = loop {
-            // What is so when the server stops is still told.
+            // When the server stops, the last changes are still sent.
             let last = !app.calls.accepts();
             let rows = match list(app.clone()).await {
                 Ok(rows) => rows,
@@ -67,7 +68,7 @@ where
             for line in changed.into_iter().chain(alive) {
                 match tokio::time::timeout(PATIENCE, lines.send(line)).await {
                     Ok(Ok(())) => {}
-                    // The reader has gone.
+                    // The client has disconnected.
                     Ok(Err(_)) => return,
                     Err(_) => return slow.store(true, Ordering::Relaxed),
                 }
@@ -80,7 +81,7 @@ where
                 () = tokio::time::sleep(EVERY) => {}
             }
         };
-        // The last line; the reader may have gone.
+        // The last line; the client may have disconnected.
         let _ = lines.try_send(end);
     });
     let stream = futures_util::stream::poll_fn(move |context| {
@@ -93,7 +94,7 @@ where
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response()
 }
 
-/// The lines of those rows that are new or other than they were, the oldest first.
+/// The lines of rows that are new or changed, oldest first.
 fn changed<T: Serialize>(
     known: &mut HashMap<String, u64>,
     kind: &'static str,
@@ -113,12 +114,12 @@ fn changed<T: Serialize>(
         }
         now.insert(name, mark);
     }
-    // What fell out of the list is forgotten, so that this stays as small as the list.
+    // Rows that are no longer in the list are forgotten, so the map stays as small as the list.
     *known = now;
     lines
 }
 
-/// A row without what changes by itself: the seconds of a live call.
+/// A row without the field that changes by itself: the seconds of a live call.
 fn without_clock(row: &impl Serialize) -> String {
     let mut value = serde_json::to_value(row).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {

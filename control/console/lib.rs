@@ -1,7 +1,7 @@
 //! The console: what the server does and did, for people, as JSON and as text (docs/console.md).
 //!
 //! ```text
-//!   credentials ──► Scope: whose things may be seen ──► calls, phones, trunks, numbers, errors ──► a page, or followed
+//!   credentials ──► Scope: the visible accounts ──► calls, phones, trunks, numbers, errors ──► a page, or followed
 //! ```
 #![forbid(unsafe_code)]
 
@@ -36,16 +36,16 @@ use tandem_store::{self as store, Cursor, StoreFailed};
 
 use crate::access::caller;
 
-/// Legs of a session that are shown by name.
+/// Maximum number of legs of a session that are listed.
 const MOST_LEGS: usize = 100;
-/// Fewest hex digits of the beginning of an id: 48 bits of it are its time.
+/// Minimum number of hex digits when an id is abbreviated: the first 48 bits of an id are its time.
 const SHORTEST: usize = 10;
-/// Rows of a list when nobody says.
+/// Default number of rows of a list.
 const ROWS: u32 = 50;
-/// Most rows of a list.
+/// Maximum number of rows of a list.
 const MOST_ROWS: u32 = 1_000;
 
-/// Paths below `/console`.
+/// The routes below `/console`.
 pub fn routes() -> Router<App> {
     Router::new()
         .merge(calls::routes())
@@ -56,10 +56,10 @@ pub fn routes() -> Router<App> {
         .merge(webhooks::routes())
 }
 
-/// A leg and its application's id for it.
+/// The id of a leg in its provider's form, and the leg.
 pub type NamedLeg = (String, Arc<LegInfo>);
 
-/// Whose things somebody may see: those of one account, or everybody's.
+/// The accounts whose data a client may see: its own, or all.
 #[derive(Clone)]
 pub struct Scope {
     account: Arc<Account>,
@@ -67,29 +67,30 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Of an account: an operator sees everything.
+    /// The scope of an account: an operator sees all accounts.
     pub fn of(app: &App, account: Arc<Account>) -> Self {
         let everybody = app.accounts.is_operator(&account);
         Self { account, everybody }
     }
 
-    /// Of whoever shows these credentials; an error is the answer to a request without any that fit.
+    /// The scope of the account whose credentials the request has. The error is the response to a request without valid
+    /// ones.
     pub fn asked(app: &App, headers: &HeaderMap) -> Result<Self, Box<Response>> {
         let account = caller(app, headers).map_err(|denied| Box::new(denied.into_response()))?;
         Ok(Self::of(app, account))
     }
 
-    /// Whether things of this account are seen; those of nobody (`""`) by operators.
+    /// Whether data of this account is visible. Data of no account (`""`) is visible to operators.
     pub fn sees(&self, account: &str) -> bool {
         self.everybody || *account == *self.account.name
     }
 
-    /// Whether everybody's things are seen.
+    /// Whether data of all accounts is visible.
     pub fn is_operator(&self) -> bool {
         self.everybody
     }
 
-    /// The accounts whose things are seen, its own first; of these only `one`, if that is given.
+    /// The visible accounts, the client's own first; with `one`, only that account.
     fn accounts(&self, app: &App, one: Option<&str>) -> Vec<Arc<str>> {
         let mut names = vec![Arc::clone(&self.account.name)];
         if self.everybody {
@@ -101,7 +102,7 @@ impl Scope {
         names
     }
 
-    /// The session of the newest call.
+    /// The session of the newest visible call.
     async fn newest(&self, app: &App) -> Result<Option<CallId>, StoreFailed> {
         let mut newest: Option<Arc<LegInfo>> = None;
         for account in self.accounts(app, None) {
@@ -112,7 +113,7 @@ impl Scope {
         Ok(newest.map(|leg| leg.session))
     }
 
-    /// The session of the one call whose id begins so: letters (`CA`) and then hex digits.
+    /// The session of the only visible call whose id begins with these characters: `CA` or nothing, then hex digits.
     async fn beginning_with(&self, app: &App, id: &str) -> Result<Option<CallId>, StoreFailed> {
         let digits = id.strip_prefix("CA").unwrap_or(id);
         if digits.len() < SHORTEST || !digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
@@ -124,8 +125,8 @@ impl Scope {
         Ok(first.filter(|first| sessions.all(|other| other == *first)))
     }
 
-    /// Which session `id` means and its legs, as far as they are seen, oldest first: it is the session's id, any of its legs'
-    /// in any dialect's spelling or the beginning of that, or `last`. `None` if there is none.
+    /// Finds a session, with its visible legs, oldest first. `id` is the session's id, the id of one of its legs in the
+    /// form of any provider, the start of such an id, or `last`. `None` if there is no such session.
     pub async fn session(&self, app: &App, id: &str) -> Result<Option<(CallId, Vec<NamedLeg>)>, StoreFailed> {
         let services = app.calls.services();
         let digits = id.replace('-', "");
@@ -156,15 +157,16 @@ impl Scope {
     }
 }
 
-/// A session's legs, oldest first, each with its application's id for it, and its event log.
+/// The legs of a session, oldest first, each with its id in the provider's form, and the session's event log.
 pub struct CallLog {
     legs: Vec<NamedLeg>,
-    /// Its event log.
+    /// The lines of the event log.
     pub lines: Vec<Line>,
 }
 
 impl CallLog {
-    /// The session that is named in any of the ways of [`Scope::session`]. `None` if nobody in scope has one.
+    /// Finds the log of a session, which is given in one of the forms of [`Scope::session`]. `None` if no such session
+    /// is visible.
     pub async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, StoreFailed> {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
         Ok(Some(Self { legs, lines: app.calls.log(session).await? }))
@@ -192,7 +194,7 @@ impl fmt::Display for CallLog {
     }
 }
 
-/// How far a leg is, and why it ended.
+/// The status of a leg, with the reason if it has ended.
 pub fn outcome(leg: &LegInfo) -> String {
     match &leg.end {
         Some(end) => format!("{}: {end}", records::status_word(leg.status)),
@@ -200,7 +202,7 @@ pub fn outcome(leg: &LegInfo) -> String {
     }
 }
 
-/// `caller`, `callee`, `callee 2`, ...
+/// Names for legs: `caller`, `callee`, `callee 2`, ...
 pub fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, String> {
     let mut seen = HashMap::new();
     legs.map(|leg| {
@@ -211,28 +213,28 @@ pub fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, Stri
     .collect()
 }
 
-/// What a list is asked for.
+/// The query parameters of a list.
 #[derive(Clone, Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Wish {
-    /// Rows, 1 to [`MOST_ROWS`].
+    /// The number of rows, 1 to [`MOST_ROWS`].
     limit: Option<u32>,
-    /// Where the page before ended.
+    /// The `next` of the previous page.
     cursor: Option<String>,
-    /// One line a row, and then one for each that changes.
+    /// Follow the list: one line per row, then one line for each row that changes.
     follow: bool,
-    /// Of this account.
+    /// Only rows of this account.
     account: Option<String>,
-    /// Calls in this state; `live` and `ended` stand for several.
+    /// Only calls in this state; `live` and `ended` stand for several states.
     status: Option<String>,
     from: Option<String>,
     to: Option<String>,
     direction: Option<String>,
-    /// At or after.
+    /// Only rows from this time on.
     since: Option<Timestamp>,
-    /// Errors of this level.
+    /// Only errors of this level.
     level: Option<String>,
-    /// Errors of this cause.
+    /// Only errors with this cause.
     cause: Option<String>,
 }
 
@@ -241,13 +243,13 @@ impl Wish {
         self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS)
     }
 
-    /// The page's place in lists of one row more than are wanted.
+    /// The page to read from the store. It has one row more than requested, which shows whether there is a next page.
     fn page(&self) -> Result<store::Page, Wrong> {
         let after = self.cursor.as_deref().map(read_cursor).transpose()?;
         Ok(store::Page { limit: self.limit() + 1, after, ..store::Page::default() })
     }
 
-    /// The newest of several accounts' rows, and where the page behind them begins.
+    /// Merges the rows of several accounts: returns the newest ones and the cursor of the next page.
     fn cut<T>(&self, mut rows: Vec<T>, place: impl Fn(&T) -> Cursor) -> (Vec<T>, Option<String>) {
         rows.sort_by_key(|row| {
             let Cursor { at, id } = place(row);
@@ -270,7 +272,7 @@ fn read_cursor(text: &str) -> Result<Cursor, Wrong> {
     Ok(Cursor { at, id: u128::from_str_radix(id, 16).map_err(|_| Wrong::Cursor)? })
 }
 
-/// Why there is no list.
+/// The reason that a list is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Wrong {
     #[error("cursor: take it from \"next\" of the page before")]
@@ -299,7 +301,7 @@ impl IntoResponse for Wrong {
     }
 }
 
-/// A body of JSON, with a line's end for terminals.
+/// A JSON response with a line break at its end, for terminals.
 fn json(body: &impl Serialize) -> Response {
     let body = serde_json::to_string(body).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()

@@ -1,4 +1,4 @@
-//! `/console/numbers`: every number, and where its calls go.
+//! `/console/numbers`: all numbers and the destinations of their calls.
 
 use std::collections::HashSet;
 
@@ -16,37 +16,34 @@ use tandem_settings::{Bridge, NumberConfig};
 
 use super::{Scope, Wish, Wrong, follow, json};
 
-/// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/numbers", get(list))
 }
 
-/// All of them.
 #[derive(Serialize)]
 struct Numbers {
     numbers: Vec<NumberRow>,
 }
 
-/// One.
 #[derive(Serialize)]
 struct NumberRow {
-    /// As it is dialled; with `*` at its end every number that begins so.
+    /// The number as it is dialled; with `*` at its end, all numbers with that prefix.
     number: String,
     account: String,
     provider: Option<String>,
     friendly_name: Option<String>,
-    /// `file`, `api`.
+    /// `file` or `api`.
     source: &'static str,
     goes_to: GoesTo,
     status_callback: Option<String>,
 }
 
-/// Where calls go.
+/// The destination of a number's calls.
 #[derive(Serialize)]
 struct GoesTo {
-    /// `url`, `application`, `document`, `bridge`, `trunk`, `nowhere`.
+    /// `url`, `application`, `document`, `agent`, `bridge`, `trunk` or `nowhere`.
     kind: &'static str,
-    /// The same in words.
+    /// The destination in words.
     text: String,
     url: Option<String>,
     method: Option<&'static str>,
@@ -108,7 +105,7 @@ impl GoesTo {
         }
     }
 
-    /// Of a number that an account holds, whose own word the file's stands behind.
+    /// The destination of a number in the account's inventory. If the inventory has none, `file` decides.
     fn held(routing: &Routing, account: &str, held: &Number, file: Option<&NumberConfig>) -> Self {
         if let Some(trunk) = &held.trunk {
             return Self::plain("trunk", format!("SIP trunk {trunk}"));

@@ -1,4 +1,4 @@
-//! `/console/phones`: who may register, and who is registered from where.
+//! `/console/phones`: the phones that may register, and their registrations.
 
 use std::net::SocketAddr;
 
@@ -16,38 +16,36 @@ use tandem_store::bindings::{self, BindingRow};
 
 use super::{Scope, Wish, Wrong, follow, json};
 
-/// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/phones", get(list))
 }
 
-/// All of them.
 #[derive(Serialize)]
 struct Phones {
     phones: Vec<PhoneRow>,
 }
 
-/// One user of phones.
+/// A SIP user, who may have several phones.
 #[derive(Serialize)]
 struct PhoneRow {
     account: String,
     username: String,
-    /// The account's domain that it belongs to.
+    /// The account's SIP domain to which the user belongs.
     domain: Option<String>,
-    /// What others call it by.
+    /// The SIP URI at which others call the user.
     uri: String,
     registered: bool,
     contacts: Vec<Contact>,
-    /// Since the start.
+    /// The last refused registration or call since the server's start.
     last_refusal: Option<LastRefusal>,
 }
 
-/// Where one of its phones is.
+/// One registration of the user.
 #[derive(Serialize)]
 struct Contact {
     contact: String,
     source: SocketAddr,
-    /// `udp`, `tcp`, `tls`, `ws`, `wss`.
+    /// `udp`, `tcp`, `tls`, `ws` or `wss`.
     transport: String,
     user_agent: Option<String>,
     expires_at: Timestamp,

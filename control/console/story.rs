@@ -1,4 +1,4 @@
-//! The story of one call: who took part, what happened, what was asked and answered, recorded, and what went wrong.
+//! All data of one call: its legs, timeline, HTTP requests with their answers, webhooks, recordings and errors.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,10 +19,10 @@ use super::errors::ErrorRow;
 use super::webhooks::Shown;
 use super::{Scope, Wrong, names};
 
-/// Errors of one call that are shown.
+/// Maximum number of errors of one call that are returned.
 const MOST_ERRORS: u32 = 200;
 
-/// All that is known of a session.
+/// All data of a session.
 #[derive(Serialize)]
 pub(super) struct Story {
     session: String,
@@ -34,10 +34,10 @@ pub(super) struct Story {
     errors: Vec<ErrorRow>,
 }
 
-/// A call with what only its story tells.
+/// A call, with details that lists leave out.
 #[derive(Serialize)]
 struct Leg {
-    /// `caller`, `callee`, `callee 2`.
+    /// `caller`, `callee` or `callee 2`, ...
     name: String,
     #[serde(flatten)]
     row: CallRow,
@@ -50,33 +50,32 @@ struct Leg {
 #[derive(Serialize)]
 struct TimelineLine {
     at: Timestamp,
-    /// Since the first line.
+    /// Seconds since the first line.
     seconds: f64,
-    /// The name of the call that it is about.
+    /// The name of the leg that the line is about.
     call: Option<String>,
     kind: String,
     text: String,
-    /// Of a line of kind `advice`.
+    /// The cause, for a line of kind `advice`.
     cause: Option<Cause>,
-    /// The figures of a line of kind `speech` or `stream`.
+    /// The data of a line of kind `speech` or `stream`.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Box<serde_json::Value>>,
 }
 
-/// A request to an application, or an application's to us, with its answer.
+/// A request to an application, or from one, with its answer.
 #[derive(Serialize)]
 struct Request {
-    /// The name of the call that it is about.
+    /// The name of the leg that the request is about.
     call: Option<String>,
     #[serde(flatten)]
     exchange: Exchange,
 }
 
-/// A recording.
 #[derive(Serialize)]
 struct RecordingRow {
     id: String,
-    /// The name of the call that it was made on.
+    /// The name of the recorded leg.
     call: Option<String>,
     status: String,
     started_at: Timestamp,
@@ -86,7 +85,7 @@ struct RecordingRow {
 }
 
 impl Story {
-    /// Of the session that is named in any of the ways of [`Scope::session`].
+    /// Finds a session, which is given in one of the forms of [`Scope::session`]. `None` if no such session is visible.
     pub(super) async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, Wrong> {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
         let services = app.calls.services();

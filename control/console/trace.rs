@@ -1,5 +1,5 @@
-//! A call's SIP messages, as the rings of the SIP stack still have them: as JSON, drawn as a ladder, or as a capture file.
-//! Secrets are hidden in all of them.
+//! The SIP messages of a call, as long as the SIP stack keeps them in memory: as JSON, as a ladder diagram, or as a
+//! capture file. Secrets are hidden in all of them.
 
 mod draw;
 mod pcap;
@@ -20,98 +20,99 @@ use tandem_store::StoreFailed;
 
 use crate::Scope;
 
-/// Columns that a ladder is drawn in when nobody says.
+/// Default width of a ladder diagram, in columns.
 pub const COLUMNS: usize = 100;
 
-/// Why there is nothing to show.
+/// The reason why no messages can be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum NoTrace {
-    /// The configuration says so.
+    /// Tracing is turned off in the configuration.
     #[error("no messages are kept: sip.trace_mib is 0")]
     Off,
-    /// Neither a call nor a Call-ID.
+    /// The id is neither that of a call nor a Call-ID.
     #[error(
         "no such call: {0:?} is neither an id of a call of this account, in any spelling, nor a SIP Call-ID of one"
     )]
     Unknown(String),
-    /// The call is known, its messages are not.
+    /// The call is known, but its messages are not.
     #[error(
         "the messages of this call are not kept any more (or never were: it met no SIP, or the server has restarted since); sip.trace_mib says how many are. Its log is at /console/sessions/{0}/events"
     )]
     Gone(String),
-    /// The database does not answer.
+    /// The database is not available.
     #[error("the database does not answer")]
     Store(#[from] StoreFailed),
 }
 
-/// The messages of a call.
+/// The SIP messages of a call.
 #[derive(Debug, Serialize)]
 pub struct CallTrace {
-    /// The session's id; none of messages that belong to no call.
+    /// Id of the session; `None` for messages that belong to no call.
     pub session: Option<String>,
-    /// Who speaks with us: a leg each, in the order of the call; of messages of no leg the peer.
+    /// The far ends: one for each leg, in the order of the call. Messages without a leg have a single one named `peer`.
     pub parties: Vec<Party>,
-    /// In the order of time.
+    /// The messages, sorted by time.
     pub messages: Vec<Message>,
-    /// Messages that were not kept because the call had too many.
+    /// Number of messages that were not kept because the call had too many.
     pub left_out: u64,
 }
 
-/// One of those who speak with us.
+/// A far end of the call.
 #[derive(Debug, Serialize)]
 pub struct Party {
-    /// `caller`, `callee`, `callee 2`, `peer`.
+    /// Name in diagrams: `caller`, `callee`, `callee 2`, `peer`.
     pub name: String,
-    /// Its application's id of the leg.
+    /// Id of the leg in the spelling of its application.
     pub id: Option<String>,
-    /// `inbound`, `outbound-api`, ...
+    /// Direction of the leg: `inbound`, `outbound-api`, ...
     pub direction: Option<&'static str>,
     /// The calling party.
     pub from: Option<String>,
     /// The called party.
     pub to: Option<String>,
-    /// The trunk it came over or went out on.
+    /// The trunk that the leg came over or went out over.
     pub trunk: Option<Arc<str>>,
-    /// The Call-IDs of its messages.
+    /// The Call-IDs of the leg's messages.
     pub sip_call_ids: Vec<String>,
-    /// What became of it, in words.
+    /// Outcome of the leg as text.
     pub outcome: Option<String>,
     #[serde(skip)]
     is_over: bool,
 }
 
-/// One message.
+/// A SIP message.
 #[derive(Debug, Serialize)]
 pub struct Message {
-    /// When, to the microsecond.
+    /// Time in microseconds.
     pub at: Timestamp,
-    /// Seconds since the first one.
+    /// Seconds since the first message.
     pub seconds: f64,
-    /// Whose it is: an index of `parties`.
+    /// The far end of the message, as an index of `parties`.
     pub party: usize,
-    /// `sent` or `received`.
+    /// Direction: `sent` or `received`.
     pub direction: &'static str,
-    /// `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
+    /// Transport: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
     pub transport: &'static str,
-    /// Our address.
+    /// Our address and port.
     pub local: std::net::SocketAddr,
-    /// Theirs.
+    /// Address and port of the far end.
     pub peer: std::net::SocketAddr,
-    /// `INVITE sip:600@192.0.2.1`, `200 OK (INVITE)`.
+    /// Short form of the message: `INVITE sip:600@192.0.2.1`, `200 OK (INVITE)`.
     pub summary: String,
-    /// The same octets went the same way before.
+    /// Whether the message is a retransmission: the same octets went the same way before.
     pub again: bool,
-    /// What its SDP says: codecs, address, direction, encryption.
+    /// Summary of the SDP: codecs, address, direction, encryption.
     pub sdp: Option<String>,
-    /// All of it, secrets hidden by as many `x`.
+    /// The complete message; secrets are replaced by the same number of `x`.
     pub message: String,
     #[serde(skip)]
     octets: Vec<u8>,
 }
 
 impl CallTrace {
-    /// A message to or from where a party was in the end: who called us is where its first message came from, whom we called
-    /// where the last INVITE went that began a dialog, or its last answer came from. Other trunks may have been called before.
+    /// Returns a message that shows the final address of a far end. For a caller, this is its first message. For a
+    /// called party, this is the last INVITE that began a dialog, or the last answer to it, because other trunks may
+    /// have been tried before.
     fn met(&self, party: usize) -> Option<&Message> {
         let mut own = self.messages.iter().filter(|message| message.party == party);
         let first = own.clone().next()?;
@@ -127,8 +128,8 @@ impl CallTrace {
         .or(Some(first))
     }
 
-    /// The call that is named by its session's id, by any of its legs in any dialect's spelling, by a SIP Call-ID, or as
-    /// `last`, if it is this account's. Messages that are of nobody's call are shown to an operator.
+    /// Finds a call of this account by its session's id, by the id of a leg in any dialect's spelling, by a SIP
+    /// Call-ID, or as `last`. Messages that belong to no call are shown to operators only.
     pub async fn find(app: &App, scope: &Scope, id: &str) -> Result<Self, NoTrace> {
         let ladder = app.calls.services().sip().ladder().ok_or(NoTrace::Off)?;
         let mut legs = scope.session(app, id).await?;
@@ -158,7 +159,7 @@ impl CallTrace {
         Ok(Self::of_legs(session.to_string(), &legs, traces, clock::now()))
     }
 
-    /// The last messages of those who are in no trunk's networks, and our answers to them.
+    /// Returns the last messages from addresses that are in no trunk's networks, with our answers.
     pub fn of_strangers(app: &App) -> Result<Self, NoTrace> {
         let ladder = app.calls.services().sip().ladder().ok_or(NoTrace::Off)?;
         Ok(Self::of_nobody(sip::Trace { messages: ladder.strangers(), ..sip::Trace::default() }, clock::now()))
@@ -183,7 +184,7 @@ impl CallTrace {
                 (leg.id, party)
             })
             .collect();
-        // Whoever called us stands on the left.
+        // The caller is shown on the left.
         let inbound = |id: &LegId| legs.iter().any(|(_, leg)| leg.id == *id && leg.direction == Direction::Inbound);
         parties.sort_by_key(|(id, _)| !inbound(id));
         let mut seen = Vec::new();
@@ -216,7 +217,7 @@ impl CallTrace {
         Self { session: None, parties: vec![party], messages: messages(seen, now), left_out: trace.left_out }
     }
 
-    /// Parties that we sent an INVITE to, again and again, and heard nothing of.
+    /// Returns the far ends that sent nothing in reply to our repeated INVITE.
     fn unheard(&self) -> impl Iterator<Item = &Party> {
         self.parties.iter().enumerate().filter_map(|(number, party)| {
             let mut own = self.messages.iter().filter(|message| message.party == number);
@@ -226,12 +227,12 @@ impl CallTrace {
         })
     }
 
-    /// Drawn as a ladder, in so many columns (60 to 400).
+    /// Returns the messages as a ladder diagram with this width in columns (60 to 400).
     pub fn text(&self, columns: usize) -> String {
         draw::ladder(self, columns.clamp(60, 400))
     }
 
-    /// A capture file (pcap) of the messages in packets that are made up around them.
+    /// Returns a capture file (pcap); the packets around the messages are made up.
     pub fn pcap(&self) -> Vec<u8> {
         pcap::file(&self.messages)
     }

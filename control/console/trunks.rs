@@ -1,4 +1,4 @@
-//! `/console/trunks`: how each trunk stands, and why.
+//! `/console/trunks`: the state of each trunk, with the reason.
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -13,39 +13,36 @@ use tandem_sip as sip;
 
 use super::{Scope, Wish, Wrong, follow, json};
 
-/// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/trunks", get(list))
 }
 
-/// All of them.
 #[derive(Serialize)]
 struct Trunks {
     trunks: Vec<TrunkRow>,
 }
 
-/// One.
 #[derive(Serialize)]
 struct TrunkRow {
     name: String,
-    /// Whose; `None`: everybody's.
+    /// The account that owns the trunk; `None` for a trunk of all accounts.
     account: Option<String>,
     uri: Option<String>,
     prefixes: Vec<String>,
     inbound_from: Vec<String>,
-    /// `up`, `doubtful`, `down`.
+    /// `unknown`, `up`, `doubtful` or `down`.
     health: &'static str,
-    /// Why it is not up.
+    /// The reason that the trunk is doubtful, down, or not registered.
     reason: Option<String>,
     cause: Option<Cause>,
     advice: Option<&'static str>,
-    /// Calls over it now, both directions.
+    /// Current calls over the trunk in both directions.
     live_calls: u32,
     max_calls: Option<u32>,
     max_cps: Option<u32>,
-    /// Calls beyond these, since the start.
+    /// Calls refused because of these limits, since the server's start.
     limited: u64,
-    /// `none`, `pending`, `registered`, `refused`.
+    /// `none`, `pending`, `registered` or `refused`.
     registration: &'static str,
     registration_status: Option<u16>,
 }

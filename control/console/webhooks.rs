@@ -1,4 +1,4 @@
-//! Webhooks for those who write applications: what a call's were, and one of them again.
+//! Webhooks for application developers: lists those of a call, and sends one again.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -14,28 +14,27 @@ use tandem_webhooks::{Delivery, DeliveryBody};
 use super::Scope;
 use crate::access::caller;
 
-/// Paths below `/console`.
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/calls/{id}/webhooks", get(list)).route("/console/webhooks/{id}/replay", post(replay))
 }
 
-/// A webhook, and how far it is.
+/// A webhook and its state.
 #[derive(Serialize)]
 pub(super) struct Shown {
     id: String,
     event: String,
     method: String,
     url: String,
-    /// Name and value, in order; or the JSON.
+    /// Names and values in order, or JSON.
     body: DeliveryBody,
-    /// `pending`, `delivered`, `failed`.
+    /// `pending`, `delivered` or `failed`.
     state: &'static str,
     attempts: i64,
     last_status: Option<i64>,
     last_error: Option<String>,
     created_at: Timestamp,
     done_at: Option<Timestamp>,
-    /// The one that it repeats.
+    /// The id of the webhook that this one repeats.
     replay_of: Option<String>,
 }
 
@@ -59,7 +58,7 @@ impl Shown {
     }
 }
 
-/// A call's webhooks, oldest first.
+/// The webhooks of a call, oldest first.
 async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     let scope = match Scope::asked(&app, &headers) {
         Ok(scope) => scope,
@@ -71,7 +70,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>
         Err(_) => return unavailable(),
     };
     match deliveries::list(&app.calls.services().store, session.0).await {
-        // A session's calls may be several accounts'.
+        // The calls of a session may belong to several accounts.
         Ok(rows) => {
             let rows = rows.into_iter().filter(|row| scope.sees(&row.account));
             Json(rows.filter_map(Shown::of).collect::<Vec<_>>()).into_response()
@@ -80,7 +79,8 @@ async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>
     }
 }
 
-/// Sends a webhook again: the same body, with the same idempotency token, signed anew, behind those that still wait.
+/// Sends a webhook again: the same body with the same idempotency token and a new signature, after those that still
+/// wait.
 async fn replay(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     let account = match caller(&app, &headers) {
         Ok(account) => account,

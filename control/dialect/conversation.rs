@@ -1,4 +1,4 @@
-//! Conversations in a provider's spelling: an application hears and says words over a WebSocket.
+//! Conversations in a provider's wire format: an application receives and sends text over a WebSocket.
 
 use std::time::Duration;
 
@@ -6,123 +6,123 @@ use jiff::Timestamp;
 use tandem_call::conversation::Inputs;
 use tandem_call::program::instruction::Program;
 
-/// The messages of one conversation. Pure.
+/// Encoder and decoder of one conversation's messages. Pure.
 pub trait ConversationWire: Send {
-    /// Headers of the handshake beyond the WebSocket's own, signed.
+    /// Signed headers of the handshake, in addition to the WebSocket's own.
     fn handshake(&self) -> Vec<(String, String)>;
-    /// The first message, sent as soon as the socket is open.
+    /// The first message. It is sent as soon as the socket is open.
     fn setup(&self) -> String;
-    /// What the application is told.
+    /// The message that reports an event to the application.
     fn told(&self, told: &Told, now: Timestamp) -> String;
-    /// Understands one message of the application.
+    /// Parses one message of the application.
     ///
     /// # Errors
-    /// What the application is to be told of a message that means nothing here.
+    /// The text to send to the application when its message is invalid.
     fn decode(&self, text: &str) -> Result<Ask, String>;
-    /// What it is to be told of a binary message.
+    /// The text to send to the application when it sent a binary message.
     fn binary(&self) -> String;
-    /// How the socket is closed after too many messages in a row that meant nothing: a code of RFC 6455 §7.4 and why.
+    /// The close code (RFC 6455 §7.4) and reason after too many invalid messages in a row.
     fn malformed(&self) -> (u16, &'static str);
-    /// How it is closed otherwise.
+    /// The close code and reason in all other cases.
     fn farewell(&self) -> (u16, &'static str);
 }
 
-/// Something an application is told.
+/// An event that is reported to the application.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Told {
     /// The caller said this.
     Prompt {
-        /// The words.
+        /// The recognised words.
         text: String,
-        /// In this language.
+        /// The language of the words.
         language: String,
-        /// They will not change any more.
+        /// Whether the result is final: the words will not change again.
         last: bool,
     },
-    /// The caller pressed this key.
+    /// The caller pressed this digit.
     Key(char),
-    /// The caller cut short what the application said.
+    /// The caller interrupted the application's speech.
     Interrupted {
-        /// What of it was heard, as it was written.
+        /// The part of the text that was heard, as the application wrote it.
         heard: String,
-        /// How long it had been heard.
+        /// Time from the start of the speech to the interruption.
         after: Duration,
     },
-    /// What the application says is heard, or no longer.
+    /// Playout of the application's speech started (`true`) or stopped (`false`).
     AgentSpeaking(bool),
-    /// The caller speaks, or no longer.
+    /// The caller started (`true`) or stopped (`false`) speaking.
     CallerSpeaking(bool),
-    /// This was heard.
+    /// This text has been played to the caller.
     Played(String),
-    /// Something did not work.
+    /// Something failed. Holds the reason.
     Problem(String),
-    /// The caller is not heard any more, or never was.
+    /// Speech recognition stopped, or never started. Holds the reason.
     Deaf(String),
 }
 
-/// Something an application asks for.
+/// A request of the application.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Ask {
-    /// Say a piece of text: one of many that a sentence comes in.
+    /// Speak a piece of text. A sentence arrives in many such pieces.
     Say {
-        /// As it was written: pieces are joined as they are.
+        /// The piece as the application wrote it. Pieces are concatenated without a separator.
         token: String,
-        /// Nothing of this reply follows.
+        /// Whether this is the reply's last piece.
         last: bool,
-        /// In this language; the conversation's if `None`.
+        /// The language of the text; `None`: the conversation's.
         language: Option<String>,
-        /// How it may be cut short.
+        /// The rules for interruptions.
         cutting: Cutting,
     },
     /// Play a file.
     Play {
-        /// Where it is.
+        /// The file's URL.
         url: String,
-        /// How often, at least once.
+        /// Number of times to play it, at least 1.
         times: u32,
-        /// How it may be cut short.
+        /// The rules for interruptions.
         cutting: Cutting,
     },
-    /// Send DTMF, after what is being said: `0-9 * # w`.
+    /// Send DTMF after the queued speech: `0-9 * # w`.
     Press(String),
-    /// Other languages from now on.
+    /// Change languages from now on.
     Language {
-        /// To speak.
+        /// The language to speak; `None`: unchanged.
         speaks: Option<String>,
-        /// To understand.
+        /// The language to recognise; `None`: unchanged.
         hears: Option<String>,
     },
-    /// The conversation is over.
+    /// End the conversation.
     End {
-        /// For whoever goes on with the call.
+        /// Data for the application that continues the call.
         handoff: Option<String>,
     },
-    /// Say this meanwhile: it is no reply.
+    /// Speak this text while the caller waits. It is not part of a reply.
     Fill(String),
-    /// Nothing further is heard of what was asked for until this is taken back; it is made meanwhile.
+    /// `true`: synthesise queued speech but do not play it. `false`: play it.
     HoldBack(bool),
-    /// What was asked for and is not heard yet is not wanted any more.
+    /// Discard the speech that has been requested but not played.
     Withdraw,
-    /// The conversation is over when all that waits has been heard.
+    /// End the conversation when all queued speech has been played.
     EndAfter(Parting),
 }
 
-/// How a conversation ends that the application, or the agent, ends.
+/// The continuation after a conversation that the application or the agent ended.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Parting {
-    /// For whoever goes on with the call.
+    /// The call continues. Holds data for the application that continues it.
     Handoff(Option<String>),
     /// The leg is hung up.
     Hangup,
-    /// The leg runs this instead.
+    /// The leg runs this program.
     Run(Box<Program>),
 }
 
-/// How audio may be cut short; the conversation's own rules where `None`.
+/// The rules for interruptions of audio. `None` means the conversation's own rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cutting {
-    /// By these doings of the caller.
+    /// The caller's inputs that interrupt it.
     pub by: Option<Inputs>,
-    /// By what the application says next.
+    /// Whether later speech of the application interrupts it.
     pub preemptible: Option<bool>,
 }

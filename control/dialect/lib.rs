@@ -1,4 +1,4 @@
-//! Dialects: the same call model in each provider's spelling. A dialect only translates; it never performs anything.
+//! Dialects: one call model in the wire format of each provider. A dialect only translates. It does no I/O.
 //!
 //! ```text
 //!              CallEvent ──webhook()──► Notice ──seal()──► signed bytes
@@ -38,51 +38,53 @@ use url::Url;
 use conversation::ConversationWire;
 use script::Script;
 
-/// One provider's spelling.
+/// The translation between the call model and one provider's API.
 pub trait Dialect: Send + Sync {
-    /// Its name in configuration and records: `twilio`, `telnyx`.
+    /// The dialect's name in the configuration and in records: `twilio`, `telnyx`.
     fn name(&self) -> &'static str;
 
-    /// The account as applications know it; `None` if they know it by no name.
+    /// The account's id in this provider's API; `None` if the provider has no account ids, or if the account has no
+    /// credentials for it.
     fn account_id(&self, _account: &Account) -> Option<String> {
         None
     }
 
-    /// A leg's id as applications know it.
+    /// The leg's id in this provider's spelling.
     fn call_id(&self, leg: LegId) -> String;
 
-    /// A stream's id as applications know it.
+    /// The stream's id in this provider's spelling.
     fn stream_id(&self, id: StreamId) -> String {
         id.to_string()
     }
 
-    /// A conversation's id as applications know it.
+    /// The conversation's id in this provider's spelling.
     fn conversation_id(&self, id: ConversationId) -> String {
         id.to_string()
     }
 
-    /// A recording's id as applications know it.
+    /// The recording's id in this provider's spelling.
     fn recording_id(&self, id: RecordingId) -> String {
         id.to_string()
     }
 
-    /// The leg behind any of its spellings.
+    /// Parses any of the provider's spellings of a leg's id.
     fn parse_call_id(&self, text: &str) -> Option<LegId>;
 
-    /// Its documents; `None` for a dialect whose applications only command.
+    /// The dialect's documents; `None` for a dialect whose applications only send commands.
     fn documents(&self) -> Option<&dyn Documents> {
         None
     }
 
-    /// What this provider tells of an event, and where; empty if it tells nothing here.
+    /// The notices that this provider sends for a call event, with their targets; empty if it sends none.
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice>;
 
-    /// What this provider tells of a conference, and where; `context` numbers its notices.
+    /// The notices that this provider sends for a conference event, with their targets. `context` holds their sequence
+    /// number.
     fn conference(&self, _account: &Account, _event: &ConferenceEvent, _context: &Context) -> Vec<Notice> {
         Vec::new()
     }
 
-    /// The messages of a stream of what all in a conference hear; `None` if this provider has none.
+    /// The wire form of a stream that carries a conference's mix; `None` if this provider has no such streams.
     fn conference_stream(
         &self,
         _account: &Account,
@@ -93,36 +95,38 @@ pub trait Dialect: Send + Sync {
         None
     }
 
-    /// What this provider tells of a usage trigger that this figure has reached; `None` if it tells nothing.
+    /// The notice for a usage trigger whose value `figure` has reached; `None` if this provider sends none.
     fn usage_reached(&self, _account: &Account, _trigger: &Resource<Trigger>, _figure: f64) -> Option<Notice> {
         None
     }
 
-    /// Whether the end of a leg is told only when the recording asked for with it is whole, for it is told of there.
+    /// Whether the notice of a leg's end waits until the recording that was requested with the leg is complete, because
+    /// the notice describes that recording.
     fn ends_with_recording(&self) -> bool {
         false
     }
 
-    /// The HTTP request for one attempt (1-based) at a notice, signed for this moment. `url` is the notice's target or
-    /// its failover's.
+    /// Builds the HTTP request of one attempt (numbered from 1) at a notice, signed at this moment. `url` is the
+    /// notice's target or its failover URL.
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed;
 
-    /// With which of the account's keys requests are signed together with their URL, in words; `None` if applications check no URL.
+    /// A description, for people, of the account's key that signs requests together with their URL; `None` if this
+    /// provider does not sign the URL.
     fn signing_key(&self, _account: &Account) -> Option<String> {
         None
     }
 
-    /// How long an application at this URL is waited for, and how often it is asked again.
+    /// Timeouts and retries for the application at this URL.
     fn patience(&self, _url: &str) -> Patience {
         Patience::default()
     }
 
-    /// The provider's number for what went wrong; `None` if it has none.
+    /// The provider's error number for a fault; `None` if it has none.
     fn error_number(&self, _fault: Fault<'_>) -> Option<u32> {
         None
     }
 
-    /// The wire form of a stream to a WebSocket application.
+    /// The wire form of a media stream to an application's WebSocket.
     fn stream(
         &self,
         account: &Account,
@@ -132,8 +136,8 @@ pub trait Dialect: Send + Sync {
         now: Timestamp,
     ) -> Box<dyn StreamWire>;
 
-    /// The wire form of a conversation with a WebSocket application; `None` if this provider has none. `status`: how the leg stood
-    /// when it was ordered.
+    /// The wire form of a conversation with an application's WebSocket; `None` if this provider has no conversations.
+    /// `status` is the leg's status when the conversation was requested.
     fn conversation(
         &self,
         _account: &Account,
@@ -146,13 +150,14 @@ pub trait Dialect: Send + Sync {
     }
 }
 
-/// What a dialect does whose applications answer with documents.
+/// The part of a dialect that serves applications which answer with documents.
 pub trait Documents: Sync {
-    /// What is sent to ask for a document.
+    /// The request that asks the application for a document.
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice;
 
-    /// The document that came back to what was `asked`. `base` is the URL it came from after redirects. Errors are fatal ones
-    /// only; what can be passed over, or is out of place in a whisper, becomes a warning in the program.
+    /// Parses the document that answered the request `asked`. `base` is the document's URL after redirects. Only fatal
+    /// problems are errors. An element that can be skipped, or that a whisper does not allow, becomes a warning in the
+    /// program.
     fn reply(
         &self,
         fetch: &Fetch,
@@ -162,65 +167,66 @@ pub trait Documents: Sync {
         body: &[u8],
     ) -> Result<Program, FetchFailure>;
 
-    /// The program that runs a leg's documents, if they are programs with state; `None`: each is a list of instructions.
+    /// A new interpreter for a leg, if this dialect's documents are programs with state. `None` if each document is a
+    /// list of instructions.
     fn script(&self) -> Option<Box<dyn Script>> {
         None
     }
 
-    /// The name of another dialect that what was answered is in, if it is.
+    /// The name of the dialect in which `_body` is written, if it is not this one.
     fn other_dialect(&self, _body: &[u8]) -> Option<&'static str> {
         None
     }
 
-    /// Octets of a document at most.
+    /// Maximum size of a document, in octets.
     fn longest(&self) -> usize {
         64 * 1024
     }
 }
 
-/// What went wrong, where a provider has a number for it.
+/// A fault for which a provider may have an error number.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault<'a> {
-    /// A document could not be had or read.
+    /// A document could not be fetched or parsed.
     Document(&'a FetchFailure),
-    /// An event of a call that tells of a failure; of any other event there is no number.
+    /// A call event that reports a failure. Other events have no number.
     Event(&'a EventKind),
-    /// A call is to be placed from a number that the account may not show.
+    /// A document dials with a caller id that the account may not use.
     Caller,
-    /// A call that was asked for by request is from a number that is not the account's.
+    /// A REST request creates a call from a number that the account does not own.
     ForeignCaller,
-    /// A call is to be placed to an address that no route leads to.
+    /// No route leads to the dialled address.
     Callee(&'a Address),
-    /// A conference does not take somebody.
+    /// A conference refused a participant.
     Conference(Refused),
-    /// A notice of this name was given up; its last attempt was answered so.
+    /// A notice was given up after its last attempt.
     Undelivered {
-        /// [`Notice::event`].
+        /// The notice's [`Notice::event`].
         event: &'a str,
-        /// HTTP status; `None` without an answer.
+        /// HTTP status of the last attempt; `None` if there was no answer.
         status: Option<u16>,
     },
 }
 
-/// How patient a provider is with an application.
+/// A provider's timeouts and retries for requests to an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Patience {
-    /// For one connection.
+    /// Timeout of one connection.
     pub connect: Duration,
-    /// For one attempt.
+    /// Timeout of one attempt.
     pub total: Duration,
-    /// Pauses before the second, third, ... attempt.
+    /// Pauses before the second, third and later attempts. Empty: only one attempt.
     pub retries: Vec<Duration>,
-    /// For all attempts together, if they are limited.
+    /// Timeout of all attempts together; `None`: no limit.
     pub overall: Option<Duration>,
-    /// Which failures are tried again.
+    /// The failures that are retried.
     pub on: RetryOn,
-    /// Whether they may send it elsewhere.
+    /// Whether redirects of the application are followed.
     pub redirects: bool,
 }
 
 impl Default for Patience {
-    /// 5 s to connect, tried twice; 15 s in all; redirects are followed, whatever else is answered is final.
+    /// 5 s to connect, with one retry at once; 15 s for an attempt. Redirects are followed. Any answer is final.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
@@ -233,107 +239,108 @@ impl Default for Patience {
     }
 }
 
-/// What a dialect needs to know of the server when it writes.
+/// The facts about the server and the leg that a dialect needs to write a notice.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// What callers are told: no trailing slash.
+    /// This server's URL as applications see it, without a trailing slash.
     pub public_url: Arc<str>,
-    /// How many notices of this leg's progress were sent before this one.
+    /// Number of progress notices that were sent for this leg before this one.
     pub sequence: u32,
-    /// The recording that was asked for with the leg, as far as it is.
+    /// The recording that was requested with the leg, in its current state.
     pub recording: Option<Recording>,
-    /// How the leg stands in the queue that it waits in.
+    /// The leg's position and times in the queue in which it waits.
     pub queue: Option<QueueStanding>,
 }
 
 /// A request to an application, before it is signed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Notice {
-    /// Its name in logs (`call.initiated`, `completed`).
+    /// The notice's name in logs (`call.initiated`, `completed`).
     pub event: String,
     /// Where.
     pub target: Target,
-    /// Where, when that fails.
+    /// The URL and method to use when `target` fails.
     pub failover: Option<Target>,
-    /// What.
+    /// The request's parameters.
     pub body: Body,
-    /// Whether it is one of the leg's numbered progress notices.
+    /// Whether this notice counts in the sequence numbers of the leg's progress notices ([`Context::sequence`]).
     pub numbered: bool,
 }
 
 /// A request's parameters.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Body {
-    /// `application/x-www-form-urlencoded`, in this order; in the query when the method is GET.
+    /// `application/x-www-form-urlencoded`, in this order. A GET request carries the parameters in its query.
     Form(Vec<(String, String)>),
     /// `application/json`.
     Json(serde_json::Value),
 }
 
-/// One attempt to be signed.
+/// One attempt that is to be signed.
 #[derive(Clone, Copy, Debug)]
 pub struct SealInput<'a> {
-    /// The URL of this attempt, as configured (fragment included).
+    /// The URL of this attempt as configured, with its fragment.
     pub url: &'a str,
     /// How.
     pub method: Method,
-    /// What.
+    /// The parameters.
     pub body: &'a Body,
-    /// The same for every attempt at one notice.
+    /// The notice's id, the same in every attempt.
     pub id: u128,
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// Now.
+    /// Time of the signature.
     pub now: Timestamp,
 }
 
-/// One attempt, ready to send.
+/// One signed attempt, ready to send.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sealed {
-    /// Without fragment; with the parameters, if the method is GET.
+    /// The URL without its fragment. For a GET it contains the parameters.
     pub url: String,
-    /// All but `Host` and `Content-Length`.
+    /// All headers except `Host` and `Content-Length`.
     pub headers: Vec<(String, String)>,
-    /// Empty for GET.
+    /// The request body; empty for a GET.
     pub body: Bytes,
 }
 
-/// The messages of one stream. Pure; counts sequence numbers itself.
+/// Encoder and decoder of one stream's messages. Pure. It counts sequence numbers itself.
 pub trait StreamWire: Send {
-    /// Headers of the handshake beyond the WebSocket's own, signed. No Origin, no subprotocol.
+    /// Signed headers of the handshake, in addition to the WebSocket's own. No Origin and no subprotocol.
     fn handshake(&self) -> Vec<(String, String)>;
-    /// The first message, sent as soon as the socket is open.
+    /// The first message. It is sent as soon as the socket is open.
     fn connected(&mut self) -> String;
-    /// Sent when audio begins.
+    /// The message that is sent when audio begins.
     fn start(&mut self) -> String;
-    /// Appends one audio message to `out` (cleared by the caller; no allocation once it has grown).
+    /// Appends one audio message to `out`. The caller clears `out`. Once `out` has grown, this allocates nothing.
     fn media(&mut self, frame: &MediaFrame<'_>, out: &mut String);
-    /// A key was pressed; `None` if this stream is not told.
+    /// The message for a DTMF digit from the far end; `None` if this stream reports no digits.
     fn dtmf(&mut self, digit: char, now: Timestamp) -> Option<String>;
-    /// A mark has been reached.
+    /// The message that playout has reached a mark.
     fn mark(&mut self, name: &str) -> String;
     /// The last message.
     fn stop(&mut self) -> String;
-    /// What is said about a binary message, if anything.
+    /// The problem to report when the application sends a binary message; `None` if binary messages are ignored.
     fn binary(&self) -> Option<StreamProblem> {
         None
     }
-    /// Understands one message of the application.
+    /// Parses one message of the application.
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem>;
-    /// What is said about audio that will not be played.
+    /// The problem to report when audio of the application will not be played.
     fn unplayable(&self, why: Unplayable) -> StreamProblem;
 }
 
-/// Why audio of a stream's application will not be played.
+/// Why a stream's audio from its application is not played, or is heard as noise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unplayable {
-    /// A file is no audio that can be read; why.
+    /// A file could not be decoded. Holds the reason.
     Undecodable(String),
-    /// A file came too soon after the one before.
+    /// A file arrived less than one second after the previous one.
     TooSoon,
-    /// As much waits to be played as may.
+    /// The playout queue is full.
     TooFarAhead,
-    /// Where raw samples were agreed, a whole file came: its head is heard as noise.
+    /// The stream was agreed to carry raw samples, but a whole file arrived. Its header is heard as noise. Holds the
+    /// file's format.
     Container(&'static str),
 }
 
@@ -348,41 +355,41 @@ impl fmt::Display for Unplayable {
     }
 }
 
-/// Audio to the application.
+/// One frame of audio for the application.
 #[derive(Clone, Copy, Debug)]
 pub struct MediaFrame<'a> {
     /// `Inbound` or `Outbound`.
     pub track: Track,
-    /// Since the stream's start, ms.
+    /// Milliseconds since the stream's start.
     pub timestamp_ms: u64,
-    /// RTP clock units.
+    /// Timestamp in units of the RTP clock.
     pub rtp_timestamp: u32,
-    /// 20 ms of the stream's codec.
+    /// 20 ms of audio in the stream's codec.
     pub payload: &'a [u8],
 }
 
-/// A message of the application.
+/// A parsed message of the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StreamMessage {
-    /// Audio to be played after what is queued, decoded from base64.
+    /// Audio to play after the queued audio, decoded from base64.
     Media(Bytes),
-    /// Echo this name when the audio so far has been played.
+    /// Send this name back when the audio queued so far has been played.
     Mark(String),
-    /// Drop the queued audio.
+    /// Discard the queued audio.
     Clear,
-    /// Press these keys: `0-9 A-D * #`.
+    /// Send these DTMF digits: `0-9 A-D * #`.
     Press(String),
-    /// Nothing to do.
+    /// A message without effect.
     Ignored,
 }
 
-/// A message that could not be used. The stream goes on.
+/// A message that could not be used. The stream continues.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamProblem {
-    /// The provider's number.
+    /// The provider's error number.
     pub code: u32,
     /// In words.
     pub detail: String,
-    /// What to answer, if this provider answers.
+    /// The message to send to the application, if this provider answers such messages.
     pub answer: Option<String>,
 }

@@ -1,8 +1,8 @@
-//! Documents that are programs with state: what such a program is asked, and what it may answer.
+//! Documents that are programs with state: the input of such a program, and the steps it may return.
 //!
 //! ```text
-//!   the leg asks what follows ──asked()──► Done: instructions, at whose end the leg asks again
-//!                                       └► Document, Request ──HTTP──answered()──► Done, Document, Request
+//!   the leg asks for the next step ──asked()──► Done: instructions; at their end the leg asks again
+//!                                           └► Document, Request ──HTTP──answered()──► Done, Document, Request
 //! ```
 
 use tandem_accounts::Account;
@@ -12,26 +12,27 @@ use tandem_call::program::instruction::Program;
 use super::{Context, Notice};
 pub use tandem_http::{Request, Response, Timeouts};
 
-/// The program of one leg. It lives as long as the leg, and performs nothing.
+/// The program of one leg. It lives as long as the leg, and does no I/O.
 pub trait Script: Send {
-    /// The leg asks what follows: for the first time, after an outcome, or because it was sent to another document.
+    /// Returns the next step. The leg asks at its start, after an outcome, and when it was sent to another document.
     fn asked(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step;
 
-    /// What came of the request that the step before asked for. Of a document an answer is one with a status of 2xx.
+    /// Takes the result of the request of the previous step. For a document, `Ok` is always an answer with a 2xx
+    /// status.
     fn answered(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step;
 }
 
-/// What follows.
+/// The next step of a program.
 pub enum Step {
-    /// The leg runs this. `line`: how the program came to it, for the call's log.
+    /// The leg runs these instructions.
     Done {
-        /// The instructions, or why there are none.
+        /// The instructions, or the reason why there are none.
         result: Result<Program, FetchFailure>,
-        /// For people.
+        /// A description, for the call's log, of how the program reached this step.
         line: String,
     },
-    /// A document is asked for, signed as the dialect's are.
+    /// A document must be fetched. The notice is signed like every request of this dialect.
     Document(Notice),
-    /// A request of the program's own.
+    /// The program itself makes an HTTP request.
     Request(Box<Request>),
 }

@@ -1,12 +1,14 @@
-//! The backend of a call dashboard: agents make calls from a browser, see their progress, and speak and listen in it.
+//! The backend of a call dashboard. Agents make calls in a browser, follow their progress, and talk with the called
+//! party.
 //!
 //! ```text
 //!   POST /api/calls/telnyx/initiate ──► call ──its events──► /call-events     (every frontend)
 //!                                        ▲ └───its audio──► /frontend-audio  (every frontend, or those that name the call)
-//!                                        └─────────mic──────┘                (one frontend at a time)
+//!                                        └─────mic──────┘                (one frontend at a time)
 //! ```
 //!
-//! A provider outside may take the place of the call: it posts webhooks and connects to `/audio-stream`, as it did to the backend.
+//! An outside provider can make the calls instead: it posts webhooks and connects to `/audio-stream`, as it did with
+//! the original backend.
 
 mod calls;
 mod config;
@@ -35,28 +37,27 @@ pub use config::DashConfig;
 use sockets::Wanted;
 use upstream::Upstreams;
 
-/// Events that may wait for a frontend.
+/// Capacity of a frontend's queue of events.
 const EVENTS: usize = 256;
-/// Frames of audio that may wait for a frontend: two seconds of one call.
+/// Capacity of a frontend's queue of audio frames: two seconds of one call.
 const FRAMES: usize = 100;
 
-/// The kinds of events that frontends are told of.
+/// The kinds of events that frontends receive.
 const KINDS: [&str; 6] =
     ["call.initiated", "call.answered", "call.hangup", "streaming.started", "streaming.failed", "streaming.stopped"];
 
-/// The gateway. One for the server.
+/// The state of the gateway; the server has one.
 struct Dash {
     app: App,
     config: DashConfig,
-    /// On `/call-events`.
+    /// The frontends on `/call-events`.
     watchers: Frontends<()>,
-    /// On `/frontend-audio`.
+    /// The frontends on `/frontend-audio`.
     listeners: Frontends<Wanted>,
-    /// The calls whose audio comes here.
+    /// The calls whose audio reaches the gateway.
     upstreams: Upstreams,
 }
 
-/// Everything of the gateway.
 pub(super) fn routes(app: App, config: DashConfig) -> Router {
     let dash = Arc::new(Dash {
         app,
@@ -76,14 +77,14 @@ pub(super) fn routes(app: App, config: DashConfig) -> Router {
         .route("/api/calls/telnyx/{id}/unmute", post(http::unmute))
         .route("/api/calls/telnyx/webhook", post(outside::webhook))
         .merge(sockets.clone())
-        // Where a proxy passes on everything below /api.
+        // Some proxies forward only paths below /api.
         .nest("/api", sockets)
         .layer(middleware::from_fn(|request: Request, next: Next| cors(Origins::All, request, next)))
         .with_state(dash)
 }
 
 impl Dash {
-    /// `streamUrl`, as the provider is told it.
+    /// Returns the `streamUrl` that the provider and the frontends receive.
     fn stream_url(&self) -> String {
         let host = match &self.config.stream_host {
             Some(host) => host,
@@ -95,7 +96,7 @@ impl Dash {
         format!("wss://{host}/audio-stream")
     }
 
-    /// Tells every frontend on `/call-events` of an event, if it is of a kind that they know.
+    /// Sends an event to every frontend on `/call-events`, if its kind is one of `KINDS`.
     fn broadcast(&self, kind: &str, id: &str, occurred_at: &str, payload: &Value) {
         if KINDS.contains(&kind) {
             let event = json!({ "type": kind, "id": id, "occurred_at": occurred_at, "payload": payload });
@@ -103,7 +104,7 @@ impl Dash {
         }
     }
 
-    /// The same for an event of ours.
+    /// Sends an event of a call that this server made, under a new event id.
     fn broadcast_own(&self, kind: &str, at: Timestamp, payload: &Value) {
         self.broadcast(kind, &telnyx::id::uuid_v4(rand::random()), &telnyx::time(at), payload);
     }

@@ -1,4 +1,4 @@
-//! Browsers and other frontends on WebSockets: each has a bounded queue, so that a slow one holds up nobody.
+//! WebSockets of browsers and other frontends. Each frontend has a bounded queue, so that a slow one delays no other.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,37 +11,37 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 
-/// Frontends of one kind at a time; further ones are closed at once.
+/// Maximum number of frontends of one kind; further ones are closed at once.
 const MOST: usize = 1_000;
-/// Longest message of a frontend, octets: some seconds of audio.
+/// Maximum length of a message from a frontend, in octets: some seconds of audio.
 const LONGEST: usize = 256 * 1024;
-/// Between two pings. Without a sign of life for twice as long, a frontend is given up.
+/// Time between two pings. A frontend that sends nothing for twice this time is dropped.
 const PING: Duration = Duration::from_secs(30);
-/// A socket that takes nothing for so long is given up.
+/// A frontend that accepts no data for this long is dropped.
 const STALLED: Duration = Duration::from_secs(20);
 
-/// Codes of RFC 6455 §7.4.1, and of its registry.
+/// WebSocket close codes (RFC 6455 §7.4.1, and the IANA registry).
 pub(super) const NORMAL: u16 = 1000;
 pub(super) const POLICY: u16 = 1008;
 pub(super) const TRY_AGAIN: u16 = 1013;
 
-/// What a frontend is sent.
+/// A message for a frontend.
 #[derive(Clone, Debug)]
 pub(super) enum Out {
     Text(Utf8Bytes),
     Close(u16, &'static str),
 }
 
-/// What becomes of a message that a frontend's queue has no room for.
+/// The fate of a message when a frontend's queue is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum WhenFull {
-    /// It is left out: audio that is late is worth nothing.
+    /// Drop the message: late audio is worth nothing.
     Skip,
-    /// The frontend is closed with 1013: it must not believe that it knows everything.
+    /// Close the frontend with 1013, so that it knows that it has missed messages.
     Close,
 }
 
-/// The frontends of one kind. `W`: what a frontend wants to hear.
+/// The frontends of one kind. `W` describes what a frontend wants to receive.
 #[derive(Debug)]
 pub(super) struct Frontends<W> {
     all: Mutex<Vec<Frontend<W>>>,
@@ -58,12 +58,12 @@ struct Frontend<W> {
 }
 
 impl<W> Frontends<W> {
-    /// None yet. `room`: messages that may wait for each.
+    /// Creates an empty set. `room` is the capacity of each frontend's queue, in messages.
     pub(super) fn new(room: usize, when_full: WhenFull) -> Self {
         Self { all: Mutex::default(), next: AtomicU64::new(1), room, when_full }
     }
 
-    /// Another one: its number, and what it is to be sent. `None` when there are too many.
+    /// Adds a frontend. Returns its number and its queue, or `None` when there are too many.
     pub(super) fn join(&self, wants: W) -> Option<(u64, mpsc::Receiver<Out>)> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (queue, waiting) = mpsc::channel(self.room);
@@ -75,12 +75,11 @@ impl<W> Frontends<W> {
         Some((id, waiting))
     }
 
-    /// One has gone.
     pub(super) fn leave(&self, id: u64) {
         self.all.lock().retain(|one| one.id != id);
     }
 
-    /// Tells those that want it; never waits.
+    /// Queues a text for each frontend that wants it; never waits.
     pub(super) fn tell(&self, text: &Utf8Bytes, wanted_by: impl Fn(&W) -> bool) {
         self.all.lock().retain(|one| {
             if !wanted_by(&one.wants) {
@@ -94,16 +93,17 @@ impl<W> Frontends<W> {
         });
     }
 
-    /// Closes them all.
+    /// Closes and removes all frontends.
     pub(super) fn close(&self, code: u16, reason: &'static str) {
         for one in self.all.lock().drain(..) {
-            // One whose queue is full is closed as too slow.
+            // A frontend with a full queue is closed as too slow instead.
             let _ = one.queue.try_send(Out::Close(code, reason));
         }
     }
 }
 
-/// The handshake of a frontend: the first subprotocol that it offers is agreed to, as browsers close a socket otherwise.
+/// Accepts the WebSocket handshake of a frontend. The first offered subprotocol is selected, because browsers close the
+/// socket when none is.
 pub(super) fn upgrade(request: WebSocketUpgrade, headers: &HeaderMap) -> WebSocketUpgrade {
     let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|line| line.to_str().ok());
     let first: Option<Cow<'static, str>> =
@@ -111,13 +111,12 @@ pub(super) fn upgrade(request: WebSocketUpgrade, headers: &HeaderMap) -> WebSock
     request.max_message_size(LONGEST).max_frame_size(LONGEST).protocols(first)
 }
 
-/// Closes a frontend that cannot be served.
 pub(super) async fn turn_away(mut socket: WebSocket, code: u16, reason: &'static str) {
     close(&mut socket, code, reason).await;
 }
 
-/// Carries what waits to the frontend, and what it says to `heard`, until one of both ends it. What `heard` returns is sent to this
-/// frontend alone.
+/// Sends the queue to the frontend and passes the frontend's messages to `heard`, until either side ends the
+/// connection. A message that `heard` returns goes to this frontend alone.
 pub(super) async fn serve(
     socket: &mut WebSocket,
     queue: &mut mpsc::Receiver<Out>,
@@ -136,7 +135,7 @@ pub(super) async fn serve(
                         None => continue,
                     },
                     Some(Ok(Message::Close(_)) | Err(_)) | None => {
-                        // Our half of the closing handshake, which reading has queued.
+                        // Reading has queued our close frame; this sends it.
                         let _ = timeout(STALLED, socket.flush()).await;
                         return;
                     }
@@ -162,7 +161,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Sends a message. `false`: the frontend is gone or stuck.
+/// Sends a message. Returns `false` if the frontend is gone or stalled.
 async fn put(socket: &mut WebSocket, message: Message) -> bool {
     matches!(timeout(STALLED, socket.send(message)).await, Ok(Ok(())))
 }
@@ -170,11 +169,11 @@ async fn put(socket: &mut WebSocket, message: Message) -> bool {
 async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
     let farewell = async {
         if put(socket, Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await {
-            // Its half; what it says until then is no longer heard.
+            // Wait for the frontend's close frame and ignore everything before it.
             while let Some(Ok(_)) = socket.recv().await {}
         }
     };
-    // It is over either way.
+    // The connection ends even if the frontend does not answer.
     let _ = timeout(Duration::from_secs(2), farewell).await;
 }
 

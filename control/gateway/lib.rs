@@ -1,5 +1,5 @@
-//! The HTTP and WebSocket interfaces of two application backends whose frontends exist. Each frontend works here without its backend:
-//! a gateway makes the calls itself, and carries their audio and their events to browsers.
+//! HTTP and WebSocket interfaces of two application backends whose frontends already exist. This server replaces the
+//! backend of each frontend: a gateway makes the calls itself and carries their audio and events to browsers.
 //!
 //! ```text
 //!   frontend ──HTTP──────► dash, starlis ──NewCall, Request──► registry
@@ -26,18 +26,19 @@ use tandem_runtime::app::App;
 pub use dash::DashConfig;
 pub use starlis::{StarlisConfig, Tracks};
 
-/// `[gateways]`: a gateway is on when its table is there.
+/// Settings of `[gateways]`. A gateway is enabled when its table is present.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewaysConfig {
-    /// `[gateways.dash]`.
+    /// Settings of the dash gateway (`[gateways.dash]`); `None` disables it.
     pub dash: Option<DashConfig>,
-    /// `[gateways.starlis]`.
+    /// Settings of the starlis gateway (`[gateways.starlis]`); `None` disables it.
     pub starlis: Option<StarlisConfig>,
 }
 
 impl GatewaysConfig {
-    /// The ports beside `http.listen` that frontends look for, each with the key that asks for it.
+    /// Returns the TCP ports, besides that of `http.listen`, on which frontends expect an interface. Each port comes
+    /// with its configuration key.
     pub fn ports(&self, http: u16) -> Vec<(&'static str, u16)> {
         let mut ports: Vec<(&'static str, u16)> = Vec::new();
         for (key, port) in self.dash.iter().flat_map(DashConfig::ports) {
@@ -48,20 +49,20 @@ impl GatewaysConfig {
         ports
     }
 
-    /// Whether a gateway answers at `/`.
+    /// Whether a gateway serves the path `/`.
     pub fn has_front_page(&self) -> bool {
         self.starlis.is_some()
     }
 }
 
-/// What is on `http.listen`, and what is on the ports of [`GatewaysConfig::ports`].
+/// Builds two routers: the routes on `http.listen`, and the routes on the ports of [`GatewaysConfig::ports`].
 pub fn routes(app: &App, config: GatewaysConfig) -> (Router, Router) {
     let dash = config.dash.map(|config| dash::routes(app.clone(), config)).unwrap_or_default();
     let starlis = config.starlis.map(|config| starlis::routes(app.clone(), config)).unwrap_or_default();
     (dash.clone().merge(starlis), dash)
 }
 
-/// The account of a gateway: the one that its configuration names, or the only one.
+/// Returns the account of a gateway: the configured account, or else the first one of the server.
 fn account(app: &App, named: Option<&Arc<str>>) -> Option<Arc<str>> {
     match named {
         Some(name) => Some(Arc::clone(name)),
@@ -69,7 +70,8 @@ fn account(app: &App, named: Option<&Arc<str>>) -> Option<Arc<str>> {
     }
 }
 
-/// A member of a JSON object as text; `None` for what JavaScript takes for false. Clients send numbers for ids now and then.
+/// Returns a member of a JSON object as text. Returns `None` for an empty string, the number 0, and any other type.
+/// Some clients send ids as numbers.
 fn text(body: &Value, name: &str) -> Option<String> {
     match body.get(name)? {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
@@ -78,12 +80,12 @@ fn text(body: &Value, name: &str) -> Option<String> {
     }
 }
 
-/// Which origins' pages may use a gateway.
+/// The web origins whose pages may use a gateway.
 #[derive(Clone, Debug)]
 enum Origins {
-    /// Everybody's.
+    /// Every origin.
     All,
-    /// These, and those of `http://localhost:3000`, where pages are developed.
+    /// These origins, and `http://localhost:3000` for pages in development.
     Of(Arc<[Arc<str>]>),
 }
 
@@ -96,7 +98,8 @@ impl Origins {
     }
 }
 
-/// Cross-origin requests (the Fetch standard's CORS protocol): preflights get 204, other answers name the page's origin.
+/// Middleware for cross-origin requests (the CORS protocol of the Fetch standard). It answers preflights with 204 and
+/// adds the CORS headers to every response to an allowed origin.
 async fn cors(origins: Origins, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let preflight = request.method() == Method::OPTIONS;
@@ -120,7 +123,7 @@ async fn cors(origins: Origins, request: Request, next: Next) -> Response {
     response
 }
 
-/// A header field as text.
+/// Returns a header field as text; `None` if the field is absent or is not ASCII text.
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }

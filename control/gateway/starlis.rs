@@ -1,4 +1,5 @@
-//! The backend of a page that has an agent call people: it shows the call's state, its audio and what is said.
+//! The backend of a page on which an agent calls people. The page shows the call's state and its transcript, and plays
+//! its audio.
 //!
 //! ```text
 //!   POST /outbound-call ──► call ──audio, words──► /frontend-stream (those that name it, and have asked for it)
@@ -33,19 +34,18 @@ use limits::{Rate, Sockets};
 use sockets::Asked;
 use tokens::Tokens;
 
-/// The gateway. One for the server.
+/// The state of the gateway; the server has one.
 struct Starlis {
     app: App,
     config: StarlisConfig,
     origins: Origins,
-    /// The calls that are alive, with the frontends of each.
+    /// The live calls, with the frontends of each.
     live: Mutex<HashMap<LegId, Arc<Frontends<Asked>>>>,
     rate: Rate,
     sockets: Sockets,
     tokens: Tokens,
 }
 
-/// Everything of the gateway.
 pub(super) fn routes(app: App, config: StarlisConfig) -> Router {
     let origins = match config.allowed_origins.is_empty() {
         true => Origins::All,

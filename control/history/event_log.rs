@@ -1,7 +1,7 @@
-//! The event log of a call: SIP messages, webhooks and media marks in the order they happened.
+//! The event log of a call: SIP messages, webhooks and media events in order of time.
 //!
-//! A live call keeps its lines in memory (bounded) and writes them as one row when it is over, so that a short call costs
-//! one insert and not thirty. What is heard of a call after its end (a callback that was retried) is a row of its own.
+//! A live call keeps its lines in memory, with a bound, and stores them as one row at its end: a short call costs one
+//! insert instead of thirty. An event after the call's end (such as a retried webhook) is stored in a row of its own.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -16,59 +16,60 @@ use tandem_store::{Store, StoreError};
 
 use crate::feed::{Entry, Wire};
 
-/// Lines kept of one live call; later ones are counted only.
+/// Maximum number of lines of a live call; later lines are only counted.
 const MOST_LINES: usize = 2_000;
-/// Lines of a call that has just been answered.
+/// Typical number of lines of a call when it is answered; room for them is reserved.
 const FEW_LINES: usize = 16;
-/// Characters kept of a line.
+/// Maximum number of characters of a line.
 const LONGEST_LINE: usize = 512;
-/// Memory for the exchanges kept of one live call, octets; later ones are not kept.
+/// Maximum memory for the exchanges of a live call, in octets; further exchanges are dropped.
 const MOST_EXCHANGED: usize = 512 * 1024;
-/// Kind of a line that says what to do about the one before it.
+/// The kind of a line with advice about the line before it.
 pub const ADVICE: &str = "advice";
-/// Kind of a stored row that is an exchange and no line.
+/// The kind of a stored row that is an exchange without a line.
 const EXCHANGE: &str = "exchange";
-/// Kind of the stored row that is what a live call kept.
+/// The kind of the stored row with the log of a live call.
 const LOG: &str = "log";
 
-/// A request with its answer, and the leg it was about.
+/// The leg of an exchange, and the request with its answer.
 pub type Exchanged = (Option<LegId>, Exchange);
 
-/// One line.
+/// A line of the log.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Line {
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
-    /// The leg it is about.
+    /// The leg of the event.
     pub leg: Option<LegId>,
-    /// `sip`, `webhook`, `media`, `call`, `advice`, `speech` (words, turns), `stream`.
+    /// `sip`, `webhook`, `media`, `call`, `siprec`, `advice`, `speech` (words, turns) or `stream`.
     pub kind: Cow<'static, str>,
-    /// What, in words.
+    /// The text of the event.
     pub text: String,
-    /// The same for programs, of kinds that have figures: `event` says which fields there are.
+    /// The event as JSON, for kinds with figures. The member `event` determines the other members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<Value>>,
 }
 
-/// A log as it is stored: like the log itself.
+/// The stored form of a log, which has the same structure.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     legs: Vec<LegId>,
     kinds: Cow<'a, [Cow<'static, str>]>,
     text: Cow<'a, str>,
     lines: Vec<StoredLine>,
-    /// Which line, and its figures.
+    /// The index of a line, and its JSON.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     data: Vec<(u32, Cow<'a, Value>)>,
-    /// Which leg, and what.
+    /// The index of the leg, and the exchange.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
 }
 
-/// Microseconds since the line before it, or since 1970 UTC; how many octets of the text; which kind; which leg, from 1.
+/// Microseconds since the previous line (for the first one, since 1970 UTC); length of the text in octets; index of the
+/// kind; index of the leg plus 1, or 0 for none.
 type StoredLine = (i64, u16, u16, u16);
 
-/// A log as it was stored before: each line by itself.
+/// The stored form of an older version, in which each line has its own text.
 #[derive(Deserialize)]
 struct Older<'a> {
     legs: Vec<LegId>,
@@ -77,7 +78,7 @@ struct Older<'a> {
     exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
 }
 
-/// Microseconds since 1970 UTC, which leg, kind, text.
+/// Microseconds since 1970 UTC, index of the leg, kind, text.
 type OlderLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
 
 impl<'a> Stored<'a> {
@@ -137,14 +138,14 @@ impl Older<'_> {
     }
 }
 
-/// The lines of a stored log, also of an older version's. `None`: it is none.
+/// Reads the lines of a stored log, of the current version or an older one. `None` if the text is not a stored log.
 fn read_stored(data: &str) -> Option<Vec<Line>> {
     let stored = serde_json::from_str::<Stored<'_>>(data).map(Stored::lines);
     let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(Older::lines));
     stored.or_else(|_| serde_json::from_str(data)).ok()
 }
 
-/// The exchanges of a stored log. `None`: it is none.
+/// Reads the exchanges of a stored log. `None` if the text is not a stored log.
 fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
     let stored = serde_json::from_str::<Stored<'_>>(data).map(|stored| (stored.legs, stored.exchanges));
     let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(|older| (older.legs, older.exchanges)));
@@ -153,37 +154,37 @@ fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
     Some(exchanges.into_iter().map(|(number, exchange)| (leg(number), exchange.into_owned())).collect())
 }
 
-/// The lines of a live call: the text of all of them in one piece, and some octets for each.
+/// The log of a live call: the text of all lines in one string, and a small record for each line.
 #[derive(Default, Debug)]
 pub struct EventLog {
     text: String,
     lines: Vec<Kept>,
-    /// The figures of those lines that have some, by the line's place, ascending.
+    /// The JSON of lines that have any, by the line's index in ascending order.
     data: Vec<(u32, Value)>,
     legs: Vec<LegId>,
     kinds: Vec<Cow<'static, str>>,
     left_out: usize,
     exchanges: Vec<Exchanged>,
     exchanged: usize,
-    /// Who is told of each line at once.
+    /// The feed to which each new line is sent at once.
     wire: Option<Wire>,
 }
 
-/// A line. There are never so many that a number is too small.
+/// The record of a line. The bounds ensure that the numbers fit their types.
 #[derive(Debug)]
 struct Kept {
     /// Microseconds since 1970 UTC.
     at: i64,
-    /// Where its text begins and how long it is, in octets.
+    /// The start and the length of its text, in octets.
     start: u32,
     length: u16,
-    /// Which leg, from 1; 0: none.
+    /// The index of the leg plus 1; 0 for none.
     leg: u16,
-    /// Which kind.
+    /// The index of the kind.
     kind: u16,
 }
 
-/// Where `one` is in a list, at the end of which it is put if it is not there.
+/// The index of `one` in the list; appends it if it is missing.
 fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
     list.iter().position(|known| *known == one).unwrap_or_else(|| {
         list.push(one);
@@ -192,7 +193,7 @@ fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
 }
 
 impl EventLog {
-    /// Each line from now on is told at once, too.
+    /// Sends each later line to this feed too.
     pub fn told_to(&mut self, wire: Option<Wire>) {
         self.wire = wire;
     }
@@ -208,7 +209,7 @@ impl EventLog {
         self.add(at, leg, kind.into(), text.as_ref(), None);
     }
 
-    /// Adds a line that was written elsewhere, or has figures.
+    /// Adds a line that another task has made, or that has JSON.
     pub fn push_line(&mut self, Line { at, leg, kind, text, data }: Line) {
         self.add(at, leg, kind, &text, data);
     }
@@ -251,7 +252,7 @@ impl EventLog {
         self.lines.push(Kept { at: at.as_microsecond(), start, length, leg, kind });
     }
 
-    /// Each line with its kind and its text.
+    /// All lines, each with its record, its kind and its text.
     fn kept(&self) -> impl Iterator<Item = (&Kept, &str, &str)> {
         self.lines.iter().map(|kept| {
             let start = kept.start as usize;
@@ -260,7 +261,7 @@ impl EventLog {
         })
     }
 
-    /// Whether such a line is there.
+    /// Whether the log has a line of this kind and text.
     pub fn says(&self, kind: &str, text: &str) -> bool {
         self.kept().any(|(_, known, said)| known == kind && said == text)
     }
@@ -282,12 +283,12 @@ impl EventLog {
         &self.exchanges
     }
 
-    /// The last one about a leg.
+    /// The last exchange of a leg.
     pub fn last_exchange(&self, leg: LegId) -> Option<&Exchange> {
         self.exchanges.iter().rev().find(|(about, _)| *about == Some(leg)).map(|(_, exchange)| exchange)
     }
 
-    /// The lines so far, to the microsecond.
+    /// The lines so far; their times are exact to the microsecond.
     pub fn lines(&self) -> Vec<Line> {
         let line = |(kept, kind, text): (&Kept, &str, &str)| Line {
             at: Timestamp::from_microsecond(kept.at).unwrap_or_default(),
@@ -305,12 +306,12 @@ impl EventLog {
         lines
     }
 
-    /// Takes another log's lines in.
+    /// Merges another log into this one, in order of time.
     pub fn append(&mut self, mut other: Self) {
         if other.lines.is_empty() && other.exchanges.is_empty() {
             return;
         }
-        // What was told already is not told again.
+        // The feed has the lines already.
         let wire = self.wire.take().or(other.wire.take());
         let mut lines = self.lines();
         lines.append(&mut other.lines());
@@ -326,7 +327,7 @@ impl EventLog {
         self.wire = wire;
     }
 
-    /// Writes the log of an ended call, under each of its sessions.
+    /// Stores the log of an ended call, once for each of its sessions.
     pub fn write(mut self, store: &Store, sessions: &[CallId], at: Timestamp) {
         if self.left_out > 0 {
             let text = format!("{} more lines were not kept", self.left_out);
@@ -349,7 +350,7 @@ impl EventLog {
     }
 }
 
-/// The lines as people read them: seconds since the first, who, what kind, what.
+/// The lines as text: seconds since the first line, leg, kind, text.
 pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> String {
     let mut text = String::new();
     let Some(start) = lines.first().map(|line| line.at) else { return text };
@@ -362,14 +363,14 @@ pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> 
     text
 }
 
-/// A line about a call that is over.
+/// Stores a line about a call that is over.
 pub fn late(store: &Store, session: CallId, line: Line) {
     let Line { at, leg, kind, text, .. } = line;
     let (leg, kind) = (leg.map(|leg| leg.0), kind.into_owned());
     events::insert(store, EventRow { session: session.0, leg, at, kind, text, data: None });
 }
 
-/// An exchange about a call that is over, with its line, if it has one.
+/// Stores an exchange of a call that is over, with its line if it has one.
 pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &Exchange, line: Option<Line>) {
     let data = serde_json::to_string(exchange).ok().map(Details::from);
     let (kind, text) = match line {
@@ -382,16 +383,17 @@ pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchang
     );
 }
 
-/// What is stored of a call, in the order of its rows.
+/// The stored entries of a call, in the order of their rows.
 pub struct Read<T> {
-    /// What there is.
+    /// The entries.
     pub parts: Vec<T>,
-    /// Whether what the live call kept is among it: a call stores that as its last act.
+    /// Whether the row of the live call is among them. A call stores it as its last act.
     pub whole: bool,
 }
 
 impl<T> Read<T> {
-    /// With what a live call said before this was read: one that ended in between has stored that as well.
+    /// Adds the entries that the live call returned before the store was read, unless the call has ended and stored
+    /// them in between.
     pub fn and(mut self, live: Vec<T>) -> Vec<T> {
         if !self.whole {
             self.parts.extend(live);
@@ -400,7 +402,7 @@ impl<T> Read<T> {
     }
 }
 
-/// The exchanges that are stored of a call.
+/// Reads the stored exchanges of a call.
 pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Read<Exchanged>, StoreError> {
     let mut read = Read { parts: Vec::new(), whole: false };
     for row in events::list(store, session.0).await? {
@@ -414,7 +416,7 @@ pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Read<Excha
     Ok(read)
 }
 
-/// The lines that are stored of a call.
+/// Reads the stored lines of a call.
 pub async fn read(store: &Store, session: CallId) -> Result<Read<Line>, StoreError> {
     let mut read = Read { parts: Vec::new(), whole: false };
     for row in events::list(store, session.0).await?.into_iter().filter(|row| row.kind != EXCHANGE) {
@@ -501,7 +503,7 @@ mod tests {
         log.push_exchange(None, exchange.clone());
         let (lines, exchanges) = (log.lines(), log.exchanges().to_vec());
 
-        // What another part of us noted is told beside what the live call says.
+        // An exchange that another task has stored is returned in addition to those of the live call.
         late_exchange(&store, session, None, &exchange, None);
         store.flush().await.unwrap();
         assert_eq!(read_exchanges(&store, session).await.unwrap().and(exchanges.clone()).len(), 2);

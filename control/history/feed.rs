@@ -1,4 +1,4 @@
-//! Lines of calls as they are written, for whoever watches in this process (`tandem dev`).
+//! A feed of log lines of live calls, for watchers in this process (`tandem dev`).
 
 use tandem_call::id::{CallId, LegId};
 use tandem_http::exchange::Exchange;
@@ -6,32 +6,32 @@ use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use crate::event_log::Line;
 
-/// Entries that wait for a watcher; one that is further behind misses the oldest, and is told how many.
+/// Entries that wait for a slow watcher. If more wait, the watcher misses the oldest ones and is told how many.
 const WAITING: usize = 1_024;
 
-/// One entry of a call's log, and whose.
+/// A log entry, with the session of its call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     /// The session.
     pub session: CallId,
-    /// What its log says now.
+    /// The entry.
     pub entry: Entry,
 }
 
-/// What a log is given.
+/// An entry of a call's log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// A line.
     Line(Line),
-    /// A request with its answer, and the leg it is about. It follows the line that tells of it.
+    /// A request with its answer, and the leg that it is about. It follows the log line about it.
     Exchange(Option<LegId>, Box<Exchange>),
 }
 
-/// Where lines go. Costs nothing while nobody watches: a call looks once, at its beginning.
+/// The feed. It costs nothing while nobody watches: a call checks for watchers once, at its start.
 #[derive(Debug)]
 pub struct Feed(Sender<Told>);
 
-/// The way of one call's lines to the watchers.
+/// Sends the log lines of one call to the watchers.
 #[derive(Clone, Debug)]
 pub struct Wire {
     session: CallId,
@@ -45,21 +45,21 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Watches: the lines of calls that begin from now on.
+    /// Subscribes to the lines of calls that start from now on.
     pub fn watch(&self) -> Receiver<Told> {
         self.0.subscribe()
     }
 
-    /// For the lines of this session, if anybody watches.
+    /// The sender for the lines of this session; `None` if nobody watches.
     pub fn wire(&self, session: CallId) -> Option<Wire> {
         (self.0.receiver_count() > 0).then(|| Wire { session, watchers: self.0.clone() })
     }
 }
 
 impl Wire {
-    /// Passes it on.
+    /// Sends an entry.
     pub fn tell(&self, entry: Entry) {
-        // The watchers may have gone meanwhile.
+        // The watchers may be gone.
         let _ = self.watchers.send(Told { session: self.session, entry });
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of the records: which legs, which recordings, which part of a list.
+//! Queries for legs and recordings: filters and pages.
 
 use jiff::Timestamp;
 use tandem_call::id::{CallId, LegId};
@@ -9,70 +9,70 @@ use tandem_store::{self as store, TimeRange};
 
 use crate::records;
 
-/// Which legs.
+/// Criteria for legs; every field that is set must match.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LegFilter {
-    /// Exactly this called party.
+    /// The called party, compared exactly.
     pub to: Option<String>,
-    /// Exactly this calling party.
+    /// The calling party, compared exactly.
     pub from: Option<String>,
-    /// Children of this leg.
+    /// The parent leg.
     pub parent: Option<LegId>,
-    /// Legs born in this session.
+    /// The session in which the leg was created.
     pub session: Option<CallId>,
-    /// Of this application.
+    /// The id of the leg's application.
     pub application: Option<String>,
-    /// In one of these states; all if empty.
+    /// Allowed states; every state if empty.
     pub status: Vec<Status>,
-    /// In this direction.
+    /// The direction of the leg.
     pub direction: Option<Direction>,
-    /// Answered (never answered: created) at or after / before.
+    /// Time of the answer, or of the creation if the leg was never answered.
     pub started: Range,
-    /// Ended at or after / before.
+    /// Time of the end.
     pub ended: Range,
 }
 
-/// Which recordings.
+/// Criteria for recordings; every field that is set must match.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct RecordingFilter {
-    /// Of this leg.
+    /// The recorded leg.
     pub leg: Option<LegId>,
-    /// Of this session.
+    /// The session of the recorded leg, or the recorded conference.
     pub session: Option<CallId>,
-    /// Of a leg with exactly this calling party.
+    /// The calling party of the recorded leg, compared exactly.
     pub from: Option<String>,
-    /// Of a leg with exactly this called party.
+    /// The called party of the recorded leg, compared exactly.
     pub to: Option<String>,
-    /// Only those that are on disk, whole.
+    /// Whether to return only recordings whose file is complete.
     pub completed: bool,
-    /// Started at or after / before.
+    /// Time of the start.
     pub started: Range,
-    /// Ended at or after / before.
+    /// Time of the end.
     pub ended: Range,
 }
 
-/// A half-open span of time.
+/// A half-open range of time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Range {
-    /// At or after.
+    /// Start of the range, inclusive; `None` for no bound.
     pub from: Option<Timestamp>,
-    /// Before.
+    /// End of the range, exclusive; `None` for no bound.
     pub until: Option<Timestamp>,
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Page {
-    /// How many, at most 1,000.
+    /// Maximum number of entries, at most 1,000.
     pub limit: usize,
-    /// Those after (older than) this id; stable while new ones arrive.
+    /// Returns only entries after (older than) this id, which is stable while new entries arrive.
     pub after: Option<u128>,
-    /// How many of them to pass over.
+    /// Number of entries to skip.
     pub offset: usize,
 }
 
 impl LegFilter {
-    /// The part that the database knows.
+    /// Returns the criteria that the database checks.
     pub fn columns(&self) -> CallFilter {
         CallFilter {
             to: self.to.clone(),
@@ -95,7 +95,7 @@ impl LegFilter {
 }
 
 impl RecordingFilter {
-    /// As the database knows it.
+    /// Returns the criteria in the form of the database.
     pub fn columns(&self) -> store::recordings::RecordingFilter {
         let completed = || records::recording_status_word(&RecordingStatus::Completed).to_owned();
         store::recordings::RecordingFilter {
@@ -112,7 +112,8 @@ impl RecordingFilter {
 }
 
 impl Page {
-    /// The database's page behind this row, one longer.
+    /// Returns the page of the database after this row. It has one entry more than `limit`, which shows whether another
+    /// page follows.
     pub fn after(self, row: Option<store::Cursor>) -> store::Page {
         let limit = u32::try_from(self.limit.min(1_000) + 1).unwrap_or(1_001);
         store::Page { limit, after: row, before: None, offset: self.offset as u64 }

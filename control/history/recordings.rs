@@ -1,4 +1,4 @@
-//! Recordings and their audio, as REST handlers ask for them.
+//! Access to recordings and their audio for REST handlers.
 
 mod files;
 mod mp3;
@@ -16,7 +16,7 @@ use mp3::Mp3s;
 
 pub use files::{RecordingAudio, RecordingFiles};
 
-/// Every recording of the server. Cheap to clone.
+/// All recordings of the server. Cheap to clone.
 #[derive(Clone)]
 pub struct Recordings {
     store: Store,
@@ -30,21 +30,21 @@ impl Recordings {
         Self { store, files, mp3s: Arc::default() }
     }
 
-    /// A recording of this account.
+    /// Returns a recording of this account.
     pub async fn get(&self, account: &str, id: RecordingId) -> Result<Option<Recording>, StoreFailed> {
         self.store.flush().await?;
         let row = store::recordings::get(&self.store, account, id.0).await?;
         Ok(row.as_ref().and_then(records::recording_of))
     }
 
-    /// A recording by its id alone: its URL is the secret.
+    /// Returns a recording of any account by its id. The id in the URL is the secret.
     pub async fn get_public(&self, id: RecordingId) -> Result<Option<Recording>, StoreFailed> {
         self.store.flush().await?;
         let row = store::recordings::find(&self.store, id.0).await?;
         Ok(row.as_ref().and_then(records::recording_of))
     }
 
-    /// Recordings of this account, newest first; at most `page.limit + 1`.
+    /// Returns recordings of this account, newest first, at most `page.limit + 1`.
     pub async fn list(
         &self,
         account: &str,
@@ -62,13 +62,13 @@ impl Recordings {
         Ok(rows.iter().filter_map(records::recording_of).collect())
     }
 
-    /// How many recordings of this account there are.
+    /// Counts the recordings of this account.
     pub async fn count(&self, account: &str, filter: &RecordingFilter) -> Result<usize, StoreFailed> {
         let counted = store::recordings::count(&self.store, account, &filter.columns()).await;
         Ok(usize::try_from(counted?).unwrap_or(usize::MAX))
     }
 
-    /// Forgets a recording and its audio. `false` if there is none.
+    /// Deletes a recording and its audio. Returns `false` if there is no such recording.
     pub async fn delete(&self, account: &str, id: RecordingId) -> Result<bool, StoreFailed> {
         self.store.flush().await?;
         let found = store::recordings::delete(&self.store, account, id.0).await?;
@@ -83,15 +83,15 @@ impl Recordings {
         Ok(found)
     }
 
-    /// Its audio as WAV (8 kHz), whole once the recording is completed; `mono`: with its channels mixed into one. `NotFound`
-    /// when its file is gone.
+    /// Opens the audio as WAV (8 kHz); complete when the recording is completed. `mono` mixes the channels into one.
+    /// The error is `NotFound` when the file is gone.
     pub async fn wav(&self, id: RecordingId, mono: bool) -> io::Result<RecordingAudio> {
         let files = &self.files;
         files.open(files.path(id), mono).await
     }
 
-    /// Its audio as MPEG layer III, which is made when it is first asked for: that takes a while. `NotFound` for a recording
-    /// that is not completed.
+    /// Opens the audio as MP3. The file is encoded at the first request, which takes a while. The error is `NotFound`
+    /// for a recording that is not completed.
     pub async fn mp3(&self, recording: &Recording) -> io::Result<RecordingAudio> {
         if recording.status != RecordingStatus::Completed {
             return Err(io::ErrorKind::NotFound.into());
@@ -101,12 +101,12 @@ impl Recordings {
         files.open(mp3, false).await
     }
 
-    /// Whether who knows a recording's id may hear it without credentials.
+    /// Whether the audio is served without credentials to clients that know a recording's id.
     pub fn are_open(&self) -> bool {
         self.files.open
     }
 
-    /// How many were made into MP3s.
+    /// Returns the number of encoded MP3 files.
     pub fn mp3s_made(&self) -> u64 {
         self.mp3s.made()
     }

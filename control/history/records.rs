@@ -1,4 +1,5 @@
-//! Legs and recordings as database rows: the columns are what lists filter by, `details` is the whole fact.
+//! Converts legs and recordings to database rows. The columns serve the filters of lists; `details` is the complete
+//! record as JSON.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, Reco
 use tandem_store::calls::{CallRow, LateRow};
 use tandem_store::recordings::RecordingRow;
 
-/// The row of a leg.
+/// Returns the row of a leg.
 pub fn call_row(leg: &Arc<LegInfo>, now: Timestamp) -> LateRow {
     let leg = Arc::clone(leg);
     LateRow::of(leg.id.0, move || row_of(&leg, now))
@@ -36,13 +37,13 @@ fn row_of(leg: &LegInfo, now: Timestamp) -> CallRow {
     }
 }
 
-/// The leg of a row. `None` if the row was written by a version that knew it otherwise.
+/// Returns the leg of a row; `None` if another version wrote the row in a format that cannot be read.
 pub fn leg_of(row: &CallRow) -> Option<LegInfo> {
     let read = serde_json::from_str(&row.details);
     read.inspect_err(|error| tracing::error!(%error, "unreadable call record")).ok()
 }
 
-/// The row of a recording made on `leg`.
+/// Returns the row of a recording of `leg`.
 pub fn recording_row(recording: &Recording, leg: &LegInfo, path: &std::path::Path) -> RecordingRow {
     let session = recording.conference.map_or(leg.session.0, |conference| conference.0);
     RecordingRow {
@@ -52,7 +53,7 @@ pub fn recording_row(recording: &Recording, leg: &LegInfo, path: &std::path::Pat
     }
 }
 
-/// The row of a recording made of a conference, which stands for the session there.
+/// Returns the row of a recording of a conference, whose id takes the place of the session.
 pub fn conference_recording_row(
     recording: &Recording,
     conference: &ConferenceInfo,
@@ -65,12 +66,12 @@ pub fn conference_recording_row(
     }
 }
 
-/// The row of a recording that was found without one: of no call.
+/// Returns the row of a recovered recording file whose call is unknown.
 pub fn adopted_recording_row(recording: &Recording, account: &str, path: &std::path::Path) -> RecordingRow {
     RecordingRow { account: account.to_owned(), ..facts_row(recording, 0, path) }
 }
 
-/// What a row says whoever's recording it is.
+/// Returns the columns that do not depend on the owner of the recording.
 fn facts_row(recording: &Recording, session: u128, path: &std::path::Path) -> RecordingRow {
     RecordingRow {
         id: recording.id.0,
@@ -92,12 +93,12 @@ fn facts_row(recording: &Recording, session: u128, path: &std::path::Path) -> Re
     }
 }
 
-/// The recording of a row.
+/// Returns the recording of a row; `None` if another version wrote the row in a format that cannot be read.
 pub fn recording_of(row: &RecordingRow) -> Option<Recording> {
     serde_json::from_str(&row.details).inspect_err(|error| tracing::error!(%error, "unreadable recording record")).ok()
 }
 
-/// The word a status has in the database.
+/// Returns the word for a status in the database.
 pub fn status_word(status: Status) -> &'static str {
     match status {
         Status::Queued => "queued",
@@ -112,7 +113,7 @@ pub fn status_word(status: Status) -> &'static str {
     }
 }
 
-/// The word a direction has in the database.
+/// Returns the word for a direction in the database.
 pub fn direction_word(direction: Direction) -> &'static str {
     match direction {
         Direction::Inbound => "inbound",
@@ -142,7 +143,7 @@ fn track_word(track: Track) -> &'static str {
     }
 }
 
-/// The word that the state of a recording has in the database.
+/// Returns the word for a recording's status in the database.
 pub fn recording_status_word(status: &RecordingStatus) -> &'static str {
     match status {
         RecordingStatus::InProgress => "in-progress",

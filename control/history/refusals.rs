@@ -1,4 +1,4 @@
-//! The last refusal of each user of phones, in memory: for whoever looks why a phone does not register.
+//! The last refused request of each phone user, in memory, for operators who look why a phone does not register.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -11,31 +11,28 @@ use tandem_sip as sip;
 use crate::report::SipRequest;
 use foldhash::HashMap;
 
-/// Most users of whom one is kept. When there are more, nothing is kept of the others.
+/// Maximum number of users with a stored refusal. Beyond that, refusals of further users are not stored.
 const MOST: usize = 10_000;
 
-/// The last refusals, by account and user name.
+/// The last refusal of each user, by account and username.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<HashMap<(Arc<str>, String), LastRefusal>>);
 
-/// The last one of a user.
+/// The last refusal of a user.
 #[derive(Clone, Debug, Serialize)]
 pub struct LastRefusal {
-    /// When.
     at: Timestamp,
-    /// `REGISTER`, `INVITE`.
+    /// Method of the request: `REGISTER` or `INVITE`.
     method: String,
-    /// Why, in words.
     reason: String,
-    /// How many there were since the start, this one included.
+    /// Number of refusals since the server started or the user last registered, including this one.
     count: u64,
-    /// What was refused.
     #[serde(flatten)]
     request: SipRequest,
 }
 
 impl Refusals {
-    /// Keeps one, in place of the user's last.
+    /// Stores a refusal in place of the user's previous one.
     pub fn note(&self, account: &Arc<str>, refused: &sip::RefusedRequest, at: Timestamp) {
         let mut kept = self.0.lock();
         let full = kept.len() >= MOST;
@@ -56,12 +53,11 @@ impl Refusals {
         }
     }
 
-    /// The user has registered: what was refused before is mended.
+    /// Removes the refusal of a user that has registered.
     pub fn forget(&self, account: &Arc<str>, username: &Arc<str>) {
         self.0.lock().remove(&(Arc::clone(account), username.to_string()));
     }
 
-    /// The last one of a user.
     pub fn last(&self, account: &Arc<str>, username: &str) -> Option<LastRefusal> {
         self.0.lock().get(&(Arc::clone(account), username.to_owned())).cloned()
     }

@@ -8,44 +8,44 @@ use tandem_causes::Cause;
 use tandem_sip as sip;
 use tandem_store::resources::{self, Kind};
 
-/// All of them.
+/// The kind of stored reports.
 pub const REPORTS: Kind<Report> = Kind::new(resources::REPORT);
 
-/// One.
+/// A report of something that went wrong.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// Why, if that is known.
+    /// The cause, if known.
     pub cause: Option<Cause>,
-    /// The provider's number, if it has one.
+    /// The provider's error number, if there is one.
     pub code: Option<u32>,
-    /// What happened, in words.
+    /// Text that says what happened.
     pub message: String,
-    /// What is to be done in this very case, beyond the cause's advice.
+    /// Advice for this case, in addition to the advice of the cause.
     #[serde(default)]
     pub hint: Option<String>,
-    /// The call's id as its application knows it.
+    /// The call's id in the spelling of its application.
     pub call: Option<String>,
-    /// Its session's id.
+    /// The id of the call's session.
     pub session: Option<String>,
-    /// The SIP request that it is about, if that was refused before there was any call.
+    /// The refused SIP request, if it was refused before a call existed.
     #[serde(default)]
     pub request: Option<Box<SipRequest>>,
 }
 
-/// A SIP request that was refused before there was any call.
+/// A SIP request that was refused before a call existed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SipRequest {
-    /// User of From.
+    /// User part of From.
     pub from: String,
-    /// User that was called, or that is to be registered.
+    /// Called user, or the user to register.
     pub to: String,
-    /// The user that it claimed to be by its credentials; empty without any.
+    /// Username of its credentials, which need not be valid; empty without credentials.
     pub username: String,
-    /// Where it came from: address and port.
+    /// Source address and port.
     pub source: String,
-    /// `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
+    /// Transport: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
     pub transport: String,
-    /// Its Call-ID: `tandem trace` shows its messages.
+    /// The Call-ID header; `tandem trace` shows the messages with it.
     pub sip_call_id: String,
 }
 
@@ -62,12 +62,12 @@ impl From<&sip::RefusedRequest> for SipRequest {
     }
 }
 
-/// Why a dialect refused an HTTP request, in words: an extension of its response.
+/// The reason why a dialect refused an HTTP request, as text. It is an extension of the response.
 #[derive(Clone, Debug)]
 pub struct Refusal(pub String);
 
 impl Report {
-    /// One of this cause, about no call.
+    /// Creates a report with this cause that concerns no call.
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self {
             cause: Some(cause),
@@ -80,10 +80,10 @@ impl Report {
         }
     }
 
-    /// What to do: the cause's advice, and what is to be done in this very case.
+    /// Returns the advice of the cause, together with the advice for this case.
     pub fn advice(&self) -> Option<String> {
         self.cause.map(|cause| match &self.hint {
-            // The remedy of an unknown number is complete; the cause's advice only says why it helps.
+            // The hint for an unknown number is complete; the cause's advice only explains it.
             Some(remedy) if cause == Cause::UnknownNumber => format!("{remedy} {}", cause.advice()),
             Some(hint) => format!("{} {hint}", cause.advice()),
             None => cause.advice().to_owned(),

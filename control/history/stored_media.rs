@@ -19,44 +19,44 @@ use tandem_routing::holdings::{Held, NotHeld, Shelf};
 use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError, directory};
 
-/// Octets of one file.
+/// Maximum size of a file, in octets.
 pub const MOST_OCTETS: usize = 20 * 1024 * 1024;
-/// Octets of all files of one account.
+/// Maximum size of all files of an account, in octets.
 pub const MOST_OF_ACCOUNT: u64 = 2 * 1024 * 1024 * 1024;
 
-/// A file; its resource's name is what it is played by.
+/// An uploaded file; the resource's name is the name for playing it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Medium {
-    /// As it was uploaded (`audio/wav`).
+    /// Content type of the upload (`audio/wav`).
     pub content_type: String,
-    /// Octets.
+    /// Size in octets.
     pub octets: u64,
-    /// From then on it is not there any more.
+    /// Time from which the file is no longer available.
     pub expires_at: Timestamp,
-    /// The name of its file in the folder. Every upload has a new one.
+    /// Name of the file in the folder. Every upload has a new one.
     file: String,
 }
 
-/// The media of all accounts.
+/// The uploaded files of all accounts.
 #[derive(Debug)]
 pub struct StoredMedia {
     folder: PathBuf,
     media: Shelf<Medium>,
 }
 
-/// Why a file is not kept.
+/// The reason why a file was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStored {
-    /// The account has a file of this name.
+    /// The account already has a file with this name.
     #[error("the account has a medium of this name already")]
     NameTaken,
-    /// The account's files would be too many or too large together.
+    /// The account has reached its limit for the number or the size of files.
     #[error("the account's media may be {MOST_OF_ACCOUNT} octets in all, and no more than 10000")]
     Full,
-    /// The disk took no file.
+    /// The file could not be written.
     #[error("the file could not be written: {0}")]
     Disk(#[from] io::Error),
-    /// The database failed.
+    /// The database query failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -69,13 +69,14 @@ impl Held for Medium {
     }
 }
 
-/// No name has a line break.
+/// Builds the key of a file. No name contains a line break.
 fn key(account: &str, name: &str) -> String {
     format!("{account}\n{name}")
 }
 
 impl StoredMedia {
-    /// From the database, with files in `folder`, which is made. What expired meanwhile is removed.
+    /// Reads the files' rows from the database. The files are in `folder`, which is created if missing. Expired files
+    /// are removed.
     pub async fn load(folder: PathBuf, store: &Store, now: Timestamp) -> Result<Self, NotStored> {
         directory::make(&folder)?;
         let stored = Self { folder, media: Shelf::load(store).await? };
@@ -84,24 +85,24 @@ impl StoredMedia {
         Ok(stored)
     }
 
-    /// The account's media that have not expired, newest first.
+    /// Returns the account's files that have not expired, newest first.
     pub fn all(&self, account: &str, now: Timestamp) -> Vec<Arc<Resource<Medium>>> {
         let mut all = self.media.all(account);
         all.retain(|row| row.details.expires_at > now);
         all
     }
 
-    /// The account's medium of that name, unless it has expired.
+    /// Returns the account's file with this name, unless it has expired.
     pub fn find(&self, account: &str, name: &str, now: Timestamp) -> Option<Arc<Resource<Medium>>> {
         self.media.find(&key(account, name)).filter(|row| row.details.expires_at > now)
     }
 
-    /// Where a medium's file is.
+    /// Returns the path of a file.
     pub fn path(&self, medium: &Medium) -> PathBuf {
         self.folder.join(&medium.file)
     }
 
-    /// Keeps a new file under a name that the account does not use yet.
+    /// Stores a new file under a name that the account does not use.
     pub async fn add(
         &self,
         store: &Store,
@@ -120,7 +121,7 @@ impl StoredMedia {
         self.put(store, Resource::new(account, name, details)).await
     }
 
-    /// Another file, another end of its life, or both, under the same name.
+    /// Replaces the content of a file, its time of expiry, or both.
     pub async fn change(
         &self,
         store: &Store,
@@ -141,7 +142,7 @@ impl StoredMedia {
         Ok(changed)
     }
 
-    /// Removes a medium and its file. `false`: somebody else has done so.
+    /// Deletes a file and its row. Returns `false` if it was already deleted.
     pub async fn delete(&self, store: &Store, row: &Resource<Medium>) -> Result<bool, StoreError> {
         let deleted = self.media.delete(store, &row.account, row.id).await?;
         if deleted {
@@ -150,7 +151,7 @@ impl StoredMedia {
         Ok(deleted)
     }
 
-    /// Removes what has expired; says how many media that were.
+    /// Deletes expired files. Returns their number.
     pub async fn sweep(&self, store: &Store, now: Timestamp) -> Result<usize, StoreError> {
         let mut removed = 0;
         for key in self.media.keys() {
@@ -174,7 +175,7 @@ impl StoredMedia {
         })
     }
 
-    /// Writes a file of its own. `replaced`: octets of the file that it takes the place of.
+    /// Writes a new file. `replaced`: size in octets of the file that it replaces.
     async fn write(
         &self,
         account: &str,
@@ -201,7 +202,7 @@ impl StoredMedia {
         }
     }
 
-    /// Files that no row names: of uploads that a crash cut short.
+    /// Deletes files without a row, from uploads that a crash interrupted.
     fn remove_strays(&self) -> io::Result<()> {
         let named: Vec<String> = self
             .media
@@ -220,7 +221,7 @@ impl StoredMedia {
     }
 }
 
-/// The file and its name are on the disk when this returns.
+/// Writes a file. The file and its directory entry are on disk when this returns.
 fn write(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     directory::check_room(folder).map_err(io::Error::other)?;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

@@ -1,39 +1,39 @@
-//! What went wrong with calls, as applications' developers look it up: errors and warnings by the provider's number, each with
-//! the request that it came of. Kept as long as the calls' logs are.
+//! Notifications for the developers of applications: errors and warnings of calls by the provider's number, with the
+//! request that caused them. They are kept as long as the logs of calls.
 
 use serde::{Deserialize, Serialize};
 use tandem_causes::Cause;
 use tandem_http::exchange::Exchange;
 use tandem_store::resources::{self, Kind};
 
-/// All of them.
+/// The kind of stored notifications.
 pub const TROUBLES: Kind<Trouble> = Kind::new(resources::TROUBLE);
 
-/// One.
+/// An error or a warning.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Trouble {
-    /// The provider's number.
+    /// The provider's error number.
     pub code: u32,
-    /// In words.
+    /// Text that says what happened.
     pub message: String,
-    /// Why, if that is known.
+    /// The cause, if known.
     #[serde(default)]
     pub cause: Option<Cause>,
-    /// The request it came of, if there was one.
+    /// The HTTP request that caused it, with its answer.
     pub exchange: Option<Exchange>,
 }
 
-/// How bad it was.
+/// Severity of a notification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
-    /// Something was not done.
+    /// An operation failed.
     Error,
-    /// The call went on.
+    /// The call continued normally.
     Warning,
 }
 
 impl Level {
-    /// As stored, in place of a name: what lists are filtered by.
+    /// Returns the word that is stored as the resource's name, by which lists are filtered.
     pub fn word(self) -> &'static str {
         match self {
             Self::Error => "error",

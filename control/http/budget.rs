@@ -1,7 +1,8 @@
-//! A budget over the octets that several answers hold together.
+//! A limit on the memory that the bodies of several answers use together.
 //!
-//! An answer that says how long it is waits for all of its octets before the first: so those that have begun go on, and end. One that
-//! does not say takes octets as they come. Should all of these wait for each other, one at a time goes on beyond the budget.
+//! An answer with a known length waits for all of its octets before it starts, so that an answer that has started also
+//! ends. An answer of unknown length takes octets as they arrive. If all of these wait for each other, one at a time
+//! continues beyond the budget.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,40 +12,41 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::FetchError;
 
-/// One permit of the budget, octets.
+/// The size of one permit in octets.
 const UNIT: usize = 64 * 1024;
-/// Longest that an answer waits until others have made room.
+/// Maximum time that an answer waits for room.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Octets that answers may hold at a time, from their arrival until the last user drops the body; and as many again as one
-/// answer may have. Clones share it. When it is used up, answers wait; after 25 s they fail as a timeout.
+/// The octets that answers may use together, each from its arrival until the last user drops the body. One answer at a
+/// time may exceed the budget. Clones share it. When the budget is used up, answers wait; after 25 s they fail as a
+/// timeout.
 #[derive(Debug, Clone)]
 pub struct Budget {
     units: Arc<Semaphore>,
-    /// For the one answer that goes on beyond the budget.
+    /// The permit of the one answer that may exceed the budget.
     beyond: Arc<Semaphore>,
     octets: usize,
 }
 
 impl Budget {
-    /// A budget of so many octets, in steps of 64 KiB.
+    /// A budget of this many octets, rounded up to 64 KiB.
     pub fn new(octets: usize) -> Budget {
         Budget { units: Arc::new(Semaphore::new(octets.div_ceil(UNIT))), beyond: Arc::new(Semaphore::new(1)), octets }
     }
 
-    /// Octets that nobody holds, for tests.
+    /// The free octets, for tests.
     #[cfg(test)]
     pub fn free(&self) -> usize {
         self.units.available_permits() * UNIT
     }
 }
 
-/// What one answer holds of a budget.
+/// The part of a budget that one answer uses.
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Option<Budget>,
     held: Option<OwnedSemaphorePermit>,
-    /// It goes on beyond the budget.
+    /// Set if this answer may exceed the budget.
     beyond: Option<OwnedSemaphorePermit>,
 }
 
@@ -53,10 +55,10 @@ impl Share {
         Share { budget, held: None, beyond: None }
     }
 
-    /// Waits until the answer may be as long as it says.
+    /// Waits for room for an answer of known length.
     pub(super) async fn reserve(&mut self, octets: usize) -> Result<(), FetchError> {
         let Some((budget, wanted)) = self.lacks(octets) else { return Ok(()) };
-        // More than there is would wait for ever.
+        // Limited to the whole budget, as more would never become free.
         let wanted = wanted.min(u32::try_from(budget.octets.div_ceil(UNIT)).unwrap_or(u32::MAX));
         let units = Arc::clone(&budget.units).acquire_many_owned(wanted);
         let units = tokio::time::timeout(PATIENCE, units).await.ok().and_then(Result::ok);
@@ -64,7 +66,7 @@ impl Share {
         Ok(())
     }
 
-    /// Waits until the answer may be so many octets long, which it did not say before.
+    /// Waits for room for an answer of unknown length, which is now this long.
     pub(super) async fn grow(&mut self, octets: usize) -> Result<(), FetchError> {
         if self.beyond.is_some() {
             return Ok(());
@@ -83,7 +85,7 @@ impl Share {
         tokio::time::timeout(PATIENCE, waiting).await.ok().and_then(Result::ok).ok_or_else(|| full(&budget))
     }
 
-    /// The units that an answer of so many octets does not have yet.
+    /// The number of units that an answer of this length still needs.
     fn lacks(&self, octets: usize) -> Option<(Budget, u32)> {
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let wanted = octets.div_ceil(UNIT).saturating_sub(held);
@@ -98,7 +100,7 @@ impl Share {
         }
     }
 
-    /// The body; the share goes back when the last of its clones is dropped.
+    /// The body. The share is returned when the last clone of the body is dropped.
     pub(super) fn into_body(self, body: BytesMut) -> Bytes {
         match (self.held, self.beyond) {
             (None, None) => body.freeze(),

@@ -1,8 +1,8 @@
-//! Whether a request went over a kept connection, and what to do when that one was dead.
+//! Detects whether a request was sent over a kept connection, and whether that connection was dead.
 //!
-//! Between two documents of a call an application may close its idle connection at the very moment when the next request
-//! goes out on it. The request then fails although nothing is wrong (RFC 9112 §9.3.1), so it is sent once more on a fresh
-//! connection. A request that failed on a fresh connection is not repeated: the application may have acted on it.
+//! Between two documents of a call, an application may close its idle connection in the moment in which the next
+//! request is sent. That request then fails without any fault (RFC 9112 §9.3.1), so it is repeated on a new connection.
+//! A request that fails on a new connection is not repeated: the application may have acted on it.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -17,19 +17,19 @@ tokio::task_local! {
     static OPENED: Cell<bool>;
 }
 
-/// Sends by `sending`, and says whether it was over a connection that was there before.
+/// Awaits `sending` and reports whether it used an existing connection.
 pub(super) async fn observed<T>(sending: impl Future<Output = T>) -> (T, Kept) {
     OPENED
         .scope(Cell::new(false), async {
             let outcome = sending.await;
-            // A request that began to connect counts as fresh, also when a kept connection became free meanwhile.
+            // A request that started to connect counts as new, even if it then used a kept connection that became free.
             let kept = if OPENED.with(Cell::get) { Kept::No } else { Kept::Yes };
             (outcome, kept)
         })
         .await
 }
 
-/// Whether a connection was there before the request.
+/// Whether the connection existed before the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kept {
     Yes,
@@ -79,7 +79,7 @@ impl<R, S: Service<R>> Service<R> for Observed<S> {
     }
 
     fn call(&mut self, request: R) -> S::Future {
-        // Outside of a request (a connection that is finished in the background) nobody asks.
+        // Connections that are completed in the background belong to no request.
         let _ = OPENED.try_with(|opened| opened.set(true));
         self.0.call(request)
     }

@@ -1,4 +1,4 @@
-//! The cookies of one call (RFC 6265): applications keep a call's state in them.
+//! The cookies of one call (RFC 6265). Applications keep the state of a call in them.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use cookie_store::CookieStore;
 use parking_lot::Mutex;
 use url::Url;
 
-/// Cookies of a jar at most. When full, new ones are ignored; those it has may still change.
+/// Maximum number of cookies in a jar. When it is full, new ones are ignored, but existing ones may change.
 const MAXIMUM_COOKIES: usize = 50;
 
-/// Octets of one `Set-Cookie` at most (RFC 6265 §6.1 asks for 4096 at least); longer ones are ignored.
+/// Maximum length of one `Set-Cookie` in octets (RFC 6265 §6.1 demands at least 4096); longer ones are ignored.
 const MAXIMUM_LENGTH: usize = 4096;
 
-/// One call's cookies. They are forgotten with the call. Clones share it; it is locked for moments only.
+/// The cookies of one call, which are dropped with the call. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct CookieJar {
     store: Arc<Mutex<CookieStore>>,
@@ -25,14 +25,14 @@ impl CookieJar {
         CookieJar::default()
     }
 
-    /// The `Cookie` header for a request to `url`; `None` when no cookie is for it.
+    /// The `Cookie` header for a request to `url`; `None` if no cookie matches.
     pub fn header(&self, url: &Url) -> Option<String> {
         let pairs: Vec<String> =
             self.store.lock().get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
-    /// Takes the `Set-Cookie` headers of an answer from `url`; what is malformed or for another host is ignored.
+    /// Stores the `Set-Cookie` headers of an answer from `url`. Invalid ones and those for another host are ignored.
     pub fn store(&self, url: &Url, headers: &HeaderMap) {
         let mut store = self.store.lock();
         for value in headers.get_all(header::SET_COOKIE) {

@@ -1,4 +1,5 @@
-//! Requests and their answers, as they are shown to whoever looks for what an application did: bounded, without credentials.
+//! HTTP requests with their answers, for people who want to see what an application did. Bounded in size, without
+//! credentials.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,50 +9,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Response, without_credentials};
 
-/// Parameters kept of a request.
+/// Maximum number of parameters kept of a request.
 const MOST_PARAMETERS: usize = 200;
-/// Characters kept of a parameter's value.
+/// Maximum number of characters kept of a parameter's name or value.
 const LONGEST_VALUE: usize = 1_024;
-/// Headers kept of an answer, and characters of each.
+/// Maximum number of headers kept of an answer, and of characters of each.
 const MOST_HEADERS: usize = 30;
 const LONGEST_HEADER: usize = 256;
-/// Characters kept of an answer's body.
+/// Maximum number of characters kept of an answer's body.
 const LONGEST_BODY: usize = 4_096;
 
-/// One request and what came of it.
+/// A request with its answer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Exchange {
-    /// When it began.
+    /// The time at which the request was sent.
     pub at: Timestamp,
-    /// `GET`, `POST`.
+    /// `GET`, `POST`, ...
     pub method: Cow<'static, str>,
-    /// Without user and password.
+    /// The URL without user name and password.
     pub url: String,
-    /// Name and value, in order; those of a GET too.
+    /// The parameters in order, each with name and value; those of a GET request too.
     pub parameters: Vec<(String, String)>,
-    /// How long it took, ms.
+    /// Duration until the answer or the failure, in milliseconds.
     pub elapsed_ms: u64,
-    /// `None`: there was none.
+    /// The answer, if there was one.
     pub answer: Option<Answer>,
-    /// Why it failed, if it did.
+    /// The reason of a failure.
     pub error: Option<String>,
 }
 
-/// An answer.
+/// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Answer {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// As received.
+    /// The content type, as received.
     pub content_type: Option<String>,
-    /// Without cookies.
+    /// The headers without `Set-Cookie`.
     pub headers: Vec<(String, String)>,
-    /// As text; its beginning if it is long.
+    /// The body as text; only its start if it is long.
     pub body: String,
 }
 
 impl Exchange {
-    /// One that took so long; what came of it is filled in by whoever knows.
+    /// An exchange of this duration. The caller sets `answer` or `error`.
     pub fn new(
         at: Timestamp,
         method: impl Into<Cow<'static, str>>,
@@ -71,7 +72,7 @@ impl Exchange {
         }
     }
 
-    /// About the memory it takes, octets.
+    /// The approximate memory that it takes, in octets.
     pub fn size(&self) -> usize {
         let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
         let (asked, answered): (usize, usize) = (
@@ -83,7 +84,7 @@ impl Exchange {
 }
 
 impl Answer {
-    /// One that was received.
+    /// The answer that was received from an application.
     pub fn of(response: &Response) -> Self {
         let headers =
             response.headers.iter().filter(|(name, _)| *name != ::http::header::SET_COOKIE).take(MOST_HEADERS);
@@ -99,14 +100,14 @@ impl Answer {
         }
     }
 
-    /// One of ours.
+    /// An answer of this server.
     pub fn ours(status: u16, content_type: &str, text: &str) -> Self {
         let content_type = Some(content_type.to_owned());
         Self { status, content_type, headers: Vec::new(), body: cut(text, LONGEST_BODY) }
     }
 }
 
-/// The beginning of a body, as text.
+/// The start of a body, as text.
 fn body(octets: &[u8]) -> String {
     let most = octets.len().min(LONGEST_BODY * 4);
     cut(&String::from_utf8_lossy(octets.get(..most).unwrap_or_default()), LONGEST_BODY)

@@ -1,30 +1,30 @@
-//! Why a request failed, in kinds that providers tell apart.
+//! The kinds of failure of a request that providers distinguish.
 
 use std::error::Error;
 use std::io;
 
-/// Why there is no answer. The text is for the call's event log and has no credentials in it.
+/// The reason that there is no answer. The text is for the call's event log and contains no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// The URL is not one for us.
+    /// The URL is invalid or not supported.
     #[error("bad URL: {0}")]
     Url(String),
-    /// The policy does not allow the address.
+    /// The network policy does not allow the address.
     #[error("refused: {0}")]
     Refused(String),
     /// The name has no address.
     #[error("name not resolved: {0}")]
     Dns(String),
-    /// No connection in time (names, TCP or TLS).
+    /// No connection within the limit (name resolution, TCP and TLS).
     #[error("connect timeout: {0}")]
     ConnectTimeout(String),
-    /// The connection was refused, reset or has no route.
+    /// The connection was refused or reset, or there is no route.
     #[error("not connected: {0}")]
     ConnectRefused(String),
-    /// The certificate or the handshake failed.
+    /// The TLS handshake failed, for example because of the certificate.
     #[error("TLS: {0}")]
     Tls(String),
-    /// Connected, but no complete answer in time.
+    /// The connection exists, but the complete answer did not arrive within the limit.
     #[error("timeout: {0}")]
     Timeout(String),
     /// The body is longer than allowed.
@@ -32,22 +32,22 @@ pub enum FetchError {
     TooLarge {
         /// The answer's HTTP status.
         status: u16,
-        /// Octets allowed.
+        /// The allowed octets.
         limit: usize,
     },
-    /// More redirects than this.
+    /// There are more redirects than this number.
     #[error("more than {0} redirects")]
     TooManyRedirects(u32),
     /// The connection broke before the answer was complete.
     #[error("connection lost: {0}")]
     Broken(String),
-    /// The answer is not HTTP; or the request cannot be written as HTTP.
+    /// The answer is not HTTP, or the request cannot be written as HTTP.
     #[error("protocol: {0}")]
     Protocol(String),
 }
 
 impl FetchError {
-    /// The same error with more text behind it; kinds without text of their own stay as they are.
+    /// Appends text to the error. Kinds without a text of their own stay unchanged.
     pub(super) fn add(mut self, more: &str) -> FetchError {
         match &mut self {
             FetchError::Url(text)
@@ -64,7 +64,7 @@ impl FetchError {
         self
     }
 
-    /// One word for counters.
+    /// A word for counters.
     pub fn kind(&self) -> &'static str {
         match self {
             FetchError::Url(_) => "url",
@@ -82,7 +82,8 @@ impl FetchError {
     }
 }
 
-/// The library's error, by its causes: our own refusal from inside its resolver comes back as it was.
+/// Converts an error of the HTTP library, by its causes. The error of this client's own policy, which comes from inside
+/// the resolver, is returned unchanged.
 pub(super) fn classify(error: reqwest::Error) -> FetchError {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -96,9 +97,9 @@ pub(super) fn classify(error: reqwest::Error) -> FetchError {
         broken |= cause.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
             || cause.downcast_ref().is_some_and(is_broken);
         text = cause.to_string();
-        // tokio-rustls tells a peer that leaves within the handshake by this text alone.
+        // tokio-rustls reports a server that closes during the handshake only with this text.
         tls |= text == "tls handshake eof";
-        // An I/O error names its content's source as its own, so the content itself would be passed over.
+        // `source` of an I/O error returns the source of its content and skips the content itself.
         source = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(content) => Some(content),
             None => cause.source(),

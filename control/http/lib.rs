@@ -1,13 +1,14 @@
-//! The outbound HTTP client: webhooks, documents, media files. Every target is checked, every answer is bounded.
+//! The outbound HTTP client for webhooks, documents and media files. Every target is checked, and every answer is
+//! bounded.
 //!
 //! ```text
 //!  URL ─▶ Origins ─▶ literal address? ──────────▶ NetworkPolicy ─▶ connect to exactly that address
 //!                 └▶ name ─▶ Lookup ─▶ addresses ─▶ NetworkPolicy ─┘   (each hop of a redirect again)
 //! ```
 //!
-//! The check sits where names become addresses, and the connection uses the checked addresses: a name that answers
-//! differently the second time (DNS rebinding) gains nothing. Proxies from the environment are not used, for they would
-//! resolve on their own.
+//! The check is made where names become addresses, and the connection uses the checked addresses. A name that resolves
+//! differently the second time (DNS rebinding) therefore gains nothing. Proxies of the environment are not used, as
+//! they would resolve names themselves.
 #![forbid(unsafe_code)]
 
 mod budget;
@@ -51,19 +52,20 @@ pub use origins::{Origin, OriginConfig, Origins};
 pub use policy::NetworkPolicy;
 pub use tls::tls_config;
 
-/// Distinct connect timeouts served by their own connection pool; the least recently made goes first.
+/// Maximum number of connection pools, one for each connect timeout; the oldest one is dropped first.
 const POOLS: usize = 16;
 
-/// Idle connections are closed before the usual web server (5 s, some 2 s) closes them under a request.
+/// Idle connections are closed after this time. Common web servers close them after 5 s, some after 2 s, possibly while
+/// a request is being sent.
 const IDLE: Duration = Duration::from_millis(1500);
 
 /// The client. Clones share its connections.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
-    /// Whose requests these are; `None`: the server's own.
+    /// The account of the requests; `None` for the server's own requests.
     account: Option<Arc<str>>,
-    /// What the bodies of its answers may hold together; `None`: no bound but each one's own.
+    /// The limit on the bodies of all running requests together; `None`: only each body is limited.
     budget: Option<Budget>,
 }
 
@@ -76,127 +78,127 @@ struct Shared {
     within: OnceLock<Box<Within>>,
 }
 
-/// Answers some requests within this process, by their URL (without user, password and fragment) and their body. `None`: the
-/// request is sent as any other.
+/// Answers requests within this process, given their URL (without user name, password and fragment) and body. `None`:
+/// the request is sent as usual.
 type Within = dyn Fn(&Url, &[u8]) -> Option<Served> + Send + Sync;
 
 /// An answer with status 200 from within this process.
 #[derive(Debug, Clone)]
 pub struct Served {
-    /// Of the body.
+    /// The content type of the body.
     pub content_type: &'static str,
-    /// All of it.
+    /// The body.
     pub body: Bytes,
 }
 
-/// What the library below fixes for each of its clients.
+/// Settings that the HTTP library fixes for each of its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PoolKey {
     connect_timeout: Duration,
-    /// Whether connections are kept for the next request.
+    /// Whether connections are kept for later requests.
     keeps: bool,
 }
 
-/// What to send.
+/// A request to send.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// GET, POST, ...
     pub method: Method,
-    /// `http` or `https`. User and password in it become Basic authentication, or Digest where the answer asks for that; a
-    /// fragment is not sent.
+    /// An `http` or `https` URL. User name and password in it are used for Basic authentication, or for Digest if the
+    /// server demands it. A fragment is not sent.
     pub url: String,
-    /// Name and value; names in any case.
+    /// Names and values; names in any case.
     pub headers: Vec<(String, String)>,
-    /// Empty: none.
+    /// The body; empty for none.
     pub body: Bytes,
-    /// How long it may take.
+    /// The time limits.
     pub timeouts: Timeouts,
-    /// Octets of the answer's body at most; more is [`FetchError::TooLarge`].
+    /// Maximum size of the answer's body in octets; a larger one is [`FetchError::TooLarge`].
     pub max_body: usize,
 }
 
-/// How long a request may take.
+/// The time limits of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// Name resolution, TCP and TLS together; rounded up to 50 ms. `None`: the client's own.
+    /// Limit for name resolution, TCP and TLS together, rounded up to 50 ms. `None`: the client's own limit.
     pub connect: Option<Duration>,
-    /// All of it, to the body's last octet, redirects included.
+    /// Limit for the whole request up to the last octet of the body, with redirects.
     pub total: Duration,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// 100 to 999; no status is an error here.
+    /// The status, 100 to 999. No status is an error here.
     pub status: u16,
-    /// As received.
+    /// The headers, as received.
     pub headers: HeaderMap,
-    /// At most `max_body` octets.
+    /// The body, at most `max_body` octets.
     pub body: Bytes,
-    /// The URL that answered, without user, password and fragment.
+    /// The URL that answered, without user name, password and fragment.
     pub final_url: String,
-    /// From the call to the last octet.
+    /// The time from the call to the last octet.
     pub elapsed: Duration,
 }
 
-/// An answer whose body still comes.
+/// A response whose body is still arriving.
 #[derive(Debug)]
 pub struct Answering(reqwest::Response);
 
 impl Answering {
-    /// 100 to 999; no status is an error here.
+    /// The status, 100 to 999. No status is an error here.
     pub fn status(&self) -> u16 {
         self.0.status().as_u16()
     }
 
-    /// A header's first value, when it is text.
+    /// The first value of a header, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.0.headers().get(name)?.to_str().ok()
     }
 
-    /// The next piece of the body; `None` at its end. Waits as long as it takes.
+    /// Waits, without a limit, for the next piece of the body; `None` at its end.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, FetchError> {
         self.0.chunk().await.map_err(failure::classify)
     }
 }
 
 impl Response {
-    /// A header's first value, when it is text.
+    /// The first value of a header, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-/// Which redirects to follow: 301, 302 and 303 as GET without a body, 307 and 308 with method and body kept.
+/// The redirects to follow: 301, 302 and 303 become GET without a body; 307 and 308 keep method and body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedirectRules {
-    /// Hops at most; one more is [`FetchError::TooManyRedirects`].
+    /// Maximum number of hops; one more is [`FetchError::TooManyRedirects`].
     pub limit: u32,
 }
 
 impl RedirectRules {
-    /// As webhook providers do.
+    /// The rule of webhook providers.
     pub const PROVIDER: RedirectRules = RedirectRules { limit: 10 };
 }
 
-/// Called for each hop of a redirect, after method, URL and body were changed: signs it anew.
+/// Signs a request again; called for each hop of a redirect, after method, URL and body were changed.
 pub type Reseal<'a> = &'a mut (dyn FnMut(&mut Request) + Send);
 
-/// How names become addresses.
+/// Resolves names to addresses.
 pub trait Lookup: Send + Sync + 'static {
     /// All addresses of `host`.
     fn lookup(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 }
 
 impl Client {
-    /// A client that trusts this machine's certificate authorities and asks the system's resolver.
+    /// A client that trusts this machine's certificate authorities and uses the system's resolver.
     ///
-    /// `connect_timeout` holds where a request names none.
+    /// `connect_timeout` applies to requests without one of their own.
     pub fn new(policy: NetworkPolicy, connect_timeout: Duration) -> io::Result<Client> {
         Client::with(policy, connect_timeout, tls_config(None)?, Arc::new(SystemResolver))
     }
 
-    /// A client with other trust (see [`tls_config`]) or another resolver.
+    /// A client with other TLS settings (see [`tls_config`]) or another resolver.
     pub fn with(
         policy: NetworkPolicy,
         connect_timeout: Duration,
@@ -216,33 +218,33 @@ impl Client {
         Ok(client)
     }
 
-    /// The same client for the requests of one account, whose own `[[origins]]` hold then.
+    /// The same client for the requests of one account, with the account's `[[origins]]`.
     pub fn of_account(&self, account: &str) -> Client {
         Client { account: Some(account.into()), ..self.clone() }
     }
 
-    /// The same client for requests whose answers together stay within a budget.
+    /// The same client for requests whose answers share a budget.
     pub fn within(&self, budget: Budget) -> Client {
         Client { budget: Some(budget), ..self.clone() }
     }
 
-    /// Other `[[origins]]`, for all clones and from the next request on.
+    /// Replaces the `[[origins]]` of all clones, from the next request on.
     pub fn set_origins(&self, origins: Origins) {
         self.shared.origins.set(origins);
     }
 
-    /// What is answered within this process, for all clones: hosts that need not be there. An operator's `[[origins]]` go
-    /// first. Only the first such call counts.
+    /// Sets the answers within this process for all clones; their hosts need not exist. The operator's `[[origins]]`
+    /// have priority. Only the first call has an effect.
     pub fn serve_within(&self, within: impl Fn(&Url, &[u8]) -> Option<Served> + Send + Sync + 'static) {
         let _ = self.shared.within.set(Box::new(within));
     }
 
-    /// The account, if some of the `[[origins]]` hold for it alone: what is fetched for it is not for others.
+    /// The account, if some `[[origins]]` apply to it alone: fetched files then must not be shared with other accounts.
     pub fn account_with_origins(&self) -> Option<Arc<str>> {
         self.account.clone().filter(|account| self.shared.origins.get().names(account))
     }
 
-    /// Where the connection for `url` goes.
+    /// The origin to which a request for `url` connects.
     pub fn route(&self, url: &Url) -> Result<Route, FetchError> {
         let asked = Origin::of(url).ok_or_else(|| FetchError::Url("no host".into()))?;
         let origins = self.shared.origins.get();
@@ -252,12 +254,12 @@ impl Client {
         }
     }
 
-    /// The TLS settings, for WebSocket clients that connect on their own.
+    /// The TLS settings, for WebSocket clients that make their own connections.
     pub fn tls(&self) -> Arc<rustls::ClientConfig> {
         self.shared.tls.clone()
     }
 
-    /// Sends one request and reads its answer; a redirect is an answer like any other.
+    /// Sends one request and reads its answer. Redirects are not followed.
     pub async fn send(&self, request: &Request) -> Result<Response, FetchError> {
         let began = Instant::now();
         let exchange = self.exchange(request, began);
@@ -269,8 +271,8 @@ impl Client {
         }
     }
 
-    /// Sends one request and reads its answer piece by piece. `timeouts.total` bounds the time until the answer begins; who reads
-    /// bounds the rest. Dropping the answer ends the request. `max_body` means nothing here.
+    /// Sends one request, whose answer the caller reads piece by piece. `timeouts.total` limits the time until the
+    /// answer starts, the caller limits the rest. Dropping the answer ends the request. `max_body` is ignored.
     pub async fn open(&self, request: &Request) -> Result<Answering, FetchError> {
         let opening = async {
             let mut url = parse(&request.url)?;
@@ -295,8 +297,8 @@ impl Client {
         }
     }
 
-    /// Sends a request and follows its redirects; each hop is checked, sends and takes the jar's cookies, and is signed
-    /// anew by `reseal`. Credentials in headers are dropped at the first hop to another origin.
+    /// Sends a request and follows its redirects. Each hop is checked, sends and stores the jar's cookies, and is
+    /// signed again by `reseal`. Credentials in headers are dropped at the first hop to another origin.
     pub async fn send_following(
         &self,
         mut request: Request,
@@ -333,13 +335,13 @@ impl Client {
         }
     }
 
-    /// The address to send to, if the same policy allows it.
+    /// Returns the address if the network policy allows connections to it.
     pub fn permits(&self, address: IpAddr) -> Result<IpAddr, FetchError> {
         self.shared.gate.policy.check(address)
     }
 
-    /// Opens a TCP connection under the same policy, for WebSocket clients. `host` is a name or an address, IPv6 with or
-    /// without brackets. `timeout` `None`: the client's connect timeout.
+    /// Opens a TCP connection under the network policy, for WebSocket clients. `host` is a name or an address, IPv6
+    /// with or without brackets. Without a `timeout`, the client's connect timeout applies.
     pub async fn connect(&self, host: &str, port: u16, timeout: Option<Duration>) -> Result<TcpStream, FetchError> {
         let timeout = timeout.unwrap_or(self.shared.connect_timeout);
         let gate = &self.shared.gate;
@@ -357,7 +359,7 @@ impl Client {
             for address in addresses {
                 match TcpStream::connect(SocketAddr::new(address, port)).await {
                     Ok(stream) => {
-                        // Small frames must leave at once; a refusal of the option costs only delay.
+                        // Small frames must be sent at once. If the option is refused, they are only delayed.
                         let _ = stream.set_nodelay(true);
                         return Ok(stream);
                     }
@@ -395,8 +397,8 @@ impl Client {
         let place = route.place(url.clone());
         let answered = self.exchange_at(&place, headers.clone(), request).await;
         let (mut status, mut answer, mut body) = answered.map_err(|error| route.tell(error))?;
-        // Whoever wants Digest instead of Basic says so (RFC 7616), and is asked once more.
-        // What was signed has its credentials in a header field.
+        // A server that wants Digest instead of Basic says so (RFC 7616), and gets the request a second time. A signed
+        // request has its credentials in a header field instead of the URL.
         let credentials = || of_url.or_else(|| UrlCredentials::of_basic(headers.get(header::AUTHORIZATION)?));
         if status == 401
             && let Some(digest) = credentials().and_then(|credentials| credentials.digest(&answer, request, &url))
@@ -409,7 +411,7 @@ impl Client {
         Ok(Response { status, headers, body, final_url, elapsed: began.elapsed() })
     }
 
-    /// Connects to exactly this URL's origin.
+    /// Sends a request to exactly this URL's origin and reads the answer.
     async fn exchange_at(
         &self,
         url: &Url,
@@ -437,7 +439,7 @@ impl Client {
         Ok((status, std::mem::take(incoming.headers_mut()), share.into_body(body)))
     }
 
-    /// Connects to exactly this URL's origin; the answer's body is still to come.
+    /// Sends a request to exactly this URL's origin; the body of the answer is not read yet.
     async fn begin(&self, url: &Url, headers: HeaderMap, request: &Request) -> Result<reqwest::Response, FetchError> {
         self.shared.gate.check_literal(url)?;
         let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
@@ -448,14 +450,14 @@ impl Client {
         self.execute(outgoing, request.timeouts.connect).await.map_err(failure::classify)
     }
 
-    /// Sends it; once more on a fresh connection if a kept one turns out to be dead.
+    /// Sends a request, and repeats it on a new connection if a kept connection turns out to be dead.
     async fn execute(
         &self,
         request: reqwest::Request,
         connect_timeout: Option<Duration>,
     ) -> reqwest::Result<reqwest::Response> {
         let timeout = connect_timeout.unwrap_or(self.shared.connect_timeout);
-        // Bodies are octets in memory, which can be cloned.
+        // Bodies are in memory and can be cloned.
         let again = request.try_clone();
         let (outcome, kept) = connection::observed(self.pool(timeout, true)?.execute(request)).await;
         match (outcome, again) {
@@ -466,7 +468,7 @@ impl Client {
         }
     }
 
-    /// The connection pool for one connect timeout.
+    /// The connection pool for a connect timeout.
     fn pool(&self, connect_timeout: Duration, keeps: bool) -> reqwest::Result<reqwest::Client> {
         let timeout = rounded(connect_timeout);
         let wanted = PoolKey { connect_timeout: timeout, keeps };
@@ -494,17 +496,17 @@ impl Client {
     }
 }
 
-/// Where a request's connection goes.
+/// The origin to which a request connects.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The origin to connect to. Its host is also the name that a certificate must be for.
+    /// The origin to connect to. Its host is also the name that the certificate must have.
     pub to: Origin,
-    /// The origin that the URL names, when `[[origins]]` lead elsewhere.
+    /// The origin that the URL names, if `[[origins]]` lead to another one.
     asked: Option<Origin>,
 }
 
 impl Route {
-    /// The headers by which the application sees the URL that was asked for, as behind any reverse proxy.
+    /// The headers with which the application sees the requested URL, as behind a reverse proxy.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, String)> {
         let host = HeaderName::from_static("x-forwarded-host");
         let scheme = HeaderName::from_static("x-forwarded-proto");
@@ -518,7 +520,7 @@ impl Route {
         if self.asked.is_some() { self.to.place(&url) } else { url }
     }
 
-    /// The error with the place that was tried, when the URL does not name it.
+    /// Adds the origin that was tried to an error, if the URL does not name it.
     pub fn tell(&self, error: FetchError) -> FetchError {
         match self.asked {
             Some(_) => error.add(&format!(" (origins lead to {})", self.to)),
@@ -527,7 +529,7 @@ impl Route {
     }
 }
 
-/// Where names become addresses that the policy allows.
+/// Resolves names to addresses that the policy allows.
 struct Gate {
     policy: NetworkPolicy,
     names: Arc<dyn Lookup>,
@@ -547,7 +549,7 @@ impl Gate {
         if allowed.is_empty() { Err(refusal) } else { Ok(allowed) }
     }
 
-    /// Names are checked when they are resolved; an address in the URL never is, so it is checked here.
+    /// Checks an address in the URL. It is never resolved, therefore the check at resolution does not cover it.
     fn check_literal(&self, url: &Url) -> Result<(), FetchError> {
         match url.host() {
             Some(Host::Ipv4(address)) => self.policy.check(address.into()).map(drop),
@@ -558,7 +560,7 @@ impl Gate {
     }
 }
 
-/// The library below takes the resolver as a value of its own.
+/// The resolver in the form that the HTTP library takes.
 struct GateResolver(Arc<Gate>);
 
 impl reqwest::dns::Resolve for GateResolver {
@@ -566,7 +568,7 @@ impl reqwest::dns::Resolve for GateResolver {
         let gate = self.0.clone();
         Box::pin(async move {
             let addresses = gate.addresses(name.as_str()).await?;
-            // Port 0: the URL's port is put in.
+            // Port 0: the library sets the port of the URL.
             Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))) as reqwest::dns::Addrs)
         })
     }
@@ -584,13 +586,13 @@ impl Lookup for SystemResolver {
     }
 }
 
-/// The URL as it may be shown: without user and password.
+/// The URL without user name and password, so that it may be shown.
 pub fn without_credentials(url: &str) -> String {
     let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
     if parsed.username().is_empty() && parsed.password().is_none() {
         return url.to_owned();
     }
-    // Both fail only for URLs that can have no host, and those have no user.
+    // Both calls fail only for URLs that cannot have a host, and those have no user name.
     let _ = parsed.set_username("");
     let _ = parsed.set_password(None);
     parsed.to_string()
@@ -614,14 +616,14 @@ fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, FetchError> {
     Ok(map)
 }
 
-/// User and password of a URL.
+/// The user name and password of a URL.
 struct UrlCredentials {
     user: Vec<u8>,
     password: Vec<u8>,
 }
 
 impl UrlCredentials {
-    /// Those of a Basic header field.
+    /// Decodes the credentials of a Basic header field.
     fn of_basic(value: &HeaderValue) -> Option<Self> {
         let pair = BASE64_STANDARD.decode(value.to_str().ok()?.strip_prefix("Basic ")?).ok()?;
         let colon = pair.iter().position(|octet| *octet == b':')?;
@@ -629,7 +631,7 @@ impl UrlCredentials {
         Some(Self { user: user.to_vec(), password: password.get(1..)?.to_vec() })
     }
 
-    /// As Basic authentication (RFC 7617).
+    /// The header value for Basic authentication (RFC 7617).
     fn basic(&self) -> Result<HeaderValue, FetchError> {
         let pair = [&*self.user, b":", &*self.password].concat();
         let value = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair)));
@@ -638,7 +640,7 @@ impl UrlCredentials {
         Ok(value)
     }
 
-    /// As the answer to the challenges of a 401; `None` if there is none that can be answered.
+    /// The header value that answers the challenges of a 401; `None` if none of them can be answered.
     fn digest(&self, refused: &HeaderMap, request: &Request, url: &Url) -> Option<HeaderValue> {
         let challenges: Vec<&str> =
             refused.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
@@ -654,7 +656,7 @@ impl UrlCredentials {
     }
 }
 
-/// Takes user and password out of the URL.
+/// Removes user name and password from the URL and returns them.
 fn take_credentials(url: &mut Url) -> Option<UrlCredentials> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
@@ -663,7 +665,7 @@ fn take_credentials(url: &mut Url) -> Option<UrlCredentials> {
         user: percent_decode(url.username()),
         password: percent_decode(url.password().unwrap_or_default()),
     };
-    // Both fail only for URLs that can have no host, and this one has a host.
+    // Both calls fail only for URLs that cannot have a host, and this one has a host.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     Some(credentials)
@@ -686,7 +688,7 @@ fn percent_decode(text: &str) -> Vec<u8> {
     decoded
 }
 
-/// Where the answer redirects to; `None` when it is no redirect.
+/// The URL to which an answer redirects; `None` if it is not a redirect.
 fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
     if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
@@ -714,7 +716,7 @@ fn redirect(request: &mut Request, status: u16, from: &Url, target: &Url) {
     request.headers.retain(|(name, _)| !dropped.iter().any(|drop| name.eq_ignore_ascii_case(drop)));
 }
 
-/// Up to the next 50 ms, so that few pools are made.
+/// Rounds up to the next 50 ms, so that there are few pools.
 fn rounded(timeout: Duration) -> Duration {
     let step = 50;
     let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(step, 60_000);

@@ -1,4 +1,4 @@
-//! A TCP connection that may be wrapped in TLS, or a pipe within this process.
+//! A connection over TCP, with or without TLS, or a pipe within this process.
 
 use std::io;
 use std::pin::Pin;
@@ -12,17 +12,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Plain, encrypted, or no connection at all.
+/// A connection over TCP, over TLS, or within this process.
 pub enum MaybeTls {
-    /// Plain.
     Plain(TcpStream),
-    /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
-    /// Within this process.
+    /// A pipe within this process.
     Pipe(DuplexStream),
 }
 
-/// Does the client's handshake for `host` when there are settings for it.
+/// Performs the client's TLS handshake for `host`, if there are TLS settings.
 pub async fn wrap(tcp: TcpStream, tls: Option<Arc<ClientConfig>>, host: &str) -> io::Result<MaybeTls> {
     let Some(config) = tls else { return Ok(MaybeTls::Plain(tcp)) };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();

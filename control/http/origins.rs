@@ -1,7 +1,8 @@
 //! `[[origins]]`: applications that are reached at another place than their URLs name.
 //!
-//! An application behind `https://app.test` may listen on this machine without TLS and without a tunnel. A request to
-//! its public URL then connects to the configured place. Path, query, `Host` and signature stay those of the public URL.
+//! An application behind `https://app.test` may listen on this machine, without TLS and without a tunnel. A request to
+//! its public URL then connects to the configured place. Path, query, `Host` and signature stay those of the public
+//! URL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,20 +11,20 @@ use std::sync::Arc;
 use serde::Deserialize;
 use url::{Host, Url};
 
-/// One `[[origins]]` table.
+/// An entry of `[[origins]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OriginConfig {
     /// The origin that applications write in their URLs.
     pub from: Origin,
-    /// The origin that is connected to instead.
+    /// The origin to connect to instead.
     pub to: Origin,
-    /// The account whose requests it holds for; `None`: every account, and the server's own requests.
+    /// The account whose requests the entry applies to; `None`: all accounts and the server's own requests.
     #[serde(default)]
     pub account: Option<Arc<str>>,
 }
 
-/// `scheme://host[:port]` with `http` or `https`. `ws` counts as `http` and `wss` as `https` when URLs are compared.
+/// `scheme://host[:port]` with `http` or `https`. When URLs are compared, `ws` counts as `http` and `wss` as `https`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Origin {
@@ -48,12 +49,12 @@ impl Origin {
         self.secure
     }
 
-    /// A name or an address.
+    /// The host: a name or an address.
     pub fn host(&self) -> &Host<String> {
         &self.host
     }
 
-    /// The port, also where the URL leaves it out.
+    /// The port; the scheme's default if the URL has none.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -62,7 +63,7 @@ impl Origin {
         if self.secure { "https" } else { "http" }
     }
 
-    /// `HOST`, or `HOST:PORT` when the port is not the scheme's own: the value of a `Host` header.
+    /// `HOST`, or `HOST:PORT` if the port is not the scheme's default: the value of a `Host` header.
     pub fn authority(&self) -> String {
         match (self.secure, self.port) {
             (true, 443) | (false, 80) => self.host.to_string(),
@@ -70,10 +71,10 @@ impl Origin {
         }
     }
 
-    /// The same path and query at this origin.
+    /// The URL with this origin and its own path and query.
     pub(super) fn place(&self, url: &Url) -> Url {
         let mut placed = url.clone();
-        // None of the three fails between http and https with a host that was parsed before.
+        // None of the three calls fails: both schemes are `http` or `https`, and the host was parsed before.
         let _ = placed.set_scheme(self.scheme());
         let _ = placed.set_host(Some(&self.host.to_string()));
         let _ = placed.set_port(Some(self.port));
@@ -95,7 +96,7 @@ impl TryFrom<String> for Origin {
     }
 }
 
-/// As a command line has it.
+/// Parses the text of a command line.
 impl FromStr for Origin {
     type Err = String;
 
@@ -119,18 +120,18 @@ impl FromStr for Origin {
     }
 }
 
-/// All `[[origins]]` that hold now.
+/// All current `[[origins]]`.
 #[derive(Debug, Default)]
 pub struct Origins(Vec<OriginConfig>);
 
 impl Origins {
-    /// With these tables.
+    /// With these entries.
     pub fn new(origins: Vec<OriginConfig>) -> Self {
         Self(origins)
     }
 
-    /// Where a request of `account` to `url` connects; `None`: where the URL says. An account's own table goes before
-    /// one of everybody.
+    /// The origin to which a request of `account` to `url` connects; `None`: the one in the URL. An entry of the
+    /// account has priority over an entry for all accounts.
     pub fn place(&self, account: Option<&str>, url: &Url) -> Option<&Origin> {
         if self.0.is_empty() {
             return None;
@@ -142,7 +143,7 @@ impl Origins {
         account.and_then(|account| find(Some(account))).or_else(|| find(None))
     }
 
-    /// Whether any table holds for this account alone.
+    /// Whether an entry applies to this account alone.
     pub fn names(&self, account: &str) -> bool {
         self.0.iter().any(|one| one.account.as_deref() == Some(account))
     }

@@ -1,4 +1,4 @@
-//! Which addresses webhooks, media files and streams may reach.
+//! The addresses that webhooks, media files and streams may reach.
 
 use std::net::IpAddr;
 
@@ -6,17 +6,20 @@ use ipnet::IpNet;
 
 use super::FetchError;
 
-/// Public addresses are allowed, everything else only when named here: a webhook's URL is a stranger's wish, and the
-/// server stands inside the network that the stranger wants to reach.
+/// Allows public addresses, and others only if they are listed here. Others may write the URL of a webhook, and the
+/// server is inside the network that such a URL could attack.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkPolicy {
-    /// `webhooks.allow_networks`.
+    /// The setting `webhooks.allow_networks`.
     pub allow_networks: Vec<IpNet>,
 }
 
 impl NetworkPolicy {
-    /// The address to connect to, or [`FetchError::Refused`] with the reason. An IPv4 address mapped into IPv6 is
-    /// judged, and returned, as the IPv4 address.
+    /// Checks an address and returns the address to connect to. An IPv4 address mapped into IPv6 is checked, and
+    /// returned, as IPv4.
+    ///
+    /// # Errors
+    /// [`FetchError::Refused`] with the reason.
     pub fn check(&self, address: IpAddr) -> Result<IpAddr, FetchError> {
         let address = address.to_canonical();
         if self.allow_networks.iter().any(|network| network.contains(&address)) {

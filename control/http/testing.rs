@@ -1,4 +1,4 @@
-//! A loopback web server for tests: it answers by a closure and hands on what it received.
+//! A loopback web server for tests. A closure answers its requests, and the test reads what it received.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// A request as it arrived.
+/// A request that the server received.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Requests before it on its connection.
+    /// The number of earlier requests on the same connection.
     pub before: usize,
     pub method: String,
     /// Path and query.
@@ -27,7 +27,7 @@ impl Received {
     }
 }
 
-/// What the server does with a request.
+/// The server's reaction to a request.
 #[derive(Debug, Clone)]
 pub enum Answer {
     Reply {
@@ -35,11 +35,11 @@ pub enum Answer {
         headers: Vec<(String, String)>,
         body: String,
     },
-    /// A body without a length, that never ends.
+    /// A body without a length that never ends.
     Endless,
-    /// Nothing at all, with the connection kept open.
+    /// No answer; the connection stays open.
     Silence,
-    /// The connection closed without an answer.
+    /// The connection is closed without an answer.
     HangUp,
 }
 
@@ -64,7 +64,7 @@ impl Answer {
     }
 }
 
-/// The server; it ends when dropped.
+/// The server; it stops when dropped.
 pub struct WebServer {
     pub address: SocketAddr,
     received: mpsc::UnboundedReceiver<Received>,
@@ -76,7 +76,7 @@ impl WebServer {
         WebServer::start_with(None, answer).await
     }
 
-    /// With TLS when given a configuration.
+    /// Starts a server, with TLS if it gets a configuration for it.
     pub async fn start_with(
         tls: Option<Arc<rustls::ServerConfig>>,
         answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
@@ -110,14 +110,14 @@ impl WebServer {
         format!("http://{}{path}", self.address)
     }
 
-    /// The next request, in the order of arrival.
+    /// Waits for the next request, in the order of arrival.
     pub async fn next(&mut self) -> Received {
-        // Real time, so that it also ends when the test's clock is paused.
+        // The limit is in real time, so that it also works when the test's clock is paused.
         let next = tokio::time::timeout(Duration::from_secs(20), self.received.recv());
         next.await.expect("a request in time").expect("the server runs")
     }
 
-    /// What has arrived and was not yet taken.
+    /// The requests that have arrived and were not read yet.
     pub fn rest(&mut self) -> Vec<Received> {
         std::iter::from_fn(|| self.received.try_recv().ok()).collect()
     }

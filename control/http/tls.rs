@@ -8,12 +8,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Trusts this machine's certificate authorities and those in the PEM file `extra`. A machine without any authority
-/// (a container, say) gets the web's usual ones, which are compiled in.
+/// TLS settings that trust this machine's certificate authorities and those in the PEM file `extra`. On a machine
+/// without any authority (such as a container), the common public ones, which are compiled in, are trusted instead.
 ///
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places of the machine's authorities, as OpenSSL has it.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places of the machine's authorities, as with OpenSSL.
 ///
-/// Fails when the file cannot be read or has no certificate in it.
+/// # Errors
+/// The file cannot be read or contains no certificate.
 pub fn tls_config(extra: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     let mut roots = machines_authorities();
     if let Some(path) = extra {
@@ -44,7 +45,7 @@ fn machines_authorities() -> RootCertStore {
         tracing::debug!(%error, "certificate authorities of this machine");
     }
     let mut roots = RootCertStore::empty();
-    // Machines have a few authorities that are too old for this library; those are passed over.
+    // Machines have a few authorities that are too old for this library; those are skipped.
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());

@@ -1,4 +1,5 @@
-//! A WebSocket to an application, which may be a part of this server: opened through the guarded client, kept alive, given up when it is stuck.
+//! A WebSocket to an application, or to a part of this server. It is opened by the guarded HTTP client, kept alive by
+//! pings, and given up when it is stuck.
 
 use std::time::Duration;
 
@@ -17,21 +18,21 @@ use url::Url;
 use crate::maybe_tls::{self, MaybeTls};
 use crate::{Client, FetchError, without_credentials};
 
-/// Longest message of an application: 30 s of linear samples at 24 kHz in base64, and then some.
+/// Maximum size of a message in octets: more than 30 s of linear samples at 24 kHz in base64.
 const MAX_MESSAGE: usize = 2 * 1024 * 1024;
-/// From the first packet to the answer of the handshake.
+/// Time limit from the first packet to the answer of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Between two pings; less if no sign of life is waited for that long.
+/// Interval between two pings; shorter if the time limit for signs of life requires it.
 const PING: Duration = Duration::from_secs(25);
-/// A socket that takes nothing for so long is given up.
+/// A socket that accepts no data for this long is given up.
 const STALLED: Duration = Duration::from_secs(20);
-/// For both halves of the closing handshake.
+/// Time limit for both halves of the closing handshake.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// A connection and nothing more.
+/// A WebSocket connection without timeouts and pings.
 pub type Connection = WebSocketStream<MaybeTls>;
 
-/// An open WebSocket.
+/// An open WebSocket with timeouts and pings.
 pub struct Socket {
     inner: Connection,
     ping: Interval,
@@ -39,19 +40,18 @@ pub struct Socket {
     heard: Instant,
 }
 
-/// What an application sent.
+/// A message or event from an application.
 #[derive(Debug)]
 pub enum Word {
-    /// Text.
     Text(Utf8Bytes),
-    /// Octets, which none of the providers' protocols has.
+    /// A binary message, which no provider's protocol uses.
     Binary,
-    /// It has closed, or the socket is gone.
+    /// The application has closed the socket, or the connection is lost.
     Closed(Result<(), StreamFailure>),
 }
 
 impl Socket {
-    /// Connects and shakes hands. `idle`: how long it may give no sign of life, not even a pong.
+    /// Connects and performs the handshake. `idle`: maximum time without any sign of life, including pongs.
     pub async fn open(
         client: &Client,
         url: &str,
@@ -65,7 +65,7 @@ impl Socket {
         Ok(Self::over(inner, idle))
     }
 
-    /// To a part of this server at the other end of a pipe: there are no hands to shake.
+    /// Connects to a part of this server over a pipe, without a handshake.
     pub async fn within(pipe: DuplexStream, idle: Option<Duration>) -> Self {
         Self::over(WebSocketStream::from_raw_socket(MaybeTls::Pipe(pipe), Role::Client, Some(limits())).await, idle)
     }
@@ -76,7 +76,7 @@ impl Socket {
         Self { inner, ping: tokio::time::interval_at(now + period, period), idle, heard: now }
     }
 
-    /// The next word of the application; pings meanwhile. Cancel-safe.
+    /// Returns the next message of the application, and sends pings meanwhile. Cancel-safe.
     pub async fn next(&mut self) -> Word {
         loop {
             tokio::select! {
@@ -106,36 +106,33 @@ impl Socket {
         }
     }
 
-    /// Sends one message.
     pub async fn send(&mut self, text: String) -> Result<(), StreamFailure> {
         self.put(Message::text(text)).await
     }
 
-    /// Sends one binary message.
     pub async fn send_octets(&mut self, octets: Vec<u8>) -> Result<(), StreamFailure> {
         self.put(Message::binary(octets)).await
     }
 
-    /// As [`Self::send`], but it may stay here until [`Self::flush`].
+    /// Like [`Self::send`], but the message may stay in the buffer until [`Self::flush`].
     pub async fn feed(&mut self, text: String) -> Result<(), StreamFailure> {
         in_time(self.inner.feed(Message::text(text))).await
     }
 
-    /// Sends what was fed.
     pub async fn flush(&mut self) -> Result<(), StreamFailure> {
         in_time(self.inner.flush()).await
     }
 
-    /// Closes it: a code of RFC 6455 §7.4.1 and why.
+    /// Closes the socket with a code of RFC 6455 §7.4.1 and a reason.
     pub async fn close(mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
         let farewell = async {
             self.inner.close(Some(frame)).await?;
-            // Its half; what it says until then is no longer heard.
+            // Wait for the application's close frame and ignore everything before it.
             while let Some(Ok(_)) = self.inner.next().await {}
             Ok::<_, WsError>(())
         };
-        // It is over either way.
+        // The connection ends even if the application does not answer.
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
 
@@ -143,7 +140,7 @@ impl Socket {
         in_time(self.inner.send(message)).await
     }
 
-    /// The application closes: our half of the handshake (RFC 6455 §5.5.1), which reading has queued.
+    /// Handles the application's close frame: sends our own one, which reading has queued (RFC 6455 §5.5.1).
     async fn part(&mut self, frame: Option<CloseFrame>) -> Result<(), StreamFailure> {
         let _ = tokio::time::timeout(FAREWELL, self.inner.flush()).await;
         match frame.map(|frame| frame.code) {
@@ -160,10 +157,10 @@ async fn in_time(sending: impl Future<Output = Result<(), WsError>>) -> Result<(
     }
 }
 
-/// Connects under the client's policy and shakes hands; whoever wants no more of [`Socket`] than that. An error shows no
-/// password.
+/// Connects under the client's policy and performs the handshake, for callers that need only the bare connection.
+/// Errors contain no password.
 pub async fn connect(client: &Client, url: &str, headers: Vec<(String, String)>) -> Result<Connection, StreamFailure> {
-    // What cannot be parsed may hold a password anywhere: it is not shown.
+    // A URL that cannot be parsed may contain a password anywhere, so it is not shown.
     let parsed = Url::parse(url).map_err(|error| StreamFault::Url.because(format!("the URL: {error}")))?;
     let shown = without_credentials(url);
     if !matches!(parsed.scheme(), "ws" | "wss") {
@@ -190,7 +187,7 @@ pub async fn connect(client: &Client, url: &str, headers: Vec<(String, String)>)
     let (socket, _) =
         tokio_tungstenite::client_async_with_config(request, stream, Some(limits())).await.map_err(|error| {
             let why = broken(&error);
-            // Whatever came, it was not 101.
+            // The answer was not a 101.
             let fault = if why.fault == StreamFault::Protocol { StreamFault::Handshake } else { why.fault };
             fault.because(format!("{shown}: {}", why.detail))
         })?;
@@ -296,7 +293,7 @@ mod tests {
         assert_eq!(heard, ["/media?a=b", "app.test", "https"]);
     }
 
-    /// An application that shakes hands and then never reads, so that it sends no pong either.
+    /// The application performs the handshake and then never reads, so that it sends no pongs.
     #[tokio::test]
     async fn an_application_without_a_sign_of_life_is_given_up() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

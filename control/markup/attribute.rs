@@ -1,4 +1,4 @@
-//! Attribute values: typed, with a warning and the default where a value is of no use.
+//! Typed attribute values. An unusable value causes a warning, and the default is used.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -12,11 +12,11 @@ use super::code;
 use super::element::Element;
 use super::reader::Reader;
 
-/// Most repetitions a document can ask for.
+/// Maximum repetitions that a document can request; a larger `loop` is lowered to this.
 const MAX_LOOPS: u32 = 1000;
 
 impl Reader<'_> {
-    /// A whole number within a range.
+    /// Reads a whole number. `None` if the attribute is absent or outside the range.
     pub fn number(&mut self, element: &Element, name: &str, range: RangeInclusive<u64>, code: u32) -> Option<u64> {
         let text = element.attribute(name)?.trim();
         match text.parse() {
@@ -28,7 +28,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Whole seconds within a range.
+    /// Reads a duration in whole seconds. `None` if the attribute is absent or outside the range.
     pub fn seconds(
         &mut self,
         element: &Element,
@@ -39,13 +39,13 @@ impl Reader<'_> {
         self.number(element, name, range, code).map(Duration::from_secs)
     }
 
-    /// `true` or `false`, in any case.
+    /// Reads `true` or `false`, in any letter case.
     pub fn flag(&mut self, element: &Element, name: &str, default: bool, code: u32) -> bool {
         let values = [("true", true), ("false", false)];
         self.word(element, name, &values, default, code)
     }
 
-    /// One of a few words, in any case.
+    /// Reads one of a few words, in any letter case.
     pub fn word<T: Copy>(&mut self, element: &Element, name: &str, words: &[(&str, T)], default: T, code: u32) -> T {
         let Some(text) = element.attribute(name) else { return default };
         let text = text.trim();
@@ -58,12 +58,13 @@ impl Reader<'_> {
         }
     }
 
-    /// `GET` or `POST`; `POST` if absent.
+    /// Reads `GET` or `POST`; `POST` if absent.
     pub fn method(&mut self, element: &Element, name: &str, code: u32) -> Method {
         self.word(element, name, &[("GET", Method::Get), ("POST", Method::Post)], Method::Post, code)
     }
 
-    /// What `waitUrl` has heard: absent, the server's own music; empty, nothing. The codes are of the URL and of `method`.
+    /// Reads `waitUrl`, the document that a waiting caller hears: absent means the server's own music, empty means
+    /// silence. The codes are for an invalid URL and for an invalid method.
     pub fn wait(
         &mut self,
         element: &Element,
@@ -78,7 +79,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Keys out of `allowed`; empty is none of them.
+    /// Reads at most `most` digits out of `allowed`. An empty value means no digit.
     pub fn keys<'e>(
         &mut self,
         element: &'e Element,
@@ -98,7 +99,7 @@ impl Reader<'_> {
         }
     }
 
-    /// How often: 1 if absent, `None` for ever (0).
+    /// Reads `loop`, the number of repetitions: 1 if absent, `None` for endless repetition (0).
     pub fn loops(&mut self, element: &Element, code: u32) -> Option<NonZeroU32> {
         match self.number(element, "loop", 0..=u64::from(u32::MAX), code) {
             None => Some(NonZeroU32::MIN),
@@ -107,8 +108,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A standing order made of `<prefix>`, `<prefix>Method` and `<prefix>Event`. Events not in `moments` are warned of;
-    /// without any it is `default`.
+    /// Reads a status callback from `<prefix>`, `<prefix>Method` and `<prefix>Event`. An event that is not in `moments`
+    /// causes a warning. Without any valid event, `default` is used.
     pub fn callback(
         &mut self,
         element: &Element,
@@ -135,7 +136,7 @@ impl Reader<'_> {
         Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new(), timeout: None }))
     }
 
-    /// Name and value of every `Parameter` inside.
+    /// Returns the name and value of every `Parameter` child.
     pub fn parameters(&mut self, element: &Element) -> Vec<(String, String)> {
         let mut parameters = Vec::new();
         for child in element.elements().filter(|child| child.name == "Parameter") {

@@ -1,41 +1,40 @@
-//! XML text to a tree of elements, within limits: no DTD, no entities beyond the five and numeric ones, no deep nesting.
+//! Parses XML text into a tree of elements, within limits: no DTD, no entities except the five predefined ones and
+//! numeric references, limited nesting.
 
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-/// How deep elements may nest, the root included. The deepest useful document is a `Gather` around SSML.
+/// Maximum nesting depth, including the root. The deepest useful document is a `Gather` around SSML.
 const MAX_DEPTH: usize = 32;
-/// How many attributes one element may carry.
+/// Maximum number of attributes of an element.
 const MAX_ATTRIBUTES: usize = 128;
 
-/// An element with everything in it.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Element {
-    /// As written, prefix included; case matters.
+    /// Name as written, including the prefix; case-sensitive.
     pub name: String,
-    /// In document order, values unescaped.
+    /// Names and unescaped values, in document order.
     pub attributes: Vec<(String, String)>,
-    /// In document order.
+    /// Child elements and text, in document order.
     pub children: Vec<Node>,
 }
 
-/// What an element holds.
+/// A child of an element.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Node {
-    /// Another element.
     Element(Element),
-    /// Text, entities resolved, neighbours joined.
+    /// Text with entities resolved; adjacent pieces are joined.
     Text(String),
 }
 
-/// Why text is not a tree.
+/// The reason why a text is not valid XML.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NotXml(pub String);
 
 impl Element {
-    /// Reads a document's root. Comments and processing instructions are dropped.
+    /// Parses a document and returns its root. Comments and processing instructions are dropped.
     pub fn parse(text: &str) -> Result<Self, NotXml> {
         let mut reader = Reader::from_str(text);
         let mut open: Vec<Self> = Vec::new();
@@ -88,12 +87,10 @@ impl Element {
         }
     }
 
-    /// An attribute's value.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Child elements.
     pub fn elements(&self) -> impl Iterator<Item = &Self> {
         self.children.iter().filter_map(|node| match node {
             Node::Element(element) => Some(element),
@@ -101,7 +98,7 @@ impl Element {
         })
     }
 
-    /// Its own text (not that of child elements), without white space around it.
+    /// Returns the element's own text without the text of child elements, trimmed.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for node in &self.children {
@@ -112,7 +109,7 @@ impl Element {
         text.trim().to_owned()
     }
 
-    /// What it holds, written as XML again.
+    /// Returns the element's content as XML.
     pub fn inner_xml(&self) -> String {
         let mut out = String::new();
         self.children.iter().for_each(|node| write_node(node, &mut out));
@@ -126,7 +123,7 @@ impl Element {
             if element.attributes.len() >= MAX_ATTRIBUTES {
                 return Err(NotXml(format!("<{}> has more than {MAX_ATTRIBUTES} attributes", element.name)));
             }
-            // XML 1.0 §3.1, "No < in Attribute Values"; the reader below does not check it.
+            // XML 1.0 §3.1, "No < in Attribute Values"; the XML reader does not check it.
             if attribute.value.contains('<') {
                 return Err(NotXml(format!("< in an attribute of <{}>: write &lt;", element.name)));
             }
@@ -153,7 +150,7 @@ fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) -> 
 
 fn push_text(text: &str, open: &mut [Element]) -> Result<(), NotXml> {
     let Some(element) = open.last_mut() else {
-        // Between the declaration and the root, and after the root, XML allows white space only.
+        // Outside the root element, XML allows only white space.
         return if text.trim().is_empty() { Ok(()) } else { Err(NotXml("text outside the root element".into())) };
     };
     if let Some(Node::Text(last)) = element.children.last_mut() {
@@ -164,7 +161,7 @@ fn push_text(text: &str, open: &mut [Element]) -> Result<(), NotXml> {
     Ok(())
 }
 
-/// XML 1.0 §2.2, production `Char`.
+/// Whether XML allows a character (XML 1.0 §2.2, production `Char`).
 fn is_xml_character(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }

@@ -1,5 +1,5 @@
-//! What sets one provider's documents apart from another's: which elements it has, with which attributes, what becomes of
-//! each of these, and what holds when an attribute is absent.
+//! The differences between the documents of providers: which elements exist, which attributes they have, how each
+//! attribute is treated, and which default applies when an attribute is absent.
 
 use std::time::Duration;
 
@@ -7,124 +7,124 @@ use tandem_call::address::Address;
 use tandem_call::id::LegId;
 use tandem_call::recording::Track;
 
-/// One provider's documents, as a table.
+/// A table that describes the documents of one provider.
 #[derive(Debug)]
 pub struct Flavour {
-    /// Name in messages.
+    /// Name of the flavour in messages.
     pub name: &'static str,
-    /// The root element.
+    /// Name of the root element.
     pub root: &'static str,
-    /// Every element it knows, below the root, but for those of `base`.
+    /// The elements below the root that `base` does not have.
     pub elements: &'static [Rule],
-    /// The flavour whose other elements it has, too.
+    /// Another flavour whose elements this one has too.
     pub base: Option<&'static Flavour>,
-    /// What holds when an attribute is absent.
+    /// Values for absent attributes.
     pub defaults: Defaults,
-    /// The directions of a stream.
+    /// Values of a stream's `track` attribute, with their directions.
     pub tracks: &'static [(&'static str, Track)],
-    /// The call that a text names.
+    /// Parses a call id of this provider.
     pub call_id: fn(&str) -> Option<LegId>,
-    /// The telephone number that a text is.
+    /// Parses a telephone number.
     pub phone: fn(&str) -> Option<Address>,
 }
 
 impl Flavour {
-    /// What an element means here; `None` if it is not known.
+    /// Returns the rule of an element; `None` if the element is unknown.
     pub fn rule(&self, name: &str) -> Option<&'static Rule> {
         self.rules().find(|rule| rule.name == name)
     }
 
-    /// Every element, its own before those that it shares.
+    /// Iterates over all elements, the flavour's own before those of its base.
     pub fn rules(&self) -> impl Iterator<Item = &'static Rule> {
         self.elements.iter().chain(self.base.iter().flat_map(|base| base.elements))
     }
 
-    /// What an element means within another one, where that makes a difference.
+    /// Returns the rule of an element inside a given parent, or else the rule of the element anywhere.
     pub fn rule_in(&self, name: &str, parent: &str) -> Option<&'static Rule> {
         let here = self.rules().find(|rule| rule.name == name && rule.inside.contains(&parent));
         here.or_else(|| self.rule(name))
     }
 }
 
-/// One element of a flavour.
+/// The rule of one element.
 #[derive(Debug)]
 pub struct Rule {
-    /// As written; case matters.
+    /// Name as written; case-sensitive.
     pub name: &'static str,
-    /// The elements it may stand in.
+    /// Names of the elements that may contain this one.
     pub inside: &'static [&'static str],
-    /// What it says.
+    /// Meaning of the element.
     pub meaning: Meaning,
-    /// Every attribute it may carry.
+    /// All attributes of the element.
     pub attributes: &'static [Attribute],
 }
 
 impl Rule {
-    /// Whether it may stand in this element.
+    /// Whether the element may be a child of `parent`.
     pub fn stands_in(&self, parent: &str) -> bool {
         self.inside.contains(&parent)
     }
 
-    /// What becomes of an attribute; `None` if it is not known.
+    /// Returns how an attribute is treated; `None` if it is unknown.
     pub fn standing(&self, attribute: &str) -> Option<Standing> {
         self.attributes.iter().find(|known| known.name == attribute).map(|known| known.standing)
     }
 }
 
-/// One attribute of an element.
+/// An attribute of an element.
 #[derive(Debug)]
 pub struct Attribute {
-    /// As written; case matters.
+    /// Name as written; case-sensitive.
     pub name: &'static str,
-    /// What becomes of it.
+    /// Treatment of the attribute.
     pub standing: Standing,
 }
 
-/// What becomes of an attribute.
+/// The treatment of an attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// It has its effect.
+    /// The attribute has its effect.
     Honoured,
-    /// It is taken without a word and has no effect, for this reason.
+    /// The attribute is accepted silently and has no effect, for this reason.
     Idle(&'static str),
-    /// It is reported by this number, for this reason, and passed over.
+    /// The attribute is reported with this error number and reason, and otherwise ignored.
     Refused(u32, &'static str),
 }
 
-/// What an element says, whatever it is called.
+/// The meaning of an element, independent of its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {
-    /// Speak text.
+    /// Speak a text.
     Say,
     /// Play a file, or send digits.
     Play,
-    /// Wait.
+    /// Wait for a given time.
     Pause,
-    /// Collect digits.
+    /// Collect digits or speech.
     Gather,
-    /// Record in the foreground.
+    /// Record the caller; the document waits.
     Record,
-    /// Call others and join.
+    /// Call others and bridge the legs.
     Dial,
-    /// Go on with another document.
+    /// Continue with another document.
     Redirect,
     /// Refuse the call.
     Reject,
     /// End the call.
     Hangup,
-    /// Hand the call to what is inside, and wait.
+    /// Connect the call to the child (a stream or conversation), and wait for its end.
     Connect,
     /// Wait in a queue.
     Enqueue,
-    /// Leave it.
+    /// Leave the queue.
     Leave,
-    /// `Refer`.
+    /// Transfer the call with a SIP REFER.
     Refer,
-    /// Begin what is inside, and do not wait.
+    /// Start the child in the background.
     Start,
-    /// End what is inside.
+    /// Stop the child.
     Stop,
-    /// Send the caller's own audio back.
+    /// Send the caller's own audio back to the caller.
     Echo,
     /// Take a payment.
     Pay,
@@ -134,63 +134,63 @@ pub enum Meaning {
     Sip,
     /// In a dial: a registered endpoint.
     Client,
-    /// In a dial, alone: an application of this server.
+    /// In a dial, as its only child: an application of this server.
     Application,
-    /// In a dial, alone: a conference.
+    /// In a dial, as its only child: a conference.
     Conference,
-    /// In a dial, alone: whoever is first in a queue.
+    /// In a dial, as its only child: the first caller in a queue.
     Queue,
-    /// In `Connect`, `Start` and `Stop`: a stream.
+    /// In `Connect`, `Start` and `Stop`: a media stream.
     Stream,
-    /// In `Connect`: a conversation with an application.
+    /// In `Connect`: a conversation with an application over a WebSocket.
     Conversation,
-    /// A conversation with an agent of this server.
+    /// In `Connect`: a conversation with an agent of this server.
     Agent,
     /// In `Start`: a recording.
     Recording,
-    /// In `Start` and `Stop`: a session with a recording server.
+    /// In `Start` and `Stop`: a session with a recording server (SIPREC).
     Siprec,
     /// In `Start` and `Stop`: a live transcription.
     Transcription,
     /// In `Start` and `Stop`: noise suppression.
     Suppression,
-    /// Marks in what is said (SSML).
+    /// Markup of spoken text (SSML).
     Speech,
-    /// Part of one of the above, read by it (`Parameter`, `Uri`, `Headers` ...).
+    /// A part that its parent element reads (`Parameter`, `Uri`, `Headers` ...).
     Part,
-    /// Known, but not served here; the code says so.
+    /// An element that is known but not supported here, with its error number.
     Unserved(u32),
 }
 
-/// What holds when an attribute is absent.
+/// Values for absent attributes.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults {
-    /// `Gather timeout`.
+    /// Default of `Gather timeout`.
     pub gather_timeout: Duration,
-    /// `Gather finishOnKey`.
+    /// Default of `Gather finishOnKey`.
     pub gather_finish_on_key: &'static str,
-    /// `Record timeout`.
+    /// Default of `Record timeout`.
     pub record_timeout: Duration,
-    /// `Record maxLength`.
+    /// Default of `Record maxLength`.
     pub record_max_length: Duration,
-    /// `Record finishOnKey`.
+    /// Default of `Record finishOnKey`.
     pub record_finish_on_key: &'static str,
-    /// `Record trim`.
+    /// Default of `Record trim`.
     pub record_trim: bool,
-    /// Whether `Gather` and `Record` without `action` go back to the document they are in.
+    /// Whether a `Gather` or `Record` without `action` requests the document that contains it.
     pub action_is_current_document: bool,
-    /// `Dial timeout`.
+    /// Default of `Dial timeout`.
     pub dial_timeout: Duration,
-    /// `Dial timeLimit`.
+    /// Default of `Dial timeLimit`.
     pub dial_time_limit: Duration,
-    /// Whether the figures of `machineDetection` are all in milliseconds, and what it found out is an event of the status callback.
+    /// Whether all times of `machineDetection` are in milliseconds and its result is an event of the status callback.
     pub detects_in_milliseconds: bool,
-    /// `Dial ringTone`.
+    /// Default of `Dial ringTone`.
     pub ring_tone: &'static str,
 }
 
-/// The rows of a table: `"Name" in ["Parent"] meaning => { honoured: [..], idle: [reason => [..]], refused: [number reason =>
-/// [..]] }`, where each of the three may be absent.
+/// Builds the rows of a table from `"Name" in ["Parent"] meaning => { honoured: [..], idle: [reason => [..]], refused:
+/// [number reason => [..]] }`. Each of the three lists may be absent.
 #[macro_export]
 macro_rules! rules {
     ($($name:literal in [$($parent:literal),+] $meaning:expr => {

@@ -1,8 +1,8 @@
-//! The XML verbs that TwiML, TeXML and cXML share: one grammar, and a table of differences per flavour.
+//! Parses the XML verbs that TwiML, TeXML and cXML share: one grammar, and a table of differences for each flavour.
 //!
 //! ```text
-//!   bytes ──element──► tree ──verb/*──► Program        warnings beside it: nothing odd in a document is fatal, only
-//!                        ▲                             a document that is none
+//!   bytes ──element──► tree ──verb/*──► Program        plus warnings: mistakes inside a document are not fatal,
+//!                        ▲                             only an answer that is not a document is
 //!                  flavour table
 //! ```
 #![forbid(unsafe_code)]
@@ -26,23 +26,25 @@ pub use self::element::Element;
 use self::flavour::Flavour;
 use self::reader::Reader;
 
-/// Largest document, octets.
+/// Maximum size of a document, in octets.
 pub const MAX_DOCUMENT: usize = 64 * 1024;
 
-/// Where a document came from, which decides what its URLs may be.
+/// The source of a document, which decides which URLs it may use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin<'a> {
-    /// The URL it was fetched from, after redirects; `None` for one given inline, where every URL must be absolute.
+    /// The URL that the document was fetched from, after redirects. `None` for an inline document, where every URL must
+    /// be absolute.
     pub base: Option<&'a Url>,
-    /// Whether `file:` URLs are taken: only for the server's own configuration, and never together with `base`.
+    /// Whether `file:` URLs are accepted. Only for the server's own configuration, and never together with `base`.
     pub local_files: bool,
 }
 
-/// Reads what an application answered, whatever its form: a document, words to be said or audio to be played.
+/// Parses an application's answer in any form: a document, a text to speak, or audio to play.
 ///
 /// # Errors
-/// Fatal ones only: larger than [`MAX_DOCUMENT`], empty, of no usable type, not XML, another root, a relative URL where there
-/// is nothing to resolve it against. Everything else becomes a warning in the program.
+/// Fatal errors only: an answer that is larger than [`MAX_DOCUMENT`], empty, of an unusable content type, not XML, or
+/// has another root element; and a relative URL in a document without a URL of its own. Every other problem becomes a
+/// warning in the program.
 pub fn answer(
     flavour: &'static Flavour,
     origin: Origin<'_>,
@@ -52,7 +54,7 @@ pub fn answer(
     let essence = content_type.map(|text| text.split(';').next().unwrap_or(text).trim().to_ascii_lowercase());
     let charset = content_type.and_then(charset);
     match (essence.as_deref(), origin.base) {
-        // As common as no document at all: 204.
+        // An empty answer is usually a 204.
         (None, Some(_)) if body.is_empty() => Err(failure(FailureKind::Empty, "the answer is empty")),
         (Some(audio), Some(base)) if audio.starts_with("audio/") => Ok(Program {
             instructions: vec![Instruction::Play(Play::once(AudioSource::Url(base.as_str().into())))],
@@ -68,7 +70,7 @@ pub fn answer(
     }
 }
 
-/// Reads a document.
+/// Parses a document.
 ///
 /// # Errors
 /// As [`answer`].
@@ -97,12 +99,12 @@ fn wrong_root(flavour: &Flavour, name: &str) -> String {
     let near = if name.eq_ignore_ascii_case(flavour.root) { "; names are case-sensitive" } else { "" };
     format!("the root element is <{name}>, not <{}>{near}", flavour.root)
 }
-/// The answer is a page for browsers.
+/// Detail of the error for an answer that is a page for browsers.
 pub const WEB_PAGE: &str = "the answer is a web page (HTML), not a document";
-/// The answer is JSON.
+/// Detail of the error for an answer that is JSON.
 pub const JSON: &str = "the answer is JSON, not a document";
 
-/// What a text is instead of a document, where that is seen at its beginning.
+/// Recognises HTML and JSON by the beginning of a text.
 fn mistaken(text: &str) -> Option<&'static str> {
     let begins = |with: &str| text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
     if begins("<!doctype html") || begins("<html") {
@@ -111,7 +113,7 @@ fn mistaken(text: &str) -> Option<&'static str> {
     text.starts_with(['{', '[']).then_some(JSON)
 }
 
-/// Entry for fuzzing: any bytes as a document of this flavour, with and without a URL of its own.
+/// Entry point for fuzzing: parses any bytes as a document of this flavour, with and without a base URL.
 pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
     if let Ok(base) = Url::parse("https://app.example/voice?x=1") {
         let _ = document(flavour, Origin { base: Some(&base), local_files: false }, data);
@@ -119,8 +121,8 @@ pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
     let _ = document(flavour, Origin { base: None, local_files: true }, data);
 }
 
-/// The body as text, with what people leave in front of `<?xml` taken away. It is UTF-8; what is not, and says that it is in
-/// the older letters of Western Europe, is read as those.
+/// Returns the body as text, without a byte order mark and white space around it. The body must be UTF-8. A body that
+/// is not, but declares one of the Western European charsets, is read as ISO 8859-1.
 fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, FetchFailure> {
     if body.len() > MAX_DOCUMENT {
         return Err(failure(FailureKind::TooLarge, format!("{} octets, at most {MAX_DOCUMENT}", body.len())));
@@ -136,14 +138,14 @@ fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, Fe
     if text.is_empty() { Err(failure(FailureKind::Empty, "the document is empty")) } else { Ok(text) }
 }
 
-/// The charset of `text/xml; charset="ISO-8859-1"`.
+/// Returns the charset of a content type such as `text/xml; charset="ISO-8859-1"`.
 fn charset(content_type: &str) -> Option<&str> {
     let parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let (_, value) = parameters.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
     Some(value.trim().trim_matches('"'))
 }
 
-/// What `<?xml version="1.0" encoding="ISO-8859-1"?>` says.
+/// Returns the encoding of an XML declaration such as `<?xml version="1.0" encoding="ISO-8859-1"?>`.
 fn declared(body: &[u8]) -> Option<&str> {
     let body = body.trim_ascii_start();
     let head = body.get(..body.iter().position(|&octet| octet == b'>')?)?;
@@ -152,7 +154,7 @@ fn declared(body: &[u8]) -> Option<&str> {
     value.split(['"', '\'']).next()
 }
 
-/// ISO 8859-1, whose octets are Unicode's first characters, and what is almost it.
+/// Whether a charset is ISO 8859-1, whose octets are the first Unicode characters, or nearly the same.
 fn is_latin(charset: &str) -> bool {
     let known = ["iso-8859-1", "iso-8859-15", "latin1", "windows-1252", "cp1252"];
     known.iter().any(|known| known.eq_ignore_ascii_case(charset))

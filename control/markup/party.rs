@@ -1,21 +1,22 @@
-//! Who can be called, and how, as documents and REST requests alike write it.
+//! The called parties as documents and REST requests write them: telephone numbers, SIP URIs and their headers.
 
 use tandem_call::address::{Address, PhoneNumber};
 
-/// SIP headers by name, in order.
+/// Names and values of SIP headers, in order.
 pub type Headers = Vec<(String, String)>;
 
-/// Longest headers of one SIP URI together, octets.
+/// The headers of one SIP URI together must be shorter than this, in octets.
 pub const MAX_HEADERS: usize = 1024;
 
-/// A telephone number as people write it: `(415) 555-1212`, `+1 415.555.1212`.
+/// Parses a telephone number in common notation: `(415) 555-1212`, `+1 415.555.1212`.
 pub fn phone(text: &str) -> Option<Address> {
     let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '.' | '(' | ')' | '\u{a0}')).collect();
     digits.parse::<PhoneNumber>().ok().map(Address::Phone)
 }
 
-/// The same, where ten digits without a country are a number of North America, as are eleven that begin with its 1:
-/// `415-555-1212` is `+14155551212`. Extensions, and what begins with a 0 or a 1 otherwise, stay as they are.
+/// Parses a telephone number like [`phone`], with North America as the default country. Ten digits get the country code
+/// 1, and so do eleven digits that begin with 1: `415-555-1212` is `+14155551212`. Extensions and other numbers that
+/// begin with 0 or 1 stay unchanged.
 pub fn north_american(text: &str) -> Option<Address> {
     let Address::Phone(number) = phone(text)? else { return None };
     let written = number.as_str();
@@ -30,7 +31,7 @@ pub fn north_american(text: &str) -> Option<Address> {
     Some(Address::Phone(whole.unwrap_or(number)))
 }
 
-/// The URI without its headers, and these, percent-decoded and unchecked.
+/// Splits a SIP URI from its headers. The headers are percent-decoded, but their names and values are not checked.
 pub fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
     let text = text.trim();
     let scheme = text.split(':').next().unwrap_or_default();
@@ -55,13 +56,14 @@ pub fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
     Ok((uri.to_owned(), pairs.collect()))
 }
 
-/// A name and the parameters behind its `?`, percent-decoded.
+/// Splits a name from the parameters after its `?`. The parameters are percent-decoded.
 pub fn split_parameters(text: &str) -> (&str, Headers) {
     let (name, parameters) = text.split_once('?').unwrap_or((text, ""));
     (name, url::form_urlencoded::parse(parameters.as_bytes()).into_owned().collect())
 }
 
-/// Parameters for a phone, as headers of its call: with `X-` in front, where they have none. `Err`: the one that cannot be.
+/// Turns the parameters for a phone into headers of its call. Adds the prefix `X-` where it is missing. The error is
+/// the name of a parameter that cannot be a header.
 pub fn as_headers(parameters: Headers) -> Result<Headers, String> {
     let header = |(name, value): (String, String)| {
         let own = name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-"));
@@ -72,7 +74,7 @@ pub fn as_headers(parameters: Headers) -> Result<Headers, String> {
     parameters.into_iter().map(header).collect()
 }
 
-/// Whether an application may set this header: `X-` ones and a few that carry its data end to end.
+/// Whether an application may set this header: `X-` headers, and a few that carry the application's data end to end.
 pub fn is_allowed_header(name: &str) -> bool {
     let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
     let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
@@ -83,17 +85,19 @@ pub fn is_allowed_header(name: &str) -> bool {
                 .any(|known| name.eq_ignore_ascii_case(known)))
 }
 
-/// Longest reason for a call, characters.
+/// Maximum length of a call reason, in characters.
 pub const MAX_REASON: usize = 50;
 
-/// Why somebody is called, as the header that shows it to them (RFC 9796); `None` if it is too long, or no text.
+/// Builds the header that shows the reason of a call to the called party (RFC 9796); `None` if the text is empty, too
+/// long, or has control characters.
 pub fn call_reason(text: &str) -> Option<(String, String)> {
     let fits = !text.is_empty() && text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control);
     let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
     fits.then(|| ("Call-Info".to_owned(), format!("<data:>;purpose=jcard;call-reason=\"{quoted}\"")))
 }
 
-/// DTMF in the spelling of the model: `A-D` in upper case, `w` and `W` as they are; `None` if it is none.
+/// Returns DTMF digits in the spelling of the call model: `A-D` in upper case, `w` and `W` unchanged. `None` if the
+/// text is empty or has other characters.
 pub fn send_digits(text: &str) -> Option<String> {
     let sendable = !text.is_empty() && text.chars().all(|key| "0123456789ABCDabcd#*wW".contains(key));
     sendable.then(|| text.chars().map(|key| if key == 'w' { key } else { key.to_ascii_uppercase() }).collect())

@@ -1,4 +1,4 @@
-//! Walks a document's tree and collects instructions and warnings.
+//! Walks the tree of a document and collects instructions and warnings.
 
 use std::sync::Arc;
 
@@ -12,10 +12,9 @@ use super::element::{Element, Node};
 use super::flavour::{Flavour, Meaning, Rule, Standing};
 use super::{Origin, code, failure, verb};
 
-/// Most warnings kept of one document; more of them say nothing new.
+/// Maximum number of warnings kept for one document; later ones are dropped.
 const MAX_WARNINGS: usize = 100;
 
-/// One document being read.
 pub struct Reader<'a> {
     pub flavour: &'static Flavour,
     pub origin: Origin<'a>,
@@ -27,7 +26,6 @@ impl<'a> Reader<'a> {
         Self { flavour, origin, warnings: Vec::new() }
     }
 
-    /// The whole document.
     pub fn program(mut self, root: &Element) -> Result<Program, FetchFailure> {
         let mut instructions = Vec::new();
         self.only_elements(root);
@@ -82,14 +80,14 @@ impl<'a> Reader<'a> {
         Ok(Program { instructions, warnings: self.warnings })
     }
 
-    /// What an element means, having warned of attributes that are unknown or refused; `None`, warned, if it is not known at
-    /// all.
+    /// Returns the rule of an element, and warns about attributes that are unknown or refused. Returns `None`, with a
+    /// warning, if the element is unknown.
     pub fn rule(&mut self, element: &Element) -> Option<&'static Rule> {
         let rule = self.flavour.rule(&element.name);
         self.checked(element, rule)
     }
 
-    /// The directions of a stream in this flavour.
+    /// Values of a stream's `track` attribute in this flavour, with their directions.
     pub fn tracks(&self) -> &'static [(&'static str, Track)] {
         self.flavour.tracks
     }
@@ -100,7 +98,7 @@ impl<'a> Reader<'a> {
         rule.and_then(|rule| rule.standing(attribute)) == Some(Standing::Honoured)
     }
 
-    /// As [`Self::rule`], for an element whose attributes depend on where it stands.
+    /// Like [`Self::rule`], for an element whose attributes depend on its parent.
     pub fn rule_in(&mut self, element: &Element, parent: &Element) -> Option<&'static Rule> {
         let rule = self.flavour.rule_in(&element.name, &parent.name);
         self.checked(element, rule)
@@ -120,7 +118,7 @@ impl<'a> Reader<'a> {
         for (name, value) in &element.attributes {
             match rule.standing(name) {
                 Some(Standing::Honoured | Standing::Idle(_)) => {}
-                // Asks for nothing.
+                // An empty value, or `false`, requests nothing.
                 Some(Standing::Refused(..)) if value.is_empty() || value == "false" => {}
                 Some(Standing::Refused(code, why)) => {
                     self.warn(code, format!("<{}> {name} is not served ({why}); it was ignored", element.name));
@@ -153,18 +151,18 @@ impl<'a> Reader<'a> {
         self.warn(code, format!("<{}> is not available on this server and was skipped", element.name));
     }
 
-    /// Warns of text where only elements belong.
+    /// Warns about text where only elements are allowed.
     pub fn only_elements(&mut self, element: &Element) {
         if element.children.iter().any(|node| matches!(node, Node::Text(text) if !text.trim().is_empty())) {
             self.warn(code::SCHEMA, format!("text directly in <{}> was ignored", element.name));
         }
     }
 
-    /// An absolute `http` or `https` URL; `None`, warned, if it is of no use. An absolute one is kept as it was written,
-    /// because it is signed as written.
+    /// Reads an absolute `http` or `https` URL. Returns `None`, with a warning, if the URL is unusable. An absolute URL
+    /// is kept as written, because requests are signed with the URL as written.
     ///
     /// # Errors
-    /// A relative one in a document without a URL of its own.
+    /// A relative URL in a document without a URL of its own.
     pub fn url(&mut self, text: &str, code: u32) -> Result<Option<Arc<str>>, FetchFailure> {
         let text = text.trim();
         let Some(url) = self.resolve(text, code)? else { return Ok(None) };
@@ -177,7 +175,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// As [`Self::url`], for audio: the configuration's own documents may also name local files.
+    /// Like [`Self::url`], for audio: documents of the configuration may also name local files.
     pub fn audio_url(&mut self, text: &str) -> Result<Option<Arc<str>>, FetchFailure> {
         let text = text.trim();
         let Some(url) = self.resolve(text, code::BAD_URL)? else { return Ok(None) };
@@ -192,14 +190,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// As [`Self::url`], for WebSockets; a relative URL takes over host and security of the document's.
+    /// Like [`Self::url`], for WebSockets. A relative URL takes the host of the document's URL, and `wss` if that URL
+    /// is `https`.
     pub fn websocket_url(&mut self, text: &str) -> Result<Option<String>, FetchFailure> {
         let text = text.trim();
         let Some(mut url) = self.resolve(text, MALFORMED_STREAM_URL)? else { return Ok(None) };
         let relative = Url::parse(text).is_err();
         if relative {
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
-            // Cannot fail: both are schemes with a host, as the document's own is.
+            // Cannot fail: both schemes have a host, as the document's scheme has.
             let _ = url.set_scheme(scheme);
             return Ok(Some(url.into()));
         }
@@ -211,12 +210,12 @@ impl<'a> Reader<'a> {
         Ok(Some(as_written(text, &url).as_ref().into()))
     }
 
-    /// The document itself, if it has a URL.
+    /// The URL of the document itself, if it has one.
     pub fn current(&self) -> Option<Arc<str>> {
         self.origin.base.map(|base| base.as_str().into())
     }
 
-    /// The target an `action`-like attribute names; absent or empty: `None`.
+    /// Reads a target from an attribute such as `action`; `None` if absent, empty or unusable.
     pub fn target(&mut self, url: Option<&str>, method: Method, code: u32) -> Result<Option<Target>, FetchFailure> {
         match url.map(str::trim) {
             None | Some("") => Ok(None),
@@ -243,18 +242,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A stream's URL of another scheme.
+/// The URL of a stream has a scheme other than `ws` and `wss`.
 const STREAM_URL_SCHEME: u32 = 31922;
-/// A stream's URL that is none.
+/// The URL of a stream is malformed.
 const MALFORMED_STREAM_URL: u32 = 31923;
 
-/// The text itself if it is the whole URL and safe to put on a wire; else the parsed form.
+/// Returns the text itself if it is an absolute URL that is safe to send; otherwise the parsed URL.
 fn as_written(text: &str, url: &Url) -> Arc<str> {
     let whole = Url::parse(text).is_ok() && !text.chars().any(|c| c.is_whitespace() || c.is_control());
     if whole { text.into() } else { url.as_str().into() }
 }
 
-/// The name that was meant, if one is near: the same but for its case, or one or two letters away.
+/// Returns the known name that is closest to a misspelt one: at most one or two letters different, ignoring case.
 fn nearest(given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let given = given.get(..LONGEST_NAME).unwrap_or(given).to_ascii_lowercase();
     let most = (given.chars().count() / 3).clamp(1, 2);
@@ -262,5 +261,5 @@ fn nearest(given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'s
     near.filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
 }
 
-/// More of a name is not compared with those that are known, octets.
+/// Octets of a name that are compared with the known names; the rest is ignored.
 const LONGEST_NAME: usize = 64;

@@ -2,23 +2,23 @@
 
 use std::fmt::Write;
 
-/// Writes the `HELP` and `TYPE` lines of a family of histograms.
+/// Appends the `HELP` and `TYPE` lines of a family of histograms.
 pub fn head(out: &mut String, name: &str, help: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
 }
 
-/// Counts values by the buckets that they fall into.
+/// Counts values in buckets.
 #[derive(Debug)]
 pub struct Histogram {
-    /// Upper ends, and how many values each is the first to hold.
+    /// The upper bound of each bucket, and the number of values in it that no lower bucket holds.
     buckets: Vec<(f64, u64)>,
     count: u64,
     sum: f64,
 }
 
 impl Histogram {
-    /// With buckets of these upper ends, in ascending order.
+    /// A histogram with buckets of these upper bounds, in ascending order.
     pub fn new(ends: &[f64]) -> Self {
         Self { buckets: ends.iter().map(|end| (*end, 0)).collect(), count: 0, sum: 0.0 }
     }
@@ -33,7 +33,7 @@ impl Histogram {
         self.sum += value;
     }
 
-    /// Writes the lines of one label set (`name="value",...`, or nothing).
+    /// Appends the lines of one label set (`name="value",...`, or nothing).
     pub fn render(&self, out: &mut String, name: &str, label: &str) {
         let comma = if label.is_empty() { "" } else { "," };
         let mut so_far = 0;

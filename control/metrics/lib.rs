@@ -1,4 +1,4 @@
-//! What `/metrics` shows of calls and audio.
+//! The `/metrics` of calls and audio.
 #![forbid(unsafe_code)]
 
 pub mod histogram;
@@ -29,12 +29,12 @@ pub use process::Build;
 use timings::Timings;
 use trunks::Trunks;
 
-/// Counters since the start.
+/// The counters since the server's start.
 #[derive(Default, Debug)]
 pub struct Counters {
-    /// Of verifying and signing.
+    /// Results of STIR verification and signing.
     pub stir: stir::Tally,
-    /// Of applications and speech engines.
+    /// Times of applications and speech engines.
     pub timings: Arc<Timings>,
     build: Build,
     started: Timestamp,
@@ -47,7 +47,7 @@ pub struct Counters {
     unauthorized_lines: Mutex<Throttle>,
     one_sided_lines: Mutex<Throttle>,
     refused_lines: Mutex<Throttle>,
-    /// How often what went wrong is told of, by its cause: there are as many as the table has.
+    /// Limits how often failures of each cause are logged. There are at most as many entries as causes.
     reports: Mutex<HashMap<Cause, Throttle>>,
     documents_failed: AtomicU64,
     playbacks_failed: AtomicU64,
@@ -65,22 +65,22 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// All at nothing, in a server that starts now. Speech engines add to `timings` too.
+    /// All counters at zero, for a server that starts now. Speech engines share `timings`.
     pub fn new(build: Build, timings: Arc<Timings>) -> Self {
         Self { timings, build, started: clock::time(), ..Self::default() }
     }
 
-    /// Whether to write that a leg was not heard: then how many such lines were held back.
+    /// Whether to log now that a leg sent no audio. Returns the number of suppressed lines since the last one.
     pub fn one_sided(&self, now: Instant) -> Option<u64> {
         self.one_sided_lines.lock().pass(now)
     }
 
-    /// Whether to write that a call was refused: then how many such lines were held back.
+    /// Whether to log now that a call was refused. Returns the number of suppressed lines since the last one.
     pub fn refused_line(&self, now: Instant) -> Option<u64> {
         self.refused_lines.lock().pass(now)
     }
 
-    /// Takes note of a leg's progress, and of what failed on it.
+    /// Counts an event of a leg: its progress, and failures.
     pub fn count(&self, event: &CallEvent) {
         match (&event.kind, event.leg.direction) {
             (EventKind::Ringing { .. }, Direction::OutboundApi | Direction::OutboundDial) => {
@@ -107,33 +107,35 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A trunk failed, and the call goes on over another; with its response, if there was one.
+    /// Counts a trunk's failure after which a call went on to another trunk; with the trunk's final response, if there
+    /// was one.
     pub fn failed_over(&self, trunk: &Arc<str>, status: Option<u16>) {
         self.trunks.responded(trunk, false, status);
     }
 
-    /// A call to a number that is nobody's.
+    /// Counts a call to a number that no account has.
     pub fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request with wrong credentials, or none. Whether it may leave a line: then how many did not before it.
+    /// Counts a request with wrong credentials, or none. Returns whether to log it now, with the number of suppressed
+    /// lines since the last one.
     pub fn unauthorized(&self, now: Instant) -> Option<u64> {
         self.unauthorized.fetch_add(1, Ordering::Relaxed);
         self.unauthorized_lines.lock().pass(now)
     }
 
-    /// Whether something of this cause is told of now: then how many were held back since the last one.
+    /// Whether to log a failure of this cause now. Returns the number of suppressed lines since the last one.
     pub fn report(&self, cause: Cause, now: Instant) -> Option<u64> {
         self.reports.lock().entry(cause).or_default().pass(now)
     }
 
-    /// The body of an API request that could not be read as what it should be.
+    /// Counts the body of an API request that could not be decoded.
     pub fn body_refused(&self) {
         self.bodies_refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes note of an ended session's figures.
+    /// Adds the statistics of an ended media session.
     pub fn add_media(&self, stats: &media::Stats) {
         self.packets_lost.fetch_add(stats.lost, Ordering::Relaxed);
         self.rtcp_foreign.fetch_add(stats.dropped_rtcp, Ordering::Relaxed);
@@ -141,7 +143,7 @@ impl Counters {
         self.quality.lock().add(stats);
     }
 
-    /// A leg began to sound bad.
+    /// Counts a leg whose audio became bad.
     pub fn impaired(&self, cause: media::Impairment) {
         let counter = quality::CAUSES.iter().position(|(one, _)| *one == cause).and_then(|at| self.impaired.get(at));
         if let Some(counter) = counter {
@@ -149,17 +151,17 @@ impl Counters {
         }
     }
 
-    /// A leg's noise suppression gave way to audio.
+    /// Counts a leg whose noise suppression was paused for lack of CPU time.
     pub fn suppression_shed(&self) {
         self.suppression_shed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes note of audio that a recording has silence for.
+    /// Adds audio that was replaced by silence in a recording.
     pub fn add_unrecorded(&self, dropped: Duration) {
         self.unrecorded_ms.fetch_add(u64::try_from(dropped.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Prometheus text exposition format 0.0.4.
+    /// Appends the metrics in Prometheus' text format 0.0.4.
     pub fn render(&self, out: &mut String) {
         let lines = [
             ("tandem_legs_inbound_total", "Legs that called in", &self.inbound),
@@ -201,7 +203,7 @@ impl Counters {
         let _ =
             writeln!(out, "# HELP tandem_legs_ended_total Legs that are over\n# TYPE tandem_legs_ended_total counter");
         for (cause, counter) in EndCause::ALL.iter().zip(&self.ended) {
-            // A label's value has no spaces.
+            // Label values have no spaces.
             let cause = cause.to_string().replace(' ', "_");
             let _ = writeln!(out, "tandem_legs_ended_total{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
         }
@@ -218,7 +220,7 @@ impl Counters {
     }
 }
 
-/// One metric without labels.
+/// Appends one metric without labels.
 pub fn metric(out: &mut String, name: &str, help: &str, kind: &str, value: u64) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");

@@ -1,25 +1,25 @@
-//! The process's own metrics, under the names that Prometheus' client libraries use, and which build this is.
+//! The metrics of the process, under the names that Prometheus' client libraries use, and the build.
 
 use std::fmt::Write;
 use std::fs;
 
 use jiff::Timestamp;
 
-/// Ticks a second of the times in `/proc/PID/stat`: the kernel's USER_HZ, 100 on every architecture that we build for.
+/// Clock ticks per second in `/proc/PID/stat` (the kernel's USER_HZ): 100 on all supported architectures.
 const TICKS: f64 = 100.0;
 
-/// Which build this is.
+/// The identity of the build.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Build {
-    /// Of the package.
+    /// The version of the package.
     pub version: &'static str,
-    /// The commit's abbreviated id; empty if the build did not know it.
+    /// The abbreviated id of the commit; empty if it was unknown at build time.
     pub commit: &'static str,
-    /// The compiler's version.
+    /// The version of the compiler.
     pub rustc: &'static str,
 }
 
-/// Writes what can be read of this process now; a figure that the system does not tell is left out.
+/// Appends the metrics of this process; a value that the system does not provide is left out.
 pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
     let mut metric = |name: &str, kind: &str, help: &str, labels: &str, value: f64| {
         // Writing to a String cannot fail.
@@ -37,7 +37,7 @@ pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
         metric("process_resident_memory_bytes", "gauge", "Memory that the server occupies", "", bytes);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // The folder's own descriptor is among them.
+        // The descriptor of the directory itself is among them.
         let open = open.count().saturating_sub(1) as f64;
         metric("process_open_fds", "gauge", "Open file descriptors, sockets included", "", open);
     }
@@ -46,22 +46,22 @@ pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
     }
 }
 
-/// User and system time of `/proc/PID/stat`, its fields 14 and 15.
+/// CPU seconds: user time plus system time, fields 14 and 15 of `/proc/PID/stat`.
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    // The program's name, in parentheses, may have spaces.
+    // The program's name, in parentheses, may contain spaces.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     Some((ticks()? + ticks()?) as f64 / TICKS)
 }
 
-/// `VmRSS` of `/proc/PID/status`.
+/// Resident memory in bytes: `VmRSS` of `/proc/PID/status`.
 fn resident_bytes(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some((kibibytes * 1_024) as f64)
 }
 
-/// The soft limit of `/proc/PID/limits`.
+/// The soft limit of open files, from `/proc/PID/limits`.
 fn most_files(limits: &str) -> Option<f64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

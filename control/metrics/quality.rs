@@ -1,4 +1,4 @@
-//! How legs sounded: the engine's figures in the words of the call record, the event log and `/metrics`.
+//! The audio quality of legs: converts the media engine's statistics for the call record, the event log and `/metrics`.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tandem_media::{self as media, Impairment};
 
 use crate::histogram::{Histogram, head};
 
-/// What is complained of, with its label in `/metrics`.
+/// The kinds of impairment, with their labels in `/metrics`.
 pub const CAUSES: [(Impairment, &str); 5] = [
     (Impairment::Loss, "loss"),
     (Impairment::LossByPeer, "loss_by_peer"),
@@ -18,7 +18,7 @@ pub const CAUSES: [(Impairment, &str); 5] = [
     (Impairment::RoundTrip, "round_trip"),
 ];
 
-/// For the call record.
+/// Returns the quality of a leg for its call record.
 pub fn of(stats: &media::Stats) -> Quality {
     Quality {
         packets_in: stats.packets_in,
@@ -35,7 +35,7 @@ pub fn of(stats: &media::Stats) -> Quality {
     }
 }
 
-/// For the event log, at a leg's end.
+/// Returns the quality of a leg as a line for the event log, at the leg's end.
 pub fn summary(stats: &media::Stats) -> String {
     let opinion = |mos: Option<f32>| mos.map_or("-".to_owned(), |mos| format!("{mos:.1}"));
     let mut text = format!(
@@ -46,7 +46,7 @@ pub fn summary(stats: &media::Stats) -> String {
         stats.jitter_ms,
         opinion(stats.mos)
     );
-    // Writing to a String cannot fail.
+    // Writing to a `String` cannot fail.
     if let (Some(lost), Some(jitter)) = (stats.lost_by_peer, stats.jitter_by_peer_ms) {
         let _ = write!(text, "; by the peer {lost} lost, jitter {jitter:.1} ms, MOS {}", opinion(stats.mos_by_peer));
     }
@@ -56,21 +56,22 @@ pub fn summary(stats: &media::Stats) -> String {
     text
 }
 
-/// What can be said of a leg whose audio did not come, or not from where its SDP said.
+/// A report about a leg that received no audio, or received audio from another address than its SDP gave.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OneSided {
-    /// In words.
+    /// The report as text.
     pub text: String,
-    /// Somebody was not heard; else it is only worth knowing.
+    /// Whether one party did not hear the other. Otherwise the report is only information.
     pub is_wrong: bool,
-    /// Why.
+    /// Probable cause.
     pub cause: Cause,
 }
 
-/// Shortest answered call whose silence is noticed: in a shorter one nobody may have said anything yet.
+/// Shortest answered call whose silence is reported. In a shorter call, the far end may not have spoken yet.
 const NOTICED: Duration = Duration::from_secs(2);
 
-/// Where audio came from, if not from where it should. `answered`: for how long the leg was.
+/// Reports whether audio did not arrive, or arrived from another address than signalled. `answered`: time since the
+/// answer.
 pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
     let signalled = stats.signalled?;
     let host = signalled.ip();
@@ -97,7 +98,7 @@ pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
     }
 }
 
-/// For the event log, when a leg begins to sound bad.
+/// Returns the line for the event log when the audio of a leg becomes bad.
 pub fn complaint(cause: Impairment, value: f32) -> String {
     match cause {
         Impairment::Loss => format!("bad audio from the peer: {value:.1} % of its packets do not come"),
@@ -108,10 +109,10 @@ pub fn complaint(cause: Impairment, value: f32) -> String {
     }
 }
 
-/// Figures of ended legs.
+/// Histograms of the quality of ended legs.
 #[derive(Debug)]
 pub struct Histograms {
-    /// By direction: what we received, what the peer received of us.
+    /// By direction: what we received, then what the far end received from us.
     loss: [Histogram; 2],
     jitter: [Histogram; 2],
     mos: [Histogram; 2],
@@ -124,7 +125,7 @@ impl Default for Histograms {
         Self {
             loss: both(&[0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2]),
             jitter: both(&[0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16]),
-            // The bounds of satisfaction of G.109.
+            // The bounds of user satisfaction in ITU-T G.109.
             mos: both(&[2.58, 3.1, 3.6, 4.03, 4.34]),
             round_trip: Histogram::new(&[0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.8]),
         }
@@ -132,7 +133,8 @@ impl Default for Histograms {
 }
 
 impl Histograms {
-    /// Takes an ended leg's figures; of a leg that nothing came to, or whose peer reported nothing, there are none.
+    /// Adds the statistics of an ended leg. A direction without packets, or without a report of the far end, adds
+    /// nothing.
     pub fn add(&mut self, stats: &media::Stats) {
         let ratio = |lost: u64, came: u64| lost as f64 / (lost + came).max(1) as f64;
         let heard = stats.packets_in > 0;
@@ -151,7 +153,7 @@ impl Histograms {
         self.round_trip.add(stats.round_trip_ms.map(|trip| f64::from(trip) / 1_000.0));
     }
 
-    /// Prometheus text exposition format 0.0.4.
+    /// Appends the metrics in the Prometheus text exposition format 0.0.4.
     pub fn render(&self, out: &mut String) {
         let families = [
             ("tandem_rtp_loss_ratio", "Packets lost of a leg, 0 to 1, when it ended", &self.loss),

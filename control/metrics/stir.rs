@@ -1,16 +1,16 @@
-//! What `/metrics` shows of verifying and signing.
+//! Counters of verification and signing for `/metrics`.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_sip::stir::Fault;
 
-/// What can come of verifying: good, or one of [`Fault::word`].
+/// Results of a verification: passed, or one of [`Fault::word`].
 const RESULTS: [&str; 7] = ["passed", "absent", "stale", "unreachable", "unsupported", "certificate", "invalid"];
-/// What can be said of a call that goes out.
+/// Kinds of outgoing calls, by the Identity headers that they carried.
 const SAID: [&str; 6] = ["signed-A", "signed-B", "signed-C", "diverted", "passed-on", "unsigned"];
 
-/// Calls since the start.
+/// Counts of calls since the start.
 #[derive(Debug, Default)]
 pub struct Tally {
     results: [AtomicU64; RESULTS.len()],
@@ -18,7 +18,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A call was looked into; with what is wrong.
+    /// Counts a verified call, with its fault if there is one.
     pub fn verified(&self, fault: Option<&Fault>) {
         count(&RESULTS, &self.results, fault.map_or("passed", Fault::word));
     }
@@ -28,7 +28,7 @@ impl Tally {
         count(&SAID, &self.said, word);
     }
 
-    /// Prometheus text.
+    /// Appends the metrics in the Prometheus text format.
     pub fn render(&self, out: &mut String) {
         let rows = [
             (
@@ -45,7 +45,7 @@ impl Tally {
             ),
         ];
         for (name, help, label, counters) in rows {
-            // Writing to a String cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
             for (value, counter) in counters {
                 let _ = writeln!(out, "{name}{{{label}=\"{value}\"}} {}", counter.load(Ordering::Relaxed));

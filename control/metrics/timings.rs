@@ -1,4 +1,4 @@
-//! How long applications and speech engines take, and what their streams and conversations carried.
+//! The response times of applications and speech engines, and counters of their streams and conversations.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,40 +8,40 @@ use parking_lot::Mutex;
 
 use super::histogram::{Histogram, head};
 
-/// Upper ends of the buckets, seconds: from an answer of this machine to one that a caller hangs up over.
+/// Upper bounds of the buckets in seconds: from the answer of a local application to a delay at which callers hang up.
 const ENDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0];
 
-/// Something whose time is measured.
+/// A measured time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timing {
-    /// A document of an application, redirects and second attempts included.
+    /// An application's document, with redirects and second attempts.
     Document,
-    /// One attempt at a webhook.
+    /// One attempt to deliver a webhook.
     Webhook,
-    /// One text spoken by the engine; a text that was kept from before takes no time and is not counted.
+    /// Synthesis of one text; cached texts are not counted.
     TextToSpeech,
-    /// One utterance or file recognised by an engine that takes files.
+    /// Recognition of one utterance or file, by an engine that takes files.
     SpeechToText,
-    /// From the first packet of a stream's WebSocket to the answer of its handshake.
+    /// From the start of a stream's WebSocket connection to the answer of its handshake.
     StreamConnect,
-    /// The same of a conversation.
+    /// From the start of a conversation's WebSocket connection to the answer of its handshake.
     ConversationConnect,
-    /// From the handshake to the first audio that a stream's application sent.
+    /// From the handshake to the first audio from a stream's application.
     StreamFirstAudio,
     /// From the caller's end of speech to the final words.
     TurnWords,
-    /// ... to the first message of the application's reply.
+    /// From the caller's end of speech to the first message of the application's reply.
     TurnToken,
-    /// ... to the first audio of the reply.
+    /// From the caller's end of speech to the first audio of the reply.
     TurnAudio,
-    /// From the caller's end of speech to the first audio that a stream's application sent.
+    /// From the caller's end of speech to the first audio from a stream's application.
     StreamTurnAudio,
 }
 
-/// A family of `/metrics`: its name, its help, and which `T` has which labels.
+/// A metric family: its name, its help text, and the labels of each `T`.
 type Family<T> = (&'static str, &'static str, &'static [(T, &'static str)]);
 
-/// Times.
+/// The families of times.
 const FAMILIES: [Family<Timing>; 6] = [
     ("tandem_document_seconds", "Time that applications took to answer with a document", &[(Timing::Document, "")]),
     ("tandem_webhook_seconds", "Time of each attempt at a webhook", &[(Timing::Webhook, "")]),
@@ -72,35 +72,35 @@ const FAMILIES: [Family<Timing>; 6] = [
     ),
 ];
 
-/// How many timings there are.
+/// The number of timings.
 const TIMINGS: usize = Timing::StreamTurnAudio as usize + 1;
 
-/// Something that is counted.
+/// A counted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// A text that was not spoken, or not by the engine that is configured.
+    /// A text that was not spoken, or not by the configured engine.
     TtsFailed,
     /// A recogniser that failed.
     SttFailed,
-    /// A reply of a conversation that the caller cut short.
+    /// A reply of a conversation that the caller interrupted.
     ConversationInterrupted,
-    /// Audio of a stream's application that it cleared while it waited to be played.
+    /// Waiting audio of a stream's application that the application cleared.
     StreamInterrupted,
-    /// Frames of 20 ms sent to stream applications.
+    /// A frame of 20 ms sent to a stream application.
     FramesOut,
-    /// Frames that an application was too slow for.
+    /// A frame dropped because an application was too slow.
     FramesDropped,
-    /// Media messages of applications.
+    /// A media message of an application.
     MessagesIn,
-    /// Gaps in what an application said.
+    /// A gap in the audio of an application.
     Underruns,
-    /// `clear` messages of applications.
+    /// A `clear` message of an application.
     Clears,
-    /// Marks of applications.
+    /// A mark of an application.
     Marks,
 }
 
-/// Counters.
+/// The families of counters.
 const COUNTERS: [Family<Count>; 8] = [
     (
         "tandem_speech_failed_total",
@@ -136,10 +136,10 @@ const COUNTERS: [Family<Count>; 8] = [
     ("tandem_stream_marks_total", "Marks of stream applications, of ended streams", &[(Count::Marks, "")]),
 ];
 
-/// How many counters there are.
+/// The number of counters.
 const COUNTS: usize = Count::Marks as usize + 1;
 
-/// Since the start. Nothing here is touched for each packet.
+/// The values since the server's start. Nothing here is updated for each packet.
 #[derive(Debug)]
 pub struct Timings {
     times: [Mutex<Histogram>; TIMINGS],
@@ -153,21 +153,21 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// Something took so long.
+    /// Adds a measured time.
     pub fn took(&self, timing: Timing, time: Duration) {
         if let Some(times) = self.times.get(timing as usize) {
             times.lock().add(Some(time.as_secs_f64()));
         }
     }
 
-    /// Something happened so often.
+    /// Adds to a counter.
     pub fn count(&self, count: Count, times: u64) {
         if let Some(counter) = self.counts.get(count as usize) {
             counter.fetch_add(times, Ordering::Relaxed);
         }
     }
 
-    /// Prometheus text.
+    /// Appends the metrics in Prometheus' text format.
     pub(super) fn render(&self, out: &mut String) {
         for (name, help, rows) in FAMILIES {
             head(out, name, help);

@@ -1,5 +1,5 @@
-//! How the calls over each trunk go, as a carrier is judged by: how they were answered (ASR), how long they last (ACD), how soon
-//! it rings (PDD).
+//! The figures by which a carrier is judged, for each trunk: answers (ASR), call duration (ACD), and time until ringing
+//! (PDD).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,20 +12,20 @@ use tandem_call::leg::{Direction, LegInfo};
 
 use super::histogram::{Histogram, head as histogram_head};
 
-/// Most rows that are kept of each kind; what would need more is not counted. A trunk has two, and one more for each final
-/// response that it was ever seen to give.
+/// Maximum number of rows of each kind; what needs more is not counted. A trunk has two rows, and one more for each
+/// final response that it has ever given.
 const MOST: usize = 4_096;
 
-/// Upper ends of the buckets of the post-dial delay, seconds. 8 s is when a call goes on to the next trunk.
+/// Upper bounds of the buckets of the post-dial delay in seconds. After 8 s a call goes on to the next trunk.
 const POST_DIAL: [f64; 9] = [0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0];
 
-/// By trunk, since the start.
+/// The counters of each trunk since the server's start.
 #[derive(Debug, Default)]
 pub(super) struct Trunks(Mutex<Rows>);
 
 #[derive(Debug, Default)]
 struct Rows {
-    /// Legs that are over, by their final response.
+    /// Ended legs by trunk, direction (`true`: inbound) and final response.
     ended: BTreeMap<(Arc<str>, bool, Option<u16>), u64>,
     carried: BTreeMap<(Arc<str>, bool), Carried>,
 }
@@ -33,12 +33,12 @@ struct Rows {
 #[derive(Debug, Default)]
 struct Carried {
     answered: Duration,
-    /// How long it took until it rang, in seconds.
+    /// The post-dial delay in seconds.
     silent: Option<Histogram>,
 }
 
 impl Trunks {
-    /// A leg of ours began to ring.
+    /// Counts an outbound leg that started to ring.
     pub(super) fn rings(&self, leg: &LegInfo, at: Timestamp) {
         let silent = Duration::try_from(at.duration_since(leg.created_at)).unwrap_or_default();
         self.carry(leg, |carried| {
@@ -46,7 +46,7 @@ impl Trunks {
         });
     }
 
-    /// A leg is over.
+    /// Counts a leg that has ended.
     pub(super) fn ended(&self, leg: &LegInfo, at: Timestamp) {
         let Some(trunk) = &leg.sip.trunk else { return };
         self.responded(trunk, leg.direction == Direction::Inbound, leg.final_response());
@@ -56,7 +56,7 @@ impl Trunks {
         }
     }
 
-    /// An INVITE has had its final response, or none.
+    /// Counts an INVITE by its final response, if it got one.
     pub(super) fn responded(&self, trunk: &Arc<str>, inbound: bool, status: Option<u16>) {
         if let Some(count) = row(&mut self.0.lock().ended, (Arc::clone(trunk), inbound, status)) {
             *count += 1;
@@ -71,7 +71,7 @@ impl Trunks {
         }
     }
 
-    /// Prometheus text.
+    /// Appends the metrics in Prometheus' text format.
     pub(super) fn render(&self, out: &mut String) {
         let rows = self.0.lock();
         // Writing to a String cannot fail.

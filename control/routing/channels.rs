@@ -1,36 +1,36 @@
-//! Limits of calls at the same time: how many legs each connection and each outbound profile of an account has.
+//! Limits on simultaneous calls: the number of legs of each connection and of each outbound profile.
 //!
-//! A leg takes its channels before it begins and gives them back with its end. As many entries as there are live legs.
+//! A leg takes its channels before it starts and frees them at its end. There is one entry for each live leg.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use tandem_call::id::LegId;
 
-/// What has a limit.
+/// A resource with a limit on simultaneous calls.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Channel {
-    /// Calls to the numbers of a connection, by its id.
+    /// Inbound calls of a connection, by its id.
     Inbound(String),
-    /// Calls of a connection.
+    /// Outbound calls of a connection, by its id.
     Outbound(String),
-    /// Calls of all connections of an outbound profile, by its id.
+    /// Outbound calls of all connections of an outbound profile, by its id.
     Profile(u128),
 }
 
-/// Why a connection may not make a call.
+/// The reason that a connection may not make a call.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Barred {
-    /// As many calls are up as one of these may have.
+    /// The limit of this channel is reached.
     #[error("{}", match .0 {
         Channel::Profile(_) => "the outbound profile has as many calls as it may have",
         _ => "the connection has as many calls as it may have",
     })]
     Full(Channel),
-    /// The outbound profile is switched off.
+    /// The outbound profile is disabled.
     #[error("the outbound profile is disabled")]
     Disabled,
-    /// The outbound profile does not list the country of the called number.
+    /// The outbound profile does not list the country of this called number.
     #[error("{0} is in no country that the outbound profile lists")]
     Destination(String),
 }
@@ -46,8 +46,11 @@ struct Taken {
 }
 
 impl Channels {
-    /// Takes channels for a leg, all of them or none: each with its limit, if it has one. A leg that has taken some already
-    /// keeps those.
+    /// Takes all of these channels for a leg, or none of them; each has a limit or is unlimited. A leg that has
+    /// channels already keeps those.
+    ///
+    /// # Errors
+    /// [`Barred::Full`] with the first channel whose limit is reached.
     pub fn take(&self, leg: LegId, wanted: Vec<(Channel, Option<u32>)>) -> Result<(), Barred> {
         let mut taken = self.0.lock();
         if wanted.is_empty() || taken.legs.contains_key(&leg) {
@@ -66,7 +69,7 @@ impl Channels {
         Ok(())
     }
 
-    /// Gives a leg's channels back.
+    /// Frees the leg's channels.
     pub fn free(&self, leg: LegId) {
         let mut taken = self.0.lock();
         for channel in taken.legs.remove(&leg).unwrap_or_default() {

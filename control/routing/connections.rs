@@ -1,9 +1,10 @@
-//! Connections of accounts: SIP equipment that an account has made by its provider's API. A connection is a phone that registers
-//! (with more phones below it), or a trunk to hosts or addresses. Numbers may lead to it, and its calls have limits.
+//! Connections: SIP equipment that an account has created with its provider's API. A connection is either a phone that
+//! registers (with further phones below it), or a trunk to hosts or addresses. Numbers may lead to it, and its calls
+//! have limits.
 //!
 //! ```text
-//!   phone   user name, password ──► registers and calls          a number that is its own ──► rings it
-//!   trunk   password, or its addresses ──► calls                 a number that is its own ──► its hosts or addresses
+//!   phone   user name, password ──► registers and calls          its number ──► rings the phone
+//!   trunk   password, or its addresses ──► calls                 its number ──► its hosts or addresses
 //! ```
 
 use std::collections::HashMap;
@@ -23,47 +24,47 @@ use crate::holdings::Limits;
 use crate::pbx::{Origination, Pbx};
 use crate::phones::made::MadePhone;
 
-/// Phones: those that are connections, and below each those that have credentials of their own.
+/// Phones: those that are connections, and those below them with credentials of their own.
 pub const PHONES: Kind<MadePhone> = Kind::new("connection-phone");
 /// Trunks to hosts.
 pub const TO_HOSTS: Kind<Pbx> = Kind::new("connection-to-hosts");
 /// Trunks to addresses.
 pub const TO_ADDRESSES: Kind<Pbx> = Kind::new("connection-to-addresses");
-/// Hosts, below their trunks.
+/// Hosts; the parent is the trunk.
 pub const HOSTS: Kind<Place> = Kind::new("connection-host");
-/// Addresses, below their trunks.
+/// Addresses; the parent is the trunk.
 pub const ADDRESSES: Kind<Place> = Kind::new("connection-address");
-/// Of each kind, that one account may have.
+/// Maximum number of each kind in one account.
 pub const MOST: u64 = 1_000;
 
-/// Where a trunk is called.
+/// A host or address at which a trunk is called.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Place {
-    /// `sip:HOST:PORT`.
+    /// The SIP URI, `sip:HOST:PORT`.
     pub uri: String,
-    /// Calls from there are the trunk's, at whatever host name of this server.
+    /// Calls from this address belong to the trunk, whatever host name of this server they are sent to.
     pub source: Option<IpAddr>,
-    /// What else its API keeps of it.
+    /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
 }
 
-/// A connection, as calls need it.
+/// A connection, with what calls need to know of it.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Whose.
+    /// The name of the account that owns it.
     pub account: String,
-    /// For people.
+    /// The name shown to people.
     pub name: String,
-    /// How many calls it may have at the same time.
+    /// The limits on its simultaneous calls.
     pub limits: Limits,
-    /// It neither takes nor makes calls.
+    /// Whether it is disabled: it can neither call nor be called.
     pub inactive: bool,
-    /// The user name of its phone; a trunk has none.
+    /// The user name of its phone; `None` for a trunk.
     pub phone: Option<Arc<str>>,
 }
 
-/// All connections, in memory. As many as there are in the database.
+/// All connections of the database, in memory.
 #[derive(Debug, Default)]
 pub struct Connections {
     by_id: HashMap<u128, Connection>,
@@ -75,7 +76,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// From the database, without phones whose time is over.
+    /// Loads the connections from the database, without expired phones.
     pub async fn load(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
         let mut connections = Self::default();
         let mut phones = resources::all(store, PHONES).await?;
@@ -110,40 +111,40 @@ impl Connections {
         Ok(connections)
     }
 
-    /// The account's connection of an id, as it is spelled.
+    /// The account's connection with this id, given in decimal digits.
     pub fn get(&self, account: &str, id: &str) -> Option<(u128, &Connection)> {
         let id = id.parse().ok()?;
         self.by_id.get(&id).filter(|connection| connection.account == account).map(|connection| (id, connection))
     }
 
-    /// The account's connections that go by an outbound profile.
+    /// The number of the account's connections that use this outbound profile.
     pub fn of_profile(&self, account: &str, profile: u128) -> usize {
         let of_it = |one: &&Connection| one.account == account && one.limits.profile == Some(profile);
         self.by_id.values().filter(of_it).count()
     }
 
-    /// The id of the connection that calls: of its phone, or of the trunk with that id; spelled.
+    /// The id, in decimal digits, of the calling connection: that of the trunk, or of the phone with this user name.
     pub fn calling(&self, account: &str, username: Option<&str>, trunk: Option<u128>) -> Option<String> {
         let phone = || self.phones.get(&(account.to_owned(), username?.to_owned())).copied();
         trunk.or_else(phone).filter(|id| self.by_id.contains_key(id)).map(|id| id.to_string())
     }
 
-    /// Whether the time of one of its phones is over.
+    /// Whether one of the phones has expired.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// Phones that register and call.
+    /// The phones that may register and call.
     pub fn phones(&self) -> &[Resource<MadePhone>] {
         &self.phone_rows
     }
 
-    /// Trunks with where they are called.
+    /// The trunks with their destinations.
     pub fn trunks(&self) -> impl Iterator<Item = (&Resource<Pbx>, Vec<Origination>)> {
         self.trunks.iter().map(|(row, places)| (row, originations(row, places)))
     }
 
-    /// Domains that stand for trunks: nobody calls them by their names.
+    /// The SIP domains that represent trunks; their names are internal and cannot be called.
     pub fn domains(&self) -> impl Iterator<Item = DomainRow> {
         let domain = |row: &Resource<Pbx>| DomainRow {
             id: row.id,
@@ -156,7 +157,7 @@ impl Connections {
         self.active_trunks().map(move |(row, _)| domain(row))
     }
 
-    /// The same, for SIP: with the addresses that their calls come from.
+    /// The same domains for the SIP layer, with the source addresses of their calls.
     pub fn sip_domains(&self) -> impl Iterator<Item = sip::Domain> {
         self.active_trunks().map(|(row, places)| sip::Domain {
             name: domain_of(row.id).into(),
@@ -166,7 +167,7 @@ impl Connections {
         })
     }
 
-    /// Trunks that call with a password.
+    /// The SIP users of trunks that call with a password.
     pub fn sip_users(&self) -> impl Iterator<Item = sip::User> {
         self.active_trunks().filter_map(|(row, _)| {
             let login = row.details.login.as_ref()?;
@@ -187,7 +188,8 @@ impl Connections {
     }
 }
 
-/// The first choices of a trunk in their order, then the others as they were made; by chance where it takes turns.
+/// The destinations of a trunk: the preferred ones in their order, then the others in order of creation, or at random
+/// if they take turns.
 fn originations(row: &Resource<Pbx>, places: &[Resource<Place>]) -> Vec<Origination> {
     let Pbx { first, in_turn, transport, inactive, .. } = &row.details;
     let priority = |place: usize, id: u128| match first.iter().position(|one| *one == id) {

@@ -1,7 +1,7 @@
-//! Countries of numbers: ISO 3166-1 codes, names, and the calling codes of ITU-T E.164.
+//! The countries of phone numbers: ISO 3166-1 codes, names, and the calling codes of ITU-T E.164.
 
-/// Code, calling code, name. Where several share a calling code, the first of them is what a number is of unless its block says
-/// otherwise.
+/// Country code, calling code, name. If several countries share a calling code, a number belongs to the first of them
+/// unless its block says otherwise.
 const COUNTRIES: &[(&str, &str, &str)] = &[
     ("US", "1", "United States"),
     ("CA", "1", "Canada"),
@@ -219,7 +219,7 @@ const COUNTRIES: &[(&str, &str, &str)] = &[
     ("TK", "690", "Tokelau"),
 ];
 
-/// Area codes of the countries that share the calling code 1 with the United States (North American Numbering Plan).
+/// Area codes of the countries that share calling code 1 with the United States (North American Numbering Plan).
 const AREAS_OF_OTHERS: &[(&str, &str)] = &[
     (
         "CA",
@@ -311,7 +311,7 @@ const AREAS_OF_STATES: &[(&str, &str)] = &[
     ("WY", "307"),
 ];
 
-/// The country of a number; `ZZ`, which is no country's, when it is of none of these.
+/// The ISO code of a number's country; `ZZ`, which no country has, if the calling code is unknown.
 pub fn of(number: &str) -> &'static str {
     let other = || area(number).and_then(|area| of_area(AREAS_OF_OTHERS, area));
     calling(number).map_or("ZZ", |(code, ..)| match *code {
@@ -321,12 +321,12 @@ pub fn of(number: &str) -> &'static str {
     })
 }
 
-/// The state of a number of the United States, if its area code is one of a state.
+/// The US state of a number, if its area code belongs to one.
 pub fn state(number: &str) -> Option<&'static str> {
     area(number).and_then(|area| of_area(AREAS_OF_STATES, area))
 }
 
-/// The area code of a whole number of North America.
+/// The area code of a complete North American number.
 fn area(number: &str) -> Option<&str> {
     number.strip_prefix("+1").filter(|rest| rest.len() == 10)?.get(..3)
 }
@@ -336,18 +336,18 @@ fn of_area(table: &'static [(&'static str, &'static str)], area: &str) -> Option
     table.iter().find(has).map(|(place, _)| *place)
 }
 
-/// What follows a number's calling code.
+/// The part of a number after its calling code.
 pub fn national(number: &str) -> Option<&str> {
     let (_, calling, _) = calling(number)?;
     number.strip_prefix('+')?.strip_prefix(*calling)
 }
 
-/// The name of a country, or its code again.
+/// The name of a country, or its code if it is unknown.
 pub fn name(code: &str) -> &str {
     COUNTRIES.iter().find(|(known, ..)| *known == code).map_or(code, |(.., name)| name)
 }
 
-/// Whether it is one of these.
+/// Whether the table has this country code.
 pub fn is_known(code: &str) -> bool {
     COUNTRIES.iter().any(|(known, ..)| *known == code)
 }

@@ -1,15 +1,16 @@
-//! What accounts hold beside what the file gives them: numbers, applications that answer calls, and callers' numbers that were
-//! verified. All of it is in the database, and in memory too: a call must not wait to learn whose number it is to.
+//! The inventory of accounts beside the configuration file: numbers, applications that answer calls, verified caller
+//! ids and outbound profiles. It is in the database and also in memory, as a call must not wait to find the owner of a
+//! number.
 //!
 //! ```text
-//!   REST ── put, delete ──► database, then memory ◄── find ── Routing: who decides about a call, whose a number is
+//!   REST ── put, delete ──► database, then memory ◄── find ── Routing: who decides about a call, who owns a number
 //!                                 start ── load ──┘
 //! ```
 //!
-//! What the file says is the floor: a number or an application of the file that was changed is held here under an id that
-//! follows from what it is, and what the file says of it holds again once that is deleted.
+//! The configuration file is the base. A changed number or application of the file is stored here under an id that is
+//! derived from the entry. When it is deleted, the file's settings apply again.
 //!
-//! Bounded: an account holds at most [`MOST`] of a kind; more are refused.
+//! Bounded: an account has at most [`MOST`] of each kind; more are refused.
 
 mod shelf;
 
@@ -26,24 +27,24 @@ use tandem_store::{Store, StoreError};
 
 pub use self::shelf::{Held, NotHeld, Shelf};
 
-/// Of each kind, that one account may hold.
+/// Maximum number of each kind in one account.
 pub const MOST: usize = 10_000;
 
-/// All that accounts hold. One for the server.
+/// The inventory of all accounts. The server has one.
 #[derive(Debug, Default)]
 pub struct Holdings {
-    /// Numbers, by what is dialled.
+    /// Numbers, by the dialled number.
     pub numbers: Shelf<Number>,
-    /// Applications, by their ids as they are spelled.
+    /// Applications, by id in the provider's form.
     pub applications: Shelf<VoiceApplication>,
-    /// Verified callers' numbers, by [`Caller::key`].
+    /// Verified caller ids, by [`Caller::key`].
     pub callers: Shelf<Caller>,
-    /// Outbound profiles, by their ids in hexadecimal digits.
+    /// Outbound profiles, by id in hex digits.
     pub profiles: Shelf<OutboundProfile>,
 }
 
 impl Holdings {
-    /// From the database.
+    /// Loads the inventory from the database.
     pub async fn load(store: &Store) -> Result<Self, StoreError> {
         Ok(Self {
             numbers: Shelf::load(store).await?,
@@ -54,39 +55,39 @@ impl Holdings {
     }
 }
 
-/// A number; its resource's name is what is dialled.
+/// A number. The name of its resource is the dialled number.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Number {
-    /// For people.
+    /// The name shown to people.
     pub friendly_name: String,
-    /// Whose words its application speaks.
+    /// The dialect of its application.
     pub dialect: String,
-    /// Who decides about its calls.
+    /// The URLs that decide about its calls.
     pub voice: Voice,
-    /// Instead of `voice`: an application's id, as it is spelled.
+    /// The id of an application in the provider's form, instead of `voice`.
     pub application: Option<String>,
-    /// Instead of both: the id of a trunk, as it is spelled.
+    /// The id of a trunk in the provider's form, instead of `voice` and `application`.
     pub trunk: Option<String>,
-    /// Its calls are recorded from the answer.
+    /// Whether and how its calls are recorded from the answer on.
     pub record: Option<RecordCalls>,
-    /// Its calls go to this number instead, and nobody decides about them.
+    /// The number to which its calls are forwarded without asking an application.
     pub forwarded_to: Option<String>,
-    /// What else its API keeps of it.
+    /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
 }
 
 /// How the calls of a number are recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RecordCalls {
-    /// Each party on a channel of its own.
+    /// Whether each party has a channel of its own.
     pub dual: bool,
-    /// As MP3, not as WAV.
+    /// Whether the recording is an MP3 file instead of a WAV file.
     pub mp3: bool,
 }
 
 impl Number {
-    /// This, and what the file says where it says nothing of its own.
+    /// Returns this number with the file's settings where it has none of its own.
     pub fn over(&self, floor: &Self) -> Self {
         let mut number = self.clone();
         let own = &self.voice;
@@ -100,7 +101,8 @@ impl Number {
         number
     }
 
-    /// What of it is other than the file says: the rest stays the file's, whatever that says later.
+    /// Returns only the settings that differ from the file's. The others remain those of the file, even when the file
+    /// changes.
     pub fn without(mut self, floor: &Self) -> Self {
         let told = |voice: &Voice| (voice.status_callback.clone(), voice.status_callback_method);
         let (own, its) = (told(&self.voice), told(&floor.voice));
@@ -115,106 +117,107 @@ impl Number {
     }
 }
 
-/// An application; its resource's name is for people.
+/// An application. The name of its resource is the name shown to people.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VoiceApplication {
-    /// Its id, as it is spelled.
+    /// The id in the provider's form.
     pub id: String,
-    /// Whose words it speaks.
+    /// The dialect of the application.
     pub dialect: String,
-    /// Where it is.
+    /// The URLs of the application.
     pub voice: Voice,
-    /// It takes and makes no calls.
+    /// Whether it is disabled: it neither receives nor makes calls.
     pub inactive: bool,
-    /// A call to it ends when no command has come after so many seconds.
+    /// Seconds after which a call to it ends if no command has arrived.
     pub first_command_within: Option<u32>,
-    /// How many calls it may have at the same time.
+    /// The limits on its simultaneous calls.
     pub limits: Limits,
-    /// What else its API keeps of it.
+    /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
 }
 
-/// How many calls a connection may have at the same time; as many as it likes where `None`.
+/// The limits on the simultaneous calls of a connection; `None` is unlimited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// To its numbers.
+    /// Maximum number of calls to its numbers.
     pub inbound: Option<u32>,
-    /// Of its own.
+    /// Maximum number of outbound calls.
     pub outbound: Option<u32>,
-    /// The outbound profile that its own calls go by.
+    /// The outbound profile of its outbound calls.
     pub profile: Option<u128>,
 }
 
-/// What calls the connections may make that share it; its resource's name is for people.
+/// An outbound profile: the rules for outbound calls of the connections that share it. The name of its resource is the
+/// name shown to people.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OutboundProfile {
-    /// No calls at all.
+    /// Whether all outbound calls are refused.
     pub disabled: bool,
-    /// How many at the same time.
+    /// Maximum number of simultaneous calls.
     pub most_calls: Option<u32>,
-    /// The countries of numbers that may be called, ISO 3166-1 alpha-2.
+    /// The countries whose numbers may be called, as ISO 3166-1 alpha-2 codes.
     pub destinations: Vec<String>,
-    /// What else its API keeps of it.
+    /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
 }
 
 impl VoiceApplication {
-    /// Whether other accounts may call it from within the server, as its API keeps it.
+    /// Whether other accounts may call it within the server, a field of the provider's API.
     pub fn is_open(&self) -> bool {
         self.other.get("public_application_connect_enabled") == Some(&Value::Bool(true))
     }
 }
 
-/// A caller's number that somebody at that number has verified; its resource's name is the number.
+/// A verified caller id: a person at this number has confirmed it in a call. The name of its resource is the number.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Caller {
-    /// For people.
+    /// The name shown to people.
     pub friendly_name: String,
 }
 
 impl Caller {
-    /// What it is found by.
+    /// The key under which a caller id is found.
     pub fn key(account: &str, number: &str) -> String {
         format!("{account} {number}")
     }
 }
 
-/// Where an application is asked about calls, and told of their ends.
+/// The URLs at which an application is asked about calls and told of their end.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Voice {
-    /// The document of a call.
+    /// The URL of a call's document.
     pub url: Option<Arc<str>>,
-    /// How it is asked for.
+    /// The HTTP method of `url`.
     pub method: Method,
-    /// The document when that fails.
+    /// The URL of the document if `url` fails.
     pub fallback_url: Option<Arc<str>>,
-    /// How it is asked for.
+    /// The HTTP method of `fallback_url`.
     pub fallback_method: Method,
-    /// Told when a call has ended.
+    /// The URL of the notice about a call's end.
     pub status_callback: Option<Arc<str>>,
-    /// How.
+    /// The HTTP method of `status_callback`.
     pub status_callback_method: Method,
-    /// How long it may take to answer, seconds; as its dialect says when `None`.
+    /// Seconds within which the application must answer; the dialect's value when `None`.
     pub timeout: Option<u8>,
 }
 
 impl Voice {
-    /// The document of a call.
+    /// The target of a call's document.
     pub fn document(&self) -> Option<Target> {
         target(self.url.as_ref(), self.method)
     }
 
-    /// The document when that fails.
+    /// The target of the document if the first one fails.
     pub fn fallback(&self) -> Option<Target> {
         target(self.fallback_url.as_ref(), self.fallback_method)
     }
 
-    /// Who is told when a call has ended.
+    /// The callback about a call's end.
     pub fn status(&self) -> Option<Callback> {
         let target = target(self.status_callback.as_ref(), self.status_callback_method)?;
         Some(Callback {
@@ -292,24 +295,24 @@ impl Held for Caller {
     }
 }
 
-/// The id of a number of the file: the same at every start.
+/// The id of a number of the file, the same at each start.
 pub fn file_id(account: &str, number: &str) -> u128 {
     let digest = Sha256::digest(format!("number\n{account}\n{number}"));
     digest.iter().take(16).fold(0, |id, octet| id << 8 | u128::from(*octet))
 }
 
-/// What the file says, as if it were held. Its dates say that nobody knows when it was made.
+/// A resource for an entry of the file. The date 1970 marks that it is not stored.
 pub fn of_the_file<T>(id: u128, account: &str, name: &str, details: T) -> Resource<T> {
     let (created_at, updated_at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
     Resource { id, created_at, updated_at, ..Resource::new(account, name, details) }
 }
 
-/// Whether nobody has changed what the file says of it.
+/// Whether the resource is an unchanged entry of the file.
 pub fn is_of_the_file<T>(row: &Resource<T>) -> bool {
     row.created_at == Timestamp::UNIX_EPOCH
 }
 
-/// The row as it is after a change: one of the file is its account's own from now on.
+/// The resource after a change. An entry of the file becomes a stored resource of its account.
 pub fn changed<T: Clone>(row: &Resource<T>) -> Resource<T> {
     let now = Timestamp::now();
     let created_at = if is_of_the_file(row) { now } else { row.created_at };

@@ -1,4 +1,4 @@
-//! Where calls go: an inbound one to a number's owner, an outbound one to a trunk or a URI.
+//! Routing of calls: an incoming call goes to the owner of its number, an outgoing one to a trunk or a URI.
 #![forbid(unsafe_code)]
 
 pub mod channels;
@@ -43,14 +43,15 @@ use crate::trunk::numbering::Numbering;
 
 pub use self::own::Own;
 
-/// Most trunks that one call is tried over.
+/// Maximum number of trunks that are tried for one call.
 const MAX_ROUTES: usize = 8;
-/// Fewest digits of a block of numbers that are all an account's; what is shorter says where calls go, not whose they are.
+/// Fewest digits of a block of numbers that belongs to an account. A shorter pattern only says where calls go; it does
+/// not make the account the owner of the numbers.
 const LEAST_OF_A_BLOCK: usize = 7;
-/// How long a bridged number may ring; the caller usually gives up before.
+/// Ringing time of a bridged number; the caller usually gives up earlier.
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// The numbers, applications and trunks of the configuration, and what accounts hold beside them.
+/// The numbers, applications and trunks of the configuration, and the resources that accounts have created.
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
     numbers: Vec<(NumberConfig, Option<Program>)>,
@@ -63,45 +64,45 @@ pub struct Routing {
     accounts: Arc<Accounts>,
 }
 
-/// How an account stands to a calling party that it names.
+/// The relation of an account to a calling number that it uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CallerStanding {
-    /// Its own number or a verified one, or no phone number.
+    /// The account's own number, a verified caller id, or not a telephone number.
     Own,
-    /// Neither, but the configuration lets every number be shown.
+    /// None of these, but the configuration allows any number.
     Tolerated,
-    /// Neither.
+    /// None of these; the call is refused.
     Refused,
 }
 
-/// What people are told about a call to a number that is nobody's.
+/// The report about a call to an unknown number.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnknownNumber {
-    /// Why it is refused.
+    /// The reason why the call is refused.
     pub why: String,
-    /// What to do about it, one sentence.
+    /// The remedy, as one sentence.
     pub remedy: String,
 }
 
-/// Where an outbound leg is sent.
+/// The destination of an outbound leg.
 #[derive(Clone, Debug)]
 pub struct Outbound {
-    /// Request-URI.
+    /// Request-URI of the INVITE.
     pub request_uri: String,
-    /// Where to, if not there.
+    /// SIP URI of the next hop, if it is not the Request-URI.
     pub next_hop: Option<String>,
-    /// Host of From.
+    /// Host part of From, if the trunk sets one.
     pub from_host: Option<String>,
-    /// The trunk's own credentials.
+    /// Credentials of the trunk.
     pub credentials: Option<sip::Credentials>,
-    /// The trunk, also where it was called by its own URI.
+    /// The trunk, also if the call uses a SIP URI that belongs to it.
     pub trunk: Option<Arc<TrunkConfig>>,
-    /// The user whose registered phones ring, instead of all that.
+    /// The user whose registered phones ring; the other fields then do not apply.
     pub aor: Option<sip::Aor>,
 }
 
 impl Outbound {
-    /// What stands behind the `@` of numbers of ours: the trunk's domain, or where it is.
+    /// Returns the host part for our own numbers: the trunk's domain, or else its address.
     pub fn host(&self) -> String {
         let uri = self.next_hop.as_deref().unwrap_or(&self.request_uri);
         let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
@@ -109,14 +110,14 @@ impl Outbound {
         self.from_host.clone().unwrap_or_else(|| rest.split([';', '?']).next().unwrap_or(rest).to_owned())
     }
 
-    /// The trunk's name.
+    /// Returns the name of the trunk.
     pub fn trunk_name(&self) -> Option<&str> {
         self.trunk.as_deref().map(|trunk| &*trunk.name)
     }
 }
 
 impl Routing {
-    /// `inline` reads the documents that numbers hold themselves.
+    /// Creates the routing of the configuration. `inline` parses the documents that numbers contain.
     pub fn new(
         numbers: Vec<NumberConfig>,
         applications: Arc<Vec<Application>>,
@@ -133,73 +134,73 @@ impl Routing {
         Self { numbers, applications, trunks: trunks.into_iter().map(Arc::new).collect(), ..Self::default() }
     }
 
-    /// The same, with phones.
+    /// Sets the phones.
     pub fn with_phones(self, phones: Arc<Phones>) -> Self {
         Self { phones, ..self }
     }
 
-    /// The same, with what accounts hold and the numbers that they may take.
+    /// Sets the resources of accounts, and the numbers that accounts may take.
     pub fn with_holdings(self, holdings: Arc<Holdings>, pool: NumberPool) -> Self {
         Self { holdings, pool: Arc::new(pool), ..self }
     }
 
-    /// The same, where a call from a number must be from one of the account's, if `strict`.
+    /// Sets whether a call must use a calling number of its account.
     pub fn with_strict_callers(self, strict: bool) -> Self {
         Self { strict_callers: strict, ..self }
     }
 
-    /// What accounts hold.
+    /// Returns the resources of accounts.
     pub fn holdings(&self) -> &Arc<Holdings> {
         &self.holdings
     }
 
-    /// Numbers that they may take.
+    /// Returns the numbers that accounts may take.
     pub fn pool(&self) -> &NumberPool {
         &self.pool
     }
 
-    /// Numbers of the configuration.
+    /// Iterates over the numbers of the configuration.
     pub fn configured(&self) -> impl Iterator<Item = &NumberConfig> {
         self.numbers.iter().map(|(number, _)| number)
     }
 
-    /// The same, with the accounts: whoever another account made uses that one's trunks.
+    /// Sets the accounts. An account that another account created uses the trunks of that account.
     pub fn with_accounts(self, accounts: Arc<Accounts>) -> Self {
         Self { accounts, ..self }
     }
 
-    /// Phones of the accounts.
+    /// Returns the phones of the accounts.
     pub fn phones(&self) -> &Arc<Phones> {
         &self.phones
     }
 
-    /// Applications of the accounts.
+    /// Returns the applications of the configuration.
     pub fn applications(&self) -> &[Application] {
         &self.applications
     }
 
-    /// Whether there are trunks; without any, whoever is on this machine may call.
+    /// Whether there are trunks. Without trunks, any client on this machine may call.
     pub fn has_trunks(&self) -> bool {
         !self.trunks.is_empty()
     }
 
-    /// Every trunk, in the order of the configuration.
+    /// Returns all trunks, in the order of the configuration.
     pub fn trunks(&self) -> &[Arc<TrunkConfig>] {
         &self.trunks
     }
 
-    /// A trunk's settings.
+    /// Returns the settings of a trunk.
     pub fn trunk(&self, name: Option<&str>) -> Option<&Arc<TrunkConfig>> {
         self.trunks.iter().find(|trunk| Some(&*trunk.name) == name)
     }
 
-    /// Who decides about a call to `user` that came over `trunk`; `None` if the number is nobody's.
+    /// Returns the route of a call to `user` that came over `trunk`; `None` if the number is unknown.
     pub fn inbound(&self, trunk: Option<&str>, user: &str) -> Option<Route> {
         let account = self.trunk(trunk).and_then(|trunk| trunk.account.as_deref());
         self.to_number(account, user)
     }
 
-    /// Why a call to a number that is nobody's is refused, with the nearest number of ours, and the one thing to do about it.
+    /// Explains why a call to an unknown number is refused: names the most similar known number, and one remedy.
     pub fn unknown_number(&self, trunk: Option<&str>, user: &str) -> UnknownNumber {
         let given = self.configured().filter_map(|one| one.number.exact()).map(str::to_owned);
         let near = given.chain(self.holdings.numbers.keys()).filter_map(|own| Some((likeness(&own, user)?, own)));
@@ -223,7 +224,8 @@ impl Routing {
         UnknownNumber { why, remedy }
     }
 
-    /// Whose a new number most likely is: the trunk's account, or that of the number most like it, or the first one.
+    /// Returns the most likely account of a new number: that of the trunk, or that of the most similar number, or the
+    /// first account.
     fn account_for(&self, trunk: Option<&str>, near: Option<&str>) -> String {
         let of_trunk = self.trunk(trunk).and_then(|trunk| trunk.account.clone());
         let near = near.and_then(|near| self.configured().find(|one| one.number.exact() == Some(near)));
@@ -232,7 +234,8 @@ impl Routing {
         of_trunk.or(of_near).or_else(first).map_or_else(|| "NAME".to_owned(), |name| name.to_string())
     }
 
-    /// The same, where the trunk's calls may go to phones as well: `request_uri` names one at our address.
+    /// Like [`Self::inbound`]. If the trunk's calls may go to phones, `request_uri` may also name a phone at our
+    /// address.
     pub fn inbound_or_phone(&self, trunk: Option<&str>, user: &str, request_uri: &str) -> Option<Route> {
         self.inbound(trunk, user).or_else(|| {
             let trunk = self.trunk(trunk).filter(|trunk| trunk.phones)?;
@@ -242,9 +245,9 @@ impl Routing {
         })
     }
 
-    /// Who decides about a call to `user`; any account's number, or that account's.
+    /// Returns the route of a call to `user`: a number of any account, or only of `account`.
     fn to_number(&self, account: Option<&str>, user: &str) -> Option<Route> {
-        // What has come for an account is for those that it made, too.
+        // A call for an account can also be for a number of its subaccounts.
         let theirs = |held: &Arc<Resource<Number>>, own: &str| {
             held.account == own || self.accounts.parent(&held.account).as_deref() == Some(own)
         };
@@ -254,30 +257,31 @@ impl Routing {
         }
     }
 
-    /// The number as its account holds it. What the file says is another account's is that one's.
+    /// Returns a number that an account has taken, unless the configuration file gives the number to another account.
     fn held(&self, number: &str) -> Option<Arc<Resource<Number>>> {
         self.holdings.numbers.find(number).filter(|held| !self.is_anothers(held))
     }
 
-    /// Whether the file says that a number is another account's than who holds it.
+    /// Whether the configuration file gives a number to another account than the one that holds it.
     pub fn is_anothers(&self, held: &Resource<Number>) -> bool {
         self.is_given_to_others(&held.account, &held.name)
     }
 
-    /// A parent's is as good as its own.
+    /// A number that the file gives to the parent account counts as the account's own.
     fn is_given_to_others(&self, account: &str, number: &str) -> bool {
         let parent = self.accounts.parent(account);
         let own = |one: &NumberConfig| &*one.account == account || Some(&one.account) == parent.as_ref();
         self.configured().any(|one| !own(one) && names(&one.number, number))
     }
 
-    /// Whether an account cannot take a number: somebody holds it, or the file gives it to somebody. Of its own blocks it can.
+    /// Whether an account cannot take a number, because another account holds it or the file assigns it. An account can
+    /// take numbers of its own blocks.
     pub fn is_taken(&self, account: &str, number: &str) -> bool {
         let given = || self.configured().any(|one| one.number.exact() == Some(number));
         self.holdings.numbers.find(number).is_some() || given() || self.is_given_to_others(account, number)
     }
 
-    /// Who decides about a call to a number, and whether it is recorded.
+    /// Returns the route of a call to a number that an account has taken, with the recording setting of the number.
     fn to_held(&self, held: &Resource<Number>, user: &str) -> Route {
         let record = held.details.record.map(|RecordCalls { dual, mp3 }| {
             let channels = if dual { RecordingChannels::Dual } else { RecordingChannels::Mono };
@@ -287,7 +291,7 @@ impl Routing {
         Route { record, ..self.decided(held, user) }
     }
 
-    /// Its own application decides, and else what the file says of the number.
+    /// Returns the route according to the number's own settings, or else to those of the file.
     fn decided(&self, held: &Resource<Number>, user: &str) -> Route {
         let Number { dialect, voice, application, trunk, forwarded_to, .. } = &held.details;
         if let Some(number) = forwarded_to.as_deref().and_then(|number| number.parse().ok()) {
@@ -345,7 +349,7 @@ impl Routing {
         }
     }
 
-    /// What a connection of an account may have of calls at the same time.
+    /// Returns the limits of simultaneous calls of an account's connection or application.
     fn limits(&self, account: &str, connection: &str) -> Limits {
         if let Some((_, connection)) = self.phones.connections().get(account, connection) {
             return connection.limits;
@@ -354,8 +358,9 @@ impl Routing {
         application.map(|held| held.details.limits).unwrap_or_default()
     }
 
-    /// The channels that a call to `user` takes, each with its limit: those of the connection whose phone or trunk calls, where
-    /// no application decides about the call, or those of the connection that has the number.
+    /// Returns the channels that a call to `user` takes, each with its limit. They are the outbound channels of the
+    /// connection whose phone or trunk calls, if no application handles the call; otherwise the inbound channels of the
+    /// connection that has the number.
     pub fn channels(
         &self,
         caller: Option<&sip::Caller>,
@@ -380,7 +385,8 @@ impl Routing {
         Ok(connection.map(channel).into_iter().collect())
     }
 
-    /// The channels that a call of a connection to `to` takes, each with its limit, unless its profile forbids the call.
+    /// Returns the channels that a call of a connection to `to` takes, each with its limit. Fails if the outbound
+    /// profile forbids the call.
     pub fn outbound_channels(
         &self,
         account: &str,
@@ -407,7 +413,8 @@ impl Routing {
         Ok(channels)
     }
 
-    /// An account's application that commands its calls, by its id: one of the file, or one that it has made and that is active.
+    /// Returns an account's command-driven application by its id: one of the file, or an active one that the account
+    /// has created.
     pub fn commanding(&self, account: &str, id: &str) -> Option<Application> {
         let own = |app: &&Application| &*app.account == account && &*app.id == id;
         if let Some(application) = self.applications.iter().find(own) {
@@ -433,7 +440,7 @@ impl Routing {
         })
     }
 
-    /// Where an account's application of that dialect is, by its id.
+    /// Returns the voice settings of an account's application with this dialect and id.
     pub fn application(&self, account: &str, dialect: &str, id: &str) -> Option<Voice> {
         let held = self.holdings.applications.find(id);
         let held = held.filter(|held| held.account == account && held.details.dialect == dialect);
@@ -441,14 +448,15 @@ impl Routing {
         let own = |app: &&Application| &*app.account == account && &*app.provider == dialect;
         let file = || self.applications.iter().filter(own).find(|app| &*app.id == id).map(Voice::from);
         match held {
-            // Where it was not said anew, the file says it.
+            // Settings that were not changed are still those of the file.
             Some(Voice { url: None, .. }) => file().or(held),
             Some(_) => held,
             None => file(),
         }
     }
 
-    /// Who decides about a call to an application from within: one of the account's, or of another's that is open to all.
+    /// Returns the route of a call from within the server to an application: one of the account, or one of another
+    /// account that is open to all.
     pub fn to_own_application(&self, account: &str, dialect: &str, id: &str) -> Option<Route> {
         let held = self.holdings.applications.find(id).filter(|held| held.details.is_open());
         let owner = held.as_ref().map_or(account, |held| &held.account);
@@ -463,8 +471,8 @@ impl Routing {
         })
     }
 
-    /// The id of an account's number, if it is one: of one that it holds, that the file gives it, or that was verified as a
-    /// caller's.
+    /// Returns the id of an account's number: one that it holds, that the file gives to it, or that was verified as a
+    /// caller id. Otherwise `None`.
     pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {
         let Address::Phone(number) = address else { return None };
         let number = number.as_str();
@@ -478,7 +486,7 @@ impl Routing {
         self.holdings.callers.find(&Caller::key(account, number)).map(|caller| caller.id)
     }
 
-    /// One of an account's own numbers in international form, if it has any.
+    /// Returns one of the account's own numbers in international format, if it has any.
     pub fn any_number(&self, account: &str) -> Option<Address> {
         let given = self.configured().filter(|one| &*one.account == account).filter_map(|one| one.number.exact());
         let given = given.filter_map(|number| number.parse().ok()).find(PhoneNumber::is_e164);
@@ -486,13 +494,13 @@ impl Routing {
         given.or_else(held).map(Address::Phone)
     }
 
-    /// Whether an account may say that a call is from there: a number that is its own, unless nobody minds.
+    /// Whether an account may use a calling number. If the configuration is not strict, it may use any.
     pub fn may_call_from(&self, account: &str, from: &Address) -> bool {
         self.caller(account, from) != CallerStanding::Refused
     }
 
-    /// The policy on calling numbers, for every dialect: a phone number must be the account's own. Another one is refused or
-    /// tolerated, as the configuration says.
+    /// Applies the policy for calling numbers, which is the same for every dialect: a telephone number must be the
+    /// account's own. The configuration decides whether another number is refused or tolerated.
     pub fn caller(&self, account: &str, from: &Address) -> CallerStanding {
         match from {
             Address::Phone(number) if !self.owns(account, number.as_str()) => {
@@ -506,7 +514,7 @@ impl Routing {
         }
     }
 
-    /// The number of the file that fits `user` best; any account's, or that account's.
+    /// Returns the number of the file that fits `user` best, among all accounts or only those of `account`.
     fn best_fit(&self, account: Option<&str>, user: &str) -> Option<(&NumberConfig, Option<&Program>)> {
         let mine = |(number, _): &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.account);
         let fits = self.numbers.iter().filter(mine).filter_map(|one| Some((one.0.number.fits(user)?, one)));
@@ -535,8 +543,8 @@ impl Routing {
         })
     }
 
-    /// Who decides about a phone's call: the domain that it called, its own application, and else the account's phones,
-    /// numbers and trunks, in this order. An error is what the phone is refused with.
+    /// Returns the route of a phone's call. In this order: the domain that was called, the phone's own application, and
+    /// the account's phones, numbers and trunks. The error is the SIP status for the phone.
     pub fn from_phone(&self, caller: &sip::Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         let account = &caller.account;
         let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
@@ -577,7 +585,7 @@ impl Routing {
         }
     }
 
-    /// Who decides about a call to a SIP domain: its document; `None` if it has none.
+    /// Returns the route of a call to a SIP domain; `None` if the domain has no document.
     fn to_domain(&self, domain: &DomainRow) -> Option<Route> {
         let details = &domain.details;
         let target = |(url, method): &(String, String)| Target { url: url.as_str().into(), method: method_of(method) };
@@ -595,8 +603,8 @@ impl Routing {
         })
     }
 
-    /// Who decides about a call of an account's PBX to a number: nobody, it goes over our trunks; a number that they do not
-    /// take is the account's own, if it is any.
+    /// Returns the route of a call from an account's PBX to a number. The call goes over the server's trunks without an
+    /// application. If no trunk accepts the number, it may be one of the account's own numbers.
     fn of_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Result<Route, u16> {
         let pbxs = self.phones.pbxs();
         let pbx = pbxs.get(account, trunk).ok_or(404u16)?;
@@ -607,8 +615,8 @@ impl Routing {
         Ok(programmed(self.documents(account), account, pbx::terminate(pbx, to)))
     }
 
-    /// Who decides about a call to a number that is an account's PBX's: nobody, it goes there; `None` if there is no such
-    /// trunk of the account.
+    /// Returns the route of a call to a number of an account's PBX. The call goes to the PBX without an application.
+    /// `None` if the account has no such trunk.
     pub fn to_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Option<Route> {
         let pbxs = self.phones.pbxs();
         let pbx = pbxs.get(account, trunk)?;
@@ -688,8 +696,8 @@ impl Routing {
         }
     }
 
-    /// Whether a calling number is one of an account's: held or verified by it, or in the file: named in full, or in a block of
-    /// seven digits or more.
+    /// Whether a calling number belongs to an account. It does if the account holds or has verified it, or if the file
+    /// names it exactly or in a block of seven or more digits.
     pub fn owns(&self, account: &str, number: &str) -> bool {
         let held = self.held(number).is_some_and(|held| held.account == account);
         if held || self.holdings.callers.find(&Caller::key(account, number)).is_some() {
@@ -698,41 +706,40 @@ impl Routing {
         self.configured().any(|one| &*one.account == account && names(&one.number, number))
     }
 
-    /// The dialect of an account's documents where nothing names one.
+    /// Returns the default dialect for the documents of an account.
     fn documents(&self, account: &str) -> Arc<str> {
         self.accounts.documents(account).into()
     }
 
-    /// Whether an account's calls may go over a trunk.
     fn may_use(&self, account: &str, trunk: &TrunkConfig) -> bool {
         let own = trunk.account.as_deref();
         own.is_none_or(|own| own == account || Some(own) == self.accounts.parent(account).as_deref())
     }
 
-    /// Whose trunks an account may use: its own, and those of the account that made it.
+    /// Returns the accounts whose trunks an account may use: itself, and the account that created it.
     pub fn payers(&self, account: &str) -> Vec<Arc<str>> {
         std::iter::once(account.into()).chain(self.accounts.parent(account)).collect()
     }
 
-    /// The trunk that applications know by this id.
+    /// Returns the trunk that applications know by this id.
     fn byoc(&self, id: &str) -> Option<&Arc<TrunkConfig>> {
         self.trunks.iter().find(|trunk| trunk.byoc.as_deref() == Some(id))
     }
 
-    /// A call to `user` over the trunks named: those that are up first, and else in the order that they are named in.
+    /// Returns the routes to `user` over the named trunks: trunks that are up first, otherwise in the given order.
     fn over(&self, via: &[Arc<str>], user: &str, health: impl Fn(&str) -> sip::Health) -> Vec<Outbound> {
         let mut trunks: Vec<_> = via.iter().filter_map(|name| self.trunk(Some(name))).collect();
         trunks.sort_by_key(|trunk| trouble(health(&trunk.name)));
         trunks.into_iter().filter_map(|trunk| over_trunk(trunk, user)).take(MAX_ROUTES).collect()
     }
 
-    /// The codecs of calls over a trunk, if it has its own.
+    /// Returns the codecs for calls over a trunk; empty if the trunk has none of its own.
     pub fn codecs(&self, trunk: Option<&str>) -> Vec<media::Codec> {
         let names = self.trunk(trunk).map(|trunk| &*trunk.codecs);
         media::CodecName::codecs(names.unwrap_or_default())
     }
 
-    /// Whether the media of a leg is encrypted: as its trunk says, or its phone; with neither it is not.
+    /// Returns whether the media of a leg is encrypted, according to its trunk or its phone. Without either, it is not.
     pub fn srtp(&self, trunk: Option<&str>, phone: Option<&sip::Aor>) -> media::Srtp {
         match (self.trunk(trunk), phone) {
             (Some(trunk), _) => trunk.srtp,
@@ -742,30 +749,33 @@ impl Routing {
         }
     }
 
-    /// Where the RTP of calls over a trunk may come from; with peers of none, and phones, from anywhere.
+    /// Returns which source addresses are accepted for the RTP of calls over a trunk. For calls without a trunk, the
+    /// default applies.
     pub fn media_source(&self, trunk: Option<&str>) -> media::MediaSource {
         self.trunk(trunk).map(|trunk| trunk.media_source).unwrap_or_default()
     }
 
-    /// How keys are pressed over a trunk; with peers of none, and phones, as by default.
+    /// Returns the DTMF method for calls over a trunk. For calls without a trunk, the default applies.
     pub fn dtmf(&self, trunk: Option<&str>) -> Dtmf {
         self.trunk(trunk).map(|trunk| trunk.dtmf).unwrap_or_default()
     }
 
-    /// Whether calls over a trunk follow 3xx responses; those to a URI of no trunk do.
+    /// Whether calls over a trunk follow 3xx responses. Calls without a trunk do.
     pub fn redirects(&self, trunk: Option<&str>) -> bool {
         self.trunk(trunk).is_none_or(|trunk| trunk.redirects)
     }
 
-    /// A trunk's own word on reliable provisional responses.
+    /// Returns a trunk's own setting for reliable provisional responses (PRACK).
     pub fn prack(&self, trunk: Option<&str>) -> Option<sip::Prack> {
         self.trunk(trunk).and_then(|trunk| trunk.prack)
     }
 
-    /// Where a leg of `account` to `to` is sent; should that fail, to the next, a bounded number of them. None if nowhere.
+    /// Returns the routes for a leg of `account` to `to`, best first and at most 8. If one fails, the next is tried.
+    /// Empty if there is no route.
     ///
-    /// `via` names the trunks, if somebody has chosen them. Else a number goes by the trunks that take it: those that are up first, then the longest prefix, the lowest priority, and
-    /// among equals by chance, as often as their weights say.
+    /// `via` names the trunks to use. If it is empty, a number goes over the trunks that accept it: trunks that are up
+    /// first, then the longest prefix, then the lowest priority. Equal trunks are ordered randomly, in proportion to
+    /// their weights.
     pub fn outbound(
         &self,
         account: &str,
@@ -807,7 +817,7 @@ impl Routing {
                 routes.into_iter().take(MAX_ROUTES).map(|(_, _, route)| route).collect()
             }
             Address::Sip(uri) => {
-                // What follows `?` are headers to be added, not part of the Request-URI (RFC 3261 §19.1.5).
+                // The headers after `?` are not part of the Request-URI (RFC 3261 §19.1.5).
                 let request_uri = uri.split('?').next().unwrap_or(uri).to_owned();
                 let trunk = self
                     .trunks
@@ -818,19 +828,20 @@ impl Routing {
                 let trunk = trunk.cloned();
                 vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk, aor: None }]
             }
-            // Applications are in here.
+            // Applications are reached within the server.
             Address::Client(_) | Address::Application(_) | Address::Name(_) => Vec::new(),
         }
     }
 }
 
-/// Whether a number is meant by a pattern that says whose numbers are: in full, or as one of a block of seven digits or more.
+/// Whether a pattern of the file claims ownership of a number: in full, or as a block of seven or more digits.
 fn names(pattern: &NumberPattern, number: &str) -> bool {
     pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK) && pattern.fits(number).is_some()
 }
 
-/// How much like a number that is ours one is that was called: the same behind `+`, `00` or a prefix of the trunk's (as many
-/// digits as they have in common at their ends, six at least), or as long and one or two digits wrong.
+/// Returns how similar a called number is to a known one. Numbers are similar if at least six digits at their ends are
+/// equal (they differ by `+`, `00` or a prefix of the trunk), or if they have the same length and one or two wrong
+/// digits.
 fn likeness(own: &str, called: &str) -> Option<usize> {
     let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).collect::<Vec<u8>>();
     let (own, called) = (digits(own), digits(called));
@@ -844,7 +855,7 @@ fn likeness(own: &str, called: &str) -> Option<usize> {
     }
 }
 
-/// A number over a trunk; `None` for one that only calls in.
+/// Returns the route to a number over a trunk; `None` for a trunk that accepts incoming calls only.
 fn over_trunk(trunk: &Arc<TrunkConfig>, number: &str) -> Option<Outbound> {
     let uri = trunk.uri.as_deref()?;
     Some(Outbound {
@@ -865,7 +876,8 @@ fn trouble(health: sip::Health) -> u8 {
     }
 }
 
-/// The lowest lot goes first. Drawn so, it is that of each in proportion to its weight (Efraimidis and Spirakis 2006).
+/// Draws a random sort key; the lowest goes first. Each element is first with a probability in proportion to its weight
+/// (Efraimidis and Spirakis 2006).
 pub fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
     let chance = (rng.next_u32() as f64 + 1.0) / (f64::from(u32::MAX) + 1.0);
     -chance.ln() / f64::from(weight.max(1))
@@ -903,7 +915,7 @@ fn completed(target: Target) -> Callback {
     Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: Vec::new(), timeout: None }
 }
 
-/// From a phone to whom it called, with no application between.
+/// Returns the route from a phone to the called party, without an application.
 fn straight(dialect: Arc<str>, account: &Arc<str>, to: Address, caller_id: Option<Address>) -> Route {
     let mut program = bridge_program(DialTarget::new(to), RecordBridge::Off);
     for instruction in &mut program.instructions {
@@ -914,7 +926,7 @@ fn straight(dialect: Arc<str>, account: &Arc<str>, to: Address, caller_id: Optio
     programmed(dialect, account, program)
 }
 
-/// A call that no application is asked about.
+/// Returns the route of a call that runs a program and asks no application.
 fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route {
     Route {
         account: Arc::clone(account),
@@ -926,17 +938,17 @@ fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route 
     }
 }
 
-/// Every moment there is.
+/// The moments that a command-driven application receives.
 pub const ALL_MOMENTS: [Moment; 6] =
     [Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed, Moment::InProgress, Moment::Absent];
 
-/// A conversation with an agent.
+/// Builds the program of a conversation with an agent.
 pub fn agent_program(agent: AgentSpec) -> Program {
     let spec = Box::new(ConversationSpec::new(With::Agent(Box::new(agent))));
     Program { instructions: vec![Instruction::Converse(Converse { spec, action: None })], warnings: Vec::new() }
 }
 
-/// Straight through: the caller hears the called party's own progress, answer and refusal.
+/// Builds the program of a direct bridge: the caller receives the called party's own progress, answer and refusal.
 pub fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
     let record = match record {
         RecordBridge::Off => None,
@@ -971,7 +983,7 @@ fn trunk_credentials(trunk: &TrunkConfig) -> Option<sip::Credentials> {
     Some(sip::Credentials { username: username.to_string(), password: password.expose().to_owned() })
 }
 
-/// `sip:host:port;params` (a user in it is replaced) with this user.
+/// Replaces or adds the user part of a URI `sip:host:port;params`.
 pub fn with_user(uri: &str, user: &str) -> String {
     let (scheme, rest) = uri.split_once(':').unwrap_or(("sip", uri));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);

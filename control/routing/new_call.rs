@@ -1,4 +1,4 @@
-//! Legs that begin: what an application says of a new call, and what an INVITE does.
+//! New legs: from an application's order for a call, and from an incoming INVITE.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,67 +25,67 @@ use tandem_store::domains::DomainRow;
 use crate::channels::Barred;
 use crate::trunk::identity;
 
-/// A call to be made.
+/// An order to make a call.
 #[derive(Clone, Debug)]
 pub struct NewCall {
-    /// Whose.
+    /// The account that makes the call.
     pub account: Arc<str>,
-    /// The dialect that speaks for it.
+    /// Name of the dialect that reports the call.
     pub dialect: &'static str,
-    /// The application it belongs to.
+    /// The application that the call belongs to.
     pub application: Option<Arc<str>>,
-    /// Who is called.
+    /// The called party.
     pub to: Address,
-    /// The trunks it goes over, as [`Invite::via`] has them.
+    /// The trunks to use, as in [`Invite::via`].
     pub via: Vec<Arc<str>>,
-    /// Others who are called at the same time; the first of all who answers has the call.
+    /// Further parties, called at the same time. The first leg to answer gets the call; the others are canceled.
     pub also: Vec<Address>,
-    /// Who calls.
+    /// The caller.
     pub from: Address,
-    /// Name shown with it.
+    /// Display name of the caller.
     pub caller_name: Option<String>,
-    /// Extra SIP headers.
+    /// Additional SIP headers of the INVITE.
     pub headers: Vec<(String, String)>,
-    /// For a peer that challenges.
+    /// Credentials for a far end that challenges the INVITE.
     pub credentials: Option<Credentials>,
-    /// How long it may ring.
+    /// Maximum ringing time.
     pub timeout: Duration,
-    /// What its end is called if nobody answers in that time.
+    /// End cause of the leg when it is not answered within `timeout`.
     pub unanswered: EndCause,
-    /// How long it may last from the answer.
+    /// Maximum duration from the answer; `None` for no limit.
     pub time_limit: Option<Duration>,
-    /// What it does once answered.
+    /// First action of the leg after the answer.
     pub first: First,
-    /// Asked for when that document, or a later one, fails.
+    /// Requested when the document of `first`, or a later one, fails.
     pub fallback: Option<Target>,
-    /// DTMF sent first.
+    /// DTMF to send after the answer, before the first action.
     pub send_digits: Option<String>,
-    /// Who answers is found out.
+    /// Settings of answering machine detection; `None` turns it off.
     pub detect: Option<Box<MachineDetection>>,
-    /// Recorded from the answer.
+    /// Recording that starts with the answer.
     pub record: Option<RecordingSpec>,
-    /// Streamed from the answer.
+    /// Stream of the leg's audio, which starts with the answer.
     pub stream: Option<StreamSpec>,
-    /// Told of its progress.
+    /// Callback for the progress of the leg.
     pub status: Option<Callback>,
-    /// Opaque word of the application.
+    /// Opaque text of the application, returned in its events.
     pub client_state: Option<String>,
-    /// Made within that leg's session.
+    /// A live leg; the new leg is made in its session.
     pub link_to: Option<LegId>,
-    /// Joined to `link_to` when answered.
+    /// Whether to bridge the leg with `link_to` when it answers.
     pub bridge_on_answer: bool,
-    /// Hung up instead if `link_to` is joined to a third leg by then.
+    /// Whether to hang up at the answer instead if `link_to` is bridged with a third leg by then.
     pub if_free: bool,
-    /// What an application of this server is told, if it is one that is called.
+    /// Data for the called application, if `to` is an application of this server.
     pub handover: Option<Box<Handover>>,
 }
 
-/// How long a call may ring and last, where nothing else says so.
+/// Defaults for the ringing time and for the duration of a call.
 const RINGS_FOR: Duration = Duration::from_secs(60);
 const LASTS_FOR: Duration = Duration::from_secs(14_400);
 
 impl NewCall {
-    /// A call that begins with `first`, with nothing else asked for.
+    /// Creates an order for a call that begins with `first`; all other settings have their defaults.
     pub fn plain(account: Arc<str>, dialect: &'static str, to: Address, from: Address, first: First) -> Self {
         Self {
             account,
@@ -117,62 +117,64 @@ impl NewCall {
     }
 }
 
-/// A call that has been made: what its application is told at once.
+/// A call that has been made, as reported at once to its application.
 #[derive(Clone, Debug)]
 pub struct Created {
     /// The new leg.
     pub leg: Arc<LegInfo>,
-    /// The recording that begins with the answer.
+    /// The recording that will start with the answer.
     pub recording: Option<RecordingId>,
 }
 
-/// What a new call does once answered.
+/// The first action of a new leg after the answer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum First {
-    /// Fetch this.
+    /// Fetch and run this document.
     Document(Target),
-    /// Run this.
+    /// Run this program.
     Program(Program),
-    /// Play this, then wait for commands.
+    /// Play this audio, then wait for commands.
     Play(Play),
-    /// Take part in a conference, and wait for commands.
+    /// Join this conference, then wait for commands.
     Confer(Box<Participation>),
-    /// Hear the call of `link_to`, and wait for commands.
+    /// Supervise the call of `link_to` in this role, then wait for commands.
     Supervise(SupervisorRole),
-    /// Wait for commands.
+    /// Wait for commands of the application.
     Commands,
 }
 
-/// Why a call cannot be made.
+/// The reason why a call cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// No trunk takes the number.
+    /// No trunk accepts the number.
     #[error("no trunk takes {0}")]
     NoRoute(String),
-    /// The calling number is neither a number nor a verified caller id of the account, and must be one.
+    /// The account requires a calling number that is its own number or a verified caller id, and this number is
+    /// neither.
     #[error("{0} is neither a number nor a verified caller id of the account")]
     ForeignCaller(String),
     /// `link_to` is not a live leg.
     #[error("no such leg to link to")]
     NoSuchLeg,
-    /// Told to end: no new calls.
+    /// The server is shutting down and accepts no new calls.
     #[error("the server is shutting down")]
     Draining,
     /// Every port of `media.ports` is taken.
     #[error("the server has no media port left")]
     NoPorts,
-    /// Too many calls.
+    /// The server has reached its limit of calls.
     #[error("the server takes no more calls")]
     Full,
-    /// The connection may not make it, or not now.
+    /// The connection may not make this call, or not at this time.
     #[error(transparent)]
     Barred(#[from] Barred),
-    /// The database failed.
+    /// The database is not available.
     #[error(transparent)]
     Store(#[from] StoreFailed),
 }
 
-/// The leg of an INVITE, and the offer in it. `domain`: the one that decides about it, where everybody is called by a SIP URI.
+/// Builds the leg of an incoming INVITE; returns it with the SDP offer. `domain` is the SIP domain that routes the
+/// call, if any. Such a leg has SIP URIs for both parties.
 pub fn inbound_leg(
     leg: LegId,
     session: CallId,
@@ -183,7 +185,7 @@ pub fn inbound_leg(
         Ok(number) => Address::Phone(number),
         Err(_) => Address::from(uri),
     };
-    // A phone is who its password says, whatever it calls itself.
+    // A phone is identified by the username that it authenticated with, not by its From header.
     let username = incoming.caller.as_ref().and_then(|caller| caller.username.as_deref());
     let (from, to) = match &domain {
         Some(domain) => {
@@ -235,13 +237,13 @@ pub fn inbound_leg(
     (info, incoming.offer)
 }
 
-/// The legs of a call to be made: one for each who is called. The first, which has this id, is the one that its application is
-/// told of at once.
+/// Builds the legs of a call, one for each called party. The first leg has the given id; the application is told of it
+/// at once.
 pub fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timestamp) -> (NewLeg, Vec<NewLeg>) {
     let also = std::mem::take(&mut call.also);
     let race = (!also.is_empty()).then_some(id);
     if let (Some(_), Some(stream)) = (race, &mut call.stream) {
-        // Who of several will answer is not known before.
+        // Before the answer it is not known which leg will have the call.
         stream.opens = Opens::AtAnswer;
     }
     let first = outbound_leg(id, session, call, race, now);

@@ -1,4 +1,4 @@
-//! Numbers that accounts may take: what carriers have given the server and nobody uses yet.
+//! The numbers that accounts may take: numbers that carriers have assigned to the server and that no account uses yet.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,108 +6,108 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tandem_call::address::PhoneNumber;
 
-/// Most numbers of one block.
+/// Maximum count of numbers in one block.
 pub const LARGEST_BLOCK: u64 = 10_000;
-/// Most numbers of all blocks together: whoever looks for one may have to look at each.
+/// Maximum count of numbers in all blocks together, because a search may have to look at every number.
 pub const LARGEST_POOL: u64 = 100_000;
 
-/// `[[number_pool]]`: a number, or a block of them, that an account may take by REST.
+/// `[[number_pool]]`: a number, or a block of consecutive numbers, that an account may take by REST.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
-    /// The number, or a block's first one, E.164.
+    /// The number, or the first number of a block, in E.164 format.
     pub number: PhoneNumber,
-    /// A block's last one, of as many digits.
+    /// The last number of a block; as many digits as the first one.
     #[serde(default)]
     pub last: Option<PhoneNumber>,
-    /// Who may take them; everybody when `None`.
+    /// The account that may take the numbers; every account when `None`.
     #[serde(default)]
     pub account: Option<Arc<str>>,
-    /// What they are.
+    /// The type of the numbers.
     #[serde(default, rename = "type")]
     pub kind: NumberKind,
-    /// ISO 3166-1 alpha-2; found out from the number when `None`.
+    /// ISO 3166-1 alpha-2 code of the country; derived from the number when `None`.
     #[serde(default)]
     pub country: Option<Arc<str>>,
-    /// State or province.
+    /// State or province of the numbers.
     #[serde(default)]
     pub region: Option<Arc<str>>,
-    /// Town.
+    /// Town of the numbers.
     #[serde(default)]
     pub locality: Option<Arc<str>>,
-    /// Postal code.
+    /// Postal code of the numbers.
     #[serde(default)]
     pub postal_code: Option<Arc<str>>,
-    /// Rate center (North America).
+    /// Rate center of the numbers (North America).
     #[serde(default)]
     pub rate_center: Option<Arc<str>>,
     /// Local access and transport area (North America).
     #[serde(default)]
     pub lata: Option<Arc<str>>,
-    /// Degrees, -90 to 90.
+    /// Latitude of the numbers in degrees, -90 to 90.
     #[serde(default)]
     pub latitude: Option<f64>,
-    /// Degrees, -180 to 180.
+    /// Longitude of the numbers in degrees, -180 to 180.
     #[serde(default)]
     pub longitude: Option<f64>,
-    /// What they are good for.
+    /// The services that the numbers support.
     #[serde(default = "voice")]
     pub capabilities: Vec<Capability>,
-    /// They are new to the network.
+    /// Whether the numbers are new to the provider's network.
     #[serde(default)]
     pub beta: bool,
-    /// Who may have them has an address where.
+    /// Where an account must have an address to take one of the numbers.
     #[serde(default)]
     pub address_requirements: AddressRequirements,
 }
 
-/// What a number is.
+/// The type of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumberKind {
-    /// Of a place.
+    /// A number of a town or region.
     #[default]
     Local,
-    /// A mobile phone's.
+    /// A number of a mobile phone.
     Mobile,
-    /// The called party pays.
+    /// A number whose calls the called party pays for.
     TollFree,
-    /// Of a country as a whole.
+    /// A number of a country as a whole.
     National,
-    /// Of no place.
+    /// A number without a place.
     Voip,
-    /// Both parties pay.
+    /// A number whose calls both parties pay for.
     SharedCost,
-    /// For machines.
+    /// A number for machines.
     MachineToMachine,
 }
 
-/// What a number is good for.
+/// A service that a number supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Capability {
-    /// Calls.
+    /// Voice calls.
     Voice,
-    /// Short messages.
+    /// Text messages (SMS).
     Sms,
-    /// Messages with pictures.
+    /// Multimedia messages (MMS).
     Mms,
-    /// Faxes.
+    /// Fax.
     Fax,
 }
 
-/// Where somebody must have an address to have a number.
+/// Where an account must have an address to take a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AddressRequirements {
-    /// Nowhere.
+    /// No address is needed.
     #[default]
     None,
-    /// Anywhere.
+    /// An address anywhere.
     Any,
-    /// In the number's place.
+    /// An address in the number's town or region.
     Local,
-    /// In another country.
+    /// An address in another country.
     Foreign,
 }
 
@@ -116,7 +116,8 @@ fn voice() -> Vec<Capability> {
 }
 
 impl Block {
-    /// Its first and its last number as digits; `None` if there is no number in it, or too many.
+    /// Returns the first and the last number of the block as integers. Returns `None` if a number is not E.164, if the
+    /// last one has another length or is before the first one, or if the block is larger than [`LARGEST_BLOCK`].
     pub fn bounds(&self) -> Option<(u64, u64)> {
         let digits =
             |number: &PhoneNumber| number.is_e164().then(|| number.as_str().trim_start_matches('+').parse().ok())?;
@@ -138,11 +139,11 @@ impl Block {
 #[derive(Clone, Debug)]
 pub struct NumberPool {
     blocks: Vec<Block>,
-    /// Other numbers may be taken too.
+    /// Whether numbers outside the blocks may be taken too.
     is_open: bool,
 }
 
-/// Places of the numbers that are offered where no trunk makes any number real: the area code, the state and the town.
+/// Area code, state and town of the numbers that are offered when the server has no trunk to call real numbers.
 const FICTITIOUS: [(&str, &str, &str); 4] =
     [("415", "CA", "San Francisco"), ("212", "NY", "New York"), ("312", "IL", "Chicago"), ("206", "WA", "Seattle")];
 
@@ -153,15 +154,15 @@ impl Default for NumberPool {
 }
 
 impl NumberPool {
-    /// These.
+    /// Creates a pool of these blocks. An empty pool is open: any number may be taken.
     pub fn new(blocks: Vec<Block>) -> Self {
         let is_open = blocks.is_empty();
         Self { blocks, is_open }
     }
 
-    /// Numbers that belong to nobody (555-0100 to 555-0199 of some area codes, which North America keeps for fiction), for a
-    /// server that has neither a pool nor a trunk: there, examples that search for a number find one. Any other number may be
-    /// taken too.
+    /// Creates the pool of a server that has neither `[[number_pool]]` nor a trunk, so that examples that search for a
+    /// number find one. It offers numbers that North America reserves for fiction: 555-0100 to 555-0199 of some area
+    /// codes. Any other number may be taken too.
     pub fn fictitious() -> Self {
         let number = |area: &str, last: u8| format!("+1{area}555{last:04}").parse().ok();
         let block = |(area, region, town): &(&str, &str, &str)| {
@@ -186,17 +187,18 @@ impl NumberPool {
         Self { blocks: FICTITIOUS.iter().filter_map(block).collect(), is_open: true }
     }
 
-    /// Whether numbers that are in no block may be taken: nobody has said which numbers there are.
+    /// Whether numbers outside all blocks may be taken, because the configuration lists no numbers.
     pub fn is_open(&self) -> bool {
         self.is_open
     }
 
-    /// The blocks that the account may take from.
+    /// Iterates over the blocks that the account may take numbers from.
     pub fn blocks(&self, account: &str) -> impl Iterator<Item = &Block> {
         self.blocks.iter().filter(move |block| block.is_for(account))
     }
 
-    /// Every number that the account may take from such blocks, unless it is taken, in the order of the configuration.
+    /// Iterates over all numbers of the wanted blocks that the account may take from, in the order of the
+    /// configuration. Numbers that are already taken are included.
     pub fn numbers(&self, account: &str, wanted: impl Fn(&Block) -> bool) -> impl Iterator<Item = (String, &Block)> {
         let mut seen = HashSet::new();
         let all = self.blocks(account).filter(move |block| wanted(block)).flat_map(|block| {
@@ -206,7 +208,7 @@ impl NumberPool {
         all.filter(move |(number, _)| seen.insert(number.clone()))
     }
 
-    /// The block that a number is in, if the account may take it.
+    /// Returns the block that contains a number, if the account may take numbers from it.
     pub fn find(&self, account: &str, number: &str) -> Option<&Block> {
         let digits: u64 = number.strip_prefix('+')?.parse().ok()?;
         let holds = |block: &&Block| block.bounds().is_some_and(|(first, last)| (first..=last).contains(&digits));

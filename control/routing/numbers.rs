@@ -1,7 +1,8 @@
-//! The numbers of an account, as every provider's API changes them: which there are, taking one, changing it, handing it to
-//! another account, giving it up.
+//! The telephone numbers of an account, as the REST API of every provider changes them: listing, taking, changing,
+//! transferring and releasing.
 //!
-//! What the file says of a number is its floor: a change of such a number is held beside the file, and holds over it.
+//! For a number in the configuration file, the file gives the base values. A change of such a number is stored
+//! separately and takes precedence over the file.
 
 use std::sync::Arc;
 
@@ -14,33 +15,33 @@ use crate::Routing;
 use crate::holdings::{self, NotHeld, Number, Voice};
 use crate::number_pool::Block;
 
-/// How many free numbers are tried when others take numbers at the same time.
+/// Number of free numbers to try, because other accounts take numbers at the same time.
 const TRIES: usize = 16;
 
-/// A number, as it is held.
+/// A number of an account.
 pub type Held = Arc<Resource<Number>>;
 
-/// Why a number cannot be taken or changed.
+/// The reason why a number cannot be taken, changed or released.
 #[derive(Debug, thiserror::Error)]
 pub enum NumberError {
-    /// Somebody has it, or the pool does not offer it to the account.
+    /// Another account has the number, or the pool does not offer it to this account.
     #[error("{0} is not available")]
     NotAvailable(String),
-    /// The configuration file says whose it is; only there it can be given up or handed over.
+    /// The configuration file assigns the number; it can be released or transferred only there.
     #[error("{0} is in the server's configuration file and can be removed only there")]
     InTheFile(String),
     /// The account has no such number.
     #[error("the account has no such number")]
     Unknown,
-    /// The account holds as many numbers as it may.
+    /// The account has reached its limit of numbers.
     #[error("the account holds too many numbers")]
     Full,
-    /// The database failed.
+    /// The database query failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The numbers of one account whose applications speak one dialect, or another that belongs to it.
+/// The numbers of one account whose applications use one dialect, or a second dialect that is related to it.
 pub struct Numbers<'a> {
     routing: Arc<Routing>,
     store: &'a Store,
@@ -51,7 +52,7 @@ pub struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
-    /// Those of this account.
+    /// Creates a view of the numbers of this account.
     pub fn new(
         routing: Arc<Routing>,
         store: &'a Store,
@@ -62,12 +63,12 @@ impl<'a> Numbers<'a> {
         Self { routing, store, accounts, account, dialect, also: None }
     }
 
-    /// The same, and those of the file whose applications speak this dialect.
+    /// Adds the numbers of the configuration file whose applications use this other dialect.
     pub fn and(self, dialect: &'static str) -> Self {
         Self { also: Some(dialect), ..self }
     }
 
-    /// All that are numbers in full, not the beginnings of numbers.
+    /// Returns all complete numbers of the account, without prefixes of numbers.
     pub fn all(&self) -> Vec<Held> {
         let mut file = self.of_the_file();
         let held = self.routing.holdings().numbers.all(self.account);
@@ -83,29 +84,30 @@ impl<'a> Numbers<'a> {
         numbers
     }
 
-    /// The one of this id.
+    /// Returns the number with this id.
     pub fn get(&self, id: u128) -> Option<Held> {
         self.all().into_iter().find(|row| row.id == id)
     }
 
-    /// The account whose part of the pool this one takes from: its parent's, if it has one.
+    /// Returns the account whose part of the pool this account takes from: its parent, if it has one.
     fn taker(&self) -> Arc<str> {
         self.accounts.parent(self.account).unwrap_or_else(|| self.account.into())
     }
 
-    /// The block of the pool that a number is in.
+    /// Returns the block of the pool that contains a number, if the account may take from it.
     pub fn block(&self, number: &str) -> Option<&Block> {
         self.routing.pool().find(&self.taker(), number)
     }
 
-    /// Free numbers of the pool that fit, some of them.
+    /// Returns up to 16 free numbers of the pool that `fits` accepts.
     pub fn free(&self, fits: impl Fn(&str) -> bool) -> Vec<String> {
         let taker = self.taker();
         let numbers = self.routing.pool().numbers(&taker, |_| true).map(|(number, _)| number);
         numbers.filter(|number| fits(number) && !self.routing.is_taken(self.account, number)).take(TRIES).collect()
     }
 
-    /// Takes the first of these numbers that is to be had. Several are tried, as others may be faster.
+    /// Takes the first of these numbers that is available. Several can be given, because other accounts may take a
+    /// number at the same time.
     pub async fn take(&self, wanted: &[String], details: impl Fn(&str) -> Number) -> Result<Held, NumberError> {
         for number in wanted {
             let offered = self.routing.pool().is_open() || self.block(number).is_some();
@@ -121,7 +123,8 @@ impl<'a> Numbers<'a> {
         Err(NumberError::NotAvailable(wanted.first().cloned().unwrap_or_default()))
     }
 
-    /// Keeps a changed number; of one of the file, only what was changed. Calls feel it at once.
+    /// Stores a changed number; the change applies to calls at once. For a number of the configuration file, only the
+    /// differences are stored.
     pub async fn keep(&self, row: Resource<Number>) -> Result<Held, NumberError> {
         let mut row = holdings::changed(&row);
         let floor = self.of_the_file().into_iter().find(|floor| floor.name == row.name && floor.account == row.account);
@@ -133,7 +136,8 @@ impl<'a> Numbers<'a> {
         Ok(over(kept.map_err(|why| not_held(why, &number))?, floor.as_ref()))
     }
 
-    /// Makes a number another account's. The giver's application and trunk do not go with it; `application` is the heir's own.
+    /// Transfers a number to another account. The number loses the application and the trunk of the former account;
+    /// `application` belongs to the new account.
     pub async fn hand_over(
         &self,
         mut row: Resource<Number>,
@@ -148,7 +152,7 @@ impl<'a> Numbers<'a> {
         self.keep(row).await
     }
 
-    /// Gives a number up.
+    /// Releases a number.
     pub async fn release(&self, row: &Resource<Number>) -> Result<(), NumberError> {
         if holdings::is_of_the_file(row) {
             return Err(NumberError::InTheFile(row.name.clone()));
@@ -157,7 +161,7 @@ impl<'a> Numbers<'a> {
         released.then_some(()).ok_or(NumberError::Unknown)
     }
 
-    /// What the file says of the account's numbers, but for those whose applications speak other words.
+    /// Returns the account's numbers of the configuration file, without those whose applications use another dialect.
     fn of_the_file(&self) -> Vec<Resource<Number>> {
         let applications = self.routing.applications();
         let provider = |one: &NumberConfig| {

@@ -1,4 +1,5 @@
-//! Calls that stay within the server: to an application, a number or a SIP domain of it. They need no trunk and no SIP.
+//! Calls that stay within the server: to its own applications, numbers and SIP domains. They need neither a trunk nor
+//! SIP.
 
 use std::sync::Arc;
 
@@ -8,24 +9,24 @@ use tandem_settings::{Bridge, NumberConfig};
 
 use super::{Routing, names};
 
-/// A destination on this server.
+/// A destination on this server that is reached without SIP.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Own {
-    /// Who decides about the call.
+    /// The route of the call.
     pub route: Route,
-    /// The called party, as the destination is told it.
+    /// The called party as the destination sees it.
     pub called: Address,
 }
 
 impl Routing {
-    /// The destination on this server that a leg of `account` to `to` reaches; `None` if the leg leaves the server or rings a
-    /// phone. `via`: the trunks that somebody has chosen for it; a leg over a chosen trunk always leaves.
+    /// Returns the destination on this server that a leg of `account` to `to` reaches. `None` if the leg leaves the
+    /// server or rings a phone. `via` names the chosen trunks; a leg over a chosen trunk always leaves the server.
     pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<Own> {
         if let Address::Application(id) = to {
             let called = Address::Name(Arc::clone(id));
             return Some(Own { route: self.to_own_application(account, dialect, id)?, called });
         }
-        // An account's phone comes before a number, as in `from_phone`.
+        // An account's phone takes precedence over a number, as in `from_phone`.
         if !via.is_empty() || self.phones.find(account, to).is_some() {
             return None;
         }
@@ -43,11 +44,11 @@ impl Routing {
         }
     }
 
-    /// Who decides about a call from within to a number. A number in international form is reached from every account, like at
-    /// the providers; an extension is the account's own.
+    /// Returns the route of a call from within the server to a number. Every account can call a number in international
+    /// format, as with the providers; an extension can be called by its own account only.
     ///
-    /// Numbers of the file that only say where calls go are not destinations: prefixes with `bridge`, prefixes of fewer than
-    /// seven digits, and `bridge = "trunk:*"`. Calls to those go over the trunks.
+    /// Numbers of the file that only say where calls go are not destinations: prefixes with `bridge`, prefixes of fewer
+    /// than seven digits, and `bridge = "trunk:*"`. Calls to those go over the trunks.
     fn to_own_number(&self, account: &str, user: &str) -> Option<Route> {
         let is_international = user.parse().is_ok_and(|number: PhoneNumber| number.is_e164());
         let account = (!is_international).then_some(account);
@@ -56,15 +57,15 @@ impl Routing {
         if is_held || is_given() { self.to_number(account, user) } else { None }
     }
 
-    /// Who decides about a call from within to a SIP domain of the account's own. Another account's domain is called over SIP,
-    /// where it asks for its password.
+    /// Returns the route of a call from within the server to one of the account's own SIP domains. The domain of
+    /// another account is called over SIP, where it requires its password.
     fn to_own_domain(&self, account: &str, uri: &str) -> Option<Route> {
         let domain = self.phones.domain_of(uri).filter(|domain| domain.account == account)?;
         self.to_domain(&domain)
     }
 }
 
-/// Whether a number of the file is where a call ends, and not only the way that it takes.
+/// Whether a number of the file is the destination of a call, and not only a route for it.
 fn is_destination(number: &NumberConfig, user: &str) -> bool {
     match (&number.bridge, number.number.exact()) {
         (Some(Bridge::Prefixes), _) | (Some(_), None) => false,

@@ -25,108 +25,108 @@ use crate::connections::Connections;
 use crate::holdings::Limits;
 use crate::{Outbound, bridge_program, lot, with_user};
 
-/// Trunks, by their friendly names.
+/// Trunks; the resource's name is the friendly name.
 pub const TRUNK: Kind<Pbx> = Kind::new("trunk");
-/// Where their calls go, below them.
+/// Origination URIs; their parent is the trunk.
 pub const ORIGINATION: Kind<Origination> = Kind::new("origination");
 
-/// URIs that one call is tried at, at most.
+/// Maximum number of URIs that are tried for one call.
 const MOST_TRIED: usize = 8;
-/// What the names of these trunks begin with, which no name of the configuration does.
+/// Prefix of the names of these trunks. No trunk of the configuration has it.
 const PREFIX: &str = "pbx:";
 
-/// A trunk of an account.
+/// The settings of an account's trunk.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pbx {
-    /// The host that the PBX calls, if it may call.
+    /// The host name that the PBX calls; `None` if the PBX may not call.
     pub domain: Option<String>,
-    /// Encrypted calls only, both ways: TLS and SRTP.
+    /// Whether calls must be encrypted in both directions (TLS and SRTP).
     pub secure: bool,
-    /// Whether the PBX may have its calls transferred (REFER), at its account's expense.
+    /// Transfers (REFER) that the PBX may request, at the expense of its account.
     pub transfers: Transfers,
-    /// What is recorded.
+    /// The recording of calls.
     pub record: Record,
-    /// The document of a call that no URI of the PBX answers.
+    /// URL of the document for a call that no URI of the PBX answers.
     pub recovery: Option<Arc<str>>,
-    /// How it is asked for.
+    /// HTTP method for `recovery`.
     pub recovery_method: Method,
-    /// What it calls with at any host name of this server.
+    /// Credentials with which the PBX may call at any host name of this server.
     pub login: Option<Login>,
-    /// How it is called where its URIs do not say: `tcp`, `tls`.
+    /// Transport for URIs that do not name one: `tcp` or `tls`.
     pub transport: Option<String>,
-    /// Those of its places that are called first, by their ids.
+    /// Ids of the places (hosts or addresses) that are tried first, in this order.
     pub first: Vec<u128>,
-    /// The others by chance, not in the order that they were made.
+    /// Whether the other places are tried in random order instead of the order of their creation.
     pub in_turn: bool,
-    /// How many calls it may have at the same time.
+    /// Limits of simultaneous calls.
     pub limits: Limits,
-    /// It neither takes nor makes calls.
+    /// Whether the trunk is disabled: it neither accepts nor makes calls.
     pub inactive: bool,
-    /// What else its API keeps of it.
+    /// Further members that the provider's API stores.
     pub other: Map<String, Value>,
 }
 
-/// A user name, and what digest authentication needs of its password (RFC 7616 §3.4.2), for one realm.
+/// A username with the digest credentials for its password (RFC 7616 §3.4.2), for one realm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
-    /// The user name.
+    /// The username.
     pub username: String,
-    /// For `algorithm=MD5`.
+    /// Hash `H(A1)` for `algorithm=MD5`.
     pub ha1_md5: String,
-    /// For `algorithm=SHA-256`.
+    /// Hash `H(A1)` for `algorithm=SHA-256`.
     pub ha1_sha256: String,
 }
 
-/// Which transfers a PBX may ask for.
+/// The transfers that a PBX may request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transfers {
-    /// None.
+    /// No transfers.
     #[default]
     Off,
-    /// To SIP URIs that are no numbers.
+    /// Transfers to SIP URIs whose user part is not a telephone number.
     Sip,
-    /// All.
+    /// All transfers.
     On,
 }
 
-/// What is recorded of a PBX's calls.
+/// The recording settings for the calls of a PBX.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
-    /// From when on; not at all when `None`.
+    /// Start of the recording; `None` for no recording.
     pub from: Option<RecordFrom>,
-    /// Each party on a channel of its own.
+    /// Whether each party is recorded on a channel of its own.
     pub dual: bool,
-    /// Without the silence at its ends.
+    /// Whether silence at the start and the end is removed.
     pub trim: bool,
 }
 
-/// When a recording begins.
+/// The start of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordFrom {
-    /// As soon as it rings.
+    /// When the call rings.
     Ringing,
-    /// Once it is answered.
+    /// When the call is answered.
     Answer,
 }
 
-/// Where a PBX is called.
+/// A URI at which a PBX is called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origination {
-    /// `sip:HOST[:PORT][;transport=...]`.
+    /// The URI: `sip:HOST[:PORT][;transport=...]`.
     pub uri: String,
-    /// The lowest goes first.
+    /// Priority; the lowest value is tried first.
     pub priority: u16,
-    /// Among equals one goes first by chance, this often compared with the others.
+    /// Weight among URIs of the same priority, which are tried in random order.
     pub weight: u16,
-    /// Whether it is called at all.
+    /// Whether the URI is used.
     pub enabled: bool,
 }
 
-/// All trunks of accounts, in memory. As many as there are in the database.
+/// All trunks of accounts, in memory. The database bounds their number.
 #[derive(Debug, Default)]
 pub struct Pbxs(HashMap<u128, Known>);
 
@@ -137,7 +137,7 @@ struct Known {
 }
 
 impl Pbxs {
-    /// From the database.
+    /// Reads the trunks from the database, and adds those of the connections.
     pub async fn load(store: &Store, connections: &Connections) -> Result<Self, StoreError> {
         let rows = resources::all(store, TRUNK).await?;
         let mut known: HashMap<_, _> =
@@ -153,18 +153,18 @@ impl Pbxs {
         Ok(Self(known))
     }
 
-    /// A trunk, if it is the account's.
+    /// Returns a trunk if it belongs to the account.
     pub fn get(&self, account: &str, id: u128) -> Option<&Pbx> {
         self.0.get(&id).filter(|known| known.row.account == account).map(|known| &known.row.details)
     }
 
-    /// Whether the trunk of this name takes encrypted calls only.
+    /// Whether the trunk with this name accepts encrypted calls only.
     pub fn is_secure(&self, name: &str) -> bool {
         id(name).and_then(|id| self.0.get(&id)).is_some_and(|known| known.row.details.secure)
     }
 
-    /// Whether the far end of a call over the trunk of this name may have it transferred to `uri`, as far as the trunk has a
-    /// say in that.
+    /// Whether the trunk with this name allows its far end to transfer a call to `uri`. Trunks of the configuration are
+    /// not restricted here.
     pub fn may_transfer(&self, name: &str, uri: &str) -> bool {
         let Some(id) = id(name) else { return true };
         match self.0.get(&id).map(|known| known.row.details.transfers) {
@@ -177,7 +177,8 @@ impl Pbxs {
         }
     }
 
-    /// Where a call to `user` goes, the best way first; nowhere if the trunk is not the account's.
+    /// Returns the routes of a call to `user`, best first. The list is empty if the trunk does not belong to the
+    /// account.
     pub fn originate(&self, account: &str, trunk: u128, user: &str, rng: &mut impl Rng) -> Vec<Outbound> {
         let Some(known) = self.0.get(&trunk).filter(|known| known.row.account == account) else { return Vec::new() };
         let enabled = known.originations.iter().filter(|one| one.enabled);
@@ -187,30 +188,31 @@ impl Pbxs {
     }
 }
 
-/// The name of a trunk, where trunks go by names.
+/// Returns the name of an account's trunk, for places where trunks have names.
 pub fn name(id: u128) -> Arc<str> {
     format!("{PREFIX}{id:032x}").into()
 }
 
-/// The id of a trunk of an account; `None` if the name is one of the configuration.
+/// Returns the id of an account's trunk; `None` for the name of a trunk of the configuration.
 pub fn id(name: &str) -> Option<u128> {
     u128::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()
 }
 
-/// The id of a trunk as applications spell it: 32 hex digits behind two letters.
+/// Parses the id of a trunk in the spelling of applications: two letters and 32 hexadecimal digits.
 pub fn spelled(text: &str) -> Option<u128> {
     let digits = text.get(2..).filter(|digits| digits.len() == 32)?;
     u128::from_str_radix(digits, 16).ok()
 }
 
-/// A call of a PBX to a number, over our trunks.
+/// Builds the program of a call from a PBX to a number, over the trunks of the server.
 pub fn terminate(pbx: &Pbx, number: Address) -> Program {
     recorded(bridge_program(DialTarget::new(number), recording(pbx.record)), pbx.record)
 }
 
-/// A call to `user` to the PBX, and should nobody there answer, to its document.
+/// Builds the program of a call to `user` at the PBX. If the PBX does not answer, the program continues with the
+/// recovery document.
 pub fn originate(pbx: &Pbx, trunk: u128, user: &str) -> Program {
-    // The host is that of whichever URI it is tried at.
+    // Routing replaces the host by that of each URI that is tried.
     let to = match user.parse() {
         Ok(number) => Address::Phone(number),
         Err(_) => Address::Sip(format!("sip:{user}@pbx.invalid").into()),
@@ -250,7 +252,7 @@ fn recorded(mut program: Program, record: Record) -> Program {
 }
 
 fn outbound(trunk: u128, origination: &Origination, user: &str) -> Option<Outbound> {
-    // `sip://host` is what applications write too.
+    // Applications also write `sip://host`.
     let uri = origination.uri.replacen("://", ":", 1);
     let settings = json!({ "name": name(trunk), "uri": uri });
     let settings: TrunkConfig = serde_json::from_value(settings).ok()?;

@@ -1,5 +1,6 @@
-//! Phones: the users of the configuration and of the accounts' domains, who they may call, and their registrations over a
-//! restart. What they say is SIP's matter (`tandem_sip::Directory`, its registrar); who decides about their calls is here.
+//! Phones: the users of the configuration and of the accounts' domains, the calls that they may make, and their
+//! registrations across a restart. SIP itself is in `tandem_sip` (`tandem_sip::Directory` and its registrar); the
+//! decisions about calls are made here.
 
 pub mod made;
 
@@ -24,37 +25,37 @@ use tandem_store::{Store, StoreError, resources};
 use crate::connections::Connections;
 use crate::pbx::Pbxs;
 
-/// All phones that may be.
+/// All phones that the server knows.
 #[derive(Debug, Default)]
 pub struct Phones {
     realm: String,
-    /// Host names that mean this server, whatever the port.
+    /// Host names of this server, for any port.
     names: Vec<String>,
-    /// Its addresses, once it has some.
+    /// Addresses of this server, set when its sockets are bound.
     addresses: OnceLock<Vec<SocketAddr>>,
     endpoints: Vec<Arc<EndpointConfig>>,
     srtp: Srtp,
-    /// Trunks that call with a password, which is asked for like phones'.
+    /// Trunks that call with a password; they are challenged like phones.
     trunks: Vec<TrunkConfig>,
-    /// Accounts that may call as themselves, from this machine (`tandem call`).
+    /// Accounts that may call under their own name from this machine (`tandem call`).
     accounts: Vec<Account>,
     known: RwLock<Arc<Known>>,
 }
 
-/// What the database says, with the configuration.
+/// The contents of the database, combined with the configuration.
 #[derive(Debug, Default)]
 struct Known {
     directory: Arc<sip::Directory>,
     domains: HashMap<String, DomainRow>,
-    /// Phones that accounts have made.
+    /// Phones that accounts have created.
     made: Vec<Arc<EndpointConfig>>,
     pbxs: Arc<Pbxs>,
     connections: Arc<Connections>,
 }
 
 impl Phones {
-    /// Those of the configuration. `advertise` is what the outside knows us by, if that is a name; `srtp` is for those that
-    /// have no word of their own on it.
+    /// Creates the phones of the configuration. `advertise` is the public host name or address of the server. `srtp`
+    /// applies to phones without a setting of their own.
     pub fn new(
         registrar: &sip::RegistrarConfig,
         advertise: Option<&str>,
@@ -68,20 +69,20 @@ impl Phones {
         Self { realm, names, addresses, endpoints, srtp, ..Self::default() }
     }
 
-    /// The same, and the trunks of these that call with a password.
+    /// Adds those of these trunks that call with a password.
     pub fn with_trunks(mut self, trunks: &[TrunkConfig]) -> Self {
         self.trunks = trunks.iter().filter(|trunk| trunk.inbound_username.is_some()).cloned().collect();
         self
     }
 
-    /// The same, and these accounts: each may call from this machine by its name or its provider's id for it, with its secret.
+    /// Adds these accounts. Each may call from this machine with its name, or its provider's id for it, and its secret.
     pub fn with_accounts(mut self, accounts: impl IntoIterator<Item = Account>) -> Self {
         self.accounts = accounts.into_iter().collect();
         self
     }
 
-    /// Reads who may register and call, from the configuration and the database. To be told to SIP, at the start and
-    /// whenever domains, lists or what is in them have changed.
+    /// Reads the users that may register and call from the configuration and the database. Pass the result to SIP at
+    /// the start, and whenever domains, lists or their contents have changed.
     pub async fn load(&self, store: &Store) -> Result<Arc<sip::Directory>, StoreError> {
         let rows = domains::all_domains(store).await?;
         let own = self.endpoints.iter().map(|endpoint| sip::User {
@@ -155,35 +156,35 @@ impl Phones {
         Ok(directory)
     }
 
-    /// The sockets are bound. Once.
+    /// Stores the addresses of the bound sockets. Must be called once only.
     pub fn listen_on(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         let set = self.addresses.set(addresses.into_iter().collect());
         debug_assert!(set.is_ok(), "told twice");
     }
 
-    /// PBXs of accounts.
+    /// Returns the trunks of accounts.
     pub fn pbxs(&self) -> Arc<Pbxs> {
         Arc::clone(&self.known.read().pbxs)
     }
 
-    /// Connections of accounts.
+    /// Returns the connections of accounts.
     pub fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.known.read().connections)
     }
 
-    /// What passwords are kept for.
+    /// Returns the realm of the stored passwords.
     pub fn realm(&self) -> &str {
         &self.realm
     }
 
-    /// Whether a host name, or an address, means this server and so cannot be an account's domain.
+    /// Whether a host name or an address means this server, and so cannot be the domain of an account.
     pub fn is_own_name(&self, host: &str) -> bool {
         let address = |address: &SocketAddr| host.trim_matches(['[', ']']).parse() == Ok(address.ip());
         self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
             || self.addresses.get().into_iter().flatten().any(address)
     }
 
-    /// Whose phones ring when the account calls that; `None` if it is no phone of its.
+    /// Returns the address of record that an account calls with `to`; `None` if it is not a phone of the account.
     pub fn find(&self, account: &str, to: &Address) -> Option<sip::Aor> {
         let known = Arc::clone(&self.known.read());
         let (username, domain): (&str, Option<Arc<str>>) = match to {
@@ -198,7 +199,8 @@ impl Phones {
             Address::Phone(number) => (number.as_str(), None),
             Address::Application(_) | Address::Name(_) => return None,
         };
-        // A number is an extension of a phone in the configuration only, so that no user of a domain takes it over.
+        // Only phones of the configuration can be called by a number as extension, so that a user of a domain cannot
+        // take over a number.
         let there = match to {
             Address::Phone(_) => self.endpoint(account, username).is_some(),
             _ => known.directory.has(account, username, domain.as_deref()),
@@ -206,7 +208,7 @@ impl Phones {
         there.then(|| sip::Aor { account: account.into(), username: username.into(), domain })
     }
 
-    /// Everybody who may register.
+    /// Returns every user that may register.
     pub fn users(&self) -> Vec<sip::Aor> {
         let known = Arc::clone(&self.known.read());
         let phones = known.directory.all().filter(|user| user.registers && user.trunk.is_none());
@@ -218,7 +220,8 @@ impl Phones {
         phones.map(aor).collect()
     }
 
-    /// The account whose phone is meant by a SIP URI at one of our names or addresses; `None` if there is none, or several.
+    /// Returns the account of the phone that a SIP URI with one of our names or addresses means; `None` if no account,
+    /// or more than one, has such a phone.
     pub fn owner(&self, uri: &str) -> Option<Arc<str>> {
         let (known, host) = (Arc::clone(&self.known.read()), host_of(uri));
         if known.directory.domain(host.0).is_none() && !self.is_here(uri) {
@@ -231,14 +234,14 @@ impl Phones {
         owners.all(|other| other == first).then(|| Arc::clone(first))
     }
 
-    /// A phone of the configuration, or one that its account has made.
+    /// Returns a phone of the configuration, or one that its account has created.
     pub fn endpoint(&self, account: &str, username: &str) -> Option<Arc<EndpointConfig>> {
         let known = Arc::clone(&self.known.read());
         let all = self.endpoints.iter().chain(&known.made);
         all.into_iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username).cloned()
     }
 
-    /// Whether the configuration has a phone of this name, in any case.
+    /// Whether the configuration has a phone with this username, ignoring case.
     pub fn is_configured(&self, account: &str, username: &str) -> bool {
         let is_it = |endpoint: &Arc<EndpointConfig>| {
             &*endpoint.account == account && endpoint.username.eq_ignore_ascii_case(username)
@@ -246,7 +249,7 @@ impl Phones {
         self.endpoints.iter().any(is_it)
     }
 
-    /// Whether the media of a phone's calls is encrypted.
+    /// Returns whether the media of a phone's calls is encrypted.
     pub fn srtp(&self, phone: &sip::Aor) -> Srtp {
         if phone.domain.as_deref().is_some_and(|domain| self.is_secure(domain)) {
             return Srtp::Required;
@@ -254,22 +257,22 @@ impl Phones {
         self.endpoint(&phone.account, &phone.username).and_then(|endpoint| endpoint.srtp).unwrap_or(self.srtp)
     }
 
-    /// Whether calls to this domain of an account have to come over TLS.
+    /// Whether calls to this domain of an account must use TLS.
     pub fn is_secure(&self, domain: &str) -> bool {
         self.known.read().domains.get(&domain.to_ascii_lowercase()).is_some_and(|domain| domain.details.secure)
     }
 
-    /// A domain of an account.
+    /// Returns the domain of an account with this name.
     pub fn domain(&self, name: &str) -> Option<DomainRow> {
         self.known.read().domains.get(&name.to_ascii_lowercase()).cloned()
     }
 
-    /// The domain of an account that a SIP URI names.
+    /// Returns the domain of an account that a SIP URI names.
     pub fn domain_of(&self, uri: &str) -> Option<DomainRow> {
         self.domain(host_of(uri).0)
     }
 
-    /// The URI that a phone's user is shown as.
+    /// Returns the URI that represents a phone's user.
     pub fn uri(&self, aor: &sip::Aor) -> String {
         let host = match (&aor.domain, self.names.first(), self.addresses.get().and_then(|all| all.first())) {
             (Some(domain), _, _) => domain.to_string(),
@@ -280,7 +283,8 @@ impl Phones {
         format!("sip:{}@{host}", aor.username)
     }
 
-    /// The URI that this address, one of that user's, is called by: with the instance that it means, if it means one.
+    /// Returns the URI for a call to `to`, an address of the user `aor`. It includes the instance (GRUU) if `to` names
+    /// one.
     pub fn target(&self, aor: &sip::Aor, to: &Address) -> String {
         let uri = self.uri(aor);
         match instance(to) {
@@ -289,7 +293,7 @@ impl Phones {
         }
     }
 
-    /// Whether a SIP URI names this server by one of its names or addresses; an account's domain does not.
+    /// Whether a SIP URI names this server by one of its names or addresses. The domain of an account does not count.
     pub fn is_here(&self, uri: &str) -> bool {
         let (host, port) = host_of(uri);
         let here = |address: &SocketAddr| {
@@ -300,7 +304,7 @@ impl Phones {
     }
 }
 
-/// The phone that a GRUU means (RFC 5627): the value of `gr` in a SIP URI.
+/// Returns the instance that a GRUU names (RFC 5627): the value of the parameter `gr` in a SIP URI.
 pub fn instance(to: &Address) -> Option<&str> {
     let Address::Sip(uri) = to else { return None };
     let host = uri.rsplit_once('@').map_or(&**uri, |(_, host)| host);
@@ -311,7 +315,7 @@ pub fn instance(to: &Address) -> Option<&str> {
         .map(|(_, id)| id)
 }
 
-/// Host and port of a SIP URI.
+/// Returns the host and the port of a SIP URI.
 fn host_of(uri: &str) -> (&str, Option<u16>) {
     let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
     let rest = rest.split(['?', ';']).next().unwrap_or(rest);
@@ -322,8 +326,8 @@ fn host_of(uri: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Keeps what the registrar says has changed. When the writer's queue is full it is not kept: after a restart the phone is
-/// out of reach then until it registers again.
+/// Stores a change that the registrar reports. When the writer's queue is full, the change is lost: after a restart,
+/// the phone cannot be reached until it registers again.
 pub fn keep(store: &Store, change: sip::Change) {
     let write = match change {
         sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
@@ -334,7 +338,7 @@ pub fn keep(store: &Store, change: sip::Change) {
     store.writer().try_submit(write);
 }
 
-/// Everybody who is registered still, after a restart.
+/// Returns all registrations that are still valid after a restart.
 pub async fn restore(store: &Store, now: Timestamp) -> Result<Vec<sip::Binding>, StoreError> {
     let rows = bindings::restore(store, now).await?;
     Ok(rows.into_iter().filter_map(|row| binding(row, now)).collect())

@@ -1,4 +1,4 @@
-//! Where calls go: by numbers, by trunks, by what applications made by REST.
+//! Tests for routing by numbers, by trunks, and by resources that applications created by REST.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;

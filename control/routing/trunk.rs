@@ -1,7 +1,7 @@
-//! What a trunk wants said its own way: numbers ([`numbering`]) and who calls ([`identity`]).
+//! The settings of a trunk for SIP, for numbers ([`numbering`]) and for the caller's identity ([`identity`]).
 //!
-//! Within the server numbers are E.164 wherever the trunk's settings tell how to make them so; each trunk's own form exists
-//! only between here and that trunk.
+//! Within the server, numbers are in E.164 format whenever the trunk's settings allow the conversion. A trunk's own
+//! number format is used only between this module and the trunk.
 
 pub mod identity;
 pub mod numbering;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tandem_settings::{InboundAuth, TrunkConfig};
 use tandem_sip as sip;
 
-/// What SIP does with a trunk.
+/// Returns the settings of a trunk for the SIP endpoint.
 pub fn peer(trunk: &TrunkConfig) -> sip::Peer {
     let credentials = trunk.username.as_ref().zip(trunk.password.as_ref()).map(|(username, password)| {
         sip::Credentials { username: username.to_string(), password: password.expose().to_owned() }
@@ -50,7 +50,7 @@ pub fn peer(trunk: &TrunkConfig) -> sip::Peer {
     }
 }
 
-/// Prometheus text of how the trunks stand.
+/// Appends metrics about the trunks' state in the Prometheus text format.
 pub fn render(out: &mut String, trunks: &[(sip::TrunkName, sip::PeerStatus)]) {
     type Value = fn(&sip::PeerStatus) -> i64;
     let rows: [(&str, &str, &str, Value); 4] = [
@@ -74,7 +74,7 @@ pub fn render(out: &mut String, trunks: &[(sip::TrunkName, sip::PeerStatus)]) {
         }),
     ];
     for (name, help, kind, value) in rows {
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (trunk, status) in trunks {
             let _ = writeln!(out, "{name}{{trunk=\"{trunk}\"}} {}", value(status));

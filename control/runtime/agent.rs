@@ -1,12 +1,12 @@
-//! Voice agents: a caller talks with a language model. An agent is to a conversation what an application at the other end of a WebSocket
-//! is: it is told what the caller does, and asks for what is to be said.
+//! Voice agents: a caller talks with a language model. A conversation treats an agent like an application at the other
+//! end of a WebSocket: it reports what the caller does, and the agent requests what is to be said.
 //!
 //! ```text
-//!   conversation ──Told──► responder (when it answers, what it does) ──► chat (the model), tools
-//!   conversation ◄──Ask─── responder ◄──words, results─────────────────────┘
+//!   conversation ──Told──► responder (when to answer, what to do) ──► chat (the model), tools
+//!   conversation ◄──Ask─── responder ◄──words, results──────────────────┘
 //! ```
 //!
-//! A model that hears and speaks by itself takes the place of all of that: `realtime`.
+//! An agent whose model takes and makes audio itself uses `realtime` instead of all this.
 
 mod chat;
 mod config;
@@ -34,33 +34,33 @@ pub use config::{
     AgentConfig, HttpTool, Interruptions, ModelConfig, Patience, PhraseConfig, Place, Protocol, ToolConfig,
 };
 
-/// The agents of the configuration, by name.
+/// The agents of the configuration by name.
 #[derive(Debug, Default)]
 pub struct Agents(HashMap<Arc<str>, Arc<AgentConfig>>);
 
 impl Agents {
-    /// Of these, with the prompts of their files.
+    /// Collects the agents and reads their `prompt_file`s.
     ///
     /// # Errors
-    /// Which file cannot be read.
+    /// The first file that cannot be read or is too long, with the reason.
     pub fn new(agents: impl IntoIterator<Item = AgentConfig>) -> Result<Self, String> {
         let named = |agent: AgentConfig| Ok((Arc::clone(&agent.name), Arc::new(agent.with_prompt()?)));
         Ok(Self(agents.into_iter().map(named).collect::<Result<_, String>>()?))
     }
 
-    /// The only one; `None` when there are others or none.
+    /// The name of the only agent; `None` if there is none or more than one.
     pub fn only(&self) -> Option<&Arc<str>> {
         let mut names = self.0.keys();
         names.next().filter(|_| names.next().is_none())
     }
 
-    /// By name.
+    /// The agent of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<AgentConfig>> {
         self.0.get(name)
     }
 }
 
-/// An agent in a conversation, from that one's side.
+/// An agent in a conversation, as the conversation sees it.
 pub struct Agent {
     responder: Responder,
     config: Arc<AgentConfig>,
@@ -70,22 +70,22 @@ pub struct Agent {
     running: JoinSet<(String, Result<String, String>)>,
 }
 
-/// What an agent wants.
+/// An action that an agent requests of the conversation or of the call.
 pub enum Wish {
-    /// Something that an application could ask for.
+    /// A request that an application at a WebSocket could make too.
     Ask(Ask),
-    /// Begin or end a recording.
+    /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
-    /// Listen anew.
+    /// Start speech recognition again.
     Listen,
-    /// This was said: by the caller, or heard by him.
+    /// A line of the dialogue: the caller said it, or the caller heard it.
     Said(Line),
-    /// For the call's log.
+    /// A line for the call's log, with its data.
     Note(String, Value),
 }
 
 impl Agent {
-    /// One of the configuration. `spec` is completed by it.
+    /// An agent of the configuration. Sets languages, voice and interruptions of `spec` from the agent's settings.
     pub fn new(config: Arc<AgentConfig>, client: Client, agent: AgentSpec, spec: &mut ConversationSpec) -> Self {
         let language = agent.language.as_ref().unwrap_or(&config.language).to_string();
         (spec.speaks, spec.hears) = (language.clone(), language);
@@ -103,17 +103,17 @@ impl Agent {
         Self { responder, config, client, tools, asking: None, running: JoinSet::new() }
     }
 
-    /// The conversation begins.
+    /// The conversation starts.
     pub fn begin(&mut self, now: Instant) {
         self.responder.begin(now);
     }
 
-    /// The conversation tells something.
+    /// Takes an event of the conversation.
     pub fn told(&mut self, now: Instant, told: Told) {
         self.responder.told(now, told);
     }
 
-    /// What it wants next. Cancel-safe.
+    /// Waits for the agent's next request. Cancel-safe.
     pub async fn next(&mut self) -> Wish {
         loop {
             while let Some(act) = self.responder.poll_act() {
@@ -130,13 +130,14 @@ impl Agent {
                     self.responder.thought(clock::now().instant, id, piece);
                 }
                 Some(ran) = self.running.join_next() => {
-                    // One that was aborted is not waited for.
+                    // An aborted tool gives no result.
                     if let Ok((id, result)) = ran {
                         self.responder.ran(clock::now().instant, &id, result);
                     }
                 }
                 () = sleep_until(due), if due.is_some() => self.responder.handle_timeout(clock::now().instant),
-                // Something to do comes from outside only, and whoever brings it begins this anew.
+                // Only an event from outside makes more work here, and the task that brings it calls this function
+                // again.
                 () = std::future::pending() => {}
             }
         }
@@ -163,7 +164,7 @@ impl Agent {
     }
 }
 
-/// The next piece of what the model answers; nothing ever, if it is not asked.
+/// The next piece of the model's answer; pending for ever while no request runs.
 async fn answered(asking: &mut Option<(u64, Asking)>) -> (u64, chat::Piece) {
     match asking {
         Some((id, one)) => (*id, one.next().await),

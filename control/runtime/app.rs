@@ -1,4 +1,4 @@
-//! What every REST handler is given.
+//! The state shared by all REST handlers, and applications.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::registry::Calls;
 
-/// Shared state of the HTTP surfaces. Cheap to clone.
+/// The shared state of the HTTP interfaces. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
-    /// Who may log in.
+    /// The accounts, with their credentials.
     pub accounts: Arc<Accounts>,
     /// How requests show whose they are.
     pub logins: &'static [Login],
@@ -20,9 +20,9 @@ pub struct App {
     pub calls: Calls,
     /// Recordings and their audio.
     pub recordings: Recordings,
-    /// What callers are told; no trailing slash.
+    /// The server's base URL as clients see it, without trailing slash.
     pub public_url: Arc<str>,
-    /// Has the configuration read again.
+    /// Requests a reload of the configuration.
     pub reload: Reload,
 }
 
@@ -47,21 +47,21 @@ impl App {
     }
 }
 
-/// What came of a reload, in lines: what holds now, or why everything stays as it was.
+/// The result of a reload, as lines of text: the settings that hold now, or the reason why nothing has changed.
 pub type Reloaded = Result<String, String>;
 
-/// Has the configuration read again by whoever knows where it is.
+/// Requests a reload of the configuration from the task that knows its file.
 #[derive(Clone, Debug)]
 pub struct Reload(mpsc::Sender<oneshot::Sender<Reloaded>>);
 
 impl Reload {
-    /// One, and where its wishes arrive.
+    /// A new handle, and the receiver of its requests.
     pub fn new() -> (Self, mpsc::Receiver<oneshot::Sender<Reloaded>>) {
         let (sender, receiver) = mpsc::channel(1);
         (Self(sender), receiver)
     }
 
-    /// Waits for it to be done; `None` when nobody is there to do it.
+    /// Waits until the reload is done. `None` if no task serves the requests.
     pub async fn ask(&self) -> Option<Reloaded> {
         let (reply, answer) = oneshot::channel();
         self.0.send(reply).await.ok()?;

@@ -1,4 +1,4 @@
-//! Audio for playback, from wherever it comes: synthesised, fetched, inline, or a file of the configuration.
+//! Audio for playback from all sources: synthesised, fetched, inline, or a local file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tandem_speech::Voice;
 
 use crate::document;
 
-/// Largest audio file taken.
+/// Maximum size of an audio file, in octets.
 const MAX_FILE: usize = 64 * 1024 * 1024;
-/// Octets of files that are being downloaded or decoded at a time.
+/// Maximum octets of files that are downloaded or decoded at the same time.
 const IN_FLIGHT: usize = 128 * 1024 * 1024;
-/// Decoded audio kept, octets.
+/// Maximum size of the cache of decoded audio, in octets.
 const CACHE: u64 = 256 * 1024 * 1024;
-/// How long fetched audio is used again without asking.
+/// How long decoded audio stays in the cache. During this time its URL is not fetched again.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Makes audio of sources; what was made is shared while it is fresh. Cheap to clone.
+/// Makes audio from sources and caches it. Cheap to clone.
 #[derive(Clone)]
 pub struct AudioRoom {
     client: Client,
@@ -34,24 +34,24 @@ pub struct AudioRoom {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
-    /// With the account when it has `[[origins]]` of its own, by which the same URL may be another file.
+    /// The URL, and the account if it has `[[origins]]` of its own: they may lead the same URL to another file.
     Url(String, Option<Arc<str>>),
     File(PathBuf, SystemTime),
 }
 
-/// Why there is no audio, in words for the log.
+/// The reason that there is no audio, as text for the log.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AudioError {
     /// The file does not exist.
     #[error("{0}")]
     Missing(String),
-    /// It cannot be reached, read or made.
+    /// The audio cannot be fetched, read, decoded or synthesised.
     #[error("{0}")]
     Unusable(String),
 }
 
 impl AudioRoom {
-    /// With nothing in it yet.
+    /// An empty cache over these sources.
     pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
         let weigh = |_: &Key, audio: &Arc<Audio>| u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX);
         let client = client.within(Budget::new(IN_FLIGHT));
@@ -59,7 +59,7 @@ impl AudioRoom {
         Self { client, voice, stored, cache }
     }
 
-    /// The audio of a source for a call of this account. Tones are not asked here: the media engine makes them.
+    /// The audio of a source, for a call of this account. Tones are an error: the media engine makes them.
     pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
         match source {
             AudioSource::Speech(speech) => {
@@ -82,7 +82,7 @@ impl AudioRoom {
         }
     }
 
-    /// The same for somebody who waits at the telephone ([`Voice::speak_soon`]).
+    /// Like [`Self::get`], but urgent, as a caller waits for the audio ([`Voice::speak_soon`]).
     pub async fn get_soon(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
         let AudioSource::Speech(speech) = source else { return self.get(source, account).await };
         let samples = self.voice.speak_soon(speech).await.map_err(|error| AudioError::Unusable(error.to_string()))?;

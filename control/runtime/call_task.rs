@@ -1,7 +1,7 @@
-//! One task per call: it drives the pure [`Call`], performs its outputs and feeds it what comes back.
+//! One task per call. It drives the pure [`Call`], performs its outputs, and feeds the results back.
 //!
-//! Nothing here waits for an application, a disk or another call: what takes time is a task of its own that reports to the
-//! [inbox](crate::inbox), which says what happens when it is full.
+//! Nothing here waits for an application, a disk or another call. Slow work runs in a task of its own, which reports to
+//! the [inbox](crate::inbox); the inbox says what happens when it is full.
 
 mod converse;
 mod hear;
@@ -53,10 +53,10 @@ use crate::services::Services;
 use crate::stream::Ready;
 use supervise::Supervised;
 
-/// How long an ended call waits for the last words on its legs.
+/// How long an ended call waits for the final events of its legs.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
-/// All that a call owns, handed to another one.
+/// Everything that a call owns, for the move into another call.
 pub struct Estate {
     call: Call,
     sessions: Vec<CallId>,
@@ -69,30 +69,30 @@ pub struct Estate {
     log: EventLog,
 }
 
-/// How a call begins.
+/// How a call starts.
 pub enum Beginning {
-    /// Somebody called.
+    /// An inbound call.
     Incoming {
-        /// Who.
+        /// The inbound leg.
         info: Box<LegInfo>,
-        /// The INVITE, for the log.
+        /// The INVITE, as a line for the log.
         line: String,
-        /// What they offer.
+        /// The SDP offer, if the INVITE has one.
         offer: Option<bytes::Bytes>,
-        /// The phone that it is, if it has shown so.
+        /// The address of record of the calling phone, if it has authenticated itself.
         phone: Option<sip::Aor>,
-        /// Where it goes.
+        /// The route of the call.
         route: Box<Route>,
-        /// Let go when something has been done about it.
+        /// Measures how long the INVITE waits; dropped once the first outputs are performed.
         waiting: sip::Waiting,
-        /// Another leg of ours called, and this is the way to it.
+        /// For an internal call: the connection to the calling leg of this server.
         within: Option<Tie>,
     },
-    /// An application calls.
+    /// An outbound call that an application requested.
     Outgoing(Vec<NewLeg>),
 }
 
-/// Starts the task of a call.
+/// Spawns the task of a call.
 pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: Beginning) {
     let task = Box::new(CallTask {
         call: Call::new(id, rand::random(), clock::now()),
@@ -113,10 +113,10 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         expected: None,
         supervised: None,
     });
-    // Boxed, as the spawning would move it from place to place eight times. It lasts as long as the call does, so what few calls
-    // need, or need for a moment, has no place in it: its size has a test.
+    // The task is boxed, as spawning would otherwise copy it eight times. The future lives as long as the call, so
+    // state that few calls need, or that is needed only for a moment, is kept out of it. A test checks its size.
     //
-    // Lines of the log name the call themselves: a span would be entered and left each time that it is woken, for two lines in all.
+    // Log lines carry the call's id themselves. A span would be entered and left at each wake-up, for two lines in all.
     tokio::spawn(Box::pin(task.run(messages, beginning)));
 }
 
@@ -124,46 +124,46 @@ type Answer = Result<Accepted, Refused>;
 
 struct CallTask {
     call: Call,
-    /// Its own id and those of the calls that it absorbed.
+    /// The call's own session id and those of the calls that were merged into it.
     sessions: Vec<CallId>,
     services: Arc<Services>,
     calls: Calls,
     inbox: Inbox,
     legs: HashMap<LegId, Box<LegIo>>,
-    /// Ended legs of which SIP or the engine has more to say.
+    /// Ended legs for which SIP or the engine will still report something.
     ended: HashMap<LegId, Farewell>,
-    /// Numbered notices sent, by leg.
+    /// The number of numbered notices sent, by leg.
     sequences: HashMap<LegId, u32>,
-    /// The recordings asked for with a leg, by leg.
+    /// The recordings that were requested together with a leg, by leg.
     own_recordings: HashMap<LegId, OwnRecording>,
-    /// How often its application was told of something that went wrong.
+    /// How often the application was told of a problem.
     troubles: usize,
-    /// An application was asked for a document.
+    /// Whether an application was asked for a document.
     asked: bool,
-    /// The cookies of each call that has become part of this one, by its session.
+    /// The cookies of this call and of each call that was merged into it, by session.
     jars: HashMap<CallId, CookieJar>,
-    /// Has this call's notices sent, in order, beside it.
+    /// The task that sends the call's notices in order, and the channel to it.
     notices: Option<(mpsc::Sender<Submitted>, JoinHandle<()>)>,
-    /// To those who asked something, once what came of it has been done.
+    /// Replies to requests; they are sent once the outputs of the requests are performed.
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
-    /// New legs that the call would not take, and why.
+    /// New legs that the call refused, with the reason.
     refused: Vec<(LegInfo, String)>,
-    /// Another call's legs may come: until this says otherwise, the call does not end.
+    /// Resolves when no other call will be merged into this one. Until then the call does not end.
     expected: Option<oneshot::Receiver<()>>,
-    /// Who hears whose call without being joined to it.
+    /// Supervision: the legs that listen to another leg's call without being joined to it.
     supervised: Option<Box<Supervised>>,
 }
 
-/// A recording that was asked for with its leg.
+/// A recording that was requested together with its leg.
 struct OwnRecording {
     facts: Recording,
-    /// The end of the leg, which is not told before the recording is whole.
+    /// The event of the leg's end. It is held back until the recording is complete.
     end: Option<Box<CallEvent>>,
 }
 
-/// The last words awaited of a leg that the call is done with, or of the dialog with a recording server.
+/// The final events that are awaited of an ended leg, or of the dialog with a recording server.
 struct Farewell {
-    /// Of a leg.
+    /// The ended leg; `None` for the dialog with a recording server.
     info: Option<Arc<LegInfo>>,
     /// The dialog is over.
     dialog: bool,
@@ -174,7 +174,7 @@ struct Farewell {
 enum Turn {
     On,
     Over,
-    /// To the call behind this inbox, which is given the estate.
+    /// Move everything into the call with this inbox.
     Surrender(Inbox, oneshot::Sender<()>),
 }
 
@@ -184,7 +184,7 @@ impl CallTask {
         self.perform().await;
         drop(waiting);
         let mut farewell = None;
-        // Set anew only when its time changes, which few messages do.
+        // The timer is reset only when the time changes, which few messages cause.
         let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut set = None;
         loop {
@@ -204,10 +204,10 @@ impl CallTask {
                 alarm.as_mut().reset(at);
                 set = Some(at);
             }
-            // The engine's last words are read with SIP's, which come anyway.
+            // The engine's final event does not have to wake the task: SIP's final event does, and both are read then.
             let patient = farewell.is_some() && self.ended.values().any(|farewell| !farewell.dialog);
             let turn = tokio::select! {
-                // What is there came before the alarm.
+                // Waiting messages are older than the alarm.
                 biased;
                 message = messages.next(patient) => match message {
                     Some(message) => self.take(message),
@@ -224,10 +224,10 @@ impl CallTask {
                 Turn::On => {}
                 Turn::Over => break,
                 Turn::Surrender(heir, done) => {
-                    // The heir's notices come after ours.
+                    // The notices of this call must be sent before those of the target call.
                     self.finish_notices().await;
                     match self.surrender(&heir, done) {
-                        // The inbox stays open for as long as anyone else has its address.
+                        // Messages arrive here for as long as others hold this inbox's address; they are forwarded.
                         Ok(()) => return forward(messages, &heir).await,
                         Err(still_here) => self = still_here,
                     }
@@ -237,9 +237,10 @@ impl CallTask {
         messages.close();
         while let Some(message) = messages.ready() {
             match message {
-                // What was asked for too late is refused; what is heard of too late changes nothing.
+                // Late requests are refused. Late reports change nothing.
                 Message::NewLegs(legs) => {
-                    // Without the rest of them, for which there would have to be room all the time.
+                    // Only `info` is kept across the await: whole legs would enlarge the task's future for the duration
+                    // of the call.
                     for info in legs.into_iter().map(|leg| leg.info) {
                         self.refuse_leg(info, "the call is over").await;
                     }
@@ -254,7 +255,7 @@ impl CallTask {
         self.finish_notices().await;
         let log = std::mem::take(&mut *self.inbox.log());
         log.write(&self.services.store, &self.sessions, clock::time());
-        // Legs too, whose last word did not come in time.
+        // The legs whose final event did not arrive in time are unregistered too.
         let legs = self.ended.keys().chain(self.legs.keys()).map(|leg| leg.0);
         for id in legs.chain(self.sessions.iter().map(|session| session.0)) {
             self.calls.forget(id);
@@ -264,7 +265,7 @@ impl CallTask {
     async fn finish_notices(&mut self) {
         if let Some((notices, notifier)) = self.notices.take() {
             drop(notices);
-            // It ends by itself; were it to panic, there would be nothing left to write down.
+            // The task ends by itself. If it has panicked, there is nothing left to record.
             let _ = notifier.await;
         }
     }
@@ -308,7 +309,7 @@ impl CallTask {
         }
     }
 
-    /// A call that cannot have audio: refused, and yet on record.
+    /// Refuses a call that cannot have audio, and still records it.
     fn refuse(
         &mut self,
         leg: LegId,
@@ -331,7 +332,7 @@ impl CallTask {
         }
     }
 
-    /// A leg that was promised and cannot be: its end is told like any other's.
+    /// Reports the end of a leg that was accepted but cannot be added, like that of any other leg.
     fn refuse_leg(&mut self, mut info: LegInfo, why: &str) -> impl Future<Output = ()> + Send {
         let now = clock::now();
         info.status = Status::Failed;
@@ -346,7 +347,7 @@ impl CallTask {
         }
     }
 
-    /// Writes down how a leg is now, beside its events.
+    /// Stores the leg's current state.
     fn record(&self, info: &Arc<LegInfo>, at: jiff::Timestamp) {
         store::calls::update(&self.services.store, records::call_row(info, at));
     }
@@ -374,7 +375,7 @@ impl CallTask {
             Message::Sip(leg, event) => self.take_sip(now, leg, event),
             Message::Media(leg, event) => self.take_media(now, leg, *event),
             Message::Fetched { leg, id, line, exchange, speaks, result } => {
-                // Its line is before those of what it causes: they have the same time.
+                // Its line must stand before the lines of its consequences, which have the same time.
                 self.note_fetched(now.time, leg, line, exchange);
                 if let Some(dialect) = speaks {
                     self.call.set_dialect(leg, dialect);
@@ -397,7 +398,7 @@ impl CallTask {
                 }
             }
             Message::Stream { leg, id, status } => {
-                // It is over already.
+                // The stream has ended already.
                 let stream = self.detach_stream(leg, id);
                 self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
                 let held = stream.and_then(|stream| stream.held);
@@ -407,8 +408,8 @@ impl CallTask {
             Message::Request { leg, request, reply } => {
                 let says_state = request.client_state.is_some();
                 let answer = self.call.handle_request(now, leg, *request);
-                // No event may come of it, and yet whoever asks for the call is to see its new state. The end is written
-                // down by its event, behind its notices.
+                // The request may cause no event, but the REST resource must show the new state. The end of a leg is
+                // stored with its event, after its notices.
                 if let (true, Some(info)) = (says_state, self.call.leg(leg))
                     && !info.status.is_final()
                 {
@@ -419,7 +420,7 @@ impl CallTask {
             Message::NewLegs(legs) => legs.into_iter().for_each(|leg| self.add_leg(leg)),
             Message::Expect { room, settled } => {
                 self.expected = Some(settled);
-                // Who asked may have given up.
+                // The requesting task may have given up.
                 let _ = room.send(self.call.room());
             }
             Message::Surrender { heir, room, done } => {
@@ -464,7 +465,7 @@ impl CallTask {
         log.push_exchange(leg, exchange);
     }
 
-    /// Gives everything away. If the heir is no more, this call goes on as it was.
+    /// Moves everything to the call with inbox `heir`. If that call no longer exists, this call continues.
     fn surrender(mut self: Box<Self>, heir: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
         let id = self.call.id();
         let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));
@@ -521,7 +522,7 @@ impl CallTask {
         let tune = |session: &mut media::Session, trunk: Option<&str>| {
             session.set_codecs(&routing.codecs(trunk));
             session.set_source(routing.media_source(trunk));
-            // Also when it is off: the last trunk may have been offered keys.
+            // Also when SRTP is off: the previous trunk may have been offered keys.
             session.set_srtp(routing.srtp(trunk, None));
         };
         let failed = self.legs.get_mut(&leg).and_then(|io| Some((io.fail_over(&event, tune)?, io.vouched.take())));
@@ -552,10 +553,11 @@ impl CallTask {
         }
     }
 
-    /// A key press, told to the streams and the call unless it came before, in another form.
+    /// Handles a DTMF digit: tells the bridged leg, the streams and the call, unless the digit was already reported in
+    /// another form.
     fn take_press(&mut self, now: Now, leg: LegId, digit: char, form: media::Form) {
         let Some(io) = self.legs.get_mut(&leg) else { return };
-        // Events and tones the engine has told once already.
+        // The engine has already removed duplicates between telephone events and tones.
         let known = if form == media::Form::Info { form } else { media::Form::Event };
         if io.presses.handle(now.instant, digit, known) {
             if let Some(peer) = io.peer.and_then(|peer| self.legs.get(&peer)) {
@@ -570,13 +572,13 @@ impl CallTask {
         }
     }
 
-    /// The leg that this one is joined to, or else will be.
+    /// The leg that this leg is bridged with, or else its parent, with which it will be.
     fn other_leg(&self, leg: LegId) -> Option<LegId> {
         let joined = self.legs.get(&leg).and_then(|io| io.peer);
         joined.or_else(|| self.call.leg(leg).and_then(|info| info.parent))
     }
 
-    /// Lets a leg know what its other one speaks.
+    /// Tells a leg the codec preference of its other leg.
     fn hear_the_other_leg(&mut self, leg: LegId) {
         let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|io| io.preference());
         if let (Some(preference), Some(io)) = (preference, self.legs.get_mut(&leg)) {
@@ -584,7 +586,7 @@ impl CallTask {
         }
     }
 
-    /// Lets a leg's other one know what it speaks, and the call what either does.
+    /// Tells the other leg this leg's codec preference, and the call the codecs of both.
     fn tell_the_other_leg(&mut self, leg: LegId) {
         let preference = self.legs.get(&leg).map(|io| io.preference());
         let other = self.other_leg(leg);
@@ -604,7 +606,7 @@ impl CallTask {
             media::Event::SourceMoved { to } => {
                 self.note_line(now.time, leg, "media", format!("RTP now comes from {to}"));
             }
-            // Whether event or tone, the engine has told it once.
+            // The engine reports a digit once, whether it came as event or as tone.
             media::Event::Dtmf { digit, form, .. } => return self.take_press(now, leg, *digit, *form),
             media::Event::MarkReached { op, name } => {
                 let conversation = self.legs.get(&leg).and_then(|io| io.conversation.as_ref());
@@ -613,7 +615,7 @@ impl CallTask {
                 }
                 self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
                 let own = self.legs.get(&leg).into_iter().flat_map(|io| io.streams.values());
-                // A stream may be heard by the leg that its own is, or was, joined to.
+                // The stream may belong to the leg that this leg is, or was, bridged with.
                 let others = self.legs.values().flat_map(|io| io.streams.values());
                 let reached = own
                     .filter(|stream| stream.op.0 == op.0)
@@ -657,13 +659,13 @@ impl CallTask {
         }
     }
 
-    /// The engine's last word on a leg.
+    /// Handles the engine's final event of a leg.
     fn closed(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
         self.note_line(now.time, leg, "media", quality::summary(stats));
         self.services.counters.add_media(stats);
         self.note_one_sided(now, leg, stats);
         let Some(farewell) = self.ended.get_mut(&leg) else {
-            // Closed while it lives: the engine gave it up, and without audio there is no call.
+            // The leg is still alive: the engine has closed the session, and without audio the leg must end.
             if let Some(io) = self.legs.get_mut(&leg) {
                 io.lose_media();
             }
@@ -679,7 +681,7 @@ impl CallTask {
         self.part(leg);
     }
 
-    /// Says in words that nothing was heard of an answered leg, or that it was heard from elsewhere than it said.
+    /// Logs and reports that an answered leg sent no audio, or sent it from an address other than in its SDP.
     fn note_one_sided(&self, now: Now, leg: LegId, stats: &media::Stats) {
         let Some(info) = self.ended.get(&leg).and_then(|farewell| farewell.info.as_ref()) else { return };
         let Some(told) = quality::one_sided(stats, info.duration(now.time)) else { return };
@@ -699,7 +701,7 @@ impl CallTask {
         }
     }
 
-    /// Forgets an ended leg once everything has been said.
+    /// Removes an ended leg once SIP and the engine have both reported their final event.
     fn part(&mut self, leg: LegId) {
         if self.ended.get(&leg).is_some_and(|farewell| farewell.dialog && farewell.media) {
             self.ended.remove(&leg);
@@ -742,7 +744,7 @@ impl CallTask {
     }
 }
 
-/// A side of a leg's audio in a log line's words.
+/// The name of a direction of a leg's audio, for log lines.
 fn side(track: media::Track) -> &'static str {
     match track {
         media::Track::Inbound => "what it says",
@@ -750,22 +752,22 @@ fn side(track: media::Track) -> &'static str {
     }
 }
 
-/// What still comes to a call that was given away.
+/// Forwards the messages and log lines of a call that was merged into another.
 async fn forward(mut messages: Messages, heir: &Inbox) {
     loop {
         let message = messages.next(false).await;
         let lines = std::mem::take(&mut *messages.log());
         heir.log().append(lines);
         let Some(message) = message else { return };
-        // The heir may be over by now, and so is what it inherited.
+        // The target call may be over, and with it the legs that were moved.
         let _ = heir.post(message);
     }
 }
 
-/// Returns once nothing is expected any more.
+/// Returns once no other call will be merged into this one.
 async fn settled(expected: &mut Option<oneshot::Receiver<()>>) {
     if let Some(settled) = expected {
-        // Said or dropped is the same.
+        // A dropped sender counts as an answer.
         let _ = settled.await;
     }
     *expected = None;
@@ -775,7 +777,7 @@ async fn settled(expected: &mut Option<oneshot::Receiver<()>>) {
 mod tests {
     use super::*;
 
-    /// Size of what an `async fn` of three arguments returns.
+    /// The size of the future of an `async fn` with three arguments, in octets.
     fn future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }

@@ -1,16 +1,16 @@
-//! The conferences of the server: a room of the engine for each name of an account, from the first who comes to the last who goes,
-//! and the one state that says in which order things happened.
+//! The server's conferences: for each name in an account, a media room from the first participant to the last, and one
+//! state machine that decides in which order things happened.
 //!
 //! ```text
-//!   Confer ──► join ──► Seat (in the leg's hands) ──► media::Command::Join
-//!                          \-- left, dropped: the last one takes the room with it
+//!   Confer ──► join ──► Seat (kept by the leg) ──► media::Command::Join
+//!                          \-- left, dropped: the room closes with the last one
 //!   requests ──► end, record, announce ──►┐
-//!   the room's sink ──► joined, left, ... ├─► state::Conference ──► teller: webhooks and records, one after the other
-//!                                         │                    ├──► room commands; stage: documents somebody hears
-//!                                         └────────────────────┴──► Own(leg, ConferenceOver) to the call of whom the room put out
+//!   the room's sink ──► joined, left, ... ├─► state::Conference ──► teller: webhooks and records, in order
+//!                                         │                    ├──► room commands; stage: documents for participants
+//!                                         └────────────────────┴──► Own(leg, ConferenceOver) to a removed leg's call
 //! ```
 //!
-//! All of it is behind one lock, which is held only to note and to order, never to wait.
+//! One lock guards all of it. It is held only to update state and to send commands, never across a wait.
 
 pub mod history;
 pub mod seat;
@@ -51,106 +51,106 @@ use crate::services::Services;
 use stage::Stage;
 use teller::Teller;
 
-/// How long one that was opened by request waits for somebody.
+/// How long a conference that a request has opened waits for its first participant.
 const UNUSED: Duration = Duration::from_secs(5 * 60);
-/// Announcements of one conference at a time.
+/// Maximum number of announcements at the same time in one conference.
 const MOST_ANNOUNCEMENTS: usize = 16;
-/// What requests have somebody hear in one conference at a time.
+/// Maximum number of playbacks by request at the same time in one conference.
 const MOST_HEARD: usize = 128;
 
-/// Account and name.
+/// Account and conference name.
 type Name = (Arc<str>, Arc<str>);
 
-/// All of them; at most as many as the engine has rooms. Cheap to clone.
+/// All conferences; at most as many as the media engine has rooms. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Conferences(Arc<Mutex<Hall>>);
 
 #[derive(Default)]
 struct Hall {
     live: HashMap<ConferenceId, Live>,
-    /// Those that can be joined.
+    /// The conferences that can be joined, by account and name.
     names: HashMap<Name, ConferenceId>,
-    /// Legs that are being called for one.
+    /// Legs that are being called for a conference.
     expected: HashMap<LegId, ConferenceId>,
 }
 
-/// One conference, from its opening until nothing more will be told of it.
+/// One conference, from its opening until its last event is reported.
 struct Live {
     state: Conference,
-    /// Dropped, the room ends.
+    /// The room closes when this is dropped.
     room: Option<media::RoomHandle>,
-    /// Of the calls of those who have a seat.
+    /// The inboxes of the participants' calls, by leg.
     inboxes: HashMap<LegId, Inbox>,
     services: Arc<Services>,
     runtime: Handle,
     teller: Teller,
-    /// What lets somebody hear a document.
+    /// The tasks that play a document to a waiting or held participant, by leg.
     documents: HashMap<LegId, AbortHandle>,
     announcements: usize,
-    /// What requests have somebody hear, or everybody, and how it is stopped.
+    /// Playbacks by request: number, the leg that hears it (all if `None`), and the sender that stops it.
     heard: Vec<(u64, Option<LegId>, oneshot::Sender<()>)>,
-    /// Ends it when its time is up.
+    /// The task that ends the conference at its maximum duration.
     limit: Option<AbortHandle>,
     next_op: u64,
-    /// What the room plays, and who waits for its end.
+    /// The room's playbacks, each with the sender that reports its end.
     plays: HashMap<media::OpId, oneshot::Sender<()>>,
     recordings: HashMap<media::OpId, RecordingId>,
     streams: Vec<stream::Running>,
 }
 
-/// A conference as it is now.
+/// A snapshot of a conference.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The facts about it.
+    /// The conference.
     pub info: Arc<ConferenceInfo>,
-    /// Who is there or is being called, in the order they came.
+    /// The participants, including those who are being called, in the order in which they came.
     pub participants: Vec<ParticipantInfo>,
 }
 
-/// A leg's place in a conference; dropped, it is free.
+/// A leg's place in a conference. Dropping it makes the leg leave.
 pub struct Seat {
     conferences: Conferences,
     id: ConferenceId,
     name: Arc<str>,
-    /// As it came.
+    /// The leg as it was when it joined.
     leg: Arc<LegInfo>,
     left: bool,
 }
 
-/// Holds a conference open although nobody may be there; dropped, no longer.
+/// Keeps a conference open without participants, until it is dropped.
 pub struct Reservation {
     conferences: Conferences,
     id: ConferenceId,
 }
 
 impl Conferences {
-    /// Whether there is none that can be joined.
+    /// Whether no conference can be joined.
     pub fn is_empty(&self) -> bool {
         self.0.lock().names.is_empty()
     }
 
-    /// The id of an account's conference of that name.
+    /// The id of the account's joinable conference with this name.
     pub fn find(&self, account: &str, name: &str) -> Option<u128> {
         self.0.lock().names.get(&(account.into(), name.into())).map(|id| id.0)
     }
 
-    /// The name of an account's conference.
+    /// The name of the account's live conference with this id.
     pub fn name(&self, account: &str, id: u128) -> Option<Arc<str>> {
         self.get(account, ConferenceId(id)).map(|seen| Arc::clone(&seen.info.name))
     }
 
-    /// Who takes part in it.
+    /// The legs of the conference's participants, including those who are being called; empty if it is over.
     pub fn members(&self, account: &str, id: u128) -> Vec<LegId> {
         let seen = self.get(account, ConferenceId(id));
         seen.map(|seen| seen.participants.iter().map(|one| one.leg).collect()).unwrap_or_default()
     }
 
-    /// An account's conference, while it lives.
+    /// A snapshot of the account's conference, while it is live.
     pub fn get(&self, account: &str, id: ConferenceId) -> Option<Seen> {
         self.0.lock().of(account, id).map(|live| live.seen())
     }
 
-    /// All of an account, newest first.
+    /// Snapshots of the account's live conferences, newest first.
     pub fn all(&self, account: &str) -> Vec<Seen> {
         let hall = self.0.lock();
         let own = hall.live.values().filter(|live| *live.state.info().account == *account);
@@ -159,8 +159,10 @@ impl Conferences {
         all
     }
 
-    /// A place in the conference of that name, which is opened if there is none. An error says why not, by the conference's
-    /// own word if it has one.
+    /// Joins the conference with this name, which is opened if there is none.
+    ///
+    /// # Errors
+    /// The reason in words, with the refusal of the conference if it has refused the leg.
     pub fn join(
         &self,
         services: &Arc<Services>,
@@ -193,7 +195,7 @@ impl Conferences {
         }
     }
 
-    /// The conference of that name, which is opened if there is none, held open.
+    /// Reserves the conference with this name, which is opened if there is none.
     fn reserve(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Reservation, String> {
         let mut hall = self.0.lock();
         let id = hall.find_or_open(self, services, wanted)?;
@@ -204,7 +206,7 @@ impl Conferences {
         Ok(Reservation { conferences: self.clone(), id })
     }
 
-    /// Opens one for those who will come; for a while it waits for the first.
+    /// Opens the conference with this name. It stays open for five minutes without a participant.
     pub fn open(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Seen, String> {
         let account = wanted.account;
         let reserved = self.reserve(services, wanted)?;
@@ -216,7 +218,7 @@ impl Conferences {
         Ok(seen)
     }
 
-    /// Ends all.
+    /// Ends all conferences; their participants are not hung up.
     pub fn end_all(&self) {
         let all: Vec<_> = self.0.lock().live.keys().copied().collect();
         for id in all {
@@ -224,12 +226,12 @@ impl Conferences {
         }
     }
 
-    /// Whether somebody would be taken.
+    /// Whether the conference would accept such a participant now.
     fn admits(&self, id: ConferenceId, participation: &Participation) -> Result<(), Refused> {
         self.0.lock().live.get(&id).ok_or(Refused::Over)?.state.admits(participation)
     }
 
-    /// A leg is being called for it.
+    /// Announces a leg that is being called for the conference.
     fn expect(&self, id: ConferenceId, leg: LegId, participation: Participation) -> Result<(), Refused> {
         let expected = self.with(id, |live| live.state.expect(clock::time(), leg, participation));
         if expected.unwrap_or(Err(Refused::Over))? {
@@ -238,42 +240,46 @@ impl Conferences {
         Ok(())
     }
 
-    /// A leg is over: if it was called for a conference, it will not come.
+    /// Tells the conference for which a leg was called that the leg has ended without joining.
     pub fn leg_is_over(&self, leg: &LegInfo) {
         let Some(id) = self.0.lock().expected.remove(&leg.id) else { return };
         self.with(id, |live| live.state.fail(clock::time(), leg));
     }
 
-    /// Ends one; `clears` hangs up who is there. Whose calls are to be given up: those of whoever is still being called.
+    /// Ends a conference; with `clears` its participants are hung up. Returns the legs that are still being called for
+    /// it: the caller must end those.
     pub fn end(&self, id: ConferenceId, clears: bool) -> Vec<LegId> {
         self.with(id, |live| live.state.end(clock::time(), clears)).unwrap_or_default()
     }
 
-    /// Records one. `None`: it is over, or as many run as may.
+    /// Starts a recording. `None`: the conference is over, or too many recordings run.
     pub fn record(&self, id: ConferenceId, spec: RecordingSpec) -> Option<Recording> {
         let now = clock::time();
         let recording = RecordingId::new(now, &mut rand::rng());
         self.with(id, |live| live.state.record(now, recording, spec))?
     }
 
-    /// Its recordings that are not on disk yet.
+    /// The recordings of a conference that are not finished yet.
     pub fn recordings(&self, id: ConferenceId) -> Vec<Recording> {
         self.0.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
     }
 
-    /// Holds a recording, or goes on with it.
+    /// Pauses a recording with this kind of gap, or resumes it without one.
     pub fn pause(&self, id: ConferenceId, recording: RecordingId, gap: Option<Gap>) -> Result<Recording, Refused> {
         let paused = self.with(id, |live| live.state.pause_recording(clock::time(), recording, gap));
         paused.unwrap_or(Err(Refused::Over))
     }
 
-    /// Ends a recording.
+    /// Stops a recording.
     pub fn stop(&self, id: ConferenceId, recording: RecordingId) -> Result<Recording, Refused> {
         self.with(id, |live| live.state.stop_recording(recording)).unwrap_or(Err(Refused::Over))
     }
 
-    /// Streams what all hear to a WebSocket application. Refused: it is over (or its dialect has no such streams), or as many run as
-    /// may.
+    /// Streams the audio that all participants hear to a WebSocket application.
+    ///
+    /// # Errors
+    /// [`Refused::Over`] if the conference is over or its dialect has no such streams, [`Refused::Full`] if too many
+    /// streams run.
     pub fn stream(&self, id: ConferenceId, spec: StreamSpec) -> Result<StreamId, Refused> {
         let conferences = self.clone();
         self.with(id, |live| {
@@ -309,20 +315,21 @@ impl Conferences {
         .unwrap_or(Err(Refused::Over))
     }
 
-    /// Ends a stream, by its id or its name. Gives both.
+    /// Stops a stream, given its id or its name, and returns both.
     pub fn stop_stream(&self, id: ConferenceId, which: Result<StreamId, &str>) -> Option<(StreamId, Option<String>)> {
         self.with(id, |live| {
             let is =
                 |one: &stream::Running| which.map_or_else(|name| one.name.as_deref() == Some(name), |id| one.id == id);
             let place = live.streams.iter().position(is)?;
             let stream::Running { id, name, stop } = live.streams.remove(place);
-            // It may have ended by itself in this moment.
+            // The stream may have ended by itself in this moment.
             let _ = stop.send(());
             Some((id, name))
         })?
     }
 
-    /// Has what a document plays announced, to all or to one. `false`: it is over, or as many are announced as may.
+    /// Plays a document as an announcement, to all or to one participant. `false`: the conference is over, or too many
+    /// announcements run.
     pub fn announce(&self, id: ConferenceId, to: Option<LegId>, target: Target) -> bool {
         let conferences = self.clone();
         let started = self.with(id, |live| {
@@ -341,7 +348,8 @@ impl Conferences {
         started.flatten().is_some()
     }
 
-    /// Has one of them hear this, or everybody; told of its beginning and its end. `false`: it is over, or as much is heard as may.
+    /// Plays audio by request, to one participant or to all, and reports its start and its end. `false`: the conference
+    /// is over, or too many playbacks run.
     pub fn let_hear(&self, id: ConferenceId, play: Play, to: Option<LegId>) -> bool {
         let conferences = self.clone();
         let started = self.with(id, |live| {
@@ -359,7 +367,7 @@ impl Conferences {
         started.flatten().is_some()
     }
 
-    /// Stops what these hear alone, or all that is heard by request.
+    /// Stops the playbacks by request that these legs hear alone; without legs, all of them.
     pub fn hush(&self, id: ConferenceId, whom: Option<&[LegId]>) {
         self.with(id, |live| {
             let ends = |to: Option<LegId>| whom.is_none_or(|whom| to.is_some_and(|leg| whom.contains(&leg)));
@@ -367,7 +375,7 @@ impl Conferences {
             live.heard = kept;
             let ended: Vec<(u64, Option<LegId>, oneshot::Sender<()>)> = ended;
             for (_, _, stop) in ended {
-                // It may be over by itself.
+                // The playback may have ended by itself.
                 let _ = stop.send(());
             }
         });
@@ -382,7 +390,7 @@ impl Conferences {
         tokio::spawn(ends).abort_handle()
     }
 
-    /// Does something with one that lives, and what comes of it.
+    /// Applies a function to a live conference, then performs the outputs of its state.
     fn with<T>(&self, id: ConferenceId, act: impl FnOnce(&mut Live) -> T) -> Option<T> {
         let mut hall = self.0.lock();
         let done = hall.live.get_mut(&id).map(act);
@@ -390,7 +398,7 @@ impl Conferences {
         done
     }
 
-    /// Plays audio in a room; the receiver hears of its end. `to`: to this one alone.
+    /// Plays audio in a room, to all or only to leg `to`. The receiver is told of the end.
     fn play(
         &self,
         id: ConferenceId,
@@ -408,7 +416,7 @@ impl Conferences {
         Some((op, receiver))
     }
 
-    /// Ends what is played, if it still is.
+    /// Stops a playback, if it still runs.
     fn stop_play(&self, id: ConferenceId, op: media::OpId) {
         let mut hall = self.0.lock();
         let Some(live) = hall.live.get_mut(&id) else { return };
@@ -464,7 +472,7 @@ impl Hall {
         Ok(id)
     }
 
-    /// Does what a conference has come to want; forgets it when it is over.
+    /// Performs the outputs of a conference's state; removes the conference when it is over.
     fn settle(&mut self, conferences: &Conferences, id: ConferenceId) {
         let Some(live) = self.live.get_mut(&id) else { return };
         while let Some(output) = live.state.poll_output() {
@@ -472,7 +480,7 @@ impl Hall {
         }
         let info = live.state.info();
         if live.state.is_closing() {
-            // Who comes now begins a new one.
+            // A leg that joins from now on opens a new conference.
             let name = (Arc::clone(&info.account), Arc::clone(&info.name));
             if self.names.get(&name) == Some(&id) {
                 self.names.remove(&name);
@@ -526,7 +534,7 @@ impl Live {
             }
             Output::PutOut { leg, clears } => {
                 if let Some(inbox) = self.inboxes.get(&leg) {
-                    // Its call may be over.
+                    // The leg's call may be over.
                     let _ = inbox.post(Message::Own(leg, LegEvent::ConferenceOver { clears }));
                 }
             }
@@ -580,7 +588,7 @@ impl Live {
         }
     }
 
-    /// What the room tells.
+    /// Handles an event of the room.
     fn hear(&mut self, now: Timestamp, event: media::RoomEvent) {
         match event {
             media::RoomEvent::Joined { session } => self.state.handle_joined(now, LegId(session.0)),
@@ -589,7 +597,8 @@ impl Live {
                 self.state.handle_started(now, RecordingId::new(now, &mut rand::rng()));
             }
             media::RoomEvent::Speaks { session, speaks } => {
-                // No state that somebody must know: with a slow application it is the first to go.
+                // Speaker events carry no state that an application must know, so they are the first to be dropped for
+                // a slow application.
                 if !self.teller.is_full() {
                     self.state.handle_speaks(now, LegId(session.0), speaks);
                 }
@@ -602,7 +611,7 @@ impl Live {
             media::RoomEvent::Leads(None) => {}
             media::RoomEvent::Finished { op, .. } => {
                 if let Some(waiting) = self.plays.remove(&op) {
-                    // Who waited for it may have been sent away.
+                    // The task that waited may have been aborted.
                     let _ = waiting.send(());
                 }
             }
@@ -625,24 +634,24 @@ impl Live {
 }
 
 impl Seat {
-    /// Whether it is in that conference of its account.
+    /// Whether this seat is in the conference with this name (of the leg's account).
     pub fn is_in(&self, conference: &str) -> bool {
         *self.name == *conference
     }
 
-    /// Takes part otherwise.
+    /// Changes how the leg participates.
     pub fn change(&self, participation: &Participation) {
         let (now, leg) = (clock::time(), self.leg.id);
         self.conferences.with(self.id, |live| live.state.change(now, leg, participation));
     }
 
-    /// Is given up, by a leg that is like this now.
+    /// Leaves the conference. `leg`: the leg's current state.
     pub fn leave(mut self, leg: &Arc<LegInfo>, why: Leaving) {
         self.left = true;
         self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, why));
     }
 
-    /// What the engine is told.
+    /// The command that makes the media session join the room.
     pub fn command(&self, participation: &Participation) -> media::Command {
         let role = match &participation.coach {
             Some(coaching) if coaching.on && coaching.whom.is_empty() => media::Role::Monitor,
@@ -684,7 +693,7 @@ impl Drop for Seat {
 }
 
 impl Reservation {
-    /// Of which.
+    /// The id of the reserved conference.
     pub fn id(&self) -> ConferenceId {
         self.id
     }
@@ -696,7 +705,7 @@ impl Drop for Reservation {
     }
 }
 
-/// After a crash: ends what was live, and tells so. How many that were.
+/// After a crash: ends the conferences that were live and reports their end. Returns their number.
 pub async fn recover(services: &Services, now: Timestamp) -> Result<usize, StoreError> {
     let left = history::left_behind(&services.store).await?;
     let count = left.len();
@@ -707,7 +716,7 @@ pub async fn recover(services: &Services, now: Timestamp) -> Result<usize, Store
         let mut first = None;
         for mut participant in participants {
             let came = participant.status == ParticipantStatus::Connected;
-            // The legs of the crashed server have ended by now, in the records.
+            // The leg records of the crashed server were ended before.
             let leg = store::calls::find(&services.store, participant.leg.0).await?;
             let call = leg.as_ref().and_then(records::leg_of).map_or(Status::Completed, |leg| leg.status);
             participant.status = if came { ParticipantStatus::Left } else { ParticipantStatus::Failed };
@@ -729,7 +738,7 @@ pub async fn recover(services: &Services, now: Timestamp) -> Result<usize, Store
     Ok(count)
 }
 
-/// Where a room's events go.
+/// The sink that passes a room's events to its conference.
 fn sink(hall: Weak<Mutex<Hall>>) -> media::RoomSink {
     Arc::new(move |room, event| {
         let Some(hall) = hall.upgrade() else { return Ok(()) };

@@ -1,12 +1,14 @@
-//! A conversation's task: its peer (an application's socket, or an agent), the voice that speaks for it, the ears that listen for it.
+//! The task of a conversation. It connects the caller with the other side (an application's WebSocket, or an agent),
+//! with the voice that speaks for that side, and with the recogniser that listens to the caller.
 //!
 //! ```text
-//!   peer ────words──► talk (who speaks, what is cut short) ──phrases──► voice ──► source ──► caller
-//!   peer ◄───prompts─ talk ◄──marks, keys, what is heard───── recogniser ◄──────── tap ◄──── caller
+//!   peer ────words──► talk (who speaks, what is interrupted) ──phrases──► voice ──► source ──► caller
+//!   peer ◄───prompts─ talk ◄──marks, digits, recognised words──── recogniser ◄──────── tap ◄──── caller
 //! ```
 //!
-//! It asks its call for the media ([`News::Ready`]), and tells it how the conversation ended. What it holds is bounded by what
-//! `talk` lets wait. What was heard and said, and how long each turn took, it writes into the call's log (`conversation/notes.rs`).
+//! The task asks its call for the media ([`News::Ready`]) and reports how the conversation ended. The state is bounded
+//! by what `talk` lets wait. The task logs what was recognised and said, and the time that each turn took, in the
+//! call's log (`conversation/notes.rs`).
 
 mod notes;
 mod peer;
@@ -44,51 +46,51 @@ use notes::Notes;
 use peer::{Peer, Said};
 use talk::{Fact, Order, Talk};
 
-/// Notes to a conversation that may wait.
+/// Maximum number of waiting notes to a conversation.
 const NOTES: usize = 1024;
-/// Frames of the caller that may wait: two seconds.
+/// Maximum number of waiting frames of the caller's audio: two seconds.
 const TAP_FRAMES: usize = 100;
-/// Longest piece that can be put: a file that the application wants played.
+/// Maximum length of a piece of audio, such as a file that the application plays.
 const LONGEST: Duration = Duration::from_secs(600);
-/// What is said and heard: as a recogniser wants it, and as a voice makes it.
+/// The byte order of the caller's audio and of the voice.
 const ORDER: media::ByteOrder = media::ByteOrder::Little;
 
-/// A running conversation, from its call's side.
+/// The handle of a running conversation, kept by its call.
 pub struct ConversationHandle {
-    /// Its id.
+    /// The id of the conversation.
     pub id: ConversationId,
-    /// Its operation on the media.
+    /// The operation id of its tap and source in the media session.
     pub op: OpId,
     notes: mpsc::Sender<Note>,
 }
 
-/// What a conversation is made of.
+/// The parameters of a new conversation.
 pub struct NewConversation {
-    /// Its leg.
+    /// The leg that talks.
     pub leg: LegId,
-    /// Whose leg it is.
+    /// The name of the leg's account.
     pub account: Arc<str>,
-    /// Its id.
+    /// The id of the conversation.
     pub id: ConversationId,
-    /// Its operation on the media.
+    /// The operation id for its tap and source in the media session.
     pub op: OpId,
-    /// As asked for.
+    /// The settings of the conversation.
     pub spec: ConversationSpec,
-    /// Its wire form; `None` of an agent.
+    /// The wire format; `None` for an agent.
     pub wire: Option<Box<dyn ConversationWire>>,
-    /// Its id and its leg's as the application knows them, for the log.
+    /// The ids of the conversation and of its leg in the provider's form, for the log.
     pub names: (String, String),
 }
 
-/// What a call hears of its conversation.
+/// A report of a conversation to its call.
 pub enum News {
-    /// The peer is there; this is the media that is needed, and what of the leg is listened to.
+    /// The other side is connected: attach this media, and tap these tracks of the leg.
     Ready(Ready, media::Tracks),
-    /// Keys are to be pressed.
+    /// Send these DTMF digits.
     Press(String),
-    /// Something was said in a conversation with an agent.
+    /// A line of the dialogue with an agent.
     Said(Line),
-    /// It is over.
+    /// The conversation is over.
     Over(ConversationStatus),
 }
 
@@ -99,7 +101,7 @@ enum Note {
 }
 
 impl ConversationHandle {
-    /// Starts one. It reports to `inbox`.
+    /// Starts a conversation that reports to `inbox`.
     pub fn start(services: Arc<Services>, inbox: Inbox, new: NewConversation) -> Self {
         let (sender, notes) = mpsc::channel(NOTES);
         let handle = Self { id: new.id, op: new.op, notes: sender };
@@ -112,23 +114,24 @@ impl ConversationHandle {
         handle
     }
 
-    /// What was put has been heard up to this mark.
+    /// Playout has reached this mark.
     pub fn mark(&self, name: Arc<str>) {
         self.note(Note::Mark(name));
     }
 
-    /// The caller pressed a key.
+    /// The caller sent a DTMF digit.
     pub fn key(&self, key: char) {
         self.note(Note::Key(key));
     }
 
-    /// Ends it.
+    /// Ends the conversation.
     pub fn stop(&self) {
         self.note(Note::Stop);
     }
 
     fn note(&self, note: Note) {
-        // Full means that the socket has taken nothing for long: it is about to be given up, and a handle that is dropped ends it.
+        // The channel is full when the WebSocket has taken nothing for long. The conversation is about to fail then,
+        // and dropping the handle ends it too.
         if let Err(error) = self.notes.try_send(note) {
             tracing::debug!(%error, "conversation takes no note");
         }
@@ -187,7 +190,7 @@ async fn run(
             ConversationStatus::Completed
         }
         Ok(End::Over { status, malformed }) => {
-            // The call goes on meanwhile.
+            // Closed in a task of its own, so that the call can continue.
             tokio::spawn(async move { peer.close(malformed).await });
             status
         }
@@ -195,7 +198,7 @@ async fn run(
     }
 }
 
-/// Reaches the application, or finds the agent.
+/// Connects to the application, or finds the agent.
 async fn peer(
     services: &Services,
     account: &str,
@@ -224,7 +227,7 @@ async fn stopped(notes: &mut mpsc::Receiver<Note>) {
     while !matches!(notes.recv().await, Some(Note::Stop) | None) {}
 }
 
-/// How the caller is listened to at first.
+/// The initial settings of speech recognition.
 fn listening(spec: &ConversationSpec) -> Listening {
     let manner = spec.manner(&spec.hears);
     Listening {
@@ -238,20 +241,20 @@ fn listening(spec: &ConversationSpec) -> Listening {
     }
 }
 
-/// `multi` is any.
+/// The language for the recogniser; `None` (any) for `multi`.
 fn language(code: &str) -> Option<String> {
     (code != "multi").then(|| code.to_owned())
 }
 
-/// Why it is over.
+/// How a conversation ended.
 enum End {
-    /// By the call.
+    /// The call ended it.
     Stopped,
-    /// By the application.
+    /// The application ended it, or its messages were invalid.
     Over { status: ConversationStatus, malformed: bool },
 }
 
-/// Where caller and application meet.
+/// The state of the task: connects the caller and the application.
 struct Floor<'a> {
     talk: Talk,
     notes: Notes<'a>,
@@ -261,25 +264,26 @@ struct Floor<'a> {
     account: Arc<str>,
     id: ConversationId,
     writer: media::StreamWriter,
-    /// Audio of pieces that wait for their turn, as octets.
+    /// The audio of pieces that wait for their turn, as octets.
     made: HashMap<u64, Bytes>,
     making: HashMap<u64, AbortHandle>,
     makers: JoinSet<(u64, Result<Arc<media::Audio>, AudioError>)>,
-    /// How often the source was cleared: marks of before mean nothing.
+    /// How often the source was cleared. Marks from before the last time are ignored.
     cleared: u64,
     listening: Listening,
     ears: Option<Session>,
-    /// Where words decide: hears a voice before the recogniser is sure of it.
+    /// Detects a voice before the recogniser is sure. Only used if recognised words decide about interruptions.
     onset: Option<Onset>,
 }
 
-/// Frames in a row in which there may be a voice, until what is heard stops for it: 40 ms.
+/// Frames in a row with a possible voice after which playout pauses: 40 ms.
 const SOUNDS: u8 = 2;
 
-/// What may be a voice before the detector takes it for one, dBFS: callers are louder, noises and the agent's own echo mostly are not.
+/// The level in dBFS above which a sound may be a voice. Callers are louder; noise and the agent's own echo mostly are
+/// not.
 const LOUD: f32 = -35.0;
 
-/// Hears that somebody may begin to speak.
+/// Detects that the caller may have started to speak.
 struct Onset {
     activity: media::VoiceActivity,
     active: u8,
@@ -292,10 +296,10 @@ impl Default for Onset {
 }
 
 impl Onset {
-    /// The next 20 ms; whether somebody may have begun.
+    /// Takes the next 20 ms. Returns `true` when the caller may have started to speak.
     fn push(&mut self, samples: &[i16]) -> bool {
         let activity = self.activity.handle_frame(samples);
-        // The detector is sure of a voice a little late; something loud may be one.
+        // The detector needs some time to be sure of a voice. Until then, a loud sound counts as one.
         let active = activity.active || (activity.sound && activity.level > LOUD);
         self.active = if active { self.active.saturating_add(1) } else { 0 };
         self.active == SOUNDS
@@ -313,7 +317,7 @@ impl Floor<'_> {
         Ok(())
     }
 
-    /// The caller is not heard any more, or never was: the application is told, and so is whoever reads the log.
+    /// Speech recognition has failed or is not available: tells the application and writes it to the log.
     async fn hears_nothing(&mut self, peer: &mut Peer, why: &RecogniseError) -> Result<(), StreamFailure> {
         self.ears = None;
         self.notes.deaf(why);
@@ -367,7 +371,7 @@ impl Floor<'_> {
                     None => self.ears = None,
                 },
                 Some(made) = self.makers.join_next() => {
-                    // One that was aborted was forgotten before.
+                    // Aborted pieces were removed before.
                     if let Ok((piece, made)) = made && self.making.remove(&piece).is_some() {
                         self.take(piece, made);
                     }
@@ -386,7 +390,7 @@ impl Floor<'_> {
         }
     }
 
-    /// Does what was decided.
+    /// Performs the orders of `talk`.
     async fn obey(&mut self, peer: &mut Peer) -> Result<Option<End>, StreamFailure> {
         while let Some(order) = self.talk.poll_order() {
             match order {
@@ -398,7 +402,7 @@ impl Floor<'_> {
                 Order::Put { piece } => {
                     let octets = self.made.get(&piece).cloned().unwrap_or_default();
                     if self.writer.audio(octets).is_err() {
-                        // Its mark comes back at once.
+                        // The piece's mark comes back at once.
                         let why = Told::Problem(format!("audio of more than {} s is not played", LONGEST.as_secs()));
                         peer.tell(why, clock::now()).await?;
                     }
@@ -437,7 +441,7 @@ impl Floor<'_> {
         Ok(None)
     }
 
-    /// Audio of the caller.
+    /// Takes audio of the caller.
     fn hear(&mut self, samples: &[i16]) {
         if let Some(ears) = &self.ears {
             ears.hear(samples);
@@ -464,7 +468,7 @@ impl Floor<'_> {
         self.notes.note(fact);
     }
 
-    /// The audio of a piece is there, or is not.
+    /// Takes the audio of a piece, or the reason that there is none.
     fn take(&mut self, piece: u64, made: Result<Arc<media::Audio>, AudioError>) {
         let now = clock::now().instant;
         match made {
@@ -478,22 +482,22 @@ impl Floor<'_> {
         }
     }
 
-    /// The piece whose mark this is, if it was put since the last clearing.
+    /// The piece to which this mark belongs, if it was written after the last clear.
     fn piece(&self, mark: &str) -> Option<u64> {
         let (cleared, piece) = mark.split_once(':')?;
         (cleared.parse() == Ok(self.cleared)).then(|| piece.parse().ok())?
     }
 }
 
-/// Asks the call for something, which may be over.
+/// Sends a command to the call, which may be over.
 fn command(inbox: &Inbox, leg: LegId, command: Command) {
     let request = Box::new(Request { client_state: None, command });
-    // What comes of it is in the call's log.
+    // The call logs the result.
     let (reply, _) = oneshot::channel();
     let _ = inbox.post(Message::Request { leg, request, reply });
 }
 
-/// Begins or ends a recording.
+/// The command that starts or stops a recording.
 fn record(on: bool) -> Command {
     match on {
         true => Command::StartRecording(RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual)),
@@ -501,7 +505,7 @@ fn record(on: bool) -> Command {
     }
 }
 
-/// What is heard next; nothing ever, without ears. Cancel-safe.
+/// Waits for the next recognition result; pending for ever without a recogniser. Cancel-safe.
 async fn hear(ears: &mut Option<Session>) -> Option<Result<tandem_call::hearing::Heard, RecogniseError>> {
     match ears {
         Some(ears) => ears.next().await,

@@ -1,4 +1,4 @@
-//! Getting documents: sign, ask, follow redirects, read.
+//! Fetches documents: signs and sends the request, follows redirects, reads the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,47 +21,48 @@ use url::Url;
 use crate::audio::AudioError;
 use crate::notify::Dialects;
 
-/// Largest document.
+/// Maximum size of a document in octets.
 const MAX_DOCUMENT: usize = 64 * 1024;
-/// Most requests of a script before it has something for its leg.
+/// Maximum number of requests that a script may make before it has an instruction for its leg.
 const MOST_REQUESTS: usize = 200;
 const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(15);
 
-/// What one exchange looked like, for the call's log.
+/// The result of fetching a document, with its exchange for the call's log.
 pub struct Fetched {
-    /// `POST http://... 200 (12 ms)`, or why it failed.
+    /// `POST http://... 200 (12 ms)`, or the reason of the failure.
     pub line: String,
-    /// Its last attempt; `None`: nothing was sent, or what was is in `before`.
+    /// The last attempt; `None` if nothing was sent or all attempts are in `before`.
     pub exchange: Option<Exchange>,
-    /// Exchanges before it, each with its line.
+    /// The exchanges before the last one, each with its log line.
     pub before: Vec<(String, Exchange)>,
-    /// The dialect that speaks for the leg from now on, if another one does.
+    /// The dialect that handles the leg from now on, if it has changed.
     pub speaks: Option<Arc<str>>,
-    /// The document, or why there is none.
+    /// The document, or the reason that there is none.
     pub result: Result<Program, FetchFailure>,
 }
 
-/// The program with state that runs a leg's documents, if there is one; it is the leg's own.
+/// The stateful program (script) that provides the leg's documents, if there is one. Each leg has its own.
 pub type ScriptSlot = Arc<Mutex<Option<Box<dyn Script>>>>;
 
-/// Who asks for documents, and how.
+/// The context of a document request.
 pub struct Asker<'a> {
-    /// The client.
+    /// The HTTP client.
     pub client: &'a Client,
-    /// Every dialect there is.
+    /// All dialects.
     pub dialects: &'a Dialects,
-    /// The leg's own.
+    /// The leg's dialect.
     pub dialect: &'a Arc<dyn Dialect>,
-    /// The leg's.
+    /// The leg's account.
     pub account: &'a Account,
-    /// Cookies are kept for the call.
+    /// The cookies of the call.
     pub jar: &'a CookieJar,
-    /// The same for every attempt.
+    /// The request id, the same for all attempts.
     pub id: u128,
 }
 
-/// Fetches one document, or asks the leg's script what follows. Whoever asks for the same leg meanwhile waits.
+/// Fetches one document, or asks the leg's script for its next step. A second request for the same leg waits for the
+/// first one.
 pub async fn fetch(asker: Asker<'_>, fetch: &Fetch, context: &Context, slot: &ScriptSlot) -> Fetched {
     let Some(documents) = asker.dialect.documents() else { return undocumented(fetch) };
     let listed = matches!(fetch.scope, Scope::Queue | Scope::Conference);
@@ -95,7 +96,7 @@ pub async fn fetch(asker: Asker<'_>, fetch: &Fetch, context: &Context, slot: &Sc
     Fetched { before: Vec::new(), line, exchange: Some(exchange), speaks: None, result }
 }
 
-/// Does what a script asks for until it has something for its leg.
+/// Performs the steps of a script until it has an instruction for its leg.
 async fn run(asker: &Asker<'_>, script: &mut Box<dyn Script>, first: Step, fetch: &Fetch) -> Fetched {
     let (mut step, mut before) = (first, Vec::new());
     loop {
@@ -128,16 +129,16 @@ async fn run(asker: &Asker<'_>, script: &mut Box<dyn Script>, first: Step, fetch
     }
 }
 
-/// A request that was sent, and what came of it.
+/// A request that was sent, with its result.
 struct Exchanged {
     line: String,
     exchange: Exchange,
-    /// An answer with a status of 2xx.
+    /// An answer with a 2xx status, or the failure.
     outcome: Result<Response, FetchFailure>,
 }
 
-/// Sends one request for a document: signs it, repeats it and follows its redirects as the dialect does. `longest`: octets of
-/// the answer at most.
+/// Sends one request for a document. Signs it, retries it and follows redirects as the dialect demands. `longest`:
+/// maximum size of the answer in octets.
 async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchanged {
     let Asker { dialect, account, jar, .. } = asker;
     let client = asker.client.of_account(&account.name);
@@ -154,18 +155,18 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
         headers: sealed.headers,
         body: sealed.body,
         timeouts: Timeouts { connect: Some(patience.connect), total: patience.total },
-        // Enough to see that it is too large.
+        // One octet more shows that the answer is too large.
         max_body: longest + 1,
     };
     let mut reseal = |request: &mut Request| {
-        // After a redirect the parameters are gone (a GET) or the same; either way the URL signed is the new one.
+        // After a redirect the parameters are gone (GET) or unchanged. In both cases the new URL is signed.
         let (method, body) = if request.method == http::Method::GET {
             (Method::Get, tandem_dialect::Body::Form(Vec::new()))
         } else {
             (Method::Post, notice.body.clone())
         };
         let is_login = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Authorization");
-        // It is there no more when the way leads to another origin.
+        // The client removes this header field when a redirect leads to another origin.
         let login = request.headers.iter().find(is_login).cloned();
         let sealed = seal(&request.url, method, &body);
         (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
@@ -202,7 +203,7 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
     Exchanged { line, exchange, outcome }
 }
 
-/// A request and what came of it, for the call's log.
+/// A request and its result, for the call's log.
 fn told(
     at: Timestamp,
     method: String,
@@ -226,7 +227,7 @@ fn told(
     }
 }
 
-/// What comes of a document that is asked for where applications only command: nothing is sent.
+/// The failure of a document request where applications send commands. Nothing is sent.
 fn undocumented(fetch: &Fetch) -> Fetched {
     let url = without_credentials(&fetch.target.url).to_string();
     let detail = "this provider's applications command, and have no documents".to_owned();
@@ -239,7 +240,7 @@ fn undocumented(fetch: &Fetch) -> Fetched {
     }
 }
 
-/// Gets a file (audio to be played): its bytes and content type.
+/// Fetches a file with audio; returns its octets and content type. `max`: maximum size in octets.
 pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Option<String>), AudioError> {
     let request = Request {
         method: http::Method::GET,
@@ -262,7 +263,7 @@ pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Opti
     Ok((response.body, content_type))
 }
 
-/// The method as the HTTP library has it.
+/// The method in the type of the HTTP library.
 pub fn http_method(method: Method) -> http::Method {
     match method {
         Method::Get => http::Method::GET,

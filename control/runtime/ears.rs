@@ -1,7 +1,8 @@
-//! Ears on a leg: a tap's audio into a recogniser, what it hears into the call's inbox. A task each.
+//! Speech taps: each is a task that passes a leg's audio from a tap to a recogniser, and the recognised words to the
+//! call's inbox.
 //!
-//! A task ends when its recogniser has said its last word: after [`Ear::finish`], or the leg's audio, has ended. Dropping
-//! the [`Ear`] ends it at once, without a word.
+//! A task ends with its recogniser's last result, after [`Ear::finish`] or the end of the leg's audio. Dropping the
+//! [`Ear`] ends the task at once, without a further result.
 
 use tandem_call::hearing::Heard;
 use tandem_call::id::{LegId, OpId, TranscriptionId};
@@ -15,18 +16,18 @@ use tokio::task::AbortHandle;
 
 use crate::inbox::{Inbox, Message};
 
-/// Audio that may wait for a task: two seconds of both directions. What comes beyond is dropped.
+/// Frames of 20 ms that may wait for a task: two seconds of both directions. Further audio is dropped.
 pub const TAP_FRAMES: usize = 200;
-/// What a tap for ears gives.
+/// The audio format of the taps.
 pub const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
 
-/// A task that listens, from its call's side.
+/// The handle of a speech tap, kept by its call.
 pub struct Ear {
     finish: Option<oneshot::Sender<()>>,
     task: AbortHandle,
 }
 
-/// What the events of a task are about.
+/// The purpose of a speech tap.
 #[derive(Clone, Copy)]
 pub enum Listener {
     /// A gather.
@@ -36,7 +37,7 @@ pub enum Listener {
 }
 
 impl Ear {
-    /// Begins to listen: to each of these directions on its own.
+    /// Starts a task with one recogniser for each of these directions.
     pub fn open(
         listener: Listener,
         sessions: Vec<(Track, Session)>,
@@ -61,12 +62,12 @@ impl Ear {
         Self { finish: Some(finish), task: task.abort_handle() }
     }
 
-    /// Whether it has said its last word.
+    /// Whether the task has ended.
     pub fn is_over(&self) -> bool {
         self.task.is_finished()
     }
 
-    /// Hears no more, and tells the rest.
+    /// Stops listening; the remaining results are still reported.
     pub fn finish(&mut self) {
         self.finish = None;
     }
@@ -107,7 +108,7 @@ impl Listener {
     }
 }
 
-/// Listens until every session has ended; why one failed.
+/// Runs until all recognisers have ended. Returns the reason if one failed.
 async fn listen(
     mut sessions: Vec<(Track, Session)>,
     tap: media::TapReader,
@@ -154,7 +155,8 @@ async fn listen(
     None
 }
 
-/// The next word of any session, and whose it is; cancel-safe, as the sessions are. Never without a session.
+/// Waits for the next result of any recogniser, and returns it with the recogniser's index. Cancel-safe, as the
+/// recognisers are. Pending for ever without a recogniser.
 async fn next(sessions: &mut [(Track, Session)]) -> (usize, Option<Result<Heard, RecogniseError>>) {
     match sessions {
         [(_, one)] => (0, one.next().await),

@@ -1,4 +1,4 @@
-//! Those inside the server who want to know what happens to a leg.
+//! Subscriptions, within the server, to the events of a leg.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::id::LegId;
 use tokio::sync::mpsc;
 
-/// Legs that are followed at a time; further ones are not.
+/// Maximum number of followed legs.
 const MOST: usize = 1_000;
-/// Events that may wait for a follower; who lets more come hears of no more.
+/// Maximum number of events that wait for a follower. If more arrive, the follower gets no further events.
 const QUEUE: usize = 64;
 
-/// Who follows which leg. Clones share it.
+/// The followers by leg. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Followers(Arc<RwLock<HashMap<LegId, mpsc::Sender<CallEvent>>>>);
 
-/// A leg's events from now on.
+/// A subscription to the events of a leg.
 #[derive(Debug)]
 pub struct Following {
     leg: LegId,
@@ -26,7 +26,7 @@ pub struct Following {
 }
 
 impl Followers {
-    /// Follows a leg, best before it is there; `None` when too many are followed.
+    /// Subscribes to the events of a leg, ideally before the leg starts. `None` if too many legs are followed.
     pub fn follow(&self, leg: LegId) -> Option<Following> {
         let (sender, events) = mpsc::channel(QUEUE);
         let mut all = self.0.write();
@@ -37,7 +37,7 @@ impl Followers {
         Some(Following { leg, events, followers: self.clone() })
     }
 
-    /// Tells who follows the event's leg; never waits.
+    /// Sends an event to the follower of its leg; never waits.
     pub fn tell(&self, event: &CallEvent) {
         let leg = event.leg.id;
         let told = match self.0.read().get(&leg) {
@@ -51,7 +51,7 @@ impl Followers {
 }
 
 impl Following {
-    /// The next event; `None` after the leg's end.
+    /// Waits for the next event; `None` after the leg's end.
     pub async fn next(&mut self) -> Option<CallEvent> {
         self.events.recv().await
     }

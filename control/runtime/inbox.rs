@@ -1,4 +1,4 @@
-//! The way to a call, and all that may come by it.
+//! The inbox of a call, and the messages that it takes.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -27,188 +27,191 @@ use crate::call_task::Estate;
 use crate::conversation::News;
 use crate::stream::Ready;
 
-/// Messages that wait for one call before those that it can do without are turned away: requests of applications, INFO,
-/// ringing; media events wait in the engine. What it cannot do without is let in beyond that, and is
-/// bounded by what the call itself has asked for and by its legs.
+/// Number of waiting messages from which optional ones are refused: requests of applications, INFO, provisional
+/// responses. Media events then wait in the engine. Necessary messages are still accepted; their number is bounded by
+/// the call's own requests and by its legs.
 const FULL: usize = 1024;
 
-/// The way to a call. Cheap to clone. Nothing here waits, and what came first is taken first.
+/// The sending side of a call's inbox. Cheap to clone. No method waits, and messages keep their order.
 pub struct Inbox(Arc<Shared>);
 
-/// The call's own end of its inbox.
+/// The receiving side of a call's inbox, owned by the call's task.
 pub struct Messages(Arc<Shared>);
 
-/// A channel of our own, as not everything that comes is worth a waking: a call is mostly told of what it has just done.
+/// A channel of its own, as not every message has to wake the task: most only confirm what the call has just done.
 struct Shared {
-    /// How many have the address.
+    /// The number of [`Inbox`] handles.
     addresses: AtomicUsize,
     queue: Mutex<Queue>,
-    /// Lines, unlike messages, wait for nobody: most of what is heard of a call is only written down.
+    /// Log lines go directly to the log: most of what concerns a call is only logged.
     log: Mutex<EventLog>,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// Boxed: it lasts as long as the call does, which seldom has two waiting.
+    /// Boxed: the queue lives as long as the call, and seldom holds two messages.
     messages: VecDeque<Box<Message>>,
-    /// The call, when it has taken everything and sleeps.
+    /// The waker of the call's task while it sleeps.
     sleeper: Option<Waker>,
-    /// It sleeps until SIP has said its last word, so that the engine's can wait for that.
+    /// The task awaits SIP's final event, so the engine's final event need not wake it.
     patient: bool,
     over: bool,
 }
 
-/// It was not taken: the call is over, or has too much to do.
+/// The reason that a message was not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotTaken {
     /// The call is over.
     Over,
-    /// It has too much to do.
+    /// Too many messages wait.
     Full,
 }
 
-/// Something for a call.
+/// A message to a call.
 pub enum Message {
-    /// From its dialogs.
+    /// An event of one of its SIP dialogs.
     Sip(LegId, sip::Event),
-    /// From the engine.
+    /// An event of the media engine.
     Media(LegId, Box<media::Event>),
-    /// A document came.
+    /// The result of a document request.
     Fetched {
-        /// For this leg.
+        /// The leg that requested it.
         leg: LegId,
-        /// The fetch.
+        /// The id of the request.
         id: FetchId,
-        /// For the log.
+        /// The line for the log.
         line: String,
-        /// For the log too.
+        /// The exchange for the log.
         exchange: Option<Box<Exchange>>,
-        /// The dialect that speaks for the leg from now on, if another one does.
+        /// The dialect that handles the leg from now on, if it has changed.
         speaks: Option<Arc<str>>,
-        /// It.
+        /// The document, or the reason that there is none.
         result: Result<Program, FetchFailure>,
     },
     /// A request with its answer, for the log.
     Exchanged {
-        /// About this leg.
+        /// The leg that it is about.
         leg: Option<LegId>,
-        /// Both.
+        /// The request and its answer.
         exchange: Box<Exchange>,
-        /// What tells of it, if anything does.
+        /// A log line about it, if there is one.
         line: Option<Line>,
     },
-    /// Show those.
+    /// Return the exchanges of the log.
     Exchanges(oneshot::Sender<Vec<Exchanged>>),
-    /// Audio is ready.
+    /// The audio of a playback is ready.
     Rendered {
-        /// For this leg.
+        /// The leg that plays it.
         leg: LegId,
-        /// The playback.
+        /// The operation id of the playback.
         op: OpId,
-        /// How often.
+        /// What is played and how often.
         play: Play,
-        /// It.
+        /// The audio, or the reason that there is none.
         audio: Result<Arc<media::Audio>, AudioError>,
     },
-    /// The socket of a stream is open whose leg is not answered yet.
+    /// The WebSocket of a stream is open, but its leg is not answered yet.
     StreamOpen {
-        /// Its leg.
+        /// The leg of the stream.
         leg: LegId,
-        /// It.
+        /// The id of the stream.
         id: StreamId,
     },
-    /// A stream's socket is open.
+    /// The WebSocket of a stream is open, and the stream starts.
     StreamReady {
-        /// Its leg.
+        /// The leg of the stream.
         leg: LegId,
-        /// It.
+        /// The id of the stream.
         id: StreamId,
-        /// The media it needs.
+        /// The sink and the source to attach.
         ready: Box<Ready>,
     },
-    /// The application of a stream presses keys.
+    /// The application of a stream sends DTMF digits.
     StreamPress {
-        /// The stream's leg.
+        /// The leg of the stream.
         leg: LegId,
-        /// The stream.
+        /// The id of the stream.
         id: StreamId,
         /// `0-9 A-D * #`.
         digits: String,
     },
-    /// A stream is over.
+    /// A stream has ended.
     Stream {
-        /// Its leg.
+        /// The leg of the stream.
         leg: LegId,
-        /// It.
+        /// The id of the stream.
         id: StreamId,
-        /// How.
+        /// How it ended.
         status: StreamStatus,
     },
-    /// What a conversation needs, wants, or has come to.
+    /// A report of a conversation.
     Conversation {
-        /// Its leg.
+        /// The leg of the conversation.
         leg: LegId,
-        /// It.
+        /// The id of the conversation.
         id: ConversationId,
-        /// What.
+        /// The report.
         news: Box<News>,
     },
-    /// An application asks something.
+    /// A request of an application.
     Request {
-        /// Of this leg.
+        /// The leg that it is about.
         leg: LegId,
-        /// What.
+        /// The request.
         request: Box<Request>,
-        /// Where the answer goes.
+        /// The sender for the result.
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     },
-    /// An application wants further legs in this call.
+    /// An application adds these legs to the call.
     NewLegs(Vec<NewLeg>),
-    /// Another call's legs may come: how many can be taken?
+    /// Another call may be merged into this one: return how many legs it may have.
     Expect {
-        /// Where the answer goes.
+        /// The sender for the number of legs.
         room: oneshot::Sender<usize>,
-        /// Until this is dropped the call does not end.
+        /// The call does not end until the sender of this is dropped.
         settled: oneshot::Receiver<()>,
     },
-    /// Give this call's legs to another one; what comes afterwards goes there too.
+    /// Move this call's legs into another call; later messages are forwarded there.
     Surrender {
-        /// The inbox of the call that takes over.
+        /// The inbox of the target call.
         heir: Inbox,
-        /// The most legs it can take; a call with more keeps them.
+        /// Maximum number of legs that the target call accepts. A call with more legs keeps them.
         room: usize,
-        /// Told when it is done, dropped when it is not.
+        /// Told when the move is done; dropped if it is not possible.
         done: oneshot::Sender<()>,
     },
-    /// Take these legs over.
+    /// Take over the legs of another call.
     Absorb {
-        /// All of it.
+        /// Everything that the other call owned.
         estate: Box<Estate>,
-        /// Told when they can be found here.
+        /// Told when the legs are registered with this call.
         done: oneshot::Sender<()>,
     },
-    /// Found out by a leg's own hands.
+    /// An event that performing a command has caused.
     Own(LegId, LegEvent),
-    /// Show the log.
+    /// Return the lines of the log.
     Log(oneshot::Sender<Vec<Line>>),
-    /// Hang everything up.
+    /// Hang up all legs.
     HangupAll,
 }
 
 impl Inbox {
-    /// A new inbox.
+    /// Creates an inbox and its receiving side.
     pub fn new() -> (Self, Messages) {
         let shared =
             Arc::new(Shared { addresses: AtomicUsize::new(1), queue: Mutex::default(), log: Mutex::default() });
         (Self(Arc::clone(&shared)), Messages(shared))
     }
 
-    /// Puts in what the call cannot do without.
+    /// Posts a message that the call needs.
+    ///
+    /// # Errors
+    /// [`NotTaken::Over`] if the call is over.
     pub fn post(&self, message: Message) -> Result<(), NotTaken> {
         self.put(Box::new(message), usize::MAX).map_err(|(_, why)| why)
     }
 
-    /// Hands a call's estate over; it comes back when this call is over.
+    /// Moves everything that a call owns to this call. Returns it if this call is over.
     pub fn give(&self, estate: Box<Estate>, done: oneshot::Sender<()>) -> Result<(), Box<Estate>> {
         match self.put(Box::new(Message::Absorb { estate, done }), usize::MAX).map_err(|(message, _)| *message) {
             Err(Message::Absorb { estate, .. }) => Err(estate),
@@ -216,7 +219,7 @@ impl Inbox {
         }
     }
 
-    /// Puts in a request with its answer, if there is room; it comes back when this call is over.
+    /// Posts an exchange if there is room; otherwise it is dropped. Returns it if this call is over.
     pub fn exchanged(
         &self,
         leg: Option<LegId>,
@@ -232,7 +235,7 @@ impl Inbox {
         }
     }
 
-    /// Puts it in unless so many wait already, and wakes the call if that is worth it.
+    /// Appends a message if fewer than `most` wait, and wakes the task if the message is worth it.
     fn put(&self, message: Box<Message>, most: usize) -> Result<(), (Box<Message>, NotTaken)> {
         let mut queue = self.0.queue.lock();
         if queue.over {
@@ -254,7 +257,10 @@ impl Inbox {
         Ok(())
     }
 
-    /// Puts in what may be turned away.
+    /// Posts an optional message.
+    ///
+    /// # Errors
+    /// [`NotTaken::Over`] if the call is over, [`NotTaken::Full`] if too many messages wait.
     pub fn offer(&self, message: Message) -> Result<(), NotTaken> {
         self.put(Box::new(message), FULL).map_err(|(_, why)| why)
     }
@@ -264,12 +270,12 @@ impl Inbox {
         self.0.queue.lock().over
     }
 
-    /// The call's log, for a line or a look. What is added when the call is over is lost.
+    /// The call's log. Lines that are added after the end of the call are lost.
     pub fn log(&self) -> MutexGuard<'_, EventLog> {
         self.0.log.lock()
     }
 
-    /// What SIP says, in order.
+    /// Takes an event of a SIP dialog: trace lines go to the log, all others to the queue in their order.
     pub fn sip(&self, leg: LegId, event: sip::Event) {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
             let text = traced(sent, peer, transport.token(), &line);
@@ -284,12 +290,12 @@ impl Inbox {
         }
     }
 
-    /// Whether both lead to the same call.
+    /// Whether both handles lead to the same call.
     pub fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Where the engine's events go.
+    /// The sink for events of the media engine.
     pub fn sink(&self) -> media::EventSink {
         let inbox = self.clone();
         Arc::new(move |key, event| match inbox.offer(Message::Media(LegId(key.0), Box::new(event))) {
@@ -299,8 +305,8 @@ impl Inbox {
     }
 }
 
-/// `-> 192.0.2.1:5060 UDP INVITE sip:...`: a dozen in the shortest call, and most of what it costs to format one is the
-/// address, so that is spelled by hand.
+/// A line about a SIP message: `-> 192.0.2.1:5060 UDP INVITE sip:...`. The shortest call has a dozen of them.
+/// Formatting the address is the most expensive part, so an IPv4 address is written by hand.
 pub fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
     let mut text = Vec::with_capacity(line.len() + 32);
     text.extend_from_slice(if sent { b"-> " } else { b"<- " });
@@ -317,7 +323,7 @@ pub fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> Stri
     for part in [" ", transport, " ", line] {
         text.extend_from_slice(part.as_bytes());
     }
-    // It is of text.
+    // All parts are valid UTF-8.
     String::from_utf8(text).unwrap_or_default()
 }
 
@@ -346,7 +352,8 @@ impl Drop for Inbox {
 }
 
 impl Messages {
-    /// The next one; `None` when nobody has the address any more. `patient`: SIP has yet to say its last word.
+    /// Waits for the next message; `None` when no [`Inbox`] handle is left. `patient`: SIP's final event is still
+    /// awaited, so the engine's alone need not wake the task.
     pub async fn next(&mut self, patient: bool) -> Option<Message> {
         poll_fn(|context| self.poll(context, patient)).await
     }
@@ -366,7 +373,7 @@ impl Messages {
         Poll::Pending
     }
 
-    /// The next one that is there already.
+    /// The next message, if one is waiting.
     pub fn ready(&mut self) -> Option<Message> {
         self.0.queue.lock().messages.pop_front().map(|message| *message)
     }
@@ -376,7 +383,7 @@ impl Messages {
         self.0.log.lock()
     }
 
-    /// Takes nothing more; what is there stays.
+    /// Refuses further messages; the waiting ones stay.
     pub fn close(&mut self) {
         self.0.queue.lock().over = true;
     }
@@ -386,7 +393,8 @@ impl Drop for Messages {
     fn drop(&mut self) {
         self.close();
         let rest = std::mem::take(&mut self.0.queue.lock().messages);
-        // What was waiting may have another inbox in it, or somebody who waits for an answer.
+        // Dropped without the lock: the messages may contain handles of this or other inboxes, and senders whose
+        // receivers wait.
         drop(rest);
     }
 }
@@ -409,7 +417,7 @@ mod tests {
         messages.close();
         let (back, told) = *inbox.exchanged(None, exchange(), line()).unwrap_err();
         assert_eq!((back.url.as_str(), told), ("http://app/status", line()));
-        // What came in time is still there.
+        // Messages that arrived in time can still be read.
         assert!(matches!(messages.ready(), Some(Message::Exchanged { .. })));
         assert!(messages.ready().is_none());
     }

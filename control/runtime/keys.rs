@@ -1,7 +1,8 @@
-//! Key presses as peers have them: telephone-events (RFC 4733), SIP INFO, or tones in the audio; and from one to the other,
-//! where two legs that are joined differ.
+//! DTMF digits in the three forms that far ends use: telephone-events (RFC 4733), SIP INFO, or tones in the audio; and
+//! their conversion, where two bridged legs use different forms.
 //!
-//! Media passes events on by itself where both legs have them, and tones are part of the audio. What is left is done here.
+//! The media engine passes telephone-events on by itself where both legs have them, and tones are part of the audio.
+//! The other cases are handled here.
 
 use std::time::Duration;
 
@@ -10,25 +11,26 @@ use tandem_media as media;
 use tandem_settings::Dtmf;
 use tandem_sip as sip;
 
-/// How long a press lasts that is passed on in another form, milliseconds.
+/// Duration of a digit that is passed on in another form, in milliseconds.
 pub const PRESS_MS: u16 = 160;
-/// Between two presses of ours.
+/// Pause between two digits that this server sends.
 const GAP: Duration = Duration::from_millis(100);
-/// The operation that passed presses are; nobody waits for its end.
+/// The operation id of passed digits; nothing waits for their end.
 pub const PASSED: media::OpId = media::OpId(u64::MAX);
 
-/// What becomes of a press on the joined leg.
+/// How a digit is passed on to the bridged leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passed {
-    /// Nothing: media has passed it on.
+    /// Not at all: the media engine has done it.
     ByMedia,
-    /// An INFO.
+    /// As SIP INFO.
     AsInfo,
-    /// An event of ours, or tones.
+    /// As a new telephone-event, or as tones.
     Anew,
 }
 
-/// What becomes of a press that came in this form, on a leg that wants keys so. `events`: it has telephone-events.
+/// How a digit that arrived in this form is passed on to a leg with this setting. `events`: the leg has negotiated
+/// telephone-events.
 pub fn pass(wanted: Dtmf, came: media::Form, events: bool) -> Passed {
     match (wanted, came) {
         (Dtmf::Info, _) => Passed::AsInfo,
@@ -38,13 +40,14 @@ pub fn pass(wanted: Dtmf, came: media::Form, events: bool) -> Passed {
     }
 }
 
-/// An INFO for one key.
+/// The SIP INFO request for one digit.
 pub fn info(leg: sip::LegKey, key: char, milliseconds: u16) -> sip::Command {
     let body = format!("Signal={}\r\nDuration={milliseconds}\r\n", key.to_ascii_uppercase());
     sip::Command::Info { leg, content_type: "application/dtmf-relay".to_owned(), body: Bytes::from(body) }
 }
 
-/// What is pressed and how long each takes, the gap behind it included; `None` is a wait (`w` 500 ms, `W` 1 s). At most 1,024.
+/// The digits to send, each with its duration and the pause after it; `None` is a wait (`w` 500 ms, `W` 1 s). At most
+/// 1,024.
 pub fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
     let step = |key: char| match key {
         'w' => Some((None, Duration::from_millis(500))),
@@ -55,7 +58,7 @@ pub fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
     digits.chars().filter_map(step).take(1_024).collect()
 }
 
-/// A key in an INFO body: `Signal=5` (application/dtmf-relay) or the bare digit (application/dtmf).
+/// The digit in the body of a SIP INFO: `Signal=5` (application/dtmf-relay) or only the digit (application/dtmf).
 pub fn pressed(content_type: &str, body: &[u8]) -> Option<char> {
     let text = std::str::from_utf8(body).ok()?;
     let kind = content_type.split(';').next().unwrap_or_default().trim();
@@ -67,7 +70,7 @@ pub fn pressed(content_type: &str, body: &[u8]) -> Option<char> {
     } else {
         return None;
     };
-    // Some write the codes of RFC 4733; 16, the hook flash, is no key.
+    // Some far ends send the event codes of RFC 4733. Code 16, the hook flash, is not a digit.
     let code = word.parse().ok().filter(|code: &usize| (10..16).contains(code));
     if let Some(code) = code {
         return "*#ABCD".chars().nth(code - 10);

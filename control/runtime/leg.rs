@@ -1,5 +1,5 @@
-//! One leg's hands: its SIP dialog and its media session. What the call orders is done here, and what SIP and the engine
-//! say is put into the call's words. SDP never goes further up than this file and those below it.
+//! The I/O of one leg: its SIP dialog and its media session. Carries out the call's commands, and translates events of
+//! SIP and of the media engine for the call. SDP does not leave this file and its submodules.
 
 mod calling;
 mod engine;
@@ -35,89 +35,90 @@ use crate::redirect::Redirects;
 use crate::siprec;
 use crate::stream::StreamHandle;
 
-/// What one leg holds.
+/// Everything that one leg holds.
 pub struct LegIo {
     key: sip::LegKey,
     session: Option<media::Session>,
-    /// The INVITE's offer, until our answer to it has been sent.
+    /// The offer of the INVITE, until our answer to it is sent.
     offer: Option<Bytes>,
-    /// Our answer to it.
+    /// Our answer to that offer.
     answer: Option<Bytes>,
-    /// What the leg that it will be joined to speaks.
+    /// The codec preference of the leg with which this one will be bridged.
     preferred: media::Preference,
-    /// The INVITE, or the last re-INVITE, had no offer: our 200 carries it, the ACK the answer.
+    /// The INVITE, or the last re-INVITE, had no offer: our 200 carries the offer, the ACK the answer.
     late_offer: bool,
-    /// Our offer has been given to a provisional response.
+    /// Our offer was sent in a provisional response.
     has_offered: bool,
-    /// The peer's answer is in.
+    /// The far end's answer has arrived, or its offer was answered.
     negotiated: bool,
-    /// The callee's early offer has been answered, and its response is yet to be told.
+    /// The callee's early offer was answered, but the call was not told of early media yet.
     has_early_media: bool,
-    /// Why the INVITE's offer was not taken.
+    /// The reason that the INVITE's offer was not accepted.
     refusal: Option<Refusal>,
-    /// Whom we called, for the log.
+    /// The called destination, for the log.
     callee: Option<Callee>,
-    /// What is left to try, should the trunk that is called fail.
+    /// The remaining routes if the current trunk fails.
     attempt: Option<Box<Attempt>>,
-    /// Refusals of that trunk that count as its failure.
+    /// The final responses of the current trunk that count as its failure.
     fails_over_on: Vec<u16>,
-    /// The dialog is over, or is none yet.
+    /// The dialog is over, or does not exist yet.
     gone: bool,
-    /// Audio being made, by operation.
+    /// Audio that is being made, by operation.
     pub renders: HashMap<OpId, AbortHandle>,
-    /// Of the next message that answers, refuses or ends.
+    /// Header fields for the next message that answers, refuses or ends the call.
     pub headers: Vec<(String, String)>,
-    /// Whom it is joined to.
+    /// The leg that this leg is bridged with.
     pub peer: Option<LegId>,
-    /// Its place in a conference.
+    /// The leg's place in a conference.
     pub seat: Option<Seat>,
-    /// Its place in a queue.
+    /// The leg's place in a queue.
     pub place: Option<Place>,
-    /// It waits for whoever is first in a queue.
+    /// The leg's request for the first caller of a queue.
     pub taking: Option<Taking>,
-    /// Streams, by id.
+    /// Streams by id.
     pub streams: HashMap<StreamId, StreamHandle>,
-    /// Sessions with recording servers; a call has few.
+    /// Sessions with recording servers; there are few.
     pub siprecs: Vec<siprec::Session>,
-    /// Open ears, by operation.
+    /// Speech taps by operation.
     pub ears: HashMap<OpId, Ear>,
-    /// The program with state that runs its documents, if they are such.
+    /// The stateful program (script) that provides the leg's documents, if there is one.
     pub script: ScriptSlot,
-    /// Its conversation with an application.
+    /// The conversation with an application.
     pub conversation: Option<ConversationHandle>,
-    /// The leg that it was called for.
+    /// The leg for which this one is called.
     pub on_behalf_of: Option<LegId>,
-    /// It follows 3xx responses.
+    /// Whether the leg follows 3xx responses.
     pub may_be_redirected: bool,
-    /// How its keys are pressed.
+    /// How DTMF digits are sent to the far end.
     dtmf: Dtmf,
-    /// Reliable provisional responses, if its trunk has a word on it.
+    /// The trunk's setting for reliable provisional responses, if it has one.
     pub prack: Option<sip::Prack>,
-    /// Where else it may be sent.
+    /// Remaining targets of 3xx responses.
     redirects: Option<Box<Redirects>>,
-    /// What was said of its caller's number, for the log and the counters; taken from there.
+    /// What was said to the far end about the caller's number (STIR), for the log and the counters; they take it from
+    /// here.
     pub vouched: Option<Vouched>,
-    /// Its key presses: some gateways send each as telephone-event and as INFO.
+    /// Removes duplicates of DTMF digits: some gateways send each as telephone-event and as INFO.
     pub presses: media::Presses,
     sip: Arc<sip::transport::Handle>,
-    /// Its far end is another leg of ours, and this the way there, instead of SIP.
+    /// The connection to another leg of this server, which is the far end instead of a SIP dialog.
     tie: Option<Tie>,
-    /// What that one is told with the end.
+    /// Values that the other leg receives with the end of an internal call.
     pub handed_back: Vec<(String, String)>,
 }
 
 impl LegIo {
-    /// A leg that called: it has a dialog, and no audio yet.
+    /// An inbound leg: it has a dialog, but no audio yet.
     pub fn incoming(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self { gone: false, ..Self::outgoing(leg, sip) }
     }
 
-    /// The same, called by another leg of ours.
+    /// An inbound leg that another leg of this server calls.
     pub fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, tie: Tie) -> Self {
         Self { tie: Some(tie), ..Self::incoming(leg, sip) }
     }
 
-    /// A leg to be called, with neither dialog nor audio yet.
+    /// An outbound leg, without dialog and audio yet.
     pub fn outgoing(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self {
             key: sip::LegKey(leg.0),
@@ -158,18 +159,18 @@ impl LegIo {
         }
     }
 
-    /// Names of the codecs of the offer that was taken.
+    /// The names of the codecs in the accepted offer.
     pub fn offered_codecs(&self) -> &[String] {
         self.session.as_ref().map_or(&[], |session| session.offered_codecs())
     }
 
-    /// Name of the agreed codec.
+    /// The name of the negotiated codec.
     pub fn codec(&self) -> Option<&'static str> {
         self.session.as_ref()?.codec().map(media::Codec::name)
     }
 
-    /// What a leg that is to be joined to this one should speak, so that its audio need only be passed on. Until it has
-    /// been answered, it could still do otherwise.
+    /// The codecs that a leg to be bridged with this one should use, so that packets need no transcoding. Before this
+    /// leg is answered, it may still agree on any of them.
     pub fn preference(&self) -> media::Preference {
         let mut preference = self.session.as_ref().map(media::Session::preference).unwrap_or_default();
         if self.offer.is_none() {
@@ -178,20 +179,21 @@ impl LegIo {
         preference
     }
 
-    /// Speaks as the leg does that it will be joined to, if it can and nothing else has been agreed.
+    /// Changes to the codec of the leg with which this one will be bridged, if the far end offers it and our answer is
+    /// not sent yet.
     pub fn prefer(&mut self, preferred: media::Preference) {
         let Some(codec) = preferred.codecs.first().copied() else { return };
         if let (Some(offer), Some(session)) = (&self.offer, &mut self.session)
             && session.codec() != Some(codec)
         {
             let agreed = media::Preference { codecs: vec![codec], comfort_noise: preferred.comfort_noise };
-            // What was answered to it once can be answered again.
+            // The offer was answered before, so it can be answered again.
             self.answer = session.prepare_answer(offer, &agreed).ok().or(self.answer.take());
         }
         self.preferred = preferred;
     }
 
-    /// Takes an INVITE's offer and gets our answer ready. `dtmf`: how keys are pressed over its trunk.
+    /// Takes an INVITE's offer and prepares our answer. `dtmf`: how DTMF digits are sent over the trunk.
     pub fn accept_offer(
         &mut self,
         mut session: media::Session,
@@ -217,37 +219,38 @@ impl LegIo {
         Ok(())
     }
 
-    /// Has another leg of ours called; our offer, for that one.
+    /// Starts an internal call to another leg of this server. Returns our offer for that leg.
     pub fn call_within(&mut self, mut session: media::Session, tie: Tie) -> Bytes {
         let offer = session.offer_preferring(&self.preferred);
         (self.session, self.tie, self.gone) = (Some(session), Some(tie), false);
         offer
     }
 
-    /// The family of calls from within that it belongs to; one of its own if its far end is not in here.
+    /// The family of internal calls to which the leg belongs; a new one if its far end is not in this server.
     pub fn family(&self) -> Family {
         self.tie.as_ref().map(|tie| tie.family().clone()).unwrap_or_default()
     }
 
-    /// What the far end hands back by this event, if it is another leg of ours and this its end.
+    /// The values that the other leg of an internal call returns with its end.
     pub fn returned(&self, event: &sip::Event) -> Option<Vec<(String, String)>> {
         let sip::Event::Ended { headers, .. } = event else { return None };
         let pairs = headers.iter().map(|header| (header.name.clone(), header.value.clone()));
         self.tie.as_ref().map(|_| pairs.collect()).filter(|pairs: &Vec<_>| !pairs.is_empty())
     }
 
-    /// Asks the far end to call somebody else.
+    /// Asks the far end with REFER to call another destination.
     pub fn refer(&mut self, to: String, by: Option<String>, extra: Vec<(String, String)>) {
         let refer = sip::Refer { refer_to: to, referred_by: by, headers: headers(extra) };
         self.send(sip::Command::Refer { leg: self.key, refer: Box::new(refer) });
     }
 
-    /// Whether it called without an offer, and has not been answered.
+    /// Whether the INVITE had no offer and nothing is negotiated yet.
     pub fn wants_offer(&self) -> bool {
         self.late_offer && !self.negotiated
     }
 
-    /// 180, or 183 with our answer. Either has our offer, where a response that is sure to arrive must (RFC 3262 §5).
+    /// Sends 180, or 183 with our answer. If the INVITE had no offer, the first one carries our offer, as a reliable
+    /// provisional response must (RFC 3262 §5).
     pub fn ring(&mut self, early_media: bool) {
         let mut sdp = self.answer.clone().filter(|_| early_media);
         let status = if sdp.is_some() { 183 } else { 180 };
@@ -259,7 +262,7 @@ impl LegIo {
         self.send(sip::Command::Provisional { leg: self.key, status, sdp, headers: Vec::new() });
     }
 
-    /// 200 with our answer (or our offer).
+    /// Sends 200 with our answer, or with our offer.
     pub fn answer(&mut self) {
         let sdp = match (&self.answer, &mut self.session) {
             (Some(sdp), _) => sdp.clone(),
@@ -271,14 +274,14 @@ impl LegIo {
         self.send(sip::Command::Answer { leg: self.key, sdp, headers });
     }
 
-    /// Our answer is on its way: from now on the peer may be sent audio, and is not answered otherwise.
+    /// Our answer is being sent: the far end may receive audio from now on, and the answer is final.
     fn settle(&mut self) {
         if let (Some(_), Some(session)) = (self.offer.take(), &mut self.session) {
             session.settle();
         }
     }
 
-    /// A final refusal.
+    /// Sends a final refusal.
     pub fn reject(&mut self, reason: RejectReason) {
         let status = match reason {
             RejectReason::Rejected => 603,
@@ -289,14 +292,14 @@ impl LegIo {
         let (reason, warning) = refusal.map(Refusal::told).unwrap_or_default();
         let mut headers = self.last_headers();
         headers.extend(warning);
-        // Whoever heeds this sends us nothing until there is room again.
+        // The caller then waits for this time before it calls again.
         if status == 503 && !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Retry-After")) {
             headers.push(retry_after());
         }
         self.send(sip::Command::Reject { leg: self.key, status, reason, headers });
     }
 
-    /// CANCEL, BYE or 480.
+    /// Ends the call with CANCEL, BYE or 480.
     pub fn hangup(&mut self, farewell: Option<Farewell>) {
         self.redirects = None;
         if !self.gone {
@@ -306,19 +309,19 @@ impl LegIo {
         }
     }
 
-    /// Those of the message that ends it; to another leg of ours, what is handed back instead.
+    /// The header fields of the last message. For an internal call: the returned values.
     fn last_headers(&mut self) -> Vec<sip::Header> {
         let own = std::mem::take(&mut self.headers);
         let handed_back = std::mem::take(&mut self.handed_back);
         headers(if self.tie.is_some() { handed_back } else { own })
     }
 
-    /// How its keys are pressed.
+    /// How DTMF digits are sent to the far end.
     pub fn dtmf(&self) -> Dtmf {
         self.dtmf
     }
 
-    /// Presses a key that the leg that this one is joined to has sent in that form, unless media has.
+    /// Passes on a digit that the bridged leg received in form `came`, unless the media engine does.
     pub fn pass_press(&self, key: char, came: media::Form) {
         match keys::pass(self.dtmf, came, self.session.as_ref().is_some_and(media::Session::has_events)) {
             keys::Passed::ByMedia => {}
@@ -330,18 +333,18 @@ impl LegIo {
         }
     }
 
-    /// Whether its dialog is over, or never was.
+    /// Whether the dialog is over or never existed.
     pub fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// The engine has closed its session: it cannot go on.
+    /// The media engine has closed the session: ends the call.
     pub fn lose_media(&mut self) {
         self.session = None;
         self.hangup(None);
     }
 
-    /// Frees what the leg holds. Whether the engine will say a last word.
+    /// Releases everything that the leg holds. Returns whether the media engine will report a final event.
     pub fn release(&mut self) -> bool {
         for (_, render) in self.renders.drain() {
             render.abort();
@@ -361,7 +364,7 @@ impl LegIo {
         self.session.take().is_some()
     }
 
-    /// An order to SIP, or to the other leg of ours that stands for it.
+    /// Sends a command to SIP, or to the other leg of an internal call.
     pub fn send(&self, command: sip::Command) {
         match &self.tie {
             Some(tie) => tie.carry(command),
@@ -374,7 +377,7 @@ fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
     pairs.into_iter().map(|(name, value)| sip::Header { name, value }).collect()
 }
 
-/// Of a 503: 20 to 60 s, for each call another.
+/// The Retry-After of a 503: 20 to 60 s, at random so that callers do not return all at once.
 pub fn retry_after() -> sip::Header {
     sip::Header { name: "Retry-After".to_owned(), value: rand::random_range(20..=60).to_string() }
 }

@@ -1,9 +1,9 @@
-//! Two legs of this server that are each other's far end: a call to an application or a number of it, with no phone and no SIP
-//! between.
+//! Internal calls: two legs of this server that are each other's far end, without a phone and without SIP between them.
+//! One of them calls an application or a number of this server.
 //!
-//! Each command that one leg gives to SIP reaches the other leg as the event that SIP would make of it. So neither leg knows the
-//! difference, and each can do whatever a leg can do. Their audio goes from socket to socket of this machine, by offer and
-//! answer like any other's.
+//! Each command that one leg gives to SIP reaches the other leg as the event that SIP would make of it. Neither leg
+//! sees a difference, and both have all functions of a leg. Their audio goes from socket to socket of this machine,
+//! negotiated by offer and answer as usual.
 //!
 //! ```text
 //!   caller's leg ── Command ──► Tie ── Event ──► called leg's call          (Hangup -> Ended, Answer -> Answered ...)
@@ -17,13 +17,13 @@ use tandem_sip as sip;
 
 use crate::registry::Calls;
 
-/// Most calls from within that may come of one call from within; a further one is refused. [`MOST_IN_A_ROW`] bounds a chain of
-/// calls, and this bounds a tree of them: a number's document can call many numbers at once.
+/// Maximum number of internal calls with the same origin; further ones are refused. [`MOST_IN_A_ROW`] limits a chain of
+/// calls, this limits a tree of them: a number's document can call many numbers at once.
 ///
 /// [`MOST_IN_A_ROW`]: tandem_call::handover::MOST_IN_A_ROW
 const MOST_OF_ONE_FAMILY: usize = 100;
 
-/// One leg's way to the other.
+/// One leg's connection to the other leg.
 pub struct Tie {
     calls: Calls,
     own: sip::LegKey,
@@ -32,12 +32,12 @@ pub struct Tie {
     family: Family,
 }
 
-/// The calls from within that have come of one, directly or by another one: how many there were so far.
+/// The number of internal calls so far that have the same origin, directly or through one another.
 #[derive(Clone, Default)]
 pub struct Family(Arc<AtomicUsize>);
 
 impl Family {
-    /// Counts another call. `false`: there were too many already, and this one is not to be made.
+    /// Counts another call. `false`: the limit is reached, and the call must not be made.
     pub fn takes_another(&self) -> bool {
         self.0.fetch_add(1, Ordering::Relaxed) < MOST_OF_ONE_FAMILY
     }
@@ -50,7 +50,7 @@ struct Shared {
 }
 
 impl Tie {
-    /// The caller's end of a new one, and the called leg's.
+    /// Connects two legs. Returns the caller's end and the called leg's end.
     pub fn pair(calls: &Calls, caller: LegId, called: LegId, family: &Family) -> (Self, Self) {
         let shared = Arc::new(Shared::default());
         let tie = |own: LegId, other: LegId| Self {
@@ -63,12 +63,12 @@ impl Tie {
         (tie(caller, called), tie(called, caller))
     }
 
-    /// The family that it belongs to.
+    /// The family to which the call belongs.
     pub fn family(&self) -> &Family {
         &self.family
     }
 
-    /// What SIP would be told, told to the other leg.
+    /// Delivers a command for SIP to the other leg.
     pub fn carry(&self, command: sip::Command) {
         let leg = self.other;
         match command {
@@ -90,14 +90,14 @@ impl Tie {
             sip::Command::Info { content_type, body, .. } => {
                 self.calls.on_sip(sip::Event::Info { leg, content_type, body });
             }
-            // There is nobody who could call somebody else.
+            // The other leg cannot call another destination: 501.
             sip::Command::Refer { .. } => self.calls.on_sip(sip::Event::ReferAnswered { leg: self.own, status: 501 }),
-            // Neither makes another offer, and neither is asked for a transfer.
+            // Neither leg makes a second offer or gets a REFER.
             _ => {}
         }
     }
 
-    /// Both hear of the end, each as SIP would tell it; the first who ends it says why.
+    /// Reports the end to both legs, as SIP would. The first side that ends the call determines the reason.
     fn end(&self, cause: sip::EndCause, status: Option<u16>, reason: Option<String>, headers: Vec<sip::Header>) {
         if !self.shared.over.swap(true, Ordering::AcqRel) {
             self.calls.on_sip(sip::Event::Ended { leg: self.other, cause, status, reason, headers });

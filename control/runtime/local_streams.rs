@@ -1,4 +1,5 @@
-//! Streams whose application is a part of this server: the same messages, over a pipe in memory instead of a network.
+//! Streams whose application is a part of this server. The messages are the usual ones, over a pipe in memory instead
+//! of a network.
 
 use std::sync::Arc;
 
@@ -12,10 +13,10 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use foldhash::HashMap;
 
-/// Octets that may wait in each direction: about 20 s of audio as messages.
+/// Octets that may wait in each direction: about 20 s of audio in messages.
 const PIPE: usize = 256 * 1024;
 
-/// The applications that wait for a stream, by the leg that it is of. Clones share it.
+/// The applications that wait for a stream, by leg. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct LocalStreams(Arc<Mutex<HashMap<LegId, DuplexStream>>>);
 
@@ -27,7 +28,7 @@ pub struct LocalStream {
 }
 
 impl LocalStreams {
-    /// Has the first stream of this leg come here, whatever its URL is. To be asked before the leg is there.
+    /// Receives the first stream of this leg, whatever its URL. To be called before the leg starts.
     pub async fn expect(&self, leg: LegId) -> LocalStream {
         let (near, far) = tokio::io::duplex(PIPE);
         self.0.lock().insert(leg, far);
@@ -35,14 +36,14 @@ impl LocalStreams {
         LocalStream { leg, streams: self.clone(), socket }
     }
 
-    /// The pipe to the application that waits for this leg's stream, if one does.
+    /// The pipe to the application that waits for this leg's stream, if there is one.
     pub fn take(&self, leg: LegId) -> Option<DuplexStream> {
         self.0.lock().remove(&leg)
     }
 }
 
 impl LocalStream {
-    /// The next message; `None` once the stream is over. Cancel-safe.
+    /// Waits for the next message; `None` once the stream is over. Cancel-safe.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
             match self.socket.next().await? {
@@ -53,7 +54,7 @@ impl LocalStream {
         }
     }
 
-    /// Says something. `false`: the stream is over.
+    /// Sends a message; `false` if the stream is over.
     pub async fn send(&mut self, text: Utf8Bytes) -> bool {
         self.socket.send(Message::Text(text)).await.is_ok()
     }
@@ -61,7 +62,7 @@ impl LocalStream {
 
 impl Drop for LocalStream {
     fn drop(&mut self) {
-        // Its leg may have ended before there was a stream.
+        // The leg may have ended without a stream.
         self.streams.take(self.leg);
     }
 }

@@ -1,9 +1,9 @@
-//! Answering-machine detection between the call model's words and the engine's.
+//! Converts answering-machine detection between the types of the call model and of the media engine.
 
 use tandem_call::machine::{GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_media as media;
 
-/// The engine's order.
+/// The media engine's settings for a detection.
 pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
     media::MachineDetection {
         until: match spec.until {
@@ -26,7 +26,7 @@ pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
     }
 }
 
-/// What the engine found out.
+/// The call model's verdict for the media engine's.
 pub fn verdict(verdict: media::MachineVerdict) -> Verdict {
     match verdict {
         media::MachineVerdict::Human => Verdict::Human,

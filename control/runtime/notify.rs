@@ -1,4 +1,4 @@
-//! From a dialect's notice to the delivery queue and back to the dialect for signing.
+//! Turns the notices of dialects into webhook deliveries, and has a dialect sign each delivery before it is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,23 +28,24 @@ use crate::registry::Calls;
 pub struct Dialects(HashMap<&'static str, Arc<dyn Dialect>>);
 
 impl Dialects {
-    /// From the dialects themselves.
+    /// Creates the table from the dialects.
     pub fn new(dialects: impl IntoIterator<Item = Arc<dyn Dialect>>) -> Self {
         Self(dialects.into_iter().map(|dialect| (dialect.name(), dialect)).collect())
     }
 
-    /// The leg behind any dialect's spelling of its id.
+    /// Finds the leg of a call id in the spelling of any dialect.
     pub fn parse_call_id(&self, text: &str) -> Option<LegId> {
         self.0.values().find_map(|dialect| dialect.parse_call_id(text))
     }
 
-    /// By name.
+    /// Returns the dialect with this name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Dialect>> {
         self.0.get(name)
     }
 }
 
-/// The delivery of a notice: one queue a session, so that what an application hears of a call comes in order.
+/// Builds the delivery of a notice about a leg. Each session has one queue, so that an application receives the notices
+/// of a call in order.
 pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
     let numbered = notice.numbered.then(|| leg.id.to_string());
     let delivery = deliver(notice, dialect, (leg.session.0, &leg.account), id);
@@ -53,12 +54,12 @@ pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) 
     Delivery { numbered, leg: Some(leg.id), timeout_ms, ..delivery }
 }
 
-/// The same for a conference, which has a queue of its own.
+/// Builds the delivery of a notice about a conference, which has a queue of its own.
 pub fn conference_delivery(notice: Notice, dialect: &dyn Dialect, conference: &ConferenceInfo, id: u128) -> Delivery {
     deliver(notice, dialect, (conference.id.0, &conference.account), id)
 }
 
-/// The delivery of a notice that is about no call.
+/// Builds the delivery of a notice that concerns no call.
 pub fn of_account(notice: Notice, dialect: &dyn Dialect, account: &str, queue: String, id: u128) -> Delivery {
     Delivery { queue, ..deliver(notice, dialect, (0, account), id) }
 }
@@ -97,7 +98,8 @@ fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Notes an attempt at a notice in its call's log, and what went wrong if it was given up.
+/// Writes an attempt of a delivery to the call's log. A delivery that has been given up is also reported as an error of
+/// its account.
 pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     let session = CallId(delivery.session);
     let text = format!("{} {report}", delivery.event);
@@ -145,17 +147,17 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     let line = Line { at, leg: None, kind: "webhook".into(), text, data: None };
     calls.exchanged(session, delivery.leg, exchange, Some(line));
     if let Some(cause) = attempt.cause.filter(|_| given_up) {
-        // Lines are sorted by their times: this one comes right behind.
+        // Lines are sorted by time; one microsecond later keeps this line behind the previous one.
         let at = at.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(at);
         calls.noted(session, Line { at, leg: None, kind: ADVICE.into(), text: cause.line(), data: None });
     }
 }
 
-/// Signs deliveries in their dialect's way.
+/// Signs deliveries in the way of their dialect.
 pub struct Sealer {
-    /// Whose keys.
+    /// The accounts, which have the keys.
     pub accounts: Arc<Accounts>,
-    /// Whose way.
+    /// The dialects, which know how to sign.
     pub dialects: Dialects,
 }
 
@@ -164,7 +166,8 @@ impl Seal for Sealer {
         let (Some(dialect), Some(account)) =
             (self.dialects.get(&delivery.dialect), self.accounts.by_name(&delivery.account))
         else {
-            // An account taken out of the configuration: its last notices go out unsigned and will be refused.
+            // The account has been removed from the configuration. Its last notices are sent unsigned and without a
+            // body, and receivers will refuse them.
             return Sealed { url: url.to_owned(), headers: Vec::new(), body: bytes::Bytes::new() };
         };
         let body = match &delivery.body {

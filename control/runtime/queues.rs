@@ -1,15 +1,16 @@
-//! The queues of the server: who waits in which, in what order, and who waits for whom. The order lives here only; that a queue
-//! exists, its name and its size are in the database too, and are read from there at the start.
+//! The call queues of the server: which legs wait in which queue, their order, and the agents that want a caller. An
+//! agent is a live leg that takes the first caller of a queue. The order of a queue exists only in memory. The id, name
+//! and size of a queue are also in the database, and are read from there at the start.
 //!
 //! ```text
-//!   EnterQueue ──► enter ──► Place (in the leg's hands)         TakeFromQueue ──► take ──► Taking (in the leg's hands)
-//!                              \-- dropped: no longer in line                       \-- dropped: wants nobody any more
-//!   the first who waits and the first who wants somebody are paired (Pair), once, whoever comes later; the call's task brings
-//!   them into one call. What does not come about puts either back where it stood.
+//!   EnterQueue ──► enter ──► Place (kept with the leg)        TakeFromQueue ──► take ──► Taking (kept with the leg)
+//!                              \-- dropped: the leg has left                     \-- dropped: the agent wants no caller
+//!   the first waiting leg and the first agent are paired (Pair) once, whichever came first; the call's task moves them
+//!   into one call. If that fails, each goes back to its old position.
 //! ```
 //!
-//! Bounded: an account has at most [`MOST_QUEUES`] queues, each takes at most [`MOST_WAITING`] legs; who comes then is refused.
-//! Who wants somebody is a live leg.
+//! Limits: an account has at most [`MOST_QUEUES`] queues, and each accepts at most [`MOST_WAITING`] legs; further ones
+//! are refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,88 +24,88 @@ use tandem_call::queue::{NotQueued, QueueStanding};
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
-/// Queues of one account; requests for further ones are refused.
+/// Maximum number of queues of one account; requests for further ones are refused.
 pub const MOST_QUEUES: usize = 1_000;
-/// The most legs that a queue may be set to take.
+/// Upper limit for the size of a queue, in legs.
 pub const MOST_WAITING: u32 = 5_000;
-/// How many a queue takes unless it is told otherwise.
+/// Default size of a queue, in legs.
 pub const DEFAULT_MOST: u32 = 1_000;
 
-/// Account and name.
+/// Account and name of a queue.
 type Name = (Arc<str>, Arc<str>);
 
-/// What is kept of a queue.
+/// The stored settings of a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Queue {
-    /// Its id.
+    /// The queue's id.
     pub id: QueueId,
-    /// Whose it is.
+    /// The account that owns the queue.
     pub account: Arc<str>,
-    /// Its name, the only one of its account.
+    /// Name, unique within the account.
     pub name: Arc<str>,
-    /// How many it takes.
+    /// Maximum number of waiting legs.
     pub most: u32,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// A queue and those in it at one moment.
+/// A queue with its waiting legs at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snapshot {
-    /// It.
+    /// The settings of the queue.
     pub queue: Queue,
-    /// Those who wait, first come first.
+    /// The waiting legs, first come first.
     pub members: Vec<Member>,
-    /// How long they have waited, on average; zero if there are none.
+    /// Average waiting time of the waiting legs; zero if there are none.
     pub average: Duration,
 }
 
-/// One who waits.
+/// A leg that waits in a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Member {
-    /// Which leg.
+    /// The waiting leg.
     pub leg: LegId,
-    /// Since when.
+    /// Time at which it entered the queue.
     pub since: Timestamp,
-    /// From 1.
+    /// Position in the queue, from 1.
     pub position: usize,
 }
 
 impl Member {
-    /// How long it has waited.
+    /// Returns how long the leg has waited.
     pub fn waited(&self, now: Timestamp) -> Duration {
         between(self.since, now)
     }
 }
 
-/// Why a queue cannot be made, changed or deleted.
+/// The reason why a queue cannot be created, changed or deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unfit {
-    /// There is none of that id.
+    /// No queue has this id.
     Unknown,
-    /// Another one has that name.
+    /// Another queue of the account has this name.
     NameTaken,
-    /// The account has as many as it may.
+    /// The account has reached its limit of queues.
     TooMany,
-    /// Somebody waits in it.
+    /// Legs wait in the queue.
     InUse,
 }
 
-/// Somebody who waits and somebody who wants one, to be brought together. Nobody else is given either meanwhile.
+/// A waiting leg and an agent that are to be connected. Neither is paired again meanwhile.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pair {
-    /// Who waits.
+    /// The waiting leg.
     pub waiter: LegId,
-    /// Who takes it.
+    /// The leg of the agent.
     pub taker: LegId,
-    /// In which queue.
+    /// The queue of the waiting leg.
     pub queue: QueueId,
     name: Name,
 }
 
-/// All of them. Cheap to clone.
+/// All queues of the server. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Queues(Arc<Mutex<Books>>);
 
@@ -123,43 +124,43 @@ struct Line {
 struct Waiter {
     leg: LegId,
     since: Timestamp,
-    /// Somebody is being given it.
+    /// Whether the leg is being connected.
     called: bool,
 }
 
 struct Taker {
     leg: LegId,
-    /// It is being given somebody.
+    /// Whether the agent is being connected.
     paired: bool,
 }
 
-/// A leg's place in a queue; dropped, it is in line no longer.
+/// A leg's place in a queue. Dropping it removes the leg from the queue.
 pub struct Place {
     queues: Queues,
     queue: QueueId,
     leg: LegId,
 }
 
-/// A leg's wish for whoever is first in a queue; dropped, it wants nobody any more.
+/// An agent's request for the first leg of a queue. Dropping it withdraws the request.
 pub struct Taking {
     queues: Queues,
     name: Name,
     leg: LegId,
 }
 
-/// What came of entering a queue.
+/// The result of entering a queue.
 pub struct Entered {
-    /// The place.
+    /// The place in the queue.
     pub place: Place,
-    /// The queue.
+    /// The queue that was entered.
     pub queue: Queue,
-    /// It was made for this: it is to be kept.
+    /// Whether the queue was created for this leg and must be stored.
     pub new: bool,
-    /// Somebody was waiting for this.
+    /// The pair with an agent that was waiting.
     pub pair: Option<Pair>,
 }
 
-/// What a queue keeps beside the columns.
+/// The settings of a queue that are stored as JSON.
 #[derive(Serialize, Deserialize)]
 struct Details {
     most: u32,
@@ -167,7 +168,7 @@ struct Details {
 
 const KIND: Kind<Details> = Kind::new("queue");
 
-/// Keeps a queue for the next start.
+/// Stores a queue for the next start.
 pub async fn keep(store: &Store, queue: &Queue) -> Result<(), StoreError> {
     let row = Resource {
         id: queue.id.0,
@@ -179,17 +180,17 @@ pub async fn keep(store: &Store, queue: &Queue) -> Result<(), StoreError> {
         created_at: queue.created_at,
         updated_at: queue.updated_at,
     };
-    // It claims nothing, so it is always taken.
+    // The row claims nothing, so the result is always the same.
     resources::put(store, KIND, &row).await.map(|_| ())
 }
 
-/// Forgets a queue.
+/// Deletes a queue from the database.
 pub async fn forget(store: &Store, queue: &Queue) -> Result<(), StoreError> {
     resources::delete(store, KIND, &queue.account, queue.id.0).await.map(|_| ())
 }
 
 impl Queues {
-    /// Those that were kept, with nobody in them.
+    /// Reads the stored queues; no legs wait in them.
     pub async fn load(store: &Store) -> Result<Self, StoreError> {
         let mut books = Books::default();
         for row in resources::all(store, KIND).await? {
@@ -205,12 +206,13 @@ impl Queues {
         Ok(Self(Arc::new(Mutex::new(books))))
     }
 
-    // ----- calls --------------------------------------------------------------------------------------------------
+    // Operations for calls.
 
-    /// Stands in line in the account's queue of that name, which is made if there is none. Not if `most` wait there already.
+    /// Adds a leg to the account's queue of this name, which is created if missing. `most` can lower the queue's limit
+    /// for this leg.
     ///
     /// # Errors
-    /// [`NotQueued`]: it is full, or cannot be made.
+    /// [`NotQueued`] if the queue is full or cannot be created.
     pub fn enter(
         &self,
         account: &Arc<str>,
@@ -236,7 +238,7 @@ impl Queues {
         Ok(Entered { place: Place { queues: self.clone(), queue: id, leg }, queue, new: known.is_none(), pair })
     }
 
-    /// Wants whoever is first in the account's queue of that name, now or later.
+    /// Registers an agent for the first leg in the account's queue of this name, now or later.
     pub fn take(&self, account: &Arc<str>, name: &Arc<str>, leg: LegId) -> (Taking, Option<Pair>) {
         let name = (Arc::clone(account), Arc::clone(name));
         let mut books = self.0.lock();
@@ -245,8 +247,9 @@ impl Queues {
         (Taking { queues: self.clone(), name, leg }, pair)
     }
 
-    /// The two could not be brought together. Each is back where it stood, unless it has gone; the next pair that may be. If
-    /// both are still there, the second value is the one who takes: it can be given nobody.
+    /// Returns both legs of a pair that could not be connected to their positions, except for one that has gone.
+    /// Returns the next possible pair. The second value is `true` if both legs are still there: then the agent can be
+    /// given no caller.
     pub fn part(&self, pair: &Pair, taker_is_gone: bool) -> (Option<Pair>, bool) {
         let mut books = self.0.lock();
         let waits = books.wait_again(pair.queue, pair.waiter);
@@ -262,9 +265,9 @@ impl Queues {
         (books.pair(pair.queue), waits && wants)
     }
 
-    // ----- requests -----------------------------------------------------------------------------------------------
+    // Operations for requests.
 
-    /// Those of an account, newest first.
+    /// Returns the queues of an account, newest first.
     pub fn list(&self, account: &str, now: Timestamp) -> Vec<Snapshot> {
         let books = self.0.lock();
         let own = books.queues.values().filter(|line| *line.queue.account == *account);
@@ -273,20 +276,20 @@ impl Queues {
         all
     }
 
-    /// One of an account's.
+    /// Returns a queue of an account by its id.
     pub fn get(&self, account: &str, id: QueueId, now: Timestamp) -> Option<Snapshot> {
         let books = self.0.lock();
         books.queues.get(&id).filter(|line| *line.queue.account == *account).map(|line| line.snapshot(now))
     }
 
-    /// The account's one of that name.
+    /// Returns a queue of an account by its name.
     pub fn named(&self, account: &str, name: &str, now: Timestamp) -> Option<Snapshot> {
         let books = self.0.lock();
         let id = books.names.get(&(account.into(), name.into()))?;
         books.queues.get(id).map(|line| line.snapshot(now))
     }
 
-    /// How a leg stands in a queue; `None` if it does not, or its turn has come.
+    /// Returns the position of a leg in a queue; `None` if it does not wait there, or is being connected.
     pub fn standing(&self, id: QueueId, leg: LegId, now: Timestamp) -> Option<QueueStanding> {
         let books = self.0.lock();
         let line = books.queues.get(&id)?;
@@ -302,7 +305,7 @@ impl Queues {
         })
     }
 
-    /// Makes one.
+    /// Creates a queue.
     ///
     /// # Errors
     /// [`Unfit::NameTaken`], [`Unfit::TooMany`].
@@ -316,7 +319,8 @@ impl Queues {
         books.queues.get(&id).map(|line| line.snapshot(now)).ok_or(Unfit::Unknown)
     }
 
-    /// Changes one. Who waits in it stays, also if it takes fewer now; who wants somebody from it asks by its name.
+    /// Changes the name and the size of a queue. Legs that wait stay in the queue, even if its new size is smaller.
+    /// Agents request a queue by name, so a renamed queue serves the agents of its new name.
     ///
     /// # Errors
     /// [`Unfit::Unknown`], [`Unfit::NameTaken`].
@@ -347,14 +351,14 @@ impl Queues {
         Ok((snapshot, books.pair(id)))
     }
 
-    /// Deletes one in which nobody waits.
+    /// Deletes a queue that is empty.
     ///
     /// # Errors
     /// [`Unfit::Unknown`], [`Unfit::InUse`].
     pub fn delete(&self, account: &str, id: QueueId) -> Result<Queue, Unfit> {
         let mut books = self.0.lock();
         let line = books.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(Unfit::Unknown)?;
-        // Nor anybody who is about to be taken: it might have to wait again.
+        // A leg that is being connected counts too, because it may have to wait again.
         if !line.waiters.is_empty() {
             return Err(Unfit::InUse);
         }
@@ -364,7 +368,7 @@ impl Queues {
         Ok(queue)
     }
 
-    /// One who waits, or the first (`None`), is given to nobody else until it has left or [`Queues::wait_again`].
+    /// Reserves a waiting leg, or the first one (`None`). It is not paired until [`Queues::wait_again`].
     pub fn call(&self, account: &str, id: QueueId, leg: Option<LegId>) -> Option<Member> {
         let mut books = self.0.lock();
         let line = books.queues.get_mut(&id).filter(|line| *line.queue.account == *account)?;
@@ -375,7 +379,7 @@ impl Queues {
         Some(member)
     }
 
-    /// It could not be taken and stands where it stood; who is to be brought together then. Nothing if it has left.
+    /// Returns a reserved leg to its position. Returns the pair that is now possible. Does nothing if the leg has left.
     pub fn wait_again(&self, id: QueueId, leg: LegId) -> Option<Pair> {
         let mut books = self.0.lock();
         books.wait_again(id, leg);
@@ -405,7 +409,6 @@ impl Books {
         waiter.map(|waiter| waiter.called = false).is_some()
     }
 
-    /// The first who waits, and the first who wants somebody.
     fn pair(&mut self, id: QueueId) -> Option<Pair> {
         let line = self.queues.get_mut(&id)?;
         let name = (Arc::clone(&line.queue.account), Arc::clone(&line.queue.name));
@@ -429,12 +432,12 @@ impl Line {
 }
 
 impl Place {
-    /// How it stands; `None` once its turn has come.
+    /// Returns the position of the leg; `None` while it is being connected.
     pub fn standing(&self, now: Timestamp) -> Option<QueueStanding> {
         self.queues.standing(self.queue, self.leg, now)
     }
 
-    /// Its turn is over again: it stands where it stood. Who is to be brought together then.
+    /// Returns the leg to its position after it could not be connected. Returns the pair that is now possible.
     pub fn wait_again(&self) -> Option<Pair> {
         self.queues.wait_again(self.queue, self.leg)
     }
@@ -453,7 +456,7 @@ impl Drop for Taking {
     fn drop(&mut self) {
         let mut books = self.queues.0.lock();
         if let Some(takers) = books.takers.get_mut(&self.name) {
-            // The oldest, should it have asked again before this is dropped.
+            // Remove the oldest request, in case the leg has made another one before this one is dropped.
             if let Some(place) = takers.iter().position(|taker| taker.leg == self.leg) {
                 takers.remove(place);
             }

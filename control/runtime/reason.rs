@@ -1,15 +1,16 @@
-//! The Reason header (RFC 3326): what the telephone network says of an end (Q.850), and what we say.
+//! The Reason header (RFC 3326): reads the Q.850 cause of the telephone network, and writes the cause of our own
+//! hang-ups.
 
 use tandem_call::leg::EndCause;
 use tandem_call::output::Farewell;
 
-/// Its value when we hang up on a peer whose session description is of no use to us (RFC 3261 §21.4.26).
+/// Value for hanging up on a far end whose session description is unusable (RFC 3261 §21.4.26).
 pub const NOT_ACCEPTABLE: &str = "SIP;cause=488;text=\"Not Acceptable Here\"";
 
-/// Its value when we end a leg.
+/// Returns the value for the end of a leg.
 pub fn of(farewell: Farewell) -> String {
     if farewell.elsewhere {
-        // Phones do not count it as a missed call then.
+        // Phones then do not count it as a missed call.
         return "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned();
     }
     let (cause, text) = match farewell.cause {
@@ -24,7 +25,8 @@ pub fn of(farewell: Farewell) -> String {
     format!("Q.850;cause={cause};text=\"{text}\"")
 }
 
-/// Why a call was refused, if the Reason header's value has a Q.850 cause that says more than its SIP status may.
+/// Returns the end cause for the Q.850 cause in a Reason header. Returns `None` if there is none, or if it is less
+/// specific than the SIP status.
 pub fn cause(value: &str) -> Option<EndCause> {
     let number: u8 = value.split(',').find_map(|reason| {
         let mut parts = reason.split(';').map(str::trim);

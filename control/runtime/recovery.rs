@@ -1,5 +1,5 @@
-//! After a crash: what was alive is ended with the truth, recordings are made playable, and what applications should have
-//! heard is told.
+//! Recovery after a crash: ends the records of calls that were live, repairs recordings, and sends the notices that
+//! applications missed.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
@@ -25,35 +25,36 @@ use tandem_webhooks::Delivery;
 use crate::conferences;
 use crate::services::Services;
 
-/// How long before the last heartbeat a recording may have begun whose record was not stored.
+/// Maximum time between the start of a recording whose record was not stored and the last heartbeat.
 const UNSTORED: SignedDuration = SignedDuration::from_secs(10);
 
-/// How many dialogs of an earlier process are ended at a time, and how often: 1,000 a second.
+/// Number and interval of dialogs that are ended at a time: 1,000 a second.
 const ENDED_AT_A_TIME: usize = 50;
 const ENDING: Duration = Duration::from_millis(50);
 
-/// What was left unfinished by an earlier process.
+/// The unfinished work of an earlier process that was found and repaired.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
-    /// Legs that were alive.
+    /// Legs that were live.
     pub legs: usize,
-    /// Recordings that ran.
+    /// Recordings that were running.
     pub recordings: usize,
-    /// Conferences that went on.
+    /// Conferences that were running.
     pub conferences: usize,
-    /// The dialogs of answered legs, which the far ends may still hold: to be ended once SIP runs.
+    /// The dialogs of answered legs, which may still exist at the far ends. They are ended when SIP runs.
     pub dialogs: Vec<DialogState>,
-    /// Recordings' files without a record, which have one now.
+    /// Recording files without a record, which now have one.
     pub adopted: usize,
 }
 
-/// Ends what an earlier process left unfinished. Recordings first: an application hears of them before the end.
+/// Ends the records that an earlier process left unfinished. Recordings come first, because an application is told of
+/// them before the end of the leg.
 pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> {
     let store = &services.store;
     let stopped = store::server::last_alive(store).await?;
     let mut last_alive = stopped.unwrap_or_else(clock::time);
     let mut recovered = Recovered::default();
-    // Those asked for with their leg, whose end tells of them.
+    // Recordings that were ordered with their leg; the end of the leg reports them.
     let mut own = HashMap::new();
     loop {
         let rows = store::recordings::unfinished(store).await?;
@@ -66,13 +67,13 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             if let (Some(recording), Some(leg)) = (records::recording_of(&row), leg) {
                 let leg = Arc::new(leg);
                 let recording = finish_recording(services, recording, &leg).await?;
-                // What was recorded was alive.
+                // The server was alive as long as it recorded.
                 last_alive = last_alive.max(recording.ended_at.unwrap_or(recording.started_at));
                 if recording.spec.source == RecordingSource::Outbound {
                     own.insert(leg.id, recording);
                 }
             } else {
-                // Nobody knows any more what it was of; it must not come again.
+                // The leg is unknown. End the record, so that it is not found again.
                 row.status = "failed".to_owned();
                 row.ended_at = Some(last_alive);
                 store::recordings::upsert(store, row).await?;
@@ -103,8 +104,8 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
     Ok(recovered)
 }
 
-/// Hangs up with the far ends of dialogs that were lost, a few at a time: each waits for up to 32 s for an answer, and new calls
-/// want transactions too.
+/// Sends BYE for dialogs of an earlier process, a few at a time: each waits for up to 32 s for an answer, and new calls
+/// need transactions too.
 pub async fn end_dialogs(sip: &tandem_sip::transport::Handle, dialogs: Vec<DialogState>) {
     let mut dialogs = dialogs.into_iter();
     let mut every = tokio::time::interval(ENDING);
@@ -122,7 +123,7 @@ async fn finish_leg(
     mut leg: LegInfo,
     last_alive: Timestamp,
 ) -> Result<(), StoreError> {
-    // It lived at least until its last sign of life, and the server at least until its last heartbeat.
+    // The leg existed at least at its answer, and the server ran at least until its last heartbeat.
     let at = last_alive.max(leg.answered_at.unwrap_or(leg.created_at));
     let text = CRASHED.to_owned();
     let detail = Some(text.clone());
@@ -167,7 +168,7 @@ async fn finish_recording(
     if recording.spec.source == RecordingSource::Outbound
         && let Some(end) = &leg.end
     {
-        // Its leg had ended, which was to be told when the recording would be whole.
+        // The leg had ended, but its end was to be reported when the recording was complete.
         let event = CallEvent { at: end.at, leg: Arc::clone(leg), kind: EventKind::Ended };
         deliver(services, &event, Some(&recording)).await?;
     }
@@ -175,10 +176,11 @@ async fn finish_recording(
     Ok(recording)
 }
 
-/// Gives a record to each file of a recording that has none: the earlier process was killed before it could store the
-/// recording's. Only files begun after its last heartbeat, or shortly before, can be such; an older one without a record is
-/// what a deletion has left. Nobody knows any more which call a file is of: it becomes a recording of the operator's account,
-/// without a call. With more than one operator, or none, it stays where it is, and the log names it.
+/// Creates a record for each recording file that has none, because the earlier process was killed before it stored the
+/// record. Only a file that was begun after the last heartbeat, or up to 10 s before it, can be such a file; an older
+/// file without a record is the remainder of a deletion. The call of the file is no longer known: the file becomes a
+/// recording of the operator's account, without a call. If there is not exactly one operator's account, the file stays
+/// where it is, and the log names it.
 async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) -> Result<usize, StoreError> {
     let Some(since) = stopped.and_then(|at| at.checked_sub(UNSTORED).ok()) else { return Ok(0) };
     let folder = services.recordings.folder.clone();
@@ -230,7 +232,7 @@ async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) 
     Ok(adopted)
 }
 
-/// The recordings in a folder that began at `since` or later: their names say when.
+/// Returns the recordings in a folder that began at `since` or later, according to the ids in their file names.
 fn recordings_since(folder: &Path, since: Timestamp) -> io::Result<Vec<RecordingId>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -245,17 +247,17 @@ fn recordings_since(folder: &Path, since: Timestamp) -> io::Result<Vec<Recording
     Ok(found)
 }
 
-/// When what has this id came to be: its first 48 bits are the millisecond.
+/// Returns the time at which an id was created, from its first 48 bits (milliseconds).
 fn began(id: u128) -> Timestamp {
     i64::try_from(id >> 80).ok().and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Makes the file of a recording whole. Its length, and its channels.
+/// Repairs the file of a recording. Returns its length and its channels.
 fn repaired(path: &Path, key: Option<&RecordingKey>) -> io::Result<(Duration, RecordingChannels)> {
     let length = tandem_media::repair_recording(path, key)?;
     let mut header = [0; 24];
     RecordedFile::open(path, key)?.read_exact(&mut header)?;
-    // The number of channels in a WAV file's format.
+    // The channel count in the format chunk of a WAV file.
     let dual = matches!(header, [.., 2, 0]);
     Ok((length, if dual { RecordingChannels::Dual } else { RecordingChannels::Mono }))
 }
@@ -269,7 +271,7 @@ fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
 async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recording>) -> Result<(), StoreError> {
     let written = store::deliveries::list(&services.store, event.leg.session.0).await?;
     for delivery in services.notices(event, numbered(&written, &event.leg), own) {
-        // Else the earlier process told it, and was killed before it wrote the record.
+        // If a delivery with this id exists, the earlier process queued it and was killed before it wrote the record.
         if written.iter().all(|row| row.id != delivery.id) {
             services.deliveries().enqueue(delivery).await?;
         }
@@ -277,7 +279,7 @@ async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recor
     Ok(())
 }
 
-/// How many of the leg's numbered notices the earlier process had written down.
+/// Counts the leg's numbered notices that the earlier process had stored.
 fn numbered(written: &[DeliveryRow], leg: &LegInfo) -> u32 {
     let id = leg.id.to_string();
     let deliveries = written.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());

@@ -1,14 +1,13 @@
-//! 3xx responses to our calls (RFC 3261 §8.1.3.4): the contacts are tried, best first, each once.
+//! 3xx responses to our calls (RFC 3261 §8.1.3.4): the contacts are tried once each, best first.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use tandem_sip as sip;
 
-/// Most contacts that are tried for one call.
+/// Maximum number of contacts that are tried for one call.
 const MOST: usize = 5;
 
-/// A call that may be redirected.
 pub struct Redirects {
     outgoing: sip::Outgoing,
     tried: Vec<String>,
@@ -16,13 +15,13 @@ pub struct Redirects {
 }
 
 impl Redirects {
-    /// For a call that is about to be placed.
+    /// Creates the state for a call that is about to be made.
     pub fn of(outgoing: &sip::Outgoing) -> Self {
         Self { outgoing: outgoing.clone(), tried: vec![outgoing.request_uri.clone()], waiting: VecDeque::new() }
     }
 
-    /// The call to place instead, after it ended with this status and these headers; `None` when nobody is left who has not
-    /// been tried: then that is its end.
+    /// Returns the next call to make after an attempt ended with this status and these headers. Returns `None` when no
+    /// contact is left: the call has then ended.
     pub fn next(&mut self, status: u16, headers: &[sip::Header]) -> Option<sip::Outgoing> {
         if (300..400).contains(&status) {
             let mut found: Vec<_> = headers
@@ -31,7 +30,7 @@ impl Redirects {
                 .flat_map(|header| contacts(&header.value))
                 .collect();
             found.sort_by_key(|(_, quality)| Reverse(*quality));
-            // Whoever redirects last knows best.
+            // The contacts of the latest redirection are tried first.
             for (uri, _) in found.into_iter().rev() {
                 self.waiting.push_front(uri);
             }
@@ -49,7 +48,7 @@ impl Redirects {
     }
 }
 
-/// The SIP URIs of a Contact value and their `q`, in thousandths.
+/// Returns the SIP URIs of a Contact value with their `q` in thousandths.
 fn contacts(value: &str) -> Vec<(String, u16)> {
     let (mut angle, mut quoted) = (false, false);
     let parts = value.split(|c| {
@@ -67,7 +66,7 @@ fn contacts(value: &str) -> Vec<(String, u16)> {
                 Some((_, rest)) => rest.split_once('>')?,
                 None => part.trim().split_once(';').unwrap_or((part.trim(), "")),
             };
-            // What follows `?` are headers for the request, which are not the redirector's to set here.
+            // The headers after `?` are dropped: the redirecting server may not set headers of our request.
             let uri = uri.split('?').next().unwrap_or(uri).trim();
             let scheme = uri.split(':').next().unwrap_or_default();
             let quality = parameters.split(';').find_map(|parameter| {

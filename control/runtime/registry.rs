@@ -1,4 +1,4 @@
-//! Live calls by leg, and the ended ones behind them.
+//! The registry of calls: finds a live call by its leg, and ended calls in the database.
 
 use std::iter;
 use std::sync::Arc;
@@ -40,36 +40,34 @@ use crate::leg as leg_io;
 use crate::local::Tie;
 use crate::services::Services;
 
-/// Every call of the server. Cheap to clone.
+/// All calls of the server. Cheap to clone.
 #[derive(Clone)]
 pub struct Calls(Arc<Registry>);
 
-/// A call from one leg of ours to another.
+/// A call from one leg of this server to another, without SIP.
 pub struct Within {
-    /// The called leg.
     pub info: LegInfo,
-    /// The calling one.
     pub from: LegId,
-    /// What that one offers.
+    /// SDP offer of the calling leg.
     pub offer: bytes::Bytes,
-    /// The way from the called one to it.
+    /// The connection from the called leg to the calling one.
     pub tie: Tie,
 }
 
 struct Registry {
     services: Arc<Services>,
-    /// The inbox of each live leg and session, by id. As many as there are live legs.
+    /// The inbox of each live leg and session, by id. The number of live legs bounds the map.
     inboxes: RwLock<HashMap<u128, Inbox>>,
     draining: AtomicBool,
     refusals: Refusals,
-    /// Told when the last one is forgotten.
+    /// Notified when the last entry is removed.
     idle: Notify,
-    /// Held while two calls become one.
+    /// Held while two calls are merged.
     uniting: Mutex<()>,
 }
 
 impl Calls {
-    /// No calls yet.
+    /// Creates an empty registry.
     pub fn new(services: Services) -> Self {
         clock::started();
         let registry = Registry {
@@ -83,12 +81,12 @@ impl Calls {
         Self(Arc::new(registry))
     }
 
-    /// What calls are made with.
+    /// Returns the services that calls use.
     pub fn services(&self) -> &Arc<Services> {
         &self.0.services
     }
 
-    /// What SIP says; never waits.
+    /// Handles an event of the SIP endpoint; never waits.
     pub fn on_sip(&self, event: sip::Event) {
         match event {
             sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
@@ -109,7 +107,8 @@ impl Calls {
         }
     }
 
-    /// A user of phones was refused: kept for the account that has such a user, if only one has.
+    /// Handles a refused phone user. The refusal is stored for the account that has a user with this name, if exactly
+    /// one has.
     fn phone_refused(&self, refused: &sip::RefusedRequest) {
         let services = self.services();
         let users = services.routing.get().phones().users();
@@ -123,14 +122,15 @@ impl Calls {
         self.refused(owner.map(|owner| &**owner), Cause::WrongSipPassword, *line, text, refused);
     }
 
-    /// Somebody called who is nobody that we know.
+    /// Handles a call from a source that is neither a trunk nor a phone.
     fn stranger_refused(&self, refused: &sip::RefusedRequest) {
         let sip::RefusedRequest { method, from, to, source, transport, why, line, .. } = refused;
         let text = format!("{method} from {from:?} at {source} {} to {to:?} {why}", transport.token());
         self.refused(None, Cause::Stranger, *line, text, refused);
     }
 
-    /// Into the log, if it is to have a `line`, and among the errors.
+    /// Reports a refused request, and logs it if it has a `line` (the number of earlier log lines that were
+    /// suppressed).
     fn refused(
         &self,
         account: Option<&str>,
@@ -148,7 +148,7 @@ impl Calls {
         self.services().keep(account, report);
     }
 
-    /// The last refusals of users of phones.
+    /// Returns the last refusals of phone users.
     pub fn refusals(&self) -> &Refusals {
         &self.0.refusals
     }
@@ -169,7 +169,7 @@ impl Calls {
         let trunk = routing.trunk(incoming.trunk.as_deref());
         match trunk {
             Some(trunk) => identity::receive(trunk, &mut incoming),
-            // It has just been taken out of the configuration.
+            // The trunk has just been removed from the configuration.
             None if incoming.trunk.is_some() && routing.has_trunks() => return refuse(403),
             None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
             None => {}
@@ -185,7 +185,7 @@ impl Calls {
                 routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
             }
         };
-        // A suspended account neither calls nor is called.
+        // A suspended account can neither call nor be called.
         let active = |route: &Route| services.accounts.standing(&route.account) == Standing::Active;
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
@@ -232,7 +232,7 @@ impl Calls {
             services.counters.refused();
             return refuse(if matches!(barred, Barred::Full(_)) { 486 } else { 403 });
         }
-        // A PBX calls in the names of many, like a carrier.
+        // A PBX calls with many different numbers, like a carrier.
         let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
         if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
             if !routing.may_call_from(&route.account, &Address::from(&*incoming.from_user)) {
@@ -246,7 +246,7 @@ impl Calls {
         self.begin(leg, incoming, route, inquiry);
     }
 
-    /// Takes the channels of a call to `user`.
+    /// Takes the channels of an incoming call to `user`.
     fn take_channels(&self, leg: LegId, caller: Option<&sip::Caller>, route: &Route, user: &str) -> Result<(), Barred> {
         let services = self.services();
         let wanted = services.routing.get().channels(caller, route, user);
@@ -256,7 +256,7 @@ impl Calls {
 
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
         let (leg, reason) = (sip::LegKey(leg.0), reason.map(str::to_owned));
-        // Whoever heeds this sends us nothing until we are back.
+        // A client that honours Retry-After sends nothing until then.
         let headers = (status == 503).then(leg_io::retry_after).into_iter().collect();
         let reject = sip::Command::Reject { leg, status, reason, headers };
         if let Err(error) = self.services().sip().send(reject) {
@@ -289,7 +289,7 @@ impl Calls {
         let Some(inquiry) = inquiry else {
             return call_task::spawn(calls, session, inbox, receiver, beginning(info, waiting));
         };
-        // What SIP says meanwhile waits in the inbox.
+        // SIP events that arrive meanwhile wait in the inbox.
         tokio::spawn(async move {
             drop(waiting);
             match calls.services().stir.get().verify(inquiry, &calls.services().counters.stir).await {
@@ -310,7 +310,7 @@ impl Calls {
         });
     }
 
-    /// Begins the call of an application that another leg of ours calls.
+    /// Begins the call of an application that another leg of this server calls.
     pub fn begin_within(&self, within: Within, mut route: Route) {
         let Within { info, from, offer, tie } = within;
         let (leg, session) = (info.id, info.session);
@@ -332,7 +332,8 @@ impl Calls {
         call_task::spawn(self.clone(), session, inbox, receiver, beginning);
     }
 
-    /// An INVITE that takes the place of a live leg (RFC 3891): it belongs to whoever that one belongs to.
+    /// Handles an INVITE that replaces a live leg (RFC 3891). The new leg gets the account, dialect and application of
+    /// the replaced leg.
     async fn replace(&self, leg: LegId, replaced: LegId, incoming: sip::Incoming) {
         let store = &self.services().store;
         let known = match store.flush().await {
@@ -356,18 +357,19 @@ impl Calls {
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
             tracing::info!(%leg, %refused, "cannot take the place of another leg");
             let hangup = Command::Hangup { headers: Vec::new() };
-            // It may be over by itself.
+            // The leg may have ended already.
             let _ = self.request(leg, Request { client_state: None, command: hangup }).await;
         }
     }
 
-    /// Makes an outbound call, if the account may call from there. Returns at once: its progress is told by events.
+    /// Makes an outbound call, if the account may use its calling number. Returns at once; events report the progress.
     pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
         let id = LegId::new(clock::time(), &mut rand::rng());
         self.create_if_allowed(id, call).await
     }
 
-    /// The same, with an id for its leg that nobody else has: whoever is to be told of everything waits for it before it is there.
+    /// Like [`Calls::create`], with a given id for the leg, so that a caller can subscribe to the leg's events before
+    /// it exists. The id must be unused.
     pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
         let standing = self.services().routing.get().caller(&call.account, &call.from);
         if standing == CallerStanding::Refused {
@@ -380,13 +382,14 @@ impl Calls {
         Ok(created)
     }
 
-    /// As [`Calls::create`], whoever it is from: the account has shown by other means that it may call from there.
+    /// Like [`Calls::create`], without a check of the calling number: the account has shown by other means that it may
+    /// use the number.
     pub async fn create_from_anywhere(&self, call: NewCall) -> Result<Created, CreateError> {
         let id = LegId::new(clock::time(), &mut rand::rng());
         self.create_as(id, call).await
     }
 
-    /// Says in a call's log, and among its troubles, that its provider would have refused it.
+    /// Notes, in the call's log and as a notification, that the provider would have refused the calling number.
     fn note_foreign_caller(&self, leg: &LegInfo) {
         let dialect = self.services().dialects.get(&leg.dialect);
         let code = dialect.and_then(|dialect| dialect.error_number(Fault::ForeignCaller));
@@ -408,7 +411,7 @@ impl Calls {
         }
     }
 
-    /// The same, with an id for its leg that nobody else has.
+    /// Like [`Calls::create_from_anywhere`], with a given, unused id for the leg.
     pub async fn create_as(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
         if self.0.draining.load(Ordering::Relaxed) {
             return Err(CreateError::Draining);
@@ -449,7 +452,7 @@ impl Calls {
                 return Err(StoreFailed::from(error).into());
             }
         }
-        // Who is answered with a call's id may ask for it after a crash.
+        // A client that receives the id of a call may ask for the call after a crash.
         if let Err(error) = services.store.flush().await {
             ids.iter().for_each(|id| services.channels.free(LegId(*id)));
             for leg in legs {
@@ -464,7 +467,7 @@ impl Calls {
             Some((inbox, _)) => {
                 ids.iter().for_each(|id| self.register(*id, inbox.clone()));
                 if let Err(not_taken) = inbox.offer(Message::NewLegs(legs)) {
-                    // Nobody has been told of them yet.
+                    // No client knows of these legs yet.
                     for id in ids {
                         self.forget(id);
                         store::calls::delete(&services.store, &info.account, id).await.map_err(StoreFailed::from)?;
@@ -491,7 +494,8 @@ impl Calls {
         Some(CallId(row.session))
     }
 
-    /// Asks something of a live leg. It is done even if nobody waits for the answer any more.
+    /// Sends a request to a live leg and waits for the answer. The request is carried out even if the caller stops
+    /// waiting.
     pub async fn request(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
         if let Command::Bridge { with, .. } | Command::TakePlace { of: with } = &request.command {
             let (calls, with) = (self.clone(), *with);
@@ -507,8 +511,8 @@ impl Calls {
         }
     }
 
-    /// Brings two legs into one call. Neither call waits for the other, this does; one at a time, for the calls that are
-    /// found at its beginning must still be those of the legs at its end.
+    /// Moves two legs into one call. Neither call waits for the other; this function waits for both. Only one merge
+    /// runs at a time, because both legs must still be in the same calls at its end as at its beginning.
     pub async fn unite(&self, leg: LegId, with: LegId) -> Result<(), Refused> {
         let _one_at_a_time = self.0.uniting.lock().await;
         let heir = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
@@ -525,7 +529,7 @@ impl Calls {
         united.await.map_err(|_| Refused::CannotBridge)
     }
 
-    /// A leg of this account, live or ended.
+    /// Returns a leg of this account, live or ended.
     pub async fn get(&self, account: &str, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
         let store = &self.services().store;
         store.flush().await?;
@@ -533,14 +537,15 @@ impl Calls {
         Ok(row.as_ref().and_then(records::leg_of).map(Arc::new))
     }
 
-    /// Whether the leg is anybody's call.
+    /// Whether any account has a leg with this id.
     pub async fn is_known(&self, leg: LegId) -> Result<bool, StoreFailed> {
         let store = &self.services().store;
         store.flush().await?;
         Ok(store::calls::find(store, leg.0).await?.is_some())
     }
 
-    /// Legs of this account, newest first. At most `page.limit + 1` are returned, so that the caller sees whether there are more.
+    /// Returns legs of this account, newest first. At most `page.limit + 1` are returned, which shows whether another
+    /// page follows.
     pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
         let store = &self.services().store;
         store.flush().await?;
@@ -553,14 +558,15 @@ impl Calls {
         Ok(rows.iter().filter_map(records::leg_of).filter(|leg| filter.fits(leg)).map(Arc::new).collect())
     }
 
-    /// Forgets an ended leg. `false` if there is none.
+    /// Deletes the record of an ended leg. Returns `false` if there is none.
     pub async fn delete(&self, account: &str, leg: LegId) -> Result<bool, StoreFailed> {
         let store = &self.services().store;
         store.flush().await?;
         Ok(store::calls::delete(store, account, leg.0).await?)
     }
 
-    /// The event log of the session a leg was born in, live or over.
+    /// Returns the event log of a session, live or ended, sorted by time. The session is the one in which a leg was
+    /// created.
     pub async fn log(&self, session: CallId) -> Result<Vec<Line>, StoreFailed> {
         let live = self.ask(session, Message::Log).await;
         let store = &self.services().store;
@@ -570,7 +576,7 @@ impl Calls {
         Ok(lines)
     }
 
-    /// The requests and answers of a session, live or over, oldest first.
+    /// Returns the HTTP requests and answers of a session, live or ended, oldest first.
     pub async fn exchanges(&self, session: CallId) -> Result<Vec<Exchanged>, StoreFailed> {
         let live = self.ask(session, Message::Exchanges).await;
         let store = &self.services().store;
@@ -580,7 +586,7 @@ impl Calls {
         Ok(exchanges)
     }
 
-    /// What a live call has of something; nothing of one that is over.
+    /// Asks a live call for some of its data. Returns nothing if the call has ended.
     async fn ask<T>(&self, session: CallId, question: impl FnOnce(oneshot::Sender<Vec<T>>) -> Message) -> Vec<T> {
         let Some(inbox) = self.inbox(session.0) else { return Vec::new() };
         let (reply, answer) = oneshot::channel();
@@ -590,8 +596,8 @@ impl Calls {
         answer.await.unwrap_or_default()
     }
 
-    /// A request and its answer for a session's log, live or over, and the line that tells of it, if any does. Dropped if the
-    /// call has too much to do.
+    /// Adds an HTTP request with its answer, and an optional line, to the log of a session, live or ended. Both are
+    /// dropped if the call is overloaded.
     pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
         let late = match self.inbox(session.0) {
             Some(inbox) => inbox.exchanged(leg, exchange, line),
@@ -607,7 +613,7 @@ impl Calls {
         }
     }
 
-    /// A line for a session's log, live or over.
+    /// Adds a line to the log of a session, live or ended.
     pub fn noted(&self, session: CallId, line: Line) {
         match self.inbox(session.0) {
             Some(inbox) if !inbox.is_over() => inbox.log().push_line(line),
@@ -615,22 +621,22 @@ impl Calls {
         }
     }
 
-    /// No new calls from now on.
+    /// Stops accepting new calls.
     pub fn stop_accepting(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether new calls are taken.
+    /// Whether new calls are accepted.
     pub fn accepts(&self) -> bool {
         !self.0.draining.load(Ordering::Relaxed)
     }
 
-    /// Legs that have a media session.
+    /// Returns the number of legs with a media session.
     pub fn live_legs(&self) -> u64 {
         self.services().media.load().sessions
     }
 
-    /// Returns when no call is alive.
+    /// Waits until no call is live.
     pub async fn idle(&self) {
         loop {
             let told = self.0.idle.notified();
@@ -641,16 +647,16 @@ impl Calls {
         }
     }
 
-    /// Hangs every call up.
+    /// Hangs up all calls.
     pub fn hangup_all(&self) {
         let inboxes: Vec<_> = self.0.inboxes.read().values().cloned().collect();
         for inbox in inboxes {
-            // One that is over needs no hang-up.
+            // A call that has ended needs no hang-up.
             let _ = inbox.post(Message::HangupAll);
         }
     }
 
-    /// An inbox for a new session, whose lines whoever watches is told of.
+    /// Creates the inbox of a new session and connects its log to the live feed.
     fn open(&self, session: CallId) -> (Inbox, inbox::Messages) {
         let (inbox, receiver) = Inbox::new();
         inbox.log().told_to(self.services().feed.wire(session));
@@ -671,12 +677,12 @@ impl Calls {
         }
     }
 
-    /// Whether the leg's call is alive.
     pub fn is_live(&self, leg: LegId) -> bool {
         self.inbox(leg.0).is_some()
     }
 
-    /// Puts in for a live leg what its call cannot do without. `false`: the call is over.
+    /// Posts a message to the call of a live leg; the message is never dropped for lack of space. Returns `false` if
+    /// the call has ended.
     pub fn tell(&self, leg: LegId, message: Message) -> bool {
         self.inbox(leg.0).is_some_and(|inbox| inbox.post(message).is_ok())
     }
@@ -686,12 +692,13 @@ impl Calls {
     }
 }
 
-/// What a stranger wrote, for the log: 64 characters at most.
+/// Returns text from the network for the log: at most 64 characters, without control characters.
 fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
 }
 
-/// A leg that was refused because its record could not be stored. The record may yet be, with those that wait.
+/// Returns the failed record of a leg that was refused because its record could not be stored. The record may still be
+/// stored later by the writer.
 fn never_called(mut leg: LegInfo, at: Timestamp) -> LegInfo {
     let detail = Some(UNSTORED.to_owned());
     leg.end =

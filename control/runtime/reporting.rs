@@ -12,23 +12,23 @@ use tandem_store::resources::{self, Resource};
 use crate::services::Services;
 
 impl Services {
-    /// Writes it down beside the calls; dropped, and counted, when the database is slow.
+    /// Stores a notification. When the database is slow, it is dropped and counted.
     pub fn note_trouble(&self, account: &str, leg: Option<LegId>, level: Level, trouble: Trouble) {
         let mut row = Resource::new(account, level.word(), trouble);
         row.parent = leg.map(|leg| leg.0);
         resources::submit(&self.store, TROUBLES, &row);
     }
 
-    /// Something went wrong outside of any call that there is: a WARN line with the advice, and a report. `account`: whose it is, if
-    /// it is anybody's; operators see those of nobody.
+    /// Reports something that went wrong outside of any call: logs a WARN line with the advice, and stores a report.
+    /// `account` is the owner, if there is one; operators see reports without an owner.
     pub fn report(&self, account: Option<&str>, cause: Cause, message: &str) {
         if self.keep(account, Report::new(cause, message)) {
             tracing::warn!(%cause, account, advice = cause.advice(), "{message}");
         }
     }
 
-    /// The same, of which the log has a line already. Anybody on the network may cause these, so of each cause some a second are
-    /// kept. `false`: this one was not.
+    /// Stores a report for an event that already has a line in the log. Anyone on the network can cause such events, so
+    /// only a few reports of each cause are stored in a second. Returns `false` if the report was dropped.
     pub fn keep(&self, account: Option<&str>, report: Report) -> bool {
         let now = clock::now().instant;
         let kept = report.cause.is_none_or(|cause| self.counters.report(cause, now).is_some());
@@ -38,7 +38,7 @@ impl Services {
         kept
     }
 
-    /// Writes a report down beside the calls; dropped, and counted, when the database is slow.
+    /// Stores a report in the database. When the database is slow, the report is dropped and counted.
     pub fn keep_report(&self, account: &str, leg: Option<&LegInfo>, level: Level, at: Timestamp, mut report: Report) {
         if let Some(leg) = leg {
             report.call = Some(self.call_id(leg));

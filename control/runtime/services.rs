@@ -1,4 +1,4 @@
-//! What calls are made with: everything of which the server has one.
+//! The services that calls use; the server has one of each.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -36,100 +36,101 @@ use crate::notify::Dialects;
 use crate::queues::Queues;
 use crate::siprec::Connectors;
 
-/// What calls are made with. One for the server.
+/// The services that calls use. One instance for the server.
 pub struct Services {
-    /// Accounts of the configuration.
+    /// The accounts of the configuration and their subaccounts.
     pub accounts: Arc<Accounts>,
-    /// Dialects by name.
+    /// The dialects by name.
     pub dialects: Dialects,
-    /// Numbers and trunks.
+    /// The routing of calls: numbers, trunks, phones.
     pub routing: Current<Routing>,
     /// The media engine.
     pub media: media::Engine,
-    /// The database.
+    /// The database of records and resources.
     pub store: Store,
-    /// For documents, files and streams.
+    /// HTTP client for documents, files and streams.
     pub client: Client,
     /// Audio for playback.
     pub audio: AudioRoom,
-    /// Audio files that accounts keep here.
+    /// Audio files that accounts have uploaded.
     pub stored_media: Arc<StoredMedia>,
     /// Text to speech.
     pub voice: Arc<Voice>,
     /// Speech to text.
     pub recogniser: Arc<Recogniser>,
-    /// Voice agents.
+    /// The voice agents of the configuration.
     pub agents: Current<Agents>,
-    /// How much audio of a stream's application may wait to be played.
+    /// Maximum length of audio from a stream's application that may wait for playback.
     pub stream_buffer: Duration,
-    /// How long a stream's application may give no sign of life.
+    /// Time without a sign of life after which the WebSocket of a stream is closed; `None` for no limit.
     pub stream_idle: Option<Duration>,
-    /// What callers are told; no trailing slash.
+    /// Base URL of this server for others, without a trailing slash.
     pub public_url: Arc<str>,
-    /// Where recordings are, and in what form.
+    /// Folder and format of recordings.
     pub recordings: RecordingFiles,
-    /// STUN and TURN servers that applications' clients are told of.
+    /// The STUN and TURN servers that clients of applications receive.
     pub ice: Current<IceConfig>,
-    /// Recording servers that applications know by name.
+    /// The recording servers (SIPREC) that applications know by name.
     pub siprec: Current<Connectors>,
-    /// Who vouches for calling numbers.
+    /// Signs and verifies calling numbers (STIR/SHAKEN).
     pub stir: Current<Stir>,
-    /// Legs of whatever calls that hear each other.
+    /// The conferences, which connect legs of different calls.
     pub conferences: Conferences,
-    /// Legs of whatever calls that wait for somebody.
+    /// The call queues.
     pub queues: Queues,
-    /// Channels that legs have taken, where connections have limits.
+    /// The channels in use, where connections have limits.
     pub channels: Channels,
-    /// Who in this process watches what calls write into their logs.
+    /// The subscribers in this process to the lines of live call logs.
     pub feed: Feed,
-    /// Who in here follows a leg.
+    /// The subscribers in this process to the events of a leg.
     pub followers: Followers,
-    /// Parts of this server that wait for a leg's stream.
+    /// The parts of this server that wait for a leg's stream.
     pub local_streams: LocalStreams,
-    /// For `/metrics`.
+    /// The counters for `/metrics`.
     pub counters: Counters,
-    /// Requests for documents under way: a shutdown waits for them.
+    /// Running requests for documents; a shutdown waits for them.
     pub fetches: TaskTracker,
-    /// SIP and the webhook queues.
+    /// SIP and the webhook queues, which are added after the calls.
     pub late: Late,
 }
 
-/// What needs the calls themselves and so is there only after them.
+/// Services that need the calls and are therefore created after them.
 #[derive(Default)]
 pub struct Late {
     sip: OnceLock<Arc<sip::transport::Handle>>,
     deliveries: OnceLock<Deliveries>,
-    /// Held while who may register and call is read, and until SIP has been told: what is read last is told last.
+    /// Held while the phone users are read and until SIP has them, so that the latest data is sent last.
     reading_phones: Mutex<()>,
-    /// Told when a call has ended.
+    /// Notified when a call has ended or the usage triggers have changed.
     pub used: Notify,
 }
 
 impl Services {
-    /// Adds the webhook queues, which report to the calls themselves. Once, before the first call.
+    /// Adds the webhook queues, which report to the calls. Must be called once, before the first call.
     pub fn connect_deliveries(&self, deliveries: Deliveries) {
         let set = self.late.deliveries.set(deliveries);
         debug_assert!(set.is_ok(), "connected twice");
     }
 
-    /// Adds SIP, which reports to the calls itself. Once.
+    /// Adds SIP, which reports to the calls. Must be called once.
     pub fn connect_sip(&self, sip: sip::transport::Handle) {
         let set = self.late.sip.set(Arc::new(sip));
         debug_assert!(set.is_ok(), "connected twice");
     }
 
-    /// The SIP endpoint. What comes in while the server is still being put together waits here.
+    /// Returns the SIP endpoint. Blocks the thread until [`Services::connect_sip`] was called, for events that arrive
+    /// while the server is starting.
     pub fn sip(&self) -> &Arc<sip::transport::Handle> {
         self.late.sip.wait()
     }
 
-    /// Something was used, or somebody wants to be told of it: the triggers are looked at.
+    /// Makes the usage triggers check again, because usage or a trigger has changed.
     pub fn usage_changed(&self) {
         self.late.used.notify_one();
     }
 
-    /// Reads anew who may register and call, and tells SIP. To be asked whenever domains, lists or what is in them, or trunks,
-    /// have changed.
+    /// Reads again which phones may register and call, and passes the result to SIP. Call it whenever trunks, domains,
+    /// lists or their contents have changed.
     pub async fn phones_changed(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.late.reading_phones.lock().await;
         let directory = self.routing.get().phones().load(&self.store).await?;
@@ -137,42 +138,42 @@ impl Services {
         Ok(())
     }
 
-    /// The webhook queues.
+    /// Returns the webhook queues. Blocks the thread until [`Services::connect_deliveries`] was called.
     pub fn deliveries(&self) -> &Deliveries {
         self.late.deliveries.wait()
     }
 
-    /// Where a leg is sent, the best way first, as the trunks are now. `via`: over the trunks of these names.
+    /// Returns the current routes of a leg, best first. `via` names the trunks to use.
     pub fn routes(&self, account: &str, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
         let sip = self.sip();
         self.routing.get().outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
     }
 
-    /// The destination on this server that a leg reaches without SIP, if it is one.
+    /// Returns the destination on this server that a leg reaches without SIP, if there is one.
     pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<Own> {
         self.routing.get().own(account, dialect, to, via)
     }
 
-    /// Whether there is anywhere at all that a leg to that address can be sent. A client always is: whether a phone has its
-    /// name is found out by the call.
+    /// Whether a leg to this address has any route. A client always has one; only the call itself finds out whether a
+    /// phone has this name.
     pub fn reaches(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> bool {
         matches!(to, Address::Client(_))
             || self.own(account, dialect, to, via).is_some()
             || !self.routes(account, to, via).is_empty()
     }
 
-    /// Takes the channels of a leg that is to be called, unless it has them.
+    /// Takes the channels of an outbound leg, unless it has them already.
     pub fn take_outbound(&self, leg: &LegInfo) -> Result<(), Barred> {
         let connection = leg.application.as_deref();
         self.channels.take(leg.id, self.routing.get().outbound_channels(&leg.account, connection, &leg.to)?)
     }
 
-    /// The id of an account's number, as its legs keep it.
+    /// Returns the id of an account's number in the form that legs store.
     pub fn number_id(&self, account: &str, number: &Address) -> Option<Arc<str>> {
         self.routing.get().number_id(account, number).map(|id| format!("{id:032x}").into())
     }
 
-    /// The file of a recording.
+    /// Returns the path of a recording's file.
     pub fn recording_path(&self, id: RecordingId) -> PathBuf {
         self.recordings.path(id)
     }

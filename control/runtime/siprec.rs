@@ -1,6 +1,7 @@
-//! A session with a recording server (SIPREC, RFC 7866): a call of ours to it, and a media session for each direction of the
-//! recorded leg, which sends what a tap of that leg reads. What the leg's call decides is in `tandem_call::siprec`; the call's
-//! task holds this and feeds it what SIP says (`call_task/siprec.rs`).
+//! A session with a recording server (SIPREC, RFC 7866). It consists of a call to the server and a media session for
+//! each direction of the recorded leg, which sends the audio that a tap of the leg copies. The leg's call makes its
+//! decisions in `tandem_call::siprec`. The call's task owns this session and passes it the SIP events
+//! (`call_task/siprec.rs`).
 
 mod connector;
 mod metadata;
@@ -19,10 +20,11 @@ use tandem_sip as sip;
 pub use connector::{Connectors, SiprecConfig};
 use metadata::{Metadata, Participant, Stream};
 
-/// What waits between a leg and the session that copies it, one track: the latter reads each frame 20 ms later.
+/// Capacity, in frames, between a tap of the leg and the media session that sends the copy, for one track. The session
+/// reads each frame 20 ms later.
 const FRAMES: usize = 50;
 
-/// A session under way, from its call's side.
+/// A session that is running, as seen by its call.
 pub struct Session {
     id: SiprecId,
     spec: Box<SiprecSpec>,
@@ -30,18 +32,17 @@ pub struct Session {
     sip: Arc<sip::transport::Handle>,
     state: State,
     since: Timestamp,
-    /// Since when the leg's far end talks with whom it does.
+    /// Time at which the leg's far end began to talk with its current partner.
     joined: Timestamp,
-    /// The server wants nothing for now.
+    /// Whether the server currently wants no audio.
     paused: bool,
-    /// An offer of ours is out, or something has changed since.
+    /// Whether an offer of ours is unanswered.
     offering: bool,
     stale: bool,
-    /// The server asked for an offer, which waits for the ACK.
+    /// Whether the server sent an INVITE without an offer; its answer arrives with the ACK.
     late_offer: bool,
 }
 
-/// One direction of the leg.
 struct Copy {
     track: media::Track,
     op: OpId,
@@ -56,47 +57,47 @@ enum State {
     Over,
 }
 
-/// The recorded leg, and whom its far end talks with.
+/// The recorded leg, and the party that its far end talks with.
 pub struct Recorded<'a> {
-    /// The leg.
+    /// The recorded leg.
     pub leg: &'a LegInfo,
-    /// Its id as its application knows it.
+    /// The leg's id in the spelling of its application.
     pub call_id: &'a str,
-    /// The leg that it is joined to.
+    /// The leg that the recorded leg is bridged with.
     pub peer: Option<&'a LegInfo>,
-    /// Stands behind the `@` of those who have no address of their own.
+    /// Host part for parties without a SIP address of their own.
     pub host: &'a str,
 }
 
-/// What a SIP event means.
+/// The meaning of a SIP event for the call.
 pub enum Told {
-    /// Nothing that its call need know.
+    /// Nothing that concerns the call.
     Nothing,
-    /// The server wants the copies: they are to be attached.
+    /// The server has answered: attach the copies.
     Answered,
-    /// It no longer wants, or wants again.
+    /// The server has paused or resumed the session.
     Is(SiprecStatus),
-    /// It is over, and the dialog too.
+    /// The session and its dialog have ended.
     Over(SiprecFailure),
-    /// It cannot go on: hang up.
+    /// The session cannot continue: hang up.
     Unusable(SiprecFailure),
 }
 
-/// What a session is made of.
+/// The parts of a new session.
 pub struct NewSession<'a> {
-    /// The recording server.
+    /// The settings of the recording server.
     pub connector: &'a SiprecConfig,
-    /// Its id.
+    /// Id of the session.
     pub id: SiprecId,
-    /// Its operations on the leg's media: they copy what that says, and what it hears.
+    /// Ids of the media operations that copy the leg's inbound and outbound audio.
     pub ops: (OpId, OpId),
-    /// As asked for.
+    /// The settings of the order.
     pub spec: Box<SiprecSpec>,
-    /// The way to its dialog.
+    /// Handle of the SIP endpoint.
     pub sip: Arc<sip::transport::Handle>,
-    /// What the leg speaks.
+    /// The codec that the leg uses; offered first.
     pub preferred: media::Preference,
-    /// It begins.
+    /// Time of the start.
     pub now: Timestamp,
 }
 
@@ -148,17 +149,17 @@ impl Session {
         Ok(this)
     }
 
-    /// Its id.
+    /// Returns the id of the session.
     pub fn id(&self) -> SiprecId {
         self.id
     }
 
-    /// The key of its dialog, among those of legs.
+    /// Returns the id of the session's dialog, in the form of a leg id.
     pub fn dialog(&self) -> LegId {
         LegId(self.id.0)
     }
 
-    /// Has the leg copied to the server, as far as that takes it. `wide`: the leg speaks more than telephones do.
+    /// Starts copying the accepted directions of the leg to the server. `wide`: whether the leg's audio is wideband.
     pub fn attach(&self, wide: bool, tap: impl Fn(media::Command) -> bool) {
         for copy in self.copies.iter().filter(|copy| copy.taken) {
             let narrow = copy.session.codec().is_none_or(|codec| codec.law().is_some());
@@ -174,20 +175,20 @@ impl Session {
             };
             let op = media::OpId(copy.op.0);
             let source = media::StreamSource::copying(reader);
-            // An engine that is overwhelmed takes neither, and has said so.
+            // An overloaded engine rejects both commands, and has reported it.
             let _ = tap(media::Command::Tap { op, tracks, sink })
                 && copy.session.command(media::Command::Source { op, source }).is_ok();
         }
     }
 
-    /// No longer.
+    /// Stops copying.
     pub fn detach(&self, untap: impl Fn(media::Command) -> bool) {
         for copy in &self.copies {
             untap(media::Command::Untap { op: media::OpId(copy.op.0) });
         }
     }
 
-    /// CANCEL or BYE. Whether SIP has a last word to say.
+    /// Ends the dialog with CANCEL or BYE. Returns whether SIP will report the end of the dialog.
     pub fn hangup(&mut self) -> bool {
         if self.state == State::Over {
             return false;
@@ -197,14 +198,14 @@ impl Session {
         true
     }
 
-    /// The leg has been joined to somebody, or is alone again.
+    /// Handles a change of the leg's bridge: the leg was bridged with another leg, or is alone again.
     pub fn rejoined(&mut self, recorded: &Recorded<'_>, now: Timestamp) {
         self.joined = now;
         self.stale = true;
         self.tell(recorded);
     }
 
-    /// What SIP says of its dialog.
+    /// Handles a SIP event of the session's dialog.
     pub fn on_sip(&mut self, event: &sip::Event, recorded: &Recorded<'_>) -> Told {
         match event {
             sip::Event::Answered { sdp, .. } => {
@@ -244,7 +245,7 @@ impl Session {
                 self.tell(recorded);
                 self.changed()
             }
-            // What it would not hear it may hear with the next change.
+            // The server may accept the next change.
             sip::Event::OfferRejected { .. } => {
                 self.offering = false;
                 Told::Nothing
@@ -263,7 +264,7 @@ impl Session {
         }
     }
 
-    /// Whether the server has begun or ceased to want audio.
+    /// Returns whether the server has paused or resumed the session since the last check.
     fn changed(&mut self) -> Told {
         let paused = !self.copies.iter().any(|copy| copy.session.sends());
         if self.state != State::Answered || std::mem::replace(&mut self.paused, paused) == paused {
@@ -272,7 +273,7 @@ impl Session {
         Told::Is(if paused { SiprecStatus::Paused } else { SiprecStatus::Resumed })
     }
 
-    /// Whether the server answered that it wants nothing yet.
+    /// Whether the server answered that it wants no audio yet.
     pub fn begins_paused(&mut self) -> bool {
         matches!(self.changed(), Told::Is(SiprecStatus::Paused))
     }
@@ -305,7 +306,7 @@ impl Session {
         media::together(&offers)
     }
 
-    /// Sends what is said of the recorded session, if that has changed and nothing else is out.
+    /// Sends the metadata of the recorded session if it has changed and no offer is unanswered.
     fn tell(&mut self, recorded: &Recorded<'_>) {
         if self.state != State::Answered || self.offering || !std::mem::take(&mut self.stale) {
             return;
@@ -361,7 +362,7 @@ impl Session {
     }
 }
 
-/// `a=label` of what the leg says, and of what it hears.
+/// Returns the value of `a=label` for the leg's inbound or outbound audio.
 fn label(track: media::Track) -> u16 {
     match track {
         media::Track::Inbound => 1,
@@ -369,12 +370,12 @@ fn label(track: media::Track) -> u16 {
     }
 }
 
-/// The far end of a leg, and ours.
+/// Returns the address of a leg's far end, and then our address.
 fn ends(leg: &LegInfo) -> (&Address, &Address) {
     if leg.direction == Direction::Inbound { (&leg.from, &leg.to) } else { (&leg.to, &leg.from) }
 }
 
-/// A URI for whatever somebody is called (RFC 7865 §6.5.1).
+/// Returns a URI for any kind of address (RFC 7865 §6.5.1).
 fn aor(address: &Address, host: &str) -> String {
     match address {
         Address::Sip(uri) => uri.split('?').next().unwrap_or(uri).to_owned(),
@@ -383,7 +384,7 @@ fn aor(address: &Address, host: &str) -> String {
     }
 }
 
-/// An end that we did not wish for.
+/// Returns the failure for an end that was not requested.
 fn failure(answered: bool, cause: sip::EndCause, status: Option<u16>, reason: Option<&str>) -> SiprecFailure {
     if answered {
         let words = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();

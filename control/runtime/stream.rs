@@ -1,8 +1,10 @@
-//! One stream to a WebSocket application: the socket, the tap that feeds it and the source that it feeds.
+//! A media stream to a WebSocket application: the socket, the tap that provides the leg's audio, and the source that
+//! plays the application's audio.
 //!
-//! A stream is a task of its own. It asks its call for the media ([`Ready`]), sends what the tap gives, takes what the
-//! application says, and tells the call how it ended. Audio to the application is dropped when the socket is slow (the
-//! tap's ring), audio from it is refused when it is too far ahead (the source's bound); both are counted and said.
+//! Each stream is a task. It asks its call to attach the media ([`Ready`]), sends the audio of the tap, handles the
+//! messages of the application, and reports its end to the call. When the socket is slow, audio to the application is
+//! dropped (the tap's ring). When too much audio waits for playback, audio from the application is refused (the
+//! source's limit). Both are counted and reported.
 
 mod container;
 mod fork;
@@ -33,36 +35,38 @@ use crate::inbox::{Inbox, Message as CallMessage};
 use container::container;
 use tally::{Carried, Noted, Tally};
 
-/// Least time between two audio files of an application: one may come in a second, and networks are not punctual.
+/// Minimum time between two audio files from an application. One file a second is allowed; the rest is tolerance for
+/// network jitter.
 const BETWEEN_FILES: Duration = Duration::from_millis(800);
-/// Set in the operation of a stream's source on the leg that its own is joined to, for that one counts its own ones.
+/// Bit that is set in the operation id of a stream's source on the bridged leg, because that leg has operation ids of
+/// its own.
 const AT_PEER: u64 = 1 << 63;
-/// Audio to the application that may wait for a slow socket: two seconds of both directions.
+/// Frames that may wait for a slow socket: two seconds of both directions.
 pub const TAP_FRAMES: usize = 200;
-/// Notes to a stream that may wait.
+/// Capacity of a stream's queue of notes from its call.
 const NOTES: usize = 1024;
-/// Code of an ordinary end (RFC 6455 §7.4.1).
+/// Close code of a normal end (RFC 6455 §7.4.1).
 pub const NORMAL: u16 = 1000;
 
-/// A running stream, from its call's side.
+/// A running stream, as seen by its call.
 pub struct StreamHandle {
     notes: mpsc::Sender<Note>,
-    /// Its operation on the media.
+    /// Id of the stream's media operation.
     pub op: OpId,
-    /// Whether the application may speak.
+    /// Whether the application may send audio.
     pub plays: bool,
-    /// Directions it hears.
+    /// Directions that the application receives.
     pub tracks: media::Tracks,
-    /// Its socket is open and its leg's audio flows.
+    /// Whether the socket is open and the leg's audio flows.
     pub attached: bool,
     hearers: Hearers,
     codec: media::SourceCodec,
     buffer: Duration,
-    /// Its leg is not answered: what it needs to go on when it is.
+    /// The data with which the stream continues at the answer; `None` if it does not wait.
     waiting: Option<Waiting>,
-    /// The INVITE of its leg, which waits until the socket is open or cannot be.
+    /// The INVITE of the leg, which waits until the socket is open or has failed.
     pub held: Option<Box<Invite>>,
-    /// Such an INVITE is to wait.
+    /// Whether the INVITE of the leg must wait.
     pub holds_call: bool,
 }
 
@@ -71,55 +75,54 @@ struct Waiting {
     spec: StreamSpec,
 }
 
-/// What a stream that has waited for the answer goes on with.
+/// The data with which a waiting stream continues at the answer.
 struct Begin {
     wire: Box<dyn StreamWire>,
     law: media::g711::Law,
 }
 
-/// What a call tells a stream.
 #[derive(Debug)]
 enum Note {
     Mark(Arc<str>),
     Dtmf(char),
-    /// Plays to the leg that its own has just been joined to; none if it is alone again.
+    /// The writer that plays to the leg that was just bridged; `None` if the leg is alone again.
     Peer(Option<media::StreamWriter>),
     Stop,
 }
 
-/// The media a stream needs, handed to its call once the socket is open.
+/// The media of a stream, passed to the call when the socket is open.
 pub struct Ready {
-    /// Copies the leg's audio.
+    /// Receives the leg's audio.
     pub sink: media::TapSink,
     /// Plays the application's audio.
     pub source: Option<media::StreamSource>,
 }
 
-/// What a stream is made of.
+/// The parts of a new stream.
 pub struct NewStream {
-    /// Its leg.
+    /// The leg of the stream.
     pub leg: LegId,
-    /// Its id.
+    /// Id of the stream.
     pub id: StreamId,
-    /// Its operation on the media.
+    /// Id of the stream's media operation.
     pub op: OpId,
-    /// As asked for.
+    /// The settings of the order.
     pub spec: StreamSpec,
-    /// Its wire form.
+    /// The wire format.
     pub wire: Box<dyn StreamWire>,
-    /// Of the leg itself.
+    /// The G.711 law of the leg.
     pub law: media::g711::Law,
-    /// Longest that its application's audio may wait to be played.
+    /// Maximum length of the application's audio that may wait for playback.
     pub buffer: Duration,
-    /// Longest without a sign of life of its application.
+    /// Maximum time without a sign of life from the application.
     pub idle: Option<Duration>,
-    /// Its leg is not answered yet: the socket opens, and the rest waits for [`StreamHandle::begin`].
+    /// Whether the leg is not answered yet: then the stream opens the socket and waits for [`StreamHandle::begin`].
     pub waits: bool,
-    /// Its id as the application knows it.
+    /// Id of the stream in the spelling of the application.
     pub name: String,
-    /// Where its times and counts go.
+    /// Receives the stream's times and counts.
     pub timings: Arc<Timings>,
-    /// Where its messages go instead of its URL: to a part of this server.
+    /// A pipe to a part of this server, which replaces the connection to the URL.
     pub local: Option<DuplexStream>,
 }
 
@@ -149,31 +152,33 @@ impl StreamHandle {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
-            // Its call may be over.
+            // The call may have ended.
             let _ = inbox.post(CallMessage::Stream { leg, id, status });
         });
         handle
     }
 
-    /// Its leg is answered: it goes on, if it has waited for that. `wire` makes its wire form, now that the leg's codec is known.
+    /// Continues a stream that waited for the answer of its leg. `wire` creates its wire format, because the leg's
+    /// codec is now known.
     pub fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
         let Some(Waiting { begin, spec }) = self.waiting.take() else { return };
         self.codec = plays(&spec, law);
-        // It may be over.
+        // The stream may have ended.
         let _ = begin.send(Begin { wire: wire(&spec), law });
     }
 
-    /// Its audio has been played up to this mark.
+    /// Tells the stream that its audio has been played up to this mark.
     pub fn mark(&self, name: Arc<str>) {
         self.note(Note::Mark(name));
     }
 
-    /// A key was pressed.
+    /// Passes a DTMF digit of the leg to the stream.
     pub fn dtmf(&self, digit: char) {
         self.note(Note::Dtmf(digit));
     }
 
-    /// Its leg has been joined to another one: what plays to that one, if the application is to be heard there.
+    /// Handles that the leg was bridged. Returns the source to attach to the other leg, if the application is to be
+    /// heard there.
     pub fn join(&self) -> Option<media::StreamSource> {
         if !self.plays || self.hearers == Hearers::Own {
             return None;
@@ -183,26 +188,26 @@ impl StreamHandle {
         Some(source)
     }
 
-    /// Its leg is alone again.
+    /// Handles that the leg is alone again.
     pub fn part(&self) {
         if self.plays && self.hearers != Hearers::Own {
             self.note(Note::Peer(None));
         }
     }
 
-    /// Its operation on the media of the leg that its own is joined to.
+    /// Returns the id of the stream's media operation on the bridged leg.
     pub fn peer_op(&self) -> OpId {
         OpId(self.op.0 | AT_PEER)
     }
 
-    /// Ends it.
+    /// Stops the stream.
     pub fn stop(&self) {
         self.note(Note::Stop);
     }
 
     fn note(&self, note: Note) {
-        // Full means that the socket has taken nothing for long: the stream is about to be given up anyway, and a handle
-        // that is dropped stops it too.
+        // A full queue means that the socket has accepted nothing for long: the stream will fail soon, and dropping the
+        // handle stops it too.
         if let Err(error) = self.notes.try_send(note) {
             tracing::debug!(%error, "stream takes no note");
         }
@@ -273,7 +278,7 @@ async fn run(
     }
 }
 
-/// Connects to the application, wherever it is.
+/// Connects to the application: over a pipe within this process, or to its URL.
 async fn open(
     client: &Client,
     url: &str,
@@ -287,15 +292,15 @@ async fn open(
     }
 }
 
-/// How a stream ended, if not by a failure.
+/// The end of a stream without a failure.
 enum End {
-    /// By the application.
+    /// The application closed the socket.
     Closed,
-    /// By the call.
+    /// The call stopped the stream.
     Stopped,
 }
 
-/// Carries audio both ways until somebody ends it.
+/// Carries audio in both directions until one side ends the stream.
 #[expect(clippy::too_many_arguments, reason = "the parts of one stream, which its end needs again")]
 async fn carry(
     socket: &mut Socket,
@@ -317,7 +322,7 @@ async fn carry(
             frame = tap.next() => {
                 let Some(mut frame) = frame else { break };
                 let now = clock::now().instant;
-                // Both tracks have a frame in every tick: they leave together.
+                // Both tracks have a frame in every tick; send them together.
                 loop {
                     speech.tally.sent(now, &frame);
                     socket.feed(written(wire, &frame)).await?;
@@ -342,7 +347,7 @@ async fn carry(
                     Word::Binary => wire.binary(),
                     Word::Text(text) => match wire.decode(&text) {
                         Ok(StreamMessage::Press(digits)) => {
-                            // Its call may be over.
+                            // The call may have ended.
                             let _ = inbox.post(CallMessage::StreamPress { leg, id, digits });
                             None
                         }
@@ -358,7 +363,7 @@ async fn carry(
                     socket.send(answer).await?;
                 }
                 if let Some(warning) = complaints.first(problem) {
-                    // Its call may be over.
+                    // The call may have ended.
                     let _ = inbox.post(CallMessage::Own(leg, LegEvent::Warned(warning)));
                 }
             }
@@ -367,7 +372,7 @@ async fn carry(
     Ok(End::Stopped)
 }
 
-/// Waits for the leg's answer; `None` if the stream is stopped before.
+/// Waits for the answer of the leg; `None` if the stream is stopped before.
 async fn answered(
     socket: &mut Socket,
     notes: &mut mpsc::Receiver<Note>,
@@ -379,7 +384,7 @@ async fn answered(
             note = notes.recv() => if let Some(Note::Stop) | None = note {
                 return Ok(None);
             },
-            // There is nobody yet who could hear what the application says.
+            // Before the answer, messages of the application are ignored.
             word = socket.next() => if let Word::Closed(how) = word {
                 return how.map(|()| None);
             },
@@ -387,7 +392,7 @@ async fn answered(
     }
 }
 
-/// What an application's audio is.
+/// Returns the codec of the application's audio.
 fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
     match spec.playout {
         Some(Playout::Payload(codec)) => source_codec(codec),
@@ -395,7 +400,7 @@ fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
     }
 }
 
-/// A frame as a message.
+/// Formats a frame as a message.
 pub fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     let track = match frame.track {
         media::Track::Inbound => tandem_call::recording::Track::Inbound,
@@ -412,7 +417,8 @@ pub fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     text
 }
 
-/// What an application has been reproached with: each number once a stream. The numbers are the dialect's own, a handful.
+/// Error numbers that were already reported: each is reported once for a stream. Dialects have only a few numbers,
+/// which bounds the list.
 #[derive(Default)]
 struct Complaints(Vec<u32>);
 
@@ -426,28 +432,27 @@ impl Complaints {
     }
 }
 
-/// The application's side of a stream: how it speaks, and to whom.
+/// The application's audio: its format, and the legs that hear it.
 struct Speech {
-    /// Plays to the leg itself; none if the application may not speak.
+    /// Plays to the stream's own leg; `None` if the application may not send audio.
     own: Option<media::StreamWriter>,
-    /// Plays to the leg that it is joined to.
+    /// Plays to the bridged leg.
     peer: Option<media::StreamWriter>,
     hearers: Hearers,
-    /// Whole files instead of payload, and what they become.
+    /// Whether the application sends files instead of payload, and the law that files are converted to.
     files: bool,
     law: media::g711::Law,
-    /// When the last file was taken.
     last_file: Option<Instant>,
-    /// Of the audio that is played.
+    /// Octets a second of the audio that is played.
     octets_a_second: u32,
     tally: Tally,
     timings: Arc<Timings>,
-    /// Of writers that are gone.
+    /// Gaps counted by writers that no longer exist.
     gaps: media::Underruns,
 }
 
 impl Speech {
-    /// Where audio goes now: without a peer always to the leg itself.
+    /// Returns the writers that play now. Without a bridged leg, this is always the one of the own leg.
     fn writers(&self) -> impl Iterator<Item = &media::StreamWriter> {
         let (own, peer) = match (self.hearers, &self.peer) {
             (Hearers::Own, _) | (_, None) => (true, false),
@@ -457,7 +462,8 @@ impl Speech {
         self.own.iter().filter(move |_| own).chain(self.peer.iter().filter(move |_| peer))
     }
 
-    /// The leg has been joined to one that hears through this writer, or is alone again: what waits is for others.
+    /// Sets the writer for the bridged leg; `None` when the leg is alone again. Queued audio is dropped if it was for
+    /// another listener.
     fn join(&mut self, peer: Option<media::StreamWriter>) {
         if self.hearers == Hearers::Peer {
             self.writers().for_each(media::StreamWriter::clear);
@@ -466,7 +472,7 @@ impl Speech {
         self.peer = peer;
     }
 
-    /// Gaps in what the application said, whoever heard it.
+    /// Returns the gaps in the application's audio on all legs.
     fn underruns(&self) -> media::Underruns {
         self.underruns_of(self.own.iter().chain(&self.peer))
     }
@@ -478,7 +484,7 @@ impl Speech {
         })
     }
 
-    /// Does what the application says.
+    /// Handles a message of the application.
     async fn take(&mut self, message: StreamMessage, now: Instant, note: &impl Fn(Noted)) -> Result<(), Unplayable> {
         match message {
             StreamMessage::Media(bytes) if self.own.is_some() => {
@@ -498,7 +504,7 @@ impl Speech {
                     return Err(Unplayable::Container(container));
                 }
             }
-            // Reached once, whoever hears it.
+            // A mark is reported once, even if both legs hear the audio.
             StreamMessage::Mark(name) => {
                 self.tally.marked();
                 self.writers().take(1).for_each(|writer| writer.mark(name.as_str().into()));
@@ -532,7 +538,7 @@ impl Speech {
     }
 }
 
-/// Of the audio that an application's becomes; never 0.
+/// Returns the octets a second of the audio that is played; never 0.
 fn octets_a_second(playout: Option<Playout>) -> u32 {
     match playout {
         Some(Playout::Payload(codec)) => codec.hertz() * codec.sample_octets(),
@@ -555,7 +561,7 @@ fn source_codec(codec: StreamCodec) -> media::SourceCodec {
     }
 }
 
-/// The codec that the application hears.
+/// Returns the codec of the audio for the application.
 pub fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
     match codec {
         None => media::TapCodec::Native,

@@ -1,4 +1,5 @@
-//! What was said in recordings: asked of the recogniser, kept as resources, told.
+//! Transcriptions of recordings: requests them from the recogniser, stores them as resources, and reports them to the
+//! application.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +20,14 @@ use tandem_store::{self as store, Page, StoreError, TimeRange};
 
 use crate::services::Services;
 
-/// Transcriptions among the resources; a recording is the parent of its own.
+/// Stored transcriptions; the parent is the recording.
 pub const TRANSCRIPTS: Kind<Transcript> = Kind::new("transcript");
-/// Largest file that is sent to a recogniser, octets: half an hour of 16 bits at 8,000 Hz.
+/// Maximum size of a file for the recogniser, in octets: half an hour of 16-bit samples at 8,000 Hz.
 const LARGEST: u64 = 30 * 60 * 16_000 + 1_024;
-/// Transcriptions that an earlier process left behind are looked for among those that are not older.
+/// Maximum age of unfinished transcriptions that are resumed after a restart.
 const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(24);
 
-/// Has a recording's words written down, beside its call. A shutdown waits for it.
+/// Starts the transcription of a recording in the background. A shutdown waits for it.
 pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, order: TranscriptionOrder) {
     let id = TranscriptionId::new(clock::time(), &mut rand::rng());
     let parent = recording.id.0;
@@ -43,7 +44,7 @@ pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, 
     });
 }
 
-/// Takes up again what an earlier process did not finish.
+/// Resumes the transcriptions that an earlier process did not finish. Returns their number.
 pub async fn recover(services: &Arc<Services>) -> Result<usize, StoreError> {
     let since = clock::time().checked_sub(LEFT_BEHIND).ok();
     let filter = Filter { updated: TimeRange { since, ..TimeRange::default() }, ..Filter::default() };
@@ -73,7 +74,7 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
     if let TranscriptState::Failed(why) = &row.details.state {
         tracing::warn!(recording = %row.details.recording.id, "not transcribed: {why}");
     }
-    // The call has gone on meanwhile.
+    // The leg's record may have changed meanwhile.
     let now = store::calls::find(&services.store, leg.id.0).await.ok().flatten();
     let leg = now.as_ref().and_then(records::leg_of).map_or(leg, Arc::new);
     let event = CallEvent { at: row.updated_at, leg, kind: EventKind::Transcribed(Box::new(row.details)) };

@@ -1,67 +1,67 @@
-//! Turns between a caller and an application: how long the application's side of each one took. Pure.
+//! The turns between a caller and an application, and the response times of the application. No I/O.
 //!
 //! ```text
 //!   caller speaks ─► end of speech ─► words ─► first token ─► first audio      a conversation's turn
 //!                    end of speech ───────────────────────► first audio        a stream's turn
 //! ```
 //!
-//! All times of a turn count from the end of speech.
+//! All times of a turn are measured from the end of speech.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// A turn that has come to its first audio.
+/// A turn whose reply has begun to play.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Turn {
-    /// From 1.
+    /// Number of the turn, from 1.
     pub number: u32,
-    /// Until the final words were known; `None` of a stream, whose application recognises them itself.
+    /// Time until the final words were known; `None` for a stream, whose application recognises the words itself.
     pub words: Option<Duration>,
-    /// Until the first message of the application's reply; `None` of a stream.
+    /// Time until the first message of the application's reply; `None` for a stream.
     pub token: Option<Duration>,
-    /// Until the first audio of the reply was handed to the media engine, which sends it within 20 ms.
+    /// Time until the reply's first audio was passed to the media engine, which sends it within 20 ms.
     pub audio: Duration,
 }
 
-/// The turns of one conversation or stream.
+/// The turns of a conversation or a stream.
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
-    /// The caller's last end of speech that no words, or audio of a stream, have followed yet.
+    /// The caller's last end of speech that no words (or no audio of a stream) have followed yet.
     paused: Option<Instant>,
     open: Option<Open>,
     totals: Totals,
 }
 
-/// What is known of all turns together.
+/// The figures of all turns together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
-    /// Turns that came to their first audio.
+    /// Number of turns whose reply began to play.
     pub turns: u32,
-    /// Replies that were cut short.
+    /// Number of replies that were interrupted.
     pub interruptions: u32,
-    /// The sum of the times to the first audio.
+    /// Sum of the times to the first audio.
     pub audio: Duration,
-    /// The longest of them.
+    /// Longest time to the first audio.
     pub longest: Duration,
 }
 
 /// A turn whose words are known.
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    /// The end of speech; `None` while the detector has not told it yet.
+    /// The end of speech; `None` until the voice detector reports it.
     ended: Option<Instant>,
     words: Instant,
-    /// When the reply began, and which one it is.
+    /// The start of the reply, and the reply's number.
     token: Option<(Instant, u64)>,
 }
 
 impl Turns {
-    /// The caller stopped speaking at that time.
+    /// The caller stopped speaking at this time.
     pub fn caller_paused(&mut self, at: Instant) {
         match &mut self.open {
-            // A live engine may know the words before the detector of voices knows the pause.
+            // A live engine may report the words before the voice detector reports the pause.
             Some(open) if open.ended.is_none() => open.ended = Some(at),
             _ => self.paused = Some(at),
         }
@@ -69,7 +69,7 @@ impl Turns {
 
     /// The final words of the caller are known.
     pub fn heard(&mut self, now: Instant) {
-        // Further words before the reply belong to the same turn; they begin where its speech ended last.
+        // Further words before the reply belong to the same turn. They count from the last end of speech.
         let earlier = self.open.filter(|open| open.token.is_none()).and_then(|open| open.ended);
         self.open = Some(Open { ended: self.paused.take().or(earlier), words: now, token: None });
     }
@@ -81,42 +81,42 @@ impl Turns {
         }
     }
 
-    /// The first audio of a reply was handed over. The turn that this ends; none if no turn led to the reply, or the end of
-    /// speech is not known.
+    /// The first audio of a reply was passed on. Returns the turn that is now complete; `None` if the reply belongs to
+    /// no turn, or if the end of speech is unknown.
     pub fn spoke(&mut self, now: Instant, reply: u64) -> Option<Turn> {
         let (token, of) = self.open?.token?;
         if reply < of {
             return None;
         }
         let open = self.open.take()?;
-        // A noise meanwhile had no words: what follows is no answer to it.
+        // A pause since then was a noise without words, and the next audio does not answer it.
         self.paused = None;
         let ended = open.ended?;
         let since = |at: Instant| at.saturating_duration_since(ended);
         Some(self.close(Some(since(open.words)), Some(since(token)), since(now)))
     }
 
-    /// The first audio of a stream's application after a silence of it. The turn that this ends; none if the caller had not
-    /// spoken before.
+    /// The application of a stream sends its first audio after a silence. Returns the turn that is now complete; `None`
+    /// if the caller had not spoken before.
     pub fn spoke_at_last(&mut self, now: Instant) -> Option<Turn> {
         let ended = self.paused.take()?;
         Some(self.close(None, None, now.saturating_duration_since(ended)))
     }
 
-    /// What the application said was cut short. A turn whose reply that was is over.
+    /// The application's audio was interrupted. If it was the reply of an open turn, this turn ends.
     pub fn interrupted(&mut self) {
         self.open = None;
         self.totals.interruptions = self.totals.interruptions.saturating_add(1);
     }
 
-    /// The reply that was begun is not given: the caller goes on, and the turn with him.
+    /// The reply that had begun is canceled: the caller continues to speak, and the turn stays open.
     pub fn withdrawn(&mut self) {
         if let Some(open) = &mut self.open {
             open.token = None;
         }
     }
 
-    /// All turns so far.
+    /// Returns the figures of all turns so far.
     pub fn totals(&self) -> Totals {
         self.totals
     }
@@ -131,7 +131,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// For the JSON of a call's log; times in milliseconds.
+    /// Returns the turn as JSON for a call's log, with times in ms.
     pub fn json(&self) -> Value {
         let ms = |time: Option<Duration>| time.map(|time| time.as_millis() as u64);
         let Self { number, words, token, audio } = self;
@@ -155,7 +155,7 @@ impl fmt::Display for Turn {
 }
 
 impl Totals {
-    /// The mean time to the first audio; `None` without any turn.
+    /// Returns the mean time to the first audio; `None` without turns.
     pub fn mean(&self) -> Option<Duration> {
         self.audio.checked_div(self.turns)
     }
@@ -180,7 +180,7 @@ impl fmt::Display for Totals {
 mod tests {
     use super::*;
 
-    /// A virtual clock: that many milliseconds after its start.
+    /// A virtual clock: returns the instant that many milliseconds after its start.
     fn clock() -> impl Fn(u64) -> Instant {
         #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
         let start = Instant::now();

@@ -1,7 +1,8 @@
-//! What accounts use, counted from the records of their calls and recordings, and who is told when it has become so much.
+//! The usage of accounts, counted from the records of their calls and recordings, and the triggers that report when
+//! usage reaches a value.
 //!
 //! ```text
-//!   a call ends, or a minute passes ──▶ check ──▶ what each trigger looks at ──▶ its callback, once a period
+//!   a call ends, or a minute passes ──▶ check ──▶ the figure of each trigger ──▶ its callback, once a period
 //! ```
 
 use std::sync::Arc;
@@ -17,14 +18,14 @@ use crate::notify;
 use crate::registry::Calls;
 use crate::services::Services;
 
-/// How often triggers are looked at when nothing happens.
+/// Interval between two checks of the triggers when nothing happens.
 const REST: Duration = Duration::from_secs(60);
-/// Between two looks so many times as much passes as the first one took.
+/// The pause after a check, as a multiple of the check's duration.
 const PAUSES: u32 = 20;
-/// What ends within this time is counted together.
+/// Calls that end within this time are counted together.
 const BREATH: Duration = Duration::from_secs(1);
 
-/// Looks at the triggers for as long as the server runs.
+/// Checks the triggers for as long as the server runs.
 pub async fn watch(calls: Calls) {
     let mut tick = tokio::time::interval(REST);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -37,7 +38,7 @@ pub async fn watch(calls: Calls) {
         if let Err(error) = check(calls.services()).await {
             tracing::error!(%error, "usage triggers could not be looked at");
         }
-        // Whoever has many calls has them counted more seldom.
+        // An installation with many calls is counted less often.
         tokio::time::sleep(clock::now().instant.saturating_duration_since(begun) * PAUSES).await;
     }
 }
@@ -76,6 +77,6 @@ async fn fire(services: &Arc<Services>, mut row: Resource<Trigger>, figure: f64)
         let delivery = notify::of_account(notice, &**dialect, &row.account, queue, rand::random());
         services.deliveries().enqueue(delivery).await?;
     }
-    // Should this fail, it is told again, which is better than not at all.
+    // If this fails, the trigger fires again, which is better than not at all.
     resources::put(&services.store, TRIGGER, &row).await.map(drop)
 }

@@ -1,8 +1,9 @@
-//! Verifying a caller's number: whoever says that it is theirs is called there, and enters the code that they were given.
+//! Verification of a caller id. The server calls the number of the account, and the person who answers enters the code
+//! that the account was given.
 //!
 //! ```text
-//!   begin ─► call: "Please enter ..." ─► six digits ─► right: held as the account's, "Thank you." ─┐
-//!                         ▲                   └─ wrong, three times: "Goodbye." ───────────────────┴─► Told, at the call's end
+//!   begin ─► call: "Please enter ..." ─► six digits ─► right: stored, "Thank you." ─┐
+//!                         ▲                   └─ wrong, three times: "Goodbye." ────┴─► Told, at the call's end
 //!                         └────── again ───────┘
 //! ```
 
@@ -26,37 +27,39 @@ use crate::notify;
 use crate::registry::Calls;
 use crate::services::Services;
 
-/// How often the code is asked for.
+/// Number of attempts to enter the code.
 const TRIES: usize = 3;
-/// How long the phone may ring.
+/// Maximum ringing time.
 const RINGING: Duration = Duration::from_secs(60);
-/// How long the call may last.
+/// Maximum duration of the call.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
 
-/// A number to be verified.
+/// A request to verify a number.
 pub struct Verification {
-    /// Who says that it is theirs.
+    /// The account that wants to use the number.
     pub account: Arc<str>,
-    /// The dialect that they said it in.
+    /// Name of the dialect of the request.
     pub dialect: &'static str,
-    /// The number.
+    /// The number to verify.
     pub number: PhoneNumber,
-    /// Its name for people.
+    /// Name of the number for users.
     pub friendly_name: String,
-    /// What must be entered.
+    /// The code that must be entered.
     pub code: String,
-    /// DTMF sent first, for a phone behind an exchange.
+    /// DTMF to send at the answer, for an extension behind a telephone system.
     pub extension: Option<String>,
-    /// How long to wait before the call.
+    /// Delay before the call.
     pub delay: Duration,
-    /// What is told of its outcome, if anybody wants to know.
+    /// Builds the notice of the outcome; `None` for no notice.
     pub told: Option<Told>,
 }
 
-/// Puts the outcome in a dialect's words: of the call, with the id of what is held from now on, if it went well.
+/// Builds a dialect's notice of the outcome, from the leg and the id of the stored caller id (`None` if the number was
+/// not verified).
 pub type Told = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send + Sync>;
 
-/// Calls the number, at once or in a while. The leg has this id even before it is there.
+/// Calls the number, at once or after the delay. The returned id is that of the leg, even if the leg does not exist
+/// yet.
 pub async fn begin(calls: &Calls, verification: Verification) -> Result<LegId, CreateError> {
     let services = calls.services();
     let to = Address::Phone(verification.number.clone());
@@ -64,7 +67,7 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<LegId, C
         return Err(CreateError::NoRoute(to.to_string()));
     }
     let leg = LegId::new(clock::time(), &mut rand::rng());
-    // Before the call: nothing of it may be missed.
+    // Subscribe before the call begins, so that no event is missed.
     let following = services.followers.follow(leg).ok_or(CreateError::Full)?;
     let call = new_call(services, &verification, to);
     let calls = calls.clone();
@@ -85,7 +88,7 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<LegId, C
     Ok(leg)
 }
 
-/// Hears what is entered, and tells what came of it.
+/// Waits for the entered code, and reports the outcome.
 async fn listen(calls: &Calls, leg: LegId, mut following: Following, verification: Verification) {
     let services = calls.services();
     let mut verified = None;
@@ -100,7 +103,7 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
                 Some(_) => "Thank you. Your number is verified. Goodbye.",
                 None => "We are sorry, this cannot be done now. Goodbye.",
             })]));
-            // It may be over.
+            // The call may have ended.
             let _ = calls.request(leg, Request { client_state: None, command }).await;
         }
         last = Some(event.leg);
@@ -114,14 +117,14 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
     }
 }
 
-/// Holds the number for the account. `None` if it cannot be kept.
+/// Stores the number as a caller id of the account. Returns its id, or `None` if it could not be stored.
 async fn keep(services: &Services, verification: &Verification) -> Option<u128> {
     let (account, number) = (&*verification.account, verification.number.as_str());
     let holdings = Arc::clone(services.routing.get().holdings());
     let row = Resource::new(account, number, Caller { friendly_name: verification.friendly_name.clone() });
     match holdings.callers.put(&services.store, row).await {
         Ok(row) => Some(row.id),
-        // Twice at the same time.
+        // The number was verified twice at the same time.
         Err(NotHeld::Taken) => holdings.callers.find(&Caller::key(account, number)).map(|row| row.id),
         Err(error) => {
             tracing::error!(%error, "verified number not kept");
@@ -138,7 +141,7 @@ fn new_call(services: &Services, verification: &Verification, to: Address) -> Ne
             0 => "Hello. Please enter your six digit verification code.",
             _ => "That was not the code. Please enter your six digit verification code.",
         };
-        // The right code is answered as soon as the next of these begins.
+        // The right code is answered when the next of these instructions begins.
         instructions.push(ask(words, verification.code.len()));
     }
     instructions.push(say("Your number is not verified. Goodbye."));

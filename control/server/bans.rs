@@ -1,4 +1,4 @@
-//! Who is banned from SIP, for people: who, why, since and until when, and how much it has kept out.
+//! The SIP bans in a form for people: source, reason, start, end, and the number of dropped messages.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -8,26 +8,26 @@ use serde::Serialize;
 use tandem_call::Now;
 use tandem_sip as sip;
 
-/// A ban that holds.
+/// A ban in force.
 #[derive(Debug, Clone, Serialize)]
 pub struct Ban {
-    /// An IPv4 address, or a /64 of IPv6.
+    /// The banned source: an IPv4 address, or a /64 network of IPv6.
     pub source: String,
-    /// The limit of `[sip.bans]` that was reached: `credentials`, `malformed`, ...
+    /// The limit of `[sip.bans]` that was exceeded: `credentials`, `malformed`, ...
     pub limit: &'static str,
-    /// The reason in words.
+    /// The reason in words, with the count.
     pub why: String,
-    /// Since when.
+    /// The time at which the ban started.
     pub since: Timestamp,
-    /// Until when.
+    /// The time at which the ban ends.
     pub until: Timestamp,
-    /// Its messages and connections that were dropped since.
+    /// Messages and connections of the source that were dropped since the start.
     pub dropped: u64,
-    /// Which ban of this source it is, from 1.
+    /// How many bans this source has had, this one included.
     pub times: u8,
 }
 
-/// The bans that hold, the latest first.
+/// The bans in force, the latest first.
 pub fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
     let bans = guard.bans(now.instant).into_iter();
     bans.map(|ban| Ban {
@@ -42,7 +42,7 @@ pub fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
     .collect()
 }
 
-/// A line each.
+/// The bans as text, one line each.
 pub fn text(bans: &[Ban]) -> String {
     if bans.is_empty() {
         return "nobody is banned\n".to_owned();

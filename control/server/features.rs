@@ -1,5 +1,6 @@
-//! What the providers have in common, feature by feature, and what becomes of it here: the table in docs/compatibility.md. It is written
-//! from the tables that documents are read by, and from what was measured of commands.
+//! The table of features in docs/compatibility.md: each provider's spelling of a feature, and whether this server
+//! honours it. The table is generated from the flavours' tables of elements and from the measured parameters of
+//! commands.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +17,8 @@ const BEGIN: &str =
     "<!-- features: written by a test, UPDATE_DOCS=1 cargo test -p tandem-server features_in_the_docs -->\n";
 const END: &str = "<!-- /features -->";
 
-/// What people call it; `Element.attribute` of documents; `command.parameter` of Call Control; the method of SWML. The first that a
-/// provider knows counts.
+/// A feature's common name; then its `Element.attribute` in documents, its `command.parameter` in Call Control, and its
+/// method in SWML. The table shows the first one that a provider knows.
 type Feature = (&'static str, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
 const FEATURES: &[Feature] = &[
@@ -105,14 +106,14 @@ const FEATURES: &[Feature] = &[
 ];
 
 const NOTHING: &str = "–";
-/// Parameters of SWML that are accepted without effect (docs/swml.md).
+/// SWML parameters that are accepted without effect (docs/swml.md).
 const SWML_IDLE: [&str; 2] = ["codecs", "encryption"];
 
 fn markup(flavour: &'static Flavour, names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| {
         let (element, attribute) = name.split_once('.').unwrap_or((name, ""));
         let rules: Vec<_> = flavour.rules().filter(|rule| rule.name == element).collect();
-        // Its own rule stands for the one that it shares.
+        // A flavour's own rule takes precedence over a shared rule.
         let rule = rules.iter().find(|rule| attribute.is_empty() || rule.standing(attribute).is_some())?;
         let spelled = format!("`<{}>`", format!("{element} {attribute}").trim_end());
         let standing = if attribute.is_empty() { None } else { rule.standing(attribute) };

@@ -1,4 +1,5 @@
-//! The HTTP listener: every provider's surface, health, metrics, and a call's event log.
+//! The HTTP listener: the APIs of all providers, the gateways, health, metrics, and the console's requests for one call
+//! or the server.
 #![forbid(unsafe_code)]
 
 pub mod bans;
@@ -48,7 +49,7 @@ pub const LOGINS: &[Login] = &[
     Login { caller: telnyx::rest::caller, owner: telnyx::rest::caller },
 ];
 
-/// What a browser is told that was pointed at the server.
+/// The text at `/` for a browser.
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio), /v2/ (Telnyx) and /api/calling/ (SignalWire), with an account's credentials.
 How it is: /healthz, /readyz, /metrics; what it logs: /console/log
@@ -60,7 +61,8 @@ Why a signature fits, or not: POST /console/signature
 A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
 ";
 
-/// All routes; `/metrics` among them only when it has no listener of its own. `gateways`: their routes, and whether `/` is theirs.
+/// Builds all routes. `/metrics` is included unless it has a listener of its own. `gateways` are the routes of the
+/// gateways, with whether they include `/`.
 pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, bool)) -> Router {
     let front = if front_page { Router::new() } else { Router::new().route("/", get(|| async { PLACES })) };
     let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };
@@ -90,7 +92,7 @@ pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, boo
         .layer(middleware::from_fn_with_state(app, note_refused))
 }
 
-/// What is on the listener of its own that `/metrics` may have.
+/// Builds the routes of a separate listener for `/metrics`.
 pub fn metrics_router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
@@ -103,20 +105,21 @@ async fn ready(State(app): State<App>) -> Response {
     if !app.calls.accepts() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
-    // What the heartbeat of each second and the writer have met; nothing is waited for.
+    // Reports what the heartbeat, once a second, and the writer have found; this does not wait for the database.
     match app.calls.services().store.health().problem() {
         None => "ready\n".into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], reason + "\n").into_response(),
     }
 }
 
-/// Where everybody comes who may use an API: for this machine, and for operators, by a key too.
+/// `GET /metrics` on the main listener: open to clients on this machine; other clients need the credentials or a key of
+/// an operator's account.
 async fn guarded_metrics(
     State(app): State<App>,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     headers: HeaderMap,
 ) -> Response {
-    // What a proxy on this machine passes on comes from elsewhere.
+    // A request that a proxy on this machine forwards is not local.
     let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
     let local = peer.is_some_and(|Extension(peer)| peer.0.ip().to_canonical().is_loopback()) && !passed_on;
     if !local && let Err(denied) = operator(&app, &headers) {
@@ -229,8 +232,8 @@ async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-/// The event log of a session, which is named by its id or a leg's, for the account that has a leg in it, by its credentials
-/// in any dialect.
+/// `GET /console/sessions/{id}/events`: the event log of a session, named by its own id or by that of a leg. Requires
+/// the credentials of the account that has the leg, in any dialect.
 async fn events(
     State(app): State<App>,
     headers: HeaderMap,
@@ -252,7 +255,7 @@ async fn events(
     }
 }
 
-/// The SIP messages of a call of the account that asks.
+/// `GET /console/calls/{id}/trace`: the SIP messages of a call of the requesting account.
 async fn trace(
     State(app): State<App>,
     headers: HeaderMap,
@@ -276,7 +279,7 @@ async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<S
     }
 }
 
-/// The last messages of peers that are in no trunk's networks.
+/// `GET /console/sip/strangers`: the last SIP messages from addresses that are in no trunk's networks.
 async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
     match operator(&app, &headers) {
         Ok(()) => shown(CallTrace::of_strangers(&app), &wish),
@@ -284,7 +287,7 @@ async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Quer
     }
 }
 
-/// Reads the configuration file again, as SIGHUP does.
+/// `POST /console/reload`: reads the configuration file again, as SIGHUP does.
 async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
     if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
@@ -296,7 +299,7 @@ async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
     }
 }
 
-/// What the server logs.
+/// `GET /console/log`: the filter of the server's log.
 async fn log(State(app): State<App>, headers: HeaderMap) -> Response {
     match operator(&app, &headers) {
         Ok(()) => shown_log(None),
@@ -304,7 +307,7 @@ async fn log(State(app): State<App>, headers: HeaderMap) -> Response {
     }
 }
 
-/// Another filter for the server's log, for a while or until it is changed again.
+/// `POST /console/log`: changes the filter of the server's log, for a limited time or until the next change.
 async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
     if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
@@ -339,22 +342,21 @@ fn shown_log(seconds: Option<u64>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{shown}\n")).into_response()
 }
 
-/// How the log is to be.
+/// A request to change the log's filter.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LogWish {
-    /// A level, or levels by module.
+    /// A level, or a list of levels by module.
     level: String,
-    /// For so long; until it is changed again when left out.
+    /// Duration of the change in seconds; until the next change when absent.
     seconds: Option<u64>,
 }
 
-/// What such a wish looks like.
 const LOG_EXAMPLE: &str = r#"send {"level": "info,tandem_sip=debug", "seconds": 600}"#;
-/// Longest that a filter may hold, seconds: a day.
+/// Longest duration of a changed filter, in seconds: one day.
 const LONGEST_LOG: u64 = 86_400;
 
-/// Who is banned, why, since and until when.
+/// `GET /console/sip/bans`: the banned sources, with the reason, the start and the end of each ban.
 async fn bans(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
     if let Err(denied) = operator(&app, &headers) {
         return denied.into_response();
@@ -369,12 +371,12 @@ async fn bans(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wis
     }
 }
 
-/// Lifts the ban of an address.
+/// `DELETE /console/sip/bans/{address}`: lifts the ban of an address.
 async fn unban(State(app): State<App>, headers: HeaderMap, Path(address): Path<String>) -> Response {
     if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
     }
-    // `2001:db8::/64`, as the list has it, is fine too.
+    // A network such as `2001:db8::/64`, as in the list of bans, is accepted too.
     let Ok(source) = address.split('/').next().unwrap_or_default().parse() else {
         return (StatusCode::BAD_REQUEST, "not an IP address\n").into_response();
     };
@@ -408,16 +410,17 @@ fn no_trace(why: &NoTrace) -> Response {
     (status, format!("{why}\n")).into_response()
 }
 
-/// How something is wished for.
+/// Query parameters of a request for a call's log or trace.
 #[derive(serde::Deserialize)]
 struct Wish {
-    /// `text`, or else JSON.
+    /// `text`, or anything else for JSON.
     format: Option<String>,
-    /// Of a text.
+    /// Width of a text in columns.
     columns: Option<usize>,
 }
 
-/// Refused requests are reported, unless there is a flood of them: wrong credentials, and what was to change something.
+/// Middleware that reports refused requests: wrong credentials, and refused requests that would change something. The
+/// rate of reports is limited.
 async fn note_refused(State(app): State<App>, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);

@@ -1,9 +1,9 @@
-//! The HTTP listener's patience: what a peer may hold of us without having shown who it is.
+//! The HTTP listener, with limits on what a client may occupy before it has authenticated itself.
 //!
 //! ```text
-//!  accept ──► place? (all, per source) ──► head (HEAD) ──► handler ◄── body (BODY) ──► response (no limit while it moves)
-//!     ▲         no: closed at once            ▲                                             │
-//!     └─ waits while all are taken            └──────────── kept alive (HEAD) ◄─────────────┘
+//!  accept ──► room? (all, per source) ──► head (HEAD) ──► handler ◄── body (BODY) ──► response (free while it moves)
+//!     ▲         no: closed at once           ▲                                              │
+//!     └─ waits while all places are taken    └──────────── kept alive (HEAD) ◄──────────────┘
 //! ```
 
 use std::collections::HashMap;
@@ -33,22 +33,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-/// How long a request's head may take, and how long a connection may wait for its next request.
+/// Maximum time for a request's head, and for a kept connection until its next request.
 const HEAD: Duration = Duration::from_secs(15);
-/// How long a request's body may take.
+/// Maximum time for a request's body.
 const BODY: Duration = Duration::from_secs(30);
-/// Largest head, octets.
+/// Maximum size of a head in octets.
 const MAX_HEAD: usize = 64 * 1024;
-/// What is read of a body that nobody wanted, octets: a connection that closes with unread octets is reset, and the peer
-/// may lose the response.
+/// Maximum number of octets that are read of a body which the handler did not read. A connection that is closed with
+/// unread octets is reset, and the client may lose the response.
 const MAX_UNWANTED: usize = 256 * 1024;
-/// How long a peer may take nothing at all of what it is sent. However slowly it takes something, it goes on.
+/// Maximum time in which a client acknowledges nothing of what it is sent (TCP user timeout). A slow client that
+/// acknowledges something is not cut off.
 const STALL: Duration = Duration::from_secs(60);
-/// After the system refused a connection, for want of descriptors most likely.
+/// Pause after a failed `accept`, most likely for lack of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Serves `router` on at most `most` connections, half of them to one source, until `stop`; then requests that have
-/// begun are answered.
+/// Serves `router` on at most `most` connections, at most half of them from one source, until `stop`. Requests that
+/// have started by then are still answered.
 pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()>) {
     let places = Places::new(most);
     let router = router.layer(middleware::from_fn(bounded_body));
@@ -119,14 +120,15 @@ async fn connection(
     }
 }
 
-/// Gives a request's body one deadline, and reads on when the handler did not: it may refuse by the head alone.
+/// Limits the time for a request's body. Reads the rest of it if the handler did not, as it may have refused the
+/// request by the head alone.
 async fn bounded_body(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;
     }
     let deadline = Instant::now() + BODY;
-    // Who waits for "100 Continue" sends nothing that was not asked for.
+    // A client that waits for "100 Continue" sends no body unless asked.
     let sends_anyway = !parts.headers.contains_key(header::EXPECT);
     let octets = Arc::new(tokio::sync::Mutex::new(body.into_data_stream()));
     let body = stream::unfold(Arc::clone(&octets), move |octets| async move {
@@ -151,14 +153,14 @@ async fn bounded_body(request: Request, next: Next) -> Response {
     response
 }
 
-/// How many connections there are, and whose. Never more sources than connections.
+/// The connections in total and per source. There are never more sources than connections.
 struct Places {
     all: Arc<Semaphore>,
     per_source: usize,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One connection's; dropping it makes room.
+/// The place of one connection; dropping it frees the place.
 struct Place {
     source: IpAddr,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -171,12 +173,12 @@ impl Places {
         Self { all, per_source: most.div_ceil(2).max(1), sources: Arc::default() }
     }
 
-    /// Waits until there is one at all.
+    /// Waits until a place is free.
     async fn free(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.all).acquire_owned().await.ok()
     }
 
-    /// `None`: this source has its share.
+    /// Takes a place for this source; `None` if the source has its share already.
     fn take(&self, permit: OwnedSemaphorePermit, source: IpAddr) -> Option<Place> {
         let source = network(source);
         let mut sources = self.sources.lock();
@@ -201,7 +203,7 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one source: an IPv4 address, or the /64 that an IPv6 host is given.
+/// The network that counts as one source: an IPv4 address, or the /64 of an IPv6 host.
 fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),

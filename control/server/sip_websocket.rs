@@ -1,4 +1,4 @@
-//! SIP over WebSocket (RFC 7118) on the HTTP listener: hands are shaken here, the SIP driver carries the rest.
+//! SIP over WebSocket (RFC 7118) on the HTTP listener. This module does the handshake; the SIP driver does the rest.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,8 @@ use hyper_util::rt::TokioIo;
 use tandem_runtime::app::App;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// `GET /sip`: a browser's phone. What is not a handshake for the subprotocol `sip` gets 426 or 400.
+/// `GET /sip`: the WebSocket of a browser's phone. A request that is not a handshake for the subprotocol `sip` gets 426
+/// or 400.
 pub async fn open(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -46,7 +47,7 @@ pub async fn open(
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-/// Whether one of a field's words, over all its lines, is this one.
+/// Whether a header field contains this word, over all its lines.
 fn has(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|one| one.trim().eq_ignore_ascii_case(word))

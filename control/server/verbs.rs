@@ -1,4 +1,5 @@
-//! The table told from the documents: what it says to be honoured is, what it says to be idle or refused is not.
+//! Tests that the parser agrees with the table: honoured attributes have an effect; idle and refused attributes have
+//! none.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -13,15 +14,16 @@ use tandem_texml::TEXML;
 use tandem_twilio::twiml::TWIML;
 use url::Url;
 
-/// `<Document>`s around a `<Response>` each; every honoured attribute is in one of them, and changes its program.
+/// `<Document>` elements with one `<Response>` each. Every honoured attribute occurs in one of them and changes its
+/// program.
 const TABLES: [(&Flavour, &str); 2] = [
     (&TWIML, include_str!("../twilio/fixtures/honoured.xml")),
     (&TEXML, include_str!("../texml/fixtures/honoured.xml")),
 ];
-/// The page that is written from the table, within the repository.
+/// The page that is generated from the table; path within the repository.
 const PAGE: &str = "../../docs/twiml.md";
 
-/// Where an element stands: the index of each of its ancestors, and its own, among its parent's children.
+/// The position of an element: the index of each ancestor, and of the element itself, among its parent's children.
 type Place = Vec<usize>;
 
 fn documents(text: &str) -> Vec<Element> {
@@ -48,7 +50,7 @@ fn a_stream_alone_in_cxml_keeps_the_call_and_in_twiml_is_out_of_place() {
     assert_eq!((program.instructions.len(), program.warnings.len()), (0, 1));
 }
 
-/// Every element below the root with the name of its parent.
+/// Collects every element below the root with the name of its parent.
 fn places(element: &Element, at: &mut Place, out: &mut Vec<(Place, String)>) {
     for (index, node) in element.children.iter().enumerate() {
         let Node::Element(child) = node else { continue };
@@ -72,7 +74,7 @@ fn at<'e>(root: &'e mut Element, place: &[usize]) -> &'e mut Element {
     })
 }
 
-/// An element of a rule somewhere in the documents, in a document of its own.
+/// Finds an element of a rule in the documents and returns it with the document that contains it.
 fn somewhere(text: &str, rule: &Rule) -> Option<(Element, Place)> {
     documents(text).into_iter().find_map(|mut root| {
         let found = all_places(&root).into_iter().find(|(place, parent)| {
@@ -138,7 +140,7 @@ fn check_idle_or_refused(flavour: &'static Flavour, text: &str) {
             let without = read(flavour, &root);
             at(&mut root, &place).attributes.push((attribute.name.into(), "x1".into()));
             let with = read(flavour, &root);
-            // Marks in what is said go to the voice as they are, whatever it makes of them.
+            // Speech markup goes to the voice unchanged and does not change the program.
             let same = with.instructions == without.instructions || rule.meaning == Meaning::Speech;
             assert!(same, "<{}> {} has an effect", rule.name, attribute.name);
             let new = with.warnings.iter().filter(|warning| !without.warnings.contains(warning));
@@ -179,7 +181,7 @@ fn check_unserved(flavour: &'static Flavour, text: &str) {
     }
 }
 
-/// Every element, where it stands, and every attribute that the provider's own libraries can write.
+/// The elements, parents and attributes that the provider's own libraries can write.
 #[test]
 fn the_table_knows_whatever_the_official_libraries_write() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/openapi/twiml_voice.json");
@@ -195,7 +197,7 @@ fn the_table_knows_whatever_the_official_libraries_write() {
         for child in children.as_array().unwrap() {
             let child = as_written(&speech_or_noun(&parent, child.as_str().unwrap()));
             elements += 1;
-            // Speech markup nests as it likes.
+            // Speech markup may nest freely.
             let rule = TWIML.elements.iter().find(|rule| {
                 rule.name == child && (rule.meaning == Meaning::Speech || rule.inside.contains(&parent.as_str()))
             });
@@ -226,13 +228,13 @@ fn capital(name: &str) -> String {
     letters.next().map(|first| first.to_ascii_uppercase().to_string()).unwrap_or_default() + letters.as_str()
 }
 
-/// A child as its parent's methods are named, to the name of its type.
+/// Returns the type name for a child, from the names of its parent's methods.
 fn speech_or_noun(parent: &str, child: &str) -> String {
     let speech = parent == "Say" || TWIML.rule(parent).is_some_and(|rule| rule.meaning == Meaning::Speech);
     format!("{}{}", if speech { "Ssml" } else { "" }, capital(child))
 }
 
-/// The type's name in the libraries, as its element is written.
+/// Returns the element name for a type name of the libraries.
 fn as_written(name: &str) -> String {
     match name {
         "SsmlSayAs" => "say-as".into(),
@@ -311,7 +313,7 @@ fn element(rule: &Rule) -> String {
     format!("`<{}>`", rule.name)
 }
 
-/// The attributes of one standing; neighbours of one reason share it.
+/// Lists the attributes of one standing; neighbours with the same reason share it.
 fn named(rule: &Rule, standing: impl Fn(Standing) -> Option<String>) -> String {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for attribute in rule.attributes {

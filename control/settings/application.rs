@@ -5,70 +5,71 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// An application that numbers and outbound calls may belong to.
+/// An application: the customer's program that decides about calls of its numbers and about its outbound calls.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
-    /// Telnyx: connection id; Twilio: `AP...`.
+    /// The id in the provider's form: a Telnyx connection id, or Twilio's `AP...`.
     pub id: Arc<str>,
     /// Whose.
     pub account: Arc<str>,
-    /// `twilio`, `telnyx`, `texml`, `signalwire`. Empty until the configuration has found it out by the id.
+    /// The dialect: `twilio`, `telnyx`, `texml` or `signalwire`. If empty, the configuration derives it from the id.
     #[serde(default)]
     pub provider: Arc<str>,
-    /// How it decides about its calls; the configuration finds that out by the provider.
+    /// Whether documents or commands control its calls; the configuration derives this from the provider.
     #[serde(skip)]
     pub works_by: WorksBy,
-    /// Where its webhooks or document requests go.
+    /// The URL of its webhooks or document requests.
     pub webhook_url: Arc<str>,
-    /// When that fails.
+    /// The URL that is used when `webhook_url` fails.
     #[serde(default)]
     pub webhook_failover_url: Option<Arc<str>>,
-    /// `GET` or `POST`.
+    /// The HTTP method: `GET` or `POST`.
     #[serde(default)]
     pub webhook_method: Option<String>,
-    /// How long it may take to answer a webhook, seconds, 1 to 30 (Telnyx).
+    /// Seconds within which a webhook must be answered, 1 to 30 (Telnyx).
     #[serde(default)]
     pub webhook_timeout_secs: Option<u8>,
-    /// A call to it ends when no command has come after this time.
+    /// A call to the application ends if no command has arrived within this time.
     #[serde(skip)]
     pub first_command_within: Option<Duration>,
-    /// Told of a call's end (document-driven providers).
+    /// The URL of the notice about a call's end (providers with documents).
     #[serde(default)]
     pub status_callback: Option<Arc<str>>,
 }
 
 impl Application {
-    /// How long it may take to answer a webhook, if it says so.
+    /// The time within which a webhook must be answered, if it is set.
     pub fn webhook_timeout(&self) -> Option<Duration> {
         self.webhook_timeout_secs.map(|seconds| Duration::from_secs(seconds.into()))
     }
 }
 
-/// Whose an application is by the form of its id, where its provider is not named: `AP` and 32 hex digits are Twilio's.
+/// The provider of an application whose provider is not named, by the form of its id: `AP` and 32 hex digits are
+/// Twilio's, all others Telnyx's.
 pub fn provider_of_application(id: &str) -> &'static str {
     let twilio =
         id.strip_prefix("AP").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|one| one.is_ascii_hexdigit()));
     if twilio { "twilio" } else { "telnyx" }
 }
 
-/// Providers as `provider = "..."` spells them.
+/// The providers, as `provider = "..."` spells them.
 pub const PROVIDERS: [&str; 5] = ["twilio", "telnyx", "texml", "signalwire", "swml"];
-/// Those whose applications command.
+/// The providers whose applications send commands.
 const COMMANDING: [&str; 1] = ["telnyx"];
 
-/// How an application decides about its calls.
+/// How an application controls its calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum WorksBy {
-    /// It is asked for documents.
+    /// The server requests documents from it.
     #[default]
     Documents,
-    /// It is told of events, and commands.
+    /// It receives events and sends commands.
     Commands,
 }
 
 impl WorksBy {
-    /// How the applications of a provider do.
+    /// How the applications of this provider control their calls.
     pub fn of(provider: &str) -> Self {
         if COMMANDING.contains(&provider) { Self::Commands } else { Self::Documents }
     }

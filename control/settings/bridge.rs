@@ -1,22 +1,22 @@
-//! `bridge` of a number: where its calls go without a web application, and what is recorded of them.
+//! `bridge` of a number: the destination of its calls without a web application, and what is recorded of them.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-/// Where a number without a web application goes.
+/// The destination of a number without a web application.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Bridges")]
 pub enum Bridge {
     /// A SIP URI in which `{number}` stands for the dialled number.
     Uri(Arc<str>),
-    /// The dialled number over these trunks, by name: the next when one is down, full, or fails. Never none.
+    /// The dialled number over these trunks, by name: the next one if a trunk is down, full, or fails. Never empty.
     Trunks(Vec<Arc<str>>),
-    /// The dialled number over the trunks of its account whose prefixes fit.
+    /// The dialled number over those trunks of the account whose prefixes match.
     Prefixes,
 }
 
-/// As the file has it.
+/// The setting's form in the file.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "is neither text nor a list of text")]
 enum Bridges {
@@ -25,7 +25,7 @@ enum Bridges {
 }
 
 impl Bridge {
-    /// The SIP URI to call for `number`; `None` when a trunk's own URI decides.
+    /// The SIP URI to call for `number`; `None` if a trunk's own URI is used.
     pub fn uri(&self, number: &str) -> Option<String> {
         match self {
             Self::Uri(uri) => Some(uri.replace("{number}", number)),
@@ -33,7 +33,7 @@ impl Bridge {
         }
     }
 
-    /// The trunks that it names.
+    /// The names of the trunks.
     pub fn trunks(&self) -> &[Arc<str>] {
         match self {
             Self::Trunks(names) => names,
@@ -88,9 +88,9 @@ pub enum RecordBridge {
     /// Nothing.
     #[default]
     Off,
-    /// Both parties mixed into one channel.
+    /// Both parties, mixed into one channel.
     Mono,
-    /// The caller left, the called party right.
+    /// Two channels: the caller left, the called party right.
     Dual,
 }
 

@@ -1,25 +1,25 @@
-//! What may be replaced while calls go on.
+//! Settings that a reload replaces while calls go on.
 
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-/// Settings as they are now. Who gets them keeps them as they were then.
+/// The current settings. A caller of [`Current::get`] keeps the version that it got.
 #[derive(Debug, Default)]
 pub struct Current<T>(RwLock<Arc<T>>);
 
 impl<T> Current<T> {
-    /// These, until others come.
+    /// Starts with these settings.
     pub fn new(value: T) -> Self {
         Self(RwLock::new(Arc::new(value)))
     }
 
-    /// As they are now.
+    /// The current settings.
     pub fn get(&self) -> Arc<T> {
         Arc::clone(&self.0.read())
     }
 
-    /// Others, for everybody who asks from now on.
+    /// Replaces the settings for all later calls of [`Current::get`].
     pub fn set(&self, value: T) {
         *self.0.write() = Arc::new(value);
     }

@@ -1,4 +1,4 @@
-//! `[[endpoints]]`: SIP phones and browsers that register with us.
+//! `[[endpoints]]`: SIP phones and browsers that register with this server.
 
 use std::sync::Arc;
 
@@ -7,35 +7,38 @@ use tandem_call::address::PhoneNumber;
 
 use super::{HttpMethod, Secret};
 
-/// `[[endpoints]]`: a SIP phone or browser that registers with us.
+/// An entry of `[[endpoints]]`: a SIP phone or browser that registers with this server.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointConfig {
-    /// Whose it is.
+    /// The account that owns the phone.
     pub account: Arc<str>,
-    /// Its user name, for digest and to be called by.
+    /// The user name: for digest authentication, and the name under which the phone is called.
     pub username: Arc<str>,
-    /// Its digest password.
+    /// The digest password.
     pub password: Secret,
-    /// Whose words its web application speaks, one of [`PROVIDERS`](super::PROVIDERS); taken from `application` when that is set.
+    /// The dialect of its web application, one of [`PROVIDERS`](super::PROVIDERS); taken from `application` if that is
+    /// set.
     #[serde(default)]
     pub provider: Option<Arc<str>>,
-    /// Document of each call that it makes.
+    /// The URL of the document for each call that the phone makes.
     #[serde(default)]
     pub voice_url: Option<Arc<str>>,
-    /// `GET` or `POST`.
+    /// The HTTP method of `voice_url`.
     #[serde(default)]
     pub voice_method: HttpMethod,
-    /// Instead of `voice_url`: the id of an application.
+    /// The id of an application, instead of `voice_url`.
     #[serde(default)]
     pub application: Option<Arc<str>>,
-    /// Without either: whether it may call by the account's trunks, beside phones and numbers of the account.
+    /// Without an application: whether the phone may call over the account's trunks, beside phones and numbers of the
+    /// account.
     #[serde(default)]
     pub outbound: bool,
-    /// The number that such calls are said to come from; its user name when `None`.
+    /// The caller id of such calls; the user name when `None`.
     #[serde(default)]
     pub caller_id: Option<PhoneNumber>,
-    /// Encrypted media (RFC 3711, keys by RFC 4568), both ways; what `media.endpoint_srtp` says when `None`.
+    /// Media encryption (SRTP, RFC 3711, with keys in SDP, RFC 4568) in both directions; `media.endpoint_srtp` when
+    /// `None`.
     #[serde(default)]
     pub srtp: Option<tandem_media::Srtp>,
 }

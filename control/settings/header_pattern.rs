@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// Names of header fields: one, or with `*` at its end all that begin so. Case does not matter.
+/// A header field name, or a prefix of names that ends with `*`; case-insensitive.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HeaderPattern {
@@ -35,13 +35,13 @@ impl TryFrom<String> for HeaderPattern {
     }
 }
 
-/// What is passed on where nothing else is said.
+/// Returns the default patterns.
 pub fn usual() -> Vec<HeaderPattern> {
     let pattern = |start: &str, prefix| HeaderPattern { start: start.into(), prefix };
     vec![pattern("X-", true), pattern("User-to-User", false)]
 }
 
-/// Fields that are written anew for each peer, or that attest what only their writer may.
+/// Whether a field is written anew for each far end, or makes a statement that only its writer may make.
 pub fn is_made_here(name: &str) -> bool {
     const MADE: [&str; 14] = [
         "P-Asserted-Identity",

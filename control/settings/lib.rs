@@ -1,6 +1,8 @@
-//! What an operator sets for control: the HTTP listener, the database, speech, and the resources that the file names.
+//! The settings of the control crate: the HTTP listener, the database, speech, and the resources of the configuration
+//! file.
 //!
-//! These types only say the shape; crate `tandem-config` reads them and checks that they make sense together.
+//! These types only define the shape. The crate `tandem-config` reads the file and checks that the settings fit
+//! together.
 #![forbid(unsafe_code)]
 
 mod application;
@@ -35,18 +37,21 @@ pub use self::secret::Secret;
 pub use self::stir::{StirConfig, TrunkStir, Verify};
 pub use self::trunk::{CallerId, Dtmf, Fingerprint, Forwarding, InboundAuth, NumberFormat, TrunkConfig};
 
-/// `[http]`: the one listener of every provider surface, gateway, console and health check.
+/// `[http]`: the listener of all provider APIs, gateways, the console and the health checks.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Address and port to bind. Port 0 takes a free one.
+    /// The address and port to bind; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// `http://` or `https://` base that callers are told and that signatures sign; the bound address when `None`.
+    /// The `http://` or `https://` base URL that clients are told and that signatures cover; the bound address when
+    /// `None`.
     pub public_url: Option<Arc<str>>,
-    /// Address and port of a listener for `/metrics`, `/healthz` and `/readyz` alone. With it `/metrics` is not on `listen`;
-    /// without it, `/metrics` is there for this machine, and for others with an operator's credentials.
+    /// The address and port of a separate listener for `/metrics`, `/healthz` and `/readyz`. With it, `/metrics` is not
+    /// on `listen`. Without it, `/metrics` on `listen` is open to this machine, and to others with an operator's
+    /// credentials.
     pub metrics_listen: Option<SocketAddr>,
-    /// Connections at a time, half of them from one source at most; more wait, or are closed.
+    /// Maximum number of connections at the same time, at most half of them from one source. Further connections wait
+    /// or are closed.
     pub max_connections: usize,
 }
 
@@ -62,7 +67,8 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// The base of every URL that we hand out, without a trailing slash. `bound` is the listener's real address.
+    /// The base of all URLs that the server hands out, without trailing slash. `bound`: the address that the listener
+    /// really has.
     pub fn base(&self, bound: SocketAddr) -> Arc<str> {
         match &self.public_url {
             Some(url) => url.trim_end_matches('/').into(),
@@ -77,8 +83,8 @@ impl HttpConfig {
 pub struct DatabaseConfig {
     /// `sqlite:PATH` or `postgres://user:password@host/name`.
     pub url: Secret,
-    /// Days that event logs and webhooks which are done are kept; 0 for ever. Calls, recordings and webhooks still to be
-    /// sent are always kept.
+    /// Days for which event logs and finished webhooks are kept; 0: for ever. Calls, recordings and unsent webhooks are
+    /// always kept.
     pub retention_days: u16,
 }
 
@@ -89,7 +95,7 @@ impl Default for DatabaseConfig {
 }
 
 impl DatabaseConfig {
-    /// What is older may go; `None`: nothing may.
+    /// The time before which history may be deleted; `None` if it is kept for ever.
     pub fn kept_since(&self, now: Timestamp) -> Option<Timestamp> {
         let age = SignedDuration::from_hours(24 * i64::from(self.retention_days));
         (self.retention_days > 0).then(|| now.checked_sub(age).unwrap_or(Timestamp::MIN))
@@ -100,9 +106,9 @@ impl DatabaseConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// Lines for people or for machines.
+    /// Whether lines are text or JSON.
     pub format: LogFormat,
-    /// What is logged: a level, or levels by module; [`crate::log_filter::check`] says in what form.
+    /// A level, or levels by module, in the form that [`crate::log_filter::check`] accepts.
     pub level: Arc<str>,
 }
 
@@ -112,7 +118,7 @@ impl Default for LogConfig {
     }
 }
 
-/// How a line of the log is written.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -127,12 +133,13 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhooksConfig {
-    /// Networks that are not public and may all the same be the target of webhooks, media files and streams.
+    /// Networks that are not public, but allowed as targets of webhooks, media files and streams.
     #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
-    /// PEM file of certificate authorities that applications may have their certificates from, beside this machine's own.
+    /// A PEM file with certificate authorities that are trusted for applications' certificates, beside those of this
+    /// machine.
     pub ca_file: Option<PathBuf>,
-    /// Whether Twilio's webhooks to `https` URLs with a port are signed as if they had none.
+    /// Whether Twilio signatures of `https` URLs with a port are made without the port.
     pub sign_strip_https_port: bool,
 }
 
@@ -143,23 +150,23 @@ impl Default for WebhooksConfig {
     }
 }
 
-/// `[twilio]`: how like the original its API is.
+/// `[twilio]`: how strictly the API follows the original.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TwilioConfig {
-    /// Whether calls by REST must say that they come from a number of the account, or one that it has verified.
+    /// Whether a call by REST must show a number of the account, or a caller id that it has verified.
     pub strict_caller_id: bool,
 }
 
-/// `[ice]`: servers that help browsers through NATs, as their applications are told.
+/// `[ice]`: the STUN and TURN servers that applications are given for browsers behind NATs.
 #[derive(Clone, Debug, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IceConfig {
-    /// `stun:HOST[:PORT]`.
+    /// `stun:HOST[:PORT]` of each STUN server.
     pub stun: Vec<Arc<str>>,
-    /// `turn:HOST[:PORT][?transport=udp|tcp]` or `turns:`.
+    /// `turn:HOST[:PORT][?transport=udp|tcp]`, or the same with `turns:`, of each TURN server.
     pub turn: Vec<Arc<str>>,
-    /// What the TURN servers make their passwords of, as we do.
+    /// The secret shared with the TURN servers, from which temporary passwords are made.
     pub turn_secret: Option<Secret>,
 }
 
@@ -167,9 +174,9 @@ pub struct IceConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StreamsConfig {
-    /// Seconds of an application's audio that may wait to be played; what it sends beyond them is refused.
+    /// Seconds of an application's audio that may wait for playout; audio beyond that is refused.
     pub buffer_seconds: u16,
-    /// Seconds without any sign of life of an application, not even a pong, before its stream is ended; 0: never.
+    /// Seconds after which a stream ends if nothing, not even a pong, comes from its application; 0: never.
     pub idle_seconds: u16,
 }
 
@@ -180,7 +187,7 @@ impl Default for StreamsConfig {
 }
 
 impl StreamsConfig {
-    /// Longest without a sign of life; `None`: for ever.
+    /// The maximum time without any message of the application; `None` if unlimited.
     pub fn idle(&self) -> Option<Duration> {
         (self.idle_seconds > 0).then(|| Duration::from_secs(self.idle_seconds.into()))
     }

@@ -1,47 +1,47 @@
-//! What the server logs, and how an operator changes it while it runs. There is one log in a process.
+//! The filter of the server's log, and how an operator changes it at run time. A process has one log.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// The log of this process.
+/// The log filter of this process.
 pub static LOG: LogFilter = LogFilter(Mutex::new(None));
 
-/// Levels, the quietest first.
+/// The levels, from the fewest lines to the most.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// Longest filter, octets.
+/// Maximum length of a filter in octets.
 const LONGEST: usize = 1_024;
 
-/// What is logged.
+/// The filter of a process's log.
 pub struct LogFilter(Mutex<Option<Connected>>);
 
-/// Sets a filter, or says what is wrong with it.
+/// Sets a filter; the error says what is wrong with it.
 type Set = Box<dyn Fn(&str) -> Result<(), String> + Send>;
 
 struct Connected {
     set: Set,
-    /// What holds unless somebody wants something else for a while.
+    /// The filter that applies without a temporary change.
     usual: String,
     now: String,
-    /// Whether `usual` is the environment's, which wins over the file.
+    /// Whether `usual` comes from the environment, which has priority over the file.
     fixed: bool,
-    /// How often it was changed: who changes it back sees whether somebody else has meanwhile.
+    /// The number of changes so far. A temporary change is only reverted if there was no later change.
     changes: u64,
 }
 
-/// What holds now.
+/// The current filters.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Filter {
-    /// What is logged.
+    /// The filter that applies now.
     pub now: String,
-    /// What is logged when nobody wants something else.
+    /// The filter that applies without a temporary change.
     pub usual: String,
 }
 
 /// Checks a filter: `LEVEL`, or `LEVEL,MODULE=LEVEL,...` as in `info,tandem_sip=debug`.
 ///
 /// # Errors
-/// What is wrong with it. A filter with a mistake would mostly be valid, and silent.
+/// The mistake in words. Without this check, most filters with a mistake would be accepted and log nothing.
 pub fn check(filter: &str) -> Result<(), String> {
     if filter.len() > LONGEST {
         return Err(format!("the filter has {} octets; at most {LONGEST} are read", filter.len()));
@@ -108,18 +108,19 @@ pub fn by_crate(filter: &str) -> String {
 }
 
 impl LogFilter {
-    /// Says how the filter is set, and what it is. `fixed`: the settings of the file do not count.
+    /// Connects the filter to the log. `set` sets it, `filter` is the current one. `fixed`: settings of the file are
+    /// ignored.
     pub fn connect(&self, set: impl Fn(&str) -> Result<(), String> + Send + 'static, filter: String, fixed: bool) {
         let (set, now) = (Box::new(set), filter.clone());
         *self.0.lock() = Some(Connected { set, usual: filter, now, fixed, changes: 0 });
     }
 
-    /// What holds now; `None` in a process whose log is another program's.
+    /// The current filters; `None` in a process whose log belongs to another program.
     pub fn get(&self) -> Option<Filter> {
         self.0.lock().as_ref().map(|log| Filter { now: log.now.clone(), usual: log.usual.clone() })
     }
 
-    /// What the configuration says now. It ends what somebody wanted for a while.
+    /// Applies the filter of the configuration, if it has changed. This ends a temporary change.
     ///
     /// # Errors
     /// The filter cannot be set.
@@ -131,27 +132,28 @@ impl LogFilter {
         Ok(())
     }
 
-    /// Changes the filter until the next change; the number of this one. `None` in a process whose log is another program's.
+    /// Changes the filter until the next change, and returns the number of this change. `None` in a process whose log
+    /// belongs to another program.
     ///
     /// # Errors
-    /// What is wrong with the filter.
+    /// The mistake in the filter.
     pub fn change(&self, filter: &str) -> Option<Result<u64, String>> {
         let mut log = self.0.lock();
         let log = log.as_mut()?;
         Some(check(filter).and_then(|()| log.change(filter)).map(|()| log.changes))
     }
 
-    /// Goes back to what is usual, unless somebody has changed it since that change.
+    /// Reverts to the usual filter, unless there was a later change.
     pub fn restore(&self, change: u64) {
         let mut log = self.0.lock();
         if let Some(log) = log.as_mut().filter(|log| log.changes == change) {
             let usual = log.usual.clone();
-            // It could be set before.
+            // It was set before, so it is valid.
             let _ = log.change(&usual);
         }
     }
 
-    /// The same after some time.
+    /// Reverts in the same way after this time.
     pub fn restore_after(&'static self, change: u64, time: Duration) {
         tokio::spawn(async move {
             tokio::time::sleep(time).await;

@@ -1,9 +1,9 @@
-//! Networks in the file: `10.0.0.0/8`, or one address.
+//! Networks in the configuration file: `10.0.0.0/8`, or one address.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-/// A network in CIDR notation, or one address.
+/// Parses a network in CIDR notation, or one address.
 pub(super) fn network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
 }

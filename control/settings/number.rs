@@ -1,4 +1,4 @@
-//! `[[numbers]]`: who decides about the calls to one number, or to all that begin with the same digits.
+//! `[[numbers]]`: what decides about the calls to one number, or to all numbers with a prefix.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,46 +8,46 @@ use serde::Deserialize;
 
 use super::bridge::{Bridge, RecordBridge};
 
-/// `[[numbers]]`: who decides about the calls to one number, or to all that begin with the same digits.
+/// An entry of `[[numbers]]`: what decides about the calls to one number, or to all numbers with a prefix.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NumberConfig {
-    /// What the request URI's user must be.
+    /// The number or prefix that the user part of the request URI must match.
     pub number: NumberPattern,
-    /// Whose it is.
+    /// The account that owns the number.
     pub account: Arc<str>,
-    /// Whose words its web application speaks, one of [`PROVIDERS`](super::PROVIDERS); taken from `application` when that is set,
-    /// else Twilio's when left out.
+    /// The dialect of its web application, one of [`PROVIDERS`](super::PROVIDERS); taken from `application` if that is
+    /// set, else `twilio` by default.
     #[serde(default)]
     pub provider: Option<Arc<str>>,
-    /// Document of an incoming call.
+    /// The URL of the document for an inbound call.
     #[serde(default)]
     pub voice_url: Option<Arc<str>>,
-    /// `GET` or `POST`.
+    /// The HTTP method of `voice_url`.
     #[serde(default)]
     pub voice_method: HttpMethod,
-    /// Document when `voice_url` fails.
+    /// The URL of the document if `voice_url` fails.
     #[serde(default)]
     pub fallback_url: Option<Arc<str>>,
-    /// `GET` or `POST`.
+    /// The HTTP method of `fallback_url`.
     #[serde(default)]
     pub fallback_method: HttpMethod,
-    /// Told when a call has ended.
+    /// The URL of the notice about a call's end.
     #[serde(default)]
     pub status_callback: Option<Arc<str>>,
-    /// `GET` or `POST`.
+    /// The HTTP method of `status_callback`.
     #[serde(default)]
     pub status_callback_method: HttpMethod,
-    /// Instead of `voice_url`: the id of an application.
+    /// The id of an application, instead of `voice_url`.
     #[serde(default)]
     pub application: Option<Arc<str>>,
-    /// Instead of `voice_url`: the document itself.
+    /// The document itself, instead of `voice_url`.
     #[serde(default)]
     pub twiml: Option<Arc<str>>,
-    /// Instead of `voice_url`: straight through to another peer.
+    /// A destination to which calls are connected directly, instead of `voice_url`.
     #[serde(default)]
     pub bridge: Option<Bridge>,
-    /// Instead of `voice_url`: one of `[[agents]]`, by name.
+    /// The name of an agent of `[[agents]]`, instead of `voice_url`.
     #[serde(default)]
     pub agent: Option<Arc<str>>,
     /// With `bridge`: what is recorded.
@@ -55,13 +55,13 @@ pub struct NumberConfig {
     pub record: RecordBridge,
 }
 
-/// HTTP methods as the file spells them.
+/// The HTTP methods, as the file spells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum HttpMethod {
-    /// Parameters in the query.
+    /// `GET`: the parameters are in the query.
     Get,
-    /// Parameters in the body.
+    /// `POST`: the parameters are in the body.
     #[default]
     Post,
 }
@@ -75,7 +75,7 @@ impl From<HttpMethod> for tandem_call::Method {
     }
 }
 
-/// A dialled number, or with a `*` at its end every number that begins so.
+/// A dialled number or, with a `*` at its end, all numbers with that prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NumberPattern {
@@ -84,8 +84,8 @@ pub struct NumberPattern {
 }
 
 impl NumberPattern {
-    /// How well `user` fits: the count of octets that had to match, one more for the whole number; `None` if it does not.
-    /// Of several patterns the highest wins.
+    /// The quality of the match with `user`: the number of matching octets, plus one for an exact match; `None` if it
+    /// does not match. Of several patterns the highest value wins.
     pub fn fits(&self, user: &str) -> Option<usize> {
         match self.prefix {
             true => user.starts_with(&*self.text).then_some(self.text.len()),
@@ -93,7 +93,7 @@ impl NumberPattern {
         }
     }
 
-    /// The digits that its numbers begin with; `None` for one number.
+    /// The prefix without `+`; `None` for one number.
     pub fn prefix(&self) -> Option<&str> {
         self.prefix.then(|| self.text.trim_start_matches('+'))
     }

@@ -1,4 +1,4 @@
-//! `[recordings]`: where they are, and how they are kept.
+//! `[recordings]`: where recordings are stored, and how.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use super::Secret;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordingsConfig {
-    /// `file:DIRECTORY`.
+    /// The folder, as `file:DIRECTORY`.
     pub url: Arc<str>,
-    /// What the samples of new ones are.
+    /// The sample format of new recordings.
     pub format: WavCoding,
-    /// Encrypts new ones and opens those that are encrypted: base64 of 32 octets, or `file:PATH` of a file with that, or with
-    /// the 32 octets themselves.
+    /// The key that encrypts new recordings and decrypts encrypted ones: base64 of 32 octets, or `file:PATH` of a file
+    /// that contains this or the 32 octets themselves.
     pub encryption_key: Option<Secret>,
-    /// Audio is given out with the account's credentials only; else the recording's id, which nobody can guess, is enough, as at
-    /// the providers.
+    /// Whether audio is given out only with the account's credentials. Otherwise the recording's id, which cannot be
+    /// guessed, is enough, as with the providers.
     pub require_credentials: bool,
 }
 
@@ -37,7 +37,10 @@ impl Default for RecordingsConfig {
 }
 
 impl RecordingsConfig {
-    /// The key, read; what is wrong with it, in words without it.
+    /// Reads and decodes the key.
+    ///
+    /// # Errors
+    /// The reason in words, without the key.
     pub fn key(&self) -> Result<Option<RecordingKey>, String> {
         let Some(secret) = &self.encryption_key else { return Ok(None) };
         let octets = match secret.expose().split_once(':') {
@@ -46,7 +49,7 @@ impl RecordingsConfig {
         };
         let decoded = BASE64_STANDARD.decode(octets.trim_ascii()).ok();
         let key = decoded.and_then(|key| <[u8; 32]>::try_from(key).ok()).or_else(|| {
-            // As they are only in a file: text of 32 characters is no base64 of 32 octets.
+            // Raw octets are allowed in a file only. 32 characters of text are never base64 of 32 octets.
             secret.expose().starts_with("file:").then(|| octets.try_into().ok())?
         });
         let help =

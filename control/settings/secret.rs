@@ -1,22 +1,22 @@
-//! Passwords and keys in the file.
+//! Passwords and keys in the configuration file.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-/// Text that is never printed.
+/// Text that `Debug` does not print.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// Wraps it.
+    /// Wraps a text.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// The text, for the one place that needs it.
+    /// The text itself; only the code that needs it should call this.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! `[stir]`, and a trunk's own word on it.
+//! The settings of STIR/SHAKEN, for the server and for a trunk.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use tandem_sip::stir::Attestation;
 
 use super::network::networks;
 
-/// `[stir]`: who vouches for calling numbers (RFC 8224).
+/// The settings of `[stir]`: verification and signing of calling numbers (RFC 8224).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StirConfig {
-    /// What becomes of the Identity headers of calls that come over trunks.
+    /// Treatment of the Identity headers of calls over trunks.
     pub verify: Verify,
-    /// PEM file of the authorities whose certificates are believed.
+    /// PEM file of the trusted authorities.
     pub trust: Option<PathBuf>,
-    /// Seconds that a signature may be old, or ahead of our clock.
+    /// Maximum age of a signature, and maximum lead over our clock, in seconds.
     pub max_age_seconds: u32,
-    /// Milliseconds that a call waits for its certificate.
+    /// Maximum time that a call waits for the certificate, in milliseconds.
     pub timeout_ms: u32,
-    /// Ports that certificates are fetched from.
+    /// Ports at which certificates may be fetched.
     pub ports: Vec<u16>,
-    /// Networks that are not public and that certificates may be fetched from all the same.
+    /// Non-public networks from which certificates may be fetched.
     #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
     /// PEM file of further authorities for the HTTPS servers that certificates are fetched from.
     pub ca_file: Option<PathBuf>,
-    /// PEM file of the private key that calls over trunks are signed with.
+    /// PEM file of the private key for signing calls over trunks.
     pub key: Option<PathBuf>,
-    /// Where others find its certificate.
+    /// URL of the certificate of `key`, for the verifying side.
     pub certificate_url: Option<Arc<str>>,
 }
 
@@ -50,32 +50,33 @@ impl Default for StirConfig {
     }
 }
 
-/// What becomes of Identity headers.
+/// The treatment of Identity headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verify {
-    /// They are not looked at.
+    /// They are ignored.
     #[default]
     Off,
-    /// Verified, and reported.
+    /// They are verified, and the result is reported.
     Report,
-    /// Calls without a good one are refused (RFC 8224 §6.2.2).
+    /// Calls without a valid Identity header are refused (RFC 8224 §6.2.2).
     Require,
 }
 
-/// `trunks.stir`: where a trunk departs from `[stir]`.
+/// The settings of `trunks.stir`, which override `[stir]` for a trunk.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrunkStir {
-    /// Instead of `stir.verify`, for calls that come over it.
+    /// Replaces `stir.verify` for incoming calls over the trunk.
     pub verify: Option<Verify>,
-    /// Whether calls over it are signed, if there is a key, and keep the Identity headers that they came with.
+    /// Whether calls over the trunk are signed, if there is a key, and keep the Identity headers that they arrived
+    /// with.
     pub sign: bool,
-    /// Instead of `stir.key`.
+    /// Replaces `stir.key`.
     pub key: Option<PathBuf>,
-    /// Instead of `stir.certificate_url`.
+    /// Replaces `stir.certificate_url`.
     pub certificate_url: Option<Arc<str>>,
-    /// What is attested of every call over it; found out for each when `None`.
+    /// Attestation of every call over the trunk; determined for each call when `None`.
     pub attestation: Option<Attestation>,
 }
 

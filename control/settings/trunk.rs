@@ -11,166 +11,175 @@ use super::header_pattern::{self, HeaderPattern};
 use super::network::networks;
 use super::stir::TrunkStir;
 
-/// `[[trunks]]`: a carrier or a PBX.
+/// An entry of `[[trunks]]`: a carrier or a PBX.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrunkConfig {
-    /// Its name, unique.
+    /// The unique name of the trunk.
     pub name: Arc<str>,
-    /// Whose outbound calls may use it and whose inbound calls arrive by it; every account's when `None`.
+    /// The account whose outbound calls may use the trunk and which gets its inbound calls; all accounts when `None`.
     #[serde(default)]
     pub account: Option<Arc<str>>,
-    /// `sip:HOST[:PORT][;transport=tcp]`, where outbound calls go; `None` for a trunk that only calls in.
+    /// The destination of outbound calls, `sip:HOST[:PORT][;transport=tcp]`; `None` for a trunk with inbound calls
+    /// only.
     #[serde(default)]
     pub uri: Option<Arc<str>>,
-    /// Source networks that may send calls without a password.
+    /// Source networks from which the trunk's calls need no password.
     #[serde(default, deserialize_with = "networks")]
     pub inbound_from: Vec<IpNet>,
-    /// Digest user name that its calls show.
+    /// The digest user name that the trunk's inbound calls must use.
     #[serde(default)]
     pub inbound_username: Option<Arc<str>>,
-    /// Its password.
+    /// The digest password of inbound calls.
     #[serde(default)]
     pub inbound_password: Option<Secret>,
-    /// Whether source or password is enough, or both are asked for.
+    /// Whether inbound calls need the right source or the password, or both.
     #[serde(default)]
     pub inbound_auth: InboundAuth,
-    /// Beginnings of the destinations it takes (`+`, `+4930`, `0`); the longest match wins, then priority and weight.
+    /// Prefixes of the destinations that the trunk accepts (`+`, `+4930`, `0`). The longest match wins, then priority
+    /// and weight.
     #[serde(default)]
     pub prefixes: Vec<Arc<str>>,
-    /// Among equally long prefixes the lowest goes first. 0 to 65535, default 0.
+    /// The order among trunks with equally long prefixes: the lowest goes first. 0 to 65535, default 0.
     #[serde(default)]
     pub priority: u16,
-    /// Among equal priorities one goes first by chance, this often compared with the others. 1 to 65535, default 1.
+    /// The share among trunks of equal priority: the first one is drawn at random, in proportion to the weights. 1 to
+    /// 65535, default 1.
     #[serde(default = "one")]
     pub weight: u16,
-    /// The id by which applications choose it for a call, `BY` and 32 hex digits.
+    /// The id by which applications select the trunk for a call: `BY` and 32 hex digits.
     #[serde(default)]
     pub byoc: Option<Arc<str>>,
-    /// Digest user name that answers the peer's challenges.
+    /// The digest user name for the trunk's challenges.
     #[serde(default)]
     pub username: Option<Arc<str>>,
-    /// Digest password.
+    /// The digest password for the trunk's challenges.
     #[serde(default)]
     pub password: Option<Secret>,
-    /// Host of the From header; what `sip.advertise` says when `None`.
+    /// The host of the From header field; `sip.advertise` when `None`.
     #[serde(default)]
     pub from_domain: Option<Arc<str>>,
-    /// Codecs of the calls over it, both ways, best first; those of `[media]` when empty.
+    /// The codecs of the trunk's calls in both directions, best first; those of `[media]` when empty.
     #[serde(default)]
     pub codecs: Vec<tandem_media::CodecName>,
-    /// Reliable provisional responses (RFC 3262); what `sip.prack` says when `None`.
+    /// Reliable provisional responses (RFC 3262); `sip.prack` when `None`.
     #[serde(default)]
     pub prack: Option<tandem_sip::Prack>,
-    /// How keys are pressed over it.
+    /// How DTMF digits are sent over the trunk.
     #[serde(default)]
     pub dtmf: Dtmf,
-    /// Whether its peer may transfer calls (REFER), at the expense of whoever calls on; what `sip.refer` says when `None`.
+    /// Whether the trunk's far end may transfer calls (REFER); the account pays for the new call. `sip.refer` when
+    /// `None`.
     #[serde(default)]
     pub refer: Option<bool>,
-    /// Whether calls over it for callers that made no offer make none either: the callee does then (RFC 3261 §13.2.1).
+    /// Whether a call for a caller without an SDP offer is sent without one too, so that the callee makes the offer
+    /// (RFC 3261 §13.2.1).
     #[serde(default)]
     pub late_offer: bool,
-    /// Whether calls over it follow 3xx responses.
+    /// Whether calls over the trunk follow 3xx responses.
     #[serde(default = "yes")]
     pub redirects: bool,
-    /// Most calls at a time, both directions; no limit of its own when `None`.
+    /// Maximum number of simultaneous calls, both directions together; no limit of its own when `None`.
     #[serde(default)]
     pub max_calls: Option<u32>,
-    /// Most new calls per second, each direction for itself; no limit of its own when `None`.
+    /// Maximum number of new calls per second, for each direction separately; no limit of its own when `None`.
     #[serde(default)]
     pub max_cps: Option<u32>,
-    /// Whether to register with the peer (RFC 3261 §10).
+    /// Whether to register with the trunk (RFC 3261 §10).
     #[serde(default)]
     pub register: bool,
-    /// PEM file of the authorities its certificate is checked against; `sip.ca_file`'s when `None`.
+    /// A PEM file with the authorities that may have issued the trunk's certificate; those of `sip.ca_file` when
+    /// `None`.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// The name its certificate is for; the host of `uri` when `None`.
+    /// The name that the trunk's certificate must have; the host of `uri` when `None`.
     #[serde(default)]
     pub tls_name: Option<String>,
-    /// The certificates it may have, whoever issued them, for whatever name.
+    /// SHA-256 fingerprints of the certificates that are accepted, whatever their issuer and name.
     #[serde(default)]
     pub fingerprints: Vec<Fingerprint>,
-    /// PEM file of the certificate that we show it, with `key`; the first of `sip.certificates` when `None`.
+    /// A PEM file with the certificate that the server shows to the trunk, with `key`; the first of `sip.certificates`
+    /// when `None`.
     #[serde(default)]
     pub certificate: Option<PathBuf>,
-    /// PEM file of its private key.
+    /// A PEM file with the private key of `certificate`.
     #[serde(default)]
     pub key: Option<PathBuf>,
-    /// It calls in over TLS with its certificate only, and then from anywhere if `inbound_from` is empty.
+    /// Whether inbound calls must come over TLS with the trunk's certificate. They may come from any address if
+    /// `inbound_from` is empty.
     #[serde(default)]
     pub mutual_tls: bool,
-    /// Encrypted media (RFC 3711, keys by RFC 4568), both ways.
+    /// Media encryption (SRTP, RFC 3711, with keys in SDP, RFC 4568) in both directions.
     #[serde(default)]
     pub srtp: tandem_media::Srtp,
-    /// Where the RTP of its calls may come from.
+    /// The sources from which the RTP of the trunk's calls is accepted.
     #[serde(default)]
     pub media_source: tandem_media::MediaSource,
-    /// Signatures of calling numbers, where not as in `[stir]`.
+    /// Settings for signed calling numbers (STIR) that differ from `[stir]`.
     #[serde(default)]
     pub stir: TrunkStir,
-    /// Seconds between OPTIONS pings; 0 for none.
+    /// Seconds between OPTIONS requests; 0: none are sent.
     #[serde(default)]
     pub options_interval: u32,
-    /// Where to register, when not at `uri`: `sip:HOST[:PORT]`.
+    /// The registrar, `sip:HOST[:PORT]`, if it is not at `uri`.
     #[serde(default)]
     pub registrar: Option<Arc<str>>,
-    /// Seconds that a registration is asked to last.
+    /// Seconds that a registration should last.
     #[serde(default = "hour")]
     pub register_expires: u32,
-    /// User of the Contact that is registered; `username` when `None`.
+    /// The user of the registered Contact; `username` when `None`.
     #[serde(default)]
     pub contact_user: Option<Arc<str>>,
-    /// How it writes numbers.
+    /// The form in which the trunk writes numbers.
     #[serde(default)]
     pub number_format: NumberFormat,
-    /// Digits of the country whose numbers are national to it (`49`).
+    /// The country code, in digits, whose numbers are national for the trunk (`49`).
     #[serde(default)]
     pub country_code: Option<Arc<str>>,
-    /// What a national number begins with.
+    /// The prefix of national numbers.
     #[serde(default = "national_prefix")]
     pub national_prefix: Arc<str>,
-    /// What a number of another country begins with.
+    /// The prefix of numbers in other countries.
     #[serde(default = "international_prefix")]
     pub international_prefix: Arc<str>,
-    /// Taken from the beginning of a called number on its way out, after `number_format` ...
+    /// Removed from the start of a called number of an outbound call, after `number_format`.
     #[serde(default)]
     pub strip_prefix: Option<Arc<str>>,
-    /// ... and put there.
+    /// Added to the start of a called number of an outbound call, after `strip_prefix`.
     #[serde(default)]
     pub add_prefix: Option<Arc<str>>,
-    /// Taken from the beginning of a called number on its way in, before `number_format` ...
+    /// Removed from the start of a called number of an inbound call, before `number_format`.
     #[serde(default)]
     pub inbound_strip_prefix: Option<Arc<str>>,
-    /// ... and put there.
+    /// Added to the start of a called number of an inbound call, after `inbound_strip_prefix`.
     #[serde(default)]
     pub inbound_add_prefix: Option<Arc<str>>,
-    /// Where it has the calling number.
+    /// Where the trunk has the calling number.
     #[serde(default)]
     pub caller_id: CallerId,
-    /// Whether what it asserts of callers is believed, and whether it is told of those who want to be unknown (RFC 3325).
+    /// Whether the trunk's asserted identities are believed, and whether it is told the identity of anonymous callers
+    /// (RFC 3325).
     #[serde(default)]
     pub trusted: bool,
-    /// Header fields of the caller that go with calls straight through over it.
+    /// Header fields of the caller that are passed on with bridged calls over the trunk.
     #[serde(default = "header_pattern::usual")]
     pub pass_headers: Vec<HeaderPattern>,
-    /// How it is told that a call was forwarded.
+    /// How the trunk is told that a call was forwarded.
     #[serde(default)]
     pub forwarding: Forwarding,
-    /// Whether calls from it reach its account's phones by their names, where the name is no number's.
+    /// Whether the trunk's calls may reach the account's phones by user name, if the name is no number.
     #[serde(default)]
     pub phones: bool,
-    /// Final responses after which a call is tried over the next trunk.
+    /// The final responses after which a call is tried over the next trunk.
     #[serde(default = "failures")]
     pub failover_on: Vec<u16>,
 }
 
 impl TrunkConfig {
-    /// How its connections over TLS are made and checked.
+    /// How TLS connections of the trunk are made and checked.
     pub fn tls(&self) -> tandem_sip::TrunkTls {
         let own = self.certificate.clone().zip(self.key.clone());
-        // Any certificate of a public authority would do, were its name not looked at.
+        // Without a check of the name, any certificate of a public authority would be accepted.
         let host = || self.uri.as_deref().and_then(host_name).filter(|_| self.mutual_tls);
         tandem_sip::TrunkTls {
             trunk: Arc::clone(&self.name),
@@ -182,7 +191,7 @@ impl TrunkConfig {
         }
     }
 
-    /// The networks whose addresses alone say that a call is from there.
+    /// The networks whose source address is enough to identify the trunk's calls.
     pub fn networks(&self) -> Vec<IpNet> {
         if self.mutual_tls { Vec::new() } else { self.inbound_from.clone() }
     }
@@ -196,18 +205,18 @@ fn host_name(uri: &str) -> Option<String> {
     (!host.starts_with('[') && host.parse::<std::net::IpAddr>().is_err()).then(|| host.to_owned())
 }
 
-/// What a trunk with `inbound_username` has to show.
+/// The proof that a trunk with `inbound_username` must give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InboundAuth {
-    /// That it calls from `inbound_from` (or with its certificate), or its password.
+    /// The source (a network of `inbound_from`, or its certificate), or the password.
     #[default]
     Either,
     /// Both.
     Both,
 }
 
-/// SHA-256 of a certificate, 64 hexadecimal digits with or without colons, as `openssl x509 -fingerprint -sha256` shows it.
+/// SHA-256 of a certificate: 64 hex digits with or without colons, as `openssl x509 -fingerprint -sha256` prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Fingerprint(pub [u8; 32]);
@@ -254,56 +263,56 @@ fn failures() -> Vec<u16> {
     vec![408, 500, 501, 502, 503, 504]
 }
 
-/// `trunks.dtmf`: how keys are pressed over a trunk.
+/// `trunks.dtmf`: how DTMF digits are sent over a trunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtmf {
-    /// As telephone-events, and as tones with a peer that has none.
+    /// As telephone-events, or as tones if the far end does not support these.
     #[default]
     Rfc4733,
-    /// By INFO (`application/dtmf-relay`); telephone-events are not offered, nor taken.
+    /// With SIP INFO (`application/dtmf-relay`). Telephone-events are neither offered nor accepted.
     Info,
-    /// As tones; telephone-events are not offered, nor taken.
+    /// As tones. Telephone-events are neither offered nor accepted.
     Inband,
 }
 
-/// Where a trunk has the calling number.
+/// The header that carries the calling number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallerId {
     /// From alone.
     #[default]
     From,
-    /// P-Asserted-Identity, or to a trunk that is not trusted P-Preferred-Identity, beside From.
+    /// P-Asserted-Identity in addition to From. To an untrusted trunk, P-Preferred-Identity instead.
     Pai,
-    /// Remote-Party-ID beside From.
+    /// Remote-Party-ID in addition to From.
     Rpid,
 }
 
-/// How a trunk is told that a call was forwarded.
+/// The header that tells a trunk that a call was forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Forwarding {
-    /// Not at all.
+    /// No header.
     Off,
-    /// By Diversion.
+    /// The Diversion header.
     #[default]
     Diversion,
-    /// By History-Info.
+    /// The History-Info header.
     HistoryInfo,
 }
 
-/// How a trunk writes numbers.
+/// The format in which a trunk writes numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumberFormat {
-    /// As they come, both ways.
+    /// Numbers stay unchanged in both directions.
     #[default]
     AsIs,
-    /// `+493012345678`.
+    /// E.164: `+493012345678`.
     E164,
-    /// `493012345678`.
+    /// E.164 digits without the plus sign: `493012345678`.
     Digits,
-    /// `03012345678` within `country_code`, `0015551230001` beyond it.
+    /// `03012345678` within `country_code`, `0015551230001` for other countries.
     National,
 }

@@ -1,4 +1,4 @@
-//! cXML, SignalWire's documents: TwiML with verbs and attributes of its own.
+//! cXML, SignalWire's markup: TwiML with verbs and attributes of its own.
 
 use tandem_call::recording::Track;
 use tandem_markup::flavour::{Flavour, Meaning};
@@ -6,12 +6,12 @@ use tandem_markup::rules;
 use tandem_twilio::sid::Ids;
 use tandem_twilio::twiml::TWIML;
 
-/// What only SignalWire's own service has.
+/// Reason for elements that only SignalWire's hosted service has.
 const HOSTED: &str = "part of a hosted product";
-/// Recordings stay on this server, encrypted if it is told to.
+/// Reason for storage URLs: this server stores recordings itself, encrypted if configured.
 const STORAGE: &str = "recordings are kept by this server";
 
-/// Its Go client leaves `_track` out.
+/// The words for `track`. SignalWire's Go client leaves out `_track`.
 const TRACKS: [(&str, Track); 6] = [
     ("inbound_track", Track::Inbound),
     ("outbound_track", Track::Outbound),
@@ -21,10 +21,10 @@ const TRACKS: [(&str, Track); 6] = [
     ("both", Track::Both),
 ];
 
-/// The number of a document's oddity.
+/// Warning number: an element is not supported.
 const ODD: u32 = 12200;
 
-/// cXML.
+/// The table of cXML's elements.
 pub static CXML: Flavour = Flavour {
     name: "cXML",
     root: "Response",

@@ -1,4 +1,4 @@
-//! SignalWire: its Compatibility API is a member of Twilio's family; SWML is a dialect of its own.
+//! SignalWire. Its Compatibility API is a provider of Twilio's family. SWML is a dialect of its own.
 #![forbid(unsafe_code)]
 
 mod calling;
@@ -15,10 +15,10 @@ use tandem_twilio::family::{self, Credentials, Family, Fields, Provider, Rewrite
 use tandem_twilio::seal;
 use tandem_twilio::sid::Ids;
 
-/// Its name in configuration and records.
+/// The dialect's name in the configuration and in records.
 pub const NAME: &str = "signalwire";
 
-/// What stands below an account (`signalwire_compatibility.yaml`).
+/// The resources below an account (`signalwire_compatibility.yaml`).
 const RESOURCES: [&str; 9] = [
     "Applications",
     "AvailablePhoneNumbers",
@@ -31,7 +31,7 @@ const RESOURCES: [&str; 9] = [
     "Transcriptions",
 ];
 
-/// What is published and not here; the same in docs/compatibility.md.
+/// Published resources that this server does not have. docs/compatibility.md has the same list.
 const REFUSED: [(&str, &str); 4] = [
     ("Faxes", "faxes"),
     ("ImportedPhoneNumbers", "imported numbers: a number of a carrier's is in [[numbers]] of its configuration"),
@@ -39,15 +39,16 @@ const REFUSED: [(&str, &str); 4] = [
     ("tokens", "tokens of browsers' SDKs"),
 ];
 
-/// The longest `MachineDetectionTimeout` in seconds; a larger one is taken for milliseconds.
+/// The largest `MachineDetectionTimeout` that is taken as seconds. A larger value is taken as milliseconds.
 const MOST_SECONDS: u64 = 120;
 
-/// SignalWire's dialect. `strip_https_port`: `https` URLs with a port are signed without it; otherwise as they are configured.
+/// SignalWire's dialect. With `strip_https_port`, an `https` URL with a port is signed without the port. Otherwise the
+/// URL is signed as configured.
 pub fn dialect(strip_https_port: bool) -> Family {
     Family::new(&SignalWire, strip_https_port)
 }
 
-/// The Compatibility API's way.
+/// The Compatibility API as a provider.
 #[derive(Debug)]
 pub struct SignalWire;
 
@@ -82,7 +83,7 @@ impl Provider for SignalWire {
         &REFUSED
     }
 
-    /// Without one it is the resource.
+    /// A recording's URL without an extension is the resource, so the audio needs one.
     fn audio_extension(&self) -> &'static str {
         ".wav"
     }
@@ -137,7 +138,7 @@ impl Provider for SignalWire {
         push("input_type", input.to_owned());
     }
 
-    /// Go's `time.Time` reads nothing else (`birddigital/signalwire-telephony`).
+    /// Go's `time.Time` parses only RFC 3339 (`birddigital/signalwire-telephony`).
     fn writes_iso_dates(&self, user_agent: &str) -> bool {
         user_agent.starts_with("Go-http-client/")
     }
@@ -151,7 +152,7 @@ impl Provider for SignalWire {
         }
         if let Some(end) = &leg.end {
             let inbound = leg.direction == Direction::Inbound;
-            // Whoever called is the caller, on either side of this server.
+            // The caller is the party that called, which may be on either side of this server.
             let by_caller = (end.by == EndedBy::Peer) == inbound;
             push("HangupBy", if by_caller { "caller" } else { "callee" }.to_owned());
             push("HangupDirection", if end.by == EndedBy::Peer { "inbound" } else { "outbound" }.to_owned());
@@ -185,7 +186,7 @@ impl Provider for SignalWire {
         &CXML
     }
 
-    /// An application of this API may answer with the other one's documents.
+    /// An application of this API may answer with an SWML document.
     fn other_dialect(&self, body: &[u8]) -> Option<&'static str> {
         swml::is_document(body).then_some(swml::NAME)
     }
@@ -195,7 +196,7 @@ impl Provider for SignalWire {
     }
 }
 
-/// The mean opinion score of what was received, with two digits.
+/// The mean opinion score of the received audio, with two decimals.
 fn mos(quality: &Quality) -> Option<String> {
     quality.mos.map(|mos| format!("{mos:.2}"))
 }

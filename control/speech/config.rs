@@ -1,4 +1,4 @@
-//! `[speech]`.
+//! The settings of speech.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,29 +7,30 @@ use serde::{Deserialize, Deserializer, de::Error};
 use tandem_settings::Secret;
 use url::Url;
 
-/// `[speech]`: the engines for text to speech and speech to text.
+/// The settings of `[speech]`: the engines for text to speech and speech to text.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SpeechConfig {
-    /// Text to speech.
+    /// The text-to-speech engine.
     pub tts: Tts,
-    /// Bearer token of an engine over HTTP.
+    /// Bearer token for a text-to-speech engine over HTTP.
     pub tts_key: Option<Secret>,
-    /// Its model.
+    /// Model of a text-to-speech engine over HTTP.
     pub tts_model: Arc<str>,
-    /// Its voice for whatever `tts_voices` does not know.
+    /// Voice of a text-to-speech engine over HTTP, when no entry of `tts_voices` matches.
     pub tts_voice: Arc<str>,
-    /// Its voices by what documents ask for: a voice's whole name, a language (`de-DE`, `de`), or `man` and `woman`.
+    /// Voices of a text-to-speech engine over HTTP. The keys are what documents request: a complete voice name, a
+    /// language (`de-DE`, `de`), or `man` and `woman`.
     pub tts_voices: BTreeMap<String, String>,
-    /// Speech to text.
+    /// The speech-to-text engine.
     pub stt: Stt,
-    /// Its key.
+    /// Key for the speech-to-text engine.
     pub stt_key: Option<Secret>,
-    /// Its model.
+    /// Model of the speech-to-text engine.
     pub stt_model: Option<Arc<str>>,
-    /// How long an engine may take for one answer, in seconds, 1 to 60; for a recording ten times as long.
+    /// Time limit for one answer of an engine, in seconds, 1 to 60; ten times as long for a recording.
     pub timeout_seconds: u16,
-    /// Whether the timelines of calls show the words of conversations, heard and said; else only how many characters they had.
+    /// Whether the timelines of calls show the words of conversations. If not, they show only the number of characters.
     pub timeline_words: bool,
 }
 
@@ -54,24 +55,24 @@ impl Default for SpeechConfig {
 /// A text-to-speech engine.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Tts {
-    /// `espeak-ng`, run as a program of its own.
+    /// `espeak-ng`, run as a separate program.
     #[default]
     Espeak,
-    /// An `/v1/audio/speech` as OpenAI has it, at this URL.
+    /// A server at this URL with the interface of OpenAI's `/v1/audio/speech`.
     Http(Url),
-    /// None: what is to be said is silence, and reported.
+    /// No engine: texts are silent, and reported.
     Off,
 }
 
 /// A speech-to-text engine.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Stt {
-    /// None.
+    /// No engine.
     #[default]
     Off,
-    /// An `/v1/audio/transcriptions` as OpenAI has it, at this URL.
+    /// A server at this URL with the interface of OpenAI's `/v1/audio/transcriptions`.
     Http(Url),
-    /// A `/v1/listen` as Deepgram has it, at this URL (`ws` or `wss`).
+    /// A server at this URL (`ws` or `wss`) with the interface of Deepgram's `/v1/listen`.
     WebSocket(Url),
 }
 

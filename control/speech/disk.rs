@@ -1,5 +1,5 @@
-//! Spoken audio on disk: one file a text, little-endian samples, named by the hash of what was said. Never an error: a
-//! cache that does not work is only slow.
+//! Cache of synthesised audio on disk: one file of little-endian samples for each text, named by the hash of the cache
+//! key. It never returns errors, because a broken cache only makes speech slower.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use tokio::sync::Mutex;
 
-/// A directory of at most so many octets; the oldest files go first.
+/// A directory with a limit in octets; the oldest files are removed first.
 pub(super) struct Disk {
     directory: PathBuf,
     limit: u64,
-    /// Octets there; unknown until the first write.
+    /// Octets in the directory; unknown until the first write.
     used: Mutex<Option<u64>>,
     serial: AtomicU64,
 }
@@ -23,14 +23,14 @@ impl Disk {
         Self { directory, limit, used: Mutex::new(None), serial: AtomicU64::new(0) }
     }
 
-    /// What was kept under this key.
+    /// Returns the audio that is stored under this key.
     pub(super) async fn read(&self, key: &[u8; 32]) -> Option<Arc<[i16]>> {
         let octets = tokio::fs::read(self.path(key)).await.ok()?;
         let (pairs, rest) = octets.as_chunks::<2>();
         (rest.is_empty() && !pairs.is_empty()).then(|| pairs.iter().map(|pair| i16::from_le_bytes(*pair)).collect())
     }
 
-    /// Keeps it, making room first.
+    /// Stores audio, and makes room for it first.
     pub(super) async fn write(&self, key: &[u8; 32], samples: &[i16]) {
         let octets: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let mut used = self.used.lock().await;
@@ -50,7 +50,7 @@ impl Disk {
             None => self.files().await?.iter().map(|(_, length, _)| length).sum(),
         };
         *used = Some(if before + length > self.limit { self.make_room(length).await? } else { before });
-        // Renamed into place: a reader never meets half a file.
+        // The file is renamed when complete, so that readers never see a partial file.
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let unfinished = path.with_extension(format!("{}-{serial}", std::process::id()));
         let outcome = match tokio::fs::write(&unfinished, octets).await {
@@ -64,7 +64,8 @@ impl Disk {
         outcome
     }
 
-    /// Removes the oldest files until three quarters of the limit hold `length` more; answers with what is left.
+    /// Removes the oldest files until the rest and `length` fit into three quarters of the limit. Returns the octets
+    /// that are left.
     async fn make_room(&self, length: u64) -> io::Result<u64> {
         let mut files = self.files().await?;
         files.sort();

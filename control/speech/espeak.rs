@@ -1,5 +1,5 @@
-//! espeak-ng: a program of its own, never a library: it is GPL-licensed, keeps global state and is given strangers'
-//! text. That text goes in by standard input; its command line holds only words of ours.
+//! espeak-ng, run as a separate program and never as a library: its licence is the GPL, it has global state, and its
+//! texts come from outside. The text is passed on standard input; the command line contains only our own words.
 
 use std::collections::HashSet;
 use std::process::{ExitStatus, Stdio};
@@ -12,14 +12,13 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::{SpeechError, TIME, WAITING, voices};
 
-/// The engine's program.
 pub(super) const PROGRAM: &str = "espeak-ng";
-/// Most audio one text may give, octets of 22,050 Hz WAV: some 20 minutes.
+/// Maximum audio for one text, in octets of a WAV file at 22,050 Hz: about 20 minutes.
 const LARGEST_AUDIO: u64 = 56 * 1024 * 1024;
 
-/// The engine: at most as many runs at a time as there are cores.
+/// The engine. It runs at most as many processes at a time as there are cores, but at least two.
 pub(super) struct Espeak {
-    /// What it can speak, asked once.
+    /// The engine's voices, listed once.
     voices: OnceCell<HashSet<String>>,
     running: Semaphore,
     waiting: Semaphore,
@@ -31,13 +30,13 @@ impl Espeak {
         Self { voices: OnceCell::new(), running: Semaphore::new(cores.max(2)), waiting: Semaphore::new(WAITING) }
     }
 
-    /// Its voice for what is asked for.
+    /// Returns the engine's voice for a text.
     pub(super) async fn voice(&self, speech: &Speech) -> Result<String, SpeechError> {
         let known = self.voices.get_or_try_init(list_voices).await?;
         Ok(voices::choose(speech.voice.as_deref(), speech.language.as_deref(), known))
     }
 
-    /// Samples at 8,000 Hz.
+    /// Returns the text as samples at 8,000 Hz.
     pub(super) async fn speak(&self, voice: &str, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let _place = self.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;
         let work = async {
@@ -49,7 +48,7 @@ impl Espeak {
     }
 }
 
-/// One run: text in, a WAV file out. The engine dies with this future.
+/// Runs the program once: text in, a WAV file out. Dropping this future ends the process.
 async fn run(voice: &str, speech: &Speech) -> Result<Vec<u8>, SpeechError> {
     let mut command = Command::new(PROGRAM);
     command.args(["--stdin", "--stdout", "-b", "1", "-v", voice]);
@@ -69,7 +68,7 @@ async fn run(voice: &str, speech: &Speech) -> Result<Vec<u8>, SpeechError> {
     };
     let text: String = speech.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let feed = async move {
-        // An engine that ends early says why itself.
+        // If the program ends early, its own error message is reported.
         drop(stdin.write_all(text.as_bytes()).await);
         drop(stdin.shutdown().await);
     };
@@ -86,7 +85,7 @@ async fn run(voice: &str, speech: &Speech) -> Result<Vec<u8>, SpeechError> {
     Ok(wav)
 }
 
-/// The names that `-v` takes: languages, in lower case.
+/// Returns the names that the option `-v` accepts: languages in lower case.
 async fn list_voices() -> Result<HashSet<String>, SpeechError> {
     let list = Command::new(PROGRAM).arg("--voices").stdin(Stdio::null()).kill_on_drop(true).output();
     let output =

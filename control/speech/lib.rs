@@ -1,8 +1,8 @@
-//! Speech: words in, samples out ([`Voice`]), and the other way round ([`recognise`]).
+//! Text to speech ([`Voice`]) and speech to text ([`recognise`]).
 //!
 //! ```text
 //!   Speech ──► voices (which of the engine's) ──► memory ──► disk ──► an engine ──► 8 kHz samples
-//!                                                                     espeak-ng, or one over HTTP with espeak-ng behind it
+//!                                                                     espeak-ng, or HTTP with espeak-ng as fallback
 //! ```
 #![forbid(unsafe_code)]
 
@@ -34,29 +34,29 @@ use ssml::Part;
 
 pub use config::{SpeechConfig, Stt, Tts};
 
-/// Longest text, octets; providers stop at 3,000 to 4,096 characters.
+/// Maximum length of a text, in octets; providers allow 3,000 to 4,096 characters.
 const LONGEST_TEXT: usize = 16 * 1024;
-/// Time for one text of espeak-ng, waiting for its turn included.
+/// Time limit for one text of espeak-ng, including the time in its queue.
 const TIME: Duration = Duration::from_secs(10);
-/// Time for a text of an engine over HTTP while somebody waits at the telephone.
+/// Time limit for an engine over HTTP while a caller waits for the audio.
 const SOON: Duration = Duration::from_secs(3);
-/// How long one that failed is then not asked.
+/// Time during which an engine that failed is not used for waiting callers.
 const REST: Duration = Duration::from_secs(10);
-/// Texts that wait for their turn; more get [`SpeechError::Busy`].
+/// Maximum number of texts in the queue; further ones get [`SpeechError::Busy`].
 const WAITING: usize = 256;
-/// Audio kept in memory, octets; the least used goes first.
+/// Size of the audio cache in memory, in octets; the least used entries are removed.
 const MEMORY: u64 = 64 * 1024 * 1024;
-/// Audio kept on disk, octets; the oldest goes first.
+/// Size of the audio cache on disk, in octets; the oldest files are removed.
 const DISK: u64 = 256 * 1024 * 1024;
-/// Part of every cache key: another number when the same words would sound different.
+/// Part of every cache key. Increase it when the same text will sound different.
 const EDITION: u8 = 3;
 
-/// Speaks. Shared by all calls; made once.
+/// Text to speech; one instance for all calls.
 pub struct Voice {
     client: Client,
     engine: Current<Option<Engine>>,
     timings: Arc<Timings>,
-    /// Until then an engine that failed is not asked for those who wait at the telephone.
+    /// Until this time, an engine that failed is not used for waiting callers.
     rests_until: Mutex<Option<Instant>>,
     cache: Cache<[u8; 32], Arc<[i16]>>,
     disk: Disk,
@@ -64,34 +64,34 @@ pub struct Voice {
 
 enum Engine {
     Espeak(Espeak),
-    /// The other one speaks when it cannot.
+    /// An engine over HTTP, with espeak-ng for when it fails.
     Http(Box<HttpVoice>, Espeak),
 }
 
-/// Why something could not be spoken.
+/// The reason why a text could not be spoken.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SpeechError {
-    /// The configuration wants none.
+    /// Text to speech is turned off in the configuration.
     #[error("text to speech is off (speech.tts)")]
     Off,
-    /// The engine's program is not there.
+    /// The program of the engine is not installed.
     #[error("{PROGRAM} is not installed: `apt install {PROGRAM}`, or set speech.tts = \"off\"")]
     NoEngine,
-    /// Longer than we speak at once (`LONGEST_TEXT`).
+    /// The text is longer than the limit (`LONGEST_TEXT`).
     #[error("the text has {0} octets; at most {LONGEST_TEXT} can be spoken at a time")]
     TooLong(usize),
-    /// Too many texts wait already.
+    /// The queue of texts is full.
     #[error("{WAITING} texts wait to be spoken already")]
     Busy,
-    /// Not done in this time.
+    /// The engine did not finish within this time.
     #[error("not spoken within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The engine failed.
+    /// The engine failed; the text says why.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Whether the configured engine is missing on this machine, and what to do about it.
+/// Returns an error with a remedy if the configured engine is not installed on this machine.
 pub fn missing(config: &SpeechConfig) -> Option<SpeechError> {
     let directories = std::env::var_os("PATH").unwrap_or_default();
     let there = || std::env::split_paths(&directories).any(|directory| directory.join(PROGRAM).is_file());
@@ -99,8 +99,8 @@ pub fn missing(config: &SpeechConfig) -> Option<SpeechError> {
 }
 
 impl Voice {
-    /// Starts nothing yet. `cache_dir` is made when there is something to keep; without it, or when it cannot be
-    /// written, everything still works, only slower.
+    /// Creates the engine without starting anything. `cache_dir` is created when there is something to store. If it is
+    /// missing or cannot be written, everything still works, but more slowly.
     pub fn new(config: SpeechConfig, cache_dir: impl Into<PathBuf>, client: Client, timings: Arc<Timings>) -> Self {
         let weigh = |_: &[u8; 32], samples: &Arc<[i16]>| u32::try_from(samples.len() * 2 + 64).unwrap_or(u32::MAX);
         Self {
@@ -113,12 +113,13 @@ impl Voice {
         }
     }
 
-    /// Takes other settings, for whatever is spoken from now on. What was spoken is kept by engine, model and voice.
+    /// Applies other settings to texts that are spoken from now on. Cached audio stays valid, because it is stored by
+    /// engine, model and voice.
     pub fn reconfigure(&self, config: SpeechConfig) {
         self.engine.set(engine(config, &self.client));
     }
 
-    /// The words as samples at 8,000 Hz, one channel. The same words in the same voice are spoken once.
+    /// Returns the text as samples at 8,000 Hz, one channel. The same text in the same voice is synthesised only once.
     pub async fn speak(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let engine = self.engine.get();
         let engine = Option::as_ref(&engine).ok_or(SpeechError::Off)?;
@@ -144,8 +145,8 @@ impl Voice {
         }
     }
 
-    /// As [`Self::speak`], for somebody who waits at the telephone: where an engine over HTTP takes over three seconds, or did so or failed
-    /// within the last ten, espeak-ng speaks.
+    /// Like [`Self::speak`], for a caller that is waiting. espeak-ng speaks instead if an engine over HTTP needs more
+    /// than 3 s, or if the engine was too slow or failed within the last 10 s.
     pub async fn speak_soon(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let engine = self.engine.get();
         let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.speak(speech).await };
@@ -171,7 +172,7 @@ impl Voice {
         self.by_espeak(espeak, speech).await
     }
 
-    /// Marks of a text that have no effect with this engine, in words.
+    /// Returns descriptions of the SSML elements in a text that have no effect with this engine.
     pub fn unsaid(&self, speech: &Speech) -> Vec<String> {
         match &*self.engine.get() {
             Some(Engine::Espeak(_)) if speech.ssml => ssml::espeak(&speech.text).unsaid,
@@ -205,14 +206,14 @@ impl Voice {
                     let made = http.speak(&voice, &words.text);
                     samples.extend_from_slice(&self.kept(key(&identity, &words), made).await?);
                 }
-                // 8 samples a millisecond.
+                // 8 samples in a millisecond.
                 Part::Break(length) => samples.resize(samples.len() + length.as_millis() as usize * 8, 0),
             }
         }
         Ok(samples.into())
     }
 
-    /// What is kept under this key, or else is made now and kept.
+    /// Returns the cached samples for this key, or makes and caches them.
     async fn kept(
         &self,
         key: [u8; 32],
@@ -232,7 +233,7 @@ impl Voice {
     }
 }
 
-/// The engine that the settings choose; `None`: none.
+/// Creates the engine of the settings; `None` if text to speech is off.
 fn engine(config: SpeechConfig, client: &Client) -> Option<Engine> {
     match config.tts.clone() {
         Tts::Off => None,
@@ -241,7 +242,7 @@ fn engine(config: SpeechConfig, client: &Client) -> Option<Engine> {
     }
 }
 
-/// The samples of a WAV file, at 8,000 Hz.
+/// Returns the samples of a WAV file at 8,000 Hz.
 async fn samples(wav: Vec<u8>) -> Result<Arc<[i16]>, SpeechError> {
     let failed = |error: &dyn std::fmt::Display| SpeechError::Failed(error.to_string());
     let audio = tokio::task::spawn_blocking(move || tandem_media::read_wav(&wav)).await;

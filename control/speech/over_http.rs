@@ -1,4 +1,5 @@
-//! Text to speech over HTTP, as OpenAI's `/v1/audio/speech` has it: JSON in, a WAV file out. Many servers speak it.
+//! Text to speech over HTTP with the interface of OpenAI's `/v1/audio/speech`, which many servers offer: JSON in, a WAV
+//! file out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,9 @@ use url::Url;
 
 use super::{SpeechConfig, SpeechError, voices};
 
-/// Most audio one text may give, octets: some 20 minutes at 24,000 Hz.
+/// Maximum audio for one text, in octets: about 20 minutes at 24,000 Hz.
 const LARGEST_AUDIO: usize = 58 * 1024 * 1024;
 
-/// The engine.
 pub(super) struct HttpVoice {
     client: Client,
     url: Url,
@@ -26,7 +26,7 @@ impl HttpVoice {
         Self { client, url, config }
     }
 
-    /// Its voice for what is asked for: by name, by language, by gender, or the one for everything else.
+    /// Returns the engine's voice for a text: by voice name, by language, by gender, or the default voice.
     pub(super) fn voice(&self, speech: &Speech) -> String {
         let table = &self.config.tts_voices;
         let named =
@@ -40,12 +40,12 @@ impl HttpVoice {
         by_name.or_else(by_language).or_else(by_gender).map_or_else(|| self.config.tts_voice.to_string(), String::clone)
     }
 
-    /// Which of its audio is the same: the engine, the model and the voice.
+    /// Returns the part of a cache key that identifies the engine, the model and the voice.
     pub(super) fn identity(&self, voice: &str) -> String {
         format!("{} {} {voice}", self.url, self.config.tts_model)
     }
 
-    /// Samples at 8,000 Hz of plain text.
+    /// Returns a plain text as samples at 8,000 Hz.
     pub(super) async fn speak(&self, voice: &str, text: &str) -> Result<Arc<[i16]>, SpeechError> {
         let body = json!({
             "model": &*self.config.tts_model,

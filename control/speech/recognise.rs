@@ -1,4 +1,4 @@
-//! Speech to text: a leg's audio as it comes, or a whole file in; words out. Engines stay behind [`Recogniser`].
+//! Speech to text for live audio of a leg and for whole files. [`Recogniser`] hides the engines.
 //!
 //! ```text
 //!   a tap's frames ──► Session ──► ears ─┬─► voice (began, paused) ──────────────────────┐
@@ -29,60 +29,60 @@ use ears::Ears;
 pub use ears::{Edges, PAUSE};
 use file::{FileEngine, Protocol};
 
-/// Audio that may wait for an engine that has not answered yet, in pieces of 20 ms; what comes beyond is dropped.
+/// Maximum number of audio pieces of 20 ms (10 s) that wait for an engine; further ones are dropped.
 const WAITING: usize = 500;
-/// What was heard and not taken yet; the engine waits then.
+/// Maximum number of results that have not been read; when it is reached, the engine waits.
 const HEARD: usize = 64;
 
-/// Hears. Shared by all calls; made once.
+/// Speech to text; one instance for all calls.
 pub struct Recogniser {
     client: Client,
     config: Current<SpeechConfig>,
     timings: Arc<Timings>,
 }
 
-/// Why nothing was recognised.
+/// The reason why speech was not recognised.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecogniseError {
-    /// The configuration wants none.
+    /// Speech to text is turned off in the configuration.
     #[error("speech to text is off (speech.stt)")]
     Off,
-    /// The engine failed.
+    /// The engine failed; the text says why.
     #[error("speech to text: {0}")]
     Failed(String),
 }
 
-/// One leg being listened to. Dropping it ends it at once.
+/// A session that recognises the speech of one leg. Dropping it ends it at once.
 pub struct Session {
     frames: Option<mpsc::Sender<Vec<i16>>>,
     heard: mpsc::Receiver<Result<Heard, RecogniseError>>,
 }
 
 impl Recogniser {
-    /// Starts nothing yet.
+    /// Creates the recogniser without starting anything.
     pub fn new(config: SpeechConfig, client: Client, timings: Arc<Timings>) -> Self {
         Self { client, config: Current::new(config), timings }
     }
 
-    /// Takes other settings, for whatever is asked from now on. Sessions that run keep theirs.
+    /// Applies other settings to new sessions and files. Running sessions keep their settings.
     pub fn reconfigure(&self, config: SpeechConfig) {
         self.config.set(config);
     }
 
-    /// Whether there is no engine.
+    /// Whether no engine is configured.
     pub fn is_off(&self) -> bool {
         self.config.get().stt == Stt::Off
     }
 
-    /// Whether the words that are heard and said may be shown in the timelines of calls.
+    /// Whether the timelines of calls may show recognised and spoken words.
     pub fn shows_words(&self) -> bool {
         self.config.get().timeline_words
     }
 
-    /// Begins to listen.
+    /// Starts a session.
     ///
     /// # Errors
-    /// [`RecogniseError::Off`]. What goes wrong later is the session's last word.
+    /// [`RecogniseError::Off`]. A later error is the last result of the session.
     pub fn listen(&self, how: &Listening) -> Result<Session, RecogniseError> {
         let (frames, receiver) = mpsc::channel(WAITING);
         let (sender, heard) = mpsc::channel(HEARD);
@@ -105,10 +105,10 @@ impl Recogniser {
         Ok(Session { frames: Some(frames), heard })
     }
 
-    /// The words of a whole file: WAV of any kind.
+    /// Recognises the words of a whole WAV file of any kind.
     ///
     /// # Errors
-    /// [`RecogniseError`]; the engine is asked once.
+    /// [`RecogniseError`]; the request is not repeated.
     pub async fn transcribe(&self, wav: Bytes, how: &Listening) -> Result<Words, RecogniseError> {
         let time = Duration::from_secs(self.config.get().timeout_seconds.into()) * 10;
         let words = self.file_engine()?.transcribe(wav, how, time).await;
@@ -131,26 +131,27 @@ impl Recogniser {
 }
 
 impl Session {
-    /// Takes audio of the leg: samples at 8,000 Hz, any number. Dropped when the engine is ten seconds behind.
+    /// Adds audio of the leg: any number of samples at 8,000 Hz. Audio is dropped when the engine is 10 s late.
     pub fn hear(&self, samples: &[i16]) {
         if let Some(frames) = &self.frames {
-            // Full: documented. Closed: the session has ended and says so itself.
+            // If the queue is full, dropping is documented. If it is closed, the session has ended and reports that
+            // itself.
             let _ = frames.try_send(samples.to_vec());
         }
     }
 
-    /// No more audio: what is still unsaid comes, and then the end.
+    /// Ends the audio. The remaining results follow, then the end.
     pub fn finish(&mut self) {
         self.frames = None;
     }
 
-    /// The next thing heard; `None` at the end, which also comes after an error. Cancel-safe.
+    /// Returns the next result. Returns `None` at the end, also after an error. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Heard, RecogniseError>> {
         self.heard.recv().await
     }
 }
 
-/// The samples of a tap's frame, at 8,000 Hz; none of one that was made at 16,000 Hz.
+/// Returns the samples of a tap's frame at 8,000 Hz; nothing for a frame at 16,000 Hz.
 pub fn samples(frame: &media::TapFrame) -> Vec<i16> {
     let law = match frame.codec {
         media::Codec::Pcmu => media::g711::Law::Mu,
@@ -172,7 +173,7 @@ async fn last_word(
 ) {
     if let Err(why) = outcome {
         timings.count(Count::SttFailed, 1);
-        // Nobody listens any more: then nobody minds.
+        // The session may have been dropped.
         let _ = heard.send(Err(RecogniseError::Failed(why))).await;
     }
 }

@@ -1,7 +1,8 @@
-//! Marks in what is said (SSML), made into what an engine can do. Pure. What it cannot is said as text, and reported.
+//! Converts the markup of spoken text (SSML) into what an engine supports, without I/O. Content of unsupported elements
+//! is spoken as plain text, and reported.
 //!
 //! ```text
-//!   <speak>..  ──► espeak:  the marks that it knows, the others' words
+//!   <speak>..  ──► espeak:  supported elements, and the text of the others
 //!              └─► plain:   words and breaks
 //! ```
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use quick_xml::escape::escape;
 use tandem_markup::element::{Element, Node};
 
-/// Longest break, as providers have it.
+/// Maximum length of a break, as with the providers.
 const LONGEST_BREAK: Duration = Duration::from_secs(10);
 const MONTHS: [&str; 12] = [
     "January",
@@ -27,30 +28,27 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// What an engine is to say.
+/// A text in the form for an engine.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Marked {
-    /// In order.
     pub(super) parts: Vec<Part>,
-    /// Marks without effect, in words, each once.
+    /// Descriptions of elements without effect, each once.
     pub(super) unsaid: Vec<String>,
 }
 
-/// A piece of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// Text, or markup for espeak-ng.
     Words(String),
-    /// Silence.
     Break(Duration),
 }
 
-/// For an engine that knows no marks.
+/// Converts markup for an engine without SSML support.
 pub(super) fn plain(markup: &str) -> Marked {
     Writer::new(false).read(markup)
 }
 
-/// For espeak-ng: one part, markup again.
+/// Converts markup for espeak-ng; the result is one part with markup.
 pub(super) fn espeak(markup: &str) -> Marked {
     Writer::new(true).read(markup)
 }
@@ -86,7 +84,7 @@ impl Writer {
         Marked { parts: self.parts, unsaid: self.unsaid }
     }
 
-    /// Documents nest no deeper than their reader lets them.
+    /// Reads the children of an element. The recursion is bounded, because the parser limits the nesting.
     fn inside(&mut self, element: &Element) {
         for node in &element.children {
             match node {
@@ -132,7 +130,7 @@ impl Writer {
         }
     }
 
-    /// A mark that espeak-ng knows, by its name there.
+    /// Writes an element that espeak-ng supports, under its name there.
     fn kept(&mut self, element: &Element, name: &str) {
         self.words.push_str(&format!("<{name}"));
         for known in ["level", "volume", "rate", "pitch", "xml:lang"] {
@@ -164,7 +162,7 @@ impl Writer {
     }
 }
 
-/// How long a break is: its time, or what its strength stands for.
+/// Returns the length of a break, from its time or its strength.
 fn pause(strength: Option<&str>, time: Option<&str>) -> Duration {
     let seconds = time.map(str::trim).and_then(|time| match time.strip_suffix("ms") {
         Some(number) => number.trim().parse::<f64>().ok().map(|number| number / 1_000.0),
@@ -182,7 +180,7 @@ fn pause(strength: Option<&str>, time: Option<&str>) -> Duration {
     length.unwrap_or(Duration::from_millis(milliseconds)).min(LONGEST_BREAK)
 }
 
-/// The words for a text that is to be read as something; `None` where we know none. English where there is a choice.
+/// Returns the words for a text with `say-as`, in English where the language matters; `None` for an unknown kind.
 fn read_as(text: &str, kind: &str, format: &str) -> Option<String> {
     let spaced =
         |wanted: fn(char) -> bool| text.chars().filter(|c| wanted(*c)).map(String::from).collect::<Vec<_>>().join(" ");
@@ -210,7 +208,7 @@ fn ordinal(text: &str) -> Option<String> {
     Some(format!("{number}{ending}"))
 }
 
-/// `7/4/2026` by `mdy` and its like, or by `yyyymmdd`.
+/// Returns the words for a date such as `7/4/2026` in the format `mdy` or similar, or in the format `yyyymmdd`.
 fn date(text: &str, format: &str) -> Option<String> {
     let (numbers, order): (Vec<&str>, &str) = if format == "yyyymmdd" && text.len() == 8 && text.is_ascii() {
         (vec![text.get(..4)?, text.get(4..6)?, text.get(6..)?], "ymd")

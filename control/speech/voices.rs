@@ -1,9 +1,9 @@
-//! From any provider's voice name to one of the engine's: the language is right whenever the engine has it, the gender
-//! whenever the name tells; the person is lost.
+//! Maps the voice name of any provider to a voice of espeak-ng. The language is kept if espeak-ng has it, and the
+//! gender if the name shows it; the individual voice is lost.
 
 use std::collections::HashSet;
 
-/// The engine's voice for a woman: its default voice is a man's, `+f3` changes that.
+/// Suffix for a female voice: the engine's default voice is male.
 const FEMALE: &str = "+f3";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,7 +14,7 @@ enum Gender {
 
 use Gender::{Female, Male};
 
-/// Voices known by first name only: Amazon Polly's, with their language.
+/// Voices that are known by first name only: those of Amazon Polly, with their languages.
 const NAMES: &[(&str, Gender, &[&str])] = &[
     ("ar", Female, &["zeina", "hala"]),
     ("ar", Male, &["zayd"]),
@@ -65,7 +65,7 @@ const NAMES: &[(&str, Gender, &[&str])] = &[
     ("yue", Female, &["hiujin"]),
 ];
 
-/// Languages that the engine calls otherwise.
+/// Languages with another name in the engine.
 const ALIASES: &[(&str, &str)] = &[
     ("arb", "ar"),
     ("fil", "en-us"),
@@ -85,13 +85,14 @@ const ALIASES: &[(&str, &str)] = &[
     ("en-za", "en-gb"),
 ];
 
-/// The Spanish of the Americas is one voice of the engine.
+/// Countries of the Americas; the engine has one Spanish voice for all of them.
 const AMERICAS: [&str; 20] = [
     "ar", "bo", "cl", "co", "cr", "cu", "do", "ec", "gt", "hn", "mx", "ni", "pa", "pe", "pr", "py", "sv", "us", "uy",
     "ve",
 ];
 
-/// The value of the engine's `-v`. `known` is what the engine has; only names out of it, or `en-us`, come out.
+/// Returns the value for the engine's option `-v`. `known` lists the engine's languages; the result is one of them or
+/// `en-us`, with an optional suffix for the gender.
 pub(super) fn choose(name: Option<&str>, language: Option<&str>, known: &HashSet<String>) -> String {
     let wanted = name.map(read).unwrap_or_default();
     let language = language
@@ -105,7 +106,7 @@ pub(super) fn choose(name: Option<&str>, language: Option<&str>, known: &HashSet
     if gender == Female { language + FEMALE } else { language }
 }
 
-/// `man` or `woman`, as a voice's name tells; `woman` if it does not.
+/// Returns `man` or `woman` according to a voice's name; `woman` if the name does not show it.
 pub(super) fn gender(name: &str) -> &'static str {
     match read(name).gender {
         Some(Male) => "man",
@@ -119,7 +120,8 @@ struct Wanted {
     gender: Option<Gender>,
 }
 
-/// What a name such as `Polly.Hans-Neural`, `Google.de-DE-Wavenet-B` or `woman` tells.
+/// Returns the language and the gender that a name such as `Polly.Hans-Neural`, `Google.de-DE-Wavenet-B` or `woman`
+/// shows.
 fn read(name: &str) -> Wanted {
     let mut wanted = Wanted::default();
     for part in name.split(['.', '/', ' ']) {
@@ -141,7 +143,7 @@ fn read(name: &str) -> Wanted {
                 wanted.language = wanted.language.or(language.map(str::to_owned));
             }
         }
-        // Google's voices are letters: in most languages B, D, I and J are men.
+        // Google's voices have letters: in most languages B, D, I and J are male.
         if let (true, Some(letter)) = (words.len() >= 4, words.last()) {
             let gender = match letter.as_str() {
                 "b" | "d" | "i" | "j" => Some(Male),
@@ -154,7 +156,7 @@ fn read(name: &str) -> Wanted {
     wanted
 }
 
-/// The language at a name's beginning, as in `en-US-Standard-C`.
+/// Returns the language at the beginning of a name such as `en-US-Standard-C`.
 fn tag(part: &str) -> Option<String> {
     let mut words = part.split(['-', '_']);
     let (language, region) = (words.next()?, words.next()?);
@@ -177,7 +179,8 @@ fn known_language(language: &str, known: &HashSet<String>) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The second column of the engine's list, and the other languages in brackets at its end.
+/// Returns the languages in the second column of the engine's list. Other languages in brackets at the end of a line
+/// are ignored.
 pub(super) fn parse_list(text: &str) -> HashSet<String> {
     text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).map(str::to_lowercase).collect()
 }

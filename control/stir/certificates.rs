@@ -1,7 +1,8 @@
-//! Certificates of signers, fetched from where their signatures say and kept for a while.
+//! The certificates of signers: fetched from the URLs in signatures, and cached.
 //!
-//! The URL is a stranger's wish. So it must be HTTPS at one of few ports and at a public address, redirects are not followed,
-//! what comes is short, and few are fetched at a time; calls that wait for the same one wait for one fetch.
+//! These URLs come from the network and are not trusted. A URL must be HTTPS, at one of the configured ports and at a
+//! public address. Redirects are not followed, answers are limited in size, and few fetches run at a time. Calls that
+//! need the same certificate share one fetch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,22 +17,22 @@ use tandem_sip::stir::{Anchors, Certificate, Fault};
 use tokio::sync::Semaphore;
 use url::Url;
 
-/// Longest that a fetch may take, waiting for its turn included.
+/// Time limit of a fetch, including the time in its queue.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Fetches at a time; more wait for their turn.
+/// Maximum number of simultaneous fetches; further ones wait.
 const MOST_FETCHES: usize = 16;
-/// Octets of a file at most.
+/// Maximum size of a file, in octets.
 const LARGEST: usize = 64 * 1_024;
-/// Certificates kept; the least used one makes room.
+/// Maximum number of cached certificates; the least used one is removed.
 const MOST_KEPT: u64 = 512;
-/// How long one is kept whose server says nothing, and at most.
+/// Default and maximum time for which a certificate is cached.
 const KEPT: Duration = Duration::from_secs(3_600);
-/// How long one is kept at least.
+/// Minimum time for which a certificate is cached.
 const KEPT_LEAST: Duration = Duration::from_secs(60);
-/// How long it is not asked again for what could not be had, or was of no use.
+/// Time for which a failed fetch, or an unusable certificate, is not tried again.
 const FAILURE_KEPT: Duration = Duration::from_secs(15);
 
-/// Signers' certificates by URL. Clones share them.
+/// The certificates of signers by URL. Clones share the cache.
 #[derive(Clone)]
 pub(super) struct Certificates(Arc<Shared>);
 
@@ -48,10 +49,10 @@ struct Kept {
     lifetime: Duration,
 }
 
-/// A certificate that an authority vouches for.
+/// A certificate with a valid chain to a trusted authority.
 struct Trusted {
     certificate: Arc<Certificate>,
-    /// Until then, seconds since 1970, nothing of it runs out.
+    /// Time in seconds since 1970 until which the whole chain is known to be valid.
     until: u64,
 }
 
@@ -69,7 +70,8 @@ impl Certificates {
         Self(Arc::new(Shared { client, anchors, ports, turns: Semaphore::new(MOST_FETCHES), cache }))
     }
 
-    /// The certificate at a URL, if it is trusted now. A caller that gives up does not end the fetch: the next one finds it.
+    /// Returns the certificate at a URL, if it is trusted now. A caller that stops waiting does not cancel the fetch,
+    /// so that the next call finds the result.
     pub(super) async fn get(&self, url: &str) -> Result<Arc<Certificate>, Fault> {
         let shared = Arc::clone(&self.0);
         let kept = match shared.cache.get(url).await {
@@ -130,7 +132,8 @@ impl Shared {
         }
     }
 
-    /// ATIS-1000074 §5.3.1: HTTPS, at 443 or 8443, and neither credentials nor anything behind the path.
+    /// Checks a URL against ATIS-1000074 §5.3.1: HTTPS, an allowed port (443 or 8443 by default), no credentials, no
+    /// query, no fragment.
     fn check_url(&self, url: &str) -> Result<(), Fault> {
         let bad = |why: &str| Err(Fault::Unreachable(format!("its certificate is at {url:?}: {why}")));
         let Ok(parsed) = Url::parse(url) else { return bad("no URL") };
@@ -150,7 +153,8 @@ impl Shared {
     }
 }
 
-/// What `Cache-Control: max-age=` says, within bounds; `no-store` and `no-cache` are the least.
+/// Returns the lifetime according to `Cache-Control: max-age=`, within bounds; the minimum for `no-store` and
+/// `no-cache`.
 fn lifetime(cache_control: Option<&str>) -> Duration {
     let directives = || cache_control.unwrap_or_default().split(',').map(str::trim);
     if directives().any(|one| one.eq_ignore_ascii_case("no-store") || one.eq_ignore_ascii_case("no-cache")) {

@@ -1,9 +1,9 @@
-//! Who vouches for calling numbers: Identity headers that come are verified before anybody hears of the call, and those that go
-//! are signed (docs/stir.md). What is pure of it is [`tandem_sip::stir`].
+//! STIR/SHAKEN: verifies the Identity headers of incoming calls before any application is told of the call, and signs
+//! outgoing calls (docs/stir.md). The parts without I/O are in [`tandem_sip::stir`].
 //!
 //! ```text
 //!   INVITE ──> inquire ──> verify ──> CallerIdentity in the leg's facts        the certificate: certificates.rs
-//!   Invite ──> vouch ───────────────> Vouch::headers, for each trunk it is tried over
+//!   Invite ──> vouch ───────────────> Vouch::headers, for each trunk that is tried
 //! ```
 #![forbid(unsafe_code)]
 
@@ -32,10 +32,10 @@ pub use vouch::{Vouch, Vouched};
 
 use certificates::{Certificates, FETCH_TIMEOUT};
 
-/// Most Identity headers of a call that are looked at.
+/// Maximum number of Identity headers of a call that are examined.
 const MOST_IDENTITIES: usize = 8;
 
-/// Verification and signing, as configured.
+/// Verification and signing according to the configuration.
 pub struct Stir {
     verify: Verify,
     max_age: u32,
@@ -44,26 +44,25 @@ pub struct Stir {
     signers: Arc<Signers>,
 }
 
-/// The keys.
 #[derive(Debug, Default)]
 struct Signers {
     all: Option<Signer>,
     by_trunk: HashMap<Arc<str>, Signer>,
 }
 
-/// What is to be found out about a call.
+/// The facts to verify about a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inquiry {
-    /// Values of its Identity headers.
+    /// Values of the call's Identity headers.
     identities: Vec<String>,
     expected: Expected,
     required: bool,
 }
 
-/// A setting that cannot be: its path, and why.
+/// A faulty setting: its path, and what is wrong.
 pub type BadSetting = (String, String);
 
-/// What is wrong with the settings and the files that they name.
+/// Returns what is wrong with the settings and with the files that they name.
 pub fn faults(config: &StirConfig, trunks: &[TrunkConfig]) -> Vec<BadSetting> {
     let mut faults = Vec::new();
     let _ = Stir::build(config, trunks, &mut faults);
@@ -71,7 +70,7 @@ pub fn faults(config: &StirConfig, trunks: &[TrunkConfig]) -> Vec<BadSetting> {
 }
 
 impl Stir {
-    /// Reads the files that the settings name.
+    /// Applies the settings and reads the files that they name.
     pub fn new(config: &StirConfig, trunks: &[TrunkConfig]) -> Result<Self, BadSetting> {
         let mut faults = Vec::new();
         let stir = Self::build(config, trunks, &mut faults);
@@ -130,8 +129,9 @@ impl Stir {
         }
     }
 
-    /// What is to be found out about a call that came over a trunk, in our form already ([`identity::receive`]). None where
-    /// nobody wants to know; a phone's call needs no voucher but its password.
+    /// Returns what to verify about a call that came over a trunk; its numbers are already in our own format
+    /// ([`identity::receive`]). `None` if verification is off, or if the call is from a phone, which has authenticated
+    /// with its password.
     pub fn inquire(&self, trunk: Option<&TrunkConfig>, incoming: &sip::Incoming) -> Option<Inquiry> {
         let verify = trunk.and_then(|trunk| trunk.stir.verify).unwrap_or(self.verify);
         let identities: Vec<_> = identities(incoming.headers.iter().map(|header| (&*header.name, &*header.value)))
@@ -144,7 +144,7 @@ impl Stir {
         }
         let numbering = trunk.map(Numbering::of).unwrap_or_default();
         let shown = canonical_number(&incoming.from_user);
-        // Behind an anonymous caller is whom the trunk asserts.
+        // For an anonymous caller, use the identity that the trunk asserts.
         let asserted = || canonical_number(&numbering.caller_in(&identity::asserted(&incoming.headers)?));
         let to = numbering.called_in(sip_user(&incoming.to_uri));
         let mut dest: Vec<_> = [&*incoming.to_user, &*to].into_iter().filter_map(canonical_number).collect();
@@ -153,7 +153,7 @@ impl Stir {
         Some(Inquiry { identities, expected, required })
     }
 
-    /// What comes of it, in `stir.timeout_ms` at most. An error is what the call is to be refused with.
+    /// Verifies a call, within `stir.timeout_ms`. The error is the reason to refuse the call.
     pub async fn verify(&self, inquiry: Inquiry, tally: &Tally) -> Result<CallerIdentity, Fault> {
         let identities: Vec<_> = inquiry.identities.iter().filter_map(|value| Identity::parse(value)).collect();
         let shaken = identities.iter().find(|identity| identity.may_be_shaken());
@@ -211,7 +211,7 @@ impl Stir {
     }
 }
 
-/// What a finding says in a call's log.
+/// Returns the result as a line for a call's log.
 pub fn line(identity: &CallerIdentity) -> String {
     let attestation = identity.attestation.map_or("none", |attestation| attestation.letter());
     match (&identity.standing, &identity.detail) {
@@ -223,7 +223,7 @@ pub fn line(identity: &CallerIdentity) -> String {
     }
 }
 
-/// The values of Identity headers, `y` in their compact form (RFC 8224 §4).
+/// Iterates over the values of Identity headers (`y` in compact form, RFC 8224 §4).
 fn identities<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> impl Iterator<Item = &'a str> {
     headers
         .filter(|(name, _)| name.eq_ignore_ascii_case("Identity") || name.eq_ignore_ascii_case("y"))
@@ -251,7 +251,8 @@ fn client(config: &StirConfig) -> Result<Client, String> {
     Client::with(policy, FETCH_TIMEOUT, tls, Arc::new(tandem_http::SystemResolver)).map_err(|error| error.to_string())
 }
 
-/// A key and the URL of its certificate; neither is none. An error names the key of the table that it is about.
+/// Returns the signer for a key and the URL of its certificate; `None` if both are absent. An error names the setting
+/// that is wrong.
 fn signer(key: Option<&Path>, url: Option<&Arc<str>>) -> Result<Option<Signer>, (&'static str, String)> {
     let (path, url) = match (key, url) {
         (Some(path), Some(url)) => (path, url),
@@ -259,7 +260,7 @@ fn signer(key: Option<&Path>, url: Option<&Arc<str>>) -> Result<Option<Signer>, 
         (Some(_), None) => return Err(("key", "needs a certificate_url beside it".to_owned())),
         (None, Some(_)) => return Err(("certificate_url", "needs a key beside it".to_owned())),
     };
-    // It stands in angle brackets in a header field.
+    // The URL is written in angle brackets in a header field.
     let fits = Url::parse(url).is_ok_and(|parsed| parsed.scheme() == "https" && parsed.has_host())
         && url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
     if !fits {

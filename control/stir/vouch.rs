@@ -1,4 +1,4 @@
-//! What we say of a call's number to those whom we call.
+//! Signing and forwarding: the Identity headers of outgoing calls.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,43 +17,44 @@ use tandem_sip::stir::{Attestation, Claims, Diverted, Signer, canonical_number};
 
 use super::{Signers, Stir, identities};
 
-/// What can be said of one call, whichever trunk it goes over.
+/// The facts that can be attested for a call, independent of the trunk that it goes over.
 #[derive(Clone, Debug)]
 pub struct Vouch {
     signers: Arc<Signers>,
-    /// What we know of the caller.
+    /// Our attestation of the calling number.
     attestation: Attestation,
-    /// Where the call came from: an account, or the trunk that it came over.
+    /// Origin of the call: an account, or the trunk that it came over.
     origin: String,
-    /// Identity headers that it came with and that are still about its caller, and the Date that it came with.
+    /// The Identity headers that the call arrived with and that are valid for its caller, and the Date header that it
+    /// arrived with.
     passed_on: Vec<sip::Header>,
-    /// It was called at this number, which sends it on: they are about a call to that.
+    /// The originally called number, if the call is diverted to another one. `passed_on` is then about a call to this
+    /// number.
     diverted_by: Option<String>,
 }
 
-/// What was said of a call, for the log and the counters.
+/// The Identity headers of an outgoing call, for the log and the counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Vouched {
-    /// Signed by us.
+    /// Our own signature.
     Signed {
-        /// With this attestation.
+        /// The attestation level.
         attestation: Attestation,
-        /// For this number.
+        /// The signed calling number.
         orig: String,
     },
-    /// As it came, and beside it by us that this number sent it on (RFC 8946).
+    /// The forwarded Identity headers, and our own signature that this number diverts the call (RFC 8946).
     Diverted {
-        /// That number.
+        /// The diverting number.
         div: String,
     },
-    /// As it came.
+    /// The forwarded Identity headers.
     PassedOn,
-    /// Nothing, for want of numbers that can be signed for.
+    /// No Identity header, because a number is not in international format.
     Unsigned,
 }
 
 impl Vouched {
-    /// For the counters.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Signed { attestation: Attestation::A, .. } => "signed-A",
@@ -84,12 +85,12 @@ impl fmt::Display for Vouched {
 }
 
 impl Stir {
-    /// What can be said of a call of `account`, joined to `behind`.
+    /// Determines what can be attested for a call of `account` that is bridged with `behind`.
     ///
-    /// A: the number is one of the account's. C: it came over a trunk with a number that is not. B: it is a call of our
-    /// account with another number. A call that is passed on with its calling number keeps the Identity headers it came
-    /// with: who signed them knew more than we do. One that goes to another number than was called needs a word of ours
-    /// beside them.
+    /// A: the number belongs to the account. C: the call came over a trunk with a number that does not belong to the
+    /// account. B: the account makes the call with another number. A call that is forwarded with its original calling
+    /// number keeps the Identity headers that it arrived with, because their signer knows more about the caller. If it
+    /// goes to another number than the one that was called, our own signature is added.
     pub fn vouch(&self, routing: &Routing, account: &str, invite: &Invite, behind: Option<&LegInfo>) -> Vouch {
         let behind = behind.filter(|leg| leg.direction == Direction::Inbound && leg.sip.trunk.is_some());
         let same = |one: &Address, other: &Address| match canonical_number(one.user()) {
@@ -114,7 +115,8 @@ impl Stir {
 }
 
 impl Vouch {
-    /// The headers for a trunk (or a peer that is none, to whom nothing is signed), and what they come to.
+    /// Returns the headers for a trunk, with a summary of what they say. Nothing is signed for a far end that is not a
+    /// trunk.
     pub fn headers(
         &self,
         trunk: Option<&TrunkConfig>,
@@ -145,7 +147,7 @@ impl Vouch {
         let attestation = trunk.stir.attestation.unwrap_or(self.attestation);
         let claims = Claims { attestation, orig: orig.clone(), dest, iat, origid: origid(signer, &self.origin) };
         let Some(identity) = signer.identity(&claims) else { return (Vec::new(), None) };
-        // Some verifiers want a Date that agrees (RFC 8224 §6.1; its form is RFC 3261 §20.17's).
+        // Some verifiers require a matching Date header (RFC 8224 §6.1; format of RFC 3261 §20.17).
         let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         (vec![header("Date", date), header("Identity", identity)], Some(Vouched::Signed { attestation, orig }))
     }
@@ -159,22 +161,24 @@ fn header(name: &str, value: String) -> sip::Header {
     sip::Header { name: name.to_owned(), value }
 }
 
-/// The called number, wherever a trunk's own form of it can be told.
+/// Returns the called number in canonical form, also from a trunk's own format.
 fn called(trunk: &TrunkConfig, to: &Address) -> Option<String> {
     match to {
         Address::Phone(number) => international(number.as_str()),
-        // A call straight through is to the trunk's URI, and in its form.
+        // A bridged call goes to the trunk's URI, with the number in the trunk's format.
         Address::Sip(_) => international(&Numbering::of(trunk).caller_in(to.user())),
         Address::Client(_) | Address::Application(_) | Address::Name(_) => None,
     }
 }
 
-/// A number with its country, canonical; others mean another one elsewhere.
+/// Returns a number in canonical form if it has a country code. Without one, it could mean different numbers in
+/// different countries.
 fn international(number: &str) -> Option<String> {
     number.starts_with('+').then(|| canonical_number(number)).flatten()
 }
 
-/// A UUID that is always the same for the same origin and tells nobody else which it is (RFC 8588 §5, RFC 9562 §5.8).
+/// Returns a UUID that is constant for an origin, and does not reveal the origin to others (RFC 8588 §5, RFC 9562
+/// §5.8).
 fn origid(signer: &Signer, origin: &str) -> String {
     let digest = Sha256::digest(format!("{}\n{origin}", signer.certificate_url()));
     let mut octets = [0; 16];

@@ -1,4 +1,4 @@
-//! Registered phones, so that a restart does not make them unreachable until they register again.
+//! The registrations of phones, stored so that phones can be reached right after a restart.
 
 use std::net::SocketAddr;
 
@@ -10,67 +10,67 @@ use sqlx::any::AnyRow;
 use super::column::{Columns, hex, microseconds};
 use super::{Store, StoreError};
 
-/// One contact of one user.
+/// A registered contact of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindingRow {
-    /// Its id.
+    /// Id of the registration.
     pub id: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// Its user.
+    /// Username of the phone.
     pub username: String,
-    /// When it is over.
+    /// Time at which the registration expires.
     pub expires_at: Timestamp,
-    /// The rest.
+    /// The remaining values.
     pub details: BindingDetails,
 }
 
-/// What nothing is looked for by.
+/// The values that no query filters by, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingDetails {
-    /// The domain it registered at.
+    /// Domain of an account that the phone registered at; `None` for the server's own names.
     pub domain: Option<String>,
-    /// The Contact URI.
+    /// Contact URI of the phone.
     pub contact: String,
-    /// Preference, 0 to 1000.
+    /// Preference of the contact (`q`), 0 to 1000.
     pub q: u16,
-    /// Path values, the first hop from us first.
+    /// Values of Path, beginning with the hop next to us.
     pub path: Vec<String>,
-    /// Instance and registration number.
+    /// Instance id and registration id (`reg-id`) of the phone (RFC 5626).
     pub instance: Option<String>,
-    /// Call-ID of its REGISTER.
+    /// Call-ID of the REGISTER request.
     pub sip_call_id: String,
-    /// CSeq of its REGISTER.
+    /// CSeq of the REGISTER request.
     pub cseq: u32,
-    /// Where its REGISTER came from.
+    /// Source address of the REGISTER request.
     pub source: SocketAddr,
-    /// The address of its Contact, when that can be reached.
+    /// Address of the Contact, if it can be reached.
     pub direct: Option<SocketAddr>,
-    /// Our address that it came to.
+    /// Local address that received the REGISTER request.
     pub local: SocketAddr,
-    /// `udp`, `tcp`, ...
+    /// Transport: `udp`, `tcp`, ...
     pub transport: String,
-    /// What the phone calls itself.
+    /// User-Agent header of the phone.
     pub user_agent: Option<String>,
 }
 
-/// Every binding that still holds at `now`; the others are removed.
+/// Returns all registrations that are valid at `now`, and deletes the others.
 pub async fn restore(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, StoreError> {
     store.flush().await?;
     sqlx::query("DELETE FROM bindings WHERE expires_at <= $1").bind(microseconds(now)).execute(&store.pool).await?;
     sqlx::query("SELECT * FROM bindings ORDER BY expires_at").fetch_all(&store.pool).await?.iter().map(read).collect()
 }
 
-/// Every binding that holds at `now`.
+/// Returns all registrations that are valid at `now`.
 pub async fn list(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, StoreError> {
     store.flush().await?;
     let rows = sqlx::query("SELECT * FROM bindings WHERE expires_at > $1 ORDER BY expires_at");
     rows.bind(microseconds(now)).fetch_all(&store.pool).await?.iter().map(read).collect()
 }
 
-/// Adds or replaces one within the writer's transaction.
+/// Adds or replaces a registration, within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &BindingRow) -> Result<(), sqlx::Error> {
-    // These types always serialise.
+    // Serialising these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
     sqlx::query(
         "INSERT INTO bindings (id, account, username, expires_at, details) VALUES ($1, $2, $3, $4, $5) \
@@ -86,7 +86,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &BindingRow) -> R
     Ok(())
 }
 
-/// Removes one within the writer's transaction.
+/// Deletes a registration, within the writer's transaction.
 pub(super) async fn remove(connection: &mut AnyConnection, id: u128) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM bindings WHERE id = $1").bind(hex(id)).execute(connection).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Call records: one row per leg, which is what providers call a call.
+//! Call records: one row for each leg. Providers call a leg a call.
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
@@ -10,57 +10,58 @@ use super::select::Conditions;
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange};
 
-/// A leg's record.
+/// The record of a leg.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallRow {
-    /// The leg's id.
+    /// Id of the leg.
     pub id: u128,
-    /// The call (B2BUA session) that it belongs to.
+    /// The call (B2BUA session) of the leg.
     pub session: u128,
-    /// The leg that made this one.
+    /// The leg that dialed this one.
     pub parent: Option<u128>,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// Which dialect spells its id.
+    /// Name of the dialect that reports the leg.
     pub dialect: String,
-    /// The dialect's word for who called whom.
+    /// `inbound`, `outbound-api` or `outbound-dial`.
     pub direction: String,
-    /// The caller: E.164, SIP URI or client name.
+    /// The calling party: E.164 number, SIP URI or client name.
     pub from: String,
-    /// The callee, in the same forms.
+    /// The called party, in the same formats.
     pub to: String,
-    /// The dialect's word.
+    /// Status of the leg, such as `ringing` or `completed`.
     pub status: String,
-    /// When the leg came to be; lists are ordered by it, so it never changes.
+    /// Time of creation. Lists are ordered by it, so it never changes.
     pub created_at: Timestamp,
-    /// When it was answered.
+    /// Time of the answer.
     pub answered_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time of the end.
     pub ended_at: Option<Timestamp>,
-    /// When this row last changed.
+    /// Time of the last change of this row.
     pub updated_at: Timestamp,
-    /// The final SIP status, 200 to 699.
+    /// Final SIP status, 200 to 699.
     pub sip_status: Option<i64>,
-    /// Why it ended.
+    /// Reason of the end.
     pub cause: Option<String>,
-    /// Opaque JSON of the dialect.
+    /// The complete record as JSON.
     pub details: String,
 }
 
-/// A row that is made only when it is stored, with those of other calls: of the states a leg passes through, most are not.
+/// A row that is built only when it is written, in one batch with those of other calls. Most states that a leg passes
+/// through are never written.
 pub struct LateRow {
-    /// The leg's id.
+    /// Id of the leg.
     pub id: u128,
     row: Box<dyn Fn() -> CallRow + Send + Sync>,
 }
 
 impl LateRow {
-    /// `row` makes the same one whenever it is asked, of the leg with this id.
+    /// Creates a row for the leg with this id. `row` must return the same row at every call.
     pub fn of(id: u128, row: impl Fn() -> CallRow + Send + Sync + 'static) -> Self {
         Self { id, row: Box::new(row) }
     }
 
-    /// It.
+    /// Returns the row.
     pub fn row(&self) -> CallRow {
         (self.row)()
     }
@@ -79,50 +80,50 @@ impl std::fmt::Debug for LateRow {
 }
 
 impl CallRow {
-    /// Its place in [`list`].
+    /// Returns the row's position in [`list`].
     pub fn cursor(&self) -> Cursor {
         Cursor { at: self.created_at, id: self.id }
     }
 }
 
-/// Which calls; what is empty does not restrict.
+/// Criteria for calls; empty fields match everything.
 #[derive(Debug, Clone, Default)]
 pub struct CallFilter {
-    /// Exactly this callee.
+    /// The called party, compared exactly.
     pub to: Option<String>,
-    /// Exactly this caller.
+    /// The calling party, compared exactly.
     pub from: Option<String>,
-    /// Made by this leg.
+    /// The leg that dialed the wanted legs.
     pub parent: Option<u128>,
-    /// Of this session.
+    /// The session.
     pub session: Option<u128>,
-    /// One of these.
+    /// Allowed statuses.
     pub status: Vec<String>,
-    /// Of this dialect.
+    /// The dialect.
     pub dialect: Option<String>,
-    /// In this direction.
+    /// The direction.
     pub direction: Option<String>,
-    /// By `created_at`.
+    /// Range of `created_at`.
     pub created: TimeRange,
-    /// By `answered_at`; a leg never answered is in no range.
+    /// Range of `answered_at`; it excludes legs that were not answered.
     pub answered: TimeRange,
-    /// By `ended_at`; a live leg is in no range.
+    /// Range of `ended_at`; it excludes live legs.
     pub ended: TimeRange,
 }
 
-/// Submits the row: adds it, or brings the one with its id up to date. Whose the leg is, who calls whom and when it came
-/// to be stay as they were first written. Waits only when the writer's queue is full.
+/// Submits the row: adds it, or updates the row with its id. The account, both parties and the time of creation keep
+/// the values of the first write. Waits only when the writer's queue is full.
 pub fn upsert(store: &Store, row: impl Into<LateRow>) -> impl Future<Output = Result<(), StoreError>> + Send {
     store.writer.submit(Write::Call(row.into()))
 }
 
-/// Submits what the row says in its details; if it is there no more, it does not come back. Dropped when the writer's queue
-/// is full.
+/// Submits new details for an existing row. A deleted row is not created again. Dropped when the writer's queue is
+/// full.
 pub fn update(store: &Store, row: LateRow) {
     store.writer.try_submit(Write::CallDetails(row));
 }
 
-/// The leg's record, when `account` owns it.
+/// Returns a leg's record, if it belongs to `account`.
 pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<CallRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM calls WHERE account = $1 AND id = $2")
@@ -133,19 +134,19 @@ pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<CallRo
     row.as_ref().map(read).transpose()
 }
 
-/// The leg's record, whoever owns it: for the server's own use.
+/// Returns a leg's record of any account, for the server's own use.
 pub async fn find(store: &Store, id: u128) -> Result<Option<CallRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM calls WHERE id = $1").bind(hex(id)).fetch_optional(&store.pool).await?;
     row.as_ref().map(read).transpose()
 }
 
-/// Up to `limit` records whose ids begin with these hex digits, whoever owns them.
+/// Returns up to `limit` records of any account whose ids begin with these hexadecimal digits.
 pub async fn starting(store: &Store, digits: &str, limit: u32) -> Result<Vec<CallRow>, StoreError> {
     let digits: String =
         digits.chars().filter(char::is_ascii_hexdigit).take(32).collect::<String>().to_ascii_lowercase();
     store.flush().await?;
-    // `g` is behind every hex digit.
+    // `g` sorts after every hexadecimal digit.
     sqlx::query("SELECT * FROM calls WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3")
         .bind(digits.clone())
         .bind(digits + "g")
@@ -157,7 +158,7 @@ pub async fn starting(store: &Store, digits: &str, limit: u32) -> Result<Vec<Cal
         .collect()
 }
 
-/// Removes the record; false when `account` has none with this id.
+/// Deletes the record. Returns `false` if `account` has none with this id.
 pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     store.flush().await?;
     let done = sqlx::query("DELETE FROM calls WHERE account = $1 AND id = $2")
@@ -168,17 +169,17 @@ pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, Stor
     Ok(done.rows_affected() > 0)
 }
 
-/// One page of the account's calls, newest first.
+/// Returns a page of the account's calls, newest first.
 pub async fn list(store: &Store, account: &str, filter: &CallFilter, page: &Page) -> Result<Vec<CallRow>, StoreError> {
     conditions(account, filter).page(store, "calls", "created_at", page).await?.iter().map(read).collect()
 }
 
-/// How many of the account's calls match.
+/// Counts the account's calls that match.
 pub async fn count(store: &Store, account: &str, filter: &CallFilter) -> Result<u64, StoreError> {
     conditions(account, filter).count(store, "calls").await
 }
 
-/// Up to 1000 rows of any account that have not ended, oldest first: after a crash, what is to be closed with the truth.
+/// Returns up to 1000 rows of any account that have not ended, oldest first. After a crash, these must be ended.
 pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM calls WHERE ended_at IS NULL ORDER BY created_at, id LIMIT 1000")
@@ -189,7 +190,8 @@ pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
         .collect()
 }
 
-/// A column that is set has its indexes rewritten, even to what it was: what never changes is left out.
+/// Setting a column rewrites its indexes even if the value is the same; therefore columns that never change are not
+/// updated.
 static INSERT: Insert = Insert::new(
     "calls (id, session, parent, account, dialect, direction, from_address, to_address, status, \
      created_at, answered_at, ended_at, updated_at, sip_status, cause, details)",
@@ -199,7 +201,7 @@ static INSERT: Insert = Insert::new(
      cause = excluded.cause, details = excluded.details",
 );
 
-/// Stores rows of different legs within the writer's transaction.
+/// Writes rows of different legs, within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, rows: &[&LateRow]) -> Result<(), sqlx::Error> {
     for (sql, rows) in INSERT.pieces(Backend::of(connection), rows) {
         let mut query = sqlx::query(sql);
@@ -228,7 +230,7 @@ pub(super) async fn write(connection: &mut AnyConnection, rows: &[&LateRow]) -> 
     Ok(())
 }
 
-/// Changes a row that is there; a record that was deleted does not come back.
+/// Updates an existing row; a deleted row is not created again.
 pub(super) async fn write_details(connection: &mut AnyConnection, row: &LateRow) -> Result<(), sqlx::Error> {
     let row = row.row();
     sqlx::query("UPDATE calls SET details = $2, updated_at = $3 WHERE id = $1")

@@ -1,7 +1,8 @@
-//! One server to a database: a second one would take the first one's live calls for the remains of a crash.
+//! Ensures that only one server uses a database. A second server would take the live calls of the first one for the
+//! remains of a crash.
 //!
-//! On PostgreSQL that is an advisory lock of a connection that does nothing else; PostgreSQL gives it up when that
-//! connection ends, however it ends. On SQLite it is a lock on a file beside the database.
+//! On PostgreSQL, an advisory lock is held by a connection that does nothing else; PostgreSQL releases the lock when
+//! the connection ends for any reason. On SQLite, a file beside the database is locked.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -16,29 +17,30 @@ use super::file::DatabaseFile;
 use super::health::{Check, Health};
 use super::{Store, StoreError};
 
-/// The advisory lock's number: "tandem" and a version.
+/// Number of the advisory lock: "tandem" and a version.
 const KEY: i64 = 0x7461_6e64_656d_0001;
 
-/// How often the lock's connection is looked at, and how long it may take to answer.
+/// Interval at which the lock's connection is checked, and the time limit for its answer.
 const EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long a start waits for a lock that is held: a server that was just killed may not be gone for PostgreSQL.
+/// Time that a start waits for a lock that is held: PostgreSQL may not have noticed yet that a killed server is gone.
 const START: Duration = Duration::from_secs(5);
 
-/// A heartbeat older than this is of a server that is dead; a younger one is looked at twice, so far apart.
+/// Age from which a heartbeat belongs to a dead server. A younger heartbeat is read a second time after `TWICE`.
 const ALIVE: Duration = Duration::from_secs(10);
 const TWICE: Duration = Duration::from_millis(2_500);
 
-/// PostgreSQL ends the lock's connection when its server has vanished without a word for 10 + 3 * 5 seconds.
+/// PostgreSQL closes the lock's connection when its server has been unreachable for 10 + 3 * 5 s.
 const KEEPALIVES: [&str; 3] =
     ["SET tcp_keepalives_idle = 10", "SET tcp_keepalives_interval = 5", "SET tcp_keepalives_count = 3"];
 
-/// Holds the database for this server.
+/// A lock that reserves the database for this server.
 pub(super) enum Claim {
-    /// The lock's file.
-    File { _lock: File },
-    /// Looks after the lock's connection.
+    File {
+        _lock: File,
+    },
+    /// The task that watches the lock's connection.
     Lock(JoinHandle<()>),
 }
 
@@ -51,7 +53,7 @@ impl Drop for Claim {
 }
 
 enum Refused {
-    /// Another connection has the lock: whose.
+    /// Another connection holds the lock; the text describes it.
     Held(String),
     Failed(sqlx::Error),
 }
@@ -62,7 +64,7 @@ impl From<sqlx::Error> for Refused {
     }
 }
 
-/// Locks SQLite's file.
+/// Locks the file beside an SQLite database.
 pub(super) fn file(file: &DatabaseFile) -> Result<Claim, StoreError> {
     match file.lock() {
         Ok(lock) => Ok(Claim::File { _lock: lock }),
@@ -71,8 +73,8 @@ pub(super) fn file(file: &DatabaseFile) -> Result<Claim, StoreError> {
     }
 }
 
-/// Takes PostgreSQL's lock, and looks after it until the claim is dropped: a lost one is taken again as soon as that can
-/// be, and until then the server is not ready.
+/// Takes PostgreSQL's lock and watches it until the claim is dropped. A lost lock is taken again as soon as possible;
+/// until then the server is not ready.
 pub(super) async fn lock(options: AnyConnectOptions, health: Arc<Health>) -> Result<Claim, StoreError> {
     let mut connection = None;
     let mut refused = StoreError::Closed;
@@ -103,14 +105,14 @@ async fn acquire(options: &AnyConnectOptions) -> Result<AnyConnection, Refused> 
         return Ok(connection);
     }
     let by = holder(&mut connection).await;
-    // It did not get what it was opened for; nothing depends on how it ends.
+    // The connection is no longer needed; errors while closing it do not matter.
     let _ = connection.close().await;
     Err(Refused::Held(by.unwrap_or_else(|_| "another connection has the lock".to_owned())))
 }
 
-/// Who has the lock, for people.
+/// Describes the holder of the lock, for the operator.
 async fn holder(connection: &mut AnyConnection) -> Result<String, sqlx::Error> {
-    // A key of 64 bits is two columns of 32 bits.
+    // PostgreSQL shows a 64-bit key as two columns of 32 bits.
     let row = sqlx::query(
         "SELECT a.pid, COALESCE(host(a.client_addr), 'the local socket') FROM pg_locks l \
          JOIN pg_stat_activity a ON a.pid = l.pid \
@@ -135,7 +137,7 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
             };
-            // The lock ends with its connection, at the latest when PostgreSQL notices that nobody is there any more.
+            // The lock ends with its connection, or at the latest when PostgreSQL notices that the client is gone.
             if let Some(held) = connection.take() {
                 drop(tokio::time::timeout(PATIENCE, held.close_hard()).await);
             }
@@ -157,8 +159,8 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
     }
 }
 
-/// Whether another server writes its heartbeat: one that knows nothing of the lock, or whose lock got lost. Takes 2.5 s when
-/// the last heartbeat is young.
+/// Whether another server writes heartbeats: one without support for the lock, or one that has lost it. Takes 2.5 s
+/// when the last heartbeat is young.
 pub(super) async fn is_alive(store: &Store, now: jiff::Timestamp) -> Result<bool, StoreError> {
     let Some(before) = super::server::last_alive(store).await? else { return Ok(false) };
     if now.duration_since(before).unsigned_abs() > ALIVE {

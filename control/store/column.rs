@@ -1,4 +1,4 @@
-//! How values are spelled in columns, the same in both databases.
+//! The representation of values in columns, the same in both databases.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -6,17 +6,17 @@ use sqlx::any::AnyRow;
 
 use super::StoreError;
 
-/// 32 lower-case hex digits.
+/// Returns an id as 32 lower-case hexadecimal digits.
 pub(super) fn hex(id: u128) -> String {
     tandem_call::id::LegId(id).to_string()
 }
 
-/// Microseconds since 1970 UTC.
+/// Returns a time as microseconds since 1970 UTC.
 pub(super) fn microseconds(at: Timestamp) -> i64 {
     at.as_microsecond()
 }
 
-/// One row being read, column by column, by name.
+/// A row from which columns are read by name.
 pub(super) struct Columns<'r>(pub(super) &'r AnyRow);
 
 impl Columns<'_> {

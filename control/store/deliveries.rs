@@ -1,4 +1,4 @@
-//! Webhook deliveries: written before the first attempt, so that a restart loses none.
+//! Webhook deliveries. They are stored before the first attempt, so that a restart loses none.
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
@@ -9,86 +9,86 @@ use super::column::{Columns, hex, microseconds};
 use super::writer::{Begun, Write};
 use super::{Store, StoreError};
 
-/// A delivery's record.
+/// The record of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRow {
-    /// Its id, the same at every attempt.
+    /// Id of the delivery, the same for all attempts.
     pub id: u128,
-    /// Deliveries of one queue are sent one after the other.
+    /// Queue of the delivery. Deliveries of a queue are sent one after the other.
     pub queue: String,
-    /// Order within the queue, given by [`insert`].
+    /// Position in the queue, set by [`insert`].
     pub seq: i64,
-    /// The call that it tells about.
+    /// The call that the delivery reports on; 0 for none.
     pub session: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// Which dialect wrote it.
+    /// Name of the dialect that wrote the delivery.
     pub dialect: String,
-    /// A label for logs.
+    /// Label for logs.
     pub event: String,
-    /// Opaque JSON: what is sent where, and how it is retried.
+    /// Opaque JSON: the request, and how it is retried.
     pub request: String,
-    /// Where it stands.
+    /// State of the delivery.
     pub state: DeliveryState,
-    /// Attempts made.
+    /// Number of attempts made.
     pub attempts: i64,
-    /// Not before this time; `None`: at once.
+    /// Earliest time of the next attempt; `None` for at once.
     pub next_at: Option<Timestamp>,
-    /// When it was queued.
+    /// Time at which it was queued.
     pub created_at: Timestamp,
-    /// When its outcome was final.
+    /// Time of the final outcome.
     pub done_at: Option<Timestamp>,
-    /// The HTTP status of the last answer.
+    /// HTTP status of the last answer.
     pub last_status: Option<i64>,
-    /// Why the last attempt failed.
+    /// Error of the last attempt.
     pub last_error: Option<String>,
 }
 
-/// Where a delivery stands.
+/// State of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// To be sent, or sent and to be retried.
+    /// Not sent yet, or to be sent again.
     Pending,
-    /// Accepted by its receiver.
+    /// The receiver has accepted it.
     Delivered,
-    /// Given up.
+    /// All attempts have failed.
     Failed,
 }
 
-/// What an attempt changes.
+/// The changes that an attempt makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryProgress {
-    /// Of which delivery.
+    /// Id of the delivery.
     pub id: u128,
-    /// Where it stands now.
+    /// New state.
     pub state: DeliveryState,
-    /// Attempts made, this one included.
+    /// Number of attempts made, including this one.
     pub attempts: i64,
-    /// When the next attempt is due.
+    /// Time of the next attempt.
     pub next_at: Option<Timestamp>,
-    /// When the outcome was final.
+    /// Time of the final outcome.
     pub done_at: Option<Timestamp>,
-    /// The HTTP status of the answer.
+    /// HTTP status of the answer.
     pub last_status: Option<i64>,
-    /// Why it failed.
+    /// Error of the attempt.
     pub last_error: Option<String>,
 }
 
-/// Adds the row at the end of its queue; the answer tells when it is stored. An id that was used before
-/// is refused.
+/// Adds the row at the end of its queue. The returned value tells when the row is stored. An id that was used before is
+/// refused.
 ///
-/// `seq` is set here: two inserts awaited one after the other keep that order.
+/// This function sets `seq`: two inserts that are awaited one after the other keep their order.
 pub fn insert(store: &Store, mut row: DeliveryRow) -> impl Future<Output = Result<Begun, StoreError>> + Send {
     row.seq = store.next_sequence();
     store.writer.begin(Write::Delivery(Box::new(row)))
 }
 
-/// Notes an attempt and returns once that is stored.
+/// Stores the result of an attempt; returns when it is stored.
 pub async fn update(store: &Store, progress: DeliveryProgress) -> Result<(), StoreError> {
     store.writer.write(Write::DeliveryProgress(Box::new(progress))).await
 }
 
-/// The first `limit` pending rows of one queue, in order.
+/// Returns the first `limit` pending rows of a queue, in order.
 pub async fn pending_in(store: &Store, queue: &str, limit: u32) -> Result<Vec<DeliveryRow>, StoreError> {
     sqlx::query("SELECT * FROM deliveries WHERE state = 'pending' AND queue = $1 ORDER BY seq LIMIT $2")
         .bind(queue.to_owned())
@@ -100,7 +100,7 @@ pub async fn pending_in(store: &Store, queue: &str, limit: u32) -> Result<Vec<De
         .collect()
 }
 
-/// All pending rows, by queue and order within it; the first `limit`.
+/// Returns the first `limit` pending rows of all queues, by queue and position.
 pub async fn pending(store: &Store, limit: u32) -> Result<Vec<DeliveryRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM deliveries WHERE state = 'pending' ORDER BY queue, seq LIMIT $1")
@@ -112,7 +112,7 @@ pub async fn pending(store: &Store, limit: u32) -> Result<Vec<DeliveryRow>, Stor
         .collect()
 }
 
-/// Names of up to `limit` queues that hold pending rows and come after `after` in the alphabet.
+/// Returns up to `limit` names of queues with pending rows. Names are sorted; only names after `after` are returned.
 pub async fn pending_queues(store: &Store, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
     store.flush().await?;
     let rows = sqlx::query(
@@ -125,7 +125,7 @@ pub async fn pending_queues(store: &Store, after: &str, limit: u32) -> Result<Ve
     rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
 }
 
-/// The delivery, when it is one of `account`.
+/// Returns a delivery, if it belongs to `account`.
 pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<DeliveryRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM deliveries WHERE account = $1 AND id = $2")
@@ -136,7 +136,7 @@ pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<Delive
     row.as_ref().map(read).transpose()
 }
 
-/// The call's deliveries, oldest first; the first 1000.
+/// Returns the first 1000 deliveries of a call, oldest first.
 pub async fn list(store: &Store, session: u128) -> Result<Vec<DeliveryRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM deliveries WHERE session = $1 ORDER BY seq LIMIT 1000")
@@ -148,7 +148,7 @@ pub async fn list(store: &Store, session: u128) -> Result<Vec<DeliveryRow>, Stor
         .collect()
 }
 
-/// Adds the row within the writer's transaction.
+/// Adds the row, within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &DeliveryRow) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO deliveries (id, queue, seq, session, account, dialect, event, request, state, attempts, next_at, \
@@ -175,7 +175,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &DeliveryRow) -> 
     Ok(())
 }
 
-/// Notes an attempt within the writer's transaction.
+/// Stores the result of an attempt, within the writer's transaction.
 pub(super) async fn write_progress(
     connection: &mut AnyConnection,
     progress: &DeliveryProgress,
@@ -197,7 +197,7 @@ pub(super) async fn write_progress(
 }
 
 impl DeliveryState {
-    /// As stored: `pending`, `delivered` or `failed`.
+    /// Returns the word in the database: `pending`, `delivered` or `failed`.
     pub fn word(self) -> &'static str {
         match self {
             DeliveryState::Pending => "pending",

@@ -1,11 +1,12 @@
-//! Directories that hold what is nobody else's business: recordings, history, credentials.
+//! Directories with private data: recordings, history, credentials.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Makes a directory, and those around it, for us alone. One that is there stays as it is.
+/// Creates a directory and its parents, with access for the owner only (mode 0700). An existing directory is left
+/// unchanged.
 pub fn make(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -15,28 +16,31 @@ pub fn make(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Octets that a disk must have free: with fewer it counts as full.
+/// Free octets below which a disk counts as full.
 const ROOM: u64 = 1024 * 1024;
 
-/// Whether files can be made in a directory, found out by making one.
+/// Checks whether files can be created in a directory, by creating one and removing it.
 pub fn try_write(path: &Path) -> io::Result<()> {
     let probe = path.join(format!(".tandem-{}", std::process::id()));
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe)?;
     fs::remove_file(probe)
 }
 
-/// Whether the disk of a directory has room for more, in words if not. Blocks.
+/// Checks that the directory's disk has free space. Blocks.
+///
+/// # Errors
+/// The problem in words.
 pub fn check_room(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let found = rustix::fs::statvfs(path).map_err(|error| format!("{shown}: {}", io::Error::from(error)))?;
-    // Some have no blocks to count.
+    // Some file systems have no blocks to count.
     match found.f_bavail.saturating_mul(found.f_frsize) < ROOM && found.f_blocks > 0 {
         true => Err(format!("the disk of {shown} is full")),
         false => Ok(()),
     }
 }
 
-/// Whether everybody on this machine can read what is in it.
+/// Whether all users of this machine have access to the directory.
 pub fn is_open(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
 }
@@ -51,7 +55,7 @@ mod tests {
         try_write(folder.path()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert_eq!(check_room(folder.path()), Ok(()));
-        // Not even root may make a file there.
+        // Not even root can create a file there.
         assert!(try_write(Path::new("/proc")).is_err());
         assert!(check_room(&folder.path().join("gone")).is_err());
     }

@@ -1,12 +1,12 @@
-//! SIP domains of accounts, and who may use them: lists of credentials and lists of addresses, mapped to domains.
+//! The SIP domains of accounts, and their access lists: lists of credentials and lists of addresses, mapped to domains.
 //!
 //! ```text
 //!   domain ◀── mapping (purpose) ──▶ list ◀── credentials (HA1, never the password)
 //!                                         ◀── addresses (networks)
 //! ```
 //!
-//! These change seldom, so they are written at once rather than by the writer task. Deleting a list or a domain deletes
-//! what hangs on it.
+//! These rows change seldom, so they are written at once and not by the writer task. Deleting a list or a domain also
+//! deletes the rows that belong to it.
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -17,46 +17,46 @@ use super::column::{Columns, hex, microseconds};
 use super::select::Conditions;
 use super::{Cursor, Page, Store, StoreError, unique};
 
-/// A domain.
+/// A SIP domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainRow {
-    /// Its id.
+    /// Id of the domain.
     pub id: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// Host name, lower case; nobody else's.
+    /// Host name in lower case, unique in the server.
     pub name: String,
-    /// The rest.
+    /// The remaining settings.
     pub details: DomainDetails,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// What nothing is looked for by.
+/// The settings that no query filters by, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DomainDetails {
-    /// For people.
+    /// Name for users.
     pub friendly_name: String,
-    /// Users of its lists may register.
+    /// Whether the users of its lists may register.
     pub registration: bool,
-    /// Document of a call to it, with its method.
+    /// URL and method of the document for calls to the domain.
     pub voice: Option<(String, String)>,
-    /// Document when that fails, with its method.
+    /// URL and method of the document for when `voice` fails.
     pub fallback: Option<(String, String)>,
-    /// Told when a call to it has ended, with its method.
+    /// URL and method that are requested when a call to the domain has ended.
     pub status_callback: Option<(String, String)>,
-    /// Calls to it, and from its users, have to be encrypted: TLS and SRTP.
+    /// Whether calls to the domain and from its users must be encrypted (TLS and SRTP).
     pub secure: bool,
-    /// It is a trunk's: the one of `resources` with its id. Not to be listed.
+    /// Whether the domain belongs to a trunk, the resource with the same id. Such domains are not listed.
     pub trunk: bool,
-    /// What else its API keeps of it.
+    /// Further members that the provider's API stores.
     pub other: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What a list holds.
+/// The kind of entries in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListKind {
     /// Users with passwords.
@@ -65,41 +65,41 @@ pub enum ListKind {
     Addresses,
 }
 
-/// A list.
+/// An access list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListRow {
-    /// Its id.
+    /// Id of the list.
     pub id: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// What it holds.
+    /// Kind of entries.
     pub kind: ListKind,
-    /// For people.
+    /// Name for users.
     pub name: String,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// A user in a list. `Debug` hides what stands for the password.
+/// A user in a list. `Debug` hides the password hashes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CredentialRow {
-    /// Its id.
+    /// Id of the user.
     pub id: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// Its list.
+    /// Id of the list.
     pub list: u128,
-    /// Digest user name; one of each in a list.
+    /// Digest username, unique in the list.
     pub username: String,
-    /// 32 hex digits (RFC 7616 §3.4.2) for the server's realm.
+    /// MD5 hash `H(A1)` for the server's realm, 32 hexadecimal digits (RFC 7616 §3.4.2).
     pub ha1_md5: String,
-    /// 64 hex digits.
+    /// SHA-256 hash `H(A1)` for the server's realm, 64 hexadecimal digits.
     pub ha1_sha256: String,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
@@ -112,66 +112,66 @@ impl std::fmt::Debug for CredentialRow {
 /// A network in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressRow {
-    /// Its id.
+    /// Id of the entry.
     pub id: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// Its list.
+    /// Id of the list.
     pub list: u128,
-    /// For people.
+    /// Name for users.
     pub name: String,
-    /// The network.
+    /// The network in CIDR notation.
     pub network: IpNet,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// What a list is used for at a domain.
+/// The purpose of a list at a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// Its users may call.
+    /// The list's users may call.
     CallsByPassword,
-    /// Calls may come from its networks.
+    /// Calls may come from the list's networks.
     CallsByAddress,
-    /// Its users may register.
+    /// The list's users may register.
     Registrations,
 }
 
-/// A list at a domain.
+/// The use of a list at a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappingRow {
-    /// Its id.
+    /// Id of the mapping.
     pub id: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// The domain.
+    /// Id of the domain.
     pub domain: u128,
-    /// The list.
+    /// Id of the list.
     pub list: u128,
-    /// What for.
+    /// Purpose of the list.
     pub purpose: Purpose,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
 }
 
 /// A user of a domain, for the registrar.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DomainUser {
-    /// The domain's name.
+    /// Name of the domain.
     pub domain: String,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// Digest user name.
+    /// Digest username.
     pub username: String,
-    /// For the server's realm.
+    /// MD5 hash `H(A1)` for the server's realm.
     pub ha1_md5: String,
-    /// For the server's realm.
+    /// SHA-256 hash `H(A1)` for the server's realm.
     pub ha1_sha256: String,
-    /// May register.
+    /// Whether the user may register.
     pub registers: bool,
-    /// May call.
+    /// Whether the user may call.
     pub calls: bool,
 }
 
@@ -209,9 +209,9 @@ impl ListKind {
     }
 }
 
-/// Adds the domain, or replaces the one with its id. `false`: its name is another's.
+/// Adds the domain, or replaces the one with its id. Returns `false` if the name belongs to another domain.
 pub async fn upsert_domain(store: &Store, row: &DomainRow) -> Result<bool, StoreError> {
-    // These types always serialise.
+    // Serialising these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
     unique(
         sqlx::query(
@@ -231,7 +231,7 @@ pub async fn upsert_domain(store: &Store, row: &DomainRow) -> Result<bool, Store
     )
 }
 
-/// The domain, when `account` owns it.
+/// Returns a domain, if it belongs to `account`.
 pub async fn domain(store: &Store, account: &str, id: u128) -> Result<Option<DomainRow>, StoreError> {
     one(store, "SELECT * FROM sip_domains WHERE account = $1 AND id = $2", account, id)
         .await?
@@ -240,21 +240,21 @@ pub async fn domain(store: &Store, account: &str, id: u128) -> Result<Option<Dom
         .transpose()
 }
 
-/// One page of the account's domains, newest first; those of trunks are not among them.
+/// Returns a page of the account's domains, newest first, without the domains of trunks.
 pub async fn domains(store: &Store, account: &str, page: &Page) -> Result<Vec<DomainRow>, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.no_resource("id");
     conditions.page(store, "sip_domains", "created_at", page).await?.iter().map(read_domain).collect()
 }
 
-/// How many [`domains`] an account has.
+/// Counts the [`domains`] of an account.
 pub async fn count_domains(store: &Store, account: &str) -> Result<u64, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.no_resource("id");
     conditions.count(store, "sip_domains").await
 }
 
-/// What is mapped to the account's domains: each with each purpose that lists are used for there.
+/// Returns the ids of the account's domains that have lists, each with every purpose of its lists.
 pub async fn purposes(store: &Store, account: &str) -> Result<Vec<(u128, Purpose)>, StoreError> {
     let rows = sqlx::query("SELECT DISTINCT domain, purpose FROM sip_mappings WHERE account = $1")
         .bind(account.to_owned())
@@ -264,12 +264,12 @@ pub async fn purposes(store: &Store, account: &str) -> Result<Vec<(u128, Purpose
     rows.iter().map(read).collect()
 }
 
-/// Every domain of everybody, for routing.
+/// Returns all domains of all accounts, for routing.
 pub async fn all_domains(store: &Store) -> Result<Vec<DomainRow>, StoreError> {
     sqlx::query("SELECT * FROM sip_domains").fetch_all(&store.pool).await?.iter().map(read_domain).collect()
 }
 
-/// Removes the domain and its mappings; false when `account` has none with this id.
+/// Deletes a domain and its mappings. Returns `false` if `account` has none with this id.
 pub async fn delete_domain(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     let also = ["DELETE FROM sip_mappings WHERE account = $1 AND domain = $2"];
     delete(store, "DELETE FROM sip_domains WHERE account = $1 AND id = $2", &also, account, id).await
@@ -292,7 +292,7 @@ pub async fn upsert_list(store: &Store, row: &ListRow) -> Result<(), StoreError>
     Ok(())
 }
 
-/// The list, when `account` owns it.
+/// Returns a list, if it belongs to `account`.
 pub async fn list(store: &Store, account: &str, id: u128) -> Result<Option<ListRow>, StoreError> {
     one(store, "SELECT * FROM sip_lists WHERE account = $1 AND id = $2", account, id)
         .await?
@@ -301,21 +301,21 @@ pub async fn list(store: &Store, account: &str, id: u128) -> Result<Option<ListR
         .transpose()
 }
 
-/// One page of the account's lists of a kind, newest first.
+/// Returns a page of the account's lists of a kind, newest first.
 pub async fn lists(store: &Store, account: &str, kind: ListKind, page: &Page) -> Result<Vec<ListRow>, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.equal("kind", Some(kind.word()));
     conditions.page(store, "sip_lists", "created_at", page).await?.iter().map(read_list).collect()
 }
 
-/// How many [`lists`] an account has.
+/// Counts the [`lists`] of an account.
 pub async fn count_lists(store: &Store, account: &str, kind: ListKind) -> Result<u64, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.equal("kind", Some(kind.word()));
     conditions.count(store, "sip_lists").await
 }
 
-/// Removes the list, what is in it, and its mappings; false when `account` has none with this id.
+/// Deletes a list with its entries and mappings. Returns `false` if `account` has none with this id.
 pub async fn delete_list(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     let also = [
         "DELETE FROM sip_credentials WHERE account = $1 AND list = $2",
@@ -325,7 +325,8 @@ pub async fn delete_list(store: &Store, account: &str, id: u128) -> Result<bool,
     delete(store, "DELETE FROM sip_lists WHERE account = $1 AND id = $2", &also, account, id).await
 }
 
-/// Adds the user, or replaces what stands for the password of the one with its id. `false`: the list has that name already.
+/// Adds the user, or replaces the password hashes of the one with its id. Returns `false` if the list already has this
+/// username.
 pub async fn upsert_credential(store: &Store, row: &CredentialRow) -> Result<bool, StoreError> {
     unique(
         sqlx::query(
@@ -347,13 +348,13 @@ pub async fn upsert_credential(store: &Store, row: &CredentialRow) -> Result<boo
     )
 }
 
-/// The user, when `account` owns it.
+/// Returns a user, if it belongs to `account`.
 pub async fn credential(store: &Store, account: &str, id: u128) -> Result<Option<CredentialRow>, StoreError> {
     let row = one(store, "SELECT * FROM sip_credentials WHERE account = $1 AND id = $2", account, id).await?;
     row.as_ref().map(read_credential).transpose()
 }
 
-/// One page of a list's users, newest first.
+/// Returns a page of a list's users, newest first.
 pub async fn credentials(
     store: &Store,
     account: &str,
@@ -365,14 +366,14 @@ pub async fn credentials(
     conditions.page(store, "sip_credentials", "created_at", page).await?.iter().map(read_credential).collect()
 }
 
-/// How many [`credentials`] a list has.
+/// Counts the [`credentials`] of a list.
 pub async fn count_credentials(store: &Store, account: &str, list: u128) -> Result<u64, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.equal_id("list", Some(list));
     conditions.count(store, "sip_credentials").await
 }
 
-/// Removes the user; false when `account` has none with this id.
+/// Deletes a user. Returns `false` if `account` has none with this id.
 pub async fn delete_credential(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     delete(store, "DELETE FROM sip_credentials WHERE account = $1 AND id = $2", &[], account, id).await
 }
@@ -397,32 +398,33 @@ pub async fn upsert_address(store: &Store, row: &AddressRow) -> Result<(), Store
     Ok(())
 }
 
-/// The network, when `account` owns it.
+/// Returns a network, if it belongs to `account`.
 pub async fn address(store: &Store, account: &str, id: u128) -> Result<Option<AddressRow>, StoreError> {
     let row = one(store, "SELECT * FROM sip_addresses WHERE account = $1 AND id = $2", account, id).await?;
     row.as_ref().map(read_address).transpose()
 }
 
-/// One page of a list's networks, newest first.
+/// Returns a page of a list's networks, newest first.
 pub async fn addresses(store: &Store, account: &str, list: u128, page: &Page) -> Result<Vec<AddressRow>, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.equal_id("list", Some(list));
     conditions.page(store, "sip_addresses", "created_at", page).await?.iter().map(read_address).collect()
 }
 
-/// How many [`addresses`] a list has.
+/// Counts the [`addresses`] of a list.
 pub async fn count_addresses(store: &Store, account: &str, list: u128) -> Result<u64, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.equal_id("list", Some(list));
     conditions.count(store, "sip_addresses").await
 }
 
-/// Removes the network; false when `account` has none with this id.
+/// Deletes a network. Returns `false` if `account` has none with this id.
 pub async fn delete_address(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     delete(store, "DELETE FROM sip_addresses WHERE account = $1 AND id = $2", &[], account, id).await
 }
 
-/// Uses the list at the domain. `false`: it is so already, or one of them is not the account's.
+/// Maps a list to a domain. Returns `false` if the mapping already exists, or if the list or the domain does not belong
+/// to the account.
 pub async fn map(store: &Store, row: &MappingRow) -> Result<bool, StoreError> {
     if domain(store, &row.account, row.domain).await?.is_none() || list(store, &row.account, row.list).await?.is_none()
     {
@@ -443,7 +445,7 @@ pub async fn map(store: &Store, row: &MappingRow) -> Result<bool, StoreError> {
     )
 }
 
-/// One page of what is used at a domain for this, newest first.
+/// Returns a page of a domain's mappings with this purpose, newest first.
 pub async fn mappings(
     store: &Store,
     account: &str,
@@ -457,7 +459,7 @@ pub async fn mappings(
     conditions.page(store, "sip_mappings", "created_at", page).await?.iter().map(read_mapping).collect()
 }
 
-/// The use of a list for this at a domain.
+/// Returns the mapping of a list to a domain with this purpose.
 pub async fn mapping(
     store: &Store,
     account: &str,
@@ -476,7 +478,7 @@ pub async fn mapping(
     row.as_ref().map(read_mapping).transpose()
 }
 
-/// Uses the list no longer for this at the domain; false if it was not.
+/// Deletes the mapping of a list to a domain with this purpose. Returns `false` if there is none.
 pub async fn unmap(
     store: &Store,
     account: &str,
@@ -495,7 +497,7 @@ pub async fn unmap(
     Ok(done.rows_affected() > 0)
 }
 
-/// Every user of every domain.
+/// Returns all users of all domains.
 pub async fn users(store: &Store) -> Result<Vec<DomainUser>, StoreError> {
     let rows = sqlx::query(
         "SELECT d.name AS domain, d.account AS account, d.details AS details, c.username AS username, \
@@ -533,7 +535,7 @@ pub async fn users(store: &Store) -> Result<Vec<DomainUser>, StoreError> {
     Ok(users)
 }
 
-/// Every network of every domain, with the domain's name.
+/// Returns all networks of all domains, with the domain's name.
 pub async fn networks(store: &Store) -> Result<Vec<(String, IpNet)>, StoreError> {
     let rows = sqlx::query(
         "SELECT d.name AS domain, a.network AS network FROM sip_mappings m JOIN sip_domains d ON d.id = m.domain \
@@ -549,7 +551,6 @@ async fn one(store: &Store, sql: &'static str, account: &str, id: u128) -> Resul
     Ok(sqlx::query(sql).bind(account.to_owned()).bind(hex(id)).fetch_optional(&store.pool).await?)
 }
 
-/// Removes a row, and what hangs on it.
 async fn delete(
     store: &Store,
     sql: &'static str,

@@ -1,4 +1,4 @@
-//! The per-call event log: what an operator or the console reads to understand one call.
+//! The event log of each call, from which operators and the console explain a call.
 
 use std::sync::Arc;
 
@@ -11,37 +11,37 @@ use super::insert::{Backend, Insert};
 use super::writer::Write;
 use super::{Store, StoreError};
 
-/// Lines of one [`list`] at most.
+/// Maximum number of lines that [`list`] returns.
 const MAXIMUM_LINES: i64 = 10_000;
 
-/// One line of a call's log.
+/// A line of a call's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
-    /// The call.
+    /// The call (session).
     pub session: u128,
-    /// The leg that it concerns.
+    /// The leg that the line concerns.
     pub leg: Option<u128>,
-    /// When it happened.
+    /// Time of the event.
     pub at: Timestamp,
-    /// `sip`, `webhook`, `media` or `call`.
+    /// Kind of the event: `sip`, `webhook`, `media` or `call`.
     pub kind: String,
-    /// One line for a human, without secrets.
+    /// Text for operators, one line, without secrets.
     pub text: String,
-    /// JSON for a machine.
+    /// Further data as JSON.
     pub data: Option<Details>,
 }
 
-/// JSON that is written out only when it is stored, with that of other calls.
+/// JSON that is serialised only when it is written, in one batch with that of other calls.
 #[derive(Clone)]
 pub struct Details(Arc<dyn Fn() -> String + Send + Sync>);
 
 impl Details {
-    /// `write` says the same whenever it is asked.
+    /// Creates details. `write` must return the same text at every call.
     pub fn of(write: impl Fn() -> String + Send + Sync + 'static) -> Self {
         Self(Arc::new(write))
     }
 
-    /// The text.
+    /// Returns the JSON text.
     pub fn text(&self) -> String {
         (self.0)()
     }
@@ -67,13 +67,13 @@ impl PartialEq for Details {
 
 impl Eq for Details {}
 
-/// Submits the line. When the writer's queue is full the line is dropped and counted
-/// ([`Writer::dropped`](super::writer::Writer::dropped)): the log never slows a call.
+/// Submits the line. When the writer's queue is full, the line is dropped and counted
+/// ([`Writer::dropped`](super::writer::Writer::dropped)), so that the log never slows down a call.
 pub fn insert(store: &Store, row: EventRow) {
     store.writer.try_submit(Write::Event(Box::new(row)));
 }
 
-/// The call's lines in the order in which they were submitted; the first 10,000.
+/// Returns the first 10,000 lines of a call in the order of submission.
 pub async fn list(store: &Store, session: u128) -> Result<Vec<EventRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM events WHERE session = $1 ORDER BY seq LIMIT $2")
@@ -88,7 +88,7 @@ pub async fn list(store: &Store, session: u128) -> Result<Vec<EventRow>, StoreEr
 
 static INSERT: Insert = Insert::new("events (session, seq, leg, at, kind, text, data)", 7, "");
 
-/// Stores lines within the writer's transaction, in order, each with the `next` number.
+/// Writes lines in order, each with a number from `next`, within the writer's transaction.
 pub(super) async fn write(
     connection: &mut AnyConnection,
     lines: &[&EventRow],

@@ -1,11 +1,11 @@
-//! SQLite's file: nobody else's to read, and the one that was opened.
+//! The file of an SQLite database: its permissions, its lock, and the check that it has not been replaced.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The database's file, as it was when it was opened.
+/// The database file, identified by its device and inode numbers when it was opened.
 pub(super) struct DatabaseFile {
     path: PathBuf,
     device: u64,
@@ -13,8 +13,8 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Makes the file if there is none. It is readable for its owner only, and so are the files that SQLite keeps beside it:
-    /// SQLite gives new ones the permissions of the database.
+    /// Creates the file if it is missing. Only its owner can read it, and the same holds for SQLite's files beside it:
+    /// SQLite gives new ones the permissions of the database file.
     pub(super) fn open(path: &Path) -> io::Result<DatabaseFile> {
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         match made {
@@ -32,8 +32,8 @@ impl DatabaseFile {
         Ok(DatabaseFile { path: path.to_owned(), device: found.dev(), inode: found.ino() })
     }
 
-    /// Whether the path still leads to the file that was opened. What is written to one that was deleted is lost at the end
-    /// of the process.
+    /// Checks that the path still leads to the file that was opened. Data that is written to a deleted file is lost
+    /// when the process ends.
     pub(super) fn check(&self) -> Result<(), String> {
         let shown = self.path.display();
         match self.path.metadata() {
@@ -46,9 +46,9 @@ impl DatabaseFile {
         }
     }
 
-    /// Locks the database for one server; the lock holds as long as the file that is returned.
+    /// Locks the database for one server. The lock lasts as long as the returned file.
     pub(super) fn lock(&self) -> io::Result<File> {
-        // Not the database itself: SQLite has locks of its own on it.
+        // SQLite has its own locks on the database file, so another file is locked.
         let path = beside(&self.path, ".lock");
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         file.try_lock().map_err(io::Error::from)?;

@@ -1,4 +1,5 @@
-//! Whether the database takes what is to be stored, for `/readyz`, the metrics and whoever would wait for it.
+//! The health of the database: whether it stores what is written. Used by `/readyz`, the metrics, and operations that
+//! would otherwise wait for the database.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,22 +7,22 @@ use std::time::Duration;
 use tandem_causes::cause::Cause;
 use tokio::time::Instant;
 
-/// What is looked at.
+/// An aspect of the server's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// The writer's transactions.
+    /// The transactions of the writer.
     Writer,
-    /// One write a second, and the database's file.
+    /// A write once a second, and a check of the database file.
     Heartbeat,
-    /// The lock that keeps a second server away from the database.
+    /// The lock that prevents a second server from using the database.
     Claim,
-    /// The disk that recordings are written to. Calls and reads do without it.
+    /// The disk for recordings. Calls and reads work without it.
     Recordings,
 }
 
 const CHECKS: usize = 4;
 
-/// The outcome of each [`Check`], the last one.
+/// The last outcome of each [`Check`].
 #[derive(Default)]
 pub struct Health([Mutex<Option<Trouble>>; CHECKS]);
 
@@ -31,7 +32,7 @@ struct Trouble {
 }
 
 impl Health {
-    /// Notes an outcome. The log has a line when it is another than before.
+    /// Stores an outcome. Logs a line when the outcome has changed.
     pub fn note(&self, check: Check, outcome: Result<(), String>) {
         let mut trouble = self.of(check);
         match (outcome, &mut *trouble) {
@@ -56,14 +57,14 @@ impl Health {
         }
     }
 
-    /// Why the server is not ready.
+    /// Returns the reason why the server is not ready; `None` if it is.
     pub fn problem(&self) -> Option<String> {
         [Check::Claim, Check::Heartbeat, Check::Writer, Check::Recordings]
             .into_iter()
             .find_map(|check| self.of(check).as_ref().map(|trouble| trouble.reason.clone()))
     }
 
-    /// Why there is no use in waiting for the database: it has been away for at least `length`.
+    /// Returns why the database has been unavailable for at least `length`; waiting for it is then useless.
     pub(super) fn away_for(&self, length: Duration) -> Option<String> {
         [Check::Heartbeat, Check::Writer].into_iter().find_map(|check| {
             let trouble = self.of(check);
@@ -84,7 +85,7 @@ impl Health {
 }
 
 impl Check {
-    /// The cause of failure that a bad outcome is.
+    /// Returns the cause that a bad outcome is reported with.
     fn cause(self) -> Option<Cause> {
         match self {
             Self::Writer | Self::Heartbeat => Some(Cause::DatabaseAway),
@@ -92,7 +93,7 @@ impl Check {
         }
     }
 
-    /// The log's words when all is well.
+    /// Returns the text for the log when the check succeeds again.
     fn good(self) -> &'static str {
         match self {
             Self::Writer => "the database stores what waits",
@@ -115,7 +116,7 @@ mod tests {
         assert_eq!(health.problem().as_deref(), Some("disk full"));
         assert_eq!(health.away_for(Duration::from_secs(3)), None);
         tokio::time::advance(Duration::from_secs(2)).await;
-        // Another reason does not begin it anew.
+        // Another reason does not restart the duration.
         health.note(Check::Writer, Err("disk still full".into()));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(health.away_for(Duration::from_secs(3)).as_deref(), Some("disk still full"));

@@ -1,14 +1,15 @@
-//! Statements that insert several rows: each statement is a trip to the database's thread or process and back.
+//! Statements that insert several rows at once, because each statement costs a round trip to the database's thread or
+//! process.
 
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use sqlx::AnyConnection;
 
-/// Sizes of a statement: 1, 2, 4 ... 32 rows, so that few are ever prepared.
+/// Number of statement sizes: 1, 2, 4 ... 32 rows, so that only few statements are prepared.
 const SIZES: usize = 6;
 
-/// `INSERT INTO into VALUES (...), (...) tail`, spelled for each number of rows once.
+/// `INSERT INTO into VALUES (...), (...) tail`. The text for each number of rows is built once.
 pub(super) struct Insert {
     into: &'static str,
     columns: usize,
@@ -17,13 +18,14 @@ pub(super) struct Insert {
     postgres: [OnceLock<String>; SIZES],
 }
 
-/// Whose SQL.
+/// The database whose SQL is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Backend {
-    /// Values are marked `?`: each numbered one is looked up among all of them, when a value is bound. What fails leaves
-    /// its first rows to the transaction, which is then rolled back: the statement keeps no journal of its own for that.
+    /// Placeholders are `?`: SQLite searches a numbered placeholder among all others when a value is bound. `OR FAIL`
+    /// avoids a journal for each statement: a statement that fails leaves its first rows to the transaction, which is
+    /// rolled back.
     Sqlite,
-    /// `$1`: it knows no other marks.
+    /// Placeholders are `$1`; PostgreSQL supports no others.
     Postgres,
 }
 
@@ -44,7 +46,7 @@ impl Insert {
         }
     }
 
-    /// The rows in pieces, each with its statement.
+    /// Splits the rows into pieces, each with its statement.
     pub(super) fn pieces<'a, T>(
         &'static self,
         backend: Backend,
@@ -76,7 +78,7 @@ impl Insert {
                 ", "
             };
             let after = if last { ")" } else { "" };
-            // Writing to a String cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = match backend {
                 Backend::Sqlite => write!(text, "{before}?{after}"),
                 Backend::Postgres => write!(text, "{before}${number}{after}"),

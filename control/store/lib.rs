@@ -5,9 +5,10 @@
 //!  REST reads ──flush──▶ calls::list, recordings::get, ... ──▶ or PostgreSQL
 //! ```
 //!
-//! One set of queries serves both databases: identifiers are 32 lower-case hex digits, times microseconds since 1970 UTC,
-//! JSON is text. What changes often (call rows, event lines) goes through the one [`writer`] task, so SQLite sees one
-//! writer and many rows a transaction; every read waits for the writes submitted before it.
+//! The same queries serve both databases: ids are 32 lower-case hexadecimal digits, times are microseconds since 1970
+//! UTC, JSON is text. Rows that change often (calls, event lines) are written by the single [`writer`] task, so that
+//! SQLite has one writer and many rows in each transaction. Every read waits for the writes that were submitted before
+//! it.
 #![forbid(unsafe_code)]
 
 pub mod bindings;
@@ -49,73 +50,74 @@ use health::Health;
 pub use select::{Cursor, Page, TimeRange};
 use writer::Writer;
 
-/// Every migration in order: version, description, SQL. Never edit one that was released; add the next.
+/// All migrations in order: version, description, SQL. Never edit a released migration; add the next one.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "calls recordings deliveries events", include_str!("migrations/0001_calls_recordings_deliveries_events.sql")),
     (2, "phones", include_str!("migrations/0002_phones.sql")),
     (3, "resources", include_str!("migrations/0003_resources.sql")),
 ];
 
-/// Connections of one pool. SQLite serves readers in parallel and one writer; PostgreSQL gives each its own backend.
+/// Connections in the pool. SQLite serves parallel readers and one writer; PostgreSQL has a backend process for each
+/// connection.
 const POOL_CONNECTIONS: u32 = 8;
 
-/// How long a connection may take.
+/// Time limit for getting a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The pool and the writer. Clones share both.
+/// The connection pool and the writer. Clones share both.
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
     writer: Writer,
     sequence: Arc<AtomicI64>,
     health: Arc<Health>,
-    /// SQLite's.
+    /// The database file, for SQLite.
     file: Option<Arc<DatabaseFile>>,
     options: AnyConnectOptions,
-    /// Keeps other servers away, once [`Store::claim`] was called.
+    /// The lock against other servers, after [`Store::claim`].
     claim: Arc<Mutex<Option<Claim>>>,
 }
 
-/// Why the store could not do it.
+/// The reason why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// `database.url` is not one that we understand.
+    /// The value of `database.url` is invalid.
     #[error("database url {url:?}: {reason}")]
     Url {
-        /// As configured, without its password.
+        /// The configured URL without its password.
         url: String,
-        /// What would be right.
+        /// The expected form of the URL.
         reason: String,
     },
-    /// The schema could not be brought up to date.
+    /// The schema could not be migrated.
     #[error("database migration: {0}")]
     Migration(sqlx::migrate::MigrateError),
-    /// The first connection could not be made.
+    /// The first connection failed.
     #[error("{target}: {reason}")]
     Unreachable {
-        /// Which database: its path, or its host and port. Never the password.
+        /// The database: its path, or its host and port. Never contains the password.
         target: String,
-        /// Why.
+        /// The error of the connection.
         reason: String,
     },
-    /// The database refused or did not answer.
+    /// The database refused the operation, or did not answer.
     #[error("database: {0}")]
     Unavailable(sqlx::Error),
     /// A submitted write was not stored.
     #[error("write not stored: {0}")]
     NotWritten(String),
-    /// A stored value is not what this version writes.
+    /// A stored value is not in the format of this version.
     #[error("column {column} holds {value:?}")]
     Corrupt {
-        /// The column's name.
+        /// Name of the column.
         column: &'static str,
-        /// Its value.
+        /// The stored value.
         value: String,
     },
-    /// The database has been away for too long to wait for it.
+    /// The database has been unavailable for too long to wait for it.
     #[error("the database is away: {0}")]
     Away(String),
-    /// Another server holds it.
+    /// Another server uses the database.
     #[error("the database is in use by another tandem: {0}")]
     InUse(String),
     /// The store was closed.
@@ -123,8 +125,8 @@ pub enum StoreError {
     Closed,
 }
 
-// Not by `#[from]`: the text says the source already, and who prints the chain would say it twice.
-/// The database failed; its own words are in the log.
+// Not by `#[from]`: the text already contains the source, so that a printed chain would show it twice.
+/// The error of a failed database query; the details are in the log.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the database failed")]
 pub struct StoreFailed;
@@ -149,14 +151,15 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
 }
 
 impl Store {
-    /// Opens `sqlite:PATH` (made with its parent directory when missing) or `postgres://...`, and migrates it.
+    /// Opens and migrates a database: `sqlite:PATH` (created with its parent directory if missing) or `postgres://...`.
     ///
-    /// Must be called on a tokio runtime: the writer task starts here.
+    /// Must be called on a tokio runtime, because the writer task starts here.
     pub async fn open(url: &str) -> Result<Store, StoreError> {
         Self::open_with(url, POOL_CONNECTIONS, &[]).await
     }
 
-    /// The same with so many connections, each of which begins on SQLite with these statements, too.
+    /// Opens a database with this number of connections. On SQLite, each connection also runs the statements of
+    /// `first`.
     async fn open_with(url: &str, connections: u32, first: &'static [&'static str]) -> Result<Store, StoreError> {
         sqlx::any::install_default_drivers();
         let sqlite = url.starts_with("sqlite:");
@@ -172,21 +175,21 @@ impl Store {
             Some((path, _)) => Some(Arc::new(open_file(path, url)?)),
             None => None,
         };
-        // Every statement in the log would cost more than the statement.
+        // Logging each statement would cost more than the statement itself.
         let options = target.parse::<AnyConnectOptions>()?.disable_statement_logging();
         reach(&options, &target).await?;
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(PATIENCE)
-            // SQLite rolls a transaction back by itself when the disk is full. sqlx does not learn of that: it counts the
-            // transaction as open for ever, and what is begun later on that connection is never committed.
+            // SQLite rolls back a transaction by itself when the disk is full. sqlx does not notice this and counts the
+            // transaction as open; later transactions on the same connection would never be committed.
             .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if sqlite {
-                        // NORMAL in WAL: a commit survives the process being killed; power loss may cost the last ones.
-                        // The journal of a statement of many rows stays in memory; else it is a file each time. The WAL
-                        // goes into the database after 16 MiB, and 8 MiB of that are cached.
+                        // With NORMAL in WAL mode, a commit survives a killed process; a power failure may lose the
+                        // last commits. The journal of a statement with many rows stays in memory instead of a file for
+                        // each statement. The WAL is moved into the database after 16 MiB. The page cache has 8 MiB.
                         for pragma in [
                             "PRAGMA busy_timeout = 5000",
                             "PRAGMA journal_mode = WAL",
@@ -208,15 +211,16 @@ impl Store {
             .await?;
         migrator().run(&pool).await?;
         let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM deliveries").fetch_one(&pool).await?;
-        // Event lines share the sequence: starting at the clock's microseconds keeps a session's lines ordered over restarts.
+        // Event lines use the same sequence. It starts with the current time in microseconds, which keeps a session's
+        // lines in order across restarts.
         let sequence = Arc::new(AtomicI64::new(last.max(Timestamp::now().as_microsecond())));
         let health = Arc::new(Health::default());
         let writer = Writer::start(pool.clone(), sequence.clone(), health.clone());
         Ok(Store { pool, writer, sequence, health, file, options, claim: Arc::default() })
     }
 
-    /// Takes the database for this server alone, until [`Store::close`]. [`StoreError::InUse`] when another has it, or lives
-    /// on it without having taken it.
+    /// Reserves the database for this server until [`Store::close`]. The error is [`StoreError::InUse`] when another
+    /// server has reserved it, or uses it without a reservation.
     pub async fn claim(&self) -> Result<(), StoreError> {
         let claim = match &self.file {
             Some(file) => claim::file(file)?,
@@ -232,35 +236,36 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the database takes what is to be stored.
+    /// Returns the health of the database.
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// The queue of writes.
+    /// Returns the queue of writes.
     pub fn writer(&self) -> &Writer {
         &self.writer
     }
 
-    /// Returns once everything submitted before is stored (or has failed, and was logged).
+    /// Waits until everything that was submitted before is stored, or has failed and was logged.
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.writer.flush().await
     }
 
-    /// Stores what was submitted, then closes the connections. Later calls answer [`StoreError::Closed`].
+    /// Stores what was submitted, then closes the connections. Later operations return [`StoreError::Closed`].
     pub async fn close(&self) {
         self.writer.close().await;
         self.pool.close().await;
         self.claim.lock().await.take();
     }
 
-    /// The next number of the one order that deliveries and event lines share.
+    /// Returns the next number of the sequence that deliveries and event lines share.
     fn next_sequence(&self) -> i64 {
         self.sequence.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
     }
 }
 
-/// Connects once, for the reason when it fails: the pool tries again until its time is over, and then says only that.
+/// Connects once to get the reason of a failure. The pool itself retries until its timeout, and then reports only the
+/// timeout.
 async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError> {
     let unreachable = |reason: String| StoreError::Unreachable { target: shown(url), reason };
     match tokio::time::timeout(PATIENCE, AnyConnection::connect_with(options)).await {
@@ -271,7 +276,7 @@ async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError>
     }
 }
 
-/// Which database a URL means, for people.
+/// Describes the database of a URL for users.
 fn shown(url: &str) -> String {
     if let Some(file) = url.strip_prefix("sqlite:") {
         return format!("sqlite at {}", file.split('?').next().unwrap_or(file));
@@ -295,7 +300,7 @@ fn migrator() -> Migrator {
     Migrator::with_migrations(migrations)
 }
 
-/// The path of an SQLite file, whose directory is made, and a URL that opens the file if it is there.
+/// Returns the path of an SQLite file, and a URL that opens the file if it exists. Creates its directory.
 fn sqlite_path(url: &str) -> Result<(PathBuf, String), StoreError> {
     let invalid = |reason: String| StoreError::Url { url: url.to_owned(), reason };
     let rest = url.strip_prefix("sqlite:").unwrap_or(url);
@@ -307,7 +312,8 @@ fn sqlite_path(url: &str) -> Result<(PathBuf, String), StoreError> {
     if let Some(parent) = Path::new(file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
         directory::make(parent).map_err(|error| invalid(format!("cannot make {}: {error}", parent.display())))?;
     }
-    // Never made by a connection: when the file is deleted while the server runs, a later connection would begin another.
+    // A connection must never create the file: if it was deleted while the server runs, a later connection would create
+    // another one.
     let others = options.split('&').filter(|option| !option.is_empty() && *option != "mode=rwc");
     let mut options: Vec<&str> = others.collect();
     if !options.iter().any(|option| option.starts_with("mode=")) {
@@ -329,12 +335,12 @@ fn without_password(url: &str) -> String {
     }
 }
 
-/// SQL put together from literals of this module and `$n` placeholders only.
+/// Marks SQL as safe that consists only of literals of this module and `$n` placeholders.
 fn assembled(sql: String) -> AssertSqlSafe<String> {
     AssertSqlSafe(sql)
 }
 
-/// Whether it was stored; not, when another row has what only one may have.
+/// Returns `true` if the row was stored, and `false` if it violates a unique constraint.
 fn unique<T>(done: Result<T, sqlx::Error>) -> Result<bool, StoreError> {
     match done {
         Ok(_) => Ok(true),

@@ -1,4 +1,4 @@
-//! Recordings: one row per file.
+//! Recordings: one row for each file.
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
@@ -9,68 +9,68 @@ use super::select::Conditions;
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange};
 
-/// A recording's record. The audio itself is a file or object at `path`.
+/// The record of a recording. The audio is the file at `path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordingRow {
-    /// Its id.
+    /// Id of the recording.
     pub id: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// Which dialect spells its id.
+    /// Name of the dialect that reports the recording.
     pub dialect: String,
-    /// The leg that was recorded.
+    /// The recorded leg.
     pub leg: u128,
-    /// The call (B2BUA session) of that leg.
+    /// The call (B2BUA session) of the leg, or the id of the recorded conference.
     pub session: u128,
-    /// What asked for it: a verb, a REST action, a route. The dialect's word.
+    /// Origin of the recording, such as `record`, `dial` or `request`.
     pub source: String,
-    /// 1 or 2.
+    /// Number of channels: 1 or 2.
     pub channels: i64,
-    /// `inbound`, `outbound` or `both`.
+    /// Recorded direction: `inbound`, `outbound` or `both`.
     pub track: String,
-    /// `wav`, ...
+    /// `wav` or `mp3`.
     pub format: String,
-    /// Relative to `recordings.url`.
+    /// Path of the file.
     pub path: String,
-    /// The dialect's word.
+    /// Status of the recording, such as `in-progress` or `completed`.
     pub status: String,
-    /// When the first audio was taken; lists are ordered by it, so it never changes.
+    /// Time of the start. Lists are ordered by it, so it never changes.
     pub started_at: Timestamp,
-    /// When it was closed.
+    /// Time of the end.
     pub ended_at: Option<Timestamp>,
-    /// Length of the audio, ms.
+    /// Length of the audio in ms.
     pub duration_ms: Option<i64>,
-    /// Length of the file, octets.
+    /// Length of the file in octets.
     pub bytes: Option<i64>,
-    /// Opaque JSON of the dialect.
+    /// The complete record as JSON.
     pub details: String,
 }
 
 impl RecordingRow {
-    /// Its place in [`list`].
+    /// Returns the row's position in [`list`].
     pub fn cursor(&self) -> Cursor {
         Cursor { at: self.started_at, id: self.id }
     }
 }
 
-/// Which recordings; what is empty does not restrict.
+/// Criteria for recordings; empty fields match everything.
 #[derive(Debug, Clone, Default)]
 pub struct RecordingFilter {
-    /// Of this leg.
+    /// The recorded leg.
     pub leg: Option<u128>,
-    /// Of this session.
+    /// The session.
     pub session: Option<u128>,
-    /// Of a leg whose caller is this.
+    /// The calling party of the recorded leg, compared exactly.
     pub from: Option<String>,
-    /// Of a leg whose called party is this.
+    /// The called party of the recorded leg, compared exactly.
     pub to: Option<String>,
-    /// Of this dialect.
+    /// The dialect.
     pub dialect: Option<String>,
-    /// One of these.
+    /// Allowed statuses.
     pub status: Vec<String>,
-    /// By `started_at`.
+    /// Range of `started_at`.
     pub created: TimeRange,
-    /// By `ended_at`.
+    /// Range of `ended_at`.
     pub ended: TimeRange,
 }
 
@@ -79,7 +79,7 @@ pub fn upsert(store: &Store, row: RecordingRow) -> impl Future<Output = Result<(
     store.writer.submit(Write::Recording(Box::new(row)))
 }
 
-/// The recording, when `account` owns it.
+/// Returns a recording, if it belongs to `account`.
 pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<RecordingRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM recordings WHERE account = $1 AND id = $2")
@@ -90,14 +90,14 @@ pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<Record
     row.as_ref().map(read).transpose()
 }
 
-/// The recording, whoever owns it: for the server's own use.
+/// Returns a recording of any account, for the server's own use.
 pub async fn find(store: &Store, id: u128) -> Result<Option<RecordingRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM recordings WHERE id = $1").bind(hex(id)).fetch_optional(&store.pool).await?;
     row.as_ref().map(read).transpose()
 }
 
-/// Removes the record (not the file); false when `account` has none with this id.
+/// Deletes the record, but not the file. Returns `false` if `account` has none with this id.
 pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     store.flush().await?;
     let done = sqlx::query("DELETE FROM recordings WHERE account = $1 AND id = $2")
@@ -108,7 +108,7 @@ pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, Stor
     Ok(done.rows_affected() > 0)
 }
 
-/// One page of the account's recordings, newest first.
+/// Returns a page of the account's recordings, newest first.
 pub async fn list(
     store: &Store,
     account: &str,
@@ -118,12 +118,13 @@ pub async fn list(
     conditions(account, filter).page(store, "recordings", "started_at", page).await?.iter().map(read).collect()
 }
 
-/// How many of the account's recordings match.
+/// Counts the account's recordings that match.
 pub async fn count(store: &Store, account: &str, filter: &RecordingFilter) -> Result<u64, StoreError> {
     conditions(account, filter).count(store, "recordings").await
 }
 
-/// Up to 1000 rows of any account that were not closed, oldest first: after a crash, the files to be repaired.
+/// Returns up to 1000 rows of any account that have not ended, oldest first. After a crash, their files must be
+/// repaired.
 pub async fn unfinished(store: &Store) -> Result<Vec<RecordingRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM recordings WHERE ended_at IS NULL ORDER BY started_at, id LIMIT 1000")
@@ -134,7 +135,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<RecordingRow>, StoreError> 
         .collect()
 }
 
-/// Stores the row within the writer's transaction.
+/// Writes the row, within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &RecordingRow) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO recordings (id, account, dialect, leg, session, source, channels, track, format, path, status, \

@@ -1,7 +1,8 @@
-//! What applications make and keep by REST: numbers, applications, queues, keys, transcriptions, ... Each kind keeps what is its
-//! own as JSON.
+//! Resources that applications create by REST: numbers, applications, queues, keys, transcriptions, ... Each kind
+//! stores its own values as JSON.
 //!
-//! These change seldom, so they are written at once rather than by the writer task. Deleting one deletes what has it as parent.
+//! Resources change seldom, so they are written at once and not by the writer task. Deleting a resource also deletes
+//! its children.
 
 use std::marker::PhantomData;
 
@@ -16,12 +17,12 @@ use super::select::Conditions;
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange, unique};
 
-/// The word of what went wrong with calls, which is pruned as their logs are.
+/// Kind of the notifications about calls, which are pruned together with the logs of calls.
 pub const TROUBLE: &str = "trouble";
-/// The word of what went wrong, for people; pruned likewise.
+/// Kind of the reports for operators and users, which are pruned in the same way.
 pub const REPORT: &str = "report";
 
-/// A kind of resource: its word in the column, and what it keeps beside the columns.
+/// A kind of resource: its word in the column `kind`, and the type of its details.
 #[derive(Debug)]
 pub struct Kind<T> {
     word: &'static str,
@@ -37,40 +38,40 @@ impl<T> Clone for Kind<T> {
 impl<T> Copy for Kind<T> {}
 
 impl<T> Kind<T> {
-    /// Named by one word, which stays for ever.
+    /// Creates a kind. The word must never change.
     pub const fn new(word: &'static str) -> Self {
         Self { word, details: PhantomData }
     }
 
-    /// Its word: for claims of its own.
+    /// Returns the word, for claims of this kind.
     pub const fn word(&self) -> &'static str {
         self.word
     }
 }
 
-/// A resource.
+/// A resource of an account, with the details of its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource<T> {
-    /// Its id.
+    /// Id of the resource.
     pub id: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// What it hangs on, of whatever kind.
+    /// Id of the parent resource, of any kind.
     pub parent: Option<u128>,
-    /// What it is looked for by: a friendly name, a number.
+    /// Name that queries filter by: a friendly name or a number.
     pub name: String,
-    /// What only one resource of the server may have (`number +15551230001`); nobody else is given the same.
+    /// A claim that only one resource of the server can have (`number +15551230001`).
     pub claim: Option<String>,
-    /// The rest.
+    /// The remaining values, stored as JSON.
     pub details: T,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
 impl<T> Resource<T> {
-    /// A new one with an id of its own, made now, without parent and claim.
+    /// Creates a resource with a new id and the current time, without a parent and a claim.
     pub fn new(account: &str, name: impl Into<String>, details: T) -> Self {
         let now = Timestamp::now();
         Self {
@@ -86,16 +87,16 @@ impl<T> Resource<T> {
     }
 }
 
-/// Which of an account's resources of a kind.
+/// Criteria for the account's resources of a kind.
 #[derive(Debug, Clone, Default)]
 pub struct Filter<'a> {
-    /// Those that hang on this.
+    /// The parent.
     pub parent: Option<u128>,
-    /// Those of this name.
+    /// The name, compared exactly.
     pub name: Option<&'a str>,
-    /// Those made then.
+    /// Range of the time of creation.
     pub created: TimeRange,
-    /// Those changed then.
+    /// Range of the time of the last change.
     pub updated: TimeRange,
 }
 
@@ -104,9 +105,9 @@ const PUT: &str = "INSERT INTO resources (id, account, kind, parent, name, claim
     ON CONFLICT (id) DO UPDATE SET account = excluded.account, parent = excluded.parent, name = excluded.name, \
     claim = excluded.claim, details = excluded.details, updated_at = excluded.updated_at";
 
-/// Adds it, or replaces the one with its id. `false`: its claim is another's.
+/// Adds the resource, or replaces the one with its id. Returns `false` if another resource has its claim.
 pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) -> Result<bool, StoreError> {
-    // These types always serialise.
+    // Serialising these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
     unique(
         sqlx::query(PUT)
@@ -124,14 +125,15 @@ pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) 
     )
 }
 
-/// A resource that nobody waits for, as its row.
+/// A resource in the form of its row, for the writer.
 #[derive(Debug)]
 pub struct Row {
     resource: Resource<String>,
     kind: &'static str,
 }
 
-/// Has it added beside what calls write. When the writer's queue is full it is dropped and counted, as lines of a log are.
+/// Submits the resource to the writer. When the writer's queue is full, the resource is dropped and counted, like lines
+/// of a log.
 pub fn submit<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) {
     let resource = Resource {
         id: row.id,
@@ -146,7 +148,7 @@ pub fn submit<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) {
     store.writer.try_submit(Write::Resource(Box::new(Row { resource, kind: kind.word })));
 }
 
-/// Adds it within the writer's transaction.
+/// Adds the resource, within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(), sqlx::Error> {
     let Row { resource, kind } = row;
     sqlx::query(PUT)
@@ -164,7 +166,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(
     Ok(())
 }
 
-/// The resource, when `account` owns it and it is of that kind.
+/// Returns a resource, if it belongs to `account` and has this kind.
 pub async fn get<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -180,7 +182,7 @@ pub async fn get<T: DeserializeOwned>(
     row.as_ref().map(read).transpose()
 }
 
-/// The newest of the account's resources of a kind with that name.
+/// Returns the account's newest resource of a kind with this name.
 pub async fn named<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -191,7 +193,7 @@ pub async fn named<T: DeserializeOwned>(
     Ok(list(store, kind, account, &filter, &Page::first(1)).await?.pop())
 }
 
-/// One page of the account's resources of a kind, newest first.
+/// Returns a page of the account's resources of a kind, newest first.
 pub async fn list<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -203,7 +205,8 @@ pub async fn list<T: DeserializeOwned>(
     rows.iter().map(read).collect()
 }
 
-/// All of the account's resources of a kind, newest first: where few are allowed, and more is asked of them than columns know.
+/// Returns all of the account's resources of a kind, newest first. For kinds that are limited in number, when the query
+/// needs more than the columns.
 pub async fn every<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -222,7 +225,7 @@ pub async fn every<T: DeserializeOwned>(
     }
 }
 
-/// The place of a resource in [`list`], for the page behind it.
+/// Returns the position of a resource in [`list`], for the next page.
 pub async fn cursor(store: &Store, account: &str, id: u128) -> Result<Option<Cursor>, StoreError> {
     let row = sqlx::query("SELECT created_at FROM resources WHERE account = $1 AND id = $2")
         .bind(account.to_owned())
@@ -232,12 +235,12 @@ pub async fn cursor(store: &Store, account: &str, id: u128) -> Result<Option<Cur
     row.map(|row| Ok(Cursor { at: Columns(&row).time("created_at")?, id })).transpose()
 }
 
-/// How many [`list`] would find.
+/// Counts the resources that [`list`] would return.
 pub async fn count<T>(store: &Store, kind: Kind<T>, account: &str, filter: &Filter<'_>) -> Result<u64, StoreError> {
     conditions(account, kind.word, filter).count(store, "resources").await
 }
 
-/// Every resource of a kind, of everybody, oldest first: for what is kept in memory.
+/// Returns all resources of a kind of all accounts, oldest first, to be kept in memory.
 pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Vec<Resource<T>>, StoreError> {
     let rows = sqlx::query("SELECT * FROM resources WHERE kind = $1 ORDER BY created_at, id")
         .bind(kind.word)
@@ -246,7 +249,7 @@ pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Ve
     rows.iter().map(read).collect()
 }
 
-/// Removes it and what hangs on it; false when `account` has none of that kind with this id.
+/// Deletes a resource and its children. Returns `false` if `account` has none of this kind with this id.
 pub async fn delete<T>(store: &Store, kind: Kind<T>, account: &str, id: u128) -> Result<bool, StoreError> {
     let mut transaction = store.pool.begin().await?;
     let done = sqlx::query("DELETE FROM resources WHERE account = $1 AND kind = $2 AND id = $3")

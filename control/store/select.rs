@@ -1,4 +1,4 @@
-//! Filtered, paged reads: newest first, and stable while rows are being added.
+//! Filtered and paged reads: newest first, and stable while rows are added.
 
 use jiff::Timestamp;
 use sqlx::any::{Any, AnyArguments, AnyRow};
@@ -7,44 +7,44 @@ use sqlx::query::{Query, QueryScalar};
 use super::column::{hex, microseconds};
 use super::{Store, StoreError, assembled};
 
-/// Rows of one page at most, whatever was asked.
+/// Maximum number of rows in a page.
 const MAXIMUM_LIMIT: u32 = 1000;
 
-/// A row's place in a list: lists are ordered by time, then id, newest first.
+/// A position in a list. Lists are ordered by time, then by id, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// The row's `created_at` (calls) or `started_at` (recordings).
+    /// Value of the row's `created_at` (calls) or `started_at` (recordings).
     pub at: Timestamp,
-    /// The row's id.
+    /// Id of the row.
     pub id: u128,
 }
 
-/// Which rows of a list.
+/// A page of a list.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// How many rows, 1 to 1000; a larger number means 1000.
+    /// Maximum number of rows, 1 to 1000; larger values mean 1000.
     pub limit: u32,
-    /// Only rows that come after this one (older); they stay the same when newer rows are added.
+    /// Returns only rows after this position (older ones). The result does not change when newer rows are added.
     pub after: Option<Cursor>,
-    /// Only rows that come before this one (newer): the `limit` nearest to it, still newest first.
+    /// Returns only rows before this position (newer ones): the `limit` nearest rows, newest first.
     pub before: Option<Cursor>,
-    /// Rows to skip, counted from the cursor or the list's beginning.
+    /// Number of rows to skip, from the position or the beginning of the list.
     pub offset: u64,
 }
 
 impl Page {
-    /// The first `limit` rows.
+    /// Returns the page of the first `limit` rows.
     pub fn first(limit: u32) -> Page {
         Page { limit, ..Page::default() }
     }
 }
 
-/// A span of time, half open.
+/// A half-open range of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeRange {
-    /// Inclusive.
+    /// Start of the range, inclusive.
     pub since: Option<Timestamp>,
-    /// Exclusive.
+    /// End of the range, exclusive.
     pub before: Option<Timestamp>,
 }
 
@@ -53,7 +53,7 @@ enum Argument {
     Integer(i64),
 }
 
-/// `WHERE` conditions and their arguments, built up one by one.
+/// Conditions of a `WHERE` clause, with their arguments.
 pub(super) struct Conditions {
     sql: String,
     arguments: Vec<Argument>,
@@ -79,23 +79,23 @@ impl Conditions {
         }
     }
 
-    /// `column` names nothing that the account keeps among its resources.
+    /// Requires that `column` is not the id of a resource of the account.
     pub(super) fn no_resource(&mut self, column: &'static str) {
-        // $1 is the account, see `Conditions::account`.
+        // $1 is the account (see `Conditions::account`).
         self.and(&format!("{column} NOT IN (SELECT id FROM resources WHERE account = $1)"));
     }
 
-    /// The leg that `leg_column` names has this in a column of `calls`.
+    /// Requires that the leg in `leg_column` has this value in a column of `calls`.
     pub(super) fn equal_in_call(&mut self, leg_column: &'static str, column: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             let placeholder = self.bind(Argument::Text(value.to_owned()));
-            // $1 is the account, see `Conditions::account`.
+            // $1 is the account (see `Conditions::account`).
             let legs = format!("SELECT id FROM calls WHERE account = $1 AND {column} = {placeholder}");
             self.and(&format!("{leg_column} IN ({legs})"));
         }
     }
 
-    /// Any value when `values` is empty.
+    /// Requires one of these values; an empty list allows any value.
     pub(super) fn one_of(&mut self, column: &'static str, values: &[String]) {
         if values.is_empty() {
             return;
@@ -115,7 +115,7 @@ impl Conditions {
         }
     }
 
-    /// One page of `table`, newest first by `(time_column, id)`.
+    /// Returns a page of `table`, newest first by `(time_column, id)`.
     pub(super) async fn page(
         mut self,
         store: &Store,
@@ -146,7 +146,6 @@ impl Conditions {
         Ok(rows)
     }
 
-    /// How many rows of `table` match.
     pub(super) async fn count(self, store: &Store, table: &'static str) -> Result<u64, StoreError> {
         let sql = format!("SELECT COUNT(*) FROM {table} WHERE {}", self.sql);
         store.flush().await?;

@@ -1,4 +1,4 @@
-//! Facts about the server process itself, and its housekeeping.
+//! The heartbeat of the server process, and the pruning of old rows.
 
 use std::io;
 use std::time::Duration;
@@ -9,15 +9,16 @@ use super::column::microseconds;
 use super::health::Check;
 use super::{Store, StoreError};
 
-/// Rows that [`prune`] removes at once, and its pause before the next: meanwhile SQLite lets nobody else write.
+/// Rows that [`prune`] deletes in one statement, and the pause before the next one. While a statement runs, SQLite
+/// allows no other writer.
 const PIECE: i64 = 1_000;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a heartbeat may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Notes that the server is alive at `now`, and in [`Store::health`] whether the database took that and is the one that was
-/// opened. After a crash it tells when the calls that were live must have ended.
+/// Writes that the server is alive at `now`. Reports in [`Store::health`] whether the database accepted the write and
+/// is still the opened file. After a crash, the last heartbeat is the latest time at which live calls are known to have
+/// existed.
 pub async fn heartbeat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let beaten = tokio::time::timeout(PATIENCE, beat(store, now)).await;
     let beaten = beaten.unwrap_or_else(|_| {
@@ -43,7 +44,7 @@ async fn beat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The last [`heartbeat`], of this process or the one before; `None` on a new database.
+/// Returns the time of the last [`heartbeat`], of this process or an earlier one; `None` for a new database.
 pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> {
     let value: Option<i64> =
         sqlx::query_scalar("SELECT value FROM server WHERE key = 'alive_at'").fetch_optional(&store.pool).await?;
@@ -55,9 +56,9 @@ pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> 
         .transpose()
 }
 
-/// Removes the event log of calls that began before `before`, what went wrong with calls before it, and webhook deliveries that were accepted or given up before
-/// it; says how many rows that were. Call records, recordings with their files, and deliveries still to be sent stay: the
-/// first two are the user's to delete.
+/// Deletes rows that are older than `before`: event lines, notifications and reports, and webhook deliveries that are
+/// done. Returns the number of deleted rows. It keeps call records and recordings, which users delete, and deliveries
+/// that are still to be sent.
 pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> {
     store.flush().await?;
     let mut removed = 0;

@@ -1,4 +1,5 @@
-//! A real PostgreSQL for tests: made in a temporary directory, started on a free loopback port, gone when dropped.
+//! A real PostgreSQL server for tests: created in a temporary directory, started on a free loopback port, and removed
+//! on drop.
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};
@@ -8,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Store;
 
-/// A running server; `None` when this machine has no PostgreSQL, which is printed.
+/// A running server. `start` prints a note and returns `None` when PostgreSQL is not installed.
 pub struct PostgresServer {
     programs: PathBuf,
     postgres: Option<Child>,
@@ -43,16 +44,16 @@ impl PostgresServer {
         Some(PostgresServer { programs, postgres, port, directory })
     }
 
-    /// Stops it, as an administrator would: everyone is disconnected.
+    /// Stops the server like an administrator: all clients are disconnected.
     pub fn stop(&mut self) {
         if let Some(mut postgres) = self.postgres.take() {
-            // Interrupt is PostgreSQL's fast shutdown; it removes its shared memory.
+            // SIGINT is PostgreSQL's fast shutdown, which removes its shared memory.
             let _ = Command::new("kill").args(["-INT", &postgres.id().to_string()]).status();
             let _ = postgres.wait();
         }
     }
 
-    /// Stops every process of it where it is, or lets them go on.
+    /// Suspends or resumes all processes of the server.
     pub fn freeze(&self, freeze: bool) {
         let Some(postgres) = &self.postgres else { return };
         let parent = postgres.id().to_string();
@@ -63,12 +64,11 @@ impl PostgresServer {
         assert!(done.expect("kill runs").success());
     }
 
-    /// Starts it again on the same port.
+    /// Starts the server again on the same port.
     pub fn start_again(&mut self) {
         self.postgres = Some(run(&self.programs, self.directory.path(), self.port));
     }
 
-    /// Makes a database and gives its URL.
     pub async fn database(&self, name: &str) -> String {
         use sqlx::{AssertSqlSafe, Connection, Executor};
         let url = |database: &str| format!("postgres://tandem@127.0.0.1:{}/{database}", self.port);
@@ -95,7 +95,7 @@ impl Drop for PostgresServer {
     }
 }
 
-/// Starts the server and returns once it takes connections.
+/// Starts the server, and returns when it accepts connections.
 fn run(programs: &Path, directory: &Path, port: u16) -> Child {
     let mut postgres = as_server_user(&programs.join("postgres"))
         .arg("-D")
@@ -115,7 +115,7 @@ fn run(programs: &Path, directory: &Path, port: u16) -> Child {
         ready
     });
     assert!(ready, "postgres ended: {said:#?}");
-    // Its pipe must be read to the end, or it would block when it has much to say.
+    // Read the pipe to its end, because the server would block on a full pipe.
     std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
     postgres
 }
@@ -124,13 +124,13 @@ fn find_programs() -> Option<PathBuf> {
     let installed =
         std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // The versioned directories first: what Debian puts in PATH may be wrappers.
+    // Search the versioned directories first: Debian's programs in PATH may be wrappers.
     installed
         .chain(std::env::split_paths(&path))
         .find(|directory| directory.join("initdb").is_file() && directory.join("postgres").is_file())
 }
 
-/// PostgreSQL refuses to run as root, so root lends it the user that Debian's package makes.
+/// PostgreSQL refuses to run as root, so root uses the user of Debian's package.
 fn as_server_user(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);

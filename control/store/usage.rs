@@ -1,4 +1,4 @@
-//! What accounts have used, summed up by the database from the records of calls and recordings.
+//! The usage of accounts, summed up by the database from the records of calls and recordings.
 
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
@@ -6,36 +6,36 @@ use sqlx::any::AnyRow;
 use super::column::Columns;
 use super::{Store, StoreError, TimeRange, assembled};
 
-/// A UTC day, in microseconds.
+/// Length of a UTC day in microseconds.
 const DAY: i64 = 86_400_000_000;
 
-/// Legs that were answered and are over, of one day, direction and kind of party.
+/// Usage by answered legs that have ended, of one day, direction and kind of party.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallUsage {
-    /// UTC days since 1970-01-01; that on which they began.
+    /// Day on which the legs began, as UTC days since 1970-01-01.
     pub day: i64,
-    /// As in the records of calls.
+    /// Direction as in the records of calls.
     pub direction: String,
-    /// `client`, `sip` or `phone`.
+    /// Kind of party: `client`, `sip` or `phone`.
     pub party: String,
-    /// How many.
+    /// Number of legs.
     pub count: u64,
-    /// How long in all, each rounded up to minutes, one at least.
+    /// Total minutes; each leg is rounded up, to at least one minute.
     pub minutes: u64,
 }
 
-/// Recordings that are whole, of one day.
+/// Usage by completed recordings, of one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordingUsage {
-    /// UTC days since 1970-01-01.
+    /// Day on which the recordings began, as UTC days since 1970-01-01.
     pub day: i64,
-    /// How many.
+    /// Number of recordings.
     pub count: u64,
-    /// How long in all, each rounded up to minutes.
+    /// Total minutes; each recording is rounded up.
     pub minutes: u64,
 }
 
-/// The calls of these accounts, a thousand at most, that began then.
+/// Sums up the calls of at most a thousand accounts that began within the range.
 pub async fn calls(store: &Store, accounts: &[String], range: TimeRange) -> Result<Vec<CallUsage>, StoreError> {
     let sql = format!(
         "SELECT created_at / {DAY} AS day, direction, \
@@ -59,7 +59,7 @@ pub async fn calls(store: &Store, accounts: &[String], range: TimeRange) -> Resu
     rows(store, assembled(sql), accounts, range).await?.iter().map(read).collect()
 }
 
-/// The recordings of these accounts, a thousand at most, that began then.
+/// Sums up the recordings of at most a thousand accounts that began within the range.
 pub async fn recordings(
     store: &Store,
     accounts: &[String],
@@ -98,7 +98,7 @@ async fn rows(
     Ok(query.fetch_all(&store.pool).await?)
 }
 
-/// $1 and $2 are the span, what follows the accounts.
+/// Returns the condition for the time and the accounts. $1 and $2 are the range; the accounts follow.
 fn condition(time: &str, accounts: &[String]) -> String {
     let marks: Vec<String> = (0..accounts.len().max(1)).map(|index| format!("${}", index + 3)).collect();
     format!("{time} >= $1 AND {time} < $2 AND account IN ({})", marks.join(", "))

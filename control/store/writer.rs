@@ -1,8 +1,9 @@
-//! The one task that writes: it takes what has queued up and stores it in one transaction.
+//! The single task that writes to the database. It stores all queued writes in one transaction.
 //!
-//! A batch ends when 4,096 writes wait, when somebody waits for one of them, or after a second: under load one commit
-//! and one statement pay for many rows, and a row written twice in a batch is stored once. Until then the task sleeps:
-//! a write that can wait does not wake it. It keeps a connection to itself, whose page cache then stays valid.
+//! A batch ends when 4,096 writes are queued, when a caller waits for one of them, or after a second. Under load, one
+//! commit and one statement serve many rows, and a row that changes twice within a batch is written once. Until then
+//! the task sleeps: a write that can wait does not wake it. The task has a connection of its own, whose page cache
+//! stays valid.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,58 +27,59 @@ use super::recordings::{self, RecordingRow};
 use super::resources;
 use foldhash::HashMap;
 
-/// Writes of one transaction at most.
+/// Maximum number of writes in a transaction.
 const BATCH: usize = 4096;
 
-/// How long the first write of a batch waits for others, unless somebody waits for it: a read, a webhook. What a killed
-/// process loses at most. Long enough that of the states a leg passes through, most are never written.
+/// Time that the first write of a batch waits for others, unless a caller waits for it (a read, a webhook). A killed
+/// process loses at most the writes of this time. It is so long that most of the states that a leg passes through are
+/// never written.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Writes that may wait. When full, `submit` and `write` wait and `try_submit` drops.
+/// Capacity of the queue. When it is full, `submit` and `write` wait, and `try_submit` drops.
 const QUEUE: usize = 16_384;
 
-/// How long a write whose caller waits is retried while the database is away. What nobody waits for is kept longer, and so
-/// are deliveries: who waits for those has nobody else to turn to.
+/// Time for which a write is retried for a caller that waits for it while the database is unavailable. Writes that no
+/// caller waits for are kept for longer. Deliveries are too, because their callers have no alternative.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a read waits for the writes before it while none is stored; and once the database has been away for this long,
-/// it does not wait at all.
+/// Time that a read waits for earlier writes while none is stored. Once the database has been unavailable for this
+/// long, reads do not wait at all.
 const WAIT: Duration = Duration::from_secs(3);
 
-/// How long the writer may be refused before the server is not ready any more: the reason may pass by itself.
+/// Time for which the writer may fail before the server reports that it is not ready: the failure may be temporary.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a transaction may take. Then its connection is taken for dead.
+/// Time limit of a transaction, after which its connection is given up.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Pauses between retries while the database is away.
+/// Pauses between retries while the database is unavailable: the first one, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Something to store.
+/// A write to the database.
 #[derive(Debug)]
 pub enum Write {
-    /// Add or replace a call row.
+    /// Adds or updates a call row.
     Call(LateRow),
-    /// Replace what a call row says in its details, if it is there still.
+    /// Replaces the details of a call row, if the row still exists.
     CallDetails(LateRow),
-    /// Add or replace a recording row.
+    /// Adds or replaces a recording row.
     Recording(Box<RecordingRow>),
-    /// Add a line to a call's log.
+    /// Adds a line to a call's log.
     Event(Box<EventRow>),
-    /// Add a delivery.
+    /// Adds a delivery.
     Delivery(Box<DeliveryRow>),
-    /// Note an attempt at a delivery.
+    /// Stores the result of an attempt of a delivery.
     DeliveryProgress(Box<DeliveryProgress>),
-    /// Add or replace a resource.
+    /// Adds or replaces a resource.
     Resource(Box<resources::Row>),
-    /// Add or replace a registered phone.
+    /// Adds or replaces the registration of a phone.
     Binding(Box<BindingRow>),
-    /// Remove a registered phone.
+    /// Removes the registration of a phone.
     Unbinding(u128),
 }
 
-/// The way to the writer task. Clones share it.
+/// A handle of the writer task. Clones share the task.
 #[derive(Clone)]
 pub struct Writer {
     sender: mpsc::Sender<Message>,
@@ -85,11 +87,11 @@ pub struct Writer {
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// A write in the queue.
+/// A write that is queued.
 pub struct Begun(oneshot::Receiver<Result<(), StoreError>>);
 
 impl Begun {
-    /// Returns once it is committed.
+    /// Waits until the write is committed.
     pub async fn committed(self) -> Result<(), StoreError> {
         self.0.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -104,7 +106,7 @@ enum Message {
 }
 
 impl Message {
-    /// Whether nobody waits for it.
+    /// Whether no caller waits for the message.
     fn can_wait(&self) -> bool {
         matches!(self, Message::Write(_, None))
     }
@@ -119,7 +121,7 @@ struct Shared {
     failures: AtomicU64,
     closing: AtomicBool,
     health: Arc<Health>,
-    /// Tells the task that the batch has gathered enough.
+    /// Wakes the task to end the current batch.
     urgent: Notify,
 }
 
@@ -132,12 +134,13 @@ impl Writer {
         Writer { sender, shared, task }
     }
 
-    /// Queues a write; waits while the queue is full. It is stored soon, also if the database is away for a while.
+    /// Queues a write; waits while the queue is full. The write is stored soon, even if the database is unavailable for
+    /// a while.
     pub async fn submit(&self, write: Write) -> Result<(), StoreError> {
         self.send(write, None).await
     }
 
-    /// Queues a write, or drops and counts it when the queue is full.
+    /// Queues a write. When the queue is full, the write is dropped and counted.
     pub fn try_submit(&self, write: Write) {
         match self.sender.try_reserve() {
             Ok(permit) => {
@@ -151,20 +154,20 @@ impl Writer {
         }
     }
 
-    /// Queues a write and returns once it is committed, or after about five seconds without a database.
+    /// Queues a write and waits until it is committed, or fails after about five seconds without a database.
     pub async fn write(&self, write: Write) -> Result<(), StoreError> {
         self.begin(write).await?.committed().await
     }
 
-    /// Queues a write behind those before it. The answer tells when it is committed.
+    /// Queues a write behind the earlier ones. The returned value tells when it is committed.
     pub async fn begin(&self, write: Write) -> Result<Begun, StoreError> {
         let (sender, receiver) = oneshot::channel();
         self.send(write, Some(sender)).await?;
         Ok(Begun(receiver))
     }
 
-    /// Returns once everything submitted before is committed (or was refused by the database, and logged). While the database
-    /// is away, [`StoreError::Away`]: after `WAIT` at first, later at once.
+    /// Waits until all earlier writes are committed, or were refused by the database and logged. While the database is
+    /// unavailable, the error is [`StoreError::Away`]: at first after 3 s, later at once.
     pub async fn flush(&self) -> Result<(), StoreError> {
         if let Some(reason) = self.shared.health.away_for(WAIT) {
             return Err(StoreError::Away(reason));
@@ -184,43 +187,43 @@ impl Writer {
             let finished = self.shared.finished.load(Ordering::SeqCst);
             match tokio::time::timeout(WAIT, &mut flushed).await {
                 Ok(done) => return done,
-                // The writer has much to do, and gets on with it.
+                // The writer has many writes and makes progress.
                 Err(_) if self.shared.finished.load(Ordering::SeqCst) > finished => {}
                 Err(_) => return Err(StoreError::Away(format!("nothing was stored for {} s", WAIT.as_secs()))),
             }
         }
     }
 
-    /// Has what was submitted stored at once rather than with what comes within the next second, and does not wait for it.
+    /// Ends the current batch at once instead of within a second. Does not wait for it.
     pub fn hurry(&self) {
         self.shared.urgent.notify_one();
     }
 
-    /// Writes that wait to be stored.
+    /// Returns the number of writes that are not stored yet.
     pub fn waiting(&self) -> u64 {
         let finished = self.shared.finished.load(Ordering::SeqCst);
         self.shared.submitted.load(Ordering::SeqCst).saturating_sub(finished)
     }
 
-    /// Log lines dropped because the queue was full.
+    /// Returns the number of log lines that were dropped because the queue was full.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes that the database refused, or that were given up at shutdown; each was logged.
+    /// Returns the number of writes that the database refused, or that were given up at shutdown. Each was logged.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
-    /// Transactions that failed for want of a database that takes them; each was tried again.
+    /// Returns the number of transactions that failed because the database was unavailable. Each was retried.
     pub fn failures(&self) -> u64 {
         self.shared.failures.load(Ordering::Relaxed)
     }
 
-    /// Stores what was submitted and ends the task.
+    /// Stores what was submitted, and ends the task.
     pub(super) async fn close(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        // An error means that the task has ended already.
+        // An error means that the task has already ended.
         let _ = self.sender.send(Message::Close).await;
         self.shared.urgent.notify_one();
         if let Some(task) = self.task.lock().await.take() {
@@ -253,7 +256,7 @@ impl Writer {
 
 struct WriterTask {
     pool: AnyPool,
-    /// Its own, until it fails.
+    /// The connection of the task, until it fails.
     connection: Option<PoolConnection<Any>>,
     sequence: Arc<AtomicI64>,
     receiver: mpsc::Receiver<Message>,
@@ -261,7 +264,7 @@ struct WriterTask {
 }
 
 struct Pending {
-    /// `None`: superseded by a later write of the same row in the same batch.
+    /// `None` if a later write in the same batch replaces the same row.
     write: Option<Write>,
     acknowledgement: Option<Acknowledgement>,
 }
@@ -291,10 +294,10 @@ impl WriterTask {
         }
     }
 
-    /// Takes the next batch; false when there will be none.
+    /// Takes the next batch. Returns `false` when no more will come.
     async fn gather(&mut self, inbox: &mut Vec<Message>) -> bool {
         let open = self.receiver.recv_many(inbox, BATCH).await > 0;
-        // A notice of what has been taken already ends a batch early, no more.
+        // A leftover notification only ends this batch early.
         if open && inbox.len() < BATCH && inbox.iter().all(Message::can_wait) {
             let _ = tokio::time::timeout(GATHER, self.shared.urgent.notified()).await;
             while inbox.len() < BATCH
@@ -306,7 +309,8 @@ impl WriterTask {
         open
     }
 
-    /// Stores the batch; what the database refuses is found by storing one by one, and only that is lost.
+    /// Stores the batch. If the database refuses it, the writes are stored one by one, so that only the refused ones
+    /// are lost.
     async fn store(&mut self, batch: Vec<Pending>, flushes: &mut Vec<Acknowledgement>) {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
@@ -330,7 +334,7 @@ impl WriterTask {
                         work.push_front(vec![pending]);
                     }
                 } else {
-                    // A commit whose answer was lost: the row is there.
+                    // The commit had succeeded, but its answer was lost: the row exists.
                     let stored_before = away
                         && is_duplicate(&error)
                         && matches!(batch.first(), Some(Pending { write: Some(Write::Delivery(_)), .. }));
@@ -368,7 +372,8 @@ impl WriterTask {
             self.connection = Some(connection);
             return Ok(());
         }
-        // Never used again, see the pool's `after_release`: what sqlx takes it to be in need not be true.
+        // The connection is never used again (see the pool's `after_release`), because sqlx may be wrong about its
+        // state.
         connection.close_on_drop();
         stored.unwrap_or_else(|_| {
             let text = format!("a transaction was not done within {} s", LONGEST.as_secs());
@@ -387,7 +392,6 @@ impl WriterTask {
     }
 }
 
-/// Stores a batch in one transaction.
 async fn store_batch(
     connection: &mut AnyConnection,
     batch: &[Pending],
@@ -417,8 +421,8 @@ async fn store_batch(
     Ok(())
 }
 
-/// Blanks every write whose row a later write of the batch replaces as a whole. Details that follow their call become
-/// part of it.
+/// Removes each write whose whole row a later write of the batch replaces. Details that follow their call row are
+/// merged into it.
 fn supersede(batch: &mut [Pending]) {
     #[derive(PartialEq, Eq, Hash)]
     enum Key {
@@ -457,7 +461,7 @@ fn acknowledge(batch: Vec<Pending>) {
     }
 }
 
-/// Tells those who wait that it was not stored, and forgets their writes, so that the answer stays true.
+/// Reports a failure to the waiting callers and drops their writes, so that the reported failure stays true.
 fn refuse_waiting(batch: &mut Vec<Pending>, flushes: &mut Vec<Acknowledgement>, error: &sqlx::Error) {
     let refusal = || Err(StoreError::NotWritten(error.to_string()));
     for flush in flushes.drain(..) {
@@ -479,7 +483,8 @@ fn is_duplicate(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(database) if database.is_unique_violation())
 }
 
-/// Whether the same statement may succeed later: not the row is at fault but the connection, the disk or the server.
+/// Whether the same statement may succeed later, because the connection, the disk or the server is at fault and not the
+/// row.
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
@@ -489,15 +494,16 @@ fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
-            // PostgreSQL's are five characters: classes 08 connection, 25 read-only (a standby), 28 and 3D cannot log in,
-            // 40 rollback, 53 resources, 55 not in that state, 57 operator intervention, 58 system error, XX internal error.
+            // PostgreSQL has codes of five characters. The classes are: 08 connection, 25 read-only (a standby), 28 and
+            // 3D login failure, 40 rollback, 53 resources, 55 wrong state, 57 operator intervention, 58 system error,
+            // XX internal error.
             if code.len() == 5 {
                 return ["08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX"]
                     .iter()
                     .any(|class| code.starts_with(class));
             }
-            // SQLite's are numbers, whose lowest octet is the primary code: BUSY 5, LOCKED 6, NOMEM 7, READONLY 8, IOERR 10,
-            // FULL 13, CANTOPEN 14, PROTOCOL 15.
+            // SQLite has numeric codes, whose lowest octet is the primary code: BUSY 5, LOCKED 6, NOMEM 7, READONLY 8,
+            // IOERR 10, FULL 13, CANTOPEN 14, PROTOCOL 15.
             code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5..=8 | 10 | 13..=15))
         }
         _ => false,

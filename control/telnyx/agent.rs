@@ -1,4 +1,4 @@
-//! What is told of conversations with an agent: values that it was to find out, and its end.
+//! Webhooks about conversations with an agent: the values that it collected, and its end.
 
 use serde_json::{Map, Value, json};
 use tandem_call::conversation::{AgentFacts, ConversationFacts, ConversationStatus, Line};
@@ -7,7 +7,7 @@ use tandem_call::leg::LegInfo;
 use super::id;
 use super::webhook::{calling_party_type, parties};
 
-/// The event, and its payload beside what all have. `None`: nothing is told.
+/// The event type, and the payload without the members that all events have. `None`: Telnyx has no webhook for this.
 pub(super) fn told(leg: &LegInfo, facts: &ConversationFacts) -> Option<(&'static str, Value)> {
     let agent = facts.agent.as_ref()?;
     let history = messages(&agent.said);
@@ -41,7 +41,7 @@ fn ended(leg: &LegInfo, facts: &ConversationFacts, agent: &AgentFacts, status: &
         "conversation_id": id::uuid_v4(agent.spec.conversation.unwrap_or(facts.id.0)),
         "duration_sec": facts.duration.as_secs(),
         "reason": reason,
-        // Engines are the server's own.
+        // The engines are this server's own and have no Telnyx names.
         "llm_model": null,
         "stt_model": null,
         "tts_model_id": null,

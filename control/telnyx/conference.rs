@@ -1,5 +1,5 @@
-//! Webhooks of conferences: told where those of the leg are told that they are about; of the whole conference, where those of the
-//! first participant's are.
+//! Webhooks of conferences. An event of a participant goes to the webhook URL of its leg. An event of the whole
+//! conference goes to the webhook URL of the first participant.
 
 use serde_json::{Value, json};
 use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, EndCause, RoomAudio, WhyLeft};
@@ -11,9 +11,9 @@ use tandem_dialect::{Context, Notice};
 use super::webhook::{common, merged, of_leg, recording_saved};
 use super::{NAME, id, time};
 
-/// The webhook for a fact; `None` where Telnyx tells nothing, or nobody wants to know.
+/// The webhook for a conference event; `None` if Telnyx has none, or if the leg has no webhook URL.
 pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notice> {
-    // Somebody may be in it whose application speaks otherwise.
+    // A participant's leg may belong to an application of another provider.
     let leg = event.leg.as_deref().filter(|leg| &*leg.dialect == NAME)?;
     let conference = json!({ "conference_id": id::uuid(event.conference.id.0) });
     let occurred = json!({ "occurred_at": time(event.at) });
@@ -21,7 +21,7 @@ pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notic
     let (event_type, payload) = match &event.kind {
         ConferenceEventKind::Entered => ("conference.created", merged(of_call(), occurred)),
         ConferenceEventKind::Joined(_) => ("conference.participant.joined", of_call()),
-        // Who never came has left nothing.
+        // A participant that was never connected has not left.
         ConferenceEventKind::Left { why: WhyLeft::NotReached, .. } => return None,
         ConferenceEventKind::Left { .. } => ("conference.participant.left", of_call()),
         ConferenceEventKind::Ended => {
@@ -57,12 +57,12 @@ pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notic
     of_leg(leg, event_type, event.at, payload)
 }
 
-/// What is about no call.
+/// The payload of an event that concerns no single call.
 fn whole(leg: &LegInfo) -> Value {
     json!({ "connection_id": leg.application })
 }
 
-/// A request that ended it leaves nobody: Telnyx has no other word for that here.
+/// The `reason` of `conference.ended`. In this webhook Telnyx has no word for an end by request, so it is `all_left`.
 fn reason(cause: Option<EndCause>) -> &'static str {
     match cause {
         Some(EndCause::HostLeft | EndCause::HostRemoved) => "host_left",
@@ -71,7 +71,7 @@ fn reason(cause: Option<EndCause>) -> &'static str {
     }
 }
 
-/// `None`: audio of our own making.
+/// The event type for played audio; `None` for tones, silence and music, which this server generates.
 fn played(audio: &RoomAudio) -> Option<&'static str> {
     let speech = match audio.source {
         AudioSource::Speech(_) => true,

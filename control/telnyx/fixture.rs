@@ -1,4 +1,5 @@
-//! What the tests of this dialect start from: one leg, one account, and the published API description where it is at hand.
+//! Fixtures for the tests of this dialect: one leg, one account, and Telnyx's published API description, if this
+//! machine has it.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub(super) fn callback() -> Callback {
     }
 }
 
-/// An inbound leg that rings.
+/// An inbound leg that is ringing.
 pub fn leg() -> LegInfo {
     LegInfo {
         id: LEG,
@@ -64,7 +65,7 @@ pub(super) fn shared(leg: LegInfo) -> Arc<LegInfo> {
     Arc::new(leg)
 }
 
-/// The voice part of Telnyx's published description; `None` (and a note) where this machine has none.
+/// The voice part of Telnyx's published API description. `None`, with a printed note, if this machine does not have it.
 pub(super) fn published() -> Option<Value> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/openapi/telnyx_voice.json");
     match std::fs::read(path) {
@@ -76,7 +77,7 @@ pub(super) fn published() -> Option<Value> {
     }
 }
 
-/// Follows `$ref` within the description.
+/// Follows a `$ref` within the description.
 pub(super) fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     match schema.get("$ref").and_then(Value::as_str) {
         Some(reference) => resolve(document, document.pointer(reference.trim_start_matches('#')).unwrap()),

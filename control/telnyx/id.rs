@@ -1,13 +1,14 @@
-//! How Telnyx spells ids: `v3:` + base64url for a call's control id, UUIDs for everything else.
+//! Telnyx's spelling of ids: `v3:` and base64url for a call's control id, UUIDs for everything else.
 //!
-//! Neither needs a table: what was written can be read back, and a control id that we did not write is known for one.
+//! No table is needed: ids can be parsed back, and a control id that this server did not write is detected.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use tandem_call::id::LegId;
 
-/// Bytes behind `v3:`: the leg's id and a digest of it, so that a control id has the length that clients know (54 characters).
+/// Number of bytes after `v3:`: the leg's id and a digest of it. The digest makes a control id as long as clients
+/// expect (54 characters).
 const CONTROL_ID_BYTES: usize = 40;
 const LEG_BYTES: usize = 16;
 
@@ -21,7 +22,7 @@ pub fn call_control_id(leg: LegId) -> String {
     text
 }
 
-/// The leg of a `call_control_id`; `None` for text that [`call_control_id`] never writes.
+/// Parses a `call_control_id`; `None` for a text that [`call_control_id`] never writes.
 pub fn parse_call_control_id(text: &str) -> Option<LegId> {
     let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix("v3:")?).ok()?;
     let (leg, digest) = bytes.split_first_chunk::<LEG_BYTES>()?;
@@ -29,10 +30,10 @@ pub fn parse_call_control_id(text: &str) -> Option<LegId> {
     (filler(leg).get(..CONTROL_ID_BYTES - LEG_BYTES) == Some(digest)).then_some(leg)
 }
 
-/// Ids of an account's resources have 19 digits.
+/// The range of the resources' ids: numbers of 19 digits.
 pub const DECIMALS: std::ops::Range<u64> = 1_000_000_000_000_000_000..9_000_000_000_000_000_000;
 
-/// The 19 digits of a resource's id: of one that was drawn from them, itself; of another, what fits of it.
+/// The 19-digit number of a resource's id. An id within [`DECIMALS`] is unchanged; any other is reduced to that range.
 pub fn decimal(id: u128) -> u64 {
     let most = u128::from(DECIMALS.end - DECIMALS.start);
     match u64::try_from(id) {
@@ -41,19 +42,19 @@ pub fn decimal(id: u128) -> u64 {
     }
 }
 
-/// A UUID's text form, lower case (RFC 9562 §4).
+/// Writes an id as a UUID in lower case (RFC 9562 §4).
 pub fn uuid(id: u128) -> String {
     let [a, b, c, d, e] =
         [id >> 96, (id >> 80) & 0xffff, (id >> 64) & 0xffff, (id >> 48) & 0xffff, id & 0xffff_ffff_ffff];
     format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
 }
 
-/// An id in the form of a random UUID (version 4): ids that are only shown, never read back.
+/// Writes an id as a random UUID (version 4). Such ids are only shown and never parsed.
 pub fn uuid_v4(id: u128) -> String {
     uuid((id & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62))
 }
 
-/// Reads what [`uuid`] writes, upper case allowed.
+/// Parses a UUID, in upper or lower case.
 pub fn parse_uuid(text: &str) -> Option<u128> {
     let bytes = text.as_bytes();
     if bytes.len() != 36 {
@@ -72,7 +73,7 @@ pub fn parse_uuid(text: &str) -> Option<u128> {
     Some(id)
 }
 
-/// The `user_id` of an account: always the same UUID.
+/// The `user_id` of an account. It is derived from the account's name, so it never changes.
 pub fn user_id(account: &str) -> String {
     let digest = Sha256::new().chain_update(b"telnyx user ").chain_update(account).finalize();
     let id = digest.iter().take(16).fold(0u128, |id, &byte| (id << 8) | u128::from(byte));

@@ -1,10 +1,10 @@
-//! Telnyx's spelling: applications command by REST (`/v2/calls/...`), are told by signed webhooks, and hear and speak over
-//! WebSockets.
+//! Telnyx's dialect: applications send commands by REST (`/v2/calls/...`), receive signed webhooks, and exchange audio
+//! over WebSockets.
 //!
 //! ```text
 //!   rest/     JSON ──► NewCall, Request          LegInfo, Recording ──► JSON
 //!   webhook   CallEvent ──► Notice               sign    Notice ──► signed bytes
-//!   stream    audio, marks, digits ◄──► frames   id      our ids ◄──► v3:..., UUIDs
+//!   stream    audio, marks, digits ◄──► frames   id      ids ◄──► v3:..., UUIDs
 //! ```
 #![forbid(unsafe_code)]
 
@@ -32,10 +32,10 @@ use tandem_call::stream::StreamSpec;
 use tandem_dialect::{Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
 use tandem_webhooks::{RetryOn, StatusRange};
 
-/// Name of the dialect in configuration, calls and records.
+/// The dialect's name in the configuration, calls and records.
 pub const NAME: &str = "telnyx";
 
-/// Telnyx Voice API v2.
+/// The Telnyx Voice API v2.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Telnyx;
 
@@ -72,10 +72,10 @@ impl Dialect for Telnyx {
         webhook::seal(account, notice)
     }
 
-    /// Telnyx wants an answer within 2 s unless the application has a `webhook_timeout_secs`. Here the default is longer: the
-    /// first request of an application that has just started often takes that long, and a repeated `call.initiated` makes many
-    /// applications answer a call twice. Asked again after 408, 429, 5xx and silence,
-    /// then at the failover URL. A redirect is a failure.
+    /// Telnyx expects an answer within 2 s, unless the application has a `webhook_timeout_secs`. The default here is 10
+    /// s, because an application that has just started often needs longer for its first request, and a repeated
+    /// `call.initiated` makes many applications answer a call twice. A webhook is repeated after 408, 429, 5xx and a
+    /// timeout, then sent to the failover URL. A redirect is a failure.
     fn patience(&self, _url: &str) -> Patience {
         Patience {
             connect: Duration::from_secs(2),
@@ -103,12 +103,12 @@ impl Dialect for Telnyx {
     }
 }
 
-/// An event of a call as its webhook tells it: `event_type` and `payload`. `None`: no webhook tells it.
+/// The `event_type` and `payload` of a call event's webhook; `None` if it has no webhook.
 pub fn told(event: &CallEvent, context: &Context) -> Option<(&'static str, serde_json::Value)> {
     webhook::payload(event, context)
 }
 
-/// A time as Telnyx writes it: `2018-02-02T22:25:27.521992Z`.
+/// A time in Telnyx's format: `2018-02-02T22:25:27.521992Z`.
 pub fn time(at: Timestamp) -> String {
     format!("{at:.6}")
 }

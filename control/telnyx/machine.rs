@@ -1,9 +1,9 @@
-//! Telnyx's modes of answering machine detection, and its words for what was found out.
+//! Telnyx's modes of answering machine detection, and its words for the results.
 
 use tandem_call::event::MachineFacts;
 use tandem_call::machine::{GreetingEnd, Verdict};
 
-/// What `answering_machine_detection` can be, but for `disabled`.
+/// The values of `answering_machine_detection`, except `disabled`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     Premium,
@@ -27,12 +27,12 @@ impl Mode {
     }
 }
 
-/// The event and its result; `None` where that mode does not tell this.
+/// The event type and its `result`; `None` if this mode does not report the verdict.
 pub(super) fn told(facts: &MachineFacts) -> Option<(&'static str, &'static str)> {
     let mode = MODES.iter().find(|(name, _)| *name == facts.spec.mode).map_or(Mode::Detect, |(_, mode)| *mode);
     if mode == Mode::Premium {
         return Some(match facts.verdict {
-            // Whether a business answered cannot be heard.
+            // The audio does not show whether a residence or a business answered.
             Verdict::Human => (PREMIUM, "human_residence"),
             Verdict::Machine => (PREMIUM, "machine"),
             Verdict::Silence => (PREMIUM, "silence"),

@@ -1,4 +1,4 @@
-//! Telnyx's webhook signature: Ed25519 (RFC 8032) over `timestamp|body`, the body's bytes as sent.
+//! Telnyx's webhook signature: Ed25519 (RFC 8032) over `timestamp|body`, with the body's bytes as sent.
 
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
@@ -7,24 +7,24 @@ use ed25519_dalek::{Signer, SigningKey};
 use jiff::Timestamp;
 use tandem_accounts::TelnyxCredentials;
 
-/// A seed may be written with or without its padding; signatures and keys are always written with it, because the
-/// current client libraries refuse them otherwise.
+/// Decodes the signing seed with or without padding. Signatures and keys are always written with padding, because
+/// current client libraries refuse them without it.
 const SEED: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The account's signing seed is no base64 of 32 bytes.
+/// The account's signing seed is not the base64 of 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("telnyx signing_seed is not the base64 of 32 bytes")]
 pub struct BadSeed;
 
-/// The key that applications verify webhooks with (`TELNYX_PUBLIC_KEY`): standard base64 of 32 bytes, 44 characters.
+/// The key with which applications verify webhooks (`TELNYX_PUBLIC_KEY`): standard base64 of 32 bytes, 44 characters.
 pub fn public_key(credentials: &TelnyxCredentials) -> Result<String, BadSeed> {
     Ok(STANDARD.encode(key(credentials)?.verifying_key().as_bytes()))
 }
 
-/// The two headers of one attempt at a webhook.
+/// The two signature headers of one webhook attempt.
 pub(super) fn headers(
     credentials: &TelnyxCredentials,
     now: Timestamp,

@@ -1,7 +1,7 @@
-//! Frames of a media stream. We are the WebSocket client; every number on the wire is a string.
+//! Messages of a media stream. This server is the WebSocket client. Every number is written as a string.
 //!
-//! `sequence_number` counts every frame from `start` = "1"; `chunk` counts the media frames of one track; `timestamp` is in
-//! RTP clock units, not milliseconds.
+//! `sequence_number` counts every message, from `start` = "1". `chunk` counts the media messages of one track.
+//! `timestamp` is in units of the RTP clock, not in milliseconds.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -22,12 +22,13 @@ use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unpla
 
 use super::{id, time};
 
-/// `User-Agent` of the handshake. Servers look for "telnyx" in it, in any case, and turn others away.
+/// The `User-Agent` of the handshake. Some applications look for "telnyx" in it, in any case, and refuse other clients.
 const USER_AGENT: &str = "Telnyx/Tandem";
 const AUTH_TOKEN: &str = "x-telnyx-streaming-auth-token";
-/// The longest payload of one message, s.
+/// Maximum duration of one message's payload, in seconds.
 const LONGEST_PAYLOAD: usize = 30;
-/// Applications in the field send the base64 of JavaScript, Go and Python, with and without padding.
+/// Base64 decoder that accepts input with and without padding. Deployed applications use the encoders of JavaScript, Go
+/// and Python.
 const PAYLOAD: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -35,13 +36,13 @@ const PAYLOAD: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// The frames of one stream.
+/// The wire form of one stream.
 pub struct Wire {
     start: Start,
     stream_id: String,
     auth_token: Option<String>,
     playout: Option<Playout>,
-    /// Number of the last frame that carries one.
+    /// The last `sequence_number`.
     sequence: u64,
     inbound_chunks: u64,
     outbound_chunks: u64,
@@ -138,7 +139,7 @@ impl StreamWire for Wire {
             Track::Inbound | Track::Both => ("inbound", &mut self.inbound_chunks),
         };
         *chunk += 1;
-        // Writing to a String never fails.
+        // Writing to a `String` cannot fail.
         let _ = write!(
             out,
             concat!(
@@ -175,14 +176,14 @@ impl StreamWire for Wire {
         match why {
             Unplayable::Undecodable(_) => self.problem(100_004, "invalid_media", &detail),
             Unplayable::TooSoon => self.problem(100_005, "rate_limit_reached", &detail),
-            // Telnyx has neither a limit nor a number for it.
+            // Telnyx has neither this limit nor a number for it.
             Unplayable::TooFarAhead => StreamProblem { code: 100_002, detail, answer: None },
             Unplayable::Container(_) => StreamProblem { code: 100_004, detail, answer: None },
         }
     }
 
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem> {
-        // First the event alone: what is ignored may have any other members, of any type.
+        // Only the event is parsed first. A message that is ignored may have any other members, of any type.
         let event = match serde_json::from_str::<IncomingEvent<'_>>(text) {
             Ok(incoming) => incoming.event,
             Err(error) if error.is_data() && serde_json::from_str::<Map<String, Value>>(text).is_ok() => None,
@@ -205,11 +206,11 @@ impl StreamWire for Wire {
 
 /// Octets of an RTP header without CSRC and extension (RFC 3550 §5.1).
 const RTP_HEADER: usize = 12;
-/// So many packets in a row make sure that it is no chance.
+/// Number of consecutive matches that rule out a coincidence.
 const RTP_CERTAIN: u8 = 3;
 
-/// Knows applications which put whole RTP packets where the payload belongs (there are such gateways): without this the
-/// caller would hear twelve octets of noise fifty times a second.
+/// Detects applications that send whole RTP packets as the payload. Some gateways do. Without this the caller would
+/// hear twelve octets of noise fifty times a second.
 #[derive(Default)]
 struct RtpHeaders {
     in_a_row: u8,
@@ -217,12 +218,12 @@ struct RtpHeaders {
 }
 
 impl RtpHeaders {
-    /// Whether an RTP header is to be cut off this payload.
+    /// Whether this payload begins with an RTP header that must be removed.
     fn precedes(&mut self, codec: StreamCodec, payload: &[u8]) -> bool {
         let payload_type = match codec {
             StreamCodec::Pcmu => 0,
             StreamCodec::Pcma => 8,
-            // No such gateway is known.
+            // No gateway is known that does this with L16.
             StreamCodec::L16(..) => return false,
         };
         let fits = payload.len() > RTP_HEADER && (payload.len() - RTP_HEADER).is_multiple_of(160);

@@ -1,7 +1,7 @@
-//! Webhooks: one event of a call, as Telnyx tells it, and one signed attempt at telling it.
+//! Webhooks: a call event in Telnyx's format, and one signed attempt to deliver it.
 //!
-//! [`notice`] builds the `data` object but for its `id`; [`seal`] adds that and the attempt's `meta`, so that the bytes
-//! which are signed are the bytes which are sent.
+//! [`notice`] builds the `data` object without its `id`. [`seal`] adds the `id` and the attempt's `meta`, so that the
+//! signed bytes are exactly the sent bytes.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -23,16 +23,16 @@ use tandem_dialect::{Body, Context, Notice, SealInput, Sealed};
 
 use super::{agent, id, machine, sign, time};
 
-/// What this server speaks, in the order of its offers.
+/// The codecs of this server, in the order of its offers.
 const OUR_CODECS: &str = "PCMU,PCMA";
 
-/// The webhook for an event; `None` where Telnyx tells nothing, or nobody wants to know.
+/// The webhook for a call event; `None` if Telnyx has none, or if the leg has no webhook URL.
 pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
     let (event_type, payload) = payload(event, context)?;
     of_leg(&event.leg, event_type, event.at, payload)
 }
 
-/// The notice of a fact to whoever is told of this leg.
+/// The webhook of an event to the leg's webhook URL; `None` if it has none.
 pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, payload: Value) -> Option<Notice> {
     let callback = leg.status_callback.as_ref()?;
     let data = json!({
@@ -50,8 +50,9 @@ pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, pay
     })
 }
 
-/// One attempt: the envelope as bytes, and its signature. With GET the payload travels in the query and the signature is
-/// over an empty body. An account without a usable seed sends unsigned: its applications will refuse it and say why.
+/// Builds one attempt: the envelope as bytes, and its signature. A GET carries the payload in the query, and the
+/// signature covers an empty body. An account without a valid seed sends unsigned webhooks; its applications refuse
+/// them and report why.
 pub fn seal(account: &Account, notice: &SealInput<'_>) -> Sealed {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, content_type, body) = match (notice.method, notice.body) {
@@ -74,12 +75,12 @@ pub fn seal(account: &Account, notice: &SealInput<'_>) -> Sealed {
     Sealed { url, headers, body: Bytes::from(body) }
 }
 
-/// Where a recording's audio can be had without credentials: the URL is the secret.
+/// The URL of a recording's audio. No credentials are needed, because the URL itself is secret.
 pub(super) fn download_url(public_url: &str, recording: &Recording) -> String {
     format!("{public_url}/v2/recordings/{}/download.{}", id::uuid(recording.id.0), format(recording.spec.format))
 }
 
-/// Telnyx's word for a recording's file type.
+/// Telnyx's word for a recording's file format.
 pub(super) fn format(format: RecordingFormat) -> &'static str {
     match format {
         RecordingFormat::Wav => "wav",
@@ -184,11 +185,11 @@ pub(super) fn parties(leg: &LegInfo, extra: Value) -> Value {
     merged(json!({ "from": leg.from.to_string(), "to": leg.to.to_string() }), extra)
 }
 
-/// The standard header fields of SIP that are told. A client of the provider's reads an event with another one as an event of
-/// another kind.
+/// The standard SIP header fields that are passed to applications. A client library of Telnyx takes an event with any
+/// other field for an event of another type.
 const SIP_HEADERS: [&str; 2] = ["User-to-User", "Diversion"];
 
-/// What the three events about the signalling itself have in common.
+/// The members that the events `call.initiated`, `call.answered` and `call.hangup` share.
 fn signalled(leg: &LegInfo, state: &str) -> Value {
     let named = |wanted: fn(&str) -> Option<&str>| -> Vec<Value> {
         let own = leg.sip.headers.iter().filter_map(|(name, value)| Some((wanted(name)?, value)));
@@ -227,7 +228,7 @@ fn initiated(leg: &LegInfo) -> Value {
     merged(signalled(leg, state), extra)
 }
 
-/// An answer that begins a stream names it.
+/// The payload of `call.answered`. If the answer starts a stream, the payload names it.
 fn answered(leg: &LegInfo, stream: Option<&StreamSpec>) -> Value {
     let stream = stream.map(|spec| json!({ "stream_url": spec.url, "stream_track": track(spec.track) }));
     merged(signalled(leg, "answered"), stream.unwrap_or(Value::Null))
@@ -253,7 +254,7 @@ fn hangup(leg: &LegInfo) -> Value {
     merged(signalled(leg, "hangup"), extra)
 }
 
-/// Telnyx's word for why a call ended.
+/// Telnyx's word for the cause of a call's end.
 pub fn hangup_cause(cause: EndCause) -> &'static str {
     match cause {
         EndCause::NormalClearing => "normal_clearing",
@@ -268,7 +269,8 @@ pub fn hangup_cause(cause: EndCause) -> &'static str {
     }
 }
 
-/// The far end of an inbound leg is the caller and we are the callee; of an outbound leg it is the other way round.
+/// Telnyx's word for the party that ended the call. The far end of an inbound leg is the caller; that of an outbound
+/// leg is the callee.
 pub fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
     let inbound = direction == Direction::Inbound;
     match by {
@@ -280,8 +282,8 @@ pub fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
     }
 }
 
-/// The SIP status, in digits. A call that was answered ended with no status of its own: clients see the answer's 200, and
-/// the 487 of a call that was given up before (RFC 3261 §9.2).
+/// The SIP status in digits. An answered call ends without a status of its own, so the answer's 200 is reported. A call
+/// that was cancelled before the answer reports 487 (RFC 3261 §9.2).
 pub fn sip_hangup_cause(end: &LegEnd, answered: bool) -> String {
     match (end.sip_status, end.cause) {
         (Some(status), _) => status.to_string(),
@@ -291,7 +293,7 @@ pub fn sip_hangup_cause(end: &LegEnd, answered: bool) -> String {
     }
 }
 
-/// How a call was heard.
+/// `call_quality_stats`: the measured quality of the call's audio.
 pub fn quality(quality: &Quality) -> Value {
     json!({
         "inbound": {
@@ -313,8 +315,8 @@ enum Audio {
     File,
 }
 
-/// Which family of events tells of this audio. The spoken prompts of a gather have none, its files do; tones and silence
-/// are our own doing.
+/// The family of events for this audio. The spoken prompt of a gather has no events, but its files have. Tones, silence
+/// and music, which this server generates, have none.
 fn kind(playback: &Playback) -> Option<Audio> {
     match playback.source {
         AudioSource::Speech(_) => (!playback.prompt).then_some(Audio::Speech),
@@ -341,8 +343,8 @@ fn playback_ended(end: &PlaybackEnd) -> Value {
     }
 }
 
-/// Telnyx knows no word for speech that was cut by a request or could not be synthesised: the first says `completed` as
-/// the docs' enum has it, the second what Telnyx says of files.
+/// The status of `call.speak.ended`. Telnyx has no word for speech that was stopped by a command or could not be
+/// synthesised. The first is `completed`, as in the published enum; the second is the word for files.
 fn speak_ended(end: &PlaybackEnd) -> Value {
     match end {
         PlaybackEnd::Completed | PlaybackEnd::Stopped => json!({ "status": "completed" }),
@@ -385,7 +387,7 @@ fn enqueued(queue: &str, standing: Option<&QueueStanding>) -> Value {
     })
 }
 
-/// `None`: it never was in line.
+/// The payload of `call.dequeued`; `None` if the call was never in the queue.
 fn dequeued(outcome: &QueueOutcome, standing: Option<&QueueStanding>) -> Option<Value> {
     let (_, waited) = outcome.waited?;
     let reason = match outcome.result {
@@ -403,7 +405,7 @@ fn dequeued(outcome: &QueueOutcome, standing: Option<&QueueStanding>) -> Option<
     }))
 }
 
-/// From 1. Whose turn has come stands in line no longer: it was the first.
+/// The position in the queue, from 1. A call whose turn has come has no position any more; it was the first.
 fn place(standing: Option<&QueueStanding>) -> usize {
     standing.map_or(1, |standing| standing.position)
 }
@@ -411,7 +413,7 @@ fn place(standing: Option<&QueueStanding>) -> usize {
 fn said(track: Track, words: &Words, is_final: bool) -> Value {
     let data = json!({
         "transcript": words.text(),
-        // A recogniser that tells nothing of it is taken to be sure: applications compare this with a threshold.
+        // If the recogniser reports no confidence, it is 1, because applications compare it with a threshold.
         "confidence": words.confidence.map_or(1.0, f64::from),
         "is_final": is_final,
         "transcription_track": if track == Track::Outbound { "outbound" } else { "inbound" },
@@ -419,13 +421,13 @@ fn said(track: Track, words: &Words, is_final: bool) -> Value {
     json!({ "transcription_data": data })
 }
 
-/// Whether the leg's far end is on the telephone network.
+/// `calling_party_type`: whether the leg's far end is on the telephone network.
 pub(super) fn calling_party_type(leg: &LegInfo) -> &'static str {
     let party = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     if matches!(party, Address::Phone(_)) { "pstn" } else { "sip" }
 }
 
-/// `None`: there are no words.
+/// The payload of a recording's transcription; `None` without a text.
 fn transcribed(leg: &LegInfo, transcript: &Transcript) -> Option<Value> {
     let TranscriptState::Completed(words) = &transcript.state else { return None };
     Some(json!({
@@ -506,7 +508,7 @@ fn envelope(data: &Value, notice: &SealInput<'_>) -> Vec<u8> {
     serde_json::to_vec(&envelope).unwrap_or_default()
 }
 
-/// For GET: what identifies the event, then the payload's members; what is no plain value is written as JSON.
+/// The parameters of a GET: the event's members, then the payload's. Values that are not plain are written as JSON.
 fn flattened(data: &Value, notice: u128) -> Vec<(String, String)> {
     let mut pairs = vec![("id".to_owned(), id::uuid_v4(notice))];
     let mut add = |members: &Map<String, Value>| {

@@ -1,9 +1,9 @@
-//! Telnyx's TeXML: a member of Twilio's family with Telnyx's ids, credentials, signatures and streams.
+//! Telnyx's TeXML: a provider of Twilio's family with Telnyx's ids, credentials, signatures and streams.
 //!
 //! ```text
 //!   rest/     /v2/texml/... ──► the family's REST, its answers ──► rest/answer
-//!   template  a document's {{names}} ──► what the request for it said
-//!   told      the family's callbacks ──► TeXML's
+//!   template  {{names}} in a document ──► the parameters of the request for it
+//!   told      the family's callbacks ──► TeXML's callbacks
 //! ```
 #![forbid(unsafe_code)]
 
@@ -33,14 +33,14 @@ use tandem_telnyx::{id, stream, webhook};
 use tandem_twilio::family::{Credentials, DetectionRules, Family, Provider, Rewrite};
 use tandem_twilio::sid::{Ids, Spelling};
 
-/// Its name in configuration and records.
+/// The dialect's name in the configuration and in records.
 pub const NAME: &str = "texml";
 
-/// What stands below an account.
+/// The resources below an account.
 const RESOURCES: [&str; 6] = ["Applications", "Calls", "Conferences", "Queues", "Recordings", "Transcriptions"];
 
-/// Parameters that have no effect here: codecs are offered as the trunk says, from where it is; the URL of a recording is always
-/// told; what plays while machine detection goes on is the document's to end.
+/// Parameters without effect. The trunk's settings determine codecs and region. A recording's URL is always sent. Audio
+/// that plays during answering machine detection is stopped only by the document.
 const IDLE: [&str; 7] = [
     "CancelPlaybackOnDetectMessageEnd",
     "CancelPlaybackOnMachineDetection",
@@ -51,10 +51,10 @@ const IDLE: [&str; 7] = [
     "SipRegion",
 ];
 
-/// An application's id: a decimal number of 19 digits.
+/// The range of application ids: decimal numbers of 19 digits.
 const APPLICATION_IDS: std::ops::Range<u64> = 1_000_000_000_000_000_000..10_000_000_000_000_000_000;
 
-/// A call's control id, an application's decimal number, and UUIDs.
+/// The spelling of ids: a control id for a call, a decimal number for an application, UUIDs for everything else.
 static IDS: Spelling = Spelling { spell, parse };
 
 static DETECTION: DetectionRules = DetectionRules {
@@ -81,7 +81,7 @@ fn parse(prefix: &str, text: &str) -> Option<u128> {
     }
 }
 
-/// The number of an application: of one that was drawn, what fits of it; of one that was read, that.
+/// The 19-digit number of an application's id. An id within the range is unchanged; any other is reduced to that range.
 fn application_id(id: u128) -> u64 {
     let most = u128::from(APPLICATION_IDS.end - APPLICATION_IDS.start);
     match u64::try_from(id) {
@@ -90,7 +90,7 @@ fn application_id(id: u128) -> u64 {
     }
 }
 
-/// Entry for fuzzing: any bytes as a document with a template in it.
+/// Fuzz entry point: any bytes as a document with a template.
 pub fn fuzz_template(data: &[u8]) {
     let pairs = [("From", "+15551230001"), ("Raw", "<&>"), ("Digits[]", "1"), ("Digits[]", "2"), ("Nothing", "")];
     let asked = Notice {
@@ -113,7 +113,7 @@ pub fn dialect() -> Family {
     Family::new(&Texml, false)
 }
 
-/// TeXML's way.
+/// The TeXML provider.
 #[derive(Debug)]
 pub struct Texml;
 
@@ -130,7 +130,8 @@ impl Provider for Texml {
         "/v2/texml"
     }
 
-    /// The account's id is the user's, as its streams tell it. What is signed is signed with a key that is no secret of the API.
+    /// The account's SID is its `user_id`, as in its streams. Requests are signed with the account's Ed25519 key and
+    /// not with a secret of the API, so `signing_key` is empty.
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
         let own = account.telnyx.as_ref()?;
         Some(Credentials { sid: id::user_id(&account.name).into(), secret: &own.api_key, signing_key: "" })
@@ -228,13 +229,14 @@ impl Provider for Texml {
         template::filled(text, asked)
     }
 
-    /// Connection overrides are Twilio's: a fragment says nothing here.
+    /// Connection overrides in a URL's fragment are Twilio's. Here a fragment has no effect.
     fn patience(&self, _url: &str) -> Patience {
         Patience::default()
     }
 }
 
-/// `[{"name": "X-A", "value": "b"}]` as parameters of the family's; what is none of it is passed on as it is, to be refused.
+/// Converts `[{"name": "X-A", "value": "b"}]` to `SipHeader_` parameters of the family. Any other text becomes an
+/// invalid parameter, which is then refused.
 fn custom_headers(text: &str) -> Vec<(String, String)> {
     let word = |header: &Value, key: &str| header.get(key).and_then(Value::as_str).map(str::to_owned);
     let read: Option<Vec<Value>> = serde_json::from_str(text).ok();
@@ -245,7 +247,7 @@ fn custom_headers(text: &str) -> Vec<(String, String)> {
     pairs.flatten().unwrap_or_else(|| vec![("SipHeader_".to_owned(), text.to_owned())])
 }
 
-/// One error in Telnyx's envelope.
+/// Telnyx's error envelope with one error.
 fn envelope(status: StatusCode, code: &str, title: &str, detail: &str) -> (StatusCode, Value) {
     let url = format!("https://developers.telnyx.com/docs/overview/errors/{code}");
     let error = json!({ "code": code, "title": title, "detail": detail, "meta": { "url": url } });

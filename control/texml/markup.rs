@@ -1,4 +1,4 @@
-//! TeXML, Telnyx's documents: TwiML with verbs, attributes and defaults of its own.
+//! TeXML, Telnyx's markup: TwiML with verbs, attributes and defaults of its own.
 
 use std::time::Duration;
 
@@ -7,17 +7,18 @@ use tandem_markup::rules;
 use tandem_telnyx::id;
 use tandem_twilio::twiml::TWIML;
 
-/// The engines are the server's own.
+/// Reason for attributes that name speech engines: this server uses its own engines.
 const ENGINES: &str = "the engines are the server's own";
-/// People and machines are told apart in one way.
+/// Reason for `detectionMode`: this server has a single detector of answering machines.
 const ONE_DETECTOR: &str = "there is one detector";
-/// Recordings are told of by their URLs.
+/// Reason for `sendRecordingUrl` and `format`: this server always sends a recording's URL, and its audio is available
+/// as WAV and MP3.
 const ALWAYS: &str = "the URL of a recording is always told";
 
-/// The number of a document's oddity.
+/// Warning number: an element is not supported.
 const ODD: u32 = 12200;
 
-/// TeXML.
+/// The table of TeXML's elements and their defaults.
 pub static TEXML: Flavour = Flavour {
     name: "TeXML",
     root: "Response",

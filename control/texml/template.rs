@@ -1,9 +1,10 @@
-//! Mustache in documents: `{{Name}}` is what the request for the document said of `Name`, or the query of its URL;
-//! `{{#Name}}...{{/Name}}` is repeated for each value of `Name[]`, or is there once if there is one, `{{^Name}}` if there is none;
-//! `{{#if A == B}}...{{#elseif C != D}}...{{#else}}...{{/if}}` chooses.
+//! Mustache templates in documents. `{{Name}}` is the value of the parameter `Name` in the request for the document, or
+//! in the query of its URL. `{{#Name}}...{{/Name}}` is repeated for each value of `Name[]`, or used once for a single
+//! value; `{{^Name}}` is used if there is none. `{{#if A == B}}...{{#elseif C != D}}...{{#else}}...{{/if}}` selects a
+//! branch.
 //!
-//! Values are escaped for XML, but for those in `{{{three}}}` braces. Bounded: a document that would grow beyond
-//! [`LONGEST`] is left as it is, as is one whose sections do not close.
+//! Values are escaped for XML, except those in `{{{three}}}` braces. A document that would grow beyond [`LONGEST`], or
+//! whose sections are not closed, is left unchanged.
 
 use std::borrow::Cow;
 
@@ -12,14 +13,14 @@ use tandem_dialect::{Body, Notice};
 use tandem_markup::MAX_DOCUMENT;
 use url::Url;
 
-/// Longest that a document becomes, octets; longer ones are refused anyway.
+/// Maximum size of the resulting document, in octets. Larger ones are refused in any case.
 const LONGEST: usize = MAX_DOCUMENT;
-/// Sections within each other.
+/// Maximum nesting of sections.
 const DEEPEST: usize = 8;
 
 type Pairs = [(String, String)];
 
-/// The document with what `asked` for it said in it.
+/// Fills the document's template with the parameters of the request `asked`.
 pub(super) fn filled<'a>(text: &'a [u8], asked: &Notice) -> Cow<'a, [u8]> {
     let Some(template) = std::str::from_utf8(text).ok().filter(|text| text.contains("{{") && text.len() <= LONGEST)
     else {
@@ -37,14 +38,14 @@ pub(super) fn filled<'a>(text: &'a [u8], asked: &Notice) -> Cow<'a, [u8]> {
     }
 }
 
-/// A template that cannot be filled.
+/// The template cannot be filled.
 struct Unfilled;
 
-/// What stands between `{{` and `}}`.
+/// A tag between `{{` and `}}`.
 enum Tag<'t> {
-    /// A value, escaped or not.
+    /// A value, and whether it is escaped.
     Value(&'t str, bool),
-    /// The beginning of a section: its name, and whether it is for what is absent.
+    /// The start of a section: its name, and whether it is for an absent value (`^`).
     Open(&'t str, bool),
     If(&'t str),
     ElseIf(&'t str),
@@ -53,7 +54,7 @@ enum Tag<'t> {
     Comment,
 }
 
-/// The next tag of a text, and what is around it.
+/// The next tag of a text, with the text before and after it.
 fn next(text: &str) -> Option<(&str, Tag<'_>, &str)> {
     let (before, rest) = text.split_once("{{")?;
     let (inside, after, raw) = match rest.strip_prefix('{') {
@@ -124,10 +125,10 @@ fn fill(mut text: &str, values: &Pairs, item: Option<&str>, depth: usize, out: &
     push(out, text)
 }
 
-/// A branch of a section: its condition, if it has one, and what is in it.
+/// A branch of a section: its condition, if any, and its content.
 type Branch<'t> = (Option<&'t str>, &'t str);
 
-/// What is in a section that has begun, branch by branch, and what follows it.
+/// The branches of a section whose start tag has been read, and the text after the section.
 fn section(text: &str) -> Result<(Vec<Branch<'_>>, &str), Unfilled> {
     let (mut branches, mut condition, mut begin) = (Vec::new(), None, 0);
     let (mut open, mut at) = (0usize, 0);
@@ -156,13 +157,14 @@ fn section(text: &str) -> Result<(Vec<Branch<'_>>, &str), Unfilled> {
     Err(Unfilled)
 }
 
-/// The values of a name, also as `Name[]`.
+/// The values of a parameter. `Name[]` counts as `Name`.
 fn values_of<'v>(values: &'v Pairs, name: &'v str) -> impl Iterator<Item = &'v str> {
     let fits = move |known: &str| known == name || known.strip_suffix("[]").is_some_and(|known| known == name);
     values.iter().filter(move |(known, _)| fits(known)).map(|(_, value)| value.as_str())
 }
 
-/// `A == B` or `A != B`, where either is a name or text in quotes; `A` alone: whether it is there and says something.
+/// Evaluates `A == B` or `A != B`, in which each side is a name or a quoted text. `A` alone is true if the parameter is
+/// present and not empty.
 fn holds(condition: &str, values: &Pairs) -> bool {
     let operand = |text: &str| -> String {
         let text = text.trim();

@@ -1,4 +1,4 @@
-//! TeXML's own: templates, parameters, answers, callbacks.
+//! Tests of TeXML's own parts: templates, parameters, answers and callbacks.
 
 use tandem_call::leg::{EndCause, EndedBy, LegEnd};
 use tandem_call::program::instruction::Instruction;

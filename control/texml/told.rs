@@ -1,4 +1,4 @@
-//! Requests to applications as TeXML writes them: the family's parameters, but for a few, and Telnyx's own.
+//! Converts requests to applications: from the family's parameters to TeXML's, which drop some and add Telnyx's own.
 
 use jiff::Timestamp;
 use tandem_call::address::Address;
@@ -10,12 +10,13 @@ use super::id;
 
 type Pairs = Vec<(String, String)>;
 
-/// What a Twilio application is told and a TeXML one is not.
+/// Parameters of Twilio that TeXML does not have.
 const UNTOLD: [&str; 4] = ["ApiVersion", "CallToken", "Caller", "Called"];
-/// Whose place is told there.
+/// Prefixes of the geographic parameters, which TeXML does not have.
 const PLACED: [&str; 4] = ["From", "To", "Caller", "Called"];
 
-/// Rewrites the parameters of a request about a leg, if it is about one, and an event of it, if it tells of one.
+/// Converts the parameters of a request. `leg` is the leg that the request concerns, `event` the event that it reports,
+/// if any.
 pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &mut Pairs) {
     let placed = |name: &str| {
         PLACED
@@ -70,7 +71,7 @@ pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &
     pairs.append(&mut more);
 }
 
-/// What the notice of the end says beside.
+/// Adds the parameters of the notice of the leg's end.
 fn ended(leg: &LegInfo, at: Timestamp, push: &mut impl FnMut(&str, String)) {
     push("CallInitiatedAt", time(leg.created_at));
     push("StartTime", time(leg.created_at));
@@ -94,7 +95,7 @@ fn ended(leg: &LegInfo, at: Timestamp, push: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// The four words there are for who answered.
+/// TeXML's four words for `AnsweredBy`.
 fn answered_by(word: &str) -> &'static str {
     match word {
         "human" => "human",

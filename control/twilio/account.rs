@@ -1,4 +1,4 @@
-//! An account as a resource.
+//! The Account and Balance resources.
 
 use std::borrow::Cow;
 
@@ -31,28 +31,28 @@ const SUBRESOURCES: [(&str, &str); 20] = [
     ("balance", "Balance"),
 ];
 
-/// What there is to say of an account.
+/// The content of an Account resource.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
-    /// What the paths of its member's resources begin with.
+    /// First part of the paths of the provider's resources: `/2010-04-01`.
     pub(super) root: &'static str,
-    /// `AC...`
+    /// The account's SID: `AC...`.
     pub(super) sid: Cow<'a, str>,
-    /// Its parent's SID, or its own.
+    /// SID of the parent account; the account's own SID if it has no parent.
     pub(super) owner: String,
-    /// Its secret.
+    /// The password of the REST API.
     pub(super) auth_token: &'a str,
-    /// Of webhooks, if it is not the secret.
+    /// The key that signs webhooks, if it differs from `auth_token`.
     pub(super) signing_key: Option<&'a str>,
-    /// For people.
+    /// The account's name for people.
     pub(super) friendly_name: String,
-    /// Whether it may do anything.
+    /// The account's status: active, suspended or closed.
     pub(super) standing: Standing,
-    /// When it was made, and last changed; one of the configuration, when the server was started.
+    /// Times of creation and of the last change. For an account of the configuration file both are the server's start.
     pub(super) dates: (Timestamp, Timestamp),
 }
 
-/// The resource.
+/// The Account resource.
 pub(super) fn account(facts: &Facts<'_>) -> Value {
     let sid = &*facts.sid;
     let path = format!("{}/Accounts/{sid}", facts.root);
@@ -76,7 +76,7 @@ pub(super) fn account(facts: &Facts<'_>) -> Value {
     account
 }
 
-/// Nothing is charged here, so nothing is ever used up.
+/// The Balance resource. It is always zero, because this server charges nothing.
 pub(super) fn balance(account_sid: &str) -> Value {
     json!({ "account_sid": account_sid, "balance": "0.00", "currency": "USD" })
 }

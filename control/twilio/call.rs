@@ -1,4 +1,4 @@
-//! A leg as the Call resource.
+//! The Call resource of a leg.
 
 use serde_json::{Value, json};
 use tandem_call::leg::{Direction, LegInfo};
@@ -20,7 +20,7 @@ const SUBRESOURCES: [(&str, &str); 9] = [
     ("user_defined_messages", "UserDefinedMessages"),
 ];
 
-/// The resource, every key of it.
+/// The Call resource with all its keys.
 pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
     let sid = owner.ids.call(leg.id);
     let path = owner.path(format_args!("Calls/{sid}"));
@@ -69,7 +69,7 @@ pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
     value
 }
 
-/// The answer to its creation: queued, and without dates yet.
+/// The Call resource in the answer to its creation: the status is `queued`, and all dates are null.
 pub(super) fn created(owner: Owner<'_>, leg: &LegInfo) -> Value {
     let mut value = call(owner, leg);
     if let Some(fields) = value.as_object_mut() {

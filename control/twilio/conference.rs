@@ -1,4 +1,4 @@
-//! Conferences and their participants: what is told of them, and how they read as resources.
+//! Conferences and participants: their notices and their REST resources.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,13 +15,13 @@ use super::family::Owner;
 use super::path::VERSION;
 use super::{format, webhook};
 
-/// Octets of a WAV file's head, and of a millisecond of one channel.
+/// Size of a WAV file's header, and of one millisecond of one channel (8 kHz, 16 bits), in octets.
 const WAV_HEAD: u64 = 44;
 const WAV_MILLISECOND: u64 = 16;
 
 type Parameters = Vec<(String, String)>;
 
-/// What is told of an event, if it was asked for.
+/// The notices of a conference event; empty if the application did not ask for this event.
 pub(super) fn notices(owner: Owner<'_>, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
     let info = &event.conference;
     if let ConferenceEventKind::Recording(facts) = &event.kind {
@@ -147,7 +147,8 @@ fn ended(owner: Owner<'_>, end: Option<&ConferenceEnd>, push: &mut impl FnMut(&s
     );
 }
 
-/// The way to be told of a recording before recordings had callbacks of their own.
+/// The `conference-record-end` notice to the conference's `eventCallbackUrl`. It is older than recording callbacks, and
+/// it is not sent when the recording has a callback of its own.
 fn recorded(
     owner: Owner<'_>,
     info: &ConferenceInfo,
@@ -177,16 +178,17 @@ fn recorded(
     Some(Notice { event, target: target.clone(), failover: None, body, numbered: false })
 }
 
-/// What a request about a conference says that concerns no call.
+/// The parameters of a conference request that does not concern a call.
 pub(super) fn standard(owner: Owner<'_>) -> Parameters {
     vec![("AccountSid".into(), owner.sid.into()), ("ApiVersion".into(), VERSION.into())]
 }
 
-/// `status` of a conference.
+/// The Conference resource's `status`.
 pub(super) fn status_word(status: ConferenceStatus) -> &'static str {
     match status {
         ConferenceStatus::Waiting => "init",
-        // Whoever waits in one alone is in it, though it is yet to be told of as begun.
+        // A conference with a single waiting participant reads as in progress, although `conference-start` has not been
+        // sent.
         ConferenceStatus::Gathering | ConferenceStatus::InProgress => "in-progress",
         ConferenceStatus::Completed => "completed",
     }
@@ -212,7 +214,7 @@ fn why_left(why: WhyLeft) -> &'static str {
     }
 }
 
-/// The resource.
+/// The Conference resource.
 pub(super) fn conference(owner: Owner<'_>, info: &ConferenceInfo) -> Value {
     let sid = owner.ids.conference(info.id);
     let path = owner.path(format_args!("Conferences/{sid}"));
@@ -236,7 +238,7 @@ pub(super) fn conference(owner: Owner<'_>, info: &ConferenceInfo) -> Value {
     })
 }
 
-/// The resource of a participant, whose call is `call` if that is known.
+/// The Participant resource. `call` is the status of the participant's call, if known.
 pub(super) fn participant(
     owner: Owner<'_>,
     info: &ConferenceInfo,

@@ -1,4 +1,5 @@
-//! The console's part that is Twilio's own: what was signed for a call, and why a signature fits or does not.
+//! The console's pages for Twilio's signatures: the signed strings of a call's requests, and an explanation of a
+//! signature that an application received.
 
 use std::sync::Arc;
 
@@ -23,26 +24,26 @@ use tandem_store::StoreFailed;
 use super::explain::{Seen, compare, explain_by};
 use super::{rest, seal};
 
-/// Longest URL, and most parameters, of a signature to be explained.
+/// Limits of a request to explain a signature: length of the URL in octets, and number of parameters.
 const MAX_URL: usize = 4_096;
 const MAX_PARAMETERS: usize = 300;
 
-/// Paths below `/console`.
+/// The routes below `/console`.
 pub fn routes() -> Router<App> {
     Router::new().route("/console/signature", get(signed).post(signature))
 }
 
-/// What an application saw of a request of ours.
+/// A request of this server as the application received it.
 #[derive(Deserialize)]
 struct Question {
     url: String,
-    /// Values are texts, or lists of them.
+    /// Each value is a text or a list of texts.
     #[serde(default)]
     params: serde_json::Map<String, Value>,
     signature: String,
 }
 
-/// Explains a signature by the caller's own key, and whether it is another account's.
+/// Explains a signature. It tries the auth token of the client's account first, then the tokens of all other accounts.
 async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): Json<Question>) -> Response {
     let Some(account) = app.caller(&headers) else {
         let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"tandem\"")];
@@ -69,7 +70,7 @@ async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): J
     let call = question.params.get("CallSid").and_then(Value::as_str);
     let scope = Scope::of(&app, Arc::clone(&account));
     let sent = match call {
-        // What was sent is of help only; without it the usual differences are tried.
+        // The sent URLs only help the search. If they are not available, the usual differences are still tried.
         Some(call) => requests(&app, &scope, call).await.ok().flatten().map(|(_, sent)| sent).unwrap_or_default(),
         None => Vec::new(),
     };
@@ -78,38 +79,37 @@ async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): J
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
 }
 
-/// Which call's requests, and which URL its application checks.
+/// The call, and optionally the URL that its application validates.
 #[derive(Deserialize)]
 struct Asked {
     call: String,
     url: Option<String>,
 }
 
-/// What was signed for a call.
+/// The signed requests of a call.
 #[derive(Serialize)]
 struct Signed {
-    /// The session.
+    /// The call session's id.
     session: String,
-    /// With which key.
+    /// A description of the signing key.
     key: String,
     requests: Vec<SignedRequest>,
-    /// With the URL that the application checks, if that was given.
+    /// The comparison with the URL that the application validates, if the request named one.
     comparison: Option<Comparison>,
 }
 
-/// A request to the application.
+/// One signed request to the application.
 #[derive(Serialize)]
 struct SignedRequest {
     at: Timestamp,
     method: String,
-    /// The URL that was signed.
     url: String,
     signature: String,
-    /// What the application answered.
+    /// HTTP status of the application's answer; `None` if there was no answer.
     status: Option<u16>,
 }
 
-/// The URL that was signed and the one that the application checks.
+/// Differences between the signed URL and the URL that the application validates.
 #[derive(Serialize)]
 struct Comparison {
     signed: String,
@@ -118,7 +118,7 @@ struct Comparison {
     advice: &'static str,
 }
 
-/// Tells what was signed for the requests of a call.
+/// Lists the signed requests of a call.
 async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<Asked>) -> Response {
     let scope = match Scope::asked(&app, &headers) {
         Ok(scope) => scope,
@@ -155,17 +155,17 @@ async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
 }
 
-/// The requests to the application of a call's session, with the session's id.
+/// The requests that the call's session sent to the application, with the session's id.
 async fn requests(app: &App, scope: &Scope, call: &str) -> Result<Option<(String, Vec<Exchanged>)>, StoreFailed> {
     let Some((session, _)) = scope.session(app, call).await? else { return Ok(None) };
     let mut sent = app.calls.exchanges(session).await?;
-    // The application's own requests to this server are among them.
+    // The log also holds the application's requests to this server. They are removed here.
     let ours = format!("{}/", app.public_url);
     sent.retain(|(_, exchange)| exchange.url.starts_with("http") && !exchange.url.starts_with(&ours));
     Ok(Some((session.to_string(), sent)))
 }
 
-/// Whose a call is.
+/// The account of a call.
 async fn owner(app: &App, scope: &Scope, call: &str) -> Option<Arc<Account>> {
     let (_, legs) = scope.session(app, call).await.ok()??;
     legs.iter().find_map(|(_, leg)| app.accounts.by_name(&leg.account))

@@ -1,4 +1,4 @@
-//! The messages of ConversationRelay: JSON text both ways.
+//! The messages of ConversationRelay: JSON texts in both directions.
 
 use std::borrow::Cow;
 
@@ -14,15 +14,15 @@ use tandem_dialect::conversation::{Ask, ConversationWire, Cutting, Told};
 use super::family::Owner;
 use super::{format, sign};
 
-/// Of a message that is refused, characters told back.
+/// Maximum number of characters of an invalid message that are quoted in the answer.
 const SHOWN: usize = 500;
-/// `loop="0"`.
+/// Number of repetitions for `loop="0"`.
 const FOR_EVER: u32 = 1_000;
-/// A message that means nothing (RFC 6455: data that is not consistent with its type).
+/// Close code for invalid messages (RFC 6455 §7.4.1: data not consistent with the type of the message).
 const INCONSISTENT: u16 = 1007;
 const NORMAL: u16 = 1000;
 
-/// One conversation.
+/// The wire form of one conversation.
 pub(super) struct Wire {
     handshake: Vec<(String, String)>,
     setup: Value,
@@ -37,7 +37,7 @@ impl Wire {
         id: ConversationId,
         spec: &ConversationSpec,
     ) -> Self {
-        // An agent has no wire.
+        // A conversation with an agent of this server has no URL.
         let url = if let With::Application(url) = &spec.with { url.as_str() } else { "" };
         let url = url.split('#').next().unwrap_or(url);
         let handshake = [
@@ -122,7 +122,7 @@ fn refused(shown: &str) -> String {
     format!("Invalid message received, code: 64107, {shown}")
 }
 
-/// `None` if it means nothing.
+/// Parses a message; `None` if it is invalid.
 fn understood(text: &str) -> Option<Ask> {
     let message: Incoming<'_> = serde_json::from_str(text).ok()?;
     let cutting = Cutting {
@@ -167,7 +167,7 @@ fn understood(text: &str) -> Option<Ask> {
             handoff: match message.handoff_data {
                 None | Some(Value::Null) => None,
                 Some(Value::String(text)) => Some(text),
-                // It should be text; what it is otherwise is handed on as it is.
+                // A text is expected here. Any other value is passed on as JSON.
                 Some(other) => Some(other.to_string()),
             },
         },
@@ -175,7 +175,7 @@ fn understood(text: &str) -> Option<Ask> {
     })
 }
 
-/// `none`, `dtmf`, `speech` and `any`; `true` is any, `false` is none.
+/// Parses `none`, `dtmf`, `speech` or `any`. `true` means `any`, `false` means `none`.
 pub fn inputs(value: &Value) -> Option<Inputs> {
     match value {
         Value::Bool(on) => Some(if *on { Inputs::ANY } else { Inputs::NONE }),
@@ -184,7 +184,7 @@ pub fn inputs(value: &Value) -> Option<Inputs> {
     }
 }
 
-/// Words for a caller's doings.
+/// The words for the caller's inputs.
 const INPUTS: [(&str, Inputs); 6] = [
     ("none", Inputs::NONE),
     ("false", Inputs::NONE),
@@ -194,7 +194,7 @@ const INPUTS: [(&str, Inputs); 6] = [
     ("true", Inputs::ANY),
 ];
 
-/// A boolean, or the word for one; `None` if it is neither.
+/// Parses a boolean, or a text that holds one. `None` if it is neither; `Some(None)` if it is absent or null.
 fn flag(value: Option<&Value>) -> Option<Option<bool>> {
     match value {
         None | Some(Value::Null) => Some(None),

@@ -1,4 +1,4 @@
-//! Numbered errors: of document fetches, and of the REST API with its envelope.
+//! Twilio's error numbers: of document fetches, of call events, and of the REST API with its error body.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -18,13 +18,13 @@ use tandem_history::report::Refusal;
 
 use super::siprec;
 
-/// A `callerId` that the account may not show.
+/// The account may not use this `callerId`.
 pub(super) const CALLER_ID: u32 = 13214;
 
-/// A `From` of a request for a call that is not the account's.
+/// The `From` of a REST request for a call does not belong to the account.
 pub(super) const FOREIGN_CALLER: u32 = 21210;
 
-/// The number of a failed fetch, for `ErrorCode` and the log.
+/// The number of a failed document fetch, for `ErrorCode` and the log.
 pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
     match failure.kind {
         FailureKind::BadUrl => 11100,
@@ -45,7 +45,7 @@ pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
     }
 }
 
-/// Twilio's number for what went wrong.
+/// Twilio's number for a fault; `None` if it has none.
 pub(super) fn number(fault: Fault<'_>) -> Option<u32> {
     match fault {
         Fault::Document(failure) => Some(failure_code(failure)),
@@ -58,7 +58,7 @@ pub(super) fn number(fault: Fault<'_>) -> Option<u32> {
     }
 }
 
-/// The number of a stream's failure.
+/// The number of a media stream's failure.
 pub(super) fn stream_code(fault: StreamFault) -> u32 {
     match fault {
         StreamFault::Internal => 31900,
@@ -75,7 +75,7 @@ pub(super) fn stream_code(fault: StreamFault) -> u32 {
     }
 }
 
-/// The number of a call to whom nothing leads.
+/// The number of a call to an address without a route.
 pub(super) fn callee_code(to: &Address) -> u32 {
     match to {
         Address::Phone(_) | Address::Application(_) | Address::Name(_) => 13224,
@@ -83,7 +83,7 @@ pub(super) fn callee_code(to: &Address) -> u32 {
     }
 }
 
-/// The number of a conference that does not take somebody.
+/// The number for a participant that the conference refused; `None` if there is none.
 pub(super) fn conference_code(why: Refused) -> Option<u32> {
     match why {
         Refused::Full => Some(16020),
@@ -92,7 +92,7 @@ pub(super) fn conference_code(why: Refused) -> Option<u32> {
     }
 }
 
-/// The number of what went wrong with a call.
+/// The number of a call event that reports a failure; `None` for other events.
 pub(super) fn trouble_code(event: &EventKind) -> Option<u32> {
     match event {
         EventKind::Warned(warning) => Some(warning.code),
@@ -116,7 +116,8 @@ pub(super) fn trouble_code(event: &EventKind) -> Option<u32> {
     }
 }
 
-/// The number of a callback that was given up.
+/// The number of a callback that was given up. `event` is the notice's name, `status` the HTTP status of the last
+/// answer.
 pub(super) fn undelivered_code(event: &str, status: Option<u16>) -> u32 {
     let of_conference = ["conference", "participant", "announcement"].iter().any(|kind| event.starts_with(kind));
     match (of_conference, status) {
@@ -127,34 +128,34 @@ pub(super) fn undelivered_code(event: &str, status: Option<u16>) -> u32 {
     }
 }
 
-/// The number and the words of a conversation's failure.
+/// The number and text of a conversation's failure.
 pub(super) fn conversation(after_start: bool) -> (u32, &'static str) {
     if after_start { (64105, "Websocket ended") } else { (64102, "Unable to connect to websocket URL") }
 }
 
-/// An error of the REST API.
+/// An error answer of the REST API.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ApiError {
-    /// HTTP status.
+    /// The HTTP status.
     pub(super) status: StatusCode,
-    /// Twilio's number.
+    /// Twilio's error number.
     pub(super) code: u32,
-    /// In words.
+    /// The text for people.
     pub(super) message: String,
 }
 
 impl ApiError {
-    /// 400 with a number.
+    /// 400 with this error number.
     pub(super) fn bad(code: u32, message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
     }
 
-    /// 401: no or wrong credentials.
+    /// 401: missing or wrong credentials.
     pub(super) fn unauthenticated() -> Self {
         Self { status: StatusCode::UNAUTHORIZED, code: 20003, message: "Authenticate".into() }
     }
 
-    /// 403 with a number.
+    /// 403 with this error number.
     pub(super) fn forbidden(code: u32, message: impl Into<String>) -> Self {
         Self { status: StatusCode::FORBIDDEN, code, message: message.into() }
     }
@@ -165,12 +166,12 @@ impl ApiError {
         Self { status: StatusCode::NOT_FOUND, code: 20404, message }
     }
 
-    /// 405: the resource exists, but not for this method.
+    /// 405: the resource exists but does not support this method.
     pub(super) fn method_not_allowed() -> Self {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code: 20004, message: "Method not allowed".into() }
     }
 
-    /// 500: ours.
+    /// 500: this server failed.
     pub(super) fn internal() -> Self {
         let message = "An internal server error has occurred".into();
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: 20500, message }

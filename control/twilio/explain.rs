@@ -1,46 +1,48 @@
-//! Why a signature fits, or does not: which string it was made of, and what an application sees otherwise than we sent it.
+//! Explains why a signature is valid or not: the string that was signed, and how the request that the application saw
+//! differs from the one that was sent.
 //!
-//! A validator puts the URL together from what reaches it, behind proxies, frameworks and their ideas of a port. So each of the
-//! usual differences is tried, alone and in pairs, until the signature fits.
+//! A validator rebuilds the URL from the request that reaches it. Proxies, web frameworks and different rules about
+//! ports can change that URL. So each of the usual differences is tried, alone and in pairs, until the signature
+//! matches.
 
 use serde::Serialize;
 use url::Url;
 
 use super::sign;
 
-/// Geographic parameters, which are sent empty and which some frameworks drop.
+/// Geographic parameters. They are sent with empty values, and some web frameworks drop empty values.
 const PARTIES: [&str; 4] = ["From", "To", "Caller", "Called"];
 const PLACES: [&str; 4] = ["City", "State", "Zip", "Country"];
 
-/// What a request looked like to the one that validates it.
+/// A request as the validating application saw it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seen {
-    /// As the application put it together.
+    /// The URL that the application put together.
     pub url: String,
-    /// The form's; empty for GET, JSON bodies and WebSockets.
+    /// The form's parameters; empty for a GET, a JSON body or a WebSocket.
     pub parameters: Vec<(String, String)>,
 }
 
-/// What is found out.
+/// The result of the search.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Explanation {
-    /// Whether the signature is that of this very URL and these parameters.
+    /// Whether the signature matches exactly this URL and these parameters under the first key.
     pub valid: bool,
-    /// The string that is signed for them: the URL, then each name with its value, by name.
+    /// The signed string: the URL, then each parameter's name and value, sorted by name.
     pub signed: String,
-    /// The signature of that, with the first key.
+    /// The signature of `signed` under the first key.
     pub expected: String,
-    /// Whose key the signature was made with, if that was found out.
+    /// The name of the key that made the signature, if the search found it.
     pub key: Option<String>,
-    /// The URL that it was made for, if another one.
+    /// The URL that was signed, if it differs from the URL that the application saw.
     pub url: Option<String>,
-    /// What is different, in words; empty if nothing is, or if nothing was found out.
+    /// Descriptions of the differences. Empty if there are none, or if the search found nothing.
     pub differences: Vec<String>,
-    /// What to do about it.
+    /// Advice for the operator of the application.
     pub advice: &'static str,
 }
 
-/// Explains `signature` by `keys`, each with its name; the first is the one that should have been used.
+/// Explains `signature` with `keys`, which are pairs of a name and a key. The first key is the correct one.
 pub fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -> Explanation {
     let given = signature.trim();
     let mut explanation = Explanation {
@@ -79,8 +81,8 @@ pub fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -> Expla
     explanation
 }
 
-/// The same for a request of which it is known what was sent: `sent` are the URLs that were signed for this call. A URL of another
-/// host, which no guess finds, is found so.
+/// Like [`explain`], but also tries the URLs in `sent`, which were signed for this call. This finds a URL on a
+/// different host, which the usual differences do not cover.
 pub fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str, sent: &[String]) -> Explanation {
     let mut explanation = explain(keys, seen, signature);
     if explanation.key.is_some() {
@@ -101,7 +103,7 @@ pub fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str, sent:
     explanation
 }
 
-/// How a URL that an application checks differs from the one that was signed, in words.
+/// Describes the differences between the signed URL and the URL that the application validates.
 pub fn compare(signed: &str, seen: &str) -> Vec<String> {
     let (Ok(ours), Ok(theirs)) = (Url::parse(signed), Url::parse(seen)) else {
         return vec![
@@ -132,7 +134,7 @@ pub fn compare(signed: &str, seen: &str) -> Vec<String> {
     differences
 }
 
-/// The string that is signed.
+/// Builds the string to sign: the URL, then the sorted parameters without duplicates.
 fn signed(seen: &Seen) -> String {
     let mut pairs: Vec<_> = seen.parameters.iter().collect();
     pairs.sort();
@@ -144,10 +146,10 @@ fn sign(key: &str, seen: &Seen) -> String {
     sign::signature(key, &seen.url, seen.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
-/// One usual difference between what is sent and what an application sees.
+/// A usual difference between the sent request and the request that the application sees.
 struct Variant {
     difference: &'static str,
-    /// What was sent, if that is the difference; nothing where it cannot be.
+    /// The requests that may have been sent, given this difference. Empty where it cannot apply.
     sent: fn(&Seen) -> Vec<Seen>,
 }
 
@@ -251,7 +253,7 @@ fn with_url(seen: &Seen, url: String) -> Seen {
     Seen { url, parameters: seen.parameters.clone() }
 }
 
-/// With another host and port, if `change` makes one.
+/// Replaces the URL's host and port with the result of `change`. Empty if `change` returns `None`.
 fn host(seen: &Seen, change: impl Fn(&str) -> Option<String>) -> Vec<Seen> {
     let Some((scheme, rest)) = seen.url.split_once("://") else { return Vec::new() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -259,7 +261,7 @@ fn host(seen: &Seen, change: impl Fn(&str) -> Option<String>) -> Vec<Seen> {
     change(host).map(|host| with_url(seen, format!("{scheme}://{host}{path}"))).into_iter().collect()
 }
 
-/// The orders of a few things; of many only the sorted one and the reverse.
+/// All permutations of up to 4 pairs. For more pairs only the sorted order and the reverse order.
 fn orders<'a>(pairs: &[&'a str]) -> Vec<Vec<&'a str>> {
     if pairs.len() > 4 {
         let mut sorted = pairs.to_vec();
@@ -295,7 +297,8 @@ mod tests {
 
     const FORM: [(&str, &str); 2] = [("To", "+1"), ("From", "+2")];
 
-    /// What is said of a request that was sent to `sent` when the application sees `url`.
+    /// Validity, and the first words of the differences, for a request that was sent to `sent` and that the application
+    /// sees as `url`.
     fn told(sent: &str, url: &str) -> (bool, Vec<String>) {
         let signature = sign("12345", &seen(sent, &FORM));
         let explanation = explain(&keys(), &seen(url, &FORM), &signature);

@@ -1,7 +1,8 @@
-//! The family of providers that share Twilio's REST API, webhooks and markup, each in its own spelling: Twilio, SignalWire's
+//! The providers that share Twilio's REST API, webhooks and markup, each with its own variations: Twilio, SignalWire's
 //! Compatibility API and Telnyx's TeXML.
 //!
-//! [`Provider`] is the list of what tells them apart. Its defaults are Twilio's; a member says only where it differs.
+//! [`Provider`] lists the variations. Its defaults are Twilio's. A provider overrides only the methods in which it
+//! differs.
 
 use std::borrow::Cow;
 use std::fmt::{Debug, Display};
@@ -32,13 +33,13 @@ use super::sid::Ids;
 use super::twiml::TWIML;
 use super::{conference, conversation, error, format, overrides, reply, rest, seal, stream, webhook};
 
-/// A resource's keys, or those of a list.
+/// The keys of a resource or of a list.
 pub type Fields = Map<String, Value>;
 
-/// Writes the answer to a request about what is `below` an account anew: its status and its body.
+/// Rewrites the status and the body of an answer. `below` is the request's path below the account.
 pub type Rewrite = fn(below: &[&str], status: &mut StatusCode, body: &mut Value);
 
-/// The resources of an answer: the rows of a list, or the only one.
+/// The resources in an answer: the rows of a list, or the single resource.
 pub fn rows(body: &mut Value) -> Vec<&mut Fields> {
     let Value::Object(fields) = body else { return Vec::new() };
     if !fields.contains_key("uri") || !fields.values().any(Value::is_array) {
@@ -48,7 +49,7 @@ pub fn rows(body: &mut Value) -> Vec<&mut Fields> {
     rows.filter_map(Value::as_object_mut).collect()
 }
 
-/// Leaves these keys of a resource; those that it lacks are null.
+/// Keeps only these keys of a resource. Missing keys are added as null.
 pub fn keep(fields: &mut Fields, keys: &[&str]) {
     fields.retain(|key, _| keys.contains(&key.as_str()));
     for key in keys {
@@ -56,42 +57,42 @@ pub fn keep(fields: &mut Fields, keys: &[&str]) {
     }
 }
 
-/// `Fri, 11 Aug 2023 19:12:11 +0000` as `2023-08-11T19:12:11Z`.
+/// Converts an RFC 2822 date to RFC 3339: `Fri, 11 Aug 2023 19:12:11 +0000` to `2023-08-11T19:12:11Z`.
 pub fn iso8601(rfc2822: &str) -> Option<String> {
     jiff::fmt::rfc2822::parse(rfc2822).ok().map(|at| at.timestamp().to_string())
 }
 
-/// One member of the family.
+/// One provider of the family.
 pub trait Provider: Debug + Sync {
-    /// Its name in configuration and records.
+    /// The provider's name in the configuration and in records.
     fn name(&self) -> &'static str;
 
-    /// How it writes ids.
+    /// The provider's spelling of ids.
     fn ids(&self) -> Ids;
 
-    /// What the paths of its resources begin with: `/2010-04-01`.
+    /// First part of the paths of its resources: `/2010-04-01`.
     fn root(&self) -> &'static str;
 
-    /// The account's credentials there; `None` if the account has none.
+    /// The account's credentials for this provider; `None` if it has none.
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>>;
 
-    /// The account of this SID.
+    /// The account with this SID.
     fn account(&self, accounts: &Accounts, sid: &str) -> Option<Arc<Account>> {
         accounts.by_sid(sid)
     }
 
-    /// The account of a bearer token, where clients log in with one.
+    /// The account of a bearer token; `None` if clients of this provider do not log in with bearer tokens.
     fn bearer(&self, _accounts: &Accounts, _token: &str) -> Option<Arc<Account>> {
         None
     }
 
-    /// An account that another one makes, with an id of this number and secrets of its own; `None`: accounts are in the
+    /// A new subaccount with this id and new credentials; `None` if this provider's accounts exist only in the
     /// configuration.
     fn new_account(&self, _id: u128) -> Option<Account> {
         None
     }
 
-    /// Whether clients may log in with an account's keys (`SK...`).
+    /// Whether clients may log in with an account's API keys (`SK...`).
     fn has_keys(&self) -> bool {
         false
     }
@@ -101,89 +102,91 @@ pub trait Provider: Debug + Sync {
         false
     }
 
-    /// Whether it has this resource below an account: the first segment of its path.
+    /// Whether the provider has this resource below an account. `_resource` is the first segment of its path.
     fn has(&self, _resource: &str) -> bool {
         true
     }
 
-    /// What it publishes and this server does not have, beside what Twilio's has and this server does not: paths below an account,
-    /// and what is there.
+    /// Resources that the provider publishes and this server does not support, in addition to Twilio's. Pairs of a path
+    /// below an account and a description.
     fn refused(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
 
-    /// What the URLs of recordings that applications are told end with; without an extension it is WAV.
+    /// The file extension of the recording URLs that applications receive. A URL without an extension is WAV.
     fn audio_extension(&self) -> &'static str {
         ""
     }
 
-    /// Writes a request's parameters as Twilio's API has them.
+    /// Renames and converts a request's parameters to those of Twilio's API.
     fn normalise(&self, _pairs: &mut Vec<(String, String)>) {}
 
-    /// Whether the application that a new call names decides about it; otherwise a document that is named beside it does.
+    /// Whether a new call that names both an application and a document runs the application. `false`: it runs the
+    /// document.
     fn application_decides(&self) -> bool {
         true
     }
 
-    /// In what range the figures of machine detection are.
+    /// The ranges and defaults of answering machine detection's parameters.
     fn detection(&self) -> &'static DetectionRules {
         &DetectionRules::TWILIO
     }
 
-    /// Whether a queue is known by its name, which is its SID there.
+    /// Whether a queue's name is also its SID.
     fn names_queues(&self) -> bool {
         false
     }
 
-    /// Writes answers that went well anew, if they are not Twilio's.
+    /// The function that rewrites successful answers; `None` if they are the same as Twilio's.
     fn answer(&self) -> Option<Rewrite> {
         None
     }
 
-    /// Writes a refusal: its status and body; `None` if it is written as Twilio does.
+    /// Status and body of an error answer; `None` if it is the same as Twilio's.
     fn refusal(&self, _status: StatusCode, _code: u32, _message: &str) -> Option<(StatusCode, Value)> {
         None
     }
 
-    /// `direction` of the Call resource.
+    /// The Call resource's `direction`.
     fn direction(&self, direction: Direction) -> &'static str {
         format::direction(direction)
     }
 
-    /// `answered_by` of the Call resource.
+    /// The Call resource's `answered_by`.
     fn answered_by(&self, verdict: Verdict) -> &'static str {
         format::verdict(verdict)
     }
 
-    /// Changes the Call resource.
+    /// Changes the fields of the Call resource.
     fn call(&self, _leg: &LegInfo, _fields: &mut Fields) {}
 
-    /// Adds to the parameters of what a `<Gather>` collected: `dtmf` or `speech`.
+    /// Adds to the parameters of a `<Gather>` result. `_input` is `dtmf` or `speech`.
     fn gathered(&self, _input: &'static str, _push: &mut dyn FnMut(&str, String)) {}
 
-    /// Whether the client of this `User-Agent` reads times of calls as RFC 3339 has them, not RFC 2822.
+    /// Whether the client with this `User-Agent` expects the times of calls in RFC 3339 format, not RFC 2822.
     fn writes_iso_dates(&self, _user_agent: &str) -> bool {
         false
     }
 
-    /// Adds to the parameters of a progress notice. `completed`: it tells of the end.
+    /// Adds to the parameters of a progress notice. `_completed`: the notice reports the end of the leg.
     fn progress(&self, _leg: &LegInfo, _completed: bool, _push: &mut dyn FnMut(&str, String)) {}
 
-    /// Rewrites what an application is sent: about a leg, if it is about one, and an event of it, if it tells of one.
+    /// Rewrites a request to an application. `_leg` is the leg that the request concerns, `_event` the event that it
+    /// reports, if any.
     fn tell(&self, _leg: Option<&LegInfo>, _event: Option<&CallEvent>, _notice: &mut Notice) {}
 
-    /// One attempt at a request to an application. `strip_https_port`: see [`Family`].
+    /// Builds one signed attempt at a request to an application. For `strip_https_port` see [`Family`].
     fn seal(&self, account: &Account, notice: &SealInput<'_>, strip_https_port: bool) -> Sealed {
         let key = self.credentials(account).map_or("", |own| own.signing_key);
         seal::seal(key, self.signature_headers(), notice, strip_https_port)
     }
 
-    /// The header fields that carry the signature.
+    /// Names of the header fields that carry the signature.
     fn signature_headers(&self) -> &'static [&'static str] {
         &["X-Twilio-Signature"]
     }
 
-    /// The messages of a stream; `None` if they are as Twilio's but for what follows.
+    /// The wire form of a media stream; `None` if it is Twilio's, apart from the variations in the methods below.
     fn stream(
         &self,
         _account: &Account,
@@ -194,64 +197,64 @@ pub trait Provider: Debug + Sync {
         None
     }
 
-    /// Whether what all in a conference hear can be streamed.
+    /// Whether a conference's mix can be streamed.
     fn streams_conferences(&self) -> bool {
         false
     }
 
-    /// What people call the key of signatures.
+    /// The provider's name for the signing key.
     fn signing_key_name(&self) -> &'static str {
         "auth token"
     }
 
-    /// `version` of the first message of a stream.
+    /// The `version` in the first message of a stream.
     fn stream_version(&self) -> &'static str {
         "1.0.0"
     }
 
-    /// Whether a stream's messages of unknown kinds are passed over without a word.
+    /// Whether a stream's messages of unknown types are ignored without a warning.
     fn ignores_unknown_messages(&self) -> bool {
         false
     }
 
-    /// Whether an application may press keys by a stream's message `dtmf`.
+    /// Whether an application may send DTMF with a stream's `dtmf` message.
     fn streams_press_keys(&self) -> bool {
         false
     }
 
-    /// The documents that its applications answer with.
+    /// The markup of the documents that its applications return.
     fn flavour(&self) -> &'static Flavour {
         &TWIML
     }
 
-    /// A document as it is read, that came back to what was `asked`.
+    /// Prepares the document that answered the request `_asked` for parsing.
     fn document<'a>(&self, text: &'a [u8], _asked: &Notice) -> Cow<'a, [u8]> {
         text.into()
     }
 
-    /// The name of another dialect that a document is in, if it is.
+    /// The name of the dialect in which a document is written, if it is not this one.
     fn other_dialect(&self, _body: &[u8]) -> Option<&'static str> {
         None
     }
 
-    /// How long an application at this URL is waited for.
+    /// Timeouts and retries for the application at this URL.
     fn patience(&self, url: &str) -> Patience {
         overrides::patience(url)
     }
 }
 
-/// In what range the figures of machine detection are, in ms but for `within_seconds`, and what they are when they are absent.
+/// Ranges and defaults of answering machine detection's parameters. All are in ms, except as `within_seconds` says.
 #[derive(Debug)]
 pub struct DetectionRules {
     /// Whether `MachineDetectionTimeout` is in seconds.
     pub within_seconds: bool,
-    /// `MachineDetectionTimeout`.
+    /// Range and default of `MachineDetectionTimeout`.
     pub within: (RangeInclusive<u64>, u64),
-    /// `MachineDetectionSpeechThreshold`.
+    /// Range and default of `MachineDetectionSpeechThreshold`.
     pub greeting: (RangeInclusive<u64>, u64),
-    /// `MachineDetectionSpeechEndThreshold`.
+    /// Range and default of `MachineDetectionSpeechEndThreshold`.
     pub after_greeting: (RangeInclusive<u64>, u64),
-    /// `MachineDetectionSilenceTimeout`.
+    /// Range and default of `MachineDetectionSilenceTimeout`.
     pub silence: (RangeInclusive<u64>, u64),
 }
 
@@ -265,40 +268,40 @@ impl DetectionRules {
     };
 }
 
-/// How an account's clients log in, and how what it is sent is signed.
+/// The secrets with which an account's clients log in and its webhooks are signed.
 #[derive(Clone, Debug)]
 pub struct Credentials<'a> {
     /// The account's SID.
     pub sid: Cow<'a, str>,
-    /// The password of the API.
+    /// The password of the REST API.
     pub secret: &'a str,
-    /// The key of signatures.
+    /// The key that signs webhooks; empty if the provider does not sign URLs.
     pub signing_key: &'a str,
 }
 
-/// An account as a member's clients know it: whose resources and webhooks are written.
+/// An account in one provider's spelling. Resources and webhooks are written for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
-    /// The member.
+    /// The provider.
     pub provider: &'static dyn Provider,
     /// The account's SID.
     pub sid: &'a str,
-    /// The member's way to write ids.
+    /// The provider's spelling of ids.
     pub ids: Ids,
 }
 
 impl<'a> Owner<'a> {
-    /// An account of this SID.
+    /// The account with this SID at this provider.
     pub fn new(provider: &'static dyn Provider, sid: &'a str) -> Self {
         Self { provider, sid, ids: provider.ids() }
     }
 
-    /// Where a resource of the account is: `name` is its path below the account's.
+    /// The path of a resource of the account. `name` is the part below the account.
     pub(super) fn path(&self, name: impl Display) -> String {
         format!("{}/Accounts/{}/{name}", self.provider.root(), self.sid)
     }
 
-    /// The same with `.json`.
+    /// Like [`Owner::path`], with `.json` appended.
     pub(super) fn uri(&self, name: impl Display) -> String {
         format!("{}.json", self.path(name))
     }
@@ -310,21 +313,22 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// The dialect of a member.
+/// The dialect of one provider of the family.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
     provider: &'static dyn Provider,
-    /// Whether `https` URLs with a port are signed without it; otherwise as they are configured.
+    /// Whether an `https` URL with a port is signed without the port. Otherwise the URL is signed as configured.
     strip_https_port: bool,
 }
 
 impl Family {
-    /// The dialect of this member.
+    /// The dialect of this provider.
     pub fn new(provider: &'static dyn Provider, strip_https_port: bool) -> Self {
         Self { provider, strip_https_port }
     }
 
-    /// Of an account without credentials there it is empty: nothing of it can be validated anyway.
+    /// The account's SID; empty for an account without credentials for this provider. The signatures of such an account
+    /// cannot be validated in any case.
     fn sid<'a>(&self, account: &'a Account) -> Cow<'a, str> {
         self.provider.credentials(account).map(|own| own.sid).unwrap_or_default()
     }
@@ -400,7 +404,7 @@ impl Dialect for Family {
     fn signing_key(&self, account: &Account) -> Option<String> {
         self.provider
             .credentials(account)
-            // One that signs no URLs has no such key.
+            // A provider that does not sign URLs has an empty signing key.
             .filter(|keys| !keys.signing_key.is_empty())
             .map(|keys| format!("the {} of {}", self.provider.signing_key_name(), keys.sid))
     }
@@ -433,7 +437,7 @@ impl Dialect for Family {
         spec: &StreamSpec,
     ) -> Option<Box<dyn StreamWire>> {
         let own = self.provider.credentials(account).filter(|_| self.provider.streams_conferences())?;
-        // Its messages are those of a call with the conference's id.
+        // The messages are those of a call's stream. The conference's id takes the place of the call's id.
         let (owner, about) = (Owner::new(self.provider, &own.sid), LegId(conference.id.0));
         Some(Box::new(stream::Wire::new(owner, own.signing_key, about, id, spec)))
     }

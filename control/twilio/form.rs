@@ -1,4 +1,4 @@
-//! Request parameters: repeated keys, space-separated values, and each one's own error number.
+//! Request parameters: repeated keys, lists separated by white space, and an error number for each invalid value.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::family::Provider;
 use super::format;
 use super::sid::Ids;
 
-/// Parameters of one request to a member of the family, decoded, in order. Names are case-sensitive.
+/// The decoded parameters of one request, in order. Names are case-sensitive.
 #[derive(Clone, Debug)]
 pub(super) struct Parameters {
     provider: &'static dyn Provider,
@@ -19,60 +19,61 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// From a query or a form body.
+    /// Parses a query or a form body.
     pub(super) fn parse(provider: &'static dyn Provider, encoded: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(encoded);
         Self::new(provider, pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
-    /// From what was decoded already.
+    /// Takes pairs that are already decoded.
     pub(super) fn new(provider: &'static dyn Provider, mut pairs: Vec<(String, String)>) -> Self {
         provider.normalise(&mut pairs);
         Self { provider, pairs }
     }
 
-    /// Whose API is asked.
+    /// The provider whose API received the request.
     pub(super) fn provider(&self) -> &'static dyn Provider {
         self.provider
     }
 
-    /// How ids in it are written.
+    /// The provider's spelling of ids.
     pub(super) fn ids(&self) -> Ids {
         self.provider.ids()
     }
 
-    /// Every pair.
+    /// All pairs of name and value, in order.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// A value, without white space around it; an empty one counts as absent.
+    /// The trimmed value of a parameter. An empty value counts as absent.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Whether a value was given, an empty one too: that takes back what was there.
+    /// Whether the parameter is present, even with an empty value. An empty value clears a setting.
     pub(super) fn has(&self, name: &str) -> bool {
         self.pairs().any(|(key, _)| key == name)
     }
 
-    /// A value, without white space around it, an empty one too: what is given so is to be emptied.
+    /// The trimmed value of a parameter, even if it is empty. An empty value clears a setting.
     pub(super) fn given(&self, name: &str) -> Option<&str> {
         self.given_as_it_is(name).map(str::trim)
     }
 
-    /// A value with all its white space: a password.
+    /// The value of a parameter with all its white space, for passwords.
     pub(super) fn given_as_it_is(&self, name: &str) -> Option<&str> {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// Every value of a repeated key, those separated by white space or commas apart.
+    /// All values of a repeated key. Each value is split at white space and commas.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let values = self.pairs().filter(move |(key, _)| *key == name).map(|(_, value)| value);
         values.flat_map(|value| value.split([' ', ',', '\n', '\t'])).filter(|word| !word.is_empty())
     }
 
-    /// An absolute `http` or `https` URL, kept as written because it is signed as written.
+    /// An absolute `http` or `https` URL; otherwise an error with the number `code`. The URL is kept as written,
+    /// because requests to it are signed as written.
     pub(super) fn url(&self, name: &str, code: u32) -> Result<Option<Arc<str>>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let web = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -83,20 +84,20 @@ impl Parameters {
         }
     }
 
-    /// `GET` or `POST`; `POST` if absent.
+    /// `GET` or `POST`; `POST` if absent. Anything else is error 21209.
     pub(super) fn method(&self, name: &str) -> Result<Method, ApiError> {
         let Some(text) = self.get(name) else { return Ok(Method::Post) };
         format::parse_method(text)
             .ok_or_else(|| ApiError::bad(21209, format!("{name} is not a valid HTTP method: {text}")))
     }
 
-    /// A URL with its method.
+    /// A URL and its method. `code` is the error number of an invalid URL.
     pub(super) fn target(&self, url: &str, method: &str, code: u32) -> Result<Option<Target>, ApiError> {
         let method = self.method(method)?;
         Ok(self.url(url, code)?.map(|url| Target { url, method }))
     }
 
-    /// A whole number within a range.
+    /// An integer within `range`; otherwise an error with the number `code`.
     pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>, code: u32) -> Result<Option<u64>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         match text.parse() {
@@ -105,21 +106,21 @@ impl Parameters {
         }
     }
 
-    /// `true` or `false`, in any case.
+    /// `true` or `false`, in any case. Anything else is error 20001.
     pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
         let words = [("true", true), ("false", false)];
         self.word(name, &words, default, 20001)
     }
 
-    /// One of a few words, in any case.
+    /// The value of one of `words`, in any case; otherwise an error with the number `code`.
     pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)], default: T, code: u32) -> Result<T, ApiError> {
         let Some(text) = self.get(name) else { return Ok(default) };
         let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
         found.map(|(_, value)| *value).ok_or_else(|| ApiError::bad(code, format!("{name} is not valid: {text}")))
     }
 
-    /// A standing order of `<prefix>`, `<prefix>Method` and `<prefix>Event`. Events that do not exist are passed over, as
-    /// applications name old ones; without any it is `completed`.
+    /// The callback of `<prefix>`, `<prefix>Method` and `<prefix>Event`. Unknown events are ignored, because
+    /// applications still name old ones. If no known event remains, the callback gets `completed`.
     pub(super) fn callback(&self, prefix: &str, moments: &[(&str, Moment)]) -> Result<Option<Callback>, ApiError> {
         let Some(target) = self.target(prefix, &format!("{prefix}Method"), 21502)? else { return Ok(None) };
         let mut wanted = Vec::new();

@@ -1,4 +1,4 @@
-//! Values as the 2010 API and its webhooks write them.
+//! Values in the spelling of the 2010-04-01 API and its webhooks.
 
 use std::time::Duration;
 
@@ -11,36 +11,36 @@ use tandem_call::machine::{GreetingEnd, Verdict};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
 use tandem_routing::trunk::identity;
 
-/// RFC 2822 in UTC: `Tue, 31 Aug 2010 20:36:28 +0000`.
+/// A time in RFC 2822 format, in UTC: `Tue, 31 Aug 2010 20:36:28 +0000`.
 pub(super) fn rfc2822(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
-/// ISO 8601 with milliseconds: `2024-01-02T03:04:05.678Z`.
+/// A time in ISO 8601 format with milliseconds, in UTC: `2024-01-02T03:04:05.678Z`.
 pub(super) fn iso8601(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
-/// Adds the fields of one object to another.
+/// Copies the fields of the JSON object `more` into `object`.
 pub(super) fn extend(object: &mut Value, more: Value) {
     if let (Value::Object(fields), Value::Object(more)) = (object, more) {
         fields.extend(more);
     }
 }
 
-/// Takes fields out of an object.
+/// Removes fields from a JSON object.
 pub(super) fn without(object: &mut Value, names: &[&str]) {
     if let Value::Object(fields) = object {
         fields.retain(|name, _| !names.contains(&name.as_str()));
     }
 }
 
-/// Whole seconds, to the nearest.
+/// A duration in seconds, rounded to the nearest second.
 pub(super) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_millis() >= 500)
 }
 
-/// Who vouches for the calling number, of a call that came with a signature.
+/// `StirVerstat`: the result of STIR verification and the attestation level, for a call with a signed caller id.
 pub(super) fn stir_verstat(identity: &CallerIdentity) -> String {
     let word = match identity.standing {
         Standing::Passed => "TN-Validation-Passed",
@@ -50,7 +50,7 @@ pub(super) fn stir_verstat(identity: &CallerIdentity) -> String {
     identity.attestation.map_or_else(|| word.into(), |attestation| format!("{word}-{}", attestation.letter()))
 }
 
-/// `CallStatus`, except that `initiated` is a word of callbacks only: elsewhere a leg that is being set up is `ringing`.
+/// `CallStatus`. A leg that is being set up is `ringing`; only callbacks use the word `initiated`.
 pub(super) fn status(status: Status) -> &'static str {
     match status {
         Status::Queued => "queued",
@@ -64,7 +64,7 @@ pub(super) fn status(status: Status) -> &'static str {
     }
 }
 
-/// The states a `CallStatus` stands for; `None` if it is no such word.
+/// The leg states of a `CallStatus` word; `None` if there is no such word.
 pub(super) fn parse_status(text: &str) -> Option<&'static [Status]> {
     Some(match text {
         "queued" => &[Status::Queued],
@@ -79,7 +79,7 @@ pub(super) fn parse_status(text: &str) -> Option<&'static [Status]> {
     })
 }
 
-/// `AnsweredBy`.
+/// The word for `AnsweredBy`.
 pub(super) fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Human => "human",
@@ -92,7 +92,7 @@ pub(super) fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-/// `Direction`.
+/// The word for `Direction`.
 pub(super) fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::Inbound => "inbound",
@@ -101,14 +101,14 @@ pub(super) fn direction(direction: Direction) -> &'static str {
     }
 }
 
-/// `RecordingSource`.
+/// The word for `RecordingSource`.
 pub(super) fn recording_source(source: RecordingSource) -> &'static str {
     match source {
         RecordingSource::Record => "RecordVerb",
         RecordingSource::Dial => "DialVerb",
         RecordingSource::Outbound => "OutboundAPI",
         RecordingSource::Request => "StartCallRecordingAPI",
-        // In no published document, but what the provider says of them.
+        // Twilio's published documents do not list these words, but Twilio sends them.
         RecordingSource::Start => "StartCallRecordingTwiML",
         RecordingSource::Trunk => "Trunking",
         RecordingSource::Conference => "Conference",
@@ -116,7 +116,7 @@ pub(super) fn recording_source(source: RecordingSource) -> &'static str {
     }
 }
 
-/// `status` of a recording. One that could not be written reads as absent, with an error code beside it.
+/// The `status` of a recording. A recording that could not be written is `absent`, and has an error code.
 pub(super) fn recording_status(status: &RecordingStatus) -> &'static str {
     match status {
         RecordingStatus::InProgress => "in-progress",
@@ -126,7 +126,7 @@ pub(super) fn recording_status(status: &RecordingStatus) -> &'static str {
     }
 }
 
-/// `track` of a recording.
+/// The word for a recording's `track`.
 pub(super) fn track(track: Track) -> &'static str {
     match track {
         Track::Inbound => "inbound",
@@ -135,17 +135,17 @@ pub(super) fn track(track: Track) -> &'static str {
     }
 }
 
-/// Length of a recording's audio so far known.
+/// Length of a recording in seconds. Until the audio's length is known, the time since the recording's start.
 pub(super) fn recording_seconds(recording: &Recording) -> u64 {
     let until = recording.ended_at.unwrap_or(recording.started_at);
     let elapsed = Duration::try_from(until.duration_since(recording.started_at)).unwrap_or_default();
     seconds(recording.duration.unwrap_or(elapsed))
 }
 
-/// What stands for a caller who withholds the number: `ANONYMOUS` on a telephone's keys.
+/// The caller id of a caller who withholds the number: `ANONYMOUS` spelled on a telephone keypad.
 const ANONYMOUS: &str = "+266696687";
 
-/// A party as `From` and `To` have it.
+/// An address in the format of `From` and `To`.
 pub(super) fn address(address: &Address) -> String {
     match address {
         Address::Name(name) if &**name == identity::ANONYMOUS => ANONYMOUS.to_owned(),
@@ -153,7 +153,7 @@ pub(super) fn address(address: &Address) -> String {
     }
 }
 
-/// `to_formatted`: `(415) 867-5309` for North America, everything else as it is.
+/// `to_formatted` and `from_formatted`: `(415) 867-5309` for North American numbers; other addresses are unchanged.
 pub(super) fn formatted(address: &Address) -> String {
     let text = self::address(address);
     let national = match text.strip_prefix("+1") {
@@ -166,7 +166,7 @@ pub(super) fn formatted(address: &Address) -> String {
     }
 }
 
-/// `GET` or `POST`.
+/// The method's name: `GET` or `POST`.
 pub(super) fn method(method: Method) -> &'static str {
     match method {
         Method::Get => "GET",
@@ -174,7 +174,7 @@ pub(super) fn method(method: Method) -> &'static str {
     }
 }
 
-/// `GET` or `POST`, in any case.
+/// Parses `GET` or `POST`, in any case.
 pub(super) fn parse_method(text: &str) -> Option<Method> {
     if text.eq_ignore_ascii_case("GET") {
         Some(Method::Get)

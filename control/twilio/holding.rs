@@ -1,4 +1,4 @@
-//! Numbers, applications and caller ids: what forms change of them, and how they read as resources.
+//! Numbers, applications and caller ids: how forms change them, and their REST resources.
 
 use std::sync::Arc;
 
@@ -18,28 +18,28 @@ use super::form::Parameters;
 use super::format;
 use super::path::VERSION;
 
-/// Longest name for people, characters.
+/// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
-/// Longest value of what is only kept, octets.
+/// Maximum length of a value that is only stored, in octets.
 const LONGEST_KEPT: usize = 1024;
 
-/// What is kept of a resource and has no effect here: its parameter, its key, and what is put there.
+/// A field that is stored but has no effect on this server: its parameter, its key in the resource, and its type.
 type Field = (&'static str, &'static str, Form);
 
-/// What a kept value is.
+/// The type of a stored field, and its value when it is not set.
 #[derive(Clone, Copy)]
 enum Form {
-    /// A URL.
+    /// An absolute URL.
     Url,
-    /// `GET` or `POST`; `POST` unless it was set.
+    /// `GET` or `POST`; `POST` if not set.
     Method,
-    /// False unless it was set.
+    /// A boolean; false if not set.
     Flag,
-    /// A SID of something; reads as a URL does unless it was set.
+    /// A SID. If not set, it reads like a URL that is not set.
     Sid,
-    /// Other text.
+    /// Any other text; null if not set.
     Text,
-    /// One of these; the first unless it was set.
+    /// One of these words; the first if not set.
     Word(&'static [&'static str]),
 }
 
@@ -73,7 +73,8 @@ const OF_APPLICATIONS: [Field; 9] = [
     ("PublicApplicationConnectEnabled", "public_application_connect_enabled", Form::Flag),
 ];
 
-/// Changes a number as a form says. Whether its application and its trunk exist is for the caller to find out before.
+/// Changes a number according to a form. The calling function must check first that the application and the trunk
+/// exist.
 pub(super) fn change_number(number: &mut Number, parameters: &Parameters) -> Result<(), ApiError> {
     change_name(&mut number.friendly_name, parameters)?;
     let set = |name: &str, slot: &mut Option<String>| {
@@ -82,7 +83,7 @@ pub(super) fn change_number(number: &mut Number, parameters: &Parameters) -> Res
         }
         parameters.get(name).is_some()
     };
-    // Either takes the other's place.
+    // A number has either an application or a trunk. Setting one removes the other.
     if set("VoiceApplicationSid", &mut number.application) {
         number.trunk = None;
     }
@@ -97,7 +98,7 @@ pub(super) fn change_number(number: &mut Number, parameters: &Parameters) -> Res
     change_kept(&mut number.other, &OF_NUMBERS, parameters)
 }
 
-/// Changes an application as a form says.
+/// Changes an application according to a form.
 pub(super) fn change_application(
     application: &mut VoiceApplication,
     name: &mut String,
@@ -109,7 +110,7 @@ pub(super) fn change_application(
     change_kept(&mut application.other, &OF_APPLICATIONS, parameters)
 }
 
-/// Changes a name as a form says.
+/// Sets the name to `FriendlyName`, if the form has it.
 pub(super) fn change_name(name: &mut String, parameters: &Parameters) -> Result<(), ApiError> {
     let Some(text) = parameters.get("FriendlyName") else { return Ok(()) };
     if text.chars().count() > LONGEST_NAME {
@@ -140,7 +141,7 @@ fn change_voice(voice: &mut Voice, parameters: &Parameters) -> Result<(), ApiErr
     method("StatusCallbackMethod", &mut voice.status_callback_method)
 }
 
-/// A fallback needs something to fall back from.
+/// Checks that a fallback URL comes with a primary URL (error 21405).
 fn primary(voice: &Voice, parameters: &Parameters) -> Result<(), ApiError> {
     match (parameters.get("VoiceFallbackUrl"), &voice.url) {
         (Some(_), None) => Err(ApiError::bad(21405, "VoiceFallbackUrl needs a VoiceUrl")),
@@ -173,7 +174,7 @@ fn change_kept(kept: &mut Map<String, Value>, fields: &[Field], parameters: &Par
     Ok(())
 }
 
-/// Adds what is kept; a URL that was not set reads as `unset`.
+/// Adds the stored fields to a resource. A URL that is not set reads as `unset`.
 fn read_kept(resource: &mut Value, fields: &[Field], kept: &Map<String, Value>, unset: &Value) {
     let Some(resource) = resource.as_object_mut() else { return };
     for (_, key, form) in fields {
@@ -203,12 +204,12 @@ fn read_voice(resource: &mut Value, voice: &Voice, unset: &Value) {
     }
 }
 
-/// A date. What the configuration file says has none of its own: it is as old as the server's start.
+/// A date of a resource. A resource of the configuration file has no dates and gets the time of the server's start.
 fn date(at: Timestamp) -> String {
     format::rfc2822(if at == Timestamp::UNIX_EPOCH { clock::started() } else { at })
 }
 
-/// A number as the IncomingPhoneNumber resource.
+/// The IncomingPhoneNumber resource.
 pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
     let (pn, details) = (owner.ids.spell("PN", row.id), &row.details);
     let pooled = |key: &str| details.other.get(key).cloned();
@@ -235,15 +236,15 @@ pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
     resource
 }
 
-/// Where all numbers come from, as far as the API knows.
+/// The `origin` of every number.
 pub(super) const ORIGIN: &str = "twilio";
 
-/// Whether the number came from a block that is new to the network.
+/// Whether the number pool marked the number as new to the network (`beta`).
 pub(super) fn is_beta(number: &Number) -> bool {
     number.other.get("beta").and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// What the pool says of a number that is taken from it.
+/// The pool's attributes of a number, to be stored with the number when it is taken from the pool.
 pub(super) fn pooled(block: &Block) -> Map<String, Value> {
     let mut kept = Map::new();
     kept.insert("type".into(), block.kind.word().into());
@@ -253,7 +254,7 @@ pub(super) fn pooled(block: &Block) -> Map<String, Value> {
     kept
 }
 
-/// What kind of number it is: as the pool said, and else free of charge or not by its area code.
+/// The number's kind as the pool gave it. Without one, toll-free or local according to the area code.
 pub(super) fn kind(row: &Resource<Number>) -> NumberKind {
     let word = row.details.other.get("type").and_then(Value::as_str);
     if let Some(kind) = word.and_then(|word| KINDS.iter().find(|(kind, _)| kind.word() == word)) {
@@ -265,7 +266,7 @@ pub(super) fn kind(row: &Resource<Number>) -> NumberKind {
     }
 }
 
-/// Kinds of numbers, and their lists' names.
+/// The kinds of numbers, each with the name of its REST list.
 pub(super) const KINDS: [(NumberKind, &str); 7] = [
     (NumberKind::Local, "Local"),
     (NumberKind::TollFree, "TollFree"),
@@ -276,9 +277,9 @@ pub(super) const KINDS: [(NumberKind, &str); 7] = [
     (NumberKind::MachineToMachine, "MachineToMachine"),
 ];
 
-/// Words of the API.
+/// A value that the REST API writes as a word.
 pub(super) trait Word {
-    /// As the API writes it.
+    /// The API's word.
     fn word(self) -> &'static str;
 }
 
@@ -307,7 +308,7 @@ impl Word for AddressRequirements {
     }
 }
 
-/// Capabilities, every key of them.
+/// The `capabilities` object with all its keys.
 pub(super) fn capabilities(has: &[Capability]) -> Value {
     json!({
         "voice": has.contains(&Capability::Voice),
@@ -317,7 +318,7 @@ pub(super) fn capabilities(has: &[Capability]) -> Value {
     })
 }
 
-/// An application as the resource.
+/// The Application resource.
 pub(super) fn application(owner: Owner<'_>, row: &Resource<VoiceApplication>) -> Value {
     let ap = owner.ids.spell("AP", row.id);
     let mut resource = json!({
@@ -333,7 +334,7 @@ pub(super) fn application(owner: Owner<'_>, row: &Resource<VoiceApplication>) ->
     resource
 }
 
-/// A verified number as the OutgoingCallerId resource.
+/// The OutgoingCallerId resource of a verified number.
 pub(super) fn caller(owner: Owner<'_>, row: &Resource<Caller>) -> Value {
     let pn = owner.ids.spell("PN", row.id);
     json!({
@@ -347,8 +348,8 @@ pub(super) fn caller(owner: Owner<'_>, row: &Resource<Caller>) -> Value {
     })
 }
 
-/// Whether a number has this somewhere in it: digits, letters for the digits of their keys, `*` for any digit. With `+` in front
-/// it must begin so.
+/// Whether the number contains the pattern. A pattern has digits, letters as on a telephone keypad, and `*` for any
+/// digit. With a leading `+` the number must start with the pattern.
 pub(super) fn contains(number: &str, pattern: &str) -> bool {
     let key = |c: char| match c.to_ascii_uppercase() {
         'A'..='C' => '2',
@@ -371,24 +372,24 @@ pub(super) fn contains(number: &str, pattern: &str) -> bool {
     }
 }
 
-/// Whether both are the same number, however they are written.
+/// Whether both texts have the same digits.
 pub(super) fn same(number: &str, other: &str) -> bool {
     let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
     digits(number) == digits(other)
 }
 
-/// The first three digits behind a number's calling code.
+/// The first three digits after the country calling code.
 pub(super) fn area_code(number: &str) -> Option<&str> {
     country::national(number)?.get(..3)
 }
 
-/// A number's name for people.
+/// The number's `friendly_name`: the stored name, or the formatted number.
 pub(super) fn friendly_name(row: &Resource<Number>) -> String {
     let given = &row.details.friendly_name;
     if given.is_empty() { name_of(&row.name) } else { given.clone() }
 }
 
-/// How a number is called unless it has a name: `(415) 867-5309`.
+/// The default name of a number: `(415) 867-5309`.
 pub(super) fn name_of(number: &str) -> String {
     format::formatted(&Address::from(number))
 }

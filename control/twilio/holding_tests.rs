@@ -1,4 +1,4 @@
-//! Every parameter of numbers and applications, and every key of the published examples.
+//! Tests of every parameter of numbers and applications, and of every key of Twilio's published examples.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn changed(number: &Number, form: &str) -> Result<Number, u32> {
     change_number(&mut number, &parameters(form)).map(|()| number).map_err(|error| error.code)
 }
 
-/// Keys of a resource, sorted.
+/// The sorted keys of a resource.
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }

@@ -1,6 +1,6 @@
-//! Pages and files of the provider's own that applications name in their documents: the music of `com.twilio.music.*`, the
-//! examples of `demo.twilio.com`, and the twimlets. They are answered within this process, so that they are there offline
-//! too. The music is the server's own, and so are the words.
+//! Pages and files on Twilio's own hosts that applications name in their documents: the music of `com.twilio.music.*`,
+//! the examples of `demo.twilio.com`, and the Twimlets. This process answers such requests itself, so they work
+//! offline. The music and the texts are this server's own.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -10,19 +10,19 @@ use bytes::Bytes;
 use quick_xml::escape::escape;
 use url::Url;
 
-/// Numbers, options and messages that one request may name; more are passed over.
+/// Maximum number of numbers, options or messages in one request. Further ones are ignored.
 const MOST: usize = 50;
 
-/// A page or a file.
+/// The content of a page or a file.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Of the body.
+    /// The `Content-Type` of the body.
     pub content_type: &'static str,
-    /// All of it.
+    /// The whole content.
     pub body: Bytes,
 }
 
-/// The answer to a request for the provider's own hosts; `None` for every other. `body` is a form's, or empty.
+/// Answers a request to one of Twilio's own hosts; `None` for any other host. `body` is an encoded form, or empty.
 pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
     let host = url.host_str()?;
     let path = url.path().trim_matches('/');
@@ -37,7 +37,7 @@ pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
     }
 }
 
-/// The bucket of a music file, in either form of its URL.
+/// The S3 bucket of a music file. The bucket is in the host name or in the path.
 fn bucket<'a>(host: &'a str, path: &'a str) -> Option<&'a str> {
     let bucket = match host.strip_suffix(".s3.amazonaws.com") {
         Some(bucket) => bucket,
@@ -58,7 +58,7 @@ fn demo(path: &str) -> Option<Page> {
     }
 }
 
-/// The server's waiting music as a WAV file.
+/// The server's hold music as a WAV file (8 kHz, 16 bits, mono).
 fn music() -> Page {
     static FILE: OnceLock<Bytes> = OnceLock::new();
     let file = FILE.get_or_init(|| {
@@ -84,7 +84,7 @@ fn document(verbs: String) -> Page {
     Page { content_type: "text/xml", body: body.into() }
 }
 
-/// What a twimlet was asked: its query, then the parameters of a POST.
+/// The parameters of a Twimlet: those of the query, then those of a POST body.
 struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
@@ -93,12 +93,13 @@ impl Parameters {
         Parameters(url.query_pairs().chain(body).map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
-    /// A parameter that is not empty.
+    /// The value of a parameter; `None` if it is absent or empty.
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
-    /// The members of a list in order, `Name[0]=...`, each with what stands in the brackets.
+    /// The elements of a list parameter `Name[0]=...`, sorted by number. Each has the text in the brackets and its
+    /// value.
     fn list(&self, name: &str) -> Vec<(&str, &str)> {
         let mut members: Vec<(&str, &str)> = self
             .0
@@ -113,7 +114,7 @@ impl Parameters {
         members
     }
 
-    /// `/twimlet?` with these of its own parameters, and others.
+    /// The relative URL `/twimlet?...` with the parameters in `kept`, and those in `more`.
     fn again(&self, twimlet: &str, kept: &[&str], more: &[(&str, &str)]) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let is_kept = |key: &str| {
@@ -125,7 +126,7 @@ impl Parameters {
     }
 }
 
-/// The verbs of a twimlet; `None` if there is none of this name.
+/// The verbs that a Twimlet returns; `None` if there is no Twimlet with this name.
 fn twimlet(name: &str, asked: &Parameters) -> Option<String> {
     Some(match name {
         "echo" => inner(asked.get("Twiml").unwrap_or_default()).to_owned(),
@@ -143,7 +144,7 @@ fn twimlet(name: &str, asked: &Parameters) -> Option<String> {
     })
 }
 
-/// What is between `<Response>` and its end; the whole when it is no such document.
+/// The content of the `<Response>` element. The whole text if there is no such element.
 fn inner(twiml: &str) -> &str {
     let Some((_, rest)) = twiml.split_once("<Response>") else {
         return if twiml.contains("<Response/>") { "" } else { twiml };
@@ -151,7 +152,7 @@ fn inner(twiml: &str) -> &str {
     rest.rsplit_once("</Response>").map_or(rest, |(inner, _)| inner)
 }
 
-/// A message is a file when it is a URL, and else words.
+/// `<Play>` if the message is a URL, otherwise `<Say>`.
 fn heard(message: &str) -> String {
     let message = message.trim();
     match message.starts_with("http://") || message.starts_with("https://") {
@@ -178,14 +179,14 @@ fn is_word(text: &str) -> bool {
     text.len() <= 100 && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet))
 }
 
-/// `<Dial>` with the attributes that all twimlets share.
+/// `<Dial>` with the attributes that all Twimlets share.
 fn dial(asked: &Parameters, action: &str, inside: &str) -> String {
     let timeout = asked.get("Timeout").and_then(|timeout| timeout.parse::<u16>().ok()).unwrap_or(20);
     let caller = asked.get("CallerId").map(|caller| format!(" callerId=\"{}\"", escape(caller))).unwrap_or_default();
     format!("<Dial action=\"{}\" timeout=\"{timeout}\"{caller}>{inside}</Dial>", escape(action))
 }
 
-/// After a dial: `None` before it.
+/// The verbs after a dial; `None` if this request comes before the dial.
 fn dialled(asked: &Parameters) -> Option<String> {
     asked.get("Dial")?;
     Some(match (asked.get("DialCallStatus"), asked.get("FailUrl")) {
@@ -208,7 +209,7 @@ fn forward(asked: &Parameters) -> String {
     dial(asked, &asked.again("forward", &["FailUrl"], &[("Dial", "true")]), &number)
 }
 
-/// With or without the country's code.
+/// Whether two numbers are equal, with or without the country code.
 fn is_same(a: &str, b: &str) -> bool {
     !a.is_empty() && !b.is_empty() && (a.ends_with(b) || b.ends_with(a))
 }
@@ -229,7 +230,7 @@ fn simulring(asked: &Parameters) -> String {
         .unwrap_or_else(|| dial(asked, &asked.again("simulring", &["FailUrl"], &[("Dial", "true")]), &numbers))
 }
 
-/// One number after the other: the action asks for the next one.
+/// Dials one number after the other. The `action` of each dial requests the next number.
 fn findme(asked: &Parameters) -> String {
     let at = asked.get("Next").and_then(|next| next.parse::<usize>().ok()).unwrap_or(0);
     if at > 0 && matches!(asked.get("DialCallStatus"), Some("answered" | "completed")) {
@@ -245,7 +246,7 @@ fn findme(asked: &Parameters) -> String {
     }
 }
 
-/// What the called party hears; a key takes the call.
+/// The document for the called party before the bridge. A digit accepts the call.
 fn whisper(asked: &Parameters) -> String {
     if asked.get("Digits").is_some() {
         return String::new();
@@ -257,7 +258,7 @@ fn whisper(asked: &Parameters) -> String {
     format!("<Gather numDigits=\"1\" timeout=\"10\" action=\"/whisper\">{message}</Gather><Hangup/>")
 }
 
-/// Takes a message. It is not sent on by e-mail: it is among the account's recordings.
+/// Records a message. The message is not sent by e-mail: it stays among the account's recordings.
 fn voicemail(asked: &Parameters) -> String {
     if asked.get("RecordingUrl").is_some() {
         return "<Say>Thank you. Your message was recorded. Goodbye.</Say><Hangup/>".to_owned();
@@ -341,7 +342,7 @@ mod tests {
 
     fn verbs(url: &str, body: &str) -> String {
         let text = ask(url, body).unwrap();
-        // Each is a document that this server's own reader takes without a warning.
+        // This server's own parser accepts each document without a warning.
         let base = Url::parse(url).unwrap();
         let origin = markup::Origin { base: Some(&base), local_files: false };
         let program = markup::document(&TWIML, origin, text.as_bytes());

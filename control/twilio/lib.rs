@@ -1,4 +1,4 @@
-//! Twilio.
+//! Twilio's dialect.
 //!
 //! ```text
 //!   seal ── sign                 webhook ── format, sid          reply ── markup
@@ -42,10 +42,10 @@ pub use self::hosted::{Page, hosted};
 pub use self::reply::inline_program;
 use self::sid::Ids;
 
-/// Its name in configuration and records.
+/// The dialect's name in the configuration and in records.
 pub const NAME: &str = "twilio";
 
-/// Twilio, the member of the family that the others differ from.
+/// Twilio itself. It uses all defaults of [`Provider`].
 #[derive(Debug)]
 pub struct Twilio;
 
@@ -80,12 +80,13 @@ impl Provider for Twilio {
     }
 }
 
-/// Twilio's dialect. `strip_https_port`: `https` URLs with a port are signed without it; otherwise as they are configured.
+/// Twilio's dialect. With `strip_https_port`, an `https` URL with a port is signed without the port. Otherwise the URL
+/// is signed as configured.
 pub fn dialect(strip_https_port: bool) -> Family {
     Family::new(&Twilio, strip_https_port)
 }
 
-/// An account of Twilio's.
+/// An account of Twilio, for tests.
 #[cfg(test)]
 fn owner(sid: &str) -> family::Owner<'_> {
     family::Owner::new(&Twilio, sid)

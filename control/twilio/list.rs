@@ -1,4 +1,4 @@
-//! Lists: which part was asked for, and the envelope it comes in.
+//! Lists: the requested page, and the envelope around its items.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -10,21 +10,22 @@ use super::error::ApiError;
 use super::form::Parameters;
 use super::sid::Ids;
 
-/// Part of a list.
+/// The requested page of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Paging {
     size: usize,
     page: usize,
-    /// The last one of the page before.
+    /// The last item of the previous page.
     after: Option<u128>,
 }
 
 const PAGE_KEYS: [&str; 3] = ["PageSize", "Page", "PageToken"];
-/// Two letters in front of the SID in a page token.
+/// Prefix of a page token. The SID follows.
 const TOKEN: &str = "PA";
 
 impl Paging {
-    /// Reads `PageSize`, `Page` and `PageToken`; `ids` and `prefix` are those of the listed SIDs.
+    /// Parses `PageSize` (at most 1000), `Page` and `PageToken`. `ids` and `prefix` are the spelling of the listed
+    /// SIDs.
     pub(super) fn parse(parameters: &Parameters, ids: Ids, prefix: &str) -> Result<Self, ApiError> {
         let number = |name: &str, default: usize| match parameters.get(name) {
             None => Ok(default),
@@ -46,26 +47,28 @@ impl Paging {
         Ok(Self { size: size.max(1), page: number("Page", 0)?.min(1_000_000), after })
     }
 
-    /// In the registry's words.
+    /// The page as a query of the registry.
     pub(super) fn page(&self) -> Page {
-        // A token says exactly where to go on; a bare page number has to count.
+        // A token names the item after which to continue. A page number without a token needs an offset.
         let offset = if self.after.is_some() { 0 } else { self.page.saturating_mul(self.size) };
         Page { limit: self.size, after: self.after, offset }
     }
 
-    /// This part of a whole list, and one more: what [`Paging::envelope`] wants.
+    /// The items of this page out of the whole list, and one more item if there is one, as [`Paging::envelope`]
+    /// expects.
     pub(super) fn part<T>(&self, all: Vec<T>, id: impl Fn(&T) -> Option<u128>) -> Vec<T> {
         let page = self.page();
         let begin = match page.after {
-            // One that is gone was most likely deleted with all before it, by somebody who goes through the list and deletes.
+            // If the token's item no longer exists, a client is probably deleting all items page by page. So the page
+            // starts at the beginning.
             Some(after) => all.iter().position(|one| id(one) == Some(after)).map_or(0, |place| place + 1),
             None => page.offset,
         };
         all.into_iter().skip(begin).take(page.limit + 1).collect()
     }
 
-    /// The envelope. `items` may hold one more than the page does, which tells that there is a next page; each comes with
-    /// its SID.
+    /// Builds the envelope. `items` are pairs of SID and resource. One item more than the page size means that there is
+    /// a next page.
     pub(super) fn envelope(
         &self,
         key: &'static str,
@@ -103,7 +106,7 @@ impl Paging {
     }
 }
 
-/// A date filter: `Name` on that UTC day, `Name>` at or after, `Name<` before.
+/// A date filter: `Name` is a UTC day, `Name>` is at or after a time, `Name<` is before a time.
 pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiError> {
     let mut range = Range::default();
     if let Some(text) = parameters.get(name) {
@@ -120,15 +123,15 @@ pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiErr
     Ok(range)
 }
 
-/// A moment, as the newer APIs take it: a day's start or a time.
+/// A time parameter of the newer APIs: a date, which means its start in UTC, or an RFC 3339 time.
 pub(super) fn time(parameters: &Parameters, name: &str) -> Result<Option<Timestamp>, ApiError> {
     parameters.given(name).map(|text| moment(name, text).map(|(at, _)| at)).transpose()
 }
 
-/// `YYYY-MM-DD` (its start) or an RFC 3339 time, and the UTC day it is in.
+/// Parses `YYYY-MM-DD` (the start of that day in UTC) or an RFC 3339 time. Returns the time and its UTC day.
 fn moment(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
     let bad = || ApiError::bad(20001, format!("{name}: {text} is not a date"));
-    // A date is ten characters; the parser would also take the date out of a longer text.
+    // A date has ten characters. The parser alone would also accept a longer text and use only its date.
     if text.len() == 10 {
         let day: Date = text.parse().map_err(|_| bad())?;
         return Ok((midnight(day).ok_or_else(bad)?, day));

@@ -1,4 +1,5 @@
-//! A recording's audio over HTTP: whole or one range of it (RFC 9110 §14), never more than a block of it in memory.
+//! A recording's audio over HTTP: the whole file or one range of it (RFC 9110 §14). At most one block of the file is in
+//! memory.
 
 use std::io;
 
@@ -9,19 +10,20 @@ use tandem_history::recordings::RecordingAudio;
 
 use super::error::ApiError;
 
-/// What part of `length` octets was asked for.
+/// The requested part of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Part {
-    /// All of it.
+    /// The whole file.
     Whole,
-    /// From the first to the last octet, both included.
+    /// From the first to the last octet, both inclusive.
     Range(u64, u64),
-    /// Nothing that exists: 416.
+    /// The range is outside the file: 416.
     Unsatisfiable,
 }
 
 impl Part {
-    /// Reads a `Range` header; anything but one range of octets asks for the whole, as RFC 9110 §14.2 allows.
+    /// Parses a `Range` header for a file of `length` octets. Anything except a single range of octets means the whole
+    /// file, as RFC 9110 §14.2 allows.
     pub(super) fn parse(header: Option<&str>, length: u64) -> Self {
         let Some(spec) = header.and_then(|text| text.trim().strip_prefix("bytes=")) else { return Self::Whole };
         let Some((first, last)) = spec.split_once('-') else { return Self::Whole };
@@ -49,7 +51,7 @@ impl Part {
     }
 }
 
-/// Serves a recording's audio; 404 if there is none.
+/// Answers with a recording's audio; 404 if there is none.
 pub(super) fn serve(
     opened: io::Result<RecordingAudio>,
     content_type: &'static str,

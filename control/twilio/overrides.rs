@@ -1,4 +1,4 @@
-//! Connection overrides: what the fragment of an application's URL says of time limits and repetitions.
+//! Connection overrides: timeouts and retries in the fragment of an application's URL.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use tandem_dialect::Patience;
 use tandem_webhooks::RetryOn;
 
 const TIME: RangeInclusive<u64> = 100..=15_000;
-/// Which failures may be tried again.
+/// The failures that a retry policy may name.
 const FAILURES: [&str; 5] = ["4xx", "5xx", "ct", "rt", "all"];
-/// A time out of its range.
+/// Error number of a timeout out of range.
 const TIMES: u32 = 11242;
-/// How often, or after what, to try again.
+/// Error number of an invalid retry count or retry policy.
 const POLICY: u32 = 11243;
 
-/// The patience with the application at `url`. What is out of range counts as not said.
+/// The timeouts and retries for the application at `url`. Values out of range are ignored.
 pub(super) fn patience(url: &str) -> Patience {
     let mut patience = Patience::default();
     let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
@@ -37,7 +37,7 @@ pub(super) fn patience(url: &str) -> Patience {
     patience
 }
 
-/// What of a URL's overrides counts as not said: the provider's number and why.
+/// The overrides of a URL that are ignored: the provider's error number and the reason for each.
 pub(super) fn faults(url: &str) -> Vec<(u32, String)> {
     let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
     let mut faults = Vec::new();

@@ -1,20 +1,20 @@
-//! What a path of the 2010 API is made of. Every path works with and without `.json`, except that a recording's without one
-//! is its audio. Other extensions are those of other forms of the answer (`rest/written.rs`).
+//! Parsing of the 2010-04-01 API's paths. Every path works with and without `.json`, except that a recording's path
+//! without an extension is its audio. Other extensions ask for other formats of the answer (`rest/written.rs`).
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-/// First segment of every path.
+/// The API's version: the first segment of every path.
 pub(super) const VERSION: &str = "2010-04-01";
 
-/// Where the API is.
+/// The API's root path.
 pub(super) const ROOT: &str = "/2010-04-01";
-/// The same, with the extension of JSON.
+/// The API's root path with the extension `.json`.
 pub(super) const ROOT_AS_JSON: &str = "/2010-04-01.json";
 
-/// The API's version as a resource, which anybody may ask for.
+/// The API's version as a resource. It needs no credentials.
 pub(super) fn version() -> Value {
     json!({
         "name": VERSION,
@@ -23,24 +23,24 @@ pub(super) fn version() -> Value {
     })
 }
 
-/// Most segments below an account; deeper paths name nothing.
+/// Maximum number of segments below an account. No resource has a deeper path.
 const DEEPEST: usize = 8;
 
-/// A path, taken apart.
+/// The parts of a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Path<'a> {
-    /// `AC...` of the path; `None` for the list of accounts.
+    /// The account's SID in the path; `None` for the list of accounts.
     pub(super) account: Option<Cow<'a, str>>,
-    /// The segments below it, decoded, the last one without its `.json`.
+    /// The decoded segments below the account. The last one has no `.json`.
     pub(super) below: Vec<Cow<'a, str>>,
-    /// Whether the last one had it.
+    /// Whether the path ended with `.json`.
     pub(super) json: bool,
 }
 
-/// Where TeXML's is, which has no date.
+/// Root of TeXML's paths. It has no version date.
 pub(super) const TEXML: &str = "v2/texml";
 
-/// Takes a path apart; `None` if it is not under `/2010-04-01/Accounts` or `/v2/texml/Accounts`.
+/// Parses a path; `None` if it is not below `/2010-04-01/Accounts` or `/v2/texml/Accounts`.
 pub(super) fn parse(path: &str) -> Option<Path<'_>> {
     let path = path.trim_start_matches('/');
     let path = path.strip_prefix(VERSION).or_else(|| path.strip_prefix(TEXML))?.strip_prefix('/')?;
@@ -53,7 +53,7 @@ pub(super) fn parse(path: &str) -> Option<Path<'_>> {
     Some(Path { account, below: segments.take(DEEPEST + 1).collect(), json })
 }
 
-/// Where a resource of an account is: `name` is its path below the account's, without `.json`.
+/// The path of a resource of an account. `name` is the part below the account, without `.json`.
 pub(super) fn uri(account: &str, name: &str) -> String {
     format!("/{VERSION}/Accounts/{account}/{name}.json")
 }

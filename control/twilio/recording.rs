@@ -1,4 +1,4 @@
-//! Recordings and streams as resources.
+//! The resources of recordings, streams and other objects that belong to a call.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::family::Owner;
 use super::{format, webhook};
 use crate::path::VERSION;
 
-/// The resource under the account.
+/// The Recording resource below the account.
 pub(super) fn recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -> Value {
     let sid = owner.ids.recording(facts.id);
     let path = owner.path(format_args!("Recordings/{sid}"));
@@ -26,12 +26,12 @@ pub(super) fn recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -
     value
 }
 
-/// The resource under its call.
+/// The Recording resource below its call.
 pub(super) fn call_recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -> Value {
     let (call, sid) = (owner.ids.call(facts.leg), owner.ids.recording(facts.id));
     let mut value = common(owner, facts);
     if let Some(fields) = value.as_object_mut() {
-        // Twilio's says so of a recording by itself only.
+        // Twilio has `media_url` only in the resource below the account.
         if owner.provider.answer().is_some() {
             fields.insert("media_url".into(), owner.recording_url(public_url, &owner.ids.recording(facts.id)).into());
         }
@@ -42,13 +42,13 @@ pub(super) fn call_recording(owner: Owner<'_>, public_url: &str, facts: &Recordi
     value
 }
 
-/// The resource under its conference.
+/// The Recording resource below its conference.
 pub(super) fn conference_recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -> Value {
     let sid = owner.ids.recording(facts.id);
     let conference = facts.conference.map(|id| owner.ids.conference(id)).unwrap_or_default();
     let mut value = common(owner, facts);
     if let Some(fields) = value.as_object_mut() {
-        // Twilio's says so of a recording by itself only.
+        // Twilio has `media_url` only in the resource below the account.
         if owner.provider.answer().is_some() {
             fields.insert("media_url".into(), owner.recording_url(public_url, &owner.ids.recording(facts.id)).into());
         }
@@ -81,7 +81,7 @@ fn common(owner: Owner<'_>, facts: &Recording) -> Value {
     })
 }
 
-/// The resource of a stream that a request began or ended.
+/// The Stream resource of a call, in the answer to a request that started or stopped the stream.
 pub(super) fn stream(
     owner: Owner<'_>,
     call: LegId,
@@ -93,7 +93,7 @@ pub(super) fn stream(
     companion(owner, call, ("Streams", owner.ids.stream(id)), name, status, now)
 }
 
-/// The same of a stream of what all in a conference hear.
+/// The Stream resource of a conference's mix, in the answer to a request that started or stopped the stream.
 pub(super) fn conference_stream(
     owner: Owner<'_>,
     conference: ConferenceId,
@@ -107,7 +107,7 @@ pub(super) fn conference_stream(
     beside(owner, ("conference_sid", of), (path, sid), name, status, now)
 }
 
-/// What runs beside a call, in that list of it, with that SID.
+/// A resource that belongs to a call: a member of the call's list `list`, with the SID `sid`.
 pub(super) fn companion(
     owner: Owner<'_>,
     call: LegId,

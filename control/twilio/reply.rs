@@ -1,4 +1,4 @@
-//! What applications answer: TwiML, words or audio.
+//! Answers of applications: TwiML, text or audio.
 
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{Instruction, Program, Warning};
@@ -9,12 +9,12 @@ use url::Url;
 
 use super::twiml::TWIML;
 
-/// A verb that is no sound in a document that is heard in a conference.
+/// Warning number: a document for a conference has a verb that makes no sound.
 const VERB_IN_CONFERENCE: u32 = 13238;
-/// A dial in a whisper document.
+/// Warning number: a whisper document has a `<Dial>`.
 const DIAL_IN_WHISPER: u32 = 13201;
 
-/// An application's answer.
+/// Parses an application's answer into a program.
 pub(super) fn reply(
     flavour: &'static Flavour,
     base: Option<&Url>,
@@ -24,12 +24,13 @@ pub(super) fn reply(
     markup::answer(flavour, Origin { base, local_files: false }, content_type, body)
 }
 
-/// What a called party may be told or asked before the join: all else is passed over, as it would lead somewhere else.
+/// Keeps the instructions that a called party may run before the bridge. The others would lead the leg elsewhere; they
+/// are skipped with a warning.
 pub(super) fn whispered(program: Program) -> Program {
     told(program, "before the join", |_| false)
 }
 
-/// What somebody may be told or asked who waits in a queue.
+/// Keeps the instructions that a caller in a queue may run.
 pub(super) fn waiting(program: Program) -> Program {
     told(program, "in a queue", |instruction| matches!(instruction, Instruction::Leave))
 }
@@ -62,7 +63,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),
             Instruction::Echo => (SCHEMA, "<Echo>"),
             Instruction::Unserved(_) => (SCHEMA, "<Pay>"),
-            // No document of this family has them.
+            // Documents of this family have no such instructions.
             Instruction::Order(_) | Instruction::DetectMachine(_) => (SCHEMA, "an order"),
         };
         warnings.push(Warning { code, message: format!("{verb} {place} was passed over") });
@@ -71,7 +72,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
     program
 }
 
-/// What is heard in a conference: what is no sound is passed over.
+/// Keeps the instructions that play audio into a conference. The others are skipped with a warning.
 pub(super) fn overheard(mut program: Program) -> Program {
     let Program { instructions, warnings } = &mut program;
     instructions.retain(|instruction| {
@@ -85,8 +86,8 @@ pub(super) fn overheard(mut program: Program) -> Program {
     program
 }
 
-/// A document given inline: by the `Twiml` parameter, or by the configuration, whose own documents may also play
-/// `local_files` by `file:` URLs.
+/// Parses an inline document: the `Twiml` parameter, or a document of the configuration. With `local_files` the
+/// document may also play `file:` URLs.
 ///
 /// # Errors
 /// As [`markup::document`]; every URL in it must be absolute.

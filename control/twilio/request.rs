@@ -1,4 +1,4 @@
-//! What forms ask for: calls, changes to them, recordings, streams.
+//! Parsing of forms that create calls, change calls, or start recordings and streams.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -29,18 +29,18 @@ use super::form::Parameters;
 use super::overrides;
 use super::sid::{self, Ids};
 
-/// Longest inline document, characters.
+/// Maximum length of an inline document, in characters.
 const MAX_TWIML: usize = 4000;
-/// Longest called party, octets: a SIP URI with headers.
+/// Maximum length of `To`, in octets. A SIP URI may have headers.
 const MAX_TO: usize = 2048;
-/// Unknown parameters that are reported.
+/// Maximum number of unknown parameters that are reported.
 const MAX_UNKNOWN: usize = 20;
-/// Longest user or password for a peer that challenges, characters.
+/// Maximum length of a user name or password for SIP digest authentication, in characters.
 const MAX_CREDENTIAL: usize = 255;
-/// Most parameters of a stream.
+/// Maximum number of a stream's custom parameters.
 const MAX_STREAM_PARAMETERS: usize = 99;
 
-/// What stands before the name of a header field of the INVITE.
+/// Prefix of parameters that set header fields of the INVITE.
 const SIP_HEADER: &str = "SipHeader_";
 
 const MOMENTS: [(&str, Moment); 4] = [
@@ -55,7 +55,7 @@ const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Tr
 pub(super) const STREAM_TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
-/// A new call (`POST Calls.json`). `application` knows the account's applications by their SIDs.
+/// A new call (`POST Calls.json`). `application` looks up the account's applications by SID.
 pub(super) fn new_call(
     parameters: &Parameters,
     account: &Arc<str>,
@@ -65,7 +65,7 @@ pub(super) fn new_call(
     call_that(parameters, account, start)
 }
 
-/// A call that joins a conference once answered (`POST Conferences/{name}/Participants.json`).
+/// A new call that joins a conference when it is answered (`POST Conferences/{name}/Participants.json`).
 pub(super) fn participant_call(
     parameters: &Parameters,
     account: &Arc<str>,
@@ -75,7 +75,7 @@ pub(super) fn participant_call(
     let start = Start { first: First::Program(program), fallback: None, status, application: None };
     let mut call = call_that(parameters, account, start)?;
     if let Some(detect) = &mut call.detect {
-        // Nobody waits for what is found out.
+        // The leg joins at once and does not wait for the result of the detection.
         (detect.holds, detect.callback) = (false, parameters.callback("AmdStatusCallback", &[])?);
         if detect.callback.is_none() {
             return Err(ApiError::bad(21262, "MachineDetection of a participant needs an AmdStatusCallback"));
@@ -84,7 +84,7 @@ pub(super) fn participant_call(
     Ok(call)
 }
 
-/// The name that the called party is shown.
+/// `CallerDisplayName`: the caller's name that the called party sees.
 fn display_name(parameters: &Parameters) -> Result<Option<String>, ApiError> {
     match parameters.get("CallerDisplayName") {
         Some(text) if !(2..=255).contains(&text.chars().count()) || text.chars().any(char::is_control) => {
@@ -94,7 +94,7 @@ fn display_name(parameters: &Parameters) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// Header fields of the INVITE that the request names: `SipHeader_X-Name`.
+/// The header fields of the INVITE from parameters such as `SipHeader_X-Name`.
 fn own_headers(parameters: &Parameters) -> Result<Vec<(String, String)>, ApiError> {
     let mut headers = Vec::new();
     for (name, value) in parameters.pairs().filter_map(|(name, value)| Some((name.strip_prefix(SIP_HEADER)?, value))) {
@@ -113,23 +113,23 @@ fn own_headers(parameters: &Parameters) -> Result<Vec<(String, String)>, ApiErro
     Ok(headers)
 }
 
-/// The name of a conference.
+/// Checks the name of a conference (error 13237).
 pub(super) fn conference_name(text: &str) -> Result<&str, ApiError> {
     let fits = conference::is_name(text);
     fits.then_some(text).ok_or_else(|| ApiError::bad(13237, format!("The conference name {text} is not valid")))
 }
 
-/// Whether a participant may be called so.
+/// Whether the text is a valid participant label. A label must not look like a call's SID.
 pub(super) fn is_participant_label(ids: Ids, text: &str) -> bool {
     conference::is_label(text, |text| ids.parse_call(text).is_some())
 }
 
-/// `Beep`.
+/// The `Beep` parameter: who hears a beep when a participant joins or leaves.
 pub(super) fn beep(parameters: &Parameters) -> Result<Beep, ApiError> {
     parameters.word("Beep", &conference::BEEPS, Beep::Both, 13235)
 }
 
-/// What is said about a whole conference, by parameters that begin with `prefix`.
+/// The settings of a whole conference, from parameters that begin with `prefix`.
 pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Result<Opening, ApiError> {
     let name = |rest: &str| format!("{prefix}{rest}");
     let words = [("true", true), ("record-from-start", true), ("false", false), ("do-not-record", false)];
@@ -138,7 +138,7 @@ pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Resul
     if let Some(callback) = &mut callback
         && callback.moments == [Moment::Completed]
     {
-        // Nothing that there is was listed.
+        // The request named no known event, so the callback gets the default events of conferences.
         callback.moments = conference::USUAL.to_vec();
     }
     let record = parameters.word(&name("Record"), &words, false, 20001)?;
@@ -158,14 +158,14 @@ pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Resul
     Ok(Opening { callback, record: record.then_some(spec), region, ..Opening::default() })
 }
 
-/// A URL with its method, which is `GET` unless another one is given.
+/// A URL and its method. The default method is `GET`.
 pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) -> Result<Option<Target>, ApiError> {
     let target = parameters.target(url, method, 20001)?;
     let given = parameters.get(method).is_some();
     Ok(target.map(|target| if given { target } else { Target { method: Method::Get, ..target } }))
 }
 
-/// A call that does this once answered.
+/// A new call that runs `start` when it is answered.
 fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
     let Called { to, mut headers, handover } = called(parameters)?;
     headers.extend(own_headers(parameters)?);
@@ -173,7 +173,7 @@ fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Resul
         let bad = || ApiError::bad(20001, format!("CallReason has at most {} characters", party::MAX_REASON));
         headers.push(party::call_reason(reason).ok_or_else(bad)?);
     }
-    // A SIP URI or a client says itself where it is.
+    // Only a call to a phone number uses the BYOC trunk. A SIP URI or a client has its own route.
     let byoc = parameters.get("Byoc").filter(|text| !text.is_empty() && matches!(to, Address::Phone(_)));
     if byoc.is_some_and(|text| sid::parse("BY", text).is_none()) {
         return Err(ApiError::bad(20001, "Byoc is not the SID of a BYOC trunk"));
@@ -214,7 +214,7 @@ fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Resul
     })
 }
 
-/// Everything that a new call may be told.
+/// All parameters of a request for a new call.
 const PARAMETERS: [&str; 41] = [
     "ApplicationSid",
     "AsyncAmd",
@@ -259,7 +259,7 @@ const PARAMETERS: [&str; 41] = [
     "Url",
 ];
 
-/// What is odd with a new call's parameters, though it is made: numbers and words.
+/// Warnings about the parameters of a new call that is nevertheless created: numbers and texts.
 pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
     let mut odd = Vec::new();
     if parameters.get("ApplicationSid").is_none()
@@ -293,27 +293,27 @@ pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
     odd
 }
 
-/// A change to a call (`POST Calls/{Sid}.json`).
+/// A change of a call (`POST Calls/{Sid}.json`).
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct CallUpdate {
-    /// What ends it or what it does next.
+    /// The change that ends the call or gives it another document.
     pub(super) change: Option<Change>,
-    /// What else changes, first.
+    /// Settings to change before `change` is applied.
     pub(super) settings: Vec<Command>,
 }
 
-/// What a change does to the call itself.
+/// A change that ends a call or gives it another document.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Change {
     /// `Status=canceled`.
     Cancel,
     /// `Status=completed`.
     Complete,
-    /// Another document, given or to be fetched.
+    /// Run another document: an inline one, or one to be fetched.
     Redirect(Box<Command>),
 }
 
-/// Reads it.
+/// Parses a change of a call.
 pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiError> {
     let document = parameters.target("Url", "Method", 21205)?;
     let twiml = parameters.get("Twiml");
@@ -346,7 +346,7 @@ pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiErro
     Ok(CallUpdate { change, settings })
 }
 
-/// A recording of a live call (`POST Calls/{Sid}/Recordings.json`), which is not trimmed unless asked for.
+/// A recording of a live call (`POST Calls/{Sid}/Recordings.json`). By default silence is not trimmed.
 pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, ApiError> {
     Ok(RecordingSpec {
         transcribe: false,
@@ -355,10 +355,10 @@ pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, A
     })
 }
 
-/// What becomes of a running recording (`POST .../Recordings/{Sid}.json`).
+/// A change of a running recording (`POST .../Recordings/{Sid}.json`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RecordingUpdate {
-    /// `Status=paused`.
+    /// `Status=paused`; `PauseBehavior` says whether the pause becomes silence or is left out.
     Pause(Gap),
     /// `Status=in-progress`.
     Resume,
@@ -366,7 +366,7 @@ pub(super) enum RecordingUpdate {
     Stop,
 }
 
-/// Reads it.
+/// Parses a change of a recording.
 pub(super) fn recording_update(parameters: &Parameters) -> Result<RecordingUpdate, ApiError> {
     let gaps = [("silence", Gap::Silence), ("skip", Gap::Skip)];
     let gap = parameters.word("PauseBehavior", &gaps, Gap::Silence, 20001)?;
@@ -378,8 +378,8 @@ pub(super) fn recording_update(parameters: &Parameters) -> Result<RecordingUpdat
     parameters.word("Status", &words, None, 20001)?.ok_or_else(|| ApiError::bad(20001, "Status is required"))
 }
 
-/// A stream of a live call, one way unless `BidirectionalMode` says how the application speaks (`POST Calls/{Sid}/Streams.json`).
-/// `StreamCodec` and `AuthorizationBearerToken` are SignalWire's.
+/// A stream of a live call (`POST Calls/{Sid}/Streams.json`). It is unidirectional unless `BidirectionalMode` gives the
+/// format of the application's audio. `StreamCodec` and `AuthorizationBearerToken` are SignalWire's.
 pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     let text = parameters.get("Url").ok_or_else(|| ApiError::bad(20001, "Url is required"))?;
     let url = Url::parse(text).map_err(|_| ApiError::bad(31923, format!("Url is not a valid URL: {text}")))?;
@@ -394,7 +394,8 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
         url: text.into(),
         name: parameters.get("Name").map(str::to_owned),
         track: parameters.word("Track", &STREAM_TRACKS, Track::Inbound, 31941)?,
-        // Where an application may speak, it is told which codec it hears.
+        // Without `StreamCodec`, a unidirectional stream is PCMU. A bidirectional one uses the codec of the leg, which
+        // its first message names.
         codec: match parameters.word("StreamCodec", &CODECS.map(|(word, codec)| (word, Some(codec))), None, 20001)? {
             Some(codec) => Some(codec),
             None => playout.is_none().then_some(StreamCodec::Pcmu),
@@ -409,7 +410,7 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     })
 }
 
-/// `Parameter1.Name`, `Parameter1.Value` and so on: what is passed on to whoever gets the audio.
+/// `Parameter1.Name`, `Parameter1.Value` and so on: custom parameters for the receiver of the audio.
 pub(super) fn stream_parameters(parameters: &Parameters) -> Vec<(String, String)> {
     let pair = |number: usize| {
         let name = parameters.get(&format!("Parameter{number}.Name"))?;
@@ -419,7 +420,7 @@ pub(super) fn stream_parameters(parameters: &Parameters) -> Vec<(String, String)
     (1..=MAX_STREAM_PARAMETERS).filter_map(pair).collect()
 }
 
-/// Who is called, and what goes with the call.
+/// The called address, with the headers or parameters for the called party.
 struct Called {
     to: Address,
     headers: Vec<(String, String)>,
@@ -459,7 +460,7 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
         }
         Address::Client(name) => {
             let (name, parameters) = party::split_parameters(&name);
-            // A phone takes no parameters, but headers of the call.
+            // A phone takes no parameters. They become header fields of the INVITE.
             let headers = party::as_headers(parameters)
                 .map_err(|name| ApiError::bad(21228, format!("The parameter {name} of 'To' cannot be a SIP header")))?;
             if is_word(name) { Ok(Called::with(Address::Client(name.into()), headers)) } else { Err(bad()) }
@@ -476,7 +477,8 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
     }
 }
 
-/// A number that was written with more than one `+`, as some published examples have it: the number with one.
+/// Corrects a number that begins with more than one `+`, as in some of Twilio's published examples; `None` if it has at
+/// most one.
 fn doubled_plus(text: &str) -> Option<&str> {
     let digits = text.trim_start_matches('+');
     let pluses = text.len() - digits.len();
@@ -486,17 +488,17 @@ fn doubled_plus(text: &str) -> Option<&str> {
 fn caller(parameters: &Parameters, to: &Address) -> Result<Address, ApiError> {
     let from = parameters.get("From").ok_or_else(|| ApiError::bad(21213, "No 'From' number is specified"))?;
     let from = party_as(from, to)?;
-    // What is presented; it was told who calls nevertheless.
+    // `CallerId` replaces the caller id that is shown. `From` must be valid nevertheless.
     parameters.get("CallerId").map_or(Ok(from), |shown| party_as(shown, to))
 }
 
-/// A calling party as it can be shown to the called one.
+/// Parses a caller id that can be shown to the called party `to`.
 fn party_as(text: &str, to: &Address) -> Result<Address, ApiError> {
     let bad = || ApiError::bad(21212, format!("The 'From' number {text} is not a valid phone number."));
     let address = party::north_american(text).unwrap_or_else(|| Address::from(text));
     let fits = match (&address, to) {
         (Address::Phone(_), _) => true,
-        // A trunk can only show a number.
+        // A trunk can show only a phone number.
         (_, Address::Phone(_)) => false,
         (Address::Sip(uri), _) => party::split_sip_uri(uri).is_ok(),
         (Address::Client(name) | Address::Name(name), _) => is_word(name),
@@ -509,7 +511,7 @@ fn is_word(text: &str) -> bool {
     (1..=256).contains(&text.len()) && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>\"@".contains(c))
 }
 
-/// What decides over a new call.
+/// The first action of a new call, and its callbacks.
 struct Start {
     first: First,
     fallback: Option<Target>,
@@ -517,8 +519,8 @@ struct Start {
     application: Option<Arc<str>>,
 }
 
-/// Which document runs and which when that fails, who is told of progress, and the application, which decides all of it if
-/// there is one.
+/// The first document, the fallback document and the status callback of a new call. A Twilio application determines all
+/// three. At other providers the request's own values take precedence over the application's.
 fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -> Result<Start, ApiError> {
     let provider = parameters.provider();
     let (document, twiml) = (parameters.target("Url", "Method", 21205)?, parameters.get("Twiml"));
@@ -547,7 +549,7 @@ fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -
     Ok(Start { first, fallback, status, application })
 }
 
-/// What a call that is asked for does first. Given both, the URL wins (warning 32019 in the original).
+/// The first document of a new call. If both are given, the URL takes precedence (Twilio's warning 32019).
 fn document_or_text(
     provider: &'static dyn Provider,
     document: Option<Target>,
@@ -623,7 +625,8 @@ fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError>
     Ok(pair.map(|(username, password)| Credentials { username: username.into(), password: password.into() }))
 }
 
-/// Who answers is to be found out. Digits that are sent at the answer are heard as anybody's: there is none then.
+/// The settings of answering machine detection. There is none together with `SendDigits`, because the sent digits would
+/// be taken for an answer of the called party.
 fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>, ApiError> {
     let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
     let until = parameters.word("MachineDetection", &modes, None, 21234)?;
@@ -646,13 +649,13 @@ fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>
     }))
 }
 
-/// The inbound call that a new one passes on, as its `CallToken` says.
+/// The inbound leg that the new call forwards, according to its `CallToken`.
 pub(super) fn passed_on(parameters: &Parameters) -> Option<LegId> {
     let token: serde_json::Value = serde_json::from_str(parameters.get("CallToken")?).ok()?;
     parameters.ids().parse_call(token.get("parentCallInfoToken")?.as_str()?)
 }
 
-/// A party as a filter compares it: `+1 (555) 123-0001` is the number it was called by.
+/// A party in the form that filters compare: `+1 (555) 123-0001` becomes the number that was dialled.
 pub(super) fn filter_party(text: &str) -> String {
     party::north_american(text).map_or_else(|| text.into(), |address| address.to_string())
 }

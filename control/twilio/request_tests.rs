@@ -1,4 +1,4 @@
-//! Every parameter's meaning and its error number.
+//! Tests of every parameter's meaning and error number.
 
 use tandem_call::Method;
 use tandem_call::program::instruction::Instruction;

@@ -1,4 +1,5 @@
-//! `X-Twilio-Signature`: base64 of HMAC-SHA1 over the URL and the sorted form parameters, keyed with the account's auth token.
+//! `X-Twilio-Signature`: base64 of the HMAC-SHA1 of the URL and the sorted form parameters. The key is the account's
+//! auth token.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +9,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// Signs a request. `url` is as requested, without fragment; `parameters` are the form's, decoded, and empty for GET, JSON
-/// bodies and WebSocket handshakes.
+/// Signs a request. `url` is the requested URL without its fragment. `parameters` are the decoded form parameters; they
+/// are empty for a GET, a JSON body or a WebSocket handshake.
 pub fn signature<'a>(auth_token: &str, url: &str, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut sorted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (name, value) in parameters {
@@ -27,7 +28,7 @@ pub fn signature<'a>(auth_token: &str, url: &str, parameters: impl IntoIterator<
     STANDARD.encode(mac.finalize().into_bytes())
 }
 
-/// The URL that is requested, and signed, for a JSON body: with `bodySHA256` in its query.
+/// The URL to request and to sign for a JSON body. Its query has the parameter `bodySHA256`.
 pub fn url_for_json(url: &str, body: &[u8]) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     let mut out = format!("{url}{separator}bodySHA256=");

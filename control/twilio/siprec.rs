@@ -1,4 +1,4 @@
-//! Sessions with recording servers: as requests ask for them, as resources, as callbacks.
+//! SIPREC sessions: their requests, REST resources and callbacks.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -14,10 +14,10 @@ use super::form::Parameters as Form;
 use super::webhook::{self, Parameters};
 use super::{format, recording, request};
 
-/// No such connector.
+/// Error number: there is no connector with this name.
 pub(super) const NO_CONNECTOR: u32 = 31940;
 
-/// The number of a failure: those of streams to applications, which the original shares.
+/// The number of a SIPREC session's failure. Twilio uses the numbers of media streams for it.
 pub(super) fn code(fault: SiprecFault) -> u32 {
     match fault {
         SiprecFault::NoConnector => NO_CONNECTOR,
@@ -31,14 +31,14 @@ pub(super) fn code(fault: SiprecFault) -> u32 {
     }
 }
 
-/// What is told of one, if it was asked for.
+/// The callback for a SIPREC session's event; `None` if the application did not ask for callbacks.
 pub(super) fn event(owner: Owner<'_>, leg: &LegInfo, facts: &SiprecFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, problem) = match &facts.status {
         SiprecStatus::Started => ("siprec-started", None),
         SiprecStatus::Stopped => ("siprec-stopped", None),
         SiprecStatus::Failed(why) => ("siprec-error", Some(why)),
-        // There is no word for these; the debugger has them.
+        // Twilio has no event for these. The debugger shows them.
         SiprecStatus::Paused | SiprecStatus::Resumed => return None,
     };
     let own = owner.ids.siprec(facts.id);
@@ -59,7 +59,7 @@ pub(super) fn event(owner: Owner<'_>, leg: &LegInfo, facts: &SiprecFacts, at: Ti
     Some(webhook::form(event, callback, parameters, false))
 }
 
-/// A session as a request asks for it (`POST Calls/{Sid}/Siprec.json`).
+/// Parses a request for a SIPREC session (`POST Calls/{Sid}/Siprec.json`).
 pub(super) fn spec(parameters: &Form) -> Result<Box<SiprecSpec>, ApiError> {
     let connector = parameters.get("ConnectorName").unwrap_or_default();
     Ok(Box::new(SiprecSpec {
@@ -71,7 +71,7 @@ pub(super) fn spec(parameters: &Form) -> Result<Box<SiprecSpec>, ApiError> {
     }))
 }
 
-/// The resource of one that a request began or ended.
+/// The Siprec resource, in the answer to a request that started or stopped the session.
 pub(super) fn resource(
     owner: Owner<'_>,
     call: LegId,

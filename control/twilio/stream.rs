@@ -1,4 +1,4 @@
-//! Media stream messages: JSON text both ways. Numbers are strings, except in `mediaFormat`.
+//! Messages of media streams: JSON texts in both directions. Numbers are written as strings, except in `mediaFormat`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -18,23 +18,23 @@ use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unpla
 use super::family::Owner;
 use super::sign;
 
-/// Applications pad their base64 or do not.
+/// Base64 decoder that accepts input with and without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Most keys of one message.
+/// Maximum number of digits in one message.
 const MOST_KEYS: usize = 32;
 
-/// Audio that would wait for longer than any may.
+/// Error number: the playout queue is full, and audio was dropped.
 const DISCARDED: u32 = 31931;
-/// Not JSON, or not a message.
+/// Error number: the text is not JSON or not a message.
 const MALFORMED: u32 = 31950;
-/// A message that means nothing here.
+/// Error number: the message is invalid.
 const INVALID: u32 = 31951;
 
-/// One stream.
+/// The wire form of one stream.
 pub(super) struct Wire {
     account_sid: String,
     call_sid: String,
@@ -45,11 +45,11 @@ pub(super) struct Wire {
     hertz: u32,
     parameters: Map<String, Value>,
     bidirectional: bool,
-    /// Of the protocol, in the first message.
+    /// The protocol's version in the first message.
     version: &'static str,
-    /// Messages that mean nothing are passed over.
+    /// Whether messages of unknown types are ignored.
     lenient: bool,
-    /// Whether the application may press keys.
+    /// Whether the application may send DTMF.
     takes_keys: bool,
     sequence: u64,
     inbound_chunks: u64,
@@ -134,7 +134,7 @@ impl StreamWire for Wire {
             ("inbound", self.inbound_chunks)
         };
         let timestamp = frame.timestamp_ms;
-        // Writing to a string cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(
             out,
             r#"{{"event":"media","sequenceNumber":"{sequence}","media":{{"track":"{track}","chunk":"{chunk}","timestamp":"{timestamp}","payload":""#
@@ -211,7 +211,7 @@ impl StreamWire for Wire {
                 return Err(problem(INVALID, format!("there is no message {name}")));
             }
         };
-        // A stream that only listens takes no audio; real applications send some all the same.
+        // A unidirectional stream plays no audio. Some applications send it anyway.
         Ok(if self.bidirectional { decoded } else { StreamMessage::Ignored })
     }
 }

@@ -1,4 +1,5 @@
-//! Speech as Twilio tells of it: what a gather heard, live transcriptions, transcriptions of recordings.
+//! Speech recognition in Twilio's webhooks and resources: results of a gather, live transcriptions, and transcriptions
+//! of recordings.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -20,14 +21,14 @@ use super::form::Parameters as Form;
 use super::webhook::{self, Parameters};
 use super::{format, recording};
 
-/// Code of a recogniser that failed, which the original has no number for: its generic one.
+/// Error number of a failed recogniser. Twilio has no specific number, so this is its generic one.
 const TRANSCRIPTION_FAILED: u32 = 12400;
-/// The type of every transcription of a recording.
+/// The `type` of every transcription of a recording.
 const FAST: &str = "fast";
-/// What a transcription of a recording says of its version; older than the API's own.
+/// The `api_version` of a recording's transcription. It is older than the API's own version.
 const TRANSCRIPT_VERSION: &str = "2008-08-01";
 
-/// Parameters of a gather's action.
+/// Adds the recognised words to the parameters of a gather's action.
 pub(super) fn heard(words: &Words, push: &mut impl FnMut(&str, String)) {
     push("msg", "Gather End".into());
     push("SpeechResult", words.text());
@@ -37,7 +38,7 @@ pub(super) fn heard(words: &Words, push: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// What a gather hears so far.
+/// The partial result of a running gather.
 pub(super) fn partial(owner: Owner<'_>, leg: &LegInfo, words: &Words, sequence: u32, callback: &Callback) -> Notice {
     let mut parameters = webhook::standard(owner, leg, format::status(leg.status));
     let stability = words.stability.unwrap_or(if words.unstable.is_empty() { 1.0 } else { 0.0 });
@@ -53,7 +54,7 @@ pub(super) fn partial(owner: Owner<'_>, leg: &LegInfo, words: &Words, sequence: 
     webhook::form("gather-partial", callback, parameters, false)
 }
 
-/// The life of a live transcription.
+/// The callback for a live transcription's event; `None` if the application did not ask for callbacks.
 pub(super) fn live_event(owner: Owner<'_>, leg: &LegInfo, facts: &TranscriptionFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, more) = match &facts.status {
@@ -116,7 +117,7 @@ fn content(spec: &TranscriptionSpec, track: Track, words: &Words, is_final: bool
     parameters
 }
 
-/// A recording's words, or that there are none.
+/// The callback with a recording's transcription, or with its failure.
 pub(super) fn transcribed(
     owner: Owner<'_>,
     leg: &LegInfo,
@@ -142,7 +143,7 @@ pub(super) fn transcribed(
     Some(webhook::form("transcription", callback, parameters, false))
 }
 
-/// The transcription of a recording as a resource.
+/// The Transcription resource of a recording.
 pub(super) fn transcript(owner: Owner<'_>, row: &Resource<Transcript>) -> Value {
     let facts = &row.details;
     let sid = owner.ids.transcript(facts.id);
@@ -161,14 +162,14 @@ pub(super) fn transcript(owner: Owner<'_>, row: &Resource<Transcript>) -> Value 
         "type": FAST,
         "uri": owner.uri(format_args!("Transcriptions/{sid}")),
     });
-    // Twilio's does not say of which call.
+    // Twilio's resource has no `call_sid`.
     if let (Some(_), Some(fields)) = (owner.provider.answer(), value.as_object_mut()) {
         fields.insert("call_sid".into(), owner.ids.call(facts.recording.leg).into());
     }
     value
 }
 
-/// The words; none while they are being made or when there are none.
+/// The transcribed text; `None` while the transcription is in progress or if it failed.
 pub(super) fn text(transcript: &Transcript) -> Option<String> {
     match &transcript.state {
         TranscriptState::Completed(words) => Some(words.text()),
@@ -184,7 +185,7 @@ fn status(transcript: &Transcript) -> &'static str {
     }
 }
 
-/// A live transcription as a resource.
+/// The resource of a live transcription.
 pub(super) fn live(
     owner: Owner<'_>,
     call: LegId,
@@ -196,7 +197,7 @@ pub(super) fn live(
     recording::companion(owner, call, ("Transcriptions", owner.ids.transcription(id)), name, status, now)
 }
 
-/// A live transcription as a request asks for it.
+/// Parses a request for a live transcription.
 pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
     let tracks = speech::TRACKS;
     let target = parameters.target("StatusCallbackUrl", "StatusCallbackMethod", 21502)?;
@@ -233,7 +234,8 @@ fn track_word(track: Track) -> &'static str {
     speech::TRACKS.iter().find(|(_, one)| *one == track).map_or("", |(word, _)| word)
 }
 
-/// An engine that tells nothing of it is taken to be sure: applications compare this with a threshold.
+/// The confidence of recognised words, from 0 to 1. If the engine reports none, it is 1, because applications compare
+/// it with a threshold; without words it is 0.
 fn sure(words: &Words) -> f64 {
     let confidence = words.confidence.unwrap_or(if words.text().is_empty() { 0.0 } else { 1.0 });
     (f64::from(confidence) * 1e6).round() / 1e6

@@ -12,18 +12,18 @@ use tandem_markup::{party, rules};
 
 use super::sid::Ids;
 
-/// What an engine of ours does by itself, or not.
+/// Reason for attributes that tune the speech engines of Twilio's partners.
 const ENGINES: &str = "the engines are the server's own";
-/// Settings that live in the provider's console.
+/// Reason for attributes that name settings in Twilio's console.
 const CONSOLE: &str = "names settings of the provider's console";
 
-/// Cards are for who is certified for them.
+/// Reason for payment attributes: this server takes no payments, because taking card data requires a certification.
 const NO_PAYMENTS: &str = "no payment is taken: the action is told so";
 
-/// Tasks are given to workers by rules.
+/// Reason for attributes of task routing, which is a hosted product of Twilio.
 const TASKS: &str = "tasks for workers are a hosted product";
 
-/// TwiML.
+/// The table of TwiML's elements and their defaults.
 pub static TWIML: Flavour = Flavour {
     name: "TwiML",
     root: "Response",
@@ -183,7 +183,7 @@ pub static TWIML: Flavour = Flavour {
         "Config" in ["VirtualAgent"] Meaning::Unserved(32604) => {
             refused: [32604 "part of a hosted product" => ["name", "value"]],
         }
-        // Our own: one of [[agents]].
+        // An extension of this server: one of the configured [[agents]].
         "Agent" in ["Connect"] Meaning::Agent => { honoured: ["firstMessage", "language", "name", "prompt", "voice"] }
         "ConversationRelay" in ["Connect"] Meaning::Conversation => {
             honoured: [
@@ -213,7 +213,7 @@ pub static TWIML: Flavour = Flavour {
             ],
         }
         "Parameter" in ["ConversationRelay"] Meaning::Part => { honoured: ["name", "value"] }
-        // Marks in what is said; the voice decides what it makes of them.
+        // SSML elements. The voice decides how it renders them.
         "break" in ["Say"] Meaning::Speech => { honoured: ["strength", "time"] }
         "emphasis" in ["Say"] Meaning::Speech => { honoured: ["level"] }
         "lang" in ["Say"] Meaning::Speech => { honoured: ["xml:lang"] }
@@ -224,7 +224,7 @@ pub static TWIML: Flavour = Flavour {
         "say-as" in ["Say"] Meaning::Speech => { honoured: ["format", "interpret-as"] }
         "sub" in ["Say"] Meaning::Speech => { honoured: ["alias"] }
         "w" in ["Say"] Meaning::Speech => { honoured: ["role"] }
-        // What is refused, each with its number.
+        // Refused elements, each with its error number.
         "Sms" in ["Response"] Meaning::Unserved(13803) => {
             refused: [13803 "messages are not served" => ["action", "from", "method", "statusCallback", "to"]],
         }

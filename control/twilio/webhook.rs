@@ -1,4 +1,4 @@
-//! What is told of calls, recordings and streams: document requests and callbacks.
+//! Webhooks about calls, recordings and streams: requests for documents, and callbacks.
 
 use std::time::Duration;
 
@@ -20,18 +20,18 @@ use tandem_routing::country;
 use super::family::Owner;
 use super::{conference, error, format, siprec, transcription};
 
-/// Code of a recording that could not be written.
+/// Error number of a recording that could not be written.
 pub(super) const RECORDING_FAILED: u32 = 12400;
 
 pub(super) type Parameters = Vec<(String, String)>;
 
-/// A request for a document.
+/// The request for a document.
 pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notice {
     let mut status = format::status(fetch.leg.status);
     if matches!(fetch.reason, FetchReason::Recorded { hangup: true, .. }) {
         status = "completed";
     }
-    // What all hear is no call's.
+    // A document that is played to a whole conference does not concern a call.
     let mut parameters = match &fetch.reason {
         FetchReason::Conference { all: true, .. } => conference::standard(owner),
         _ => standard(owner, &fetch.leg, status),
@@ -39,7 +39,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &fetch.reason {
         FetchReason::Start => answered_by(&fetch.leg, true, &mut push),
-        // No document of this family orders or asks who is there.
+        // Documents of this family have no instructions with the results `Ordered` or `Detected`.
         FetchReason::Redirect
         | FetchReason::Whisper
         | FetchReason::Wait
@@ -48,7 +48,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
         FetchReason::Called { queue, waited, by } => {
             push("QueueSid", owner.ids.queue(*queue));
             push("QueueTime", format::seconds(*waited).to_string());
-            // Spelled so.
+            // Twilio's own spelling of "Dequeuing".
             push("DequeingCallSid", owner.ids.call(*by));
         }
         FetchReason::Queued(outcome) => queued(owner, outcome, &mut push),
@@ -101,7 +101,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
     }
 }
 
-/// What is told of an event, if it was asked for.
+/// The callbacks for a call event; empty if the application did not ask for it.
 pub(super) fn webhook(owner: Owner<'_>, event: &CallEvent, context: &Context) -> Vec<Notice> {
     let leg = &event.leg;
     let notice = match &event.kind {
@@ -124,7 +124,8 @@ pub(super) fn webhook(owner: Owner<'_>, event: &CallEvent, context: &Context) ->
     notice.into_iter().collect()
 }
 
-/// What came of the call that was to verify a number: the id of what is held from now on, or nothing.
+/// The callback with the result of a verification call. `verified` is the id of the new caller id, or `None` if the
+/// verification failed.
 pub(super) fn verification(owner: Owner<'_>, leg: &LegInfo, target: Target, verified: Option<u128>) -> Notice {
     let mut parameters = standard(owner, leg, format::status(leg.status));
     let status = if verified.is_some() { "success" } else { "failed" };
@@ -134,7 +135,7 @@ pub(super) fn verification(owner: Owner<'_>, leg: &LegInfo, target: Target, veri
     Notice { event, target, failover: None, body, numbered: false }
 }
 
-/// Parameters of every request about a call.
+/// The parameters of every request about a call.
 pub(super) fn standard(owner: Owner<'_>, leg: &LegInfo, status: &str) -> Parameters {
     let (from, to) = (format::address(&leg.from), format::address(&leg.to));
     let mut parameters: Parameters = [
@@ -153,7 +154,7 @@ pub(super) fn standard(owner: Owner<'_>, leg: &LegInfo, status: &str) -> Paramet
     let mut push = |name: String, value: String| parameters.push((name, value));
     for (party, address) in [("From", &leg.from), ("To", &leg.to), ("Caller", &leg.from), ("Called", &leg.to)] {
         let (state, country) = place(address);
-        // Nothing here knows towns.
+        // This server has no data about cities and postal codes.
         for (part, value) in [("City", ""), ("State", state), ("Zip", ""), ("Country", country)] {
             push(format!("{party}{part}"), value.to_owned());
         }
@@ -175,7 +176,7 @@ pub(super) fn standard(owner: Owner<'_>, leg: &LegInfo, status: &str) -> Paramet
     parameters
 }
 
-/// The state and the country of a phone number, as far as its digits tell.
+/// The state and country of a phone number, derived from its digits. Each is empty if unknown.
 fn place(address: &Address) -> (&'static str, &'static str) {
     let Address::Phone(number) = address else { return ("", "") };
     let number = number.as_str();
@@ -185,7 +186,8 @@ fn place(address: &Address) -> (&'static str, &'static str) {
     }
 }
 
-/// What an application is told that was called by another one. What is said of the call itself is never said otherwise.
+/// Adds the parameters that another application passed when it called this one. They never replace parameters of the
+/// call itself.
 fn handed_over(leg: &LegInfo, parameters: &mut Parameters) {
     let Some(handover) = leg.handover.as_deref().filter(|_| leg.direction == Direction::Inbound) else { return };
     let customer = handover.customer.iter().map(|customer| ("CustomerId".to_owned(), customer.clone()));
@@ -229,14 +231,14 @@ fn sip(owner: Owner<'_>, leg: &LegInfo, push: &mut impl FnMut(String, String)) {
     }
 }
 
-/// What a call that passes this one on is made with: who called, and who vouches for it.
+/// The `CallToken` with which an application may forward this call: the call's SID and the caller's PASSporT.
 fn call_token(owner: Owner<'_>, leg: &LegInfo) -> String {
     let identity = leg.sip.identity.as_deref().and_then(|identity| identity.token.as_deref());
     let tokens: Vec<&str> = identity.into_iter().collect();
     serde_json::json!({ "parentCallInfoToken": owner.ids.call(leg.id), "identityHeaderTokens": tokens }).to_string()
 }
 
-/// Those headers that applications are told.
+/// The SIP header fields that are passed to applications: `X-*` and `User-to-User`.
 fn passed_on(headers: &[(String, String)]) -> impl Iterator<Item = &(String, String)> {
     headers.iter().filter(|(name, _)| {
         name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-")) || name.eq_ignore_ascii_case("User-to-User")
@@ -284,7 +286,8 @@ fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, 
     let result = match outcome.result {
         QueueResult::Bridged => "bridged",
         QueueResult::Bridging => "bridging-in-process",
-        // No document of this family sets a limit; its caller has left.
+        // Documents of this family cannot limit the time in a queue. A caller who timed out is reported as one who
+        // left.
         QueueResult::Left | QueueResult::TimedOut => "leave",
         QueueResult::Redirected => "redirected",
         QueueResult::RedirectedFromBridge => "redirected-from-bridged",
@@ -299,7 +302,7 @@ fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, 
     }
 }
 
-/// What everything says that is asked on behalf of somebody who waits.
+/// The parameters of every request for a caller who waits in a queue.
 fn stands(owner: Owner<'_>, standing: &QueueStanding, push: &mut impl FnMut(&str, String)) {
     push("QueueSid", owner.ids.queue(standing.queue));
     push("QueueTime", format::seconds(standing.waited).to_string());
@@ -377,7 +380,7 @@ fn progress(
         let duration = format::seconds(leg.duration(event.at));
         push("CallDuration", duration.to_string());
         push("Duration", duration.div_ceil(60).to_string());
-        // Of our own INVITE only.
+        // Only outbound legs have a final response to an INVITE of this server.
         if let Some(response) = leg.final_response().filter(|_| leg.direction != Direction::Inbound) {
             push("SipResponseCode", response.to_string());
         }
@@ -424,7 +427,7 @@ pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) 
     Some(form(&format!("recording-{status}"), callback, parameters, false))
 }
 
-/// A stream of what all in a conference hear.
+/// The callback for an event of a conference's stream.
 pub(super) fn conference_stream(
     owner: Owner<'_>,
     conference: &ConferenceInfo,
@@ -434,7 +437,7 @@ pub(super) fn conference_stream(
     stream(owner, ("ConferenceSid", owner.ids.conference(conference.id)), facts, at)
 }
 
-/// `about`: the parameter that names whose stream it is.
+/// The callback for an event of a stream. `about` is the parameter that names the stream's call or conference.
 fn stream(owner: Owner<'_>, about: (&str, String), facts: &StreamFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, problem) = match &facts.status {
@@ -459,7 +462,7 @@ fn stream(owner: Owner<'_>, about: (&str, String), facts: &StreamFacts, at: Time
     Some(form(event, callback, parameters, false))
 }
 
-/// Who answered, once that is known, and how long it took.
+/// Adds the result of answering machine detection, if known. With `took` its duration is added too.
 fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
     if let Some(answered_by) = &leg.answered_by {
         push("AnsweredBy", format::verdict(answered_by.verdict).into());
@@ -469,7 +472,7 @@ fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// Told once: what ends the detection.
+/// The callback of answering machine detection. It is sent once, with the verdict that ends the detection.
 fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref().filter(|_| facts.spec.ends_with(facts.verdict))?;
     let parameters = [
@@ -482,7 +485,7 @@ fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Op
     Some(form("machine-detection", callback, parameters, false))
 }
 
-/// How a payment stands that this server does not take.
+/// The callback of a payment, which this server does not take.
 fn payment(owner: Owner<'_>, leg: &LegInfo, unserved: &Unserved) -> Option<Notice> {
     let callback = unserved.callback.as_ref()?;
     let whose = [("AccountSid", owner.sid.to_owned()), ("CallSid", owner.ids.call(leg.id))];
@@ -500,7 +503,7 @@ pub(super) fn form(event: &str, callback: &Callback, parameters: Parameters, num
     }
 }
 
-/// How many channels a recording's file has.
+/// Number of channels in a recording's file.
 pub(super) fn channels(recording: &Recording) -> u8 {
     match recording.spec.channels {
         RecordingChannels::Mono => 1,

@@ -1,4 +1,4 @@
-//! Golden parameter lists of every kind of request.
+//! Tests with the complete parameter list of every kind of request.
 
 use std::sync::Arc;
 use std::time::Duration;

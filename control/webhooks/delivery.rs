@@ -1,4 +1,4 @@
-//! What is delivered, how it is signed, and what is told about it.
+//! The types of a delivery, of its signing, and of the report about an attempt.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,72 +12,73 @@ use tandem_http::FetchError;
 use tandem_http::exchange::Answer;
 use tandem_store::deliveries::DeliveryState;
 
-/// What to send where, in neutral words. Stored as JSON before the first attempt; it holds no secrets, for signing happens
-/// at each attempt.
+/// A webhook request in provider-neutral form, with its retry policy. It is stored as JSON before the first attempt. It
+/// contains no secrets, because each attempt is signed anew.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// The same at every attempt, so that a receiver can tell a repetition.
+    /// Id of the delivery, the same at every attempt, so that a receiver recognises a repetition.
     #[serde(with = "hexadecimal")]
     pub id: u128,
-    /// Deliveries of one queue are sent strictly one after the other; usually one queue a call.
+    /// Name of the queue. Deliveries of a queue are sent strictly one after the other; usually each call has one queue.
     pub queue: String,
-    /// The call.
+    /// The call (session) that the delivery reports on.
     #[serde(with = "hexadecimal")]
     pub session: u128,
-    /// The owner's name in the configuration.
+    /// Name of the account.
     pub account: String,
-    /// Which dialect wrote it, and seals it.
+    /// Name of the dialect that wrote the delivery and signs it.
     pub dialect: String,
-    /// A label for logs.
+    /// Label for logs.
     pub event: String,
-    /// `http` or `https`.
+    /// The URL, `http` or `https`.
     pub url: String,
-    /// Tried once the attempts at `url` are used up, with the same retries.
+    /// URL for when all attempts at `url` have failed; it gets the same number of attempts.
     #[serde(default)]
     pub failover_url: Option<String>,
-    /// How the body travels.
+    /// HTTP method, which decides where the body is sent.
     pub method: DeliveryMethod,
-    /// The body.
+    /// The content.
     pub body: DeliveryBody,
-    /// For one attempt, ms, 1 to 120,000.
+    /// Time limit for one attempt in ms, 1 to 120,000.
     pub timeout_ms: u64,
-    /// For one connection, ms, 50 to 60,000.
+    /// Time limit for one connection in ms, 50 to 60,000.
     pub connect_timeout_ms: u64,
-    /// When it fails.
+    /// Retry policy.
     pub retries: Retry,
-    /// Whether an answer 3xx is followed (each hop is sealed anew) or is a failure.
+    /// Whether a 3xx answer is followed, with a new signature for each hop. If not, it is a failure.
     #[serde(default)]
     pub follow_redirects: bool,
-    /// The leg whose numbered notices it is one of.
+    /// Id of the leg, if the notice is one of the leg's numbered notices.
     #[serde(default)]
     pub numbered: Option<String>,
-    /// The leg it tells about.
+    /// The leg that the delivery reports on.
     #[serde(default)]
     pub leg: Option<LegId>,
-    /// The delivery that it repeats at somebody's wish, 32 hex digits.
+    /// Id of the delivery that this one repeats on request, as 32 hexadecimal digits.
     #[serde(default)]
     pub replay_of: Option<String>,
 }
 
 impl Delivery {
-    /// By what a receiver tells a repetition: the id, of the first one if it was sent again at somebody's wish.
+    /// Returns the id by which a receiver recognises a repetition. For a delivery that was repeated on request, it is
+    /// the id of the original.
     pub fn token(&self) -> u128 {
         let original = self.replay_of.as_deref().and_then(|id| u128::from_str_radix(id, 16).ok());
         original.unwrap_or(self.id)
     }
 }
 
-/// How the body travels.
+/// The HTTP method of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeliveryMethod {
-    /// In the URL's query.
+    /// GET; the content is in the URL's query.
     Get,
-    /// In the body.
+    /// POST; the content is in the body.
     Post,
 }
 
 impl DeliveryMethod {
-    /// As HTTP spells it.
+    /// Returns the method for an HTTP request.
     pub fn as_http(self) -> ::http::Method {
         match self {
             DeliveryMethod::Get => ::http::Method::GET,
@@ -86,45 +87,46 @@ impl DeliveryMethod {
     }
 }
 
-/// The body before it is spelled.
+/// The content before serialisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum DeliveryBody {
-    /// Name and value, in order.
+    /// A form: names and values, in order.
     Form(Vec<(String, String)>),
-    /// One document.
+    /// A JSON document.
     Json(serde_json::Value),
 }
 
-/// When a failed attempt is repeated.
+/// The retry policy of a delivery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
-    /// Pauses before the second, third, ... attempt at one URL, ms; empty: one attempt only.
+    /// Pauses before the second, third, ... attempt at one URL, in ms. Empty for a single attempt.
     #[serde(default)]
     pub delays_ms: Vec<u64>,
-    /// Which failures are repeated.
+    /// The failures that are retried.
     #[serde(default)]
     pub on: RetryOn,
-    /// All attempts together, pauses included, ms; an attempt is cut off there, and none starts after it.
+    /// Time limit for all attempts together, including pauses, in ms. A running attempt is cut off then, and no other
+    /// starts.
     #[serde(default)]
     pub total_ms: Option<u64>,
 }
 
-/// Which failures are repeated. Others are final: an application that answers 400 will do so again.
+/// The failures that are retried. All others are final, because an application that answers 400 will do so again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryOn {
-    /// No connection: name, TCP, TLS, or their timeout.
+    /// No connection: failed name lookup, TCP or TLS, or a timeout of these.
     #[serde(default)]
     pub connect: bool,
-    /// Connected, but no complete answer, or none in time.
+    /// A connection, but no complete answer in time.
     #[serde(default)]
     pub response: bool,
-    /// An answer with one of these.
+    /// An answer with one of these statuses.
     #[serde(default)]
     pub statuses: Vec<StatusRange>,
 }
 
 impl RetryOn {
-    /// Whether an attempt with this answer, or this failure, is one of them.
+    /// Whether an attempt with this answer or failure is retried.
     pub fn covers(&self, status: Option<u16>, error: Option<&FetchError>) -> bool {
         match (status, error) {
             (Some(status), _) => self.statuses.iter().any(|range| (range.first..=range.last).contains(&status)),
@@ -144,12 +146,12 @@ impl RetryOn {
     }
 }
 
-/// HTTP statuses from `first` to `last`, both included.
+/// A range of HTTP statuses; both ends are included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRange {
-    /// 100 to 999.
+    /// First status, 100 to 999.
     pub first: u16,
-    /// 100 to 999.
+    /// Last status, 100 to 999.
     pub last: u16,
 }
 
@@ -159,36 +161,36 @@ impl From<(u16, u16)> for StatusRange {
     }
 }
 
-/// Spells and signs. Pure: the time is an argument.
+/// Builds and signs the request of a delivery. Pure: the time is an argument.
 pub trait Seal: Send + Sync {
-    /// What attempt number `attempt` (from 1) at `url` sends at `now`. `url` is the delivery's, its failover's or a
-    /// redirect's target; for a GET the form belongs into the returned URL's query.
+    /// Returns the request of attempt number `attempt` (from 1) to `url` at `now`. `url` is that of the delivery, its
+    /// failover URL, or the target of a redirect. For GET, the form must be in the query of the returned URL.
     fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> Sealed;
 }
 
-/// A request ready to be sent.
+/// A signed request, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// With its query.
+    /// The URL with its query.
     pub url: String,
-    /// All but `Host` and `Content-Length`.
+    /// All header fields except `Host` and `Content-Length`.
     pub headers: Vec<(String, String)>,
-    /// Exactly the octets that were signed.
+    /// The body, exactly as signed.
     pub body: Bytes,
 }
 
-/// One attempt and what follows.
+/// The report of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptReport {
-    /// The attempt.
+    /// The attempt that was made.
     pub attempt: Attempt,
-    /// Where the delivery stands.
+    /// State of the delivery after the attempt.
     pub state: DeliveryState,
-    /// What follows.
+    /// The next step.
     pub next: Next,
 }
 
-/// `URL 503 (12 ms); again in 4 s`.
+/// Formats a report such as `URL 503 (12 ms); again in 4 s`.
 impl fmt::Display for AttemptReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Attempt { number, url, elapsed, status, error, .. } = &self.attempt;
@@ -208,44 +210,44 @@ impl fmt::Display for AttemptReport {
     }
 }
 
-/// One attempt.
+/// An attempt to send a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub number: u32,
-    /// As configured, without user and password.
+    /// The configured URL without user and password.
     pub url: String,
-    /// Whether that was the failover URL.
+    /// Whether this is the failover URL.
     pub failover: bool,
-    /// When it began.
+    /// Time of the start.
     pub at: Timestamp,
-    /// Its length.
+    /// Duration of the attempt.
     pub elapsed: Duration,
-    /// The answer's.
+    /// HTTP status of the answer.
     pub status: Option<u16>,
-    /// Why it failed; `None`: it did not.
+    /// Reason of the failure; `None` for a success.
     pub error: Option<String>,
-    /// What that means.
+    /// Cause of the failure, with advice.
     pub cause: Option<Cause>,
-    /// What was answered, whether it was accepted or not.
+    /// The answer, whether it was a success or not.
     pub answer: Option<Answer>,
 }
 
-/// What follows an attempt.
+/// The step after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing: it was delivered or given up.
+    /// Nothing: the delivery has succeeded or was given up.
     Done,
-    /// The same URL again.
+    /// Another attempt at the same URL.
     Retry {
-        /// From now.
+        /// Pause before the attempt.
         after: Duration,
     },
-    /// The failover URL, at once.
+    /// An attempt at the failover URL, at once.
     Failover,
 }
 
-/// Ids in JSON: a string of 32 hex digits, for JSON's numbers are too small.
+/// Serialises ids as strings of 32 hexadecimal digits, because they do not fit into JSON numbers.
 mod hexadecimal {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

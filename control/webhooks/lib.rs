@@ -1,4 +1,4 @@
-//! Delivery of webhooks: in order within a queue, written down before they are sent, and not lost by a restart.
+//! Delivery of webhooks: in order within a queue, stored before they are sent, and not lost by a restart.
 //!
 //! ```text
 //!  enqueue ─▶ row stored ─▶ the queue's worker: read the next rows, in order
@@ -7,8 +7,9 @@
 //!                                  └──────────────────────┘ each outcome is stored, then reported to the sink
 //! ```
 //!
-//! The rows are the queue: a worker holds a few at a time, and ends when it finds none, so a slow receiver costs disk, not
-//! memory. A crash between sending and noting it means that the same delivery, with the same id, is sent once more.
+//! The rows are the queue. A worker holds only a few rows at a time and ends when it finds none, so that a slow
+//! receiver costs disk space and no memory. After a crash between sending a delivery and storing the outcome, the
+//! delivery is sent once more, with the same id.
 #![forbid(unsafe_code)]
 
 mod delivery;
@@ -36,45 +37,45 @@ pub use delivery::{
 };
 use worker::Worker;
 
-/// Queues left by an earlier process that are worked on at the same time.
+/// Maximum number of queues of an earlier process that are resumed at the same time.
 const RESUMED_QUEUES: usize = 1024;
 
-/// Hosts that are remembered while nothing is sent to them.
+/// Maximum number of hosts that are remembered while nothing is sent to them.
 const HOSTS: usize = 256;
 
-/// Pause before the database is asked again after it failed.
+/// Pause after the database failed.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Hears of every attempt, after it was stored; must return at once.
+/// Receives every attempt after it was stored; must return at once.
 pub type Sink = Arc<dyn Fn(&Delivery, &AttemptReport) + Send + Sync>;
 
-/// The queues. Clones share them; when the last is dropped, what is in flight is abandoned (and sent again at the next
-/// start).
+/// The webhook queues. Clones share them. When the last clone is dropped, running attempts are abandoned, and sent
+/// again at the next start.
 #[derive(Clone)]
 pub struct Deliveries {
     owner: Arc<Owner>,
 }
 
-/// What has come of all attempts since the start.
+/// Counts of deliveries and attempts since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeliveryCounts {
-    /// Deliveries accepted.
+    /// Deliveries that their receivers accepted.
     pub delivered: u64,
-    /// Deliveries given up.
+    /// Deliveries that were given up.
     pub failed: u64,
-    /// Attempts that failed and were followed by another.
+    /// Attempts that failed and were followed by another one.
     pub retried: u64,
-    /// Queues with work now.
+    /// Queues that currently have deliveries.
     pub queues: usize,
 }
 
-/// A delivery on its way into the database.
+/// A delivery that is being stored.
 pub struct Submitted {
     begun: Begun,
     queue: String,
 }
 
-/// Owns the tasks; they hold only [`Shared`].
+/// Owns the tasks, which hold only [`Shared`].
 struct Owner {
     shared: Arc<Shared>,
     tasks: Mutex<JoinSet<()>>,
@@ -85,12 +86,12 @@ struct Shared {
     client: Client,
     sealer: Arc<dyn Seal>,
     sink: Sink,
-    /// Attempts in flight.
+    /// Limits the simultaneous attempts.
     slots: Semaphore,
-    /// Attempts in flight to each host, half of all at most: a dead receiver must not hold up the others.
+    /// Limits the simultaneous attempts to each host to half of all, so that a dead receiver does not delay the others.
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
     host_slots: usize,
-    /// Every queue with a worker; true: rows came since the worker last looked.
+    /// Every queue with a worker. `true`: rows were added since the worker last read the queue.
     queues: Mutex<HashMap<String, bool>>,
     working: watch::Sender<usize>,
     phase: watch::Sender<Phase>,
@@ -102,18 +103,19 @@ struct Shared {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
     Running,
-    /// Nothing waits beyond this.
+    /// Waits that would end after this instant are not started.
     Draining(Instant),
     Stopped,
 }
 
-/// The worker was told to end; the row stays pending.
+/// The worker must end; its row stays pending.
 struct Stopped;
 
 impl Deliveries {
-    /// Starts, and resumes what an earlier process left, each queue in its order.
+    /// Starts the queues, and resumes the deliveries of an earlier process, each queue in its order.
     ///
-    /// `concurrency`: attempts in flight at most, over all queues, and half of it to any one host; further ones wait.
+    /// `concurrency`: maximum number of simultaneous attempts over all queues; half of it for any one host. Further
+    /// attempts wait.
     pub fn start(store: Store, client: Client, sealer: Arc<dyn Seal>, sink: Sink, concurrency: usize) -> Deliveries {
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
@@ -147,30 +149,30 @@ impl Deliveries {
         deliveries
     }
 
-    /// Puts the delivery at the end of its queue and returns once it is stored; it will then be sent, now or after a
-    /// restart. Enqueues awaited one after the other keep that order. An id that was used before is refused.
+    /// Adds the delivery at the end of its queue, and returns when it is stored. It will be sent, now or after a
+    /// restart. Calls that are awaited one after the other keep their order. An id that was used before is refused.
     pub async fn enqueue(&self, delivery: Delivery) -> Result<(), StoreError> {
         let submitted = self.submit(delivery).await?;
         self.stored(submitted).await
     }
 
-    /// Waits until a submitted delivery is stored, and has it sent.
+    /// Waits until a submitted delivery is stored, and then starts sending it.
     pub async fn stored(&self, submitted: Submitted) -> Result<(), StoreError> {
         submitted.begun.committed().await?;
         self.owner.wake(submitted.queue, None);
         Ok(())
     }
 
-    /// Puts the delivery at the end of its queue, to be stored before anything that is written later. It is sent once
-    /// somebody has waited for it with [`Deliveries::stored`].
+    /// Submits the delivery to the end of its queue; it is stored before later writes. It is sent after
+    /// [`Deliveries::stored`].
     pub fn submit(&self, delivery: Delivery) -> impl Future<Output = Result<Submitted, StoreError>> + Send {
         let queue = delivery.queue.clone();
         let begun = row(delivery).map(|row| deliveries::insert(&self.owner.shared.store, row));
         async move { Ok(Submitted { begun: begun?.await?, queue }) }
     }
 
-    /// For shutdown, when no more is enqueued: sends what can be sent within `limit`, without waiting for retries that are
-    /// due later, then stops. What is left is sent after the next start. True: nothing was cut off.
+    /// For a shutdown, when nothing more is enqueued: sends what can be sent within `limit`, without waiting for later
+    /// retries, then stops. The rest is sent after the next start. Returns `true` if no attempt was cut off.
     pub async fn drain(&self, limit: Duration) -> bool {
         let shared = &self.owner.shared;
         let deadline = Instant::now() + limit;
@@ -181,13 +183,13 @@ impl Deliveries {
         in_time
     }
 
-    /// Returns when no queue has work, deliveries that wait for a retry included.
+    /// Waits until no queue has a delivery, including those that wait for a retry.
     pub async fn idle(&self) {
-        // The sender lives in `self`, so waiting cannot fail.
+        // Cannot fail, because `self` holds the sender.
         let _ = self.owner.shared.working.subscribe().wait_for(|working| *working == 0).await;
     }
 
-    /// For metrics.
+    /// Returns the counts for the metrics.
     pub fn counts(&self) -> DeliveryCounts {
         let shared = &self.owner.shared;
         DeliveryCounts {
@@ -200,7 +202,7 @@ impl Deliveries {
 }
 
 impl Owner {
-    /// Tells the queue's worker of new rows, or starts one.
+    /// Tells the queue's worker that there are new rows, or starts a worker.
     fn wake(&self, queue: String, permit: Option<OwnedSemaphorePermit>) {
         let shared = &self.shared;
         if *shared.phase.borrow() == Phase::Stopped {
@@ -233,7 +235,7 @@ impl Shared {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The slots of the URL's host and port.
+    /// Returns the limit of attempts for the URL's host and port.
     fn host(&self, url: &str) -> Arc<Semaphore> {
         let host = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,12 +245,12 @@ impl Shared {
         hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(self.host_slots))).clone()
     }
 
-    /// Resolves when everything is to stop at once.
+    /// Waits until everything must stop at once.
     async fn stopped(&self) {
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Stopped).await;
     }
 
-    /// Waits, unless the drain's deadline comes first: then there is no use in waiting.
+    /// Waits, unless the drain's deadline comes first: then waiting would be useless.
     async fn wait(&self, delay: Duration) -> Result<(), Stopped> {
         let until = Instant::now() + delay;
         let mut phase = self.phase.subscribe();
@@ -265,7 +267,7 @@ impl Shared {
     }
 }
 
-/// Counts a task as working until it ends, however it ends.
+/// Counts a task as working until it ends for any reason.
 struct Working {
     shared: Arc<Shared>,
 }
@@ -276,7 +278,7 @@ impl Drop for Working {
     }
 }
 
-/// A delivery that nobody has tried to send, as it is stored.
+/// Returns the row of a delivery without attempts.
 fn row(delivery: Delivery) -> Result<DeliveryRow, StoreError> {
     if delivery.queue.is_empty() {
         return Err(StoreError::NotWritten("a delivery needs a queue".into()));
@@ -301,7 +303,7 @@ fn row(delivery: Delivery) -> Result<DeliveryRow, StoreError> {
     })
 }
 
-/// Wakes every queue that holds pending rows, so many at a time.
+/// Starts workers for all queues with pending rows, a limited number at a time.
 async fn resume(shared: &Shared, wake: &(dyn Fn(String, OwnedSemaphorePermit) + Send + Sync)) {
     let slots = Arc::new(Semaphore::new(RESUMED_QUEUES));
     let mut last = String::new();

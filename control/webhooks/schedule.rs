@@ -1,7 +1,7 @@
-//! Which URL an attempt goes to, and what follows its outcome. Pure.
+//! The schedule of a delivery: the URL of each attempt, and the step after its outcome. No I/O.
 //!
-//! Attempts are numbered through: 1 ..= n at the URL, n+1 ..= 2n at the failover URL, where n is one more than the
-//! delays. So the number of attempts made, which is stored, says where to go on after a restart.
+//! The attempts are numbered 1 ..= n at the URL and n+1 ..= 2n at the failover URL, where n is the number of delays
+//! plus one. The stored number of attempts is therefore enough to continue after a restart.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tandem_http::FetchError;
 
 use super::Delivery;
 
-/// Attempts at one URL at most, whatever the delivery asks for.
+/// Maximum number of attempts at one URL, independent of the delivery.
 const MAXIMUM_TRIES: u32 = 20;
 
 pub(super) struct Schedule<'d> {
@@ -17,7 +17,6 @@ pub(super) struct Schedule<'d> {
     made: u32,
 }
 
-/// Where the next attempt goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) attempt: u32,
@@ -25,7 +24,6 @@ pub(super) struct Target {
     pub(super) failover: bool,
 }
 
-/// What follows an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Delivered,
@@ -35,22 +33,21 @@ pub(super) enum Step {
 }
 
 impl<'d> Schedule<'d> {
-    /// After `made` attempts.
+    /// Returns the schedule of a delivery after `made` attempts.
     pub(super) fn resumed(delivery: &'d Delivery, made: u32) -> Schedule<'d> {
         Schedule { delivery, made }
     }
 
-    /// Attempts made.
     pub(super) fn made(&self) -> u32 {
         self.made
     }
 
-    /// The longest pause between attempts.
+    /// Returns the longest pause between attempts.
     pub(super) fn longest_delay(&self) -> Duration {
         Duration::from_millis(self.delivery.retries.delays_ms.iter().copied().max().unwrap_or(0))
     }
 
-    /// `None`: all attempts are made.
+    /// Returns the next attempt; `None` when all attempts were made.
     pub(super) fn next_target(&self) -> Option<Target> {
         let attempt = self.made.saturating_add(1);
         if attempt <= self.tries() {
@@ -60,7 +57,7 @@ impl<'d> Schedule<'d> {
         (attempt <= self.tries() * 2).then_some(Target { attempt, url, failover: true })
     }
 
-    /// Counts the attempt and tells what follows. `remaining`: of the time for all attempts.
+    /// Counts an attempt and returns the next step. `remaining`: what is left of the time limit for all attempts.
     pub(super) fn after(
         &mut self,
         status: Option<u16>,
@@ -118,7 +115,7 @@ impl<'d> Schedule<'d> {
 
 enum Verdict {
     Repeat,
-    /// Not this URL, but the failover's may do.
+    /// This URL is unusable, but the failover URL may work.
     UselessHere,
     Final,
 }

@@ -1,4 +1,4 @@
-//! The queues against a loopback web server and a real store.
+//! Tests of the queues with a loopback web server and a real store.
 
 use bytes::Bytes;
 use tandem_http::NetworkPolicy;
@@ -37,7 +37,8 @@ async fn the_next_delivery_waits_for_the_retries_of_the_one_before() {
         bench.enqueue(retried(delivery(id, "call", &server.url("/")), &[5, 10])).await;
     }
     bench.settle().await;
-    // The second attempt went over the first one's connection: when that is closed, it goes once more on a fresh one.
+    // The second attempt reuses the first one's connection. Because that is closed, the request is sent once more on a
+    // new connection.
     assert_eq!(attempts(server.rest()), ["1.1", "1.2", "1.2", "1.3", "2.1"]);
     let reports = bench.reports();
     let first = &reports[0].1;
@@ -131,7 +132,7 @@ async fn a_restart_goes_on_in_order_with_the_attempts_counted() {
     for id in 1..=20 {
         bench.enqueue(retried(delivery(id, "call", &server.url("/")), &[60_000])).await;
     }
-    // The first has failed once and waits for a minute; the server is killed meanwhile.
+    // The first attempt has failed, and the next one is due in a minute; the server is killed meanwhile.
     assert_eq!(bench.report().await.1.next, Next::Retry { after: Duration::from_secs(60) });
     server.rest();
     let mut bench = bench.killed_and_restarted(Some("the minute has passed")).await;
@@ -244,7 +245,6 @@ async fn an_id_is_accepted_once() {
     assert_eq!(bench.reports().len(), 1);
 }
 
-/// A store, the queues and what they reported.
 struct Bench {
     directory: tempfile::TempDir,
     store: Store,
@@ -257,7 +257,7 @@ impl Bench {
         Bench::at(tempfile::tempdir().unwrap()).await
     }
 
-    /// Takes deliveries and sends none, as a server that is shutting down.
+    /// Queues that accept deliveries and send none, like a server that is shutting down.
     async fn stopped() -> Bench {
         let bench = Bench::new().await;
         assert!(bench.deliveries.drain(Duration::ZERO).await || bench.deliveries.counts().queues == 0);
@@ -276,7 +276,7 @@ impl Bench {
         Bench { directory, store, deliveries, heard }
     }
 
-    /// As after kill -9: nothing is drained. With `time_passes`, what waited for a retry is due.
+    /// Restarts as after kill -9, without draining. With `time_passes`, the retry of this delivery is due.
     async fn killed_and_restarted(self, time_passes: Option<&str>) -> Bench {
         let Bench { directory, store, deliveries, .. } = self;
         drop(deliveries);
@@ -297,7 +297,6 @@ impl Bench {
         self.deliveries.enqueue(delivery).await.unwrap();
     }
 
-    /// The next attempt's report.
     async fn report(&mut self) -> (Delivery, AttemptReport) {
         let next = tokio::time::timeout(Duration::from_secs(20), self.heard.recv());
         next.await.expect("a report in time").expect("the queues run")
@@ -312,7 +311,7 @@ impl Bench {
     }
 }
 
-/// Spells id and attempt, and "signs" the URL.
+/// Writes the id and the attempt into the body, and "signs" the URL.
 struct PlainSeal;
 
 impl Seal for PlainSeal {
@@ -359,7 +358,7 @@ fn retried(delivery: Delivery, delays_ms: &[u64]) -> Delivery {
     Delivery { retries: Retry { delays_ms: delays_ms.to_vec(), on, total_ms: None }, ..delivery }
 }
 
-/// Answers by the id and attempt that [`PlainSeal`] spells.
+/// Answers according to the id and the attempt that [`PlainSeal`] writes.
 fn answers_by_attempt(answer: impl Fn(u128, u32) -> Answer + Send + Sync + 'static) -> impl Fn(&Received) -> Answer {
     move |request| {
         let (id, attempt) = spelled(request);
@@ -372,7 +371,7 @@ fn spelled(request: &Received) -> (u128, u32) {
     (id.trim_start_matches("id=").parse().unwrap(), attempt.trim_start_matches("attempt=").parse().unwrap())
 }
 
-/// `id.attempt` of each.
+/// Returns `id.attempt` of each request.
 fn attempts(requests: Vec<Received>) -> Vec<String> {
     requests.iter().map(spelled).map(|(id, attempt)| format!("{id}.{attempt}")).collect()
 }

@@ -1,4 +1,4 @@
-//! One queue's worker: sends its deliveries in order until there are none.
+//! The worker of a queue: sends its deliveries in order until there are none.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,28 +17,27 @@ use super::{
     Attempt, AttemptReport, DATABASE_PAUSE, Delivery, DeliveryBody, DeliveryMethod, Next, Shared, Stopped, Working,
 };
 
-/// Rows held in memory; the rest stays in the database until they are done.
+/// Maximum number of rows in memory; the others stay in the database until these are done.
 const ROWS: u32 = 16;
 
-/// Octets of an answer that are read; a delivery's answer means nothing beyond its status.
+/// Maximum octets of an answer that are read; only the status of an answer matters.
 const MAXIMUM_ANSWER: usize = 64 * 1024;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
     queue: String,
-    /// The queue is no longer this worker's: another may serve it by now.
+    /// Whether the worker has given up the queue: another worker may serve it.
     released: bool,
     _working: Working,
 }
 
-/// An attempt that was made.
 struct Sent {
     began: Instant,
     outcome: Result<Response, FetchError>,
 }
 
 impl Worker {
-    /// For a queue that was just entered into `Shared::queues`.
+    /// Creates a worker for a queue that was just added to `Shared::queues`.
     pub(super) fn new(working: Working, queue: String) -> Worker {
         Worker { shared: working.shared.clone(), queue, released: false, _working: working }
     }
@@ -55,7 +54,8 @@ impl Worker {
                     if queues.get(&self.queue).is_some_and(|more| *more) {
                         continue;
                     }
-                    // Under the same lock as the look, so that no enqueue finds a worker that has made up its mind.
+                    // The queue is removed under the same lock as the check, so that no new delivery finds a worker
+                    // that is about to end.
                     queues.remove(&self.queue);
                     self.released = true;
                     return;
@@ -88,14 +88,14 @@ impl Worker {
         };
         let mut schedule = Schedule::resumed(&delivery, u32::try_from(row.attempts).unwrap_or(u32::MAX));
         if let Some(due) = row.next_at {
-            // Another clock, before the restart: never wait longer than the delivery itself asked for.
+            // The clock may have changed before the restart: never wait longer than the delivery's own delays.
             let delay = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
             self.shared.wait(delay.min(schedule.longest_delay())).await?;
         }
         let began = Instant::now();
         loop {
             let Some(target) = schedule.next_target() else {
-                // Fewer retries than when its attempts were noted.
+                // The delivery now has fewer retries than when its attempts were stored.
                 return self.give_up(row, "no attempt is left".into()).await;
             };
             let sent = tokio::select! {
@@ -114,9 +114,10 @@ impl Worker {
         }
     }
 
-    /// Sends it once, when there is a slot.
+    /// Makes one attempt, when the limits allow it.
     async fn send(&self, delivery: &Delivery, target: &Target, began: Instant) -> Sent {
-        // The host's slot first, so that who waits for it holds no other. The semaphores are never closed.
+        // Wait for the host's limit first, so that an attempt that waits for it holds nothing else. The semaphores are
+        // never closed.
         let host = self.shared.host(&target.url);
         let _host_slot = host.acquire().await;
         let _slot = self.shared.slots.acquire().await;
@@ -150,7 +151,7 @@ impl Worker {
         let mut reseal = |request: &mut Request| {
             let mut hop = delivery.clone();
             if request.method == ::http::Method::GET {
-                // The target's own query is all that it gets, as from a browser.
+                // Like a browser, send only the redirect target's own query.
                 hop.method = DeliveryMethod::Get;
                 hop.body = DeliveryBody::Form(Vec::new());
             }
@@ -160,7 +161,7 @@ impl Worker {
         client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await
     }
 
-    /// Stores an attempt's outcome, then counts and reports it.
+    /// Stores the outcome of an attempt, then counts and reports it.
     async fn record(
         &self,
         delivery: &Delivery,
@@ -218,7 +219,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends a delivery without an attempt.
+    /// Ends a delivery without another attempt.
     async fn give_up(&self, row: DeliveryRow, reason: String) -> Result<(), Stopped> {
         self.shared.failed.fetch_add(1, Ordering::Relaxed);
         self.note(DeliveryProgress {
@@ -233,7 +234,7 @@ impl Worker {
         .await
     }
 
-    /// Stores an outcome, however long the database takes: going on without it could send the delivery for ever.
+    /// Stores an outcome, however long the database takes: to continue without it could send the delivery for ever.
     async fn note(&self, progress: DeliveryProgress) -> Result<(), Stopped> {
         while let Err(error) = deliveries::update(&self.shared.store, progress.clone()).await {
             if matches!(error, StoreError::Closed) {
@@ -254,7 +255,7 @@ impl Drop for Worker {
     }
 }
 
-/// The answer's status, also when its body was too long to be read.
+/// Returns the status of an answer, also when its body was too large to be read.
 fn status(outcome: &Result<Response, FetchError>) -> Option<u16> {
     match outcome {
         Ok(response) => Some(response.status),
@@ -263,7 +264,7 @@ fn status(outcome: &Result<Response, FetchError>) -> Option<u16> {
     }
 }
 
-/// What is left of the time for all attempts.
+/// Returns what is left of the time limit for all attempts.
 fn remaining(delivery: &Delivery, began: Instant) -> Option<Duration> {
     delivery.retries.total_ms.map(|total| Duration::from_millis(total).saturating_sub(began.elapsed()))
 }

@@ -1,14 +1,14 @@
-//! A ladder: a column for each party and one for us, a row for each message.
+//! Draws a ladder diagram: a column for each far end and one for this server, and a row for each message.
 
 use std::fmt::Write;
 
 use super::{CallTrace, Message};
 
-/// Columns that the time takes.
+/// Width of the time, in columns.
 const TIME: usize = 10;
-/// Fewest columns between two parties; those who find no place share the last one's.
+/// Minimum distance between two parties, in columns. Parties without room share the last position.
 const GAP: usize = 22;
-/// The first party's column.
+/// Column of the first party.
 const FIRST: usize = 2;
 
 pub(super) fn ladder(trace: &CallTrace, columns: usize) -> String {
@@ -43,7 +43,7 @@ pub(super) fn ladder(trace: &CallTrace, columns: usize) -> String {
 fn heading(trace: &CallTrace, columns: usize, out: &mut String) {
     for party in &trace.parties {
         if party.name == "peer" && party.sip_call_ids.is_empty() {
-            // Strangers: many, of whom each message says where it came from.
+            // Strangers are many; each message shows its own source.
             continue;
         }
         let mut said = format!("{}:", party.name);
@@ -58,19 +58,17 @@ fn heading(trace: &CallTrace, columns: usize, out: &mut String) {
         }
         let ids = party.sip_call_ids.iter().map(|id| format!("Call-ID {}", printable(id)));
         for (number, row) in wrap(&said, columns - 2).into_iter().chain(ids).enumerate() {
-            // Writing to a String cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = writeln!(out, "{}{row}", if number == 0 { "" } else { "  " });
         }
     }
 }
 
-/// Where everybody stands. Column 0 of `places` is ours.
 struct Canvas {
     width: usize,
-    /// Of each party.
     places: Vec<usize>,
     ours: usize,
-    /// Parties that share the last place.
+    /// Whether several parties share the last position.
     crowded: bool,
 }
 
@@ -82,14 +80,14 @@ impl Canvas {
         let parties = trace.parties.len();
         let shown = parties.min(most.max(1));
         let gap = room / shown.max(1);
-        // The first stands left of us if it called us, or if there are others to stand on the right.
+        // The first party is left of us, and the others are right of us.
         let place = |number: usize| FIRST + number * gap;
         let places =
             (0..parties).map(|party| if party == 0 { place(0) } else { place((party + 1).min(shown)) }).collect();
         Self { width, places, ours: place(1), crowded: parties > shown }
     }
 
-    /// The vertical lines, with nothing between them.
+    /// Returns a row with only the vertical lines.
     fn blank(&self) -> Vec<char> {
         let mut row = vec![' '; self.width];
         for &place in self.places.iter().chain([&self.ours]) {
@@ -144,7 +142,7 @@ impl Canvas {
         let room = (right - left).saturating_sub(7 + again.len());
         put(&mut row, left + 3, &format!(" {}{again} ", clip(&label, room)));
         line(out, &format!("{:9.3}", message.seconds), &row);
-        // What has no room on the arrow stands below, across the others' lines.
+        // A label that is too long for the arrow goes below, across the lines of other parties.
         if label.chars().count() > room && left + 4 + label.chars().count() <= self.width {
             let mut row = self.blank();
             put(&mut row, left + 4, &label);
@@ -159,7 +157,7 @@ impl Canvas {
         }
     }
 
-    /// Where it came from or went to, if that is not where the party's column says.
+    /// Returns the far end's address of a message, if it differs from the address in the party's heading.
     fn address(&self, trace: &CallTrace, message: &Message) -> Option<String> {
         let usual = trace.met(message.party)?;
         let there = (message.peer, message.transport);
@@ -189,7 +187,7 @@ fn clip(text: &str, room: usize) -> String {
     clipped
 }
 
-/// In rows of so many columns, between words.
+/// Breaks text into rows of at most `room` columns, between words.
 fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut rows: Vec<String> = Vec::new();
     for word in text.split(' ') {

@@ -1,14 +1,15 @@
-//! A capture file of messages: the packets around them are made up, since nobody kept them.
+//! Writes messages to a capture file. The packets around the messages are made up, because only the messages are kept.
 //!
-//! Messages of UDP are in UDP, those of TCP in TCP whose sequence numbers fit. Those of TLS and WebSockets are in UDP as
-//! well, deciphered and unframed as they are: a port of TLS would have them taken for records of it.
+//! UDP messages are in UDP packets, and TCP messages in TCP segments with consistent sequence numbers. Messages of TLS
+//! and WebSockets are in UDP packets too, decrypted and without frames: on a TLS port in TCP they would be taken for
+//! TLS records.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::Message;
 
-/// Packets without a link layer, IPv4 or IPv6 (LINKTYPE_RAW).
+/// LINKTYPE_RAW: IPv4 or IPv6 packets without a link layer.
 const LINKTYPE: u32 = 101;
 const SNAPLEN: u32 = 262_144;
 const TCP: u8 = 6;
@@ -19,7 +20,7 @@ pub(super) fn file(messages: &[Message]) -> Vec<u8> {
     for word in [0xa1b2_c3d4, 2 | 4 << 16, 0, 0, SNAPLEN, LINKTYPE] {
         out.extend_from_slice(&u32::to_le_bytes(word));
     }
-    // Octets said each way of a TCP connection.
+    // Octets sent in each direction of a TCP connection.
     let mut said: HashMap<(SocketAddr, SocketAddr), u32> = HashMap::new();
     for message in messages {
         let (from, to) = match message.direction {
@@ -65,13 +66,13 @@ fn tcp(from: SocketAddr, to: SocketAddr, sequence: u32, acknowledged: u32, paylo
     octets.extend_from_slice(&to.port().to_be_bytes());
     octets.extend_from_slice(&sequence.to_be_bytes());
     octets.extend_from_slice(&acknowledged.to_be_bytes());
-    // Five words of header; ACK and PSH; a window; no checksum yet; nothing urgent.
+    // Header of five words; ACK and PSH; the window; checksum 0; urgent pointer 0.
     octets.extend_from_slice(&[5 << 4, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
     octets.extend_from_slice(payload);
     Segment { octets, checksum_at: 16 }
 }
 
-/// A UDP datagram or TCP segment whose checksum is still 0.
+/// A UDP datagram or a TCP segment without its checksum.
 struct Segment {
     octets: Vec<u8>,
     checksum_at: usize,
@@ -105,12 +106,12 @@ fn ip(protocol: u8, from: SocketAddr, to: SocketAddr, mut segment: Segment) -> V
             }
         }
     }
-    // Of IPv6's pseudo header the longer length field is the same sum.
+    // The longer length field in the pseudo-header of IPv6 does not change the sum.
     pseudo.extend_from_slice(&[0, protocol]);
     pseudo.extend_from_slice(&u16::try_from(segment.octets.len()).unwrap_or(u16::MAX).to_be_bytes());
     pseudo.extend_from_slice(&segment.octets);
     let sum = match checksum(&pseudo) {
-        // RFC 768: 0 means that there is none.
+        // In RFC 768, 0 means that there is no checksum.
         0 => u16::MAX,
         sum => sum,
     };
@@ -132,7 +133,7 @@ fn set(octets: &mut [u8], at: usize, value: u16) {
     }
 }
 
-/// RFC 1071.
+/// Returns the checksum of RFC 1071.
 fn checksum(octets: &[u8]) -> u16 {
     let mut sum: u64 = octets
         .chunks(2)

@@ -1,9 +1,10 @@
-//! A message in a few words, read leniently: what is malformed is shown too.
+//! Short summaries of SIP messages. The reading is lenient, so that malformed messages are shown too.
 
-/// Characters of a start line that are shown.
+/// Maximum length of a summary, in characters.
 const LONGEST: usize = 120;
 
-/// `INVITE sip:600@192.0.2.1`, `BYE`, `200 OK (INVITE)`. Requests within a dialog go without their URI.
+/// Returns the start line in short form: `INVITE sip:600@192.0.2.1`, `BYE`, `200 OK (INVITE)`. Requests within a dialog
+/// are shown without their URI.
 pub(super) fn line(message: &[u8]) -> String {
     let first = text(message.split(|&byte| byte == b'\n').next().unwrap_or_default());
     if let Some(status) = first.strip_prefix("SIP/2.0 ") {
@@ -25,7 +26,8 @@ pub(super) fn line(message: &[u8]) -> String {
     }
 }
 
-/// `PCMU PCMA telephone-event, 127.0.0.1:20000, sendonly, encrypted`. `None` without SDP.
+/// Returns a summary of the SDP, such as `PCMU PCMA telephone-event, 127.0.0.1:20000, sendonly, encrypted`; `None`
+/// without SDP.
 pub(super) fn sdp(message: &[u8]) -> Option<String> {
     let message = String::from_utf8_lossy(message);
     let (_, body) = message.split_once("\r\n\r\n").or_else(|| message.split_once("\n\n"))?;
@@ -70,7 +72,7 @@ fn stream(section: &[&str], session_address: Option<&str>) -> String {
     said
 }
 
-/// The address of a `c=` line.
+/// Returns the address of a `c=` line.
 fn address(line: &str) -> Option<&str> {
     line.strip_prefix("c=IN IP4 ").or_else(|| line.strip_prefix("c=IN IP6 ")).map(str::trim)
 }
@@ -80,7 +82,7 @@ fn codec(section: &[&str], payload_type: &str) -> String {
         let (number, name) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
         (number == payload_type).then(|| name.split('/').next().unwrap_or(name).trim())
     });
-    // RFC 3551 §6, table 4.
+    // The static payload types of RFC 3551 §6, table 4.
     match (named, payload_type) {
         (Some("telephone-event"), _) => "keys",
         (Some(name), _) => name,
@@ -93,7 +95,7 @@ fn codec(section: &[&str], payload_type: &str) -> String {
     .to_owned()
 }
 
-/// The first value of a header field.
+/// Returns the first value of a header field, by its long or short name.
 fn field(message: &[u8], name: &str, short: &str) -> Option<String> {
     let head = message.split(|&byte| byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
     for line in head.skip(1) {
@@ -107,7 +109,7 @@ fn field(message: &[u8], name: &str, short: &str) -> Option<String> {
     None
 }
 
-/// As text that a terminal may be shown.
+/// Returns text that is safe to print on a terminal.
 fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.trim_end().chars().map(|c| if c.is_control() { '\u{b7}' } else { c }).collect()

@@ -1,4 +1,4 @@
-//! Calls that the gateway makes, and what becomes of them.
+//! The calls that the gateway makes, with their events and audio.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +26,12 @@ use tokio_tungstenite::tungstenite::Message;
 use super::Dash;
 use crate::frontends::Out;
 
-/// How long the last messages of a stream may take once its call is over.
+/// Time for the last messages of a stream after its call has ended.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
-/// How long a call rings, as for other calls by this provider's API.
+/// Ringing time, the same as for other calls made through this provider's API.
 const RINGS_FOR: Duration = Duration::from_secs(30);
 
-/// A call that has been made.
+/// A call that the gateway has begun.
 pub(super) struct Made {
     pub(super) leg: LegId,
     pub(super) control_id: String,
@@ -39,7 +39,7 @@ pub(super) struct Made {
 }
 
 impl Dash {
-    /// Calls somebody for an agent. An error is for people to read.
+    /// Calls a number for an agent. The error is text for the user.
     pub(super) async fn call(self: &Arc<Self>, to: PhoneNumber, from: Address, agent: &str) -> Result<Made, String> {
         let calls = &self.app.calls;
         let services = calls.services();
@@ -48,7 +48,7 @@ impl Dash {
         let at = clock::time();
         let leg = LegId::new(at, &mut rand::rng());
         let control_id = telnyx::id::call_control_id(leg);
-        // Before the call: nothing of it may be missed.
+        // Subscribe before the call begins, so that no event and no message is missed.
         let following = services.followers.follow(leg).ok_or_else(|| rest::why_not_made(CreateError::Full))?;
         let stream = services.local_streams.expect(leg).await;
         let (upstream, words) = self.upstreams.open(&control_id);
@@ -67,7 +67,7 @@ impl Dash {
             return Err(rest::why_not_made(error));
         }
         let suppress = Command::Suppress { track: Track::Both, on: true };
-        // Without it the call goes on.
+        // The call continues without noise suppression.
         let _ = calls.request(leg, Request { client_state: None, command: suppress }).await;
         let dash = Arc::clone(self);
         tokio::spawn(async move {
@@ -77,7 +77,8 @@ impl Dash {
         Ok(Made { leg, control_id, at })
     }
 
-    /// The audio of a call, to and from this gateway. Its own side is left out: frontends would drop it.
+    /// The stream that carries a call's audio to and from the gateway. It has the inbound track only, because frontends
+    /// drop the outbound one.
     fn stream(&self) -> StreamSpec {
         StreamSpec {
             url: self.stream_url(),
@@ -94,7 +95,7 @@ impl Dash {
         }
     }
 
-    /// Tells frontends of the call's events and audio, and the call what they say, until it is over.
+    /// Sends the call's events and audio to the frontends, and their audio to the call, until the call ends.
     async fn accompany(
         &self,
         mut following: Following,
@@ -122,7 +123,7 @@ impl Dash {
                 self.heard(upstream, message);
             }
         };
-        // What does not come in time is lost with the call.
+        // Later messages are dropped.
         let _ = tokio::time::timeout(LAST_MESSAGES, rest).await;
     }
 
@@ -140,7 +141,7 @@ impl Dash {
         }
     }
 
-    /// Hangs a call up. An error is for people to read.
+    /// Hangs up a call. The error is text for the user.
     pub(super) async fn end(&self, control_id: &str) -> Result<(), String> {
         let leg = self.live(control_id).await?;
         let command = Command::Hangup { headers: Vec::new() };
@@ -148,17 +149,17 @@ impl Dash {
         done.map(drop).map_err(rest::why_refused)
     }
 
-    /// Has frontends not be heard in a call, or be heard again. An error is for people to read.
+    /// Mutes or unmutes the frontends in a call. The error is text for the user.
     pub(super) async fn mute(&self, control_id: &str, muted: bool) -> Result<(), String> {
         self.live(control_id).await?;
         match self.upstreams.mute(control_id, muted) {
             true => Ok(()),
-            // A call of the account's that this gateway did not make.
+            // The account has this call, but the gateway did not make it.
             false => Err(rest::why_refused(Refused::NoSuchLeg)),
         }
     }
 
-    /// A live call of the gateway's account. An error is for people to read.
+    /// Finds a live call of the gateway's account. The error is text for the user.
     async fn live(&self, control_id: &str) -> Result<LegId, String> {
         let unknown = || rest::why_refused(Refused::NoSuchLeg);
         let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;

@@ -1,4 +1,4 @@
-//! `[gateways.dash]`.
+//! The settings of the dash gateway.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// `[gateways.dash]`.
+/// The settings of the dash gateway (`[gateways.dash]`).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DashConfig {
-    /// Whose calls it makes; the only account's when left out.
+    /// The account that makes the calls; may be absent when the server has one account.
     pub account: Option<Arc<str>>,
-    /// One of `[[applications]]` that its calls are said to belong to (`connection_id`).
+    /// The application, one of `[[applications]]`, that the calls name as their `connection_id`.
     pub application: Option<Arc<str>>,
-    /// Where frontends look for `/call-events`; 0: on `http.listen` only.
+    /// Port on which frontends expect `/call-events`; 0 for `http.listen` only.
     pub call_events_port: u16,
-    /// Where a provider outside looks for `/audio-stream`; 0: on `http.listen` only.
+    /// Port on which an outside provider expects `/audio-stream`; 0 for `http.listen` only.
     pub audio_stream_port: u16,
-    /// Where frontends look for `/frontend-audio`; 0: on `http.listen` only.
+    /// Port on which frontends expect `/frontend-audio`; 0 for `http.listen` only.
     pub frontend_audio_port: u16,
-    /// Host, with its port if need be, of the `streamUrl` that frontends are told; that of `http.public_url` when left out.
+    /// Host of the `streamUrl`, with a port if needed; the host of `http.public_url` when absent.
     pub stream_host: Option<Arc<str>>,
-    /// Of a provider outside: its webhooks are taken when this key has signed them.
+    /// Ed25519 public key of an outside provider. Only webhooks signed with this key are accepted.
     #[serde(deserialize_with = "public_key")]
     pub public_key: Option<VerifyingKey>,
 }
@@ -43,7 +43,7 @@ impl Default for DashConfig {
 }
 
 impl DashConfig {
-    /// Its ports, each with its key.
+    /// Returns the ports with their configuration keys.
     pub(crate) fn ports(&self) -> [(&'static str, u16); 3] {
         [
             ("gateways.dash.call_events_port", self.call_events_port),

@@ -1,4 +1,4 @@
-//! The requests of frontends.
+//! The HTTP requests of frontends.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::text;
 
 type Answer = (StatusCode, Json<Value>);
 
-/// Calls somebody.
+/// `POST /api/calls/telnyx/initiate`: begins a call.
 pub(super) async fn initiate(State(dash): State<Arc<Dash>>, body: Bytes) -> Answer {
     let body = match object(&body) {
         Ok(body) => body,
@@ -42,7 +42,7 @@ pub(super) async fn initiate(State(dash): State<Arc<Dash>>, body: Bytes) -> Answ
 
 fn initiated(dash: &Dash, made: &Made, agent: &str) -> Value {
     let (status, direction, url) = ("initiated", "outbound-dial", dash.stream_url());
-    // As the database of the backend names its records: 24 hexadecimal digits.
+    // The database of the original backend names its records with 24 hexadecimal digits.
     let record: String = made.leg.to_string().chars().filter(char::is_ascii_hexdigit).take(24).collect();
     json!({
         "callId": made.control_id,
@@ -62,7 +62,7 @@ fn initiated(dash: &Dash, made: &Made, agent: &str) -> Value {
     })
 }
 
-/// Hangs up.
+/// `POST /api/calls/telnyx/end`: hangs up a call.
 pub(super) async fn end(State(dash): State<Arc<Dash>>, body: Bytes) -> Answer {
     let body = match object(&body) {
         Ok(body) => body,
@@ -77,12 +77,12 @@ pub(super) async fn end(State(dash): State<Arc<Dash>>, body: Bytes) -> Answer {
     }
 }
 
-/// The called party hears the agent no more.
+/// `POST /api/calls/telnyx/{id}/mute`: the called party no longer hears the agent.
 pub(super) async fn mute(State(dash): State<Arc<Dash>>, Path(id): Path<String>) -> Answer {
     change(&dash, &id, true, "mute").await
 }
 
-/// It hears the agent again.
+/// `POST /api/calls/telnyx/{id}/unmute`: the called party hears the agent again.
 pub(super) async fn unmute(State(dash): State<Arc<Dash>>, Path(id): Path<String>) -> Answer {
     change(&dash, &id, false, "unmute").await
 }
@@ -97,13 +97,13 @@ async fn change(dash: &Dash, id: &str, muted: bool, verb: &str) -> Answer {
     }
 }
 
-/// The provider's answer to a command.
+/// The provider's answer to a command that succeeded.
 fn done() -> Value {
     json!({ "data": { "result": "ok" } })
 }
 
 fn object(body: &[u8]) -> Result<Value, Answer> {
-    // A request without a body lacks everything.
+    // An empty body counts as an empty object, so that the error names the missing members.
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| refused(&format!("The body is not JSON: {error}")))
 }

@@ -1,4 +1,4 @@
-//! A provider outside that the gateway's frontends have their calls from: its webhooks, and its streams.
+//! Webhooks and streams of an outside provider that makes the calls for the gateway's frontends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,11 @@ use super::Dash;
 use crate::frontends::{POLICY, serve, turn_away, upgrade};
 use crate::header;
 
-/// How old a webhook may be, or how far its clock may be ahead.
+/// Largest difference between a webhook's timestamp and the server's clock, in either direction.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// A webhook of the provider's: answered at once, told to frontends.
+/// `POST /api/calls/telnyx/webhook`: verifies a webhook of the outside provider, sends it to the frontends, and answers
+/// at once.
 pub(super) async fn webhook(
     State(dash): State<Arc<Dash>>,
     headers: HeaderMap,
@@ -60,7 +61,7 @@ fn verified(dash: &Dash, signature: &str, timestamp: &str, body: &[u8], now: Tim
     serde_json::from_slice(body).map_err(|_| "the body is not JSON")
 }
 
-/// `/audio-stream`: the provider connects here for each call.
+/// `/audio-stream`: the outside provider opens one WebSocket for each call.
 pub(super) async fn audio_stream(
     State(dash): State<Arc<Dash>>,
     headers: HeaderMap,

@@ -17,7 +17,7 @@ use super::Dash;
 use super::upstream::Means;
 use crate::frontends::{Out, TRY_AGAIN, serve, turn_away, upgrade};
 
-/// Which call a frontend wants to hear: each one when it names none.
+/// The call that a frontend wants to hear; every call when both ids are absent.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Wanted {
     stream_id: Option<String>,
@@ -30,7 +30,7 @@ impl Wanted {
     }
 }
 
-/// `/call-events`: from here to the frontend only.
+/// `/call-events`: sends events to a frontend. Messages of the frontend are ignored.
 pub(super) async fn call_events(
     State(dash): State<Arc<Dash>>,
     headers: HeaderMap,
@@ -48,7 +48,7 @@ pub(super) async fn call_events(
     })
 }
 
-/// `/frontend-audio`: audio of calls to the frontend, and its microphone to one of them.
+/// `/frontend-audio`: sends the audio of calls to a frontend, and the frontend's microphone to one of the calls.
 pub(super) async fn frontend_audio(
     State(dash): State<Arc<Dash>>,
     Query(wanted): Query<Wanted>,
@@ -56,7 +56,7 @@ pub(super) async fn frontend_audio(
     request: WebSocketUpgrade,
 ) -> Response {
     upgrade(request, &headers).on_upgrade(async move |mut socket| {
-        // The call that it was opened for, most likely.
+        // Most likely the frontend was opened for the newest call.
         let mut bound = dash.upstreams.newest();
         let Some((id, mut queue)) = dash.listeners.join(wanted.clone()) else {
             return turn_away(socket, TRY_AGAIN, "Too many connections").await;
@@ -73,7 +73,8 @@ pub(super) async fn frontend_audio(
     })
 }
 
-/// What a frontend said: audio goes to its call, everything else is ignored. Returns what is wrong with it.
+/// Handles a message of a frontend: sends audio to its call and ignores other events. Returns an error message for the
+/// frontend if the message is invalid.
 fn spoken(dash: &Dash, id: u64, wanted: &Wanted, bound: &mut Option<u64>, said: &str) -> Option<Out> {
     let Ok(frame) = serde_json::from_str::<Spoken<'_>>(said) else {
         return Some(problem(100_003, "malformed_frame", "the message is not a JSON object of the known form"));
@@ -109,7 +110,7 @@ struct Spoken<'a> {
     media: Option<Media<'a>>,
 }
 
-/// A frame of a call, as far as the gateway looks at it.
+/// A message of a call's stream, reduced to the members that the gateway reads.
 #[derive(Deserialize)]
 struct Frame<'a> {
     #[serde(borrow)]
@@ -129,7 +130,8 @@ struct Media<'a> {
 }
 
 impl Dash {
-    /// A message of a call's stream: `start`, the called party's `media`, `stop` and `error` go to the frontends.
+    /// Forwards a message of a call's stream to the frontends that want this call: `start`, the called party's `media`,
+    /// `stop` and `error`.
     pub(super) fn frame(&self, upstream: u64, text: &str) {
         let Ok(frame) = serde_json::from_str::<Frame<'_>>(text) else { return };
         let told = match &*frame.event {
@@ -142,7 +144,8 @@ impl Dash {
         self.listeners.tell(&told, |wanted| wanted.means().fits(&control_id, &stream_id));
     }
 
-    /// The stream's first message, with the two members that frontends look for beside `media_format`.
+    /// Stores the ids of a stream that starts. Returns its `start` message with `sample_rate` and `channels` added
+    /// beside `media_format`, where frontends look for them.
     fn started(&self, upstream: u64, text: &str, stream_id: Option<&str>) -> Utf8Bytes {
         let Ok(mut frame) = serde_json::from_str::<Value>(text) else { return text.into() };
         let Some(start) = frame.get_mut("start").and_then(Value::as_object_mut) else { return text.into() };

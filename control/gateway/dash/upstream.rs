@@ -1,4 +1,4 @@
-//! The calls whose audio comes to the gateway: our own, and those of a provider outside.
+//! The calls whose audio reaches the gateway: its own calls, and those of an outside provider.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 
 use crate::frontends::Out;
 
-/// Frames of a frontend that may wait for the call: half a second.
+/// Capacity of a call's queue of frames from frontends: 500 ms.
 const WORDS: usize = 25;
-/// A frontend that has said nothing for so long gives way to another one.
+/// After this time without audio, a frontend gives way to another one.
 const SPEAKS_FOR: Duration = Duration::from_millis(500);
 
-/// All of them, the newest last.
+/// All calls, the newest last.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams(Mutex<Known>);
 
@@ -27,18 +27,18 @@ struct Known {
 struct Upstream {
     id: u64,
     control_id: String,
-    /// Empty until the stream begins.
+    /// Empty until the stream starts.
     stream_id: String,
     words: mpsc::Sender<Out>,
-    /// Frontends are not heard.
+    /// Whether audio of frontends is dropped.
     muted: bool,
-    /// The call is over; the last of its audio may still come.
+    /// Whether the call has ended; the last of its audio may still arrive.
     over: bool,
-    /// The frontend that speaks, and when it did last.
+    /// The frontend that speaks, with the time of its last frame.
     speaker: Option<(u64, Instant)>,
 }
 
-/// Which call a frontend means.
+/// The ids by which a frontend names a call; both `None` for any call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Means<'a> {
     pub(super) stream_id: Option<&'a str>,
@@ -56,7 +56,8 @@ impl Means<'_> {
 }
 
 impl Upstreams {
-    /// A call begins: its number, and what frontends say to it. `control_id` is empty where it is not known yet.
+    /// Adds a call. Returns its number, and the receiver of what frontends send to it. `control_id` is empty while it
+    /// is unknown.
     pub(super) fn open(&self, control_id: &str) -> (u64, mpsc::Receiver<Out>) {
         let (words, heard) = mpsc::channel(WORDS);
         let mut known = self.0.lock();
@@ -75,7 +76,7 @@ impl Upstreams {
         (id, heard)
     }
 
-    /// Its stream begins.
+    /// Stores the ids of a call's stream when it starts.
     pub(super) fn begin(&self, id: u64, control_id: &str, stream_id: &str) {
         if let Some(one) = self.0.lock().all.iter_mut().find(|one| one.id == id) {
             one.stream_id = stream_id.to_owned();
@@ -85,38 +86,39 @@ impl Upstreams {
         }
     }
 
-    /// Has frontends not be heard, or be heard again. `false`: there is no such call.
+    /// Mutes or unmutes the frontends in a call. Returns `false` if there is no such call.
     pub(super) fn mute(&self, control_id: &str, muted: bool) -> bool {
         let mut known = self.0.lock();
         let found = known.all.iter_mut().find(|one| one.control_id == control_id);
         found.map(|one| one.muted = muted).is_some()
     }
 
-    /// The call is over: frontends speak to others from now on.
+    /// Marks a call as ended: frontends no longer speak to it.
     pub(super) fn end(&self, id: u64) {
         self.0.lock().all.iter_mut().filter(|one| one.id == id).for_each(|one| one.over = true);
     }
 
-    /// Its stream is over, too.
+    /// Removes a call whose stream has ended.
     pub(super) fn close(&self, id: u64) {
         self.0.lock().all.retain(|one| one.id != id);
     }
 
-    /// The call that was begun last.
+    /// Returns the newest call that has not ended.
     pub(super) fn newest(&self) -> Option<u64> {
         self.0.lock().all.iter().rfind(|one| !one.over).map(|one| one.id)
     }
 
-    /// A call's control id and stream id.
+    /// Returns the control id and the stream id of a call.
     pub(super) fn ids(&self, id: u64) -> Option<(String, String)> {
         let known = self.0.lock();
         let one = known.all.iter().find(|one| one.id == id)?;
         Some((one.control_id.clone(), one.stream_id.clone()))
     }
 
-    /// A frontend speaks: to the call that it means, or else to the one that it is `bound` to. Once that is over, it is bound to the
-    /// newest one that no frontend has spoken to yet. One frontend speaks to a call at a time; audio that there is no room for is left
-    /// out.
+    /// Sends a frame of a frontend to the call that it names, or else to the call that it is `bound` to. When the bound
+    /// call has ended, the frontend is bound to the newest call that no frontend has spoken to. One frontend at a time
+    /// speaks to a call. A frame is dropped when another frontend speaks, when the call is muted, or when the queue is
+    /// full.
     pub(super) fn speak(
         &self,
         frontend: u64,

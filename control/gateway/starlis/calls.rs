@@ -1,4 +1,4 @@
-//! Calls that the gateway makes, and what becomes of them.
+//! The calls that the gateway makes, with their audio and transcripts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,14 +29,14 @@ use super::sockets::Asked;
 use super::{Starlis, Tracks};
 use crate::frontends::{Frontends, NORMAL, WhenFull};
 
-/// Messages that may wait for a frontend: two seconds of audio.
+/// Capacity of a frontend's queue of messages: two seconds of audio.
 const ROOM: usize = 100;
-/// How long the last audio of a call may take once it is over.
+/// Time for the last audio of a call after the call has ended.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
-/// The name of the gateway's own transcription of a call.
+/// Name of the transcription that the gateway itself starts on a call.
 const TRANSCRIPTION: &str = "gateway";
 
-/// What somebody wants said to whom.
+/// A request for a call: the number, and texts for the agent.
 pub(super) struct Wish {
     pub(super) to: PhoneNumber,
     pub(super) prompt: Option<String>,
@@ -44,7 +44,7 @@ pub(super) struct Wish {
 }
 
 impl Starlis {
-    /// Calls somebody. An error is for people to read.
+    /// Calls a number. The error is text for the user.
     pub(super) async fn call(self: &Arc<Self>, wish: Wish) -> Result<LegId, String> {
         let calls = &self.app.calls;
         let services = calls.services();
@@ -54,7 +54,7 @@ impl Starlis {
         let from = self.config.from.clone().map(Address::Phone).or_else(own);
         let from = from.ok_or_else(|| "there is no number to call from: set gateways.starlis.from".to_owned())?;
         let leg = LegId::new(clock::time(), &mut rand::rng());
-        // Before the call: nothing of it may be missed.
+        // Subscribe before the call begins, so that no event and no message is missed.
         let following = services.followers.follow(leg).ok_or_else(|| "the server takes no more calls".to_owned())?;
         let stream = services.local_streams.expect(leg).await;
         let to = Address::Phone(wish.to.clone());
@@ -77,7 +77,7 @@ impl Starlis {
         Ok(leg)
     }
 
-    /// What is said to who answers: by the configured agent, or the first message alone.
+    /// Returns what the called party hears first: the configured agent, or only the first message.
     fn first(&self, wish: Wish) -> First {
         if let Some(name) = &self.config.agent {
             return First::Program(agent_program(AgentSpec {
@@ -96,7 +96,7 @@ impl Starlis {
         }
     }
 
-    /// The call's audio: frames of 20 ms and nothing else.
+    /// The stream of a call's audio, as bare frames of 20 ms.
     fn stream(&self) -> StreamSpec {
         StreamSpec {
             url: "gateway:starlis".to_owned(),
@@ -120,7 +120,7 @@ impl Starlis {
         }
     }
 
-    /// Tells the call's frontends of its audio and words, until it is over.
+    /// Sends the call's audio and transcript to its frontends until the call ends.
     async fn accompany(&self, mut following: Following, mut stream: LocalStream, frontends: &Frontends<Asked>) {
         let mut streaming = true;
         loop {
@@ -140,18 +140,18 @@ impl Starlis {
                 heard(frontends, &message);
             }
         };
-        // What does not come in time is lost with the call.
+        // Later messages are dropped.
         let _ = tokio::time::timeout(LAST_MESSAGES, rest).await;
     }
 
     async fn happened(&self, event: &CallEvent, frontends: &Frontends<Asked>) {
         match &event.kind {
-            // An agent's words are told by its conversation.
+            // With an agent, the conversation reports the words.
             EventKind::Answered { .. }
                 if self.config.agent.is_none() && !self.app.calls.services().recogniser.is_off() =>
             {
                 let command = Command::StartTranscription(Box::new(self.transcription()));
-                // The call goes on without it, and its log says why.
+                // The call continues without a transcription; its log says why.
                 let _ = self.app.calls.request(event.leg.id, Request { client_state: None, command }).await;
             }
             EventKind::Transcription(facts) => {
@@ -183,7 +183,7 @@ impl Starlis {
         }
     }
 
-    /// A call of the gateway's account, live or over. An error is for people to read.
+    /// Finds a call of the gateway's account, live or ended. The error is text for the user.
     pub(super) async fn find(&self, call_sid: &str) -> Result<Arc<LegInfo>, String> {
         let unknown = || format!("The requested call {call_sid} was not found");
         let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
@@ -191,7 +191,7 @@ impl Starlis {
         self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?.ok_or_else(unknown)
     }
 
-    /// Ends a call. An error is for people to read.
+    /// Ends a call. The error is text for the user.
     pub(super) async fn end(&self, call_sid: &str) -> Result<(), String> {
         let leg = self.find(call_sid).await?;
         let command = Command::Hangup { headers: Vec::new() };
@@ -202,7 +202,7 @@ impl Starlis {
         }
     }
 
-    /// The id that frontends know a call by.
+    /// Returns the id that frontends use for a call.
     pub(super) fn call_sid(&self, leg: LegId) -> String {
         let services = self.app.calls.services();
         services.dialects.get(twilio::NAME).map(|dialect| dialect.call_id(leg)).unwrap_or_default()

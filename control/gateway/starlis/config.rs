@@ -1,30 +1,30 @@
-//! `[gateways.starlis]`.
+//! The settings of the starlis gateway.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use tandem_call::address::PhoneNumber;
 
-/// `[gateways.starlis]`.
+/// The settings of the starlis gateway (`[gateways.starlis]`).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StarlisConfig {
-    /// Whose calls it makes; the only account's when left out.
+    /// The account that makes the calls; may be absent when the server has one account.
     pub account: Option<Arc<str>>,
-    /// The number that it calls from; one of the account's when left out.
+    /// Caller's number; any number of the account when absent.
     pub from: Option<PhoneNumber>,
-    /// One of `[[agents]]`, which talks with who is called; a request's prompt and first message take the place of its own. Without
-    /// it the first message is spoken, and the call goes on.
+    /// The agent, one of `[[agents]]`, that talks with the called party. A request's prompt and first message replace
+    /// those of the agent. Without an agent, the first message is spoken and the call continues.
     pub agent: Option<Arc<str>>,
-    /// Calls that a user may begin in 60 s, 1 to 10,000.
+    /// Calls that a user may begin within 60 s, 1 to 10,000.
     pub calls_per_minute: u32,
-    /// WebSockets that a user may have at a time, 1 to 10,000.
+    /// WebSockets that a user may have open at a time, 1 to 10,000.
     pub sockets_per_user: u32,
-    /// Whom frontends hear.
+    /// The parties that frontends hear.
     pub tracks: Tracks,
-    /// Requests and WebSockets need a token of `/generate-token`, each its own.
+    /// Whether each request and each WebSocket needs a token of its own from `/generate-token`.
     pub tokens: bool,
-    /// Pages of these origins may use it, and of `http://localhost:3000`; of all origins when there are none.
+    /// Web origins whose pages may use the gateway, besides `http://localhost:3000`. An empty list allows every origin.
     pub allowed_origins: Vec<Arc<str>>,
 }
 
@@ -43,12 +43,12 @@ impl Default for StarlisConfig {
     }
 }
 
-/// Whom frontends hear, and whose words they read.
+/// The parties whose audio and transcript frontends receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tracks {
-    /// Who is called.
+    /// The called party only.
     Inbound,
-    /// Both, mixed.
+    /// Both parties, mixed.
     Both,
 }

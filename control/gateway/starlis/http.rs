@@ -1,4 +1,4 @@
-//! The requests of frontends.
+//! The HTTP requests of frontends.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use super::Starlis;
 use super::calls::Wish;
 use crate::text;
 
-/// `GET /`.
+/// `GET /`: says that the server is running.
 pub(super) async fn front_page() -> Json<Value> {
     Json(json!({ "message": "Server is running" }))
 }
 
-/// `POST /outbound-call`.
+/// `POST /outbound-call`: begins a call.
 pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -> Response {
     let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let (Some(user), Some(number)) = (text(&body, "user_id"), text(&body, "number")) else {
@@ -47,7 +47,7 @@ pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Byt
     }
 }
 
-/// `POST /end-call`.
+/// `POST /end-call`: hangs up a call.
 pub(super) async fn end_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -> Response {
     let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let (Some(call_sid), Some(_)) = (text(&body, "callSid"), text(&body, "user_id")) else {
@@ -59,7 +59,7 @@ pub(super) async fn end_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -
     }
 }
 
-/// Which call somebody means.
+/// The call that a status request names.
 #[derive(Deserialize)]
 pub(super) struct Means {
     #[serde(rename = "callSid", default)]
@@ -68,7 +68,7 @@ pub(super) struct Means {
     user_id: String,
 }
 
-/// `GET /call-status`.
+/// `GET /call-status`: the state of a live or ended call.
 pub(super) async fn call_status(State(starlis): State<Arc<Starlis>>, Query(means): Query<Means>) -> Response {
     if means.call_sid.is_empty() || means.user_id.is_empty() {
         return wrong("Call SID and User ID are required");
@@ -87,7 +87,7 @@ fn shown(call_sid: &str, leg: &LegInfo, now: Timestamp) -> Value {
         Status::Completed => "completed",
         Status::Busy => "busy",
         Status::Failed => "failed",
-        // The client knows no word for a call that was given up.
+        // The client has no word for a canceled call.
         Status::NoAnswer | Status::Canceled => "no-answer",
     };
     json!({
@@ -100,7 +100,7 @@ fn shown(call_sid: &str, leg: &LegInfo, now: Timestamp) -> Value {
     })
 }
 
-/// `2024-03-20T10:00:00Z`.
+/// Formats a time in UTC with whole seconds: `2024-03-20T10:00:00Z`.
 fn iso(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

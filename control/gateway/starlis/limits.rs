@@ -1,4 +1,4 @@
-//! What a user may do.
+//! Limits for each user.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// In which calls are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Users that are known at a time. Beyond that whoever is not known is refused until others' windows are over.
+/// Maximum number of users in a table. When it is full, a new user is refused until the window of another user has
+/// passed, or until another user has closed all WebSockets.
 const MOST_USERS: usize = 10_000;
 
-/// How often each user begins calls: so often in any 60 s.
+/// Limits how many calls each user begins within any 60 s.
 #[derive(Debug)]
 pub(super) struct Rate {
     most: usize,
-    // Users choose their names: the standard library's hash resists those who choose badly.
+    // Users choose their own names; the standard library's hash resists names chosen to collide.
     begun: Mutex<HashMap<String, VecDeque<Instant>>>,
 }
 
@@ -24,7 +24,7 @@ impl Rate {
         Self { most: usize::try_from(most).unwrap_or(usize::MAX), begun: Mutex::default() }
     }
 
-    /// Counts a call, or says after how long there may be one.
+    /// Counts a call, or returns the time after which the user may begin one.
     pub(super) fn take(&self, user: &str, now: Instant) -> Result<(), Duration> {
         let mut begun = self.begun.lock();
         let is_old = |at: &Instant| now.duration_since(*at) >= WINDOW;
@@ -48,14 +48,14 @@ impl Rate {
     }
 }
 
-/// How many WebSockets each user has.
+/// Counts the open WebSockets of each user.
 #[derive(Debug)]
 pub(super) struct Sockets {
     most: u32,
     open: Arc<Mutex<HashMap<String, u32>>>,
 }
 
-/// One of a user's WebSockets.
+/// The place of one open WebSocket of a user, freed on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     user: String,
@@ -67,7 +67,7 @@ impl Sockets {
         Self { most, open: Arc::default() }
     }
 
-    /// A place for another one; `None` if the user has as many as he may.
+    /// Takes a place for another WebSocket; `None` if the user has reached the limit or there are too many users.
     pub(super) fn take(&self, user: &str) -> Option<Place> {
         let mut open = self.open.lock();
         let count = open.get(user).copied().unwrap_or_default();

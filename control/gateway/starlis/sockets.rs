@@ -1,4 +1,4 @@
-//! `/frontend-stream`: a call's audio and words.
+//! `/frontend-stream`: the audio and transcript of a call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use super::Starlis;
 use crate::frontends::{NORMAL, POLICY, TRY_AGAIN, serve, turn_away, upgrade};
 use crate::text;
 
-/// Which call a frontend wants to hear.
+/// The query parameters of a frontend: the call that it wants to hear, its user, and its token.
 #[derive(Deserialize)]
 pub(super) struct Means {
     #[serde(rename = "callSid", default)]
@@ -26,7 +26,7 @@ pub(super) struct Means {
     token: Option<String>,
 }
 
-/// A frontend connects.
+/// `GET /frontend-stream`: connects a frontend to a call.
 pub(super) async fn frontend_stream(
     State(starlis): State<Arc<Starlis>>,
     Query(means): Query<Means>,
@@ -59,7 +59,7 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &Means) {
         return turn_away(socket, TRY_AGAIN, "Too many connections").await;
     };
     if live().is_none() {
-        // It has ended meanwhile, and its frontends were closed before this one was among them.
+        // The call has ended meanwhile. Its frontends were closed before this one joined.
         return turn_away(socket, NORMAL, "Call ended").await;
     }
     serve(&mut socket, &mut queue, |said| {
@@ -73,7 +73,8 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &Means) {
     frontends.leave(id);
 }
 
-/// Whether a frontend has asked for its call's audio and words; before that it is told only of the end.
+/// Whether a frontend has asked for its call's audio and transcript. Until then, the frontend receives only the close
+/// at the end of the call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asked(Arc<AtomicBool>);
 

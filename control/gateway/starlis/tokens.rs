@@ -1,4 +1,4 @@
-//! Tokens of the gateway's older variant: each is good for one request or one WebSocket, for five minutes.
+//! Tokens of the gateway's older variant. Each is valid for five minutes, and for one request or one WebSocket.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,12 +17,11 @@ use tandem_clock as clock;
 use super::Starlis;
 use crate::{header, text};
 
-/// How long a token is good.
 const GOOD_FOR: Duration = Duration::from_secs(300);
-/// Tokens that are known at a time; the oldest give way.
+/// Maximum number of stored tokens. When it is reached, expired tokens are removed, else the oldest one.
 const MOST: usize = 10_000;
 
-/// The tokens that were given, and whether each has been used.
+/// The issued tokens, each with its time of issue and whether it has been used.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Mutex<HashMap<String, (Instant, bool)>>);
 
@@ -42,7 +41,7 @@ impl Tokens {
         token
     }
 
-    /// Uses a token up; an error is for people to read.
+    /// Uses a token up. The error is text for the user.
     fn spend(&self, token: Option<&str>, now: Instant) -> Result<(), &'static str> {
         let token = token.filter(|token| !token.is_empty()).ok_or("No token provided")?;
         match self.0.lock().get_mut(token) {
@@ -56,7 +55,8 @@ impl Tokens {
 }
 
 impl Starlis {
-    /// Whether a WebSocket may be opened; the token is in its URL. An error: the status, and why.
+    /// Checks the origin and the token of a request or a WebSocket, if tokens are required. The error is the HTTP
+    /// status with its reason.
     pub(super) fn admit(&self, headers: &HeaderMap, token: Option<&str>) -> Result<(), (StatusCode, &'static str)> {
         if !self.config.tokens {
             return Ok(());
@@ -68,7 +68,7 @@ impl Starlis {
     }
 }
 
-/// Lets only those pass that show a token, where the configuration wants it.
+/// Middleware that rejects requests without a valid token, if tokens are required.
 pub(super) async fn guard(State(starlis): State<Arc<Starlis>>, request: Request, next: Next) -> Response {
     let token = header(request.headers(), "authorization").and_then(|line| line.strip_prefix("Bearer "));
     match starlis.admit(request.headers(), token) {
@@ -77,7 +77,7 @@ pub(super) async fn guard(State(starlis): State<Arc<Starlis>>, request: Request,
     }
 }
 
-/// `POST /generate-token`.
+/// `POST /generate-token`: issues a token.
 pub(super) async fn generate(State(starlis): State<Arc<Starlis>>, headers: HeaderMap, body: Bytes) -> Response {
     if header(&headers, "origin").is_some_and(|origin| !starlis.origins.allow(origin)) {
         return (StatusCode::FORBIDDEN, Json(json!({ "error": "Unauthorized origin" }))).into_response();

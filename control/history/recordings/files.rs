@@ -1,4 +1,4 @@
-//! Where recordings are, in what form, and how their files are read, encrypted at rest or not.
+//! The location and format of recordings, and how their files are read, encrypted at rest or not.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,19 +9,19 @@ use tandem_call::id::RecordingId;
 use tandem_media::{RecordedFile, RecordingKey, WavCoding};
 use tandem_settings::RecordingsConfig;
 
-/// How much of a file is read at once, octets.
+/// Maximum octets that are read from a file at once.
 const BLOCK: u64 = 64 * 1024;
 
-/// The folder of recordings, and what new ones are like. Cheap to clone.
+/// The folder of recordings, and the format of new ones. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RecordingFiles {
-    /// Where they are.
+    /// Path of the folder.
     pub folder: PathBuf,
-    /// What their samples are.
+    /// Sample format of new recordings.
     pub coding: WavCoding,
-    /// Encrypts new ones, and opens those that are encrypted.
+    /// Key that encrypts new recordings and decrypts encrypted ones; `None` for no encryption.
     pub key: Option<RecordingKey>,
-    /// Who knows a recording's id needs no credentials to hear it.
+    /// Whether audio is served without credentials to clients that know a recording's id.
     pub open: bool,
 }
 
@@ -32,12 +32,12 @@ impl RecordingFiles {
         Ok(Self { folder, coding: config.format, key: config.key()?, open: !config.require_credentials })
     }
 
-    /// The file of a recording: WAV, or that encrypted.
+    /// Returns the path of a recording's WAV file, which may be encrypted.
     pub fn path(&self, id: RecordingId) -> PathBuf {
         self.folder.join(format!("{id}.wav"))
     }
 
-    /// Opens a file of a recording. `mono`: with its channels mixed into one.
+    /// Opens a file of a recording. `mono` mixes its channels into one.
     pub async fn open(&self, path: PathBuf, mono: bool) -> io::Result<RecordingAudio> {
         let key = self.key.clone();
         blocking(move || {
@@ -49,19 +49,19 @@ impl RecordingFiles {
     }
 }
 
-/// A recording's audio, being given out: the octets of a WAV or MP3 file.
+/// The audio of an opened recording: the octets of a WAV or MP3 file.
 pub struct RecordingAudio {
     file: RecordedFile,
 }
 
 impl RecordingAudio {
-    /// How many octets there are.
+    /// Returns the length in octets.
     #[expect(clippy::len_without_is_empty, reason = "of a file nobody asks that")]
     pub fn len(&self) -> u64 {
         self.file.len()
     }
 
-    /// So many octets from a place on, a block at a time.
+    /// Streams `count` octets from the position `from`, in blocks of up to 64 KiB.
     pub fn read(self, from: u64, count: u64) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         stream::try_unfold((self.file, from, count), |(mut file, at, left)| async move {
             if left == 0 {

@@ -1,4 +1,4 @@
-//! Recordings as MP3: made when somebody first asks, then kept beside the WAV.
+//! Recordings as MP3: encoded at the first request, then kept beside the WAV file.
 //!
 //! ```text
 //!  request ──► there? ──yes──────────────────────────────► {id}.mp3
@@ -16,12 +16,12 @@ use tandem_call::id::RecordingId;
 use tandem_media::{RecordedFile, RecordingKey, SealedWriter, unfinished};
 use tokio::sync::Mutex;
 
-/// What an MP3 is called until it is whole; a process that was killed leaves one.
+/// File extension of an MP3 that is not complete. A killed process can leave such a file.
 const UNFINISHED: &str = "mp3.part";
 
-/// The encoder of every recording. Each lane encodes one at a time; a recording always takes the same lane, so that it is
-/// never encoded twice at once. Who waits is an HTTP request; a request that is given up leaves the queue, and what is being
-/// encoded for it is finished and kept.
+/// Encodes recordings. Each of the two lanes encodes one recording at a time. A recording always uses the same lane, so
+/// that it is never encoded twice at once. Only HTTP requests wait for a lane. A request that is given up leaves the
+/// queue; if its recording is already being encoded, the MP3 is finished and kept.
 #[derive(Default)]
 pub(super) struct Mp3s {
     lanes: [Arc<Mutex<()>>; 2],
@@ -29,7 +29,7 @@ pub(super) struct Mp3s {
 }
 
 impl Mp3s {
-    /// The MP3 beside a finished recording's `wav`, made if it is not there yet.
+    /// Returns the MP3 beside a finished recording's `wav`, and encodes it if it is missing.
     pub(super) async fn of(&self, id: RecordingId, wav: &Path, key: Option<&RecordingKey>) -> io::Result<PathBuf> {
         let mp3 = wav.with_extension("mp3");
         if tokio::fs::try_exists(&mp3).await? {
@@ -40,7 +40,7 @@ impl Mp3s {
         let (wav, key, made) = (wav.to_owned(), key.cloned(), Arc::clone(&self.made));
         let make = move || {
             let _lane = lane;
-            // Else whoever was before us in the lane made it.
+            // An earlier request in the lane may have encoded it already.
             if !mp3.try_exists()? {
                 make(&wav, &mp3, key.as_ref())?;
                 made.fetch_add(1, Ordering::Relaxed);
@@ -50,12 +50,12 @@ impl Mp3s {
         tokio::task::spawn_blocking(make).await.map_err(io::Error::other)?
     }
 
-    /// How many were made.
     pub(super) fn made(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
     }
 
-    /// Removes what was made of this recording, or left over by one that was killed, after its WAV: one that is just being made then removes itself.
+    /// Removes the MP3 of this recording, and what a killed process left of one. Call it after the WAV file is removed:
+    /// an MP3 that is being encoded then removes itself.
     pub(super) async fn remove(wav: &Path) -> io::Result<()> {
         for left in [wav.with_extension(UNFINISHED), wav.with_extension("mp3"), unfinished(wav)] {
             match tokio::fs::remove_file(left).await {
@@ -71,19 +71,20 @@ fn make(wav: &Path, mp3: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
     let part = mp3.with_extension(UNFINISHED);
     let made = encode(wav, &part, key).and_then(|()| fs::rename(&part, mp3));
     if made.is_err() {
-        // It may never have been there.
+        // The file may not exist.
         let _ = fs::remove_file(&part);
         return made;
     }
     if !wav.try_exists()? {
-        // Deleted meanwhile. Whoever deletes removes the WAV first, so one of us two sees the MP3.
+        // The recording was deleted meanwhile. A deletion removes the WAV first, so either the deletion or this check
+        // finds the MP3.
         let _ = fs::remove_file(mp3);
         return Err(io::ErrorKind::NotFound.into());
     }
     Ok(())
 }
 
-/// Encrypts it as the recording is.
+/// Encodes a recording to MP3; the file is encrypted if there is a key.
 fn encode(wav: &Path, to: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
     let recording = RecordedFile::open(wav, key)?;
     let out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
@@ -95,7 +96,7 @@ fn encode(wav: &Path, to: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
             sealed.finish()?;
         }
     }
-    // What has its name is whole, also after a power cut.
+    // A file with its final name is complete even after a power failure.
     out.sync_all()
 }
 
@@ -107,7 +108,7 @@ mod tests {
 
     const ID: RecordingId = RecordingId(0x1af5_aabe);
 
-    /// A recording of one channel with this many seconds of a sawtooth.
+    /// Returns a mono WAV file with this many seconds of a sawtooth.
     fn recording(seconds: u32) -> Vec<u8> {
         let data = seconds * 16_000;
         let mut file = b"RIFF".to_vec();
@@ -145,7 +146,7 @@ mod tests {
         assert_eq!(mp3s.made(), 1);
         assert_eq!(names(&folder), [format!("{ID}.mp3"), format!("{ID}.wav")]);
         assert!(tandem_media::decode(&fs::read(&mp3).unwrap(), None).unwrap().samples().len() > 19 * 8_000);
-        // A server that was restarted finds it.
+        // A restarted server finds the file.
         let restarted = Mp3s::default();
         assert_eq!((restarted.of(ID, &wav, None).await.unwrap(), restarted.made()), (mp3, 0));
     }
@@ -176,7 +177,7 @@ mod tests {
         assert_eq!((names(&folder), mp3s.made()), (vec!["1.wav".to_owned()], 0));
     }
 
-    /// Long enough that it is not done when its file has just begun to be there.
+    /// Long enough to be still encoding when the file appears.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_recording_that_is_deleted_while_it_is_encoded_leaves_nothing_behind() {
         let folder = TempDir::new().unwrap();

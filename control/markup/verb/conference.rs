@@ -21,12 +21,12 @@ const BEEP: u32 = 13235;
 const NO_COACHED_CALL: u32 = 13236;
 const NAME: u32 = 13237;
 const TRIM: u32 = 13239;
-/// Longest name of a conference, and of a participant, characters.
+/// Maximum length of a conference's name and of a participant's label, in characters.
 const MAX_NAME: usize = 128;
-/// Longest name of a region, characters.
+/// Maximum length of a region's name, in characters.
 const MAX_REGION: usize = 32;
 
-/// What a conference's callback may be told of.
+/// Events that a conference can report to its status callback.
 pub const MOMENTS: [(&str, Moment); 9] = [
     ("start", Moment::Started),
     ("end", Moment::Over),
@@ -38,14 +38,15 @@ pub const MOMENTS: [(&str, Moment); 9] = [
     ("speaker", Moment::Speaks),
     ("announcement", Moment::Announced),
 ];
-/// What it is told of when nothing is listed.
+/// Events that a conference reports when its document lists none.
 pub const USUAL: [Moment; 2] = [Moment::Started, Moment::Over];
 
-/// Which tones are heard, by the words for them.
+/// Values of `beep`, with the tones that they select.
 pub const BEEPS: [(&str, Beep); 4] =
     [("true", Beep::Both), ("false", Beep::None), ("onEnter", Beep::Enter), ("onExit", Beep::Exit)];
 
-/// Reads it; its text is its name. `None`, warned, if it has none.
+/// Reads a `Conference`; its text is the conference's name. Returns `None`, with a warning, if the name is missing or
+/// invalid.
 pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Participation>, FetchFailure> {
     let name = element.text();
     if !is_name(&name) {
@@ -69,12 +70,13 @@ pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     }))
 }
 
-/// Whether a conference may be called so.
+/// Whether a text is a valid name of a conference.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= MAX_NAME && !text.chars().any(char::is_control)
 }
 
-/// Whether a participant may be called so: not as a call is, nor so that a path has another part.
+/// Whether a text is a valid label of a participant. A label must not look like a call id, and must not contain `/`,
+/// because it is one segment of a URL path.
 pub fn is_label(text: &str, is_call: impl Fn(&str) -> bool) -> bool {
     is_name(text) && !text.contains('/') && !is_call(text)
 }

@@ -1,5 +1,5 @@
-//! `ConversationRelay` in `Connect`: the caller talks with an application that reads and writes words. `Agent`, an element of our own:
-//! with one of the configuration's `[[agents]]`.
+//! `ConversationRelay` in `Connect`: the caller talks with an application that reads and writes text. `Agent`, an
+//! element of this server: the caller talks with one of the configured `[[agents]]`.
 
 use std::sync::Arc;
 
@@ -11,13 +11,12 @@ use crate::element::Element;
 use crate::flavour::Meaning;
 use crate::reader::Reader;
 
-/// An attribute without a use.
+/// Error number of an unusable attribute value.
 const BAD_VALUE: u32 = 64101;
-/// Where nothing else is said.
 const LANGUAGE: &str = "en-US";
-/// Hints kept of each language.
+/// Maximum number of hints for each language.
 const MOST_HINTS: usize = 500;
-/// What of the caller may cut short.
+/// Inputs of the caller that may interrupt the speech.
 const INPUTS: [(&str, Inputs); 6] = [
     ("none", Inputs::NONE),
     ("dtmf", Inputs { keys: true, speech: false }),
@@ -29,7 +28,7 @@ const INPUTS: [(&str, Inputs); 6] = [
 const SENSITIVITIES: [(&str, Sensitivity); 3] =
     [("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)];
 
-/// `None`, warned, if there is nobody to talk with.
+/// Reads a `ConversationRelay`. Returns `None`, with a warning, if it has no usable URL.
 pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<ConversationSpec>, FetchFailure> {
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
@@ -77,7 +76,7 @@ pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Convers
     }))
 }
 
-/// The agent of an `<Agent>`; `None`, warned, if it has no name.
+/// Reads an `Agent`. Returns `None`, with a warning, if it has no name.
 pub fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationSpec> {
     let Some(name) = word(element, "name") else {
         reader.warn(BAD_VALUE, format!("<{}> without a name was skipped", element.name));
@@ -95,7 +94,7 @@ pub fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationS
     Some(ConversationSpec::new(With::Agent(Box::new(agent))))
 }
 
-/// How a language is spoken and understood.
+/// Reads the voice, the speech model and the hints of a language.
 fn manner(element: &Element) -> Manner {
     let hints =
         element.attribute("hints").unwrap_or_default().split(',').map(str::trim).filter(|hint| !hint.is_empty());

@@ -1,4 +1,4 @@
-//! `Dial`.
+//! `Dial`: calls parties, a queue or a conference, and bridges the caller with them.
 
 use tandem_call::address::Address;
 use tandem_call::fetch::FetchFailure;
@@ -11,7 +11,7 @@ use crate::flavour::Meaning;
 use crate::reader::Reader;
 use crate::{code, party};
 
-/// What is wrong with a dial has no better number.
+/// Error number of a faulty `Dial`; there is no more specific one.
 const CONFERENCE_ALONE: u32 = 13000;
 const METHOD: u32 = 13210;
 const TIMEOUT: u32 = 13212;
@@ -23,9 +23,9 @@ const SEQUENTIAL: u32 = 13218;
 const ANSWER_ON_BRIDGE: u32 = 13219;
 const RING_TONE: u32 = 13220;
 const NOT_CALLABLE: u32 = 13224;
-/// Longest name that is shown with a number, characters.
+/// Maximum length of a caller's display name, in characters.
 const MAX_DISPLAY_NAME: usize = 128;
-/// Most parties that are called at once.
+/// Maximum number of parties called at once.
 const MAX_TARGETS: usize = 10;
 
 const RING_TONES: [&str; 40] = [
@@ -40,7 +40,8 @@ enum Recorded {
     Yes { from_ringing: bool, channels: RecordingChannels },
 }
 
-/// Reads it with the parties in it, or the conference; `None`, warned, if there is nobody to call and nobody to ask then.
+/// Reads a `Dial` with its called parties, queue or conference. Returns `None`, with a warning, if there is no one to
+/// call and no `action`.
 pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
@@ -85,7 +86,8 @@ pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruc
         reader.warn(code::SCHEMA, format!("<Dial> of more than {MAX_TARGETS} parties; the rest was skipped"));
         targets.truncate(MAX_TARGETS);
     }
-    // An application is called alone: one that calls many, each of which calls many, would have no end.
+    // An application must be the only target: applications that call many others, each of which does the same, would
+    // never end.
     if targets.len() > 1
         && let Some(alone) = targets.iter().position(|target| matches!(target.to, Address::Application(_)))
     {
@@ -121,7 +123,7 @@ pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruc
     };
     if dial.targets.is_empty() && dial.queue.is_none() {
         reader.warn(NOT_CALLABLE, "<Dial> without anybody to call");
-        // Who is to be asked then hears that it failed.
+        // The `action` URL then receives the failure of the dial.
         return Ok(dial.action.is_some().then_some(Instruction::Dial(dial)));
     }
     Ok(Some(Instruction::Dial(dial)))
@@ -136,7 +138,7 @@ fn caller_id(reader: &mut Reader<'_>, element: &Element) -> Option<Address> {
     Some((reader.flavour.phone)(text).unwrap_or_else(|| Address::from(text)))
 }
 
-/// The name that is shown with the number.
+/// Reads the caller's display name.
 fn caller_name(reader: &mut Reader<'_>, element: &Element) -> Option<String> {
     let name = ["callerName", "fromDisplayName"].into_iter().find(|name| reader.honours(element, name))?;
     let text = element.attribute(name).map(str::trim).filter(|text| !text.is_empty())?;

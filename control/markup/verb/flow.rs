@@ -12,7 +12,7 @@ use crate::{code, failure};
 const REDIRECT_METHOD: u32 = 13710;
 const REJECT_REASON: u32 = 13810;
 
-/// Another document; an empty URL is the document itself.
+/// Reads the next document's URL; an empty URL means the document itself.
 pub fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", REDIRECT_METHOD);
     let text = element.text();
@@ -25,13 +25,12 @@ pub fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Ins
     Ok(url.map(|url| Instruction::Redirect(Target { url, method })))
 }
 
-/// Refusal.
 pub fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction {
     let reasons = [("rejected", RejectReason::Rejected), ("busy", RejectReason::Busy)];
     Instruction::Reject(reader.word(element, "reason", &reasons, RejectReason::Rejected, REJECT_REASON))
 }
 
-/// What an application that was called by another one tells that one at the end.
+/// Reads the parameters that a called application returns to the application that called it, at its end.
 pub fn handed_back(reader: &mut Reader<'_>, element: &Element) -> Option<Instruction> {
     for child in element.elements() {
         match reader.rule_in(child, element) {

@@ -1,4 +1,4 @@
-//! `Gather`, for keys and words.
+//! `Gather`, for digits and speech.
 
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::Gather;
@@ -19,7 +19,6 @@ const INPUT: u32 = 13326;
 const BARGE_IN: u32 = 13332;
 const ACTION_ON_EMPTY: u32 = 13338;
 
-/// Reads it with its prompts.
 pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let timeout = reader.seconds(element, "timeout", 0..=3600, TIMEOUT).unwrap_or(defaults.gather_timeout);
@@ -70,7 +69,8 @@ fn digits(reader: &mut Reader<'_>, element: &Element, name: &str) -> Option<u32>
     reader.number(element, name, 1..=1000, NUM_DIGITS).and_then(|number| u32::try_from(number).ok())
 }
 
-/// Where a result goes: `action`, else the document itself. An inline document without one goes on with its next verb.
+/// Returns the target for a result: `action`, or else the document itself. Returns `None` for a document without a URL:
+/// the call then continues with the next verb.
 pub(super) fn action_or_current(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -83,7 +83,7 @@ pub(super) fn action_or_current(
     Ok(current.map(|url| Target { url, method }))
 }
 
-/// Whether keys count, and whether words do.
+/// Whether digits are collected, and whether speech is.
 fn input(reader: &mut Reader<'_>, element: &Element) -> (bool, bool) {
     let (mut keys, mut words) = (false, false);
     for word in element.attribute("input").unwrap_or_default().split([' ', ',']).filter(|word| !word.is_empty()) {

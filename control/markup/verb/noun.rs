@@ -1,4 +1,4 @@
-//! Who a `Dial` calls: `Number`, `Sip`, `Client`, `Application`.
+//! The parties that a `Dial` calls: `Number`, `Sip`, `Client`, `Application`.
 
 use std::time::Duration;
 
@@ -26,12 +26,12 @@ const SIP_HEADER_NAME: u32 = 13252;
 const SIP_HEADER_VALUE: u32 = 13253;
 const NOT_CALLABLE: u32 = 13224;
 const NO_AMD_CALLBACK: u32 = 21262;
-/// Longest `customerId`, characters.
+/// Maximum length of `customerId`, in characters.
 const MAX_CUSTOMER: usize = 256;
-/// Most `Uri` in one `Sip`.
+/// Maximum number of `Uri` elements in a `Sip`.
 const MAX_URIS: usize = 10;
 
-/// What a party's callback may be told of.
+/// Events that a called party can report to its status callback.
 pub const MOMENTS: [(&str, Moment); 4] = [
     ("initiated", Moment::Initiated),
     ("ringing", Moment::Ringing),
@@ -39,7 +39,7 @@ pub const MOMENTS: [(&str, Moment); 4] = [
     ("completed", Moment::Completed),
 ];
 
-/// A number written directly in the `Dial`.
+/// Reads a number that is the text of the `Dial` itself.
 pub(super) fn bare(reader: &mut Reader<'_>, text: &str) -> Option<DialTarget> {
     let number = (reader.flavour.phone)(text);
     if number.is_none() {
@@ -48,7 +48,6 @@ pub(super) fn bare(reader: &mut Reader<'_>, text: &str) -> Option<DialTarget> {
     number.map(DialTarget::new)
 }
 
-/// `Number`.
 pub(super) fn number(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialTarget>, FetchFailure> {
     let Some(mut target) = bare(reader, &element.text()) else { return Ok(None) };
     progress(reader, element, NUMBER_METHOD, &mut target)?;
@@ -59,13 +58,13 @@ pub(super) fn number(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
         }
     }
     if let Some(byoc) = element.attribute("byoc").map(str::trim).filter(|text| !text.is_empty()) {
-        // What is no trunk's leads nowhere, and the dial fails.
+        // An unknown trunk has no route, and the dial fails.
         target.via = vec![byoc.chars().take(64).collect::<String>().into()];
     }
     Ok(Some(target))
 }
 
-/// `Sip`: its text, or the `Uri` elements in it, best priority first.
+/// Reads a `Sip`: its text, or its `Uri` elements in the order of their priority.
 pub(super) fn sip(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<DialTarget>) -> Result<(), FetchFailure> {
     let mut headers = Vec::new();
     let mut uris: Vec<(u64, &Element)> = Vec::new();
@@ -103,7 +102,6 @@ pub(super) fn sip(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Dial
     Ok(())
 }
 
-/// `Client`.
 pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialTarget>, FetchFailure> {
     let identity =
         element.elements().find(|child| child.name == "Identity").map_or_else(|| element.text(), Element::text);
@@ -111,7 +109,7 @@ pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     for child in element.elements() {
         let known = reader.rule_in(child, element).is_some();
         if known && child.name == "Parameter" {
-            // A phone takes no parameters, but headers of the call.
+            // A phone receives parameters as headers of the INVITE.
             let name = child.attribute("name").unwrap_or_default();
             let prefix = if name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-")) { "" } else { "X-" };
             let header = if name.is_empty() { String::new() } else { format!("{prefix}{name}") };
@@ -128,7 +126,7 @@ pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     Ok(Some(target))
 }
 
-/// `Application`: its text, or the `ApplicationSid` in it.
+/// Reads an `Application`: its text, or its `ApplicationSid`.
 pub(super) fn application(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialTarget>, FetchFailure> {
     let mut id = element.text();
     for child in element.elements() {
@@ -160,7 +158,8 @@ pub(super) fn application(reader: &mut Reader<'_>, element: &Element) -> Result<
     Ok(Some(target))
 }
 
-/// A SIP URI and the headers after its `?` (RFC 3261 §19.1.1); `None`, warned, if it is none.
+/// Reads a SIP URI and the headers after its `?` (RFC 3261 §19.1.1). Returns `None`, with a warning, if the URI is
+/// invalid.
 fn sip_uri(reader: &mut Reader<'_>, text: &str) -> Option<(String, Vec<(String, String)>)> {
     match split_sip_uri(text) {
         Ok((uri, headers)) => {
@@ -206,8 +205,8 @@ fn progress(
     Ok(())
 }
 
-/// Who answers is to be found out, beside what happens. Digits that are sent at the answer are heard as anybody's: there is
-/// none then.
+/// Reads the settings of answering machine detection. `sendDigits` turns detection off, because the digits sent at the
+/// answer would be heard as the called party.
 fn machine_detection(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -238,7 +237,7 @@ fn machine_detection(
     Ok(Some(MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }))
 }
 
-/// TeXML's: all figures in ms, and what is found out is an event of the status callback's.
+/// Reads TeXML's settings: all times are in milliseconds, and the result is an event of the status callback.
 fn in_milliseconds(
     reader: &mut Reader<'_>,
     element: &Element,

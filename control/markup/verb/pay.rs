@@ -1,4 +1,4 @@
-//! `Pay`. No payment is taken here, but whoever waits for one is told how it came out.
+//! `Pay`. This server takes no payments; the application is told that the payment failed.
 
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{Instruction, Unserved, Warning};
@@ -11,7 +11,7 @@ use crate::reader::Reader;
 const NO_PAYMENTS: u32 = 64002;
 const WHY: &str = "this server takes no payments: it has no payment connector";
 
-/// Reads it; what is asked of the caller is passed over.
+/// Reads a `Pay`; its prompts to the caller are ignored.
 pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruction, FetchFailure> {
     for child in element.elements() {
         match reader.rule_in(child, element) {

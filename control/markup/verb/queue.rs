@@ -1,4 +1,4 @@
-//! `Enqueue`, and the `Queue` in a `Dial`.
+//! `Enqueue`, and `Queue` in a `Dial`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::element::Element;
 use crate::flavour::Meaning;
 use crate::reader::Reader;
 
-/// Longest name, characters.
+/// Maximum length of a queue's name, in characters.
 pub const MAX_NAME: usize = 64;
 
 const NAME_TOO_SHORT: u32 = 14204;
@@ -19,7 +19,7 @@ const DIAL_URL: u32 = 14211;
 const DIAL_NAME_TOO_SHORT: u32 = 14212;
 const DIAL_NAME_TOO_LONG: u32 = 14213;
 
-/// A place in line; `None`, warned, if there is no such queue to stand in.
+/// Reads an `Enqueue`. Returns `None`, with a warning, if the queue's name is missing or invalid.
 pub fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
@@ -37,7 +37,7 @@ pub fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Inst
     Ok(Some(Instruction::Enqueue(Enqueue { queue, most, wait, longest: None, action })))
 }
 
-/// Somebody out of a queue.
+/// Reads a `Queue`: the dial takes the first caller out of this queue.
 pub(super) fn dequeue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Dequeue>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let whisper = reader.target(element.attribute("url"), method, DIAL_URL)?;

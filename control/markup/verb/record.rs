@@ -1,4 +1,4 @@
-//! `Record`, and what every recording attribute has in common.
+//! `Record`, and the attributes that all recordings share.
 
 use std::time::Duration;
 
@@ -22,26 +22,25 @@ const PLAY_BEEP: u32 = 13616;
 const EVENT: u32 = 13621;
 const TRIM: u32 = 13699;
 
-/// Longest recording that is transcribed, if none is named.
+/// Default maximum length of a recording that is transcribed.
 const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
-/// What a recording's callback may be told of.
+/// Events that a recording can report to its status callback.
 pub const MOMENTS: [(&str, Moment); 3] =
     [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
 const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)];
-/// Directions as recordings call them.
+/// Names of the directions in recordings.
 pub const TRACKS: [(&str, Track); 3] =
     [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
 
-/// How many channels a recording has.
+/// Names of the channel layouts of a recording.
 pub(super) const CHANNELS: [(&str, RecordingChannels); 3] =
     [("single", RecordingChannels::Mono), ("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
 
-/// Reads it.
 pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = action_or_current(reader, element, method)?;
-    // A document of the configuration has nobody whom it could tell, and is not meant to.
+    // By design, a document of the configuration has no application to report to.
     let nobody = action.is_none() && reader.current().is_none() && !reader.origin.local_files;
     if nobody && reader.flavour.defaults.action_is_current_document {
         reader
@@ -56,10 +55,10 @@ pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record, FetchF
         .to_owned();
     let beep = reader.flag(element, "playBeep", true, PLAY_BEEP);
     let mut spec = common(reader, element, RecordingSource::Record, defaults.record_trim, (TRIM, EVENT))?;
-    // Only what the caller says, on one channel: the prompt before it is not part of a message.
+    // Record only the caller, on one channel: the prompt is not part of a message.
     spec.track = Track::Inbound;
     if reader.honours(element, "channels") {
-        // There both directions are meant.
+        // With `channels`, the recording has both directions.
         spec.track = Track::Both;
         spec.channels = reader.word(element, "channels", &CHANNELS, RecordingChannels::Dual, code::SCHEMA);
     }
@@ -68,7 +67,7 @@ pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record, FetchF
     Ok(Record { spec, finish_on, beep, action, transcribe })
 }
 
-/// A callback is an order too.
+/// Reads the order to transcribe a recording. A callback alone is also an order.
 fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<TranscriptionOrder>, FetchFailure> {
     let (name, callback) = match reader.honours(element, "transcription") {
         true => ("transcription", "transcriptionCallback"),
@@ -82,7 +81,8 @@ fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Trans
     Ok((wanted || callback.is_some()).then_some(TranscriptionOrder { callback }))
 }
 
-/// Trim and callback; one channel of both directions, without limits, otherwise.
+/// Reads the attributes that all recordings share: `trim` and the status callback. Otherwise the recording has both
+/// directions on one channel and no limits.
 pub(super) fn common(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -104,7 +104,7 @@ pub(super) fn common(
     })
 }
 
-/// `Recording` inside `Start`.
+/// Reads a `Recording` of a `Start`.
 pub(super) fn start(reader: &mut Reader<'_>, element: &Element) -> Result<RecordingSpec, FetchFailure> {
     let mut spec = common(reader, element, RecordingSource::Start, false, (code::SCHEMA, code::SCHEMA))?;
     spec.track = reader.word(element, "track", &TRACKS, Track::Both, code::SCHEMA);

@@ -10,7 +10,8 @@ use crate::code;
 use crate::element::Element;
 use crate::reader::Reader;
 
-/// Which recording server there is, only the call knows.
+/// Reads a `Siprec`. Returns `None`, with a warning, if it has no `connectorName`. Whether the connector exists is
+/// known only when the call runs.
 pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Box<SiprecSpec>>, FetchFailure> {
     let Some(connector) = element.attribute("connectorName").map(str::trim).filter(|name| !name.is_empty()) else {
         reader.warn(CONNECTOR, "<Siprec> without a connectorName was skipped");
@@ -18,7 +19,7 @@ pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     };
     let track = reader.word(element, "track", &TRACKS, Track::Both, TRACK);
     parts(reader, element);
-    // One moment only stands for all of a session's: they cannot be chosen.
+    // The events cannot be chosen: one moment stands for all events of a session.
     let callback = reader.callback(element, "statusCallback", &[], &[Moment::Completed], code::SCHEMA)?;
     Ok(Some(Box::new(SiprecSpec {
         connector: connector.to_owned(),

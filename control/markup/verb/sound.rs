@@ -10,9 +10,9 @@ use crate::flavour::{Meaning, Rule};
 use crate::reader::Reader;
 use crate::{code, party};
 
-/// Length of a tone that a document sends.
+/// Length of each DTMF tone that a document sends.
 pub const TONE: Duration = Duration::from_millis(200);
-/// Longest `Say`, characters.
+/// Maximum length of a `Say`, in characters.
 const MAX_TEXT: usize = 4096;
 const SAY_LOOP: u32 = 13510;
 const SAY_TEXT: u32 = 13520;
@@ -21,7 +21,7 @@ const PLAY_LOOP: u32 = 13410;
 const PLAY_DIGITS: u32 = 13430;
 const PAUSE_LENGTH: u32 = 13910;
 
-/// As instructions of their own.
+/// Reads the element as instructions of the program.
 pub fn read(
     reader: &mut Reader<'_>,
     rule: &Rule,
@@ -39,7 +39,8 @@ pub fn read(
     Ok(())
 }
 
-/// As something heard: on its own or as a prompt of `Gather`. `None` if nothing is to be heard.
+/// Reads the element as something to play: on its own, or as a prompt of `Gather`. Returns `None` if there is nothing
+/// to play.
 pub fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) -> Result<Option<Play>, FetchFailure> {
     match rule.meaning {
         Meaning::Say => Ok(say(reader, element)),
@@ -69,7 +70,8 @@ fn say(reader: &mut Reader<'_>, element: &Element) -> Option<Play> {
     Some(Play::new(AudioSource::Speech(speech), loops))
 }
 
-/// Warns of what is no mark for a voice; documents nest no deeper than their reader lets them.
+/// Warns about children that are not speech markup. The recursion is bounded, because the parser limits the nesting of
+/// documents.
 fn marks(reader: &mut Reader<'_>, element: &Element) {
     for child in element.elements() {
         if reader.rule(child).is_some_and(|rule| rule.meaning != Meaning::Speech) {

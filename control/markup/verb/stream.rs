@@ -1,4 +1,4 @@
-//! `Connect`, `Start` and `Stop` with what they hold.
+//! `Connect`, `Start` and `Stop` with their children.
 
 use tandem_call::Moment;
 use tandem_call::command::Command;
@@ -18,13 +18,13 @@ const NESTED: u32 = 14300;
 pub(super) const CONNECTOR: u32 = 31940;
 pub(super) const TRACK: u32 = 31941;
 const MALFORMED_URL: u32 = 31923;
-/// Longest name and value of one parameter together, characters.
+/// The name and value of a parameter together must be shorter than this, in characters.
 const MAX_PARAMETER: usize = 500;
-/// Directions as streams call them.
+/// Names of the directions in streams.
 pub const TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
-/// `codec` (SignalWire), in any case.
+/// Values of `codec` (SignalWire), in any letter case.
 pub const CODECS: [(&str, StreamCodec); 7] = [
     ("PCMU", StreamCodec::Pcmu),
     ("PCMU@8000h", StreamCodec::Pcmu),
@@ -35,10 +35,11 @@ pub const CODECS: [(&str, StreamCodec); 7] = [
     ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
 ];
 
-/// Telnyx's, whose order of octets is that of RTP as far as is known.
+/// Further value of `codec` for Telnyx. Its octet order is assumed to be that of RTP.
 const LINEAR: [(&str, StreamCodec); 1] = [("L16", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big))];
 
-/// A stream that takes the call over, both ways.
+/// Reads a `Connect`: a stream or a conversation that takes over the call. Returns `None`, with a warning, if it has no
+/// usable child.
 pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
@@ -70,14 +71,14 @@ pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Inst
     Ok(connected)
 }
 
-/// A stream that stands alone among the verbs (SignalWire's Go client writes it so): the call is up while it lives, and stays when
-/// it fails, for nothing else follows.
+/// Reads a `Stream` that stands alone among the verbs, as SignalWire's Go client writes it. The call lasts as long as
+/// the stream. It continues when the stream fails, because no other verb follows.
 pub fn alone(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let stream = stream(reader, element, true)?;
     Ok(stream.map(|stream| Instruction::Connect(Connect { stream, action: None, outlives_failure: true })))
 }
 
-/// What runs beside the verbs that follow.
+/// Reads a `Start`: its children run while the following verbs run.
 pub fn start(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) -> Result<(), FetchFailure> {
     let mut empty = true;
     for child in element.elements() {
@@ -105,7 +106,7 @@ pub fn start(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instructi
     Ok(())
 }
 
-/// Ends streams, recording sessions and transcriptions by name.
+/// Reads a `Stop`: ends streams, SIPREC sessions and transcriptions by name, and noise suppression.
 pub fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) {
     for child in element.elements() {
         let Some(rule) = reader.rule(child) else { continue };
@@ -130,7 +131,8 @@ fn suppression(track: Track, on: bool) -> Instruction {
     Instruction::Order(Box::new(Order { command: Command::Suppress { track, on }, action: None }))
 }
 
-/// `speaks`: the application may.
+/// Reads a `Stream`. `speaks`: whether the application may send audio. Returns `None`, with a warning, if the stream
+/// has no usable URL.
 fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Option<StreamSpec>, FetchFailure> {
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
@@ -153,7 +155,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     let parameters = parameters(reader, element);
     let bearer = element.attribute("authBearerToken").filter(|_| reader.honours(element, "authBearerToken"));
     let auth_token = bearer.map(str::to_owned);
-    // One moment only stands for all of a stream's: they cannot be chosen.
+    // The events cannot be chosen: one moment stands for all events of a stream.
     let callback = reader.callback(element, "statusCallback", &[], &[Moment::Completed], code::SCHEMA)?;
     Ok(Some(StreamSpec {
         url,
@@ -170,8 +172,8 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     }))
 }
 
-/// What the application hears, the call's own codec if none is named, and how it speaks: each in a codec of its own, or in files
-/// (Telnyx).
+/// Reads the codec of the audio for the application (`None`: the codec of the call), and how the application sends
+/// audio: in a codec of its own, or in files (Telnyx).
 fn bidirectional(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> (Option<StreamCodec>, Option<Playout>) {
     let heard = CODECS.iter().filter(|(name, _)| !name.contains('@')).chain(&LINEAR);
     let heard: Vec<_> = heard.map(|(name, codec)| (*name, Some(*codec))).chain([("default", None)]).collect();
@@ -187,12 +189,12 @@ fn bidirectional(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> (O
     (codec, speaks.then_some(mode))
 }
 
-/// What the application calls it.
+/// Reads the application's name for the stream.
 pub(super) fn name(element: &Element) -> Option<String> {
     element.attribute("name").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Warns of what is in it and is no `Parameter`.
+/// Warns about children that are not a `Parameter`.
 pub(super) fn parts(reader: &mut Reader<'_>, element: &Element) {
     for child in element.elements() {
         match reader.rule(child) {
@@ -203,7 +205,7 @@ pub(super) fn parts(reader: &mut Reader<'_>, element: &Element) {
     }
 }
 
-/// What is passed to the application with the first message.
+/// Reads the parameters that the application receives with the first message.
 pub(super) fn parameters(reader: &mut Reader<'_>, element: &Element) -> Vec<(String, String)> {
     let mut parameters = reader.parameters(element);
     let all = parameters.len();
@@ -214,7 +216,8 @@ pub(super) fn parameters(reader: &mut Reader<'_>, element: &Element) -> Vec<(Str
     parameters
 }
 
-/// `audioFormat` and `sampleRate`: u-law unless linear samples are asked for, 16,000 a second unless 8,000.
+/// Reads the codec. With `audioFormat` and `sampleRate`: µ-law unless linear samples are requested, at 16,000 Hz unless
+/// 8,000 Hz is requested.
 fn codec(reader: &mut Reader<'_>, element: &Element) -> StreamCodec {
     if reader.honours(element, "codec") {
         return reader.word(element, "codec", &CODECS, StreamCodec::Pcmu, code::SCHEMA);

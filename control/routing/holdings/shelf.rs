@@ -1,4 +1,4 @@
-//! One kind of what accounts hold.
+//! The resources of one kind, in the database and in memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use tandem_store::{Store, StoreError};
 
 use super::MOST;
 
-/// What may stand on a shelf.
+/// A kind of resource that accounts own.
 pub trait Held: Serialize + DeserializeOwned {
-    /// Its word in the database.
+    /// The name of the kind in the database.
     const WORD: &'static str;
 
-    /// What it is found by; the server has only one with this key.
+    /// The key under which a resource is found; it is unique in the server.
     fn key(row: &Resource<Self>) -> String
     where
         Self: Sized;
 }
 
-/// All of a kind, by id and by key.
+/// All resources of a kind, by id and by key.
 #[derive(Debug)]
 pub struct Shelf<T> {
     rows: RwLock<Rows<T>>,
-    /// Held over the writing and the remembering, so that both go by one order.
+    /// Held while a change is written to the database and then to memory, so that both see changes in the same order.
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -36,13 +36,13 @@ struct Rows<T> {
     ids: HashMap<String, u128>,
 }
 
-/// Why something is not held.
+/// The reason that a resource was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum NotHeld {
-    /// Somebody has it already.
+    /// A resource with this key exists already.
     #[error("somebody has it already")]
     Taken,
-    /// The account holds too many.
+    /// The account has the maximum number already.
     #[error("the account holds {MOST} of them, and may not hold more")]
     Full,
     /// The database failed.
@@ -58,7 +58,7 @@ impl<T> Default for Shelf<T> {
 }
 
 impl<T: Held> Shelf<T> {
-    /// From the database.
+    /// Loads all resources of the kind from the database.
     pub async fn load(store: &Store) -> Result<Self, StoreError> {
         let shelf = Self::default();
         for row in resources::all(store, Kind::new(T::WORD)).await? {
@@ -67,18 +67,18 @@ impl<T: Held> Shelf<T> {
         Ok(shelf)
     }
 
-    /// The one with this key, anybody's.
+    /// The resource with this key, of any account.
     pub fn find(&self, key: &str) -> Option<Arc<Resource<T>>> {
         let rows = self.rows.read();
         rows.ids.get(key).and_then(|id| rows.by_id.get(id)).cloned()
     }
 
-    /// The keys of all, anybody's, in no order.
+    /// The keys of all accounts' resources, in no order.
     pub fn keys(&self) -> Vec<String> {
         self.rows.read().ids.keys().cloned().collect()
     }
 
-    /// An account's, newest first.
+    /// The resources of an account, newest first.
     pub fn all(&self, account: &str) -> Vec<Arc<Resource<T>>> {
         let rows = self.rows.read();
         let mut own: Vec<_> = rows.by_id.values().filter(|row| row.account == account).cloned().collect();
@@ -86,7 +86,7 @@ impl<T: Held> Shelf<T> {
         own
     }
 
-    /// Adds it, or replaces the one with its id, in the database and then here.
+    /// Adds a resource, or replaces the one with its id, in the database and then in memory.
     pub async fn put(&self, store: &Store, mut row: Resource<T>) -> Result<Arc<Resource<T>>, NotHeld> {
         row.claim = Some(format!("{} {}", T::WORD, T::key(&row)));
         let _one_at_a_time = self.changing.lock().await;
@@ -103,7 +103,7 @@ impl<T: Held> Shelf<T> {
         }
     }
 
-    /// Removes it; `false` when the account has none with this id.
+    /// Deletes a resource; `false` if the account has none with this id.
     pub async fn delete(&self, store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
         let _one_at_a_time = self.changing.lock().await;
         let deleted = resources::delete(store, Kind::<T>::new(T::WORD), account, id).await?;

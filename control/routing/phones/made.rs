@@ -1,4 +1,4 @@
-//! Phones that an account has made by its provider's API, beside those of the configuration.
+//! Phones that an account has created by its provider's API, in addition to those of the configuration.
 
 use std::sync::Arc;
 
@@ -13,59 +13,58 @@ use tandem_store::resources::{Kind, Resource};
 
 use crate::holdings::Limits;
 
-/// All of them; a resource's name is the phone's user name.
+/// Created phones; the resource's name is the phone's username.
 pub const PHONES: Kind<MadePhone> = Kind::new("phone");
-/// Most of one account.
+/// Maximum number of phones of one account.
 pub const MOST: u64 = 10_000;
 
-/// One. Its password is not kept, only what digest authentication needs of it (RFC 7616 §3.4.2), for one realm.
+/// The settings of a phone. Instead of the password, only its digest hashes for one realm are stored (RFC 7616 §3.4.2).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MadePhone {
-    /// For `algorithm=MD5`.
+    /// Hash `H(A1)` for `algorithm=MD5`.
     pub ha1_md5: String,
-    /// For `algorithm=SHA-256`.
+    /// Hash `H(A1)` for `algorithm=SHA-256`.
     pub ha1_sha256: String,
-    /// Whose words the application of its calls speaks.
+    /// Name of the dialect that the application of its calls uses.
     pub dialect: String,
-    /// The document of each call that it makes.
+    /// URL of the document that is requested for each call of the phone.
     pub voice_url: Option<Arc<str>>,
-    /// How it is asked for.
+    /// HTTP method for `voice_url`.
     pub voice_method: Method,
-    /// Instead of it: an application's id.
+    /// Id of the application of its calls, used instead of `voice_url`.
     pub application: Option<Arc<str>>,
-    /// Without either: whether it may call by the account's trunks.
+    /// Whether the phone may call over the account's trunks when it has neither `voice_url` nor `application`.
     pub outbound: bool,
-    /// The number that such calls are from.
+    /// Calling number of such calls.
     pub caller_id: Option<String>,
-    /// Whether its media must be encrypted; what the configuration says for all when `None`.
+    /// Whether media must be encrypted; `None` for the setting that applies to all phones.
     pub encrypted: Option<bool>,
-    /// What people call it.
+    /// Display name of the phone for users.
     pub label: String,
-    /// How many calls it may have at the same time.
+    /// Limits of simultaneous calls.
     pub limits: Limits,
-    /// It neither registers nor calls.
+    /// Whether the phone is disabled: it can neither register nor call.
     pub inactive: bool,
-    /// From then on it is not there any more.
+    /// Time at which the phone expires; `None` for never.
     pub expires_at: Option<Timestamp>,
-    /// What else its API keeps of it.
+    /// Further members that the provider's API stores.
     pub other: Map<String, Value>,
 }
 
 impl MadePhone {
-    /// Sets the password.
+    /// Sets the digest hashes of a password.
     pub fn set_password(&mut self, username: &str, realm: &str, password: &str) {
         let sip::Ha1 { md5, sha256 } = sip::Ha1::of(username, realm, password);
         (self.ha1_md5, self.ha1_sha256) = (md5.into(), sha256.into());
     }
 
-    /// What no other phone of the account may have.
+    /// Returns the claim that keeps usernames unique within an account, ignoring case.
     pub fn claim(account: &str, username: &str) -> String {
         format!("phone {account} {}", username.to_ascii_lowercase())
     }
 }
 
-/// Who may register and call as this phone.
 pub(super) fn user(row: &Resource<MadePhone>) -> sip::User {
     let phone = &row.details;
     sip::User {
@@ -79,7 +78,7 @@ pub(super) fn user(row: &Resource<MadePhone>) -> sip::User {
     }
 }
 
-/// The phone as the configuration would have it; its password is elsewhere.
+/// Returns the phone in the form of the configuration, with an empty password.
 pub(super) fn endpoint(row: &Resource<MadePhone>) -> EndpointConfig {
     let phone = &row.details;
     EndpointConfig {

@@ -1,7 +1,8 @@
-//! Who calls, as trunks say it: From, P-Asserted-Identity and P-Preferred-Identity (RFC 3325), Remote-Party-ID, Privacy (RFC
-//! 3323), and who sent the call on: Diversion (RFC 5806), History-Info (RFC 7044).
+//! The caller's identity in a trunk's headers: From, P-Asserted-Identity and P-Preferred-Identity (RFC 3325),
+//! Remote-Party-ID, Privacy (RFC 3323); and the forwarding party: Diversion (RFC 5806), History-Info (RFC 7044).
 //!
-//! What a trunk that is not trusted asserts is not believed, and it is told nothing that the caller wants withheld.
+//! An identity that an untrusted trunk asserts is ignored. An untrusted trunk does not receive an identity that the
+//! caller wants to withhold.
 
 use std::sync::Arc;
 
@@ -13,15 +14,15 @@ use tandem_sip as sip;
 
 use super::numbering::Numbering;
 
-/// Most forwardings that are told on.
+/// Maximum number of earlier forwardings that are passed on.
 const MAX_DIVERSIONS: usize = 5;
-/// RFC 3323 §4.1.1.3.
+/// Host part of an anonymous From (RFC 3323 §4.1.1.3).
 const ANONYMOUS_HOST: &str = "anonymous.invalid";
-/// How a caller who wants to be unknown is called within the server.
+/// Name of an anonymous caller within the server.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Brings what came over a trunk into our form: numbers, and who calls. A caller who wants to be unknown is `anonymous`; what
-/// was asserted stays among the headers.
+/// Converts the numbers and the caller's identity of a call from a trunk to our own format. A caller who wants privacy
+/// becomes `anonymous`; the asserted identity stays in the headers.
 pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
     let numbering = Numbering::of(trunk);
     incoming.to_user = numbering.called_in(&incoming.to_user);
@@ -41,8 +42,8 @@ pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
     incoming.from_user = numbering.caller_in(&incoming.from_user);
 }
 
-/// Makes a caller who wants to be unknown `anonymous`, whoever brings the call: a wish for privacy needs no trust. Whether it
-/// is one.
+/// Makes a caller who wants privacy `anonymous`, no matter where the call comes from: a request for privacy needs no
+/// trust. Returns whether the caller is anonymous.
 pub fn withhold(incoming: &mut sip::Incoming) -> bool {
     let headers = incoming.headers.iter().map(|header| (&*header.name, &*header.value));
     let uri = incoming.from_uri.split_once(':').map_or("", |(_, rest)| rest);
@@ -58,13 +59,13 @@ pub fn withhold(incoming: &mut sip::Incoming) -> bool {
     withheld
 }
 
-/// The number that is asserted of the caller, whether or not that is believed.
+/// Returns the user part of P-Asserted-Identity, whether or not the sender is trusted.
 pub fn asserted(headers: &[sip::Header]) -> Option<String> {
     find(headers, "P-Asserted-Identity").and_then(Party::first).map(|party| party.user().to_owned())
 }
 
-/// The number that last sent the call on, if a header says so: the top Diversion, or in History-Info the entry before the
-/// call's own.
+/// Returns the number that forwarded the call last: that of the top Diversion header, or of the History-Info entry
+/// before the last one.
 pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
     if let Some(party) = find(headers, "Diversion").and_then(Party::first) {
         return Some(party.user().to_owned());
@@ -78,31 +79,32 @@ pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
     (before.user() != last.user()).then(|| before.user().to_owned())
 }
 
-/// A caller as a trunk is told of him.
+/// The caller's identity as a trunk receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Presented {
-    /// User of From.
+    /// User part of From.
     pub from_user: String,
     /// Display name of From.
     pub from_display: Option<String>,
-    /// Host of From, when it is not the trunk's or ours.
+    /// Host part of From, if it is neither the trunk's nor ours.
     pub from_host: Option<String>,
-    /// The number, as we write it, if the trunk is told it at all.
+    /// The calling number in our own format, if the trunk receives it.
     pub number: Option<String>,
-    /// Headers that go with it.
+    /// Further headers for the identity.
     pub headers: Vec<sip::Header>,
 }
 
-/// Whom a new leg will be joined to.
+/// The leg that a new leg will be bridged with.
 #[derive(Clone, Debug)]
 pub struct Behind {
-    /// That leg.
+    /// The leg.
     pub leg: Arc<LegInfo>,
-    /// How the trunk that it came over writes numbers.
+    /// Number format of the trunk that the leg came over.
     pub numbering: Numbering,
 }
 
-/// What a trunk (or a peer that is none) is told of the caller of a leg. `host` is what stands behind the `@` of our numbers.
+/// Returns the caller's identity for a trunk, or for a far end that is not a trunk. `host` is the host part for our
+/// numbers.
 pub fn present(trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&Behind>, host: &str) -> Presented {
     let parent = behind.map(|behind| &*behind.leg);
     let numbering = trunk.map(Numbering::of).unwrap_or_default();
@@ -112,7 +114,7 @@ pub fn present(trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&Beh
     let private = is_anonymous(&invite.from) || (same_caller && wants_privacy(inherited()));
     let known = match (&invite.from, is_anonymous(&invite.from)) {
         (from, false) => Some(from.user().to_owned()),
-        // The number behind an anonymous caller is for those who may be trusted with it.
+        // Only trusted trunks receive the number of an anonymous caller.
         (_, true) => {
             let asserted = inherited().find(|(name, _)| name.eq_ignore_ascii_case("P-Asserted-Identity"));
             let party = asserted.filter(|_| same_caller).and_then(|(_, value)| Party::first(value));
@@ -155,7 +157,7 @@ pub fn present(trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&Beh
     if let (Some(trunk), Some(parent)) = (trunk, parent.filter(|_| same_caller)) {
         presented.forward(trunk, &numbering, invite, parent, host);
     }
-    // What the application says itself stands.
+    // Headers that the application sets take precedence.
     presented.headers.retain(|ours| invite.headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case(&ours.name)));
     presented
 }
@@ -165,7 +167,7 @@ impl Presented {
         self.headers.push(sip::Header { name: name.to_owned(), value: value.into() });
     }
 
-    /// A caller who is passed on to another number than he called was forwarded by the one he called.
+    /// Adds the forwarding headers, if the caller's call goes to another number than the one that was called.
     fn forward(&mut self, trunk: &TrunkConfig, numbering: &Numbering, invite: &Invite, parent: &LegInfo, host: &str) {
         let called = parent.to.user();
         if called.is_empty() || called == invite.to.user() {
@@ -188,7 +190,7 @@ impl Presented {
                 if history.is_empty() {
                     history.push(format!("<{called}>;index=1"));
                 }
-                // RFC 7044 §10.3: each retargeting is one level below what was retargeted.
+                // RFC 7044 §10.3: the index of a new target is one level below that of the previous target.
                 let index = history.last().and_then(|last| last.split(";index=").nth(1)).unwrap_or("1");
                 let index = format!("{}.1", index.split(';').next().unwrap_or("1"));
                 let target = numbering.called_out(invite.to.user());
@@ -244,7 +246,7 @@ impl Party {
     }
 }
 
-/// The values of a comma-separated header; commas in quotes and brackets do not count.
+/// Splits a comma-separated header; commas within quotes and angle brackets do not separate.
 fn list(value: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut angle, mut escaped) = (false, false, false);
     let parts = value.split(move |c| {
@@ -267,7 +269,7 @@ fn find<'a>(headers: &'a [sip::Header], name: &str) -> Option<&'a str> {
     headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| &*header.value)
 }
 
-/// RFC 3323 §4.2, RFC 3325 §9.3, and what Remote-Party-ID says of it.
+/// Whether the headers request privacy (RFC 3323 §4.2, RFC 3325 §9.3, or the privacy parameter of Remote-Party-ID).
 fn wants_privacy<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
     headers.any(|(name, value)| {
         let value = value.to_ascii_lowercase();
@@ -286,7 +288,7 @@ fn is_withheld(user: &str) -> bool {
     user.eq_ignore_ascii_case(ANONYMOUS) || user.eq_ignore_ascii_case("restricted")
 }
 
-/// For the user part of a URI.
+/// Drops characters that the user part of a URI may not contain.
 fn escape(user: &str) -> String {
     user.chars().filter(|c| c.is_ascii_alphanumeric() || "+*-_.!~'()".contains(*c)).collect()
 }

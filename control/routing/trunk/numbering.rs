@@ -1,23 +1,23 @@
-//! Telephone numbers as a trunk writes them, and as we do (ITU-T E.164).
+//! Converts telephone numbers between a trunk's format and our own (ITU-T E.164).
 //!
 //! ```text
 //!  in:   inbound_strip_prefix ─> inbound_add_prefix ─> number_format to E.164
 //!  out:  E.164 to number_format ─> strip_prefix ─> add_prefix
 //! ```
 //!
-//! Prefixes are for the number called. The calling number has none; it is only brought into the format.
+//! Prefixes apply to the called number. The calling number has none; only its format is converted.
 
 use std::sync::Arc;
 
 use tandem_settings::{NumberFormat, TrunkConfig};
 
-/// Fewest digits of a number that others than its own network can call; what is shorter is an extension or a service, and
-/// stays as it is.
+/// Fewest digits of a number that can be called from other networks. A shorter one is an extension or a service number,
+/// and stays unchanged.
 const LEAST: usize = 7;
 /// Most digits of a number (ITU-T E.164 §6).
 const MOST: usize = 15;
 
-/// The rules of one trunk.
+/// The number rules of a trunk.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Numbering {
     format: NumberFormat,
@@ -28,7 +28,7 @@ pub struct Numbering {
     inbound: Rewrite,
 }
 
-/// A beginning that goes, and one that comes.
+/// A prefix to remove and a prefix to add.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 struct Rewrite {
     strip: Arc<str>,
@@ -46,7 +46,7 @@ impl Rewrite {
 }
 
 impl Numbering {
-    /// Those of a trunk.
+    /// Returns the rules of a trunk.
     pub fn of(trunk: &TrunkConfig) -> Self {
         Self {
             format: trunk.number_format,
@@ -58,12 +58,12 @@ impl Numbering {
         }
     }
 
-    /// A number called over the trunk, as it is to be sent.
+    /// Converts a called number to the trunk's format.
     pub fn called_out(&self, number: &str) -> String {
         self.outbound.apply(&self.caller_out(number))
     }
 
-    /// A calling number, as it is to be sent.
+    /// Converts a calling number to the trunk's format.
     pub fn caller_out(&self, number: &str) -> String {
         let Some(digits) = number.strip_prefix('+').filter(|digits| is_number(digits)) else {
             return number.to_owned();
@@ -78,12 +78,13 @@ impl Numbering {
         }
     }
 
-    /// A number that was called over the trunk, as we write it.
+    /// Converts a called number from the trunk's format to our own.
     pub fn called_in(&self, number: &str) -> String {
         self.caller_in(&self.inbound.apply(number))
     }
 
-    /// A calling number that came, as we write it. What is no number, and what is too short or too long for one, stays.
+    /// Converts a calling number from the trunk's format to our own. Text that is not a number, and numbers that are
+    /// too short or too long, stay unchanged.
     pub fn caller_in(&self, number: &str) -> String {
         if self.format == NumberFormat::AsIs || number.starts_with('+') {
             return number.to_owned();
@@ -94,7 +95,8 @@ impl Numbering {
             (NumberFormat::Digits, _) => Some(number.to_owned()),
             (_, Some(digits)) => Some(digits.to_owned()),
             (NumberFormat::E164, None) if self.country_code.is_empty() => None,
-            // Without a prefix to tell by, every number of the trunk's is one of its country.
+            // If the national prefix is empty, every number without the international prefix belongs to the trunk's
+            // country.
             (NumberFormat::E164 | NumberFormat::National, None) => {
                 number.strip_prefix(&*self.national_prefix).map(|rest| format!("{}{rest}", self.country_code))
             }

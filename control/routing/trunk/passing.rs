@@ -1,18 +1,18 @@
-//! Headers of a caller's INVITE that go on with a call straight through: `X-*`, User-to-User (RFC 7433) and whatever else a
-//! trunk passes.
+//! Forwards header fields of a caller's INVITE to the outgoing INVITE of a direct bridge: `X-*`, User-to-User (RFC
+//! 7433), and others that a trunk's settings name.
 //!
-//! They are copied as values, never as lines: what could end a line or begin another is not sent (`sip` writes them). SIP's
-//! own fields never get here, and who calls is told by [`super::identity`] alone.
+//! Only names and values are copied, never whole lines: `sip` does not send values that could end a line or begin
+//! another. SIP's own fields are never forwarded here, and the caller's identity is the task of [`super::identity`].
 
 use tandem_settings::header_pattern::{HeaderPattern, is_made_here};
 use tandem_sip as sip;
 
-/// Most header fields that are passed on; the rest stay behind.
+/// Maximum number of forwarded fields; further ones are dropped.
 const MOST: usize = 20;
-/// Most octets of them in all, names and values: a datagram has room for no more beside the rest.
+/// Maximum total size of the forwarded names and values in octets, because a datagram has room for no more.
 const MOST_OCTETS: usize = 4_096;
 
-/// The header fields that go on, in their order.
+/// Returns the fields to forward, in their order.
 pub fn passed(patterns: &[HeaderPattern], headers: &[(String, String)]) -> Vec<sip::Header> {
     let mut room = MOST_OCTETS;
     let fitting = headers.iter().filter(|(name, _)| patterns.iter().any(|pattern| pattern.fits(name)));

@@ -1,7 +1,7 @@
-//! Chat completions as OpenAI has them: one request, its answer read as it comes (`text/event-stream`).
+//! OpenAI's chat completions: one request, whose answer is read as it arrives (`text/event-stream`).
 //!
-//! Other servers differ in many small ways (whole tool calls in one piece, none or repeated indices, thoughts in fields of their own, no
-//! `[DONE]`); all that is known of them is understood.
+//! Other servers differ in many small ways: whole tool calls in one piece, missing or repeated indices, reasoning in
+//! fields of its own, no `[DONE]`. All known differences are accepted.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,54 +11,54 @@ use tokio::task::AbortHandle;
 
 use super::config::ModelConfig;
 
-/// Octets of one line of an answer.
+/// Maximum length of one line of an answer, in octets.
 const LONGEST_LINE: usize = 256 * 1024;
-/// Octets of a tool call's arguments.
+/// Maximum length of a tool call's arguments, in octets.
 const LONGEST_ARGUMENTS: usize = 64 * 1024;
-/// Tool calls in one answer.
+/// Maximum number of tool calls in one answer.
 const MOST_CALLS: usize = 16;
-/// Lines in a row that mean nothing before an answer is given up.
+/// Unreadable lines in a row after which an answer counts as failed.
 const MOST_GARBAGE: u32 = 10;
-/// Events that may wait; the connection waits then.
+/// Pieces that may wait in the channel. When it is full, nothing more is read from the connection.
 const WAITING: usize = 64;
-/// Octets of an error that are shown.
+/// Characters of an error message that are shown.
 const SHOWN: usize = 300;
 
-/// A piece of an answer.
+/// A piece of the model's answer.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Piece {
-    /// Words.
+    /// Text to say.
     Text(String),
-    /// It is complete; these tools are to run.
+    /// The answer is complete, and the model calls these tools.
     End(Vec<ToolCall>),
-    /// It will not be complete.
+    /// The answer failed and will not be completed.
     Failed {
-        /// Why.
+        /// The reason.
         why: String,
-        /// Asking once more is of no use.
+        /// Whether it is useless to ask again.
         for_good: bool,
     },
 }
 
-/// A tool that the model wants to run.
+/// A tool call of the model.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ToolCall {
-    /// The model's id for it.
+    /// The model's id of the call.
     pub(super) id: String,
-    /// The tool.
+    /// The name of the tool.
     pub(super) name: String,
-    /// JSON, as the model wrote it; it may be wrong.
+    /// The arguments as the model wrote them: JSON, possibly invalid.
     pub(super) arguments: String,
 }
 
-/// A request under way; dropping it ends it.
+/// A running request to the model; dropping it ends it.
 pub(super) struct Asking {
     pieces: mpsc::Receiver<Piece>,
     task: AbortHandle,
 }
 
 impl Asking {
-    /// Asks the model. `messages` and `tools` as the wire has them.
+    /// Sends the request. `messages` and `tools` are in the API's JSON.
     pub(super) fn begin(client: Client, model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Self {
         let (sender, pieces) = mpsc::channel(WAITING);
         let request = request(model, messages, tools);
@@ -67,13 +67,13 @@ impl Asking {
                 Err(error) => Piece::Failed { why: error.to_string(), for_good: false },
                 Ok(answer) => read(answer, &sender).await,
             };
-            // Nobody may listen any more.
+            // The receiver may be gone.
             let _ = sender.send(last).await;
         });
         Self { pieces, task: task.abort_handle() }
     }
 
-    /// The next piece. Cancel-safe.
+    /// Waits for the next piece. Cancel-safe.
     pub(super) async fn next(&mut self) -> Piece {
         let gone = || Piece::Failed { why: "the request ended".to_owned(), for_good: false };
         self.pieces.recv().await.unwrap_or_else(gone)
@@ -114,13 +114,13 @@ fn request(model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Reques
         url: model.endpoint(),
         headers,
         body: Value::Object(body).to_string().into(),
-        // Who waits for the words has a limit of his own, which is shorter.
+        // The responder has its own, shorter limit for the time until the next word.
         timeouts: Timeouts { connect: None, total: model.timeout() * 2 },
         max_body: 0,
     }
 }
 
-/// Reads an answer to its end; gives its last piece.
+/// Reads an answer to its end and returns the last piece.
 async fn read(mut answer: Answering, pieces: &mpsc::Sender<Piece>) -> Piece {
     let failed = |why: String| Piece::Failed { why, for_good: false };
     let status = answer.status();
@@ -158,7 +158,7 @@ async fn read(mut answer: Answering, pieces: &mpsc::Sender<Piece>) -> Piece {
     }
 }
 
-/// What an error says, and whether asking again is of no use.
+/// The text of an error body, and whether it is useless to ask again.
 fn refusal(body: &[u8]) -> (String, bool) {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
     let error = parsed.as_ref().and_then(|body| body.get("error"));
@@ -170,22 +170,22 @@ fn refusal(body: &[u8]) -> (String, bool) {
     (shown.chars().take(SHOWN).collect(), for_good)
 }
 
-/// An answer that is being read. Pure.
+/// The parser of an answer's event stream. Pure.
 #[derive(Default)]
 struct Reading {
-    /// Octets of a line that is not whole.
+    /// The octets of an incomplete line.
     line: Vec<u8>,
     calls: Vec<(u64, ToolCall)>,
-    /// A reason to stop has come.
+    /// A `finish_reason` has arrived.
     finished: bool,
-    /// Nothing follows.
+    /// `[DONE]` has arrived: nothing follows.
     done: bool,
     garbage: u32,
     any: bool,
 }
 
 impl Reading {
-    /// The next octets; the words in them.
+    /// Takes the next octets and returns the texts in them.
     fn take(&mut self, octets: &[u8]) -> Result<Vec<String>, String> {
         let mut texts = Vec::new();
         for octet in octets {
@@ -204,7 +204,7 @@ impl Reading {
     fn line(&mut self, line: &[u8], texts: &mut Vec<String>) -> Result<(), String> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(data) = line.strip_prefix(b"data:") else {
-            // Blank lines, comments, and fields that mean nothing here.
+            // Empty lines, comments, and fields that are not needed here.
             let known =
                 line.is_empty() || [":", "event:", "id:", "retry:"].iter().any(|one| line.starts_with(one.as_bytes()));
             return if known { Ok(()) } else { self.garbage() };
@@ -232,7 +232,7 @@ impl Reading {
         if self.garbage >= MOST_GARBAGE { Err("what the model answers means nothing".to_owned()) } else { Ok(()) }
     }
 
-    /// A piece of a tool call: of the last one with this index, unless it has an id of its own.
+    /// A piece of a tool call. It continues the last call with the same index, unless it has another id.
     fn call(&mut self, piece: CallPiece) -> Result<(), String> {
         let index = piece.index.unwrap_or_default();
         let id = piece.id.unwrap_or_default();
@@ -253,7 +253,7 @@ impl Reading {
         }
         match function.arguments {
             Some(Value::String(text)) => call.arguments.push_str(&text),
-            // Some servers have the object itself.
+            // Some servers send the arguments as a JSON object, not as a string.
             Some(Value::Null) | None => {}
             Some(object) => call.arguments.push_str(&object.to_string()),
         }
@@ -310,7 +310,7 @@ mod tests {
 
     fn all(text: &str) -> (String, Piece) {
         let mut reading = Reading::default();
-        // In the smallest pieces.
+        // One octet at a time.
         let texts: Vec<String> = text.as_bytes().iter().flat_map(|octet| reading.take(&[*octet]).unwrap()).collect();
         (texts.concat(), reading.end())
     }

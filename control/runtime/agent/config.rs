@@ -1,4 +1,4 @@
-//! `[[agents]]`: voice agents that answer calls on this machine.
+//! `[[agents]]`: voice agents that answer calls on this server.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,56 +11,56 @@ use tandem_call::address::Address;
 use tandem_settings::Secret;
 use url::Url;
 
-/// One of `[[agents]]`: a caller talks with a language model, through the engines of `[speech]`.
+/// An entry of `[[agents]]`: a caller talks with a language model through the engines of `[speech]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
-    /// How numbers, documents and applications name it.
+    /// The name that numbers, documents and applications use for the agent.
     pub name: Arc<str>,
-    /// What its model is told to be and to do.
+    /// The system prompt of the model.
     #[serde(default)]
     pub prompt: Option<Arc<str>>,
-    /// Instead of `prompt`: a file with it.
+    /// The file with the system prompt, instead of `prompt`; 256 KiB at most.
     #[serde(default)]
     pub prompt_file: Option<PathBuf>,
-    /// What it says first. Without it the caller speaks first.
+    /// The agent's first words. Without them the caller speaks first.
     #[serde(default)]
     pub first_message: Option<Arc<str>>,
-    /// BCP 47 language that it speaks and understands.
+    /// The language (BCP 47) that the agent speaks and understands; `en-US` by default.
     #[serde(default = "english")]
     pub language: Arc<str>,
-    /// Its voice, as `speech.tts_voices` or the speech engine knows it.
+    /// The agent's voice: a name of `speech.tts_voices` or of the speech engine.
     #[serde(default)]
     pub voice: Option<Arc<str>>,
-    /// Its language model.
+    /// The language model.
     pub model: ModelConfig,
-    /// What it can do beside speaking.
+    /// The tools that the model may call.
     #[serde(default)]
     pub tools: Vec<ToolConfig>,
-    /// A number or SIP URI that the caller is connected to when an engine has failed.
+    /// A number or SIP URI to which the caller is transferred when an engine has failed.
     #[serde(default)]
     pub fallback: Option<Place>,
-    /// How long it waits for more words after a pause.
+    /// How long the agent waits for more words after a pause of the caller.
     #[serde(default)]
     pub patience: Patience,
-    /// What of the caller cuts it short.
+    /// The caller's inputs that interrupt the agent.
     #[serde(default)]
     pub interruptions: Interruptions,
-    /// Seconds that a call may last, 10 to 86,400.
+    /// Maximum duration of a call in seconds, 10 to 86,400; 1,800 by default.
     #[serde(default = "half_an_hour")]
     pub max_seconds: u32,
-    /// Seconds of silence after which it asks whether the caller is there, 2 to 600.
+    /// Seconds of silence after which the agent asks whether the caller is still there, 2 to 600; 10 by default.
     #[serde(default = "ten")]
     pub silence_seconds: u32,
-    /// How often it asks before it says goodbye, 0 to 10.
+    /// How often the agent asks before it says goodbye, 0 to 10; 2 by default.
     #[serde(default = "two")]
     pub silence_prompts: u32,
-    /// What it says without its model.
+    /// Phrases that the agent says without its model.
     #[serde(default)]
     pub phrases: PhraseConfig,
 }
 
-/// Octets of a `prompt_file`.
+/// Maximum length of a `prompt_file`, in octets.
 const LONGEST_PROMPT: usize = 256 * 1024;
 
 fn english() -> Arc<str> {
@@ -79,50 +79,52 @@ fn two() -> u32 {
     2
 }
 
-/// `model`: an OpenAI-compatible chat endpoint, or, with `ws://` or `wss://`, a realtime model of OpenAI's protocol.
+/// `model`: an OpenAI-compatible chat endpoint, or, with `ws://` or `wss://`, a model with OpenAI's realtime protocol.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The base: `/chat/completions` is added, unless it is there. Of a realtime model: all but `?model=`.
+    /// The base URL; `/chat/completions` is appended unless it ends so. For a realtime model: the URL without
+    /// `?model=`.
     #[serde(deserialize_with = "url")]
     pub url: Url,
-    /// Its name there. Not sent when left out.
+    /// The model's name at the endpoint. Not sent if absent.
     #[serde(default)]
     pub name: Option<Arc<str>>,
-    /// Bearer token.
+    /// The Bearer token.
     #[serde(default)]
     pub key: Option<Secret>,
-    /// Longest answer, in tokens. Not sent when left out.
+    /// Maximum length of an answer, in tokens. Not sent if absent.
     #[serde(default)]
     pub max_tokens: Option<u32>,
-    /// How that is called: `max_completion_tokens`, or `max_tokens` for older servers.
+    /// The request's field for `max_tokens`: `max_completion_tokens`, or `max_tokens` for older servers.
     #[serde(default = "max_completion_tokens")]
     pub max_tokens_field: Arc<str>,
-    /// Sent as it is, when it is there.
+    /// The sampling temperature, sent unchanged. Not sent if absent.
     #[serde(default)]
     pub temperature: Option<f32>,
-    /// Further fields of each request, as they are.
+    /// More fields of each request, sent unchanged.
     #[serde(default)]
     pub extra: Map<String, Value>,
-    /// Seconds until the first word of an answer, and between two, 1 to 60; then it is asked once more.
+    /// Seconds until the first word of an answer and between two words, 1 to 60; 6 by default. After that the model is
+    /// asked once more.
     #[serde(default = "six")]
     pub timeout_seconds: u16,
-    /// Of a realtime model: whose names its messages have.
+    /// The version of a realtime model's protocol.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Of a realtime model: its model that writes down what the caller says.
+    /// The transcription model that a realtime model uses for the caller's words; `whisper-1` by default.
     #[serde(default = "transcription")]
     pub transcription: Arc<str>,
 }
 
-/// The version of a realtime model's protocol.
+/// The version of OpenAI's realtime protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// OpenAI's since August 2025.
+    /// OpenAI's version since August 2025.
     #[default]
     Ga,
-    /// The one before, which many other servers speak.
+    /// The version before, which many other servers use.
     Beta,
 }
 
@@ -145,18 +147,18 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
 }
 
 impl ModelConfig {
-    /// Where it is asked.
+    /// The URL of chat requests.
     pub fn endpoint(&self) -> String {
         let url = self.url.as_str().trim_end_matches('/');
         if url.ends_with("/chat/completions") { url.to_owned() } else { format!("{url}/chat/completions") }
     }
 
-    /// Whether it hears and speaks by itself.
+    /// Whether the model takes and makes audio itself.
     pub fn is_realtime(&self) -> bool {
         matches!(self.url.scheme(), "ws" | "wss")
     }
 
-    /// Where a realtime model is reached.
+    /// The URL of a realtime model's WebSocket.
     pub fn realtime_url(&self) -> Url {
         let mut url = self.url.clone();
         if let Some(name) = &self.name {
@@ -165,20 +167,20 @@ impl ModelConfig {
         url
     }
 
-    /// The headers of its handshake.
+    /// The headers of a realtime model's WebSocket handshake.
     pub fn realtime_headers(&self) -> Vec<(String, String)> {
         let key = self.key.as_ref().map(|key| ("Authorization".to_owned(), format!("Bearer {}", key.expose())));
         let beta = (self.protocol == Protocol::Beta).then(|| ("OpenAI-Beta".to_owned(), "realtime=v1".to_owned()));
         key.into_iter().chain(beta).collect()
     }
 
-    /// How long it may take for the first word of an answer.
+    /// Maximum time until the first word of an answer, and between two words.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds.into())
     }
 }
 
-/// Somewhere that a call can go: a number or a SIP URI.
+/// A destination of a call: a number or a SIP URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place(pub Address);
 
@@ -193,21 +195,21 @@ impl<'de> Deserialize<'de> for Place {
     }
 }
 
-/// How long an agent waits for more words after a pause.
+/// How long an agent waits for more words after a pause of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Patience {
-    /// Half as long.
+    /// Half of the normal waits.
     Quick,
-    /// 50 ms after a whole sentence, 300 ms usually, 600 ms after digits, 1 s after words that something follows.
+    /// 50 ms after a complete sentence, 300 ms usually, 600 ms after digits, 1 s after words that need a continuation.
     #[default]
     Normal,
-    /// Twice as long.
+    /// Twice the normal waits.
     Patient,
 }
 
 impl Patience {
-    /// A wait of [`Patience::Normal`] in this one.
+    /// Converts a wait of [`Patience::Normal`] into a wait of this setting.
     pub fn of(self, wait: Duration) -> Duration {
         match self {
             Self::Quick => wait / 2,
@@ -217,40 +219,40 @@ impl Patience {
     }
 }
 
-/// What of a caller cuts an agent short.
+/// The caller's inputs that interrupt an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interruptions {
-    /// Words and keys; a voice only stops it until there are words.
+    /// Words and digits. A voice without words only pauses the agent.
     #[default]
     Words,
-    /// A voice at once, and keys.
+    /// A voice at once, and digits.
     Voice,
-    /// Keys alone.
+    /// Digits only.
     Keys,
     /// Nothing.
     None,
 }
 
-/// `phrases`: what an agent says without its model. An empty text says nothing.
+/// `phrases`: what an agent says without its model. It says nothing for an empty text.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhraseConfig {
-    /// When the model has not answered 700 ms after the caller's turn.
+    /// Said when the model has not answered 700 ms after the end of the caller's turn.
     pub wait: Arc<str>,
-    /// When it has not for six seconds more.
+    /// Said every 6 s after that, three times at most.
     pub still_waiting: Arc<str>,
-    /// When the caller is silent.
+    /// Said when the caller is silent.
     pub silence: Arc<str>,
-    /// When something was said and not understood.
+    /// Said when the caller's words were not understood, or when the model's answer is empty.
     pub repeat: Arc<str>,
-    /// When an engine failed.
+    /// Said when an engine failed.
     pub apology: Arc<str>,
-    /// Behind it, before the fallback is called.
+    /// Said after the apology, before the fallback is called.
     pub transfer: Arc<str>,
-    /// Half a minute before `max_seconds`.
+    /// Said 30 s before `max_seconds`.
     pub ending: Arc<str>,
-    /// Last.
+    /// Said before the agent hangs up.
     pub goodbye: Arc<str>,
 }
 
@@ -269,39 +271,40 @@ impl Default for PhraseConfig {
     }
 }
 
-/// Something that an agent can do.
+/// A tool that an agent may use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToolConfig {
-    /// End the call.
+    /// `hang_up`: end the call.
     HangUp,
-    /// Press keys.
+    /// `send_digits`: send DTMF digits.
     SendDigits,
-    /// Begin or end a recording.
+    /// `record`: start or stop a recording.
     Record,
-    /// Connect the caller with one of these, by name.
+    /// `transfer`: connect the caller with one of these destinations, by name.
     Transfer(BTreeMap<String, Place>),
-    /// Ask a web server.
+    /// A tool of the operator's own: a request to a web server.
     Http(Box<HttpTool>),
 }
 
-/// A tool that is a web server.
+/// A tool that sends a request to a web server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpTool {
-    /// Its name, as the model knows it: `a-z A-Z 0-9 _ -`, 64 at most.
+    /// The tool's name for the model: 1 to 64 of `a-z A-Z 0-9 _ -`.
     pub name: Arc<str>,
-    /// What it is for.
+    /// The description of the tool for the model.
     pub description: Arc<str>,
-    /// Fixed; the model's arguments are the query of GET and DELETE and the JSON body of others.
+    /// The URL, which is fixed. The model's arguments are the query of a GET or DELETE request and the JSON body of
+    /// others.
     pub url: Url,
-    /// The method.
+    /// The HTTP method; `POST` by default.
     pub method: http::Method,
-    /// Headers of each request.
+    /// The headers of each request.
     pub headers: BTreeMap<String, String>,
-    /// A JSON schema of an object.
+    /// The JSON schema of the arguments, an object.
     pub parameters: Value,
-    /// Said when it begins, unless the model has said something.
+    /// Said when the tool starts, unless the model has said something before the call.
     pub say: Option<Arc<str>>,
-    /// Longest that it may take.
+    /// Maximum duration of the request, 1 to 120 s; 20 s by default.
     pub timeout: Duration,
 }
 
@@ -377,7 +380,8 @@ fn tool(table: ToolTable) -> Result<ToolConfig, String> {
     }
 }
 
-/// A schema of an object: as it is given, or of these properties, all of them required.
+/// The schema of an object: `parameters` itself if it is one, else a schema with these properties, all of them
+/// required.
 fn schema(parameters: Map<String, Value>) -> Value {
     if parameters.get("type").is_some_and(|kind| kind == "object") {
         return Value::Object(parameters);
@@ -387,7 +391,7 @@ fn schema(parameters: Map<String, Value>) -> Value {
 }
 
 impl ToolConfig {
-    /// Its name, as the model knows it.
+    /// The tool's name for the model.
     pub fn name(&self) -> &str {
         match self {
             Self::HangUp => "hang_up",
@@ -400,10 +404,10 @@ impl ToolConfig {
 }
 
 impl AgentConfig {
-    /// The same with what its `prompt_file` says as its prompt.
+    /// Returns the agent with the content of `prompt_file` as its prompt.
     ///
     /// # Errors
-    /// Why the file cannot be read, or that it is too long.
+    /// The file cannot be read, or is too long.
     pub fn with_prompt(mut self) -> Result<Self, String> {
         if let Some(path) = &self.prompt_file {
             let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -1,4 +1,4 @@
-//! What a model is told of a conversation: what the caller said, what he really heard, which tools ran. Pure.
+//! The conversation as the model is told it: what the caller said, what the caller really heard, which tools ran. Pure.
 
 use std::collections::VecDeque;
 
@@ -7,18 +7,18 @@ use tandem_call::conversation::Line;
 
 use super::chat::ToolCall;
 
-/// Octets of text that a model is told; of more, the oldest turns are left out.
+/// Maximum length of the text that a model is told, in octets. Beyond it, the oldest turns are dropped.
 const LONGEST: usize = 48 * 1024;
 
-/// A conversation, oldest first.
+/// The entries of a conversation, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct History {
     entries: VecDeque<Entry>,
-    /// How many were ever left out in front: an index counts from the very first.
+    /// How many entries were dropped from the front. Indices count from the very first entry.
     gone: usize,
-    /// Which of them the caller has not heard whole, in order.
+    /// The indices of the agent's entries that the caller has not heard completely, in order.
     unheard: VecDeque<usize>,
-    /// How many of the entries, from the front, [`Self::tell`] has told.
+    /// How many entries, from the front, [`Self::tell`] has returned already.
     told: usize,
 }
 
@@ -26,9 +26,9 @@ pub(super) struct History {
 enum Entry {
     Caller(String),
     Agent {
-        /// All of it, or what of it was heard once it was cut short.
+        /// The whole text or, after an interruption, only the part that was heard.
         text: String,
-        /// Octets of it that were heard.
+        /// The number of its octets that were heard.
         heard: usize,
         calls: Vec<ToolCall>,
     },
@@ -36,12 +36,12 @@ enum Entry {
         id: String,
         text: String,
     },
-    /// Something that the model has to know.
+    /// Other information for the model.
     Note(String),
 }
 
 impl History {
-    /// Continues what was said before.
+    /// A history that continues an earlier one.
     pub(super) fn new(lines: &[Line]) -> Self {
         let mut history = Self::default();
         for Line { by_agent, text } in lines {
@@ -57,18 +57,18 @@ impl History {
         history
     }
 
-    /// The caller said this.
+    /// Adds words of the caller.
     pub(super) fn caller(&mut self, text: String) {
         self.entries.push_back(Entry::Caller(text));
         self.trim();
     }
 
-    /// The model is to know this.
+    /// Adds information for the model.
     pub(super) fn note(&mut self, text: String) {
         self.entries.push_back(Entry::Note(text));
     }
 
-    /// The last thing in it, if the caller said that: it is taken out again.
+    /// Removes and returns the last entry, if it is the caller's.
     pub(super) fn take_back(&mut self) -> Option<String> {
         match self.entries.back() {
             Some(Entry::Caller(_)) => match self.entries.pop_back() {
@@ -79,7 +79,7 @@ impl History {
         }
     }
 
-    /// The agent says this, and has these tools run. `heard`: octets of the text that the caller has heard already.
+    /// Adds a text of the agent with its tool calls. `heard`: octets of the text that the caller has heard already.
     pub(super) fn agent(&mut self, text: String, heard: usize, calls: Vec<ToolCall>) {
         if text.trim().is_empty() && calls.is_empty() {
             return;
@@ -90,12 +90,12 @@ impl History {
         self.entries.push_back(Entry::Agent { text, heard, calls });
     }
 
-    /// A tool came to this.
+    /// Adds the result of a tool call.
     pub(super) fn result(&mut self, id: String, text: String) {
         self.entries.push_back(Entry::Result { id, text });
     }
 
-    /// The caller heard this piece of what the agent says; whether it is of something in here.
+    /// Marks this piece of the agent's text as heard. Returns `false` if no unheard entry contains it.
     pub(super) fn heard(&mut self, piece: &str) -> bool {
         let place = self.unheard.iter().position(|index| {
             let Some(Entry::Agent { text, heard, .. }) = self.entry(*index) else { return false };
@@ -112,7 +112,7 @@ impl History {
         true
     }
 
-    /// The caller cut the agent short: what was not heard was not said.
+    /// The caller interrupted the agent: text that was not heard counts as not said.
     pub(super) fn interrupted(&mut self) {
         for index in std::mem::take(&mut self.unheard) {
             let Some(Entry::Agent { text, heard, .. }) = self.entry_mut(index) else { continue };
@@ -125,18 +125,18 @@ impl History {
         }
         let empty =
             |entry: &Entry| matches!(entry, Entry::Agent { text, calls, .. } if text.is_empty() && calls.is_empty());
-        // Indices are not needed any more: all is heard, or was never said.
+        // The indices are not needed any more: each remaining text was heard, the rest was removed.
         let told = self.entries.iter().take(self.told).filter(|entry| !empty(entry)).count();
         self.told = told;
         self.entries.retain(|entry| !empty(entry));
     }
 
-    /// All that was heard was heard, whatever its pieces were.
+    /// Marks all texts as heard, however they were divided into pieces.
     pub(super) fn all_heard(&mut self) {
         self.unheard.clear();
     }
 
-    /// What was said since the last time, once it was heard; `all`: also what is only about to be.
+    /// The lines since the last call that were heard; with `all`, also those that are about to be heard.
     pub(super) fn tell(&mut self, all: bool) -> Vec<Line> {
         let mut lines = Vec::new();
         while let Some(entry) = self.entries.get(self.told) {
@@ -150,7 +150,7 @@ impl History {
         lines
     }
 
-    /// As the wire has it, behind the prompt.
+    /// The messages of a chat request: the prompt, then the entries.
     pub(super) fn messages(&self, prompt: &str) -> Vec<Value> {
         let mut messages = Vec::with_capacity(self.entries.len() + 1);
         if !prompt.is_empty() {
@@ -175,7 +175,7 @@ impl History {
         messages
     }
 
-    /// What was said, for somebody who goes on with the conversation.
+    /// The lines of the dialogue, for an agent that continues it.
     pub(super) fn lines(&self) -> Vec<Line> {
         self.entries.iter().filter_map(Entry::line).collect()
     }
@@ -188,7 +188,7 @@ impl History {
         self.entries.get_mut(index.checked_sub(self.gone)?)
     }
 
-    /// Leaves out the oldest turns, each with its answer and its tools.
+    /// Drops the oldest turns, each with its answer and its tool calls, until the rest fits.
     fn trim(&mut self) {
         while self.entries.iter().map(Entry::octets).sum::<usize>() > LONGEST && self.entries.len() > 1 {
             loop {
@@ -205,7 +205,7 @@ impl History {
     }
 }
 
-/// Counts a piece of a text as heard, if it is one that is not heard yet.
+/// Finds `piece` in the unheard part of `text` and moves `heard` behind it; `false` if it is not there.
 pub(super) fn hear(text: &str, heard: &mut usize, piece: &str) -> bool {
     let piece = piece.trim();
     match text.get(*heard..).and_then(|rest| rest.find(piece)) {
@@ -217,12 +217,12 @@ pub(super) fn hear(text: &str, heard: &mut usize, piece: &str) -> bool {
     }
 }
 
-/// Whether nothing of a text is left to be heard.
+/// Whether nothing but white space of the text is unheard.
 fn is_heard(text: &str, heard: usize) -> bool {
     text.get(heard..).is_none_or(|rest| rest.trim().is_empty())
 }
 
-/// Arguments that are no JSON would be refused.
+/// The call's arguments, or `{}` for invalid JSON, which a model's server would refuse.
 fn arguments(call: &ToolCall) -> &str {
     if serde_json::from_str::<Value>(&call.arguments).is_ok() { &call.arguments } else { "{}" }
 }

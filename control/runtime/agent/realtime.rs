@@ -1,12 +1,12 @@
-//! An agent whose model hears and speaks by itself, over one WebSocket: what is played, what is cut short and what the model is told
-//! of it, tools, silence, failures. Pure.
+//! An agent whose model takes and makes audio itself, over one WebSocket: playout, interruptions and what the model is
+//! told of them, tools, silence, failures. Pure.
 //!
 //! ```text
 //!   caller's audio ──► model ──audio──► played ──(the caller speaks)──► cleared; the model is told what was heard
 //!                        │ calls a tool ──► it runs ──► its result ──► the next answer
 //! ```
 //!
-//! What was heard is what was given to be played less what still waits, `queued`: every input says how much that is.
+//! The heard part is what was given to playout minus what still waits there: `queued`, a parameter of every input.
 
 mod wire;
 
@@ -27,61 +27,61 @@ use super::tools::{self, Deed, Tools};
 
 pub use wire::{Event, Format, append, decode};
 
-/// From a sound of the caller until what is played goes on, if the model hears no speech in it.
+/// Time after a sound of the caller at which playout continues, if the model has reported no speech.
 const DOUBT: Duration = Duration::from_millis(700);
-/// From a key until the next one is not waited for.
+/// Time after the last digit at which the digits count as complete.
 const KEYS: Duration = Duration::from_secs(2);
-/// Keys at a time.
+/// Maximum number of digits in one message.
 const MOST_KEYS: usize = 32;
-/// Before the end of the longest call, when it is told.
+/// How long before the maximum duration of the call the caller is warned.
 const WARNING: Duration = Duration::from_secs(30);
-/// A conversation that is to end does so at the latest after this time.
+/// Maximum time between the decision to end a conversation and its end.
 const FAREWELL: Duration = Duration::from_secs(30);
-/// Answers that wait for the one that runs.
+/// Maximum number of answers that wait for the running one; more are dropped.
 const MOST_WANTED: usize = 16;
-/// Lines that a session is told of one that was lost.
+/// Lines of the dialogue that are kept for the session after a lost one; the oldest are dropped.
 const MOST_LINES: usize = 200;
-/// Items that were cut short and may still send audio.
+/// Interrupted items that are remembered, as they may still send audio; the oldest are forgotten.
 const MOST_CUT: usize = 64;
 
-/// Something to be done.
+/// An action for the shell.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Act {
-    /// Send this to the model.
+    /// Send this message to the model.
     Send(Value),
-    /// Play this, in the session's format.
+    /// Play this audio, in the session's format.
     Play(Bytes),
-    /// What waits to be played is not played.
+    /// Drop the audio that waits for playout.
     Clear,
-    /// What is played stops where it is, or goes on.
+    /// Pause (`true`) or resume (`false`) playout.
     Pause(bool),
-    /// Ask a web server.
+    /// Send a tool's request to a web server: the call's id, the tool, the arguments.
     Run(String, Arc<HttpTool>, Map<String, Value>),
-    /// Press keys.
+    /// Send these DTMF digits.
     Press(String),
-    /// Begin or end a recording.
+    /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
-    /// The conversation is over.
+    /// End the conversation.
     Part(Parting),
-    /// This was said: by the caller, or heard by him.
+    /// A line of the dialogue: the caller said it, or the caller heard it.
     Said(Line),
-    /// The caller cut the agent short.
+    /// The caller interrupted the agent.
     Interrupted,
-    /// For the call's log: in words, and for programs.
+    /// A line for the call's log, with its data.
     Note(String, Value),
 }
 
-/// Something that the model says, and how much of it was given to be played.
+/// An item of the model's speech, and the part of it that was given to playout.
 #[derive(Debug)]
 struct Item {
     id: String,
-    /// Of all that was ever played.
+    /// Position of its first octet in all audio that was given to playout.
     from: u64,
     octets: u64,
     text: String,
 }
 
-/// One conversation.
+/// The state of one conversation.
 pub struct Dialogue {
     how: Arc<AgentConfig>,
     spec: AgentSpec,
@@ -89,20 +89,20 @@ pub struct Dialogue {
     format: Format,
     is_ready: bool,
     greeted: bool,
-    /// What was said, for a session that follows a lost one.
+    /// The lines of the dialogue, for the session after a lost one.
     said: Vec<Line>,
     items: VecDeque<Item>,
     cut: VecDeque<String>,
-    /// Octets that were given to be played.
+    /// Octets of audio that were given to playout.
     written: u64,
     queued: u64,
-    /// When what waits will have been heard.
+    /// The time at which the waiting audio will have been played.
     heard_at: Option<Instant>,
-    /// An answer is being given, or was asked for.
+    /// Whether an answer is running or was requested.
     answers: bool,
     wanted: VecDeque<Value>,
     asked: Option<Value>,
-    /// The answer that runs has said something.
+    /// Whether the running answer has said something.
     spoke: bool,
     running: HashSet<String>,
     calls: Vec<ToolCall>,
@@ -115,7 +115,7 @@ pub struct Dialogue {
     asked_in_silence: u32,
     ends: Option<Instant>,
     warned: bool,
-    /// How the conversation ends once all is heard, and when at the latest.
+    /// How the conversation ends once all audio is played, and the latest time.
     leaving: Option<(Parting, Option<Instant>)>,
     acts: VecDeque<Act>,
 }
@@ -156,22 +156,22 @@ impl Dialogue {
         }
     }
 
-    /// The format of audio, which is certain once [`Self::is_ready`].
+    /// The audio format, which is final once [`Self::is_ready`] is true.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Whether the model hears and speaks in that format.
+    /// Whether the model has accepted the audio format.
     pub fn is_ready(&self) -> bool {
         self.is_ready
     }
 
-    /// The next thing to do.
+    /// The next action.
     pub fn poll_act(&mut self) -> Option<Act> {
         self.acts.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The time at which [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref().and_then(|(_, latest)| *latest);
         let answer = self.answer_due.map(|(at, _)| at);
@@ -181,14 +181,14 @@ impl Dialogue {
             .min()
     }
 
-    /// A session begins: the first one, or one after a session that was lost.
+    /// A session starts: the first one, or the one after a lost session.
     pub fn begin(&mut self, now: Instant) {
         (self.is_ready, self.answers, self.asked, self.caller_speaks) = (false, false, None, false);
         self.answer_due = Some((now + self.how.model.timeout(), true));
         self.update();
     }
 
-    /// The model says something.
+    /// Takes an event of the model. `queued`: the audio that still waits for playout.
     pub fn event(&mut self, now: Instant, queued: Duration, event: Event) {
         self.waits(now, queued);
         self.all_heard();
@@ -211,7 +211,7 @@ impl Dialogue {
         self.go_on(now);
     }
 
-    /// So much waits to be heard.
+    /// Updates the amount of audio that waits for playout.
     fn waits(&mut self, now: Instant, queued: Duration) {
         self.queued = self.octets(queued);
         self.heard_at = (self.queued > 0).then(|| now + queued);
@@ -226,7 +226,7 @@ impl Dialogue {
         }
         if std::mem::replace(&mut self.greeted, true) {
             if self.said.last().is_some_and(|line| !line.by_agent) {
-                // His last words were not answered.
+                // The caller's last words were not answered yet.
                 self.want(wire::respond(None));
             }
             return self.wait_in_silence(now);
@@ -265,7 +265,7 @@ impl Dialogue {
         self.spec.interruptible.unwrap_or(own)
     }
 
-    /// The caller may have begun to speak; the model knows a little later.
+    /// The caller may have started to speak. Playout pauses until the model decides, which takes a little longer.
     pub fn sounds(&mut self, now: Instant, queued: Duration) {
         self.waits(now, queued);
         if self.queued > 0 && self.hears_voices() && self.in_doubt.is_none() && !self.caller_speaks {
@@ -282,7 +282,7 @@ impl Dialogue {
         }
     }
 
-    /// What waits to be played is not heard any more.
+    /// Ends playout of the waiting audio and records only the part that was heard.
     fn interrupt(&mut self) {
         let heard = self.written.saturating_sub(self.queued);
         let plays = self.queued > 0;
@@ -331,7 +331,7 @@ impl Dialogue {
         self.acts.push_back(Act::Play(octets.into()));
     }
 
-    /// The words of an item, which run ahead of its audio.
+    /// Takes the transcript of an item, which arrives before its audio.
     fn words(&mut self, id: String, text: &str, is_whole: bool) {
         if self.cut.contains(&id) {
             return;
@@ -360,7 +360,7 @@ impl Dialogue {
         self.answer_to_results();
     }
 
-    /// The model is asked to go on once all its tools have run.
+    /// Asks the model to continue once all its tools have run.
     fn answer_to_results(&mut self) {
         if self.running.is_empty() && self.leaving.is_none() {
             self.want(wire::respond(None));
@@ -417,7 +417,7 @@ impl Dialogue {
         self.acts.push_back(Act::Send(wire::result(call, text)));
     }
 
-    /// A web server has answered.
+    /// Takes the result of a tool's request.
     pub fn ran(&mut self, now: Instant, call: &str, result: Result<String, String>) {
         if self.running.remove(call) {
             let text = result.unwrap_or_else(|why| json!({ "error": why }).to_string());
@@ -429,12 +429,12 @@ impl Dialogue {
 
     fn error(&mut self, now: Instant, code: &str, of: &str, why: String) {
         if !self.is_ready && self.format == Format::Pcmu && code != wire::MALFORMED {
-            // Some servers have linear audio alone.
+            // Some servers accept linear audio only.
             self.format = Format::Pcm24;
             return self.update();
         }
         if code == "conversation_already_has_active_response" {
-            // It answers by itself just now; this one's turn comes.
+            // The model has started an answer of its own. The requested one waits for its end.
             if let Some(asked) = self.asked.take() {
                 self.wanted.push_front(asked);
             }
@@ -448,7 +448,7 @@ impl Dialogue {
         }
     }
 
-    /// A key was pressed.
+    /// Takes a DTMF digit of the caller.
     pub fn key(&mut self, now: Instant, queued: Duration, key: char) {
         self.waits(now, queued);
         (self.silence, self.asked_in_silence) = (None, 0);
@@ -474,7 +474,7 @@ impl Dialogue {
         self.want(wire::respond(None));
     }
 
-    /// Time has come to `now`.
+    /// Handles all timeouts that are due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, queued: Duration) {
         self.waits(now, queued);
         if self.in_doubt.is_some_and(|at| at <= now) {
@@ -497,7 +497,7 @@ impl Dialogue {
         self.go_on(now);
     }
 
-    /// No answer came: the model is asked once more, then it has failed.
+    /// No answer came: asks the model once more; after the second time the model has failed.
     fn no_answer(&mut self, now: Instant) {
         match self.answer_due.replace((now + self.how.model.timeout(), true)) {
             Some((_, true)) => self.failed(),
@@ -509,8 +509,8 @@ impl Dialogue {
         }
     }
 
-    /// The model has failed for good: the caller is told by the server's own voice, and connected with somebody else if there is
-    /// anybody.
+    /// The model has failed for good: the server's own voice apologises, then the caller is transferred to the
+    /// fallback, if there is one.
     pub fn failed(&mut self) {
         self.answer_due = None;
         let phrases = &self.how.phrases;
@@ -572,7 +572,7 @@ impl Dialogue {
         self.say(&ending);
     }
 
-    /// What follows from what has changed.
+    /// Derives the next actions after a change: the next waiting answer, the end, the silence timer.
     fn go_on(&mut self, now: Instant) {
         self.all_heard();
         if self.is_ready
@@ -599,7 +599,7 @@ impl Dialogue {
         }
     }
 
-    /// An answer that was heard whole was said.
+    /// Records the items that were played completely.
     fn all_heard(&mut self) {
         if self.queued == 0 && !self.answers {
             for item in std::mem::take(&mut self.items) {
@@ -610,7 +610,7 @@ impl Dialogue {
         }
     }
 
-    /// From now on silence is noticed, if nobody says or does anything.
+    /// Starts the silence timer, if the caller and the model are both idle.
     fn wait_in_silence(&mut self, now: Instant) {
         let is_idle = self.is_ready && !self.answers && self.wanted.is_empty() && self.running.is_empty();
         if is_idle && self.queued == 0 && !self.caller_speaks && self.answer_due.is_none() && self.keys.is_empty() {
@@ -674,7 +674,7 @@ mod tests {
         Arc::new(serde_json::from_value(table).unwrap())
     }
 
-    /// A conversation whose session is ready and whose greeting was asked for.
+    /// A conversation whose session is ready and whose greeting was requested.
     fn ready(more: Value) -> (Dialogue, Instant) {
         let now = tandem_clock::now().instant;
         let mut one = Dialogue::new(agent(more), AgentSpec::default(), now);
@@ -687,7 +687,7 @@ mod tests {
         std::iter::from_fn(|| one.poll_act()).collect()
     }
 
-    /// The types of the messages that are sent.
+    /// The types of the sent messages.
     fn sent(acts: &[Act]) -> Vec<&str> {
         acts.iter().filter_map(|act| if let Act::Send(one) = act { one["type"].as_str() } else { None }).collect()
     }
@@ -698,7 +698,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// The model answers with so many milliseconds of audio, all of which wait.
+    /// The model answers with this many milliseconds of audio, none of which is played yet.
     fn answers(one: &mut Dialogue, now: Instant, item: &str, words: &str, milliseconds: u32) {
         one.event(now, Duration::ZERO, Event::Began);
         let words = Event::Words { item: item.to_owned(), text: words.to_owned(), is_whole: true };
@@ -718,7 +718,7 @@ mod tests {
         assert_eq!(acts[0], Act::Send(wire::truncate("i", 500)));
         assert_eq!(said(&acts), ["one two t — (interrupted by the caller)"]);
         assert!(acts.contains(&Act::Clear));
-        // What still comes of it is not played.
+        // Later audio of the interrupted item is not played.
         one.event(now, Duration::ZERO, Event::Audio { item: "i".to_owned(), octets: vec![0; 160] });
         assert!(one.poll_act().is_none());
     }
@@ -802,7 +802,7 @@ mod tests {
         acts(&mut one);
         one.begin(now);
         one.event(now, Duration::ZERO, Event::Updated);
-        // What he asked is answered.
+        // The caller's question is answered.
         let told = ["session.update", "conversation.item.create", "conversation.item.create", "response.create"];
         assert_eq!(sent(&acts(&mut one)), told);
     }

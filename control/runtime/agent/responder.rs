@@ -1,12 +1,12 @@
-//! When an agent answers and what it does: turns, the model's answers, tools, silence, engines that fail. Pure.
+//! When an agent answers and what it does: turns, the model's answers, tools, silence, failures of engines. Pure.
 //!
 //! ```text
 //!   caller's words ──► asked early, held back ──(the turn has ended)──► spoken ──► tools ──► asked again
-//!          ▲                     │ he goes on                             │ he interrupts
+//!          ▲                     │ the caller continues                   │ the caller interrupts
 //!          └──── withdrawn ──────┘◄────────────── what was heard ─────────┘
 //! ```
 //!
-//! Every state but that of listening ends by itself at a time of its own.
+//! Every state except listening ends with a timeout.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,66 +24,66 @@ use super::spoken::Spoken;
 use super::tools::{self, Deed, Tools};
 use crate::conversation::words;
 
-/// From the end of a turn until something is said in place of an answer.
+/// Time between the end of a turn and a filler phrase, if there is no answer yet.
 const FILLER: Duration = Duration::from_millis(700);
-/// From then on until it is said that it still lasts, and how often.
+/// Time until the filler is followed by "still waiting", and between two of these, and how many there are at most.
 const STILL: (Duration, u32) = (Duration::from_secs(6), 3);
-/// From a pause until its words are missed.
+/// Time after a pause of the caller at which a missing recognition result is covered with a filler.
 const WORDS: Duration = Duration::from_secs(3);
-/// From then on until they are given up.
+/// Time after that filler at which the recogniser counts as failed.
 const NO_WORDS: Duration = Duration::from_secs(9);
-/// From a key until the next one is not waited for.
+/// Time after the last digit at which the digits count as complete.
 const KEYS: Duration = Duration::from_secs(2);
-/// Keys at a time.
+/// Maximum number of digits in one message.
 const MOST_KEYS: usize = 32;
-/// Rounds of tools in one turn.
+/// Maximum rounds of tool calls in one turn.
 const MOST_ROUNDS: u32 = 5;
-/// Turns that may fail before the call is given up.
+/// Failed turns after which the agent gives the call up.
 const MOST_FAILURES: u32 = 2;
-/// Before the end of the longest call, when it is told.
+/// How long before the maximum duration of the call the caller is warned.
 const WARNING: Duration = Duration::from_secs(30);
 
-/// Something to be done.
+/// An action for the shell.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Act {
-    /// Ask of the conversation.
+    /// A request to the conversation.
     Ask(Ask),
-    /// Ask the model; the answer is that number's. What is asked already is not wanted any more.
+    /// Ask the model, and abandon the previous request.
     Think {
-        /// Its number.
+        /// The number of the request; its answer comes with it.
         id: u64,
-        /// As the wire has them.
+        /// The messages in the API's JSON.
         messages: Vec<Value>,
     },
-    /// What the model is asked is not wanted any more.
+    /// Abandon the running request to the model.
     StopThinking,
-    /// Ask a web server.
+    /// Run a tool: send a request to a web server.
     Run {
-        /// The model's id for it.
+        /// The model's id of the tool call.
         id: String,
-        /// Which.
+        /// The tool to run.
         tool: Arc<HttpTool>,
-        /// With these arguments.
+        /// The model's arguments.
         arguments: serde_json::Map<String, Value>,
     },
-    /// Begin or end a recording.
+    /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
-    /// Listen anew: the recogniser has failed.
+    /// Start speech recognition again, after it failed.
     Listen,
-    /// This was said: by the caller, or heard by him.
+    /// A line of the dialogue: the caller said it, or the caller heard it.
     Said(Line),
-    /// For the call's log: in words, and for programs.
+    /// A line for the call's log, with its data.
     Note(String, Value),
 }
 
-/// One agent in one conversation.
+/// The state of one agent in one conversation.
 pub(super) struct Responder {
     how: Arc<AgentConfig>,
     spec: AgentSpec,
     prompt: Arc<str>,
     tools: Tools,
     history: History,
-    /// Words of the caller that no turn has ended with.
+    /// The caller's words of the turn that has not ended yet.
     pending: String,
     caller_speaks: bool,
     agent_speaks: bool,
@@ -91,15 +91,15 @@ pub(super) struct Responder {
     turn_ends: Option<Instant>,
     thought: Option<Thought>,
     next_thought: u64,
-    /// Tools that run.
+    /// The ids of the tool calls that run.
     running: Vec<String>,
     rounds: u32,
     keys: String,
     keys_at: Option<Instant>,
-    /// When a filler is due, and how many there were in this turn.
+    /// When the next filler is due, and how many there were in this turn.
     filler: Option<(Instant, u32)>,
     words_due: Option<(Instant, bool)>,
-    /// The agent was cut short and no words followed yet.
+    /// The agent was interrupted, and no words of the caller have followed yet.
     owes: bool,
     silence: Option<Instant>,
     asked_in_silence: u32,
@@ -111,19 +111,19 @@ pub(super) struct Responder {
     acts: VecDeque<Act>,
 }
 
-/// What the model was asked, and what it has answered so far.
+/// A request to the model, with its answer so far.
 #[derive(Debug)]
 struct Thought {
     id: u64,
-    /// Nothing of it is heard before the turn has ended.
+    /// Asked before the end of the caller's turn; the answer is held back until then.
     early: bool,
     text: String,
-    /// Octets of it that the caller has heard.
+    /// The number of octets of `text` that the caller has heard.
     heard: usize,
     filter: Spoken,
     calls: Vec<ToolCall>,
     ended: bool,
-    /// It failed once.
+    /// The second attempt, after the first one failed.
     again: bool,
     due: Instant,
 }
@@ -162,17 +162,17 @@ impl Responder {
         }
     }
 
-    /// The tools, as the wire has them.
+    /// The tools, in the API's JSON.
     pub(super) fn tools(&self) -> Vec<Value> {
         self.tools.described()
     }
 
-    /// The next thing to do.
+    /// The next action.
     pub(super) fn poll_act(&mut self) -> Option<Act> {
         self.acts.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let thought = self.thought.as_ref().filter(|thought| !thought.ended).map(|thought| thought.due);
         let filler = self.filler.map(|(at, _)| at);
@@ -180,7 +180,7 @@ impl Responder {
         [self.turn_ends, thought, filler, words, self.keys_at, self.silence, self.ends].into_iter().flatten().min()
     }
 
-    /// The conversation begins.
+    /// The conversation starts.
     pub(super) fn begin(&mut self, now: Instant) {
         let longest = Duration::from_secs(self.how.max_seconds.into());
         self.ends = Some(now + longest.saturating_sub(WARNING));
@@ -196,7 +196,7 @@ impl Responder {
         }
     }
 
-    /// The conversation tells something.
+    /// Takes an event of the conversation.
     pub(super) fn told(&mut self, now: Instant, told: Told) {
         match told {
             Told::CallerSpeaking(true) => {
@@ -241,7 +241,7 @@ impl Responder {
         }
         if text.trim().is_empty() {
             if last && self.owes && !self.caller_speaks && self.is_idle() {
-                // He cut the agent short, and nobody knows with what.
+                // The caller interrupted the agent, but no words were recognised.
                 self.owes = false;
                 self.say(&self.phrases().repeat.clone());
             } else if last {
@@ -263,11 +263,11 @@ impl Responder {
         self.set_turn_end(now);
     }
 
-    /// The caller's turn has more words.
+    /// Adds words to the caller's turn.
     fn goes_on(&mut self, text: &str) {
         self.withdraw_early();
         if self.thought.is_some() && !self.agent_speaks && self.rounds == 0 {
-            // The answer was begun and nothing of it is heard yet: his turn was not over.
+            // The answer has started, but nothing of it was heard: the caller's turn was not over.
             self.stop_thinking();
             self.acts.push_back(Act::Ask(Ask::Withdraw));
             if let Some(earlier) = self.history.take_back() {
@@ -281,7 +281,7 @@ impl Responder {
         self.filler = None;
     }
 
-    /// The answer that was begun early answers too little.
+    /// Withdraws the early answer: more words have followed.
     fn withdraw_early(&mut self) {
         if self.thought.as_ref().is_some_and(|thought| thought.early) {
             self.stop_thinking();
@@ -289,7 +289,7 @@ impl Responder {
         }
     }
 
-    /// When what was said is all, if nothing follows.
+    /// Sets the time at which the turn ends if no more words follow.
     fn set_turn_end(&mut self, now: Instant) {
         if self.caller_speaks || self.pending.is_empty() || !self.running.is_empty() {
             return;
@@ -298,7 +298,7 @@ impl Responder {
         self.turn_ends = Some(self.paused_at.map_or(now, |paused| (paused + wait).max(now)));
     }
 
-    /// The caller's turn is over.
+    /// The caller's turn has ended.
     fn turn_ended(&mut self, now: Instant) {
         self.turn_ends = None;
         self.rounds = 0;
@@ -343,11 +343,11 @@ impl Responder {
         }
     }
 
-    /// What the agent says was cut short.
+    /// The agent was interrupted.
     fn interrupted(&mut self) {
         if let Some(thought) = self.thought.take_if(|thought| !thought.early) {
             self.acts.push_back(Act::StopThinking);
-            // What it had said until then may have been heard.
+            // The caller may have heard a part of the text so far.
             self.history.agent(thought.text, thought.heard, Vec::new());
         }
         self.history.interrupted();
@@ -393,7 +393,7 @@ impl Responder {
         }
     }
 
-    /// The model answers.
+    /// Takes a piece of the model's answer. A piece of an abandoned request is ignored.
     pub(super) fn thought(&mut self, now: Instant, id: u64, piece: Piece) {
         let timeout = self.how.model.timeout();
         let Some(thought) = self.thought.as_mut().filter(|thought| thought.id == id) else { return };
@@ -435,7 +435,7 @@ impl Responder {
         }
     }
 
-    /// An answer is whole and may be heard.
+    /// An answer is complete, and the turn has ended: it may be heard.
     fn thought_ended(&mut self, now: Instant) {
         let Some(thought) = self.thought.take() else { return };
         self.acts.push_back(Act::StopThinking);
@@ -463,7 +463,7 @@ impl Responder {
         }
     }
 
-    /// Runs a tool.
+    /// Runs a tool call.
     fn run(&mut self, now: Instant, call: &ToolCall, says_nothing: bool) {
         let deed = match self.tools.deed(call) {
             _ if self.rounds > MOST_ROUNDS => Deed::Refused("too many tools in a row: answer now".to_owned()),
@@ -518,7 +518,7 @@ impl Responder {
         }
     }
 
-    /// A web server has answered.
+    /// Takes the result of a tool's request.
     pub(super) fn ran(&mut self, now: Instant, id: &str, result: Result<String, String>) {
         let Some(at) = self.running.iter().position(|one| one == id) else { return };
         self.running.remove(at);
@@ -558,7 +558,8 @@ impl Responder {
         }
     }
 
-    /// An engine has failed, and again: the caller is told, and connected with somebody else if there is anybody.
+    /// An engine has failed repeatedly: the agent apologises, then transfers the caller to the fallback, if there is
+    /// one.
     fn engine_failed(&mut self) {
         self.stop_thinking();
         self.filler = None;
@@ -594,7 +595,8 @@ impl Responder {
         }
     }
 
-    /// The conversation cannot go on. Who only wanted values goes on without them; else the call is over.
+    /// Ends the conversation after failures. A conversation that collects values hands over without them; any other one
+    /// ends the call.
     fn give_up(&mut self) {
         let goodbye = self.phrases().goodbye.clone();
         match self.spec.collects {
@@ -606,12 +608,12 @@ impl Responder {
         }
     }
 
-    /// Tells what was said.
+    /// Reports the lines of the dialogue that are new.
     fn tell(&mut self, all: bool) {
         self.acts.extend(self.history.tell(all).into_iter().map(Act::Said));
     }
 
-    /// Time has come to `now`.
+    /// Handles all timeouts that are due at `now`.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.leaving {
             (self.ends, self.keys_at) = (None, None);
@@ -641,7 +643,7 @@ impl Responder {
         }
     }
 
-    /// Something is said in place of an answer.
+    /// Says a filler phrase.
     fn fill(&mut self, now: Instant, said: u32) {
         let phrases = self.phrases();
         let text = if said == 0 { phrases.wait.clone() } else { phrases.still_waiting.clone() };
@@ -651,7 +653,7 @@ impl Responder {
         self.filler = (said < STILL.1).then(|| (now + STILL.0, said + 1));
     }
 
-    /// The caller spoke, and the recogniser says nothing about it.
+    /// The recogniser has returned nothing for the caller's speech.
     fn words_missed(&mut self, now: Instant, missed: bool) {
         if !self.is_idle() || self.agent_speaks {
             self.words_due = None;
@@ -665,7 +667,7 @@ impl Responder {
         self.acts.push_back(Act::Ask(Ask::Fill(text.to_string())));
     }
 
-    /// From now on silence is noticed.
+    /// Starts the silence timer, if the caller and the agent are both idle.
     fn wait_in_silence(&mut self, now: Instant) {
         if self.is_idle() && !self.agent_speaks && !self.caller_speaks && !self.leaving {
             let longest = Duration::from_secs(self.how.silence_seconds.into());
@@ -701,7 +703,7 @@ impl Responder {
         self.acts.push_back(Act::Ask(Ask::Fill(phrases.ending.to_string())));
     }
 
-    /// Nothing is under way.
+    /// Whether no request, tool, turn or sequence of digits is open.
     fn is_idle(&self) -> bool {
         self.thought.is_none() && self.running.is_empty() && self.pending.is_empty() && self.keys.is_empty()
     }
@@ -710,7 +712,7 @@ impl Responder {
         &self.how.phrases
     }
 
-    /// Says a text of the configuration.
+    /// Says a phrase of the configuration.
     fn say(&mut self, text: &str) {
         if !text.trim().is_empty() {
             self.history.agent(text.to_owned(), 0, Vec::new());
@@ -727,7 +729,7 @@ fn say(token: String, last: bool) -> Ask {
     Ask::Say { token, last, language: None, cutting: Cutting::default() }
 }
 
-/// What of the caller cuts an agent short.
+/// The caller's inputs that interrupt the agent.
 pub(super) fn cut_by(interruptions: Interruptions) -> Inputs {
     match interruptions {
         Interruptions::Words | Interruptions::Voice => Inputs::ANY,

@@ -1,7 +1,7 @@
 use super::super::config::Place;
 use super::*;
 
-/// An agent on a virtual clock.
+/// A responder on a virtual clock.
 struct Stage {
     responder: Responder,
     now: Instant,
@@ -42,7 +42,7 @@ impl Stage {
         self.obey();
     }
 
-    /// Time passes, and all that is due on the way happens.
+    /// Advances the clock and handles every timeout on the way.
     fn passes(&mut self, ms: u64) {
         let end = self.now + Duration::from_millis(ms);
         while let Some(due) = self.responder.poll_timeout().filter(|due| *due <= end) {
@@ -68,7 +68,7 @@ impl Stage {
         std::mem::take(&mut self.acts)
     }
 
-    /// What was asked of the model last.
+    /// The messages of the last request to the model.
     fn asked(&self) -> Option<Vec<String>> {
         self.acts.iter().rev().find_map(|act| match act {
             Act::Think { messages, .. } => Some(
@@ -83,7 +83,7 @@ impl Stage {
         })
     }
 
-    /// What is to be said, fillers in brackets.
+    /// The texts to be said; fillers are in brackets.
     fn said(&self) -> String {
         let texts = self.acts.iter().filter_map(|act| match act {
             Act::Ask(Ask::Say { token, .. }) => Some(token.clone()),
@@ -143,7 +143,7 @@ fn a_caller_who_goes_on_is_answered_to_all_of_it() {
     assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order."]);
     stage.passes(60);
     stage.take();
-    // The turn has ended, nothing is heard yet.
+    // The turn has ended, but nothing of the answer is heard yet.
     stage.says("Number five.");
     assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order. Number five."]);
 }

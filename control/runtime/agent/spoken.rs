@@ -1,23 +1,23 @@
-//! What of a model's text is spoken: its words, without marks of formatting, pictures and thoughts. Pure.
+//! Filters a model's text for speech: removes formatting marks, emoji and `<think>` sections. Pure.
 
-/// A tag that is longer is no tag.
+/// Maximum length of a tag in octets; longer text after `<` is spoken.
 const LONGEST_TAG: usize = 200;
 
-/// Text that comes in pieces.
+/// A filter for text that arrives in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
-    /// The beginning of something that may be a tag.
+    /// The start of what may be a tag.
     tag: String,
-    /// Within `<think>`.
+    /// Whether the text is inside `<think>`.
     thinks: bool,
     /// The last character that was passed on.
     before: Option<char>,
-    /// An underscore that is part of a word only if a letter follows.
+    /// An underscore was read, which belongs to a word only if a letter or digit follows.
     underscore: bool,
 }
 
 impl Spoken {
-    /// The next piece; what of it is spoken.
+    /// Takes the next piece and returns the part of it to speak.
     pub(super) fn push(&mut self, piece: &str) -> String {
         let mut spoken = String::with_capacity(piece.len());
         for character in piece.chars() {
@@ -36,7 +36,7 @@ impl Spoken {
                 }
                 self.tag.clear();
             } else if !is_tag || self.tag.len() > LONGEST_TAG {
-                // Less than, not a tag.
+                // A less-than sign, not a tag.
                 let text = std::mem::take(&mut self.tag);
                 text.chars().for_each(|character| self.pass(character, &mut spoken));
             }
@@ -44,7 +44,7 @@ impl Spoken {
         spoken
     }
 
-    /// What is left when nothing follows.
+    /// Returns the rest once no piece follows.
     pub(super) fn rest(&mut self) -> String {
         let mut spoken = String::new();
         let text = std::mem::take(&mut self.tag);

@@ -1,4 +1,4 @@
-//! What an agent can do beside speaking: what its model is told of it, and how it is done.
+//! The tools of an agent: how they are described to the model, and what a call of one means.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,31 +14,31 @@ use tandem_routing::agent_program;
 use super::chat::ToolCall;
 use super::config::{HttpTool, ToolConfig};
 
-/// Octets of a result that a model is told.
+/// Maximum length of a result that a model is told, in octets.
 const LONGEST_RESULT: usize = 8 * 1024;
-/// Octets of a web server's answer.
+/// Maximum length of a web server's answer, in octets.
 const LARGEST: usize = 256 * 1024;
-/// How long somebody rings to whom a caller is transferred.
+/// How long the destination of a transfer rings.
 const RINGING: Duration = Duration::from_secs(30);
 /// The tool that ends a conversation which collects values.
 pub(super) const COLLECTED: &str = "collected";
 
-/// What a call of a tool means.
+/// The meaning of a tool call.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Deed {
-    /// The call ends.
+    /// End the call.
     HangUp,
-    /// Keys are pressed.
+    /// Send these DTMF digits.
     Press(String),
-    /// A recording begins, or ends.
+    /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
-    /// The caller is connected with somebody of this name.
+    /// Transfer the caller to the destination with this name.
     Transfer(String, Address),
-    /// A web server is asked.
+    /// Send a request to a web server, with these arguments.
     Ask(Arc<HttpTool>, Map<String, Value>),
-    /// The values are all there.
+    /// All values are collected.
     Collected(Value),
-    /// It cannot be done, and why.
+    /// The call is not possible; the reason, for the model.
     Refused(String),
 }
 
@@ -56,7 +56,7 @@ enum Tool {
 }
 
 impl Tools {
-    /// `collects`: a schema of the values that the conversation is about.
+    /// The configured tools. `collects`: the JSON schema of the values that the conversation collects.
     pub(super) fn new(all: &[ToolConfig], collects: Option<&str>) -> Self {
         let tool = |one: &ToolConfig| match one {
             ToolConfig::Http(tool) => Tool::Http(Arc::new((**tool).clone())),
@@ -66,7 +66,7 @@ impl Tools {
         Self { all: all.iter().map(tool).collect(), collects }
     }
 
-    /// As the wire has them.
+    /// The tools in the API's JSON.
     pub(super) fn described(&self) -> Vec<Value> {
         let collected = self.collects.iter().map(|schema| {
             function(
@@ -78,7 +78,7 @@ impl Tools {
         self.all.iter().map(Tool::described).chain(collected).collect()
     }
 
-    /// What is said when a tool begins.
+    /// The phrase that is said when this tool starts.
     pub(super) fn says(&self, name: &str) -> Option<Arc<str>> {
         self.all.iter().find_map(|tool| match tool {
             Tool::Http(tool) if &*tool.name == name => tool.say.clone(),
@@ -86,7 +86,7 @@ impl Tools {
         })
     }
 
-    /// What a call means.
+    /// Interprets a tool call and checks its arguments against the tool's schema.
     pub(super) fn deed(&self, call: &ToolCall) -> Deed {
         let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
         let arguments: Map<String, Value> = match serde_json::from_str(text) {
@@ -124,7 +124,7 @@ impl Tools {
                 None => Deed::Refused("there is no such destination".to_owned()),
             },
             Tool::Http(tool) => Deed::Ask(Arc::clone(tool), arguments),
-            // It was made a tool of the other kind.
+            // Not reached: `Tools::new` makes such a tool `Tool::Http`.
             Tool::Own(ToolConfig::Http(_)) => Deed::Refused("there is no such tool".to_owned()),
         }
     }
@@ -175,8 +175,8 @@ fn function(name: &str, about: &str, parameters: Value) -> Value {
     json!({ "type": "function", "function": { "name": name, "description": about, "parameters": parameters } })
 }
 
-/// What is wrong with a value by its schema: types, `required`, `enum`, in objects and arrays. Other keywords of JSON Schema mean
-/// nothing here; the tool's own server knows better.
+/// The first violation of a schema by a value. Checked are types, `required` and `enum`, in objects and arrays. Other
+/// keywords of JSON Schema are ignored: the tool's own server checks those.
 fn fault(schema: &Value, value: &Value) -> Option<String> {
     let fits = |kind: &str| match kind {
         "object" => value.is_object(),
@@ -216,7 +216,7 @@ fn fault(schema: &Value, value: &Value) -> Option<String> {
     value.as_array()?.iter().find_map(|item| fault(items, item))
 }
 
-/// Asks a web server; what the model is told of the answer.
+/// Sends a tool's request and returns what the model is told of the answer.
 pub async fn ask(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
     let mut url = tool.url.clone();
     let mut headers: Vec<(String, String)> =
@@ -251,7 +251,7 @@ pub async fn ask(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Val
     }
 }
 
-/// Connects the caller with somebody. `then`: the agent that goes on where nobody answers; else the call ends.
+/// A program that transfers the caller. `then`: the agent that continues if nobody answers; without it the call ends.
 pub(super) fn transfer(to: Address, then: Option<AgentSpec>) -> Program {
     let dial = Dial {
         targets: vec![DialTarget::new(to)],

@@ -1,4 +1,4 @@
-//! A leg's conversation with an application: begun, given its media, ended.
+//! A leg's conversation with an application: start, connection to the leg's audio, end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tandem_media as media;
 use super::CallTask;
 use crate::conversation::{ConversationHandle, NewConversation, News};
 
-/// Length of a key that an application presses.
+/// Duration of a digit that an application sends.
 const TONE: Duration = Duration::from_millis(100);
 
 impl CallTask {
@@ -63,12 +63,12 @@ impl CallTask {
         }
     }
 
-    /// Presses keys for a WebSocket application. Nothing waits for their end: the source does by itself.
+    /// Sends digits for a WebSocket application. Nothing waits for their end: the audio source pauses by itself.
     pub(super) fn press(&mut self, leg: LegId, op: OpId, digits: String) {
         self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE } });
     }
 
-    /// Takes a conversation away and parts it from the leg's audio.
+    /// Removes a conversation and disconnects it from the leg's audio.
     pub(super) fn end_conversation(&mut self, leg: LegId, id: ConversationId) {
         let Some(io) = self.legs.get_mut(&leg) else { return };
         if let Some(conversation) = io.conversation.take_if(|own| own.id == id) {

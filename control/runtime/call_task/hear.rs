@@ -1,4 +1,4 @@
-//! Opening and closing a leg's ears: for gathers, for live transcriptions.
+//! Starts and stops speech recognition of a leg, for gathers and live transcriptions.
 
 use tandem_call::hearing::Listening;
 use tandem_call::id::{LegId, OpId, TranscriptionId};
@@ -55,7 +55,7 @@ impl CallTask {
         if !io.command(media::Command::Tap { op: media::OpId(op.0), tracks: leg::tracks(track), sink }) {
             return Err("no audio path".to_owned());
         }
-        // Those that have ended are let go here: nobody asks for them any more.
+        // Finished taps are removed here, as nothing else does it.
         io.ears.retain(|_, ear| !ear.is_over());
         io.ears.insert(op, Ear::open(listener, sessions, reader, leg, inbox));
         Ok(())

@@ -1,4 +1,4 @@
-//! Doing what a call orders: its legs, its documents.
+//! Performs the outputs of a call: commands for its legs, document requests, events.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,11 +35,11 @@ use crate::machine;
 use crate::stream::{NewStream, StreamHandle};
 use crate::transcripts;
 
-/// How long a call's first request waits until the call's record is stored.
+/// How long a call's first request waits for its record to be stored.
 const RECORDED: Duration = Duration::from_secs(1);
 
 impl CallTask {
-    /// Does everything the call wants done.
+    /// Performs all outputs of the call.
     pub(super) async fn perform(&mut self) {
         while let Some(output) = self.call.poll_output() {
             match output {
@@ -52,7 +52,7 @@ impl CallTask {
             self.refuse_leg(info, &why).await;
         }
         for (reply, answer) in self.answers.drain(..) {
-            // Who asked may have gone; what was asked is done all the same.
+            // The requester may be gone; its request is carried out anyway.
             let _ = reply.send(answer);
         }
     }
@@ -140,25 +140,25 @@ impl CallTask {
         }
     }
 
-    /// Something that a leg's hands found out while obeying: an event like any other, in its turn.
+    /// Posts an event that was found while performing a command. It takes its turn in the inbox.
     pub(super) fn found_out(&self, leg: LegId, event: LegEvent) {
-        // Our own inbox is open.
+        // The inbox of a running task is open.
         let _ = self.inbox.post(Message::Own(leg, event));
     }
 
-    /// Has a leg do something, if it still has hands.
+    /// Applies a function to a leg's I/O, if it still has any.
     fn hands(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo)) {
         if let Some(io) = self.legs.get_mut(&leg) {
             act(io);
         }
     }
 
-    /// An order to the engine of which nothing is heard again.
+    /// Sends a command to the media engine, without a result.
     fn engine(&self, leg: LegId, command: media::Command) {
         self.engine_takes(leg, command);
     }
 
-    /// An order to the engine; whether it will be carried out.
+    /// Sends a command to the media engine; `true` if it will be carried out.
     fn engine_takes(&self, leg: LegId, command: media::Command) -> bool {
         self.legs.get(&leg).is_some_and(|io| io.command(command))
     }
@@ -253,7 +253,7 @@ impl CallTask {
             return;
         }
         self.calls.register(leg.0, self.inbox.clone());
-        // A stream of it may be open already.
+        // A stream of the leg may be open already.
         let opened = self.legs.remove(&leg).map(|io| *io);
         let mut io = opened.unwrap_or_else(|| LegIo::outgoing(leg, self.services.sip().clone()));
         let info = self.call.leg(leg);
@@ -279,7 +279,7 @@ impl CallTask {
         let shown = behind.as_ref().is_none_or(|behind| may_show(&behind.leg, &invite.from))
             || self.services.routing.get().may_call_from(&account, &invite.from);
         let own = self.services.own(&account, &dialect, &invite.to, &invite.via);
-        // What stays within the server needs no route.
+        // A call within this server needs no route.
         let mut routes = match own {
             Some(_) => VecDeque::new(),
             None => VecDeque::from(self.services.routes(&account, &invite.to, &invite.via)),
@@ -302,7 +302,8 @@ impl CallTask {
                 };
                 called.err().map(|detail| {
                     self.warn(leg, Fault::Callee(&invite.to), &detail);
-                    // A phone that is not on does not answer.
+                    // For a dialled leg a phone that is not registered counts as unavailable (480), for an outbound
+                    // call of the API as unreachable.
                     let (reason, sip_status) = match invite.to {
                         Address::Client(_) if !by_request => (LegGone::Rejected, Some(480)),
                         _ => (LegGone::Unreachable, None),
@@ -374,7 +375,7 @@ impl CallTask {
         io.renders.insert(op, render.abort_handle());
     }
 
-    /// A task of its own keeps time; it is stopped like the making of audio.
+    /// Sends digits as SIP INFO. A task of its own keeps the time; it is stopped like a task that makes audio.
     fn press_by_info(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
         let Some(io) = self.legs.get_mut(&leg) else { return };
         let steps = keys::steps(&digits.digits, digits.tone);
@@ -414,7 +415,7 @@ impl CallTask {
         io.streams.insert(id, handle);
     }
 
-    /// The leg is answered: its streams that were opened before go on.
+    /// Continues the leg's streams that were opened before it was answered.
     fn begin_streams(&mut self, leg: LegId) {
         let Some(info) = self.call.leg(leg).cloned() else { return };
         let services = &self.services;
@@ -425,7 +426,7 @@ impl CallTask {
         }
     }
 
-    /// Lets the leg that this one is joined to hear the applications of this one's streams, as far as they are for it.
+    /// Plays the audio of this leg's stream applications to the bridged leg too, as far as it is meant for that leg.
     pub(super) fn join_streams(&self, leg: LegId) {
         let Some(io) = self.legs.get(&leg) else { return };
         let Some(peer) = io.peer.and_then(|peer| self.legs.get(&peer)) else { return };
@@ -436,7 +437,7 @@ impl CallTask {
         }
     }
 
-    /// Takes a stream away and parts it from the audio of its leg, and of the one that this is joined to.
+    /// Removes a stream and disconnects it from the audio of its leg and of the bridged leg.
     pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
         let io = self.legs.get_mut(&leg)?;
         let stream = io.streams.remove(&id)?;
@@ -454,7 +455,8 @@ impl CallTask {
     pub(super) fn release(&mut self, leg: LegId) {
         self.sequences.remove(&leg);
         self.own_recordings.remove(&leg);
-        // An agent may have had many callers out of queues.
+        // A queue agent's call may have merged many callers' calls. Only the cookies of the remaining legs' sessions
+        // are kept.
         let call = &self.call;
         self.jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
         let (Some(mut io), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
@@ -490,14 +492,14 @@ impl CallTask {
                 return;
             };
             if first {
-                // From the first request on the application knows of the call, and may ask for it after a crash. The call does
-                // not wait for a database that is away.
+                // From the first request on, the application knows the call and may ask for it after a crash, so the
+                // record is stored before. The call does not wait long for a database that is unavailable.
                 let _ = tokio::time::timeout(RECORDED, services.store.flush()).await;
             }
             let request_id = rand::random();
             let (client, dialects) = (&services.client, &services.dialects);
             let asker = document::Asker { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
-            // The call may be over: then the request was its last word.
+            // The call may be over: then this is its last request, and nothing takes the result.
             let done = document::fetch(asker, &fetch, &context, &script).await;
             for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
                 services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
@@ -517,7 +519,7 @@ fn law_of(leg: &LegInfo) -> media::g711::Law {
     if leg.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu }
 }
 
-/// Why a call goes nowhere, in words.
+/// The reason that a destination cannot be called, in words.
 fn nowhere(to: &Address) -> String {
     match to {
         Address::Client(_) => format!("{NO_PHONE} is registered as {to}"),
@@ -526,8 +528,8 @@ fn nowhere(to: &Address) -> String {
     }
 }
 
-/// Whether who is called for a leg may be shown this number because it is the leg's own: its caller or whom it called, unless a
-/// phone of ours only says so.
+/// Whether an outbound leg may show this number as caller id because the number is the parent leg's caller or called
+/// number. The claim of a phone, which comes without a trunk, is not enough.
 fn may_show(behind: &LegInfo, from: &Address) -> bool {
     let vouched = behind.direction != Direction::Inbound || behind.sip.trunk.is_some();
     vouched && (behind.from == *from || behind.to == *from)

@@ -1,4 +1,4 @@
-//! Queues: a leg's place in line, and bringing those together who are paired.
+//! Queues: a leg's place in a queue, and the merge of a waiting caller's call with the call of the agent that takes it.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl CallTask {
                 if let Some(io) = self.legs.get_mut(&leg) {
                     io.place = Some(entered.place);
                 }
-                // After this leg knows that it stands in line.
+                // Posted after the leg has stored its place in the queue.
                 self.found_out(leg, LegEvent::Enqueued { op, standing: Ok(entered.queue.id) });
                 return self.calls.bring_together(entered.pair);
             }
@@ -45,7 +45,7 @@ impl CallTask {
     pub(super) fn take_from_queue(&mut self, leg: LegId, name: &Arc<str>) {
         let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         let Some(io) = self.legs.get_mut(&leg) else { return };
-        // It may have asked before.
+        // The leg may have asked for a caller before.
         io.taking = None;
         let (taking, pair) = self.services.queues.take(&account, name, leg);
         io.taking = Some(taking);
@@ -54,8 +54,8 @@ impl CallTask {
 }
 
 impl Calls {
-    /// Brings somebody who waits in a queue into the call of the one who takes it, which then hears of it. If that cannot be,
-    /// the next pair is tried.
+    /// Merges the call of a waiting caller into the call of the leg that takes it, and then tells that call. If the
+    /// merge fails, the next pair is tried.
     pub fn bring_together(&self, pair: Option<Pair>) {
         let Some(mut pair) = pair else { return };
         let calls = self.clone();
@@ -63,7 +63,7 @@ impl Calls {
             loop {
                 let united = calls.unite(pair.taker, pair.waiter).await.is_ok();
                 let called = Message::Own(pair.waiter, LegEvent::Called { queue: pair.queue, by: pair.taker });
-                // Were its call over by now, so would be the call of who takes it, which is the same.
+                // The merged call has one task: if it is over, both legs are.
                 if united && calls.tell(pair.waiter, called) {
                     return;
                 }

@@ -1,4 +1,4 @@
-//! Recording servers: called for a leg, given copies of its audio, told whom it talks with.
+//! Recording servers (SIPREC): calls them for a leg, sends them copies of its audio, and tells them with whom it talks.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl CallTask {
             services.media.open(media::SessionKey(rand::random()), affinity, sink)
         };
         let (sip, preferred, now) = (services.sip().clone(), io.preference(), clock::time());
-        // What the server answers must find its way.
+        // Registered first, so that the server's answer finds this call.
         self.calls.register(id.0, self.inbox.clone());
         let new = NewSession { connector, id, ops, spec, sip, preferred, now };
         let called = self.recorded(leg, |recorded| Session::call(new, recorded, open));
@@ -68,7 +68,7 @@ impl CallTask {
         }
     }
 
-    /// Hangs up, and waits for what SIP has to say of that.
+    /// Hangs up, and waits for the end of the dialog.
     pub(super) fn stop_siprec(&mut self, leg: LegId, id: SiprecId) {
         let Some(mut session) = self.take_session(leg, id) else { return };
         let dialog = session.dialog();
@@ -79,7 +79,7 @@ impl CallTask {
         }
     }
 
-    /// The session that is no longer, parted from its leg's audio.
+    /// Removes a session that is over and disconnects it from its leg's audio.
     fn take_session(&mut self, leg: LegId, id: SiprecId) -> Option<Session> {
         let io = self.legs.get_mut(&leg)?;
         let place = io.siprecs.iter().position(|one| one.id() == id)?;
@@ -88,13 +88,13 @@ impl CallTask {
         Some(session)
     }
 
-    /// The leg and the session whose dialog this is.
+    /// The leg and the recording session to which this dialog belongs.
     pub(super) fn siprec_of(&self, dialog: LegId) -> Option<(LegId, SiprecId)> {
         let id = SiprecId(dialog.0);
         self.legs.iter().find(|(_, io)| io.siprecs.iter().any(|one| one.id() == id)).map(|(leg, _)| (*leg, id))
     }
 
-    /// What SIP says of such a dialog.
+    /// Handles a SIP event of a recording session.
     pub(super) fn take_recorder(&mut self, leg: LegId, id: SiprecId, event: &sip::Event) {
         let told = self.with_session(leg, id, |session, recorded| session.on_sip(event, recorded));
         let is = |this: &mut Self, status| this.call.handle_leg(clock::now(), leg, LegEvent::Siprec { id, status });
@@ -126,7 +126,7 @@ impl CallTask {
         }
     }
 
-    /// The leg talks with somebody else now: those who record it are told.
+    /// Tells the leg's recording servers with whom it talks now.
     pub(super) fn tell_recorders(&mut self, leg: LegId) {
         let ids: Vec<SiprecId> =
             self.legs.get(&leg).map(|io| io.siprecs.iter().map(Session::id).collect()).unwrap_or_default();
@@ -152,7 +152,7 @@ impl CallTask {
         done
     }
 
-    /// What there is to say of a leg to those who record it.
+    /// Calls `act` with the data about a leg that its recording servers are told.
     fn recorded<R>(&self, leg: LegId, act: impl FnOnce(&Recorded<'_>) -> R) -> Option<R> {
         let info = self.call.leg(leg)?;
         let peer = self.legs.get(&leg).and_then(|io| io.peer).and_then(|peer| self.call.leg(peer));

@@ -1,7 +1,7 @@
-//! Supervisors: a room for each leg that has any, in which the leg is, whoever it is joined to, and they.
+//! Supervisors: each supervised leg gets a media room, with the leg, the leg it is bridged with, and its supervisors in
+//! it.
 //!
-//! The leg and the one it is joined to stay joined as far as the call is concerned; only their audio goes through the room instead of
-//! straight from one to the other.
+//! For the call, the two legs stay bridged. Only their audio goes through the room instead of directly between them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use tandem_media as media;
 
 use super::CallTask;
 
-/// Who hears whose call.
+/// The supervisors of a call, and their rooms.
 #[derive(Default)]
 pub(super) struct Supervised {
-    /// By supervisor.
+    /// Supervisions by the supervisor's leg.
     supervisions: HashMap<LegId, Supervision>,
-    /// By the leg that the room is of: the lesser of two that are joined.
+    /// Rooms by leg: of two bridged legs, by the one with the lesser id.
     rooms: HashMap<LegId, Room>,
-    /// How each leg takes part in the room of which leg.
+    /// The room and the role of each leg, with the room named by its leg.
     seats: HashMap<LegId, (LegId, media::Role)>,
 }
 
 struct Room {
     key: media::RoomKey,
-    /// Dropped, the room ends.
+    /// The room closes when this is dropped.
     _handle: media::RoomHandle,
 }
 
 impl Supervised {
-    /// Of two calls that have become one.
+    /// Merges the supervision of two calls.
     pub(super) fn united(one: Option<Box<Self>>, other: Option<Box<Self>>) -> Option<Box<Self>> {
         let Some(other) = other else { return one };
         let mut one = one.unwrap_or_default();
@@ -54,7 +54,8 @@ impl CallTask {
         }
     }
 
-    /// Has everybody take part in the room that is theirs now. `moved`: those who have just left theirs.
+    /// Moves each leg into the room where it belongs now. `moved`: legs whose bridge has just changed and took them out
+    /// of their room.
     pub(super) fn rearrange(&mut self, moved: &[LegId]) {
         let Some(mut all) = self.supervised.take() else { return };
         for leg in moved {
@@ -79,7 +80,7 @@ impl CallTask {
             all.seats.remove(&leg);
             let Some(io) = self.legs.get(&leg) else { continue };
             io.command(match io.peer {
-                // It leaves the room.
+                // A bridge takes the leg out of the room.
                 Some(peer) => media::Command::Bridge { with: media::SessionKey(peer.0) },
                 None => media::Command::Leave,
             });
@@ -102,13 +103,13 @@ impl CallTask {
         self.supervised = (!all.supervisions.is_empty()).then_some(all);
     }
 
-    /// The room of a leg, which is opened if there is none.
+    /// The room of a leg; opens one if there is none.
     fn room(&self, all: &mut Supervised, of: LegId) -> Option<media::RoomKey> {
         if let Some(room) = all.rooms.get(&of) {
             return Some(room.key);
         }
         let key = media::RoomKey(rand::random());
-        // Nothing that happens in it is of interest: the legs say when they go.
+        // Events of the room are ignored: the legs report their own end.
         let sink: media::RoomSink = Arc::new(|_, _| Ok(()));
         match self.services.media.open_room(key, self.call.id().0, media::RoomSpec::default(), sink) {
             Ok(handle) => {

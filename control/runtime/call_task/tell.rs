@@ -1,4 +1,4 @@
-//! Telling the facts of a call: to its record, its log and its application.
+//! Reports the events of a call: to its record, its log and its application.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,31 +27,32 @@ use super::{CallTask, Farewell, OwnRecording};
 use crate::notify;
 use crate::services::Services;
 
-/// What is kept of what went wrong with one call; later ones are in its log.
+/// Problems of one call that are stored as reports and notifications; later ones are only in its log.
 const MOST_TROUBLES: usize = 200;
-/// Where the URL of a stream is written, and how its name is mapped.
+/// A hint for a stream whose URL has TLS and whose port has not: where the URL is written, and how its name is mapped.
 const TLS_OF_STREAMS: &str = "The URL is the stream's, in the application's document; [[origins]] is written with https:// and \
                               http:// for streams too.";
-/// Notices of one call that may wait to be stored.
+/// Notices of one call that may wait to be stored; then the call waits.
 const NOTICES: usize = 1024;
 
 impl CallTask {
-    /// A fact: for the record, the log, and the application.
+    /// Reports an event to the record, the log and the application.
     pub(super) async fn tell(&mut self, event: Box<CallEvent>) {
         self.note(&event);
         self.note_trouble(&event);
         self.services.counters.count(&event);
         self.services.followers.tell(&event);
         if matches!(event.kind, EventKind::Ended) {
-            // Who hears of the end may call again at once.
+            // Freed first, as the application may call again as soon as it is told of the end.
             self.services.channels.free(event.leg.id);
         }
-        // Written before the application hears of it: it may look at once.
+        // Stored before the application is told, as it may read the record at once.
         if matches!(event.kind, EventKind::MachineDetected(_)) {
             self.record(&event.leg, event.at);
         }
-        // Who is told of a leg or a recording may ask for it: the record of one that begins is stored before the notices, or
-        // with them. At the end the notices are first: after a crash an ended record means that its end will be told.
+        // An application that is told of a leg or a recording may ask for it. At the start, therefore, the record is
+        // stored before the notices or with them. At the end the notices are stored first: after a crash, an ended
+        // record means that the notice of the end will be sent.
         let over = match &event.kind {
             EventKind::Recording(recording) => recording.ended_at.is_some(),
             kind => matches!(kind, EventKind::Ended),
@@ -73,7 +74,7 @@ impl CallTask {
         }
     }
 
-    /// What a fact changes in the records.
+    /// Stores the changes that an event makes to the records.
     async fn write_record(&mut self, event: &CallEvent) {
         let store = &self.services.store;
         let written = match &event.kind {
@@ -88,7 +89,7 @@ impl CallTask {
                 let path = self.services.recording_path(recording.id);
                 let written =
                     store::recordings::upsert(store, records::recording_row(recording, &event.leg, &path)).await;
-                // Its file grows already.
+                // Its file is being written already, so its row must not wait.
                 if recording.status == RecordingStatus::InProgress {
                     store.writer().hurry();
                 }
@@ -101,11 +102,11 @@ impl CallTask {
         }
     }
 
-    /// Into the call's log, and what an operator acts on or looks for into the server's.
+    /// Writes an event into the call's log and, if an operator may act on it or look for it, into the server's log.
     fn note(&mut self, event: &CallEvent) {
         if matches!(&event.kind, EventKind::Conversation(facts) if matches!(facts.status, ConversationStatus::Said(_)))
         {
-            // The conversation itself has written it.
+            // The conversation's task has logged it.
             return;
         }
         let leg = &event.leg;
@@ -156,7 +157,7 @@ impl CallTask {
         if let (Some(cause), Some(advice)) = (cause, advice) {
             let line = format!("{advice} ({})", cause.page());
             let mut log = self.inbox.log();
-            // Once is enough in one call.
+            // Each piece of advice is given once in a call.
             if !log.says(ADVICE, &line) {
                 log.push(event.at, Some(leg.id), ADVICE, line);
             }
@@ -168,19 +169,19 @@ impl CallTask {
         }
     }
 
-    /// That a call which failed was to reach somebody, and over which trunk.
+    /// The text about a leg that failed: its destination, its trunk and the reason.
     fn unreached(&self, leg: &LegInfo) -> String {
         let end = leg.end.as_ref().map(ToString::to_string).unwrap_or_default();
         let Some(trunk) = leg.sip.trunk.as_deref() else { return format!("call to {} failed: {end}", leg.to) };
         let routing = self.services.routing.get();
         let uri = routing.trunk(Some(trunk)).and_then(|trunk| trunk.uri.as_deref());
         let at = uri.map(|uri| format!(" ({uri})")).unwrap_or_default();
-        // SIP's own words may have it already.
+        // The reason given by SIP may name the trunk already.
         let over = if end.contains(trunk) { String::new() } else { format!(" over trunk {trunk}{at}") };
         format!("call to {}{over} failed: {end}", leg.to)
     }
 
-    /// What is to be done in this very case, beyond a cause's advice.
+    /// Advice for this specific case, beyond the cause's advice.
     fn hint(&self, leg: &LegInfo, event: &EventKind, cause: Cause) -> Option<String> {
         if cause == Cause::TlsToPlainHttp && matches!(event, EventKind::Stream(_) | EventKind::Conversation(_)) {
             return Some(TLS_OF_STREAMS.to_owned());
@@ -201,7 +202,8 @@ impl CallTask {
         })
     }
 
-    /// What is odd with a document or cannot be had of an application, with the request that it came of.
+    /// Stores a problem of a document or of an application as the provider's notification, with the request that caused
+    /// it.
     fn note_trouble(&mut self, event: &CallEvent) {
         if self.troubles >= MOST_TROUBLES {
             return;
@@ -223,8 +225,8 @@ impl CallTask {
         self.services.note_trouble(&leg.account, Some(leg.id), level, trouble);
     }
 
-    /// Whether the end of a leg is not to be told before the recording asked for with it is whole. That comes soon, or the
-    /// call gives it up.
+    /// Whether the event of the leg's end is held back until the recording that was requested with the leg is complete.
+    /// That takes a moment only, or the call gives the recording up.
     fn holds_back(&mut self, event: &CallEvent) -> bool {
         let Some(own) = self.own_recordings.get_mut(&event.leg.id) else { return false };
         let dialect = self.services.dialects.get(&event.leg.dialect);
@@ -237,7 +239,7 @@ impl CallTask {
         holds
     }
 
-    /// The end that was held back, once the recording asked for with its leg is whole.
+    /// The event of the leg's end that was held back, if the recording that was requested with the leg is now complete.
     fn held_back(&mut self, event: &CallEvent) -> Option<Box<CallEvent>> {
         let EventKind::Recording(facts) = &event.kind else { return None };
         if facts.spec.source != RecordingSource::Outbound {
@@ -258,7 +260,7 @@ impl CallTask {
             match self.services.deliveries().submit(delivery).await {
                 Ok(submitted) => {
                     let (notices, _) = self.notices.get_or_insert_with(|| notifier(&self.services));
-                    // The notifier ends only when this task does.
+                    // The notifier ends only with this task.
                     let _ = notices.send(submitted).await;
                 }
                 Err(error) => tracing::error!(call = %self.call.id(), %leg, %error, "notice not written down"),
@@ -268,12 +270,13 @@ impl CallTask {
 }
 
 impl Services {
-    /// A leg's id as its application knows it.
+    /// The leg's id in the form of its provider.
     pub fn call_id(&self, leg: &LegInfo) -> String {
         self.dialects.get(&leg.dialect).map_or_else(|| leg.id.to_string(), |dialect| dialect.call_id(leg.id))
     }
 
-    /// What the event's dialect has to tell of it, as deliveries. `recording`: the one asked for with the leg.
+    /// The notices of an event in its dialect, as deliveries. `recording`: the recording that was requested with the
+    /// leg.
     pub fn notices(&self, event: &CallEvent, sequence: u32, recording: Option<&Recording>) -> Vec<Delivery> {
         let Some((dialect, account)) =
             self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
@@ -289,7 +292,7 @@ impl Services {
         let recording = recording.cloned();
         let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording, queue };
         let notices = dialect.webhook(&account, event, &context);
-        // So it is mostly, and collecting nothing takes as long as finding that out did.
+        // The usual case. Collecting an empty list would take as long again as the check.
         if notices.is_empty() {
             return Vec::new();
         }
@@ -300,16 +303,16 @@ impl Services {
     }
 }
 
-/// Something that went wrong, of which people are told.
+/// A failure that is reported to people.
 #[derive(Clone, Copy)]
 struct Failed {
     level: Level,
-    /// Why, if that is known.
+    /// The cause, if it is known.
     cause: Option<Cause>,
 }
 
 impl Failed {
-    /// What an event tells of. `None`: nothing went wrong.
+    /// The failure that an event reports; `None` if it reports none.
     fn of(event: &CallEvent) -> Option<Self> {
         if matches!(event.kind, EventKind::Ended) {
             let cause = Cause::of_end(&event.leg).filter(|cause| *cause != Cause::Shutdown);
@@ -329,8 +332,8 @@ impl Failed {
     }
 }
 
-/// The id of the delivery of an event's notice. An end has the same whenever it is told, so that an end which was told right
-/// before a crash is not told again after it.
+/// The id of the delivery of an event's notice. The notice of an end always has the same id, so that it is not sent
+/// again after a crash.
 fn delivery_id(event: &CallEvent, place: usize) -> u128 {
     let ended = match &event.kind {
         EventKind::Ended => event.leg.id.0,
@@ -340,7 +343,7 @@ fn delivery_id(event: &CallEvent, place: usize) -> u128 {
     ended.wrapping_add(1 + place as u128)
 }
 
-/// Has a call's notices sent once they are stored, in order, beside the call.
+/// Spawns the task that sends a call's notices in order, each after it is stored.
 fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()>) {
     let (sender, mut receiver) = mpsc::channel(NOTICES);
     let services = Arc::clone(services);
@@ -354,7 +357,7 @@ fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()
     (sender, task)
 }
 
-/// An event in a line's words, with ids as the application knows them. Digits pressed are not in it: they may be a PIN.
+/// The text of an event for a log line, with ids in the provider's form. DTMF digits are left out: they may be a PIN.
 fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'static, str> {
     let recorded = |id: RecordingId| named(dialect, id, |dialect| dialect.recording_id(id));
     match &event.kind {
@@ -433,7 +436,7 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
     }
 }
 
-/// An id as the application knows it; in a dialect that is not there, as it is.
+/// An id in the provider's form; unchanged if the dialect is unknown.
 fn named(
     dialect: Option<&Arc<dyn Dialect>>,
     id: impl std::fmt::Display,
@@ -442,10 +445,10 @@ fn named(
     dialect.map_or_else(|| id.to_string(), |dialect| name(dialect.as_ref()))
 }
 
-/// Characters of what is said that a line shows.
+/// Characters of a spoken text that a log line shows.
 const SAID: usize = 80;
 
-/// What is said, in quotes and on one line; the end of a long text is left out.
+/// A spoken text in quotes and on one line, cut after [`SAID`] characters.
 fn quoted(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let shown: String = words.chars().take(SAID).collect();

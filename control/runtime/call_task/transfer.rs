@@ -1,4 +1,4 @@
-//! Transfers that a far end asks for: where they go.
+//! Transfers that a far end requests with REFER: finds the destination.
 
 use tandem_call::address::Address;
 use tandem_call::id::LegId;
@@ -15,7 +15,7 @@ use super::CallTask;
 use crate::inbox::Message;
 
 impl CallTask {
-    /// The far end of `leg` asks for a transfer.
+    /// Handles a REFER from the far end of `leg`.
     pub(super) fn take_referred(&mut self, leg: LegId, referred: sip::Referred) {
         let trunk = self.call.leg(leg).and_then(|info| info.sip.trunk.clone());
         let pbxs = self.services.routing.get().phones().pbxs();
@@ -32,7 +32,7 @@ impl CallTask {
         let Some(other) = elsewhere else { return self.call.handle_leg(clock::now(), leg, event) };
         let (calls, inbox) = (self.calls.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            // If that cannot be, the call will miss the leg and say so to who asked.
+            // If the merge fails, the call does not find the leg and reports this to the far end that sent the REFER.
             let _ = calls.unite(leg, other).await;
             // The call may be over.
             let _ = inbox.post(Message::Own(leg, event));
@@ -52,7 +52,7 @@ impl CallTask {
         headers.extend(referred.referred_by.iter().map(|by| ("Referred-By".to_owned(), by.clone())));
         let replaces = referred.replaces.clone();
         let call = |to, credentials, via| ReferTarget::Call { to, headers, replaces, credentials, via };
-        // One phone of a user's.
+        // A GRUU: one particular phone of a user.
         let gruu = Address::Sip(referred.uri.as_str().into());
         let account = self.call.leg(leg).map(|info| &*info.account).unwrap_or_default();
         if phones::instance(&gruu).is_some() && !self.services.routes(account, &gruu, &[]).is_empty() {
@@ -67,7 +67,7 @@ impl CallTask {
         let info = self.call.leg(leg);
         let trunk = info.and_then(|info| info.sip.trunk.as_deref());
         match routing.inbound(trunk, number).map(|route| route.decision) {
-            // A number that only leads on: who asked is told how that goes.
+            // A number that only forwards is dialled directly, so that the transfer's progress can be reported.
             Some(Decision::Program(Program { instructions, .. })) if leads_on(&instructions) => {
                 let target = instructions.into_iter().find_map(|instruction| match instruction {
                     Instruction::Dial(dial) => dial.targets.into_iter().next(),

@@ -1,4 +1,5 @@
-//! Calling an application, a number or a domain of this server: another leg of ours, in a call of its own, is the far end.
+//! Internal calls: calls to an application, a number or a domain of this server. The far end is another leg of this
+//! server, in a call of its own.
 
 use std::sync::Arc;
 
@@ -18,8 +19,10 @@ use crate::local::Tie;
 use crate::registry::Within;
 
 impl CallTask {
-    /// Calls a destination of this server for a leg: another leg of ours, in a call of its own, is made and rings there. An error
-    /// says in words why it is not called.
+    /// Calls a destination of this server. The far leg is created in a call of its own and rings there.
+    ///
+    /// # Errors
+    /// The reason in words.
     pub(super) fn call_within(&mut self, leg: LegId, invite: &Invite, own: Own, io: &mut LegIo) -> Result<(), String> {
         let Own { route, called } = own;
         let info = self.call.leg(leg).cloned().ok_or("the leg is over")?;
@@ -92,7 +95,7 @@ impl CallTask {
         Ok(())
     }
 
-    /// The id of the domain that decides about a call to this address, as legs keep it.
+    /// The id of the SIP domain that decides about a call to this address, as 32 hex digits.
     fn domain_called(&self, called: &Address) -> Option<Arc<str>> {
         let Address::Sip(uri) = called else { return None };
         let routing = self.services.routing.get();

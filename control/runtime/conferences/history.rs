@@ -1,4 +1,4 @@
-//! The records of conferences and of who took part in them; live ones are found in memory.
+//! The stored records of conferences and their participants. Live ones are read from memory.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use tandem_store::{self as store, Cursor, Store, StoreError};
 
 use crate::services::Services;
 
-/// Rows read at a time.
+/// Rows read per query.
 const PIECE: u32 = 1_000;
 
-/// A conference.
+/// The record of a conference.
 const CONFERENCE: fn() -> Kind<ConferenceInfo> = || Kind::new("conference");
-/// Somebody in one: its parent.
+/// The record of a participant; its parent is the conference.
 const PARTICIPANT: fn() -> Kind<ParticipantInfo> = || Kind::new("participant");
-/// A conference that has not ended: after a crash, those are to be ended.
+/// A mark for each conference that has not ended. After a crash, the marked conferences are ended.
 const LIVE: fn() -> Kind<()> = || Kind::new("live conference");
 
-/// Which conferences.
+/// A filter for conferences.
 #[derive(Clone, Debug, Default)]
 pub struct ConferenceFilter {
-    /// Of this name.
+    /// Only conferences with this name.
     pub name: Option<String>,
-    /// In one of these states; none: in any.
+    /// Only conferences in one of these states; empty: in any state.
     pub states: &'static [ConferenceStatus],
-    /// That came to be then.
+    /// Only conferences that were created in this range of time.
     pub created: Range,
-    /// That changed last then.
+    /// Only conferences that were last changed in this range of time.
     pub updated: Range,
 }
 
@@ -47,7 +47,7 @@ impl ConferenceFilter {
     }
 }
 
-/// Writes down what an event changes.
+/// Stores what an event changes.
 pub(super) async fn write(services: &Services, event: &ConferenceEvent) -> Result<(), StoreError> {
     let (store, info) = (&services.store, &event.conference);
     match &event.kind {
@@ -80,7 +80,7 @@ pub(super) async fn write(services: &Services, event: &ConferenceEvent) -> Resul
             let row = records::conference_recording_row(recording, info, &path);
             store::recordings::upsert(store, row).await?;
         }
-        // Those who are there are asked for in memory.
+        // The current state of participants is read from memory.
         ConferenceEventKind::Muted(_)
         | ConferenceEventKind::Held(_)
         | ConferenceEventKind::Modified(_)
@@ -121,7 +121,7 @@ fn mark(info: &ConferenceInfo) -> Resource<()> {
     }
 }
 
-/// A conference of this account, live or over.
+/// The account's conference with this id, live or ended.
 pub async fn get(
     services: &Services,
     account: &str,
@@ -134,7 +134,7 @@ pub async fn get(
     Ok(row.map(|row| Arc::new(row.details)))
 }
 
-/// The one of that name that lives, else the newest that did.
+/// The live conference with this name, else the newest ended one.
 pub async fn named(services: &Services, account: &str, name: &str) -> Result<Option<Arc<ConferenceInfo>>, StoreError> {
     let live =
         services.conferences.find(account, name).and_then(|id| services.conferences.get(account, ConferenceId(id)));
@@ -145,7 +145,7 @@ pub async fn named(services: &Services, account: &str, name: &str) -> Result<Opt
     Ok(row.map(|row| Arc::new(row.details)))
 }
 
-/// Conferences of this account, newest first; at most `page.limit + 1`.
+/// The account's conferences that pass the filter, newest first; at most `page.limit + 1`.
 pub async fn list(
     services: &Services,
     account: &str,
@@ -161,7 +161,7 @@ pub async fn list(
     };
     let wanted = page.offset.saturating_add(page.limit.min(PIECE as usize) + 1);
     let stored = Filter { name: filter.name.as_deref(), created: filter.created.into(), ..Filter::default() };
-    // Those that were opened a moment ago are not written down yet.
+    // The newest conferences may not be stored yet.
     let first = after.is_none();
     loop {
         let part = store::Page { limit: PIECE, after, before: None, offset: 0 };
@@ -190,7 +190,7 @@ pub async fn list(
     Ok(found)
 }
 
-/// Everybody who takes part, took part or could not be reached, the first who came first; at most 1,000.
+/// The participants of a conference in the order in which they came: present, gone, or not reached; at most 1,000.
 pub async fn participants(
     services: &Services,
     account: &str,
@@ -205,7 +205,7 @@ pub async fn participants(
     Ok(all)
 }
 
-/// Somebody who takes part, or did.
+/// A participant of a conference, present or gone.
 pub async fn participant(
     services: &Services,
     account: &str,
@@ -220,14 +220,14 @@ pub async fn participant(
     Ok(row.map(|row| row.details))
 }
 
-/// A conference that a crash has left, and whoever was in it or was being called for it.
+/// A conference that was live at a crash, with those who were in it or were being called for it.
 pub(super) struct LeftBehind {
     pub(super) info: ConferenceInfo,
-    /// The first who came first; at most 1,000.
+    /// In the order in which they came; at most 1,000.
     pub(super) participants: Vec<ParticipantInfo>,
 }
 
-/// After a crash: what was live then.
+/// The conferences that were live when the server crashed.
 pub(super) async fn left_behind(store: &Store) -> Result<Vec<LeftBehind>, StoreError> {
     let mut left = Vec::new();
     for mark in resources::all(store, LIVE()).await? {

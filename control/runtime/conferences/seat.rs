@@ -1,4 +1,5 @@
-//! Seats: whether a conference takes somebody is asked before they are called, and the seat is kept while they are.
+//! Reserved seats: before a leg is called for a conference, the conference is asked whether it accepts the leg, and is
+//! kept open during the call.
 
 use std::sync::Arc;
 
@@ -11,16 +12,16 @@ use tandem_call::leg::LegInfo;
 use super::{Conferences, Reservation};
 use crate::services::Services;
 
-/// Why somebody cannot be called into a conference, or cannot coach there.
+/// The reason that a leg cannot be called into a conference, or cannot coach there.
 #[derive(Debug, thiserror::Error)]
 pub enum NoSeat {
-    /// The server has no room for another conference; why.
+    /// The media engine has no room for another conference; the reason in words.
     #[error("{0}")]
     NoRoom(String),
-    /// The conference does not take them.
+    /// The conference refuses the participant.
     #[error("{0:?}")]
     Refused(Refused),
-    /// The participant to be coached is not there.
+    /// The participant to be coached is not in the conference.
     #[error("the participant to coach is not in the conference")]
     NobodyToCoach,
     /// The participant to be coached is on hold.
@@ -28,25 +29,25 @@ pub enum NoSeat {
     CoachedIsOnHold,
 }
 
-/// A place in a conference, kept for somebody who is yet to be called. Given up when dropped.
+/// A reserved place in a conference, for a leg that is yet to be called. Dropping it gives the place up.
 pub struct Seat {
     reservation: Reservation,
     participation: Participation,
 }
 
 impl Seat {
-    /// The conference.
+    /// The id of the conference.
     pub fn conference(&self) -> ConferenceId {
         self.reservation.id()
     }
 
-    /// This leg is called for the seat, which is to be held until then.
+    /// Announces the leg that is called for this seat. The seat must be kept until then.
     pub fn take(&self, leg: LegId) -> Result<(), NoSeat> {
         let (conferences, id) = (&self.reservation.conferences, self.reservation.id());
         conferences.expect(id, leg, self.participation.clone()).map_err(NoSeat::Refused)
     }
 
-    /// The participant that a leg is whose call has ended before it was written down.
+    /// The participant record of a leg whose call ended before the participant was stored.
     pub fn absent(&self, leg: &LegInfo) -> ParticipantInfo {
         ParticipantInfo {
             leg: leg.id,
@@ -57,7 +58,7 @@ impl Seat {
         }
     }
 
-    /// How the leg stands after that: one that has ended meanwhile is known as a participant who did not come.
+    /// If the leg has already ended, reports it to the conference as a participant who did not come.
     pub fn settle(&self, leg: &LegInfo) {
         if leg.status.is_final() {
             self.reservation.conferences.leg_is_over(leg);
@@ -66,7 +67,7 @@ impl Seat {
 }
 
 impl Conferences {
-    /// A seat in the conference of that name, which is opened if there is none.
+    /// Reserves a seat in the conference with this name, which is opened if there is none.
     pub fn seat(
         &self,
         services: &Arc<Services>,
@@ -82,7 +83,7 @@ impl Conferences {
         Ok(Seat { reservation, participation })
     }
 
-    /// Whether whom somebody wants to coach is there to be coached.
+    /// Checks that the participants to be coached are present and not on hold.
     pub fn may_coach(&self, account: &str, id: ConferenceId, coaching: &Coaching) -> Result<(), NoSeat> {
         if !coaching.on {
             return Ok(());

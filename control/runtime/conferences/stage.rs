@@ -1,4 +1,5 @@
-//! Documents that are heard in a conference: by one who waits or is held, over and over, or announced once.
+//! Documents that are played in a conference: repeatedly to a participant who waits or is held, or once as an
+//! announcement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,30 +25,30 @@ use crate::document::{self, Asker, ScriptSlot};
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 
-/// Documents that may lead from one to the next.
+/// Maximum length of a chain of documents.
 const MOST_DOCUMENTS: usize = 10;
-/// How soon a document that is heard over and over is asked for again at most.
+/// Minimum time between two requests for a document that is repeated.
 const HASTE: Duration = Duration::from_secs(2);
-/// The pause after one that could not be had.
+/// Pause after a document that could not be played.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where a document is heard.
+/// The place where a document is played.
 pub(super) struct Stage {
     pub(super) conferences: Conferences,
     pub(super) services: Arc<Services>,
     pub(super) id: ConferenceId,
     pub(super) name: Arc<str>,
-    /// On whose behalf it is asked for.
+    /// The leg for which the document is requested.
     pub(super) leg: Arc<LegInfo>,
-    /// Who hears it; all if `None`.
+    /// The leg that hears it; all participants if `None`.
     pub(super) to: Option<LegId>,
-    /// Where its log is.
+    /// The inbox of the leg's call, for its log and for warnings.
     pub(super) inbox: Option<Inbox>,
 }
 
-/// Why a document was not heard, or not to its end.
+/// The reason that a document was not played, or not to its end.
 struct Fault {
-    /// The provider's number, if the application is to know.
+    /// The provider's number of the error, if the application is to be told.
     code: Option<u32>,
     why: String,
 }
@@ -58,7 +59,7 @@ impl From<&str> for Fault {
     }
 }
 
-/// Something that plays, stopped when this is dropped.
+/// A running playback; dropping it stops the playback.
 struct Playing<'a> {
     stage: &'a Stage,
     op: media::OpId,
@@ -71,13 +72,16 @@ impl Drop for Playing<'_> {
 }
 
 impl Stage {
-    /// Once; an error says why it was not heard, or not to its end.
+    /// Plays a document once.
+    ///
+    /// # Errors
+    /// The reason that it was not played, or not to its end.
     pub(super) async fn announce(self, target: Target) -> Result<(), String> {
         let done = self.perform(&CookieJar::new(), target).await;
         done.map_err(|fault| self.complain(fault))
     }
 
-    /// Over and over, until it is aborted.
+    /// Plays a document or file again and again, until the task is aborted.
     pub(super) async fn repeat(self, what: Wait) {
         let jar = CookieJar::new();
         let mut said = None;
@@ -86,14 +90,14 @@ impl Stage {
             let done = match (&what, what.file()) {
                 (Wait::Document(target), _) => self.perform(&jar, target.clone()).await,
                 (_, Some(file)) => self.play(Play::new(file, None)).await,
-                // The room's own, or nothing.
+                // The room plays music itself, or nothing is to be played.
                 (_, None) => return,
             };
             match done {
                 Ok(()) => tokio::time::sleep_until(began + HASTE).await,
                 Err(fault) => {
                     self.note("media", format!("not heard in the conference: {}", fault.why));
-                    // The same again and again is said once.
+                    // A repeated error is reported once.
                     if said.as_ref() != Some(&fault.why) {
                         said = Some(self.complain(fault));
                     }
@@ -103,7 +107,7 @@ impl Stage {
         }
     }
 
-    /// Once or so often, until it is over or stopped; both ends are told.
+    /// Plays audio as often as it says, until it ends or is stopped; reports the start and the end.
     pub(super) async fn let_hear(self, Play { source, loops, .. }: Play, stopped: oneshot::Receiver<()>) {
         let audio = match self.services.audio.get(&source, &self.leg.account).await {
             Ok(audio) => audio,
@@ -118,7 +122,7 @@ impl Stage {
         if let Some((op, finished)) = self.conferences.play(self.id, audio, loops, self.to) {
             let _playing = Playing { stage: &self, op };
             tokio::select! {
-                // Either way it is over.
+                // In both cases the playback is over.
                 _ = finished => {}
                 _ = stopped => {}
             }
@@ -148,7 +152,7 @@ impl Stage {
                         next = Some(to);
                         break;
                     }
-                    // Not in place here; its dialect has warned of it.
+                    // Not allowed here; the dialect has warned of it.
                     _ => {}
                 }
             }
@@ -177,12 +181,12 @@ impl Stage {
             jar,
             id: rand::random(),
         };
-        // What is heard in a conference is a list of sounds, and has no script.
+        // A conference document is only a list of sounds, without a script.
         let done = document::fetch(asker, &fetch, &context, &ScriptSlot::default()).await;
         self.note("webhook", done.line);
         match done.result {
             Ok(program) => Ok(program),
-            // More than a document may be: a file, most likely.
+            // The URL probably leads to an audio file: play it.
             Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::ContentType) => {
                 let source = AudioSource::Url(target.url.to_string());
                 let play = Instruction::Play(Play::once(source));
@@ -214,7 +218,7 @@ impl Stage {
         Fault { code: dialect.and_then(|dialect| dialect.error_number(dialect::Fault::Event(&event))), why }
     }
 
-    /// Tells the application, if there is a number for it, and says why.
+    /// Sends the application the warning, if it has a number, and returns the reason.
     fn complain(&self, Fault { code, why }: Fault) -> String {
         if let Some(code) = code {
             self.own(LegEvent::Warned(Warning { code, message: why.clone() }));

@@ -1,5 +1,6 @@
-//! A stream of what all in a conference hear, to a WebSocket application. It is a task of its own; the conference keeps a sender, and
-//! the stream ends when that is used or dropped, when the room ends, or when the application closes its socket.
+//! Streams the audio that all participants of a conference hear to a WebSocket application. Each stream is a task of
+//! its own. The stream ends when its sender, which the conference keeps, is used or dropped, when the room closes, or
+//! when the application closes the WebSocket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,18 +19,18 @@ use super::Conferences;
 use super::teller::Teller;
 use crate::stream::{NORMAL, TAP_FRAMES, tap_codec, written};
 
-/// Streams of one conference at a time.
+/// Maximum number of streams of one conference at the same time.
 pub(super) const MOST: usize = 8;
 
-/// A stream that runs.
+/// A running stream.
 pub(super) struct Running {
     pub(super) id: StreamId,
     pub(super) name: Option<String>,
-    /// Used or dropped, it ends.
+    /// Stops the stream when it is used or dropped.
     pub(super) stop: oneshot::Sender<()>,
 }
 
-/// What a stream needs.
+/// The parameters of a new stream.
 pub(super) struct NewStream {
     pub(super) conferences: Conferences,
     pub(super) conference: Arc<ConferenceInfo>,
@@ -43,7 +44,7 @@ pub(super) struct NewStream {
 }
 
 impl NewStream {
-    /// Carries audio until somebody ends it, and tells of both.
+    /// Sends audio until the stream ends, and reports its start and its end.
     pub(super) async fn run(mut self) {
         let status = match self.carry().await {
             Ok(()) => StreamStatus::Stopped,
@@ -73,7 +74,7 @@ impl NewStream {
                     socket.send(written(self.wire.as_mut(), &frame)).await?;
                 }
                 _ = &mut self.stopped => break,
-                // Nobody hears what the application says.
+                // The application's messages are ignored.
                 word = socket.next() => if let Word::Closed(how) = word {
                     return how;
                 },

@@ -1,4 +1,4 @@
-//! Telling what happens in a conference: to its records and to its application, one fact after the other.
+//! Publishes the events of a conference, in order: to its records and to its application.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,11 +11,11 @@ use super::history;
 use crate::notify;
 use crate::services::Services;
 
-/// Facts that wait to be told before those that nobody must know are left out. What must be known is let in beyond that; there
-/// are only so many of those as there are participants and requests about them.
+/// Waiting events at which optional ones are dropped. Events that must be known are still accepted; their number is
+/// bounded by the participants and the requests about them.
 const FULL: usize = 1024;
 
-/// The way to the task that tells. Dropped, the task ends when all is told.
+/// The sender to the task that publishes. When it is dropped, the task publishes the rest and ends.
 #[derive(Clone)]
 pub(super) struct Teller {
     sender: mpsc::UnboundedSender<ConferenceEvent>,
@@ -23,7 +23,7 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// Of a new conference; a shutdown waits for it.
+    /// Starts the task for a new conference. A shutdown waits for the task.
     pub(super) fn start(services: &Arc<Services>) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel::<ConferenceEvent>();
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -38,19 +38,19 @@ impl Teller {
         Self { sender, waiting }
     }
 
-    /// Whether too much waits.
+    /// Whether so many events wait that optional ones must be dropped.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) >= FULL
     }
 
     pub(super) fn tell(&self, event: ConferenceEvent) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // The task ends only after this.
+        // The task ends only after its senders are dropped.
         let _ = self.sender.send(event);
     }
 }
 
-/// `sequence`: the number of the next notice.
+/// Stores and publishes one event. `sequence`: the number of the next notice.
 pub(super) async fn tell(services: &Services, event: &ConferenceEvent, sequence: &mut u32) {
     let info = &event.conference;
     tracing::debug!(conference = %info.id, name = %info.name, kind = ?event.kind, "conference");

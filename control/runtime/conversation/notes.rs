@@ -1,7 +1,7 @@
-//! What a conversation leaves in its call's log: the words, the interruptions and the times of its turns.
+//! The log lines of a conversation in its call's log: the words, the interruptions and the times of its turns.
 //!
-//! The words are shown only there, and only if `speech.timeline_words` says so; the server's own log has them at no level
-//! above `trace`.
+//! The words are logged only there, and only if `speech.timeline_words` allows it. The server's own log has them at
+//! level `trace` only.
 
 use std::fmt::Write;
 
@@ -16,28 +16,29 @@ use super::talk::Fact;
 use crate::inbox::Inbox;
 use crate::turns::Totals;
 
-/// Lines of one conversation, so that a long one leaves room for the rest of its call; later ones are counted only.
+/// Maximum number of lines of one conversation, so that a long one leaves room for the rest of its call. Later lines
+/// are only counted.
 const MOST: u32 = 600;
-/// Characters of a text that are shown.
+/// Maximum number of characters of a text in a line.
 const LONGEST: usize = 400;
 
-/// Writes the lines of one conversation.
+/// Writes the log lines of one conversation.
 pub(super) struct Notes<'a> {
     inbox: &'a Inbox,
     leg: LegId,
-    /// The conversation's id and the leg's, as the application knows them.
+    /// The ids of the conversation and of the leg in the provider's form.
     names: (String, String),
     words: bool,
     lines: u32,
 }
 
 impl<'a> Notes<'a> {
-    /// `words`: whether texts are shown; else only their length is.
+    /// `words`: whether texts are logged, instead of their lengths only.
     pub(super) fn new(inbox: &'a Inbox, leg: LegId, names: (String, String), words: bool) -> Self {
         Self { inbox, leg, names, words, lines: 0 }
     }
 
-    /// Something happened.
+    /// Logs a fact.
     pub(super) fn note(&mut self, fact: &Fact) {
         let (text, data) = line(fact, self.words);
         self.lines = self.lines.saturating_add(1);
@@ -55,7 +56,7 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// An agent did something.
+    /// Logs an action of the agent.
     pub(super) fn of_agent(&mut self, text: String, data: Value) {
         self.lines = self.lines.saturating_add(1);
         if self.lines < MOST {
@@ -63,7 +64,7 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// The caller is not heard.
+    /// Logs that speech recognition has failed.
     pub(super) fn deaf(&self, why: &RecogniseError) {
         let (conversation, leg) = &self.names;
         tracing::warn!(%leg, %conversation, "the caller is not heard: {why}");
@@ -71,7 +72,7 @@ impl<'a> Notes<'a> {
         self.push(format!("the caller is not heard: {why}"), Some(data));
     }
 
-    /// The conversation is over.
+    /// Logs the totals at the end.
     pub(super) fn end(&self, totals: Totals) {
         let mut text = format!("conversation {}: {totals}", self.names.0);
         if self.lines >= MOST {
@@ -94,7 +95,7 @@ impl<'a> Notes<'a> {
     }
 }
 
-/// A fact in words, and for programs.
+/// A fact as text and as JSON.
 fn line(fact: &Fact, words: bool) -> (String, Value) {
     let quoted = |text: &str| match words {
         true => format!("{:?}", shortened(text)),

@@ -1,4 +1,4 @@
-//! Who the caller talks with: an application at the other end of a WebSocket, or an agent of this server.
+//! The other side of a conversation: an application at a WebSocket, or an agent of this server.
 
 use std::time::Instant;
 
@@ -13,32 +13,32 @@ use crate::agent::{Agent, Wish};
 
 /// The other side of a conversation.
 pub(super) enum Peer {
-    /// An application, and how it writes.
+    /// An application, with its wire format.
     Application(Box<Socket>, Box<dyn ConversationWire>),
     /// An agent.
     Agent(Box<Agent>),
 }
 
-/// What it says.
+/// A message of the other side.
 pub(super) enum Said {
-    /// It asks for something.
+    /// A request to the conversation.
     Ask(Ask),
-    /// What it says means nothing; what it is told of that.
+    /// An invalid message; the text is sent back to the application.
     Malformed(String),
-    /// It is gone.
+    /// The connection is closed.
     Closed(StreamFailure),
-    /// Begin or end a recording.
+    /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
-    /// Listen anew.
+    /// Start speech recognition again.
     Listen,
-    /// This was said: by the caller, or heard by him.
+    /// A line of the dialogue: the caller said it, or the caller heard it.
     Line(Line),
-    /// For the call's log.
+    /// A line for the call's log, with its data.
     Note(String, Value),
 }
 
 impl Peer {
-    /// The conversation begins.
+    /// Tells the other side that the conversation starts.
     pub(super) async fn begin(&mut self, now: Instant) -> Result<(), StreamFailure> {
         match self {
             Self::Application(socket, wire) => socket.send(wire.setup()).await,
@@ -49,7 +49,7 @@ impl Peer {
         }
     }
 
-    /// Tells it something.
+    /// Sends an event to the other side.
     pub(super) async fn tell(&mut self, told: Told, now: Now) -> Result<(), StreamFailure> {
         match self {
             Self::Application(socket, wire) => socket.send(wire.told(&told, now.time)).await,
@@ -60,7 +60,7 @@ impl Peer {
         }
     }
 
-    /// What it says next. Cancel-safe.
+    /// Waits for the next message. Cancel-safe.
     pub(super) async fn next(&mut self) -> Said {
         match self {
             Self::Application(socket, wire) => match socket.next().await {
@@ -81,7 +81,7 @@ impl Peer {
         }
     }
 
-    /// Ends it. `malformed`: because what it says cannot be understood.
+    /// Closes the connection. `malformed`: because of an invalid message.
     pub(super) async fn close(self, malformed: bool) {
         if let Self::Application(socket, wire) = self {
             let (code, reason) = if malformed { wire.malformed() } else { wire.farewell() };

@@ -1,12 +1,13 @@
-//! Text that comes in pieces, cut where a voice may begin to speak it: after sentences, in long ones after clauses. Pure.
+//! Cuts text that arrives in pieces where a voice may start to speak it: after sentences, and in long sentences after
+//! clauses. Pure.
 
-/// Fewer characters than this are no phrase of their own (`Dr. `, `1. `).
+/// Minimum length of a phrase in characters, so that `Dr. ` or `1. ` is not one.
 const SHORTEST: usize = 8;
-/// From here on a clause is enough, characters.
+/// Length in characters from which a phrase may end after a clause.
 const LONG: usize = 60;
-/// At most, characters: then any space will do.
+/// Length in characters from which a phrase may end at any space.
 const LONGEST: usize = 400;
-/// Markup is spoken whole, up to this, characters.
+/// Maximum length of markup that is kept in one phrase, in characters.
 const LONGEST_MARKUP: usize = 4_000;
 
 /// Text that is not spoken yet. Bounded by `LONGEST_MARKUP` characters and one piece.
@@ -16,7 +17,8 @@ pub(super) struct Phrases {
 }
 
 impl Phrases {
-    /// Takes a piece; gives the phrases that are whole. Together with [`Self::rest`] they are the text, to the letter.
+    /// Takes a piece and returns the phrases that are complete. Together with [`Self::rest`], they are exactly the
+    /// whole text.
     pub(super) fn push(&mut self, piece: &str) -> Vec<String> {
         self.pending.push_str(piece);
         let mut phrases = Vec::new();
@@ -27,14 +29,14 @@ impl Phrases {
         phrases
     }
 
-    /// What is left when nothing follows.
+    /// Returns the rest once no piece follows.
     pub(super) fn rest(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.pending);
         (!rest.is_empty()).then_some(rest)
     }
 }
 
-/// Where the first phrase ends, octets: behind the space that follows it.
+/// The end of the first phrase, as an offset in octets, after the space that follows it.
 fn boundary(text: &str) -> Option<usize> {
     let mut markup = Markup::default();
     let (mut space, mut before) = (None, ' ');
@@ -49,7 +51,7 @@ fn boundary(text: &str) -> Option<usize> {
             }
             space = Some(at + character.len_utf8());
         }
-        // These scripts have no spaces.
+        // Scripts with these marks have no spaces.
         if matches!(character, '。' | '！' | '？') && !open {
             return Some(at + character.len_utf8());
         }
@@ -63,10 +65,10 @@ fn boundary(text: &str) -> Option<usize> {
     None
 }
 
-/// Whether text is within a tag or an element of SSML.
+/// Tracks whether text is inside a tag or an element of SSML.
 #[derive(Default)]
 struct Markup {
-    /// The first and the last character within the tag that is being read.
+    /// The first and the last character so far of the tag that is being read.
     tag: Option<(char, char)>,
     depth: u32,
 }
@@ -76,7 +78,7 @@ impl Markup {
         match (self.tag, character) {
             (None, '<') => self.tag = Some(('<', '<')),
             (Some(('<', _)), first) if first.is_alphabetic() || first == '/' => self.tag = Some((first, first)),
-            // Less than, not markup.
+            // A less-than sign, not a tag.
             (Some(('<', _)), _) => self.tag = None,
             (Some((first, last)), '>') => {
                 self.tag = None;
@@ -96,7 +98,7 @@ impl Markup {
     }
 }
 
-/// Whether a text has markup in it.
+/// Whether a text contains markup.
 pub(super) fn is_markup(text: &str) -> bool {
     let mut markup = Markup::default();
     text.chars().any(|character| {

@@ -1,4 +1,5 @@
-//! A conversation with a model that hears and speaks by itself: the caller's audio goes to its socket, its audio to the caller.
+//! A conversation with a realtime model: sends the caller's audio to the model's WebSocket, and the model's audio to
+//! the caller.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,14 +28,14 @@ use crate::services::Services;
 use crate::stream::Ready;
 use crate::turns::Turns;
 
-/// Sockets of one conversation: one that is lost is opened anew so often.
+/// Maximum number of WebSockets of one conversation; a lost one is reopened until then.
 const MOST_SOCKETS: u32 = 3;
-/// Samples of 20 ms at 8,000 Hz, at 24,000 Hz, and on the way between.
+/// Samples of 20 ms at 8,000 Hz, at 24,000 Hz, and at 48,000 Hz between them.
 const NARROW: usize = 160;
 const WIDE: usize = 480;
 const BETWEEN: usize = 960;
 
-/// What it is made of.
+/// The parameters of a conversation.
 pub(super) struct New {
     pub(super) leg: LegId,
     pub(super) id: ConversationId,
@@ -44,7 +45,7 @@ pub(super) struct New {
     pub(super) client: Client,
 }
 
-/// Talks until somebody ends it.
+/// Runs a conversation until either side ends it.
 pub(super) async fn run(
     services: &Arc<Services>,
     inbox: &Inbox,
@@ -91,7 +92,7 @@ pub(super) async fn run(
                     let queued = talk.queued();
                     talk.dialogue.key(clock::now().instant, queued, key);
                 }
-                // Nothing is marked: how much waits is known.
+                // Not needed: the amount of waiting audio is known.
                 Some(Note::Mark(_)) => {}
                 Some(Note::Stop) | None => break ConversationStatus::Completed,
             },
@@ -108,7 +109,7 @@ pub(super) async fn run(
     status
 }
 
-/// What the model says next; nothing ever without a socket. Cancel-safe.
+/// Waits for the model's next message; pending for ever without a WebSocket. Cancel-safe.
 async fn hear(socket: &mut Option<Socket>) -> Word {
     match socket {
         Some(socket) => socket.next().await,
@@ -128,7 +129,7 @@ struct Talking<'a> {
     config: Arc<AgentConfig>,
     socket: Option<Socket>,
     sockets: u32,
-    /// Until the session is ready.
+    /// The tap's sink, until the session is ready.
     sink: Option<media::TapSink>,
     writer: Option<media::StreamWriter>,
     running: JoinSet<(String, Result<String, String>)>,
@@ -137,7 +138,7 @@ struct Talking<'a> {
 }
 
 impl Talking<'_> {
-    /// Opens a socket, and begins a session on it.
+    /// Opens a WebSocket and starts a session on it.
     async fn open(&mut self) {
         let model = &self.config.model;
         self.sockets += 1;
@@ -154,7 +155,7 @@ impl Talking<'_> {
         }
     }
 
-    /// The model is gone, for good.
+    /// The model is lost for good.
     fn lost(&mut self, why: &str) {
         self.socket = None;
         let data = serde_json::json!({ "event": "model_failed", "why": why });
@@ -180,7 +181,7 @@ impl Talking<'_> {
                     self.ready();
                 }
             }
-            // No realtime model sends any.
+            // Realtime models send no binary messages.
             Word::Binary => {}
             Word::Closed(how) => {
                 let why = how.err().map_or_else(|| "it closed the connection".to_owned(), |why| why.detail);
@@ -196,7 +197,7 @@ impl Talking<'_> {
         }
     }
 
-    /// The session is ready: the leg's audio flows.
+    /// The session is ready: connects it to the leg's audio.
     fn ready(&mut self) {
         let Some(sink) = self.sink.take() else { return };
         let codec = match self.dialogue.format() {
@@ -208,7 +209,7 @@ impl Talking<'_> {
         self.post(News::Ready(Ready { sink, source: Some(source) }, media::Tracks::Inbound));
     }
 
-    /// 20 ms of the caller.
+    /// Takes 20 ms of the caller's audio.
     async fn listen(&mut self, samples: &[i16]) {
         if self.onset.push(samples) {
             let queued = self.queued();
@@ -230,7 +231,7 @@ impl Talking<'_> {
         }
     }
 
-    /// At 24,000 Hz: brought up to twice that, where every second sample may be left out.
+    /// Converts samples to 24,000 Hz: resamples them to 48,000 Hz and drops every second one.
     fn wide(&mut self, samples: &[i16]) -> Vec<u8> {
         let mut between = [0; BETWEEN];
         let mut octets = Vec::with_capacity(2 * WIDE);
@@ -242,7 +243,7 @@ impl Talking<'_> {
         octets
     }
 
-    /// Does what was decided. A status: it is over.
+    /// Performs the actions of the dialogue. Returns a status when the conversation is over.
     async fn perform(&mut self) -> Option<ConversationStatus> {
         while let Some(act) = self.dialogue.poll_act() {
             match act {
@@ -291,7 +292,7 @@ impl Talking<'_> {
         None
     }
 
-    /// Audio of an answer: perhaps the first of it.
+    /// Audio of an answer is being played; notes the turn if it is the first.
     fn answered(&mut self, now: Instant) {
         if let Some(turn) = self.turns.spoke_at_last(now) {
             self.services.counters.timings.took(Timing::TurnAudio, turn.audio);
@@ -300,7 +301,7 @@ impl Talking<'_> {
     }
 
     fn post(&self, news: News) {
-        // The call may be over; then it has said so.
+        // If the call is over, it has stopped this conversation.
         let _ = self.inbox.post(Message::Conversation { leg: self.leg, id: self.id, news: Box::new(news) });
     }
 }

@@ -1,12 +1,12 @@
-//! What happens in a conversation: who speaks, what is heard of it, what cuts it short. Pure.
+//! What happens in a conversation: who speaks, what the caller hears, and what interrupts it. Pure.
 //!
 //! ```text
-//!   application ──Ask──► phrases ──► queue ──Make──► made ──Put──► heard ──► reached (its mark came back)
-//!   caller ──keys, voice, words──► Tell; and, as far as the rules let him, Clear: all that waits is forgotten
+//!   application ──Ask──► phrases ──► queue ──Make──► made ──Put──► playout ──► reached (its mark came back)
+//!   caller ──digits, voice, words──► Tell; and, if the rules allow an interruption, Clear: the whole queue is dropped
 //! ```
 //!
-//! What is in the media's own buffer cannot be taken back piece by piece, so that few pieces are put there ahead, and none whose
-//! fate may differ from that of the ones before it.
+//! Pieces in the media session's buffer cannot be removed one by one. Therefore few pieces are put there in advance,
+//! and only pieces that would be removed together.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,52 +22,52 @@ use super::phrases::{Phrases, is_markup};
 use super::words;
 use crate::turns::{Totals, Turn, Turns};
 
-/// Pieces that wait; beyond them the application is told that it is too far ahead.
+/// Maximum number of waiting pieces. Beyond that, pieces are dropped and the application is told.
 const MOST_PIECES: usize = 512;
-/// Text that waits, octets; likewise.
+/// Maximum length of the waiting text in octets. Beyond that, pieces are dropped and the application is told.
 const MOST_TEXT: usize = 64 * 1024;
-/// Pieces being made at a time.
+/// Maximum number of pieces whose audio is made at the same time.
 const MAKING: usize = 2;
-/// Audio that was made and waits for its turn; beyond it no more is made, for a second of it takes as much room as a page of text.
+/// Amount of finished audio from which no more is made: a second of audio takes as much memory as a page of text.
 const ENOUGH: Duration = Duration::from_secs(20);
-/// Pieces put ahead of the one that is heard.
+/// Maximum number of pieces that are put into the buffer behind the one that plays.
 const AHEAD: usize = 2;
-/// A voice that lasts so long is an interruption, where words decide and none are known yet.
+/// Duration of a voice that counts as an interruption, if words decide and none are known yet.
 const LONG_VOICE: Duration = Duration::from_millis(700);
-/// From a pause until what was stopped goes on, where no words are known by then.
+/// Time after a pause of the caller at which paused playout resumes, if no words are known.
 const NO_WORDS: Duration = Duration::from_millis(600);
-/// From a sound to the time that a voice must be known by.
+/// Time after a sound at which paused playout resumes, if no voice was detected.
 const NO_VOICE: Duration = Duration::from_millis(200);
-/// Messages in a row that meant nothing before the application is given up.
+/// Invalid messages in a row after which the conversation ends.
 const MOST_MALFORMED: u32 = 10;
 
-/// One conversation.
+/// The state of one conversation.
 #[derive(Debug)]
 pub(super) struct Talk {
     spec: ConversationSpec,
     speaks: String,
     hears: String,
     phrases: Phrases,
-    /// How the phrase that is being written is to be cut, and spoken.
+    /// The interruption rules and the language of the reply that is being written.
     writing: Option<Writing>,
     queue: VecDeque<Piece>,
-    /// The last one found no room, and the application was told so.
+    /// The last piece was dropped for lack of room, and the application was told.
     full: bool,
     next_piece: u64,
     next_reply: u64,
-    /// What is heard of the reply that is being said.
+    /// The heard part of the reply that is being played.
     said: Option<Said>,
     agent_speaks: bool,
     caller_speaks: bool,
-    /// When the caller's voice counts as an interruption.
+    /// The time at which the caller's voice counts as an interruption.
     interrupts_at: Option<Instant>,
-    /// Where words decide: what is said has stopped, since then.
+    /// If words decide about interruptions: the time at which playout was paused.
     stopped_at: Option<Instant>,
-    /// When it goes on if nothing speaks against it.
+    /// The time at which paused playout resumes if nothing prevents it.
     resumes_at: Option<Instant>,
-    /// Nothing further is put for now.
+    /// No further pieces are played for now.
     held_back: bool,
-    /// How the conversation ends once all has been heard.
+    /// How the conversation ends once everything has been played.
     parting: Option<Parting>,
     malformed: u32,
     over: bool,
@@ -75,78 +75,78 @@ pub(super) struct Talk {
     orders: VecDeque<Order>,
 }
 
-/// Something to be done.
+/// An action for the shell.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Order {
-    /// Make the audio of a piece; answered by [`Talk::made`].
+    /// Make the audio of a piece. [`Talk::made`] takes the result.
     Make {
-        /// Which.
+        /// The id of the piece.
         piece: u64,
-        /// What.
+        /// The source of its audio.
         source: AudioSource,
     },
-    /// Append the audio of a piece to what is heard, and a mark behind it.
+    /// Append the audio of a piece to playout, with a mark behind it.
     Put {
-        /// Which.
+        /// The id of the piece.
         piece: u64,
     },
-    /// Forget the audio of a piece, or never make it.
+    /// Drop the audio of a piece, or do not make it.
     Forget {
-        /// Which.
+        /// The id of the piece.
         piece: u64,
     },
-    /// Cut what is put and not heard yet. Marks of such pieces mean nothing any more.
+    /// Drop the audio that was put and not played yet. Its marks no longer count.
     Clear,
-    /// Stop what is heard where it is.
+    /// Pause playout.
     Pause,
-    /// Go on with it.
+    /// Resume playout.
     Resume,
-    /// Send DTMF.
+    /// Send these DTMF digits.
     Press(String),
-    /// Tell the application.
+    /// Send the application this event.
     Tell(Told),
-    /// Write down what happened.
+    /// Log a fact.
     Note(Fact),
-    /// Understand this language from now on.
+    /// Recognise this language from now on.
     Listen(String),
-    /// It is over in this way.
+    /// End the conversation in this way.
     Part(Parting),
-    /// It is over: how the leg hears of it, and whether the application is to hear that it cannot be understood.
+    /// End the conversation.
     Over {
-        /// How.
+        /// The status for the leg.
         status: ConversationStatus,
-        /// It is closed for that.
+        /// Whether the reason is that the application's messages are invalid.
         malformed: bool,
     },
 }
 
-/// Something that happened, for the call's log.
+/// A fact for the call's log.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Fact {
-    /// The caller said this.
+    /// The caller said something.
     Heard {
-        /// The words.
+        /// The recognised words.
         text: String,
-        /// Whether the application was told; it is not while it speaks and may not be interrupted, nor of words of agreement
-        /// meanwhile.
+        /// Whether the application was told. It is not told during a reply that speech may not interrupt, nor of words
+        /// that only show agreement.
         told: bool,
     },
-    /// The caller heard this of a reply, which is over.
+    /// The part of a finished reply that the caller heard.
     Said(String),
-    /// The caller heard a file.
+    /// The URL of a file that the caller heard.
     Played(String),
-    /// A piece of a reply could not be spoken or played.
+    /// A piece of a reply could not be spoken or played, for this reason.
     NotSaid(String),
-    /// The caller cut a reply short.
+    /// The caller interrupted a reply.
     Interrupted {
-        /// How: `speech`, `a key`.
+        /// The kind of interruption: `speech` or `a key`.
         by: &'static str,
-        /// How long the reply had been heard.
+        /// How long the reply had been played.
         after: Duration,
-        /// What was heard of it.
+        /// The part of it that was heard.
         heard: String,
     },
-    /// A reply to the caller began to be heard.
+    /// Playout of a reply to the caller started.
     Turn(Turn),
 }
 
@@ -159,7 +159,7 @@ struct Writing {
     language: String,
 }
 
-/// Something to be heard.
+/// A piece of a reply.
 #[derive(Debug)]
 struct Piece {
     id: u64,
@@ -172,11 +172,11 @@ struct Piece {
 
 #[derive(Debug)]
 enum What {
-    /// Text and the language it is spoken in.
+    /// Text, and the language in which it is spoken.
     Text(String, String),
-    /// A file, and how often it is still to be heard.
+    /// The URL of a file, and how often it is still to be played.
     File(String, u32),
-    /// Keys.
+    /// DTMF digits.
     Keys(String),
 }
 
@@ -185,18 +185,18 @@ enum State {
     Waiting,
     Making,
     Made(Duration),
-    /// In the media's buffer.
+    /// In the media session's buffer.
     Put(Duration),
 }
 
-/// What is heard of a reply.
+/// The heard part of a reply.
 #[derive(Debug)]
 struct Said {
     reply: u64,
-    /// The pieces of it that were heard whole.
+    /// The text of its pieces that were heard completely.
     text: String,
     began: Instant,
-    /// When the piece that is heard now began.
+    /// When the piece that now plays started.
     piece_began: Instant,
 }
 
@@ -227,28 +227,28 @@ impl Talk {
         }
     }
 
-    /// What is likely to be said in a language, and the recogniser's model for it.
+    /// The recogniser's hints (likely phrases) and its model for a language.
     pub(super) fn ears_for(&self, language: &str) -> (Vec<String>, Option<String>) {
         let manner = self.spec.manner(language);
         (manner.hints.clone(), manner.model.clone())
     }
 
-    /// The next thing to do.
+    /// The next order.
     pub(super) fn poll_order(&mut self) -> Option<Order> {
         self.orders.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.interrupts_at.into_iter().chain(self.resumes_at).min()
     }
 
-    /// The turns so far.
+    /// The totals of the turns so far.
     pub(super) fn totals(&self) -> Totals {
         self.turns.totals()
     }
 
-    /// The application is there: it is greeted for.
+    /// The application is connected: says the greeting.
     pub(super) fn begin(&mut self, now: Instant) {
         if let Some(greeting) = self.spec.greeting.clone() {
             let cutting = Cutting { by: Some(self.spec.greeting_cut_by), preemptible: None };
@@ -256,7 +256,7 @@ impl Talk {
         }
     }
 
-    /// The application asks.
+    /// Takes a request of the application.
     pub(super) fn ask(&mut self, now: Instant, ask: Ask) {
         self.malformed = 0;
         match ask {
@@ -298,7 +298,7 @@ impl Talk {
         self.go_on(now);
     }
 
-    /// A message of the application meant nothing; this is why.
+    /// Takes an invalid message of the application, with the error text for it.
     pub(super) fn malformed(&mut self, why: String) {
         self.tell(Told::Problem(why));
         self.malformed += 1;
@@ -308,7 +308,7 @@ impl Talk {
         }
     }
 
-    /// The audio of a piece is there, or why it is not.
+    /// Takes the length of a piece's audio, or the reason that there is no audio.
     pub(super) fn made(&mut self, now: Instant, id: u64, made: Result<Duration, String>) {
         let Some(index) = self.queue.iter().position(|piece| piece.id == id) else { return };
         match made {
@@ -327,7 +327,7 @@ impl Talk {
         self.go_on(now);
     }
 
-    /// The mark behind a piece came back.
+    /// Playout has reached the mark behind a piece.
     pub(super) fn reached(&mut self, now: Instant, id: u64) {
         let Some(front) = self.queue.front_mut() else { return };
         let State::Put(length) = front.state else { return };
@@ -348,7 +348,7 @@ impl Talk {
         self.go_on(now);
     }
 
-    /// The piece in front was heard to its end.
+    /// The first piece was played to its end.
     fn heard_whole(&mut self, reply: u64) {
         let Some(piece) = self.queue.pop_front() else { return };
         self.orders.push_back(Order::Forget { piece: piece.id });
@@ -365,7 +365,7 @@ impl Talk {
         self.settle_said();
     }
 
-    /// Writes down what was heard of a reply once nothing more of it follows.
+    /// Logs what was heard of a reply, once no more of it follows.
     fn settle_said(&mut self) {
         let Some(said) = &mut self.said else { return };
         let goes_on = self.queue.iter().any(|piece| piece.reply == said.reply)
@@ -376,7 +376,7 @@ impl Talk {
         }
     }
 
-    /// The caller pressed a key.
+    /// Takes a DTMF digit of the caller.
     pub(super) fn key(&mut self, now: Instant, key: char) {
         if !self.spec.keys {
             return;
@@ -390,7 +390,7 @@ impl Talk {
         self.tell(Told::Key(key));
     }
 
-    /// Something sounds like the caller's voice, before a recogniser is sure of it.
+    /// A sound may be the caller's voice, before the recogniser is sure.
     pub(super) fn sounds(&mut self, now: Instant) {
         if self.spec.words_decide && !self.caller_speaks && self.cut_by().is_some_and(|by| by.speech) {
             self.stop(now);
@@ -398,7 +398,7 @@ impl Talk {
         }
     }
 
-    /// Something of the caller's voice was heard.
+    /// Takes an event of the recogniser.
     pub(super) fn heard(&mut self, now: Instant, heard: Heard) {
         match heard {
             Heard::Began => {
@@ -436,7 +436,7 @@ impl Talk {
         }
     }
 
-    /// What is heard stops, until words decide.
+    /// Pauses playout until words decide.
     fn stop(&mut self, now: Instant) {
         if self.stopped_at.is_none() {
             self.stopped_at = Some(now);
@@ -444,7 +444,7 @@ impl Talk {
         }
     }
 
-    /// What was stopped goes on.
+    /// Resumes paused playout.
     fn resume(&mut self, now: Instant) {
         self.resumes_at = None;
         let Some(stopped) = self.stopped_at.take() else { return };
@@ -457,7 +457,7 @@ impl Talk {
         self.go_on(now);
     }
 
-    /// Whether words that came while something is heard are no reason to stop it: agreement, or what it says itself.
+    /// Whether words spoken during playout are no reason to stop it: they show agreement, or are an echo of the reply.
     fn lets_go_on(&self, text: &str) -> bool {
         let says = self.queue.iter().take(AHEAD + 1).filter_map(|piece| match &piece.what {
             What::Text(text, _) => Some(text.as_str()),
@@ -469,7 +469,7 @@ impl Talk {
     fn prompt(&mut self, now: Instant, text: String, language: Option<String>, last: bool) {
         if text.trim().is_empty() {
             if self.spec.words_decide && last {
-                // There were no words: a noise.
+                // No words were recognised: it was a noise.
                 if !self.caller_speaks {
                     self.resume(now);
                 }
@@ -505,7 +505,7 @@ impl Talk {
         }
     }
 
-    /// Time has come to `now`.
+    /// Handles the timeouts that are due at `now`.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.interrupts_at.take_if(|at| *at <= now).is_some() && self.cut_by().is_some_and(|by| by.speech) {
             self.interrupt(now, "speech");
@@ -527,7 +527,7 @@ impl Talk {
         })
     }
 
-    /// What cuts short what is heard now; `None` if nothing is.
+    /// The inputs that may interrupt the piece that now plays; `None` if nothing plays.
     fn cut_by(&self) -> Option<Inputs> {
         self.queue.front().filter(|piece| matches!(piece.state, State::Put(_))).map(|piece| piece.by)
     }
@@ -555,7 +555,7 @@ impl Talk {
             Some(writing) if (writing.by, writing.preemptible) == (by, preemptible) && writing.language == language => {
             }
             writing => {
-                // What was written until now is a phrase of its own, of the same reply.
+                // The text so far becomes a phrase of its own, of the same reply.
                 let reply = writing.as_ref().map(|writing| writing.reply);
                 if reply.is_some() {
                     self.finish_phrase();
@@ -580,7 +580,7 @@ impl Talk {
         }
     }
 
-    /// Nothing more of this reply follows.
+    /// Completes the reply.
     fn finish_writing(&mut self) {
         self.finish_phrase();
         self.writing = None;
@@ -596,7 +596,7 @@ impl Talk {
     fn enqueue(&mut self, reply: u64, what: What, by: Inputs, preemptible: bool) {
         let waiting: usize = self.queue.iter().map(|piece| piece.what.octets()).sum();
         if self.queue.len() >= MOST_PIECES || waiting + what.octets() > MOST_TEXT {
-            // Once until there is room again: it may be thousands.
+            // Told once until there is room again, as thousands of pieces may be dropped.
             if !std::mem::replace(&mut self.full, true) {
                 self.tell(Told::Problem(
                     "too much waits to be said: this and what follows is dropped until there is room".to_owned(),
@@ -610,10 +610,10 @@ impl Talk {
         self.queue.push_back(Piece { id, reply, what, by, preemptible, state: State::Waiting });
     }
 
-    /// Something else is to be said: what may be cut short for that, is.
+    /// A new reply starts: drops preemptible pieces.
     fn preempt(&mut self, now: Instant) {
         if self.queue.front().is_some_and(|piece| piece.preemptible && matches!(piece.state, State::Put(_))) {
-            // All that is put is alike.
+            // All pieces in the buffer have the same setting.
             let fragment = self.fragment(now);
             self.played(&fragment);
             if let Some(said) = &mut self.said {
@@ -629,7 +629,7 @@ impl Talk {
         self.fall_silent_if_done();
     }
 
-    /// The caller interrupts: nothing of what waits is said.
+    /// The caller interrupts: drops everything that waits.
     fn interrupt(&mut self, now: Instant, by: &'static str) {
         let fragment = self.fragment(now);
         let (mut heard, after) = self
@@ -655,7 +655,7 @@ impl Talk {
         self.fall_silent_if_done();
     }
 
-    /// What is not heard yet is forgotten.
+    /// Drops what is not in the buffer yet.
     fn withdraw(&mut self) {
         let (kept, cut): (VecDeque<_>, _) =
             std::mem::take(&mut self.queue).into_iter().partition(|piece| matches!(piece.state, State::Put(_)));
@@ -667,7 +667,7 @@ impl Talk {
         self.settle_said();
     }
 
-    /// What was heard of the piece that is heard now: as much of its text as of its time, to the last whole word.
+    /// The heard part of the text that now plays: in proportion to the elapsed time, cut to the last whole word.
     fn fragment(&self, now: Instant) -> String {
         let Some((piece, said)) = self.queue.front().zip(self.said.as_ref()) else { return String::new() };
         let (What::Text(text, _), State::Put(length)) = (&piece.what, piece.state) else { return String::new() };
@@ -687,7 +687,7 @@ impl Talk {
         self.orders.extend(pieces.into_iter().map(|piece| Order::Forget { piece: piece.id }));
     }
 
-    /// Makes what is to be made, puts what can be put.
+    /// Makes and plays the next pieces.
     fn go_on(&mut self, now: Instant) {
         self.make();
         self.put(now);
@@ -723,7 +723,7 @@ impl Talk {
 
     fn put(&mut self, now: Instant) {
         loop {
-            // Nobody begins to speak while the caller does, if what he says decides.
+            // The agent does not start to speak while the caller speaks, if words decide.
             let caller_first = self.spec.words_decide && self.caller_speaks && !self.agent_speaks;
             if self.held_back || caller_first {
                 return;
@@ -737,7 +737,7 @@ impl Talk {
                     return;
                 }
                 let digits = digits.clone();
-                // What is put after them waits for them by itself.
+                // Audio that is put after the digits waits for their end by itself.
                 self.orders.push_back(Order::Press(digits.clone()));
                 self.played(&digits);
                 self.queue.pop_front();
@@ -756,7 +756,7 @@ impl Talk {
         }
     }
 
-    /// A piece of this reply is the one that is heard.
+    /// A piece of this reply now starts to play.
     fn begins(&mut self, now: Instant, reply: u64) {
         match &mut self.said {
             Some(said) if said.reply == reply => said.piece_began = now,
@@ -779,7 +779,7 @@ impl Talk {
         {
             self.orders.push_back(Order::Part(parting));
         }
-        // The next piece that is heard may be another reply's.
+        // The next piece that plays may belong to another reply.
         if let (Some(said), Some(front)) = (&mut self.said, self.queue.front())
             && matches!(front.state, State::Put(_))
             && said.reply != front.reply
@@ -790,7 +790,7 @@ impl Talk {
         }
     }
 
-    /// A reply is heard from now on.
+    /// Playout of a reply starts.
     fn first_audio(&mut self, now: Instant, reply: u64) {
         if let Some(turn) = self.turns.spoke(now, reply) {
             self.note(Fact::Turn(turn));

@@ -26,12 +26,12 @@ fn spec() -> ConversationSpec {
     }
 }
 
-/// A conversation whose audio lasts a tenth of a second a word.
+/// A conversation whose audio lasts 100 ms per word.
 struct Stage {
     talk: Talk,
     now: Instant,
     told: Vec<Told>,
-    /// Texts put and not reached or cleared.
+    /// The texts that were put and neither reached nor cleared.
     put: VecDeque<(u64, String)>,
     sources: Vec<(u64, AudioSource)>,
     pressed: Vec<String>,
@@ -68,7 +68,7 @@ impl Stage {
         stage
     }
 
-    /// Everything is made at once.
+    /// Performs all orders; audio is made at once.
     fn obey(&mut self) {
         while let Some(order) = self.talk.poll_order() {
             match order {
@@ -117,7 +117,7 @@ impl Stage {
         self.obey();
     }
 
-    /// The caller says it; the recogniser knows it at once.
+    /// The caller says `text`, and it is recognised at once.
     fn caller_says(&mut self, text: &str) {
         self.hears(Heard::Began);
         self.hears(Heard::Paused);
@@ -130,7 +130,7 @@ impl Stage {
         self.obey();
     }
 
-    /// What is heard now comes to its end.
+    /// The piece that plays ends; returns its text.
     fn is_heard(&mut self) -> String {
         let (piece, text) = self.put.pop_front().unwrap();
         self.now += WORD * u32::try_from(text.split_whitespace().count()).unwrap();
@@ -295,7 +295,7 @@ fn what_may_not_be_cut_short_is_not_and_the_caller_is_reported_only_where_asked_
     assert_eq!((stage.told(), stage.clears), (vec![prompt("no")], 0));
     stage.key('1');
     assert_eq!(stage.clears, 1);
-    // One message may be an exception.
+    // A single message may have its own rule.
     stage.ask(say("Not this one.", true, Cutting { by: Some(Inputs::NONE), preemptible: None }));
     stage.key('1');
     assert_eq!(stage.clears, 1);
@@ -339,7 +339,7 @@ fn what_is_preemptible_gives_way_to_what_comes_next() {
     stage.say("Here it is.", true);
     assert_eq!((stage.clears, stage.put.len()), (1, 1));
     assert_eq!(stage.told(), [Told::Played("Still looking".to_owned())], "no interruption is told");
-    // A message that is marked does not itself cut.
+    // A preemptible reply does not interrupt another one.
     stage.ask(say("And another one.", true, giving_way));
     assert_eq!((stage.clears, stage.put.len()), (1, 1), "nor is it put where it could not be taken back");
     assert_eq!(stage.is_heard(), "Here it is.");
@@ -459,11 +459,11 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
     assert!(stage.talk.queue.len() <= MOST_PIECES);
     let problems = |stage: &mut Stage| stage.told().iter().filter(|told| matches!(told, Told::Problem(_))).count();
     assert_eq!(problems(&mut stage), 1, "once, not for each");
-    // Three are put, and no more of the others are made than is enough for a while.
+    // Three sentences are put, and only enough audio for a while is made in advance.
     let sentence = WORD * 8;
     let made = |stage: &Stage| sentence * u32::try_from(stage.sources.len()).unwrap();
     assert!(made(&stage) <= ENOUGH + 5 * sentence, "{:?}", made(&stage));
-    // What is heard makes room, for speech and for another reproach.
+    // A played sentence makes room for another one, and for another warning.
     let before = stage.sources.len();
     (0..20).for_each(|_| drop(stage.is_heard()));
     assert!(stage.sources.len() >= before + 20);
@@ -473,7 +473,7 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
     assert_eq!(problems(&mut stage), 1);
 }
 
-/// What words decide about, with one reply of ten words of which three are heard.
+/// A conversation in which words decide, with one reply of ten words of which three are played.
 fn half_said() -> Stage {
     let mut stage = Stage::new(ConversationSpec { words_decide: true, tells_speakers: true, ..spec() });
     stage.say("One two three four five six seven eight nine ten.", true);

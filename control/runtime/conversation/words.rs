@@ -1,8 +1,9 @@
-//! What words of a caller mean for who speaks. Pure; they are compared without case, punctuation and space around them.
+//! The meaning of a caller's words for turn-taking. Pure. Words are compared without case, punctuation and surrounding
+//! spaces.
 
 use std::time::Duration;
 
-/// Words that show that somebody listens, and no more: of English, German, French, Spanish, Italian, Portuguese and Dutch.
+/// Words that only show that the caller listens, in English, German, French, Spanish, Italian, Portuguese and Dutch.
 const AGREEMENT: [&str; 62] = [
     "ok", "okay", "yes", "yeah", "yep", "yup", "mhm", "mm", "mmm", "hm", "hmm", "mm-hmm", "mmhmm", "uh", "uh-huh",
     "uhhuh", "aha", "ah", "oh", "right", "sure", "alright", "exactly", "great", "good", "fine", "perfect", "true",
@@ -10,19 +11,19 @@ const AGREEMENT: [&str; 62] = [
     "bien", "voilà", "si", "sí", "vale", "claro", "bueno", "sì", "certo", "va", "bene", "sim", "certo", "tá", "goed",
     "oké", "precies", "i", "see", "got", "it",
 ];
-/// Words after which somebody usually goes on.
+/// Words after which a speaker usually continues.
 const UNFINISHED: [&str; 56] = [
     "um", "uhm", "uh", "er", "erm", "ehm", "äh", "ähm", "euh", "eh", "and", "or", "but", "so", "because", "if", "when",
     "that", "the", "a", "an", "my", "your", "to", "of", "for", "with", "in", "on", "at", "from", "is", "und", "oder",
     "aber", "weil", "wenn", "dass", "der", "die", "das", "ein", "eine", "mein", "et", "ou", "mais", "le", "la", "un",
     "une", "y", "o", "pero", "el", "que",
 ];
-/// Short answers that are whole.
+/// Short answers that are complete.
 const WHOLE: [&str; 16] = [
     "yes", "no", "yeah", "nope", "yep", "ok", "okay", "sure", "thanks", "ja", "nein", "oui", "non", "si", "sí", "hello",
 ];
 
-/// How long to wait, after a pause is known, before what was said is taken for all that is to be said.
+/// How long to wait after a pause until the caller's turn counts as complete.
 pub fn wait_after(text: &str) -> Duration {
     let text = text.trim();
     let last = text.split_whitespace().next_back().map(bare).unwrap_or_default();
@@ -38,13 +39,13 @@ pub fn wait_after(text: &str) -> Duration {
     })
 }
 
-/// Whether these words only show that somebody listens: one to three of them, all of agreement.
+/// Whether the words only show that the caller listens: one to three words, all of agreement.
 pub fn is_agreement(text: &str) -> bool {
     let words: Vec<String> = text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
     (1..=3).contains(&words.len()) && words.iter().all(|word| AGREEMENT.contains(&word.as_str()))
 }
 
-/// Whether these words, two or more, are part of what is being said: the far end hears and returns it.
+/// Whether the words are an echo: two or more words that also occur, in this order, in what is being said.
 pub fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bool {
     let plain = |text: &str| text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect::<Vec<_>>();
     let heard = plain(text);
@@ -52,7 +53,7 @@ pub fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bool {
     heard.len() >= 2 && said.windows(heard.len()).any(|part| part == heard)
 }
 
-/// A word in lower case without punctuation around it.
+/// A word in lower case without surrounding punctuation.
 fn bare(word: &str) -> String {
     word.trim_matches(|one: char| !one.is_alphanumeric()).to_lowercase()
 }

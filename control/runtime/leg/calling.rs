@@ -1,4 +1,4 @@
-//! Calling: INVITEs over one route after the other.
+//! Outbound calls: INVITEs over one route after the other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use tandem_stir::Vouch;
 use super::{LegIo, headers};
 use crate::redirect::Redirects;
 
-/// A call to be placed, over one route after the other.
+/// An outbound call with its routes.
 pub struct Attempt {
-    /// The call.
+    /// The parameters of the call.
     pub invite: Invite,
-    /// The leg that it will be joined to.
+    /// The leg with which it will be bridged.
     pub behind: Option<Behind>,
-    /// Its Call-ID, the same over every route.
+    /// The Call-ID, the same for all routes.
     pub call_id: Option<Arc<str>>,
-    /// What we say of its caller's number.
+    /// Decides what is said about the caller's number (STIR).
     pub vouch: Vouch,
-    /// That leg has not made an offer, and none is made over trunks that want it so.
+    /// The other leg has made no offer, so none is made over trunks with `late_offer`.
     pub late_offer: bool,
-    /// Where it goes next.
+    /// The remaining routes.
     pub routes: VecDeque<Outbound>,
-    /// Whose trunks it may use, beside those that it is sent over.
+    /// The accounts whose trunks it may use beside those of the routes.
     pub accounts: Vec<Arc<str>>,
 }
 
-/// Whom a leg called.
+/// The destination that a leg called.
 pub(super) struct Callee {
-    /// `trunk "name" (uri)`, or the URI alone.
+    /// `trunk "name" (uri)`, or only the URI.
     pub(super) name: String,
-    /// A challenge can be answered.
+    /// Whether there are credentials to answer a challenge.
     pub(super) authenticates: bool,
 }
 
@@ -52,8 +52,8 @@ impl LegIo {
         self.attempt = (!attempt.routes.is_empty()).then(|| Box::new(attempt));
     }
 
-    /// Calls over the next route, if the event says that a trunk failed before anything was heard of the callee. `tune`
-    /// makes the session one of that trunk's. What to log, and the trunk now called.
+    /// Calls over the next route if the event reports that the trunk failed before the callee was found. `tune` applies
+    /// the new trunk's settings to the media session. Returns the line for the log, and the new trunk.
     pub fn fail_over(
         &mut self,
         event: &sip::Event,
@@ -61,7 +61,7 @@ impl LegIo {
     ) -> Option<(String, Option<Arc<str>>)> {
         let mut attempt = self.attempt.take()?;
         let sip::Event::Ended { cause, status, reason, .. } = event else {
-            // A callee who is heard, or has answered, has been found.
+            // A callee who sends audio or has answered is found.
             let found = matches!(event, sip::Event::Answered { .. }) || self.negotiated;
             self.attempt = (!found).then_some(attempt);
             return None;
@@ -149,7 +149,7 @@ impl LegIo {
             second_offer: second_offer.unwrap_or_default(),
             recording: None,
         };
-        // A phone of ours that sends its calls elsewhere is not known by its own URI.
+        // Redirects of a phone of this server are not followed: it is not identified by its own URI.
         let redirects = self.may_be_redirected && route.aor.is_none();
         self.redirects = redirects.then(|| Box::new(Redirects::of(&outgoing)));
         let (leg, invite) = (self.key, Box::new(outgoing));

@@ -1,4 +1,4 @@
-//! The engine: what a leg orders of it, and what it says put into the call's words.
+//! The media engine: commands of a leg to it, and its events translated for the call.
 
 use tandem_call::event::PlaybackEnd;
 use tandem_call::id::{LegId, OpId, RecordingId};
@@ -13,7 +13,8 @@ use crate::keys;
 use crate::machine;
 
 impl LegIo {
-    /// An order to the engine; without a session, or when the engine is overwhelmed, it is dropped and said.
+    /// Sends a command to the media engine. Without a session, or if the engine is overloaded, the command is dropped
+    /// and `false` returned.
     pub fn command(&self, command: media::Command) -> bool {
         match &self.session {
             Some(session) => match session.command(command) {
@@ -27,7 +28,7 @@ impl LegIo {
         }
     }
 
-    /// Ends what is played, or is still being made.
+    /// Stops a playback, or the making of its audio.
     pub fn stop(&mut self, op: OpId) {
         match self.renders.remove(&op) {
             Some(render) => render.abort(),
@@ -37,7 +38,7 @@ impl LegIo {
         }
     }
 
-    /// Starts a recording, once `after` has been played.
+    /// Starts a recording, after `after` has been played.
     pub fn record(
         &self,
         op: OpId,
@@ -65,7 +66,7 @@ impl LegIo {
     }
 }
 
-/// What an engine event means to the call, if anything.
+/// Translates an event of the media engine for the call, if it matters there.
 pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
         media::Event::Finished { op, .. } if *op == keys::PASSED => None,
@@ -94,7 +95,7 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     }
 }
 
-/// The engine's word for a tone.
+/// The media engine's type of a tone.
 pub fn tone(tone: &Tone) -> media::Tone {
     match tone {
         Tone::Ringback(country) => media::Tone::Ringback(media::Country::from_code(country)),
@@ -102,7 +103,7 @@ pub fn tone(tone: &Tone) -> media::Tone {
     }
 }
 
-/// The engine's word for a track.
+/// The media engine's type of a track.
 pub fn tracks(track: Track) -> media::Tracks {
     match track {
         Track::Inbound => media::Tracks::Inbound,

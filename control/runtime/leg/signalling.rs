@@ -1,4 +1,4 @@
-//! What SIP says of a leg, put into the call's words.
+//! Translates SIP events of a leg for the call.
 
 use bytes::Bytes;
 use tandem_call::id::LegId;
@@ -10,7 +10,7 @@ use crate::keys;
 use crate::reason;
 
 impl LegIo {
-    /// What a SIP event means to the call, if anything.
+    /// Handles a SIP event. Returns the call's event for it, if the call must know.
     pub fn on_sip(&mut self, event: sip::Event) -> Option<LegEvent> {
         match event {
             sip::Event::Provisional { sdp, .. } => {
@@ -33,7 +33,7 @@ impl LegIo {
             }
             sip::Event::OfferAnswered { sdp, .. } => {
                 if let Some(session) = &mut self.session {
-                    // A refusal here leaves the session as it was, which is what RFC 3261 §14.1 asks for.
+                    // An invalid answer leaves the session unchanged, as RFC 3261 §14.1 demands.
                     let _ = session.accept(&sdp);
                 }
                 None
@@ -63,7 +63,7 @@ impl LegIo {
         }
     }
 
-    /// The peer's 200. Its answer is in it, or was in a provisional response.
+    /// Handles the far end's 200. The answer is in it, or was in a provisional response.
     fn answered(
         &mut self,
         sdp: Option<Bytes>,
@@ -85,8 +85,8 @@ impl LegIo {
         Some(LegEvent::Answered { codec: self.codec().map(str::to_owned), headers, dialog })
     }
 
-    /// Answers the peer's offer, or makes one where it asks for ours. `refusable`: what cannot be taken may be refused;
-    /// otherwise it is declined, so that the peer knows at least.
+    /// Answers the far end's offer, or makes one if a re-INVITE has none. `refusable`: an unusable offer may be
+    /// refused; otherwise its streams are declined, so that the far end gets an answer.
     fn offered(&mut self, sdp: Option<Bytes>, refusable: bool) {
         let Some(session) = &mut self.session else { return };
         let answer = match sdp {
@@ -120,7 +120,7 @@ impl LegIo {
         }
     }
 
-    /// Its dialog is over; what we ended ourselves is no news.
+    /// Handles the end of the dialog; not reported if this side has ended it.
     fn ended(&mut self, cause: sip::EndCause, status: Option<u16>, words: Option<String>) -> Option<LegEvent> {
         self.gone = true;
         let reason = match cause {
@@ -142,7 +142,7 @@ impl LegIo {
         Some(LegEvent::Ended { reason, sip_status: status, detail })
     }
 
-    /// Offers what is spoken now: only the session's clock is to change.
+    /// Sends an offer with the current codec, which only refreshes the session timer.
     fn refresh(&mut self) {
         let mut preferred = self.preference();
         preferred.codecs.truncate(1);
@@ -152,14 +152,14 @@ impl LegIo {
         }
     }
 
-    /// The answer to an offer of ours that a call without one got.
+    /// Takes the answer to the offer that we sent because the INVITE had none.
     fn take_late_answer(&mut self, sdp: Option<Bytes>) -> Option<LegEvent> {
         let accepted = match (sdp, &mut self.session) {
             (Some(sdp), Some(session)) => session.accept(&sdp).map_err(|error| error.to_string()),
             _ => Err("the ACK has no answer to our offer".to_owned()),
         };
         self.negotiated |= accepted.is_ok();
-        // After a re-INVITE the session goes on as it was.
+        // After a failed re-INVITE the session continues unchanged.
         let why = accepted.err().filter(|_| !self.negotiated)?;
         Some(self.hangup_without_audio(&why))
     }
@@ -167,7 +167,7 @@ impl LegIo {
     fn hangup_without_audio(&mut self, why: &str) -> LegEvent {
         tracing::warn!(leg = %LegId(self.key.0), "description refused: {why}");
         self.redirects = None;
-        // What has been answered cannot be refused any more; its BYE says what the refusal would have said.
+        // An answered call cannot be refused. Its BYE carries the reason that the refusal would have had.
         let headers = self.last_headers();
         let reason = Some(reason::NOT_ACCEPTABLE.to_owned());
         self.send(sip::Command::Hangup { leg: self.key, status: 488, reason, headers });
@@ -175,7 +175,7 @@ impl LegIo {
         LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488), detail }
     }
 
-    /// An end in words, where there are any: the peer's own, or what kept us from it.
+    /// The reason of an end in words: that of the far end, or of the local failure.
     pub(super) fn why(&self, cause: sip::EndCause, status: Option<u16>, words: Option<String>) -> Option<String> {
         match (cause, status, words, &self.callee) {
             (sip::EndCause::Bye | sip::EndCause::Cancelled, _, words, _) => {

@@ -1,4 +1,4 @@
-//! `[[siprec]]`: recording servers that applications know by name.
+//! Recording servers that applications know by name (`[[siprec]]`).
 
 use std::sync::Arc;
 
@@ -7,36 +7,35 @@ use tandem_media as media;
 use tandem_settings::Secret;
 use tandem_sip as sip;
 
-/// A recording server.
+/// The settings of a recording server.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiprecConfig {
-    /// Its name for applications, unique.
+    /// Unique name, as applications use it.
     pub name: Arc<str>,
-    /// Whose calls may be recorded there, those of accounts below it included; every account's when `None`.
+    /// Account whose calls may be recorded there, including those of its subaccounts; every account when `None`.
     #[serde(default)]
     pub account: Option<Arc<str>>,
-    /// `sip:USER@HOST[:PORT][;transport=tcp]`, or `sips:`: whom it is called as.
+    /// SIP URI of the server: `sip:USER@HOST[:PORT][;transport=tcp]` or `sips:`.
     pub uri: Arc<str>,
     /// User part of the From header.
     #[serde(default = "caller")]
     pub from: Arc<str>,
-    /// Digest user name that answers its challenges.
+    /// Digest username for challenges of the server.
     #[serde(default)]
     pub username: Option<Arc<str>>,
-    /// Digest password.
+    /// Digest password for challenges of the server.
     #[serde(default)]
     pub password: Option<Secret>,
-    /// Codecs that it is offered, best first, but the call's own before them all if it is among them.
+    /// Offered codecs, best first. If the call's codec is among them, it comes first.
     #[serde(default = "g711")]
     pub codecs: Vec<media::CodecName>,
-    /// Whether its copies are encrypted (SDES).
+    /// Whether the copies are encrypted (SRTP with SDES keys).
     #[serde(default)]
     pub srtp: media::Srtp,
 }
 
 impl SiprecConfig {
-    /// What it is offered.
     pub(super) fn codecs(&self) -> Vec<media::Codec> {
         media::CodecName::codecs(&self.codecs)
     }
@@ -60,12 +59,12 @@ fn g711() -> Vec<media::CodecName> {
 pub struct Connectors(Vec<Arc<SiprecConfig>>);
 
 impl Connectors {
-    /// These.
+    /// Creates the set of these servers.
     pub fn new(all: Vec<SiprecConfig>) -> Self {
         Self(all.into_iter().map(Arc::new).collect())
     }
 
-    /// That of this name, if the account may use it; `parent`: the account that it is below.
+    /// Returns the server with this name, if the account may use it. `parent` is the account's parent.
     pub fn find(&self, name: &str, account: &str, parent: Option<&str>) -> Option<&Arc<SiprecConfig>> {
         let usable =
             |one: &SiprecConfig| one.account.as_deref().is_none_or(|own| own == account || Some(own) == parent);

@@ -1,4 +1,5 @@
-//! What a recording server is told of the session that it records (RFC 7865): always all of it, as it is then.
+//! The metadata of a recorded session for the recording server (RFC 7865). Each document is complete and describes the
+//! current state.
 
 use std::fmt::Write as _;
 
@@ -6,56 +7,48 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
-/// Where what is ours in it comes from; not an address.
+/// XML namespace of our own elements; not an address.
 const OWN: &str = "urn:tandem:siprec:1";
 
-/// A recorded session.
 pub(super) struct Metadata<'a> {
-    /// Its id.
     pub(super) session: u128,
-    /// The recorded leg's id, and as applications spell it.
+    /// Id of the recorded leg, and its id in the spelling of applications.
     pub(super) call: (u128, &'a str),
     /// Call-ID of the recorded leg's dialog.
     pub(super) sip_call_id: Option<&'a str>,
-    /// Since when it is.
+    /// Start of the session.
     pub(super) since: Timestamp,
-    /// Since when it is recorded.
+    /// Start of the recording.
     pub(super) recorded_since: Timestamp,
-    /// The leg's far end, and whom it talks with.
+    /// The leg's far end, and the party that it talks with.
     pub(super) participants: [Participant; 2],
-    /// What is recorded.
     pub(super) streams: Vec<Stream>,
-    /// The application's own.
     pub(super) parameters: &'a [(String, String)],
 }
 
-/// Somebody who takes part in it.
 pub(super) struct Participant {
-    /// Its id.
     pub(super) id: u128,
-    /// A SIP or tel URI.
+    /// SIP or tel URI of the participant.
     pub(super) aor: String,
-    /// The name shown with it.
     pub(super) name: Option<String>,
-    /// Since when.
+    /// Time at which the participant joined.
     pub(super) since: Timestamp,
 }
 
-/// One direction of its audio.
+/// One direction of the session's audio.
 pub(super) struct Stream {
-    /// Its id.
     pub(super) id: u128,
-    /// Its `a=label` (RFC 4574).
+    /// Value of `a=label` (RFC 4574).
     pub(super) label: u16,
-    /// The place of the participant who says it.
+    /// Index of the participant that sends this stream.
     pub(super) said_by: usize,
 }
 
 impl Metadata<'_> {
-    /// As `application/rs-metadata+xml`.
+    /// Returns the document in the format `application/rs-metadata+xml`.
     pub(super) fn xml(&self) -> String {
         let mut out = String::with_capacity(2_048);
-        // Writing to a string cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = self.write(&mut out);
         out
     }
@@ -67,7 +60,7 @@ impl Metadata<'_> {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<recording xmlns=\"urn:ietf:params:xml:ns:recording:1\">"
         )?;
         write!(out, "\r\n<datamode>complete</datamode>\r\n<session session_id=\"{session}\">")?;
-        // RFC 7989 §5: the other half is not known.
+        // RFC 7989 §5: the remote half is unknown.
         write!(out, "\r\n<sipSessionID>{:032x};remote={:032x}</sipSessionID>", self.call.0, 0)?;
         write!(out, "\r\n<start-time>{}</start-time>", self.since)?;
         write!(out, "\r\n<call xmlns=\"{OWN}\" id=\"{}\"", escaped(self.call.1))?;
@@ -116,12 +109,12 @@ impl Metadata<'_> {
     }
 }
 
-/// RFC 7865 §6.10: a UUID in base 64.
+/// Returns an id as RFC 7865 §6.10 requires: a UUID in base64.
 fn id(id: u128) -> String {
     STANDARD.encode(id.to_be_bytes())
 }
 
-/// As the content of an element or an attribute; what XML has no form for is left out.
+/// Escapes a text for an element or an attribute. Characters that XML does not allow are dropped.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -167,7 +160,7 @@ mod tests {
         .xml()
     }
 
-    /// The elements of this name, each with an attribute's value and its text.
+    /// Returns the elements with this name: the value of an attribute, and the text.
     fn all(root: &Element, name: &str, attribute: &str) -> Vec<(String, String)> {
         let found = root.elements().filter(|element| element.name == name);
         found.map(|one| (one.attribute(attribute).unwrap_or_default().to_owned(), one.text())).collect()

@@ -1,4 +1,4 @@
-//! A stream of audio alone: RTP packets, or binary messages of a WebSocket. Nobody speaks back.
+//! A stream of audio in one direction: RTP packets, or binary messages of a WebSocket. The receiver sends no audio.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -15,14 +15,14 @@ use tokio::sync::mpsc;
 use super::{NORMAL, Note, Ready, TAP_FRAMES, tap_codec};
 use crate::inbox::{Inbox, Message as CallMessage};
 
-/// Samples of 20 ms.
+/// Samples in a frame of 20 ms.
 const FRAME: usize = 160;
-/// What goes before the audio of a packet (RFC 3550 §5.1).
+/// Size of an RTP header in octets (RFC 3550 §5.1).
 const HEADER: usize = 12;
-/// Most frames in a packet.
+/// Maximum number of frames in a packet.
 const MOST_FRAMES: u8 = 6;
 
-/// Sends audio until the stream is stopped, or its leg is over.
+/// Sends audio until the stream is stopped or its leg has ended.
 pub(super) async fn run(
     client: &Client,
     inbox: &Inbox,
@@ -59,10 +59,10 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Both directions in one, if they go to the same place.
+/// Mixes both directions into one, if they have the same destination.
 struct Mix {
     both: bool,
-    /// The direction that came first of a tick, which is inbound.
+    /// The inbound frame of a tick, which comes first.
     waiting: Option<[i16; FRAME]>,
 }
 
@@ -78,7 +78,7 @@ impl Mix {
             self.waiting = Some(samples);
             return None;
         }
-        // The ring was full, and the other direction's frame was dropped: this one is sent alone.
+        // The inbound frame was dropped because the ring was full: send the outbound one alone.
         let other = self.waiting.take().unwrap_or([0; FRAME]);
         samples.iter_mut().zip(other).for_each(|(sample, other)| *sample = sample.saturating_add(other));
         Some((media::Track::Inbound, samples))
@@ -129,11 +129,11 @@ impl Sender {
         }
     }
 
-    /// Waits until the application has closed its socket; who gets RTP cannot.
+    /// Waits until the application has closed its socket. Pending for ever with RTP.
     async fn closed(&mut self) -> Result<(), StreamFailure> {
         match self {
             Self::WebSocket(socket) => loop {
-                // Nobody hears what the application says.
+                // Messages of the application are ignored.
                 if let Word::Closed(how) = socket.next().await {
                     return how;
                 }
@@ -149,10 +149,10 @@ impl Sender {
     }
 }
 
-/// One stream of RTP.
+/// An RTP stream.
 struct Packets {
     socket: UdpSocket,
-    /// The packet that grows.
+    /// The packet that is being filled.
     packet: Vec<u8>,
     octets: usize,
     payload_type: u8,
@@ -184,7 +184,7 @@ impl Packets {
         })
     }
 
-    /// Adds 20 ms; what is lost on the way, or because nobody listens there, is lost.
+    /// Adds 20 ms of audio. Send errors, such as an unreachable receiver, are ignored.
     async fn send(&mut self, octets: &[u8; FRAME]) {
         if self.packet.is_empty() {
             self.packet.extend([0x80, self.payload_type]);

@@ -1,6 +1,6 @@
-//! What a stream leaves in its call's log: its turns as they come, and all its figures at its end. Pure.
+//! The statistics of a stream for its call's log: each turn of the conversation, and all figures at the end. No I/O.
 //!
-//! A turn of a stream is told by a detector of voices on the caller's side: the application recognises the words itself.
+//! A voice detector on the caller's audio finds the turns, because only the application recognises the words.
 
 use std::time::{Duration, Instant};
 
@@ -12,23 +12,23 @@ use tandem_speech::recognise::{Edges, PAUSE};
 
 use crate::turns::Turns;
 
-/// Silence of an application after which its next audio is a reply of its own.
+/// Silence of an application after which its next audio counts as a new reply.
 const SILENCE: Duration = Duration::from_millis(100);
-/// Lines of one stream's turns, so that a long one leaves room for the rest of its call; later turns are counted only.
+/// Maximum number of lines about the turns of one stream, so that a long stream leaves room for the other lines of its
+/// call. Later turns are only counted.
 const MOST: u32 = 300;
-/// Samples of a frame at 16 kHz.
+/// Samples in a frame at 16 kHz.
 const WIDE: usize = 320;
 
-/// The figures of one stream.
 pub(super) struct Tally {
-    /// When the socket was open.
+    /// Time at which the socket was open.
     began: Instant,
-    /// Tells when the caller pauses; none of a stream whose application cannot answer.
+    /// Detects pauses of the caller; `None` if the application cannot answer.
     edges: Option<(Edges, media::SampleRate)>,
-    /// Of linear samples.
+    /// Byte order of linear samples.
     order: media::ByteOrder,
     turns: Turns,
-    /// When all audio of the application so far has been played, as it would be without gaps.
+    /// Time at which all audio of the application so far will have been played, if there are no gaps.
     until: Option<Instant>,
     first_audio: Option<Duration>,
     frames_out: u64,
@@ -39,20 +39,21 @@ pub(super) struct Tally {
     marks: u64,
 }
 
-/// A line for the call's log, and the same for programs.
+/// A line for the call's log, as text and as JSON.
 pub(super) type Noted = (String, Value);
 
-/// What the media engine counted of a stream.
+/// The counts of the media engine for a stream.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Carried {
-    /// Frames that the application was too slow for.
+    /// Frames that were dropped because the application was too slow.
     pub(super) dropped: u64,
-    /// Gaps in its audio.
+    /// Gaps in the application's audio.
     pub(super) underruns: media::Underruns,
 }
 
 impl Tally {
-    /// Of a stream whose socket is open from now on. `answers`: whether its application may speak.
+    /// Starts the statistics of a stream whose socket has just opened. `answers`: whether the application may send
+    /// audio.
     pub(super) fn new(now: Instant, codec: media::TapCodec, answers: bool) -> Self {
         let (rate, order) = match codec {
             media::TapCodec::L16Wide(order) => (media::SampleRate::Hz16000, order),
@@ -75,7 +76,7 @@ impl Tally {
         }
     }
 
-    /// A frame goes to the application. Allocates nothing.
+    /// Counts a frame to the application. Does not allocate.
     pub(super) fn sent(&mut self, now: Instant, frame: &media::TapFrame) {
         self.frames_out += 1;
         if let Some((edges, rate)) = self.edges.as_mut().filter(|_| frame.track == media::Track::Inbound) {
@@ -88,7 +89,7 @@ impl Tally {
         }
     }
 
-    /// The application said something of this length; what that was.
+    /// Counts audio of this length from the application. Returns lines for the log.
     pub(super) fn spoken(&mut self, now: Instant, length: Duration, timings: &Timings) -> Vec<Noted> {
         let mut noted = Vec::new();
         self.messages_in += 1;
@@ -113,12 +114,12 @@ impl Tally {
         noted
     }
 
-    /// The application said more than may wait.
+    /// Counts audio that was refused because too much was waiting.
     pub(super) fn refused(&mut self) {
         self.refused += 1;
     }
 
-    /// It cut what waits.
+    /// Counts a command of the application that drops the waiting audio.
     pub(super) fn cleared(&mut self, now: Instant, timings: &Timings) {
         self.clears += 1;
         if self.until.take().is_some_and(|until| until > now) {
@@ -127,12 +128,12 @@ impl Tally {
         }
     }
 
-    /// It set a mark.
+    /// Counts a mark of the application.
     pub(super) fn marked(&mut self) {
         self.marks += 1;
     }
 
-    /// The stream is over.
+    /// Returns the line for the end of the stream.
     pub(super) fn end(&self, now: Instant, name: &str, carried: Carried, timings: &Timings) -> Noted {
         let Carried { dropped, underruns } = carried;
         for (count, times) in [
@@ -168,7 +169,7 @@ impl Tally {
     }
 }
 
-/// The samples of a frame; as many as there is room for.
+/// Decodes a frame into `samples`, up to their length.
 fn decode(frame: &media::TapFrame, order: media::ByteOrder, samples: &mut [i16]) {
     let law = match frame.codec {
         media::Codec::Pcmu => media::g711::Law::Mu,
@@ -196,7 +197,7 @@ mod tests {
         Duration::from_millis(time)
     }
 
-    /// A virtual clock: that many milliseconds after its start.
+    /// A virtual clock: returns the instant that many milliseconds after its start.
     fn clock() -> impl Fn(u64) -> Instant {
         #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
         let start = Instant::now();

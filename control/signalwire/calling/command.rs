@@ -1,4 +1,4 @@
-//! From the body of a request to what is done: a call to be made, or commands for a leg.
+//! Converts the body of a request into a new call or into commands for a leg.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -26,19 +26,19 @@ use crate::swml::sound::{Voice, ringing};
 use crate::swml::value::{Object, Value};
 use crate::swml::{self, text};
 
-/// How long a call rings if it does not say, and at most.
+/// Default and maximum ringing time of a call (the maximum in seconds), and its maximum duration.
 const RINGS_FOR: Duration = Duration::from_secs(60);
 const MOST_RINGING: f64 = 600.0;
 const LASTS_FOR: Duration = Duration::from_secs(14_400);
-/// Most variables of a dial.
+/// Maximum number of `custom_variables` of a dial.
 const MOST_VARIABLES: usize = 20;
-/// Most pieces of audio of one request, repetitions included.
+/// Maximum number of sounds in one request, with their repetitions.
 const MOST_PLAYS: usize = 100;
-/// Commands of the service that this server does not have.
+/// Commands of SignalWire that this server does not support.
 const NOT_SERVED: [&str; 7] =
     ["play.pause", "play.resume", "play.volume", "collect.start_input_timers", "disconnect", "live_translate", "echo"];
 
-/// Jobs that have an id of the application's.
+/// Kinds of jobs to which the application gives an id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Kind {
     Play,
@@ -49,7 +49,7 @@ pub(super) enum Kind {
     Tap,
 }
 
-/// What is done with a job that runs.
+/// An operation on a running job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Control {
     Stop,
@@ -57,21 +57,21 @@ pub(super) enum Control {
     Resume,
 }
 
-/// Whether a call's state lets it be commanded.
+/// Checks whether the call's state allows the commands.
 type Allowed = fn(&LegInfo) -> Result<(), ApiError>;
 
-/// What a request amounts to.
+/// The parsed request.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// A call is made.
+    /// Create a call.
     Dial(Box<NewCall>),
-    /// A leg is commanded; what is begun is the job of this id.
+    /// Send commands to a leg. `job` is the kind and id of the job that they start.
     Leg { leg: LegId, commands: Vec<Command>, job: Option<(Kind, String)>, allowed: Allowed },
-    /// A job of a leg is.
+    /// Stop, pause or resume a job of a leg.
     Job { leg: LegId, kind: Kind, control_id: String, control: Control },
 }
 
-/// What the request is about.
+/// Parses a request.
 pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<Plan, ApiError> {
     let body = body.object().ok_or(ApiError::BadRequest)?;
     let none = Object::default();
@@ -114,7 +114,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             let reasons = [("busy", Some(RejectReason::Busy)), ("decline", Some(RejectReason::Rejected))];
             let others = ["hangup", "cancel", "noAnswer", "error"].map(|word| (word, None));
             let reason = parameters.word("reason", &[reasons.as_slice(), others.as_slice()].concat()).flatten();
-            // What is answered already is hung up all the same.
+            // If the call is already answered, the reject is refused and the call is hung up.
             let reject = reason.map(Command::Reject);
             commands(reject.into_iter().chain([Command::Hangup { headers: Vec::new() }]).collect())
         }
@@ -129,7 +129,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         }
         "play.stop" => job(Kind::Play, Control::Stop),
         "record" => {
-            // The SDK's client leaves the outer object out.
+            // SignalWire's SDK leaves out the outer object.
             let record = parameters.object("record").and_then(|record| record.get("audio")).and_then(Value::object);
             let audio = record.or_else(|| parameters.object("audio"));
             let own = Parameters::new(audio.ok_or_else(|| ApiError::missing("record.audio"))?);
@@ -179,7 +179,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             let tap = tap.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("tap.params"))?;
             let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
             let to = device.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("device.params"))?;
-            // All of them have names of their own.
+            // The two objects have no names in common, so they can be merged.
             let all: Object =
                 tap.iter().chain(to.iter()).map(|(name, value)| (name.to_owned(), value.clone())).collect();
             let own = Parameters::new(&all);
@@ -224,7 +224,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             let program = Program { instructions: vec![Instruction::Refer(refer)], warnings: Vec::new() };
             commands(vec![Command::Run(program)])
         }
-        // Nobody listens to a phone's events.
+        // This server has no client that receives user events.
         "user_event" => commands(Vec::new()),
         _ if name.starts_with("ai") || name.ends_with("_fax.stop") => {
             Err(ApiError::state("invalid_state", format!("no job of the call is one for {command}")))
@@ -246,12 +246,12 @@ fn leg_of(id: Option<&str>) -> Result<LegId, ApiError> {
     swml::ids().parse_call(id).ok_or(ApiError::NotFound)
 }
 
-/// What is wrong about a parameter's own members is wrong about the request.
+/// Adds the errors of nested parameters to those of the request.
 fn note(all: &Parameters<'_>, own: Parameters<'_>) {
     own.wrong().into_iter().for_each(|wrong| all.note(&wrong.parameter, wrong.detail));
 }
 
-/// The document that `url` or `swml` names; `None`: neither does.
+/// The document in `url` or `swml`; `None` if neither is given.
 fn document(parameters: &Parameters<'_>) -> Result<Option<Target>, ApiError> {
     match (parameters.text("url"), parameters.get("swml")) {
         (Some(_), Some(_)) => {
@@ -266,7 +266,7 @@ fn document(parameters: &Parameters<'_>) -> Result<Option<Target>, ApiError> {
     }
 }
 
-/// A document that is part of the request: an object, or text of one.
+/// A document that is part of the request: an object, or its text.
 fn checked(swml: &Value, attribute: &str) -> Result<Target, ApiError> {
     let read = match swml {
         Value::Text(text) => text::read(text.as_bytes()),
@@ -276,7 +276,7 @@ fn checked(swml: &Value, attribute: &str) -> Result<Target, ApiError> {
     checked.map_err(|fault| ApiError::invalid("not_json_or_yaml", attribute, fault.to_string()))
 }
 
-/// Where a call is transferred: a document by its URL or itself, or somebody to connect it to.
+/// The destination of a transfer: a document's URL, a document, or an address to connect to.
 fn destination(dest: &Value) -> Result<Target, ApiError> {
     match dest.text() {
         Some(url) if is_url(url, WEB) => Ok(Target { url: url.into(), method: Method::Post }),

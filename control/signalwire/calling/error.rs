@@ -1,30 +1,30 @@
-//! What is wrong with a request of the Calling API, in its own shape.
+//! Errors of the Calling API, in its own format.
 
 use serde_json::{Value as Json, json};
 use tandem_call::command::Refused;
 
-/// Where the provider explains its errors.
+/// Base URL of SignalWire's explanations of error codes.
 const EXPLAINED: &str = "https://developer.signalwire.com/rest/overview/error-codes/";
 
-/// An answer that is no call.
+/// An error answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ApiError {
-    /// Not JSON, or no object.
+    /// 400: the body is not JSON, or not an object.
     BadRequest,
-    /// No project of this token.
+    /// 401: the project or token is unknown.
     Unauthorized,
-    /// No such call.
+    /// 404: there is no such call.
     NotFound,
-    /// One runs already, and there can be only one.
+    /// 409: such a job is running already, and there can be only one.
     Conflict,
-    /// The server cannot at the moment.
+    /// 500: the server cannot serve the request at the moment.
     Unavailable,
-    /// Something about a parameter.
+    /// 422: a parameter or the call's state is wrong.
     Invalid { code: &'static str, message: String, attribute: Option<String> },
 }
 
 impl ApiError {
-    /// Something about this parameter.
+    /// 422 that names this parameter.
     pub(super) fn invalid(code: &'static str, attribute: &str, message: impl Into<String>) -> Self {
         Self::Invalid { code, message: message.into(), attribute: Some(attribute.to_owned()) }
     }
@@ -33,7 +33,7 @@ impl ApiError {
         Self::invalid("missing_required_parameter", attribute, format!("{attribute} is missing"))
     }
 
-    /// The call's state does not allow it.
+    /// 422: the call's state does not allow the request.
     pub(super) fn state(code: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { code, message: message.into(), attribute: None }
     }
@@ -46,7 +46,7 @@ impl ApiError {
         }
     }
 
-    /// HTTP status and body.
+    /// The HTTP status and body.
     pub(super) fn answer(&self) -> (u16, Json) {
         match self {
             Self::BadRequest => (400, json!({ "error": "Bad Request" })),

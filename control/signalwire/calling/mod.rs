@@ -1,7 +1,7 @@
-//! SignalWire's Calling API: calls are made and commanded by `POST /api/calling/calls`; what comes of it is told to status URLs.
+//! SignalWire's Calling API: `POST /api/calling/calls` creates and controls calls. Events are sent to status URLs.
 //!
 //! ```text
-//!   JSON ──command──► NewCall, Command ──► the call        LegInfo ──► JSON        error: refusals in its shape
+//!   JSON ──command──► NewCall, Command ──► the call        LegInfo ──► JSON        error: error answers
 //! ```
 
 mod command;
@@ -31,23 +31,23 @@ use self::command::{Control, Kind, Plan, plan};
 use self::error::ApiError;
 use super::swml::text;
 
-/// Most jobs whose ids are remembered; the least recently used goes first.
+/// Maximum number of jobs whose ids are stored. The least recently used one is dropped first.
 const MOST_JOBS: u64 = 100_000;
-/// Longer than a call lasts.
+/// Storage time of a job's id. It is longer than any call.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3_600);
 
-/// What a job is, by its leg and the application's id for it.
+/// Jobs by leg, kind and the application's id.
 type Jobs = Cache<(LegId, Kind, String), Job>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
     Recording(RecordingId),
     Stream(StreamId),
-    /// A leg has one of the kind at a time.
+    /// A job of a kind that a leg has at most once.
     Only,
 }
 
-/// The API's paths; those of its earlier names among them.
+/// The API's routes, with those of its earlier names.
 pub(super) fn routes() -> Router<App> {
     let jobs: Jobs = Cache::builder().max_capacity(MOST_JOBS).time_to_live(REMEMBERED_FOR).build();
     Router::new()
@@ -128,7 +128,7 @@ async fn remember(jobs: &Jobs, leg: LegId, job: Option<&(Kind, String)>, accepte
     jobs.insert((leg, *kind, control_id.clone()), job).await;
 }
 
-/// What is done with a job; `None`: nothing can be.
+/// The command that controls a job; `None` if the job does not support the operation.
 fn controlled(kind: Kind, job: Job, control: Control) -> Option<Command> {
     Some(match (job, control, kind) {
         (Job::Recording(id), Control::Stop, _) => Command::StopRecording(Some(id)),
@@ -163,7 +163,7 @@ fn not_created(error: CreateError) -> ApiError {
     }
 }
 
-/// A call as the API shows it.
+/// A call as JSON.
 fn shown(leg: &LegInfo, url: Option<&str>) -> Body {
     let now = tandem_clock::time();
     let duration = leg.duration(now);

@@ -1,5 +1,5 @@
-//! Answers as the Compatibility API has them: for each resource the keys that are published, those that there is nothing to say of
-//! as null.
+//! Converts the family's answers to those of the Compatibility API: each resource has exactly the published keys, and
+//! those without a value are null.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -215,10 +215,10 @@ const TRANSCRIPTION: Keys = &[
     "uri",
 ];
 
-/// Keys of a list's envelope that Twilio's has and this one has not.
+/// Keys of Twilio's list envelope that this API does not have.
 const NO_ENVELOPE: [&str; 2] = ["start", "end"];
 
-/// Writes an answer about what is `below` an account as the Compatibility API does.
+/// Converts an answer about the path `below` an account.
 pub(crate) fn rewrite(below: &[&str], _status: &mut StatusCode, body: &mut Value) {
     let keys = match below {
         [] => ACCOUNT,

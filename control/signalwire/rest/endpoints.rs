@@ -1,5 +1,5 @@
-//! SIP endpoints of the project's REST API (`/api/relay/rest/endpoints/sip`): phones that register, and who decides about the
-//! calls that they make.
+//! SIP endpoints of the project's REST API (`/api/relay/rest/endpoints/sip`): phones that register, with the handler of
+//! the calls that they make.
 
 use axum::Json;
 use axum::Router;
@@ -23,14 +23,14 @@ use tandem_twilio::sid;
 use crate::{NAME, swml};
 
 const PATH: &str = "/api/relay/rest/endpoints/sip";
-/// Most of a page, and what it has if the request does not say.
+/// Maximum and default number of rows on a page.
 const LARGEST_PAGE: u32 = 1_000;
 const USUAL_PAGE: u32 = 50;
-/// Longest value of what is only kept, octets.
+/// Maximum size of a value that is only stored, in octets.
 const LONGEST: usize = 1_024;
-/// Longest user name and password.
+/// Maximum length of user name and password, in octets.
 const LONGEST_NAME: usize = 128;
-/// What is kept and shown, and has no effect here: codecs and ciphers are the server's own.
+/// Settings that are stored and shown but have no effect, because codecs and ciphers are the server's own.
 const KEPT: [&str; 8] = [
     "send_as",
     "ciphers",
@@ -48,7 +48,7 @@ pub(super) fn routes() -> Router<App> {
         .route(&format!("{PATH}/{{id}}"), get(show).put(update).delete(remove))
 }
 
-/// A refusal in the API's shape: `{errors: [{detail, status, title, code}]}`.
+/// An error answer in the API's format: `{errors: [{detail, status, title, code}]}`.
 struct ApiError {
     status: StatusCode,
     code: &'static str,
@@ -110,7 +110,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(paging): Query<P
     let rows = resources::list(store, PHONES, &account.name, &Filter::default(), &page).await?;
     let all = resources::count(store, PHONES, &account.name, &Filter::default()).await?;
     let more = all > offset + u64::from(size);
-    // A page is named by its number; SignalWire's token of a page is not needed, and taken.
+    // Pages are addressed by number. SignalWire's `page_token` is accepted but not needed.
     let link = |number: u32| format!("{PATH}?page_number={number}&page_size={size}&page_token=P{number}");
     let mut links = json!({ "self": link(number), "first": link(0) });
     if let Some(fields) = links.as_object_mut() {
@@ -152,7 +152,7 @@ async fn update(State(app): State<App>, headers: HeaderMap, Path(id): Path<Strin
     let wanted = read(&body)?;
     let mut row = found(&app, &account, &id).await?;
     if text(&wanted, "username")?.is_some_and(|name| name != row.name) && text(&wanted, "password")?.is_none() {
-        // What is kept of a password holds for one user name.
+        // The stored digest of a password is valid for one user name only.
         return Err(ApiError::invalid("missing_required_parameter", "password is needed with another username"));
     }
     row.updated_at = Timestamp::now();
@@ -183,7 +183,7 @@ async fn found(app: &App, account: &Account, id: &str) -> Result<Resource<MadePh
     row.ok_or_else(ApiError::not_found)
 }
 
-/// Stores it; SIP knows it at once.
+/// Stores an endpoint. SIP uses it at once.
 async fn keep(app: &App, mut row: Resource<MadePhone>) -> Result<Resource<MadePhone>, ApiError> {
     row.claim = Some(MadePhone::claim(&row.account, &row.name));
     let services = app.calls.services();
@@ -198,7 +198,7 @@ fn taken(username: &str) -> ApiError {
     ApiError::invalid("value_taken", format!("username {username} is taken"))
 }
 
-/// The endpoint as the request wants it; what the request does not name stays.
+/// Applies the request to an endpoint. Fields that the request does not name are unchanged.
 fn changed(
     app: &App,
     account: &Account,
@@ -229,7 +229,7 @@ fn changed(
     if let Some(word) = text(wanted, "encryption")? {
         phone.encrypted = match word {
             "required" => Some(true),
-            // Offered to who asks for it.
+            // SRTP is used if the phone offers it.
             "default" | "optional" => None,
             _ => return Err(ApiError::invalid("invalid_parameter", "encryption is default, required or optional")),
         };
@@ -247,7 +247,7 @@ fn changed(
     Ok(row)
 }
 
-/// Who decides about its calls: `call_handler`, with what belongs to it.
+/// Applies `call_handler` and its parameters: what handles the endpoint's calls.
 fn decided(phone: &mut MadePhone, wanted: &Map<String, Value>) -> Result<(), ApiError> {
     for key in ["call_handler", "call_request_url", "call_request_method", "call_laml_application_id"] {
         if let Some(value) = text(wanted, key)? {
@@ -293,7 +293,7 @@ fn decided(phone: &mut MadePhone, wanted: &Map<String, Value>) -> Result<(), Api
     Ok(())
 }
 
-/// A field's text; null is as good as an empty one.
+/// A field's text. Null counts as empty.
 fn text<'a>(wanted: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, ApiError> {
     match wanted.get(key) {
         None => Ok(None),
@@ -303,7 +303,7 @@ fn text<'a>(wanted: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>
     }
 }
 
-/// The resource.
+/// The SIP endpoint as JSON.
 fn shown(row: &Resource<MadePhone>) -> Value {
     let phone = &row.details;
     let id = sid::uuid(row.id);

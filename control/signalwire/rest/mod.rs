@@ -1,4 +1,5 @@
-//! SignalWire's newer APIs: Calling and SIP endpoints are served, the others are not yet. Who asks for them is told so in the shape of their errors, which its libraries show.
+//! SignalWire's newer APIs. Calling and SIP endpoints are supported, the others are not yet. Requests to the others get
+//! an error in their own format, which SignalWire's libraries show.
 
 pub(super) mod answer;
 mod endpoints;
@@ -17,21 +18,21 @@ use tandem_runtime::app::App;
 
 use super::SignalWire;
 
-/// The APIs, by the beginnings of their paths.
+/// The unsupported APIs, by path prefix.
 const APIS: [&str; 2] = ["/api/relay", "/api/fabric"];
 
-/// The Calling API's paths, and those of the others, each refused.
+/// The routes of the Calling API and the SIP endpoints. All other paths are refused.
 pub fn routes() -> Router<App> {
     APIS.iter().fold(super::calling::routes().merge(endpoints::routes()), |router, api| {
         router.route(api, any(refuse)).route(&format!("{api}/{{*path}}"), any(refuse))
     })
 }
 
-/// The account whose project and token a request shows.
+/// The account whose project and token a request has.
 pub(super) fn account(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let account = tandem_twilio::rest::caller(&SignalWire, accounts, headers)?;
     let own = account.signalwire.as_ref()?;
-    // An account may have credentials of others of the family, too.
+    // The account may also have credentials of other providers in the family. They do not count here.
     let expected = STANDARD.encode(format!("{}:{}", own.project_id, own.api_token));
     let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?.1.trim();
     (shown == expected).then_some(account)

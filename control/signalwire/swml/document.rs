@@ -1,7 +1,8 @@
-//! A document: sections of steps, checked as a whole before the first step runs.
+//! A document: sections of steps. The whole document is checked before its first step runs.
 //!
-//! What the schema forbids and yet means something is read all the same (`hangup` instead of `hangup: {}`, `play: "say:Hi"`):
-//! the provider's own examples do so. What means nothing is an error; parameters that a method does not have are a warning.
+//! Some forms that the schema forbids are accepted, because SignalWire's own examples use them (`hangup` instead of
+//! `hangup: {}`, `play: "say:Hi"`). A step without a meaning is an error. A parameter that a method does not have is a
+//! warning.
 
 use std::sync::Arc;
 
@@ -9,26 +10,26 @@ use super::error::{Code, Fault};
 use super::text;
 use super::value::{Object, Value};
 
-/// A document. Cheap to clone.
+/// A checked document. Cheap to clone.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Document {
     sections: Arc<Vec<(String, Steps)>>,
-    /// What was odd about it.
+    /// Warnings about the document.
     pub(super) warnings: Arc<Vec<Fault>>,
 }
 
-/// Steps one after the other.
+/// Steps that run one after the other.
 pub(super) type Steps = Arc<Vec<Step>>;
 
-/// A step: a method with its parameters, which may hold placeholders.
+/// A step: a method and its parameters, which may contain placeholders.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Step {
-    /// Unlike any other's of the document.
+    /// The step's number, unique in the document.
     pub(super) id: usize,
     pub(super) method: &'static Method,
-    /// An object for most methods; whatever it was for `return`, `sleep` and `unset`.
+    /// An object for most methods. For `return` and `unset`, any value.
     pub(super) parameters: Value,
-    /// Steps within it.
+    /// The steps within this step.
     pub(super) inner: Inner,
 }
 
@@ -37,41 +38,41 @@ pub(super) struct Step {
 pub(super) enum Inner {
     #[default]
     None,
-    /// Of `cond`.
+    /// The branches of `cond`.
     Branches(Vec<Branch>),
-    /// Of `switch`.
+    /// The cases of `switch`.
     Cases(Cases),
-    /// Of `execute`, `connect` and `join_conference`: when they are over.
+    /// The steps of `execute`, `connect` and `join_conference` that run when the method has ended.
     Over { on_return: Steps, result: Option<Box<Inner>> },
 }
 
-/// One of `cond`.
+/// A branch of `cond`.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Branch {
-    /// Without it the steps always run.
+    /// The condition. Without one the steps always run.
     pub(super) when: Option<String>,
     pub(super) then: Steps,
     pub(super) otherwise: Steps,
 }
 
-/// Of `switch`.
+/// The cases of `switch`.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Cases {
-    /// The variable's name; `None`: `return_value`.
+    /// The variable's name; `None` means `return_value`.
     pub(super) variable: Option<String>,
     pub(super) cases: Vec<(String, Steps)>,
     pub(super) default: Option<Steps>,
 }
 
-/// A method.
+/// A method and its parameters.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Method {
     pub(super) name: &'static str,
-    /// What a bare value stands for; empty: it takes none.
+    /// The parameter that a bare value stands for. Empty: a bare value is not allowed.
     first: &'static str,
-    /// What it cannot do without: one of them.
+    /// Required parameters: one of them must be given. Empty: none is required.
     needs: &'static [&'static str],
-    /// What else it knows. Of a method with any names, nothing is said of others.
+    /// The other parameters. They are not checked if `any` is set.
     knows: &'static [&'static str],
     any: bool,
 }
@@ -91,7 +92,7 @@ const fn open(name: &'static str, first: &'static str, needs: &'static [&'static
 
 const VOICE: [&str; 3] = ["say_voice", "say_language", "say_gender"];
 
-/// Every method of the schema, and `echo`.
+/// All methods of the schema, and `echo`.
 static METHODS: [Method; 44] = [
     method("answer", "max_duration", &[], &["codecs", "username", "password"]),
     method("cond", "", &[], &[]),
@@ -254,7 +255,7 @@ static METHODS: [Method; 44] = [
     open("pay", "", &[]),
 ];
 
-/// What `record` and `record_call` know.
+/// The parameters of `record` and `record_call`.
 const RECORDING: [&str; 13] = [
     "stereo",
     "format",
@@ -272,15 +273,15 @@ const RECORDING: [&str; 13] = [
 ];
 
 impl Document {
-    /// Reads and checks a document.
+    /// Parses and checks a document.
     ///
     /// # Errors
-    /// The first fault that leaves nothing to run.
+    /// The first fault that makes the document unusable.
     pub(crate) fn read(text: &[u8]) -> Result<Self, Fault> {
         Self::of(&text::read(text)?)
     }
 
-    /// The same of what was read already, or was part of a request.
+    /// Checks a document that is already parsed, or that was part of a request.
     pub(crate) fn of(value: &Value) -> Result<Self, Fault> {
         let wrong = |code, detail: &str| Fault::new(code, detail);
         let document = value
@@ -315,7 +316,7 @@ impl Document {
         Ok(Self { sections: Arc::new(read), warnings: Arc::new(reader.warnings) })
     }
 
-    /// A section's steps.
+    /// The steps of a section.
     pub(super) fn section(&self, name: &str) -> Option<&Steps> {
         self.sections.iter().find(|(own, _)| own == name).map(|(_, steps)| steps)
     }
@@ -333,7 +334,7 @@ impl Reader {
         Fault::new(code, format!("{}: {detail}", self.place.join(".")))
     }
 
-    /// A list of steps, or a single one.
+    /// A list of steps, or a single step.
     fn steps(&mut self, value: &Value) -> Result<Steps, Fault> {
         let steps = match value {
             Value::List(items) => items.as_slice(),
@@ -379,13 +380,13 @@ impl Reader {
         Ok(Step { id, method, parameters, inner })
     }
 
-    /// The parameters in their usual form: an object.
+    /// Converts the parameters to their usual form, an object.
     fn parameters(&mut self, method: &Method, value: &Value) -> Result<Object, Fault> {
         let is_pair = |item: &Value| item.object().is_some_and(|object| object.len() == 1);
         let parameters = match value {
             Value::Object(object) => object.clone(),
             Value::Null | Value::Undefined => Object::default(),
-            // As a list of single parameters.
+            // A list of objects with one parameter each.
             Value::List(items) if !items.is_empty() && items.iter().all(is_pair) && method.name != "play" => {
                 items.iter().filter_map(Value::object).flat_map(|object| object.clone().into_iter()).collect()
             }

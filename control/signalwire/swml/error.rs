@@ -1,8 +1,8 @@
-//! What is wrong with a document, by SWML's codes.
+//! Errors in documents, with SWML's codes.
 
 use std::fmt;
 
-/// SWML's codes, without their common beginning.
+/// SWML's error codes, without the common prefix `relay_script_`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Code {
     ParseError,
@@ -53,7 +53,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// What is wrong, and where.
+/// An error, with its place in the document.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Fault {
     pub(crate) code: Code,

@@ -1,32 +1,32 @@
-//! The expressions of documents: those of JavaScript without statements, functions (but arrows as arguments), loops, assignments
-//! and regular expressions.
+//! The expressions of documents: JavaScript expressions without statements, loops, assignments and regular expressions.
+//! Functions are supported only as arrow functions in arguments.
 //!
-//! An expression has at most 1,024 characters, as at SignalWire; where its engine stops after 150 ms, this one does after a number
-//! of steps, and where texts or lists become too large.
+//! An expression has at most 1,024 characters, as at SignalWire. SignalWire's engine stops an evaluation after 150 ms.
+//! This one stops after a number of steps, or when texts or lists become too large.
 
 use super::value::{Object, Value, number_text};
 
-/// Longest expression, characters.
+/// Maximum length of an expression, in characters.
 pub(super) const LONGEST: usize = 1_024;
-/// Most steps of an evaluation.
+/// Maximum number of steps of an evaluation.
 const MOST_STEPS: u32 = 50_000;
-/// Largest text that an operation may make, octets; lists, elements.
+/// Maximum size of the result of an operation: octets of a text, elements of a list.
 const LARGEST: usize = 1024 * 1024;
-/// Deepest nesting.
+/// Maximum nesting depth.
 const DEEPEST: u32 = 64;
-/// Most digits behind a point (ECMA-262 §21.1.3.3).
+/// Maximum number of decimals (ECMA-262 §21.1.3.3).
 const MOST_DECIMALS: f64 = 100.0;
 
-/// Where names that an expression uses get their values.
+/// The source of the values of names in an expression.
 pub(super) trait Scope {
     /// The value of a name; `Undefined` if it has none.
     fn value_of(&self, name: &str) -> Value;
 }
 
-/// The value of an expression.
+/// Evaluates an expression.
 ///
 /// # Errors
-/// In words, why it has none.
+/// A description of why it cannot be evaluated.
 pub(super) fn evaluate(text: &str, scope: &dyn Scope) -> Result<Value, String> {
     if text.chars().count() > LONGEST {
         return Err(format!("an expression has at most {LONGEST} characters"));
@@ -62,7 +62,7 @@ impl std::fmt::Display for Token {
     }
 }
 
-/// Longest first, so that none is taken for the beginning of another.
+/// All operators and punctuation, longest first, so that a longer mark is not read as a shorter one.
 const MARKS: [&str; 34] = [
     "===", "!==", "...", "=>", "==", "!=", "<=", ">=", "&&", "||", "??", "?.", "**", "+", "-", "*", "/", "%", "<", ">",
     "!", "?", ":", "(", ")", "[", "]", "{", "}", ",", ".", "=", ";", "&",
@@ -151,7 +151,7 @@ enum Node {
     TypeOf(Box<Node>),
     Binary(&'static str, Box<Node>, Box<Node>),
     Choice(Box<(Node, Node, Node)>),
-    /// `optional`: nothing is asked of what is not there.
+    /// Access to a member. With `optional` (`?.`), the result is undefined if the object is null or undefined.
     Member {
         of: Box<Node>,
         key: Box<Node>,
@@ -173,7 +173,7 @@ struct Parser {
     depth: u32,
 }
 
-/// Operators of two sides, those that bind least first.
+/// Binary operators by precedence, lowest first.
 const LEVELS: [&[&str]; 7] =
     [&["??"], &["||"], &["&&"], &["===", "!==", "==", "!="], &["<", ">", "<=", ">="], &["+", "-"], &["*", "/", "%"]];
 
@@ -202,7 +202,7 @@ impl Parser {
         Ok(Node::Choice(Box::new((condition, then, otherwise))))
     }
 
-    /// `x => ...` and `(x, y) => ...`.
+    /// Parses `x => ...` or `(x, y) => ...`.
     fn arrow(&mut self) -> Result<Option<Node>, String> {
         let (mut at, mut parameters) = (self.at, Vec::new());
         match self.tokens.get(at) {
@@ -231,7 +231,7 @@ impl Parser {
         let mut left = self.binary(level + 1)?;
         let mut long = 0;
         while let Some(operator) = operators.iter().find(|operator| self.takes(operator)) {
-            // What is to the left of it all is evaluated by recursion.
+            // Such a chain nests to the left, and the evaluation recurses into it.
             long += 1;
             if long > 4 * DEEPEST {
                 return Err("too many operators in a row".to_owned());
@@ -374,7 +374,7 @@ impl Parser {
 struct Machine<'a> {
     scope: &'a dyn Scope,
     steps: u32,
-    /// Parameters of the arrows around, the innermost last.
+    /// Parameters of the enclosing arrow functions, innermost last.
     locals: Vec<(String, Value)>,
 }
 
@@ -440,7 +440,7 @@ impl Machine<'_> {
                 _ => self.scope.value_of(name),
             },
         };
-        // Values are copied: large ones cost more.
+        // Values are copied, so large ones cost more steps.
         self.spend(value.size() / 256)?;
         Ok(value)
     }
@@ -518,7 +518,7 @@ impl Machine<'_> {
         Ok(made)
     }
 
-    /// A method of lists that asks a function about each element. `first`: what `reduce` begins with.
+    /// A list method that calls an arrow function for each element. `first` is the initial value of `reduce`.
     fn with_each(
         &mut self,
         items: &[Value],
@@ -591,7 +591,7 @@ fn add(left: &Value, right: &Value) -> Result<Value, String> {
     text(format!("{left}{right}"))
 }
 
-/// A text that is not too large.
+/// A text value; an error if it is larger than `LARGEST`.
 fn text(text: String) -> Result<Value, String> {
     if text.len() > LARGEST { Err("a text becomes too large".to_owned()) } else { Ok(Value::Text(text)) }
 }
@@ -609,7 +609,7 @@ fn loosely_equal(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// What is behind a point or in brackets.
+/// Access to a member by name or index.
 pub(super) fn member(of: &Value, key: &Value) -> Result<Value, String> {
     let found = match of {
         Value::Undefined | Value::Null => return Err(format!("{of} has no {key}")),
@@ -642,7 +642,7 @@ fn argument(arguments: &[Value], at: usize) -> Value {
     arguments.get(at).cloned().unwrap_or_default()
 }
 
-/// A function that has no object.
+/// A call of a global function.
 fn global(name: &str, arguments: &[Value]) -> Result<Value, String> {
     let first = argument(arguments, 0);
     Ok(match name {
@@ -661,7 +661,7 @@ fn static_method(object: &str, name: &str, arguments: &[Value]) -> Result<Value,
     let first = argument(arguments, 0);
     let number = || first.to_number();
     Ok(match (object, name) {
-        // JavaScript rounds a half up, also of negative numbers.
+        // JavaScript rounds a half up, for negative numbers too.
         ("Math", "round") => (number() + 0.5).floor().into(),
         ("Math", "ceil") => number().ceil().into(),
         ("Math", "floor") => number().floor().into(),
@@ -737,7 +737,8 @@ fn method(of: &Value, name: &str, arguments: &[Value]) -> Result<Value, String> 
     }
 }
 
-/// A place counted from the start, or from the end if it is negative; within the text or list.
+/// An index from the start, or from the end if it is negative and `from_end` is set. The result is clamped to 0 to
+/// `length`. `missing` is the result for an undefined argument.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is bounded")]
 fn index(argument: &Value, length: usize, missing: usize, from_end: bool) -> usize {
     if *argument == Value::Undefined {
@@ -879,9 +880,9 @@ fn number_method(number: f64, name: &str, arguments: &[Value]) -> Result<Option<
     }
 }
 
-/// ECMA-262 §21.1.3.3: of two that are as near, the larger one.
+/// `toFixed` (ECMA-262 §21.1.3.3): of two equally near results, the larger one in magnitude.
 fn fixed(number: f64, decimals: usize) -> String {
-    // What Rust rounds to even is an exact half, which only few decimals can be.
+    // Rust rounds exact halves to even. Only numbers with few decimals can be exact halves.
     let text = format!("{number:.decimals$}");
     let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
     let scaled = number.abs() * scale;

@@ -1,4 +1,4 @@
-//! What scripts and applications are told of a call.
+//! The properties of a call that scripts and applications receive.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,33 +11,33 @@ use tandem_call::leg::{Direction, EndCause, LegInfo, Status};
 
 use super::value::{Object, Value};
 
-/// What a leg of a request remembers: its `client_state`.
+/// The data that a leg created by request carries in its `client_state`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Remembered {
-    /// `custom_variables` of the dial.
+    /// The `custom_variables` of the dial.
     #[serde(default)]
     pub(crate) envs: Vec<(String, String)>,
 }
 
 impl Remembered {
-    /// As a leg keeps it.
+    /// Encodes the data for a leg's `client_state`.
     pub(crate) fn spelled(&self) -> Option<String> {
         serde_json::to_vec(self).ok().map(|json| STANDARD.encode(json))
     }
 
-    /// What a leg keeps; nothing if it keeps something else.
+    /// Decodes a leg's `client_state`; empty if it holds something else.
     pub(super) fn of(leg: &LegInfo) -> Self {
         let json = leg.client_state.as_ref().and_then(|text| STANDARD.decode(text).ok());
         json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
     }
 }
 
-/// The account's project.
+/// The account's project id.
 pub(super) fn project(account: &Account) -> &str {
     account.signalwire.as_ref().map_or("", |own| &own.project_id)
 }
 
-/// `space_id`: a project has one space here. `node_id`: this server is one node.
+/// `space_id` and `node_id`. A project has one space on this server, and the server is one node.
 fn space(account: &Account) -> String {
     derived(project(account).as_bytes(), b"space")
 }
@@ -46,7 +46,7 @@ fn node(public_url: &str) -> String {
     derived(public_url.as_bytes(), b"node")
 }
 
-/// An id that follows from others: the same each time.
+/// An id that is derived from other data, so it is always the same.
 fn derived(from: &[u8], kind: &[u8]) -> String {
     use sha2::Digest as _;
     let digest = sha2::Sha256::new().chain_update(kind).chain_update(from).finalize();
@@ -54,7 +54,7 @@ fn derived(from: &[u8], kind: &[u8]) -> String {
     super::uuid(octets)
 }
 
-/// The ids of a call in every notice: `call_id`, `node_id`, `segment_id`.
+/// The ids of a call in every notice: `call_id`, `node_id` and `segment_id`.
 pub(super) fn ids(leg: &LegInfo, public_url: &str) -> serde_json::Map<String, Json> {
     let id = super::ids().call(leg.id);
     let segment = derived(id.as_bytes(), b"segment");
@@ -62,7 +62,7 @@ pub(super) fn ids(leg: &LegInfo, public_url: &str) -> serde_json::Map<String, Js
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
 }
 
-/// What every notice has around its `params`.
+/// The envelope around a notice's `params`.
 pub(super) fn envelope(account: &Account, leg: Option<&LegInfo>, event: &str, at: Timestamp, params: Json) -> Json {
     let mut envelope = json!({
         "event_type": event,
@@ -77,13 +77,13 @@ pub(super) fn envelope(account: &Account, leg: Option<&LegInfo>, event: &str, at
     envelope
 }
 
-/// Seconds since 1970, of which parts count.
+/// Seconds since 1970, with fractions.
 #[expect(clippy::cast_precision_loss, reason = "a millisecond of this century fits")]
 pub(super) fn seconds(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1_000.0
 }
 
-/// `phone`, `sip`, `webrtc`: what a leg's far end is. A number of a trunk is a telephone, whatever the wire is.
+/// `phone` or `sip`: the kind of the leg's far end. A number of a trunk is a phone, even if the trunk is SIP.
 pub(super) fn kind(leg: &LegInfo) -> &'static str {
     let far = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     match far {
@@ -93,7 +93,7 @@ pub(super) fn kind(leg: &LegInfo) -> &'static str {
     }
 }
 
-/// `created`, `ringing`, `answered`, `ended`.
+/// The call's state: `created`, `ringing`, `answered` or `ended`.
 pub(super) fn state(status: Status) -> &'static str {
     match status {
         Status::Queued | Status::Initiated => "created",
@@ -109,7 +109,7 @@ pub(super) fn direction(leg: &LegInfo) -> &'static str {
     if leg.direction == Direction::Inbound { "inbound" } else { "outbound" }
 }
 
-/// A party as it is written: a number, or a SIP URI.
+/// An address as text: a phone number or a SIP URI.
 pub(crate) fn party(address: &Address) -> String {
     match address {
         Address::Client(name) => format!("sip:{name}"),
@@ -117,7 +117,7 @@ pub(crate) fn party(address: &Address) -> String {
     }
 }
 
-/// `call` of a script and of its requests.
+/// The object `call` of a script and of its requests.
 pub(super) fn call(account: &Account, leg: &LegInfo, public_url: &str) -> Object {
     let (from, to) = (party(&leg.from), party(&leg.to));
     let kind = kind(leg);
@@ -176,7 +176,7 @@ fn address_user(leg: &LegInfo) -> String {
     leg.from.user().to_owned()
 }
 
-/// The device that a call is with.
+/// The device at the far end of a call.
 pub(super) fn device(leg: &LegInfo) -> Json {
     let (from, to) = (party(&leg.from), party(&leg.to));
     match kind(leg) {
@@ -185,7 +185,7 @@ pub(super) fn device(leg: &LegInfo) -> Json {
     }
 }
 
-/// Why a call ended.
+/// `end_reason`: why a call ended; `None` while it is live.
 pub(super) fn end_reason(leg: &LegInfo) -> Option<&'static str> {
     let end = leg.end.as_ref()?;
     Some(match end.cause {

@@ -1,7 +1,7 @@
-//! The interpreter: a document's sections, variables and conditions. Plain data; it performs nothing.
+//! The interpreter: sections, variables and conditions of a document. It is plain data and does no I/O.
 //!
-//! It hands out what its leg does next ([`Next`]), one method at a time, and is told how that came out ([`Machine::resume`]). A
-//! method that needs no leg (`set`, `cond`, `goto`...) is done at once.
+//! It returns the leg's next action ([`Next`]), one method at a time, and takes the outcome ([`Machine::resume`]). A
+//! method that needs no leg (`set`, `cond`, `goto`...) is executed at once.
 
 use std::collections::VecDeque;
 
@@ -16,59 +16,59 @@ use super::parameters::{WEB, is_url};
 use super::template::{self, expand};
 use super::value::{Object, Value};
 
-/// Most transfers in a call.
+/// Maximum number of transfers in a call.
 const MOST_TRANSFERS: u32 = 32;
-/// Most steps between two that take time.
+/// Maximum number of consecutive steps that take no time.
 const MOST_STEPS: u32 = 10_000;
-/// Deepest nesting of sections and conditions.
+/// Maximum nesting depth of sections and conditions.
 const DEEPEST: usize = 100;
-/// Most octets of all variables.
+/// Maximum size of all variables together, in octets.
 const MOST_VARIABLES: usize = 1024 * 1024;
-/// How often a goto jumps at most, and if it does not say.
+/// Maximum and default number of jumps of a `goto`.
 const MOST_JUMPS: f64 = 100.0;
-/// Warnings kept until they are told.
+/// Maximum number of warnings that are stored until they are read.
 const MOST_WARNINGS: usize = 100;
 
-/// What follows.
+/// The leg's next action.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Next {
-    /// These; then the machine is to be resumed.
+    /// Run these instructions, then resume the machine.
     Run(Vec<Instruction>),
-    /// A document is to be had from this URL.
+    /// Fetch the document at this URL.
     Document(String),
-    /// A request of the script's own.
+    /// Make an HTTP request of the script's own.
     Request(Box<Ask>),
-    /// Nothing: the script is over.
+    /// Nothing: the script has ended.
     End,
 }
 
-/// A request of the script's own.
+/// An HTTP request of the script's own.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Ask {
     pub(super) method: http::Method,
     pub(super) url: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Bytes,
-    /// Seconds in all; 0 for as long as may be.
+    /// Total timeout in seconds.
     pub(super) timeout: f64,
     pub(super) connect_timeout: f64,
-    /// Members of a JSON answer become variables.
+    /// Whether the members of a JSON answer become variables.
     pub(super) save: bool,
 }
 
-/// What the machine waits for.
+/// The outcome for which the machine waits.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) enum Waits {
     #[default]
     Nothing,
-    /// For digits or words.
+    /// Digits or recognised words.
     Prompt,
     Record,
-    /// For the id of a recording beside.
+    /// The id of a recording that runs beside the script.
     RecordCall {
         control_id: String,
     },
-    /// For whether this job was stopped: the variable that says so.
+    /// Whether a job was stopped or started. The variable receives the result.
     Done {
         variable: &'static str,
     },
@@ -78,13 +78,13 @@ pub(super) enum Waits {
     Tap {
         control_id: String,
     },
-    /// For whoever is called, and those that are called next.
+    /// The result of a dial, with the dials that follow if it fails.
     Connect {
         next: VecDeque<Dial>,
         result: Option<Inner>,
         then: Option<String>,
     },
-    /// For the end of the stream that has taken the call.
+    /// The end of the stream that has taken over the call.
     ConnectStream {
         result: Option<Inner>,
     },
@@ -97,7 +97,7 @@ pub(super) enum Waits {
     },
     Refer,
     Detect,
-    /// For the document of an `execute` (with its frame's end) or of a `transfer`.
+    /// The document of an `execute` (with the steps that follow it) or of a `transfer`.
     Document {
         params: Value,
         over: Option<Box<Over>>,
@@ -107,7 +107,7 @@ pub(super) enum Waits {
     },
 }
 
-/// What follows a section that was executed.
+/// The steps that follow an executed section.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Over {
     on_return: Steps,
@@ -122,35 +122,35 @@ enum Frame {
         at: usize,
         params: Value,
         over: Option<Box<Over>>,
-        /// Jumps made, by the step that made them.
+        /// Number of jumps made, by the step that made them.
         jumps: Vec<(usize, u32)>,
     },
     /// Steps within a section.
     Block { steps: Steps, at: usize },
 }
 
-/// The jobs beside the script.
+/// The jobs that run beside the script.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Jobs {
     pub(super) recordings: Vec<(String, RecordingId)>,
     pub(super) streams: Vec<(String, StreamId)>,
     pub(super) taps: Vec<(String, StreamId)>,
-    /// How many had no id of the script's.
+    /// Number of jobs to which the script gave no id.
     pub(super) nameless: u32,
 }
 
-/// What is known of the call when a step runs.
+/// The properties of the call when a step runs.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Standing {
-    /// `call` of the script.
+    /// The script's object `call`.
     pub(super) call: Object,
-    /// The leg is answered.
+    /// Whether the leg is answered.
     pub(super) answered: bool,
-    /// What recordings' URLs begin with.
+    /// First part of the recordings' URLs.
     pub(super) recordings: String,
 }
 
-/// A script under way.
+/// A running script.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Machine {
     frames: Vec<Frame>,
@@ -161,25 +161,25 @@ pub(super) struct Machine {
     pub(super) jobs: Jobs,
     transfers: u32,
     warnings: Vec<Fault>,
-    /// The method that was begun last, and its place, for people.
+    /// Name of the method that was started last, for log messages.
     pub(super) place: String,
 }
 
-/// How the machine goes on after a step.
+/// The continuation after a step.
 pub(super) enum Flow {
     On,
     Yield(Next),
 }
 
 impl Machine {
-    /// A script at the beginning of a document's main section.
+    /// A script at the start of a document's main section.
     pub(super) fn new(document: &Document, envs: Object) -> Self {
         let mut machine = Self { envs, ..Self::of_nothing() };
         machine.enter(document.clone(), "main", Value::Object(Object::default()), None);
         machine
     }
 
-    /// A script that is over.
+    /// A script that has ended.
     pub(super) fn of_nothing() -> Self {
         Self {
             frames: Vec::new(),
@@ -194,7 +194,7 @@ impl Machine {
         }
     }
 
-    /// What was odd since this was asked last.
+    /// Takes the warnings since the last call.
     pub(super) fn warnings(&mut self) -> Vec<Fault> {
         std::mem::take(&mut self.warnings)
     }
@@ -207,7 +207,7 @@ impl Machine {
         }
     }
 
-    /// `params` of the section that runs.
+    /// The `params` of the running section.
     pub(super) fn params(&self) -> Value {
         let sections = self.frames.iter().rev().filter_map(|frame| match frame {
             Frame::Section { params, .. } => Some(params),
@@ -216,10 +216,10 @@ impl Machine {
         { sections }.next().cloned().unwrap_or_default()
     }
 
-    /// Goes on to what takes time.
+    /// Runs steps until one takes time.
     ///
     /// # Errors
-    /// What leaves the script nothing to do but to end.
+    /// A fault that ends the script.
     pub(super) fn next(&mut self) -> Result<Next, Fault> {
         for _ in 0..MOST_STEPS {
             let Some(step) = self.step() else {
@@ -240,7 +240,7 @@ impl Machine {
         Err(Fault::new(Code::InternalError, format!("{}: {MOST_STEPS} steps without one that takes time", self.place)))
     }
 
-    /// The next step, which is passed; `None`: a section or a condition is over.
+    /// The next step; the position moves behind it. `None` if a section or a condition has ended.
     fn step(&mut self) -> Option<Step> {
         let (steps, at) = match self.frames.last_mut()? {
             Frame::Section { steps, at, .. } | Frame::Block { steps, at } => (steps, at),
@@ -253,12 +253,12 @@ impl Machine {
         step
     }
 
-    /// The innermost section or condition is over.
+    /// Leaves the innermost section or condition.
     fn leave(&mut self) {
         if let Some(Frame::Section { over, .. }) = self.frames.pop() {
             match over {
                 Some(over) => {
-                    // What is on top runs first.
+                    // The block that is pushed last runs first: `on_return` before `result`.
                     self.follow(over.result.as_ref());
                     self.block(over.on_return);
                 }
@@ -270,7 +270,8 @@ impl Machine {
     fn run(&mut self, step: &Step) -> Result<Flow, Fault> {
         self.place = step.method.name.to_owned();
         let parameters = match step.method.name {
-            // Each entry sees those before it; the conditions of the others are no texts.
+            // `set` replaces placeholders entry by entry, so that each entry sees the earlier ones. The other methods
+            // replace them later or not at all.
             "set" | "cond" | "switch" | "label" => step.parameters.clone(),
             "connect" => {
                 let mut parameters = self.expanded(&step.parameters);
@@ -317,7 +318,7 @@ impl Machine {
         Ok(Flow::On)
     }
 
-    /// A value with its placeholders replaced.
+    /// Replaces the placeholders in a value.
     pub(super) fn expanded(&mut self, value: &Value) -> Value {
         let expanded = expand(value, self);
         for fault in expanded.faults {
@@ -326,7 +327,8 @@ impl Machine {
         expanded.value
     }
 
-    /// Gives a variable a value, unless they become too large together.
+    /// Sets a variable. If all variables together would exceed their maximum size, it keeps its old value, and a
+    /// warning is added.
     pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
         let before = self.vars.remove(name);
         let value = value.into();
@@ -346,7 +348,7 @@ impl Machine {
     }
 
     fn holds(&mut self, condition: &str) -> bool {
-        // Within placeholders an expression is text of its value.
+        // Placeholders in a condition are replaced with the text of their values before the evaluation.
         let text = if condition.contains("${") || condition.contains("%{") {
             self.expanded(&Value::from(condition)).rendered()
         } else {
@@ -388,7 +390,7 @@ impl Machine {
         }
     }
 
-    /// What follows the outcome of a method.
+    /// Continues with the steps that match a method's outcome.
     pub(super) fn follow(&mut self, result: Option<&Inner>) {
         match result {
             Some(Inner::Cases(cases)) => self.choose(cases),
@@ -417,7 +419,7 @@ impl Machine {
             let own = step.parameters.object().and_then(|object| object.get("label"));
             step.method.name == "label" && own.is_some_and(|own| own.rendered() == label)
         };
-        // The nearest label around, within the section.
+        // The nearest enclosing label within the section.
         let mut found = None;
         for (place, frame) in self.frames.iter().enumerate().rev() {
             let (Frame::Section { steps, .. } | Frame::Block { steps, .. }) = frame;
@@ -464,13 +466,13 @@ impl Machine {
         self.leave();
     }
 
-    /// Executes a section or a document (`over`: what follows it), or transfers to it.
+    /// Executes a section or a document (`over`: the steps that follow it), or transfers to it.
     fn go(&mut self, object: &Object, over: Option<Box<Over>>) -> Result<Flow, Fault> {
         let params = as_params(object.get("params").cloned().unwrap_or_else(|| Value::Object(Object::default())));
         self.go_to(object.get("dest").unwrap_or(&Value::Null), params, over)
     }
 
-    /// The same to a destination that is no method's parameter.
+    /// Like `go`, with a destination that is not a method's parameter.
     pub(super) fn go_to(&mut self, dest: &Value, params: Value, over: Option<Box<Over>>) -> Result<Flow, Fault> {
         if over.is_none() {
             self.transfers += 1;
@@ -509,7 +511,7 @@ impl Machine {
         Ok(Flow::On)
     }
 
-    /// The document of an `execute` or a `transfer` has come.
+    /// Continues with the fetched document of an `execute` or a `transfer`.
     pub(super) fn arrived(&mut self, document: Document, params: Value, over: Option<Box<Over>>) {
         self.enter(document, "main", params, over);
     }
@@ -530,7 +532,7 @@ impl Machine {
     }
 }
 
-/// Steps that the called one hears have its own call and variables: their placeholders stay as they are written.
+/// Restores the placeholders in `confirm` steps. These steps run on the called leg, with its own `call` and variables.
 fn keep_confirmations(written: &Value, expanded: &mut Value) {
     match (written, expanded) {
         (Value::Object(written), Value::Object(expanded)) => {
@@ -549,7 +551,7 @@ fn keep_confirmations(written: &Value, expanded: &mut Value) {
     }
 }
 
-/// Numbers among parameters come as text.
+/// Converts numbers in `params` to text, as SWML passes them.
 fn as_params(value: Value) -> Value {
     match value {
         Value::Number(_) => Value::Text(value.to_string()),

@@ -1,4 +1,4 @@
-//! What documents and commands have in common: how they describe recordings, streams and machine detection.
+//! Parameters of recordings, streams and machine detection that documents and commands share.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use tandem_call::{Callback, Moment};
 
 use super::parameters::{Parameters, is_url};
 
-/// Longest time that a parameter may name, seconds.
+/// Maximum of most durations, in seconds.
 pub(crate) const DAY: f64 = 86_400.0;
-/// What a recording is told of.
+/// The events of a recording's callback.
 pub(crate) const RECORDING_MOMENTS: [Moment; 3] = [Moment::InProgress, Moment::Completed, Moment::Absent];
 
 const DIRECTIONS: [(&str, Track); 3] = [("speak", Track::Inbound), ("listen", Track::Outbound), ("both", Track::Both)];
@@ -35,7 +35,7 @@ const CODECS: [(&str, StreamCodec); 8] = [
     ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
 ];
 
-/// What holds of a recording that says nothing.
+/// Default settings of a recording.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordingDefaults {
     pub(crate) source: RecordingSource,
@@ -44,7 +44,8 @@ pub(crate) struct RecordingDefaults {
     pub(crate) end_silence: f64,
 }
 
-/// How to record. Silence at the beginning counts as silence at the end, if it may last longer than `initial_timeout`.
+/// The settings of a recording. Silence at its beginning is limited by `end_silence_timeout` like silence at its end;
+/// `initial_timeout` is not used.
 pub(crate) fn recording(
     parameters: &Parameters<'_>,
     defaults: RecordingDefaults,
@@ -71,12 +72,12 @@ pub(crate) fn recording(
     }
 }
 
-/// The words for a direction of a recording.
+/// The word for a recording's direction.
 pub(crate) fn direction(track: Track) -> &'static str {
     DIRECTIONS.iter().find(|(_, one)| *one == track).map_or("both", |(word, _)| word)
 }
 
-/// A stream to a URL. `speaks`: its application may.
+/// The settings of a stream to a URL. `speaks`: whether its application may send audio.
 pub(crate) fn stream(parameters: &Parameters<'_>, url: String, speaks: bool, callback: Option<Callback>) -> StreamSpec {
     let codec = codec(parameters);
     StreamSpec {
@@ -94,7 +95,8 @@ pub(crate) fn stream(parameters: &Parameters<'_>, url: String, speaks: bool, cal
     }
 }
 
-/// A tap: audio alone to `rtp://ADDRESS:PORT`, `ws://` or `wss://`. `None`: `uri` is none of these.
+/// The settings of a tap, which sends plain audio to `rtp://ADDRESS:PORT`, `ws://` or `wss://`. `None` if `uri` is none
+/// of these.
 pub(crate) fn tap(
     parameters: &Parameters<'_>,
     uri: &str,
@@ -129,7 +131,7 @@ pub(crate) fn tap(
     })
 }
 
-/// What a script's variables say of a tap, without their prefix.
+/// The script variables that describe a tap, without the prefix `tap_`.
 pub(crate) fn tap_facts(spec: &StreamSpec) -> [(&'static str, String); 4] {
     let (codec, milliseconds) = tap_codec(spec);
     [
@@ -140,20 +142,21 @@ pub(crate) fn tap_facts(spec: &StreamSpec) -> [(&'static str, String); 4] {
     ]
 }
 
-/// A tap's codec and the milliseconds of its packets.
+/// A tap's codec and packet time in ms.
 pub(crate) fn tap_codec(spec: &StreamSpec) -> (&'static str, u32) {
     let codec = if spec.codec == Some(StreamCodec::Pcma) { "PCMA" } else { "PCMU" };
     let frames = if let Form::Rtp(form) = spec.form { form.frames } else { 1 };
     (codec, 20 * u32::from(frames))
 }
 
-/// A packet time as frames of 20 ms, the last of which is whole.
+/// The number of 20 ms frames in a packet, rounded up.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 1 to 6")]
 fn frames(parameters: &Parameters<'_>, name: &str) -> u8 {
     parameters.number(name, 10.0..=120.0).map_or(1, |milliseconds| (milliseconds / 20.0).ceil() as u8)
 }
 
-/// `L16@24000h@40i`: the packet time behind the second `@` is ours to choose.
+/// Parses a codec such as `L16@24000h@40i`. The packet time after the second `@` is ignored, because this server
+/// chooses it.
 fn codec(parameters: &Parameters<'_>) -> StreamCodec {
     let Some(text) = parameters.text("codec") else { return StreamCodec::Pcmu };
     let mut parts = text.split('@');
@@ -167,7 +170,7 @@ fn codec(parameters: &Parameters<'_>) -> StreamCodec {
     found.map_or(StreamCodec::Pcmu, |(_, codec)| *codec)
 }
 
-/// How to find out who is there. `message_end`: what `detect_message_end` is where it is not said.
+/// The settings of machine detection. `message_end` is the default of `detect_message_end`.
 pub(crate) fn detection(
     parameters: &Parameters<'_>,
     message_end: bool,
@@ -195,7 +198,7 @@ pub(crate) fn detection(
     }
 }
 
-/// What to listen for besides keys, or instead; `None`: keys alone.
+/// The settings of speech recognition in a gather. `keys`: whether the gather accepts digits too.
 pub(crate) fn listening(
     language: Option<String>,
     hints: Vec<String>,
@@ -212,14 +215,14 @@ pub(crate) fn listening(
     }
 }
 
-/// What a live transcription is called: a call has one.
+/// Name of the live transcription. A call has at most one.
 pub(crate) const LIVE: &str = "live_transcribe";
 
-/// A live transcription, by the parameters of its start.
+/// The settings of a live transcription, from the parameters of its `start`.
 pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
     let directions = own.texts("direction");
     let has = |word: &str| directions.is_empty() || directions.iter().any(|one| one == word);
-    // The caller at the far end is what comes in.
+    // The remote caller is the leg's inbound audio.
     let track = match (has("remote-caller"), has("local-caller")) {
         (true, false) => Track::Inbound,
         (false, true) => Track::Outbound,
@@ -241,10 +244,10 @@ pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
     }
 }
 
-/// What the transcription of a whole call is called: a call has one.
+/// Name of the transcription of a whole call. A call has at most one.
 pub(crate) const WHOLE: &str = "transcribe";
 
-/// The transcription of a whole call, told of at its end.
+/// The settings of a transcription of the whole call, which is sent at its end.
 pub(crate) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSpec {
     TranscriptionSpec {
         name: Some(WHOLE.to_owned()),
@@ -258,7 +261,7 @@ pub(crate) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSp
     }
 }
 
-/// A count that is a parameter.
+/// A parameter that is a count, from 1 to `most`.
 pub(crate) fn count(parameters: &Parameters<'_>, name: &str, most: u32) -> Option<NonZeroU32> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in this range")]
     parameters.number(name, 1.0..=f64::from(most)).and_then(|number| NonZeroU32::new(number as u32))

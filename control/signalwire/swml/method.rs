@@ -1,4 +1,4 @@
-//! Methods that a leg does something for: the instructions that they are, and the variables that their outcomes become.
+//! Methods that act on a leg: their instructions, and the variables that receive their outcomes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,34 +30,34 @@ use super::parameters::{Parameters, WEB};
 use super::sound::{Voice, sound};
 use super::value::{Object, Value};
 
-/// Where a leg asks what its script does next.
+/// The pseudo URL with which a leg asks its script for the next action.
 pub(super) const NEXT: &str = "swml:next";
-/// What the URL of a document begins with that is in the URL itself: base64url of JSON follows.
+/// Prefix of a pseudo URL that contains its document. Base64url of JSON follows.
 const INLINE: &str = "swml:document,";
-/// Longest that a called party rings.
+/// Maximum ringing time of a called party, in seconds.
 const MOST_RINGING: f64 = 600.0;
-/// Longest request of a script that says nothing, seconds.
+/// Default and maximum timeout of a script's own request, in seconds.
 const REQUEST: f64 = 30.0;
-/// Header fields that a script's own request may have, in lower case; and whatever begins with `X-`.
+/// Header fields that a script's own request may have, in lower case. Fields that begin with `X-` are allowed too.
 const REQUEST_HEADERS: [&str; 4] = ["accept", "authorization", "content-type", "range"];
-/// Most header fields of an answer that become variables, and octets of its body.
+/// Maximum number of header fields of an answer that become variables, and maximum size of the stored body in octets.
 const MOST_ANSWERED: usize = 64;
 const MOST_BODY: usize = 64 * 1024;
-/// Tone of a key that is sent, as SignalWire's default.
+/// Tone duration of sent digits, as SignalWire's default.
 const TONE: Duration = Duration::from_millis(100);
 
-/// The target of a leg that asks what follows.
+/// The target with which a leg asks for the next action.
 pub(super) fn next() -> Target {
     Target { url: NEXT.into(), method: HttpMethod::Post }
 }
 
-/// A URL that is its document.
+/// A pseudo URL that contains the document.
 pub(crate) fn inline(document: &Value) -> Target {
     let text = URL_SAFE_NO_PAD.encode(document.to_json().to_string());
     Target { url: format!("{INLINE}{text}").into(), method: HttpMethod::Post }
 }
 
-/// The document that a URL is.
+/// The document in a pseudo URL; `None` for any other URL.
 pub(super) fn inlined(url: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(url.strip_prefix(INLINE)?).ok()
 }
@@ -71,7 +71,7 @@ fn order(command: Command) -> Instruction {
 }
 
 impl Machine {
-    /// Begins a method.
+    /// Starts a method.
     pub(super) fn method(&mut self, step: &Step, object: &Object) -> Result<Flow, Fault> {
         let parameters = Parameters::new(object);
         let flow = self.begin(step, &parameters);
@@ -252,7 +252,7 @@ impl Machine {
             }
             "echo" => does(vec![Instruction::Echo]),
             "request" => self.request(parameters),
-            // Nobody listens to a phone's events; a browser of its own would.
+            // This server has no client that receives user events.
             "user_event" => Ok(Flow::On),
             other => {
                 self.refuse(other);
@@ -261,7 +261,7 @@ impl Machine {
         }
     }
 
-    /// A method that is not served here: it has failed, and the script goes on.
+    /// Marks an unsupported method as failed. The script continues.
     fn refuse(&mut self, method: &str) {
         let failed = match method {
             "pay" => "internal-error",
@@ -274,7 +274,7 @@ impl Machine {
         self.warn(Code::MethodExecuteFailed, "not served here");
     }
 
-    /// The script's own id of a job, or one that is made up.
+    /// The script's id of a job, or a generated one.
     fn control_id(&mut self, parameters: &Parameters<'_>) -> String {
         parameters.text("control_id").unwrap_or_else(|| {
             self.jobs.nameless += 1;
@@ -296,7 +296,7 @@ impl Machine {
         }
     }
 
-    /// What speaks: the parameters, or else the variables of the same names.
+    /// The voice: from the parameters, or from the variables with the same names.
     fn voice(&self, parameters: &Parameters<'_>) -> Voice {
         let named = |name: &str| {
             let variable = || self.vars.get(name).and_then(Value::text).map(str::to_owned);
@@ -397,7 +397,7 @@ impl Machine {
         }
     }
 
-    /// Those who are called at once, one after the other.
+    /// The dials to make one after the other. Each may call several targets at once.
     fn dials(&self, parameters: &Parameters<'_>) -> VecDeque<Dial> {
         let targets = |list: &Value| -> Vec<Object> {
             list.list().unwrap_or(std::slice::from_ref(list)).iter().map(destination).collect()
@@ -455,7 +455,7 @@ impl Machine {
         }
     }
 
-    /// One that is called; what it does not say itself is said by all of them.
+    /// A called target. Its own settings take precedence over those for all targets.
     fn target(&self, own: &Parameters<'_>, all: &Parameters<'_>) -> Option<DialTarget> {
         let text = own.text("to")?;
         let either = |name: &str| own.text(name).or_else(|| all.text(name));
@@ -483,7 +483,7 @@ impl Machine {
         })
     }
 
-    /// A connection is over, or was never made.
+    /// Sets the variables after a connection has ended or failed.
     fn connected(&mut self, dialled: Option<&DialResult>, result: Option<Inner>) {
         let joined = dialled.is_some_and(|dialled| dialled.bridged);
         let word = if joined { "connected" } else { "failed" };
@@ -605,7 +605,7 @@ impl Machine {
         Ok(Flow::Yield(Next::Request(Box::new(ask))))
     }
 
-    /// The outcome of a script's own request: status, header fields and body.
+    /// Sets the variables from the outcome of a script's own request: status, header fields and body.
     pub(super) fn requested(&mut self, answer: Option<(u16, &http::HeaderMap, &[u8])>, save: bool) {
         let succeeded = answer.as_ref().is_some_and(|(status, ..)| (200..300).contains(status));
         let word = if succeeded { "success" } else { "failed" };
@@ -625,7 +625,8 @@ impl Machine {
 
     // ----- outcomes ---------------------------------------------------------------------------------------------------
 
-    /// How the method came out that was begun last. What follows at once, if it is not simply the next step.
+    /// Sets the variables from the outcome of the method that was started last. Returns the next action if it is not
+    /// simply the next step.
     ///
     /// # Errors
     /// As [`Machine::next`].
@@ -646,7 +647,7 @@ impl Machine {
             (Waits::RecordCall { control_id }, reason) => {
                 let id = accepted(reason).and_then(|accepted| accepted.recording);
                 if let Some(id) = id {
-                    // The format shows in the end of the URL only, and audio can be had in both.
+                    // The format is only the URL's extension, and the audio is available in both formats.
                     self.set("record_call_url", self.recording_url(id, RecordingFormat::Wav));
                     self.set("record_control_id", control_id.as_str());
                     self.jobs.recordings.push((control_id, id));
@@ -770,7 +771,7 @@ impl Machine {
         if let Some((_, waited)) = outcome.and_then(|outcome| outcome.waited) {
             self.set("wait_time", waited.as_secs_f64().floor());
         }
-        // How many waited when it came is not known here.
+        // The script does not know how many callers waited at that time.
         self.set("entry_position", -1.0);
         self.set("entry_size", -1.0);
     }
@@ -805,14 +806,14 @@ impl Machine {
     }
 }
 
-/// Longer than a call lasts.
+/// Longer than any call.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 fn recording_defaults(source: RecordingSource, track: Track, end_silence: f64) -> RecordingDefaults {
     RecordingDefaults { source, track, format: RecordingFormat::Wav, end_silence }
 }
 
-/// Sounds of which the beginning of the first and the end of the last are told.
+/// Adds a callback for the start of the first sound and the end of the last one.
 pub(crate) fn told_of_ends(mut plays: Vec<Play>, url: Option<&str>, control_id: Option<&str>) -> Vec<Play> {
     let Some(url) = url else { return plays };
     let count = plays.len();
@@ -828,7 +829,7 @@ pub(crate) fn told_of_ends(mut plays: Vec<Play>, url: Option<&str>, control_id: 
     plays
 }
 
-/// The moments of `call_state_events` and `status_events`; the end alone if none are named.
+/// The events named by `call_state_events` or `status_events`. Without known names only the end.
 pub(crate) fn state_moments(words: &[String]) -> Vec<Moment> {
     let moments = |word: &String| match word.as_str() {
         "created" | "initiated" | "queued" => Some(Moment::Initiated),
@@ -842,7 +843,7 @@ pub(crate) fn state_moments(words: &[String]) -> Vec<Moment> {
     if moments.is_empty() { vec![Moment::Completed] } else { moments }
 }
 
-/// Somebody to be called, as documents write it: an E.164 number, a SIP URI, or what looks like one.
+/// The address of a called party: an E.164 number, a SIP URI, or a similar form.
 pub(crate) fn address(text: &str) -> Address {
     let text = text.trim();
     let bare = text.strip_prefix("/public/").or_else(|| text.strip_prefix("/private/"));
@@ -856,7 +857,7 @@ pub(crate) fn address(text: &str) -> Address {
     }
 }
 
-/// One that is called, with what is said of it alone.
+/// A called target as an object with its own settings.
 fn destination(value: &Value) -> Object {
     match value {
         Value::Object(object) => object.clone(),
@@ -864,7 +865,7 @@ fn destination(value: &Value) -> Object {
     }
 }
 
-/// A document to go on with, as text.
+/// The destination of a transfer as text.
 fn as_dest(value: &Value) -> String {
     value.rendered()
 }
@@ -880,7 +881,7 @@ fn accepted(reason: &FetchReason) -> Option<&Accepted> {
     }
 }
 
-/// Why nobody was joined, in the words of `end_reason`.
+/// Why the connection failed, in the words of `end_reason`.
 fn failed_reason(dialled: &DialResult) -> &'static str {
     match (dialled.status, dialled.sip_status) {
         (DialStatus::Busy, _) => "busy",
@@ -891,7 +892,7 @@ fn failed_reason(dialled: &DialResult) -> &'static str {
     }
 }
 
-/// The job of this id, or the last one; it is taken out.
+/// Removes and returns the job with this id, or the last one if `wanted` is `None`.
 fn last<T: Copy>(jobs: &mut Vec<(String, T)>, wanted: Option<&str>) -> Option<T> {
     let at = match wanted {
         Some(wanted) => jobs.iter().rposition(|(id, _)| id == wanted)?,

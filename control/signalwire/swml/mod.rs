@@ -1,11 +1,11 @@
-//! SWML: documents that are programs with state, in JSON or YAML. A dialect of its own beside SignalWire's Compatibility API:
-//! its applications are asked and told in JSON. What the two have in common (ids, streams, recordings) is the Compatibility
-//! API's.
+//! SWML: documents that are programs with state, in JSON or YAML. It is a dialect of its own beside SignalWire's
+//! Compatibility API, and its requests to applications are JSON. Ids, streams and recordings are those of the
+//! Compatibility API.
 //!
 //! ```text
-//!   text ──► value ──► document ──► machine ◄──► method        expression, template: what placeholders mean
-//!                                      │              └── parameters, sound, media: what methods say
-//!   script: one leg's machine ─────────┘       facts, event: what applications are told       seal: how it is signed
+//!   text ──► value ──► document ──► machine ◄──► method        expression, template: placeholders
+//!                                      │              └── parameters, sound, media: parameters of methods
+//!   script: one leg's machine ─────────┘       facts, event: requests to applications       seal: their signatures
 //! ```
 
 pub(super) mod document;
@@ -46,22 +46,23 @@ use self::script::LegScript;
 pub(super) use self::text::is_document;
 use super::{Family, Ids, Provider as _, SignalWire};
 
-/// Its name in configuration and records.
+/// The dialect's name in the configuration and in records.
 pub const NAME: &str = "swml";
 
 /// SWML's dialect.
 #[derive(Clone, Copy, Debug)]
 pub struct Swml {
-    /// What it has in common with.
+    /// The Compatibility API's dialect, for the parts that both share.
     compatibility: Family,
 }
 
-/// The dialect; `compatibility` is SignalWire's other one.
+/// Creates the dialect. `compatibility` is the dialect of SignalWire's Compatibility API.
 pub fn dialect(compatibility: Family) -> Swml {
     Swml { compatibility }
 }
 
-/// Whether a method is served, given all that any method needs; `None`: there is no such method.
+/// Whether a method is supported, tested with the parameters that any method may need; `None` if there is no such
+/// method.
 pub fn serves(method: &str) -> Option<bool> {
     let given = "url: 'http://h/', urls: ['http://h/'], to: 'sip:a@h', name: n, queue_name: q, transfer_after_bridge: 'http://h/', \
         digits: '1', to_uri: 'sip:a@h', uri: 'rtp://127.0.0.1:9', action: stop, play: 'say:a', duration: 1, reason: busy, \
@@ -73,7 +74,8 @@ pub fn serves(method: &str) -> Option<bool> {
     Some(!machine.warnings().iter().any(|warning| warning.to_string().contains("not served here")))
 }
 
-/// Any text as a document whose script runs, every method with the same outcome; and as an expression.
+/// Fuzz entry point: any text as an expression, and as a document whose script runs with the same outcome for every
+/// method.
 pub fn fuzz_script(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let nothing = machine::Machine::of_nothing();
@@ -92,17 +94,17 @@ pub fn fuzz_script(data: &[u8]) {
     }
 }
 
-/// How ids are spelled.
+/// The spelling of ids.
 pub(super) fn ids() -> Ids {
     Ids::Uuid
 }
 
-/// An id of no kind.
+/// Writes an id that has no prefix for its kind.
 fn uuid(id: u128) -> String {
     Ids::Uuid.spell("", id)
 }
 
-/// What the URLs of an account's recordings begin with.
+/// First part of the URLs of an account's recordings.
 fn recordings(public_url: &str, account: &Account) -> String {
     format!("{public_url}{}/Accounts/{}/Recordings/", SignalWire.root(), facts::project(account))
 }
@@ -179,7 +181,7 @@ impl Dialect for Swml {
 }
 
 impl Documents for Swml {
-    /// For documents of sounds only: what runs a leg is its script's to ask for.
+    /// Only for documents of sounds. The leg's script requests its other documents itself.
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice {
         script::sounds_notice(account, fetch, context)
     }

@@ -1,4 +1,4 @@
-//! Parameters of methods and of commands: an object's members in the types that are needed, with what is wrong about them.
+//! Typed access to the parameters of methods and commands, with a list of errors.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -10,16 +10,16 @@ use url::Url;
 
 use super::value::{Object, Value};
 
-/// Something about a parameter that is not as it must be.
+/// An error in a parameter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Wrong {
-    /// Its name.
+    /// The parameter's name.
     pub(crate) parameter: String,
-    /// What about it, in words.
+    /// A description of the error.
     pub(crate) detail: String,
 }
 
-/// An object's members. What cannot be used is noted and read as if it were not there.
+/// The members of an object. An invalid member is added to the errors and treated as absent.
 pub(crate) struct Parameters<'a> {
     object: &'a Object,
     wrong: RefCell<Vec<Wrong>>,
@@ -30,7 +30,7 @@ impl<'a> Parameters<'a> {
         Self { object, wrong: RefCell::default() }
     }
 
-    /// What was wrong so far.
+    /// The errors so far.
     pub(crate) fn wrong(self) -> Vec<Wrong> {
         self.wrong.into_inner()
     }
@@ -39,12 +39,12 @@ impl<'a> Parameters<'a> {
         self.wrong.borrow_mut().push(Wrong { parameter: parameter.to_owned(), detail: detail.into() });
     }
 
-    /// A member as it is; `None` if there is none, or it is `null` or empty text.
+    /// A member; `None` if it is absent, `null` or an empty text.
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_nothing() && value.text() != Some(""))
     }
 
-    /// A text, or what a number or truth value is as text.
+    /// A text. Numbers and booleans are converted to text.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         match self.get(name)? {
             Value::List(_) | Value::Object(_) => {
@@ -63,7 +63,7 @@ impl<'a> Parameters<'a> {
         number.filter(|number| range.contains(number))
     }
 
-    /// Seconds, of which parts count.
+    /// A duration in seconds, with fractions.
     pub(crate) fn seconds(&self, name: &str, range: RangeInclusive<f64>) -> Option<Duration> {
         self.number(name, range).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     }
@@ -76,7 +76,7 @@ impl<'a> Parameters<'a> {
         value.flag()
     }
 
-    /// What one of these words means; of either case.
+    /// The value of one of `words`, in any case.
     pub(crate) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(name)?;
         let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&text)).map(|(_, meaning)| *meaning);
@@ -87,7 +87,7 @@ impl<'a> Parameters<'a> {
         found
     }
 
-    /// Keys of a telephone.
+    /// DTMF digits.
     pub(crate) fn keys(&self, name: &str) -> Option<String> {
         let text = self.text(name)?;
         let fits = text.chars().all(|key| "0123456789*#ABCD".contains(key.to_ascii_uppercase()));
@@ -97,7 +97,7 @@ impl<'a> Parameters<'a> {
         fits.then_some(text)
     }
 
-    /// A URL of one of these schemes, without its fragment.
+    /// A URL with one of these schemes, without its fragment.
     pub(crate) fn url(&self, name: &str, schemes: &[&str]) -> Option<String> {
         let text = self.text(name)?;
         let fits = is_url(&text, schemes);
@@ -107,7 +107,7 @@ impl<'a> Parameters<'a> {
         fits.then(|| text.split('#').next().unwrap_or_default().to_owned())
     }
 
-    /// An object that is a member, or an empty one.
+    /// A member that is an object.
     pub(crate) fn object(&self, name: &str) -> Option<&'a Object> {
         let value = self.get(name)?;
         if value.object().is_none() {
@@ -116,7 +116,7 @@ impl<'a> Parameters<'a> {
         value.object()
     }
 
-    /// Texts of a list, or of a single text divided by commas.
+    /// The texts of a list, or the comma-separated parts of a single text.
     pub(crate) fn texts(&self, name: &str) -> Vec<String> {
         match self.get(name) {
             None => Vec::new(),
@@ -125,13 +125,13 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Names and values of an object, as text.
+    /// The names and values of an object, as text.
     pub(crate) fn pairs(&self, name: &str) -> Vec<(String, String)> {
         let members = self.object(name).into_iter().flat_map(Object::iter);
         members.map(|(key, value)| (key.to_owned(), value.rendered())).collect()
     }
 
-    /// Header fields: `[{name, value}]`. Such that a peer could not read are left out.
+    /// Header fields: `[{name, value}]`. Invalid ones are left out.
     pub(crate) fn headers(&self, name: &str) -> Vec<(String, String)> {
         let Some(value) = self.get(name) else { return Vec::new() };
         let mut headers = Vec::new();
@@ -147,7 +147,7 @@ impl<'a> Parameters<'a> {
         headers
     }
 
-    /// Who is told at a URL of ours, by its usual names: `status_url` and `status_url_method`.
+    /// A callback from the parameters `name` and `<name>_method`, such as `status_url` and `status_url_method`.
     pub(crate) fn callback(&self, name: &str, control_id: Option<&str>, moments: &[Moment]) -> Option<Callback> {
         let url = self.url(name, WEB)?;
         let method = self.method(&format!("{name}_method"));
@@ -159,12 +159,12 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Schemes of what is asked for by HTTP.
+/// The schemes of HTTP URLs.
 pub(crate) const WEB: &[&str] = &["http", "https"];
-/// Most header fields of a method.
+/// Maximum number of header fields of a method.
 const MOST_HEADERS: usize = 50;
 
-/// A callback. What is told of is a job of this id, which its URL carries behind `#`, where no request shows it.
+/// Creates a callback. The id of its job is stored in the URL's fragment, which is not part of a request.
 pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, moments: &[Moment]) -> Callback {
     let url = url.split('#').next().unwrap_or(url);
     let url = match control_id {
@@ -180,7 +180,7 @@ pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, mome
     }
 }
 
-/// The URL of a callback as the application gave it, and the id of its job.
+/// The callback's URL as the application gave it, and the id of its job.
 pub(crate) fn told(callback: &Callback) -> (Target, Option<String>) {
     let Target { url, method } = &callback.target;
     let (url, id) = match url.split_once('#') {
@@ -190,7 +190,7 @@ pub(crate) fn told(callback: &Callback) -> (Target, Option<String>) {
     (Target { url, method: *method }, id.map(std::borrow::Cow::into_owned))
 }
 
-/// Whether a text is a whole URL of one of these schemes.
+/// Whether a text is an absolute URL with one of these schemes.
 pub(crate) fn is_url(text: &str, schemes: &[&str]) -> bool {
     Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host())
 }

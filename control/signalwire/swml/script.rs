@@ -1,4 +1,4 @@
-//! The script of one leg: the machine with what it asks of applications, and the program that its leg runs next.
+//! The script of one leg: the machine, its requests to applications, and the programs for the leg.
 
 use serde_json::json;
 use tandem_accounts::Account;
@@ -16,20 +16,20 @@ use super::machine::{Ask, Machine, Next, Standing, Waits};
 use super::method::{NEXT, inlined, next};
 use super::value::{Object, Value};
 
-/// SignalWire's number for a document that cannot be read; SWML's own codes are words.
+/// SignalWire's error number for an unreadable document. SWML's own codes are words.
 const UNREADABLE: u32 = 12100;
-/// Its number for something in a document that was passed over.
+/// SignalWire's error number for an element that was skipped.
 const ODD: u32 = 12200;
-/// Most of an answer to a script's own request that is read, octets.
+/// Maximum size of the answer to a script's own request, in octets.
 const MOST_ANSWERED: usize = 1024 * 1024;
-/// Most methods of a document of sounds, which is heard over and over.
+/// Maximum number of methods in a document of sounds, which is played in a loop.
 const MOST_SOUNDS: usize = 100;
 
 /// The script of one leg.
 #[derive(Default)]
 pub(super) struct LegScript {
     machine: Option<Machine>,
-    /// The first document is being asked for; what it is given.
+    /// Set while the first document is being fetched: the data with which its script starts.
     begins: Option<(Standing, Object)>,
 }
 
@@ -194,7 +194,7 @@ fn document_notice(target: &Target, standing: &Standing, vars: &Object, envs: &O
     Notice { event: "swml".into(), target: target.clone(), failover: None, body: Body::Json(body), numbered: false }
 }
 
-/// The request for a document of sounds, which is no part of the leg's script.
+/// The request for a document of sounds. Such a document is not part of the leg's script.
 pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context) -> Notice {
     let standing = Standing {
         call: facts::call(account, &fetch.leg, &context.public_url),
@@ -205,7 +205,7 @@ pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context)
     document_notice(&fetch.target, &standing, &none, &none, &Value::Object(none.clone()))
 }
 
-/// A script's own request.
+/// Converts a script's own request.
 fn request(ask: Ask) -> Request {
     let seconds = |seconds: f64| std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
     Request {
@@ -218,7 +218,7 @@ fn request(ask: Ask) -> Request {
     }
 }
 
-/// What a document of sounds says (for who waits in a queue, or in a conference): its sounds and pauses, in order.
+/// Parses a document of sounds, for a caller in a queue or a conference: its sounds and pauses, in order.
 pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure> {
     use tandem_call::program::instruction::{AudioSource, Play};
     if let Some(url) = base.filter(|_| content_type.is_some_and(|kind| kind.starts_with("audio/"))) {

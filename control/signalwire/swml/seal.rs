@@ -1,4 +1,5 @@
-//! One attempt at a request, signed as SignalWire signs JSON: hex of HMAC-SHA1 and of HMAC-SHA256 over the URL and the body.
+//! One attempt at a request with SignalWire's signatures for JSON: HMAC-SHA1 and HMAC-SHA256 over the URL and the body,
+//! in hex.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,10 +13,11 @@ use tandem_dialect::{Body, SealInput, Sealed};
 
 use super::super::seal::{split_credentials, with_query};
 
-/// What the requests call themselves.
+/// The `User-Agent` of requests.
 const USER_AGENT: &str = "SignalWire";
 
-/// Encodes and signs. A user and password in the URL go out as Basic credentials instead, and the URL is signed without them.
+/// Encodes and signs one attempt. User and password in the URL become Basic credentials, and the URL is signed without
+/// them.
 pub(super) fn seal(key: &str, notice: &SealInput<'_>) -> Sealed {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, credentials) = split_credentials(url);
@@ -39,14 +41,14 @@ pub(super) fn seal(key: &str, notice: &SealInput<'_>) -> Sealed {
     Sealed { url, headers, body }
 }
 
-/// What a GET says of a call: it has no room for more.
+/// The query parameters of a GET: only a few properties of the call, because a query has no room for more.
 fn few(body: &Json) -> Vec<(String, String)> {
     let call = body.get("call").or_else(|| body.get("params")).unwrap_or(body);
     let member = |name: &str| Some((name.to_owned(), call.get(name)?.as_str()?.to_owned()));
     ["call_id", "from", "to", "direction"].into_iter().filter_map(member).collect()
 }
 
-/// A signature in hex, by HMAC with this hash function.
+/// The HMAC signature with this hash function, in hex.
 #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
 fn signature<M: Mac + KeyInit>(key: &str, url: &str, body: &[u8]) -> String {
     let mut mac = <M as KeyInit>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
@@ -68,7 +70,7 @@ mod tests {
         sealed.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The figures are Python's: `hmac.new(key, url + body, sha1).hexdigest()`.
+    /// The expected values come from Python: `hmac.new(key, url + body, sha1).hexdigest()`.
     #[test]
     fn url_and_body_are_signed_in_both_ways() {
         let body = Body::Json(serde_json::json!({"a": 1}));

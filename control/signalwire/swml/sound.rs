@@ -1,4 +1,4 @@
-//! Sounds as documents name them: `http://...`, `say:...`, `silence:...`, `ring:...`.
+//! Sounds in documents: `http://...`, `say:...`, `silence:...`, `ring:...`.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use tandem_call::program::instruction::{AudioSource, Play, Speech, Tone};
 
 use super::parameters::{WEB, is_url};
 
-/// The voice that speaks where none is named.
+/// The default voice.
 const VOICE: &str = "Polly.Salli";
-/// What it speaks.
+/// The default language.
 const LANGUAGE: &str = "en-US";
-/// Longest silence and ringing.
+/// Maximum duration of silence and ringing, in seconds.
 const LONGEST: f64 = 3_600.0;
-/// One cycle of ringing where no length is given.
+/// Duration of ringing if none is given: one cycle.
 const CYCLE: Duration = Duration::from_secs(6);
 
-/// Who speaks.
+/// A voice for speech synthesis.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Voice {
     pub(crate) name: String,
@@ -23,7 +23,7 @@ pub(crate) struct Voice {
 }
 
 impl Voice {
-    /// The voice of this name and language; where one is missing, SignalWire's own.
+    /// The voice with this name and language. Missing values get SignalWire's defaults.
     pub(crate) fn new(name: Option<String>, language: Option<String>) -> Self {
         Self {
             name: name.unwrap_or_else(|| VOICE.to_owned()),
@@ -31,7 +31,7 @@ impl Voice {
         }
     }
 
-    /// These words in it.
+    /// This text, spoken in the voice.
     pub(crate) fn says(&self, text: &str) -> AudioSource {
         AudioSource::Speech(Speech {
             text: text.to_owned(),
@@ -42,10 +42,10 @@ impl Voice {
     }
 }
 
-/// What a sound is.
+/// Parses a sound.
 ///
 /// # Errors
-/// In words.
+/// A description of why the text is not a sound.
 pub(crate) fn sound(text: &str, voice: &Voice) -> Result<Play, String> {
     let text = text.trim();
     if is_url(text, WEB) {
@@ -67,7 +67,7 @@ pub(crate) fn sound(text: &str, voice: &Voice) -> Result<Play, String> {
     }
 }
 
-/// The ringing that callers hear in a country, for so long.
+/// The ringback tone of a country, for this duration.
 pub(crate) fn ringing(country: &str, length: Duration) -> Play {
     let country = country.trim().to_ascii_lowercase();
     Play { longest: Some(length), ..Play::once(AudioSource::Tone(Tone::Ringback(country))) }

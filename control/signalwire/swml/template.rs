@@ -1,21 +1,22 @@
 //! Placeholders in the texts of documents: `${...}` and `%{...}`, which mean the same.
 //!
-//! A plain path (`a.b[0].c`) is looked up, and is empty text if there is nothing; all else is an expression.
+//! A plain path (`a.b[0].c`) is looked up, and is an empty text if it has no value. Everything else is an expression.
 
 use super::expression::{self, Scope, member};
 use super::value::Value;
 
-/// Largest text that placeholders may make, octets.
+/// Maximum size of a text with replaced placeholders, in octets.
 const LARGEST: usize = 1024 * 1024;
 
-/// What came of a value with placeholders.
+/// A value with replaced placeholders.
 pub(super) struct Expanded {
     pub(super) value: Value,
-    /// Placeholders that could not be evaluated and are empty now: why.
+    /// The reasons why placeholders could not be evaluated. Those placeholders were replaced with empty texts.
     pub(super) faults: Vec<String>,
 }
 
-/// A value with the placeholders of all its texts replaced. A text that is one placeholder keeps the type of its value.
+/// Replaces the placeholders in all texts of a value. A text that consists of a single placeholder becomes that
+/// placeholder's value and keeps its type.
 pub(super) fn expand(value: &Value, scope: &dyn Scope) -> Expanded {
     let mut faults = Vec::new();
     let value = expanded(value, scope, &mut faults);
@@ -53,7 +54,7 @@ fn of_text(text: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> Value {
     Value::Text(out)
 }
 
-/// What is before the first placeholder, in it and behind it.
+/// The text before the first placeholder, the placeholder's content, and the text after it.
 fn first_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     let mut from = 0;
     loop {
@@ -68,7 +69,7 @@ fn first_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     }
 }
 
-/// Where the brace is that closes what stands before it.
+/// The position of the closing brace.
 fn end_of(inner: &str) -> Option<usize> {
     let (mut depth, mut quote, mut escaped) = (0_u32, None, false);
     for (place, letter) in inner.char_indices() {
@@ -84,7 +85,7 @@ fn end_of(inner: &str) -> Option<usize> {
             (None, _) => {}
         }
     }
-    // An apostrophe is not always a quote.
+    // An apostrophe is not always a quotation mark.
     quote.and_then(|_| inner.find('}'))
 }
 
@@ -101,7 +102,7 @@ fn of_placeholder(inner: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> V
         Ok(Value::Undefined) => Value::Text(String::new()),
         Ok(Value::Number(number)) if number.is_nan() && found.is_some() => Value::Text(String::new()),
         Ok(value) => value,
-        // A header's name has dashes, and one that is not there is empty.
+        // A header's name may contain dashes. If there is no such header, the result is an empty text.
         Err(_) if found.is_some() => Value::Text(String::new()),
         Err(why) => {
             faults.push(format!("{inner}: {why}"));
@@ -110,12 +111,12 @@ fn of_placeholder(inner: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> V
     }
 }
 
-/// The value of a path, which is `Undefined` where there is nothing.
+/// The value of a path; `Undefined` if it has none.
 pub(super) fn lookup(path: &[String], scope: &dyn Scope) -> Value {
     let mut steps = path.iter();
     let mut value = steps.next().map(|name| scope.value_of(name)).unwrap_or_default();
     for step in steps {
-        // A length is a property, not an element.
+        // The length is a property, not an element.
         value = match &value {
             Value::Object(_) | Value::List(_) if value.object().is_some() || step != "length" => {
                 member(&value, &Value::from(step.as_str())).unwrap_or_default()
@@ -126,7 +127,8 @@ pub(super) fn lookup(path: &[String], scope: &dyn Scope) -> Value {
     value
 }
 
-/// The steps of a plain path: names, of letters, digits, `_` and (but in the first) `-`, with points between, and indices.
+/// The parts of a plain path: names separated by dots, and indices in brackets. A name consists of letters, digits, `_`
+/// and, except in the first, `-`.
 pub(super) fn path(text: &str) -> Option<Vec<String>> {
     let mut steps = Vec::new();
     for (place, part) in text.split('.').enumerate() {
@@ -211,7 +213,7 @@ mod tests {
         let expanded = expand(&Value::from("a ${n +} b ${n.explode()} c"), &names());
         assert_eq!(expanded.value, "a  b  c".into());
         assert_eq!(expanded.faults.len(), 2);
-        // Without an end it is text like any other.
+        // Without a closing brace it is plain text.
         assert_eq!(of("${n"), "${n");
     }
 

@@ -1,4 +1,4 @@
-//! Scripts from document to end, without a call: what they hand out and which variables outcomes become.
+//! Tests of whole scripts without a call: the actions that they return, and the variables that outcomes set.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn machine(steps: &str) -> Machine {
     machine
 }
 
-/// Runs to its end; the sounds and commands that it hands out, in short.
+/// Runs the machine to its end and returns its sounds and commands in short form.
 fn heard(machine: &mut Machine) -> Vec<String> {
     let mut heard = Vec::new();
     loop {
@@ -91,7 +91,7 @@ fn a_section_is_executed_and_returns_a_value() {
               {"play":"say:${params.a}|${return_value}"}],
       "add":[{"cond":[{"when":"true","then":[{"return":"${params.a+params.b}"}]}]},{"play":"say:never"}]}}"#;
     let mut machine = Machine::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
-    // Numbers come as text among parameters.
+    // Numbers in `params` arrive as text.
     assert_eq!(heard(&mut machine), ["back 12", "as text", "|12"]);
 }
 
@@ -400,7 +400,7 @@ fn an_application_is_asked_in_json_and_its_script_runs_to_its_end() {
     assert_eq!((&*notice.target.url, &body["params"]["n"]), ("http://app/next", &"1".into()));
     let end = script.answered(&second, Ok(&response("sections: {main: [{set: {a: 1}}]}")));
     let Step::Done { result: Ok(program), .. } = end else { panic!() };
-    // Nobody has answered.
+    // The call is not answered.
     assert_eq!(program.instructions, [Instruction::Reject(RejectReason::Status(480))]);
 }
 
@@ -449,7 +449,7 @@ fn the_end_of_a_call_and_of_a_sound_are_told_in_json() {
     let playback = Playback { op: OpId(1), source, prompt: false, callback: Some(Arc::new(callback)) };
     let (_, body) = told(EventKind::PlaybackEnded(playback.clone(), PlaybackEnd::Completed));
     assert_eq!((&body["event_type"], &body["params"]["state"]), (&"calling.call.play".into(), &"finished".into()));
-    // Its beginning was not asked for.
+    // The callback does not want the start event.
     assert!(swml.webhook(&account, &event(EventKind::PlaybackStarted(playback)), &context).is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! From the text of a document to its values: JSON, or YAML (1.2, core schema).
+//! Parses the text of a document: JSON, or YAML (1.2, core schema).
 
 use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::scanner::TScalarStyle;
@@ -6,14 +6,14 @@ use yaml_rust2::scanner::TScalarStyle;
 use super::error::{Code, Fault};
 use super::value::{Value, last_of_each};
 
-/// Longest document, octets.
+/// Maximum size of a document, in octets.
 pub(crate) const LONGEST: usize = 1024 * 1024;
-/// Deepest nesting that is read.
+/// Maximum nesting depth.
 const DEEPEST: usize = 32;
-/// Most octets of memory that the aliases of a YAML document may stand for.
+/// Maximum memory for which the aliases of a YAML document may stand, in octets.
 const MOST_ALIASED: usize = 4 * 1024 * 1024;
 
-/// The values of a document. What it was called by HTTP does not count: what begins with `{` is JSON, all else YAML.
+/// Parses a document. The HTTP content type is ignored: a text that begins with `{` is JSON, any other is YAML.
 pub(crate) fn read(text: &[u8]) -> Result<Value, Fault> {
     if text.len() > LONGEST {
         return Err(Fault::new(Code::ParseError, format!("the document has more than {LONGEST} octets")));
@@ -29,7 +29,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Value, Fault> {
     if value.depth() > DEEPEST { Err(too_deep()) } else { Ok(value) }
 }
 
-/// Whether a text that a provider's application answered with is a document of this kind and not of another.
+/// Whether the text that an application returned looks like an SWML document.
 pub(crate) fn is_document(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let begins_section = |line: &str| line.starts_with("sections:") || line.starts_with("\"sections\":");
@@ -45,7 +45,7 @@ enum Open {
     Map(Vec<(String, Value)>, Option<String>, usize),
 }
 
-/// Reads one YAML document without recursion.
+/// Parses one YAML document without recursion.
 fn yaml(text: &str) -> Result<Value, Fault> {
     let mut parser = Parser::new_from_str(text);
     let mut open: Vec<Open> = Vec::new();
@@ -106,7 +106,7 @@ fn yaml(text: &str) -> Result<Value, Fault> {
     }
 }
 
-/// What a scalar is in YAML's core schema (YAML 1.2.2 §10.3.2); quoted ones are text.
+/// The value of a scalar in YAML's core schema (YAML 1.2.2 §10.3.2). Quoted scalars are text.
 fn scalar(text: String, style: TScalarStyle) -> Value {
     if style != TScalarStyle::Plain {
         return Value::Text(text);
@@ -115,7 +115,7 @@ fn scalar(text: String, style: TScalarStyle) -> Value {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
-        // A telephone number with its plus is no number.
+        // A phone number with a leading plus is not a number.
         _ if text.starts_with('+') => Value::Text(text),
         _ if text.bytes().all(|one| one.is_ascii_digit() || b"-.eE+".contains(&one)) => match text.parse() {
             Ok(number) => Value::Number(number),

@@ -1,25 +1,23 @@
-//! Values of documents and of their variables: those of JSON, with the keys of objects in the order that they were written in.
+//! The values of documents and variables: those of JSON, but objects keep the order of their keys.
 
 use std::fmt::{self, Write as _};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// An object: each key once, in the order of the text.
+/// An object. Each key occurs once, and keys keep the order in which they were written.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Object(Vec<(String, Value)>);
 
 impl Object {
-    /// The value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// The value of a key, to be changed.
     pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
         self.0.iter_mut().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// Gives a key a value, in its place if it has one already.
+    /// Sets a key's value. An existing key keeps its position.
     pub(crate) fn set(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let (key, value) = (key.into(), value.into());
         match self.0.iter_mut().find(|(name, _)| *name == key) {
@@ -28,18 +26,17 @@ impl Object {
         }
     }
 
-    /// Takes a key away.
     pub(super) fn remove(&mut self, key: &str) -> Option<Value> {
         let at = self.0.iter().position(|(name, _)| name == key)?;
         Some(self.0.remove(at).1)
     }
 
-    /// Its keys with their values, in order.
+    /// The keys and values, in order.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Value)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// How many keys it has.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -62,14 +59,14 @@ impl IntoIterator for Object {
     }
 }
 
-/// A value. `Undefined` is JavaScript's: what is not there; in JSON it is `null`.
+/// A value. `Undefined` is JavaScript's, for an absent value; in JSON it is `null`.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) enum Value {
     #[default]
     Undefined,
     Null,
     Bool(bool),
-    /// As in JavaScript, all numbers are of one kind.
+    /// As in JavaScript, all numbers are floating-point.
     Number(f64),
     Text(String),
     List(Vec<Value>),
@@ -77,7 +74,7 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// The text, if it is one.
+    /// The text; `None` for any other kind of value.
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -85,7 +82,7 @@ impl Value {
         }
     }
 
-    /// The object, if it is one.
+    /// The object; `None` for any other kind of value.
     pub(crate) fn object(&self) -> Option<&Object> {
         match self {
             Self::Object(object) => Some(object),
@@ -93,7 +90,7 @@ impl Value {
         }
     }
 
-    /// The elements, if it is a list.
+    /// The elements of a list; `None` for any other kind of value.
     pub(crate) fn list(&self) -> Option<&[Value]> {
         match self {
             Self::List(items) => Some(items),
@@ -101,12 +98,12 @@ impl Value {
         }
     }
 
-    /// Whether there is nothing: `undefined`, or `null`.
+    /// Whether the value is `undefined` or `null`.
     pub(crate) fn is_nothing(&self) -> bool {
         matches!(self, Self::Undefined | Self::Null)
     }
 
-    /// Whether a condition holds of it (ECMA-262 §7.1.2).
+    /// Converts to a boolean (ECMA-262 §7.1.2).
     pub(super) fn is_truthy(&self) -> bool {
         match self {
             Self::Undefined | Self::Null => false,
@@ -117,7 +114,7 @@ impl Value {
         }
     }
 
-    /// As a number (ECMA-262 §7.1.4); NaN if it is none.
+    /// Converts to a number (ECMA-262 §7.1.4); NaN if that is not possible.
     pub(super) fn to_number(&self) -> f64 {
         match self {
             Self::Undefined | Self::Object(_) => f64::NAN,
@@ -133,7 +130,7 @@ impl Value {
         }
     }
 
-    /// The number that it is or that its text says, for parameters; `None` if it is none, and for what is not finite.
+    /// A number, or the number in a text, for parameters; `None` for other values and if it is not finite.
     pub(crate) fn number(&self) -> Option<f64> {
         let number = match self {
             Self::Number(number) => *number,
@@ -143,7 +140,7 @@ impl Value {
         number.is_finite().then_some(number)
     }
 
-    /// The same of a truth value.
+    /// A boolean, or `true` or `false` in a text, for parameters; `None` for other values.
     pub(crate) fn flag(&self) -> Option<bool> {
         match self {
             Self::Bool(value) => Some(*value),
@@ -153,7 +150,7 @@ impl Value {
         }
     }
 
-    /// How it is written inside other text: nothing of what is not there, JSON of lists and objects.
+    /// The value as part of another text: empty for `undefined` and `null`, JSON for lists and objects.
     pub(super) fn rendered(&self) -> String {
         match self {
             Self::Undefined | Self::Null => String::new(),
@@ -162,7 +159,7 @@ impl Value {
         }
     }
 
-    /// As JSON; keys of objects in order of the alphabet.
+    /// Converts to JSON. Keys are in alphabetical order.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match self {
@@ -180,7 +177,7 @@ impl Value {
         }
     }
 
-    /// How large it is: about its octets in memory.
+    /// The approximate size in memory, in octets.
     pub(super) fn size(&self) -> usize {
         let own = size_of::<Self>();
         match self {
@@ -191,7 +188,7 @@ impl Value {
         }
     }
 
-    /// How many lists and objects are in one another.
+    /// The nesting depth of lists and objects.
     pub(super) fn depth(&self) -> usize {
         match self {
             Self::List(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
@@ -202,7 +199,7 @@ impl Value {
 }
 
 impl fmt::Display for Value {
-    /// As JavaScript's `String` (ECMA-262 §7.1.17).
+    /// Writes the value like JavaScript's `String` (ECMA-262 §7.1.17).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Undefined => f.write_str("undefined"),
@@ -350,7 +347,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// An object of pairs, of which the last of a key counts.
+/// An object of these pairs. If a key occurs several times, its last value counts.
 pub(super) fn last_of_each(pairs: Vec<(String, Value)>) -> Object {
     let mut places = foldhash::HashMap::default();
     let mut kept: Vec<(String, Value)> = Vec::with_capacity(pairs.len());
@@ -366,7 +363,8 @@ pub(super) fn last_of_each(pairs: Vec<(String, Value)>) -> Object {
     Object(kept)
 }
 
-/// A number as JavaScript writes it (ECMA-262 §6.1.6.1.20): whole ones without a point, large and small ones with an exponent.
+/// Writes a number like JavaScript (ECMA-262 §6.1.6.1.20): integers without a decimal point, very large and very small
+/// numbers with an exponent.
 pub(super) fn number_text(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -382,20 +380,20 @@ pub(super) fn number_text(number: f64) -> String {
         return format!("{number}");
     }
     let text = format!("{number:e}");
-    // Rust writes 1e21 and 1e-7, JavaScript 1e+21 and 1e-7.
+    // Rust writes `1e21`, JavaScript `1e+21`. Both write `1e-7`.
     match text.split_once('e') {
         Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent}"),
         _ => text,
     }
 }
 
-/// The integer that a number is, if it is one that JSON can hold exactly.
+/// The number as an integer, if JSON can hold it exactly.
 #[expect(clippy::cast_possible_truncation, reason = "it is a whole number of at most 53 bits")]
 fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
-/// The number that a text says (ECMA-262 §7.1.4.1): 0 if it is blank, NaN if it is none.
+/// The number in a text (ECMA-262 §7.1.4.1): 0 if it is blank, NaN if it is not a number.
 fn number_of(text: &str) -> f64 {
     let text = text.trim();
     let prefixed = |prefix: &str, radix| {

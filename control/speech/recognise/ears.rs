@@ -1,4 +1,5 @@
-//! The beginning of every engine: frames of 20 ms, and whether somebody speaks in them. [`Edges`] serves streams too.
+//! The first step of every engine: cuts audio into frames of 20 ms and detects speech in them. Streams also use
+//! [`Edges`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,32 +8,32 @@ use tandem_call::hearing::Heard;
 use tandem_media::{SampleRate, VoiceActivity};
 use tokio::sync::mpsc;
 
-/// Samples of a frame.
+/// Samples in a frame.
 pub(super) const FRAME: usize = SampleRate::Hz8000.frame();
-/// So many active frames, or as many more active ones than others, and somebody speaks: 100 ms. A click is shorter.
+/// Excess of active frames over inactive ones at which speech is reported: 100 ms. A click is shorter.
 const SURE: u8 = 5;
 
-/// A pause is known so long after the last frame in which somebody spoke.
+/// Time from the last frame with speech until a pause is reported.
 pub const PAUSE: Duration = Duration::from_millis(200);
 
-/// Audio as it comes, cut into frames.
+/// Incoming audio, cut into frames.
 pub(super) struct Ears {
     pieces: mpsc::Receiver<Vec<i16>>,
     rest: VecDeque<i16>,
     edges: Edges,
 }
 
-/// When somebody begins to speak, and when they pause.
+/// Detects when speech begins and when it pauses.
 pub struct Edges {
     activity: VoiceActivity,
     active: u8,
     speaking: bool,
 }
 
-/// 20 ms, and what they changed.
+/// A frame of 20 ms, with the change that it caused.
 pub(super) struct Frame {
     pub(super) samples: [i16; FRAME],
-    /// `Began` or `Paused`.
+    /// `Began` or `Paused`, if the frame changed the state.
     pub(super) edge: Option<Heard>,
 }
 
@@ -41,7 +42,7 @@ impl Ears {
         Self { pieces, rest: VecDeque::new(), edges: Edges::new(SampleRate::Hz8000) }
     }
 
-    /// The next frame; `None` when no more audio comes. Cancel-safe.
+    /// Returns the next frame; `None` when the audio has ended. Cancel-safe.
     pub(super) async fn frame(&mut self) -> Option<Frame> {
         while self.rest.len() < FRAME {
             let piece = self.pieces.recv().await?;
@@ -53,19 +54,18 @@ impl Ears {
         Some(Frame { samples, edge })
     }
 
-    /// Whether somebody speaks now.
     pub(super) fn speaking(&self) -> bool {
         self.edges.speaking
     }
 }
 
 impl Edges {
-    /// For frames of 20 ms at `rate`.
+    /// Creates a detector for frames of 20 ms at `rate`.
     pub fn new(rate: SampleRate) -> Self {
         Self { activity: VoiceActivity::new(rate), active: 0, speaking: false }
     }
 
-    /// The next 20 ms; `Began` or `Paused` if they change something. Allocates nothing.
+    /// Adds the next 20 ms. Returns `Began` or `Paused` if the state changes. Does not allocate.
     pub fn push(&mut self, samples: &[i16]) -> Option<Heard> {
         let activity = self.activity.handle_frame(samples);
         self.active = if activity.active { (self.active + 1).min(SURE) } else { self.active.saturating_sub(1) };

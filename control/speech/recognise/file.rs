@@ -1,5 +1,5 @@
-//! Speech to text of whole files over HTTP: OpenAI's `/v1/audio/transcriptions` (a form) or Deepgram's `/v1/listen` (the
-//! file as the body).
+//! Speech to text of whole files over HTTP, with the interface of OpenAI's `/v1/audio/transcriptions` (the file in a
+//! form) or of Deepgram's `/v1/listen` (the file as the body).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use url::Url;
 use super::super::SpeechConfig;
 use super::live;
 
-/// Longest answer, octets.
+/// Maximum size of an answer, in octets.
 const LARGEST: usize = 4 * 1024 * 1024;
-/// Model of a form where the configuration names none.
+/// Model in the form when the configuration names none.
 const MODEL: &str = "whisper-1";
 
-/// An engine that takes files.
+/// An engine that accepts whole files.
 pub(super) struct FileEngine {
     pub(super) client: Client,
     pub(super) url: Url,
@@ -29,10 +29,10 @@ pub(super) struct FileEngine {
     pub(super) timings: Arc<Timings>,
 }
 
-/// How it takes them.
+/// The way in which the engine accepts a file.
 #[derive(Clone, Copy)]
 pub(super) enum Protocol {
-    /// As a form's file, beside fields.
+    /// As a file of a form, with other fields.
     Form,
     /// As the body, with parameters in the query.
     Body,
@@ -73,7 +73,7 @@ impl FileEngine {
 
     fn fields(&self, how: &Listening) -> Vec<(&'static str, String)> {
         let model = self.config.stt_model.as_deref().unwrap_or(MODEL);
-        // The newer models know only the plain form, which tells no probabilities.
+        // The newer models support only the plain format, which has no probabilities.
         let format = if model.starts_with("gpt-") { "json" } else { "verbose_json" };
         let mut fields = vec![("model", model.to_owned()), ("response_format", format.to_owned())];
         if let Some(language) = &how.language {
@@ -87,7 +87,7 @@ impl FileEngine {
     }
 }
 
-/// What the form's engine answers; the plain form has only the text.
+/// The answer of an engine with a form. The plain format has only the text.
 #[derive(Deserialize)]
 struct Transcription {
     text: String,
@@ -116,7 +116,7 @@ impl From<Transcription> for Words {
     }
 }
 
-/// A form (RFC 7578) of these fields and a WAV file.
+/// Builds a form (RFC 7578) with these fields and a WAV file.
 fn form(boundary: &str, wav: &[u8], fields: &[(&str, String)]) -> Bytes {
     let mut body = Vec::with_capacity(wav.len() + 1_024);
     for (name, value) in fields {
@@ -133,7 +133,7 @@ fn form(boundary: &str, wav: &[u8], fields: &[(&str, String)]) -> Bytes {
     body.into()
 }
 
-/// A WAV file of samples at 8,000 Hz.
+/// Builds a WAV file from samples at 8,000 Hz.
 pub(super) fn wav(samples: &[i16]) -> Vec<u8> {
     let octets = (samples.len() * 2) as u32;
     let mut wav = Vec::with_capacity(44 + samples.len() * 2);

@@ -1,6 +1,8 @@
-//! Live speech over a WebSocket, as Deepgram's `/v1/listen` has it: audio out as binary messages, results in as JSON.
+//! Live speech to text over a WebSocket, with the interface of Deepgram's `/v1/listen`: audio as binary messages to the
+//! engine, results as JSON from it.
 //!
-//! A result's words may change until it is final; an utterance is one or more final results, the last of which says so.
+//! The words of a result may change until it is final. An utterance consists of one or more final results; the last one
+//! is marked.
 
 use std::time::Duration;
 
@@ -19,14 +21,14 @@ use super::super::SpeechConfig;
 use super::RecogniseError;
 use super::ears::{Ears, FRAME};
 
-/// Silence that ends an utterance, ms.
+/// Silence that ends an utterance, in ms.
 const ENDPOINTING: &str = "300";
-/// How long the engine may take for what is left when no more audio comes.
+/// Time limit for the remaining results after the audio has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// A socket that takes nothing for so long is given up.
+/// A socket that accepts no data for this long is given up.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// One session to be.
+/// A session that has not connected yet.
 pub(super) struct Live {
     client: Client,
     url: Url,
@@ -39,7 +41,7 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new(client: Client, url: &Url, config: &SpeechConfig, how: &Listening) -> Self {
         let mut url = with_parameters(url.clone(), config, how);
-        // Interim results are what the end of an utterance is found by.
+        // The engine finds the end of an utterance by its interim results.
         for (name, value) in [
             ("encoding", "mulaw"),
             ("sample_rate", "8000"),
@@ -55,7 +57,7 @@ impl Live {
         Self { client, url, key, partials: how.partials, at_pauses: how.at_pauses, time }
     }
 
-    /// Listens until no more audio comes and everything has been said.
+    /// Runs until the audio has ended and all results have been delivered.
     pub(super) async fn run(
         self,
         mut ears: Ears,
@@ -92,7 +94,7 @@ impl Live {
                     Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) | None => {
                         let unsaid = utterance.end();
                         if let Some(unsaid) = unsaid {
-                            // Nobody may listen any more.
+                            // The session may have been dropped.
                             let _ = heard.send(Ok(unsaid)).await;
                         }
                         return if deadline.is_some() { Ok(()) } else { Err("the engine closed the connection".into()) };
@@ -122,18 +124,18 @@ async fn send(socket: &mut Connection, message: Message) -> Result<(), String> {
     }
 }
 
-/// Results that belong together.
+/// The results of one utterance.
 #[derive(Default)]
 struct Utterance {
     stable: String,
-    /// Of its final results, and how many there were.
+    /// Sum of the confidences of the final results, and their count.
     confidence: (f32, u16),
     language: Option<String>,
 }
 
 impl Utterance {
     fn take(&mut self, text: &str) -> Option<Heard> {
-        // Whatever else the engine has to say is not about words.
+        // Other messages of the engine contain no words.
         let message: LiveMessage = serde_json::from_str(text).ok()?;
         match message {
             LiveMessage::Results(results) => self.results(results),
@@ -161,7 +163,7 @@ impl Utterance {
             self.confidence = (self.confidence.0 + best.confidence, self.confidence.1.saturating_add(1));
         }
         if results.from_finalize {
-            // Words or none: they are all there are until the pause.
+            // Report a result even without words: nothing more will come before the pause.
             return Some(self.end().unwrap_or_else(|| Heard::Final(Words::default())));
         }
         if results.speech_final {
@@ -170,7 +172,7 @@ impl Utterance {
         (!best.transcript.is_empty()).then(|| Heard::Partial(self.words()))
     }
 
-    /// The utterance is over; `None` if there was none.
+    /// Ends the utterance; `None` if it has no words.
     fn end(&mut self) -> Option<Heard> {
         let words = (!self.stable.is_empty()).then(|| self.words());
         *self = Self::default();
@@ -204,7 +206,7 @@ struct Results {
     is_final: bool,
     #[serde(default)]
     speech_final: bool,
-    /// The answer to a `Finalize`.
+    /// Whether this is the answer to a `Finalize`.
     #[serde(default)]
     from_finalize: bool,
     channel: Channel,
@@ -225,7 +227,7 @@ struct Alternative {
     languages: Vec<String>,
 }
 
-/// The answer to a whole file.
+/// The answer for a whole file.
 #[derive(Deserialize)]
 pub(super) struct Prerecorded {
     results: PrerecordedResults,
@@ -249,16 +251,16 @@ impl From<Prerecorded> for Words {
     }
 }
 
-/// The same engine for whole files.
+/// Returns the URL of the same engine for whole files.
 pub(super) fn of_files(url: &Url) -> Url {
     let mut url = url.clone();
     let scheme = if url.scheme() == "wss" { "https" } else { "http" };
-    // Fails only between schemes that are special and others.
+    // Cannot fail: `ws` and `http` schemes are both special schemes.
     let _ = url.set_scheme(scheme);
     url
 }
 
-/// With what is asked for in the query; what the configured URL has there stays.
+/// Adds the requested settings to the query. Parameters in the configured URL take precedence.
 pub(super) fn with_parameters(mut url: Url, config: &SpeechConfig, how: &Listening) -> Url {
     let model = how.model.as_deref().or(config.stt_model.as_deref());
     if let Some(model) = model {

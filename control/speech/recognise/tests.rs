@@ -1,4 +1,4 @@
-//! Sessions against engines on loopback: what they are sent, and what comes of what they say.
+//! Tests of sessions with engines on the loopback interface: what the engines receive, and the results.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn recogniser(stt: Stt) -> Recogniser {
     Recogniser::new(config, client(), Default::default())
 }
 
-/// Two sentences with a second of silence behind each; `None` without the engine that speaks them.
+/// Two sentences, each followed by a second of silence; `None` if espeak-ng is not installed.
 async fn two_sentences() -> Option<Vec<i16>> {
     let directory = tempfile::tempdir().unwrap();
     let voice = Voice::new(SpeechConfig::default(), directory.path(), client(), Default::default());
@@ -105,7 +105,7 @@ async fn an_engine_that_fails_is_a_sessions_last_word() {
     assert_eq!(off.listen(&Listening::default()).err(), Some(RecogniseError::Off));
 }
 
-/// An engine over a WebSocket: it says `lines` when the first audio comes, `last` when it is told that no more does.
+/// An engine over a WebSocket. It sends `lines` when the first audio arrives, and `last` when the audio has ended.
 async fn live_engine(
     lines: &'static [&'static str],
     last: &'static str,

@@ -1,4 +1,5 @@
-//! Live speech for engines that take files: utterances are cut out of the audio at pauses, and asked for one by one.
+//! Live speech for engines that accept only files: the audio is cut into utterances at pauses, and the utterances are
+//! sent one by one.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,18 +12,19 @@ use super::RecogniseError;
 use super::ears::{Ears, FRAME};
 use super::file::{FileEngine, wav};
 
-/// Audio before the moment that somebody is known to speak: 400 ms, of which speech has lasted 100 or 200.
+/// Samples kept from before speech is detected: 400 ms. Speech has then lasted for 100 to 200 ms.
 const BEFORE: usize = 20 * FRAME;
-/// Frames of silence that end an utterance: 500 ms, with the 200 ms after which a pause is known.
+/// Frames of silence (300 ms) after a detected pause that end an utterance; with the 200 ms until the pause is
+/// detected, 500 ms.
 const AFTER: u16 = 15;
-/// Longest utterance, samples: 30 s; what is longer is cut there.
+/// Maximum length of an utterance in samples: 30 s. A longer one is cut there.
 const LONGEST: usize = 30 * 8_000;
-/// Utterances that wait for the engine; it is given up when more do.
+/// Maximum number of utterances that wait for the engine; with more, the session fails.
 const WAITING: usize = 8;
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<Words, String>> + Send + 'a>>;
 
-/// Listens until no more audio comes and everything has been answered.
+/// Runs until the audio has ended and all utterances have been answered.
 pub(super) async fn run(
     engine: &FileEngine,
     how: &Listening,
@@ -34,7 +36,7 @@ pub(super) async fn run(
     let mut waiting: VecDeque<Vec<i16>> = VecDeque::new();
     let mut asked: Option<Answer<'_>> = None;
     let mut listening = true;
-    // What was asked last, or waits, is all of the utterance up to a pause in it.
+    // Whether the last request is for the utterance up to a pause that may not be its end.
     let mut at_pause = false;
     loop {
         if asked.is_none() {
@@ -58,7 +60,7 @@ pub(super) async fn run(
                 }
                 let cut = cutter.push(&frame.samples, ears.speaking());
                 match how.at_pauses && !ears.speaking() {
-                    // It was asked for at the pause: now its end is certain.
+                    // The utterance was already requested at the pause, and has now certainly ended.
                     true if cut.is_some() => at_pause = false,
                     true if paused => {
                         waiting.push_back(cutter.so_far());
@@ -66,7 +68,8 @@ pub(super) async fn run(
                     }
                     true => {}
                     false => {
-                        // They go on: all of it is asked for at the next pause. The engine may stop.
+                        // The speaker continues: cancel the request. The whole utterance is requested at the next
+                        // pause.
                         if std::mem::take(&mut at_pause) && waiting.pop_back().is_none() {
                             asked = None;
                         }
@@ -91,7 +94,7 @@ pub(super) async fn run(
     }
 }
 
-/// The answer to what was asked; never without.
+/// Returns the answer to the current request; pending for ever without a request.
 async fn answered(asked: &mut Option<Answer<'_>>) -> Result<Words, String> {
     match asked {
         Some(answer) => answer.await,
@@ -99,18 +102,18 @@ async fn answered(asked: &mut Option<Answer<'_>>) -> Result<Words, String> {
     }
 }
 
-/// Cuts utterances out of frames. Pure.
+/// Cuts utterances out of frames, without I/O.
 #[derive(Default)]
 struct Cutter {
     audio: Vec<i16>,
-    /// Within an utterance.
+    /// Whether an utterance has begun.
     within: bool,
-    /// Frames since the last one in which somebody spoke.
+    /// Frames since the last frame with speech.
     silent: u16,
 }
 
 impl Cutter {
-    /// The next 20 ms; the utterance that ends with them.
+    /// Adds the next 20 ms. Returns the utterance that ends with them.
     fn push(&mut self, frame: &[i16], speaking: bool) -> Option<Vec<i16>> {
         self.audio.extend_from_slice(frame);
         if speaking {
@@ -128,12 +131,11 @@ impl Cutter {
         None
     }
 
-    /// A copy of the utterance so far.
     fn so_far(&self) -> Vec<i16> {
         self.audio.clone()
     }
 
-    /// The utterance so far; the next one begins.
+    /// Ends the utterance and returns it.
     fn cut(&mut self) -> Option<Vec<i16>> {
         self.silent = 0;
         let audio = std::mem::take(&mut self.audio);

@@ -1,4 +1,4 @@
-//! What is kept of calls and their recordings, and how it is found again.
+//! Tests of the records of calls and recordings, and of their queries.
 
 use super::{call, recording, time};
 use crate::calls::{self, CallFilter, CallRow};
@@ -103,7 +103,8 @@ pub(super) async fn pages_stay_the_same_when_newer_calls_arrive(store: Store) {
 
 pub(super) async fn rows_of_the_same_instant_are_paged_without_loss(store: Store) {
     for id in 0..30_u128 {
-        // Spread over the whole hex range, so that the order of text must agree with the order of cursors.
+        // The ids are spread over the whole range, so that the order of their text must agree with the order of
+        // cursors.
         calls::upsert(&store, CallRow { created_at: time(1), ..call((id * 7919) << 100 | id) }).await.unwrap();
     }
     let mut seen = Vec::new();

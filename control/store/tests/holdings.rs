@@ -1,4 +1,4 @@
-//! What accounts have: phones, domains, resources, numbers, their usage.
+//! Tests of the resources of accounts: phones, domains, numbers, usage.
 
 use super::{call, recording, time};
 use crate::calls::{self, CallRow};

@@ -1,4 +1,4 @@
-//! What is forgotten, and what is not.
+//! Tests of what pruning deletes and what it keeps.
 
 use super::{call, delivery, recording, time};
 use crate::calls::{self, CallRow};

@@ -1,4 +1,4 @@
-//! What goes through the one writer: its order, its bursts, its refusals.
+//! Tests of the writer: order, bursts, refusals.
 
 use super::{call, delivery, time};
 use crate::calls::{self, CallFilter, CallRow};

@@ -1,4 +1,4 @@
-//! `POST /v2/calls/{id}/actions/{action}`: from JSON to commands for the leg.
+//! `POST /v2/calls/{id}/actions/{action}`: converts JSON into commands for the leg.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::parameters::Parameters;
 use super::{agent, dial, media, queue};
 
-/// The actions of this server.
+/// The actions that this server supports.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Action {
     Answer,
@@ -80,7 +80,7 @@ const ACTIONS: &[(&str, Action)] = &[
     ("streaming_start", Action::StreamingStart),
     ("streaming_stop", Action::StreamingStop),
     ("client_state_update", Action::ClientStateUpdate),
-    // Telnyx has no such actions on calls; an application in the field asks for them.
+    // Telnyx has no such actions for calls, but a deployed application uses them.
     ("mute", Action::Mute),
     ("unmute", Action::Unmute),
     ("suppression_start", Action::SuppressionStart),
@@ -100,12 +100,12 @@ const ACTIONS: &[(&str, Action)] = &[
     ("gather_using_ai", Action::GatherUsingAi),
 ];
 
-/// Actions that Telnyx knows and this server does not have.
+/// Actions of Telnyx that this server does not support.
 const NOT_PERMITTED: &[&str] =
     &["ai_assistant_add_messages", "ai_assistant_join", "conversation_relay_start", "conversation_relay_stop", "pay"];
 
 impl Action {
-    /// The action of a path's last part: 404 if Telnyx has none of that name, 422 if only this server has none.
+    /// Parses the last segment of a path: 404 if Telnyx has no such action, 422 if this server does not support it.
     pub(super) fn parse(name: &str) -> Result<Self, ApiError> {
         match ACTIONS.iter().find(|(known, _)| *known == name) {
             Some((_, action)) => Ok(*action),
@@ -115,16 +115,17 @@ impl Action {
     }
 }
 
-/// What a request amounts to.
+/// The parsed request.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Plan {
-    /// Replaces the leg's.
+    /// The new client state of the leg; `None`: unchanged.
     pub(super) client_state: Option<String>,
-    /// In order; nothing follows one that was refused. None: the request has no effect but its client state.
+    /// The commands, in order. If one is refused, the later ones are not executed. Empty: the request changes only the
+    /// client state.
     pub(super) commands: Vec<Command>,
 }
 
-/// What this action with these parameters amounts to on this leg. `taken`: the first of the queue to be bridged with.
+/// Parses the request for this leg. `taken` is the leg that was taken from a queue to be bridged with this one.
 pub(super) fn plan(
     action: Action,
     parameters: Parameters<'_>,
@@ -202,20 +203,20 @@ pub(super) fn plan(
         Action::SuppressionStart => {
             let directions = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
             let track = parameters.word("direction", &directions)?.unwrap_or(Track::Inbound);
-            // There is one engine, whatever it is called and set to.
+            // The server has a single noise suppression engine, so its name and settings have no effect.
             parameters.text("noise_suppression_engine")?;
             commands.push(Command::Suppress { track, on: true });
         }
         Action::SuppressionStop => commands.push(Command::Suppress { track: Track::Both, on: false }),
         Action::Enqueue => {
-            // Who has hung up waits for nobody here.
+            // In this server a caller leaves the queue with the hang-up.
             if parameters.flag("keep_after_hangup")? {
                 return Err(ApiError::not_permitted("keep_after_hangup"));
             }
             commands.push(Command::EnterQueue(Box::new(Enqueue {
                 queue: queue::name(parameters)?.into(),
                 most: None,
-                // What is heard meanwhile is for other commands to say.
+                // The application itself sends commands that play audio meanwhile.
                 wait: Wait::Silence,
                 longest: parameters.seconds("max_wait_time_secs", 1..=u32::MAX)?,
                 action: None,
@@ -258,7 +259,7 @@ pub(super) fn plan(
     Ok(Plan { client_state, commands })
 }
 
-/// Octets of the body of an INFO.
+/// Maximum size of the body of an INFO, in octets.
 const LARGEST_INFO: usize = 1_400;
 const GATHERS_FOR: Duration = Duration::from_millis(60_000);
 const BETWEEN_DIGITS: Duration = Duration::from_millis(5_000);
@@ -301,7 +302,8 @@ fn bridge(parameters: Parameters<'_>, taken: Option<LegId>) -> Result<Vec<Comman
     Ok(commands)
 }
 
-/// The leg hears ringing, or stays unanswered, until the other one answers; if nobody does, it lives on.
+/// `transfer`. Until the other leg answers, this leg hears ringing, or remains unanswered. If the other leg does not
+/// answer, this leg continues.
 fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiError> {
     mute_dtmf(parameters)?;
     let callees = dial::callees(parameters)?;
@@ -327,7 +329,7 @@ fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiErr
         sequential: false,
         timeout: outbound.timeout,
         time_limit: Some(outbound.time_limit),
-        // Not the name of the leg's own caller: that is not who calls now.
+        // The name of this leg's caller is not used, because the new leg has another caller id.
         caller_name: Some(outbound.caller_name.unwrap_or_else(|| caller_id.user().to_owned())),
         caller_id: Some(caller_id),
         answer_on_bridge: true,
@@ -353,7 +355,7 @@ fn mute_dtmf(parameters: Parameters<'_>) -> Result<(), ApiError> {
     }
 }
 
-/// Text for a voice, of at most 3,000 characters.
+/// Text to speak, at most 3,000 characters.
 pub(super) fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioSource, ApiError> {
     let text = parameters.required(payload)?;
     parameters.sized(payload, 1..=3_000)?;
@@ -369,7 +371,7 @@ pub(super) fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioS
     }))
 }
 
-/// Audio by URL, by the name of a stored medium, or by its bytes.
+/// Audio from a URL, from a stored medium by its name, or inline as base64.
 pub(super) fn audio(
     parameters: Parameters<'_>,
     url: &str,
@@ -387,7 +389,7 @@ pub(super) fn audio(
     }
 }
 
-/// Collecting after a prompt: `timeout_millis` begins when it has been heard.
+/// A gather after a prompt. `timeout_millis` starts when the prompt ends.
 fn asked(parameters: Parameters<'_>, prompt: Play, retry_prompts: Vec<Play>) -> Result<Gather, ApiError> {
     let first = parameters.milliseconds("timeout_millis", 1..=600_000)?.unwrap_or(GATHERS_FOR);
     let tries = parameters.integer("maximum_tries", 1..=128)?.unwrap_or(3);
@@ -434,7 +436,8 @@ fn digits(
     })
 }
 
-/// `gather_using_audio` of a participant: as of a call, but for when the first digit is to come and what a key does to the prompt.
+/// `gather_using_audio` of a conference participant. It has two more parameters than that of a call: the timeout of the
+/// first digit, and whether a digit stops the prompt.
 pub(super) fn conference_gather(parameters: Parameters<'_>) -> Result<Gather, ApiError> {
     let first = parameters.milliseconds("initial_timeout_millis", 0..=600_000)?;
     let gather = asked_by_audio(parameters)?;

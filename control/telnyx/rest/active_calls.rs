@@ -1,5 +1,5 @@
-//! `GET /v2/connections/{id}/active_calls`: the calls of an application that are not over, newest first. Pages are found by the ids
-//! of calls: `page[after]`, `page[before]`, `page[limit]`.
+//! `GET /v2/connections/{id}/active_calls`: the live calls of an application, newest first. Pages are addressed by call
+//! ids: `page[after]`, `page[before]`, `page[limit]`.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::{Caller, Segments};
 use crate::{NAME, id};
 
-/// Calls that a list is made from.
+/// Maximum number of calls from which a list is made.
 const MOST: usize = 1_000;
 const USUAL: usize = 20;
 const LARGEST: usize = 250;
@@ -48,7 +48,7 @@ fn row(leg: &LegInfo, now: Timestamp) -> Value {
     })
 }
 
-/// Which part of the list.
+/// The requested page.
 #[derive(Debug, Default)]
 struct Pages {
     after: Option<String>,

@@ -1,5 +1,5 @@
-//! Conversations with an agent: `ai_assistant_start`, `gather_using_ai`. The agent is one of this server's; what a request says of it
-//! takes the place of what the configuration says.
+//! Conversations with an agent: `ai_assistant_start` and `gather_using_ai`. The agent is one of this server's.
+//! Parameters of the request override the agent's configuration.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use tandem_runtime::agent::Agents;
 use super::error::ApiError;
 use super::parameters::Parameters;
 
-/// Longest text that is spoken first or last, characters.
+/// Maximum length of the first or the last spoken text, in characters.
 const LONGEST: usize = 3_000;
-/// Longest schema of values to be found out, octets.
+/// Maximum size of the schema of values to collect, in octets.
 const LARGEST_SCHEMA: usize = 64 * 1024;
-/// What an assistant is made of that an agent here has from its configuration only.
+/// Parameters of an assistant that an agent of this server has only in its configuration.
 const OWN: &[&str] = &["tools", "external_llm", "mcp_servers"];
 
-/// A conversation without an end of its own.
+/// Parses `ai_assistant_start`: a conversation that has no end condition.
 pub(super) fn start(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     parameters.refuse_filled(&["participants"])?;
     let assistant = parameters.object("assistant")?;
@@ -37,7 +37,7 @@ pub(super) fn start(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     Ok(converse(AgentSpec { language: language.map(Into::into), ..agent }))
 }
 
-/// A conversation that ends when the values of a schema are known.
+/// Parses `gather_using_ai`: a conversation that ends when all values of a schema are known.
 pub(super) fn gather(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     parameters.get("parameters").ok_or_else(|| ApiError::missing("parameters"))?;
     let mut schema = parameters.object("parameters")?.0.clone();
@@ -63,7 +63,7 @@ pub(super) fn gather(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     }))
 }
 
-/// What both have. The model and its key are the configuration's.
+/// The parameters that both actions share. The model and its key come from the configuration.
 fn common(parameters: Parameters<'_>, assistant: Parameters<'_>) -> Result<AgentSpec, ApiError> {
     assistant.refuse_filled(OWN).map_err(|error| error.within("assistant"))?;
     assistant.text("model")?;
@@ -77,7 +77,7 @@ fn common(parameters: Parameters<'_>, assistant: Parameters<'_>) -> Result<Agent
     })
 }
 
-/// What was said before. Messages of others than the agent and the caller are left out.
+/// `message_history`. Messages of other roles than the agent and the caller are left out.
 fn history(parameters: Parameters<'_>) -> Result<Vec<Line>, ApiError> {
     let Some(messages) = parameters.get("message_history") else { return Ok(Vec::new()) };
     let messages = messages.as_array().ok_or_else(|| ApiError::wrong_type("message_history", "array"))?;
@@ -92,7 +92,7 @@ fn history(parameters: Parameters<'_>) -> Result<Vec<Line>, ApiError> {
     Ok(messages.iter().filter_map(line).collect())
 }
 
-/// A text with the values of its `{{variables}}`; one that has none stays as it is.
+/// Replaces each `{{name}}` in a text with the variable's value. Unknown names stay unchanged.
 fn filled(text: &str, variables: &Map<String, Value>) -> String {
     let mut filled = text.to_owned();
     for (name, value) in variables {
@@ -107,7 +107,8 @@ fn converse(agent: AgentSpec) -> Command {
     Command::Enqueue(Box::new(Instruction::Converse(Converse { spec, action: None })))
 }
 
-/// Names the agent of a command that begins a conversation, and the conversation; its name. `None`: the command is another one.
+/// Sets the agent's name and the conversation's id in a command that starts a conversation, and returns the id. `None`
+/// for any other command.
 pub(super) fn settle(command: &mut Command, agents: &Agents, conversation: u128) -> Result<Option<u128>, ApiError> {
     let Command::Enqueue(instruction) = command else { return Ok(None) };
     let Instruction::Converse(converse) = &mut **instruction else { return Ok(None) };

@@ -1,4 +1,5 @@
-//! `GET /v2/call_events`: the webhooks of a leg, or of all legs of a session, in order. Commands are not kept.
+//! `GET /v2/call_events`: the webhooks of a leg, or of all legs of a session, in order. Commands are not listed,
+//! because they are not stored.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -53,7 +54,7 @@ pub(super) async fn list(
     Ok(Json(answer))
 }
 
-/// The session that is asked about, by itself or by one of its legs; `None` if it is not known.
+/// The session of the query, given directly or by one of its legs; `None` if it is unknown.
 async fn session(app: &App, account: &Account, query: &str) -> Result<Option<u128>, ApiError> {
     let said = |wanted: &str| {
         form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
@@ -66,7 +67,7 @@ async fn session(app: &App, account: &Account, query: &str) -> Result<Option<u12
     Ok(known(app, account, LegId(leg)).await?.map(|leg| leg.session.0))
 }
 
-/// `None`: it is no event of a call.
+/// The resource of a webhook; `None` if it is not a call event.
 fn event(row: DeliveryRow) -> Option<Value> {
     let delivery: Delivery = serde_json::from_str(&row.request).ok()?;
     let DeliveryBody::Json(data) = delivery.body else { return None };

@@ -1,4 +1,4 @@
-//! `/v2/conferences`: opened by a call; they and their participants as they are, and were. What is done in them is in
+//! `/v2/conferences`: creation by a call; conferences and participants, live and ended. The actions are in
 //! [`super::conference_action`].
 
 use std::sync::Arc;
@@ -33,13 +33,13 @@ use crate::{NAME, id, time};
 pub(super) const BEEPS: &[(&str, Beep)] =
     &[("always", Beep::Both), ("never", Beep::None), ("on_enter", Beep::Enter), ("on_exit", Beep::Exit)];
 
-/// How long a conference lasts at most unless its opening says otherwise.
+/// Default maximum duration of a conference.
 const LASTS_FOR: Duration = Duration::from_secs(4 * 60 * 60);
-/// Conferences that a list is made from.
+/// Maximum number of conferences from which a list is made.
 const MOST_LISTED: usize = 1_000;
 const REGIONS: &[&str] = &["Australia", "Europe", "Middle East", "US"];
 
-/// `POST /v2/conferences`: a call opens one and is its first participant.
+/// `POST /v2/conferences`: a call opens a conference and is its first participant.
 pub(super) async fn create(
     State(app): State<App>,
     Extension(repeats): Extension<Repeats>,
@@ -71,13 +71,13 @@ async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Resul
     ask(app, leg, parameters, Command::Confer(participation)).await?;
     let id = conferences.find(&account.name, name).ok_or_else(ApiError::conference_over)?;
     let made = conferences.get(&account.name, ConferenceId(id)).ok_or_else(ApiError::conference_over)?;
-    // The room tells only then whose application's it is.
+    // The room reports its application only later, so it is taken from the leg.
     let application = leg_of(app, account, leg).await?.and_then(|leg| leg.application.clone());
     let info = ConferenceInfo { application, ..ConferenceInfo::clone(&made.info) };
     Ok(json!({ "data": resource(&info, None) }))
 }
 
-/// `GET /v2/conferences`: those that live, and those that did.
+/// `GET /v2/conferences`: live and ended conferences.
 pub(super) async fn list(
     State(app): State<App>,
     Caller(account): Caller,
@@ -103,7 +103,7 @@ const PARTICIPANTS: By = By {
     sorts: &[("created_at", "/created_at")],
 };
 
-/// `GET /v2/conferences/{id}/participants`: who is there; of one that is over, who was.
+/// `GET /v2/conferences/{id}/participants`: the current participants, or the former ones of an ended conference.
 pub(super) async fn participants(
     State(app): State<App>,
     Caller(account): Caller,
@@ -176,7 +176,7 @@ pub(super) async fn update_participant(
     Ok(Json(json!({ "data": alone(&info, &after) })))
 }
 
-/// By its call's control id, its own id or its label.
+/// Finds a participant by its call's control id, its own id or its label.
 async fn named(app: &App, account: &Account, info: &ConferenceInfo, who: &str) -> Result<ParticipantInfo, ApiError> {
     let leg = id::parse_call_control_id(who).or_else(|| id::parse_uuid(who).map(LegId));
     let is_meant = |one: &ParticipantInfo| match leg {
@@ -212,7 +212,7 @@ fn participant_of(one: &ParticipantInfo) -> Map<String, Value> {
     row
 }
 
-/// As it is shown by itself, which is not as in a list.
+/// A participant as a single resource. It differs from a participant in a list.
 fn alone(info: &ConferenceInfo, one: &ParticipantInfo) -> Value {
     let mut row = participant_of(one);
     row.remove("record_type");
@@ -231,14 +231,14 @@ pub(super) async fn get(
     Ok(Json(json!({ "data": resource(&info, ended_by(&app, &account, &info).await?) })))
 }
 
-/// One that lives, or did.
+/// Finds a live or ended conference.
 async fn found(app: &App, account: &Account, conference: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
     let id = id::parse_uuid(conference).map(ConferenceId).ok_or_else(ApiError::no_conference)?;
     let known = history::get(app.calls.services(), &account.name, id).await.map_err(StoreFailed::from)?;
     known.ok_or_else(ApiError::no_conference)
 }
 
-/// The leg whose leaving ended it.
+/// `ended_by`: the leg whose leaving ended the conference.
 async fn ended_by(app: &App, account: &Account, info: &ConferenceInfo) -> Result<Option<Value>, ApiError> {
     let Some(leg) = info.end.as_ref().and_then(|end| end.by) else { return Ok(None) };
     let known = leg_of(app, account, leg).await?;
@@ -247,7 +247,7 @@ async fn ended_by(app: &App, account: &Account, info: &ConferenceInfo) -> Result
     ))
 }
 
-/// A conference as it is now.
+/// The Conference resource.
 fn resource(info: &ConferenceInfo, ended_by: Option<Value>) -> Value {
     let lasts = info.opening.lasts.unwrap_or(LASTS_FOR);
     let reason = info.end.as_ref().map(|end| match end.cause {
@@ -275,20 +275,20 @@ fn resource(info: &ConferenceInfo, ended_by: Option<Value>) -> Value {
     })
 }
 
-/// The leg that is to take part, or does.
+/// The live leg of `call_control_id`.
 pub(super) async fn participant(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<LegId, ApiError> {
     let leg = leg(app, account, parameters.required("call_control_id")?).await?;
     if leg.status.is_final() { Err(ApiError::call_ended()) } else { Ok(leg.id) }
 }
 
-/// A conference of this account.
+/// Finds a live conference of this account.
 pub(super) fn known(app: &App, account: &Account, conference: &str) -> Result<(u128, Arc<ConferenceInfo>), ApiError> {
     let id = id::parse_uuid(conference).ok_or_else(ApiError::no_conference)?;
     let seen = app.calls.services().conferences.get(&account.name, ConferenceId(id));
     Ok((id, seen.ok_or_else(ApiError::no_conference)?.info))
 }
 
-/// What the first participant says of the whole conference.
+/// The settings of the whole conference, from the request of its first participant.
 fn opening(parameters: Parameters<'_>) -> Result<Opening, ApiError> {
     parameters.flag("comfort_noise")?;
     let lasts = parameters.integer("duration_minutes", 1..=100_000)?;
@@ -302,13 +302,13 @@ fn opening(parameters: Parameters<'_>) -> Result<Opening, ApiError> {
     })
 }
 
-/// `max_participants`, of at most 250 here.
+/// `max_participants`. This server allows at most 250.
 fn most(parameters: Parameters<'_>) -> Result<u16, ApiError> {
     let most = parameters.integer("max_participants", 2..=800)?.unwrap_or(250);
     Ok(u16::try_from(most.min(250)).unwrap_or(250))
 }
 
-/// How somebody takes part in a conference that was opened like this.
+/// The settings of a participant. Some defaults come from the conference's `opening`.
 pub(super) fn participation(
     parameters: Parameters<'_>,
     name: Arc<str>,
@@ -331,7 +331,7 @@ pub(super) fn participation(
     })
 }
 
-/// `supervisor_role` and `whisper_call_control_ids`; `None` if nothing is said of it.
+/// `supervisor_role` and `whisper_call_control_ids`; `None` if the role is absent.
 pub(super) fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coaching>>, ApiError> {
     let whom = parameters.legs("whisper_call_control_ids")?.unwrap_or_default();
     let roles = [
@@ -343,7 +343,7 @@ pub(super) fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coa
     Ok(parameters.word("supervisor_role", &roles)?.map(|role| role.coaching(whom)))
 }
 
-/// A file that is heard over and over.
+/// A file that is played in a loop.
 pub(super) fn held(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<Wait>, ApiError> {
     Ok(match dial::file(parameters, url, stored)? {
         Some(AudioSource::Url(url)) => Some(Wait::File(url.into())),
@@ -352,7 +352,7 @@ pub(super) fn held(parameters: Parameters<'_>, url: &str, stored: &str) -> Resul
     })
 }
 
-/// Has a call that is to be dialled take part in a conference, by `conference_config`: its seat, until it is called.
+/// `conference_config`: the new call will join a conference. Returns the seat that is reserved for it.
 pub(super) fn seat(
     app: &App,
     account: &Account,

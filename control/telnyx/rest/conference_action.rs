@@ -1,4 +1,4 @@
-//! `POST /v2/conferences/{id}/actions/{action}`: who comes and goes, what is heard there, what is recorded of it.
+//! `POST /v2/conferences/{id}/actions/{action}`: joining and leaving, audio, and recordings of a conference.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::parameters::Parameters;
 use super::repeat::Repeats;
 use super::{Caller, Payload, Segments, leg, media, once};
 
-/// What is done to a conference by name.
+/// The actions of conferences.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Order {
     Join,
@@ -63,7 +63,7 @@ const ORDERS: &[(&str, Order)] = &[
     ("record_resume", Order::RecordResume),
 ];
 
-/// See the module.
+/// Executes an action.
 pub(super) async fn command(
     State(app): State<App>,
     Extension(repeats): Extension<Repeats>,
@@ -83,7 +83,7 @@ pub(super) async fn command(
     once(&repeats, &format!("{} {conference}", account.name), parameters, execute).await
 }
 
-/// A conference and what is asked of it.
+/// A conference and the request's parameters.
 struct Scene<'a> {
     app: &'a App,
     account: &'a Account,
@@ -115,7 +115,7 @@ impl Scene<'_> {
             }
             Order::End => {
                 for leg in self.conferences().end(self.id, true) {
-                    // It may have been given up by itself.
+                    // The leg may have hung up already.
                     let hangup = Command::Hangup { headers: Vec::new() };
                     let _ = ask(self.app, leg, parameters, hangup).await;
                 }
@@ -168,13 +168,13 @@ impl Scene<'_> {
         self.conferences().members(&self.account.name, self.id.0)
     }
 
-    /// The participant that the request is about.
+    /// The participant of `call_control_id`.
     async fn member(&self) -> Result<LegId, ApiError> {
         let leg = leg(self.app, self.account, self.parameters.required("call_control_id")?).await?.id;
         self.members().contains(&leg).then_some(leg).ok_or_else(|| ApiError::no_such_call("call_control_id"))
     }
 
-    /// `call_control_ids`; none, or an empty list, means all.
+    /// `call_control_ids`; `None`, which means all participants, if it is absent or empty.
     fn named(&self) -> Result<Option<Vec<LegId>>, ApiError> {
         Ok(self.parameters.legs("call_control_ids")?.filter(|legs| !legs.is_empty()))
     }
@@ -187,12 +187,12 @@ impl Scene<'_> {
         self.all(Command::ChangeInConference(Box::new(change))).await
     }
 
-    /// Asks the same of each that is named, or of all.
+    /// Sends a command to the named participants, or to all.
     async fn all(&self, command: Command) -> Result<(), ApiError> {
         let named = self.named()?;
         for leg in self.members().into_iter().filter(|leg| named.as_ref().is_none_or(|named| named.contains(leg))) {
             match self.app.calls.request(leg, asked(self.parameters, command.clone())?).await {
-                // One that is just leaving, or coming, does not count.
+                // A participant that is joining or leaving at this moment is skipped.
                 Ok(_) | Err(Refused::NoSuchLeg | Refused::Ended | Refused::NotRunning | Refused::NotAnswered) => {}
                 Err(refused) => return Err(refusal(refused)),
             }
@@ -200,7 +200,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// To each that is named by itself, or to all together.
+    /// Plays audio to each named participant, or once to the whole conference.
     fn let_hear(&self, play: &Play) -> Result<(), ApiError> {
         let hearers = match self.named()? {
             Some(legs) => legs.into_iter().map(Some).collect(),
@@ -218,7 +218,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// The recording that is named, or all.
+    /// Acts on the named recording, or on all recordings.
     fn recordings(
         &self,
         act: impl Fn(&Conferences, RecordingId) -> Result<(), state::Refused>,
@@ -226,7 +226,7 @@ impl Scene<'_> {
         let named = self.parameters.uuid("recording_id")?.map(RecordingId);
         for recording in self.conferences().recordings(self.id) {
             if named.is_none_or(|named| named == recording.id) {
-                // One that is over by now needs nothing.
+                // A recording that has ended meanwhile is skipped.
                 let _ = act(self.conferences(), recording.id);
             }
         }

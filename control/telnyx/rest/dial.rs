@@ -1,4 +1,4 @@
-//! `POST /v2/calls`: from JSON to a call to be made.
+//! `POST /v2/calls`: converts JSON into a new call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use crate::NAME;
 const RINGS_FOR: Duration = Duration::from_secs(30);
 const LASTS_FOR: Duration = Duration::from_secs(14_400);
 
-/// Who hears a supervisor.
+/// The roles of a supervisor: they determine who hears the supervisor.
 pub(super) const SUPERVISORS: &[(&str, SupervisorRole)] =
     &[("barge", SupervisorRole::Barge), ("whisper", SupervisorRole::Whisper), ("monitor", SupervisorRole::Monitor)];
 
-/// What dialling and transferring have in common: the new leg's signalling.
+/// The parameters of a new outbound leg that dial and transfer share.
 pub(super) struct Outbound {
     pub(super) caller_name: Option<String>,
     pub(super) headers: Vec<(String, String)>,
@@ -34,14 +34,14 @@ pub(super) struct Outbound {
     pub(super) timeout: Duration,
     pub(super) time_limit: Duration,
     pub(super) send_digits: Option<String>,
-    /// Who answers is found out.
+    /// The settings of answering machine detection.
     pub(super) detect: Option<Box<MachineDetection>>,
-    /// For the called party alone, once it has answered.
+    /// Audio to play to the called party only, when it has answered.
     pub(super) audio: Option<Play>,
 }
 
-/// Checks everything about the new leg's signalling. What the far end cannot notice (regions, codec preferences) is
-/// accepted and has no effect; what it would (encryption) is refused.
+/// Parses and checks the parameters of a new outbound leg. Parameters that the far end cannot notice (regions, codec
+/// preferences) are accepted without effect. Encryption, which the far end would notice, is refused.
 pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError> {
     if parameters.check("media_encryption", &["disabled", "SRTP", "DTLS"])?.is_some_and(|mode| mode != "disabled") {
         return Err(ApiError::not_permitted("media_encryption"));
@@ -66,10 +66,10 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
     })
 }
 
-/// A file by its URL or by the name of a stored medium.
+/// A file from a URL, or a stored medium by its name.
 pub(super) fn file(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<AudioSource>, ApiError> {
     let by_url = parameters.url(url, WEB)?.map(AudioSource::Url);
-    // Some clients cannot leave it out.
+    // Some clients cannot leave the parameter out and send an empty text.
     let name = parameters.text(stored)?.filter(|name| !name.is_empty());
     match (by_url, name) {
         (Some(_), Some(_)) => Err(ApiError::bad_value(url, "Only one source of audio may be given.")),
@@ -77,12 +77,12 @@ pub(super) fn file(parameters: Parameters<'_>, url: &str, stored: &str) -> Resul
     }
 }
 
-/// Who is called, over which transport.
+/// The called addresses, with the requested transport.
 pub(super) fn callees(parameters: Parameters<'_>) -> Result<Vec<Address>, ApiError> {
     let several = parameters.callees("to")?;
     let transport = parameters.check("sip_transport_protocol", &["UDP", "TCP", "TLS"])?;
     let over = |to| match (to, transport) {
-        // RFC 3261 §19.1.1: the URI's own parameter wins.
+        // The URI's own transport parameter takes precedence (RFC 3261 §19.1.1).
         (Address::Sip(uri), Some(transport @ ("TCP" | "TLS")))
             if !uri.to_ascii_lowercase().contains(";transport=") && !uri.contains('?') =>
         {
@@ -93,7 +93,7 @@ pub(super) fn callees(parameters: Parameters<'_>) -> Result<Vec<Address>, ApiErr
     Ok(several.into_iter().map(over).collect())
 }
 
-/// The call that this request asks for. `application`: the account's application of an id.
+/// Parses the request for a new call. `application` looks up the account's application by its id.
 pub(super) fn new_call(
     parameters: Parameters<'_>,
     account: &Arc<str>,
@@ -106,7 +106,7 @@ pub(super) fn new_call(
     let to = callees.next().ok_or_else(|| ApiError::missing("to"))?;
     parameters.required("from")?;
     let from = parameters.caller("from")?.ok_or_else(|| ApiError::missing("from"))?;
-    // A phone number is called from a phone number; only a SIP URI is shown a name.
+    // Only a SIP URI can be called with a name as caller id. A phone number needs a phone number.
     let calls_a_number = std::iter::once(&to).chain(callees.as_slice()).any(|to| matches!(to, Address::Phone(_)));
     if calls_a_number && !matches!(from, Address::Phone(_)) {
         return Err(ApiError::not_e164("from"));
@@ -120,7 +120,7 @@ pub(super) fn new_call(
         "transcription",
     ])?;
     parameters.flag("send_silence_when_idle")?;
-    // There is one route: trying others changes only what the end is called.
+    // There is only one route. `retry_on_timeout` changes only the cause with which an unanswered call ends.
     let retries = parameters.get("retry_on_timeout").is_none() || parameters.flag("retry_on_timeout")?;
     let outbound = outbound(parameters)?;
     let (role, supervises) =
@@ -144,13 +144,13 @@ pub(super) fn new_call(
     if link_to.is_none() && (bridge_intent || bridge_on_answer || park) {
         return Err(ApiError::missing("link_to"));
     }
-    // The socket opens while the phone rings, or before it is called at all.
+    // The socket opens while the phone rings, or before it is called.
     let early = parameters.flag("stream_establish_before_call_originate")?;
     let opens = if early { Opens::BeforeCalling } else { Opens::WhileCalling };
     let stream = media::stream(parameters)?.map(|stream| StreamSpec { opens, ..stream });
     let own = callback(&application);
     let mut status = parameters.webhook(Some(&own))?.unwrap_or(own);
-    // Zero, as of an application, leaves it to the default.
+    // As for an application, 0 means the default timeout.
     let timeout = parameters.seconds("webhook_timeout_secs", 0..=30)?.filter(|timeout| !timeout.is_zero());
     status.timeout = timeout.or(status.timeout);
     Ok(NewCall {
@@ -182,7 +182,7 @@ pub(super) fn new_call(
     })
 }
 
-/// Where an application's webhooks go by its configuration.
+/// The webhook URLs of an application.
 fn callback(application: &Application) -> Callback {
     let get = application.webhook_method.as_deref().is_some_and(|method| method.eq_ignore_ascii_case("GET"));
     let method = if get { Method::Get } else { Method::Post };

@@ -1,4 +1,4 @@
-//! Telnyx's error envelope: `{"errors":[{code, title, detail, source, meta}]}`, the code a string of digits.
+//! Telnyx's error envelope: `{"errors":[{code, title, detail, source, meta}]}`. The code is a string of digits.
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -12,19 +12,19 @@ use tandem_store::StoreFailed;
 
 use super::action::Action;
 
-/// One error, as it is answered.
+/// One error answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ApiError {
     /// The HTTP status.
     pub(super) status: StatusCode,
-    /// Telnyx's number.
+    /// Telnyx's error number.
     pub(super) code: u32,
     title: String,
     pub(super) detail: String,
     source: Option<Source>,
 }
 
-/// What of the request was wrong.
+/// The part of the request that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Source {
     /// A member of the body, as a JSON pointer (RFC 6901).
@@ -33,7 +33,7 @@ enum Source {
     Parameter(String),
 }
 
-/// Parameters with a number of their own for "Invalid value for ...".
+/// Parameters that have an error number of their own for "Invalid value for ...".
 const INVALID_VALUE: &[(&str, u32)] = &[
     ("terminating_digit", 90007),
     ("valid_digits", 90008),
@@ -77,7 +77,7 @@ impl ApiError {
         Self { source: Some(Source::Pointer(format!("/{parameter}"))), ..self }
     }
 
-    /// Moves the error into an object of the body.
+    /// Prefixes the error's pointer with the name of an object in the body.
     pub(super) fn within(self, object: &str) -> Self {
         let source = match self.source {
             Some(Source::Pointer(place)) => Some(Source::Pointer(format!("/{object}{place}"))),
@@ -86,7 +86,7 @@ impl ApiError {
         Self { source, ..self }
     }
 
-    /// Moves the error from the body to the query.
+    /// Replaces the error's pointer into the body with a query parameter.
     pub(super) fn in_query(self, parameter: &str) -> Self {
         Self { source: Some(Source::Parameter(parameter.into())), ..self }
     }
@@ -157,7 +157,7 @@ impl ApiError {
         Self::invalid(parameter, 10025, "Invalid string length", detail)
     }
 
-    /// Any other value that cannot be.
+    /// Any other invalid value.
     pub(super) fn bad_value(parameter: &str, detail: impl Into<String>) -> Self {
         Self::invalid(parameter, 10015, "Bad Request", detail.into())
     }
@@ -199,7 +199,8 @@ impl ApiError {
         Self::unprocessable(10015, "Invalid value for connection_id", detail).at("connection_id")
     }
 
-    /// A feature of Telnyx that this server does not have: better said than silently left out.
+    /// A feature of Telnyx that this server does not have. An explicit error is better than ignoring the parameter
+    /// silently.
     pub(super) fn not_permitted(parameter: &str) -> Self {
         let detail = format!("'{parameter}' is not available on this server.");
         Self::unprocessable(10038, "Feature not permitted", detail).at(parameter)
@@ -265,7 +266,7 @@ impl ApiError {
         Self::unprocessable(10012, "Duplicate resource", detail).at(parameter)
     }
 
-    /// The configuration file says so; only there it can be changed.
+    /// The resource is in the configuration file and can be changed only there.
     pub(super) fn in_the_file(name: &str) -> Self {
         let detail = format!("{name} is in the server's configuration file and can be changed only there.");
         Self::new(StatusCode::FORBIDDEN, 10010, "Authorization failed", detail)
@@ -296,7 +297,7 @@ impl ApiError {
         Self::unprocessable(90018, "Call has already ended", detail)
     }
 
-    /// What a refused command is answered with; `None` if Telnyx says 200 and does nothing.
+    /// The error for a refused command; `None` if Telnyx answers 200 and does nothing.
     pub(super) fn refusal(action: Action, refused: Refused) -> Option<Self> {
         let unable = |detail: &str| Self::unprocessable(10027, "Unprocessable Entity", detail);
         match (refused, action) {

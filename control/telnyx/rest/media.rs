@@ -1,4 +1,5 @@
-//! `record_*` and `stream_*`: the same parameters of dialling, answering, transferring and of commands of their own.
+//! `record_*`, `stream_*` and their relatives: media parameters that dial, answer, transfer and the media actions
+//! share.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,22 +15,22 @@ use tandem_call::transcription::TranscriptionSpec;
 use super::error::ApiError;
 use super::parameters::Parameters;
 
-/// What a call has one of is named so.
+/// Names of objects of which a call has at most one.
 pub(super) const FORK: &str = "fork";
 pub(super) const TRANSCRIPTION: &str = "transcription";
 pub(super) const SIPREC: &str = "siprec";
-/// Words that a recogniser is told of.
+/// Maximum number of hints for a recogniser.
 const MOST_HINTS: usize = 500;
 const FORMATS: &[(&str, RecordingFormat)] = &[("mp3", RecordingFormat::Mp3), ("wav", RecordingFormat::Wav)];
 const CHANNELS: &[(&str, RecordingChannels)] =
     &[("dual", RecordingChannels::Dual), ("single", RecordingChannels::Mono)];
 const TRACKS: &[(&str, Track)] = &[("both", Track::Both), ("inbound", Track::Inbound), ("outbound", Track::Outbound)];
-/// What the streams of this server can carry. Telnyx has more (G722, OPUS, AMR-WB). Its L16 has 16,000 samples a second, whose
-/// order of octets is that of RTP as far as is known.
+/// The codecs of this server's streams. Telnyx also has G722, OPUS and AMR-WB. Its L16 has 16,000 samples a second; as
+/// far as is known, in network byte order, as in RTP.
 const CODECS: &[(&str, StreamCodec)] = &[("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", LINEAR)];
 const LINEAR: StreamCodec = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
 
-/// `record: "record-from-answer"` and its `record_*` companions.
+/// `record: "record-from-answer"` and its `record_*` parameters.
 pub(super) fn record(parameters: Parameters<'_>, source: RecordingSource) -> Result<Option<RecordingSpec>, ApiError> {
     let spec = RecordingSpec {
         source,
@@ -66,7 +67,7 @@ pub(super) fn record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, 
     })
 }
 
-/// The parameters of a conference's `record_start`. It is of one channel, and nothing sounds first.
+/// The parameters of a conference's `record_start`. The recording has a single channel, and no beep is played.
 pub(super) fn conference_record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, ApiError> {
     parameters.required("format")?;
     parameters.word("channels", CHANNELS)?;
@@ -79,7 +80,7 @@ pub(super) fn conference_record_start(parameters: Parameters<'_>) -> Result<Reco
     })
 }
 
-/// What `fork_start` asks for: RTP of what the far end says to `rx`, and of what it hears to `tx`.
+/// The parameters of `fork_start`: RTP of the audio from the far end goes to `rx`, of the audio to the far end to `tx`.
 pub(super) fn fork(parameters: Parameters<'_>, leg: &LegInfo) -> Result<StreamSpec, ApiError> {
     parameters.check("stream_type", &["decrypted"])?;
     let inbound = target(parameters, "rx")?;
@@ -106,7 +107,7 @@ pub(super) fn fork(parameters: Parameters<'_>, leg: &LegInfo) -> Result<StreamSp
     })
 }
 
-/// `udp:address:port`.
+/// An address in the form `udp:address:port`.
 fn target(parameters: Parameters<'_>, name: &str) -> Result<Option<SocketAddr>, ApiError> {
     let Some(text) = parameters.text(name)? else { return Ok(None) };
     let address = text.strip_prefix("udp:").and_then(|address| address.parse().ok());
@@ -114,7 +115,7 @@ fn target(parameters: Parameters<'_>, name: &str) -> Result<Option<SocketAddr>, 
     address.map(Some).ok_or_else(wrong)
 }
 
-/// A live transcription as `transcription_start` asks for it.
+/// The parameters of `transcription_start`.
 pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionSpec, ApiError> {
     const ENGINES: &[&str] =
         &["Google", "Telnyx", "Deepgram", "Azure", "xAI", "AssemblyAI", "Speechmatics", "Soniox", "Parakeet", "A", "B"];
@@ -122,7 +123,7 @@ pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionS
     let config = parameters.object("transcription_engine_config")?;
     let hints = config.get("hints").and_then(Value::as_array).into_iter().flatten();
     let model = config.text("transcription_model")?.or(config.text("model")?);
-    // The words of other providers are not ours to ask for.
+    // Only Deepgram's model names are passed on. Those of other providers do not apply to this server's recogniser.
     let own = model.filter(|_| engine == "Deepgram").map(|model| model.trim_start_matches("deepgram/"));
     Ok(TranscriptionSpec {
         name: Some(TRANSCRIPTION.to_owned()),
@@ -144,7 +145,7 @@ pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionS
     })
 }
 
-/// A recording session as `siprec_start` asks for it.
+/// The parameters of `siprec_start`.
 pub(super) fn siprec(parameters: Parameters<'_>) -> Result<SiprecSpec, ApiError> {
     let tracks = [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
     parameters.flag("include_metadata_custom_headers")?;
@@ -160,7 +161,7 @@ pub(super) fn siprec(parameters: Parameters<'_>) -> Result<SiprecSpec, ApiError>
     })
 }
 
-/// `stream_url` and its companions; `None` without a URL.
+/// `stream_url` and its parameters; `None` without a URL.
 pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, ApiError> {
     let tracks = [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
     let track = parameters.word("stream_track", &tracks)?.unwrap_or(Track::Inbound);
@@ -193,7 +194,7 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
     }))
 }
 
-/// What an application's payload is.
+/// The codec of the application's payload.
 fn spoken(parameters: Parameters<'_>) -> Result<StreamCodec, ApiError> {
     const RATE: &str = "stream_bidirectional_sampling_rate";
     let codec = parameters.word("stream_bidirectional_codec", CODECS)?.unwrap_or(StreamCodec::Pcmu);
@@ -203,13 +204,13 @@ fn spoken(parameters: Parameters<'_>) -> Result<StreamCodec, ApiError> {
         (StreamCodec::L16(_, order), 16_000) => Ok(StreamCodec::L16(SampleRate::Hz16000, order)),
         (StreamCodec::L16(_, order), 24_000) => Ok(StreamCodec::L16(SampleRate::Hz24000, order)),
         (StreamCodec::L16(..), _) => Err(ApiError::not_one_of(RATE, &["8000", "16000", "24000"])),
-        // G.711 has one rate (RFC 3551 §4.5.14).
+        // G.711 has only this sampling rate (RFC 3551 §4.5.14).
         (_, 8_000) => Ok(codec),
         _ => Err(ApiError::not_one_of(RATE, &["8000"])),
     }
 }
 
-/// Zero means no limit.
+/// Converts a duration of zero to `None`, which means no limit.
 fn limit(time: Option<Duration>) -> Option<Duration> {
     time.filter(|time| !time.is_zero())
 }

@@ -1,4 +1,5 @@
-//! `/v2`: calls, their actions, recordings, the public key. Bearer authentication, JSON in and out.
+//! `/v2`: calls, their actions, conferences, queues, recordings and the public key. Bearer authentication; JSON in both
+//! directions.
 //!
 //! ```text
 //!   request ──► Caller (401) ──► object (400) ──► plan / new_call (422) ──► Calls ──► 200, or refusal (422)
@@ -48,12 +49,12 @@ use self::parameters::Parameters;
 use self::repeat::Repeats;
 use super::{NAME, id, sign, time};
 
-/// `playback_content` carries whole audio files; everything else is small.
+/// Maximum size of a request body, in octets. Only `playback_content`, which holds whole audio files, needs that much.
 const LARGEST_BODY: usize = 8 * 1_024 * 1_024;
-/// How long an ended call can still be asked about.
+/// For how long an ended call can still be fetched.
 const SHOWN_FOR: SignedDuration = SignedDuration::from_mins(10);
 
-/// Everything below `/v2`.
+/// All routes below `/v2`.
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/v2/call_events", only(get(call_events::list)))
@@ -94,12 +95,12 @@ pub fn routes() -> Router<App> {
         .layer(Extension(Repeats::default()))
 }
 
-/// These methods, and Telnyx's error for others.
+/// A route with these methods. Other methods get Telnyx's error.
 fn only(methods: MethodRouter<App>) -> MethodRouter<App> {
     methods.fallback(method_not_allowed)
 }
 
-/// The account whose API key the request shows.
+/// The account whose API key the request has.
 struct Caller(Arc<Account>);
 
 impl FromRequestParts<App> for Caller {
@@ -110,19 +111,19 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// Whose API key a request shows.
+/// The account whose API key a request has.
 pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     accounts.by_telnyx_key(bearer(header)?)
 }
 
-/// The token of `Bearer ...`; the scheme's case does not matter (RFC 9110 §11.1).
+/// The token of `Bearer ...`. The scheme is case-insensitive (RFC 9110 §11.1).
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|token| !token.is_empty())
 }
 
-/// A request's body, an object.
+/// A request body: a JSON object.
 struct Payload(Map<String, Value>);
 
 impl FromRequest<App> for Payload {
@@ -136,7 +137,7 @@ impl FromRequest<App> for Payload {
     }
 }
 
-/// Parts of the path, percent-decoded (`v3%3A...`); what is no UTF-8 names nothing.
+/// The percent-decoded parameters of the path (`v3%3A...`). If they are not UTF-8, the answer is 404.
 struct Segments<T>(T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<App> for Segments<T> {
@@ -150,7 +151,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for Segments<T> {
     }
 }
 
-/// The body as an object; no body at all is an empty one.
+/// Parses the body as an object. An absent body is an empty object.
 fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_encoding(error.valid_up_to()))?;
     if text.trim().is_empty() {
@@ -168,7 +169,7 @@ async fn not_found(_: Caller) -> ApiError {
     ApiError::no_resource()
 }
 
-/// What Telnyx keeps for its customers elsewhere and this server does not.
+/// A service that Telnyx hosts for its customers and this server does not have.
 async fn hosted(_: Caller) -> ApiError {
     ApiError::action_not_permitted("custom_storage_credentials")
 }
@@ -177,7 +178,7 @@ async fn method_not_allowed(_: Caller) -> ApiError {
     ApiError::method_not_allowed()
 }
 
-/// Our own: Telnyx shows the key in its portal only.
+/// An extension of this server: Telnyx shows the public key only in its portal.
 async fn public_key(Caller(account): Caller) -> Result<String, ApiError> {
     let credentials = account.telnyx.as_ref().ok_or_else(ApiError::no_resource)?;
     sign::public_key(credentials).map_err(|_| ApiError::no_resource())
@@ -256,7 +257,7 @@ async fn command(
     once(&repeats, &format!("{} {call}", account.name), parameters, execute).await
 }
 
-/// Does what an action says to a leg. `taken`: who was taken out of a queue to be bridged with it.
+/// Executes an action on a leg. `taken` is the leg that was taken from a queue to be bridged with it.
 async fn carry_out(
     app: &App,
     account: &Account,
@@ -286,7 +287,8 @@ async fn carry_out(
     Ok(answer)
 }
 
-/// Executes a request, unless its `command_id` was seen on this call within the last minute.
+/// Executes a request, unless the same `command_id` was used for this call within the last minute. Then it returns the
+/// first answer.
 async fn once(
     repeats: &Repeats,
     scope: &str,
@@ -312,7 +314,7 @@ async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> R
             Err(refused) => match ApiError::refusal(action, refused) {
                 Some(error) => return Err(error),
                 None => {
-                    // Nothing was to be done, but the state that came with it counts.
+                    // The command had no effect, but its client state still applies.
                     let request = Request { client_state: given.take(), command: Command::SetClientState };
                     let _ = app.calls.request(leg, request).await;
                     break;
@@ -323,24 +325,24 @@ async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> R
     Ok(json!({ "data": result }))
 }
 
-/// Only an answer that records says which recording that is.
+/// Adds `recording_id` to the answer of an `answer` action that starts a recording.
 fn add_recording(result: &mut Value, action: Action, accepted: &Accepted) {
     if let (Action::Answer, Some(recording), Some(result)) = (action, accepted.recording, result.as_object_mut()) {
         result.insert("recording_id".into(), id::uuid(recording.0).into());
     }
 }
 
-/// The `detail` of the error for a call that could not be made.
+/// The error's `detail` for a call that could not be created.
 pub fn why_not_made(error: CreateError) -> String {
     ApiError::from(error).detail
 }
 
-/// The `detail` of the error for a command that a call refused.
+/// The error's `detail` for a command that the call refused.
 pub fn why_refused(refused: Refused) -> String {
     ApiError::refusal(Action::Hangup, refused).map(|error| error.detail).unwrap_or_default()
 }
 
-/// The leg of a control id, if it is this account's and speaks this dialect.
+/// The leg with this control id, if it belongs to this account and dialect.
 async fn leg(app: &App, account: &Account, control_id: &str) -> Result<Arc<LegInfo>, ApiError> {
     let unknown = || ApiError::no_such_call("call_control_id");
     let leg = id::parse_call_control_id(control_id).ok_or_else(unknown)?;
@@ -351,8 +353,8 @@ async fn known(app: &App, account: &Account, leg: LegId) -> Result<Option<Arc<Le
     Ok(app.calls.get(&account.name, leg).await?.filter(|leg| &*leg.dialect == NAME))
 }
 
-/// A call that has just been asked for: Telnyx says it is not alive yet. `status` and `direction` are no members of Telnyx's
-/// answer; backends in the field copy them from it.
+/// The answer to a new call. Like Telnyx, it says that the call is not alive yet. `status` and `direction` are
+/// extensions, which deployed backends read.
 fn dialled(created: &Created) -> Value {
     let mut data = identified(&created.leg);
     if let Some(data) = data.as_object_mut() {
@@ -366,7 +368,7 @@ fn dialled(created: &Created) -> Value {
     data
 }
 
-/// A call as it is now.
+/// The Call resource.
 fn shown(leg: &LegInfo, now: Timestamp) -> Value {
     let mut data = identified(leg);
     if let Some(data) = data.as_object_mut() {

@@ -1,4 +1,4 @@
-//! Pages of a list: `page[number]`, `page[size]`, and the `meta` of the answer.
+//! Pages of a list: `page[number]`, `page[size]`, and the answer's `meta`.
 
 use serde_json::{Value, json};
 
@@ -6,12 +6,12 @@ use super::error::ApiError;
 
 const LARGEST: usize = 250;
 
-/// Which part of a list is asked for.
+/// The requested page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Paging {
-    /// From 1.
+    /// Number of the page, from 1.
     pub(super) number: usize,
-    /// How many rows, 1 to 250.
+    /// Rows per page, 1 to 250.
     pub(super) size: usize,
 }
 
@@ -22,7 +22,7 @@ impl Default for Paging {
 }
 
 impl Paging {
-    /// What a query says of pages.
+    /// Parses the page parameters of a query.
     pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
         let mut paging = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -31,7 +31,7 @@ impl Paging {
         Ok(paging)
     }
 
-    /// Takes one parameter of a query; `false` if it says nothing of pages.
+    /// Parses one parameter of a query; `false` if it is not a page parameter.
     pub(super) fn takes(&mut self, name: &str, value: &str) -> Result<bool, ApiError> {
         match name {
             "page[number]" => self.number = number(name, value, usize::MAX / LARGEST)?,
@@ -41,12 +41,12 @@ impl Paging {
         Ok(true)
     }
 
-    /// How many rows are before it.
+    /// Number of rows before this page.
     pub(super) fn offset(self) -> usize {
         self.number.saturating_sub(1).saturating_mul(self.size)
     }
 
-    /// What a list of so many rows says of itself.
+    /// The `meta` of a list with `total` rows.
     pub(super) fn meta(self, total: usize) -> Value {
         json!({
             "page_number": self.number,

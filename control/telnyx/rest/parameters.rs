@@ -1,4 +1,4 @@
-//! A request's JSON members as typed values, or the error with the number and pointer that Telnyx gives.
+//! Typed access to a request's JSON members. Errors have Telnyx's number and pointer.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -24,7 +24,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-/// Headers that SIP itself writes (RFC 3261 §20): an application that sets them would break the dialog.
+/// Header fields that SIP itself writes (RFC 3261 §20). An application that sets them would break the dialog.
 const OWN_HEADERS: &[&str] = &[
     "allow",
     "authorization",
@@ -52,21 +52,21 @@ const OWN_HEADERS: &[&str] = &[
     "v",
 ];
 const MOST_HEADERS: usize = 64;
-/// Legs of one call that may ring at the same time.
+/// Maximum number of legs of one call that ring at the same time.
 const MOST_CALLEES: usize = 32;
 const LONGEST_URL: usize = 2_000;
 pub(super) const WEB: &[&str] = &["http", "https"];
 const METHODS: &[(&str, Method)] = &[("POST", Method::Post), ("GET", Method::Get)];
-/// What the names of events begin with.
+/// The first parts of event names.
 const EVENT_FAMILIES: &[&str] = &["call", "conference", "siprec", "streaming"];
-/// More than there are events.
+/// Larger than the number of Telnyx's events.
 const MOST_WEBHOOK_URLS: usize = 100;
 
-/// Every moment of a leg: Telnyx tells all of them.
+/// All progress events of a leg. Telnyx sends webhooks for all of them.
 pub(super) const EVERY_MOMENT: [Moment; 6] =
     [Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed, Moment::InProgress, Moment::Absent];
 
-/// The members of a request's body. JSON `null` counts as absent; unknown members are never looked at.
+/// The members of a request body. `null` counts as absent. Unknown members are ignored.
 #[derive(Clone, Copy)]
 pub(super) struct Parameters<'a>(pub(super) &'a Map<String, Value>);
 
@@ -80,7 +80,7 @@ impl<'a> Parameters<'a> {
         value.as_str().map(Some).ok_or_else(|| ApiError::wrong_type(name, "string"))
     }
 
-    /// Text that is there and not blank.
+    /// A required text that is not blank.
     pub(super) fn required(self, name: &str) -> Result<&'a str, ApiError> {
         match self.text(name)? {
             Some(text) if !text.trim().is_empty() => Ok(text),
@@ -88,7 +88,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Text of so many characters.
+    /// A text with a length in `length`, in characters.
     pub(super) fn sized(self, name: &str, length: RangeInclusive<usize>) -> Result<Option<&'a str>, ApiError> {
         let text = self.text(name)?;
         match text {
@@ -105,7 +105,7 @@ impl<'a> Parameters<'a> {
         let number = number.ok_or_else(|| ApiError::wrong_type(name, "integer"))?;
         let fits = (f64::from(*range.start())..=f64::from(*range.end())).contains(&number);
         if fits {
-            // Whole and within a u32's range.
+            // The value is an integer within the range of u32.
             Ok(Some(number as u32))
         } else {
             Err(ApiError::out_of_range(name, i64::from(*range.start()), i64::from(*range.end())))
@@ -120,14 +120,14 @@ impl<'a> Parameters<'a> {
         Ok(self.integer(name, range)?.map(|milliseconds| Duration::from_millis(milliseconds.into())))
     }
 
-    /// The members of an object; without one, none.
+    /// An object; empty if absent.
     pub(super) fn object(self, name: &str) -> Result<Self, ApiError> {
         static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
         let Some(value) = self.get(name) else { return Ok(Parameters(&NOTHING)) };
         value.as_object().map(Parameters).ok_or_else(|| ApiError::wrong_type(name, "object"))
     }
 
-    /// `false` if absent.
+    /// A boolean; `false` if absent.
     pub(super) fn flag(self, name: &str) -> Result<bool, ApiError> {
         self.flag_or(name, false)
     }
@@ -137,7 +137,7 @@ impl<'a> Parameters<'a> {
         value.as_bool().ok_or_else(|| ApiError::wrong_type(name, "boolean"))
     }
 
-    /// One of these words, case as given.
+    /// One of these words, case-sensitive.
     pub(super) fn word<T: Copy>(self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         match words.iter().find(|(word, _)| *word == text) {
@@ -149,13 +149,14 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// One of these words, or absent, where nothing depends on which.
+    /// Checks that the value is absent or one of these words, for parameters without effect.
     pub(super) fn check(self, name: &str, words: &[&str]) -> Result<Option<&'a str>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         if words.contains(&text) { Ok(Some(text)) } else { Err(ApiError::not_one_of(name, words)) }
     }
 
-    /// Refuses what this server does not have. `false`, `""` and `{"enabled": false}` ask for nothing.
+    /// Refuses parameters that this server does not support. `false`, `""` and `{"enabled": false}` are accepted,
+    /// because they request nothing.
     pub(super) fn refuse(self, names: &[&str]) -> Result<(), ApiError> {
         let asked = |value: &Value| match value {
             Value::Bool(on) => *on,
@@ -168,7 +169,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Refuses what this server does not have, unless it is empty.
+    /// Refuses parameters that this server does not support. Empty arrays and objects are accepted.
     pub(super) fn refuse_filled(self, names: &[&str]) -> Result<(), ApiError> {
         let is_filled = |value: &Value| match value {
             Value::Array(all) => !all.is_empty(),
@@ -181,7 +182,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `client_state` and its like: base64, kept as given.
+    /// `client_state` and similar parameters: base64, kept as given.
     pub(super) fn client_state(self, name: &str) -> Result<Option<String>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_str() {
@@ -209,7 +210,7 @@ impl<'a> Parameters<'a> {
         id::parse_call_control_id(text).map(Some).ok_or_else(|| ApiError::no_such_call(name))
     }
 
-    /// Several calls' control ids.
+    /// An array of calls' control ids.
     pub(super) fn legs(self, name: &str) -> Result<Option<Vec<LegId>>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let items = value.as_array().ok_or_else(|| ApiError::wrong_type(name, "array"))?;
@@ -221,13 +222,13 @@ impl<'a> Parameters<'a> {
             .map(Some)
     }
 
-    /// A UUID of ours.
+    /// A UUID of this server.
     pub(super) fn uuid(self, name: &str) -> Result<Option<u128>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         id::parse_uuid(text).map(Some).ok_or_else(|| ApiError::bad_id(name))
     }
 
-    /// Who is called: one, or several at once.
+    /// The called address, or an array of addresses that ring at the same time.
     pub(super) fn callees(self, name: &str) -> Result<Vec<Address>, ApiError> {
         let Some(Value::Array(several)) = self.get(name) else { return Ok(vec![callee(name, self.required(name)?)?]) };
         if several.is_empty() {
@@ -240,7 +241,7 @@ impl<'a> Parameters<'a> {
         several.iter().map(|one| callee(name, text(one)?)).collect()
     }
 
-    /// Who calls: a number, a SIP URI or a SIP user.
+    /// The caller id: a phone number, a SIP URI or a SIP user.
     pub(super) fn caller(self, name: &str) -> Result<Option<Address>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let address = Address::from(text.trim());
@@ -257,7 +258,7 @@ impl<'a> Parameters<'a> {
         if fits { Ok(Some(address)) } else { Err(ApiError::not_e164(name)) }
     }
 
-    /// `from_display_name`: letters, digits, spaces and `-_~!.+`, at most 128.
+    /// `from_display_name`: letters, digits, spaces and `-_~!.+`, at most 128 characters.
     pub(super) fn display_name(self) -> Result<Option<String>, ApiError> {
         const NAME: &str = "from_display_name";
         let Some(text) = self.sized(NAME, 0..=128)? else { return Ok(None) };
@@ -268,11 +269,11 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `custom_headers`, `sip_headers` and `privacy`, as headers of an INVITE.
+    /// `custom_headers`, `sip_headers` and `privacy` as header fields of an INVITE.
     pub(super) fn invite_headers(self) -> Result<Vec<(String, String)>, ApiError> {
         let mut headers = self.headers()?;
         if self.check("privacy", &["id", "none"])? == Some("id") {
-            // RFC 3323 §4.2: the next hop is to hide who calls.
+            // The next hop must hide the caller's identity (RFC 3323 §4.2).
             headers.push(("Privacy".into(), "id".into()));
         }
         Ok(headers)
@@ -296,7 +297,7 @@ impl<'a> Parameters<'a> {
         Ok(headers)
     }
 
-    /// `[{"name": ..., "value": ...}]`.
+    /// An array of `{"name": ..., "value": ...}`.
     pub(super) fn pairs(self, name: &str) -> Result<Vec<(String, String)>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(Vec::new()) };
         let items = value.as_array().ok_or_else(|| ApiError::wrong_type(name, "array"))?;
@@ -318,7 +319,7 @@ impl<'a> Parameters<'a> {
         }))
     }
 
-    /// `0-9 A-D * #`, `w` half a second, `W` a second.
+    /// DTMF digits `0-9 A-D * #`; `w` is a pause of half a second, `W` of one second.
     pub(super) fn digits(self, name: &str) -> Result<Option<String>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let fits = (1..=64).contains(&text.len()) && text.bytes().all(|b| b"0123456789ABCD*#wW".contains(&b));
@@ -331,8 +332,8 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `webhook_url`, `webhook_urls` and their methods: where a call's webhooks go instead of where they went. Retry policies
-    /// are left out: the server's own apply.
+    /// `webhook_url`, `webhook_urls` and their methods: new targets for the call's webhooks. Retry policies are
+    /// ignored, because the server's own apply.
     pub(super) fn webhook(self, before: Option<&Callback>) -> Result<Option<Callback>, ApiError> {
         let method = self.word("webhook_url_method", METHODS)?.unwrap_or_default();
         let elsewhere = self.webhook_urls()?;
@@ -346,8 +347,8 @@ impl<'a> Parameters<'a> {
         Ok(Some(Callback { target, failover, moments: EVERY_MOMENT.to_vec(), elsewhere, timeout }))
     }
 
-    /// `webhook_urls` and `webhook_urls_method`: URLs of single events. An event that this server never tells may be among
-    /// them, one that cannot be any of Telnyx's may not.
+    /// `webhook_urls` and `webhook_urls_method`: targets of single events. Events that this server never sends are
+    /// accepted. Names that cannot be an event of Telnyx are refused.
     fn webhook_urls(self) -> Result<Vec<(Arc<str>, Target)>, ApiError> {
         const NAME: &str = "webhook_urls";
         let method = self.word("webhook_urls_method", METHODS)?.unwrap_or_default();
@@ -367,7 +368,7 @@ impl<'a> Parameters<'a> {
         events.iter().map(target).collect()
     }
 
-    /// `loop`: 1 to 100, or `infinity`/`infinite`; `Some(1)` if absent.
+    /// `loop`: 1 to 100, `infinity` or `infinite`. `Some(1)` if absent; `None` means without end.
     pub(super) fn loops(self) -> Result<Option<NonZeroU32>, ApiError> {
         match self.get("loop") {
             None => Ok(Some(NonZeroU32::MIN)),
@@ -384,18 +385,18 @@ impl<'a> Parameters<'a> {
         self.word("stop", &[("current", Interrupt::Current), ("all", Interrupt::All)])
     }
 
-    /// For whom of two bridged legs: `self`, `opposite` or `both`.
+    /// The legs of a bridge that hear the audio: `self`, `opposite` or `both`.
     pub(super) fn hearers(self, name: &str) -> Result<Option<Hearers>, ApiError> {
         self.word(name, &[("self", Hearers::Own), ("opposite", Hearers::Peer), ("both", Hearers::Both)])
     }
 }
 
-/// A number in international form, or a SIP URI.
+/// A phone number in E.164 format, or a SIP URI.
 fn callee(name: &str, text: &str) -> Result<Address, ApiError> {
     let address = Address::from(text.trim());
     match &address {
         Address::Phone(number) if number.is_e164() => Ok(address),
-        // `;secure=` asks for SRTP or DTLS (RFC 3711, RFC 5763) on this target.
+        // `;secure=` requests SRTP or DTLS (RFC 3711, RFC 5763) for this target.
         Address::Sip(uri) if is_clean_uri(uri) && uri.to_ascii_lowercase().contains(";secure=") => {
             Err(ApiError::not_permitted(name))
         }
@@ -409,7 +410,7 @@ fn is_url(text: &str, schemes: &[&str]) -> bool {
         && Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.host().is_some())
 }
 
-/// A SIP URI that can stand in a request line and in angle brackets.
+/// Whether a SIP URI can stand in a request line and in angle brackets.
 fn is_clean_uri(uri: &str) -> bool {
     let host = uri.split_once(':').is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('@'));
     host && uri.len() <= 512 && uri.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"".contains(&b))

@@ -21,12 +21,12 @@ use super::parameters::Parameters;
 use super::{Caller, Payload, Segments, known};
 use crate::{id, time};
 
-/// How many one made by request takes unless it is told otherwise.
+/// Default maximum size of a queue that is created by request.
 const USUAL_MOST: u32 = 300;
-/// How many one takes that the first call put in it has made.
+/// Default maximum size of a queue that is created by the first call in it.
 const MOST_OF_A_CALL: u32 = 100;
 
-/// The `queue_name` of a request.
+/// The request's `queue_name`.
 pub(super) fn name(parameters: Parameters<'_>) -> Result<&str, ApiError> {
     parameters.required("queue_name")?;
     Ok(parameters.sized("queue_name", 1..=255)?.unwrap_or_default())
@@ -72,7 +72,7 @@ pub(super) async fn get(
     Ok(Json(json!({ "data": queue(&find(&app, &account, &name)?) })))
 }
 
-/// `POST /v2/queues/{name}`: how many it takes.
+/// `POST /v2/queues/{name}`: changes the maximum size.
 pub(super) async fn update(
     State(app): State<App>,
     Caller(account): Caller,
@@ -89,7 +89,7 @@ pub(super) async fn update(
     Ok(Json(json!({ "data": queue(&changed) })))
 }
 
-/// `DELETE /v2/queues/{name}`: one in which nobody waits.
+/// `DELETE /v2/queues/{name}`: deletes an empty queue.
 pub(super) async fn delete(
     State(app): State<App>,
     Caller(account): Caller,
@@ -102,7 +102,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /v2/queues/{name}/calls`: first come first.
+/// `GET /v2/queues/{name}/calls`: in the order of arrival.
 pub(super) async fn calls(
     State(app): State<App>,
     Caller(account): Caller,
@@ -113,7 +113,7 @@ pub(super) async fn calls(
     let found = find(&app, &account, &name)?;
     let mut data = Vec::new();
     for member in found.members.iter().skip(paging.offset()).take(paging.size) {
-        // One that has just gone is no longer there.
+        // A call that has just left is skipped.
         if let Some(leg) = app.calls.get(&account.name, member.leg).await? {
             data.push(waiting(&found, member, &leg));
         }
@@ -132,7 +132,7 @@ pub(super) async fn call(
     Ok(Json(json!({ "data": waiting(&found, &member, &leg) })))
 }
 
-/// `PATCH /v2/queues/{name}/calls/{call}`: whether it is to stay when it has hung up, which none does here.
+/// `PATCH /v2/queues/{name}/calls/{call}`: `keep_after_hangup`, which this server does not support.
 pub(super) async fn update_call(
     State(app): State<App>,
     Caller(account): Caller,
@@ -159,10 +159,10 @@ pub(super) async fn remove_call(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who is to be bridged with, where a request names a queue: whoever waits first, who is given to nobody else.
+/// The leg to bridge with, if the request names a queue: the first caller in it, which is reserved for this request.
 pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<Option<LegId>, ApiError> {
     let Some(name) = parameters.text("queue")? else { return Ok(None) };
-    // Some clients cannot leave it out.
+    // Some clients cannot leave the parameter out and send an empty text.
     if parameters.text("call_control_id")?.is_some_and(|call| !call.is_empty()) {
         return Err(ApiError::bad_value("queue", "The 'queue' parameter can't be used with 'call_control_id'."));
     }
@@ -171,21 +171,21 @@ pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_
     first.map(|member| Some(member.leg)).ok_or_else(ApiError::queue_empty)
 }
 
-/// Who was taken out of a queue is in it no longer, whatever came of that.
+/// Removes a leg that was taken from a queue, whether the bridge succeeded or not.
 pub(super) async fn remove(app: &App, leg: LegId) {
     let request = Request { client_state: None, command: Command::LeaveQueue };
-    // Refused, it has left.
+    // If the command is refused, the leg has already left.
     let _ = app.calls.request(leg, request).await;
 }
 
-/// Sees to it that a call can be put in the queue that it asks for, which is made if there is none.
+/// Checks that a call can enter the queue that it names. Creates the queue if there is none.
 pub(super) async fn prepare(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<(), ApiError> {
     let (name, most) = (name(parameters)?, most(parameters)?);
     let found = match find(app, account, name) {
         Ok(found) => found,
         Err(_) => match make(app, account, name, most.unwrap_or(MOST_OF_A_CALL)).await {
             Ok(made) => made,
-            // Another request was faster.
+            // Another request created the queue meanwhile.
             Err(error) if error == ApiError::queue_name_in_use() => find(app, account, name)?,
             Err(error) => return Err(error),
         },
@@ -203,7 +203,7 @@ async fn make(app: &App, account: &Account, name: &str, most: u32) -> Result<Sna
     let services = app.calls.services();
     let made = services.queues.create(&account.name, name, most, Timestamp::now()).map_err(unfit)?;
     if let Err(error) = queues::keep(&services.store, &made.queue).await {
-        // Nobody has been told of it.
+        // No client knows the queue yet.
         let _ = services.queues.delete(&account.name, made.queue.id);
         return Err(StoreFailed::from(error).into());
     }

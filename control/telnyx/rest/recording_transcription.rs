@@ -1,4 +1,4 @@
-//! `/v2/recording_transcriptions`: what was said in recordings.
+//! `/v2/recording_transcriptions`: transcriptions of recordings.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -15,7 +15,7 @@ use super::resources::listing::{By, Listing};
 use super::{Caller, Segments};
 use crate::{id, time};
 
-/// Transcriptions that a list is made from.
+/// Maximum number of transcriptions from which a list is made.
 const MOST: u32 = 1_000;
 
 const BY: By = By { filters: &[("recording_id", "/recording_id")], sorts: &[("-created_at", "/created_at")] };
@@ -42,7 +42,7 @@ pub(super) async fn get(
     Ok(Json(json!({ "data": resource(&one(&app, &account, &transcription).await?) })))
 }
 
-/// `DELETE /v2/recording_transcriptions/{id}`: answers with what there was.
+/// `DELETE /v2/recording_transcriptions/{id}`: returns the deleted transcription.
 pub(super) async fn delete(
     State(app): State<App>,
     Caller(account): Caller,
@@ -60,7 +60,7 @@ async fn one(app: &App, account: &Account, transcription: &str) -> Result<Resour
     row.map_err(StoreFailed::from)?.filter(is_shown).ok_or_else(ApiError::no_resource)
 }
 
-/// Telnyx has no word for one that failed.
+/// Whether the transcription is listed. A failed one is not, because Telnyx has no status for it.
 fn is_shown(row: &Resource<Transcript>) -> bool {
     !matches!(row.details.state, TranscriptState::Failed(_))
 }

@@ -1,4 +1,4 @@
-//! `command_id`: the same one again within a minute is answered as the first time and does nothing.
+//! `command_id`: a repeated command with the same id within one minute gets the first answer and has no effect.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
-/// When so many were seen within a minute, the oldest is forgotten first: its repetition is then executed again.
+/// Maximum number of stored answers. When there are more within one minute, the oldest is dropped; its repetition would
+/// be executed again.
 const MOST: usize = 50_000;
 
-/// Answers of the last minute by what was asked of whom. Clones share them.
+/// The answers of the last minute, by scope and `command_id`. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Repeats(Arc<Mutex<Seen>>);
 
@@ -25,10 +26,11 @@ struct Seen {
 }
 
 impl Repeats {
-    /// The answer of this command: empty the first time, and filled by whoever executes it. Repetitions that come while it
-    /// is being executed wait for it; a command that fails leaves the answer empty for the next try.
+    /// The answer of this command. It is empty the first time, and the request that executes the command fills it.
+    /// Repetitions that arrive during the execution wait for it. A command that fails leaves the answer empty for the
+    /// next try.
     pub(super) fn answer(&self, scope: &str, command_id: &str, now: Instant) -> Arc<OnceCell<Value>> {
-        // A digest bounds what an entry holds, whatever length the application's ids have.
+        // A digest bounds the size of an entry, however long an application's ids are.
         let key: [u8; 32] =
             Sha256::new().chain_update(scope).chain_update([0]).chain_update(command_id).finalize().into();
         let mut seen = self.0.lock();

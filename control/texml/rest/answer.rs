@@ -1,4 +1,5 @@
-//! Answers as TeXML's REST has them: fewer keys than Twilio's, dates and names of its own, 200 for what was made.
+//! Converts the family's answers to those of TeXML's REST API: fewer keys than Twilio's, other dates and names, and
+//! status 200 for a creation.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -6,16 +7,16 @@ use tandem_twilio::family::{self, Fields};
 
 use super::super::envelope;
 
-/// How the dates of a resource are written.
+/// The date format of a resource.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dates {
-    /// As they are: RFC 2822.
+    /// RFC 2822, as in the family's answers.
     Rfc2822,
     /// ISO 8601.
     Iso8601,
 }
 
-/// What the REST publishes of a resource: the keys that it has, those that it has no value for among them.
+/// The published keys and the date format of a resource. Keys without a value are null.
 struct Shape {
     keys: &'static [&'static str],
     dates: Dates,
@@ -190,7 +191,7 @@ const TRANSCRIPTION: Shape = Shape {
     dates: Dates::Iso8601,
 };
 
-/// Writes an answer about what is `below` an account as TeXML does.
+/// Converts an answer about the path `below` an account.
 pub(crate) fn rewrite(below: &[&str], status: &mut StatusCode, body: &mut Value) {
     let made = *status == StatusCode::CREATED;
     if made {
@@ -217,7 +218,8 @@ pub(crate) fn rewrite(below: &[&str], status: &mut StatusCode, body: &mut Value)
     family::rows(body).into_iter().for_each(|row| shaped(shape, row));
 }
 
-/// A call that was asked for. Only who calls whom is published; clients also want to know which call it is.
+/// The answer to a new call. Telnyx publishes only `from`, `to` and `status`. The ids are extensions, because clients
+/// need them.
 fn accepted(body: &mut Value) {
     let said = |key: &str| body.get(key).cloned().unwrap_or_default();
     *body = json!({
@@ -266,7 +268,7 @@ fn shaped(shape: &Shape, fields: &mut Fields) {
     }
 }
 
-/// A refusal in Telnyx's words.
+/// Converts an error to Telnyx's status, number and title.
 pub(crate) fn refusal(status: StatusCode, code: u32, message: &str) -> (StatusCode, Value) {
     let message = message.replace("Twiml", "Texml").replace("VoiceUrl", "voice_url");
     let missing = message.ends_with("is required") || message.starts_with("No '");

@@ -1,4 +1,5 @@
-//! `/v2/texml_applications`: those that the account made, and those that the file gives it, which only the file changes.
+//! `/v2/texml_applications`: those created by REST, and those of the configuration file, which can be changed only
+//! there.
 
 use std::sync::Arc;
 
@@ -19,11 +20,11 @@ use url::Url;
 use super::super::{NAME, application_id, envelope};
 use super::{MAX_BODY, Refusal, caller, refused, unauthenticated};
 
-/// Most of a page.
+/// Maximum number of rows on a page.
 const MOST: usize = 250;
-/// Longest name and URL, characters.
+/// Maximum length of names and URLs, in characters.
 const LONGEST: usize = 2_000;
-/// What is kept of an application and has no effect here.
+/// Settings that are stored and shown but have no effect.
 const KEPT: [&str; 8] = [
     "active",
     "anchorsite_override",
@@ -54,7 +55,7 @@ pub(super) async fn serve(State(app): State<App>, request: axum::http::Request<B
     (status, Json(body)).into_response()
 }
 
-/// All of the account, newest first, those of the file last.
+/// All applications of the account: those created by REST, then those of the configuration file.
 fn all(app: &App, account: &Account) -> Vec<Arc<Row>> {
     let routing = app.calls.services().routing.get();
     let held = routing.holdings().applications.all(&account.name).into_iter();
@@ -140,7 +141,7 @@ async fn delete(app: &App, account: &Account, id: &str) -> Result<(StatusCode, V
     Ok((StatusCode::OK, one(&row)))
 }
 
-/// One that can be changed.
+/// An application that can be changed; 403 for one of the configuration file.
 fn held(app: &App, account: &Account, id: &str) -> Result<Arc<Row>, Refusal> {
     let row = found(app, account, id)?;
     if holdings::is_of_the_file(&*row) {
@@ -248,7 +249,7 @@ fn represent(row: &Row) -> Value {
     value
 }
 
-/// What is kept of an application, unless it was set.
+/// The default of a stored setting.
 fn unset(name: &str) -> Value {
     match name {
         "active" => json!(true),
@@ -269,7 +270,7 @@ fn unprocessable(code: &str, title: &str, detail: &str) -> Refusal {
 }
 
 fn unavailable(error: StoreError) -> Refusal {
-    // Says so in the log.
+    // Logs the error.
     let _ = StoreFailed::from(error);
     let detail = "The database does not answer.";
     envelope(StatusCode::SERVICE_UNAVAILABLE, "10037", "Service unavailable", detail)

@@ -1,5 +1,5 @@
-//! `/v2/texml/...` and `/v2/texml_applications`: bearer authentication, JSON or forms in, JSON out. What is below an account is the
-//! family's REST; here is only what differs before it: defaults by path, and what is refused.
+//! `/v2/texml/...` and `/v2/texml_applications`: bearer authentication, requests as JSON or forms, answers as JSON. The
+//! family's REST serves the resources below an account. This module adds default parameters and refusals.
 
 pub(super) mod answer;
 mod applications;
@@ -22,9 +22,9 @@ use tandem_twilio::rest::{Wanted, serve_member};
 
 use super::{Texml, envelope};
 
-/// Longest request body, octets.
+/// Maximum size of a request body, in octets.
 const MAX_BODY: usize = 256 * 1024;
-/// What this server does not do: parameters, each with the value that asks for nothing.
+/// Parameters that are refused, each with a value that is accepted because it requests nothing.
 const REFUSED: [(&str, &str); 5] = [
     ("DeepfakeDetection", "Disable"),
     ("MediaEncryption", "disabled"),
@@ -34,10 +34,10 @@ const REFUSED: [(&str, &str); 5] = [
 ];
 
 type Pairs = Vec<(String, String)>;
-/// What stops a request: its answer.
+/// An error answer that ends the request.
 type Refusal = (StatusCode, Value);
 
-/// Every path.
+/// All routes of TeXML's REST API.
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/v2/texml/Accounts/{account}/{*path}", any(serve))
@@ -48,14 +48,14 @@ pub fn routes() -> Router<App> {
         .route("/v2/texml_applications/{id}", any(applications::serve))
 }
 
-/// What is below an account.
+/// Requests to resources below an account.
 async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     answered(&app, &parts, body, &path, None).await
 }
 
-/// A call of an application: its older path.
+/// The older path to create a call of an application.
 async fn serve_connection(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let connection = parts.uri.path().rsplit('/').next().unwrap_or_default();
@@ -82,7 +82,7 @@ async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: 
             Ok(pairs) => pairs,
             Err(refusal) => return refused(refusal),
         },
-        // The family knows who may hear a recording.
+        // Recordings may be public. The family checks the credentials.
         None if is_audio => Pairs::new(),
         None => return refused(unauthenticated()),
     };
@@ -101,7 +101,7 @@ async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: 
     serve_member(app, &Texml, wanted, pairs).await
 }
 
-/// What is asked of an account, if it is the caller's and nothing is asked that is not here.
+/// The parameters of a request. An error if the account in the path is not the client's, or if a parameter is refused.
 async fn asked(
     app: &App,
     parts: &Parts,
@@ -137,7 +137,8 @@ fn of_form(encoded: &[u8]) -> Pairs {
     form_urlencoded::parse(encoded).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
-/// An object's members as a form has them: lists of words by repetition, all else that is nested as JSON.
+/// Converts a JSON object to form parameters. An array of texts becomes a repeated parameter; other nested values stay
+/// JSON.
 fn of_json(body: &[u8]) -> Result<Pairs, Refusal> {
     let bad = |detail: &str| envelope(StatusCode::BAD_REQUEST, "10023", "Invalid JSON", detail);
     if body.trim_ascii().is_empty() {
@@ -159,7 +160,8 @@ fn of_json(body: &[u8]) -> Result<Pairs, Refusal> {
     Ok(pairs)
 }
 
-/// `from_` and `async_amd` as `From` and `AsyncAmd`: telnyx-python sends a new call's parameters by its own names for them.
+/// Converts `from_` and `async_amd` to `From` and `AsyncAmd`. telnyx-python sends the parameters of a new call by its
+/// own names.
 fn camel(name: &str) -> String {
     if name.starts_with(|first: char| first.is_ascii_uppercase()) {
         return name.to_owned();
@@ -175,7 +177,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What holds where a parameter is absent and Twilio's default is another.
+/// Defaults of TeXML that differ from Twilio's, for absent parameters.
 fn defaults(below: &[&str]) -> &'static [(&'static str, &'static str)] {
     match below {
         ["Calls"] | ["Conferences", _, "Participants"] => &[("Timeout", "30")],

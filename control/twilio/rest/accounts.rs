@@ -1,4 +1,4 @@
-//! `Accounts`: those of the configuration, and those that they make below them.
+//! `Accounts`: the accounts of the configuration, and the subaccounts that they create.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::super::account::{self, Facts};
 use super::super::error::ApiError;
 use super::{Answer, Exchange, Verb, created, ok};
 
-/// Accounts below one, at most.
+/// Maximum number of subaccounts of an account.
 const MOST: usize = 1000;
-/// Longest name, characters.
+/// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
-/// `Accounts.json`.
+/// Requests to `Accounts.json`.
 pub(super) async fn all(x: &Exchange<'_>) -> Answer {
     match x.verb {
         Verb::Get => list(x),
@@ -25,7 +25,7 @@ pub(super) async fn all(x: &Exchange<'_>) -> Answer {
     }
 }
 
-/// One account: the caller's, or one below it.
+/// Requests to one account: the client's own or one of its subaccounts.
 pub(super) async fn answer(x: &Exchange<'_>) -> Answer {
     match x.verb {
         Verb::Get => Ok(ok(account::account(&facts(x, &x.account)?))),
@@ -95,7 +95,8 @@ async fn update(x: &Exchange<'_>) -> Answer {
     }
     if let Some(status) = x.parameters.get("Status") {
         let standing = standing(status)?;
-        // Whoever is in the configuration is taken out of it there; and nobody locks themselves out.
+        // An account of the configuration is removed in the configuration. An account cannot suspend or close itself,
+        // because it could not undo that.
         if standing != Standing::Active && (made.parent.is_none() || x.own) {
             return Err(ApiError::bad(20001, "Status can be changed of a subaccount only, and by its parent"));
         }
@@ -107,7 +108,7 @@ async fn update(x: &Exchange<'_>) -> Answer {
     Ok(ok(account::account(&facts(x, &x.account)?)))
 }
 
-/// What there is to say of an account; those that have no credentials of this member's are none of its.
+/// The content of the Account resource. Error 500 if the account has no credentials for this provider.
 fn facts<'a>(x: &'a Exchange<'_>, account: &'a Arc<Account>) -> Result<Facts<'a>, ApiError> {
     let accounts = &x.app.accounts;
     let own = x.provider.credentials(account).ok_or_else(ApiError::internal)?;

@@ -1,4 +1,5 @@
-//! `Addresses`: kept, and shown; nothing here needs them. Which numbers name one is asked of the numbers.
+//! `Addresses`: stored and returned, but not used by this server. The numbers of an address are found by searching all
+//! numbers.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,14 +14,14 @@ use super::super::{format, holding, path, sid};
 use super::{Answer, Exchange, Verb, created, deleted, ok};
 
 const ADDRESS: Kind<Details> = Kind::new("address");
-/// A parameter is not as it should be.
+/// Error number: a parameter is invalid.
 const INVALID: u32 = 20001;
-/// Longest value, characters.
+/// Maximum length of a value, in characters.
 const LONGEST: usize = 255;
-/// Addresses of an account at most.
+/// Maximum number of addresses of an account.
 const MOST: u64 = 10_000;
 
-/// What this list does not say of numbers.
+/// Keys of a number that `DependentPhoneNumbers` does not have.
 const NOT_HERE: [&str; 9] = [
     "address_sid",
     "beta",
@@ -33,7 +34,7 @@ const NOT_HERE: [&str; 9] = [
     "voice_receive_mode",
 ];
 
-/// An address, beside its friendly name.
+/// An address without its `FriendlyName`, which is the resource's name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Details {
@@ -43,7 +44,7 @@ pub(super) struct Details {
     city: String,
     region: String,
     postal_code: String,
-    /// Two letters, ISO 3166.
+    /// Country code of two letters (ISO 3166-1).
     iso_country: String,
     emergency_enabled: bool,
 }
@@ -117,7 +118,7 @@ async fn update(x: &Exchange<'_>, mut row: Resource<Details>) -> Answer {
     Ok(ok(address(x.account_sid(), &row)))
 }
 
-/// Changes what the parameters name.
+/// Changes the fields that the parameters name.
 pub(super) fn apply(parameters: &Parameters, row: &mut Resource<Details>) -> Result<(), ApiError> {
     let details = &mut row.details;
     for (name, value) in [
@@ -141,7 +142,7 @@ pub(super) fn apply(parameters: &Parameters, row: &mut Resource<Details>) -> Res
     Ok(())
 }
 
-/// The numbers that name the address.
+/// `DependentPhoneNumbers`: the numbers that refer to the address.
 fn dependent(x: &Exchange<'_>, sid: &str) -> Answer {
     let paging = x.paging("PN")?;
     let names = |row: &Resource<Number>| {
@@ -155,7 +156,7 @@ fn dependent(x: &Exchange<'_>, sid: &str) -> Answer {
     Ok(ok(x.list("dependent_phone_numbers", &place, &paging, items)))
 }
 
-/// A number as this list has it: what it can do is spelled another way.
+/// A number in the form of this list. The keys of `capabilities` are spelled differently here.
 pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
     let mut number = holding::number(owner, row);
     format::without(&mut number, &NOT_HERE);
@@ -167,7 +168,7 @@ pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
     number
 }
 
-/// The resource. No one checks addresses here, so none is verified.
+/// The Address resource. This server does not verify addresses.
 pub(super) fn address(account: &str, row: &Resource<Details>) -> Value {
     let (sid, details) = (sid::spell("AD", row.id), &row.details);
     json!({

@@ -1,4 +1,4 @@
-//! `Applications`: those that the account holds and those that the file gives it.
+//! `Applications`: those created by REST, and those of the configuration file.
 
 use std::sync::Arc;
 
@@ -58,7 +58,8 @@ async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
     }
 }
 
-/// Keeps it; of one of the file, only where it is other than the file says.
+/// Stores an application. For an application of the configuration file, its voice settings are stored only if they
+/// differ from the file's.
 async fn put(
     x: &Exchange<'_>,
     mut row: Resource<VoiceApplication>,
@@ -68,7 +69,7 @@ async fn put(
         row.details.voice = Voice::default();
     }
     let kept = x.holdings().applications.put(x.store(), row).await;
-    // Its SID is drawn, or the file's, which has each once.
+    // A conflict is impossible: the SID is random, or it is unique in the configuration file.
     let kept = kept.map_err(|error| held::not_held(error, ApiError::internal()))?;
     Ok(over(kept, floor.as_ref()))
 }
@@ -86,7 +87,7 @@ fn over(
     }
 }
 
-/// All applications of the account that have SIDs.
+/// All applications of the account that have SIDs. Stored settings replace those of the configuration file.
 fn applications(x: &Exchange<'_>) -> Vec<Arc<Resource<VoiceApplication>>> {
     let mut file = of_the_file(x);
     let held = x.holdings().applications.all(&x.account.name).into_iter();

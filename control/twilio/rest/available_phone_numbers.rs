@@ -1,4 +1,4 @@
-//! `AvailablePhoneNumbers`: the numbers of the pool that nobody has, by country and kind.
+//! `AvailablePhoneNumbers`: the free numbers of the pool, by country and kind.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::super::holding::{self, KINDS, Word as _};
 use super::super::path::VERSION;
 use super::{Answer, Exchange, Verb, ok};
 
-/// A mile, in metres.
+/// One mile in metres.
 const MILE: f64 = 1_609.344;
 
 pub(super) fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
@@ -55,7 +55,7 @@ fn list(x: &Exchange<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answe
     Ok(ok(json!({ "available_phone_numbers": numbers, "uri": uri(x, &format!("/{code}/{name}")) })))
 }
 
-/// Countries that there are numbers of, in the order of the pool, and of which kinds.
+/// The countries of the pool's numbers in the order of the pool, each with its kinds of numbers.
 fn countries(x: &Exchange<'_>) -> Vec<(String, Vec<NumberKind>)> {
     let mut countries: Vec<(String, Vec<NumberKind>)> = Vec::new();
     let routing = x.routing();
@@ -112,14 +112,14 @@ fn available(number: &str, block: &Block) -> Value {
     })
 }
 
-/// Which numbers are wanted.
+/// The criteria of a search.
 struct Wanted<'a> {
     parameters: &'a Parameters,
     capabilities: Vec<(Capability, bool)>,
     beta: bool,
     without: Vec<AddressRequirements>,
     near: Option<(f64, f64)>,
-    /// Metres.
+    /// Maximum distance from `near`, in metres.
     distance: f64,
 }
 
@@ -163,7 +163,7 @@ impl<'a> Wanted<'a> {
         Ok(wanted)
     }
 
-    /// Whether its numbers are of the right kind and place.
+    /// Whether the block's location and attributes match.
     fn fits_block(&self, block: &Block) -> bool {
         let is = |name: &str, value: &Option<Arc<str>>| {
             let value = value.as_deref();
@@ -183,7 +183,7 @@ impl<'a> Wanted<'a> {
             && !self.without.contains(&block.address_requirements)
     }
 
-    /// Whether its digits are as wished.
+    /// Whether the number's digits match.
     fn fits(&self, number: &str) -> bool {
         let wanted = |name: &str| self.parameters.get(name);
         let area = holding::area_code(number);
@@ -194,9 +194,9 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The way along a great circle.
+/// The great-circle distance between two points in degrees, in metres.
 fn metres((latitude, longitude): (f64, f64), (other_latitude, other_longitude): (f64, f64)) -> f64 {
-    /// Mean radius of the earth, metres.
+    /// Mean radius of the earth, in metres.
     const RADIUS: f64 = 6_371_009.0;
     let half = |degrees: f64| (degrees.to_radians() / 2.0).sin().powi(2);
     let across = latitude.to_radians().cos() * other_latitude.to_radians().cos();

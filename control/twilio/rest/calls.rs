@@ -1,4 +1,4 @@
-//! `Calls`: list, create, fetch, update, delete; and where to go below one.
+//! `Calls`: list, create, fetch, update and delete; and the dispatch of the resources below a call.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -81,7 +81,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-/// Makes a call, if the account may call from there.
+/// Creates a call, if the account may use the caller id.
 pub(super) async fn place(x: &Exchange<'_>, new: NewCall) -> Result<Created, ApiError> {
     if is_passed_on(x, &new).await? {
         return Ok(x.app.calls.create_from_anywhere(new).await?);
@@ -89,17 +89,18 @@ pub(super) async fn place(x: &Exchange<'_>, new: NewCall) -> Result<Created, Api
     Ok(x.app.calls.create(new).await?)
 }
 
-/// Whether a call shows who called in: then it names that call by its token, as the webhooks of that one gave it.
+/// Whether the new call forwards an inbound call and shows its caller. Its `CallToken`, which the inbound call's
+/// webhooks contained, proves this.
 async fn is_passed_on(x: &Exchange<'_>, new: &NewCall) -> Result<bool, ApiError> {
     let Some(id) = request::passed_on(x.parameters) else { return Ok(false) };
     let leg = x.app.calls.get(&x.account.name, id).await?;
     Ok(leg.is_some_and(|leg| leg.direction == Direction::Inbound && leg.from == new.from))
 }
 
-/// The answer to a request to change a call, which the call's log is told of, whether it was done or not.
+/// Writes the answer to a request that changes a call into the call's log, whether the request succeeded or not.
 async fn logged(x: &Exchange<'_>, id: LegId, began: Timestamp, answer: Answer) -> Answer {
     let (parts, body) = answer.unwrap_or_else(IntoResponse::into_response).into_parts();
-    // Ours, and small.
+    // The body is this server's own answer and small.
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     if let Ok(leg) = x.leg(id).await {
         let exchange = exchange(x, began, parts.status, &String::from_utf8_lossy(&body));
@@ -108,7 +109,7 @@ async fn logged(x: &Exchange<'_>, id: LegId, began: Timestamp, answer: Answer) -
     Ok(Response::from_parts(parts, body.into()))
 }
 
-/// A request to make or change a call and its answer, for the call's log.
+/// The request that creates or changes a call, with its answer, for the call's log. `SipAuthPassword` is masked.
 fn exchange(x: &Exchange<'_>, began: Timestamp, status: StatusCode, body: &str) -> exchange::Exchange {
     let secret = |name: &str| name == "SipAuthPassword";
     let pairs = x
@@ -136,7 +137,7 @@ async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
         }
         let done = match update.change {
             None => Ok(Accepted::default()),
-            // Answered or ended meanwhile: no effect, as documented.
+            // If the call was answered or ended meanwhile, `canceled` has no effect, as Twilio documents.
             Some(Change::Cancel) => x.request(id, Command::Cancel).await.or(Ok(Accepted::default())),
             Some(Change::Complete) => {
                 x.request(id, Command::Hangup { headers: Vec::new() }).await.map_err(|r| x.refused(r))
@@ -158,7 +159,7 @@ async fn delete(x: &Exchange<'_>, id: LegId) -> Answer {
     if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
 }
 
-/// `None` if nothing can match.
+/// The filter of a list of calls. `None` if no call can match.
 pub(super) fn leg_filter(parameters: &Parameters) -> Result<Option<LegFilter>, ApiError> {
     let mut filter = LegFilter {
         to: parameters.get("To").map(request::filter_party),

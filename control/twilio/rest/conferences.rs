@@ -1,8 +1,9 @@
-//! `Conferences`, their participants and recordings. A conference is named by its SID or, while it lives, by its friendly name; a
-//! participant by its call or its label.
+//! `Conferences`, their participants and recordings. A conference is addressed by its SID or, while it is live, by its
+//! friendly name. A participant is addressed by its call's SID or its label.
 //!
-//! Two operations are our own: `POST Conferences.json` opens one that nobody is in yet, `POST .../Recordings.json` records one.
-//! And those who took part are listed with `Status=completed`.
+//! Two operations are extensions of this server: `POST Conferences.json` opens a conference without participants, and
+//! `POST .../Recordings.json` starts a recording. `Status=completed` lists the participants who have left, which is an
+//! extension too.
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ use super::super::request::{self, RecordingUpdate};
 use super::super::{conference, recording};
 use super::{Answer, Beside, Exchange, Verb, calls, ok, recordings};
 
-/// The conference is over, or never was.
+/// The conference has ended, or does not exist.
 const NO_CONFERENCE: u32 = 16022;
 const FULL: u32 = 16020;
 const BAD_LABEL: u32 = 16023;
@@ -69,7 +70,7 @@ fn services<'a>(x: &Exchange<'a>) -> &'a Arc<Services> {
     x.app.calls.services()
 }
 
-/// A conference by its SID or its name.
+/// Finds a conference by its SID or its name.
 async fn found(x: &Exchange<'_>, name: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
     let (services, account) = (services(x), &x.account.name);
     let known = match x.ids().parse_conference(name) {
@@ -104,7 +105,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
     Ok(ok(x.list("conferences", "Conferences", &paging, found.iter().map(represent).collect())))
 }
 
-/// Opens one that nobody is in yet; it is over if nobody comes for a while.
+/// Opens a conference without participants. It ends after a while if no participant joins.
 fn open(x: &Exchange<'_>) -> Answer {
     let parameters = x.parameters;
     let name = parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(20001, "FriendlyName is required"))?;
@@ -147,10 +148,10 @@ async fn update(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
     }
     if ends && info.status != ConferenceStatus::Completed {
         for leg in conferences.end(info.id, false) {
-            // It may have been given up by itself.
+            // The leg may have hung up already.
             let _ = x.request(leg, Command::Hangup { headers: Vec::new() }).await;
         }
-        // All that is left is for the room to let go of everybody.
+        // The room still has to release its participants, but the conference reads as completed from now on.
         info.status = ConferenceStatus::Completed;
         info.end = Some(ConferenceEnd { cause: EndCause::Request, by: None, label: None });
     }
@@ -178,7 +179,7 @@ async fn participants(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
             && hold.is_none_or(|hold| how.hold.is_some() == hold)
             && coaching.is_none_or(|coaching| how.coach.as_ref().is_some_and(|one| one.on) == coaching)
     });
-    // The newest first.
+    // Newest first.
     all.reverse();
     let page = paging.page();
     if let Some(after) = page.after {
@@ -201,7 +202,7 @@ async fn represent(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInf
     Ok(conference::participant(x.owner(), info, who, call))
 }
 
-/// Calls somebody into a conference.
+/// Calls a new participant into a conference.
 async fn add(x: &Exchange<'_>, name: &str) -> Answer {
     let (parameters, services) = (x.parameters, services(x));
     let name: Arc<str> = match x.ids().parse_conference(name) {
@@ -263,12 +264,12 @@ fn participation(parameters: &Parameters, name: Arc<str>) -> Result<(Participati
     Ok((participation, most))
 }
 
-/// `true`, or anything else.
+/// A boolean parameter: true for `true` in any case, false for any other text.
 fn is_true(parameters: &Parameters, name: &str) -> Option<bool> {
     parameters.get(name).map(|text| text.eq_ignore_ascii_case("true"))
 }
 
-/// `WaitUrl`: an empty one is silence.
+/// `WaitUrl`: a document to play to a waiting participant. An empty URL means silence.
 fn waits(parameters: &Parameters) -> Result<Option<Wait>, ApiError> {
     let target = parameters.target("WaitUrl", "WaitMethod", 20001)?;
     let given = parameters.pairs().any(|(name, _)| name == "WaitUrl");
@@ -279,7 +280,8 @@ fn waits(parameters: &Parameters) -> Result<Option<Wait>, ApiError> {
     })
 }
 
-/// `Coaching` and `CallSidToCoach`, for one who coached so far as `before` says.
+/// `Coaching` and `CallSidToCoach`. `before` is the participant's previous coaching. `None` if neither parameter is
+/// given; `Some(None)` removes the coaching.
 fn coach(parameters: &Parameters, before: Option<&Coaching>) -> Result<Option<Option<Coaching>>, ApiError> {
     let on = is_true(parameters, "Coaching");
     let whom = match parameters.get("CallSidToCoach") {
@@ -388,7 +390,7 @@ fn streams(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
     let ((id, name), status) = match x.started_or_stopped(below)? {
         Beside::Start => {
             live(info)?;
-            // What all hear is one track.
+            // A conference's mix is a single track.
             let spec = StreamSpec { track: Track::Inbound, ..request::stream(x.parameters)? };
             let name = spec.name.clone();
             let id = conferences.stream(info.id, spec).map_err(|why| match why {
@@ -426,7 +428,8 @@ fn record(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-/// By its SID, or the only one that runs.
+/// Finds a recording of the conference by its SID. `Twilio.CURRENT` means the only running one; several running ones
+/// are error 16108.
 async fn of_conference(x: &Exchange<'_>, info: &ConferenceInfo, name: &str) -> Result<Recording, ApiError> {
     let mut running = services(x).conferences.recordings(info.id);
     if name == "Twilio.CURRENT" {
@@ -453,7 +456,7 @@ fn update_recording(x: &Exchange<'_>, info: &ConferenceInfo, before: &Recording)
     };
     let after = after.map_err(|_| ApiError::bad(21220, "The recording is not in progress."))?;
     let mut body = recording::conference_recording(x.owner(), &x.app.public_url, &after);
-    // What was asked for is told even if the file is not closed yet.
+    // The answer has the requested status even if the file is not closed yet.
     if let (RecordingStatus::InProgress | RecordingStatus::Paused, Some(fields)) = (&after.status, body.as_object_mut())
     {
         fields.insert("status".into(), status.into());

@@ -1,5 +1,5 @@
-//! Twilio's other products: where a proxy or a hosts entry leads all of its names here, applications ask here for them too, and
-//! are to be told so in words that its libraries understand.
+//! Twilio's other products. If a proxy or a hosts entry redirects all of Twilio's names to this server, applications
+//! ask it for products that it does not have. They get an error that Twilio's libraries understand.
 
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
@@ -8,14 +8,14 @@ use axum::response::{IntoResponse, Response};
 
 use super::super::error::ApiError;
 
-/// What all of its names end with.
+/// Suffix of all of Twilio's host names.
 const DOMAIN: &str = ".twilio.com";
-/// Products that are served, with all that this server says besides.
+/// Products whose host names this server serves, with all of its paths.
 const PRODUCTS: [&str; 4] = ["api", "insights", "monitor", "trunking"];
-/// Paths that are served, whatever the name.
+/// Path prefixes that are served under any host name.
 const SERVED: [&str; 2] = ["/2010-04-01", "/v1/Trunks"];
 
-/// Answers what is asked of a product that is not served; all else goes on.
+/// Answers requests for unsupported products with 404. All other requests continue.
 pub async fn refuse(request: Request, next: Next) -> Response {
     match stranger(&request) {
         Some(error) => error.into_response(),
@@ -28,7 +28,7 @@ fn stranger(request: &Request) -> Option<ApiError> {
     let host = named.or_else(|| request.uri().host())?;
     let host = host.split(':').next().unwrap_or(host).to_ascii_lowercase();
     let path = request.uri().path();
-    // A region or an edge may stand behind the product.
+    // An edge or a region may follow the product.
     let product = host.strip_suffix(DOMAIN)?.split('.').next()?;
     if PRODUCTS.contains(&product) || SERVED.iter().any(|served| path.starts_with(served)) {
         return None;

@@ -1,4 +1,5 @@
-//! `Calls/{Sid}/Events`: what was asked for the call and of its application, and what was answered, oldest first.
+//! `Calls/{Sid}/Events`: the HTTP requests that created or changed the call, and those to its application, with their
+//! answers; oldest first.
 
 use serde_json::{Map, Value, json};
 use tandem_call::id::LegId;
@@ -8,7 +9,7 @@ use super::super::error::ApiError;
 use super::super::{format, sid};
 use super::{Answer, Exchange as Request, Verb, ok};
 
-/// Events have no SIDs; the number of the last one stands in page tokens.
+/// Prefix of page tokens. Events have no SIDs, so a token holds the number of the last event.
 const PREFIX: &str = "EV";
 
 pub(super) async fn answer(x: &Request<'_>, call: LegId, below: &[&str]) -> Answer {
@@ -29,7 +30,7 @@ async fn list(x: &Request<'_>, call: LegId) -> Answer {
     };
     let exchanges = x.app.calls.exchanges(leg.session).await?;
     let its_own = exchanges.iter().filter(|(about, _)| *about == Some(call)).map(|(_, exchange)| exchange);
-    // One more than the page, which tells that there is another.
+    // One more than the page holds shows that there is a next page.
     let items = its_own.enumerate().skip(first).take(page.limit.saturating_add(1));
     let items = items.map(|(number, exchange)| (sid::spell(PREFIX, number as u128), event(exchange))).collect();
     Ok(ok(x.list("events", &format!("Calls/{}/Events", x.ids().call(call)), &paging, items)))
@@ -54,7 +55,7 @@ fn event(exchange: &Exchange) -> Value {
     })
 }
 
-/// Names as the API's own fields are written; a name that comes again has a list.
+/// The parameters with names in the API's spelling. A repeated name has a list of values.
 fn parameters(exchange: &Exchange) -> Value {
     let mut all = Map::new();
     for (name, value) in &exchange.parameters {
@@ -70,7 +71,7 @@ fn parameters(exchange: &Exchange) -> Value {
     Value::Object(all)
 }
 
-/// `StatusCallback` to `status_callback`.
+/// Converts `StatusCallback` to `status_callback`.
 fn snake_case(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 4);
     let mut small = false;

@@ -1,4 +1,4 @@
-//! What numbers, applications and caller ids have in common: lists of what is in memory, and why something is not held.
+//! Lists of numbers, applications and caller ids, which are in memory, and the errors of storing them.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use tandem_store::resources::Resource;
 use super::super::error::ApiError;
 use super::{Answer, Exchange, ok};
 
-/// One page of these, newest first, and what nobody knows the age of last: `key` in the envelope, `name` below the account's
-/// path, SIDs of this prefix.
+/// One page of a list, newest first; resources of the configuration file, which have no date, come last. `key` is the
+/// key in the envelope, `name` the path below the account, `prefix` the prefix of the SIDs.
 pub(super) fn page<T>(
     x: &Exchange<'_>,
     (key, name, prefix): (&'static str, &str, &str),
@@ -27,7 +27,7 @@ pub(super) fn page<T>(
     Ok(ok(x.list(key, name, &paging, items)))
 }
 
-/// Why it is not held; `taken` when somebody else has it.
+/// The REST error of a resource that could not be stored. `taken` is the error if another account has it.
 pub(super) fn not_held(error: NotHeld, taken: ApiError) -> ApiError {
     match error {
         NotHeld::Taken => taken,
@@ -50,7 +50,7 @@ impl From<NumberError> for ApiError {
     }
 }
 
-/// 403: what the configuration says cannot be deleted here.
+/// 403: a resource of the configuration file cannot be deleted by REST.
 pub(super) fn in_the_file(what: &str) -> ApiError {
     let message = format!("{what} is in the server's configuration file and can be removed only there");
     ApiError { status: StatusCode::FORBIDDEN, code: 20006, message }

@@ -1,4 +1,4 @@
-//! `IncomingPhoneNumbers`: those that the account holds and those that the file gives it.
+//! `IncomingPhoneNumbers`: the account's numbers, whether taken by REST or assigned in the configuration file.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::super::family::Owner;
 use super::super::holding;
 use super::{Answer, Exchange, Verb, held, ok};
 
-/// The lists of one kind of number.
+/// The lists that have only one kind of number.
 const KINDS: [(&str, NumberKind); 3] =
     [("Local", NumberKind::Local), ("Mobile", NumberKind::Mobile), ("TollFree", NumberKind::TollFree)];
 
@@ -117,7 +117,7 @@ async fn update(x: &Exchange<'_>, row: &Resource<Number>) -> Answer {
     Ok(ok(holding::number(owner, &kept)))
 }
 
-/// What a form names must be there.
+/// Checks that the trunk and the application in the form exist.
 fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
     if let Some(text) = x.parameters.get("TrunkSid") {
         let trunk = x.ids().parse("TK", text);

@@ -1,4 +1,4 @@
-//! `/v1/Voice` (insights): what the server knows of a call and its audio.
+//! `/v1/Voice` (Voice Insights): the server's records of a call and the quality of its audio.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use super::v1::{base, date, envelope};
 use super::{Answer, Exchange, Request, Verb, ok};
 
 const ROOT: &str = "/v1/Voice";
-/// Events and metrics have no SIDs; the number of the last one stands in page tokens.
+/// Prefix of page tokens. Events and metrics have no SIDs, so a token holds the number of the last one.
 const PREFIX: &str = "EV";
 
-/// A request about a call.
+/// A request about one call.
 struct About<'a> {
     x: &'a Exchange<'a>,
     base: String,
@@ -132,7 +132,7 @@ impl About<'_> {
         summary
     }
 
-    /// What is known of the audio; nothing while the call lives.
+    /// Measurements and properties of the audio. The measurements are null while the call is live.
     fn edge(&self) -> Value {
         let sip = &self.leg.sip;
         json!({
@@ -146,7 +146,7 @@ impl About<'_> {
         })
     }
 
-    /// One, of the whole call: there are none of its parts.
+    /// One metric for the whole call. There are no metrics for parts of a call.
     fn metrics(&self) -> Vec<Value> {
         let Some(end) = self.leg.end.as_ref().filter(|_| self.leg.sip.quality.is_some()) else { return Vec::new() };
         let edge = kind(self.leg).1;
@@ -167,7 +167,7 @@ impl About<'_> {
         vec![metric]
     }
 
-    /// The lines of the call's log that are about it, oldest first.
+    /// The lines of the call's log that concern this leg, oldest first.
     async fn events(&self) -> Result<Vec<Value>, ApiError> {
         let lines = self.x.app.calls.log(self.leg.session).await?;
         let own = lines.into_iter().filter(|line| line.leg == Some(self.leg.id));
@@ -190,7 +190,7 @@ impl About<'_> {
     }
 }
 
-/// The type of a call, and the side of it that its audio was measured at.
+/// `call_type`, and the edge at which the audio was measured.
 fn kind(leg: &LegInfo) -> (&'static str, &'static str) {
     let far = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     match far {
@@ -221,7 +221,7 @@ fn state(status: Status) -> &'static str {
     }
 }
 
-/// Directions as the call's far end would name them are the provider's: `inbound` came to the server.
+/// Measured quality. `inbound` is audio that this server received, `outbound` audio that it sent.
 fn measured(quality: &Quality) -> Value {
     json!({
         "inbound": {

@@ -1,5 +1,5 @@
-//! `Keys`, and `SigningKeys`, which is the older name of the same: what programs log in with instead of the account's own
-//! token. A secret is shown once, and kept as a digest.
+//! `Keys` and `SigningKeys`, an older name of the same resource: credentials for programs, instead of the account's
+//! auth token. A secret is returned once, at its creation, and stored as a digest.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,17 +10,15 @@ use super::super::error::ApiError;
 use super::super::{format, sid};
 use super::{Answer, Exchange, Verb, created, deleted, ok};
 
-/// Keys of an account at most.
+/// Maximum number of keys of an account.
 const MOST: usize = 500;
-/// Longest name, characters.
+/// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
-/// The two names: in the path, and in the envelope.
+/// The name under which the resource was requested. It is used in paths and in the envelope.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Name {
-    /// `Keys`.
     Key,
-    /// `SigningKeys`.
     SigningKey,
 }
 
@@ -94,7 +92,7 @@ fn key(key: &Key) -> Value {
     represent(key.id, &key.friendly_name, (key.created_at, key.updated_at))
 }
 
-/// The resource, without its secret.
+/// The Key resource without its secret.
 fn represent(id: u128, friendly_name: &str, (created_at, updated_at): (Timestamp, Timestamp)) -> Value {
     json!({
         "sid": sid::spell("SK", id),

@@ -1,5 +1,6 @@
-//! The 2010 REST API: `/2010-04-01/...`. One route takes them all, so that what does not exist is answered in the API's own
-//! words too. A file a group of resources: each has an `answer` for the segments of the path below its name.
+//! The 2010-04-01 REST API: `/2010-04-01/...`. A single route takes all paths, so that a path that does not exist gets
+//! the API's own error. Each group of resources has a file with a function `answer`, which gets the path segments below
+//! the group's name.
 
 mod accounts;
 mod addresses;
@@ -66,10 +67,10 @@ use super::list::Paging;
 use super::path::{self, Path};
 use super::sid::{self, Ids};
 
-/// Longest request body, octets.
+/// Maximum size of a request body, in octets.
 const MAX_BODY: usize = 256 * 1024;
 
-/// What stands before the paths of SignalWire's Compatibility API; its SDKs leave it out.
+/// Prefix of the paths of SignalWire's Compatibility API. SignalWire's SDKs leave it out.
 const COMPATIBILITY: &str = "/api/laml";
 
 /// The providers whose REST paths are Twilio's.
@@ -92,7 +93,7 @@ pub fn routes(members: Members) -> Router<App> {
         .layer(Extension(members))
 }
 
-/// What is told of a usage trigger.
+/// The notice of a usage trigger whose value has been reached.
 pub(super) fn usage_notice(account: &str, trigger: &Resource<Trigger>, figure: f64) -> Notice {
     usage::notice(account, trigger, figure)
 }
@@ -103,21 +104,22 @@ pub fn caller(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap)
     (accounts.standing(&account.name) == Standing::Active).then_some(account)
 }
 
-/// The account whose own SID and auth token a request shows: not one of its keys, which may be given to others.
+/// The account whose own SID and auth token a request has. API keys do not count here, because an account may give them
+/// to others.
 pub fn owner(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let Login { account, by_key } = login(provider, accounts, headers)?;
     (!by_key && accounts.standing(&account.name) == Standing::Active).then_some(account)
 }
 
-/// Who is logged in.
+/// The account that authenticated a request.
 struct Login {
     account: Arc<Account>,
-    /// By a key of the account, which is not for keys and accounts.
+    /// Whether the request used an API key. Such a request may not read or change keys and accounts.
     by_key: bool,
 }
 
-/// HTTP Basic with account SID and secret, or with a key's SID and secret, compared in constant time. A closed account is
-/// as good as none.
+/// Authenticates a request: HTTP Basic with the account's SID and secret, or with a key's SID and secret, or a bearer
+/// token. Secrets are compared in constant time. A closed account cannot authenticate.
 fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
     if let Some(token) = bearer(headers) {
         let account = provider.bearer(accounts, token)?;
@@ -146,7 +148,7 @@ async fn serve(
     let asked = asked.strip_prefix(COMPATIBILITY).unwrap_or(asked);
     let member = members.iter().find(|member| login(**member, &app.accounts, &parts.headers).is_some());
     let encoded = if parts.method == Method::POST {
-        // Strangers are not listened to.
+        // The body is read only after authentication.
         if member.is_none() {
             return identified(ApiError::unauthenticated().into_response());
         }
@@ -168,18 +170,18 @@ async fn serve(
     identified(written::rewritten(form, &path, response).await)
 }
 
-/// What a member that has paths of its own is asked for.
+/// A request to a provider with paths of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// The method.
+    /// The HTTP method.
     pub method: &'a Method,
-    /// The path, with what it begins with there.
+    /// The path with the provider's prefix.
     pub path: &'a str,
-    /// Who asks.
+    /// The header fields, with the credentials.
     pub headers: &'a HeaderMap,
 }
 
-/// The answer of a member that has paths of its own.
+/// Answers a request to a provider with paths of its own.
 pub async fn serve_member(
     app: &App,
     provider: &'static dyn Provider,
@@ -205,13 +207,13 @@ async fn answered(
     }
 }
 
-/// An answer that went well as this member writes it; audio stays as it is.
+/// Rewrites a successful answer as the provider writes it. Audio is unchanged.
 async fn as_member(provider: &'static dyn Provider, path: &str, headers: &HeaderMap, response: Response) -> Response {
     let Some(rewrite) = provider.answer().filter(|_| is_json(&response)) else { return response };
     let Some(path) = path::parse(path) else { return response };
     let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
     let (mut parts, body) = response.into_parts();
-    // Ours, and bounded by the size of a page.
+    // The body is this server's own answer; the page size limits it.
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let Ok(mut value) = serde_json::from_slice::<Value>(&body) else { return Response::from_parts(parts, body.into()) };
     rewrite(&below, &mut parts.status, &mut value);
@@ -228,7 +230,7 @@ fn is_json(response: &Response) -> bool {
     kind.is_some_and(|kind| kind.starts_with("application/json"))
 }
 
-/// The member that knows the account of a path; Twilio if none does.
+/// The provider at which the account in the path has credentials; Twilio if there is none.
 fn member_of(members: Members, accounts: &Accounts, path: &str) -> &'static dyn Provider {
     let sid = path::parse(path).and_then(|path| path.account);
     let account = sid.as_deref().and_then(|sid| accounts.by_sid(sid));
@@ -247,7 +249,7 @@ fn identified(mut response: Response) -> Response {
     response
 }
 
-/// A request of anybody.
+/// A request that is not yet authenticated.
 struct Request<'a> {
     app: &'a App,
     provider: &'static dyn Provider,
@@ -257,20 +259,19 @@ struct Request<'a> {
     parameters: Parameters,
 }
 
-/// What is wanted of a resource.
+/// The operation on a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verb {
     /// Fetch or list (`GET`, `HEAD`).
     Get,
-    /// Create or update.
+    /// Create or update (`POST`).
     Post,
-    /// Delete.
     Delete,
-    /// Nothing that this API knows.
+    /// Any other method.
     Other,
 }
 
-/// A request of somebody who is logged in, about an account that is theirs.
+/// An authenticated request about an account that the client may access.
 struct Exchange<'a> {
     app: &'a App,
     provider: &'static dyn Provider,
@@ -278,9 +279,9 @@ struct Exchange<'a> {
     path: &'a str,
     parameters: &'a Parameters,
     account: Arc<Account>,
-    /// The account's SID.
+    /// SID of `account`.
     sid: String,
-    /// The account itself asks, not its parent.
+    /// Whether `account` authenticated itself; `false` if its parent account did.
     own: bool,
 }
 
@@ -357,12 +358,12 @@ impl Request<'_> {
         login(self.provider, &self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)
     }
 
-    /// The account that the request is about: the caller's own, or one that it made.
+    /// The account that the request is about: the client's own, or one of its subaccounts.
     fn subject(&self, login: &Login, asked: Option<&str>, below: &[&str]) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
         let own = self.provider.credentials(&login.account).map(|own| own.sid.into_owned());
         let about_accounts = matches!(below, [] | ["Keys" | "SigningKeys", ..]);
-        // Who holds a key must not come by the account's own token, or by more keys.
+        // A client with an API key must not get the account's auth token or create further keys.
         if login.by_key && about_accounts {
             return Err(ApiError::unauthenticated());
         }
@@ -377,19 +378,19 @@ impl Request<'_> {
         if accounts.parent(&account.name) != Some(Arc::clone(&login.account.name)) {
             return Err(ApiError::unauthenticated());
         }
-        // Of an account that may do nothing the parent may still see and change how it stands.
+        // The parent may still read a subaccount that is not active, and change its status.
         if accounts.standing(&account.name) != Standing::Active && !below.is_empty() {
             return Err(inactive());
         }
         Ok(account)
     }
 
-    /// The name that the server was called by.
+    /// The request's `Host`.
     fn host(&self) -> Option<&str> {
         self.headers.get(header::HOST).and_then(|host| host.to_str().ok())
     }
 
-    /// The request as one of an account about itself, where the path names none.
+    /// Authenticates a request whose path names no account. It is about the client's own account.
     fn about_itself(&self) -> Result<Exchange<'_>, ApiError> {
         let login = self.login()?;
         self.exchange(self.subject(&login, None, &["about itself"])?, true)
@@ -408,10 +409,10 @@ impl Request<'_> {
     }
 }
 
-/// See [`Exchange::beside`].
+/// The result of [`Exchange::beside`].
 enum Beside<'a> {
     Start,
-    /// By its SID or its name.
+    /// Stop the object with this SID or name.
     Stop(&'a str),
 }
 
@@ -420,7 +421,7 @@ impl Exchange<'_> {
         &self.sid
     }
 
-    /// Whose resources are answered.
+    /// The account and provider for which resources are written.
     fn owner(&self) -> Owner<'_> {
         Owner::new(self.provider, &self.sid)
     }
@@ -429,7 +430,7 @@ impl Exchange<'_> {
         self.provider.ids()
     }
 
-    /// Which part of a list is asked for; `prefix` is that of the listed SIDs.
+    /// The requested page of a list. `prefix` is the prefix of the listed SIDs.
     fn paging(&self, prefix: &str) -> Result<Paging, ApiError> {
         Paging::parse(self.parameters, self.ids(), prefix)
     }
@@ -438,19 +439,19 @@ impl Exchange<'_> {
         ApiError::not_found(self.path)
     }
 
-    /// A call of the account.
+    /// The leg of one of the account's calls; 404 if there is none.
     async fn leg(&self, id: LegId) -> Result<Arc<LegInfo>, ApiError> {
         self.app.calls.get(&self.account.name, id).await?.ok_or_else(|| self.not_found())
     }
 
-    /// What is asked of the streams, transcriptions or SIPREC sessions of a call of the account: a `POST` to their list, or
-    /// a `POST` of `Status=stopped` to one.
+    /// Parses a request about a call's streams, transcriptions or SIPREC sessions: a `POST` to the list starts one, a
+    /// `POST` of `Status=stopped` to one stops it.
     async fn beside<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<Beside<'a>, ApiError> {
         self.leg(leg).await?;
         self.started_or_stopped(below)
     }
 
-    /// The same without the call.
+    /// Like [`Exchange::beside`], without a call.
     fn started_or_stopped<'a>(&self, below: &[&'a str]) -> Result<Beside<'a>, ApiError> {
         match (below, self.verb) {
             ([], Verb::Post) => Ok(Beside::Start),
@@ -461,13 +462,13 @@ impl Exchange<'_> {
         }
     }
 
-    /// One page of a list that is at `name` below the account; `items` come with their SIDs.
+    /// One page of the list at `name` below the account. `items` are pairs of SID and resource.
     fn list(&self, key: &'static str, name: &str, paging: &Paging, items: Vec<(String, Value)>) -> Value {
         paging.envelope(key, &self.owner().uri(name), self.parameters, items)
     }
 
-    /// The answer to a request for a list of stored resources: `key` in the envelope, `name` below the account's path, SIDs of
-    /// this prefix.
+    /// Answers a request for a list of stored resources. `key` is the key in the envelope, `name` the path below the
+    /// account, `prefix` the prefix of the SIDs.
     async fn resources<T: DeserializeOwned>(
         &self,
         kind: Kind<T>,
@@ -486,12 +487,12 @@ impl Exchange<'_> {
         Ok(ok(self.list(key, name, &paging, items)))
     }
 
-    /// Whose numbers and applications are whose.
+    /// The current routing: all accounts' numbers and applications.
     fn routing(&self) -> Arc<Routing> {
         self.app.calls.services().routing.get()
     }
 
-    /// Whose part of the pool the account takes numbers from: its parent's, if it has one.
+    /// The account from whose part of the number pool this account takes numbers: its parent, or itself if it has none.
     fn taker(&self) -> Arc<str> {
         self.app.accounts.parent(&self.account.name).unwrap_or_else(|| Arc::clone(&self.account.name))
     }
@@ -501,13 +502,13 @@ impl Exchange<'_> {
         Numbers::new(self.routing(), self.store(), &self.app.accounts, &self.account.name, self.provider.name())
     }
 
-    /// What accounts hold.
+    /// The resources of all accounts: numbers, applications and caller ids.
     fn holdings(&self) -> Arc<Holdings> {
         Arc::clone(self.routing().holdings())
     }
 
-    /// The account that may be given what is this one's: those below it; its parent, if that asks; any, if who gives runs the
-    /// server.
+    /// The account to which a resource of this account may be transferred; otherwise 403. Allowed are its subaccounts,
+    /// its parent if the parent makes the request, and any account if the operator makes the request.
     fn heir(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
         let may = |heir: &Arc<Account>| {
@@ -528,7 +529,7 @@ impl Exchange<'_> {
         &self.app.calls.services().store
     }
 
-    /// Who may register and call has changed: phones feel it at once.
+    /// Applies a change of registrations or trunks to live phones at once.
     async fn phones_changed(&self) -> Result<(), ApiError> {
         Ok(self.app.calls.services().phones_changed().await?)
     }
@@ -600,7 +601,7 @@ fn created(body: Value) -> Response {
     (StatusCode::CREATED, Json(body)).into_response()
 }
 
-/// 204.
+/// 204 after a deletion.
 fn deleted() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }

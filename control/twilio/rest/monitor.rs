@@ -1,4 +1,5 @@
-//! `/v1/Alerts` and `/v1/Events` (monitor): what went wrong with an account's calls, as the debugger lists it.
+//! `/v1/Alerts` and `/v1/Events` (Monitor): errors and warnings about an account's calls, as Twilio's debugger lists
+//! them.
 
 use serde_json::{Value, json};
 use tandem_call::id::LegId;
@@ -14,7 +15,7 @@ use super::notifications::{encoded, message};
 use super::v1::{base, date, envelope};
 use super::{Answer, Exchange, Request, Verb, ok};
 
-/// An alert and a notification of the same trouble have the same digits behind these.
+/// Prefix of an alert's SID. The notification of the same error has the same SID.
 const PREFIX: &str = "NO";
 const ALERTS: &str = "/v1/Alerts";
 const EVENTS: &str = "/v1/Events";
@@ -30,7 +31,7 @@ pub(super) async fn alerts(request: &Request<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// Who changed what of an account is not written down here: the list is empty.
+/// An empty list: this server does not log changes of an account.
 pub(super) fn events(request: &Request<'_>) -> Answer {
     let x = request.about_itself()?;
     if x.verb != Verb::Get {
@@ -47,7 +48,7 @@ async fn all(x: &Exchange<'_>, base: &str) -> Answer {
         None => None,
         Some("error") => Some(Level::Error.word()),
         Some("warning") => Some(Level::Warning.word()),
-        // There are no others here.
+        // This server has no alerts of these levels.
         Some("notice" | "debug") => Some(""),
         Some(other) => return Err(ApiError::bad(20001, format!("LogLevel is not valid: {other}"))),
     };
@@ -56,7 +57,7 @@ async fn all(x: &Exchange<'_>, base: &str) -> Answer {
     let filter = Filter { name: level, created, ..Filter::default() };
     let paging = x.paging(PREFIX)?;
     let (store, page) = (x.store(), paging.page());
-    // What is waiting to be written is asked for too.
+    // The list must include rows that are still in the writer's queue.
     store.flush().await?;
     let after = match page.after {
         Some(id) => resources::cursor(store, &x.account.name, id).await?,
@@ -78,7 +79,7 @@ async fn one(x: &Exchange<'_>, base: &str, name: &str) -> Answer {
     if let Some(fields) = body.as_object_mut() {
         let variables = exchange.map(|exchange| encoded(&exchange.parameters)).unwrap_or_default();
         fields.insert("request_variables".into(), variables.into());
-        // What our requests' headers were is not kept.
+        // The header fields of this server's requests are not stored.
         fields.insert("request_headers".into(), Value::Null);
         fields.insert("response_body".into(), answer.map_or("", |answer| &answer.body).into());
         let headers = answer.map(|answer| encoded(&answer.headers)).unwrap_or_default();
@@ -87,7 +88,7 @@ async fn one(x: &Exchange<'_>, base: &str, name: &str) -> Answer {
     Ok(ok(body))
 }
 
-/// The resource as lists have it.
+/// The Alert resource in the form of lists.
 fn alert(x: &Exchange<'_>, base: &str, row: &Resource<Trouble>) -> Value {
     let Trouble { code, exchange, .. } = &row.details;
     let (sid, is_error) = (sid::spell(PREFIX, row.id), row.name == Level::Error.word());

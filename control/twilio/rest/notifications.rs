@@ -1,4 +1,4 @@
-//! `Notifications`, of the account and of a call: errors and warnings by number, newest first.
+//! `Notifications` of an account or a call: errors and warnings with their numbers, newest first.
 
 use serde_json::{Value, json};
 use tandem_call::id::LegId;
@@ -14,7 +14,7 @@ use super::{Answer, Exchange as Request, Verb, ok};
 
 const PREFIX: &str = "NO";
 
-/// `call`: only what concerns it.
+/// Requests to the notifications of the account, or of `call` only.
 pub(super) async fn answer(x: &Request<'_>, call: Option<LegId>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => list(x, call).await,
@@ -61,7 +61,7 @@ async fn fetch(x: &Request<'_>, call: Option<LegId>, name: &str) -> Answer {
     Ok(ok(body))
 }
 
-/// The resource as lists have it.
+/// The Notification resource in the form of lists.
 fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Trouble>) -> Value {
     let Trouble { code, exchange, .. } = &row.details;
     let (sid, error) = (sid::spell(PREFIX, row.id), row.name == Level::Error.word());
@@ -85,7 +85,7 @@ fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Trouble>) -
     })
 }
 
-/// As a form, which is how the provider has it.
+/// `message_text`, which is an encoded form, as Twilio writes it.
 pub(super) fn message(row: &Resource<Trouble>, error: bool) -> String {
     let Trouble { code, message, cause, exchange } = &row.details;
     let mut text = form_urlencoded::Serializer::new(String::new());

@@ -1,4 +1,5 @@
-//! `OutgoingCallerIds`: numbers of others that the account may show, once it has been proved by a call that they are its own.
+//! `OutgoingCallerIds`: other parties' numbers that the account may use as caller id. A call must verify first that the
+//! account's user owns the number.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! `Queues` and their `Members`. A queue is found by its SID only; one member is found by its call's SID, or as `Front`.
+//! `Queues` and their `Members`. A queue is addressed by its SID. A member is addressed by its call's SID, or by
+//! `Front`.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -15,9 +16,9 @@ use super::super::format;
 use super::super::list::Paging;
 use super::{Answer, Exchange, Verb, ok};
 
-/// Longest name, characters.
+/// Maximum length of a `FriendlyName`, in characters.
 const MAX_NAME: usize = 64;
-// The published reference names the family of these numbers but not each of them.
+// Twilio's reference publishes the range of these error numbers, but not the meaning of each.
 const BAD_NAME: u32 = 22001;
 const BAD_SIZE: u32 = 22002;
 const NAME_TAKEN: u32 = 22003;
@@ -55,7 +56,7 @@ fn all<'a>(x: &'a Exchange<'_>) -> &'a Queues {
     &x.app.calls.services().queues
 }
 
-/// A queue by its SID, or where that is so by its name.
+/// Finds a queue by its SID, or by its name if the provider addresses queues by name.
 fn id(x: &Exchange<'_>, name: &str) -> Option<QueueId> {
     let named = || all(x).named(&x.account.name, name, Timestamp::now()).map(|one| one.queue.id);
     x.ids().parse_queue(name).or_else(|| x.provider.names_queues().then(named).flatten())
@@ -77,7 +78,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     let most = most(x)?.unwrap_or(DEFAULT_MOST);
     let made = all(x).create(&x.account.name, name, most, Timestamp::now()).map_err(|why| unfit(x, why))?;
     if let Err(error) = queues::keep(x.store(), &made.queue).await {
-        // Nobody has been told of it.
+        // No client knows the queue yet.
         let _ = all(x).delete(&x.account.name, made.queue.id);
         return Err(error.into());
     }
@@ -108,12 +109,13 @@ fn members(x: &Exchange<'_>, snapshot: &Snapshot) -> Answer {
     Ok(ok(x.list("queue_members", &name, &paging, page(&paging, items))))
 }
 
-/// Sends a member, or the first that will have it, to another document.
+/// Redirects a member to another document: the given one, or the first that can be redirected.
 async fn dequeue(x: &Exchange<'_>, id: QueueId, which: Option<LegId>) -> Answer {
     find(x, id)?;
     let target = x.parameters.target("Url", "Method", 21205)?;
     let target = target.ok_or_else(|| ApiError::bad(21205, "Url is required"))?;
-    // Those who were leaving by themselves: given to nobody until this is done, so that each is asked once.
+    // Members that could not be redirected because they are leaving the queue. They stay reserved until the loop ends,
+    // so that each is tried only once.
     let mut leaving = Vec::new();
     let taken = loop {
         let Some(next) = all(x).call(&x.account.name, id, which) else { break None };
@@ -129,7 +131,7 @@ async fn dequeue(x: &Exchange<'_>, id: QueueId, which: Option<LegId>) -> Answer 
     Ok(ok(member(x.owner(), id, &taken, Timestamp::now())))
 }
 
-/// `None`: the first.
+/// Parses a member's id. `None` means the first member (`Front`).
 fn member_id(x: &Exchange<'_>, text: &str) -> Result<Option<LegId>, ApiError> {
     if text.eq_ignore_ascii_case("Front") {
         return Ok(None);
@@ -159,7 +161,7 @@ fn unfit(x: &Exchange<'_>, why: Unfit) -> ApiError {
     }
 }
 
-/// One page of what is in memory, and one more if there is a next page.
+/// One page of a list in memory, and one more item if there is a next page.
 fn page(paging: &Paging, items: Vec<(u128, String, Value)>) -> Vec<(String, Value)> {
     let page = paging.page();
     let from = match page.after {

@@ -1,4 +1,4 @@
-//! `Recordings` of the account and of a call: list, create, fetch, update, delete; and their audio.
+//! `Recordings` of an account or a call: list, create, fetch, update and delete; and the recordings' audio.
 
 use axum::Json;
 use axum::http::{Method, StatusCode, header};
@@ -18,21 +18,21 @@ use super::super::request::{self, RecordingUpdate};
 use super::super::{media, recording};
 use super::{Answer, Exchange, Request, Verb, ok, transcriptions};
 
-/// The form a recording's audio is wanted in.
+/// The requested audio format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Audio {
-    /// `.wav`, or no extension.
+    /// The extension `.wav`, or none.
     Wav,
-    /// `.mp3`.
+    /// The extension `.mp3`.
     Mp3,
 }
 
-/// Which recording of a call.
+/// The addressed recording of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Which {
-    /// By its SID.
+    /// The recording with this SID.
     Id(RecordingId),
-    /// `Twilio.CURRENT`: the one that runs.
+    /// `Twilio.CURRENT`: the only running recording.
     Current,
 }
 
@@ -77,8 +77,8 @@ pub(super) async fn of_call_answer(x: &Exchange<'_>, leg: LegId, below: &[&str])
     }
 }
 
-/// The recording whose audio a path names, which is so with an extension of audio, and without `.json` where applications are told
-/// of it without one.
+/// The recording whose audio a path addresses. The path has an audio extension. It may have no extension at all if this
+/// provider's recording URLs have none.
 pub(super) fn audio(provider: &dyn Provider, path: &Path<'_>) -> Option<(RecordingId, Audio)> {
     let ids = provider.ids();
     let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
@@ -129,7 +129,7 @@ async fn update(x: &Exchange<'_>, id: LegId, which: Which) -> Answer {
     x.request(id, command).await.map_err(|refused| x.refused(refused))?;
     let after = x.app.recordings.get(&x.account.name, before.id).await?.unwrap_or(before);
     let mut body = recording::call_recording(x.owner(), &x.app.public_url, &after);
-    // What was asked for is told, whether the file is closed yet or not.
+    // The answer has the requested status even if the file is not closed yet.
     if let Some(fields) = body.as_object_mut() {
         fields.insert("status".into(), status.into());
     }
@@ -149,7 +149,7 @@ async fn list(x: &Exchange<'_>, leg: Option<LegId>) -> Answer {
     };
     let mut nothing = false;
     if let Some(conference) = x.parameters.get("ConferenceSid") {
-        // What is recorded of a conference has it for a session.
+        // The recordings of a conference are stored with its id as their session.
         filter.session = x.ids().parse_conference(conference).map(|id| CallId(id.0));
         nothing = filter.session.is_none();
     }
@@ -183,7 +183,7 @@ async fn of_call(x: &Exchange<'_>, leg: LegId, which: Which) -> Result<Recording
             let filter = RecordingFilter { leg: Some(leg), ..RecordingFilter::default() };
             let page = Page { limit: 1000, after: None, offset: 0 };
             let mut all = x.app.recordings.list(&x.account.name, &filter, page).await?;
-            // One of a conference is not the call's to end.
+            // A recording of the conference does not belong to the call.
             all.retain(|r| r.conference.is_none());
             all.retain(|r| matches!(r.status, RecordingStatus::InProgress | RecordingStatus::Paused));
             match (all.pop(), all.is_empty()) {
@@ -203,8 +203,8 @@ pub(super) async fn delete(x: &Exchange<'_>, recording: &Recording) -> Answer {
     if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
 }
 
-/// The audio itself: anonymous unless `recordings.require_credentials` is set, its URL being the secret; but credentials that are
-/// shown must be right.
+/// Answers with the audio. No credentials are needed unless `recordings.require_credentials` is set, because the URL
+/// itself is secret. If the request has credentials, they must be valid.
 pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, form: Audio) -> Answer {
     let head = *x.method == Method::HEAD;
     if !head && *x.method != Method::GET {
@@ -233,7 +233,7 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
     Ok(media::serve(audio, "audio/x-wav", head, x.headers))
 }
 
-/// A recording that the store does not know yet.
+/// A recording that has just started and is not in the store yet.
 fn just_begun(id: RecordingId, leg: LegId, spec: RecordingSpec) -> Recording {
     let status = RecordingStatus::InProgress;
     Recording { id, leg, conference: None, spec, started_at: Timestamp::now(), ended_at: None, duration: None, status }

@@ -1,13 +1,13 @@
-//! What the published API has and this server does not: it speaks voice. Each is answered with the same clear error, whatever
-//! the method; docs/twilio.md has the list, and a test sees to it that it is this one.
+//! Resources that Twilio's published API has and this server does not, because it serves voice only. All of them get
+//! the same clear error with any method. docs/twilio.md contains this list, and a test compares the two.
 
 use super::super::error::ApiError;
 use super::super::family::Provider;
 
-/// The number of the error, HTTP 403.
+/// Error number of a refused path, with HTTP status 403.
 pub(super) const CODE: u32 = 20006;
 
-/// Paths below the account, and what is there. A `*` is any one segment; whatever is below is refused too.
+/// Paths below an account, with a description. `*` stands for one segment. Longer paths that begin so are refused too.
 pub(super) const REFUSED: [(&str, &str); 7] = [
     ("Messages", "messages, their media and feedback"),
     ("SMS", "short codes"),
@@ -18,7 +18,7 @@ pub(super) const REFUSED: [(&str, &str); 7] = [
     ("Recordings/*/AddOnResults", "results of add-ons"),
 ];
 
-/// The error of a path that is refused.
+/// The error of a refused path; `None` if the path is not refused.
 pub(super) fn find(provider: &dyn Provider, below: &[&str]) -> Option<ApiError> {
     let fits = |path: &str| {
         let segments: Vec<&str> = path.split('/').collect();
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(listed, REFUSED.len(), "docs/twilio.md lists what is not refused");
     }
 
-    /// Every refused path is one of the published API, and has operations.
+    /// Checks that every refused path is in the published API and has operations.
     #[test]
     fn only_published_operations_are_refused() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

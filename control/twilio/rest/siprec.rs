@@ -1,4 +1,4 @@
-//! `Siprec` of a call: create, stop.
+//! `Siprec` of a call: create and stop a SIPREC session.
 
 use jiff::Timestamp;
 use tandem_call::command::Command;

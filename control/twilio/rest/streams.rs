@@ -1,4 +1,4 @@
-//! `Streams` of a call: create, stop.
+//! `Streams` of a call: create and stop a media stream.
 
 use jiff::Timestamp;
 use tandem_call::command::Command;

@@ -1,5 +1,5 @@
-//! `Tokens`: the STUN and TURN servers of `[ice]`, with credentials of limited life that TURN servers check for themselves (the
-//! shared secret of draft-uberti-behave-turn-rest-00, coturn's `use-auth-secret`).
+//! `Tokens`: the STUN and TURN servers of `[ice]`, with credentials of limited lifetime. A TURN server verifies them
+//! with the shared secret of draft-uberti-behave-turn-rest-00 (coturn's `use-auth-secret`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use super::super::error::ApiError;
 use super::super::format;
 use super::{Answer, Exchange, Verb, created};
 
-/// What a token lasts when nothing is said, and at most: a day.
+/// Default and maximum lifetime of a token: one day, in seconds.
 const DAY: u64 = 86_400;
 
 pub(super) fn answer(x: &Exchange<'_>) -> Answer {
@@ -25,14 +25,14 @@ pub(super) fn answer(x: &Exchange<'_>) -> Answer {
     Ok(created(token(&ice, x.account_sid(), ttl, Timestamp::now())))
 }
 
-/// The resource. Without a shared secret the password is as random as the name, and no TURN server is named.
+/// The Token resource. Without a shared secret the password is random, and no TURN server is listed.
 pub(super) fn token(ice: &IceConfig, account: &str, ttl: u64, now: Timestamp) -> Value {
     let expires = now.as_second().saturating_add(i64::try_from(ttl).unwrap_or(i64::MAX));
     let username = format!("{expires}:{account}");
     let secret = ice.turn_secret.as_ref().map(|secret| secret.expose().as_bytes().to_vec());
     let turns = secret.is_some();
     let secret = secret.unwrap_or_else(|| rand::random::<[u8; 20]>().to_vec());
-    // A key of any length will do for HMAC.
+    // HMAC accepts a key of any length.
     let password = Hmac::<Sha1>::new_from_slice(&secret).map(|mut mac| {
         mac.update(username.as_bytes());
         STANDARD.encode(mac.finalize().into_bytes())

@@ -13,7 +13,7 @@ use super::super::error::ApiError;
 use super::super::transcription;
 use super::{Answer, Beside, Exchange, Verb, ok};
 
-/// Those of the account, or of one of its recordings.
+/// Requests to the transcriptions of the account, or of one of its recordings.
 pub(super) async fn answer(x: &Exchange<'_>, of: Option<RecordingId>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => {
@@ -50,7 +50,7 @@ async fn one(x: &Exchange<'_>, of: Option<RecordingId>, name: &str, verb: Verb) 
     }
 }
 
-/// The live ones of a call.
+/// Requests to the live transcriptions of a call.
 pub(super) async fn live(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {
     match x.beside(leg, below).await? {
         Beside::Start => create(x, leg).await,

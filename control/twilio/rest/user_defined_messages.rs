@@ -1,8 +1,8 @@
-//! `UserDefinedMessages` of a call and the subscriptions to them: what is sent goes to every subscriber's callback, in order,
-//! as webhooks do.
+//! `UserDefinedMessages` of a call, and the subscriptions to them. A message is sent to the callback of every
+//! subscriber, in order, as a webhook.
 //!
-//! Twilio's messages come from and go to its own phones in browsers. Ours have none: whoever sends by REST speaks to whoever
-//! has subscribed.
+//! Twilio exchanges these messages with its own phones in browsers. This server has no such phones: messages go from
+//! REST clients to subscribers.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -23,16 +23,16 @@ use super::{Answer, Exchange, Verb};
 
 const MESSAGES: Kind<Sent> = Kind::new("user-defined-message");
 const SUBSCRIPTIONS: Kind<Subscription> = Kind::new("user-defined-message-subscription");
-/// Messages of one call; more are refused.
+/// Maximum number of messages of a call. Further ones are refused.
 const MOST_MESSAGES: u64 = 1_000;
-/// Subscriptions to one call; more are refused.
+/// Maximum number of subscriptions to a call. Further ones are refused.
 const MOST_SUBSCRIPTIONS: u64 = 10;
-/// Longest content, octets.
+/// Maximum size of a message's content, in octets.
 const LONGEST: usize = 10 * 1024;
-/// Longest idempotency key, octets.
+/// Maximum length of an idempotency key, in octets.
 const LONGEST_KEY: usize = 256;
 
-/// A message that was sent. What it said is not kept.
+/// A sent message. Its content is not stored.
 #[derive(Clone, Serialize, Deserialize)]
 struct Sent {}
 
@@ -111,7 +111,8 @@ async fn count<T>(x: &Exchange<'_>, kind: Kind<T>, leg: LegId) -> Result<u64, Ap
     Ok(resources::count(x.store(), kind, &x.account.name, &filter).await?)
 }
 
-/// Keeps a new resource of a call; or finds the one that was made by the same idempotency key: then `false`.
+/// Stores a new resource of a call and returns it with `true`. If the idempotency key was used before, returns the
+/// existing resource with `false`.
 async fn keep<T: Serialize + serde::de::DeserializeOwned>(
     x: &Exchange<'_>,
     kind: Kind<T>,

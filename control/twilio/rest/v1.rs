@@ -1,11 +1,11 @@
-//! What the newer APIs of the provider have in common: no account in their paths, dates of ISO 8601, lists with `meta`, and
-//! URLs that are whole, for clients follow them as they are.
+//! Common parts of Twilio's newer APIs: their paths name no account, their dates are ISO 8601, their lists have `meta`,
+//! and their URLs are absolute, because clients follow them unchanged.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// What URLs of ours begin with: who called us by one of the provider's names is behind something that answers for it, over
-/// TLS; everybody else knows us by the configured URL.
+/// Scheme and host of the URLs in an answer. A client that used one of Twilio's host names came through a proxy that
+/// serves this name over TLS, so its URLs keep that name. All others get the configured public URL.
 pub(super) fn base(host: Option<&str>, public_url: &str) -> String {
     match host {
         Some(host) if host.split(':').next().is_some_and(|name| name.ends_with(".twilio.com")) => {
@@ -15,7 +15,7 @@ pub(super) fn base(host: Option<&str>, public_url: &str) -> String {
     }
 }
 
-/// A list of the other API as this one has it.
+/// Converts a list of the 2010-04-01 API to these APIs' format.
 pub(super) fn envelope(key: &'static str, page: &Value) -> Value {
     json!({
         "meta": {
@@ -31,12 +31,12 @@ pub(super) fn envelope(key: &'static str, page: &Value) -> Value {
     })
 }
 
-/// `2015-01-02T11:23:45Z`.
+/// A time in ISO 8601 format: `2015-01-02T11:23:45Z`.
 pub(super) fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The segments of a path below `/v1`; none for other paths.
+/// The path segments below `/v1`; empty for other paths.
 pub(super) fn below(path: &str) -> Vec<&str> {
     let rest = path.strip_prefix("/v1/").unwrap_or_default();
     rest.split('/').filter(|segment| !segment.is_empty()).take(8).collect()

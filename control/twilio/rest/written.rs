@@ -1,6 +1,7 @@
-//! The API's answers as XML and CSV. Everything is answered in JSON first; this writes it anew.
+//! The API's answers as XML and CSV. Every answer is JSON first, and is then converted here.
 //!
-//! A path tells the form: `Calls.json`, `Calls.xml`, `Calls.csv`, and `Calls` alone is XML unless the request accepts JSON.
+//! The path gives the format: `Calls.json`, `Calls.xml` or `Calls.csv`. `Calls` alone is XML unless the request accepts
+//! JSON.
 
 use std::borrow::Cow;
 
@@ -12,10 +13,10 @@ use serde_json::{Map, Value};
 use super::super::family;
 use super::super::path::VERSION;
 
-/// Longest answer of ours that is written anew, octets: a page has 1000 resources at most.
+/// Maximum size of an answer that is converted, in octets. A page has at most 1000 resources.
 const LONGEST: usize = 16 * 1024 * 1024;
 
-/// How an answer is written.
+/// The format of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Form {
     Json,
@@ -23,7 +24,8 @@ pub(super) enum Form {
     Csv,
 }
 
-/// The form that a request wants, and its path as that of JSON.
+/// The requested format, and the path with `.json` in place of another format's extension. `in_xml`: whether XML is the
+/// default format.
 pub(super) fn wanted<'a>(path: &'a str, headers: &HeaderMap, in_xml: bool) -> (Form, Cow<'a, str>) {
     let is_old = path.strip_prefix('/').is_some_and(|path| path.starts_with(VERSION));
     let last = path.rsplit('/').next().unwrap_or_default();
@@ -41,14 +43,14 @@ pub(super) fn wanted<'a>(path: &'a str, headers: &HeaderMap, in_xml: bool) -> (F
     }
 }
 
-/// Writes an answer anew, if it is JSON; audio stays as it is.
+/// Converts an answer if it is JSON. Audio is unchanged.
 pub(super) async fn rewritten(form: Form, path: &str, response: Response) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if form == Form::Json || !kind.is_some_and(|kind| kind.starts_with("application/json")) {
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    // Ours, and bounded by the size of a page.
+    // The body is this server's own answer; the page size limits it.
     let body = axum::body::to_bytes(body, LONGEST).await.unwrap_or_default();
     let Ok(value) = serde_json::from_slice::<Value>(&body) else { return Response::from_parts(parts, body.into()) };
     let (kind, text) = match form {
@@ -60,10 +62,10 @@ pub(super) async fn rewritten(form: Form, path: &str, response: Response) -> Res
     Response::from_parts(parts, text.into())
 }
 
-/// Times of a Call that are written anew for clients that read RFC 3339 only.
+/// Keys of a Call whose times are converted for clients that parse only RFC 3339.
 const TIMES: [&str; 3] = ["start_time", "end_time", "date_sent"];
 
-/// Writes times in an answer as RFC 3339 has them, and those that are not known yet as null.
+/// Converts the times in an answer to RFC 3339. Texts that are not an RFC 2822 date become null.
 pub(super) fn with_iso_dates(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -122,13 +124,13 @@ fn element(text: &mut String, name: &str, value: &Value) {
     text.push_str(&format!("</{name}>"));
 }
 
-/// A path in an answer in XML leads to XML: that has no extension.
+/// In an XML answer, paths lead to XML, so `.json` is removed.
 fn without_extension<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     let is_path = name.to_ascii_lowercase().ends_with("uri") && value.starts_with('/');
     if is_path { value.replacen(".json", "", 1).into() } else { value.into() }
 }
 
-/// A row for each item of a list, or for the one resource. What holds more than one value is left out.
+/// A header row, then a row for each item of a list, or one for the single resource. Objects and arrays are left out.
 fn csv(value: &Value) -> String {
     let single = [value.clone()];
     let rows: &[Value] = list(value).map_or(&single, |(_, items)| items);
@@ -142,7 +144,8 @@ fn csv(value: &Value) -> String {
     rows.iter().map(row).fold(head, |text, row| text + &row)
 }
 
-/// RFC 4180 §2. What a spreadsheet would take for a formula is marked as text; numbers in international form are none.
+/// A cell in CSV (RFC 4180 §2). A text that a spreadsheet would take for a formula gets a leading `'`. Phone numbers in
+/// international format are not formulas.
 fn cell(text: &str) -> String {
     let is_number = || text.strip_prefix('+').is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
     let is_formula = text.starts_with(['=', '@', '-', '+']) && !is_number();
@@ -158,7 +161,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// `subresource_uris` as `SubresourceUris`; characters that no name of an element has are left out.
+/// Converts `subresource_uris` to `SubresourceUris`. Characters that an XML element's name cannot have are removed.
 fn pascal(key: &str) -> String {
     let words = key.split('_').filter(|word| !word.is_empty());
     let capital = |word: &str| {
@@ -170,7 +173,7 @@ fn pascal(key: &str) -> String {
     if name.starts_with(|first: char| first.is_ascii_alphabetic()) { name } else { format!("N{name}") }
 }
 
-/// `Calls` as `Call`, `Addresses` as `Address`, `Countries` as `Country`.
+/// The singular of a name: `Calls` to `Call`, `Addresses` to `Address`, `Countries` to `Country`.
 fn singular(name: &str) -> String {
     if let Some(stem) = name.strip_suffix("ies") {
         return format!("{stem}y");
@@ -180,7 +183,7 @@ fn singular(name: &str) -> String {
         .unwrap_or_else(|| name.strip_suffix('s').unwrap_or(name).to_owned())
 }
 
-/// The name of the resource at a path: the last of its segments that is a name and not an id.
+/// The name of the resource at a path: the last segment that is a name and not an id, in the singular.
 fn resource(path: &str) -> String {
     let path = path.trim_end_matches(".json");
     let is_name = |segment: &&str| {

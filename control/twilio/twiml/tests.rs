@@ -1,4 +1,4 @@
-//! Documents as applications write them.
+//! Tests with documents as applications write them.
 
 use std::time::Duration;
 

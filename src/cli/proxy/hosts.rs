@@ -1,12 +1,12 @@
-//! The names under which the providers' APIs are called: what a proxy brings to this server instead.
+//! The host names of the providers' APIs. A proxy redirects requests to these names to this server.
 
-/// For people: which those are.
+/// The host names of [`is_provider`], for people.
 pub(crate) const HOSTS: &str = "*.twilio.com, api.telnyx.com and *.signalwire.com";
 
-/// The domains of [`is_provider`]: a certificate authority of ours vouches for names in these only.
+/// The domains of [`is_provider`]. The local certificate authority issues certificates only for names in these domains.
 pub(crate) const DOMAINS: [&str; 3] = ["twilio.com", "telnyx.com", "signalwire.com"];
 
-/// Whether `host` is one of them, in any case: `api.twilio.com`, and with regions and edges
+/// Whether `host` is a host of a provider's API, in any case: `api.twilio.com`; with edge and region
 /// `api.dublin.ie1.twilio.com`; `api.telnyx.com`; `example.signalwire.com`.
 pub(crate) fn is_provider(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
@@ -14,7 +14,7 @@ pub(crate) fn is_provider(host: &str) -> bool {
     host.len() <= MAX_NAME && (host == "api.telnyx.com" || below("twilio.com") || below("signalwire.com"))
 }
 
-/// RFC 1035 §2.3.4, octets.
+/// Maximum length of a host name in octets (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 253;
 
 fn is_name(labels: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The messages of a realtime model: what is sent, in the names of either version of the protocol, and what is understood, in both.
+//! The messages of OpenAI's realtime protocol. Sends the names of the configured version and accepts those of both.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,17 +7,17 @@ use serde_json::{Map, Value, json};
 use super::super::chat::ToolCall;
 use super::super::config::Protocol;
 
-/// How audio is written, both ways.
+/// The encoding of audio, the same in both directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     /// G.711 µ-law, 8 kHz.
     Pcmu,
-    /// Linear samples, 16 bits, the lower octet first, 24 kHz.
+    /// Linear PCM, 16 bits, little endian, 24 kHz.
     Pcm24,
 }
 
 impl Format {
-    /// Octets of a millisecond.
+    /// Octets per millisecond.
     pub fn octets(self) -> u64 {
         match self {
             Self::Pcmu => 8,
@@ -35,7 +35,7 @@ impl Format {
     }
 }
 
-/// How a session is to be.
+/// The settings of a session.
 #[derive(Debug)]
 pub(super) struct Settings<'a> {
     pub(super) instructions: &'a str,
@@ -43,21 +43,21 @@ pub(super) struct Settings<'a> {
     pub(super) language: &'a str,
     pub(super) transcription: &'a str,
     pub(super) max_tokens: Option<u32>,
-    /// As a chat endpoint has them.
+    /// The tools in the JSON of a chat endpoint.
     pub(super) tools: &'a [Value],
-    /// The caller's voice cuts an answer short.
+    /// Whether the caller's voice interrupts an answer.
     pub(super) interruptible: bool,
-    /// Further members of the session, as they are.
+    /// More members of the session object, sent unchanged.
     pub(super) extra: &'a Map<String, Value>,
 }
 
-/// `session.update`.
+/// A `session.update` message.
 pub(super) fn session(protocol: Protocol, format: Format, settings: &Settings<'_>) -> Value {
     let mut turns = json!({ "type": "server_vad", "create_response": true });
     if let Some(turns) = turns.as_object_mut() {
         turns.insert("interrupt_response".into(), settings.interruptible.into());
     }
-    // BCP 47's first part is ISO 639-1.
+    // The first subtag of a BCP 47 tag is the ISO 639-1 code.
     let language = settings.language.split('-').next().unwrap_or_default();
     let transcription = json!({ "model": settings.transcription, "language": language });
     let tools: Vec<Value> = settings.tools.iter().filter_map(flat).collect();
@@ -96,14 +96,14 @@ pub(super) fn session(protocol: Protocol, format: Format, settings: &Settings<'_
     json!({ "type": "session.update", "session": session })
 }
 
-/// A tool of a chat endpoint as this protocol has it.
+/// Converts a tool from the JSON of a chat endpoint to the JSON of this protocol.
 fn flat(tool: &Value) -> Option<Value> {
     let mut function = tool.get("function")?.as_object()?.clone();
     function.insert("type".into(), "function".into());
     Some(Value::Object(function))
 }
 
-/// Audio of the caller, in the session's format.
+/// A message with the caller's audio, in the session's format.
 pub fn append(octets: &[u8]) -> String {
     let mut text = String::with_capacity(64 + octets.len() / 3 * 4);
     text.push_str(r#"{"type":"input_audio_buffer.append","audio":""#);
@@ -112,20 +112,20 @@ pub fn append(octets: &[u8]) -> String {
     text
 }
 
-/// Something that was said before, or that the model has to know.
+/// A message with an earlier line of the dialogue, or with information for the model.
 pub(super) fn message(role: &str, text: &str) -> Value {
     let kind = if role == "assistant" { "output_text" } else { "input_text" };
     let content = [json!({ "type": kind, "text": text })];
     json!({ "type": "conversation.item.create", "item": { "type": "message", "role": role, "content": content } })
 }
 
-/// What came of a tool.
+/// A message with the result of a tool call.
 pub(super) fn result(call: &str, text: &str) -> Value {
     let item = json!({ "type": "function_call_output", "call_id": call, "output": text });
     json!({ "type": "conversation.item.create", "item": item })
 }
 
-/// What was not heard was not said.
+/// A message that removes the part of an item which the caller did not hear.
 pub(super) fn truncate(item: &str, milliseconds: u64) -> Value {
     match milliseconds {
         0 => json!({ "type": "conversation.item.delete", "item_id": item }),
@@ -135,10 +135,10 @@ pub(super) fn truncate(item: &str, milliseconds: u64) -> Value {
     }
 }
 
-/// The `event_id` of each request for an answer: an error names it.
+/// The `event_id` of each request for an answer. An error message repeats it.
 pub(super) const RESPOND: &str = "respond";
 
-/// An answer, to these instructions if there are any.
+/// A request for an answer, with instructions if there are any.
 pub(super) fn respond(instructions: Option<&str>) -> Value {
     match instructions {
         Some(text) => json!({ "type": "response.create", "event_id": RESPOND, "response": { "instructions": text } }),
@@ -146,16 +146,16 @@ pub(super) fn respond(instructions: Option<&str>) -> Value {
     }
 }
 
-/// What a model says.
+/// A message of the model.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
-    /// The session is as it was asked for.
+    /// The session's settings are accepted.
     Updated,
-    /// The caller speaks, or has paused.
+    /// The caller speaks (`true`) or has paused (`false`).
     Speech(bool),
-    /// What he said.
+    /// The transcript of the caller's words.
     Heard(String),
-    /// An answer begins, or is over; why it failed.
+    /// An answer started; [`Event::Ended`]: it is over, with the reason if it failed.
     Began,
     Ended(Option<String>),
     /// Audio of an item.
@@ -163,32 +163,32 @@ pub enum Event {
         item: String,
         octets: Vec<u8>,
     },
-    /// Words of an item: all of them, or some more.
+    /// Words of an item: the whole transcript, or the next part.
     Words {
         item: String,
         text: String,
         is_whole: bool,
     },
-    /// A tool is to run.
+    /// The model calls a tool.
     Call(ToolCall),
-    /// Something was wrong.
+    /// The model's server reports an error.
     Error {
         code: String,
         why: String,
-        /// The `event_id` of what was wrong.
+        /// The `event_id` of the message that caused the error.
         of: String,
     },
-    /// Nothing that matters here.
+    /// A message that needs no reaction.
     Other,
 }
 
-/// Understands a message; what cannot be is [`Event::Error`] with the code [`MALFORMED`].
+/// Decodes a message. An invalid message becomes [`Event::Error`] with the code [`MALFORMED`].
 pub fn decode(text: &str) -> Event {
     let Ok(event) = serde_json::from_str::<Value>(text) else {
         return malformed("the model's message is no JSON");
     };
     let word = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    // The beta's names of what has another one since.
+    // Translates the names of the beta version to the current ones.
     let kind = word("/type").replace("response.audio", "response.output_audio");
     match kind.as_str() {
         "session.updated" => Event::Updated,
@@ -220,7 +220,7 @@ pub fn decode(text: &str) -> Event {
     }
 }
 
-/// The code of what is no message of the protocol.
+/// The error code of a message that is not valid in the protocol.
 pub(super) const MALFORMED: &str = "malformed";
 
 fn malformed(why: &str) -> Event {

@@ -1,4 +1,5 @@
-//! `/v2/call_control_applications`: those that the account has made, and those that the file gives it, which only the file changes.
+//! `/v2/call_control_applications`: those created by REST, and those of the configuration file, which can be changed
+//! only there.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::resource::Kind;
 use super::{check_unused, not_held};
 use crate::NAME;
 
-/// An application that commands its calls.
+/// A Call Control application: it controls its calls by commands.
 pub(super) struct CallControl;
 
 type Row = Resource<VoiceApplication>;
@@ -59,7 +60,7 @@ impl Kind for CallControl {
     }
 
     fn apply(app: &App, row: &mut Row, given: Parameters<'_>) -> Result<(), ApiError> {
-        // Webhooks have the form of version 2 here, whatever an application expects.
+        // This server sends webhooks only in the format of version 2.
         if given.text("webhook_api_version")? == Some("1") {
             return Err(ApiError::not_permitted("webhook_api_version"));
         }
@@ -106,7 +107,7 @@ impl Kind for CallControl {
             "tags": row.details.other.get("tags").cloned().unwrap_or_else(|| json!([])),
             "webhook_api_version": "2",
         });
-        // Of one of the file they are all that is known.
+        // An application of the configuration file has only these settings.
         if let (true, Some(more)) = (holdings::is_of_the_file(row), more.as_object_mut()) {
             more.insert("application_name".into(), row.name.clone().into());
             more.insert("webhook_event_url".into(), voice.url.as_deref().into());

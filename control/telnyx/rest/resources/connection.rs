@@ -1,5 +1,5 @@
-//! What numbers lead to and calls belong to: an account's applications and its SIP connections, by their ids, and `/v2/connections`,
-//! which has them all.
+//! The connections of an account: its applications and SIP connections. Numbers lead to them and calls belong to them.
+//! `/v2/connections` lists all of them.
 
 use axum::extract::{RawQuery, State};
 use axum::routing::get;
@@ -22,10 +22,10 @@ use super::trunks::{Addresses, Hosts, Trunk};
 use crate::{NAME, id};
 
 const PROFILE: &str = "outbound_voice_profile_id";
-/// Whose documents applications of Telnyx's own TwiML are.
+/// The dialect of TeXML applications.
 pub(super) const TEXML: &str = "texml";
 
-/// What connections of every kind are filtered and sorted by.
+/// The filters and sort keys that all kinds of connections share.
 pub(super) const BY: By = By {
     filters: &[
         ("connection_name", "/connection_name"),
@@ -40,7 +40,7 @@ const ALL_BY: By = By {
     ..BY
 };
 
-/// What all of them show beside their names and profiles.
+/// The keys that all kinds of connections have in `/v2/connections`, in addition to name and profile.
 const ALIKE: [&str; 10] = [
     "id",
     "record_type",
@@ -85,7 +85,7 @@ async fn all(app: &App, account: &Account) -> Result<Vec<Value>, ApiError> {
     Ok(all)
 }
 
-/// What connections of all kinds show alike.
+/// The connections of one kind, reduced to the keys that all kinds share.
 async fn of_kind<K: Kind>(app: &App, account: &Account) -> Result<Vec<Value>, ApiError> {
     let alike = |whole: Value| {
         let Value::Object(mut whole) = whole else { return Value::Null };
@@ -99,7 +99,7 @@ async fn of_kind<K: Kind>(app: &App, account: &Account) -> Result<Vec<Value>, Ap
     Ok(K::all(app, account).await?.iter().map(|row| alike(K::show(app, row))).collect())
 }
 
-/// The limits that the settings of a connection say, whose profile must be one of the account.
+/// The channel limits of a connection's settings. Its outbound voice profile must belong to the account.
 pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<Limits, ApiError> {
     let limit = |side: &str| kept.object(side)?.integer("channel_limit", 0..=u32::MAX);
     let profile = kept.object("outbound")?.text(PROFILE)?.filter(|id| !id.is_empty());
@@ -114,7 +114,7 @@ pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<L
     Ok(Limits { inbound: limit("inbound")?, outbound: limit("outbound")?, profile })
 }
 
-/// The number that a connection's calls are from, if it says one for all of them.
+/// `ani_override`: the caller id of all the connection's calls, if set.
 pub(super) fn caller_id(kept: Parameters<'_>) -> Result<Option<String>, ApiError> {
     const NUMBER: &str = "ani_override";
     let outbound = kept.object("outbound")?;
@@ -125,22 +125,22 @@ pub(super) fn caller_id(kept: Parameters<'_>) -> Result<Option<String>, ApiError
     }
 }
 
-/// How many connections go by a profile.
+/// Number of connections that use a profile.
 pub(super) fn count(routing: &Routing, account: &str, profile: u128) -> usize {
     let applications = routing.holdings().applications.all(account);
     let applications = applications.iter().filter(|row| row.details.limits.profile == Some(profile)).count();
     applications + routing.phones().connections().of_profile(account, profile)
 }
 
-/// A connection, as others name it.
+/// A connection to which a number can lead.
 pub(super) struct Connection {
-    /// For people.
+    /// The connection's name for people.
     pub(super) name: String,
-    /// Whose words its application speaks.
+    /// The dialect of its application.
     pub(super) dialect: &'static str,
 }
 
-/// The account's connection of an id.
+/// The account's connection with this id.
 pub(super) fn find(routing: &Routing, account: &str, id: &str) -> Option<Connection> {
     if let Some((_, connection)) = routing.phones().connections().get(account, id) {
         return Some(Connection { name: connection.name.clone(), dialect: NAME });

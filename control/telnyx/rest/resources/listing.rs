@@ -1,4 +1,4 @@
-//! Lists of resources: `filter[...]`, `sort` and `page[...]` over resources as they are shown.
+//! Lists of resources: `filter[...]`, `sort` and `page[...]`, applied to the resources in their JSON form.
 
 use axum::Json;
 use serde_json::{Value, json};
@@ -6,25 +6,27 @@ use serde_json::{Value, json};
 use super::super::error::ApiError;
 use super::super::paging::Paging;
 
-/// What a query of a list asks for.
+/// The parsed query of a list.
 #[derive(Debug, Default)]
 pub(in super::super) struct Listing {
     paging: Paging,
-    /// Name, operation (`contains`, ...; empty if none is given) and value.
+    /// Field, operation (`contains`, ...; empty if absent) and value.
     filters: Vec<(String, String, String)>,
     sort: Option<String>,
 }
 
-/// What a list can be filtered and sorted by: the name in the query, and where the value is in the resource (RFC 6901).
+/// The filters and sort keys of a list: the name in the query, and the JSON pointer (RFC 6901) of the value in the
+/// resource.
 pub(in super::super) struct By {
-    /// `filter[NAME]`.
+    /// Names for `filter[NAME]`.
     pub(in super::super) filters: &'static [(&'static str, &'static str)],
-    /// `sort=NAME`, or `-NAME` for the other direction. The first one is the default, as it is written here.
+    /// Names for `sort=NAME`, or `-NAME` for descending order. The first entry is the default order; it may begin with
+    /// `-`.
     pub(in super::super) sorts: &'static [(&'static str, &'static str)],
 }
 
 impl Listing {
-    /// Reads a query. Parameters that are neither of these are left out.
+    /// Parses a query. Other parameters are ignored.
     pub(in super::super) fn parse(query: &str) -> Result<Self, ApiError> {
         let mut listing = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -42,7 +44,7 @@ impl Listing {
         Ok(listing)
     }
 
-    /// The rows that fit, sorted, one page of them: the answer's body.
+    /// The answer's body: one page of the rows that match, sorted.
     pub(in super::super) fn answer(self, mut rows: Vec<Value>, by: &By) -> Result<Json<Value>, ApiError> {
         let mut fields: Vec<&str> = self.filters.iter().map(|(field, ..)| field.as_str()).collect();
         fields.dedup();
@@ -56,7 +58,7 @@ impl Listing {
             {
                 return Err(ApiError::not_one_of(operation, &OPERATIONS[2..]).in_query(&name()));
             }
-            // Of a list of values one has to fit.
+            // If a filter has several values, one of them must match.
             let fits = |row: &Value| {
                 let value = row.pointer(pointer).unwrap_or(&Value::Null);
                 wanted.iter().any(|(_, operation, wanted)| fits(value, operation, wanted))
@@ -80,7 +82,7 @@ impl Listing {
     }
 }
 
-/// `filter[x]=`, `filter[x][]=`, and those with a word.
+/// The operations of a filter: `filter[x]=`, `filter[x][]=`, and `filter[x][word]=`.
 const OPERATIONS: [&str; 6] = ["", "[", "eq", "contains", "starts_with", "ends_with"];
 
 fn fits(value: &Value, operation: &str, wanted: &str) -> bool {
@@ -102,7 +104,7 @@ fn fits(value: &Value, operation: &str, wanted: &str) -> bool {
     }
 }
 
-/// Words in order whatever their case, `true` before `false`, and what is not said first.
+/// A sort key: null first, then booleans with `true` before `false`, then texts regardless of case.
 fn order(value: Option<&Value>) -> (u8, String) {
     match value {
         None | Some(Value::Null) => (0, String::new()),

@@ -1,4 +1,4 @@
-//! `/v2/media`: audio files that the account keeps on the server, and plays by `media_name`.
+//! `/v2/media`: audio files that the account stores on the server and plays by `media_name`.
 
 use axum::body::Body;
 use axum::extract::multipart::{Multipart, MultipartError};
@@ -24,9 +24,9 @@ use super::super::{Caller, Payload, Segments, only};
 use super::listing::{By, Listing};
 use crate::{id, time};
 
-/// Of a multipart body: the file and what is around it.
+/// Maximum size of a multipart body in octets: the file and its headers.
 const LARGEST_BODY: usize = MOST_OCTETS + 64 * 1024;
-/// A file lives for two days unless it is told otherwise, and for 20 years at most.
+/// Default and maximum lifetime of a file, in seconds: two days and 20 years.
 const LIVES_FOR: u32 = 2 * 24 * 3_600;
 const LIVES_AT_MOST: u32 = 630_720_000;
 const LONGEST_NAME: usize = 255;
@@ -42,14 +42,14 @@ pub(super) fn routes() -> Router<App> {
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
 }
 
-/// What a request says of a medium.
+/// A request that uploads or changes a file.
 #[derive(Default)]
 struct Upload {
     name: Option<String>,
     life: Option<u32>,
-    /// The octets and their content type.
+    /// The content and its content type.
     content: Option<(Bytes, Option<String>)>,
-    /// Where they are to be fetched.
+    /// The URL from which to fetch the content.
     url: Option<String>,
 }
 
@@ -102,7 +102,7 @@ impl Upload {
         Ok(upload)
     }
 
-    /// The file, fetched if it has to be; `None` if the request has none.
+    /// The file's content and content type, downloaded if the request has a URL; `None` if the request has no file.
     async fn content(&mut self, app: &App, account: &Account) -> Result<Option<(Bytes, String)>, ApiError> {
         let (field, (bytes, kind)) = match (self.content.take(), &self.url) {
             (Some(_), Some(_)) => {
@@ -188,7 +188,7 @@ async fn remove(
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::no_resource()) }
 }
 
-/// The file as it was uploaded.
+/// Returns the file as it was uploaded.
 async fn download(
     State(app): State<App>,
     Caller(account): Caller,
@@ -200,7 +200,7 @@ async fn download(
         tracing::error!("{} cannot be read: {error}", path.display());
         ApiError::no_resource()
     })?;
-    // The browser is not to guess what it is.
+    // The browser must not guess another content type.
     let headers =
         [(header::CONTENT_TYPE, row.details.content_type.clone()), (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into())];
     Ok((headers, Body::from(bytes)).into_response())
@@ -211,7 +211,7 @@ fn found(app: &App, account: &Account, name: &str) -> Result<std::sync::Arc<Row>
     found.ok_or_else(ApiError::no_resource)
 }
 
-/// A name that can stand in a path.
+/// Checks that a name can stand in a path.
 fn checked(name: String) -> Result<String, ApiError> {
     if name.chars().count() > LONGEST_NAME {
         return Err(ApiError::wrong_length("media_name", 1, LONGEST_NAME));

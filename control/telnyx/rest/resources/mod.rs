@@ -1,9 +1,10 @@
-//! What an account keeps on the server: media, applications, numbers, outbound voice profiles, SIP connections and credentials.
+//! The stored resources of an account: media, applications, numbers, outbound voice profiles, SIP connections and
+//! credentials.
 //!
 //! ```text
-//!   listing    filter, sort, page            settings   what may be set, checked and shown (settings.json)
-//!   resource   list, create, fetch, change, delete: once for all kinds
-//!   stored     kinds that SIP is told of
+//!   listing    filter, sort, page            settings   checks and shows the published settings (settings.json)
+//!   resource   list, create, fetch, change, delete: one implementation for all kinds
+//!   stored     kinds whose changes are passed to SIP
 //! ```
 
 mod applications;
@@ -29,7 +30,7 @@ use self::profiles::Profile;
 use self::trunks::{Addresses, Hosts, PlaceOf, Trunk};
 use super::error::ApiError;
 
-/// Their routes.
+/// The routes of all resources.
 pub(super) fn routes() -> Router<App> {
     media::routes()
         .merge(resource::routes::<CallControl>())
@@ -52,7 +53,7 @@ fn not_held(why: NotHeld) -> ApiError {
     }
 }
 
-/// Refuses to delete a connection that numbers lead to.
+/// Refuses to delete a connection to which numbers still lead.
 fn check_unused(app: &App, account: &str, id: &str) -> Result<(), ApiError> {
     let numbers = app.calls.services().routing.get().holdings().numbers.all(account);
     match numbers.iter().find(|number| number.details.application.as_deref() == Some(id)) {

@@ -1,4 +1,4 @@
-//! `/v2/phone_numbers`: the account's numbers, what they lead to, and their voice settings.
+//! `/v2/phone_numbers`: the account's numbers, their connections and their voice settings.
 
 use axum::extract::{RawQuery, State};
 use axum::routing::get;
@@ -24,7 +24,7 @@ use crate::{NAME, id};
 
 const NUMBER: &str = "phone_number";
 const VOICE: &str = "voice_settings";
-/// Where the voice settings are among what is kept.
+/// Key of the voice settings among the stored settings.
 const KEPT_VOICE: &str = "voice";
 const BY: By = By {
     filters: &[
@@ -108,7 +108,7 @@ async fn retrieve_voice(
     Ok(Json(json!({ "data": shown_voice(&*found(&app, &account, &id)?) })))
 }
 
-/// Moves the number to another connection, if the request says so, and keeps the rest.
+/// Stores the settings, and moves the number to another connection if the request names one.
 async fn update(
     State(app): State<App>,
     Caller(account): Caller,
@@ -126,7 +126,8 @@ async fn update(
     Ok(Json(json!({ "data": shown(&app, &kept) })))
 }
 
-/// Who decides about the number's calls from now on; nobody, or who the file says, without a connection.
+/// Sets the connection that handles the number's calls. Without one, the number has none, or that of the configuration
+/// file.
 fn lead_to(app: &App, account: &Account, number: &mut Number, connection: Option<&str>) -> Result<(), ApiError> {
     (number.voice, number.application, number.trunk) = Default::default();
     if let Some(id) = connection {
@@ -154,7 +155,7 @@ async fn update_voice(
     Ok(Json(json!({ "data": shown_voice(&kept) })))
 }
 
-/// Where all of the number's calls go, if they are forwarded.
+/// The number to which all calls are forwarded, if any.
 fn forwarded_to(voice: &Map<String, Value>) -> Result<Option<String>, ApiError> {
     const OBJECT: &str = "call_forwarding";
     let forwarding = Parameters(voice).object(OBJECT)?;
@@ -165,13 +166,13 @@ fn forwarded_to(voice: &Map<String, Value>) -> Result<Option<String>, ApiError> 
     }
     match forwarding.text("forwarding_type")? {
         Some("always") if enabled => Ok(number.map(str::to_owned)),
-        // What an application failed at is not forwarded here.
+        // This server does not forward calls after an application failed.
         Some("on-failure") => Err(ApiError::not_permitted("forwarding_type").within(OBJECT)),
         _ => Ok(None),
     }
 }
 
-/// How the number's calls are recorded, if they are.
+/// The recording settings of the number's calls; `None` if they are not recorded.
 fn recorded(voice: &Map<String, Value>) -> Result<Option<RecordCalls>, ApiError> {
     let recording = Parameters(voice).object("call_recording")?;
     if !recording.flag("inbound_call_recording_enabled")? {
@@ -189,7 +190,7 @@ async fn release(
 ) -> Result<Json<Value>, ApiError> {
     let row = found(&app, &account, &id)?;
     let mut shown = shown(&app, &row);
-    // One of the file that was changed goes back to what the file says, which is no release.
+    // A number of the configuration file cannot be released: it would only return to the file's settings.
     let routing = app.calls.services().routing.get();
     if routing.configured().any(|one| one.number.exact() == Some(&row.name)) {
         return Err(ApiError::in_the_file(&row.name));
@@ -197,7 +198,7 @@ async fn release(
     numbers(&app, &account).release(&row).await?;
     if let Some(fields) = shown.as_object_mut() {
         fields.insert("status".into(), "deleted".into());
-        // They are not published of a number that is gone.
+        // Telnyx does not publish these keys for a deleted number.
         for field in ["country_iso_alpha2", "emergency_status", "inbound_call_screening", "source_type"] {
             fields.remove(field);
         }
@@ -209,7 +210,7 @@ fn kept_voice(row: &Row) -> Map<String, Value> {
     row.details.other.get(KEPT_VOICE).and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
-/// The id of the number's application, if it is one of Telnyx's.
+/// The id of the number's connection, if it is one of Telnyx's.
 fn connection_id(row: &Row) -> Option<&str> {
     let ours = [NAME, connection::TEXML].contains(&row.details.dialect.as_str());
     row.details.application.as_deref().filter(|_| ours)
@@ -265,14 +266,14 @@ fn shown(app: &App, row: &Row) -> Value {
     })
 }
 
-/// Of numbers Telnyx tells whole seconds.
+/// A date of a number. Telnyx writes these in whole seconds.
 fn date(at: Timestamp) -> String {
     format!("{at:.0}")
 }
 
 fn shown_voice(row: &Row) -> Value {
     let mut shown = settings::show(VOICE, &kept_voice(row));
-    // It is shown of the number.
+    // This key belongs to the number resource.
     shown.remove("caller_id_name_enabled");
     let kept = settings::show(NUMBER, &row.details.other);
     let also = json!({

@@ -1,5 +1,5 @@
-//! `/v2/credential_connections` and `/v2/telephony_credentials`: phones that register here. A connection is one, and has
-//! credentials for more below it.
+//! `/v2/credential_connections` and `/v2/telephony_credentials`: phones that register with this server. A credential
+//! connection is a phone itself, and may have telephony credentials for more phones.
 
 use std::sync::Arc;
 
@@ -34,19 +34,19 @@ use crate::{NAME, id, time};
 
 const USER_NAME: std::ops::RangeInclusive<usize> = 4..=32;
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
-/// A token is good for a day.
+/// Lifetime of a token.
 const TOKEN_LIVES_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 type Row = Resource<MadePhone>;
 
-/// Routes beside those that every kind has.
+/// Routes in addition to those of every kind.
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v2/credential_connections/{id}/actions/check_registration_status", only(post(check_registration)))
         .route("/v2/telephony_credentials/{id}/token", only(post(token)))
 }
 
-/// A connection that is a phone.
+/// A credential connection: a connection that is a phone.
 pub(super) struct CredentialConnection;
 
 impl Kind for CredentialConnection {
@@ -99,12 +99,12 @@ impl Kind for CredentialConnection {
     }
 
     fn more(_: &App, row: &Row) -> Value {
-        // Without a word it is active.
+        // A connection is active by default.
         json!({ "active": !row.details.inactive })
     }
 }
 
-/// A user name and a password for one more phone of a connection.
+/// A telephony credential: user name and password of another phone of a connection.
 pub(super) struct TelephonyCredential;
 
 impl Kind for TelephonyCredential {
@@ -196,7 +196,7 @@ impl Kind for TelephonyCredential {
     }
 }
 
-/// Where a credential's password is among what is kept: its API shows it again.
+/// Key of a credential's password among the stored settings. The API returns the password again.
 const SECRET: &str = "sip_password";
 
 async fn keep(app: &App, mut row: Row) -> Result<Arc<Row>, ApiError> {
@@ -208,7 +208,7 @@ fn name_taken() -> ApiError {
     ApiError::duplicate("user_name", "The user name is taken.")
 }
 
-/// A connection's user name: 4 to 32 letters and digits.
+/// The `user_name` of a connection: 4 to 32 letters and digits.
 pub(super) fn user_name(kept: Parameters<'_>) -> Result<Option<&str>, ApiError> {
     let name = kept.sized("user_name", USER_NAME)?;
     match name.is_none_or(|name| name.bytes().all(|b| b.is_ascii_alphanumeric())) {
@@ -217,7 +217,7 @@ pub(super) fn user_name(kept: Parameters<'_>) -> Result<Option<&str>, ApiError> 
     }
 }
 
-/// A connection's password.
+/// The `password` of a connection: 8 to 128 characters.
 pub(super) fn password(kept: Parameters<'_>) -> Result<Option<&str>, ApiError> {
     kept.sized("password", PASSWORD)
 }
@@ -226,13 +226,13 @@ fn random(length: usize) -> String {
     rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
 }
 
-/// A time with or without an offset; without, it is UTC.
+/// Parses a time with an offset, or without one, which means UTC.
 fn moment(text: &str) -> Option<Timestamp> {
     let utc = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     text.parse().ok().or_else(|| utc().map(|zoned| zoned.timestamp()))
 }
 
-/// Whether the connection's own phone is registered, and from where.
+/// Whether the connection's own phone is registered, and from which address.
 async fn check_registration(
     State(app): State<App>,
     Caller(account): Caller,
@@ -240,7 +240,7 @@ async fn check_registration(
 ) -> Result<Json<Value>, ApiError> {
     let row = resource::find::<CredentialConnection>(&app, &account, &id).await?;
     let store = &app.calls.services().store;
-    // What the registrar has just said is on its way to the database.
+    // The registrar's latest changes may still be in the writer's queue.
     store.flush().await.map_err(StoreFailed::from)?;
     let bound = bindings::list(store, clock::time()).await.map_err(StoreFailed::from)?;
     let bound = bound.iter().find(|bound| bound.account == row.account && bound.username == row.name);
@@ -257,7 +257,8 @@ async fn check_registration(
     }})))
 }
 
-/// A token of the credential (JWT, RFC 7519), signed with its password. No surface of this server takes it.
+/// Returns a token for the credential: a JWT (RFC 7519), signed with its password. No part of this server accepts such
+/// a token.
 async fn token(
     State(app): State<App>,
     Caller(account): Caller,
@@ -284,7 +285,7 @@ async fn token(
 fn jwt(secret: &str, claims: &Value) -> String {
     let head = URL_SAFE_NO_PAD.encode(json!({ "alg": "HS256", "typ": "JWT" }).to_string());
     let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    // HMAC takes keys of any length.
+    // HMAC accepts a key of any length.
     let signature = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map(|mut mac| {
         mac.update(signed.as_bytes());
         URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())

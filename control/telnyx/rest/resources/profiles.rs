@@ -1,4 +1,4 @@
-//! `/v2/outbound_voice_profiles`: what calls the connections may make that share one.
+//! `/v2/outbound_voice_profiles`: limits for the outbound calls of the connections that share a profile.
 
 use std::sync::Arc;
 

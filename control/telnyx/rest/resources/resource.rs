@@ -1,4 +1,4 @@
-//! The shape that most resources share: lists with filters and pages, one by its id, made, changed and deleted.
+//! The operations that most resources share: list with filters and pages, fetch by id, create, change and delete.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,57 +21,57 @@ use super::listing::{By, Listing};
 use super::settings;
 use crate::{id, time};
 
-/// One kind of resource.
+/// A kind of resource.
 pub(super) trait Kind: 'static {
-    /// What is kept of it.
+    /// The stored data of the resource.
     type Details: Default + Clone + Send + Sync;
 
-    /// `record_type`, and its name in the table of settings.
+    /// The value of `record_type`, and the kind's key in the table of settings.
     const RECORD_TYPE: &'static str;
-    /// Where it is: `/v2/...`.
+    /// The path of the list: `/v2/...`.
     const PATH: &'static str;
-    /// What a request that makes one is answered with.
+    /// The HTTP status of the answer to a creation.
     const MADE: StatusCode = StatusCode::CREATED;
-    /// What lists are filtered and sorted by.
+    /// The filters and sort keys of lists.
     const BY: By;
 
-    /// All of the account, in any order.
+    /// All resources of the account, in any order.
     fn all(
         app: &App,
         account: &Account,
     ) -> impl Future<Output = Result<Vec<Arc<Resource<Self::Details>>>, ApiError>> + Send;
 
-    /// The settings that are kept.
+    /// The stored settings.
     fn settings(details: &mut Self::Details) -> &mut Map<String, Value>;
 
-    /// Checks the settings that have been taken, and has them mean what they say. `given`: those of this request.
+    /// Checks the merged settings and applies them to the resource. `given`: the settings of this request.
     fn apply(app: &App, row: &mut Resource<Self::Details>, given: Parameters<'_>) -> Result<(), ApiError>;
 
-    /// Stores it. Calls feel it at once.
+    /// Stores the resource. It applies to calls at once.
     fn keep(
         app: &App,
         row: Resource<Self::Details>,
     ) -> impl Future<Output = Result<Arc<Resource<Self::Details>>, ApiError>> + Send;
 
-    /// Removes it.
+    /// Deletes the resource.
     fn remove(app: &App, row: &Resource<Self::Details>) -> impl Future<Output = Result<(), ApiError>> + Send;
 
-    /// The id of a new one.
+    /// A random id for a new resource.
     fn new_id() -> u128 {
         rand::rng().random_range(id::DECIMALS).into()
     }
 
-    /// Its id, as it is spelled.
+    /// The id as the API spells it.
     fn id(row: &Resource<Self::Details>) -> String {
         id::decimal(row.id).to_string()
     }
 
-    /// What it shows beside its settings, its id and its dates, or instead of them.
+    /// Further keys, which are added to the settings, id and dates, or replace them.
     fn more(_: &App, _: &Resource<Self::Details>) -> Value {
         Value::Null
     }
 
-    /// As it is answered.
+    /// The resource as JSON.
     fn show(app: &App, row: &Resource<Self::Details>) -> Value {
         let mut kept = row.details.clone();
         let mut shown = settings::show(Self::RECORD_TYPE, Self::settings(&mut kept));
@@ -93,7 +93,7 @@ pub(super) fn routes<K: Kind>() -> Router<App> {
         .route(&format!("{}/{{id}}", K::PATH), only(get(retrieve::<K>).patch(update::<K>).delete(delete::<K>)))
 }
 
-/// The account's resource of that id.
+/// The account's resource with this id; 404 if there is none.
 pub(super) async fn find<K: Kind>(
     app: &App,
     account: &Account,
@@ -166,7 +166,7 @@ fn changed<K: Kind>(
     Ok(row)
 }
 
-/// One that is not the configuration file's.
+/// A copy of the resource; 403 if it belongs to the configuration file.
 fn changeable<T: Clone>(row: &Resource<T>) -> Result<Resource<T>, ApiError> {
     match holdings::is_of_the_file(row) {
         true => Err(ApiError::in_the_file(&row.name)),

@@ -1,6 +1,7 @@
-//! What may be set of each resource, as published: checked where it is given, and shown with its defaults where it is not.
+//! The settings of each resource, as Telnyx publishes them. Given settings are checked; absent ones are shown with
+//! their defaults.
 //!
-//! The table is written by tests/sdk/conformance/telnyx_settings.py.
+//! tests/sdk/conformance/telnyx_settings.py generates the table.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -11,7 +12,7 @@ use serde_json::{Map, Value};
 use super::super::error::ApiError;
 use super::super::parameters::{Parameters, WEB};
 
-/// Longest text, characters, and longest array.
+/// Maximum length of a text in characters, and of an array in items.
 const LONGEST: usize = 2_000;
 const MOST: usize = 250;
 
@@ -26,7 +27,7 @@ struct Setting {
     kind: Kind,
     #[serde(default)]
     required: bool,
-    /// The only ones that it may be.
+    /// The allowed values.
     words: Option<Vec<Value>>,
     min: Option<i64>,
     max: Option<i64>,
@@ -34,7 +35,7 @@ struct Setting {
     longest: Option<usize>,
     #[serde(default)]
     default: Value,
-    /// Of an object.
+    /// The members of an object.
     #[serde(default)]
     members: Settings,
 }
@@ -47,18 +48,18 @@ enum Kind {
     Integer,
     Number,
     Boolean,
-    /// Of strings.
+    /// An array of strings.
     Array,
     Object,
 }
 
-/// Takes what a request says of the resource into `kept`. Absent members stay as they are, `null` brings the default back, and
-/// what is not published is left out.
+/// Merges the settings of a request into `kept`. Absent members are unchanged, `null` restores the default, and
+/// unpublished members are ignored.
 pub(super) fn take(resource: &str, given: Parameters<'_>, kept: &mut Map<String, Value>) -> Result<(), ApiError> {
     TABLE.get(resource).map_or(Ok(()), |settings| take_members(settings, given, kept))
 }
 
-/// Refuses a new resource that lacks what it needs.
+/// Checks that a new resource has all required settings.
 pub(super) fn check_required(resource: &str, kept: &Map<String, Value>) -> Result<(), ApiError> {
     let blank =
         |name: &str| kept.get(name).is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()));
@@ -73,7 +74,7 @@ pub(super) fn check_required(resource: &str, kept: &Map<String, Value>) -> Resul
     missing.first().map_or(Ok(()), |name| Err(ApiError::missing(name)))
 }
 
-/// Every setting: as it was given, or its default.
+/// All settings of a resource: the stored values, or the defaults.
 pub(super) fn show(resource: &str, kept: &Map<String, Value>) -> Map<String, Value> {
     TABLE.get(resource).map(|settings| show_members(settings, kept)).unwrap_or_default()
 }

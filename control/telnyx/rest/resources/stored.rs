@@ -1,4 +1,4 @@
-//! Resources that SIP is told of: each change is in the database, then in force.
+//! Resources whose changes are passed to SIP. A change is stored in the database first, and then takes effect.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tandem_store::{StoreError, StoreFailed};
 
 use super::super::error::ApiError;
 
-/// All of an account.
+/// All resources of an account.
 pub(super) async fn all<T: DeserializeOwned>(
     app: &App,
     kind: Kind<T>,
@@ -22,7 +22,7 @@ pub(super) async fn all<T: DeserializeOwned>(
     Ok(rows.into_iter().map(Arc::new).collect())
 }
 
-/// Stores it. `taken`: the answer when its claim is another's.
+/// Stores a resource. `taken` is the error if another resource has the same claim.
 pub(super) async fn keep<T: Serialize>(
     app: &App,
     kind: Kind<T>,
@@ -43,7 +43,7 @@ pub(super) async fn keep<T: Serialize>(
     Ok(Arc::new(row))
 }
 
-/// Removes it and what is below it.
+/// Deletes a resource and the resources below it.
 pub(super) async fn remove<T>(app: &App, kind: Kind<T>, row: &Resource<T>) -> Result<(), ApiError> {
     let services = app.calls.services();
     let deleted = resources::delete(&services.store, kind, &row.account, row.id).await.map_err(failed)?;

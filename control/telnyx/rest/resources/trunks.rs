@@ -1,5 +1,5 @@
-//! `/v2/fqdn_connections` and `/v2/ip_connections`: trunks to hosts and to addresses, and `/v2/fqdns` and `/v2/ips`, which are
-//! those.
+//! `/v2/fqdn_connections` and `/v2/ip_connections`: trunks to host names and to IP addresses. `/v2/fqdns` and `/v2/ips`
+//! are those host names and addresses.
 
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -20,30 +20,30 @@ use super::listing::By;
 use super::resource::Kind;
 use super::{check_unused, connection, phones, stored};
 
-/// What sets hosts and addresses apart.
+/// The differences between host names and IP addresses.
 pub(super) trait Form: Send + Sync + 'static {
     const TRUNK: &'static str;
     const TRUNKS: &'static str;
     const PLACE: &'static str;
     const PLACES: &'static str;
-    /// Of `default_primary_..._id`.
+    /// The word in `default_primary_..._id`.
     const CHOICE: &'static str;
     const PLACES_BY: By;
 
     fn trunks() -> Stored<Pbx>;
     fn places() -> Stored<Place>;
-    /// Host or address of a place as it is in a URI, and where its calls come from.
+    /// The host part of the URI, and the address from which calls come, if known.
     fn place(kept: Parameters<'_>) -> Result<(String, Option<IpAddr>), ApiError>;
 }
 
-/// Hosts.
+/// Host names (FQDNs).
 pub(super) struct Hosts;
-/// Addresses.
+/// IP addresses.
 pub(super) struct Addresses;
 
-/// A connection to hosts or addresses.
+/// A connection to host names or IP addresses.
 pub(super) struct Trunk<F>(PhantomData<F>);
-/// One of them.
+/// One host name or IP address of a connection.
 pub(super) struct PlaceOf<F>(PhantomData<F>);
 
 impl Form for Hosts {
@@ -164,7 +164,8 @@ impl<F: Form> Kind for Trunk<F> {
     }
 }
 
-/// What the trunk calls with, if it has a user name: as it was, unless something of it is said anew.
+/// The credentials with which the trunk calls this server; `None` without a user name. They are unchanged unless the
+/// request changes user name or password.
 fn login(
     app: &App,
     account: &str,
@@ -204,10 +205,10 @@ impl<F: Form> Kind for PlaceOf<F> {
         let kept = Parameters(&row.details.other);
         let (host, source) = F::place(kept)?;
         let port = kept.integer("port", 1..=65_535)?.unwrap_or(5060);
-        // A service record says the port itself (RFC 3263 §4.2).
+        // A service record contains the port itself (RFC 3263 §4.2).
         let by_service = kept.text("dns_record_type")?.is_some_and(|kind| kind.eq_ignore_ascii_case("srv"));
         let uri = if by_service { format!("sip:{host}") } else { format!("sip:{host}:{port}") };
-        // An address may belong to no connection yet; a host does.
+        // An address may exist without a connection. A host name needs one.
         row.parent = match kept.text("connection_id")?.filter(|id| !id.is_empty()) {
             None => None,
             Some(id) => {
@@ -221,7 +222,7 @@ impl<F: Form> Kind for PlaceOf<F> {
     }
 
     async fn keep(app: &App, mut row: Resource<Place>) -> Result<Arc<Resource<Place>>, ApiError> {
-        // Calls from an address are one account's.
+        // An IP address can belong to only one account.
         row.claim = row.details.source.map(|source| format!("connection address {source}"));
         stored::keep(app, F::places(), row, ApiError::duplicate("ip_address", "The address is in use.")).await
     }

@@ -1,28 +1,29 @@
-//! What becomes of each published parameter of a command: it is given and left out, and what the request then amounts to is compared.
+//! Measures the effect of each published parameter of a command: the request is parsed with the parameter and without
+//! it, and the results are compared.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// The published parameters of each command, with values that the document names (`telnyx_voice.json`).
+/// The published parameters of each command, with example values (from `telnyx_voice.json`).
 const PUBLISHED: &str = include_str!("../../fixtures/parameters.json");
 const PAGE: &str = "../../docs/call-control.md";
 
-/// What a parameter does here.
+/// The effect of a parameter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Standing {
-    /// The request amounts to something else with it.
+    /// The request has another result with the parameter.
     Honoured,
-    /// It is accepted, and nothing is different.
+    /// The parameter is accepted, and the result is the same.
     Idle,
-    /// It is refused: 422 with code 10038.
+    /// The parameter is refused: 422 with code 10038.
     Refused,
 }
 
-/// Of each command, its parameters; `None`: the command itself is refused.
+/// The parameters of each command; `None` if the command itself is refused.
 pub type Standings = BTreeMap<String, Option<BTreeMap<String, Standing>>>;
 
-/// Values that fit this server, where the published ones do not.
+/// Values that are valid for this server, where the published ones are not.
 fn own(command: &str, name: &str) -> Option<Value> {
     let leg = id::call_control_id(LegId(7));
     Some(match name {
@@ -50,7 +51,7 @@ fn own(command: &str, name: &str) -> Option<Value> {
         "language" => json!("de-DE"),
         "payload" | "invalid_payload" => json!("Hello"),
         "queue_name" => json!("support"),
-        // Others than the defaults.
+        // Values that differ from the defaults.
         "minimum_digits" => json!(2),
         "maximum_digits" => json!(9),
         "supervisor_role" => json!("whisper"),
@@ -66,7 +67,7 @@ fn own(command: &str, name: &str) -> Option<Value> {
     })
 }
 
-/// What a request amounts to, in words that are the same for the same; or its error's code.
+/// The result of a request as text, equal for equal results; or the error's code.
 fn outcome(command: &str, body: &Map<String, Value>) -> Result<String, u32> {
     let body = Value::Object(body.clone());
     let done = match command {
@@ -78,12 +79,12 @@ fn outcome(command: &str, body: &Map<String, Value>) -> Result<String, u32> {
     done.map_err(|error| error.code)
 }
 
-/// Outside what a request amounts to: the same `command_id` does nothing twice, a queue with its `max_size` is made before, and the
-/// first of a `queue` is looked up.
+/// Parameters with an effect outside the parsed request: a repeated `command_id` has no effect, `max_size` applies when
+/// the queue is created, and `queue` is looked up before.
 const OUTSIDE: [&str; 3] = ["command_id", "max_size", "queue"];
 const NOT_PERMITTED: u32 = 10038;
 
-/// All of them, measured.
+/// The measured effect of all parameters.
 pub fn standings() -> Standings {
     let published: BTreeMap<String, Value> = serde_json::from_str(PUBLISHED).unwrap();
     published.into_iter().map(|(command, about)| (command.clone(), measured(&command, &about))).collect()
@@ -106,7 +107,7 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
         let values = &given.iter().find(|(one, _)| **one == *name).unwrap().1;
         least.insert(name.as_str().unwrap().to_owned(), values[0].clone());
     }
-    // Of bridge, one of several must be there; of the audio of a file, too.
+    // Some commands need one of several parameters: bridge, and those that play a file.
     let others = [
         ("fork_start", "rx"),
         ("gather_using_audio", "audio_url"),
@@ -132,7 +133,7 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
         }
     }
     let standing = |name: &String, values: &[Value]| {
-        // Nothing shows a password: it is honoured with its name.
+        // The result does not contain the password. It counts as honoured if its user name does.
         let (name, values) =
             match given.iter().find(|(one, _)| name == "sip_auth_password" && *one == "sip_auth_username") {
                 Some((username, values)) => (*username, &values[..]),
@@ -142,13 +143,13 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
             return Standing::Honoured;
         }
         let (mut refused, mut taken) = (false, false);
-        // Some stand instead of another one.
+        // Some parameters take the place of another one.
         let instead = least.keys().map(|other| {
             let mut body = least.clone();
             body.remove(other);
             body
         });
-        // And some mean something beside another one only.
+        // Some parameters have an effect only together with another one.
         let beside = given.iter().filter_map(|(other, values)| {
             let with = |value: &Value| {
                 let mut body = least.clone();

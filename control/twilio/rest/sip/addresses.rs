@@ -1,4 +1,4 @@
-//! `IpAddresses` of a list.
+//! `IpAddresses` of an IP access control list.
 
 use std::net::IpAddr;
 
@@ -13,9 +13,9 @@ use super::super::super::{format, sid};
 use super::super::{Answer, Exchange, Verb, created, ok};
 use super::{base, changed, friendly_name, gone, named, page, shown};
 
-/// A parameter is not as it should be.
+/// Error number: a parameter is invalid.
 const INVALID: u32 = 20001;
-/// Networks of one list at most.
+/// Maximum number of networks in a list.
 const MOST: u64 = 100;
 
 pub(super) async fn answer(x: &Exchange<'_>, list: u128, below: &[&str]) -> Answer {
@@ -74,7 +74,8 @@ async fn update(x: &Exchange<'_>, mut row: AddressRow) -> Answer {
     changed(x, ok(represent(x.account_sid(), &row))).await
 }
 
-/// The network that the parameters make of what is there: an address of its own, and how much of it counts.
+/// The network from `IpAddress` and `CidrPrefixLength`. Missing parameters are taken from `now`, the current network.
+/// `None` if there is no address.
 pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Option<IpNet>, ApiError> {
     let address: Option<IpAddr> = match parameters.get("IpAddress") {
         Some(text) => {
@@ -91,7 +92,7 @@ pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Opt
         Some(length) => u8::try_from(length).unwrap_or(u8::MAX),
         None => kept.unwrap_or(u8::try_from(whole).unwrap_or(u8::MAX)),
     };
-    // Everybody's address is nobody's: that were no list at all.
+    // A prefix length of 0 would admit every address and so disable the access control.
     if length == 0 {
         return Err(ApiError::bad(INVALID, "CidrPrefixLength must be 1 at least"));
     }
@@ -99,7 +100,7 @@ pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Opt
     network.map(Some).map_err(|_| ApiError::bad(INVALID, "CidrPrefixLength is not valid"))
 }
 
-/// The resource.
+/// The IpAddress resource.
 pub(super) fn represent(account: &str, row: &AddressRow) -> Value {
     let list = sid::spell("AL", row.list);
     let place = format!("IpAccessControlLists/{list}/IpAddresses");

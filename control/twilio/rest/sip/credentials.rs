@@ -1,4 +1,5 @@
-//! `Credentials` of a list. What is kept of a password is good for digests in the server's realm, and never shown.
+//! `Credentials` of a credential list. A password is stored only as digests for this server's realm, and never
+//! returned.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,13 +11,13 @@ use super::super::super::{format, sid};
 use super::super::{Answer, Exchange, Verb, created, ok};
 use super::{base, changed, gone, page, shown};
 
-/// A parameter is not as it should be.
+/// Error number: a parameter is invalid.
 const INVALID: u32 = 21243;
-/// Users of one list at most.
+/// Maximum number of users in a list.
 const MOST: u64 = 1000;
-/// Longest name of one, characters.
+/// Maximum length of a user name, in characters.
 const LONGEST_NAME: usize = 32;
-/// Shortest and longest password, characters.
+/// Minimum and maximum length of a password, in characters.
 const PASSWORD: std::ops::RangeInclusive<usize> = 12..=256;
 
 pub(super) async fn answer(x: &Exchange<'_>, list: u128, below: &[&str]) -> Answer {
@@ -51,7 +52,7 @@ async fn all(x: &Exchange<'_>, list: u128) -> Answer {
 
 async fn create(x: &Exchange<'_>, list: u128) -> Answer {
     let username = x.parameters.get("Username").ok_or_else(|| ApiError::bad(INVALID, "Username is required"))?;
-    // Such a name could not be said in a digest.
+    // SIP digest authentication cannot carry a user name with other characters.
     let sayable = username.chars().all(|c| !c.is_control() && !c.is_whitespace() && !"\":\\@;,<>".contains(c));
     if username.chars().count() > LONGEST_NAME || !sayable {
         return Err(ApiError::bad(INVALID, "Username is longer than 32 characters, or has such as SIP does not take"));
@@ -86,7 +87,7 @@ async fn update(x: &Exchange<'_>, mut row: CredentialRow) -> Answer {
     changed(x, ok(represent(x.account_sid(), &row))).await
 }
 
-/// What stands for `Password`, if there is one.
+/// The digests of `Password`; `None` if the parameter is absent or empty.
 fn password(x: &Exchange<'_>, username: &str) -> Result<Option<Ha1>, ApiError> {
     let Some(password) = x.parameters.given_as_it_is("Password").filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -112,7 +113,7 @@ fn place(list: u128) -> String {
     format!("SIP/CredentialLists/{}/Credentials", sid::spell("CL", list))
 }
 
-/// The resource.
+/// The Credential resource.
 pub(super) fn represent(account: &str, row: &CredentialRow) -> Value {
     let list = sid::spell("CL", row.list);
     let place = format!("CredentialLists/{list}/Credentials");

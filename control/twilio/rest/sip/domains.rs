@@ -1,4 +1,4 @@
-//! `SIP/Domains`.
+//! `SIP/Domains`: the SIP domains of an account.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,11 @@ use super::super::super::{format, path, sid};
 use super::super::{Answer, Exchange, Verb, created, ok};
 use super::{base, changed, gone, mappings, named, page, shown};
 
-/// A parameter is not as it should be.
+/// Error number: a parameter is invalid.
 const INVALID: u32 = 21231;
-/// The name is no host name, or somebody's.
+/// Error number: the name is not a host name, or is taken.
 const INVALID_NAME: u32 = 21232;
-/// Domains of an account at most.
+/// Maximum number of domains of an account.
 const MOST: u64 = 1000;
 
 pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
@@ -89,8 +89,8 @@ async fn purposes(x: &Exchange<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> 
     Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
 }
 
-/// A host name that may be an account's, lower case: of two labels at least, no address, and none that means this server
-/// itself, or calls to it would be that account's.
+/// Parses a host name that an account may use, in lower case. It has at least two labels and is not an IP address. A
+/// name of this server itself is refused, because calls to this server would then go to the account.
 pub(in super::super) fn host_name(x: &Exchange<'_>, text: &str, code: u32) -> Result<String, ApiError> {
     let name = text.to_ascii_lowercase();
     let invalid = |why: &str| Err(ApiError::bad(code, format!("DomainName {why}: {text}")));
@@ -111,7 +111,7 @@ pub(in super::super) fn host_name(x: &Exchange<'_>, text: &str, code: u32) -> Re
     Ok(name)
 }
 
-/// What is kept beside what calls need.
+/// Settings of a domain that are stored in addition to those that calls need.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
@@ -129,7 +129,7 @@ impl Kept {
     }
 }
 
-/// Changes what the parameters name.
+/// Changes the settings that the parameters name.
 pub(super) fn apply(parameters: &Parameters, details: &mut DomainDetails) -> Result<(), ApiError> {
     let mut kept = Kept::of(details);
     if let Some(name) = parameters.given("FriendlyName") {
@@ -169,7 +169,7 @@ pub(super) fn apply(parameters: &Parameters, details: &mut DomainDetails) -> Res
     Ok(())
 }
 
-/// The resource.
+/// The Domain resource.
 pub(super) fn domain(account: &str, row: &DomainRow, purposes: &[Purpose]) -> Value {
     let mut body = base(account, ("SD", row.id), "Domains", (row.created_at, row.updated_at));
     let (kept, details) = (Kept::of(&row.details), &row.details);
@@ -203,7 +203,7 @@ pub(super) fn domain(account: &str, row: &DomainRow, purposes: &[Purpose]) -> Va
     body
 }
 
-/// How those who call a domain or a trunk are known.
+/// `auth_type_set`: how callers of a domain or a trunk are authenticated.
 pub(in super::super) fn auth_type_set(purposes: &[Purpose]) -> Vec<&'static str> {
     let words = [(Purpose::CallsByAddress, "IP_ACL"), (Purpose::CallsByPassword, "CREDENTIAL_LIST")];
     words.into_iter().filter(|(purpose, _)| purposes.contains(purpose)).map(|(_, word)| word).collect()

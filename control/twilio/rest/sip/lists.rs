@@ -1,4 +1,4 @@
-//! `SIP/CredentialLists` and `SIP/IpAccessControlLists`: the lists themselves.
+//! `SIP/CredentialLists` and `SIP/IpAccessControlLists`: the lists without their members.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use super::super::super::{format, path, sid};
 use super::super::{Answer, Exchange, Verb, created, ok};
 use super::{addresses, base, credentials, friendly_name, gone, page, shown, words};
 
-/// Lists of one kind that an account has at most.
+/// Maximum number of lists of one kind in an account.
 const MOST: u64 = 1000;
 
-/// A parameter is not as it should be.
+/// Error number: a parameter is invalid.
 fn invalid(kind: ListKind) -> u32 {
     match kind {
         ListKind::Credentials => 21240,
@@ -42,7 +42,7 @@ pub(super) async fn answer(x: &Exchange<'_>, kind: ListKind, below: &[&str]) -> 
     }
 }
 
-/// The account's list of that kind and SID.
+/// The account's list with this kind and SID.
 pub(in super::super) async fn find(x: &Exchange<'_>, kind: ListKind, name: &str) -> Result<Option<ListRow>, ApiError> {
     let Some(id) = sid::parse(words(kind).2, name) else { return Ok(None) };
     let row = domains::list(x.store(), &x.account.name, id).await?;
@@ -78,7 +78,7 @@ async fn update(x: &Exchange<'_>, mut row: ListRow) -> Answer {
     shown(represent(x.account_sid(), &row))
 }
 
-/// The resource.
+/// The resource of a list.
 pub(super) fn represent(account: &str, row: &ListRow) -> Value {
     let (place, _, prefix) = words(row.kind);
     let (key, name) = match row.kind {

@@ -1,4 +1,4 @@
-//! Which list is used for what at a domain. A mapping goes by its list's SID.
+//! Mappings of credential lists and IP access control lists to a domain. A mapping's SID is its list's SID.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,14 +9,14 @@ use super::super::super::{format, path, sid};
 use super::super::{Answer, Exchange, Verb, created, ok};
 use super::{gone, lists, page, shown, words};
 
-/// It is so already.
+/// Error number: the list is missing, unknown, or mapped already.
 const TWICE: u32 = 21231;
 
-/// One of the ways to say that a list is used at a domain.
+/// One of the REST resources that map a list to a domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Way {
     purpose: Purpose,
-    /// The older way, which says more and has an envelope of its own.
+    /// Whether it is one of the older resources, which have more keys and an envelope of their own.
     old: bool,
 }
 
@@ -28,7 +28,7 @@ impl Way {
         }
     }
 
-    /// Its path below the domain's.
+    /// The path below the domain.
     fn name(self) -> &'static str {
         match (self.purpose, self.old) {
             (Purpose::CallsByPassword, true) => "CredentialListMappings",
@@ -48,7 +48,7 @@ impl Way {
     }
 }
 
-/// The way that a path below a domain names, and what is left of it.
+/// The mapping resource that a path below a domain addresses, and the rest of the path.
 pub(super) fn way<'a>(below: &'a [&'a str]) -> Option<(Way, &'a [&'a str])> {
     let (purpose, old, below) = match below {
         ["CredentialListMappings", below @ ..] => (Purpose::CallsByPassword, true, below),
@@ -121,7 +121,7 @@ async fn create(x: &Exchange<'_>, domain: u128, way: Way) -> Answer {
     Ok(created(represent(x.account_sid(), way, &row, &list)))
 }
 
-/// The resource.
+/// The resource of a mapping.
 pub(super) fn represent(account: &str, way: Way, row: &MappingRow, list: &ListRow) -> Value {
     let (sid, domain) = (sid::spell(words(way.kind()).2, row.list), sid::spell("SD", row.domain));
     let mut body = json!({

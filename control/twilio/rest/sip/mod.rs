@@ -1,5 +1,5 @@
-//! `SIP`: domains, lists of credentials, lists of networks, and which list is used at which domain. A change holds for the next
-//! message of a phone.
+//! `SIP`: domains, credential lists, IP access control lists, and the mappings between them. A change applies from the
+//! next SIP message of a phone.
 
 mod addresses;
 mod credentials;
@@ -32,7 +32,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// What lists are called in paths, in envelopes, and the beginning of their SIDs.
+/// The name of a kind of list in paths, its key in envelopes, and the prefix of its SIDs.
 pub(super) fn words(kind: ListKind) -> (&'static str, &'static str, &'static str) {
     match kind {
         ListKind::Credentials => ("CredentialLists", "credential_lists", "CL"),
@@ -40,7 +40,7 @@ pub(super) fn words(kind: ListKind) -> (&'static str, &'static str, &'static str
     }
 }
 
-/// The page behind the row that the page token names, if it names one.
+/// The page after the row of the page token, if the request has one.
 pub(super) async fn page(
     paging: &Paging,
     place: impl AsyncFnOnce(u128) -> Result<Option<Cursor>, StoreError>,
@@ -53,7 +53,7 @@ pub(super) async fn page(
     Ok(page.after(after))
 }
 
-/// What every one of these has: SID, account, dates, URI.
+/// The keys that all these resources have: SID, account, dates and URI.
 fn base(account: &str, (prefix, id): (&str, u128), place: &str, dates: (Timestamp, Timestamp)) -> Value {
     let sid = sid::spell(prefix, id);
     json!({
@@ -65,7 +65,7 @@ fn base(account: &str, (prefix, id): (&str, u128), place: &str, dates: (Timestam
     })
 }
 
-/// The answer to a deletion; phones feel it at once.
+/// The answer to a deletion. The change applies to phones at once.
 async fn gone(x: &Exchange<'_>, done: bool) -> Answer {
     if !done {
         return Err(x.not_found());
@@ -74,13 +74,13 @@ async fn gone(x: &Exchange<'_>, done: bool) -> Answer {
     Ok(deleted())
 }
 
-/// The answer to a change; phones feel it at once.
+/// Returns `answer` after a change. The change applies to phones at once.
 async fn changed(x: &Exchange<'_>, answer: Response) -> Answer {
     x.phones_changed().await?;
     Ok(answer)
 }
 
-/// `FriendlyName`, 1 to 255 characters, where one has to be.
+/// The required parameter `FriendlyName`, 1 to 255 characters. `code` is the error number.
 fn friendly_name(x: &Exchange<'_>, code: u32) -> Result<String, ApiError> {
     let name = x.parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(code, "FriendlyName is required"))?;
     named(name, code)

@@ -1,4 +1,4 @@
-//! The representations against the published examples, and what of the parameters can be judged without a server.
+//! Tests that compare the resources with Twilio's published examples, and tests of the parameters that need no server.
 
 use jiff::Timestamp;
 use tandem_store::domains::{AddressRow, CredentialRow, DomainDetails, DomainRow, ListRow, MappingRow, Purpose};

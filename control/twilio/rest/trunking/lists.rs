@@ -1,4 +1,4 @@
-//! `CredentialLists` and `IpAccessControlLists` of a trunk: whom its PBX's calls come from.
+//! `CredentialLists` and `IpAccessControlLists` of a trunk: how the calls of its PBX are authenticated.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ async fn create(v: &V1<'_>, trunk: &Resource<Pbx>, kind: ListKind) -> Answer {
     Ok(created(represent(&v.base, x.account_sid(), &row, &list)))
 }
 
-/// The resource, which goes by its list's SID.
+/// The resource of a mapping. Its SID is its list's SID.
 pub(super) fn represent(base: &str, account: &str, row: &MappingRow, list: &ListRow) -> Value {
     let (name, _, prefix) = words(list.kind);
     let sid = sid::spell(prefix, row.list);

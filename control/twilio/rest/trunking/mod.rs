@@ -1,5 +1,5 @@
-//! `/v1/Trunks`: PBXs of accounts. This API is newer than the other: no account in its paths, dates of ISO 8601, lists with
-//! `meta`, and URLs that are whole, for clients follow them as they are.
+//! `/v1/Trunks`: the accounts' PBXs. This API is newer than the 2010-04-01 API: its paths name no account, its dates
+//! are ISO 8601, its lists have `meta`, and its URLs are absolute, because clients follow them unchanged.
 
 mod lists;
 mod origination_urls;
@@ -21,21 +21,21 @@ use super::super::sid;
 use super::v1::{base, date, envelope};
 use super::{Answer, Exchange, Request, ok};
 
-/// Where all of it is.
+/// The API's root path.
 const ROOT: &str = "/v1/Trunks";
-/// A parameter is not as it should be.
+/// Error number: a parameter is invalid.
 const INVALID: u32 = 20001;
-/// Longest name, characters.
+/// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
-/// The segments of a path below this API's root; `None` for paths of the other.
+/// The path segments below this API's root; `None` for a path of the 2010-04-01 API.
 pub(super) fn below(path: &str) -> Option<Vec<&str>> {
     let rest = path.strip_prefix(ROOT).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
     Some(rest.split('/').filter(|segment| !segment.is_empty()).take(8).collect())
 }
 
 pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
-    // No account in the path: everybody speaks for themselves.
+    // The path names no account, so the request is about the client's own account.
     let x = request.about_itself()?;
     let v = V1 { base: base(request.host(), &x.app.public_url), x: &x };
     let Some((name, below)) = below.split_first() else { return trunks::all(&v).await };
@@ -55,29 +55,29 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
 /// A request to this API.
 struct V1<'a> {
     x: &'a Exchange<'a>,
-    /// What URLs begin with, without a slash at the end.
+    /// Scheme and host of this server's URLs, without a trailing slash.
     base: String,
 }
 
 impl V1<'_> {
-    /// One page of a list at `place`; `items` come with their SIDs.
+    /// One page of the list at `place`. `items` are pairs of SID and resource.
     fn list(&self, key: &'static str, place: &str, paging: &Paging, items: Vec<(String, Value)>) -> Answer {
         let page = paging.envelope(key, &url(&self.base, place), self.x.parameters, items);
         Ok(ok(envelope(key, &page)))
     }
 }
 
-/// Where something is: `place` is its path below the root.
+/// The URL of a resource. `place` is its path below the API's root.
 fn url(base: &str, place: &str) -> String {
     format!("{base}{ROOT}{place}")
 }
 
-/// The path of a trunk below the root.
+/// The path of a trunk below the API's root.
 fn place(trunk: u128) -> String {
     format!("/{}", sid::spell("TK", trunk))
 }
 
-/// `FriendlyName`, if it is given.
+/// The optional parameter `FriendlyName`.
 fn friendly_name(x: &Exchange<'_>) -> Result<Option<String>, ApiError> {
     let Some(name) = x.parameters.given("FriendlyName") else { return Ok(None) };
     match name.chars().count() <= LONGEST_NAME {
@@ -86,7 +86,7 @@ fn friendly_name(x: &Exchange<'_>) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// Keeps a changed trunk; calls feel it at once.
+/// Stores a changed trunk. The change applies to new calls at once.
 async fn keep(v: &V1<'_>, trunk: &mut Resource<Pbx>) -> Result<(), ApiError> {
     trunk.updated_at = Timestamp::now();
     resources::put(v.x.store(), pbx::TRUNK, trunk).await?;

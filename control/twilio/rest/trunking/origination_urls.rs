@@ -1,4 +1,4 @@
-//! `OriginationUrls` of a trunk: where the PBX is called.
+//! `OriginationUrls` of a trunk: the SIP URIs under which this server calls the PBX.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::super::sip::page;
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, friendly_name, place, url};
 
-/// URLs of one trunk at most.
+/// Maximum number of origination URLs of a trunk.
 const MOST: u64 = 100;
 
 pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) -> Answer {
@@ -82,7 +82,7 @@ async fn update(v: &V1<'_>, mut row: Resource<Origination>) -> Answer {
     Ok(ok(represent(&v.base, x.account_sid(), &row)))
 }
 
-/// Changes what the parameters name, but for the name.
+/// Changes the settings that the parameters name, except the name.
 pub(super) fn apply(parameters: &Parameters, url: &mut Origination) -> Result<(), ApiError> {
     let small = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
     if let Some(weight) = parameters.number("Weight", 1..=65_535, INVALID)? {
@@ -101,7 +101,8 @@ pub(super) fn apply(parameters: &Parameters, url: &mut Origination) -> Result<()
     Ok(())
 }
 
-/// `sip:HOST...` or `sips:HOST...`, with two slashes more if need be, and nothing that would be headers.
+/// Whether the text is `sip:HOST...` or `sips:HOST...`, optionally with `//` after the scheme, at most 255 octets and
+/// without headers.
 fn is_sip(uri: &str) -> bool {
     let Some((scheme, rest)) = uri.split_once(':') else { return false };
     let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -113,7 +114,7 @@ fn is_sip(uri: &str) -> bool {
         && !rest.contains(|c: char| c.is_whitespace() || c.is_control() || "?<>\"/".contains(c))
 }
 
-/// The resource.
+/// The OriginationUrl resource.
 pub(super) fn represent(base: &str, account: &str, row: &Resource<Origination>) -> Value {
     let (sid, trunk) = (sid::spell("OU", row.id), row.parent.unwrap_or_default());
     let details = &row.details;

@@ -1,4 +1,4 @@
-//! `PhoneNumbers` of a trunk: those of the account's numbers whose calls go to the PBX.
+//! `PhoneNumbers` of a trunk: the account's numbers whose calls go to the PBX.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::super::super::{format, holding, path, sid};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, place, url};
 
-/// What this API does not say of numbers.
+/// Keys of a number that this API does not have.
 const NOT_HERE: [&str; 11] = [
     "address_sid",
     "bundle_sid",
@@ -57,7 +57,7 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) ->
     }
 }
 
-/// The trunk is gone: its numbers are nobody's.
+/// Detaches all numbers of a trunk that is being deleted.
 pub(super) async fn release(v: &V1<'_>, trunk: &Resource<Pbx>) -> Result<(), ApiError> {
     for row in numbers(v, trunk) {
         bind(v, &row, None).await?;
@@ -77,7 +77,7 @@ fn find(v: &V1<'_>, trunk: &Resource<Pbx>, name: &str) -> Result<Arc<Resource<Nu
     numbers(v, trunk).into_iter().find(|row| row.id == id).ok_or_else(|| v.x.not_found())
 }
 
-/// Gives the number to a trunk, or takes it away.
+/// Attaches a number to a trunk, or detaches it if `trunk` is `None`. A number with a trunk has no application.
 async fn bind(v: &V1<'_>, row: &Resource<Number>, trunk: Option<u128>) -> Result<Arc<Resource<Number>>, ApiError> {
     let mut row = row.clone();
     row.details.trunk = trunk.map(|id| sid::spell("TK", id));
@@ -87,7 +87,7 @@ async fn bind(v: &V1<'_>, row: &Resource<Number>, trunk: Option<u128>) -> Result
     Ok(v.x.numbers().keep(row).await?)
 }
 
-/// The resource: what the other API says of the number, in this one's words.
+/// The PhoneNumber resource: the number of the 2010-04-01 API in this API's format.
 pub(super) fn represent(base: &str, owner: Owner<'_>, trunk: u128, row: &Resource<Number>) -> Value {
     let sid = sid::spell("PN", row.id);
     let mut number = holding::number(owner, row);

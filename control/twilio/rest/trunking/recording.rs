@@ -1,4 +1,4 @@
-//! `Recording` of a trunk: what is recorded of its calls.
+//! `Recording` of a trunk: whether and how its calls are recorded.
 
 use serde_json::{Value, json};
 use tandem_routing::pbx::{Pbx, Record, RecordFrom};
@@ -32,13 +32,13 @@ pub(super) async fn answer(v: &V1<'_>, mut trunk: Resource<Pbx>) -> Answer {
     Ok(ok(represent(trunk.details.record)))
 }
 
-/// What the parameters make of what is recorded now.
+/// The recording settings from the parameters. Missing parameters are taken from `now`, the current settings.
 pub(super) fn read(parameters: &Parameters, now: Record) -> Result<Record, ApiError> {
     let (from, dual) = parameters.word("Mode", &MODES, (now.from, now.dual), INVALID)?;
     Ok(Record { from, dual, trim: parameters.word("Trim", &TRIMS, now.trim, INVALID)? })
 }
 
-/// The resource.
+/// The Recording resource of a trunk.
 pub(super) fn represent(record: Record) -> Value {
     let mode = MODES.iter().find(|(_, mode)| *mode == (record.from, record.dual)).map_or(MODES[0].0, |(word, _)| word);
     json!({ "mode": mode, "trim": if record.trim { TRIMS[1].0 } else { TRIMS[0].0 } })

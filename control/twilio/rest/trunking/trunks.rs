@@ -1,4 +1,5 @@
-//! `Trunks` themselves. The PBX calls a domain of the trunk's id; one without a name has a domain that nobody can call.
+//! The `Trunks` themselves. The PBX calls a SIP domain with the trunk's id. A trunk without `DomainName` has a domain
+//! under `.invalid`, which cannot be called.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,9 +14,9 @@ use super::super::sip::{auth_type_set, host_name, page};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, friendly_name, phone_numbers, place, recording, url};
 
-/// The domain is no host name, or somebody's.
+/// Error number: the domain is not a host name, or is taken.
 const INVALID_DOMAIN: u32 = 21245;
-/// Trunks of an account at most.
+/// Maximum number of trunks of an account.
 const MOST: u64 = 1000;
 
 const TRANSFER_MODES: [(&str, Transfers); 3] =
@@ -85,7 +86,7 @@ async fn update(v: &V1<'_>, mut row: Resource<Pbx>) -> Answer {
 async fn delete(v: &V1<'_>, row: &Resource<Pbx>) -> Answer {
     let (store, account) = (v.x.store(), &*v.x.account.name);
     phone_numbers::release(v, row).await?;
-    // The domain first: without its trunk it would be listed.
+    // The domain is deleted first: without its trunk it would appear in the list of domains.
     domains::delete_domain(store, account, row.id).await?;
     resources::delete(store, pbx::TRUNK, account, row.id).await?;
     v.x.phones_changed().await?;
@@ -97,7 +98,7 @@ async fn purposes(v: &V1<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
     Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
 }
 
-/// `DomainName`, if it is given; emptied, nobody can call any more.
+/// Applies `DomainName`, if given. With an empty name the PBX can no longer call.
 fn domain(v: &V1<'_>, trunk: &mut Pbx) -> Result<(), ApiError> {
     if let Some(name) = v.x.parameters.given("DomainName") {
         trunk.domain = match name {
@@ -108,7 +109,7 @@ fn domain(v: &V1<'_>, trunk: &mut Pbx) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The domain that the PBX calls.
+/// Stores the SIP domain that the PBX calls.
 async fn keep_domain(v: &V1<'_>, row: &Resource<Pbx>) -> Result<(), ApiError> {
     let name = row.details.domain.clone();
     let domain = DomainRow {
@@ -125,7 +126,7 @@ async fn keep_domain(v: &V1<'_>, row: &Resource<Pbx>) -> Result<(), ApiError> {
     }
 }
 
-/// Changes what the parameters name, but for name and domain.
+/// Changes the settings that the parameters name, except name and domain.
 pub(super) fn apply(parameters: &Parameters, trunk: &mut Pbx) -> Result<(), ApiError> {
     trunk.secure = parameters.flag("Secure", trunk.secure)?;
     match parameters.given("DisasterRecoveryUrl") {
@@ -148,7 +149,7 @@ pub(super) fn apply(parameters: &Parameters, trunk: &mut Pbx) -> Result<(), ApiE
     Ok(())
 }
 
-/// The resource.
+/// The Trunk resource.
 pub(super) fn trunk(v: &V1<'_>, account: &str, row: &Resource<Pbx>, purposes: &[Purpose]) -> Value {
     represent(&v.base, account, row, purposes)
 }

@@ -1,5 +1,5 @@
-//! `Usage/Records`: what the account and those below it have used, counted from the records of calls and recordings, by
-//! category and period. Days are UTC's.
+//! `Usage/Records`: the usage of an account and its subaccounts by category and period, counted from the records of
+//! calls and recordings. Days are in UTC.
 
 #[cfg(test)]
 mod tests;
@@ -15,10 +15,10 @@ use super::super::form::Parameters;
 use super::super::{path, sid};
 use super::{Answer, Exchange, Verb, ok};
 
-/// Periods of one answer at most, over all pages.
+/// Maximum number of periods in a list, over all pages.
 const MOST_PERIODS: usize = 4000;
 
-/// Categories with figures of ours: name, description, what is counted, and the units of count and usage.
+/// The categories that this server counts: name, description, category, and the units of `count` and `usage`.
 const CATEGORIES: [(&str, &str, Category, &str, &str); 10] = [
     ("calls", "Voice Minutes", Category::Calls, "calls", "minutes"),
     ("calls-inbound", "Inbound Voice Minutes", Category::Inbound, "calls", "minutes"),
@@ -32,10 +32,10 @@ const CATEGORIES: [(&str, &str, Category, &str, &str); 10] = [
     ("totalprice", "Total Price", Category::Price, "", "usd"),
 ];
 
-/// How a list cuts time.
+/// The periods into which a list divides time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Cut {
-    /// Not at all.
+    /// A single period for all time.
     Whole,
     Today,
     Yesterday,
@@ -71,8 +71,8 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// The category of a name. What is well formed and not counted here is nothing, not an error: applications ask for messages
-/// too.
+/// The category with this name. A valid name that this server does not count has zero usage and is no error, because
+/// applications also ask for messages.
 fn category(name: &str) -> Result<(&str, &str, Category, &str, &str), ApiError> {
     if let Some(known) = CATEGORIES.iter().find(|(known, ..)| *known == name) {
         return Ok(*known);
@@ -122,7 +122,7 @@ async fn records(x: &Exchange<'_>, place: &str, cut: Cut) -> Answer {
     Ok(ok(x.list("usage_records", place, &paging, items)))
 }
 
-/// The periods of a list, newest first.
+/// The periods of a list, newest first; an error if there are more than `MOST_PERIODS`.
 fn spans(
     cut: Cut,
     (start, end): (Option<Date>, Option<Date>),
@@ -160,7 +160,7 @@ fn spans(
     Ok(spans)
 }
 
-/// `YYYY-MM-DD`, or days from today: `-30days`.
+/// Parses `YYYY-MM-DD`, or a number of days relative to today: `-30days`.
 fn date(parameters: &Parameters, name: &str, today: Date) -> Result<Option<Date>, ApiError> {
     let Some(text) = parameters.get(name) else { return Ok(None) };
     let bad = || ApiError::bad(20001, format!("{name} is not a date: {text}"));
@@ -170,12 +170,12 @@ fn date(parameters: &Parameters, name: &str, today: Date) -> Result<Option<Date>
         let days = jiff::Span::new().try_days(days).map_err(|_| bad())?;
         return today.checked_add(days).map(Some).map_err(|_| bad());
     }
-    // The parser would take the date out of a longer text too.
+    // The parser alone would also accept a longer text and use only its date.
     let day = text.get(..10).filter(|_| text.len() == 10 || text.as_bytes().get(10) == Some(&b'T')).ok_or_else(bad)?;
     day.parse().map(Some).map_err(|_| bad())
 }
 
-/// The resource.
+/// The UsageRecord resource.
 fn record(
     account: &str,
     place: &str,

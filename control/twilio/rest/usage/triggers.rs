@@ -1,4 +1,4 @@
-//! `Usage/Triggers`: whom to tell once so much has been used.
+//! `Usage/Triggers`: callbacks when the usage reaches a value.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,11 +12,11 @@ use super::super::super::form::Parameters;
 use super::super::super::{NAME, format, path, sid};
 use super::super::{Answer, Exchange, Verb, created, deleted, ok};
 
-/// A parameter is not as it should be.
+/// Error number: a parameter is invalid.
 const INVALID: u32 = 20001;
-/// Triggers of an account at most.
+/// Maximum number of triggers of an account.
 const MOST: u64 = 1000;
-/// Longest name, characters.
+/// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
 const FIGURES: [(&str, Figure); 3] = [("count", Figure::Count), ("usage", Figure::Usage), ("price", Figure::Price)];
@@ -79,7 +79,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
 async fn create(x: &Exchange<'_>) -> Answer {
     let mut details = read(x.parameters)?;
     let (used, today) = (used(x).await?, usage::today());
-    // `+10`: so much more than now.
+    // `+10` means 10 more than the current value.
     if details.written.starts_with('+') {
         details.value += details.figure(&used, today);
         details.written = details.value.to_string();
@@ -118,7 +118,7 @@ fn friendly_name(parameters: &Parameters) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// What the parameters of a creation say.
+/// Parses the parameters of a new trigger.
 pub(super) fn read(parameters: &Parameters) -> Result<Trigger, ApiError> {
     let required = |name: &str| {
         parameters.get(name).ok_or_else(|| ApiError::bad(INVALID, format!("{name} is required"))).map(str::to_owned)
@@ -150,7 +150,7 @@ pub(super) fn read(parameters: &Parameters) -> Result<Trigger, ApiError> {
     })
 }
 
-/// The resource.
+/// The UsageTrigger resource.
 pub(super) fn trigger(account: &str, row: &Resource<Trigger>, figure: f64) -> Value {
     let (sid, details) = (sid::spell("UT", row.id), &row.details);
     json!({
@@ -173,7 +173,7 @@ pub(super) fn trigger(account: &str, row: &Resource<Trigger>, figure: f64) -> Va
     })
 }
 
-/// What is told of a trigger.
+/// The notice of a trigger whose value has been reached.
 pub(in super::super::super) fn notice(account: &str, row: &Resource<Trigger>, figure: f64) -> Notice {
     let details = &row.details;
     let fired = details.fired_at.unwrap_or(row.updated_at);
