@@ -184,6 +184,7 @@ impl Trigger {
         figure >= self.value && !self.is_told(today)
     }
 
+    /// Whether the trigger has fired in the current period.
     pub fn is_told(&self, today: Date) -> bool {
         self.fired_at.is_some_and(|at| utc(at) >= self.period(today).0)
     }

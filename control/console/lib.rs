@@ -6,15 +6,15 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
-pub mod calls;
-pub mod errors;
+mod calls;
+mod errors;
 mod follow;
-pub mod numbers;
-pub mod phones;
+mod numbers;
+mod phones;
 mod story;
 pub mod trace;
-pub mod trunks;
-pub mod webhooks;
+mod trunks;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -275,12 +275,16 @@ fn read_cursor(text: &str) -> Result<Cursor, Wrong> {
 /// The reason that a list is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Wrong {
+    /// The cursor is not one that a page gave out.
     #[error("cursor: take it from \"next\" of the page before")]
     Cursor,
+    /// The status is not one that calls have.
     #[error("status: \"live\", \"ended\", or one of the states that calls show")]
     Status,
+    /// The direction is not one that calls have.
     #[error("direction: \"inbound\", \"outbound-api\" or \"outbound-dial\"")]
     Direction,
+    /// The database failed.
     #[error("the database does not answer")]
     Store(#[from] StoreFailed),
 }

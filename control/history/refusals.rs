@@ -58,6 +58,7 @@ impl Refusals {
         self.0.lock().remove(&(Arc::clone(account), username.to_string()));
     }
 
+    /// The last refusal of a user of an account; `None` if there was none since the start.
     pub fn last(&self, account: &Arc<str>, username: &str) -> Option<LastRefusal> {
         self.0.lock().get(&(Arc::clone(account), username.to_owned())).cloned()
     }

@@ -16,7 +16,7 @@ mod connection;
 mod cookies;
 pub mod exchange;
 mod failure;
-pub mod maybe_tls;
+mod maybe_tls;
 mod origins;
 mod policy;
 #[cfg(any(test, feature = "testing"))]

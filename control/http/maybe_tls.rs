@@ -21,7 +21,7 @@ pub enum MaybeTls {
 }
 
 /// Performs the client's TLS handshake for `host`, if there are TLS settings.
-pub async fn wrap(tcp: TcpStream, tls: Option<Arc<ClientConfig>>, host: &str) -> io::Result<MaybeTls> {
+pub(crate) async fn wrap(tcp: TcpStream, tls: Option<Arc<ClientConfig>>, host: &str) -> io::Result<MaybeTls> {
     let Some(config) = tls else { return Ok(MaybeTls::Plain(tcp)) };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;

@@ -1,4 +1,5 @@
 //! A loopback web server for tests. A closure answers its requests, and the test reads what it received.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

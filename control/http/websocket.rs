@@ -43,6 +43,7 @@ pub struct Socket {
 /// A message or event from an application.
 #[derive(Debug)]
 pub enum Word {
+    /// A text message.
     Text(Utf8Bytes),
     /// A binary message, which no provider's protocol uses.
     Binary,
@@ -106,10 +107,12 @@ impl Socket {
         }
     }
 
+    /// Sends a text message.
     pub async fn send(&mut self, text: String) -> Result<(), StreamFailure> {
         self.put(Message::text(text)).await
     }
 
+    /// Sends a binary message.
     pub async fn send_octets(&mut self, octets: Vec<u8>) -> Result<(), StreamFailure> {
         self.put(Message::binary(octets)).await
     }
@@ -119,6 +122,7 @@ impl Socket {
         in_time(self.inner.feed(Message::text(text))).await
     }
 
+    /// Sends everything that [`Self::feed`] left in the buffer.
     pub async fn flush(&mut self) -> Result<(), StreamFailure> {
         in_time(self.inner.flush()).await
     }

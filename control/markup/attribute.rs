@@ -148,6 +148,7 @@ impl Reader<'_> {
         parameters
     }
 
+    /// Warns that an attribute has a value that is not allowed, so that its default holds.
     pub fn bad_value(&mut self, element: &Element, name: &str, code: u32) {
         let value: String = element.attribute(name).unwrap_or_default().chars().take(80).collect();
         self.warn(code, format!("<{}> {name}=\"{value}\" is not allowed; the default is used", element.name));

@@ -11,6 +11,7 @@ const MAX_DEPTH: usize = 32;
 /// Maximum number of attributes of an element.
 const MAX_ATTRIBUTES: usize = 128;
 
+/// An XML element.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Element {
     /// Name as written, including the prefix; case-sensitive.
@@ -24,6 +25,7 @@ pub struct Element {
 /// A child of an element.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Node {
+    /// A child element.
     Element(Element),
     /// Text with entities resolved; adjacent pieces are joined.
     Text(String),
@@ -87,10 +89,12 @@ impl Element {
         }
     }
 
+    /// Returns the value of an attribute; `None` if the element does not have it.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Returns the child elements, in document order.
     pub fn elements(&self) -> impl Iterator<Item = &Self> {
         self.children.iter().filter_map(|node| match node {
             Node::Element(element) => Some(element),

@@ -15,17 +15,22 @@ use super::{Origin, code, failure, verb};
 /// Maximum number of warnings kept for one document; later ones are dropped.
 const MAX_WARNINGS: usize = 100;
 
+/// Reads one document into a program, and collects warnings.
 pub struct Reader<'a> {
+    /// The table of verbs and attributes that the document is read by.
     pub flavour: &'static Flavour,
+    /// The source of the document, which decides what its URLs may be.
     pub origin: Origin<'a>,
     warnings: Vec<Warning>,
 }
 
 impl<'a> Reader<'a> {
+    /// A reader without warnings.
     pub fn new(flavour: &'static Flavour, origin: Origin<'a>) -> Self {
         Self { flavour, origin, warnings: Vec::new() }
     }
 
+    /// Reads the root element. Fails only if the document as a whole cannot be used.
     pub fn program(mut self, root: &Element) -> Result<Program, FetchFailure> {
         let mut instructions = Vec::new();
         self.only_elements(root);
@@ -137,16 +142,19 @@ impl<'a> Reader<'a> {
         Some(rule)
     }
 
+    /// Adds a warning with the provider's number; at most `MAX_WARNINGS` are kept.
     pub fn warn(&mut self, code: u32, message: impl Into<String>) {
         if self.warnings.len() < MAX_WARNINGS {
             self.warnings.push(Warning { code, message: message.into() });
         }
     }
 
+    /// Warns that an element is not allowed inside its parent.
     pub fn misplaced(&mut self, element: &Element, parent: &Element) {
         self.warn(code::SCHEMA, format!("<{}> does not belong in <{}> and was skipped", element.name, parent.name));
     }
 
+    /// Warns that this server does not support an element.
     pub fn unserved(&mut self, element: &Element, code: u32) {
         self.warn(code, format!("<{}> is not available on this server and was skipped", element.name));
     }

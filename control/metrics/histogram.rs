@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 /// Appends the `HELP` and `TYPE` lines of a family of histograms.
-pub fn head(out: &mut String, name: &str, help: &str) {
+pub(crate) fn head(out: &mut String, name: &str, help: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
 }
 
 /// Counts values in buckets.
 #[derive(Debug)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     /// The upper bound of each bucket, and the number of values in it that no lower bucket holds.
     buckets: Vec<(f64, u64)>,
     count: u64,
@@ -19,12 +19,12 @@ pub struct Histogram {
 
 impl Histogram {
     /// A histogram with buckets of these upper bounds, in ascending order.
-    pub fn new(ends: &[f64]) -> Self {
+    pub(crate) fn new(ends: &[f64]) -> Self {
         Self { buckets: ends.iter().map(|end| (*end, 0)).collect(), count: 0, sum: 0.0 }
     }
 
     /// Counts a value, if there is one.
-    pub fn add(&mut self, value: Option<f64>) {
+    pub(crate) fn add(&mut self, value: Option<f64>) {
         let Some(value) = value else { return };
         if let Some((_, count)) = self.buckets.iter_mut().find(|(end, _)| value <= *end) {
             *count += 1;
@@ -34,7 +34,7 @@ impl Histogram {
     }
 
     /// Appends the lines of one label set (`name="value",...`, or nothing).
-    pub fn render(&self, out: &mut String, name: &str, label: &str) {
+    pub(crate) fn render(&self, out: &mut String, name: &str, label: &str) {
         let comma = if label.is_empty() { "" } else { "," };
         let mut so_far = 0;
         for (end, count) in &self.buckets {

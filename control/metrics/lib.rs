@@ -1,7 +1,7 @@
 //! The `/metrics` of calls and audio.
 #![forbid(unsafe_code)]
 
-pub mod histogram;
+mod histogram;
 mod process;
 pub mod quality;
 pub mod stir;

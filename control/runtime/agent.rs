@@ -11,10 +11,10 @@
 mod chat;
 mod config;
 mod history;
-pub mod realtime;
+pub(crate) mod realtime;
 mod responder;
 mod spoken;
-pub mod tools;
+pub(crate) mod tools;
 
 use std::sync::Arc;
 use std::time::Instant;

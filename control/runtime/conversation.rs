@@ -15,7 +15,7 @@ mod peer;
 mod phrases;
 mod realtime;
 mod talk;
-pub mod words;
+pub(crate) mod words;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 const ORDER: media::ByteOrder = media::ByteOrder::Little;
 
 /// The handle of a running conversation, kept by its call.
-pub struct ConversationHandle {
+pub(crate) struct ConversationHandle {
     /// The id of the conversation.
     pub id: ConversationId,
     /// The operation id of its tap and source in the media session.
@@ -65,7 +65,7 @@ pub struct ConversationHandle {
 }
 
 /// The parameters of a new conversation.
-pub struct NewConversation {
+pub(crate) struct NewConversation {
     /// The leg that talks.
     pub leg: LegId,
     /// The name of the leg's account.
@@ -102,7 +102,7 @@ enum Note {
 
 impl ConversationHandle {
     /// Starts a conversation that reports to `inbox`.
-    pub fn start(services: Arc<Services>, inbox: Inbox, new: NewConversation) -> Self {
+    pub(crate) fn start(services: Arc<Services>, inbox: Inbox, new: NewConversation) -> Self {
         let (sender, notes) = mpsc::channel(NOTES);
         let handle = Self { id: new.id, op: new.op, notes: sender };
         tokio::spawn(async move {
@@ -115,17 +115,17 @@ impl ConversationHandle {
     }
 
     /// Playout has reached this mark.
-    pub fn mark(&self, name: Arc<str>) {
+    pub(crate) fn mark(&self, name: Arc<str>) {
         self.note(Note::Mark(name));
     }
 
     /// The caller sent a DTMF digit.
-    pub fn key(&self, key: char) {
+    pub(crate) fn key(&self, key: char) {
         self.note(Note::Key(key));
     }
 
     /// Ends the conversation.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.note(Note::Stop);
     }
 

@@ -17,19 +17,19 @@ use tokio::task::AbortHandle;
 use crate::inbox::{Inbox, Message};
 
 /// Frames of 20 ms that may wait for a task: two seconds of both directions. Further audio is dropped.
-pub const TAP_FRAMES: usize = 200;
+pub(crate) const TAP_FRAMES: usize = 200;
 /// The audio format of the taps.
-pub const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
+pub(crate) const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
 
 /// The handle of a speech tap, kept by its call.
-pub struct Ear {
+pub(crate) struct Ear {
     finish: Option<oneshot::Sender<()>>,
     task: AbortHandle,
 }
 
 /// The purpose of a speech tap.
 #[derive(Clone, Copy)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// A gather.
     Gather(OpId),
     /// A live transcription.
@@ -38,7 +38,7 @@ pub enum Listener {
 
 impl Ear {
     /// Starts a task with one recogniser for each of these directions.
-    pub fn open(
+    pub(crate) fn open(
         listener: Listener,
         sessions: Vec<(Track, Session)>,
         tap: media::TapReader,
@@ -63,12 +63,12 @@ impl Ear {
     }
 
     /// Whether the task has ended.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.task.is_finished()
     }
 
     /// Stops listening; the remaining results are still reported.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.finish = None;
     }
 }

@@ -307,7 +307,7 @@ impl Inbox {
 
 /// A line about a SIP message: `-> 192.0.2.1:5060 UDP INVITE sip:...`. The shortest call has a dozen of them.
 /// Formatting the address is the most expensive part, so an IPv4 address is written by hand.
-pub fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
+pub(crate) fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
     let mut text = Vec::with_capacity(line.len() + 32);
     text.extend_from_slice(if sent { b"-> " } else { b"<- " });
     match peer {

@@ -12,15 +12,15 @@ use tandem_settings::Dtmf;
 use tandem_sip as sip;
 
 /// Duration of a digit that is passed on in another form, in milliseconds.
-pub const PRESS_MS: u16 = 160;
+pub(crate) const PRESS_MS: u16 = 160;
 /// Pause between two digits that this server sends.
 const GAP: Duration = Duration::from_millis(100);
 /// The operation id of passed digits; nothing waits for their end.
-pub const PASSED: media::OpId = media::OpId(u64::MAX);
+pub(crate) const PASSED: media::OpId = media::OpId(u64::MAX);
 
 /// How a digit is passed on to the bridged leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
+pub(crate) enum Passed {
     /// Not at all: the media engine has done it.
     ByMedia,
     /// As SIP INFO.
@@ -31,7 +31,7 @@ pub enum Passed {
 
 /// How a digit that arrived in this form is passed on to a leg with this setting. `events`: the leg has negotiated
 /// telephone-events.
-pub fn pass(wanted: Dtmf, came: media::Form, events: bool) -> Passed {
+pub(crate) fn pass(wanted: Dtmf, came: media::Form, events: bool) -> Passed {
     match (wanted, came) {
         (Dtmf::Info, _) => Passed::AsInfo,
         (_, media::Form::Info) => Passed::Anew,
@@ -41,14 +41,14 @@ pub fn pass(wanted: Dtmf, came: media::Form, events: bool) -> Passed {
 }
 
 /// The SIP INFO request for one digit.
-pub fn info(leg: sip::LegKey, key: char, milliseconds: u16) -> sip::Command {
+pub(crate) fn info(leg: sip::LegKey, key: char, milliseconds: u16) -> sip::Command {
     let body = format!("Signal={}\r\nDuration={milliseconds}\r\n", key.to_ascii_uppercase());
     sip::Command::Info { leg, content_type: "application/dtmf-relay".to_owned(), body: Bytes::from(body) }
 }
 
 /// The digits to send, each with its duration and the pause after it; `None` is a wait (`w` 500 ms, `W` 1 s). At most
 /// 1,024.
-pub fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
+pub(crate) fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
     let step = |key: char| match key {
         'w' => Some((None, Duration::from_millis(500))),
         'W' => Some((None, Duration::from_secs(1))),
@@ -59,7 +59,7 @@ pub fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
 }
 
 /// The digit in the body of a SIP INFO: `Signal=5` (application/dtmf-relay) or only the digit (application/dtmf).
-pub fn pressed(content_type: &str, body: &[u8]) -> Option<char> {
+pub(crate) fn pressed(content_type: &str, body: &[u8]) -> Option<char> {
     let text = std::str::from_utf8(body).ok()?;
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     let word = if kind.eq_ignore_ascii_case("application/dtmf-relay") {

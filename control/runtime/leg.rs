@@ -19,10 +19,10 @@ use tandem_sip as sip;
 use tandem_stir::Vouched;
 use tokio::task::AbortHandle;
 
-pub use self::calling::Attempt;
+pub(crate) use self::calling::Attempt;
 use self::calling::Callee;
-pub use self::engine::{on_media, tone, tracks};
-pub use self::refusal::Refusal;
+pub(crate) use self::engine::{on_media, tone, tracks};
+pub(crate) use self::refusal::Refusal;
 use crate::conferences::Seat;
 use crate::conversation::ConversationHandle;
 use crate::document::ScriptSlot;
@@ -36,7 +36,7 @@ use crate::siprec;
 use crate::stream::StreamHandle;
 
 /// Everything that one leg holds.
-pub struct LegIo {
+pub(crate) struct LegIo {
     key: sip::LegKey,
     session: Option<media::Session>,
     /// The offer of the INVITE, until our answer to it is sent.
@@ -109,17 +109,17 @@ pub struct LegIo {
 
 impl LegIo {
     /// An inbound leg: it has a dialog, but no audio yet.
-    pub fn incoming(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
+    pub(crate) fn incoming(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self { gone: false, ..Self::outgoing(leg, sip) }
     }
 
     /// An inbound leg that another leg of this server calls.
-    pub fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, tie: Tie) -> Self {
+    pub(crate) fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, tie: Tie) -> Self {
         Self { tie: Some(tie), ..Self::incoming(leg, sip) }
     }
 
     /// An outbound leg, without dialog and audio yet.
-    pub fn outgoing(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
+    pub(crate) fn outgoing(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self {
             key: sip::LegKey(leg.0),
             session: None,
@@ -160,18 +160,18 @@ impl LegIo {
     }
 
     /// The names of the codecs in the accepted offer.
-    pub fn offered_codecs(&self) -> &[String] {
+    pub(crate) fn offered_codecs(&self) -> &[String] {
         self.session.as_ref().map_or(&[], |session| session.offered_codecs())
     }
 
     /// The name of the negotiated codec.
-    pub fn codec(&self) -> Option<&'static str> {
+    pub(crate) fn codec(&self) -> Option<&'static str> {
         self.session.as_ref()?.codec().map(media::Codec::name)
     }
 
     /// The codecs that a leg to be bridged with this one should use, so that packets need no transcoding. Before this
     /// leg is answered, it may still agree on any of them.
-    pub fn preference(&self) -> media::Preference {
+    pub(crate) fn preference(&self) -> media::Preference {
         let mut preference = self.session.as_ref().map(media::Session::preference).unwrap_or_default();
         if self.offer.is_none() {
             preference.codecs.truncate(1);
@@ -181,7 +181,7 @@ impl LegIo {
 
     /// Changes to the codec of the leg with which this one will be bridged, if the far end offers it and our answer is
     /// not sent yet.
-    pub fn prefer(&mut self, preferred: media::Preference) {
+    pub(crate) fn prefer(&mut self, preferred: media::Preference) {
         let Some(codec) = preferred.codecs.first().copied() else { return };
         if let (Some(offer), Some(session)) = (&self.offer, &mut self.session)
             && session.codec() != Some(codec)
@@ -194,7 +194,7 @@ impl LegIo {
     }
 
     /// Takes an INVITE's offer and prepares our answer. `dtmf`: how DTMF digits are sent over the trunk.
-    pub fn accept_offer(
+    pub(crate) fn accept_offer(
         &mut self,
         mut session: media::Session,
         dtmf: Dtmf,
@@ -220,38 +220,38 @@ impl LegIo {
     }
 
     /// Starts an internal call to another leg of this server. Returns our offer for that leg.
-    pub fn call_within(&mut self, mut session: media::Session, tie: Tie) -> Bytes {
+    pub(crate) fn call_within(&mut self, mut session: media::Session, tie: Tie) -> Bytes {
         let offer = session.offer_preferring(&self.preferred);
         (self.session, self.tie, self.gone) = (Some(session), Some(tie), false);
         offer
     }
 
     /// The family of internal calls to which the leg belongs; a new one if its far end is not in this server.
-    pub fn family(&self) -> Family {
+    pub(crate) fn family(&self) -> Family {
         self.tie.as_ref().map(|tie| tie.family().clone()).unwrap_or_default()
     }
 
     /// The values that the other leg of an internal call returns with its end.
-    pub fn returned(&self, event: &sip::Event) -> Option<Vec<(String, String)>> {
+    pub(crate) fn returned(&self, event: &sip::Event) -> Option<Vec<(String, String)>> {
         let sip::Event::Ended { headers, .. } = event else { return None };
         let pairs = headers.iter().map(|header| (header.name.clone(), header.value.clone()));
         self.tie.as_ref().map(|_| pairs.collect()).filter(|pairs: &Vec<_>| !pairs.is_empty())
     }
 
     /// Asks the far end with REFER to call another destination.
-    pub fn refer(&mut self, to: String, by: Option<String>, extra: Vec<(String, String)>) {
+    pub(crate) fn refer(&mut self, to: String, by: Option<String>, extra: Vec<(String, String)>) {
         let refer = sip::Refer { refer_to: to, referred_by: by, headers: headers(extra) };
         self.send(sip::Command::Refer { leg: self.key, refer: Box::new(refer) });
     }
 
     /// Whether the INVITE had no offer and nothing is negotiated yet.
-    pub fn wants_offer(&self) -> bool {
+    pub(crate) fn wants_offer(&self) -> bool {
         self.late_offer && !self.negotiated
     }
 
     /// Sends 180, or 183 with our answer. If the INVITE had no offer, the first one carries our offer, as a reliable
     /// provisional response must (RFC 3262 §5).
-    pub fn ring(&mut self, early_media: bool) {
+    pub(crate) fn ring(&mut self, early_media: bool) {
         let mut sdp = self.answer.clone().filter(|_| early_media);
         let status = if sdp.is_some() { 183 } else { 180 };
         if sdp.is_some() {
@@ -263,7 +263,7 @@ impl LegIo {
     }
 
     /// Sends 200 with our answer, or with our offer.
-    pub fn answer(&mut self) {
+    pub(crate) fn answer(&mut self) {
         let sdp = match (&self.answer, &mut self.session) {
             (Some(sdp), _) => sdp.clone(),
             (None, Some(session)) => session.offer_preferring(&self.preferred),
@@ -282,7 +282,7 @@ impl LegIo {
     }
 
     /// Sends a final refusal.
-    pub fn reject(&mut self, reason: RejectReason) {
+    pub(crate) fn reject(&mut self, reason: RejectReason) {
         let status = match reason {
             RejectReason::Rejected => 603,
             RejectReason::Busy => 486,
@@ -300,7 +300,7 @@ impl LegIo {
     }
 
     /// Ends the call with CANCEL, BYE or 480.
-    pub fn hangup(&mut self, farewell: Option<Farewell>) {
+    pub(crate) fn hangup(&mut self, farewell: Option<Farewell>) {
         self.redirects = None;
         if !self.gone {
             let headers = self.last_headers();
@@ -317,12 +317,12 @@ impl LegIo {
     }
 
     /// How DTMF digits are sent to the far end.
-    pub fn dtmf(&self) -> Dtmf {
+    pub(crate) fn dtmf(&self) -> Dtmf {
         self.dtmf
     }
 
     /// Passes on a digit that the bridged leg received in form `came`, unless the media engine does.
-    pub fn pass_press(&self, key: char, came: media::Form) {
+    pub(crate) fn pass_press(&self, key: char, came: media::Form) {
         match keys::pass(self.dtmf, came, self.session.as_ref().is_some_and(media::Session::has_events)) {
             keys::Passed::ByMedia => {}
             keys::Passed::AsInfo => self.send(keys::info(self.key, key, keys::PRESS_MS)),
@@ -334,18 +334,18 @@ impl LegIo {
     }
 
     /// Whether the dialog is over or never existed.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.gone
     }
 
     /// The media engine has closed the session: ends the call.
-    pub fn lose_media(&mut self) {
+    pub(crate) fn lose_media(&mut self) {
         self.session = None;
         self.hangup(None);
     }
 
     /// Releases everything that the leg holds. Returns whether the media engine will report a final event.
-    pub fn release(&mut self) -> bool {
+    pub(crate) fn release(&mut self) -> bool {
         for (_, render) in self.renders.drain() {
             render.abort();
         }
@@ -365,7 +365,7 @@ impl LegIo {
     }
 
     /// Sends a command to SIP, or to the other leg of an internal call.
-    pub fn send(&self, command: sip::Command) {
+    pub(crate) fn send(&self, command: sip::Command) {
         match &self.tie {
             Some(tie) => tie.carry(command),
             None => self.sip.post(command),
@@ -378,6 +378,6 @@ fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
 }
 
 /// The Retry-After of a 503: 20 to 60 s, at random so that callers do not return all at once.
-pub fn retry_after() -> sip::Header {
+pub(crate) fn retry_after() -> sip::Header {
     sip::Header { name: "Retry-After".to_owned(), value: rand::random_range(20..=60).to_string() }
 }

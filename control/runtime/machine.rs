@@ -4,7 +4,7 @@ use tandem_call::machine::{GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_media as media;
 
 /// The media engine's settings for a detection.
-pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
+pub(crate) fn detection(spec: &MachineDetection) -> media::MachineDetection {
     media::MachineDetection {
         until: match spec.until {
             Until::Verdict => media::Until::Verdict,
@@ -27,7 +27,7 @@ pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
 }
 
 /// The call model's verdict for the media engine's.
-pub fn verdict(verdict: media::MachineVerdict) -> Verdict {
+pub(crate) fn verdict(verdict: media::MachineVerdict) -> Verdict {
     match verdict {
         media::MachineVerdict::Human => Verdict::Human,
         media::MachineVerdict::Machine => Verdict::Machine,

@@ -5,10 +5,10 @@ use tandem_call::leg::EndCause;
 use tandem_call::output::Farewell;
 
 /// Value for hanging up on a far end whose session description is unusable (RFC 3261 §21.4.26).
-pub const NOT_ACCEPTABLE: &str = "SIP;cause=488;text=\"Not Acceptable Here\"";
+pub(crate) const NOT_ACCEPTABLE: &str = "SIP;cause=488;text=\"Not Acceptable Here\"";
 
 /// Returns the value for the end of a leg.
-pub fn of(farewell: Farewell) -> String {
+pub(crate) fn of(farewell: Farewell) -> String {
     if farewell.elsewhere {
         // Phones then do not count it as a missed call.
         return "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned();
@@ -27,7 +27,7 @@ pub fn of(farewell: Farewell) -> String {
 
 /// Returns the end cause for the Q.850 cause in a Reason header. Returns `None` if there is none, or if it is less
 /// specific than the SIP status.
-pub fn cause(value: &str) -> Option<EndCause> {
+pub(crate) fn cause(value: &str) -> Option<EndCause> {
     let number: u8 = value.split(',').find_map(|reason| {
         let mut parts = reason.split(';').map(str::trim);
         parts.next().filter(|protocol| protocol.eq_ignore_ascii_case("Q.850"))?;

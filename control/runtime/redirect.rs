@@ -8,7 +8,7 @@ use tandem_sip as sip;
 /// Maximum number of contacts that are tried for one call.
 const MOST: usize = 5;
 
-pub struct Redirects {
+pub(crate) struct Redirects {
     outgoing: sip::Outgoing,
     tried: Vec<String>,
     waiting: VecDeque<String>,
@@ -16,13 +16,13 @@ pub struct Redirects {
 
 impl Redirects {
     /// Creates the state for a call that is about to be made.
-    pub fn of(outgoing: &sip::Outgoing) -> Self {
+    pub(crate) fn of(outgoing: &sip::Outgoing) -> Self {
         Self { outgoing: outgoing.clone(), tried: vec![outgoing.request_uri.clone()], waiting: VecDeque::new() }
     }
 
     /// Returns the next call to make after an attempt ended with this status and these headers. Returns `None` when no
     /// contact is left: the call has then ended.
-    pub fn next(&mut self, status: u16, headers: &[sip::Header]) -> Option<sip::Outgoing> {
+    pub(crate) fn next(&mut self, status: u16, headers: &[sip::Header]) -> Option<sip::Outgoing> {
         if (300..400).contains(&status) {
             let mut found: Vec<_> = headers
                 .iter()

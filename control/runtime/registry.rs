@@ -46,7 +46,9 @@ pub struct Calls(Arc<Registry>);
 
 /// A call from one leg of this server to another, without SIP.
 pub struct Within {
+    /// The called leg.
     pub info: LegInfo,
+    /// The calling leg.
     pub from: LegId,
     /// SDP offer of the calling leg.
     pub offer: bytes::Bytes,
@@ -663,10 +665,12 @@ impl Calls {
         (inbox, receiver)
     }
 
+    /// Makes an inbox reachable under the id of a leg or of a session.
     pub fn register(&self, id: u128, inbox: Inbox) {
         self.0.inboxes.write().insert(id, inbox);
     }
 
+    /// Removes the inbox of a leg or of a session, and frees the channels of the leg.
     pub fn forget(&self, id: u128) {
         self.services().channels.free(LegId(id));
         self.services().usage_changed();
@@ -677,6 +681,7 @@ impl Calls {
         }
     }
 
+    /// Whether a call with this leg is live.
     pub fn is_live(&self, leg: LegId) -> bool {
         self.inbox(leg.0).is_some()
     }

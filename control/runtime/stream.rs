@@ -42,14 +42,14 @@ const BETWEEN_FILES: Duration = Duration::from_millis(800);
 /// its own.
 const AT_PEER: u64 = 1 << 63;
 /// Frames that may wait for a slow socket: two seconds of both directions.
-pub const TAP_FRAMES: usize = 200;
+pub(crate) const TAP_FRAMES: usize = 200;
 /// Capacity of a stream's queue of notes from its call.
 const NOTES: usize = 1024;
 /// Close code of a normal end (RFC 6455 §7.4.1).
-pub const NORMAL: u16 = 1000;
+pub(crate) const NORMAL: u16 = 1000;
 
 /// A running stream, as seen by its call.
-pub struct StreamHandle {
+pub(crate) struct StreamHandle {
     notes: mpsc::Sender<Note>,
     /// Id of the stream's media operation.
     pub op: OpId,
@@ -99,7 +99,7 @@ pub struct Ready {
 }
 
 /// The parts of a new stream.
-pub struct NewStream {
+pub(crate) struct NewStream {
     /// The leg of the stream.
     pub leg: LegId,
     /// Id of the stream.
@@ -128,7 +128,7 @@ pub struct NewStream {
 
 impl StreamHandle {
     /// Starts a stream. It reports to `inbox`.
-    pub fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
+    pub(crate) fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
         let codec = plays(&new.spec, new.law);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
@@ -160,7 +160,7 @@ impl StreamHandle {
 
     /// Continues a stream that waited for the answer of its leg. `wire` creates its wire format, because the leg's
     /// codec is now known.
-    pub fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
+    pub(crate) fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
         let Some(Waiting { begin, spec }) = self.waiting.take() else { return };
         self.codec = plays(&spec, law);
         // The stream may have ended.
@@ -168,18 +168,18 @@ impl StreamHandle {
     }
 
     /// Tells the stream that its audio has been played up to this mark.
-    pub fn mark(&self, name: Arc<str>) {
+    pub(crate) fn mark(&self, name: Arc<str>) {
         self.note(Note::Mark(name));
     }
 
     /// Passes a DTMF digit of the leg to the stream.
-    pub fn dtmf(&self, digit: char) {
+    pub(crate) fn dtmf(&self, digit: char) {
         self.note(Note::Dtmf(digit));
     }
 
     /// Handles that the leg was bridged. Returns the source to attach to the other leg, if the application is to be
     /// heard there.
-    pub fn join(&self) -> Option<media::StreamSource> {
+    pub(crate) fn join(&self) -> Option<media::StreamSource> {
         if !self.plays || self.hearers == Hearers::Own {
             return None;
         }
@@ -189,19 +189,19 @@ impl StreamHandle {
     }
 
     /// Handles that the leg is alone again.
-    pub fn part(&self) {
+    pub(crate) fn part(&self) {
         if self.plays && self.hearers != Hearers::Own {
             self.note(Note::Peer(None));
         }
     }
 
     /// Returns the id of the stream's media operation on the bridged leg.
-    pub fn peer_op(&self) -> OpId {
+    pub(crate) fn peer_op(&self) -> OpId {
         OpId(self.op.0 | AT_PEER)
     }
 
     /// Stops the stream.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.note(Note::Stop);
     }
 
@@ -401,7 +401,7 @@ fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
 }
 
 /// Formats a frame as a message.
-pub fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
+pub(crate) fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     let track = match frame.track {
         media::Track::Inbound => tandem_call::recording::Track::Inbound,
         media::Track::Outbound => tandem_call::recording::Track::Outbound,
@@ -562,7 +562,7 @@ fn source_codec(codec: StreamCodec) -> media::SourceCodec {
 }
 
 /// Returns the codec of the audio for the application.
-pub fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
+pub(crate) fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
     match codec {
         None => media::TapCodec::Native,
         Some(StreamCodec::Pcmu) => media::TapCodec::Pcmu,

@@ -10,7 +10,7 @@ use tandem_sip as sip;
 
 /// A ban in force.
 #[derive(Debug, Clone, Serialize)]
-pub struct Ban {
+pub(crate) struct Ban {
     /// The banned source: an IPv4 address, or a /64 network of IPv6.
     pub source: String,
     /// The limit of `[sip.bans]` that was exceeded: `credentials`, `malformed`, ...
@@ -28,7 +28,7 @@ pub struct Ban {
 }
 
 /// The bans in force, the latest first.
-pub fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
+pub(crate) fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
     let bans = guard.bans(now.instant).into_iter();
     bans.map(|ban| Ban {
         source: if ban.source.addr().is_ipv4() { ban.source.addr().to_string() } else { ban.source.to_string() },
@@ -43,7 +43,7 @@ pub fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
 }
 
 /// The bans as text, one line each.
-pub fn text(bans: &[Ban]) -> String {
+pub(crate) fn text(bans: &[Ban]) -> String {
     if bans.is_empty() {
         return "nobody is banned\n".to_owned();
     }

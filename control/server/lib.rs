@@ -2,7 +2,7 @@
 //! or the server.
 #![forbid(unsafe_code)]
 
-pub mod bans;
+mod bans;
 #[cfg(test)]
 mod features;
 pub mod listener;
@@ -11,20 +11,18 @@ mod sip_websocket;
 mod verbs;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
-use tandem_accounts::Account;
 use tandem_causes::Cause;
 use tandem_clock as clock;
-use tandem_console::access::{Denied, caller, operator, operator_itself};
+use tandem_console::access::{caller, operator, operator_itself};
 use tandem_console::trace::{COLUMNS, CallTrace, NoTrace};
 use tandem_console::{self as console, CallLog, Scope};
 use tandem_history::report::{Refusal, Report};

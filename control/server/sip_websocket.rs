@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// `GET /sip`: the WebSocket of a browser's phone. A request that is not a handshake for the subprotocol `sip` gets 426
 /// or 400.
-pub async fn open(
+pub(crate) async fn open(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,

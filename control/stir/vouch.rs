@@ -55,6 +55,7 @@ pub enum Vouched {
 }
 
 impl Vouched {
+    /// The label of the outcome in `/metrics`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Signed { attestation: Attestation::A, .. } => "signed-A",

@@ -1,5 +1,6 @@
 //! A real PostgreSQL server for tests: created in a temporary directory, started on a free loopback port, and removed
 //! on drop.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};

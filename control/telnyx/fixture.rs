@@ -1,5 +1,13 @@
 //! Fixtures for the tests of this dialect: one leg, one account, and Telnyx's published API description, if this
 //! machine has it.
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "for tests only"
+)]
 
 use std::sync::Arc;
 

@@ -50,6 +50,7 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// The wire form of a new stream, which has sent no message yet.
     pub fn new(account: &Account, leg: &LegInfo, stream: StreamId, spec: &StreamSpec) -> Self {
         let european = leg.sip.codec.as_deref() == Some("PCMA");
         let codec = spec.codec.unwrap_or(if european { StreamCodec::Pcma } else { StreamCodec::Pcmu });

@@ -22,7 +22,7 @@ use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 
 use super::explain::{Seen, compare, explain_by};
-use super::{rest, seal};
+use super::seal;
 
 /// Limits of a request to explain a signature: length of the URL in octets, and number of parameters.
 const MAX_URL: usize = 4_096;

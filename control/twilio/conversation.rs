@@ -176,7 +176,7 @@ fn understood(text: &str) -> Option<Ask> {
 }
 
 /// Parses `none`, `dtmf`, `speech` or `any`. `true` means `any`, `false` means `none`.
-pub fn inputs(value: &Value) -> Option<Inputs> {
+pub(crate) fn inputs(value: &Value) -> Option<Inputs> {
     match value {
         Value::Bool(on) => Some(if *on { Inputs::ANY } else { Inputs::NONE }),
         Value::String(word) => INPUTS.iter().find(|(name, _)| *name == word).map(|(_, inputs)| *inputs),

@@ -16,7 +16,7 @@ const PLACES: [&str; 4] = ["City", "State", "Zip", "Country"];
 
 /// A request as the validating application saw it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The URL that the application put together.
     pub url: String,
     /// The form's parameters; empty for a GET, a JSON body or a WebSocket.
@@ -25,7 +25,7 @@ pub struct Seen {
 
 /// The result of the search.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// Whether the signature matches exactly this URL and these parameters under the first key.
     pub valid: bool,
     /// The signed string: the URL, then each parameter's name and value, sorted by name.
@@ -43,7 +43,7 @@ pub struct Explanation {
 }
 
 /// Explains `signature` with `keys`, which are pairs of a name and a key. The first key is the correct one.
-pub fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -> Explanation {
+pub(crate) fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -> Explanation {
     let given = signature.trim();
     let mut explanation = Explanation {
         valid: false,
@@ -83,7 +83,7 @@ pub fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -> Expla
 
 /// Like [`explain`], but also tries the URLs in `sent`, which were signed for this call. This finds a URL on a
 /// different host, which the usual differences do not cover.
-pub fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str, sent: &[String]) -> Explanation {
+pub(crate) fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str, sent: &[String]) -> Explanation {
     let mut explanation = explain(keys, seen, signature);
     if explanation.key.is_some() {
         return explanation;
@@ -104,7 +104,7 @@ pub fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str, sent:
 }
 
 /// Describes the differences between the signed URL and the URL that the application validates.
-pub fn compare(signed: &str, seen: &str) -> Vec<String> {
+pub(crate) fn compare(signed: &str, seen: &str) -> Vec<String> {
     let (Ok(ours), Ok(theirs)) = (Url::parse(signed), Url::parse(seen)) else {
         return vec![
             "the URL that you check is no whole URL: it begins with https:// or http:// and has a host".to_owned(),

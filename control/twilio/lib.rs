@@ -12,7 +12,7 @@ mod conference;
 pub mod console;
 mod conversation;
 mod error;
-pub mod explain;
+mod explain;
 pub mod family;
 mod form;
 mod format;

@@ -70,6 +70,7 @@ fn encoded(parameters: &[(String, String)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
 }
 
+/// Appends the parameters to the URL's query.
 pub fn with_query(url: &str, parameters: &[(String, String)]) -> String {
     if parameters.is_empty() {
         return url.into();

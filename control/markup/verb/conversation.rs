@@ -29,7 +29,7 @@ const SENSITIVITIES: [(&str, Sensitivity); 3] =
     [("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)];
 
 /// Reads a `ConversationRelay`. Returns `None`, with a warning, if it has no usable URL.
-pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<ConversationSpec>, FetchFailure> {
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<ConversationSpec>, FetchFailure> {
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
         reader.warn(BAD_VALUE, format!("<{}> without a url was skipped", element.name));
@@ -77,7 +77,7 @@ pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Convers
 }
 
 /// Reads an `Agent`. Returns `None`, with a warning, if it has no name.
-pub fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationSpec> {
+pub(crate) fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationSpec> {
     let Some(name) = word(element, "name") else {
         reader.warn(BAD_VALUE, format!("<{}> without a name was skipped", element.name));
         return None;

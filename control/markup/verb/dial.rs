@@ -42,7 +42,7 @@ enum Recorded {
 
 /// Reads a `Dial` with its called parties, queue or conference. Returns `None`, with a warning, if there is no one to
 /// call and no `action`.
-pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;

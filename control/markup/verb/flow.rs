@@ -13,7 +13,7 @@ const REDIRECT_METHOD: u32 = 13710;
 const REJECT_REASON: u32 = 13810;
 
 /// Reads the next document's URL; an empty URL means the document itself.
-pub fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub(crate) fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", REDIRECT_METHOD);
     let text = element.text();
     let url = if text.is_empty() {
@@ -25,13 +25,13 @@ pub fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Ins
     Ok(url.map(|url| Instruction::Redirect(Target { url, method })))
 }
 
-pub fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction {
+pub(crate) fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction {
     let reasons = [("rejected", RejectReason::Rejected), ("busy", RejectReason::Busy)];
     Instruction::Reject(reader.word(element, "reason", &reasons, RejectReason::Rejected, REJECT_REASON))
 }
 
 /// Reads the parameters that a called application returns to the application that called it, at its end.
-pub fn handed_back(reader: &mut Reader<'_>, element: &Element) -> Option<Instruction> {
+pub(crate) fn handed_back(reader: &mut Reader<'_>, element: &Element) -> Option<Instruction> {
     for child in element.elements() {
         match reader.rule_in(child, element) {
             Some(rule) if rule.meaning == Meaning::Part => {}

@@ -19,7 +19,7 @@ const INPUT: u32 = 13326;
 const BARGE_IN: u32 = 13332;
 const ACTION_ON_EMPTY: u32 = 13338;
 
-pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather, FetchFailure> {
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let timeout = reader.seconds(element, "timeout", 0..=3600, TIMEOUT).unwrap_or(defaults.gather_timeout);
     let method = reader.method(element, "method", METHOD);

@@ -32,7 +32,7 @@ const MAX_CUSTOMER: usize = 256;
 const MAX_URIS: usize = 10;
 
 /// Events that a called party can report to its status callback.
-pub const MOMENTS: [(&str, Moment); 4] = [
+pub(crate) const MOMENTS: [(&str, Moment); 4] = [
     ("initiated", Moment::Initiated),
     ("ringing", Moment::Ringing),
     ("answered", Moment::Answered),

@@ -12,7 +12,7 @@ const NO_PAYMENTS: u32 = 64002;
 const WHY: &str = "this server takes no payments: it has no payment connector";
 
 /// Reads a `Pay`; its prompts to the caller are ignored.
-pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruction, FetchFailure> {
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruction, FetchFailure> {
     for child in element.elements() {
         match reader.rule_in(child, element) {
             Some(rule) if rule.meaning == Meaning::Part => {}

@@ -11,7 +11,7 @@ use crate::flavour::Meaning;
 use crate::reader::Reader;
 
 /// Maximum length of a queue's name, in characters.
-pub const MAX_NAME: usize = 64;
+pub(crate) const MAX_NAME: usize = 64;
 
 const NAME_TOO_SHORT: u32 = 14204;
 const NAME_TOO_LONG: u32 = 14205;
@@ -20,7 +20,7 @@ const DIAL_NAME_TOO_SHORT: u32 = 14212;
 const DIAL_NAME_TOO_LONG: u32 = 14213;
 
 /// Reads an `Enqueue`. Returns `None`, with a warning, if the queue's name is missing or invalid.
-pub fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
     let wait = reader.wait(element, "waitUrlMethod", (code::BAD_URL, code::SCHEMA))?;

@@ -25,18 +25,18 @@ const TRIM: u32 = 13699;
 /// Default maximum length of a recording that is transcribed.
 const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
 /// Events that a recording can report to its status callback.
-pub const MOMENTS: [(&str, Moment); 3] =
+pub(crate) const MOMENTS: [(&str, Moment); 3] =
     [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
 const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)];
 /// Names of the directions in recordings.
-pub const TRACKS: [(&str, Track); 3] =
+pub(crate) const TRACKS: [(&str, Track); 3] =
     [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
 
 /// Names of the channel layouts of a recording.
 pub(super) const CHANNELS: [(&str, RecordingChannels); 3] =
     [("single", RecordingChannels::Mono), ("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
 
-pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record, FetchFailure> {
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = action_or_current(reader, element, method)?;

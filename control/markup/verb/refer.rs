@@ -10,7 +10,7 @@ use crate::flavour::Meaning;
 use crate::reader::Reader;
 
 /// Reads a `Refer` with its `Sip`. Returns `None`, with a warning, if there is no `Sip`.
-pub fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
     let mut targets = Vec::new();

@@ -11,7 +11,7 @@ use crate::reader::Reader;
 use crate::{code, party};
 
 /// Length of each DTMF tone that a document sends.
-pub const TONE: Duration = Duration::from_millis(200);
+pub(crate) const TONE: Duration = Duration::from_millis(200);
 /// Maximum length of a `Say`, in characters.
 const MAX_TEXT: usize = 4096;
 const SAY_LOOP: u32 = 13510;
@@ -22,7 +22,7 @@ const PLAY_DIGITS: u32 = 13430;
 const PAUSE_LENGTH: u32 = 13910;
 
 /// Reads the element as instructions of the program.
-pub fn read(
+pub(crate) fn read(
     reader: &mut Reader<'_>,
     rule: &Rule,
     element: &Element,
@@ -41,7 +41,7 @@ pub fn read(
 
 /// Reads the element as something to play: on its own, or as a prompt of `Gather`. Returns `None` if there is nothing
 /// to play.
-pub fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) -> Result<Option<Play>, FetchFailure> {
+pub(crate) fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) -> Result<Option<Play>, FetchFailure> {
     match rule.meaning {
         Meaning::Say => Ok(say(reader, element)),
         Meaning::Play => play(reader, element),

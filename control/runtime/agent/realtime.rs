@@ -25,7 +25,7 @@ use super::chat::ToolCall;
 use super::config::{AgentConfig, HttpTool, Interruptions};
 use super::tools::{self, Deed, Tools};
 
-pub use wire::{Event, Format, append, decode};
+pub(crate) use wire::{Event, Format, append, decode};
 
 /// Time after a sound of the caller at which playout continues, if the model has reported no speech.
 const DOUBT: Duration = Duration::from_millis(700);
@@ -46,7 +46,7 @@ const MOST_CUT: usize = 64;
 
 /// An action for the shell.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Act {
+pub(crate) enum Act {
     /// Send this message to the model.
     Send(Value),
     /// Play this audio, in the session's format.
@@ -82,7 +82,7 @@ struct Item {
 }
 
 /// The state of one conversation.
-pub struct Dialogue {
+pub(crate) struct Dialogue {
     how: Arc<AgentConfig>,
     spec: AgentSpec,
     tools: Tools,
@@ -121,7 +121,8 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    pub fn new(how: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
+    /// A dialogue that has not started yet, for an agent and what its document adds.
+    pub(crate) fn new(how: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
         let longest = Duration::from_secs(how.max_seconds.into());
         Self {
             tools: Tools::new(&how.tools, spec.collects.as_deref()),
@@ -157,22 +158,22 @@ impl Dialogue {
     }
 
     /// The audio format, which is final once [`Self::is_ready`] is true.
-    pub fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         self.format
     }
 
     /// Whether the model has accepted the audio format.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.is_ready
     }
 
     /// The next action.
-    pub fn poll_act(&mut self) -> Option<Act> {
+    pub(crate) fn poll_act(&mut self) -> Option<Act> {
         self.acts.pop_front()
     }
 
     /// The time at which [`Self::handle_timeout`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref().and_then(|(_, latest)| *latest);
         let answer = self.answer_due.map(|(at, _)| at);
         [self.heard_at, leaving, answer, self.in_doubt, self.keys_at, self.silence, self.ends]
@@ -182,14 +183,14 @@ impl Dialogue {
     }
 
     /// A session starts: the first one, or the one after a lost session.
-    pub fn begin(&mut self, now: Instant) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         (self.is_ready, self.answers, self.asked, self.caller_speaks) = (false, false, None, false);
         self.answer_due = Some((now + self.how.model.timeout(), true));
         self.update();
     }
 
     /// Takes an event of the model. `queued`: the audio that still waits for playout.
-    pub fn event(&mut self, now: Instant, queued: Duration, event: Event) {
+    pub(crate) fn event(&mut self, now: Instant, queued: Duration, event: Event) {
         self.waits(now, queued);
         self.all_heard();
         match event {
@@ -266,7 +267,7 @@ impl Dialogue {
     }
 
     /// The caller may have started to speak. Playout pauses until the model decides, which takes a little longer.
-    pub fn sounds(&mut self, now: Instant, queued: Duration) {
+    pub(crate) fn sounds(&mut self, now: Instant, queued: Duration) {
         self.waits(now, queued);
         if self.queued > 0 && self.hears_voices() && self.in_doubt.is_none() && !self.caller_speaks {
             self.in_doubt = Some(now + DOUBT);
@@ -418,7 +419,7 @@ impl Dialogue {
     }
 
     /// Takes the result of a tool's request.
-    pub fn ran(&mut self, now: Instant, call: &str, result: Result<String, String>) {
+    pub(crate) fn ran(&mut self, now: Instant, call: &str, result: Result<String, String>) {
         if self.running.remove(call) {
             let text = result.unwrap_or_else(|why| json!({ "error": why }).to_string());
             self.result(call, &text);
@@ -449,7 +450,7 @@ impl Dialogue {
     }
 
     /// Takes a DTMF digit of the caller.
-    pub fn key(&mut self, now: Instant, queued: Duration, key: char) {
+    pub(crate) fn key(&mut self, now: Instant, queued: Duration, key: char) {
         self.waits(now, queued);
         (self.silence, self.asked_in_silence) = (None, 0);
         if self.how.interruptions != Interruptions::None && self.spec.interruptible != Some(false) {
@@ -475,7 +476,7 @@ impl Dialogue {
     }
 
     /// Handles all timeouts that are due at `now`.
-    pub fn handle_timeout(&mut self, now: Instant, queued: Duration) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, queued: Duration) {
         self.waits(now, queued);
         if self.in_doubt.is_some_and(|at| at <= now) {
             self.in_doubt = None;
@@ -511,7 +512,7 @@ impl Dialogue {
 
     /// The model has failed for good: the server's own voice apologises, then the caller is transferred to the
     /// fallback, if there is one.
-    pub fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         self.answer_due = None;
         let phrases = &self.how.phrases;
         let said = |text: &Arc<str>| {

@@ -217,7 +217,7 @@ fn fault(schema: &Value, value: &Value) -> Option<String> {
 }
 
 /// Sends a tool's request and returns what the model is told of the answer.
-pub async fn ask(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
+pub(crate) async fn ask(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
     let mut url = tool.url.clone();
     let mut headers: Vec<(String, String)> =
         tool.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();

@@ -15,7 +15,7 @@ use crate::machine;
 impl LegIo {
     /// Sends a command to the media engine. Without a session, or if the engine is overloaded, the command is dropped
     /// and `false` returned.
-    pub fn command(&self, command: media::Command) -> bool {
+    pub(crate) fn command(&self, command: media::Command) -> bool {
         match &self.session {
             Some(session) => match session.command(command) {
                 Ok(()) => true,
@@ -29,7 +29,7 @@ impl LegIo {
     }
 
     /// Stops a playback, or the making of its audio.
-    pub fn stop(&mut self, op: OpId) {
+    pub(crate) fn stop(&mut self, op: OpId) {
         match self.renders.remove(&op) {
             Some(render) => render.abort(),
             None => {
@@ -39,7 +39,7 @@ impl LegIo {
     }
 
     /// Starts a recording, after `after` has been played.
-    pub fn record(
+    pub(crate) fn record(
         &self,
         op: OpId,
         id: RecordingId,
@@ -67,7 +67,7 @@ impl LegIo {
 }
 
 /// Translates an event of the media engine for the call, if it matters there.
-pub fn on_media(event: &media::Event) -> Option<LegEvent> {
+pub(crate) fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
         media::Event::Finished { op, .. } if *op == keys::PASSED => None,
         media::Event::Finished { op, reason } => {
@@ -96,7 +96,7 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
 }
 
 /// The media engine's type of a tone.
-pub fn tone(tone: &Tone) -> media::Tone {
+pub(crate) fn tone(tone: &Tone) -> media::Tone {
     match tone {
         Tone::Ringback(country) => media::Tone::Ringback(media::Country::from_code(country)),
         Tone::Beep => media::Tone::Beep { milliseconds: 300 },
@@ -104,7 +104,7 @@ pub fn tone(tone: &Tone) -> media::Tone {
 }
 
 /// The media engine's type of a track.
-pub fn tracks(track: Track) -> media::Tracks {
+pub(crate) fn tracks(track: Track) -> media::Tracks {
     match track {
         Track::Inbound => media::Tracks::Inbound,
         Track::Outbound => media::Tracks::Outbound,

@@ -409,4 +409,4 @@ fn status(status: Status) -> &'static str {
 }
 
 #[cfg(test)]
-pub mod tests;
+mod tests;

@@ -9,7 +9,7 @@ use super::super::config::Protocol;
 
 /// The encoding of audio, the same in both directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Format {
+pub(crate) enum Format {
     /// G.711 µ-law, 8 kHz.
     Pcmu,
     /// Linear PCM, 16 bits, little endian, 24 kHz.
@@ -18,7 +18,7 @@ pub enum Format {
 
 impl Format {
     /// Octets per millisecond.
-    pub fn octets(self) -> u64 {
+    pub(crate) fn octets(self) -> u64 {
         match self {
             Self::Pcmu => 8,
             Self::Pcm24 => 48,
@@ -104,7 +104,7 @@ fn flat(tool: &Value) -> Option<Value> {
 }
 
 /// A message with the caller's audio, in the session's format.
-pub fn append(octets: &[u8]) -> String {
+pub(crate) fn append(octets: &[u8]) -> String {
     let mut text = String::with_capacity(64 + octets.len() / 3 * 4);
     text.push_str(r#"{"type":"input_audio_buffer.append","audio":""#);
     STANDARD.encode_string(octets, &mut text);
@@ -148,32 +148,40 @@ pub(super) fn respond(instructions: Option<&str>) -> Value {
 
 /// A message of the model.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// The session's settings are accepted.
     Updated,
     /// The caller speaks (`true`) or has paused (`false`).
     Speech(bool),
     /// The transcript of the caller's words.
     Heard(String),
-    /// An answer started; [`Event::Ended`]: it is over, with the reason if it failed.
+    /// An answer started.
     Began,
+    /// The answer is over, with the reason if it failed.
     Ended(Option<String>),
     /// Audio of an item.
     Audio {
+        /// The item's id.
         item: String,
+        /// In the session's audio format.
         octets: Vec<u8>,
     },
     /// Words of an item: the whole transcript, or the next part.
     Words {
+        /// The item's id.
         item: String,
+        /// The transcript or a part of it.
         text: String,
+        /// Whether `text` is the whole transcript.
         is_whole: bool,
     },
     /// The model calls a tool.
     Call(ToolCall),
     /// The model's server reports an error.
     Error {
+        /// The server's code.
         code: String,
+        /// The server's message.
         why: String,
         /// The `event_id` of the message that caused the error.
         of: String,
@@ -183,7 +191,7 @@ pub enum Event {
 }
 
 /// Decodes a message. An invalid message becomes [`Event::Error`] with the code [`MALFORMED`].
-pub fn decode(text: &str) -> Event {
+pub(crate) fn decode(text: &str) -> Event {
     let Ok(event) = serde_json::from_str::<Value>(text) else {
         return malformed("the model's message is no JSON");
     };
