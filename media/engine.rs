@@ -1,10 +1,10 @@
 //! The worker's pure hub: a slab of sessions, driven by packets, commands and the media clock. It owns no socket and
 //! asks no clock: [`crate::worker`] drives it in earnest, [`crate::testing`] on a virtual clock.
 
+mod offload;
 mod rooms;
-mod shortcuts;
 
-pub(crate) use rooms::Place;
+pub(crate) use rooms::RoomSeat;
 use rooms::Rooms;
 
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ use slab::Slab;
 use crate::codec::LONGEST_FRAME;
 use crate::command::{Command, SessionKey, Track};
 use crate::event::Event;
+use crate::offload::{FlowCounts, OffloadRule};
 use crate::room::RoomKey;
 use crate::rtp::is_rtcp;
 use crate::sdp::MediaPlan;
-use crate::session::{Calm, Heard, Input, MediaSession, Peer, Surroundings};
-use crate::shortcut::{Counted, Shortcut};
-use crate::suppress::budget::{Budget, Change, Name};
+use crate::session::{Activity, BridgedLeg, Context, Input, MediaSession, PacketKind};
+use crate::suppress::budget::{Change, SuppressedTrack, SuppressionBudget};
 use crate::writer::{Done, WriterHandle};
 
 /// Sessions are served in four groups, one every tick, so that the load is even.
@@ -56,15 +56,15 @@ pub(crate) trait Network {
     fn release(&mut self, slot: usize);
     /// Has packets of that kind passed on, or dropped, without us from now on; one that is not quite such comes here as before.
     /// False: all do.
-    fn shorten(&mut self, _: &Shortcut) -> bool {
+    fn offload(&mut self, _: &OffloadRule) -> bool {
         false
     }
     /// What has been passed on of what comes to `slot`. `None`: nothing is.
-    fn counted(&mut self, _slot: usize) -> Option<Counted> {
+    fn counted(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
     /// Ends that, and says what there was.
-    fn lengthen(&mut self, _slot: usize) -> Option<Counted> {
+    fn revoke(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
     /// Time of this thread, to tell what something costs; a virtual clock stands still meanwhile.
@@ -134,12 +134,12 @@ pub(crate) struct Core {
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
     /// The network can pass packets on without us.
-    shortcuts: bool,
+    can_offload: bool,
     next_tick: Instant,
     group: usize,
     clock: MediaClock,
     /// Of noise suppression, and what that has taken in this tick.
-    budget: Budget,
+    budget: SuppressionBudget,
     spent: Duration,
     pub(crate) counts: Counts,
     writer: WriterHandle,
@@ -147,14 +147,14 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(now: Instant, ntp: u64, budget: Budget, writer: WriterHandle, done: Done) -> Core {
+    pub(crate) fn new(now: Instant, ntp: u64, budget: SuppressionBudget, writer: WriterHandle, done: Done) -> Core {
         Core {
             sessions: Slab::new(),
             slots: HashMap::default(),
             closed: Vec::new(),
             groups: Default::default(),
             rooms: Rooms::default(),
-            shortcuts: false,
+            can_offload: false,
             next_tick: now + TICK,
             group: 0,
             clock: MediaClock::new(now, ntp),
@@ -172,13 +172,13 @@ impl Core {
     }
 
     /// What would be missed if its ticks were caught up with later.
-    pub(crate) fn calm(&self) -> Calm {
-        let mut calm = if self.rooms.is_empty() { Calm::Quiet } else { Calm::Speaks };
+    pub(crate) fn activity(&self) -> Activity {
+        let mut calm = if self.rooms.is_empty() { Activity::Idle } else { Activity::Active };
         for (_, session) in &self.sessions {
-            if calm == Calm::Speaks {
+            if calm == Activity::Active {
                 break;
             }
-            calm = calm.min(session.calm());
+            calm = calm.min(session.activity());
         }
         calm
     }
@@ -205,7 +205,7 @@ impl Core {
         key: SessionKey,
         network: &mut dyn Network,
     ) -> Option<(usize, Box<MediaSession>)> {
-        self.withdraw(now, key, network);
+        self.revoke_offload(now, key, network);
         self.unbridge(key);
         self.leave_room(key);
         let slot = self.slots.remove(&key)?;
@@ -272,14 +272,14 @@ impl Core {
 
     /// Sets what offer and answer agreed. False: no such session.
     pub(crate) fn apply(&mut self, now: Instant, key: SessionKey, plan: MediaPlan, network: &mut dyn Network) -> bool {
-        self.withdraw(now, key, network);
+        self.revoke_offload(now, key, network);
         let Some(slot) = self.slots.get(&key) else { return false };
         let Some(session) = self.sessions.get_mut(*slot) else { return false };
         if session.apply(plan) {
             network.pin(*slot, None);
         }
         // Whom a held leg has left without packets is sent silence.
-        let abandoned = session.is_held().then(|| session.peer.map(|peer| peer.slot)).flatten();
+        let abandoned = session.is_held().then(|| session.bridged_with.map(|peer| peer.slot)).flatten();
         let slot = *slot;
         if let Some(peer) = abandoned.and_then(|peer| self.sessions.get_mut(peer)) {
             peer.expect_frames();
@@ -291,7 +291,9 @@ impl Core {
     /// Decides anew whether two bridged sessions hear each other by packets or by frames.
     fn review(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let Some(peer) = session.peer.filter(|peer| peer.slot != slot) else { return session.set_framed(false) };
+        let Some(peer) = session.bridged_with.filter(|peer| peer.slot != slot) else {
+            return session.set_framed(false);
+        };
         let Some((session, peer)) = self.sessions.get2_mut(slot, peer.slot) else { return };
         let (framed, peer_framed) = (session.must_frame(peer), peer.must_frame(session));
         session.set_framed(framed);
@@ -315,54 +317,54 @@ impl Core {
         packet: &mut [u8],
         network: &mut dyn Network,
     ) -> bool {
-        let sent = self.shortcuts && flow == Flow::Rtp && self.takes_copy(slot, packet);
-        if self.shortcuts && !sent {
+        let sent = self.can_offload && flow == Flow::Rtp && self.takes_copy(slot, packet);
+        if self.can_offload && !sent {
             if flow == Flow::Rtcp || is_rtcp(packet) {
                 // What a stranger says is not worth the question.
                 if self.sessions.get(slot).is_some_and(|session| !session.is_stranger(from)) {
-                    self.count_both_ways(now, slot, network);
+                    self.count_both_directions(now, slot, network);
                 }
-            } else if self.is_short(slot) && self.sessions.get(slot).is_some_and(|session| !session.refuses(from, now))
+            } else if self.is_offloaded(slot)
+                && self.sessions.get(slot).is_some_and(|session| !session.refuses(from, now))
             {
                 // It is not what the kernel was told to expect, and may be the peer's.
-                self.withdraw_slot(now, slot, true, network);
+                self.revoke_offload_at(now, slot, true, network);
             }
         }
         let Some(session) = self.sessions.get_mut(slot) else { return false };
-        let mut around =
-            Surroundings { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts, slot, sent };
+        let mut cx = Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts, slot, sent };
         if session.is_closing() {
             return false;
         }
         if flow == Flow::Rtcp {
-            session.handle_rtcp(from, packet, &mut around);
+            session.handle_rtcp(from, packet, &mut cx);
             return true;
         }
-        let Some((header, heard)) = session.handle_rtp(from, packet, &mut around) else { return true };
-        let more = matches!(heard, Heard::Events(_)) || session.is_followed();
-        if session.peer.is_some() && session.note_spoken(heard) {
+        let Some((header, heard)) = session.handle_rtp(from, packet, &mut cx) else { return true };
+        let more = matches!(heard, PacketKind::Events(_)) || session.is_followed();
+        if session.bridged_with.is_some() && session.note_spoken(heard) {
             self.review(slot);
             return more;
         }
         let framed = session.framed;
         if session.echo {
-            session.relay(&header, heard, false, packet, &mut around);
-        } else if let Some(peer) = session.peer
-            && !(framed && matches!(heard, Heard::Audio(_) | Heard::Noise))
+            session.relay(&header, heard, false, packet, &mut cx);
+        } else if let Some(peer) = session.bridged_with
+            && !(framed && matches!(heard, PacketKind::Audio(_) | PacketKind::Noise))
         {
-            around.slot = peer.slot;
+            cx.slot = peer.slot;
             // Who hears itself hears nobody else.
             if let Some(peer) = self.sessions.get_mut(peer.slot).filter(|peer| !peer.echo) {
-                peer.relay(&header, heard, framed, packet, &mut around);
+                peer.relay(&header, heard, framed, packet, &mut cx);
             }
-            if self.shortcuts && !sent {
+            if self.can_offload && !sent {
                 match heard {
-                    Heard::Audio(codec) => self.note_relayed(now, [slot, peer.slot], &header, codec, network),
-                    Heard::Noise => {}
-                    Heard::Events(_) => self.note_event(slot),
+                    PacketKind::Audio(codec) => self.note_relayed(now, [slot, peer.slot], &header, codec, network),
+                    PacketKind::Noise => {}
+                    PacketKind::Events(_) => self.note_event(slot),
                 }
             }
-        } else if self.shortcuts && !sent && session.peer.is_none() {
+        } else if self.can_offload && !sent && session.bridged_with.is_none() {
             self.note_unheard(now, slot, &header, heard, network);
         }
         more
@@ -392,7 +394,7 @@ impl Core {
         command: Command,
         network: &mut dyn Network,
     ) -> Outcome {
-        self.withdraw(now, key, network);
+        self.revoke_offload(now, key, network);
         let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) else {
             return Outcome::Unknown;
         };
@@ -402,7 +404,7 @@ impl Core {
                 if !self.slots.contains_key(&with) {
                     return Outcome::PeerElsewhere(with);
                 }
-                self.withdraw(now, with, network);
+                self.revoke_offload(now, with, network);
                 self.bridge(key, with);
                 Outcome::Done
             }
@@ -421,7 +423,7 @@ impl Core {
                 let reframes = suppresses || matches!(command, Command::Mute { .. });
                 let echoes = matches!(command, Command::Echo(_));
                 session.handle_command(command, self.clock.units(now, 8_000), &self.writer, &self.done);
-                if echoes && let Some(peer) = session.peer.and_then(|peer| self.sessions.get_mut(peer.slot)) {
+                if echoes && let Some(peer) = session.bridged_with.and_then(|peer| self.sessions.get_mut(peer.slot)) {
                     peer.expect_frames();
                 }
                 if reframes && let Some(slot) = self.slots.get(&key).copied() {
@@ -447,8 +449,8 @@ impl Core {
         if [a, b].iter().any(|key| self.slots.get(key).is_none_or(|slot| self.is_closing(*slot))) {
             return;
         }
-        self.set_peer(a, Some(b));
-        self.set_peer(b, Some(a));
+        self.set_bridged_with(a, Some(b));
+        self.set_bridged_with(b, Some(a));
         if let (Some(a), Some(b)) = (self.slots.get(&a).copied(), self.slots.get(&b).copied()) {
             self.join_group(b, a);
             self.review(a);
@@ -461,8 +463,8 @@ impl Core {
 
     fn unbridge(&mut self, key: SessionKey) {
         if let Some(peer) = self.peer_of(key) {
-            self.set_peer(key, None);
-            self.set_peer(peer.key, None);
+            self.set_bridged_with(key, None);
+            self.set_bridged_with(peer.key, None);
             for key in [key, peer.key] {
                 if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
                     session.set_framed(false);
@@ -476,26 +478,26 @@ impl Core {
         self.peer_of(key).is_some()
     }
 
-    fn peer_of(&self, key: SessionKey) -> Option<Peer> {
-        self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|session| session.peer)
+    fn peer_of(&self, key: SessionKey) -> Option<BridgedLeg> {
+        self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|session| session.bridged_with)
     }
 
-    fn set_peer(&mut self, key: SessionKey, peer: Option<SessionKey>) {
-        let peer = peer.and_then(|key| self.slots.get(&key).map(|slot| Peer { key, slot: *slot }));
+    fn set_bridged_with(&mut self, key: SessionKey, peer: Option<SessionKey>) {
+        let peer = peer.and_then(|key| self.slots.get(&key).map(|slot| BridgedLeg { key, slot: *slot }));
         if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-            session.set_peer(peer);
+            session.set_bridged_with(peer);
         }
     }
 
     /// Ends a session. It goes by itself, in a later tick, when its recordings are complete.
     pub(crate) fn close(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
-        self.withdraw(now, key, network);
+        self.revoke_offload(now, key, network);
         self.unbridge(key);
         self.leave_room(key);
         let Some(slot) = self.slots.get(&key).copied() else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
-        session.close(&self.writer, &mut around);
+        let mut cx = Context { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
+        session.close(&self.writer, &mut cx);
         network.release(slot);
         self.closed.push(key);
     }
@@ -569,7 +571,7 @@ impl Core {
 
     /// Sheds noise suppression that there is no time for, before anybody's audio is late.
     fn keep_budget(&mut self, now: Instant, late: Duration) {
-        let mut shed = |(key, track): Name, shed| {
+        let mut shed = |(key, track): SuppressedTrack, shed| {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
                 session.shed(track, shed);
             }
@@ -604,11 +606,10 @@ impl Core {
         let (mut ended, mut failed) = (0, 0);
         for slot in &group {
             let slot = *slot;
-            if self.shortcuts {
-                self.tick_way(now, slot, network);
+            if self.can_offload {
+                self.tick_offload(now, slot, network);
             }
-            let mut around =
-                Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
+            let mut cx = Context { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
             let Some(session) = self.sessions.get_mut(slot) else { continue };
             if session.here_since.is_some_and(|since| now < since) {
                 continue;
@@ -617,20 +618,20 @@ impl Core {
             if std::mem::take(&mut session.skips) {
                 continue;
             }
-            let peer = session.peer.map(|peer| peer.slot).filter(|peer| *peer != slot);
+            let peer = session.bridged_with.map(|peer| peer.slot).filter(|peer| *peer != slot);
             let echo = session.echo;
             let framed = peer.filter(|peer| self.sessions.get(*peer).is_some_and(|peer| peer.framed && !peer.echo));
             let framed = framed.filter(|_| !echo);
             let (well, uncleaned) = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
                 Some((session, peer)) => {
-                    let heard = peer.take_heard().map(|(samples, rate)| Input::Heard(samples, rate));
-                    speak(session, heard, &self.writer, &mut around, &mut self.spent)
+                    let heard = peer.take_heard().map(|(samples, rate)| Input::Bridge(samples, rate));
+                    speak(session, heard, &self.writer, &mut cx, &mut self.spent)
                 }
                 None => {
                     let Some(session) = self.sessions.get_mut(slot) else { continue };
                     let mixed = session.room.zip(session.codec());
                     let mixed = mixed.and_then(|(place, codec)| self.rooms.say(place, codec));
-                    speak(session, mixed, &self.writer, &mut around, &mut self.spent)
+                    speak(session, mixed, &self.writer, &mut cx, &mut self.spent)
                 }
             };
             if uncleaned {
@@ -674,17 +675,17 @@ fn speak(
     session: &mut MediaSession,
     input: Option<Input<'_>>,
     writer: &WriterHandle,
-    around: &mut Surroundings<'_>,
+    cx: &mut Context<'_>,
     spent: &mut Duration,
 ) -> (bool, bool) {
     if input.is_none() || !session.cleans(Track::Outbound) {
-        return (session.handle_tick(input, writer, around), false);
+        return (session.handle_tick(input, writer, cx), false);
     }
     let mut frame = [0; LONGEST_FRAME];
-    let began = around.network.stopwatch();
+    let began = cx.network.stopwatch();
     let (input, last) = session.clean_input(input, &mut frame);
-    *spent += around.network.stopwatch().saturating_sub(began);
-    (session.handle_tick(input, writer, around), last)
+    *spent += cx.network.stopwatch().saturating_sub(began);
+    (session.handle_tick(input, writer, cx), last)
 }
 
 #[cfg(test)]

@@ -7,23 +7,23 @@
 //! ```
 
 mod arrivals;
-mod cleaning;
+mod capture;
 mod detecting;
-mod hearing;
-mod listening;
+mod frame_encoder;
+mod inbound_frame;
+mod offload;
 mod packets;
-mod passing;
-mod shield;
-mod speaking;
+mod playout;
+mod srtp_context;
+mod suppression;
 mod track;
-mod voice;
 
-use cleaning::Cleaning;
-use hearing::HeardFrame;
-use listening::{Tracks, Unread};
-use shield::Shield;
-pub(crate) use speaking::Input;
-use voice::Voice;
+use capture::{Tracks, Unread};
+use frame_encoder::FrameEncoder;
+use inbound_frame::InboundFrame;
+pub(crate) use playout::Input;
+use srtp_context::SrtpContext;
+use suppression::Suppression;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -31,23 +31,23 @@ use std::time::{Duration, Instant};
 use crate::answering::listener::MachineListener;
 use crate::codec::Codec;
 use crate::command::{Command, OpId, RecordingCommand, SessionKey, Track};
-use crate::dtmf::KeyEar;
-use crate::engine::{Counts, Flow, MediaClock, Network, Place};
+use crate::dtmf::InbandDetector;
+use crate::engine::{Counts, Flow, MediaClock, Network, RoomSeat};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, Stats};
+use crate::event_queue::EventQueue;
 use crate::latch::Latch;
+use crate::offload::Offload;
 use crate::player::Playback;
 use crate::quality::{self, Impairment, Path, Watch};
 use crate::recorders::{Obeyed, Recorders};
 use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
-use crate::rtp::receiver::{Budget, Receiver, ReportBlock};
+use crate::rtp::receiver::{PacketBudget, Receiver, ReportBlock};
 use crate::rtp::reports::Reports;
 use crate::rtp::rtcp;
 use crate::rtp::sender::Sender;
 use crate::sdp::MediaPlan;
-use crate::shortcut::Way;
 use crate::source::SourcePlayer;
 use crate::tap::Tap;
-use crate::telling::Telling;
 use crate::tone::ToneGenerator;
 use crate::writer::{Done, WriterHandle};
 
@@ -64,7 +64,7 @@ const CLOSING: u16 = 500;
 
 /// What a received packet is, for whoever it is relayed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum PacketKind {
     Audio(Codec),
     /// Telephone-events, and units a second of their timestamps.
     Events(u32),
@@ -73,30 +73,30 @@ pub(crate) enum Heard {
 }
 
 /// What surrounds a session while it works.
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) clock: &'a MediaClock,
     pub(crate) network: &'a mut dyn Network,
     pub(crate) counts: &'a mut Counts,
     pub(crate) slot: usize,
-    /// What is relayed has been sent already ([`crate::shortcut`]).
+    /// What is relayed has been sent already ([`crate::offload`]).
     pub(crate) sent: bool,
 }
 
 /// How much would be missed of a session whose ticks are caught up with later; the least calm first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Calm {
+pub(crate) enum Activity {
     /// It says something of its own, or listens.
-    Speaks,
+    Active,
     /// It is sent silence, frame by frame.
-    Hums,
+    SendingSilence,
     /// What packets come are relayed, or dropped.
-    Quiet,
+    Idle,
 }
 
 /// The session that another is bridged with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub(crate) struct BridgedLeg {
     pub(crate) key: SessionKey,
     /// Its place on this worker.
     pub(crate) slot: usize,
@@ -108,11 +108,11 @@ pub(crate) struct Peer {
 pub(crate) struct MediaSession {
     pub(crate) key: SessionKey,
     /// Whom it is bridged with.
-    pub(crate) peer: Option<Peer>,
+    pub(crate) bridged_with: Option<BridgedLeg>,
     state: State,
     pub(crate) echo: bool,
     /// How its packets get to its peer.
-    pub(crate) way: Way,
+    pub(crate) offload: Offload,
     muted: bool,
     relayed_any: bool,
     /// It was bridged, and its peer has said nothing yet, or nothing for a while.
@@ -133,19 +133,19 @@ pub(crate) struct MediaSession {
     /// By how many ticks its frames are later than they would be had it been served in the same group all the time.
     pub(crate) shift: i32,
     presses: Allowance,
-    budget: Budget,
+    budget: PacketBudget,
     playback: Option<Box<Playback>>,
     digits: Option<Box<Digits>>,
     source: Option<Box<SourcePlayer>>,
     tracks: Option<Box<Tracks>>,
     unread: Unread,
     /// For a peer without telephone-events, whose keys are tones.
-    ear: Option<Box<KeyEar>>,
+    ear: Option<Box<InbandDetector>>,
     packing: Packing,
     receiver: Receiver,
     sender: Sender,
     latch: Latch,
-    shield: Shield,
+    srtp: SrtpContext,
     plan: Option<MediaPlan>,
 
     reports: Reports,
@@ -155,12 +155,12 @@ pub(crate) struct MediaSession {
     /// Orders so far that say whom it is to hear.
     pub(crate) orders: u32,
     /// The room that it is in.
-    pub(crate) room: Option<Place>,
-    heard: Option<Box<HeardFrame>>,
-    cleaning: Option<Box<Cleaning>>,
+    pub(crate) room: Option<RoomSeat>,
+    heard: Option<Box<InboundFrame>>,
+    suppression: Option<Box<Suppression>>,
     machine: Option<Box<MachineListener>>,
     /// For frames that are not octets of the plan's law.
-    voice: Option<Box<Voice>>,
+    voice: Option<Box<FrameEncoder>>,
     detector: Detector,
     /// The telephone-event of another clock that is being passed on: its timestamp there and here.
     passed_event: Option<(u32, u32)>,
@@ -168,7 +168,7 @@ pub(crate) struct MediaSession {
     /// Packets that had come when their loss was last judged.
     judged_packets: u64,
     stats: Stats,
-    telling: Telling<SessionKey, Event>,
+    events: EventQueue<SessionKey, Event>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,14 +201,14 @@ impl MediaSession {
     pub(crate) fn new(key: SessionKey, seed: u64, events: EventSink, send_silence: bool) -> MediaSession {
         MediaSession {
             key,
-            telling: Telling::new(key, events),
+            events: EventQueue::new(key, events),
             plan: None,
             latch: Latch::default(),
-            shield: Shield::default(),
+            srtp: SrtpContext::default(),
             pinned: false,
             rtcp_learnt: None,
             receiver: Receiver::default(),
-            budget: Budget::default(),
+            budget: PacketBudget::default(),
             sender: Sender::new(seed),
             detector: Detector::default(),
             presses: Allowance::default(),
@@ -220,7 +220,7 @@ impl MediaSession {
             tracks: None,
             unread: Unread::default(),
             heard: None,
-            cleaning: None,
+            suppression: None,
             machine: None,
             ear: None,
             framed: false,
@@ -232,9 +232,9 @@ impl MediaSession {
             voice: None,
             orders: 0,
             room: None,
-            peer: None,
+            bridged_with: None,
             echo: false,
-            way: Way::default(),
+            offload: Offload::default(),
             muted: false,
             relayed_any: false,
             fresh: false,
@@ -255,7 +255,7 @@ impl MediaSession {
         if self.plan.as_ref() == Some(&plan) {
             return false;
         }
-        self.shield.set(&plan.protection);
+        self.srtp.set(&plan.protection);
         self.latch.set_source(plan.source);
         let opens = plan.remote.is_some() || self.latch.target().is_none();
         if opens {
@@ -273,7 +273,7 @@ impl MediaSession {
         }
         let heard = self.hears();
         let tones = plan.events_taken.iter().flatten().next().is_none();
-        self.ear = tones.then(|| self.ear.take().unwrap_or_else(|| Box::new(KeyEar::new())));
+        self.ear = tones.then(|| self.ear.take().unwrap_or_else(|| Box::new(InbandDetector::new())));
         self.plan = Some(plan);
         if tones {
             self.listen_live(heard);
@@ -308,7 +308,7 @@ impl MediaSession {
     pub(crate) fn is_over(&self) -> bool {
         match self.state {
             State::Open | State::Closing => false,
-            State::Told(frames) => self.telling.waiting() == 0 || frames >= CLOSING,
+            State::Told(frames) => self.events.backlog() == 0 || frames >= CLOSING,
         }
     }
 
@@ -374,8 +374,8 @@ impl MediaSession {
     }
 
     /// The bridge begins, or ends.
-    pub(crate) fn set_peer(&mut self, peer: Option<Peer>) {
-        self.peer = peer;
+    pub(crate) fn set_bridged_with(&mut self, peer: Option<BridgedLeg>) {
+        self.bridged_with = peer;
         (self.fresh, self.hush) = (peer.is_some(), 0);
         self.relayed_any = false;
         self.sender.pause();
@@ -435,7 +435,7 @@ impl MediaSession {
     }
 
     /// It comes into a room, or leaves it.
-    pub(crate) fn set_room(&mut self, room: Option<Place>) {
+    pub(crate) fn set_room(&mut self, room: Option<RoomSeat>) {
         let heard = self.hears();
         self.room = room;
         self.relayed_any = false;
@@ -496,19 +496,19 @@ impl MediaSession {
 
     /// Ends all work: RTCP BYE goes out if anything else ever did (RFC 3550 §6.3.7), recordings end; the session stays until
     /// they are complete.
-    pub(crate) fn close(&mut self, writer: &WriterHandle, around: &mut Surroundings<'_>) {
+    pub(crate) fn close(&mut self, writer: &WriterHandle, cx: &mut Context<'_>) {
         if self.is_closing() {
             return;
         }
         if self.packing.frames > 0 {
-            self.flush_packing(around);
+            self.flush_packing(cx);
         }
         if self.sender.packets > 0 || self.reports.any {
-            self.send_report(true, around);
+            self.send_report(true, cx);
         }
         self.catch_up(writer);
         if !self.recorders.is_empty() {
-            let now = around.clock.units(around.now, 8_000);
+            let now = cx.clock.units(cx.now, 8_000);
             while let Some(recorder) = self.recorders.pop() {
                 self.stop_recorder(recorder, now);
             }
@@ -516,7 +516,7 @@ impl MediaSession {
         }
         self.forget_tracks();
         self.framed = false;
-        self.cleaning = None;
+        self.suppression = None;
         self.machine = None;
         self.ear = None;
         self.taps.clear();
@@ -542,9 +542,9 @@ impl MediaSession {
         &mut self,
         input: Option<Input<'_>>,
         writer: &WriterHandle,
-        around: &mut Surroundings<'_>,
+        cx: &mut Context<'_>,
     ) -> bool {
-        self.telling.retry();
+        self.events.retry();
         if self.is_closing() {
             self.tell_closed();
             if let State::Told(frames) = &mut self.state {
@@ -555,23 +555,23 @@ impl MediaSession {
         self.sender.tick();
         self.presses.tick();
         self.budget.tick();
-        if self.pinned && self.latch.is_doubted(around.now) {
+        if self.pinned && self.latch.is_doubted(cx.now) {
             self.pinned = false;
-            around.network.pin(around.slot, None);
+            cx.network.pin(cx.slot, None);
         }
-        self.speak(input, around);
+        self.speak(input, cx);
         if self.tracks.is_some() {
-            self.listen(writer, around.clock.units(around.now, 8_000));
+            self.listen(writer, cx.clock.units(cx.now, 8_000));
         }
         self.watch.tick();
         if self.reports.tick() {
-            self.send_report(false, around);
+            self.send_report(false, cx);
         }
         !self.is_flooded()
     }
 
     /// What would be missed of it.
-    pub(crate) fn calm(&self) -> Calm {
+    pub(crate) fn activity(&self) -> Activity {
         let speaks = self.playback.is_some()
             || self.digits.is_some()
             || self.source.is_some()
@@ -580,24 +580,24 @@ impl MediaSession {
             || self.room.is_some()
             || self.framed
             || self.echo;
-        let relayed = self.peer.is_some() && (self.fresh || self.relayed_any);
+        let relayed = self.bridged_with.is_some() && (self.fresh || self.relayed_any);
         let sends = || self.plan.as_ref().is_some_and(|plan| plan.sends) && self.latch.target().is_some();
         match speaks {
-            true => Calm::Speaks,
-            false if self.send_silence && !relayed && !self.is_closing() && sends() => Calm::Hums,
-            false => Calm::Quiet,
+            true => Activity::Active,
+            false if self.send_silence && !relayed && !self.is_closing() && sends() => Activity::SendingSilence,
+            false => Activity::Idle,
         }
     }
 
     /// Whether more events wait for its sink than are kept.
     pub(crate) fn is_flooded(&self) -> bool {
-        self.telling.waiting() > BACKLOG
+        self.events.backlog() > BACKLOG
     }
 
     // ---- reports and events ----
 
-    fn send_report(&mut self, bye: bool, around: &mut Surroundings<'_>) {
-        let ntp = around.clock.ntp(around.now);
+    fn send_report(&mut self, bye: bool, cx: &mut Context<'_>) {
+        let ntp = cx.clock.ntp(cx.now);
         let block = self.receiver.report_block(ntp >> 16);
         if let Some(block) = block {
             self.judge_what_is_heard(&block);
@@ -612,7 +612,7 @@ impl MediaSession {
         let mut packet = [0; rtcp::LONGEST];
         let length = self.reports.write(&self.sender, block, ntp, bye, &mut packet);
         if let Some(packet) = packet.get(..length) {
-            self.shield.send(Flow::Rtcp, target, packet, around);
+            self.srtp.send(Flow::Rtcp, target, packet, cx);
         }
     }
 
@@ -682,6 +682,6 @@ impl MediaSession {
 
     /// Past the bound the next tick closes the session; until then at most a tick's events more are kept.
     pub(crate) fn emit(&mut self, event: Event) {
-        self.telling.tell(event);
+        self.events.send(event);
     }
 }

@@ -29,8 +29,8 @@ use crate::kernel::KernelRelay;
 use crate::ports::Sockets;
 use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;
-use crate::session::{Calm, MediaSession};
-use crate::suppress::budget::Budget;
+use crate::session::{Activity, MediaSession};
+use crate::suppress::budget::SuppressionBudget;
 use crate::writer::{Done, WriterHandle};
 
 /// Messages from outside that may wait for a worker; beyond, commands are refused as busy.
@@ -44,16 +44,16 @@ const HELD: usize = 256;
 const ROUNDS: usize = 16;
 const MOST_ROUNDS: usize = 50;
 /// Sessions up to which a worker wakes for each packet. Measured: docs/performance.md.
-const EAGER: usize = 16;
+const PER_PACKET_SESSIONS: usize = 16;
 /// How long a worker without sessions sleeps.
-const IDLE: Duration = Duration::from_secs(1);
+const EMPTY_SLEEP: Duration = Duration::from_secs(1);
 /// A worker that nothing has come to for so long, and none of whose sessions has anything to say, dozes: it wakes for
 /// packets, for messages that somebody would hear the delay of, and else this seldom, to catch up with its ticks. Ringing and
 /// held calls cost little, and short ones on which nobody speaks.
-const QUIET: Duration = Duration::from_millis(100);
-const DOZE: Duration = Duration::from_millis(60);
+const QUIET_BEFORE_IDLE: Duration = Duration::from_millis(100);
+const IDLE_SLEEP: Duration = Duration::from_millis(60);
 /// How long it dozes while somebody is sent silence, frame by frame.
-const HUM: Duration = Duration::from_millis(20);
+const SILENCE_SLEEP: Duration = Duration::from_millis(20);
 
 /// What all workers and the engine's handles share.
 #[derive(Debug)]
@@ -311,14 +311,19 @@ pub(crate) struct Worker {
 
 impl Worker {
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
-    pub(crate) fn new(number: usize, shared: Arc<Shared>, budget: Budget, writer: WriterHandle) -> io::Result<Worker> {
+    pub(crate) fn new(
+        number: usize,
+        shared: Arc<Shared>,
+        budget: SuppressionBudget,
+        writer: WriterHandle,
+    ) -> io::Result<Worker> {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // NTP counts from 1900 (RFC 5905 §6).
         let seconds = wall.as_secs().wrapping_add(2_208_988_800);
         let ntp = (seconds << 32) | ((u64::from(wall.subsec_nanos()) << 32) / 1_000_000_000);
         let mut core = Core::new(Instant::now(), ntp, budget, writer, shared.done());
         if shared.kernel.is_some() {
-            core.offer_shortcuts();
+            core.enable_offload();
         }
         let sockets = Table::new(Arc::clone(&shared))?;
         Ok(Worker {
@@ -382,19 +387,19 @@ impl Worker {
     /// Whether it wakes for each packet. What the kernel passes on itself waits for a tick, as all that comes are copies; not for
     /// the next tick that serves somebody, as a recording must know to a tick when each came.
     fn is_eager(&self) -> bool {
-        (1..=EAGER).contains(&self.core.len()) && !self.sockets.sees_only_copies(self.core.len())
+        (1..=PER_PACKET_SESSIONS).contains(&self.core.len()) && !self.sockets.sees_only_copies(self.core.len())
     }
 
     /// Until when it may sleep if nothing comes; `None`: its ticks matter. All sessions are looked at when a doze begins only:
     /// there may be thousands, and something may come a thousand times a second.
     fn doze(&mut self, now: Instant) -> Option<Instant> {
-        if now.saturating_duration_since(self.heard) < QUIET {
+        if now.saturating_duration_since(self.heard) < QUIET_BEFORE_IDLE {
             self.doze = None;
         } else if self.doze.is_none_or(|end| end <= now) {
-            self.doze = match self.core.calm() {
-                Calm::Speaks => None,
-                Calm::Hums => Some(now + HUM),
-                Calm::Quiet => Some(now + DOZE),
+            self.doze = match self.core.activity() {
+                Activity::Active => None,
+                Activity::SendingSilence => Some(now + SILENCE_SLEEP),
+                Activity::Idle => Some(now + IDLE_SLEEP),
             };
         }
         self.doze
@@ -405,10 +410,10 @@ impl Worker {
         let nothing = Woken { message: false, packet: false };
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return nothing };
         let (left, attention) = match (self.core.is_empty(), doze, self.is_eager()) {
-            (true, ..) => (IDLE, Attention::All),
+            (true, ..) => (EMPTY_SLEEP, Attention::All),
             (_, Some(end), _) => {
                 // Of what the kernel passes on no packet ends the doze before an order is looked at.
-                let attention = if self.sockets.passes_any() { Attention::All } else { Attention::Urgent };
+                let attention = if self.sockets.offloads_any() { Attention::All } else { Attention::Urgent };
                 (end.saturating_duration_since(now), attention)
             }
             (_, _, true) => (self.core.poll_timeout().saturating_duration_since(now), Attention::All),

@@ -3,17 +3,17 @@
 //!
 //! ```text
 //!  telephone-events -> rtp::dtmf::Detector --\
-//!   audio -> InbandDetector (in a KeyEar) ----> Presses: each press once -> Event::Dtmf
+//!   audio -> ToneDetector (in a InbandDetector) ----> Presses: each press once -> Event::Dtmf
 //!       (control: the call's INFO requests) --/
 //! ```
 
-mod ear;
+mod dedup;
 mod inband;
-mod presses;
+mod tone_detector;
 
-pub(crate) use ear::KeyEar;
-pub use inband::InbandDetector;
-pub use presses::{Form, Presses};
+pub use dedup::{Form, Presses};
+pub(crate) use inband::InbandDetector;
+pub use tone_detector::ToneDetector;
 
 /// Frequencies of a key's row and column, Hz (ITU-T Q.23).
 const ROWS: [u16; 4] = [697, 770, 852, 941];

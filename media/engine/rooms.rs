@@ -15,7 +15,7 @@ use crate::session::Input;
 
 /// Where a session takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct RoomSeat {
     /// The room's place on this worker.
     room: usize,
     /// The session's in the room.
@@ -53,8 +53,8 @@ impl Rooms {
     }
 
     /// What a session is to say.
-    pub(super) fn say(&mut self, place: Place, codec: crate::codec::Codec) -> Option<Input<'_>> {
-        self.hosted.get_mut(place.room)?.room.say(place.slot, codec).map(Input::Mixed)
+    pub(super) fn say(&mut self, place: RoomSeat, codec: crate::codec::Codec) -> Option<Input<'_>> {
+        self.hosted.get_mut(place.room)?.room.say(place.slot, codec).map(Input::Room)
     }
 }
 
@@ -112,13 +112,13 @@ impl Core {
         let Some(hosted) = self.rooms.hosted.get_mut(place) else { return Outcome::Unknown };
         match hosted.room.join(key, participation) {
             Err(why) => self.refuse(key, room, why),
-            Ok(slot) if before == Some(Place { room: place, slot }) => {}
+            Ok(slot) if before == Some(RoomSeat { room: place, slot }) => {}
             Ok(slot) => {
                 hosted.members.push((session, slot));
                 let group = hosted.group;
                 self.move_to_group(session, group);
                 if let Some(session) = self.sessions.get_mut(session) {
-                    session.set_room(Some(Place { room: place, slot }));
+                    session.set_room(Some(RoomSeat { room: place, slot }));
                 }
             }
         }

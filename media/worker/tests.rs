@@ -37,7 +37,7 @@ impl Bench {
             sdp_refused: AtomicU64::new(0),
         });
         let (_, writer) = Writer::new();
-        let worker = Worker::new(0, Arc::clone(&shared), Budget::new(60), writer).unwrap();
+        let worker = Worker::new(0, Arc::clone(&shared), SuppressionBudget::new(60), writer).unwrap();
         let now = Instant::now();
         let ports = Arc::new(Ports::new([127, 0, 0, 1].into(), ports.parse().unwrap()));
         let sockets = ports.bind().unwrap().unwrap();
@@ -75,7 +75,7 @@ impl Bench {
 
     /// It wakes after so many ms, `true` of a doze.
     fn wake(&mut self, ms: u64, dozes: bool, woken: Woken) {
-        let doze = dozes.then_some(self.now + DOZE);
+        let doze = dozes.then_some(self.now + IDLE_SLEEP);
         self.now += Duration::from_millis(ms);
         self.worker.wake(self.now, doze, woken, &mut self.inlet);
     }
@@ -139,11 +139,11 @@ fn a_worker_dozes_while_no_packets_come_and_nobody_has_anything_to_say() {
     bench.say(7, 20);
     bench.pass(5);
     assert_eq!(bench.worker.doze(bench.now), None, "a packet has just come");
-    bench.now += QUIET;
-    assert_eq!(bench.worker.doze(bench.now), Some(bench.now + HUM), "it is sent silence");
+    bench.now += QUIET_BEFORE_IDLE;
+    assert_eq!(bench.worker.doze(bench.now), Some(bench.now + SILENCE_SLEEP), "it is sent silence");
     let command = Command::SendDigits { op: OpId(1), digits: "1w2".into(), duration_ms: 100 };
     bench.worker.handle(bench.now, Message::Command { key: SessionKey(1), command, of: None });
-    bench.now += HUM;
+    bench.now += SILENCE_SLEEP;
     assert_eq!(bench.worker.doze(bench.now), None, "it sends digits");
 }
 
@@ -157,12 +157,12 @@ fn that_nobody_listens_where_a_packet_went_does_not_end_a_doze() {
     drop(gone);
     bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
     bench.worker.sockets.flush();
-    bench.now += QUIET;
+    bench.now += QUIET_BEFORE_IDLE;
     // The error has come back.
     let mut wake = [PollFd::new(&bench.worker.sockets.epoll, PollFlags::IN)];
     assert_eq!(rustix::event::poll(&mut wake, None), Ok(1));
     bench.pass(0);
-    assert_eq!(bench.worker.doze(bench.now), Some(bench.now + HUM));
+    assert_eq!(bench.worker.doze(bench.now), Some(bench.now + SILENCE_SLEEP));
 }
 
 #[test]
@@ -222,8 +222,9 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
                 sdp_refused: AtomicU64::new(0),
             });
             let (_, writer) = Writer::new();
-            let mut workers =
-                [0, 1].map(|number| Worker::new(number, Arc::clone(&shared), Budget::new(60), writer.clone()).unwrap());
+            let mut workers = [0, 1].map(|number| {
+                Worker::new(number, Arc::clone(&shared), SuppressionBudget::new(60), writer.clone()).unwrap()
+            });
             let ports = Arc::new(Ports::new([127, 0, 1, 0].into(), "31900-31919".parse().unwrap()));
             for (worker, key) in workers.iter_mut().zip([SessionKey(1), SessionKey(2)]) {
                 let session = Box::new(MediaSession::new(key, 1, Arc::new(|_, _| Ok(())), true));

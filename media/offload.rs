@@ -13,7 +13,7 @@ use std::time::Duration;
 const PATIENCE: u16 = 50;
 /// The same for one whose packets keep coming up: half a minute.
 const MOST_PATIENCE: u16 = 1_600;
-/// After so many packets a shortcut was worth it: 10 s.
+/// After so many packets an offload was worth it: 10 s.
 const WORTHWHILE: u64 = 500;
 /// Frames after which the kernel is asked what it has counted: 400 ms.
 const ASKED: u8 = 20;
@@ -29,7 +29,7 @@ pub(crate) const PLAIN: u8 = 0x80;
 
 /// Packets of one leg that go on without us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shortcut {
+pub(crate) struct OffloadRule {
     /// The slot that they come to.
     pub(crate) from: usize,
     pub(crate) ssrc: u32,
@@ -39,14 +39,14 @@ pub(crate) struct Shortcut {
     /// Units of its timestamps in a second.
     pub(crate) clock_rate: u32,
     /// Where counting goes on from.
-    pub(crate) counted: Counted,
+    pub(crate) counted: FlowCounts,
     /// `None`: nowhere, as nobody hears them. They are counted.
-    pub(crate) onward: Option<Onward>,
+    pub(crate) forward: Option<Forward>,
 }
 
 /// Where they go, and how they change on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Onward {
+pub(crate) struct Forward {
     /// The slot that they leave from.
     pub(crate) to: usize,
     pub(crate) ssrc: u32,
@@ -60,8 +60,8 @@ pub(crate) struct Onward {
 
 /// What came of a leg, by the rules of [`crate::rtp::receiver`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counted {
-    /// Packets, and octets of their payloads, since the shortcut began.
+pub(crate) struct FlowCounts {
+    /// Packets, and octets of their payloads, since the offload began.
     pub(crate) packets: u64,
     pub(crate) octets: u64,
     /// The highest sequence number, with its cycles.
@@ -78,9 +78,9 @@ pub(crate) struct Counted {
 
 /// A session's packets on their way.
 #[derive(Debug, Default)]
-pub(crate) struct Way {
+pub(crate) struct Offload {
     /// What the kernel had counted when it was last asked; `None`: it passes nothing on.
-    counted: Option<Box<Counted>>,
+    counted: Option<Box<FlowCounts>>,
     /// We see copies of them, so that what is counted there is known here.
     copied: bool,
     /// Copies that have come; once it has ended, those that are still to come.
@@ -93,22 +93,22 @@ pub(crate) struct Way {
     empty: u8,
 }
 
-impl Way {
+impl Offload {
     /// Whether the kernel passes its packets on.
-    pub(crate) fn is_short(&self) -> bool {
+    pub(crate) fn is_offloaded(&self) -> bool {
         self.counted.is_some()
     }
 
     /// Whether it passes them on and we see copies.
     pub(crate) fn is_copied(&self) -> bool {
-        self.is_short() && self.copied
+        self.is_offloaded() && self.copied
     }
 
     /// A copy has come. False if none can: the kernel passes on no other's, but it is not everywhere.
     pub(crate) fn takes_copy(&mut self) -> bool {
         if self.is_copied() {
             self.copies += 1;
-        } else if let Some(rest) = self.copies.checked_sub(1).filter(|_| !self.is_short()) {
+        } else if let Some(rest) = self.copies.checked_sub(1).filter(|_| !self.is_offloaded()) {
             self.copies = rest;
         } else {
             return false;
@@ -128,21 +128,21 @@ impl Way {
     }
 
     /// The kernel has it from here on.
-    pub(crate) fn begin(&mut self, shortcut: &Shortcut) {
+    pub(crate) fn begin(&mut self, rule: &OffloadRule) {
         (self.frames, self.empty) = (0, 0);
-        let copied = shortcut.onward.as_ref().is_some_and(|onward| onward.copied);
+        let copied = rule.forward.as_ref().is_some_and(|forward| forward.copied);
         (self.copied, self.copies) = (copied, 0);
-        self.counted = Some(Box::new(shortcut.counted));
+        self.counted = Some(Box::new(rule.counted));
     }
 
     /// One 20 ms frame. True when the kernel should be asked.
     pub(crate) fn tick(&mut self) -> bool {
-        self.frames = self.frames.saturating_add(u8::from(self.is_short()));
+        self.frames = self.frames.saturating_add(u8::from(self.is_offloaded()));
         self.frames >= ASKED
     }
 
     /// What has come since the last answer: packets, octets, gaps. `None` if it passes nothing on.
-    pub(crate) fn note(&mut self, now: &Counted) -> Option<(u64, u64, u32)> {
+    pub(crate) fn note(&mut self, now: &FlowCounts) -> Option<(u64, u64, u32)> {
         let before = self.counted.as_deref_mut()?;
         let before = std::mem::replace(before, *now);
         self.frames = 0;
@@ -153,7 +153,7 @@ impl Way {
 
     /// Whether nothing has come for a while.
     pub(crate) fn is_silent(&self) -> bool {
-        self.is_short() && self.empty >= EMPTY
+        self.is_offloaded() && self.empty >= EMPTY
     }
 
     /// The packets come here again. Who leaves it soon each time `by_itself` (something else came from it, or nothing) waits longer

@@ -8,7 +8,7 @@ use crate::suppress::Suppressor;
 
 /// Both directions; made when one is asked for.
 #[derive(Default)]
-pub(super) struct Cleaning {
+pub(super) struct Suppression {
     inbound: Option<Direction>,
     outbound: Option<Direction>,
 }
@@ -20,7 +20,7 @@ struct Direction {
     suppressor: Option<(SampleRate, Suppressor)>,
 }
 
-impl Cleaning {
+impl Suppression {
     fn direction(&mut self, track: Track) -> &mut Option<Direction> {
         match track {
             Track::Inbound => &mut self.inbound,
@@ -56,9 +56,9 @@ impl MediaSession {
     pub(super) fn suppress(&mut self, tracks: Tracks, on: bool) {
         for track in [Track::Inbound, Track::Outbound].into_iter().filter(|track| tracks.has(*track)) {
             if on {
-                let direction = self.cleaning.get_or_insert_default().direction(track);
+                let direction = self.suppression.get_or_insert_default().direction(track);
                 direction.get_or_insert(Direction { on, shed: false, suppressor: None }).on = true;
-            } else if let Some(cleaning) = &mut self.cleaning {
+            } else if let Some(cleaning) = &mut self.suppression {
                 // With nobody to hear it there is no frame that would fade.
                 let direction = cleaning.direction(track).take_if(|direction| direction.suppressor.is_some());
                 *cleaning.direction(track) = direction.map(|direction| Direction { on, ..direction });
@@ -69,12 +69,12 @@ impl MediaSession {
 
     /// Whether that track is cleaned, or was until now and fades.
     pub(crate) fn cleans(&self, track: Track) -> bool {
-        self.cleaning.as_ref().is_some_and(|cleaning| cleaning.has(track))
+        self.suppression.as_ref().is_some_and(|cleaning| cleaning.has(track))
     }
 
     /// The worker has no time for it, or has again.
     pub(crate) fn shed(&mut self, track: Track, shed: bool) {
-        let Some(direction) = self.cleaning.as_mut().and_then(|cleaning| cleaning.direction(track).as_mut()) else {
+        let Some(direction) = self.suppression.as_mut().and_then(|cleaning| cleaning.direction(track).as_mut()) else {
             return;
         };
         if std::mem::replace(&mut direction.shed, shed) != shed {
@@ -90,17 +90,17 @@ impl MediaSession {
     ) -> (Option<Input<'a>>, bool) {
         let (samples, rate) = match input {
             None => return (None, false),
-            Some(Input::Heard(samples, rate)) => (samples, rate),
-            Some(Input::Mixed(said)) => (said.samples, said.rate),
+            Some(Input::Bridge(samples, rate)) => (samples, rate),
+            Some(Input::Room(said)) => (said.samples, said.rate),
         };
         frame.iter_mut().zip(samples).for_each(|(to, from)| *to = *from);
         let ended = self.clean(Track::Outbound, frame, rate);
-        (frame.get(..rate.frame()).map(|samples| Input::Heard(samples, rate)), ended)
+        (frame.get(..rate.frame()).map(|samples| Input::Bridge(samples, rate)), ended)
     }
 
     /// Cleans a frame in place. True: it was the last, as cleaning has ended.
     pub(super) fn clean(&mut self, track: Track, samples: &mut [i16; LONGEST_FRAME], rate: SampleRate) -> bool {
-        let Some(cleaning) = &mut self.cleaning else { return false };
+        let Some(cleaning) = &mut self.suppression else { return false };
         let place = cleaning.direction(track);
         let (Some(direction), Some(samples)) = (place.as_mut(), samples.get_mut(..rate.frame())) else { return false };
         if direction.clean(samples, rate) {
@@ -108,7 +108,7 @@ impl MediaSession {
         }
         *place = None;
         if !cleaning.has(Track::Inbound) && !cleaning.has(Track::Outbound) {
-            self.cleaning = None;
+            self.suppression = None;
         }
         true
     }

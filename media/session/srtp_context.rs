@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use super::Surroundings;
+use super::Context;
 use crate::engine::Flow;
 use crate::rtp::srtp::{LONGEST, LONGEST_TRAILER, Refused, Srtp};
 use crate::sdp::Protection;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Shield {
+pub(super) struct SrtpContext {
     state: State,
     /// Kept while packets are plain: should its keys come back, its indices must not begin anew.
     srtp: Option<Box<Srtp>>,
@@ -24,7 +24,7 @@ enum State {
     Up,
 }
 
-impl Shield {
+impl SrtpContext {
     /// What offer and answer agreed. Keys that stay go on as they are.
     pub(super) fn set(&mut self, protection: &Protection) {
         self.state = match protection {
@@ -56,9 +56,9 @@ impl Shield {
     }
 
     /// Sends a packet to the peer. One that cannot be protected is not sent.
-    pub(super) fn send(&mut self, flow: Flow, to: SocketAddr, packet: &[u8], around: &mut Surroundings<'_>) {
+    pub(super) fn send(&mut self, flow: Flow, to: SocketAddr, packet: &[u8], cx: &mut Context<'_>) {
         match (self.state, &mut self.srtp) {
-            (State::Plain, _) => around.network.send(around.slot, flow, to, packet),
+            (State::Plain, _) => cx.network.send(cx.slot, flow, to, packet),
             (State::Up, Some(srtp)) => {
                 let mut room = [0; LONGEST + LONGEST_TRAILER];
                 let Some(place) = room.get_mut(..packet.len()) else { return };
@@ -68,7 +68,7 @@ impl Shield {
                     Flow::Rtcp => srtp.protect_rtcp(&mut room, packet.len()),
                 };
                 if let Some(packet) = length.and_then(|length| room.get(..length)) {
-                    around.network.send(around.slot, flow, to, packet);
+                    cx.network.send(cx.slot, flow, to, packet);
                 }
             }
             (State::Shut | State::Up, _) => {}

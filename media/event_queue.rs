@@ -9,26 +9,26 @@ use crate::event::Full;
 type Sink<K, E> = Arc<dyn Fn(K, E) -> Result<(), Full> + Send + Sync>;
 
 /// A sink and what it has not taken yet. Its owner looks at how much that is, and gives up past a bound of its own.
-pub(crate) struct Telling<K, E> {
+pub(crate) struct EventQueue<K, E> {
     key: K,
     sink: Sink<K, E>,
     waiting: VecDeque<E>,
 }
 
-impl<K: Copy, E: Clone> Telling<K, E> {
-    pub(crate) fn new(key: K, sink: Sink<K, E>) -> Telling<K, E> {
-        Telling { key, sink, waiting: VecDeque::new() }
+impl<K: Copy, E: Clone> EventQueue<K, E> {
+    pub(crate) fn new(key: K, sink: Sink<K, E>) -> EventQueue<K, E> {
+        EventQueue { key, sink, waiting: VecDeque::new() }
     }
 
     /// Tells it, after what waits.
-    pub(crate) fn tell(&mut self, event: E) {
-        if !self.tell_now(event.clone()) {
+    pub(crate) fn send(&mut self, event: E) {
+        if !self.try_send(event.clone()) {
             self.waiting.push_back(event);
         }
     }
 
     /// Tells it now or never: false.
-    pub(crate) fn tell_now(&mut self, event: E) -> bool {
+    pub(crate) fn try_send(&mut self, event: E) -> bool {
         self.waiting.is_empty() && (self.sink)(self.key, event).is_ok()
     }
 
@@ -43,7 +43,7 @@ impl<K: Copy, E: Clone> Telling<K, E> {
     }
 
     /// How many events wait.
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn backlog(&self) -> usize {
         self.waiting.len()
     }
 }

@@ -8,7 +8,7 @@ use crate::command::Track;
 use crate::dtmf::Form;
 
 /// The frame heard last.
-pub(super) struct HeardFrame {
+pub(super) struct InboundFrame {
     samples: [i16; LONGEST_FRAME],
     rate: SampleRate,
     /// The media clock when it was read.
@@ -40,7 +40,7 @@ impl MediaSession {
         tracks.inbound.handle_tick();
         let heard = self.heard.get_or_insert_with(|| {
             let samples = [0; LONGEST_FRAME];
-            Box::new(HeardFrame { samples, rate: SampleRate::Hz8000, at: now, sounds: false, fresh: false })
+            Box::new(InboundFrame { samples, rate: SampleRate::Hz8000, at: now, sounds: false, fresh: false })
         });
         (heard.rate, heard.at) = (tracks.inbound.rate(), now);
         heard.sounds = !tracks.inbound.read_live(now, &mut heard.samples).is_nothing();

@@ -4,7 +4,7 @@ use crate::codec::{Codec, Encoder, LONGEST_FRAME, SampleRate};
 use crate::resample::Resampler;
 
 /// See the module. Made when a frame is not already octets of the peer's law.
-pub(super) struct Voice {
+pub(super) struct FrameEncoder {
     codec: Codec,
     encoder: Encoder,
     /// From the rate that came last.
@@ -13,11 +13,11 @@ pub(super) struct Voice {
     samples: [i16; LONGEST_FRAME],
 }
 
-impl Voice {
+impl FrameEncoder {
     /// At rest.
-    pub(super) fn new(codec: Codec) -> Voice {
+    pub(super) fn new(codec: Codec) -> FrameEncoder {
         let encoder = Encoder::new(codec, codec.sample_rate());
-        Voice { codec, encoder, resampler: None, samples: [0; LONGEST_FRAME] }
+        FrameEncoder { codec, encoder, resampler: None, samples: [0; LONGEST_FRAME] }
     }
 
     pub(super) fn codec(&self) -> Codec {
@@ -29,7 +29,7 @@ impl Voice {
         self.encoder.rate()
     }
 
-    /// What was encoded last, at [`Voice::rate`].
+    /// What was encoded last, at [`FrameEncoder::rate`].
     pub(super) fn samples(&self) -> &[i16] {
         self.samples.get(..self.rate().frame()).unwrap_or_default()
     }

@@ -1,7 +1,7 @@
 //! What a leg is sent in a frame: `digits > playback > source > input > relay | echo > silence`, packed as the peer wants it.
 
-use super::voice::Voice;
-use super::{LONGEST, MARKS, MediaSession, Surroundings};
+use super::frame_encoder::FrameEncoder;
+use super::{Context, LONGEST, MARKS, MediaSession};
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::engine::Flow;
@@ -28,28 +28,28 @@ const FELL_SILENT: u8 = 100;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input<'a> {
     /// What the bridge's other side sounds like, 20 ms at that rate.
-    Heard(&'a [i16], SampleRate),
+    Bridge(&'a [i16], SampleRate),
     /// A room's mix, in our codec.
-    Mixed(Said<'a>),
+    Room(Said<'a>),
 }
 
 impl MediaSession {
     /// Third pass of a frame: sends its audio, from whatever comes first.
-    pub(super) fn speak(&mut self, input: Option<Input<'_>>, around: &mut Surroundings<'_>) {
+    pub(super) fn speak(&mut self, input: Option<Input<'_>>, cx: &mut Context<'_>) {
         let Some(plan) = &self.plan else { return };
         let law = plan.codec.law().unwrap_or(Law::Mu);
         // Until it is known where to, a prompt waits; on hold it goes on unheard.
         if plan.remote.is_none() && self.latch.target().is_none() && plan.sends {
             return;
         }
-        if self.digits.is_some() && self.speak_digit(around) {
+        if self.digits.is_some() && self.speak_digit(cx) {
             self.hold_source();
             return;
         }
         if let Some(playback) = &mut self.playback {
             let mut samples = [0; FRAME];
             if playback.next_frame(&mut samples) {
-                self.say_samples(&samples, SampleRate::Hz8000, around);
+                self.say_samples(&samples, SampleRate::Hz8000, cx);
                 self.hold_source();
                 return;
             }
@@ -63,20 +63,20 @@ impl MediaSession {
             let spoken = source.next_frame(most, |name| self.emit(Event::MarkReached { op, name }));
             self.source = Some(source);
             match spoken {
-                Some(Spoken::Octets(law, octets)) => return self.say_octets(law, &octets, around),
+                Some(Spoken::Octets(law, octets)) => return self.say_octets(law, &octets, cx),
                 Some(Spoken::Samples(samples, rate)) => {
-                    return self.say_samples(samples.get(..rate.frame()).unwrap_or_default(), rate, around);
+                    return self.say_samples(samples.get(..rate.frame()).unwrap_or_default(), rate, cx);
                 }
                 None => {}
             }
         }
         self.fresh &= input.is_none();
         match input {
-            Some(Input::Heard(samples, rate)) => return self.say_samples(samples, rate, around),
-            Some(Input::Mixed(said)) => return self.say_mixed(said, around),
+            Some(Input::Bridge(samples, rate)) => return self.say_samples(samples, rate, cx),
+            Some(Input::Room(said)) => return self.say_mixed(said, cx),
             None => {}
         }
-        let mut passes = self.relayed_any && (self.peer.is_some() || self.echo);
+        let mut passes = self.relayed_any && (self.bridged_with.is_some() || self.echo);
         if passes && self.hush >= FELL_SILENT {
             (self.relayed_any, passes, self.fresh, self.hush) = (false, false, true, OPEN - 1);
         }
@@ -90,10 +90,10 @@ impl MediaSession {
             (false, false) => 0,
         };
         if self.send_silence && !passes && (!waits || self.packing.frames > 0 || self.hush == OPEN) {
-            self.say_octets(law, &[law.silence(); FRAME], around);
+            self.say_octets(law, &[law.silence(); FRAME], cx);
         } else {
             if self.packing.frames > 0 {
-                self.flush_packing(around);
+                self.flush_packing(cx);
             }
             if !passes {
                 self.sender.pause();
@@ -114,11 +114,11 @@ impl MediaSession {
 
     /// How many marks may be told in this frame: none while the sink is full.
     fn most_marks(&self) -> usize {
-        if self.telling.waiting() == 0 { MARKS } else { 0 }
+        if self.events.backlog() == 0 { MARKS } else { 0 }
     }
 
     /// True when the frame is taken by a key press.
-    fn speak_digit(&mut self, around: &mut Surroundings<'_>) -> bool {
+    fn speak_digit(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(digits) = &mut self.digits else { return false };
         let clock_rate = self.plan.as_ref().and_then(|plan| plan.events).map_or(8_000, |events| events.clock_rate);
         let frame = digits.sender.next_frame(clock_rate);
@@ -133,7 +133,7 @@ impl MediaSession {
             DigitFrame::Event { event, end, duration, offset, first } => (event, end, duration, offset, first),
         };
         if self.packing.frames > 0 {
-            self.flush_packing(around);
+            self.flush_packing(cx);
         }
         let (Some(plan), Some(digits)) = (&self.plan, &mut self.digits) else { return false };
         let Some(payload_type) = plan.events.map(|events| events.payload_type) else {
@@ -147,7 +147,7 @@ impl MediaSession {
             if let Some(tone) = &mut digits.tone {
                 tone.next_frame(&mut samples);
             }
-            self.say_samples(&samples, SampleRate::Hz8000, around);
+            self.say_samples(&samples, SampleRate::Hz8000, cx);
             return true;
         };
         if first {
@@ -162,40 +162,40 @@ impl MediaSession {
             // Volume 10: -10 dBm0, as phones send.
             *payload = [event, if end { 0x8A } else { 0x0A }, high, low];
         }
-        self.shield.send(Flow::Rtp, target, &packet, around);
-        around.counts.packets_out += 1;
+        self.srtp.send(Flow::Rtp, target, &packet, cx);
+        cx.counts.packets_out += 1;
         true
     }
 
     /// Says a frame of G.711.
-    fn say_octets(&mut self, law: Law, octets: &[u8; FRAME], around: &mut Surroundings<'_>) {
+    fn say_octets(&mut self, law: Law, octets: &[u8; FRAME], cx: &mut Context<'_>) {
         let Some(to) = self.plan.as_ref().and_then(|plan| plan.codec.law()) else {
             let mut samples = [0; FRAME];
             law.decode(octets, &mut samples);
-            return self.say_samples(&samples, SampleRate::Hz8000, around);
+            return self.say_samples(&samples, SampleRate::Hz8000, cx);
         };
         let mut octets = *octets;
         law.transcode(to, &mut octets);
-        let stamp = self.stamp(around);
+        let stamp = self.stamp(cx);
         if let Some(tracks) = &mut self.tracks {
             tracks.outbound.handle_octets(stamp, to, &octets);
         }
-        self.pack(&octets, around);
+        self.pack(&octets, cx);
     }
 
     /// Says a frame of PCM.
-    fn say_samples(&mut self, samples: &[i16], rate: SampleRate, around: &mut Surroundings<'_>) {
+    fn say_samples(&mut self, samples: &[i16], rate: SampleRate, cx: &mut Context<'_>) {
         let Some(plan) = &self.plan else { return };
         let codec = plan.codec;
         if let (Some(law), SampleRate::Hz8000) = (codec.law(), rate) {
             let mut octets = [0; FRAME];
             law.encode(samples, &mut octets);
-            return self.say_octets(law, &octets, around);
+            return self.say_octets(law, &octets, cx);
         }
-        let stamp = self.stamp(around);
+        let stamp = self.stamp(cx);
         let voice = match &mut self.voice {
             Some(voice) if voice.codec() == codec => voice,
-            other => other.insert(Box::new(Voice::new(codec))),
+            other => other.insert(Box::new(FrameEncoder::new(codec))),
         };
         let mut octets = [0; LONGEST];
         let length = voice.encode(samples, rate, &mut octets);
@@ -206,33 +206,33 @@ impl MediaSession {
                 _ => tracks.outbound.handle_samples(stamp, voice.samples()),
             }
         }
-        self.pack(octets, around);
+        self.pack(octets, cx);
     }
 
     /// Says a frame that is encoded already.
-    fn say_mixed(&mut self, said: Said<'_>, around: &mut Surroundings<'_>) {
+    fn say_mixed(&mut self, said: Said<'_>, cx: &mut Context<'_>) {
         let law = self.plan.as_ref().and_then(|plan| plan.codec.law());
         if let (Some(law), Some(octets)) = (law, said.payload.first_chunk::<FRAME>()) {
-            return self.say_octets(law, octets, around);
+            return self.say_octets(law, octets, cx);
         }
-        let stamp = self.stamp(around);
+        let stamp = self.stamp(cx);
         if let Some(tracks) = &mut self.tracks {
             tracks.outbound.handle_samples(stamp, said.samples);
         }
-        self.pack(said.payload, around);
+        self.pack(said.payload, cx);
     }
 
     /// Of the frame that is about to be packed.
-    fn stamp(&mut self, around: &Surroundings<'_>) -> Stamp {
+    fn stamp(&mut self, cx: &Context<'_>) -> Stamp {
         if self.packing.frames == 0 {
             self.packing.timestamp = self.sender.now();
         }
         let timestamp = self.packing.timestamp.wrapping_add(self.packing.frames as u32 * self.sender.frame());
-        Stamp { timestamp, marker: false, arrival: around.clock.units(around.now, 8_000) }
+        Stamp { timestamp, marker: false, arrival: cx.clock.units(cx.now, 8_000) }
     }
 
     /// Sends one frame of the negotiated codec, or packs it with others.
-    fn pack(&mut self, octets: &[u8], around: &mut Surroundings<'_>) {
+    fn pack(&mut self, octets: &[u8], cx: &mut Context<'_>) {
         let Some(plan) = &self.plan else { return };
         let frames = usize::from(plan.frames);
         if !plan.sends {
@@ -253,18 +253,18 @@ impl MediaSession {
         }
         // A frame more of the same size must find room.
         if self.packing.frames >= frames || self.packing.octets + octets.len() > LONGEST {
-            self.flush_packing(around);
+            self.flush_packing(cx);
         }
     }
 
-    pub(super) fn flush_packing(&mut self, around: &mut Surroundings<'_>) {
+    pub(super) fn flush_packing(&mut self, cx: &mut Context<'_>) {
         let units = std::mem::take(&mut self.packing.frames) as u32 * self.sender.frame();
         let octets = std::mem::take(&mut self.packing.octets);
         let (Some(plan), Some(target)) = (&self.plan, self.latch.target()) else { return };
         let header = self.sender.audio(plan.payload_type, self.packing.timestamp, units, octets);
         let Some(packet) = self.packing.packet.get_mut(..FIXED + octets) else { return };
         header.write(packet);
-        self.shield.send(Flow::Rtp, target, packet, around);
-        around.counts.packets_out += 1;
+        self.srtp.send(Flow::Rtp, target, packet, cx);
+        cx.counts.packets_out += 1;
     }
 }

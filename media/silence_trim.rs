@@ -13,7 +13,7 @@ use crate::codec::SampleRate;
 use crate::recorded::RecordedFile;
 use crate::rtp::FRAME;
 use crate::vad::VoiceActivity;
-use crate::wav::Form;
+use crate::wav::WavFormat;
 
 /// Mean level up to which a frame is quiet, about -46 dBFS.
 const QUIET: u32 = 160;
@@ -28,7 +28,7 @@ const BEFORE: u64 = 150;
 /// Where the first frame begins that is to be kept, and where the last one ends, in octets of samples; `None`: there is nothing
 /// but silence. `start`: where the samples begin in `file`. Takes some 10 us of a processor for each frame at the ends, and for
 /// each frame of a recording in which nobody speaks.
-pub(crate) fn find(file: &mut RecordedFile, form: Form, start: u64) -> io::Result<Option<(u64, u64)>> {
+pub(crate) fn find(file: &mut RecordedFile, form: WavFormat, start: u64) -> io::Result<Option<(u64, u64)>> {
     let whole = (file.len() - start) / form.frame().max(1);
     let octets = |(first, last): (u64, u64)| (first * form.frame(), (last + 1) * form.frame());
     let mut loud: Option<(u64, u64)> = None;
@@ -73,7 +73,7 @@ struct Heard {
 
 struct Ears<'a> {
     file: &'a mut RecordedFile,
-    form: Form,
+    form: WavFormat,
     start: u64,
     activity: Vec<VoiceActivity>,
     frame: Vec<u8>,
@@ -82,7 +82,7 @@ struct Ears<'a> {
 }
 
 impl Ears<'_> {
-    fn new(file: &mut RecordedFile, form: Form, start: u64) -> Ears<'_> {
+    fn new(file: &mut RecordedFile, form: WavFormat, start: u64) -> Ears<'_> {
         let activity = (0..form.channels).map(|_| VoiceActivity::new(SampleRate::Hz8000)).collect();
         let frame = vec![0; form.frame() as usize];
         Ears { file, form, start, activity, frame, samples: Vec::new(), channel: Vec::with_capacity(FRAME) }

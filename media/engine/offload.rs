@@ -1,0 +1,157 @@
+//! When the kernel passes packets on by itself, and how that stays in the books ([`crate::offload`]).
+
+use std::time::Instant;
+
+use super::{Core, Network};
+use crate::codec::Codec;
+use crate::command::SessionKey;
+use crate::offload::{COPY, Offload, OffloadRule, PLAIN};
+use crate::rtp::Header;
+use crate::session::PacketKind;
+
+/// Has the kernel take the rule, if it can.
+fn take(offload: &mut Offload, rule: Option<OffloadRule>, network: &mut dyn Network) {
+    if let Some(rule) = rule.filter(|rule| network.offload(rule)) {
+        offload.begin(&rule);
+    }
+}
+
+impl Core {
+    /// The network may be offered rules.
+    pub(crate) fn enable_offload(&mut self) {
+        self.can_offload = true;
+    }
+
+    /// Audio of `from` was relayed to `to`: the next may go without us.
+    pub(super) fn note_relayed(
+        &mut self,
+        now: Instant,
+        [from, to]: [usize; 2],
+        header: &Header,
+        codec: Codec,
+        network: &mut dyn Network,
+    ) {
+        let Some((session, peer)) = self.sessions.get2_mut(from, to) else { return };
+        if !session.offload.note_plain() {
+            return;
+        }
+        session.offload.note_other();
+        let rule = session.offload_rule(peer, [from, to], header, codec, now);
+        take(&mut session.offload, rule, network);
+    }
+
+    /// Something came to `slot`, which is bridged with nobody: if it is audio that nobody hears, the next need not come.
+    pub(super) fn note_unheard(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        header: &Header,
+        kind: PacketKind,
+        network: &mut dyn Network,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        match kind {
+            PacketKind::Audio(_) if session.offload.note_plain() => session.offload.note_other(),
+            PacketKind::Events(_) => return session.offload.note_other(),
+            _ => return,
+        }
+        let rule = session.drop_rule(slot, header, now);
+        take(&mut session.offload, rule, network);
+    }
+
+    /// Whether the kernel has passed that packet on and this is the copy of it, which is then made what it was.
+    pub(super) fn takes_copy(&mut self, slot: usize, packet: &mut [u8]) -> bool {
+        let Some(first) = packet.first_mut().filter(|first| **first == COPY) else { return false };
+        let copy = self.sessions.get_mut(slot).is_some_and(|session| session.offload.takes_copy());
+        if copy {
+            *first = PLAIN;
+        }
+        copy
+    }
+
+    /// A key of its is being relayed.
+    pub(super) fn note_event(&mut self, slot: usize) {
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.offload.note_other();
+        }
+    }
+
+    /// Both ways of `key`'s bridge lead here again, before anything about it changes.
+    pub(crate) fn revoke_offload(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
+        if let Some(slot) = self.slots.get(&key).copied().filter(|_| self.can_offload) {
+            self.revoke_offload_at(now, slot, false, network);
+        }
+    }
+
+    pub(super) fn revoke_offload_at(&mut self, now: Instant, slot: usize, by_itself: bool, network: &mut dyn Network) {
+        for slot in self.both_directions(slot) {
+            self.end_offload(now, slot, by_itself, network);
+        }
+    }
+
+    /// Adds what the kernel has counted both ways to what `slot` knows.
+    pub(super) fn count_both_directions(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
+        for slot in self.both_directions(slot) {
+            self.count_offloaded(now, slot, network);
+        }
+    }
+
+    /// One 20 ms frame of `slot`: asks what has been passed on when that is due, or about to be told.
+    pub(super) fn tick_offload(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let asks = session.offload.tick();
+        if session.is_about_to_report() {
+            self.count_both_directions(now, slot, network);
+        } else if asks {
+            self.count_offloaded(now, slot, network);
+        }
+        // Who hears nothing is sent something else before long, on the same line: that must be ours again by then.
+        if self.sessions.get(slot).is_some_and(|session| session.offload.is_silent()) {
+            self.end_offload(now, slot, true, network);
+        }
+    }
+
+    fn both_directions(&self, slot: usize) -> impl Iterator<Item = usize> + use<> {
+        let peer = self.sessions.get(slot).and_then(|session| session.bridged_with).map(|peer| peer.slot);
+        std::iter::once(slot).chain(peer.filter(|peer| *peer != slot))
+    }
+
+    fn end_offload(&mut self, now: Instant, slot: usize, by_itself: bool, network: &mut dyn Network) {
+        if !self.is_offloaded(slot) {
+            return;
+        }
+        let counted = network.revoke(slot);
+        self.add(now, slot, counted);
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.end_offload(by_itself);
+        }
+    }
+
+    fn count_offloaded(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
+        if self.is_offloaded(slot) {
+            let counted = network.counted(slot);
+            self.add(now, slot, counted);
+        }
+    }
+
+    pub(super) fn is_offloaded(&self, slot: usize) -> bool {
+        self.sessions.get(slot).is_some_and(|session| session.offload.is_offloaded())
+    }
+
+    fn add(&mut self, now: Instant, slot: usize, counted: Option<crate::offload::FlowCounts>) {
+        let Some(counted) = counted else { return };
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        if session.offload.is_copied() {
+            session.offload.note(&counted);
+            return;
+        }
+        let Some((packets, octets)) = session.note_offloaded_in(&counted, now) else { return };
+        self.counts.packets_in += packets;
+        let peer = session.bridged_with.and_then(|peer| self.sessions.get_mut(peer.slot));
+        if let Some(peer) = peer.filter(|_| packets > 0) {
+            peer.note_offloaded_out(packets, octets, &counted);
+            self.counts.packets_out += packets;
+            self.counts.relayed += packets;
+        }
+    }
+}
