@@ -18,7 +18,6 @@ use crate::command::{Command, SessionKey, Track};
 use crate::event::Event;
 use crate::offload::{FlowCounts, OffloadRule};
 use crate::room::RoomKey;
-use crate::rtp::is_rtcp;
 use crate::sdp::MediaPlan;
 use crate::session::{Activity, BridgedLeg, Context, Input, MediaSession, PacketKind};
 use crate::suppress::budget::{Change, SuppressedTrack, SuppressionBudget};
@@ -27,8 +26,6 @@ use crate::writer::{Done, WriterHandle};
 /// Sessions are served in four groups, one every tick, so that the load is even.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 const GROUPS: usize = 4;
-/// Ticks by which a session may be ahead of its own clock when it has changed its group.
-const EARLY: i32 = 2;
 /// What a worker that stood still for longer (a machine that was held) has missed is not caught up with.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -188,10 +185,13 @@ impl Core {
     }
 
     /// Takes a session in, new or moved here. Its slot names it to the [`Network`].
-    pub(crate) fn insert(&mut self, session: Box<MediaSession>) -> usize {
+    pub(crate) fn insert(&mut self, mut session: Box<MediaSession>) -> usize {
         let key = session.key;
         let group = self.groups.iter_mut().min_by_key(|group| group.len());
-        let slot = self.sessions.insert(session);
+        let place = self.sessions.vacant_entry();
+        let slot = place.key();
+        session.set_slot(slot);
+        place.insert(session);
         group.into_iter().for_each(|group| group.push(slot));
         self.slots.insert(key, slot);
         self.enter_budget(slot);
@@ -218,8 +218,8 @@ impl Core {
     fn enter_budget(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         for track in [Track::Inbound, Track::Outbound] {
-            if session.cleans(track) {
-                session.shed(track, !self.budget.add((session.key, track)));
+            if session.is_suppressed(track) {
+                session.set_shed(track, !self.budget.add((session.key, track)));
             } else {
                 self.budget.remove((session.key, track));
             }
@@ -259,11 +259,7 @@ impl Core {
         let (since, until) = ((self.group + GROUPS - from) % GROUPS, (to + GROUPS - self.group - 1) % GROUPS + 1);
         let Some(session) = self.sessions.get_mut(slot) else { return };
         // As many frames as time has passed, or recordings would grow shorter with each move.
-        session.shift += (since + until) as i32 - GROUPS as i32;
-        if session.shift < -EARLY {
-            session.skips = true;
-            session.shift += GROUPS as i32;
-        }
+        session.schedule.change_group((since + until) as i32, GROUPS as i32);
     }
 
     pub(crate) fn has(&self, key: SessionKey) -> bool {
@@ -279,10 +275,10 @@ impl Core {
             network.pin(*slot, None);
         }
         // Whom a held leg has left without packets is sent silence.
-        let abandoned = session.is_held().then(|| session.bridged_with.map(|peer| peer.slot)).flatten();
+        let abandoned = session.is_held().then(|| session.routing.bridged_with().map(|peer| peer.slot)).flatten();
         let slot = *slot;
         if let Some(peer) = abandoned.and_then(|peer| self.sessions.get_mut(peer)) {
-            peer.expect_frames();
+            peer.stop_expecting_packets();
         }
         self.review(slot);
         true
@@ -291,23 +287,23 @@ impl Core {
     /// Decides anew whether two bridged sessions hear each other by packets or by frames.
     fn review(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let Some(peer) = session.bridged_with.filter(|peer| peer.slot != slot) else {
-            return session.set_framed(false);
+        let Some(peer) = session.routing.bridged_with().filter(|peer| peer.slot != slot) else {
+            return session.set_transcoded(false);
         };
         let Some((session, peer)) = self.sessions.get2_mut(slot, peer.slot) else { return };
-        let (framed, peer_framed) = (session.must_frame(peer), peer.must_frame(session));
-        session.set_framed(framed);
-        peer.set_framed(peer_framed);
+        let (framed, peer_framed) = (session.must_transcode(peer), peer.must_transcode(session));
+        session.set_transcoded(framed);
+        peer.set_transcoded(peer_framed);
         if framed {
-            peer.expect_frames();
+            peer.stop_expecting_packets();
         }
         if peer_framed {
-            session.expect_frames();
+            session.stop_expecting_packets();
         }
     }
 
-    /// One datagram that came to a session's socket; it may be sent on from the same buffer. True when another may well
-    /// wait behind it: it came late, or it is no audio.
+    /// Takes one datagram of a session's socket. The packet may be sent on from the same buffer. Returns true when another one
+    /// may well wait behind it: this one came late, or is no audio.
     pub(crate) fn handle_packet(
         &mut self,
         now: Instant,
@@ -317,55 +313,49 @@ impl Core {
         packet: &mut [u8],
         network: &mut dyn Network,
     ) -> bool {
-        let sent = self.can_offload && flow == Flow::Rtp && self.takes_copy(slot, packet);
-        if self.can_offload && !sent {
-            if flow == Flow::Rtcp || is_rtcp(packet) {
-                // What a stranger says is not worth the question.
-                if self.sessions.get(slot).is_some_and(|session| !session.is_stranger(from)) {
-                    self.count_both_directions(now, slot, network);
-                }
-            } else if self.is_offloaded(slot)
-                && self.sessions.get(slot).is_some_and(|session| !session.refuses(from, now))
-            {
-                // It is not what the kernel was told to expect, and may be the peer's.
-                self.revoke_offload_at(now, slot, true, network);
-            }
+        let sent_by_kernel = self.can_offload && flow == Flow::Rtp && self.takes_copy(slot, packet);
+        if self.can_offload && !sent_by_kernel {
+            self.check_offload(now, slot, flow, from, packet, network);
         }
-        let Some(session) = self.sessions.get_mut(slot) else { return false };
-        let mut cx = Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts, slot, sent };
-        if session.is_closing() {
-            return false;
-        }
+        let Some(session) = self.sessions.get_mut(slot).filter(|session| !session.is_closing()) else { return false };
+        let mut cx = Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts };
         if flow == Flow::Rtcp {
             session.handle_rtcp(from, packet, &mut cx);
             return true;
         }
-        let Some((header, heard)) = session.handle_rtp(from, packet, &mut cx) else { return true };
-        let more = matches!(heard, PacketKind::Events(_)) || session.is_followed();
-        if session.bridged_with.is_some() && session.note_spoken(heard) {
+        let Some((header, kind)) = session.handle_rtp(from, packet, &mut cx) else { return true };
+        let more = matches!(kind, PacketKind::Events(_)) || session.is_followed();
+        let bridged_with = session.routing.bridged_with();
+        if bridged_with.is_some() && session.note_codec(kind) {
             self.review(slot);
             return more;
         }
-        let framed = session.framed;
-        if session.echo {
-            session.relay(&header, heard, false, packet, &mut cx);
-        } else if let Some(peer) = session.bridged_with
-            && !(framed && matches!(heard, PacketKind::Audio(_) | PacketKind::Noise))
-        {
-            cx.slot = peer.slot;
-            // Who hears itself hears nobody else.
-            if let Some(peer) = self.sessions.get_mut(peer.slot).filter(|peer| !peer.echo) {
-                peer.relay(&header, heard, framed, packet, &mut cx);
+        let transcoded = session.routing.transcoded;
+        let in_frames = transcoded && matches!(kind, PacketKind::Audio(_) | PacketKind::Noise);
+        if session.routing.echo {
+            if sent_by_kernel {
+                session.note_sent_by_kernel(&header, kind, packet, &mut cx);
+            } else {
+                session.relay(&header, kind, false, packet, &mut cx);
             }
-            if self.can_offload && !sent {
-                match heard {
-                    PacketKind::Audio(codec) => self.note_relayed(now, [slot, peer.slot], &header, codec, network),
+        } else if let Some(other) = bridged_with.filter(|_| !in_frames) {
+            // A leg that hears itself hears nobody else.
+            if let Some(other) = self.sessions.get_mut(other.slot).filter(|other| !other.routing.echo) {
+                if sent_by_kernel {
+                    other.note_sent_by_kernel(&header, kind, packet, &mut cx);
+                } else {
+                    other.relay(&header, kind, transcoded, packet, &mut cx);
+                }
+            }
+            if self.can_offload && !sent_by_kernel {
+                match kind {
+                    PacketKind::Audio(codec) => self.note_relayed(now, [slot, other.slot], &header, codec, network),
                     PacketKind::Noise => {}
                     PacketKind::Events(_) => self.note_event(slot),
                 }
             }
-        } else if self.can_offload && !sent && session.bridged_with.is_none() {
-            self.note_unheard(now, slot, &header, heard, network);
+        } else if self.can_offload && !sent_by_kernel && bridged_with.is_none() {
+            self.note_unheard(now, slot, &header, kind, network);
         }
         more
     }
@@ -377,14 +367,14 @@ impl Core {
             _ => return None,
         }
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot))?;
-        session.orders = session.orders.wrapping_add(1);
-        Some(session.orders)
+        session.routing.orders = session.routing.orders.wrapping_add(1);
+        Some(session.routing.orders)
     }
 
     /// Whether that is a session's newest order, as far as can be told here.
     pub(crate) fn is_order(&self, key: SessionKey, number: u32) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot));
-        session.is_none_or(|session| session.orders == number)
+        session.is_none_or(|session| session.routing.orders == number)
     }
 
     pub(crate) fn handle_command(
@@ -423,8 +413,10 @@ impl Core {
                 let reframes = suppresses || matches!(command, Command::Mute { .. });
                 let echoes = matches!(command, Command::Echo(_));
                 session.handle_command(command, self.clock.units(now, 8_000), &self.writer, &self.done);
-                if echoes && let Some(peer) = session.bridged_with.and_then(|peer| self.sessions.get_mut(peer.slot)) {
-                    peer.expect_frames();
+                if echoes
+                    && let Some(peer) = session.routing.bridged_with().and_then(|peer| self.sessions.get_mut(peer.slot))
+                {
+                    peer.stop_expecting_packets();
                 }
                 if reframes && let Some(slot) = self.slots.get(&key).copied() {
                     if suppresses {
@@ -467,7 +459,7 @@ impl Core {
             self.set_bridged_with(peer.key, None);
             for key in [key, peer.key] {
                 if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-                    session.set_framed(false);
+                    session.set_transcoded(false);
                 }
             }
         }
@@ -479,7 +471,10 @@ impl Core {
     }
 
     fn peer_of(&self, key: SessionKey) -> Option<BridgedLeg> {
-        self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|session| session.bridged_with)
+        self.slots
+            .get(&key)
+            .and_then(|slot| self.sessions.get(*slot))
+            .and_then(|session| session.routing.bridged_with())
     }
 
     fn set_bridged_with(&mut self, key: SessionKey, peer: Option<SessionKey>) {
@@ -496,7 +491,7 @@ impl Core {
         self.leave_room(key);
         let Some(slot) = self.slots.get(&key).copied() else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let mut cx = Context { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
+        let mut cx = Context { now, clock: &self.clock, network, counts: &mut self.counts };
         session.close(&self.writer, &mut cx);
         network.release(slot);
         self.closed.push(key);
@@ -504,10 +499,10 @@ impl Core {
 
     /// Tells those closed since, all in one go: whoever is told two things at once wakes once. Whose recordings are yet to be
     /// completed is told by a later tick.
-    pub(crate) fn tell_closed(&mut self) {
+    pub(crate) fn report_closed(&mut self) {
         for key in self.closed.drain(..) {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-                session.tell_closed();
+                session.report_closed();
             }
         }
     }
@@ -573,7 +568,7 @@ impl Core {
     fn keep_budget(&mut self, now: Instant, late: Duration) {
         let mut shed = |(key, track): SuppressedTrack, shed| {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-                session.shed(track, shed);
+                session.set_shed(track, shed);
             }
         };
         match self.budget.handle_tick(now, std::mem::take(&mut self.spent), late) {
@@ -588,13 +583,13 @@ impl Core {
         let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
         let units = self.clock.units(now, 8_000);
         for slot in &group {
-            if let Some(session) = self.sessions.get_mut(*slot).filter(|session| session.is_due(now)) {
-                if !session.cleans(Track::Inbound) {
-                    session.hear(now, units);
+            if let Some(session) = self.sessions.get_mut(*slot).filter(|session| session.schedule.is_due(now)) {
+                if !session.is_suppressed(Track::Inbound) {
+                    session.read_inbound_frame(now, units);
                     continue;
                 }
                 let began = network.stopwatch();
-                let ended = session.hear(now, units);
+                let ended = session.read_inbound_frame(now, units);
                 self.spent += network.stopwatch().saturating_sub(began);
                 if ended {
                     self.enter_budget(*slot);
@@ -609,27 +604,25 @@ impl Core {
             if self.can_offload {
                 self.tick_offload(now, slot, network);
             }
-            let mut cx = Context { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
+            let mut cx = Context { now, clock: &self.clock, network, counts: &mut self.counts };
             let Some(session) = self.sessions.get_mut(slot) else { continue };
-            if session.here_since.is_some_and(|since| now < since) {
+            if !session.schedule.begin(now) {
                 continue;
             }
-            session.here_since = None;
-            if std::mem::take(&mut session.skips) {
-                continue;
-            }
-            let peer = session.bridged_with.map(|peer| peer.slot).filter(|peer| *peer != slot);
-            let echo = session.echo;
-            let framed = peer.filter(|peer| self.sessions.get(*peer).is_some_and(|peer| peer.framed && !peer.echo));
+            let peer = session.routing.bridged_with().map(|peer| peer.slot).filter(|peer| *peer != slot);
+            let echo = session.routing.echo;
+            let framed = peer.filter(|peer| {
+                self.sessions.get(*peer).is_some_and(|peer| peer.routing.transcoded && !peer.routing.echo)
+            });
             let framed = framed.filter(|_| !echo);
             let (well, uncleaned) = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
                 Some((session, peer)) => {
-                    let heard = peer.take_heard().map(|(samples, rate)| Input::Bridge(samples, rate));
+                    let heard = peer.take_inbound_frame().map(|(samples, rate)| Input::Bridge(samples, rate));
                     speak(session, heard, &self.writer, &mut cx, &mut self.spent)
                 }
                 None => {
                     let Some(session) = self.sessions.get_mut(slot) else { continue };
-                    let mixed = session.room.zip(session.codec());
+                    let mixed = session.routing.room().zip(session.codec());
                     let mixed = mixed.and_then(|(place, codec)| self.rooms.say(place, codec));
                     speak(session, mixed, &self.writer, &mut cx, &mut self.spent)
                 }
@@ -678,12 +671,12 @@ fn speak(
     cx: &mut Context<'_>,
     spent: &mut Duration,
 ) -> (bool, bool) {
-    if input.is_none() || !session.cleans(Track::Outbound) {
+    if input.is_none() || !session.is_suppressed(Track::Outbound) {
         return (session.handle_tick(input, writer, cx), false);
     }
     let mut frame = [0; LONGEST_FRAME];
     let began = cx.network.stopwatch();
-    let (input, last) = session.clean_input(input, &mut frame);
+    let (input, last) = session.suppress_input(input, &mut frame);
     *spent += cx.network.stopwatch().saturating_sub(began);
     (session.handle_tick(input, writer, cx), last)
 }

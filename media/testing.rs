@@ -233,7 +233,7 @@ impl MediaPair {
     pub(crate) fn close(&mut self, who: Who) {
         let key = self.party(who).key;
         self.core.close(self.origin + self.now, key, &mut self.wire);
-        self.core.tell_closed();
+        self.core.report_closed();
     }
 
     /// The peer sends the next 20 ms of audio, which takes `delay` on the link.

@@ -477,7 +477,7 @@ impl Worker {
         for message in inbox.take(woken) {
             self.handle(now, message);
         }
-        self.core.tell_closed();
+        self.core.report_closed();
     }
 
     fn handle(&mut self, now: Instant, message: Message) {
@@ -650,7 +650,7 @@ impl Worker {
 
     fn take_in(&mut self, now: Instant, mut session: Box<MediaSession>, sockets: Option<Sockets>) {
         let key = session.key;
-        session.here_since = Some(now);
+        session.schedule.arrive(now);
         let slot = self.core.insert(session);
         if let Some(sockets) = sockets
             && let Err(error) = self.sockets.put(slot, sockets)

@@ -1,12 +1,13 @@
 //! When the kernel passes packets on by itself, and how that stays in the books ([`crate::offload`]).
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Core, Network};
+use super::{Core, Flow, Network};
 use crate::codec::Codec;
 use crate::command::SessionKey;
 use crate::offload::{COPY, Offload, OffloadRule, PLAIN};
-use crate::rtp::Header;
+use crate::rtp::{Header, is_rtcp};
 use crate::session::PacketKind;
 
 /// Has the kernel take the rule, if it can.
@@ -32,12 +33,12 @@ impl Core {
         network: &mut dyn Network,
     ) {
         let Some((session, peer)) = self.sessions.get2_mut(from, to) else { return };
-        if !session.offload.note_plain() {
+        if !session.routing.offload.note_plain() {
             return;
         }
-        session.offload.note_other();
-        let rule = session.offload_rule(peer, [from, to], header, codec, now);
-        take(&mut session.offload, rule, network);
+        session.routing.offload.note_other();
+        let rule = session.offload_rule(peer, header, codec, now);
+        take(&mut session.routing.offload, rule, network);
     }
 
     /// Something came to `slot`, which is bridged with nobody: if it is audio that nobody hears, the next need not come.
@@ -51,18 +52,40 @@ impl Core {
     ) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         match kind {
-            PacketKind::Audio(_) if session.offload.note_plain() => session.offload.note_other(),
-            PacketKind::Events(_) => return session.offload.note_other(),
+            PacketKind::Audio(_) if session.routing.offload.note_plain() => session.routing.offload.note_other(),
+            PacketKind::Events(_) => return session.routing.offload.note_other(),
             _ => return,
         }
-        let rule = session.drop_rule(slot, header, now);
-        take(&mut session.offload, rule, network);
+        let rule = session.drop_rule(header, now);
+        take(&mut session.routing.offload, rule, network);
+    }
+
+    /// A packet came up to us that is no copy of one that the kernel has sent. If the slot is offloaded, RTCP makes us ask for the
+    /// kernel's counts, because a report may follow. RTP is not what the kernel was told to expect, so the offload ends. Packets
+    /// of strangers change nothing.
+    pub(super) fn check_offload(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        flow: Flow,
+        from: SocketAddr,
+        packet: &[u8],
+        network: &mut dyn Network,
+    ) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        if flow == Flow::Rtcp || is_rtcp(packet) {
+            if !session.is_stranger(from) {
+                self.count_both_directions(now, slot, network);
+            }
+        } else if session.routing.offload.is_offloaded() && !session.refuses(from, now) {
+            self.revoke_offload_at(now, slot, true, network);
+        }
     }
 
     /// Whether the kernel has passed that packet on and this is the copy of it, which is then made what it was.
     pub(super) fn takes_copy(&mut self, slot: usize, packet: &mut [u8]) -> bool {
         let Some(first) = packet.first_mut().filter(|first| **first == COPY) else { return false };
-        let copy = self.sessions.get_mut(slot).is_some_and(|session| session.offload.takes_copy());
+        let copy = self.sessions.get_mut(slot).is_some_and(|session| session.routing.offload.takes_copy());
         if copy {
             *first = PLAIN;
         }
@@ -72,7 +95,7 @@ impl Core {
     /// A key of its is being relayed.
     pub(super) fn note_event(&mut self, slot: usize) {
         if let Some(session) = self.sessions.get_mut(slot) {
-            session.offload.note_other();
+            session.routing.offload.note_other();
         }
     }
 
@@ -99,20 +122,20 @@ impl Core {
     /// One 20 ms frame of `slot`: asks what has been passed on when that is due, or about to be told.
     pub(super) fn tick_offload(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let asks = session.offload.tick();
+        let asks = session.routing.offload.tick();
         if session.is_about_to_report() {
             self.count_both_directions(now, slot, network);
         } else if asks {
             self.count_offloaded(now, slot, network);
         }
         // Who hears nothing is sent something else before long, on the same line: that must be ours again by then.
-        if self.sessions.get(slot).is_some_and(|session| session.offload.is_silent()) {
+        if self.sessions.get(slot).is_some_and(|session| session.routing.offload.is_silent()) {
             self.end_offload(now, slot, true, network);
         }
     }
 
     fn both_directions(&self, slot: usize) -> impl Iterator<Item = usize> + use<> {
-        let peer = self.sessions.get(slot).and_then(|session| session.bridged_with).map(|peer| peer.slot);
+        let peer = self.sessions.get(slot).and_then(|session| session.routing.bridged_with()).map(|peer| peer.slot);
         std::iter::once(slot).chain(peer.filter(|peer| *peer != slot))
     }
 
@@ -135,19 +158,19 @@ impl Core {
     }
 
     pub(super) fn is_offloaded(&self, slot: usize) -> bool {
-        self.sessions.get(slot).is_some_and(|session| session.offload.is_offloaded())
+        self.sessions.get(slot).is_some_and(|session| session.routing.offload.is_offloaded())
     }
 
     fn add(&mut self, now: Instant, slot: usize, counted: Option<crate::offload::FlowCounts>) {
         let Some(counted) = counted else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        if session.offload.is_copied() {
-            session.offload.note(&counted);
+        if session.routing.offload.is_copied() {
+            session.routing.offload.note(&counted);
             return;
         }
         let Some((packets, octets)) = session.note_offloaded_in(&counted, now) else { return };
         self.counts.packets_in += packets;
-        let peer = session.bridged_with.and_then(|peer| self.sessions.get_mut(peer.slot));
+        let peer = session.routing.bridged_with().and_then(|peer| self.sessions.get_mut(peer.slot));
         if let Some(peer) = peer.filter(|_| packets > 0) {
             peer.note_offloaded_out(packets, octets, &counted);
             self.counts.packets_out += packets;

@@ -9,7 +9,6 @@ use crate::timeline::{Stamp, Timeline};
 const MOST: usize = 8;
 
 /// See the module.
-#[repr(C)]
 #[derive(Default)]
 pub(super) struct Arrivals {
     count: usize,

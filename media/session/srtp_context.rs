@@ -1,77 +1,81 @@
-//! What a leg's packets go through on their way in and out: nothing, or SRTP.
+//! The protection of a leg's packets: none, or SRTP with keys from offer and answer.
 
 use std::net::SocketAddr;
 
-use super::Context;
-use crate::engine::Flow;
+use crate::engine::{Flow, Network};
 use crate::rtp::srtp::{LONGEST, LONGEST_TRAILER, Refused, Srtp};
 use crate::sdp::Protection;
 
-/// See the module.
-#[derive(Debug, Default)]
-pub(super) struct SrtpContext {
-    state: State,
-    /// Kept while packets are plain: should its keys come back, its indices must not begin anew.
-    srtp: Option<Box<Srtp>>,
+/// The state of the protection. `former` is the context of keys that were in use before: should the same keys come back, their
+/// packet indices must not start again.
+#[derive(Debug)]
+pub(super) enum SrtpContext {
+    /// Packets pass as they are.
+    Plain { former: Option<Box<Srtp>> },
+    /// We have offered keys and no answer has come: no packet passes.
+    AwaitingKeys { former: Option<Box<Srtp>> },
+    /// Packets are encrypted and authenticated.
+    Keyed(Box<Srtp>),
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
-    #[default]
-    Plain,
-    /// Nothing passes: no keys are agreed yet.
-    Shut,
-    Up,
+impl Default for SrtpContext {
+    fn default() -> SrtpContext {
+        SrtpContext::Plain { former: None }
+    }
 }
 
 impl SrtpContext {
-    /// What offer and answer agreed. Keys that stay go on as they are.
+    /// Takes what offer and answer agreed. Keys that stay keep their state.
     pub(super) fn set(&mut self, protection: &Protection) {
-        self.state = match protection {
-            Protection::Plain => State::Plain,
-            Protection::Open => State::Shut,
-            Protection::Keyed(keys) => {
-                match &mut self.srtp {
-                    Some(srtp) => srtp.rekey((**keys).clone()),
-                    none => *none = Srtp::new((**keys).clone()).map(Box::new),
-                }
-                if self.srtp.is_some() { State::Up } else { State::Shut }
+        let former = match std::mem::take(self) {
+            SrtpContext::Plain { former } | SrtpContext::AwaitingKeys { former } => former,
+            SrtpContext::Keyed(srtp) => Some(srtp),
+        };
+        *self = match (protection, former) {
+            (Protection::Plain, former) => SrtpContext::Plain { former },
+            (Protection::Open, former) => SrtpContext::AwaitingKeys { former },
+            (Protection::Keyed(keys), Some(mut srtp)) => {
+                srtp.rekey((**keys).clone());
+                SrtpContext::Keyed(srtp)
             }
+            (Protection::Keyed(keys), None) => match Srtp::new((**keys).clone()) {
+                Some(srtp) => SrtpContext::Keyed(Box::new(srtp)),
+                None => SrtpContext::AwaitingKeys { former: None },
+            },
         };
     }
 
-    /// Whether packets go through as they are.
     pub(super) fn is_plain(&self) -> bool {
-        self.state == State::Plain
+        matches!(self, SrtpContext::Plain { .. })
     }
 
-    /// A datagram as it came; its length then. Reads RTP's and RTCP's alike.
-    pub(super) fn open(&mut self, rtcp: bool, packet: &mut [u8]) -> Result<usize, Refused> {
-        match (self.state, &mut self.srtp) {
-            (State::Plain, _) => Ok(packet.len()),
-            (State::Up, Some(srtp)) if rtcp => srtp.unprotect_rtcp(packet),
-            (State::Up, Some(srtp)) => srtp.unprotect(packet),
-            (State::Shut | State::Up, _) => Err(Refused::Forged),
+    /// Decrypts a datagram in place. Returns the length of the plain packet.
+    pub(super) fn decrypt(&mut self, flow: Flow, packet: &mut [u8]) -> Result<usize, Refused> {
+        match (self, flow) {
+            (SrtpContext::Plain { .. }, _) => Ok(packet.len()),
+            (SrtpContext::Keyed(srtp), Flow::Rtcp) => srtp.unprotect_rtcp(packet),
+            (SrtpContext::Keyed(srtp), Flow::Rtp) => srtp.unprotect(packet),
+            (SrtpContext::AwaitingKeys { .. }, _) => Err(Refused::Forged),
         }
     }
 
-    /// Sends a packet to the peer. One that cannot be protected is not sent.
-    pub(super) fn send(&mut self, flow: Flow, to: SocketAddr, packet: &[u8], cx: &mut Context<'_>) {
-        match (self.state, &mut self.srtp) {
-            (State::Plain, _) => cx.network.send(cx.slot, flow, to, packet),
-            (State::Up, Some(srtp)) => {
-                let mut room = [0; LONGEST + LONGEST_TRAILER];
-                let Some(place) = room.get_mut(..packet.len()) else { return };
+    /// Sends a packet by the sockets of `slot`. A packet that cannot be encrypted is not sent.
+    pub(super) fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8], network: &mut dyn Network) {
+        match self {
+            SrtpContext::Plain { .. } => network.send(slot, flow, to, packet),
+            SrtpContext::Keyed(srtp) => {
+                let mut buffer = [0; LONGEST + LONGEST_TRAILER];
+                let Some(place) = buffer.get_mut(..packet.len()) else { return };
                 place.copy_from_slice(packet);
                 let length = match flow {
-                    Flow::Rtp => srtp.protect(&mut room, packet.len()),
-                    Flow::Rtcp => srtp.protect_rtcp(&mut room, packet.len()),
+                    Flow::Rtp => srtp.protect(&mut buffer, packet.len()),
+                    Flow::Rtcp => srtp.protect_rtcp(&mut buffer, packet.len()),
                 };
-                if let Some(packet) = length.and_then(|length| room.get(..length)) {
-                    cx.network.send(cx.slot, flow, to, packet);
+                if let Some(packet) = length.and_then(|length| buffer.get(..length)) {
+                    network.send(slot, flow, to, packet);
                 }
             }
-            (State::Shut | State::Up, _) => {}
+            SrtpContext::AwaitingKeys { .. } => {}
         }
     }
 }

@@ -1,44 +1,52 @@
-//! Noise suppression of what a leg says and of what it hears from others.
+//! Noise suppression of a leg's audio, each direction by itself.
 
-use super::{Input, MediaSession};
+use super::SessionEvents;
+use super::playout::Input;
 use crate::codec::{LONGEST_FRAME, SampleRate};
 use crate::command::{Track, Tracks};
 use crate::event::Event;
 use crate::suppress::Suppressor;
 
-/// Both directions; made when one is asked for.
+/// See the module.
 #[derive(Default)]
 pub(super) struct Suppression {
+    /// Made when suppression of one direction is asked for.
+    directions: Option<Box<Directions>>,
+}
+
+#[derive(Default)]
+struct Directions {
     inbound: Option<Direction>,
     outbound: Option<Direction>,
 }
 
 struct Direction {
     on: bool,
+    /// The worker has no time for it at present.
     shed: bool,
     /// Made with the first frame, whose rate it takes.
     suppressor: Option<(SampleRate, Suppressor)>,
 }
 
-impl Suppression {
-    fn direction(&mut self, track: Track) -> &mut Option<Direction> {
+impl Directions {
+    fn get(&self, track: Track) -> &Option<Direction> {
+        match track {
+            Track::Inbound => &self.inbound,
+            Track::Outbound => &self.outbound,
+        }
+    }
+
+    fn get_mut(&mut self, track: Track) -> &mut Option<Direction> {
         match track {
             Track::Inbound => &mut self.inbound,
             Track::Outbound => &mut self.outbound,
         }
     }
-
-    fn has(&self, track: Track) -> bool {
-        match track {
-            Track::Inbound => self.inbound.is_some(),
-            Track::Outbound => self.outbound.is_some(),
-        }
-    }
 }
 
 impl Direction {
-    /// Cleans a frame in place. False: this was its last.
-    fn clean(&mut self, samples: &mut [i16], rate: SampleRate) -> bool {
+    /// Suppresses the noise of a frame in place. Returns false when this was the last frame, because suppression has ended.
+    fn process(&mut self, samples: &mut [i16], rate: SampleRate) -> bool {
         let suppressor = match &mut self.suppressor {
             Some((of, suppressor)) if *of == rate => suppressor,
             None if !self.on => return false,
@@ -51,39 +59,38 @@ impl Direction {
     }
 }
 
-impl MediaSession {
-    /// Begins or ends cleaning; what runs already goes on.
-    pub(super) fn suppress(&mut self, tracks: Tracks, on: bool) {
+impl Suppression {
+    /// Switches suppression of these directions on or off. A suppressor that runs goes on, or fades.
+    pub(super) fn set(&mut self, tracks: Tracks, on: bool) {
         for track in [Track::Inbound, Track::Outbound].into_iter().filter(|track| tracks.has(*track)) {
             if on {
-                let direction = self.suppression.get_or_insert_default().direction(track);
+                let direction = self.directions.get_or_insert_default().get_mut(track);
                 direction.get_or_insert(Direction { on, shed: false, suppressor: None }).on = true;
-            } else if let Some(cleaning) = &mut self.suppression {
-                // With nobody to hear it there is no frame that would fade.
-                let direction = cleaning.direction(track).take_if(|direction| direction.suppressor.is_some());
-                *cleaning.direction(track) = direction.map(|direction| Direction { on, ..direction });
+            } else if let Some(directions) = &mut self.directions {
+                // Without a suppressor there was no frame that could fade.
+                let direction = directions.get_mut(track).take_if(|direction| direction.suppressor.is_some());
+                *directions.get_mut(track) = direction.map(|direction| Direction { on, ..direction });
             }
         }
-        self.drop_unused_tracks();
     }
 
-    /// Whether that track is cleaned, or was until now and fades.
-    pub(crate) fn cleans(&self, track: Track) -> bool {
-        self.suppression.as_ref().is_some_and(|cleaning| cleaning.has(track))
+    /// Whether that direction is suppressed, or fades.
+    pub(super) fn covers(&self, track: Track) -> bool {
+        self.directions.as_ref().is_some_and(|directions| directions.get(track).is_some())
     }
 
-    /// The worker has no time for it, or has again.
-    pub(crate) fn shed(&mut self, track: Track, shed: bool) {
-        let Some(direction) = self.suppression.as_mut().and_then(|cleaning| cleaning.direction(track).as_mut()) else {
-            return;
-        };
+    /// The worker has no time for that direction, or has again. Reports a change.
+    pub(super) fn set_shed(&mut self, track: Track, shed: bool, events: &mut SessionEvents) {
+        let direction = self.directions.as_mut().and_then(|directions| directions.get_mut(track).as_mut());
+        let Some(direction) = direction else { return };
         if std::mem::replace(&mut direction.shed, shed) != shed {
-            self.emit(if shed { Event::SuppressionShed { track } } else { Event::SuppressionResumed { track } });
+            events.send(if shed { Event::SuppressionShed { track } } else { Event::SuppressionResumed { track } });
         }
     }
 
-    /// Cleans what it is about to be sent from others, in `frame`. True: it was the last, as cleaning has ended.
-    pub(crate) fn clean_input<'a>(
+    /// Suppresses the noise of an input that the leg is about to be sent, by way of `frame`. Returns true with the input when
+    /// this was the last frame, because suppression has ended.
+    pub(super) fn process_input<'a>(
         &mut self,
         input: Option<Input<'a>>,
         frame: &'a mut [i16; LONGEST_FRAME],
@@ -94,22 +101,27 @@ impl MediaSession {
             Some(Input::Room(said)) => (said.samples, said.rate),
         };
         frame.iter_mut().zip(samples).for_each(|(to, from)| *to = *from);
-        let ended = self.clean(Track::Outbound, frame, rate);
+        let ended = self.process(Track::Outbound, frame, rate);
         (frame.get(..rate.frame()).map(|samples| Input::Bridge(samples, rate)), ended)
     }
 
-    /// Cleans a frame in place. True: it was the last, as cleaning has ended.
-    pub(super) fn clean(&mut self, track: Track, samples: &mut [i16; LONGEST_FRAME], rate: SampleRate) -> bool {
-        let Some(cleaning) = &mut self.suppression else { return false };
-        let place = cleaning.direction(track);
+    /// Suppresses the noise of a frame in place. Returns true when this was the last frame, because suppression has ended.
+    pub(super) fn process(&mut self, track: Track, samples: &mut [i16; LONGEST_FRAME], rate: SampleRate) -> bool {
+        let Some(directions) = &mut self.directions else { return false };
+        let place = directions.get_mut(track);
         let (Some(direction), Some(samples)) = (place.as_mut(), samples.get_mut(..rate.frame())) else { return false };
-        if direction.clean(samples, rate) {
+        if direction.process(samples, rate) {
             return false;
         }
         *place = None;
-        if !cleaning.has(Track::Inbound) && !cleaning.has(Track::Outbound) {
-            self.suppression = None;
+        if !self.covers(Track::Inbound) && !self.covers(Track::Outbound) {
+            self.directions = None;
         }
         true
+    }
+
+    /// Ends suppression at once: the session closes.
+    pub(super) fn clear(&mut self) {
+        self.directions = None;
     }
 }

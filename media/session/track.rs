@@ -9,9 +9,8 @@ use crate::rtp::FRAME;
 use crate::tap::Tapped;
 use crate::timeline::{self, Assembly, Makeup, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 
-/// See the module. Made when somebody begins to listen. What a packet needs comes first, close together.
-#[repr(C)]
-pub(super) struct Track {
+/// See the module. Made when somebody begins to listen.
+pub(super) struct AudioTrack {
     /// For what is not G.711.
     assembly: Option<Box<Assembly>>,
     /// Its newest packets' codec.
@@ -28,14 +27,14 @@ pub(super) struct Track {
     tap_widener: Option<Box<Resampler>>,
     recorder_narrower: Option<Box<Resampler>>,
     /// What recorders have yet to read of another codec, for so many frames.
-    before: Option<(Box<Track>, u8)>,
+    before: Option<(Box<AudioTrack>, u8)>,
     /// Packets that came late before it.
     late_before: u32,
 }
 
-impl Track {
+impl AudioTrack {
     /// Nothing has been heard yet. `rate` matters to Opus alone.
-    pub(super) fn new(codec: Codec, rate: SampleRate) -> Track {
+    pub(super) fn new(codec: Codec, rate: SampleRate) -> AudioTrack {
         let rate = if codec == Codec::Opus { rate } else { codec.sample_rate() };
         let timeline = match codec.law() {
             Some(law) => Timeline::octets(law),
@@ -43,7 +42,7 @@ impl Track {
         };
         let assembly = codec.law().is_none().then(|| Box::new(Assembly::new(Decoder::new(codec, rate))));
         let narrower = (rate != SampleRate::Hz8000).then(|| Box::new(Resampler::new(rate, SampleRate::Hz8000)));
-        Track {
+        AudioTrack {
             assembly,
             codec,
             rate,
@@ -62,7 +61,7 @@ impl Track {
     /// Another codec follows. `unread`: frames that recorders have yet to read.
     pub(super) fn follow(&mut self, codec: Codec, rate: SampleRate, unread: u8) {
         self.settle();
-        let mut before = std::mem::replace(self, Track::new(codec, rate));
+        let mut before = std::mem::replace(self, AudioTrack::new(codec, rate));
         before.before = None;
         self.late_before = before.quality().late;
         self.before = Some((Box::new(before), RECORDER_LAG + unread));
@@ -200,7 +199,7 @@ impl Track {
         self.settle();
         let left = self.before.as_ref().map_or(0, |(_, left)| *left);
         let mut before = self.before.as_mut().map(|(before, _)| {
-            let Track { timeline, recorder, recorder_narrower, rate, .. } = &mut **before;
+            let AudioTrack { timeline, recorder, recorder_narrower, rate, .. } = &mut **before;
             Rest { timeline, reader: recorder.clone(), narrower: recorder_narrower.clone(), rate: *rate }
         });
         let (reader, narrower) = (self.recorder.clone(), self.recorder_narrower.clone());
