@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::offload::{FlowCounts, OffloadRule};
 use crate::room::RoomKey;
 use crate::sdp::MediaPlan;
-use crate::session::{Activity, BridgedLeg, Context, Input, MediaSession, PacketKind};
+use crate::session::{BridgedLeg, Context, Input, MediaSession, PacketKind};
 use crate::suppress::budget::{Change, SuppressedTrack, SuppressionBudget};
 use crate::writer::{Done, WriterHandle};
 
@@ -168,16 +168,9 @@ impl Core {
         self.sessions.is_empty() && self.rooms.is_empty()
     }
 
-    /// What would be missed if its ticks were caught up with later.
-    pub(crate) fn activity(&self) -> Activity {
-        let mut calm = if self.rooms.is_empty() { Activity::Idle } else { Activity::Active };
-        for (_, session) in &self.sessions {
-            if calm == Activity::Active {
-                break;
-            }
-            calm = calm.min(session.activity());
-        }
-        calm
+    /// Whether nothing is missed if the next ticks come late: there is no room, and all sessions are idle.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.rooms.is_empty() && self.sessions.iter().all(|(_, session)| session.is_idle())
     }
 
     pub(crate) fn len(&self) -> usize {

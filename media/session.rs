@@ -437,8 +437,9 @@ impl MediaSession {
         self.capture.miss(frames);
     }
 
-    /// How much would be missed of the session if its ticks came late.
-    pub(crate) fn activity(&self) -> Activity {
+    /// Whether nothing is missed of the session if its next ticks come late: it sends nothing of its own and nobody reads its
+    /// audio. Packets that come are relayed, or dropped.
+    pub(crate) fn is_idle(&self) -> bool {
         let active = self.playout.has_any()
             || self.capture.has_tracks()
             || self.detection.is_some()
@@ -446,12 +447,9 @@ impl MediaSession {
             || self.routing.transcoded
             || self.routing.echo;
         let relayed = self.routing.bridged_with().is_some() && self.outbound.relay != RelayState::Off;
+        let fills = self.playout.send_silence && !relayed && !self.is_closing();
         let sends = || self.plan.as_ref().is_some_and(|plan| plan.sends) && self.transport.target().is_some();
-        match active {
-            true => Activity::Active,
-            false if self.playout.send_silence && !relayed && !self.is_closing() && sends() => Activity::SendingSilence,
-            false => Activity::Idle,
-        }
+        !active && (!fills || !sends())
     }
 
     // ---- the end ----
@@ -565,15 +563,4 @@ impl MediaSession {
     pub(crate) fn emit(&mut self, event: Event) {
         self.events.send(event);
     }
-}
-
-/// How much would be missed of a session whose ticks come late; the most active first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Activity {
-    /// The session sends something of its own, or listens.
-    Active,
-    /// The leg is sent silence, frame by frame.
-    SendingSilence,
-    /// Packets that come are relayed, or dropped.
-    Idle,
 }

@@ -29,7 +29,7 @@ use crate::kernel::KernelRelay;
 use crate::ports::Sockets;
 use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;
-use crate::session::{Activity, MediaSession};
+use crate::session::MediaSession;
 use crate::suppress::budget::SuppressionBudget;
 use crate::writer::{Done, WriterHandle};
 
@@ -43,17 +43,17 @@ const HELD: usize = 256;
 /// is late there are more of them, up to what a timeline holds: what waited should be there when that is read.
 const ROUNDS: usize = 16;
 const MOST_ROUNDS: usize = 50;
-/// Sessions up to which a worker wakes for each packet. Measured: docs/performance.md.
+/// Sessions up to which a worker wakes for each packet: audio then does not wait for the tick of 5 ms, at the same cost
+/// (docs/performance.md).
 const PER_PACKET_SESSIONS: usize = 16;
 /// How long a worker without sessions sleeps.
 const EMPTY_SLEEP: Duration = Duration::from_secs(1);
-/// A worker that nothing has come to for so long, and none of whose sessions has anything to say, dozes: it wakes for
-/// packets, for messages that somebody would hear the delay of, and else this seldom, to catch up with its ticks. Ringing and
-/// held calls cost little, and short ones on which nobody speaks.
+/// A worker sleeps idly when no packet has come for this long and none of its sessions has anything to send or to read.
 const QUIET_BEFORE_IDLE: Duration = Duration::from_millis(100);
+/// How long an idle sleep lasts at most. The worker then catches up with the ticks. Kept because a short call (ringing, then an
+/// answer without media) costs wake-ups rather than work: this is one of six changes that together took a third of a short call's
+/// CPU time (docs/performance.md).
 const IDLE_SLEEP: Duration = Duration::from_millis(60);
-/// How long it dozes while somebody is sent silence, frame by frame.
-const SILENCE_SLEEP: Duration = Duration::from_millis(20);
 
 /// What all workers and the engine's handles share.
 #[derive(Debug)]
@@ -125,19 +125,19 @@ pub(crate) struct Published {
 pub(crate) struct Inbox {
     queue: Mutex<VecDeque<Message>>,
     wake: OwnedFd,
-    /// What the worker has to be woken for, an [`Attention`].
+    /// The messages that wake the worker now, as an [`Attention`].
     attention: AtomicU8,
 }
 
-/// How a worker sleeps.
+/// Which messages wake a sleeping worker. With fewer of them a short call wakes it 4 times instead of 8
+/// (docs/performance.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Attention {
-    /// Any message wakes it.
     All,
-    /// Those that cannot wait wake it.
+    /// Those that [`Message::is_urgent`].
     Urgent,
-    /// It looks at its messages within a tick anyhow.
+    /// None: the worker reads its messages within a tick (5 ms) anyhow.
     Nothing,
 }
 
@@ -176,7 +176,7 @@ impl Inbox {
         }
     }
 
-    /// The worker is about to sleep; true if it must not, because of a message that came before it could be woken.
+    /// The worker is about to sleep. Returns true if it must not, because a message came before it could be woken for it.
     fn sleeps(&self, attention: Attention) -> bool {
         self.attention.store(attention as u8, Ordering::SeqCst);
         let queue = || self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,8 +263,8 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// Whether a worker that dozes must be woken for it. What is only about where packets come from and go to is taken note of
-    /// before the next one is.
+    /// Whether it ends a worker's idle sleep. A message that only says where packets come from or go to does not: the worker
+    /// reads it before the next packet.
     fn is_urgent(&self) -> bool {
         !matches!(
             self,
@@ -288,7 +288,38 @@ enum Away {
     Moving { to: usize, join: (Command, Option<Order>), held: Vec<Message> },
 }
 
-/// What ended its sleep, if not the time.
+/// What a worker waits for. It has four ways to sleep:
+///
+/// | | ends at | ended by messages | ended by packets |
+/// |---|---|---|---|
+/// | `Empty` | 1 s | all | - |
+/// | `Idle` | 60 ms | urgent ones; all, if the kernel relays for a session here | yes |
+/// | `PerPacket` | the next tick that serves a session | all | yes |
+/// | `Tick` | the next tick | none: they are read at the tick | no: they are read at the tick |
+///
+/// `Empty` and `Idle` sleep through ticks, which the worker catches up with afterwards ([`Worker::wake_from_idle`]). The other two
+/// are [`Worker::wake_at_tick`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// There is no session and no room.
+    Empty { until: Instant },
+    /// No session has anything to send or to read.
+    Idle { until: Instant },
+    /// There are few sessions.
+    PerPacket { until: Instant },
+    /// There are many sessions: packets are handled in batches, at the tick.
+    Tick { until: Instant },
+}
+
+impl Wait {
+    fn until(self) -> Instant {
+        match self {
+            Wait::Empty { until } | Wait::Idle { until } | Wait::PerPacket { until } | Wait::Tick { until } => until,
+        }
+    }
+}
+
+/// What ended a worker's sleep, if not the time. Both can be false, and both true.
 #[derive(Clone, Copy)]
 struct Woken {
     message: bool,
@@ -302,10 +333,10 @@ pub(crate) struct Worker {
     core: Core,
     sockets: Table,
     away: HashMap<SessionKey, Away>,
-    /// When a packet last came.
-    heard: Instant,
-    /// The end of its doze.
-    doze: Option<Instant>,
+    /// When a packet came last.
+    last_packet: Instant,
+    /// The end of the idle sleep that has begun. It stays while the sleep is only interrupted.
+    idle_until: Option<Instant>,
     stopping: bool,
 }
 
@@ -332,8 +363,8 @@ impl Worker {
             core,
             sockets,
             away: HashMap::default(),
-            heard: Instant::now(),
-            doze: None,
+            last_packet: Instant::now(),
+            idle_until: None,
             stopping: false,
         })
     }
@@ -345,9 +376,9 @@ impl Worker {
         let mut inlet = Inlet::new();
         loop {
             let before = Instant::now();
-            let doze = self.doze(before);
-            let woken = self.sleep(before, doze);
-            self.wake(Instant::now(), doze, woken, &mut inlet);
+            let wait = self.next_wait(before);
+            let woken = self.sleep(before, wait);
+            self.wake(Instant::now(), wait, woken, &mut inlet);
             if self.stopping && self.core.is_empty() {
                 self.publish();
                 return;
@@ -355,79 +386,107 @@ impl Worker {
         }
     }
 
-    /// A round, at the end of its sleep.
-    fn wake(&mut self, now: Instant, doze: Option<Instant>, Woken { message, packet }: Woken, inlet: &mut Inlet) {
-        if let Some(end) = doze {
-            // Whom a message has talk does not do so in ticks that were before it.
-            if (message || now >= end) && now >= self.core.next_tick() {
-                self.tick(now);
-            }
-            // What has waited comes before the packet that may have ended it.
-            self.drain_inbox(now, message);
-        }
-        let mut ticks = self.is_eager() || now >= self.core.next_tick();
-        if packet || ticks {
-            self.drain_sockets(now, inlet);
-        }
-        if message {
-            self.doze = None;
-        } else if doze.is_some_and(|end| now < end) && self.heard != now {
-            // Nothing but errors came: it dozes on.
-            ticks = false;
-        }
-        if ticks {
-            self.tick(now);
-        }
-        if doze.is_none() && (message || ticks) {
-            self.drain_inbox(now, message);
+    /// One round of work, after a sleep.
+    fn wake(&mut self, now: Instant, wait: Wait, woken: Woken, inlet: &mut Inlet) {
+        match wait {
+            Wait::Empty { until } | Wait::Idle { until } => self.wake_from_idle(now, until, woken, inlet),
+            Wait::PerPacket { .. } | Wait::Tick { .. } => self.wake_at_tick(now, woken, inlet),
         }
         self.sockets.flush();
     }
 
-    /// Whether it wakes for each packet. What the kernel passes on itself waits for a tick, as all that comes are copies; not for
-    /// the next tick that serves somebody, as a recording must know to a tick when each came.
-    fn is_eager(&self) -> bool {
+    /// After a sleep through ticks: overdue ticks, messages, packets, in this order.
+    fn wake_from_idle(&mut self, now: Instant, until: Instant, woken: Woken, inlet: &mut Inlet) {
+        // Overdue ticks come first, so that a session which a message activates is not served for the time before it.
+        if (woken.message || now >= until) && now >= self.core.next_tick() {
+            self.tick(now);
+        }
+        // Messages that have waited come before the packet that may have ended the sleep.
+        self.drain_inbox(now, woken.message);
+        let ticks = self.wakes_per_packet() || now >= self.core.next_tick();
+        if woken.packet || ticks {
+            self.drain_sockets(now, inlet);
+        }
+        if woken.message {
+            self.idle_until = None;
+        } else if now < until && self.last_packet != now {
+            // Only socket errors came. The sleep goes on.
+            return;
+        }
+        if ticks {
+            self.tick(now);
+        }
+    }
+
+    /// After a sleep until a tick, a message or a packet: packets, the tick if it is due, messages, in this order.
+    fn wake_at_tick(&mut self, now: Instant, woken: Woken, inlet: &mut Inlet) {
+        let ticks = self.wakes_per_packet() || now >= self.core.next_tick();
+        if woken.packet || ticks {
+            self.drain_sockets(now, inlet);
+        }
+        if ticks {
+            self.tick(now);
+        }
+        if woken.message || ticks {
+            self.drain_inbox(now, woken.message);
+        }
+    }
+
+    /// Whether the worker wakes for each packet. Where the kernel relays for every session and we get copies, packets wait for
+    /// a tick instead, as nothing is delayed by it. They wait for every tick, not only for one that serves a session: a
+    /// recording must know to a tick when each packet came.
+    fn wakes_per_packet(&self) -> bool {
         (1..=PER_PACKET_SESSIONS).contains(&self.core.len()) && !self.sockets.sees_only_copies(self.core.len())
     }
 
-    /// Until when it may sleep if nothing comes; `None`: its ticks matter. All sessions are looked at when a doze begins only:
-    /// there may be thousands, and something may come a thousand times a second.
-    fn doze(&mut self, now: Instant) -> Option<Instant> {
-        if now.saturating_duration_since(self.heard) < QUIET_BEFORE_IDLE {
-            self.doze = None;
-        } else if self.doze.is_none_or(|end| end <= now) {
-            self.doze = match self.core.activity() {
-                Activity::Active => None,
-                Activity::SendingSilence => Some(now + SILENCE_SLEEP),
-                Activity::Idle => Some(now + IDLE_SLEEP),
-            };
+    /// Decides how to sleep next.
+    fn next_wait(&mut self, now: Instant) -> Wait {
+        if self.core.is_empty() {
+            Wait::Empty { until: now + EMPTY_SLEEP }
+        } else if let Some(until) = self.idle_until(now) {
+            Wait::Idle { until }
+        } else if self.wakes_per_packet() {
+            Wait::PerPacket { until: self.core.poll_timeout() }
+        } else {
+            Wait::Tick { until: self.core.next_tick() }
         }
-        self.doze
     }
 
-    /// Until the next tick, message or, when it awaits them or dozes, packet.
-    fn sleep(&self, now: Instant, doze: Option<Instant>) -> Woken {
+    /// The end of the idle sleep; `None` if the worker is not idle. All sessions are looked at only when an idle sleep begins:
+    /// there may be thousands of sessions and a thousand interruptions a second.
+    fn idle_until(&mut self, now: Instant) -> Option<Instant> {
+        if now.saturating_duration_since(self.last_packet) < QUIET_BEFORE_IDLE {
+            self.idle_until = None;
+        } else if self.idle_until.is_none_or(|until| until <= now) {
+            self.idle_until = self.core.is_idle().then(|| now + IDLE_SLEEP);
+        }
+        self.idle_until
+    }
+
+    /// Sleeps as [`Wait`] says.
+    fn sleep(&self, now: Instant, wait: Wait) -> Woken {
         let nothing = Woken { message: false, packet: false };
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return nothing };
-        let (left, attention) = match (self.core.is_empty(), doze, self.is_eager()) {
-            (true, ..) => (EMPTY_SLEEP, Attention::All),
-            (_, Some(end), _) => {
-                // Of what the kernel passes on no packet ends the doze before an order is looked at.
-                let attention = if self.sockets.offloads_any() { Attention::All } else { Attention::Urgent };
-                (end.saturating_duration_since(now), attention)
-            }
-            (_, _, true) => (self.core.poll_timeout().saturating_duration_since(now), Attention::All),
-            _ => (self.core.next_tick().saturating_duration_since(now), Attention::Nothing),
+        let attention = match wait {
+            Wait::Empty { .. } | Wait::PerPacket { .. } => Attention::All,
+            // Packets that the kernel relays do not end the sleep, so a message about them has to.
+            Wait::Idle { .. } if self.sockets.offloads_any() => Attention::All,
+            Wait::Idle { .. } => Attention::Urgent,
+            Wait::Tick { .. } => Attention::Nothing,
         };
         if inbox.sleeps(attention) {
             return Woken { message: true, ..nothing };
         }
+        let left = wait.until().saturating_duration_since(now);
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
-        let wake = if doze.is_some() || self.is_eager() { &mut wake[..] } else { &mut wake[..1] };
-        let _ = rustix::event::poll(wake, Some(&timeout));
-        let is_awake = |of: Option<&PollFd<'_>>| of.is_some_and(|of| !of.revents().is_empty());
-        Woken { message: is_awake(wake.first()), packet: is_awake(wake.get(1)) }
+        let mut sources = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
+        let sources = match wait {
+            Wait::Tick { .. } => &mut sources[..1],
+            Wait::Empty { .. } | Wait::Idle { .. } | Wait::PerPacket { .. } => &mut sources[..],
+        };
+        let _ = rustix::event::poll(sources, Some(&timeout));
+        let is_ready = |source: Option<&PollFd<'_>>| source.is_some_and(|source| !source.revents().is_empty());
+        Woken { message: is_ready(sources.first()), packet: is_ready(sources.get(1)) }
     }
 
     /// Takes in what the sockets hold, a packet of each a round.
@@ -442,7 +501,7 @@ impl Worker {
             core.handle_packet(now, slot, flow, from, packet, sockets)
         });
         if came {
-            self.heard = now;
+            self.last_packet = now;
         }
     }
 
