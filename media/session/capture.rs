@@ -128,6 +128,7 @@ impl Capture {
     }
 
     /// Takes a received audio packet. `new_source`: it is the first of another SSRC.
+    #[inline]
     pub(super) fn handle_inbound_packet(
         &mut self,
         header: &Header,
@@ -136,15 +137,16 @@ impl Capture {
         payload: &[u8],
         cx: &Context<'_>,
     ) {
-        let Some(tracks) = &mut self.tracks else { return };
-        let inbound = &mut tracks.inbound;
-        if !inbound.takes(codec) {
-            inbound.follow(codec, codec.sample_rate(), self.unread.frames);
+        if let Some(tracks) = &mut self.tracks {
+            let inbound = &mut tracks.inbound;
+            if !inbound.takes(codec) {
+                inbound.follow(codec, codec.sample_rate(), self.unread.frames);
+            }
+            if new_source {
+                inbound.restart();
+            }
+            inbound.handle_packet(cx.stamp(header), codec, header.sequence, payload);
         }
-        if new_source {
-            inbound.restart();
-        }
-        inbound.handle_packet(cx.stamp(header), codec, header.sequence, payload);
     }
 
     /// Takes received comfort noise of so many -dBov.
@@ -155,6 +157,7 @@ impl Capture {
     }
 
     /// Takes an audio packet that is relayed to the leg.
+    #[inline]
     pub(super) fn handle_outbound_packet(&mut self, header: &Header, codec: Codec, payload: &[u8], cx: &Context<'_>) {
         if let Some(tracks) = &mut self.tracks {
             tracks.outbound.handle_packet(cx.stamp(header), codec, header.sequence, payload);

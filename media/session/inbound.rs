@@ -28,7 +28,7 @@ pub(super) enum DropReason {
     /// The payload type was not agreed.
     PayloadType,
     /// RTP from another source than the latched one.
-    Stranger(SocketAddr),
+    Stranger,
     /// RTCP from another host than the one that sends RTP.
     RtcpStranger,
     /// Packets come faster than [`PacketBudget`] allows.
@@ -52,14 +52,14 @@ struct Dropped {
 
 impl Inbound {
     /// Counts a dropped datagram.
-    pub(super) fn note_dropped(&mut self, why: DropReason, counts: &mut Counts) {
+    pub(super) fn note_dropped(&mut self, why: DropReason, from: SocketAddr, counts: &mut Counts) {
         let dropped = &mut self.dropped;
         let count = match why {
             DropReason::Held => &mut dropped.held,
             DropReason::Srtp => &mut dropped.srtp,
             DropReason::Malformed => &mut dropped.malformed,
             DropReason::PayloadType => &mut dropped.payload_type,
-            DropReason::Stranger(from) => {
+            DropReason::Stranger => {
                 dropped.first_stranger.get_or_insert(from);
                 &mut dropped.stranger
             }

@@ -33,55 +33,22 @@ impl MediaSession {
             self.handle_rtcp(from, packet, cx);
             return None;
         }
-        let (header, kind, packet) = match self.admit(from, packet, cx) {
-            Ok(admitted) => admitted,
+        match self.receive(from, packet, cx) {
+            Ok(received) => received,
             Err(why) => {
-                self.inbound.note_dropped(why, cx.counts);
-                return None;
-            }
-        };
-        self.transport.pin_when_settled(from, cx);
-        let receiver = &mut self.inbound.receiver;
-        let first = receiver.packets == 0;
-        let new_source = receiver.handle(&header, cx.clock.units(cx.now, receiver.rate()));
-        cx.counts.packets_in += 1;
-        if first {
-            self.events.send(Event::FirstPacket);
-        }
-        let muted = self.inbound.muted;
-        let payload = packet.get_mut(header.payload.clone())?;
-        match kind {
-            PacketKind::Events(clock_rate) => {
-                // The digits of a muted leg are reported, but not passed on.
-                self.digit_input.handle_event(&header, payload, clock_rate, cx.now, &mut self.events);
-                if muted {
-                    return None;
-                }
-            }
-            PacketKind::Noise if muted => return None,
-            PacketKind::Noise => {
-                if let Some(level) = noise::level(payload) {
-                    self.capture.handle_comfort_noise(&header, level, cx);
-                }
-            }
-            PacketKind::Audio(codec) => {
-                if muted {
-                    // Audio that is not G.711 is left out. The bridged leg is then sent frames.
-                    payload.fill(codec.law()?.silence());
-                }
-                self.capture.handle_inbound_packet(&header, codec, new_source, payload, cx);
+                self.inbound.note_dropped(why, from, cx.counts);
+                None
             }
         }
-        Some((header, kind))
     }
 
-    /// Decides whether a datagram is RTP of this leg's remote end. Returns its header, its kind and the decrypted packet.
-    fn admit<'a>(
+    /// Decides whether a datagram is RTP of this leg's remote end, and takes it.
+    fn receive(
         &mut self,
         from: SocketAddr,
-        packet: &'a mut [u8],
+        packet: &mut [u8],
         cx: &mut Context<'_>,
-    ) -> Result<(Header, PacketKind, &'a mut [u8]), DropReason> {
+    ) -> Result<Option<(Header, PacketKind)>, DropReason> {
         if self.plan.as_ref().is_some_and(|plan| !plan.receives) {
             return Err(DropReason::Held);
         }
@@ -97,15 +64,62 @@ impl MediaSession {
         match self.transport.admit(from, &header, cx) {
             Admission::Peer => {}
             Admission::Moved => self.events.send(Event::SourceMoved { to: from }),
-            Admission::Stranger => return Err(DropReason::Stranger(from)),
+            Admission::Stranger => return Err(DropReason::Stranger),
         }
-        if self.inbound.budget.take() { Ok((header, kind, packet)) } else { Err(DropReason::Flood) }
+        if !self.inbound.budget.take() {
+            return Err(DropReason::Flood);
+        }
+        self.transport.pin_when_settled(from, cx);
+        let receiver = &mut self.inbound.receiver;
+        let first = receiver.packets == 0;
+        let new_source = receiver.handle(&header, cx.clock.units(cx.now, receiver.rate()));
+        cx.counts.packets_in += 1;
+        if first {
+            self.events.send(Event::FirstPacket);
+        }
+        let Some(payload) = packet.get_mut(header.payload.clone()) else { return Ok(None) };
+        let passes = self.take_payload(&header, kind, new_source, payload, cx);
+        Ok(passes.then_some((header, kind)))
+    }
+
+    /// Takes the payload of a received packet. A muted payload is overwritten. Returns whether it may be relayed.
+    fn take_payload(
+        &mut self,
+        header: &Header,
+        kind: PacketKind,
+        new_source: bool,
+        payload: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let muted = self.inbound.muted;
+        match kind {
+            PacketKind::Audio(codec) => {
+                if muted {
+                    // Audio that is not G.711 is left out. The bridged leg is then sent frames.
+                    let Some(law) = codec.law() else { return false };
+                    payload.fill(law.silence());
+                }
+                self.capture.handle_inbound_packet(header, codec, new_source, payload, cx);
+                true
+            }
+            PacketKind::Events(clock_rate) => {
+                // The digits of a muted leg are reported, but not passed on.
+                self.digit_input.handle_event(header, payload, clock_rate, cx.now, &mut self.events);
+                !muted
+            }
+            PacketKind::Noise => {
+                if let (Some(level), false) = (noise::level(payload), muted) {
+                    self.capture.handle_comfort_noise(header, level, cx);
+                }
+                !muted
+            }
+        }
     }
 
     /// Takes one datagram of the RTCP port.
     pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], cx: &mut Context<'_>) {
         if let Err(why) = self.read_rtcp(from, packet, cx) {
-            self.inbound.note_dropped(why, cx.counts);
+            self.inbound.note_dropped(why, from, cx.counts);
         }
     }
 
@@ -165,9 +179,14 @@ impl MediaSession {
         packet: &mut [u8],
         cx: &mut Context<'_>,
     ) {
-        let Some((mut output, target)) = self.relay_output() else { return self.outbound.note_not_relayed(cx) };
+        let target = self.transport.target();
+        let (Some(plan), Some(target), false) = (&self.plan, target, self.playout.is_busy()) else {
+            return self.outbound.note_not_relayed(cx);
+        };
+        let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
+        let mut output = Output { plan, outbound, transport, capture };
         if let PacketKind::Events(clock_rate) = kind
-            && (transcoded || output.plan.events.is_some_and(|to| to.clock_rate != clock_rate))
+            && (transcoded || plan.events.is_some_and(|to| to.clock_rate != clock_rate))
         {
             return output.pass_event(from, clock_rate, packet, cx);
         }
@@ -185,19 +204,11 @@ impl MediaSession {
         packet: &mut [u8],
         cx: &mut Context<'_>,
     ) {
-        match self.relay_output() {
-            Some((mut output, _)) => {
-                output.rewrite(from, kind, packet, cx);
-            }
-            None => self.outbound.note_not_relayed(cx),
-        }
-    }
-
-    /// What a relayed packet passes on its way out, and where it goes; `None` while nothing can be relayed.
-    fn relay_output(&mut self) -> Option<(Output<'_>, SocketAddr)> {
         let target = self.transport.target();
-        let (Some(plan), Some(target), false) = (&self.plan, target, self.playout.is_busy()) else { return None };
+        let (Some(plan), Some(_), false) = (&self.plan, target, self.playout.is_busy()) else {
+            return self.outbound.note_not_relayed(cx);
+        };
         let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
-        Some((Output { plan, outbound, transport, capture }, target))
+        Output { plan, outbound, transport, capture }.rewrite(from, kind, packet, cx);
     }
 }

@@ -50,6 +50,7 @@ impl SrtpContext {
     }
 
     /// Decrypts a datagram in place. Returns the length of the plain packet.
+    #[inline]
     pub(super) fn decrypt(&mut self, flow: Flow, packet: &mut [u8]) -> Result<usize, Refused> {
         match (self, flow) {
             (SrtpContext::Plain { .. }, _) => Ok(packet.len()),

@@ -60,6 +60,7 @@ impl Transport {
     // ---- in ----
 
     /// Removes the protection of a datagram. Returns the plain packet.
+    #[inline]
     pub(super) fn decrypt<'a>(&mut self, flow: Flow, packet: &'a mut [u8]) -> Result<&'a mut [u8], Refused> {
         let length = self.srtp.decrypt(flow, packet)?;
         packet.get_mut(..length).ok_or(Refused::Malformed)
