@@ -21,6 +21,7 @@ mod encrypted;
 mod engine;
 mod event;
 mod event_queue;
+#[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
 mod handle;
 mod kernel;
@@ -36,6 +37,7 @@ mod quality;
 mod recorded;
 mod recorder;
 mod recorders;
+#[cfg(any(test, feature = "bench"))]
 mod relay_bench;
 mod resample;
 mod room;
@@ -63,6 +65,7 @@ pub use config::{CodecName, Config, PortRange, UseKernel};
 pub use dtmf::{Form, Presses, ToneDetector};
 pub use encrypted::{RecordingKey, SealedWriter};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
+#[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
 pub use handle::{Busy, Engine, Load, OpenError, RoomHandle, Session, StartError};
 pub use latch::MediaSource;
@@ -72,6 +75,7 @@ pub use mp3::encode_mp3;
 pub use music::hold_music;
 pub use quality::Impairment;
 pub use recorded::{RecordedFile, repair_recording, unfinished};
+#[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use relay_bench::RelayBench;
 pub use resample::Resampler;
