@@ -1,5 +1,5 @@
-//! The worker's pure hub: a slab of sessions, driven by packets, commands and the media clock. It owns no socket and
-//! asks no clock: [`crate::worker`] drives it in earnest, [`crate::testing`] on a virtual clock.
+//! The worker's pure hub: a slab of sessions, driven by packets, commands and the media clock. It owns no socket and asks no
+//! clock: [`crate::worker`] drives it in the product, [`crate::testing`] on a virtual clock.
 
 mod offload;
 mod rooms;
@@ -23,48 +23,48 @@ use crate::session::{BridgedLeg, Context, Input, MediaSession, PacketKind};
 use crate::suppress::budget::{Change, SuppressedTrack, SuppressionBudget};
 use crate::writer::{Done, WriterHandle};
 
-/// Sessions are served in four groups, one every tick, so that the load is even.
+/// Each tick serves one of four groups of sessions, so that the load is even and a session has a tick each 20 ms.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 const GROUPS: usize = 4;
-/// What a worker that stood still for longer (a machine that was held) has missed is not caught up with.
+/// A worker that stood still for longer (a suspended machine) does not catch up with its ticks.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
-/// Which of a session's two sockets.
+/// One of a session's two sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     Rtp,
     Rtcp,
 }
 
-/// Where a session's RTP comes from.
+/// The source of a session's RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pin {
     pub(crate) peer: SocketAddr,
-    /// From nowhere else: what others send need not come up.
+    /// There is no other source: packets of others can be refused by the socket.
     pub(crate) only: bool,
 }
 
-/// Where packets leave, by the session's slot.
+/// The sockets of the sessions, by slot.
 pub(crate) trait Network {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
-    /// The session's RTP comes from there, until it says otherwise (`None`).
+    /// The session's RTP comes from this source only; `None`: from any.
     fn pin(&mut self, slot: usize, peer: Option<Pin>);
-    /// The session sends and takes nothing any more.
+    /// The session sends and receives nothing any more.
     fn release(&mut self, slot: usize);
-    /// Has packets of that kind passed on, or dropped, without us from now on; one that is not quite such comes here as before.
-    /// False: all do.
+    /// Lets the kernel relay or drop the packets of the rule from now on. Other packets come to us as before. Returns false if
+    /// that is impossible.
     fn offload(&mut self, _: &OffloadRule) -> bool {
         false
     }
-    /// What has been passed on of what comes to `slot`. `None`: nothing is.
+    /// The kernel's counts of packets that come to `slot`; `None`: they are not offloaded.
     fn counted(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
-    /// Ends that, and says what there was.
+    /// Ends the offload of packets that come to `slot`. Returns the last counts.
     fn revoke(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
-    /// Time of this thread, to tell what something costs; a virtual clock stands still meanwhile.
+    /// A clock to measure what something costs. A virtual clock stands still meanwhile.
     fn stopwatch(&self) -> Duration {
         Duration::ZERO
     }
@@ -108,7 +108,7 @@ impl MediaClock {
     }
 }
 
-/// What became of a command.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Done,
@@ -116,26 +116,26 @@ pub(crate) enum Outcome {
     Unknown,
     /// `Bridge` with a session that is not here.
     PeerElsewhere(SessionKey),
-    /// `Join` a room that is not here; the command again.
+    /// `Join` a room that is not here. The command comes back.
     RoomElsewhere(RoomKey, Command),
 }
 
 /// The hub.
 pub(crate) struct Core {
-    /// Each in a place of its own: they are large, and come and go.
+    /// Boxed, because sessions are large and move between workers.
     sessions: Slab<Box<MediaSession>>,
     slots: HashMap<SessionKey, usize>,
-    /// Those closed, until they are told.
+    /// Sessions closed since the last [`Core::report_closed`].
     closed: Vec<SessionKey>,
     /// The slots that each tick serves.
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
-    /// The network can pass packets on without us.
+    /// The network can offload packets to the kernel.
     can_offload: bool,
     next_tick: Instant,
     group: usize,
     clock: MediaClock,
-    /// Of noise suppression, and what that has taken in this tick.
+    /// The CPU time that noise suppression may take; `spent`: what it has taken in this tick.
     budget: SuppressionBudget,
     spent: Duration,
     pub(crate) counts: Counts,
@@ -163,7 +163,7 @@ impl Core {
         }
     }
 
-    /// Whether it has neither sessions nor rooms.
+    /// Whether there are neither sessions nor rooms.
     pub(crate) fn is_empty(&self) -> bool {
         self.sessions.is_empty() && self.rooms.is_empty()
     }
@@ -177,7 +177,7 @@ impl Core {
         self.sessions.len()
     }
 
-    /// Takes a session in, new or moved here. Its slot names it to the [`Network`].
+    /// Takes in a session that is new or moves here. Its slot names it to the [`Network`].
     pub(crate) fn insert(&mut self, mut session: Box<MediaSession>) -> usize {
         let key = session.key;
         let group = self.groups.iter_mut().min_by_key(|group| group.len());
@@ -191,7 +191,7 @@ impl Core {
         slot
     }
 
-    /// Hands a session out, to be moved; its bridge ends.
+    /// Removes a session that moves to another worker. Its bridge ends.
     pub(crate) fn remove(
         &mut self,
         now: Instant,
@@ -207,7 +207,7 @@ impl Core {
         Some((slot, self.sessions.try_remove(slot)?))
     }
 
-    /// Counts in what `slot` has cleaned, or out.
+    /// Adds the suppressed directions of `slot` to the budget, and removes the others.
     fn enter_budget(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         for track in [Track::Inbound, Track::Outbound] {
@@ -231,8 +231,8 @@ impl Core {
         }
     }
 
-    /// Has `slot` served in the same tick as `other`, so that one hears at once what the other says. Its own clock shifts
-    /// by 15 ms at most.
+    /// Moves `slot` to the group of `other`, so that a frame of one is sent to the other in the same tick. The clock of `slot`
+    /// shifts by 15 ms at most.
     fn join_group(&mut self, slot: usize, other: usize) {
         if let Some(to) = self.groups.iter().position(|group| group.contains(&other)) {
             self.move_to_group(slot, to);
@@ -251,7 +251,7 @@ impl Core {
         // Ticks since it was served, and until it will be.
         let (since, until) = ((self.group + GROUPS - from) % GROUPS, (to + GROUPS - self.group - 1) % GROUPS + 1);
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        // As many frames as time has passed, or recordings would grow shorter with each move.
+        // There are as many frames as time has passed, or recordings would get shorter with each move.
         session.schedule.change_group((since + until) as i32, GROUPS as i32);
     }
 
@@ -259,7 +259,7 @@ impl Core {
         self.slots.contains_key(&key)
     }
 
-    /// Sets what offer and answer agreed. False: no such session.
+    /// Sets what offer and answer agreed. Returns false if there is no such session.
     pub(crate) fn apply(&mut self, now: Instant, key: SessionKey, plan: MediaPlan, network: &mut dyn Network) -> bool {
         self.revoke_offload(now, key, network);
         let Some(slot) = self.slots.get(&key) else { return false };
@@ -267,7 +267,7 @@ impl Core {
         if session.apply(plan) {
             network.pin(*slot, None);
         }
-        // Whom a held leg has left without packets is sent silence.
+        // The leg that a held leg leaves without packets is sent silence.
         let abandoned = session.is_held().then(|| session.routing.bridged_with().map(|peer| peer.slot)).flatten();
         let slot = *slot;
         if let Some(peer) = abandoned.and_then(|peer| self.sessions.get_mut(peer)) {
@@ -277,7 +277,7 @@ impl Core {
         true
     }
 
-    /// Decides anew whether two bridged sessions hear each other by packets or by frames.
+    /// Decides whether two bridged sessions exchange packets or frames. Called when anything that decides it has changed.
     fn review(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(peer) = session.routing.bridged_with().filter(|peer| peer.slot != slot) else {
@@ -353,7 +353,7 @@ impl Core {
         more
     }
 
-    /// Numbers an order that says whom a session is to hear. `None`: it says something else.
+    /// Gives a number to a command that says whom a session hears. `None` for other commands.
     pub(crate) fn note_order(&mut self, key: SessionKey, command: &Command) -> Option<u32> {
         match command {
             Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
@@ -364,7 +364,7 @@ impl Core {
         Some(session.routing.orders)
     }
 
-    /// Whether that is a session's newest order, as far as can be told here.
+    /// Whether that is a session's newest such command. A session that is not here counts as a match.
     pub(crate) fn is_order(&self, key: SessionKey, number: u32) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot));
         session.is_none_or(|session| session.routing.orders == number)
@@ -430,7 +430,7 @@ impl Core {
             self.unbridge(key);
             self.leave_room(key);
         }
-        // Who goes hears nobody any more, and its slot will be another's.
+        // A closing session hears nobody, and its slot will belong to another one.
         if [a, b].iter().any(|key| self.slots.get(key).is_none_or(|slot| self.is_closing(*slot))) {
             return;
         }
@@ -477,7 +477,7 @@ impl Core {
         }
     }
 
-    /// Ends a session. It goes by itself, in a later tick, when its recordings are complete.
+    /// Ends a session. It is removed in a later tick, when its recordings are complete.
     pub(crate) fn close(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
         self.revoke_offload(now, key, network);
         self.unbridge(key);
@@ -490,8 +490,8 @@ impl Core {
         self.closed.push(key);
     }
 
-    /// Tells those closed since, all in one go: whoever is told two things at once wakes once. Whose recordings are yet to be
-    /// completed is told by a later tick.
+    /// Reports the sessions that were closed since the last call, together, so that a call whose two legs end wakes once. A
+    /// session whose recordings are not complete is reported in a later tick.
     pub(crate) fn report_closed(&mut self) {
         for key in self.closed.drain(..) {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
@@ -515,12 +515,12 @@ impl Core {
         session.map(|session| session.handle_recorded(event)).is_some()
     }
 
-    /// When the next tick is, whether or not it serves anybody.
+    /// When the next tick is, whether or not it serves a session.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
     }
 
-    /// When [`Core::handle_tick`] has somebody to serve.
+    /// When [`Core::handle_tick`] has a session or a room to serve.
     pub(crate) fn poll_timeout(&self) -> Instant {
         let ticks = (1..=GROUPS).find(|ahead| {
             self.group(self.group + ahead).is_some_and(|group| !group.is_empty())
@@ -533,7 +533,7 @@ impl Core {
         self.groups.get(number % GROUPS)
     }
 
-    /// Serves every tick that is due. `over` gets each session that has gone for good.
+    /// Serves every tick that is due. `over` gets the key of each session that has ended.
     pub(crate) fn handle_tick(&mut self, now: Instant, network: &mut dyn Network, mut over: impl FnMut(SessionKey)) {
         let late = now.saturating_duration_since(self.next_tick);
         if late > CATCH_UP {
@@ -548,7 +548,7 @@ impl Core {
         }
     }
 
-    /// Leaves out so many frames. Recordings have them all the same, as silence.
+    /// Leaves out so many frames. Recordings get silence for them.
     fn miss(&mut self, frames: u32) {
         self.next_tick += TICK * GROUPS as u32 * frames;
         for (_, session) in &mut self.sessions {
@@ -557,7 +557,7 @@ impl Core {
         self.rooms.miss(frames);
     }
 
-    /// Sheds noise suppression that there is no time for, before anybody's audio is late.
+    /// Pauses noise suppression that there is no CPU time for, before audio is late.
     fn keep_budget(&mut self, now: Instant, late: Duration) {
         let mut shed = |(key, track): SuppressedTrack, shed| {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
@@ -571,7 +571,7 @@ impl Core {
         }
     }
 
-    /// One tick of a group, in passes: all hear, rooms mix, then each speaks and is listened to.
+    /// One tick of a group, in passes: inbound frames are read, rooms mix, each leg is sent its frame, listeners get theirs.
     fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
         let units = self.clock.units(now, 8_000);
@@ -636,7 +636,7 @@ impl Core {
         }
     }
 
-    /// Lets those of the group go that are over, and closes those whose sink has stayed full.
+    /// Removes the sessions of the group that are over, and closes those whose event sink has stayed full.
     fn sweep(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let group = self.groups.get(self.group).cloned().unwrap_or_default();
         for slot in group {
@@ -655,8 +655,8 @@ impl Core {
     }
 }
 
-/// A session's third and fourth pass: what it is sent is cleaned when that is wanted, sent and listened to. Whether all is
-/// well, and whether cleaning has ended.
+/// The third and fourth pass of a session, with noise suppression of its input if wanted. Returns whether the session goes on,
+/// and whether suppression has ended.
 fn speak(
     session: &mut MediaSession,
     input: Option<Input<'_>>,

@@ -1,14 +1,14 @@
-//! What is told to a sink that may be full: in order, nothing lost but what may be.
+//! Events for a sink that may be full: in order, and none is lost unless it may be.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::event::Full;
 
-/// Where events about a `K` go.
+/// Takes events about a `K`.
 type Sink<K, E> = Arc<dyn Fn(K, E) -> Result<(), Full> + Send + Sync>;
 
-/// A sink and what it has not taken yet. Its owner looks at how much that is, and gives up past a bound of its own.
+/// A sink and the events that it has not taken yet. The owner checks [`EventQueue::backlog`] and gives up past a bound of its own.
 pub(crate) struct EventQueue<K, E> {
     key: K,
     sink: Sink<K, E>,
@@ -20,19 +20,19 @@ impl<K: Copy, E: Clone> EventQueue<K, E> {
         EventQueue { key, sink, waiting: VecDeque::new() }
     }
 
-    /// Tells it, after what waits.
+    /// Sends an event, after those that wait.
     pub(crate) fn send(&mut self, event: E) {
         if !self.try_send(event.clone()) {
             self.waiting.push_back(event);
         }
     }
 
-    /// Tells it now or never: false.
+    /// Sends an event now. Returns false if that is impossible; the event is then lost.
     pub(crate) fn try_send(&mut self, event: E) -> bool {
         self.waiting.is_empty() && (self.sink)(self.key, event).is_ok()
     }
 
-    /// Offers what waits once more.
+    /// Offers the waiting events once more.
     pub(crate) fn retry(&mut self) {
         while let Some(event) = self.waiting.front() {
             if (self.sink)(self.key, event.clone()).is_err() {
@@ -42,7 +42,7 @@ impl<K: Copy, E: Clone> EventQueue<K, E> {
         }
     }
 
-    /// How many events wait.
+    /// The number of events that wait.
     pub(crate) fn backlog(&self) -> usize {
         self.waiting.len()
     }

@@ -1,13 +1,13 @@
-//! SHELL: a media thread. It sleeps until its next 5 ms tick or a message, drains its sockets, and runs [`Core`]. With a
-//! handful of sessions it wakes for each packet instead, which then costs no more and delays nothing.
+//! SHELL: a media thread. It sleeps as [`Wait`] says, drains its sockets, and runs [`Core`].
 //!
-//! Packets are received, worked on and sent in batches, each of the three for all of a batch, so that each finds its code
-//! and data in the caches. A packet is copied once for that, from where it was patched to where it waits to be sent: 172
-//! octets, measured to be worth it.
+//! Packets are received, handled and sent in batches of 64, one step for the whole batch after the other, so that each step finds
+//! its code and data in the caches. This needs one copy of each packet (172 octets) and is worth a tenth of a relayed packet
+//! (docs/performance.md).
 //!
-//! A session lives on one worker at a time. Its *home*, the worker it was opened on, takes all messages for it and
-//! passes them on while it is away, so that they stay in order. A bridge across workers moves the session with the
-//! larger key to the other, a room those that join it; sessions and sockets are owned values in that message.
+//! A session lives on one worker at a time. Its *home* is the worker on which it was opened. The home takes all messages for the
+//! session and forwards them while the session is away, so that they stay in order. A bridge across workers moves the session with
+//! the larger key to the other worker; a room moves the sessions that join it. Sessions and sockets are owned values in that
+//! message.
 
 mod sockets;
 
@@ -33,14 +33,14 @@ use crate::session::MediaSession;
 use crate::suppress::budget::SuppressionBudget;
 use crate::writer::{Done, WriterHandle};
 
-/// Messages from outside that may wait for a worker; beyond, commands are refused as busy.
+/// Messages from outside that may wait for a worker. With more, commands are refused as busy.
 const WAITING: usize = 8_192;
 /// Rooms at a time.
 pub(crate) const MOST_ROOMS: usize = 10_000;
-/// Messages held for one session while it moves; beyond, it is closed.
+/// Messages held for one session while it moves. With more, the session is closed.
 const HELD: usize = 256;
-/// Rounds over the sockets in one tick, so that a flood cannot hold the tick. One round takes one packet of each. When a tick
-/// is late there are more of them, up to what a timeline holds: what waited should be there when that is read.
+/// Rounds over the sockets in one tick, so that a flood cannot hold the tick. One round takes one packet of each socket. A late
+/// tick has more rounds, up to what a timeline holds, so that packets that waited are there when the timeline is read.
 const ROUNDS: usize = 16;
 const MOST_ROUNDS: usize = 50;
 /// Sessions up to which a worker wakes for each packet: audio then does not wait for the tick of 5 ms, at the same cost
@@ -64,9 +64,9 @@ pub(crate) struct Shared {
     /// The worker of each room that has not ended; at most [`MOST_ROOMS`].
     pub(crate) rooms: Mutex<HashMap<RoomKey, usize>>,
     pub(crate) published: Vec<Published>,
-    /// Passes plain packets on without us, where it can.
+    /// Relays plain packets in the kernel, where that is possible.
     pub(crate) kernel: Option<KernelRelay>,
-    /// Offers and answers that were no SDP, or had no audio for us.
+    /// Offers and answers that were not SDP, or had no audio that we can use.
     pub(crate) sdp_refused: AtomicU64,
 }
 
@@ -83,13 +83,13 @@ impl Shared {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
     }
 
-    /// How a room's recording finds its room.
+    /// The callback by which a room's recording finds its room.
     pub(crate) fn room_done(self: &Arc<Shared>, key: RoomKey, worker: usize) -> Done {
         let shared = Arc::clone(self);
         Arc::new(move |_, event| shared.post(worker, Message::RoomRecorded { key, event }))
     }
 
-    /// To a session's home, always taken.
+    /// Posts to a session's home. The message is never refused.
     fn post_home(&self, key: SessionKey, message: Message) {
         if let Some(inbox) = self.home(key).and_then(|home| self.inboxes.get(home)) {
             inbox.post(message);
@@ -102,14 +102,14 @@ impl Shared {
         }
     }
 
-    /// How a recording's end finds its session, wherever that is then.
+    /// The callback by which a recording's end finds its session, wherever it is then.
     pub(crate) fn done(self: &Arc<Shared>) -> Done {
         let shared = Arc::clone(self);
         Arc::new(move |key, event| shared.post_home(key, Message::Recorded { key, event }))
     }
 }
 
-/// A worker's totals, written by it alone.
+/// A worker's totals. Only the worker writes them.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     pub(crate) sessions: AtomicU64,
@@ -120,7 +120,7 @@ pub(crate) struct Published {
     pub(crate) malformed: AtomicU64,
 }
 
-/// A worker's messages. Bounded for those from outside; what workers send each other is bounded by the sessions.
+/// A worker's messages. The number of those from outside is bounded; those between workers are bounded by the sessions.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<VecDeque<Message>>,
@@ -147,7 +147,7 @@ impl Inbox {
         Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake, attention: AtomicU8::new(Attention::All as u8) })
     }
 
-    /// False when too many wait.
+    /// Posts a message. Returns false when too many wait.
     pub(crate) fn try_post(&self, message: Message) -> bool {
         let urgent = message.is_urgent();
         {
@@ -161,7 +161,7 @@ impl Inbox {
         true
     }
 
-    /// For messages that must not be lost: opening, plans, closing, moves.
+    /// Posts a message that must not be lost: opening, plans, closing, moves.
     pub(crate) fn post(&self, message: Message) {
         let urgent = message.is_urgent();
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
@@ -196,15 +196,15 @@ impl Inbox {
     }
 }
 
-/// Which of a session's orders to bridge it a message is about: once it has another one, that message is void, however many
-/// workers it came by.
+/// The command about a session's bridge or room that a message belongs to. A newer such command makes the message void, however
+/// many workers it has passed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order {
     by: SessionKey,
     number: u32,
 }
 
-/// What a worker is told.
+/// A message to a worker.
 pub(crate) enum Message {
     Open {
         session: Box<MediaSession>,
@@ -228,7 +228,7 @@ pub(crate) enum Message {
     Command {
         key: SessionKey,
         command: Command,
-        /// Whose it is, when it was passed on.
+        /// The command that it belongs to, if another worker has forwarded it.
         of: Option<Order>,
     },
     Close {
@@ -238,14 +238,14 @@ pub(crate) enum Message {
         key: SessionKey,
         event: Event,
     },
-    /// To a session's home: move it to worker `to`, and there let it join who or what is there.
+    /// To a session's home: move the session to worker `to`, where it joins a session or a room.
     Bring {
         key: SessionKey,
         to: usize,
         join: Command,
         of: Option<Order>,
     },
-    /// To where a session is: send it home, to be moved on.
+    /// To the worker of a session: send the session home, from where it moves on.
     Return {
         key: SessionKey,
     },
@@ -282,7 +282,7 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// Where a session that this worker is home to has gone.
+/// Where a session is that this worker is the home of.
 enum Away {
     At(usize),
     Moving { to: usize, join: (Command, Option<Order>), held: Vec<Message> },
@@ -489,7 +489,7 @@ impl Worker {
         Woken { message: is_ready(sources.first()), packet: is_ready(sources.get(1)) }
     }
 
-    /// Takes in what the sockets hold, a packet of each a round.
+    /// Handles the packets that the sockets hold, one of each socket in a round.
     fn drain_sockets(&mut self, now: Instant, inlet: &mut Inlet) {
         if self.core.is_empty() {
             return;
@@ -587,7 +587,7 @@ impl Worker {
         }
     }
 
-    /// For a session that is here.
+    /// Handles a message for a session that is here.
     fn handle_here(&mut self, now: Instant, message: Message) {
         match message {
             Message::Plan { key, plan } => {
@@ -614,7 +614,7 @@ impl Worker {
 
     fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command, of: Option<Order>) {
         let of = match of {
-            // From outside; one that has been passed on is its, and void when it has had another since.
+            // From outside. A forwarded message belongs to its command, and is void when there is a newer one.
             None => self.core.note_order(key, &command).map(|number| Order { by: key, number }),
             Some(of) if self.core.is_order(of.by, of.number) => Some(of),
             Some(_) => return,
@@ -637,7 +637,7 @@ impl Worker {
                 let join = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Bring { key: with, to: self.number, join, of });
             }
-            // The one with the larger key moves, whoever is told: two orders at once then agree.
+            // The session with the larger key moves, whichever gets the command, so that two commands at once agree.
             Outcome::PeerElsewhere(with) => {
                 let command = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Command { key: with, command, of });
@@ -683,7 +683,7 @@ impl Worker {
     ) {
         let key = session.key;
         let (join, held) = match self.away.remove(&key) {
-            // On its way through its home.
+            // The session passes its home on its way.
             Some(Away::Moving { to, join, held }) if to != self.number => {
                 self.away.insert(key, Away::At(to));
                 self.shared.post(to, Message::Arrive { session, sockets, join: Some(join) });

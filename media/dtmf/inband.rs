@@ -1,4 +1,4 @@
-//! What a leg needs to find keys in what it hears, at any rate, beside its telephone-events.
+//! Finds DTMF digits in a leg's audio, at any rate, next to its telephone-events.
 
 use std::time::Instant;
 
@@ -7,10 +7,10 @@ use crate::codec::SampleRate;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
 
-/// Made while a leg's audio is searched for keys; the rest of the time it costs nothing.
+/// See the module. Exists only while a leg's audio is searched for digits.
 pub(crate) struct InbandDetector {
     detector: ToneDetector,
-    /// To 8,000 Hz, from the rate that came last.
+    /// To 8,000 Hz, from the rate of the newest frame.
     narrower: Option<(SampleRate, Box<Resampler>)>,
     presses: Presses,
 }
@@ -20,7 +20,7 @@ impl InbandDetector {
         InbandDetector { detector: ToneDetector::default(), narrower: None, presses: Presses::default() }
     }
 
-    /// Takes the frame heard now. Returns a key whose press begins, unless its event was told.
+    /// Takes an inbound frame. Returns the digit that begins, unless its event was reported.
     pub(crate) fn handle_frame(&mut self, now: Instant, samples: &[i16], rate: SampleRate) -> Option<char> {
         let mut narrow = [0; FRAME];
         let samples = if rate == SampleRate::Hz8000 {
@@ -37,8 +37,8 @@ impl InbandDetector {
         self.presses.handle(now, key, Form::Tone).then_some(key)
     }
 
-    /// Takes each telephone-event packet: what [`crate::rtp::dtmf::Detector`] said of it. False when the press it begins
-    /// was told as a tone.
+    /// Takes a telephone-event packet. `begins`: the digit that begins with it ([`crate::rtp::dtmf::Detector`]). Returns false when
+    /// that digit was reported as a tone.
     pub(crate) fn handle_event(&mut self, now: Instant, begins: Option<char>) -> bool {
         match begins {
             Some(key) => self.presses.handle(now, key, Form::Event),

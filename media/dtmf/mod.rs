@@ -1,9 +1,9 @@
-//! Key presses (DTMF), in the forms in which they come besides telephone-events, which [`crate::rtp::dtmf`] reads and
-//! writes. Pure.
+//! DTMF digits that come as tones in the audio, and one report for a digit that comes by several methods. [`crate::rtp::dtmf`]
+//! reads and writes telephone-events. Pure.
 //!
 //! ```text
 //!  telephone-events -> rtp::dtmf::Detector --\
-//!   audio -> ToneDetector (in a InbandDetector) ----> Presses: each press once -> Event::Dtmf
+//!   audio -> ToneDetector (in an InbandDetector) -> Presses: each digit once -> Event::Dtmf
 //!       (control: the call's INFO requests) --/
 //! ```
 

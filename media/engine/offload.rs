@@ -1,4 +1,4 @@
-//! When the kernel passes packets on by itself, and how that stays in the books ([`crate::offload`]).
+//! When packets are offloaded to the kernel, and how its counts are added to ours ([`crate::offload`]).
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::offload::{COPY, Offload, OffloadRule, PLAIN};
 use crate::rtp::{Header, is_rtcp};
 use crate::session::PacketKind;
 
-/// Has the kernel take the rule, if it can.
+/// Offers a rule to the network.
 fn take(offload: &mut Offload, rule: Option<OffloadRule>, network: &mut dyn Network) {
     if let Some(rule) = rule.filter(|rule| network.offload(rule)) {
         offload.begin(&rule);
@@ -18,12 +18,12 @@ fn take(offload: &mut Offload, rule: Option<OffloadRule>, network: &mut dyn Netw
 }
 
 impl Core {
-    /// The network may be offered rules.
+    /// The network can offload packets.
     pub(crate) fn enable_offload(&mut self) {
         self.can_offload = true;
     }
 
-    /// Audio of `from` was relayed to `to`: the next may go without us.
+    /// We have relayed audio of `from` to `to`: offloads the next packets when it is time.
     pub(super) fn note_relayed(
         &mut self,
         now: Instant,
@@ -41,7 +41,8 @@ impl Core {
         take(&mut session.routing.offload, rule, network);
     }
 
-    /// Something came to `slot`, which is bridged with nobody: if it is audio that nobody hears, the next need not come.
+    /// A packet came to `slot`, which is not bridged. If it is audio that nobody hears, the kernel drops the next ones when it is
+    /// time.
     pub(super) fn note_unheard(
         &mut self,
         now: Instant,
@@ -82,7 +83,7 @@ impl Core {
         }
     }
 
-    /// Whether the kernel has passed that packet on and this is the copy of it, which is then made what it was.
+    /// Whether the packet is a copy of one that the kernel has relayed. The mark of the copy is removed.
     pub(super) fn takes_copy(&mut self, slot: usize, packet: &mut [u8]) -> bool {
         let Some(first) = packet.first_mut().filter(|first| **first == COPY) else { return false };
         let copy = self.sessions.get_mut(slot).is_some_and(|session| session.routing.offload.takes_copy());
@@ -92,14 +93,14 @@ impl Core {
         copy
     }
 
-    /// A key of its is being relayed.
+    /// A telephone-event of the leg was relayed.
     pub(super) fn note_event(&mut self, slot: usize) {
         if let Some(session) = self.sessions.get_mut(slot) {
             session.routing.offload.note_other();
         }
     }
 
-    /// Both ways of `key`'s bridge lead here again, before anything about it changes.
+    /// Ends the offload of both directions of `key`'s bridge, before anything about the session changes.
     pub(crate) fn revoke_offload(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
         if let Some(slot) = self.slots.get(&key).copied().filter(|_| self.can_offload) {
             self.revoke_offload_at(now, slot, false, network);
@@ -112,14 +113,14 @@ impl Core {
         }
     }
 
-    /// Adds what the kernel has counted both ways to what `slot` knows.
+    /// Requests the kernel's counts of both directions of `slot`'s bridge.
     pub(super) fn count_both_directions(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         for slot in self.both_directions(slot) {
             self.count_offloaded(now, slot, network);
         }
     }
 
-    /// One 20 ms frame of `slot`: asks what has been passed on when that is due, or about to be told.
+    /// One 20 ms frame of `slot`: requests the kernel's counts when that is due, or when a report is about to need them.
     pub(super) fn tick_offload(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let asks = session.routing.offload.tick();
@@ -128,7 +129,7 @@ impl Core {
         } else if asks {
             self.count_offloaded(now, slot, network);
         }
-        // Who hears nothing is sent something else before long, on the same line: that must be ours again by then.
+        // The other leg is sent silence before long, on the same line of sequence numbers: it must be ours again by then.
         if self.sessions.get(slot).is_some_and(|session| session.routing.offload.is_silent()) {
             self.end_offload(now, slot, true, network);
         }
