@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crate::answering::MachineDetection;
 use crate::audio::Audio;
+use crate::encrypted::RecordingKey;
 use crate::room::{Participation, RoomKey};
-use crate::sealed::RecordingKey;
 use crate::source::StreamSource;
 use crate::tap::TapSink;
 use crate::tone::Tone;
-use crate::wav::{Form, WavCoding};
+use crate::wav::{WavCoding, WavFormat};
 
 /// A session's name, chosen by the application and unique among its open sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,9 +101,9 @@ impl RecordSpec {
         }
     }
 
-    pub(crate) fn form(&self) -> Form {
+    pub(crate) fn form(&self) -> WavFormat {
         let channels = if self.channels == Channels::Dual { 2 } else { 1 };
-        Form { coding: self.coding, channels }
+        WavFormat { coding: self.coding, channels }
     }
 }
 

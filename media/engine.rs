@@ -1,10 +1,10 @@
-//! The worker's pure hub: a slab of sessions, driven by packets, commands and the media clock. It owns no socket and
-//! asks no clock: [`crate::worker`] drives it in earnest, [`crate::testing`] on a virtual clock.
+//! The worker's pure hub: a slab of sessions, driven by packets, commands and the media clock. It owns no socket and asks no
+//! clock: [`crate::worker`] drives it in the product, [`crate::testing`] on a virtual clock.
 
+mod offload;
 mod rooms;
-mod shortcuts;
 
-pub(crate) use rooms::Place;
+pub(crate) use rooms::RoomSeat;
 use rooms::Rooms;
 
 use std::net::SocketAddr;
@@ -16,58 +16,55 @@ use slab::Slab;
 use crate::codec::LONGEST_FRAME;
 use crate::command::{Command, SessionKey, Track};
 use crate::event::Event;
+use crate::offload::{FlowCounts, OffloadRule};
 use crate::room::RoomKey;
-use crate::rtp::is_rtcp;
 use crate::sdp::MediaPlan;
-use crate::session::{Calm, Heard, Input, MediaSession, Peer, Surroundings};
-use crate::shortcut::{Counted, Shortcut};
-use crate::suppress::budget::{Budget, Change, Name};
+use crate::session::{BridgedLeg, Context, Input, MediaSession, PacketKind};
+use crate::suppress::budget::{Change, SuppressedTrack, SuppressionBudget};
 use crate::writer::{Done, WriterHandle};
 
-/// Sessions are served in four groups, one every tick, so that the load is even.
+/// Each tick serves one of four groups of sessions, so that the load is even and a session has a tick each 20 ms.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 const GROUPS: usize = 4;
-/// Ticks by which a session may be ahead of its own clock when it has changed its group.
-const EARLY: i32 = 2;
-/// What a worker that stood still for longer (a machine that was held) has missed is not caught up with.
+/// A worker that stood still for longer (a suspended machine) does not catch up with its ticks.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
-/// Which of a session's two sockets.
+/// One of a session's two sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     Rtp,
     Rtcp,
 }
 
-/// Where a session's RTP comes from.
+/// The source of a session's RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pin {
     pub(crate) peer: SocketAddr,
-    /// From nowhere else: what others send need not come up.
+    /// There is no other source: packets of others can be refused by the socket.
     pub(crate) only: bool,
 }
 
-/// Where packets leave, by the session's slot.
+/// The sockets of the sessions, by slot.
 pub(crate) trait Network {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
-    /// The session's RTP comes from there, until it says otherwise (`None`).
+    /// The session's RTP comes from this source only; `None`: from any.
     fn pin(&mut self, slot: usize, peer: Option<Pin>);
-    /// The session sends and takes nothing any more.
+    /// The session sends and receives nothing any more.
     fn release(&mut self, slot: usize);
-    /// Has packets of that kind passed on, or dropped, without us from now on; one that is not quite such comes here as before.
-    /// False: all do.
-    fn shorten(&mut self, _: &Shortcut) -> bool {
+    /// Lets the kernel relay or drop the packets of the rule from now on. Other packets come to us as before. Returns false if
+    /// that is impossible.
+    fn offload(&mut self, _: &OffloadRule) -> bool {
         false
     }
-    /// What has been passed on of what comes to `slot`. `None`: nothing is.
-    fn counted(&mut self, _slot: usize) -> Option<Counted> {
+    /// The kernel's counts of packets that come to `slot`; `None`: they are not offloaded.
+    fn counted(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
-    /// Ends that, and says what there was.
-    fn lengthen(&mut self, _slot: usize) -> Option<Counted> {
+    /// Ends the offload of packets that come to `slot`. Returns the last counts.
+    fn revoke(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
-    /// Time of this thread, to tell what something costs; a virtual clock stands still meanwhile.
+    /// A clock to measure what something costs. A virtual clock stands still meanwhile.
     fn stopwatch(&self) -> Duration {
         Duration::ZERO
     }
@@ -111,7 +108,7 @@ impl MediaClock {
     }
 }
 
-/// What became of a command.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Done,
@@ -119,27 +116,27 @@ pub(crate) enum Outcome {
     Unknown,
     /// `Bridge` with a session that is not here.
     PeerElsewhere(SessionKey),
-    /// `Join` a room that is not here; the command again.
+    /// `Join` a room that is not here. The command comes back.
     RoomElsewhere(RoomKey, Command),
 }
 
 /// The hub.
 pub(crate) struct Core {
-    /// Each in a place of its own: they are large, and come and go.
+    /// Boxed, because sessions are large and move between workers.
     sessions: Slab<Box<MediaSession>>,
     slots: HashMap<SessionKey, usize>,
-    /// Those closed, until they are told.
+    /// Sessions closed since the last [`Core::report_closed`].
     closed: Vec<SessionKey>,
     /// The slots that each tick serves.
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
-    /// The network can pass packets on without us.
-    shortcuts: bool,
+    /// The network can offload packets to the kernel.
+    can_offload: bool,
     next_tick: Instant,
     group: usize,
     clock: MediaClock,
-    /// Of noise suppression, and what that has taken in this tick.
-    budget: Budget,
+    /// The CPU time that noise suppression may take; `spent`: what it has taken in this tick.
+    budget: SuppressionBudget,
     spent: Duration,
     pub(crate) counts: Counts,
     writer: WriterHandle,
@@ -147,14 +144,14 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(now: Instant, ntp: u64, budget: Budget, writer: WriterHandle, done: Done) -> Core {
+    pub(crate) fn new(now: Instant, ntp: u64, budget: SuppressionBudget, writer: WriterHandle, done: Done) -> Core {
         Core {
             sessions: Slab::new(),
             slots: HashMap::default(),
             closed: Vec::new(),
             groups: Default::default(),
             rooms: Rooms::default(),
-            shortcuts: false,
+            can_offload: false,
             next_tick: now + TICK,
             group: 0,
             clock: MediaClock::new(now, ntp),
@@ -166,46 +163,42 @@ impl Core {
         }
     }
 
-    /// Whether it has neither sessions nor rooms.
+    /// Whether there are neither sessions nor rooms.
     pub(crate) fn is_empty(&self) -> bool {
         self.sessions.is_empty() && self.rooms.is_empty()
     }
 
-    /// What would be missed if its ticks were caught up with later.
-    pub(crate) fn calm(&self) -> Calm {
-        let mut calm = if self.rooms.is_empty() { Calm::Quiet } else { Calm::Speaks };
-        for (_, session) in &self.sessions {
-            if calm == Calm::Speaks {
-                break;
-            }
-            calm = calm.min(session.calm());
-        }
-        calm
+    /// Whether nothing is missed if the next ticks come late: there is no room, and all sessions are idle.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.rooms.is_empty() && self.sessions.iter().all(|(_, session)| session.is_idle())
     }
 
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Takes a session in, new or moved here. Its slot names it to the [`Network`].
-    pub(crate) fn insert(&mut self, session: Box<MediaSession>) -> usize {
+    /// Takes in a session that is new or moves here. Its slot names it to the [`Network`].
+    pub(crate) fn insert(&mut self, mut session: Box<MediaSession>) -> usize {
         let key = session.key;
         let group = self.groups.iter_mut().min_by_key(|group| group.len());
-        let slot = self.sessions.insert(session);
+        let place = self.sessions.vacant_entry();
+        let slot = place.key();
+        session.set_slot(slot);
+        place.insert(session);
         group.into_iter().for_each(|group| group.push(slot));
         self.slots.insert(key, slot);
         self.enter_budget(slot);
         slot
     }
 
-    /// Hands a session out, to be moved; its bridge ends.
+    /// Removes a session that moves to another worker. Its bridge ends.
     pub(crate) fn remove(
         &mut self,
         now: Instant,
         key: SessionKey,
         network: &mut dyn Network,
     ) -> Option<(usize, Box<MediaSession>)> {
-        self.withdraw(now, key, network);
+        self.revoke_offload(now, key, network);
         self.unbridge(key);
         self.leave_room(key);
         let slot = self.slots.remove(&key)?;
@@ -214,12 +207,12 @@ impl Core {
         Some((slot, self.sessions.try_remove(slot)?))
     }
 
-    /// Counts in what `slot` has cleaned, or out.
+    /// Adds the suppressed directions of `slot` to the budget, and removes the others.
     fn enter_budget(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         for track in [Track::Inbound, Track::Outbound] {
-            if session.cleans(track) {
-                session.shed(track, !self.budget.add((session.key, track)));
+            if session.is_suppressed(track) {
+                session.set_shed(track, !self.budget.add((session.key, track)));
             } else {
                 self.budget.remove((session.key, track));
             }
@@ -238,8 +231,8 @@ impl Core {
         }
     }
 
-    /// Has `slot` served in the same tick as `other`, so that one hears at once what the other says. Its own clock shifts
-    /// by 15 ms at most.
+    /// Moves `slot` to the group of `other`, so that a frame of one is sent to the other in the same tick. The clock of `slot`
+    /// shifts by 15 ms at most.
     fn join_group(&mut self, slot: usize, other: usize) {
         if let Some(to) = self.groups.iter().position(|group| group.contains(&other)) {
             self.move_to_group(slot, to);
@@ -258,54 +251,52 @@ impl Core {
         // Ticks since it was served, and until it will be.
         let (since, until) = ((self.group + GROUPS - from) % GROUPS, (to + GROUPS - self.group - 1) % GROUPS + 1);
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        // As many frames as time has passed, or recordings would grow shorter with each move.
-        session.shift += (since + until) as i32 - GROUPS as i32;
-        if session.shift < -EARLY {
-            session.skips = true;
-            session.shift += GROUPS as i32;
-        }
+        // There are as many frames as time has passed, or recordings would get shorter with each move.
+        session.schedule.change_group((since + until) as i32, GROUPS as i32);
     }
 
     pub(crate) fn has(&self, key: SessionKey) -> bool {
         self.slots.contains_key(&key)
     }
 
-    /// Sets what offer and answer agreed. False: no such session.
+    /// Sets what offer and answer agreed. Returns false if there is no such session.
     pub(crate) fn apply(&mut self, now: Instant, key: SessionKey, plan: MediaPlan, network: &mut dyn Network) -> bool {
-        self.withdraw(now, key, network);
+        self.revoke_offload(now, key, network);
         let Some(slot) = self.slots.get(&key) else { return false };
         let Some(session) = self.sessions.get_mut(*slot) else { return false };
         if session.apply(plan) {
             network.pin(*slot, None);
         }
-        // Whom a held leg has left without packets is sent silence.
-        let abandoned = session.is_held().then(|| session.peer.map(|peer| peer.slot)).flatten();
+        // The leg that a held leg leaves without packets is sent silence.
+        let abandoned = session.is_held().then(|| session.routing.bridged_with().map(|peer| peer.slot)).flatten();
         let slot = *slot;
         if let Some(peer) = abandoned.and_then(|peer| self.sessions.get_mut(peer)) {
-            peer.expect_frames();
+            peer.stop_expecting_packets();
         }
         self.review(slot);
         true
     }
 
-    /// Decides anew whether two bridged sessions hear each other by packets or by frames.
+    /// Decides whether two bridged sessions exchange packets or frames. Called when anything that decides it has changed.
     fn review(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let Some(peer) = session.peer.filter(|peer| peer.slot != slot) else { return session.set_framed(false) };
+        let Some(peer) = session.routing.bridged_with().filter(|peer| peer.slot != slot) else {
+            return session.set_transcoded(false);
+        };
         let Some((session, peer)) = self.sessions.get2_mut(slot, peer.slot) else { return };
-        let (framed, peer_framed) = (session.must_frame(peer), peer.must_frame(session));
-        session.set_framed(framed);
-        peer.set_framed(peer_framed);
+        let (framed, peer_framed) = (session.must_transcode(peer), peer.must_transcode(session));
+        session.set_transcoded(framed);
+        peer.set_transcoded(peer_framed);
         if framed {
-            peer.expect_frames();
+            peer.stop_expecting_packets();
         }
         if peer_framed {
-            session.expect_frames();
+            session.stop_expecting_packets();
         }
     }
 
-    /// One datagram that came to a session's socket; it may be sent on from the same buffer. True when another may well
-    /// wait behind it: it came late, or it is no audio.
+    /// Takes one datagram of a session's socket. The packet may be sent on from the same buffer. Returns true when another one
+    /// may well wait behind it: this one came late, or is no audio.
     pub(crate) fn handle_packet(
         &mut self,
         now: Instant,
@@ -315,74 +306,68 @@ impl Core {
         packet: &mut [u8],
         network: &mut dyn Network,
     ) -> bool {
-        let sent = self.shortcuts && flow == Flow::Rtp && self.takes_copy(slot, packet);
-        if self.shortcuts && !sent {
-            if flow == Flow::Rtcp || is_rtcp(packet) {
-                // What a stranger says is not worth the question.
-                if self.sessions.get(slot).is_some_and(|session| !session.is_stranger(from)) {
-                    self.count_both_ways(now, slot, network);
-                }
-            } else if self.is_short(slot) && self.sessions.get(slot).is_some_and(|session| !session.refuses(from, now))
-            {
-                // It is not what the kernel was told to expect, and may be the peer's.
-                self.withdraw_slot(now, slot, true, network);
-            }
+        let sent_by_kernel = self.can_offload && flow == Flow::Rtp && self.takes_copy(slot, packet);
+        if self.can_offload && !sent_by_kernel {
+            self.check_offload(now, slot, flow, from, packet, network);
         }
-        let Some(session) = self.sessions.get_mut(slot) else { return false };
-        let mut around =
-            Surroundings { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts, slot, sent };
-        if session.is_closing() {
-            return false;
-        }
+        let Some(session) = self.sessions.get_mut(slot).filter(|session| !session.is_closing()) else { return false };
+        let mut cx = Context { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts };
         if flow == Flow::Rtcp {
-            session.handle_rtcp(from, packet, &mut around);
+            session.handle_rtcp(from, packet, &mut cx);
             return true;
         }
-        let Some((header, heard)) = session.handle_rtp(from, packet, &mut around) else { return true };
-        let more = matches!(heard, Heard::Events(_)) || session.is_followed();
-        if session.peer.is_some() && session.note_spoken(heard) {
+        let Some((header, kind)) = session.handle_rtp(from, packet, &mut cx) else { return true };
+        let more = matches!(kind, PacketKind::Events(_)) || session.is_followed();
+        let bridged_with = session.routing.bridged_with();
+        if bridged_with.is_some() && session.note_codec(kind) {
             self.review(slot);
             return more;
         }
-        let framed = session.framed;
-        if session.echo {
-            session.relay(&header, heard, false, packet, &mut around);
-        } else if let Some(peer) = session.peer
-            && !(framed && matches!(heard, Heard::Audio(_) | Heard::Noise))
-        {
-            around.slot = peer.slot;
-            // Who hears itself hears nobody else.
-            if let Some(peer) = self.sessions.get_mut(peer.slot).filter(|peer| !peer.echo) {
-                peer.relay(&header, heard, framed, packet, &mut around);
+        let transcoded = session.routing.transcoded;
+        let in_frames = transcoded && matches!(kind, PacketKind::Audio(_) | PacketKind::Noise);
+        if session.routing.echo {
+            if sent_by_kernel {
+                session.note_sent_by_kernel(&header, kind, packet, &mut cx);
+            } else {
+                session.relay(&header, kind, false, packet, &mut cx);
             }
-            if self.shortcuts && !sent {
-                match heard {
-                    Heard::Audio(codec) => self.note_relayed(now, [slot, peer.slot], &header, codec, network),
-                    Heard::Noise => {}
-                    Heard::Events(_) => self.note_event(slot),
+        } else if let Some(other) = bridged_with.filter(|_| !in_frames) {
+            // A leg that hears itself hears nobody else.
+            if let Some(other) = self.sessions.get_mut(other.slot).filter(|other| !other.routing.echo) {
+                if sent_by_kernel {
+                    other.note_sent_by_kernel(&header, kind, packet, &mut cx);
+                } else {
+                    other.relay(&header, kind, transcoded, packet, &mut cx);
                 }
             }
-        } else if self.shortcuts && !sent && session.peer.is_none() {
-            self.note_unheard(now, slot, &header, heard, network);
+            if self.can_offload && !sent_by_kernel {
+                match kind {
+                    PacketKind::Audio(codec) => self.note_relayed(now, [slot, other.slot], &header, codec, network),
+                    PacketKind::Noise => {}
+                    PacketKind::Events(_) => self.note_event(slot),
+                }
+            }
+        } else if self.can_offload && !sent_by_kernel && bridged_with.is_none() {
+            self.note_unheard(now, slot, &header, kind, network);
         }
         more
     }
 
-    /// Numbers an order that says whom a session is to hear. `None`: it says something else.
+    /// Gives a number to a command that says whom a session hears. `None` for other commands.
     pub(crate) fn note_order(&mut self, key: SessionKey, command: &Command) -> Option<u32> {
         match command {
             Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
             _ => return None,
         }
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot))?;
-        session.orders = session.orders.wrapping_add(1);
-        Some(session.orders)
+        session.routing.orders = session.routing.orders.wrapping_add(1);
+        Some(session.routing.orders)
     }
 
-    /// Whether that is a session's newest order, as far as can be told here.
+    /// Whether that is a session's newest such command. A session that is not here counts as a match.
     pub(crate) fn is_order(&self, key: SessionKey, number: u32) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot));
-        session.is_none_or(|session| session.orders == number)
+        session.is_none_or(|session| session.routing.orders == number)
     }
 
     pub(crate) fn handle_command(
@@ -392,7 +377,7 @@ impl Core {
         command: Command,
         network: &mut dyn Network,
     ) -> Outcome {
-        self.withdraw(now, key, network);
+        self.revoke_offload(now, key, network);
         let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) else {
             return Outcome::Unknown;
         };
@@ -402,7 +387,7 @@ impl Core {
                 if !self.slots.contains_key(&with) {
                     return Outcome::PeerElsewhere(with);
                 }
-                self.withdraw(now, with, network);
+                self.revoke_offload(now, with, network);
                 self.bridge(key, with);
                 Outcome::Done
             }
@@ -421,8 +406,10 @@ impl Core {
                 let reframes = suppresses || matches!(command, Command::Mute { .. });
                 let echoes = matches!(command, Command::Echo(_));
                 session.handle_command(command, self.clock.units(now, 8_000), &self.writer, &self.done);
-                if echoes && let Some(peer) = session.peer.and_then(|peer| self.sessions.get_mut(peer.slot)) {
-                    peer.expect_frames();
+                if echoes
+                    && let Some(peer) = session.routing.bridged_with().and_then(|peer| self.sessions.get_mut(peer.slot))
+                {
+                    peer.stop_expecting_packets();
                 }
                 if reframes && let Some(slot) = self.slots.get(&key).copied() {
                     if suppresses {
@@ -443,12 +430,12 @@ impl Core {
             self.unbridge(key);
             self.leave_room(key);
         }
-        // Who goes hears nobody any more, and its slot will be another's.
+        // A closing session hears nobody, and its slot will belong to another one.
         if [a, b].iter().any(|key| self.slots.get(key).is_none_or(|slot| self.is_closing(*slot))) {
             return;
         }
-        self.set_peer(a, Some(b));
-        self.set_peer(b, Some(a));
+        self.set_bridged_with(a, Some(b));
+        self.set_bridged_with(b, Some(a));
         if let (Some(a), Some(b)) = (self.slots.get(&a).copied(), self.slots.get(&b).copied()) {
             self.join_group(b, a);
             self.review(a);
@@ -461,11 +448,11 @@ impl Core {
 
     fn unbridge(&mut self, key: SessionKey) {
         if let Some(peer) = self.peer_of(key) {
-            self.set_peer(key, None);
-            self.set_peer(peer.key, None);
+            self.set_bridged_with(key, None);
+            self.set_bridged_with(peer.key, None);
             for key in [key, peer.key] {
                 if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-                    session.set_framed(false);
+                    session.set_transcoded(false);
                 }
             }
         }
@@ -476,36 +463,39 @@ impl Core {
         self.peer_of(key).is_some()
     }
 
-    fn peer_of(&self, key: SessionKey) -> Option<Peer> {
-        self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|session| session.peer)
+    fn peer_of(&self, key: SessionKey) -> Option<BridgedLeg> {
+        self.slots
+            .get(&key)
+            .and_then(|slot| self.sessions.get(*slot))
+            .and_then(|session| session.routing.bridged_with())
     }
 
-    fn set_peer(&mut self, key: SessionKey, peer: Option<SessionKey>) {
-        let peer = peer.and_then(|key| self.slots.get(&key).map(|slot| Peer { key, slot: *slot }));
+    fn set_bridged_with(&mut self, key: SessionKey, peer: Option<SessionKey>) {
+        let peer = peer.and_then(|key| self.slots.get(&key).map(|slot| BridgedLeg { key, slot: *slot }));
         if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-            session.set_peer(peer);
+            session.set_bridged_with(peer);
         }
     }
 
-    /// Ends a session. It goes by itself, in a later tick, when its recordings are complete.
+    /// Ends a session. It is removed in a later tick, when its recordings are complete.
     pub(crate) fn close(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
-        self.withdraw(now, key, network);
+        self.revoke_offload(now, key, network);
         self.unbridge(key);
         self.leave_room(key);
         let Some(slot) = self.slots.get(&key).copied() else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
-        session.close(&self.writer, &mut around);
+        let mut cx = Context { now, clock: &self.clock, network, counts: &mut self.counts };
+        session.close(&self.writer, &mut cx);
         network.release(slot);
         self.closed.push(key);
     }
 
-    /// Tells those closed since, all in one go: whoever is told two things at once wakes once. Whose recordings are yet to be
-    /// completed is told by a later tick.
-    pub(crate) fn tell_closed(&mut self) {
+    /// Reports the sessions that were closed since the last call, together, so that a call whose two legs end wakes once. A
+    /// session whose recordings are not complete is reported in a later tick.
+    pub(crate) fn report_closed(&mut self) {
         for key in self.closed.drain(..) {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-                session.tell_closed();
+                session.report_closed();
             }
         }
     }
@@ -525,12 +515,12 @@ impl Core {
         session.map(|session| session.handle_recorded(event)).is_some()
     }
 
-    /// When the next tick is, whether or not it serves anybody.
+    /// When the next tick is, whether or not it serves a session.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
     }
 
-    /// When [`Core::handle_tick`] has somebody to serve.
+    /// When [`Core::handle_tick`] has a session or a room to serve.
     pub(crate) fn poll_timeout(&self) -> Instant {
         let ticks = (1..=GROUPS).find(|ahead| {
             self.group(self.group + ahead).is_some_and(|group| !group.is_empty())
@@ -543,7 +533,7 @@ impl Core {
         self.groups.get(number % GROUPS)
     }
 
-    /// Serves every tick that is due. `over` gets each session that has gone for good.
+    /// Serves every tick that is due. `over` gets the key of each session that has ended.
     pub(crate) fn handle_tick(&mut self, now: Instant, network: &mut dyn Network, mut over: impl FnMut(SessionKey)) {
         let late = now.saturating_duration_since(self.next_tick);
         if late > CATCH_UP {
@@ -558,7 +548,7 @@ impl Core {
         }
     }
 
-    /// Leaves out so many frames. Recordings have them all the same, as silence.
+    /// Leaves out so many frames. Recordings get silence for them.
     fn miss(&mut self, frames: u32) {
         self.next_tick += TICK * GROUPS as u32 * frames;
         for (_, session) in &mut self.sessions {
@@ -567,11 +557,11 @@ impl Core {
         self.rooms.miss(frames);
     }
 
-    /// Sheds noise suppression that there is no time for, before anybody's audio is late.
+    /// Pauses noise suppression that there is no CPU time for, before audio is late.
     fn keep_budget(&mut self, now: Instant, late: Duration) {
-        let mut shed = |(key, track): Name, shed| {
+        let mut shed = |(key, track): SuppressedTrack, shed| {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-                session.shed(track, shed);
+                session.set_shed(track, shed);
             }
         };
         match self.budget.handle_tick(now, std::mem::take(&mut self.spent), late) {
@@ -581,18 +571,18 @@ impl Core {
         }
     }
 
-    /// One tick of a group, in passes: all hear, rooms mix, then each speaks and is listened to.
+    /// One tick of a group, in passes: inbound frames are read, rooms mix, each leg is sent its frame, listeners get theirs.
     fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
         let units = self.clock.units(now, 8_000);
         for slot in &group {
-            if let Some(session) = self.sessions.get_mut(*slot).filter(|session| session.is_due(now)) {
-                if !session.cleans(Track::Inbound) {
-                    session.hear(now, units);
+            if let Some(session) = self.sessions.get_mut(*slot).filter(|session| session.schedule.is_due(now)) {
+                if !session.is_suppressed(Track::Inbound) {
+                    session.read_inbound_frame(now, units);
                     continue;
                 }
                 let began = network.stopwatch();
-                let ended = session.hear(now, units);
+                let ended = session.read_inbound_frame(now, units);
                 self.spent += network.stopwatch().saturating_sub(began);
                 if ended {
                     self.enter_budget(*slot);
@@ -604,33 +594,30 @@ impl Core {
         let (mut ended, mut failed) = (0, 0);
         for slot in &group {
             let slot = *slot;
-            if self.shortcuts {
-                self.tick_way(now, slot, network);
+            if self.can_offload {
+                self.tick_offload(now, slot, network);
             }
-            let mut around =
-                Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
+            let mut cx = Context { now, clock: &self.clock, network, counts: &mut self.counts };
             let Some(session) = self.sessions.get_mut(slot) else { continue };
-            if session.here_since.is_some_and(|since| now < since) {
+            if !session.schedule.begin(now) {
                 continue;
             }
-            session.here_since = None;
-            if std::mem::take(&mut session.skips) {
-                continue;
-            }
-            let peer = session.peer.map(|peer| peer.slot).filter(|peer| *peer != slot);
-            let echo = session.echo;
-            let framed = peer.filter(|peer| self.sessions.get(*peer).is_some_and(|peer| peer.framed && !peer.echo));
+            let peer = session.routing.bridged_with().map(|peer| peer.slot).filter(|peer| *peer != slot);
+            let echo = session.routing.echo;
+            let framed = peer.filter(|peer| {
+                self.sessions.get(*peer).is_some_and(|peer| peer.routing.transcoded && !peer.routing.echo)
+            });
             let framed = framed.filter(|_| !echo);
             let (well, uncleaned) = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
                 Some((session, peer)) => {
-                    let heard = peer.take_heard().map(|(samples, rate)| Input::Heard(samples, rate));
-                    speak(session, heard, &self.writer, &mut around, &mut self.spent)
+                    let heard = peer.take_inbound_frame().map(|(samples, rate)| Input::Bridge(samples, rate));
+                    speak(session, heard, &self.writer, &mut cx, &mut self.spent)
                 }
                 None => {
                     let Some(session) = self.sessions.get_mut(slot) else { continue };
-                    let mixed = session.room.zip(session.codec());
+                    let mixed = session.routing.room().zip(session.codec());
                     let mixed = mixed.and_then(|(place, codec)| self.rooms.say(place, codec));
-                    speak(session, mixed, &self.writer, &mut around, &mut self.spent)
+                    speak(session, mixed, &self.writer, &mut cx, &mut self.spent)
                 }
             };
             if uncleaned {
@@ -649,7 +636,7 @@ impl Core {
         }
     }
 
-    /// Lets those of the group go that are over, and closes those whose sink has stayed full.
+    /// Removes the sessions of the group that are over, and closes those whose event sink has stayed full.
     fn sweep(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let group = self.groups.get(self.group).cloned().unwrap_or_default();
         for slot in group {
@@ -668,23 +655,23 @@ impl Core {
     }
 }
 
-/// A session's third and fourth pass: what it is sent is cleaned when that is wanted, sent and listened to. Whether all is
-/// well, and whether cleaning has ended.
+/// The third and fourth pass of a session, with noise suppression of its input if wanted. Returns whether the session goes on,
+/// and whether suppression has ended.
 fn speak(
     session: &mut MediaSession,
     input: Option<Input<'_>>,
     writer: &WriterHandle,
-    around: &mut Surroundings<'_>,
+    cx: &mut Context<'_>,
     spent: &mut Duration,
 ) -> (bool, bool) {
-    if input.is_none() || !session.cleans(Track::Outbound) {
-        return (session.handle_tick(input, writer, around), false);
+    if input.is_none() || !session.is_suppressed(Track::Outbound) {
+        return (session.handle_tick(input, writer, cx), false);
     }
     let mut frame = [0; LONGEST_FRAME];
-    let began = around.network.stopwatch();
-    let (input, last) = session.clean_input(input, &mut frame);
-    *spent += around.network.stopwatch().saturating_sub(began);
-    (session.handle_tick(input, writer, around), last)
+    let began = cx.network.stopwatch();
+    let (input, last) = session.suppress_input(input, &mut frame);
+    *spent += cx.network.stopwatch().saturating_sub(began);
+    (session.handle_tick(input, writer, cx), last)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub fn fuzz_sdp(octets: &[u8]) {
 /// where the virtual clock starts. Gives how many packets left, so that a corpus can be seen to reach that far.
 pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     let (_writer, handle) = Writer::new();
-    let mut core = Core::new(now, 0, crate::suppress::budget::Budget::new(60), handle, Arc::new(|_, _| {}));
+    let mut core = Core::new(now, 0, crate::suppress::budget::SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
     let mut wire = Wire { sent: 0 };
     let peer = SocketAddr::from(([127, 0, 0, 2], 4_000));
     let mut readers = Vec::new();

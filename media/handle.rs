@@ -21,7 +21,7 @@ use crate::ports::Ports;
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
 use crate::sdp::{Local, Negotiation, Preference, RANDOM, SdpError, Srtp};
 use crate::session::MediaSession;
-use crate::suppress::budget::Budget;
+use crate::suppress::budget::SuppressionBudget;
 use crate::worker::{Inbox, MOST_ROOMS, Message, Published, Shared, Worker};
 use crate::writer::Writer;
 
@@ -166,8 +166,12 @@ impl Engine {
         }
         let mut threads = Vec::new();
         for number in 0..count {
-            let worker =
-                Worker::new(number, Arc::clone(&shared), Budget::new(config.suppression_budget), handle.clone())?;
+            let worker = Worker::new(
+                number,
+                Arc::clone(&shared),
+                SuppressionBudget::new(config.suppression_budget),
+                handle.clone(),
+            )?;
             threads.push(std::thread::Builder::new().name(format!("media-{number}")).spawn(move || worker.run())?);
         }
         threads.extend(writing);

@@ -18,7 +18,7 @@ use aya::programs::tc::{SchedClassifier, TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
-use crate::shortcut::{Counted, Onward, Shortcut};
+use crate::offload::{FlowCounts, Forward, OffloadRule};
 
 /// `make bpf` compiles it.
 static PROGRAM: &[u8] = aya::include_bytes_aligned!("kernel/relay.bpf.o");
@@ -54,7 +54,7 @@ pub(crate) enum Unavailable {
 
 /// A flow of the kernel's.
 #[derive(Debug)]
-pub(crate) struct Passing {
+pub(crate) struct KernelFlow {
     key: Key,
     place: u32,
     /// A copy of each packet comes up.
@@ -150,38 +150,43 @@ impl KernelRelay {
         self.flows.load(Ordering::Relaxed)
     }
 
-    /// Passes on from now on what comes `from` there, out by the socket that goes with `onward`; without that it is counted and
+    /// Passes on from now on what comes `from` there, out by the socket that goes with `forward`; without that it is counted and
     /// dropped. `None`: it cannot.
-    pub(crate) fn pass(&self, from: Ends, onward: Option<(Ends, &Onward)>, shortcut: &Shortcut) -> Option<Passing> {
+    pub(crate) fn install(
+        &self,
+        from: Ends,
+        forward: Option<(Ends, &Forward)>,
+        rule: &OffloadRule,
+    ) -> Option<KernelFlow> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let interface = onward.map_or(Some(0), |(to, _)| tables.routes.interface(to))?;
-        let units = u8::try_from(shortcut.clock_rate / 1_000).ok()?;
+        let interface = forward.map_or(Some(0), |(to, _)| tables.routes.interface(to))?;
+        let units = u8::try_from(rule.clock_rate / 1_000).ok()?;
         let place = tables.free.pop()?;
-        let (key, flow) = (key(from), flow(onward, shortcut, units, interface, place));
+        let (key, flow) = (key(from), flow(forward, rule, units, interface, place));
         let done =
-            tables.counts.set(place, count(&shortcut.counted), 0).is_ok() && tables.flows.insert(key, flow, 0).is_ok();
+            tables.counts.set(place, count(&rule.counted), 0).is_ok() && tables.flows.insert(key, flow, 0).is_ok();
         if !done {
             tables.free.push(place);
             return None;
         }
         self.flows.fetch_add(1, Ordering::Relaxed);
-        Some(Passing { key, place, copied: onward.is_some_and(|(_, onward)| onward.copied) })
+        Some(KernelFlow { key, place, copied: forward.is_some_and(|(_, forward)| forward.copied) })
     }
 
     /// What has been passed on until now.
-    pub(crate) fn counted(&self, passing: &Passing) -> Option<Counted> {
+    pub(crate) fn counted(&self, flow: &KernelFlow) -> Option<FlowCounts> {
         let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        counted(&tables.counts.get(&passing.place, 0).ok()?)
+        counted(&tables.counts.get(&flow.place, 0).ok()?)
     }
 
     /// Passes nothing on any more; what has been.
-    pub(crate) fn end(&self, passing: Passing) -> Option<Counted> {
+    pub(crate) fn remove(&self, flow: KernelFlow) -> Option<FlowCounts> {
         {
             let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = tables.flows.remove(&passing.key);
+            let _ = tables.flows.remove(&flow.key);
         }
-        let counted = self.counted(&passing);
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner).free.push(passing.place);
+        let counted = self.counted(&flow);
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).free.push(flow.place);
         self.flows.fetch_sub(1, Ordering::Relaxed);
         counted
     }
@@ -225,11 +230,11 @@ fn key(ends: Ends) -> Key {
 }
 
 /// To port 0: nowhere. Payload type 255: none.
-fn flow(onward: Option<(Ends, &Onward)>, shortcut: &Shortcut, units: u8, interface: u32, place: u32) -> Flow {
-    let Shortcut { ssrc, audio, noise, .. } = *shortcut;
+fn flow(forward: Option<(Ends, &Forward)>, rule: &OffloadRule, units: u8, interface: u32, place: u32) -> Flow {
+    let OffloadRule { ssrc, audio, noise, .. } = *rule;
     let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    let nobody = Onward { to: 0, ssrc, sequence_offset: 0, timestamp_offset: 0, audio, noise, copied: false };
-    let (to, sent) = onward.unwrap_or((Ends { local: nowhere, remote: nowhere }, &nobody));
+    let nobody = Forward { to: 0, ssrc, sequence_offset: 0, timestamp_offset: 0, audio, noise, copied: false };
+    let (to, sent) = forward.unwrap_or((Ends { local: nowhere, remote: nowhere }, &nobody));
     Octets::new()
         .put(&to.local.ip().octets())
         .put(&to.remote.ip().octets())
@@ -246,7 +251,7 @@ fn flow(onward: Option<(Ends, &Onward)>, shortcut: &Shortcut, units: u8, interfa
 }
 
 /// To count on from there; the transit of what comes first is compared with nothing.
-fn count(from: &Counted) -> Count {
+fn count(from: &FlowCounts) -> Count {
     Octets::new()
         .put(&[0; 32])
         .put(&from.highest.to_ne_bytes())
@@ -257,12 +262,12 @@ fn count(from: &Counted) -> Count {
         .octets
 }
 
-fn counted(count: &Count) -> Option<Counted> {
+fn counted(count: &Count) -> Option<FlowCounts> {
     let long = |at: usize| Some(u64::from_ne_bytes(*count.get(at..)?.first_chunk()?));
     let short = |at: usize| Some(u32::from_ne_bytes(*count.get(at..)?.first_chunk()?));
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let now = Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).unwrap_or(0));
-    Some(Counted {
+    Some(FlowCounts {
         packets: long(0)?,
         octets: long(8)?,
         highest: short(32)?,

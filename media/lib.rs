@@ -17,8 +17,11 @@ mod command;
 mod config;
 mod copied;
 mod dtmf;
+mod encrypted;
 mod engine;
 mod event;
+mod event_queue;
+#[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
 mod handle;
 mod kernel;
@@ -27,25 +30,24 @@ mod mixer;
 #[cfg(feature = "mp3")]
 mod mp3;
 mod music;
+mod offload;
 mod player;
 mod ports;
 mod quality;
 mod recorded;
 mod recorder;
 mod recorders;
-mod rehearsal;
+#[cfg(any(test, feature = "bench"))]
+mod relay_bench;
 mod resample;
 mod room;
 mod rtp;
 mod sdp;
-mod sealed;
 mod session;
-mod shortcut;
+mod silence_trim;
 mod source;
-mod spoken;
 mod suppress;
 mod tap;
-mod telling;
 #[cfg(test)]
 mod testing;
 mod timeline;
@@ -60,8 +62,10 @@ pub use audio::{Audio, AudioError, decode, read_wav};
 pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, RecordingCommand, SessionKey, Track, Tracks};
 pub use config::{CodecName, Config, PortRange, UseKernel};
-pub use dtmf::{Form, InbandDetector, Presses};
+pub use dtmf::{Form, Presses, ToneDetector};
+pub use encrypted::{RecordingKey, SealedWriter};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
+#[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
 pub use handle::{Busy, Engine, Load, OpenError, RoomHandle, Session, StartError};
 pub use latch::MediaSource;
@@ -71,14 +75,14 @@ pub use mp3::encode_mp3;
 pub use music::hold_music;
 pub use quality::Impairment;
 pub use recorded::{RecordedFile, repair_recording, unfinished};
+#[cfg(feature = "bench")]
 #[doc(hidden)]
-pub use rehearsal::Rehearsal;
+pub use relay_bench::RelayBench;
 pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,
 };
 pub use sdp::{Preference, SdpError, Srtp, apart, offered_codecs, together};
-pub use sealed::{RecordingKey, SealedWriter};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};

@@ -111,10 +111,10 @@ fn refused(error: impl Debug) -> io::Error {
 mod tests {
     use super::*;
     use crate::testing::TestFile;
-    use crate::wav::{Form, WavCoding};
+    use crate::wav::{WavCoding, WavFormat};
 
     /// A tone, on each channel the same.
-    fn recording(form: Form, seconds: usize) -> Vec<u8> {
+    fn recording(form: WavFormat, seconds: usize) -> Vec<u8> {
         let tone = |at: usize| ((at as f32 * 440.0 * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0) as i16;
         let frames = 8_000 * seconds;
         let mut file = form.header(frames as u64 * form.block()).to_vec();
@@ -134,7 +134,7 @@ mod tests {
         for coding in [WavCoding::Pcm, WavCoding::Mulaw, WavCoding::Alaw] {
             for (channels, seconds) in [(1, 1), (2, 1), (1, 5), (2, 5)] {
                 let mut encoded = Vec::new();
-                encode("tone", &recording(Form { coding, channels }, seconds), &mut encoded).unwrap();
+                encode("tone", &recording(WavFormat { coding, channels }, seconds), &mut encoded).unwrap();
                 let audio = crate::decode(&encoded, None).unwrap();
                 assert_eq!(audio.samples().len(), 8_000 * seconds, "{channels}");
                 assert!(audio.samples().iter().any(|sample| *sample > 5_000));
@@ -158,7 +158,7 @@ mod tests {
         let tone = |at: usize, hertz: f32| (at as f32 * hertz * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0;
         let samples = (0..17_280 + more).map(|at| tone(at, if at < 16_000 { 500.0 } else { 1_500.0 }) as i16);
         let samples: Vec<i16> = samples.flat_map(|sample| vec![sample; channels.into()]).collect();
-        let form = Form { coding: WavCoding::Pcm, channels };
+        let form = WavFormat { coding: WavCoding::Pcm, channels };
         let mut file = form.header(samples.len() as u64 * 2).to_vec();
         form.coding.encode(&samples, &mut file);
         file
@@ -190,7 +190,7 @@ mod tests {
     fn the_first_frame_is_of_the_same_kind_as_the_others_and_counts_them() {
         for channels in [1, 2] {
             for samples in [0, 1, 575, 576, 577, 8_000] {
-                let form = Form { coding: WavCoding::Pcm, channels };
+                let form = WavFormat { coding: WavCoding::Pcm, channels };
                 let mut file = form.header(samples * form.block()).to_vec();
                 file.resize(file.len() + (samples * form.block()) as usize, 0);
                 let mut encoded = Vec::new();
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    const DUAL: Form = Form { coding: WavCoding::Pcm, channels: 2 };
+    const DUAL: WavFormat = WavFormat { coding: WavCoding::Pcm, channels: 2 };
 
     #[test]
     fn what_was_cut_off_within_a_sample_is_encoded_to_there() {

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::sealed::{self, Content, Opener, RecordingKey, Sealed, TAG};
-use crate::wav::{Form, Header, LONGEST_HEADER};
+use crate::encrypted::{self, ChunkDecryptor, Content, EncryptedHeader, RecordingKey, TAG};
+use crate::wav::{Header, LONGEST_HEADER, WavFormat};
 
 /// A file of a recording, opened to be read; what is encrypted in it is not any more. Blocks, as files do.
 pub struct RecordedFile {
@@ -21,12 +21,12 @@ pub struct RecordedFile {
 struct Source {
     file: File,
     length: u64,
-    sealed: Option<Chunks>,
+    encrypted: Option<Chunks>,
 }
 
 /// Two channels given as one.
 struct Mix {
-    form: Form,
+    form: WavFormat,
     /// Where the samples begin in the source.
     start: u64,
     header: Header,
@@ -36,10 +36,10 @@ struct Mix {
     mixed: Vec<u8>,
 }
 
-/// What a sealed file needs to be read.
+/// What a encrypted file needs to be read.
 struct Chunks {
-    sealed: Sealed,
-    opener: Opener,
+    encrypted: EncryptedHeader,
+    decryptor: ChunkDecryptor,
     /// What is not stored: the WAV file's beginning.
     header: Option<Header>,
     /// The full ones; behind them is the last.
@@ -54,22 +54,22 @@ impl RecordedFile {
     pub fn open(path: &Path, key: Option<&RecordingKey>) -> io::Result<RecordedFile> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
-        let mut start = [0; sealed::HEADER];
+        let mut start = [0; encrypted::HEADER];
         let read = read_full(&file, 0, &mut start)?;
-        let Some(sealed) = Sealed::parse(start.get(..read).unwrap_or_default())? else {
-            return Ok(RecordedFile { source: Source { file, length, sealed: None }, mix: None, at: 0 });
+        let Some(encrypted) = EncryptedHeader::parse(start.get(..read).unwrap_or_default())? else {
+            return Ok(RecordedFile { source: Source { file, length, encrypted: None }, mix: None, at: 0 });
         };
         let key = key.ok_or_else(|| {
-            sealed::denied("this recording is encrypted, and recordings.encryption_key is not configured")
+            encrypted::denied("this recording is encrypted, and recordings.encryption_key is not configured")
         })?;
-        let mut chunks = Chunks::new(sealed, sealed.opener(key)?, length);
+        let mut chunks = Chunks::new(encrypted, encrypted.decryptor(key)?, length);
         let data = chunks.find_length(&file, length)?;
-        chunks.header = match sealed.content {
+        chunks.header = match encrypted.content {
             Content::Octets => None,
             Content::Samples(form) => Some(form.header(data)),
         };
         let length = data + chunks.header().len() as u64;
-        Ok(RecordedFile { source: Source { file, length, sealed: Some(chunks) }, mix: None, at: 0 })
+        Ok(RecordedFile { source: Source { file, length, encrypted: Some(chunks) }, mix: None, at: 0 })
     }
 
     /// The same with its two channels mixed into one, as a recording of one would be: added, not halved. What has not two
@@ -81,7 +81,7 @@ impl RecordedFile {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(self),
             Err(error) => return Err(error),
         };
-        let mono = Form { channels: 1, ..form };
+        let mono = WavFormat { channels: 1, ..form };
         let data = form.whole(self.source.length - start) / 2;
         let (header, length) = (mono.header(data), mono.header(data).len() as u64 + data);
         let (octets, samples, mixed) = (Vec::new(), Vec::new(), Vec::new());
@@ -105,10 +105,10 @@ impl RecordedFile {
 
     /// What the WAV file has of samples, and where they begin. A file that is not one of our recordings is an `InvalidData`
     /// error.
-    pub(crate) fn form(&mut self) -> io::Result<(Form, u64)> {
+    pub(crate) fn form(&mut self) -> io::Result<(WavFormat, u64)> {
         let mut start = [0; LONGEST_HEADER];
         let read = self.source.read(0, &mut start)?;
-        let form = Form::parse(start.get(..read).unwrap_or_default())?;
+        let form = WavFormat::parse(start.get(..read).unwrap_or_default())?;
         Ok((form, form.header(0).len() as u64))
     }
 }
@@ -125,7 +125,7 @@ impl Source {
     fn read(&mut self, at: u64, to: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
         let to = to.get_mut(..left.min(to.len())).unwrap_or_default();
-        match &mut self.sealed {
+        match &mut self.encrypted {
             None => read_full(&self.file, at, to),
             Some(chunks) => chunks.read(&self.file, at, to),
         }
@@ -163,10 +163,10 @@ impl Mix {
 }
 
 impl Chunks {
-    fn new(sealed: Sealed, opener: Opener, length: u64) -> Chunks {
-        let (full, _) = sealed.chunks(length);
-        let buffer = vec![0; sealed.chunk as usize + TAG];
-        Chunks { sealed, opener, header: None, full, held: None, buffer }
+    fn new(encrypted: EncryptedHeader, decryptor: ChunkDecryptor, length: u64) -> Chunks {
+        let (full, _) = encrypted.chunks(length);
+        let buffer = vec![0; encrypted.chunk as usize + TAG];
+        Chunks { encrypted, decryptor, header: None, full, held: None, buffer }
     }
 
     fn header(&self) -> &[u8] {
@@ -176,9 +176,9 @@ impl Chunks {
     /// How many octets there are, decrypted. What is behind the full chunks and is not the last one is left aside: the file
     /// was cut off there, or is still growing.
     fn find_length(&mut self, file: &File, length: u64) -> io::Result<u64> {
-        let (full, rest) = self.sealed.chunks(length);
+        let (full, rest) = self.encrypted.chunks(length);
         let last = if rest >= TAG as u64 { self.load(file, full)? } else { 0 };
-        Ok(full * self.sealed.chunk + last as u64)
+        Ok(full * self.encrypted.chunk + last as u64)
     }
 
     fn read(&mut self, file: &File, at: u64, to: &mut [u8]) -> io::Result<usize> {
@@ -193,7 +193,7 @@ impl Chunks {
                 continue;
             }
             let at = at - header.len() as u64;
-            let (number, within) = (at / self.sealed.chunk, (at % self.sealed.chunk) as usize);
+            let (number, within) = (at / self.encrypted.chunk, (at % self.encrypted.chunk) as usize);
             let length = self.load(file, number)?;
             let count = copy(self.buffer.get(within..length).unwrap_or_default(), to);
             if count == 0 {
@@ -212,10 +212,10 @@ impl Chunks {
             return Ok(length);
         }
         self.held = None;
-        let read = read_full(file, self.sealed.place(number), &mut self.buffer)?;
+        let read = read_full(file, self.encrypted.place(number), &mut self.buffer)?;
         let last = number >= self.full;
-        let sealed = self.buffer.get_mut(..read).unwrap_or_default();
-        let length = match self.opener.open(number, last, sealed) {
+        let encrypted = self.buffer.get_mut(..read).unwrap_or_default();
+        let length = match self.decryptor.decrypt(number, last, encrypted) {
             Some(opened) => opened.len(),
             None if last => 0,
             None => return Err(io::Error::new(io::ErrorKind::InvalidData, "an encrypted recording that is damaged")),
@@ -238,8 +238,8 @@ pub fn repair_recording(path: &Path, key: Option<&RecordingKey>) -> io::Result<D
     let mut start = [0; LONGEST_HEADER];
     let read = read_full(&file, 0, &mut start)?;
     let start = start.get(..read).unwrap_or_default();
-    let Some(sealed) = Sealed::parse(start)? else {
-        let form = Form::parse(start)?;
+    let Some(encrypted) = EncryptedHeader::parse(start)? else {
+        let form = WavFormat::parse(start)?;
         let header = form.header(0).len() as u64;
         let data = form.whole(length.saturating_sub(header));
         file.set_len(header + data)?;
@@ -248,12 +248,12 @@ pub fn repair_recording(path: &Path, key: Option<&RecordingKey>) -> io::Result<D
         return Ok(form.duration(data));
     };
     file.sync_all()?;
-    let Content::Samples(form) = sealed.content else {
+    let Content::Samples(form) = encrypted.content else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a recording of ours"));
     };
-    let data = match key.and_then(|key| sealed.opener(key).ok()) {
-        Some(opener) => Chunks::new(sealed, opener, length).find_length(&file, length)?,
-        None => sealed.chunks(length).0 * sealed.chunk,
+    let data = match key.and_then(|key| encrypted.decryptor(key).ok()) {
+        Some(decryptor) => Chunks::new(encrypted, decryptor, length).find_length(&file, length)?,
+        None => encrypted.chunks(length).0 * encrypted.chunk,
     };
     Ok(form.duration(data))
 }

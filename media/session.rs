@@ -1,668 +1,538 @@
-//! One leg's media: its RTP both ways, and all that listens to it or speaks on it. Pure; [`crate::engine`] drives it.
+//! One leg's media: its RTP in both directions, and everything that listens to it or speaks on it. Pure; [`crate::engine`]
+//! drives it.
 //!
 //! ```text
-//!   RTP in -> latch -> receiver -> dtmf | audio -> (mute) -> timeline -> recorders, taps
-//!                                                    \-> relay to the bridged session, or echo
-//!   digits > playback > source > input > relay | echo > silence -> sender -> RTP out -> timeline
+//!   RTP in -> transport -> inbound -> digit input | audio -> (mute) -> capture -> recorders, taps, inbound frames
+//!                                                      \-> relay to the bridged session, or echo
+//!   playout: digits > playback > source > input > relay | echo > silence -> outbound -> transport -> RTP out
 //! ```
+//!
+//! A session owns one machine for each of these parts, and routes packets, ticks and commands to them. A machine knows nothing of
+//! the others: what it needs of them is an argument.
 
 mod arrivals;
-mod cleaning;
-mod detecting;
-mod hearing;
-mod listening;
+mod capture;
+mod digit_input;
+mod frame_encoder;
+mod inbound;
+mod inbound_frame;
+mod offload;
+mod outbound;
 mod packets;
-mod passing;
-mod shield;
-mod speaking;
+mod playout;
+mod quality_reports;
+mod relay_state;
+mod routing;
+mod schedule;
+mod srtp_context;
+mod suppression;
 mod track;
-mod voice;
+mod transport;
 
-use cleaning::Cleaning;
-use hearing::HeardFrame;
-use listening::{Tracks, Unread};
-use shield::Shield;
-pub(crate) use speaking::Input;
-use voice::Voice;
+use capture::Capture;
+use digit_input::DigitInput;
+use inbound::Inbound;
+use inbound_frame::InboundFrame;
+use outbound::{Outbound, Output};
+pub(crate) use playout::Input;
+use playout::Playout;
+use quality_reports::QualityReports;
+use relay_state::RelayState;
+use routing::Routing;
+pub(crate) use routing::{BridgedLeg, Joined};
+use schedule::Schedule;
+use suppression::Suppression;
+use transport::Transport;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::answering::listener::MachineListener;
-use crate::codec::Codec;
-use crate::command::{Command, OpId, RecordingCommand, SessionKey, Track};
-use crate::dtmf::KeyEar;
-use crate::engine::{Counts, Flow, MediaClock, Network, Place};
-use crate::event::{BACKLOG, Event, EventSink, FinishReason, Stats};
-use crate::latch::Latch;
+use crate::codec::g711::Law;
+use crate::codec::{Codec, LONGEST_FRAME, SampleRate};
+use crate::command::{Command, RecordingCommand, SessionKey, Track};
+use crate::engine::{Counts, MediaClock, Network};
+use crate::event::{BACKLOG, Event, EventSink, Stats};
+use crate::event_queue::EventQueue;
 use crate::player::Playback;
-use crate::quality::{self, Impairment, Path, Watch};
-use crate::recorders::{Obeyed, Recorders};
-use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
-use crate::rtp::receiver::{Budget, Receiver, ReportBlock};
-use crate::rtp::reports::Reports;
-use crate::rtp::rtcp;
-use crate::rtp::sender::Sender;
+use crate::quality::{self, Path};
+use crate::rtp::dtmf::DigitSender;
 use crate::sdp::MediaPlan;
-use crate::shortcut::Way;
-use crate::source::SourcePlayer;
-use crate::tap::Tap;
-use crate::telling::Telling;
-use crate::tone::ToneGenerator;
 use crate::writer::{Done, WriterHandle};
 
-/// Taps that a session takes.
-const SINKS: usize = 16;
-/// Marks told in a frame: more would fill the event sink faster than it is emptied, and a full one ends the session.
-const MARKS: usize = 32;
-/// The longest payload that we send, in octets: 60 ms of G.711 (480), 20 ms of L16 at 16,000 Hz (640).
-const LONGEST: usize = 640;
-/// Packets between two reports that say something about their loss: 1 s.
-const JUDGED: u64 = 50;
 /// Frames that a closed session waits for a sink that stays full: 10 s.
 const CLOSING: u16 = 500;
 
-/// What a received packet is, for whoever it is relayed to.
+type SessionEvents = EventQueue<SessionKey, Event>;
+
+/// The kind of a received packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum PacketKind {
     Audio(Codec),
-    /// Telephone-events, and units a second of their timestamps.
+    /// Telephone-events, with the units a second of their timestamps.
     Events(u32),
     /// Comfort noise (RFC 3389).
     Noise,
 }
 
-/// What surrounds a session while it works.
-pub(crate) struct Surroundings<'a> {
+/// What a session works with: the time and what its worker owns.
+pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) clock: &'a MediaClock,
     pub(crate) network: &'a mut dyn Network,
     pub(crate) counts: &'a mut Counts,
-    pub(crate) slot: usize,
-    /// What is relayed has been sent already ([`crate::shortcut`]).
-    pub(crate) sent: bool,
 }
 
-/// How much would be missed of a session whose ticks are caught up with later; the least calm first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Calm {
-    /// It says something of its own, or listens.
-    Speaks,
-    /// It is sent silence, frame by frame.
-    Hums,
-    /// What packets come are relayed, or dropped.
-    Quiet,
-}
-
-/// The session that another is bridged with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Peer {
-    pub(crate) key: SessionKey,
-    /// Its place on this worker.
-    pub(crate) slot: usize,
-}
-
-/// One leg's media. In the order in which a relayed packet needs it: the fields of the first part share few cache lines,
-/// and there are thousands of sessions.
-#[repr(C)]
+/// See the module.
 pub(crate) struct MediaSession {
     pub(crate) key: SessionKey,
-    /// Whom it is bridged with.
-    pub(crate) peer: Option<Peer>,
-    state: State,
-    pub(crate) echo: bool,
-    /// How its packets get to its peer.
-    pub(crate) way: Way,
-    muted: bool,
-    relayed_any: bool,
-    /// It was bridged, and its peer has said nothing yet, or nothing for a while.
-    fresh: bool,
-    /// Frames since then, less those of the silence that it has been sent; else since something was relayed to it.
-    hush: u8,
-    send_silence: bool,
-    /// The network takes packets from the latched source only.
-    pinned: bool,
-    /// What it hears goes to its peer frame by frame, as packets cannot be relayed.
-    pub(crate) framed: bool,
-    /// The peer speaks a codec that it is not spoken to in.
-    strays: bool,
-    /// When it came to its worker, whose ticks of before then do not serve it; until one has.
-    pub(crate) here_since: Option<Instant>,
-    /// Its next tick is left out: it would come too soon after the last.
-    pub(crate) skips: bool,
-    /// By how many ticks its frames are later than they would be had it been served in the same group all the time.
-    pub(crate) shift: i32,
-    presses: Allowance,
-    budget: Budget,
-    playback: Option<Box<Playback>>,
-    digits: Option<Box<Digits>>,
-    source: Option<Box<SourcePlayer>>,
-    tracks: Option<Box<Tracks>>,
-    unread: Unread,
-    /// For a peer without telephone-events, whose keys are tones.
-    ear: Option<Box<KeyEar>>,
-    packing: Packing,
-    receiver: Receiver,
-    sender: Sender,
-    latch: Latch,
-    shield: Shield,
+    lifecycle: Lifecycle,
+    /// What offer and answer agreed. `None` until they have.
     plan: Option<MediaPlan>,
-
-    reports: Reports,
-    watch: Watch,
-    recorders: Recorders,
-    taps: Vec<Tap>,
-    /// Orders so far that say whom it is to hear.
-    pub(crate) orders: u32,
-    /// The room that it is in.
-    pub(crate) room: Option<Place>,
-    heard: Option<Box<HeardFrame>>,
-    cleaning: Option<Box<Cleaning>>,
-    machine: Option<Box<MachineListener>>,
-    /// For frames that are not octets of the plan's law.
-    voice: Option<Box<Voice>>,
-    detector: Detector,
-    /// The telephone-event of another clock that is being passed on: its timestamp there and here.
-    passed_event: Option<(u32, u32)>,
-    rtcp_learnt: Option<SocketAddr>,
-    /// Packets that had come when their loss was last judged.
-    judged_packets: u64,
-    stats: Stats,
-    telling: Telling<SessionKey, Event>,
+    transport: Transport,
+    inbound: Inbound,
+    pub(crate) routing: Routing,
+    outbound: Outbound,
+    playout: Playout,
+    digit_input: DigitInput,
+    capture: Capture,
+    /// The newest inbound frame, while anybody wants inbound audio frame by frame.
+    inbound_frame: Option<Box<InboundFrame>>,
+    suppression: Suppression,
+    /// Answering machine detection, until it has decided.
+    detection: Option<Box<MachineListener>>,
+    quality: QualityReports,
+    pub(crate) schedule: Schedule,
+    events: SessionEvents,
 }
 
+/// How far a session is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Lifecycle {
     Open,
-    /// Its sockets are gone; it waits for its recordings.
+    /// The sockets are gone. The session waits for its recordings to be complete.
     Closing,
-    /// It has said so, so many frames ago, and waits for its sink.
-    Told(u16),
-}
-
-struct Digits {
-    op: OpId,
-    sender: DigitSender,
-    timestamp: u32,
-    /// For a peer without telephone-events.
-    tone: Option<ToneGenerator>,
-}
-
-/// Frames gathered for a packet of more than one.
-struct Packing {
-    /// As long as the longest so far; at most `FIXED + LONGEST`.
-    packet: Vec<u8>,
-    frames: usize,
-    octets: usize,
-    timestamp: u32,
+    /// [`Event::Closed`] was emitted so many frames ago. The session waits for its sink to take it.
+    Closed(u16),
 }
 
 impl MediaSession {
     pub(crate) fn new(key: SessionKey, seed: u64, events: EventSink, send_silence: bool) -> MediaSession {
         MediaSession {
             key,
-            telling: Telling::new(key, events),
+            lifecycle: Lifecycle::Open,
             plan: None,
-            latch: Latch::default(),
-            shield: Shield::default(),
-            pinned: false,
-            rtcp_learnt: None,
-            receiver: Receiver::default(),
-            budget: Budget::default(),
-            sender: Sender::new(seed),
-            detector: Detector::default(),
-            presses: Allowance::default(),
-            playback: None,
-            digits: None,
-            source: None,
-            recorders: Recorders::default(),
-            taps: Vec::new(),
-            tracks: None,
-            unread: Unread::default(),
-            heard: None,
-            cleaning: None,
-            machine: None,
-            ear: None,
-            framed: false,
-            strays: false,
-            here_since: None,
-            skips: false,
-            shift: 0,
-            passed_event: None,
-            voice: None,
-            orders: 0,
-            room: None,
-            peer: None,
-            echo: false,
-            way: Way::default(),
-            muted: false,
-            relayed_any: false,
-            fresh: false,
-            hush: 0,
-            send_silence,
-            packing: Packing { packet: Vec::new(), frames: 0, octets: 0, timestamp: 0 },
-            reports: Reports::new(seed),
-            watch: Watch::default(),
-            judged_packets: 0,
-            stats: Stats::default(),
-            state: State::Open,
+            transport: Transport::default(),
+            inbound: Inbound::default(),
+            routing: Routing::default(),
+            outbound: Outbound::new(seed),
+            playout: Playout::new(send_silence),
+            digit_input: DigitInput::default(),
+            capture: Capture::default(),
+            inbound_frame: None,
+            suppression: Suppression::default(),
+            detection: None,
+            quality: QualityReports::new(seed),
+            schedule: Schedule::default(),
+            events: EventQueue::new(key, events),
         }
     }
 
-    /// Takes what offer and answer agreed. The same plan again changes nothing; another opens the latch (true), unless it
-    /// is a hold that names no address, which says nothing of where the peer is.
+    /// The session has come to a worker, where it has this slot.
+    pub(crate) fn set_slot(&mut self, slot: usize) {
+        self.transport.set_slot(slot);
+    }
+
+    /// Takes what offer and answer agreed. The same plan again changes nothing. Returns whether packets may come from another
+    /// source from now on.
     pub(crate) fn apply(&mut self, plan: MediaPlan) -> bool {
         if self.plan.as_ref() == Some(&plan) {
             return false;
         }
-        self.shield.set(&plan.protection);
-        self.latch.set_source(plan.source);
-        let opens = plan.remote.is_some() || self.latch.target().is_none();
-        if opens {
-            self.latch.reopen(plan.remote);
-            self.rtcp_learnt = None;
-            self.pinned = false;
-        }
-        self.receiver.set_clock_rate(plan.codec.clock_rate());
-        self.sender.set_clock_rate(plan.codec.clock_rate());
-        (self.packing.frames, self.packing.octets) = (0, 0);
-        self.strays = false;
-        // What is heard changes with the packets.
-        if let Some(tracks) = self.tracks.as_mut().filter(|tracks| !tracks.outbound.takes(plan.codec)) {
-            tracks.outbound.follow(plan.codec, plan.codec.sample_rate(), self.unread.frames);
-        }
-        let heard = self.hears();
-        let tones = plan.events_taken.iter().flatten().next().is_none();
-        self.ear = tones.then(|| self.ear.take().unwrap_or_else(|| Box::new(KeyEar::new())));
+        let opens = self.transport.apply(&plan);
+        self.inbound.receiver.set_clock_rate(plan.codec.clock_rate());
+        self.outbound.apply(&plan);
+        self.routing.codec_mismatch = false;
+        self.capture.follow_outbound(plan.codec);
+        let live = self.wants_inbound_frames();
+        let inband = plan.events_taken.iter().flatten().next().is_none();
+        self.digit_input.set_inband(inband);
         self.plan = Some(plan);
-        if tones {
-            self.listen_live(heard);
+        if inband {
+            self.listen_live(live);
         }
         self.drop_unused_tracks();
         if self.is_listened_to() {
-            self.need_tracks();
+            self.capture.need_tracks(self.track_codec());
         }
         opens
     }
 
-    /// Whether its peer has said that it sends nothing: it is on hold, or holds us without music.
+    /// Whether the remote end has said that it sends nothing: it is on hold, or holds us without music.
     pub(crate) fn is_held(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| !plan.receives || plan.remote.is_none())
     }
 
-    /// A source that is silent for so long can lose its place to another; `None`: it cannot.
+    /// The codec that we send; `None` before there is a plan.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.plan.as_ref().map(|plan| plan.codec)
+    }
+
+    /// A source that is silent for this long can lose its place to another one. `None`: it never does.
     pub(crate) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
-        self.latch.set_probation(probation);
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.state != State::Open
-    }
-
-    /// Whether a tick that was due at `tick` serves it.
-    pub(crate) fn is_due(&self, tick: Instant) -> bool {
-        !self.skips && self.here_since.is_none_or(|since| since <= tick)
-    }
-
-    /// Whether nothing is left to wait for.
-    pub(crate) fn is_over(&self) -> bool {
-        match self.state {
-            State::Open | State::Closing => false,
-            State::Told(frames) => self.telling.waiting() == 0 || frames >= CLOSING,
-        }
+        self.transport.set_relatch_probation(probation);
     }
 
     // ---- commands ----
 
-    /// Takes a command that concerns this session alone; bridging is the engine's. `now`: the media clock, 8,000 a second.
+    /// Takes a command that concerns this session alone. The engine handles bridges and rooms. `now`: the media clock, 8,000 a
+    /// second.
     pub(crate) fn handle_command(&mut self, command: Command, now: u32, writer: &WriterHandle, done: &Done) {
         if self.is_closing() {
             return;
         }
         match command {
-            Command::Play { op, audio, loops } => self.play(Playback::audio(op, audio, loops)),
-            Command::Tone { op, tone } => self.play(Playback::tone(op, tone)),
+            Command::Play { op, audio, loops } => {
+                self.playout.play(Playback::audio(op, audio, loops), &mut self.events);
+            }
+            Command::Tone { op, tone } => self.playout.play(Playback::tone(op, tone), &mut self.events),
             Command::SendDigits { op, digits, duration_ms } => {
-                let sender = DigitSender::new(&digits, duration_ms);
-                if let Some(running) = self.digits.as_mut().filter(|running| running.op == op) {
-                    running.sender.append(sender);
-                } else if let Some(before) =
-                    self.digits.replace(Box::new(Digits { op, sender, timestamp: 0, tone: None }))
-                {
-                    self.emit(Event::Finished { op: before.op, reason: FinishReason::Stopped });
-                }
+                self.playout.send_digits(op, DigitSender::new(&digits, duration_ms), &mut self.events);
             }
             Command::Stop { op } => {
-                if self.machine.take_if(|machine| machine.op == op).is_some() {
+                if self.detection.take_if(|detection| detection.op == op).is_some() {
                     self.drop_unused_tracks();
                 }
-                if self.playback.take_if(|playback| playback.op == op).is_some()
-                    || self.digits.take_if(|digits| digits.op == op).is_some()
-                {
-                    self.emit(Event::Finished { op, reason: FinishReason::Stopped });
-                }
+                self.playout.stop(op, &mut self.events);
             }
             Command::Recording(order) => self.handle_recording(order, now, writer, done),
-            Command::DetectMachine { op, spec } => self.detect_machine(op, &spec),
+            Command::DetectMachine { op, spec } => {
+                let live = self.wants_inbound_frames();
+                let rate = self.capture.listen_live(self.track_codec(), live).rate();
+                self.detection = Some(Box::new(MachineListener::new(op, &spec, rate)));
+            }
             Command::Tap { op, tracks, sink } => {
-                if self.taps.len() < SINKS {
-                    let tapped = !self.taps.is_empty();
-                    let heard = tapped || self.hears();
-                    let both = self.listen_live(heard);
-                    if !tapped {
-                        both.outbound.begin_live();
-                    }
-                    self.taps.push(Tap::new(op, tracks, sink));
-                }
+                let live = self.wants_inbound_frames();
+                self.capture.add_tap(op, tracks, sink, self.track_codec(), live);
             }
             Command::Untap { op } => {
-                self.taps.retain(|tap| tap.op != op);
+                self.capture.remove_tap(op);
                 self.drop_unused_tracks();
             }
-            Command::Source { op, source } => self.source = Some(Box::new(SourcePlayer::new(op, source))),
-            Command::Unsource { op } => {
-                self.source.take_if(|source| source.op == op);
-            }
+            Command::Source { op, source } => self.playout.set_source(op, source),
+            Command::Unsource { op } => self.playout.remove_source(op),
             Command::Echo(on) => {
-                self.echo = on;
-                self.relayed_any = false;
+                self.routing.echo = on;
+                self.outbound.relay.note_stopped();
             }
-            Command::Mute { inbound } => self.muted = inbound,
-            Command::Suppress { direction, on } => self.suppress(direction, on),
+            Command::Mute { inbound } => self.inbound.muted = inbound,
+            Command::Suppress { direction, on } => {
+                self.suppression.set(direction, on);
+                self.drop_unused_tracks();
+            }
             Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
         }
     }
 
-    /// The bridge begins, or ends.
-    pub(crate) fn set_peer(&mut self, peer: Option<Peer>) {
-        self.peer = peer;
-        (self.fresh, self.hush) = (peer.is_some(), 0);
-        self.relayed_any = false;
-        self.sender.pause();
-    }
-
-    fn play(&mut self, playback: Playback) {
-        if let Some(before) = self.playback.replace(Box::new(playback)) {
-            self.emit(Event::Finished { op: before.op, reason: FinishReason::Stopped });
-        }
-    }
-
     fn handle_recording(&mut self, order: RecordingCommand, now: u32, writer: &WriterHandle, done: &Done) {
-        // Those that are at work read what is theirs alone, up to the frame.
+        // Recorders at work read what was before this command.
         self.catch_up(writer);
-        let first = self.recorders.is_empty();
-        match self.recorders.obey(self.key, order, Some(now), writer, done) {
-            Obeyed::Started => {
-                let tracks = self.need_tracks();
-                if first {
-                    tracks.inbound.begin_recording();
-                    tracks.outbound.begin_recording();
-                }
-            }
-            Obeyed::Stopped(recorder) => {
-                self.stop_recorder(recorder, now);
-                writer.wake();
-                self.drop_unused_tracks();
-            }
-            Obeyed::Refused(event) => self.emit(event),
-            Obeyed::Done => {}
-        }
-        self.be_patient();
+        let (key, codec) = (self.key, self.track_codec());
+        self.capture.handle_recording(key, order, codec, now, (writer, done), &mut self.events);
+        self.drop_unused_tracks();
     }
 
     /// The writer has completed a file.
     pub(crate) fn handle_recorded(&mut self, event: Event) {
-        self.recorders.note_finished();
+        self.capture.note_recording_finished();
         self.emit(event);
     }
 
-    /// Begins or ends handing its frames to its peer.
-    pub(crate) fn set_framed(&mut self, framed: bool) {
-        let heard = self.hears();
-        if std::mem::replace(&mut self.framed, framed) == framed {
+    // ---- bridges and rooms ----
+
+    /// A bridge begins, or ends.
+    pub(crate) fn set_bridged_with(&mut self, leg: Option<BridgedLeg>) {
+        self.routing.joined = leg.map_or(Joined::Nothing, Joined::Leg);
+        self.outbound.relay = leg.map_or(RelayState::Off, |_| RelayState::AwaitingFirstRelay { frames: 0 });
+        self.outbound.sender.pause();
+    }
+
+    /// The session comes into a room, or leaves it.
+    pub(crate) fn set_room(&mut self, joined: Joined) {
+        let live = self.wants_inbound_frames();
+        self.routing.joined = joined;
+        self.outbound.relay.note_stopped();
+        if self.routing.room().is_none() {
+            self.drop_unused_tracks();
+        } else {
+            self.listen_live(live);
+        }
+    }
+
+    /// The session's audio goes to the bridged leg frame by frame from now on, or does not any more.
+    pub(crate) fn set_transcoded(&mut self, transcoded: bool) {
+        let live = self.wants_inbound_frames();
+        if std::mem::replace(&mut self.routing.transcoded, transcoded) == transcoded {
             return;
         }
-        if framed {
-            self.listen_live(heard);
+        if transcoded {
+            self.listen_live(live);
         } else {
             self.drop_unused_tracks();
         }
     }
 
-    /// Its peer's packets do not come any more: what they left out was silence of their own, now it is sent ours.
-    pub(crate) fn expect_frames(&mut self) {
-        (self.relayed_any, self.fresh) = (false, false);
-    }
-
-    /// It comes into a room, or leaves it.
-    pub(crate) fn set_room(&mut self, room: Option<Place>) {
-        let heard = self.hears();
-        self.room = room;
-        self.relayed_any = false;
-        if room.is_none() {
-            self.drop_unused_tracks();
-        } else {
-            self.listen_live(heard);
-        }
-    }
-
-    /// What it sends.
-    pub(crate) fn codec(&self) -> Option<Codec> {
-        self.plan.as_ref().map(|plan| plan.codec)
-    }
-
-    /// Whether what `peer` hears of this session cannot be its packets.
-    pub(crate) fn must_frame(&self, peer: &MediaSession) -> bool {
+    /// Whether `peer` cannot be sent this session's packets, so that it needs frames.
+    pub(crate) fn must_transcode(&self, peer: &MediaSession) -> bool {
         let (Some(plan), Some(other)) = (&self.plan, &peer.plan) else { return false };
-        // What is muted and cannot be overwritten with silence octet by octet is not relayed.
+        // Muted audio that cannot be overwritten with silence octet by octet is not relayed.
         !other.passes(plan.codec)
-            || self.strays
-            || (self.muted && plan.codec.law().is_none())
-            || self.cleans(Track::Inbound)
-            || peer.cleans(Track::Outbound)
+            || self.routing.codec_mismatch
+            || (self.inbound.muted && plan.codec.law().is_none())
+            || self.is_suppressed(Track::Inbound)
+            || peer.is_suppressed(Track::Outbound)
+    }
+
+    /// The bridged leg's packets do not come any more. Until now their gaps were its own silence; from now on this leg is sent
+    /// ours.
+    pub(crate) fn stop_expecting_packets(&mut self) {
+        self.outbound.relay = RelayState::Off;
+    }
+
+    // ---- who listens ----
+
+    /// Whether anybody wants the inbound audio frame by frame.
+    fn wants_inbound_frames(&self) -> bool {
+        self.routing.transcoded
+            || self.routing.room().is_some()
+            || self.detection.is_some()
+            || self.digit_input.is_inband()
+            || (self.capture.has_taps() && self.is_suppressed(Track::Inbound))
     }
 
     fn is_listened_to(&self) -> bool {
-        self.hears() || !self.recorders.is_empty() || !self.taps.is_empty()
+        self.capture.has_listeners() || self.wants_inbound_frames()
     }
 
-    fn need_tracks(&mut self) -> &mut Tracks {
-        let codec = self.plan.as_ref().map_or(Codec::Pcmu, |plan| plan.codec);
-        self.tracks.get_or_insert_with(|| Box::new(Tracks::new(codec, codec.sample_rate())))
-    }
-
-    /// For somebody more who listens live to what the peer says; begins when nobody `heard` it until now.
-    fn listen_live(&mut self, heard: bool) -> &mut Tracks {
-        let tracks = self.need_tracks();
-        if !heard {
-            tracks.inbound.begin_live();
-        }
-        tracks
+    /// One more listener wants the inbound audio live. `already`: others did before.
+    fn listen_live(&mut self, already: bool) {
+        self.capture.listen_live(self.track_codec(), already);
     }
 
     fn drop_unused_tracks(&mut self) {
-        if !self.is_listened_to() {
-            self.forget_tracks();
+        if self.capture.has_tracks() && !self.is_listened_to() {
+            self.capture.drop_tracks();
         }
     }
 
-    /// What they counted stays.
-    fn forget_tracks(&mut self) {
-        if let Some(mut tracks) = self.tracks.take() {
-            tracks.inbound.settle();
-            self.stats.late += u64::from(tracks.inbound.quality().late);
+    /// The codec for new tracks.
+    fn track_codec(&self) -> Codec {
+        self.codec().unwrap_or(Codec::Pcmu)
+    }
+
+    // ---- noise suppression ----
+
+    /// Whether the noise of that direction is suppressed, or suppression fades.
+    pub(crate) fn is_suppressed(&self, track: Track) -> bool {
+        self.suppression.covers(track)
+    }
+
+    /// The worker has no time for suppression of that direction, or has again.
+    pub(crate) fn set_shed(&mut self, track: Track, shed: bool) {
+        self.suppression.set_shed(track, shed, &mut self.events);
+    }
+
+    /// Suppresses the noise of what the leg is about to be sent, by way of `frame`. Returns true with it when this was the last
+    /// frame, because suppression has ended.
+    pub(crate) fn suppress_input<'a>(
+        &mut self,
+        input: Option<Input<'a>>,
+        frame: &'a mut [i16; LONGEST_FRAME],
+    ) -> (Option<Input<'a>>, bool) {
+        self.suppression.process_input(input, frame)
+    }
+
+    // ---- the media clock ----
+
+    /// First pass of a frame: reads the inbound frame, if anybody wants it. `now`: the media clock, 8,000 a second. Returns true
+    /// when suppression has ended with this frame.
+    pub(crate) fn read_inbound_frame(&mut self, instant: Instant, now: u32) -> bool {
+        if !self.wants_inbound_frames() || !self.capture.read_inbound(&mut self.inbound_frame, now) {
+            return false;
+        }
+        let Some(frame) = &mut self.inbound_frame else { return false };
+        // Detectors come before the suppressor, which takes tones for noise.
+        self.digit_input.handle_frame(instant, frame.samples(), frame.rate, &mut self.events);
+        let verdict = self.detection.as_mut().and_then(|detection| detection.handle_frame(frame.sound()));
+        if let Some(event) = verdict {
+            self.events.send(event);
+        }
+        let ended = self.suppression.process(Track::Inbound, &mut frame.samples, frame.rate);
+        if self.detection.take_if(|detection| detection.is_over()).is_some() {
+            self.drop_unused_tracks();
+        }
+        ended
+    }
+
+    /// The newest inbound frame and its rate, once; `None` when the remote end sent nothing for it.
+    pub(crate) fn take_inbound_frame(&mut self) -> Option<(&[i16], SampleRate)> {
+        self.inbound_frame.as_mut()?.take()
+    }
+
+    /// Third and fourth pass of a 20 ms frame: the leg is sent its audio, then recorders and taps get theirs. Returns false when
+    /// the session must be closed, because its event sink has stayed full for too long.
+    pub(crate) fn handle_tick(
+        &mut self,
+        input: Option<Input<'_>>,
+        writer: &WriterHandle,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        self.events.retry();
+        if self.is_closing() {
+            self.report_closed();
+            if let Lifecycle::Closed(frames) = &mut self.lifecycle {
+                *frames = frames.saturating_add(1);
+            }
+            return true;
+        }
+        self.outbound.sender.tick();
+        self.digit_input.tick();
+        self.inbound.budget.tick();
+        self.transport.tick(cx);
+        if let Some(plan) = &self.plan {
+            let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
+            let mut output = Output { plan, outbound, transport, capture };
+            self.playout.handle_tick(input, &mut output, &mut self.events, cx);
+        }
+        if self.capture.has_tracks() {
+            self.feed_listeners(writer, cx.clock.units(cx.now, 8_000));
+        }
+        if self.quality.tick() {
+            self.send_report(false, cx);
+        }
+        !self.is_flooded()
+    }
+
+    /// Gives both directions to taps, and now and then to recorders. `now`: the media clock, 8,000 a second.
+    fn feed_listeners(&mut self, writer: &WriterHandle, now: u32) {
+        let read = self.inbound_frame.as_deref().and_then(|frame| frame.read_at(now));
+        let native = self.plan.as_ref().and_then(|plan| plan.codec.law()).unwrap_or(Law::Mu);
+        if self.capture.feed_taps(read, native, now, &mut self.events) {
+            self.drop_unused_tracks();
+        }
+        if self.capture.note_frame(now) {
+            self.catch_up(writer);
         }
     }
 
-    /// Ends all work: RTCP BYE goes out if anything else ever did (RFC 3550 §6.3.7), recordings end; the session stays until
-    /// they are complete.
-    pub(crate) fn close(&mut self, writer: &WriterHandle, around: &mut Surroundings<'_>) {
+    /// Makes the recorders read up to the present frame.
+    fn catch_up(&mut self, writer: &WriterHandle) {
+        if self.capture.catch_up(self.playout.playing(), writer) {
+            self.drop_unused_tracks();
+        }
+    }
+
+    /// So many frames are left out, because the worker stood still.
+    pub(crate) fn miss(&mut self, frames: u32, writer: &WriterHandle) {
+        self.catch_up(writer);
+        self.capture.miss(frames);
+    }
+
+    /// Whether nothing is missed of the session if its next ticks come late: it sends nothing of its own and nobody reads its
+    /// audio. Packets that come are relayed, or dropped.
+    pub(crate) fn is_idle(&self) -> bool {
+        let active = self.playout.has_any()
+            || self.capture.has_tracks()
+            || self.detection.is_some()
+            || self.routing.room().is_some()
+            || self.routing.transcoded
+            || self.routing.echo;
+        let relayed = self.routing.bridged_with().is_some() && self.outbound.relay != RelayState::Off;
+        let fills = self.playout.send_silence && !relayed && !self.is_closing();
+        let sends = || self.plan.as_ref().is_some_and(|plan| plan.sends) && self.transport.target().is_some();
+        !active && (!fills || !sends())
+    }
+
+    // ---- the end ----
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lifecycle != Lifecycle::Open
+    }
+
+    /// Whether nothing is left to wait for.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.lifecycle {
+            Lifecycle::Open | Lifecycle::Closing => false,
+            Lifecycle::Closed(frames) => self.events.backlog() == 0 || frames >= CLOSING,
+        }
+    }
+
+    /// Ends all work. An RTCP BYE goes out if anything else ever did (RFC 3550 §6.3.7), and recordings end. The session stays
+    /// until they are complete.
+    pub(crate) fn close(&mut self, writer: &WriterHandle, cx: &mut Context<'_>) {
         if self.is_closing() {
             return;
         }
-        if self.packing.frames > 0 {
-            self.flush_packing(around);
+        if let Some(plan) = &self.plan {
+            let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
+            Output { plan, outbound, transport, capture }.flush(cx);
         }
-        if self.sender.packets > 0 || self.reports.any {
-            self.send_report(true, around);
+        if self.outbound.sender.packets > 0 || self.quality.reports.any {
+            self.send_report(true, cx);
         }
         self.catch_up(writer);
-        if !self.recorders.is_empty() {
-            let now = around.clock.units(around.now, 8_000);
-            while let Some(recorder) = self.recorders.pop() {
-                self.stop_recorder(recorder, now);
-            }
-            writer.wake();
-        }
-        self.forget_tracks();
-        self.framed = false;
-        self.cleaning = None;
-        self.machine = None;
-        self.ear = None;
-        self.taps.clear();
-        self.source = None;
-        self.playback = None;
-        self.digits = None;
-        self.state = State::Closing;
+        self.capture.finish_recordings(cx.clock.units(cx.now, 8_000), writer);
+        self.capture.drop_tracks();
+        self.capture.clear_taps();
+        self.routing.transcoded = false;
+        self.suppression.clear();
+        self.detection = None;
+        self.digit_input.set_inband(false);
+        self.playout.clear();
+        self.lifecycle = Lifecycle::Closing;
     }
 
-    /// Says its last word, if it is closed and its recordings are complete.
-    pub(crate) fn tell_closed(&mut self) {
-        if self.state == State::Closing && self.recorders.are_finished() {
-            self.state = State::Told(0);
+    /// Emits the last event, if the session is closed and its recordings are complete.
+    pub(crate) fn report_closed(&mut self) {
+        if self.lifecycle == Lifecycle::Closing && self.capture.are_recordings_finished() {
+            self.lifecycle = Lifecycle::Closed(0);
             let stats = self.stats();
             self.emit(Event::Closed { stats: Box::new(stats) });
         }
     }
 
-    // ---- the media clock ----
-
-    /// One 20 ms frame. False when the session must be closed: its sink has stayed full for too long.
-    pub(crate) fn handle_tick(
-        &mut self,
-        input: Option<Input<'_>>,
-        writer: &WriterHandle,
-        around: &mut Surroundings<'_>,
-    ) -> bool {
-        self.telling.retry();
-        if self.is_closing() {
-            self.tell_closed();
-            if let State::Told(frames) = &mut self.state {
-                *frames = frames.saturating_add(1);
-            }
-            return true;
-        }
-        self.sender.tick();
-        self.presses.tick();
-        self.budget.tick();
-        if self.pinned && self.latch.is_doubted(around.now) {
-            self.pinned = false;
-            around.network.pin(around.slot, None);
-        }
-        self.speak(input, around);
-        if self.tracks.is_some() {
-            self.listen(writer, around.clock.units(around.now, 8_000));
-        }
-        self.watch.tick();
-        if self.reports.tick() {
-            self.send_report(false, around);
-        }
-        !self.is_flooded()
-    }
-
-    /// What would be missed of it.
-    pub(crate) fn calm(&self) -> Calm {
-        let speaks = self.playback.is_some()
-            || self.digits.is_some()
-            || self.source.is_some()
-            || self.tracks.is_some()
-            || self.machine.is_some()
-            || self.room.is_some()
-            || self.framed
-            || self.echo;
-        let relayed = self.peer.is_some() && (self.fresh || self.relayed_any);
-        let sends = || self.plan.as_ref().is_some_and(|plan| plan.sends) && self.latch.target().is_some();
-        match speaks {
-            true => Calm::Speaks,
-            false if self.send_silence && !relayed && !self.is_closing() && sends() => Calm::Hums,
-            false => Calm::Quiet,
-        }
-    }
-
-    /// Whether more events wait for its sink than are kept.
-    pub(crate) fn is_flooded(&self) -> bool {
-        self.telling.waiting() > BACKLOG
-    }
-
     // ---- reports and events ----
 
-    fn send_report(&mut self, bye: bool, around: &mut Surroundings<'_>) {
-        let ntp = around.clock.ntp(around.now);
-        let block = self.receiver.report_block(ntp >> 16);
-        if let Some(block) = block {
-            self.judge_what_is_heard(&block);
+    fn send_report(&mut self, bye: bool, cx: &mut Context<'_>) {
+        let ntp = cx.clock.ntp(cx.now);
+        let block = self.inbound.receiver.report_block(ntp >> 16);
+        if let Some(block) = &block {
+            self.quality.judge_inbound(block, &self.inbound.receiver, &mut self.events);
         }
         let Some(plan) = &self.plan else { return };
-        let target = self.rtcp_learnt.or_else(|| {
-            // Behind NAT the signalled address is of no use; the port after the learnt one is the best guess.
-            let learnt = self.latch.learnt_target().filter(|learnt| Some(*learnt) != plan.remote);
-            learnt.map(|learnt| SocketAddr::new(learnt.ip(), learnt.port().saturating_add(1))).or(plan.remote_rtcp)
-        });
-        let Some(target) = target else { return };
-        let mut packet = [0; rtcp::LONGEST];
-        let length = self.reports.write(&self.sender, block, ntp, bye, &mut packet);
-        if let Some(packet) = packet.get(..length) {
-            self.shield.send(Flow::Rtcp, target, packet, around);
-        }
-    }
-
-    fn judge_what_is_heard(&mut self, block: &ReportBlock) {
-        let packets = self.receiver.packets - std::mem::replace(&mut self.judged_packets, self.receiver.packets);
-        if packets >= JUDGED {
-            self.judge(Impairment::Loss, f32::from(block.fraction_lost) / 2.56);
-            self.judge(Impairment::Jitter, self.receiver.jitter_ms());
-        }
-    }
-
-    fn judge_what_the_peer_hears(&mut self) {
-        if let Some(heard) = self.reports.heard_of_us.filter(|heard| heard.recent_packets >= JUDGED) {
-            self.judge(Impairment::LossByPeer, heard.recent_loss * 100.0);
-            if let Some(voice) = &mut self.voice {
-                voice.expect_loss((heard.recent_loss * 100.0).round().clamp(0.0, 100.0) as u8);
-            }
-            self.judge(Impairment::JitterByPeer, heard.jitter_ms);
-        }
-        if let Some(round_trip) = self.reports.round_trip_ms {
-            self.judge(Impairment::RoundTrip, round_trip);
-        }
-    }
-
-    fn judge(&mut self, cause: Impairment, value: f32) {
-        if self.watch.note(cause, value) {
-            self.emit(Event::Impaired { cause, value });
-        }
+        let (reports, sender) = (&mut self.quality.reports, &self.outbound.sender);
+        self.transport.send_rtcp(plan, cx, |packet| reports.write(sender, block, ntp, bye, packet));
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let receiver = &self.receiver;
-        let heard = self.reports.heard_of_us;
-        let round_trip_ms = self.reports.round_trip_ms;
+        let (receiver, sender) = (&self.inbound.receiver, &self.outbound.sender);
+        let heard = self.quality.reports.heard_of_us;
+        let round_trip_ms = self.quality.reports.round_trip_ms;
         let path = |lost: f64, of: f64, burst_ratio, jitter_ms| Path {
-            codec: self.plan.as_ref().map_or(Codec::Pcmu, |plan| plan.codec),
+            codec: self.track_codec(),
             loss: lost / of.max(1.0),
             burst_ratio,
             delay_ms: quality::delay_ms(round_trip_ms, jitter_ms),
         };
-        let late = self.stats.late + self.tracks.as_ref().map_or(0, |tracks| tracks.inbound.quality().late.into());
+        let late = self.capture.late();
         let missed = f64::from(receiver.lost()) + late as f64;
         let inbound = path(missed, receiver.expected_in_all().into(), receiver.burst_ratio(), receiver.jitter_ms());
-        // How its losses were spread is not in its reports.
+        // Reports do not say how the losses were spread.
         let outbound = heard.map(|heard| path(heard.lost.into(), heard.sent as f64, 1.0, heard.jitter_ms));
-        Stats {
+        let mut stats = Stats {
             packets_in: receiver.packets,
             octets_in: receiver.octets,
-            packets_out: self.sender.packets,
-            octets_out: self.sender.octets,
+            packets_out: sender.packets,
+            octets_out: sender.octets,
             lost: receiver.lost().into(),
             late,
             burst_ratio: receiver.burst_ratio() as f32,
@@ -672,16 +542,25 @@ impl MediaSession {
             round_trip_ms,
             mos: (receiver.packets > 0).then(|| inbound.mos()),
             mos_by_peer: outbound.map(|path| path.mos()),
-            signalled: self.latch.signalled(),
-            heard_from: self.latch.learnt(),
-            sent_to: self.latch.target(),
+            signalled: self.transport.signalled(),
+            heard_from: self.transport.learnt(),
+            sent_to: self.transport.target(),
             expected: self.plan.as_ref().is_some_and(|plan| plan.receives && plan.remote.is_some()),
-            ..self.stats
-        }
+            dropped_presses: self.digit_input.dropped,
+            not_relayed: self.outbound.not_relayed,
+            ..Stats::default()
+        };
+        self.inbound.add_dropped(&mut stats);
+        stats
     }
 
-    /// Past the bound the next tick closes the session; until then at most a tick's events more are kept.
+    /// Whether more events wait for the sink than are kept.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.events.backlog() > BACKLOG
+    }
+
+    /// Reports an event. Past [`BACKLOG`] the next tick closes the session; until then at most one tick's events more are kept.
     pub(crate) fn emit(&mut self, event: Event) {
-        self.telling.tell(event);
+        self.events.send(event);
     }
 }

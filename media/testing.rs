@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use crate::command::{Command, SessionKey};
 use crate::engine::{Core, Flow, Network};
 use crate::event::{Event, EventSink, Full};
+use crate::offload::{COPY, FlowCounts, OffloadRule};
 use crate::rtp::Header;
 use crate::sdp::{Local, Negotiation};
 use crate::session::MediaSession;
-use crate::shortcut::{COPY, Counted, Shortcut};
 use crate::writer::Writer;
 
 /// One packet that left the engine.
@@ -80,15 +80,15 @@ impl Network for Wire {
         self.released.push(slot);
     }
 
-    fn shorten(&mut self, shortcut: &Shortcut) -> bool {
-        self.kernel.shorten(self.now, shortcut)
+    fn offload(&mut self, rule: &OffloadRule) -> bool {
+        self.kernel.offload(self.now, rule)
     }
 
-    fn counted(&mut self, slot: usize) -> Option<Counted> {
+    fn counted(&mut self, slot: usize) -> Option<FlowCounts> {
         self.kernel.counted(self.now, slot)
     }
 
-    fn lengthen(&mut self, slot: usize) -> Option<Counted> {
+    fn revoke(&mut self, slot: usize) -> Option<FlowCounts> {
         let counted = self.kernel.counted(self.now, slot);
         self.kernel.flows.remove(&slot);
         counted
@@ -144,7 +144,7 @@ impl MediaPair {
         let mut core = Core::new(
             origin,
             0x1234_5678_0000_0000,
-            crate::suppress::budget::Budget::new(60),
+            crate::suppress::budget::SuppressionBudget::new(60),
             handle,
             Arc::new(move |key, event| done.lock().unwrap().push((key, event))),
         );
@@ -168,12 +168,12 @@ impl MediaPair {
     /// As [`MediaPair::between`], with a kernel that passes on what it is offered.
     pub(crate) fn with_kernel(a_media: &str, b_media: &str) -> MediaPair {
         let mut pair = MediaPair::between(a_media, b_media);
-        pair.core.offer_shortcuts();
+        pair.core.enable_offload();
         pair
     }
 
     /// Whether the leg's packets pass without the engine.
-    pub(crate) fn is_short(&mut self, who: Who) -> bool {
+    pub(crate) fn is_offloaded(&mut self, who: Who) -> bool {
         let slot = self.party(who).slot;
         self.wire.kernel.passes_on(slot) == Some(true)
     }
@@ -233,7 +233,7 @@ impl MediaPair {
     pub(crate) fn close(&mut self, who: Who) {
         let key = self.party(who).key;
         self.core.close(self.origin + self.now, key, &mut self.wire);
-        self.core.tell_closed();
+        self.core.report_closed();
     }
 
     /// The peer sends the next 20 ms of audio, which takes `delay` on the link.

@@ -2,7 +2,7 @@
 //!
 //! Linear samples have the 44 octets that everybody knows; for mu-law and A-law the format chunk is two octets longer and a
 //! `fact` chunk tells the number of samples, which makes 58. In all of them the sizes are what they were when the header
-//! was last written: of a file that was cut off, the length of the file is the truth, which [`Form::whole`] follows.
+//! was last written: of a file that was cut off, the length of the file is the truth, which [`WavFormat::whole`] follows.
 
 use std::io;
 use std::ops::{Deref, Range};
@@ -77,13 +77,13 @@ impl WavCoding {
 
 /// What a file has of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Form {
+pub(crate) struct WavFormat {
     pub(crate) coding: WavCoding,
     /// 1 or 2.
     pub(crate) channels: u16,
 }
 
-impl Form {
+impl WavFormat {
     /// Octets of one sample of each channel.
     pub(crate) fn block(self) -> u64 {
         u64::from(self.channels) * self.coding.octets() as u64
@@ -139,9 +139,9 @@ impl Form {
     }
 
     /// Reads the beginning of a file. One that we did not write is an `InvalidData` error.
-    pub(crate) fn parse(start: &[u8]) -> io::Result<Form> {
+    pub(crate) fn parse(start: &[u8]) -> io::Result<WavFormat> {
         let codings = [WavCoding::Pcm, WavCoding::Mulaw, WavCoding::Alaw];
-        let forms = codings.into_iter().flat_map(|coding| [1, 2].map(|channels| Form { coding, channels }));
+        let forms = codings.into_iter().flat_map(|coding| [1, 2].map(|channels| WavFormat { coding, channels }));
         forms.into_iter().find(|form| form.wrote(start)).ok_or_else(not_ours)
     }
 
@@ -184,24 +184,24 @@ fn not_ours() -> io::Error {
 mod tests {
     use super::*;
 
-    const FORMS: [Form; 6] = [
-        Form { coding: WavCoding::Pcm, channels: 1 },
-        Form { coding: WavCoding::Pcm, channels: 2 },
-        Form { coding: WavCoding::Mulaw, channels: 1 },
-        Form { coding: WavCoding::Mulaw, channels: 2 },
-        Form { coding: WavCoding::Alaw, channels: 1 },
-        Form { coding: WavCoding::Alaw, channels: 2 },
+    const FORMS: [WavFormat; 6] = [
+        WavFormat { coding: WavCoding::Pcm, channels: 1 },
+        WavFormat { coding: WavCoding::Pcm, channels: 2 },
+        WavFormat { coding: WavCoding::Mulaw, channels: 1 },
+        WavFormat { coding: WavCoding::Mulaw, channels: 2 },
+        WavFormat { coding: WavCoding::Alaw, channels: 1 },
+        WavFormat { coding: WavCoding::Alaw, channels: 2 },
     ];
 
     #[test]
     fn a_header_says_what_the_file_is_whatever_its_sizes() {
         for form in FORMS {
             for data in [0, 640, 5 << 30] {
-                assert_eq!(Form::parse(&form.header(data)).unwrap(), form);
-                assert!(Form::parse(&form.header(data)[..43]).is_err());
+                assert_eq!(WavFormat::parse(&form.header(data)).unwrap(), form);
+                assert!(WavFormat::parse(&form.header(data)[..43]).is_err());
             }
         }
-        assert!(Form::parse(b"RIFF0000WAVEfmt something else that is no recording of ours at all").is_err());
+        assert!(WavFormat::parse(b"RIFF0000WAVEfmt something else that is no recording of ours at all").is_err());
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! SHELL: a media thread. It sleeps until its next 5 ms tick or a message, drains its sockets, and runs [`Core`]. With a
-//! handful of sessions it wakes for each packet instead, which then costs no more and delays nothing.
+//! SHELL: a media thread. It sleeps as [`Wait`] says, drains its sockets, and runs [`Core`].
 //!
-//! Packets are received, worked on and sent in batches, each of the three for all of a batch, so that each finds its code
-//! and data in the caches. A packet is copied once for that, from where it was patched to where it waits to be sent: 172
-//! octets, measured to be worth it.
+//! Packets are received, handled and sent in batches of 64, one step for the whole batch after the other, so that each step finds
+//! its code and data in the caches. This needs one copy of each packet (172 octets) and is worth a tenth of a relayed packet
+//! (docs/performance.md).
 //!
-//! A session lives on one worker at a time. Its *home*, the worker it was opened on, takes all messages for it and
-//! passes them on while it is away, so that they stay in order. A bridge across workers moves the session with the
-//! larger key to the other, a room those that join it; sessions and sockets are owned values in that message.
+//! A session lives on one worker at a time. Its *home* is the worker on which it was opened. The home takes all messages for the
+//! session and forwards them while the session is away, so that they stay in order. A bridge across workers moves the session with
+//! the larger key to the other worker; a room moves the sessions that join it. Sessions and sockets are owned values in that
+//! message.
 
 mod sockets;
 
@@ -29,31 +29,31 @@ use crate::kernel::KernelRelay;
 use crate::ports::Sockets;
 use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;
-use crate::session::{Calm, MediaSession};
-use crate::suppress::budget::Budget;
+use crate::session::MediaSession;
+use crate::suppress::budget::SuppressionBudget;
 use crate::writer::{Done, WriterHandle};
 
-/// Messages from outside that may wait for a worker; beyond, commands are refused as busy.
+/// Messages from outside that may wait for a worker. With more, commands are refused as busy.
 const WAITING: usize = 8_192;
 /// Rooms at a time.
 pub(crate) const MOST_ROOMS: usize = 10_000;
-/// Messages held for one session while it moves; beyond, it is closed.
+/// Messages held for one session while it moves. With more, the session is closed.
 const HELD: usize = 256;
-/// Rounds over the sockets in one tick, so that a flood cannot hold the tick. One round takes one packet of each. When a tick
-/// is late there are more of them, up to what a timeline holds: what waited should be there when that is read.
+/// Rounds over the sockets in one tick, so that a flood cannot hold the tick. One round takes one packet of each socket. A late
+/// tick has more rounds, up to what a timeline holds, so that packets that waited are there when the timeline is read.
 const ROUNDS: usize = 16;
 const MOST_ROUNDS: usize = 50;
-/// Sessions up to which a worker wakes for each packet. Measured: docs/performance.md.
-const EAGER: usize = 16;
+/// Sessions up to which a worker wakes for each packet: audio then does not wait for the tick of 5 ms, at the same cost
+/// (docs/performance.md).
+const PER_PACKET_SESSIONS: usize = 16;
 /// How long a worker without sessions sleeps.
-const IDLE: Duration = Duration::from_secs(1);
-/// A worker that nothing has come to for so long, and none of whose sessions has anything to say, dozes: it wakes for
-/// packets, for messages that somebody would hear the delay of, and else this seldom, to catch up with its ticks. Ringing and
-/// held calls cost little, and short ones on which nobody speaks.
-const QUIET: Duration = Duration::from_millis(100);
-const DOZE: Duration = Duration::from_millis(60);
-/// How long it dozes while somebody is sent silence, frame by frame.
-const HUM: Duration = Duration::from_millis(20);
+const EMPTY_SLEEP: Duration = Duration::from_secs(1);
+/// A worker sleeps idly when no packet has come for this long and none of its sessions has anything to send or to read.
+const QUIET_BEFORE_IDLE: Duration = Duration::from_millis(100);
+/// How long an idle sleep lasts at most. The worker then catches up with the ticks. Kept because a short call (ringing, then an
+/// answer without media) costs wake-ups rather than work: this is one of six changes that together took a third of a short call's
+/// CPU time (docs/performance.md).
+const IDLE_SLEEP: Duration = Duration::from_millis(60);
 
 /// What all workers and the engine's handles share.
 #[derive(Debug)]
@@ -64,9 +64,9 @@ pub(crate) struct Shared {
     /// The worker of each room that has not ended; at most [`MOST_ROOMS`].
     pub(crate) rooms: Mutex<HashMap<RoomKey, usize>>,
     pub(crate) published: Vec<Published>,
-    /// Passes plain packets on without us, where it can.
+    /// Relays plain packets in the kernel, where that is possible.
     pub(crate) kernel: Option<KernelRelay>,
-    /// Offers and answers that were no SDP, or had no audio for us.
+    /// Offers and answers that were not SDP, or had no audio that we can use.
     pub(crate) sdp_refused: AtomicU64,
 }
 
@@ -83,13 +83,13 @@ impl Shared {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
     }
 
-    /// How a room's recording finds its room.
+    /// The callback by which a room's recording finds its room.
     pub(crate) fn room_done(self: &Arc<Shared>, key: RoomKey, worker: usize) -> Done {
         let shared = Arc::clone(self);
         Arc::new(move |_, event| shared.post(worker, Message::RoomRecorded { key, event }))
     }
 
-    /// To a session's home, always taken.
+    /// Posts to a session's home. The message is never refused.
     fn post_home(&self, key: SessionKey, message: Message) {
         if let Some(inbox) = self.home(key).and_then(|home| self.inboxes.get(home)) {
             inbox.post(message);
@@ -102,14 +102,14 @@ impl Shared {
         }
     }
 
-    /// How a recording's end finds its session, wherever that is then.
+    /// The callback by which a recording's end finds its session, wherever it is then.
     pub(crate) fn done(self: &Arc<Shared>) -> Done {
         let shared = Arc::clone(self);
         Arc::new(move |key, event| shared.post_home(key, Message::Recorded { key, event }))
     }
 }
 
-/// A worker's totals, written by it alone.
+/// A worker's totals. Only the worker writes them.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     pub(crate) sessions: AtomicU64,
@@ -120,24 +120,24 @@ pub(crate) struct Published {
     pub(crate) malformed: AtomicU64,
 }
 
-/// A worker's messages. Bounded for those from outside; what workers send each other is bounded by the sessions.
+/// A worker's messages. The number of those from outside is bounded; those between workers are bounded by the sessions.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<VecDeque<Message>>,
     wake: OwnedFd,
-    /// What the worker has to be woken for, an [`Attention`].
+    /// The messages that wake the worker now, as an [`Attention`].
     attention: AtomicU8,
 }
 
-/// How a worker sleeps.
+/// Which messages wake a sleeping worker. With fewer of them a short call wakes it 4 times instead of 8
+/// (docs/performance.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Attention {
-    /// Any message wakes it.
     All,
-    /// Those that cannot wait wake it.
+    /// Those that [`Message::is_urgent`].
     Urgent,
-    /// It looks at its messages within a tick anyhow.
+    /// None: the worker reads its messages within a tick (5 ms) anyhow.
     Nothing,
 }
 
@@ -147,7 +147,7 @@ impl Inbox {
         Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake, attention: AtomicU8::new(Attention::All as u8) })
     }
 
-    /// False when too many wait.
+    /// Posts a message. Returns false when too many wait.
     pub(crate) fn try_post(&self, message: Message) -> bool {
         let urgent = message.is_urgent();
         {
@@ -161,7 +161,7 @@ impl Inbox {
         true
     }
 
-    /// For messages that must not be lost: opening, plans, closing, moves.
+    /// Posts a message that must not be lost: opening, plans, closing, moves.
     pub(crate) fn post(&self, message: Message) {
         let urgent = message.is_urgent();
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
@@ -176,7 +176,7 @@ impl Inbox {
         }
     }
 
-    /// The worker is about to sleep; true if it must not, because of a message that came before it could be woken.
+    /// The worker is about to sleep. Returns true if it must not, because a message came before it could be woken for it.
     fn sleeps(&self, attention: Attention) -> bool {
         self.attention.store(attention as u8, Ordering::SeqCst);
         let queue = || self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,15 +196,15 @@ impl Inbox {
     }
 }
 
-/// Which of a session's orders to bridge it a message is about: once it has another one, that message is void, however many
-/// workers it came by.
+/// The command about a session's bridge or room that a message belongs to. A newer such command makes the message void, however
+/// many workers it has passed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order {
     by: SessionKey,
     number: u32,
 }
 
-/// What a worker is told.
+/// A message to a worker.
 pub(crate) enum Message {
     Open {
         session: Box<MediaSession>,
@@ -228,7 +228,7 @@ pub(crate) enum Message {
     Command {
         key: SessionKey,
         command: Command,
-        /// Whose it is, when it was passed on.
+        /// The command that it belongs to, if another worker has forwarded it.
         of: Option<Order>,
     },
     Close {
@@ -238,14 +238,14 @@ pub(crate) enum Message {
         key: SessionKey,
         event: Event,
     },
-    /// To a session's home: move it to worker `to`, and there let it join who or what is there.
+    /// To a session's home: move the session to worker `to`, where it joins a session or a room.
     Bring {
         key: SessionKey,
         to: usize,
         join: Command,
         of: Option<Order>,
     },
-    /// To where a session is: send it home, to be moved on.
+    /// To the worker of a session: send the session home, from where it moves on.
     Return {
         key: SessionKey,
     },
@@ -263,8 +263,8 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// Whether a worker that dozes must be woken for it. What is only about where packets come from and go to is taken note of
-    /// before the next one is.
+    /// Whether it ends a worker's idle sleep. A message that only says where packets come from or go to does not: the worker
+    /// reads it before the next packet.
     fn is_urgent(&self) -> bool {
         !matches!(
             self,
@@ -282,13 +282,44 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// Where a session that this worker is home to has gone.
+/// Where a session is that this worker is the home of.
 enum Away {
     At(usize),
     Moving { to: usize, join: (Command, Option<Order>), held: Vec<Message> },
 }
 
-/// What ended its sleep, if not the time.
+/// What a worker waits for. It has four ways to sleep:
+///
+/// | | ends at | ended by messages | ended by packets |
+/// |---|---|---|---|
+/// | `Empty` | 1 s | all | - |
+/// | `Idle` | 60 ms | urgent ones; all, if the kernel relays for a session here | yes |
+/// | `PerPacket` | the next tick that serves a session | all | yes |
+/// | `Tick` | the next tick | none: they are read at the tick | no: they are read at the tick |
+///
+/// `Empty` and `Idle` sleep through ticks, which the worker catches up with afterwards ([`Worker::wake_from_idle`]). The other two
+/// are [`Worker::wake_at_tick`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// There is no session and no room.
+    Empty { until: Instant },
+    /// No session has anything to send or to read.
+    Idle { until: Instant },
+    /// There are few sessions.
+    PerPacket { until: Instant },
+    /// There are many sessions: packets are handled in batches, at the tick.
+    Tick { until: Instant },
+}
+
+impl Wait {
+    fn until(self) -> Instant {
+        match self {
+            Wait::Empty { until } | Wait::Idle { until } | Wait::PerPacket { until } | Wait::Tick { until } => until,
+        }
+    }
+}
+
+/// What ended a worker's sleep, if not the time. Both can be false, and both true.
 #[derive(Clone, Copy)]
 struct Woken {
     message: bool,
@@ -302,23 +333,28 @@ pub(crate) struct Worker {
     core: Core,
     sockets: Table,
     away: HashMap<SessionKey, Away>,
-    /// When a packet last came.
-    heard: Instant,
-    /// The end of its doze.
-    doze: Option<Instant>,
+    /// When a packet came last.
+    last_packet: Instant,
+    /// The end of the idle sleep that has begun. It stays while the sleep is only interrupted.
+    idle_until: Option<Instant>,
     stopping: bool,
 }
 
 impl Worker {
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
-    pub(crate) fn new(number: usize, shared: Arc<Shared>, budget: Budget, writer: WriterHandle) -> io::Result<Worker> {
+    pub(crate) fn new(
+        number: usize,
+        shared: Arc<Shared>,
+        budget: SuppressionBudget,
+        writer: WriterHandle,
+    ) -> io::Result<Worker> {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // NTP counts from 1900 (RFC 5905 §6).
         let seconds = wall.as_secs().wrapping_add(2_208_988_800);
         let ntp = (seconds << 32) | ((u64::from(wall.subsec_nanos()) << 32) / 1_000_000_000);
         let mut core = Core::new(Instant::now(), ntp, budget, writer, shared.done());
         if shared.kernel.is_some() {
-            core.offer_shortcuts();
+            core.enable_offload();
         }
         let sockets = Table::new(Arc::clone(&shared))?;
         Ok(Worker {
@@ -327,8 +363,8 @@ impl Worker {
             core,
             sockets,
             away: HashMap::default(),
-            heard: Instant::now(),
-            doze: None,
+            last_packet: Instant::now(),
+            idle_until: None,
             stopping: false,
         })
     }
@@ -340,9 +376,9 @@ impl Worker {
         let mut inlet = Inlet::new();
         loop {
             let before = Instant::now();
-            let doze = self.doze(before);
-            let woken = self.sleep(before, doze);
-            self.wake(Instant::now(), doze, woken, &mut inlet);
+            let wait = self.next_wait(before);
+            let woken = self.sleep(before, wait);
+            self.wake(Instant::now(), wait, woken, &mut inlet);
             if self.stopping && self.core.is_empty() {
                 self.publish();
                 return;
@@ -350,82 +386,110 @@ impl Worker {
         }
     }
 
-    /// A round, at the end of its sleep.
-    fn wake(&mut self, now: Instant, doze: Option<Instant>, Woken { message, packet }: Woken, inlet: &mut Inlet) {
-        if let Some(end) = doze {
-            // Whom a message has talk does not do so in ticks that were before it.
-            if (message || now >= end) && now >= self.core.next_tick() {
-                self.tick(now);
-            }
-            // What has waited comes before the packet that may have ended it.
-            self.drain_inbox(now, message);
-        }
-        let mut ticks = self.is_eager() || now >= self.core.next_tick();
-        if packet || ticks {
-            self.drain_sockets(now, inlet);
-        }
-        if message {
-            self.doze = None;
-        } else if doze.is_some_and(|end| now < end) && self.heard != now {
-            // Nothing but errors came: it dozes on.
-            ticks = false;
-        }
-        if ticks {
-            self.tick(now);
-        }
-        if doze.is_none() && (message || ticks) {
-            self.drain_inbox(now, message);
+    /// One round of work, after a sleep.
+    fn wake(&mut self, now: Instant, wait: Wait, woken: Woken, inlet: &mut Inlet) {
+        match wait {
+            Wait::Empty { until } | Wait::Idle { until } => self.wake_from_idle(now, until, woken, inlet),
+            Wait::PerPacket { .. } | Wait::Tick { .. } => self.wake_at_tick(now, woken, inlet),
         }
         self.sockets.flush();
     }
 
-    /// Whether it wakes for each packet. What the kernel passes on itself waits for a tick, as all that comes are copies; not for
-    /// the next tick that serves somebody, as a recording must know to a tick when each came.
-    fn is_eager(&self) -> bool {
-        (1..=EAGER).contains(&self.core.len()) && !self.sockets.sees_only_copies(self.core.len())
-    }
-
-    /// Until when it may sleep if nothing comes; `None`: its ticks matter. All sessions are looked at when a doze begins only:
-    /// there may be thousands, and something may come a thousand times a second.
-    fn doze(&mut self, now: Instant) -> Option<Instant> {
-        if now.saturating_duration_since(self.heard) < QUIET {
-            self.doze = None;
-        } else if self.doze.is_none_or(|end| end <= now) {
-            self.doze = match self.core.calm() {
-                Calm::Speaks => None,
-                Calm::Hums => Some(now + HUM),
-                Calm::Quiet => Some(now + DOZE),
-            };
+    /// After a sleep through ticks: overdue ticks, messages, packets, in this order.
+    fn wake_from_idle(&mut self, now: Instant, until: Instant, woken: Woken, inlet: &mut Inlet) {
+        // Overdue ticks come first, so that a session which a message activates is not served for the time before it.
+        if (woken.message || now >= until) && now >= self.core.next_tick() {
+            self.tick(now);
         }
-        self.doze
+        // Messages that have waited come before the packet that may have ended the sleep.
+        self.drain_inbox(now, woken.message);
+        let ticks = self.wakes_per_packet() || now >= self.core.next_tick();
+        if woken.packet || ticks {
+            self.drain_sockets(now, inlet);
+        }
+        if woken.message {
+            self.idle_until = None;
+        } else if now < until && self.last_packet != now {
+            // Only socket errors came. The sleep goes on.
+            return;
+        }
+        if ticks {
+            self.tick(now);
+        }
     }
 
-    /// Until the next tick, message or, when it awaits them or dozes, packet.
-    fn sleep(&self, now: Instant, doze: Option<Instant>) -> Woken {
+    /// After a sleep until a tick, a message or a packet: packets, the tick if it is due, messages, in this order.
+    fn wake_at_tick(&mut self, now: Instant, woken: Woken, inlet: &mut Inlet) {
+        let ticks = self.wakes_per_packet() || now >= self.core.next_tick();
+        if woken.packet || ticks {
+            self.drain_sockets(now, inlet);
+        }
+        if ticks {
+            self.tick(now);
+        }
+        if woken.message || ticks {
+            self.drain_inbox(now, woken.message);
+        }
+    }
+
+    /// Whether the worker wakes for each packet. Where the kernel relays for every session and we get copies, packets wait for
+    /// a tick instead, as nothing is delayed by it. They wait for every tick, not only for one that serves a session: a
+    /// recording must know to a tick when each packet came.
+    fn wakes_per_packet(&self) -> bool {
+        (1..=PER_PACKET_SESSIONS).contains(&self.core.len()) && !self.sockets.sees_only_copies(self.core.len())
+    }
+
+    /// Decides how to sleep next.
+    fn next_wait(&mut self, now: Instant) -> Wait {
+        if self.core.is_empty() {
+            Wait::Empty { until: now + EMPTY_SLEEP }
+        } else if let Some(until) = self.idle_until(now) {
+            Wait::Idle { until }
+        } else if self.wakes_per_packet() {
+            Wait::PerPacket { until: self.core.poll_timeout() }
+        } else {
+            Wait::Tick { until: self.core.next_tick() }
+        }
+    }
+
+    /// The end of the idle sleep; `None` if the worker is not idle. All sessions are looked at only when an idle sleep begins:
+    /// there may be thousands of sessions and a thousand interruptions a second.
+    fn idle_until(&mut self, now: Instant) -> Option<Instant> {
+        if now.saturating_duration_since(self.last_packet) < QUIET_BEFORE_IDLE {
+            self.idle_until = None;
+        } else if self.idle_until.is_none_or(|until| until <= now) {
+            self.idle_until = self.core.is_idle().then(|| now + IDLE_SLEEP);
+        }
+        self.idle_until
+    }
+
+    /// Sleeps as [`Wait`] says.
+    fn sleep(&self, now: Instant, wait: Wait) -> Woken {
         let nothing = Woken { message: false, packet: false };
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return nothing };
-        let (left, attention) = match (self.core.is_empty(), doze, self.is_eager()) {
-            (true, ..) => (IDLE, Attention::All),
-            (_, Some(end), _) => {
-                // Of what the kernel passes on no packet ends the doze before an order is looked at.
-                let attention = if self.sockets.passes_any() { Attention::All } else { Attention::Urgent };
-                (end.saturating_duration_since(now), attention)
-            }
-            (_, _, true) => (self.core.poll_timeout().saturating_duration_since(now), Attention::All),
-            _ => (self.core.next_tick().saturating_duration_since(now), Attention::Nothing),
+        let attention = match wait {
+            Wait::Empty { .. } | Wait::PerPacket { .. } => Attention::All,
+            // Packets that the kernel relays do not end the sleep, so a message about them has to.
+            Wait::Idle { .. } if self.sockets.offloads_any() => Attention::All,
+            Wait::Idle { .. } => Attention::Urgent,
+            Wait::Tick { .. } => Attention::Nothing,
         };
         if inbox.sleeps(attention) {
             return Woken { message: true, ..nothing };
         }
+        let left = wait.until().saturating_duration_since(now);
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
-        let wake = if doze.is_some() || self.is_eager() { &mut wake[..] } else { &mut wake[..1] };
-        let _ = rustix::event::poll(wake, Some(&timeout));
-        let is_awake = |of: Option<&PollFd<'_>>| of.is_some_and(|of| !of.revents().is_empty());
-        Woken { message: is_awake(wake.first()), packet: is_awake(wake.get(1)) }
+        let mut sources = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
+        let sources = match wait {
+            Wait::Tick { .. } => &mut sources[..1],
+            Wait::Empty { .. } | Wait::Idle { .. } | Wait::PerPacket { .. } => &mut sources[..],
+        };
+        let _ = rustix::event::poll(sources, Some(&timeout));
+        let is_ready = |source: Option<&PollFd<'_>>| source.is_some_and(|source| !source.revents().is_empty());
+        Woken { message: is_ready(sources.first()), packet: is_ready(sources.get(1)) }
     }
 
-    /// Takes in what the sockets hold, a packet of each a round.
+    /// Handles the packets that the sockets hold, one of each socket in a round.
     fn drain_sockets(&mut self, now: Instant, inlet: &mut Inlet) {
         if self.core.is_empty() {
             return;
@@ -437,7 +501,7 @@ impl Worker {
             core.handle_packet(now, slot, flow, from, packet, sockets)
         });
         if came {
-            self.heard = now;
+            self.last_packet = now;
         }
     }
 
@@ -472,7 +536,7 @@ impl Worker {
         for message in inbox.take(woken) {
             self.handle(now, message);
         }
-        self.core.tell_closed();
+        self.core.report_closed();
     }
 
     fn handle(&mut self, now: Instant, message: Message) {
@@ -523,7 +587,7 @@ impl Worker {
         }
     }
 
-    /// For a session that is here.
+    /// Handles a message for a session that is here.
     fn handle_here(&mut self, now: Instant, message: Message) {
         match message {
             Message::Plan { key, plan } => {
@@ -550,7 +614,7 @@ impl Worker {
 
     fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command, of: Option<Order>) {
         let of = match of {
-            // From outside; one that has been passed on is its, and void when it has had another since.
+            // From outside. A forwarded message belongs to its command, and is void when there is a newer one.
             None => self.core.note_order(key, &command).map(|number| Order { by: key, number }),
             Some(of) if self.core.is_order(of.by, of.number) => Some(of),
             Some(_) => return,
@@ -573,7 +637,7 @@ impl Worker {
                 let join = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Bring { key: with, to: self.number, join, of });
             }
-            // The one with the larger key moves, whoever is told: two orders at once then agree.
+            // The session with the larger key moves, whichever gets the command, so that two commands at once agree.
             Outcome::PeerElsewhere(with) => {
                 let command = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Command { key: with, command, of });
@@ -619,7 +683,7 @@ impl Worker {
     ) {
         let key = session.key;
         let (join, held) = match self.away.remove(&key) {
-            // On its way through its home.
+            // The session passes its home on its way.
             Some(Away::Moving { to, join, held }) if to != self.number => {
                 self.away.insert(key, Away::At(to));
                 self.shared.post(to, Message::Arrive { session, sockets, join: Some(join) });
@@ -645,7 +709,7 @@ impl Worker {
 
     fn take_in(&mut self, now: Instant, mut session: Box<MediaSession>, sockets: Option<Sockets>) {
         let key = session.key;
-        session.here_since = Some(now);
+        session.schedule.arrive(now);
         let slot = self.core.insert(session);
         if let Some(sockets) = sockets
             && let Err(error) = self.sockets.put(slot, sockets)

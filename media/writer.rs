@@ -18,13 +18,13 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use crate::command::{OpId, RecordSpec, SessionKey};
+use crate::encrypted::{ChunkEncryptor, Content, KEY};
 use crate::event::{Event, RecordingReason};
 use crate::recorded::{RecordedFile, unfinished};
 use crate::recorder::{BUFFER, Feed, Piece};
 use crate::rtp::FRAME;
-use crate::sealed::{Content, KEY, Sealer};
-use crate::spoken;
-use crate::wav::{Form, WavCoding};
+use crate::silence_trim;
+use crate::wav::{WavCoding, WavFormat};
 
 /// Threads: one does the work, the others take over what it cannot while a file blocks it.
 pub(crate) const THREADS: usize = 3;
@@ -40,7 +40,7 @@ const WAITING: usize = 4_096;
 /// Frames between updates of the header's sizes, for who reads a file that grows: 5 s. After a crash they are set from the
 /// file's length.
 const UPDATE: u64 = 250;
-/// Frames of a sealed chunk: 200 ms.
+/// Frames of a encrypted chunk: 200 ms.
 const CHUNK: u64 = 10;
 
 /// Told when a recording's file is complete, with its [`Event::RecordingFinished`].
@@ -102,13 +102,13 @@ pub(crate) struct Writer {
 /// Where pieces are made what the file gets, so that it gets each in one go. A thread's own; allocates when made.
 struct Scratch {
     linear: Vec<u8>,
-    sealed: Vec<u8>,
+    encrypted: Vec<u8>,
 }
 
 impl Scratch {
     fn new() -> Scratch {
         // A piece of two channels made linear; and what sealing adds to it.
-        Scratch { linear: vec![0; 4 * BUFFER], sealed: Vec::with_capacity(5 * BUFFER) }
+        Scratch { linear: vec![0; 4 * BUFFER], encrypted: Vec::with_capacity(5 * BUFFER) }
     }
 }
 
@@ -216,7 +216,7 @@ impl Writer {
 /// A recording at work.
 struct Open {
     recording: NewRecording,
-    form: Form,
+    form: WavFormat,
     sink: Result<Sink, String>,
     begun: bool,
     /// Octets of samples written.
@@ -273,13 +273,13 @@ impl Open {
     /// Adds whole frames of `coding`.
     fn write(&mut self, coding: WavCoding, octets: &[u8], scratch: &mut Scratch) {
         let Ok(sink) = &mut self.sink else { return };
-        let Scratch { linear, sealed } = scratch;
+        let Scratch { linear, encrypted } = scratch;
         // What is carried otherwise than the file has it is of a law, and the file is linear.
         let octets = match coding.law() {
             Some(law) if coding != self.form.coding => law.decode_to_octets(octets, linear),
             _ => octets,
         };
-        match sink.write(octets, sealed) {
+        match sink.write(octets, encrypted) {
             Ok(()) => self.data += octets.len() as u64,
             Err(error) => self.sink = Err(self.failed(&error)),
         }
@@ -321,8 +321,8 @@ impl Open {
 /// A file that samples are added to.
 struct Sink {
     file: File,
-    form: Form,
-    sealer: Option<Sealer>,
+    form: WavFormat,
+    encryptor: Option<ChunkEncryptor>,
     /// Octets of samples in it.
     data: u64,
     header_says: u64,
@@ -337,31 +337,31 @@ impl Sink {
         }
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let form = spec.form();
-        let sealer = match &spec.key {
+        let encryptor = match &spec.key {
             None => {
                 file.write_all(&form.header(0))?;
                 None
             }
             Some(key) => {
                 let chunk = (form.frame() * CHUNK) as u32;
-                let (sealer, header) = Sealer::new(key, Content::Samples(form), chunk, &salt()?)?;
+                let (encryptor, header) = ChunkEncryptor::new(key, Content::Samples(form), chunk, &salt()?)?;
                 file.write_all(&header)?;
-                Some(sealer)
+                Some(encryptor)
             }
         };
-        Ok(Sink { file, form, sealer, data: 0, header_says: 0 })
+        Ok(Sink { file, form, encryptor, data: 0, header_says: 0 })
     }
 
-    /// Adds whole frames. `sealed` is used meanwhile.
-    fn write(&mut self, octets: &[u8], sealed: &mut Vec<u8>) -> io::Result<()> {
+    /// Adds whole frames. `encrypted` is used meanwhile.
+    fn write(&mut self, octets: &[u8], encrypted: &mut Vec<u8>) -> io::Result<()> {
         self.data += octets.len() as u64;
-        if let Some(sealer) = &mut self.sealer {
-            sealed.clear();
-            sealer.push(octets, |chunk| {
-                sealed.extend_from_slice(chunk);
+        if let Some(encryptor) = &mut self.encryptor {
+            encrypted.clear();
+            encryptor.push(octets, |chunk| {
+                encrypted.extend_from_slice(chunk);
                 Ok(())
             })?;
-            return self.file.write_all(sealed);
+            return self.file.write_all(encrypted);
         }
         self.file.write_all(octets)?;
         if self.data - self.header_says >= UPDATE * self.form.frame() {
@@ -372,8 +372,8 @@ impl Sink {
     }
 
     fn finish(mut self) -> io::Result<()> {
-        match self.sealer {
-            Some(sealer) => sealer.finish(|chunk| self.file.write_all(chunk)),
+        match self.encryptor {
+            Some(encryptor) => encryptor.finish(|chunk| self.file.write_all(chunk)),
             None => self.file.write_all_at(&self.form.header(self.data), 0),
         }
     }
@@ -392,13 +392,13 @@ fn trim(spec: &RecordSpec) -> io::Result<u64> {
     let mut file = RecordedFile::open(&spec.path, spec.key.as_ref())?;
     let (form, start) = file.form()?;
     let data = file.len() - start;
-    let Some((first, end)) = spoken::find(&mut file, form, start)?.filter(|spoken| *spoken != (0, data)) else {
+    let Some((first, end)) = silence_trim::find(&mut file, form, start)?.filter(|spoken| *spoken != (0, data)) else {
         return Ok(data);
     };
     let beside = unfinished(&spec.path);
     let mut copy = || {
         let mut sink = Sink::create(spec, Some(&beside))?;
-        let (mut buffer, mut sealed) = (vec![0; form.frame() as usize * 50], Vec::new());
+        let (mut buffer, mut encrypted) = (vec![0; form.frame() as usize * 50], Vec::new());
         let mut at = first;
         while at < end {
             let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
@@ -406,7 +406,7 @@ fn trim(spec: &RecordSpec) -> io::Result<u64> {
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            sink.write(buffer.get(..read).unwrap_or_default(), &mut sealed)?;
+            sink.write(buffer.get(..read).unwrap_or_default(), &mut encrypted)?;
             at += read as u64;
         }
         sink.finish()?;

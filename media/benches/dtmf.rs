@@ -5,7 +5,7 @@ mod measure;
 use std::f32::consts::TAU;
 use std::hint::black_box;
 
-use tandem_media::InbandDetector;
+use tandem_media::ToneDetector;
 
 const FRAME: usize = 160;
 
@@ -20,7 +20,7 @@ fn main() {
 }
 
 fn detect(what: &str, samples: &[i16]) {
-    let mut detector = InbandDetector::default();
+    let mut detector = ToneDetector::default();
     let mut frames = samples.chunks_exact(FRAME).cycle();
     measure::case(what, 1, || {
         black_box(frames.next().and_then(|frame| detector.handle_frame(black_box(frame))));

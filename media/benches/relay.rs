@@ -7,7 +7,7 @@ mod measure;
 use std::hint::black_box;
 use std::time::Instant;
 
-use tandem_media::{Codec, Rehearsal, WavCoding};
+use tandem_media::{Codec, RelayBench, WavCoding};
 
 fn main() {
     let (pcmu, pcma, g722) = (Codec::Pcmu, Codec::Pcma, Codec::G722);
@@ -22,8 +22,8 @@ fn main() {
 }
 
 fn packets(what: &str, calls: u32, codecs: [Codec; 2], recorded: Option<WavCoding>) {
-    let mut rehearsal = Rehearsal::new(Instant::now(), calls, codecs, recorded);
+    let mut relay_bench = RelayBench::new(Instant::now(), calls, codecs, recorded);
     measure::case(what, 2 * calls, || {
-        black_box(rehearsal.frame());
+        black_box(relay_bench.frame());
     });
 }

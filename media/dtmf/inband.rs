@@ -1,308 +1,89 @@
-//! Finds keys pressed as tones in the audio (ITU-T Q.23), as a receiver of ITU-T Q.24 does.
-//!
-//! ```text
-//!  8 kHz -> blocks of 5 ms -> correlated with the 8 frequencies -> the last six: which two, how exact, how pure?
-//!                                                             \-> the last three: is the pressed key still down?
-//! ```
-//!
-//! Short blocks, added up with their phases, tell more than a Goertzel filter of their whole length: from the phases comes
-//! the true frequency, so that a tone 1.5 % beside its place loses nothing, and one 3.5 % beside it is refused. Keys are
-//! told from speech by purity: two tones make up most of the energy of 30 ms, three times over, which voices do not manage.
+//! Finds DTMF digits in a leg's audio, at any rate, next to its telephone-events.
 
-#![expect(clippy::indexing_slicing, reason = "by tone and block, whose numbers are ours: none comes from the samples")]
+use std::time::Instant;
 
-use std::f32::consts::{PI, TAU};
+use super::{Form, Presses, ToneDetector};
+use crate::codec::SampleRate;
+use crate::resample::Resampler;
+use crate::rtp::FRAME;
 
-use super::{COLUMNS, KEYS, ROWS};
-
-const TONES: usize = 8;
-/// Rows, then columns, in Hz.
-const HERTZ: [u16; TONES] = {
-    let ([a, b, c, d], [e, f, g, h]) = (ROWS, COLUMNS);
-    [a, b, c, d, e, f, g, h]
-};
-/// Samples of a block, of which a second has 200.
-const BLOCK: usize = 40;
-const BLOCKS_A_SECOND: u16 = 200;
-/// Blocks of which a key must be made: 30 ms.
-const WINDOW: usize = 6;
-/// Blocks that tell whether the key is still down: 15 ms. An interruption of 10 ms never fills them twice over.
-const LATEST: usize = 3;
-/// Windows in a row that must agree, a block apart: with [`PURITY`], those of a tone of 40 ms always do, those of one of
-/// 23 ms never.
-const AGREEING: u8 = 3;
-/// Blocks without the key after which it is up.
-const MISSING: u8 = 3;
-/// The part of a window's energy that both tones must make up.
-const PURITY: f32 = 0.75;
-/// How far from its place a tone may be: between the 1.5 % to accept and the 3.5 % to refuse.
-const DEVIATION: f32 = 0.021;
-/// Of column to row, in power: +6 dB and -10 dB.
-const TWIST: std::ops::RangeInclusive<f32> = 0.1..=4.0;
-/// Mean square of the weakest pair: about -39 dBm0, each tone at -42.
-const WEAKEST: f32 = 170.0 * 170.0;
-/// A tone that falls below this part of its power is missing: -11 dB.
-const FALLEN: f32 = 0.08;
-
-/// Detects key presses in one direction's audio; 450 octets, and 0.3 us for 20 ms.
-#[derive(Debug)]
-pub struct InbandDetector {
-    blocks: [Block; WINDOW],
-    /// Blocks since the start, modulo a second: all frequencies are whole there.
-    place: u16,
-    candidate: Option<Key>,
-    agreeing: u8,
-    pressed: Option<Pressed>,
-}
-
-/// A block's correlation with each tone, its phase counted from the start of the second.
-#[derive(Debug, Clone, Copy, Default)]
-struct Block {
-    re: [f32; TONES],
-    im: [f32; TONES],
-    /// Without what is too slow to be speech.
-    energy: f32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Key {
-    row: usize,
-    column: usize,
-}
-
-/// A window that is made of a key.
-#[derive(Debug, Clone, Copy)]
-struct Found {
-    key: Key,
-    /// Of row and column, mean squares.
-    power: [f32; 2],
-}
-
-#[derive(Debug)]
-struct Pressed {
-    key: Key,
-    power: [f32; 2],
-    missing: u8,
-}
-
-impl Default for InbandDetector {
-    fn default() -> InbandDetector {
-        InbandDetector { blocks: [Block::default(); WINDOW], place: 0, candidate: None, agreeing: 0, pressed: None }
-    }
+/// See the module. Exists only while a leg's audio is searched for digits.
+pub(crate) struct InbandDetector {
+    detector: ToneDetector,
+    /// To 8,000 Hz, from the rate of the newest frame.
+    narrower: Option<(SampleRate, Box<Resampler>)>,
+    presses: Presses,
 }
 
 impl InbandDetector {
-    /// Takes the next 20 ms at 8,000 Hz (160 samples; what is over a multiple of 40 is left out). Returns a key (`0`-`9`,
-    /// `*`, `#`, `A`-`D`) once for each press, in the frame that holds its 37th millisecond or the one after.
-    ///
-    /// Takes tones of 40 ms and more, 40 ms apart, from -39 dBm0 for the pair, 1.5 % off, with the column up to 6 dB above
-    /// the row or 9 dB below it, and bridges interruptions of 10 ms; refuses 23 ms, and 3.5 % (ITU-T Q.24 table A-1).
-    pub fn handle_frame(&mut self, samples: &[i16]) -> Option<char> {
-        let (blocks, _) = samples.as_chunks::<BLOCK>();
-        let mut told = None;
-        for block in blocks {
-            self.blocks.rotate_left(1);
-            self.blocks[WINDOW - 1] = Block::of(block, self.place);
-            self.place = (self.place + 1) % BLOCKS_A_SECOND;
-            told = told.or(self.step());
-        }
-        told
+    pub(crate) fn new() -> InbandDetector {
+        InbandDetector { detector: ToneDetector::default(), narrower: None, presses: Presses::default() }
     }
 
-    /// One block further.
-    fn step(&mut self) -> Option<char> {
-        let found = self.find();
-        self.release();
-        let Some(Found { key, power }) = found else {
-            self.candidate = None;
-            return None;
-        };
-        if self.candidate.replace(key) != Some(key) {
-            self.agreeing = 0;
-        }
-        self.agreeing = self.agreeing.saturating_add(1);
-        if self.agreeing < AGREEING {
-            return None;
-        }
-        let known = self.pressed.as_ref().is_some_and(|pressed| pressed.key == key);
-        self.pressed = Some(Pressed { key, power, missing: 0 });
-        (!known).then_some(KEYS[key.row][key.column])
-    }
-
-    /// Notices that the pressed key is up.
-    fn release(&mut self) {
-        let Some(pressed) = &mut self.pressed else { return };
-        let latest = &self.blocks[WINDOW - LATEST..];
-        let Key { row, column } = pressed.key;
-        let gone = [row, ROWS.len() + column].into_iter().zip(pressed.power).any(|(tone, power)| {
-            let (re, im) = latest.iter().fold((0.0, 0.0), |(re, im), block| (re + block.re[tone], im + block.im[tone]));
-            let length = (LATEST * BLOCK) as f32;
-            2.0 * (re * re + im * im) / (length * length) < power * FALLEN
-        });
-        pressed.missing = if gone { pressed.missing + 1 } else { 0 };
-        if pressed.missing >= MISSING {
-            self.pressed = None;
-        }
-    }
-
-    /// The key of which the window is made.
-    fn find(&self) -> Option<Found> {
-        let length = (WINDOW * BLOCK) as f32;
-        let energy = self.blocks.iter().map(|block| block.energy).sum::<f32>();
-        if energy < WEAKEST * length {
-            return None;
-        }
-        // Two stretches of 20 ms, 10 ms apart: what they have in common is strength, what they differ in phase.
-        let [a, b, c, d, e, f] = &self.blocks;
-        let middle = c.with(d);
-        let (early, late) = (a.with(b).with(&middle), middle.with(e).with(f));
-        let strength = early.strength(late.strength([0.0; TONES]));
-        let best =
-            |range: std::ops::Range<usize>| range.max_by(|a, b| strength[*a].total_cmp(&strength[*b])).unwrap_or(0);
-        let (row, column) = (best(0..4), best(4..8));
-        // Far from enough, however exact: most windows of speech end here.
-        let half = ((WINDOW - 2) * BLOCK) as f32;
-        if strength[row] + strength[column] < 0.3 * energy * half * half / length {
-            return None;
-        }
-        let low = self.measure(row, &early, &late)?;
-        let high = self.measure(column, &early, &late)?;
-        let pure = (low + high) * length >= PURITY * energy;
-        if !pure || !TWIST.contains(&(high / low)) {
-            return None;
-        }
-        let key = Key { row, column: column - ROWS.len() };
-        Some(Found { key, power: [low, high] })
-    }
-
-    /// The tone's power in the window, at its true frequency. `None` when that is too far from its place.
-    fn measure(&self, tone: usize, early: &Block, late: &Block) -> Option<f32> {
-        let (a, b, c, d) = (early.re[tone], early.im[tone], late.re[tone], late.im[tone]);
-        // The phase runs on by so much from one block to the next.
-        let turn = (d * a - c * b).atan2(c * a + d * b) / 2.0;
-        let deviation = turn / TAU * f32::from(BLOCKS_A_SECOND);
-        let hertz = f32::from(HERTZ[tone]);
-        if deviation.abs() > hertz * DEVIATION {
-            return None;
-        }
-        let (sin, cos) = turn.sin_cos();
-        let (mut re, mut im) = (0.0, 0.0);
-        for block in &self.blocks {
-            // Earlier blocks are turned once for each that follows.
-            (re, im) = (re * cos - im * sin + block.re[tone], re * sin + im * cos + block.im[tone]);
-        }
-        // Within the blocks the deviation costs a little: the first terms of the sinc.
-        let loss = PI * deviation / f32::from(BLOCKS_A_SECOND);
-        let length = (WINDOW * BLOCK) as f32;
-        Some(2.0 * (re * re + im * im) / (length * length) * (1.0 + loss * loss / 3.0))
-    }
-}
-
-impl Block {
-    fn of(samples: &[i16; BLOCK], place: u16) -> Block {
-        let (mut re, mut im) = ([0.0f32; TONES], [0.0f32; TONES]);
-        let (mut energy, mut sum, mut slope) = (0.0, 0.0, 0.0);
-        let (early, late) = samples.split_at(BLOCK / 2);
-        // Around the middle of the block cosines are even and sines odd: folding there halves the work.
-        for ((early, late), wave) in early.iter().rev().zip(late).zip(&WAVES) {
-            let (early, late) = (f32::from(*early), f32::from(*late));
-            let (even, odd) = (late + early, late - early);
-            for tone in 0..TONES {
-                re[tone] += even * wave.cos[tone];
-                im[tone] -= odd * wave.sin[tone];
+    /// Takes an inbound frame. Returns the digit that begins, unless its event was reported.
+    pub(crate) fn handle_frame(&mut self, now: Instant, samples: &[i16], rate: SampleRate) -> Option<char> {
+        let mut narrow = [0; FRAME];
+        let samples = if rate == SampleRate::Hz8000 {
+            samples
+        } else {
+            if self.narrower.as_ref().is_none_or(|(known, _)| *known != rate) {
+                self.narrower = Some((rate, Box::new(Resampler::new(rate, SampleRate::Hz8000))));
             }
-            energy += even * even + odd * odd;
-            sum += even;
-            slope += odd * wave.at;
-        }
-        // Hum and rumble are slow: within 5 ms they are hardly more than a straight line, whose energy does not count.
-        let length = BLOCK as f32;
-        let rumble = sum * sum / length + slope * slope * 12.0 / (length * (length * length - 1.0));
-        for tone in 0..TONES {
-            // What the second's start is away: a whole number of 1/200 turns.
-            let turn = u32::from(HERTZ[tone]) * u32::from(place) % u32::from(BLOCKS_A_SECOND);
-            let (cos, sin) = TURNS[turn as usize];
-            (re[tone], im[tone]) = (re[tone] * cos + im[tone] * sin, im[tone] * cos - re[tone] * sin);
-        }
-        Block { re, im, energy: energy / 2.0 - rumble }
+            let (_, narrower) = self.narrower.as_mut()?;
+            narrower.process(samples, &mut narrow);
+            &narrow
+        };
+        let key = self.detector.handle_frame(samples)?;
+        self.presses.handle(now, key, Form::Tone).then_some(key)
     }
 
-    /// Both as one longer block; its energy is not needed.
-    fn with(&self, other: &Block) -> Block {
-        let mut both = *self;
-        for tone in 0..TONES {
-            both.re[tone] += other.re[tone];
-            both.im[tone] += other.im[tone];
+    /// Takes a telephone-event packet. `begins`: the digit that begins with it ([`crate::rtp::dtmf::Detector`]). Returns false when
+    /// that digit was reported as a tone.
+    pub(crate) fn handle_event(&mut self, now: Instant, begins: Option<char>) -> bool {
+        match begins {
+            Some(key) => self.presses.handle(now, key, Form::Event),
+            None => {
+                self.presses.handle_event_packet(now);
+                true
+            }
         }
-        both
     }
-
-    /// Adds each tone's power.
-    fn strength(&self, mut to: [f32; TONES]) -> [f32; TONES] {
-        for (to, (re, im)) in to.iter_mut().zip(self.re.iter().zip(&self.im)) {
-            *to += re * re + im * im;
-        }
-        to
-    }
-}
-
-/// The tones at one distance from a block's middle.
-struct Wave {
-    cos: [f32; TONES],
-    sin: [f32; TONES],
-    /// That distance, in samples.
-    at: f32,
-}
-
-static WAVES: [Wave; BLOCK / 2] = waves();
-/// Cosine and sine of each 1/200 turn.
-static TURNS: [(f32, f32); BLOCKS_A_SECOND as usize] = turns();
-
-const fn waves() -> [Wave; BLOCK / 2] {
-    let mut waves = [const { Wave { cos: [0.0; TONES], sin: [0.0; TONES], at: 0.0 } }; BLOCK / 2];
-    let mut sample = 0;
-    while sample < waves.len() {
-        let halves = 2 * sample + 1;
-        waves[sample].at = halves as f32 / 2.0;
-        let mut tone = 0;
-        while tone < TONES {
-            (waves[sample].cos[tone], waves[sample].sin[tone]) = circle(halves * HERTZ[tone] as usize, 16_000);
-            tone += 1;
-        }
-        sample += 1;
-    }
-    waves
-}
-
-const fn turns() -> [(f32, f32); BLOCKS_A_SECOND as usize] {
-    let mut turns = [(0.0, 0.0); BLOCKS_A_SECOND as usize];
-    let mut turn = 0;
-    while turn < turns.len() {
-        turns[turn] = circle(turn, BLOCKS_A_SECOND as usize);
-        turn += 1;
-    }
-    turns
-}
-
-/// Cosine and sine of `part` of `whole` turns, by their series: the standard library's are not const.
-const fn circle(part: usize, whole: usize) -> (f32, f32) {
-    // Within half a turn either way, where twelve terms are exact to more than an f32.
-    let turn = (part % whole) as f64 / whole as f64;
-    let angle = (if turn > 0.5 { turn - 1.0 } else { turn }) * std::f64::consts::TAU;
-    let (mut cos, mut sin) = (0.0, 0.0);
-    let (mut term, mut n) = (1.0, 0);
-    while n < 28 {
-        match n % 4 {
-            0 => cos += term,
-            1 => sin += term,
-            2 => cos -= term,
-            _ => sin -= term,
-        }
-        n += 1;
-        term *= angle / n as f64;
-    }
-    (cos as f32, sin as f32)
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tone::{Tone, ToneGenerator};
+
+    /// The frames of a key of 60 ms, and 200 ms of silence.
+    fn key(key: char, rate: SampleRate) -> Vec<Vec<i16>> {
+        let mut generator = ToneGenerator::at(Tone::Key { key, milliseconds: 60 }, rate);
+        let sound = |_| {
+            let mut frame = vec![0; rate.frame()];
+            generator.next_frame(&mut frame);
+            frame
+        };
+        (0..13).map(sound).collect()
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
+    fn keys_are_heard_at_every_rate_and_not_when_their_event_was() {
+        let mut ear = InbandDetector::new();
+        let mut now = Instant::now();
+        for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
+            for (letter, with_event) in [('1', false), ('D', false), ('5', true), ('5', false)] {
+                assert!(!with_event || ear.handle_event(now, Some(letter)));
+                let mut told = Vec::new();
+                for frame in key(letter, rate) {
+                    told.extend(ear.handle_frame(now, &frame, rate));
+                    now += Duration::from_millis(20);
+                }
+                assert_eq!(told, if with_event { vec![] } else { vec![letter] }, "{rate:?}");
+                now += Duration::from_millis(300);
+            }
+        }
+    }
+}

@@ -1,19 +1,19 @@
-//! Key presses (DTMF), in the forms in which they come besides telephone-events, which [`crate::rtp::dtmf`] reads and
-//! writes. Pure.
+//! DTMF digits that come as tones in the audio, and one report for a digit that comes by several methods. [`crate::rtp::dtmf`]
+//! reads and writes telephone-events. Pure.
 //!
 //! ```text
 //!  telephone-events -> rtp::dtmf::Detector --\
-//!   audio -> InbandDetector (in a KeyEar) ----> Presses: each press once -> Event::Dtmf
+//!   audio -> ToneDetector (in an InbandDetector) -> Presses: each digit once -> Event::Dtmf
 //!       (control: the call's INFO requests) --/
 //! ```
 
-mod ear;
+mod dedup;
 mod inband;
-mod presses;
+mod tone_detector;
 
-pub(crate) use ear::KeyEar;
-pub use inband::InbandDetector;
-pub use presses::{Form, Presses};
+pub use dedup::{Form, Presses};
+pub(crate) use inband::InbandDetector;
+pub use tone_detector::ToneDetector;
 
 /// Frequencies of a key's row and column, Hz (ITU-T Q.23).
 const ROWS: [u16; 4] = [697, 770, 852, 941];

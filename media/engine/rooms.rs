@@ -11,11 +11,11 @@ use super::{Core, GROUPS, Outcome};
 use crate::command::{Command, SessionKey};
 use crate::event::Event;
 use crate::room::{NotJoined, Participation, Room, RoomCommand, RoomKey};
-use crate::session::Input;
+use crate::session::{Input, Joined};
 
 /// Where a session takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct RoomSeat {
     /// The room's place on this worker.
     room: usize,
     /// The session's in the room.
@@ -53,8 +53,8 @@ impl Rooms {
     }
 
     /// What a session is to say.
-    pub(super) fn say(&mut self, place: Place, codec: crate::codec::Codec) -> Option<Input<'_>> {
-        self.hosted.get_mut(place.room)?.room.say(place.slot, codec).map(Input::Mixed)
+    pub(super) fn say(&mut self, place: RoomSeat, codec: crate::codec::Codec) -> Option<Input<'_>> {
+        self.hosted.get_mut(place.room)?.room.say(place.slot, codec).map(Input::Room)
     }
 }
 
@@ -104,7 +104,7 @@ impl Core {
             return Outcome::RoomElsewhere(room, Command::Join { room, participation });
         };
         let Some(session) = self.slots.get(&key).copied() else { return Outcome::Unknown };
-        let before = self.sessions.get(session).and_then(|session| session.room);
+        let before = self.sessions.get(session).and_then(|session| session.routing.room());
         if before.is_none_or(|before| before.room != place) {
             self.unbridge(key);
             self.leave_room(key);
@@ -112,13 +112,13 @@ impl Core {
         let Some(hosted) = self.rooms.hosted.get_mut(place) else { return Outcome::Unknown };
         match hosted.room.join(key, participation) {
             Err(why) => self.refuse(key, room, why),
-            Ok(slot) if before == Some(Place { room: place, slot }) => {}
+            Ok(slot) if before == Some(RoomSeat { room: place, slot }) => {}
             Ok(slot) => {
                 hosted.members.push((session, slot));
                 let group = hosted.group;
                 self.move_to_group(session, group);
                 if let Some(session) = self.sessions.get_mut(session) {
-                    session.set_room(Some(Place { room: place, slot }));
+                    session.set_room(Joined::Room(RoomSeat { room: place, slot }));
                 }
             }
         }
@@ -136,8 +136,8 @@ impl Core {
     pub(super) fn leave_room(&mut self, key: SessionKey) {
         let Some(slot) = self.slots.get(&key).copied() else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let Some(place) = session.room else { return };
-        session.set_room(None);
+        let Some(place) = session.routing.room() else { return };
+        session.set_room(Joined::Nothing);
         if let Some(hosted) = self.rooms.hosted.get_mut(place.room) {
             hosted.members.retain(|(member, _)| *member != slot);
             hosted.room.leave(key, &self.writer);
@@ -150,7 +150,7 @@ impl Core {
         let Some(hosted) = self.rooms.hosted.get_mut(place).filter(|hosted| hosted.room.has_ended()) else { return };
         for (slot, _) in hosted.members.drain(..) {
             if let Some(session) = self.sessions.get_mut(slot) {
-                session.set_room(None);
+                session.set_room(Joined::Nothing);
             }
         }
         if hosted.room.is_over() {
@@ -168,8 +168,8 @@ impl Core {
                 continue;
             }
             for (session, slot) in &hosted.members {
-                let session = self.sessions.get_mut(*session).filter(|session| session.is_due(now));
-                if let Some((samples, rate)) = session.and_then(|session| session.take_heard()) {
+                let session = self.sessions.get_mut(*session).filter(|session| session.schedule.is_due(now));
+                if let Some((samples, rate)) = session.and_then(|session| session.take_inbound_frame()) {
                     hosted.room.hear(*slot, rate, samples);
                 }
             }

@@ -4,15 +4,15 @@ fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn shortcut() -> Shortcut {
-    Shortcut {
+fn rule() -> OffloadRule {
+    OffloadRule {
         from: 0,
         ssrc: 0x0102_0304,
         audio: 0,
         noise: Some(13),
         clock_rate: 48_000,
-        counted: Counted { highest: 0x1_0007, gaps: 3, jitter: 99, timestamp: 160, ..Counted::default() },
-        onward: Some(Onward {
+        counted: FlowCounts { highest: 0x1_0007, gaps: 3, jitter: 99, timestamp: 160, ..FlowCounts::default() },
+        forward: Some(Forward {
             to: 1,
             ssrc: 0x0506_0708,
             sequence_offset: 0x1122,
@@ -40,18 +40,18 @@ fn the_compiled_program_is_the_source_that_stands_beside_it() {
 fn flows_are_laid_out_as_the_program_reads_them() {
     let ends = Ends::new(at("127.0.0.1:4000"), at("[::ffff:127.0.0.9]:5000")).unwrap();
     assert_eq!(key(ends), [127, 0, 0, 1, 127, 0, 0, 9, 0x0F, 0xA0, 0x13, 0x88]);
-    let onward = shortcut().onward.unwrap();
-    let there = flow(Some((ends, &onward)), &shortcut(), 48, 0, 5);
+    let forward = rule().forward.unwrap();
+    let there = flow(Some((ends, &forward)), &rule(), 48, 0, 5);
     assert_eq!(there[..20], [127, 0, 0, 1, 127, 0, 0, 9, 0x0F, 0xA0, 0x13, 0x88, 1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(there[20..24], 0x3344_5566u32.to_ne_bytes());
     assert_eq!(there[28..32], 5u32.to_ne_bytes());
     assert_eq!(there[32..34], 0x1122u16.to_ne_bytes());
     assert_eq!(there[34..], [0, 8, 13, 19, 48, 1]);
-    let nowhere = flow(None, &shortcut(), 48, 0, 5);
+    let nowhere = flow(None, &rule(), 48, 0, 5);
     assert_eq!(nowhere[..16], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]);
     assert_eq!((&nowhere[28..32], nowhere[34], nowhere[36]), (&there[28..32], 0, 13));
-    let known = shortcut().counted;
-    assert_eq!(Counted { age: known.age, ..counted(&count(&known)).unwrap() }, known);
+    let known = rule().counted;
+    assert_eq!(FlowCounts { age: known.age, ..counted(&count(&known)).unwrap() }, known);
     assert!(Ends::new(at("[::1]:1"), at("[::1]:2")).is_none());
     assert!(Ends::new(at("127.0.0.1:4000"), at("127.0.0.9:0")).is_none(), "which would be nowhere");
 }

@@ -14,9 +14,9 @@ use crate::audio::Audio;
 use crate::codec::{Codec, SampleRate};
 use crate::command::{OpId, RecordingCommand, SessionKey};
 use crate::event::{BACKLOG, Event, FinishReason, Full};
+use crate::event_queue::EventQueue;
 use crate::mixer::{MOST, Mixer, Told};
 use crate::tap::TapSink;
-use crate::telling::Telling;
 use crate::writer::{Done, WriterHandle};
 use outlet::Outlets;
 use recording::Recordings;
@@ -159,7 +159,7 @@ pub(crate) struct Room {
     told_end: bool,
     recordings: Recordings,
     taps: Taps,
-    telling: Telling<RoomKey, RoomEvent>,
+    events: EventQueue<RoomKey, RoomEvent>,
 }
 
 impl Room {
@@ -179,7 +179,7 @@ impl Room {
             told_end: false,
             recordings: Recordings::new(spec.rate, done),
             taps: Taps::new(spec.rate),
-            telling: Telling::new(key, events),
+            events: EventQueue::new(key, events),
         }
     }
 
@@ -315,7 +315,7 @@ impl Room {
 
     /// Whether its sink knows that too, or never will.
     pub(crate) fn is_over(&self) -> bool {
-        self.told_end && (self.telling.waiting() == 0 || self.end == Some(RoomEnd::Unheard))
+        self.told_end && (self.events.backlog() == 0 || self.end == Some(RoomEnd::Unheard))
     }
 
     // ---- a frame ----
@@ -327,7 +327,7 @@ impl Room {
 
     /// Mixes, between all hearing and all speaking.
     pub(crate) fn handle_tick(&mut self, writer: &WriterHandle) {
-        self.telling.retry();
+        self.events.retry();
         if self.end.is_some() {
             return;
         }
@@ -336,7 +336,7 @@ impl Room {
         self.recordings.handle_frame(self.mixer.whole(), writer);
         self.taps.handle_frame(self.mixer.whole());
         self.tell();
-        if self.telling.waiting() > BACKLOG + 2 * MOST {
+        if self.events.backlog() > BACKLOG + 2 * MOST {
             self.finish(RoomEnd::Unheard, writer);
         }
     }
@@ -354,9 +354,9 @@ impl Room {
     fn emit(&mut self, event: RoomEvent) {
         // Who speaks is no state that somebody must know: with a full sink it is the first to go.
         if matches!(event, RoomEvent::Speaks { .. } | RoomEvent::Leads(_)) {
-            self.telling.tell_now(event);
+            self.events.try_send(event);
         } else {
-            self.telling.tell(event);
+            self.events.send(event);
         }
     }
 }

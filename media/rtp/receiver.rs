@@ -1,7 +1,7 @@
 //! Book-keeping of the RTP stream we receive: loss and jitter as RFC 3550 §6.4.1 and appendix A define them.
 
 use super::Header;
-use crate::shortcut::Counted;
+use crate::offload::FlowCounts;
 
 /// One report block's worth of facts (RFC 3550 §6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,23 +23,23 @@ pub(crate) struct ReportBlock {
 /// still for two seconds lets go of at the least packet time (10 ms). A flood from the peer's own address costs us no
 /// more than that, and the other side nothing.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct PacketBudget {
     packets: u8,
 }
 
-impl Default for Budget {
-    fn default() -> Budget {
-        Budget { packets: Budget::FULL }
+impl Default for PacketBudget {
+    fn default() -> PacketBudget {
+        PacketBudget { packets: PacketBudget::FULL }
     }
 }
 
-impl Budget {
+impl PacketBudget {
     const FULL: u8 = 200;
     const EACH_FRAME: u8 = 5;
 
     /// Moves on by one 20 ms frame.
     pub(crate) fn tick(&mut self) {
-        self.packets = self.packets.saturating_add(Budget::EACH_FRAME).min(Budget::FULL);
+        self.packets = self.packets.saturating_add(PacketBudget::EACH_FRAME).min(PacketBudget::FULL);
     }
 
     /// Whether one more packet may pass.
@@ -185,13 +185,13 @@ impl Receiver {
     }
 
     /// Where somebody else can go on counting, who counts packets and octets from nothing.
-    pub(crate) fn counted(&self) -> Counted {
+    pub(crate) fn counted(&self) -> FlowCounts {
         let Receiver { highest, gaps, jitter, timestamp, .. } = *self;
-        Counted { highest, gaps, jitter, timestamp, ..Counted::default() }
+        FlowCounts { highest, gaps, jitter, timestamp, ..FlowCounts::default() }
     }
 
     /// Adds what another has counted, from [`Receiver::counted`] on.
-    pub(crate) fn add(&mut self, packets: u64, octets: u64, gaps: u32, counted: &Counted) {
+    pub(crate) fn add(&mut self, packets: u64, octets: u64, gaps: u32, counted: &FlowCounts) {
         self.packets += packets;
         self.octets += octets;
         self.received = self.received.wrapping_add(packets as u32);

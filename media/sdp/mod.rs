@@ -21,18 +21,19 @@ pub(crate) use negotiate::{Local, Negotiation};
 
 use std::net::SocketAddr;
 
-use crate::codec::{Codec, SampleRate};
+use crate::codec::Codec;
 use crate::latch::MediaSource;
 use crate::rtp::srtp::Keys;
 
-/// All that we can speak, L16 at two rates.
+/// All codecs that we have, L16 at two rates.
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) const CODECS: [Codec; 6] = [
     Codec::Pcmu,
     Codec::Pcma,
     Codec::G722,
     Codec::Opus,
-    Codec::L16(SampleRate::Hz16000),
-    Codec::L16(SampleRate::Hz8000),
+    Codec::L16(crate::codec::SampleRate::Hz16000),
+    Codec::L16(crate::codec::SampleRate::Hz8000),
 ];
 
 /// Most payload types that a plan takes as audio.
@@ -133,6 +134,7 @@ pub fn offered_codecs(offer: &[u8]) -> Vec<String> {
 }
 
 /// Feeds arbitrary octets to the negotiation, as an offer and as an answer. For fuzzing: must never panic or hang.
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn fuzz(octets: &[u8]) {
     let local = Local { address: std::net::Ipv4Addr::LOCALHOST.into(), port: 20_000, id: 1 };
     let speaker = || {

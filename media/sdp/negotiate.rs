@@ -138,12 +138,13 @@ impl Negotiation {
         Preference { codecs, comfort_noise: agreed.is_some_and(|plan| plan.comfort_noise.is_some()) }
     }
 
-    /// Our offer, also for a re-offer: what is agreed comes first.
+    /// Our offer without another leg's preference.
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn offer(&mut self) -> Bytes {
         self.offer_preferring(&Preference::default())
     }
 
-    /// Like [`Negotiation::offer`], with what another leg would like.
+    /// Our offer, also for a re-offer. What is agreed comes first, then what another leg would like.
     pub(crate) fn offer_preferring(&mut self, preferred: &Preference) -> Bytes {
         let agreed = self.plan.as_ref().filter(|_| self.agreed);
         let mut codecs: Vec<Codec> = agreed.map(|plan| plan.codec).into_iter().collect();
@@ -190,13 +191,14 @@ impl Negotiation {
         self.describe(&self.offered, direction, proto, keys)
     }
 
-    /// Our answer to the peer's offer (RFC 3264 §6): the first of its codecs that we speak. What we had agreed before
-    /// stands when this fails.
+    /// Our answer without another leg's preference.
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
         self.answer_preferring(offer, &Preference::default())
     }
 
-    /// Like [`Negotiation::answer`], but for what another leg would like, if that is offered and we speak it.
+    /// Our answer to the peer's offer (RFC 3264 §6): the codec that another leg would like, if it is offered and we have it; else
+    /// the first of the offered codecs that we have. What was agreed before stands when this fails.
     pub(crate) fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         let text = parse::text(offer)?;
         let description = Description::parse(&text)?;

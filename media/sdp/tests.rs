@@ -1,4 +1,5 @@
 use super::*;
+use crate::codec::SampleRate;
 
 fn local() -> Local {
     Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 7 }

@@ -1,19 +1,18 @@
-//! Packets of G.711 that have come for a track: put on its timeline several at a time, right before somebody reads it. Each
-//! time the timeline's code and data have to be fetched into the caches, and a recorder reads eight frames at a time.
+//! Packets of G.711 that have come for a track. They are put on its timeline several at a time, right before it is read: each use
+//! of a timeline fetches its code and data into the caches, and recorders read eight frames at a time.
 
 use crate::codec::g711::Law;
 use crate::rtp::FRAME;
 use crate::timeline::{Stamp, Timeline};
 
-/// As many as a recorder reads frames together.
+/// As many packets as recorders read frames together.
 const MOST: usize = 8;
 
 /// See the module.
-#[repr(C)]
 #[derive(Default)]
 pub(super) struct Arrivals {
     count: usize,
-    /// Of all of them.
+    /// Octets of all packets.
     octets: usize,
     arrivals: [Option<Arrival>; MOST],
     buffer: Buffer,
@@ -25,7 +24,7 @@ struct Arrival {
     octets: u16,
 }
 
-/// One after the other.
+/// The payloads, one after the other.
 struct Buffer([u8; MOST * FRAME]);
 
 impl Default for Buffer {
@@ -35,7 +34,7 @@ impl Default for Buffer {
 }
 
 impl Arrivals {
-    /// Takes a packet in, or gives it to the timeline after those before it, where there is no room.
+    /// Takes a packet. Without room for it, the packets before it go to the timeline first.
     pub(super) fn push(&mut self, stamp: Stamp, law: Law, payload: &[u8], timeline: &mut Timeline) {
         let fits = |arrivals: &Arrivals| arrivals.count < MOST && arrivals.octets + payload.len() <= MOST * FRAME;
         if !fits(self) {
@@ -53,7 +52,7 @@ impl Arrivals {
         }
     }
 
-    /// Gives the timeline all of them.
+    /// Puts all packets on the timeline.
     pub(super) fn settle(&mut self, timeline: &mut Timeline) {
         let mut rest = &self.buffer.0[..];
         for arrival in self.arrivals.iter_mut().take(std::mem::take(&mut self.count)) {

@@ -1,291 +1,214 @@
-//! Packets of a leg: what comes from its peer, and what is relayed to it.
+//! The path of a packet through a session: what comes from the remote end, and what is relayed to it.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Heard, MediaSession, Surroundings};
-use crate::dtmf::Form;
-use crate::engine::{Flow, Pin};
+use super::inbound::DropReason;
+use super::outbound::Output;
+use super::{Context, MediaSession, PacketKind};
+use crate::engine::Flow;
 use crate::event::Event;
 use crate::latch::Admission;
 use crate::rtp::reports::Verdict;
-use crate::rtp::{FIXED, Header, dtmf, is_rtcp, noise};
+use crate::rtp::{Header, is_rtcp, noise};
 use crate::timeline::Stamp;
 
-impl Surroundings<'_> {
-    /// Of a packet that comes now.
-    fn stamp(&self, header: &Header) -> Stamp {
+impl Context<'_> {
+    /// The stamp of a packet that comes now.
+    pub(super) fn stamp(&self, header: &Header) -> Stamp {
         let arrival = self.clock.units(self.now, 8_000);
         Stamp { timestamp: header.timestamp, marker: header.marker, arrival }
     }
 }
 
 impl MediaSession {
-    /// Takes one datagram of the RTP port. Returns what it is when it should be relayed.
+    /// Takes one datagram of the RTP port. Returns its header and kind if the packet should be relayed.
     pub(crate) fn handle_rtp(
         &mut self,
         from: SocketAddr,
         packet: &mut [u8],
-        around: &mut Surroundings<'_>,
-    ) -> Option<(Header, Heard)> {
+        cx: &mut Context<'_>,
+    ) -> Option<(Header, PacketKind)> {
         if is_rtcp(packet) {
-            self.handle_rtcp(from, packet, around);
+            self.handle_rtcp(from, packet, cx);
             return None;
         }
-        // Nobody's packets tell where a peer is that has said it sends none.
-        if self.plan.as_ref().is_some_and(|plan| !plan.receives) {
-            self.stats.dropped_held += 1;
-            around.counts.dropped += 1;
-            return None;
-        }
-        let packet = self.open(false, packet, around)?;
-        let (Some(header), Some(plan)) = (Header::parse(packet), &self.plan) else {
-            self.stats.dropped_malformed += 1;
-            around.counts.malformed += 1;
-            return None;
-        };
-        let number = header.payload_type;
-        let heard = match (plan.codec_of(number), plan.events_of(number)) {
-            (Some(codec), _) => Heard::Audio(codec),
-            (None, Some(clock_rate)) => Heard::Events(clock_rate),
-            (None, None) if plan.comfort_noise == Some(number) => Heard::Noise,
-            (None, None) => {
-                self.stats.dropped_payload_type += 1;
-                around.counts.dropped += 1;
-                return None;
-            }
-        };
-        match self.latch.admits(from, header.ssrc, header.sequence, around.now) {
-            Admission::Peer => {}
-            Admission::Moved => {
-                self.moved(from);
-                if std::mem::take(&mut self.pinned) {
-                    around.network.pin(around.slot, None);
-                }
-            }
-            Admission::Stranger => {
-                self.stats.dropped_stranger += 1;
-                self.stats.stranger.get_or_insert(from);
-                around.counts.dropped += 1;
-                return None;
-            }
-        }
-        if !self.budget.take() {
-            self.stats.dropped_flood += 1;
-            around.counts.dropped += 1;
-            return None;
-        }
-        let first = self.receiver.packets == 0;
-        if !self.pinned && self.latch.is_settled(around.now) {
-            self.pinned = true;
-            around.network.pin(around.slot, Some(Pin { peer: from, only: self.latch.is_exclusive() }));
-        }
-        let arrival = around.clock.units(around.now, self.receiver.rate());
-        let new = self.receiver.handle(&header, arrival);
-        around.counts.packets_in += 1;
-        if first {
-            self.emit(Event::FirstPacket);
-        }
-        let payload = packet.get_mut(header.payload.clone())?;
-        match heard {
-            Heard::Events(clock_rate) => {
-                let press = self.detector.handle(&header, payload, clock_rate);
-                let begins = press.map(|(digit, _)| digit);
-                let told = self.ear.as_mut().is_some_and(|ear| !ear.handle_event(around.now, begins));
-                if let Some((digit, duration_ms)) = press.filter(|_| !told) {
-                    self.tell_press(digit, duration_ms, Form::Event);
-                }
-                // A muted leg's keys are reported but not passed on.
-                (!self.muted).then_some((header, heard))
-            }
-            Heard::Noise => {
-                if let (Some(tracks), Some(level), false) = (&mut self.tracks, noise::level(payload), self.muted) {
-                    tracks.inbound.handle_comfort_noise(around.stamp(&header), level);
-                }
-                (!self.muted).then_some((header, heard))
-            }
-            Heard::Audio(codec) => {
-                if self.muted {
-                    // What is not G.711 is left out: its peer is then sent frames.
-                    payload.fill(codec.law()?.silence());
-                }
-                if let Some(tracks) = &mut self.tracks {
-                    if !tracks.inbound.takes(codec) {
-                        tracks.inbound.follow(codec, codec.sample_rate(), self.unread.frames);
-                    }
-                    if new {
-                        tracks.inbound.restart();
-                    }
-                    tracks.inbound.handle_packet(around.stamp(&header), codec, header.sequence, payload);
-                }
-                Some((header, heard))
-            }
-        }
-    }
-
-    /// What a datagram holds, of the peer's; counts it when it is not.
-    fn open<'a>(&mut self, rtcp: bool, packet: &'a mut [u8], around: &mut Surroundings<'_>) -> Option<&'a mut [u8]> {
-        match self.shield.open(rtcp, packet) {
-            Ok(length) => packet.get_mut(..length),
-            Err(_) => {
-                self.stats.dropped_srtp += 1;
-                around.counts.dropped += 1;
+        match self.receive(from, packet, cx) {
+            Ok(received) => received,
+            Err(why) => {
+                self.inbound.note_dropped(why, from, cx.counts);
                 None
             }
         }
     }
 
-    /// Tells a press, unless there are more than a hand can make.
-    pub(super) fn tell_press(&mut self, digit: char, duration_ms: u32, form: Form) {
-        if self.presses.take() {
-            self.emit(Event::Dtmf { digit, duration_ms, form });
-        } else {
-            self.stats.dropped_presses += 1;
+    /// Decides whether a datagram is RTP of this leg's remote end, and takes it.
+    fn receive(
+        &mut self,
+        from: SocketAddr,
+        packet: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Result<Option<(Header, PacketKind)>, DropReason> {
+        if self.plan.as_ref().is_some_and(|plan| !plan.receives) {
+            return Err(DropReason::Held);
+        }
+        let packet = self.transport.decrypt(Flow::Rtp, packet).map_err(|_| DropReason::Srtp)?;
+        let (Some(header), Some(plan)) = (Header::parse(packet), &self.plan) else { return Err(DropReason::Malformed) };
+        let number = header.payload_type;
+        let kind = match (plan.codec_of(number), plan.events_of(number)) {
+            (Some(codec), _) => PacketKind::Audio(codec),
+            (None, Some(clock_rate)) => PacketKind::Events(clock_rate),
+            (None, None) if plan.comfort_noise == Some(number) => PacketKind::Noise,
+            (None, None) => return Err(DropReason::PayloadType),
+        };
+        match self.transport.admit(from, &header, cx) {
+            Admission::Peer => {}
+            Admission::Moved => self.events.send(Event::SourceMoved { to: from }),
+            Admission::Stranger => return Err(DropReason::Stranger),
+        }
+        if !self.inbound.budget.take() {
+            return Err(DropReason::Flood);
+        }
+        self.transport.pin_when_settled(from, cx);
+        let receiver = &mut self.inbound.receiver;
+        let first = receiver.packets == 0;
+        let new_source = receiver.handle(&header, cx.clock.units(cx.now, receiver.rate()));
+        cx.counts.packets_in += 1;
+        if first {
+            self.events.send(Event::FirstPacket);
+        }
+        let Some(payload) = packet.get_mut(header.payload.clone()) else { return Ok(None) };
+        let passes = self.take_payload(&header, kind, new_source, payload, cx);
+        Ok(passes.then_some((header, kind)))
+    }
+
+    /// Takes the payload of a received packet. A muted payload is overwritten. Returns whether it may be relayed.
+    fn take_payload(
+        &mut self,
+        header: &Header,
+        kind: PacketKind,
+        new_source: bool,
+        payload: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let muted = self.inbound.muted;
+        match kind {
+            PacketKind::Audio(codec) => {
+                if muted {
+                    // Audio that is not G.711 is left out. The bridged leg is then sent frames.
+                    let Some(law) = codec.law() else { return false };
+                    payload.fill(law.silence());
+                }
+                self.capture.handle_inbound_packet(header, codec, new_source, payload, cx);
+                true
+            }
+            PacketKind::Events(clock_rate) => {
+                // The digits of a muted leg are reported, but not passed on.
+                self.digit_input.handle_event(header, payload, clock_rate, cx.now, &mut self.events);
+                !muted
+            }
+            PacketKind::Noise => {
+                if let (Some(level), false) = (noise::level(payload), muted) {
+                    self.capture.handle_comfort_noise(header, level, cx);
+                }
+                !muted
+            }
         }
     }
 
-    /// The peer has taken another address.
-    fn moved(&mut self, to: SocketAddr) {
-        self.rtcp_learnt = None;
-        self.emit(Event::SourceMoved { to });
+    /// Takes one datagram of the RTCP port.
+    pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], cx: &mut Context<'_>) {
+        if let Err(why) = self.read_rtcp(from, packet, cx) {
+            self.inbound.note_dropped(why, from, cx.counts);
+        }
     }
 
-    /// Whether the packet after the newest may well be here too.
+    fn read_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], cx: &Context<'_>) -> Result<(), DropReason> {
+        if self.is_stranger(from) {
+            return Err(DropReason::RtcpStranger);
+        }
+        let packet = self.transport.decrypt(Flow::Rtcp, packet).map_err(|_| DropReason::Srtp)?;
+        let now = cx.clock.ntp(cx.now) >> 16;
+        let clock_rate = self.plan.as_ref().map_or(8_000, |plan| plan.codec.clock_rate());
+        let (receiver, sender) = (&mut self.inbound.receiver, &self.outbound.sender);
+        match self.quality.reports.handle(packet, receiver, sender, clock_rate, now) {
+            Verdict::Taken => {
+                self.transport.note_rtcp_source(from);
+                self.quality.judge_outbound(self.outbound.encoder.as_deref_mut(), &mut self.events);
+                Ok(())
+            }
+            Verdict::Foreign => Err(DropReason::ForeignRtcp),
+            Verdict::Malformed => Err(DropReason::Malformed),
+        }
+    }
+
+    /// Whether RTCP from there is of another host than the one that sends RTP.
+    pub(crate) fn is_stranger(&self, from: SocketAddr) -> bool {
+        self.transport.is_stranger(from)
+    }
+
+    /// Whether RTP from there is refused whatever it is.
+    pub(crate) fn refuses(&self, from: SocketAddr, now: Instant) -> bool {
+        self.transport.refuses(from, now)
+    }
+
+    /// Whether the packet after the newest one may well be here too.
     pub(crate) fn is_followed(&self) -> bool {
-        self.receiver.is_followed()
+        self.inbound.receiver.is_followed()
     }
 
-    /// Takes note of the codec that the peer speaks. True when what it says cannot be relayed any more.
-    pub(crate) fn note_spoken(&mut self, heard: Heard) -> bool {
-        match (heard, &self.plan) {
-            (Heard::Audio(codec), Some(plan)) if !self.strays && !plan.passes(codec) => {
-                self.strays = true;
+    /// Takes note of the codec of a packet that is to be relayed. Returns true when the leg's packets cannot be relayed any
+    /// more because of it.
+    pub(crate) fn note_codec(&mut self, kind: PacketKind) -> bool {
+        match (kind, &self.plan) {
+            (PacketKind::Audio(codec), Some(plan)) if !self.routing.codec_mismatch && !plan.passes(codec) => {
+                self.routing.codec_mismatch = true;
                 true
             }
             _ => false,
         }
     }
 
-    /// Whether a report from there is none of the host's that talks RTP; its port is what it is, behind NAT.
-    pub(crate) fn is_stranger(&self, from: SocketAddr) -> bool {
-        let ours = [self.latch.target(), self.latch.learnt()];
-        ours.iter().any(Option::is_some) && ours.iter().flatten().all(|ours| ours.ip() != from.ip())
-    }
-
-    /// Whether RTP from there is nobody's of this call.
-    pub(crate) fn refuses(&self, from: SocketAddr, now: Instant) -> bool {
-        self.latch.refuses(from, now)
-    }
-
-    /// Takes one datagram of the RTCP port.
-    pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], around: &mut Surroundings<'_>) {
-        if self.is_stranger(from) {
-            self.stats.dropped_stranger += 1;
-            around.counts.dropped += 1;
-            return;
-        }
-        let Some(packet) = self.open(true, packet, around) else { return };
-        let now = around.clock.ntp(around.now) >> 16;
-        let clock_rate = self.plan.as_ref().map_or(8_000, |plan| plan.codec.clock_rate());
-        match self.reports.handle(packet, &mut self.receiver, &self.sender, clock_rate, now) {
-            Verdict::Taken => {
-                if self.latch.target().is_some() {
-                    self.rtcp_learnt = Some(from);
-                }
-                self.judge_what_the_peer_hears();
-            }
-            Verdict::Foreign => {
-                self.stats.dropped_rtcp += 1;
-                around.counts.dropped += 1;
-            }
-            Verdict::Malformed => {
-                self.stats.dropped_malformed += 1;
-                around.counts.malformed += 1;
-            }
-        }
-    }
-
-    /// Sends another session's packet (or, for echo, its own) to this session's peer, patched in place. `framed`: the
-    /// audio comes in frames, at the tick.
+    /// Sends another leg's packet (for echo, the leg's own) to this leg's remote end, patched in place. `transcoded`: the other
+    /// leg's audio comes in frames, at the tick.
     pub(crate) fn relay(
         &mut self,
         from: &Header,
-        heard: Heard,
-        framed: bool,
+        kind: PacketKind,
+        transcoded: bool,
         packet: &mut [u8],
-        around: &mut Surroundings<'_>,
+        cx: &mut Context<'_>,
     ) {
-        let source_speaks = self.source.as_ref().is_some_and(|source| source.speaks);
-        let busy = self.playback.is_some() || self.digits.is_some() || source_speaks;
-        let target = self.latch.target();
-        let (Some(plan), Some(target), false) = (&self.plan, target, busy) else {
-            return self.not_relayed(around);
+        let target = self.transport.target();
+        let (Some(plan), Some(target), false) = (&self.plan, target, self.playout.is_busy()) else {
+            return self.outbound.note_not_relayed(cx);
         };
-        let (payload_type, units) = match heard {
-            Heard::Audio(codec) if plan.passes(codec) => {
-                (Some(plan.payload_type), codec.units(packet.get(from.payload.clone()).unwrap_or_default()))
-            }
-            Heard::Audio(_) => (None, 0),
-            Heard::Noise => (plan.comfort_noise, 0),
-            Heard::Events(clock_rate) if framed || plan.events.is_some_and(|to| to.clock_rate != clock_rate) => {
-                return self.pass_event(from, clock_rate, packet, around);
-            }
-            Heard::Events(_) => (plan.events.map(|events| events.payload_type), 0),
-        };
-        let (Some(payload_type), true) = (payload_type, plan.sends) else { return self.not_relayed(around) };
-        if self.packing.frames > 0 {
-            self.flush_packing(around);
+        let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
+        let mut output = Output { plan, outbound, transport, capture };
+        if let PacketKind::Events(clock_rate) = kind
+            && (transcoded || plan.events.is_some_and(|to| to.clock_rate != clock_rate))
+        {
+            return output.pass_event(from, clock_rate, packet, cx);
         }
-        let Some(plan) = &self.plan else { return };
-        let Some(header) = self.sender.relayed(from, payload_type, units) else {
-            return self.not_relayed(around);
-        };
-        let Some(payload) = packet.get_mut(header.payload.clone()) else { return };
-        if let Heard::Audio(codec) = heard {
-            if let (Some(law), Some(to)) = (codec.law(), plan.codec.law()) {
-                law.transcode(to, payload);
-            }
-            if let Some(tracks) = &mut self.tracks {
-                tracks.outbound.handle_packet(around.stamp(&header), plan.codec, header.sequence, payload);
-            }
+        if let Some(packet) = output.rewrite(from, kind, packet, cx) {
+            output.transport.send_rtp(target, packet, cx);
         }
-        // CSRCs, extensions and padding end here: the plain header goes right before the payload.
-        let start = header.payload.start - FIXED;
-        let Some(packet) = packet.get_mut(start..header.payload.end) else { return };
-        header.write(packet);
-        if !around.sent {
-            self.shield.send(Flow::Rtp, target, packet, around);
-        }
-        around.counts.packets_out += 1;
-        around.counts.relayed += 1;
-        self.relayed_any |= !framed;
-        self.hush = 0;
     }
 
-    /// Passes a telephone-event on among audio that has a timestamp line of its own, at the clock of this peer's events.
-    fn pass_event(&mut self, from: &Header, clock_rate: u32, packet: &[u8], around: &mut Surroundings<'_>) {
-        let payload = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
-        let (Some(plan), Some(target), Some(payload)) = (&self.plan, self.latch.target(), payload) else { return };
-        let (Some(to), true) = (plan.events, plan.sends) else { return self.not_relayed(around) };
-        let first = self.passed_event.is_none_or(|(timestamp, _)| timestamp != from.timestamp);
-        if first {
-            self.passed_event = Some((from.timestamp, self.sender.now()));
-        }
-        let Some((_, timestamp)) = self.passed_event else { return };
-        let mut out = [0; FIXED + 4];
-        self.sender.event(to.payload_type, timestamp, first).write(&mut out);
-        if let Some(place) = out.last_chunk_mut::<4>() {
-            *place = *payload;
-            dtmf::rescale(place, clock_rate, to.clock_rate);
-        }
-        self.shield.send(Flow::Rtp, target, &out, around);
-        around.counts.packets_out += 1;
-    }
-
-    fn not_relayed(&mut self, around: &mut Surroundings<'_>) {
-        self.stats.not_relayed += 1;
-        around.counts.dropped += 1;
-        // What comes next starts a new stretch.
-        self.sender.pause();
+    /// Takes the copy of a packet that the kernel has sent to this leg's remote end already: the leg's stream and its listeners
+    /// get to know of it.
+    pub(crate) fn note_sent_by_kernel(
+        &mut self,
+        from: &Header,
+        kind: PacketKind,
+        packet: &mut [u8],
+        cx: &mut Context<'_>,
+    ) {
+        let target = self.transport.target();
+        let (Some(plan), Some(_), false) = (&self.plan, target, self.playout.is_busy()) else {
+            return self.outbound.note_not_relayed(cx);
+        };
+        let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
+        Output { plan, outbound, transport, capture }.rewrite(from, kind, packet, cx);
     }
 }

@@ -1,4 +1,4 @@
-//! One direction of a leg as it is heard: its packets or frames on the media clock, in PCM at the codec's rate.
+//! The audio of one direction of a leg: packets or frames come in, PCM on the media clock is read.
 
 use super::arrivals::Arrivals;
 use crate::codec::g711::Law;
@@ -9,33 +9,32 @@ use crate::rtp::FRAME;
 use crate::tap::Tapped;
 use crate::timeline::{self, Assembly, Makeup, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 
-/// See the module. Made when somebody begins to listen. What a packet needs comes first, close together.
-#[repr(C)]
-pub(super) struct Track {
-    /// For what is not G.711.
+/// See the module. Made when the first listener comes.
+pub(super) struct AudioTrack {
+    /// Decodes packets that are not G.711.
     assembly: Option<Box<Assembly>>,
-    /// Its newest packets' codec.
+    /// The codec of the newest packets.
     codec: Codec,
     rate: SampleRate,
-    /// What the timeline has yet to get; everything else that is done with that comes after.
+    /// Packets that the timeline has yet to get. They go there before anything else is done with it.
     arrivals: Arrivals,
     timeline: Timeline,
     live: Reader,
     recorder: Reader,
-    /// To the 8,000 Hz of taps, and of recorders, when that is another rate.
+    /// To the 8,000 Hz of taps, if the track has another rate; `recorder_narrower`: the same for recorders.
     tap_narrower: Option<Box<Resampler>>,
-    /// To the 16,000 Hz of those that want them; made when one does.
+    /// To the 16,000 Hz of taps that want them; made for the first one.
     tap_widener: Option<Box<Resampler>>,
     recorder_narrower: Option<Box<Resampler>>,
-    /// What recorders have yet to read of another codec, for so many frames.
-    before: Option<(Box<Track>, u8)>,
-    /// Packets that came late before it.
+    /// The track of the codec before, from which recorders read so many more frames.
+    before: Option<(Box<AudioTrack>, u8)>,
+    /// Late packets of the tracks before.
     late_before: u32,
 }
 
-impl Track {
-    /// Nothing has been heard yet. `rate` matters to Opus alone.
-    pub(super) fn new(codec: Codec, rate: SampleRate) -> Track {
+impl AudioTrack {
+    /// An empty track. `rate` is used for Opus only.
+    pub(super) fn new(codec: Codec, rate: SampleRate) -> AudioTrack {
         let rate = if codec == Codec::Opus { rate } else { codec.sample_rate() };
         let timeline = match codec.law() {
             Some(law) => Timeline::octets(law),
@@ -43,7 +42,7 @@ impl Track {
         };
         let assembly = codec.law().is_none().then(|| Box::new(Assembly::new(Decoder::new(codec, rate))));
         let narrower = (rate != SampleRate::Hz8000).then(|| Box::new(Resampler::new(rate, SampleRate::Hz8000)));
-        Track {
+        AudioTrack {
             assembly,
             codec,
             rate,
@@ -59,16 +58,16 @@ impl Track {
         }
     }
 
-    /// Another codec follows. `unread`: frames that recorders have yet to read.
+    /// Another codec follows. `unread`: frames that recorders have not read yet.
     pub(super) fn follow(&mut self, codec: Codec, rate: SampleRate, unread: u8) {
         self.settle();
-        let mut before = std::mem::replace(self, Track::new(codec, rate));
+        let mut before = std::mem::replace(self, AudioTrack::new(codec, rate));
         before.before = None;
         self.late_before = before.quality().late;
         self.before = Some((Box::new(before), RECORDER_LAG + unread));
     }
 
-    /// Of its PCM.
+    /// The rate of the PCM.
     pub(super) fn rate(&self) -> SampleRate {
         self.rate
     }
@@ -78,7 +77,7 @@ impl Track {
         codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
     }
 
-    /// A packet's payload, in order or not.
+    /// Takes a packet's payload, in order or not.
     pub(super) fn handle_packet(&mut self, stamp: Stamp, codec: Codec, sequence: u16, payload: &[u8]) {
         match (codec.law(), &mut self.assembly) {
             (Some(law), None) => self.arrivals.push(stamp, law, payload, &mut self.timeline),
@@ -87,7 +86,7 @@ impl Track {
         }
     }
 
-    /// Before the reads of a tick: what waits for a packet that will not come is decoded without it.
+    /// To be called before the reads of a tick: packets that wait for one that will not come are decoded without it.
     pub(super) fn handle_tick(&mut self) {
         self.settle();
         if let Some(assembly) = &mut self.assembly {
@@ -95,27 +94,27 @@ impl Track {
         }
     }
 
-    /// A frame of G.711 that was not a packet.
+    /// Takes a frame of G.711 that was not a packet.
     pub(super) fn handle_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
         if self.assembly.is_none() {
             self.arrivals.push(stamp, law, octets, &mut self.timeline);
         }
     }
 
-    /// A frame of PCM at its rate that was not a packet.
+    /// Takes a frame of PCM at the track's rate that was not a packet.
     pub(super) fn handle_samples(&mut self, stamp: Stamp, samples: &[i16]) {
         if self.assembly.is_some() {
             self.timeline.write_samples(stamp, samples);
         }
     }
 
-    /// The peer rests, with noise of so many -dBov (RFC 3389).
+    /// The remote end pauses, with comfort noise of so many -dBov (RFC 3389).
     pub(super) fn handle_comfort_noise(&mut self, stamp: Stamp, level: u8) {
         self.settle();
         self.timeline.write_comfort_noise(stamp, level);
     }
 
-    /// Nothing is sent until something else is written.
+    /// A pause without packets begins.
     pub(super) fn rest(&mut self) {
         self.settle();
         self.timeline.rest();
@@ -130,7 +129,7 @@ impl Track {
         }
     }
 
-    /// Gives the timeline what has arrived.
+    /// Puts the packets that have come on the timeline.
     #[inline]
     pub(super) fn settle(&mut self) {
         self.arrivals.settle(&mut self.timeline);
@@ -147,15 +146,15 @@ impl Track {
         self.before = None;
     }
 
-    /// The frame that is due live. `samples`: the rest of it stays as it was.
+    /// Reads the frame that is due for live listeners. Samples past the frame stay as they were.
     pub(super) fn read_live(&mut self, now: u32, samples: &mut [i16; LONGEST_FRAME]) -> Makeup {
         let Some(samples) = samples.get_mut(..self.rate.frame()) else { return Makeup::default() };
         self.settle();
         self.timeline.read_samples(&mut self.live, now, samples)
     }
 
-    /// The same for taps: octets of `law`, not decoded when they came in it, or else samples at 8,000 Hz; and at 16,000 Hz
-    /// when it is to be `wide` too.
+    /// Reads the same frame for taps: as octets of `law` (G.711 in that law is not decoded), else as samples at 8,000 Hz; with
+    /// `wide`, at 16,000 Hz too.
     pub(super) fn read_tap(&mut self, now: u32, law: Law, wide: bool, tapped: &mut Tapped) {
         if self.assembly.is_none() && !wide {
             let mut octets = [0; FRAME];
@@ -169,7 +168,7 @@ impl Track {
         self.shape(samples.get(..self.rate.frame()).unwrap_or_default(), wide, tapped);
     }
 
-    /// Brings a frame that was read live to the rates of taps.
+    /// Converts a frame that was read live to the rates of taps.
     pub(super) fn shape(&mut self, heard: &[i16], wide: bool, tapped: &mut Tapped) {
         let mut narrow = [0; FRAME];
         match &mut self.tap_narrower {
@@ -183,7 +182,7 @@ impl Track {
         }
     }
 
-    /// The frame that recorders are due, at 8,000 Hz.
+    /// Reads the frame that is due for recorders, at 8,000 Hz.
     pub(super) fn read_recorder(&mut self, now: u32, copied: &mut Copied) {
         self.handle_tick();
         if let Some((mut before, left)) = self.before.take() {
@@ -195,12 +194,12 @@ impl Track {
         read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, copied);
     }
 
-    /// Reads on for a recorder that has stopped, without moving the one that goes on.
+    /// Reads what a recorder that has stopped still lacks, without moving the reader of the others.
     pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut Copied) {
         self.settle();
         let left = self.before.as_ref().map_or(0, |(_, left)| *left);
         let mut before = self.before.as_mut().map(|(before, _)| {
-            let Track { timeline, recorder, recorder_narrower, rate, .. } = &mut **before;
+            let AudioTrack { timeline, recorder, recorder_narrower, rate, .. } = &mut **before;
             Rest { timeline, reader: recorder.clone(), narrower: recorder_narrower.clone(), rate: *rate }
         });
         let (reader, narrower) = (self.recorder.clone(), self.recorder_narrower.clone());
@@ -213,14 +212,14 @@ impl Track {
         }
     }
 
-    /// How it came.
+    /// The quality of what came.
     pub(super) fn quality(&self) -> Quality {
         let quality = self.timeline.quality();
         Quality { late: quality.late.saturating_add(self.late_before), ..quality }
     }
 }
 
-/// What a recorder that has stopped still reads.
+/// The reader of a recorder that has stopped.
 struct Rest<'a> {
     timeline: &'a mut Timeline,
     reader: Reader,

@@ -26,15 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose suppressor: that of a session's track.
-pub(crate) type Name = (SessionKey, Track);
+pub(crate) type SuppressedTrack = (SessionKey, Track);
 
 /// One worker's.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct SuppressionBudget {
     /// Of the thread's time, in percent.
     share: u32,
     /// All suppressors of this worker, the oldest first; the shed ones are always the newest.
-    names: Vec<Name>,
+    names: Vec<SuppressedTrack>,
     /// How many of them run.
     running: usize,
     window: Option<Window>,
@@ -57,14 +57,14 @@ struct Window {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
     Nothing,
-    Shed(&'a [Name]),
-    Resume(Name),
+    Shed(&'a [SuppressedTrack]),
+    Resume(SuppressedTrack),
 }
 
-impl Budget {
+impl SuppressionBudget {
     /// `share` of a thread's time, in percent: 0 suppresses nothing, ever.
-    pub(crate) fn new(share: u8) -> Budget {
-        Budget {
+    pub(crate) fn new(share: u8) -> SuppressionBudget {
+        SuppressionBudget {
             share: u32::from(share.min(100)),
             names: Vec::new(),
             running: 0,
@@ -76,7 +76,7 @@ impl Budget {
     }
 
     /// A new suppressor. False: it starts shed.
-    pub(crate) fn add(&mut self, name: Name) -> bool {
+    pub(crate) fn add(&mut self, name: SuppressedTrack) -> bool {
         if let Some(index) = self.names.iter().position(|known| *known == name) {
             return index < self.running;
         }
@@ -87,7 +87,7 @@ impl Budget {
     }
 
     /// A suppressor is gone.
-    pub(crate) fn remove(&mut self, name: Name) {
+    pub(crate) fn remove(&mut self, name: SuppressedTrack) {
         if let Some(index) = self.names.iter().position(|known| *known == name) {
             self.names.remove(index);
             self.running -= usize::from(index < self.running);
@@ -168,7 +168,7 @@ mod tests {
 
     /// A worker whose suppressors cost the same each.
     struct Bench {
-        budget: Budget,
+        budget: SuppressionBudget,
         now: Instant,
         /// A suppressor's cost in 20 ms.
         cost: Duration,
@@ -180,7 +180,7 @@ mod tests {
     impl Bench {
         #[expect(clippy::disallowed_methods, reason = "some instant; time is moved from there")]
         fn new(share: u8, suppressors: u128) -> Bench {
-            let mut budget = Budget::new(share);
+            let mut budget = SuppressionBudget::new(share);
             for key in 0..suppressors {
                 budget.add(name(key));
             }
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    fn name(key: u128) -> Name {
+    fn name(key: u128) -> SuppressedTrack {
         (SessionKey(key), Track::Inbound)
     }
 

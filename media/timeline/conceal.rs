@@ -4,7 +4,7 @@
 //! It differs from the appendix in that it delays nothing: the step at the start of a gap, which the appendix takes out of
 //! audio held back for 3.75 ms, decays over a quarter of a pitch wave.
 
-use super::ring::{Place, Ring};
+use super::ring::{Position, Ring};
 
 /// Gaps that can be told apart; a slow reader is that many behind a quick one at most.
 const GAPS: usize = 8;
@@ -30,7 +30,7 @@ pub(super) struct Concealer {
     /// Samples made of this gap.
     age: usize,
     /// Where it would go on.
-    next: Place,
+    next: Position,
     gaps: [Gap; GAPS],
     newest: usize,
     /// Samples made in all.
@@ -40,8 +40,8 @@ pub(super) struct Concealer {
 /// A stretch that was made up, for whoever reads past its end.
 #[derive(Debug, Clone, Copy, Default)]
 struct Gap {
-    start: Place,
-    end: Place,
+    start: Position,
+    end: Position,
     /// 0: silence.
     pitch: usize,
     age: usize,
@@ -50,7 +50,7 @@ struct Gap {
 /// What was made up goes on under what came, ever more softly.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fade {
-    source: Place,
+    source: Position,
     pitch: usize,
     length: usize,
     done: usize,
@@ -62,11 +62,11 @@ impl Concealer {
         // Three of the longest pitch waves and a quarter: 48.75 ms.
         let history = vec![0; (WAVES * 4 + 1) * LONGEST_MS * ms / 4].into();
         let gaps = [Gap::default(); GAPS];
-        Concealer { ms, history, pitch: 1, step: 0, age: 0, next: Place::MIN, gaps, newest: 0, made: 0 }
+        Concealer { ms, history, pitch: 1, step: 0, age: 0, next: Position::MIN, gaps, newest: 0, made: 0 }
     }
 
     /// Makes up `from..to`. `begins`: what is right before it came. Returns where silence begins: at most `to`.
-    pub(super) fn fill(&mut self, ring: &mut Ring, from: Place, to: Place, begins: bool) -> Place {
+    pub(super) fn fill(&mut self, ring: &mut Ring, from: Position, to: Position, begins: bool) -> Position {
         if begins {
             self.begin(ring, from);
         } else if from != self.next {
@@ -98,12 +98,12 @@ impl Concealer {
     }
 
     /// Audio begins at `at` in the middle of a word, after a gap that may have become silent.
-    pub(super) fn resumed(&mut self, at: Place) {
+    pub(super) fn resumed(&mut self, at: Position) {
         self.remember(Gap { start: at - 1, end: at, pitch: 0, age: 0 });
     }
 
     /// How to go over into what came, for a reader that had what was made up to `at`.
-    pub(super) fn fade(&self, at: Place) -> Option<Fade> {
+    pub(super) fn fade(&self, at: Position) -> Option<Fade> {
         let newest_first = (0..GAPS).map(|back| (self.newest + GAPS - back) % GAPS);
         let gap = newest_first.filter_map(|index| self.gaps.get(index)).find(|gap| gap.start < at && at <= gap.end)?;
         // A quarter of a wave and 4 ms for each 10 ms after the first, 10 ms at most.
@@ -112,7 +112,7 @@ impl Concealer {
         Some(Fade { source: at, pitch: gap.pitch, length, done: 0 })
     }
 
-    fn begin(&mut self, ring: &Ring, at: Place) {
+    fn begin(&mut self, ring: &Ring, at: Position) {
         ring.read_known(at - self.history.len() as i64, &mut self.history);
         self.pitch = pitch(&self.history, 20 * self.ms, self.ms);
         let end = self.history.len();

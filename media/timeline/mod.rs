@@ -30,7 +30,7 @@ pub use assembly::Assembly;
 use conceal::Concealer;
 pub use reader::Reader;
 use reader::{Step, blend, stretch};
-use ring::{Kind, Place, Ring};
+use ring::{Kind, Position, Ring};
 use silence::Rests;
 use transit::Transit;
 
@@ -134,9 +134,9 @@ pub struct Timeline {
     alike: u8,
     straggler: i64,
     /// What the live reader will read next.
-    live: Place,
+    live: Position,
     /// What the reader that is nearest to the wire will read next.
-    foremost: Place,
+    foremost: Position,
     quality: Quality,
 }
 
@@ -146,7 +146,7 @@ struct Origin {
     timestamp: u32,
     /// Units since `place`.
     units: i64,
-    place: Place,
+    place: Position,
 }
 
 impl Origin {
@@ -157,7 +157,7 @@ impl Origin {
     }
 
     #[inline]
-    fn place(self, ms: usize, clock_rate: i64) -> Place {
+    fn place(self, ms: usize, clock_rate: i64) -> Position {
         let rate = ms as i64 * 1_000;
         // Divisions are dear, and nearly always these are the same.
         self.place + if rate == clock_rate { self.units } else { self.units * rate / clock_rate }
@@ -190,7 +190,7 @@ impl Timeline {
             stragglers: 0,
             alike: 0,
             straggler: 0,
-            live: Place::MIN,
+            live: Position::MIN,
             foremost: 0,
             quality: Quality::default(),
         }
@@ -310,14 +310,14 @@ impl Timeline {
     }
 
     /// Where a timestamp of the present origin lies.
-    fn locate(&self, timestamp: u32) -> Option<Place> {
+    fn locate(&self, timestamp: u32) -> Option<Position> {
         self.origin.map(|origin| origin.follow(timestamp).place(self.ms, self.clock_rate))
     }
 
     // ---- writing ----
 
     /// Where a packet's audio goes, when it is of use.
-    fn place(&mut self, stamp: Stamp, count: usize) -> Option<Place> {
+    fn place(&mut self, stamp: Stamp, count: usize) -> Option<Position> {
         let at = self.find(stamp);
         if at < self.live {
             self.late(at);
@@ -335,7 +335,7 @@ impl Timeline {
         Some(at)
     }
 
-    fn late(&mut self, at: Place) {
+    fn late(&mut self, at: Position) {
         self.quality.late = self.quality.late.saturating_add(1);
         if let (Some((_, clock)), Some(least)) = (self.clock, self.transit.least()) {
             self.transit.too_late(clock, clock - at - least);
@@ -343,7 +343,7 @@ impl Timeline {
     }
 
     /// Where in the stream a packet lies.
-    fn find(&mut self, stamp: Stamp) -> Place {
+    fn find(&mut self, stamp: Stamp) -> Position {
         let clock = self.tell(stamp.arrival);
         let waited = self.waited(clock);
         let at = match &mut self.origin {
@@ -395,7 +395,7 @@ impl Timeline {
     }
 
     /// A new origin: its packet lies where one does that was not held up.
-    fn begin(&mut self, timestamp: u32, clock: i64) -> Place {
+    fn begin(&mut self, timestamp: u32, clock: i64) -> Position {
         let place = clock - self.transit.least().unwrap_or(0);
         self.origin = Some(Origin { timestamp, units: 0, place });
         (self.stragglers, self.alike) = (0, 0);
@@ -417,7 +417,7 @@ impl Timeline {
     // ---- reading ----
 
     /// How the next frame is read, and from where. `None` before anything came.
-    fn approach(&mut self, reader: &mut Reader, now: u32, count: usize) -> Option<(Step, Place)> {
+    fn approach(&mut self, reader: &mut Reader, now: u32, count: usize) -> Option<(Step, Position)> {
         let clock = self.tell(now);
         self.latest = self.latest.max(clock);
         let wire = clock - self.transit.least()?;
@@ -435,7 +435,7 @@ impl Timeline {
     }
 
     /// Reads octets as they came, when they all did and nothing else is to be done; gives their law.
-    fn read_held(&mut self, reader: &mut Reader, step: Step, at: Place, out: &mut [u8]) -> Option<Law> {
+    fn read_held(&mut self, reader: &mut Reader, step: Step, at: Position, out: &mut [u8]) -> Option<Law> {
         if step != Step::Exact || reader.fade.is_some() || reader.starved || !self.ring.is_here(at, out.len()) {
             return None;
         }
@@ -454,7 +454,7 @@ impl Timeline {
         }
     }
 
-    fn read(&mut self, reader: &mut Reader, step: Step, at: Place, out: &mut [i16]) -> Makeup {
+    fn read(&mut self, reader: &mut Reader, step: Step, at: Position, out: &mut [i16]) -> Makeup {
         let count = out.len() as i64;
         match step {
             Step::Exact => {}
@@ -478,7 +478,7 @@ impl Timeline {
     }
 
     /// Reads what is there and makes up what is not.
-    fn copy(&mut self, reader: &mut Reader, at: Place, out: &mut [i16]) -> Makeup {
+    fn copy(&mut self, reader: &mut Reader, at: Position, out: &mut [i16]) -> Makeup {
         if reader.fade.is_none() && !reader.starved && self.ring.is_here(at, out.len()) {
             self.ring.read_samples(at, out);
             return Makeup { present: out.len() as u16, ..Makeup::default() };
@@ -520,7 +520,7 @@ impl Timeline {
     }
 
     /// Makes up what is missing from `from` on, `to` at most. Returns how far it is the same.
-    fn make_up(&mut self, from: Place, to: Place) -> Place {
+    fn make_up(&mut self, from: Position, to: Position) -> Position {
         let (comfort, until) = self.rests.fill(&mut self.ring, from, to);
         if comfort.is_some() {
             return until;

@@ -2,7 +2,7 @@
 //! speech by a sample more or less in some frames for drift, in each for more, and by pitch waves for much.
 
 use super::conceal::{Fade, mix, pitch};
-use super::ring::{Place, Ring};
+use super::ring::{Position, Ring};
 use crate::codec::LONGEST_FRAME;
 
 /// Milliseconds a reader may be off its distance before it moves.
@@ -38,7 +38,7 @@ pub struct Reader {
     /// Milliseconds behind the wire, for one that does not adapt.
     pub(super) fixed_ms: Option<u16>,
     /// What it reads next; `None` before anything came.
-    pub(super) at: Option<Place>,
+    pub(super) at: Option<Position>,
     /// Making good: 1 goes ahead, -1 falls back.
     correcting: i64,
     /// Frames since the last sample of that.
@@ -75,7 +75,7 @@ impl Reader {
 
     /// Decides on the next frame of `count` samples, when it should be at `goal`. `ms`: samples of a millisecond.
     #[inline]
-    pub(super) fn steer(&mut self, ring: &Ring, goal: Place, count: usize, ms: usize) -> Step {
+    pub(super) fn steer(&mut self, ring: &Ring, goal: Position, count: usize, ms: usize) -> Step {
         let Some(at) = self.at else {
             self.at = Some(goal);
             return Step::Exact;
@@ -89,7 +89,7 @@ impl Reader {
     }
 
     #[cold]
-    fn correct(&mut self, ring: &Ring, at: Place, goal: Place, count: usize, ms: usize) -> Step {
+    fn correct(&mut self, ring: &Ring, at: Position, goal: Position, count: usize, ms: usize) -> Step {
         let (off, unit, live) = (goal - at, (ms / 8) as i64, self.fixed_ms.is_none());
         let in_ms = off / ms as i64;
         if self.correcting == 0 && live && (0..SPARE_MS).contains(&in_ms) {
@@ -140,7 +140,7 @@ impl Reader {
 }
 
 /// Reads a frame `more` samples longer than `out` into it. False, and nothing done, when not all of it is there.
-pub(super) fn stretch(ring: &Ring, at: Place, more: i64, out: &mut [i16]) -> bool {
+pub(super) fn stretch(ring: &Ring, at: Position, more: i64, out: &mut [i16]) -> bool {
     let length = out.len() as i64 + more;
     // One sample before and two after, which the curve through four points needs.
     let count = (length + 3) as usize;
@@ -173,7 +173,7 @@ pub(super) fn stretch(ring: &Ring, at: Place, more: i64, out: &mut [i16]) -> boo
 }
 
 /// Blends out of what would have been read at `at` into what was read elsewhere.
-pub(super) fn blend(ring: &Ring, at: Place, ms: usize, out: &mut [i16]) {
+pub(super) fn blend(ring: &Ring, at: Position, ms: usize, out: &mut [i16]) {
     let length = BLEND_MS * ms;
     let mut old = [0i16; BLEND_MS * 48];
     let Some(old) = old.get_mut(..length) else { return };
@@ -184,7 +184,7 @@ pub(super) fn blend(ring: &Ring, at: Place, ms: usize, out: &mut [i16]) {
 }
 
 /// The length of a pitch wave at `at`, when there is enough to tell.
-fn wave(ring: &Ring, at: Place, ms: usize) -> Option<i64> {
+fn wave(ring: &Ring, at: Position, ms: usize) -> Option<i64> {
     let mut around = [0i16; 25 * 48];
     let around = around.get_mut(..25 * ms)?;
     let from = at - 15 * ms as i64;
@@ -195,7 +195,7 @@ fn wave(ring: &Ring, at: Place, ms: usize) -> Option<i64> {
     Some(pitch(around, 10 * ms, ms) as i64)
 }
 
-fn is_quiet(ring: &Ring, at: Place, count: usize) -> bool {
+fn is_quiet(ring: &Ring, at: Position, count: usize) -> bool {
     let mut frame = [0i16; LONGEST_FRAME];
     let Some(frame) = frame.get_mut(..count) else { return false };
     ring.read_known(at, frame);

@@ -4,7 +4,7 @@ use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 
 /// A place in the stream, in samples.
-pub(super) type Place = i64;
+pub(super) type Position = i64;
 
 /// What is known of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) struct Ring {
     here: Box<[u64]>,
     made: Box<[u64]>,
     /// All before it, back to a ring's length, is valid; all from it on is absent.
-    high: Place,
+    high: Position,
 }
 
 /// G.711 stays as it came: octets are copied, and only decoded for who wants samples.
@@ -53,17 +53,17 @@ impl Ring {
     }
 
     /// Where the newest sample ends.
-    pub(super) fn high(&self) -> Place {
+    pub(super) fn high(&self) -> Position {
         self.high
     }
 
     /// The oldest place that is still held.
-    pub(super) fn low(&self) -> Place {
+    pub(super) fn low(&self) -> Position {
         self.high - self.mask as i64 - 1
     }
 
     /// Makes room up to `to`; what falls out is forgotten.
-    pub(super) fn reach(&mut self, to: Place) {
+    pub(super) fn reach(&mut self, to: Position) {
         if to > self.high {
             let from = self.high.max(to - self.mask as i64 - 1);
             each_word(self.mask, from, to, |word, bits| {
@@ -78,7 +78,7 @@ impl Ring {
     }
 
     /// Writes octets of `law` that have come. At most the ring's length.
-    pub(super) fn write_octets(&mut self, at: Place, law: Law, octets: &[u8]) {
+    pub(super) fn write_octets(&mut self, at: Position, law: Law, octets: &[u8]) {
         match &mut self.audio {
             Audio::Octets(own, ring) => {
                 if *own == law {
@@ -103,20 +103,20 @@ impl Ring {
     }
 
     /// Writes samples that have come.
-    pub(super) fn write_samples(&mut self, at: Place, samples: &[i16]) {
+    pub(super) fn write_samples(&mut self, at: Position, samples: &[i16]) {
         self.put(at, samples);
         self.note_here(at, samples.len());
     }
 
     /// Writes samples that are made up; only to where nothing came.
-    pub(super) fn make(&mut self, at: Place, samples: &[i16]) {
+    pub(super) fn make(&mut self, at: Position, samples: &[i16]) {
         self.put(at, samples);
         self.reach(at + samples.len() as i64);
         mark(&mut self.made, self.mask, at, samples.len());
     }
 
     /// All of it came.
-    fn note_here(&mut self, at: Place, count: usize) {
+    fn note_here(&mut self, at: Position, count: usize) {
         if at != self.high {
             self.reach(at + count as i64);
             return mark(&mut self.here, self.mask, at, count);
@@ -132,7 +132,7 @@ impl Ring {
         self.high = to;
     }
 
-    fn put(&mut self, at: Place, samples: &[i16]) {
+    fn put(&mut self, at: Position, samples: &[i16]) {
         match &mut self.audio {
             Audio::Octets(law, ring) => pieces(at, samples, |at, part, scratch: &mut [u8; PIECE]| {
                 let Some(scratch) = scratch.get_mut(..part.len()) else { return };
@@ -144,13 +144,13 @@ impl Ring {
     }
 
     /// Whether all of `count` samples came.
-    pub(super) fn is_here(&self, at: Place, count: usize) -> bool {
+    pub(super) fn is_here(&self, at: Position, count: usize) -> bool {
         let end = at + count as i64;
         at >= self.low() && end <= self.high && run(&self.here, self.mask, at, end, true) == end
     }
 
     /// What the sample at `at` is, and how far (at most to `end`) the same goes on.
-    pub(super) fn kind(&self, at: Place, end: Place) -> (Kind, Place) {
+    pub(super) fn kind(&self, at: Position, end: Position) -> (Kind, Position) {
         if at >= self.high {
             return (Kind::Absent, end);
         }
@@ -173,7 +173,7 @@ impl Ring {
     }
 
     /// Samples as they lie there, whatever they are.
-    pub(super) fn read_samples(&self, at: Place, out: &mut [i16]) {
+    pub(super) fn read_samples(&self, at: Position, out: &mut [i16]) {
         match &self.audio {
             Audio::Octets(law, ring) => {
                 let (first, rest) = slices(ring, self.mask, at, out.len());
@@ -191,7 +191,7 @@ impl Ring {
     }
 
     /// The same as octets of the law that is returned. `None`: they are not held as octets.
-    pub(super) fn read_octets(&self, at: Place, out: &mut [u8]) -> Option<Law> {
+    pub(super) fn read_octets(&self, at: Position, out: &mut [u8]) -> Option<Law> {
         let Audio::Octets(law, ring) = &self.audio else { return None };
         let (first, rest) = slices(ring, self.mask, at, out.len());
         let (begin, end) = out.split_at_mut(first.len());
@@ -201,7 +201,7 @@ impl Ring {
     }
 
     /// Samples with silence where there is nothing.
-    pub(super) fn read_known(&self, at: Place, out: &mut [i16]) {
+    pub(super) fn read_known(&self, at: Position, out: &mut [i16]) {
         let end = at + out.len() as i64;
         let mut from = at;
         while from < end {
@@ -218,14 +218,14 @@ impl Ring {
 const PIECE: usize = 160;
 
 /// Hands out `from` in pieces, each with its place and room to convert it.
-fn pieces<T, S: Copy + Default>(at: Place, from: &[T], mut convert: impl FnMut(Place, &[T], &mut [S; PIECE])) {
+fn pieces<T, S: Copy + Default>(at: Position, from: &[T], mut convert: impl FnMut(Position, &[T], &mut [S; PIECE])) {
     let mut scratch = [S::default(); PIECE];
     for (index, part) in from.chunks(PIECE).enumerate() {
         convert(at + (index * PIECE) as i64, part, &mut scratch);
     }
 }
 
-fn copy_in<T: Copy>(ring: &mut [T], mask: usize, at: Place, from: &[T]) {
+fn copy_in<T: Copy>(ring: &mut [T], mask: usize, at: Position, from: &[T]) {
     let start = at as usize & mask;
     let (first, rest) = from.split_at(from.len().min(ring.len() - start));
     if let Some(place) = ring.get_mut(start..start + first.len()) {
@@ -237,13 +237,13 @@ fn copy_in<T: Copy>(ring: &mut [T], mask: usize, at: Place, from: &[T]) {
 }
 
 /// The two parts of `count` places, which may lie across the ring's end.
-fn slices<T>(ring: &[T], mask: usize, at: Place, count: usize) -> (&[T], &[T]) {
+fn slices<T>(ring: &[T], mask: usize, at: Position, count: usize) -> (&[T], &[T]) {
     let start = at as usize & mask;
     let first = count.min(ring.len() - start);
     (ring.get(start..start + first).unwrap_or(&[]), ring.get(..count - first).unwrap_or(&[]))
 }
 
-fn mark(map: &mut [u64], mask: usize, at: Place, count: usize) {
+fn mark(map: &mut [u64], mask: usize, at: Position, count: usize) {
     each_word(mask, at, at + count as i64, |word, bits| {
         if let Some(word) = map.get_mut(word) {
             *word |= bits;
@@ -253,7 +253,7 @@ fn mark(map: &mut [u64], mask: usize, at: Place, count: usize) {
 
 /// Visits the words that hold `from..to` with the bits meant.
 #[inline]
-fn each_word(mask: usize, from: Place, to: Place, mut visit: impl FnMut(usize, u64)) {
+fn each_word(mask: usize, from: Position, to: Position, mut visit: impl FnMut(usize, u64)) {
     let mut at = from;
     while at < to {
         let index = at as usize & mask;
@@ -266,7 +266,7 @@ fn each_word(mask: usize, from: Place, to: Place, mut visit: impl FnMut(usize, u
 
 /// Where the run of `set` bits that begins at `from` ends; at most `to`.
 #[inline]
-fn run(map: &[u64], mask: usize, from: Place, to: Place, set: bool) -> Place {
+fn run(map: &[u64], mask: usize, from: Position, to: Position, set: bool) -> Position {
     let mut at = from;
     while at < to {
         let index = at as usize & mask;

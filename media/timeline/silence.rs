@@ -1,6 +1,6 @@
 //! What is meant by hearing nothing: that the talker rests, with comfort noise (RFC 3389) or without. It is not loss.
 
-use super::ring::{Place, Ring};
+use super::ring::{Position, Ring};
 
 /// Rests that are remembered, for readers that are behind.
 const RESTS: usize = 4;
@@ -19,8 +19,8 @@ pub(super) struct Rests {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Rest {
-    from: Place,
-    until: Place,
+    from: Position,
+    until: Position,
     /// Peak of the noise; 0 for none.
     peak: i32,
 }
@@ -35,7 +35,7 @@ impl Rests {
     }
 
     /// From `at` on there is rest. `level`: of the noise in -dBov, if any.
-    pub(super) fn begin(&mut self, at: Place, level: Option<u8>) {
+    pub(super) fn begin(&mut self, at: Position, level: Option<u8>) {
         // The level is of power, to that of a full-scale square wave; three times that is the square of the peak when
         // every value is as likely, and twice that when two are averaged.
         let peak = level.map_or(0.0, |level| 32_768.0 * 10f32.powf(f32::from(level.min(127)) / -20.0) * 6.0f32.sqrt());
@@ -49,12 +49,12 @@ impl Rests {
         self.open = true;
         self.newest = (self.newest + 1) % RESTS;
         if let Some(rest) = self.rests.get_mut(self.newest) {
-            *rest = Rest { from: at, until: Place::MAX, peak: peak.min(32_767.0) as i32 };
+            *rest = Rest { from: at, until: Position::MAX, peak: peak.min(32_767.0) as i32 };
         }
     }
 
     /// Audio has come for `at`.
-    pub(super) fn end(&mut self, at: Place) {
+    pub(super) fn end(&mut self, at: Position) {
         if let Some(rest) = self.rests.get_mut(self.newest)
             && at >= rest.from
         {
@@ -64,7 +64,7 @@ impl Rests {
     }
 
     /// Whether `at` is rest, and how far (at most to `to`) the same goes on. Fills it with noise if there is any.
-    pub(super) fn fill(&mut self, ring: &mut Ring, at: Place, to: Place) -> (Option<Comfort>, Place) {
+    pub(super) fn fill(&mut self, ring: &mut Ring, at: Position, to: Position) -> (Option<Comfort>, Position) {
         let Some(rest) = self.rests.iter().find(|rest| (rest.from..rest.until).contains(&at)).copied() else {
             let next = self.rests.iter().map(|rest| rest.from).filter(|from| *from > at).min();
             return (None, next.map_or(to, |next| next.min(to)));

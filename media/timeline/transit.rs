@@ -1,7 +1,7 @@
 //! How the stream lies on the media clock: the least transit of the last seconds, by which jitter does not shift it and a
 //! clock's drift is followed, and how much later than that packets come.
 
-use super::ring::Place;
+use super::ring::Position;
 use crate::engine::TICK;
 
 /// Sub-windows whose minima are kept: 4 s of packets together.
@@ -62,7 +62,7 @@ impl Transit {
     }
 
     /// Counts a packet for `place` that came at `clock`; gives its lateness.
-    pub(super) fn observe(&mut self, clock: i64, place: Place) -> i64 {
+    pub(super) fn observe(&mut self, clock: i64, place: Position) -> i64 {
         let transit = clock - place;
         // A pause is one sub-window, so that the least before it still counts.
         let over = clock - self.window_began >= self.rate / PARTS;

@@ -14,9 +14,9 @@ use rustix::event::{Timespec, epoll};
 use super::Shared;
 use crate::HashMap;
 use crate::engine::{Flow, Network, Pin};
-use crate::kernel::{Ends, Passing};
+use crate::kernel::{Ends, KernelFlow};
+use crate::offload::{FlowCounts, OffloadRule};
 use crate::ports::Sockets;
-use crate::shortcut::{Counted, Shortcut};
 
 /// Largest datagram; longer ones are cut off and then refused or relayed short.
 const DATAGRAM: usize = 2_048;
@@ -130,7 +130,7 @@ pub(super) struct Table {
     slots: Vec<Option<Sockets>>,
     shared: Arc<Shared>,
     /// The kernel's flows, by the slot that their packets come to.
-    passing: HashMap<usize, Passing>,
+    offloaded: HashMap<usize, KernelFlow>,
     outlet: Outlet,
     began: Instant,
 }
@@ -162,7 +162,7 @@ impl Table {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             slots: Vec::new(),
             shared,
-            passing: HashMap::default(),
+            offloaded: HashMap::default(),
             outlet: Outlet::new(),
             began: Instant::now(),
         })
@@ -170,12 +170,12 @@ impl Table {
 
     /// Whether the kernel passes on what comes from each of so many sessions, and we see copies.
     pub(super) fn sees_only_copies(&self, sessions: usize) -> bool {
-        self.passing.len() == sessions && self.passing.values().any(|passing| passing.copied)
+        self.offloaded.len() == sessions && self.offloaded.values().any(|flow| flow.copied)
     }
 
     /// Whether the kernel passes on, or drops, what comes from anybody here.
-    pub(super) fn passes_any(&self) -> bool {
-        !self.passing.is_empty()
+    pub(super) fn offloads_any(&self) -> bool {
+        !self.offloaded.is_empty()
     }
 
     pub(super) fn put(&mut self, slot: usize, sockets: Sockets) -> io::Result<()> {
@@ -195,7 +195,7 @@ impl Table {
     pub(super) fn take(&mut self, slot: usize) -> Option<Sockets> {
         self.flush();
         // The core has ended it before; a port that is given back must have none in any case.
-        self.lengthen(slot);
+        self.revoke(slot);
         let sockets = self.slots.get_mut(slot)?.take()?;
         for socket in [Some(&sockets.rtp), sockets.rtcp()].into_iter().flatten() {
             let _ = epoll::delete(&self.epoll, socket.as_fd());
@@ -276,24 +276,24 @@ impl Network for Table {
         }
     }
 
-    fn shorten(&mut self, shortcut: &Shortcut) -> bool {
-        let passing = self.shared.kernel.as_ref().and_then(|kernel| {
-            let onward = match &shortcut.onward {
-                Some(onward) => Some((self.ends(onward.to)?, onward)),
+    fn offload(&mut self, rule: &OffloadRule) -> bool {
+        let flow = self.shared.kernel.as_ref().and_then(|kernel| {
+            let forward = match &rule.forward {
+                Some(forward) => Some((self.ends(forward.to)?, forward)),
                 None => None,
             };
-            kernel.pass(self.ends(shortcut.from)?, onward, shortcut)
+            kernel.install(self.ends(rule.from)?, forward, rule)
         });
-        passing.map(|passing| self.passing.insert(shortcut.from, passing)).is_some()
+        flow.map(|flow| self.offloaded.insert(rule.from, flow)).is_some()
     }
 
-    fn counted(&mut self, slot: usize) -> Option<Counted> {
-        self.shared.kernel.as_ref()?.counted(self.passing.get(&slot)?)
+    fn counted(&mut self, slot: usize) -> Option<FlowCounts> {
+        self.shared.kernel.as_ref()?.counted(self.offloaded.get(&slot)?)
     }
 
-    fn lengthen(&mut self, slot: usize) -> Option<Counted> {
-        let passing = self.passing.remove(&slot)?;
-        self.shared.kernel.as_ref()?.end(passing)
+    fn revoke(&mut self, slot: usize) -> Option<FlowCounts> {
+        let flow = self.offloaded.remove(&slot)?;
+        self.shared.kernel.as_ref()?.remove(flow)
     }
 
     fn stopwatch(&self) -> Duration {

@@ -20,14 +20,19 @@ struct Bench {
 
 impl Bench {
     fn new(ports: &str) -> Bench {
-        let mut bench = Bench::waiting(ports);
+        Bench::with_silence(ports, true)
+    }
+
+    /// `send_silence`: the session sends silence, so that it is not idle.
+    fn with_silence(ports: &str, send_silence: bool) -> Bench {
+        let mut bench = Bench::waiting(ports, send_silence);
         bench.worker.drain_inbox(bench.now, false);
         bench
     }
 
     /// The messages about its session have not been read.
     #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
-    fn waiting(ports: &str) -> Bench {
+    fn waiting(ports: &str, send_silence: bool) -> Bench {
         let shared = Arc::new(Shared {
             inboxes: vec![Inbox::new().unwrap()],
             homes: Mutex::default(),
@@ -37,13 +42,13 @@ impl Bench {
             sdp_refused: AtomicU64::new(0),
         });
         let (_, writer) = Writer::new();
-        let worker = Worker::new(0, Arc::clone(&shared), Budget::new(60), writer).unwrap();
+        let worker = Worker::new(0, Arc::clone(&shared), SuppressionBudget::new(60), writer).unwrap();
         let now = Instant::now();
         let ports = Arc::new(Ports::new([127, 0, 0, 1].into(), ports.parse().unwrap()));
         let sockets = ports.bind().unwrap().unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.connect(("127.0.0.1", sockets.port)).unwrap();
-        let session = Box::new(MediaSession::new(SessionKey(1), 1, Arc::new(|_, _| Ok(())), true));
+        let session = Box::new(MediaSession::new(SessionKey(1), 1, Arc::new(|_, _| Ok(())), send_silence));
         shared.post(0, Message::Open { session, sockets });
         let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 4_000, id: 1 });
         let port = peer.local_addr().unwrap().port();
@@ -73,11 +78,12 @@ impl Bench {
         self.worker.drain_sockets(self.now, &mut self.inlet);
     }
 
-    /// It wakes after so many ms, `true` of a doze.
-    fn wake(&mut self, ms: u64, dozes: bool, woken: Woken) {
-        let doze = dozes.then_some(self.now + DOZE);
+    /// The worker wakes after so many ms, from an idle sleep or not.
+    fn wake(&mut self, ms: u64, idle: bool, woken: Woken) {
+        let until = self.now + IDLE_SLEEP;
+        let wait = if idle { Wait::Idle { until } } else { Wait::Tick { until } };
         self.now += Duration::from_millis(ms);
-        self.worker.wake(self.now, doze, woken, &mut self.inlet);
+        self.worker.wake(self.now, wait, woken, &mut self.inlet);
     }
 
     fn taken(&self) -> u64 {
@@ -87,12 +93,12 @@ impl Bench {
 
 #[test]
 fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_that_slept() {
-    // An idle worker looks up once a second; one that dozes sooner.
+    // A worker without sessions wakes once a second, an idle one sooner.
     let nothing = Woken { message: false, packet: false };
     let message = Woken { message: true, ..nothing };
     let packet = Woken { packet: true, ..nothing };
     for (ms, woken) in [(900, message), (50, message), (60, nothing), (50, packet)] {
-        let mut bench = Bench::waiting("31750-31759");
+        let mut bench = Bench::waiting("31750-31759", true);
         if woken.packet {
             bench.say(7, 20);
         }
@@ -134,22 +140,31 @@ fn of_two_streams_at_once_neither_fills_the_socket() {
 }
 
 #[test]
-fn a_worker_dozes_while_no_packets_come_and_nobody_has_anything_to_say() {
-    let mut bench = Bench::new("31730-31739");
+fn a_worker_sleeps_idly_while_no_packets_come_and_no_session_has_anything_to_send() {
+    let mut bench = Bench::with_silence("31730-31739", false);
     bench.say(7, 20);
     bench.pass(5);
-    assert_eq!(bench.worker.doze(bench.now), None, "a packet has just come");
-    bench.now += QUIET;
-    assert_eq!(bench.worker.doze(bench.now), Some(bench.now + HUM), "it is sent silence");
+    assert!(matches!(bench.worker.next_wait(bench.now), Wait::PerPacket { .. }), "a packet has just come");
+    bench.now += QUIET_BEFORE_IDLE;
+    let until = bench.now + IDLE_SLEEP;
+    assert_eq!(bench.worker.next_wait(bench.now), Wait::Idle { until });
     let command = Command::SendDigits { op: OpId(1), digits: "1w2".into(), duration_ms: 100 };
     bench.worker.handle(bench.now, Message::Command { key: SessionKey(1), command, of: None });
-    bench.now += HUM;
-    assert_eq!(bench.worker.doze(bench.now), None, "it sends digits");
+    assert_eq!(bench.worker.next_wait(bench.now), Wait::Idle { until }, "looked at when the sleep is over");
+    bench.now = until;
+    assert!(matches!(bench.worker.next_wait(bench.now), Wait::PerPacket { .. }), "it sends digits");
 }
 
 #[test]
-fn that_nobody_listens_where_a_packet_went_does_not_end_a_doze() {
-    let mut bench = Bench::new("31750-31759");
+fn a_worker_whose_session_sends_silence_is_not_idle() {
+    let mut bench = Bench::new("31760-31769");
+    bench.now += QUIET_BEFORE_IDLE;
+    assert!(matches!(bench.worker.next_wait(bench.now), Wait::PerPacket { .. }));
+}
+
+#[test]
+fn an_icmp_error_does_not_end_an_idle_sleep() {
+    let mut bench = Bench::with_silence("31750-31759", false);
     bench.say(7, 20);
     bench.pass(5);
     let gone = std::mem::replace(&mut bench.peer, UdpSocket::bind("127.0.0.1:0").unwrap());
@@ -157,16 +172,16 @@ fn that_nobody_listens_where_a_packet_went_does_not_end_a_doze() {
     drop(gone);
     bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
     bench.worker.sockets.flush();
-    bench.now += QUIET;
+    bench.now += QUIET_BEFORE_IDLE;
     // The error has come back.
     let mut wake = [PollFd::new(&bench.worker.sockets.epoll, PollFlags::IN)];
     assert_eq!(rustix::event::poll(&mut wake, None), Ok(1));
     bench.pass(0);
-    assert_eq!(bench.worker.doze(bench.now), Some(bench.now + HUM));
+    assert_eq!(bench.worker.next_wait(bench.now), Wait::Idle { until: bench.now + IDLE_SLEEP });
 }
 
 #[test]
-fn what_is_only_about_where_packets_go_does_not_end_a_doze() {
+fn a_message_that_only_says_where_packets_go_does_not_end_an_idle_sleep() {
     let inbox = Inbox::new().unwrap();
     let key = SessionKey(1);
     let is_woken = || rustix::io::read(&inbox.wake, &mut [0; 8]).is_ok();
@@ -222,8 +237,9 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
                 sdp_refused: AtomicU64::new(0),
             });
             let (_, writer) = Writer::new();
-            let mut workers =
-                [0, 1].map(|number| Worker::new(number, Arc::clone(&shared), Budget::new(60), writer.clone()).unwrap());
+            let mut workers = [0, 1].map(|number| {
+                Worker::new(number, Arc::clone(&shared), SuppressionBudget::new(60), writer.clone()).unwrap()
+            });
             let ports = Arc::new(Ports::new([127, 0, 1, 0].into(), "31900-31919".parse().unwrap()));
             for (worker, key) in workers.iter_mut().zip([SessionKey(1), SessionKey(2)]) {
                 let session = Box::new(MediaSession::new(key, 1, Arc::new(|_, _| Ok(())), true));

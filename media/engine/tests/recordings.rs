@@ -1,8 +1,8 @@
 //! What recorders get.
 
 use super::*;
+use crate::encrypted::RecordingKey;
 use crate::recorded::RecordedFile;
-use crate::sealed::RecordingKey;
 use crate::testing::voice::Voice;
 use crate::wav::WavCoding;
 

@@ -72,7 +72,8 @@ impl Meeting {
     fn new(spec: RoomSpec, phones: &[(Codec, &str)]) -> Meeting {
         let origin = Instant::now();
         let ([writer, ..], handle) = Writer::new();
-        let mut core = Core::new(origin, 0, crate::suppress::budget::Budget::new(60), handle, Arc::new(|_, _| {}));
+        let mut core =
+            Core::new(origin, 0, crate::suppress::budget::SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
         let (told, recorded) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (teller, done) = (Arc::clone(&told), Arc::clone(&recorded));
         let sink: RoomSink = Arc::new(move |key, event| {

@@ -11,7 +11,7 @@ fn short() -> MediaPair {
     let mut pair = MediaPair::with_kernel(PCMU, OTHER);
     pair.bridge();
     pair.talk(60, 1, 2);
-    assert!(pair.is_short(Who::A) && pair.is_short(Who::B));
+    assert!(pair.is_offloaded(Who::A) && pair.is_offloaded(Who::B));
     pair
 }
 
@@ -109,11 +109,11 @@ fn a_second_of_plain_audio_both_ways_and_the_line_goes_on_without_a_gap() {
     let mut pair = MediaPair::with_kernel(PCMU, OTHER);
     pair.bridge();
     pair.talk(45, 1, 2);
-    assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "not before");
+    assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "not before");
     pair.talk(100, 1, 2);
     assert!(pair.passed() > 150);
     press(&mut pair);
-    assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "both ways lead here again");
+    assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "both ways lead here again");
     pair.talk(30, 1, 2);
     for who in [Who::A, Who::B] {
         let heard = pair.heard(who);
@@ -123,12 +123,12 @@ fn a_second_of_plain_audio_both_ways_and_the_line_goes_on_without_a_gap() {
     let dtmf = Event::Dtmf { digit: '5', duration_ms: 20, form: Form::Event };
     assert!(pair.events(Who::A).into_iter().any(|(_, event)| event == dtmf));
     pair.talk(100, 1, 2);
-    assert!(pair.is_short(Who::A), "and again");
+    assert!(pair.is_offloaded(Who::A), "and again");
 }
 
 #[test]
 fn whatever_changes_a_call_has_its_packets_here_first() {
-    let file = TestFile::new("shortcut");
+    let file = TestFile::new("rule");
     let record = RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) };
     let (sink, _reader) = tap(16, TapCodec::Native);
     let (source, _writer) = source(crate::g711::Law::Mu, milliseconds(1_000));
@@ -148,20 +148,20 @@ fn whatever_changes_a_call_has_its_packets_here_first() {
         let what = format!("{order:?}");
         let mut pair = short();
         pair.command(Who::A, order);
-        assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "{what}");
+        assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "{what}");
         if !what.starts_with("Play") && !what.starts_with("SendDigits") {
             pair.talk(110, 1, 2);
-            let both = pair.is_short(Who::A) && pair.is_short(Who::B);
+            let both = pair.is_offloaded(Who::A) && pair.is_offloaded(Who::B);
             // Who only listens has copies.
             assert_eq!(both, what.starts_with("Recording") || what.starts_with("Tap"), "{what} goes on");
         }
     }
     let mut pair = short();
     pair.offer(Who::B, "m=audio 4000 RTP/AVP 0 13 96\r\na=rtpmap:96 telephone-event/8000\r\na=sendonly\r\n");
-    assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "hold");
+    assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "hold");
     let mut pair = short();
     pair.close(Who::B);
-    assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "the end");
+    assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "the end");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn what_is_not_plain_is_never_offered() {
         let mut pair = MediaPair::with_kernel(a, b);
         pair.bridge();
         pair.talk(200, 1, 2);
-        let both = pair.is_short(Who::A) && pair.is_short(Who::B);
+        let both = pair.is_offloaded(Who::A) && pair.is_offloaded(Who::B);
         assert!(!both, "{a} {b}");
     }
     let mut pair = MediaPair::with_kernel(PCMU, OTHER);
@@ -282,9 +282,9 @@ fn other_numbers_and_other_streams_come_up_and_those_who_keep_doing_so_are_left_
     let mut waits = Vec::new();
     for _ in 0..4 {
         stray(&mut pair);
-        assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B));
+        assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B));
         let began = pair.now();
-        while !pair.is_short(Who::A) {
+        while !pair.is_offloaded(Who::A) {
             pair.talk(1, 1, 2);
         }
         waits.push((pair.now() - began + milliseconds(100)).as_secs());
@@ -294,10 +294,10 @@ fn other_numbers_and_other_streams_come_up_and_those_who_keep_doing_so_are_left_
     pair.talk(520, 1, 2);
     stray(&mut pair);
     pair.talk(60, 1, 2);
-    assert!(pair.is_short(Who::A));
+    assert!(pair.is_offloaded(Who::A));
     pair.a.sequence = pair.a.sequence.wrapping_add(5_000);
     pair.talk(2, 1, 2);
-    assert!(!pair.is_short(Who::A), "a leap");
+    assert!(!pair.is_offloaded(Who::A), "a leap");
 }
 
 #[test]
@@ -308,13 +308,13 @@ fn who_falls_silent_loses_it_before_the_other_is_sent_silence() {
         pair.say(Who::B, 2, NOW);
         pair.advance(20);
     }
-    assert!(!pair.is_short(Who::A) && pair.is_short(Who::B));
+    assert!(!pair.is_offloaded(Who::A) && pair.is_offloaded(Who::B));
     assert!(pair.heard(Who::B).is_empty());
     pair.advance(1_500);
     let heard = pair.heard(Who::B);
     assert!(!heard.is_empty() && !heard.iter().any(is_loud));
     pair.talk(100, 1, 2);
-    assert!(pair.is_short(Who::A));
+    assert!(pair.is_offloaded(Who::A));
 }
 
 /// All that a recorded call leaves behind, losses, a key and a change of mind included.
@@ -326,7 +326,7 @@ fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
     let spec = spec(&file, Channels::Dual, Tracks::Both);
     pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(110, 3, 4);
-    assert_eq!((pair.is_short(Who::A), pair.is_short(Who::B)), (kernel, kernel));
+    assert_eq!((pair.is_offloaded(Who::A), pair.is_offloaded(Who::B)), (kernel, kernel));
     let before = pair.passed();
     for frame in 0..300 {
         if frame % 10 == 3 {
@@ -340,7 +340,7 @@ fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
     assert_eq!(pair.passed() - before, if kernel { 570 } else { 0 });
     press(&mut pair);
     pair.talk(210, 5, 6);
-    assert_eq!(pair.is_short(Who::A), kernel);
+    assert_eq!(pair.is_offloaded(Who::A), kernel);
     // On their way to us when the kernel's part ends.
     pair.say(Who::A, 7, NOW);
     pair.command(Who::B, Command::Mute { inbound: true });
@@ -376,7 +376,7 @@ fn a_recorded_call_takes_it_too_and_the_recording_is_the_same_to_the_sample() {
 fn a_copy_that_the_kernel_does_not_owe_us_is_no_packet() {
     let mut pair = short();
     let mut forged = pair.a.next(0, &[9; 160]);
-    forged[0] = crate::shortcut::COPY;
+    forged[0] = crate::offload::COPY;
     pair.send(Who::A, Flow::Rtp, forged, NOW);
     pair.advance(20);
     pair.close(Who::A);

@@ -13,7 +13,7 @@ use crate::fuzz::Wire;
 use crate::rtp::{FRAME, Header};
 use crate::sdp::{CODECS, Local, Negotiation};
 use crate::session::MediaSession;
-use crate::suppress::budget::Budget;
+use crate::suppress::budget::SuppressionBudget;
 use crate::wav::WavCoding;
 use crate::writer::Writer;
 
@@ -21,7 +21,7 @@ use crate::writer::Writer;
 const SPREAD: u128 = 25;
 
 /// Calls of two legs each, whose peers talk all the time.
-pub struct Rehearsal {
+pub struct RelayBench {
     core: Core,
     writer: Writer,
     wire: Wire,
@@ -35,25 +35,25 @@ struct Leg {
     payload_type: u8,
 }
 
-impl std::fmt::Debug for Rehearsal {
+impl std::fmt::Debug for RelayBench {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Rehearsal").field("legs", &self.legs.len()).finish_non_exhaustive()
+        formatter.debug_struct("RelayBench").field("legs", &self.legs.len()).finish_non_exhaustive()
     }
 }
 
-impl Rehearsal {
+impl RelayBench {
     /// `calls` of them, one leg of each codec, whose frames are 160 octets (G.711, G.722); recorded in two channels of samples
     /// of that kind or not.
     /// `now` is where the virtual clock starts.
-    pub fn new(now: Instant, calls: u32, codecs: [Codec; 2], recorded: Option<WavCoding>) -> Rehearsal {
+    pub fn new(now: Instant, calls: u32, codecs: [Codec; 2], recorded: Option<WavCoding>) -> RelayBench {
         let ([writer, ..], handle) = Writer::new();
-        let core = Core::new(now, 0, Budget::new(60), handle, Arc::new(|_, _| {}));
-        let mut rehearsal = Rehearsal { core, writer, wire: Wire { sent: 0 }, now, frames: 0, legs: Vec::new() };
+        let core = Core::new(now, 0, SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
+        let mut relay_bench = RelayBench { core, writer, wire: Wire { sent: 0 }, now, frames: 0, legs: Vec::new() };
         for call in 0..u128::from(calls) {
             let [a, b] = [SessionKey(2 * call), SessionKey(2 * call + 1)];
-            rehearsal.open(a, codecs[0]);
-            rehearsal.open(b, codecs[1]);
-            rehearsal.core.handle_command(now, a, Command::Bridge { with: b }, &mut rehearsal.wire);
+            relay_bench.open(a, codecs[0]);
+            relay_bench.open(b, codecs[1]);
+            relay_bench.core.handle_command(now, a, Command::Bridge { with: b }, &mut relay_bench.wire);
         }
         // One after the other within half a second, so that their pieces do not all go to the writer at once.
         for frame in 0..SPREAD {
@@ -61,13 +61,13 @@ impl Rehearsal {
                 if let Some(coding) = recorded {
                     let spec = RecordSpec { coding, ..RecordSpec::new("/dev/null", Channels::Dual) };
                     let order = RecordingCommand::Start { op: OpId(1), spec };
-                    let (now, key) = (rehearsal.now, SessionKey(2 * call));
-                    rehearsal.core.handle_command(now, key, Command::Recording(order), &mut rehearsal.wire);
+                    let (now, key) = (relay_bench.now, SessionKey(2 * call));
+                    relay_bench.core.handle_command(now, key, Command::Recording(order), &mut relay_bench.wire);
                 }
             }
-            rehearsal.frame();
+            relay_bench.frame();
         }
-        rehearsal
+        relay_bench
     }
 
     fn open(&mut self, key: SessionKey, codec: Codec) {
@@ -130,8 +130,8 @@ mod tests {
     fn each_peer_hears_a_packet_a_frame() {
         for codecs in [[Codec::Pcmu, Codec::Pcmu], [Codec::Pcmu, Codec::Pcma], [Codec::G722, Codec::Pcmu]] {
             for recorded in [None, Some(WavCoding::Pcm), Some(WavCoding::Mulaw)] {
-                let mut rehearsal = Rehearsal::new(Instant::now(), 3, codecs, recorded);
-                let sent: usize = (0..1_000).map(|_| rehearsal.frame()).sum();
+                let mut relay_bench = RelayBench::new(Instant::now(), 3, codecs, recorded);
+                let sent: usize = (0..1_000).map(|_| relay_bench.frame()).sum();
                 // Some are reports.
                 assert!((6_000..6_100).contains(&sent), "{codecs:?} {recorded:?}: {sent}");
             }

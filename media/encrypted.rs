@@ -7,8 +7,8 @@
 //!      this, the channels and the length); channels; two octets of zero; u32 LE: octets in a chunk
 //!  16  which key: 8 octets derived from it
 //!  24  salt: 32 random octets
-//!  56  chunk 0 .. n-1: each full, sealed: AES-256-GCM, its tag of 16 octets behind it
-//!      the rest, less than a chunk and perhaps nothing, sealed as the last one
+//!  56  chunk 0 .. n-1: each full, encrypted: AES-256-GCM, its tag of 16 octets behind it
+//!      the rest, less than a chunk and perhaps nothing, encrypted as the last one
 //! ```
 //!
 //! A file has a key of its own, HKDF-SHA-256 of the configured one with the salt and the octets 0 to 23, so a header that was
@@ -22,7 +22,7 @@ use std::io;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 
-use crate::wav::{Form, WavCoding};
+use crate::wav::{WavCoding, WavFormat};
 
 /// Octets before the first chunk.
 pub(crate) const HEADER: usize = 56;
@@ -80,20 +80,20 @@ impl fmt::Debug for RecordingKey {
     }
 }
 
-/// What is in a sealed file.
+/// What is in a encrypted file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Octets, as they are.
     Octets,
     /// The samples of a WAV file.
-    Samples(Form),
+    Samples(WavFormat),
 }
 
 impl Content {
     fn code(self) -> [u8; 2] {
         match self {
             Content::Octets => [0, 0],
-            Content::Samples(Form { coding, channels }) => {
+            Content::Samples(WavFormat { coding, channels }) => {
                 let code = match coding {
                     WavCoding::Pcm => 1,
                     WavCoding::Mulaw => 2,
@@ -112,12 +112,12 @@ impl Content {
             3 => WavCoding::Alaw,
             _ => return None,
         };
-        matches!(channels, 1 | 2).then_some(Content::Samples(Form { coding, channels: channels.into() }))
+        matches!(channels, 1 | 2).then_some(Content::Samples(WavFormat { coding, channels: channels.into() }))
     }
 }
 
 /// Seals what a file gets.
-pub(crate) struct Sealer {
+pub(crate) struct ChunkEncryptor {
     key: LessSafeKey,
     chunk: usize,
     number: u64,
@@ -125,31 +125,31 @@ pub(crate) struct Sealer {
     open: Vec<u8>,
 }
 
-impl Sealer {
+impl ChunkEncryptor {
     /// A new file's, and its header. A salt must never come again under one key: 32 random octets.
     pub(crate) fn new(
         key: &RecordingKey,
         content: Content,
         chunk: u32,
         salt: &[u8; KEY],
-    ) -> io::Result<(Sealer, [u8; HEADER])> {
+    ) -> io::Result<(ChunkEncryptor, [u8; HEADER])> {
         let mut header = [0; HEADER];
         let name = key.name()?;
         let parts: [&[u8]; 6] = [MAGIC, &content.code(), &[0; 2], &chunk.to_le_bytes(), &name, salt];
         header.iter_mut().zip(parts.into_iter().flatten()).for_each(|(place, octet)| *place = *octet);
         let key = key.file_key(salt, header.get(..NAME.end).unwrap_or_default())?;
         let open = Vec::with_capacity(chunk as usize + TAG);
-        Ok((Sealer { key, chunk: chunk as usize, number: 0, open }, header))
+        Ok((ChunkEncryptor { key, chunk: chunk as usize, number: 0, open }, header))
     }
 
-    /// Takes octets in; gives `out` every chunk that is full, sealed. After an error nothing more may be given.
+    /// Takes octets in; gives `out` every chunk that is full, encrypted. After an error nothing more may be given.
     pub(crate) fn push(&mut self, mut octets: &[u8], mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         while !octets.is_empty() {
             let (now, later) = octets.split_at(octets.len().min(self.chunk - self.open.len()));
             self.open.extend_from_slice(now);
             octets = later;
             if self.open.len() == self.chunk {
-                self.seal(false)?;
+                self.encrypt_chunk(false)?;
                 out(&self.open)?;
                 self.open.clear();
             }
@@ -159,41 +159,41 @@ impl Sealer {
 
     /// The last chunk, which says that nothing follows.
     pub(crate) fn finish(mut self, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        self.seal(true)?;
+        self.encrypt_chunk(true)?;
         out(&self.open)
     }
 
-    fn seal(&mut self, last: bool) -> io::Result<()> {
+    fn encrypt_chunk(&mut self, last: bool) -> io::Result<()> {
         let nonce = nonce(self.number, last);
         self.number += 1;
         self.key.seal_in_place_append_tag(nonce, Aad::empty(), &mut self.open).map_err(failed)
     }
 }
 
-/// Writes octets as a sealed file.
+/// Writes octets as a encrypted file.
 pub struct SealedWriter<W> {
     to: W,
-    sealer: Sealer,
+    encryptor: ChunkEncryptor,
 }
 
 impl<W: io::Write> SealedWriter<W> {
     /// Begins the file. A salt must never come again under one key: 32 random octets.
     pub fn new(mut to: W, key: &RecordingKey, salt: &[u8; KEY]) -> io::Result<SealedWriter<W>> {
-        let (sealer, header) = Sealer::new(key, Content::Octets, 16 * 1_024, salt)?;
+        let (encryptor, header) = ChunkEncryptor::new(key, Content::Octets, 16 * 1_024, salt)?;
         to.write_all(&header)?;
-        Ok(SealedWriter { to, sealer })
+        Ok(SealedWriter { to, encryptor })
     }
 
     /// Ends the file; one that is dropped instead counts as cut off.
     pub fn finish(mut self) -> io::Result<W> {
-        self.sealer.finish(|chunk| self.to.write_all(chunk))?;
+        self.encryptor.finish(|chunk| self.to.write_all(chunk))?;
         Ok(self.to)
     }
 }
 
 impl<W: io::Write> io::Write for SealedWriter<W> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.sealer.push(octets, |chunk| self.to.write_all(chunk))?;
+        self.encryptor.push(octets, |chunk| self.to.write_all(chunk))?;
         Ok(octets.len())
     }
 
@@ -202,18 +202,18 @@ impl<W: io::Write> io::Write for SealedWriter<W> {
     }
 }
 
-/// A sealed file's header, read.
+/// A encrypted file's header, read.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sealed {
+pub(crate) struct EncryptedHeader {
     pub(crate) content: Content,
     /// Octets in a chunk.
     pub(crate) chunk: u64,
     header: [u8; HEADER],
 }
 
-impl Sealed {
-    /// Whether a file that begins so is a sealed one, and which. Damage is an `InvalidData` error.
-    pub(crate) fn parse(start: &[u8]) -> io::Result<Option<Sealed>> {
+impl EncryptedHeader {
+    /// Whether a file that begins so is a encrypted one, and which. Damage is an `InvalidData` error.
+    pub(crate) fn parse(start: &[u8]) -> io::Result<Option<EncryptedHeader>> {
         if !start.starts_with(MAGIC) {
             return Ok(None);
         }
@@ -225,14 +225,14 @@ impl Sealed {
         if !(1..=LARGEST_CHUNK).contains(&chunk) {
             return Err(damaged());
         }
-        Ok(Some(Sealed { content, chunk: chunk.into(), header }))
+        Ok(Some(EncryptedHeader { content, chunk: chunk.into(), header }))
     }
 
     /// How many full chunks a file of this length has, and how many octets are behind them.
     pub(crate) fn chunks(&self, length: u64) -> (u64, u64) {
         let length = length.saturating_sub(HEADER as u64);
-        let sealed = self.chunk + TAG as u64;
-        (length / sealed, length % sealed)
+        let encrypted = self.chunk + TAG as u64;
+        (length / encrypted, length % encrypted)
     }
 
     /// Where a chunk is in the file.
@@ -241,24 +241,24 @@ impl Sealed {
     }
 
     /// What opens the chunks. Another key than the file's is a `PermissionDenied` error.
-    pub(crate) fn opener(&self, key: &RecordingKey) -> io::Result<Opener> {
+    pub(crate) fn decryptor(&self, key: &RecordingKey) -> io::Result<ChunkDecryptor> {
         if self.header.get(NAME) != Some(&key.name()?) {
             return Err(denied("this recording is encrypted with another key than recordings.encryption_key"));
         }
         let (header, salt) = self.header.split_at(NAME.end);
-        Ok(Opener { key: key.file_key(salt, header)? })
+        Ok(ChunkDecryptor { key: key.file_key(salt, header)? })
     }
 }
 
 /// Opens the chunks of a file.
-pub(crate) struct Opener {
+pub(crate) struct ChunkDecryptor {
     key: LessSafeKey,
 }
 
-impl Opener {
-    /// Opens a chunk in place; `None` if it is not what was sealed.
-    pub(crate) fn open<'a>(&self, number: u64, last: bool, sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
-        self.key.open_in_place(nonce(number, last), Aad::empty(), sealed).ok()
+impl ChunkDecryptor {
+    /// Opens a chunk in place; `None` if it is not what was encrypted.
+    pub(crate) fn decrypt<'a>(&self, number: u64, last: bool, encrypted: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        self.key.open_in_place(nonce(number, last), Aad::empty(), encrypted).ok()
     }
 }
 

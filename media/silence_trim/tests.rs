@@ -7,7 +7,7 @@ use crate::wav::WavCoding;
 
 /// What is kept of these channels, in ms.
 fn kept(channels: &[Vec<i16>]) -> Option<(u64, u64)> {
-    let form = Form { coding: WavCoding::Pcm, channels: channels.len() as u16 };
+    let form = WavFormat { coding: WavCoding::Pcm, channels: channels.len() as u16 };
     let mut samples = Vec::new();
     for at in 0..channels[0].len() {
         samples.extend(channels.iter().map(|channel| channel[at]));

@@ -77,7 +77,7 @@ fn keys(samples: &[f32]) -> Vec<(usize, char)> {
 }
 
 fn keys_of(samples: &[i16]) -> Vec<(usize, char)> {
-    let mut detector = InbandDetector::default();
+    let mut detector = ToneDetector::default();
     let frames = samples.chunks(FRAME).enumerate();
     frames.filter_map(|(index, frame)| Some(((index + 1) * FRAME, detector.handle_frame(frame)?))).collect()
 }
@@ -392,7 +392,7 @@ fn keys_are_found_over_hum_and_over_a_dial_tone_6_db_below_them() {
 #[test]
 fn frames_of_any_length_and_content_do_no_harm() {
     let mut random = Random(10);
-    let mut detector = InbandDetector::default();
+    let mut detector = ToneDetector::default();
     for length in [0, 1, 39, 40, 41, 159, 160, 1_000] {
         let frame: Vec<i16> = (0..length).map(|_| if random.part() < 0.5 { i16::MIN } else { i16::MAX }).collect();
         assert_eq!(detector.handle_frame(&frame), None);

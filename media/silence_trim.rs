@@ -1,11 +1,11 @@
-//! Where in a recording somebody speaks: what is left of it when its silent ends are cut away.
+//! Finds the part of a recording that remains when its silent ends are cut away.
 //!
 //! ```text
 //!   |--- noise ---|h|ello .......... bye|--- noise ---|      the detector of voices finds the words, whatever noise there is;
 //!              first                    end                what stands out of the noise and leads up to them belongs to them
 //! ```
 //!
-//! Where nobody speaks at all it may be music, or a tone: then the level alone decides.
+//! A recording without speech may be music or a tone: then the level alone decides.
 
 use std::io;
 
@@ -13,31 +13,32 @@ use crate::codec::SampleRate;
 use crate::recorded::RecordedFile;
 use crate::rtp::FRAME;
 use crate::vad::VoiceActivity;
-use crate::wav::Form;
+use crate::wav::WavFormat;
 
-/// Mean level up to which a frame is quiet, about -46 dBFS.
+/// Mean level up to which a frame is quiet: about -46 dBFS.
 const QUIET: u32 = 160;
-/// Frames before the first word that is surely one, and after the last, that may belong to what is said: 1 s; and a gap in them:
-/// 200 ms.
+/// Frames before the first sure word and after the last one that may belong to speech: 1 s. `GAP`: frames of silence within
+/// them, 200 ms.
 const AROUND: u64 = 50;
 const GAP: u64 = 10;
-/// Frames looked at together from the end on, and those before them by which the detector gets to know the noise: 10 and 3 s.
+/// Frames searched at a time, from the end backwards: 10 s. `BEFORE`: frames before them from which the detector learns the noise:
+/// 3 s.
 const STRETCH: u64 = 500;
 const BEFORE: u64 = 150;
 
-/// Where the first frame begins that is to be kept, and where the last one ends, in octets of samples; `None`: there is nothing
-/// but silence. `start`: where the samples begin in `file`. Takes some 10 us of a processor for each frame at the ends, and for
-/// each frame of a recording in which nobody speaks.
-pub(crate) fn find(file: &mut RecordedFile, form: Form, start: u64) -> io::Result<Option<(u64, u64)>> {
+/// Returns where the first frame to keep begins and the last one ends, in octets of samples; `None`: there is only silence.
+/// `start`: where the samples begin in `file`. Costs some 10 us of CPU for each frame at the ends, and for each frame of a
+/// recording without speech.
+pub(crate) fn find(file: &mut RecordedFile, form: WavFormat, start: u64) -> io::Result<Option<(u64, u64)>> {
     let whole = (file.len() - start) / form.frame().max(1);
     let octets = |(first, last): (u64, u64)| (first * form.frame(), (last + 1) * form.frame());
     let mut loud: Option<(u64, u64)> = None;
-    // What has stood out until now, without a gap.
+    // The frames that have stood out until now, without a gap.
     let mut run: Option<(u64, u64)> = None;
     let mut first = None;
-    let mut ears = Ears::new(file, form, start);
+    let mut scanner = SpeechScanner::new(file, form, start);
     for at in 0..whole {
-        let Some(heard) = ears.hear(at)? else { break };
+        let Some(heard) = scanner.next_frame(at)? else { break };
         if heard.loud {
             loud = Some((loud.map_or(at, |(first, _)| first), at));
         }
@@ -55,7 +56,7 @@ pub(crate) fn find(file: &mut RecordedFile, form: Form, start: u64) -> io::Resul
     while until > spoken {
         let from = until.saturating_sub(STRETCH).max(spoken);
         let end = (until + AROUND).min(whole);
-        if let Some(found) = Ears::new(ears.file, form, start).last_word(from, until, end)? {
+        if let Some(found) = SpeechScanner::new(scanner.file, form, start).last_speech(from, until, end)? {
             last = found;
             break;
         }
@@ -64,16 +65,16 @@ pub(crate) fn find(file: &mut RecordedFile, form: Form, start: u64) -> io::Resul
     Ok(Some(octets((first, last))))
 }
 
-/// A frame of all channels: one silent side must not hide the other.
-struct Heard {
+/// One frame of all channels: a silent channel must not hide another one.
+struct FrameKind {
     speech: bool,
     sound: bool,
     loud: bool,
 }
 
-struct Ears<'a> {
+struct SpeechScanner<'a> {
     file: &'a mut RecordedFile,
-    form: Form,
+    form: WavFormat,
     start: u64,
     activity: Vec<VoiceActivity>,
     frame: Vec<u8>,
@@ -81,21 +82,21 @@ struct Ears<'a> {
     channel: Vec<i16>,
 }
 
-impl Ears<'_> {
-    fn new(file: &mut RecordedFile, form: Form, start: u64) -> Ears<'_> {
+impl SpeechScanner<'_> {
+    fn new(file: &mut RecordedFile, form: WavFormat, start: u64) -> SpeechScanner<'_> {
         let activity = (0..form.channels).map(|_| VoiceActivity::new(SampleRate::Hz8000)).collect();
         let frame = vec![0; form.frame() as usize];
-        Ears { file, form, start, activity, frame, samples: Vec::new(), channel: Vec::with_capacity(FRAME) }
+        SpeechScanner { file, form, start, activity, frame, samples: Vec::new(), channel: Vec::with_capacity(FRAME) }
     }
 
     /// The next frame; `None`: the file is shorter.
-    fn hear(&mut self, at: u64) -> io::Result<Option<Heard>> {
+    fn next_frame(&mut self, at: u64) -> io::Result<Option<FrameKind>> {
         if self.file.read_at(self.start + at * self.form.frame(), &mut self.frame)? < self.frame.len() {
             return Ok(None);
         }
         self.samples.clear();
         self.form.coding.decode(&self.frame, &mut self.samples);
-        let mut heard = Heard { speech: false, sound: false, loud: false };
+        let mut heard = FrameKind { speech: false, sound: false, loud: false };
         let channels = self.activity.len();
         for (number, activity) in self.activity.iter_mut().enumerate() {
             self.channel.clear();
@@ -108,11 +109,11 @@ impl Ears<'_> {
         Ok(Some(heard))
     }
 
-    /// Where the last word ends of those that are spoken from `from` until `until`; what follows it may last to `end`.
-    fn last_word(&mut self, from: u64, until: u64, end: u64) -> io::Result<Option<u64>> {
+    /// Returns the last frame of speech that begins from `from` until `until`. Sound that follows it may last to `end`.
+    fn last_speech(&mut self, from: u64, until: u64, end: u64) -> io::Result<Option<u64>> {
         let mut found: Option<(u64, u64)> = None;
         for at in from.saturating_sub(BEFORE)..end {
-            let Some(heard) = self.hear(at)? else { break };
+            let Some(heard) = self.next_frame(at)? else { break };
             if heard.speech && (from..until).contains(&at) {
                 found = Some((at, at));
             } else if let Some((word, last)) = &mut found

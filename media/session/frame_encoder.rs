@@ -1,45 +1,45 @@
-//! Turns frames into payloads of whatever codec the peer wants, from whatever rate they are at.
+//! Turns frames of PCM at any rate into payloads of the codec that the leg is sent.
 
 use crate::codec::{Codec, Encoder, LONGEST_FRAME, SampleRate};
 use crate::resample::Resampler;
 
-/// See the module. Made when a frame is not already octets of the peer's law.
-pub(super) struct Voice {
+/// See the module. Made for the first frame that is not octets of the plan's law already.
+pub(super) struct FrameEncoder {
     codec: Codec,
     encoder: Encoder,
-    /// From the rate that came last.
+    /// From the rate of the newest frame.
     resampler: Option<(SampleRate, Resampler)>,
     /// The frame at the codec's rate.
     samples: [i16; LONGEST_FRAME],
 }
 
-impl Voice {
-    /// At rest.
-    pub(super) fn new(codec: Codec) -> Voice {
+impl FrameEncoder {
+    /// An encoder without history.
+    pub(super) fn new(codec: Codec) -> FrameEncoder {
         let encoder = Encoder::new(codec, codec.sample_rate());
-        Voice { codec, encoder, resampler: None, samples: [0; LONGEST_FRAME] }
+        FrameEncoder { codec, encoder, resampler: None, samples: [0; LONGEST_FRAME] }
     }
 
     pub(super) fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// Of the PCM that is encoded.
+    /// The rate of the PCM that is encoded.
     pub(super) fn rate(&self) -> SampleRate {
         self.encoder.rate()
     }
 
-    /// What was encoded last, at [`Voice::rate`].
+    /// The newest encoded frame, at [`FrameEncoder::rate`].
     pub(super) fn samples(&self) -> &[i16] {
         self.samples.get(..self.rate().frame()).unwrap_or_default()
     }
 
-    /// Tells the loss that the peer reports, in percent.
+    /// Takes the loss that the remote end reports, in percent.
     pub(super) fn expect_loss(&mut self, percent: u8) {
         self.encoder.expect_loss(percent);
     }
 
-    /// Encodes 20 ms at `rate`; returns the octets written.
+    /// Encodes 20 ms at `rate`. Returns the number of octets written.
     pub(super) fn encode(&mut self, samples: &[i16], rate: SampleRate, octets: &mut [u8]) -> usize {
         let own = self.encoder.rate();
         let Some(frame) = self.samples.get_mut(..own.frame()) else { return 0 };

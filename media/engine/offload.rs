@@ -1,0 +1,181 @@
+//! When packets are offloaded to the kernel, and how its counts are added to ours ([`crate::offload`]).
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{Core, Flow, Network};
+use crate::codec::Codec;
+use crate::command::SessionKey;
+use crate::offload::{COPY, Offload, OffloadRule, PLAIN};
+use crate::rtp::{Header, is_rtcp};
+use crate::session::PacketKind;
+
+/// Offers a rule to the network.
+fn take(offload: &mut Offload, rule: Option<OffloadRule>, network: &mut dyn Network) {
+    if let Some(rule) = rule.filter(|rule| network.offload(rule)) {
+        offload.begin(&rule);
+    }
+}
+
+impl Core {
+    /// The network can offload packets.
+    pub(crate) fn enable_offload(&mut self) {
+        self.can_offload = true;
+    }
+
+    /// We have relayed audio of `from` to `to`: offloads the next packets when it is time.
+    pub(super) fn note_relayed(
+        &mut self,
+        now: Instant,
+        [from, to]: [usize; 2],
+        header: &Header,
+        codec: Codec,
+        network: &mut dyn Network,
+    ) {
+        let Some((session, peer)) = self.sessions.get2_mut(from, to) else { return };
+        if !session.routing.offload.note_plain() {
+            return;
+        }
+        session.routing.offload.note_other();
+        let rule = session.offload_rule(peer, header, codec, now);
+        take(&mut session.routing.offload, rule, network);
+    }
+
+    /// A packet came to `slot`, which is not bridged. If it is audio that nobody hears, the kernel drops the next ones when it is
+    /// time.
+    pub(super) fn note_unheard(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        header: &Header,
+        kind: PacketKind,
+        network: &mut dyn Network,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        match kind {
+            PacketKind::Audio(_) if session.routing.offload.note_plain() => session.routing.offload.note_other(),
+            PacketKind::Events(_) => return session.routing.offload.note_other(),
+            _ => return,
+        }
+        let rule = session.drop_rule(header, now);
+        take(&mut session.routing.offload, rule, network);
+    }
+
+    /// A packet came up to us that is no copy of one that the kernel has sent. If the slot is offloaded, RTCP makes us ask for the
+    /// kernel's counts, because a report may follow. RTP is not what the kernel was told to expect, so the offload ends. Packets
+    /// of strangers change nothing.
+    pub(super) fn check_offload(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        flow: Flow,
+        from: SocketAddr,
+        packet: &[u8],
+        network: &mut dyn Network,
+    ) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        if flow == Flow::Rtcp || is_rtcp(packet) {
+            if !session.is_stranger(from) {
+                self.count_both_directions(now, slot, network);
+            }
+        } else if session.routing.offload.is_offloaded() && !session.refuses(from, now) {
+            self.revoke_offload_at(now, slot, true, network);
+        }
+    }
+
+    /// Whether the packet is a copy of one that the kernel has relayed. The mark of the copy is removed.
+    pub(super) fn takes_copy(&mut self, slot: usize, packet: &mut [u8]) -> bool {
+        let Some(first) = packet.first_mut().filter(|first| **first == COPY) else { return false };
+        let copy = self.sessions.get_mut(slot).is_some_and(|session| session.routing.offload.takes_copy());
+        if copy {
+            *first = PLAIN;
+        }
+        copy
+    }
+
+    /// A telephone-event of the leg was relayed.
+    pub(super) fn note_event(&mut self, slot: usize) {
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.routing.offload.note_other();
+        }
+    }
+
+    /// Ends the offload of both directions of `key`'s bridge, before anything about the session changes.
+    pub(crate) fn revoke_offload(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
+        if let Some(slot) = self.slots.get(&key).copied().filter(|_| self.can_offload) {
+            self.revoke_offload_at(now, slot, false, network);
+        }
+    }
+
+    pub(super) fn revoke_offload_at(&mut self, now: Instant, slot: usize, by_itself: bool, network: &mut dyn Network) {
+        for slot in self.both_directions(slot) {
+            self.end_offload(now, slot, by_itself, network);
+        }
+    }
+
+    /// Requests the kernel's counts of both directions of `slot`'s bridge.
+    pub(super) fn count_both_directions(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
+        for slot in self.both_directions(slot) {
+            self.count_offloaded(now, slot, network);
+        }
+    }
+
+    /// One 20 ms frame of `slot`: requests the kernel's counts when that is due, or when a report is about to need them.
+    pub(super) fn tick_offload(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let asks = session.routing.offload.tick();
+        if session.is_about_to_report() {
+            self.count_both_directions(now, slot, network);
+        } else if asks {
+            self.count_offloaded(now, slot, network);
+        }
+        // The other leg is sent silence before long, on the same line of sequence numbers: it must be ours again by then.
+        if self.sessions.get(slot).is_some_and(|session| session.routing.offload.is_silent()) {
+            self.end_offload(now, slot, true, network);
+        }
+    }
+
+    fn both_directions(&self, slot: usize) -> impl Iterator<Item = usize> + use<> {
+        let peer = self.sessions.get(slot).and_then(|session| session.routing.bridged_with()).map(|peer| peer.slot);
+        std::iter::once(slot).chain(peer.filter(|peer| *peer != slot))
+    }
+
+    fn end_offload(&mut self, now: Instant, slot: usize, by_itself: bool, network: &mut dyn Network) {
+        if !self.is_offloaded(slot) {
+            return;
+        }
+        let counted = network.revoke(slot);
+        self.add(now, slot, counted);
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.end_offload(by_itself);
+        }
+    }
+
+    fn count_offloaded(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
+        if self.is_offloaded(slot) {
+            let counted = network.counted(slot);
+            self.add(now, slot, counted);
+        }
+    }
+
+    pub(super) fn is_offloaded(&self, slot: usize) -> bool {
+        self.sessions.get(slot).is_some_and(|session| session.routing.offload.is_offloaded())
+    }
+
+    fn add(&mut self, now: Instant, slot: usize, counted: Option<crate::offload::FlowCounts>) {
+        let Some(counted) = counted else { return };
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        if session.routing.offload.is_copied() {
+            session.routing.offload.note(&counted);
+            return;
+        }
+        let Some((packets, octets)) = session.note_offloaded_in(&counted, now) else { return };
+        self.counts.packets_in += packets;
+        let peer = session.routing.bridged_with().and_then(|peer| self.sessions.get_mut(peer.slot));
+        if let Some(peer) = peer.filter(|_| packets > 0) {
+            peer.note_offloaded_out(packets, octets, &counted);
+            self.counts.packets_out += packets;
+            self.counts.relayed += packets;
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Offload: the kernel relays the plain packets of a bridged leg, and drops those of a leg that nobody hears. Here are the rules
+//! for the kernel, its counts, and the decision when a session's packets are offloaded. Pure: [`crate::engine`] decides, and the
+//! [`crate::engine::Network`] does it if it can.
+//!
+//! ```text
+//!   relayed by us --50 packets in a row--> relayed by the kernel --a command, another plan, an unexpected packet, or silence:
+//!        ^                                                        | the kernel's counts are added to ours
+//!        \--------------------------------------------------------/
+//! ```
+
+use std::time::Duration;
+
+/// Packets in a row, relayed or unheard, before a leg's packets are offloaded: 1 s of them.
+const PATIENCE: u16 = 50;
+/// The same for a leg whose offload keeps ending early: 32 s of them.
+const MOST_PATIENCE: u16 = 1_600;
+/// An offload of so many packets was worth it: 10 s.
+const WORTHWHILE: u64 = 500;
+/// Frames between two requests for the kernel's counts: 400 ms.
+const ASKED: u8 = 20;
+/// Requests without a new packet after which the leg counts as silent: 800 ms, well below the 2 s after which the other leg is
+/// sent silence.
+const EMPTY: u8 = 2;
+
+/// Marks the copy of a packet that the kernel has relayed. It stands in the place of the first octet, with a version that RTP
+/// does not have.
+pub(crate) const COPY: u8 = 0xC0;
+/// The first octet of a plain RTP packet: neither padding, nor extension, nor CSRCs.
+pub(crate) const PLAIN: u8 = 0x80;
+
+/// Packets of one leg that the kernel relays or drops without us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OffloadRule {
+    /// The slot of the session that they come to.
+    pub(crate) from: usize,
+    pub(crate) ssrc: u32,
+    /// The payload type of audio; `noise`: that of comfort noise.
+    pub(crate) audio: u8,
+    pub(crate) noise: Option<u8>,
+    /// Units of the timestamps in a second.
+    pub(crate) clock_rate: u32,
+    /// Our counts, from which the kernel's go on.
+    pub(crate) counted: FlowCounts,
+    /// `None`: nobody hears the packets. They are counted and dropped.
+    pub(crate) forward: Option<Forward>,
+}
+
+/// Where the packets go, and what the kernel changes in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Forward {
+    /// The slot of the session that they leave from.
+    pub(crate) to: usize,
+    pub(crate) ssrc: u32,
+    pub(crate) sequence_offset: u16,
+    pub(crate) timestamp_offset: u32,
+    pub(crate) audio: u8,
+    pub(crate) noise: Option<u8>,
+    /// Whether we get a copy of each packet ([`COPY`]), for example for a recording.
+    pub(crate) copied: bool,
+}
+
+/// Counts of a leg's received packets, by the rules of [`crate::rtp::receiver`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FlowCounts {
+    /// Packets, and octets of their payloads, since the offload began.
+    pub(crate) packets: u64,
+    pub(crate) octets: u64,
+    /// The highest sequence number, with its cycles.
+    pub(crate) highest: u32,
+    /// Runs of losses.
+    pub(crate) gaps: u32,
+    /// In timestamp units, scaled by 16.
+    pub(crate) jitter: u32,
+    /// The timestamp of the newest packet.
+    pub(crate) timestamp: u32,
+    /// The time since the newest packet came.
+    pub(crate) age: Duration,
+}
+
+/// Whether the kernel relays a session's packets, and what is known of those packets.
+#[derive(Debug, Default)]
+pub(crate) struct Offload {
+    /// The kernel's counts at the last request; `None`: the packets are not offloaded.
+    counted: Option<Box<FlowCounts>>,
+    /// We get copies, so we have counted already what the kernel counts.
+    copied: bool,
+    /// Copies that have come. After the end of the offload: copies that are still to come.
+    copies: u64,
+    /// Plain packets in a row, relayed by us or unheard.
+    plain: u16,
+    patience: u16,
+    /// Frames since the last request for counts; `empty`: requests in a row without a new packet.
+    frames: u8,
+    empty: u8,
+}
+
+impl Offload {
+    /// Whether the kernel relays or drops the packets.
+    pub(crate) fn is_offloaded(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// Whether the kernel relays the packets and we get copies.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.is_offloaded() && self.copied
+    }
+
+    /// A packet marked as a copy has come. Returns false if it cannot be one: the kernel lets no marked packet of others pass, but
+    /// its program is not on every interface.
+    pub(crate) fn takes_copy(&mut self) -> bool {
+        if self.is_copied() {
+            self.copies += 1;
+        } else if let Some(rest) = self.copies.checked_sub(1).filter(|_| !self.is_offloaded()) {
+            self.copies = rest;
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// A plain packet was relayed by us, or unheard. Returns true when it is time to offload.
+    pub(crate) fn note_plain(&mut self) -> bool {
+        self.plain = self.plain.saturating_add(1);
+        self.plain >= self.patience.max(PATIENCE)
+    }
+
+    /// Something else came, or the offload failed: counting starts again.
+    pub(crate) fn note_other(&mut self) {
+        self.plain = 0;
+    }
+
+    /// The kernel has taken the rule.
+    pub(crate) fn begin(&mut self, rule: &OffloadRule) {
+        (self.frames, self.empty) = (0, 0);
+        let copied = rule.forward.as_ref().is_some_and(|forward| forward.copied);
+        (self.copied, self.copies) = (copied, 0);
+        self.counted = Some(Box::new(rule.counted));
+    }
+
+    /// One 20 ms frame. Returns true when the counts should be requested.
+    pub(crate) fn tick(&mut self) -> bool {
+        self.frames = self.frames.saturating_add(u8::from(self.is_offloaded()));
+        self.frames >= ASKED
+    }
+
+    /// Takes the kernel's counts. Returns packets, octets and gaps since the last request; `None` if nothing is offloaded.
+    pub(crate) fn note(&mut self, now: &FlowCounts) -> Option<(u64, u64, u32)> {
+        let before = self.counted.as_deref_mut()?;
+        let before = std::mem::replace(before, *now);
+        self.frames = 0;
+        let packets = now.packets.saturating_sub(before.packets);
+        self.empty = if packets == 0 { self.empty.saturating_add(1) } else { 0 };
+        Some((packets, now.octets.saturating_sub(before.octets), now.gaps.wrapping_sub(before.gaps)))
+    }
+
+    /// Whether no packet has come for a while.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_offloaded() && self.empty >= EMPTY
+    }
+
+    /// The packets come to us again. `by_itself`: because something else came from the leg, or nothing. A leg whose offloads end
+    /// soon for that reason waits longer for the next one each time.
+    pub(crate) fn end(&mut self, by_itself: bool) {
+        let Some(counted) = self.counted.take() else { return };
+        self.copies = if self.copied { counted.packets.saturating_sub(self.copies) } else { 0 };
+        let patience = self.patience.max(PATIENCE);
+        self.patience = match by_itself {
+            _ if counted.packets >= WORTHWHILE => PATIENCE,
+            true => patience.saturating_mul(2).min(MOST_PATIENCE),
+            false => patience,
+        };
+        (self.plain, self.frames, self.empty) = (0, 0, 0);
+    }
+}

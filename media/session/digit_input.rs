@@ -1,0 +1,74 @@
+//! The DTMF digits that a leg sends us: telephone-events, and tones in its audio when it has no telephone-events.
+
+use std::time::Instant;
+
+use crate::codec::SampleRate;
+use crate::dtmf::{Form, InbandDetector};
+use crate::event::Event;
+use crate::rtp::Header;
+use crate::rtp::dtmf::{Allowance, Detector};
+
+use super::SessionEvents;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct DigitInput {
+    events: Detector,
+    /// Exists while the plan has no telephone-events, so that digits are tones.
+    inband: Option<Box<InbandDetector>>,
+    allowance: Allowance,
+    /// Digits dropped because they came faster than [`Allowance`] allows.
+    pub(super) dropped: u64,
+}
+
+impl DigitInput {
+    /// Starts to search the audio for tones, or stops. A search that runs goes on.
+    pub(super) fn set_inband(&mut self, on: bool) {
+        self.inband = on.then(|| self.inband.take().unwrap_or_else(|| Box::new(InbandDetector::new())));
+    }
+
+    /// Whether the audio is searched for tones.
+    pub(super) fn is_inband(&self) -> bool {
+        self.inband.is_some()
+    }
+
+    /// One 20 ms frame.
+    pub(super) fn tick(&mut self) {
+        self.allowance.tick();
+    }
+
+    /// Takes a telephone-event packet. Reports the digit that begins with it, unless its tone was reported before.
+    pub(super) fn handle_event(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        clock_rate: u32,
+        now: Instant,
+        events: &mut SessionEvents,
+    ) {
+        let press = self.events.handle(header, payload, clock_rate);
+        let begins = press.map(|(digit, _)| digit);
+        let reported = self.inband.as_mut().is_some_and(|inband| !inband.handle_event(now, begins));
+        if let Some((digit, duration_ms)) = press.filter(|_| !reported) {
+            self.report(digit, duration_ms, Form::Event, events);
+        }
+    }
+
+    /// Searches an inbound frame for a tone. Reports the digit that begins with it, unless its event was reported before.
+    pub(super) fn handle_frame(&mut self, now: Instant, samples: &[i16], rate: SampleRate, events: &mut SessionEvents) {
+        if let Some(inband) = &mut self.inband
+            && let Some(digit) = inband.handle_frame(now, samples, rate)
+        {
+            // The detector is sure of a tone after 40 ms.
+            self.report(digit, 40, Form::Tone, events);
+        }
+    }
+
+    fn report(&mut self, digit: char, duration_ms: u32, form: Form, events: &mut SessionEvents) {
+        if self.allowance.take() {
+            events.send(Event::Dtmf { digit, duration_ms, form });
+        } else {
+            self.dropped += 1;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The RTP stream that a leg receives: its statistics, its rate limit, and what was dropped of it.
+
+use std::net::SocketAddr;
+
+use crate::engine::Counts;
+use crate::event::Stats;
+use crate::rtp::receiver::{PacketBudget, Receiver};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Inbound {
+    pub(super) receiver: Receiver,
+    pub(super) budget: PacketBudget,
+    /// The application has muted the leg: nobody hears its audio.
+    pub(super) muted: bool,
+    dropped: Dropped,
+}
+
+/// Why a datagram is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DropReason {
+    /// The remote end has said in SDP that it sends nothing, so its packets cannot be told from anybody's.
+    Held,
+    /// The packet is not under the agreed SRTP key, or came before.
+    Srtp,
+    /// The datagram is neither RTP nor RTCP.
+    Malformed,
+    /// The payload type was not agreed.
+    PayloadType,
+    /// RTP from another source than the latched one.
+    Stranger,
+    /// RTCP from another host than the one that sends RTP.
+    RtcpStranger,
+    /// Packets come faster than [`PacketBudget`] allows.
+    Flood,
+    /// RTCP about streams of other sessions.
+    ForeignRtcp,
+}
+
+/// Dropped datagrams by reason.
+#[derive(Default)]
+struct Dropped {
+    held: u64,
+    srtp: u64,
+    malformed: u64,
+    payload_type: u64,
+    stranger: u64,
+    flood: u64,
+    rtcp: u64,
+    first_stranger: Option<SocketAddr>,
+}
+
+impl Inbound {
+    /// Counts a dropped datagram.
+    pub(super) fn note_dropped(&mut self, why: DropReason, from: SocketAddr, counts: &mut Counts) {
+        let dropped = &mut self.dropped;
+        let count = match why {
+            DropReason::Held => &mut dropped.held,
+            DropReason::Srtp => &mut dropped.srtp,
+            DropReason::Malformed => &mut dropped.malformed,
+            DropReason::PayloadType => &mut dropped.payload_type,
+            DropReason::Stranger => {
+                dropped.first_stranger.get_or_insert(from);
+                &mut dropped.stranger
+            }
+            DropReason::RtcpStranger => &mut dropped.stranger,
+            DropReason::Flood => &mut dropped.flood,
+            DropReason::ForeignRtcp => &mut dropped.rtcp,
+        };
+        *count += 1;
+        match why {
+            DropReason::Malformed => counts.malformed += 1,
+            _ => counts.dropped += 1,
+        }
+    }
+
+    /// Adds what was dropped to a session's figures.
+    pub(super) fn add_dropped(&self, stats: &mut Stats) {
+        let Dropped { held, srtp, malformed, payload_type, stranger, flood, rtcp, first_stranger } = self.dropped;
+        stats.dropped_held = held;
+        stats.dropped_srtp = srtp;
+        stats.dropped_malformed = malformed;
+        stats.dropped_payload_type = payload_type;
+        stats.dropped_stranger = stranger;
+        stats.dropped_flood = flood;
+        stats.dropped_rtcp = rtcp;
+        stats.stranger = first_stranger;
+    }
+}

@@ -1,0 +1,99 @@
+//! A leg whose packets the kernel relays, or drops because nobody hears them: whether it may, and what is known of the packets
+//! afterwards.
+
+use std::time::Instant;
+
+use super::MediaSession;
+use super::routing::Joined;
+use crate::codec::Codec;
+use crate::offload::{FlowCounts, Forward, OffloadRule};
+use crate::rtp::Header;
+
+impl MediaSession {
+    /// The rule by which the kernel can relay this leg's packets to `peer`, after one of them was relayed by us. `None` if
+    /// anybody here has more to do with the packets than to listen, or if their source is not sure yet.
+    pub(crate) fn offload_rule(
+        &self,
+        peer: &MediaSession,
+        from: &Header,
+        codec: Codec,
+        now: Instant,
+    ) -> Option<OffloadRule> {
+        let (plan, other) = (self.plan.as_ref()?, peer.plan.as_ref()?);
+        let busy = peer.routing.echo || peer.playout.has_any() || peer.outbound.is_packing();
+        let open = peer.transport.is_pinned_both_ways()
+            && peer.transport.is_plain()
+            && codec == other.codec
+            && !peer.is_closing()
+            && other.sends;
+        if busy || !open {
+            return None;
+        }
+        let rule = self.plain_rule(from, now)?;
+        let (sequence_offset, timestamp_offset) = peer.outbound.sender.offsets(from.ssrc)?;
+        let noise = plan.comfort_noise.and(other.comfort_noise);
+        let forward = Forward {
+            to: peer.transport.slot(),
+            ssrc: peer.outbound.sender.ssrc,
+            sequence_offset,
+            timestamp_offset,
+            audio: other.payload_type,
+            noise,
+            copied: self.capture.has_tracks() || peer.capture.has_tracks(),
+        };
+        Some(OffloadRule { noise: rule.noise.filter(|_| noise.is_some()), forward: Some(forward), ..rule })
+    }
+
+    /// The rule by which the kernel can drop this leg's packets, after one that nobody heard: the leg is played to, or waits.
+    pub(crate) fn drop_rule(&self, from: &Header, now: Instant) -> Option<OffloadRule> {
+        let unheard = self.routing.joined == Joined::Nothing && !self.capture.has_tracks();
+        if unheard { self.plain_rule(from, now) } else { None }
+    }
+
+    /// A rule for packets that need no look inside and that nobody changes on their way.
+    fn plain_rule(&self, from: &Header, now: Instant) -> Option<OffloadRule> {
+        let plan = self.plan.as_ref()?;
+        let receiver = &self.inbound.receiver;
+        let watched =
+            self.inbound.muted || self.routing.echo || self.routing.transcoded || self.digit_input.is_inband();
+        let known = self.transport.is_settled(now) && receiver.ssrc() == Some(from.ssrc);
+        let open = !self.is_closing() && plan.receives;
+        (!watched && known && open && self.transport.is_plain()).then(|| OffloadRule {
+            from: self.transport.slot(),
+            ssrc: from.ssrc,
+            audio: from.payload_type,
+            noise: plan.comfort_noise,
+            clock_rate: receiver.rate(),
+            counted: receiver.counted(),
+            forward: None,
+        })
+    }
+
+    /// Adds what the kernel has counted of this leg's packets. Returns the packets and octets since the last time; `None` if the
+    /// kernel has no rule for them.
+    pub(crate) fn note_offloaded_in(&mut self, counted: &FlowCounts, now: Instant) -> Option<(u64, u64)> {
+        let (packets, octets, gaps) = self.routing.offload.note(counted)?;
+        self.inbound.receiver.add(packets, octets, gaps, counted);
+        if packets > 0 {
+            self.transport.note_heard(now.checked_sub(counted.age).unwrap_or(now));
+        }
+        Some((packets, octets))
+    }
+
+    /// Adds what the kernel has counted of packets that it sent to this leg.
+    pub(crate) fn note_offloaded_out(&mut self, packets: u64, octets: u64, counted: &FlowCounts) {
+        self.outbound.sender.add(packets, octets, counted.highest as u16, counted.timestamp);
+        self.outbound.relay.note_relayed((counted.age.as_millis() / 20).try_into().unwrap_or(u8::MAX));
+    }
+
+    /// The leg's packets come to us again. `by_itself`: because of what came from the leg, or did not.
+    pub(crate) fn end_offload(&mut self, by_itself: bool) {
+        self.routing.offload.end(by_itself);
+        self.inbound.receiver.restart_transit();
+    }
+
+    /// Whether the leg's next RTCP report is due in the next frame.
+    pub(crate) fn is_about_to_report(&self) -> bool {
+        self.quality.reports.is_near()
+    }
+}

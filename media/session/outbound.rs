@@ -1,0 +1,287 @@
+//! The RTP stream that a leg is sent: one line of sequence numbers and timestamps, whatever feeds it.
+
+use super::capture::Capture;
+use super::frame_encoder::FrameEncoder;
+use super::relay_state::RelayState;
+use super::transport::Transport;
+use super::{Context, PacketKind};
+use crate::codec::SampleRate;
+use crate::codec::g711::Law;
+use crate::room::Said;
+use crate::rtp::sender::Sender;
+use crate::rtp::{FIXED, FRAME, Header, dtmf};
+use crate::sdp::{Events, MediaPlan};
+use crate::timeline::Stamp;
+
+/// The longest payload that we send, in octets: 60 ms of G.711 (480), 20 ms of L16 at 16,000 Hz (640).
+const LONGEST: usize = 640;
+/// Octets by which the buffer of a packet grows.
+const ROOM: usize = 256;
+
+/// See the module.
+pub(super) struct Outbound {
+    pub(super) sender: Sender,
+    pub(super) relay: RelayState,
+    packing: Packing,
+    /// For frames that are not octets of the plan's law already.
+    pub(super) encoder: Option<Box<FrameEncoder>>,
+    passed_event: Option<PassedEvent>,
+    /// Packets of the other leg that were not relayed.
+    pub(super) not_relayed: u64,
+}
+
+/// Frames gathered for a packet of more than one.
+struct Packing {
+    /// As long as the longest packet so far; at most `FIXED + LONGEST`.
+    packet: Vec<u8>,
+    frames: usize,
+    octets: usize,
+    timestamp: u32,
+}
+
+/// The telephone-event of another clock that is being passed on.
+struct PassedEvent {
+    /// Its timestamp on the other leg's line.
+    from: u32,
+    /// Its timestamp on this leg's line.
+    to: u32,
+}
+
+impl Outbound {
+    /// `seed` gives the line its random start.
+    pub(super) fn new(seed: u64) -> Outbound {
+        Outbound {
+            sender: Sender::new(seed),
+            relay: RelayState::default(),
+            packing: Packing { packet: Vec::new(), frames: 0, octets: 0, timestamp: 0 },
+            encoder: None,
+            passed_event: None,
+            not_relayed: 0,
+        }
+    }
+
+    /// Takes the clock of a new plan. Frames that wait for a packet of the old one are dropped.
+    pub(super) fn apply(&mut self, plan: &MediaPlan) {
+        self.sender.set_clock_rate(plan.codec.clock_rate());
+        (self.packing.frames, self.packing.octets) = (0, 0);
+    }
+
+    /// Whether frames wait for their packet to be full.
+    pub(super) fn is_packing(&self) -> bool {
+        self.packing.frames > 0
+    }
+
+    /// A packet of the other leg was not relayed.
+    pub(super) fn note_not_relayed(&mut self, cx: &mut Context<'_>) {
+        self.not_relayed += 1;
+        cx.counts.dropped += 1;
+        // The next packet starts a new talkspurt.
+        self.sender.pause();
+    }
+}
+
+/// What a packet passes on its way out: the leg's stream with the plan, the transport and the listeners that it needs.
+pub(super) struct Output<'a> {
+    pub(super) plan: &'a MediaPlan,
+    pub(super) outbound: &'a mut Outbound,
+    pub(super) transport: &'a mut Transport,
+    pub(super) capture: &'a mut Capture,
+}
+
+impl Output<'_> {
+    // ---- relay ----
+
+    /// Makes another leg's packet (for echo, the leg's own) one of this stream, in place. Returns the packet as the remote end
+    /// is to get it; `None` if it cannot be relayed.
+    pub(super) fn rewrite<'p>(
+        &mut self,
+        from: &Header,
+        kind: PacketKind,
+        packet: &'p mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Option<&'p mut [u8]> {
+        let plan = self.plan;
+        let (payload_type, units) = match kind {
+            PacketKind::Audio(codec) if plan.passes(codec) => {
+                (Some(plan.payload_type), codec.units(packet.get(from.payload.clone()).unwrap_or_default()))
+            }
+            PacketKind::Audio(_) => (None, 0),
+            PacketKind::Noise => (plan.comfort_noise, 0),
+            PacketKind::Events(_) => (plan.events.map(|events| events.payload_type), 0),
+        };
+        let (Some(payload_type), true) = (payload_type, plan.sends) else {
+            self.outbound.note_not_relayed(cx);
+            return None;
+        };
+        self.flush(cx);
+        let Some(header) = self.outbound.sender.relayed(from, payload_type, units) else {
+            self.outbound.note_not_relayed(cx);
+            return None;
+        };
+        let payload = packet.get_mut(header.payload.clone())?;
+        if let PacketKind::Audio(codec) = kind {
+            if let (Some(law), Some(to)) = (codec.law(), plan.codec.law()) {
+                law.transcode(to, payload);
+            }
+            self.capture.handle_outbound_packet(&header, plan.codec, payload, cx);
+        }
+        // CSRCs, extensions and padding end here: the plain header goes right before the payload.
+        let start = header.payload.start - FIXED;
+        let packet = packet.get_mut(start..header.payload.end)?;
+        header.write(packet);
+        cx.counts.packets_out += 1;
+        cx.counts.relayed += 1;
+        self.outbound.relay.note_relayed(0);
+        Some(packet)
+    }
+
+    /// Passes another leg's telephone-event on among audio that has a timestamp line of its own, at the clock of this leg's
+    /// events.
+    pub(super) fn pass_event(&mut self, from: &Header, clock_rate: u32, packet: &[u8], cx: &mut Context<'_>) {
+        let payload = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
+        let Some(payload) = payload else { return };
+        let outbound = &mut *self.outbound;
+        let (Some(events), true) = (self.plan.events, self.plan.sends) else { return outbound.note_not_relayed(cx) };
+        let (to, first) = match &outbound.passed_event {
+            Some(passed) if passed.from == from.timestamp => (passed.to, false),
+            _ => {
+                let to = outbound.sender.now();
+                outbound.passed_event = Some(PassedEvent { from: from.timestamp, to });
+                (to, true)
+            }
+        };
+        let mut event = *payload;
+        dtmf::rescale(&mut event, clock_rate, events.clock_rate);
+        self.send_event(events, to, first, event, cx);
+    }
+
+    // ---- telephone-events ----
+
+    /// Sends a telephone-event packet, if there is somewhere to send it. `timestamp`: when the event began; `first`: it begins
+    /// with this packet.
+    pub(super) fn send_event(
+        &mut self,
+        events: Events,
+        timestamp: u32,
+        first: bool,
+        payload: [u8; 4],
+        cx: &mut Context<'_>,
+    ) {
+        let (Some(target), true) = (self.transport.target(), self.plan.sends) else { return };
+        let mut packet = [0; FIXED + 4];
+        self.outbound.sender.event(events.payload_type, timestamp, first).write(&mut packet);
+        if let Some(place) = packet.last_chunk_mut::<4>() {
+            *place = payload;
+        }
+        self.transport.send_rtp(target, &packet, cx);
+        cx.counts.packets_out += 1;
+    }
+
+    // ---- frames ----
+
+    /// Sends a frame of G.711.
+    pub(super) fn send_octets(&mut self, law: Law, octets: &[u8; FRAME], cx: &mut Context<'_>) {
+        let Some(to) = self.plan.codec.law() else {
+            let mut samples = [0; FRAME];
+            law.decode(octets, &mut samples);
+            return self.send_samples(&samples, SampleRate::Hz8000, cx);
+        };
+        let mut octets = *octets;
+        law.transcode(to, &mut octets);
+        let stamp = self.stamp(cx);
+        self.capture.handle_outbound_octets(stamp, to, &octets);
+        self.pack(&octets, cx);
+    }
+
+    /// Sends a frame of PCM.
+    pub(super) fn send_samples(&mut self, samples: &[i16], rate: SampleRate, cx: &mut Context<'_>) {
+        let codec = self.plan.codec;
+        if let (Some(law), SampleRate::Hz8000) = (codec.law(), rate) {
+            let mut octets = [0; FRAME];
+            law.encode(samples, &mut octets);
+            return self.send_octets(law, &octets, cx);
+        }
+        let stamp = self.stamp(cx);
+        let encoder = match &mut self.outbound.encoder {
+            Some(encoder) if encoder.codec() == codec => encoder,
+            other => other.insert(Box::new(FrameEncoder::new(codec))),
+        };
+        let mut octets = [0; LONGEST];
+        let length = encoder.encode(samples, rate, &mut octets);
+        let Some(octets) = octets.get(..length) else { return };
+        match (codec.law(), octets.first_chunk::<FRAME>()) {
+            (Some(law), Some(octets)) => self.capture.handle_outbound_octets(stamp, law, octets),
+            _ => self.capture.handle_outbound_samples(stamp, encoder.samples()),
+        }
+        self.pack(octets, cx);
+    }
+
+    /// Sends a frame of a room, which is encoded already.
+    pub(super) fn send_mixed(&mut self, said: Said<'_>, cx: &mut Context<'_>) {
+        if let (Some(law), Some(octets)) = (self.plan.codec.law(), said.payload.first_chunk::<FRAME>()) {
+            return self.send_octets(law, octets, cx);
+        }
+        let stamp = self.stamp(cx);
+        self.capture.handle_outbound_samples(stamp, said.samples);
+        self.pack(said.payload, cx);
+    }
+
+    /// Nothing is sent in this frame.
+    pub(super) fn rest(&mut self) {
+        self.outbound.sender.pause();
+        self.capture.handle_outbound_rest();
+    }
+
+    /// The place of the frame that is about to be packed.
+    fn stamp(&mut self, cx: &Context<'_>) -> Stamp {
+        let Outbound { packing, sender, .. } = &mut *self.outbound;
+        if packing.frames == 0 {
+            packing.timestamp = sender.now();
+        }
+        let timestamp = packing.timestamp.wrapping_add(packing.frames as u32 * sender.frame());
+        Stamp { timestamp, marker: false, arrival: cx.clock.units(cx.now, 8_000) }
+    }
+
+    /// Sends one frame of the negotiated codec, or packs it with others.
+    fn pack(&mut self, octets: &[u8], cx: &mut Context<'_>) {
+        let Outbound { packing, sender, .. } = &mut *self.outbound;
+        if !self.plan.sends {
+            sender.pause();
+            return;
+        }
+        let start = FIXED + packing.octets;
+        let end = start + octets.len();
+        if packing.packet.len() < end && end <= FIXED + LONGEST {
+            // With room to spare, because Opus frames differ in length.
+            packing.packet.resize(end.next_multiple_of(ROOM).min(FIXED + LONGEST), 0);
+        }
+        if let Some(place) = packing.packet.get_mut(start..end) {
+            place.copy_from_slice(octets);
+            packing.octets += octets.len();
+            packing.frames += 1;
+        }
+        // Another frame of the same size must find room.
+        if packing.frames >= usize::from(self.plan.frames) || packing.octets + octets.len() > LONGEST {
+            self.flush_now(cx);
+        }
+    }
+
+    /// Sends the frames that wait for their packet to be full.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
+        if self.outbound.is_packing() {
+            self.flush_now(cx);
+        }
+    }
+
+    fn flush_now(&mut self, cx: &mut Context<'_>) {
+        let Outbound { packing, sender, .. } = &mut *self.outbound;
+        let units = std::mem::take(&mut packing.frames) as u32 * sender.frame();
+        let octets = std::mem::take(&mut packing.octets);
+        let Some(target) = self.transport.target() else { return };
+        let header = sender.audio(self.plan.payload_type, packing.timestamp, units, octets);
+        let Some(packet) = packing.packet.get_mut(..FIXED + octets) else { return };
+        header.write(packet);
+        self.transport.send_rtp(target, packet, cx);
+        cx.counts.packets_out += 1;
+    }
+}

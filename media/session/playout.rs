@@ -1,0 +1,229 @@
+//! What a leg is sent in a frame: `digits > playback > source > input > relay | echo > silence`.
+
+use super::outbound::Output;
+use super::relay_state::Filler;
+use super::{Context, SessionEvents};
+use crate::codec::SampleRate;
+use crate::codec::g711::Law;
+use crate::command::OpId;
+use crate::event::{Event, FinishReason};
+use crate::player::Playback;
+use crate::room::Said;
+use crate::rtp::FRAME;
+use crate::rtp::dtmf::{self, DigitFrame, DigitSender};
+use crate::source::{SourcePlayer, Spoken, StreamSource};
+use crate::tone::{Tone, ToneGenerator};
+
+/// Marks reported in a frame. More would fill the event sink faster than it is emptied, and a full sink ends the session.
+const MARKS: usize = 32;
+
+/// A frame that comes from another leg or a room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// The bridged leg's audio, 20 ms at that rate.
+    Bridge(&'a [i16], SampleRate),
+    /// A room's mix, in our codec.
+    Room(Said<'a>),
+}
+
+/// See the module.
+pub(super) struct Playout {
+    digits: Option<Box<Digits>>,
+    playback: Option<Box<Playback>>,
+    source: Option<Box<SourcePlayer>>,
+    /// The leg is sent silence when there is nothing else.
+    pub(super) send_silence: bool,
+}
+
+struct Digits {
+    op: OpId,
+    sender: DigitSender,
+    timestamp: u32,
+    /// For a remote end without telephone-events.
+    tone: Option<ToneGenerator>,
+}
+
+impl Playout {
+    pub(super) fn new(send_silence: bool) -> Playout {
+        Playout { digits: None, playback: None, source: None, send_silence }
+    }
+
+    // ---- commands ----
+
+    /// Plays, instead of what is being played.
+    pub(super) fn play(&mut self, playback: Playback, events: &mut SessionEvents) {
+        if let Some(before) = self.playback.replace(Box::new(playback)) {
+            events.send(Event::Finished { op: before.op, reason: FinishReason::Stopped });
+        }
+    }
+
+    /// Sends digits: after those of the same operation, instead of those of another one.
+    pub(super) fn send_digits(&mut self, op: OpId, sender: DigitSender, events: &mut SessionEvents) {
+        if let Some(running) = self.digits.as_mut().filter(|running| running.op == op) {
+            running.sender.append(sender);
+        } else if let Some(before) = self.digits.replace(Box::new(Digits { op, sender, timestamp: 0, tone: None })) {
+            events.send(Event::Finished { op: before.op, reason: FinishReason::Stopped });
+        }
+    }
+
+    /// Stops the playback or the digits of that operation.
+    pub(super) fn stop(&mut self, op: OpId, events: &mut SessionEvents) {
+        if self.playback.take_if(|playback| playback.op == op).is_some()
+            || self.digits.take_if(|digits| digits.op == op).is_some()
+        {
+            events.send(Event::Finished { op, reason: FinishReason::Stopped });
+        }
+    }
+
+    pub(super) fn set_source(&mut self, op: OpId, source: StreamSource) {
+        self.source = Some(Box::new(SourcePlayer::new(op, source)));
+    }
+
+    pub(super) fn remove_source(&mut self, op: OpId) {
+        self.source.take_if(|source| source.op == op);
+    }
+
+    /// Ends everything without a report: the session closes.
+    pub(super) fn clear(&mut self) {
+        (self.digits, self.playback, self.source) = (None, None, None);
+    }
+
+    // ---- state ----
+
+    /// The operation that is being played.
+    pub(super) fn playing(&self) -> Option<OpId> {
+        self.playback.as_ref().map(|playback| playback.op)
+    }
+
+    /// Whether something of ours is being sent, so that nothing is relayed.
+    pub(super) fn is_busy(&self) -> bool {
+        let source_speaks = self.source.as_ref().is_some_and(|source| source.speaks);
+        self.playback.is_some() || self.digits.is_some() || source_speaks
+    }
+
+    /// Whether there is anything that may be sent, now or in a later frame.
+    pub(super) fn has_any(&self) -> bool {
+        self.playback.is_some() || self.digits.is_some() || self.source.is_some()
+    }
+
+    // ---- the media clock ----
+
+    /// Third pass of a frame: sends its audio, from whatever comes first.
+    pub(super) fn handle_tick(
+        &mut self,
+        input: Option<Input<'_>>,
+        out: &mut Output<'_>,
+        events: &mut SessionEvents,
+        cx: &mut Context<'_>,
+    ) {
+        // Until an address is known, a prompt waits; on hold it goes on unheard.
+        if out.plan.remote.is_none() && out.transport.target().is_none() && out.plan.sends {
+            return;
+        }
+        if self.send_digit(out, events, cx) || self.send_playback(out, events, cx) {
+            self.hold_source(events);
+            return;
+        }
+        if self.send_source(out, events, cx) {
+            return;
+        }
+        if input.is_some() {
+            out.outbound.relay.note_frame();
+        }
+        match input {
+            Some(Input::Bridge(samples, rate)) => out.send_samples(samples, rate, cx),
+            Some(Input::Room(said)) => out.send_mixed(said, cx),
+            None => self.fill(out, cx),
+        }
+    }
+
+    /// Sends silence where nothing is relayed.
+    fn fill(&self, out: &mut Output<'_>, cx: &mut Context<'_>) {
+        let filler = out.outbound.relay.tick(out.capture.has_tracks());
+        let is_silence = filler == Filler::Silence || (filler == Filler::Pause && out.outbound.is_packing());
+        if self.send_silence && is_silence {
+            let law = out.plan.codec.law().unwrap_or(Law::Mu);
+            return out.send_octets(law, &[law.silence(); FRAME], cx);
+        }
+        out.flush(cx);
+        if filler != Filler::Relayed {
+            out.rest();
+        }
+    }
+
+    fn send_playback(&mut self, out: &mut Output<'_>, events: &mut SessionEvents, cx: &mut Context<'_>) -> bool {
+        let Some(playback) = &mut self.playback else { return false };
+        let mut samples = [0; FRAME];
+        if playback.next_frame(&mut samples) {
+            out.send_samples(&samples, SampleRate::Hz8000, cx);
+            return true;
+        }
+        events.send(Event::Finished { op: playback.op, reason: FinishReason::Completed });
+        self.playback = None;
+        false
+    }
+
+    fn send_source(&mut self, out: &mut Output<'_>, events: &mut SessionEvents, cx: &mut Context<'_>) -> bool {
+        let Some(source) = &mut self.source else { return false };
+        let op = source.op;
+        match source.next_frame(most_marks(events), |name| events.send(Event::MarkReached { op, name })) {
+            Some(Spoken::Octets(law, octets)) => out.send_octets(law, &octets, cx),
+            Some(Spoken::Samples(samples, rate)) => {
+                out.send_samples(samples.get(..rate.frame()).unwrap_or_default(), rate, cx);
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// Something else is sent in this frame: the source waits.
+    fn hold_source(&mut self, events: &mut SessionEvents) {
+        if let Some(source) = &mut self.source {
+            let op = source.op;
+            source.hold(most_marks(events), |name| events.send(Event::MarkReached { op, name }));
+        }
+    }
+
+    /// Sends the frame of a digit. Returns false when no digit takes this frame.
+    fn send_digit(&mut self, out: &mut Output<'_>, events: &mut SessionEvents, cx: &mut Context<'_>) -> bool {
+        let Some(digits) = &mut self.digits else { return false };
+        let clock_rate = out.plan.events.map_or(8_000, |events| events.clock_rate);
+        let (event, end, duration, offset, first) = match digits.sender.next_frame(clock_rate) {
+            DigitFrame::Gap => return false,
+            DigitFrame::Done => {
+                events.send(Event::Finished { op: digits.op, reason: FinishReason::Completed });
+                self.digits = None;
+                return false;
+            }
+            DigitFrame::Event { event, end, duration, offset, first } => (event, end, duration, offset, first),
+        };
+        out.flush(cx);
+        let Some(to) = out.plan.events else {
+            // In the audio itself. The frames of the retransmitted end packets are the gap.
+            if first {
+                let key = dtmf::key(event).unwrap_or('0');
+                let milliseconds = digits.sender.duration_ms();
+                digits.tone = Some(ToneGenerator::new(Tone::Key { key, milliseconds }));
+            }
+            let mut samples = [0; FRAME];
+            if let Some(tone) = &mut digits.tone {
+                tone.next_frame(&mut samples);
+            }
+            out.send_samples(&samples, SampleRate::Hz8000, cx);
+            return true;
+        };
+        if first {
+            digits.timestamp = out.outbound.sender.now();
+        }
+        let [high, low] = duration.to_be_bytes();
+        // Volume 10: -10 dBm0, as phones send.
+        let payload = [event, if end { 0x8A } else { 0x0A }, high, low];
+        out.send_event(to, digits.timestamp.wrapping_add(offset), first, payload, cx);
+        true
+    }
+}
+
+/// How many marks may be reported in this frame: none while the event sink is full.
+fn most_marks(events: &SessionEvents) -> usize {
+    if events.backlog() == 0 { MARKS } else { 0 }
+}

@@ -1,0 +1,61 @@
+//! RTCP reports of a leg, and warnings about its quality that follow from them.
+
+use super::SessionEvents;
+use super::frame_encoder::FrameEncoder;
+use crate::event::Event;
+use crate::quality::{Impairment, Watch};
+use crate::rtp::receiver::{Receiver, ReportBlock};
+use crate::rtp::reports::Reports;
+
+/// Packets between two reports from which a loss is judged: 1 s of them.
+const JUDGED: u64 = 50;
+
+/// See the module.
+pub(super) struct QualityReports {
+    pub(super) reports: Reports,
+    watch: Watch,
+    /// Packets that had come when the inbound loss was judged last.
+    judged_packets: u64,
+}
+
+impl QualityReports {
+    /// `seed` spreads the times of the reports.
+    pub(super) fn new(seed: u64) -> QualityReports {
+        QualityReports { reports: Reports::new(seed), watch: Watch::default(), judged_packets: 0 }
+    }
+
+    /// One 20 ms frame. Returns whether a report is due.
+    pub(super) fn tick(&mut self) -> bool {
+        self.watch.tick();
+        self.reports.tick()
+    }
+
+    /// Judges what we receive, from the block that we are about to send.
+    pub(super) fn judge_inbound(&mut self, block: &ReportBlock, receiver: &Receiver, events: &mut SessionEvents) {
+        let packets = receiver.packets - std::mem::replace(&mut self.judged_packets, receiver.packets);
+        if packets >= JUDGED {
+            self.judge(Impairment::Loss, f32::from(block.fraction_lost) / 2.56, events);
+            self.judge(Impairment::Jitter, receiver.jitter_ms(), events);
+        }
+    }
+
+    /// Judges what the remote end receives, from its newest report. The encoder adapts to the loss.
+    pub(super) fn judge_outbound(&mut self, encoder: Option<&mut FrameEncoder>, events: &mut SessionEvents) {
+        if let Some(heard) = self.reports.heard_of_us.filter(|heard| heard.recent_packets >= JUDGED) {
+            self.judge(Impairment::LossByPeer, heard.recent_loss * 100.0, events);
+            if let Some(encoder) = encoder {
+                encoder.expect_loss((heard.recent_loss * 100.0).round().clamp(0.0, 100.0) as u8);
+            }
+            self.judge(Impairment::JitterByPeer, heard.jitter_ms, events);
+        }
+        if let Some(round_trip) = self.reports.round_trip_ms {
+            self.judge(Impairment::RoundTrip, round_trip, events);
+        }
+    }
+
+    fn judge(&mut self, cause: Impairment, value: f32, events: &mut SessionEvents) {
+        if self.watch.note(cause, value) {
+            events.send(Event::Impaired { cause, value });
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The protection of a leg's packets: none, or SRTP with keys from offer and answer.
+
+use std::net::SocketAddr;
+
+use crate::engine::{Flow, Network};
+use crate::rtp::srtp::{LONGEST, LONGEST_TRAILER, Refused, Srtp};
+use crate::sdp::Protection;
+
+/// The state of the protection. `former` is the context of keys that were in use before: should the same keys come back, their
+/// packet indices must not start again.
+#[derive(Debug)]
+pub(super) enum SrtpContext {
+    /// Packets pass as they are.
+    Plain { former: Option<Box<Srtp>> },
+    /// We have offered keys and no answer has come: no packet passes.
+    AwaitingKeys { former: Option<Box<Srtp>> },
+    /// Packets are encrypted and authenticated.
+    Keyed(Box<Srtp>),
+}
+
+impl Default for SrtpContext {
+    fn default() -> SrtpContext {
+        SrtpContext::Plain { former: None }
+    }
+}
+
+impl SrtpContext {
+    /// Takes what offer and answer agreed. Keys that stay keep their state.
+    pub(super) fn set(&mut self, protection: &Protection) {
+        let former = match std::mem::take(self) {
+            SrtpContext::Plain { former } | SrtpContext::AwaitingKeys { former } => former,
+            SrtpContext::Keyed(srtp) => Some(srtp),
+        };
+        *self = match (protection, former) {
+            (Protection::Plain, former) => SrtpContext::Plain { former },
+            (Protection::Open, former) => SrtpContext::AwaitingKeys { former },
+            (Protection::Keyed(keys), Some(mut srtp)) => {
+                srtp.rekey((**keys).clone());
+                SrtpContext::Keyed(srtp)
+            }
+            (Protection::Keyed(keys), None) => match Srtp::new((**keys).clone()) {
+                Some(srtp) => SrtpContext::Keyed(Box::new(srtp)),
+                None => SrtpContext::AwaitingKeys { former: None },
+            },
+        };
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, SrtpContext::Plain { .. })
+    }
+
+    /// Decrypts a datagram in place. Returns the length of the plain packet.
+    #[inline]
+    pub(super) fn decrypt(&mut self, flow: Flow, packet: &mut [u8]) -> Result<usize, Refused> {
+        match (self, flow) {
+            (SrtpContext::Plain { .. }, _) => Ok(packet.len()),
+            (SrtpContext::Keyed(srtp), Flow::Rtcp) => srtp.unprotect_rtcp(packet),
+            (SrtpContext::Keyed(srtp), Flow::Rtp) => srtp.unprotect(packet),
+            (SrtpContext::AwaitingKeys { .. }, _) => Err(Refused::Forged),
+        }
+    }
+
+    /// Sends a packet by the sockets of `slot`. A packet that cannot be encrypted is not sent.
+    pub(super) fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8], network: &mut dyn Network) {
+        match self {
+            SrtpContext::Plain { .. } => network.send(slot, flow, to, packet),
+            SrtpContext::Keyed(srtp) => {
+                let mut buffer = [0; LONGEST + LONGEST_TRAILER];
+                let Some(place) = buffer.get_mut(..packet.len()) else { return };
+                place.copy_from_slice(packet);
+                let length = match flow {
+                    Flow::Rtp => srtp.protect(&mut buffer, packet.len()),
+                    Flow::Rtcp => srtp.protect_rtcp(&mut buffer, packet.len()),
+                };
+                if let Some(packet) = length.and_then(|length| buffer.get(..length)) {
+                    network.send(slot, flow, to, packet);
+                }
+            }
+            SrtpContext::AwaitingKeys { .. } => {}
+        }
+    }
+}

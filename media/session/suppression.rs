@@ -1,0 +1,127 @@
+//! Noise suppression of a leg's audio, each direction by itself.
+
+use super::SessionEvents;
+use super::playout::Input;
+use crate::codec::{LONGEST_FRAME, SampleRate};
+use crate::command::{Track, Tracks};
+use crate::event::Event;
+use crate::suppress::Suppressor;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Suppression {
+    /// Made when suppression of one direction is asked for.
+    directions: Option<Box<Directions>>,
+}
+
+#[derive(Default)]
+struct Directions {
+    inbound: Option<Direction>,
+    outbound: Option<Direction>,
+}
+
+struct Direction {
+    on: bool,
+    /// The worker has no time for it at present.
+    shed: bool,
+    /// Made with the first frame, whose rate it takes.
+    suppressor: Option<(SampleRate, Suppressor)>,
+}
+
+impl Directions {
+    fn get(&self, track: Track) -> &Option<Direction> {
+        match track {
+            Track::Inbound => &self.inbound,
+            Track::Outbound => &self.outbound,
+        }
+    }
+
+    fn get_mut(&mut self, track: Track) -> &mut Option<Direction> {
+        match track {
+            Track::Inbound => &mut self.inbound,
+            Track::Outbound => &mut self.outbound,
+        }
+    }
+}
+
+impl Direction {
+    /// Suppresses the noise of a frame in place. Returns false when this was the last frame, because suppression has ended.
+    fn process(&mut self, samples: &mut [i16], rate: SampleRate) -> bool {
+        let suppressor = match &mut self.suppressor {
+            Some((of, suppressor)) if *of == rate => suppressor,
+            None if !self.on => return false,
+            other => &mut other.insert((rate, Suppressor::new(rate))).1,
+        };
+        suppressor.set_on(self.on);
+        suppressor.shed(self.shed);
+        suppressor.process(samples);
+        !suppressor.is_over()
+    }
+}
+
+impl Suppression {
+    /// Switches suppression of these directions on or off. A suppressor that runs goes on, or fades.
+    pub(super) fn set(&mut self, tracks: Tracks, on: bool) {
+        for track in [Track::Inbound, Track::Outbound].into_iter().filter(|track| tracks.has(*track)) {
+            if on {
+                let direction = self.directions.get_or_insert_default().get_mut(track);
+                direction.get_or_insert(Direction { on, shed: false, suppressor: None }).on = true;
+            } else if let Some(directions) = &mut self.directions {
+                // Without a suppressor there was no frame that could fade.
+                let direction = directions.get_mut(track).take_if(|direction| direction.suppressor.is_some());
+                *directions.get_mut(track) = direction.map(|direction| Direction { on, ..direction });
+            }
+        }
+    }
+
+    /// Whether that direction is suppressed, or fades.
+    pub(super) fn covers(&self, track: Track) -> bool {
+        self.directions.as_ref().is_some_and(|directions| directions.get(track).is_some())
+    }
+
+    /// The worker has no time for that direction, or has again. Reports a change.
+    pub(super) fn set_shed(&mut self, track: Track, shed: bool, events: &mut SessionEvents) {
+        let direction = self.directions.as_mut().and_then(|directions| directions.get_mut(track).as_mut());
+        let Some(direction) = direction else { return };
+        if std::mem::replace(&mut direction.shed, shed) != shed {
+            events.send(if shed { Event::SuppressionShed { track } } else { Event::SuppressionResumed { track } });
+        }
+    }
+
+    /// Suppresses the noise of an input that the leg is about to be sent, by way of `frame`. Returns true with the input when
+    /// this was the last frame, because suppression has ended.
+    pub(super) fn process_input<'a>(
+        &mut self,
+        input: Option<Input<'a>>,
+        frame: &'a mut [i16; LONGEST_FRAME],
+    ) -> (Option<Input<'a>>, bool) {
+        let (samples, rate) = match input {
+            None => return (None, false),
+            Some(Input::Bridge(samples, rate)) => (samples, rate),
+            Some(Input::Room(said)) => (said.samples, said.rate),
+        };
+        frame.iter_mut().zip(samples).for_each(|(to, from)| *to = *from);
+        let ended = self.process(Track::Outbound, frame, rate);
+        (frame.get(..rate.frame()).map(|samples| Input::Bridge(samples, rate)), ended)
+    }
+
+    /// Suppresses the noise of a frame in place. Returns true when this was the last frame, because suppression has ended.
+    pub(super) fn process(&mut self, track: Track, samples: &mut [i16; LONGEST_FRAME], rate: SampleRate) -> bool {
+        let Some(directions) = &mut self.directions else { return false };
+        let place = directions.get_mut(track);
+        let (Some(direction), Some(samples)) = (place.as_mut(), samples.get_mut(..rate.frame())) else { return false };
+        if direction.process(samples, rate) {
+            return false;
+        }
+        *place = None;
+        if !self.covers(Track::Inbound) && !self.covers(Track::Outbound) {
+            self.directions = None;
+        }
+        true
+    }
+
+    /// Ends suppression at once: the session closes.
+    pub(super) fn clear(&mut self) {
+        self.directions = None;
+    }
+}
