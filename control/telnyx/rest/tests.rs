@@ -12,7 +12,7 @@ use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 use tandem_call::supervision::SupervisorRole;
 
-pub mod parameters;
+mod parameters;
 
 use super::*;
 use crate::fixture::{self, LEG, SESSION};

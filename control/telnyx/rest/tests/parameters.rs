@@ -11,7 +11,7 @@ const PAGE: &str = "../../docs/call-control.md";
 
 /// The effect of a parameter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Standing {
+enum Standing {
     /// The request has another result with the parameter.
     Honoured,
     /// The parameter is accepted, and the result is the same.
@@ -21,7 +21,7 @@ pub enum Standing {
 }
 
 /// The parameters of each command; `None` if the command itself is refused.
-pub type Standings = BTreeMap<String, Option<BTreeMap<String, Standing>>>;
+type Standings = BTreeMap<String, Option<BTreeMap<String, Standing>>>;
 
 /// Values that are valid for this server, where the published ones are not.
 fn own(command: &str, name: &str) -> Option<Value> {
@@ -85,7 +85,7 @@ const OUTSIDE: [&str; 3] = ["command_id", "max_size", "queue"];
 const NOT_PERMITTED: u32 = 10038;
 
 /// The measured effect of all parameters.
-pub fn standings() -> Standings {
+fn standings() -> Standings {
     let published: BTreeMap<String, Value> = serde_json::from_str(PUBLISHED).unwrap();
     published.into_iter().map(|(command, about)| (command.clone(), measured(&command, &about))).collect()
 }
