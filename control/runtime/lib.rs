@@ -4,7 +4,7 @@
 pub mod agent;
 pub mod app;
 pub mod audio;
-pub mod call_task;
+mod call_task;
 pub mod conferences;
 mod conversation;
 pub mod document;

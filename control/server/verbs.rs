@@ -262,7 +262,7 @@ fn page() -> String {
         TWIML.elements.iter().flat_map(|rule| rule.attributes).filter(|attribute| of(attribute.standing)).count()
     };
     let mut page = String::from(
-        "# TwiML\n\nWritten from the table that the server reads documents by (`control/dialect/twilio/twiml.rs`); do not edit.\n\n",
+        "# TwiML\n\nWritten from the table that the server reads documents by (`control/twilio/twiml.rs`); do not edit.\n\n",
     );
     let _ = writeln!(
         page,

@@ -222,6 +222,9 @@ pub(super) async fn a_trunks_domain_is_used_and_not_listed(store: Store) {
         created_at: time(1),
         updated_at: time(1),
     };
+    const TRUNK: resources::Kind<()> = resources::Kind::new("trunk");
+    let trunk = resources::Resource { id: 2, ..resources::Resource::new("acme", "pbx", ()) };
+    assert!(resources::put(&store, TRUNK, &trunk).await.unwrap());
     assert!(domains::upsert_domain(&store, &domain(1, "a.example", false)).await.unwrap());
     assert!(domains::upsert_domain(&store, &domain(2, "pbx.example", true)).await.unwrap());
     assert!(!domains::upsert_domain(&store, &domain(3, "pbx.example", false)).await.unwrap(), "the name is taken");

@@ -8,9 +8,7 @@ use tandem_call::conversation::{Inputs, Sensitivity, With};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::LegId;
 use tandem_call::machine::Until;
-use tandem_call::program::instruction::{
-    AudioSource, Conference, Instruction, Play, Program, RejectReason, Speech, Wait,
-};
+use tandem_call::program::instruction::{AudioSource, Conference, Instruction, Play, Program, RejectReason, Wait};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 use tandem_call::{Method, Moment, Target};
