@@ -189,7 +189,7 @@ const MEDIA_SHELL: [&str; 8] = [
 ];
 
 /// Where the documents are that tell of the sources.
-const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs"];
+const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs", "docs/adr"];
 
 /// A longer file is a question, never an error.
 const LONG_FILE: usize = 700;

@@ -1,6 +1,5 @@
-//! The causes of failure as a table: what happened, and what to do about it. [`crate`] finds the cause of a failure.
+//! The table of causes of failure: what happened, and what to do. The crate root finds the cause of a failure.
 
-/// Makes the enum of causes and its texts.
 macro_rules! causes {
     ($($group:literal: { $($name:ident $id:literal $happened:literal $advice:literal $($more:literal)?;)* })*) => {
         /// A cause of failure. Its id is stable, as logs, JSON and links contain it.

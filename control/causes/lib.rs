@@ -1,11 +1,12 @@
-//! The table of causes of failure: what happened, and what to do about it.
+//! Finds the cause of a failure in the table of `cause.rs`, which says what happened and what to do.
 //!
-//! The server's log, a call's timeline, the errors that the lists and the providers' APIs show, and `docs/troubleshooting.md` all
-//! take their words from this table. `docs/troubleshooting.md` is written from it
+//! The server's log, a call's timeline, the errors in lists and in the providers' APIs, and `docs/troubleshooting.md` take
+//! their texts from this table. `docs/troubleshooting.md` is generated from it
 //! (`UPDATE_DOCS=1 cargo test -p tandem-causes troubleshooting_in_the_docs`).
 //!
-//! To add a cause: a row in the table of `cause.rs`, and the place that finds it names it ([`Cause::of_fetch_error`] and its neighbours,
-//! or [`Services::report`](tandem_runtime::services::Services::report) for what belongs to no document of a call).
+//! To add a cause: add a row to the table in `cause.rs`, and name the cause where the failure is found
+//! ([`Cause::of_fetch_error`] and its neighbours, or `Services::report` in `tandem-runtime` for a failure outside a document
+//! of a call).
 #![forbid(unsafe_code)]
 
 pub mod cause;

@@ -19,10 +19,8 @@ pub fn time() -> Timestamp {
     Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// When the server started: the date of whatever its configuration file says. First asked by [`Calls::new`], which is made
-/// once.
-///
-/// [`Calls::new`]: tandem_runtime::registry::Calls::new
+/// The time at which the server started; it stands for the date of everything in the configuration file. The first call
+/// decides it, so the registry of calls asks once when it is made.
 pub fn started() -> Timestamp {
     static STARTED: LazyLock<Timestamp> = LazyLock::new(time);
     *STARTED

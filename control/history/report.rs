@@ -1,7 +1,8 @@
-//! What went wrong, for people: with calls and with the server itself, each with its [cause](tandem_causes). It is in the server's
-//! log, in `/console/errors` and in `tandem errors`; kept as long as the logs of calls are.
+//! Reports of what went wrong, for operators and users: with calls and with the server itself, each with its
+//! [cause](tandem_causes). Reports appear in `/console/errors` and in `tandem errors`, beside the server's log. They are kept
+//! as long as the logs of calls.
 //!
-//! Providers' own lists of errors are another matter ([`crate::trouble`]): they have providers' numbers, and only what those have.
+//! The error lists of providers are separate ([`crate::trouble`]): they contain only errors with a provider's number.
 
 use serde::{Deserialize, Serialize};
 use tandem_causes::Cause;

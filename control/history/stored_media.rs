@@ -1,11 +1,11 @@
-//! Media storage: audio files that accounts keep on this server, and that calls play by name.
+//! Media storage: audio files that accounts upload to this server and that calls play by name.
 //!
 //! ```text
 //!   upload ── file, synced ──► row in the database, then memory      play by name ──► path of the file
 //!                              sweep ── expired rows and their files, files without a row ──► removed
 //! ```
 //!
-//! Bounded: [`MOST_OCTETS`] a file, [`MOST_OF_ACCOUNT`] octets an account, and as many names as [`tandem_routing::holdings::MOST`].
+//! Limits: [`MOST_OCTETS`] for a file, [`MOST_OF_ACCOUNT`] octets for an account, and [`tandem_routing::holdings::MOST`] names.
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;

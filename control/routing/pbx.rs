@@ -1,12 +1,12 @@
-//! PBXs of accounts: trunks that applications make by REST, in both directions.
+//! Trunks that applications create by REST for the PBXs of their accounts. Calls go in both directions.
 //!
 //! ```text
 //!   PBX ── number@its domain, by password or address ──▶ our trunks        (terminated)
-//!   a number that is the trunk's ──▶ the PBX's own URIs, by priority and weight; at the worst a document   (originated)
+//!   a number of the trunk ──▶ the PBX's own URIs, by priority and weight; last a document   (originated)
 //! ```
 //!
-//! Whom a PBX's calls come from is a SIP domain's matter ([`tandem_store::domains`]): the domain with the trunk's id, which
-//! has a name that nobody can call as long as the trunk has none.
+//! Calls from a PBX are recognised by a SIP domain ([`tandem_store::domains`]) that has the trunk's id. As long as the trunk
+//! has no domain name, this domain has a name that no one can call.
 
 use std::collections::HashMap;
 use std::sync::Arc;

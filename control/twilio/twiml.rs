@@ -1,8 +1,8 @@
-//! TwiML: every verb, noun and attribute of the provider's own libraries, and what becomes of each here.
+//! TwiML: every verb, noun and attribute of Twilio's own libraries, and whether this server honours it.
 //!
-//! `docs/twiml.md` is written from this table (`UPDATE_DOCS=1 cargo test -p tandem-twilio twiml_in_the_docs`). What is said to
-//! be honoured is tested: `../../dialect/twilio/fixtures/honoured.xml` holds a document for each attribute, whose program is
-//! another one without it.
+//! `docs/twiml.md` is generated from this table (`UPDATE_DOCS=1 cargo test -p tandem-server twiml_in_the_docs`). Tests prove
+//! each honoured attribute: `fixtures/honoured.xml` has a document for it, and the document's program differs when the
+//! attribute is removed.
 
 use std::time::Duration;
 

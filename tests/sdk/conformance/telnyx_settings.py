@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What Telnyx's published document says may be set of each resource: the settings that control/dialect/telnyx checks and shows.
+"""What Telnyx's published document says may be set of each resource: the settings that control/telnyx checks and shows.
 
-    tests/sdk/conformance/telnyx_settings.py DIRECTORY    writes control/dialect/telnyx/rest/resources/settings.json anew
+    tests/sdk/conformance/telnyx_settings.py DIRECTORY    writes control/telnyx/rest/resources/settings.json anew
 """
 
 import json
 import sys
 from pathlib import Path
 
-TABLE = Path(__file__).parents[3] / "control/dialect/telnyx/rest/resources/settings.json"
+TABLE = Path(__file__).parents[3] / "control/telnyx/rest/resources/settings.json"
 # Each resource by the operation whose body has its settings.
 RESOURCES = {
     "call_control_application": ("/call_control_applications/{id}", "patch"),
