@@ -15,6 +15,7 @@ pub(crate) mod realtime;
 mod responder;
 mod spoken;
 pub(crate) mod tools;
+pub(crate) mod words;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -4,16 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use moka::future::Cache;
 use tandem_call::program::instruction::AudioSource;
 use tandem_clock as clock;
 use tandem_history::stored_media::StoredMedia;
-use tandem_http::{Budget, Client};
+use tandem_http::{Budget, Client, RedirectRules, Request, Timeouts};
 use tandem_media::Audio;
 use tandem_speech::Voice;
 
-use crate::document;
-
+/// Time limit of a connection attempt to a file's server.
+const CONNECT: Duration = Duration::from_secs(5);
 /// Maximum size of an audio file, in octets.
 const MAX_FILE: usize = 64 * 1024 * 1024;
 /// Maximum octets of files that are downloaded or decoded at the same time.
@@ -92,7 +93,7 @@ impl AudioRoom {
     async fn fetch(&self, url: &str, account: &str) -> Result<Arc<Audio>, AudioError> {
         let client = self.client.of_account(account);
         let get = async {
-            let (bytes, content_type) = document::file(&client, url, MAX_FILE).await?;
+            let (bytes, content_type) = file(&client, url, MAX_FILE).await?;
             decode(bytes, content_type).await
         };
         let key = Key::Url(url.to_owned(), client.account_with_origins());
@@ -127,4 +128,27 @@ async fn decode(bytes: bytes::Bytes, content_type: Option<String>) -> Result<Arc
         .map_err(|error| AudioError::Unusable(error.to_string()))?
         .map(Arc::new)
         .map_err(|error| AudioError::Unusable(error.to_string()))
+}
+
+/// Fetches a file with audio; returns its octets and content type. `max`: maximum size in octets.
+pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Option<String>), AudioError> {
+    let request = Request {
+        method: http::Method::GET,
+        url: url.to_owned(),
+        headers: vec![("Accept".into(), "audio/*, */*;q=0.1".into())],
+        body: Bytes::new(),
+        timeouts: Timeouts { connect: Some(CONNECT), total: Duration::from_secs(30) },
+        max_body: max,
+    };
+    let response = client
+        .send_following(request, RedirectRules::PROVIDER, None, None)
+        .await
+        .map_err(|error| AudioError::Unusable(error.to_string()))?;
+    match response.status {
+        200..300 => {}
+        404 | 410 => return Err(AudioError::Missing(format!("{url} answered {}", response.status))),
+        status => return Err(AudioError::Unusable(format!("{url} answered {status}"))),
+    }
+    let content_type = response.header("content-type").map(str::to_owned);
+    Ok((response.body, content_type))
 }

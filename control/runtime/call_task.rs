@@ -70,7 +70,7 @@ pub struct Estate {
 }
 
 /// How a call starts.
-pub enum Beginning {
+pub(crate) enum Beginning {
     /// An inbound call.
     Incoming {
         /// The inbound leg.
@@ -93,7 +93,7 @@ pub enum Beginning {
 }
 
 /// Spawns the task of a call.
-pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: Beginning) {
+pub(crate) fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: Beginning) {
     let task = Box::new(CallTask {
         call: Call::new(id, rand::random(), clock::now()),
         sessions: vec![id],

@@ -15,7 +15,6 @@ mod peer;
 mod phrases;
 mod realtime;
 mod talk;
-pub(crate) mod words;
 
 use std::collections::HashMap;
 use std::sync::Arc;

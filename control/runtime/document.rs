@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use tandem_accounts::Account;
 use tandem_call::Method;
@@ -18,14 +17,12 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::audio::AudioError;
 use crate::notify::Dialects;
 
 /// Maximum size of a document in octets.
 const MAX_DOCUMENT: usize = 64 * 1024;
 /// Maximum number of requests that a script may make before it has an instruction for its leg.
 const MOST_REQUESTS: usize = 200;
-const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(15);
 
 /// The result of fetching a document, with its exchange for the call's log.
@@ -238,29 +235,6 @@ fn undocumented(fetch: &Fetch) -> Fetched {
         speaks: None,
         result: Err(FetchFailure { kind: FailureKind::ContentType, detail }),
     }
-}
-
-/// Fetches a file with audio; returns its octets and content type. `max`: maximum size in octets.
-pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Option<String>), AudioError> {
-    let request = Request {
-        method: http::Method::GET,
-        url: url.to_owned(),
-        headers: vec![("Accept".into(), "audio/*, */*;q=0.1".into())],
-        body: Bytes::new(),
-        timeouts: Timeouts { connect: Some(CONNECT), total: Duration::from_secs(30) },
-        max_body: max,
-    };
-    let response = client
-        .send_following(request, RedirectRules::PROVIDER, None, None)
-        .await
-        .map_err(|error| AudioError::Unusable(error.to_string()))?;
-    match response.status {
-        200..300 => {}
-        404 | 410 => return Err(AudioError::Missing(format!("{url} answered {}", response.status))),
-        status => return Err(AudioError::Unusable(format!("{url} answered {status}"))),
-    }
-    let content_type = response.header("content-type").map(str::to_owned);
-    Ok((response.body, content_type))
 }
 
 /// The method in the type of the HTTP library.

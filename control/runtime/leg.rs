@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 
 pub(crate) use self::calling::Attempt;
 use self::calling::Callee;
-pub(crate) use self::engine::{on_media, tone, tracks};
+pub(crate) use self::engine::{on_media, tone};
 pub(crate) use self::refusal::Refusal;
 use crate::conferences::Seat;
 use crate::conversation::ConversationHandle;

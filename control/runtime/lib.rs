@@ -26,6 +26,7 @@ mod reporting;
 pub mod services;
 pub mod siprec;
 mod stream;
+mod track;
 pub mod transcripts;
 mod turns;
 pub mod usage;

@@ -110,7 +110,7 @@ impl Session {
     ) -> Result<Self, SiprecFailure> {
         let NewSession { connector, id, ops, spec, sip, preferred, now } = new;
         let both = [(media::Track::Inbound, ops.0), (media::Track::Outbound, ops.1)];
-        let tracks = crate::leg::tracks(spec.track);
+        let tracks = crate::track::tracks(spec.track);
         let copies = both.into_iter().filter(|(track, _)| tracks.has(*track)).map(|(track, op)| {
             let mut session = open().map_err(|error| SiprecFault::Internal.because(error.to_string()))?;
             session.set_codecs(&connector.codecs());

@@ -140,7 +140,7 @@ impl StreamHandle {
             notes,
             op: new.op,
             plays: new.spec.playout.is_some(),
-            tracks: crate::leg::tracks(new.spec.track),
+            tracks: crate::track::tracks(new.spec.track),
             attached: false,
             hearers: new.spec.hearers,
             codec,

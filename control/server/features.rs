@@ -84,7 +84,7 @@ const FEATURES: &[Feature] = &[
     ("stay in the queue after hanging up", &[], &["enqueue.keep_after_hangup"], &[]),
     ("conference", &["Conference"], &["/v2/conferences"], &["join_conference"]),
     ("coach in a conference", &["Conference.coach"], &["switch_supervisor_role.role"], &["join_conference"]),
-    ("tandem_dialectvise a call", &[], &["dial.tandem_dialectvise_call_control_id"], &[]),
+    ("supervise a call", &[], &["dial.supervise_call_control_id"], &[]),
     ("media stream, one way", &["Stream.url"], &["streaming_start.stream_url"], &["stream"]),
     ("media stream, both ways", &["Connect"], &["streaming_start.stream_bidirectional_mode"], &["connect"]),
     (

@@ -22,7 +22,7 @@ use super::config::{AgentConfig, HttpTool, Interruptions, PhraseConfig};
 use super::history::{self, History};
 use super::spoken::Spoken;
 use super::tools::{self, Deed, Tools};
-use crate::conversation::words;
+use super::words;
 
 /// Time between the end of a turn and a filler phrase, if there is no answer yet.
 const FILLER: Duration = Duration::from_millis(700);

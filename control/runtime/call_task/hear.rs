@@ -9,7 +9,6 @@ use tandem_media as media;
 
 use super::CallTask;
 use crate::ears::{Ear, Listener, TAP_CODEC, TAP_FRAMES};
-use crate::leg;
 
 impl CallTask {
     pub(super) fn listen(&mut self, leg: LegId, op: OpId, how: &Listening) {
@@ -52,7 +51,7 @@ impl CallTask {
         let inbox = self.inbox.clone();
         let io = self.legs.get_mut(&leg).ok_or("no such leg")?;
         let (sink, reader) = media::tap(TAP_FRAMES, TAP_CODEC);
-        if !io.command(media::Command::Tap { op: media::OpId(op.0), tracks: leg::tracks(track), sink }) {
+        if !io.command(media::Command::Tap { op: media::OpId(op.0), tracks: crate::track::tracks(track), sink }) {
             return Err("no audio path".to_owned());
         }
         // Finished taps are removed here, as nothing else does it.

@@ -119,7 +119,7 @@ impl CallTask {
             LegCommand::Ring { early_media } => self.hands(leg, |io| io.ring(early_media)),
             LegCommand::Mute(on) => self.engine(leg, media::Command::Mute { inbound: on }),
             LegCommand::Suppress { track, on } => {
-                self.engine(leg, media::Command::Suppress { direction: leg::tracks(track), on });
+                self.engine(leg, media::Command::Suppress { direction: crate::track::tracks(track), on });
             }
             LegCommand::Headers(headers) => self.hands(leg, |io| io.headers = headers),
             LegCommand::HandBack(pairs) => self.hands(leg, |io| io.handed_back = pairs),

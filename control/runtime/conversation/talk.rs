@@ -19,7 +19,7 @@ use tandem_dialect::conversation::{Ask, Cutting, Parting, Told};
 use tandem_speech::recognise::PAUSE;
 
 use super::phrases::{Phrases, is_markup};
-use super::words;
+use crate::agent::words;
 use crate::turns::{Totals, Turn, Turns};
 
 /// Maximum number of waiting pieces. Beyond that, pieces are dropped and the application is told.

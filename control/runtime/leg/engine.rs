@@ -4,7 +4,7 @@ use tandem_call::event::PlaybackEnd;
 use tandem_call::id::{LegId, OpId, RecordingId};
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Tone;
-use tandem_call::recording::{RecordingChannels, RecordingEnd, RecordingSpec, Track};
+use tandem_call::recording::{RecordingChannels, RecordingEnd, RecordingSpec};
 use tandem_history::recordings::RecordingFiles;
 use tandem_media as media;
 
@@ -55,7 +55,7 @@ impl LegIo {
             path: files.path(id),
             coding: files.coding,
             channels,
-            track: tracks(spec.track),
+            track: crate::track::tracks(spec.track),
             max_length: spec.max_length,
             silence_timeout: spec.silence_timeout,
             trim: spec.trim,
@@ -100,14 +100,5 @@ pub(crate) fn tone(tone: &Tone) -> media::Tone {
     match tone {
         Tone::Ringback(country) => media::Tone::Ringback(media::Country::from_code(country)),
         Tone::Beep => media::Tone::Beep { milliseconds: 300 },
-    }
-}
-
-/// The media engine's type of a track.
-pub(crate) fn tracks(track: Track) -> media::Tracks {
-    match track {
-        Track::Inbound => media::Tracks::Inbound,
-        Track::Outbound => media::Tracks::Outbound,
-        Track::Both => media::Tracks::Both,
     }
 }

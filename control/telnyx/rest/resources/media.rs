@@ -14,7 +14,7 @@ use tandem_accounts::Account;
 use tandem_clock as clock;
 use tandem_history::stored_media::{MOST_OCTETS, Medium, NotStored};
 use tandem_runtime::app::App;
-use tandem_runtime::document;
+use tandem_runtime::audio;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
 
@@ -111,7 +111,7 @@ impl Upload {
             (Some(content), None) => ("media", content),
             (None, Some(url)) => {
                 let client = app.calls.services().client.of_account(&account.name);
-                let fetched = document::file(&client, url, MOST_OCTETS).await;
+                let fetched = audio::file(&client, url, MOST_OCTETS).await;
                 ("media_url", fetched.map_err(|error| ApiError::audio_download_failed("media_url", error.to_string()))?)
             }
             (None, None) => return Ok(None),
