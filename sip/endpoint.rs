@@ -14,15 +14,15 @@
 mod calling;
 mod client;
 mod command;
-mod errand;
+mod completed;
+mod delayed_offer;
 mod fork;
 mod in_dialog;
 mod incoming;
-mod late;
-mod linger;
 mod locate;
 mod offering;
 mod origin;
+mod out_of_dialog;
 mod phones;
 mod reconfigure;
 mod refer;
@@ -53,16 +53,16 @@ use crate::guard::{Guard, Offence};
 use crate::ladder::Ladder;
 use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
-use crate::peer::PeerState;
+use crate::peer::TrunkState;
 use crate::registrar::Registrar;
 use crate::throttle::Throttle;
 use crate::timer::{Owner, TimerQueue};
 use crate::transaction::{Action, ClientInput};
-pub use errand::{Errand, Target};
 pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
-use state::{Client, End, Farewell, Key, Leg, Server, State};
+pub use out_of_dialog::{OutOfDialogRequest, Target};
+use state::{ByeHeaders, Client, End, Key, Leg, Server, State};
 
 /// One stream connection, numbered by the shell and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,11 +149,11 @@ pub struct Endpoint {
     legs: Arena<Leg>,
     legs_by_key: HashMap<LegKey, Slot>,
     legs_by_tag: HashMap<u64, Slot>,
-    peers: Vec<PeerState>,
-    peers_by_token: HashMap<u128, usize>,
-    changed_peers: Vec<usize>,
+    trunks: Vec<TrunkState>,
+    trunks_by_token: HashMap<u128, usize>,
+    changed_trunks: Vec<usize>,
     timers: TimerQueue,
-    lingering: linger::Lingering,
+    completed: completed::CompletedTransactions,
     lookups: Lookups,
     outputs: VecDeque<Output>,
     actions: Vec<Action>,
@@ -207,11 +207,11 @@ impl Endpoint {
             legs: Arena::new(),
             legs_by_key: HashMap::default(),
             legs_by_tag: HashMap::default(),
-            peers: Vec::new(),
-            peers_by_token: HashMap::default(),
-            changed_peers: Vec::new(),
+            trunks: Vec::new(),
+            trunks_by_token: HashMap::default(),
+            changed_trunks: Vec::new(),
             timers: TimerQueue::default(),
-            lingering: linger::Lingering::default(),
+            completed: completed::CompletedTransactions::default(),
             lookups: Lookups::default(),
             outputs: VecDeque::new(),
             actions: Vec::new(),
@@ -279,7 +279,7 @@ impl Endpoint {
     /// Live client and server transactions, those that only wait for repetitions included.
     #[must_use]
     pub fn transactions(&self) -> usize {
-        self.clients.len() + self.servers.len() + self.lingering.len()
+        self.clients.len() + self.servers.len() + self.completed.len()
     }
 
     #[cfg(test)]
@@ -291,7 +291,7 @@ impl Endpoint {
             self.servers_by_merge_key.len(),
             self.legs_by_key.len(),
             self.legs_by_tag.len(),
-            self.lingering.table_sizes(),
+            self.completed.table_sizes(),
         ]
     }
 
@@ -373,10 +373,10 @@ impl Endpoint {
                 Owner::Client(slot) => self.client_timeout(now, at, slot),
                 Owner::Server(slot) => self.server_timeout(now, at, slot),
                 Owner::Leg(slot) => self.leg_timeout(now, at, slot),
-                Owner::Peer(index) => self.peer_timeout(now, at, index),
+                Owner::Trunk(index) => self.trunk_timeout(now, at, index),
             }
         }
-        self.lingering.handle_timeout(now);
+        self.completed.handle_timeout(now);
         self.registrar_timeout(now);
         self.fork_timeout(now);
         self.settle_forks(now);
@@ -399,7 +399,7 @@ impl Endpoint {
                     Some(leg) => (leg.next_timeout(), Some(&mut leg.wake)),
                     None => (None, None),
                 },
-                Owner::Peer(_) => return,
+                Owner::Trunk(_) => return,
             };
             if next.is_some_and(|next| next <= at) {
                 return;
@@ -422,7 +422,7 @@ impl Endpoint {
     /// When to call [`Endpoint::handle_timeout`] next. It may be early: then nothing happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let lingering = self.lingering.poll_timeout();
+        let lingering = self.completed.poll_timeout();
         [self.timers.next(), lingering, self.registrar.poll_timeout(), self.fork_deadline()].into_iter().flatten().min()
     }
 
@@ -562,8 +562,8 @@ impl Endpoint {
                 ladder.end(&leg.dialog.call_id);
             }
             if let Some(index) = leg.peer {
-                self.peers.get_mut(index).into_iter().for_each(PeerState::release);
-                self.settle_peer(index);
+                self.trunks.get_mut(index).into_iter().for_each(TrunkState::release);
+                self.update_trunk(index);
             }
             self.legs_by_tag.remove(&leg.tag);
             if self.legs_by_key.get(&leg.key) == Some(&slot) {
@@ -603,7 +603,7 @@ impl Endpoint {
             *repeat = now + state::PROVISIONAL_REPEAT;
             let server = *server;
             // RFC 3262 §3: a reliable one is not repeated but followed by another.
-            if !self.provide(now, slot, 180, None, &[]) {
+            if !self.send_reliable(now, slot, 180, None, &[]) {
                 self.transmit_response(server, true);
             }
         }
@@ -621,8 +621,9 @@ impl Endpoint {
         if let Some(ack) = &mut leg.awaiting_ack {
             if ack.deadline <= now {
                 let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
-                let (farewell, end) = bye.unwrap_or_else(|| (Farewell::default(), End::of(EndCause::AckTimeout, None)));
-                self.send_bye(now, slot, farewell, end);
+                let (bye_headers, end) =
+                    bye.unwrap_or_else(|| (ByeHeaders::default(), End::of(EndCause::AckTimeout, None)));
+                self.send_bye(now, slot, bye_headers, end);
             } else if ack.retransmit <= now {
                 ack.interval = (ack.interval * 2).min(t2);
                 ack.retransmit = now + ack.interval;

@@ -52,7 +52,9 @@ pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
 pub use dialog::DialogState;
 pub use digest::http_answer;
 pub use directory::{Directory, Domain, Ha1, User};
-pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, LookupId, Output, Target, parse_listen};
+pub use endpoint::{
+    Arrival, ConnectionId, Endpoint, Identity, LookupId, OutOfDialogRequest, Output, Target, parse_listen,
+};
 pub use fuzz::{fuzz_endpoint, fuzz_message, fuzz_phones};
 pub use guard::{Ban, Bans, Guard, Guarded, Offence, Verdict};
 pub use ladder::{Fill, Ladder, Seen, Trace};

@@ -17,10 +17,10 @@ pub(crate) enum Owner {
     Server(Slot),
     Leg(Slot),
     /// A trunk's place among the peers.
-    Peer(usize),
+    Trunk(usize),
 }
 
-/// Ends that may be late are this far apart.
+/// ExpiryBucket that may be late are this far apart.
 const TOGETHER: Duration = Duration::from_millis(250);
 
 /// When to look at which owner.
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn ends_that_may_be_late_are_close_together_and_never_early() {
         let (mut queue, start) = (TimerQueue::default(), instant());
-        queue.arm(&mut None, Some(start), Owner::Peer(0));
+        queue.arm(&mut None, Some(start), Owner::Trunk(0));
         let ends: Vec<Instant> = (1..=1_000)
             .map(|number| start + Duration::from_micros(number * 1_234))
             .map(|at| (at, queue.together(at)))

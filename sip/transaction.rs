@@ -163,7 +163,7 @@ impl ClientMachine {
     }
 
     /// The end of a 2xx'd INVITE's wait for repetitions (Timer M), once there is nothing else to wait for.
-    pub(crate) fn lingers_until(&self) -> Option<Instant> {
+    pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| self.state == ClientState::Accepted)
     }
@@ -318,7 +318,7 @@ impl ServerMachine {
     }
 
     /// The end of its wait for repetitions (Timers J and L), once there is nothing else to wait for.
-    pub(crate) fn lingers_until(&self) -> Option<Instant> {
+    pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| matches!(self.state, ServerState::Accepted | ServerState::Completed))
     }

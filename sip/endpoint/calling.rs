@@ -1,8 +1,8 @@
 //! Our INVITEs of new calls: sent, answered, refused, acknowledged, cancelled.
 
 use super::client::start_line;
-use super::late::Acknowledgement;
-use super::state::{Acknowledge, Again, Calling, End, Leg, MAX_FORKS, Purpose, State};
+use super::delayed_offer::Acknowledgement;
+use super::state::{Acknowledge, Calling, End, InDialogRequest, Leg, MAX_FORKS, Purpose, State};
 use super::{Endpoint, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
@@ -65,7 +65,7 @@ impl Endpoint {
             }
             if cancelled {
                 // It was given up in silence, which this response ends.
-                self.judge_peer(now, leg_slot, true);
+                self.report_invite_outcome(now, leg_slot, true);
                 self.send_cancel(now, leg_slot);
             } else if response.status > 100 && !reported {
                 self.event(Event::Provisional {
@@ -103,7 +103,7 @@ impl Endpoint {
             calling.outgoing.sdp = std::mem::take(&mut calling.outgoing.second_offer);
             return self.send_invite_again(now, leg_slot);
         }
-        self.judge_peer(now, leg_slot, response.status != 503);
+        self.report_invite_outcome(now, leg_slot, response.status != 503);
         self.finish(leg_slot, refusal(response));
     }
 
@@ -129,7 +129,7 @@ impl Endpoint {
             .content
             .sdp()
             .filter(|_| first && leg_slot.is_some_and(|leg| self.expects_offer(leg, &dialog.remote_tag)));
-        let again = Again { lines: authorization, ..Again::default() };
+        let again = InDialogRequest { lines: authorization, ..InDialogRequest::default() };
         if offer.is_none() {
             self.acknowledge_answer(now, slot, leg_slot, &dialog, response.cseq, &again);
         }
@@ -150,29 +150,29 @@ impl Endpoint {
         });
         match (calling, leg_slot) {
             (Some((hangup, reported, sdp)), Some(leg_slot)) => {
-                self.judge_peer(now, leg_slot, true);
+                self.report_invite_outcome(now, leg_slot, true);
                 let Some(leg) = self.legs.get_mut(leg_slot) else { return };
                 let key = leg.key;
                 leg.dialog = Dialog { local_cseq: leg.dialog.local_cseq, ..dialog };
                 leg.state = State::Established;
                 self.learn_session(now, leg_slot, response);
-                if let Some(farewell) = hangup {
-                    self.send_bye(now, leg_slot, farewell, End::of(EndCause::LocalHangup, None));
+                if let Some(bye_headers) = hangup {
+                    self.send_bye(now, leg_slot, bye_headers, End::of(EndCause::LocalHangup, None));
                 } else if !reported {
                     let tag = response.to.tag.clone().unwrap_or_default();
                     if let Some(offer) = offer.take() {
                         let (cseq, authorization) = (response.cseq, again.lines);
                         let ack = Acknowledgement::Ack { client: slot, cseq, authorization };
-                        self.tell_late_offer(leg_slot, tag, offer, ack);
+                        self.report_delayed_offer(leg_slot, tag, offer, ack);
                     } else {
-                        self.tell_offer_again(leg_slot, &tag, told);
+                        self.report_offer_again(leg_slot, &tag, told);
                     }
                     let headers = response.content.application_headers();
                     let dialog = self.legs.get(leg_slot).map(|leg| Box::new(leg.dialog.state()));
                     self.event(Event::Answered { leg: key, sdp, headers, dialog });
                 }
             }
-            _ => self.send_bye_outside(now, dialog),
+            _ => self.send_bye_without_leg(now, dialog),
         }
     }
 
@@ -244,7 +244,7 @@ impl Endpoint {
         let before = calling.client;
         let hops = self.clients.get_mut(before).map(|client| std::mem::take(&mut client.alternatives));
         let client = self.start_client(now, Method::Invite, branch, flow, data, Some(leg_slot), Purpose::Invite);
-        self.may_also_try(now, client, hops.unwrap_or_default(), false);
+        self.add_alternatives(now, client, hops.unwrap_or_default(), false);
         if let Some(client) = self.clients.get_mut(client) {
             client.acknowledge = Some(Box::new(acknowledge));
         }
@@ -279,7 +279,7 @@ impl Endpoint {
         }
         calling.give_up = Some(give_up);
         let Calling { client, hangup, .. } = &**calling;
-        let farewell = hangup.clone().unwrap_or_default();
+        let bye_headers = hangup.clone().unwrap_or_default();
         let Some(client) = self.clients.get(*client) else { return };
         let (flow, branch) = (client.flow, client.branch);
         let Some(acknowledge) = &client.acknowledge else { return };
@@ -295,8 +295,8 @@ impl Endpoint {
             to: &leg.dialog.remote,
             call_id: &acknowledge.call_id,
             cseq: acknowledge.cseq,
-            lines: &farewell.lines,
-            headers: &farewell.headers,
+            lines: &bye_headers.lines,
+            headers: &bye_headers.headers,
             user_agent: &self.config.user_agent,
             ..RequestParts::default()
         });

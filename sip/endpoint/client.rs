@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::server::response_line;
-use super::state::{Acknowledge, Again, Client, End, Farewell, Purpose, State};
+use super::state::{Acknowledge, ByeHeaders, Client, End, InDialogRequest, Purpose, State};
 use super::{Endpoint, Target};
 use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
@@ -33,7 +33,7 @@ impl Endpoint {
         let at = at + name.len();
         let branch = head.get(at..at + compose::BRANCH_LENGTH).and_then(compose::branch_number);
         branch.is_some_and(|branch| {
-            self.lingering.has_asked(branch)
+            self.completed.has_invite(branch)
                 || [true, false].iter().any(|cancel| self.clients_by_branch.contains_key(&(branch, *cancel)))
         })
     }
@@ -79,7 +79,7 @@ impl Endpoint {
         if let Some(client) = self.clients.get_mut(slot) {
             client.machine.handle(now, input, &self.config.timers, &mut actions);
             // Who lingers needs no timer of its own; whether it can is known after the ACK.
-            let next = client.next_wake(&self.timers).filter(|_| client.machine.lingers_until().is_none());
+            let next = client.next_wake(&self.timers).filter(|_| client.machine.absorbs_until().is_none());
             self.timers.arm(&mut client.wake, next, Owner::Client(slot));
         }
         for action in actions.drain(..) {
@@ -104,16 +104,16 @@ impl Endpoint {
         let Some(client) = self.clients.get_mut(slot).filter(|client| !client.machine.is_pending()) else { return };
         // From now on ACKs are repeated, never the request.
         client.request = Bytes::new();
-        let Some(until) = client.machine.lingers_until() else { return };
+        let Some(until) = client.machine.absorbs_until() else { return };
         if client.purpose == Purpose::Invite
-            && client.acknowledged_alike
+            && client.plain_ack
             && let (Some(response), [_]) = (response, client.acknowledged.as_slice())
             && response.content.contact().is_some()
         {
             let (branch, leg, flow) = (client.branch, client.leg, client.flow);
             self.remove_client(slot);
             let tag = self.tag_hash(response);
-            self.lingering.ask(until, branch, leg, flow, tag);
+            self.completed.insert_invite(until, branch, leg, flow, tag);
         } else {
             self.timers.arm(&mut client.wake, Some(until), Owner::Client(slot));
         }
@@ -129,13 +129,13 @@ impl Endpoint {
 
     fn deliver(&mut self, now: Instant, slot: Slot, response: &Response) {
         // RFC 3263 §4.3.
-        if response.status == 503 && self.try_next(now, slot) {
+        if response.status == 503 && self.try_next_target(now, slot) {
             return;
         }
         let Some(client) = self.clients.get(slot) else { return };
         let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.get(leg).is_some()));
         match (purpose, leg) {
-            (Purpose::Errand(errand), _) => self.errand_answered(now, errand, response),
+            (Purpose::OutOfDialog(kind), _) => self.out_of_dialog_answered(now, kind, response),
             (Purpose::Invite, leg) => self.deliver_to_invite(now, slot, leg, response),
             (Purpose::Reinvite, leg) => self.deliver_to_reinvite(now, slot, leg, response),
             (Purpose::Bye, Some(leg)) if response.status >= 200 => {
@@ -165,7 +165,7 @@ impl Endpoint {
         match purpose {
             Purpose::Refresh => self.refresh_answered(now, leg, status, response),
             Purpose::Refer => self.refer_answered(leg, status, response),
-            Purpose::Notify => self.news_answered(now, leg, status),
+            Purpose::Notify => self.notify_answered(now, leg, status),
             Purpose::Update => self.update_answered(now, leg, status, response),
             Purpose::Invite
             | Purpose::Reinvite
@@ -173,7 +173,7 @@ impl Endpoint {
             | Purpose::Bye
             | Purpose::Info
             | Purpose::Prack
-            | Purpose::Errand(_) => {}
+            | Purpose::OutOfDialog(_) => {}
         }
     }
 
@@ -186,13 +186,13 @@ impl Endpoint {
     }
 
     fn request_failed(&mut self, now: Instant, slot: Slot, cause: EndCause) {
-        if self.try_next(now, slot) {
+        if self.try_next_target(now, slot) {
             return;
         }
         let Some(client) = self.clients.get(slot) else { return };
         let purpose = client.purpose;
-        if let Purpose::Errand(errand) = purpose {
-            return self.errand_failed(now, errand, cause);
+        if let Purpose::OutOfDialog(kind) = purpose {
+            return self.out_of_dialog_failed(now, kind, cause);
         }
         let Some(leg_slot) = client.leg else { return };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
@@ -206,7 +206,7 @@ impl Endpoint {
                 let hung_up = calling.hangup.is_some();
                 let cause = if hung_up { EndCause::LocalHangup } else { cause };
                 if !hung_up {
-                    self.judge_peer(now, leg_slot, false);
+                    self.report_invite_outcome(now, leg_slot, false);
                 }
                 self.finish(leg_slot, End::of(cause, None));
             }
@@ -216,20 +216,20 @@ impl Endpoint {
                 if matches!(leg.state, State::Established) && !leg.reported {
                     self.event(Event::OfferRejected { leg: key, status: 408 });
                     // RFC 3261 §14.1: no answer counts as 408, and 408 ends the dialog.
-                    self.send_bye(now, leg_slot, Farewell::default(), End::of(cause, None));
+                    self.send_bye(now, leg_slot, ByeHeaders::default(), End::of(cause, None));
                 }
             }
-            Purpose::Cancel | Purpose::Errand(_) => {}
+            Purpose::Cancel | Purpose::OutOfDialog(_) => {}
             purpose => self.answered_in_dialog(now, leg_slot, purpose, 408, None),
         }
     }
 
     /// Sends BYE and waits for its answer before the leg is forgotten; the end is reported by then, or after 4*T1.
-    pub(super) fn send_bye(&mut self, now: Instant, slot: Slot, farewell: Farewell, end: End) {
+    pub(super) fn send_bye(&mut self, now: Instant, slot: Slot, bye_headers: ByeHeaders, end: End) {
         let report_by = now + self.config.timers.t1 * 4;
         self.abandon_offer(now, slot);
         self.acknowledge_without_answer(now, slot);
-        self.tell_last_news(now, slot);
+        self.send_last_notify(now, slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.state = State::Ending(Box::new(end));
         leg.awaiting_ack = None;
@@ -239,17 +239,24 @@ impl Endpoint {
         if let Some(offered) = leg.offered.take() {
             self.respond(now, offered, compose::ResponseParts { status: 487, ..Default::default() });
         }
-        let Farewell { lines, headers } = farewell;
-        self.send_in_dialog(now, slot, Method::Bye, Purpose::Bye, Again { lines, headers, ..Again::default() });
+        let ByeHeaders { lines, headers } = bye_headers;
+        self.send_in_dialog(
+            now,
+            slot,
+            Method::Bye,
+            Purpose::Bye,
+            InDialogRequest { lines, headers, ..InDialogRequest::default() },
+        );
         self.arm_leg(slot);
     }
 
     /// Hangs up a dialog that no leg stands for: a second fork's.
-    pub(super) fn send_bye_outside(&mut self, now: Instant, mut dialog: Dialog) {
+    pub(super) fn send_bye_without_leg(&mut self, now: Instant, mut dialog: Dialog) {
         dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
         let branch = self.random_u128();
         let hop = self.next_hop_in(now, &dialog);
-        let data = self.compose_in_dialog(&dialog, &hop, branch, "BYE", dialog.local_cseq, &Again::default(), "");
+        let data =
+            self.compose_in_dialog(&dialog, &hop, branch, "BYE", dialog.local_cseq, &InDialogRequest::default(), "");
         self.start_client(now, Method::Bye, branch, hop.flow, data, None, Purpose::Bye);
     }
 
@@ -261,23 +268,30 @@ impl Endpoint {
         }
         let dialog = self.local_for(transport, peer.ip()).and_then(|local| state.restored(local));
         if let Some(dialog) = dialog {
-            self.send_bye_outside(now, dialog);
+            self.send_bye_without_leg(now, dialog);
         }
     }
 
-    pub(super) fn send_in_dialog(&mut self, now: Instant, slot: Slot, method: Method, purpose: Purpose, again: Again) {
-        self.send_along(now, slot, None, method, purpose, again);
+    pub(super) fn send_in_dialog(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        method: Method,
+        purpose: Purpose,
+        again: InDialogRequest,
+    ) {
+        self.send_in(now, slot, None, method, purpose, again);
     }
 
     /// The same in one of the leg's early dialogs, if one is given. All of them are numbered in one row, the leg's own.
-    pub(super) fn send_along(
+    pub(super) fn send_in(
         &mut self,
         now: Instant,
         slot: Slot,
         early: Option<&Dialog>,
         method: Method,
         purpose: Purpose,
-        mut again: Again,
+        mut again: InDialogRequest,
     ) {
         let branch = self.random_u128();
         let Some(leg) = self.legs.get(slot) else { return };
@@ -366,14 +380,14 @@ impl Endpoint {
         leg: Option<Slot>,
         dialog: &Dialog,
         cseq: u32,
-        again: &Again,
+        again: &InDialogRequest,
     ) {
         let Some(branch) = self.clients.get(slot).map(|client| client.branch) else { return };
         let (flow, data) = self.compose_ack(now, branch, dialog, cseq, again);
         self.transmit(flow, data.clone());
         self.trace(leg, true, flow, || start_line(&data));
         if let Some(client) = self.clients.get_mut(slot) {
-            client.acknowledged_alike = again.is_empty();
+            client.plain_ack = again.is_empty();
             // A copy: the tag as it was parsed would keep the whole response.
             client.acknowledged.push((Bytes::copy_from_slice(&dialog.remote_tag), data, flow));
         }
@@ -386,7 +400,7 @@ impl Endpoint {
         branch: u128,
         dialog: &Dialog,
         cseq: u32,
-        again: &Again,
+        again: &InDialogRequest,
     ) -> (Flow, Bytes) {
         let branch = self.key_of((branch, &dialog.remote_tag)).0;
         let hop = self.next_hop_in(now, dialog);
@@ -409,7 +423,7 @@ impl Endpoint {
         branch: u128,
         method: &str,
         cseq: u32,
-        again: &Again,
+        again: &InDialogRequest,
         lines: &str,
     ) -> Bytes {
         let refreshes = matches!(method, "INVITE" | "UPDATE" | "REFER" | "NOTIFY");
@@ -477,7 +491,7 @@ impl Endpoint {
             flow,
             request: data,
             acknowledge: None,
-            acknowledged_alike: false,
+            plain_ack: false,
             acknowledged: Vec::new(),
             alternatives: Vec::new(),
             again: None,
@@ -490,7 +504,7 @@ impl Endpoint {
         if let Some(client) = self.clients.get_mut(slot) {
             self.timers.arm(&mut client.wake, next, Owner::Client(slot));
         }
-        self.may_also_try(now, slot, fallback, false);
+        self.add_alternatives(now, slot, fallback, false);
         slot
     }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use super::locate::Waiting;
-use super::state::{Again, Calling, End, Extensions, Farewell, Leg, Offering, Purpose, State};
+use super::locate::PendingLookup;
+use super::state::{ByeHeaders, Calling, End, Extensions, InDialogRequest, Leg, Offering, Purpose, State};
 use super::{Endpoint, Target, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
@@ -23,7 +23,7 @@ const SILENCE: u32 = 8;
 
 /// What else is known of where an INVITE goes.
 #[derive(Default)]
-pub(super) struct Placing {
+pub(super) struct InviteRoute {
     /// Route values of the INVITE.
     pub(super) routes: Vec<Bytes>,
     /// It goes to a phone that has registered.
@@ -71,7 +71,7 @@ impl Endpoint {
             Command::Hangup { status, reason, headers, .. } => self.hangup(now, slot, status, reason, headers),
             Command::AnswerOffer { sdp, .. } => self.answer_offer(now, slot, &sdp),
             Command::RejectOffer { status, reason, headers, .. } => {
-                if self.answer_late_offer(now, slot, None) {
+                if self.answer_delayed_offer(now, slot, None) {
                     return;
                 }
                 if let Some(server) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) {
@@ -85,7 +85,13 @@ impl Endpoint {
             Command::Info { content_type, body, .. } => {
                 if self.legs.get(slot).is_some_and(|leg| matches!(leg.state, State::Established)) {
                     let body = Some((content_type, body));
-                    self.send_in_dialog(now, slot, Method::Info, Purpose::Info, Again { body, ..Again::default() });
+                    self.send_in_dialog(
+                        now,
+                        slot,
+                        Method::Info,
+                        Purpose::Info,
+                        InDialogRequest { body, ..InDialogRequest::default() },
+                    );
                 }
             }
             Command::Refer { refer, .. } => self.refer(now, slot, *refer),
@@ -100,24 +106,26 @@ impl Endpoint {
             return;
         }
         if self.legs.len() >= self.config.max_legs || !self.has_room() {
-            self.end_unplaced(key, EndCause::Overload);
+            self.report_unplaced(key, EndCause::Overload);
             return;
         }
         let hop = outgoing.next_hop.as_ref().unwrap_or(&outgoing.request_uri);
         let Some(hop) = Uri::parse(hop.as_bytes()) else {
-            self.end_unplaced(key, EndCause::Invalid);
+            self.report_unplaced(key, EndCause::Invalid);
             return;
         };
         let trunk = outgoing.trunk.clone();
-        self.locate(now, &hop, trunk, Waiting::Invite { key, outgoing });
+        self.locate(now, &hop, trunk, PendingLookup::Invite { key, outgoing });
     }
 
     /// Sends the INVITE to the first hop that a socket of ours reaches.
     pub(super) fn place(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>, mut hops: Vec<Target>) {
         let home = hops.iter().map(|hop| hop.address.ip().to_canonical().into()).collect();
         match self.next_hop(&mut hops) {
-            Some(flow) => self.place_along(now, key, outgoing, flow, Placing { home, hops, ..Placing::default() }),
-            None => self.end_unplaced(key, EndCause::NoSocket),
+            Some(flow) => {
+                self.place_along(now, key, outgoing, flow, InviteRoute { home, hops, ..InviteRoute::default() })
+            }
+            None => self.report_unplaced(key, EndCause::NoSocket),
         }
     }
 
@@ -128,15 +136,15 @@ impl Endpoint {
         key: LegKey,
         outgoing: Box<Outgoing>,
         flow: Flow,
-        placing: Placing,
+        route: InviteRoute,
     ) {
         let target = Uri::parse(outgoing.request_uri.as_bytes());
         let to = outgoing.to.as_ref().map_or_else(|| target.clone(), |to| Uri::parse(to.as_bytes()));
         let (Some(target), Some(to)) = (target, to) else {
-            self.end_unplaced(key, EndCause::Invalid);
+            self.report_unplaced(key, EndCause::Invalid);
             return;
         };
-        let trunk = outgoing.trunk.as_deref().and_then(|trunk| self.peer_of(trunk));
+        let trunk = outgoing.trunk.as_deref().and_then(|trunk| self.trunk_index(trunk));
         let tag = self.fresh_tag();
         let host = match (&outgoing.from_host, self.locals.get(flow.local)) {
             (Some(host), _) => host.clone(),
@@ -146,14 +154,14 @@ impl Endpoint {
         let user = compose::escape_user(&outgoing.from_user);
         let from_uri = ["sip:", &user, if user.is_empty() { "" } else { "@" }, &host].concat();
         if !Uri::is_one(from_uri.as_bytes()) {
-            self.end_unplaced(key, EndCause::Invalid);
+            self.report_unplaced(key, EndCause::Invalid);
             return;
         }
         let mut from = compose::name_addr(outgoing.from_display.as_deref(), &from_uri).into_bytes();
         from.extend_from_slice(b";tag=");
         from.extend_from_slice(&compose::hex(tag));
         if !self.admit(now, trunk, Way::Out) {
-            self.end_unplaced(key, EndCause::TrunkFull);
+            self.report_unplaced(key, EndCause::TrunkFull);
             return;
         }
         let call_id = outgoing.call_id.clone().unwrap_or_else(|| format!("{:032x}", self.random_u128()));
@@ -164,13 +172,13 @@ impl Endpoint {
             remote: Bytes::from(compose::name_addr(None, &String::from_utf8_lossy(to.text()))),
             remote_tag: Bytes::new(),
             target,
-            routes: placing.routes,
+            routes: route.routes,
             local_cseq: cseq,
             remote_cseq: None,
             flow,
         };
         let mut home = self.home_of(trunk);
-        home.extend(placing.home);
+        home.extend(route.home);
         let session = outgoing.credentials.clone().map(|own| {
             let session = digest::Session::new(own).at_home(home);
             match &outgoing.realm {
@@ -181,7 +189,7 @@ impl Endpoint {
         let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
         let impatient = outgoing.impatient;
         let records = outgoing.recording.is_some();
-        let may_refer = placing.phone || self.may_refer(outgoing.trunk.as_ref());
+        let may_refer = route.phone || self.may_refer(outgoing.trunk.as_ref());
         let calling = Calling {
             outgoing,
             client: Slot::NONE,
@@ -212,7 +220,7 @@ impl Endpoint {
         self.send_invite(now, slot);
         if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {
             let client = calling.client;
-            self.may_also_try(now, client, placing.hops, impatient);
+            self.add_alternatives(now, client, route.hops, impatient);
         }
     }
 
@@ -222,7 +230,7 @@ impl Endpoint {
         let contact = self.contact(leg.dialog.flow);
         let offers_first = leg.extensions.offers_first;
         let status = if (101..200).contains(&status) { status } else { 180 };
-        if self.provide(now, slot, status, sdp, headers) {
+        if self.send_reliable(now, slot, status, sdp, headers) {
             return;
         }
         let body = sdp.filter(|_| !offers_first).map(|sdp| ("application/sdp", sdp.as_ref()));
@@ -237,7 +245,7 @@ impl Endpoint {
     pub(super) fn answer(&mut self, now: Instant, slot: Slot, sdp: &Bytes, headers: &[Header]) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
-        if self.withhold_answer(slot, sdp, headers) {
+        if self.hold_answer_for_prack(slot, sdp, headers) {
             return;
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -266,19 +274,19 @@ impl Endpoint {
     ) {
         let report_by = now + self.config.timers.t1 * 4;
         let lines = reason.map(|reason| reason_line(&reason)).unwrap_or_default();
-        let farewell = Farewell { lines, headers };
+        let bye_headers = ByeHeaders { lines, headers };
         let Some(leg) = self.legs.get_mut(slot) else { return };
         match &mut leg.state {
             State::Ending(_) => {}
             State::Ringing { .. } => {
-                let Farewell { lines, headers } = farewell;
+                let ByeHeaders { lines, headers } = bye_headers;
                 self.reject(now, slot, status, None, &lines, &headers);
             }
             State::Calling(calling) => {
                 if calling.hangup.is_some() {
                     return;
                 }
-                calling.hangup = Some(farewell);
+                calling.hangup = Some(bye_headers);
                 let provisional = calling.provisional;
                 let unheard = now.saturating_duration_since(calling.asked_at);
                 leg.report_by = Some(report_by);
@@ -286,7 +294,7 @@ impl Endpoint {
                     self.send_cancel(now, slot);
                 } else if unheard >= self.config.timers.t1 * SILENCE {
                     // The application waits less long than Timer B does: without this, no call would show that nobody is there.
-                    self.judge_peer(now, slot, false);
+                    self.report_invite_outcome(now, slot, false);
                 }
                 self.arm_leg(slot);
             }
@@ -296,19 +304,19 @@ impl Endpoint {
                 match &mut leg.awaiting_ack {
                     Some(ack) if ack.initial => {
                         if ack.bye.is_none() {
-                            ack.bye = Some((farewell, end));
+                            ack.bye = Some((bye_headers, end));
                             leg.report_by = Some(report_by);
                         }
                         self.arm_leg(slot);
                     }
-                    _ => self.send_bye(now, slot, farewell, end),
+                    _ => self.send_bye(now, slot, bye_headers, end),
                 }
             }
         }
     }
 
     fn answer_offer(&mut self, now: Instant, slot: Slot, sdp: &Bytes) {
-        if self.answer_late_offer(now, slot, Some(sdp)) {
+        if self.answer_delayed_offer(now, slot, Some(sdp)) {
             return;
         }
         let Some(server_slot) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) else { return };

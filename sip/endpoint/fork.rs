@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::HashMap;
 
 use super::Endpoint;
-use super::command::Placing;
+use super::command::InviteRoute;
 use super::state::End;
 use crate::leg::{Command, EndCause, Event, LegKey, Outgoing};
 use crate::message::Uri;
@@ -33,7 +33,7 @@ pub(super) struct Forks {
     /// The leg that a branch is of.
     of_branch: HashMap<LegKey, LegKey>,
     /// What branches have said and nobody has looked at.
-    said: VecDeque<Event>,
+    branch_events: VecDeque<Event>,
     timers: BTreeSet<(Instant, LegKey)>,
 }
 
@@ -44,8 +44,8 @@ struct Fork {
     waiting: VecDeque<Vec<Way>>,
     branches: Vec<LegKey>,
     best: Option<End>,
-    /// Whose early media is heard: the first.
-    heard: Option<LegKey>,
+    /// The branch whose early media is passed on: the first that has some.
+    early_media_from: Option<LegKey>,
     /// Answered, hung up, or declined everywhere: what is left of it is nobody's concern.
     settled: Settled,
     next_group: Option<Instant>,
@@ -87,7 +87,7 @@ impl Endpoint {
             waiting: groups,
             branches: Vec::new(),
             best: None,
-            heard: None,
+            early_media_from: None,
             settled: Settled::No,
             next_group: None,
         };
@@ -117,15 +117,15 @@ impl Endpoint {
     }
 
     pub(super) fn put_aside(&mut self, event: Event) {
-        self.forks.said.push_back(event);
+        self.forks.branch_events.push_back(event);
     }
 
     /// Looks at what branches have said.
     pub(super) fn settle_forks(&mut self, now: Instant) {
-        while let Some(event) = self.forks.said.pop_front() {
+        while let Some(event) = self.forks.branch_events.pop_front() {
             let branch = event.leg();
             if let Some(&key) = self.forks.of_branch.get(&branch) {
-                self.branch_said(now, key, branch, event);
+                self.handle_branch_event(now, key, branch, event);
             }
         }
     }
@@ -151,7 +151,7 @@ impl Endpoint {
         }
     }
 
-    fn branch_said(&mut self, now: Instant, key: LegKey, branch: LegKey, mut event: Event) {
+    fn handle_branch_event(&mut self, now: Instant, key: LegKey, branch: LegKey, mut event: Event) {
         let Some(fork) = self.forks.by_leg.get_mut(&key) else { return };
         match &mut event {
             Event::Trace { .. } => {}
@@ -161,8 +161,10 @@ impl Endpoint {
                 return self.branch_ended(now, key, branch, end);
             }
             _ if fork.settled != Settled::No => return,
-            Event::Answered { .. } => return self.branch_won(now, key, branch, event),
-            Event::Provisional { sdp: sdp @ Some(_), .. } if *fork.heard.get_or_insert(branch) != branch => *sdp = None,
+            Event::Answered { .. } => return self.branch_answered(now, key, branch, event),
+            Event::Provisional { sdp: sdp @ Some(_), .. } if *fork.early_media_from.get_or_insert(branch) != branch => {
+                *sdp = None
+            }
             _ => {}
         }
         event.set_leg(key);
@@ -170,7 +172,7 @@ impl Endpoint {
     }
 
     /// RFC 3261 §16.7 step 5 and 10: the first 2xx is passed on, and everything else is cancelled.
-    fn branch_won(&mut self, now: Instant, key: LegKey, branch: LegKey, mut event: Event) {
+    fn branch_answered(&mut self, now: Instant, key: LegKey, branch: LegKey, mut event: Event) {
         let Some(fork) = self.forks.by_leg.get_mut(&key) else { return };
         fork.settled = Settled::Answered;
         fork.waiting.clear();
@@ -230,10 +232,10 @@ impl Endpoint {
                 fork.branches.push(branch);
             }
             let outgoing = Outgoing { request_uri: way.contact, next_hop: None, ..(*outgoing).clone() };
-            let placing = Placing { routes: way.routes, phone: true, ..Placing::default() };
+            let route = InviteRoute { routes: way.routes, phone: true, ..InviteRoute::default() };
             match self.legs.len() < self.config.max_legs && self.has_room() {
-                true => self.place_along(now, branch, Box::new(outgoing), way.flow, placing),
-                false => self.end_unplaced(branch, EndCause::Overload),
+                true => self.place_along(now, branch, Box::new(outgoing), way.flow, route),
+                false => self.report_unplaced(branch, EndCause::Overload),
             }
         }
     }

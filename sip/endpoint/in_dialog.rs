@@ -1,7 +1,7 @@
 //! Requests within a dialog (RFC 3261 §12.2.2): ACK, offers, INFO, BYE.
 
 use super::incoming::{options_lines, refusal_of_body, unsupported};
-use super::retry::Full;
+use super::retry::RetryReason;
 use super::server::request_line;
 use super::state::{AwaitingAck, End, Key, State, tag_number};
 use super::{Arrival, Endpoint, session_timer};
@@ -30,7 +30,7 @@ impl Endpoint {
         let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
         let (key, reported) = (leg.key, leg.reported);
         match bye {
-            Some((farewell, end)) => self.send_bye(now, slot, farewell, end),
+            Some((bye_headers, end)) => self.send_bye(now, slot, bye_headers, end),
             None if !reported => self.event(Event::Acknowledged { leg: key, sdp: request.content.sdp() }),
             None => {}
         }
@@ -59,7 +59,7 @@ impl Endpoint {
         }
         if request.method != Method::Bye && !self.has_room() {
             self.shed += 1;
-            let lines = self.come_back(Full::Dialog);
+            let lines = self.retry_after(RetryReason::Dialog);
             self.refuse(arrival, &echo, 503, &lines);
             return;
         }
@@ -159,7 +159,7 @@ impl Endpoint {
             _ => None,
         };
         if let Some(status) = status {
-            let lines = if status == 500 { self.retry_shortly() } else { String::new() };
+            let lines = if status == 500 { self.retry_after_offer() } else { String::new() };
             self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
             return;
         }

@@ -3,7 +3,7 @@
 use super::phones::{self, Admission};
 use super::refer::refusal_of_event;
 use super::reliable::Reliable;
-use super::retry::Full;
+use super::retry::RetryReason;
 use super::server::request_line;
 use super::state::{End, Extensions, Key, Leg, State};
 use super::{Arrival, Endpoint, session_timer};
@@ -15,7 +15,7 @@ use crate::digest;
 use crate::guard::Offence;
 use crate::leg::{Caller, EndCause, Event, Incoming, Prack, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
-use crate::peer::{PeerState, Way};
+use crate::peer::{TrunkState, Way};
 use crate::trunk;
 use crate::waiting::Waiting;
 use bytes::Bytes;
@@ -74,15 +74,15 @@ impl Endpoint {
             self.refuse(arrival, &echo, status, &lines);
             return;
         }
-        let peer = trunk.as_deref().and_then(|trunk| self.peer_of(trunk));
+        let peer = trunk.as_deref().and_then(|trunk| self.trunk_index(trunk));
         if !self.admit(now, peer, Way::In) {
-            let full = peer.and_then(|peer| self.peers.get(peer)).is_some_and(PeerState::is_full);
-            let lines = self.come_back(if full { Full::Calls } else { Full::Pace });
+            let full = peer.and_then(|peer| self.trunks.get(peer)).is_some_and(TrunkState::is_full);
+            let lines = self.retry_after(if full { RetryReason::Calls } else { RetryReason::Pace });
             self.refuse(arrival, &echo, 503, &lines);
             return;
         }
         // Some carriers ask for a password even for the BYE of a call of theirs.
-        let credentials = peer.and_then(|peer| self.peers.get(peer)?.peer.credentials.clone());
+        let credentials = peer.and_then(|peer| self.trunks.get(peer)?.peer.credentials.clone());
         let session = credentials.map(|own| digest::Session::new(own).at_home(self.home_of(peer)));
         let flow = Flow { pinned: guest, ..self.arrival_flow(arrival) };
         let leg = self.accept_invite(now, arrival, flow, request, trunk, key, merge_key, echo, caller);
@@ -91,7 +91,7 @@ impl Endpoint {
                 leg.peer = peer;
                 leg.session = session;
             }
-            None => peer.and_then(|peer| self.peers.get_mut(peer)).into_iter().for_each(PeerState::release),
+            None => peer.and_then(|peer| self.trunks.get_mut(peer)).into_iter().for_each(TrunkState::release),
         }
     }
 
@@ -105,7 +105,7 @@ impl Endpoint {
         if request.uri.text().len() > MAX_URI {
             return Some((414, String::new()));
         }
-        if self.servers_by_merge_key.contains_key(&merge_key) || self.lingering.has_merged(&merge_key) {
+        if self.servers_by_merge_key.contains_key(&merge_key) || self.completed.has_merge_key(&merge_key) {
             return Some((482, String::new()));
         }
         // Taking the call means forwarding it, so this is a proxy's question to us too (RFC 3261 §16.3).
@@ -132,8 +132,8 @@ impl Endpoint {
         }
         if self.overloaded || self.legs.len() >= self.config.max_legs || !self.has_room() {
             self.shed += 1;
-            let full = if self.overloaded { Full::Late } else { Full::Tables };
-            return Some((503, self.come_back(full)));
+            let reason = if self.overloaded { RetryReason::Late } else { RetryReason::Tables };
+            return Some((503, self.retry_after(reason)));
         }
         None
     }
@@ -238,7 +238,7 @@ impl Endpoint {
     pub(super) fn handle_cancel(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) {
         let key = self.server_key(request, &Method::Invite);
         let live = self.servers_by_key.get(&key).copied();
-        let found = match (live.and_then(|slot| self.servers.get(slot)), self.lingering.served(&key)) {
+        let found = match (live.and_then(|slot| self.servers.get(slot)), self.completed.answered_server(&key)) {
             (Some(server), _) => Some((server.leg, server.tag, server.machine.is_pending())),
             (None, Some(served)) => Some((served.leg, served.tag, false)),
             (None, None) => None,

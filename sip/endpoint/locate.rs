@@ -15,11 +15,11 @@ use super::state::State;
 use crate::arena::Slot;
 use crate::compose;
 use crate::dialog::Flow;
-use crate::endpoint::{Errand, Output, Target};
+use crate::endpoint::{OutOfDialogRequest, Output, Target};
 use crate::leg::{EndCause, Event, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
 use crate::network;
-use crate::peer::PeerState;
+use crate::peer::TrunkState;
 
 /// Most lookups at a time; a call beyond them fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
@@ -34,7 +34,7 @@ pub struct LookupId(pub u64);
 
 /// What waits for a lookup.
 #[derive(Debug)]
-pub(super) enum Waiting {
+pub(super) enum PendingLookup {
     /// A call of the application.
     Invite {
         /// Its leg.
@@ -43,13 +43,13 @@ pub(super) enum Waiting {
         outgoing: Box<Outgoing>,
     },
     /// A request for a trunk: two at a time for each.
-    Errand(Errand),
+    OutOfDialog(OutOfDialogRequest),
 }
 
 /// The lookups under way, and what was learnt about peers on the way.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
-    waiting: HashMap<LookupId, Waiting>,
+    waiting: HashMap<LookupId, PendingLookup>,
     next: u64,
     /// Peers that do not take TCP, until when.
     udp_only: HashMap<SocketAddr, Instant>,
@@ -58,7 +58,7 @@ pub(super) struct Lookups {
 impl Lookups {
     /// Whether the leg waits.
     pub(super) fn holds(&self, leg: LegKey) -> bool {
-        self.waiting.values().any(|waiting| matches!(waiting, Waiting::Invite { key, .. } if *key == leg))
+        self.waiting.values().any(|waiting| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg))
     }
 }
 
@@ -71,7 +71,7 @@ impl Endpoint {
     }
 
     /// Finds where requests to `uri` go, and goes on with `waiting`: at once for an address, else when the shell has answered.
-    pub(super) fn locate(&mut self, now: Instant, uri: &Uri, trunk: Option<TrunkName>, waiting: Waiting) {
+    pub(super) fn locate(&mut self, now: Instant, uri: &Uri, trunk: Option<TrunkName>, waiting: PendingLookup) {
         let Some(destination) = uri.destination() else {
             self.located(now, waiting, Err(EndCause::Invalid));
             return;
@@ -82,7 +82,7 @@ impl Endpoint {
         {
             let address = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
             self.located(now, waiting, Ok(vec![Target { transport, address, identity: None }]));
-        } else if matches!(waiting, Waiting::Invite { .. }) && self.lookups.waiting.len() >= MAX_LOOKUPS {
+        } else if matches!(waiting, PendingLookup::Invite { .. }) && self.lookups.waiting.len() >= MAX_LOOKUPS {
             self.located(now, waiting, Err(EndCause::Overload));
         } else {
             self.lookups.next += 1;
@@ -93,25 +93,25 @@ impl Endpoint {
         }
     }
 
-    fn located(&mut self, now: Instant, waiting: Waiting, found: Result<Vec<Target>, EndCause>) {
+    fn located(&mut self, now: Instant, waiting: PendingLookup, found: Result<Vec<Target>, EndCause>) {
         match waiting {
-            Waiting::Invite { key, outgoing } => match found {
+            PendingLookup::Invite { key, outgoing } => match found {
                 Ok(hops) => {
                     // Where a trunk is called by its own URI, and not where a redirection leads.
                     let index = outgoing.next_hop.as_ref().and(outgoing.trunk.as_deref());
-                    if let Some(index) = index.and_then(|trunk| self.peer_of(trunk)) {
+                    if let Some(index) = index.and_then(|trunk| self.trunk_index(trunk)) {
                         self.learn_hosts(index, &hops);
                     }
                     let found = hops.len();
                     let hops = self.allowed(&outgoing, hops);
                     if hops.is_empty() && found > 0 {
-                        return self.end_unplaced(key, EndCause::Forbidden);
+                        return self.report_unplaced(key, EndCause::Forbidden);
                     }
                     self.place(now, key, outgoing, hops);
                 }
-                Err(cause) => self.end_unplaced(key, cause),
+                Err(cause) => self.report_unplaced(key, cause),
             },
-            Waiting::Errand(errand) => self.errand_located(now, errand, found.unwrap_or_default()),
+            PendingLookup::OutOfDialog(kind) => self.out_of_dialog_located(now, kind, found.unwrap_or_default()),
         }
     }
 
@@ -141,15 +141,15 @@ impl Endpoint {
 
     /// Why the accounts of a call may not call an address.
     fn why_not(&self, outgoing: &Outgoing, address: IpAddr) -> Option<String> {
-        let is_there = |peer: &&PeerState| {
+        let is_there = |peer: &&TrunkState| {
             !peer.retired
                 && (peer.addresses.iter().any(|known| known.to_canonical() == address)
                     || self.narrow_networks(&peer.peer.trunk).any(|network| network.contains(&address)))
         };
-        let mut there = self.peers.iter().filter(is_there).peekable();
+        let mut there = self.trunks.iter().filter(is_there).peekable();
         if there.peek().is_some() {
             let usable =
-                |peer: &PeerState| peer.peer.account.as_ref().is_none_or(|own| outgoing.accounts.contains(own));
+                |peer: &TrunkState| peer.peer.account.as_ref().is_none_or(|own| outgoing.accounts.contains(own));
             return (!there.any(usable)).then(|| "another account's trunk".to_owned());
         }
         let purpose = network::purpose(address)?;
@@ -162,15 +162,15 @@ impl Endpoint {
 
     /// The call is hung up before its destination was found.
     pub(super) fn abandon_lookup(&mut self, leg: LegKey) {
-        let is_its = |waiting: &Waiting| matches!(waiting, Waiting::Invite { key, .. } if *key == leg);
+        let is_its = |waiting: &PendingLookup| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg);
         let found = self.lookups.waiting.iter().find(|(_, waiting)| is_its(waiting)).map(|(lookup, _)| *lookup);
         if let Some(lookup) = found {
             self.lookups.waiting.remove(&lookup);
-            self.end_unplaced(leg, EndCause::LocalHangup);
+            self.report_unplaced(leg, EndCause::LocalHangup);
         }
     }
 
-    pub(super) fn end_unplaced(&mut self, leg: LegKey, cause: EndCause) {
+    pub(super) fn report_unplaced(&mut self, leg: LegKey, cause: EndCause) {
         self.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
     }
 
@@ -188,18 +188,18 @@ impl Endpoint {
     /// Gives a request that was just sent other places to go to. With them it waits [`crate::Config::failover_ms`] for a sign of
     /// life only: nobody lets a telephone be silent for the RFC's 32 s.
     /// The same if the application is `impatient`, as it has others to turn to.
-    pub(super) fn may_also_try(&mut self, now: Instant, slot: Slot, hops: Vec<Target>, impatient: bool) {
+    pub(super) fn add_alternatives(&mut self, now: Instant, slot: Slot, hops: Vec<Target>, impatient: bool) {
         let patience = Duration::from_millis(self.config.failover_ms.into()).min(self.config.timers.timeout());
         if let Some(client) = self.clients.get_mut(slot) {
             client.alternatives.extend(hops);
             if impatient || !client.alternatives.is_empty() {
-                self.give_up_by(slot, now + patience);
+                self.expire_by(slot, now + patience);
             }
         }
     }
 
     /// A request that nothing was heard of by then has failed.
-    pub(super) fn give_up_by(&mut self, slot: Slot, by: Instant) {
+    pub(super) fn expire_by(&mut self, slot: Slot, by: Instant) {
         if let Some(client) = self.clients.get_mut(slot) {
             client.machine.expire_by(by);
             let next = client.machine.next_timeout();
@@ -221,7 +221,7 @@ impl Endpoint {
 
     /// RFC 3263 §4.3: the same request in a new transaction to the next hop. `false` if there is none left, or nobody wants
     /// it any more. The old transaction takes what still comes for it.
-    pub(super) fn try_next(&mut self, now: Instant, slot: Slot) -> bool {
+    pub(super) fn try_next_target(&mut self, now: Instant, slot: Slot) -> bool {
         let Some(client) = self.clients.get_mut(slot) else { return false };
         let (mut hops, leg, old) = (std::mem::take(&mut client.alternatives), client.leg, client.flow);
         let mut impatient = false;
@@ -254,7 +254,7 @@ impl Endpoint {
                 acknowledge
             });
         }
-        self.may_also_try(now, next, hops, impatient);
+        self.add_alternatives(now, next, hops, impatient);
         if let Some(leg) = leg.and_then(|leg| self.legs.get_mut(leg))
             && let State::Calling(calling) = &mut leg.state
         {

@@ -2,7 +2,7 @@
 
 use super::Endpoint;
 use super::calling::refusal;
-use super::state::{Again, Farewell, Offering, Purpose, State};
+use super::state::{ByeHeaders, InDialogRequest, Offering, Purpose, State};
 use crate::arena::Slot;
 use crate::dialog::Dialog;
 use crate::leg::Event;
@@ -64,7 +64,7 @@ impl Endpoint {
                 }
                 dialog = Dialog { local_cseq: response.cseq, ..leg.dialog.clone() };
             }
-            let again = Again { lines: authorization, ..Again::default() };
+            let again = InDialogRequest { lines: authorization, ..InDialogRequest::default() };
             self.acknowledge_answer(now, slot, leg_slot, &dialog, response.cseq, &again);
         }
         let Some(leg_slot) = leg_slot else { return };
@@ -83,7 +83,7 @@ impl Endpoint {
                 self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
             _ if self.defer_offer(now, leg_slot, response) => {}
-            408 | 481 => self.send_bye(now, leg_slot, Farewell::default(), refusal(response)),
+            408 | 481 => self.send_bye(now, leg_slot, ByeHeaders::default(), refusal(response)),
             status => {
                 self.abandon_offer(now, leg_slot);
                 self.refresh_again(now, leg_slot);
@@ -150,13 +150,19 @@ impl Endpoint {
         let (content_type, body) = recording::body(sdp, metadata.as_ref(), random);
         let body = Some((content_type.into_owned(), body));
         if let Some(dialog) = dialog {
-            let again = Again { body, ..Again::default() };
-            self.send_along(now, slot, Some(&dialog), Method::Update, Purpose::Update, again);
+            let again = InDialogRequest { body, ..InDialogRequest::default() };
+            self.send_in(now, slot, Some(&dialog), Method::Update, Purpose::Update, again);
             return;
         }
         let Some(leg) = self.legs.get(slot) else { return };
         let lines = self.refresh_lines(leg);
-        self.send_in_dialog(now, slot, Method::Invite, Purpose::Reinvite, Again { lines, body, ..Again::default() });
+        self.send_in_dialog(
+            now,
+            slot,
+            Method::Invite,
+            Purpose::Reinvite,
+            InDialogRequest { lines, body, ..InDialogRequest::default() },
+        );
     }
 
     /// The leg ends: its re-INVITE may still be answered, and is acknowledged then, but no longer than 64*T1 from now.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::retry::Full;
+use super::retry::RetryReason;
 use super::state::{Key, Purpose};
 use super::{Arrival, Endpoint};
 use crate::challenge::{self, Verdict};
@@ -78,7 +78,7 @@ impl Endpoint {
         let host = request.uri.host_text();
         let username = request.to.uri.user();
         if !self.may_be_challenged(arrival, &host, &username) {
-            return self.turn_away(now, arrival, request, &echo, 405);
+            return self.refuse_unknown(now, arrival, request, &echo, 405);
         }
         let unsupported = request.content.unsupported(REGISTER_SUPPORTED);
         if !unsupported.is_empty() {
@@ -97,7 +97,7 @@ impl Endpoint {
             return self.refuse_with(arrival, &echo, 400, "Malformed Contact");
         };
         if !self.has_room() {
-            let lines = self.come_back(Full::Tables);
+            let lines = self.retry_after(RetryReason::Tables);
             return self.refuse(arrival, &echo, 503, &lines);
         }
         let has_flow = request.content.has_token("Supported", "outbound") && contacts.has_flow();
@@ -143,7 +143,7 @@ impl Endpoint {
             Err(Refusal::Malformed(why)) => (400, Some(why), String::new()),
             Err(Refusal::TooBrief(seconds)) => (423, None, format!("Min-Expires: {seconds}\r\n")),
             Err(Refusal::OutOfOrder) => (500, Some("Older than the binding"), String::new()),
-            Err(Refusal::Full) => (503, None, self.come_back(Full::Bindings)),
+            Err(Refusal::Full) => (503, None, self.retry_after(RetryReason::Bindings)),
         };
         self.respond(now, server, ResponseParts { status, reason, lines: &lines, ..ResponseParts::default() });
     }
@@ -186,7 +186,7 @@ impl Endpoint {
         if let Some(domain) = directory.domain(&host).filter(|domain| !domain.networks.is_empty()) {
             // Where a domain has both networks and passwords, both are asked for.
             if !domain.admits(source) {
-                self.turn_away(now, arrival, request, echo, 403);
+                self.refuse_unknown(now, arrival, request, echo, 403);
                 return Admission::Refused;
             }
             if !directory.has_callers(&domain.name) {
@@ -195,9 +195,9 @@ impl Endpoint {
             }
         }
         // A trunk's calls come in its customers' names: whoever calls is asked, once there is a trunk that may be anywhere.
-        let guests = self.peers.iter().any(|peer| peer.peer.known_by == KnownBy::Either);
+        let guests = self.trunks.iter().any(|peer| peer.peer.known_by == KnownBy::Either);
         if !guests && !self.may_be_challenged(arrival, &host, &name) {
-            self.turn_away(now, arrival, request, echo, 403);
+            self.refuse_unknown(now, arrival, request, echo, 403);
             return Admission::Refused;
         }
         let Some(user) = self.authenticate(now, arrival, request, &host, echo, &directory) else {
@@ -215,7 +215,7 @@ impl Endpoint {
     }
 
     fn known_by(&self, trunk: Option<&str>) -> KnownBy {
-        let peer = trunk.and_then(|trunk| self.peers.get(self.peer_of(trunk)?));
+        let peer = trunk.and_then(|trunk| self.trunks.get(self.trunk_index(trunk)?));
         peer.map(|peer| peer.peer.known_by).unwrap_or_default()
     }
 
@@ -240,7 +240,7 @@ impl Endpoint {
     }
 
     /// As if there were no phones.
-    fn turn_away(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo, status: u16) {
+    fn refuse_unknown(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo, status: u16) {
         if !self.is_stranger(arrival) {
             return self.refuse(arrival, echo, status, "");
         }

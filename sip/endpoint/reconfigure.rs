@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Endpoint;
-use super::errand::Errand;
-use super::locate::Waiting;
+use super::locate::PendingLookup;
+use super::out_of_dialog::OutOfDialogRequest;
 use crate::config::Config;
 use crate::digest;
 use crate::leg::TrunkName;
 use crate::message::Uri;
-use crate::peer::{Peer, PeerState, PeerStatus};
+use crate::peer::{Peer, PeerStatus, TrunkState};
 use crate::probe::Probe;
 use crate::registration::{Registration, Step};
 
@@ -28,39 +28,39 @@ impl Endpoint {
         self.config = Config { listen: old.listen, advertise: old.advertise, timers: old.timers, ..config };
         self.registrar.reconfigure(self.config.registrar.clone());
         self.set_directory(directory);
-        for index in 0..self.peers.len() {
-            let name = self.peers.get(index).map(|state| state.peer.trunk.clone()).unwrap_or_default();
+        for index in 0..self.trunks.len() {
+            let name = self.trunks.get(index).map(|state| state.peer.trunk.clone()).unwrap_or_default();
             if !peers.iter().any(|peer| peer.trunk == name) {
-                self.change_peer(now, index, Peer::new(name));
-                self.peers.get_mut(index).into_iter().for_each(|state| state.retired = true);
+                self.change_trunk(now, index, Peer::new(name));
+                self.trunks.get_mut(index).into_iter().for_each(|state| state.retired = true);
             }
         }
         for peer in peers {
-            match self.peers.iter().position(|state| state.peer.trunk == peer.trunk) {
-                Some(index) => self.change_peer(now, index, peer),
-                None => self.add_peer(now, peer),
+            match self.trunks.iter().position(|state| state.peer.trunk == peer.trunk) {
+                Some(index) => self.change_trunk(now, index, peer),
+                None => self.add_trunk(now, peer),
             }
         }
         self.tell_guard();
     }
 
     /// A trunk that was not there yet.
-    pub(super) fn add_peer(&mut self, now: Instant, peer: Peer) {
-        let index = self.peers.len();
-        self.peers.push(PeerState::new(peer, None, None));
-        self.begin_errands(now, index);
-        self.settle_peer(index);
+    pub(super) fn add_trunk(&mut self, now: Instant, peer: Peer) {
+        let index = self.trunks.len();
+        self.trunks.push(TrunkState::new(peer, None, None));
+        self.start_trunk(now, index);
+        self.update_trunk(index);
     }
 
     /// Every trunk by its place; `None` for those that are no more.
     #[must_use]
     pub fn peers(&self) -> Vec<Option<(TrunkName, PeerStatus)>> {
-        let shown = |state: &PeerState| (!state.retired).then(|| (state.peer.trunk.clone(), state.status()));
-        self.peers.iter().map(shown).collect()
+        let shown = |state: &TrunkState| (!state.retired).then(|| (state.peer.trunk.clone(), state.status()));
+        self.trunks.iter().map(shown).collect()
     }
 
-    fn change_peer(&mut self, now: Instant, index: usize, peer: Peer) {
-        let Some(state) = self.peers.get_mut(index) else { return };
+    fn change_trunk(&mut self, now: Instant, index: usize, peer: Peer) {
+        let Some(state) = self.trunks.get_mut(index) else { return };
         let (credentials, old) = (peer.credentials.clone(), mem::replace(&mut state.peer, peer));
         state.retired = false;
         let (uri, interval) = (&state.peer.uri, state.peer.options_interval);
@@ -73,26 +73,26 @@ impl Endpoint {
         }
         if registers_anew && state.registration.as_mut().map(Registration::stop) == Some(Step::Send) {
             // What comes of it is of no interest: the old Contact is over in time anyway.
-            self.send_register(now, index, Errand::Leave(index));
+            self.send_register(now, index, OutOfDialogRequest::Unregister(index));
         }
         if registers_anew
-            && let Some(registration) = self.peers.get_mut(index).and_then(|state| state.registration.take())
+            && let Some(registration) = self.trunks.get_mut(index).and_then(|state| state.registration.take())
         {
-            self.peers_by_token.remove(&registration.token);
+            self.trunks_by_token.remove(&registration.token);
         }
-        self.begin_errands(now, index);
-        self.settle_peer(index);
+        self.start_trunk(now, index);
+        self.update_trunk(index);
     }
 
     /// Registers with the trunk and asks how it is, if that is wanted and not done yet.
-    fn begin_errands(&mut self, now: Instant, index: usize) {
-        let Some(PeerState { peer, registration, probe, .. }) = self.peers.get_mut(index) else { return };
+    fn start_trunk(&mut self, now: Instant, index: usize) {
+        let Some(TrunkState { peer, registration, probe, .. }) = self.trunks.get_mut(index) else { return };
         if registration.is_none()
             && let Some(register) = peer.register.clone()
         {
             let session = peer.credentials.clone().map(digest::Session::new);
             let begun = registration.insert(Registration::new(now, register, session, &mut self.rng));
-            self.peers_by_token.insert(begun.token, index);
+            self.trunks_by_token.insert(begun.token, index);
         }
         if probe.is_none() && peer.uri.is_some() {
             *probe = peer.options_interval.map(|interval| Probe::new(now, interval, &mut self.rng));
@@ -100,7 +100,7 @@ impl Endpoint {
         let uri = peer.uri.as_deref().filter(|_| probe.is_none()).and_then(|uri| Uri::parse(uri.as_bytes()));
         if let Some(uri) = uri {
             let trunk = Some(peer.trunk.clone());
-            self.locate(now, &uri, trunk, Waiting::Errand(Errand::Locate(index)));
+            self.locate(now, &uri, trunk, PendingLookup::OutOfDialog(OutOfDialogRequest::Resolve(index)));
         }
     }
 }

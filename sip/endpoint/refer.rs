@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Endpoint;
-use super::state::{Again, Purpose, State, tag_number};
+use super::state::{InDialogRequest, Purpose, State, tag_number};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
 use crate::leg::{Event, Header, LegKey, Refer, Referred, TrunkName};
@@ -133,20 +133,26 @@ impl Endpoint {
         subscription.out = true;
         subscription.last = status;
         let id = subscription.id;
-        self.send_news(now, slot, id, status);
+        self.send_notify(now, slot, id, status);
     }
 
-    fn send_news(&mut self, now: Instant, slot: Slot, id: u32, status: u16) {
+    fn send_notify(&mut self, now: Instant, slot: Slot, id: u32, status: u16) {
         let state =
             if status >= 200 { "terminated;reason=noresource".to_owned() } else { format!("active;expires={EXPIRES}") };
         let lines = format!("Event: refer;id={id}\r\nSubscription-State: {state}\r\n");
         let fragment = format!("SIP/2.0 {status} {}\r\n", compose::reason_phrase(status));
         let body = Some(("message/sipfrag;version=2.0".to_owned(), Bytes::from(fragment)));
-        self.send_in_dialog(now, slot, Method::Notify, Purpose::Notify, Again { lines, body, ..Again::default() });
+        self.send_in_dialog(
+            now,
+            slot,
+            Method::Notify,
+            Purpose::Notify,
+            InDialogRequest { lines, body, ..InDialogRequest::default() },
+        );
     }
 
     /// The answer to our NOTIFY, or its silence (408).
-    pub(super) fn news_answered(&mut self, now: Instant, slot: Slot, status: u16) {
+    pub(super) fn notify_answered(&mut self, now: Instant, slot: Slot, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         subscription.out = false;
@@ -160,11 +166,11 @@ impl Endpoint {
     }
 
     /// The leg is about to send BYE: what waits to be told is told before.
-    pub(super) fn tell_last_news(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn send_last_notify(&mut self, now: Instant, slot: Slot) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = leg.extensions.subscription.take() else { return };
         if let Some(status) = subscription.next.filter(|_| matches!(leg.state, State::Established)) {
-            self.send_news(now, slot, subscription.id, status);
+            self.send_notify(now, slot, subscription.id, status);
         }
         if let Some(server) = subscription.server {
             self.respond(now, server, ResponseParts { status: 603, ..ResponseParts::default() });
@@ -209,7 +215,7 @@ impl Endpoint {
             |text: &str| text.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>')).collect::<String>();
         let by = refer.referred_by.as_deref().map(|by| format!("Referred-By: <{}>\r\n", clean(by)));
         let lines = format!("Refer-To: <{}>\r\n{}", clean(&refer.refer_to), by.unwrap_or_default());
-        let again = Again { lines, headers: refer.headers, ..Again::default() };
+        let again = InDialogRequest { lines, headers: refer.headers, ..InDialogRequest::default() };
         self.send_in_dialog(now, slot, Method::Refer, Purpose::Refer, again);
         self.arm_leg(slot);
     }

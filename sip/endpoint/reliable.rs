@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::delayed_offer::Acknowledgement;
 use super::incoming::options_lines;
-use super::late::Acknowledgement;
-use super::retry::Full;
+use super::retry::RetryReason;
 use super::server::response_line;
-use super::state::{Again, End, Key, MAX_FORKS, Purpose, State};
+use super::state::{End, InDialogRequest, Key, MAX_FORKS, Purpose, State};
 use super::{Arrival, Endpoint};
 use crate::arena::Slot;
 use crate::compose::ResponseParts;
@@ -88,7 +88,7 @@ impl Endpoint {
     // ----- as the one who is called -------------------------------------------------------------------------------
 
     /// A provisional response above 100, if the leg sends reliable ones. `false`: it does not.
-    pub(super) fn provide(
+    pub(super) fn send_reliable(
         &mut self,
         now: Instant,
         slot: Slot,
@@ -133,7 +133,7 @@ impl Endpoint {
     }
 
     /// Our 200, if it must wait for a PRACK: one that carries our answer comes first (RFC 3262 §3). `false`: it need not.
-    pub(super) fn withhold_answer(&mut self, slot: Slot, sdp: &Bytes, headers: &[Header]) -> bool {
+    pub(super) fn hold_answer_for_prack(&mut self, slot: Slot, sdp: &Bytes, headers: &[Header]) -> bool {
         let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut()) else {
             return false;
         };
@@ -208,7 +208,7 @@ impl Endpoint {
             // The provisional response is acknowledged all the same; of two offers that cross, neither counts.
             Some(_) if reliable.settled && offering => self.respond(now, server, plain(491)),
             Some(_) if leg.offered.is_some() => {
-                let lines = self.retry_shortly();
+                let lines = self.retry_after_offer();
                 self.respond(now, server, ResponseParts { lines: &lines, ..plain(500) });
             }
             Some(_) => self.respond(now, server, plain(488)),
@@ -216,7 +216,7 @@ impl Endpoint {
         if let Some((sdp, headers)) = answer {
             self.answer(now, slot, &sdp, &headers);
         } else if let Some((status, sdp, headers)) = next {
-            self.provide(now, slot, status, sdp.as_ref(), &headers);
+            self.send_reliable(now, slot, status, sdp.as_ref(), &headers);
         }
         self.arm_leg(slot);
     }
@@ -268,11 +268,11 @@ impl Endpoint {
         if self.expects_offer(leg_slot, tag)
             && let Some(offer) = response.content.sdp()
         {
-            self.tell_late_offer(leg_slot, tag.clone(), offer, Acknowledgement::Prack(lines));
+            self.report_delayed_offer(leg_slot, tag.clone(), offer, Acknowledgement::Prack(lines));
             return true;
         }
-        let again = Again { lines, ..Again::default() };
-        self.send_along(now, leg_slot, Some(&dialog), Method::Prack, Purpose::Prack, again);
+        let again = InDialogRequest { lines, ..InDialogRequest::default() };
+        self.send_in(now, leg_slot, Some(&dialog), Method::Prack, Purpose::Prack, again);
         true
     }
 
@@ -305,7 +305,7 @@ impl Endpoint {
         if late || full {
             let (status, lines) = match late {
                 true => (500, "Retry-After: 1\r\n".to_owned()),
-                false => (503, self.come_back(Full::Dialog)),
+                false => (503, self.retry_after(RetryReason::Dialog)),
             };
             self.refuse(arrival, &echo, status, &lines);
             return;
@@ -326,7 +326,7 @@ impl Endpoint {
                         return;
                     }
                 };
-                let lines = if status == 500 { self.retry_shortly() } else { String::new() };
+                let lines = if status == 500 { self.retry_after_offer() } else { String::new() };
                 self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
             }
             Method::Update => {

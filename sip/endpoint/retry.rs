@@ -9,7 +9,7 @@ use super::Endpoint;
 
 /// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum RetryReason {
     /// A trunk's `max_cps`: the next second has room.
     Pace,
     /// A trunk's `max_calls`: some call has to end first.
@@ -24,7 +24,7 @@ pub(super) enum Full {
     Bindings,
 }
 
-impl Full {
+impl RetryReason {
     fn seconds(self) -> RangeInclusive<u32> {
         match self {
             Self::Pace => 1..=2,
@@ -39,12 +39,12 @@ impl Full {
 
 impl Endpoint {
     /// The line of a 503.
-    pub(super) fn come_back(&mut self, full: Full) -> String {
-        self.retry_within(full.seconds())
+    pub(super) fn retry_after(&mut self, reason: RetryReason) -> String {
+        self.retry_within(reason.seconds())
     }
 
     /// The line of a 500 to a second offer, or request, before the first is done with (RFC 3261 §14.2, RFC 3311 §5.2).
-    pub(super) fn retry_shortly(&mut self) -> String {
+    pub(super) fn retry_after_offer(&mut self) -> String {
         self.retry_within(0..=10)
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::linger::{Answer, Served};
+use super::completed::{Answer, AnsweredServer};
 use super::state::{Key, PROVISIONAL_REPEAT, Server, State};
 use super::{Arrival, Endpoint, Output};
 use crate::arena::Slot;
@@ -188,7 +188,7 @@ impl Endpoint {
         if let Some(server) = self.servers.get_mut(slot) {
             server.machine.handle(now, input, &self.config.timers, &mut actions);
             // Who lingers needs no timer of its own.
-            let next = server.next_wake(&self.timers).filter(|_| server.machine.lingers_until().is_none());
+            let next = server.next_wake(&self.timers).filter(|_| server.machine.absorbs_until().is_none());
             self.timers.arm(&mut server.wake, next, Owner::Server(slot));
         }
         for action in actions.drain(..) {
@@ -202,16 +202,16 @@ impl Endpoint {
             }
         }
         self.actions = actions;
-        if let Some(until) = self.servers.get(slot).and_then(|server| server.machine.lingers_until())
+        if let Some(until) = self.servers.get(slot).and_then(|server| server.machine.absorbs_until())
             && let Some(server) = self.remove_server(slot)
         {
             let Server { key, merge_key, leg, tag, flow, status, plain, response, .. } = server;
             let answer = match (plain, response) {
-                _ if server.method == Method::Invite => Answer::Legs,
-                (None, Some(response)) => Answer::Whole(Box::new((status, flow, response))),
+                _ if server.method == Method::Invite => Answer::ByLeg,
+                (None, Some(response)) => Answer::Stored(Box::new((status, flow, response))),
                 (plain, _) => Answer::Status { status, refer: plain.unwrap_or_default() },
             };
-            self.lingering.serve(until, key, merge_key, Served { leg, tag, answer });
+            self.completed.insert_server(until, key, merge_key, AnsweredServer { leg, tag, answer });
         }
         delivered
     }

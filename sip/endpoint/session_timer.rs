@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Endpoint;
-use super::state::{Again, End, Farewell, Leg, Purpose, State};
+use super::state::{ByeHeaders, End, InDialogRequest, Leg, Purpose, State};
 use crate::arena::Slot;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};
@@ -161,8 +161,8 @@ impl Endpoint {
         let Some(session) = leg.extensions.session.as_mut() else { return };
         if session.expires_at <= now {
             leg.extensions.session = None;
-            let farewell = Farewell { lines: EXPIRED.to_owned(), headers: Vec::new() };
-            self.send_bye(now, slot, farewell, End::of(EndCause::SessionExpired, None));
+            let bye_headers = ByeHeaders { lines: EXPIRED.to_owned(), headers: Vec::new() };
+            self.send_bye(now, slot, bye_headers, End::of(EndCause::SessionExpired, None));
             return;
         }
         if session.refresh_at.is_none_or(|at| at > now) {
@@ -184,7 +184,13 @@ impl Endpoint {
     fn send_refresh(&mut self, now: Instant, slot: Slot) {
         let Some(leg) = self.legs.get(slot) else { return };
         let lines = self.refresh_lines(leg);
-        self.send_in_dialog(now, slot, Method::Update, Purpose::Refresh, Again { lines, ..Again::default() });
+        self.send_in_dialog(
+            now,
+            slot,
+            Method::Update,
+            Purpose::Refresh,
+            InDialogRequest { lines, ..InDialogRequest::default() },
+        );
     }
 
     /// The answer to our UPDATE that refreshes, or its silence (408).
@@ -203,8 +209,8 @@ impl Endpoint {
             }
             (408 | 481, _) => {
                 leg.extensions.session = None;
-                let farewell = Farewell { lines: EXPIRED.to_owned(), headers: Vec::new() };
-                self.send_bye(now, slot, farewell, End::of(EndCause::SessionExpired, Some(status)));
+                let bye_headers = ByeHeaders { lines: EXPIRED.to_owned(), headers: Vec::new() };
+                self.send_bye(now, slot, bye_headers, End::of(EndCause::SessionExpired, Some(status)));
             }
             (422, Some(response)) if least_by(response).is_some() => {
                 let least = least_by(response).unwrap_or(LEAST);

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Target;
-use super::errand::Errand;
-use super::late::LateOffers;
+use super::delayed_offer::DelayedOffers;
 use super::origin::Origin;
+use super::out_of_dialog::OutOfDialogRequest;
 use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
 use super::session_timer::{Agreed, SessionTimer};
@@ -63,7 +63,7 @@ pub(super) struct Extensions {
     /// The peer's INVITE had no offer: ours comes first.
     pub(super) offers_first: bool,
     /// Offers of the peer's to an INVITE of ours without one.
-    pub(super) late: Option<Box<LateOffers>>,
+    pub(super) delayed_offers: Option<Box<DelayedOffers>>,
     /// What our 2xx to the request in hand will say of the session timer.
     pub(super) agreed: Option<Agreed>,
     pub(super) session: Option<Box<SessionTimer>>,
@@ -102,7 +102,7 @@ pub(super) struct Calling {
     pub(super) client: Slot,
     /// A provisional came, so that a CANCEL may go (RFC 3261 §9.1).
     pub(super) provisional: bool,
-    pub(super) hangup: Option<Farewell>,
+    pub(super) hangup: Option<ByeHeaders>,
     /// When the INVITE was sent first, or again after a response.
     pub(super) asked_at: Instant,
     /// When the INVITE is given up after its CANCEL was sent.
@@ -116,7 +116,7 @@ pub(super) struct Calling {
 
 /// Extra lines of a CANCEL or BYE.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Farewell {
+pub(super) struct ByeHeaders {
     pub(super) lines: String,
     pub(super) headers: Vec<Header>,
 }
@@ -148,7 +148,7 @@ pub(super) struct AwaitingAck {
     pub(super) retransmit: Instant,
     pub(super) deadline: Instant,
     /// BYE goes once the ACK is here (RFC 3261 §15).
-    pub(super) bye: Option<(Farewell, End)>,
+    pub(super) bye: Option<(ByeHeaders, End)>,
 }
 
 #[derive(Debug)]
@@ -201,13 +201,13 @@ pub(super) struct Client {
     /// What the ACK of a 300-699 needs; INVITE only.
     pub(super) acknowledge: Option<Box<Acknowledge>>,
     /// The 2xx says where its ACK goes, and no password goes with it.
-    pub(super) acknowledged_alike: bool,
+    pub(super) plain_ack: bool,
     /// ACKs sent for 2xx responses, by the To tag; at most [`MAX_FORKS`].
     pub(super) acknowledged: Vec<(Bytes, Bytes, Flow)>,
     /// Where the request may go if it gets nowhere here, best first.
     pub(super) alternatives: Vec<Target>,
     /// What a repetition with credentials needs.
-    pub(super) again: Option<Box<Again>>,
+    pub(super) again: Option<Box<InDialogRequest>>,
     pub(super) wake: Option<Instant>,
 }
 
@@ -231,7 +231,7 @@ pub(super) enum Purpose {
     Bye,
     Info,
     /// Of no leg.
-    Errand(Errand),
+    OutOfDialog(OutOfDialogRequest),
     Prack,
     /// An offer in an early dialog.
     Update,
@@ -255,7 +255,7 @@ pub(super) struct Acknowledge {
 
 /// An in-dialog request apart from its routing.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Again {
+pub(super) struct InDialogRequest {
     pub(super) lines: String,
     pub(super) headers: Vec<Header>,
     pub(super) body: Option<(String, Bytes)>,
@@ -266,7 +266,7 @@ pub(super) struct Again {
     pub(super) attempts: digest::Attempts,
 }
 
-impl Again {
+impl InDialogRequest {
     /// Parameters of its Contact.
     pub(super) fn features(&self) -> &'static str {
         if self.records { recording::FEATURE } else { "" }

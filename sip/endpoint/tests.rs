@@ -2,10 +2,10 @@
 
 mod callee;
 mod caller;
+mod completed;
+mod delayed_offer;
 mod dialogs;
 mod floods;
-mod late;
-mod lingering;
 mod locate;
 mod recording;
 mod torture;

@@ -48,7 +48,7 @@ impl Bench {
             (own.trunks, own.peers) = (config.trunks.clone(), config.peers.clone());
         });
         let now = instant();
-        endpoint.start_errands(now);
+        endpoint.start_trunks(now);
         Self { endpoint, now, sent: VecDeque::new(), events: VecDeque::new() }
     }
 

@@ -24,7 +24,7 @@ impl Exchange {
             User { account: "".into(), trunk: Some("carrier".into()), registers: false, ..user("carrier", None) };
         let users = [user("alice", None), carrier];
         exchange.endpoint.set_directory(Arc::new(Directory::new("tandem", users, [])));
-        exchange.endpoint.start_errands(exchange.now);
+        exchange.endpoint.start_trunks(exchange.now);
         exchange
     }
 

@@ -1,7 +1,7 @@
 //! Requests that belong to no leg, and the trunks that they are for: registrations and OPTIONS.
 //!
-//! [`Errand`] says for whom a client transaction runs when no leg owns it; [`Endpoint::send_errand`] starts one, and its end
-//! comes back to `errand_answered` or `errand_failed`. A further use of requests outside dialogs is a further variant.
+//! [`OutOfDialogRequest`] says for whom a client transaction runs when no leg owns it; [`Endpoint::send_out_of_dialog`] starts one, and its end
+//! comes back to `out_of_dialog_answered` or `out_of_dialog_failed`. A further use of requests outside dialogs is a further variant.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use super::locate::Waiting;
+use super::locate::PendingLookup;
 use super::state::{Purpose, tag_text};
 use super::{Arrival, Endpoint, Identity};
 use crate::arena::Slot;
@@ -27,15 +27,15 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a request outside every leg is for. The number is the trunk's place in [`crate::Config::peers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Errand {
+pub enum OutOfDialogRequest {
     /// REGISTER.
     Register(usize),
     /// OPTIONS.
     Probe(usize),
     /// REGISTER that withdraws a Contact which another configuration does not have.
-    Leave(usize),
+    Unregister(usize),
     /// None: only the trunk's addresses are wanted.
-    Locate(usize),
+    Resolve(usize),
 }
 
 /// An address to send a request to.
@@ -66,55 +66,58 @@ pub(super) struct Outside<'a> {
 
 impl Endpoint {
     /// Begins to register with trunks and to ask how they are. Once; the shell's look-ups work by then.
-    pub fn start_errands(&mut self, now: Instant) {
+    pub fn start_trunks(&mut self, now: Instant) {
         for peer in std::mem::take(&mut self.config.peers) {
-            self.add_peer(now, peer);
+            self.add_trunk(now, peer);
         }
     }
 
     /// Withdraws every registration, as far as there is one.
     pub fn withdraw(&mut self, now: Instant) {
-        for index in 0..self.peers.len() {
-            let step = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()).map(Registration::stop);
+        for index in 0..self.trunks.len() {
+            let step = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()).map(Registration::stop);
             if step == Some(Step::Send) {
-                self.send_register(now, index, Errand::Register(index));
+                self.send_register(now, index, OutOfDialogRequest::Register(index));
             }
-            self.settle_peer(index);
+            self.update_trunk(index);
         }
     }
 
     /// Whether a registrar has yet to confirm that.
     #[must_use]
     pub fn is_withdrawing(&self) -> bool {
-        self.peers.iter().any(|peer| peer.registration.as_ref().is_some_and(Registration::is_withdrawing))
+        self.trunks.iter().any(|peer| peer.registration.as_ref().is_some_and(Registration::is_withdrawing))
     }
 
     /// What was found for a trunk's URI, best first; empty if nothing was.
-    pub(super) fn errand_located(&mut self, now: Instant, errand: Errand, mut targets: Vec<Target>) {
-        let (Errand::Register(index) | Errand::Probe(index) | Errand::Leave(index) | Errand::Locate(index)) = errand;
+    pub(super) fn out_of_dialog_located(&mut self, now: Instant, kind: OutOfDialogRequest, mut targets: Vec<Target>) {
+        let (OutOfDialogRequest::Register(index)
+        | OutOfDialogRequest::Probe(index)
+        | OutOfDialogRequest::Unregister(index)
+        | OutOfDialogRequest::Resolve(index)) = kind;
         self.learn_hosts(index, &targets);
         targets.retain(|target| self.local_for(target.transport, target.address.ip()).is_some());
-        match errand {
-            Errand::Register(index) => {
-                let Some(registration) = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
+        match kind {
+            OutOfDialogRequest::Register(index) => {
+                let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
                     return;
                 };
                 if registration.handle_located(now, targets, &mut self.rng) == Step::Send {
-                    self.send_register(now, index, Errand::Register(index));
+                    self.send_register(now, index, OutOfDialogRequest::Register(index));
                 }
-                self.settle_peer(index);
+                self.update_trunk(index);
             }
-            Errand::Probe(index) => match targets.first() {
+            OutOfDialogRequest::Probe(index) => match targets.first() {
                 Some(&target) => self.send_options(now, index, target),
                 None => self.probed(now, index, None),
             },
-            Errand::Leave(_) | Errand::Locate(_) => {}
+            OutOfDialogRequest::Unregister(_) | OutOfDialogRequest::Resolve(_) => {}
         }
     }
 
     /// A trunk's names have these addresses: its credentials may be shown there, and the guard leaves them alone.
     pub(super) fn learn_hosts(&mut self, index: usize, targets: &[Target]) {
-        let Some(peer) = self.peers.get_mut(index) else { return };
+        let Some(peer) = self.trunks.get_mut(index) else { return };
         if peer.learn_addresses(targets.iter().map(|target| target.address.ip())) {
             self.tell_guard();
         }
@@ -123,20 +126,20 @@ impl Endpoint {
     /// Tells the guard who the trunks' hosts are.
     pub(super) fn tell_guard(&self) {
         if let Some(guard) = &self.guard {
-            guard.set_hosts(self.peers.iter().flat_map(|peer| peer.addresses.iter().copied()));
+            guard.set_hosts(self.trunks.iter().flat_map(|peer| peer.addresses.iter().copied()));
         }
     }
 
     /// The next trunk whose status is not what it was, by its place in [`crate::Config::peers`].
     pub fn poll_peer(&mut self) -> Option<(usize, PeerStatus)> {
-        let index = self.changed_peers.pop()?;
-        let peer = self.peers.get_mut(index)?;
+        let index = self.changed_trunks.pop()?;
+        let peer = self.trunks.get_mut(index)?;
         peer.is_listed = false;
         Some((index, peer.status()))
     }
 
-    pub(super) fn peer_timeout(&mut self, now: Instant, at: Instant, index: usize) {
-        let Some(peer) = self.peers.get_mut(index) else { return };
+    pub(super) fn trunk_timeout(&mut self, now: Instant, at: Instant, index: usize) {
+        let Some(peer) = self.trunks.get_mut(index) else { return };
         if peer.wake == Some(at) {
             peer.wake = None;
         }
@@ -146,54 +149,56 @@ impl Endpoint {
         let probed = peer.probe.as_mut().is_some_and(|probe| probe.is_due(now));
         let probed = peer.peer.uri.clone().filter(|_| probed);
         let trunk = peer.peer.trunk.clone();
-        for (errand, uri) in [(Errand::Register(index), registrar), (Errand::Probe(index), probed)] {
+        for (kind, uri) in
+            [(OutOfDialogRequest::Register(index), registrar), (OutOfDialogRequest::Probe(index), probed)]
+        {
             let Some(uri) = uri else { continue };
             match Uri::parse(uri.as_bytes()) {
-                Some(uri) => self.locate(now, &uri, Some(trunk.clone()), Waiting::Errand(errand)),
-                None => self.errand_located(now, errand, Vec::new()),
+                Some(uri) => self.locate(now, &uri, Some(trunk.clone()), PendingLookup::OutOfDialog(kind)),
+                None => self.out_of_dialog_located(now, kind, Vec::new()),
             }
         }
-        self.settle_peer(index);
+        self.update_trunk(index);
     }
 
-    pub(super) fn errand_answered(&mut self, now: Instant, errand: Errand, response: &Response) {
+    pub(super) fn out_of_dialog_answered(&mut self, now: Instant, kind: OutOfDialogRequest, response: &Response) {
         if response.status < 200 {
             return;
         }
-        match errand {
-            Errand::Register(index) => {
-                let Some(registration) = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
+        match kind {
+            OutOfDialogRequest::Register(index) => {
+                let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
                     return;
                 };
                 let reply = Reply::of(response, registration.token);
                 if registration.handle_reply(now, reply, &mut self.rng) == Step::Send {
-                    self.send_register(now, index, Errand::Register(index));
+                    self.send_register(now, index, OutOfDialogRequest::Register(index));
                 }
-                self.settle_peer(index);
+                self.update_trunk(index);
             }
-            Errand::Probe(index) => self.probed(now, index, Some(response.status)),
-            Errand::Leave(_) | Errand::Locate(_) => {}
+            OutOfDialogRequest::Probe(index) => self.probed(now, index, Some(response.status)),
+            OutOfDialogRequest::Unregister(_) | OutOfDialogRequest::Resolve(_) => {}
         }
     }
 
-    pub(super) fn errand_failed(&mut self, now: Instant, errand: Errand, cause: EndCause) {
-        match errand {
-            Errand::Register(index) => {
-                let Some(registration) = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
+    pub(super) fn out_of_dialog_failed(&mut self, now: Instant, kind: OutOfDialogRequest, cause: EndCause) {
+        match kind {
+            OutOfDialogRequest::Register(index) => {
+                let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
                     return;
                 };
                 if registration.handle_silence(now, cause, &mut self.rng) == Step::Send {
-                    self.send_register(now, index, Errand::Register(index));
+                    self.send_register(now, index, OutOfDialogRequest::Register(index));
                 }
-                self.settle_peer(index);
+                self.update_trunk(index);
             }
-            Errand::Probe(index) => self.probed(now, index, None),
-            Errand::Leave(_) | Errand::Locate(_) => {}
+            OutOfDialogRequest::Probe(index) => self.probed(now, index, None),
+            OutOfDialogRequest::Unregister(_) | OutOfDialogRequest::Resolve(_) => {}
         }
     }
 
     fn probed(&mut self, now: Instant, index: usize, status: Option<u16>) {
-        let Some(peer) = self.peers.get_mut(index) else { return };
+        let Some(peer) = self.trunks.get_mut(index) else { return };
         let Some(probe) = &mut peer.probe else { return };
         let changed = probe.handle_result(now, status, &mut self.rng);
         let (down, trunk) = (probe.is_down(), peer.peer.trunk.clone());
@@ -208,11 +213,11 @@ impl Endpoint {
             (true, false) => tracing::info!(%trunk, "trunk is up again"),
             _ => {}
         }
-        self.settle_peer(index);
+        self.update_trunk(index);
     }
 
-    pub(super) fn send_register(&mut self, now: Instant, index: usize, errand: Errand) {
-        let Some(registration) = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()) else { return };
+    pub(super) fn send_register(&mut self, now: Instant, index: usize, kind: OutOfDialogRequest) {
+        let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else { return };
         let Some(target) = registration.target() else { return };
         let register = registration.register().clone();
         registration.cseq = registration.cseq.wrapping_add(1) & 0x7fff_ffff;
@@ -226,7 +231,7 @@ impl Endpoint {
         let contact =
             match self.local_for(target.transport, target.address.ip()).and_then(|local| self.locals.get(local)) {
                 Some(local) => local.contact_of(&compose::escape_user(&register.contact_user), token),
-                None => return self.errand_failed(now, errand, EndCause::NoSocket),
+                None => return self.out_of_dialog_failed(now, kind, EndCause::NoSocket),
             };
         let outside = Outside {
             method: Method::Register,
@@ -238,11 +243,11 @@ impl Endpoint {
             contact: &contact,
             lines: &lines,
         };
-        self.send_errand(now, target, errand, &outside);
+        self.send_out_of_dialog(now, target, kind, &outside);
     }
 
     fn send_options(&mut self, now: Instant, index: usize, target: Target) {
-        let Some(uri) = self.peers.get(index).and_then(|peer| peer.peer.uri.clone()) else { return };
+        let Some(uri) = self.trunks.get(index).and_then(|peer| peer.peer.uri.clone()) else { return };
         let Some(local) =
             self.local_for(target.transport, target.address.ip()).and_then(|local| self.locals.get(local))
         else {
@@ -260,15 +265,21 @@ impl Endpoint {
             contact: &contact,
             lines: "Accept: application/sdp\r\n",
         };
-        self.send_errand(now, target, Errand::Probe(index), &outside);
+        self.send_out_of_dialog(now, target, OutOfDialogRequest::Probe(index), &outside);
     }
 
     /// Sends a request outside every dialog. Beyond [`crate::Config::max_transactions`] it fails at once, as it does without a
     /// socket for the target.
-    pub(super) fn send_errand(&mut self, now: Instant, target: Target, errand: Errand, outside: &Outside<'_>) {
+    pub(super) fn send_out_of_dialog(
+        &mut self,
+        now: Instant,
+        target: Target,
+        kind: OutOfDialogRequest,
+        outside: &Outside<'_>,
+    ) {
         let Target { transport, address, identity } = target;
         let Some(local) = self.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
-            return self.errand_failed(now, errand, EndCause::Overload);
+            return self.out_of_dialog_failed(now, kind, EndCause::Overload);
         };
         let flow = Flow { transport, peer: address, local, connection: None, identity, pinned: false };
         let branch = self.random_u128();
@@ -288,17 +299,17 @@ impl Endpoint {
             user_agent: &self.config.user_agent,
             ..RequestParts::default()
         });
-        let slot = self.start_client(now, outside.method.clone(), branch, flow, data, None, Purpose::Errand(errand));
-        if let Errand::Probe(_) = errand {
-            self.give_up_by(slot, now + PROBE_PATIENCE);
+        let slot = self.start_client(now, outside.method.clone(), branch, flow, data, None, Purpose::OutOfDialog(kind));
+        if let OutOfDialogRequest::Probe(_) = kind {
+            self.expire_by(slot, now + PROBE_PATIENCE);
         }
     }
 
     /// Arms the trunk's timer, and lists it if its status changed.
-    pub(super) fn settle_peer(&mut self, index: usize) {
-        let Some(peer) = self.peers.get_mut(index) else { return };
+    pub(super) fn update_trunk(&mut self, index: usize) {
+        let Some(peer) = self.trunks.get_mut(index) else { return };
         let next = peer.next_timeout();
-        self.timers.arm(&mut peer.wake, next, Owner::Peer(index));
+        self.timers.arm(&mut peer.wake, next, Owner::Trunk(index));
         let status = peer.status();
         let before = std::mem::replace(&mut peer.reported, status);
         if status == before {
@@ -323,7 +334,7 @@ impl Endpoint {
         }
         if !peer.is_listed {
             peer.is_listed = true;
-            self.changed_peers.push(index);
+            self.changed_trunks.push(index);
         }
     }
 
@@ -340,7 +351,7 @@ impl Endpoint {
     /// The trunk to whose registrar we gave the Request-URI.
     pub(super) fn registrar_of(&self, request: &Request) -> Option<&TrunkName> {
         let token = request.uri.line_token()?;
-        self.peers.get(*self.peers_by_token.get(&token)?).map(|peer| &peer.peer.trunk)
+        self.trunks.get(*self.trunks_by_token.get(&token)?).map(|peer| &peer.peer.trunk)
     }
 
     /// Whom a request is for: the Request-URI's user. A registrar that calls our Contact says in P-Called-Party-ID (RFC 7315
@@ -350,7 +361,7 @@ impl Endpoint {
         let contact = request
             .uri
             .line_token()
-            .and_then(|token| self.peers.get(*self.peers_by_token.get(&token)?))
+            .and_then(|token| self.trunks.get(*self.trunks_by_token.get(&token)?))
             .and_then(|peer| peer.registration.as_ref())
             .is_some_and(|registration| registration.register().contact_user == user);
         if !contact {
@@ -365,7 +376,7 @@ impl Endpoint {
     pub(super) fn is_expected(&self, request: &Request) -> bool {
         let cancels = request.method == Method::Cancel && {
             let key = self.server_key(request, &Method::Invite);
-            self.servers_by_key.contains_key(&key) || self.lingering.served(&key).is_some()
+            self.servers_by_key.contains_key(&key) || self.completed.answered_server(&key).is_some()
         };
         cancels || self.registrar_of(request).is_some()
     }
@@ -373,7 +384,7 @@ impl Endpoint {
     /// Where a trunk's password may be shown, beside the address that its calls go to: the addresses that its names have, and
     /// the networks it calls from unless they are so wide that anybody may be in them.
     pub(super) fn home_of(&self, peer: Option<usize>) -> Vec<IpNet> {
-        let Some(peer) = peer.and_then(|index| self.peers.get(index)) else { return Vec::new() };
+        let Some(peer) = peer.and_then(|index| self.trunks.get(index)) else { return Vec::new() };
         let networks = self.narrow_networks(&peer.peer.trunk).copied();
         networks.chain(peer.addresses.iter().map(|address| IpNet::from(address.to_canonical()))).collect()
     }
@@ -386,14 +397,14 @@ impl Endpoint {
     }
 
     /// The place of a trunk in [`crate::Config::peers`].
-    pub(super) fn peer_of(&self, trunk: &str) -> Option<usize> {
-        self.peers.iter().position(|peer| &*peer.peer.trunk == trunk && !peer.retired)
+    pub(super) fn trunk_index(&self, trunk: &str) -> Option<usize> {
+        self.trunks.iter().position(|peer| &*peer.peer.trunk == trunk && !peer.retired)
     }
 
     /// An INVITE over a leg's trunk was answered, or not, or with 503: the trunk is trusted, or doubted for a while.
-    pub(super) fn judge_peer(&mut self, now: Instant, leg: Slot, answers: bool) {
+    pub(super) fn report_invite_outcome(&mut self, now: Instant, leg: Slot, answers: bool) {
         let Some(index) = self.legs.get(leg).and_then(|leg| leg.peer) else { return };
-        let Some(peer) = self.peers.get_mut(index) else { return };
+        let Some(peer) = self.trunks.get_mut(index) else { return };
         let trunk = peer.peer.trunk.clone();
         if answers {
             if peer.trust() {
@@ -403,14 +414,14 @@ impl Endpoint {
             let uri = peer.peer.uri.as_deref();
             tracing::warn!(%trunk, uri, "trunk did not answer a call, or with 503: others go first for a minute");
         }
-        self.settle_peer(index);
+        self.update_trunk(index);
     }
 
     /// Takes a call over a trunk on; `false`: that would be one too many.
     pub(super) fn admit(&mut self, now: Instant, peer: Option<usize>, way: Way) -> bool {
         let Some(index) = peer else { return true };
-        let admitted = self.peers.get_mut(index).is_none_or(|peer| peer.admit(now, way));
-        self.settle_peer(index);
+        let admitted = self.trunks.get_mut(index).is_none_or(|peer| peer.admit(now, way));
+        self.update_trunk(index);
         admitted
     }
 }

@@ -18,7 +18,7 @@ use crate::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::server::response_line;
-use super::state::{Again, Key, MAX_FORKS};
+use super::state::{InDialogRequest, Key, MAX_FORKS};
 use super::{Arrival, Endpoint};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
@@ -26,23 +26,23 @@ use crate::dialog::{Dialog, Flow};
 use crate::message::{Method, Request, Response};
 
 /// Those whose times end so close together are forgotten together.
-const TOGETHER: Duration = Duration::from_millis(250);
+const BUCKET: Duration = Duration::from_millis(250);
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Lingering {
-    served: HashMap<Key, Served>,
-    asked: HashMap<u128, Asked>,
+pub(super) struct CompletedTransactions {
+    servers: HashMap<Key, AnsweredServer>,
+    invites: HashMap<u128, AnsweredInvite>,
     /// Keys of RFC 3261 §8.2.2.2 of the INVITEs among them.
-    merged: HashSet<Key>,
-    ends: VecDeque<Ends>,
-    /// Of the last one of `asked`.
+    merge_keys: HashSet<Key>,
+    buckets: VecDeque<ExpiryBucket>,
+    /// Of the last one of `invites`.
     flow: Option<Arc<Flow>>,
 }
 
 /// A request that was answered.
 #[derive(Debug, Clone)]
-pub(super) struct Served {
+pub(super) struct AnsweredServer {
     pub(super) leg: Option<Slot>,
     pub(super) tag: u64,
     pub(super) answer: Answer,
@@ -52,16 +52,16 @@ pub(super) struct Served {
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
     /// Nothing: it is an INVITE, and its 2xx is the leg's to repeat.
-    Legs,
+    ByLeg,
     /// This status, and no more than every answer says; whether that it takes REFER.
     Status { status: u16, refer: bool },
     /// This, on this way.
-    Whole(Box<(u16, Flow, Bytes)>),
+    Stored(Box<(u16, Flow, Bytes)>),
 }
 
 /// An INVITE of ours that was answered with a 2xx.
 #[derive(Debug)]
-struct Asked {
+struct AnsweredInvite {
     leg: Option<Slot>,
     /// The same as the one before it has: most go to one of a few trunks.
     flow: Arc<Flow>,
@@ -73,98 +73,98 @@ struct Asked {
 
 /// Those whose times end until then. A list for each kind: that takes half of what one of all would.
 #[derive(Debug)]
-struct Ends {
+struct ExpiryBucket {
     first: Instant,
     last: Instant,
-    served: Vec<Key>,
-    merged: Vec<Key>,
-    asked: Vec<u128>,
+    servers: Vec<Key>,
+    merge_keys: Vec<Key>,
+    invites: Vec<u128>,
 }
 
-impl Lingering {
+impl CompletedTransactions {
     /// How many transactions linger.
     pub(super) fn len(&self) -> usize {
-        self.served.len() + self.asked.len()
+        self.servers.len() + self.invites.len()
     }
 
     /// `merge_key`: of an INVITE.
-    pub(super) fn serve(&mut self, until: Instant, key: Key, merge_key: Option<Key>, served: Served) {
-        self.served.insert(key, served);
-        self.note(until, |ends| {
-            ends.served.push(key);
-            ends.merged.extend(merge_key);
+    pub(super) fn insert_server(&mut self, until: Instant, key: Key, merge_key: Option<Key>, served: AnsweredServer) {
+        self.servers.insert(key, served);
+        self.add_to_bucket(until, |bucket| {
+            bucket.servers.push(key);
+            bucket.merge_keys.extend(merge_key);
         });
-        self.merged.extend(merge_key);
+        self.merge_keys.extend(merge_key);
     }
 
     /// By the branch of the INVITE. `tag`: the hash of its 2xx's tag of To.
-    pub(super) fn ask(&mut self, until: Instant, branch: u128, leg: Option<Slot>, flow: Flow, tag: u64) {
+    pub(super) fn insert_invite(&mut self, until: Instant, branch: u128, leg: Option<Slot>, flow: Flow, tag: u64) {
         let flow = match self.flow.take().filter(|known| **known == flow) {
             Some(known) => known,
             None => Arc::new(flow),
         };
         self.flow = Some(Arc::clone(&flow));
-        self.asked.insert(branch, Asked { leg, flow, tag, forks: Box::default() });
-        self.note(until, |ends| ends.asked.push(branch));
+        self.invites.insert(branch, AnsweredInvite { leg, flow, tag, forks: Box::default() });
+        self.add_to_bucket(until, |bucket| bucket.invites.push(branch));
     }
 
-    pub(super) fn served(&self, key: &Key) -> Option<&Served> {
-        self.served.get(key)
+    pub(super) fn answered_server(&self, key: &Key) -> Option<&AnsweredServer> {
+        self.servers.get(key)
     }
 
     /// Whether an INVITE of ours with that branch was answered.
-    pub(super) fn has_asked(&self, branch: u128) -> bool {
-        self.asked.contains_key(&branch)
+    pub(super) fn has_invite(&self, branch: u128) -> bool {
+        self.invites.contains_key(&branch)
     }
 
     /// Whether an INVITE among them has this key of RFC 3261 §8.2.2.2.
-    pub(super) fn has_merged(&self, key: &Key) -> bool {
-        self.merged.contains(key)
+    pub(super) fn has_merge_key(&self, key: &Key) -> bool {
+        self.merge_keys.contains(key)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.ends.front().map(|ends| ends.last)
+        self.buckets.front().map(|bucket| bucket.last)
     }
 
     /// Forgets those whose time is over.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         let mut forgot = false;
-        while self.ends.front().is_some_and(|ends| ends.last <= now) {
+        while self.buckets.front().is_some_and(|bucket| bucket.last <= now) {
             forgot = true;
-            let Some(Ends { served, merged, asked, .. }) = self.ends.pop_front() else { break };
-            for key in &served {
-                self.served.remove(key);
+            let Some(ExpiryBucket { servers, merge_keys, invites, .. }) = self.buckets.pop_front() else { break };
+            for key in &servers {
+                self.servers.remove(key);
             }
-            for key in &merged {
-                self.merged.remove(key);
+            for key in &merge_keys {
+                self.merge_keys.remove(key);
             }
-            for branch in &asked {
-                self.asked.remove(branch);
+            for branch in &invites {
+                self.invites.remove(branch);
             }
         }
         // What a burst took is given back.
-        if forgot && self.served.capacity() > 8 * self.served.len().max(128) {
-            self.served.shrink_to(2 * self.served.len());
-            self.asked.shrink_to(2 * self.asked.len());
-            self.merged.shrink_to(2 * self.merged.len());
+        if forgot && self.servers.capacity() > 8 * self.servers.len().max(128) {
+            self.servers.shrink_to(2 * self.servers.len());
+            self.invites.shrink_to(2 * self.invites.len());
+            self.merge_keys.shrink_to(2 * self.merge_keys.len());
         }
     }
 
-    fn note(&mut self, until: Instant, note: impl FnOnce(&mut Ends)) {
+    fn add_to_bucket(&mut self, until: Instant, add: impl FnOnce(&mut ExpiryBucket)) {
         // All linger equally long, so the last ends last.
-        if self.ends.back().is_none_or(|ends| until >= ends.first + TOGETHER) {
-            let (served, merged, asked) = (Vec::new(), Vec::new(), Vec::new());
-            self.ends.push_back(Ends { first: until, last: until, served, merged, asked });
+        if self.buckets.back().is_none_or(|bucket| until >= bucket.first + BUCKET) {
+            let (servers, merge_keys, invites) = (Vec::new(), Vec::new(), Vec::new());
+            self.buckets.push_back(ExpiryBucket { first: until, last: until, servers, merge_keys, invites });
         }
-        if let Some(ends) = self.ends.back_mut() {
-            ends.last = ends.last.max(until);
-            note(ends);
+        if let Some(bucket) = self.buckets.back_mut() {
+            bucket.last = bucket.last.max(until);
+            add(bucket);
         }
     }
 
     #[cfg(test)]
     pub(super) fn table_sizes(&self) -> usize {
-        self.served.len() + self.asked.len() + self.merged.len() + self.ends.len()
+        self.servers.len() + self.invites.len() + self.merge_keys.len() + self.buckets.len()
     }
 }
 
@@ -177,14 +177,16 @@ impl Endpoint {
         key: &Key,
         request: &Request,
     ) -> bool {
-        let Some(Served { leg, tag, answer }) = self.lingering.served(key).cloned() else { return false };
+        let Some(AnsweredServer { leg, tag, answer }) = self.completed.answered_server(key).cloned() else {
+            return false;
+        };
         let flow = self.arrival_flow(arrival);
         let is_ack = request.method == Method::Ack;
         self.trace(leg, false, flow, || {
             if is_ack { "ACK".to_owned() } else { format!("{} (retransmission)", super::server::request_line(request)) }
         });
         let (status, flow, data) = match answer {
-            Answer::Legs => {
+            Answer::ByLeg => {
                 if let (true, Some(leg)) = (is_ack, leg) {
                     self.handle_ack(now, arrival, leg, request);
                 }
@@ -196,7 +198,7 @@ impl Endpoint {
                 let parts = ResponseParts { status, tag: Some(tag), refer, server, ..ResponseParts::default() };
                 (status, self.response_flow(arrival, &echo), compose::response(&echo, &parts))
             }
-            Answer::Whole(whole) => *whole,
+            Answer::Stored(whole) => *whole,
         };
         self.transmit(flow, data);
         let method = request.method.as_str();
@@ -208,7 +210,7 @@ impl Endpoint {
     /// (RFC 3261 §13.2.2.4).
     pub(super) fn handle_late_response(&mut self, now: Instant, branch: u128, response: &Response) {
         let tag = self.tag_hash(response);
-        let Some(asked) = self.lingering.asked.get_mut(&branch) else {
+        let Some(asked) = self.completed.invites.get_mut(&branch) else {
             tracing::debug!(status = response.status, "response to no transaction of ours");
             return;
         };
@@ -225,11 +227,11 @@ impl Endpoint {
         self.trace(leg, false, flow, || response_line(response.status, &response.reason(), "INVITE", true));
         let Some(target) = target.filter(|_| room) else { return };
         let dialog = Dialog::from_response(response, &target, flow);
-        let (flow, data) = self.compose_ack(now, branch, &dialog, response.cseq, &Again::default());
+        let (flow, data) = self.compose_ack(now, branch, &dialog, response.cseq, &InDialogRequest::default());
         self.transmit(flow, data.clone());
         self.trace(leg, true, flow, || format!("{} (retransmission)", super::client::start_line(&data)));
         if !again {
-            self.send_bye_outside(now, dialog);
+            self.send_bye_without_leg(now, dialog);
         }
     }
 
