@@ -44,12 +44,12 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::arena::{Arena, Slot};
 use crate::challenge::Authority;
 use crate::config::Config;
 use crate::dialog::Flow;
 use crate::directory::Directory;
 use crate::guard::{Guard, Offence};
+use crate::keys::{ClientId, LegId, ServerId};
 use crate::ladder::Ladder;
 use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
@@ -62,6 +62,7 @@ pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
 pub use out_of_dialog::{OutOfDialogRequest, Target};
+use slotmap::SlotMap;
 use state::{ByeHeaders, Client, End, Key, Leg, Server, State};
 
 /// One stream connection, numbered by the shell and never reused.
@@ -140,15 +141,15 @@ pub struct Endpoint {
     config: Config,
     locals: Vec<Local>,
     rng: StdRng,
-    clients: Arena<Client>,
-    clients_by_branch: HashMap<(u128, bool), Slot>,
-    stream_clients: HashMap<SocketAddr, HashSet<Slot>>,
-    servers: Arena<Server>,
-    servers_by_key: HashMap<Key, Slot>,
-    servers_by_merge_key: HashMap<Key, Slot>,
-    legs: Arena<Leg>,
-    legs_by_key: HashMap<LegKey, Slot>,
-    legs_by_tag: HashMap<u64, Slot>,
+    clients: SlotMap<ClientId, Client>,
+    clients_by_branch: HashMap<(u128, bool), ClientId>,
+    stream_clients: HashMap<SocketAddr, HashSet<ClientId>>,
+    servers: SlotMap<ServerId, Server>,
+    servers_by_key: HashMap<Key, ServerId>,
+    servers_by_merge_key: HashMap<Key, ServerId>,
+    legs: SlotMap<LegId, Leg>,
+    legs_by_key: HashMap<LegKey, LegId>,
+    legs_by_tag: HashMap<u64, LegId>,
     trunks: Vec<TrunkState>,
     trunks_by_token: HashMap<u128, usize>,
     changed_trunks: Vec<usize>,
@@ -198,13 +199,13 @@ impl Endpoint {
             config,
             locals: Vec::new(),
             rng: StdRng::from_seed(rng_seed),
-            clients: Arena::new(),
+            clients: SlotMap::with_key(),
             clients_by_branch: HashMap::default(),
             stream_clients: HashMap::default(),
-            servers: Arena::new(),
+            servers: SlotMap::with_key(),
             servers_by_key: HashMap::default(),
             servers_by_merge_key: HashMap::default(),
-            legs: Arena::new(),
+            legs: SlotMap::with_key(),
             legs_by_key: HashMap::default(),
             legs_by_tag: HashMap::default(),
             trunks: Vec::new(),
@@ -356,7 +357,7 @@ impl Endpoint {
         for change in self.registrar.lose_connection(now, peer) {
             self.tell_binding(change);
         }
-        let slots: Vec<Slot> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
+        let slots: Vec<ClientId> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
         for slot in slots {
             let is_hit = |client: &Client| client.flow.transport == transport && client.machine.is_unanswered();
             if self.clients.get(slot).is_some_and(is_hit) {
@@ -464,7 +465,7 @@ impl Endpoint {
     }
 
     /// Reports a message of a leg that still reports.
-    fn trace(&mut self, leg: Option<Slot>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
+    fn trace(&mut self, leg: Option<LegId>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
         if !self.config.trace {
             return;
         }
@@ -534,7 +535,7 @@ impl Endpoint {
         self.transactions() < self.config.max_transactions
     }
 
-    fn arm_leg(&mut self, slot: Slot) {
+    fn arm_leg(&mut self, slot: LegId) {
         if let Some(leg) = self.legs.get_mut(slot) {
             let next = leg.next_timeout();
             self.timers.arm(&mut leg.wake, next, Owner::Leg(slot));
@@ -542,7 +543,7 @@ impl Endpoint {
     }
 
     /// Emits the leg's last event, once.
-    fn report_end(&mut self, slot: Slot, end: End) {
+    fn report_end(&mut self, slot: LegId, end: End) {
         if let Some(leg) = self.legs.get_mut(slot)
             && !leg.reported
         {
@@ -555,7 +556,7 @@ impl Endpoint {
     }
 
     /// Reports the end and forgets the leg. Transactions of it run out by themselves.
-    fn finish(&mut self, slot: Slot, end: End) {
+    fn finish(&mut self, slot: LegId, end: End) {
         self.report_end(slot, end);
         if let Some(leg) = self.legs.remove(slot) {
             if let Some(ladder) = &self.ladder {
@@ -572,7 +573,7 @@ impl Endpoint {
         }
     }
 
-    fn insert_leg(&mut self, leg: Leg) -> Slot {
+    fn insert_leg(&mut self, leg: Leg) -> LegId {
         let (key, tag) = (leg.key, leg.tag);
         if let Some(ladder) = &self.ladder {
             ladder.begin(key, &leg.dialog.call_id);
@@ -583,7 +584,7 @@ impl Endpoint {
         slot
     }
 
-    fn leg_timeout(&mut self, now: Instant, at: Instant, slot: Slot) {
+    fn leg_timeout(&mut self, now: Instant, at: Instant, slot: LegId) {
         let t2 = self.config.timers.t2;
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.wake == Some(at) {

@@ -12,7 +12,6 @@
 //! [`Output`]s and the next timeout come out. SDP passes through as opaque bytes.
 #![forbid(unsafe_code)]
 
-mod arena;
 mod challenge;
 mod compose;
 mod config;
@@ -25,6 +24,7 @@ mod gruu;
 mod guard;
 mod header;
 mod hep;
+mod keys;
 mod ladder;
 mod leg;
 mod message;

@@ -8,14 +8,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use crate::arena::Slot;
+use crate::keys::{ClientId, LegId, ServerId};
 
 /// Whose timer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
-    Client(Slot),
-    Server(Slot),
-    Leg(Slot),
+    Client(ClientId),
+    Server(ServerId),
+    Leg(LegId),
     /// A trunk's place among the peers.
     Trunk(usize),
 }

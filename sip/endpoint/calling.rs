@@ -4,10 +4,10 @@ use super::client::start_line;
 use super::delayed_offer::Acknowledgement;
 use super::state::{Acknowledge, Calling, End, InDialogRequest, Leg, MAX_FORKS, Purpose, State};
 use super::{Endpoint, session_timer};
-use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
 use crate::dialog::Dialog;
 use crate::digest;
+use crate::keys::{ClientId, LegId};
 use crate::leg::{EndCause, Event, Prack};
 use crate::message::{Method, Response, Uri};
 use crate::recording;
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 impl Endpoint {
     /// RFC 3261 §17.1.1.3: the ACK of a refusal belongs to the INVITE's transaction.
-    pub(super) fn acknowledge_refusal(&mut self, slot: Slot, response: &Response) {
+    pub(super) fn acknowledge_refusal(&mut self, slot: ClientId, response: &Response) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let (leg, flow, branch) = (client.leg, client.flow, client.branch);
         let Some(acknowledge) = &mut client.acknowledge else { return };
@@ -46,7 +46,13 @@ impl Endpoint {
         });
     }
 
-    pub(super) fn deliver_to_invite(&mut self, now: Instant, slot: Slot, leg_slot: Option<Slot>, response: &Response) {
+    pub(super) fn deliver_to_invite(
+        &mut self,
+        now: Instant,
+        slot: ClientId,
+        leg_slot: Option<LegId>,
+        response: &Response,
+    ) {
         if (200..300).contains(&response.status) {
             self.invite_answered(now, slot, leg_slot, response);
             return;
@@ -109,7 +115,13 @@ impl Endpoint {
 
     /// A 2xx to the initial INVITE: the first makes the dialog, repetitions get their ACK again, and those of other forks
     /// are acknowledged and hung up (RFC 3261 §13.2.2.4).
-    pub(super) fn invite_answered(&mut self, now: Instant, slot: Slot, leg_slot: Option<Slot>, response: &Response) {
+    pub(super) fn invite_answered(
+        &mut self,
+        now: Instant,
+        slot: ClientId,
+        leg_slot: Option<LegId>,
+        response: &Response,
+    ) {
         if self.acknowledge_again(slot, response) || self.is_ack_due(slot, leg_slot, response) {
             return;
         }
@@ -177,7 +189,7 @@ impl Endpoint {
     }
 
     /// Another INVITE for one that was refused, with what the refusal asks for (RFC 3261 §8.1.3.5).
-    fn send_invite_again(&mut self, now: Instant, leg_slot: Slot) {
+    fn send_invite_again(&mut self, now: Instant, leg_slot: LegId) {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         if let State::Calling(calling) = &mut leg.state {
             calling.early.clear();
@@ -187,7 +199,7 @@ impl Endpoint {
     }
 
     /// Sends (or, with credentials, sends again) the INVITE of a leg in `Calling`.
-    pub(super) fn send_invite(&mut self, now: Instant, leg_slot: Slot) {
+    pub(super) fn send_invite(&mut self, now: Instant, leg_slot: LegId) {
         let branch = self.random_u128();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };
@@ -270,7 +282,7 @@ impl Endpoint {
     }
 
     /// RFC 3261 §9.1. The CANCEL copies the INVITE's branch, so that it matches.
-    pub(super) fn send_cancel(&mut self, now: Instant, leg_slot: Slot) {
+    pub(super) fn send_cancel(&mut self, now: Instant, leg_slot: LegId) {
         let give_up = now + self.config.timers.timeout();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use super::server::response_line;
 use super::state::{Acknowledge, ByeHeaders, Client, End, InDialogRequest, Purpose, State};
 use super::{Endpoint, Target};
-use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
 use crate::dialog::{Dialog, DialogState, Flow, NextHop};
 use crate::digest;
+use crate::keys::{ClientId, LegId};
 use crate::leg::{EndCause, Event, Transport};
 use crate::message::{Method, Response};
 use crate::timer::Owner;
@@ -60,7 +60,7 @@ impl Endpoint {
         self.run_client(now, slot, ClientInput::Response(response.status), Some(response));
     }
 
-    pub(super) fn client_timeout(&mut self, now: Instant, at: Instant, slot: Slot) {
+    pub(super) fn client_timeout(&mut self, now: Instant, at: Instant, slot: ClientId) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         if client.wake == Some(at) {
             client.wake = None;
@@ -74,7 +74,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn run_client(&mut self, now: Instant, slot: Slot, input: ClientInput, response: Option<&Response>) {
+    pub(super) fn run_client(&mut self, now: Instant, slot: ClientId, input: ClientInput, response: Option<&Response>) {
         let mut actions = std::mem::take(&mut self.actions);
         if let Some(client) = self.clients.get_mut(slot) {
             client.machine.handle(now, input, &self.config.timers, &mut actions);
@@ -119,7 +119,7 @@ impl Endpoint {
         }
     }
 
-    fn retransmit_request(&mut self, slot: Slot) {
+    fn retransmit_request(&mut self, slot: ClientId) {
         let Some(client) = self.clients.get(slot) else { return };
         let (leg, flow, data) = (client.leg, client.flow, client.request.clone());
         self.repeated += 1;
@@ -127,7 +127,7 @@ impl Endpoint {
         self.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
     }
 
-    fn deliver(&mut self, now: Instant, slot: Slot, response: &Response) {
+    fn deliver(&mut self, now: Instant, slot: ClientId, response: &Response) {
         // RFC 3263 §4.3.
         if response.status == 503 && self.try_next_target(now, slot) {
             return;
@@ -157,7 +157,7 @@ impl Endpoint {
     fn answered_in_dialog(
         &mut self,
         now: Instant,
-        leg: Slot,
+        leg: LegId,
         purpose: Purpose,
         status: u16,
         response: Option<&Response>,
@@ -177,7 +177,7 @@ impl Endpoint {
         }
     }
 
-    fn finish_ending(&mut self, leg: Slot) {
+    fn finish_ending(&mut self, leg: LegId) {
         let end = match self.legs.get_mut(leg).map(|leg| &mut leg.state) {
             Some(State::Ending(end)) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
             _ => End::of(EndCause::LocalHangup, None),
@@ -185,7 +185,7 @@ impl Endpoint {
         self.finish(leg, end);
     }
 
-    fn request_failed(&mut self, now: Instant, slot: Slot, cause: EndCause) {
+    fn request_failed(&mut self, now: Instant, slot: ClientId, cause: EndCause) {
         if self.try_next_target(now, slot) {
             return;
         }
@@ -225,7 +225,7 @@ impl Endpoint {
     }
 
     /// Sends BYE and waits for its answer before the leg is forgotten; the end is reported by then, or after 4*T1.
-    pub(super) fn send_bye(&mut self, now: Instant, slot: Slot, bye_headers: ByeHeaders, end: End) {
+    pub(super) fn send_bye(&mut self, now: Instant, slot: LegId, bye_headers: ByeHeaders, end: End) {
         let report_by = now + self.config.timers.t1 * 4;
         self.abandon_offer(now, slot);
         self.acknowledge_without_answer(now, slot);
@@ -275,7 +275,7 @@ impl Endpoint {
     pub(super) fn send_in_dialog(
         &mut self,
         now: Instant,
-        slot: Slot,
+        slot: LegId,
         method: Method,
         purpose: Purpose,
         again: InDialogRequest,
@@ -287,7 +287,7 @@ impl Endpoint {
     pub(super) fn send_in(
         &mut self,
         now: Instant,
-        slot: Slot,
+        slot: LegId,
         early: Option<&Dialog>,
         method: Method,
         purpose: Purpose,
@@ -341,8 +341,8 @@ impl Endpoint {
     pub(super) fn repeat_with_credentials(
         &mut self,
         now: Instant,
-        slot: Slot,
-        leg_slot: Slot,
+        slot: ClientId,
+        leg_slot: LegId,
         response: &Response,
     ) -> bool {
         if !matches!(response.status, 401 | 407) {
@@ -360,7 +360,7 @@ impl Endpoint {
     }
 
     /// Sends the ACK of a 2xx once more, if it was sent before.
-    pub(super) fn acknowledge_again(&mut self, slot: Slot, response: &Response) -> bool {
+    pub(super) fn acknowledge_again(&mut self, slot: ClientId, response: &Response) -> bool {
         let Some(client) = self.clients.get(slot) else { return true };
         let tag = response.to.tag.as_deref().unwrap_or_default();
         let Some((_, data, flow)) = client.acknowledged.iter().find(|(known, _, _)| known == tag).cloned() else {
@@ -376,8 +376,8 @@ impl Endpoint {
     pub(super) fn acknowledge_answer(
         &mut self,
         now: Instant,
-        slot: Slot,
-        leg: Option<Slot>,
+        slot: ClientId,
+        leg: Option<LegId>,
         dialog: &Dialog,
         cseq: u32,
         again: &InDialogRequest,
@@ -458,9 +458,9 @@ impl Endpoint {
         branch: u128,
         flow: Flow,
         mut data: Bytes,
-        leg: Option<Slot>,
+        leg: Option<LegId>,
         purpose: Purpose,
-    ) -> Slot {
+    ) -> ClientId {
         let mut flow = flow;
         if let Some(local) = self.locals.get(flow.local)
             && (local.transport != flow.transport || local.bound.is_ipv4() != flow.peer.is_ipv4())
@@ -508,7 +508,7 @@ impl Endpoint {
         slot
     }
 
-    pub(super) fn remove_client(&mut self, slot: Slot) {
+    pub(super) fn remove_client(&mut self, slot: ClientId) {
         let Some(client) = self.clients.remove(slot) else { return };
         self.clients_by_branch.remove(&(client.branch, client.method == Method::Cancel));
         if client.flow.transport.is_reliable()

@@ -8,11 +8,11 @@ use ipnet::IpNet;
 use super::locate::PendingLookup;
 use super::state::{ByeHeaders, Calling, End, Extensions, InDialogRequest, Leg, Offering, Purpose, State};
 use super::{Endpoint, Target, session_timer};
-use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::guard::Offence;
+use crate::keys::{ClientId, LegId};
 use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::{Method, Uri};
 use crate::peer::Way;
@@ -192,7 +192,7 @@ impl Endpoint {
         let may_refer = route.phone || self.may_refer(outgoing.trunk.as_ref());
         let calling = Calling {
             outgoing,
-            client: Slot::NONE,
+            client: ClientId::default(),
             provisional: false,
             hangup: None,
             asked_at: now,
@@ -224,7 +224,7 @@ impl Endpoint {
         }
     }
 
-    fn provisional(&mut self, now: Instant, slot: Slot, status: u16, sdp: Option<&Bytes>, headers: &[Header]) {
+    fn provisional(&mut self, now: Instant, slot: LegId, status: u16, sdp: Option<&Bytes>, headers: &[Header]) {
         let Some(leg) = self.legs.get(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         let contact = self.contact(leg.dialog.flow);
@@ -242,7 +242,7 @@ impl Endpoint {
         self.repeat_provisional(now, slot);
     }
 
-    pub(super) fn answer(&mut self, now: Instant, slot: Slot, sdp: &Bytes, headers: &[Header]) {
+    pub(super) fn answer(&mut self, now: Instant, slot: LegId, sdp: &Bytes, headers: &[Header]) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         if self.hold_answer_for_prack(slot, sdp, headers) {
@@ -253,7 +253,15 @@ impl Endpoint {
         self.respond_until_acknowledged(now, slot, server, sdp, headers);
     }
 
-    fn reject(&mut self, now: Instant, slot: Slot, status: u16, reason: Option<&str>, lines: &str, headers: &[Header]) {
+    fn reject(
+        &mut self,
+        now: Instant,
+        slot: LegId,
+        status: u16,
+        reason: Option<&str>,
+        lines: &str,
+        headers: &[Header],
+    ) {
         let Some(leg) = self.legs.get(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         let status = if (300..700).contains(&status) { status } else { 480 };
@@ -267,7 +275,7 @@ impl Endpoint {
     pub(super) fn hangup(
         &mut self,
         now: Instant,
-        slot: Slot,
+        slot: LegId,
         status: u16,
         reason: Option<String>,
         headers: Vec<Header>,
@@ -315,7 +323,7 @@ impl Endpoint {
         }
     }
 
-    fn answer_offer(&mut self, now: Instant, slot: Slot, sdp: &Bytes) {
+    fn answer_offer(&mut self, now: Instant, slot: LegId, sdp: &Bytes) {
         if self.answer_delayed_offer(now, slot, Some(sdp)) {
             return;
         }
@@ -343,7 +351,7 @@ impl Endpoint {
         }
     }
 
-    fn offer(&mut self, now: Instant, slot: Slot, key: LegKey, sdp: Bytes, metadata: Option<Bytes>) {
+    fn offer(&mut self, now: Instant, slot: LegId, key: LegKey, sdp: Bytes, metadata: Option<Bytes>) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let ready = match &leg.state {
             State::Established => true,

@@ -20,9 +20,9 @@ use bytes::Bytes;
 use super::server::response_line;
 use super::state::{InDialogRequest, Key, MAX_FORKS};
 use super::{Arrival, Endpoint};
-use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
 use crate::dialog::{Dialog, Flow};
+use crate::keys::LegId;
 use crate::message::{Method, Request, Response};
 
 /// Those whose times end so close together are forgotten together.
@@ -43,7 +43,7 @@ pub(super) struct CompletedTransactions {
 /// A request that was answered.
 #[derive(Debug, Clone)]
 pub(super) struct AnsweredServer {
-    pub(super) leg: Option<Slot>,
+    pub(super) leg: Option<LegId>,
     pub(super) tag: u64,
     pub(super) answer: Answer,
 }
@@ -62,7 +62,7 @@ pub(super) enum Answer {
 /// An INVITE of ours that was answered with a 2xx.
 #[derive(Debug)]
 struct AnsweredInvite {
-    leg: Option<Slot>,
+    leg: Option<LegId>,
     /// The same as the one before it has: most go to one of a few trunks.
     flow: Arc<Flow>,
     /// Of whose 2xx: the hash of the tag of To.
@@ -98,7 +98,7 @@ impl CompletedTransactions {
     }
 
     /// By the branch of the INVITE. `tag`: the hash of its 2xx's tag of To.
-    pub(super) fn insert_invite(&mut self, until: Instant, branch: u128, leg: Option<Slot>, flow: Flow, tag: u64) {
+    pub(super) fn insert_invite(&mut self, until: Instant, branch: u128, leg: Option<LegId>, flow: Flow, tag: u64) {
         let flow = match self.flow.take().filter(|known| **known == flow) {
             Some(known) => known,
             None => Arc::new(flow),

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::Endpoint;
 use super::state::{InDialogRequest, MAX_FORKS, Purpose, State};
-use crate::arena::Slot;
+use crate::keys::{ClientId, LegId};
 use crate::leg::Event;
 use crate::message::{Method, Response};
 
@@ -36,14 +36,14 @@ pub(super) enum Acknowledgement {
     /// With this RAck.
     Prack(String),
     /// Of the 200 to that INVITE.
-    Ack { client: Slot, cseq: u32, authorization: String },
+    Ack { client: ClientId, cseq: u32, authorization: String },
     /// None: it has had one, and it is the application that is to hear of it again.
     None,
 }
 
 impl Endpoint {
     /// Whether the leg calls without an offer, and has nobody's yet that rings with this tag.
-    pub(super) fn expects_offer(&self, leg: Slot, tag: &[u8]) -> bool {
+    pub(super) fn expects_offer(&self, leg: LegId, tag: &[u8]) -> bool {
         let Some(leg) = self.legs.get(leg).filter(|leg| !leg.reported) else { return false };
         let State::Calling(calling) = &leg.state else { return false };
         let settled = calling.early.iter().any(|early| early.settled && early.dialog.remote_tag == tag);
@@ -51,7 +51,7 @@ impl Endpoint {
     }
 
     /// Tells the peer's offer; what acknowledges it goes with the answer.
-    pub(super) fn report_delayed_offer(&mut self, leg: Slot, tag: Bytes, offer: Bytes, carrier: Acknowledgement) {
+    pub(super) fn report_delayed_offer(&mut self, leg: LegId, tag: Bytes, offer: Bytes, carrier: Acknowledgement) {
         let Some(leg) = self.legs.get_mut(leg) else { return };
         let late = leg.extensions.delayed_offers.get_or_insert_default();
         // A 200 whose PRACK is still due makes that superfluous.
@@ -66,7 +66,7 @@ impl Endpoint {
     }
 
     /// Of several that rang and were answered by PRACK, this one was picked up: if another was told since, it is told again.
-    pub(super) fn report_offer_again(&mut self, slot: Slot, tag: &Bytes, offer: Option<Bytes>) {
+    pub(super) fn report_offer_again(&mut self, slot: LegId, tag: &Bytes, offer: Option<Bytes>) {
         let told =
             self.legs.get(slot).and_then(|leg| leg.extensions.delayed_offers.as_ref()).map(|late| late.told.clone());
         if let (Some(told), Some(offer)) = (told, offer)
@@ -77,7 +77,7 @@ impl Endpoint {
     }
 
     /// Whether the ACK of this 200 waits for the application.
-    pub(super) fn is_ack_due(&self, client: Slot, leg: Option<Slot>, response: &Response) -> bool {
+    pub(super) fn is_ack_due(&self, client: ClientId, leg: Option<LegId>, response: &Response) -> bool {
         let late = leg.and_then(|leg| self.legs.get(leg)).and_then(|leg| leg.extensions.delayed_offers.as_ref());
         late.is_some_and(|late| {
             late.due.iter().any(|(tag, carrier)| {
@@ -88,7 +88,7 @@ impl Endpoint {
     }
 
     /// The application's answer to the oldest of those offers; `None`: it has none. `false`: nobody waits for one.
-    pub(super) fn answer_delayed_offer(&mut self, now: Instant, slot: Slot, answer: Option<&Bytes>) -> bool {
+    pub(super) fn answer_delayed_offer(&mut self, now: Instant, slot: LegId, answer: Option<&Bytes>) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return false };
         let Some((tag, carrier)) = leg.extensions.delayed_offers.as_mut().and_then(|late| late.due.pop_front()) else {
             return false;
@@ -116,7 +116,7 @@ impl Endpoint {
     }
 
     /// The leg is about to send BYE: its 200 is acknowledged before, be it without an answer.
-    pub(super) fn acknowledge_without_answer(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn acknowledge_without_answer(&mut self, now: Instant, slot: LegId) {
         while self.answer_delayed_offer(now, slot, None) {}
     }
 }

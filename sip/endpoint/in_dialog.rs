@@ -5,9 +5,9 @@ use super::retry::RetryReason;
 use super::server::request_line;
 use super::state::{AwaitingAck, End, Key, State, tag_number};
 use super::{Arrival, Endpoint, session_timer};
-use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
 use crate::dialog::Flow;
+use crate::keys::{LegId, ServerId};
 use crate::leg::{EndCause, Event, Header, Prack};
 use crate::message::{Echo, Method, Request};
 use crate::trunk;
@@ -20,7 +20,7 @@ const NO_PACKAGES: &str = "Recv-Info:\r\n";
 const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";
 
 impl Endpoint {
-    pub(super) fn handle_ack(&mut self, now: Instant, arrival: &Arrival, slot: Slot, request: &Request) {
+    pub(super) fn handle_ack(&mut self, now: Instant, arrival: &Arrival, slot: LegId, request: &Request) {
         let flow = self.arrival_flow(arrival);
         self.trace(Some(slot), false, flow, || request_line(request));
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -40,7 +40,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         arrival: &Arrival,
-        slot: Slot,
+        slot: LegId,
         request: Request,
         key: Key,
         echo: Echo,
@@ -87,7 +87,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn handle_info(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_info(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         // RFC 6086 §4.2.2: we have asked for no package. Without one it is INFO as RFC 2976 had it.
         if request.content.value("Info-Package").is_some() {
@@ -107,7 +107,7 @@ impl Endpoint {
     }
 
     /// RFC 3261 §15.1.2.
-    pub(super) fn handle_bye(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_bye(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         self.respond(now, server, plain(200));
         self.abandon_offer(now, slot);
@@ -136,7 +136,7 @@ impl Endpoint {
     }
 
     /// A re-INVITE (RFC 3261 §14.2) or an UPDATE (RFC 3311 §5.2).
-    pub(super) fn handle_offer(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_offer(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
         let invite = request.method == Method::Invite;
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         if let Some(lines) = unsupported(request, self.config.prack) {
@@ -202,8 +202,8 @@ impl Endpoint {
     pub(super) fn respond_until_acknowledged(
         &mut self,
         now: Instant,
-        slot: Slot,
-        server_slot: Slot,
+        slot: LegId,
+        server_slot: ServerId,
         sdp: &Bytes,
         headers: &[Header],
     ) {
@@ -251,7 +251,7 @@ impl Endpoint {
     }
 
     /// The leg whose dialog the request names. A leg that still calls has those that reliable provisional responses made.
-    pub(super) fn dialog_of(&self, request: &Request) -> Option<Slot> {
+    pub(super) fn dialog_of(&self, request: &Request) -> Option<LegId> {
         let tag = tag_number(request.to.tag.as_deref()?)?;
         let slot = *self.legs_by_tag.get(&tag)?;
         let leg = self.legs.get(slot)?;

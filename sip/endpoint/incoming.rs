@@ -7,12 +7,12 @@ use super::retry::RetryReason;
 use super::server::request_line;
 use super::state::{End, Extensions, Key, Leg, State};
 use super::{Arrival, Endpoint, session_timer};
-use crate::arena::Slot;
 use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::guard::Offence;
+use crate::keys::LegId;
 use crate::leg::{Caller, EndCause, Event, Incoming, Prack, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
 use crate::peer::{TrunkState, Way};
@@ -151,7 +151,7 @@ impl Endpoint {
         merge_key: Key,
         echo: Echo,
         caller: Option<Caller>,
-    ) -> Option<Slot> {
+    ) -> Option<LegId> {
         let leg_key = self.fresh_leg_key();
         let tag = self.fresh_tag();
         let mut local = echo.to.to_vec();

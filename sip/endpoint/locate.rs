@@ -12,10 +12,10 @@ use crate::HashMap;
 
 use super::Endpoint;
 use super::state::State;
-use crate::arena::Slot;
 use crate::compose;
 use crate::dialog::Flow;
 use crate::endpoint::{OutOfDialogRequest, Output, Target};
+use crate::keys::ClientId;
 use crate::leg::{EndCause, Event, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
 use crate::network;
@@ -188,7 +188,7 @@ impl Endpoint {
     /// Gives a request that was just sent other places to go to. With them it waits [`crate::Config::failover_ms`] for a sign of
     /// life only: nobody lets a telephone be silent for the RFC's 32 s.
     /// The same if the application is `impatient`, as it has others to turn to.
-    pub(super) fn add_alternatives(&mut self, now: Instant, slot: Slot, hops: Vec<Target>, impatient: bool) {
+    pub(super) fn add_alternatives(&mut self, now: Instant, slot: ClientId, hops: Vec<Target>, impatient: bool) {
         let patience = Duration::from_millis(self.config.failover_ms.into()).min(self.config.timers.timeout());
         if let Some(client) = self.clients.get_mut(slot) {
             client.alternatives.extend(hops);
@@ -199,7 +199,7 @@ impl Endpoint {
     }
 
     /// A request that nothing was heard of by then has failed.
-    pub(super) fn expire_by(&mut self, slot: Slot, by: Instant) {
+    pub(super) fn expire_by(&mut self, slot: ClientId, by: Instant) {
         if let Some(client) = self.clients.get_mut(slot) {
             client.machine.expire_by(by);
             let next = client.machine.next_timeout();
@@ -221,7 +221,7 @@ impl Endpoint {
 
     /// RFC 3263 §4.3: the same request in a new transaction to the next hop. `false` if there is none left, or nobody wants
     /// it any more. The old transaction takes what still comes for it.
-    pub(super) fn try_next_target(&mut self, now: Instant, slot: Slot) -> bool {
+    pub(super) fn try_next_target(&mut self, now: Instant, slot: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(slot) else { return false };
         let (mut hops, leg, old) = (std::mem::take(&mut client.alternatives), client.leg, client.flow);
         let mut impatient = false;

@@ -3,8 +3,8 @@
 use super::Endpoint;
 use super::calling::refusal;
 use super::state::{ByeHeaders, InDialogRequest, Offering, Purpose, State};
-use crate::arena::Slot;
 use crate::dialog::Dialog;
+use crate::keys::{ClientId, LegId};
 use crate::leg::Event;
 use crate::message::{Method, Response, Uri};
 use crate::recording;
@@ -17,7 +17,7 @@ const LONGEST_DEFERRAL: u64 = 10;
 
 impl Endpoint {
     /// An offer in an early dialog was answered; the call's own fate is its INVITE's to decide.
-    pub(super) fn update_answered(&mut self, now: Instant, slot: Slot, status: u16, response: Option<&Response>) {
+    pub(super) fn update_answered(&mut self, now: Instant, slot: LegId, status: u16, response: Option<&Response>) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.offering.is_none() || leg.reported {
             return;
@@ -39,8 +39,8 @@ impl Endpoint {
     pub(super) fn deliver_to_reinvite(
         &mut self,
         now: Instant,
-        slot: Slot,
-        leg_slot: Option<Slot>,
+        slot: ClientId,
+        leg_slot: Option<LegId>,
         response: &Response,
     ) {
         let success = (200..300).contains(&response.status);
@@ -94,7 +94,7 @@ impl Endpoint {
 
     /// Sends our offer again later, if that is all that the peer wants: two that crossed (491), or one of its own that it is
     /// not done with (500 with Retry-After, RFC 3261 §14.2, RFC 3311 §5.2).
-    pub(super) fn defer_offer(&mut self, now: Instant, slot: Slot, response: &Response) -> bool {
+    pub(super) fn defer_offer(&mut self, now: Instant, slot: LegId, response: &Response) -> bool {
         let seconds = response.content.value("Retry-After").and_then(|value| {
             value.split([';', ' ', '(']).next().and_then(|seconds| seconds.trim().parse::<u64>().ok())
         });
@@ -119,7 +119,7 @@ impl Endpoint {
     }
 
     /// RFC 3261 §14.1: the owner of the Call-ID waits longer, so that the two do not collide again.
-    pub(super) fn retry_offer(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn retry_offer(&mut self, now: Instant, slot: LegId) {
         let random = rand::Rng::next_u64(&mut self.rng);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let tens = if leg.incoming { random % 201 } else { 210 + random % 191 };
@@ -129,7 +129,7 @@ impl Endpoint {
         self.arm_leg(slot);
     }
 
-    pub(super) fn send_offer(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn send_offer(&mut self, now: Instant, slot: LegId) {
         let random = self.random_u128();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (incoming, dialog) = match &leg.state {
@@ -166,7 +166,7 @@ impl Endpoint {
     }
 
     /// The leg ends: its re-INVITE may still be answered, and is acknowledged then, but no longer than 64*T1 from now.
-    pub(super) fn abandon_offer(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn abandon_offer(&mut self, now: Instant, slot: LegId) {
         let at = now + self.config.timers.timeout();
         let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());
         if let Some(slot) = offering.and_then(|offering| offering.client)

@@ -12,9 +12,9 @@ use ipnet::IpNet;
 use super::locate::PendingLookup;
 use super::state::{Purpose, tag_text};
 use super::{Arrival, Endpoint, Identity};
-use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
 use crate::dialog::Flow;
+use crate::keys::LegId;
 use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Method, Request, Response, Uri};
 use crate::peer::{PeerStatus, Registered, Way};
@@ -402,7 +402,7 @@ impl Endpoint {
     }
 
     /// An INVITE over a leg's trunk was answered, or not, or with 503: the trunk is trusted, or doubted for a while.
-    pub(super) fn report_invite_outcome(&mut self, now: Instant, leg: Slot, answers: bool) {
+    pub(super) fn report_invite_outcome(&mut self, now: Instant, leg: LegId, answers: bool) {
         let Some(index) = self.legs.get(leg).and_then(|leg| leg.peer) else { return };
         let Some(peer) = self.trunks.get_mut(index) else { return };
         let trunk = peer.peer.trunk.clone();

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::Endpoint;
 use super::state::{InDialogRequest, Purpose, State, tag_number};
-use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
+use crate::keys::{LegId, ServerId};
 use crate::leg::{Event, Header, LegKey, Refer, Referred, TrunkName};
 use crate::message::{Host, Method, Request, Response, Uri};
 
@@ -21,7 +21,7 @@ const ALLOW_EVENTS: &str = "Allow-Events: refer\r\n";
 #[derive(Debug)]
 pub(super) struct Subscription {
     /// Its transaction, until the application has answered it.
-    server: Option<Slot>,
+    server: Option<ServerId>,
     /// CSeq of the REFER, which tells several in one dialog apart (RFC 3515 §2.4.6).
     id: u32,
     /// It wants no NOTIFY (RFC 4488).
@@ -51,7 +51,7 @@ impl Endpoint {
 
     // ----- as the one who is asked --------------------------------------------------------------------------------
 
-    pub(super) fn handle_refer(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_refer(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         let Some(leg) = self.legs.get(slot) else { return };
         let key = leg.key;
@@ -93,7 +93,7 @@ impl Endpoint {
         self.event(Event::Referred { leg: key, referred });
     }
 
-    pub(super) fn answer_refer(&mut self, now: Instant, slot: Slot, status: u16) {
+    pub(super) fn answer_refer(&mut self, now: Instant, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
         let Some(subscription) = &mut leg.extensions.subscription else { return };
@@ -114,7 +114,7 @@ impl Endpoint {
     }
 
     /// Tells the peer the status of the call that it asked for.
-    pub(super) fn notify_refer(&mut self, now: Instant, slot: Slot, status: u16) {
+    pub(super) fn notify_refer(&mut self, now: Instant, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         if subscription.server.is_some() || !matches!(leg.state, State::Established) {
@@ -136,7 +136,7 @@ impl Endpoint {
         self.send_notify(now, slot, id, status);
     }
 
-    fn send_notify(&mut self, now: Instant, slot: Slot, id: u32, status: u16) {
+    fn send_notify(&mut self, now: Instant, slot: LegId, id: u32, status: u16) {
         let state =
             if status >= 200 { "terminated;reason=noresource".to_owned() } else { format!("active;expires={EXPIRES}") };
         let lines = format!("Event: refer;id={id}\r\nSubscription-State: {state}\r\n");
@@ -152,7 +152,7 @@ impl Endpoint {
     }
 
     /// The answer to our NOTIFY, or its silence (408).
-    pub(super) fn notify_answered(&mut self, now: Instant, slot: Slot, status: u16) {
+    pub(super) fn notify_answered(&mut self, now: Instant, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         subscription.out = false;
@@ -166,7 +166,7 @@ impl Endpoint {
     }
 
     /// The leg is about to send BYE: what waits to be told is told before.
-    pub(super) fn send_last_notify(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn send_last_notify(&mut self, now: Instant, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = leg.extensions.subscription.take() else { return };
         if let Some(status) = subscription.next.filter(|_| matches!(leg.state, State::Established)) {
@@ -178,7 +178,7 @@ impl Endpoint {
     }
 
     /// SUBSCRIBE in a dialog: only to what a REFER began (RFC 6665 §4.2.1).
-    pub(super) fn handle_subscribe(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_subscribe(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
         let subscription = leg.extensions.subscription.as_ref().filter(|_| is_refer(request));
@@ -202,7 +202,7 @@ impl Endpoint {
 
     // ----- as the one who asks ------------------------------------------------------------------------------------
 
-    pub(super) fn refer(&mut self, now: Instant, slot: Slot, refer: Refer) {
+    pub(super) fn refer(&mut self, now: Instant, slot: LegId, refer: Refer) {
         let deadline = now + Duration::from_secs(EXPIRES);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.extensions.referral.is_some() || !matches!(leg.state, State::Established) {
@@ -221,7 +221,7 @@ impl Endpoint {
     }
 
     /// The answer to our REFER, or its silence (408).
-    pub(super) fn refer_answered(&mut self, slot: Slot, status: u16, response: Option<&Response>) {
+    pub(super) fn refer_answered(&mut self, slot: LegId, status: u16, response: Option<&Response>) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let key = leg.key;
         let Some(referral) = &mut leg.extensions.referral else { return };
@@ -243,7 +243,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn handle_notify(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_notify(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
         let content = &request.content;
         let state = content.value("Subscription-State");
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -281,7 +281,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn referral_timeout(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn referral_timeout(&mut self, now: Instant, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= now) {
             leg.extensions.referral = None;

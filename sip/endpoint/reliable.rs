@@ -11,9 +11,9 @@ use super::retry::RetryReason;
 use super::server::response_line;
 use super::state::{End, InDialogRequest, Key, MAX_FORKS, Purpose, State};
 use super::{Arrival, Endpoint};
-use crate::arena::Slot;
 use crate::compose::ResponseParts;
 use crate::dialog::{Dialog, Flow};
+use crate::keys::{ClientId, LegId, ServerId};
 use crate::leg::{EndCause, Event, Header, Prack, TrunkName};
 use crate::message::{Echo, Method, Request, Response};
 use crate::trunk;
@@ -91,7 +91,7 @@ impl Endpoint {
     pub(super) fn send_reliable(
         &mut self,
         now: Instant,
-        slot: Slot,
+        slot: LegId,
         status: u16,
         sdp: Option<&Bytes>,
         headers: &[Header],
@@ -133,7 +133,7 @@ impl Endpoint {
     }
 
     /// Our 200, if it must wait for a PRACK: one that carries our answer comes first (RFC 3262 §3). `false`: it need not.
-    pub(super) fn hold_answer_for_prack(&mut self, slot: Slot, sdp: &Bytes, headers: &[Header]) -> bool {
+    pub(super) fn hold_answer_for_prack(&mut self, slot: LegId, sdp: &Bytes, headers: &[Header]) -> bool {
         let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut()) else {
             return false;
         };
@@ -147,7 +147,7 @@ impl Endpoint {
         false
     }
 
-    pub(super) fn reliable_timeout(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn reliable_timeout(&mut self, now: Instant, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         let Some(response) = leg.extensions.reliable.as_mut().and_then(|reliable| reliable.unacknowledged.as_mut())
@@ -172,7 +172,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn handle_prack(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_prack(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         let named = request.content.value("RAck").and_then(|value| {
             let mut words = value.split_ascii_whitespace();
@@ -228,8 +228,8 @@ impl Endpoint {
     pub(super) fn acknowledge_provisional(
         &mut self,
         now: Instant,
-        client: Slot,
-        leg_slot: Slot,
+        client: ClientId,
+        leg_slot: LegId,
         response: &Response,
     ) -> bool {
         if !response.content.has_token("Require", "100rel") {
@@ -282,7 +282,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         arrival: &Arrival,
-        slot: Slot,
+        slot: LegId,
         request: &Request,
         key: Key,
         echo: Echo,

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::completed::{Answer, AnsweredServer};
 use super::state::{Key, PROVISIONAL_REPEAT, Server, State};
 use super::{Arrival, Endpoint, Output};
-use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
 use crate::config::UnknownSources;
 use crate::dialog::Flow;
+use crate::keys::{LegId, ServerId};
 use crate::leg::Transport;
 use crate::message::{Echo, Malformed, Method, Request};
 use crate::timer::Owner;
@@ -94,7 +94,7 @@ impl Endpoint {
     }
 
     /// A request whose transaction exists: its repetition, or the ACK of our non-2xx response.
-    fn handle_repetition(&mut self, now: Instant, arrival: &Arrival, slot: Slot, request: &Request) {
+    fn handle_repetition(&mut self, now: Instant, arrival: &Arrival, slot: ServerId, request: &Request) {
         let leg = self.servers.get(slot).and_then(|server| server.leg);
         let flow = self.arrival_flow(arrival);
         let is_ack = request.method == Method::Ack;
@@ -110,13 +110,13 @@ impl Endpoint {
     }
 
     /// Answers through the transaction.
-    pub(super) fn respond(&mut self, now: Instant, slot: Slot, parts: ResponseParts<'_>) {
+    pub(super) fn respond(&mut self, now: Instant, slot: ServerId, parts: ResponseParts<'_>) {
         // It is the transaction's to repeat.
         let _ = self.answer_through(now, slot, parts);
     }
 
     /// The same; what was sent, unless the request has its final response already.
-    pub(super) fn answer_through(&mut self, now: Instant, slot: Slot, parts: ResponseParts<'_>) -> Option<Bytes> {
+    pub(super) fn answer_through(&mut self, now: Instant, slot: ServerId, parts: ResponseParts<'_>) -> Option<Bytes> {
         let server = self.servers.get(slot)?;
         let forms_dialog = server.method == Method::Invite && (101..300).contains(&parts.status);
         let status = parts.status;
@@ -149,7 +149,7 @@ impl Endpoint {
     }
 
     /// Remembers when to repeat the provisional response just sent.
-    pub(super) fn repeat_provisional(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn repeat_provisional(&mut self, now: Instant, slot: LegId) {
         if let Some(leg) = self.legs.get_mut(slot)
             && let State::Ringing { repeat, .. } = &mut leg.state
         {
@@ -158,7 +158,7 @@ impl Endpoint {
         self.arm_leg(slot);
     }
 
-    pub(super) fn transmit_response(&mut self, slot: Slot, again: bool) {
+    pub(super) fn transmit_response(&mut self, slot: ServerId, again: bool) {
         let Some(server) = self.servers.get(slot) else { return };
         let Some(data) = server.response.clone() else { return };
         let (leg, flow, status, method) = (server.leg, server.flow, server.status, server.method.clone());
@@ -166,7 +166,7 @@ impl Endpoint {
         self.trace(leg, true, flow, || response_line(status, compose::reason_phrase(status), method.as_str(), again));
     }
 
-    pub(super) fn server_timeout(&mut self, now: Instant, at: Instant, slot: Slot) {
+    pub(super) fn server_timeout(&mut self, now: Instant, at: Instant, slot: ServerId) {
         let Some(server) = self.servers.get_mut(slot) else { return };
         if server.wake == Some(at) {
             server.wake = None;
@@ -182,7 +182,7 @@ impl Endpoint {
         }
     }
 
-    fn run_server(&mut self, now: Instant, slot: Slot, input: ServerInput) -> Delivered {
+    fn run_server(&mut self, now: Instant, slot: ServerId, input: ServerInput) -> Delivered {
         let mut actions = std::mem::take(&mut self.actions);
         let mut delivered = Delivered::No;
         if let Some(server) = self.servers.get_mut(slot) {
@@ -222,9 +222,9 @@ impl Endpoint {
         request: &Request,
         key: Key,
         echo: Echo,
-        leg: Option<Slot>,
+        leg: Option<LegId>,
         tag: u64,
-    ) -> Slot {
+    ) -> ServerId {
         let flow = self.response_flow(arrival, &echo);
         let invite = request.method == Method::Invite;
         let slot = self.servers.insert(Server {
@@ -247,7 +247,7 @@ impl Endpoint {
         slot
     }
 
-    fn remove_server(&mut self, slot: Slot) -> Option<Server> {
+    fn remove_server(&mut self, slot: ServerId) -> Option<Server> {
         let server = self.servers.remove(slot)?;
         self.servers_by_key.remove(&server.key);
         if let Some(merge_key) = &server.merge_key {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Endpoint;
 use super::state::{ByeHeaders, End, InDialogRequest, Leg, Purpose, State};
-use crate::arena::Slot;
+use crate::keys::LegId;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};
 
@@ -133,7 +133,7 @@ impl Endpoint {
     }
 
     /// A 2xx of ours is going out that says this.
-    pub(super) fn start_session(&mut self, now: Instant, slot: Slot, agreed: Option<Agreed>) {
+    pub(super) fn start_session(&mut self, now: Instant, slot: LegId, agreed: Option<Agreed>) {
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.extensions.session = agreed.map(|agreed| Box::new(SessionTimer::new(now, agreed)));
         }
@@ -141,7 +141,7 @@ impl Endpoint {
     }
 
     /// A 2xx of the peer came, to an INVITE or UPDATE.
-    pub(super) fn learn_session(&mut self, now: Instant, slot: Slot, response: &Response) {
+    pub(super) fn learn_session(&mut self, now: Instant, slot: LegId, response: &Response) {
         if let Some(leg) = self.legs.get_mut(slot)
             && response.content.value("Allow").is_some()
         {
@@ -150,7 +150,7 @@ impl Endpoint {
         self.start_session(now, slot, agreed_by(response));
     }
 
-    pub(super) fn session_timeout(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn session_timeout(&mut self, now: Instant, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (key, updates) = (leg.key, leg.extensions.peer_updates);
         let busy = leg.offering.is_some() || leg.offered.is_some() || leg.awaiting_ack.is_some();
@@ -181,7 +181,7 @@ impl Endpoint {
         }
     }
 
-    fn send_refresh(&mut self, now: Instant, slot: Slot) {
+    fn send_refresh(&mut self, now: Instant, slot: LegId) {
         let Some(leg) = self.legs.get(slot) else { return };
         let lines = self.refresh_lines(leg);
         self.send_in_dialog(
@@ -194,7 +194,7 @@ impl Endpoint {
     }
 
     /// The answer to our UPDATE that refreshes, or its silence (408).
-    pub(super) fn refresh_answered(&mut self, now: Instant, slot: Slot, status: u16, response: Option<&Response>) {
+    pub(super) fn refresh_answered(&mut self, now: Instant, slot: LegId, status: u16, response: Option<&Response>) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.reported || !matches!(leg.state, State::Established) {
             return;
@@ -236,7 +236,7 @@ impl Endpoint {
     }
 
     /// An offer of ours that was to refresh failed, and yet the call goes on: it is tried again while there is time.
-    pub(super) fn refresh_again(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn refresh_again(&mut self, now: Instant, slot: LegId) {
         if let Some(session) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.session.as_mut())
             && session.ours
             && session.refresh_at.is_none()

@@ -11,10 +11,10 @@ use super::out_of_dialog::OutOfDialogRequest;
 use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
 use super::session_timer::{Agreed, SessionTimer};
-use crate::arena::Slot;
 use crate::compose;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
+use crate::keys::{ClientId, LegId, ServerId};
 use crate::leg::{EndCause, Header, LegKey, Outgoing};
 use crate::message::{Echo, Method};
 use crate::recording;
@@ -36,7 +36,7 @@ pub(super) struct Leg {
     /// Our 200 that waits for its ACK.
     pub(super) awaiting_ack: Option<Box<AwaitingAck>>,
     /// The peer's offer that waits for the application.
-    pub(super) offered: Option<Slot>,
+    pub(super) offered: Option<ServerId>,
     /// Our offer that waits for the peer.
     pub(super) offering: Option<Offering>,
     pub(super) session: Option<digest::Session>,
@@ -88,7 +88,7 @@ pub(super) enum State {
     Calling(Box<Calling>),
     /// The peer's INVITE has none. `repeat` is the last provisional's next repetition (RFC 3261 §13.3.1.1).
     Ringing {
-        server: Slot,
+        server: ServerId,
         repeat: Option<Instant>,
     },
     Established,
@@ -99,7 +99,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Calling {
     pub(super) outgoing: Box<Outgoing>,
-    pub(super) client: Slot,
+    pub(super) client: ClientId,
     /// A provisional came, so that a CANCEL may go (RFC 3261 §9.1).
     pub(super) provisional: bool,
     pub(super) hangup: Option<ByeHeaders>,
@@ -157,7 +157,7 @@ pub(super) struct Offering {
     /// What is said of a recorded session with it.
     pub(super) metadata: Option<Bytes>,
     /// The re-INVITE's transaction, once it was sent.
-    pub(super) client: Option<Slot>,
+    pub(super) client: Option<ClientId>,
     /// `None` while the re-INVITE is out.
     pub(super) retry_at: Option<Instant>,
     /// How often the peer has put it off.
@@ -195,7 +195,7 @@ pub(super) struct Client {
     pub(super) method: Method,
     pub(super) branch: u128,
     pub(super) purpose: Purpose,
-    pub(super) leg: Option<Slot>,
+    pub(super) leg: Option<LegId>,
     pub(super) flow: Flow,
     pub(super) request: Bytes,
     /// What the ACK of a 300-699 needs; INVITE only.
@@ -290,7 +290,7 @@ pub(super) struct Server {
     pub(super) key: Key,
     /// Key of RFC 3261 §8.2.2.2 (merged requests); initial INVITE only.
     pub(super) merge_key: Option<Key>,
-    pub(super) leg: Option<Slot>,
+    pub(super) leg: Option<LegId>,
     pub(super) flow: Flow,
     pub(super) echo: Echo,
     pub(super) record_routes: Vec<Bytes>,
