@@ -323,14 +323,3 @@ pub(super) fn tag_number(tag: &[u8]) -> Option<u64> {
 
 /// RFC 3261 §13.3.1.1: a provisional response is repeated every minute, lest a proxy gives the INVITE up.
 pub(super) const PROVISIONAL_REPEAT: Duration = Duration::from_secs(60);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_leg_and_its_transactions_are_small() {
-        let (leg, client, server) = (size_of::<Leg>(), size_of::<Client>(), size_of::<Server>());
-        assert!(leg <= 832 && client <= 384 && server <= 480, "{leg}, {client} and {server} octets");
-    }
-}

@@ -39,16 +39,6 @@ fn what_a_burst_took_is_given_back() {
     assert!(completed.servers.capacity() < 1_000, "{}", completed.servers.capacity());
 }
 
-#[test]
-fn a_completed_transaction_is_small() {
-    // Its INVITE and BYE here, its INVITE there, and where each of them and of the first one's merge key is noted.
-    let per_call = 2 * size_of::<(Key, AnsweredServer)>()
-        + size_of::<(u128, AnsweredInvite)>()
-        + size_of::<Key>()
-        + 4 * size_of::<u128>();
-    assert!(per_call <= 288, "{per_call} octets a call");
-}
-
 fn flow() -> Flow {
     Flow {
         transport: crate::Transport::Udp,
