@@ -15,6 +15,7 @@ mod calling;
 mod client;
 mod command;
 mod completed;
+mod core;
 mod delayed_offer;
 mod fork;
 mod in_dialog;
@@ -32,21 +33,19 @@ mod server;
 mod session_timer;
 mod state;
 
-use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::{HashMap, HashSet};
 use bytes::Bytes;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
+use self::core::Core;
 use crate::challenge::Authority;
 use crate::config::Config;
-use crate::dialog::Flow;
 use crate::directory::Directory;
 use crate::guard::{Guard, Offence};
 use crate::keys::{ClientId, LegId, ServerId};
@@ -56,7 +55,7 @@ use crate::message::{self, Message};
 use crate::peer::TrunkState;
 use crate::registrar::Registrar;
 use crate::throttle::Throttle;
-use crate::timer::{Owner, TimerQueue};
+use crate::timer::Owner;
 use crate::transaction::{Action, ClientInput};
 pub use locate::LookupId;
 use locate::Lookups;
@@ -138,9 +137,7 @@ pub enum Output {
 /// Memory is bounded by [`Config::max_legs`] and [`Config::max_transactions`]; beyond them new requests get 503 and
 /// new commands end in [`EndCause::Overload`].
 pub struct Endpoint {
-    config: Config,
-    locals: Vec<Local>,
-    rng: StdRng,
+    core: Core,
     clients: SlotMap<ClientId, Client>,
     clients_by_branch: HashMap<(u128, bool), ClientId>,
     stream_clients: HashMap<SocketAddr, HashSet<ClientId>>,
@@ -153,36 +150,17 @@ pub struct Endpoint {
     trunks: Vec<TrunkState>,
     trunks_by_token: HashMap<u128, usize>,
     changed_trunks: Vec<usize>,
-    timers: TimerQueue,
     completed: completed::CompletedTransactions,
     lookups: Lookups,
-    outputs: VecDeque<Output>,
     actions: Vec<Action>,
-    /// Keys the tags of stateless responses.
-    secret: u64,
-    shed: u64,
-    repeated: u64,
-    wrong_passwords: u64,
-    strangers: u64,
-    malformed: u64,
     stranger_lines: Throttle,
     ladder: Option<Arc<Ladder>>,
     directory: Arc<Directory>,
     authority: Authority,
     registrar: Registrar,
     forks: fork::Forks,
-    guard: Option<Arc<Guard>>,
     /// New INVITEs are refused.
     overloaded: bool,
-}
-
-/// A local socket and what we call ourselves on it.
-#[derive(Debug, Clone)]
-struct Local {
-    transport: Transport,
-    bound: SocketAddr,
-    sent_by: String,
-    contact: String,
 }
 
 impl Endpoint {
@@ -196,9 +174,7 @@ impl Endpoint {
         let registrar = Registrar::new(config.registrar.clone());
         let directory = Arc::clone(&config.directory);
         let mut endpoint = Self {
-            config,
-            locals: Vec::new(),
-            rng: StdRng::from_seed(rng_seed),
+            core: Core::new(config, rng_seed),
             clients: SlotMap::with_key(),
             clients_by_branch: HashMap::default(),
             stream_clients: HashMap::default(),
@@ -211,43 +187,32 @@ impl Endpoint {
             trunks: Vec::new(),
             trunks_by_token: HashMap::default(),
             changed_trunks: Vec::new(),
-            timers: TimerQueue::default(),
             completed: completed::CompletedTransactions::default(),
             lookups: Lookups::default(),
-            outputs: VecDeque::new(),
             actions: Vec::new(),
-            secret: 0,
-            shed: 0,
-            repeated: 0,
-            wrong_passwords: 0,
-            strangers: 0,
-            malformed: 0,
             stranger_lines: Throttle::default(),
             ladder: None,
             directory,
             authority,
             registrar,
             forks: fork::Forks::default(),
-            guard: None,
             overloaded: false,
         };
-        endpoint.secret = endpoint.rng.next_u64();
         endpoint.set_locals(&addresses);
         endpoint
     }
 
     /// The addresses really bound, in place of those of the configuration.
     pub fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
-        let advertise = self.config.advertise.clone();
-        self.locals =
-            addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise.as_deref())).collect();
-        self.authority
-            .set_own(self.locals.iter().flat_map(|local| [local.sent_by.clone(), local.bound.to_string()]).collect());
+        self.core.set_locals(addresses);
+        self.authority.set_own(
+            self.core.locals.iter().flat_map(|local| [local.sent_by.clone(), local.bound.to_string()]).collect(),
+        );
     }
 
     /// Tells this guard who behaves badly, and who has shown who it is.
     pub fn set_guard(&mut self, guard: Arc<Guard>) {
-        self.guard = Some(guard);
+        self.core.guard = Some(guard);
     }
 
     /// Whether new INVITEs get 503, because the shell is too late to serve them well.
@@ -263,7 +228,7 @@ impl Endpoint {
     /// Whether there is a socket of that transport and family.
     #[must_use]
     pub fn listens_on(&self, transport: Transport, ipv4: bool) -> bool {
-        self.locals.iter().any(|local| local.transport == transport && local.bound.is_ipv4() == ipv4)
+        self.core.listens_on(transport, ipv4)
     }
 
     /// Legs not over yet, those whose BYE waits for its answer included.
@@ -299,31 +264,31 @@ impl Endpoint {
     /// Requests refused with 503 since the start.
     #[must_use]
     pub fn shed(&self) -> u64 {
-        self.shed
+        self.core.counters.shed
     }
 
     /// Requests of ours that were sent again as nothing came back, and answers to INVITEs that nobody acknowledged, since the start.
     #[must_use]
     pub fn repeated(&self) -> u64 {
-        self.repeated
+        self.core.counters.repeated
     }
 
     /// Requests with a wrong password, or for a user that there is not, since the start.
     #[must_use]
     pub fn wrong_passwords(&self) -> u64 {
-        self.wrong_passwords
+        self.core.counters.wrong_passwords
     }
 
     /// Requests from addresses that are in no trunk's networks, since the start.
     #[must_use]
     pub fn strangers(&self) -> u64 {
-        self.strangers
+        self.core.counters.strangers
     }
 
     /// Messages that could not be understood, since the start.
     #[must_use]
     pub fn malformed(&self) -> u64 {
-        self.malformed
+        self.core.counters.malformed
     }
 
     /// One framed message from the network, however malformed.
@@ -341,8 +306,8 @@ impl Endpoint {
             Ok(Message::Request(request)) => self.handle_request(now, &arrival, request),
             Ok(Message::Response(response)) => self.handle_response(now, &response),
             Err(malformed) => {
-                self.offend(now, arrival.source.ip(), Offence::Malformed);
-                self.refuse_malformed(&arrival, &malformed);
+                self.core.offend(now, arrival.source.ip(), Offence::Malformed);
+                self.core.refuse_malformed(&arrival, &malformed);
             }
         }
         self.settle_forks(now);
@@ -369,7 +334,7 @@ impl Endpoint {
 
     /// Fires every timer that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((at, owner)) = self.timers.pop_due(now) {
+        while let Some((at, owner)) = self.core.timers.pop_due(now) {
             match owner {
                 Owner::Client(slot) => self.client_timeout(now, at, slot),
                 Owner::Server(slot) => self.server_timeout(now, at, slot),
@@ -386,14 +351,14 @@ impl Endpoint {
     /// Forgets the next timers as far as there will be nothing to do at their time, so that nobody is woken for them: of
     /// those that repeat a message most are, as its answer came.
     fn skip_idle_timers(&mut self) {
-        while let Some((at, owner)) = self.timers.first() {
+        while let Some((at, owner)) = self.core.timers.first() {
             let (next, wake) = match owner {
                 Owner::Client(slot) => match self.clients.get_mut(slot) {
-                    Some(client) => (client.next_wake(&self.timers), Some(&mut client.wake)),
+                    Some(client) => (client.next_wake(&self.core.timers), Some(&mut client.wake)),
                     None => (None, None),
                 },
                 Owner::Server(slot) => match self.servers.get_mut(slot) {
-                    Some(server) => (server.next_wake(&self.timers), Some(&mut server.wake)),
+                    Some(server) => (server.next_wake(&self.core.timers), Some(&mut server.wake)),
                     None => (None, None),
                 },
                 Owner::Leg(slot) => match self.legs.get_mut(slot) {
@@ -405,126 +370,36 @@ impl Endpoint {
             if next.is_some_and(|next| next <= at) {
                 return;
             }
-            self.timers.pop();
+            self.core.timers.pop();
             if let Some(wake) = wake
                 && *wake == Some(at)
             {
                 *wake = None;
-                self.timers.arm(wake, next, owner);
+                self.core.timers.arm(wake, next, owner);
             }
         }
     }
 
     /// The next thing for the shell to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.core.outputs.pop_front()
     }
 
     /// When to call [`Endpoint::handle_timeout`] next. It may be early: then nothing happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let lingering = self.completed.poll_timeout();
-        [self.timers.next(), lingering, self.registrar.poll_timeout(), self.fork_deadline()].into_iter().flatten().min()
-    }
-
-    fn acquaint(&self, now: Instant, source: IpAddr) {
-        if let Some(guard) = &self.guard {
-            guard.acquaint(now, source);
-        }
-    }
-
-    fn offend(&self, now: Instant, source: IpAddr, offence: Offence) {
-        if let Some(guard) = &self.guard {
-            guard.offend(now, source, offence);
-        }
-    }
-
-    /// Tells the application; what a branch of a fork says is looked at first.
-    fn event(&mut self, event: Event) {
-        if self.is_branch(event.leg()) {
-            self.put_aside(event);
-        } else {
-            self.emit(event);
-        }
-    }
-
-    fn emit(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
-    }
-
-    fn transmit(&mut self, flow: Flow, data: Bytes) {
-        let local = self.locals.get(flow.local).map(|local| local.bound);
-        self.outputs.push_back(Output::Transmit {
-            destination: flow.peer,
-            local,
-            transport: flow.transport,
-            connection: flow.connection,
-            identity: flow.identity,
-            data,
-        });
-    }
-
-    /// Reports a message of a leg that still reports.
-    fn trace(&mut self, leg: Option<LegId>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
-        if !self.config.trace {
-            return;
-        }
-        if let Some(leg) = leg.and_then(|slot| self.legs.get(slot))
-            && !leg.reported
-        {
-            let leg = leg.key;
-            self.event(Event::Trace { leg, sent, peer: flow.peer, transport: flow.transport, line: line() });
-        }
-    }
-
-    /// The local socket for a new request to `peer`.
-    fn local_for(&self, transport: Transport, peer: IpAddr) -> Option<usize> {
-        let of_transport = |local: &Local| local.transport == transport && local.bound.is_ipv4() == peer.is_ipv4();
-        // A loopback socket reaches nothing but loopback: prefer another for the rest.
-        self.locals
-            .iter()
-            .position(|local| of_transport(local) && local.bound.ip().is_loopback() == peer.is_loopback())
-            .or_else(|| self.locals.iter().position(of_transport))
-    }
-
-    /// The local socket a message came to.
-    fn local_of(&self, arrival: &Arrival) -> usize {
-        let locals = || self.locals.iter().enumerate().filter(|(_, local)| local.transport == arrival.transport);
-        locals()
-            .find(|(_, local)| local.bound == arrival.local)
-            .or_else(|| locals().find(|(_, local)| local.bound.port() == arrival.local.port()))
-            .or_else(|| locals().next())
-            .map_or(0, |(index, _)| index)
-    }
-
-    fn arrival_flow(&self, arrival: &Arrival) -> Flow {
-        Flow {
-            transport: arrival.transport,
-            peer: arrival.source,
-            local: self.local_of(arrival),
-            connection: arrival.connection,
-            identity: None,
-            pinned: false,
-        }
-    }
-
-    fn contact(&self, flow: Flow) -> String {
-        self.locals.get(flow.local).map(|local| local.contact.clone()).unwrap_or_default()
-    }
-
-    fn sent_by(&self, flow: Flow) -> &str {
-        self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default()
-    }
-
-    fn random_u128(&mut self) -> u128 {
-        u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
+        [self.core.timers.next(), lingering, self.registrar.poll_timeout(), self.fork_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A key that no leg has. Whoever called us did not say how to call the leg, and those who do show theirs as UUIDs: the
     /// bits of version 1 (RFC 9562 §5.1) let this one be shown so too.
     fn fresh_leg_key(&mut self) -> LegKey {
         loop {
-            let key = LegKey((self.random_u128() & !(0xf << 76) & !(0x3 << 62)) | (0x1 << 76) | (0x2 << 62));
+            let key = self.core.random_leg_key();
             if !self.legs_by_key.contains_key(&key) {
                 return key;
             }
@@ -532,13 +407,13 @@ impl Endpoint {
     }
 
     fn has_room(&self) -> bool {
-        self.transactions() < self.config.max_transactions
+        self.transactions() < self.core.config.max_transactions
     }
 
     fn arm_leg(&mut self, slot: LegId) {
         if let Some(leg) = self.legs.get_mut(slot) {
             let next = leg.next_timeout();
-            self.timers.arm(&mut leg.wake, next, Owner::Leg(slot));
+            self.core.timers.arm(&mut leg.wake, next, Owner::Leg(slot));
         }
     }
 
@@ -548,10 +423,11 @@ impl Endpoint {
             && !leg.reported
         {
             leg.reported = true;
+            self.core.traced.remove(slot);
             leg.report_by = None;
             let leg = leg.key;
             let End { cause, status, reason, headers } = end;
-            self.event(Event::Ended { leg, cause, status, reason, headers });
+            self.core.event(Event::Ended { leg, cause, status, reason, headers });
         }
     }
 
@@ -581,11 +457,12 @@ impl Endpoint {
         let slot = self.legs.insert(leg);
         self.legs_by_key.insert(key, slot);
         self.legs_by_tag.insert(tag, slot);
+        self.core.traced.insert(slot, key);
         slot
     }
 
     fn leg_timeout(&mut self, now: Instant, at: Instant, slot: LegId) {
-        let t2 = self.config.timers.t2;
+        let t2 = self.core.config.timers.t2;
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.wake == Some(at) {
             leg.wake = None;
@@ -628,10 +505,10 @@ impl Endpoint {
             } else if ack.retransmit <= now {
                 ack.interval = (ack.interval * 2).min(t2);
                 ack.retransmit = now + ack.interval;
-                self.repeated += 1;
+                self.core.counters.repeated += 1;
                 let (flow, data) = (ack.flow, ack.response.clone());
-                self.transmit(flow, data);
-                self.trace(Some(slot), true, flow, || "200 OK (INVITE) (retransmission)".to_owned());
+                self.core.transmit(flow, data);
+                self.core.trace(Some(slot), true, flow, || "200 OK (INVITE) (retransmission)".to_owned());
             }
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -642,60 +519,6 @@ impl Endpoint {
         self.session_timeout(now, slot);
         self.referral_timeout(now, slot);
         self.arm_leg(slot);
-    }
-
-    /// A tag for a stateless response: the same for every repetition of the request.
-    fn stateless_tag(&self, seed: &[u8]) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.secret, seed).hash(&mut hasher);
-        hasher.finish()
-    }
-}
-
-impl Local {
-    fn new(transport: Transport, bound: SocketAddr, advertise: Option<&str>) -> Self {
-        let (host, port) = match advertise.filter(|host| {
-            host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == bound.is_ipv4()) || host.parse::<IpAddr>().is_err()
-        }) {
-            None => (bracketed(bound.ip()), bound.port()),
-            Some(advertise) => match advertise.parse::<IpAddr>() {
-                Ok(ip) => (bracketed(ip), bound.port()),
-                Err(_) => match advertise.parse::<SocketAddr>() {
-                    Ok(address) => (bracketed(address.ip()), address.port()),
-                    Err(_) => {
-                        match advertise.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
-                            Some((host, port)) => (host.to_owned(), port),
-                            None => (advertise.to_owned(), bound.port()),
-                        }
-                    }
-                },
-            },
-        };
-        let sent_by = format!("{host}:{port}");
-        let contact = match transport {
-            Transport::Udp => format!("sip:{sent_by}"),
-            // RFC 7118 §5.3 has no `wss`.
-            Transport::Ws | Transport::Wss => format!("sip:{sent_by};transport=ws"),
-            Transport::Tcp | Transport::Tls => format!("sip:{sent_by};transport={}", transport.parameter()),
-        };
-        Self { transport, bound, sent_by, contact }
-    }
-
-    /// A Contact of ours for a registrar: `line` brings its calls back to their trunk.
-    fn contact_of(&self, user: &str, token: u128) -> String {
-        let at = self.contact.strip_prefix("sip:").unwrap_or(&self.contact);
-        format!("sip:{user}@{at};line={token:032x}")
-    }
-
-    fn host(&self) -> &str {
-        self.sent_by.rsplit_once(':').map_or(self.sent_by.as_str(), |(host, _)| host)
-    }
-}
-
-fn bracketed(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 

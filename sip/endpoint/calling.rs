@@ -8,7 +8,7 @@ use crate::compose::{self, RequestParts};
 use crate::dialog::Dialog;
 use crate::digest;
 use crate::keys::{ClientId, LegId};
-use crate::leg::{EndCause, Event, Prack};
+use crate::leg::{EndCause, Event};
 use crate::message::{Method, Response, Uri};
 use crate::recording;
 use std::time::Instant;
@@ -20,7 +20,7 @@ impl Endpoint {
         let (leg, flow, branch) = (client.leg, client.flow, client.branch);
         let Some(acknowledge) = &mut client.acknowledge else { return };
         let repeated = acknowledge.bytes.is_some();
-        let sent_by = self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
+        let sent_by = self.core.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
         let data = acknowledge.bytes.get_or_insert_with(|| {
             compose::request(&RequestParts {
                 method: "ACK",
@@ -34,13 +34,13 @@ impl Endpoint {
                 call_id: &acknowledge.call_id,
                 cseq: acknowledge.cseq,
                 lines: &acknowledge.authorization,
-                user_agent: &self.config.user_agent,
+                user_agent: &self.core.config.user_agent,
                 ..RequestParts::default()
             })
         });
         let data = data.clone();
-        self.transmit(flow, data.clone());
-        self.trace(leg, true, flow, || {
+        self.core.transmit(flow, data.clone());
+        self.core.trace(leg, true, flow, || {
             let again = if repeated { " (retransmission)" } else { "" };
             format!("{}{again}", start_line(&data))
         });
@@ -74,7 +74,7 @@ impl Endpoint {
                 self.report_invite_outcome(now, leg_slot, true);
                 self.send_cancel(now, leg_slot);
             } else if response.status > 100 && !reported {
-                self.event(Event::Provisional {
+                self.core.event(Event::Provisional {
                     leg: key,
                     status: response.status,
                     reason: response.reason().into_owned(),
@@ -181,7 +181,7 @@ impl Endpoint {
                     }
                     let headers = response.content.application_headers();
                     let dialog = self.legs.get(leg_slot).map(|leg| Box::new(leg.dialog.state()));
-                    self.event(Event::Answered { leg: key, sdp, headers, dialog });
+                    self.core.event(Event::Answered { leg: key, sdp, headers, dialog });
                 }
             }
             _ => self.send_bye_without_leg(now, dialog),
@@ -200,7 +200,7 @@ impl Endpoint {
 
     /// Sends (or, with credentials, sends again) the INVITE of a leg in `Calling`.
     pub(super) fn send_invite(&mut self, now: Instant, leg_slot: LegId) {
-        let branch = self.random_u128();
+        let branch = self.core.random_u128();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };
         let flow = leg.dialog.flow;
@@ -208,18 +208,18 @@ impl Endpoint {
         let recording = calling.outgoing.recording.as_ref();
         let (content_type, body) = recording::body(&calling.outgoing.sdp, recording, branch);
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
-            Some(session) => session.lines("INVITE", &String::from_utf8_lossy(&uri), &body, &mut self.rng),
+            Some(session) => session.lines("INVITE", &String::from_utf8_lossy(&uri), &body, &mut self.core.rng),
             None => String::new(),
         };
         let (prack, min_se) = (calling.outgoing.prack, calling.min_se);
         let replaces = calling.outgoing.replaces.clone();
-        let extras = self.invite_lines(prack, min_se, replaces.as_deref());
+        let extras = self.core.invite_lines(prack, min_se, replaces.as_deref());
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let features = leg.features();
         let State::Calling(calling) = &mut leg.state else { return };
         let required = if leg.extensions.records { recording::REQUIRE } else { "" };
         let lines = [&*authorization, required, &*extras].concat();
-        let (contact, sent_by) = match self.locals.get(flow.local) {
+        let (contact, sent_by) = match self.core.locals.get(flow.local) {
             Some(local) => (local.contact.as_str(), local.sent_by.as_str()),
             None => ("", ""),
         };
@@ -240,7 +240,7 @@ impl Endpoint {
             lines: &lines,
             headers: &calling.outgoing.headers,
             body: Some((&content_type, &body)),
-            user_agent: &self.config.user_agent,
+            user_agent: &self.core.config.user_agent,
             refer: leg.extensions.may_refer,
         });
         let acknowledge = Acknowledge {
@@ -265,25 +265,9 @@ impl Endpoint {
         }
     }
 
-    /// What extensions add to an INVITE.
-    pub(super) fn invite_lines(&self, prack: Option<Prack>, min_se: u32, replaces: Option<&str>) -> String {
-        let prack = prack.unwrap_or(self.config.prack);
-        let mut lines = ["Supported: ", compose::supported(prack != Prack::Off), "\r\n"].concat();
-        if prack == Prack::Required {
-            lines.push_str("Require: 100rel\r\n");
-        }
-        if let Some(replaces) = replaces {
-            lines.push_str("Require: replaces\r\nReplaces: ");
-            lines.extend(replaces.chars().map(|c| if c.is_control() { ' ' } else { c }));
-            lines.push_str("\r\n");
-        }
-        lines.push_str(&self.session_lines(min_se));
-        lines
-    }
-
     /// RFC 3261 §9.1. The CANCEL copies the INVITE's branch, so that it matches.
     pub(super) fn send_cancel(&mut self, now: Instant, leg_slot: LegId) {
-        let give_up = now + self.config.timers.timeout();
+        let give_up = now + self.core.config.timers.timeout();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };
         if calling.give_up.is_some() {
@@ -295,7 +279,7 @@ impl Endpoint {
         let Some(client) = self.clients.get(*client) else { return };
         let (flow, branch) = (client.flow, client.branch);
         let Some(acknowledge) = &client.acknowledge else { return };
-        let sent_by = self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
+        let sent_by = self.core.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
         let data = compose::request(&RequestParts {
             method: "CANCEL",
             uri: &acknowledge.uri,
@@ -309,7 +293,7 @@ impl Endpoint {
             cseq: acknowledge.cseq,
             lines: &bye_headers.lines,
             headers: &bye_headers.headers,
-            user_agent: &self.config.user_agent,
+            user_agent: &self.core.config.user_agent,
             ..RequestParts::default()
         });
         self.start_client(now, Method::Cancel, branch, flow, data, Some(leg_slot), Purpose::Cancel);

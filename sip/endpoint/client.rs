@@ -54,7 +54,7 @@ impl Endpoint {
             return;
         }
         let (leg, flow, again) = (client.leg, client.flow, !client.machine.is_pending());
-        self.trace(leg, false, flow, || {
+        self.core.trace(leg, false, flow, || {
             response_line(response.status, &response.reason(), response.method.as_str(), again)
         });
         self.run_client(now, slot, ClientInput::Response(response.status), Some(response));
@@ -68,8 +68,8 @@ impl Endpoint {
         match client.machine.take_due(now) {
             Some(timer) => self.run_client(now, slot, ClientInput::Timer(timer), None),
             None => {
-                let next = client.next_wake(&self.timers);
-                self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+                let next = client.next_wake(&self.core.timers);
+                self.core.timers.arm(&mut client.wake, next, Owner::Client(slot));
             }
         }
     }
@@ -77,10 +77,10 @@ impl Endpoint {
     pub(super) fn run_client(&mut self, now: Instant, slot: ClientId, input: ClientInput, response: Option<&Response>) {
         let mut actions = std::mem::take(&mut self.actions);
         if let Some(client) = self.clients.get_mut(slot) {
-            client.machine.handle(now, input, &self.config.timers, &mut actions);
+            client.machine.handle(now, input, &self.core.config.timers, &mut actions);
             // Who lingers needs no timer of its own; whether it can is known after the ACK.
-            let next = client.next_wake(&self.timers).filter(|_| client.machine.absorbs_until().is_none());
-            self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+            let next = client.next_wake(&self.core.timers).filter(|_| client.machine.absorbs_until().is_none());
+            self.core.timers.arm(&mut client.wake, next, Owner::Client(slot));
         }
         for action in actions.drain(..) {
             match action {
@@ -112,19 +112,19 @@ impl Endpoint {
         {
             let (branch, leg, flow) = (client.branch, client.leg, client.flow);
             self.remove_client(slot);
-            let tag = self.tag_hash(response);
+            let tag = self.core.tag_hash(response);
             self.completed.insert_invite(until, branch, leg, flow, tag);
         } else {
-            self.timers.arm(&mut client.wake, Some(until), Owner::Client(slot));
+            self.core.timers.arm(&mut client.wake, Some(until), Owner::Client(slot));
         }
     }
 
     fn retransmit_request(&mut self, slot: ClientId) {
         let Some(client) = self.clients.get(slot) else { return };
         let (leg, flow, data) = (client.leg, client.flow, client.request.clone());
-        self.repeated += 1;
-        self.transmit(flow, data.clone());
-        self.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+        self.core.counters.repeated += 1;
+        self.core.transmit(flow, data.clone());
+        self.core.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
     }
 
     fn deliver(&mut self, now: Instant, slot: ClientId, response: &Response) {
@@ -214,7 +214,7 @@ impl Endpoint {
             Purpose::Reinvite => {
                 leg.offering = None;
                 if matches!(leg.state, State::Established) && !leg.reported {
-                    self.event(Event::OfferRejected { leg: key, status: 408 });
+                    self.core.event(Event::OfferRejected { leg: key, status: 408 });
                     // RFC 3261 §14.1: no answer counts as 408, and 408 ends the dialog.
                     self.send_bye(now, leg_slot, ByeHeaders::default(), End::of(cause, None));
                 }
@@ -226,7 +226,7 @@ impl Endpoint {
 
     /// Sends BYE and waits for its answer before the leg is forgotten; the end is reported by then, or after 4*T1.
     pub(super) fn send_bye(&mut self, now: Instant, slot: LegId, bye_headers: ByeHeaders, end: End) {
-        let report_by = now + self.config.timers.t1 * 4;
+        let report_by = now + self.core.config.timers.t1 * 4;
         self.abandon_offer(now, slot);
         self.acknowledge_without_answer(now, slot);
         self.send_last_notify(now, slot);
@@ -253,7 +253,7 @@ impl Endpoint {
     /// Hangs up a dialog that no leg stands for: a second fork's.
     pub(super) fn send_bye_without_leg(&mut self, now: Instant, mut dialog: Dialog) {
         dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
-        let branch = self.random_u128();
+        let branch = self.core.random_u128();
         let hop = self.next_hop_in(now, &dialog);
         let data =
             self.compose_in_dialog(&dialog, &hop, branch, "BYE", dialog.local_cseq, &InDialogRequest::default(), "");
@@ -266,7 +266,7 @@ impl Endpoint {
         if matches!(transport, Transport::Ws | Transport::Wss) || !self.has_room() {
             return;
         }
-        let dialog = self.local_for(transport, peer.ip()).and_then(|local| state.restored(local));
+        let dialog = self.core.local_for(transport, peer.ip()).and_then(|local| state.restored(local));
         if let Some(dialog) = dialog {
             self.send_bye_without_leg(now, dialog);
         }
@@ -293,7 +293,7 @@ impl Endpoint {
         purpose: Purpose,
         mut again: InDialogRequest,
     ) {
-        let branch = self.random_u128();
+        let branch = self.core.random_u128();
         let Some(leg) = self.legs.get(slot) else { return };
         let hop = self.next_hop_in(now, early.unwrap_or(&leg.dialog));
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -304,7 +304,7 @@ impl Endpoint {
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(hop.flow.peer.ip())) {
             Some(session) => {
                 let body = again.body.as_ref().map(|(_, body)| body.as_ref()).unwrap_or_default();
-                session.lines(method.as_str(), &String::from_utf8_lossy(&hop.uri), body, &mut self.rng)
+                session.lines(method.as_str(), &String::from_utf8_lossy(&hop.uri), body, &mut self.core.rng)
             }
             None => String::new(),
         };
@@ -367,8 +367,8 @@ impl Endpoint {
             return false;
         };
         let leg = client.leg;
-        self.transmit(flow, data.clone());
-        self.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+        self.core.transmit(flow, data.clone());
+        self.core.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
         true
     }
 
@@ -384,8 +384,8 @@ impl Endpoint {
     ) {
         let Some(branch) = self.clients.get(slot).map(|client| client.branch) else { return };
         let (flow, data) = self.compose_ack(now, branch, dialog, cseq, again);
-        self.transmit(flow, data.clone());
-        self.trace(leg, true, flow, || start_line(&data));
+        self.core.transmit(flow, data.clone());
+        self.core.trace(leg, true, flow, || start_line(&data));
         if let Some(client) = self.clients.get_mut(slot) {
             client.plain_ack = again.is_empty();
             // A copy: the tag as it was parsed would keep the whole response.
@@ -402,7 +402,7 @@ impl Endpoint {
         cseq: u32,
         again: &InDialogRequest,
     ) -> (Flow, Bytes) {
-        let branch = self.key_of((branch, &dialog.remote_tag)).0;
+        let branch = self.core.key_of((branch, &dialog.remote_tag)).0;
         let hop = self.next_hop_in(now, dialog);
         (hop.flow, self.compose_in_dialog(dialog, &hop, branch, "ACK", cseq, again, &again.lines))
     }
@@ -427,12 +427,12 @@ impl Endpoint {
         lines: &str,
     ) -> Bytes {
         let refreshes = matches!(method, "INVITE" | "UPDATE" | "REFER" | "NOTIFY");
-        let contact = refreshes.then(|| self.contact(hop.flow));
+        let contact = refreshes.then(|| self.core.contact(hop.flow));
         compose::request(&RequestParts {
             method,
             uri: &hop.uri,
             via_transport: Some(hop.flow.transport),
-            sent_by: self.sent_by(hop.flow),
+            sent_by: self.core.sent_by(hop.flow),
             branch,
             routes: &hop.routes,
             from: &dialog.local,
@@ -444,7 +444,7 @@ impl Endpoint {
             lines,
             headers: &again.headers,
             body: again.body.as_ref().map(|(content_type, body)| (content_type.as_str(), body.as_ref())),
-            user_agent: &self.config.user_agent,
+            user_agent: &self.core.config.user_agent,
             refer: again.refer,
             ..RequestParts::default()
         })
@@ -462,26 +462,26 @@ impl Endpoint {
         purpose: Purpose,
     ) -> ClientId {
         let mut flow = flow;
-        if let Some(local) = self.locals.get(flow.local)
+        if let Some(local) = self.core.locals.get(flow.local)
             && (local.transport != flow.transport || local.bound.is_ipv4() != flow.peer.is_ipv4())
-            && let Some(local) = self.local_for(flow.transport, flow.peer.ip())
+            && let Some(local) = self.core.local_for(flow.transport, flow.peer.ip())
         {
             flow.local = local;
         }
         let mut fallback = Vec::new();
         if let Some(whole) = self.avoid_fragments(now, flow, data.len()) {
-            let contact = self.contact(flow);
+            let contact = self.core.contact(flow);
             let contacts = (contact.clone(), contact);
-            data = compose::rerouted(&data, whole.transport, self.sent_by(whole), branch, &contacts);
+            data = compose::rerouted(&data, whole.transport, self.core.sent_by(whole), branch, &contacts);
             fallback.push(Target { transport: flow.transport, address: flow.peer, identity: None });
             flow = whole;
         }
         let invite = method == Method::Invite;
         let cancel = method == Method::Cancel;
-        let machine = ClientMachine::new(now, invite, flow.transport.is_reliable(), &self.config.timers);
+        let machine = ClientMachine::new(now, invite, flow.transport.is_reliable(), &self.core.config.timers);
         let next = machine.next_timeout();
-        self.transmit(flow, data.clone());
-        self.trace(leg, true, flow, || start_line(&data));
+        self.core.transmit(flow, data.clone());
+        self.core.trace(leg, true, flow, || start_line(&data));
         let slot = self.clients.insert(Client {
             machine,
             method,
@@ -502,7 +502,7 @@ impl Endpoint {
             self.stream_clients.entry(flow.peer).or_default().insert(slot);
         }
         if let Some(client) = self.clients.get_mut(slot) {
-            self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+            self.core.timers.arm(&mut client.wake, next, Owner::Client(slot));
         }
         self.add_alternatives(now, slot, fallback, false);
         slot

@@ -105,7 +105,7 @@ impl Endpoint {
             tracing::error!(leg = ?key, "leg key used twice");
             return;
         }
-        if self.legs.len() >= self.config.max_legs || !self.has_room() {
+        if self.legs.len() >= self.core.config.max_legs || !self.has_room() {
             self.report_unplaced(key, EndCause::Overload);
             return;
         }
@@ -121,7 +121,7 @@ impl Endpoint {
     /// Sends the INVITE to the first hop that a socket of ours reaches.
     pub(super) fn place(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>, mut hops: Vec<Target>) {
         let home = hops.iter().map(|hop| hop.address.ip().to_canonical().into()).collect();
-        match self.next_hop(&mut hops) {
+        match self.core.next_hop(&mut hops) {
             Some(flow) => {
                 self.place_along(now, key, outgoing, flow, InviteRoute { home, hops, ..InviteRoute::default() })
             }
@@ -146,7 +146,7 @@ impl Endpoint {
         };
         let trunk = outgoing.trunk.as_deref().and_then(|trunk| self.trunk_index(trunk));
         let tag = self.fresh_tag();
-        let host = match (&outgoing.from_host, self.locals.get(flow.local)) {
+        let host = match (&outgoing.from_host, self.core.locals.get(flow.local)) {
             (Some(host), _) => host.clone(),
             (None, Some(local)) => local.host().to_owned(),
             (None, None) => String::new(),
@@ -164,8 +164,8 @@ impl Endpoint {
             self.report_unplaced(key, EndCause::TrunkFull);
             return;
         }
-        let call_id = outgoing.call_id.clone().unwrap_or_else(|| format!("{:032x}", self.random_u128()));
-        let cseq = u32::from(rand::Rng::next_u32(&mut self.rng) as u16) + 1;
+        let call_id = outgoing.call_id.clone().unwrap_or_else(|| format!("{:032x}", self.core.random_u128()));
+        let cseq = u32::from(rand::Rng::next_u32(&mut self.core.rng) as u16) + 1;
         let dialog = Dialog {
             call_id: Bytes::from(call_id),
             local: Bytes::from(from),
@@ -189,7 +189,7 @@ impl Endpoint {
         let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
         let impatient = outgoing.impatient;
         let records = outgoing.recording.is_some();
-        let may_refer = route.phone || self.may_refer(outgoing.trunk.as_ref());
+        let may_refer = route.phone || self.core.may_refer(outgoing.trunk.as_ref());
         let calling = Calling {
             outgoing,
             client: ClientId::default(),
@@ -227,7 +227,7 @@ impl Endpoint {
     fn provisional(&mut self, now: Instant, slot: LegId, status: u16, sdp: Option<&Bytes>, headers: &[Header]) {
         let Some(leg) = self.legs.get(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
-        let contact = self.contact(leg.dialog.flow);
+        let contact = self.core.contact(leg.dialog.flow);
         let offers_first = leg.extensions.offers_first;
         let status = if (101..200).contains(&status) { status } else { 180 };
         if self.send_reliable(now, slot, status, sdp, headers) {
@@ -266,7 +266,7 @@ impl Endpoint {
         let State::Ringing { server, .. } = leg.state else { return };
         let status = if (300..700).contains(&status) { status } else { 480 };
         if matches!(status, 404 | 484 | 604) {
-            self.offend(now, leg.dialog.flow.peer.ip(), Offence::Number);
+            self.core.offend(now, leg.dialog.flow.peer.ip(), Offence::Number);
         }
         self.respond(now, server, ResponseParts { status, reason, lines, headers, ..ResponseParts::default() });
         self.finish(slot, End::of(EndCause::LocalHangup, Some(status)));
@@ -280,7 +280,7 @@ impl Endpoint {
         reason: Option<String>,
         headers: Vec<Header>,
     ) {
-        let report_by = now + self.config.timers.t1 * 4;
+        let report_by = now + self.core.config.timers.t1 * 4;
         let lines = reason.map(|reason| reason_line(&reason)).unwrap_or_default();
         let bye_headers = ByeHeaders { lines, headers };
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -300,7 +300,7 @@ impl Endpoint {
                 leg.report_by = Some(report_by);
                 if provisional {
                     self.send_cancel(now, slot);
-                } else if unheard >= self.config.timers.t1 * SILENCE {
+                } else if unheard >= self.core.config.timers.t1 * SILENCE {
                     // The application waits less long than Timer B does: without this, no call would show that nobody is there.
                     self.report_invite_outcome(now, slot, false);
                 }
@@ -333,7 +333,7 @@ impl Endpoint {
             self.respond_until_acknowledged(now, slot, server_slot, sdp, &[]);
             return;
         }
-        let (contact, update) = (self.contact(server.flow), server.method == Method::Update);
+        let (contact, update) = (self.core.contact(server.flow), server.method == Method::Update);
         let features = self.legs.get(slot).map(|leg| leg.features()).unwrap_or_default();
         let agreed = self.legs.get_mut(slot).and_then(|leg| leg.extensions.agreed.take());
         let lines = session_timer::answer_lines(agreed);
@@ -361,7 +361,7 @@ impl Endpoint {
             State::Ending(_) => false,
         };
         if leg.offering.is_some() || !ready {
-            self.event(Event::OfferRejected { leg: key, status: 491 });
+            self.core.event(Event::OfferRejected { leg: key, status: 491 });
             return;
         }
         leg.offering = Some(Offering { sdp, metadata, client: None, retry_at: None, deferrals: 0 });

@@ -180,9 +180,9 @@ impl Endpoint {
         let Some(AnsweredServer { leg, tag, answer }) = self.completed.answered_server(key).cloned() else {
             return false;
         };
-        let flow = self.arrival_flow(arrival);
+        let flow = self.core.arrival_flow(arrival);
         let is_ack = request.method == Method::Ack;
-        self.trace(leg, false, flow, || {
+        self.core.trace(leg, false, flow, || {
             if is_ack { "ACK".to_owned() } else { format!("{} (retransmission)", super::server::request_line(request)) }
         });
         let (status, flow, data) = match answer {
@@ -194,22 +194,22 @@ impl Endpoint {
             }
             Answer::Status { status, refer } => {
                 let Some(echo) = request.echo(arrival.source) else { return true };
-                let server = self.config.user_agent.as_str();
+                let server = self.core.config.user_agent.as_str();
                 let parts = ResponseParts { status, tag: Some(tag), refer, server, ..ResponseParts::default() };
-                (status, self.response_flow(arrival, &echo), compose::response(&echo, &parts))
+                (status, self.core.response_flow(arrival, &echo), compose::response(&echo, &parts))
             }
             Answer::Stored(whole) => *whole,
         };
-        self.transmit(flow, data);
+        self.core.transmit(flow, data);
         let method = request.method.as_str();
-        self.trace(leg, true, flow, || response_line(status, compose::reason_phrase(status), method, true));
+        self.core.trace(leg, true, flow, || response_line(status, compose::reason_phrase(status), method, true));
         true
     }
 
     /// A response to an INVITE that got a 2xx before: its repetition gets its ACK again, a fork's is acknowledged and hung up
     /// (RFC 3261 §13.2.2.4).
     pub(super) fn handle_late_response(&mut self, now: Instant, branch: u128, response: &Response) {
-        let tag = self.tag_hash(response);
+        let tag = self.core.tag_hash(response);
         let Some(asked) = self.completed.invites.get_mut(&branch) else {
             tracing::debug!(status = response.status, "response to no transaction of ours");
             return;
@@ -224,20 +224,15 @@ impl Endpoint {
         if room && !again {
             asked.forks = asked.forks.iter().copied().chain([tag]).collect();
         }
-        self.trace(leg, false, flow, || response_line(response.status, &response.reason(), "INVITE", true));
+        self.core.trace(leg, false, flow, || response_line(response.status, &response.reason(), "INVITE", true));
         let Some(target) = target.filter(|_| room) else { return };
         let dialog = Dialog::from_response(response, &target, flow);
         let (flow, data) = self.compose_ack(now, branch, &dialog, response.cseq, &InDialogRequest::default());
-        self.transmit(flow, data.clone());
-        self.trace(leg, true, flow, || format!("{} (retransmission)", super::client::start_line(&data)));
+        self.core.transmit(flow, data.clone());
+        self.core.trace(leg, true, flow, || format!("{} (retransmission)", super::client::start_line(&data)));
         if !again {
             self.send_bye_without_leg(now, dialog);
         }
-    }
-
-    /// The To tag of a response to a request of ours, as a number.
-    pub(super) fn tag_hash(&self, response: &Response) -> u64 {
-        self.stateless_tag(response.to.tag.as_deref().unwrap_or_default())
     }
 }
 

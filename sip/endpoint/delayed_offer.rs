@@ -62,7 +62,7 @@ impl Endpoint {
         late.told.clone_from(&tag);
         late.due.push_back((tag, carrier));
         let leg = leg.key;
-        self.event(Event::Offered { leg, sdp: Some(offer), refusable: false });
+        self.core.event(Event::Offered { leg, sdp: Some(offer), refusable: false });
     }
 
     /// Of several that rang and were answered by PRACK, this one was picked up: if another was told since, it is told again.

@@ -30,10 +30,6 @@ const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 #[derive(Debug, Default)]
 pub(super) struct Forks {
     by_leg: HashMap<LegKey, Fork>,
-    /// The leg that a branch is of.
-    of_branch: HashMap<LegKey, LegKey>,
-    /// What branches have said and nobody has looked at.
-    branch_events: VecDeque<Event>,
     timers: BTreeSet<(Instant, LegKey)>,
 }
 
@@ -79,7 +75,7 @@ impl Endpoint {
             let reason = Some(format!("{} is not registered", aor.username));
             let end =
                 Event::Ended { leg: key, cause: EndCause::Rejected, status: Some(480), reason, headers: Vec::new() };
-            return self.event(end);
+            return self.core.event(end);
         }
         let to = outgoing.to.clone().or_else(|| Some(outgoing.request_uri.clone()));
         let fork = Fork {
@@ -111,20 +107,11 @@ impl Endpoint {
         true
     }
 
-    /// Whether what a leg says is a branch's, and has been put aside.
-    pub(super) fn is_branch(&self, leg: LegKey) -> bool {
-        self.forks.of_branch.contains_key(&leg)
-    }
-
-    pub(super) fn put_aside(&mut self, event: Event) {
-        self.forks.branch_events.push_back(event);
-    }
-
     /// Looks at what branches have said.
     pub(super) fn settle_forks(&mut self, now: Instant) {
-        while let Some(event) = self.forks.branch_events.pop_front() {
+        while let Some(event) = self.core.branch_events.pop_front() {
             let branch = event.leg();
-            if let Some(&key) = self.forks.of_branch.get(&branch) {
+            if let Some(&key) = self.core.branches.get(&branch) {
                 self.handle_branch_event(now, key, branch, event);
             }
         }
@@ -168,7 +155,7 @@ impl Endpoint {
             _ => {}
         }
         event.set_leg(key);
-        self.emit(event);
+        self.core.emit(event);
     }
 
     /// RFC 3261 §16.7 step 5 and 10: the first 2xx is passed on, and everything else is cancelled.
@@ -180,20 +167,21 @@ impl Endpoint {
         for loser in fork.branches.clone() {
             self.command_branch(now, loser, &hangup(loser, Some(ELSEWHERE)));
         }
-        self.forks.of_branch.remove(&branch);
+        self.core.branches.remove(&branch);
         if let Some(slot) = self.legs_by_key.remove(&branch) {
             self.legs_by_key.insert(key, slot);
             if let Some(leg) = self.legs.get_mut(slot) {
                 leg.key = key;
+                self.core.traced.insert(slot, key);
             }
         }
         event.set_leg(key);
-        self.emit(event);
+        self.core.emit(event);
         self.end_fork(key);
     }
 
     fn branch_ended(&mut self, now: Instant, key: LegKey, branch: LegKey, end: End) {
-        self.forks.of_branch.remove(&branch);
+        self.core.branches.remove(&branch);
         let Some(fork) = self.forks.by_leg.get_mut(&key) else { return };
         fork.branches.retain(|one| *one != branch);
         let declined = end.cause == EndCause::Rejected && end.status.is_some_and(|status| status >= 600);
@@ -227,13 +215,13 @@ impl Endpoint {
         }
         for way in group {
             let branch = self.fresh_leg_key();
-            self.forks.of_branch.insert(branch, key);
+            self.core.branches.insert(branch, key);
             if let Some(fork) = self.forks.by_leg.get_mut(&key) {
                 fork.branches.push(branch);
             }
             let outgoing = Outgoing { request_uri: way.contact, next_hop: None, ..(*outgoing).clone() };
             let route = InviteRoute { routes: way.routes, phone: true, ..InviteRoute::default() };
-            match self.legs.len() < self.config.max_legs && self.has_room() {
+            match self.legs.len() < self.core.config.max_legs && self.has_room() {
                 true => self.place_along(now, branch, Box::new(outgoing), way.flow, route),
                 false => self.report_unplaced(branch, EndCause::Overload),
             }
@@ -264,7 +252,7 @@ impl Endpoint {
             Settled::No | Settled::Declined => fork.best.unwrap_or_else(|| End::of(EndCause::Timeout, None)),
         };
         let End { cause, status, reason, headers } = end;
-        self.emit(Event::Ended { leg: key, cause, status, reason, headers });
+        self.core.emit(Event::Ended { leg: key, cause, status, reason, headers });
     }
 }
 

@@ -10,7 +10,6 @@ use crate::dialog::Flow;
 use crate::keys::{LegId, ServerId};
 use crate::leg::{EndCause, Event, Header, Prack};
 use crate::message::{Echo, Method, Request};
-use crate::trunk;
 use bytes::Bytes;
 use std::time::Instant;
 
@@ -21,8 +20,8 @@ const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";
 
 impl Endpoint {
     pub(super) fn handle_ack(&mut self, now: Instant, arrival: &Arrival, slot: LegId, request: &Request) {
-        let flow = self.arrival_flow(arrival);
-        self.trace(Some(slot), false, flow, || request_line(request));
+        let flow = self.core.arrival_flow(arrival);
+        self.core.trace(Some(slot), false, flow, || request_line(request));
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.awaiting_ack.as_ref().is_none_or(|ack| ack.cseq != request.cseq) {
             return;
@@ -31,7 +30,7 @@ impl Endpoint {
         let (key, reported) = (leg.key, leg.reported);
         match bye {
             Some((bye_headers, end)) => self.send_bye(now, slot, bye_headers, end),
-            None if !reported => self.event(Event::Acknowledged { leg: key, sdp: request.content.sdp() }),
+            None if !reported => self.core.event(Event::Acknowledged { leg: key, sdp: request.content.sdp() }),
             None => {}
         }
     }
@@ -45,8 +44,8 @@ impl Endpoint {
         key: Key,
         echo: Echo,
     ) {
-        let flow = self.arrival_flow(arrival);
-        self.trace(Some(slot), false, flow, || request_line(&request));
+        let flow = self.core.arrival_flow(arrival);
+        self.core.trace(Some(slot), false, flow, || request_line(&request));
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if matches!(leg.state, State::Calling(_)) {
             self.handle_early(now, arrival, slot, &request, key, echo);
@@ -54,13 +53,13 @@ impl Endpoint {
         }
         // RFC 3261 §12.2.2: out of order. An equal number is a repetition whose transaction is gone, or a merge.
         if leg.dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
-            self.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
+            self.core.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
             return;
         }
         if request.method != Method::Bye && !self.has_room() {
-            self.shed += 1;
-            let lines = self.retry_after(RetryReason::Dialog);
-            self.refuse(arrival, &echo, 503, &lines);
+            self.core.counters.shed += 1;
+            let lines = self.core.retry_after(RetryReason::Dialog);
+            self.core.refuse(arrival, &echo, 503, &lines);
             return;
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -80,7 +79,7 @@ impl Endpoint {
             Method::Notify => self.handle_notify(now, slot, server, &request),
             Method::Subscribe => self.handle_subscribe(now, slot, server, &request),
             Method::Options => {
-                let prack = self.prack_of(trunk::matching(&self.config.trunks, arrival.source.ip()));
+                let prack = self.core.prack_of(self.core.trunk_at(arrival.source.ip()));
                 self.respond(now, server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
             }
             Method::Ack | Method::Cancel | Method::Register | Method::Other(_) => self.respond(now, server, plain(405)),
@@ -102,7 +101,7 @@ impl Endpoint {
         if let Some(leg) = self.legs.get(slot) {
             let leg = leg.key;
             let (content_type, body) = (request.content.content_type(), request.content.body.clone());
-            self.event(Event::Info { leg, content_type, body });
+            self.core.event(Event::Info { leg, content_type, body });
         }
     }
 
@@ -139,7 +138,7 @@ impl Endpoint {
     pub(super) fn handle_offer(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
         let invite = request.method == Method::Invite;
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        if let Some(lines) = unsupported(request, self.config.prack) {
+        if let Some(lines) = unsupported(request, self.core.config.prack) {
             self.respond(now, server, ResponseParts { lines: &lines, ..plain(420) });
             return;
         }
@@ -159,11 +158,11 @@ impl Endpoint {
             _ => None,
         };
         if let Some(status) = status {
-            let lines = if status == 500 { self.retry_after_offer() } else { String::new() };
+            let lines = if status == 500 { self.core.retry_after_offer() } else { String::new() };
             self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
             return;
         }
-        let agreed = match session_timer::agree(request, self.config.session_expires, self.config.min_se) {
+        let agreed = match session_timer::agree(request, self.core.config.session_expires, self.core.config.min_se) {
             Ok(agreed) => agreed,
             Err(least) => {
                 let lines = format!("Min-SE: {least}\r\n");
@@ -181,7 +180,7 @@ impl Endpoint {
         }
         if !asks {
             let (flow, established) = (leg.dialog.flow, matches!(leg.state, State::Established));
-            let contact = self.contact(flow);
+            let contact = self.core.contact(flow);
             let agreed = agreed.filter(|_| established);
             let lines = session_timer::answer_lines(agreed);
             self.respond(now, server, ResponseParts { contact: Some(&contact), lines: &lines, ..plain(200) });
@@ -195,7 +194,7 @@ impl Endpoint {
         if invite {
             self.respond(now, server, plain(100));
         }
-        self.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
+        self.core.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
     }
 
     /// Sends the 200 of an INVITE or re-INVITE and keeps it until its ACK.
@@ -207,16 +206,16 @@ impl Endpoint {
         sdp: &Bytes,
         headers: &[Header],
     ) {
-        let timers = self.config.timers;
+        let timers = self.core.config.timers;
         let Some(server) = self.servers.get(server_slot) else { return };
         let (flow, cseq, initial) = (server.flow, server.cseq, server.merge_key.is_some());
-        let contact = self.contact(flow);
+        let contact = self.core.contact(flow);
         let features = self.legs.get(slot).map(|leg| leg.features()).unwrap_or_default();
         let leg = self.legs.get_mut(slot);
         let (agreed, reliable, settled) = leg
             .map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))
             .unwrap_or_default();
-        let supported = compose::supported(reliable || self.config.prack != Prack::Off);
+        let supported = compose::supported(reliable || self.core.config.prack != Prack::Off);
         // Our offer was in a provisional response, its answer in a PRACK: another one is no part of the 200 (RFC 6337 §2.2).
         let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
         let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(agreed)].concat();

@@ -16,7 +16,6 @@ use crate::keys::LegId;
 use crate::leg::{Caller, EndCause, Event, Incoming, Prack, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
 use crate::peer::{TrunkState, Way};
-use crate::trunk;
 use crate::waiting::Waiting;
 use bytes::Bytes;
 use std::net::IpAddr;
@@ -35,7 +34,7 @@ impl Endpoint {
         echo: Echo,
     ) {
         if request.to.tag.is_some() {
-            self.refuse(arrival, &echo, 481, "");
+            self.core.refuse(arrival, &echo, 481, "");
             return;
         }
         match request.method {
@@ -45,22 +44,22 @@ impl Endpoint {
                 return;
             }
             Method::Bye | Method::Info | Method::Update | Method::Prack => {
-                self.refuse(arrival, &echo, 481, "");
+                self.core.refuse(arrival, &echo, 481, "");
                 return;
             }
             Method::Notify | Method::Subscribe => {
                 let (status, lines) = refusal_of_event(&request);
-                self.refuse(arrival, &echo, status, lines);
+                self.core.refuse(arrival, &echo, status, lines);
                 return;
             }
             // What is to be transferred is a call, and this names none.
             Method::Refer => {
-                self.refuse(arrival, &echo, 403, "");
+                self.core.refuse(arrival, &echo, 403, "");
                 return;
             }
             Method::Ack | Method::Cancel => return,
             Method::Register | Method::Other(_) => {
-                self.refuse(arrival, &echo, 405, "");
+                self.core.refuse(arrival, &echo, 405, "");
                 return;
             }
         }
@@ -69,22 +68,22 @@ impl Endpoint {
             Admission::Caller(caller) => (None, Some(caller), true),
             Admission::Refused => return,
         };
-        let merge_key = self.merge_key(&request);
+        let merge_key = self.core.merge_key(&request);
         if let Some((status, lines)) = self.refusal_of_invite(&request, merge_key, trunk.as_ref()) {
-            self.refuse(arrival, &echo, status, &lines);
+            self.core.refuse(arrival, &echo, status, &lines);
             return;
         }
         let peer = trunk.as_deref().and_then(|trunk| self.trunk_index(trunk));
         if !self.admit(now, peer, Way::In) {
             let full = peer.and_then(|peer| self.trunks.get(peer)).is_some_and(TrunkState::is_full);
-            let lines = self.retry_after(if full { RetryReason::Calls } else { RetryReason::Pace });
-            self.refuse(arrival, &echo, 503, &lines);
+            let lines = self.core.retry_after(if full { RetryReason::Calls } else { RetryReason::Pace });
+            self.core.refuse(arrival, &echo, 503, &lines);
             return;
         }
         // Some carriers ask for a password even for the BYE of a call of theirs.
         let credentials = peer.and_then(|peer| self.trunks.get(peer)?.peer.credentials.clone());
         let session = credentials.map(|own| digest::Session::new(own).at_home(self.home_of(peer)));
-        let flow = Flow { pinned: guest, ..self.arrival_flow(arrival) };
+        let flow = Flow { pinned: guest, ..self.core.arrival_flow(arrival) };
         let leg = self.accept_invite(now, arrival, flow, request, trunk, key, merge_key, echo, caller);
         match leg.and_then(|leg| self.legs.get_mut(leg)) {
             Some(leg) => {
@@ -115,13 +114,13 @@ impl Endpoint {
         if self.is_loop(request) {
             return Some((482, String::new()));
         }
-        if let Some(lines) = unsupported(request, self.prack_of(trunk)) {
+        if let Some(lines) = unsupported(request, self.core.prack_of(trunk)) {
             return Some((420, lines));
         }
         if let Err(status) = self.replaced_by(request) {
             return Some((status, String::new()));
         }
-        if let Err(least) = session_timer::agree(request, self.config.session_expires, self.config.min_se) {
+        if let Err(least) = session_timer::agree(request, self.core.config.session_expires, self.core.config.min_se) {
             return Some((422, format!("Min-SE: {least}\r\n")));
         }
         if let Some(refusal) = refusal_of_body(request) {
@@ -130,10 +129,10 @@ impl Endpoint {
         if !accepts_sdp(request) {
             return Some((406, String::new()));
         }
-        if self.overloaded || self.legs.len() >= self.config.max_legs || !self.has_room() {
-            self.shed += 1;
+        if self.overloaded || self.legs.len() >= self.core.config.max_legs || !self.has_room() {
+            self.core.counters.shed += 1;
             let reason = if self.overloaded { RetryReason::Late } else { RetryReason::Tables };
-            return Some((503, self.retry_after(reason)));
+            return Some((503, self.core.retry_after(reason)));
         }
         None
     }
@@ -180,9 +179,9 @@ impl Endpoint {
         });
         let trunk = incoming.trunk.as_ref();
         let is_user = incoming.caller.as_ref().is_some_and(|caller| caller.username.is_some());
-        let may_refer = is_user || self.may_refer(trunk);
-        let reliable = self.is_to_be_reliable(&request, trunk).then(|| {
-            let first = u32::from(rand::Rng::next_u32(&mut self.rng) as u16);
+        let may_refer = is_user || self.core.may_refer(trunk);
+        let reliable = self.core.is_to_be_reliable(&request, trunk).then(|| {
+            let first = u32::from(rand::Rng::next_u32(&mut self.core.rng) as u16);
             Box::new(Reliable::new(first, request.cseq))
         });
         let extensions = Extensions {
@@ -191,7 +190,9 @@ impl Endpoint {
             peer_updates: request.content.has_token("Allow", "UPDATE"),
             reliable,
             offers_first: !request.content.has_sdp(),
-            agreed: session_timer::agree(&request, self.config.session_expires, self.config.min_se).ok().flatten(),
+            agreed: session_timer::agree(&request, self.core.config.session_expires, self.core.config.min_se)
+                .ok()
+                .flatten(),
             ..Extensions::default()
         };
         let slot = self.insert_leg(Leg {
@@ -211,7 +212,7 @@ impl Endpoint {
             extensions,
         });
         // Before any trace: it is the leg's first event, and stands for the INVITE itself.
-        self.event(Event::Incoming { leg: leg_key, incoming });
+        self.core.event(Event::Incoming { leg: leg_key, incoming });
         let server = self.insert_server(arrival, &request, key, echo, Some(slot), tag);
         if let Some(server) = self.servers.get_mut(server) {
             server.merge_key = Some(merge_key);
@@ -226,17 +227,17 @@ impl Endpoint {
 
     /// RFC 3261 §11: what we can do, without a dialog.
     pub(super) fn answer_options(&mut self, arrival: &Arrival, request: &Request, echo: &Echo) {
-        let prack = self.prack_of(trunk::matching(&self.config.trunks, arrival.source.ip()));
+        let prack = self.core.prack_of(self.core.trunk_at(arrival.source.ip()));
         if let Some(lines) = unsupported(request, prack) {
-            self.refuse(arrival, echo, 420, &lines);
+            self.core.refuse(arrival, echo, 420, &lines);
         } else {
-            self.refuse(arrival, echo, 200, &options_lines(prack));
+            self.core.refuse(arrival, echo, 200, &options_lines(prack));
         }
     }
 
     /// RFC 3261 §9.2.
     pub(super) fn handle_cancel(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) {
-        let key = self.server_key(request, &Method::Invite);
+        let key = self.core.server_key(request, &Method::Invite);
         let live = self.servers_by_key.get(&key).copied();
         let found = match (live.and_then(|slot| self.servers.get(slot)), self.completed.answered_server(&key)) {
             (Some(server), _) => Some((server.leg, server.tag, server.machine.is_pending())),
@@ -244,17 +245,17 @@ impl Endpoint {
             (None, None) => None,
         };
         let Some((leg, tag, pending)) = found else {
-            self.refuse(arrival, echo, 481, "");
+            self.core.refuse(arrival, echo, 481, "");
             return;
         };
-        let flow = self.arrival_flow(arrival);
-        self.trace(leg, false, flow, || request_line(request));
-        self.respond_statelessly(
+        let flow = self.core.arrival_flow(arrival);
+        self.core.trace(leg, false, flow, || request_line(request));
+        self.core.respond_statelessly(
             arrival,
             echo,
             ResponseParts { status: 200, tag: Some(tag), ..ResponseParts::default() },
         );
-        self.trace(leg, true, flow, || "200 OK (CANCEL)".to_owned());
+        self.core.trace(leg, true, flow, || "200 OK (CANCEL)".to_owned());
         let Some(slot) = live.filter(|_| pending) else { return };
         self.respond(now, slot, ResponseParts { status: 487, ..ResponseParts::default() });
         let Some(leg_slot) = leg else { return };
@@ -272,41 +273,31 @@ impl Endpoint {
         }
     }
 
-    /// RFC 3261 §8.2.2.2.
-    pub(super) fn merge_key(&self, request: &Request) -> Key {
-        self.key_of((&request.call_id, request.from.tag.as_deref().unwrap_or_default(), request.cseq))
-    }
-
     /// A carrier whose address is missing in the configuration would wonder for long: its calls leave a line, a scanner's
     /// other requests do not.
     pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, request: &Request) {
-        self.strangers += 1;
-        self.offend(now, arrival.source.ip(), Offence::Refused);
+        self.core.counters.strangers += 1;
+        self.core.offend(now, arrival.source.ip(), Offence::Refused);
         if request.method == Method::Invite
             && let Some(held_back) = self.stranger_lines.pass(now)
         {
-            let what = match self.config.unknown_sources {
+            let what = match self.core.config.unknown_sources {
                 UnknownSources::Reject => "refused with 403: in no trunk's inbound_from",
                 UnknownSources::Silent => "ignored: in no trunk's inbound_from",
             };
             let refusal = phones::refusal(arrival, request, "", what, Some(held_back));
-            self.event(Event::Stranger(Box::new(refusal)));
+            self.core.event(Event::Stranger(Box::new(refusal)));
         }
-    }
-
-    /// Whether the message is from nobody we know: neither by its source nor by a certificate.
-    pub(super) fn is_stranger(&self, arrival: &Arrival) -> bool {
-        arrival.proven.is_none() && self.is_unknown(arrival.source.ip())
     }
 
     /// The trunk whose networks hold the address.
     pub(crate) fn trunk_at(&self, source: IpAddr) -> Option<TrunkName> {
-        trunk::matching(&self.config.trunks, source).cloned()
+        self.core.trunk_at(source).cloned()
     }
 
     /// Whether the source is in no trunk's networks.
     pub(crate) fn is_unknown(&self, source: IpAddr) -> bool {
-        trunk::matching(&self.config.trunks, source).is_none()
+        self.core.is_unknown(source)
     }
 }
 

@@ -89,7 +89,7 @@ impl Endpoint {
             let lookup = LookupId(self.lookups.next);
             self.lookups.waiting.insert(lookup, waiting);
             let uri = String::from_utf8_lossy(uri.text()).into_owned();
-            self.outputs.push_back(Output::Resolve { lookup, uri, trunk });
+            self.core.outputs.push_back(Output::Resolve { lookup, uri, trunk });
         }
     }
 
@@ -124,7 +124,7 @@ impl Endpoint {
         if outgoing.accounts.is_empty() || over_trunk {
             return hops;
         }
-        let is_ours = |hop: &Target| self.locals.iter().any(|local| local.bound == hop.address);
+        let is_ours = |hop: &Target| self.core.locals.iter().any(|local| local.bound == hop.address);
         hops.retain(|hop| {
             is_ours(hop)
                 || match self.why_not(outgoing, hop.address.ip().to_canonical()) {
@@ -144,7 +144,7 @@ impl Endpoint {
         let is_there = |peer: &&TrunkState| {
             !peer.retired
                 && (peer.addresses.iter().any(|known| known.to_canonical() == address)
-                    || self.narrow_networks(&peer.peer.trunk).any(|network| network.contains(&address)))
+                    || self.core.narrow_networks(&peer.peer.trunk).any(|network| network.contains(&address)))
         };
         let mut there = self.trunks.iter().filter(is_there).peekable();
         if there.peek().is_some() {
@@ -153,9 +153,9 @@ impl Endpoint {
             return (!there.any(usable)).then(|| "another account's trunk".to_owned());
         }
         let purpose = network::purpose(address)?;
-        let allowed = match &self.config.allow_networks {
+        let allowed = match &self.core.config.allow_networks {
             Some(networks) => networks.iter().any(|network| network.contains(&address)),
-            None => address.is_loopback() && self.locals.iter().all(|local| local.bound.ip().is_loopback()),
+            None => address.is_loopback() && self.core.locals.iter().all(|local| local.bound.ip().is_loopback()),
         };
         (!allowed).then(|| format!("{purpose} and not in sip.allow_networks"))
     }
@@ -171,25 +171,15 @@ impl Endpoint {
     }
 
     pub(super) fn report_unplaced(&mut self, leg: LegKey, cause: EndCause) {
-        self.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
-    }
-
-    /// Takes hops from the front until there is one that a socket of ours reaches.
-    pub(super) fn next_hop(&self, hops: &mut Vec<Target>) -> Option<Flow> {
-        while !hops.is_empty() {
-            let Target { transport, address, identity } = hops.remove(0);
-            if let Some(local) = self.local_for(transport, address.ip()) {
-                return Some(Flow { transport, peer: address, local, connection: None, identity, pinned: false });
-            }
-        }
-        None
+        self.core.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
     }
 
     /// Gives a request that was just sent other places to go to. With them it waits [`crate::Config::failover_ms`] for a sign of
     /// life only: nobody lets a telephone be silent for the RFC's 32 s.
     /// The same if the application is `impatient`, as it has others to turn to.
     pub(super) fn add_alternatives(&mut self, now: Instant, slot: ClientId, hops: Vec<Target>, impatient: bool) {
-        let patience = Duration::from_millis(self.config.failover_ms.into()).min(self.config.timers.timeout());
+        let patience =
+            Duration::from_millis(self.core.config.failover_ms.into()).min(self.core.config.timers.timeout());
         if let Some(client) = self.clients.get_mut(slot) {
             client.alternatives.extend(hops);
             if impatient || !client.alternatives.is_empty() {
@@ -203,19 +193,19 @@ impl Endpoint {
         if let Some(client) = self.clients.get_mut(slot) {
             client.machine.expire_by(by);
             let next = client.machine.next_timeout();
-            self.timers.arm(&mut client.wake, next, crate::timer::Owner::Client(slot));
+            self.core.timers.arm(&mut client.wake, next, crate::timer::Owner::Client(slot));
         }
     }
 
     /// RFC 3261 §18.1.1: a request that might be cut into fragments goes by TCP, unless the peer is known to take none or
     /// we have no socket for it. The way over UDP stays open should the connection be refused.
     pub(super) fn avoid_fragments(&self, now: Instant, flow: Flow, length: usize) -> Option<Flow> {
-        let most = self.config.udp_max_request;
+        let most = self.core.config.udp_max_request;
         let refused = self.lookups.udp_only.get(&flow.peer).is_some_and(|until| *until > now);
         if flow.transport != Transport::Udp || flow.pinned || most == 0 || length <= most || refused {
             return None;
         }
-        let local = self.local_for(Transport::Tcp, flow.peer.ip())?;
+        let local = self.core.local_for(Transport::Tcp, flow.peer.ip())?;
         Some(Flow { transport: Transport::Tcp, local, ..flow })
     }
 
@@ -231,21 +221,21 @@ impl Endpoint {
             }
             impatient = calling.outgoing.impatient;
         }
-        let Some(flow) = self.next_hop(&mut hops) else { return false };
+        let Some(flow) = self.core.next_hop(&mut hops) else { return false };
         if old.transport == Transport::Tcp && flow.transport == Transport::Udp && old.peer == flow.peer {
             if self.lookups.udp_only.len() >= MAX_UDP_ONLY {
                 self.lookups.udp_only.clear();
             }
             self.lookups.udp_only.insert(flow.peer, now + UDP_ONLY);
         }
-        let branch = self.random_u128();
-        let contacts = (self.contact(old), self.contact(flow));
+        let branch = self.core.random_u128();
+        let contacts = (self.core.contact(old), self.core.contact(flow));
         let Some(client) = self.clients.get_mut(slot) else { return false };
         client.leg = None;
         let (method, purpose, again) = (client.method.clone(), client.purpose, client.again.clone());
         let acknowledge = client.acknowledge.clone();
         let request = client.request.clone();
-        let data = compose::rerouted(&request, flow.transport, self.sent_by(flow), branch, &contacts);
+        let data = compose::rerouted(&request, flow.transport, self.core.sent_by(flow), branch, &contacts);
         let next = self.start_client(now, method, branch, flow, data, leg, purpose);
         if let Some(client) = self.clients.get_mut(next) {
             client.again = again;

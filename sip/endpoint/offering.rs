@@ -26,12 +26,12 @@ impl Endpoint {
         match (status, response) {
             (200..=299, Some(response)) => {
                 leg.offering = None;
-                self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
+                self.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
             (_, Some(response)) if self.defer_offer(now, slot, response) => {}
             _ => {
                 self.abandon_offer(now, slot);
-                self.event(Event::OfferRejected { leg: key, status });
+                self.core.event(Event::OfferRejected { leg: key, status });
             }
         }
     }
@@ -80,14 +80,14 @@ impl Endpoint {
             200..=299 => {
                 leg.offering = None;
                 self.learn_session(now, leg_slot, response);
-                self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
+                self.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
             _ if self.defer_offer(now, leg_slot, response) => {}
             408 | 481 => self.send_bye(now, leg_slot, ByeHeaders::default(), refusal(response)),
             status => {
                 self.abandon_offer(now, leg_slot);
                 self.refresh_again(now, leg_slot);
-                self.event(Event::OfferRejected { leg: key, status });
+                self.core.event(Event::OfferRejected { leg: key, status });
             }
         }
     }
@@ -120,7 +120,7 @@ impl Endpoint {
 
     /// RFC 3261 §14.1: the owner of the Call-ID waits longer, so that the two do not collide again.
     pub(super) fn retry_offer(&mut self, now: Instant, slot: LegId) {
-        let random = rand::Rng::next_u64(&mut self.rng);
+        let random = rand::Rng::next_u64(&mut self.core.rng);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let tens = if leg.incoming { random % 201 } else { 210 + random % 191 };
         if let Some(offering) = &mut leg.offering {
@@ -130,7 +130,7 @@ impl Endpoint {
     }
 
     pub(super) fn send_offer(&mut self, now: Instant, slot: LegId) {
-        let random = self.random_u128();
+        let random = self.core.random_u128();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (incoming, dialog) = match &leg.state {
             State::Ending(_) => return,
@@ -167,14 +167,14 @@ impl Endpoint {
 
     /// The leg ends: its re-INVITE may still be answered, and is acknowledged then, but no longer than 64*T1 from now.
     pub(super) fn abandon_offer(&mut self, now: Instant, slot: LegId) {
-        let at = now + self.config.timers.timeout();
+        let at = now + self.core.config.timers.timeout();
         let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());
         if let Some(slot) = offering.and_then(|offering| offering.client)
             && let Some(client) = self.clients.get_mut(slot)
         {
             client.machine.abandon(at);
             let next = client.machine.next_timeout();
-            self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+            self.core.timers.arm(&mut client.wake, next, Owner::Client(slot));
         }
     }
 }

@@ -20,7 +20,6 @@ use crate::message::{Method, Request, Response, Uri};
 use crate::peer::{PeerStatus, Registered, Way};
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
-use crate::trunk;
 
 /// How long an OPTIONS may go unanswered: long enough for three of them to be lost, far shorter than Timer F.
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
@@ -67,7 +66,7 @@ pub(super) struct Outside<'a> {
 impl Endpoint {
     /// Begins to register with trunks and to ask how they are. Once; the shell's look-ups work by then.
     pub fn start_trunks(&mut self, now: Instant) {
-        for peer in std::mem::take(&mut self.config.peers) {
+        for peer in std::mem::take(&mut self.core.config.peers) {
             self.add_trunk(now, peer);
         }
     }
@@ -96,13 +95,13 @@ impl Endpoint {
         | OutOfDialogRequest::Unregister(index)
         | OutOfDialogRequest::Resolve(index)) = kind;
         self.learn_hosts(index, &targets);
-        targets.retain(|target| self.local_for(target.transport, target.address.ip()).is_some());
+        targets.retain(|target| self.core.local_for(target.transport, target.address.ip()).is_some());
         match kind {
             OutOfDialogRequest::Register(index) => {
                 let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
                     return;
                 };
-                if registration.handle_located(now, targets, &mut self.rng) == Step::Send {
+                if registration.handle_located(now, targets, &mut self.core.rng) == Step::Send {
                     self.send_register(now, index, OutOfDialogRequest::Register(index));
                 }
                 self.update_trunk(index);
@@ -125,7 +124,7 @@ impl Endpoint {
 
     /// Tells the guard who the trunks' hosts are.
     pub(super) fn tell_guard(&self) {
-        if let Some(guard) = &self.guard {
+        if let Some(guard) = &self.core.guard {
             guard.set_hosts(self.trunks.iter().flat_map(|peer| peer.addresses.iter().copied()));
         }
     }
@@ -171,7 +170,7 @@ impl Endpoint {
                     return;
                 };
                 let reply = Reply::of(response, registration.token);
-                if registration.handle_reply(now, reply, &mut self.rng) == Step::Send {
+                if registration.handle_reply(now, reply, &mut self.core.rng) == Step::Send {
                     self.send_register(now, index, OutOfDialogRequest::Register(index));
                 }
                 self.update_trunk(index);
@@ -187,7 +186,7 @@ impl Endpoint {
                 let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
                     return;
                 };
-                if registration.handle_silence(now, cause, &mut self.rng) == Step::Send {
+                if registration.handle_silence(now, cause, &mut self.core.rng) == Step::Send {
                     self.send_register(now, index, OutOfDialogRequest::Register(index));
                 }
                 self.update_trunk(index);
@@ -200,7 +199,7 @@ impl Endpoint {
     fn probed(&mut self, now: Instant, index: usize, status: Option<u16>) {
         let Some(peer) = self.trunks.get_mut(index) else { return };
         let Some(probe) = &mut peer.probe else { return };
-        let changed = probe.handle_result(now, status, &mut self.rng);
+        let changed = probe.handle_result(now, status, &mut self.core.rng);
         let (down, trunk) = (probe.is_down(), peer.peer.trunk.clone());
         if !down && status.is_some_and(|status| status < 500) {
             peer.trust();
@@ -222,17 +221,20 @@ impl Endpoint {
         let register = registration.register().clone();
         registration.cseq = registration.cseq.wrapping_add(1) & 0x7fff_ffff;
         let mut lines = match &mut registration.session {
-            Some(session) => session.lines("REGISTER", &register.registrar, b"", &mut self.rng),
+            Some(session) => session.lines("REGISTER", &register.registrar, b"", &mut self.core.rng),
             None => String::new(),
         };
         lines.push_str(&format!("Expires: {}\r\nSupported: path\r\n", registration.expires()));
         let (tag, cseq, token) = (registration.tag, registration.cseq, registration.token);
         let call_id = registration.call_id.clone();
-        let contact =
-            match self.local_for(target.transport, target.address.ip()).and_then(|local| self.locals.get(local)) {
-                Some(local) => local.contact_of(&compose::escape_user(&register.contact_user), token),
-                None => return self.out_of_dialog_failed(now, kind, EndCause::NoSocket),
-            };
+        let contact = match self
+            .core
+            .local_for(target.transport, target.address.ip())
+            .and_then(|local| self.core.locals.get(local))
+        {
+            Some(local) => local.contact_of(&compose::escape_user(&register.contact_user), token),
+            None => return self.out_of_dialog_failed(now, kind, EndCause::NoSocket),
+        };
         let outside = Outside {
             method: Method::Register,
             uri: &register.registrar,
@@ -249,12 +251,12 @@ impl Endpoint {
     fn send_options(&mut self, now: Instant, index: usize, target: Target) {
         let Some(uri) = self.trunks.get(index).and_then(|peer| peer.peer.uri.clone()) else { return };
         let Some(local) =
-            self.local_for(target.transport, target.address.ip()).and_then(|local| self.locals.get(local))
+            self.core.local_for(target.transport, target.address.ip()).and_then(|local| self.core.locals.get(local))
         else {
             return self.probed(now, index, None);
         };
         let (contact, from) = (local.contact.clone(), format!("sip:{}", local.host()));
-        let (call_id, tag) = (format!("{:032x}", self.random_u128()), self.fresh_tag());
+        let (call_id, tag) = (format!("{:032x}", self.core.random_u128()), self.fresh_tag());
         let outside = Outside {
             method: Method::Options,
             uri: &uri,
@@ -278,17 +280,17 @@ impl Endpoint {
         outside: &Outside<'_>,
     ) {
         let Target { transport, address, identity } = target;
-        let Some(local) = self.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
+        let Some(local) = self.core.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
             return self.out_of_dialog_failed(now, kind, EndCause::Overload);
         };
         let flow = Flow { transport, peer: address, local, connection: None, identity, pinned: false };
-        let branch = self.random_u128();
+        let branch = self.core.random_u128();
         let from = format!("<{}>;tag={}", outside.from.0, tag_text(outside.from.1));
         let data: Bytes = compose::request(&RequestParts {
             method: outside.method.as_str(),
             uri: outside.uri.as_bytes(),
             via_transport: Some(transport),
-            sent_by: self.sent_by(flow),
+            sent_by: self.core.sent_by(flow),
             branch,
             from: from.as_bytes(),
             to: compose::name_addr(None, outside.to).as_bytes(),
@@ -296,7 +298,7 @@ impl Endpoint {
             cseq: outside.cseq,
             contact: Some(outside.contact),
             lines: outside.lines,
-            user_agent: &self.config.user_agent,
+            user_agent: &self.core.config.user_agent,
             ..RequestParts::default()
         });
         let slot = self.start_client(now, outside.method.clone(), branch, flow, data, None, Purpose::OutOfDialog(kind));
@@ -309,7 +311,7 @@ impl Endpoint {
     pub(super) fn update_trunk(&mut self, index: usize) {
         let Some(peer) = self.trunks.get_mut(index) else { return };
         let next = peer.next_timeout();
-        self.timers.arm(&mut peer.wake, next, Owner::Trunk(index));
+        self.core.timers.arm(&mut peer.wake, next, Owner::Trunk(index));
         let status = peer.status();
         let before = std::mem::replace(&mut peer.reported, status);
         if status == before {
@@ -344,7 +346,7 @@ impl Endpoint {
         if let Some(registrar) = self.registrar_of(request) {
             return Some(registrar.clone());
         }
-        let source = || trunk::matching(&self.config.trunks, arrival.source.ip()).cloned();
+        let source = || self.core.trunk_at(arrival.source.ip()).cloned();
         arrival.proven.clone().or_else(source)
     }
 
@@ -375,7 +377,7 @@ impl Endpoint {
     /// Contact, and what belongs to it.
     pub(super) fn is_expected(&self, request: &Request) -> bool {
         let cancels = request.method == Method::Cancel && {
-            let key = self.server_key(request, &Method::Invite);
+            let key = self.core.server_key(request, &Method::Invite);
             self.servers_by_key.contains_key(&key) || self.completed.answered_server(&key).is_some()
         };
         cancels || self.registrar_of(request).is_some()
@@ -385,15 +387,8 @@ impl Endpoint {
     /// the networks it calls from unless they are so wide that anybody may be in them.
     pub(super) fn home_of(&self, peer: Option<usize>) -> Vec<IpNet> {
         let Some(peer) = peer.and_then(|index| self.trunks.get(index)) else { return Vec::new() };
-        let networks = self.narrow_networks(&peer.peer.trunk).copied();
+        let networks = self.core.narrow_networks(&peer.peer.trunk).copied();
         networks.chain(peer.addresses.iter().map(|address| IpNet::from(address.to_canonical()))).collect()
-    }
-
-    /// The networks that a trunk calls from, unless they are so wide that anybody may be in them.
-    pub(super) fn narrow_networks(&self, trunk: &TrunkName) -> impl Iterator<Item = &IpNet> {
-        let narrow = |network: &&IpNet| network.prefix_len() >= if network.addr().is_ipv4() { 24 } else { 64 };
-        let acl = self.config.trunks.iter().find(|one| one.name == *trunk);
-        acl.into_iter().flat_map(move |acl| acl.networks.iter().filter(narrow))
     }
 
     /// The place of a trunk in [`crate::Config::peers`].

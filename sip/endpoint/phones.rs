@@ -52,8 +52,9 @@ impl Endpoint {
 
     /// A binding that was kept over a restart.
     pub fn restore(&mut self, now: Instant, binding: Binding) {
-        let of_transport = |transport| self.locals.iter().position(|local| local.transport == transport);
+        let of_transport = |transport| self.core.locals.iter().position(|local| local.transport == transport);
         let local = self
+            .core
             .locals
             .iter()
             .position(|local| local.transport == binding.transport && local.bound == binding.local)
@@ -82,27 +83,27 @@ impl Endpoint {
         }
         let unsupported = request.content.unsupported(REGISTER_SUPPORTED);
         if !unsupported.is_empty() {
-            return self.refuse(arrival, &echo, 420, &super::incoming::unsupported_line(&unsupported));
+            return self.core.refuse(arrival, &echo, 420, &super::incoming::unsupported_line(&unsupported));
         }
         let directory = Arc::clone(&self.directory);
         let Some(user) = self.authenticate(now, arrival, request, &host, &echo, &directory) else { return };
         if !user.registers || *user.username != *username {
             let why = if user.registers { "it may register itself only" } else { "it may not register" };
             self.complain(now, arrival, request, &user.username, why);
-            return self.refuse(arrival, &echo, 403, "");
+            return self.core.refuse(arrival, &echo, 403, "");
         }
         let length = |name: &'static str| request.content.values(name).iter().map(String::len).sum::<usize>();
         let kept = length("Contact") + length("Path");
         let Some(contacts) = request.content.contacts().filter(|_| kept <= MAX_KEPT) else {
-            return self.refuse_with(arrival, &echo, 400, "Malformed Contact");
+            return self.core.refuse_with(arrival, &echo, 400, "Malformed Contact");
         };
         if !self.has_room() {
-            let lines = self.retry_after(RetryReason::Tables);
-            return self.refuse(arrival, &echo, 503, &lines);
+            let lines = self.core.retry_after(RetryReason::Tables);
+            return self.core.refuse(arrival, &echo, 503, &lines);
         }
         let has_flow = request.content.has_token("Supported", "outbound") && contacts.has_flow();
         let path = request.content.list("Path");
-        let flow = Flow { pinned: true, ..self.arrival_flow(arrival) };
+        let flow = Flow { pinned: true, ..self.core.arrival_flow(arrival) };
         let aor = aor(&user, &host, &self.directory);
         let register = Register {
             aor: aor.clone(),
@@ -116,13 +117,13 @@ impl Endpoint {
             symmetric: request.via.rport,
             user_agent: request.content.value("User-Agent").map(|name| name.chars().take(128).collect()),
         };
-        let outcome = self.registrar.register(now, register, &mut self.rng);
+        let outcome = self.registrar.register(now, register, &mut self.core.rng);
         let tag = self.fresh_tag();
         let server = self.insert_server(arrival, request, key, echo, None, tag);
         let (status, reason, lines) = match outcome {
             Ok(changes) => {
                 if let Some(connection) = arrival.connection.filter(|_| !changes.is_empty()) {
-                    self.outputs.push_back(super::Output::Trust(connection));
+                    self.core.outputs.push_back(super::Output::Trust(connection));
                 }
                 for change in changes {
                     self.tell_binding(change);
@@ -143,7 +144,7 @@ impl Endpoint {
             Err(Refusal::Malformed(why)) => (400, Some(why), String::new()),
             Err(Refusal::TooBrief(seconds)) => (423, None, format!("Min-Expires: {seconds}\r\n")),
             Err(Refusal::OutOfOrder) => (500, Some("Older than the binding"), String::new()),
-            Err(Refusal::Full) => (503, None, self.retry_after(RetryReason::Bindings)),
+            Err(Refusal::Full) => (503, None, self.core.retry_after(RetryReason::Bindings)),
         };
         self.respond(now, server, ResponseParts { status, reason, lines: &lines, ..ResponseParts::default() });
     }
@@ -169,7 +170,7 @@ impl Endpoint {
             let (account, domain) = (Arc::clone(&domain.account), Some(Arc::clone(&domain.name)));
             return Admission::Caller(Caller { account, username: None, domain });
         }
-        let known = !self.is_stranger(arrival) || self.registrar_of(request).is_some();
+        let known = !self.core.is_stranger(arrival) || self.registrar_of(request).is_some();
         if known && !self.is_phone(arrival, &host, &name) {
             let name = self.trunk_of(arrival, request);
             if self.known_by(name.as_deref()) == KnownBy::Both {
@@ -177,7 +178,7 @@ impl Endpoint {
                     return Admission::Refused;
                 };
                 if user.trunk != name {
-                    self.refuse(arrival, echo, 403, "");
+                    self.core.refuse(arrival, echo, 403, "");
                     return Admission::Refused;
                 }
             }
@@ -207,7 +208,7 @@ impl Endpoint {
             return Admission::Trunk { name: user.trunk, guest: true };
         }
         if !user.calls || user.trunk.is_some() {
-            self.refuse(arrival, echo, 403, "");
+            self.core.refuse(arrival, echo, 403, "");
             return Admission::Refused;
         }
         let Aor { account, username, domain } = aor(&user, &host, &directory);
@@ -221,7 +222,7 @@ impl Endpoint {
 
     /// Whether the source is neither a trunk's nor that of a registered phone.
     pub(super) fn is_outsider(&self, arrival: &Arrival) -> bool {
-        self.is_stranger(arrival) && !self.registrar.is_source(arrival.source)
+        self.core.is_stranger(arrival) && !self.registrar.is_source(arrival.source)
     }
 
     fn is_phone(&self, arrival: &Arrival, host: &str, name: &str) -> bool {
@@ -235,18 +236,18 @@ impl Endpoint {
     /// Whether to show that there is somebody here who takes passwords. Silence towards unknown sources is kept unless they
     /// know a name; otherwise no name is told from another.
     fn may_be_challenged(&self, arrival: &Arrival, host: &str, username: &str) -> bool {
-        let silent = self.config.unknown_sources == UnknownSources::Silent && self.is_stranger(arrival);
+        let silent = self.core.config.unknown_sources == UnknownSources::Silent && self.core.is_stranger(arrival);
         self.directory.has_users() && (!silent || self.directory.users(username, host).next().is_some())
     }
 
     /// As if there were no phones.
     fn refuse_unknown(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo, status: u16) {
-        if !self.is_stranger(arrival) {
-            return self.refuse(arrival, echo, status, "");
+        if !self.core.is_stranger(arrival) {
+            return self.core.refuse(arrival, echo, status, "");
         }
         self.note_stranger(now, arrival, request);
-        if self.config.unknown_sources == UnknownSources::Reject {
-            self.refuse(arrival, echo, 403, "");
+        if self.core.config.unknown_sources == UnknownSources::Reject {
+            self.core.refuse(arrival, echo, 403, "");
         }
     }
 
@@ -265,52 +266,57 @@ impl Endpoint {
         let stale = match self.authority.judge(now, request.method.as_str(), to, &values, directory) {
             Verdict::Accepted(user) => {
                 let user = user.clone();
-                self.acquaint(now, arrival.source.ip());
+                self.core.acquaint(now, arrival.source.ip());
                 return Some(user);
             }
             Verdict::Wrong(username) => {
                 let known = directory.users(&username, host).next().is_some();
                 let why = if known { "wrong password" } else { "no such user" };
                 self.reject_credentials(now, arrival, request, &username, why);
-                self.refuse(arrival, echo, 403, "");
+                self.core.refuse(arrival, echo, 403, "");
                 return None;
             }
             Verdict::Elsewhere(username, signed) => {
                 let why = format!("its Digest answer is for {}, not for the Request-URI", shown(&signed));
                 self.reject_credentials(now, arrival, request, &username, &why);
                 // RFC 7616 §3.4.6.
-                self.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
+                self.core.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
                 return None;
             }
             Verdict::Stale => true,
             Verdict::Missing => false,
         };
-        self.offend(now, arrival.source.ip(), Offence::Challenge);
-        let lines =
-            self.authority.challenge(now, directory.realm(), &self.config.registrar.algorithms, stale, &mut self.rng);
-        self.refuse(arrival, echo, 401, &lines);
+        self.core.offend(now, arrival.source.ip(), Offence::Challenge);
+        let lines = self.authority.challenge(
+            now,
+            directory.realm(),
+            &self.core.config.registrar.algorithms,
+            stale,
+            &mut self.core.rng,
+        );
+        self.core.refuse(arrival, echo, 401, &lines);
         None
     }
 
     fn reject_credentials(&mut self, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
-        self.wrong_passwords += 1;
-        self.offend(now, arrival.source.ip(), Offence::Credentials);
+        self.core.counters.wrong_passwords += 1;
+        self.core.offend(now, arrival.source.ip(), Offence::Credentials);
         self.complain(now, arrival, request, username, why);
     }
 
     /// Tells that a user was refused. Of one source the log has a line in ten seconds.
     fn complain(&mut self, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
-        let line = match &self.guard {
+        let line = match &self.core.guard {
             Some(guard) => guard.complain(now, arrival.source.ip()),
             None => Some(0),
         };
-        self.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
+        self.core.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
     }
 
     /// Tells the application, and the log when a phone is there that was not, or is there no more.
     pub(super) fn tell_binding(&mut self, change: Change) {
         note_binding(&change);
-        self.event(Event::Binding(change));
+        self.core.event(Event::Binding(change));
     }
 
     /// The Contact that a phone has registered, if `uri` is its GRUU of ours: a proxy on the way cannot know it (RFC 5627 §6.1).
@@ -341,13 +347,13 @@ impl Endpoint {
 
     fn keep_alive(&mut self, now: Instant, way: &Way) {
         if self.registrar.keep_alive() == KeepAlive::Crlf {
-            return self.transmit(way.flow, Bytes::from_static(CRLF_CRLF));
+            return self.core.transmit(way.flow, Bytes::from_static(CRLF_CRLF));
         }
         if !self.has_room() {
             return;
         }
-        let (branch, tag) = (self.random_u128(), self.fresh_tag());
-        let (sent_by, contact) = (self.sent_by(way.flow), self.contact(way.flow));
+        let (branch, tag) = (self.core.random_u128(), self.fresh_tag());
+        let (sent_by, contact) = (self.core.sent_by(way.flow), self.core.contact(way.flow));
         let data = compose::request(&RequestParts {
             method: "OPTIONS",
             uri: way.contact.as_bytes(),
@@ -359,7 +365,7 @@ impl Endpoint {
             to: format!("<{}>", way.contact).as_bytes(),
             call_id: format!("{branch:032x}").as_bytes(),
             cseq: 1,
-            user_agent: &self.config.user_agent,
+            user_agent: &self.core.config.user_agent,
             ..RequestParts::default()
         });
         // Nobody waits for what comes back: that it comes keeps the NAT open.

@@ -24,9 +24,9 @@ impl Endpoint {
     pub fn reconfigure(&mut self, now: Instant, mut config: Config) {
         let peers = mem::take(&mut config.peers);
         let directory = Arc::clone(&config.directory);
-        let old = mem::take(&mut self.config);
-        self.config = Config { listen: old.listen, advertise: old.advertise, timers: old.timers, ..config };
-        self.registrar.reconfigure(self.config.registrar.clone());
+        let old = mem::take(&mut self.core.config);
+        self.core.config = Config { listen: old.listen, advertise: old.advertise, timers: old.timers, ..config };
+        self.registrar.reconfigure(self.core.config.registrar.clone());
         self.set_directory(directory);
         for index in 0..self.trunks.len() {
             let name = self.trunks.get(index).map(|state| state.peer.trunk.clone()).unwrap_or_default();
@@ -91,11 +91,11 @@ impl Endpoint {
             && let Some(register) = peer.register.clone()
         {
             let session = peer.credentials.clone().map(digest::Session::new);
-            let begun = registration.insert(Registration::new(now, register, session, &mut self.rng));
+            let begun = registration.insert(Registration::new(now, register, session, &mut self.core.rng));
             self.trunks_by_token.insert(begun.token, index);
         }
         if probe.is_none() && peer.uri.is_some() {
-            *probe = peer.options_interval.map(|interval| Probe::new(now, interval, &mut self.rng));
+            *probe = peer.options_interval.map(|interval| Probe::new(now, interval, &mut self.core.rng));
         }
         let uri = peer.uri.as_deref().filter(|_| probe.is_none()).and_then(|uri| Uri::parse(uri.as_bytes()));
         if let Some(uri) = uri {

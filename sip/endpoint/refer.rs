@@ -1,6 +1,5 @@
 //! REFER in a dialog (RFC 3515, 4488), both roles, and as much of RFC 6665 as its implicit subscription needs.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,8 +8,8 @@ use super::Endpoint;
 use super::state::{InDialogRequest, Purpose, State, tag_number};
 use crate::compose::{self, ResponseParts};
 use crate::keys::{LegId, ServerId};
-use crate::leg::{Event, Header, LegKey, Refer, Referred, TrunkName};
-use crate::message::{Host, Method, Request, Response, Uri};
+use crate::leg::{Event, Header, LegKey, Refer, Referred};
+use crate::message::{Method, Request, Response, Uri};
 
 /// How long a subscription lasts without news, seconds.
 const EXPIRES: u64 = 180;
@@ -44,11 +43,6 @@ pub(super) struct Referral {
 }
 
 impl Endpoint {
-    /// Whether a peer over that trunk, or over none, may transfer its calls.
-    pub(super) fn may_refer(&self, trunk: Option<&TrunkName>) -> bool {
-        trunk.and_then(|trunk| self.config.refer_by_trunk.get(trunk)).copied().unwrap_or(self.config.refer)
-    }
-
     // ----- as the one who is asked --------------------------------------------------------------------------------
 
     pub(super) fn handle_refer(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
@@ -88,9 +82,9 @@ impl Endpoint {
                 Subscription { server: Some(server), id: request.cseq, quiet, out: false, next: None, last: 100 };
             leg.extensions.subscription = Some(Box::new(subscription));
         }
-        let own_user = self.own_user(&target);
+        let own_user = self.core.own_user(&target);
         let referred = Box::new(Referred { uri, headers, replaces, replaced, referred_by, own_user });
-        self.event(Event::Referred { leg: key, referred });
+        self.core.event(Event::Referred { leg: key, referred });
     }
 
     pub(super) fn answer_refer(&mut self, now: Instant, slot: LegId, status: u16) {
@@ -105,7 +99,7 @@ impl Endpoint {
             self.respond(now, server, ResponseParts { status, ..ResponseParts::default() });
             return;
         }
-        let contact = self.contact(flow);
+        let contact = self.core.contact(flow);
         let lines = if quiet { "Refer-Sub: false\r\n" } else { "" };
         let contact = Some(contact.as_str());
         self.respond(now, server, ResponseParts { status: 202, lines, contact, ..ResponseParts::default() });
@@ -189,7 +183,7 @@ impl Endpoint {
         };
         let asked = request.content.value("Expires").and_then(|value| value.trim().parse::<u64>().ok());
         let expires = asked.unwrap_or(EXPIRES).min(EXPIRES);
-        let (contact, lines) = (self.contact(flow), format!("Expires: {expires}\r\n"));
+        let (contact, lines) = (self.core.contact(flow), format!("Expires: {expires}\r\n"));
         let contact = Some(contact.as_str());
         self.respond(now, server, ResponseParts { status: 200, lines: &lines, contact, ..ResponseParts::default() });
         self.notify_refer(now, slot, status);
@@ -207,7 +201,7 @@ impl Endpoint {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.extensions.referral.is_some() || !matches!(leg.state, State::Established) {
             let leg = leg.key;
-            self.event(Event::ReferAnswered { leg, status: 491 });
+            self.core.event(Event::ReferAnswered { leg, status: 491 });
             return;
         }
         leg.extensions.referral = Some(Box::new(Referral { accepted: false, last: 0, deadline }));
@@ -236,10 +230,10 @@ impl Endpoint {
         if status >= 300 || quiet {
             leg.extensions.referral = None;
         }
-        self.event(Event::ReferAnswered { leg: key, status });
+        self.core.event(Event::ReferAnswered { leg: key, status });
         if status < 300 && quiet {
             // RFC 4488 §4: nothing will be heard of it; it was taken.
-            self.event(Event::ReferProgress { leg: key, status: 200, done: true });
+            self.core.event(Event::ReferProgress { leg: key, status: 200, done: true });
         }
     }
 
@@ -274,10 +268,10 @@ impl Endpoint {
         }
         if !accepted {
             // It came before the 202.
-            self.event(Event::ReferAnswered { leg: key, status: 202 });
+            self.core.event(Event::ReferAnswered { leg: key, status: 202 });
         }
         if news || done {
-            self.event(Event::ReferProgress { leg: key, status: told, done });
+            self.core.event(Event::ReferProgress { leg: key, status: told, done });
         }
     }
 
@@ -287,25 +281,9 @@ impl Endpoint {
             leg.extensions.referral = None;
             if !leg.reported {
                 let leg = leg.key;
-                self.event(Event::ReferProgress { leg, status: 408, done: true });
+                self.core.event(Event::ReferProgress { leg, status: 408, done: true });
             }
         }
-    }
-
-    fn own_user(&self, uri: &Uri) -> Option<String> {
-        let destination = uri.destination()?;
-        let port = destination.port.unwrap_or(5060);
-        let ours = match &destination.host {
-            Host::Ip(ip) => {
-                let address = SocketAddr::new(*ip, port).to_string();
-                self.locals.iter().any(|local| local.sent_by == address || local.bound.to_string() == address)
-            }
-            Host::Name(name) => {
-                let address = format!("{name}:{port}");
-                self.locals.iter().any(|local| local.sent_by.eq_ignore_ascii_case(&address))
-            }
-        };
-        ours.then(|| uri.user())
     }
 
     // ----- Replaces -----------------------------------------------------------------------------------------------

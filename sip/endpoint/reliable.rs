@@ -14,9 +14,8 @@ use super::{Arrival, Endpoint};
 use crate::compose::ResponseParts;
 use crate::dialog::{Dialog, Flow};
 use crate::keys::{ClientId, LegId, ServerId};
-use crate::leg::{EndCause, Event, Header, Prack, TrunkName};
+use crate::leg::{EndCause, Event, Header};
 use crate::message::{Echo, Method, Request, Response};
-use crate::trunk;
 
 /// Provisional responses that may wait for the PRACK of the one before; beyond it the oldest is left out.
 const MOST_WAITING: usize = 8;
@@ -70,21 +69,6 @@ impl Reliable {
 }
 
 impl Endpoint {
-    pub(super) fn prack_of(&self, trunk: Option<&TrunkName>) -> Prack {
-        trunk.and_then(|trunk| self.config.prack_by_trunk.get(trunk)).copied().unwrap_or(self.config.prack)
-    }
-
-    /// Whether provisional responses to this INVITE are to be reliable.
-    pub(super) fn is_to_be_reliable(&self, request: &Request, trunk: Option<&TrunkName>) -> bool {
-        match self.prack_of(trunk) {
-            Prack::Off => false,
-            Prack::Supported => request.content.has_token("Require", "100rel"),
-            Prack::Required => {
-                request.content.has_token("Require", "100rel") || request.content.has_token("Supported", "100rel")
-            }
-        }
-    }
-
     // ----- as the one who is called -------------------------------------------------------------------------------
 
     /// A provisional response above 100, if the leg sends reliable ones. `false`: it does not.
@@ -110,7 +94,7 @@ impl Endpoint {
         reliable.last += 1;
         let lines = format!("Require: 100rel\r\nRSeq: {}\r\n", reliable.last);
         let flow = leg.dialog.flow;
-        let contact = self.contact(flow);
+        let contact = self.core.contact(flow);
         let body = sdp.map(|sdp| ("application/sdp", sdp.as_ref()));
         let contact = Some(contact.as_str());
         self.respond(
@@ -119,8 +103,8 @@ impl Endpoint {
             ResponseParts { status, contact, headers, body, lines: &lines, ..Default::default() },
         );
         let sent = self.servers.get(server).and_then(|server| Some((server.response.clone()?, server.flow)));
-        let t1 = self.config.timers.t1;
-        let deadline = now + self.config.timers.timeout();
+        let t1 = self.core.config.timers.t1;
+        let deadline = now + self.core.config.timers.timeout();
         if let Some((response, flow)) = sent
             && let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut())
         {
@@ -165,8 +149,8 @@ impl Endpoint {
             response.interval *= 2;
             response.retransmit = now + response.interval;
             let (flow, data, status) = (response.flow, response.response.clone(), response.status);
-            self.transmit(flow, data);
-            self.trace(Some(slot), true, flow, || {
+            self.core.transmit(flow, data);
+            self.core.trace(Some(slot), true, flow, || {
                 response_line(status, crate::compose::reason_phrase(status), "INVITE", true)
             });
         }
@@ -198,17 +182,17 @@ impl Endpoint {
             None => self.respond(now, server, plain(200)),
             Some(sdp) if answers && described => {
                 self.respond(now, server, plain(200));
-                self.event(Event::OfferAnswered { leg: key, sdp });
+                self.core.event(Event::OfferAnswered { leg: key, sdp });
             }
             // RFC 3262 §5: a further offer, once the first one is through; its answer goes with the 200 of the PRACK.
             Some(sdp) if reliable.settled && ringing && answer.is_none() && leg.offered.is_none() && !offering => {
                 leg.offered = Some(server);
-                self.event(Event::Offered { leg: key, sdp: Some(sdp), refusable: false });
+                self.core.event(Event::Offered { leg: key, sdp: Some(sdp), refusable: false });
             }
             // The provisional response is acknowledged all the same; of two offers that cross, neither counts.
             Some(_) if reliable.settled && offering => self.respond(now, server, plain(491)),
             Some(_) if leg.offered.is_some() => {
-                let lines = self.retry_after_offer();
+                let lines = self.core.retry_after_offer();
                 self.respond(now, server, ResponseParts { lines: &lines, ..plain(500) });
             }
             Some(_) => self.respond(now, server, plain(488)),
@@ -287,7 +271,7 @@ impl Endpoint {
         key: Key,
         echo: Echo,
     ) {
-        let flow = self.arrival_flow(arrival);
+        let flow = self.core.arrival_flow(arrival);
         let full = !self.has_room();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (leg_key, tag, busy) = (leg.key, leg.tag, leg.offered.is_some());
@@ -305,9 +289,9 @@ impl Endpoint {
         if late || full {
             let (status, lines) = match late {
                 true => (500, "Retry-After: 1\r\n".to_owned()),
-                false => (503, self.retry_after(RetryReason::Dialog)),
+                false => (503, self.core.retry_after(RetryReason::Dialog)),
             };
-            self.refuse(arrival, &echo, status, &lines);
+            self.core.refuse(arrival, &echo, status, &lines);
             return;
         }
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
@@ -322,20 +306,20 @@ impl Endpoint {
                         if let Some(leg) = self.legs.get_mut(slot) {
                             leg.offered = Some(server);
                         }
-                        self.event(Event::Offered { leg: leg_key, sdp: request.content.sdp(), refusable: true });
+                        self.core.event(Event::Offered { leg: leg_key, sdp: request.content.sdp(), refusable: true });
                         return;
                     }
                 };
-                let lines = if status == 500 { self.retry_after_offer() } else { String::new() };
+                let lines = if status == 500 { self.core.retry_after_offer() } else { String::new() };
                 self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
             }
             Method::Update => {
-                let contact = self.contact(flow);
+                let contact = self.core.contact(flow);
                 self.respond(now, server, ResponseParts { contact: Some(&contact), ..plain(200) });
             }
             Method::Info => self.handle_info(now, slot, server, request),
             Method::Options => {
-                let prack = self.prack_of(trunk::matching(&self.config.trunks, arrival.source.ip()));
+                let prack = self.core.prack_of(self.core.trunk_at(arrival.source.ip()));
                 self.respond(now, server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
             }
             Method::Invite => self.respond(now, server, plain(491)),

@@ -5,8 +5,6 @@
 
 use std::ops::RangeInclusive;
 
-use super::Endpoint;
-
 /// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryReason {
@@ -25,7 +23,7 @@ pub(super) enum RetryReason {
 }
 
 impl RetryReason {
-    fn seconds(self) -> RangeInclusive<u32> {
+    pub(super) fn seconds(self) -> RangeInclusive<u32> {
         match self {
             Self::Pace => 1..=2,
             Self::Dialog => 1..=4,
@@ -34,23 +32,5 @@ impl RetryReason {
             Self::Tables => 10..=30,
             Self::Bindings => 60..=180,
         }
-    }
-}
-
-impl Endpoint {
-    /// The line of a 503.
-    pub(super) fn retry_after(&mut self, reason: RetryReason) -> String {
-        self.retry_within(reason.seconds())
-    }
-
-    /// The line of a 500 to a second offer, or request, before the first is done with (RFC 3261 §14.2, RFC 3311 §5.2).
-    pub(super) fn retry_after_offer(&mut self) -> String {
-        self.retry_within(0..=10)
-    }
-
-    fn retry_within(&mut self, seconds: RangeInclusive<u32>) -> String {
-        let (least, most) = seconds.into_inner();
-        let chance = rand::Rng::next_u32(&mut self.rng) % (most - least + 1);
-        format!("Retry-After: {}\r\n", least + chance)
     }
 }

@@ -1,6 +1,5 @@
 //! Requests that come in: server transactions, the refusals of RFC 3261 §8.2, and what a dialog does with the rest.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -11,13 +10,11 @@ use super::state::{Key, PROVISIONAL_REPEAT, Server, State};
 use super::{Arrival, Endpoint, Output};
 use crate::compose::{self, ResponseParts};
 use crate::config::UnknownSources;
-use crate::dialog::Flow;
 use crate::keys::{LegId, ServerId};
 use crate::leg::Transport;
-use crate::message::{Echo, Malformed, Method, Request};
+use crate::message::{Echo, Method, Request};
 use crate::timer::Owner;
 use crate::transaction::{Action, ServerInput, ServerMachine};
-use crate::trunk;
 
 /// Whether a machine passed the message up.
 #[derive(PartialEq, Eq)]
@@ -27,21 +24,8 @@ enum Delivered {
 }
 
 impl Endpoint {
-    pub(super) fn refuse_malformed(&mut self, arrival: &Arrival, malformed: &Malformed) {
-        self.malformed += 1;
-        tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
-        let Some(echo) = &malformed.echo else { return };
-        if self.is_stranger(arrival) && self.config.unknown_sources == UnknownSources::Silent {
-            return;
-        }
-        // What is wrong in which words would tell a stranger which parser this is.
-        let reason = (!self.is_unknown(arrival.source.ip())).then_some(&*malformed.reason);
-        let parts = ResponseParts { status: malformed.status, reason, ..ResponseParts::default() };
-        self.respond_statelessly(arrival, echo, parts);
-    }
-
     pub(super) fn handle_request(&mut self, now: Instant, arrival: &Arrival, request: Request) {
-        let key = self.server_key(&request, &request.method);
+        let key = self.core.server_key(&request, &request.method);
         if let Some(&slot) = self.servers_by_key.get(&key) {
             self.handle_repetition(now, arrival, slot, &request);
             return;
@@ -61,7 +45,7 @@ impl Endpoint {
             && let (Some(connection), Some(trunk)) = (arrival.connection, arrival.proven.clone())
         {
             let address = SocketAddr::new(arrival.source.ip(), port);
-            self.outputs.push_back(Output::Alias { connection, address, trunk });
+            self.core.outputs.push_back(Output::Alias { connection, address, trunk });
         }
         let Some(echo) = request.echo(arrival.source) else { return };
         if request.method == Method::Register && leg.is_none() {
@@ -75,12 +59,12 @@ impl Endpoint {
             // Of a dialog that is over, or was lost in a crash: no scanner's, and its end is to be told (RFC 3261 §12.2.2).
             let (status, strays) = if request.to.tag.is_some() { (481, true) } else { (403, false) };
             if strays {
-                self.strangers += 1;
+                self.core.counters.strangers += 1;
             } else {
                 self.note_stranger(now, arrival, &request);
             }
-            if self.config.unknown_sources == UnknownSources::Reject {
-                self.refuse(arrival, &echo, status, "");
+            if self.core.config.unknown_sources == UnknownSources::Reject {
+                self.core.refuse(arrival, &echo, status, "");
             }
             return;
         }
@@ -96,9 +80,9 @@ impl Endpoint {
     /// A request whose transaction exists: its repetition, or the ACK of our non-2xx response.
     fn handle_repetition(&mut self, now: Instant, arrival: &Arrival, slot: ServerId, request: &Request) {
         let leg = self.servers.get(slot).and_then(|server| server.leg);
-        let flow = self.arrival_flow(arrival);
+        let flow = self.core.arrival_flow(arrival);
         let is_ack = request.method == Method::Ack;
-        self.trace(leg, false, flow, || {
+        self.core.trace(leg, false, flow, || {
             if is_ack { "ACK".to_owned() } else { format!("{} (retransmission)", request_line(request)) }
         });
         let input = if is_ack { ServerInput::Ack } else { ServerInput::Retransmission };
@@ -130,7 +114,7 @@ impl Endpoint {
             tag: Some(server.tag),
             refer,
             record_routes: if forms_dialog { &server.record_routes } else { &[] },
-            server: &self.config.user_agent,
+            server: &self.core.config.user_agent,
             ..parts
         };
         let data = compose::response(&server.echo, &parts);
@@ -162,8 +146,9 @@ impl Endpoint {
         let Some(server) = self.servers.get(slot) else { return };
         let Some(data) = server.response.clone() else { return };
         let (leg, flow, status, method) = (server.leg, server.flow, server.status, server.method.clone());
-        self.transmit(flow, data);
-        self.trace(leg, true, flow, || response_line(status, compose::reason_phrase(status), method.as_str(), again));
+        self.core.transmit(flow, data);
+        self.core
+            .trace(leg, true, flow, || response_line(status, compose::reason_phrase(status), method.as_str(), again));
     }
 
     pub(super) fn server_timeout(&mut self, now: Instant, at: Instant, slot: ServerId) {
@@ -176,8 +161,8 @@ impl Endpoint {
                 self.run_server(now, slot, ServerInput::Timer(timer));
             }
             None => {
-                let next = server.next_wake(&self.timers);
-                self.timers.arm(&mut server.wake, next, Owner::Server(slot));
+                let next = server.next_wake(&self.core.timers);
+                self.core.timers.arm(&mut server.wake, next, Owner::Server(slot));
             }
         }
     }
@@ -186,10 +171,10 @@ impl Endpoint {
         let mut actions = std::mem::take(&mut self.actions);
         let mut delivered = Delivered::No;
         if let Some(server) = self.servers.get_mut(slot) {
-            server.machine.handle(now, input, &self.config.timers, &mut actions);
+            server.machine.handle(now, input, &self.core.config.timers, &mut actions);
             // Who lingers needs no timer of its own.
-            let next = server.next_wake(&self.timers).filter(|_| server.machine.absorbs_until().is_none());
-            self.timers.arm(&mut server.wake, next, Owner::Server(slot));
+            let next = server.next_wake(&self.core.timers).filter(|_| server.machine.absorbs_until().is_none());
+            self.core.timers.arm(&mut server.wake, next, Owner::Server(slot));
         }
         for action in actions.drain(..) {
             match action {
@@ -225,7 +210,7 @@ impl Endpoint {
         leg: Option<LegId>,
         tag: u64,
     ) -> ServerId {
-        let flow = self.response_flow(arrival, &echo);
+        let flow = self.core.response_flow(arrival, &echo);
         let invite = request.method == Method::Invite;
         let slot = self.servers.insert(Server {
             machine: ServerMachine::new(invite, arrival.transport.is_reliable()),
@@ -256,61 +241,9 @@ impl Endpoint {
         Some(server)
     }
 
-    /// Answers and forgets (RFC 3261 §8.2.7).
-    pub(super) fn refuse_with(&mut self, arrival: &Arrival, echo: &Echo, status: u16, reason: &str) {
-        let parts = ResponseParts { status, reason: Some(reason), ..ResponseParts::default() };
-        self.respond_statelessly(arrival, echo, parts);
-    }
-
-    pub(super) fn refuse(&mut self, arrival: &Arrival, echo: &Echo, status: u16, lines: &str) {
-        self.respond_statelessly(arrival, echo, ResponseParts { status, lines, ..ResponseParts::default() });
-    }
-
-    pub(super) fn respond_statelessly(&mut self, arrival: &Arrival, echo: &Echo, parts: ResponseParts<'_>) {
-        let tag = Some(parts.tag.unwrap_or_else(|| self.stateless_tag(&echo.lines)));
-        // Nor are strangers told what we are.
-        let known = arrival.proven.is_some() || !self.is_unknown(arrival.source.ip());
-        let server = if known { self.config.user_agent.as_str() } else { "" };
-        let refer = known && self.may_refer(trunk::matching(&self.config.trunks, arrival.source.ip()));
-        let data = compose::response(echo, &ResponseParts { tag, server, refer, ..parts });
-        let flow = self.response_flow(arrival, echo);
-        self.transmit(flow, data);
-    }
-
-    /// RFC 3261 §18.2.2: a stream's response goes back on its connection, or, should that be gone, to the sent-by port.
-    /// `maddr` is not followed: it would let anyone aim our responses at a third party.
-    pub(super) fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
-        let peer = if arrival.transport.is_reliable() { echo.reconnect } else { echo.destination };
-        Flow { peer, ..self.arrival_flow(arrival) }
-    }
-
-    /// RFC 3261 §17.2.3, with `method` in place of the request's own so that a CANCEL finds its INVITE. Without a magic
-    /// cookie in the branch the fields that RFC 2543 compared take its place.
-    pub(super) fn server_key(&self, request: &Request, method: &Method) -> Key {
-        let method = if *method == Method::Ack { "INVITE" } else { method.as_str() };
-        let sent_by = &request.via.sent_by;
-        match &request.via.branch {
-            Some(branch) => self.key_of((method, sent_by, branch)),
-            None => {
-                let tag = request.from.tag.as_deref().unwrap_or_default();
-                self.key_of((method, sent_by, request.uri.text(), tag, &request.call_id, request.cseq))
-            }
-        }
-    }
-
-    /// 128 bits under a secret, so that no one can make two requests' keys meet.
-    pub(super) fn key_of(&self, fields: impl Hash) -> Key {
-        let mut hasher = DefaultHasher::new();
-        (self.secret, fields).hash(&mut hasher);
-        // The state has more than both halves: one does not tell the other.
-        let half = hasher.finish();
-        hasher.write_u64(1);
-        Key(u128::from(half) << 64 | u128::from(hasher.finish()))
-    }
-
     pub(super) fn fresh_tag(&mut self) -> u64 {
         loop {
-            let tag = rand::Rng::next_u64(&mut self.rng);
+            let tag = rand::Rng::next_u64(&mut self.core.rng);
             if !self.legs_by_tag.contains_key(&tag) {
                 return tag;
             }

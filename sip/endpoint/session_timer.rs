@@ -11,7 +11,7 @@ use crate::message::{Content, Method, Request, Response};
 /// What a session that nobody refreshed ends with.
 const EXPIRED: &str = "Reason: SIP;cause=408;text=\"Session timer expired\"\r\n";
 /// The least Min-SE there is, seconds (RFC 4028 §5).
-const LEAST: u32 = 90;
+pub(super) const LEAST: u32 = 90;
 /// The longest interval that a peer can talk us into, seconds.
 const MOST: u32 = 86_400;
 /// How long a refusal of a refresh that may pass is waited out.
@@ -117,16 +117,6 @@ pub(super) fn least_by(response: &Response) -> Option<u32> {
 }
 
 impl Endpoint {
-    /// The lines of an INVITE; `least` is what 422s have taught us.
-    pub(super) fn session_lines(&self, least: u32) -> String {
-        let (wanted, min_se) = (self.config.session_expires, self.config.min_se.max(LEAST).max(least));
-        let min = if min_se > LEAST { format!("Min-SE: {min_se}\r\n") } else { String::new() };
-        match wanted {
-            0 => min,
-            wanted => format!("Session-Expires: {}\r\n{min}", wanted.max(min_se)),
-        }
-    }
-
     /// The lines of a later request of ours that refreshes.
     pub(super) fn refresh_lines(&self, leg: &Leg) -> String {
         leg.extensions.session.as_ref().map(|session| session.lines()).unwrap_or_default()
@@ -177,7 +167,7 @@ impl Endpoint {
         if updates {
             self.send_refresh(now, slot);
         } else {
-            self.event(Event::RefreshDue { leg: key });
+            self.core.event(Event::RefreshDue { leg: key });
         }
     }
 
@@ -224,7 +214,7 @@ impl Endpoint {
             // It does not take UPDATE after all.
             (405 | 501, _) => {
                 leg.extensions.peer_updates = false;
-                self.event(Event::RefreshDue { leg: key });
+                self.core.event(Event::RefreshDue { leg: key });
             }
             _ => {
                 if let Some(session) = &mut leg.extensions.session {

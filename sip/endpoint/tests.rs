@@ -11,6 +11,7 @@ mod recording;
 mod torture;
 mod trunks;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

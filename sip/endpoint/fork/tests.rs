@@ -50,9 +50,9 @@ fn nothing_is_left(exchange: &mut Exchange) {
     let forks = &exchange.endpoint.forks;
     assert!(
         forks.by_leg.is_empty()
-            && forks.of_branch.is_empty()
+            && exchange.endpoint.core.branches.is_empty()
             && forks.timers.is_empty()
-            && forks.branch_events.is_empty()
+            && exchange.endpoint.core.branch_events.is_empty()
     );
 }
 

@@ -163,7 +163,7 @@ fn a_trunk_that_does_not_answer_options_is_down_until_it_does_again() {
 #[test]
 fn calls_beyond_a_trunks_limit_are_refused_and_an_ended_one_makes_room() {
     let mut bench = Bench::with_trunk(|peer| peer.max_calls = Some(1));
-    bench.endpoint.config.trunks[0].networks = vec!["127.0.0.0/8".parse().unwrap()];
+    bench.endpoint.core.config.trunks[0].networks = vec!["127.0.0.0/8".parse().unwrap()];
     let mut call = outgoing("sip:+15551230002@127.0.0.2");
     call.trunk = Some("carrier".into());
     bench.command(Command::Invite { leg: LEG, invite: call.clone() });
