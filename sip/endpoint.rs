@@ -14,7 +14,6 @@
 mod calling;
 mod client;
 mod command;
-mod completed;
 mod core;
 mod delayed_offer;
 mod fork;
@@ -29,26 +28,27 @@ mod reconfigure;
 mod refer;
 mod reliable;
 mod retry;
-mod server;
 mod session_timer;
 mod state;
+mod transactions;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{HashMap, HashSet};
+use crate::HashMap;
 use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::core::Core;
 use crate::challenge::Authority;
+use crate::compose::ResponseParts;
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::guard::{Guard, Offence};
-use crate::keys::{ClientId, LegId, ServerId};
+use crate::keys::{LegId, ServerId};
 use crate::ladder::Ladder;
 use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
@@ -56,13 +56,14 @@ use crate::peer::TrunkState;
 use crate::registrar::Registrar;
 use crate::throttle::Throttle;
 use crate::timer::Owner;
-use crate::transaction::{Action, ClientInput};
+use crate::transaction::ClientInput;
 pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
 pub use out_of_dialog::{OutOfDialogRequest, Target};
 use slotmap::SlotMap;
-use state::{ByeHeaders, Client, End, Key, Leg, Server, State};
+use state::{ByeHeaders, End, Leg, State};
+use transactions::Transactions;
 
 /// One stream connection, numbered by the shell and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,21 +139,14 @@ pub enum Output {
 /// new commands end in [`EndCause::Overload`].
 pub struct Endpoint {
     core: Core,
-    clients: SlotMap<ClientId, Client>,
-    clients_by_branch: HashMap<(u128, bool), ClientId>,
-    stream_clients: HashMap<SocketAddr, HashSet<ClientId>>,
-    servers: SlotMap<ServerId, Server>,
-    servers_by_key: HashMap<Key, ServerId>,
-    servers_by_merge_key: HashMap<Key, ServerId>,
+    transactions: Transactions,
     legs: SlotMap<LegId, Leg>,
     legs_by_key: HashMap<LegKey, LegId>,
     legs_by_tag: HashMap<u64, LegId>,
     trunks: Vec<TrunkState>,
     trunks_by_token: HashMap<u128, usize>,
     changed_trunks: Vec<usize>,
-    completed: completed::CompletedTransactions,
     lookups: Lookups,
-    actions: Vec<Action>,
     stranger_lines: Throttle,
     ladder: Option<Arc<Ladder>>,
     directory: Arc<Directory>,
@@ -175,21 +169,14 @@ impl Endpoint {
         let directory = Arc::clone(&config.directory);
         let mut endpoint = Self {
             core: Core::new(config, rng_seed),
-            clients: SlotMap::with_key(),
-            clients_by_branch: HashMap::default(),
-            stream_clients: HashMap::default(),
-            servers: SlotMap::with_key(),
-            servers_by_key: HashMap::default(),
-            servers_by_merge_key: HashMap::default(),
+            transactions: Transactions::default(),
             legs: SlotMap::with_key(),
             legs_by_key: HashMap::default(),
             legs_by_tag: HashMap::default(),
             trunks: Vec::new(),
             trunks_by_token: HashMap::default(),
             changed_trunks: Vec::new(),
-            completed: completed::CompletedTransactions::default(),
             lookups: Lookups::default(),
-            actions: Vec::new(),
             stranger_lines: Throttle::default(),
             ladder: None,
             directory,
@@ -245,20 +232,13 @@ impl Endpoint {
     /// Live client and server transactions, those that only wait for repetitions included.
     #[must_use]
     pub fn transactions(&self) -> usize {
-        self.clients.len() + self.servers.len() + self.completed.len()
+        self.transactions.len()
     }
 
     #[cfg(test)]
     pub(crate) fn table_sizes(&self) -> [usize; 7] {
-        [
-            self.clients_by_branch.len(),
-            self.stream_clients.len(),
-            self.servers_by_key.len(),
-            self.servers_by_merge_key.len(),
-            self.legs_by_key.len(),
-            self.legs_by_tag.len(),
-            self.completed.table_sizes(),
-        ]
+        let [branches, streams, servers, merged, completed] = self.transactions.table_sizes();
+        [branches, streams, servers, merged, completed, self.legs_by_key.len(), self.legs_by_tag.len()]
     }
 
     /// Requests refused with 503 since the start.
@@ -322,12 +302,10 @@ impl Endpoint {
         for change in self.registrar.lose_connection(now, peer) {
             self.tell_binding(change);
         }
-        let slots: Vec<ClientId> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
-        for slot in slots {
-            let is_hit = |client: &Client| client.flow.transport == transport && client.machine.is_unanswered();
-            if self.clients.get(slot).is_some_and(is_hit) {
-                self.run_client(now, slot, ClientInput::TransportError(why), None);
-            }
+        for id in self.transactions.unanswered_over(transport, peer) {
+            let input = ClientInput::TransportError(why);
+            let outcome = self.transactions.handle_client(&mut self.core, now, id, input, None);
+            self.client_outcome(now, id, outcome, None);
         }
         self.settle_forks(now);
     }
@@ -336,13 +314,16 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((at, owner)) = self.core.timers.pop_due(now) {
             match owner {
-                Owner::Client(slot) => self.client_timeout(now, at, slot),
-                Owner::Server(slot) => self.server_timeout(now, at, slot),
+                Owner::Client(id) => {
+                    let outcome = self.transactions.handle_client_timeout(&mut self.core, now, at, id);
+                    self.client_outcome(now, id, outcome, None);
+                }
+                Owner::Server(id) => self.transactions.handle_server_timeout(&mut self.core, now, at, id),
                 Owner::Leg(slot) => self.leg_timeout(now, at, slot),
                 Owner::Trunk(index) => self.trunk_timeout(now, at, index),
             }
         }
-        self.completed.handle_timeout(now);
+        self.transactions.handle_timeout(now);
         self.registrar_timeout(now);
         self.fork_timeout(now);
         self.settle_forks(now);
@@ -352,30 +333,20 @@ impl Endpoint {
     /// those that repeat a message most are, as its answer came.
     fn skip_idle_timers(&mut self) {
         while let Some((at, owner)) = self.core.timers.first() {
-            let (next, wake) = match owner {
-                Owner::Client(slot) => match self.clients.get_mut(slot) {
-                    Some(client) => (client.next_wake(&self.core.timers), Some(&mut client.wake)),
-                    None => (None, None),
-                },
-                Owner::Server(slot) => match self.servers.get_mut(slot) {
-                    Some(server) => (server.next_wake(&self.core.timers), Some(&mut server.wake)),
-                    None => (None, None),
-                },
-                Owner::Leg(slot) => match self.legs.get_mut(slot) {
-                    Some(leg) => (leg.next_timeout(), Some(&mut leg.wake)),
-                    None => (None, None),
+            let skipped = match owner {
+                Owner::Client(id) => self.transactions.skip_client_timer(&mut self.core, at, id),
+                Owner::Server(id) => self.transactions.skip_server_timer(&mut self.core, at, id),
+                Owner::Leg(id) => match self.legs.get_mut(id) {
+                    Some(leg) => {
+                        let next = leg.next_timeout();
+                        self.core.timers.skip(Some(&mut leg.wake), at, next, owner)
+                    }
+                    None => self.core.timers.skip(None, at, None, owner),
                 },
                 Owner::Trunk(_) => return,
             };
-            if next.is_some_and(|next| next <= at) {
+            if !skipped {
                 return;
-            }
-            self.core.timers.pop();
-            if let Some(wake) = wake
-                && *wake == Some(at)
-            {
-                *wake = None;
-                self.core.timers.arm(wake, next, owner);
             }
         }
     }
@@ -388,8 +359,8 @@ impl Endpoint {
     /// When to call [`Endpoint::handle_timeout`] next. It may be early: then nothing happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let lingering = self.completed.poll_timeout();
-        [self.core.timers.next(), lingering, self.registrar.poll_timeout(), self.fork_deadline()]
+        let completed = self.transactions.poll_timeout();
+        [self.core.timers.next(), completed, self.registrar.poll_timeout(), self.fork_deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -406,8 +377,19 @@ impl Endpoint {
         }
     }
 
+    /// Whether a message is a response that a transaction of ours waits for. Only its beginning is looked at.
+    #[must_use]
+    pub fn awaits(&self, data: &[u8]) -> bool {
+        self.transactions.awaits(data)
+    }
+
+    /// Answers through the transaction, which repeats the response.
+    fn respond(&mut self, now: Instant, server: ServerId, parts: ResponseParts<'_>) {
+        let _ = self.transactions.respond(&mut self.core, now, server, parts);
+    }
+
     fn has_room(&self) -> bool {
-        self.transactions() < self.core.config.max_transactions
+        self.transactions.has_room(&self.core)
     }
 
     fn arm_leg(&mut self, slot: LegId) {
@@ -482,7 +464,7 @@ impl Endpoint {
             let server = *server;
             // RFC 3262 §3: a reliable one is not repeated but followed by another.
             if !self.send_reliable(now, slot, 180, None, &[]) {
-                self.transmit_response(server, true);
+                self.transactions.transmit_response(&mut self.core, server, true);
             }
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -491,7 +473,7 @@ impl Endpoint {
         {
             // RFC 3261 §9.1: 64*T1 after the CANCEL the transaction counts as cancelled.
             let client = calling.client;
-            self.remove_client(client);
+            self.transactions.remove_client(client);
             self.finish(slot, End::of(EndCause::LocalHangup, Some(487)));
             return;
         }

@@ -61,8 +61,26 @@ impl TimerQueue {
         self.heap.peek().map(|Reverse(entry)| *entry)
     }
 
-    pub(crate) fn pop(&mut self) {
+    /// Drops the first entry, which is the owner's at `at`, if the owner has nothing to do by then. `next` is when it has,
+    /// and `wake` its note of its earliest entry; `None` if the owner is gone. Returns whether the entry was dropped.
+    pub(crate) fn skip(
+        &mut self,
+        wake: Option<&mut Option<Instant>>,
+        at: Instant,
+        next: Option<Instant>,
+        owner: Owner,
+    ) -> bool {
+        if next.is_some_and(|next| next <= at) {
+            return false;
+        }
         self.heap.pop();
+        if let Some(wake) = wake
+            && *wake == Some(at)
+        {
+            *wake = None;
+            self.arm(wake, next, owner);
+        }
+        true
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {

@@ -162,6 +162,11 @@ impl ClientMachine {
         self.is_unanswered() || matches!(self.state, ClientState::InviteProceeding | ClientState::Proceeding)
     }
 
+    /// Whether the transaction is over and can be forgotten.
+    pub(crate) fn is_terminated(&self) -> bool {
+        self.state == ClientState::Terminated
+    }
+
     /// The end of a 2xx'd INVITE's wait for repetitions (Timer M), once there is nothing else to wait for.
     pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);

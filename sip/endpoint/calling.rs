@@ -1,8 +1,9 @@
 //! Our INVITEs of new calls: sent, answered, refused, acknowledged, cancelled.
 
-use super::client::start_line;
 use super::delayed_offer::Acknowledgement;
-use super::state::{Acknowledge, Calling, End, InDialogRequest, Leg, MAX_FORKS, Purpose, State};
+use super::state::{Calling, End, Leg, State};
+use super::transactions::MAX_FORKS;
+use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose};
 use super::{Endpoint, session_timer};
 use crate::compose::{self, RequestParts};
 use crate::dialog::Dialog;
@@ -14,38 +15,6 @@ use crate::recording;
 use std::time::Instant;
 
 impl Endpoint {
-    /// RFC 3261 §17.1.1.3: the ACK of a refusal belongs to the INVITE's transaction.
-    pub(super) fn acknowledge_refusal(&mut self, slot: ClientId, response: &Response) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        let (leg, flow, branch) = (client.leg, client.flow, client.branch);
-        let Some(acknowledge) = &mut client.acknowledge else { return };
-        let repeated = acknowledge.bytes.is_some();
-        let sent_by = self.core.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
-        let data = acknowledge.bytes.get_or_insert_with(|| {
-            compose::request(&RequestParts {
-                method: "ACK",
-                uri: &acknowledge.uri,
-                via_transport: Some(flow.transport),
-                sent_by,
-                branch,
-                routes: &acknowledge.routes,
-                from: &acknowledge.from,
-                to: &response.to.text,
-                call_id: &acknowledge.call_id,
-                cseq: acknowledge.cseq,
-                lines: &acknowledge.authorization,
-                user_agent: &self.core.config.user_agent,
-                ..RequestParts::default()
-            })
-        });
-        let data = data.clone();
-        self.core.transmit(flow, data.clone());
-        self.core.trace(leg, true, flow, || {
-            let again = if repeated { " (retransmission)" } else { "" };
-            format!("{}{again}", start_line(&data))
-        });
-    }
-
     pub(super) fn deliver_to_invite(
         &mut self,
         now: Instant,
@@ -58,7 +27,7 @@ impl Endpoint {
             return;
         }
         let Some(leg_slot) = leg_slot else { return };
-        let Some(flow) = self.clients.get(slot).map(|client| client.flow) else { return };
+        let Some(flow) = self.transactions.client(slot).map(|client| client.flow) else { return };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let key = leg.key;
         let State::Calling(calling) = &mut leg.state else { return };
@@ -122,18 +91,20 @@ impl Endpoint {
         leg_slot: Option<LegId>,
         response: &Response,
     ) {
-        if self.acknowledge_again(slot, response) || self.is_ack_due(slot, leg_slot, response) {
+        if self.transactions.acknowledge_again(&mut self.core, slot, response)
+            || self.is_ack_due(slot, leg_slot, response)
+        {
             return;
         }
-        let Some(client) = self.clients.get(slot) else { return };
-        let first = client.acknowledged.is_empty();
+        let Some(client) = self.transactions.client(slot) else { return };
+        let first = client.acknowledged() == 0;
         let flow = client.flow;
         let authorization =
             client.acknowledge.as_ref().map(|acknowledge| acknowledge.authorization.clone()).unwrap_or_default();
         let Some(fallback) = client.acknowledge.as_ref().and_then(|acknowledge| Uri::parse(&acknowledge.uri)) else {
             return;
         };
-        if client.acknowledged.len() >= MAX_FORKS {
+        if client.acknowledged() >= MAX_FORKS {
             return;
         }
         let mut dialog = Dialog::from_response(response, &fallback, flow);
@@ -254,10 +225,12 @@ impl Endpoint {
         };
         (calling.provisional, calling.asked_at) = (false, now);
         let before = calling.client;
-        let hops = self.clients.get_mut(before).map(|client| std::mem::take(&mut client.alternatives));
-        let client = self.start_client(now, Method::Invite, branch, flow, data, Some(leg_slot), Purpose::Invite);
-        self.add_alternatives(now, client, hops.unwrap_or_default(), false);
-        if let Some(client) = self.clients.get_mut(client) {
+        let hops = self.transactions.take_alternatives(before);
+        let (method, leg) = (Method::Invite, Some(leg_slot));
+        let new = NewClient { method, branch, flow, data, leg, purpose: Purpose::Invite };
+        let client = self.transactions.start_client(&mut self.core, now, new);
+        self.transactions.add_alternatives(&mut self.core, now, client, hops, false);
+        if let Some(client) = self.transactions.client_mut(client) {
             client.acknowledge = Some(Box::new(acknowledge));
         }
         if let Some(Leg { state: State::Calling(calling), .. }) = self.legs.get_mut(leg_slot) {
@@ -276,7 +249,7 @@ impl Endpoint {
         calling.give_up = Some(give_up);
         let Calling { client, hangup, .. } = &**calling;
         let bye_headers = hangup.clone().unwrap_or_default();
-        let Some(client) = self.clients.get(*client) else { return };
+        let Some(client) = self.transactions.client(*client) else { return };
         let (flow, branch) = (client.flow, client.branch);
         let Some(acknowledge) = &client.acknowledge else { return };
         let sent_by = self.core.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
@@ -296,7 +269,9 @@ impl Endpoint {
             user_agent: &self.core.config.user_agent,
             ..RequestParts::default()
         });
-        self.start_client(now, Method::Cancel, branch, flow, data, Some(leg_slot), Purpose::Cancel);
+        let (method, leg) = (Method::Cancel, Some(leg_slot));
+        let new = NewClient { method, branch, flow, data, leg, purpose: Purpose::Cancel };
+        self.transactions.start_client(&mut self.core, now, new);
         self.arm_leg(leg_slot);
     }
 }

@@ -4,40 +4,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::server::response_line;
-use super::state::{Acknowledge, ByeHeaders, Client, End, InDialogRequest, Purpose, State};
-use super::{Endpoint, Target};
+use super::Endpoint;
+use super::state::{ByeHeaders, End, State};
+use super::transactions::client::{Acknowledge, ClientOutcome, InDialogRequest, NewClient, Purpose};
 use crate::compose::{self, RequestParts};
 use crate::dialog::{Dialog, DialogState, Flow, NextHop};
 use crate::digest;
 use crate::keys::{ClientId, LegId};
 use crate::leg::{EndCause, Event, Transport};
 use crate::message::{Method, Response};
-use crate::timer::Owner;
-use crate::transaction::{Action, ClientInput, ClientMachine};
-
-/// How much of a message is looked through for its first branch, octets.
-const HEAD: usize = 2_048;
 
 impl Endpoint {
-    /// Whether a message is a response that a transaction of ours waits for: its first branch is one that we drew, which nobody
-    /// else can guess. Only the beginning of the message is looked at.
-    #[must_use]
-    pub fn awaits(&self, data: &[u8]) -> bool {
-        let head = data.get(..HEAD).unwrap_or(data);
-        if !head.starts_with(b"SIP/2.0 ") {
-            return false;
-        }
-        let name = b"branch=";
-        let Some(at) = head.windows(name.len()).position(|window| window == name) else { return false };
-        let at = at + name.len();
-        let branch = head.get(at..at + compose::BRANCH_LENGTH).and_then(compose::branch_number);
-        branch.is_some_and(|branch| {
-            self.completed.has_invite(branch)
-                || [true, false].iter().any(|cancel| self.clients_by_branch.contains_key(&(branch, *cancel)))
-        })
-    }
-
     pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
         // RFC 3261 §8.1.3.3: more than one Via means it was meant for somebody else.
         let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
@@ -45,86 +22,79 @@ impl Endpoint {
             tracing::debug!(status = response.status, "response to no transaction of ours");
             return;
         };
-        let cancel = response.method == Method::Cancel;
-        let Some(&slot) = self.clients_by_branch.get(&(branch, cancel)) else {
+        let Some(id) = self.transactions.client_of(branch, response) else {
             return self.handle_late_response(now, branch, response);
         };
-        let Some(client) = self.clients.get(slot) else { return };
-        if client.method != response.method {
-            return;
-        }
-        let (leg, flow, again) = (client.leg, client.flow, !client.machine.is_pending());
-        self.core.trace(leg, false, flow, || {
-            response_line(response.status, &response.reason(), response.method.as_str(), again)
-        });
-        self.run_client(now, slot, ClientInput::Response(response.status), Some(response));
+        let outcome = self.transactions.handle_response(&mut self.core, now, id, response);
+        self.client_outcome(now, id, outcome, Some(response));
     }
 
-    pub(super) fn client_timeout(&mut self, now: Instant, at: Instant, slot: ClientId) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        if client.wake == Some(at) {
-            client.wake = None;
+    /// Deals with what a client transaction reports, and settles the transaction.
+    pub(super) fn client_outcome(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        outcome: Option<ClientOutcome>,
+        response: Option<&Response>,
+    ) {
+        match (outcome, response) {
+            (Some(ClientOutcome::Response), Some(response)) => self.deliver(now, id, response),
+            (Some(ClientOutcome::Failed(cause)), _) => self.request_failed(now, id, cause),
+            (Some(ClientOutcome::Response) | None, _) => {}
         }
-        match client.machine.take_due(now) {
-            Some(timer) => self.run_client(now, slot, ClientInput::Timer(timer), None),
-            None => {
-                let next = client.next_wake(&self.core.timers);
-                self.core.timers.arm(&mut client.wake, next, Owner::Client(slot));
-            }
-        }
+        self.transactions.settle_client(&mut self.core, id, response);
     }
 
-    pub(super) fn run_client(&mut self, now: Instant, slot: ClientId, input: ClientInput, response: Option<&Response>) {
-        let mut actions = std::mem::take(&mut self.actions);
-        if let Some(client) = self.clients.get_mut(slot) {
-            client.machine.handle(now, input, &self.core.config.timers, &mut actions);
-            // Who lingers needs no timer of its own; whether it can is known after the ACK.
-            let next = client.next_wake(&self.core.timers).filter(|_| client.machine.absorbs_until().is_none());
-            self.core.timers.arm(&mut client.wake, next, Owner::Client(slot));
-        }
-        for action in actions.drain(..) {
-            match action {
-                Action::Transmit | Action::Retransmit => self.retransmit_request(slot),
-                Action::Acknowledge => {
-                    if let Some(response) = response {
-                        self.acknowledge_refusal(slot, response);
-                    }
-                }
-                Action::Deliver => {
-                    if let Some(response) = response {
-                        self.deliver(now, slot, response);
-                    }
-                }
-                Action::TimedOut => self.request_failed(now, slot, EndCause::Timeout),
-                Action::TransportFailed(why) => self.request_failed(now, slot, EndCause::Unconnected(why)),
-                Action::Terminate => self.remove_client(slot),
-            }
-        }
-        self.actions = actions;
-        let Some(client) = self.clients.get_mut(slot).filter(|client| !client.machine.is_pending()) else { return };
-        // From now on ACKs are repeated, never the request.
-        client.request = Bytes::new();
-        let Some(until) = client.machine.absorbs_until() else { return };
-        if client.purpose == Purpose::Invite
-            && client.plain_ack
-            && let (Some(response), [_]) = (response, client.acknowledged.as_slice())
-            && response.content.contact().is_some()
-        {
-            let (branch, leg, flow) = (client.branch, client.leg, client.flow);
-            self.remove_client(slot);
-            let tag = self.core.tag_hash(response);
-            self.completed.insert_invite(until, branch, leg, flow, tag);
-        } else {
-            self.core.timers.arm(&mut client.wake, Some(until), Owner::Client(slot));
-        }
-    }
-
-    fn retransmit_request(&mut self, slot: ClientId) {
-        let Some(client) = self.clients.get(slot) else { return };
-        let (leg, flow, data) = (client.leg, client.flow, client.request.clone());
-        self.core.counters.repeated += 1;
+    /// A response to an INVITE that got a 2xx before: its repetition gets its ACK again, and another fork's is acknowledged and
+    /// hung up (RFC 3261 §13.2.2.4).
+    fn handle_late_response(&mut self, now: Instant, branch: u128, response: &Response) {
+        let Some(late) = self.transactions.handle_late_response(&mut self.core, branch, response) else { return };
+        let Some(target) = response.content.contact() else { return };
+        let dialog = Dialog::from_response(response, &target, late.flow);
+        let (flow, data) = self.compose_ack(now, branch, &dialog, response.cseq, &InDialogRequest::default());
         self.core.transmit(flow, data.clone());
-        self.core.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+        self.core.trace(late.leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+        if !late.is_repetition {
+            self.send_bye_without_leg(now, dialog);
+        }
+    }
+
+    /// RFC 3263 §4.3: sends the request to its next target. `false` if there is none left, or nobody wants it any more.
+    fn try_next_target(&mut self, now: Instant, id: ClientId) -> bool {
+        let leg = self.transactions.client(id).and_then(|client| client.leg);
+        let mut impatient = false;
+        if let Some(State::Calling(calling)) = leg.and_then(|leg| self.legs.get(leg)).map(|leg| &leg.state) {
+            if calling.client != id || calling.hangup.is_some() {
+                return false;
+            }
+            impatient = calling.outgoing.impatient;
+        }
+        let Some((next, flow)) = self.transactions.send_to_next_target(&mut self.core, now, id, impatient) else {
+            return false;
+        };
+        if let Some(leg) = leg.and_then(|leg| self.legs.get_mut(leg))
+            && let State::Calling(calling) = &mut leg.state
+        {
+            calling.client = next;
+            calling.provisional = false;
+            leg.dialog.flow = flow;
+        }
+        true
+    }
+
+    /// RFC 3261 §13.2.2.4: the ACK of a 2xx is a request of its own, along the dialog's route set.
+    pub(super) fn acknowledge_answer(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        leg: Option<LegId>,
+        dialog: &Dialog,
+        cseq: u32,
+        again: &InDialogRequest,
+    ) {
+        let Some(branch) = self.transactions.client(id).map(|client| client.branch) else { return };
+        let ack = self.compose_ack(now, branch, dialog, cseq, again);
+        self.transactions.acknowledge_answer(&mut self.core, id, leg, &dialog.remote_tag, ack, again.is_empty());
     }
 
     fn deliver(&mut self, now: Instant, slot: ClientId, response: &Response) {
@@ -132,7 +102,7 @@ impl Endpoint {
         if response.status == 503 && self.try_next_target(now, slot) {
             return;
         }
-        let Some(client) = self.clients.get(slot) else { return };
+        let Some(client) = self.transactions.client(slot) else { return };
         let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.get(leg).is_some()));
         match (purpose, leg) {
             (Purpose::OutOfDialog(kind), _) => self.out_of_dialog_answered(now, kind, response),
@@ -189,7 +159,7 @@ impl Endpoint {
         if self.try_next_target(now, slot) {
             return;
         }
-        let Some(client) = self.clients.get(slot) else { return };
+        let Some(client) = self.transactions.client(slot) else { return };
         let purpose = client.purpose;
         if let Purpose::OutOfDialog(kind) = purpose {
             return self.out_of_dialog_failed(now, kind, cause);
@@ -257,7 +227,8 @@ impl Endpoint {
         let hop = self.next_hop_in(now, &dialog);
         let data =
             self.compose_in_dialog(&dialog, &hop, branch, "BYE", dialog.local_cseq, &InDialogRequest::default(), "");
-        self.start_client(now, Method::Bye, branch, hop.flow, data, None, Purpose::Bye);
+        let new = NewClient { method: Method::Bye, branch, flow: hop.flow, data, leg: None, purpose: Purpose::Bye };
+        self.transactions.start_client(&mut self.core, now, new);
     }
 
     /// Hangs up a dialog of an earlier process, if a socket of ours reaches its peer and there is room for the transaction.
@@ -325,13 +296,14 @@ impl Endpoint {
                 bytes: None,
             })
         });
-        let client = self.start_client(now, method, branch, flow, data, Some(slot), purpose);
+        let new = NewClient { method, branch, flow, data, leg: Some(slot), purpose };
+        let client = self.transactions.start_client(&mut self.core, now, new);
         if matches!(purpose, Purpose::Reinvite | Purpose::Update)
             && let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut())
         {
             offering.client = Some(client);
         }
-        if let Some(client) = self.clients.get_mut(client) {
+        if let Some(client) = self.transactions.client_mut(client) {
             client.again = authenticates.then(|| Box::new(again));
             client.acknowledge = acknowledge;
         }
@@ -348,7 +320,7 @@ impl Endpoint {
         if !matches!(response.status, 401 | 407) {
             return false;
         }
-        let Some(client) = self.clients.get_mut(slot) else { return false };
+        let Some(client) = self.transactions.client_mut(slot) else { return false };
         let (method, purpose, asker) = (client.method.clone(), client.purpose, client.flow.peer.ip());
         let Some(mut again) = client.again.take() else { return false };
         let Some(session) = self.legs.get_mut(leg_slot).and_then(|leg| leg.session.as_mut()) else { return false };
@@ -357,40 +329,6 @@ impl Endpoint {
         }
         self.send_in_dialog(now, leg_slot, method, purpose, *again);
         true
-    }
-
-    /// Sends the ACK of a 2xx once more, if it was sent before.
-    pub(super) fn acknowledge_again(&mut self, slot: ClientId, response: &Response) -> bool {
-        let Some(client) = self.clients.get(slot) else { return true };
-        let tag = response.to.tag.as_deref().unwrap_or_default();
-        let Some((_, data, flow)) = client.acknowledged.iter().find(|(known, _, _)| known == tag).cloned() else {
-            return false;
-        };
-        let leg = client.leg;
-        self.core.transmit(flow, data.clone());
-        self.core.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
-        true
-    }
-
-    /// RFC 3261 §13.2.2.4: the ACK of a 2xx is a request of its own, along the dialog's route set.
-    pub(super) fn acknowledge_answer(
-        &mut self,
-        now: Instant,
-        slot: ClientId,
-        leg: Option<LegId>,
-        dialog: &Dialog,
-        cseq: u32,
-        again: &InDialogRequest,
-    ) {
-        let Some(branch) = self.clients.get(slot).map(|client| client.branch) else { return };
-        let (flow, data) = self.compose_ack(now, branch, dialog, cseq, again);
-        self.core.transmit(flow, data.clone());
-        self.core.trace(leg, true, flow, || start_line(&data));
-        if let Some(client) = self.clients.get_mut(slot) {
-            client.plain_ack = again.is_empty();
-            // A copy: the tag as it was parsed would keep the whole response.
-            client.acknowledged.push((Bytes::copy_from_slice(&dialog.remote_tag), data, flow));
-        }
     }
 
     /// The ACK of a 2xx to the INVITE with this branch: the same for every repetition of it.
@@ -448,77 +386,6 @@ impl Endpoint {
             refer: again.refer,
             ..RequestParts::default()
         })
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a transaction's parts, named at every call")]
-    pub(super) fn start_client(
-        &mut self,
-        now: Instant,
-        method: Method,
-        branch: u128,
-        flow: Flow,
-        mut data: Bytes,
-        leg: Option<LegId>,
-        purpose: Purpose,
-    ) -> ClientId {
-        let mut flow = flow;
-        if let Some(local) = self.core.locals.get(flow.local)
-            && (local.transport != flow.transport || local.bound.is_ipv4() != flow.peer.is_ipv4())
-            && let Some(local) = self.core.local_for(flow.transport, flow.peer.ip())
-        {
-            flow.local = local;
-        }
-        let mut fallback = Vec::new();
-        if let Some(whole) = self.avoid_fragments(now, flow, data.len()) {
-            let contact = self.core.contact(flow);
-            let contacts = (contact.clone(), contact);
-            data = compose::rerouted(&data, whole.transport, self.core.sent_by(whole), branch, &contacts);
-            fallback.push(Target { transport: flow.transport, address: flow.peer, identity: None });
-            flow = whole;
-        }
-        let invite = method == Method::Invite;
-        let cancel = method == Method::Cancel;
-        let machine = ClientMachine::new(now, invite, flow.transport.is_reliable(), &self.core.config.timers);
-        let next = machine.next_timeout();
-        self.core.transmit(flow, data.clone());
-        self.core.trace(leg, true, flow, || start_line(&data));
-        let slot = self.clients.insert(Client {
-            machine,
-            method,
-            branch,
-            purpose,
-            leg,
-            flow,
-            request: data,
-            acknowledge: None,
-            plain_ack: false,
-            acknowledged: Vec::new(),
-            alternatives: Vec::new(),
-            again: None,
-            wake: None,
-        });
-        self.clients_by_branch.insert((branch, cancel), slot);
-        if flow.transport.is_reliable() {
-            self.stream_clients.entry(flow.peer).or_default().insert(slot);
-        }
-        if let Some(client) = self.clients.get_mut(slot) {
-            self.core.timers.arm(&mut client.wake, next, Owner::Client(slot));
-        }
-        self.add_alternatives(now, slot, fallback, false);
-        slot
-    }
-
-    pub(super) fn remove_client(&mut self, slot: ClientId) {
-        let Some(client) = self.clients.remove(slot) else { return };
-        self.clients_by_branch.remove(&(client.branch, client.method == Method::Cancel));
-        if client.flow.transport.is_reliable()
-            && let Some(slots) = self.stream_clients.get_mut(&client.flow.peer)
-        {
-            slots.remove(&slot);
-            if slots.is_empty() {
-                self.stream_clients.remove(&client.flow.peer);
-            }
-        }
     }
 }
 

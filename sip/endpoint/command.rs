@@ -6,7 +6,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::locate::PendingLookup;
-use super::state::{ByeHeaders, Calling, End, Extensions, InDialogRequest, Leg, Offering, Purpose, State};
+use super::state::{ByeHeaders, Calling, End, Extensions, Leg, Offering, State};
+use super::transactions::client::{InDialogRequest, Purpose};
 use super::{Endpoint, Target, session_timer};
 use crate::compose::{self, ResponseParts};
 use crate::dialog::{Dialog, Flow};
@@ -220,7 +221,7 @@ impl Endpoint {
         self.send_invite(now, slot);
         if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {
             let client = calling.client;
-            self.add_alternatives(now, client, route.hops, impatient);
+            self.transactions.add_alternatives(&mut self.core, now, client, route.hops, impatient);
         }
     }
 
@@ -328,7 +329,7 @@ impl Endpoint {
             return;
         }
         let Some(server_slot) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) else { return };
-        let Some(server) = self.servers.get(server_slot) else { return };
+        let Some(server) = self.transactions.server(server_slot) else { return };
         if server.method == Method::Invite {
             self.respond_until_acknowledged(now, slot, server_slot, sdp, &[]);
             return;

@@ -17,7 +17,7 @@ use slotmap::SecondaryMap;
 
 use super::retry::RetryReason;
 use super::session_timer::LEAST;
-use super::state::Key;
+use super::transactions::Key;
 use super::{Arrival, Output, Target};
 use crate::HashMap;
 use crate::compose::{self, ResponseParts};

@@ -16,7 +16,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Endpoint;
-use super::state::{InDialogRequest, MAX_FORKS, Purpose, State};
+use super::state::State;
+use super::transactions::MAX_FORKS;
+use super::transactions::client::{InDialogRequest, Purpose};
 use crate::keys::{ClientId, LegId};
 use crate::leg::Event;
 use crate::message::{Method, Response};

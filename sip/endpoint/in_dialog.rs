@@ -2,8 +2,9 @@
 
 use super::incoming::{options_lines, refusal_of_body, unsupported};
 use super::retry::RetryReason;
-use super::server::request_line;
-use super::state::{AwaitingAck, End, Key, State, tag_number};
+use super::state::{AwaitingAck, End, State, tag_number};
+use super::transactions::Key;
+use super::transactions::server::{NewServer, request_line};
 use super::{Arrival, Endpoint, session_timer};
 use crate::compose::{self, ResponseParts};
 use crate::dialog::Flow;
@@ -66,8 +67,11 @@ impl Endpoint {
         leg.dialog.remote_cseq = Some(request.cseq);
         leg.dialog.flow = Flow { pinned: leg.dialog.flow.pinned, ..flow };
         let ending = matches!(leg.state, State::Ending(_)) || leg.reported;
-        let tag = leg.tag;
-        let server = self.insert_server(arrival, &request, key, echo, Some(slot), tag);
+        let (tag, refer) = (leg.tag, leg.extensions.may_refer);
+        let server = self.transactions.insert_server(
+            &self.core,
+            NewServer { arrival, request: &request, key, merge_key: None, echo, leg: Some(slot), tag, refer },
+        );
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         match request.method {
             Method::Bye => self.handle_bye(now, slot, server, &request),
@@ -207,7 +211,7 @@ impl Endpoint {
         headers: &[Header],
     ) {
         let timers = self.core.config.timers;
-        let Some(server) = self.servers.get(server_slot) else { return };
+        let Some(server) = self.transactions.server(server_slot) else { return };
         let (flow, cseq, initial) = (server.flow, server.cseq, server.merge_key.is_some());
         let contact = self.core.contact(flow);
         let features = self.legs.get(slot).map(|leg| leg.features()).unwrap_or_default();
@@ -219,7 +223,8 @@ impl Endpoint {
         // Our offer was in a provisional response, its answer in a PRACK: another one is no part of the 200 (RFC 6337 §2.2).
         let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
         let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(agreed)].concat();
-        let response = self.answer_through(
+        let response = self.transactions.respond(
+            &mut self.core,
             now,
             server_slot,
             ResponseParts {

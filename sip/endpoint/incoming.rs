@@ -4,27 +4,98 @@ use super::phones::{self, Admission};
 use super::refer::refusal_of_event;
 use super::reliable::Reliable;
 use super::retry::RetryReason;
-use super::server::request_line;
-use super::state::{End, Extensions, Key, Leg, State};
-use super::{Arrival, Endpoint, session_timer};
+use super::state::{End, Extensions, Leg, PROVISIONAL_REPEAT, State};
+use super::transactions::Key;
+use super::transactions::server::{CancelledInvite, NewServer, Repetition, request_line};
+use super::{Arrival, Endpoint, Output, session_timer};
 use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::guard::Offence;
 use crate::keys::LegId;
-use crate::leg::{Caller, EndCause, Event, Incoming, Prack, TrunkName};
+use crate::leg::{Caller, EndCause, Event, Incoming, Prack, Transport, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
 use crate::peer::{TrunkState, Way};
 use crate::waiting::Waiting;
 use bytes::Bytes;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 /// Longest Request-URI taken, octets (414 beyond it).
 const MAX_URI: usize = 2_048;
 
 impl Endpoint {
+    pub(super) fn handle_request(&mut self, now: Instant, arrival: &Arrival, request: Request) {
+        let key = self.core.server_key(&request, &request.method);
+        match self.transactions.handle_repetition(&mut self.core, now, arrival, &key, &request) {
+            Repetition::New => {}
+            Repetition::Absorbed => return,
+            Repetition::Ack(leg) => return self.handle_ack(now, arrival, leg, &request),
+        }
+        let leg = self.dialog_of(&request);
+        if request.method == Method::Ack {
+            if let Some(leg) = leg {
+                self.handle_ack(now, arrival, leg, &request);
+            }
+            return;
+        }
+        // RFC 5923 §5: only to whom has shown a certificate is anything sent that it did not ask for.
+        if let (Some(port), Transport::Tls) = (request.via.alias, arrival.transport)
+            && let (Some(connection), Some(trunk)) = (arrival.connection, arrival.proven.clone())
+        {
+            let address = SocketAddr::new(arrival.source.ip(), port);
+            self.core.outputs.push_back(Output::Alias { connection, address, trunk });
+        }
+        let Some(echo) = request.echo(arrival.source) else { return };
+        if request.method == Method::Register && leg.is_none() {
+            self.handle_register(now, arrival, &request, key, echo);
+            return;
+        }
+        // An INVITE is asked later who it comes from.
+        let is_invite = request.method == Method::Invite && request.to.tag.is_none();
+        let known = leg.is_some() || is_invite || !self.is_outsider(arrival) || self.is_expected(&request);
+        if !known {
+            // Of a dialog that is over, or was lost in a crash: no scanner's, and its end is to be told (RFC 3261 §12.2.2).
+            let (status, strays) = if request.to.tag.is_some() { (481, true) } else { (403, false) };
+            if strays {
+                self.core.counters.strangers += 1;
+            } else {
+                self.note_stranger(now, arrival, &request);
+            }
+            if self.core.config.unknown_sources == UnknownSources::Reject {
+                self.core.refuse(arrival, &echo, status, "");
+            }
+            return;
+        }
+        if request.method == Method::Cancel {
+            self.handle_cancel(now, arrival, &request, &echo);
+        } else if let Some(leg) = leg {
+            self.handle_in_dialog(now, arrival, leg, request, key, echo);
+        } else {
+            self.handle_out_of_dialog(now, arrival, request, key, echo);
+        }
+    }
+
+    pub(super) fn fresh_tag(&mut self) -> u64 {
+        loop {
+            let tag = rand::Rng::next_u64(&mut self.core.rng);
+            if !self.legs_by_tag.contains_key(&tag) {
+                return tag;
+            }
+        }
+    }
+
+    /// Remembers when to repeat the provisional response just sent.
+    pub(super) fn repeat_provisional(&mut self, now: Instant, slot: LegId) {
+        if let Some(leg) = self.legs.get_mut(slot)
+            && let State::Ringing { repeat, .. } = &mut leg.state
+        {
+            *repeat = Some(now + PROVISIONAL_REPEAT);
+        }
+        self.arm_leg(slot);
+    }
+
     pub(super) fn handle_out_of_dialog(
         &mut self,
         now: Instant,
@@ -104,7 +175,7 @@ impl Endpoint {
         if request.uri.text().len() > MAX_URI {
             return Some((414, String::new()));
         }
-        if self.servers_by_merge_key.contains_key(&merge_key) || self.completed.has_merge_key(&merge_key) {
+        if self.transactions.is_merged(&merge_key) {
             return Some((482, String::new()));
         }
         // Taking the call means forwarding it, so this is a proxy's question to us too (RFC 3261 §16.3).
@@ -213,11 +284,19 @@ impl Endpoint {
         });
         // Before any trace: it is the leg's first event, and stands for the INVITE itself.
         self.core.event(Event::Incoming { leg: leg_key, incoming });
-        let server = self.insert_server(arrival, &request, key, echo, Some(slot), tag);
-        if let Some(server) = self.servers.get_mut(server) {
-            server.merge_key = Some(merge_key);
-        }
-        self.servers_by_merge_key.insert(merge_key, server);
+        let server = self.transactions.insert_server(
+            &self.core,
+            NewServer {
+                arrival,
+                request: &request,
+                key,
+                merge_key: Some(merge_key),
+                echo,
+                leg: Some(slot),
+                tag,
+                refer: may_refer,
+            },
+        );
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.state = State::Ringing { server, repeat: None };
         }
@@ -238,13 +317,7 @@ impl Endpoint {
     /// RFC 3261 §9.2.
     pub(super) fn handle_cancel(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) {
         let key = self.core.server_key(request, &Method::Invite);
-        let live = self.servers_by_key.get(&key).copied();
-        let found = match (live.and_then(|slot| self.servers.get(slot)), self.completed.answered_server(&key)) {
-            (Some(server), _) => Some((server.leg, server.tag, server.machine.is_pending())),
-            (None, Some(served)) => Some((served.leg, served.tag, false)),
-            (None, None) => None,
-        };
-        let Some((leg, tag, pending)) = found else {
+        let Some(CancelledInvite { leg, tag, pending }) = self.transactions.cancelled_invite(&key) else {
             self.core.refuse(arrival, echo, 481, "");
             return;
         };
@@ -256,7 +329,7 @@ impl Endpoint {
             ResponseParts { status: 200, tag: Some(tag), ..ResponseParts::default() },
         );
         self.core.trace(leg, true, flow, || "200 OK (CANCEL)".to_owned());
-        let Some(slot) = live.filter(|_| pending) else { return };
+        let Some(slot) = pending else { return };
         self.respond(now, slot, ResponseParts { status: 487, ..ResponseParts::default() });
         let Some(leg_slot) = leg else { return };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };

@@ -6,16 +6,12 @@
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::HashMap;
 
 use super::Endpoint;
-use super::state::State;
-use crate::compose;
-use crate::dialog::Flow;
 use crate::endpoint::{OutOfDialogRequest, Output, Target};
-use crate::keys::ClientId;
 use crate::leg::{EndCause, Event, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
 use crate::network;
@@ -23,10 +19,6 @@ use crate::peer::TrunkState;
 
 /// Most lookups at a time; a call beyond them fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
-/// How long a peer that refused TCP is sent long requests over UDP without asking again.
-const UDP_ONLY: Duration = Duration::from_secs(3_600);
-/// Peers remembered for that; when there are more, all are forgotten, which costs each a refused connection.
-const MAX_UDP_ONLY: usize = 1_024;
 
 /// A question of [`Output::Resolve`], for its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,8 +43,6 @@ pub(super) enum PendingLookup {
 pub(super) struct Lookups {
     waiting: HashMap<LookupId, PendingLookup>,
     next: u64,
-    /// Peers that do not take TCP, until when.
-    udp_only: HashMap<SocketAddr, Instant>,
 }
 
 impl Lookups {
@@ -172,86 +162,5 @@ impl Endpoint {
 
     pub(super) fn report_unplaced(&mut self, leg: LegKey, cause: EndCause) {
         self.core.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
-    }
-
-    /// Gives a request that was just sent other places to go to. With them it waits [`crate::Config::failover_ms`] for a sign of
-    /// life only: nobody lets a telephone be silent for the RFC's 32 s.
-    /// The same if the application is `impatient`, as it has others to turn to.
-    pub(super) fn add_alternatives(&mut self, now: Instant, slot: ClientId, hops: Vec<Target>, impatient: bool) {
-        let patience =
-            Duration::from_millis(self.core.config.failover_ms.into()).min(self.core.config.timers.timeout());
-        if let Some(client) = self.clients.get_mut(slot) {
-            client.alternatives.extend(hops);
-            if impatient || !client.alternatives.is_empty() {
-                self.expire_by(slot, now + patience);
-            }
-        }
-    }
-
-    /// A request that nothing was heard of by then has failed.
-    pub(super) fn expire_by(&mut self, slot: ClientId, by: Instant) {
-        if let Some(client) = self.clients.get_mut(slot) {
-            client.machine.expire_by(by);
-            let next = client.machine.next_timeout();
-            self.core.timers.arm(&mut client.wake, next, crate::timer::Owner::Client(slot));
-        }
-    }
-
-    /// RFC 3261 §18.1.1: a request that might be cut into fragments goes by TCP, unless the peer is known to take none or
-    /// we have no socket for it. The way over UDP stays open should the connection be refused.
-    pub(super) fn avoid_fragments(&self, now: Instant, flow: Flow, length: usize) -> Option<Flow> {
-        let most = self.core.config.udp_max_request;
-        let refused = self.lookups.udp_only.get(&flow.peer).is_some_and(|until| *until > now);
-        if flow.transport != Transport::Udp || flow.pinned || most == 0 || length <= most || refused {
-            return None;
-        }
-        let local = self.core.local_for(Transport::Tcp, flow.peer.ip())?;
-        Some(Flow { transport: Transport::Tcp, local, ..flow })
-    }
-
-    /// RFC 3263 §4.3: the same request in a new transaction to the next hop. `false` if there is none left, or nobody wants
-    /// it any more. The old transaction takes what still comes for it.
-    pub(super) fn try_next_target(&mut self, now: Instant, slot: ClientId) -> bool {
-        let Some(client) = self.clients.get_mut(slot) else { return false };
-        let (mut hops, leg, old) = (std::mem::take(&mut client.alternatives), client.leg, client.flow);
-        let mut impatient = false;
-        if let Some(State::Calling(calling)) = leg.and_then(|leg| self.legs.get(leg)).map(|leg| &leg.state) {
-            if calling.client != slot || calling.hangup.is_some() {
-                return false;
-            }
-            impatient = calling.outgoing.impatient;
-        }
-        let Some(flow) = self.core.next_hop(&mut hops) else { return false };
-        if old.transport == Transport::Tcp && flow.transport == Transport::Udp && old.peer == flow.peer {
-            if self.lookups.udp_only.len() >= MAX_UDP_ONLY {
-                self.lookups.udp_only.clear();
-            }
-            self.lookups.udp_only.insert(flow.peer, now + UDP_ONLY);
-        }
-        let branch = self.core.random_u128();
-        let contacts = (self.core.contact(old), self.core.contact(flow));
-        let Some(client) = self.clients.get_mut(slot) else { return false };
-        client.leg = None;
-        let (method, purpose, again) = (client.method.clone(), client.purpose, client.again.clone());
-        let acknowledge = client.acknowledge.clone();
-        let request = client.request.clone();
-        let data = compose::rerouted(&request, flow.transport, self.core.sent_by(flow), branch, &contacts);
-        let next = self.start_client(now, method, branch, flow, data, leg, purpose);
-        if let Some(client) = self.clients.get_mut(next) {
-            client.again = again;
-            client.acknowledge = acknowledge.map(|mut acknowledge| {
-                acknowledge.bytes = None;
-                acknowledge
-            });
-        }
-        self.add_alternatives(now, next, hops, impatient);
-        if let Some(leg) = leg.and_then(|leg| self.legs.get_mut(leg))
-            && let State::Calling(calling) = &mut leg.state
-        {
-            calling.client = next;
-            calling.provisional = false;
-            leg.dialog.flow = flow;
-        }
-        true
     }
 }

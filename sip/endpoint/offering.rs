@@ -2,13 +2,13 @@
 
 use super::Endpoint;
 use super::calling::refusal;
-use super::state::{ByeHeaders, InDialogRequest, Offering, Purpose, State};
+use super::state::{ByeHeaders, Offering, State};
+use super::transactions::client::{InDialogRequest, Purpose};
 use crate::dialog::Dialog;
 use crate::keys::{ClientId, LegId};
 use crate::leg::Event;
 use crate::message::{Method, Response, Uri};
 use crate::recording;
-use crate::timer::Owner;
 use std::time::{Duration, Instant};
 
 /// How often an offer is put off at the peer's wish before it counts as refused, and for how many seconds each time.
@@ -45,10 +45,10 @@ impl Endpoint {
     ) {
         let success = (200..300).contains(&response.status);
         if success {
-            if self.acknowledge_again(slot, response) {
+            if self.transactions.acknowledge_again(&mut self.core, slot, response) {
                 return;
             }
-            let Some(client) = self.clients.get(slot) else { return };
+            let Some(client) = self.transactions.client(slot) else { return };
             let flow = client.flow;
             let (authorization, fallback) = client
                 .acknowledge
@@ -169,12 +169,8 @@ impl Endpoint {
     pub(super) fn abandon_offer(&mut self, now: Instant, slot: LegId) {
         let at = now + self.core.config.timers.timeout();
         let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());
-        if let Some(slot) = offering.and_then(|offering| offering.client)
-            && let Some(client) = self.clients.get_mut(slot)
-        {
-            client.machine.abandon(at);
-            let next = client.machine.next_timeout();
-            self.core.timers.arm(&mut client.wake, next, Owner::Client(slot));
+        if let Some(client) = offering.and_then(|offering| offering.client) {
+            self.transactions.abandon(&mut self.core, client, at);
         }
     }
 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::locate::PendingLookup;
-use super::state::{Purpose, tag_text};
+use super::state::tag_text;
+use super::transactions::client::{NewClient, Purpose};
 use super::{Arrival, Endpoint, Identity};
 use crate::compose::{self, RequestParts};
 use crate::dialog::Flow;
@@ -301,9 +302,11 @@ impl Endpoint {
             user_agent: &self.core.config.user_agent,
             ..RequestParts::default()
         });
-        let slot = self.start_client(now, outside.method.clone(), branch, flow, data, None, Purpose::OutOfDialog(kind));
+        let (method, purpose) = (outside.method.clone(), Purpose::OutOfDialog(kind));
+        let new = NewClient { method, branch, flow, data, leg: None, purpose };
+        let slot = self.transactions.start_client(&mut self.core, now, new);
         if let OutOfDialogRequest::Probe(_) = kind {
-            self.expire_by(slot, now + PROBE_PATIENCE);
+            self.transactions.expire_by(&mut self.core, slot, now + PROBE_PATIENCE);
         }
     }
 
@@ -378,7 +381,7 @@ impl Endpoint {
     pub(super) fn is_expected(&self, request: &Request) -> bool {
         let cancels = request.method == Method::Cancel && {
             let key = self.core.server_key(request, &Method::Invite);
-            self.servers_by_key.contains_key(&key) || self.completed.answered_server(&key).is_some()
+            self.transactions.has_server(&key)
         };
         cancels || self.registrar_of(request).is_some()
     }

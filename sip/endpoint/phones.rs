@@ -6,7 +6,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::retry::RetryReason;
-use super::state::{Key, Purpose};
+use super::transactions::Key;
+use super::transactions::client::{NewClient, Purpose};
+use super::transactions::server::NewServer;
 use super::{Arrival, Endpoint};
 use crate::challenge::{self, Verdict};
 use crate::compose::{self, RequestParts, ResponseParts};
@@ -119,7 +121,10 @@ impl Endpoint {
         };
         let outcome = self.registrar.register(now, register, &mut self.core.rng);
         let tag = self.fresh_tag();
-        let server = self.insert_server(arrival, request, key, echo, None, tag);
+        let server = self.transactions.insert_server(
+            &self.core,
+            NewServer { arrival, request, key, merge_key: None, echo, leg: None, tag, refer: false },
+        );
         let (status, reason, lines) = match outcome {
             Ok(changes) => {
                 if let Some(connection) = arrival.connection.filter(|_| !changes.is_empty()) {
@@ -369,7 +374,9 @@ impl Endpoint {
             ..RequestParts::default()
         });
         // Nobody waits for what comes back: that it comes keeps the NAT open.
-        self.start_client(now, Method::Options, branch, way.flow, data, None, Purpose::Info);
+        let (method, purpose) = (Method::Options, Purpose::Info);
+        let new = NewClient { method, branch, flow: way.flow, data, leg: None, purpose };
+        self.transactions.start_client(&mut self.core, now, new);
     }
 }
 

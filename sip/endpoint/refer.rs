@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Endpoint;
-use super::state::{InDialogRequest, Purpose, State, tag_number};
+use super::state::{State, tag_number};
+use super::transactions::client::{InDialogRequest, Purpose};
 use crate::compose::{self, ResponseParts};
 use crate::keys::{LegId, ServerId};
 use crate::leg::{Event, Header, LegKey, Refer, Referred};

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use super::delayed_offer::Acknowledgement;
 use super::incoming::options_lines;
 use super::retry::RetryReason;
-use super::server::response_line;
-use super::state::{End, InDialogRequest, Key, MAX_FORKS, Purpose, State};
+use super::state::{End, State};
+use super::transactions::client::{InDialogRequest, Purpose};
+use super::transactions::server::{NewServer, response_line};
+use super::transactions::{Key, MAX_FORKS};
 use super::{Arrival, Endpoint};
 use crate::compose::ResponseParts;
 use crate::dialog::{Dialog, Flow};
@@ -102,7 +104,7 @@ impl Endpoint {
             server,
             ResponseParts { status, contact, headers, body, lines: &lines, ..Default::default() },
         );
-        let sent = self.servers.get(server).and_then(|server| Some((server.response.clone()?, server.flow)));
+        let sent = self.transactions.server(server).and_then(|server| Some((server.response.clone()?, server.flow)));
         let t1 = self.core.config.timers.t1;
         let deadline = now + self.core.config.timers.timeout();
         if let Some((response, flow)) = sent
@@ -221,7 +223,7 @@ impl Endpoint {
         }
         let rseq = response.content.value("RSeq").and_then(|value| value.trim().parse::<u32>().ok());
         let (Some(rseq), Some(tag)) = (rseq, response.to.tag.as_ref()) else { return false };
-        let Some(flow) = self.clients.get(client).map(|client| client.flow) else { return false };
+        let Some(flow) = self.transactions.client(client).map(|client| client.flow) else { return false };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return false };
         let fallback = leg.dialog.target.clone();
         let State::Calling(calling) = &mut leg.state else { return false };
@@ -275,6 +277,7 @@ impl Endpoint {
         let full = !self.has_room();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (leg_key, tag, busy) = (leg.key, leg.tag, leg.offered.is_some());
+        let refer = leg.extensions.may_refer;
         let offering = leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none());
         let State::Calling(calling) = &mut leg.state else { return };
         let from = request.from.tag.clone().unwrap_or_default();
@@ -295,7 +298,10 @@ impl Endpoint {
             return;
         }
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        let server = self.insert_server(arrival, request, key, echo, Some(slot), tag);
+        let server = self.transactions.insert_server(
+            &self.core,
+            NewServer { arrival, request, key, merge_key: None, echo, leg: Some(slot), tag, refer },
+        );
         match request.method {
             Method::Update if request.content.has_sdp() => {
                 // RFC 3311 §5.2: our own offer comes first, then theirs, one at a time.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::Endpoint;
-use super::state::{ByeHeaders, End, InDialogRequest, Leg, Purpose, State};
+use super::state::{ByeHeaders, End, Leg, State};
+use super::transactions::client::{InDialogRequest, Purpose};
 use crate::keys::LegId;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};

@@ -4,22 +4,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Target;
 use super::delayed_offer::DelayedOffers;
 use super::origin::Origin;
-use super::out_of_dialog::OutOfDialogRequest;
 use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
 use super::session_timer::{Agreed, SessionTimer};
 use crate::compose;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
-use crate::keys::{ClientId, LegId, ServerId};
+use crate::keys::{ClientId, ServerId};
 use crate::leg::{EndCause, Header, LegKey, Outgoing};
-use crate::message::{Echo, Method};
 use crate::recording;
-use crate::timer::TimerQueue;
-use crate::transaction::{ClientMachine, ServerMachine};
 
 /// One INVITE dialog usage, from the INVITE to the answer of its BYE.
 #[derive(Debug)]
@@ -185,129 +180,6 @@ impl Leg {
             State::Established | State::Ending(_) => None,
         };
         [ack, offer, state, self.report_by, self.extensions.next_timeout()].into_iter().flatten().min()
-    }
-}
-
-/// A request we sent.
-#[derive(Debug)]
-pub(super) struct Client {
-    pub(super) machine: ClientMachine,
-    pub(super) method: Method,
-    pub(super) branch: u128,
-    pub(super) purpose: Purpose,
-    pub(super) leg: Option<LegId>,
-    pub(super) flow: Flow,
-    pub(super) request: Bytes,
-    /// What the ACK of a 300-699 needs; INVITE only.
-    pub(super) acknowledge: Option<Box<Acknowledge>>,
-    /// The 2xx says where its ACK goes, and no password goes with it.
-    pub(super) plain_ack: bool,
-    /// ACKs sent for 2xx responses, by the To tag; at most [`MAX_FORKS`].
-    pub(super) acknowledged: Vec<(Bytes, Bytes, Flow)>,
-    /// Where the request may go if it gets nowhere here, best first.
-    pub(super) alternatives: Vec<Target>,
-    /// What a repetition with credentials needs.
-    pub(super) again: Option<Box<InDialogRequest>>,
-    pub(super) wake: Option<Instant>,
-}
-
-impl Client {
-    /// When to look at it again.
-    pub(super) fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
-        let next = self.machine.next_timeout();
-        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
-    }
-}
-
-/// Most 2xx forks of one INVITE that are acknowledged (and hung up).
-pub(super) const MAX_FORKS: usize = 8;
-
-/// Why a request was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Invite,
-    Reinvite,
-    Cancel,
-    Bye,
-    Info,
-    /// Of no leg.
-    OutOfDialog(OutOfDialogRequest),
-    Prack,
-    /// An offer in an early dialog.
-    Update,
-    /// An UPDATE that refreshes the session.
-    Refresh,
-    Refer,
-    Notify,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Acknowledge {
-    pub(super) uri: Bytes,
-    pub(super) routes: Vec<Bytes>,
-    pub(super) from: Bytes,
-    pub(super) call_id: Bytes,
-    pub(super) cseq: u32,
-    pub(super) authorization: String,
-    /// Once written.
-    pub(super) bytes: Option<Bytes>,
-}
-
-/// An in-dialog request apart from its routing.
-#[derive(Debug, Clone, Default)]
-pub(super) struct InDialogRequest {
-    pub(super) lines: String,
-    pub(super) headers: Vec<Header>,
-    pub(super) body: Option<(String, Bytes)>,
-    /// Its Allow has REFER.
-    pub(super) refer: bool,
-    /// It is of a session with a recording server.
-    pub(super) records: bool,
-    pub(super) attempts: digest::Attempts,
-}
-
-impl InDialogRequest {
-    /// Parameters of its Contact.
-    pub(super) fn features(&self) -> &'static str {
-        if self.records { recording::FEATURE } else { "" }
-    }
-
-    /// Whether the request says nothing but what its dialog has it say.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.headers.is_empty() && self.body.is_none()
-    }
-}
-
-/// What tells one server transaction from all others: a keyed hash of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key(pub(super) u128);
-
-/// A request we received.
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) machine: ServerMachine,
-    pub(super) method: Method,
-    pub(super) key: Key,
-    /// Key of RFC 3261 §8.2.2.2 (merged requests); initial INVITE only.
-    pub(super) merge_key: Option<Key>,
-    pub(super) leg: Option<LegId>,
-    pub(super) flow: Flow,
-    pub(super) echo: Echo,
-    pub(super) record_routes: Vec<Bytes>,
-    pub(super) tag: u64,
-    pub(super) cseq: u32,
-    pub(super) response: Option<Bytes>,
-    pub(super) status: u16,
-    /// The response says nothing that cannot be written again from the request but this: whether we take REFER.
-    pub(super) plain: Option<bool>,
-    pub(super) wake: Option<Instant>,
-}
-
-impl Server {
-    /// When to look at it again.
-    pub(super) fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
-        let next = self.machine.next_timeout();
-        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
     }
 }
 

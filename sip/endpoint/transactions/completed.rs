@@ -17,13 +17,9 @@ use std::time::{Duration, Instant};
 use crate::{HashMap, HashSet};
 use bytes::Bytes;
 
-use super::server::response_line;
-use super::state::{InDialogRequest, Key, MAX_FORKS};
-use super::{Arrival, Endpoint};
-use crate::compose::{self, ResponseParts};
-use crate::dialog::{Dialog, Flow};
+use super::Key;
+use crate::dialog::Flow;
 use crate::keys::LegId;
-use crate::message::{Method, Request, Response};
 
 /// Those whose times end so close together are forgotten together.
 const BUCKET: Duration = Duration::from_millis(250);
@@ -61,14 +57,14 @@ pub(super) enum Answer {
 
 /// An INVITE of ours that was answered with a 2xx.
 #[derive(Debug)]
-struct AnsweredInvite {
-    leg: Option<LegId>,
+pub(super) struct AnsweredInvite {
+    pub(super) leg: Option<LegId>,
     /// The same as the one before it has: most go to one of a few trunks.
-    flow: Arc<Flow>,
+    pub(super) flow: Arc<Flow>,
     /// Of whose 2xx: the hash of the tag of To.
-    tag: u64,
+    pub(super) tag: u64,
     /// Those of its forks; with the first at most [`MAX_FORKS`].
-    forks: Box<[u64]>,
+    pub(super) forks: Box<[u64]>,
 }
 
 /// Those whose times end until then. A list for each kind: that takes half of what one of all would.
@@ -88,8 +84,8 @@ impl CompletedTransactions {
     }
 
     /// `merge_key`: of an INVITE.
-    pub(super) fn insert_server(&mut self, until: Instant, key: Key, merge_key: Option<Key>, served: AnsweredServer) {
-        self.servers.insert(key, served);
+    pub(super) fn insert_server(&mut self, until: Instant, key: Key, merge_key: Option<Key>, answered: AnsweredServer) {
+        self.servers.insert(key, answered);
         self.add_to_bucket(until, |bucket| {
             bucket.servers.push(key);
             bucket.merge_keys.extend(merge_key);
@@ -110,6 +106,11 @@ impl CompletedTransactions {
 
     pub(super) fn answered_server(&self, key: &Key) -> Option<&AnsweredServer> {
         self.servers.get(key)
+    }
+
+    /// The answered INVITE of ours with that branch.
+    pub(super) fn invite_mut(&mut self, branch: u128) -> Option<&mut AnsweredInvite> {
+        self.invites.get_mut(&branch)
     }
 
     /// Whether an INVITE of ours with that branch was answered.
@@ -165,74 +166,6 @@ impl CompletedTransactions {
     #[cfg(test)]
     pub(super) fn table_sizes(&self) -> usize {
         self.servers.len() + self.invites.len() + self.merge_keys.len() + self.buckets.len()
-    }
-}
-
-impl Endpoint {
-    /// A repetition of a request that was answered, or the ACK of a 2xx with its INVITE's branch. `false`: none such lingers.
-    pub(super) fn handle_late_repetition(
-        &mut self,
-        now: Instant,
-        arrival: &Arrival,
-        key: &Key,
-        request: &Request,
-    ) -> bool {
-        let Some(AnsweredServer { leg, tag, answer }) = self.completed.answered_server(key).cloned() else {
-            return false;
-        };
-        let flow = self.core.arrival_flow(arrival);
-        let is_ack = request.method == Method::Ack;
-        self.core.trace(leg, false, flow, || {
-            if is_ack { "ACK".to_owned() } else { format!("{} (retransmission)", super::server::request_line(request)) }
-        });
-        let (status, flow, data) = match answer {
-            Answer::ByLeg => {
-                if let (true, Some(leg)) = (is_ack, leg) {
-                    self.handle_ack(now, arrival, leg, request);
-                }
-                return true;
-            }
-            Answer::Status { status, refer } => {
-                let Some(echo) = request.echo(arrival.source) else { return true };
-                let server = self.core.config.user_agent.as_str();
-                let parts = ResponseParts { status, tag: Some(tag), refer, server, ..ResponseParts::default() };
-                (status, self.core.response_flow(arrival, &echo), compose::response(&echo, &parts))
-            }
-            Answer::Stored(whole) => *whole,
-        };
-        self.core.transmit(flow, data);
-        let method = request.method.as_str();
-        self.core.trace(leg, true, flow, || response_line(status, compose::reason_phrase(status), method, true));
-        true
-    }
-
-    /// A response to an INVITE that got a 2xx before: its repetition gets its ACK again, a fork's is acknowledged and hung up
-    /// (RFC 3261 §13.2.2.4).
-    pub(super) fn handle_late_response(&mut self, now: Instant, branch: u128, response: &Response) {
-        let tag = self.core.tag_hash(response);
-        let Some(asked) = self.completed.invites.get_mut(&branch) else {
-            tracing::debug!(status = response.status, "response to no transaction of ours");
-            return;
-        };
-        if response.method != Method::Invite {
-            return;
-        }
-        let (leg, flow) = (asked.leg, *asked.flow);
-        let again = asked.tag == tag || asked.forks.contains(&tag);
-        let target = response.content.contact().filter(|_| (200..300).contains(&response.status));
-        let room = target.is_some() && (again || asked.forks.len() + 1 < MAX_FORKS);
-        if room && !again {
-            asked.forks = asked.forks.iter().copied().chain([tag]).collect();
-        }
-        self.core.trace(leg, false, flow, || response_line(response.status, &response.reason(), "INVITE", true));
-        let Some(target) = target.filter(|_| room) else { return };
-        let dialog = Dialog::from_response(response, &target, flow);
-        let (flow, data) = self.compose_ack(now, branch, &dialog, response.cseq, &InDialogRequest::default());
-        self.core.transmit(flow, data.clone());
-        self.core.trace(leg, true, flow, || format!("{} (retransmission)", super::client::start_line(&data)));
-        if !again {
-            self.send_bye_without_leg(now, dialog);
-        }
     }
 }
 
