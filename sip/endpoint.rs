@@ -31,6 +31,7 @@ mod retry;
 mod session_timer;
 mod state;
 mod transactions;
+mod trunks;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -52,7 +53,6 @@ use crate::keys::{LegId, ServerId};
 use crate::ladder::Ladder;
 use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
-use crate::peer::TrunkState;
 use crate::registrar::Registrar;
 use crate::throttle::Throttle;
 use crate::timer::Owner;
@@ -60,10 +60,11 @@ use crate::transaction::ClientInput;
 pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
-pub use out_of_dialog::{OutOfDialogRequest, Target};
 use slotmap::SlotMap;
 use state::{ByeHeaders, End, Leg, State};
 use transactions::Transactions;
+use trunks::Trunks;
+pub use trunks::{OutOfDialogRequest, Target};
 
 /// One stream connection, numbered by the shell and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,9 +144,7 @@ pub struct Endpoint {
     legs: SlotMap<LegId, Leg>,
     legs_by_key: HashMap<LegKey, LegId>,
     legs_by_tag: HashMap<u64, LegId>,
-    trunks: Vec<TrunkState>,
-    trunks_by_token: HashMap<u128, usize>,
-    changed_trunks: Vec<usize>,
+    trunks: Trunks,
     lookups: Lookups,
     stranger_lines: Throttle,
     ladder: Option<Arc<Ladder>>,
@@ -173,9 +172,7 @@ impl Endpoint {
             legs: SlotMap::with_key(),
             legs_by_key: HashMap::default(),
             legs_by_tag: HashMap::default(),
-            trunks: Vec::new(),
-            trunks_by_token: HashMap::default(),
-            changed_trunks: Vec::new(),
+            trunks: Trunks::default(),
             lookups: Lookups::default(),
             stranger_lines: Throttle::default(),
             ladder: None,
@@ -320,7 +317,10 @@ impl Endpoint {
                 }
                 Owner::Server(id) => self.transactions.handle_server_timeout(&mut self.core, now, at, id),
                 Owner::Leg(slot) => self.leg_timeout(now, at, slot),
-                Owner::Trunk(index) => self.trunk_timeout(now, at, index),
+                Owner::Trunk(index) => {
+                    self.trunks.handle_timeout(&mut self.core, now, at, index);
+                    self.serve_trunks(now);
+                }
             }
         }
         self.transactions.handle_timeout(now);
@@ -420,10 +420,7 @@ impl Endpoint {
             if let Some(ladder) = &self.ladder {
                 ladder.end(&leg.dialog.call_id);
             }
-            if let Some(index) = leg.peer {
-                self.trunks.get_mut(index).into_iter().for_each(TrunkState::release);
-                self.update_trunk(index);
-            }
+            self.trunks.release(&mut self.core, leg.peer);
             self.legs_by_tag.remove(&leg.tag);
             if self.legs_by_key.get(&leg.key) == Some(&slot) {
                 self.legs_by_key.remove(&leg.key);

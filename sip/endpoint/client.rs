@@ -59,6 +59,12 @@ impl Endpoint {
         }
     }
 
+    /// Tells a leg's trunk whether its INVITE was answered.
+    pub(super) fn report_invite_outcome(&mut self, now: Instant, leg: LegId, answered: bool) {
+        let trunk = self.legs.get(leg).and_then(|leg| leg.peer);
+        self.trunks.report_invite_outcome(&mut self.core, now, trunk, answered);
+    }
+
     /// RFC 3263 §4.3: sends the request to its next target. `false` if there is none left, or nobody wants it any more.
     fn try_next_target(&mut self, now: Instant, id: ClientId) -> bool {
         let leg = self.transactions.client(id).and_then(|client| client.leg);
@@ -105,7 +111,10 @@ impl Endpoint {
         let Some(client) = self.transactions.client(slot) else { return };
         let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.get(leg).is_some()));
         match (purpose, leg) {
-            (Purpose::OutOfDialog(kind), _) => self.out_of_dialog_answered(now, kind, response),
+            (Purpose::OutOfDialog(kind), _) => {
+                self.trunks.handle_response(&mut self.core, now, kind, response);
+                self.serve_trunks(now);
+            }
             (Purpose::Invite, leg) => self.deliver_to_invite(now, slot, leg, response),
             (Purpose::Reinvite, leg) => self.deliver_to_reinvite(now, slot, leg, response),
             (Purpose::Bye, Some(leg)) if response.status >= 200 => {
@@ -162,7 +171,8 @@ impl Endpoint {
         let Some(client) = self.transactions.client(slot) else { return };
         let purpose = client.purpose;
         if let Purpose::OutOfDialog(kind) = purpose {
-            return self.out_of_dialog_failed(now, kind, cause);
+            self.trunks.handle_failure(&mut self.core, now, kind, cause);
+            return self.serve_trunks(now);
         }
         let Some(leg_slot) = client.leg else { return };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };

@@ -145,7 +145,7 @@ impl Endpoint {
             self.report_unplaced(key, EndCause::Invalid);
             return;
         };
-        let trunk = outgoing.trunk.as_deref().and_then(|trunk| self.trunk_index(trunk));
+        let trunk = outgoing.trunk.as_deref().and_then(|trunk| self.trunks.index_of(trunk));
         let tag = self.fresh_tag();
         let host = match (&outgoing.from_host, self.core.locals.get(flow.local)) {
             (Some(host), _) => host.clone(),
@@ -161,7 +161,7 @@ impl Endpoint {
         let mut from = compose::name_addr(outgoing.from_display.as_deref(), &from_uri).into_bytes();
         from.extend_from_slice(b";tag=");
         from.extend_from_slice(&compose::hex(tag));
-        if !self.admit(now, trunk, Way::Out) {
+        if !self.trunks.admit(&mut self.core, now, trunk, Way::Out) {
             self.report_unplaced(key, EndCause::TrunkFull);
             return;
         }
@@ -178,7 +178,7 @@ impl Endpoint {
             remote_cseq: None,
             flow,
         };
-        let mut home = self.home_of(trunk);
+        let mut home = self.trunks.home_of(&self.core, trunk);
         home.extend(route.home);
         let session = outgoing.credentials.clone().map(|own| {
             let session = digest::Session::new(own).at_home(home);

@@ -16,7 +16,7 @@ use crate::guard::Offence;
 use crate::keys::LegId;
 use crate::leg::{Caller, EndCause, Event, Incoming, Prack, Transport, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
-use crate::peer::{TrunkState, Way};
+use crate::peer::Way;
 use crate::waiting::Waiting;
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
@@ -144,16 +144,16 @@ impl Endpoint {
             self.core.refuse(arrival, &echo, status, &lines);
             return;
         }
-        let peer = trunk.as_deref().and_then(|trunk| self.trunk_index(trunk));
-        if !self.admit(now, peer, Way::In) {
-            let full = peer.and_then(|peer| self.trunks.get(peer)).is_some_and(TrunkState::is_full);
+        let peer = trunk.as_deref().and_then(|trunk| self.trunks.index_of(trunk));
+        if !self.trunks.admit(&mut self.core, now, peer, Way::In) {
+            let full = self.trunks.is_full(peer);
             let lines = self.core.retry_after(if full { RetryReason::Calls } else { RetryReason::Pace });
             self.core.refuse(arrival, &echo, 503, &lines);
             return;
         }
         // Some carriers ask for a password even for the BYE of a call of theirs.
-        let credentials = peer.and_then(|peer| self.trunks.get(peer)?.peer.credentials.clone());
-        let session = credentials.map(|own| digest::Session::new(own).at_home(self.home_of(peer)));
+        let credentials = peer.and_then(|peer| self.trunks.get(peer)?.credentials.clone());
+        let session = credentials.map(|own| digest::Session::new(own).at_home(self.trunks.home_of(&self.core, peer)));
         let flow = Flow { pinned: guest, ..self.core.arrival_flow(arrival) };
         let leg = self.accept_invite(now, arrival, flow, request, trunk, key, merge_key, echo, caller);
         match leg.and_then(|leg| self.legs.get_mut(leg)) {
@@ -161,7 +161,7 @@ impl Endpoint {
                 leg.peer = peer;
                 leg.session = session;
             }
-            None => peer.and_then(|peer| self.trunks.get_mut(peer)).into_iter().for_each(TrunkState::release),
+            None => self.trunks.release(&mut self.core, peer),
         }
     }
 
@@ -236,7 +236,7 @@ impl Endpoint {
             from_uri: lossy(request.from.uri.text()),
             from_user: request.from.uri.user(),
             from_display: Some(lossy(&request.from.display)).filter(|display| !display.is_empty()),
-            to_user: self.called_user(&request),
+            to_user: self.trunks.called_user(&request),
             sip_call_id: lossy(&request.call_id),
             source: arrival.source,
             transport: arrival.transport,

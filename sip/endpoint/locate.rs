@@ -15,7 +15,7 @@ use crate::endpoint::{OutOfDialogRequest, Output, Target};
 use crate::leg::{EndCause, Event, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
 use crate::network;
-use crate::peer::TrunkState;
+use crate::peer::Peer;
 
 /// Most lookups at a time; a call beyond them fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
@@ -89,8 +89,8 @@ impl Endpoint {
                 Ok(hops) => {
                     // Where a trunk is called by its own URI, and not where a redirection leads.
                     let index = outgoing.next_hop.as_ref().and(outgoing.trunk.as_deref());
-                    if let Some(index) = index.and_then(|trunk| self.trunk_index(trunk)) {
-                        self.learn_hosts(index, &hops);
+                    if let Some(index) = index.and_then(|trunk| self.trunks.index_of(trunk)) {
+                        self.trunks.learn_hosts(&self.core, index, &hops);
                     }
                     let found = hops.len();
                     let hops = self.allowed(&outgoing, hops);
@@ -101,7 +101,10 @@ impl Endpoint {
                 }
                 Err(cause) => self.report_unplaced(key, cause),
             },
-            PendingLookup::OutOfDialog(kind) => self.out_of_dialog_located(now, kind, found.unwrap_or_default()),
+            PendingLookup::OutOfDialog(kind) => {
+                self.trunks.handle_located(&mut self.core, now, kind, found.unwrap_or_default());
+                self.serve_trunks(now);
+            }
         }
     }
 
@@ -131,15 +134,9 @@ impl Endpoint {
 
     /// Why the accounts of a call may not call an address.
     fn why_not(&self, outgoing: &Outgoing, address: IpAddr) -> Option<String> {
-        let is_there = |peer: &&TrunkState| {
-            !peer.retired
-                && (peer.addresses.iter().any(|known| known.to_canonical() == address)
-                    || self.core.narrow_networks(&peer.peer.trunk).any(|network| network.contains(&address)))
-        };
-        let mut there = self.trunks.iter().filter(is_there).peekable();
+        let mut there = self.trunks.at_address(&self.core, address).peekable();
         if there.peek().is_some() {
-            let usable =
-                |peer: &TrunkState| peer.peer.account.as_ref().is_none_or(|own| outgoing.accounts.contains(own));
+            let usable = |trunk: &Peer| trunk.account.as_ref().is_none_or(|own| outgoing.accounts.contains(own));
             return (!there.any(usable)).then(|| "another account's trunk".to_owned());
         }
         let purpose = network::purpose(address)?;

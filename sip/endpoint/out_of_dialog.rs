@@ -1,425 +1,98 @@
-//! Requests that belong to no leg, and the trunks that they are for: registrations and OPTIONS.
-//!
-//! [`OutOfDialogRequest`] says for whom a client transaction runs when no leg owns it; [`Endpoint::send_out_of_dialog`] starts one, and its end
-//! comes back to `out_of_dialog_answered` or `out_of_dialog_failed`. A further use of requests outside dialogs is a further variant.
+//! Requests of ours that belong to no leg: the trunks ask for them, the transactions send them.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ipnet::IpNet;
 
+use super::Endpoint;
 use super::locate::PendingLookup;
 use super::state::tag_text;
 use super::transactions::client::{NewClient, Purpose};
-use super::{Arrival, Endpoint, Identity};
+use super::trunks::{OutOfDialogMessage, OutOfDialogRequest, Target, TrunkOutput};
 use crate::compose::{self, RequestParts};
 use crate::dialog::Flow;
-use crate::keys::LegId;
-use crate::leg::{EndCause, Transport, TrunkName};
-use crate::message::{Method, Request, Response, Uri};
-use crate::peer::{PeerStatus, Registered, Way};
-use crate::registration::{Registration, Reply, Step};
-use crate::timer::Owner;
+use crate::leg::EndCause;
+use crate::message::{Method, Request};
+use crate::peer::PeerStatus;
 
 /// How long an OPTIONS may go unanswered: long enough for three of them to be lost, far shorter than Timer F.
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a request outside every leg is for. The number is the trunk's place in [`crate::Config::peers`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OutOfDialogRequest {
-    /// REGISTER.
-    Register(usize),
-    /// OPTIONS.
-    Probe(usize),
-    /// REGISTER that withdraws a Contact which another configuration does not have.
-    Unregister(usize),
-    /// None: only the trunk's addresses are wanted.
-    Resolve(usize),
-}
-
-/// An address to send a request to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
-    /// How.
-    pub transport: Transport,
-    /// Where.
-    pub address: SocketAddr,
-    /// Who must be there, if a connection over TLS is to be opened.
-    pub identity: Option<Identity>,
-}
-
-/// A request outside every dialog.
-pub(super) struct Outside<'a> {
-    pub(super) method: Method,
-    pub(super) uri: &'a str,
-    /// URI of From, and its tag.
-    pub(super) from: (&'a str, u64),
-    pub(super) to: &'a str,
-    pub(super) call_id: &'a str,
-    pub(super) cseq: u32,
-    /// URI without brackets.
-    pub(super) contact: &'a str,
-    /// Whole lines, each with its CRLF.
-    pub(super) lines: &'a str,
-}
-
 impl Endpoint {
-    /// Begins to register with trunks and to ask how they are. Once; the shell's look-ups work by then.
+    /// Begins to register with trunks and to probe them. Call it once, when the shell's look-ups work.
     pub fn start_trunks(&mut self, now: Instant) {
-        for peer in std::mem::take(&mut self.core.config.peers) {
-            self.add_trunk(now, peer);
+        for trunk in std::mem::take(&mut self.core.config.peers) {
+            self.trunks.add(&mut self.core, now, trunk);
         }
+        self.serve_trunks(now);
     }
 
-    /// Withdraws every registration, as far as there is one.
+    /// Withdraws every registration.
     pub fn withdraw(&mut self, now: Instant) {
-        for index in 0..self.trunks.len() {
-            let step = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()).map(Registration::stop);
-            if step == Some(Step::Send) {
-                self.send_register(now, index, OutOfDialogRequest::Register(index));
-            }
-            self.update_trunk(index);
-        }
+        self.trunks.withdraw(&mut self.core, now);
+        self.serve_trunks(now);
     }
 
     /// Whether a registrar has yet to confirm that.
     #[must_use]
     pub fn is_withdrawing(&self) -> bool {
-        self.trunks.iter().any(|peer| peer.registration.as_ref().is_some_and(Registration::is_withdrawing))
+        self.trunks.is_withdrawing()
     }
 
-    /// What was found for a trunk's URI, best first; empty if nothing was.
-    pub(super) fn out_of_dialog_located(&mut self, now: Instant, kind: OutOfDialogRequest, mut targets: Vec<Target>) {
-        let (OutOfDialogRequest::Register(index)
-        | OutOfDialogRequest::Probe(index)
-        | OutOfDialogRequest::Unregister(index)
-        | OutOfDialogRequest::Resolve(index)) = kind;
-        self.learn_hosts(index, &targets);
-        targets.retain(|target| self.core.local_for(target.transport, target.address.ip()).is_some());
-        match kind {
-            OutOfDialogRequest::Register(index) => {
-                let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
-                    return;
-                };
-                if registration.handle_located(now, targets, &mut self.core.rng) == Step::Send {
-                    self.send_register(now, index, OutOfDialogRequest::Register(index));
-                }
-                self.update_trunk(index);
-            }
-            OutOfDialogRequest::Probe(index) => match targets.first() {
-                Some(&target) => self.send_options(now, index, target),
-                None => self.probed(now, index, None),
-            },
-            OutOfDialogRequest::Unregister(_) | OutOfDialogRequest::Resolve(_) => {}
-        }
-    }
-
-    /// A trunk's names have these addresses: its credentials may be shown there, and the guard leaves them alone.
-    pub(super) fn learn_hosts(&mut self, index: usize, targets: &[Target]) {
-        let Some(peer) = self.trunks.get_mut(index) else { return };
-        if peer.learn_addresses(targets.iter().map(|target| target.address.ip())) {
-            self.tell_guard();
-        }
-    }
-
-    /// Tells the guard who the trunks' hosts are.
-    pub(super) fn tell_guard(&self) {
-        if let Some(guard) = &self.core.guard {
-            guard.set_hosts(self.trunks.iter().flat_map(|peer| peer.addresses.iter().copied()));
-        }
-    }
-
-    /// The next trunk whose status is not what it was, by its place in [`crate::Config::peers`].
+    /// The next trunk whose status changed, by its index in [`crate::Config::peers`].
     pub fn poll_peer(&mut self) -> Option<(usize, PeerStatus)> {
-        let index = self.changed_trunks.pop()?;
-        let peer = self.trunks.get_mut(index)?;
-        peer.is_listed = false;
-        Some((index, peer.status()))
+        self.trunks.poll_status()
     }
 
-    pub(super) fn trunk_timeout(&mut self, now: Instant, at: Instant, index: usize) {
-        let Some(peer) = self.trunks.get_mut(index) else { return };
-        if peer.wake == Some(at) {
-            peer.wake = None;
-        }
-        peer.forget_doubt(now);
-        let registration = peer.registration.as_mut();
-        let registrar = registration.and_then(|one| one.is_due(now).then(|| one.register().registrar.clone()));
-        let probed = peer.probe.as_mut().is_some_and(|probe| probe.is_due(now));
-        let probed = peer.peer.uri.clone().filter(|_| probed);
-        let trunk = peer.peer.trunk.clone();
-        for (kind, uri) in
-            [(OutOfDialogRequest::Register(index), registrar), (OutOfDialogRequest::Probe(index), probed)]
-        {
-            let Some(uri) = uri else { continue };
-            match Uri::parse(uri.as_bytes()) {
-                Some(uri) => self.locate(now, &uri, Some(trunk.clone()), PendingLookup::OutOfDialog(kind)),
-                None => self.out_of_dialog_located(now, kind, Vec::new()),
-            }
-        }
-        self.update_trunk(index);
-    }
-
-    pub(super) fn out_of_dialog_answered(&mut self, now: Instant, kind: OutOfDialogRequest, response: &Response) {
-        if response.status < 200 {
-            return;
-        }
-        match kind {
-            OutOfDialogRequest::Register(index) => {
-                let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
-                    return;
-                };
-                let reply = Reply::of(response, registration.token);
-                if registration.handle_reply(now, reply, &mut self.core.rng) == Step::Send {
-                    self.send_register(now, index, OutOfDialogRequest::Register(index));
+    /// Does what the trunks ask for.
+    pub(super) fn serve_trunks(&mut self, now: Instant) {
+        while let Some(output) = self.trunks.poll_output() {
+            match output {
+                TrunkOutput::Locate { kind, uri, trunk } => {
+                    self.locate(now, &uri, Some(trunk), PendingLookup::OutOfDialog(kind));
                 }
-                self.update_trunk(index);
+                TrunkOutput::Send(message) => self.send_out_of_dialog(now, &message),
             }
-            OutOfDialogRequest::Probe(index) => self.probed(now, index, Some(response.status)),
-            OutOfDialogRequest::Unregister(_) | OutOfDialogRequest::Resolve(_) => {}
         }
     }
 
-    pub(super) fn out_of_dialog_failed(&mut self, now: Instant, kind: OutOfDialogRequest, cause: EndCause) {
-        match kind {
-            OutOfDialogRequest::Register(index) => {
-                let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
-                    return;
-                };
-                if registration.handle_silence(now, cause, &mut self.core.rng) == Step::Send {
-                    self.send_register(now, index, OutOfDialogRequest::Register(index));
-                }
-                self.update_trunk(index);
-            }
-            OutOfDialogRequest::Probe(index) => self.probed(now, index, None),
-            OutOfDialogRequest::Unregister(_) | OutOfDialogRequest::Resolve(_) => {}
-        }
-    }
-
-    fn probed(&mut self, now: Instant, index: usize, status: Option<u16>) {
-        let Some(peer) = self.trunks.get_mut(index) else { return };
-        let Some(probe) = &mut peer.probe else { return };
-        let changed = probe.handle_result(now, status, &mut self.core.rng);
-        let (down, trunk) = (probe.is_down(), peer.peer.trunk.clone());
-        if !down && status.is_some_and(|status| status < 500) {
-            peer.trust();
-        }
-        match (changed, down) {
-            (true, true) => {
-                let why = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-                tracing::warn!(%trunk, cause = %"trunk-down", "trunk is down: OPTIONS got {why}");
-            }
-            (true, false) => tracing::info!(%trunk, "trunk is up again"),
-            _ => {}
-        }
-        self.update_trunk(index);
-    }
-
-    pub(super) fn send_register(&mut self, now: Instant, index: usize, kind: OutOfDialogRequest) {
-        let Some(registration) = self.trunks.get_mut(index).and_then(|peer| peer.registration.as_mut()) else { return };
-        let Some(target) = registration.target() else { return };
-        let register = registration.register().clone();
-        registration.cseq = registration.cseq.wrapping_add(1) & 0x7fff_ffff;
-        let mut lines = match &mut registration.session {
-            Some(session) => session.lines("REGISTER", &register.registrar, b"", &mut self.core.rng),
-            None => String::new(),
-        };
-        lines.push_str(&format!("Expires: {}\r\nSupported: path\r\n", registration.expires()));
-        let (tag, cseq, token) = (registration.tag, registration.cseq, registration.token);
-        let call_id = registration.call_id.clone();
-        let contact = match self
-            .core
-            .local_for(target.transport, target.address.ip())
-            .and_then(|local| self.core.locals.get(local))
-        {
-            Some(local) => local.contact_of(&compose::escape_user(&register.contact_user), token),
-            None => return self.out_of_dialog_failed(now, kind, EndCause::NoSocket),
-        };
-        let outside = Outside {
-            method: Method::Register,
-            uri: &register.registrar,
-            from: (&register.address, tag),
-            to: &register.address,
-            call_id: &call_id,
-            cseq,
-            contact: &contact,
-            lines: &lines,
-        };
-        self.send_out_of_dialog(now, target, kind, &outside);
-    }
-
-    fn send_options(&mut self, now: Instant, index: usize, target: Target) {
-        let Some(uri) = self.trunks.get(index).and_then(|peer| peer.peer.uri.clone()) else { return };
-        let Some(local) =
-            self.core.local_for(target.transport, target.address.ip()).and_then(|local| self.core.locals.get(local))
-        else {
-            return self.probed(now, index, None);
-        };
-        let (contact, from) = (local.contact.clone(), format!("sip:{}", local.host()));
-        let (call_id, tag) = (format!("{:032x}", self.core.random_u128()), self.fresh_tag());
-        let outside = Outside {
-            method: Method::Options,
-            uri: &uri,
-            from: (&from, tag),
-            to: &uri,
-            call_id: &call_id,
-            cseq: 1,
-            contact: &contact,
-            lines: "Accept: application/sdp\r\n",
-        };
-        self.send_out_of_dialog(now, target, OutOfDialogRequest::Probe(index), &outside);
-    }
-
-    /// Sends a request outside every dialog. Beyond [`crate::Config::max_transactions`] it fails at once, as it does without a
-    /// socket for the target.
-    pub(super) fn send_out_of_dialog(
-        &mut self,
-        now: Instant,
-        target: Target,
-        kind: OutOfDialogRequest,
-        outside: &Outside<'_>,
-    ) {
-        let Target { transport, address, identity } = target;
+    /// Sends a request outside every dialog. It fails at once if there is no room for its transaction.
+    fn send_out_of_dialog(&mut self, now: Instant, message: &OutOfDialogMessage) {
+        let (kind, Target { transport, address, identity }) = (message.kind, message.target);
         let Some(local) = self.core.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
-            return self.out_of_dialog_failed(now, kind, EndCause::Overload);
+            return self.trunks.handle_failure(&mut self.core, now, kind, EndCause::Overload);
         };
         let flow = Flow { transport, peer: address, local, connection: None, identity, pinned: false };
         let branch = self.core.random_u128();
-        let from = format!("<{}>;tag={}", outside.from.0, tag_text(outside.from.1));
+        let from = format!("<{}>;tag={}", message.from.0, tag_text(message.from.1));
         let data: Bytes = compose::request(&RequestParts {
-            method: outside.method.as_str(),
-            uri: outside.uri.as_bytes(),
+            method: message.method.as_str(),
+            uri: message.uri.as_bytes(),
             via_transport: Some(transport),
             sent_by: self.core.sent_by(flow),
             branch,
             from: from.as_bytes(),
-            to: compose::name_addr(None, outside.to).as_bytes(),
-            call_id: outside.call_id.as_bytes(),
-            cseq: outside.cseq,
-            contact: Some(outside.contact),
-            lines: outside.lines,
+            to: compose::name_addr(None, &message.to).as_bytes(),
+            call_id: message.call_id.as_bytes(),
+            cseq: message.cseq,
+            contact: Some(&message.contact),
+            lines: &message.lines,
             user_agent: &self.core.config.user_agent,
             ..RequestParts::default()
         });
-        let (method, purpose) = (outside.method.clone(), Purpose::OutOfDialog(kind));
+        let (method, purpose) = (message.method.clone(), Purpose::OutOfDialog(kind));
         let new = NewClient { method, branch, flow, data, leg: None, purpose };
-        let slot = self.transactions.start_client(&mut self.core, now, new);
+        let client = self.transactions.start_client(&mut self.core, now, new);
         if let OutOfDialogRequest::Probe(_) = kind {
-            self.transactions.expire_by(&mut self.core, slot, now + PROBE_PATIENCE);
+            self.transactions.expire_by(&mut self.core, client, now + PROBE_PATIENCE);
         }
     }
 
-    /// Arms the trunk's timer, and lists it if its status changed.
-    pub(super) fn update_trunk(&mut self, index: usize) {
-        let Some(peer) = self.trunks.get_mut(index) else { return };
-        let next = peer.next_timeout();
-        self.core.timers.arm(&mut peer.wake, next, Owner::Trunk(index));
-        let status = peer.status();
-        let before = std::mem::replace(&mut peer.reported, status);
-        if status == before {
-            return;
-        }
-        if status.registered != before.registered {
-            let trunk = &peer.peer.trunk;
-            match status.registered {
-                Registered::Yes => tracing::info!(%trunk, "registered"),
-                Registered::Refused(_) => {
-                    let cause = tracing::field::display("trunk-not-registered");
-                    let registration = peer.registration.as_ref();
-                    let registrar = registration.map(|one| one.register().registrar.as_str()).unwrap_or_default();
-                    match registration.and_then(Registration::failure) {
-                        Some(why) => tracing::warn!(%trunk, cause, "cannot register with {registrar}: {why}"),
-                        None => tracing::warn!(%trunk, cause, "cannot register with {registrar}"),
-                    }
-                }
-                Registered::Pending if before.registered == Registered::Yes => tracing::info!(%trunk, "not registered"),
-                Registered::Pending | Registered::Not => {}
-            }
-        }
-        if !peer.is_listed {
-            peer.is_listed = true;
-            self.changed_trunks.push(index);
-        }
-    }
-
-    /// The trunk that a request outside every dialog comes from: by a Contact of ours that only its registrar was told, by
-    /// the certificate it has shown, or by its source.
-    pub(super) fn trunk_of(&self, arrival: &Arrival, request: &Request) -> Option<TrunkName> {
-        if let Some(registrar) = self.registrar_of(request) {
-            return Some(registrar.clone());
-        }
-        let source = || self.core.trunk_at(arrival.source.ip()).cloned();
-        arrival.proven.clone().or_else(source)
-    }
-
-    /// The trunk to whose registrar we gave the Request-URI.
-    pub(super) fn registrar_of(&self, request: &Request) -> Option<&TrunkName> {
-        let token = request.uri.line_token()?;
-        self.trunks.get(*self.trunks_by_token.get(&token)?).map(|peer| &peer.peer.trunk)
-    }
-
-    /// Whom a request is for: the Request-URI's user. A registrar that calls our Contact says in P-Called-Party-ID (RFC 7315
-    /// §4.2) or in To which number was called, unless it put that into the Contact's place.
-    pub(super) fn called_user(&self, request: &Request) -> String {
-        let user = request.uri.user();
-        let contact = request
-            .uri
-            .line_token()
-            .and_then(|token| self.trunks.get(*self.trunks_by_token.get(&token)?))
-            .and_then(|peer| peer.registration.as_ref())
-            .is_some_and(|registration| registration.register().contact_user == user);
-        if !contact {
-            return user;
-        }
-        let named = request.content.called_party().filter(|named| !named.is_empty());
-        named.or_else(|| Some(request.to.uri.user()).filter(|user| !user.is_empty())).unwrap_or(user)
-    }
-
-    /// Whether a request from a source in no trunk's networks is all the same awaited: a call that a registrar sends to our
-    /// Contact, and what belongs to it.
+    /// Whether a request from a source in no trunk's networks is expected all the same: a call that a registrar sends to our
+    /// Contact, and a CANCEL of a call that we have.
     pub(super) fn is_expected(&self, request: &Request) -> bool {
-        let cancels = request.method == Method::Cancel && {
-            let key = self.core.server_key(request, &Method::Invite);
-            self.transactions.has_server(&key)
-        };
-        cancels || self.registrar_of(request).is_some()
-    }
-
-    /// Where a trunk's password may be shown, beside the address that its calls go to: the addresses that its names have, and
-    /// the networks it calls from unless they are so wide that anybody may be in them.
-    pub(super) fn home_of(&self, peer: Option<usize>) -> Vec<IpNet> {
-        let Some(peer) = peer.and_then(|index| self.trunks.get(index)) else { return Vec::new() };
-        let networks = self.core.narrow_networks(&peer.peer.trunk).copied();
-        networks.chain(peer.addresses.iter().map(|address| IpNet::from(address.to_canonical()))).collect()
-    }
-
-    /// The place of a trunk in [`crate::Config::peers`].
-    pub(super) fn trunk_index(&self, trunk: &str) -> Option<usize> {
-        self.trunks.iter().position(|peer| &*peer.peer.trunk == trunk && !peer.retired)
-    }
-
-    /// An INVITE over a leg's trunk was answered, or not, or with 503: the trunk is trusted, or doubted for a while.
-    pub(super) fn report_invite_outcome(&mut self, now: Instant, leg: LegId, answers: bool) {
-        let Some(index) = self.legs.get(leg).and_then(|leg| leg.peer) else { return };
-        let Some(peer) = self.trunks.get_mut(index) else { return };
-        let trunk = peer.peer.trunk.clone();
-        if answers {
-            if peer.trust() {
-                tracing::info!(%trunk, "trunk answers calls again");
-            }
-        } else if peer.doubt(now) {
-            let uri = peer.peer.uri.as_deref();
-            tracing::warn!(%trunk, uri, "trunk did not answer a call, or with 503: others go first for a minute");
-        }
-        self.update_trunk(index);
-    }
-
-    /// Takes a call over a trunk on; `false`: that would be one too many.
-    pub(super) fn admit(&mut self, now: Instant, peer: Option<usize>, way: Way) -> bool {
-        let Some(index) = peer else { return true };
-        let admitted = self.trunks.get_mut(index).is_none_or(|peer| peer.admit(now, way));
-        self.update_trunk(index);
-        admitted
+        let cancels = request.method == Method::Cancel
+            && self.transactions.has_server(&self.core.server_key(request, &Method::Invite));
+        cancels || self.trunks.registrar_of(request).is_some()
     }
 }

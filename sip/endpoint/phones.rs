@@ -169,16 +169,16 @@ impl Endpoint {
         let name = request.from.uri.user();
         // What comes to the address that a carrier has of us by registration comes from that carrier.
         if let Some(domain) = directory.domain_of(source)
-            && self.trunk_of(arrival, request).is_none()
+            && self.trunks.trunk_of(&self.core, arrival, request).is_none()
             && !self.registrar.is_source(arrival.source)
         {
             let (account, domain) = (Arc::clone(&domain.account), Some(Arc::clone(&domain.name)));
             return Admission::Caller(Caller { account, username: None, domain });
         }
-        let known = !self.core.is_stranger(arrival) || self.registrar_of(request).is_some();
+        let known = !self.core.is_stranger(arrival) || self.trunks.registrar_of(request).is_some();
         if known && !self.is_phone(arrival, &host, &name) {
-            let name = self.trunk_of(arrival, request);
-            if self.known_by(name.as_deref()) == KnownBy::Both {
+            let name = self.trunks.trunk_of(&self.core, arrival, request);
+            if self.trunks.known_by(name.as_deref()) == KnownBy::Both {
                 let Some(user) = self.authenticate(now, arrival, request, &host, echo, &directory) else {
                     return Admission::Refused;
                 };
@@ -201,7 +201,7 @@ impl Endpoint {
             }
         }
         // A trunk's calls come in its customers' names: whoever calls is asked, once there is a trunk that may be anywhere.
-        let guests = self.trunks.iter().any(|peer| peer.peer.known_by == KnownBy::Either);
+        let guests = self.trunks.has_guests();
         if !guests && !self.may_be_challenged(arrival, &host, &name) {
             self.refuse_unknown(now, arrival, request, echo, 403);
             return Admission::Refused;
@@ -209,7 +209,7 @@ impl Endpoint {
         let Some(user) = self.authenticate(now, arrival, request, &host, echo, &directory) else {
             return Admission::Refused;
         };
-        if user.trunk.is_some() && self.known_by(user.trunk.as_deref()) == KnownBy::Either {
+        if user.trunk.is_some() && self.trunks.known_by(user.trunk.as_deref()) == KnownBy::Either {
             return Admission::Trunk { name: user.trunk, guest: true };
         }
         if !user.calls || user.trunk.is_some() {
@@ -218,11 +218,6 @@ impl Endpoint {
         }
         let Aor { account, username, domain } = aor(&user, &host, &directory);
         Admission::Caller(Caller { account, username: Some(username), domain })
-    }
-
-    fn known_by(&self, trunk: Option<&str>) -> KnownBy {
-        let peer = trunk.and_then(|trunk| self.trunks.get(self.trunk_index(trunk)?));
-        peer.map(|peer| peer.peer.known_by).unwrap_or_default()
     }
 
     /// Whether the source is neither a trunk's nor that of a registered phone.

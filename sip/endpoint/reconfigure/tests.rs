@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::endpoint::{Arrival, Output};
 use crate::leg::{Command, Credentials, Event, Transport};
+use crate::peer::Peer;
 use crate::peer::{Register, Registered};
 use crate::testing::{self, SDP, instant};
 use crate::trunk::TrunkAcl;

@@ -49,7 +49,7 @@ impl Bench {
     }
 
     fn peer(&self) -> PeerStatus {
-        self.endpoint.trunks[0].status()
+        self.endpoint.trunks.status(0).unwrap()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::dialog::Flow;
 use crate::digest;
 use crate::endpoint::Target;
 use crate::endpoint::core::Core;
-use crate::endpoint::out_of_dialog::OutOfDialogRequest;
+use crate::endpoint::trunks::OutOfDialogRequest;
 use crate::keys::{ClientId, LegId};
 use crate::leg::{EndCause, Header, Transport};
 use crate::message::{Method, Response};
