@@ -40,26 +40,21 @@ use std::time::Instant;
 
 use crate::HashMap;
 use bytes::Bytes;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 
 use self::core::Core;
-use crate::challenge::Authority;
 use crate::compose::ResponseParts;
 use crate::config::Config;
-use crate::directory::Directory;
 use crate::guard::{Guard, Offence};
 use crate::keys::{LegId, ServerId};
 use crate::ladder::Ladder;
 use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
-use crate::registrar::Registrar;
-use crate::throttle::Throttle;
 use crate::timer::Owner;
 use crate::transaction::ClientInput;
 pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
+use phones::Phones;
 use slotmap::SlotMap;
 use state::{ByeHeaders, End, Leg, State};
 use transactions::Transactions;
@@ -146,11 +141,8 @@ pub struct Endpoint {
     legs_by_tag: HashMap<u64, LegId>,
     trunks: Trunks,
     lookups: Lookups,
-    stranger_lines: Throttle,
     ladder: Option<Arc<Ladder>>,
-    directory: Arc<Directory>,
-    authority: Authority,
-    registrar: Registrar,
+    phones: Phones,
     forks: fork::Forks,
     /// New INVITEs are refused.
     overloaded: bool,
@@ -162,10 +154,7 @@ impl Endpoint {
     #[must_use]
     pub fn new(config: Config, rng_seed: [u8; 32]) -> Self {
         let addresses: Vec<_> = config.listen.iter().filter_map(|listen| parse_listen(listen)).collect();
-        // Its own generator: whoever sees many nonces learns nothing of tags and branches.
-        let authority = Authority::new(&mut StdRng::from_seed(rng_seed.map(|octet| octet ^ 0x5a)));
-        let registrar = Registrar::new(config.registrar.clone());
-        let directory = Arc::clone(&config.directory);
+        let phones = Phones::new(&config, rng_seed);
         let mut endpoint = Self {
             core: Core::new(config, rng_seed),
             transactions: Transactions::default(),
@@ -174,11 +163,8 @@ impl Endpoint {
             legs_by_tag: HashMap::default(),
             trunks: Trunks::default(),
             lookups: Lookups::default(),
-            stranger_lines: Throttle::default(),
             ladder: None,
-            directory,
-            authority,
-            registrar,
+            phones,
             forks: fork::Forks::default(),
             overloaded: false,
         };
@@ -189,9 +175,7 @@ impl Endpoint {
     /// The addresses really bound, in place of those of the configuration.
     pub fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
         self.core.set_locals(addresses);
-        self.authority.set_own(
-            self.core.locals.iter().flat_map(|local| [local.sent_by.clone(), local.bound.to_string()]).collect(),
-        );
+        self.phones.set_own_addresses(&self.core);
     }
 
     /// Tells this guard who behaves badly, and who has shown who it is.
@@ -296,9 +280,7 @@ impl Endpoint {
         if !transport.is_reliable() {
             return;
         }
-        for change in self.registrar.lose_connection(now, peer) {
-            self.tell_binding(change);
-        }
+        self.phones.lose_connection(&mut self.core, now, peer);
         for id in self.transactions.unanswered_over(transport, peer) {
             let input = ClientInput::TransportError(why);
             let outcome = self.transactions.handle_client(&mut self.core, now, id, input, None);
@@ -324,7 +306,7 @@ impl Endpoint {
             }
         }
         self.transactions.handle_timeout(now);
-        self.registrar_timeout(now);
+        self.phones_timeout(now);
         self.fork_timeout(now);
         self.settle_forks(now);
     }
@@ -360,7 +342,7 @@ impl Endpoint {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let completed = self.transactions.poll_timeout();
-        [self.core.timers.next(), completed, self.registrar.poll_timeout(), self.fork_deadline()]
+        [self.core.timers.next(), completed, self.phones.poll_timeout(), self.fork_deadline()]
             .into_iter()
             .flatten()
             .min()

@@ -358,7 +358,7 @@ impl Endpoint {
     /// The way of the next request in a dialog.
     fn next_hop_in(&self, now: Instant, dialog: &Dialog) -> NextHop {
         // Phones, and guests, are those whose way is kept.
-        let contact = dialog.flow.pinned.then(|| self.contact_of_gruu(now, &dialog.target)).flatten();
+        let contact = dialog.flow.pinned.then(|| self.phones.contact_of_gruu(now, &dialog.target)).flatten();
         let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
         NextHop { flow: dialog.next_flow(), uri, routes }
     }

@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use slotmap::SecondaryMap;
 
+use super::phones;
 use super::retry::RetryReason;
 use super::session_timer::LEAST;
 use super::transactions::Key;
@@ -27,6 +28,7 @@ use crate::guard::{Guard, Offence};
 use crate::keys::LegId;
 use crate::leg::{Event, LegKey, Prack, Transport, TrunkName};
 use crate::message::{Echo, Host, Malformed, Method, Request, Response, Uri};
+use crate::throttle::Throttle;
 use crate::timer::TimerQueue;
 use crate::trunk;
 
@@ -41,6 +43,8 @@ pub(super) struct Core {
     pub(super) timers: TimerQueue,
     pub(super) guard: Option<Arc<Guard>>,
     pub(super) counters: Counters,
+    /// Limits the reports of strangers' INVITEs.
+    stranger_lines: Throttle,
     pub(super) outputs: VecDeque<Output>,
     /// The keys of legs whose end has not been reported: their messages are traced.
     pub(super) traced: SecondaryMap<LegId, LegKey>,
@@ -87,6 +91,7 @@ impl Core {
             timers: TimerQueue::default(),
             guard: None,
             counters: Counters::default(),
+            stranger_lines: Throttle::default(),
             outputs: VecDeque::new(),
             traced: SecondaryMap::new(),
             branches: HashMap::default(),
@@ -363,6 +368,23 @@ impl Core {
         let data = compose::response(echo, &ResponseParts { tag, server, refer, ..parts });
         let flow = self.response_flow(arrival, echo);
         self.transmit(flow, data);
+    }
+
+    /// Counts a request from a source in no trunk's networks. An INVITE is reported to the application as well: it may come from a
+    /// carrier whose address is missing in the configuration.
+    pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, request: &Request) {
+        self.counters.strangers += 1;
+        self.offend(now, arrival.source.ip(), Offence::Refused);
+        if request.method == Method::Invite
+            && let Some(held_back) = self.stranger_lines.pass(now)
+        {
+            let what = match self.config.unknown_sources {
+                UnknownSources::Reject => "refused with 403: in no trunk's inbound_from",
+                UnknownSources::Silent => "ignored: in no trunk's inbound_from",
+            };
+            let refusal = phones::refusal(arrival, request, "", what, Some(held_back));
+            self.event(Event::Stranger(Box::new(refusal)));
+        }
     }
 
     /// Answers a message that could not be read, if enough of it was.

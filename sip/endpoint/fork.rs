@@ -65,7 +65,7 @@ impl Endpoint {
         }
         let mut groups: VecDeque<Vec<Way>> = VecDeque::new();
         let instance = Uri::parse(outgoing.request_uri.as_bytes()).and_then(|uri| uri.instance());
-        for way in self.registrar.contacts(now, aor, instance.as_deref()) {
+        for way in self.phones.contacts(now, aor, instance.as_deref()) {
             match groups.back_mut().filter(|group| group.first().is_some_and(|first| first.q == way.q)) {
                 Some(group) => group.push(way),
                 None => groups.push_back(vec![way]),

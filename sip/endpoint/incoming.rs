@@ -1,6 +1,6 @@
 //! Requests that begin something: INVITEs of new calls, and what of RFC 3261 §8.2 refuses them.
 
-use super::phones::{self, Admission};
+use super::phones::Admission;
 use super::refer::refusal_of_event;
 use super::reliable::Reliable;
 use super::retry::RetryReason;
@@ -12,7 +12,6 @@ use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
-use crate::guard::Offence;
 use crate::keys::LegId;
 use crate::leg::{Caller, EndCause, Event, Incoming, Prack, Transport, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
@@ -54,14 +53,15 @@ impl Endpoint {
         }
         // An INVITE is asked later who it comes from.
         let is_invite = request.method == Method::Invite && request.to.tag.is_none();
-        let known = leg.is_some() || is_invite || !self.is_outsider(arrival) || self.is_expected(&request);
+        let known =
+            leg.is_some() || is_invite || !self.phones.is_outsider(&self.core, arrival) || self.is_expected(&request);
         if !known {
             // Of a dialog that is over, or was lost in a crash: no scanner's, and its end is to be told (RFC 3261 §12.2.2).
             let (status, strays) = if request.to.tag.is_some() { (481, true) } else { (403, false) };
             if strays {
                 self.core.counters.strangers += 1;
             } else {
-                self.note_stranger(now, arrival, &request);
+                self.core.note_stranger(now, arrival, &request);
             }
             if self.core.config.unknown_sources == UnknownSources::Reject {
                 self.core.refuse(arrival, &echo, status, "");
@@ -134,11 +134,12 @@ impl Endpoint {
                 return;
             }
         }
-        let (trunk, caller, guest) = match self.identify(now, arrival, &request, &echo) {
-            Admission::Trunk { name, guest } => (name, None, guest),
-            Admission::Caller(caller) => (None, Some(caller), true),
-            Admission::Refused => return,
-        };
+        let (trunk, caller, guest) =
+            match self.phones.identify(&mut self.core, &self.trunks, now, arrival, &request, &echo) {
+                Admission::Trunk { name, guest } => (name, None, guest),
+                Admission::Caller(caller) => (None, Some(caller), true),
+                Admission::Refused => return,
+            };
         let merge_key = self.core.merge_key(&request);
         if let Some((status, lines)) = self.refusal_of_invite(&request, merge_key, trunk.as_ref()) {
             self.core.refuse(arrival, &echo, status, &lines);
@@ -343,23 +344,6 @@ impl Endpoint {
             self.finish(leg_slot, end);
         } else if leg.offered == Some(slot) {
             leg.offered = None;
-        }
-    }
-
-    /// A carrier whose address is missing in the configuration would wonder for long: its calls leave a line, a scanner's
-    /// other requests do not.
-    pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, request: &Request) {
-        self.core.counters.strangers += 1;
-        self.core.offend(now, arrival.source.ip(), Offence::Refused);
-        if request.method == Method::Invite
-            && let Some(held_back) = self.stranger_lines.pass(now)
-        {
-            let what = match self.core.config.unknown_sources {
-                UnknownSources::Reject => "refused with 403: in no trunk's inbound_from",
-                UnknownSources::Silent => "ignored: in no trunk's inbound_from",
-            };
-            let refusal = phones::refusal(arrival, request, "", what, Some(held_back));
-            self.core.event(Event::Stranger(Box::new(refusal)));
         }
     }
 

@@ -19,8 +19,7 @@ impl Endpoint {
         let directory = Arc::clone(&config.directory);
         let old = mem::take(&mut self.core.config);
         self.core.config = Config { listen: old.listen, advertise: old.advertise, timers: old.timers, ..config };
-        self.registrar.reconfigure(self.core.config.registrar.clone());
-        self.set_directory(directory);
+        self.phones.reconfigure(self.core.config.registrar.clone(), directory);
         self.trunks.reconfigure(&mut self.core, now, trunks);
         self.serve_trunks(now);
     }
