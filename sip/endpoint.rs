@@ -271,7 +271,7 @@ impl Endpoint {
                 self.core.refuse_malformed(&arrival, &malformed);
             }
         }
-        self.settle_forks(now);
+        self.serve_forks(now);
         self.skip_idle_timers();
     }
 
@@ -286,7 +286,7 @@ impl Endpoint {
             let outcome = self.transactions.handle_client(&mut self.core, now, id, input, None);
             self.client_outcome(now, id, outcome, None);
         }
-        self.settle_forks(now);
+        self.serve_forks(now);
     }
 
     /// Fires every timer that is due.
@@ -307,8 +307,8 @@ impl Endpoint {
         }
         self.transactions.handle_timeout(now);
         self.phones_timeout(now);
-        self.fork_timeout(now);
-        self.settle_forks(now);
+        self.forks.handle_timeout(&mut self.core, now);
+        self.serve_forks(now);
     }
 
     /// Forgets the next timers as far as there will be nothing to do at their time, so that nobody is woken for them: of
@@ -342,7 +342,7 @@ impl Endpoint {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let completed = self.transactions.poll_timeout();
-        [self.core.timers.next(), completed, self.phones.poll_timeout(), self.fork_deadline()]
+        [self.core.timers.next(), completed, self.phones.poll_timeout(), self.forks.poll_timeout()]
             .into_iter()
             .flatten()
             .min()

@@ -44,10 +44,10 @@ impl Endpoint {
             Command::Ring { leg, aor, invite } => self.ring(now, leg, &aor, invite),
             Command::End(state) => self.end_stored(now, *state),
             Command::Directory(directory) => self.set_directory(directory),
-            command if self.command_fork(now, &command) => {}
+            command if self.forks.handle_command(&command) => {}
             command => self.command_leg(now, key, command),
         }
-        self.settle_forks(now);
+        self.serve_forks(now);
     }
 
     fn command_leg(&mut self, now: Instant, key: LegKey, command: Command) {

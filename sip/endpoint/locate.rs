@@ -11,6 +11,7 @@ use std::time::Instant;
 use crate::HashMap;
 
 use super::Endpoint;
+use super::core::Core;
 use crate::endpoint::{OutOfDialogRequest, Output, Target};
 use crate::leg::{EndCause, Event, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
@@ -50,6 +51,40 @@ impl Lookups {
     pub(super) fn holds(&self, leg: LegKey) -> bool {
         self.waiting.values().any(|waiting| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg))
     }
+
+    /// Finds where requests to `uri` go. Returns what waits and the answer, or `None` while the shell looks the name up.
+    fn start(
+        &mut self,
+        core: &mut Core,
+        uri: &Uri,
+        trunk: Option<TrunkName>,
+        waiting: PendingLookup,
+    ) -> Option<(PendingLookup, Result<Vec<Target>, EndCause>)> {
+        let Some(destination) = uri.destination() else { return Some((waiting, Err(EndCause::Invalid))) };
+        let transport = destination.transport.unwrap_or(Transport::Udp);
+        if let Host::Ip(ip) = destination.host
+            && !transport.is_secure()
+        {
+            let address = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
+            return Some((waiting, Ok(vec![Target { transport, address, identity: None }])));
+        }
+        if matches!(waiting, PendingLookup::Invite { .. }) && self.waiting.len() >= MAX_LOOKUPS {
+            return Some((waiting, Err(EndCause::Overload)));
+        }
+        self.next += 1;
+        let lookup = LookupId(self.next);
+        self.waiting.insert(lookup, waiting);
+        let uri = String::from_utf8_lossy(uri.text()).into_owned();
+        core.outputs.push_back(Output::Resolve { lookup, uri, trunk });
+        None
+    }
+
+    /// The call of this leg is hung up. Returns whether it waited.
+    fn abandon(&mut self, leg: LegKey) -> bool {
+        let is_its = |waiting: &PendingLookup| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg);
+        let found = self.waiting.iter().find(|(_, waiting)| is_its(waiting)).map(|(lookup, _)| *lookup);
+        found.is_some_and(|lookup| self.waiting.remove(&lookup).is_some())
+    }
 }
 
 impl Endpoint {
@@ -62,24 +97,8 @@ impl Endpoint {
 
     /// Finds where requests to `uri` go, and goes on with `waiting`: at once for an address, else when the shell has answered.
     pub(super) fn locate(&mut self, now: Instant, uri: &Uri, trunk: Option<TrunkName>, waiting: PendingLookup) {
-        let Some(destination) = uri.destination() else {
-            self.located(now, waiting, Err(EndCause::Invalid));
-            return;
-        };
-        let transport = destination.transport.unwrap_or(Transport::Udp);
-        if let Host::Ip(ip) = destination.host
-            && !transport.is_secure()
-        {
-            let address = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
-            self.located(now, waiting, Ok(vec![Target { transport, address, identity: None }]));
-        } else if matches!(waiting, PendingLookup::Invite { .. }) && self.lookups.waiting.len() >= MAX_LOOKUPS {
-            self.located(now, waiting, Err(EndCause::Overload));
-        } else {
-            self.lookups.next += 1;
-            let lookup = LookupId(self.lookups.next);
-            self.lookups.waiting.insert(lookup, waiting);
-            let uri = String::from_utf8_lossy(uri.text()).into_owned();
-            self.core.outputs.push_back(Output::Resolve { lookup, uri, trunk });
+        if let Some((waiting, found)) = self.lookups.start(&mut self.core, uri, trunk, waiting) {
+            self.located(now, waiting, found);
         }
     }
 
@@ -149,10 +168,7 @@ impl Endpoint {
 
     /// The call is hung up before its destination was found.
     pub(super) fn abandon_lookup(&mut self, leg: LegKey) {
-        let is_its = |waiting: &PendingLookup| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg);
-        let found = self.lookups.waiting.iter().find(|(_, waiting)| is_its(waiting)).map(|(lookup, _)| *lookup);
-        if let Some(lookup) = found {
-            self.lookups.waiting.remove(&lookup);
+        if self.lookups.abandon(leg) {
             self.report_unplaced(leg, EndCause::LocalHangup);
         }
     }
