@@ -16,6 +16,7 @@ mod client;
 mod command;
 mod core;
 mod delayed_offer;
+mod dialogs;
 mod fork;
 mod in_dialog;
 mod incoming;
@@ -28,6 +29,7 @@ mod reconfigure;
 mod refer;
 mod reliable;
 mod retry;
+mod routing;
 mod session_timer;
 mod state;
 mod transactions;
@@ -38,25 +40,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::HashMap;
 use bytes::Bytes;
 
 use self::core::Core;
 use crate::compose::ResponseParts;
 use crate::config::Config;
 use crate::guard::{Guard, Offence};
-use crate::keys::{LegId, ServerId};
+use crate::keys::ServerId;
 use crate::ladder::Ladder;
-use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
+use crate::leg::{Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
 use crate::timer::Owner;
 use crate::transaction::ClientInput;
+use dialogs::{Context, Dialogs};
 pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
 use phones::Phones;
-use slotmap::SlotMap;
-use state::{ByeHeaders, End, Leg, State};
 use transactions::Transactions;
 use trunks::Trunks;
 pub use trunks::{OutOfDialogRequest, Target};
@@ -136,12 +136,9 @@ pub enum Output {
 pub struct Endpoint {
     core: Core,
     transactions: Transactions,
-    legs: SlotMap<LegId, Leg>,
-    legs_by_key: HashMap<LegKey, LegId>,
-    legs_by_tag: HashMap<u64, LegId>,
+    dialogs: Dialogs,
     trunks: Trunks,
     lookups: Lookups,
-    ladder: Option<Arc<Ladder>>,
     phones: Phones,
     forks: fork::Forks,
     /// New INVITEs are refused.
@@ -158,12 +155,9 @@ impl Endpoint {
         let mut endpoint = Self {
             core: Core::new(config, rng_seed),
             transactions: Transactions::default(),
-            legs: SlotMap::with_key(),
-            legs_by_key: HashMap::default(),
-            legs_by_tag: HashMap::default(),
+            dialogs: Dialogs::default(),
             trunks: Trunks::default(),
             lookups: Lookups::default(),
-            ladder: None,
             phones,
             forks: fork::Forks::default(),
             overloaded: false,
@@ -190,7 +184,7 @@ impl Endpoint {
 
     /// Tells these rings which Call-IDs are legs'.
     pub fn set_ladder(&mut self, ladder: Arc<Ladder>) {
-        self.ladder = Some(ladder);
+        self.dialogs.ladder = Some(ladder);
     }
 
     /// Whether there is a socket of that transport and family.
@@ -202,12 +196,12 @@ impl Endpoint {
     /// Legs not over yet, those whose BYE waits for its answer included.
     #[must_use]
     pub fn legs(&self) -> usize {
-        self.legs.len()
+        self.dialogs.len()
     }
 
     /// The keys of those legs, in no order.
     pub fn leg_keys(&self) -> impl Iterator<Item = LegKey> {
-        self.legs_by_key.keys().copied()
+        self.dialogs.by_key.keys().copied()
     }
 
     /// Live client and server transactions, those that only wait for repetitions included.
@@ -219,7 +213,7 @@ impl Endpoint {
     #[cfg(test)]
     pub(crate) fn table_sizes(&self) -> [usize; 7] {
         let [branches, streams, servers, merged, completed] = self.transactions.table_sizes();
-        [branches, streams, servers, merged, completed, self.legs_by_key.len(), self.legs_by_tag.len()]
+        [branches, streams, servers, merged, completed, self.dialogs.by_key.len(), self.dialogs.by_tag.len()]
     }
 
     /// Requests refused with 503 since the start.
@@ -298,7 +292,10 @@ impl Endpoint {
                     self.client_outcome(now, id, outcome, None);
                 }
                 Owner::Server(id) => self.transactions.handle_server_timeout(&mut self.core, now, at, id),
-                Owner::Leg(slot) => self.leg_timeout(now, at, slot),
+                Owner::Leg(id) => {
+                    let (dialogs, mut cx) = self.dialogs(now);
+                    dialogs.handle_timeout(&mut cx, at, id);
+                }
                 Owner::Trunk(index) => {
                     self.trunks.handle_timeout(&mut self.core, now, at, index);
                     self.serve_trunks(now);
@@ -318,13 +315,7 @@ impl Endpoint {
             let skipped = match owner {
                 Owner::Client(id) => self.transactions.skip_client_timer(&mut self.core, at, id),
                 Owner::Server(id) => self.transactions.skip_server_timer(&mut self.core, at, id),
-                Owner::Leg(id) => match self.legs.get_mut(id) {
-                    Some(leg) => {
-                        let next = leg.next_timeout();
-                        self.core.timers.skip(Some(&mut leg.wake), at, next, owner)
-                    }
-                    None => self.core.timers.skip(None, at, None, owner),
-                },
+                Owner::Leg(id) => self.dialogs.skip_timer(&mut self.core, at, id),
                 Owner::Trunk(_) => return,
             };
             if !skipped {
@@ -348,17 +339,6 @@ impl Endpoint {
             .min()
     }
 
-    /// A key that no leg has. Whoever called us did not say how to call the leg, and those who do show theirs as UUIDs: the
-    /// bits of version 1 (RFC 9562 §5.1) let this one be shown so too.
-    fn fresh_leg_key(&mut self) -> LegKey {
-        loop {
-            let key = self.core.random_leg_key();
-            if !self.legs_by_key.contains_key(&key) {
-                return key;
-            }
-        }
-    }
-
     /// Whether a message is a response that a transaction of ours waits for. Only its beginning is looked at.
     #[must_use]
     pub fn awaits(&self, data: &[u8]) -> bool {
@@ -370,116 +350,14 @@ impl Endpoint {
         let _ = self.transactions.respond(&mut self.core, now, server, parts);
     }
 
+    /// The dialogs, and what they use of the other machines.
+    fn dialogs(&mut self, now: Instant) -> (&mut Dialogs, Context<'_>) {
+        let Self { core, transactions, dialogs, trunks, phones, .. } = self;
+        (dialogs, Context { now, core, transactions, trunks, phones })
+    }
+
     fn has_room(&self) -> bool {
         self.transactions.has_room(&self.core)
-    }
-
-    fn arm_leg(&mut self, slot: LegId) {
-        if let Some(leg) = self.legs.get_mut(slot) {
-            let next = leg.next_timeout();
-            self.core.timers.arm(&mut leg.wake, next, Owner::Leg(slot));
-        }
-    }
-
-    /// Emits the leg's last event, once.
-    fn report_end(&mut self, slot: LegId, end: End) {
-        if let Some(leg) = self.legs.get_mut(slot)
-            && !leg.reported
-        {
-            leg.reported = true;
-            self.core.traced.remove(slot);
-            leg.report_by = None;
-            let leg = leg.key;
-            let End { cause, status, reason, headers } = end;
-            self.core.event(Event::Ended { leg, cause, status, reason, headers });
-        }
-    }
-
-    /// Reports the end and forgets the leg. Transactions of it run out by themselves.
-    fn finish(&mut self, slot: LegId, end: End) {
-        self.report_end(slot, end);
-        if let Some(leg) = self.legs.remove(slot) {
-            if let Some(ladder) = &self.ladder {
-                ladder.end(&leg.dialog.call_id);
-            }
-            self.trunks.release(&mut self.core, leg.peer);
-            self.legs_by_tag.remove(&leg.tag);
-            if self.legs_by_key.get(&leg.key) == Some(&slot) {
-                self.legs_by_key.remove(&leg.key);
-            }
-        }
-    }
-
-    fn insert_leg(&mut self, leg: Leg) -> LegId {
-        let (key, tag) = (leg.key, leg.tag);
-        if let Some(ladder) = &self.ladder {
-            ladder.begin(key, &leg.dialog.call_id);
-        }
-        let slot = self.legs.insert(leg);
-        self.legs_by_key.insert(key, slot);
-        self.legs_by_tag.insert(tag, slot);
-        self.core.traced.insert(slot, key);
-        slot
-    }
-
-    fn leg_timeout(&mut self, now: Instant, at: Instant, slot: LegId) {
-        let t2 = self.core.config.timers.t2;
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.wake == Some(at) {
-            leg.wake = None;
-        }
-        if leg.report_by.is_some_and(|at| at <= now) {
-            let end = match &mut leg.state {
-                State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
-                _ => End::of(EndCause::LocalHangup, None),
-            };
-            self.report_end(slot, end);
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let State::Ringing { server, repeat: Some(repeat) } = &mut leg.state
-            && *repeat <= now
-        {
-            *repeat = now + state::PROVISIONAL_REPEAT;
-            let server = *server;
-            // RFC 3262 §3: a reliable one is not repeated but followed by another.
-            if !self.send_reliable(now, slot, 180, None, &[]) {
-                self.transactions.transmit_response(&mut self.core, server, true);
-            }
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let State::Calling(calling) = &mut leg.state
-            && calling.give_up.is_some_and(|at| at <= now)
-        {
-            // RFC 3261 §9.1: 64*T1 after the CANCEL the transaction counts as cancelled.
-            let client = calling.client;
-            self.transactions.remove_client(client);
-            self.finish(slot, End::of(EndCause::LocalHangup, Some(487)));
-            return;
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let Some(ack) = &mut leg.awaiting_ack {
-            if ack.deadline <= now {
-                let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
-                let (bye_headers, end) =
-                    bye.unwrap_or_else(|| (ByeHeaders::default(), End::of(EndCause::AckTimeout, None)));
-                self.send_bye(now, slot, bye_headers, end);
-            } else if ack.retransmit <= now {
-                ack.interval = (ack.interval * 2).min(t2);
-                ack.retransmit = now + ack.interval;
-                self.core.counters.repeated += 1;
-                let (flow, data) = (ack.flow, ack.response.clone());
-                self.core.transmit(flow, data);
-                self.core.trace(Some(slot), true, flow, || "200 OK (INVITE) (retransmission)".to_owned());
-            }
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.offering.as_ref().and_then(|offering| offering.retry_at).is_some_and(|at| at <= now) {
-            self.send_offer(now, slot);
-        }
-        self.reliable_timeout(now, slot);
-        self.session_timeout(now, slot);
-        self.referral_timeout(now, slot);
-        self.arm_leg(slot);
     }
 }
 

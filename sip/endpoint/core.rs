@@ -26,7 +26,7 @@ use crate::config::{Config, UnknownSources};
 use crate::dialog::Flow;
 use crate::guard::{Guard, Offence};
 use crate::keys::LegId;
-use crate::leg::{Event, LegKey, Prack, Transport, TrunkName};
+use crate::leg::{EndCause, Event, LegKey, Prack, Transport, TrunkName};
 use crate::message::{Echo, Host, Malformed, Method, Request, Response, Uri};
 use crate::throttle::Throttle;
 use crate::timer::TimerQueue;
@@ -321,6 +321,11 @@ impl Core {
             identity: flow.identity,
             data,
         });
+    }
+
+    /// Reports the end of a leg whose INVITE was not sent.
+    pub(super) fn report_unplaced(&mut self, leg: LegKey, cause: EndCause) {
+        self.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
     }
 
     /// Reports an event to the application, also one with the key of a branch.

@@ -11,11 +11,10 @@
 //! The acknowledgement waits for the application's answer; the peer repeats its message meanwhile and is not heard twice.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::Endpoint;
+use super::dialogs::{Context, Dialogs};
 use super::state::State;
 use super::transactions::MAX_FORKS;
 use super::transactions::client::{InDialogRequest, Purpose};
@@ -43,7 +42,7 @@ pub(super) enum Acknowledgement {
     None,
 }
 
-impl Endpoint {
+impl Dialogs {
     /// Whether the leg calls without an offer, and has nobody's yet that rings with this tag.
     pub(super) fn expects_offer(&self, leg: LegId, tag: &[u8]) -> bool {
         let Some(leg) = self.legs.get(leg).filter(|leg| !leg.reported) else { return false };
@@ -53,7 +52,14 @@ impl Endpoint {
     }
 
     /// Tells the peer's offer; what acknowledges it goes with the answer.
-    pub(super) fn report_delayed_offer(&mut self, leg: LegId, tag: Bytes, offer: Bytes, carrier: Acknowledgement) {
+    pub(super) fn report_delayed_offer(
+        &mut self,
+        cx: &mut Context<'_>,
+        leg: LegId,
+        tag: Bytes,
+        offer: Bytes,
+        carrier: Acknowledgement,
+    ) {
         let Some(leg) = self.legs.get_mut(leg) else { return };
         let late = leg.extensions.delayed_offers.get_or_insert_default();
         // A 200 whose PRACK is still due makes that superfluous.
@@ -64,17 +70,17 @@ impl Endpoint {
         late.told.clone_from(&tag);
         late.due.push_back((tag, carrier));
         let leg = leg.key;
-        self.core.event(Event::Offered { leg, sdp: Some(offer), refusable: false });
+        cx.core.event(Event::Offered { leg, sdp: Some(offer), refusable: false });
     }
 
     /// Of several that rang and were answered by PRACK, this one was picked up: if another was told since, it is told again.
-    pub(super) fn report_offer_again(&mut self, slot: LegId, tag: &Bytes, offer: Option<Bytes>) {
+    pub(super) fn report_offer_again(&mut self, cx: &mut Context<'_>, slot: LegId, tag: &Bytes, offer: Option<Bytes>) {
         let told =
             self.legs.get(slot).and_then(|leg| leg.extensions.delayed_offers.as_ref()).map(|late| late.told.clone());
         if let (Some(told), Some(offer)) = (told, offer)
             && told != tag
         {
-            self.report_delayed_offer(slot, tag.clone(), offer, Acknowledgement::None);
+            self.report_delayed_offer(cx, slot, tag.clone(), offer, Acknowledgement::None);
         }
     }
 
@@ -90,7 +96,7 @@ impl Endpoint {
     }
 
     /// The application's answer to the oldest of those offers; `None`: it has none. `false`: nobody waits for one.
-    pub(super) fn answer_delayed_offer(&mut self, now: Instant, slot: LegId, answer: Option<&Bytes>) -> bool {
+    pub(super) fn answer_delayed_offer(&mut self, cx: &mut Context<'_>, slot: LegId, answer: Option<&Bytes>) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return false };
         let Some((tag, carrier)) = leg.extensions.delayed_offers.as_mut().and_then(|late| late.due.pop_front()) else {
             return false;
@@ -105,12 +111,12 @@ impl Endpoint {
                 early.settled |= answer.is_some();
                 let dialog = early.dialog.clone();
                 let again = InDialogRequest { lines, body, ..InDialogRequest::default() };
-                self.send_in(now, slot, Some(&dialog), Method::Prack, Purpose::Prack, again);
+                self.send_in(cx, slot, Some(&dialog), Method::Prack, Purpose::Prack, again);
             }
             Acknowledgement::Ack { client, cseq, authorization } => {
                 let dialog = leg.dialog.clone();
                 let again = InDialogRequest { lines: authorization, body, ..InDialogRequest::default() };
-                self.acknowledge_answer(now, client, Some(slot), &dialog, cseq, &again);
+                self.acknowledge_answer(cx, client, Some(slot), &dialog, cseq, &again);
             }
             Acknowledgement::None => {}
         }
@@ -118,7 +124,7 @@ impl Endpoint {
     }
 
     /// The leg is about to send BYE: its 200 is acknowledged before, be it without an answer.
-    pub(super) fn acknowledge_without_answer(&mut self, now: Instant, slot: LegId) {
-        while self.answer_delayed_offer(now, slot, None) {}
+    pub(super) fn acknowledge_without_answer(&mut self, cx: &mut Context<'_>, slot: LegId) {
+        while self.answer_delayed_offer(cx, slot, None) {}
     }
 }

@@ -250,7 +250,7 @@ impl Forks {
 impl Endpoint {
     /// Calls a user's phones.
     pub(super) fn ring(&mut self, now: Instant, key: LegKey, aor: &Aor, outgoing: Box<Outgoing>) {
-        if self.legs_by_key.contains_key(&key) || self.forks.holds(key) {
+        if self.dialogs.holds(key) || self.forks.holds(key) {
             tracing::error!(leg = ?key, "leg key used twice");
             return;
         }
@@ -281,26 +281,20 @@ impl Endpoint {
     fn serve_fork(&mut self, now: Instant, output: ForkOutput) {
         match output {
             ForkOutput::Invite { branch, outgoing, way } => {
-                if self.legs.len() >= self.core.config.max_legs || !self.has_room() {
-                    return self.report_unplaced(branch, EndCause::Overload);
+                if self.dialogs.len() >= self.core.config.max_legs || !self.has_room() {
+                    return self.core.report_unplaced(branch, EndCause::Overload);
                 }
                 let route = InviteRoute { routes: way.routes, phone: true, ..InviteRoute::default() };
-                self.place_along(now, branch, outgoing, way.flow, route);
+                let (dialogs, mut cx) = self.dialogs(now);
+                dialogs.place_along(&mut cx, branch, outgoing, way.flow, route);
             }
             ForkOutput::Hangup { branch, status, reason, headers } => {
-                if let Some(&leg) = self.legs_by_key.get(&branch) {
-                    self.hangup(now, leg, status, reason, headers);
+                if let Some(leg) = self.dialogs.id_of(branch) {
+                    let (dialogs, mut cx) = self.dialogs(now);
+                    dialogs.hangup(&mut cx, leg, status, reason, headers);
                 }
             }
-            ForkOutput::Promote { branch, leg } => {
-                if let Some(slot) = self.legs_by_key.remove(&branch) {
-                    self.legs_by_key.insert(leg, slot);
-                    if let Some(promoted) = self.legs.get_mut(slot) {
-                        promoted.key = leg;
-                        self.core.traced.insert(slot, leg);
-                    }
-                }
-            }
+            ForkOutput::Promote { branch, leg } => self.dialogs.rename(&mut self.core, branch, leg),
             ForkOutput::Event(event) => self.core.emit(event),
         }
     }

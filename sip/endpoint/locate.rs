@@ -13,7 +13,7 @@ use crate::HashMap;
 use super::Endpoint;
 use super::core::Core;
 use crate::endpoint::{OutOfDialogRequest, Output, Target};
-use crate::leg::{EndCause, Event, LegKey, Outgoing, Transport, TrunkName};
+use crate::leg::{EndCause, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
 use crate::network;
 use crate::peer::Peer;
@@ -114,11 +114,11 @@ impl Endpoint {
                     let found = hops.len();
                     let hops = self.allowed(&outgoing, hops);
                     if hops.is_empty() && found > 0 {
-                        return self.report_unplaced(key, EndCause::Forbidden);
+                        return self.core.report_unplaced(key, EndCause::Forbidden);
                     }
                     self.place(now, key, outgoing, hops);
                 }
-                Err(cause) => self.report_unplaced(key, cause),
+                Err(cause) => self.core.report_unplaced(key, cause),
             },
             PendingLookup::OutOfDialog(kind) => {
                 self.trunks.handle_located(&mut self.core, now, kind, found.unwrap_or_default());
@@ -169,11 +169,7 @@ impl Endpoint {
     /// The call is hung up before its destination was found.
     pub(super) fn abandon_lookup(&mut self, leg: LegKey) {
         if self.lookups.abandon(leg) {
-            self.report_unplaced(leg, EndCause::LocalHangup);
+            self.core.report_unplaced(leg, EndCause::LocalHangup);
         }
-    }
-
-    pub(super) fn report_unplaced(&mut self, leg: LegKey, cause: EndCause) {
-        self.core.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
     }
 }

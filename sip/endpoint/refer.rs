@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Endpoint;
+use super::dialogs::{Context, Dialogs};
 use super::state::{State, tag_number};
 use super::transactions::client::{InDialogRequest, Purpose};
 use crate::compose::{self, ResponseParts};
@@ -43,10 +43,10 @@ pub(super) struct Referral {
     pub(super) deadline: Instant,
 }
 
-impl Endpoint {
+impl Dialogs {
     // ----- as the one who is asked --------------------------------------------------------------------------------
 
-    pub(super) fn handle_refer(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_refer(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         let Some(leg) = self.legs.get(slot) else { return };
         let key = leg.key;
@@ -58,7 +58,7 @@ impl Endpoint {
             _ => None,
         };
         if !leg.extensions.may_refer {
-            self.respond(now, server, ResponseParts { lines: NOT_YOURS, ..plain(403) });
+            cx.respond(server, ResponseParts { lines: NOT_YOURS, ..plain(403) });
             return;
         }
         let status = match &target {
@@ -69,7 +69,7 @@ impl Endpoint {
             Some(_) => 0,
         };
         let Some(target) = target.filter(|_| status == 0) else {
-            self.respond(now, server, plain(status));
+            cx.respond(server, plain(status));
             return;
         };
         let quiet = request.content.value("Refer-Sub").is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
@@ -83,12 +83,12 @@ impl Endpoint {
                 Subscription { server: Some(server), id: request.cseq, quiet, out: false, next: None, last: 100 };
             leg.extensions.subscription = Some(Box::new(subscription));
         }
-        let own_user = self.core.own_user(&target);
+        let own_user = cx.core.own_user(&target);
         let referred = Box::new(Referred { uri, headers, replaces, replaced, referred_by, own_user });
-        self.core.event(Event::Referred { leg: key, referred });
+        cx.core.event(Event::Referred { leg: key, referred });
     }
 
-    pub(super) fn answer_refer(&mut self, now: Instant, slot: LegId, status: u16) {
+    pub(super) fn answer_refer(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
         let Some(subscription) = &mut leg.extensions.subscription else { return };
@@ -97,19 +97,19 @@ impl Endpoint {
         let status = if (200..700).contains(&status) { status } else { 603 };
         if status >= 300 {
             leg.extensions.subscription = None;
-            self.respond(now, server, ResponseParts { status, ..ResponseParts::default() });
+            cx.respond(server, ResponseParts { status, ..ResponseParts::default() });
             return;
         }
-        let contact = self.core.contact(flow);
+        let contact = cx.core.contact(flow);
         let lines = if quiet { "Refer-Sub: false\r\n" } else { "" };
         let contact = Some(contact.as_str());
-        self.respond(now, server, ResponseParts { status: 202, lines, contact, ..ResponseParts::default() });
+        cx.respond(server, ResponseParts { status: 202, lines, contact, ..ResponseParts::default() });
         // RFC 3515 §2.4.4: the first NOTIFY goes at once.
-        self.notify_refer(now, slot, 100);
+        self.notify_refer(cx, slot, 100);
     }
 
     /// Tells the peer the status of the call that it asked for.
-    pub(super) fn notify_refer(&mut self, now: Instant, slot: LegId, status: u16) {
+    pub(super) fn notify_refer(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         if subscription.server.is_some() || !matches!(leg.state, State::Established) {
@@ -128,17 +128,17 @@ impl Endpoint {
         subscription.out = true;
         subscription.last = status;
         let id = subscription.id;
-        self.send_notify(now, slot, id, status);
+        self.send_notify(cx, slot, id, status);
     }
 
-    fn send_notify(&mut self, now: Instant, slot: LegId, id: u32, status: u16) {
+    fn send_notify(&mut self, cx: &mut Context<'_>, slot: LegId, id: u32, status: u16) {
         let state =
             if status >= 200 { "terminated;reason=noresource".to_owned() } else { format!("active;expires={EXPIRES}") };
         let lines = format!("Event: refer;id={id}\r\nSubscription-State: {state}\r\n");
         let fragment = format!("SIP/2.0 {status} {}\r\n", compose::reason_phrase(status));
         let body = Some(("message/sipfrag;version=2.0".to_owned(), Bytes::from(fragment)));
         self.send_in_dialog(
-            now,
+            cx,
             slot,
             Method::Notify,
             Purpose::Notify,
@@ -147,7 +147,7 @@ impl Endpoint {
     }
 
     /// The answer to our NOTIFY, or its silence (408).
-    pub(super) fn notify_answered(&mut self, now: Instant, slot: LegId, status: u16) {
+    pub(super) fn notify_answered(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         subscription.out = false;
@@ -156,38 +156,38 @@ impl Endpoint {
         if over || status >= 300 {
             leg.extensions.subscription = None;
         } else if let Some(next) = next {
-            self.notify_refer(now, slot, next);
+            self.notify_refer(cx, slot, next);
         }
     }
 
     /// The leg is about to send BYE: what waits to be told is told before.
-    pub(super) fn send_last_notify(&mut self, now: Instant, slot: LegId) {
+    pub(super) fn send_last_notify(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = leg.extensions.subscription.take() else { return };
         if let Some(status) = subscription.next.filter(|_| matches!(leg.state, State::Established)) {
-            self.send_notify(now, slot, subscription.id, status);
+            self.send_notify(cx, slot, subscription.id, status);
         }
         if let Some(server) = subscription.server {
-            self.respond(now, server, ResponseParts { status: 603, ..ResponseParts::default() });
+            cx.respond(server, ResponseParts { status: 603, ..ResponseParts::default() });
         }
     }
 
     /// SUBSCRIBE in a dialog: only to what a REFER began (RFC 6665 §4.2.1).
-    pub(super) fn handle_subscribe(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_subscribe(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
         let subscription = leg.extensions.subscription.as_ref().filter(|_| is_refer(request));
         let Some(status) = subscription.map(|subscription| subscription.next.unwrap_or(subscription.last)) else {
             let status = if is_refer(request) { 481 } else { 489 };
-            self.respond(now, server, ResponseParts { status, lines: ALLOW_EVENTS, ..ResponseParts::default() });
+            cx.respond(server, ResponseParts { status, lines: ALLOW_EVENTS, ..ResponseParts::default() });
             return;
         };
         let asked = request.content.value("Expires").and_then(|value| value.trim().parse::<u64>().ok());
         let expires = asked.unwrap_or(EXPIRES).min(EXPIRES);
-        let (contact, lines) = (self.core.contact(flow), format!("Expires: {expires}\r\n"));
+        let (contact, lines) = (cx.core.contact(flow), format!("Expires: {expires}\r\n"));
         let contact = Some(contact.as_str());
-        self.respond(now, server, ResponseParts { status: 200, lines: &lines, contact, ..ResponseParts::default() });
-        self.notify_refer(now, slot, status);
+        cx.respond(server, ResponseParts { status: 200, lines: &lines, contact, ..ResponseParts::default() });
+        self.notify_refer(cx, slot, status);
         if expires == 0
             && let Some(leg) = self.legs.get_mut(slot)
         {
@@ -197,12 +197,12 @@ impl Endpoint {
 
     // ----- as the one who asks ------------------------------------------------------------------------------------
 
-    pub(super) fn refer(&mut self, now: Instant, slot: LegId, refer: Refer) {
-        let deadline = now + Duration::from_secs(EXPIRES);
+    pub(super) fn refer(&mut self, cx: &mut Context<'_>, slot: LegId, refer: Refer) {
+        let deadline = cx.now + Duration::from_secs(EXPIRES);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.extensions.referral.is_some() || !matches!(leg.state, State::Established) {
             let leg = leg.key;
-            self.core.event(Event::ReferAnswered { leg, status: 491 });
+            cx.core.event(Event::ReferAnswered { leg, status: 491 });
             return;
         }
         leg.extensions.referral = Some(Box::new(Referral { accepted: false, last: 0, deadline }));
@@ -211,12 +211,18 @@ impl Endpoint {
         let by = refer.referred_by.as_deref().map(|by| format!("Referred-By: <{}>\r\n", clean(by)));
         let lines = format!("Refer-To: <{}>\r\n{}", clean(&refer.refer_to), by.unwrap_or_default());
         let again = InDialogRequest { lines, headers: refer.headers, ..InDialogRequest::default() };
-        self.send_in_dialog(now, slot, Method::Refer, Purpose::Refer, again);
-        self.arm_leg(slot);
+        self.send_in_dialog(cx, slot, Method::Refer, Purpose::Refer, again);
+        self.arm_leg(cx, slot);
     }
 
     /// The answer to our REFER, or its silence (408).
-    pub(super) fn refer_answered(&mut self, slot: LegId, status: u16, response: Option<&Response>) {
+    pub(super) fn refer_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegId,
+        status: u16,
+        response: Option<&Response>,
+    ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let key = leg.key;
         let Some(referral) = &mut leg.extensions.referral else { return };
@@ -231,14 +237,14 @@ impl Endpoint {
         if status >= 300 || quiet {
             leg.extensions.referral = None;
         }
-        self.core.event(Event::ReferAnswered { leg: key, status });
+        cx.core.event(Event::ReferAnswered { leg: key, status });
         if status < 300 && quiet {
             // RFC 4488 §4: nothing will be heard of it; it was taken.
-            self.core.event(Event::ReferProgress { leg: key, status: 200, done: true });
+            cx.core.event(Event::ReferProgress { leg: key, status: 200, done: true });
         }
     }
 
-    pub(super) fn handle_notify(&mut self, now: Instant, slot: LegId, server: ServerId, request: &Request) {
+    pub(super) fn handle_notify(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let content = &request.content;
         let state = content.value("Subscription-State");
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -251,7 +257,7 @@ impl Endpoint {
             (Some(_), Some(_)) => 200,
         };
         let lines = if status == 489 { ALLOW_EVENTS } else { "" };
-        self.respond(now, server, ResponseParts { status, lines, ..ResponseParts::default() });
+        cx.respond(server, ResponseParts { status, lines, ..ResponseParts::default() });
         let Some(leg) = self.legs.get_mut(slot).filter(|_| status == 200) else { return };
         let Some(referral) = &mut leg.extensions.referral else { return };
         let done = state.is_some_and(|state| state.trim_start().to_ascii_lowercase().starts_with("terminated"));
@@ -269,20 +275,20 @@ impl Endpoint {
         }
         if !accepted {
             // It came before the 202.
-            self.core.event(Event::ReferAnswered { leg: key, status: 202 });
+            cx.core.event(Event::ReferAnswered { leg: key, status: 202 });
         }
         if news || done {
-            self.core.event(Event::ReferProgress { leg: key, status: told, done });
+            cx.core.event(Event::ReferProgress { leg: key, status: told, done });
         }
     }
 
-    pub(super) fn referral_timeout(&mut self, now: Instant, slot: LegId) {
+    pub(super) fn referral_timeout(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= now) {
+        if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= cx.now) {
             leg.extensions.referral = None;
             if !leg.reported {
                 let leg = leg.key;
-                self.core.event(Event::ReferProgress { leg, status: 408, done: true });
+                cx.core.event(Event::ReferProgress { leg, status: 408, done: true });
             }
         }
     }
@@ -301,7 +307,7 @@ impl Endpoint {
                 _ => {}
             }
         }
-        let slot = *self.legs_by_tag.get(&tag_number(to.as_bytes())?)?;
+        let slot = *self.by_tag.get(&tag_number(to.as_bytes())?)?;
         let leg = self.legs.get(slot).filter(|leg| !leg.reported && leg.dialog.call_id == call_id.as_bytes())?;
         match &leg.state {
             State::Established => (leg.dialog.remote_tag == from.as_bytes()).then_some((leg.key, true)),

@@ -1,4 +1,4 @@
-//! What the endpoint remembers: legs, client and server transactions.
+//! What the endpoint remembers of a leg.
 
 use std::time::{Duration, Instant};
 
@@ -35,8 +35,8 @@ pub(super) struct Leg {
     /// Our offer that waits for the peer.
     pub(super) offering: Option<Offering>,
     pub(super) session: Option<digest::Session>,
-    /// The trunk that it counts for, by its place among the peers.
-    pub(super) peer: Option<usize>,
+    /// The index of the trunk that the call counts for.
+    pub(super) trunk: Option<usize>,
     /// When the end is reported although the peer has not confirmed it.
     pub(super) report_by: Option<Instant>,
     pub(super) wake: Option<Instant>,
@@ -160,6 +160,26 @@ pub(super) struct Offering {
 }
 
 impl Leg {
+    /// An outgoing leg without a trunk and without extensions.
+    pub(super) fn new(key: LegKey, tag: u64, dialog: Dialog, state: State) -> Self {
+        Self {
+            key,
+            tag,
+            incoming: false,
+            dialog,
+            state,
+            reported: false,
+            awaiting_ack: None,
+            offered: None,
+            offering: None,
+            session: None,
+            trunk: None,
+            report_by: None,
+            wake: None,
+            extensions: Extensions::default(),
+        }
+    }
+
     /// Parameters of our Contact.
     pub(super) fn features(&self) -> &'static str {
         if self.extensions.records { recording::FEATURE } else { "" }

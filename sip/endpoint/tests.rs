@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::leg::{Command, Header};
+use crate::leg::{Command, EndCause, Header};
 use crate::testing::{self, SDP, answer, hangup, instant, outgoing};
 
 /// One endpoint at 127.0.0.1:5060 and a peer at 127.0.0.2:5060 that is this test.

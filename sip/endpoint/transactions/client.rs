@@ -69,6 +69,16 @@ pub(in crate::endpoint) enum Purpose {
     Notify,
 }
 
+impl Purpose {
+    /// The purpose of a request that belongs to no leg.
+    pub(in crate::endpoint) fn out_of_dialog(self) -> Option<OutOfDialogRequest> {
+        match self {
+            Self::OutOfDialog(kind) => Some(kind),
+            _ => None,
+        }
+    }
+}
+
 /// The parts of an ACK of a 300-699, and of a CANCEL.
 #[derive(Debug, Clone)]
 pub(in crate::endpoint) struct Acknowledge {
