@@ -3,7 +3,7 @@
 use super::delayed_offer::Acknowledgement;
 use super::dialogs::{Context, Dialogs};
 use super::session_timer;
-use super::state::{Calling, End, Leg, State};
+use super::state::{CallingHangup, End, Leg, State};
 use super::transactions::MAX_FORKS;
 use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose};
 use crate::compose::{self, RequestParts};
@@ -33,7 +33,7 @@ impl Dialogs {
         let State::Calling(calling) = &mut leg.state else { return };
         if response.status < 200 {
             calling.provisional = true;
-            let (cancelled, reported) = (calling.hangup.is_some(), leg.reported);
+            let cancelled = calling.is_hung_up();
             let offered = !calling.outgoing.sdp.is_empty();
             if response.status > 100 && !self.acknowledge_provisional(cx, slot, leg_slot, response) {
                 return;
@@ -42,7 +42,7 @@ impl Dialogs {
                 // It was given up in silence, which this response ends.
                 self.report_invite_outcome(cx, leg_slot, true);
                 self.send_cancel(cx, leg_slot);
-            } else if response.status > 100 && !reported {
+            } else if response.status > 100 && !self.legs.get(leg_slot).is_some_and(Leg::is_reported) {
                 cx.core.event(Event::Provisional {
                     leg: key,
                     status: response.status,
@@ -53,7 +53,7 @@ impl Dialogs {
             }
             return;
         }
-        if calling.hangup.is_some() {
+        if calling.is_hung_up() {
             let end = End {
                 reason: response.content.value("Reason"),
                 ..End::of(EndCause::LocalHangup, Some(response.status))
@@ -121,11 +121,11 @@ impl Dialogs {
                 dialog.remote_cseq = early.and_then(|early| early.dialog.remote_cseq);
                 if calling.outgoing.sdp.is_empty() {
                     told = early.filter(|early| early.settled).and_then(|early| early.answer.clone());
-                    return Some((calling.hangup.take(), leg.reported, None));
+                    return Some((calling.take_hangup(), leg.is_reported(), None));
                 }
                 // Of several that rang, it is the answer of the one that has been picked up that counts.
                 let sdp = response.content.sdp().or_else(|| early?.answer.clone());
-                Some((calling.hangup.take(), leg.reported, sdp))
+                Some((calling.take_hangup(), leg.is_reported(), sdp))
             }
             _ => None,
         });
@@ -241,13 +241,10 @@ impl Dialogs {
         let give_up = cx.now + cx.core.config.timers.timeout();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };
-        if calling.give_up.is_some() {
-            return;
-        }
-        calling.give_up = Some(give_up);
-        let Calling { client, hangup, .. } = &**calling;
-        let bye_headers = hangup.clone().unwrap_or_default();
-        let Some(client) = cx.transactions.client(*client) else { return };
+        let CallingHangup::Wanted(wanted) = &mut calling.hangup else { return };
+        let bye_headers = wanted.clone();
+        calling.hangup = CallingHangup::Cancelled { bye_headers: std::mem::take(wanted), give_up };
+        let Some(client) = cx.transactions.client(calling.client) else { return };
         let (flow, branch) = (client.flow, client.branch);
         let Some(acknowledge) = &client.acknowledge else { return };
         let sent_by = cx.core.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();

@@ -38,7 +38,7 @@ impl Dialogs {
         let leg = cx.transactions.client(id).and_then(|client| client.leg);
         let mut impatient = false;
         if let Some(State::Calling(calling)) = leg.and_then(|leg| self.legs.get(leg)).map(|leg| &leg.state) {
-            if calling.client != id || calling.hangup.is_some() {
+            if calling.client != id || calling.is_hung_up() {
                 return false;
             }
             impatient = calling.outgoing.impatient;
@@ -116,7 +116,7 @@ impl Dialogs {
                 if calling.client != slot {
                     return;
                 }
-                let hung_up = calling.hangup.is_some();
+                let hung_up = calling.is_hung_up();
                 let cause = if hung_up { EndCause::LocalHangup } else { cause };
                 if !hung_up {
                     self.report_invite_outcome(cx, leg_slot, false);
@@ -126,7 +126,7 @@ impl Dialogs {
             Purpose::Bye => self.finish_ending(cx, leg_slot),
             Purpose::Reinvite => {
                 leg.offering = None;
-                if matches!(leg.state, State::Established) && !leg.reported {
+                if matches!(leg.state, State::Established) && !leg.is_reported() {
                     cx.core.event(Event::OfferRejected { leg: key, status: 408 });
                     // RFC 3261 §14.1: no answer counts as 408, and 408 ends the dialog.
                     self.send_bye(cx, leg_slot, ByeHeaders::default(), End::of(cause, None));
@@ -146,9 +146,7 @@ impl Dialogs {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.state = State::Ending(Box::new(end));
         leg.awaiting_ack = None;
-        if !leg.reported && leg.report_by.is_none() {
-            leg.report_by = Some(report_by);
-        }
+        leg.report_end_by(report_by);
         if let Some(offered) = leg.offered.take() {
             cx.respond(offered, compose::ResponseParts { status: 487, ..Default::default() });
         }

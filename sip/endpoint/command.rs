@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::dialogs::{Context, Dialogs};
-use super::state::{ByeHeaders, Calling, End, Extensions, Leg, Offering, State};
+use super::state::{ByeHeaders, Calling, CallingHangup, End, Extensions, Leg, Offering, State};
 use super::{Target, session_timer};
 use crate::compose::{self, ResponseParts};
 use crate::dialog::{Dialog, Flow};
@@ -98,9 +98,8 @@ impl Dialogs {
             outgoing,
             client: ClientId::default(),
             provisional: false,
-            hangup: None,
+            hangup: CallingHangup::No,
             asked_at: cx.now,
-            give_up: None,
             attempts: digest::Attempts::default(),
             early: Vec::new(),
             min_se: 0,
@@ -190,13 +189,13 @@ impl Dialogs {
                 self.reject(cx, slot, status, None, &lines, &headers);
             }
             State::Calling(calling) => {
-                if calling.hangup.is_some() {
+                if calling.is_hung_up() {
                     return;
                 }
-                calling.hangup = Some(bye_headers);
+                calling.hangup = CallingHangup::Wanted(bye_headers);
                 let provisional = calling.provisional;
                 let unheard = cx.now.saturating_duration_since(calling.asked_at);
-                leg.report_by = Some(report_by);
+                leg.report_end_by(report_by);
                 if provisional {
                     self.send_cancel(cx, slot);
                 } else if unheard >= cx.core.config.timers.t1 * SILENCE {
@@ -212,7 +211,7 @@ impl Dialogs {
                     Some(ack) if ack.initial => {
                         if ack.bye.is_none() {
                             ack.bye = Some((bye_headers, end));
-                            leg.report_by = Some(report_by);
+                            leg.report_end_by(report_by);
                         }
                         self.arm_leg(cx, slot);
                     }
@@ -255,7 +254,7 @@ impl Dialogs {
         let ready = match &leg.state {
             State::Established => true,
             // RFC 3311 §5.1: in an early dialog once the first offer and answer are through.
-            State::Calling(calling) => calling.hangup.is_none() && calling.early.iter().any(|early| early.settled),
+            State::Calling(calling) => !calling.is_hung_up() && calling.early.iter().any(|early| early.settled),
             State::Ringing { .. } => leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled),
             State::Ending(_) => false,
         };

@@ -45,10 +45,10 @@ pub(super) enum Acknowledgement {
 impl Dialogs {
     /// Whether the leg calls without an offer, and has nobody's yet that rings with this tag.
     pub(super) fn expects_offer(&self, leg: LegId, tag: &[u8]) -> bool {
-        let Some(leg) = self.legs.get(leg).filter(|leg| !leg.reported) else { return false };
+        let Some(leg) = self.legs.get(leg).filter(|leg| !leg.is_reported()) else { return false };
         let State::Calling(calling) = &leg.state else { return false };
         let settled = calling.early.iter().any(|early| early.settled && early.dialog.remote_tag == tag);
-        calling.outgoing.sdp.is_empty() && calling.hangup.is_none() && !settled
+        calling.outgoing.sdp.is_empty() && !calling.is_hung_up() && !settled
     }
 
     /// Tells the peer's offer; what acknowledges it goes with the answer.

@@ -19,7 +19,7 @@ use slotmap::SlotMap;
 
 use super::core::Core;
 use super::phones::Phones;
-use super::state::{ByeHeaders, End, Leg, PROVISIONAL_REPEAT, State};
+use super::state::{ByeHeaders, End, EndReport, Leg, PROVISIONAL_REPEAT, State};
 use super::transactions::Transactions;
 use super::transactions::client::{InDialogRequest, Purpose};
 use super::trunks::Trunks;
@@ -98,7 +98,7 @@ impl Dialogs {
 
     /// A command for a leg.
     pub(super) fn handle_command(&mut self, cx: &mut Context<'_>, slot: LegId, command: Command) {
-        if self.legs.get(slot).is_none_or(|leg| leg.reported) {
+        if self.legs.get(slot).is_none_or(|leg| leg.is_reported()) {
             return;
         }
         match command {
@@ -203,11 +203,10 @@ impl Dialogs {
     /// Emits the leg's last event, once.
     pub(super) fn report_end(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
         if let Some(leg) = self.legs.get_mut(slot)
-            && !leg.reported
+            && !leg.is_reported()
         {
-            leg.reported = true;
+            leg.end_report = EndReport::Done;
             cx.core.traced.remove(slot);
-            leg.report_by = None;
             let leg = leg.key;
             let End { cause, status, reason, headers } = end;
             cx.core.event(Event::Ended { leg, cause, status, reason, headers });
@@ -254,7 +253,7 @@ impl Dialogs {
         if leg.wake == Some(at) {
             leg.wake = None;
         }
-        if leg.report_by.is_some_and(|at| at <= cx.now) {
+        if matches!(leg.end_report, EndReport::DueBy(at) if at <= cx.now) {
             let end = match &mut leg.state {
                 State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
                 _ => End::of(EndCause::LocalHangup, None),
@@ -274,7 +273,7 @@ impl Dialogs {
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if let State::Calling(calling) = &mut leg.state
-            && calling.give_up.is_some_and(|at| at <= cx.now)
+            && calling.give_up().is_some_and(|at| at <= cx.now)
         {
             // RFC 3261 §9.1: 64*T1 after the CANCEL the transaction counts as cancelled.
             let client = calling.client;

@@ -28,7 +28,7 @@ impl Dialogs {
             return;
         }
         let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
-        let (key, reported) = (leg.key, leg.reported);
+        let (key, reported) = (leg.key, leg.is_reported());
         match bye {
             Some((bye_headers, end)) => self.send_bye(cx, slot, bye_headers, end),
             None if !reported => cx.core.event(Event::Acknowledged { leg: key, sdp: request.content.sdp() }),
@@ -66,7 +66,7 @@ impl Dialogs {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.dialog.remote_cseq = Some(request.cseq);
         leg.dialog.flow = Flow { pinned: leg.dialog.flow.pinned, ..flow };
-        let ending = matches!(leg.state, State::Ending(_)) || leg.reported;
+        let ending = matches!(leg.state, State::Ending(_)) || leg.is_reported();
         let (tag, refer) = (leg.tag, leg.extensions.may_refer);
         let server = cx.transactions.insert_server(
             cx.core,

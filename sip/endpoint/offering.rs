@@ -25,7 +25,7 @@ impl Dialogs {
         response: Option<&Response>,
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.offering.is_none() || leg.reported {
+        if leg.offering.is_none() || leg.is_reported() {
             return;
         }
         let key = leg.key;
@@ -79,7 +79,7 @@ impl Dialogs {
         }
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let key = leg.key;
-        if leg.reported || matches!(leg.state, State::Ending(_)) {
+        if leg.is_reported() || matches!(leg.state, State::Ending(_)) {
             return;
         }
         match response.status {

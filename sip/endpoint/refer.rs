@@ -50,7 +50,7 @@ impl Dialogs {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         let Some(leg) = self.legs.get(slot) else { return };
         let key = leg.key;
-        let ready = matches!(leg.state, State::Established) && !leg.reported;
+        let ready = matches!(leg.state, State::Established) && !leg.is_reported();
         let busy = leg.extensions.subscription.is_some();
         let values = request.content.list("Refer-To");
         let target = match values.as_slice() {
@@ -225,11 +225,11 @@ impl Dialogs {
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let key = leg.key;
-        let Some(referral) = &mut leg.extensions.referral else { return };
-        if leg.reported {
+        if leg.is_reported() {
             leg.extensions.referral = None;
             return;
         }
+        let Some(referral) = &mut leg.extensions.referral else { return };
         let quiet = response
             .and_then(|response| response.content.value("Refer-Sub"))
             .is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
@@ -270,7 +270,7 @@ impl Dialogs {
         if done {
             leg.extensions.referral = None;
         }
-        if leg.reported {
+        if leg.is_reported() {
             return;
         }
         if !accepted {
@@ -286,7 +286,7 @@ impl Dialogs {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= cx.now) {
             leg.extensions.referral = None;
-            if !leg.reported {
+            if !leg.is_reported() {
                 let leg = leg.key;
                 cx.core.event(Event::ReferProgress { leg, status: 408, done: true });
             }
@@ -308,7 +308,7 @@ impl Dialogs {
             }
         }
         let slot = *self.by_tag.get(&tag_number(to.as_bytes())?)?;
-        let leg = self.legs.get(slot).filter(|leg| !leg.reported && leg.dialog.call_id == call_id.as_bytes())?;
+        let leg = self.legs.get(slot).filter(|leg| !leg.is_reported() && leg.dialog.call_id == call_id.as_bytes())?;
         match &leg.state {
             State::Established => (leg.dialog.remote_tag == from.as_bytes()).then_some((leg.key, true)),
             // An early dialog that the other side began cannot be replaced.

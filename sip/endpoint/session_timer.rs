@@ -145,7 +145,7 @@ impl Dialogs {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (key, updates) = (leg.key, leg.extensions.peer_updates);
         let busy = leg.offering.is_some() || leg.offered.is_some() || leg.awaiting_ack.is_some();
-        if !matches!(leg.state, State::Established) || leg.reported {
+        if !matches!(leg.state, State::Established) || leg.is_reported() {
             leg.extensions.session = None;
             return;
         }
@@ -193,7 +193,7 @@ impl Dialogs {
         response: Option<&Response>,
     ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.reported || !matches!(leg.state, State::Established) {
+        if leg.is_reported() || !matches!(leg.state, State::Established) {
             return;
         }
         let key = leg.key;

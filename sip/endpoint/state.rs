@@ -26,8 +26,7 @@ pub(super) struct Leg {
     pub(super) incoming: bool,
     pub(super) dialog: Dialog,
     pub(super) state: State,
-    /// [`crate::Event::Ended`] was emitted.
-    pub(super) reported: bool,
+    pub(super) end_report: EndReport,
     /// Our 200 that waits for its ACK.
     pub(super) awaiting_ack: Option<Box<AwaitingAck>>,
     /// The peer's offer that waits for the application.
@@ -37,10 +36,19 @@ pub(super) struct Leg {
     pub(super) session: Option<digest::Session>,
     /// The index of the trunk that the call counts for.
     pub(super) trunk: Option<usize>,
-    /// When the end is reported although the peer has not confirmed it.
-    pub(super) report_by: Option<Instant>,
     pub(super) wake: Option<Instant>,
     pub(super) extensions: Extensions,
+}
+
+/// Whether [`crate::Event::Ended`] was emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndReport {
+    /// No, and the leg goes on.
+    Pending,
+    /// No. The leg ends, and its end is reported by then although the far end has not confirmed it.
+    DueBy(Instant),
+    /// Yes: the application hears nothing more of the leg.
+    Done,
 }
 
 /// What extensions of RFC 3261 keep of a leg; most of it is empty most of the time.
@@ -97,16 +105,48 @@ pub(super) struct Calling {
     pub(super) client: ClientId,
     /// A provisional came, so that a CANCEL may go (RFC 3261 §9.1).
     pub(super) provisional: bool,
-    pub(super) hangup: Option<ByeHeaders>,
+    pub(super) hangup: CallingHangup,
     /// When the INVITE was sent first, or again after a response.
     pub(super) asked_at: Instant,
-    /// When the INVITE is given up after its CANCEL was sent.
-    pub(super) give_up: Option<Instant>,
     pub(super) attempts: digest::Attempts,
     /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`].
     pub(super) early: Vec<Early>,
     /// The Min-SE that a 422 asked for, seconds (RFC 4028 §7.3).
     pub(super) min_se: u32,
+}
+
+/// How far the hang-up of a call is that has no final response.
+#[derive(Debug)]
+pub(super) enum CallingHangup {
+    /// It is not hung up.
+    No,
+    /// It is. The CANCEL waits for a provisional response (RFC 3261 §9.1).
+    Wanted(ByeHeaders),
+    /// The CANCEL was sent. At `give_up` the INVITE counts as cancelled.
+    Cancelled { bye_headers: ByeHeaders, give_up: Instant },
+}
+
+impl Calling {
+    /// Whether the application has hung up.
+    pub(super) fn is_hung_up(&self) -> bool {
+        !matches!(self.hangup, CallingHangup::No)
+    }
+
+    /// When the INVITE counts as cancelled without a response.
+    pub(super) fn give_up(&self) -> Option<Instant> {
+        match &self.hangup {
+            CallingHangup::Cancelled { give_up, .. } => Some(*give_up),
+            CallingHangup::No | CallingHangup::Wanted(_) => None,
+        }
+    }
+
+    /// Takes the headers of the BYE, if the application has hung up.
+    pub(super) fn take_hangup(&mut self) -> Option<ByeHeaders> {
+        match std::mem::replace(&mut self.hangup, CallingHangup::No) {
+            CallingHangup::No => None,
+            CallingHangup::Wanted(bye_headers) | CallingHangup::Cancelled { bye_headers, .. } => Some(bye_headers),
+        }
+    }
 }
 
 /// Extra lines of a CANCEL or BYE.
@@ -168,15 +208,26 @@ impl Leg {
             incoming: false,
             dialog,
             state,
-            reported: false,
+            end_report: EndReport::Pending,
             awaiting_ack: None,
             offered: None,
             offering: None,
             session: None,
             trunk: None,
-            report_by: None,
             wake: None,
             extensions: Extensions::default(),
+        }
+    }
+
+    /// Whether the end was reported.
+    pub(super) fn is_reported(&self) -> bool {
+        self.end_report == EndReport::Done
+    }
+
+    /// The leg ends: its end is reported at `at` at the latest.
+    pub(super) fn report_end_by(&mut self, at: Instant) {
+        if self.end_report == EndReport::Pending {
+            self.end_report = EndReport::DueBy(at);
         }
     }
 
@@ -192,14 +243,18 @@ impl Leg {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let report = match self.end_report {
+            EndReport::DueBy(at) => Some(at),
+            EndReport::Pending | EndReport::Done => None,
+        };
         let ack = self.awaiting_ack.as_ref().map(|ack| ack.retransmit.min(ack.deadline));
         let offer = self.offering.as_ref().and_then(|offering| offering.retry_at);
         let state = match &self.state {
-            State::Calling(calling) => calling.give_up,
+            State::Calling(calling) => calling.give_up(),
             State::Ringing { repeat, .. } => *repeat,
             State::Established | State::Ending(_) => None,
         };
-        [ack, offer, state, self.report_by, self.extensions.next_timeout()].into_iter().flatten().min()
+        [ack, offer, state, report, self.extensions.next_timeout()].into_iter().flatten().min()
     }
 }
 
