@@ -12,7 +12,6 @@
 //! derives from the request, so that repetitions get the same answer.
 
 mod calling;
-mod client;
 mod command;
 mod core;
 mod delayed_offer;
@@ -28,6 +27,7 @@ mod phones;
 mod reconfigure;
 mod refer;
 mod reliable;
+mod requests;
 mod retry;
 mod routing;
 mod session_timer;
