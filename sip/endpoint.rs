@@ -12,57 +12,54 @@
 //! derives from the request, so that repetitions get the same answer.
 
 mod calling;
-mod client;
 mod command;
-mod errand;
+mod core;
+mod delayed_offer;
+mod dialogs;
 mod fork;
 mod in_dialog;
 mod incoming;
-mod late;
-mod linger;
 mod locate;
 mod offering;
 mod origin;
+mod out_of_dialog;
 mod phones;
 mod reconfigure;
 mod refer;
 mod reliable;
+mod requests;
 mod retry;
-mod server;
+mod routing;
 mod session_timer;
 mod state;
+mod transactions;
+mod trunks;
 
-use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{HashMap, HashSet};
 use bytes::Bytes;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
-use crate::arena::{Arena, Slot};
-use crate::challenge::Authority;
+use self::core::Core;
+use crate::compose::ResponseParts;
 use crate::config::Config;
-use crate::dialog::Flow;
-use crate::directory::Directory;
 use crate::guard::{Guard, Offence};
+use crate::keys::ServerId;
 use crate::ladder::Ladder;
-use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
+use crate::leg::{Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
-use crate::peer::PeerState;
-use crate::registrar::Registrar;
-use crate::throttle::Throttle;
-use crate::timer::{Owner, TimerQueue};
-use crate::transaction::{Action, ClientInput};
-pub use errand::{Errand, Target};
+use crate::timer::Owner;
+use crate::transaction::ClientInput;
+use dialogs::{Context, Dialogs};
 pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
-use state::{Client, End, Farewell, Key, Leg, Server, State};
+use phones::Phones;
+use transactions::Transactions;
+use trunks::Trunks;
+pub use trunks::{OutOfDialogRequest, Target};
 
 /// One stream connection, numbered by the shell and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -137,51 +134,15 @@ pub enum Output {
 /// Memory is bounded by [`Config::max_legs`] and [`Config::max_transactions`]; beyond them new requests get 503 and
 /// new commands end in [`EndCause::Overload`].
 pub struct Endpoint {
-    config: Config,
-    locals: Vec<Local>,
-    rng: StdRng,
-    clients: Arena<Client>,
-    clients_by_branch: HashMap<(u128, bool), Slot>,
-    stream_clients: HashMap<SocketAddr, HashSet<Slot>>,
-    servers: Arena<Server>,
-    servers_by_key: HashMap<Key, Slot>,
-    servers_by_merge_key: HashMap<Key, Slot>,
-    legs: Arena<Leg>,
-    legs_by_key: HashMap<LegKey, Slot>,
-    legs_by_tag: HashMap<u64, Slot>,
-    peers: Vec<PeerState>,
-    peers_by_token: HashMap<u128, usize>,
-    changed_peers: Vec<usize>,
-    timers: TimerQueue,
-    lingering: linger::Lingering,
+    core: Core,
+    transactions: Transactions,
+    dialogs: Dialogs,
+    trunks: Trunks,
     lookups: Lookups,
-    outputs: VecDeque<Output>,
-    actions: Vec<Action>,
-    /// Keys the tags of stateless responses.
-    secret: u64,
-    shed: u64,
-    repeated: u64,
-    wrong_passwords: u64,
-    strangers: u64,
-    malformed: u64,
-    stranger_lines: Throttle,
-    ladder: Option<Arc<Ladder>>,
-    directory: Arc<Directory>,
-    authority: Authority,
-    registrar: Registrar,
+    phones: Phones,
     forks: fork::Forks,
-    guard: Option<Arc<Guard>>,
     /// New INVITEs are refused.
     overloaded: bool,
-}
-
-/// A local socket and what we call ourselves on it.
-#[derive(Debug, Clone)]
-struct Local {
-    transport: Transport,
-    bound: SocketAddr,
-    sent_by: String,
-    contact: String,
 }
 
 impl Endpoint {
@@ -190,63 +151,30 @@ impl Endpoint {
     #[must_use]
     pub fn new(config: Config, rng_seed: [u8; 32]) -> Self {
         let addresses: Vec<_> = config.listen.iter().filter_map(|listen| parse_listen(listen)).collect();
-        // Its own generator: whoever sees many nonces learns nothing of tags and branches.
-        let authority = Authority::new(&mut StdRng::from_seed(rng_seed.map(|octet| octet ^ 0x5a)));
-        let registrar = Registrar::new(config.registrar.clone());
-        let directory = Arc::clone(&config.directory);
+        let phones = Phones::new(&config, rng_seed);
         let mut endpoint = Self {
-            config,
-            locals: Vec::new(),
-            rng: StdRng::from_seed(rng_seed),
-            clients: Arena::new(),
-            clients_by_branch: HashMap::default(),
-            stream_clients: HashMap::default(),
-            servers: Arena::new(),
-            servers_by_key: HashMap::default(),
-            servers_by_merge_key: HashMap::default(),
-            legs: Arena::new(),
-            legs_by_key: HashMap::default(),
-            legs_by_tag: HashMap::default(),
-            peers: Vec::new(),
-            peers_by_token: HashMap::default(),
-            changed_peers: Vec::new(),
-            timers: TimerQueue::default(),
-            lingering: linger::Lingering::default(),
+            core: Core::new(config, rng_seed),
+            transactions: Transactions::default(),
+            dialogs: Dialogs::default(),
+            trunks: Trunks::default(),
             lookups: Lookups::default(),
-            outputs: VecDeque::new(),
-            actions: Vec::new(),
-            secret: 0,
-            shed: 0,
-            repeated: 0,
-            wrong_passwords: 0,
-            strangers: 0,
-            malformed: 0,
-            stranger_lines: Throttle::default(),
-            ladder: None,
-            directory,
-            authority,
-            registrar,
+            phones,
             forks: fork::Forks::default(),
-            guard: None,
             overloaded: false,
         };
-        endpoint.secret = endpoint.rng.next_u64();
         endpoint.set_locals(&addresses);
         endpoint
     }
 
     /// The addresses really bound, in place of those of the configuration.
     pub fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
-        let advertise = self.config.advertise.clone();
-        self.locals =
-            addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise.as_deref())).collect();
-        self.authority
-            .set_own(self.locals.iter().flat_map(|local| [local.sent_by.clone(), local.bound.to_string()]).collect());
+        self.core.set_locals(addresses);
+        self.phones.set_own_addresses(&self.core);
     }
 
     /// Tells this guard who behaves badly, and who has shown who it is.
     pub fn set_guard(&mut self, guard: Arc<Guard>) {
-        self.guard = Some(guard);
+        self.core.guard = Some(guard);
     }
 
     /// Whether new INVITEs get 503, because the shell is too late to serve them well.
@@ -256,73 +184,66 @@ impl Endpoint {
 
     /// Tells these rings which Call-IDs are legs'.
     pub fn set_ladder(&mut self, ladder: Arc<Ladder>) {
-        self.ladder = Some(ladder);
+        self.dialogs.ladder = Some(ladder);
     }
 
     /// Whether there is a socket of that transport and family.
     #[must_use]
     pub fn listens_on(&self, transport: Transport, ipv4: bool) -> bool {
-        self.locals.iter().any(|local| local.transport == transport && local.bound.is_ipv4() == ipv4)
+        self.core.listens_on(transport, ipv4)
     }
 
     /// Legs not over yet, those whose BYE waits for its answer included.
     #[must_use]
     pub fn legs(&self) -> usize {
-        self.legs.len()
+        self.dialogs.len()
     }
 
     /// The keys of those legs, in no order.
     pub fn leg_keys(&self) -> impl Iterator<Item = LegKey> {
-        self.legs_by_key.keys().copied()
+        self.dialogs.by_key.keys().copied()
     }
 
     /// Live client and server transactions, those that only wait for repetitions included.
     #[must_use]
     pub fn transactions(&self) -> usize {
-        self.clients.len() + self.servers.len() + self.lingering.len()
+        self.transactions.len()
     }
 
     #[cfg(test)]
     pub(crate) fn table_sizes(&self) -> [usize; 7] {
-        [
-            self.clients_by_branch.len(),
-            self.stream_clients.len(),
-            self.servers_by_key.len(),
-            self.servers_by_merge_key.len(),
-            self.legs_by_key.len(),
-            self.legs_by_tag.len(),
-            self.lingering.table_sizes(),
-        ]
+        let [branches, streams, servers, merged, completed] = self.transactions.table_sizes();
+        [branches, streams, servers, merged, completed, self.dialogs.by_key.len(), self.dialogs.by_tag.len()]
     }
 
     /// Requests refused with 503 since the start.
     #[must_use]
     pub fn shed(&self) -> u64 {
-        self.shed
+        self.core.counters.shed
     }
 
     /// Requests of ours that were sent again as nothing came back, and answers to INVITEs that nobody acknowledged, since the start.
     #[must_use]
     pub fn repeated(&self) -> u64 {
-        self.repeated
+        self.core.counters.repeated
     }
 
     /// Requests with a wrong password, or for a user that there is not, since the start.
     #[must_use]
     pub fn wrong_passwords(&self) -> u64 {
-        self.wrong_passwords
+        self.core.counters.wrong_passwords
     }
 
     /// Requests from addresses that are in no trunk's networks, since the start.
     #[must_use]
     pub fn strangers(&self) -> u64 {
-        self.strangers
+        self.core.counters.strangers
     }
 
     /// Messages that could not be understood, since the start.
     #[must_use]
     pub fn malformed(&self) -> u64 {
-        self.malformed
+        self.core.counters.malformed
     }
 
     /// One framed message from the network, however malformed.
@@ -340,11 +261,11 @@ impl Endpoint {
             Ok(Message::Request(request)) => self.handle_request(now, &arrival, request),
             Ok(Message::Response(response)) => self.handle_response(now, &response),
             Err(malformed) => {
-                self.offend(now, arrival.source.ip(), Offence::Malformed);
-                self.refuse_malformed(&arrival, &malformed);
+                self.core.offend(now, arrival.source.ip(), Offence::Malformed);
+                self.core.refuse_malformed(&arrival, &malformed);
             }
         }
-        self.settle_forks(now);
+        self.serve_forks(now);
         self.skip_idle_timers();
     }
 
@@ -353,347 +274,90 @@ impl Endpoint {
         if !transport.is_reliable() {
             return;
         }
-        for change in self.registrar.lose_connection(now, peer) {
-            self.tell_binding(change);
+        self.phones.lose_connection(&mut self.core, now, peer);
+        for id in self.transactions.unanswered_over(transport, peer) {
+            let input = ClientInput::TransportError(why);
+            let outcome = self.transactions.handle_client(&mut self.core, now, id, input, None);
+            self.client_outcome(now, id, outcome, None);
         }
-        let slots: Vec<Slot> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
-        for slot in slots {
-            let is_hit = |client: &Client| client.flow.transport == transport && client.machine.is_unanswered();
-            if self.clients.get(slot).is_some_and(is_hit) {
-                self.run_client(now, slot, ClientInput::TransportError(why), None);
-            }
-        }
-        self.settle_forks(now);
+        self.serve_forks(now);
     }
 
     /// Fires every timer that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((at, owner)) = self.timers.pop_due(now) {
+        while let Some((at, owner)) = self.core.timers.pop_due(now) {
             match owner {
-                Owner::Client(slot) => self.client_timeout(now, at, slot),
-                Owner::Server(slot) => self.server_timeout(now, at, slot),
-                Owner::Leg(slot) => self.leg_timeout(now, at, slot),
-                Owner::Peer(index) => self.peer_timeout(now, at, index),
+                Owner::Client(id) => {
+                    let outcome = self.transactions.handle_client_timeout(&mut self.core, now, at, id);
+                    self.client_outcome(now, id, outcome, None);
+                }
+                Owner::Server(id) => self.transactions.handle_server_timeout(&mut self.core, now, at, id),
+                Owner::Leg(id) => {
+                    let (dialogs, mut cx) = self.dialogs(now);
+                    dialogs.handle_timeout(&mut cx, at, id);
+                }
+                Owner::Trunk(index) => {
+                    self.trunks.handle_timeout(&mut self.core, now, at, index);
+                    self.serve_trunks(now);
+                }
             }
         }
-        self.lingering.handle_timeout(now);
-        self.registrar_timeout(now);
-        self.fork_timeout(now);
-        self.settle_forks(now);
+        self.transactions.handle_timeout(now);
+        self.phones_timeout(now);
+        self.forks.handle_timeout(&mut self.core, now);
+        self.serve_forks(now);
     }
 
     /// Forgets the next timers as far as there will be nothing to do at their time, so that nobody is woken for them: of
     /// those that repeat a message most are, as its answer came.
     fn skip_idle_timers(&mut self) {
-        while let Some((at, owner)) = self.timers.first() {
-            let (next, wake) = match owner {
-                Owner::Client(slot) => match self.clients.get_mut(slot) {
-                    Some(client) => (client.next_wake(&self.timers), Some(&mut client.wake)),
-                    None => (None, None),
-                },
-                Owner::Server(slot) => match self.servers.get_mut(slot) {
-                    Some(server) => (server.next_wake(&self.timers), Some(&mut server.wake)),
-                    None => (None, None),
-                },
-                Owner::Leg(slot) => match self.legs.get_mut(slot) {
-                    Some(leg) => (leg.next_timeout(), Some(&mut leg.wake)),
-                    None => (None, None),
-                },
-                Owner::Peer(_) => return,
+        while let Some((at, owner)) = self.core.timers.first() {
+            let skipped = match owner {
+                Owner::Client(id) => self.transactions.skip_client_timer(&mut self.core, at, id),
+                Owner::Server(id) => self.transactions.skip_server_timer(&mut self.core, at, id),
+                Owner::Leg(id) => self.dialogs.skip_timer(&mut self.core, at, id),
+                Owner::Trunk(_) => return,
             };
-            if next.is_some_and(|next| next <= at) {
+            if !skipped {
                 return;
-            }
-            self.timers.pop();
-            if let Some(wake) = wake
-                && *wake == Some(at)
-            {
-                *wake = None;
-                self.timers.arm(wake, next, owner);
             }
         }
     }
 
     /// The next thing for the shell to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.core.outputs.pop_front()
     }
 
     /// When to call [`Endpoint::handle_timeout`] next. It may be early: then nothing happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let lingering = self.lingering.poll_timeout();
-        [self.timers.next(), lingering, self.registrar.poll_timeout(), self.fork_deadline()].into_iter().flatten().min()
+        let completed = self.transactions.poll_timeout();
+        [self.core.timers.next(), completed, self.phones.poll_timeout(), self.forks.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    fn acquaint(&self, now: Instant, source: IpAddr) {
-        if let Some(guard) = &self.guard {
-            guard.acquaint(now, source);
-        }
+    /// Whether a message is a response that a transaction of ours waits for. Only its beginning is looked at.
+    #[must_use]
+    pub fn awaits(&self, data: &[u8]) -> bool {
+        self.transactions.awaits(data)
     }
 
-    fn offend(&self, now: Instant, source: IpAddr, offence: Offence) {
-        if let Some(guard) = &self.guard {
-            guard.offend(now, source, offence);
-        }
+    /// Answers through the transaction, which repeats the response.
+    fn respond(&mut self, now: Instant, server: ServerId, parts: ResponseParts<'_>) {
+        let _ = self.transactions.respond(&mut self.core, now, server, parts);
     }
 
-    /// Tells the application; what a branch of a fork says is looked at first.
-    fn event(&mut self, event: Event) {
-        if self.is_branch(event.leg()) {
-            self.put_aside(event);
-        } else {
-            self.emit(event);
-        }
-    }
-
-    fn emit(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
-    }
-
-    fn transmit(&mut self, flow: Flow, data: Bytes) {
-        let local = self.locals.get(flow.local).map(|local| local.bound);
-        self.outputs.push_back(Output::Transmit {
-            destination: flow.peer,
-            local,
-            transport: flow.transport,
-            connection: flow.connection,
-            identity: flow.identity,
-            data,
-        });
-    }
-
-    /// Reports a message of a leg that still reports.
-    fn trace(&mut self, leg: Option<Slot>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
-        if !self.config.trace {
-            return;
-        }
-        if let Some(leg) = leg.and_then(|slot| self.legs.get(slot))
-            && !leg.reported
-        {
-            let leg = leg.key;
-            self.event(Event::Trace { leg, sent, peer: flow.peer, transport: flow.transport, line: line() });
-        }
-    }
-
-    /// The local socket for a new request to `peer`.
-    fn local_for(&self, transport: Transport, peer: IpAddr) -> Option<usize> {
-        let of_transport = |local: &Local| local.transport == transport && local.bound.is_ipv4() == peer.is_ipv4();
-        // A loopback socket reaches nothing but loopback: prefer another for the rest.
-        self.locals
-            .iter()
-            .position(|local| of_transport(local) && local.bound.ip().is_loopback() == peer.is_loopback())
-            .or_else(|| self.locals.iter().position(of_transport))
-    }
-
-    /// The local socket a message came to.
-    fn local_of(&self, arrival: &Arrival) -> usize {
-        let locals = || self.locals.iter().enumerate().filter(|(_, local)| local.transport == arrival.transport);
-        locals()
-            .find(|(_, local)| local.bound == arrival.local)
-            .or_else(|| locals().find(|(_, local)| local.bound.port() == arrival.local.port()))
-            .or_else(|| locals().next())
-            .map_or(0, |(index, _)| index)
-    }
-
-    fn arrival_flow(&self, arrival: &Arrival) -> Flow {
-        Flow {
-            transport: arrival.transport,
-            peer: arrival.source,
-            local: self.local_of(arrival),
-            connection: arrival.connection,
-            identity: None,
-            pinned: false,
-        }
-    }
-
-    fn contact(&self, flow: Flow) -> String {
-        self.locals.get(flow.local).map(|local| local.contact.clone()).unwrap_or_default()
-    }
-
-    fn sent_by(&self, flow: Flow) -> &str {
-        self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default()
-    }
-
-    fn random_u128(&mut self) -> u128 {
-        u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
-    }
-
-    /// A key that no leg has. Whoever called us did not say how to call the leg, and those who do show theirs as UUIDs: the
-    /// bits of version 1 (RFC 9562 §5.1) let this one be shown so too.
-    fn fresh_leg_key(&mut self) -> LegKey {
-        loop {
-            let key = LegKey((self.random_u128() & !(0xf << 76) & !(0x3 << 62)) | (0x1 << 76) | (0x2 << 62));
-            if !self.legs_by_key.contains_key(&key) {
-                return key;
-            }
-        }
+    /// The dialogs, and what they use of the other machines.
+    fn dialogs(&mut self, now: Instant) -> (&mut Dialogs, Context<'_>) {
+        let Self { core, transactions, dialogs, trunks, phones, .. } = self;
+        (dialogs, Context { now, core, transactions, trunks, phones })
     }
 
     fn has_room(&self) -> bool {
-        self.transactions() < self.config.max_transactions
-    }
-
-    fn arm_leg(&mut self, slot: Slot) {
-        if let Some(leg) = self.legs.get_mut(slot) {
-            let next = leg.next_timeout();
-            self.timers.arm(&mut leg.wake, next, Owner::Leg(slot));
-        }
-    }
-
-    /// Emits the leg's last event, once.
-    fn report_end(&mut self, slot: Slot, end: End) {
-        if let Some(leg) = self.legs.get_mut(slot)
-            && !leg.reported
-        {
-            leg.reported = true;
-            leg.report_by = None;
-            let leg = leg.key;
-            let End { cause, status, reason, headers } = end;
-            self.event(Event::Ended { leg, cause, status, reason, headers });
-        }
-    }
-
-    /// Reports the end and forgets the leg. Transactions of it run out by themselves.
-    fn finish(&mut self, slot: Slot, end: End) {
-        self.report_end(slot, end);
-        if let Some(leg) = self.legs.remove(slot) {
-            if let Some(ladder) = &self.ladder {
-                ladder.end(&leg.dialog.call_id);
-            }
-            if let Some(index) = leg.peer {
-                self.peers.get_mut(index).into_iter().for_each(PeerState::release);
-                self.settle_peer(index);
-            }
-            self.legs_by_tag.remove(&leg.tag);
-            if self.legs_by_key.get(&leg.key) == Some(&slot) {
-                self.legs_by_key.remove(&leg.key);
-            }
-        }
-    }
-
-    fn insert_leg(&mut self, leg: Leg) -> Slot {
-        let (key, tag) = (leg.key, leg.tag);
-        if let Some(ladder) = &self.ladder {
-            ladder.begin(key, &leg.dialog.call_id);
-        }
-        let slot = self.legs.insert(leg);
-        self.legs_by_key.insert(key, slot);
-        self.legs_by_tag.insert(tag, slot);
-        slot
-    }
-
-    fn leg_timeout(&mut self, now: Instant, at: Instant, slot: Slot) {
-        let t2 = self.config.timers.t2;
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.wake == Some(at) {
-            leg.wake = None;
-        }
-        if leg.report_by.is_some_and(|at| at <= now) {
-            let end = match &mut leg.state {
-                State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
-                _ => End::of(EndCause::LocalHangup, None),
-            };
-            self.report_end(slot, end);
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let State::Ringing { server, repeat: Some(repeat) } = &mut leg.state
-            && *repeat <= now
-        {
-            *repeat = now + state::PROVISIONAL_REPEAT;
-            let server = *server;
-            // RFC 3262 §3: a reliable one is not repeated but followed by another.
-            if !self.provide(now, slot, 180, None, &[]) {
-                self.transmit_response(server, true);
-            }
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let State::Calling(calling) = &mut leg.state
-            && calling.give_up.is_some_and(|at| at <= now)
-        {
-            // RFC 3261 §9.1: 64*T1 after the CANCEL the transaction counts as cancelled.
-            let client = calling.client;
-            self.remove_client(client);
-            self.finish(slot, End::of(EndCause::LocalHangup, Some(487)));
-            return;
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if let Some(ack) = &mut leg.awaiting_ack {
-            if ack.deadline <= now {
-                let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
-                let (farewell, end) = bye.unwrap_or_else(|| (Farewell::default(), End::of(EndCause::AckTimeout, None)));
-                self.send_bye(now, slot, farewell, end);
-            } else if ack.retransmit <= now {
-                ack.interval = (ack.interval * 2).min(t2);
-                ack.retransmit = now + ack.interval;
-                self.repeated += 1;
-                let (flow, data) = (ack.flow, ack.response.clone());
-                self.transmit(flow, data);
-                self.trace(Some(slot), true, flow, || "200 OK (INVITE) (retransmission)".to_owned());
-            }
-        }
-        let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.offering.as_ref().and_then(|offering| offering.retry_at).is_some_and(|at| at <= now) {
-            self.send_offer(now, slot);
-        }
-        self.reliable_timeout(now, slot);
-        self.session_timeout(now, slot);
-        self.referral_timeout(now, slot);
-        self.arm_leg(slot);
-    }
-
-    /// A tag for a stateless response: the same for every repetition of the request.
-    fn stateless_tag(&self, seed: &[u8]) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.secret, seed).hash(&mut hasher);
-        hasher.finish()
-    }
-}
-
-impl Local {
-    fn new(transport: Transport, bound: SocketAddr, advertise: Option<&str>) -> Self {
-        let (host, port) = match advertise.filter(|host| {
-            host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == bound.is_ipv4()) || host.parse::<IpAddr>().is_err()
-        }) {
-            None => (bracketed(bound.ip()), bound.port()),
-            Some(advertise) => match advertise.parse::<IpAddr>() {
-                Ok(ip) => (bracketed(ip), bound.port()),
-                Err(_) => match advertise.parse::<SocketAddr>() {
-                    Ok(address) => (bracketed(address.ip()), address.port()),
-                    Err(_) => {
-                        match advertise.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
-                            Some((host, port)) => (host.to_owned(), port),
-                            None => (advertise.to_owned(), bound.port()),
-                        }
-                    }
-                },
-            },
-        };
-        let sent_by = format!("{host}:{port}");
-        let contact = match transport {
-            Transport::Udp => format!("sip:{sent_by}"),
-            // RFC 7118 §5.3 has no `wss`.
-            Transport::Ws | Transport::Wss => format!("sip:{sent_by};transport=ws"),
-            Transport::Tcp | Transport::Tls => format!("sip:{sent_by};transport={}", transport.parameter()),
-        };
-        Self { transport, bound, sent_by, contact }
-    }
-
-    /// A Contact of ours for a registrar: `line` brings its calls back to their trunk.
-    fn contact_of(&self, user: &str, token: u128) -> String {
-        let at = self.contact.strip_prefix("sip:").unwrap_or(&self.contact);
-        format!("sip:{user}@{at};line={token:032x}")
-    }
-
-    fn host(&self) -> &str {
-        self.sent_by.rsplit_once(':').map_or(self.sent_by.as_str(), |(host, _)| host)
-    }
-}
-
-fn bracketed(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
+        self.transactions.has_room(&self.core)
     }
 }
 

@@ -12,7 +12,6 @@
 //! [`Output`]s and the next timeout come out. SDP passes through as opaque bytes.
 #![forbid(unsafe_code)]
 
-mod arena;
 mod challenge;
 mod compose;
 mod config;
@@ -25,6 +24,7 @@ mod gruu;
 mod guard;
 mod header;
 mod hep;
+mod keys;
 mod ladder;
 mod leg;
 mod message;
@@ -52,7 +52,9 @@ pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
 pub use dialog::DialogState;
 pub use digest::http_answer;
 pub use directory::{Directory, Domain, Ha1, User};
-pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, LookupId, Output, Target, parse_listen};
+pub use endpoint::{
+    Arrival, ConnectionId, Endpoint, Identity, LookupId, OutOfDialogRequest, Output, Target, parse_listen,
+};
 pub use fuzz::{fuzz_endpoint, fuzz_message, fuzz_phones};
 pub use guard::{Ban, Bans, Guard, Guarded, Offence, Verdict};
 pub use ladder::{Fill, Ladder, Seen, Trace};

@@ -1,7 +1,7 @@
 //! What a trunk is beyond the addresses that it calls from: where it is called and registered with, how it is watched, how
 //! much it may carry, and how it fares.
 //!
-//! [`Peer`] is what the operator says, [`PeerStatus`] what everybody may see, and `PeerState` what the endpoint keeps.
+//! [`Peer`] is what the operator says, [`PeerStatus`] what everybody may see, and `TrunkState` what the endpoint keeps.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ pub struct PeerStatus {
 
 /// The endpoint's own notes on a trunk.
 #[derive(Debug)]
-pub(crate) struct PeerState {
+pub(crate) struct TrunkState {
     pub(crate) peer: Peer,
     pub(crate) registration: Option<Registration>,
     pub(crate) probe: Option<Probe>,
@@ -155,7 +155,7 @@ pub(crate) enum Way {
     Out,
 }
 
-impl PeerState {
+impl TrunkState {
     pub(crate) fn new(peer: Peer, registration: Option<Registration>, probe: Option<Probe>) -> Self {
         Self {
             peer,
@@ -276,10 +276,10 @@ mod tests {
     use super::*;
     use crate::testing::instant;
 
-    fn state(change: impl FnOnce(&mut Peer)) -> PeerState {
+    fn state(change: impl FnOnce(&mut Peer)) -> TrunkState {
         let mut peer = Peer::new("carrier".into());
         change(&mut peer);
-        PeerState::new(peer, None, None)
+        TrunkState::new(peer, None, None)
     }
 
     #[test]

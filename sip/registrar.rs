@@ -486,7 +486,7 @@ impl Registrar {
         self.remove_all(now, ids)
     }
 
-    /// Ends the bindings beyond the limit that were longest not refreshed.
+    /// ExpiryBucket the bindings beyond the limit that were longest not refreshed.
     fn make_room(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
         let mut entries: Vec<(Instant, u128)> = self.of(aor).map(|entry| (entry.refreshed, entry.binding.id)).collect();
         // A later entry was refreshed later, also within one instant.

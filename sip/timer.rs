@@ -8,19 +8,19 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use crate::arena::Slot;
+use crate::keys::{ClientId, LegId, ServerId};
 
 /// Whose timer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
-    Client(Slot),
-    Server(Slot),
-    Leg(Slot),
+    Client(ClientId),
+    Server(ServerId),
+    Leg(LegId),
     /// A trunk's place among the peers.
-    Peer(usize),
+    Trunk(usize),
 }
 
-/// Ends that may be late are this far apart.
+/// ExpiryBucket that may be late are this far apart.
 const TOGETHER: Duration = Duration::from_millis(250);
 
 /// When to look at which owner.
@@ -61,8 +61,26 @@ impl TimerQueue {
         self.heap.peek().map(|Reverse(entry)| *entry)
     }
 
-    pub(crate) fn pop(&mut self) {
+    /// Drops the first entry, which is the owner's at `at`, if the owner has nothing to do by then. `next` is when it has,
+    /// and `wake` its note of its earliest entry; `None` if the owner is gone. Returns whether the entry was dropped.
+    pub(crate) fn skip(
+        &mut self,
+        wake: Option<&mut Option<Instant>>,
+        at: Instant,
+        next: Option<Instant>,
+        owner: Owner,
+    ) -> bool {
+        if next.is_some_and(|next| next <= at) {
+            return false;
+        }
         self.heap.pop();
+        if let Some(wake) = wake
+            && *wake == Some(at)
+        {
+            *wake = None;
+            self.arm(wake, next, owner);
+        }
+        true
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
@@ -78,7 +96,7 @@ mod tests {
     #[test]
     fn ends_that_may_be_late_are_close_together_and_never_early() {
         let (mut queue, start) = (TimerQueue::default(), instant());
-        queue.arm(&mut None, Some(start), Owner::Peer(0));
+        queue.arm(&mut None, Some(start), Owner::Trunk(0));
         let ends: Vec<Instant> = (1..=1_000)
             .map(|number| start + Duration::from_micros(number * 1_234))
             .map(|at| (at, queue.together(at)))

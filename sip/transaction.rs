@@ -162,8 +162,13 @@ impl ClientMachine {
         self.is_unanswered() || matches!(self.state, ClientState::InviteProceeding | ClientState::Proceeding)
     }
 
+    /// Whether the transaction is over and can be forgotten.
+    pub(crate) fn is_terminated(&self) -> bool {
+        self.state == ClientState::Terminated
+    }
+
     /// The end of a 2xx'd INVITE's wait for repetitions (Timer M), once there is nothing else to wait for.
-    pub(crate) fn lingers_until(&self) -> Option<Instant> {
+    pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| self.state == ClientState::Accepted)
     }
@@ -318,7 +323,7 @@ impl ServerMachine {
     }
 
     /// The end of its wait for repetitions (Timers J and L), once there is nothing else to wait for.
-    pub(crate) fn lingers_until(&self) -> Option<Instant> {
+    pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| matches!(self.state, ServerState::Accepted | ServerState::Completed))
     }

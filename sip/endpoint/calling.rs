@@ -1,74 +1,49 @@
 //! Our INVITEs of new calls: sent, answered, refused, acknowledged, cancelled.
 
-use super::client::start_line;
-use super::late::Acknowledgement;
-use super::state::{Acknowledge, Again, Calling, End, Leg, MAX_FORKS, Purpose, State};
-use super::{Endpoint, session_timer};
-use crate::arena::Slot;
+use super::delayed_offer::Acknowledgement;
+use super::dialogs::{Context, Dialogs};
+use super::session_timer;
+use super::state::{CallingHangup, End, Leg, State};
+use super::transactions::MAX_FORKS;
+use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose};
 use crate::compose::{self, RequestParts};
 use crate::dialog::Dialog;
 use crate::digest;
-use crate::leg::{EndCause, Event, Prack};
+use crate::keys::{ClientId, LegId};
+use crate::leg::{EndCause, Event};
 use crate::message::{Method, Response, Uri};
 use crate::recording;
-use std::time::Instant;
 
-impl Endpoint {
-    /// RFC 3261 §17.1.1.3: the ACK of a refusal belongs to the INVITE's transaction.
-    pub(super) fn acknowledge_refusal(&mut self, slot: Slot, response: &Response) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        let (leg, flow, branch) = (client.leg, client.flow, client.branch);
-        let Some(acknowledge) = &mut client.acknowledge else { return };
-        let repeated = acknowledge.bytes.is_some();
-        let sent_by = self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
-        let data = acknowledge.bytes.get_or_insert_with(|| {
-            compose::request(&RequestParts {
-                method: "ACK",
-                uri: &acknowledge.uri,
-                via_transport: Some(flow.transport),
-                sent_by,
-                branch,
-                routes: &acknowledge.routes,
-                from: &acknowledge.from,
-                to: &response.to.text,
-                call_id: &acknowledge.call_id,
-                cseq: acknowledge.cseq,
-                lines: &acknowledge.authorization,
-                user_agent: &self.config.user_agent,
-                ..RequestParts::default()
-            })
-        });
-        let data = data.clone();
-        self.transmit(flow, data.clone());
-        self.trace(leg, true, flow, || {
-            let again = if repeated { " (retransmission)" } else { "" };
-            format!("{}{again}", start_line(&data))
-        });
-    }
-
-    pub(super) fn deliver_to_invite(&mut self, now: Instant, slot: Slot, leg_slot: Option<Slot>, response: &Response) {
+impl Dialogs {
+    pub(super) fn deliver_to_invite(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: ClientId,
+        leg_slot: Option<LegId>,
+        response: &Response,
+    ) {
         if (200..300).contains(&response.status) {
-            self.invite_answered(now, slot, leg_slot, response);
+            self.invite_answered(cx, slot, leg_slot, response);
             return;
         }
         let Some(leg_slot) = leg_slot else { return };
-        let Some(flow) = self.clients.get(slot).map(|client| client.flow) else { return };
+        let Some(flow) = cx.transactions.client(slot).map(|client| client.flow) else { return };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let key = leg.key;
         let State::Calling(calling) = &mut leg.state else { return };
         if response.status < 200 {
             calling.provisional = true;
-            let (cancelled, reported) = (calling.hangup.is_some(), leg.reported);
+            let cancelled = calling.is_hung_up();
             let offered = !calling.outgoing.sdp.is_empty();
-            if response.status > 100 && !self.acknowledge_provisional(now, slot, leg_slot, response) {
+            if response.status > 100 && !self.acknowledge_provisional(cx, slot, leg_slot, response) {
                 return;
             }
             if cancelled {
                 // It was given up in silence, which this response ends.
-                self.judge_peer(now, leg_slot, true);
-                self.send_cancel(now, leg_slot);
-            } else if response.status > 100 && !reported {
-                self.event(Event::Provisional {
+                self.report_invite_outcome(cx, leg_slot, true);
+                self.send_cancel(cx, leg_slot);
+            } else if response.status > 100 && !self.legs.get(leg_slot).is_some_and(Leg::is_reported) {
+                cx.core.event(Event::Provisional {
                     leg: key,
                     status: response.status,
                     reason: response.reason().into_owned(),
@@ -78,50 +53,56 @@ impl Endpoint {
             }
             return;
         }
-        if calling.hangup.is_some() {
+        if calling.is_hung_up() {
             let end = End {
                 reason: response.content.value("Reason"),
                 ..End::of(EndCause::LocalHangup, Some(response.status))
             };
-            self.finish(leg_slot, end);
+            self.finish(cx, leg_slot, end);
             return;
         }
         if matches!(response.status, 401 | 407)
             && let Some(session) = leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip()))
             && session.learn(digest::challenges(response), &mut calling.attempts)
         {
-            return self.send_invite_again(now, leg_slot);
+            return self.send_invite_again(cx, leg_slot);
         }
         // RFC 4028 §7.3.
         if let Some(least) = session_timer::least_by(response)
             && calling.min_se < least
         {
             calling.min_se = least;
-            return self.send_invite_again(now, leg_slot);
+            return self.send_invite_again(cx, leg_slot);
         }
         if matches!(response.status, 488 | 606) && !calling.outgoing.second_offer.is_empty() {
             calling.outgoing.sdp = std::mem::take(&mut calling.outgoing.second_offer);
-            return self.send_invite_again(now, leg_slot);
+            return self.send_invite_again(cx, leg_slot);
         }
-        self.judge_peer(now, leg_slot, response.status != 503);
-        self.finish(leg_slot, refusal(response));
+        self.report_invite_outcome(cx, leg_slot, response.status != 503);
+        self.finish(cx, leg_slot, refusal(response));
     }
 
     /// A 2xx to the initial INVITE: the first makes the dialog, repetitions get their ACK again, and those of other forks
     /// are acknowledged and hung up (RFC 3261 §13.2.2.4).
-    pub(super) fn invite_answered(&mut self, now: Instant, slot: Slot, leg_slot: Option<Slot>, response: &Response) {
-        if self.acknowledge_again(slot, response) || self.is_ack_due(slot, leg_slot, response) {
+    pub(super) fn invite_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: ClientId,
+        leg_slot: Option<LegId>,
+        response: &Response,
+    ) {
+        if cx.transactions.acknowledge_again(cx.core, slot, response) || self.is_ack_due(slot, leg_slot, response) {
             return;
         }
-        let Some(client) = self.clients.get(slot) else { return };
-        let first = client.acknowledged.is_empty();
+        let Some(client) = cx.transactions.client(slot) else { return };
+        let first = client.acknowledged() == 0;
         let flow = client.flow;
         let authorization =
             client.acknowledge.as_ref().map(|acknowledge| acknowledge.authorization.clone()).unwrap_or_default();
         let Some(fallback) = client.acknowledge.as_ref().and_then(|acknowledge| Uri::parse(&acknowledge.uri)) else {
             return;
         };
-        if client.acknowledged.len() >= MAX_FORKS {
+        if client.acknowledged() >= MAX_FORKS {
             return;
         }
         let mut dialog = Dialog::from_response(response, &fallback, flow);
@@ -129,9 +110,9 @@ impl Endpoint {
             .content
             .sdp()
             .filter(|_| first && leg_slot.is_some_and(|leg| self.expects_offer(leg, &dialog.remote_tag)));
-        let again = Again { lines: authorization, ..Again::default() };
+        let again = InDialogRequest { lines: authorization, ..InDialogRequest::default() };
         if offer.is_none() {
-            self.acknowledge_answer(now, slot, leg_slot, &dialog, response.cseq, &again);
+            self.acknowledge_answer(cx, slot, leg_slot, &dialog, response.cseq, &again);
         }
         let mut told = None;
         let calling = leg_slot.and_then(|slot| self.legs.get_mut(slot)).and_then(|leg| match &mut leg.state {
@@ -140,55 +121,55 @@ impl Endpoint {
                 dialog.remote_cseq = early.and_then(|early| early.dialog.remote_cseq);
                 if calling.outgoing.sdp.is_empty() {
                     told = early.filter(|early| early.settled).and_then(|early| early.answer.clone());
-                    return Some((calling.hangup.take(), leg.reported, None));
+                    return Some((calling.take_hangup(), leg.is_reported(), None));
                 }
                 // Of several that rang, it is the answer of the one that has been picked up that counts.
                 let sdp = response.content.sdp().or_else(|| early?.answer.clone());
-                Some((calling.hangup.take(), leg.reported, sdp))
+                Some((calling.take_hangup(), leg.is_reported(), sdp))
             }
             _ => None,
         });
         match (calling, leg_slot) {
             (Some((hangup, reported, sdp)), Some(leg_slot)) => {
-                self.judge_peer(now, leg_slot, true);
+                self.report_invite_outcome(cx, leg_slot, true);
                 let Some(leg) = self.legs.get_mut(leg_slot) else { return };
                 let key = leg.key;
                 leg.dialog = Dialog { local_cseq: leg.dialog.local_cseq, ..dialog };
                 leg.state = State::Established;
-                self.learn_session(now, leg_slot, response);
-                if let Some(farewell) = hangup {
-                    self.send_bye(now, leg_slot, farewell, End::of(EndCause::LocalHangup, None));
+                self.learn_session(cx, leg_slot, response);
+                if let Some(bye_headers) = hangup {
+                    self.send_bye(cx, leg_slot, bye_headers, End::of(EndCause::LocalHangup, None));
                 } else if !reported {
                     let tag = response.to.tag.clone().unwrap_or_default();
                     if let Some(offer) = offer.take() {
                         let (cseq, authorization) = (response.cseq, again.lines);
                         let ack = Acknowledgement::Ack { client: slot, cseq, authorization };
-                        self.tell_late_offer(leg_slot, tag, offer, ack);
+                        self.report_delayed_offer(cx, leg_slot, tag, offer, ack);
                     } else {
-                        self.tell_offer_again(leg_slot, &tag, told);
+                        self.report_offer_again(cx, leg_slot, &tag, told);
                     }
                     let headers = response.content.application_headers();
                     let dialog = self.legs.get(leg_slot).map(|leg| Box::new(leg.dialog.state()));
-                    self.event(Event::Answered { leg: key, sdp, headers, dialog });
+                    cx.core.event(Event::Answered { leg: key, sdp, headers, dialog });
                 }
             }
-            _ => self.send_bye_outside(now, dialog),
+            _ => self.send_bye_without_leg(cx, dialog),
         }
     }
 
     /// Another INVITE for one that was refused, with what the refusal asks for (RFC 3261 §8.1.3.5).
-    fn send_invite_again(&mut self, now: Instant, leg_slot: Slot) {
+    fn send_invite_again(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         if let State::Calling(calling) = &mut leg.state {
             calling.early.clear();
         }
         leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
-        self.send_invite(now, leg_slot);
+        self.send_invite(cx, leg_slot);
     }
 
     /// Sends (or, with credentials, sends again) the INVITE of a leg in `Calling`.
-    pub(super) fn send_invite(&mut self, now: Instant, leg_slot: Slot) {
-        let branch = self.random_u128();
+    pub(super) fn send_invite(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
+        let branch = cx.core.random_u128();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };
         let flow = leg.dialog.flow;
@@ -196,18 +177,18 @@ impl Endpoint {
         let recording = calling.outgoing.recording.as_ref();
         let (content_type, body) = recording::body(&calling.outgoing.sdp, recording, branch);
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
-            Some(session) => session.lines("INVITE", &String::from_utf8_lossy(&uri), &body, &mut self.rng),
+            Some(session) => session.lines("INVITE", &String::from_utf8_lossy(&uri), &body, &mut cx.core.rng),
             None => String::new(),
         };
         let (prack, min_se) = (calling.outgoing.prack, calling.min_se);
         let replaces = calling.outgoing.replaces.clone();
-        let extras = self.invite_lines(prack, min_se, replaces.as_deref());
+        let extras = cx.core.invite_lines(prack, min_se, replaces.as_deref());
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let features = leg.features();
         let State::Calling(calling) = &mut leg.state else { return };
         let required = if leg.extensions.records { recording::REQUIRE } else { "" };
         let lines = [&*authorization, required, &*extras].concat();
-        let (contact, sent_by) = match self.locals.get(flow.local) {
+        let (contact, sent_by) = match cx.core.locals.get(flow.local) {
             Some(local) => (local.contact.as_str(), local.sent_by.as_str()),
             None => ("", ""),
         };
@@ -228,7 +209,7 @@ impl Endpoint {
             lines: &lines,
             headers: &calling.outgoing.headers,
             body: Some((&content_type, &body)),
-            user_agent: &self.config.user_agent,
+            user_agent: &cx.core.config.user_agent,
             refer: leg.extensions.may_refer,
         });
         let acknowledge = Acknowledge {
@@ -240,12 +221,14 @@ impl Endpoint {
             authorization,
             bytes: None,
         };
-        (calling.provisional, calling.asked_at) = (false, now);
+        (calling.provisional, calling.asked_at) = (false, cx.now);
         let before = calling.client;
-        let hops = self.clients.get_mut(before).map(|client| std::mem::take(&mut client.alternatives));
-        let client = self.start_client(now, Method::Invite, branch, flow, data, Some(leg_slot), Purpose::Invite);
-        self.may_also_try(now, client, hops.unwrap_or_default(), false);
-        if let Some(client) = self.clients.get_mut(client) {
+        let hops = cx.transactions.take_alternatives(before);
+        let (method, leg) = (Method::Invite, Some(leg_slot));
+        let new = NewClient { method, branch, flow, data, leg, purpose: Purpose::Invite };
+        let client = cx.transactions.start_client(cx.core, cx.now, new);
+        cx.transactions.add_alternatives(cx.core, cx.now, client, hops, false);
+        if let Some(client) = cx.transactions.client_mut(client) {
             client.acknowledge = Some(Box::new(acknowledge));
         }
         if let Some(Leg { state: State::Calling(calling), .. }) = self.legs.get_mut(leg_slot) {
@@ -253,37 +236,18 @@ impl Endpoint {
         }
     }
 
-    /// What extensions add to an INVITE.
-    pub(super) fn invite_lines(&self, prack: Option<Prack>, min_se: u32, replaces: Option<&str>) -> String {
-        let prack = prack.unwrap_or(self.config.prack);
-        let mut lines = ["Supported: ", compose::supported(prack != Prack::Off), "\r\n"].concat();
-        if prack == Prack::Required {
-            lines.push_str("Require: 100rel\r\n");
-        }
-        if let Some(replaces) = replaces {
-            lines.push_str("Require: replaces\r\nReplaces: ");
-            lines.extend(replaces.chars().map(|c| if c.is_control() { ' ' } else { c }));
-            lines.push_str("\r\n");
-        }
-        lines.push_str(&self.session_lines(min_se));
-        lines
-    }
-
     /// RFC 3261 §9.1. The CANCEL copies the INVITE's branch, so that it matches.
-    pub(super) fn send_cancel(&mut self, now: Instant, leg_slot: Slot) {
-        let give_up = now + self.config.timers.timeout();
+    pub(super) fn send_cancel(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
+        let give_up = cx.now + cx.core.config.timers.timeout();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };
-        if calling.give_up.is_some() {
-            return;
-        }
-        calling.give_up = Some(give_up);
-        let Calling { client, hangup, .. } = &**calling;
-        let farewell = hangup.clone().unwrap_or_default();
-        let Some(client) = self.clients.get(*client) else { return };
+        let CallingHangup::Wanted(wanted) = &mut calling.hangup else { return };
+        let bye_headers = wanted.clone();
+        calling.hangup = CallingHangup::Cancelled { bye_headers: std::mem::take(wanted), give_up };
+        let Some(client) = cx.transactions.client(calling.client) else { return };
         let (flow, branch) = (client.flow, client.branch);
         let Some(acknowledge) = &client.acknowledge else { return };
-        let sent_by = self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
+        let sent_by = cx.core.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
         let data = compose::request(&RequestParts {
             method: "CANCEL",
             uri: &acknowledge.uri,
@@ -295,13 +259,15 @@ impl Endpoint {
             to: &leg.dialog.remote,
             call_id: &acknowledge.call_id,
             cseq: acknowledge.cseq,
-            lines: &farewell.lines,
-            headers: &farewell.headers,
-            user_agent: &self.config.user_agent,
+            lines: &bye_headers.lines,
+            headers: &bye_headers.headers,
+            user_agent: &cx.core.config.user_agent,
             ..RequestParts::default()
         });
-        self.start_client(now, Method::Cancel, branch, flow, data, Some(leg_slot), Purpose::Cancel);
-        self.arm_leg(leg_slot);
+        let (method, leg) = (Method::Cancel, Some(leg_slot));
+        let new = NewClient { method, branch, flow, data, leg, purpose: Purpose::Cancel };
+        cx.transactions.start_client(cx.core, cx.now, new);
+        self.arm_leg(cx, leg_slot);
     }
 }
 

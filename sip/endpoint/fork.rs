@@ -3,8 +3,10 @@
 //!
 //! ```text
 //!   Command::Ring ──> Fork ──┬─> branch (a leg of its own) ──> contact
-//!                            └─> branch ──> contact       what they say ──> settle_forks ──> Event of the one leg
+//!                            └─> branch ──> contact       what they say ──> serve_forks ──> Event of the one leg
 //! ```
+//!
+//! The machine sends nothing itself: its [`ForkOutput`]s ask the hub to place and to hang up branches.
 //!
 //! The first 200 wins: its branch becomes the leg, the others are cancelled, and a 200 that crosses its CANCEL is
 //! acknowledged and hung up, as for any leg that is given up. Branches are legs, and bounded as these are.
@@ -15,9 +17,10 @@ use std::time::{Duration, Instant};
 use crate::HashMap;
 
 use super::Endpoint;
-use super::command::Placing;
+use super::command::InviteRoute;
+use super::core::Core;
 use super::state::End;
-use crate::leg::{Command, EndCause, Event, LegKey, Outgoing};
+use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::Uri;
 use crate::registrar::{Aor, Way};
 
@@ -30,11 +33,21 @@ const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 #[derive(Debug, Default)]
 pub(super) struct Forks {
     by_leg: HashMap<LegKey, Fork>,
-    /// The leg that a branch is of.
-    of_branch: HashMap<LegKey, LegKey>,
-    /// What branches have said and nobody has looked at.
-    said: VecDeque<Event>,
+    outputs: VecDeque<ForkOutput>,
     timers: BTreeSet<(Instant, LegKey)>,
+}
+
+/// What a fork asks of the hub, in order.
+#[derive(Debug)]
+pub(super) enum ForkOutput {
+    /// Send the INVITE of a branch to this contact.
+    Invite { branch: LegKey, outgoing: Box<Outgoing>, way: Way },
+    /// Hang up a branch.
+    Hangup { branch: LegKey, status: u16, reason: Option<String>, headers: Vec<Header> },
+    /// The branch was answered and is the leg from now on.
+    Promote { branch: LegKey, leg: LegKey },
+    /// Report an event to the application.
+    Event(Event),
 }
 
 #[derive(Debug)]
@@ -44,8 +57,8 @@ struct Fork {
     waiting: VecDeque<Vec<Way>>,
     branches: Vec<LegKey>,
     best: Option<End>,
-    /// Whose early media is heard: the first.
-    heard: Option<LegKey>,
+    /// The branch whose early media is passed on: the first that has some.
+    early_media_from: Option<LegKey>,
     /// Answered, hung up, or declined everywhere: what is left of it is nobody's concern.
     settled: Settled,
     next_group: Option<Instant>,
@@ -60,26 +73,36 @@ enum Settled {
     Declined,
 }
 
-impl Endpoint {
-    /// Calls a user's phones.
-    pub(super) fn ring(&mut self, now: Instant, key: LegKey, aor: &Aor, outgoing: Box<Outgoing>) {
-        if self.legs_by_key.contains_key(&key) || self.forks.by_leg.contains_key(&key) {
-            tracing::error!(leg = ?key, "leg key used twice");
-            return;
-        }
+impl Forks {
+    /// Whether a leg still rings at several contacts.
+    pub(super) fn holds(&self, leg: LegKey) -> bool {
+        self.by_leg.contains_key(&leg)
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<ForkOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When the next contacts ring.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Calls these contacts, the preferred first.
+    pub(super) fn start(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        key: LegKey,
+        contacts: Vec<Way>,
+        outgoing: Box<Outgoing>,
+    ) {
         let mut groups: VecDeque<Vec<Way>> = VecDeque::new();
-        let instance = Uri::parse(outgoing.request_uri.as_bytes()).and_then(|uri| uri.instance());
-        for way in self.registrar.contacts(now, aor, instance.as_deref()) {
+        for way in contacts {
             match groups.back_mut().filter(|group| group.first().is_some_and(|first| first.q == way.q)) {
                 Some(group) => group.push(way),
                 None => groups.push_back(vec![way]),
             }
-        }
-        if groups.is_empty() {
-            let reason = Some(format!("{} is not registered", aor.username));
-            let end =
-                Event::Ended { leg: key, cause: EndCause::Rejected, status: Some(480), reason, headers: Vec::new() };
-            return self.event(end);
         }
         let to = outgoing.to.clone().or_else(|| Some(outgoing.request_uri.clone()));
         let fork = Fork {
@@ -87,112 +110,87 @@ impl Endpoint {
             waiting: groups,
             branches: Vec::new(),
             best: None,
-            heard: None,
+            early_media_from: None,
             settled: Settled::No,
             next_group: None,
         };
-        self.forks.by_leg.insert(key, fork);
-        self.ring_next(now, key);
+        self.by_leg.insert(key, fork);
+        self.ring_next(core, now, key);
     }
 
     /// A command for a leg that still rings at several contacts. `false`: it is for the leg itself.
-    pub(super) fn command_fork(&mut self, now: Instant, command: &Command) -> bool {
+    pub(super) fn handle_command(&mut self, command: &Command) -> bool {
         let key = command.leg();
-        let Some(fork) = self.forks.by_leg.get_mut(&key).filter(|fork| fork.settled != Settled::Answered) else {
+        let Some(fork) = self.by_leg.get_mut(&key).filter(|fork| fork.settled != Settled::Answered) else {
             return false;
         };
-        if matches!(command, Command::Hangup { .. }) && fork.settled != Settled::HungUp {
+        if let Command::Hangup { status, reason, headers, .. } = command
+            && fork.settled != Settled::HungUp
+        {
             fork.settled = Settled::HungUp;
-            for branch in fork.branches.clone() {
-                self.command_branch(now, branch, command);
+            for &branch in &fork.branches {
+                let (status, reason, headers) = (*status, reason.clone(), headers.clone());
+                self.outputs.push_back(ForkOutput::Hangup { branch, status, reason, headers });
             }
-            self.end_fork(key);
+            self.end(key);
         }
         true
     }
 
-    /// Whether what a leg says is a branch's, and has been put aside.
-    pub(super) fn is_branch(&self, leg: LegKey) -> bool {
-        self.forks.of_branch.contains_key(&leg)
-    }
-
-    pub(super) fn put_aside(&mut self, event: Event) {
-        self.forks.said.push_back(event);
-    }
-
-    /// Looks at what branches have said.
-    pub(super) fn settle_forks(&mut self, now: Instant) {
-        while let Some(event) = self.forks.said.pop_front() {
-            let branch = event.leg();
-            if let Some(&key) = self.forks.of_branch.get(&branch) {
-                self.branch_said(now, key, branch, event);
-            }
-        }
-    }
-
-    pub(super) fn fork_deadline(&self) -> Option<Instant> {
-        self.forks.timers.first().map(|(at, _)| *at)
-    }
-
     /// The next group's turn.
-    pub(super) fn fork_timeout(&mut self, now: Instant) {
-        while let Some(&(at, key)) = self.forks.timers.first() {
+    pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) {
+        while let Some(&(at, key)) = self.timers.first() {
             if at > now {
                 break;
             }
-            self.forks.timers.remove(&(at, key));
-            let Some(fork) = self.forks.by_leg.get_mut(&key) else { continue };
+            self.timers.remove(&(at, key));
+            let Some(fork) = self.by_leg.get_mut(&key) else { continue };
             fork.next_group = None;
-            for branch in fork.branches.clone() {
-                let reason = None;
-                self.command_branch(now, branch, &hangup(branch, reason));
-            }
-            self.ring_next(now, key);
+            self.outputs.extend(fork.branches.iter().map(|&branch| hangup(branch, None)));
+            self.ring_next(core, now, key);
         }
     }
 
-    fn branch_said(&mut self, now: Instant, key: LegKey, branch: LegKey, mut event: Event) {
-        let Some(fork) = self.forks.by_leg.get_mut(&key) else { return };
+    /// An event of a branch.
+    pub(super) fn handle_event(&mut self, core: &mut Core, now: Instant, mut event: Event) {
+        let branch = event.leg();
+        let Some(&key) = core.branches.get(&branch) else { return };
+        let Some(fork) = self.by_leg.get_mut(&key) else { return };
         match &mut event {
             Event::Trace { .. } => {}
             Event::Ended { cause, status, reason, headers, .. } => {
                 let end =
                     End { cause: *cause, status: *status, reason: reason.take(), headers: std::mem::take(headers) };
-                return self.branch_ended(now, key, branch, end);
+                return self.branch_ended(core, now, key, branch, end);
             }
             _ if fork.settled != Settled::No => return,
-            Event::Answered { .. } => return self.branch_won(now, key, branch, event),
-            Event::Provisional { sdp: sdp @ Some(_), .. } if *fork.heard.get_or_insert(branch) != branch => *sdp = None,
+            Event::Answered { .. } => return self.branch_answered(core, key, branch, event),
+            Event::Provisional { sdp: sdp @ Some(_), .. } if *fork.early_media_from.get_or_insert(branch) != branch => {
+                *sdp = None
+            }
             _ => {}
         }
         event.set_leg(key);
-        self.emit(event);
+        self.outputs.push_back(ForkOutput::Event(event));
     }
 
     /// RFC 3261 §16.7 step 5 and 10: the first 2xx is passed on, and everything else is cancelled.
-    fn branch_won(&mut self, now: Instant, key: LegKey, branch: LegKey, mut event: Event) {
-        let Some(fork) = self.forks.by_leg.get_mut(&key) else { return };
+    fn branch_answered(&mut self, core: &mut Core, key: LegKey, branch: LegKey, mut event: Event) {
+        let Some(fork) = self.by_leg.get_mut(&key) else { return };
         fork.settled = Settled::Answered;
         fork.waiting.clear();
         fork.branches.retain(|one| *one != branch);
-        for loser in fork.branches.clone() {
-            self.command_branch(now, loser, &hangup(loser, Some(ELSEWHERE)));
-        }
-        self.forks.of_branch.remove(&branch);
-        if let Some(slot) = self.legs_by_key.remove(&branch) {
-            self.legs_by_key.insert(key, slot);
-            if let Some(leg) = self.legs.get_mut(slot) {
-                leg.key = key;
-            }
-        }
+        self.outputs.extend(fork.branches.iter().map(|&loser| hangup(loser, Some(ELSEWHERE))));
+        core.branches.remove(&branch);
+        self.outputs.push_back(ForkOutput::Promote { branch, leg: key });
         event.set_leg(key);
-        self.emit(event);
-        self.end_fork(key);
+        self.outputs.push_back(ForkOutput::Event(event));
+        self.end(key);
     }
 
-    fn branch_ended(&mut self, now: Instant, key: LegKey, branch: LegKey, end: End) {
-        self.forks.of_branch.remove(&branch);
-        let Some(fork) = self.forks.by_leg.get_mut(&key) else { return };
+    fn branch_ended(&mut self, core: &mut Core, now: Instant, key: LegKey, branch: LegKey, end: End) {
+        core.branches.remove(&branch);
+        let Some(fork) = self.by_leg.get_mut(&key) else { return };
         fork.branches.retain(|one| *one != branch);
         let declined = end.cause == EndCause::Rejected && end.status.is_some_and(|status| status >= 600);
         if fork.best.as_ref().is_none_or(|best| rank(&end) < rank(best)) {
@@ -201,60 +199,43 @@ impl Endpoint {
         if declined && fork.settled == Settled::No {
             fork.settled = Settled::Declined;
             fork.waiting.clear();
-            for other in fork.branches.clone() {
-                self.command_branch(now, other, &hangup(other, None));
-            }
+            self.outputs.extend(fork.branches.iter().map(|&other| hangup(other, None)));
         }
-        let Some(fork) = self.forks.by_leg.get(&key) else { return };
         if fork.branches.is_empty() && fork.settled == Settled::No && !fork.waiting.is_empty() {
-            self.ring_next(now, key);
+            self.ring_next(core, now, key);
         }
-        self.end_fork(key);
+        self.end(key);
     }
 
-    fn ring_next(&mut self, now: Instant, key: LegKey) {
-        let Some(fork) = self.forks.by_leg.get_mut(&key) else { return };
+    fn ring_next(&mut self, core: &mut Core, now: Instant, key: LegKey) {
+        let Some(fork) = self.by_leg.get_mut(&key) else { return };
         let Some(group) = fork.waiting.pop_front() else { return };
-        let outgoing = fork.outgoing.clone();
         if let Some(at) = fork.next_group.take() {
-            self.forks.timers.remove(&(at, key));
+            self.timers.remove(&(at, key));
         }
         if !fork.waiting.is_empty() {
             fork.next_group = Some(now + SERIAL);
-            self.forks.timers.insert((now + SERIAL, key));
+            self.timers.insert((now + SERIAL, key));
         }
-        for way in group {
-            let branch = self.fresh_leg_key();
-            self.forks.of_branch.insert(branch, key);
-            if let Some(fork) = self.forks.by_leg.get_mut(&key) {
-                fork.branches.push(branch);
-            }
-            let outgoing = Outgoing { request_uri: way.contact, next_hop: None, ..(*outgoing).clone() };
-            let placing = Placing { routes: way.routes, phone: true, ..Placing::default() };
-            match self.legs.len() < self.config.max_legs && self.has_room() {
-                true => self.place_along(now, branch, Box::new(outgoing), way.flow, placing),
-                false => self.end_unplaced(branch, EndCause::Overload),
-            }
+        for mut way in group {
+            let branch = core.random_leg_key();
+            core.branches.insert(branch, key);
+            fork.branches.push(branch);
+            let request_uri = std::mem::take(&mut way.contact);
+            let outgoing = Outgoing { request_uri, next_hop: None, ..(*fork.outgoing).clone() };
+            self.outputs.push_back(ForkOutput::Invite { branch, outgoing: Box::new(outgoing), way });
         }
     }
 
-    fn command_branch(&mut self, now: Instant, branch: LegKey, command: &Command) {
-        if let Command::Hangup { status, reason, headers, .. } = command
-            && let Some(&slot) = self.legs_by_key.get(&branch)
-        {
-            self.hangup(now, slot, *status, reason.clone(), headers.clone());
-        }
-    }
-
-    /// Forgets the fork once no branch is left, and says how it came out if nobody has.
-    fn end_fork(&mut self, key: LegKey) {
+    /// Forgets the fork once no branch is left, and reports its end if it was not answered.
+    fn end(&mut self, key: LegKey) {
         let over = |fork: &Fork| fork.branches.is_empty() && (fork.settled != Settled::No || fork.waiting.is_empty());
-        if !self.forks.by_leg.get(&key).is_some_and(over) {
+        if !self.by_leg.get(&key).is_some_and(over) {
             return;
         }
-        let Some(fork) = self.forks.by_leg.remove(&key) else { return };
+        let Some(fork) = self.by_leg.remove(&key) else { return };
         if let Some(at) = fork.next_group {
-            self.forks.timers.remove(&(at, key));
+            self.timers.remove(&(at, key));
         }
         let end = match fork.settled {
             Settled::Answered => return,
@@ -262,12 +243,65 @@ impl Endpoint {
             Settled::No | Settled::Declined => fork.best.unwrap_or_else(|| End::of(EndCause::Timeout, None)),
         };
         let End { cause, status, reason, headers } = end;
-        self.emit(Event::Ended { leg: key, cause, status, reason, headers });
+        self.outputs.push_back(ForkOutput::Event(Event::Ended { leg: key, cause, status, reason, headers }));
     }
 }
 
-fn hangup(leg: LegKey, reason: Option<&str>) -> Command {
-    Command::Hangup { leg, status: 487, reason: reason.map(str::to_owned), headers: Vec::new() }
+impl Endpoint {
+    /// Calls a user's phones.
+    pub(super) fn ring(&mut self, now: Instant, key: LegKey, aor: &Aor, outgoing: Box<Outgoing>) {
+        if self.dialogs.holds(key) || self.forks.holds(key) {
+            tracing::error!(leg = ?key, "leg key used twice");
+            return;
+        }
+        let instance = Uri::parse(outgoing.request_uri.as_bytes()).and_then(|uri| uri.instance());
+        let contacts = self.phones.contacts(now, aor, instance.as_deref());
+        if contacts.is_empty() {
+            let reason = Some(format!("{} is not registered", aor.username));
+            let (cause, status, headers) = (EndCause::Rejected, Some(480), Vec::new());
+            return self.core.event(Event::Ended { leg: key, cause, status, reason, headers });
+        }
+        self.forks.start(&mut self.core, now, key, contacts, outgoing);
+        self.serve_forks(now);
+    }
+
+    /// Does what the forks ask for, and hands them the events of their branches.
+    pub(super) fn serve_forks(&mut self, now: Instant) {
+        loop {
+            if let Some(output) = self.forks.poll_output() {
+                self.serve_fork(now, output);
+            } else if let Some(event) = self.core.branch_events.pop_front() {
+                self.forks.handle_event(&mut self.core, now, event);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn serve_fork(&mut self, now: Instant, output: ForkOutput) {
+        match output {
+            ForkOutput::Invite { branch, outgoing, way } => {
+                if self.dialogs.len() >= self.core.config.max_legs || !self.has_room() {
+                    return self.core.report_unplaced(branch, EndCause::Overload);
+                }
+                let route = InviteRoute { routes: way.routes, phone: true, ..InviteRoute::default() };
+                let (dialogs, mut cx) = self.dialogs(now);
+                dialogs.place_along(&mut cx, branch, outgoing, way.flow, route);
+            }
+            ForkOutput::Hangup { branch, status, reason, headers } => {
+                if let Some(leg) = self.dialogs.id_of(branch) {
+                    let (dialogs, mut cx) = self.dialogs(now);
+                    dialogs.hangup(&mut cx, leg, status, reason, headers);
+                }
+            }
+            ForkOutput::Promote { branch, leg } => self.dialogs.rename(&mut self.core, branch, leg),
+            ForkOutput::Event(event) => self.core.emit(event),
+        }
+    }
+}
+
+fn hangup(branch: LegKey, reason: Option<&str>) -> ForkOutput {
+    ForkOutput::Hangup { branch, status: 487, reason: reason.map(str::to_owned), headers: Vec::new() }
 }
 
 /// Which of two ends is told (RFC 3261 §16.7 step 6): a 6xx, else the lowest class, and in 4xx what the caller can do

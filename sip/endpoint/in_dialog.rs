@@ -1,116 +1,119 @@
 //! Requests within a dialog (RFC 3261 §12.2.2): ACK, offers, INFO, BYE.
 
+use super::dialogs::{Context, Dialogs};
 use super::incoming::{options_lines, refusal_of_body, unsupported};
-use super::retry::Full;
-use super::server::request_line;
-use super::state::{AwaitingAck, End, Key, State, tag_number};
-use super::{Arrival, Endpoint, session_timer};
-use crate::arena::Slot;
+use super::retry::RetryReason;
+use super::state::{AwaitingAck, End, State, tag_number};
+use super::transactions::Key;
+use super::transactions::server::{NewServer, request_line};
+use super::{Arrival, session_timer};
 use crate::compose::{self, ResponseParts};
 use crate::dialog::Flow;
+use crate::keys::{LegId, ServerId};
 use crate::leg::{EndCause, Event, Header, Prack};
 use crate::message::{Echo, Method, Request};
-use crate::trunk;
 use bytes::Bytes;
-use std::time::Instant;
 
 /// What an INFO may hold: a key press. One without a body asks whether the dialog lives.
 const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", ""];
 const NO_PACKAGES: &str = "Recv-Info:\r\n";
 const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";
 
-impl Endpoint {
-    pub(super) fn handle_ack(&mut self, now: Instant, arrival: &Arrival, slot: Slot, request: &Request) {
-        let flow = self.arrival_flow(arrival);
-        self.trace(Some(slot), false, flow, || request_line(request));
+impl Dialogs {
+    pub(super) fn handle_ack(&mut self, cx: &mut Context<'_>, arrival: &Arrival, slot: LegId, request: &Request) {
+        let flow = cx.core.arrival_flow(arrival);
+        cx.core.trace(Some(slot), false, flow, || request_line(request));
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.awaiting_ack.as_ref().is_none_or(|ack| ack.cseq != request.cseq) {
             return;
         }
         let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
-        let (key, reported) = (leg.key, leg.reported);
+        let (key, reported) = (leg.key, leg.is_reported());
         match bye {
-            Some((farewell, end)) => self.send_bye(now, slot, farewell, end),
-            None if !reported => self.event(Event::Acknowledged { leg: key, sdp: request.content.sdp() }),
+            Some((bye_headers, end)) => self.send_bye(cx, slot, bye_headers, end),
+            None if !reported => cx.core.event(Event::Acknowledged { leg: key, sdp: request.content.sdp() }),
             None => {}
         }
     }
 
     pub(super) fn handle_in_dialog(
         &mut self,
-        now: Instant,
+        cx: &mut Context<'_>,
         arrival: &Arrival,
-        slot: Slot,
+        slot: LegId,
         request: Request,
         key: Key,
         echo: Echo,
     ) {
-        let flow = self.arrival_flow(arrival);
-        self.trace(Some(slot), false, flow, || request_line(&request));
+        let flow = cx.core.arrival_flow(arrival);
+        cx.core.trace(Some(slot), false, flow, || request_line(&request));
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if matches!(leg.state, State::Calling(_)) {
-            self.handle_early(now, arrival, slot, &request, key, echo);
+            self.handle_early(cx, arrival, slot, &request, key, echo);
             return;
         }
         // RFC 3261 §12.2.2: out of order. An equal number is a repetition whose transaction is gone, or a merge.
         if leg.dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
-            self.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
+            cx.core.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
             return;
         }
-        if request.method != Method::Bye && !self.has_room() {
-            self.shed += 1;
-            let lines = self.come_back(Full::Dialog);
-            self.refuse(arrival, &echo, 503, &lines);
+        if request.method != Method::Bye && !cx.has_room() {
+            cx.core.counters.shed += 1;
+            let lines = cx.core.retry_after(RetryReason::Dialog);
+            cx.core.refuse(arrival, &echo, 503, &lines);
             return;
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.dialog.remote_cseq = Some(request.cseq);
         leg.dialog.flow = Flow { pinned: leg.dialog.flow.pinned, ..flow };
-        let ending = matches!(leg.state, State::Ending(_)) || leg.reported;
-        let tag = leg.tag;
-        let server = self.insert_server(arrival, &request, key, echo, Some(slot), tag);
+        let ending = matches!(leg.state, State::Ending(_)) || leg.is_reported();
+        let (tag, refer) = (leg.tag, leg.extensions.may_refer);
+        let server = cx.transactions.insert_server(
+            cx.core,
+            NewServer { arrival, request: &request, key, merge_key: None, echo, leg: Some(slot), tag, refer },
+        );
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         match request.method {
-            Method::Bye => self.handle_bye(now, slot, server, &request),
-            _ if ending && !matches!(request.method, Method::Notify) => self.respond(now, server, plain(481)),
-            Method::Invite | Method::Update => self.handle_offer(now, slot, server, &request),
-            Method::Info => self.handle_info(now, slot, server, &request),
-            Method::Prack => self.handle_prack(now, slot, server, &request),
-            Method::Refer => self.handle_refer(now, slot, server, &request),
-            Method::Notify => self.handle_notify(now, slot, server, &request),
-            Method::Subscribe => self.handle_subscribe(now, slot, server, &request),
+            Method::Bye => self.handle_bye(cx, slot, server, &request),
+            _ if ending && !matches!(request.method, Method::Notify) => cx.respond(server, plain(481)),
+            Method::Invite | Method::Update => self.handle_offer(cx, slot, server, &request),
+            Method::Info => self.handle_info(cx, slot, server, &request),
+            Method::Prack => self.handle_prack(cx, slot, server, &request),
+            Method::Refer => self.handle_refer(cx, slot, server, &request),
+            Method::Notify => self.handle_notify(cx, slot, server, &request),
+            Method::Subscribe => self.handle_subscribe(cx, slot, server, &request),
             Method::Options => {
-                let prack = self.prack_of(trunk::matching(&self.config.trunks, arrival.source.ip()));
-                self.respond(now, server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
+                let prack = cx.core.prack_of(cx.core.trunk_at(arrival.source.ip()));
+                cx.respond(server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
             }
-            Method::Ack | Method::Cancel | Method::Register | Method::Other(_) => self.respond(now, server, plain(405)),
+            Method::Ack | Method::Cancel | Method::Register | Method::Other(_) => cx.respond(server, plain(405)),
         }
     }
 
-    pub(super) fn handle_info(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_info(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         // RFC 6086 §4.2.2: we have asked for no package. Without one it is INFO as RFC 2976 had it.
         if request.content.value("Info-Package").is_some() {
-            self.respond(now, server, ResponseParts { lines: NO_PACKAGES, ..plain(469) });
+            cx.respond(server, ResponseParts { lines: NO_PACKAGES, ..plain(469) });
             return;
         }
         if !is_taken(&request.content.content_type()) {
-            self.respond(now, server, ResponseParts { lines: INFO_LINES, ..plain(415) });
+            cx.respond(server, ResponseParts { lines: INFO_LINES, ..plain(415) });
             return;
         }
-        self.respond(now, server, plain(200));
+        cx.respond(server, plain(200));
         if let Some(leg) = self.legs.get(slot) {
             let leg = leg.key;
             let (content_type, body) = (request.content.content_type(), request.content.body.clone());
-            self.event(Event::Info { leg, content_type, body });
+            cx.core.event(Event::Info { leg, content_type, body });
         }
     }
 
     /// RFC 3261 §15.1.2.
-    pub(super) fn handle_bye(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_bye(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        self.respond(now, server, plain(200));
-        self.abandon_offer(now, slot);
+        cx.respond(server, plain(200));
+        self.abandon_offer(cx, slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let waiting = match leg.state {
             State::Ringing { server, .. } => Some(server),
@@ -130,21 +133,21 @@ impl Endpoint {
             },
         };
         if let Some(waiting) = waiting {
-            self.respond(now, waiting, plain(487));
+            cx.respond(waiting, plain(487));
         }
-        self.finish(slot, end);
+        self.finish(cx, slot, end);
     }
 
     /// A re-INVITE (RFC 3261 §14.2) or an UPDATE (RFC 3311 §5.2).
-    pub(super) fn handle_offer(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_offer(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let invite = request.method == Method::Invite;
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        if let Some(lines) = unsupported(request, self.config.prack) {
-            self.respond(now, server, ResponseParts { lines: &lines, ..plain(420) });
+        if let Some(lines) = unsupported(request, cx.core.config.prack) {
+            cx.respond(server, ResponseParts { lines: &lines, ..plain(420) });
             return;
         }
         if let Some((status, lines)) = refusal_of_body(request) {
-            self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
+            cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
             return;
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -159,15 +162,15 @@ impl Endpoint {
             _ => None,
         };
         if let Some(status) = status {
-            let lines = if status == 500 { self.retry_shortly() } else { String::new() };
-            self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
+            let lines = if status == 500 { cx.core.retry_after_offer() } else { String::new() };
+            cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
             return;
         }
-        let agreed = match session_timer::agree(request, self.config.session_expires, self.config.min_se) {
+        let agreed = match session_timer::agree(request, cx.core.config.session_expires, cx.core.config.min_se) {
             Ok(agreed) => agreed,
             Err(least) => {
                 let lines = format!("Min-SE: {least}\r\n");
-                self.respond(now, server, ResponseParts { lines: &lines, ..plain(422) });
+                cx.respond(server, ResponseParts { lines: &lines, ..plain(422) });
                 return;
             }
         };
@@ -181,47 +184,48 @@ impl Endpoint {
         }
         if !asks {
             let (flow, established) = (leg.dialog.flow, matches!(leg.state, State::Established));
-            let contact = self.contact(flow);
+            let contact = cx.core.contact(flow);
             let agreed = agreed.filter(|_| established);
             let lines = session_timer::answer_lines(agreed);
-            self.respond(now, server, ResponseParts { contact: Some(&contact), lines: &lines, ..plain(200) });
+            cx.respond(server, ResponseParts { contact: Some(&contact), lines: &lines, ..plain(200) });
             if established {
-                self.start_session(now, slot, agreed);
+                self.start_session(cx, slot, agreed);
             }
             return;
         }
         leg.offered = Some(server);
         let leg = leg.key;
         if invite {
-            self.respond(now, server, plain(100));
+            cx.respond(server, plain(100));
         }
-        self.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
+        cx.core.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
     }
 
     /// Sends the 200 of an INVITE or re-INVITE and keeps it until its ACK.
     pub(super) fn respond_until_acknowledged(
         &mut self,
-        now: Instant,
-        slot: Slot,
-        server_slot: Slot,
+        cx: &mut Context<'_>,
+        slot: LegId,
+        server_slot: ServerId,
         sdp: &Bytes,
         headers: &[Header],
     ) {
-        let timers = self.config.timers;
-        let Some(server) = self.servers.get(server_slot) else { return };
+        let timers = cx.core.config.timers;
+        let Some(server) = cx.transactions.server(server_slot) else { return };
         let (flow, cseq, initial) = (server.flow, server.cseq, server.merge_key.is_some());
-        let contact = self.contact(flow);
+        let contact = cx.core.contact(flow);
         let features = self.legs.get(slot).map(|leg| leg.features()).unwrap_or_default();
         let leg = self.legs.get_mut(slot);
         let (agreed, reliable, settled) = leg
             .map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))
             .unwrap_or_default();
-        let supported = compose::supported(reliable || self.config.prack != Prack::Off);
+        let supported = compose::supported(reliable || cx.core.config.prack != Prack::Off);
         // Our offer was in a provisional response, its answer in a PRACK: another one is no part of the 200 (RFC 6337 §2.2).
         let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
         let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(agreed)].concat();
-        let response = self.answer_through(
-            now,
+        let response = cx.transactions.respond(
+            cx.core,
+            cx.now,
             server_slot,
             ResponseParts {
                 status: 200,
@@ -242,18 +246,18 @@ impl Endpoint {
                 response,
                 flow,
                 interval: timers.t1,
-                retransmit: now + timers.t1,
-                deadline: now + timers.timeout(),
+                retransmit: cx.now + timers.t1,
+                deadline: cx.now + timers.timeout(),
                 bye: None,
             }));
         }
-        self.start_session(now, slot, agreed);
+        self.start_session(cx, slot, agreed);
     }
 
     /// The leg whose dialog the request names. A leg that still calls has those that reliable provisional responses made.
-    pub(super) fn dialog_of(&self, request: &Request) -> Option<Slot> {
+    pub(super) fn dialog_of(&self, request: &Request) -> Option<LegId> {
         let tag = tag_number(request.to.tag.as_deref()?)?;
-        let slot = *self.legs_by_tag.get(&tag)?;
+        let slot = *self.by_tag.get(&tag)?;
         let leg = self.legs.get(slot)?;
         let remote = request.from.tag.as_deref().unwrap_or_default();
         let known = match &leg.state {

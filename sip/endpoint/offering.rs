@@ -1,54 +1,60 @@
 //! Our offers within a dialog (re-INVITE, UPDATE): sent, put off when they cross the peer's, answered.
 
-use super::Endpoint;
 use super::calling::refusal;
-use super::state::{Again, Farewell, Offering, Purpose, State};
-use crate::arena::Slot;
+use super::dialogs::{Context, Dialogs};
+use super::state::{ByeHeaders, Offering, State};
+use super::transactions::client::{InDialogRequest, Purpose};
 use crate::dialog::Dialog;
+use crate::keys::{ClientId, LegId};
 use crate::leg::Event;
 use crate::message::{Method, Response, Uri};
 use crate::recording;
-use crate::timer::Owner;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often an offer is put off at the peer's wish before it counts as refused, and for how many seconds each time.
 const MOST_DEFERRALS: u8 = 10;
 const LONGEST_DEFERRAL: u64 = 10;
 
-impl Endpoint {
+impl Dialogs {
     /// An offer in an early dialog was answered; the call's own fate is its INVITE's to decide.
-    pub(super) fn update_answered(&mut self, now: Instant, slot: Slot, status: u16, response: Option<&Response>) {
+    pub(super) fn update_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegId,
+        status: u16,
+        response: Option<&Response>,
+    ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.offering.is_none() || leg.reported {
+        if leg.offering.is_none() || leg.is_reported() {
             return;
         }
         let key = leg.key;
         match (status, response) {
             (200..=299, Some(response)) => {
                 leg.offering = None;
-                self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
+                cx.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
-            (_, Some(response)) if self.defer_offer(now, slot, response) => {}
+            (_, Some(response)) if self.defer_offer(cx, slot, response) => {}
             _ => {
-                self.abandon_offer(now, slot);
-                self.event(Event::OfferRejected { leg: key, status });
+                self.abandon_offer(cx, slot);
+                cx.core.event(Event::OfferRejected { leg: key, status });
             }
         }
     }
 
     pub(super) fn deliver_to_reinvite(
         &mut self,
-        now: Instant,
-        slot: Slot,
-        leg_slot: Option<Slot>,
+        cx: &mut Context<'_>,
+        slot: ClientId,
+        leg_slot: Option<LegId>,
         response: &Response,
     ) {
         let success = (200..300).contains(&response.status);
         if success {
-            if self.acknowledge_again(slot, response) {
+            if cx.transactions.acknowledge_again(cx.core, slot, response) {
                 return;
             }
-            let Some(client) = self.clients.get(slot) else { return };
+            let Some(client) = cx.transactions.client(slot) else { return };
             let flow = client.flow;
             let (authorization, fallback) = client
                 .acknowledge
@@ -64,37 +70,37 @@ impl Endpoint {
                 }
                 dialog = Dialog { local_cseq: response.cseq, ..leg.dialog.clone() };
             }
-            let again = Again { lines: authorization, ..Again::default() };
-            self.acknowledge_answer(now, slot, leg_slot, &dialog, response.cseq, &again);
+            let again = InDialogRequest { lines: authorization, ..InDialogRequest::default() };
+            self.acknowledge_answer(cx, slot, leg_slot, &dialog, response.cseq, &again);
         }
         let Some(leg_slot) = leg_slot else { return };
-        if response.status < 200 || (!success && self.repeat_with_credentials(now, slot, leg_slot, response)) {
+        if response.status < 200 || (!success && self.repeat_with_credentials(cx, slot, leg_slot, response)) {
             return;
         }
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let key = leg.key;
-        if leg.reported || matches!(leg.state, State::Ending(_)) {
+        if leg.is_reported() || matches!(leg.state, State::Ending(_)) {
             return;
         }
         match response.status {
             200..=299 => {
                 leg.offering = None;
-                self.learn_session(now, leg_slot, response);
-                self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
+                self.learn_session(cx, leg_slot, response);
+                cx.core.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
-            _ if self.defer_offer(now, leg_slot, response) => {}
-            408 | 481 => self.send_bye(now, leg_slot, Farewell::default(), refusal(response)),
+            _ if self.defer_offer(cx, leg_slot, response) => {}
+            408 | 481 => self.send_bye(cx, leg_slot, ByeHeaders::default(), refusal(response)),
             status => {
-                self.abandon_offer(now, leg_slot);
-                self.refresh_again(now, leg_slot);
-                self.event(Event::OfferRejected { leg: key, status });
+                self.abandon_offer(cx, leg_slot);
+                self.refresh_again(cx, leg_slot);
+                cx.core.event(Event::OfferRejected { leg: key, status });
             }
         }
     }
 
     /// Sends our offer again later, if that is all that the peer wants: two that crossed (491), or one of its own that it is
     /// not done with (500 with Retry-After, RFC 3261 §14.2, RFC 3311 §5.2).
-    pub(super) fn defer_offer(&mut self, now: Instant, slot: Slot, response: &Response) -> bool {
+    pub(super) fn defer_offer(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) -> bool {
         let seconds = response.content.value("Retry-After").and_then(|value| {
             value.split([';', ' ', '(']).next().and_then(|seconds| seconds.trim().parse::<u64>().ok())
         });
@@ -110,27 +116,27 @@ impl Endpoint {
         offering.deferrals += 1;
         match wait {
             Some(wait) => {
-                offering.retry_at = Some(now + wait);
-                self.arm_leg(slot);
+                offering.retry_at = Some(cx.now + wait);
+                self.arm_leg(cx, slot);
             }
-            None => self.retry_offer(now, slot),
+            None => self.retry_offer(cx, slot),
         }
         true
     }
 
     /// RFC 3261 §14.1: the owner of the Call-ID waits longer, so that the two do not collide again.
-    pub(super) fn retry_offer(&mut self, now: Instant, slot: Slot) {
-        let random = rand::Rng::next_u64(&mut self.rng);
+    pub(super) fn retry_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
+        let random = rand::Rng::next_u64(&mut cx.core.rng);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let tens = if leg.incoming { random % 201 } else { 210 + random % 191 };
         if let Some(offering) = &mut leg.offering {
-            offering.retry_at = Some(now + Duration::from_millis(tens * 10));
+            offering.retry_at = Some(cx.now + Duration::from_millis(tens * 10));
         }
-        self.arm_leg(slot);
+        self.arm_leg(cx, slot);
     }
 
-    pub(super) fn send_offer(&mut self, now: Instant, slot: Slot) {
-        let random = self.random_u128();
+    pub(super) fn send_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
+        let random = cx.core.random_u128();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (incoming, dialog) = match &leg.state {
             State::Ending(_) => return,
@@ -142,7 +148,7 @@ impl Endpoint {
         };
         let busy = leg.offered.is_some() || leg.awaiting_ack.is_some();
         if busy || (!incoming && matches!(leg.state, State::Calling(_)) && dialog.is_none()) {
-            self.retry_offer(now, slot);
+            self.retry_offer(cx, slot);
             return;
         }
         let Some(Offering { sdp, metadata, retry_at, .. }) = &mut leg.offering else { return };
@@ -150,25 +156,27 @@ impl Endpoint {
         let (content_type, body) = recording::body(sdp, metadata.as_ref(), random);
         let body = Some((content_type.into_owned(), body));
         if let Some(dialog) = dialog {
-            let again = Again { body, ..Again::default() };
-            self.send_along(now, slot, Some(&dialog), Method::Update, Purpose::Update, again);
+            let again = InDialogRequest { body, ..InDialogRequest::default() };
+            self.send_in(cx, slot, Some(&dialog), Method::Update, Purpose::Update, again);
             return;
         }
         let Some(leg) = self.legs.get(slot) else { return };
         let lines = self.refresh_lines(leg);
-        self.send_in_dialog(now, slot, Method::Invite, Purpose::Reinvite, Again { lines, body, ..Again::default() });
+        self.send_in_dialog(
+            cx,
+            slot,
+            Method::Invite,
+            Purpose::Reinvite,
+            InDialogRequest { lines, body, ..InDialogRequest::default() },
+        );
     }
 
-    /// The leg ends: its re-INVITE may still be answered, and is acknowledged then, but no longer than 64*T1 from now.
-    pub(super) fn abandon_offer(&mut self, now: Instant, slot: Slot) {
-        let at = now + self.config.timers.timeout();
+    /// The leg ends: its re-INVITE may still be answered, and is acknowledged then, but no longer than 64*T1 from cx.now.
+    pub(super) fn abandon_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
+        let at = cx.now + cx.core.config.timers.timeout();
         let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());
-        if let Some(slot) = offering.and_then(|offering| offering.client)
-            && let Some(client) = self.clients.get_mut(slot)
-        {
-            client.machine.abandon(at);
-            let next = client.machine.next_timeout();
-            self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+        if let Some(client) = offering.and_then(|offering| offering.client) {
+            cx.transactions.abandon(cx.core, client, at);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::Endpoint;
+use super::dialogs::Dialogs;
 use super::state::{Leg, State, tag_number};
 use crate::leg::LegKey;
 use crate::message::Request;
@@ -27,7 +27,7 @@ impl Default for Origin {
     }
 }
 
-impl Endpoint {
+impl Dialogs {
     pub(super) fn origin_of_outgoing(&self, cause: Option<LegKey>) -> Origin {
         let hops = cause.and_then(|key| self.leg_of(key)).map_or(HOPS, |leg| leg.extensions.origin.hops);
         Origin { hops: if cause.is_some() { hops.saturating_sub(1).min(HOPS) } else { hops }, cause, uri: 0 }
@@ -56,13 +56,13 @@ impl Endpoint {
 
     /// The leg of ours that sent this INVITE.
     fn sender_of(&self, request: &Request) -> Option<&Leg> {
-        let slot = *self.legs_by_tag.get(&tag_number(request.from.tag.as_deref()?)?)?;
+        let slot = *self.by_tag.get(&tag_number(request.from.tag.as_deref()?)?)?;
         let leg = self.legs.get(slot)?;
         (matches!(leg.state, State::Calling(_)) && leg.dialog.call_id == request.call_id).then_some(leg)
     }
 
     fn leg_of(&self, key: LegKey) -> Option<&Leg> {
-        self.legs.get(*self.legs_by_key.get(&key)?)
+        self.legs.get(*self.by_key.get(&key)?)
     }
 }
 

@@ -1,16 +1,24 @@
 //! Phones: who registers, who calls with a password, and what keeps their NATs open.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng};
 
-use super::retry::Full;
-use super::state::{Key, Purpose};
+use super::core::Core;
+use super::retry::RetryReason;
+use super::state::tag_text;
+use super::transactions::Key;
+use super::transactions::client::{NewClient, Purpose};
+use super::transactions::server::NewServer;
+use super::trunks::Trunks;
 use super::{Arrival, Endpoint};
-use crate::challenge::{self, Verdict};
+use crate::challenge::{self, Authority, Verdict};
 use crate::compose::{self, RequestParts, ResponseParts};
-use crate::config::UnknownSources;
+use crate::config::{Config, UnknownSources};
 use crate::dialog::Flow;
 use crate::directory::{Directory, User};
 use crate::gruu;
@@ -18,7 +26,7 @@ use crate::guard::Offence;
 use crate::leg::{Caller, Event, RefusedRequest, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
 use crate::peer::KnownBy;
-use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Way};
+use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Registrar, RegistrarConfig, Way};
 
 /// Two empty lines (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";
@@ -28,6 +36,23 @@ const REGISTER_SUPPORTED: &[&str] = &["path", "outbound", "gruu"];
 const MAX_KEPT: usize = 4_096;
 /// Most characters of a Call-ID that are told of a refused request.
 const MOST_OF_A_CALL_ID: usize = 256;
+
+/// The users with a password, and the phones that registered with one.
+#[derive(Debug)]
+pub(super) struct Phones {
+    pub(super) directory: Arc<Directory>,
+    /// Makes challenges and judges their answers.
+    authority: Authority,
+    registrar: Registrar,
+}
+
+/// The answer to a REGISTER.
+pub(super) struct RegisterAnswer {
+    status: u16,
+    reason: Option<&'static str>,
+    /// Whole header lines.
+    lines: String,
+}
 
 /// Who sent an INVITE.
 pub(super) enum Admission {
@@ -45,15 +70,92 @@ pub(super) enum Admission {
 }
 
 impl Endpoint {
-    /// Everybody who has a password here, from now on. Whoever is registered stays so until that ends.
+    /// Everybody who has a password here, from now on. Registered phones stay registered until their bindings end.
     pub fn set_directory(&mut self, directory: Arc<Directory>) {
-        self.directory = directory;
+        self.phones.directory = directory;
     }
 
     /// A binding that was kept over a restart.
     pub fn restore(&mut self, now: Instant, binding: Binding) {
-        let of_transport = |transport| self.locals.iter().position(|local| local.transport == transport);
-        let local = self
+        self.phones.restore(&self.core, now, binding);
+    }
+
+    /// Bindings now.
+    #[must_use]
+    pub fn bindings(&self) -> usize {
+        self.phones.registrar.len()
+    }
+
+    /// RFC 3261 §10.3.
+    pub(super) fn handle_register(&mut self, now: Instant, arrival: &Arrival, request: &Request, key: Key, echo: Echo) {
+        let room = self.has_room();
+        let answer = self.phones.handle_register(&mut self.core, room, now, arrival, request, &echo);
+        let Some(RegisterAnswer { status, reason, lines }) = answer else { return };
+        let tag = self.core.rng.next_u64();
+        let new = NewServer { arrival, request, key, merge_key: None, echo, leg: None, tag, refer: false };
+        let server = self.transactions.insert_server(&self.core, new);
+        self.respond(now, server, ResponseParts { status, reason, lines: &lines, ..ResponseParts::default() });
+    }
+
+    /// The registrar's timers.
+    pub(super) fn phones_timeout(&mut self, now: Instant) {
+        while let Some(way) = self.phones.handle_timeout(&mut self.core, now) {
+            self.send_keep_alive(now, &way);
+        }
+    }
+
+    /// Sends OPTIONS to a phone. The answer keeps the NAT open, and nobody waits for it.
+    fn send_keep_alive(&mut self, now: Instant, way: &Way) {
+        if !self.has_room() {
+            return;
+        }
+        let (branch, tag) = (self.core.random_u128(), self.core.rng.next_u64());
+        let (sent_by, contact) = (self.core.sent_by(way.flow), self.core.contact(way.flow));
+        let data = compose::request(&RequestParts {
+            method: "OPTIONS",
+            uri: way.contact.as_bytes(),
+            via_transport: Some(way.flow.transport),
+            sent_by,
+            branch,
+            routes: &way.routes,
+            from: format!("<{contact}>;tag={}", tag_text(tag)).as_bytes(),
+            to: format!("<{}>", way.contact).as_bytes(),
+            call_id: format!("{branch:032x}").as_bytes(),
+            cseq: 1,
+            user_agent: &self.core.config.user_agent,
+            ..RequestParts::default()
+        });
+        let (method, purpose) = (Method::Options, Purpose::Info);
+        let new = NewClient { method, branch, flow: way.flow, data, leg: None, purpose };
+        self.transactions.start_client(&mut self.core, now, new);
+    }
+}
+
+impl Phones {
+    /// No phones yet.
+    pub(super) fn new(config: &Config, rng_seed: [u8; 32]) -> Self {
+        // A generator of its own: who sees many nonces learns nothing of tags and branches.
+        let authority = Authority::new(&mut StdRng::from_seed(rng_seed.map(|octet| octet ^ 0x5a)));
+        let registrar = Registrar::new(config.registrar.clone());
+        Self { directory: Arc::clone(&config.directory), authority, registrar }
+    }
+
+    /// Takes our addresses: a Digest answer for one of them is good for any call to us.
+    pub(super) fn set_own_addresses(&mut self, core: &Core) {
+        let own = core.locals.iter().flat_map(|local| [local.sent_by.clone(), local.bound.to_string()]);
+        self.authority.set_own(own.collect());
+    }
+
+    /// Takes other settings and users. Registered phones stay registered until their bindings end.
+    pub(super) fn reconfigure(&mut self, config: RegistrarConfig, directory: Arc<Directory>) {
+        self.registrar.reconfigure(config);
+        self.directory = directory;
+    }
+
+    /// A binding that was kept over a restart.
+    fn restore(&mut self, core: &Core, now: Instant, binding: Binding) {
+        let of_transport = |transport| core.locals.iter().position(|local| local.transport == transport);
+        let local = core
             .locals
             .iter()
             .position(|local| local.transport == binding.transport && local.bound == binding.local)
@@ -67,42 +169,80 @@ impl Endpoint {
         self.registrar.restore(now, binding, flow);
     }
 
-    /// Bindings now.
-    #[must_use]
-    pub fn bindings(&self) -> usize {
-        self.registrar.len()
+    /// A connection to `peer` is gone.
+    pub(super) fn lose_connection(&mut self, core: &mut Core, now: Instant, peer: SocketAddr) {
+        for change in self.registrar.lose_connection(now, peer) {
+            tell_binding(core, change);
+        }
     }
 
-    /// RFC 3261 §10.3.
-    pub(super) fn handle_register(&mut self, now: Instant, arrival: &Arrival, request: &Request, key: Key, echo: Echo) {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.registrar.poll_timeout()
+    }
+
+    /// Ends the bindings that are over and sends the keep-alives that are due. Returns the next phone that is due an OPTIONS; call
+    /// it until there is none.
+    pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Option<Box<Way>> {
+        while let Some(due) = self.registrar.take_due(now) {
+            match due {
+                Due::Over(binding) => tell_binding(core, Change::Unbound(binding)),
+                Due::KeepAlive(way) if self.registrar.keep_alive() == KeepAlive::Crlf => {
+                    core.transmit(way.flow, Bytes::from_static(CRLF_CRLF));
+                }
+                Due::KeepAlive(way) => return Some(way),
+            }
+        }
+        None
+    }
+
+    /// The ways to a user's phones, the preferred first; `instance`: to the phone that a GRUU names.
+    pub(super) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<Way> {
+        self.registrar.contacts(now, aor, instance)
+    }
+
+    /// RFC 3261 §10.3. `room`: there is room for the request's transaction. `None`: it was answered without one.
+    pub(super) fn handle_register(
+        &mut self,
+        core: &mut Core,
+        room: bool,
+        now: Instant,
+        arrival: &Arrival,
+        request: &Request,
+        echo: &Echo,
+    ) -> Option<RegisterAnswer> {
         let host = request.uri.host_text();
         let username = request.to.uri.user();
-        if !self.may_be_challenged(arrival, &host, &username) {
-            return self.turn_away(now, arrival, request, &echo, 405);
+        if !self.may_be_challenged(core, arrival, &host, &username) {
+            self.refuse_unknown(core, now, arrival, request, echo, 405);
+            return None;
         }
         let unsupported = request.content.unsupported(REGISTER_SUPPORTED);
         if !unsupported.is_empty() {
-            return self.refuse(arrival, &echo, 420, &super::incoming::unsupported_line(&unsupported));
+            core.refuse(arrival, echo, 420, &super::incoming::unsupported_line(&unsupported));
+            return None;
         }
         let directory = Arc::clone(&self.directory);
-        let Some(user) = self.authenticate(now, arrival, request, &host, &echo, &directory) else { return };
+        let user = self.authenticate(core, now, arrival, request, echo, &directory)?;
         if !user.registers || *user.username != *username {
             let why = if user.registers { "it may register itself only" } else { "it may not register" };
-            self.complain(now, arrival, request, &user.username, why);
-            return self.refuse(arrival, &echo, 403, "");
+            complain(core, now, arrival, request, &user.username, why);
+            core.refuse(arrival, echo, 403, "");
+            return None;
         }
         let length = |name: &'static str| request.content.values(name).iter().map(String::len).sum::<usize>();
         let kept = length("Contact") + length("Path");
         let Some(contacts) = request.content.contacts().filter(|_| kept <= MAX_KEPT) else {
-            return self.refuse_with(arrival, &echo, 400, "Malformed Contact");
+            core.refuse_with(arrival, echo, 400, "Malformed Contact");
+            return None;
         };
-        if !self.has_room() {
-            let lines = self.come_back(Full::Tables);
-            return self.refuse(arrival, &echo, 503, &lines);
+        if !room {
+            let lines = core.retry_after(RetryReason::Tables);
+            core.refuse(arrival, echo, 503, &lines);
+            return None;
         }
         let has_flow = request.content.has_token("Supported", "outbound") && contacts.has_flow();
         let path = request.content.list("Path");
-        let flow = Flow { pinned: true, ..self.arrival_flow(arrival) };
+        let flow = Flow { pinned: true, ..core.arrival_flow(arrival) };
         let aor = aor(&user, &host, &self.directory);
         let register = Register {
             aor: aor.clone(),
@@ -116,16 +256,14 @@ impl Endpoint {
             symmetric: request.via.rport,
             user_agent: request.content.value("User-Agent").map(|name| name.chars().take(128).collect()),
         };
-        let outcome = self.registrar.register(now, register, &mut self.rng);
-        let tag = self.fresh_tag();
-        let server = self.insert_server(arrival, request, key, echo, None, tag);
+        let outcome = self.registrar.register(now, register, &mut core.rng);
         let (status, reason, lines) = match outcome {
             Ok(changes) => {
                 if let Some(connection) = arrival.connection.filter(|_| !changes.is_empty()) {
-                    self.outputs.push_back(super::Output::Trust(connection));
+                    core.outputs.push_back(super::Output::Trust(connection));
                 }
                 for change in changes {
-                    self.tell_binding(change);
+                    tell_binding(core, change);
                 }
                 let wanted =
                     request.content.has_token("Supported", "gruu") || request.content.has_token("Require", "gruu");
@@ -143,19 +281,27 @@ impl Endpoint {
             Err(Refusal::Malformed(why)) => (400, Some(why), String::new()),
             Err(Refusal::TooBrief(seconds)) => (423, None, format!("Min-Expires: {seconds}\r\n")),
             Err(Refusal::OutOfOrder) => (500, Some("Older than the binding"), String::new()),
-            Err(Refusal::Full) => (503, None, self.come_back(Full::Bindings)),
+            Err(Refusal::Full) => (503, None, core.retry_after(RetryReason::Bindings)),
         };
-        self.respond(now, server, ResponseParts { status, reason, lines: &lines, ..ResponseParts::default() });
+        Some(RegisterAnswer { status, reason, lines })
     }
 
     /// Who sends this INVITE. A trunk is known by its address; a phone has to show its password, also behind a trunk's
     /// address if it registered from there.
-    pub(super) fn identify(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) -> Admission {
+    pub(super) fn identify(
+        &mut self,
+        core: &mut Core,
+        trunks: &Trunks,
+        now: Instant,
+        arrival: &Arrival,
+        request: &Request,
+        echo: &Echo,
+    ) -> Admission {
         let host = request.uri.host_text();
         let source = arrival.source.ip();
         let directory = Arc::clone(&self.directory);
         if let Some(accounts) = accounts_claimed(&directory, arrival, request) {
-            let Some(User { account, .. }) = self.authenticate(now, arrival, request, &host, echo, accounts) else {
+            let Some(User { account, .. }) = self.authenticate(core, now, arrival, request, echo, accounts) else {
                 return Admission::Refused;
             };
             return Admission::Caller(Caller { account, username: None, domain: None });
@@ -163,21 +309,21 @@ impl Endpoint {
         let name = request.from.uri.user();
         // What comes to the address that a carrier has of us by registration comes from that carrier.
         if let Some(domain) = directory.domain_of(source)
-            && self.trunk_of(arrival, request).is_none()
+            && trunks.trunk_of(core, arrival, request).is_none()
             && !self.registrar.is_source(arrival.source)
         {
             let (account, domain) = (Arc::clone(&domain.account), Some(Arc::clone(&domain.name)));
             return Admission::Caller(Caller { account, username: None, domain });
         }
-        let known = !self.is_stranger(arrival) || self.registrar_of(request).is_some();
+        let known = !core.is_stranger(arrival) || trunks.registrar_of(request).is_some();
         if known && !self.is_phone(arrival, &host, &name) {
-            let name = self.trunk_of(arrival, request);
-            if self.known_by(name.as_deref()) == KnownBy::Both {
-                let Some(user) = self.authenticate(now, arrival, request, &host, echo, &directory) else {
+            let name = trunks.trunk_of(core, arrival, request);
+            if trunks.known_by(name.as_deref()) == KnownBy::Both {
+                let Some(user) = self.authenticate(core, now, arrival, request, echo, &directory) else {
                     return Admission::Refused;
                 };
                 if user.trunk != name {
-                    self.refuse(arrival, echo, 403, "");
+                    core.refuse(arrival, echo, 403, "");
                     return Admission::Refused;
                 }
             }
@@ -186,7 +332,7 @@ impl Endpoint {
         if let Some(domain) = directory.domain(&host).filter(|domain| !domain.networks.is_empty()) {
             // Where a domain has both networks and passwords, both are asked for.
             if !domain.admits(source) {
-                self.turn_away(now, arrival, request, echo, 403);
+                self.refuse_unknown(core, now, arrival, request, echo, 403);
                 return Admission::Refused;
             }
             if !directory.has_callers(&domain.name) {
@@ -195,33 +341,28 @@ impl Endpoint {
             }
         }
         // A trunk's calls come in its customers' names: whoever calls is asked, once there is a trunk that may be anywhere.
-        let guests = self.peers.iter().any(|peer| peer.peer.known_by == KnownBy::Either);
-        if !guests && !self.may_be_challenged(arrival, &host, &name) {
-            self.turn_away(now, arrival, request, echo, 403);
+        let guests = trunks.has_guests();
+        if !guests && !self.may_be_challenged(core, arrival, &host, &name) {
+            self.refuse_unknown(core, now, arrival, request, echo, 403);
             return Admission::Refused;
         }
-        let Some(user) = self.authenticate(now, arrival, request, &host, echo, &directory) else {
+        let Some(user) = self.authenticate(core, now, arrival, request, echo, &directory) else {
             return Admission::Refused;
         };
-        if user.trunk.is_some() && self.known_by(user.trunk.as_deref()) == KnownBy::Either {
+        if user.trunk.is_some() && trunks.known_by(user.trunk.as_deref()) == KnownBy::Either {
             return Admission::Trunk { name: user.trunk, guest: true };
         }
         if !user.calls || user.trunk.is_some() {
-            self.refuse(arrival, echo, 403, "");
+            core.refuse(arrival, echo, 403, "");
             return Admission::Refused;
         }
         let Aor { account, username, domain } = aor(&user, &host, &directory);
         Admission::Caller(Caller { account, username: Some(username), domain })
     }
 
-    fn known_by(&self, trunk: Option<&str>) -> KnownBy {
-        let peer = trunk.and_then(|trunk| self.peers.get(self.peer_of(trunk)?));
-        peer.map(|peer| peer.peer.known_by).unwrap_or_default()
-    }
-
     /// Whether the source is neither a trunk's nor that of a registered phone.
-    pub(super) fn is_outsider(&self, arrival: &Arrival) -> bool {
-        self.is_stranger(arrival) && !self.registrar.is_source(arrival.source)
+    pub(super) fn is_outsider(&self, core: &Core, arrival: &Arrival) -> bool {
+        core.is_stranger(arrival) && !self.registrar.is_source(arrival.source)
     }
 
     fn is_phone(&self, arrival: &Arrival, host: &str, name: &str) -> bool {
@@ -234,83 +375,72 @@ impl Endpoint {
 
     /// Whether to show that there is somebody here who takes passwords. Silence towards unknown sources is kept unless they
     /// know a name; otherwise no name is told from another.
-    fn may_be_challenged(&self, arrival: &Arrival, host: &str, username: &str) -> bool {
-        let silent = self.config.unknown_sources == UnknownSources::Silent && self.is_stranger(arrival);
+    fn may_be_challenged(&self, core: &Core, arrival: &Arrival, host: &str, username: &str) -> bool {
+        let silent = core.config.unknown_sources == UnknownSources::Silent && core.is_stranger(arrival);
         self.directory.has_users() && (!silent || self.directory.users(username, host).next().is_some())
     }
 
     /// As if there were no phones.
-    fn turn_away(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo, status: u16) {
-        if !self.is_stranger(arrival) {
-            return self.refuse(arrival, echo, status, "");
+    fn refuse_unknown(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        arrival: &Arrival,
+        request: &Request,
+        echo: &Echo,
+        status: u16,
+    ) {
+        if !core.is_stranger(arrival) {
+            return core.refuse(arrival, echo, status, "");
         }
-        self.note_stranger(now, arrival, request);
-        if self.config.unknown_sources == UnknownSources::Reject {
-            self.refuse(arrival, echo, 403, "");
+        core.note_stranger(now, arrival, request);
+        if core.config.unknown_sources == UnknownSources::Reject {
+            core.refuse(arrival, echo, 403, "");
         }
     }
 
     /// The user of `directory` whose password the request shows; otherwise it has been answered.
     fn authenticate(
         &mut self,
+        core: &mut Core,
         now: Instant,
         arrival: &Arrival,
         request: &Request,
-        host: &str,
         echo: &Echo,
         directory: &Directory,
     ) -> Option<User> {
+        let host = request.uri.host_text();
+        let host = &*host;
         let values = request.content.values("Authorization");
         let to = (&request.uri, host);
         let stale = match self.authority.judge(now, request.method.as_str(), to, &values, directory) {
             Verdict::Accepted(user) => {
                 let user = user.clone();
-                self.acquaint(now, arrival.source.ip());
+                core.acquaint(now, arrival.source.ip());
                 return Some(user);
             }
             Verdict::Wrong(username) => {
                 let known = directory.users(&username, host).next().is_some();
                 let why = if known { "wrong password" } else { "no such user" };
-                self.reject_credentials(now, arrival, request, &username, why);
-                self.refuse(arrival, echo, 403, "");
+                reject_credentials(core, now, arrival, request, &username, why);
+                core.refuse(arrival, echo, 403, "");
                 return None;
             }
             Verdict::Elsewhere(username, signed) => {
                 let why = format!("its Digest answer is for {}, not for the Request-URI", shown(&signed));
-                self.reject_credentials(now, arrival, request, &username, &why);
+                reject_credentials(core, now, arrival, request, &username, &why);
                 // RFC 7616 §3.4.6.
-                self.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
+                core.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
                 return None;
             }
             Verdict::Stale => true,
             Verdict::Missing => false,
         };
-        self.offend(now, arrival.source.ip(), Offence::Challenge);
+        core.offend(now, arrival.source.ip(), Offence::Challenge);
         let lines =
-            self.authority.challenge(now, directory.realm(), &self.config.registrar.algorithms, stale, &mut self.rng);
-        self.refuse(arrival, echo, 401, &lines);
+            self.authority.challenge(now, directory.realm(), &core.config.registrar.algorithms, stale, &mut core.rng);
+        core.refuse(arrival, echo, 401, &lines);
         None
-    }
-
-    fn reject_credentials(&mut self, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
-        self.wrong_passwords += 1;
-        self.offend(now, arrival.source.ip(), Offence::Credentials);
-        self.complain(now, arrival, request, username, why);
-    }
-
-    /// Tells that a user was refused. Of one source the log has a line in ten seconds.
-    fn complain(&mut self, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
-        let line = match &self.guard {
-            Some(guard) => guard.complain(now, arrival.source.ip()),
-            None => Some(0),
-        };
-        self.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
-    }
-
-    /// Tells the application, and the log when a phone is there that was not, or is there no more.
-    pub(super) fn tell_binding(&mut self, change: Change) {
-        note_binding(&change);
-        self.event(Event::Binding(change));
     }
 
     /// The Contact that a phone has registered, if `uri` is its GRUU of ours: a proxy on the way cannot know it (RFC 5627 §6.1).
@@ -327,43 +457,6 @@ impl Endpoint {
             self.registrar.contacts(now, &aor, Some(&instance))
         });
         Uri::parse(ways.next()?.contact.as_bytes())
-    }
-
-    /// What the registrar's timers found.
-    pub(super) fn registrar_timeout(&mut self, now: Instant) {
-        while let Some(due) = self.registrar.take_due(now) {
-            match due {
-                Due::Over(binding) => self.tell_binding(Change::Unbound(binding)),
-                Due::KeepAlive(way) => self.keep_alive(now, &way),
-            }
-        }
-    }
-
-    fn keep_alive(&mut self, now: Instant, way: &Way) {
-        if self.registrar.keep_alive() == KeepAlive::Crlf {
-            return self.transmit(way.flow, Bytes::from_static(CRLF_CRLF));
-        }
-        if !self.has_room() {
-            return;
-        }
-        let (branch, tag) = (self.random_u128(), self.fresh_tag());
-        let (sent_by, contact) = (self.sent_by(way.flow), self.contact(way.flow));
-        let data = compose::request(&RequestParts {
-            method: "OPTIONS",
-            uri: way.contact.as_bytes(),
-            via_transport: Some(way.flow.transport),
-            sent_by,
-            branch,
-            routes: &way.routes,
-            from: format!("<{contact}>;tag={}", super::state::tag_text(tag)).as_bytes(),
-            to: format!("<{}>", way.contact).as_bytes(),
-            call_id: format!("{branch:032x}").as_bytes(),
-            cseq: 1,
-            user_agent: &self.config.user_agent,
-            ..RequestParts::default()
-        });
-        // Nobody waits for what comes back: that it comes keeps the NAT open.
-        self.start_client(now, Method::Options, branch, way.flow, data, None, Purpose::Info);
     }
 }
 
@@ -382,6 +475,27 @@ fn aor(user: &User, host: &str, directory: &Directory) -> Aor {
         username: Arc::clone(&user.username),
         domain: user.domain.clone().or_else(|| directory.domain(host).map(|domain| Arc::clone(&domain.name))),
     }
+}
+
+fn reject_credentials(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
+    core.counters.wrong_passwords += 1;
+    core.offend(now, arrival.source.ip(), Offence::Credentials);
+    complain(core, now, arrival, request, username, why);
+}
+
+/// Tells that a user was refused. Of one source the log has a line in ten seconds.
+fn complain(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
+    let line = match &core.guard {
+        Some(guard) => guard.complain(now, arrival.source.ip()),
+        None => Some(0),
+    };
+    core.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
+}
+
+/// Tells the application, and the log when a phone is there that was not, or is there no more.
+fn tell_binding(core: &mut Core, change: Change) {
+    note_binding(&change);
+    core.event(Event::Binding(change));
 }
 
 fn note_binding(change: &Change) {

@@ -1,16 +1,16 @@
 //! REFER in a dialog (RFC 3515, 4488), both roles, and as much of RFC 6665 as its implicit subscription needs.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Endpoint;
-use super::state::{Again, Purpose, State, tag_number};
-use crate::arena::Slot;
+use super::dialogs::{Context, Dialogs};
+use super::state::{State, tag_number};
+use super::transactions::client::{InDialogRequest, Purpose};
 use crate::compose::{self, ResponseParts};
-use crate::leg::{Event, Header, LegKey, Refer, Referred, TrunkName};
-use crate::message::{Host, Method, Request, Response, Uri};
+use crate::keys::{LegId, ServerId};
+use crate::leg::{Event, Header, LegKey, Refer, Referred};
+use crate::message::{Method, Request, Response, Uri};
 
 /// How long a subscription lasts without news, seconds.
 const EXPIRES: u64 = 180;
@@ -21,7 +21,7 @@ const ALLOW_EVENTS: &str = "Allow-Events: refer\r\n";
 #[derive(Debug)]
 pub(super) struct Subscription {
     /// Its transaction, until the application has answered it.
-    server: Option<Slot>,
+    server: Option<ServerId>,
     /// CSeq of the REFER, which tells several in one dialog apart (RFC 3515 §2.4.6).
     id: u32,
     /// It wants no NOTIFY (RFC 4488).
@@ -43,19 +43,14 @@ pub(super) struct Referral {
     pub(super) deadline: Instant,
 }
 
-impl Endpoint {
-    /// Whether a peer over that trunk, or over none, may transfer its calls.
-    pub(super) fn may_refer(&self, trunk: Option<&TrunkName>) -> bool {
-        trunk.and_then(|trunk| self.config.refer_by_trunk.get(trunk)).copied().unwrap_or(self.config.refer)
-    }
-
+impl Dialogs {
     // ----- as the one who is asked --------------------------------------------------------------------------------
 
-    pub(super) fn handle_refer(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_refer(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         let Some(leg) = self.legs.get(slot) else { return };
         let key = leg.key;
-        let ready = matches!(leg.state, State::Established) && !leg.reported;
+        let ready = matches!(leg.state, State::Established) && !leg.is_reported();
         let busy = leg.extensions.subscription.is_some();
         let values = request.content.list("Refer-To");
         let target = match values.as_slice() {
@@ -63,7 +58,7 @@ impl Endpoint {
             _ => None,
         };
         if !leg.extensions.may_refer {
-            self.respond(now, server, ResponseParts { lines: NOT_YOURS, ..plain(403) });
+            cx.respond(server, ResponseParts { lines: NOT_YOURS, ..plain(403) });
             return;
         }
         let status = match &target {
@@ -74,7 +69,7 @@ impl Endpoint {
             Some(_) => 0,
         };
         let Some(target) = target.filter(|_| status == 0) else {
-            self.respond(now, server, plain(status));
+            cx.respond(server, plain(status));
             return;
         };
         let quiet = request.content.value("Refer-Sub").is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
@@ -88,12 +83,12 @@ impl Endpoint {
                 Subscription { server: Some(server), id: request.cseq, quiet, out: false, next: None, last: 100 };
             leg.extensions.subscription = Some(Box::new(subscription));
         }
-        let own_user = self.own_user(&target);
+        let own_user = cx.core.own_user(&target);
         let referred = Box::new(Referred { uri, headers, replaces, replaced, referred_by, own_user });
-        self.event(Event::Referred { leg: key, referred });
+        cx.core.event(Event::Referred { leg: key, referred });
     }
 
-    pub(super) fn answer_refer(&mut self, now: Instant, slot: Slot, status: u16) {
+    pub(super) fn answer_refer(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
         let Some(subscription) = &mut leg.extensions.subscription else { return };
@@ -102,19 +97,19 @@ impl Endpoint {
         let status = if (200..700).contains(&status) { status } else { 603 };
         if status >= 300 {
             leg.extensions.subscription = None;
-            self.respond(now, server, ResponseParts { status, ..ResponseParts::default() });
+            cx.respond(server, ResponseParts { status, ..ResponseParts::default() });
             return;
         }
-        let contact = self.contact(flow);
+        let contact = cx.core.contact(flow);
         let lines = if quiet { "Refer-Sub: false\r\n" } else { "" };
         let contact = Some(contact.as_str());
-        self.respond(now, server, ResponseParts { status: 202, lines, contact, ..ResponseParts::default() });
+        cx.respond(server, ResponseParts { status: 202, lines, contact, ..ResponseParts::default() });
         // RFC 3515 §2.4.4: the first NOTIFY goes at once.
-        self.notify_refer(now, slot, 100);
+        self.notify_refer(cx, slot, 100);
     }
 
     /// Tells the peer the status of the call that it asked for.
-    pub(super) fn notify_refer(&mut self, now: Instant, slot: Slot, status: u16) {
+    pub(super) fn notify_refer(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         if subscription.server.is_some() || !matches!(leg.state, State::Established) {
@@ -133,20 +128,26 @@ impl Endpoint {
         subscription.out = true;
         subscription.last = status;
         let id = subscription.id;
-        self.send_news(now, slot, id, status);
+        self.send_notify(cx, slot, id, status);
     }
 
-    fn send_news(&mut self, now: Instant, slot: Slot, id: u32, status: u16) {
+    fn send_notify(&mut self, cx: &mut Context<'_>, slot: LegId, id: u32, status: u16) {
         let state =
             if status >= 200 { "terminated;reason=noresource".to_owned() } else { format!("active;expires={EXPIRES}") };
         let lines = format!("Event: refer;id={id}\r\nSubscription-State: {state}\r\n");
         let fragment = format!("SIP/2.0 {status} {}\r\n", compose::reason_phrase(status));
         let body = Some(("message/sipfrag;version=2.0".to_owned(), Bytes::from(fragment)));
-        self.send_in_dialog(now, slot, Method::Notify, Purpose::Notify, Again { lines, body, ..Again::default() });
+        self.send_in_dialog(
+            cx,
+            slot,
+            Method::Notify,
+            Purpose::Notify,
+            InDialogRequest { lines, body, ..InDialogRequest::default() },
+        );
     }
 
     /// The answer to our NOTIFY, or its silence (408).
-    pub(super) fn news_answered(&mut self, now: Instant, slot: Slot, status: u16) {
+    pub(super) fn notify_answered(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
         subscription.out = false;
@@ -155,38 +156,38 @@ impl Endpoint {
         if over || status >= 300 {
             leg.extensions.subscription = None;
         } else if let Some(next) = next {
-            self.notify_refer(now, slot, next);
+            self.notify_refer(cx, slot, next);
         }
     }
 
     /// The leg is about to send BYE: what waits to be told is told before.
-    pub(super) fn tell_last_news(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn send_last_notify(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = leg.extensions.subscription.take() else { return };
         if let Some(status) = subscription.next.filter(|_| matches!(leg.state, State::Established)) {
-            self.send_news(now, slot, subscription.id, status);
+            self.send_notify(cx, slot, subscription.id, status);
         }
         if let Some(server) = subscription.server {
-            self.respond(now, server, ResponseParts { status: 603, ..ResponseParts::default() });
+            cx.respond(server, ResponseParts { status: 603, ..ResponseParts::default() });
         }
     }
 
     /// SUBSCRIBE in a dialog: only to what a REFER began (RFC 6665 §4.2.1).
-    pub(super) fn handle_subscribe(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_subscribe(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
         let subscription = leg.extensions.subscription.as_ref().filter(|_| is_refer(request));
         let Some(status) = subscription.map(|subscription| subscription.next.unwrap_or(subscription.last)) else {
             let status = if is_refer(request) { 481 } else { 489 };
-            self.respond(now, server, ResponseParts { status, lines: ALLOW_EVENTS, ..ResponseParts::default() });
+            cx.respond(server, ResponseParts { status, lines: ALLOW_EVENTS, ..ResponseParts::default() });
             return;
         };
         let asked = request.content.value("Expires").and_then(|value| value.trim().parse::<u64>().ok());
         let expires = asked.unwrap_or(EXPIRES).min(EXPIRES);
-        let (contact, lines) = (self.contact(flow), format!("Expires: {expires}\r\n"));
+        let (contact, lines) = (cx.core.contact(flow), format!("Expires: {expires}\r\n"));
         let contact = Some(contact.as_str());
-        self.respond(now, server, ResponseParts { status: 200, lines: &lines, contact, ..ResponseParts::default() });
-        self.notify_refer(now, slot, status);
+        cx.respond(server, ResponseParts { status: 200, lines: &lines, contact, ..ResponseParts::default() });
+        self.notify_refer(cx, slot, status);
         if expires == 0
             && let Some(leg) = self.legs.get_mut(slot)
         {
@@ -196,12 +197,12 @@ impl Endpoint {
 
     // ----- as the one who asks ------------------------------------------------------------------------------------
 
-    pub(super) fn refer(&mut self, now: Instant, slot: Slot, refer: Refer) {
-        let deadline = now + Duration::from_secs(EXPIRES);
+    pub(super) fn refer(&mut self, cx: &mut Context<'_>, slot: LegId, refer: Refer) {
+        let deadline = cx.now + Duration::from_secs(EXPIRES);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.extensions.referral.is_some() || !matches!(leg.state, State::Established) {
             let leg = leg.key;
-            self.event(Event::ReferAnswered { leg, status: 491 });
+            cx.core.event(Event::ReferAnswered { leg, status: 491 });
             return;
         }
         leg.extensions.referral = Some(Box::new(Referral { accepted: false, last: 0, deadline }));
@@ -209,20 +210,26 @@ impl Endpoint {
             |text: &str| text.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>')).collect::<String>();
         let by = refer.referred_by.as_deref().map(|by| format!("Referred-By: <{}>\r\n", clean(by)));
         let lines = format!("Refer-To: <{}>\r\n{}", clean(&refer.refer_to), by.unwrap_or_default());
-        let again = Again { lines, headers: refer.headers, ..Again::default() };
-        self.send_in_dialog(now, slot, Method::Refer, Purpose::Refer, again);
-        self.arm_leg(slot);
+        let again = InDialogRequest { lines, headers: refer.headers, ..InDialogRequest::default() };
+        self.send_in_dialog(cx, slot, Method::Refer, Purpose::Refer, again);
+        self.arm_leg(cx, slot);
     }
 
     /// The answer to our REFER, or its silence (408).
-    pub(super) fn refer_answered(&mut self, slot: Slot, status: u16, response: Option<&Response>) {
+    pub(super) fn refer_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegId,
+        status: u16,
+        response: Option<&Response>,
+    ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let key = leg.key;
-        let Some(referral) = &mut leg.extensions.referral else { return };
-        if leg.reported {
+        if leg.is_reported() {
             leg.extensions.referral = None;
             return;
         }
+        let Some(referral) = &mut leg.extensions.referral else { return };
         let quiet = response
             .and_then(|response| response.content.value("Refer-Sub"))
             .is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
@@ -230,14 +237,14 @@ impl Endpoint {
         if status >= 300 || quiet {
             leg.extensions.referral = None;
         }
-        self.event(Event::ReferAnswered { leg: key, status });
+        cx.core.event(Event::ReferAnswered { leg: key, status });
         if status < 300 && quiet {
             // RFC 4488 §4: nothing will be heard of it; it was taken.
-            self.event(Event::ReferProgress { leg: key, status: 200, done: true });
+            cx.core.event(Event::ReferProgress { leg: key, status: 200, done: true });
         }
     }
 
-    pub(super) fn handle_notify(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_notify(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let content = &request.content;
         let state = content.value("Subscription-State");
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -250,7 +257,7 @@ impl Endpoint {
             (Some(_), Some(_)) => 200,
         };
         let lines = if status == 489 { ALLOW_EVENTS } else { "" };
-        self.respond(now, server, ResponseParts { status, lines, ..ResponseParts::default() });
+        cx.respond(server, ResponseParts { status, lines, ..ResponseParts::default() });
         let Some(leg) = self.legs.get_mut(slot).filter(|_| status == 200) else { return };
         let Some(referral) = &mut leg.extensions.referral else { return };
         let done = state.is_some_and(|state| state.trim_start().to_ascii_lowercase().starts_with("terminated"));
@@ -263,43 +270,27 @@ impl Endpoint {
         if done {
             leg.extensions.referral = None;
         }
-        if leg.reported {
+        if leg.is_reported() {
             return;
         }
         if !accepted {
             // It came before the 202.
-            self.event(Event::ReferAnswered { leg: key, status: 202 });
+            cx.core.event(Event::ReferAnswered { leg: key, status: 202 });
         }
         if news || done {
-            self.event(Event::ReferProgress { leg: key, status: told, done });
+            cx.core.event(Event::ReferProgress { leg: key, status: told, done });
         }
     }
 
-    pub(super) fn referral_timeout(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn referral_timeout(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= now) {
+        if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= cx.now) {
             leg.extensions.referral = None;
-            if !leg.reported {
+            if !leg.is_reported() {
                 let leg = leg.key;
-                self.event(Event::ReferProgress { leg, status: 408, done: true });
+                cx.core.event(Event::ReferProgress { leg, status: 408, done: true });
             }
         }
-    }
-
-    fn own_user(&self, uri: &Uri) -> Option<String> {
-        let destination = uri.destination()?;
-        let port = destination.port.unwrap_or(5060);
-        let ours = match &destination.host {
-            Host::Ip(ip) => {
-                let address = SocketAddr::new(*ip, port).to_string();
-                self.locals.iter().any(|local| local.sent_by == address || local.bound.to_string() == address)
-            }
-            Host::Name(name) => {
-                let address = format!("{name}:{port}");
-                self.locals.iter().any(|local| local.sent_by.eq_ignore_ascii_case(&address))
-            }
-        };
-        ours.then(|| uri.user())
     }
 
     // ----- Replaces -----------------------------------------------------------------------------------------------
@@ -316,8 +307,8 @@ impl Endpoint {
                 _ => {}
             }
         }
-        let slot = *self.legs_by_tag.get(&tag_number(to.as_bytes())?)?;
-        let leg = self.legs.get(slot).filter(|leg| !leg.reported && leg.dialog.call_id == call_id.as_bytes())?;
+        let slot = *self.by_tag.get(&tag_number(to.as_bytes())?)?;
+        let leg = self.legs.get(slot).filter(|leg| !leg.is_reported() && leg.dialog.call_id == call_id.as_bytes())?;
         match &leg.state {
             State::Established => (leg.dialog.remote_tag == from.as_bytes()).then_some((leg.key, true)),
             // An early dialog that the other side began cannot be replaced.

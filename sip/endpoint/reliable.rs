@@ -5,18 +5,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::Arrival;
+use super::delayed_offer::Acknowledgement;
+use super::dialogs::{Context, Dialogs};
 use super::incoming::options_lines;
-use super::late::Acknowledgement;
-use super::retry::Full;
-use super::server::response_line;
-use super::state::{Again, End, Key, MAX_FORKS, Purpose, State};
-use super::{Arrival, Endpoint};
-use crate::arena::Slot;
+use super::retry::RetryReason;
+use super::state::{End, State};
+use super::transactions::client::{InDialogRequest, Purpose};
+use super::transactions::server::{NewServer, response_line};
+use super::transactions::{Key, MAX_FORKS};
 use crate::compose::ResponseParts;
 use crate::dialog::{Dialog, Flow};
-use crate::leg::{EndCause, Event, Header, Prack, TrunkName};
+use crate::keys::{ClientId, LegId, ServerId};
+use crate::leg::{EndCause, Event, Header};
 use crate::message::{Echo, Method, Request, Response};
-use crate::trunk;
 
 /// Provisional responses that may wait for the PRACK of the one before; beyond it the oldest is left out.
 const MOST_WAITING: usize = 8;
@@ -69,29 +71,14 @@ impl Reliable {
     }
 }
 
-impl Endpoint {
-    pub(super) fn prack_of(&self, trunk: Option<&TrunkName>) -> Prack {
-        trunk.and_then(|trunk| self.config.prack_by_trunk.get(trunk)).copied().unwrap_or(self.config.prack)
-    }
-
-    /// Whether provisional responses to this INVITE are to be reliable.
-    pub(super) fn is_to_be_reliable(&self, request: &Request, trunk: Option<&TrunkName>) -> bool {
-        match self.prack_of(trunk) {
-            Prack::Off => false,
-            Prack::Supported => request.content.has_token("Require", "100rel"),
-            Prack::Required => {
-                request.content.has_token("Require", "100rel") || request.content.has_token("Supported", "100rel")
-            }
-        }
-    }
-
+impl Dialogs {
     // ----- as the one who is called -------------------------------------------------------------------------------
 
     /// A provisional response above 100, if the leg sends reliable ones. `false`: it does not.
-    pub(super) fn provide(
+    pub(super) fn send_reliable(
         &mut self,
-        now: Instant,
-        slot: Slot,
+        cx: &mut Context<'_>,
+        slot: LegId,
         status: u16,
         sdp: Option<&Bytes>,
         headers: &[Header],
@@ -110,30 +97,26 @@ impl Endpoint {
         reliable.last += 1;
         let lines = format!("Require: 100rel\r\nRSeq: {}\r\n", reliable.last);
         let flow = leg.dialog.flow;
-        let contact = self.contact(flow);
+        let contact = cx.core.contact(flow);
         let body = sdp.map(|sdp| ("application/sdp", sdp.as_ref()));
         let contact = Some(contact.as_str());
-        self.respond(
-            now,
-            server,
-            ResponseParts { status, contact, headers, body, lines: &lines, ..Default::default() },
-        );
-        let sent = self.servers.get(server).and_then(|server| Some((server.response.clone()?, server.flow)));
-        let t1 = self.config.timers.t1;
-        let deadline = now + self.config.timers.timeout();
+        cx.respond(server, ResponseParts { status, contact, headers, body, lines: &lines, ..Default::default() });
+        let sent = cx.transactions.server(server).and_then(|server| Some((server.response.clone()?, server.flow)));
+        let t1 = cx.core.config.timers.t1;
+        let deadline = cx.now + cx.core.config.timers.timeout();
         if let Some((response, flow)) = sent
             && let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut())
         {
-            let (interval, retransmit, has_sdp) = (t1, now + t1, sdp.is_some());
+            let (interval, retransmit, has_sdp) = (t1, cx.now + t1, sdp.is_some());
             reliable.unacknowledged =
                 Some(Unacknowledged { response, flow, status, has_sdp, interval, retransmit, deadline });
         }
-        self.repeat_provisional(now, slot);
+        self.repeat_provisional(cx, slot);
         true
     }
 
     /// Our 200, if it must wait for a PRACK: one that carries our answer comes first (RFC 3262 §3). `false`: it need not.
-    pub(super) fn withhold_answer(&mut self, slot: Slot, sdp: &Bytes, headers: &[Header]) -> bool {
+    pub(super) fn hold_answer_for_prack(&mut self, slot: LegId, sdp: &Bytes, headers: &[Header]) -> bool {
         let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut()) else {
             return false;
         };
@@ -147,32 +130,32 @@ impl Endpoint {
         false
     }
 
-    pub(super) fn reliable_timeout(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn reliable_timeout(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         let Some(response) = leg.extensions.reliable.as_mut().and_then(|reliable| reliable.unacknowledged.as_mut())
         else {
             return;
         };
-        if response.deadline <= now {
+        if response.deadline <= cx.now {
             // RFC 3262 §3: 64*T1 without PRACK, and the INVITE is refused with a 5xx.
             leg.extensions.reliable = None;
-            self.respond(now, server, ResponseParts { status: 504, ..ResponseParts::default() });
-            self.finish(slot, End::of(EndCause::AckTimeout, Some(504)));
+            cx.respond(server, ResponseParts { status: 504, ..ResponseParts::default() });
+            self.finish(cx, slot, End::of(EndCause::AckTimeout, Some(504)));
             return;
         }
-        if response.retransmit <= now {
+        if response.retransmit <= cx.now {
             response.interval *= 2;
-            response.retransmit = now + response.interval;
+            response.retransmit = cx.now + response.interval;
             let (flow, data, status) = (response.flow, response.response.clone(), response.status);
-            self.transmit(flow, data);
-            self.trace(Some(slot), true, flow, || {
+            cx.core.transmit(flow, data);
+            cx.core.trace(Some(slot), true, flow, || {
                 response_line(status, crate::compose::reason_phrase(status), "INVITE", true)
             });
         }
     }
 
-    pub(super) fn handle_prack(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+    pub(super) fn handle_prack(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         let named = request.content.value("RAck").and_then(|value| {
             let mut words = value.split_ascii_whitespace();
@@ -184,7 +167,7 @@ impl Endpoint {
         let key = leg.key;
         let known = leg.extensions.reliable.as_mut().filter(|reliable| named == Some((reliable.last, reliable.cseq)));
         let Some(reliable) = known.filter(|reliable| !ringing || reliable.unacknowledged.is_some()) else {
-            self.respond(now, server, plain(481));
+            cx.respond(server, plain(481));
             return;
         };
         let described = reliable.unacknowledged.take().is_some_and(|response| response.has_sdp);
@@ -195,30 +178,30 @@ impl Endpoint {
         reliable.settled |= described && (!answers || sdp.is_some());
         let offering = leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none());
         match sdp {
-            None => self.respond(now, server, plain(200)),
+            None => cx.respond(server, plain(200)),
             Some(sdp) if answers && described => {
-                self.respond(now, server, plain(200));
-                self.event(Event::OfferAnswered { leg: key, sdp });
+                cx.respond(server, plain(200));
+                cx.core.event(Event::OfferAnswered { leg: key, sdp });
             }
             // RFC 3262 §5: a further offer, once the first one is through; its answer goes with the 200 of the PRACK.
             Some(sdp) if reliable.settled && ringing && answer.is_none() && leg.offered.is_none() && !offering => {
                 leg.offered = Some(server);
-                self.event(Event::Offered { leg: key, sdp: Some(sdp), refusable: false });
+                cx.core.event(Event::Offered { leg: key, sdp: Some(sdp), refusable: false });
             }
             // The provisional response is acknowledged all the same; of two offers that cross, neither counts.
-            Some(_) if reliable.settled && offering => self.respond(now, server, plain(491)),
+            Some(_) if reliable.settled && offering => cx.respond(server, plain(491)),
             Some(_) if leg.offered.is_some() => {
-                let lines = self.retry_shortly();
-                self.respond(now, server, ResponseParts { lines: &lines, ..plain(500) });
+                let lines = cx.core.retry_after_offer();
+                cx.respond(server, ResponseParts { lines: &lines, ..plain(500) });
             }
-            Some(_) => self.respond(now, server, plain(488)),
+            Some(_) => cx.respond(server, plain(488)),
         }
         if let Some((sdp, headers)) = answer {
-            self.answer(now, slot, &sdp, &headers);
+            self.answer(cx, slot, &sdp, &headers);
         } else if let Some((status, sdp, headers)) = next {
-            self.provide(now, slot, status, sdp.as_ref(), &headers);
+            self.send_reliable(cx, slot, status, sdp.as_ref(), &headers);
         }
-        self.arm_leg(slot);
+        self.arm_leg(cx, slot);
     }
 
     // ----- as the one who calls -----------------------------------------------------------------------------------
@@ -227,9 +210,9 @@ impl Endpoint {
     /// is to be made of it (RFC 3262 §4).
     pub(super) fn acknowledge_provisional(
         &mut self,
-        now: Instant,
-        client: Slot,
-        leg_slot: Slot,
+        cx: &mut Context<'_>,
+        client: ClientId,
+        leg_slot: LegId,
         response: &Response,
     ) -> bool {
         if !response.content.has_token("Require", "100rel") {
@@ -237,7 +220,7 @@ impl Endpoint {
         }
         let rseq = response.content.value("RSeq").and_then(|value| value.trim().parse::<u32>().ok());
         let (Some(rseq), Some(tag)) = (rseq, response.to.tag.as_ref()) else { return false };
-        let Some(flow) = self.clients.get(client).map(|client| client.flow) else { return false };
+        let Some(flow) = cx.transactions.client(client).map(|client| client.flow) else { return false };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return false };
         let fallback = leg.dialog.target.clone();
         let State::Calling(calling) = &mut leg.state else { return false };
@@ -268,11 +251,11 @@ impl Endpoint {
         if self.expects_offer(leg_slot, tag)
             && let Some(offer) = response.content.sdp()
         {
-            self.tell_late_offer(leg_slot, tag.clone(), offer, Acknowledgement::Prack(lines));
+            self.report_delayed_offer(cx, leg_slot, tag.clone(), offer, Acknowledgement::Prack(lines));
             return true;
         }
-        let again = Again { lines, ..Again::default() };
-        self.send_along(now, leg_slot, Some(&dialog), Method::Prack, Purpose::Prack, again);
+        let again = InDialogRequest { lines, ..InDialogRequest::default() };
+        self.send_in(cx, leg_slot, Some(&dialog), Method::Prack, Purpose::Prack, again);
         true
     }
 
@@ -280,17 +263,18 @@ impl Endpoint {
     /// offer has no answer there that counts (RFC 3261 §13.2.1).
     pub(super) fn handle_early(
         &mut self,
-        now: Instant,
+        cx: &mut Context<'_>,
         arrival: &Arrival,
-        slot: Slot,
+        slot: LegId,
         request: &Request,
         key: Key,
         echo: Echo,
     ) {
-        let flow = self.arrival_flow(arrival);
-        let full = !self.has_room();
+        let flow = cx.core.arrival_flow(arrival);
+        let full = !cx.has_room();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (leg_key, tag, busy) = (leg.key, leg.tag, leg.offered.is_some());
+        let refer = leg.extensions.may_refer;
         let offering = leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none());
         let State::Calling(calling) = &mut leg.state else { return };
         let from = request.from.tag.clone().unwrap_or_default();
@@ -305,13 +289,16 @@ impl Endpoint {
         if late || full {
             let (status, lines) = match late {
                 true => (500, "Retry-After: 1\r\n".to_owned()),
-                false => (503, self.come_back(Full::Dialog)),
+                false => (503, cx.core.retry_after(RetryReason::Dialog)),
             };
-            self.refuse(arrival, &echo, status, &lines);
+            cx.core.refuse(arrival, &echo, status, &lines);
             return;
         }
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        let server = self.insert_server(arrival, request, key, echo, Some(slot), tag);
+        let server = cx.transactions.insert_server(
+            cx.core,
+            NewServer { arrival, request, key, merge_key: None, echo, leg: Some(slot), tag, refer },
+        );
         match request.method {
             Method::Update if request.content.has_sdp() => {
                 // RFC 3311 §5.2: our own offer comes first, then theirs, one at a time.
@@ -322,25 +309,25 @@ impl Endpoint {
                         if let Some(leg) = self.legs.get_mut(slot) {
                             leg.offered = Some(server);
                         }
-                        self.event(Event::Offered { leg: leg_key, sdp: request.content.sdp(), refusable: true });
+                        cx.core.event(Event::Offered { leg: leg_key, sdp: request.content.sdp(), refusable: true });
                         return;
                     }
                 };
-                let lines = if status == 500 { self.retry_shortly() } else { String::new() };
-                self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
+                let lines = if status == 500 { cx.core.retry_after_offer() } else { String::new() };
+                cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
             }
             Method::Update => {
-                let contact = self.contact(flow);
-                self.respond(now, server, ResponseParts { contact: Some(&contact), ..plain(200) });
+                let contact = cx.core.contact(flow);
+                cx.respond(server, ResponseParts { contact: Some(&contact), ..plain(200) });
             }
-            Method::Info => self.handle_info(now, slot, server, request),
+            Method::Info => self.handle_info(cx, slot, server, request),
             Method::Options => {
-                let prack = self.prack_of(trunk::matching(&self.config.trunks, arrival.source.ip()));
-                self.respond(now, server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
+                let prack = cx.core.prack_of(cx.core.trunk_at(arrival.source.ip()));
+                cx.respond(server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
             }
-            Method::Invite => self.respond(now, server, plain(491)),
-            Method::Bye | Method::Notify | Method::Prack => self.respond(now, server, plain(481)),
-            _ => self.respond(now, server, plain(405)),
+            Method::Invite => cx.respond(server, plain(491)),
+            Method::Bye | Method::Notify | Method::Prack => cx.respond(server, plain(481)),
+            _ => cx.respond(server, plain(405)),
         }
     }
 }

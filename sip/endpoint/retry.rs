@@ -5,11 +5,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::Endpoint;
-
 /// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum RetryReason {
     /// A trunk's `max_cps`: the next second has room.
     Pace,
     /// A trunk's `max_calls`: some call has to end first.
@@ -24,8 +22,8 @@ pub(super) enum Full {
     Bindings,
 }
 
-impl Full {
-    fn seconds(self) -> RangeInclusive<u32> {
+impl RetryReason {
+    pub(super) fn seconds(self) -> RangeInclusive<u32> {
         match self {
             Self::Pace => 1..=2,
             Self::Dialog => 1..=4,
@@ -34,23 +32,5 @@ impl Full {
             Self::Tables => 10..=30,
             Self::Bindings => 60..=180,
         }
-    }
-}
-
-impl Endpoint {
-    /// The line of a 503.
-    pub(super) fn come_back(&mut self, full: Full) -> String {
-        self.retry_within(full.seconds())
-    }
-
-    /// The line of a 500 to a second offer, or request, before the first is done with (RFC 3261 §14.2, RFC 3311 §5.2).
-    pub(super) fn retry_shortly(&mut self) -> String {
-        self.retry_within(0..=10)
-    }
-
-    fn retry_within(&mut self, seconds: RangeInclusive<u32>) -> String {
-        let (least, most) = seconds.into_inner();
-        let chance = rand::Rng::next_u32(&mut self.rng) % (most - least + 1);
-        format!("Retry-After: {}\r\n", least + chance)
     }
 }

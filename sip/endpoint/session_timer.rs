@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::Endpoint;
-use super::state::{Again, End, Farewell, Leg, Purpose, State};
-use crate::arena::Slot;
+use super::dialogs::{Context, Dialogs};
+use super::state::{ByeHeaders, End, Leg, State};
+use super::transactions::client::{InDialogRequest, Purpose};
+use crate::keys::LegId;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};
 
 /// What a session that nobody refreshed ends with.
 const EXPIRED: &str = "Reason: SIP;cause=408;text=\"Session timer expired\"\r\n";
 /// The least Min-SE there is, seconds (RFC 4028 §5).
-const LEAST: u32 = 90;
+pub(super) const LEAST: u32 = 90;
 /// The longest interval that a peer can talk us into, seconds.
 const MOST: u32 = 86_400;
 /// How long a refusal of a refresh that may pass is waited out.
@@ -116,81 +117,83 @@ pub(super) fn least_by(response: &Response) -> Option<u32> {
     (response.status == 422).then(|| seconds(&response.content, "Min-SE")).flatten().filter(|&least| least <= MOST)
 }
 
-impl Endpoint {
-    /// The lines of an INVITE; `least` is what 422s have taught us.
-    pub(super) fn session_lines(&self, least: u32) -> String {
-        let (wanted, min_se) = (self.config.session_expires, self.config.min_se.max(LEAST).max(least));
-        let min = if min_se > LEAST { format!("Min-SE: {min_se}\r\n") } else { String::new() };
-        match wanted {
-            0 => min,
-            wanted => format!("Session-Expires: {}\r\n{min}", wanted.max(min_se)),
-        }
-    }
-
+impl Dialogs {
     /// The lines of a later request of ours that refreshes.
     pub(super) fn refresh_lines(&self, leg: &Leg) -> String {
         leg.extensions.session.as_ref().map(|session| session.lines()).unwrap_or_default()
     }
 
     /// A 2xx of ours is going out that says this.
-    pub(super) fn start_session(&mut self, now: Instant, slot: Slot, agreed: Option<Agreed>) {
+    pub(super) fn start_session(&mut self, cx: &mut Context<'_>, slot: LegId, agreed: Option<Agreed>) {
         if let Some(leg) = self.legs.get_mut(slot) {
-            leg.extensions.session = agreed.map(|agreed| Box::new(SessionTimer::new(now, agreed)));
+            leg.extensions.session = agreed.map(|agreed| Box::new(SessionTimer::new(cx.now, agreed)));
         }
-        self.arm_leg(slot);
+        self.arm_leg(cx, slot);
     }
 
     /// A 2xx of the peer came, to an INVITE or UPDATE.
-    pub(super) fn learn_session(&mut self, now: Instant, slot: Slot, response: &Response) {
+    pub(super) fn learn_session(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) {
         if let Some(leg) = self.legs.get_mut(slot)
             && response.content.value("Allow").is_some()
         {
             leg.extensions.peer_updates = response.content.has_token("Allow", "UPDATE");
         }
-        self.start_session(now, slot, agreed_by(response));
+        self.start_session(cx, slot, agreed_by(response));
     }
 
-    pub(super) fn session_timeout(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn session_timeout(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (key, updates) = (leg.key, leg.extensions.peer_updates);
         let busy = leg.offering.is_some() || leg.offered.is_some() || leg.awaiting_ack.is_some();
-        if !matches!(leg.state, State::Established) || leg.reported {
+        if !matches!(leg.state, State::Established) || leg.is_reported() {
             leg.extensions.session = None;
             return;
         }
         let Some(session) = leg.extensions.session.as_mut() else { return };
-        if session.expires_at <= now {
+        if session.expires_at <= cx.now {
             leg.extensions.session = None;
-            let farewell = Farewell { lines: EXPIRED.to_owned(), headers: Vec::new() };
-            self.send_bye(now, slot, farewell, End::of(EndCause::SessionExpired, None));
+            let bye_headers = ByeHeaders { lines: EXPIRED.to_owned(), headers: Vec::new() };
+            self.send_bye(cx, slot, bye_headers, End::of(EndCause::SessionExpired, None));
             return;
         }
-        if session.refresh_at.is_none_or(|at| at > now) {
+        if session.refresh_at.is_none_or(|at| at > cx.now) {
             return;
         }
         // A request that is out refreshes too, if it is ours; one of the peer's is answered first.
         if busy {
-            session.refresh_at = Some(now + AGAIN);
+            session.refresh_at = Some(cx.now + AGAIN);
             return;
         }
         session.refresh_at = None;
         if updates {
-            self.send_refresh(now, slot);
+            self.send_refresh(cx, slot);
         } else {
-            self.event(Event::RefreshDue { leg: key });
+            cx.core.event(Event::RefreshDue { leg: key });
         }
     }
 
-    fn send_refresh(&mut self, now: Instant, slot: Slot) {
+    fn send_refresh(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get(slot) else { return };
         let lines = self.refresh_lines(leg);
-        self.send_in_dialog(now, slot, Method::Update, Purpose::Refresh, Again { lines, ..Again::default() });
+        self.send_in_dialog(
+            cx,
+            slot,
+            Method::Update,
+            Purpose::Refresh,
+            InDialogRequest { lines, ..InDialogRequest::default() },
+        );
     }
 
     /// The answer to our UPDATE that refreshes, or its silence (408).
-    pub(super) fn refresh_answered(&mut self, now: Instant, slot: Slot, status: u16, response: Option<&Response>) {
+    pub(super) fn refresh_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegId,
+        status: u16,
+        response: Option<&Response>,
+    ) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.reported || !matches!(leg.state, State::Established) {
+        if leg.is_reported() || !matches!(leg.state, State::Established) {
             return;
         }
         let key = leg.key;
@@ -199,12 +202,12 @@ impl Endpoint {
                 if let Some(target) = response.content.contact() {
                     leg.dialog.target = target;
                 }
-                self.learn_session(now, slot, response);
+                self.learn_session(cx, slot, response);
             }
             (408 | 481, _) => {
                 leg.extensions.session = None;
-                let farewell = Farewell { lines: EXPIRED.to_owned(), headers: Vec::new() };
-                self.send_bye(now, slot, farewell, End::of(EndCause::SessionExpired, Some(status)));
+                let bye_headers = ByeHeaders { lines: EXPIRED.to_owned(), headers: Vec::new() };
+                self.send_bye(cx, slot, bye_headers, End::of(EndCause::SessionExpired, Some(status)));
             }
             (422, Some(response)) if least_by(response).is_some() => {
                 let least = least_by(response).unwrap_or(LEAST);
@@ -212,32 +215,32 @@ impl Endpoint {
                     && session.interval < least
                 {
                     session.interval = least;
-                    self.send_refresh(now, slot);
+                    self.send_refresh(cx, slot);
                 }
             }
             // It does not take UPDATE after all.
             (405 | 501, _) => {
                 leg.extensions.peer_updates = false;
-                self.event(Event::RefreshDue { leg: key });
+                cx.core.event(Event::RefreshDue { leg: key });
             }
             _ => {
                 if let Some(session) = &mut leg.extensions.session {
-                    session.refresh_at = Some(now + AGAIN);
+                    session.refresh_at = Some(cx.now + AGAIN);
                 }
             }
         }
-        self.arm_leg(slot);
+        self.arm_leg(cx, slot);
     }
 
     /// An offer of ours that was to refresh failed, and yet the call goes on: it is tried again while there is time.
-    pub(super) fn refresh_again(&mut self, now: Instant, slot: Slot) {
+    pub(super) fn refresh_again(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(session) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.session.as_mut())
             && session.ours
             && session.refresh_at.is_none()
         {
-            session.refresh_at = Some(now + AGAIN);
+            session.refresh_at = Some(cx.now + AGAIN);
         }
-        self.arm_leg(slot);
+        self.arm_leg(cx, slot);
     }
 }
 

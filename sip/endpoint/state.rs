@@ -1,25 +1,20 @@
-//! What the endpoint remembers: legs, client and server transactions.
+//! What the endpoint remembers of a leg.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Target;
-use super::errand::Errand;
-use super::late::LateOffers;
+use super::delayed_offer::DelayedOffers;
 use super::origin::Origin;
 use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
 use super::session_timer::{Agreed, SessionTimer};
-use crate::arena::Slot;
 use crate::compose;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
+use crate::keys::{ClientId, ServerId};
 use crate::leg::{EndCause, Header, LegKey, Outgoing};
-use crate::message::{Echo, Method};
 use crate::recording;
-use crate::timer::TimerQueue;
-use crate::transaction::{ClientMachine, ServerMachine};
 
 /// One INVITE dialog usage, from the INVITE to the answer of its BYE.
 #[derive(Debug)]
@@ -31,21 +26,29 @@ pub(super) struct Leg {
     pub(super) incoming: bool,
     pub(super) dialog: Dialog,
     pub(super) state: State,
-    /// [`crate::Event::Ended`] was emitted.
-    pub(super) reported: bool,
+    pub(super) end_report: EndReport,
     /// Our 200 that waits for its ACK.
     pub(super) awaiting_ack: Option<Box<AwaitingAck>>,
     /// The peer's offer that waits for the application.
-    pub(super) offered: Option<Slot>,
+    pub(super) offered: Option<ServerId>,
     /// Our offer that waits for the peer.
     pub(super) offering: Option<Offering>,
     pub(super) session: Option<digest::Session>,
-    /// The trunk that it counts for, by its place among the peers.
-    pub(super) peer: Option<usize>,
-    /// When the end is reported although the peer has not confirmed it.
-    pub(super) report_by: Option<Instant>,
+    /// The index of the trunk that the call counts for.
+    pub(super) trunk: Option<usize>,
     pub(super) wake: Option<Instant>,
     pub(super) extensions: Extensions,
+}
+
+/// Whether [`crate::Event::Ended`] was emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndReport {
+    /// No, and the leg goes on.
+    Pending,
+    /// No. The leg ends, and its end is reported by then although the far end has not confirmed it.
+    DueBy(Instant),
+    /// Yes: the application hears nothing more of the leg.
+    Done,
 }
 
 /// What extensions of RFC 3261 keep of a leg; most of it is empty most of the time.
@@ -63,7 +66,7 @@ pub(super) struct Extensions {
     /// The peer's INVITE had no offer: ours comes first.
     pub(super) offers_first: bool,
     /// Offers of the peer's to an INVITE of ours without one.
-    pub(super) late: Option<Box<LateOffers>>,
+    pub(super) delayed_offers: Option<Box<DelayedOffers>>,
     /// What our 2xx to the request in hand will say of the session timer.
     pub(super) agreed: Option<Agreed>,
     pub(super) session: Option<Box<SessionTimer>>,
@@ -88,7 +91,7 @@ pub(super) enum State {
     Calling(Box<Calling>),
     /// The peer's INVITE has none. `repeat` is the last provisional's next repetition (RFC 3261 §13.3.1.1).
     Ringing {
-        server: Slot,
+        server: ServerId,
         repeat: Option<Instant>,
     },
     Established,
@@ -99,14 +102,12 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Calling {
     pub(super) outgoing: Box<Outgoing>,
-    pub(super) client: Slot,
+    pub(super) client: ClientId,
     /// A provisional came, so that a CANCEL may go (RFC 3261 §9.1).
     pub(super) provisional: bool,
-    pub(super) hangup: Option<Farewell>,
+    pub(super) hangup: CallingHangup,
     /// When the INVITE was sent first, or again after a response.
     pub(super) asked_at: Instant,
-    /// When the INVITE is given up after its CANCEL was sent.
-    pub(super) give_up: Option<Instant>,
     pub(super) attempts: digest::Attempts,
     /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`].
     pub(super) early: Vec<Early>,
@@ -114,9 +115,43 @@ pub(super) struct Calling {
     pub(super) min_se: u32,
 }
 
+/// How far the hang-up of a call is that has no final response.
+#[derive(Debug)]
+pub(super) enum CallingHangup {
+    /// It is not hung up.
+    No,
+    /// It is. The CANCEL waits for a provisional response (RFC 3261 §9.1).
+    Wanted(ByeHeaders),
+    /// The CANCEL was sent. At `give_up` the INVITE counts as cancelled.
+    Cancelled { bye_headers: ByeHeaders, give_up: Instant },
+}
+
+impl Calling {
+    /// Whether the application has hung up.
+    pub(super) fn is_hung_up(&self) -> bool {
+        !matches!(self.hangup, CallingHangup::No)
+    }
+
+    /// When the INVITE counts as cancelled without a response.
+    pub(super) fn give_up(&self) -> Option<Instant> {
+        match &self.hangup {
+            CallingHangup::Cancelled { give_up, .. } => Some(*give_up),
+            CallingHangup::No | CallingHangup::Wanted(_) => None,
+        }
+    }
+
+    /// Takes the headers of the BYE, if the application has hung up.
+    pub(super) fn take_hangup(&mut self) -> Option<ByeHeaders> {
+        match std::mem::replace(&mut self.hangup, CallingHangup::No) {
+            CallingHangup::No => None,
+            CallingHangup::Wanted(bye_headers) | CallingHangup::Cancelled { bye_headers, .. } => Some(bye_headers),
+        }
+    }
+}
+
 /// Extra lines of a CANCEL or BYE.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Farewell {
+pub(super) struct ByeHeaders {
     pub(super) lines: String,
     pub(super) headers: Vec<Header>,
 }
@@ -148,7 +183,7 @@ pub(super) struct AwaitingAck {
     pub(super) retransmit: Instant,
     pub(super) deadline: Instant,
     /// BYE goes once the ACK is here (RFC 3261 §15).
-    pub(super) bye: Option<(Farewell, End)>,
+    pub(super) bye: Option<(ByeHeaders, End)>,
 }
 
 #[derive(Debug)]
@@ -157,7 +192,7 @@ pub(super) struct Offering {
     /// What is said of a recorded session with it.
     pub(super) metadata: Option<Bytes>,
     /// The re-INVITE's transaction, once it was sent.
-    pub(super) client: Option<Slot>,
+    pub(super) client: Option<ClientId>,
     /// `None` while the re-INVITE is out.
     pub(super) retry_at: Option<Instant>,
     /// How often the peer has put it off.
@@ -165,6 +200,37 @@ pub(super) struct Offering {
 }
 
 impl Leg {
+    /// An outgoing leg without a trunk and without extensions.
+    pub(super) fn new(key: LegKey, tag: u64, dialog: Dialog, state: State) -> Self {
+        Self {
+            key,
+            tag,
+            incoming: false,
+            dialog,
+            state,
+            end_report: EndReport::Pending,
+            awaiting_ack: None,
+            offered: None,
+            offering: None,
+            session: None,
+            trunk: None,
+            wake: None,
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// Whether the end was reported.
+    pub(super) fn is_reported(&self) -> bool {
+        self.end_report == EndReport::Done
+    }
+
+    /// The leg ends: its end is reported at `at` at the latest.
+    pub(super) fn report_end_by(&mut self, at: Instant) {
+        if self.end_report == EndReport::Pending {
+            self.end_report = EndReport::DueBy(at);
+        }
+    }
+
     /// Parameters of our Contact.
     pub(super) fn features(&self) -> &'static str {
         if self.extensions.records { recording::FEATURE } else { "" }
@@ -177,137 +243,18 @@ impl Leg {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let report = match self.end_report {
+            EndReport::DueBy(at) => Some(at),
+            EndReport::Pending | EndReport::Done => None,
+        };
         let ack = self.awaiting_ack.as_ref().map(|ack| ack.retransmit.min(ack.deadline));
         let offer = self.offering.as_ref().and_then(|offering| offering.retry_at);
         let state = match &self.state {
-            State::Calling(calling) => calling.give_up,
+            State::Calling(calling) => calling.give_up(),
             State::Ringing { repeat, .. } => *repeat,
             State::Established | State::Ending(_) => None,
         };
-        [ack, offer, state, self.report_by, self.extensions.next_timeout()].into_iter().flatten().min()
-    }
-}
-
-/// A request we sent.
-#[derive(Debug)]
-pub(super) struct Client {
-    pub(super) machine: ClientMachine,
-    pub(super) method: Method,
-    pub(super) branch: u128,
-    pub(super) purpose: Purpose,
-    pub(super) leg: Option<Slot>,
-    pub(super) flow: Flow,
-    pub(super) request: Bytes,
-    /// What the ACK of a 300-699 needs; INVITE only.
-    pub(super) acknowledge: Option<Box<Acknowledge>>,
-    /// The 2xx says where its ACK goes, and no password goes with it.
-    pub(super) acknowledged_alike: bool,
-    /// ACKs sent for 2xx responses, by the To tag; at most [`MAX_FORKS`].
-    pub(super) acknowledged: Vec<(Bytes, Bytes, Flow)>,
-    /// Where the request may go if it gets nowhere here, best first.
-    pub(super) alternatives: Vec<Target>,
-    /// What a repetition with credentials needs.
-    pub(super) again: Option<Box<Again>>,
-    pub(super) wake: Option<Instant>,
-}
-
-impl Client {
-    /// When to look at it again.
-    pub(super) fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
-        let next = self.machine.next_timeout();
-        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
-    }
-}
-
-/// Most 2xx forks of one INVITE that are acknowledged (and hung up).
-pub(super) const MAX_FORKS: usize = 8;
-
-/// Why a request was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Invite,
-    Reinvite,
-    Cancel,
-    Bye,
-    Info,
-    /// Of no leg.
-    Errand(Errand),
-    Prack,
-    /// An offer in an early dialog.
-    Update,
-    /// An UPDATE that refreshes the session.
-    Refresh,
-    Refer,
-    Notify,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Acknowledge {
-    pub(super) uri: Bytes,
-    pub(super) routes: Vec<Bytes>,
-    pub(super) from: Bytes,
-    pub(super) call_id: Bytes,
-    pub(super) cseq: u32,
-    pub(super) authorization: String,
-    /// Once written.
-    pub(super) bytes: Option<Bytes>,
-}
-
-/// An in-dialog request apart from its routing.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Again {
-    pub(super) lines: String,
-    pub(super) headers: Vec<Header>,
-    pub(super) body: Option<(String, Bytes)>,
-    /// Its Allow has REFER.
-    pub(super) refer: bool,
-    /// It is of a session with a recording server.
-    pub(super) records: bool,
-    pub(super) attempts: digest::Attempts,
-}
-
-impl Again {
-    /// Parameters of its Contact.
-    pub(super) fn features(&self) -> &'static str {
-        if self.records { recording::FEATURE } else { "" }
-    }
-
-    /// Whether the request says nothing but what its dialog has it say.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.headers.is_empty() && self.body.is_none()
-    }
-}
-
-/// What tells one server transaction from all others: a keyed hash of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key(pub(super) u128);
-
-/// A request we received.
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) machine: ServerMachine,
-    pub(super) method: Method,
-    pub(super) key: Key,
-    /// Key of RFC 3261 §8.2.2.2 (merged requests); initial INVITE only.
-    pub(super) merge_key: Option<Key>,
-    pub(super) leg: Option<Slot>,
-    pub(super) flow: Flow,
-    pub(super) echo: Echo,
-    pub(super) record_routes: Vec<Bytes>,
-    pub(super) tag: u64,
-    pub(super) cseq: u32,
-    pub(super) response: Option<Bytes>,
-    pub(super) status: u16,
-    /// The response says nothing that cannot be written again from the request but this: whether we take REFER.
-    pub(super) plain: Option<bool>,
-    pub(super) wake: Option<Instant>,
-}
-
-impl Server {
-    /// When to look at it again.
-    pub(super) fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
-        let next = self.machine.next_timeout();
-        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
+        [ack, offer, state, report, self.extensions.next_timeout()].into_iter().flatten().min()
     }
 }
 
@@ -323,14 +270,3 @@ pub(super) fn tag_number(tag: &[u8]) -> Option<u64> {
 
 /// RFC 3261 §13.3.1.1: a provisional response is repeated every minute, lest a proxy gives the INVITE up.
 pub(super) const PROVISIONAL_REPEAT: Duration = Duration::from_secs(60);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_leg_and_its_transactions_are_small() {
-        let (leg, client, server) = (size_of::<Leg>(), size_of::<Client>(), size_of::<Server>());
-        assert!(leg <= 832 && client <= 384 && server <= 480, "{leg}, {client} and {server} octets");
-    }
-}

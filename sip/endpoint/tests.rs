@@ -2,21 +2,22 @@
 
 mod callee;
 mod caller;
+mod completed;
+mod delayed_offer;
 mod dialogs;
 mod floods;
-mod late;
-mod lingering;
 mod locate;
 mod recording;
 mod torture;
 mod trunks;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::*;
-use crate::leg::{Command, Header};
+use crate::leg::{Command, EndCause, Header};
 use crate::testing::{self, SDP, answer, hangup, instant, outgoing};
 
 /// One endpoint at 127.0.0.1:5060 and a peer at 127.0.0.2:5060 that is this test.

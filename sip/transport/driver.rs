@@ -327,7 +327,7 @@ impl Driver {
         let mut stop = Box::pin(async move {
             let _ = stopping.wait_for(|stop| *stop).await;
         });
-        self.endpoint.start_errands(instant());
+        self.endpoint.start_trunks(instant());
         // When the registrars are not waited for any more.
         let mut end: Option<Instant> = None;
         loop {

@@ -48,7 +48,12 @@ fn nothing_is_left(exchange: &mut Exchange) {
     exchange.wait(Duration::from_secs(100));
     assert_eq!((exchange.endpoint.legs(), exchange.endpoint.transactions()), (0, 0));
     let forks = &exchange.endpoint.forks;
-    assert!(forks.by_leg.is_empty() && forks.of_branch.is_empty() && forks.timers.is_empty() && forks.said.is_empty());
+    assert!(
+        forks.by_leg.is_empty()
+            && exchange.endpoint.core.branches.is_empty()
+            && forks.timers.is_empty()
+            && exchange.endpoint.core.branch_events.is_empty()
+    );
 }
 
 #[test]

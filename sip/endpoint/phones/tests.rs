@@ -393,7 +393,7 @@ fn a_server_without_users_registers_nobody() {
 #[test]
 fn a_phone_behind_a_trunks_address_shows_its_password_and_the_trunk_need_not() {
     let mut exchange = Exchange::new();
-    exchange.endpoint.config.trunks =
+    exchange.endpoint.core.config.trunks =
         vec![crate::TrunkAcl { name: "office".into(), networks: vec!["192.0.2.0/24".parse().unwrap()] }];
     exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>\r\n");
     exchange.events.clear();

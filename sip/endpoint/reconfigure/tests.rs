@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::endpoint::{Arrival, Output};
 use crate::leg::{Command, Credentials, Event, Transport};
+use crate::peer::Peer;
 use crate::peer::{Register, Registered};
 use crate::testing::{self, SDP, instant};
 use crate::trunk::TrunkAcl;
@@ -48,7 +49,7 @@ impl Bench {
             (own.trunks, own.peers) = (config.trunks.clone(), config.peers.clone());
         });
         let now = instant();
-        endpoint.start_errands(now);
+        endpoint.start_trunks(now);
         Self { endpoint, now, sent: VecDeque::new(), events: VecDeque::new() }
     }
 

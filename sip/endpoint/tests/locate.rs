@@ -192,7 +192,7 @@ fn a_sip_uri_leads_to_no_inner_network_and_to_no_other_accounts_trunk() {
             trunk("everybodys", None, "sip:10.3.0.1"),
         ];
     });
-    bench.endpoint.start_errands(bench.now);
+    bench.endpoint.start_trunks(bench.now);
     bench.collect();
     let mut leg = 0;
     let mut call = |bench: &mut Bench, uri: &str, change: &dyn Fn(&mut crate::Outgoing)| {

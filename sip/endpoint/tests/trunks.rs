@@ -18,7 +18,7 @@ impl Bench {
                 vec![crate::trunk::TrunkAcl { name: "carrier".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] }];
             config.peers = vec![peer];
         });
-        bench.endpoint.start_errands(bench.now);
+        bench.endpoint.start_trunks(bench.now);
         bench
     }
 
@@ -49,7 +49,7 @@ impl Bench {
     }
 
     fn peer(&self) -> PeerStatus {
-        self.endpoint.peers[0].status()
+        self.endpoint.trunks.status(0).unwrap()
     }
 }
 
@@ -163,7 +163,7 @@ fn a_trunk_that_does_not_answer_options_is_down_until_it_does_again() {
 #[test]
 fn calls_beyond_a_trunks_limit_are_refused_and_an_ended_one_makes_room() {
     let mut bench = Bench::with_trunk(|peer| peer.max_calls = Some(1));
-    bench.endpoint.config.trunks[0].networks = vec!["127.0.0.0/8".parse().unwrap()];
+    bench.endpoint.core.config.trunks[0].networks = vec!["127.0.0.0/8".parse().unwrap()];
     let mut call = outgoing("sip:+15551230002@127.0.0.2");
     call.trunk = Some("carrier".into());
     bench.command(Command::Invite { leg: LEG, invite: call.clone() });
@@ -240,7 +240,7 @@ fn a_probe_that_is_not_answered_fails_within_seconds_and_unknown_is_not_up() {
         ..crate::Peer::new("carrier".into())
     };
     let mut bench = Bench::with(|config| config.peers = vec![peer]);
-    bench.endpoint.start_errands(bench.now);
+    bench.endpoint.start_trunks(bench.now);
     let health = |bench: &Bench| bench.endpoint.peers()[0].as_ref().unwrap().1.health;
     assert_eq!(health(&bench), crate::Health::Unknown);
     bench.wait(4_000);

@@ -393,8 +393,8 @@ async fn a_secure_websocket_answers_and_octets_that_are_no_text_do_not_end_it() 
     let answer = said(&mut socket).await;
     assert!(answer.starts_with("SIP/2.0 200 ") && answer.contains("SIP/2.0/WSS 127.0.0.1:9;"), "{answer}");
     socket.close(None).await.unwrap();
-    let farewell = timeout(DEADLINE, socket.next()).await.expect("in time");
-    assert!(matches!(farewell, Some(Ok(Message::Close(_)))), "{farewell:?}");
+    let close = timeout(DEADLINE, socket.next()).await.expect("in time");
+    assert!(matches!(close, Some(Ok(Message::Close(_)))), "{close:?}");
     handle.shutdown().await;
 }
 

@@ -24,7 +24,7 @@ impl Exchange {
             User { account: "".into(), trunk: Some("carrier".into()), registers: false, ..user("carrier", None) };
         let users = [user("alice", None), carrier];
         exchange.endpoint.set_directory(Arc::new(Directory::new("tandem", users, [])));
-        exchange.endpoint.start_errands(exchange.now);
+        exchange.endpoint.start_trunks(exchange.now);
         exchange
     }
 
@@ -149,7 +149,7 @@ fn a_trunks_password_registers_no_phone() {
     let mut exchange = Exchange::with_carrier(KnownBy::Either, |_| {});
     let told = exchange.authenticated(CARRIER, "REGISTER", "sip:tandem", "carrier", "Contact: <sip:c@h>\r\n", "secret");
     assert!(told.starts_with("SIP/2.0 403 "), "{told}");
-    assert!(!exchange.endpoint.directory.has("", "carrier", None), "nor is it rung");
+    assert!(!exchange.endpoint.phones.directory.has("", "carrier", None), "nor is it rung");
 }
 
 #[test]

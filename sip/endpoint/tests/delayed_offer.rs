@@ -280,7 +280,7 @@ fn a_second_offer_before_the_first_is_answered_is_put_off_by_up_to_ten_seconds()
     for seed in 0..40 {
         let (mut bench, leg, tag) = Bench::talking();
         for _ in 0..seed {
-            bench.endpoint.fresh_tag();
+            bench.endpoint.core.random_u128();
         }
         bench.receive(request("UPDATE", "u", 2, &tag, WITH_SDP));
         assert!(bench.offered().1);

@@ -1,0 +1,481 @@
+//! The state that every machine of the endpoint uses: settings, sockets, randomness, one timer queue and the outputs.
+//!
+//! It decides nothing about calls. A machine takes `&mut self` of its own state and a `&mut Core`.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use slotmap::SecondaryMap;
+
+use super::phones;
+use super::retry::RetryReason;
+use super::session_timer::LEAST;
+use super::transactions::Key;
+use super::{Arrival, Output, Target};
+use crate::HashMap;
+use crate::compose::{self, ResponseParts};
+use crate::config::{Config, UnknownSources};
+use crate::dialog::Flow;
+use crate::guard::{Guard, Offence};
+use crate::keys::LegId;
+use crate::leg::{EndCause, Event, LegKey, Prack, Transport, TrunkName};
+use crate::message::{Echo, Host, Malformed, Method, Request, Response, Uri};
+use crate::throttle::Throttle;
+use crate::timer::TimerQueue;
+use crate::trunk;
+
+/// The shared state of the endpoint's machines.
+pub(super) struct Core {
+    pub(super) config: Config,
+    /// Our sockets; a [`Flow`] names one by its index.
+    pub(super) locals: Vec<Local>,
+    pub(super) rng: StdRng,
+    /// Keys the tags of stateless responses and the keys of transactions.
+    secret: u64,
+    pub(super) timers: TimerQueue,
+    pub(super) guard: Option<Arc<Guard>>,
+    pub(super) counters: Counters,
+    /// Limits the reports of strangers' INVITEs.
+    stranger_lines: Throttle,
+    pub(super) outputs: VecDeque<Output>,
+    /// The keys of legs whose end has not been reported: their messages are traced.
+    pub(super) traced: SecondaryMap<LegId, LegKey>,
+    /// The branches of forks, each with the leg that it rings for.
+    pub(super) branches: HashMap<LegKey, LegKey>,
+    /// Events of branches that their forks have not looked at.
+    pub(super) branch_events: VecDeque<Event>,
+}
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Requests refused with 503.
+    pub(super) shed: u64,
+    /// Requests sent again, and 2xx to INVITEs sent again.
+    pub(super) repeated: u64,
+    /// Requests with a wrong password or an unknown user.
+    pub(super) wrong_passwords: u64,
+    /// Requests from sources in no trunk's networks.
+    pub(super) strangers: u64,
+    /// Messages that could not be read.
+    pub(super) malformed: u64,
+}
+
+/// A socket of ours, with our addresses on it in Via and Contact.
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    pub(super) transport: Transport,
+    pub(super) bound: SocketAddr,
+    pub(super) sent_by: String,
+    pub(super) contact: String,
+}
+
+impl Core {
+    /// The shared state of an endpoint without sockets.
+    pub(super) fn new(config: Config, rng_seed: [u8; 32]) -> Self {
+        let mut rng = StdRng::from_seed(rng_seed);
+        let secret = rng.next_u64();
+        Self {
+            config,
+            locals: Vec::new(),
+            rng,
+            secret,
+            timers: TimerQueue::default(),
+            guard: None,
+            counters: Counters::default(),
+            stranger_lines: Throttle::default(),
+            outputs: VecDeque::new(),
+            traced: SecondaryMap::new(),
+            branches: HashMap::default(),
+            branch_events: VecDeque::new(),
+        }
+    }
+
+    /// Takes the addresses really bound, in place of those of the configuration.
+    pub(super) fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
+        let advertise = self.config.advertise.as_deref();
+        self.locals = addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise)).collect();
+    }
+
+    /// Whether there is a socket of that transport and address family.
+    pub(super) fn listens_on(&self, transport: Transport, ipv4: bool) -> bool {
+        self.locals.iter().any(|local| local.transport == transport && local.bound.is_ipv4() == ipv4)
+    }
+
+    pub(super) fn random_u128(&mut self) -> u128 {
+        u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
+    }
+
+    /// A random key for a leg. The bits of a version 1 UUID (RFC 9562 §5.1) let the application show it as one.
+    pub(super) fn random_leg_key(&mut self) -> LegKey {
+        LegKey((self.random_u128() & !(0xf << 76) & !(0x3 << 62)) | (0x1 << 76) | (0x2 << 62))
+    }
+
+    /// The Retry-After line of a 503.
+    pub(super) fn retry_after(&mut self, reason: RetryReason) -> String {
+        self.retry_within(reason.seconds())
+    }
+
+    /// The Retry-After line of a 500 to a second offer, or request, before the first one is done with (RFC 3261 §14.2, RFC 3311 §5.2).
+    pub(super) fn retry_after_offer(&mut self) -> String {
+        self.retry_within(0..=10)
+    }
+
+    pub(super) fn retry_within(&mut self, seconds: RangeInclusive<u32>) -> String {
+        let (least, most) = seconds.into_inner();
+        let chance = rand::Rng::next_u32(&mut self.rng) % (most - least + 1);
+        format!("Retry-After: {}\r\n", least + chance)
+    }
+
+    /// A 128-bit hash under our secret, so that nobody can make the keys of two requests meet.
+    pub(super) fn key_of(&self, fields: impl Hash) -> Key {
+        let mut hasher = DefaultHasher::new();
+        (self.secret, fields).hash(&mut hasher);
+        // The state has more than both halves: one does not tell the other.
+        let half = hasher.finish();
+        hasher.write_u64(1);
+        Key(u128::from(half) << 64 | u128::from(hasher.finish()))
+    }
+
+    /// The To tag of a stateless response. It is the same for every repetition of the request.
+    pub(super) fn stateless_tag(&self, seed: &[u8]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.secret, seed).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// A hash of the To tag of a response to a request of ours.
+    pub(super) fn tag_hash(&self, response: &Response) -> u64 {
+        self.stateless_tag(response.to.tag.as_deref().unwrap_or_default())
+    }
+
+    /// RFC 3261 §17.2.3, with `method` in place of the request's own so that a CANCEL finds its INVITE. Without a magic
+    /// cookie in the branch the fields that RFC 2543 compared take its place.
+    pub(super) fn server_key(&self, request: &Request, method: &Method) -> Key {
+        let method = if *method == Method::Ack { "INVITE" } else { method.as_str() };
+        let sent_by = &request.via.sent_by;
+        match &request.via.branch {
+            Some(branch) => self.key_of((method, sent_by, branch)),
+            None => {
+                let tag = request.from.tag.as_deref().unwrap_or_default();
+                self.key_of((method, sent_by, request.uri.text(), tag, &request.call_id, request.cseq))
+            }
+        }
+    }
+
+    /// The key that finds merged requests (RFC 3261 §8.2.2.2).
+    pub(super) fn merge_key(&self, request: &Request) -> Key {
+        self.key_of((&request.call_id, request.from.tag.as_deref().unwrap_or_default(), request.cseq))
+    }
+
+    /// The local socket for a new request to `peer`.
+    pub(super) fn local_for(&self, transport: Transport, peer: IpAddr) -> Option<usize> {
+        let of_transport = |local: &Local| local.transport == transport && local.bound.is_ipv4() == peer.is_ipv4();
+        // A loopback socket reaches nothing but loopback: prefer another for the rest.
+        self.locals
+            .iter()
+            .position(|local| of_transport(local) && local.bound.ip().is_loopback() == peer.is_loopback())
+            .or_else(|| self.locals.iter().position(of_transport))
+    }
+
+    /// The local socket a message came to.
+    pub(super) fn local_of(&self, arrival: &Arrival) -> usize {
+        let locals = || self.locals.iter().enumerate().filter(|(_, local)| local.transport == arrival.transport);
+        locals()
+            .find(|(_, local)| local.bound == arrival.local)
+            .or_else(|| locals().find(|(_, local)| local.bound.port() == arrival.local.port()))
+            .or_else(|| locals().next())
+            .map_or(0, |(index, _)| index)
+    }
+
+    /// The flow back to the sender of a message.
+    pub(super) fn arrival_flow(&self, arrival: &Arrival) -> Flow {
+        Flow {
+            transport: arrival.transport,
+            peer: arrival.source,
+            local: self.local_of(arrival),
+            connection: arrival.connection,
+            identity: None,
+            pinned: false,
+        }
+    }
+
+    /// The flow of a response (RFC 3261 §18.2.2): over a stream, the connection of the request or, if it is gone, the sent-by port.
+    /// `maddr` is not followed, because anyone could aim our responses at a third party with it.
+    pub(super) fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
+        let peer = if arrival.transport.is_reliable() { echo.reconnect } else { echo.destination };
+        Flow { peer, ..self.arrival_flow(arrival) }
+    }
+
+    /// Takes targets from the front until a socket of ours reaches one.
+    pub(super) fn next_hop(&self, hops: &mut Vec<Target>) -> Option<Flow> {
+        while !hops.is_empty() {
+            let Target { transport, address, identity } = hops.remove(0);
+            if let Some(local) = self.local_for(transport, address.ip()) {
+                return Some(Flow { transport, peer: address, local, connection: None, identity, pinned: false });
+            }
+        }
+        None
+    }
+
+    /// Our Contact URI on the flow's socket, without brackets.
+    pub(super) fn contact(&self, flow: Flow) -> String {
+        self.locals.get(flow.local).map(|local| local.contact.clone()).unwrap_or_default()
+    }
+
+    /// Our `host:port` in Via on the flow's socket.
+    pub(super) fn sent_by(&self, flow: Flow) -> &str {
+        self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default()
+    }
+
+    /// The user of a URI whose host is one of our addresses.
+    pub(super) fn own_user(&self, uri: &Uri) -> Option<String> {
+        let destination = uri.destination()?;
+        let port = destination.port.unwrap_or(5060);
+        let ours = match &destination.host {
+            Host::Ip(ip) => {
+                let address = SocketAddr::new(*ip, port).to_string();
+                self.locals.iter().any(|local| local.sent_by == address || local.bound.to_string() == address)
+            }
+            Host::Name(name) => {
+                let address = format!("{name}:{port}");
+                self.locals.iter().any(|local| local.sent_by.eq_ignore_ascii_case(&address))
+            }
+        };
+        ours.then(|| uri.user())
+    }
+
+    /// The trunk with the narrowest network that holds the source.
+    pub(super) fn trunk_at(&self, source: IpAddr) -> Option<&TrunkName> {
+        trunk::matching(&self.config.trunks, source)
+    }
+
+    /// Whether the source is in no trunk's networks.
+    pub(super) fn is_unknown(&self, source: IpAddr) -> bool {
+        self.trunk_at(source).is_none()
+    }
+
+    /// Whether neither the source nor a certificate names a trunk.
+    pub(super) fn is_stranger(&self, arrival: &Arrival) -> bool {
+        arrival.proven.is_none() && self.is_unknown(arrival.source.ip())
+    }
+
+    /// The networks that a trunk calls from, without those so wide (over a /24 or /64) that anybody may be in them.
+    pub(super) fn narrow_networks(&self, trunk: &TrunkName) -> impl Iterator<Item = &IpNet> {
+        let narrow = |network: &&IpNet| network.prefix_len() >= if network.addr().is_ipv4() { 24 } else { 64 };
+        let acl = self.config.trunks.iter().find(|one| one.name == *trunk);
+        acl.into_iter().flat_map(move |acl| acl.networks.iter().filter(narrow))
+    }
+
+    /// Whether provisional responses are reliable for calls of that trunk, or of no trunk.
+    pub(super) fn prack_of(&self, trunk: Option<&TrunkName>) -> Prack {
+        trunk.and_then(|trunk| self.config.prack_by_trunk.get(trunk)).copied().unwrap_or(self.config.prack)
+    }
+
+    /// Whether provisional responses to this INVITE are to be reliable.
+    pub(super) fn is_to_be_reliable(&self, request: &Request, trunk: Option<&TrunkName>) -> bool {
+        match self.prack_of(trunk) {
+            Prack::Off => false,
+            Prack::Supported => request.content.has_token("Require", "100rel"),
+            Prack::Required => {
+                request.content.has_token("Require", "100rel") || request.content.has_token("Supported", "100rel")
+            }
+        }
+    }
+
+    /// Whether calls over that trunk, or over none, may be transferred by the far end (REFER).
+    pub(super) fn may_refer(&self, trunk: Option<&TrunkName>) -> bool {
+        trunk.and_then(|trunk| self.config.refer_by_trunk.get(trunk)).copied().unwrap_or(self.config.refer)
+    }
+
+    /// Tells the guard that a source misbehaved.
+    pub(super) fn offend(&self, now: Instant, source: IpAddr, offence: Offence) {
+        if let Some(guard) = &self.guard {
+            guard.offend(now, source, offence);
+        }
+    }
+
+    /// Tells the guard that a source has shown a right password.
+    pub(super) fn acquaint(&self, now: Instant, source: IpAddr) {
+        if let Some(guard) = &self.guard {
+            guard.acquaint(now, source);
+        }
+    }
+
+    /// Sends a message along a flow.
+    pub(super) fn transmit(&mut self, flow: Flow, data: Bytes) {
+        let local = self.locals.get(flow.local).map(|local| local.bound);
+        self.outputs.push_back(Output::Transmit {
+            destination: flow.peer,
+            local,
+            transport: flow.transport,
+            connection: flow.connection,
+            identity: flow.identity,
+            data,
+        });
+    }
+
+    /// Reports the end of a leg whose INVITE was not sent.
+    pub(super) fn report_unplaced(&mut self, leg: LegKey, cause: EndCause) {
+        self.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
+    }
+
+    /// Reports an event to the application, also one with the key of a branch.
+    pub(super) fn emit(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Reports an event to the application. An event of a fork's branch waits for the fork to look at it.
+    pub(super) fn event(&mut self, event: Event) {
+        if self.branches.contains_key(&event.leg()) {
+            self.branch_events.push_back(event);
+        } else {
+            self.emit(event);
+        }
+    }
+
+    /// Reports a message of a leg, unless its end has been reported.
+    pub(super) fn trace(&mut self, leg: Option<LegId>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
+        if !self.config.trace {
+            return;
+        }
+        if let Some(&leg) = leg.and_then(|leg| self.traced.get(leg)) {
+            self.event(Event::Trace { leg, sent, peer: flow.peer, transport: flow.transport, line: line() });
+        }
+    }
+
+    /// Answers without keeping a transaction; `lines` are whole header lines.
+    pub(super) fn refuse(&mut self, arrival: &Arrival, echo: &Echo, status: u16, lines: &str) {
+        self.respond_statelessly(arrival, echo, ResponseParts { status, lines, ..ResponseParts::default() });
+    }
+
+    /// Answers with this reason phrase without keeping a transaction.
+    pub(super) fn refuse_with(&mut self, arrival: &Arrival, echo: &Echo, status: u16, reason: &str) {
+        let parts = ResponseParts { status, reason: Some(reason), ..ResponseParts::default() };
+        self.respond_statelessly(arrival, echo, parts);
+    }
+
+    /// Answers without keeping a transaction (RFC 3261 §8.2.7).
+    pub(super) fn respond_statelessly(&mut self, arrival: &Arrival, echo: &Echo, parts: ResponseParts<'_>) {
+        let tag = Some(parts.tag.unwrap_or_else(|| self.stateless_tag(&echo.lines)));
+        // Nor are strangers told what we are.
+        let known = arrival.proven.is_some() || !self.is_unknown(arrival.source.ip());
+        let server = if known { self.config.user_agent.as_str() } else { "" };
+        let refer = known && self.may_refer(trunk::matching(&self.config.trunks, arrival.source.ip()));
+        let data = compose::response(echo, &ResponseParts { tag, server, refer, ..parts });
+        let flow = self.response_flow(arrival, echo);
+        self.transmit(flow, data);
+    }
+
+    /// Counts a request from a source in no trunk's networks. An INVITE is reported to the application as well: it may come from a
+    /// carrier whose address is missing in the configuration.
+    pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, request: &Request) {
+        self.counters.strangers += 1;
+        self.offend(now, arrival.source.ip(), Offence::Refused);
+        if request.method == Method::Invite
+            && let Some(held_back) = self.stranger_lines.pass(now)
+        {
+            let what = match self.config.unknown_sources {
+                UnknownSources::Reject => "refused with 403: in no trunk's inbound_from",
+                UnknownSources::Silent => "ignored: in no trunk's inbound_from",
+            };
+            let refusal = phones::refusal(arrival, request, "", what, Some(held_back));
+            self.event(Event::Stranger(Box::new(refusal)));
+        }
+    }
+
+    /// Answers a message that could not be read, if enough of it was.
+    pub(super) fn refuse_malformed(&mut self, arrival: &Arrival, malformed: &Malformed) {
+        self.counters.malformed += 1;
+        tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
+        let Some(echo) = &malformed.echo else { return };
+        if self.is_stranger(arrival) && self.config.unknown_sources == UnknownSources::Silent {
+            return;
+        }
+        // What is wrong in which words would tell a stranger which parser this is.
+        let reason = (!self.is_unknown(arrival.source.ip())).then_some(&*malformed.reason);
+        let parts = ResponseParts { status: malformed.status, reason, ..ResponseParts::default() };
+        self.respond_statelessly(arrival, echo, parts);
+    }
+
+    /// The header lines that extensions add to an INVITE.
+    pub(super) fn invite_lines(&self, prack: Option<Prack>, min_se: u32, replaces: Option<&str>) -> String {
+        let prack = prack.unwrap_or(self.config.prack);
+        let mut lines = ["Supported: ", compose::supported(prack != Prack::Off), "\r\n"].concat();
+        if prack == Prack::Required {
+            lines.push_str("Require: 100rel\r\n");
+        }
+        if let Some(replaces) = replaces {
+            lines.push_str("Require: replaces\r\nReplaces: ");
+            lines.extend(replaces.chars().map(|c| if c.is_control() { ' ' } else { c }));
+            lines.push_str("\r\n");
+        }
+        lines.push_str(&self.session_lines(min_se));
+        lines
+    }
+
+    /// The session timer lines of an INVITE. `least` is the Min-SE that a 422 asked for, seconds.
+    pub(super) fn session_lines(&self, least: u32) -> String {
+        let (wanted, min_se) = (self.config.session_expires, self.config.min_se.max(LEAST).max(least));
+        let min = if min_se > LEAST { format!("Min-SE: {min_se}\r\n") } else { String::new() };
+        match wanted {
+            0 => min,
+            wanted => format!("Session-Expires: {}\r\n{min}", wanted.max(min_se)),
+        }
+    }
+}
+
+impl Local {
+    fn new(transport: Transport, bound: SocketAddr, advertise: Option<&str>) -> Self {
+        let (host, port) = match advertise.filter(|host| {
+            host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == bound.is_ipv4()) || host.parse::<IpAddr>().is_err()
+        }) {
+            None => (bracketed(bound.ip()), bound.port()),
+            Some(advertise) => match advertise.parse::<IpAddr>() {
+                Ok(ip) => (bracketed(ip), bound.port()),
+                Err(_) => match advertise.parse::<SocketAddr>() {
+                    Ok(address) => (bracketed(address.ip()), address.port()),
+                    Err(_) => {
+                        match advertise.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+                            Some((host, port)) => (host.to_owned(), port),
+                            None => (advertise.to_owned(), bound.port()),
+                        }
+                    }
+                },
+            },
+        };
+        let sent_by = format!("{host}:{port}");
+        let contact = match transport {
+            Transport::Udp => format!("sip:{sent_by}"),
+            // RFC 7118 §5.3 has no `wss`.
+            Transport::Ws | Transport::Wss => format!("sip:{sent_by};transport=ws"),
+            Transport::Tcp | Transport::Tls => format!("sip:{sent_by};transport={}", transport.parameter()),
+        };
+        Self { transport, bound, sent_by, contact }
+    }
+
+    /// Our Contact for a registrar. Its `line` parameter tells which trunk a call to it comes from.
+    pub(super) fn contact_of(&self, user: &str, token: u128) -> String {
+        let at = self.contact.strip_prefix("sip:").unwrap_or(&self.contact);
+        format!("sip:{user}@{at};line={token:032x}")
+    }
+
+    pub(super) fn host(&self) -> &str {
+        self.sent_by.rsplit_once(':').map_or(self.sent_by.as_str(), |(host, _)| host)
+    }
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}

@@ -1,0 +1,309 @@
+//! The dialogs: INVITE sessions from the INVITE to the answer of the BYE, each one a [`Leg`].
+//!
+//! ```text
+//!   requests of the far end ──> handle_in_dialog, accept_invite ─┐
+//!   responses to requests of ours ──> handle_response ───────────┼─> a Leg ──> Event, request, response
+//!   the application ──> handle_command ──────────────────────────┘
+//! ```
+//!
+//! [`Dialogs`] owns the legs and nothing else. What it uses of the machines below it (transactions, trunks, phones) comes in
+//! as a [`Context`] with each input; it cannot reach forks, look-ups or the hub. What one leg does is spread by subject:
+//! `calling` and `incoming` make legs, `in_dialog` takes the far end's requests, `command` the application's, `offering`,
+//! `reliable`, `delayed_offer`, `session_timer` and `refer` are the extensions. An offer/answer machine of one leg can take
+//! over the fields `offered`, `offering` and `awaiting_ack` of [`Leg`] without touching the tables here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use slotmap::SlotMap;
+
+use super::core::Core;
+use super::phones::Phones;
+use super::state::{ByeHeaders, End, EndReport, Leg, PROVISIONAL_REPEAT, State};
+use super::transactions::Transactions;
+use super::transactions::client::{InDialogRequest, Purpose};
+use super::trunks::Trunks;
+use crate::HashMap;
+use crate::compose::ResponseParts;
+use crate::keys::{ClientId, LegId, ServerId};
+use crate::ladder::Ladder;
+use crate::leg::{Command, EndCause, Event, LegKey};
+use crate::message::{Method, Request, Response};
+use crate::timer::Owner;
+
+/// What the dialogs use beside their own state, for the length of one input.
+pub(super) struct Context<'a> {
+    pub(super) now: Instant,
+    pub(super) core: &'a mut Core,
+    pub(super) transactions: &'a mut Transactions,
+    pub(super) trunks: &'a mut Trunks,
+    pub(super) phones: &'a Phones,
+}
+
+impl Context<'_> {
+    /// Answers through the transaction, which repeats the response.
+    pub(super) fn respond(&mut self, server: ServerId, parts: ResponseParts<'_>) {
+        let _ = self.transactions.respond(self.core, self.now, server, parts);
+    }
+
+    /// Whether another transaction may start.
+    pub(super) fn has_room(&self) -> bool {
+        self.transactions.has_room(self.core)
+    }
+}
+
+/// All legs.
+#[derive(Default)]
+pub(super) struct Dialogs {
+    pub(super) legs: SlotMap<LegId, Leg>,
+    pub(super) by_key: HashMap<LegKey, LegId>,
+    /// By our tag.
+    pub(super) by_tag: HashMap<u64, LegId>,
+    /// The message log, which is told which Call-IDs are legs'.
+    pub(super) ladder: Option<Arc<Ladder>>,
+}
+
+impl Dialogs {
+    /// Legs not over yet, those whose BYE waits for its answer included.
+    pub(super) fn len(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Whether there is a leg with this key.
+    pub(super) fn holds(&self, key: LegKey) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
+    /// The leg with this key.
+    pub(super) fn id_of(&self, key: LegKey) -> Option<LegId> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// Gives a leg another key: a fork's branch was answered.
+    pub(super) fn rename(&mut self, core: &mut Core, from: LegKey, to: LegKey) {
+        let Some(slot) = self.by_key.remove(&from) else { return };
+        self.by_key.insert(to, slot);
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.key = to;
+            core.traced.insert(slot, to);
+        }
+    }
+
+    /// As `Transactions::skip_client_timer`.
+    pub(super) fn skip_timer(&mut self, core: &mut Core, at: Instant, slot: LegId) -> bool {
+        let Some(leg) = self.legs.get_mut(slot) else { return core.timers.skip(None, at, None, Owner::Leg(slot)) };
+        let next = leg.next_timeout();
+        core.timers.skip(Some(&mut leg.wake), at, next, Owner::Leg(slot))
+    }
+
+    /// A command for a leg.
+    pub(super) fn handle_command(&mut self, cx: &mut Context<'_>, slot: LegId, command: Command) {
+        if self.legs.get(slot).is_none_or(|leg| leg.is_reported()) {
+            return;
+        }
+        match command {
+            Command::Invite { .. } | Command::Ring { .. } | Command::End(_) | Command::Directory(_) => {}
+            Command::Provisional { status, sdp, headers, .. } => {
+                self.provisional(cx, slot, status, sdp.as_ref(), &headers)
+            }
+            Command::Answer { sdp, headers, .. } => self.answer(cx, slot, &sdp, &headers),
+            Command::Reject { status, reason, headers, .. } => {
+                self.reject(cx, slot, status, reason.as_deref(), "", &headers)
+            }
+            Command::Hangup { status, reason, headers, .. } => self.hangup(cx, slot, status, reason, headers),
+            Command::AnswerOffer { sdp, .. } => self.answer_offer(cx, slot, &sdp),
+            Command::RejectOffer { status, reason, headers, .. } => {
+                if self.answer_delayed_offer(cx, slot, None) {
+                    return;
+                }
+                if let Some(server) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) {
+                    let status = if (400..700).contains(&status) { status } else { 488 };
+                    let (reason, headers) = (reason.as_deref(), headers.as_slice());
+                    cx.respond(server, ResponseParts { status, reason, headers, ..ResponseParts::default() });
+                }
+            }
+            Command::Offer { sdp, .. } => self.offer(cx, slot, sdp, None),
+            Command::OfferRecording { sdp, metadata, .. } => self.offer(cx, slot, sdp, Some(metadata)),
+            Command::Info { content_type, body, .. } => {
+                if self.legs.get(slot).is_some_and(|leg| matches!(leg.state, State::Established)) {
+                    let body = Some((content_type, body));
+                    self.send_in_dialog(
+                        cx,
+                        slot,
+                        Method::Info,
+                        Purpose::Info,
+                        InDialogRequest { body, ..InDialogRequest::default() },
+                    );
+                }
+            }
+            Command::Refer { refer, .. } => self.refer(cx, slot, *refer),
+            Command::AnswerRefer { status, .. } => self.answer_refer(cx, slot, status),
+            Command::NotifyRefer { status, .. } => self.notify_refer(cx, slot, status),
+        }
+    }
+
+    /// A response to a request of a leg, or of a dialog without one.
+    pub(super) fn handle_response(&mut self, cx: &mut Context<'_>, id: ClientId, response: &Response) {
+        let Some(client) = cx.transactions.client(id) else { return };
+        let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.contains_key(leg)));
+        match (purpose, leg) {
+            (Purpose::Invite, leg) => self.deliver_to_invite(cx, id, leg, response),
+            (Purpose::Reinvite, leg) => self.deliver_to_reinvite(cx, id, leg, response),
+            (Purpose::Bye, Some(leg)) if response.status >= 200 => {
+                if !self.repeat_with_credentials(cx, id, leg, response) {
+                    self.finish_ending(cx, leg);
+                }
+            }
+            (Purpose::Cancel, _) => {}
+            (_, Some(leg)) if response.status >= 200 => {
+                if !self.repeat_with_credentials(cx, id, leg, response) {
+                    self.answered_in_dialog(cx, leg, purpose, response.status, Some(response));
+                }
+            }
+            (_, _) => {}
+        }
+    }
+
+    /// The INVITE of this transaction was cancelled, and has been answered (RFC 3261 §9.2).
+    pub(super) fn handle_cancel(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if matches!(leg.state, State::Ringing { server: ringing, .. } if ringing == server) {
+            let end = End {
+                cause: EndCause::Cancelled,
+                status: Some(487),
+                reason: request.content.value("Reason"),
+                headers: request.content.application_headers(),
+            };
+            self.finish(cx, slot, end);
+        } else if leg.offered == Some(server) {
+            leg.offered = None;
+        }
+    }
+}
+
+impl Dialogs {
+    /// A random key that no leg has.
+    pub(super) fn fresh_leg_key(&self, cx: &mut Context<'_>) -> LegKey {
+        loop {
+            let key = cx.core.random_leg_key();
+            if !self.by_key.contains_key(&key) {
+                return key;
+            }
+        }
+    }
+
+    /// Makes sure that the leg's next timeout is looked at.
+    pub(super) fn arm_leg(&mut self, cx: &mut Context<'_>, slot: LegId) {
+        if let Some(leg) = self.legs.get_mut(slot) {
+            let next = leg.next_timeout();
+            cx.core.timers.arm(&mut leg.wake, next, Owner::Leg(slot));
+        }
+    }
+
+    /// Emits the leg's last event, once.
+    pub(super) fn report_end(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
+        if let Some(leg) = self.legs.get_mut(slot)
+            && !leg.is_reported()
+        {
+            leg.end_report = EndReport::Done;
+            cx.core.traced.remove(slot);
+            let leg = leg.key;
+            let End { cause, status, reason, headers } = end;
+            cx.core.event(Event::Ended { leg, cause, status, reason, headers });
+        }
+    }
+
+    /// Reports the end and forgets the leg. Transactions of it run out by themselves.
+    pub(super) fn finish(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
+        self.report_end(cx, slot, end);
+        if let Some(leg) = self.legs.remove(slot) {
+            if let Some(ladder) = &self.ladder {
+                ladder.end(&leg.dialog.call_id);
+            }
+            cx.trunks.release(cx.core, leg.trunk);
+            self.by_tag.remove(&leg.tag);
+            if self.by_key.get(&leg.key) == Some(&slot) {
+                self.by_key.remove(&leg.key);
+            }
+        }
+    }
+
+    /// Adds a leg to the tables.
+    pub(super) fn insert_leg(
+        &mut self,
+        cx: &mut Context<'_>,
+        make: impl FnOnce(&mut Context<'_>, LegId) -> Leg,
+    ) -> LegId {
+        let slot = self.legs.insert_with_key(|slot| make(cx, slot));
+        if let Some(leg) = self.legs.get(slot) {
+            if let Some(ladder) = &self.ladder {
+                ladder.begin(leg.key, &leg.dialog.call_id);
+            }
+            self.by_key.insert(leg.key, slot);
+            self.by_tag.insert(leg.tag, slot);
+            cx.core.traced.insert(slot, leg.key);
+        }
+        slot
+    }
+
+    /// Timers of the leg may be due.
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, at: Instant, slot: LegId) {
+        let t2 = cx.core.config.timers.t2;
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.wake == Some(at) {
+            leg.wake = None;
+        }
+        if matches!(leg.end_report, EndReport::DueBy(at) if at <= cx.now) {
+            let end = match &mut leg.state {
+                State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
+                _ => End::of(EndCause::LocalHangup, None),
+            };
+            self.report_end(cx, slot, end);
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if let State::Ringing { server, repeat: Some(repeat) } = &mut leg.state
+            && *repeat <= cx.now
+        {
+            *repeat = cx.now + PROVISIONAL_REPEAT;
+            let server = *server;
+            // RFC 3262 §3: a reliable one is not repeated but followed by another.
+            if !self.send_reliable(cx, slot, 180, None, &[]) {
+                cx.transactions.transmit_response(cx.core, server, true);
+            }
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if let State::Calling(calling) = &mut leg.state
+            && calling.give_up().is_some_and(|at| at <= cx.now)
+        {
+            // RFC 3261 §9.1: 64*T1 after the CANCEL the transaction counts as cancelled.
+            let client = calling.client;
+            cx.transactions.remove_client(client);
+            self.finish(cx, slot, End::of(EndCause::LocalHangup, Some(487)));
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if let Some(ack) = &mut leg.awaiting_ack {
+            if ack.deadline <= cx.now {
+                let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
+                let (bye_headers, end) =
+                    bye.unwrap_or_else(|| (ByeHeaders::default(), End::of(EndCause::AckTimeout, None)));
+                self.send_bye(cx, slot, bye_headers, end);
+            } else if ack.retransmit <= cx.now {
+                ack.interval = (ack.interval * 2).min(t2);
+                ack.retransmit = cx.now + ack.interval;
+                cx.core.counters.repeated += 1;
+                let (flow, data) = (ack.flow, ack.response.clone());
+                cx.core.transmit(flow, data);
+                cx.core.trace(Some(slot), true, flow, || "200 OK (INVITE) (retransmission)".to_owned());
+            }
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.offering.as_ref().and_then(|offering| offering.retry_at).is_some_and(|at| at <= cx.now) {
+            self.send_offer(cx, slot);
+        }
+        self.reliable_timeout(cx, slot);
+        self.session_timeout(cx, slot);
+        self.referral_timeout(cx, slot);
+        self.arm_leg(cx, slot);
+    }
+}

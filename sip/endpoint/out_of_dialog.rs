@@ -1,0 +1,98 @@
+//! Requests of ours that belong to no leg: the trunks ask for them, the transactions send them.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::Endpoint;
+use super::locate::PendingLookup;
+use super::state::tag_text;
+use super::transactions::client::{NewClient, Purpose};
+use super::trunks::{OutOfDialogMessage, OutOfDialogRequest, Target, TrunkOutput};
+use crate::compose::{self, RequestParts};
+use crate::dialog::Flow;
+use crate::leg::EndCause;
+use crate::message::{Method, Request};
+use crate::peer::PeerStatus;
+
+/// How long an OPTIONS may go unanswered: long enough for three of them to be lost, far shorter than Timer F.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+impl Endpoint {
+    /// Begins to register with trunks and to probe them. Call it once, when the shell's look-ups work.
+    pub fn start_trunks(&mut self, now: Instant) {
+        for trunk in std::mem::take(&mut self.core.config.peers) {
+            self.trunks.add(&mut self.core, now, trunk);
+        }
+        self.serve_trunks(now);
+    }
+
+    /// Withdraws every registration.
+    pub fn withdraw(&mut self, now: Instant) {
+        self.trunks.withdraw(&mut self.core, now);
+        self.serve_trunks(now);
+    }
+
+    /// Whether a registrar has yet to confirm that.
+    #[must_use]
+    pub fn is_withdrawing(&self) -> bool {
+        self.trunks.is_withdrawing()
+    }
+
+    /// The next trunk whose status changed, by its index in [`crate::Config::peers`].
+    pub fn poll_peer(&mut self) -> Option<(usize, PeerStatus)> {
+        self.trunks.poll_status()
+    }
+
+    /// Does what the trunks ask for.
+    pub(super) fn serve_trunks(&mut self, now: Instant) {
+        while let Some(output) = self.trunks.poll_output() {
+            match output {
+                TrunkOutput::Locate { kind, uri, trunk } => {
+                    self.locate(now, &uri, Some(trunk), PendingLookup::OutOfDialog(kind));
+                }
+                TrunkOutput::Send(message) => self.send_out_of_dialog(now, &message),
+            }
+        }
+    }
+
+    /// Sends a request outside every dialog. It fails at once if there is no room for its transaction.
+    fn send_out_of_dialog(&mut self, now: Instant, message: &OutOfDialogMessage) {
+        let (kind, Target { transport, address, identity }) = (message.kind, message.target);
+        let Some(local) = self.core.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
+            return self.trunks.handle_failure(&mut self.core, now, kind, EndCause::Overload);
+        };
+        let flow = Flow { transport, peer: address, local, connection: None, identity, pinned: false };
+        let branch = self.core.random_u128();
+        let from = format!("<{}>;tag={}", message.from.0, tag_text(message.from.1));
+        let data: Bytes = compose::request(&RequestParts {
+            method: message.method.as_str(),
+            uri: message.uri.as_bytes(),
+            via_transport: Some(transport),
+            sent_by: self.core.sent_by(flow),
+            branch,
+            from: from.as_bytes(),
+            to: compose::name_addr(None, &message.to).as_bytes(),
+            call_id: message.call_id.as_bytes(),
+            cseq: message.cseq,
+            contact: Some(&message.contact),
+            lines: &message.lines,
+            user_agent: &self.core.config.user_agent,
+            ..RequestParts::default()
+        });
+        let (method, purpose) = (message.method.clone(), Purpose::OutOfDialog(kind));
+        let new = NewClient { method, branch, flow, data, leg: None, purpose };
+        let client = self.transactions.start_client(&mut self.core, now, new);
+        if let OutOfDialogRequest::Probe(_) = kind {
+            self.transactions.expire_by(&mut self.core, client, now + PROBE_PATIENCE);
+        }
+    }
+
+    /// Whether a request from a source in no trunk's networks is expected all the same: a call that a registrar sends to our
+    /// Contact, and a CANCEL of a call that we have.
+    pub(super) fn is_expected(&self, request: &Request) -> bool {
+        let cancels = request.method == Method::Cancel
+            && self.transactions.has_server(&self.core.server_key(request, &Method::Invite));
+        cancels || self.trunks.registrar_of(request).is_some()
+    }
+}

@@ -1,0 +1,335 @@
+//! Requests that go out: client transactions, their responses, and what those do to a leg.
+
+use bytes::Bytes;
+
+use super::dialogs::{Context, Dialogs};
+use super::state::{ByeHeaders, End, State};
+use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose};
+use crate::compose::{self, RequestParts};
+use crate::dialog::{Dialog, Flow, NextHop};
+use crate::digest;
+use crate::keys::{ClientId, LegId};
+use crate::leg::{EndCause, Event};
+use crate::message::{Method, Response};
+
+impl Dialogs {
+    /// A response to an INVITE that got a 2xx before: its repetition gets its ACK again, and another fork's is acknowledged and
+    /// hung up (RFC 3261 §13.2.2.4).
+    pub(super) fn handle_late_response(&mut self, cx: &mut Context<'_>, branch: u128, response: &Response) {
+        let Some(late) = cx.transactions.handle_late_response(cx.core, branch, response) else { return };
+        let Some(target) = response.content.contact() else { return };
+        let dialog = Dialog::from_response(response, &target, late.flow);
+        let (flow, data) = self.compose_ack(cx, branch, &dialog, response.cseq, &InDialogRequest::default());
+        cx.core.transmit(flow, data.clone());
+        cx.core.trace(late.leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+        if !late.is_repetition {
+            self.send_bye_without_leg(cx, dialog);
+        }
+    }
+
+    /// Tells a leg's trunk whether its INVITE was answered.
+    pub(super) fn report_invite_outcome(&mut self, cx: &mut Context<'_>, leg: LegId, answered: bool) {
+        let trunk = self.legs.get(leg).and_then(|leg| leg.trunk);
+        cx.trunks.report_invite_outcome(cx.core, cx.now, trunk, answered);
+    }
+
+    /// RFC 3263 §4.3: sends the request to its next target. `false` if there is none left, or nobody wants it any more.
+    pub(super) fn try_next_target(&mut self, cx: &mut Context<'_>, id: ClientId) -> bool {
+        let leg = cx.transactions.client(id).and_then(|client| client.leg);
+        let mut impatient = false;
+        if let Some(State::Calling(calling)) = leg.and_then(|leg| self.legs.get(leg)).map(|leg| &leg.state) {
+            if calling.client != id || calling.is_hung_up() {
+                return false;
+            }
+            impatient = calling.outgoing.impatient;
+        }
+        let Some((next, flow)) = cx.transactions.send_to_next_target(cx.core, cx.now, id, impatient) else {
+            return false;
+        };
+        if let Some(leg) = leg.and_then(|leg| self.legs.get_mut(leg))
+            && let State::Calling(calling) = &mut leg.state
+        {
+            calling.client = next;
+            calling.provisional = false;
+            leg.dialog.flow = flow;
+        }
+        true
+    }
+
+    /// RFC 3261 §13.2.2.4: the ACK of a 2xx is a request of its own, along the dialog's route set.
+    pub(super) fn acknowledge_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: ClientId,
+        leg: Option<LegId>,
+        dialog: &Dialog,
+        cseq: u32,
+        again: &InDialogRequest,
+    ) {
+        let Some(branch) = cx.transactions.client(id).map(|client| client.branch) else { return };
+        let ack = self.compose_ack(cx, branch, dialog, cseq, again);
+        cx.transactions.acknowledge_answer(cx.core, id, leg, &dialog.remote_tag, ack, again.is_empty());
+    }
+
+    /// What a final response does, or a silence that counts as 408.
+    pub(super) fn answered_in_dialog(
+        &mut self,
+        cx: &mut Context<'_>,
+        leg: LegId,
+        purpose: Purpose,
+        status: u16,
+        response: Option<&Response>,
+    ) {
+        match purpose {
+            Purpose::Refresh => self.refresh_answered(cx, leg, status, response),
+            Purpose::Refer => self.refer_answered(cx, leg, status, response),
+            Purpose::Notify => self.notify_answered(cx, leg, status),
+            Purpose::Update => self.update_answered(cx, leg, status, response),
+            Purpose::Invite
+            | Purpose::Reinvite
+            | Purpose::Cancel
+            | Purpose::Bye
+            | Purpose::Info
+            | Purpose::Prack
+            | Purpose::OutOfDialog(_) => {}
+        }
+    }
+
+    pub(super) fn finish_ending(&mut self, cx: &mut Context<'_>, leg: LegId) {
+        let end = match self.legs.get_mut(leg).map(|leg| &mut leg.state) {
+            Some(State::Ending(end)) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
+            _ => End::of(EndCause::LocalHangup, None),
+        };
+        self.finish(cx, leg, end);
+    }
+
+    /// A request of a leg got no response.
+    pub(super) fn handle_failure(&mut self, cx: &mut Context<'_>, slot: ClientId, cause: EndCause) {
+        let Some(client) = cx.transactions.client(slot) else { return };
+        let purpose = client.purpose;
+        let Some(leg_slot) = client.leg else { return };
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let key = leg.key;
+        match purpose {
+            Purpose::Invite => {
+                let State::Calling(calling) = &leg.state else { return };
+                if calling.client != slot {
+                    return;
+                }
+                let hung_up = calling.is_hung_up();
+                let cause = if hung_up { EndCause::LocalHangup } else { cause };
+                if !hung_up {
+                    self.report_invite_outcome(cx, leg_slot, false);
+                }
+                self.finish(cx, leg_slot, End::of(cause, None));
+            }
+            Purpose::Bye => self.finish_ending(cx, leg_slot),
+            Purpose::Reinvite => {
+                leg.offering = None;
+                if matches!(leg.state, State::Established) && !leg.is_reported() {
+                    cx.core.event(Event::OfferRejected { leg: key, status: 408 });
+                    // RFC 3261 §14.1: no answer counts as 408, and 408 ends the dialog.
+                    self.send_bye(cx, leg_slot, ByeHeaders::default(), End::of(cause, None));
+                }
+            }
+            Purpose::Cancel | Purpose::OutOfDialog(_) => {}
+            purpose => self.answered_in_dialog(cx, leg_slot, purpose, 408, None),
+        }
+    }
+
+    /// Sends BYE and waits for its answer before the leg is forgotten; the end is reported by then, or after 4*T1.
+    pub(super) fn send_bye(&mut self, cx: &mut Context<'_>, slot: LegId, bye_headers: ByeHeaders, end: End) {
+        let report_by = cx.now + cx.core.config.timers.t1 * 4;
+        self.abandon_offer(cx, slot);
+        self.acknowledge_without_answer(cx, slot);
+        self.send_last_notify(cx, slot);
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.state = State::Ending(Box::new(end));
+        leg.awaiting_ack = None;
+        leg.report_end_by(report_by);
+        if let Some(offered) = leg.offered.take() {
+            cx.respond(offered, compose::ResponseParts { status: 487, ..Default::default() });
+        }
+        let ByeHeaders { lines, headers } = bye_headers;
+        self.send_in_dialog(
+            cx,
+            slot,
+            Method::Bye,
+            Purpose::Bye,
+            InDialogRequest { lines, headers, ..InDialogRequest::default() },
+        );
+        self.arm_leg(cx, slot);
+    }
+
+    /// Hangs up a dialog that no leg stands for: a second fork's.
+    pub(super) fn send_bye_without_leg(&mut self, cx: &mut Context<'_>, mut dialog: Dialog) {
+        dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
+        let branch = cx.core.random_u128();
+        let hop = self.next_hop_in(cx, &dialog);
+        let data = self.compose_in_dialog(
+            cx,
+            &dialog,
+            &hop,
+            branch,
+            "BYE",
+            dialog.local_cseq,
+            &InDialogRequest::default(),
+            "",
+        );
+        let new = NewClient { method: Method::Bye, branch, flow: hop.flow, data, leg: None, purpose: Purpose::Bye };
+        cx.transactions.start_client(cx.core, cx.now, new);
+    }
+
+    pub(super) fn send_in_dialog(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegId,
+        method: Method,
+        purpose: Purpose,
+        again: InDialogRequest,
+    ) {
+        self.send_in(cx, slot, None, method, purpose, again);
+    }
+
+    /// The same in one of the leg's early dialogs, if one is given. All of them are numbered in one row, the leg's own.
+    pub(super) fn send_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegId,
+        early: Option<&Dialog>,
+        method: Method,
+        purpose: Purpose,
+        mut again: InDialogRequest,
+    ) {
+        let branch = cx.core.random_u128();
+        let Some(leg) = self.legs.get(slot) else { return };
+        let hop = self.next_hop_in(cx, early.unwrap_or(&leg.dialog));
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
+        let cseq = leg.dialog.local_cseq;
+        again.refer = leg.extensions.may_refer;
+        again.records = leg.extensions.records;
+        let authorization = match leg.session.as_mut().filter(|session| session.trusts(hop.flow.peer.ip())) {
+            Some(session) => {
+                let body = again.body.as_ref().map(|(_, body)| body.as_ref()).unwrap_or_default();
+                session.lines(method.as_str(), &String::from_utf8_lossy(&hop.uri), body, &mut cx.core.rng)
+            }
+            None => String::new(),
+        };
+        let authenticates = leg.session.is_some();
+        let lines = [&*authorization, &*again.lines].concat();
+        let Some(leg) = self.legs.get(slot) else { return };
+        let dialog = early.unwrap_or(&leg.dialog);
+        let data = self.compose_in_dialog(cx, dialog, &hop, branch, method.as_str(), cseq, &again, &lines);
+        let NextHop { flow, uri, routes } = hop;
+        let acknowledge = (method == Method::Invite).then(|| {
+            Box::new(Acknowledge {
+                uri,
+                routes,
+                from: dialog.local.clone(),
+                call_id: dialog.call_id.clone(),
+                cseq,
+                authorization,
+                bytes: None,
+            })
+        });
+        let new = NewClient { method, branch, flow, data, leg: Some(slot), purpose };
+        let client = cx.transactions.start_client(cx.core, cx.now, new);
+        if matches!(purpose, Purpose::Reinvite | Purpose::Update)
+            && let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut())
+        {
+            offering.client = Some(client);
+        }
+        if let Some(client) = cx.transactions.client_mut(client) {
+            client.again = authenticates.then(|| Box::new(again));
+            client.acknowledge = acknowledge;
+        }
+    }
+
+    /// RFC 3261 §22.2 for requests in a dialog. `false`: the response is to be taken as it is.
+    pub(super) fn repeat_with_credentials(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: ClientId,
+        leg_slot: LegId,
+        response: &Response,
+    ) -> bool {
+        if !matches!(response.status, 401 | 407) {
+            return false;
+        }
+        let Some(client) = cx.transactions.client_mut(slot) else { return false };
+        let (method, purpose, asker) = (client.method.clone(), client.purpose, client.flow.peer.ip());
+        let Some(mut again) = client.again.take() else { return false };
+        let Some(session) = self.legs.get_mut(leg_slot).and_then(|leg| leg.session.as_mut()) else { return false };
+        if !session.trusts(asker) || !session.learn(digest::challenges(response), &mut again.attempts) {
+            return false;
+        }
+        self.send_in_dialog(cx, leg_slot, method, purpose, *again);
+        true
+    }
+
+    /// The ACK of a 2xx to the INVITE with this branch: the same for every repetition of it.
+    pub(super) fn compose_ack(
+        &self,
+        cx: &Context<'_>,
+        branch: u128,
+        dialog: &Dialog,
+        cseq: u32,
+        again: &InDialogRequest,
+    ) -> (Flow, Bytes) {
+        let branch = cx.core.key_of((branch, &dialog.remote_tag)).0;
+        let hop = self.next_hop_in(cx, dialog);
+        (hop.flow, self.compose_in_dialog(cx, dialog, &hop, branch, "ACK", cseq, again, &again.lines))
+    }
+
+    /// The way of the next request in a dialog.
+    fn next_hop_in(&self, cx: &Context<'_>, dialog: &Dialog) -> NextHop {
+        // Phones, and guests, are those whose way is kept.
+        let contact = dialog.flow.pinned.then(|| cx.phones.contact_of_gruu(cx.now, &dialog.target)).flatten();
+        let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
+        NextHop { flow: dialog.next_flow(), uri, routes }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]
+    fn compose_in_dialog(
+        &self,
+        cx: &Context<'_>,
+        dialog: &Dialog,
+        hop: &NextHop,
+        branch: u128,
+        method: &str,
+        cseq: u32,
+        again: &InDialogRequest,
+        lines: &str,
+    ) -> Bytes {
+        let refreshes = matches!(method, "INVITE" | "UPDATE" | "REFER" | "NOTIFY");
+        let contact = refreshes.then(|| cx.core.contact(hop.flow));
+        compose::request(&RequestParts {
+            method,
+            uri: &hop.uri,
+            via_transport: Some(hop.flow.transport),
+            sent_by: cx.core.sent_by(hop.flow),
+            branch,
+            routes: &hop.routes,
+            from: &dialog.local,
+            to: &dialog.remote,
+            call_id: &dialog.call_id,
+            cseq,
+            contact: contact.as_deref(),
+            features: again.features(),
+            lines,
+            headers: &again.headers,
+            body: again.body.as_ref().map(|(content_type, body)| (content_type.as_str(), body.as_ref())),
+            user_agent: &cx.core.config.user_agent,
+            refer: again.refer,
+            ..RequestParts::default()
+        })
+    }
+}
+
+/// `INVITE sip:...` of a request we wrote.
+pub(super) fn start_line(data: &[u8]) -> String {
+    let line = data.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    line.strip_suffix(" SIP/2.0").unwrap_or(&line).to_owned()
+}

@@ -1,0 +1,355 @@
+//! The hub's routing: each message, outcome and command goes to the one machine that it is for.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use super::command::InviteRoute;
+use super::incoming::{NewInvite, accepts_sdp, options_lines, refusal_of_body, unsupported};
+use super::locate::PendingLookup;
+use super::phones::Admission;
+use super::refer::refusal_of_event;
+use super::retry::RetryReason;
+use super::transactions::Key;
+use super::transactions::client::ClientOutcome;
+use super::transactions::server::{CancelledInvite, Repetition, request_line};
+use super::{Arrival, Endpoint, Output, Target, session_timer};
+use crate::compose::{self, ResponseParts};
+use crate::config::UnknownSources;
+use crate::dialog::{DialogState, Flow};
+use crate::digest;
+use crate::keys::ClientId;
+use crate::leg::{Command, EndCause, LegKey, Outgoing, Transport, TrunkName};
+use crate::message::{Echo, Method, Request, Response, Uri};
+use crate::peer::Way;
+
+/// Longest Request-URI taken, octets (414 beyond it).
+const MAX_URI: usize = 2_048;
+
+impl Endpoint {
+    pub(super) fn handle_request(&mut self, now: Instant, arrival: &Arrival, request: Request) {
+        let key = self.core.server_key(&request, &request.method);
+        match self.transactions.handle_repetition(&mut self.core, now, arrival, &key, &request) {
+            Repetition::New => {}
+            Repetition::Absorbed => return,
+            Repetition::Ack(leg) => {
+                let (dialogs, mut cx) = self.dialogs(now);
+                return dialogs.handle_ack(&mut cx, arrival, leg, &request);
+            }
+        }
+        let leg = self.dialogs.dialog_of(&request);
+        if request.method == Method::Ack {
+            if let Some(leg) = leg {
+                let (dialogs, mut cx) = self.dialogs(now);
+                dialogs.handle_ack(&mut cx, arrival, leg, &request);
+            }
+            return;
+        }
+        // RFC 5923 §5: only to whom has shown a certificate is anything sent that it did not ask for.
+        if let (Some(port), Transport::Tls) = (request.via.alias, arrival.transport)
+            && let (Some(connection), Some(trunk)) = (arrival.connection, arrival.proven.clone())
+        {
+            let address = SocketAddr::new(arrival.source.ip(), port);
+            self.core.outputs.push_back(Output::Alias { connection, address, trunk });
+        }
+        let Some(echo) = request.echo(arrival.source) else { return };
+        if request.method == Method::Register && leg.is_none() {
+            self.handle_register(now, arrival, &request, key, echo);
+            return;
+        }
+        // An INVITE is asked later who it comes from.
+        let is_invite = request.method == Method::Invite && request.to.tag.is_none();
+        let known =
+            leg.is_some() || is_invite || !self.phones.is_outsider(&self.core, arrival) || self.is_expected(&request);
+        if !known {
+            // Of a dialog that is over, or was lost in a crash: no scanner's, and its end is to be told (RFC 3261 §12.2.2).
+            let (status, strays) = if request.to.tag.is_some() { (481, true) } else { (403, false) };
+            if strays {
+                self.core.counters.strangers += 1;
+            } else {
+                self.core.note_stranger(now, arrival, &request);
+            }
+            if self.core.config.unknown_sources == UnknownSources::Reject {
+                self.core.refuse(arrival, &echo, status, "");
+            }
+            return;
+        }
+        if request.method == Method::Cancel {
+            self.handle_cancel(now, arrival, &request, &echo);
+        } else if let Some(leg) = leg {
+            let (dialogs, mut cx) = self.dialogs(now);
+            dialogs.handle_in_dialog(&mut cx, arrival, leg, request, key, echo);
+        } else {
+            self.handle_out_of_dialog(now, arrival, request, key, echo);
+        }
+    }
+
+    fn handle_out_of_dialog(&mut self, now: Instant, arrival: &Arrival, request: Request, key: Key, echo: Echo) {
+        if request.to.tag.is_some() {
+            self.core.refuse(arrival, &echo, 481, "");
+            return;
+        }
+        match request.method {
+            Method::Invite => {}
+            Method::Options => {
+                self.answer_options(arrival, &request, &echo);
+                return;
+            }
+            Method::Bye | Method::Info | Method::Update | Method::Prack => {
+                self.core.refuse(arrival, &echo, 481, "");
+                return;
+            }
+            Method::Notify | Method::Subscribe => {
+                let (status, lines) = refusal_of_event(&request);
+                self.core.refuse(arrival, &echo, status, lines);
+                return;
+            }
+            // What is to be transferred is a call, and this names none.
+            Method::Refer => {
+                self.core.refuse(arrival, &echo, 403, "");
+                return;
+            }
+            Method::Ack | Method::Cancel => return,
+            Method::Register | Method::Other(_) => {
+                self.core.refuse(arrival, &echo, 405, "");
+                return;
+            }
+        }
+        let (trunk, caller, guest) =
+            match self.phones.identify(&mut self.core, &self.trunks, now, arrival, &request, &echo) {
+                Admission::Trunk { name, guest } => (name, None, guest),
+                Admission::Caller(caller) => (None, Some(caller), true),
+                Admission::Refused => return,
+            };
+        let merge_key = self.core.merge_key(&request);
+        if let Some((status, lines)) = self.refusal_of_invite(&request, merge_key, trunk.as_ref()) {
+            self.core.refuse(arrival, &echo, status, &lines);
+            return;
+        }
+        let peer = trunk.as_deref().and_then(|trunk| self.trunks.index_of(trunk));
+        if !self.trunks.admit(&mut self.core, now, peer, Way::In) {
+            let full = self.trunks.is_full(peer);
+            let lines = self.core.retry_after(if full { RetryReason::Calls } else { RetryReason::Pace });
+            self.core.refuse(arrival, &echo, 503, &lines);
+            return;
+        }
+        // Some carriers ask for a password even for the BYE of a call of theirs.
+        let credentials = peer.and_then(|peer| self.trunks.get(peer)?.credentials.clone());
+        let session = credentials.map(|own| digest::Session::new(own).at_home(self.trunks.home_of(&self.core, peer)));
+        let flow = Flow { pinned: guest, ..self.core.arrival_flow(arrival) };
+        let invite =
+            NewInvite { arrival, flow, request, trunk, trunk_index: peer, session, key, merge_key, echo, caller };
+        let (dialogs, mut cx) = self.dialogs(now);
+        dialogs.accept_invite(&mut cx, invite);
+    }
+
+    /// RFC 3261 §8.2 in its order.
+    fn refusal_of_invite(
+        &mut self,
+        request: &Request,
+        merge_key: Key,
+        trunk: Option<&TrunkName>,
+    ) -> Option<(u16, String)> {
+        if request.uri.text().len() > MAX_URI {
+            return Some((414, String::new()));
+        }
+        if self.transactions.is_merged(&merge_key) {
+            return Some((482, String::new()));
+        }
+        // Taking the call means forwarding it, so this is a proxy's question to us too (RFC 3261 §16.3).
+        if request.max_forwards == Some(0) {
+            return Some((483, String::new()));
+        }
+        if self.dialogs.is_loop(request) {
+            return Some((482, String::new()));
+        }
+        if let Some(lines) = unsupported(request, self.core.prack_of(trunk)) {
+            return Some((420, lines));
+        }
+        if let Err(status) = self.dialogs.replaced_by(request) {
+            return Some((status, String::new()));
+        }
+        if let Err(least) = session_timer::agree(request, self.core.config.session_expires, self.core.config.min_se) {
+            return Some((422, format!("Min-SE: {least}\r\n")));
+        }
+        if let Some(refusal) = refusal_of_body(request) {
+            return Some(refusal);
+        }
+        if !accepts_sdp(request) {
+            return Some((406, String::new()));
+        }
+        if self.overloaded || self.dialogs.len() >= self.core.config.max_legs || !self.has_room() {
+            self.core.counters.shed += 1;
+            let reason = if self.overloaded { RetryReason::Late } else { RetryReason::Tables };
+            return Some((503, self.core.retry_after(reason)));
+        }
+        None
+    }
+
+    /// RFC 3261 §11: what we can do, without a dialog.
+    fn answer_options(&mut self, arrival: &Arrival, request: &Request, echo: &Echo) {
+        let prack = self.core.prack_of(self.core.trunk_at(arrival.source.ip()));
+        if let Some(lines) = unsupported(request, prack) {
+            self.core.refuse(arrival, echo, 420, &lines);
+        } else {
+            self.core.refuse(arrival, echo, 200, &options_lines(prack));
+        }
+    }
+
+    /// RFC 3261 §9.2.
+    fn handle_cancel(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) {
+        let key = self.core.server_key(request, &Method::Invite);
+        let Some(CancelledInvite { leg, tag, pending }) = self.transactions.cancelled_invite(&key) else {
+            self.core.refuse(arrival, echo, 481, "");
+            return;
+        };
+        let flow = self.core.arrival_flow(arrival);
+        self.core.trace(leg, false, flow, || request_line(request));
+        self.core.respond_statelessly(
+            arrival,
+            echo,
+            ResponseParts { status: 200, tag: Some(tag), ..ResponseParts::default() },
+        );
+        self.core.trace(leg, true, flow, || "200 OK (CANCEL)".to_owned());
+        let Some(server) = pending else { return };
+        self.respond(now, server, ResponseParts { status: 487, ..ResponseParts::default() });
+        if let Some(leg) = leg {
+            let (dialogs, mut cx) = self.dialogs(now);
+            dialogs.handle_cancel(&mut cx, leg, server, request);
+        }
+    }
+
+    pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
+        // RFC 3261 §8.1.3.3: more than one Via means it was meant for somebody else.
+        let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
+        let Some(branch) = branch else {
+            tracing::debug!(status = response.status, "response to no transaction of ours");
+            return;
+        };
+        let Some(id) = self.transactions.client_of(branch, response) else {
+            let (dialogs, mut cx) = self.dialogs(now);
+            return dialogs.handle_late_response(&mut cx, branch, response);
+        };
+        let outcome = self.transactions.handle_response(&mut self.core, now, id, response);
+        self.client_outcome(now, id, outcome, Some(response));
+    }
+
+    /// Deals with what a client transaction reports, and settles the transaction.
+    pub(super) fn client_outcome(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        outcome: Option<ClientOutcome>,
+        response: Option<&Response>,
+    ) {
+        match (outcome, response) {
+            (Some(ClientOutcome::Response), Some(response)) => self.deliver(now, id, response),
+            (Some(ClientOutcome::Failed(cause)), _) => self.request_failed(now, id, cause),
+            (Some(ClientOutcome::Response) | None, _) => {}
+        }
+        self.transactions.settle_client(&mut self.core, id, response);
+    }
+
+    fn deliver(&mut self, now: Instant, id: ClientId, response: &Response) {
+        // RFC 3263 §4.3.
+        if response.status == 503 && self.try_next_target(now, id) {
+            return;
+        }
+        if let Some(kind) = self.transactions.client(id).and_then(|client| client.purpose.out_of_dialog()) {
+            self.trunks.handle_response(&mut self.core, now, kind, response);
+            return self.serve_trunks(now);
+        }
+        let (dialogs, mut cx) = self.dialogs(now);
+        dialogs.handle_response(&mut cx, id, response);
+    }
+
+    fn request_failed(&mut self, now: Instant, id: ClientId, cause: EndCause) {
+        if self.try_next_target(now, id) {
+            return;
+        }
+        if let Some(kind) = self.transactions.client(id).and_then(|client| client.purpose.out_of_dialog()) {
+            self.trunks.handle_failure(&mut self.core, now, kind, cause);
+            return self.serve_trunks(now);
+        }
+        let (dialogs, mut cx) = self.dialogs(now);
+        dialogs.handle_failure(&mut cx, id, cause);
+    }
+
+    fn try_next_target(&mut self, now: Instant, id: ClientId) -> bool {
+        let (dialogs, mut cx) = self.dialogs(now);
+        dialogs.try_next_target(&mut cx, id)
+    }
+
+    /// One command. The destination of a [`Command::Invite`] may have to be looked up: [`Output::Resolve`](super::Output).
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        let key = command.leg();
+        match command {
+            Command::Invite { leg, invite } => self.invite(now, leg, invite),
+            Command::Ring { leg, aor, invite } => self.ring(now, leg, &aor, invite),
+            Command::End(state) => self.end_stored(now, *state),
+            Command::Directory(directory) => self.set_directory(directory),
+            command if self.forks.handle_command(&command) => {}
+            command => match self.dialogs.id_of(key) {
+                Some(leg) => {
+                    let (dialogs, mut cx) = self.dialogs(now);
+                    dialogs.handle_command(&mut cx, leg, command);
+                }
+                None if matches!(command, Command::Hangup { .. }) => self.abandon_lookup(key),
+                None => {}
+            },
+        }
+        self.serve_forks(now);
+    }
+
+    fn invite(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>) {
+        if self.dialogs.holds(key) || self.lookups.holds(key) {
+            tracing::error!(leg = ?key, "leg key used twice");
+            return;
+        }
+        if self.dialogs.len() >= self.core.config.max_legs || !self.has_room() {
+            self.core.report_unplaced(key, EndCause::Overload);
+            return;
+        }
+        let hop = outgoing.next_hop.as_ref().unwrap_or(&outgoing.request_uri);
+        let Some(hop) = Uri::parse(hop.as_bytes()) else {
+            self.core.report_unplaced(key, EndCause::Invalid);
+            return;
+        };
+        let trunk = outgoing.trunk.clone();
+        self.locate(now, &hop, trunk, PendingLookup::Invite { key, outgoing });
+    }
+
+    /// Sends the INVITE to the first hop that a socket of ours reaches.
+    pub(super) fn place(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>, mut hops: Vec<Target>) {
+        let home = hops.iter().map(|hop| hop.address.ip().to_canonical().into()).collect();
+        match self.core.next_hop(&mut hops) {
+            Some(flow) => {
+                let (dialogs, mut cx) = self.dialogs(now);
+                dialogs.place_along(&mut cx, key, outgoing, flow, InviteRoute { home, hops, ..InviteRoute::default() });
+            }
+            None => self.core.report_unplaced(key, EndCause::NoSocket),
+        }
+    }
+
+    /// Hangs up a dialog of an earlier process, if a socket of ours reaches its peer and there is room for the transaction.
+    pub(super) fn end_stored(&mut self, now: Instant, state: DialogState) {
+        let (transport, peer) = state.way();
+        if matches!(transport, Transport::Ws | Transport::Wss) || !self.has_room() {
+            return;
+        }
+        let dialog = self.core.local_for(transport, peer.ip()).and_then(|local| state.restored(local));
+        if let Some(dialog) = dialog {
+            let (dialogs, mut cx) = self.dialogs(now);
+            dialogs.send_bye_without_leg(&mut cx, dialog);
+        }
+    }
+
+    /// The trunk whose networks hold the address.
+    pub(crate) fn trunk_at(&self, source: IpAddr) -> Option<TrunkName> {
+        self.core.trunk_at(source).cloned()
+    }
+
+    /// Whether the source is in no trunk's networks.
+    pub(crate) fn is_unknown(&self, source: IpAddr) -> bool {
+        self.core.is_unknown(source)
+    }
+}

@@ -1,0 +1,575 @@
+//! Client transactions: requests that we sent.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::server::response_line;
+use super::{MAX_FORKS, Transactions};
+use crate::compose::{self, RequestParts};
+use crate::dialog::Flow;
+use crate::digest;
+use crate::endpoint::Target;
+use crate::endpoint::core::Core;
+use crate::endpoint::trunks::OutOfDialogRequest;
+use crate::keys::{ClientId, LegId};
+use crate::leg::{EndCause, Header, Transport};
+use crate::message::{Method, Response};
+use crate::recording;
+use crate::timer::{Owner, TimerQueue};
+use crate::transaction::{Action, ClientInput, ClientMachine};
+
+/// How much of a message is looked through for its first branch, octets.
+const HEAD: usize = 2_048;
+/// How long a far end that refused TCP is sent long requests over UDP without another attempt.
+const UDP_ONLY: Duration = Duration::from_secs(3_600);
+/// Most far ends that are remembered for that. When there are more, all are forgotten; each then costs one refused
+/// connection.
+const MAX_UDP_ONLY: usize = 1_024;
+
+/// A request that we sent.
+#[derive(Debug)]
+pub(in crate::endpoint) struct Client {
+    machine: ClientMachine,
+    pub(in crate::endpoint) method: Method,
+    pub(in crate::endpoint) branch: u128,
+    pub(in crate::endpoint) purpose: Purpose,
+    pub(in crate::endpoint) leg: Option<LegId>,
+    pub(in crate::endpoint) flow: Flow,
+    request: Bytes,
+    /// The parts of the ACK of a 300-699; INVITE only.
+    pub(in crate::endpoint) acknowledge: Option<Box<Acknowledge>>,
+    /// The ACK of the 2xx had neither credentials nor a body, so it can be written again from a repetition of the 2xx.
+    plain_ack: bool,
+    /// ACKs sent for 2xx responses, by the To tag; at most [`MAX_FORKS`].
+    acknowledged: Vec<(Bytes, Bytes, Flow)>,
+    /// Other targets if this one does not answer, best first.
+    alternatives: Vec<Target>,
+    /// The request's parts, for a repetition with credentials.
+    pub(in crate::endpoint) again: Option<Box<InDialogRequest>>,
+    wake: Option<Instant>,
+}
+
+/// Why a request was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::endpoint) enum Purpose {
+    Invite,
+    Reinvite,
+    Cancel,
+    Bye,
+    Info,
+    /// It belongs to no leg.
+    OutOfDialog(OutOfDialogRequest),
+    Prack,
+    /// An offer in an early dialog.
+    Update,
+    /// An UPDATE that refreshes the session.
+    Refresh,
+    Refer,
+    Notify,
+}
+
+impl Purpose {
+    /// The purpose of a request that belongs to no leg.
+    pub(in crate::endpoint) fn out_of_dialog(self) -> Option<OutOfDialogRequest> {
+        match self {
+            Self::OutOfDialog(kind) => Some(kind),
+            _ => None,
+        }
+    }
+}
+
+/// The parts of an ACK of a 300-699, and of a CANCEL.
+#[derive(Debug, Clone)]
+pub(in crate::endpoint) struct Acknowledge {
+    pub(in crate::endpoint) uri: Bytes,
+    pub(in crate::endpoint) routes: Vec<Bytes>,
+    pub(in crate::endpoint) from: Bytes,
+    pub(in crate::endpoint) call_id: Bytes,
+    pub(in crate::endpoint) cseq: u32,
+    pub(in crate::endpoint) authorization: String,
+    /// The ACK, once it was written.
+    pub(in crate::endpoint) bytes: Option<Bytes>,
+}
+
+/// An in-dialog request apart from its routing.
+#[derive(Debug, Clone, Default)]
+pub(in crate::endpoint) struct InDialogRequest {
+    /// Whole header lines, each with its CRLF.
+    pub(in crate::endpoint) lines: String,
+    pub(in crate::endpoint) headers: Vec<Header>,
+    /// Content type and body.
+    pub(in crate::endpoint) body: Option<(String, Bytes)>,
+    /// Allow names REFER.
+    pub(in crate::endpoint) refer: bool,
+    /// It belongs to a session with a recording server.
+    pub(in crate::endpoint) records: bool,
+    pub(in crate::endpoint) attempts: digest::Attempts,
+}
+
+/// A request to send in a new client transaction.
+pub(in crate::endpoint) struct NewClient {
+    pub(in crate::endpoint) method: Method,
+    pub(in crate::endpoint) branch: u128,
+    pub(in crate::endpoint) flow: Flow,
+    pub(in crate::endpoint) data: Bytes,
+    pub(in crate::endpoint) leg: Option<LegId>,
+    pub(in crate::endpoint) purpose: Purpose,
+}
+
+/// What a transaction's user must hear of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::endpoint) enum ClientOutcome {
+    /// The response that was handed in.
+    Response,
+    /// No response: a timeout, or no connection.
+    Failed(EndCause),
+}
+
+/// A response to an INVITE that got a 2xx before (RFC 3261 §13.2.2.4).
+pub(in crate::endpoint) struct LateResponse {
+    pub(in crate::endpoint) leg: Option<LegId>,
+    pub(in crate::endpoint) flow: Flow,
+    /// A 2xx with this To tag was acknowledged before; otherwise it comes from another fork.
+    pub(in crate::endpoint) is_repetition: bool,
+}
+
+impl Client {
+    fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
+        let next = self.machine.next_timeout();
+        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
+    }
+
+    /// How many forks' 2xx responses were acknowledged.
+    pub(in crate::endpoint) fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
+    }
+}
+
+impl InDialogRequest {
+    /// Parameters of its Contact.
+    pub(in crate::endpoint) fn features(&self) -> &'static str {
+        if self.records { recording::FEATURE } else { "" }
+    }
+
+    /// Whether the request has nothing but what the dialog gives it.
+    pub(in crate::endpoint) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.headers.is_empty() && self.body.is_none()
+    }
+}
+
+impl Transactions {
+    pub(in crate::endpoint) fn client(&self, id: ClientId) -> Option<&Client> {
+        self.clients.get(id)
+    }
+
+    pub(in crate::endpoint) fn client_mut(&mut self, id: ClientId) -> Option<&mut Client> {
+        self.clients.get_mut(id)
+    }
+
+    /// Whether a message is a response to a request of ours. Its first branch must be one that we drew, which nobody else can
+    /// guess. Only the first [`HEAD`] octets are looked at.
+    pub(in crate::endpoint) fn awaits(&self, data: &[u8]) -> bool {
+        let head = data.get(..HEAD).unwrap_or(data);
+        if !head.starts_with(b"SIP/2.0 ") {
+            return false;
+        }
+        let name = b"branch=";
+        let Some(at) = head.windows(name.len()).position(|window| window == name) else { return false };
+        let at = at + name.len();
+        let branch = head.get(at..at + compose::BRANCH_LENGTH).and_then(compose::branch_number);
+        branch.is_some_and(|branch| {
+            self.completed.has_invite(branch)
+                || [true, false].iter().any(|cancel| self.clients_by_branch.contains_key(&(branch, *cancel)))
+        })
+    }
+
+    /// Sends a request in a new transaction. A request too long for UDP goes over TCP first.
+    pub(in crate::endpoint) fn start_client(&mut self, core: &mut Core, now: Instant, new: NewClient) -> ClientId {
+        let NewClient { method, branch, mut flow, mut data, leg, purpose } = new;
+        if let Some(local) = core.locals.get(flow.local)
+            && (local.transport != flow.transport || local.bound.is_ipv4() != flow.peer.is_ipv4())
+            && let Some(local) = core.local_for(flow.transport, flow.peer.ip())
+        {
+            flow.local = local;
+        }
+        let mut fallback = Vec::new();
+        if let Some(whole) = self.avoid_fragments(core, now, flow, data.len()) {
+            let contact = core.contact(flow);
+            let contacts = (contact.clone(), contact);
+            data = compose::rerouted(&data, whole.transport, core.sent_by(whole), branch, &contacts);
+            fallback.push(Target { transport: flow.transport, address: flow.peer, identity: None });
+            flow = whole;
+        }
+        let invite = method == Method::Invite;
+        let cancel = method == Method::Cancel;
+        let machine = ClientMachine::new(now, invite, flow.transport.is_reliable(), &core.config.timers);
+        let next = machine.next_timeout();
+        core.transmit(flow, data.clone());
+        core.trace(leg, true, flow, || start_line(&data));
+        let id = self.clients.insert(Client {
+            machine,
+            method,
+            branch,
+            purpose,
+            leg,
+            flow,
+            request: data,
+            acknowledge: None,
+            plain_ack: false,
+            acknowledged: Vec::new(),
+            alternatives: Vec::new(),
+            again: None,
+            wake: None,
+        });
+        self.clients_by_branch.insert((branch, cancel), id);
+        if flow.transport.is_reliable() {
+            self.stream_clients.entry(flow.peer).or_default().insert(id);
+        }
+        if let Some(client) = self.clients.get_mut(id) {
+            core.timers.arm(&mut client.wake, next, Owner::Client(id));
+        }
+        self.add_alternatives(core, now, id, fallback, false);
+        id
+    }
+
+    /// The live transaction that a response belongs to.
+    pub(in crate::endpoint) fn client_of(&self, branch: u128, response: &Response) -> Option<ClientId> {
+        self.clients_by_branch.get(&(branch, response.method == Method::Cancel)).copied()
+    }
+
+    /// Transactions over a connection to `peer` that have heard nothing yet.
+    pub(in crate::endpoint) fn unanswered_over(
+        &self,
+        transport: Transport,
+        peer: std::net::SocketAddr,
+    ) -> Vec<ClientId> {
+        let ids = self.stream_clients.get(&peer).into_iter().flatten().copied();
+        ids.filter(|&id| {
+            let is_hit = |client: &Client| client.flow.transport == transport && client.machine.is_unanswered();
+            self.clients.get(id).is_some_and(is_hit)
+        })
+        .collect()
+    }
+
+    /// A response; `None` if it is not one to the transaction's request. Call [`Transactions::settle_client`] once the outcome
+    /// was dealt with.
+    pub(in crate::endpoint) fn handle_response(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: ClientId,
+        response: &Response,
+    ) -> Option<ClientOutcome> {
+        let client = self.clients.get(id).filter(|client| client.method == response.method)?;
+        let (leg, flow, again) = (client.leg, client.flow, !client.machine.is_pending());
+        core.trace(leg, false, flow, || {
+            response_line(response.status, &response.reason(), response.method.as_str(), again)
+        });
+        self.handle_client(core, now, id, ClientInput::Response(response.status), Some(response))
+    }
+
+    /// A timer of the transaction may be due.
+    pub(in crate::endpoint) fn handle_client_timeout(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        at: Instant,
+        id: ClientId,
+    ) -> Option<ClientOutcome> {
+        let client = self.clients.get_mut(id)?;
+        if client.wake == Some(at) {
+            client.wake = None;
+        }
+        match client.machine.take_due(now) {
+            Some(timer) => self.handle_client(core, now, id, ClientInput::Timer(timer), None),
+            None => {
+                let next = client.next_wake(&core.timers);
+                core.timers.arm(&mut client.wake, next, Owner::Client(id));
+                None
+            }
+        }
+    }
+
+    /// One input of a client transaction. Call [`Transactions::settle_client`] once the outcome was dealt with.
+    pub(in crate::endpoint) fn handle_client(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: ClientId,
+        input: ClientInput,
+        response: Option<&Response>,
+    ) -> Option<ClientOutcome> {
+        let mut actions = std::mem::take(&mut self.actions);
+        if let Some(client) = self.clients.get_mut(id) {
+            client.machine.handle(now, input, &core.config.timers, &mut actions);
+            // An accepted INVITE needs no timer of its own, if it becomes a completed transaction. Its ACK decides that.
+            let next = client.next_wake(&core.timers).filter(|_| client.machine.absorbs_until().is_none());
+            core.timers.arm(&mut client.wake, next, Owner::Client(id));
+        }
+        let mut outcome = None;
+        for action in actions.drain(..) {
+            match action {
+                Action::Transmit | Action::Retransmit => self.retransmit_request(core, id),
+                Action::Acknowledge => {
+                    if let Some(response) = response {
+                        self.acknowledge_refusal(core, id, response);
+                    }
+                }
+                Action::Deliver => outcome = Some(ClientOutcome::Response),
+                Action::TimedOut => outcome = Some(ClientOutcome::Failed(EndCause::Timeout)),
+                Action::TransportFailed(why) => outcome = Some(ClientOutcome::Failed(EndCause::Unconnected(why))),
+                // The user may still read the transaction: it is removed when it is settled.
+                Action::Terminate => {}
+            }
+        }
+        self.actions = actions;
+        outcome
+    }
+
+    /// Ends an input of a client transaction, once its outcome was dealt with: a terminated transaction is removed, and an
+    /// accepted INVITE with a plain ACK becomes a completed one.
+    pub(in crate::endpoint) fn settle_client(&mut self, core: &mut Core, id: ClientId, response: Option<&Response>) {
+        let Some(client) = self.clients.get_mut(id).filter(|client| !client.machine.is_pending()) else { return };
+        if client.machine.is_terminated() {
+            self.remove_client(id);
+            return;
+        }
+        // From now on ACKs are repeated, never the request.
+        client.request = Bytes::new();
+        let Some(until) = client.machine.absorbs_until() else { return };
+        if client.purpose == Purpose::Invite
+            && client.plain_ack
+            && let (Some(response), [_]) = (response, client.acknowledged.as_slice())
+            && response.content.contact().is_some()
+        {
+            let (branch, leg, flow) = (client.branch, client.leg, client.flow);
+            self.remove_client(id);
+            let tag = core.tag_hash(response);
+            self.completed.insert_invite(until, branch, leg, flow, tag);
+        } else {
+            core.timers.arm(&mut client.wake, Some(until), Owner::Client(id));
+        }
+    }
+
+    fn retransmit_request(&mut self, core: &mut Core, id: ClientId) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (leg, flow, data) = (client.leg, client.flow, client.request.clone());
+        core.counters.repeated += 1;
+        core.transmit(flow, data.clone());
+        core.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+    }
+
+    /// RFC 3261 §17.1.1.3: the ACK of a refusal belongs to the INVITE's transaction.
+    fn acknowledge_refusal(&mut self, core: &mut Core, id: ClientId, response: &Response) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let (leg, flow, branch) = (client.leg, client.flow, client.branch);
+        let Some(acknowledge) = &mut client.acknowledge else { return };
+        let repeated = acknowledge.bytes.is_some();
+        let data = acknowledge.bytes.get_or_insert_with(|| {
+            compose::request(&RequestParts {
+                method: "ACK",
+                uri: &acknowledge.uri,
+                via_transport: Some(flow.transport),
+                sent_by: core.sent_by(flow),
+                branch,
+                routes: &acknowledge.routes,
+                from: &acknowledge.from,
+                to: &response.to.text,
+                call_id: &acknowledge.call_id,
+                cseq: acknowledge.cseq,
+                lines: &acknowledge.authorization,
+                user_agent: &core.config.user_agent,
+                ..RequestParts::default()
+            })
+        });
+        let data = data.clone();
+        core.transmit(flow, data.clone());
+        core.trace(leg, true, flow, || {
+            let again = if repeated { " (retransmission)" } else { "" };
+            format!("{}{again}", start_line(&data))
+        });
+    }
+
+    /// Sends the ACK of a 2xx, and keeps it for repetitions of the 2xx. `plain`: it has neither credentials nor a body.
+    pub(in crate::endpoint) fn acknowledge_answer(
+        &mut self,
+        core: &mut Core,
+        id: ClientId,
+        leg: Option<LegId>,
+        tag: &[u8],
+        (flow, data): (Flow, Bytes),
+        plain: bool,
+    ) {
+        core.transmit(flow, data.clone());
+        core.trace(leg, true, flow, || start_line(&data));
+        if let Some(client) = self.clients.get_mut(id) {
+            client.plain_ack = plain;
+            // A copy: the tag as it was parsed would keep the whole response.
+            client.acknowledged.push((Bytes::copy_from_slice(tag), data, flow));
+        }
+    }
+
+    /// Sends the ACK of a 2xx once more, if it was sent before.
+    pub(in crate::endpoint) fn acknowledge_again(
+        &mut self,
+        core: &mut Core,
+        id: ClientId,
+        response: &Response,
+    ) -> bool {
+        let Some(client) = self.clients.get(id) else { return true };
+        let tag = response.to.tag.as_deref().unwrap_or_default();
+        let Some((_, data, flow)) = client.acknowledged.iter().find(|(known, _, _)| known == tag).cloned() else {
+            return false;
+        };
+        let leg = client.leg;
+        core.transmit(flow, data.clone());
+        core.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+        true
+    }
+
+    /// A response to an INVITE that got a 2xx before. `None` if there is none with that branch, or nothing is to be done.
+    pub(in crate::endpoint) fn handle_late_response(
+        &mut self,
+        core: &mut Core,
+        branch: u128,
+        response: &Response,
+    ) -> Option<LateResponse> {
+        let tag = core.tag_hash(response);
+        let Some(invite) = self.completed.invite_mut(branch) else {
+            tracing::debug!(status = response.status, "response to no transaction of ours");
+            return None;
+        };
+        if response.method != Method::Invite {
+            return None;
+        }
+        let (leg, flow) = (invite.leg, *invite.flow);
+        let is_repetition = invite.tag == tag || invite.forks.contains(&tag);
+        let answered = (200..300).contains(&response.status) && response.content.contact().is_some();
+        let room = answered && (is_repetition || invite.forks.len() + 1 < MAX_FORKS);
+        if room && !is_repetition {
+            invite.forks = invite.forks.iter().copied().chain([tag]).collect();
+        }
+        core.trace(leg, false, flow, || response_line(response.status, &response.reason(), "INVITE", true));
+        room.then_some(LateResponse { leg, flow, is_repetition })
+    }
+
+    /// Adds targets to try if this one does not answer. With any, or if the application is `impatient` because it has other
+    /// targets, the request waits [`crate::Config::failover_ms`] for a first response instead of 32 s.
+    pub(in crate::endpoint) fn add_alternatives(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: ClientId,
+        targets: Vec<Target>,
+        impatient: bool,
+    ) {
+        let patience = Duration::from_millis(core.config.failover_ms.into()).min(core.config.timers.timeout());
+        if let Some(client) = self.clients.get_mut(id) {
+            client.alternatives.extend(targets);
+            if impatient || !client.alternatives.is_empty() {
+                self.expire_by(core, id, now + patience);
+            }
+        }
+    }
+
+    /// Takes the targets that are left to try.
+    pub(in crate::endpoint) fn take_alternatives(&mut self, id: ClientId) -> Vec<Target> {
+        self.clients.get_mut(id).map(|client| std::mem::take(&mut client.alternatives)).unwrap_or_default()
+    }
+
+    /// The request fails at `by` if nothing was heard.
+    pub(in crate::endpoint) fn expire_by(&mut self, core: &mut Core, id: ClientId, by: Instant) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.machine.expire_by(by);
+            let next = client.machine.next_timeout();
+            core.timers.arm(&mut client.wake, next, Owner::Client(id));
+        }
+    }
+
+    /// Nobody waits for the response any more: an INVITE that rings is given up at `at`.
+    pub(in crate::endpoint) fn abandon(&mut self, core: &mut Core, id: ClientId, at: Instant) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.machine.abandon(at);
+            let next = client.machine.next_timeout();
+            core.timers.arm(&mut client.wake, next, Owner::Client(id));
+        }
+    }
+
+    /// RFC 3261 §18.1.1: a request that might be fragmented goes over TCP, unless the far end is known to take none or we have
+    /// no socket for it. UDP is tried next if the connection is refused.
+    fn avoid_fragments(&self, core: &Core, now: Instant, flow: Flow, length: usize) -> Option<Flow> {
+        let most = core.config.udp_max_request;
+        let refused = self.udp_only.get(&flow.peer).is_some_and(|until| *until > now);
+        if flow.transport != Transport::Udp || flow.pinned || most == 0 || length <= most || refused {
+            return None;
+        }
+        let local = core.local_for(Transport::Tcp, flow.peer.ip())?;
+        Some(Flow { transport: Transport::Tcp, local, ..flow })
+    }
+
+    /// RFC 3263 §4.3: sends the same request in a new transaction to the next target. `None` if no target is left. The old
+    /// transaction takes what still comes for it.
+    pub(in crate::endpoint) fn send_to_next_target(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: ClientId,
+        impatient: bool,
+    ) -> Option<(ClientId, Flow)> {
+        let mut targets = self.take_alternatives(id);
+        let flow = core.next_hop(&mut targets)?;
+        let client = self.clients.get_mut(id)?;
+        let old = client.flow;
+        if old.transport == Transport::Tcp && flow.transport == Transport::Udp && old.peer == flow.peer {
+            if self.udp_only.len() >= MAX_UDP_ONLY {
+                self.udp_only.clear();
+            }
+            self.udp_only.insert(flow.peer, now + UDP_ONLY);
+        }
+        let branch = core.random_u128();
+        let contacts = (core.contact(old), core.contact(flow));
+        let leg = client.leg.take();
+        let (method, purpose, again) = (client.method.clone(), client.purpose, client.again.clone());
+        let acknowledge = client.acknowledge.clone();
+        let data = compose::rerouted(&client.request, flow.transport, core.sent_by(flow), branch, &contacts);
+        let next = self.start_client(core, now, NewClient { method, branch, flow, data, leg, purpose });
+        if let Some(client) = self.clients.get_mut(next) {
+            client.again = again;
+            client.acknowledge = acknowledge.map(|mut acknowledge| {
+                acknowledge.bytes = None;
+                acknowledge
+            });
+        }
+        self.add_alternatives(core, now, next, targets, impatient);
+        Some((next, flow))
+    }
+
+    pub(in crate::endpoint) fn remove_client(&mut self, id: ClientId) {
+        let Some(client) = self.clients.remove(id) else { return };
+        self.clients_by_branch.remove(&(client.branch, client.method == Method::Cancel));
+        if client.flow.transport.is_reliable()
+            && let Some(ids) = self.stream_clients.get_mut(&client.flow.peer)
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.stream_clients.remove(&client.flow.peer);
+            }
+        }
+    }
+
+    /// Moves the transaction's timer away if there will be nothing to do at `at`; see `Endpoint::skip_idle_timers`. Returns
+    /// `false` if there will be something to do.
+    pub(in crate::endpoint) fn skip_client_timer(&mut self, core: &mut Core, at: Instant, id: ClientId) -> bool {
+        let Some(client) = self.clients.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Client(id)) };
+        let next = client.next_wake(&core.timers);
+        core.timers.skip(Some(&mut client.wake), at, next, Owner::Client(id))
+    }
+}
+
+/// `INVITE sip:...` of a request that we wrote.
+pub(in crate::endpoint) fn start_line(data: &[u8]) -> String {
+    let line = data.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    line.strip_suffix(" SIP/2.0").unwrap_or(&line).to_owned()
+}

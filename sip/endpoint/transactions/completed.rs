@@ -1,0 +1,173 @@
+//! Transactions whose work is done and that wait for repetitions alone, for 64*T1 (RFC 3261 §17, RFC 6026 §7): at any time
+//! these are nearly all of them. What a repetition needs is kept, and nothing else:
+//!
+//! - of an INVITE that got its 2xx (Timer L): that it was. The 2xx is the leg's to repeat;
+//! - of another request that was answered (Timer J): its status, if the answer can be written again from the repetition;
+//!   else the answer itself;
+//! - of an INVITE of ours that got a 2xx (Timer M): whose. Its ACK is written again from the repetition.
+//!
+//! They are forgotten a quarter of a second's worth at a time, at the end of the last one's time: nobody is woken for each. They
+//! count as transactions, so that [`Config::max_transactions`](crate::Config::max_transactions) bounds them, and cost 100
+//! to 200 octets each.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::{HashMap, HashSet};
+use bytes::Bytes;
+
+use super::Key;
+use crate::dialog::Flow;
+use crate::keys::LegId;
+
+/// Those whose times end so close together are forgotten together.
+const BUCKET: Duration = Duration::from_millis(250);
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct CompletedTransactions {
+    servers: HashMap<Key, AnsweredServer>,
+    invites: HashMap<u128, AnsweredInvite>,
+    /// Keys of RFC 3261 §8.2.2.2 of the INVITEs among them.
+    merge_keys: HashSet<Key>,
+    buckets: VecDeque<ExpiryBucket>,
+    /// Of the last one of `invites`.
+    flow: Option<Arc<Flow>>,
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone)]
+pub(super) struct AnsweredServer {
+    pub(super) leg: Option<LegId>,
+    pub(super) tag: u64,
+    pub(super) answer: Answer,
+}
+
+/// What its repetition gets.
+#[derive(Debug, Clone)]
+pub(super) enum Answer {
+    /// Nothing: it is an INVITE, and its 2xx is the leg's to repeat.
+    ByLeg,
+    /// This status, and no more than every answer says; whether that it takes REFER.
+    Status { status: u16, refer: bool },
+    /// This, on this way.
+    Stored(Box<(u16, Flow, Bytes)>),
+}
+
+/// An INVITE of ours that was answered with a 2xx.
+#[derive(Debug)]
+pub(super) struct AnsweredInvite {
+    pub(super) leg: Option<LegId>,
+    /// The same as the one before it has: most go to one of a few trunks.
+    pub(super) flow: Arc<Flow>,
+    /// Of whose 2xx: the hash of the tag of To.
+    pub(super) tag: u64,
+    /// Those of its forks; with the first at most [`MAX_FORKS`].
+    pub(super) forks: Box<[u64]>,
+}
+
+/// Those whose times end until then. A list for each kind: that takes half of what one of all would.
+#[derive(Debug)]
+struct ExpiryBucket {
+    first: Instant,
+    last: Instant,
+    servers: Vec<Key>,
+    merge_keys: Vec<Key>,
+    invites: Vec<u128>,
+}
+
+impl CompletedTransactions {
+    /// How many transactions linger.
+    pub(super) fn len(&self) -> usize {
+        self.servers.len() + self.invites.len()
+    }
+
+    /// `merge_key`: of an INVITE.
+    pub(super) fn insert_server(&mut self, until: Instant, key: Key, merge_key: Option<Key>, answered: AnsweredServer) {
+        self.servers.insert(key, answered);
+        self.add_to_bucket(until, |bucket| {
+            bucket.servers.push(key);
+            bucket.merge_keys.extend(merge_key);
+        });
+        self.merge_keys.extend(merge_key);
+    }
+
+    /// By the branch of the INVITE. `tag`: the hash of its 2xx's tag of To.
+    pub(super) fn insert_invite(&mut self, until: Instant, branch: u128, leg: Option<LegId>, flow: Flow, tag: u64) {
+        let flow = match self.flow.take().filter(|known| **known == flow) {
+            Some(known) => known,
+            None => Arc::new(flow),
+        };
+        self.flow = Some(Arc::clone(&flow));
+        self.invites.insert(branch, AnsweredInvite { leg, flow, tag, forks: Box::default() });
+        self.add_to_bucket(until, |bucket| bucket.invites.push(branch));
+    }
+
+    pub(super) fn answered_server(&self, key: &Key) -> Option<&AnsweredServer> {
+        self.servers.get(key)
+    }
+
+    /// The answered INVITE of ours with that branch.
+    pub(super) fn invite_mut(&mut self, branch: u128) -> Option<&mut AnsweredInvite> {
+        self.invites.get_mut(&branch)
+    }
+
+    /// Whether an INVITE of ours with that branch was answered.
+    pub(super) fn has_invite(&self, branch: u128) -> bool {
+        self.invites.contains_key(&branch)
+    }
+
+    /// Whether an INVITE among them has this key of RFC 3261 §8.2.2.2.
+    pub(super) fn has_merge_key(&self, key: &Key) -> bool {
+        self.merge_keys.contains(key)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.buckets.front().map(|bucket| bucket.last)
+    }
+
+    /// Forgets those whose time is over.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        let mut forgot = false;
+        while self.buckets.front().is_some_and(|bucket| bucket.last <= now) {
+            forgot = true;
+            let Some(ExpiryBucket { servers, merge_keys, invites, .. }) = self.buckets.pop_front() else { break };
+            for key in &servers {
+                self.servers.remove(key);
+            }
+            for key in &merge_keys {
+                self.merge_keys.remove(key);
+            }
+            for branch in &invites {
+                self.invites.remove(branch);
+            }
+        }
+        // What a burst took is given back.
+        if forgot && self.servers.capacity() > 8 * self.servers.len().max(128) {
+            self.servers.shrink_to(2 * self.servers.len());
+            self.invites.shrink_to(2 * self.invites.len());
+            self.merge_keys.shrink_to(2 * self.merge_keys.len());
+        }
+    }
+
+    fn add_to_bucket(&mut self, until: Instant, add: impl FnOnce(&mut ExpiryBucket)) {
+        // All linger equally long, so the last ends last.
+        if self.buckets.back().is_none_or(|bucket| until >= bucket.first + BUCKET) {
+            let (servers, merge_keys, invites) = (Vec::new(), Vec::new(), Vec::new());
+            self.buckets.push_back(ExpiryBucket { first: until, last: until, servers, merge_keys, invites });
+        }
+        if let Some(bucket) = self.buckets.back_mut() {
+            bucket.last = bucket.last.max(until);
+            add(bucket);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn table_sizes(&self) -> usize {
+        self.servers.len() + self.invites.len() + self.merge_keys.len() + self.buckets.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

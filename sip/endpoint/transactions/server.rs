@@ -1,0 +1,340 @@
+//! Server transactions: requests that we received.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::completed::{Answer, AnsweredServer};
+use super::{Key, Transactions};
+use crate::compose::{self, ResponseParts};
+use crate::dialog::Flow;
+use crate::endpoint::Arrival;
+use crate::endpoint::core::Core;
+use crate::keys::{LegId, ServerId};
+use crate::message::{Echo, Method, Request};
+use crate::timer::{Owner, TimerQueue};
+use crate::transaction::{Action, ServerInput, ServerMachine};
+
+/// A request that we received.
+#[derive(Debug)]
+pub(in crate::endpoint) struct Server {
+    machine: ServerMachine,
+    pub(in crate::endpoint) method: Method,
+    key: Key,
+    /// The key of RFC 3261 §8.2.2.2 (merged requests); initial INVITE only.
+    pub(in crate::endpoint) merge_key: Option<Key>,
+    leg: Option<LegId>,
+    pub(in crate::endpoint) flow: Flow,
+    echo: Echo,
+    record_routes: Vec<Bytes>,
+    tag: u64,
+    pub(in crate::endpoint) cseq: u32,
+    /// The far end may transfer its call: Allow has REFER.
+    refer: bool,
+    pub(in crate::endpoint) response: Option<Bytes>,
+    status: u16,
+    /// The response can be written again from a repetition of the request.
+    is_plain: bool,
+    wake: Option<Instant>,
+}
+
+/// A request that gets a transaction.
+pub(in crate::endpoint) struct NewServer<'a> {
+    pub(in crate::endpoint) arrival: &'a Arrival,
+    pub(in crate::endpoint) request: &'a Request,
+    pub(in crate::endpoint) key: Key,
+    /// The key of RFC 3261 §8.2.2.2 (merged requests); initial INVITE only.
+    pub(in crate::endpoint) merge_key: Option<Key>,
+    pub(in crate::endpoint) echo: Echo,
+    pub(in crate::endpoint) leg: Option<LegId>,
+    /// Our tag of To.
+    pub(in crate::endpoint) tag: u64,
+    /// The far end may transfer its call: Allow has REFER.
+    pub(in crate::endpoint) refer: bool,
+}
+
+/// Whether a request belongs to a transaction that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::endpoint) enum Repetition {
+    /// It does not.
+    New,
+    /// It does, and was dealt with.
+    Absorbed,
+    /// It is the ACK of a 2xx to the INVITE of this leg.
+    Ack(LegId),
+}
+
+/// The INVITE that a CANCEL means.
+pub(in crate::endpoint) struct CancelledInvite {
+    pub(in crate::endpoint) leg: Option<LegId>,
+    pub(in crate::endpoint) tag: u64,
+    /// Its transaction, if it has no final response.
+    pub(in crate::endpoint) pending: Option<ServerId>,
+}
+
+/// Whether a machine passed the message to its user.
+#[derive(PartialEq, Eq)]
+enum Delivered {
+    Yes,
+    No,
+}
+
+impl Server {
+    fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
+        let next = self.machine.next_timeout();
+        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
+    }
+}
+
+impl Transactions {
+    pub(in crate::endpoint) fn server(&self, id: ServerId) -> Option<&Server> {
+        self.servers.get(id)
+    }
+
+    /// Whether there is a transaction with this key, live or completed.
+    pub(in crate::endpoint) fn has_server(&self, key: &Key) -> bool {
+        self.servers_by_key.contains_key(key) || self.completed.answered_server(key).is_some()
+    }
+
+    /// Whether an INVITE with this key of RFC 3261 §8.2.2.2 is here already, along another path.
+    pub(in crate::endpoint) fn is_merged(&self, merge_key: &Key) -> bool {
+        self.servers_by_merge_key.contains_key(merge_key) || self.completed.has_merge_key(merge_key)
+    }
+
+    /// Starts the transaction of a request.
+    pub(in crate::endpoint) fn insert_server(&mut self, core: &Core, new: NewServer<'_>) -> ServerId {
+        let NewServer { arrival, request, key, merge_key, echo, leg, tag, refer } = new;
+        let flow = core.response_flow(arrival, &echo);
+        let invite = request.method == Method::Invite;
+        let id = self.servers.insert(Server {
+            machine: ServerMachine::new(invite, arrival.transport.is_reliable()),
+            method: request.method.clone(),
+            key,
+            merge_key,
+            leg,
+            flow,
+            echo,
+            record_routes: if invite { request.content.record_routes() } else { Vec::new() },
+            tag,
+            cseq: request.cseq,
+            refer,
+            response: None,
+            status: 0,
+            is_plain: false,
+            wake: None,
+        });
+        self.servers_by_key.insert(key, id);
+        if let Some(merge_key) = merge_key {
+            self.servers_by_merge_key.insert(merge_key, id);
+        }
+        id
+    }
+
+    /// Deals with a repetition of a request, and with the ACK of our final response.
+    pub(in crate::endpoint) fn handle_repetition(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        arrival: &Arrival,
+        key: &Key,
+        request: &Request,
+    ) -> Repetition {
+        let Some(&id) = self.servers_by_key.get(key) else {
+            return self.handle_late_repetition(core, arrival, key, request);
+        };
+        let leg = self.servers.get(id).and_then(|server| server.leg);
+        let flow = core.arrival_flow(arrival);
+        let is_ack = request.method == Method::Ack;
+        core.trace(leg, false, flow, || repetition_line(request));
+        let input = if is_ack { ServerInput::Ack } else { ServerInput::Retransmission };
+        match (self.run_server(core, now, id, input), leg) {
+            (Delivered::Yes, Some(leg)) => Repetition::Ack(leg),
+            _ => Repetition::Absorbed,
+        }
+    }
+
+    /// The same for a completed transaction.
+    fn handle_late_repetition(
+        &mut self,
+        core: &mut Core,
+        arrival: &Arrival,
+        key: &Key,
+        request: &Request,
+    ) -> Repetition {
+        let Some(AnsweredServer { leg, tag, answer }) = self.completed.answered_server(key).cloned() else {
+            return Repetition::New;
+        };
+        let flow = core.arrival_flow(arrival);
+        core.trace(leg, false, flow, || repetition_line(request));
+        let (status, flow, data) = match answer {
+            Answer::ByLeg => {
+                return match leg {
+                    Some(leg) if request.method == Method::Ack => Repetition::Ack(leg),
+                    _ => Repetition::Absorbed,
+                };
+            }
+            Answer::Status { status, refer } => {
+                let Some(echo) = request.echo(arrival.source) else { return Repetition::Absorbed };
+                let server = core.config.user_agent.as_str();
+                let parts = ResponseParts { status, tag: Some(tag), refer, server, ..ResponseParts::default() };
+                (status, core.response_flow(arrival, &echo), compose::response(&echo, &parts))
+            }
+            Answer::Stored(stored) => *stored,
+        };
+        core.transmit(flow, data);
+        let method = request.method.as_str();
+        core.trace(leg, true, flow, || response_line(status, compose::reason_phrase(status), method, true));
+        Repetition::Absorbed
+    }
+
+    /// The INVITE that a CANCEL with this key of an INVITE means (RFC 3261 §9.2).
+    pub(in crate::endpoint) fn cancelled_invite(&self, key: &Key) -> Option<CancelledInvite> {
+        if let Some(&id) = self.servers_by_key.get(key)
+            && let Some(server) = self.servers.get(id)
+        {
+            let pending = Some(id).filter(|_| server.machine.is_pending());
+            return Some(CancelledInvite { leg: server.leg, tag: server.tag, pending });
+        }
+        let answered = self.completed.answered_server(key)?;
+        Some(CancelledInvite { leg: answered.leg, tag: answered.tag, pending: None })
+    }
+
+    /// Answers a request. The transaction repeats the response when the request is repeated.
+    pub(in crate::endpoint) fn respond(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: ServerId,
+        parts: ResponseParts<'_>,
+    ) -> Option<Bytes> {
+        let server = self.servers.get(id)?;
+        let forms_dialog = server.method == Method::Invite && (101..300).contains(&parts.status);
+        let status = parts.status;
+        let is_plain = server.echo.tagged
+            && parts.lines.is_empty()
+            && parts.headers.is_empty()
+            && (parts.reason, parts.contact, parts.body) == (None, None, None);
+        let parts = ResponseParts {
+            tag: Some(server.tag),
+            refer: server.refer,
+            record_routes: if forms_dialog { &server.record_routes } else { &[] },
+            server: &core.config.user_agent,
+            ..parts
+        };
+        let data = compose::response(&server.echo, &parts);
+        let server = self.servers.get_mut(id).filter(|server| server.machine.is_pending())?;
+        server.response = Some(data.clone());
+        server.status = status;
+        server.is_plain = is_plain;
+        if status >= 200 {
+            // There is no second final response to write.
+            server.echo.lines = Vec::new();
+            server.echo.to = Bytes::new();
+            server.record_routes = Vec::new();
+        }
+        self.run_server(core, now, id, ServerInput::Respond(status));
+        Some(data)
+    }
+
+    /// Sends the last response; `again`: it was sent before.
+    pub(in crate::endpoint) fn transmit_response(&mut self, core: &mut Core, id: ServerId, again: bool) {
+        let Some(server) = self.servers.get(id) else { return };
+        let Some(data) = server.response.clone() else { return };
+        let (leg, flow, status) = (server.leg, server.flow, server.status);
+        core.transmit(flow, data);
+        let reason = compose::reason_phrase(status);
+        core.trace(leg, true, flow, || response_line(status, reason, server.method.as_str(), again));
+    }
+
+    /// A timer of the transaction may be due.
+    pub(in crate::endpoint) fn handle_server_timeout(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        at: Instant,
+        id: ServerId,
+    ) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if server.wake == Some(at) {
+            server.wake = None;
+        }
+        match server.machine.take_due(now) {
+            Some(timer) => {
+                self.run_server(core, now, id, ServerInput::Timer(timer));
+            }
+            None => {
+                let next = server.next_wake(&core.timers);
+                core.timers.arm(&mut server.wake, next, Owner::Server(id));
+            }
+        }
+    }
+
+    fn run_server(&mut self, core: &mut Core, now: Instant, id: ServerId, input: ServerInput) -> Delivered {
+        let mut actions = std::mem::take(&mut self.actions);
+        let mut delivered = Delivered::No;
+        if let Some(server) = self.servers.get_mut(id) {
+            server.machine.handle(now, input, &core.config.timers, &mut actions);
+            // A completed transaction needs no timer of its own.
+            let next = server.next_wake(&core.timers).filter(|_| server.machine.absorbs_until().is_none());
+            core.timers.arm(&mut server.wake, next, Owner::Server(id));
+        }
+        for action in actions.drain(..) {
+            match action {
+                Action::Transmit => self.transmit_response(core, id, false),
+                Action::Retransmit => self.transmit_response(core, id, true),
+                Action::Deliver => delivered = Delivered::Yes,
+                Action::Terminate => drop(self.remove_server(id)),
+                // A final response that nobody acknowledged or that cannot be sent changes nothing: its leg is over.
+                Action::Acknowledge | Action::TimedOut | Action::TransportFailed(_) => {}
+            }
+        }
+        self.actions = actions;
+        if let Some(until) = self.servers.get(id).and_then(|server| server.machine.absorbs_until())
+            && let Some(server) = self.remove_server(id)
+        {
+            let Server { key, merge_key, leg, tag, flow, status, is_plain, refer, response, .. } = server;
+            let answer = match response {
+                _ if server.method == Method::Invite => Answer::ByLeg,
+                Some(response) if !is_plain => Answer::Stored(Box::new((status, flow, response))),
+                _ => Answer::Status { status, refer: refer && is_plain },
+            };
+            self.completed.insert_server(until, key, merge_key, AnsweredServer { leg, tag, answer });
+        }
+        delivered
+    }
+
+    fn remove_server(&mut self, id: ServerId) -> Option<Server> {
+        let server = self.servers.remove(id)?;
+        self.servers_by_key.remove(&server.key);
+        if let Some(merge_key) = &server.merge_key {
+            self.servers_by_merge_key.remove(merge_key);
+        }
+        Some(server)
+    }
+
+    /// As `skip_client_timer`.
+    pub(in crate::endpoint) fn skip_server_timer(&mut self, core: &mut Core, at: Instant, id: ServerId) -> bool {
+        let Some(server) = self.servers.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Server(id)) };
+        let next = server.next_wake(&core.timers);
+        core.timers.skip(Some(&mut server.wake), at, next, Owner::Server(id))
+    }
+}
+
+/// A request's line in the trace.
+pub(in crate::endpoint) fn request_line(request: &Request) -> String {
+    [request.method.as_str(), " ", &String::from_utf8_lossy(request.uri.text())].concat()
+}
+
+fn repetition_line(request: &Request) -> String {
+    if request.method == Method::Ack { "ACK".to_owned() } else { format!("{} (retransmission)", request_line(request)) }
+}
+
+/// A response's line in the trace.
+pub(in crate::endpoint) fn response_line(status: u16, reason: &str, method: &str, again: bool) -> String {
+    let mut line = Vec::with_capacity(64);
+    compose::push_number(&mut line, status.into());
+    for part in [" ", reason, " (", method, if again { ") (retransmission)" } else { ")" }] {
+        line.extend_from_slice(part.as_bytes());
+    }
+    String::from_utf8(line).unwrap_or_default()
+}

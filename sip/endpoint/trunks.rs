@@ -1,0 +1,552 @@
+//! The trunks: our registrations with them, their OPTIONS probes, their limits and their health.
+//!
+//! ```text
+//!   a timer ──> handle_timeout ──> Locate ──> handle_located ──> Send ──> handle_response, or handle_failure
+//!   a call  ──> admit, release, report_invite_outcome
+//! ```
+//!
+//! It sends nothing itself. Its [`TrunkOutput`]s ask the hub to resolve a URI, or to send a request outside every dialog. A
+//! trunk is named by its index, which it keeps for as long as the endpoint lives.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use ipnet::IpNet;
+use rand::Rng;
+
+use super::Arrival;
+use super::Identity;
+use super::core::Core;
+use crate::HashMap;
+use crate::compose;
+use crate::digest;
+use crate::leg::{EndCause, Transport, TrunkName};
+use crate::message::{Method, Request, Response, Uri};
+use crate::peer::{KnownBy, Peer, PeerStatus, Registered, TrunkState, Way};
+use crate::probe::Probe;
+use crate::registration::{Registration, Reply, Step};
+use crate::timer::Owner;
+
+/// The purpose of a request outside every dialog. The number is the trunk's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutOfDialogRequest {
+    /// A REGISTER.
+    Register(usize),
+    /// An OPTIONS that asks whether the trunk is there.
+    Probe(usize),
+    /// A REGISTER that withdraws a Contact which another configuration does not have.
+    Unregister(usize),
+    /// No request: only the trunk's addresses are wanted.
+    Resolve(usize),
+}
+
+/// An address to send a request to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The transport.
+    pub transport: Transport,
+    /// IP address and port.
+    pub address: SocketAddr,
+    /// The identity that the server must prove, if a connection over TLS is to be opened.
+    pub identity: Option<Identity>,
+}
+
+/// What the trunks ask of the hub.
+#[derive(Debug)]
+pub(super) enum TrunkOutput {
+    /// Find out where requests to this URI go, for [`Trunks::handle_located`].
+    Locate { kind: OutOfDialogRequest, uri: Uri, trunk: TrunkName },
+    /// Send this request, for [`Trunks::handle_response`] or [`Trunks::handle_failure`].
+    Send(Box<OutOfDialogMessage>),
+}
+
+/// A request outside every dialog.
+#[derive(Debug)]
+pub(super) struct OutOfDialogMessage {
+    pub(super) kind: OutOfDialogRequest,
+    pub(super) target: Target,
+    pub(super) method: Method,
+    pub(super) uri: String,
+    /// The URI of From, and its tag.
+    pub(super) from: (String, u64),
+    pub(super) to: String,
+    pub(super) call_id: String,
+    pub(super) cseq: u32,
+    /// A URI without brackets.
+    pub(super) contact: String,
+    /// Whole lines, each with its CRLF.
+    pub(super) lines: String,
+}
+
+/// All trunks.
+#[derive(Debug, Default)]
+pub(super) struct Trunks {
+    /// By index; a trunk that is not configured any more stays.
+    states: Vec<TrunkState>,
+    /// By the token of our Contact at its registrar.
+    by_token: HashMap<u128, usize>,
+    /// Trunks whose status changed and was not polled.
+    changed: Vec<usize>,
+    outputs: VecDeque<TrunkOutput>,
+}
+
+impl OutOfDialogRequest {
+    fn trunk(self) -> usize {
+        match self {
+            Self::Register(index) | Self::Probe(index) | Self::Unregister(index) | Self::Resolve(index) => index,
+        }
+    }
+}
+
+impl Trunks {
+    pub(super) fn poll_output(&mut self) -> Option<TrunkOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// The next trunk whose status changed.
+    pub(super) fn poll_status(&mut self) -> Option<(usize, PeerStatus)> {
+        let index = self.changed.pop()?;
+        let trunk = self.states.get_mut(index)?;
+        trunk.is_listed = false;
+        Some((index, trunk.status()))
+    }
+
+    /// Every trunk by its index; `None` for those that are not configured any more.
+    pub(super) fn statuses(&self) -> Vec<Option<(TrunkName, PeerStatus)>> {
+        let shown = |state: &TrunkState| (!state.retired).then(|| (state.peer.trunk.clone(), state.status()));
+        self.states.iter().map(shown).collect()
+    }
+
+    // ----- configuration ------------------------------------------------------------------------------------------
+
+    /// Takes the configured trunks in place of the old ones. A trunk keeps its calls and its index. One that is not configured
+    /// any more withdraws its registration.
+    pub(super) fn reconfigure(&mut self, core: &mut Core, now: Instant, trunks: Vec<Peer>) {
+        for index in 0..self.states.len() {
+            let name = self.states.get(index).map(|state| state.peer.trunk.clone()).unwrap_or_default();
+            if !trunks.iter().any(|trunk| trunk.trunk == name) {
+                self.change(core, now, index, Peer::new(name));
+                self.states.get_mut(index).into_iter().for_each(|state| state.retired = true);
+            }
+        }
+        for trunk in trunks {
+            match self.states.iter().position(|state| state.peer.trunk == trunk.trunk) {
+                Some(index) => self.change(core, now, index, trunk),
+                None => self.add(core, now, trunk),
+            }
+        }
+        self.tell_guard(core);
+    }
+
+    /// Adds a trunk, and starts its registration and its probes.
+    pub(super) fn add(&mut self, core: &mut Core, now: Instant, trunk: Peer) {
+        let index = self.states.len();
+        self.states.push(TrunkState::new(trunk, None, None));
+        self.start(core, now, index);
+        self.update(core, index);
+    }
+
+    fn change(&mut self, core: &mut Core, now: Instant, index: usize, trunk: Peer) {
+        let Some(state) = self.states.get_mut(index) else { return };
+        let (credentials, old) = (trunk.credentials.clone(), mem::replace(&mut state.peer, trunk));
+        state.retired = false;
+        let (uri, interval) = (&state.peer.uri, state.peer.options_interval);
+        if (&old.uri, old.options_interval) != (uri, interval) {
+            state.probe = None;
+        }
+        let registers_anew = old.register != state.peer.register || old.credentials != credentials;
+        if old.uri != state.peer.uri {
+            state.addresses.clear();
+        }
+        if registers_anew && state.registration.as_mut().map(Registration::stop) == Some(Step::Send) {
+            // The answer does not matter: the old Contact expires anyway.
+            self.send_register(core, now, OutOfDialogRequest::Unregister(index));
+        }
+        if registers_anew
+            && let Some(registration) = self.states.get_mut(index).and_then(|state| state.registration.take())
+        {
+            self.by_token.remove(&registration.token);
+        }
+        self.start(core, now, index);
+        self.update(core, index);
+    }
+
+    /// Starts the registration and the probes that are wanted and do not run yet.
+    fn start(&mut self, core: &mut Core, now: Instant, index: usize) {
+        let Some(TrunkState { peer, registration, probe, .. }) = self.states.get_mut(index) else { return };
+        if registration.is_none()
+            && let Some(register) = peer.register.clone()
+        {
+            let session = peer.credentials.clone().map(digest::Session::new);
+            let begun = registration.insert(Registration::new(now, register, session, &mut core.rng));
+            self.by_token.insert(begun.token, index);
+        }
+        if probe.is_none() && peer.uri.is_some() {
+            *probe = peer.options_interval.map(|interval| Probe::new(now, interval, &mut core.rng));
+        }
+        let uri = peer.uri.as_deref().filter(|_| probe.is_none()).and_then(|uri| Uri::parse(uri.as_bytes()));
+        if let Some(uri) = uri {
+            let (kind, trunk) = (OutOfDialogRequest::Resolve(index), peer.trunk.clone());
+            self.outputs.push_back(TrunkOutput::Locate { kind, uri, trunk });
+        }
+    }
+
+    /// Withdraws every registration.
+    pub(super) fn withdraw(&mut self, core: &mut Core, now: Instant) {
+        for index in 0..self.states.len() {
+            let step = self.registration_mut(index).map(Registration::stop);
+            if step == Some(Step::Send) {
+                self.send_register(core, now, OutOfDialogRequest::Register(index));
+            }
+            self.update(core, index);
+        }
+    }
+
+    /// Whether a registrar has yet to confirm that.
+    pub(super) fn is_withdrawing(&self) -> bool {
+        self.states.iter().any(|trunk| trunk.registration.as_ref().is_some_and(Registration::is_withdrawing))
+    }
+
+    // ----- registration and probes --------------------------------------------------------------------------------
+
+    /// A timer of the trunk may be due.
+    pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant, at: Instant, index: usize) {
+        let Some(trunk) = self.states.get_mut(index) else { return };
+        if trunk.wake == Some(at) {
+            trunk.wake = None;
+        }
+        trunk.forget_doubt(now);
+        let registration = trunk.registration.as_mut();
+        let registrar = registration.and_then(|one| one.is_due(now).then(|| one.register().registrar.clone()));
+        let probed = trunk.probe.as_mut().is_some_and(|probe| probe.is_due(now));
+        let probed = trunk.peer.uri.clone().filter(|_| probed);
+        let name = trunk.peer.trunk.clone();
+        let wanted = [(OutOfDialogRequest::Register(index), registrar), (OutOfDialogRequest::Probe(index), probed)];
+        for (kind, uri) in wanted {
+            let Some(uri) = uri else { continue };
+            match Uri::parse(uri.as_bytes()) {
+                Some(uri) => self.outputs.push_back(TrunkOutput::Locate { kind, uri, trunk: name.clone() }),
+                None => self.handle_located(core, now, kind, Vec::new()),
+            }
+        }
+        self.update(core, index);
+    }
+
+    /// The addresses that were found for a trunk's URI, best first; empty if there is none.
+    pub(super) fn handle_located(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        kind: OutOfDialogRequest,
+        mut targets: Vec<Target>,
+    ) {
+        self.learn_hosts(core, kind.trunk(), &targets);
+        targets.retain(|target| core.local_for(target.transport, target.address.ip()).is_some());
+        match kind {
+            OutOfDialogRequest::Register(index) => {
+                let Some(registration) = self.registration_mut(index) else { return };
+                if registration.handle_located(now, targets, &mut core.rng) == Step::Send {
+                    self.send_register(core, now, kind);
+                }
+                self.update(core, index);
+            }
+            OutOfDialogRequest::Probe(index) => match targets.first() {
+                Some(&target) => self.send_options(core, now, index, target),
+                None => self.probed(core, now, index, None),
+            },
+            OutOfDialogRequest::Unregister(_) | OutOfDialogRequest::Resolve(_) => {}
+        }
+    }
+
+    /// A response to one of these requests.
+    pub(super) fn handle_response(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        kind: OutOfDialogRequest,
+        response: &Response,
+    ) {
+        if response.status < 200 {
+            return;
+        }
+        match kind {
+            OutOfDialogRequest::Register(index) => {
+                let Some(registration) = self.registration_mut(index) else { return };
+                let reply = Reply::of(response, registration.token);
+                if registration.handle_reply(now, reply, &mut core.rng) == Step::Send {
+                    self.send_register(core, now, kind);
+                }
+                self.update(core, index);
+            }
+            OutOfDialogRequest::Probe(index) => self.probed(core, now, index, Some(response.status)),
+            OutOfDialogRequest::Unregister(_) | OutOfDialogRequest::Resolve(_) => {}
+        }
+    }
+
+    /// One of these requests got no response, or could not be sent.
+    pub(super) fn handle_failure(&mut self, core: &mut Core, now: Instant, kind: OutOfDialogRequest, cause: EndCause) {
+        match kind {
+            OutOfDialogRequest::Register(index) => {
+                let Some(registration) = self.registration_mut(index) else { return };
+                if registration.handle_silence(now, cause, &mut core.rng) == Step::Send {
+                    self.send_register(core, now, kind);
+                }
+                self.update(core, index);
+            }
+            OutOfDialogRequest::Probe(index) => self.probed(core, now, index, None),
+            OutOfDialogRequest::Unregister(_) | OutOfDialogRequest::Resolve(_) => {}
+        }
+    }
+
+    fn probed(&mut self, core: &mut Core, now: Instant, index: usize, status: Option<u16>) {
+        let Some(trunk) = self.states.get_mut(index) else { return };
+        let Some(probe) = &mut trunk.probe else { return };
+        let changed = probe.handle_result(now, status, &mut core.rng);
+        let (down, name) = (probe.is_down(), trunk.peer.trunk.clone());
+        if !down && status.is_some_and(|status| status < 500) {
+            trunk.trust();
+        }
+        match (changed, down) {
+            (true, true) => {
+                let why = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+                tracing::warn!(trunk = %name, cause = %"trunk-down", "trunk is down: OPTIONS got {why}");
+            }
+            (true, false) => tracing::info!(trunk = %name, "trunk is up again"),
+            _ => {}
+        }
+        self.update(core, index);
+    }
+
+    fn send_register(&mut self, core: &mut Core, now: Instant, kind: OutOfDialogRequest) {
+        let Some(registration) = self.registration_mut(kind.trunk()) else { return };
+        let Some(target) = registration.target() else { return };
+        let register = registration.register().clone();
+        registration.cseq = registration.cseq.wrapping_add(1) & 0x7fff_ffff;
+        let mut lines = match &mut registration.session {
+            Some(session) => session.lines("REGISTER", &register.registrar, b"", &mut core.rng),
+            None => String::new(),
+        };
+        lines.push_str(&format!("Expires: {}\r\nSupported: path\r\n", registration.expires()));
+        let (tag, cseq, token) = (registration.tag, registration.cseq, registration.token);
+        let call_id = registration.call_id.clone();
+        let local = core.local_for(target.transport, target.address.ip()).and_then(|local| core.locals.get(local));
+        let Some(local) = local else { return self.handle_failure(core, now, kind, EndCause::NoSocket) };
+        let contact = local.contact_of(&compose::escape_user(&register.contact_user), token);
+        self.outputs.push_back(TrunkOutput::Send(Box::new(OutOfDialogMessage {
+            kind,
+            target,
+            method: Method::Register,
+            uri: register.registrar,
+            from: (register.address.clone(), tag),
+            to: register.address,
+            call_id,
+            cseq,
+            contact,
+            lines,
+        })));
+    }
+
+    fn send_options(&mut self, core: &mut Core, now: Instant, index: usize, target: Target) {
+        let Some(uri) = self.states.get(index).and_then(|trunk| trunk.peer.uri.clone()) else { return };
+        let local = core.local_for(target.transport, target.address.ip()).and_then(|local| core.locals.get(local));
+        let Some(local) = local else { return self.probed(core, now, index, None) };
+        let (contact, from) = (local.contact.clone(), format!("sip:{}", local.host()));
+        let (call_id, tag) = (format!("{:032x}", core.random_u128()), core.rng.next_u64());
+        self.outputs.push_back(TrunkOutput::Send(Box::new(OutOfDialogMessage {
+            kind: OutOfDialogRequest::Probe(index),
+            target,
+            method: Method::Options,
+            to: uri.clone(),
+            uri,
+            from: (from, tag),
+            call_id,
+            cseq: 1,
+            contact,
+            lines: "Accept: application/sdp\r\n".to_owned(),
+        })));
+    }
+
+    fn registration_mut(&mut self, index: usize) -> Option<&mut Registration> {
+        self.states.get_mut(index)?.registration.as_mut()
+    }
+
+    /// Arms the trunk's timer, and lists the trunk if its status changed.
+    fn update(&mut self, core: &mut Core, index: usize) {
+        let Some(trunk) = self.states.get_mut(index) else { return };
+        let next = trunk.next_timeout();
+        core.timers.arm(&mut trunk.wake, next, Owner::Trunk(index));
+        let status = trunk.status();
+        let before = mem::replace(&mut trunk.reported, status);
+        if status == before {
+            return;
+        }
+        if status.registered != before.registered {
+            log_registration(trunk, status.registered, before.registered);
+        }
+        if !trunk.is_listed {
+            trunk.is_listed = true;
+            self.changed.push(index);
+        }
+    }
+
+    // ----- addresses ----------------------------------------------------------------------------------------------
+
+    /// Remembers the addresses of a trunk's names: its credentials may be shown there, and the guard leaves them alone.
+    pub(super) fn learn_hosts(&mut self, core: &Core, index: usize, targets: &[Target]) {
+        let Some(trunk) = self.states.get_mut(index) else { return };
+        if trunk.learn_addresses(targets.iter().map(|target| target.address.ip())) {
+            self.tell_guard(core);
+        }
+    }
+
+    fn tell_guard(&self, core: &Core) {
+        if let Some(guard) = &core.guard {
+            guard.set_hosts(self.states.iter().flat_map(|trunk| trunk.addresses.iter().copied()));
+        }
+    }
+
+    /// The configured trunks at an address.
+    pub(super) fn at_address(&self, core: &Core, address: IpAddr) -> impl Iterator<Item = &Peer> {
+        let is_there = move |trunk: &&TrunkState| {
+            !trunk.retired
+                && (trunk.addresses.iter().any(|known| known.to_canonical() == address)
+                    || core.narrow_networks(&trunk.peer.trunk).any(|network| network.contains(&address)))
+        };
+        self.states.iter().filter(is_there).map(|trunk| &trunk.peer)
+    }
+
+    /// Where a trunk's password may be shown, beside the address that its calls go to: the addresses of its names, and the
+    /// networks it calls from unless they are so wide that anybody may be in them.
+    pub(super) fn home_of(&self, core: &Core, trunk: Option<usize>) -> Vec<IpNet> {
+        let Some(trunk) = trunk.and_then(|index| self.states.get(index)) else { return Vec::new() };
+        let networks = core.narrow_networks(&trunk.peer.trunk).copied();
+        networks.chain(trunk.addresses.iter().map(|address| IpNet::from(address.to_canonical()))).collect()
+    }
+
+    // ----- which trunk --------------------------------------------------------------------------------------------
+
+    /// The settings of a trunk.
+    pub(super) fn get(&self, index: usize) -> Option<&Peer> {
+        self.states.get(index).map(|trunk| &trunk.peer)
+    }
+
+    /// The index of a configured trunk.
+    pub(super) fn index_of(&self, trunk: &str) -> Option<usize> {
+        self.states.iter().position(|state| &*state.peer.trunk == trunk && !state.retired)
+    }
+
+    /// How calls of that trunk are known.
+    pub(super) fn known_by(&self, trunk: Option<&str>) -> KnownBy {
+        let trunk = trunk.and_then(|trunk| self.get(self.index_of(trunk)?));
+        trunk.map(|trunk| trunk.known_by).unwrap_or_default()
+    }
+
+    /// Whether a trunk may call from anywhere with a password.
+    pub(super) fn has_guests(&self) -> bool {
+        self.states.iter().any(|trunk| trunk.peer.known_by == KnownBy::Either)
+    }
+
+    /// The trunk that a request outside every dialog comes from: by a Contact of ours that only its registrar knows, by the
+    /// certificate it has shown, or by its source.
+    pub(super) fn trunk_of(&self, core: &Core, arrival: &Arrival, request: &Request) -> Option<TrunkName> {
+        if let Some(registrar) = self.registrar_of(request) {
+            return Some(registrar.clone());
+        }
+        arrival.proven.clone().or_else(|| core.trunk_at(arrival.source.ip()).cloned())
+    }
+
+    /// The trunk to whose registrar we gave the Request-URI.
+    pub(super) fn registrar_of(&self, request: &Request) -> Option<&TrunkName> {
+        let token = request.uri.line_token()?;
+        self.get(*self.by_token.get(&token)?).map(|trunk| &trunk.trunk)
+    }
+
+    /// The user that a request calls: that of the Request-URI. A registrar that calls our Contact names the called number in
+    /// P-Called-Party-ID (RFC 7315 §4.2) or in To, unless it put the number into the Contact's place.
+    pub(super) fn called_user(&self, request: &Request) -> String {
+        let user = request.uri.user();
+        let contact = request
+            .uri
+            .line_token()
+            .and_then(|token| self.states.get(*self.by_token.get(&token)?))
+            .and_then(|trunk| trunk.registration.as_ref())
+            .is_some_and(|registration| registration.register().contact_user == user);
+        if !contact {
+            return user;
+        }
+        let named = request.content.called_party().filter(|named| !named.is_empty());
+        named.or_else(|| Some(request.to.uri.user()).filter(|user| !user.is_empty())).unwrap_or(user)
+    }
+
+    // ----- calls --------------------------------------------------------------------------------------------------
+
+    /// Counts a call of a trunk. `false`: the trunk's limits do not admit it.
+    pub(super) fn admit(&mut self, core: &mut Core, now: Instant, trunk: Option<usize>, way: Way) -> bool {
+        let Some(index) = trunk else { return true };
+        let admitted = self.states.get_mut(index).is_none_or(|trunk| trunk.admit(now, way));
+        self.update(core, index);
+        admitted
+    }
+
+    /// Whether the trunk carries as many calls as it may.
+    pub(super) fn is_full(&self, trunk: Option<usize>) -> bool {
+        trunk.and_then(|index| self.states.get(index)).is_some_and(TrunkState::is_full)
+    }
+
+    /// A call that was counted is over.
+    pub(super) fn release(&mut self, core: &mut Core, trunk: Option<usize>) {
+        let Some(index) = trunk else { return };
+        self.states.get_mut(index).into_iter().for_each(TrunkState::release);
+        self.update(core, index);
+    }
+
+    /// An INVITE over the trunk was answered, or got silence or 503. Then the trunk is doubted for a while.
+    pub(super) fn report_invite_outcome(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        trunk: Option<usize>,
+        answered: bool,
+    ) {
+        let Some(index) = trunk else { return };
+        let Some(state) = self.states.get_mut(index) else { return };
+        let trunk = state.peer.trunk.clone();
+        if answered {
+            if state.trust() {
+                tracing::info!(%trunk, "trunk answers calls again");
+            }
+        } else if state.doubt(now) {
+            let uri = state.peer.uri.as_deref();
+            tracing::warn!(%trunk, uri, "trunk did not answer a call, or with 503: others go first for a minute");
+        }
+        self.update(core, index);
+    }
+}
+
+fn log_registration(state: &TrunkState, status: Registered, before: Registered) {
+    let trunk = &state.peer.trunk;
+    match status {
+        Registered::Yes => tracing::info!(%trunk, "registered"),
+        Registered::Refused(_) => {
+            let cause = tracing::field::display("trunk-not-registered");
+            let registration = state.registration.as_ref();
+            let registrar = registration.map(|one| one.register().registrar.as_str()).unwrap_or_default();
+            match registration.and_then(Registration::failure) {
+                Some(why) => tracing::warn!(%trunk, cause, "cannot register with {registrar}: {why}"),
+                None => tracing::warn!(%trunk, cause, "cannot register with {registrar}"),
+            }
+        }
+        Registered::Pending if before == Registered::Yes => tracing::info!(%trunk, "not registered"),
+        Registered::Pending | Registered::Not => {}
+    }
+}
+
+#[cfg(test)]
+impl Trunks {
+    /// The status of a trunk.
+    pub(super) fn status(&self, index: usize) -> Option<PeerStatus> {
+        self.states.get(index).map(TrunkState::status)
+    }
+}
