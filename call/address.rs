@@ -1,4 +1,4 @@
-//! Who calls and who is called.
+//! Addresses of callers and called parties.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A telephone number as dialled: an optional `+`, then 1 to 32 of `0-9 * #`.
+/// A telephone number as dialled: an optional `+`, then 1 to 32 characters of `0-9 * #`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PhoneNumber(Arc<str>);
 
 impl PhoneNumber {
-    /// The number as written, `+` included.
+    /// Returns the number as written, including `+`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is in international form (`+` and 2 to 15 digits, ITU-T E.164).
+    /// Returns whether the number is in international form (`+` and 2 to 15 digits, ITU-T E.164).
     pub fn is_e164(&self) -> bool {
         self.0.strip_prefix('+').is_some_and(|digits| {
             (2..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
@@ -57,7 +57,7 @@ impl fmt::Display for PhoneNumber {
     }
 }
 
-/// The text is not a telephone number.
+/// Error: the text is not a telephone number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotAPhoneNumber;
 
@@ -69,24 +69,24 @@ impl fmt::Display for NotAPhoneNumber {
 
 impl std::error::Error for NotAPhoneNumber {}
 
-/// One end of a leg.
+/// The address of one end of a leg.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Deserialize)]
 #[serde(from = "String")]
 pub enum Address {
-    /// A number, reached over a trunk.
+    /// A telephone number, reached over a trunk.
     Phone(PhoneNumber),
     /// A SIP URI (`sip:` or `sips:`), kept as written.
     Sip(Arc<str>),
-    /// A registered endpoint by name.
+    /// Name of a registered endpoint.
     Client(Arc<str>),
-    /// An application of this server, by its id.
+    /// Id of an application of this server.
     Application(Arc<str>),
-    /// Anything else a caller may call itself (`anonymous`, a bare word).
+    /// Any other name that a caller may use (`anonymous`, a single word).
     Name(Arc<str>),
 }
 
 impl Address {
-    /// As it is written.
+    /// Returns the written form, for example `client:alice`.
     pub fn text(&self) -> Cow<'_, str> {
         match self {
             Self::Phone(number) => number.as_str().into(),
@@ -96,7 +96,7 @@ impl Address {
         }
     }
 
-    /// The user part: the number, the SIP user, the name.
+    /// Returns the user part: the number, the SIP user, or the name.
     pub fn user(&self) -> &str {
         match self {
             Self::Phone(number) => number.as_str(),
@@ -111,7 +111,7 @@ impl Address {
 }
 
 impl From<String> for Address {
-    /// Never fails: text that is no number, no SIP URI, no `client:` and no `app:` is a name.
+    /// Never fails: text that is not a number, SIP URI, `client:` or `app:` address becomes a name.
     fn from(text: String) -> Self {
         Self::from(text.as_str())
     }

@@ -1,4 +1,4 @@
-//! Joining two legs, and what becomes of them when they part.
+//! Bridges between two legs, and what the legs do when a bridge ends.
 
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Refused};
@@ -29,8 +29,8 @@ impl Call {
         Ok(Accepted::default())
     }
 
-    /// Joins two legs of this call; one that still rings is joined when it is answered. `after` says what becomes of
-    /// `leg` and of `with` when the other one goes.
+    /// Bridges two legs of this call. If one is not answered yet, the bridge is made at its answer. `after` says what
+    /// `leg` and `with` do when the other one leaves.
     pub(crate) fn join(&mut self, leg: LegId, with: LegId, after: (AfterBridge, AfterBridge)) {
         for (one, other, after) in [(leg, with, after), (with, leg, (after.1, after.0))] {
             if !self.ensure_answered(one) {
@@ -53,8 +53,8 @@ impl Call {
         self.bridge(leg, with, after, true);
     }
 
-    /// Joins two answered legs (or lets one hear the other's early media: `told` is false then). Whoever one of them was
-    /// joined to before is let go first. Does nothing if one of them is over.
+    /// Bridges two answered legs, or connects a leg to the early media of the other one, which is not reported (`told`
+    /// is false). Existing bridges with other legs end first. Does nothing if one of the legs has ended.
     pub(crate) fn bridge(&mut self, a: LegId, b: LegId, after: (AfterBridge, AfterBridge), told: bool) {
         let joined = self.are_joined(a, b);
         let known = joined && self.party(a).and_then(|party| party.bridge).is_some_and(|bridge| bridge.told);
@@ -82,14 +82,14 @@ impl Call {
         }
     }
 
-    /// Parts a leg from the one it is joined to, which then does what it was to do.
+    /// Ends the bridge of a leg. The other leg then does what its bridge says.
     pub(crate) fn part(&mut self, leg: LegId) {
         if let Some((other, after)) = self.unbridge(leg) {
             self.left_alone(leg, other, after);
         }
     }
 
-    /// Parts a leg from the one it is joined to, and says what that one was to do then.
+    /// Ends the bridge of a leg. Returns the other leg and what it has to do now; the caller must do it.
     pub(crate) fn unbridge(&mut self, leg: LegId) -> Option<(LegId, AfterBridge)> {
         let bridge = self.party_mut(leg)?.bridge.take()?;
         let other = bridge.with;
@@ -103,18 +103,18 @@ impl Call {
         Some((other, after))
     }
 
-    /// `other` was joined to `gone`: it is hung up, or goes on.
+    /// Hangs up or continues `other`, whose bridge with `gone` has ended.
     pub(crate) fn left_alone(&mut self, gone: LegId, other: LegId, after: AfterBridge) {
         match after {
             AfterBridge::Hangup => self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg),
-            // The dial that joined them says itself how it goes on.
+            // The dial that made the bridge decides itself how it continues.
             AfterBridge::Continue
                 if self.party(gone).is_some_and(|party| party.told_to.or(party.info.parent) == Some(other)) => {}
             AfterBridge::Continue => self.advance(other),
         }
     }
 
-    /// Joins an answered leg as was promised before its answer, if it was.
+    /// Makes the bridge that was planned for the answer of this leg, if there is one.
     pub(crate) fn join_as_promised(&mut self, leg: LegId) {
         let ready = |party: &&mut Party| party.info.answered_at.is_some() && party.sending_digits.is_none();
         let promise = self.party_mut(leg).filter(ready);

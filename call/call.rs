@@ -1,4 +1,4 @@
-//! The call: its legs, what each of them runs, and how they are joined.
+//! The call: its legs, the program that each leg runs, and the bridges between legs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,15 +27,16 @@ use crate::supervision::Supervision;
 use crate::timer::Timers;
 use crate::{Callback, Target};
 
-/// How long an inbound leg may last from its answer unless a request says otherwise, as outbound ones do: the leg of a
-/// caller who has vanished without a word must end some time.
+/// Maximum duration of an inbound leg after its answer, unless a request sets another limit, as requests for outbound
+/// legs do. It ends the leg of a caller that has vanished without a BYE.
 const INBOUND_TIME_LIMIT: Duration = Duration::from_secs(4 * 3_600);
-/// How long an inbound leg may go unanswered: a caller who has vanished cannot be told from one who is patient, as long as
-/// all we do is repeat that it rings (RFC 3261 §13.3.1.1). Long enough for two dials of 600 s, one after the other.
+/// Maximum time for which an inbound leg may stay unanswered. While this server only repeats its provisional response
+/// (RFC 3261 §13.3.1.1), it cannot distinguish a vanished caller from a patient one. The limit is long enough for two
+/// consecutive dials of 600 s.
 const UNANSWERED_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// One call: one or more legs. A pure state machine: `handle_*` take what happened, `poll_*` say what to do next; after each
-/// `handle_*`, poll outputs until there are none.
+/// One call with its legs. A pure state machine: the `handle_*` methods take what happened, the `poll_*` methods return
+/// what to do next. After each `handle_*`, poll outputs until there are none.
 pub struct Call {
     id: CallId,
     pub(crate) parties: Vec<Party>,
@@ -46,39 +47,40 @@ pub struct Call {
     now: Now,
 }
 
-/// What an outbound leg is made of.
+/// An outbound leg that is to be created.
 #[derive(Clone, Debug)]
 pub struct NewLeg {
-    /// Its facts; status `Queued`.
+    /// Facts about the leg; its status is `Queued`.
     pub info: LegInfo,
-    /// The INVITE.
+    /// The INVITE to send.
     pub invite: Invite,
-    /// How long it may ring.
+    /// Maximum time until the answer.
     pub timeout: Duration,
-    /// How long it may last from the answer.
+    /// Maximum duration after the answer.
     pub time_limit: Option<Duration>,
-    /// What it does once answered.
+    /// What the leg does after the answer.
     pub then: OnAnswer,
-    /// DTMF sent first once answered.
+    /// DTMF digits that are sent first after the answer.
     pub send_digits: Option<crate::program::instruction::SendDigits>,
-    /// Who answers is found out.
+    /// Answering-machine detection that starts with the answer.
     pub detect: Option<Box<MachineDetection>>,
-    /// Recorded from the answer.
+    /// The recording that starts with the answer.
     pub record: Option<crate::recording::NewRecording>,
-    /// Streamed from the answer.
+    /// The stream that carries the audio from the answer on; it may connect earlier.
     pub stream: Option<crate::stream::StreamSpec>,
-    /// Joined to this leg when answered.
+    /// The leg that this leg is bridged with after the answer.
     pub bridge_to: Option<LegId>,
-    /// Hung up instead if that one is joined to a third one by then.
+    /// Hang up this leg instead of bridging it if `bridge_to` is bridged with a third leg by then.
     pub if_free: bool,
-    /// What its end is called if nobody answers in time.
+    /// Cause of the leg's end if it is not answered within `timeout`.
     pub unanswered: EndCause,
-    /// Legs of one race ring together: the first that is answered ends the others. It is named after one of them.
+    /// Id of the race that the leg takes part in, which is the id of one of its legs. All legs of a race ring at the
+    /// same time; the first answer ends the others.
     pub race: Option<LegId>,
 }
 
 impl NewLeg {
-    /// One that does nothing by itself: whoever called it knows what for.
+    /// Creates a leg that does nothing by itself after the answer: its creator controls it.
     pub fn waiting(info: LegInfo, invite: Invite, timeout: Duration) -> Self {
         Self {
             info,
@@ -98,29 +100,29 @@ impl NewLeg {
     }
 }
 
-/// What a leg does once answered.
+/// What an outbound leg does after its answer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum OnAnswer {
-    /// Fetch this document.
+    /// Fetch and run this document.
     Document(Target),
-    /// Run this.
+    /// Run this program.
     Program(Program),
-    /// Play this, be joined if that was promised, and wait for commands.
+    /// Play this audio, then bridge the leg if `bridge_to` says so, then wait for commands.
     Play(Play),
-    /// Take part in a conference, and wait for commands.
+    /// Join a conference, and wait for commands.
     Confer(Box<Participation>),
-    /// Hear a leg's call, and wait for commands.
+    /// Supervise the call of another leg, and wait for commands.
     Supervise(Supervision),
-    /// Wait for commands, or for the dial that made it.
+    /// Wait for commands, or for the dial that created the leg.
     Wait,
 }
 
 impl Call {
-    /// A call with no legs yet.
+    /// Creates a call without legs.
     pub fn new(id: CallId, seed: [u8; 32], now: Now) -> Self {
         Self {
             id,
-            // Most calls have two.
+            // Most calls have two legs.
             parties: Vec::with_capacity(2),
             rng: StdRng::from_seed(seed),
             timers: Timers::default(),
@@ -130,29 +132,29 @@ impl Call {
         }
     }
 
-    /// Its id.
+    /// Returns the call's id.
     pub fn id(&self) -> CallId {
         self.id
     }
 
-    /// Facts about its legs, ended ones included until they are released.
+    /// Returns the facts about all legs, including ended ones that are not yet released.
     pub fn legs(&self) -> impl Iterator<Item = &Arc<LegInfo>> {
         self.parties.iter().map(|party| &party.info)
     }
 
-    /// Facts about one leg.
+    /// Returns the facts about one leg.
     pub fn leg(&self, leg: LegId) -> Option<&Arc<LegInfo>> {
         self.party(leg).map(|party| &party.info)
     }
 
-    /// Whether every leg has ended and been released.
+    /// Returns whether every leg has ended and been released, and every output has been polled.
     pub fn is_finished(&self) -> bool {
         self.parties.is_empty() && self.outputs.is_empty()
     }
 
     // ----- inputs -------------------------------------------------------------------------------------------------
 
-    /// Somebody called; `route` says who decides about it.
+    /// Handles an inbound call. `route` says which account it belongs to and what decides about it.
     pub fn handle_incoming(&mut self, now: Now, info: LegInfo, route: Route) {
         self.now = now;
         let leg = info.id;
@@ -203,10 +205,7 @@ impl Call {
         }
     }
 
-    /// An application wants an outbound leg.
-    ///
-    /// # Errors
-    /// [`Refused::TooMany`] if the call has 64 legs already.
+    /// Creates an outbound leg for a request of an application.
     pub fn handle_new_leg(&mut self, now: Now, leg: NewLeg) -> Result<(), Refused> {
         self.now = now;
         if !self.has_room() {
@@ -216,10 +215,11 @@ impl Call {
         Ok(())
     }
 
-    /// Something happened on a leg. Late events of ended legs are ignored.
+    /// Handles an event of a leg. Late events of ended legs are ignored, except for the end of recordings and
+    /// transcriptions.
     pub fn handle_leg(&mut self, now: Now, leg: LegId, event: LegEvent) {
         self.now = now;
-        // Whoever takes it is to know even if it has gone meanwhile.
+        // The leg that takes this one out of the queue must be notified even if this one has gone meanwhile.
         if let LegEvent::Called { queue, by } = event {
             return self.called(leg, queue, by);
         }
@@ -271,13 +271,13 @@ impl Call {
         }
     }
 
-    /// The answer to a [`Fetch`]; ignored if nothing waits for it any more.
+    /// Handles the response to a [`Fetch`]; it is ignored if nothing waits for it any more.
     pub fn handle_fetched(&mut self, now: Now, leg: LegId, id: FetchId, result: Result<Program, FetchFailure>) {
         self.now = now;
         self.signal(leg, Signal::Fetched { id, result: Box::new(result) });
     }
 
-    /// Time has come to `now`.
+    /// Fires the timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
         while let Some((leg, op)) = self.timers.pop_due(now.instant) {
@@ -285,12 +285,13 @@ impl Call {
         }
     }
 
-    /// How many legs it can still take, of at most 64.
+    /// Returns how many more legs the call can take; the maximum is 64.
     pub fn room(&self) -> usize {
         MOST_LEGS.saturating_sub(self.parties.len())
     }
 
-    /// Takes another call's legs over, so that they can be joined with ours. Ask whether there is [`Call::room`] first.
+    /// Takes over the legs of another call, so that they can be bridged with legs of this one. Check [`Call::room`]
+    /// first.
     pub fn absorb(&mut self, now: Now, mut other: Self) {
         self.now = now;
         self.parties.append(&mut other.parties);
@@ -301,17 +302,17 @@ impl Call {
 
     // ----- outputs ------------------------------------------------------------------------------------------------
 
-    /// The next thing to do.
+    /// Returns the next output, if there is one.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// When [`Call::handle_timeout`] is due.
+    /// Returns the time at which [`Call::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    // ----- what verbs and commands are made of --------------------------------------------------------------------
+    // ----- building blocks of verbs and commands -----------------------------------------------------------------
 
     pub(crate) fn now(&self) -> Now {
         self.now
@@ -350,7 +351,7 @@ impl Call {
         }
     }
 
-    /// Sets a timer that the leg's verbs will see as [`Signal::Timer`].
+    /// Sets a timer. When it fires, the instruction that runs on the leg receives [`Signal::Timer`].
     pub(crate) fn timer(&mut self, leg: LegId, after: Duration) -> OpId {
         let op = self.new_op();
         if let Some(at) = self.now.instant.checked_add(after) {
@@ -388,7 +389,7 @@ impl Call {
         }
     }
 
-    /// Answers an inbound leg that is not answered yet. Whether the leg is answered now.
+    /// Answers an inbound leg if it is not answered yet. Returns whether the leg is answered now.
     pub(crate) fn ensure_answered(&mut self, leg: LegId) -> bool {
         let time = self.now.time;
         let Some(party) = self.party_mut(leg) else { return false };
@@ -429,13 +430,13 @@ impl Call {
         party.race = new.race;
         let info = Arc::make_mut(&mut party.info);
         info.status = Status::Initiated;
-        // No SIP goes to an application of ours.
+        // Calls to applications of this server use no SIP.
         let call_id = || Arc::from(id::digits(self.rng.random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
         let early = party.stream_on_answer.as_deref().filter(|spec| spec.opens != Opens::AtAnswer).cloned();
         self.parties.push(party);
         if let Some(spec) = early {
-            // First, as the INVITE may have to wait for it.
+            // The stream starts before the INVITE, because the INVITE may have to wait for it.
             self.start_stream(leg, spec);
         }
         self.order(leg, LegCommand::Invite(Box::new(new.invite)));
@@ -446,7 +447,7 @@ impl Call {
         self.emit(leg, EventKind::Initiated);
     }
 
-    /// A leg's application has given its first command, if it had to within some time.
+    /// Records that the application has given its first command, if it had a time limit for that.
     pub(crate) fn commanded(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         if !std::mem::take(&mut party.awaits_command) || party.info.answered_at.is_some() {
@@ -461,7 +462,7 @@ impl Call {
         }
     }
 
-    /// Lets a leg run a program instead of whatever it runs.
+    /// Runs a program on a leg instead of the current one.
     pub(crate) fn run(&mut self, leg: LegId, program: Program) {
         self.clear_lane(leg, Abort::Replaced);
         for warning in program.warnings {
@@ -487,7 +488,7 @@ impl Call {
         }
     }
 
-    /// Delivers a signal to whatever runs on the leg.
+    /// Delivers a signal to everything that runs on the leg.
     pub(crate) fn signal(&mut self, leg: LegId, signal: Signal) {
         let Some(party) = self.party_mut(leg) else { return };
         if let Some(transfer) = party.transfer.take() {
@@ -499,7 +500,7 @@ impl Call {
         if let Some(side) = party.side.take() {
             let kept = side.handle(self, leg, &signal);
             if let Some(party) = self.party_mut(leg) {
-                // A request handled meanwhile may have started another one: then this one is over.
+                // A request that was handled meanwhile may have started another gather, which replaces this one.
                 if party.side.is_none() {
                     party.side = kept;
                 }
@@ -510,13 +511,13 @@ impl Call {
         self.step(leg, step);
     }
 
-    /// Cuts short all that the leg does, a wait in a queue included: something else happens instead.
+    /// Aborts everything that the leg runs, including a wait in a queue, because something else replaces it.
     pub(crate) fn abort_lane(&mut self, leg: LegId, why: Abort) {
         self.clear_lane(leg, why);
         self.end_wait(leg, why);
     }
 
-    /// Cuts short what the leg runs and whatever was to follow.
+    /// Aborts the running instruction and drops the instructions that follow it.
     pub(crate) fn clear_lane(&mut self, leg: LegId, why: Abort) {
         let Some(party) = self.party_mut(leg) else { return };
         party.sending_digits = None;
@@ -533,35 +534,35 @@ impl Call {
         }
     }
 
-    /// Which trunk an outbound leg is sent to.
+    /// Sets the trunk over which an outbound leg is called.
     pub fn set_trunk(&mut self, leg: LegId, trunk: Arc<str>) {
         if let Some(party) = self.party_mut(leg) {
             Arc::make_mut(&mut party.info).sip.trunk = Some(trunk);
         }
     }
 
-    /// Another dialect speaks for a leg from now on, in which its application has answered.
+    /// Changes the leg's dialect: its application has answered in another one.
     pub fn set_dialect(&mut self, leg: LegId, dialect: Arc<str>) {
         if let Some(party) = self.party_mut(leg) {
             Arc::make_mut(&mut party.info).dialect = dialect;
         }
     }
 
-    /// An outbound leg stays within the server: there is no SIP call of it.
+    /// Marks an outbound leg as an internal call, which has no SIP Call-ID.
     pub fn set_within(&mut self, leg: LegId) {
         if let Some(party) = self.party_mut(leg) {
             Arc::make_mut(&mut party.info).sip.call_id = None;
         }
     }
 
-    /// What the application that a leg called has handed back.
+    /// Sets the values that the application called by this leg returned.
     pub fn set_returned(&mut self, leg: LegId, returned: Vec<(String, String)>) {
         if let Some(handover) = self.party_mut(leg).and_then(|party| Arc::make_mut(&mut party.info).handover.as_mut()) {
             handover.returned = returned;
         }
     }
 
-    /// What a leg's audio is, once that is agreed, and when it becomes another.
+    /// Sets the negotiated codec of a leg; called again when the codec changes.
     pub fn set_codec(&mut self, leg: LegId, codec: &str) {
         if let Some(party) = self.party_mut(leg)
             && party.info.sip.codec.as_deref() != Some(codec)
@@ -666,7 +667,7 @@ impl Call {
             let _ = self.detect_machine(leg, spec);
         }
         match digits {
-            // A door or an extension behind a switchboard opens to them: nobody is to talk before.
+            // The digits open a door or select an extension behind a switchboard; nothing else may be sent before them.
             Some(digits) => {
                 let (op, digits) = (self.new_op(), *digits);
                 self.order(leg, LegCommand::SendDigits { op, digits });
@@ -680,7 +681,8 @@ impl Call {
         self.tell_parent(leg, ChildEvent::Answered);
     }
 
-    /// What was to follow an outbound leg's answer, now that its digits are sent and nothing is to be found out first.
+    /// Starts what follows the answer of an outbound leg, after its digits were sent and unless machine detection holds
+    /// it up.
     pub(crate) fn proceed(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         party.sending_digits = None;
@@ -696,7 +698,7 @@ impl Call {
                 self.set_mode(leg, Mode::Document);
                 self.run(leg, program);
             }
-            // The join waits until it has been heard.
+            // The bridge waits until the audio has been played.
             Some(OnAnswer::Play(play)) => {
                 if self.enqueue(leg, Instruction::Play(play)).is_ok() {
                     return;
@@ -716,7 +718,7 @@ impl Call {
     }
 }
 
-/// Why what runs on a leg is cut short.
+/// Why the running instruction of a leg is aborted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Abort {
     /// Something else runs instead.

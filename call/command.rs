@@ -1,4 +1,4 @@
-//! What an application may ask of a live leg by request, at any moment.
+//! Commands: what an application can request of a live leg at any moment.
 
 use std::fmt;
 
@@ -17,207 +17,207 @@ use crate::transcription::TranscriptionSpec;
 /// A request to a leg.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Request {
-    /// Replaces the leg's client state first, if given.
+    /// New client state of the leg, set before the command is executed; `None` keeps the old one.
     pub client_state: Option<String>,
-    /// What to do.
+    /// The command to execute.
     pub command: Command,
 }
 
-/// What to do.
+/// What a request can order.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     /// Answer an inbound leg.
     Answer {
-        /// Started with the answer.
+        /// The recording that starts with the answer.
         record: Option<RecordingSpec>,
-        /// Started with the answer.
+        /// The stream that starts with the answer.
         stream: Option<StreamSpec>,
-        /// Extra SIP headers of the answer.
+        /// Additional SIP headers of the 200 response.
         headers: Vec<(String, String)>,
     },
-    /// Refuse an inbound leg.
+    /// Refuse an inbound leg that is not answered.
     Reject(RejectReason),
-    /// End the leg whatever its state.
+    /// End the leg in any state.
     Hangup {
-        /// Extra SIP headers of what ends it.
+        /// Additional SIP headers of the message that ends the leg.
         headers: Vec<(String, String)>,
     },
-    /// End it only if it is not answered yet; otherwise nothing happens.
+    /// End the leg if it is not answered yet; otherwise do nothing.
     Cancel,
-    /// Abort what runs and run this document (only while in progress).
+    /// Abort the running program and run this one (only on an answered leg).
     Run(Program),
-    /// Abort what runs and fetch this one (only while in progress).
+    /// Abort the running program and fetch this document (only on an answered leg).
     Redirect(Target),
-    /// Play after what already plays or waits; `interrupt` says whether that is cut.
+    /// Play audio after the audio that plays or waits; `interrupt` says whether that audio is stopped instead.
     Play {
-        /// What.
+        /// The audio to play.
         play: Play,
-        /// What becomes of what plays.
+        /// What happens to the audio that plays or waits.
         interrupt: Interrupt,
-        /// For whom; it is played and told as if each of them had been asked.
+        /// The leg or legs that hear the audio. It is played and reported as if each of them had received the request.
         to: Hearers,
     },
     /// Stop audio.
     StopPlayback(Interrupt),
-    /// Play these one after the other beside what runs, which goes on.
+    /// Play these, one after the other, beside the running program, which continues.
     PlayBeside(Vec<Play>),
-    /// Stop them all.
+    /// Stop all audio that was started with `PlayBeside`.
     StopBeside,
-    /// Collect digits beside what plays, or with prompts of its own.
+    /// Collect digits beside the audio that plays, or with prompts of its own.
     Gather(Box<Gather>),
-    /// Stop collecting.
+    /// Stop collecting digits.
     StopGather,
-    /// End the conversation that runs.
+    /// End the running conversation.
     StopConversation,
     /// Send DTMF.
     SendDigits(SendDigits),
     /// Start a recording.
     StartRecording(RecordingSpec),
-    /// Stop one, or all.
+    /// Stop one recording, or all if `None`.
     StopRecording(Option<RecordingId>),
-    /// Hold one, or all.
+    /// Pause recordings.
     PauseRecording {
-        /// Which; all if `None`.
+        /// The recording; all if `None`.
         which: Option<RecordingId>,
-        /// What becomes of the time until it goes on.
+        /// What the recording contains for the time of the pause.
         gap: Gap,
     },
-    /// Go on with it.
+    /// Resume one recording, or all if `None`.
     ResumeRecording(Option<RecordingId>),
     /// Start a stream.
     StartStream {
-        /// It.
+        /// The stream to start.
         spec: StreamSpec,
-        /// Only if none runs.
+        /// Start it only if no stream runs.
         alone: bool,
     },
-    /// Stop one, or all.
+    /// Stop one stream, or all if `None`.
     StopStream(Option<StreamId>),
-    /// Stop the oldest one of this name.
+    /// Stop the oldest stream with this name.
     StopNamedStream(String),
-    /// Start a session with a recording server.
+    /// Start a session with a recording server (SIPREC, RFC 7866).
     StartSiprec(Box<SiprecSpec>),
-    /// Stop one.
+    /// Stop a session with a recording server.
     StopSiprec(SiprecId),
-    /// Stop the oldest one of this name.
+    /// Stop the oldest session with a recording server that has this name.
     StopNamedSiprec(String),
     /// Send a SIP INFO with this body to the far end (RFC 6086).
     SendInfo {
         /// MIME type of the body.
         content_type: String,
-        /// As it is sent.
+        /// The body, sent unchanged.
         body: String,
     },
     /// Start a live transcription.
     StartTranscription(Box<TranscriptionSpec>),
-    /// Stop one; what was said is still told.
+    /// Stop a live transcription. Speech before the stop is still reported.
     StopTranscription(TranscriptionId),
-    /// Stop the oldest one of this name.
+    /// Stop the oldest live transcription with this name.
     StopNamedTranscription(String),
-    /// Join this leg to another one, which by now is in the same call.
+    /// Bridge this leg with another one, which is in the same call by now.
     Bridge {
-        /// The other.
+        /// The other leg.
         with: LegId,
-        /// What becomes of this leg when the other goes.
+        /// What this leg does when the other one leaves.
         after: crate::program::instruction::AfterBridge,
-        /// Only if the other is not joined to a third one.
+        /// Bridge only if the other leg is not bridged with a third one.
         if_free: bool,
     },
-    /// An inbound leg takes the place of another one, which by now is in the same call (INVITE with Replaces).
+    /// Replace another leg with this inbound one (INVITE with Replaces, RFC 3891). Both are in the same call by now.
     TakePlace {
-        /// The other.
+        /// The leg to replace.
         of: LegId,
     },
-    /// Let nobody hear this leg's far end, or let them again.
+    /// Mute or unmute the audio of this leg's far end for all listeners.
     Mute(bool),
-    /// Clean audio of noise, or leave it as it is again; at any time before the leg's end.
+    /// Switch noise suppression on or off; possible at any time before the leg's end.
     Suppress {
-        /// What the far end says, what it hears from others, or both.
+        /// Audio from the far end, audio to the far end, or both.
         track: Track,
-        /// On or off.
+        /// `true` to switch on, `false` to switch off.
         on: bool,
     },
-    /// Take part in a conference, or in the same one otherwise.
+    /// Join a conference, or change the participation in the current one.
     Confer(Participation),
-    /// Let nobody in its conference hear this leg, or let them again.
+    /// Mute or unmute this leg in its conference.
     MuteInConference(bool),
-    /// Take part in its conference otherwise.
+    /// Change the leg's participation in its conference.
     ChangeInConference(Box<Change>),
-    /// Leave it.
+    /// Leave the conference.
     LeaveConference,
-    /// It hears another leg's call: do so in this role from now on.
+    /// Change the role of a leg that supervises another leg's call.
     Supervise(SupervisorRole),
-    /// Call somebody and join.
+    /// Call somebody and bridge the leg with the one that answers.
     Transfer(Box<Dial>),
-    /// Stand in line in a queue, unless it waits in one. What runs goes on meanwhile; neither what is heard in the queue counts
-    /// nor the action.
+    /// Enter a queue, unless the leg already waits in one. The running program continues; the wait audio and the action
+    /// of the [`Enqueue`] are ignored.
     EnterQueue(Box<Enqueue>),
-    /// It waits in a queue: leave that, and go on.
+    /// Leave the queue in which the leg waits, and continue.
     LeaveQueue,
-    /// It waits in a queue: leave that, and fetch this document.
+    /// Leave the queue in which the leg waits, and fetch this document.
     Dequeue(Target),
-    /// Find out who is there; what runs goes on meanwhile.
+    /// Start answering-machine detection; the running program continues.
     DetectMachine(Box<MachineDetection>),
-    /// No longer: nothing more is told of it.
+    /// Stop answering-machine detection; nothing more is reported about it.
     StopDetecting,
-    /// Run one instruction after what is queued.
+    /// Run one instruction after the queued ones.
     Enqueue(Box<Instruction>),
-    /// Only the client state.
+    /// Do nothing more than set [`Request::client_state`].
     SetClientState,
     /// Replace the status callback.
     SetCallback(Option<crate::Callback>),
-    /// Replace the document that is asked for when another one fails.
+    /// Replace the document that is requested when another document fails.
     SetFallback(Option<Target>),
-    /// End the leg this many seconds after its answer.
+    /// End the leg this long after its answer.
     TimeLimit(std::time::Duration),
 }
 
-/// What becomes of the audio that plays when something else is asked for.
+/// What happens to the audio that plays or waits when something else is requested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interrupt {
-    /// It ends first.
+    /// The audio plays to its end first.
     None,
-    /// It is cut; what waits behind it stays.
+    /// The current audio is stopped; waiting audio stays.
     Current,
-    /// It is cut and what waits is dropped.
+    /// The current audio is stopped and waiting audio is dropped.
     All,
 }
 
-/// What a request started.
+/// Ids of what a request started or stopped.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Accepted {
-    /// The recording it started, if it started one.
+    /// The recording that was started.
     pub recording: Option<RecordingId>,
-    /// The stream it started or stopped, if it was one.
+    /// The stream that was started or stopped.
     pub stream: Option<StreamId>,
-    /// The name of the stream that it stopped.
+    /// The name of the stream that was stopped.
     pub stream_name: Option<String>,
-    /// The recording session it started or stopped, if it was one, and its name.
+    /// The session with a recording server that was started or stopped, with its name.
     pub siprec: Option<(SiprecId, Option<String>)>,
-    /// The transcription it started, if it started one, or stopped by its name.
+    /// The transcription that was started, or stopped by its name.
     pub transcription: Option<TranscriptionId>,
 }
 
-/// Why a request cannot be done.
+/// Why a request cannot be executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// No such leg.
+    /// The leg does not exist.
     NoSuchLeg,
-    /// The leg is over.
+    /// The leg has ended.
     Ended,
-    /// It is not answered yet.
+    /// The leg is not answered yet.
     NotAnswered,
-    /// It is answered already.
+    /// The leg is already answered.
     AlreadyAnswered,
-    /// No such recording or stream, or none runs.
+    /// The recording, stream or other operation does not exist or does not run.
     NotRunning,
-    /// One is running and there can be only one.
+    /// One is already running, and only one is allowed.
     AlreadyRunning,
-    /// It cannot be joined to that leg.
+    /// The leg cannot be bridged with that leg.
     CannotBridge,
-    /// It is not joined to any.
+    /// The leg is not bridged with another one.
     NotJoined,
-    /// As many wait, run or live already as one leg or call may have.
+    /// The leg or the call has reached the maximum number of them.
     TooMany,
 }
 

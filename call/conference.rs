@@ -1,10 +1,10 @@
-//! Conferences: many legs, of whatever calls, who hear each other. A call knows which of them its legs take part in, and how;
-//! who else is there, and what becomes of it all, is one [`state::Conference`]'s to know.
+//! Conferences: many legs of different calls hear each other. A call knows in which conferences its legs take part and
+//! how. A [`state::Conference`] knows all participants and the state of the whole conference.
 //!
 //! ```text
-//!   Call ── Confer(participation), LeaveConference ──►┐                    ┌── facts (webhooks, records)
-//!   requests ── end, announce, record ───────────────►┼── state::Conference┼── orders (record, end, who hears which document)
-//!   the engine's room ── joined, left, speaks, over ─►┘                    └── who has been put out
+//!   Call ── Confer(participation), LeaveConference ──►┐                    ┌── events (webhooks, records)
+//!   requests ── end, announce, record ───────────────►┼── state::Conference┼── orders (record, end, play a document to a leg)
+//!   the engine's room ── joined, left, speaks, over ─►┘                    └── participants that were removed
 //! ```
 
 pub mod event;
@@ -24,59 +24,60 @@ use crate::program::instruction::Wait;
 use crate::recording::RecordingSpec;
 use crate::{Callback, Target};
 
-/// Which conference a leg takes part in, and how.
+/// The conference that a leg takes part in, with the settings of this participation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Participation {
-    /// The account's name for it. It comes to be with its first participant and is over with its last.
+    /// The account's name of the conference. The conference starts to exist with its first participant and ends with
+    /// its last.
     pub conference: Arc<str>,
-    /// The application's name for the participant, unique in the conference.
+    /// The application's name of the participant, unique in the conference.
     #[serde(default)]
     pub label: Option<Arc<str>>,
-    /// Nobody hears the leg; it hears the others.
+    /// Whether the leg is muted: it hears the others and is not heard.
     pub muted: bool,
-    /// Nobody hears the leg, and it hears this instead of the others.
+    /// Audio of a leg on hold: it hears this instead of the others and is not heard. `None` if it is not on hold.
     #[serde(default)]
     pub hold: Option<Wait>,
-    /// What it hears until the conference starts.
+    /// Audio that the leg hears until the conference starts.
     #[serde(default)]
     pub wait: Wait,
-    /// The conference does not begin before somebody comes who does not wait.
+    /// Whether the leg only waits for the conference: it starts when a participant joins that does not wait.
     pub waits: bool,
-    /// The conference ends when the leg leaves.
+    /// Whether the conference ends when the leg leaves.
     pub ends: bool,
-    /// Those who are still there then are hung up.
+    /// Whether that end hangs up the remaining participants.
     #[serde(default)]
     pub clears: bool,
-    /// What the others hear of its coming and going.
+    /// Tones that the others hear when the leg joins and leaves.
     pub beep: Beep,
-    /// For whom alone it speaks.
+    /// The participants that this leg speaks to exclusively.
     #[serde(default)]
     pub coach: Option<Coaching>,
-    /// How many the conference takes, if this leg is its first.
+    /// Maximum number of participants; applies if this leg is the first.
     pub most: u16,
-    /// What else holds for the conference, if this leg is its first.
+    /// Further settings of the conference; they apply if this leg is the first.
     #[serde(default)]
     pub opening: Option<Arc<Opening>>,
 }
 
-/// One participant speaks to some of the others alone.
+/// Coaching: a participant speaks only to some of the others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Coaching {
-    /// To whom; to nobody if empty.
+    /// The participants that hear it; empty if none does.
     #[serde(deserialize_with = "one_or_several")]
     pub whom: Vec<LegId>,
-    /// Not while this is off: then it speaks to all.
+    /// Whether the coaching is active; if not, all participants hear the leg.
     pub on: bool,
 }
 
 impl Coaching {
-    /// To these alone, from now on.
+    /// Creates an active coaching of these legs.
     pub fn of(whom: Vec<LegId>) -> Self {
         Self { whom, on: true }
     }
 }
 
-/// Records of before there could be several have one.
+/// Reads one leg or a list of legs: older stored records contain exactly one.
 fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LegId>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -90,46 +91,46 @@ fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LegId>, D::E
     })
 }
 
-/// What the first participant says about the whole conference.
+/// Settings of the whole conference, given by its first participant.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Opening {
-    /// Told of what happens in it.
+    /// The callback that receives the conference's events.
     pub callback: Option<Callback>,
-    /// Recorded from its start.
+    /// The recording that runs from the conference's start.
     pub record: Option<RecordingSpec>,
-    /// Told of the recording in the old way, unless that has a callback of its own.
+    /// Target of the older form of the recording's webhook; used if the recording has no callback of its own.
     pub recorded: Option<Target>,
-    /// Where the application wants it mixed; a word that is kept and told.
+    /// The application's name of the region for mixing. It is stored and reported, with no effect.
     pub region: Option<Arc<str>>,
-    /// It starts with its first participant, not with the second.
+    /// Whether the conference starts with its first participant instead of its second.
     #[serde(default)]
     pub starts_alone: bool,
-    /// What those hear until it starts who say nothing of it.
+    /// Audio until the start for participants that do not set their own.
     #[serde(default)]
     pub wait: Option<Wait>,
-    /// What it hears of those who say nothing of it.
+    /// Tones for participants that do not set their own.
     #[serde(default)]
     pub beep: Option<Beep>,
-    /// It ends after so long, and whoever is there is hung up.
+    /// Maximum duration; at its end all participants are hung up.
     #[serde(default)]
     pub lasts: Option<Duration>,
 }
 
-/// Which tones a conference hears about somebody.
+/// When the participants hear a tone for a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Beep {
-    /// None.
+    /// Never.
     None,
-    /// When it comes.
+    /// When the leg joins.
     Enter,
-    /// When it goes.
+    /// When the leg leaves.
     Exit,
-    /// Both.
+    /// When the leg joins and when it leaves.
     Both,
 }
 
 impl Beep {
-    /// The same when it comes, and this when it goes.
+    /// Returns the same setting for joining, with this one for leaving.
     #[must_use]
     pub fn with_exit(self, exit: bool) -> Self {
         match (matches!(self, Self::Enter | Self::Both), exit) {
@@ -141,7 +142,7 @@ impl Beep {
     }
 }
 
-/// A change to how a leg takes part; what is `None` stays.
+/// A change of a leg's participation. Fields that are `None` do not change.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Change {
     /// See [`Participation::muted`].
@@ -156,7 +157,7 @@ pub struct Change {
     pub clears: Option<bool>,
     /// See [`Participation::beep`].
     pub beep: Option<Beep>,
-    /// Whether the others hear a tone when it goes.
+    /// Whether the others hear a tone when the leg leaves.
     pub beep_on_exit: Option<bool>,
     /// See [`Participation::coach`].
     pub coach: Option<Option<Coaching>>,
@@ -165,21 +166,21 @@ pub struct Change {
 /// Why a leg leaves its conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Leaving {
-    /// The leg is over.
+    /// The leg ended.
     Ended,
-    /// Of its own: a key, its time.
+    /// By its own program: a digit, a time limit.
     Itself,
-    /// A request sent it elsewhere.
+    /// A request redirected the leg.
     Elsewhere,
-    /// A request put it out.
+    /// A request removed the leg from the conference.
     Removed,
-    /// The conference is over, or would not have it.
+    /// The conference ended, or refused the leg.
     Over,
 }
 
 impl Participation {
-    /// Takes part from the first moment, heard by all; its coming and going are heard; for up to 250. Until the start it hears
-    /// nothing.
+    /// Creates a participation that starts the conference, is heard by all, has tones for joining and leaving, and
+    /// hears silence until the start. The conference takes at most 250 participants.
     pub fn new(conference: impl Into<Arc<str>>) -> Self {
         Self {
             conference: conference.into(),
@@ -197,7 +198,7 @@ impl Participation {
         }
     }
 
-    /// Takes part as before, but for this.
+    /// Applies a change.
     pub fn change(&mut self, change: Change) {
         let Change { muted, hold, wait, ends, clears, beep, beep_on_exit, coach } = change;
         self.muted = muted.unwrap_or(self.muted);
@@ -219,11 +220,12 @@ impl Participation {
     }
 }
 
-/// How a leg ends with its conference, in words.
+/// Detail of the end of a leg that ended with its conference.
 const CONFERENCE_OVER: &str = "the conference was over";
 
 impl Call {
-    /// Takes part in a conference, or takes part in it otherwise; another one, or the leg that it was joined to, is left.
+    /// Joins a conference, or changes the participation in the current one. A leg that joins leaves its old conference
+    /// or bridge.
     pub(crate) fn confer(&mut self, leg: LegId, participation: Participation) {
         let before = self.party(leg).and_then(|party| party.conference.clone());
         let same = before.as_ref().is_some_and(|before| before.conference == participation.conference);
@@ -242,7 +244,7 @@ impl Call {
         }
     }
 
-    /// Leaves its conference. `false`: it is in none.
+    /// Leaves the conference. Returns `false` if the leg is in none.
     pub(crate) fn leave_conference(&mut self, leg: LegId, why: Leaving) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let (Some(left), info) = (party.conference.take(), Arc::clone(&party.info)) else { return false };
@@ -252,7 +254,7 @@ impl Call {
         true
     }
 
-    /// Takes part in its conference otherwise. `false`: it is in none.
+    /// Changes the participation in the conference. Returns `false` if the leg is in none.
     pub(crate) fn change_in_conference(&mut self, leg: LegId, change: Change) -> bool {
         let Some(mut participation) = self.party(leg).and_then(|party| party.conference.clone()) else { return false };
         participation.change(change);
@@ -260,7 +262,7 @@ impl Call {
         true
     }
 
-    /// The conference is over, or is to be left. `clears`: the leg is hung up then.
+    /// Takes the leg out of its conference, which has ended or is to be left. `clears` also hangs up the leg.
     pub(crate) fn conference_over(&mut self, leg: LegId, why: Leaving, clears: bool) {
         if self.leave_conference(leg, why) {
             self.signal(leg, Signal::ConferenceOver);
@@ -270,7 +272,7 @@ impl Call {
         }
     }
 
-    /// The conference would not have it.
+    /// Takes the leg out of a conference that refused it.
     pub(crate) fn conference_refused(&mut self, leg: LegId) {
         if self.leave_conference(leg, Leaving::Over) {
             self.signal(leg, Signal::ConferenceRefused);

@@ -1,4 +1,5 @@
-//! A conversation: the caller talks; an application reads and writes words over a WebSocket, or an agent of this server answers.
+//! Conversations: the caller talks with an application that reads and writes text over a WebSocket, or with an agent of
+//! this server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,100 +8,101 @@ use std::time::Duration;
 use crate::id::ConversationId;
 use crate::stream::StreamFailure;
 
-/// A conversation as asked for.
+/// Parameters of a conversation.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConversationSpec {
-    /// Who the caller talks with.
+    /// What the caller talks with.
     pub with: With,
-    /// Passed to the application in the first message.
+    /// Names and values that are sent to the application in the first message.
     pub parameters: Vec<(String, String)>,
-    /// Said first.
+    /// Text that is spoken first.
     pub greeting: Option<String>,
-    /// What cuts that short.
+    /// Inputs of the caller that interrupt the greeting.
     pub greeting_cut_by: Inputs,
-    /// BCP 47 language that is spoken.
+    /// BCP 47 tag of the language that is spoken to the caller.
     pub speaks: String,
-    /// BCP 47 language that is understood.
+    /// BCP 47 tag of the language that is recognised.
     pub hears: String,
-    /// How those that are not in `tongues` are spoken and understood.
+    /// Voice and recogniser settings for languages that are not in `tongues`.
     pub manner: Manner,
-    /// How certain languages are.
+    /// Voice and recogniser settings by language (BCP 47).
     pub tongues: Vec<(String, Manner)>,
-    /// What cuts short what the application says.
+    /// Inputs of the caller that interrupt the application's speech.
     pub cut_by: Inputs,
-    /// What the application is told of, though it could not cut it short.
+    /// Inputs that are reported to the application although they could not interrupt it.
     pub reports: Inputs,
-    /// How readily the caller's voice does.
+    /// How readily the caller's voice interrupts.
     pub sensitivity: Sensitivity,
-    /// The caller's voice only stops what is said; words decide whether it is cut short or goes on. Words of agreement ("yes", "mhm")
-    /// do not cut it short.
+    /// Whether the caller's voice only pauses the speech, until the recognised words decide whether it is cut off or
+    /// continues. Words of agreement ("yes", "mhm") do not cut it off.
     pub words_decide: bool,
-    /// Whether keys are heard at all.
+    /// Whether DTMF digits of the caller are handled.
     pub keys: bool,
-    /// Whether what the application says is cut short by what it says next.
+    /// Whether new text of the application replaces the text that is being spoken.
     pub preemptible: bool,
-    /// The application is told words before they are final.
+    /// Report words to the application before they are final.
     pub partials: bool,
-    /// Profanity is not spelled out.
+    /// Mask profanity.
     pub no_profanity: bool,
-    /// The application is told who speaks.
+    /// Report to the application who is speaking.
     pub tells_speakers: bool,
-    /// It is told what was heard of what it said.
+    /// Report to the application which part of its text was played.
     pub tells_played: bool,
 }
 
-/// Who the caller talks with.
+/// What a caller talks with.
 #[derive(Clone, PartialEq, Debug)]
 pub enum With {
-    /// An application at this URL: `ws:` or `wss:`, absolute.
+    /// An application at this absolute URL, with the scheme `ws:` or `wss:`.
     Application(String),
     /// An agent of this server.
     Agent(Box<AgentSpec>),
 }
 
-/// An agent as a document, an application or the configuration asks for it. What is `None` here is as the configuration says.
+/// Settings of an agent from a document, an application or the configuration. A `None` means the value from the
+/// configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AgentSpec {
-    /// Its name in the configuration.
+    /// Name of the agent in the configuration.
     pub name: Arc<str>,
-    /// What its model is told to be and to do.
+    /// System prompt of the agent's model.
     pub prompt: Option<Arc<str>>,
-    /// What it says first; an empty text: nothing.
+    /// What the agent says first; an empty text means nothing.
     pub first_message: Option<Arc<str>>,
-    /// BCP 47 language.
+    /// BCP 47 tag of the agent's language.
     pub language: Option<Arc<str>>,
-    /// Its voice, in the words of the speech engine.
+    /// The speech engine's name of the agent's voice.
     pub voice: Option<Arc<str>>,
-    /// What was said before: the model continues from there.
+    /// Earlier utterances, from which the model continues.
     pub history: Vec<Line>,
-    /// A JSON schema of an object: the agent finds out these values, and the conversation ends with them as its word for whoever
-    /// goes on.
+    /// JSON schema of an object with the values that the agent has to ask for. When it has them, the conversation ends
+    /// and returns them as its text for what follows.
     pub collects: Option<Arc<str>>,
-    /// Something that happened, which the agent speaks about first instead of its first message.
+    /// An event that the agent speaks about first, instead of its first message.
     pub event: Option<Arc<str>>,
-    /// Said when all values were found out.
+    /// What the agent says when it has all values.
     pub farewell: Option<Arc<str>>,
-    /// How long the caller may be silent until he is asked whether he is there.
+    /// Silence of the caller after which the agent asks whether the caller is still there.
     pub silence: Option<Duration>,
-    /// Whether the caller may cut the agent short.
+    /// Whether the caller can interrupt the agent.
     pub interruptible: Option<bool>,
-    /// By which an application knows the conversation.
+    /// The application's id of the conversation.
     pub conversation: Option<u128>,
-    /// The application is told whatever was said as soon as it was.
+    /// Report every utterance to the application as soon as it was spoken.
     pub tells_lines: bool,
 }
 
-/// Something that was said.
+/// One utterance in a conversation with an agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Line {
-    /// By the agent; else by the caller.
+    /// `true` if the agent spoke, `false` if the caller did.
     pub by_agent: bool,
-    /// The words.
+    /// The spoken text.
     pub text: Arc<str>,
 }
 
 impl ConversationSpec {
-    /// One in English that anything of the caller cuts short at once, with everything else off.
+    /// Creates a conversation in English that any input of the caller interrupts at once, with everything else off.
     pub fn new(with: With) -> Self {
         Self {
             with,
@@ -124,90 +126,90 @@ impl ConversationSpec {
         }
     }
 
-    /// How a language is spoken and understood.
+    /// Returns the voice and recogniser settings of a language.
     pub fn manner(&self, language: &str) -> &Manner {
         let own = self.tongues.iter().find(|(code, _)| code.eq_ignore_ascii_case(language));
         own.map_or(&self.manner, |(_, manner)| manner)
     }
 }
 
-/// How a language is spoken and understood.
+/// Voice and recogniser settings of a language.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Manner {
-    /// The voice, in the provider's words.
+    /// The provider's name of the voice.
     pub voice: Option<String>,
-    /// The recogniser's model, in its words.
+    /// The recogniser's name of its model.
     pub model: Option<String>,
-    /// Words and phrases that are likely.
+    /// Words and phrases that are likely to occur.
     pub hints: Vec<String>,
 }
 
-/// Doings of a caller.
+/// A set of kinds of input from a caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Inputs {
-    /// Pressing a key.
+    /// DTMF digits.
     pub keys: bool,
-    /// Speaking.
+    /// Speech.
     pub speech: bool,
 }
 
 impl Inputs {
-    /// Neither.
+    /// No input.
     pub const NONE: Self = Self { keys: false, speech: false };
-    /// Either.
+    /// Digits and speech.
     pub const ANY: Self = Self { keys: true, speech: true };
 }
 
-/// How readily a voice is taken for an interruption.
+/// How readily a voice counts as an interruption.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Sensitivity {
-    /// After a while.
+    /// Only after a longer time of speech.
     Low,
-    /// In between.
+    /// After a short time of speech.
     Medium,
     /// At once.
     #[default]
     High,
 }
 
-/// A conversation's life, told by the shell.
+/// Facts about a conversation at a status change, reported by the shell.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConversationFacts {
-    /// Its id.
+    /// Id of the conversation.
     pub id: ConversationId,
-    /// What happened.
+    /// The new status.
     pub status: ConversationStatus,
-    /// Since it was ordered.
+    /// Time since the conversation was started.
     pub duration: Duration,
-    /// Of an agent's.
+    /// Facts about the agent; `None` if the conversation is with an application.
     pub agent: Option<AgentFacts>,
 }
 
-/// A conversation with an agent until now.
+/// State of a conversation with an agent so far.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentFacts {
-    /// As asked for.
+    /// Settings of the agent.
     pub spec: Arc<AgentSpec>,
-    /// What was said, oldest first: 200 lines at most, of more the last ones.
+    /// Utterances, oldest first; only the last 200 are kept.
     pub said: Vec<Line>,
 }
 
-/// What happened to a conversation.
+/// Status changes of a conversation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConversationStatus {
-    /// The application is there.
+    /// The application is connected.
     Started,
-    /// Something was said in a conversation with an agent: by the caller, or heard by him.
+    /// An utterance in a conversation with an agent: spoken by the caller, or played to the caller.
     Said(Line),
-    /// The application ended it, perhaps with a word for whoever goes on.
+    /// The application ended the conversation, optionally with a text for what follows.
     Ended(Option<String>),
     /// The leg ended, or does something else now.
     Completed,
-    /// The application could not be reached, broke off, or cannot be understood.
+    /// The application could not be reached, disconnected, or sent invalid messages.
     Failed {
-        /// It had been reached.
+        /// Whether the application had been connected.
         after_start: bool,
-        /// Why.
+        /// The failure.
         why: StreamFailure,
     },
 }

@@ -1,4 +1,4 @@
-//! How legs end: by whom, why, and what is let go then.
+//! The end of legs: its cause, the side that caused it, and the cleanup.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +13,24 @@ use crate::output::{Farewell, LegCommand, LegGone};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
 
-/// How a caller is refused whose leg ends without a reason of its own: Temporarily Unavailable (RFC 3261 §21.4.18).
+/// Status for an unanswered caller whose leg ends for no reason of its own: 480 Temporarily Unavailable (RFC 3261
+/// §21.4.18).
 const UNAVAILABLE: u16 = 480;
-/// How long an ended leg may wait for its recordings to be closed and its transcriptions to be told.
+/// Maximum time that an ended leg waits until its recordings are closed and its transcriptions are reported.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Call {
-    /// Hangs a leg up, whatever its state.
+    /// Hangs up a leg in any state.
     pub(crate) fn hangup(&mut self, leg: LegId, cause: EndCause, by: EndedBy) {
         self.hangup_with(leg, cause, by, None);
     }
 
-    /// The server hangs a leg up, for a reason that people are told.
+    /// Hangs up a leg on behalf of the server, with a reason in words for the leg's record.
     pub(crate) fn hangup_because(&mut self, leg: LegId, cause: EndCause, why: String) {
         self.hangup_with(leg, cause, EndedBy::Server, Some(why));
     }
 
-    /// Hangs every leg up as the server ends.
+    /// Hangs up every leg because the server shuts down.
     pub fn handle_shutdown(&mut self, now: Now) {
         self.set_now(now);
         let legs: Vec<LegId> = self.legs().map(|leg| leg.id).collect();
@@ -43,12 +44,12 @@ impl Call {
         if party.info.status.is_final() {
             return;
         }
-        // A caller who was never answered gets a final response.
+        // A caller that was not answered gets a final response.
         let refused = party.info.answered_at.is_none() && party.info.direction == Direction::Inbound;
         let status = refused.then_some(UNAVAILABLE);
-        // The others of a race, or of a dial, end when one is answered.
+        // The other legs of a race or a dial end when one of them is answered.
         let elsewhere = cause == EndCause::OriginatorCancel && by == EndedBy::Server;
-        // The far end is told that something failed, though the call as such was cleared.
+        // The far end receives a failure as reason, although the call itself was cleared normally.
         let apologised = matches!(party.failure.as_deref(), Some(EndFailure::Document(_)));
         let reason = if apologised { EndCause::Failed } else { cause };
         let farewell = LegCommand::Hangup(Farewell { cause: reason, elsewhere });
@@ -56,19 +57,20 @@ impl Call {
         self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail, failure: None });
     }
 
-    /// Hangs up as a program or a request means it: an unanswered outbound leg is cancelled, anything else cleared.
+    /// Hangs up for a program or a request: an unanswered outbound leg is cancelled, any other leg is cleared.
     pub(crate) fn clear(&mut self, leg: LegId, by: EndedBy) {
         self.hangup(leg, self.clearing(leg), by);
     }
 
-    /// The same, as the application wants it in one of its ways, which `how` tells in words: [`BY_REQUEST`] and its like.
+    /// Does the same for the application. `how` says in words how the application requested it: [`BY_REQUEST`] or a
+    /// similar constant.
     pub(crate) fn clear_for_application(&mut self, leg: LegId, how: &str) {
         let answered = self.party(leg).is_some_and(|party| party.info.answered_at.is_some());
-        // Of a call that was never answered, its cause and its status say more.
+        // For a call that was never answered, the cause and the status say more.
         self.hangup_with(leg, self.clearing(leg), EndedBy::Application, answered.then(|| how.to_owned()));
     }
 
-    /// A document has nothing more to do: its leg is cleared.
+    /// Clears a leg whose document has no further instruction.
     pub(crate) fn document_ended(&mut self, leg: LegId) {
         let failed = match self.party(leg).and_then(|party| party.failure.as_deref()) {
             Some(EndFailure::Stream(_)) => " (its stream had failed)",
@@ -78,7 +80,7 @@ impl Call {
         self.clear_for_application(leg, &format!("{DOCUMENT_ENDED}{failed}"));
     }
 
-    /// The cause of a leg's end that no far end has asked for.
+    /// Returns the cause for ending a leg that its far end has not ended.
     fn clearing(&self, leg: LegId) -> EndCause {
         let unanswered = self
             .party(leg)
@@ -103,7 +105,7 @@ impl Call {
         );
     }
 
-    /// Ends a leg in our books: what it ran is aborted, what hung on it is let go, the fact is told.
+    /// Marks a leg as ended: aborts its program, stops what depends on the leg, and emits the event.
     pub(crate) fn end_leg(&mut self, leg: LegId, mut end: LegEnd) {
         let Some(party) = self.party_mut(leg) else { return };
         if party.info.status.is_final() {
@@ -114,7 +116,7 @@ impl Call {
         if end.cause == EndCause::Timeout && info.status == Status::Initiated {
             end.detail = Some(format!("{}, and it never rang", end.cause));
         }
-        // The application turned a caller away: whom it called has not answered.
+        // The application refused an inbound call: its status is no answer, not failed.
         let declined = info.direction == Direction::Inbound && end.by == EndedBy::Application;
         info.status = match final_status(end.cause, answered) {
             Status::Failed if declined && end.cause == EndCause::Rejected => Status::NoAnswer,
@@ -149,7 +151,7 @@ impl Call {
         self.release_if_idle(leg);
     }
 
-    /// Frees an ended leg once nothing is being closed on it.
+    /// Frees an ended leg once nothing on it is still being closed.
     pub(crate) fn release_if_idle(&mut self, leg: LegId) {
         let Some(party) = self.party(leg) else { return };
         let open = !party.recordings.is_empty() || !party.transcriptions.is_empty();
@@ -201,7 +203,8 @@ pub(crate) fn cause_of(reason: LegGone, sip_status: Option<u16>, answered: bool)
         LegGone::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
         LegGone::Refused(cause) => cause,
         LegGone::Timeout if answered => EndCause::Unspecified,
-        // Not even a provisional response: whoever rings has been reached, and does not answer in another way.
+        // A timeout of the transaction: not even a provisional response came, so the far end was not reached. A far end
+        // that rings without an answer ends differently.
         LegGone::Timeout | LegGone::Unreachable | LegGone::Failed => EndCause::Failed,
     }
 }

@@ -1,4 +1,4 @@
-//! Facts about a call, in the order they happened: for webhooks, the call's record and its log.
+//! Events: facts about a call in the order in which they happened, for webhooks, the call's record and its log.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,125 +21,126 @@ use crate::siprec::{SiprecFacts, SiprecStatus};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
 use crate::transcription::{Transcript, TranscriptState, TranscriptionFacts, TranscriptionStatus};
 
-/// One fact.
+/// One event of a call.
 #[derive(Clone, PartialEq, Debug)]
 pub struct CallEvent {
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// The leg it is about, as it was right after.
+    /// The leg that the event is about, with its facts right after the event.
     pub leg: Arc<LegInfo>,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
 }
 
-/// What happened.
+/// What happened on a leg.
 #[derive(Clone, PartialEq, Debug)]
 pub enum EventKind {
-    /// The leg came to be: an inbound one is known and waits, an outbound one's INVITE leaves.
+    /// The leg was created: an inbound call arrived, or the INVITE of an outbound leg is sent.
     Initiated,
-    /// It rings; `early_media` if audio already flows.
+    /// The leg rings.
     Ringing {
-        /// 183 with SDP.
+        /// Whether early media flows (183 with SDP).
         early_media: bool,
     },
-    /// It was answered.
+    /// The leg was answered.
     Answered {
-        /// The stream that begins with the answer.
+        /// The stream that starts with the answer.
         stream: Option<Box<StreamSpec>>,
     },
-    /// It is over; always the leg's last status fact. `LegInfo::end` says how.
+    /// The leg ended; always its last status event. `LegInfo::end` has the cause.
     Ended,
-    /// A key was pressed.
+    /// The far end sent a DTMF digit.
     DtmfReceived {
-        /// `0-9 A-D * #`.
+        /// One of `0-9 A-D * #`.
         digit: char,
     },
-    /// Audio to the leg began.
+    /// Audio to the leg started.
     PlaybackStarted(Playback),
-    /// It is over.
+    /// Audio to the leg ended.
     PlaybackEnded(Playback, PlaybackEnd),
-    /// Digits were collected, or not.
+    /// A gather ended, with or without digits.
     GatherEnded {
-        /// What was pressed, without the terminator.
+        /// The collected digits, without the terminator.
         digits: String,
-        /// Why it ended.
+        /// Why the gather ended.
         end: GatherEnd,
-        /// The key that ended it.
+        /// The digit that ended the gather.
         terminator: Option<char>,
-        /// The application's own name for it.
+        /// The application's own id of the gather.
         id: Option<String>,
-        /// The words that were said instead of digits.
+        /// The words that were spoken instead of digits.
         words: Option<Box<Words>>,
-        /// The callback that is told of the end.
+        /// The callback that receives this event.
         callback: Option<Arc<Callback>>,
     },
-    /// A gather hears this so far.
+    /// A gather has recognised some speech, and has not ended.
     GatherHeard {
-        /// All of it.
+        /// All words of the gather so far.
         words: Words,
-        /// How often that gather was heard before, from 0.
+        /// Number of earlier events of this kind of the same gather, from 0.
         sequence: u32,
-        /// The callback that is told.
+        /// The callback that receives this event.
         callback: Callback,
     },
-    /// A gather cannot hear, or no longer.
+    /// The speech recognition of a gather could not start, or failed.
     ListeningFailed {
-        /// Why.
+        /// Reason of the failure, in words.
         why: String,
     },
-    /// Joined to another leg.
+    /// The leg was bridged with another one.
     Bridged {
-        /// The other.
+        /// Facts about the other leg.
         with: Arc<LegInfo>,
     },
-    /// No longer joined.
+    /// The bridge ended.
     Unbridged,
-    /// Takes part in a conference.
+    /// The leg joined a conference.
     ConferenceJoined(Participation),
-    /// No longer.
+    /// The leg left a conference.
     ConferenceLeft(Participation),
-    /// Waits in a queue.
+    /// The leg entered a queue.
     Enqueued {
-        /// Its name.
+        /// Name of the queue.
         queue: Arc<str>,
-        /// Its id.
+        /// Id of the queue.
         id: QueueId,
     },
-    /// No longer, or it never could.
+    /// The leg left a queue, or could not enter it.
     Dequeued(QueueOutcome),
-    /// A recording began, was held, ended: its status says which.
+    /// A recording started, paused, resumed or ended, as its status says.
     Recording(Recording),
-    /// A stream's life.
+    /// The status of a stream changed.
     Stream(StreamFacts),
-    /// A recording session's life.
+    /// The status of a session with a recording server changed.
     Siprec(SiprecFacts),
-    /// A live transcription's life.
+    /// The status of a live transcription changed.
     Transcription(TranscriptionFacts),
-    /// The transcription of a recording is done, or cannot be made.
+    /// The transcription of a recording is complete, or failed.
     Transcribed(Box<Transcript>),
-    /// A conversation's life.
+    /// The status of a conversation changed.
     Conversation(Box<ConversationFacts>),
-    /// Something was found out about who answered; `LegInfo::answered_by` says it too.
+    /// Answering-machine detection has a result; `LegInfo::answered_by` has it too.
     MachineDetected(MachineFacts),
-    /// A dial is over.
+    /// A dial ended.
     Dialed(DialResult),
-    /// The far end was asked to call somebody else: how far that is.
+    /// Progress of a transfer that the far end was asked for (REFER).
     Refer(ReferFacts),
-    /// A document could not be had or read; what follows is the fallback, or the end.
+    /// A document could not be fetched or parsed. The fallback follows, or the end of the leg.
     FetchFailed {
-        /// What went wrong.
+        /// What failed.
         failure: FetchFailure,
     },
-    /// There is no document, and the caller is told so before the server hangs up.
+    /// No document could be fetched; the caller hears an apology, then the server hangs up.
     Apologised,
-    /// Something was asked for that this server does not do.
+    /// An instruction requested something that this server does not implement.
     Unserved(Box<Unserved>),
-    /// A document had something odd.
+    /// A document or a request had a problem that did not stop it.
     Warned(Warning),
 }
 
 impl EventKind {
-    /// Whether an operator is to hear of it: something could not be had, read or kept.
+    /// Returns whether the event reports a failure that operators should see: something could not be fetched, parsed or
+    /// stored.
     pub fn is_trouble(&self) -> bool {
         match self {
             Self::FetchFailed { .. } | Self::Warned(_) | Self::ListeningFailed { .. } => true,
@@ -155,66 +156,66 @@ impl EventKind {
     }
 }
 
-/// What was found out about who answered.
+/// Result of answering-machine detection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineFacts {
-    /// Who.
+    /// The result.
     pub verdict: Verdict,
-    /// How long after the answer.
+    /// Time from the start of the detection to the result.
     pub after: Duration,
-    /// What was asked for.
+    /// Parameters of the detection.
     pub spec: Box<MachineDetection>,
 }
 
-/// A transfer that the far end was asked for (REFER).
+/// A transfer that the far end was asked for (REFER, RFC 3515).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReferFacts {
-    /// The SIP URI that it is to call.
+    /// The SIP URI that the far end is asked to call.
     pub to: String,
-    /// How far it is.
+    /// Progress of the transfer.
     pub state: ReferState,
-    /// Status of its answer to the REFER.
+    /// Status code of the far end's response to the REFER.
     pub answer: Option<u16>,
-    /// Status of the call that it made, as it told (NOTIFY).
+    /// Status code of the call that the far end made, as it reported with NOTIFY.
     pub progress: Option<u16>,
 }
 
-/// How far such a transfer is.
+/// Progress of a transfer by REFER.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReferState {
-    /// Asked for.
+    /// The REFER was sent.
     Started,
-    /// The far end talks to the other one.
+    /// The far end reached the transfer target.
     Completed,
-    /// It would not, or could not.
+    /// The far end refused, or its call failed.
     Failed,
 }
 
-/// A piece of audio to a leg.
+/// One playback of audio to a leg.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Playback {
-    /// Its operation.
+    /// Id of the operation.
     pub op: OpId,
-    /// What is heard.
+    /// Source of the audio.
     pub source: AudioSource,
-    /// Whether it is the prompt of a gather (some applications are not told of those).
+    /// Whether this is the prompt of a gather; some dialects do not report prompts.
     pub prompt: bool,
-    /// The callback that is told of its beginning and its end.
+    /// The callback that receives the start and the end of the playback.
     pub callback: Option<Arc<Callback>>,
 }
 
-/// Why audio to a leg ended.
+/// Why a playback ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlaybackEnd {
-    /// Played to its end.
+    /// The audio was played to its end.
     Completed,
-    /// Stopped by a request, a key or a new document.
+    /// Stopped by a request, a digit or a new document.
     Stopped,
     /// The leg ended.
     Hangup,
-    /// There is no such audio (404).
+    /// The audio does not exist (404); the reason in words.
     Missing(String),
-    /// The audio could not be had (unreachable, unreadable, no voice).
+    /// The audio could not be fetched, decoded or synthesised; the reason in words.
     Failed(String),
 }
 
@@ -229,14 +230,14 @@ impl fmt::Display for PlaybackEnd {
     }
 }
 
-/// Why collecting digits ended.
+/// Why a gather ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GatherEnd {
-    /// Enough valid digits, or the terminator after them.
+    /// Enough valid digits, or valid digits with the terminator.
     Valid,
-    /// Digits, but not valid ones, after the last try.
+    /// Only invalid digits, also in the last attempt.
     Invalid,
-    /// Nothing, or too little, in time.
+    /// No digits, or too few, within the time limit.
     Timeout,
     /// Stopped by a request or a new document.
     Stopped,
@@ -256,45 +257,45 @@ impl fmt::Display for GatherEnd {
     }
 }
 
-/// How a dial came out.
+/// Result of a dial.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DialResult {
-    /// How it came out.
+    /// Status of the dial.
     pub status: DialStatus,
-    /// The leg that was joined, or the last one tried.
+    /// The leg that was bridged, or the last one tried.
     pub child: Option<LegId>,
-    /// How long the two were joined.
+    /// Duration of the bridge.
     pub duration: Duration,
-    /// Whether they were joined at all.
+    /// Whether the legs were bridged.
     pub bridged: bool,
-    /// Whether a request took it away; how long that one was joined says nothing then.
+    /// Whether a request took the dialled leg away; `duration` has no meaning then.
     pub taken: bool,
-    /// The final SIP response of the child.
+    /// Status code of the final SIP response to the dialled leg.
     pub sip_status: Option<u16>,
-    /// The child's SIP Call-ID.
+    /// SIP Call-ID of the dialled leg.
     pub sip_call_id: Option<Arc<str>>,
-    /// Headers of its answer.
+    /// Headers of the final SIP response.
     pub sip_headers: Vec<(String, String)>,
-    /// What the application that was called handed back.
+    /// Values that the called application returned.
     pub returned: Vec<(String, String)>,
-    /// The recording of it, whole, if there is one.
+    /// The complete recording of the dial, if there is one.
     pub recording: Option<Recording>,
 }
 
-/// How a dial came out.
+/// Status of a dial.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DialStatus {
-    /// Joined and over.
+    /// The legs were bridged and the bridge has ended.
     Completed,
-    /// It was a conference, which was taken part in.
+    /// The leg took part in a conference.
     Answered,
-    /// Busy.
+    /// The called party was busy.
     Busy,
-    /// Nobody answered.
+    /// No answer.
     NoAnswer,
-    /// Could not be reached, or refused.
+    /// The called party could not be reached, or refused.
     Failed,
-    /// Given up.
+    /// The dial was cancelled before an answer.
     Canceled,
 }
 

@@ -1,4 +1,4 @@
-//! Asking an application what to do next.
+//! Requests for documents, with which an application says what to do next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,156 +16,156 @@ use crate::queue::QueueOutcome;
 use crate::recording::Recording;
 use crate::stream::StreamFacts;
 
-/// A request for a document.
+/// A request to an application for a document.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Fetch {
-    /// Echoed by the answer.
+    /// Id that the response carries too.
     pub id: FetchId,
-    /// On whose behalf.
+    /// Facts about the leg that needs the document.
     pub leg: Arc<LegInfo>,
     /// The URL and method of the request.
     pub target: Target,
-    /// Why, with what the application is told besides the leg itself.
+    /// Why the document is requested, with the values that are sent besides the facts about the leg.
     pub reason: FetchReason,
-    /// Where it will run.
+    /// Where the document will run.
     pub scope: Scope,
 }
 
-/// Where a document runs: not every instruction is in place everywhere.
+/// Where a document runs. Some instructions are allowed only in some places.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Scope {
-    /// On a leg, and it decides what the leg does.
+    /// On a leg, which the document controls.
     #[default]
     Leg,
-    /// On the leg of a party who is yet to be joined.
+    /// On a called leg before it is bridged.
     Whisper,
     /// On a leg that waits in a queue.
     Queue,
-    /// In a conference: it is only heard, and may end at any moment.
+    /// In a conference: its audio is played there, and it can end at any moment.
     Conference,
 }
 
-/// Why a document is asked for.
+/// Why a document is requested.
 #[derive(Clone, PartialEq, Debug)]
 pub enum FetchReason {
-    /// The leg's first.
+    /// It is the first document of the leg.
     Start,
-    /// It was sent elsewhere by its document or by a request.
+    /// The leg was redirected by its document or by a request.
     Redirect,
-    /// Digits were collected.
+    /// A gather collected digits.
     Gathered {
-        /// What was pressed.
+        /// The collected digits, without the terminator.
         digits: String,
-        /// The key that ended it.
+        /// The digit that ended the gather.
         terminator: Option<char>,
     },
-    /// Something was said; nothing, if an application wants to know that too.
+    /// A gather recognised speech. Empty if nothing was said and the application wants to know that too.
     Heard(Words),
-    /// A recording was made.
+    /// A recording is complete.
     Recorded {
-        /// It.
+        /// The recording.
         recording: Recording,
-        /// Its length before its silent ends were cut away.
+        /// Length of the audio before leading and trailing silence was removed.
         recorded: Duration,
-        /// The key that ended it.
+        /// The digit that ended the recording.
         key: Option<char>,
-        /// The caller hung up; the answer will be ignored.
+        /// Whether the caller hung up; the response is ignored then.
         hangup: bool,
     },
-    /// A dial is over.
+    /// A dial ended.
     Dialed(DialResult),
-    /// A connected stream is over.
+    /// A connected stream ended.
     Connected(StreamFacts),
-    /// A conversation is over.
+    /// A conversation ended.
     Conversed(Box<ConversationFacts>),
-    /// A transfer that the far end was asked for is over.
+    /// A transfer that the far end was asked for (REFER) ended.
     Refer(ReferFacts),
-    /// The far end of the other leg asks for this one to be transferred.
+    /// The far end of the bridged leg requests a transfer of this leg (REFER).
     Referred {
-        /// To whom.
+        /// URI of the transfer target.
         uri: String,
-        /// Who asks, as it says itself.
+        /// The referrer's identity as it gives it itself (Referred-By).
         by: Option<String>,
     },
-    /// The called party's own document before the join.
+    /// The called party's own document before the bridge.
     Whisper,
-    /// Something was asked for that this server does not do: how that came out, by name.
+    /// An instruction requested something that this server does not implement. Its result, as names and values.
     Unserved(Vec<(String, String)>),
-    /// What is heard in a queue, for the first time or again.
+    /// The document that a leg hears while it waits in a queue, for the first time or again.
     Wait,
-    /// Its turn has come: what it is told before it is joined to who takes it.
+    /// The document that a waiting leg hears before it is bridged with the leg that takes it out of the queue.
     Called {
-        /// The queue.
+        /// Id of the queue.
         queue: QueueId,
-        /// How long it waited there.
+        /// The leg's waiting time in the queue.
         waited: Duration,
-        /// Who takes it.
+        /// The leg that takes this one.
         by: LegId,
     },
-    /// It is in the queue no longer.
+    /// The leg left the queue.
     Queued(QueueOutcome),
-    /// An ordered command was done, or was refused.
+    /// A command that an instruction contained was executed or refused.
     Ordered(Result<Accepted, Refused>),
-    /// It was found out who is there.
+    /// Answering-machine detection has its last result.
     Detected(Box<MachineFacts>),
-    /// What is heard in a conference.
+    /// The document whose audio is played in a conference.
     Conference {
-        /// It.
+        /// Id of the conference.
         id: ConferenceId,
-        /// Its name.
+        /// Name of the conference.
         name: Arc<str>,
-        /// For all of it, not for the leg alone.
+        /// Whether all participants hear it, not only this leg.
         all: bool,
     },
     /// Another document failed.
     Fallback {
-        /// How.
+        /// The failure.
         failure: FetchFailure,
-        /// The one that failed.
+        /// URL of the document that failed.
         url: Arc<str>,
     },
 }
 
-/// Why a document could not be had. Dialects number these.
+/// Why a document could not be fetched or parsed. Dialects have an error number for each kind.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FetchFailure {
-    /// What kind of failure.
+    /// Kind of the failure.
     pub kind: FailureKind,
-    /// In words, for the log.
+    /// Details in words, for the log.
     pub detail: String,
 }
 
-/// Kinds of failure on the way to a document.
+/// Kinds of failure of a document request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// The URL is no URL, or its target is not allowed.
+    /// The URL is invalid, or its host is not allowed.
     BadUrl,
-    /// The name does not resolve.
+    /// The host name does not resolve.
     BadHost,
-    /// No connection in time.
+    /// The connection was not established in time.
     ConnectTimeout,
-    /// Connection refused.
+    /// The connection was refused.
     ConnectRefused,
-    /// Connection lost, or another transport failure.
+    /// The connection was lost, or the transport failed in another way.
     Connection,
-    /// TLS failed.
+    /// The TLS handshake failed.
     Tls,
-    /// No whole answer in time.
+    /// The response was not complete in time.
     Timeout,
     /// Too many redirects.
     Redirects,
     /// An HTTP status other than 2xx.
     Status(u16),
-    /// Not HTTP.
+    /// The response is not HTTP.
     Protocol,
-    /// The document is larger than allowed.
+    /// The document exceeds the size limit.
     TooLarge,
-    /// No body.
+    /// The response has no body.
     Empty,
-    /// A content type that is no document.
+    /// The content type is not that of a document.
     ContentType,
-    /// Not well-formed, or not a document of this provider; the provider's own number.
+    /// The document is not well-formed, or not a document of this provider. The number is the provider's error number.
     Document(u32),
-    /// Documents kept leading to documents without anything being done.
+    /// Documents kept leading to further documents without doing anything.
     Loop,
 }

@@ -1,6 +1,6 @@
-//! Calls between two legs of this server: to an application or a number of it, with no phone between. Such a call is two legs
-//! that are each other's far end. One belongs to the caller. The other belongs to the called application or number, which is
-//! called like by anybody else; an application is told more.
+//! Internal calls: calls between two legs of this server, to an application or a number of this server, without a phone
+//! between them. Such a call is two legs, each the far end of the other. One belongs to the caller. The other belongs
+//! to the called application or number and is handled like any inbound call; an application receives additional values.
 //!
 //! ```text
 //!   caller ══ leg ──bridge── leg ┄┄┄┄ leg ══ what the application's document does
@@ -9,22 +9,24 @@
 
 use serde::{Deserialize, Serialize};
 
-/// So many applications and numbers may call one another in a row; a further one is not called: each of them costs two legs.
+/// Maximum length of a chain of internal calls. A further internal call is refused, because each one costs two legs.
 pub const MOST_IN_A_ROW: u8 = 8;
 
-/// A leg's place in a row of calls within the server. If an application is called: also what the application is told, and what
-/// it says at the end.
+/// The position of a leg in a chain of internal calls. If the leg calls an application, also the values passed to the
+/// application and the values it returns.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Handover {
-    /// Names and values, as it is told them.
+    /// Names and values that are passed to the application.
     pub parameters: Vec<(String, String)>,
-    /// Who hands the call over, in the words of who does; the account if `None`.
+    /// Id under which the calling application presents itself to the called one (TwiML `customerId`); the calling
+    /// account if `None`.
     pub customer: Option<String>,
-    /// It sees whom the caller had called, not itself, as called.
+    /// Whether the application sees the number that the original caller dialled, instead of its own address, as the
+    /// called one.
     pub as_called: bool,
-    /// The how manieth call in a row this is.
+    /// Number of internal calls in the chain, including this one.
     pub depth: u8,
-    /// What the application handed back when it ended the call.
+    /// Values that the application returned when it ended the call.
     pub returned: Vec<(String, String)>,
 }

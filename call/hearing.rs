@@ -1,65 +1,66 @@
-//! What a recogniser of speech is asked for, and what it hears.
+//! Speech recognition: the parameters of a recogniser and its results.
 
 use serde::{Deserialize, Serialize};
 
-/// How to listen. A recogniser does what it can of it.
+/// Parameters of a recognition. A recogniser applies those that it supports.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Listening {
-    /// BCP 47 language that is spoken; the recogniser's own choice if `None`.
+    /// BCP 47 tag of the spoken language; the recogniser chooses if `None`.
     pub language: Option<String>,
-    /// Words and phrases that are likely.
+    /// Words and phrases that are likely to occur.
     pub hints: Vec<String>,
-    /// The recogniser's model, in its own words; the configured one if `None`.
+    /// The recogniser's name of the model to use; the configured model if `None`.
     pub model: Option<String>,
-    /// Words are told before they are final.
+    /// Report words before they are final.
     pub partials: bool,
-    /// Profanity is not spelled out.
+    /// Mask profanity.
     pub no_profanity: bool,
-    /// Words come with punctuation.
+    /// Add punctuation.
     pub punctuation: bool,
-    /// Every pause is followed by the final words until then as soon as the recogniser knows them, if need be by none; what is said
-    /// after it is an utterance of its own. Where somebody goes on before they are known, within half a second, they come with the next pause.
+    /// Report the final words after every pause as soon as they are known, even if there are none. Speech after the
+    /// pause is a separate utterance. If the speaker continues within half a second and before the words are known,
+    /// they are reported after the next pause.
     #[serde(default)]
     pub at_pauses: bool,
 }
 
-/// Something heard. `Began` and `Paused` alternate, beginning with `Began`; words follow when they are known, at times long
-/// after the pause.
+/// An event of a recognition. `Began` and `Paused` alternate, starting with `Began`. Words are reported when they are
+/// known, sometimes long after the pause.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Heard {
-    /// Somebody speaks.
+    /// Speech started.
     Began,
-    /// Nobody does any more: about 200 ms after the last sound.
+    /// Speech stopped: reported about 200 ms after the last sound.
     Paused,
-    /// What the utterance seems to be so far.
+    /// The current utterance as recognised so far.
     Partial(Words),
-    /// What the utterance was; words of the next one follow. May be empty: a noise.
+    /// The complete utterance; the following words belong to the next one. Empty if the sound was only noise.
     Final(Words),
 }
 
-/// Words heard.
+/// Recognised text.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Words {
-    /// Those that will not change.
+    /// The part that will not change.
     pub stable: String,
-    /// Those that may still; none of a final utterance.
+    /// The part that may still change; empty in a final utterance.
     pub unstable: String,
-    /// How likely the unstable ones are to stay, 0 to 1.
+    /// Probability that `unstable` stays as it is, 0 to 1.
     pub stability: Option<f32>,
-    /// How sure the recogniser is, 0 to 1; not every one tells.
+    /// Confidence of the recogniser, 0 to 1; `None` if the recogniser does not report it.
     pub confidence: Option<f32>,
-    /// The language that was heard, if the recogniser tells.
+    /// The detected language, if the recogniser reports it.
     pub language: Option<String>,
 }
 
 impl Words {
-    /// All of them.
+    /// Returns the stable and the unstable part together.
     pub fn text(&self) -> String {
         joined(&self.stable, &self.unstable)
     }
 }
 
-/// Two pieces of a sentence, with a space between where both are something.
+/// Joins two parts of a sentence, with a space between them if neither is empty.
 pub fn joined(one: &str, other: &str) -> String {
     let (one, other) = (one.trim(), other.trim());
     match (one.is_empty(), other.is_empty()) {

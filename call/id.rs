@@ -1,4 +1,5 @@
-//! Identities. Every id is 128 bits; a dialect only *spells* them (`CA` + 32 hex, `v3:` + base64url, a UUID).
+//! Ids. Every id has 128 bits. The dialects differ only in how they *write* it (`CA` + 32 hex digits, `v3:` +
+//! base64url, a UUID).
 
 use std::fmt;
 
@@ -13,14 +14,14 @@ macro_rules! ids {
         pub struct $name(pub u128);
 
         impl $name {
-            /// A new id, as [`ordered`] makes it.
+            /// Creates a new id with [`ordered`].
             pub fn new(at: Timestamp, rng: &mut impl Rng) -> Self {
                 Self(ordered(at, rng))
             }
         }
 
         impl fmt::Display for $name {
-            /// 32 lower-case hex digits.
+            /// Writes 32 lower-case hex digits.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(digits(self.0, &mut [0; 32]))
             }
@@ -48,39 +49,43 @@ macro_rules! ids {
 }
 
 ids! {
-    /// One B2BUA session: one or more legs (Telnyx: call session).
+    /// Id of a call: one B2BUA session with one or more legs (Telnyx: call session).
     CallId,
-    /// One party's SIP side (Twilio: Call; Telnyx: call leg).
+    /// Id of a leg: the SIP side of one party (Twilio: Call; Telnyx: call leg).
     LegId,
-    /// One recording.
+    /// Id of a recording.
     RecordingId,
-    /// One conference.
+    /// Id of a conference.
     ConferenceId,
-    /// One audio stream to a WebSocket.
+    /// Id of an audio stream to a WebSocket.
     StreamId,
-    /// One queue of an account.
+    /// Id of a queue of an account.
     QueueId,
-    /// What was said on a leg, or in a recording, in words.
+    /// Id of a transcription: the speech of a leg or of a recording as text.
     TranscriptionId,
-    /// One conversation of a caller with an application.
+    /// Id of a conversation between a caller and an application.
     ConversationId,
-    /// One session with a recording server; also the SIP key of its dialog.
+    /// Id of a session with a recording server; also the SIP key of its dialog.
     SiprecId,
 }
 
-/// An operation under way on a leg's media (a playback, a recording, a stream's tap): commands carry it, events echo it.
+/// Id of an operation under way on a leg's media (a playback, a recording, the tap of a stream). Commands carry it and
+/// events return it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct OpId(pub u64);
 
-/// A document request under way; its answer echoes it, so that a late answer to an aborted fetch is known for what it is.
+/// Id of a document request under way. The response carries it too, so that a late response to an aborted request is
+/// recognised.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FetchId(pub u64);
 
-/// Ids are spelled dozens of times a call, and the formatter takes ten times as long with 128 bits: each half is drawn out here
-/// until a nibble has an octet to itself, and sixteen of them become digits at once.
+/// Writes an id as 32 lower-case hex digits into `text`. A call writes ids dozens of times, and the standard formatter
+/// takes ten times as long for 128 bits. Here the bits of each 64-bit half are spread until every nibble has an octet
+/// of its own; then 16 nibbles become digits at once.
 pub(crate) fn digits(id: u128, text: &mut [u8; 32]) -> &str {
     const ONES: u128 = u128::MAX / 0xff;
-    // By so many bits is the upper half of a group moved away from its lower one, which the mask leaves.
+    // For each step: the shift in bits that moves the upper half of each group away from the lower half, and the mask
+    // that keeps both halves and clears the rest.
     const APART: [(u32, u128); 4] =
         [(32, u128::MAX / 0x1_0000_0001), (16, u128::MAX / 0x1_0001), (8, u128::MAX / 0x101), (4, u128::MAX / 0x11)];
     for (sixteen, half) in text.chunks_exact_mut(16).zip([id >> 64, id & u128::from(u64::MAX)]) {
@@ -89,13 +94,13 @@ pub(crate) fn digits(id: u128, text: &mut [u8; 32]) -> &str {
         let digits = nibbles + u128::from(b'0') * ONES + u128::from(b'a' - b'9' - 1) * letters;
         sixteen.copy_from_slice(&digits.to_be_bytes());
     }
-    // Digits are always text.
+    // Hex digits are always valid UTF-8.
     std::str::from_utf8(text).unwrap_or_default()
 }
 
-/// A new id: the millisecond it was made in, then 74 random bits, so that a database's indexes grow at one end instead of
-/// everywhere (as with UUIDs of version 7, RFC 9562 §5.7). It reads as a UUID of version 1, because one provider shows its ids
-/// as such.
+/// Creates a new id: the current millisecond, then 74 random bits. Ids are therefore in the order of time, and database
+/// indexes grow at one end only (as with UUIDs of version 7, RFC 9562 §5.7). The id has the form of a UUID of version
+/// 1, because one provider shows its ids in that form.
 pub fn ordered(at: Timestamp, rng: &mut impl Rng) -> u128 {
     const VERSION: u128 = 0x1 << 76;
     const VARIANT: u128 = 0x2 << 62;

@@ -1,4 +1,4 @@
-//! One party's side of a call, as everyone outside may see it.
+//! The public facts about a leg: one far end's side of a call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,25 +16,25 @@ use crate::output::Invite;
 use crate::stream::StreamFailure;
 use crate::{Callback, Target};
 
-/// Facts about a leg at one moment. Cheap to share: the call hands out `Arc`s of it with every event. What is not known is not
-/// written either: most of it is unknown of most legs, and every leg is written.
+/// Facts about a leg at one moment. Sharing is cheap: the call passes an `Arc` of the facts with every event. Unknown
+/// facts are not serialised, because most facts are unknown for most legs and every leg is stored.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LegInfo {
-    /// Its id (the provider's call id).
+    /// Id of the leg (the provider's call id).
     pub id: LegId,
-    /// The session it was born in.
+    /// The call in which the leg was created. A merge into another call does not change it.
     pub session: CallId,
-    /// The leg whose dial made this one.
+    /// The leg whose dial created this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<LegId>,
-    /// Name of the account it belongs to.
+    /// Name of the account that the leg belongs to.
     pub account: Arc<str>,
-    /// Name of the dialect that speaks for it.
+    /// Name of the dialect in which the application is notified about the leg.
     pub dialect: Arc<str>,
-    /// The application it belongs to (Telnyx: connection id).
+    /// Id of the application that the leg belongs to (Telnyx: connection id).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<Arc<str>>,
-    /// Who called whom.
+    /// Inbound, or outbound and for what purpose.
     pub direction: Direction,
     /// The calling party.
     pub from: Address,
@@ -43,46 +43,47 @@ pub struct LegInfo {
     /// Display name of the caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller_name: Option<String>,
-    /// Who forwarded the call here, if the network said so.
+    /// The address that forwarded the call here, if the network reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forwarded_from: Option<String>,
-    /// How far it is.
+    /// Progress of the leg.
     pub status: Status,
-    /// When it came to be.
+    /// Time at which the leg was created.
     pub created_at: Timestamp,
-    /// When it was answered.
+    /// Time of the answer; `None` before the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<Timestamp>,
-    /// Who answered it, once that was found out.
+    /// Result of answering-machine detection, once known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<AnsweredBy>,
-    /// How it ended.
+    /// Time and cause of the leg's end; `None` while the leg lives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<LegEnd>,
-    /// The application's own word, base64.
+    /// Opaque state that the application attached to the leg, base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_state: Option<String>,
-    /// What is told of its progress, and where.
+    /// The callback that receives the leg's status events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_callback: Option<Callback>,
-    /// Asked for a document when the one in hand fails.
+    /// The document that is requested when another document fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Target>,
-    /// What SIP knew of it.
+    /// Facts from SIP signalling and from RTP.
     pub sip: SipFacts,
-    /// It calls an application of this server, or it is the called end of a call from within.
+    /// Set if the leg calls an application of this server, or if the leg is the called end of an internal call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handover: Option<Box<Handover>>,
 }
 
 impl LegInfo {
-    /// Whole time from answer to end (or to `now` while it lives); zero if never answered.
+    /// Returns the time from the answer to the end, or to `now` while the leg lives; zero if never answered.
     pub fn duration(&self, now: Timestamp) -> Duration {
         let end = self.end.as_ref().map_or(now, |end| end.at);
         self.answered_at.map_or(Duration::ZERO, |from| Duration::try_from(end.duration_since(from)).unwrap_or_default())
     }
 
-    /// One that is called for this one: it belongs to whom this one does, and nothing is known of it yet.
+    /// Returns the facts of a new leg that is dialled for this one. It has the same account, dialect and application;
+    /// everything else is not known yet.
     pub fn child(&self, id: LegId, at: Timestamp, invite: &Invite) -> Self {
         Self {
             id,
@@ -106,12 +107,13 @@ impl LegInfo {
         }
     }
 
-    /// How many applications and numbers of this server have called one another up to here.
+    /// Number of internal calls in the chain up to this leg (calls between applications and numbers of this server); 0
+    /// to 8.
     pub fn depth(&self) -> u8 {
         self.handover.as_ref().map_or(0, |handover| handover.depth)
     }
 
-    /// The URI of our side of it, as far as its addresses tell.
+    /// Returns the URI of our side of the leg, as far as its addresses show it.
     pub fn local_uri(&self) -> String {
         let ours = if self.direction == Direction::Inbound { &self.to } else { &self.from };
         match ours {
@@ -120,81 +122,81 @@ impl LegInfo {
         }
     }
 
-    /// The final SIP response to the INVITE: the 200 that answered it, or the one that ended it.
+    /// Returns the final SIP response to the INVITE: 200 if it was answered, otherwise the response that ended the leg.
     pub fn final_response(&self) -> Option<u16> {
         if self.answered_at.is_some() { Some(200) } else { self.end.as_ref().and_then(|end| end.sip_status) }
     }
 }
 
-/// Who called whom.
+/// Direction of a leg, and what caused an outbound one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Direction {
-    /// Somebody called us.
+    /// The far end called this server.
     Inbound,
-    /// We called because an application asked by request.
+    /// This server called because of a request of an application.
     OutboundApi,
-    /// We called to join another leg.
+    /// This server called in order to bridge the leg with another one.
     OutboundDial,
 }
 
-/// For whom of two joined legs something is, seen from one of them.
+/// Selects one or both of two bridged legs, seen from one of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Hearers {
     /// The leg itself.
     #[default]
     Own,
-    /// The one it is joined to.
+    /// The leg that this leg is bridged with.
     Peer,
-    /// Both.
+    /// Both legs.
     Both,
 }
 
-/// How far a leg is.
+/// Progress of a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Status {
-    /// Accepted by the API, nothing sent yet.
+    /// Accepted by the API; no INVITE sent yet.
     Queued,
-    /// INVITE sent, or received and not yet answered in any way.
+    /// INVITE sent, or INVITE received and no provisional response sent yet.
     Initiated,
-    /// 180 or 183 passed.
+    /// 180 or 183 was received or sent.
     Ringing,
-    /// Answered.
+    /// The leg was answered and has not ended.
     InProgress,
-    /// Answered and over.
+    /// The leg was answered and has ended.
     Completed,
-    /// 486 or 600.
+    /// The far end was busy (486 or 600).
     Busy,
-    /// Another refusal, or it could not be reached.
+    /// The far end refused in another way, or could not be reached.
     Failed,
-    /// Nobody answered in time, 480 or 408.
+    /// No answer in time, or 480 or 408.
     NoAnswer,
-    /// Given up by our side, or by the caller, before an answer.
+    /// Cancelled by this server or by the caller before an answer.
     Canceled,
 }
 
 impl Status {
-    /// Whether the leg is over.
+    /// Returns whether the leg has ended.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Busy | Self::Failed | Self::NoAnswer | Self::Canceled)
     }
 }
 
-/// How a leg ended.
+/// Time and cause of a leg's end.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LegEnd {
-    /// When.
+    /// Time of the end.
     pub at: Timestamp,
-    /// Why.
+    /// Cause of the end.
     pub cause: EndCause,
-    /// Whose doing it was.
+    /// The side that ended the leg.
     pub by: EndedBy,
-    /// The SIP response that ended it, if one did.
+    /// The final SIP response that ended the leg, if a response did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sip_status: Option<u16>,
-    /// In words, where the rest does not say it: what the peer or the network had to say.
+    /// Details in words where the other fields are not sufficient: the text of the far end or of the network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What had failed on the application's side, where the leg ended because of it.
+    /// The failure on the application's side that led to the end, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Box<EndFailure>>,
 }
@@ -202,25 +204,25 @@ pub struct LegEnd {
 /// A failure on the application's side that ends a leg.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum EndFailure {
-    /// No document could be had: the caller was apologised to.
+    /// No document could be fetched; the caller heard an apology.
     Document(FetchFailure),
-    /// The stream failed that the document waited for, and the document had nothing after it.
+    /// The stream that the document waited for failed, and the document had no further instruction.
     Stream(StreamFailure),
-    /// The same of a conversation.
+    /// The conversation that the document waited for failed, and the document had no further instruction.
     Conversation(StreamFailure),
 }
 
-/// The detail of the end of a leg whose document had nothing more to do.
+/// Detail of the end of a leg whose document had no further instruction.
 pub const DOCUMENT_ENDED: &str = "the document ended";
-/// The detail of the end of a leg that its document hung up.
+/// Detail of the end of a leg that was hung up by an instruction of its document.
 pub const BY_INSTRUCTION: &str = "hung up (an instruction of the document)";
-/// The detail of the end of a leg that a request of its application hung up.
+/// Detail of the end of a leg that was hung up by a request of its application.
 pub const BY_REQUEST: &str = "hung up (a request of the application)";
 
-/// The detail of the end of a leg that was to end with the call that it dialled.
+/// Detail of the end of a leg that had to end with the call that it dialled.
 pub const BRIDGE_ENDED: &str = "hung up (the dialled call had ended)";
 
-/// The detail of the end of a leg that the server's shutdown ended.
+/// Detail of the end of a leg that was ended by the shutdown of the server.
 pub const SHUT_DOWN: &str = "ended by shutdown of the server";
 
 impl fmt::Display for LegEnd {
@@ -233,33 +235,33 @@ impl fmt::Display for LegEnd {
     }
 }
 
-/// Why a leg ended.
+/// Cause of a leg's end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum EndCause {
-    /// An answered call was hung up.
+    /// An answered leg was hung up.
     NormalClearing,
-    /// The caller gave up before an answer.
+    /// The caller cancelled before an answer.
     OriginatorCancel,
-    /// Refused.
+    /// The call was refused.
     Rejected,
-    /// Busy.
+    /// The called party was busy.
     Busy,
-    /// Nobody answered in the time given.
+    /// No answer within the time limit.
     Timeout,
-    /// The far end said that nobody answers (480, 408).
+    /// The far end reported that there is no answer (480, 408).
     NoAnswer,
-    /// No such number (404, 410, 484, 604).
+    /// The number or user does not exist (404, 410, 484, 604).
     NotFound,
-    /// Its time was up.
+    /// The maximum duration of the leg was reached.
     TimeLimit,
-    /// It could not be reached, or something of ours failed (no route, no port, a restart).
+    /// The far end could not be reached, or this server failed (no route, no port, a restart).
     Failed,
-    /// Anything else.
+    /// Any other cause.
     Unspecified,
 }
 
 impl EndCause {
-    /// Every cause, in the order of its declaration.
+    /// All causes, in the order of declaration.
     pub const ALL: [Self; 10] = [
         Self::NormalClearing,
         Self::OriginatorCancel,
@@ -291,14 +293,14 @@ impl fmt::Display for EndCause {
     }
 }
 
-/// Whose doing an end was.
+/// The side that ended a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum EndedBy {
     /// The leg's far end.
     Peer,
     /// The application or its program.
     Application,
-    /// The leg it was joined to went first.
+    /// The leg that it was bridged with ended first.
     OtherLeg,
     /// This server.
     Server,
@@ -315,81 +317,82 @@ impl fmt::Display for EndedBy {
     }
 }
 
-/// What SIP knew of a leg. Empty where unknown.
+/// Facts about a leg from SIP and RTP. Unknown facts are empty.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct SipFacts {
-    /// The Call-ID header.
+    /// Value of the Call-ID header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<Arc<str>>,
-    /// Its dialog while it lasts, as the SIP side wrote it down: with it a later process ends the dialog if this one is killed.
+    /// The dialog of the leg while it lasts, as serialised by the SIP side. If this process is killed, the next process
+    /// ends the dialog with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dialog: Option<Arc<str>>,
     /// Source address of the INVITE, without port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<std::net::IpAddr>,
-    /// Name of the trunk it came over or went out on.
+    /// Name of the trunk of the leg.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trunk: Option<Arc<str>>,
-    /// Id of its account's SIP domain that was called, 32 hex digits, where the domain decides about its calls.
+    /// Id of the account's SIP domain that was called, if the domain decides about its calls; 32 hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<Arc<str>>,
-    /// Id of its account's number that is called, or that it calls from, 32 hex digits.
+    /// Id of the account's number that is called or that the leg calls from; 32 hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<Arc<str>>,
-    /// Headers beyond the routing ones, as received (`X-*`, `User-to-User`, ...).
+    /// Received headers other than those for routing (`X-*`, `User-to-User`, ...).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// Who vouches for the calling number, if it came with an Identity header that was looked into.
+    /// Verification of the calling number, if the INVITE had an Identity header that was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Box<CallerIdentity>>,
-    /// Codec of the audio once agreed (`PCMU`, `opus`).
+    /// Negotiated audio codec (`PCMU`, `opus`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
-    /// Codecs the far end offered.
+    /// Codecs that the far end offered.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub offered_codecs: Arc<[String]>,
-    /// Audio quality, once it ended.
+    /// Audio quality, known once the leg has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
 }
 
-/// What came of a call's Identity header (RFC 8224), by its SHAKEN PASSporT (RFC 8588).
+/// Verification result of a call's Identity header (RFC 8224) with its SHAKEN PASSporT (RFC 8588).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CallerIdentity {
-    /// Whether to believe it.
+    /// Whether the signature is valid.
     pub standing: Standing,
-    /// What it says of the caller, true or not.
+    /// The attestation that the PASSporT claims, whether the signature is valid or not.
     pub attestation: Option<Attestation>,
-    /// The PASSporT.
+    /// The PASSporT in compact form.
     pub token: Option<String>,
-    /// In words, why it is not to be believed.
+    /// Reason in words why the signature was not accepted.
     pub detail: Option<String>,
 }
 
-/// Whether a signature is to be believed.
+/// Validity of a signature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Standing {
-    /// It is good, and about this call.
+    /// The signature is valid and the PASSporT is about this call.
     Passed,
-    /// It is neither.
+    /// The signature is invalid, or the PASSporT is about another call.
     Failed,
-    /// That cannot be told: its certificate could not be had, or it is of another kind.
+    /// Not verified: the certificate was not available, or the PASSporT is of another kind.
     Unknown,
 }
 
-/// How much the signer knows of the caller.
+/// The SHAKEN attestation level: how well the signer knows the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Attestation {
-    /// A customer who may use the number.
+    /// Full: the caller is a customer of the signer and may use the number.
     A,
-    /// A customer.
+    /// Partial: the caller is a customer of the signer.
     B,
-    /// Somebody whose call came through a gateway.
+    /// Gateway: the call entered through a gateway; the signer does not know the caller.
     C,
 }
 
 impl Attestation {
-    /// As it is written.
+    /// Returns the letter of the `attest` claim.
     pub fn letter(self) -> &'static str {
         match self {
             Self::A => "A",
@@ -399,7 +402,7 @@ impl Attestation {
     }
 }
 
-/// RTP counters of a leg at its end.
+/// RTP statistics of a leg at its end.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quality {
@@ -407,27 +410,29 @@ pub struct Quality {
     pub packets_in: u64,
     /// Packets sent.
     pub packets_out: u64,
-    /// Packets that never came (RFC 3550 §A.3).
+    /// Packets that never arrived (RFC 3550 §A.3).
     pub lost: u64,
-    /// Packets that came too late to be heard by who listened here: recordings, streams, rooms.
+    /// Packets that arrived too late for the readers of the audio in this server: recordings, streams, conference
+    /// rooms.
     pub late: u64,
-    /// How much longer losses lasted than if they had fallen at random (ITU-T G.107): 1 and more.
+    /// Burst ratio of the losses (ITU-T G.107): mean length of a loss burst divided by the mean length at random loss;
+    /// at least 1.
     pub burst_ratio: f32,
     /// Interarrival jitter, ms (RFC 3550 §6.4.1).
     pub jitter_ms: f32,
-    /// Round trip, ms, when the peer sends RTCP.
+    /// Round-trip time, ms, if the far end sends RTCP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<f32>,
-    /// Mean opinion score of what was received, 1.0 to 4.5 (E-model, ITU-T G.107).
+    /// Mean opinion score of the received audio, 1.0 to 4.5 (E-model, ITU-T G.107).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mos: Option<f32>,
-    /// Packets of ours that never came to the peer, by its last report.
+    /// Packets sent by this server that the far end did not receive, from its last RTCP report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_by_peer: Option<u64>,
-    /// Their jitter, ms.
+    /// Interarrival jitter at the far end, ms, from its last RTCP report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_by_peer_ms: Option<f32>,
-    /// Their mean opinion score.
+    /// Mean opinion score of the audio at the far end, 1.0 to 4.5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mos_by_peer: Option<f32>,
 }

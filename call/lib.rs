@@ -1,9 +1,10 @@
-//! The neutral call model: what a call is, whoever's API speaks about it. Pure: time, randomness and every answer of the
-//! outside world are arguments; what it wants done are outputs.
+//! The neutral call model: calls, their legs and the programs that legs run, independent of any provider's API. The
+//! crate is pure: the time, random numbers and every result from the outside world are arguments; everything to be done
+//! is an output.
 //!
 //! ```text
 //!   leg events ──┐                       ┌── leg commands   (answer, invite, play, record, bridge ...)
-//!   commands ────┼──► Call ── legs ──────┼── fetches        (the next document, please)
+//!   commands ────┼──► Call ── legs ──────┼── fetches        (requests for the next document)
 //!   documents ───┤      each runs a      ├── events         (facts for webhooks, records and logs)
 //!   time ────────┘      program          └── next timeout
 //! ```
@@ -45,16 +46,16 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// One moment on both clocks: the steady one for timers, the wall's for records.
+/// The current time on two clocks: the monotonic one for timers, the wall clock for records.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// Never goes back.
+    /// Monotonic time, for timers.
     pub instant: Instant,
-    /// UTC.
+    /// Wall-clock time in UTC, for records.
     pub time: Timestamp,
 }
 
-/// Where a request goes.
+/// The URL and method of a request to an application.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Target {
     /// Absolute URL.
@@ -63,78 +64,79 @@ pub struct Target {
     pub method: Method,
 }
 
-/// HTTP methods that applications may choose from.
+/// HTTP methods that an application can choose.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Method {
-    /// Parameters in the query.
+    /// GET: the parameters are in the query.
     Get,
-    /// Parameters in the body.
+    /// POST: the parameters are in the body.
     #[default]
     Post,
 }
 
-/// A standing order to be told of progress.
+/// A subscription of an application to status events.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Callback {
-    /// Where to.
+    /// The target of the notifications.
     pub target: Target,
-    /// Where to when `target` fails.
+    /// The target that is used when `target` fails.
     pub failover: Option<Target>,
-    /// What of; other moments are not told.
+    /// The subscribed events; other events are not reported.
     pub moments: Vec<Moment>,
-    /// Single events that are told elsewhere, by their dialect's names for them.
+    /// Events that have a target of their own, by the dialect's name of the event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<(Arc<str>, Target)>,
-    /// How long the application may take to answer, if it has said so.
+    /// Time that the application may take to respond, if it has set one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<std::time::Duration>,
 }
 
 impl Callback {
-    /// Whether this moment is to be told.
+    /// Returns whether the application has subscribed to this event.
     pub fn wants(&self, moment: Moment) -> bool {
         self.moments.contains(&moment)
     }
 
-    /// Where this event is told, by its dialect's name for it.
+    /// Returns the target for an event, given the dialect's name of the event: its own target, otherwise the common
+    /// one.
     pub fn target_of(&self, event: &str) -> &Target {
         self.elsewhere.iter().find(|(name, _)| **name == *event).map_or(&self.target, |(_, target)| target)
     }
 }
 
-/// Moments an application can ask to be told of.
+/// Status events that an application can subscribe to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Moment {
     /// A leg is being set up.
     Initiated,
-    /// It rings.
+    /// The leg rings.
     Ringing,
-    /// It was answered.
+    /// The leg was answered.
     Answered,
-    /// Machine detection has a verdict.
+    /// Answering-machine detection has a result.
     Detected,
-    /// A leg, a recording ended.
+    /// A leg or a recording ended.
     Completed,
-    /// A recording runs.
+    /// A recording started or continues.
     InProgress,
-    /// A recording holds nothing.
+    /// A recording contains no audio.
     Absent,
-    /// A conference began.
+    /// A conference started.
     Started,
-    /// It is over.
+    /// A conference ended.
     Over,
-    /// Somebody takes part in it.
+    /// A participant joined a conference.
     Joined,
-    /// No longer.
+    /// A participant left a conference.
     Left,
-    /// Somebody was muted in it, or no longer.
+    /// A participant of a conference was muted or unmuted.
     Muted,
-    /// Somebody was held, or no longer.
+    /// A participant of a conference was put on hold or taken off hold.
     Held,
-    /// Somebody takes part in it otherwise.
+    /// The settings of a participant in a conference changed.
     Modified,
-    /// Somebody speaks, or has stopped.
+    /// A participant of a conference started or stopped speaking.
     Speaks,
-    /// An announcement is over.
+    /// An announcement to a conference ended.
     Announced,
 }

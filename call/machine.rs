@@ -1,8 +1,8 @@
-//! Answering-machine detection: what is to be found out about who answered a leg that we called, and what was.
+//! Answering-machine detection on an outbound leg: its parameters and its results.
 //!
 //! ```text
 //!   answered --DetectMachine--> listening --Human | Fax | Silence | NotSure--------------------> over
-//!                                   \------Machine--(only the verdict was asked for)-----------> over
+//!                                   \------Machine--(only the first result was requested)------> over
 //!                                             \----- greeting goes on ----- GreetingEnded -----> over
 //! ```
 
@@ -19,54 +19,55 @@ use crate::id::{LegId, OpId};
 use crate::output::LegCommand;
 use crate::program::Signal;
 
-/// What to find out, by which figures, and who waits for it.
+/// Parameters of a detection, and who receives its result.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineDetection {
-    /// When it is over.
+    /// The result with which the detection ends.
     pub until: Until,
-    /// Undecided for so long: [`Verdict::NotSure`].
+    /// Maximum time until the first result; after it the result is [`Verdict::NotSure`].
     pub verdict_within: Duration,
-    /// No word for so long: [`Verdict::Silence`].
+    /// Silence after the answer for this long gives [`Verdict::Silence`].
     pub initial_silence: Duration,
-    /// Then it is taken for a machine instead.
+    /// Whether initial silence gives [`Verdict::Machine`] instead.
     pub silence_is_machine: bool,
-    /// More speech than this is a machine's greeting.
+    /// Longest greeting of a person; more speech is the greeting of a machine.
     pub greeting: Duration,
-    /// Silence after less speech than that, which makes it a person's.
+    /// Silence of this length after a shorter greeting gives [`Verdict::Human`].
     pub after_greeting_silence: Duration,
     /// Silence that ends a word.
     pub between_words_silence: Duration,
-    /// More words than this are a machine's.
+    /// Maximum number of words of a person's greeting; more words give [`Verdict::Machine`].
     pub words: Option<u16>,
-    /// A longer word is a machine's.
+    /// Maximum length of a word; a longer word gives [`Verdict::Machine`].
     pub word: Option<Duration>,
-    /// Audio of a lower mean amplitude (of 32,767) is silence.
+    /// Audio with a lower mean amplitude is silence; 0 to 32,767.
     pub silence_threshold: u16,
-    /// Silence after a machine's greeting that is its end.
+    /// Silence of this length ends a machine's greeting.
     pub greeting_end_silence: Duration,
-    /// From the verdict `Machine` to the greeting's end at most.
+    /// Maximum time from `Machine` to the end of the greeting.
     pub greeting_end_within: Duration,
-    /// Its document waits for the last verdict; otherwise the leg goes on meanwhile.
+    /// Whether the leg's program waits for the last result. Otherwise it runs meanwhile.
     pub holds: bool,
-    /// Told of the last verdict.
+    /// The callback that receives the last result.
     pub callback: Option<Callback>,
-    /// The name that its dialect has for it; it is handed back with what was found out, and not looked at.
+    /// The dialect's name of the detection mode. It is returned with the result and not interpreted.
     pub mode: &'static str,
 }
 
-/// How far a detection goes.
+/// The result with which a detection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Until {
-    /// To the first verdict.
+    /// The first result.
     Verdict,
-    /// After `Machine`, to the greeting's end: a beep, or silence.
+    /// After `Machine`, the end of the greeting: a beep, or silence.
     GreetingEnd,
-    /// After `Machine`, to the beep; silence does not end the greeting.
+    /// After `Machine`, the beep; silence does not end the greeting.
     Beep,
 }
 
 impl MachineDetection {
-    /// By the four figures that documents and forms know; it holds nothing up and is told to nobody.
+    /// Creates a detection from the four durations that documents and REST parameters have. The leg's program does not
+    /// wait for the result, and there is no callback.
     pub fn new(
         until: Until,
         within: Duration,
@@ -93,37 +94,37 @@ impl MachineDetection {
         }
     }
 
-    /// Whether nothing follows this verdict.
+    /// Returns whether this result is the last one.
     pub fn ends_with(&self, verdict: Verdict) -> bool {
         verdict != Verdict::Machine || self.until == Until::Verdict
     }
 }
 
-/// Who answered.
+/// Result of a detection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Verdict {
     /// A person.
     Human,
-    /// A machine, whose greeting has begun.
+    /// A machine; its greeting has started.
     Machine,
-    /// A machine, whose greeting is over: a message can be left.
+    /// A machine; its greeting has ended, so a message can be left.
     GreetingEnded(GreetingEnd),
     /// A fax machine.
     Fax,
-    /// Nobody said anything.
+    /// Silence after the answer.
     Silence,
-    /// It could not be told in time.
+    /// No decision in time.
     NotSure,
 }
 
-/// What showed that a greeting is over.
+/// How the end of a greeting was detected.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum GreetingEnd {
-    /// Its beep.
+    /// By a beep.
     Beep,
-    /// Silence after it.
+    /// By silence.
     Silence,
-    /// Nothing: the time was up.
+    /// Not detected: the time limit passed.
     Time,
 }
 
@@ -142,26 +143,26 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Who answered a leg, as far as it is known.
+/// The latest detection result of a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AnsweredBy {
-    /// Who.
+    /// The result.
     pub verdict: Verdict,
-    /// How long after the answer that was known.
+    /// Time from the start of the detection, at the answer or by request, to the result.
     pub after: Duration,
 }
 
-/// A detection under way on a leg.
+/// A detection that runs on a leg.
 #[derive(Debug)]
 pub(crate) struct Detecting {
     op: OpId,
     spec: Box<MachineDetection>,
-    /// What was to follow the answer still waits.
+    /// Whether what follows the answer still waits for this detection.
     pub(crate) holds: bool,
 }
 
 impl Call {
-    /// An earlier detection of the leg ends.
+    /// Starts a detection on a leg. It replaces an earlier one.
     pub(crate) fn detect_machine(&mut self, leg: LegId, spec: Box<MachineDetection>) -> OpId {
         let op = self.new_op();
         self.order(leg, LegCommand::DetectMachine { op, spec: spec.clone() });
@@ -172,7 +173,7 @@ impl Call {
         op
     }
 
-    /// A verdict. What waited for the last one goes on.
+    /// Handles a detection result. The last result resumes what waited for it.
     pub(crate) fn machine_detected(&mut self, leg: LegId, op: OpId, verdict: Verdict, after: Duration) {
         let Some(party) = self.party_mut(leg) else { return };
         let Some(detecting) = party.detecting.as_mut().filter(|detecting| detecting.op == op) else { return };

@@ -1,4 +1,4 @@
-//! What a call wants done. The shell performs these in order and answers with inputs.
+//! Outputs of a call. The shell performs them in order and reports the results as inputs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,447 +21,450 @@ use crate::stream::{StreamSpec, StreamStatus};
 use crate::supervision::Supervision;
 use crate::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
 
-/// One thing to do.
+/// One output of a call.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Output {
-    /// Do this on a leg.
+    /// Execute a command on a leg.
     Leg {
-        /// Which.
+        /// The leg.
         leg: LegId,
-        /// What.
+        /// The command.
         command: Box<LegCommand>,
     },
-    /// Get this document.
+    /// Fetch a document.
     Fetch(Box<Fetch>),
-    /// Tell this.
+    /// Report an event.
     Event(Box<CallEvent>),
 }
 
-/// Something to do on one leg. What takes time carries an `OpId` and is answered by a [`LegEvent`] with the same one.
+/// A command for one leg. A command that takes time carries an `OpId`; its result is a [`LegEvent`] with the same id.
 #[derive(Clone, PartialEq, Debug)]
 pub enum LegCommand {
     /// Send the INVITE.
     Invite(Box<Invite>),
-    /// 180, or 183 with audio.
+    /// Send 180, or 183 with SDP.
     Ring {
-        /// The peer is to hear audio before the answer.
+        /// Whether the far end is to hear audio before the answer.
         early_media: bool,
     },
-    /// Extra headers of the next message that answers, refuses or ends.
+    /// Add these headers to the next message that answers, refuses or ends the leg.
     Headers(Vec<(String, String)>),
-    /// What the far end, another leg of this server, is told with the end.
+    /// Return these values with the end of the leg to its far end, which is another leg of this server.
     HandBack(Vec<(String, String)>),
-    /// 200.
+    /// Send 200.
     Answer,
-    /// A final refusal.
+    /// Send a final response that refuses the call.
     Reject(RejectReason),
-    /// CANCEL or BYE, whichever fits, and why.
+    /// Send CANCEL or BYE, as the state requires, with the reason.
     Hangup(Farewell),
-    /// Synthesise, fetch or make the audio and play it.
+    /// Synthesise, fetch or generate audio and play it.
     Play {
-        /// Its operation.
+        /// Id of the operation.
         op: OpId,
-        /// What.
+        /// The audio to play.
         play: Play,
     },
-    /// RFC 4733.
+    /// Send DTMF digits (RFC 4733).
     SendDigits {
-        /// Its operation.
+        /// Id of the operation.
         op: OpId,
-        /// What.
+        /// The digits to send.
         digits: SendDigits,
     },
     /// Send a SIP INFO.
     SendInfo {
         /// MIME type of the body.
         content_type: String,
-        /// As it is sent.
+        /// The body, sent unchanged.
         body: String,
     },
-    /// Find out who answered; answered by `MachineDetected`, once or twice.
+    /// Start answering-machine detection; the results are one or two `MachineDetected` events.
     DetectMachine {
-        /// Its operation.
+        /// Id of the operation.
         op: OpId,
-        /// By which figures.
+        /// Parameters of the detection.
         spec: Box<MachineDetection>,
     },
     /// Stop a `Play` or `SendDigits`.
     Stop {
-        /// Which.
+        /// Id of the operation to stop.
         op: OpId,
     },
     /// Start a recording.
     Record {
-        /// Its operation.
+        /// Id of the operation.
         op: OpId,
-        /// Its file.
+        /// Id of the recording, which names its file.
         id: RecordingId,
-        /// How.
+        /// Parameters of the recording.
         spec: RecordingSpec,
-        /// The playback that must be over first.
+        /// The playback that must end before the recording starts.
         after: Option<OpId>,
     },
-    /// Hold a recording.
+    /// Pause a recording.
     PauseRecording {
-        /// Which.
+        /// Id of the recording's operation.
         op: OpId,
-        /// What becomes of the time until it goes on.
+        /// What the recording contains for the time of the pause.
         gap: Gap,
     },
-    /// Go on with it.
+    /// Resume a recording.
     ResumeRecording {
-        /// Which.
+        /// Id of the recording's operation.
         op: OpId,
     },
-    /// End it; answered by `RecordingFinished`.
+    /// Stop a recording; the result is `RecordingFinished`.
     StopRecording {
-        /// Which.
+        /// Id of the recording's operation.
         op: OpId,
     },
-    /// The leg is answered: the streams that were opened before get its audio.
+    /// Send audio to the streams that were connected before the answer: the leg is answered now.
     BeginStreams,
-    /// Connect to the application's WebSocket.
+    /// Connect a stream to the application's WebSocket.
     StartStream {
-        /// Its operation on the media.
+        /// Id of the operation on the leg's media.
         op: OpId,
-        /// Its id.
+        /// Id of the stream.
         id: StreamId,
-        /// How.
+        /// Parameters of the stream.
         spec: StreamSpec,
     },
-    /// Close it.
+    /// Close a stream.
     StopStream {
-        /// Which.
+        /// Id of the stream.
         id: StreamId,
     },
-    /// Call a recording server and send it copies of the leg's audio; answered by `Siprec`.
+    /// Call a recording server and send it copies of the leg's audio (SIPREC); the results are `Siprec` events.
     StartSiprec {
-        /// The operations on the media that copy what is said, and what is heard.
+        /// Ids of the operations that copy the audio from the far end and the audio to the far end.
         ops: (OpId, OpId),
-        /// Its id.
+        /// Id of the session.
         id: SiprecId,
-        /// How.
+        /// Parameters of the session.
         spec: Box<SiprecSpec>,
     },
-    /// Hang up there; not answered.
+    /// Hang up the session with the recording server; no event follows.
     StopSiprec {
-        /// Which.
+        /// Id of the session.
         id: SiprecId,
     },
-    /// Listen to what the far end says; answered by `Heard` and at last `ListeningEnded`, unless it is stopped.
+    /// Start speech recognition of the far end's audio. The results are `Heard` events and finally `ListeningEnded`,
+    /// unless it is stopped.
     Listen {
-        /// Its operation.
+        /// Id of the operation.
         op: OpId,
-        /// How.
+        /// Parameters of the recognition.
         how: Box<Listening>,
     },
-    /// Hear no more, but tell the rest of what was heard; answered by `ListeningEnded`.
+    /// Stop listening, but report the results for what was said so far; `ListeningEnded` is the last event.
     FinishListening {
-        /// Which.
+        /// Id of the recognition's operation.
         op: OpId,
     },
-    /// Listen no more, and tell no more.
+    /// Stop speech recognition without further events.
     StopListening {
-        /// Which.
+        /// Id of the recognition's operation.
         op: OpId,
     },
-    /// Write down what is said; answered by `Transcription`.
+    /// Start a live transcription; the results are `Transcription` events.
     StartTranscription {
-        /// Its operation on the media.
+        /// Id of the operation on the leg's media.
         op: OpId,
-        /// Its id.
+        /// Id of the transcription.
         id: TranscriptionId,
-        /// How.
+        /// Parameters of the transcription.
         spec: Box<TranscriptionSpec>,
     },
-    /// No longer; answered by `Transcription` once the rest is told.
+    /// Stop a live transcription; a `Transcription` event follows once the rest is reported.
     StopTranscription {
-        /// Which.
+        /// Id of the transcription's operation.
         op: OpId,
     },
-    /// Write down what was said in a recording, beside the call.
+    /// Transcribe a recording, independently of the call.
     Transcribe {
-        /// The leg that it was made on, which may be gone when this is done.
+        /// The recorded leg, which may be released before the transcription is complete.
         of: Arc<LegInfo>,
-        /// The recording, whole.
+        /// The complete recording.
         recording: Box<Recording>,
-        /// Who is told.
+        /// Id and callback of the transcription.
         order: TranscriptionOrder,
     },
-    /// Connect to the application's WebSocket and let the caller talk with it.
+    /// Connect to the application's WebSocket and start a conversation between caller and application.
     Converse {
-        /// Its operation on the media.
+        /// Id of the operation on the leg's media.
         op: OpId,
-        /// Its id.
+        /// Id of the conversation.
         id: ConversationId,
-        /// How.
+        /// Parameters of the conversation.
         spec: Box<ConversationSpec>,
-        /// How the leg stood when it was to begin.
+        /// Status of the leg before the conversation.
         status: Status,
     },
-    /// End it.
+    /// End a conversation.
     StopConversation {
-        /// Which.
+        /// Id of the conversation.
         id: ConversationId,
     },
-    /// Audio goes straight between this leg and that one.
+    /// Connect the audio of this leg with that of another one.
     Bridge {
-        /// The other.
+        /// The other leg.
         with: LegId,
     },
-    /// No longer.
+    /// End the bridge.
     Unbridge,
-    /// Take part in a conference of the account, or in the same one otherwise.
+    /// Join a conference of the account, or change the participation in the current one.
     Confer(Participation),
-    /// No longer.
+    /// Leave the conference.
     LeaveConference {
-        /// Why.
+        /// Why the leg leaves.
         why: Leaving,
-        /// The leg as it is then; it may be over.
+        /// Facts about the leg at that time; it may have ended.
         leg: Arc<LegInfo>,
     },
-    /// Hear the call of a leg, which is in the same call, without being joined to it; or do so in another role.
+    /// Hear the call of another leg, which is in the same call, without a bridge; or change the role of this
+    /// supervision.
     Supervise(Supervision),
-    /// No longer.
+    /// End the supervision.
     StopSupervising,
-    /// Stand in line in a queue of the account, which comes to be if there is none; answered by `Enqueued`, and by `Called`
-    /// when it is its turn.
+    /// Enter a queue of the account, which is created if it does not exist. An `Enqueued` event follows, and `Called`
+    /// when an agent takes the leg.
     EnterQueue {
-        /// Its operation.
+        /// Id of the operation.
         op: OpId,
-        /// Its name.
+        /// Name of the queue.
         queue: Arc<str>,
-        /// Not if so many wait there.
+        /// Maximum number of waiting legs: with that many, the leg is not admitted.
         most: Option<u32>,
     },
-    /// Whoever called it has gone: it stands where it stood.
+    /// Put the leg back to its old position in the queue: the agent that took it has gone.
     ReturnToQueue,
-    /// No longer.
+    /// Leave the queue.
     LeaveQueue,
-    /// Have whoever is first in that queue, now or later; answered by `Called` on that one's leg, which is in the same call
-    /// by then, or by `NobodyCalled`.
+    /// Take the first leg of a queue, now or as soon as there is one. The result is a `Called` event on the leg taken,
+    /// which is in the same call by then, or `NobodyCalled`.
     TakeFromQueue {
-        /// Its name.
+        /// Name of the queue.
         queue: Arc<str>,
     },
-    /// No longer.
+    /// Stop waiting for a leg of the queue.
     StopTaking,
-    /// Send the leg its own audio back.
+    /// Send the leg its own audio back, or stop that.
     Echo(bool),
-    /// Let nobody hear what the leg's far end says.
+    /// Mute or unmute the audio from the leg's far end for all listeners.
     Mute(bool),
-    /// Clean audio of noise, or no longer.
+    /// Switch noise suppression on or off.
     Suppress {
-        /// What the far end says, what it hears from others, or both.
+        /// Audio from the far end, audio to the far end, or both.
         track: Track,
-        /// On or off.
+        /// `true` to switch on, `false` to switch off.
         on: bool,
     },
-    /// Ask the far end to call somebody (REFER); answered by `ReferAnswered` and `ReferProgress`.
+    /// Ask the far end to call another party (REFER). The results are `ReferAnswered` and `ReferProgress`.
     Refer {
-        /// A SIP URI.
+        /// SIP URI of the party to call.
         to: String,
-        /// Extra headers.
+        /// Additional SIP headers.
         headers: Vec<(String, String)>,
     },
-    /// Answer the far end's REFER.
+    /// Respond to a REFER of the far end.
     AnswerRefer {
-        /// 202, or why not.
+        /// SIP status code: 202, or the code that refuses.
         status: u16,
     },
-    /// Tell the far end how the call goes that it asked for.
+    /// Report to the far end the progress of the call that it requested with REFER (NOTIFY).
     NotifyRefer {
-        /// Status of its response so far.
+        /// SIP status code of the latest response of that call.
         status: u16,
     },
-    /// Nothing more will be asked of this leg: free its ports.
+    /// Free the leg's ports; no further command follows.
     Release,
 }
 
-/// Why we end a leg.
+/// Why this server ends a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Farewell {
-    /// Why.
+    /// Cause of the end.
     pub cause: EndCause,
-    /// Somebody else has answered the call.
+    /// Whether the call was answered by another leg (completed elsewhere).
     pub elsewhere: bool,
 }
 
-/// An outgoing call.
+/// Parameters of an outbound INVITE.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Invite {
-    /// Who is called.
+    /// Address of the called party.
     pub to: Address,
-    /// Who calls.
+    /// Address of the caller.
     pub from: Address,
-    /// The name shown with it.
+    /// Display name of the caller.
     pub caller_name: Option<String>,
-    /// Extra headers.
+    /// Additional SIP headers.
     pub headers: Vec<(String, String)>,
-    /// It takes the call of the leg that it is made for straight through: of that one's headers, those go with it that the
-    /// trunk passes.
+    /// Whether the call continues the call of its parent leg: the headers of the parent's INVITE that the trunk passes
+    /// are sent too.
     pub inherits: bool,
-    /// For a peer that challenges.
+    /// Credentials for a far end that challenges (digest authentication).
     pub credentials: Option<Credentials>,
-    /// The trunks it goes over, by name: the next when one fails. By its own prefix when empty.
+    /// Names of the trunks to try, each after the failure of the one before. If empty, the number's prefix selects the
+    /// trunk.
     pub via: Vec<Arc<str>>,
-    /// Value of Replaces: the call takes the place of that dialog.
+    /// Value of the Replaces header (RFC 3891): the dialog that this call replaces.
     pub replaces: Option<String>,
 }
 
 /// What happened on one leg.
 #[derive(Clone, PartialEq, Debug)]
 pub enum LegEvent {
-    /// 180 or 183.
+    /// 180 or 183 received.
     Ringing {
-        /// With audio.
+        /// Whether early media flows.
         early_media: bool,
     },
-    /// 200 to our INVITE.
+    /// 200 received for our INVITE.
     Answered {
-        /// Name of the agreed codec.
+        /// Name of the negotiated codec.
         codec: Option<String>,
-        /// Headers of the answer.
+        /// Headers of the 200 response.
         headers: Vec<(String, String)>,
-        /// As [`SipFacts::dialog`](crate::leg::SipFacts::dialog).
+        /// The serialised dialog; see [`SipFacts::dialog`](crate::leg::SipFacts::dialog).
         dialog: Option<Arc<str>>,
     },
-    /// The leg is gone, not by our command.
+    /// The leg ended without a command of this call.
     Ended {
-        /// How.
+        /// How the leg ended.
         reason: LegGone,
-        /// The SIP response behind it.
+        /// Status code of the SIP response that ended it, if there was one.
         sip_status: Option<u16>,
-        /// More of it, in words.
+        /// Further details in words.
         detail: Option<String>,
     },
-    /// The far end asks for a transfer.
+    /// The far end requested a transfer (REFER).
     Referred(Box<Referred>),
-    /// The far end's answer to our REFER.
+    /// The far end responded to our REFER.
     ReferAnswered {
-        /// SIP status.
+        /// SIP status code of the response.
         status: u16,
     },
-    /// How the call goes that the far end makes for us.
+    /// The far end reported progress of the call that it makes for our REFER (NOTIFY).
     ReferProgress {
-        /// Status of its response so far.
+        /// SIP status code of the latest response of that call.
         status: u16,
-        /// Nothing more comes.
+        /// Whether no further report follows.
         done: bool,
     },
-    /// A key.
+    /// The far end sent a DTMF digit.
     Dtmf(char),
-    /// A `Play` or `SendDigits` is over.
+    /// A `Play` or `SendDigits` ended.
     PlayFinished {
-        /// Which.
+        /// Id of the operation.
         op: OpId,
-        /// How.
+        /// Why it ended.
         end: PlaybackEnd,
     },
-    /// Something was found out about who answered.
+    /// Answering-machine detection has a result.
     MachineDetected {
-        /// Of the `DetectMachine`.
+        /// Id of the operation of `DetectMachine`.
         op: OpId,
-        /// What.
+        /// The result.
         verdict: Verdict,
-        /// How long after the order.
+        /// Time from the command to the result.
         after: Duration,
     },
-    /// A recording is over and whole on disk.
+    /// A recording ended and its file is complete on disk.
     RecordingFinished {
-        /// Which.
+        /// Id of the recording's operation.
         op: OpId,
-        /// Why.
+        /// Why the recording ended.
         end: RecordingEnd,
-        /// Length of the audio.
+        /// Length of the audio in the file.
         duration: Duration,
-        /// Before its silent ends were cut away.
+        /// Length of the audio before leading and trailing silence was removed.
         recorded: Duration,
     },
-    /// A stream's life.
+    /// The status of a stream changed.
     Stream {
-        /// Which.
+        /// Id of the stream.
         id: StreamId,
-        /// What.
+        /// The new status.
         status: StreamStatus,
     },
-    /// A recording session's life.
+    /// The status of a session with a recording server changed.
     Siprec {
-        /// Which.
+        /// Id of the session.
         id: SiprecId,
-        /// What.
+        /// The new status.
         status: SiprecStatus,
     },
-    /// Something was heard.
+    /// A result of speech recognition.
     Heard {
-        /// Of the `Listen`.
+        /// Id of the operation of `Listen`.
         op: OpId,
-        /// What.
+        /// The result.
         heard: Heard,
     },
-    /// Nothing more will be heard.
+    /// Speech recognition ended; no further result follows.
     ListeningEnded {
-        /// Of the `Listen`.
+        /// Id of the operation of `Listen`.
         op: OpId,
-        /// Why, if it was not finished.
+        /// Reason in words if it failed; `None` if it was finished normally.
         failed: Option<String>,
     },
-    /// A live transcription's life.
+    /// The status of a live transcription changed.
     Transcription {
-        /// Which.
+        /// Id of the transcription.
         id: TranscriptionId,
-        /// What.
+        /// The new status.
         status: TranscriptionStatus,
     },
-    /// A conversation's life.
+    /// The status of a conversation changed.
     Conversation {
-        /// Which.
+        /// Id of the conversation.
         id: ConversationId,
-        /// What.
+        /// The new status.
         status: ConversationStatus,
     },
-    /// The conference that it takes part in is over.
+    /// The leg's conference ended.
     ConferenceOver {
-        /// Whoever was still there is hung up.
+        /// Whether the remaining participants are hung up.
         clears: bool,
     },
-    /// The conference would not have it.
+    /// The conference refused the leg.
     ConferenceRefused,
-    /// Something odd that it could live with, to be reported once.
+    /// A problem that did not stop the leg; it is reported once.
     Warned(Warning),
-    /// It stands in line, or cannot.
+    /// The leg entered a queue, or was not admitted.
     Enqueued {
-        /// Of the `EnterQueue`.
+        /// Id of the operation of `EnterQueue`.
         op: OpId,
-        /// In which queue, or why not.
+        /// Id of the queue, or why the leg was not admitted.
         standing: Result<QueueId, NotQueued>,
     },
-    /// It is its turn: that leg, which is in the same call, takes it.
+    /// Another leg, which is in the same call, takes this one out of the queue.
     Called {
-        /// In which queue.
+        /// Id of the queue.
         queue: QueueId,
-        /// Which.
+        /// The leg that takes this one.
         by: LegId,
     },
-    /// The one it was to have from the queue cannot be brought into its call.
+    /// The waiting leg that this leg was to receive from the queue could not be moved into its call.
     NobodyCalled,
 }
 
-/// How a leg went, seen from the wire.
+/// How a leg ended, as seen in SIP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LegGone {
-    /// BYE.
+    /// BYE received.
     Bye,
-    /// CANCEL.
+    /// CANCEL received.
     Cancelled,
     /// A final response of 300 or more.
     Rejected,
-    /// Such a one, and the network behind it says why (Q.850).
+    /// A final response of 300 or more with a Q.850 cause of the network behind it.
     Refused(EndCause),
-    /// No answer of any kind to our request.
+    /// No response to our request.
     Timeout,
-    /// It could not be sent: no route, no port, no connection.
+    /// The request could not be sent: no route, no port or no connection.
     Unreachable,
-    /// Something of ours broke.
+    /// A failure in this server.
     Failed,
 }

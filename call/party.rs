@@ -1,4 +1,4 @@
-//! A leg from the inside: what it runs, what it is joined to, what is being recorded of it.
+//! Internal state of a leg: the program it runs, its bridge, its recordings and streams.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,76 +23,78 @@ use crate::stream::StreamSpec;
 use crate::supervision::Supervision;
 use crate::transcription::Transcribing;
 
-/// Legs of one call; a dial skips the targets beyond, requests are refused.
+/// Maximum legs of a call. A dial skips further targets; further requests are refused.
 pub(crate) const MOST_LEGS: usize = 64;
-/// Instructions that may wait on one leg by request; further ones are refused.
+/// Maximum instructions that may wait on a leg by request; further requests are refused.
 pub(crate) const MOST_QUEUED: usize = 100;
-/// Recordings of one leg at a time; further requests are refused, further instructions passed over.
+/// Maximum simultaneous recordings of a leg. Further requests are refused, further instructions are skipped.
 pub(crate) const MOST_RECORDINGS: usize = 8;
-/// Streams of one leg at a time; further requests are refused, further instructions passed over.
+/// Maximum simultaneous streams of a leg. Further requests are refused, further instructions are skipped.
 pub(crate) const MOST_STREAMS: usize = 4;
-/// Live transcriptions of one leg at a time; likewise.
+/// Maximum simultaneous live transcriptions of a leg. Further requests are refused, further instructions are skipped.
 pub(crate) const MOST_TRANSCRIPTIONS: usize = 4;
 
-/// One leg of a call. What few legs have, or have for a moment, is boxed: a call holds this for as long as it lasts.
+/// The state of one leg. Fields that few legs use, or use only briefly, are boxed, because the call keeps this struct
+/// as long as it lasts.
 pub(crate) struct Party {
     pub(crate) info: Arc<LegInfo>,
     pub(crate) mode: Mode,
     pub(crate) lane: Lane,
-    /// Digits being collected beside what the lane plays (only by command).
+    /// A gather started by a command; it runs beside the playback of the leg's program.
     pub(crate) side: Option<Box<Gathering>>,
-    /// Audio beside what the lane runs (only by command).
+    /// Audio started by a command; it plays beside the leg's program.
     pub(crate) beside: Option<Box<Beside>>,
-    /// A transfer beside what the lane plays (only by command).
+    /// A transfer started by a command; it runs beside the playback of the leg's program.
     pub(crate) transfer: Option<Box<Dialing>>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) conference: Option<Box<Participation>>,
-    /// Whose call it hears without being joined.
+    /// The call that this leg hears as a supervisor, without a bridge.
     pub(crate) supervision: Option<Box<Supervision>>,
-    /// It waits in a queue, or is with somebody who took it out of one.
+    /// The leg's wait in a queue. It stays set while the leg is bridged with the agent that took it out of the queue.
     pub(crate) waiting: Option<Box<Waiting>>,
-    /// What has failed last on the application's side and leaves nothing to do but to end, as far as is known.
+    /// The latest failure on the application's side after which, as far as is known, the leg can only end.
     pub(crate) failure: Option<Box<EndFailure>>,
     pub(crate) recordings: Vec<ActiveRecording>,
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
     pub(crate) transcriptions: Vec<Transcribing>,
     pub(crate) siprecs: Vec<Copying>,
-    /// Documents asked for one after the other that took hardly any time: see [`crate::program::document`].
+    /// Number of consecutive documents that ran for hardly any time; see [`crate::program::document`].
     pub(crate) hasty_documents: u32,
-    /// When the leg's document came, or was asked for.
+    /// Time at which the leg's document arrived or was requested.
     pub(crate) document_since: Option<Instant>,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
     pub(crate) send_digits: Option<Box<SendDigits>>,
-    /// The digits being sent since the answer: what was to follow it waits for them.
+    /// The digits that are being sent after the answer; everything else after the answer waits for them.
     pub(crate) sending_digits: Option<OpId>,
-    /// Who answers is to be found out, and is being.
+    /// Answering-machine detection that starts with the answer.
     pub(crate) detect_on_answer: Option<Box<MachineDetection>>,
     pub(crate) detecting: Option<Detecting>,
     pub(crate) record_on_answer: Option<Box<NewRecording>>,
     pub(crate) stream_on_answer: Option<Box<StreamSpec>>,
     pub(crate) bridge_on_answer: Option<BridgeOnAnswer>,
-    /// What its end is called if nobody answers in time.
+    /// Cause of the leg's end if it is not answered in time.
     pub(crate) unanswered: EndCause,
-    /// The others of this race end when it is answered.
+    /// The race of this leg; its answer ends the other legs of the race.
     pub(crate) race: Option<LegId>,
-    /// Its own document before it is joined (only a dial's child).
+    /// The called party's own document before the bridge (only for a leg created by a dial).
     pub(crate) whisper: Option<Target>,
-    /// Audio for it alone before it is joined (only a dial's child).
+    /// Audio for this leg alone before the bridge (only for a leg created by a dial).
     pub(crate) greeting: Option<Box<Play>>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) ring_timer: Option<OpId>,
-    /// It ends with the ring timer unless a command comes before.
+    /// Whether `ring_timer` is the time limit for the application's first command.
     pub(crate) awaits_command: bool,
     pub(crate) limit_timer: Option<OpId>,
     pub(crate) release_timer: Option<OpId>,
-    /// It is called for a transfer.
+    /// Set if this leg is called as the target of a transfer.
     pub(crate) referral: Option<Referral>,
-    /// Whose dial is told of its fate, if not its parent's: it was transferred there, or taken out of a queue.
+    /// The leg whose `Dial` receives this leg's progress, when it is not the parent: after a transfer, or after being
+    /// taken out of a queue.
     pub(crate) told_to: Option<LegId>,
 }
 
 impl Party {
-    /// Whether a document decides, and has nothing after what runs now.
+    /// Returns whether a document controls the leg and has no instruction after the running one.
     pub(crate) fn has_only_this_left(&self) -> bool {
         self.mode == Mode::Document && self.lane.queue.is_empty()
     }
@@ -139,43 +141,43 @@ impl Party {
     }
 }
 
-/// Who decides what a leg does when nothing is left to do.
+/// What decides about a leg when its program has nothing left to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
-    /// Its documents: the leg is hung up.
+    /// The leg's document: the leg is hung up.
     Document,
-    /// Commands, or the dial that made it: it waits.
+    /// Commands, or the dial that created the leg: the leg waits.
     Commands,
-    /// A called party's own document before the join: the dial goes on.
+    /// The called party's own document before the bridge: the dial continues.
     Whisper,
-    /// The queue that it waits in: it hears the same again.
+    /// The queue in which the leg waits: the wait document starts again.
     Queue,
 }
 
-/// What a leg runs: one instruction at a time.
+/// The program of a leg: the running instruction and those that follow.
 #[derive(Default)]
 pub(crate) struct Lane {
     pub(crate) running: Option<Running>,
     pub(crate) queue: VecDeque<Instruction>,
 }
 
-/// A join that waits for this leg's answer.
+/// A bridge that will be made when this leg is answered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BridgeOnAnswer {
     pub(crate) with: LegId,
-    /// What becomes of this leg, and of the other, when its partner goes.
+    /// What this leg, and the other, do when the bridge ends because the partner left.
     pub(crate) after: (AfterBridge, AfterBridge),
-    /// Not if the other is joined to a third one by then.
+    /// Whether the bridge is made only if the other leg is not bridged with a third one by then.
     pub(crate) if_free: bool,
 }
 
-/// A join with another leg.
+/// A bridge with another leg.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bridge {
     pub(crate) with: LegId,
-    /// What becomes of this leg when the other goes.
+    /// What this leg does when the other one leaves.
     pub(crate) after: AfterBridge,
-    /// Whether applications know of it (early media is joined without telling).
+    /// Whether applications are notified of the bridge (a bridge for early media is not reported).
     pub(crate) told: bool,
 }
 

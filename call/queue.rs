@@ -1,11 +1,11 @@
-//! Queues: legs, of whatever calls, that wait for somebody. A call knows which one its leg waits in and what it hears there; who
-//! else waits, and who is next, is the shell's to know.
+//! Queues: legs of different calls wait for an agent. A call knows only in which queue its leg waits and what the leg
+//! hears there. The order of a queue and its other members are managed outside this crate.
 //!
 //! ```text
-//!   waits:  EnterQueue ──► Enqueued ──► music, or a document again and again ──► LeaveQueue
-//!                                          │  Called by a leg of the same call (the shell has united the two)
+//!   waits:  EnterQueue ──► Enqueued ──► music, or a document in a loop ──► LeaveQueue
+//!                                          │  Called by a leg of the same call (the two calls have been merged)
 //!                                          ▼
-//!                                       its whisper ──► joined ──► alone again ──► what follows the wait
+//!                                       its whisper ──► bridged ──► bridge ends ──► what follows the wait
 //!   takes:  TakeFromQueue ─────────────────┘ (a dial)
 //! ```
 
@@ -15,37 +15,37 @@ use std::time::Duration;
 
 use crate::id::QueueId;
 
-/// How a wait in a queue came out.
+/// Result of a leg's wait in a queue, with the queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueOutcome {
     /// The queue's name.
     pub name: Arc<str>,
-    /// The queue and how long the leg waited in it; `None` if it never did.
+    /// The queue and the leg's waiting time in it; `None` if the leg never entered the queue.
     pub waited: Option<(QueueId, Duration)>,
-    /// How it came out.
+    /// Result of the wait.
     pub result: QueueResult,
 }
 
-/// How a wait in a queue came out.
+/// Result of a leg's wait in a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum QueueResult {
-    /// Somebody took it, and that is over.
+    /// The leg was bridged with an agent, and that bridge has ended.
     Bridged,
-    /// Somebody was about to when it hung up or was sent elsewhere.
+    /// The leg hung up or was redirected while it was being connected to an agent.
     Bridging,
-    /// It left by itself.
+    /// The leg left the queue by its own instruction.
     Left,
-    /// It was sent elsewhere.
+    /// The leg was redirected while it waited.
     Redirected,
-    /// It was sent elsewhere when it was with somebody who had taken it.
+    /// The leg was redirected while it was bridged with an agent.
     RedirectedFromBridge,
-    /// It hung up.
+    /// The leg hung up while it waited.
     Hangup,
-    /// Nobody took it for as long as it was to wait.
+    /// The maximum waiting time passed.
     TimedOut,
-    /// There was no room.
+    /// The queue was full.
     Full,
-    /// The queue could not be had.
+    /// The queue could not be created or reached.
     Failed,
 }
 
@@ -65,12 +65,12 @@ impl fmt::Display for QueueResult {
     }
 }
 
-/// Why a leg cannot wait in a queue.
+/// Why a leg cannot enter a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotQueued {
-    /// As many wait as may.
+    /// The queue has its maximum number of waiting legs.
     Full,
-    /// The account has as many queues as it may.
+    /// The account has its maximum number of queues.
     TooManyQueues,
 }
 

@@ -1,4 +1,4 @@
-//! What is recorded, and what became of it.
+//! Recordings: their parameters, their status and their end.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,34 +10,34 @@ use crate::id::{ConferenceId, LegId, OpId, RecordingId};
 use crate::transcription::TranscriptionOrder;
 use crate::{Callback, Target};
 
-/// How to record a leg.
+/// Parameters of a recording.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RecordingSpec {
-    /// Who asked for it.
+    /// The instruction or request that started the recording.
     pub source: RecordingSource,
-    /// One channel or one per direction.
+    /// One channel for both directions, or one for each.
     pub channels: RecordingChannels,
-    /// Which direction.
+    /// The recorded direction.
     pub track: Track,
-    /// The form it is offered in.
+    /// File format in which the recording is offered.
     pub format: RecordingFormat,
-    /// Leading and trailing silence is cut away at the end.
+    /// Remove leading and trailing silence when the recording ends.
     pub trim: bool,
-    /// Ends by itself at this length.
+    /// Length at which the recording ends by itself.
     pub max_length: Option<Duration>,
-    /// Ends by itself after this much silence (counted only while audio arrives).
+    /// Silence after which the recording ends by itself; it counts only while audio arrives.
     pub silence_timeout: Option<Duration>,
-    /// A tone first.
+    /// Play a tone before the recording.
     pub beep: bool,
-    /// What was said is written down once it is whole.
+    /// Transcribe the recording once it is complete.
     #[serde(default)]
     pub transcribe: bool,
-    /// Told of its progress.
+    /// The callback that receives the recording's status events.
     pub callback: Option<Callback>,
 }
 
 impl RecordingSpec {
-    /// Of all that is said in both directions, as a WAV file; nobody is told.
+    /// Creates the parameters of a WAV recording of both directions, without a callback.
     pub fn whole(source: RecordingSource, channels: RecordingChannels) -> Self {
         Self {
             source,
@@ -54,108 +54,109 @@ impl RecordingSpec {
     }
 }
 
-/// A recording to be made, under the id that its application has been told.
+/// A recording to be made, with the id that its application already knows.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewRecording {
-    /// Its id.
+    /// Id of the recording.
     pub id: RecordingId,
-    /// How.
+    /// Parameters of the recording.
     pub spec: RecordingSpec,
 }
 
-/// Who asked for a recording.
+/// The instruction or request that started a recording.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingSource {
-    /// The record instruction.
+    /// A record instruction.
     Record,
-    /// A dial with recording on.
+    /// A dial instruction with recording.
     Dial,
-    /// The request that made the call.
+    /// The request that created the outbound leg.
     Outbound,
     /// A request during the call.
     Request,
     /// A start instruction.
     Start,
-    /// A route of the configuration.
+    /// A route in the configuration.
     Trunk,
-    /// The first participant of a conference.
+    /// The settings of the first participant of a conference.
     Conference,
     /// A request during a conference.
     ConferenceRequest,
 }
 
-/// What becomes of the time for which a recording is held.
+/// What a recording contains for the time of a pause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gap {
-    /// It stays, as silence.
+    /// Silence of the same length.
     Silence,
-    /// It is left out.
+    /// Nothing: the time is left out.
     Skip,
 }
 
-/// One channel or one per direction (left: from the leg, right: to the leg).
+/// Channels of a recording. With two channels, the left one is the audio from the leg, the right one the audio to the
+/// leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingChannels {
-    /// Both directions mixed.
+    /// One channel with both directions mixed.
     Mono,
-    /// One channel each.
+    /// One channel for each direction.
     Dual,
 }
 
-/// Direction of audio as the leg's far end sees it.
+/// Direction of a leg's audio.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Track {
-    /// What the leg's party says.
+    /// Audio from the leg's far end.
     Inbound,
-    /// What the leg's party hears.
+    /// Audio to the leg's far end.
     Outbound,
-    /// Both.
+    /// Both directions.
     Both,
 }
 
-/// The file type the application wants.
+/// File format that the application requested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingFormat {
-    /// RIFF WAVE.
+    /// WAV (RIFF WAVE).
     Wav,
-    /// MPEG layer III.
+    /// MP3 (MPEG layer III).
     Mp3,
 }
 
-/// Facts about one recording, at the time they are told.
+/// Facts about one recording at the time of an event.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Recording {
-    /// Its id.
+    /// Id of the recording.
     pub id: RecordingId,
-    /// The leg it was made on; of a conference: the one that was first in it.
+    /// The recorded leg; for a conference, its first participant.
     pub leg: LegId,
-    /// The conference that it was made of.
+    /// The recorded conference; `None` for the recording of a leg.
     #[serde(default)]
     pub conference: Option<ConferenceId>,
-    /// How it was asked for.
+    /// Parameters of the recording.
     pub spec: RecordingSpec,
-    /// When it began.
+    /// Time at which the recording started.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// Time at which the recording ended.
     pub ended_at: Option<Timestamp>,
-    /// Length of the audio in the file.
+    /// Length of the audio in the file; known once the recording has ended.
     pub duration: Option<Duration>,
-    /// What it is doing.
+    /// Status at the time of the event.
     pub status: RecordingStatus,
 }
 
-/// What a recording is doing.
+/// Status of a recording.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingStatus {
-    /// Running.
+    /// The recording runs.
     InProgress,
-    /// Held.
+    /// The recording is paused.
     Paused,
-    /// On disk, whole.
+    /// The file is complete on disk.
     Completed,
     /// Nothing was recorded.
     Absent,
-    /// Could not be written.
+    /// The file could not be written; the reason in words.
     Failed(String),
 }
 
@@ -174,25 +175,25 @@ impl fmt::Display for RecordingStatus {
 /// Why a recording ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RecordingEnd {
-    /// It was told to.
+    /// It was stopped.
     Stopped,
-    /// Its maximum length.
+    /// The maximum length was reached.
     MaxLength,
-    /// Silence.
+    /// The maximum silence was reached.
     Silence,
-    /// The disk.
+    /// The file could not be written; the reason in words.
     Failed(String),
 }
 
-/// A recording under way on a leg.
+/// A recording that runs on a leg.
 #[derive(Clone, Debug)]
 pub(crate) struct ActiveRecording {
     pub(crate) op: OpId,
     pub(crate) facts: Recording,
-    /// Whether it was asked to end.
+    /// Whether it has been asked to stop.
     pub(crate) stopping: bool,
-    /// Asked, once the file is whole, because the leg hung up on the record instruction.
+    /// Target that is requested when the file is complete, because the leg hung up during the record instruction.
     pub(crate) report_hangup: Option<Target>,
-    /// Written down once it is whole.
+    /// The transcription to make of the recording once it is complete.
     pub(crate) transcribe: Option<TranscriptionOrder>,
 }

@@ -1,8 +1,9 @@
-//! Transfers that a far end asks for (REFER, and INVITE with Replaces): whom it is joined to is joined to somebody else.
+//! Transfers that a far end requests (REFER, and INVITE with Replaces): the leg that it is bridged with is bridged with
+//! another one.
 //!
 //! ```text
-//!   referrer ── transferee        the transferee stays with the referrer until the target answers;
-//!                    └─ target    if nobody does, nothing has changed. Should the referrer go meanwhile, it waits alone.
+//!   referrer ── transferee        The transferee stays with the referrer until the target answers. Without an
+//!                    └─ target    answer nothing changes. If the referrer leaves first, the transferee waits alone.
 //! ```
 
 use std::sync::Arc;
@@ -21,53 +22,54 @@ use crate::program::dial::Dialing;
 use crate::program::instruction::{AfterBridge, AudioSource, Credentials, Play, Tone};
 use crate::route::Decision;
 
-/// How long the one may ring to whom somebody is transferred.
+/// Maximum time until the target of a transfer answers.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a far end asks for.
+/// A transfer that a far end requests.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Referred {
-    /// Whom the leg that it is joined to is to be joined to.
+    /// The target with which the transferee is to be bridged.
     pub target: ReferTarget,
-    /// The URI as it was asked for.
+    /// The URI as requested (Refer-To).
     pub uri: String,
-    /// Who asks, as it says itself.
+    /// The referrer's identity as it gives it itself (Referred-By).
     pub by: Option<String>,
 }
 
-/// Where a transfer goes.
+/// Target of a transfer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ReferTarget {
-    /// To whoever this leg of the same far end, in the same call by now, is joined to.
+    /// The leg that is bridged with this one. This one has the same far end as the referrer and is in the same call by
+    /// now.
     Peer(LegId),
-    /// To somebody who is called.
+    /// A party that is called.
     Call {
-        /// Who.
+        /// Address of the called party.
         to: Address,
-        /// Extra headers.
+        /// Additional SIP headers.
         headers: Vec<(String, String)>,
-        /// Value of a Replaces header.
+        /// Value of the Replaces header.
         replaces: Option<String>,
-        /// For a peer that challenges.
+        /// Credentials for a far end that challenges (digest authentication).
         credentials: Option<Credentials>,
-        /// The trunks it goes over, by name; by its own prefix when empty.
+        /// Names of the trunks to try in order. If empty, the number's prefix selects the trunk.
         via: Vec<Arc<str>>,
     },
-    /// To what a number of ours does.
+    /// A number of this server: the transferee does what the number's route says.
     Number(Box<Decision>),
 }
 
-/// Of a leg that is called for a transfer.
+/// State of a leg that is called as the target of a transfer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Referral {
     referrer: LegId,
     transferee: LegId,
-    /// What the transferee hears once it is alone.
+    /// The ringback tone that the transferee hears once it is alone.
     ringback: Option<OpId>,
 }
 
 impl Call {
-    /// The far end of a leg asks for a transfer.
+    /// Handles a transfer request (REFER) from the far end of a leg.
     pub(crate) fn referred(&mut self, referrer: LegId, referred: Referred) {
         let bridge = self.party(referrer).and_then(|party| party.bridge).filter(|bridge| bridge.told);
         let Some(transferee) = bridge.map(|bridge| bridge.with) else {
@@ -112,7 +114,7 @@ impl Call {
                     self.send_elsewhere(referrer, transferee, |call| call.run(transferee, program))
                 }
                 Decision::Reject(_) => self.order(referrer, LegCommand::AnswerRefer { status: 404 }),
-                // Its application knows the leg by another name only.
+                // The application of the number knows nothing of this leg and cannot send commands for it.
                 Decision::Commands | Decision::CommandsWithin(_) => {
                     self.order(referrer, LegCommand::AnswerRefer { status: 603 })
                 }
@@ -120,7 +122,7 @@ impl Call {
         }
     }
 
-    /// A leg that calls takes the place of another one, which is in the same call by now.
+    /// Replaces a leg by an inbound one, which is in the same call by now.
     pub(crate) fn take_place(&mut self, leg: LegId, of: LegId) -> Result<Accepted, Refused> {
         let bridge = self.party(of).and_then(|party| party.bridge).filter(|bridge| bridge.told && bridge.with != leg);
         let Some(peer) = bridge.map(|bridge| bridge.with) else {
@@ -135,13 +137,13 @@ impl Call {
         Ok(Accepted::default())
     }
 
-    /// The transferee does something else, by itself; the referrer's part is over.
+    /// Ends the referrer's part of the transfer and lets the transferee do something else, without a bridge.
     fn send_elsewhere(&mut self, referrer: LegId, transferee: LegId, act: impl FnOnce(&mut Self)) {
         self.order(referrer, LegCommand::AnswerRefer { status: 202 });
         self.order(referrer, LegCommand::NotifyRefer { status: 200 });
         self.let_go(referrer, transferee);
         self.let_go(transferee, referrer);
-        // Neither is hung up because the other goes.
+        // Both bridges are removed directly, so that neither leg is hung up because the other one leaves.
         self.unbridge(referrer);
         self.end_wait(transferee, Abort::Replaced);
         self.set_mode(transferee, crate::party::Mode::Document);
@@ -167,14 +169,14 @@ impl Call {
         }
     }
 
-    /// The one called for a transfer rings.
+    /// The target of a transfer rings.
     pub(crate) fn target_rings(&mut self, target: LegId) {
         if let Some(referral) = self.party(target).and_then(|party| party.referral) {
             self.tell_referrer(referral.referrer, 180);
         }
     }
 
-    /// The one called for a transfer has answered.
+    /// The target of a transfer answered.
     pub(crate) fn target_answered(&mut self, target: LegId) {
         let Some(referral) = self.party_mut(target).and_then(|party| party.referral.take()) else { return };
         let Referral { referrer, transferee, ringback } = referral;
@@ -186,17 +188,17 @@ impl Call {
         self.clear(referrer, EndedBy::OtherLeg);
     }
 
-    /// How it goes, to who asked, if it is still there.
+    /// Reports the progress of the transfer to the referrer, if it is still there.
     fn tell_referrer(&mut self, referrer: LegId, status: u16) {
         if self.party(referrer).is_some_and(|party| !party.info.status.is_final()) {
             self.order(referrer, LegCommand::NotifyRefer { status });
         }
     }
 
-    /// A leg has ended: what it was in a transfer comes to an end, or goes on without it. `true`: whom it was joined to is
-    /// not to be bothered, as it waits for somebody else.
+    /// Updates the transfer of a leg that has ended. Returns `true` if the leg that it was bridged with must be left
+    /// alone, because it waits for the target.
     pub(crate) fn end_in_transfer(&mut self, leg: LegId) -> bool {
-        // The target: the referrer is told, and has the transferee as before, if it is still there.
+        // The target ended: the referrer is notified and stays bridged with the transferee, if both are still there.
         if let Some(Referral { referrer, transferee, ringback }) =
             self.party_mut(leg).and_then(|party| party.referral.take())
         {
@@ -213,7 +215,7 @@ impl Call {
             }
             return false;
         }
-        // The transferee: nobody is left to be called.
+        // The transferee ended: the target is not needed any more.
         if let Some(target) = self.referral_of(|referral| referral.transferee == leg) {
             if let Some(Referral { referrer, .. }) = self.party_mut(target).and_then(|party| party.referral.take()) {
                 self.tell_referrer(referrer, 487);
@@ -221,7 +223,7 @@ impl Call {
             self.hangup(target, EndCause::OriginatorCancel, EndedBy::OtherLeg);
             return false;
         }
-        // The referrer: the transferee waits for the target alone.
+        // The referrer ended: the transferee waits alone for the target.
         let Some(target) = self.referral_of(|referral| referral.referrer == leg) else { return false };
         let Some(transferee) = self.party(target).and_then(|party| party.referral).map(|it| it.transferee) else {
             return false;
@@ -237,7 +239,7 @@ impl Call {
         true
     }
 
-    /// `leg`, joined to `from`, is joined to `to` instead, and its dial goes on with that one.
+    /// Bridges `leg` with `to` instead of `from`; the dial of `leg` continues with `to`.
     fn exchange(&mut self, leg: LegId, from: LegId, to: LegId) {
         self.let_go(from, leg);
         self.adopt(leg, from, to);
@@ -245,7 +247,7 @@ impl Call {
         self.unbridge(to);
         let after = |call: &Self, one: LegId, other: LegId| match call.dial_of(one) {
             Some(dial) if dial.has_chosen(other) => AfterBridge::Continue,
-            // Who waited in a queue goes on behind that.
+            // A leg that waited in a queue continues after the queue.
             None if call.party(one).is_some_and(|party| party.waiting.is_some()) => AfterBridge::Continue,
             _ => AfterBridge::Hangup,
         };
@@ -253,7 +255,7 @@ impl Call {
         self.bridge(leg, to, after, true);
     }
 
-    /// If `leg` dials and has `from`, it has `to` instead.
+    /// Replaces `from` by `to` in the dial of `leg`, if it dialled `from`.
     fn adopt(&mut self, leg: LegId, from: LegId, to: LegId) {
         if self.dial_of_mut(leg).is_some_and(|dial| dial.exchange(from, to))
             && let Some(party) = self.party_mut(to)
@@ -262,7 +264,7 @@ impl Call {
         }
     }
 
-    /// If `leg` dials and has `child`, that is over, and the child not hung up for it.
+    /// Ends the dial of `leg` for `child` without hanging up the child.
     fn let_go(&mut self, leg: LegId, child: LegId) {
         if let Some(dial) = self.dial_of_mut(leg) {
             dial.let_go(child);
@@ -285,7 +287,7 @@ impl Call {
         }
     }
 
-    /// The leg that is called for such a transfer.
+    /// Returns the leg that is called as the target of a matching transfer.
     fn referral_of(&self, is_it: impl Fn(&Referral) -> bool) -> Option<LegId> {
         let found = |party: &&Party| party.referral.as_ref().is_some_and(&is_it);
         self.parties.iter().find(found).map(|party| party.info.id)

@@ -1,4 +1,4 @@
-//! Requests of applications to live legs.
+//! Execution of the requests that applications send to live legs.
 
 use std::iter;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::program::{ChildEvent, Running};
 use crate::stream::StreamSpec;
 
 impl Call {
-    /// Does what an application asks of a leg, or says why not.
+    /// Executes an application's request to a leg, or returns why it cannot be executed. A refused request does not
+    /// change the client state.
     pub fn handle_request(&mut self, now: Now, leg: LegId, request: Request) -> Result<Accepted, Refused> {
         self.set_now(now);
         let Some(party) = self.party_mut(leg) else { return Err(Refused::NoSuchLeg) };
@@ -30,7 +31,7 @@ impl Call {
         if needs_answer(&request.command) && party.info.answered_at.is_none() {
             return Err(Refused::NotAnswered);
         }
-        // Transferring a leg that nobody has answered yet only makes sense towards the caller of an inbound one.
+        // Before the answer, only an inbound leg can be transferred: its caller is there already.
         let ringing_out = party.info.answered_at.is_none() && party.info.direction != Direction::Inbound;
         if ringing_out && matches!(request.command, Command::Transfer(_)) {
             return Err(Refused::NotAnswered);
@@ -184,7 +185,7 @@ impl Call {
         Ok(accepted)
     }
 
-    /// `stream`: what applications are told of with the answer.
+    /// `stream` is the stream that is reported with the answer.
     fn answer_by_request(
         &mut self,
         leg: LegId,
@@ -211,10 +212,11 @@ impl Call {
         Ok(())
     }
 
-    /// Without prompts it runs beside what the leg does; with some, after it.
+    /// Without prompts, the gather runs beside the leg's program; with prompts, it waits behind the queued
+    /// instructions.
     fn gather_by_request(&mut self, leg: LegId, gather: Gather) -> Result<(), Refused> {
         self.stop_gathers(leg);
-        // A document goes on then, to its end maybe.
+        // The document continues after the stopped gather, and may end the leg.
         if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
             return Err(Refused::Ended);
         }
@@ -228,7 +230,7 @@ impl Call {
         Ok(())
     }
 
-    /// Who is in that conference already only takes part otherwise from now on.
+    /// If the leg is already in this conference, only its participation changes.
     fn confer_by_request(&mut self, leg: LegId, participation: Participation) {
         let same =
             |party: &Party| party.conference.as_ref().is_some_and(|now| now.conference == participation.conference);
@@ -250,13 +252,13 @@ impl Call {
         Ok(())
     }
 
-    /// A leg that is sent elsewhere leaves the dial that made it, or the one it made.
+    /// Prepares a leg for a redirect: it leaves the queue, the bridge and the dial that created it.
     fn take_over(&mut self, leg: LegId) {
         self.end_wait(leg, Abort::Replaced);
         if !self.runs_dial(leg) {
             self.part(leg);
         }
-        // A loop of documents is only one if nobody outside keeps asking for them.
+        // Documents that are requested from outside are not a loop of documents.
         if let Some(party) = self.party_mut(leg) {
             party.hasty_documents = 0;
         }
@@ -326,7 +328,7 @@ impl Call {
         self.advance(leg);
     }
 
-    /// Ends the conversation that runs; what waits behind it goes on. `false`: none does.
+    /// Ends the running conversation and continues with the next instruction. Returns `false` if no conversation runs.
     fn stop_conversation(&mut self, leg: LegId) -> bool {
         let converses = |running: &mut Running| matches!(running, Running::Converse(_));
         let Some(running) = self.party_mut(leg).and_then(|party| party.lane.running.take_if(converses)) else {
@@ -337,7 +339,7 @@ impl Call {
         true
     }
 
-    /// Ends what collects digits, and what waits to.
+    /// Ends the running gathers and removes the waiting ones.
     fn stop_gathers(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         let side = party.side.take();

@@ -1,4 +1,4 @@
-//! Where an inbound call goes.
+//! Routes of inbound calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,39 +7,39 @@ use crate::program::instruction::{Program, RejectReason};
 use crate::recording::RecordingSpec;
 use crate::{Callback, Target};
 
-/// The answer to "whose call is this, and who decides about it?"
+/// The route of an inbound call: the account that it belongs to, and what decides about it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
     /// The name of the account that owns the application.
     pub account: Arc<str>,
-    /// The dialect that speaks for it.
+    /// Name of the dialect in which the application is notified.
     pub dialect: Arc<str>,
-    /// The application's id, if it goes to one.
+    /// Id of the application, if the call goes to one.
     pub application: Option<Arc<str>>,
-    /// Told of its progress.
+    /// The callback that receives the leg's status events.
     pub status: Option<Callback>,
-    /// Recorded from the answer.
+    /// The recording that starts with the answer.
     pub record: Option<RecordingSpec>,
-    /// Who decides.
+    /// What decides about the call.
     pub decision: Decision,
 }
 
-/// Who decides about a call.
+/// What decides about an inbound call.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Decision {
-    /// An application's document, fetched now.
+    /// A document of an application, fetched at once.
     Document {
-        /// The document.
+        /// The document to fetch.
         target: Target,
-        /// When it fails.
+        /// The document to fetch when another one fails.
         fallback: Option<Target>,
     },
-    /// A program of the configuration.
+    /// A program from the configuration.
     Program(Program),
-    /// An application's commands; the call waits.
+    /// Commands of an application; the call waits for them.
     Commands,
-    /// The same. The call ends if no command has come after this time.
+    /// Commands of an application; the call ends if the first one does not arrive within this time.
     CommandsWithin(Duration),
-    /// Nobody: refused.
+    /// Nothing: the call is refused.
     Reject(RejectReason),
 }

@@ -1,4 +1,5 @@
-//! Copies of a leg's audio to a recording server that is called for it (SIPREC, RFC 7866).
+//! Sessions with recording servers (SIPREC, RFC 7866): this server calls a recording server and sends it copies of a
+//! leg's audio.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,49 +11,50 @@ use crate::id::{LegId, OpId, SiprecId};
 use crate::output::LegCommand;
 use crate::recording::Track;
 
-/// Tracks of one leg that may go to recording servers at a time; further requests are refused, further instructions fail.
+/// Maximum tracks of one leg that are sent to recording servers at the same time. Further requests are refused, further
+/// instructions fail.
 const MOST_TRACKS: usize = 4;
-/// How long a recording server may take to answer: it is a machine.
+/// Maximum time until a recording server answers. It is a machine, so it answers soon or not at all.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// A recording session as asked for.
+/// Parameters of a session with a recording server.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SiprecSpec {
-    /// Which recording server, by its name in the configuration.
+    /// Name of the recording server in the configuration.
     pub connector: String,
-    /// The application's name for it.
+    /// The application's name of the session.
     pub name: Option<String>,
-    /// Directions that are sent, each as a stream of its own.
+    /// Directions that are sent, each as a separate stream.
     pub track: Track,
-    /// Passed to the recording server with what is said of the call.
+    /// Names and values that are sent to the recording server with the metadata of the call.
     pub parameters: Vec<(String, String)>,
-    /// Told of its progress.
+    /// The callback that receives the session's status events.
     pub callback: Option<Callback>,
 }
 
-/// A recording session's life.
+/// Facts about a session with a recording server at a status change.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SiprecFacts {
-    /// Its id.
+    /// Id of the session.
     pub id: SiprecId,
-    /// As asked for.
+    /// Parameters of the session.
     pub spec: Box<SiprecSpec>,
-    /// What happened.
+    /// The new status.
     pub status: SiprecStatus,
 }
 
-/// What happened to a recording session.
+/// Status changes of a session with a recording server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SiprecStatus {
-    /// The server takes the audio.
+    /// The recording server accepted the session and receives audio.
     Started,
-    /// The server wants no audio for now.
+    /// The recording server asked for a pause of the audio.
     Paused,
-    /// It wants it again.
+    /// The recording server asked for the audio again.
     Resumed,
-    /// It ended as it should.
+    /// The session ended normally.
     Stopped,
-    /// There was none, or the server ended it.
+    /// The session could not start, or the recording server ended it.
     Failed(SiprecFailure),
 }
 
@@ -62,38 +64,38 @@ impl SiprecStatus {
     }
 }
 
-/// Why a recording session failed. Dialects number the kinds.
+/// Why a session with a recording server failed. Dialects have an error number for each kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SiprecFailure {
-    /// What kind of failure.
+    /// Kind of the failure.
     pub fault: SiprecFault,
     /// Description for people.
     pub detail: String,
 }
 
-/// Kinds of failure of a recording session.
+/// Kinds of failure of a session with a recording server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SiprecFault {
-    /// There is no recording server of this name.
+    /// No recording server with this name is configured.
     NoConnector,
-    /// As many tracks of the leg go to recording servers as may.
+    /// The leg already sends the maximum number of tracks to recording servers.
     TooMany,
-    /// The server cannot be reached.
+    /// The recording server cannot be reached.
     Unreachable,
-    /// It did not answer in time.
+    /// The recording server did not answer in time.
     Timeout,
-    /// It refused with this SIP status.
+    /// The recording server refused with this SIP status code.
     Refused(u16),
-    /// It takes none of the audio.
+    /// The recording server accepted none of the audio streams.
     NoAudio,
-    /// It hung up.
+    /// The recording server hung up.
     HungUp,
-    /// Something of ours.
+    /// A failure in this server.
     Internal,
 }
 
 impl SiprecFault {
-    /// A failure of this kind.
+    /// Creates a failure of this kind with details in words.
     pub fn because(self, detail: impl Into<String>) -> SiprecFailure {
         SiprecFailure { fault: self, detail: detail.into() }
     }
@@ -111,12 +113,12 @@ impl fmt::Display for SiprecStatus {
     }
 }
 
-/// A recording session under way.
+/// A session with a recording server that runs on a leg.
 #[derive(Debug)]
 pub(crate) struct Copying {
     id: SiprecId,
     spec: Box<SiprecSpec>,
-    /// Until when the server may take to answer.
+    /// Timer for the recording server's answer; `None` once it has answered.
     unanswered: Option<OpId>,
 }
 
@@ -125,7 +127,7 @@ fn tracks(track: Track) -> usize {
 }
 
 impl Call {
-    /// Starts a recording session; `None` if too many tracks of the leg are copied already.
+    /// Starts a session with a recording server. `None` if the leg would send too many tracks.
     pub(crate) fn start_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) -> Option<SiprecId> {
         let party = self.party(leg)?;
         let copied: usize = party.siprecs.iter().map(|one| tracks(one.spec.track)).sum();
@@ -140,7 +142,7 @@ impl Call {
         Some(id)
     }
 
-    /// As [`Call::start_siprec`]; what cannot be started is told like any other failure.
+    /// Does the same as [`Call::start_siprec`], but reports too many tracks as a failed session.
     pub(crate) fn try_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) {
         if self.start_siprec(leg, spec.clone()).is_none() {
             let id = SiprecId::new(self.now().time, &mut self.rng);
@@ -149,14 +151,14 @@ impl Call {
         }
     }
 
-    /// Ends a recording session and tells so. Its name, or `None` if it does not run.
+    /// Stops a session and reports it. Returns the session's name, or `None` if it does not run.
     pub(crate) fn stop_siprec(&mut self, leg: LegId, id: SiprecId) -> Option<Option<String>> {
         let name = self.party(leg)?.siprecs.iter().find(|one| one.id == id)?.spec.name.clone();
         self.end_siprec(leg, id, SiprecStatus::Stopped);
         Some(name)
     }
 
-    /// Ends those of this name, or all.
+    /// Stops the sessions with this name, or all if `None`.
     pub(crate) fn stop_siprecs(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &SiprecSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
@@ -168,13 +170,13 @@ impl Call {
         }
     }
 
-    /// The oldest recording session of this name.
+    /// Returns the oldest session with this name.
     pub(crate) fn named_siprec(&self, leg: LegId, name: &str) -> Option<SiprecId> {
         let all = &self.party(leg)?.siprecs;
         all.iter().find(|one| one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
-    /// The shell's word on a recording session.
+    /// Handles a status change of a session, reported by the shell.
     pub(crate) fn siprec_changed(&mut self, leg: LegId, id: SiprecId, status: SiprecStatus) {
         let Some(one) = self.party_mut(leg).and_then(|party| party.siprecs.iter_mut().find(|one| one.id == id)) else {
             return;
@@ -189,7 +191,7 @@ impl Call {
         self.emit(leg, EventKind::Siprec(SiprecFacts { id, spec, status }));
     }
 
-    /// Whether the timer was that of a recording server, which has not answered.
+    /// Fails the session whose answer timer this is. Returns `false` if it is another timer.
     pub(crate) fn siprec_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
         let late = self.party(leg).and_then(|party| party.siprecs.iter().find(|one| one.unanswered == Some(op)));
         let Some(id) = late.map(|one| one.id) else { return false };

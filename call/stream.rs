@@ -1,4 +1,4 @@
-//! Audio to and from a WebSocket application.
+//! Streams: audio to and from an application over a WebSocket, or to it over RTP.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,81 +10,83 @@ use crate::id::StreamId;
 use crate::leg::Hearers;
 use crate::recording::Track;
 
-/// A stream as asked for.
+/// Parameters of a stream.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StreamSpec {
-    /// `ws:` or `wss:`, absolute.
+    /// Absolute URL with the scheme `ws:` or `wss:`.
     pub url: String,
-    /// The application's name for it.
+    /// The application's name of the stream.
     pub name: Option<String>,
-    /// Directions sent to the application.
+    /// Directions that are sent to the application.
     pub track: Track,
-    /// Codec of what is sent; `None`: the leg's own.
+    /// Codec of the audio that is sent; the leg's own codec if `None`.
     pub codec: Option<StreamCodec>,
-    /// Whether the application may speak to the leg, and how.
+    /// Format of the audio that the application may send to the leg; `None` if it may not send any.
     pub playout: Option<Playout>,
-    /// Passed to the application in the first message.
+    /// Names and values that are sent to the application in the first message.
     pub parameters: Vec<(String, String)>,
-    /// Told of its progress.
+    /// The callback that receives the stream's status events.
     pub callback: Option<Callback>,
-    /// Who hears the application; the leg itself for as long as it is joined to none.
+    /// Legs that hear the application's audio. While the leg is not bridged, it alone hears the audio.
     pub hearers: Hearers,
-    /// Shown to the application in the handshake.
+    /// Token that is sent to the application in the WebSocket handshake.
     pub auth_token: Option<String>,
-    /// When its socket opens, of a stream that was asked for with its leg.
+    /// When the connection is made, for a stream that was requested together with its leg.
     pub opens: Opens,
-    /// What carries the audio.
+    /// Transport of the audio.
     pub form: Form,
 }
 
-/// What carries a stream's audio to the application. Without messages it cannot speak, and `codec` is of G.711.
+/// Transport of a stream's audio to the application. Only with `Messages` can the application send audio. The other
+/// transports carry G.711 only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Form {
-    /// The provider's messages on a WebSocket.
+    /// The provider's JSON messages on a WebSocket.
     #[default]
     Messages,
-    /// Binary messages of a WebSocket, each the octets of 20 ms and nothing else; both directions are mixed.
+    /// Binary WebSocket messages, each with the octets of 20 ms of audio and nothing else; both directions are mixed.
     Octets,
-    /// RTP over UDP (RFC 3550), as payload type 0 or 8.
+    /// RTP over UDP (RFC 3550), with payload type 0 or 8.
     Rtp(RtpForm),
 }
 
-/// Where RTP goes. Directions with the same address are mixed into one stream.
+/// Destinations and packet size of an RTP stream. Directions with the same destination are mixed into one stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RtpForm {
-    /// What the leg's party says.
+    /// Destination of the audio from the leg's far end.
     pub inbound: Option<SocketAddr>,
-    /// What it hears.
+    /// Destination of the audio to the leg's far end.
     pub outbound: Option<SocketAddr>,
-    /// Frames of 20 ms in a packet, 1 to 6.
+    /// Frames of 20 ms per packet, 1 to 6.
     pub frames: u8,
 }
 
-/// When the socket of a stream opens that was asked for with an outbound leg. Its audio begins with the answer.
+/// When a stream connects that was requested together with an outbound leg. Its audio starts with the answer in every
+/// case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Opens {
-    /// With the answer.
+    /// At the answer.
     #[default]
     AtAnswer,
-    /// At once, while the leg is called.
+    /// At once, while the leg is being called.
     WhileCalling,
-    /// Before the leg is called, which waits until the socket is open or cannot be.
+    /// Before the leg is called: the INVITE waits until the stream is connected or has failed.
     BeforeCalling,
 }
 
-/// Codecs of a stream.
+/// Audio codecs of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamCodec {
     /// ITU-T G.711 µ-law, 8 kHz.
     Pcmu,
     /// ITU-T G.711 A-law, 8 kHz.
     Pcma,
-    /// Linear samples of 16 bits.
+    /// Linear PCM with 16-bit samples.
     L16(SampleRate, ByteOrder),
 }
 
 impl StreamCodec {
-    /// Samples a second.
+    /// Returns the sample rate, in Hz.
     pub fn hertz(self) -> u32 {
         match self {
             Self::Pcmu | Self::Pcma | Self::L16(SampleRate::Hz8000, _) => 8_000,
@@ -93,104 +95,105 @@ impl StreamCodec {
         }
     }
 
-    /// Octets of a sample.
+    /// Returns the size of a sample, in octets.
     pub fn sample_octets(self) -> u32 {
         if matches!(self, Self::L16(..)) { 2 } else { 1 }
     }
 }
 
-/// How many samples a second a stream's linear audio has.
+/// Sample rates of a stream's linear PCM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SampleRate {
-    /// Narrowband.
+    /// 8 kHz, narrowband.
     Hz8000,
-    /// Wideband.
+    /// 16 kHz, wideband.
     Hz16000,
-    /// What many voices are made at; only towards the leg.
+    /// 24 kHz, the native rate of many speech synthesisers; only for audio to the leg.
     Hz24000,
 }
 
-/// How linear samples lie in octets.
+/// Byte order of linear samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ByteOrder {
-    /// The upper octet first (RFC 3551 §4.5.11).
+    /// Most significant octet first (RFC 3551 §4.5.11).
     Big,
-    /// The lower octet first, as in WAV files.
+    /// Least significant octet first, as in WAV files.
     Little,
 }
 
-/// How an application's audio is to be understood.
+/// Format of the audio that an application sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Playout {
-    /// Raw payload of this codec, any length a message.
+    /// Payload of this codec without headers; a message may have any length.
     Payload(StreamCodec),
-    /// Each message is a whole audio file (MP3 or WAV).
+    /// A complete audio file (MP3 or WAV) in each message.
     Files,
 }
 
-/// A stream's life, told by the shell.
+/// Facts about a stream at a status change, reported by the shell.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StreamFacts {
-    /// Its id.
+    /// Id of the stream.
     pub id: StreamId,
-    /// As asked for.
+    /// Parameters of the stream.
     pub spec: StreamSpec,
-    /// What happened.
+    /// The new status.
     pub status: StreamStatus,
 }
 
-/// What happened to a stream.
+/// Status changes of a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StreamStatus {
-    /// The handshake is done, audio flows.
+    /// The handshake succeeded; audio flows.
     Started,
-    /// It ended as it should.
+    /// The stream ended normally.
     Stopped,
-    /// The application could not be reached or broke off.
+    /// The application could not be reached, or the connection was lost.
     Failed(StreamFailure),
 }
 
-/// Why a stream to an application failed. Dialects number the kinds.
+/// Why a stream failed. Dialects have an error number for each kind.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StreamFailure {
-    /// What kind of failure.
+    /// Kind of the failure.
     pub fault: StreamFault,
-    /// In words, without credentials.
+    /// Details in words, without credentials.
     pub detail: String,
-    /// Whether the call ends because of it: its document waited for the stream, names no action, and has nothing after it.
+    /// Whether the leg ends because of the failure: its document waited for the stream, has no action URL, and has no
+    /// further instruction.
     #[serde(default)]
     pub is_fatal: bool,
 }
 
-/// Kinds of failure of a WebSocket to an application.
+/// Kinds of failure of a WebSocket connection to an application.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StreamFault {
-    /// The URL is no URL.
+    /// The URL is invalid.
     Url,
-    /// It is neither `ws:` nor `wss:`.
+    /// The scheme is neither `ws:` nor `wss:`.
     Scheme,
-    /// The name has no address, or one that may not be reached.
+    /// The host name has no address, or one that is not allowed.
     Unreachable,
-    /// Nobody listens there.
+    /// The connection was refused.
     Refused,
-    /// Nothing came in time: no connection, no handshake, or no sign of life later on.
+    /// No connection or handshake in time, or no sign of life from the application later.
     Timeout,
-    /// TLS failed.
+    /// The TLS handshake failed.
     Tls,
-    /// The handshake was answered with something else than 101.
+    /// The response to the WebSocket handshake was not 101.
     Handshake,
-    /// What came is no WebSocket protocol.
+    /// The application violated the WebSocket protocol (RFC 6455).
     Protocol,
-    /// The connection broke.
+    /// The connection was lost.
     Broken,
-    /// The application closed with a code that says that something is wrong.
+    /// The application closed the connection with a status code that means an error.
     Closed,
-    /// Something of ours.
+    /// A failure in this server.
     Internal,
 }
 
 impl StreamFault {
-    /// A failure of this kind.
+    /// Creates a failure of this kind with details in words.
     pub fn because(self, detail: impl Into<String>) -> StreamFailure {
         StreamFailure { fault: self, detail: detail.into(), is_fatal: false }
     }

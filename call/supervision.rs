@@ -1,12 +1,12 @@
-//! Legs that hear another leg's call without being joined to it: supervisors.
+//! Supervisors: legs that hear another leg's call without being bridged with it.
 //!
 //! ```text
-//!   leg ── joined ── peer        both hear each other, as in any call
+//!   leg ── bridged ── other      both hear each other, as in any call
 //!    |
-//!    +── supervisor               hears both; is heard by both, by the leg alone, or by nobody
+//!    +── supervisor              hears both; is heard by both, by the leg alone, or by nobody
 //! ```
 //!
-//! Where the leg takes part in a conference its supervisors do, too, in the same role; where it leaves that, they leave.
+//! When the leg joins a conference, its supervisors join too, in the same role. When the leg leaves it, they leave it.
 
 use crate::call::Call;
 use crate::conference::{Beep, Coaching, Leaving, Participation};
@@ -14,28 +14,28 @@ use crate::id::LegId;
 use crate::leg::{EndCause, EndedBy};
 use crate::output::LegCommand;
 
-/// Whose call a leg hears, and who hears it there.
+/// The call that a supervisor hears, and its role there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Supervision {
-    /// Whose.
+    /// The supervised leg.
     pub of: LegId,
-    /// How.
+    /// The supervisor's role.
     pub role: SupervisorRole,
 }
 
-/// Who hears a supervisor.
+/// Role of a supervisor: the legs that hear it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SupervisorRole {
-    /// Everybody in the call.
+    /// All legs of the call hear the supervisor.
     Barge,
-    /// The supervised leg alone.
+    /// Only the supervised leg hears the supervisor.
     Whisper,
-    /// Nobody.
+    /// No leg hears the supervisor.
     Monitor,
 }
 
 impl SupervisorRole {
-    /// To whom such a supervisor of these speaks; `None`: to all.
+    /// Returns the coaching of a supervisor of these legs in a conference; `None` if all participants hear it.
     pub fn coaching(self, whom: Vec<LegId>) -> Option<Coaching> {
         match self {
             Self::Barge => None,
@@ -46,7 +46,7 @@ impl SupervisorRole {
 }
 
 impl Call {
-    /// An answered leg hears another one's call from now on. Whoever was to be heard has gone: it is hung up.
+    /// Starts the supervision by an answered leg. If the leg to supervise has gone, the supervisor is hung up.
     pub(crate) fn supervise(&mut self, leg: LegId, supervision: Supervision) {
         let there = self.party(supervision.of).filter(|party| !party.info.status.is_final());
         if leg == supervision.of || there.is_none() {
@@ -58,7 +58,7 @@ impl Call {
         self.attend(leg);
     }
 
-    /// The same in another role. `false`: it hears nobody's.
+    /// Changes the role of a supervisor. Returns `false` if the leg supervises nothing.
     pub(crate) fn supervise_as(&mut self, leg: LegId, role: SupervisorRole) -> bool {
         let Some(supervision) = self.party_mut(leg).and_then(|party| party.supervision.as_mut()) else { return false };
         supervision.role = role;
@@ -66,28 +66,28 @@ impl Call {
         true
     }
 
-    /// Something else is to be heard on the leg.
+    /// Ends the supervision by this leg, because it does something else.
     pub(crate) fn stop_supervising(&mut self, leg: LegId) {
         if self.party_mut(leg).is_some_and(|party| party.supervision.take().is_some()) {
             self.order(leg, LegCommand::StopSupervising);
         }
     }
 
-    /// A leg takes part in a conference from now on, or no longer: so do its supervisors.
+    /// Moves the supervisors of a leg that has joined or left a conference.
     pub(crate) fn call_supervisors(&mut self, of: LegId) {
         for leg in self.supervisors(of) {
             self.attend(leg);
         }
     }
 
-    /// A leg is about to take part in a conference: nobody hears it anywhere else.
+    /// Disconnects the supervisors of a leg that is about to join a conference.
     pub(crate) fn send_supervisors_away(&mut self, of: LegId) {
         for leg in self.supervisors(of) {
             self.order(leg, LegCommand::StopSupervising);
         }
     }
 
-    /// A leg is over: as a supervisor, and with it the calls of its own.
+    /// Ends the supervision by and of a leg that has ended. Its supervisors are hung up.
     pub(crate) fn end_supervisions(&mut self, leg: LegId) {
         self.stop_supervising(leg);
         for supervisor in self.supervisors(leg) {
@@ -100,7 +100,7 @@ impl Call {
         own.map(|party| party.info.id).collect()
     }
 
-    /// Hears whom it supervises, wherever that one is.
+    /// Connects a supervisor to the supervised leg: in its conference, or otherwise in its call.
     fn attend(&mut self, leg: LegId) {
         let Some(supervision) = self.party(leg).and_then(|party| party.supervision.as_deref().copied()) else { return };
         let conference = self.party(supervision.of).and_then(|party| party.conference.as_ref());

@@ -1,7 +1,7 @@
-//! A call driven by hand, for tests: feed what happened, look at what was ordered, move a clock that nobody waits for.
+//! Tests drive a call by hand: they feed events, inspect the outputs, and advance a virtual clock.
 //!
-//! The script keeps the books of everything the call starts, so that [`CallScript::assert_settled`] can say at the end
-//! whether anything was left behind. Its methods panic when the test asks for what did not happen.
+//! The script tracks everything that the call starts, so that [`CallScript::assert_settled`] can check at the end that
+//! nothing was left behind. Its methods panic if the test expects something that did not happen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation ends the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,44 +30,45 @@ use crate::stream::{Form, Opens, StreamSpec, StreamStatus};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
 use crate::{Now, Target};
 
-/// A call, a clock and the books of both.
+/// A call with a virtual clock, and a record of what the call started.
 pub struct CallScript {
-    /// The call itself, for what the script has no word for; drain its outputs with [`CallScript::drain`] afterwards.
+    /// The call itself, for inputs that the script has no method for. Drain its outputs with [`CallScript::drain`]
+    /// afterwards.
     pub call: Call,
-    /// The moment it is.
+    /// Time of the virtual clock.
     pub now: Now,
-    /// Everything ordered and told so far, oldest first; tests may clear it.
+    /// All outputs so far, oldest first; tests may clear it.
     pub outputs: Vec<Output>,
-    /// What is under way and was neither finished nor stopped.
+    /// Playbacks that are neither finished nor stopped.
     pub plays: BTreeSet<(LegId, OpId)>,
-    /// Recordings not finished yet.
+    /// Recordings that have not finished.
     pub recordings: BTreeSet<(LegId, OpId)>,
-    /// Recordings told to stop.
+    /// Recordings that were asked to stop.
     pub stopping: BTreeSet<(LegId, OpId)>,
-    /// Streams not ended yet.
+    /// Streams that have not ended.
     pub streams: BTreeSet<(LegId, StreamId)>,
-    /// Recording sessions not ended yet.
+    /// Sessions with recording servers that have not ended.
     pub siprecs: BTreeSet<(LegId, SiprecId)>,
-    /// Ears that are open.
+    /// Speech recognitions that have not ended.
     pub ears: BTreeSet<(LegId, OpId)>,
-    /// Transcriptions not ended yet.
+    /// Transcriptions that have not ended.
     pub transcriptions: BTreeSet<(LegId, OpId, TranscriptionId)>,
-    /// Conversations not ended yet.
+    /// Conversations that have not ended.
     pub conversations: BTreeSet<(LegId, ConversationId)>,
-    /// Documents asked for and not answered yet.
+    /// Document requests without a response, oldest first.
     pub fetches: Vec<(LegId, FetchId)>,
-    /// The last order to enter a queue.
+    /// Operation of the last command to enter a queue.
     pub entering: Option<OpId>,
-    /// Ended events, per leg.
+    /// Number of `Ended` events per leg.
     pub ended: BTreeMap<LegId, u32>,
-    /// Release orders, per leg.
+    /// Number of `Release` commands per leg.
     pub released: BTreeMap<LegId, u32>,
-    /// Every leg seen, oldest first.
+    /// All legs that were created, oldest first.
     pub legs: Vec<LegId>,
 }
 
 impl CallScript {
-    /// A call without legs.
+    /// Creates a call without legs.
     #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
     pub fn new(seed: u8) -> Self {
         let now = Now { instant: Instant::now(), time: jiff::Timestamp::UNIX_EPOCH };
@@ -91,19 +92,19 @@ impl CallScript {
         }
     }
 
-    /// Somebody calls and this decides.
+    /// Creates a call with an inbound leg and this decision.
     pub fn inbound(decision: Decision) -> Self {
         let mut script = Self::new(7);
         script.incoming(LegId(1), decision);
         script
     }
 
-    /// Somebody calls and these instructions run.
+    /// Creates a call with an inbound leg that runs these instructions.
     pub fn runs(instructions: Vec<Instruction>) -> Self {
         Self::inbound(Decision::Program(program(instructions)))
     }
 
-    /// Somebody calls, an application drives by commands and has answered.
+    /// Creates a call with an inbound leg that an application controls by commands and has answered.
     pub fn commanded() -> Self {
         let mut script = Self::inbound(Decision::Commands);
         script
@@ -112,14 +113,14 @@ impl CallScript {
         script
     }
 
-    /// We call and do `then` once answered; 30 s to ring.
+    /// Creates a call with an outbound leg that does `then` after the answer; it may ring for 30 s.
     pub fn outbound(then: OnAnswer) -> Self {
         let mut script = Self::new(7);
         script.dial_out(LegId(1), |leg| leg.then = then);
         script
     }
 
-    /// Another inbound leg.
+    /// Adds an inbound leg.
     pub fn incoming(&mut self, leg: LegId, decision: Decision) {
         let route = Route {
             account: "main".into(),
@@ -133,7 +134,7 @@ impl CallScript {
         self.drain();
     }
 
-    /// Another outbound leg, changed by `change` before it leaves.
+    /// Adds an outbound leg; `change` can modify it before it starts.
     pub fn dial_out(&mut self, leg: LegId, change: impl FnOnce(&mut NewLeg)) {
         let info = info(leg, Direction::OutboundApi);
         let invite = Invite {
@@ -152,22 +153,22 @@ impl CallScript {
         self.drain();
     }
 
-    /// The first leg.
+    /// Returns the first leg.
     pub fn leg(&self) -> LegId {
         *self.legs.first().expect("there is a leg")
     }
 
-    /// The newest leg.
+    /// Returns the newest leg.
     pub fn newest(&self) -> LegId {
         *self.legs.last().expect("there is a leg")
     }
 
-    /// Something happened on the first leg.
+    /// Feeds an event of the first leg.
     pub fn feed(&mut self, event: LegEvent) {
         self.feed_to(self.leg(), event);
     }
 
-    /// Something happened on a leg.
+    /// Feeds an event of a leg.
     pub fn feed_to(&mut self, leg: LegId, event: LegEvent) {
         match &event {
             LegEvent::PlayFinished { op, .. } => drop(self.plays.remove(&(leg, *op))),
@@ -191,95 +192,95 @@ impl CallScript {
         self.drain();
     }
 
-    /// The far end answers.
+    /// Lets the far end answer.
     pub fn answers(&mut self, leg: LegId) {
         self.feed_to(leg, LegEvent::Answered { codec: Some("PCMU".to_owned()), headers: Vec::new(), dialog: None });
     }
 
-    /// The far end refuses.
+    /// Lets the far end refuse with this SIP status code.
     pub fn refuses(&mut self, leg: LegId, status: u16) {
         self.feed_to(leg, LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(status), detail: None });
     }
 
-    /// The far end hangs up.
+    /// Lets the far end hang up.
     pub fn hangs_up(&mut self, leg: LegId) {
         self.feed_to(leg, LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None });
     }
 
-    /// The caller is let into the queue that it was last to enter, or not; nothing if it was to enter none.
+    /// Reports whether the queue admitted the first leg; does nothing if no queue was to be entered.
     pub fn is_enqueued(&mut self, standing: Result<QueueId, NotQueued>) {
         if let Some(op) = self.entering {
             self.feed(LegEvent::Enqueued { op, standing });
         }
     }
 
-    /// The caller presses keys.
+    /// Feeds DTMF digits of the first leg.
     pub fn presses(&mut self, keys: &str) {
         for key in keys.chars() {
             self.feed(LegEvent::Dtmf(key));
         }
     }
 
-    /// The newest audio under way on a leg plays to its end.
+    /// Lets the newest playback of a leg end normally.
     pub fn play_ends(&mut self, leg: LegId) {
         let op = self.plays.iter().rev().find(|(of, _)| *of == leg).expect("something plays").1;
         self.feed_to(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed });
     }
 
-    /// The newest recording of a leg is whole on disk: four seconds, of which one was cut away.
+    /// Completes the newest recording of a leg: 4 s, of which 1 s of silence was removed.
     pub fn recording_ends(&mut self, leg: LegId, end: RecordingEnd) {
         let op = self.recordings.iter().rev().find(|(of, _)| *of == leg).expect("something is recorded").1;
         let (duration, recorded) = (Duration::from_secs(3), Duration::from_secs(4));
         self.feed_to(leg, LegEvent::RecordingFinished { op, end, duration, recorded });
     }
 
-    /// A stream of a leg changes.
+    /// Reports a status of the newest stream of a leg.
     pub fn stream_is(&mut self, leg: LegId, status: StreamStatus) {
         let id = self.streams.iter().rev().find(|(of, _)| *of == leg).expect("a stream runs").1;
         self.feed_to(leg, LegEvent::Stream { id, status });
     }
 
-    /// The open ears of the first leg hear this.
+    /// Feeds a result of the newest speech recognition of the first leg.
     pub fn hears(&mut self, heard: Heard) {
         let op = self.ears.iter().next_back().expect("somebody listens").1;
         self.feed(LegEvent::Heard { op, heard });
     }
 
-    /// They hear this utterance, for good.
+    /// Feeds a final utterance of the newest speech recognition.
     pub fn hears_words(&mut self, text: &str) {
         self.hears(Heard::Final(Words { stable: text.to_owned(), confidence: Some(0.9), ..Words::default() }));
     }
 
-    /// They hear nothing more.
+    /// Ends the newest speech recognition, with a reason if it failed.
     pub fn hears_no_more(&mut self, failed: Option<&str>) {
         let op = self.ears.iter().next_back().expect("somebody listens").1;
         self.feed(LegEvent::ListeningEnded { op, failed: failed.map(str::to_owned) });
     }
 
-    /// The newest recording session of the first leg changes.
+    /// Reports a status of the newest session with a recording server of the first leg.
     pub fn siprec_is(&mut self, status: SiprecStatus) {
         let id = self.siprecs.iter().next_back().expect("one runs").1;
         self.feed(LegEvent::Siprec { id, status });
     }
 
-    /// The newest transcription of the first leg changes.
+    /// Reports a status of the newest transcription of the first leg.
     pub fn transcription_is(&mut self, status: TranscriptionStatus) {
         let id = self.transcriptions.iter().next_back().expect("one runs").2;
         self.feed(LegEvent::Transcription { id, status });
     }
 
-    /// The conversation of a leg changes.
+    /// Reports a status of the newest conversation of a leg.
     pub fn conversation_is(&mut self, leg: LegId, status: ConversationStatus) {
         let id = self.conversations.iter().rev().find(|(of, _)| *of == leg).expect("a conversation runs").1;
         self.feed_to(leg, LegEvent::Conversation { id, status });
     }
 
-    /// The application answers the oldest open request for a document.
+    /// Answers the oldest document request with these instructions.
     pub fn fetched(&mut self, instructions: Vec<Instruction>) {
         self.fetch_is(Ok(program(instructions)));
     }
 
-    /// The oldest open request for a document fails.
+    /// Fails the oldest document request with status 500.
     pub fn fetch_fails(&mut self) {
         self.fetch_is(Err(FetchFailure { kind: FailureKind::Status(500), detail: "500".to_owned() }));
     }
@@ -291,25 +292,25 @@ impl CallScript {
         self.drain();
     }
 
-    /// The server ends.
+    /// Shuts the server down.
     pub fn shuts_down(&mut self) {
         self.call.handle_shutdown(self.now);
         self.drain();
     }
 
-    /// An application's request to the first leg.
+    /// Sends a command of an application to the first leg.
     pub fn request(&mut self, command: Command) -> Result<Accepted, Refused> {
         self.request_to(self.leg(), command)
     }
 
-    /// An application's request to a leg.
+    /// Sends a command of an application to a leg.
     pub fn request_to(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
         let accepted = self.call.handle_request(self.now, leg, Request { client_state: None, command });
         self.drain();
         accepted
     }
 
-    /// Time goes by; every timer on the way goes off at its own moment.
+    /// Advances the clock; every timer on the way fires at its own time.
     pub fn passes(&mut self, length: Duration) {
         let end = self.now.instant + length;
         while let Some(due) = self.call.poll_timeout().filter(|due| *due <= end) {
@@ -326,7 +327,7 @@ impl CallScript {
         self.now.time += jiff::SignedDuration::try_from(gone).expect("a short time");
     }
 
-    /// Takes what the call ordered into the books.
+    /// Polls and records all outputs of the call.
     pub fn drain(&mut self) {
         while let Some(output) = self.call.poll_output() {
             self.note(&output);
@@ -349,7 +350,7 @@ impl CallScript {
                 let leg = *leg;
                 assert!(!self.released.contains_key(&leg), "{command:?} after the release");
                 match &**command {
-                    // Digits and tones by request end by themselves or with the leg.
+                    // Digits and tones that a request started end by themselves or with the leg.
                     LegCommand::Play { op, .. } | LegCommand::SendDigits { op, .. } => {
                         self.plays.insert((leg, *op));
                     }
@@ -405,7 +406,7 @@ impl CallScript {
         }
     }
 
-    /// Every recording told to stop is closed.
+    /// Completes every recording that was asked to stop.
     pub fn close_recordings(&mut self) {
         for (leg, op) in std::mem::take(&mut self.stopping) {
             if self.recordings.contains(&(leg, op)) {
@@ -415,14 +416,15 @@ impl CallScript {
         }
     }
 
-    /// Every transcription told to end has told all.
+    /// Ends every transcription.
     pub fn end_transcriptions(&mut self) {
         for (leg, _, id) in std::mem::take(&mut self.transcriptions) {
             self.feed_to(leg, LegEvent::Transcription { id, status: TranscriptionStatus::Stopped });
         }
     }
 
-    /// Nothing is left: every leg has ended and been released once, and nothing started still runs.
+    /// Asserts that nothing is left: every leg has ended once and been released once, and nothing that was started
+    /// still runs.
     pub fn assert_settled(&self) {
         assert!(self.call.is_finished(), "legs are left: {:?}", self.call.legs().collect::<Vec<_>>());
         assert_eq!(self.call.poll_timeout(), None, "a timer is left");
@@ -438,12 +440,13 @@ impl CallScript {
         assert!(self.conversations.is_empty(), "conversations are left: {:?}", self.conversations);
     }
 
-    /// Audio of the lane is over too. Audio by request beside the lane (digits, a recording's tone) ends with the leg.
+    /// Asserts that no audio of the legs' programs is left. Audio that a request started beside the program (digits,
+    /// the tone of a recording) ends with the leg.
     pub fn assert_silent(&self) {
         assert!(self.plays.is_empty(), "audio is left: {:?}", self.plays);
     }
 
-    /// Facts told, oldest first.
+    /// Returns the events so far, oldest first.
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &CallEvent> {
         self.outputs.iter().filter_map(|output| match output {
             Output::Event(event) => Some(&**event),
@@ -451,7 +454,7 @@ impl CallScript {
         })
     }
 
-    /// Orders to a leg, oldest first.
+    /// Returns the commands to a leg so far, oldest first.
     pub fn orders(&self, leg: LegId) -> impl DoubleEndedIterator<Item = &LegCommand> {
         self.outputs.iter().filter_map(move |output| match output {
             Output::Leg { leg: of, command } if *of == leg => Some(&**command),
@@ -459,7 +462,7 @@ impl CallScript {
         })
     }
 
-    /// Documents asked for, oldest first.
+    /// Returns the document requests so far, oldest first.
     pub fn asked(&self) -> impl DoubleEndedIterator<Item = &Fetch> {
         self.outputs.iter().filter_map(|output| match output {
             Output::Fetch(fetch) => Some(&**fetch),
@@ -467,23 +470,23 @@ impl CallScript {
         })
     }
 
-    /// URL of the last document asked for.
+    /// Returns the URL of the last document request.
     pub fn last_url(&self) -> Option<&str> {
         self.asked().next_back().map(|fetch| &*fetch.target.url)
     }
 
-    /// Whether such a fact was told.
+    /// Returns whether there was such an event.
     pub fn told(&self, what: impl Fn(&EventKind) -> bool) -> bool {
         self.events().any(|event| what(&event.kind))
     }
 
-    /// Whether such an order was given to a leg.
+    /// Returns whether there was such a command to a leg.
     pub fn ordered(&self, leg: LegId, what: impl Fn(&LegCommand) -> bool) -> bool {
         self.orders(leg).any(what)
     }
 }
 
-/// Facts of a leg that calls `+15550002` from `+15550001`.
+/// Returns the facts of a leg from `+15550001` to `+15550002`.
 pub fn info(leg: LegId, direction: Direction) -> LegInfo {
     LegInfo {
         id: leg,
@@ -510,22 +513,22 @@ pub fn info(leg: LegId, direction: Direction) -> LegInfo {
     }
 }
 
-/// A program of these.
+/// Returns a program of these instructions.
 pub fn program(instructions: Vec<Instruction>) -> Program {
     Program { instructions, warnings: Vec::new() }
 }
 
-/// A document at this path.
+/// Returns the target of a document at this path.
 pub fn target(path: &str) -> Target {
     Target { url: Arc::from(format!("http://app.test/{path}")), method: crate::Method::Post }
 }
 
-/// A file played once.
+/// Returns the instruction to play a file once.
 pub fn file(name: &str) -> Play {
     Play::once(AudioSource::Url(format!("http://app.test/{name}.wav")))
 }
 
-/// Up to four digits ended by `#`, 5 s of silence, one try, asking `gathered`.
+/// Returns a gather of up to four digits, ended by `#`: 5 s of silence, one attempt, action `gathered`.
 pub fn gather() -> Gather {
     Gather {
         prompts: Vec::new(),
@@ -547,7 +550,7 @@ pub fn gather() -> Gather {
     }
 }
 
-/// As [`gather`], for words too; over after a second's pause.
+/// Returns a gather as [`gather`] does, which also recognises speech and ends after a pause of 1 s.
 pub fn spoken_gather() -> Gather {
     let speech = GatherSpeech {
         listening: Listening::default(),
@@ -559,7 +562,7 @@ pub fn spoken_gather() -> Gather {
     Gather { speech: Some(Box::new(speech)), ..gather() }
 }
 
-/// A transcription of both directions, of this name.
+/// Returns a transcription of both directions with this name.
 pub fn transcription(name: &str) -> TranscriptionSpec {
     TranscriptionSpec {
         name: Some(name.to_owned()),
@@ -573,12 +576,12 @@ pub fn transcription(name: &str) -> TranscriptionSpec {
     }
 }
 
-/// A mono recording of both directions.
+/// Returns a mono recording of both directions.
 pub fn recording() -> RecordingSpec {
     RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Mono)
 }
 
-/// A recording session of both directions, of this name.
+/// Returns a session with a recording server for both directions, with this name.
 pub fn siprec(name: &str) -> Box<SiprecSpec> {
     Box::new(SiprecSpec {
         connector: "recorder".to_owned(),
@@ -589,7 +592,7 @@ pub fn siprec(name: &str) -> Box<SiprecSpec> {
     })
 }
 
-/// A stream of this name.
+/// Returns a stream with this name.
 pub fn stream(name: &str) -> StreamSpec {
     StreamSpec {
         url: "ws://app.test/".to_owned(),
@@ -606,12 +609,12 @@ pub fn stream(name: &str) -> StreamSpec {
     }
 }
 
-/// A conversation in English, with everything else off.
+/// Returns a conversation in English with everything else off.
 pub fn conversation() -> ConversationSpec {
     ConversationSpec::new(With::Application("ws://app.test/".to_owned()))
 }
 
-/// A dial of these numbers, 20 s each, all at once, answering first, without an action.
+/// Returns a dial of these numbers, all at once for 20 s, that answers the caller first and has no action.
 pub fn dial(numbers: &[&str]) -> Dial {
     Dial {
         targets: numbers.iter().map(|number| DialTarget::new(Address::from(*number))).collect(),
@@ -632,18 +635,18 @@ pub fn dial(numbers: &[&str]) -> Dial {
     }
 }
 
-/// A wait in this queue with the server's music, asking `queued` afterwards.
+/// Returns a wait in this queue with the server's music and the action `queued`.
 pub fn enqueue(queue: &str) -> Enqueue {
     Enqueue { queue: queue.into(), most: None, wait: Wait::Music, longest: None, action: Some(target("queued")) }
 }
 
-/// A dial of whoever is first in this queue, 20 s, asking `dialed`.
+/// Returns a dial that takes the first leg of this queue within 20 s, with the action `dialed`.
 pub fn dequeue(queue: &str) -> Dial {
     let queue = Some(Dequeue { queue: queue.into(), whisper: None });
     Dial { queue, action: Some(target("dialed")), ..dial(&[]) }
 }
 
-/// Whether this is the order to play a country's ringback.
+/// Returns whether the command plays a country's ringback tone.
 pub fn is_ringback(command: &LegCommand) -> bool {
     matches!(command, LegCommand::Play { play: Play { source: AudioSource::Tone(Tone::Ringback(_)), .. }, .. })
 }

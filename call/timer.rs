@@ -1,4 +1,4 @@
-//! The timers of one call. Few at a time, so a sorted search is cheaper than a heap.
+//! The timers of one call. There are only a few at a time, so a linear search is cheaper than a heap.
 
 use std::time::Instant;
 
@@ -24,7 +24,8 @@ impl Timers {
         self.0.iter().map(|(at, ..)| *at).min()
     }
 
-    /// Takes the earliest timer that is due; of two for the same moment the one that was set first.
+    /// Removes and returns the earliest timer that is due. Of two timers for the same moment, the one that was set
+    /// first comes first.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(LegId, OpId)> {
         let (index, _) =
             self.0.iter().enumerate().filter(|(_, (at, ..))| *at <= now).min_by_key(|(_, (at, _, op))| (*at, *op))?;

@@ -1,4 +1,4 @@
-//! Words on paper: of what is said on a leg as it is said, and of recordings.
+//! Transcriptions: the speech of a leg or of a recording as text.
 
 use std::fmt;
 
@@ -9,67 +9,67 @@ use crate::hearing::{Listening, Words};
 use crate::id::{OpId, TranscriptionId};
 use crate::recording::{Recording, Track};
 
-/// A transcription of a leg, as asked for.
+/// Parameters of a live transcription of a leg.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TranscriptionSpec {
-    /// The application's name for it.
+    /// The application's name of the transcription.
     pub name: Option<String>,
-    /// Whose words; each direction is heard on its own.
+    /// The transcribed direction; each direction is recognised separately.
     pub track: Track,
-    /// How.
+    /// Parameters of the recognition.
     pub listening: Listening,
-    /// What the application calls what the leg's party says, and what it hears.
+    /// The application's labels of the inbound and of the outbound track.
     pub labels: (Option<String>, Option<String>),
-    /// Recogniser and model in the application's words; handed back, and not looked at.
+    /// The application's names of recogniser and model. They are returned with the events and not interpreted.
     pub engine: (String, String),
-    /// The application is told once, at the end, of all that was said.
+    /// Report the whole text once at the end instead of each utterance.
     pub at_end: bool,
-    /// Only if none of this name runs.
+    /// Start only if no transcription with this name runs.
     pub alone: bool,
-    /// Told of all of it.
+    /// The callback that receives the events of the transcription.
     pub callback: Option<Callback>,
 }
 
-/// Octets that are kept of what was said until the end; what is said after that is left out.
+/// Maximum size of the text that is kept for a report at the end, in octets. Later speech is left out.
 pub(crate) const MOST_SAID: usize = 1024 * 1024;
 
-/// A live transcription's life.
+/// Facts about a live transcription at an event.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TranscriptionFacts {
-    /// Its id.
+    /// Id of the transcription.
     pub id: TranscriptionId,
-    /// As asked for.
+    /// Parameters of the transcription.
     pub spec: Box<TranscriptionSpec>,
-    /// How many were told of it before this one, from 0.
+    /// Number of earlier events of the transcription, from 0.
     pub sequence: u32,
     /// What happened.
     pub status: TranscriptionStatus,
 }
 
-/// What happened to a live transcription.
+/// Events of a live transcription.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TranscriptionStatus {
-    /// It listens.
+    /// The transcription started.
     Started,
-    /// Something was said.
+    /// Speech was recognised.
     Said {
         /// `Inbound` or `Outbound`.
         track: Track,
-        /// What.
+        /// The recognised text.
         words: Words,
-        /// It will not change.
+        /// Whether the text is final.
         is_final: bool,
     },
-    /// It is over.
+    /// The transcription ended.
     Stopped,
-    /// It is over, and was to be told of at the end: all that was said, a line for each utterance.
+    /// The transcription ended; the whole text, one line per utterance. Only if it is reported at the end.
     Whole(String),
-    /// It could not begin, or go on.
+    /// The transcription could not start, or failed; the reason in words.
     Failed(String),
 }
 
 impl fmt::Display for TranscriptionStatus {
-    /// Without the words.
+    /// Writes the event without the spoken words.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started => f.write_str("started"),
@@ -84,46 +84,46 @@ impl fmt::Display for TranscriptionStatus {
     }
 }
 
-/// A live transcription under way.
+/// A live transcription that runs on a leg.
 #[derive(Debug)]
 pub(crate) struct Transcribing {
     pub(crate) id: TranscriptionId,
     pub(crate) op: OpId,
     pub(crate) spec: Box<TranscriptionSpec>,
     pub(crate) sequence: u32,
-    /// Whether it was asked to end: what was said before is still being told.
+    /// Whether it has been asked to stop; speech before that is still being reported.
     pub(crate) stopping: bool,
-    /// So far, if it is told of at the end.
+    /// The text so far, if it is reported at the end.
     pub(crate) said: String,
 }
 
-/// What is to be done with a recording, once it is whole.
+/// A transcription to make of a recording once that is complete.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TranscriptionOrder {
-    /// Told when it is done, or cannot be.
+    /// The callback that receives the result or the failure.
     pub callback: Option<Callback>,
 }
 
 /// A transcription of a recording.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Transcript {
-    /// Its id.
+    /// Id of the transcription.
     pub id: TranscriptionId,
-    /// What was said in.
+    /// The transcribed recording.
     pub recording: Recording,
-    /// Told when it is done, or cannot be.
+    /// The callback that receives the result or the failure.
     pub callback: Option<Callback>,
-    /// How far it is.
+    /// Progress of the transcription.
     pub state: TranscriptState,
 }
 
-/// How far the transcription of a recording is.
+/// Progress of the transcription of a recording.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum TranscriptState {
-    /// Being made.
+    /// The transcription is being made.
     InProgress,
-    /// The words.
+    /// The transcription is complete; the recognised text.
     Completed(Words),
-    /// Why there are none.
+    /// The transcription failed; the reason in words.
     Failed(String),
 }

@@ -1,4 +1,4 @@
-//! What types cannot say: that names exist, that addresses are ours to take, that settings agree with each other.
+//! Checks that types cannot express: names must exist, addresses must be usable, settings must agree with each other.
 
 mod agents;
 mod gateways;
@@ -15,8 +15,8 @@ use crate::decode::nearest;
 use crate::document::Document;
 use crate::error::Fault;
 
-/// Adds everything that is wrong with `config` to `faults`; a key that has a fault already gets no second one. Answers with
-/// notes: what is right and has no effect yet.
+/// Adds every problem of `config` to `faults`; a key that already has a fault gets no second one. Returns notes:
+/// settings that are valid but dangerous or without effect.
 pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault>) -> Vec<Fault> {
     let unread = faults.len();
     let mut report = Report { document, faults, unread, notes: Vec::new() };
@@ -26,11 +26,12 @@ pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault
     report.notes
 }
 
-/// Collects faults at paths.
+/// Collects the faults and notes with their paths.
 struct Report<'a> {
     document: &'a Document,
     faults: &'a mut Vec<Fault>,
-    /// The first so many faults are of values that could not be read: what is there now is not what was meant.
+    /// Number of faults at the start of `faults` that are values that could not be read. At their keys stands a
+    /// default, not the configured value.
     unread: usize,
     notes: Vec<Fault>,
 }
@@ -48,7 +49,7 @@ impl Report<'_> {
         self.notes.push(Fault { origin: self.document.origin(&path), path, message: message.into() });
     }
 
-    /// Whether the key has a fault, or what it is part of could not be read.
+    /// Returns whether the key has a fault, or is part of a value that could not be read.
     fn is_faulty(&self, path: &str) -> bool {
         self.is_unread(path) || self.faults.iter().any(|fault| fault.path == path)
     }
@@ -61,7 +62,7 @@ impl Report<'_> {
         })
     }
 
-    /// Notes the second of two that may not be equal.
+    /// Adds a fault for every key whose value has been used by an earlier key.
     fn unique<K: std::hash::Hash + Eq>(&mut self, what: &str, keys: impl IntoIterator<Item = (String, K)>) {
         let mut seen = std::collections::HashMap::new();
         for (path, key) in keys {
@@ -82,7 +83,7 @@ impl Report<'_> {
         }
     }
 
-    /// Notes a name that nothing has. What stands in `{what}s` is `known`.
+    /// Adds a fault if nothing has this name. `known` are the names in the list `{what}s`.
     fn exists(&mut self, path: String, what: &str, name: &str, known: &[&str]) {
         if known.contains(&name) || self.is_incomplete(&format!("{what}s")) {
             return;
@@ -101,7 +102,7 @@ impl Report<'_> {
         self.fault(path, format!("there is no {what} {name:?}; {help}"));
     }
 
-    /// Whether names of this list could not be read: then nobody knows what is missing in it.
+    /// Returns whether names in this list could not be read; then it is not known which names exist.
     fn is_incomplete(&self, list: &str) -> bool {
         self.faults.iter().take(self.unread).any(|fault| match fault.path.strip_prefix(list) {
             Some(rest) => rest.split_once(']').is_none_or(|(_, key)| matches!(key, "" | ".name" | ".id")),
@@ -110,7 +111,8 @@ impl Report<'_> {
     }
 }
 
-/// Whether accounts, trunks and users of endpoints may be called so.
+/// Returns whether the text is a valid name of an account or a trunk, or user of an endpoint: 1 to 64 letters, digits,
+/// `-`, `_` and `.`.
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet))
 }

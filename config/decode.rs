@@ -1,7 +1,8 @@
-//! From the untyped document to a [`Config`], collecting every error on the way.
+//! Decodes the untyped document to a [`Config`] and collects all errors.
 //!
-//! serde stops at the first error. So the value it stumbled over is noted, taken out (or a stand-in put where one is
-//! required), and the whole is read again until it passes; a configuration is small and mistakes are few.
+//! serde stops at the first error. Therefore the faulty value is reported and removed (or replaced by a stand-in if it
+//! is required), and the whole document is decoded again until that succeeds. A configuration is small and errors are
+//! few.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ use crate::Config;
 use crate::document::Document;
 use crate::error::Fault;
 
-/// Keys whose values no message may show.
+/// Keys whose values must not appear in messages.
 const SECRETS: [&str; 11] = [
     "auth_token",
     "api_key",
@@ -27,16 +28,16 @@ const SECRETS: [&str; 11] = [
     "stt_key",
 ];
 
-/// Keys that stand in no table.
+/// Keys outside any table.
 const TOP: [&str; 2] = ["data_dir", "drain_timeout"];
 
-/// After so many faults the rest would hardly be read.
+/// Maximum number of faults. Decoding stops there, because a longer list would not be read.
 const MOST_FAULTS: usize = 500;
 
-/// What a required key may hold in place of a value that is missing or wrong: text, or a number that can be called.
+/// Stand-ins for a required key whose value is missing or wrong: an empty text, or a number that can be called.
 const STAND_INS: [&str; 2] = ["", "0"];
 
-/// The configuration with every faulty key at its default; what the faults were is added to `faults`, one to a key.
+/// Returns the configuration, with the default at every faulty key, and adds the faults to `faults`, one per key.
 pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config {
     let mut stand_ins: HashMap<String, std::slice::Iter<'static, &'static str>> = HashMap::new();
     loop {
@@ -54,7 +55,7 @@ pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config
                 Err(message) => (at.clone(), explain(&at, &message, document.text(&at)), false),
             },
         };
-        // What is found wrong again, or is missed now, is what we put there or took out ourselves.
+        // A second error at the same path concerns a stand-in of this function, or a value that it removed.
         let again = faults.iter().any(|fault| fault.path == path);
         if !again {
             faults.push(Fault { origin: document.origin(&path), path: path.clone(), message });
@@ -94,7 +95,8 @@ fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// The message with what would be right, and without the value of a secret. `given` is what was written, if it was text.
+/// Returns the message with the expected form, and without the value of a secret. `given` is the configured value, if
+/// it is text.
 fn explain(path: &str, message: &str, given: Option<String>) -> String {
     let key = path.rsplit('.').next().unwrap_or(path);
     if message.starts_with("unknown field") {
@@ -134,7 +136,7 @@ fn explain(path: &str, message: &str, given: Option<String>) -> String {
     }
 }
 
-/// What serde expects, in words that do not need Rust.
+/// Returns serde's name of an expected type in words that need no knowledge of Rust.
 fn in_words(expected: &str) -> String {
     match expected {
         "u8" => "a whole number from 0 to 255",
@@ -151,7 +153,7 @@ fn in_words(expected: &str) -> String {
     .to_owned()
 }
 
-/// What a message says that it found instead of text.
+/// Returns what serde's message says about the value that was found.
 fn written(message: &str) -> &str {
     match quoted(message).next() {
         Some(value) => value,
@@ -161,17 +163,17 @@ fn written(message: &str) -> &str {
     }
 }
 
-/// Whether the text would be a number or a boolean if the quotes were not there.
+/// Returns whether the text would be a number or a boolean without its quotes.
 fn is_literal(text: &str) -> bool {
     text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()
 }
 
-/// What stands between backquotes, in order.
+/// Returns the texts between backquotes, in order.
 fn quoted(message: &str) -> impl Iterator<Item = &str> {
     message.split('`').skip(1).step_by(2)
 }
 
-/// The known word that `given` was probably meant to be.
+/// Returns the known word that is most similar to `given`, if one is similar enough to be suggested.
 pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let longest = (given.len() / 3).max(1);
     known

@@ -1,4 +1,4 @@
-//! The file and the environment as one table that remembers where each key was written.
+//! The configuration file and the environment as one table that records where each key was set.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,28 +7,28 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, Origin};
 
-/// Keys that are ours although their variable has no `__`.
+/// Keys that belong to this server although their variable contains no `__`.
 const TOP_LEVEL_SCALARS: [&str; 2] = ["data_dir", "drain_timeout"];
 
-/// A parsed configuration before it has types. A path is written `numbers[2].voice_url`.
+/// A parsed configuration before it is decoded to types. A path has the form `numbers[2].voice_url`.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     pub(crate) table: toml::Table,
     origins: HashMap<String, Origin>,
-    /// What a variable said, by path: its type is only known once the key's is.
+    /// The environment variables by path. The type of a variable's value is known only once its key is decoded.
     variables: BTreeMap<String, Variable>,
 }
 
 #[derive(Debug)]
 struct Variable {
-    /// Readings not yet tried, the next one last.
+    /// Readings of the value that have not been tried yet; the next one is the last element.
     readings: Vec<Value>,
-    /// What was said of the readings that failed.
+    /// Error messages of the readings that failed.
     complaints: Vec<String>,
 }
 
 impl Document {
-    /// Every syntax error at once, as far as the parser can go on.
+    /// Parses the file. On failure it returns all syntax errors that the parser can find.
     pub(crate) fn parse(text: &str) -> Result<Self, Vec<Fault>> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
@@ -44,18 +44,19 @@ impl Document {
         Ok(document)
     }
 
-    /// Sets what `TANDEM_*` variables say; answers with those that name no place.
+    /// Sets the values of the `TANDEM_*` variables. Returns faults for variables whose path is invalid.
     pub(crate) fn overlay(&mut self, environment: impl IntoIterator<Item = (String, String)>) -> Vec<Fault> {
         let mut ours: Vec<(String, Vec<String>, String)> = environment
             .into_iter()
             .filter_map(|(name, text)| {
                 let key = name.strip_prefix("TANDEM_")?.to_ascii_lowercase();
-                // Orchestrators set variables like TANDEM_PORT for a service called tandem: not ours.
+                // Container orchestrators set variables such as TANDEM_PORT for a service named tandem; those are not
+                // settings.
                 let ours = key.contains("__") || TOP_LEVEL_SCALARS.contains(&key.as_str());
                 ours.then(|| (name, key.split("__").map(str::to_owned).collect(), text))
             })
             .collect();
-        // Array elements must come in order, and 10 after 9.
+        // Array elements must be set in numerical order: 10 after 9.
         ours.sort_by_key(|(_, segments, _)| {
             segments.iter().map(|segment| (segment.parse::<usize>().unwrap_or(0), segment.clone())).collect::<Vec<_>>()
         });
@@ -68,7 +69,7 @@ impl Document {
         faults
     }
 
-    /// Where the key, or the nearest table around it, was written.
+    /// Returns where the key was set, or the nearest table around it.
     pub(crate) fn origin(&self, path: &str) -> Origin {
         let mut path = path;
         loop {
@@ -82,13 +83,13 @@ impl Document {
         }
     }
 
-    /// Whether somebody wrote this key.
+    /// Returns whether the key was set in the file or the environment.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.origins.contains_key(path)
     }
 
-    /// Reads the variable at or above `path` in another way after `complaint`. When nothing is left to try, the
-    /// complaint that tells most is the error.
+    /// Replaces the value of the variable at or above `path` by its next reading, after the error `complaint`. If there
+    /// is none left, returns the most informative error.
     pub(crate) fn read_otherwise(&mut self, path: &str, complaint: String) -> Result<(), String> {
         let at =
             self.variables.keys().find(|key| path == key.as_str() || path.starts_with(&format!("{key}["))).cloned();
@@ -107,8 +108,8 @@ impl Document {
         Ok(())
     }
 
-    /// Takes the value out; of an array the whole array, so that the other elements keep their places. `false` if there
-    /// was none.
+    /// Removes a value. For an array element it removes the whole array, so that the indexes of the other elements stay
+    /// correct. Returns `false` if there was no such value.
     pub(crate) fn remove(&mut self, path: &str) -> bool {
         let path = path.trim_end_matches(']').rsplit_once('[').map_or(path, |(array, index)| {
             if index.bytes().all(|octet| octet.is_ascii_digit()) { array } else { path }
@@ -123,7 +124,7 @@ impl Document {
         }
     }
 
-    /// Puts text at a key. `false` if the table around it is not there.
+    /// Sets a key to a text. Returns `false` if the table around it does not exist.
     pub(crate) fn put(&mut self, path: &str, text: &str) -> bool {
         let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
         let table = match parent {
@@ -133,12 +134,12 @@ impl Document {
         table.map(|table| table.insert(key.to_owned(), Value::String(text.to_owned()))).is_some()
     }
 
-    /// The text at a key, as it was written; `None` where something else is.
+    /// Returns the text at a key as it was written; `None` if the value is not text.
     pub(crate) fn text(&mut self, path: &str) -> Option<String> {
         let from_variable = self.variables.contains_key(path);
         match self.value_mut(path)? {
             Value::String(text) => Some(text.clone()),
-            // The last reading of a variable is a list.
+            // A variable that was read as a list: the list is its last reading.
             Value::Array(list) if from_variable => {
                 Some(list.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?.join(", "))
             }
@@ -198,7 +199,7 @@ impl Document {
                 }
                 Some(value) => match segment.parse::<usize>() {
                     Ok(index) => {
-                        // A table that we have only just made turns out to be an array.
+                        // A table that was created for an earlier segment is in fact an array.
                         if value.as_table().is_some_and(toml::Table::is_empty) {
                             *value = Value::Array(Vec::new());
                         }
@@ -245,7 +246,7 @@ impl Document {
     }
 }
 
-/// One step of a path, `key` or `key[0]`, from a value or from the root.
+/// Follows one segment of a path, `key` or `key[0]`, from a value or from the root.
 fn step<'a>(value: Option<&'a mut Value>, root: Option<&'a mut toml::Table>, segment: &str) -> Option<&'a mut Value> {
     let table = match value {
         Some(value) => value.as_table_mut()?,

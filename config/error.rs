@@ -1,8 +1,8 @@
-//! What is wrong with a configuration, and where.
+//! Errors of a configuration and where they are.
 
 use std::fmt;
 
-/// Everything that is wrong, in the order of the file.
+/// All errors of a configuration, in the order of the file.
 #[derive(Debug)]
 pub struct Errors {
     file: Option<String>,
@@ -20,19 +20,19 @@ impl Errors {
         Self { notes, ..self }
     }
 
-    /// What is no error and yet worth reading, a line each.
+    /// Returns the notes, one line each: settings that are valid but dangerous or without effect.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Each fault.
+    /// Returns the faults, in the order of the file.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
 }
 
 impl fmt::Display for Errors {
-    /// A line a fault: `tandem.toml:12: trunks[0].account: there is no account "acm"; did you mean "acme"?`
+    /// Writes one line per fault: `tandem.toml:12: trunks[0].account: there is no account "acm"; did you mean "acme"?`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<String> = self.faults.iter().map(|fault| fault.line(self.file.as_deref())).collect();
         f.write_str(&lines.join("\n"))
@@ -41,19 +41,19 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-/// One thing that is wrong.
+/// One error of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where it was written.
+    /// Where the key was set.
     pub origin: Origin,
-    /// The key, e.g. `numbers[2].voice_url`; empty when the file is no TOML.
+    /// The key, for example `numbers[2].voice_url`; empty if the file is not valid TOML.
     pub path: String,
-    /// What is wrong and what would be right. Never holds a secret.
+    /// What is wrong and what would be valid. Never contains a secret.
     pub message: String,
 }
 
 impl Fault {
-    /// One line: where, which key, what. `file` is what the configuration was read from.
+    /// Returns one line with the place, the key and the message. `file` is the path of the configuration file.
     pub(crate) fn line(&self, file: Option<&str>) -> String {
         let file = file.unwrap_or("the defaults");
         let place = match &self.origin {
@@ -70,13 +70,13 @@ impl Fault {
     }
 }
 
-/// Where a key was written.
+/// Where a key was set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// Nowhere: it concerns a default, or the file as a whole.
+    /// Not set: the fault concerns a default, or the file as a whole.
     Whole,
-    /// A line of the file, from 1.
+    /// In this line of the file, counted from 1.
     Line(usize),
-    /// A variable of the environment.
+    /// By this environment variable.
     Variable(String),
 }

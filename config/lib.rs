@@ -1,13 +1,13 @@
-//! The configuration: joins the areas' own `Config` types, reads them from a TOML file and from the environment, and says
-//! everything that is wrong at once.
+//! The configuration. This crate joins the `Config` types of the other crates, reads them from a TOML file and the
+//! environment, and reports all errors at once.
 //!
 //! ```text
 //!   tandem.toml ──┐                                         ┌─► Config
 //!                 ├─► Document ──► decode ──► check ────────┤
-//!   TANDEM_* ─────┘   (table + where each key was written)  └─► Errors: path, line or variable, what would be right
+//!   TANDEM_* ─────┘   (table + where each key was set)      └─► Errors: path, line or variable, what would be valid
 //! ```
 //!
-//! Nothing below the binary imports this crate.
+//! Only the binary imports this crate.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -40,63 +40,63 @@ pub use error::{Errors, Fault, Origin};
 use document::Document;
 use reload::Written;
 
-/// All settings. `Default` is what the server runs with when nobody says anything.
+/// All settings. `Default` gives the settings that apply without a file and without variables.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where files are kept that no other key places: caches, generated credentials.
+    /// Directory for files without a key of their own: caches, generated credentials.
     pub data_dir: PathBuf,
-    /// How long live calls may go on after SIGTERM. Whole seconds in the file.
+    /// Maximum time that live calls may continue after SIGTERM. Whole seconds in the file.
     #[serde(deserialize_with = "seconds")]
     pub drain_timeout: Duration,
-    /// `[sip]`.
+    /// `[sip]`: SIP sockets, limits, registrar and bans.
     pub sip: tandem_sip::Config,
-    /// `[media]`.
+    /// `[media]`: RTP addresses and ports, codecs, media threads.
     pub media: tandem_media::Config,
-    /// `[http]`.
+    /// `[http]`: sockets and public URL of the HTTP server.
     pub http: HttpConfig,
-    /// `[log]`.
+    /// `[log]`: format and level of the log.
     pub log: LogConfig,
-    /// `[database]`.
+    /// `[database]`: URL of the database, and retention in days.
     pub database: DatabaseConfig,
-    /// `[recordings]`.
+    /// `[recordings]`: directory, format and encryption of recordings.
     pub recordings: RecordingsConfig,
-    /// `[webhooks]`.
+    /// `[webhooks]`: network policy and TLS of requests to applications.
     pub webhooks: WebhooksConfig,
-    /// `[[origins]]`.
+    /// `[[origins]]`: origins of application URLs that are reached at another origin.
     pub origins: Vec<OriginConfig>,
-    /// `[streams]`.
+    /// `[streams]`: limits of WebSocket streams.
     pub streams: StreamsConfig,
-    /// `[ice]`.
+    /// `[ice]`: STUN and TURN servers for browsers.
     pub ice: IceConfig,
-    /// `[stir]`.
+    /// `[stir]`: verification and signing of calling numbers (STIR/SHAKEN).
     pub stir: StirConfig,
-    /// `[speech]`.
+    /// `[speech]`: text to speech and speech to text.
     pub speech: SpeechConfig,
-    /// `[twilio]`.
+    /// `[twilio]`: settings of the Twilio API.
     pub twilio: TwilioConfig,
-    /// `[[accounts]]`.
+    /// `[[accounts]]`: accounts and their API credentials.
     pub accounts: Vec<Account>,
-    /// `[[trunks]]`.
+    /// `[[trunks]]`: SIP trunks to carriers and PBXs.
     pub trunks: Vec<TrunkConfig>,
-    /// `[[applications]]`.
+    /// `[[applications]]`: the webhooks of numbers and outbound calls.
     pub applications: Vec<Application>,
-    /// `[[numbers]]`.
+    /// `[[numbers]]`: numbers and what decides about the calls to them.
     pub numbers: Vec<NumberConfig>,
-    /// `[[number_pool]]`.
+    /// `[[number_pool]]`: numbers that accounts may take with a request.
     pub number_pool: Vec<Block>,
-    /// `[[agents]]`.
+    /// `[[agents]]`: voice agents.
     pub agents: Vec<AgentConfig>,
-    /// `[gateways]`.
+    /// `[gateways]`: backends for existing frontends.
     pub gateways: GatewaysConfig,
-    /// `[[siprec]]`.
+    /// `[[siprec]]`: recording servers (SIPREC).
     pub siprec: Vec<SiprecConfig>,
-    /// `[[endpoints]]`.
+    /// `[[endpoints]]`: SIP phones that register.
     pub endpoints: Vec<EndpointConfig>,
-    /// What is right and has no effect yet, a line each, for the operator to read.
+    /// Notes for the operator, one line each: settings that are valid but dangerous or without effect.
     #[serde(skip)]
     pub notes: Vec<String>,
-    /// What was written of it.
+    /// The keys that were set, for the comparison at a reload.
     #[serde(skip)]
     written: Written,
 }
@@ -135,11 +135,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads `path` (the defaults when `None`), then what the environment overrides, and checks the whole.
+    /// Reads the file at `path` (the defaults if `None`), applies the environment, and checks the result.
     ///
-    /// `environment` is all of the process's variables; those that are ours begin with `TANDEM_`, and `__` steps into a
+    /// `environment` are all variables of the process. Those that begin with `TANDEM_` are settings; `__` steps into a
     /// table or an array: `TANDEM_HTTP__LISTEN=127.0.0.1:9090`, `TANDEM_NUMBERS__0__NUMBER=+15551230001`. A value is
-    /// TOML, or plain text where text is wanted, or text with commas where a list of text is.
+    /// TOML. It may also be plain text if the key takes text, or text with commas if the key takes a list of texts.
     pub fn load(path: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Errors> {
         let file = path.map(|path| path.display().to_string());
         let text = match path {
@@ -153,7 +153,7 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(Errors::new(file, faults).with_notes(config.notes)) }
     }
 
-    /// The configuration and its notes, or its faults.
+    /// Returns the configuration with its notes, or its faults.
     #[cfg(test)]
     fn read(
         text: &str,
@@ -163,7 +163,7 @@ impl Config {
         if faults.is_empty() { Ok((config, notes)) } else { Err(faults) }
     }
 
-    /// The configuration, its faults and its notes; only faults when it is no TOML.
+    /// Returns the configuration with its faults and its notes; only faults if the text is not valid TOML.
     fn read_all(
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -185,8 +185,8 @@ impl Config {
         Ok((config, faults, notes))
     }
 
-    /// Audio goes where SIP does: unless it was said, `[media]` listens on the address of the first SIP socket and says in SDP
-    /// what `sip.advertise` says, if that is an address.
+    /// Places audio at the same address as SIP. Unless `[media]` sets its own, audio listens on the address of the
+    /// first SIP socket, and SDP contains the address from `sip.advertise`, if that is an address.
     fn place_media(&mut self, document: &Document) {
         let first = self.sip.listen.iter().find_map(|listen| tandem_sip::parse_listen(listen)).map(|(_, at)| at.ip());
         if let Some(listen) = first.filter(|ip| !document.has("media.listen") && !ip.is_loopback()) {
@@ -204,7 +204,7 @@ impl Config {
         }
     }
 
-    /// The database and the recordings move with `data_dir` unless they were placed themselves.
+    /// Places the database and the recordings in `data_dir`, unless their keys are set.
     fn place_in_data_dir(&mut self, document: &Document) {
         let data_dir = self.data_dir.display();
         if !document.has("database.url") {

@@ -1,4 +1,4 @@
-//! What of another configuration holds without a restart.
+//! Reload: which settings of a new configuration take effect without a restart.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::Config;
 
-/// Tables of the file that hold as soon as they are read.
+/// Tables and keys that take effect at a reload.
 const AT_ONCE: [&str; 17] = [
     "accounts",
     "trunks",
@@ -28,10 +28,10 @@ const AT_ONCE: [&str; 17] = [
     "drain_timeout",
     "media.endpoint_srtp",
 ];
-/// Keys of `[sip]` that do not.
+/// Keys of `[sip]` that take effect only at a restart.
 const SOCKETS: [&str; 7] = ["listen", "advertise", "nameservers", "trace_mib", "hep", "hep_id", "hep_password"];
 
-/// The keys that were written, each with a hash of its value: secrets among them are not kept twice.
+/// The keys that were set, each with a hash of its value, so that no second copy of a secret is kept.
 #[derive(Clone, Default)]
 pub(crate) struct Written(BTreeMap<String, u64>);
 
@@ -50,7 +50,7 @@ impl Written {
 }
 
 impl Config {
-    /// What holds once `new` has been read: of what needs a restart, what was there before.
+    /// Returns the configuration that is in effect after `new` was read. Keys that need a restart keep their old state.
     pub fn replaced_by(&self, new: Config) -> Config {
         let mut written = new.written.0;
         written.retain(|key, _| holds_at_once(key));
@@ -59,7 +59,7 @@ impl Config {
         Config { data_dir: self.data_dir.clone(), written: Written(written), ..new }
     }
 
-    /// The keys that are other in `new`, or are only in one of both, and hold after a restart only.
+    /// Returns the keys that differ in `new`, or are set in only one of both, and take effect only at a restart.
     pub fn needs_restart(&self, new: &Config) -> Vec<String> {
         let (old, new) = (&self.written.0, &new.written.0);
         let mut keys: Vec<String> =

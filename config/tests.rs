@@ -9,14 +9,14 @@ fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<Fault
         .map(|(config, _)| config)
 }
 
-/// The faults as `line path: message`.
+/// Returns the faults as `line path: message`.
 fn faults(text: &str) -> Vec<String> {
     let faults = read(text).expect_err("nothing wrong was found");
     let errors = Errors::new(Some("f".to_owned()), faults);
     errors.to_string().lines().map(|line| line.trim_start_matches("f:").to_owned()).collect()
 }
 
-/// `contract` in the sense of what users rely on: this whole file keeps working.
+/// A complete file that users rely on: it must stay valid.
 const FULL: &str = r#"data_dir = "data"
 [sip]
 listen = ["udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"]
@@ -94,9 +94,9 @@ fn a_provider_that_has_one_sensible_value_may_be_left_out() {
     let twilio = "twilio = { account_sid = \"AC11111111111111111111111111111111\", auth_token = \"secret\" }";
     let telnyx = "telnyx = { api_key = \"KEY\", signing_seed = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\" }";
     assert!(Config::read(&text(twilio), []).is_ok());
-    // Telnyx's documents are TeXML.
+    // A Telnyx account without a provider setting uses TeXML documents.
     assert!(Config::read(&text(telnyx), []).is_ok());
-    // Somebody without credentials cannot have requests signed.
+    // Requests for an account without credentials cannot be signed.
     let faults = Config::read(&text(""), []).unwrap_err();
     assert!(faults.iter().any(|fault| fault.line(None).contains("has no twilio =")), "{faults:#?}");
     let application =
@@ -494,7 +494,7 @@ fn each_setting_of_a_full_file_has_its_effect() {
     assert!(notes.is_empty(), "{notes:?}");
 }
 
-/// The paths of the notes of a file, an account `a` among its tables, that is right.
+/// Returns the paths of the notes for a valid file. The file must contain the account `a`.
 fn notes(text: &str) -> Vec<String> {
     let (_, notes) = Config::read(text, []).unwrap_or_else(|faults| panic!("{faults:#?}"));
     notes.into_iter().map(|note| note.path).collect()
@@ -643,7 +643,7 @@ fn a_file_that_is_not_there_is_one_error() {
     assert!(errors.to_string().starts_with("/nonexistent/tandem.toml: cannot be read:"), "{errors}");
 }
 
-/// The example as it stands, and with every `#key = value` and `#[[table]]` in force.
+/// The example file as it is, and with every `#key = value` and `#[[table]]` uncommented.
 mod example {
     use super::*;
 
@@ -667,7 +667,7 @@ mod example {
     #[test]
     fn what_is_commented_out_is_right_as_well() {
         let Err(mut faults) = read(&in_force()) else { return };
-        // The files of its certificates are nobody's.
+        // The certificate files of the example do not exist.
         faults.retain(|fault| !fault.message.starts_with("/etc/tandem/"));
         if !faults.is_empty() {
             panic!("{}", Errors::new(Some("tandem.example.toml".to_owned()), faults));
@@ -692,7 +692,7 @@ mod example {
         }
     }
 
-    /// What serde would have accepted at `path`: it says so when it is given a key that nobody has.
+    /// Returns the keys that serde accepts at `path`: its error message for an unknown key lists them.
     fn known_keys(path: &str) -> Vec<String> {
         let text = match path {
             "" => "zzzzzzzzzzzzzzzzzz = 1".to_owned(),

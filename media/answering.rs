@@ -1,4 +1,4 @@
-//! Answering-machine detection: whether a person or a machine has answered, and when a machine's greeting is over.
+//! Answering machine detection: whether a person or a machine has answered, and when a machine's greeting has ended.
 //!
 //! ```text
 //!              word                 silence, few words          -> Human
@@ -8,8 +8,8 @@
 //!       \--- 1,100 or 2,100 Hz: Fax
 //! ```
 //!
-//! A person says little and waits; a machine talks. All that is known of a frame is whether it is speech and whether
-//! it is one tone, so the figures decide: see [`MachineDetection`]. Pure.
+//! A person says a few words and waits; a machine talks for longer. For each frame the detection knows only whether it
+//! is speech and whether it is a single tone, so durations and counts decide: see [`MachineDetection`]. Pure.
 
 mod beep;
 pub(crate) mod listener;
@@ -20,25 +20,27 @@ use crate::codec::SampleRate;
 use crate::vad::Activity;
 use beep::{PROGRESS_HERTZ, Run, Sound, ToneDetector};
 
-/// Active frames that make a word, 100 ms: a click or a cough has fewer.
+/// The number of active frames that make a word: 100 ms. A click or a cough is shorter.
 const WORD: u32 = 5;
-/// Frames between words that still count as talking: 200 ms.
+/// The longest pause in frames that still counts as speech: 200 ms.
 const BREATH: u32 = 10;
-/// Frames of a beep: 80 ms (100 ms that do not begin with a frame) to 5 s.
+/// The length of a beep in frames: 80 ms (a beep of 100 ms may not start at a frame boundary) to 5 s.
 const BEEP: std::ops::RangeInclusive<u16> = 4..=250;
-/// A beep's frequency, Hz.
+/// The frequency of a beep in Hz.
 const BEEP_HERTZ: std::ops::RangeInclusive<f32> = 400.0..=2_500.0;
-/// What is as low as ringing, busy and dial tones and lasts longer is one of them.
+/// A tone with the frequency of a ringing, busy or dial tone that is longer than this number of frames is a progress
+/// tone and not a beep.
 const PROGRESS: u16 = 17;
-/// A calling fax machine (ITU-T T.30 §4.3.3.3): 1,100 Hz, 0.5 s.
+/// The tone of a calling fax machine (ITU-T T.30 §4.3.3.3): 1,100 Hz for 0.5 s.
 const CALLING_HERTZ: std::ops::RangeInclusive<f32> = 1_062.0..=1_138.0;
 const CALLING: std::ops::RangeInclusive<u16> = 21..=29;
-/// A called one (ITU-T T.30 §4.3.3.2, V.8): 2,100 Hz for 2.6 s and more; so many frames tell it from a beep.
+/// The tone of a called fax machine (ITU-T T.30 §4.3.3.2, V.8): 2,100 Hz for 2.6 s or more. A tone of so many frames is
+/// not a beep; after speech it must be longer.
 const CALLED_HERTZ: std::ops::RangeInclusive<f32> = 2_080.0..=2_120.0;
 const CALLED: u16 = 25;
 const CALLED_AFTER_SPEECH: u16 = 75;
 
-/// What to find out, and by which figures.
+/// The goal of a detection, and its thresholds and time limits.
 ///
 /// | field | Twilio | Telnyx `answering_machine_detection_config` |
 /// |---|---|---|
@@ -59,43 +61,43 @@ const CALLED_AFTER_SPEECH: u16 = 75;
 /// Times are rounded up to 20 ms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineDetection {
-    /// When it is over.
+    /// The event at which the detection ends.
     pub until: Until,
-    /// Undecided for so long: [`MachineVerdict::NotSure`], or `Machine` when the peer talks and has done so for half of
-    /// `greeting`.
+    /// After this time without a decision the result is [`MachineVerdict::NotSure`], or `Machine` if the far end is
+    /// talking and has talked for half of `greeting`.
     pub verdict_within: Duration,
-    /// No word for so long: [`MachineVerdict::Silence`].
+    /// After this time without a word the result is [`MachineVerdict::Silence`].
     pub initial_silence: Duration,
-    /// Then it is taken for a machine instead.
+    /// The result after `initial_silence` is `Machine` instead.
     pub silence_is_machine: bool,
     /// More speech than this is a machine's greeting. Pauses of up to 200 ms count as speech, longer ones do not.
     pub greeting: Duration,
-    /// Silence after less speech than that, which makes it a person's.
+    /// After less speech than `greeting`, this silence means that a person has answered.
     pub after_greeting_silence: Duration,
-    /// Silence that ends a word.
+    /// The silence that ends a word.
     pub between_words_silence: Duration,
-    /// More words than this are a machine's. A word has at least 100 ms.
+    /// More words than this are a machine's greeting. A word has at least 100 ms.
     pub words: Option<u16>,
-    /// A longer word is a machine's (or music).
+    /// A longer word is a machine's greeting (or music).
     pub word: Option<Duration>,
-    /// A frame whose mean amplitude (of 32,767) is lower is silence, whatever is in it.
+    /// A frame with a lower mean amplitude (of 32,767) counts as silence, whatever it contains.
     pub silence_threshold: u16,
-    /// Silence after a machine's greeting that is its end.
+    /// The silence that ends a machine's greeting.
     pub greeting_end_silence: Duration,
-    /// From the verdict `Machine` to the greeting's end at most; then the end is [`GreetingEnd::Other`].
+    /// The longest time from the result `Machine` to the greeting's end. After it, the end is [`GreetingEnd::Other`].
     pub greeting_end_within: Duration,
-    /// Of verdict and greeting together.
+    /// The longest time of the whole detection, from the command to the greeting's end.
     pub whole: Duration,
 }
 
-/// How far a detection goes.
+/// The event at which a detection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// To the first verdict.
+    /// The first result.
     Verdict,
-    /// After `Machine`, to the greeting's end: a beep, or silence.
+    /// After `Machine`, the end of the greeting: a beep, or silence.
     GreetingEnd,
-    /// After `Machine`, to the beep; silence does not end the greeting.
+    /// After `Machine`, the beep; silence does not end the greeting.
     Beep,
 }
 
@@ -119,38 +121,39 @@ impl Default for MachineDetection {
     }
 }
 
-/// What was found out.
+/// A result of the detection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MachineVerdict {
-    /// A person. The last verdict.
+    /// A person has answered. This is the last result.
     Human,
-    /// A machine's greeting has begun. `GreetingEnded` follows unless only the verdict was asked for.
+    /// A machine has answered and its greeting is playing. `GreetingEnded` follows, unless [`Until::Verdict`] was
+    /// requested.
     Machine,
-    /// The machine's greeting is over: a message can be left. The last verdict.
+    /// The machine's greeting has ended: a message can be left. This is the last result.
     GreetingEnded {
-        /// What showed it.
+        /// What ended the greeting.
         by: GreetingEnd,
     },
-    /// A fax machine. The last verdict.
+    /// A fax machine has answered. This is the last result.
     Fax,
-    /// Time is over. The last verdict.
+    /// The time has expired without a decision. This is the last result.
     NotSure,
-    /// Nobody said anything. The last verdict.
+    /// The far end has not spoken. This is the last result.
     Silence,
 }
 
 /// What ended a greeting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GreetingEnd {
-    /// A tone, which is over.
+    /// A beep, which has ended too.
     Beep,
-    /// `greeting_end_silence` passed.
+    /// Silence for `greeting_end_silence`.
     Silence,
-    /// Time was over.
+    /// The time has expired.
     Other,
 }
 
-/// A detection at work.
+/// A running detection.
 #[derive(Debug)]
 pub(crate) struct AnsweringMachine {
     figures: Figures,
@@ -158,18 +161,18 @@ pub(crate) struct AnsweringMachine {
     silence_is_machine: bool,
     tones: ToneDetector,
     phase: Phase,
-    /// Frames heard.
+    /// The number of frames handled.
     elapsed: u32,
-    /// Active frames of the present word.
+    /// The number of active frames in the current word.
     word: u32,
     words: u32,
-    /// Frames of speech.
+    /// The number of frames of speech.
     spoken: u32,
-    /// Frames since the last active one.
+    /// The number of frames since the last active one.
     pause: u32,
 }
 
-/// The spec in frames, and the level in dBov.
+/// The spec with times in frames, and the level in dBov.
 #[derive(Debug)]
 struct Figures {
     verdict_within: u32,
@@ -187,18 +190,19 @@ struct Figures {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nobody has said a word.
+    /// No word yet.
     Listening,
-    /// Somebody or something talks.
+    /// A person or a machine is talking.
     Greeting,
-    /// It was a machine, decided at that frame; this verdict is told with the next frame.
+    /// The result `Machine` was reported at frame `since`. If `then` is set, the next frame reports this end of the
+    /// greeting.
     Machine { since: u32, then: Option<GreetingEnd> },
-    /// The last verdict has been told.
+    /// The last result was reported.
     Over,
 }
 
 impl AnsweringMachine {
-    /// For frames at `rate`.
+    /// A detection on frames at `rate`.
     pub(crate) fn new(spec: &MachineDetection, rate: SampleRate) -> AnsweringMachine {
         AnsweringMachine {
             figures: Figures::new(spec),
@@ -214,22 +218,22 @@ impl AnsweringMachine {
         }
     }
 
-    /// Frames come at another rate from now on.
+    /// Sets the sample rate of the following frames.
     pub(crate) fn set_rate(&mut self, rate: SampleRate) {
         self.tones = ToneDetector::new(rate);
     }
 
-    /// Whether the last verdict has been told.
+    /// Whether the last result was reported.
     pub(crate) fn is_over(&self) -> bool {
         self.phase == Phase::Over
     }
 
-    /// How much it has heard.
+    /// The duration of the audio handled.
     pub(crate) fn elapsed(&self) -> Duration {
         Duration::from_millis(20) * self.elapsed
     }
 
-    /// Takes the next 20 ms and what is known of them.
+    /// Handles the next 20 ms and their voice activity. Returns a result if there is a new one.
     pub(crate) fn handle_frame(&mut self, samples: &[i16], activity: Activity) -> Option<MachineVerdict> {
         if self.is_over() {
             return None;
@@ -285,7 +289,7 @@ impl AnsweringMachine {
         }
     }
 
-    /// Counts words and how long they took.
+    /// Counts words and their duration.
     fn count(&mut self, speaks: bool) {
         if !speaks {
             self.pause = self.pause.saturating_add(1);
@@ -297,7 +301,7 @@ impl AnsweringMachine {
         if self.pause <= BREATH && self.spoken > 0 {
             self.spoken = self.spoken.saturating_add(self.pause);
         } else if self.words == 0 {
-            // What was before was not a word.
+            // The earlier active frames were too few for a word.
             self.spoken = 0;
         }
         self.pause = 0;
@@ -323,7 +327,7 @@ impl AnsweringMachine {
                 let enough = if fresh { CALLED } else { CALLED_AFTER_SPEECH };
                 CALLED_HERTZ.contains(&run.hertz) && run.frames >= enough
             }
-            // After speech it is a beep of that frequency.
+            // After speech, a tone of this frequency is a beep.
             Sound::Ended(run) => fresh && CALLING_HERTZ.contains(&run.hertz) && CALLING.contains(&run.frames),
             Sound::Other | Sound::Ending => false,
         }

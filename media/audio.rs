@@ -1,4 +1,4 @@
-//! Audio to be played: 8 kHz mono samples, and how files become that.
+//! Audio for playout (8,000 Hz, mono), and its decoding from files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ mod resample;
 
 pub use read::{AudioError, decode, read_wav};
 
-/// 16-bit samples at 8,000 Hz, one channel. Cheap to clone; silence of any length takes no room.
+/// 16-bit samples at 8,000 Hz, one channel. Cheap to clone; silence of any length takes no memory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Audio {
     samples: Arc<[i16]>,
-    /// Samples of silence behind those.
+    /// The number of samples of silence after the samples.
     silence: u64,
 }
 
@@ -24,34 +24,34 @@ impl std::fmt::Debug for Audio {
 }
 
 impl Audio {
-    /// From samples at 8,000 Hz.
+    /// Audio from samples at 8,000 Hz.
     pub fn new(samples: impl Into<Arc<[i16]>>) -> Audio {
         Audio { samples: samples.into(), silence: 0 }
     }
 
-    /// Nothing but silence.
+    /// Silence of this duration.
     pub fn silence(duration: Duration) -> Audio {
         let silence = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).saturating_mul(8);
         Audio { samples: Arc::default(), silence }
     }
 
-    /// The samples; none of what [`Audio::silence`] made.
+    /// The samples, without those of [`Audio::silence`].
     pub fn samples(&self) -> &[i16] {
         &self.samples
     }
 
-    /// How long it plays.
+    /// The duration of the audio, silence included.
     pub fn duration(&self) -> Duration {
         let samples = self.length();
         Duration::from_secs(samples / 8_000) + Duration::from_micros(samples % 8_000 * 125)
     }
 
-    /// How many samples it plays.
+    /// The number of samples, silence included.
     pub(crate) fn length(&self) -> u64 {
         (self.samples.len() as u64).saturating_add(self.silence)
     }
 
-    /// Copies samples from `position` on; returns how many, fewer than asked for only at the end.
+    /// Copies samples from `position` on; returns their number, which is smaller than `to` only at the end.
     pub(crate) fn copy(&self, position: u64, to: &mut [i16]) -> usize {
         let left = usize::try_from(self.length().saturating_sub(position)).unwrap_or(usize::MAX);
         let to = to.get_mut(..left.min(to.len())).unwrap_or_default();

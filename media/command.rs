@@ -1,4 +1,4 @@
-//! What a session can be told to do.
+//! The commands that a session accepts.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -14,36 +14,36 @@ use crate::tap::TapSink;
 use crate::tone::Tone;
 use crate::wav::{WavCoding, WavFormat};
 
-/// A session's name, chosen by the application and unique among its open sessions.
+/// A session's key. The application chooses it; it is unique among the open sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey(pub u128);
 
-/// Names one command; events about what it started carry it.
+/// The id of one command. The events that the command causes carry the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpId(pub u64);
 
-/// One side of the audio, from the session's peer: what it says, or what it hears.
+/// One direction of a session's audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Track {
-    /// Received from the peer.
+    /// Audio received from the far end.
     Inbound,
-    /// Sent to the peer.
+    /// Audio sent to the far end.
     Outbound,
 }
 
-/// Which sides.
+/// A selection of directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tracks {
-    /// Received from the peer.
+    /// Audio received from the far end.
     Inbound,
-    /// Sent to the peer.
+    /// Audio sent to the far end.
     Outbound,
-    /// Both.
+    /// Both directions.
     Both,
 }
 
 impl Tracks {
-    /// Whether `track` is among them.
+    /// Whether the selection contains `track`.
     pub fn has(self, track: Track) -> bool {
         matches!(
             (self, track),
@@ -52,41 +52,44 @@ impl Tracks {
     }
 }
 
-/// One or two channels of a recording.
+/// The number of channels of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channels {
-    /// One; both tracks are mixed with saturation.
+    /// One channel: the sum of both tracks, with saturation.
     Mono,
-    /// Two: inbound left, outbound right.
+    /// Two channels: inbound on the left, outbound on the right.
     Dual,
 }
 
-/// What to record, and when to end by itself.
+/// What to record, and the conditions under which the recording ends by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSpec {
-    /// The WAV file, 8,000 Hz. Its folder is made when missing; a file there is overwritten.
+    /// The path of the WAV file (8,000 Hz). A missing folder is created; an existing file is overwritten.
     pub path: PathBuf,
-    /// What its samples are.
+    /// The coding of the samples.
     pub coding: WavCoding,
-    /// Mono or dual.
+    /// One channel or two.
     pub channels: Channels,
-    /// What is heard in it.
+    /// The directions that are recorded.
     pub track: Tracks,
-    /// Of recorded audio, in whole frames: rounded up to 20 ms. Time that a pause leaves out does not count.
+    /// The longest duration of the recorded audio, rounded up to whole frames of 20 ms. Time that a pause leaves out
+    /// does not count.
     pub max_length: Option<Duration>,
-    /// Ends when the peer says nothing for so long, whatever noise there is. Counts from the start, and only while RTP arrives.
+    /// The recording ends after this time without speech from the far end; noise is not speech. The time counts from
+    /// the start of the recording, and only while RTP arrives.
     pub silence_timeout: Option<Duration>,
-    /// Removes what comes before the first word and after the last when finished, noise too; where nobody speaks at all, what is
-    /// quiet.
+    /// When the recording ends, removes everything before the first word and after the last word, noise included. If
+    /// nobody speaks in the recording, removes quiet audio at both ends instead.
     pub trim: bool,
-    /// Starts when the `Play` or `Tone` of this name is over or was never there, so that a beep is not in it.
+    /// The recording starts when the `Play` or `Tone` with this id ends, so that a beep is not recorded. It starts at
+    /// once if there is no such command.
     pub after: Option<OpId>,
-    /// Encrypts the file; [`crate::RecordedFile`] reads it.
+    /// The key that encrypts the file; [`crate::RecordedFile`] decrypts it. `None`: the file is not encrypted.
     pub key: Option<RecordingKey>,
 }
 
 impl RecordSpec {
-    /// A recording of both sides, linear, in the clear, until it is stopped.
+    /// A recording of both tracks with linear samples, not encrypted. It runs until it is stopped.
     pub fn new(path: impl Into<PathBuf>, channels: Channels) -> RecordSpec {
         RecordSpec {
             path: path.into(),
@@ -107,134 +110,140 @@ impl RecordSpec {
     }
 }
 
-/// An order about a recording: of a session, or of a room. Each takes eight at a time.
+/// A command for a recording of a session or of a room. Each session and each room has at most eight recordings at a
+/// time.
 #[derive(Debug)]
 pub enum RecordingCommand {
-    /// Begins one.
+    /// Starts a recording.
     Start {
-        /// Echoed by `RecordingFinished`.
+        /// The id that `RecordingFinished` carries.
         op: OpId,
-        /// What and where. A room's is one channel, its whole mix, whatever this says.
+        /// What to record, and into which file. For a room, `channels` and `track` have no effect: the recording is the
+        /// whole mix in one channel.
         spec: RecordSpec,
     },
-    /// Holds it: what comes now is left out.
+    /// Pauses the recording: audio during the pause is not recorded.
     Pause {
-        /// Of the recording.
+        /// The id of the recording.
         op: OpId,
-        /// Its time is kept, as silence.
+        /// Whether the recording contains silence for the time of the pause. If not, the pause is left out.
         silence: bool,
     },
-    /// Goes on.
+    /// Ends the pause.
     Resume {
-        /// Of the recording.
+        /// The id of the recording.
         op: OpId,
     },
-    /// Ends it.
+    /// Ends the recording.
     Stop {
-        /// Of the recording.
+        /// The id of the recording.
         op: OpId,
     },
 }
 
-/// An order to a session's worker. Acts at once; what it makes audible starts at the leg's next 20 ms frame.
+/// A command for a session's worker. It acts at once; audio that it starts begins with the leg's next 20 ms frame.
 #[derive(Debug)]
 pub enum Command {
-    /// Plays audio instead of what plays now.
+    /// Plays audio and replaces what plays now.
     Play {
-        /// Echoed by `Finished`.
+        /// The id that `Finished` carries.
         op: OpId,
-        /// 8 kHz mono.
+        /// The audio: 8,000 Hz, mono.
         audio: Arc<Audio>,
-        /// How often; `None`: for ever.
+        /// How many times the audio plays; `None`: without end.
         loops: Option<NonZeroU32>,
     },
-    /// Plays a tone instead of what plays now.
+    /// Plays a tone and replaces what plays now.
     Tone {
-        /// Echoed by `Finished`.
+        /// The id that `Finished` carries.
         op: OpId,
-        /// Which; ringback and busy go on for ever.
+        /// The tone; ringback and busy tones do not end by themselves.
         tone: Tone,
     },
-    /// Sends key presses as RFC 4733 events, or as tones in the audio when the peer has no telephone-event. Those of an
-    /// operation that is still sending go after what it has left.
+    /// Sends digits as telephone-events (RFC 4733), or as DTMF tones in the audio if the far end has no
+    /// telephone-event. If an operation with the same id is still sending, the new digits follow its remaining digits.
     SendDigits {
-        /// Echoed by `Finished`.
+        /// The id that `Finished` carries.
         op: OpId,
-        /// `0-9A-D*#`, `w` waits 500 ms, `W` 1 s; other characters are skipped; at most 1,024.
+        /// `0-9A-D*#`; `w` waits 500 ms, `W` waits 1 s. Other characters are skipped. At most 1,024 characters count.
         digits: String,
-        /// Of each press, 40 to 8,000 ms.
+        /// The duration of each digit, 40 to 8,000 ms.
         duration_ms: u16,
     },
-    /// Finds out whether a person or a machine has answered. One at a time; a new one replaces it.
+    /// Detects whether a person or an answering machine has answered. A session runs one detection at a time; a new one
+    /// replaces the current one.
     DetectMachine {
-        /// Echoed by `MachineDetected`.
+        /// The id that `MachineDetected` carries.
         op: OpId,
-        /// By which figures.
+        /// The thresholds and time limits of the detection.
         spec: Box<MachineDetection>,
     },
-    /// Ends that `Play`, `Tone` or `SendDigits`; a `DetectMachine` then says nothing more.
+    /// Ends the `Play`, `Tone`, `SendDigits` or `DetectMachine` with this id. A stopped `DetectMachine` sends no
+    /// further event.
     Stop {
-        /// Of the command to end.
+        /// The id of the command to end.
         op: OpId,
     },
-    /// About a recording of this session.
+    /// A command for a recording of this session.
     Recording(RecordingCommand),
-    /// Copies audio to a reader; a session takes sixteen taps at a time.
+    /// Copies audio to a reader. A session has at most sixteen taps at a time; a further tap is ignored.
     Tap {
-        /// Echoed by `StreamOverflow`.
+        /// The id that `StreamOverflow` carries.
         op: OpId,
-        /// Which sides, each as its own frames.
+        /// The directions to copy; each direction has frames of its own.
         tracks: Tracks,
-        /// From [`crate::tap()`].
+        /// The writing half of [`crate::tap()`].
         sink: TapSink,
     },
-    /// Ends that tap; its reader then ends.
+    /// Ends the tap with this id; its reader then gets the end of the stream.
     Untap {
-        /// Of the tap.
+        /// The id of the tap.
         op: OpId,
     },
-    /// Plays what a stream writes, in place of an earlier source. `Play`, `Tone` and `SendDigits` go before it.
+    /// Plays the audio that a stream writes, and replaces an earlier source. `Play`, `Tone` and `SendDigits` have
+    /// priority over a source.
     Source {
-        /// Echoed by `MarkReached`.
+        /// The id that `MarkReached` carries.
         op: OpId,
-        /// From [`crate::source()`], or [`StreamSource::copying`].
+        /// The reading half of [`crate::source()`], or the result of [`StreamSource::copying`].
         source: StreamSource,
     },
-    /// Detaches that source; marks still waiting do not fire.
+    /// Detaches the source with this id; marks that still wait are not reported.
     Unsource {
-        /// Of the source.
+        /// The id of the source.
         op: OpId,
     },
-    /// Joins two sessions: each hears the other. Ends an earlier bridge of either.
+    /// Bridges two sessions: each far end hears the other. This ends an earlier bridge of either session.
     Bridge {
-        /// The other.
+        /// The session to bridge with.
         with: SessionKey,
     },
-    /// Parts them; nothing happens when not bridged.
+    /// Ends the bridge; has no effect if the session is not bridged.
     Unbridge,
-    /// Takes part in a room, or takes part in it otherwise. Ends a bridge and leaves another room; `Bridge` leaves the
-    /// room. [`Event::NotJoined`](crate::Event::NotJoined) tells when it cannot be.
+    /// Joins a room, or changes the session's participation in it. This ends a bridge and leaves another room; `Bridge`
+    /// leaves the room. [`Event::NotJoined`](crate::Event::NotJoined) reports a failure.
     Join {
-        /// Which.
+        /// The room.
         room: RoomKey,
-        /// How.
+        /// What the session hears in the room, and who hears it.
         participation: Participation,
     },
-    /// Leaves its room, if it is in one.
+    /// Leaves the session's room; has no effect outside a room.
     Leave,
-    /// Sends the peer its own packets.
+    /// Starts (true) or ends (false) an echo: the far end receives its own packets.
     Echo(bool),
-    /// Cleans of noise, 20 to 25 ms late, what the peer says (for a bridge, a room and taps; recordings get it as it came),
-    /// or what it hears from a bridge or a room. Costs much; see [`crate::Event::SuppressionShed`].
+    /// Starts or ends noise suppression. Inbound: a bridge, a room and taps get the clean audio 20 to 25 ms later;
+    /// recordings get the audio as received. Outbound: the far end gets clean audio from a bridge or a room.
+    /// Suppression uses much CPU time; see [`crate::Event::SuppressionShed`].
     Suppress {
-        /// Which sides are meant; the other stays as it is.
+        /// The directions to change; the other direction keeps its state.
         direction: Tracks,
-        /// On or off.
+        /// Whether suppression is on.
         on: bool,
     },
-    /// What the peer says is not heard by a bridge, recorder or tap; key presses still are.
+    /// Mutes the far end: bridge, recorders and taps do not get its audio. Its digits are still detected.
     Mute {
-        /// On or off.
+        /// Whether the far end is muted.
         inbound: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! `[media]` of the configuration file.
+//! The `[media]` table of the configuration file.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -8,36 +8,39 @@ use serde::Deserialize;
 use crate::codec::{Codec, SampleRate};
 use crate::sdp::Srtp;
 
-/// Where and how RTP is served. Every field has a default.
+/// The settings of the RTP engine. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The address that RTP and RTCP sockets are bound to. Default 127.0.0.1.
     pub listen: IpAddr,
-    /// What our SDP says when that is not the bound address (behind NAT, or when `listen` is 0.0.0.0 or ::).
+    /// The address in our SDP, if it differs from the bound address: behind NAT, or when `listen` is 0.0.0.0 or ::.
     pub advertise: Option<IpAddr>,
-    /// The port pool, both ends included. Each session takes an even port for RTP and the next for RTCP.
+    /// The port pool, both ends included. Each session takes an even port for RTP and the next port for RTCP.
     pub ports: PortRange,
-    /// Media threads; 0 means one per core but one, at least one.
+    /// The number of media threads, at most [`Config::MOST_WORKERS`]. 0 means the number of cores minus one, but at
+    /// least one.
     pub workers: usize,
-    /// What is offered, best first, and taken of what is offered to us; at least one.
+    /// The codecs that our offers contain and our answers accept, best first; at least one.
     pub codecs: Vec<CodecName>,
-    /// Whether a leg that has nothing to say is sent silence, so that NATs stay open and recorders aligned.
+    /// Whether a leg without audio to send sends silence. Silence keeps NAT bindings open and recorders at the far end
+    /// aligned.
     pub send_silence: bool,
-    /// How long a peer's RTP must be silent before packets from another address can be taken for its: five in a row of
-    /// one SSRC. 0, the default: never; only a new offer or answer lets it move.
+    /// The time in ms for which a far end's RTP must be silent before another source address can take its place. The
+    /// new source then needs five packets in a row with one SSRC. With 0, the default, only a new offer or answer lets
+    /// the source address change.
     pub relatch_probation_ms: u32,
-    /// What noise suppression may take of a media thread's time, in percent, 0 to 100; beyond that the newest is shed, and
-    /// so it is when the thread is late.
+    /// The percentage of a media thread's time, 0 to 100, that noise suppression may use. Above that share, or when the
+    /// thread is late, the newest suppressors are shed.
     pub suppression_budget: u8,
-    /// Whether the kernel relays the plain packets of bridged calls by itself.
+    /// Whether the kernel relays the plain RTP packets of bridged calls.
     pub kernel_relay: UseKernel,
-    /// Whether the media of phones is encrypted that have no word of their own on it.
+    /// The SRTP mode of phones without an SRTP setting of their own.
     pub endpoint_srtp: Srtp,
 }
 
 impl Config {
-    /// The most media threads there can be.
+    /// The highest number of media threads.
     pub const MOST_WORKERS: usize = 256;
 
     pub(crate) fn relatch_probation(&self) -> Option<Duration> {
@@ -62,20 +65,20 @@ impl Default for Config {
     }
 }
 
-/// Whether packets may be relayed by the kernel (docs/kernel-relay.md).
+/// Whether the kernel may relay packets (docs/kernel-relay.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UseKernel {
-    /// Where it can and this process may.
+    /// The kernel relays packets if it supports this and the process has the permission.
     #[default]
     Auto,
-    /// Never.
+    /// The kernel never relays packets.
     Off,
-    /// Or the server does not start.
+    /// The kernel relays packets. If it cannot, the server does not start.
     Required,
 }
 
-/// A codec as the configuration names it, in capitals or not.
+/// A codec name in the configuration; upper and lower case are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum CodecName {
@@ -87,16 +90,16 @@ pub enum CodecName {
     G722,
     /// Opus.
     Opus,
-    /// Linear samples, at 16,000 Hz and at 8,000 Hz.
+    /// Linear 16-bit samples at 16,000 Hz and at 8,000 Hz (RFC 3551 §4.5.11).
     L16,
 }
 
 impl CodecName {
-    /// All there are.
+    /// All codec names, in the order in which error messages list them.
     pub const ALL: [CodecName; 5] =
         [CodecName::Pcmu, CodecName::Pcma, CodecName::G722, CodecName::Opus, CodecName::L16];
 
-    /// As it is written.
+    /// The codec's name in upper case, for example `PCMU`.
     pub const fn name(self) -> &'static str {
         match self {
             CodecName::Pcmu => "PCMU",
@@ -107,7 +110,7 @@ impl CodecName {
         }
     }
 
-    /// What goes by these names, in their order.
+    /// The codecs of these names, in the same order. `L16` stands for two codecs.
     pub fn codecs(names: &[CodecName]) -> Vec<Codec> {
         let codecs = |name: &CodecName| match name {
             CodecName::Pcmu => &[Codec::Pcmu][..],
@@ -132,7 +135,7 @@ impl TryFrom<String> for CodecName {
     }
 }
 
-/// A range of UDP ports, written `"20000-39999"`; at least one even port and the odd one after it.
+/// A range of UDP ports, written `"20000-39999"`. It contains at least one even port with the next odd port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PortRange {
@@ -141,7 +144,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// The even ports whose next port is in the range as well.
+    /// The even ports whose next port is in the range too.
     pub fn pairs(self) -> impl Iterator<Item = u16> {
         let even = u32::from(self.first).next_multiple_of(2);
         (even..u32::from(self.last)).step_by(2).filter_map(|port| u16::try_from(port).ok())

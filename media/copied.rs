@@ -1,14 +1,14 @@
-//! A frame of one track for taps and recorders: as it was on the wire, or decoded.
+//! A frame of one track for taps and recorders: as received, or decoded.
 
 use crate::codec::g711::Law;
 use crate::rtp::FRAME;
 use crate::wav::WavCoding;
 
-/// 20 ms.
+/// 20 ms of one track.
 #[derive(Debug)]
 pub(crate) enum Copied {
     Octets(Law, [u8; FRAME]),
-    /// At 8,000 Hz.
+    /// Samples at 8,000 Hz.
     Samples([i16; FRAME]),
 }
 
@@ -43,7 +43,7 @@ impl Copied {
         }
     }
 
-    /// Appends it as a file of one channel has it.
+    /// Appends the frame in the coding of a file with one channel.
     pub(crate) fn append(&self, coding: WavCoding, to: &mut Vec<u8>) {
         match (coding.law(), self) {
             (Some(law), Copied::Octets(own, octets)) if *own == law => to.extend_from_slice(octets),
@@ -53,7 +53,7 @@ impl Copied {
         }
     }
 
-    /// Whether it is no sound at all.
+    /// Whether the frame is digital silence.
     pub(crate) fn is_nothing(&self) -> bool {
         match self {
             Copied::Octets(law, octets) => *octets == [law.silence(); FRAME],

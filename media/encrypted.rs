@@ -28,27 +28,27 @@ use crate::wav::{WavCoding, WavFormat};
 pub(crate) const HEADER: usize = 56;
 /// Octets of a key, and of a salt.
 pub(crate) const KEY: usize = 32;
-/// Octets that a chunk grows by.
+/// Octets that encryption adds to a chunk.
 pub(crate) const TAG: usize = 16;
-/// The largest chunk that is believed in.
+/// The largest chunk size that is accepted in a header.
 const LARGEST_CHUNK: u32 = 1 << 20;
 const MAGIC: &[u8; 8] = b"TANDEMS1";
-/// The octets that name the key.
+/// The octets of the header that contain the key's name.
 const NAME: std::ops::Range<usize> = 16..24;
 
-/// The key that recordings are encrypted with. Never printed.
+/// The key that encrypts recordings. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RecordingKey {
     octets: [u8; KEY],
 }
 
 impl RecordingKey {
-    /// From 32 octets, best random ones.
+    /// A key of 32 octets, which should be random.
     pub fn new(octets: [u8; KEY]) -> RecordingKey {
         RecordingKey { octets }
     }
 
-    /// What a file says of the key it was encrypted with.
+    /// The name of the key in the files that it encrypts.
     fn name(&self) -> io::Result<[u8; 8]> {
         struct Length;
         impl aws_lc_rs::hkdf::KeyType for Length {
@@ -83,9 +83,9 @@ impl fmt::Debug for RecordingKey {
 /// What is in a encrypted file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// Octets, as they are.
+    /// Any octets.
     Octets,
-    /// The samples of a WAV file.
+    /// The samples of a WAV file, without its header.
     Samples(WavFormat),
 }
 
@@ -116,17 +116,18 @@ impl Content {
     }
 }
 
-/// Seals what a file gets.
+/// Encrypts the content of one file.
 pub(crate) struct ChunkEncryptor {
     key: LessSafeKey,
     chunk: usize,
     number: u64,
-    /// What does not make a chunk yet.
+    /// Octets that do not fill a chunk yet.
     open: Vec<u8>,
 }
 
 impl ChunkEncryptor {
-    /// A new file's, and its header. A salt must never come again under one key: 32 random octets.
+    /// The encryption of a new file, and the file's header. A salt must never be used twice with the same key: use 32
+    /// random octets.
     pub(crate) fn new(
         key: &RecordingKey,
         content: Content,
@@ -157,7 +158,7 @@ impl ChunkEncryptor {
         Ok(())
     }
 
-    /// The last chunk, which says that nothing follows.
+    /// Passes the last chunk to `out`; its nonce marks it as the last.
     pub(crate) fn finish(mut self, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         self.encrypt_chunk(true)?;
         out(&self.open)
@@ -177,14 +178,14 @@ pub struct SealedWriter<W> {
 }
 
 impl<W: io::Write> SealedWriter<W> {
-    /// Begins the file. A salt must never come again under one key: 32 random octets.
+    /// Starts the file. A salt must never be used twice with the same key: use 32 random octets.
     pub fn new(mut to: W, key: &RecordingKey, salt: &[u8; KEY]) -> io::Result<SealedWriter<W>> {
         let (encryptor, header) = ChunkEncryptor::new(key, Content::Octets, 16 * 1_024, salt)?;
         to.write_all(&header)?;
         Ok(SealedWriter { to, encryptor })
     }
 
-    /// Ends the file; one that is dropped instead counts as cut off.
+    /// Ends the file. If the writer is dropped instead, the file counts as cut off.
     pub fn finish(mut self) -> io::Result<W> {
         self.encryptor.finish(|chunk| self.to.write_all(chunk))?;
         Ok(self.to)
@@ -206,7 +207,7 @@ impl<W: io::Write> io::Write for SealedWriter<W> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EncryptedHeader {
     pub(crate) content: Content,
-    /// Octets in a chunk.
+    /// Octets of a chunk.
     pub(crate) chunk: u64,
     header: [u8; HEADER],
 }
@@ -228,19 +229,19 @@ impl EncryptedHeader {
         Ok(Some(EncryptedHeader { content, chunk: chunk.into(), header }))
     }
 
-    /// How many full chunks a file of this length has, and how many octets are behind them.
+    /// The number of full chunks in a file of this length, and the number of octets after them.
     pub(crate) fn chunks(&self, length: u64) -> (u64, u64) {
         let length = length.saturating_sub(HEADER as u64);
         let encrypted = self.chunk + TAG as u64;
         (length / encrypted, length % encrypted)
     }
 
-    /// Where a chunk is in the file.
+    /// The offset of a chunk in the file.
     pub(crate) fn place(&self, number: u64) -> u64 {
         HEADER as u64 + number.saturating_mul(self.chunk + TAG as u64)
     }
 
-    /// What opens the chunks. Another key than the file's is a `PermissionDenied` error.
+    /// The decryption of the file's chunks. A key other than the file's is a `PermissionDenied` error.
     pub(crate) fn decryptor(&self, key: &RecordingKey) -> io::Result<ChunkDecryptor> {
         if self.header.get(NAME) != Some(&key.name()?) {
             return Err(denied("this recording is encrypted with another key than recordings.encryption_key"));
@@ -250,7 +251,7 @@ impl EncryptedHeader {
     }
 }
 
-/// Opens the chunks of a file.
+/// Decrypts the chunks of a file.
 pub(crate) struct ChunkDecryptor {
     key: LessSafeKey,
 }
@@ -262,7 +263,7 @@ impl ChunkDecryptor {
     }
 }
 
-/// An error of a key that is missing or not the file's.
+/// The error for a missing or wrong key.
 pub(crate) fn denied(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why)
 }

@@ -70,7 +70,7 @@ pub(crate) trait Network {
     }
 }
 
-/// Totals since start; a worker publishes them each tick.
+/// Totals since the start; a worker publishes them at each tick.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) packets_in: u64,
@@ -80,11 +80,11 @@ pub(crate) struct Counts {
     pub(crate) malformed: u64,
 }
 
-/// Relates instants to RTP and NTP time.
+/// Converts instants to RTP and NTP time.
 #[derive(Debug, Clone)]
 pub(crate) struct MediaClock {
     origin: Instant,
-    /// NTP time of `origin`, 32.32.
+    /// The NTP time of `origin`: 32 bits of seconds, 32 bits of fraction.
     ntp: u64,
 }
 
@@ -93,14 +93,14 @@ impl MediaClock {
         MediaClock { origin, ntp }
     }
 
-    /// Units of a clock of `rate` Hz since the origin, wrapped.
+    /// Units of a clock of `rate` Hz since the origin, modulo 2^32.
     pub(crate) fn units(&self, now: Instant, rate: u32) -> u32 {
         let since = now.saturating_duration_since(self.origin);
         let fraction = u64::from(since.subsec_nanos()) * u64::from(rate) / 1_000_000_000;
         (since.as_secs() as u32).wrapping_mul(rate).wrapping_add(fraction as u32)
     }
 
-    /// NTP time, 32.32.
+    /// The NTP time of `now`: 32 bits of seconds, 32 bits of fraction.
     pub(crate) fn ntp(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.origin);
         let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
@@ -112,22 +112,22 @@ impl MediaClock {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Done,
-    /// No such session here.
+    /// The session is not on this worker.
     Unknown,
-    /// `Bridge` with a session that is not here.
+    /// `Bridge` with a session that is not on this worker.
     PeerElsewhere(SessionKey),
     /// `Join` a room that is not here. The command comes back.
     RoomElsewhere(RoomKey, Command),
 }
 
-/// The hub.
+/// The sessions and rooms of one worker.
 pub(crate) struct Core {
     /// Boxed, because sessions are large and move between workers.
     sessions: Slab<Box<MediaSession>>,
     slots: HashMap<SessionKey, usize>,
     /// Sessions closed since the last [`Core::report_closed`].
     closed: Vec<SessionKey>,
-    /// The slots that each tick serves.
+    /// The slots of each group. Each tick serves one group.
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
     /// The network can offload packets to the kernel.
@@ -248,7 +248,7 @@ impl Core {
         if let Some(group) = self.groups.get_mut(to) {
             group.push(slot);
         }
-        // Ticks since it was served, and until it will be.
+        // The number of ticks since the session was last served, and until it is served next.
         let (since, until) = ((self.group + GROUPS - from) % GROUPS, (to + GROUPS - self.group - 1) % GROUPS + 1);
         let Some(session) = self.sessions.get_mut(slot) else { return };
         // There are as many frames as time has passed, or recordings would get shorter with each move.
@@ -500,7 +500,7 @@ impl Core {
         }
     }
 
-    /// Ends all rooms and sessions.
+    /// Ends all rooms and closes all sessions.
     pub(crate) fn close_all(&mut self, now: Instant, network: &mut dyn Network) {
         self.end_rooms();
         let keys: Vec<SessionKey> = self.slots.keys().copied().collect();
@@ -509,7 +509,7 @@ impl Core {
         }
     }
 
-    /// A recording's file is complete.
+    /// Delivers the end of a recording to its session. False if the session is not here.
     pub(crate) fn handle_recorded(&mut self, key: SessionKey, event: Event) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot));
         session.map(|session| session.handle_recorded(event)).is_some()

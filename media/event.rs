@@ -1,4 +1,4 @@
-//! What a session tells its owner.
+//! The events of a session, for the application.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,111 +11,115 @@ use crate::dtmf::Form;
 use crate::quality::Impairment;
 use crate::room::{NotJoined, RoomKey};
 
-/// Where a session's events go: must not block. When it says [`Full`] the worker keeps the event (at most
-/// [`BACKLOG`] of a session) and offers it again every 20 ms; beyond that the session is closed.
+/// The receiver of a session's events. It must not block. If it returns [`Full`], the worker keeps the event and offers
+/// it again every 20 ms. The worker keeps at most [`BACKLOG`] events of a session; beyond that it closes the session.
 pub type EventSink = Arc<dyn Fn(SessionKey, Event) -> Result<(), Full> + Send + Sync>;
 
-/// Events of one session that wait for a full sink.
+/// The number of events of one session that may wait for a full sink.
 pub const BACKLOG: usize = 256;
 
-/// The sink took nothing; the same event comes again.
+/// The sink did not take the event; the worker offers it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// A fact about a session. Events of one session come in order.
+/// An event of a session. The events of one session arrive in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The first valid RTP packet came.
+    /// The first valid RTP packet has arrived.
     FirstPacket,
-    /// The peer's RTP was silent for the configured probation and now comes from another address, where ours goes too.
+    /// The far end's RTP was silent for the configured probation time and now comes from another address. The engine
+    /// sends to that address from now on.
     SourceMoved {
-        /// From there.
+        /// The new source address.
         to: SocketAddr,
     },
-    /// A key went down (RFC 4733). Sent once per press, at its first packet that arrives, so that a prompt stops at
-    /// once; `duration_ms` is what that packet said, usually 0 to 20.
+    /// The far end has pressed a digit. There is one event for each press, at the first packet (RFC 4733) that arrives,
+    /// so that a prompt stops at once. `duration_ms` is the duration in that packet, usually 0 to 20.
     Dtmf {
         /// `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
-        /// How long the key had been down, in ms.
+        /// The duration of the press so far, in ms.
         duration_ms: u32,
-        /// How it came: as an event, or as tones.
+        /// How the digit arrived: as a telephone-event or as a tone.
         form: Form,
     },
-    /// A `Play`, `Tone` or `SendDigits` is over. Completed: its last sample has been sent and 20 ms have passed.
+    /// A `Play`, `Tone` or `SendDigits` has ended. With the reason `Completed`, its last sample was sent at least 20 ms
+    /// ago.
     Finished {
-        /// Of the command.
-        op: OpId,
-        /// Why.
-        reason: FinishReason,
-    },
-    /// A recording's file is complete on disk.
-    RecordingFinished {
-        /// Of the command.
+        /// The id of the command.
         op: OpId,
         /// Why it ended.
+        reason: FinishReason,
+    },
+    /// The file of a recording is complete on disk.
+    RecordingFinished {
+        /// The id of the command.
+        op: OpId,
+        /// Why the recording ended.
         reason: RecordingReason,
-        /// Of the audio in the file, after trimming.
+        /// The duration of the audio in the file, after trimming.
         duration: Duration,
-        /// Of what was recorded, before it.
+        /// The duration of the recorded audio before trimming.
         recorded: Duration,
-        /// Of that, silence in the place of audio that the disk was too slow for.
+        /// The part of `recorded` that is silence because the disk was too slow for the audio.
         dropped: Duration,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its size, header included.
+        /// The size of the file in octets, header included.
         bytes: u64,
     },
-    /// What answered, or that its greeting is over; see [`MachineVerdict`] for which is the last.
+    /// Answering machine detection has a result, or the machine's greeting has ended. [`MachineVerdict`] says which
+    /// result is the last one.
     MachineDetected {
-        /// Of the `DetectMachine` command.
+        /// The id of the `DetectMachine` command.
         op: OpId,
-        /// What was found out.
+        /// The result.
         verdict: MachineVerdict,
-        /// Of the leg's audio since the command.
+        /// The duration of the leg's audio since the command.
         after: Duration,
     },
-    /// All audio written before this mark has been sent, or was cleared.
+    /// All audio that was written before this mark has been sent or cleared.
     MarkReached {
-        /// Of the `Source` command.
+        /// The id of the `Source` command.
         op: OpId,
-        /// As written.
+        /// The name that the writer gave to the mark.
         name: Arc<str>,
     },
-    /// A tap's reader is too slow: frames were dropped. At most once a second for each tap.
+    /// A tap's reader is too slow: the tap dropped frames. There is at most one such event a second for each tap.
     StreamOverflow {
-        /// Of the `Tap` command.
+        /// The id of the `Tap` command.
         op: OpId,
-        /// Dropped since the last such event, in ms of one track.
+        /// The audio dropped since the last such event, in ms of one track.
         dropped_ms: u32,
     },
-    /// The leg sounds bad: told once for each cause, and again only when it had been well and 30 s have passed.
+    /// The audio quality of the leg is bad. There is one event for each cause. The event repeats only if the value was
+    /// good again in between and 30 s have passed.
     Impaired {
-        /// Of what.
+        /// The cause.
         cause: Impairment,
-        /// How much, in the cause's own unit.
+        /// The measured value, in the cause's unit.
         value: f32,
     },
-    /// The media thread has no time to clean that side: it goes on as it is.
+    /// The media thread has no time for noise suppression in this direction: the audio passes unchanged.
     SuppressionShed {
-        /// Which side.
+        /// The direction.
         track: Track,
     },
-    /// It is cleaned again.
+    /// Noise suppression works again in this direction.
     SuppressionResumed {
-        /// Which side.
+        /// The direction.
         track: Track,
     },
-    /// A `Join` was in vain.
+    /// A `Join` command failed.
     NotJoined {
-        /// Of the command.
+        /// The room of the command.
         room: RoomKey,
-        /// Why.
+        /// Why it failed.
         why: NotJoined,
     },
-    /// The last event: recordings are finished, ports are free.
+    /// The session's last event: its recordings are complete and its ports are free.
     Closed {
-        /// The whole session's figures.
+        /// The figures of the whole session.
         stats: Box<Stats>,
     },
 }
@@ -123,80 +127,82 @@ pub enum Event {
 /// How a `Play`, `Tone` or `SendDigits` ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// It came to its end.
+    /// It has been played or sent to its end.
     Completed,
-    /// It was stopped, or replaced by another.
+    /// It was stopped, or replaced by another one.
     Stopped,
 }
 
 /// Why a recording ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordingReason {
-    /// By command, or because the session closed.
+    /// A command stopped it, or the session closed.
     Stopped,
     /// `max_length` was reached.
     MaxLength,
-    /// `silence_timeout` passed.
+    /// The far end did not speak for `silence_timeout`.
     Silence,
-    /// The file could not be written; the text says why. What was written stays.
+    /// The file could not be written; the text is the error. Data written before the error remains.
     Error(String),
 }
 
 /// A session's figures, as RFC 3550 defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Stats {
-    /// RTP packets taken from the peer.
+    /// RTP packets accepted from the far end.
     pub packets_in: u64,
-    /// Their payload octets.
+    /// Payload octets of these packets.
     pub octets_in: u64,
-    /// RTP packets sent to the peer.
+    /// RTP packets sent to the far end.
     pub packets_out: u64,
-    /// Their payload octets.
+    /// Payload octets of these packets.
     pub octets_out: u64,
-    /// Packets of the peer that never came.
+    /// Packets of the far end that never arrived.
     pub lost: u64,
-    /// Packets that came too late to be heard, where somebody listened.
+    /// Packets that arrived too late for playout. They are counted only while a recorder, tap, bridge, room or detector
+    /// reads the audio.
     pub late: u64,
-    /// How much longer losses lasted than if they had fallen at random; 1 and more.
+    /// The mean length of the losses divided by the mean length of random losses at the same rate; 1 or more (ITU-T
+    /// G.107).
     pub burst_ratio: f32,
-    /// What the peer last reported lost of ours.
+    /// Our packets that the far end last reported as lost.
     pub lost_by_peer: Option<u64>,
-    /// Interarrival jitter, ms.
+    /// Interarrival jitter of the far end's packets, in ms.
     pub jitter_ms: f32,
-    /// What the peer last reported as that of ours, ms.
+    /// Interarrival jitter of our packets that the far end last reported, in ms.
     pub jitter_by_peer_ms: Option<f32>,
-    /// Round trip by RTCP, ms.
+    /// Round-trip time measured by RTCP, in ms.
     pub round_trip_ms: Option<f32>,
-    /// Estimated quality of what we received, 1 to 4.5 (E-model, ITU-T G.107): from loss, delay and codec.
+    /// Estimated quality of the received audio, 1 to 4.5 (E-model, ITU-T G.107), from loss, delay and codec.
     pub mos: Option<f32>,
-    /// Of what the peer received of us, by its reports.
+    /// Estimated quality of the audio that the far end receives, 1 to 4.5, from its reports.
     pub mos_by_peer: Option<f32>,
-    /// Where the peer's SDP last wanted RTP.
+    /// The RTP address in the far end's last SDP.
     pub signalled: Option<SocketAddr>,
-    /// Where its packets came from last.
+    /// The source address of the far end's last packets.
     pub heard_from: Option<SocketAddr>,
-    /// Where ours go.
+    /// The address that our packets go to.
     pub sent_to: Option<SocketAddr>,
-    /// Whether the peer was to send anything, at last.
+    /// Whether the far end should send RTP, according to the last offer and answer.
     pub expected: bool,
-    /// Who was first among those whose packets were dropped as somebody else's.
+    /// The first source address whose packets were dropped because they did not come from the far end.
     pub stranger: Option<SocketAddr>,
-    /// Dropped: from another source than the pinned one.
+    /// Packets dropped because their source was not the latched address.
     pub dropped_stranger: u64,
-    /// Dropped: a payload type that was not agreed.
+    /// Packets dropped because their payload type was not agreed.
     pub dropped_payload_type: u64,
-    /// Dropped: more than 200 packets at once and then 250 a second.
+    /// Packets dropped by the rate limit: a burst of 200 packets, then 250 packets a second.
     pub dropped_flood: u64,
-    /// Dropped: not RTP or RTCP.
+    /// Packets dropped because they were not RTP or RTCP.
     pub dropped_malformed: u64,
-    /// Dropped: not under the SRTP key that was agreed, or come before.
+    /// Packets dropped because they did not authenticate with the agreed SRTP key, or were replayed.
     pub dropped_srtp: u64,
-    /// Dropped: of a peer that has said it sends nothing.
+    /// Packets dropped because the far end had said in its SDP that it sends nothing.
     pub dropped_held: u64,
-    /// Dropped: RTCP about streams that are not this session's.
+    /// RTCP packets dropped because they were about streams of other sessions.
     pub dropped_rtcp: u64,
-    /// Key presses dropped: more than 16 at once and then one in 40 ms.
+    /// Digits dropped by the rate limit: a burst of 16 digits, then one digit in 40 ms.
     pub dropped_presses: u64,
-    /// Not relayed: the other leg was held, busy with a prompt, or has no telephone-events.
+    /// Packets not relayed because the bridged leg was on hold, was playing a prompt, or has no telephone-event.
     pub not_relayed: u64,
 }

@@ -1,5 +1,5 @@
-//! Entry points for fuzzing: whole conversations of two bridged sessions, made of arbitrary datagrams, and arbitrary
-//! payloads of each codec. Pure, and the same every time.
+//! Fuzz targets: conversations of two bridged sessions from arbitrary datagrams, and arbitrary payloads of each codec.
+//! Pure and reproducible.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::session::MediaSession;
 use crate::tap::{TapCodec, tap};
 use crate::writer::Writer;
 
-/// Feeds arbitrary octets to the SDP reader as an offer and as an answer. Must never panic or hang.
+/// Passes arbitrary octets to the SDP parser, as an offer and as an answer. It must never panic or hang.
 pub fn fuzz_sdp(octets: &[u8]) {
     crate::sdp::fuzz(octets);
 }
 
-/// Feeds the octets to two bridged and tapped sessions. Each datagram is preceded by an octet that says how long it is
-/// (the low six bits, times four) and to which session and socket it goes (the high two); 5 ms pass between them. `now` is
-/// where the virtual clock starts. Gives how many packets left, so that a corpus can be seen to reach that far.
+/// Passes the octets to two bridged sessions with taps. An octet before each datagram contains its length (the low six
+/// bits, times four), its session (bit 7) and its socket (bit 6). 5 ms pass between datagrams. `now` is the start of
+/// the virtual clock. Returns the number of packets sent, which shows how far a corpus reaches.
 pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     let (_writer, handle) = Writer::new();
     let mut core = Core::new(now, 0, crate::suppress::budget::SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
@@ -60,9 +60,9 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     wire.sent
 }
 
-/// Decodes the octets as payloads of a codec, and encodes what comes of them. The first octet chooses the codec. Each
-/// payload is preceded by an octet that says how long it is (the low seven bits, times three) and whether the one before it
-/// was lost (the high one). Gives how many samples were decoded.
+/// Decodes the octets as payloads of a codec, and encodes the result. The first octet selects the codec. An octet
+/// before each payload contains its length (the low seven bits, times three) and whether the payload before it was lost
+/// (the high bit). Returns the number of samples decoded.
 pub fn fuzz_codec(octets: &[u8]) -> usize {
     let Some((codec, mut rest)) = octets.split_first() else { return 0 };
     let (codec, rate) = match codec % 6 {
@@ -92,7 +92,7 @@ pub fn fuzz_codec(octets: &[u8]) -> usize {
     heard
 }
 
-/// Counts what leaves.
+/// Counts the packets sent.
 pub(crate) struct Wire {
     pub(crate) sent: usize,
 }
@@ -146,7 +146,7 @@ mod tests {
                 for octet in &mut packet {
                     *octet = (random() % 256) as u8;
                 }
-                // Mostly RTP of an agreed type, so that the rest is reached.
+                // Mostly RTP with an agreed payload type, so that the rest of the code is reached.
                 if !random().is_multiple_of(4) {
                     (packet[0], packet[1]) = (0x80, [0, 101, 128, 229][(random() % 4) as usize]);
                 }

@@ -1,5 +1,5 @@
-//! SHELL: what the application holds. [`Engine`] starts the threads; a [`Session`] is one leg's negotiation and the
-//! way to its worker.
+//! The application's handles (shell). [`Engine`] starts the threads. A [`Session`] holds one leg's negotiation and
+//! sends commands to the leg's worker.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -25,7 +25,7 @@ use crate::suppress::budget::SuppressionBudget;
 use crate::worker::{Inbox, MOST_ROOMS, Message, Published, Shared, Worker};
 use crate::writer::Writer;
 
-/// The running engine. Clones share it; [`Engine::shutdown`] ends it.
+/// The running engine. Clones share one engine; [`Engine::shutdown`] ends it.
 #[derive(Debug, Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -36,100 +36,100 @@ struct Inner {
     shared: Arc<Shared>,
     ports: Arc<Ports>,
     advertise: IpAddr,
-    /// What sessions tell one another that are both here.
+    /// The address in the SDP of a session whose far end is another session of this engine.
     within: IpAddr,
     send_silence: bool,
     relatch_probation: Option<Duration>,
     codecs: Vec<Codec>,
     seeds: RandomState,
     stopping: AtomicBool,
-    /// Workers, then the writer's, in the order they are joined.
+    /// The worker threads, then the writer threads, in the order in which they are joined.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// `listen` is 0.0.0.0 or :: and nothing says what our SDP should.
+    /// `listen` is 0.0.0.0 or :: and `advertise` does not give an address for our SDP.
     #[error("[media] listen is {0}: set `advertise` to the address that peers can reach")]
     NoAddress(IpAddr),
-    /// `advertise` and `listen` are of different families.
+    /// `advertise` and `listen` have different address families.
     #[error("[media] advertise {advertise} and listen {listen} are of different address families")]
     Families {
-        /// As configured.
+        /// The configured `listen`.
         listen: IpAddr,
-        /// As configured.
+        /// The configured `advertise`.
         advertise: IpAddr,
     },
-    /// Not an address of this machine, or not ours to use.
+    /// `listen` is not an address of this host, or the process may not bind its ports.
     #[error("media.listen: cannot bind UDP ports {ports} of {listen}: {error}")]
     Bind {
-        /// As configured.
+        /// The configured `listen`.
         listen: IpAddr,
-        /// As configured.
+        /// The configured `ports`.
         ports: PortRange,
-        /// Why.
+        /// The error of the system call.
         error: io::Error,
     },
-    /// Other programs have the ports.
+    /// No port pair of the range could be bound: other programs use the ports.
     #[error("media.ports: of {0} no pair is free")]
     NoPorts(PortRange),
-    /// `kernel_relay` is "required", and the kernel does not.
+    /// `kernel_relay` is "required", and the kernel relay cannot start; the text says why.
     #[error("media.kernel_relay is \"required\": {0}")]
     Kernel(String),
-    /// A thread, eventfd or epoll could not be made.
+    /// The system could not create a thread, an eventfd or an epoll.
     #[error("the media engine cannot start: {0}")]
     System(#[from] io::Error),
 }
 
-/// Why no session was opened.
+/// Why a session or a room could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// All ports of the pool are in use. For SIP: 503.
+    /// All port pairs of the pool are in use. In SIP this is a 503 response.
     #[error("all RTP ports are in use")]
     PortsExhausted,
-    /// An open session has this key.
+    /// An open session or room already has this key.
     #[error("the session key is in use")]
     KeyInUse,
-    /// 10,000 rooms are open.
+    /// 10,000 rooms are open, which is the limit.
     #[error("too many rooms are open")]
     TooManyRooms,
     /// [`Engine::shutdown`] was called.
     #[error("the media engine is shutting down")]
     ShuttingDown,
-    /// A socket could not be made or bound.
+    /// The system could not create or bind a socket.
     #[error("RTP sockets of media.listen: {0}")]
     Socket(#[from] io::Error),
 }
 
-/// The worker has thousands of messages waiting; the command was not taken.
+/// The worker's queue is full (thousands of messages); the command was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the media worker is busy")]
 pub struct Busy;
 
-/// Totals of all workers, at most 5 ms old; 60 ms while nobody speaks.
+/// The totals of all workers. They are at most 5 ms old, or 60 ms while all sessions are idle.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Sessions now, those included whose recordings are being completed.
+    /// Open sessions, including closed ones whose recordings are not complete.
     pub sessions: u64,
-    /// RTP packets taken.
+    /// RTP packets accepted.
     pub packets_in: u64,
     /// RTP packets sent.
     pub packets_out: u64,
-    /// Of those, passed from one leg to another or echoed.
+    /// Sent packets that were relayed to a bridged leg or echoed.
     pub relayed: u64,
-    /// Dropped: strangers, payload types not agreed, not relayable.
+    /// Packets dropped: from strangers, with a payload type that was not agreed, or not relayable.
     pub dropped: u64,
-    /// Not RTP or RTCP.
+    /// Datagrams that were not RTP or RTCP.
     pub malformed: u64,
-    /// Offers and answers that were no SDP, or had no audio for us.
+    /// Offers and answers that were not valid SDP, or contained no audio stream that we support.
     pub sdp_refused: u64,
-    /// Ways from one leg to another on which the kernel passes packets on, now.
+    /// The flows that the kernel relays now; a flow is one direction of a leg.
     pub kernel_flows: u64,
 }
 
 impl Engine {
-    /// Starts the media threads and the recording writer.
+    /// Starts the media threads and the recording writers.
     pub fn start(config: Config) -> Result<Engine, StartError> {
         let advertise = config.advertise.unwrap_or(config.listen);
         if advertise.is_unspecified() {
@@ -138,7 +138,7 @@ impl Engine {
         if advertise.is_ipv4() != config.listen.is_ipv4() {
             return Err(StartError::Families { listen: config.listen, advertise });
         }
-        // A pair on trial: otherwise the first call would be the one to find out.
+        // Binds a pair for a test. Without it, the first call would meet the error.
         match Arc::new(Ports::new(config.listen, config.ports)).has_any() {
             Ok(true) => {}
             Ok(false) => return Err(StartError::NoPorts(config.ports)),
@@ -194,14 +194,15 @@ impl Engine {
         Ok(Engine { inner: Arc::new(inner) })
     }
 
-    /// Takes a pair of ports and puts a session on a worker; RTCP's is bound when something is first sent. Sessions of the
-    /// same `affinity` share one, which makes bridging them free; give all legs of a call the same.
+    /// Takes a pair of ports and opens a session on a worker. The RTCP port is bound when the session first sends a
+    /// packet. Sessions with the same `affinity` share a worker, which makes a bridge between them free. Give all legs
+    /// of a call the same `affinity`.
     pub fn open(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         self.open_at(self.inner.advertise, key, affinity, events)
     }
 
-    /// The same for one whose peer is another session of this engine: its description names an address of this machine,
-    /// whatever peers elsewhere are told.
+    /// Like [`Engine::open`], for a session whose far end is another session of this engine. Its SDP contains an
+    /// address of this host, not the advertised one.
     pub fn open_within(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         self.open_at(self.inner.within, key, affinity, events)
     }
@@ -233,7 +234,7 @@ impl Engine {
             }
         };
         let seed = inner.seeds.hash_one(key.0);
-        // RFC 8866 §5.2 wants a numeric id; some peers read only 32 bits of it.
+        // The session id is numeric (RFC 8866 §5.2). Some far ends read only 32 bits of it.
         let local = Local { address, port: sockets.port, id: (seed >> 33).max(1) };
         let port = sockets.port;
         let mut session = Box::new(MediaSession::new(key, seed, events, inner.send_silence));
@@ -246,13 +247,13 @@ impl Engine {
         Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation })
     }
 
-    /// Whether a session could have its ports.
+    /// Whether a port pair is free for another session.
     pub fn has_ports(&self) -> bool {
         !self.inner.ports.is_empty()
     }
 
-    /// Opens a room, which lives on one worker: those who join it move there. Rooms of the same `affinity` as sessions
-    /// are with them. At most 10,000 at a time.
+    /// Opens a room on one worker; sessions that join it move to this worker. A room and sessions with the same
+    /// `affinity` share a worker. At most 10,000 rooms are open at a time.
     pub fn open_room(
         &self,
         key: RoomKey,
@@ -282,7 +283,7 @@ impl Engine {
         Ok(RoomHandle { key, home, shared: Arc::clone(shared) })
     }
 
-    /// Totals for metrics.
+    /// The totals for the metrics.
     pub fn load(&self) -> Load {
         let sdp_refused = self.inner.shared.sdp_refused.load(Ordering::Relaxed);
         let kernel_flows = self.inner.shared.kernel.as_ref().map_or(0, KernelRelay::flows);
@@ -298,8 +299,8 @@ impl Engine {
         load
     }
 
-    /// Closes all sessions, completes their recordings, tells their sinks, and waits for the threads. Blocks; sinks
-    /// that stay full hold it for 10 s at most.
+    /// Closes all sessions, completes their recordings, sends their last events and waits for the threads. It blocks;
+    /// sinks that stay full delay it by at most 10 s.
     pub fn shutdown(&self) {
         self.inner.stopping.store(true, Ordering::Release);
         for inbox in &self.inner.shared.inboxes {
@@ -314,8 +315,8 @@ impl Engine {
     }
 }
 
-/// One leg: its offer/answer state and the way to its worker. Dropping it closes the leg; its sink then hears of
-/// finished recordings and, last, of [`crate::Event::Closed`].
+/// One leg: its offer/answer state and the connection to its worker. Dropping it closes the leg. Its sink then receives
+/// the events of finished recordings and, last, [`crate::Event::Closed`].
 #[derive(Debug)]
 pub struct Session {
     key: SessionKey,
@@ -326,23 +327,24 @@ pub struct Session {
 }
 
 impl Session {
-    /// As given to [`Engine::open`].
+    /// The key given to [`Engine::open`].
     pub fn key(&self) -> SessionKey {
         self.key
     }
 
-    /// The RTP port; RTCP has the next.
+    /// The RTP port; the RTCP port is the next one.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What it speaks, best first, instead of what the configuration says: before its first offer or answer. None at all
-    /// is no change.
+    /// Sets the session's codecs, best first, in place of the configured ones. Call it before the first offer or
+    /// answer. An empty slice changes nothing.
     pub fn set_codecs(&mut self, codecs: &[Codec]) {
         self.negotiation.set_codecs(codecs);
     }
 
-    /// Whether its media is encrypted: before its first offer or answer. Its keys are drawn here, and never shown.
+    /// Sets whether the media is encrypted. Call it before the first offer or answer. The SRTP keys are generated here
+    /// and never appear in logs.
     pub fn set_srtp(&mut self, srtp: Srtp) {
         let mut random = [0; RANDOM];
         let filled = aws_lc_rs::rand::fill(&mut random);
@@ -352,106 +354,110 @@ impl Session {
         self.negotiation.set_srtp(srtp, filled.is_ok().then_some(&random));
     }
 
-    /// Where its packets may come from: before its first offer or answer.
+    /// Sets the addresses from which packets are accepted. Call it before the first offer or answer.
     pub fn set_source(&mut self, source: MediaSource) {
         self.negotiation.set_source(source);
     }
 
-    /// Whether telephone-events are offered and taken, as they are unless this says otherwise: before its first offer or
-    /// answer. Without them its keys are sent as tones.
+    /// Sets whether telephone-events are offered and accepted; the default is true. Call it before the first offer or
+    /// answer. Without telephone-events, digits are sent as tones.
     pub fn set_events(&mut self, events: bool) {
         self.negotiation.set_events(events);
     }
 
-    /// It only sends: a copy of another stream, under this label (RFC 4574), as recording servers get it. Before its first
-    /// offer. The peer may want nothing for a while; see [`Session::sends`].
+    /// Makes the session a sending-only copy of another stream with this label (RFC 4574), as a SIPREC recording server
+    /// requires. Call it before the first offer. The far end may not want media for a while; see [`Session::sends`].
     pub fn set_label(&mut self, label: u16) {
         self.negotiation.set_label(label);
     }
 
-    /// Whether the peer wants to hear anything now.
+    /// Whether the far end's SDP currently lets us send media.
     pub fn sends(&self) -> bool {
         self.negotiation.is_agreed() && self.negotiation.plan().is_some_and(|plan| plan.sends)
     }
 
-    /// Whether keys are sent to the peer as telephone-events.
+    /// Whether digits are sent to the far end as telephone-events.
     pub fn has_events(&self) -> bool {
         self.negotiation.plan().is_some_and(|plan| plan.events.is_some())
     }
 
-    /// An SDP offer: its codecs, telephone-events at their clock rates, 20 ms, sendrecv; for a re-offer, what is agreed
-    /// comes first. `o=`'s version rises only when the description changes.
+    /// An SDP offer: the session's codecs, telephone-events at their clock rates, 20 ms packets, `sendrecv`. In a
+    /// re-offer the agreed codec comes first. The version in `o=` rises only if the description changes.
     pub fn offer(&mut self) -> Bytes {
         self.offer_preferring(&Preference::default())
     }
 
-    /// An offer with the codecs first that another leg would like, of those that this one speaks.
+    /// Like [`Session::offer`], with another leg's preferred codecs first, if this session supports them.
     pub fn offer_preferring(&mut self, preferred: &Preference) -> Bytes {
         let offer = self.negotiation.offer_preferring(preferred);
         self.send_plan();
         offer
     }
 
-    /// The first offer again, as one to a peer that refuses keys in the plain profile and demands them in SRTP's own; where
-    /// SRTP is optional. Its answer may be to either.
+    /// The first offer again with the RTP/SAVP profile, for a far end that refused optional SRTP (keys in the RTP/AVP
+    /// profile). The answer may answer either offer. `None` if SRTP is not optional for this session.
     pub fn offer_secured(&mut self) -> Option<Bytes> {
         self.negotiation.offer_secured()
     }
 
-    /// Our answer to the peer's offer (RFC 3264), hold included. On an error what was agreed before stands.
-    /// Of the codecs that it speaks the peer's first is taken.
+    /// Our answer to the far end's offer (RFC 3264); an offer can also put us on hold. The answer selects the first
+    /// codec of the offer that the session supports. After an error the earlier agreement stands.
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
         self.answer_preferring(offer, &Preference::default())
     }
 
-    /// An answer with the codec that another leg would like, if it is offered and this one speaks it.
+    /// Like [`Session::answer`], but selects a codec that another leg prefers, if it is offered and this session
+    /// supports it.
     pub fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         let answer = self.prepare_answer(offer, preferred)?;
         self.send_plan();
         Ok(answer)
     }
 
-    /// An answer that refuses each stream of an offer (RFC 3264 §6), for where an offer cannot be refused otherwise. `None` if it
-    /// is none.
+    /// An answer that refuses every stream of an offer (RFC 3264 §6), for cases in which the signalling cannot refuse
+    /// the offer. `None` if the text is not valid SDP.
     pub fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
         self.negotiation.decline(offer)
     }
 
-    /// Like [`Session::answer_preferring`], for an answer that is not sent yet: until [`Session::settle`] the same offer may
-    /// be answered again, and the peer is sent nothing, lest it hear one codec first and then another.
+    /// Like [`Session::answer_preferring`], for an answer that is not sent yet. Until [`Session::settle`] the same
+    /// offer may be answered again. The session sends no media in the meantime, so that the far end does not receive
+    /// two codecs one after the other.
     pub fn prepare_answer(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         self.negotiation.answer_preferring(offer, preferred).inspect_err(|_| self.shared.note_refused_sdp())
     }
 
-    /// Names of the codecs of the offer that an answer was prepared to last, in its order, those we do not speak included.
+    /// The codec names of the offer that was answered last, in the order of the offer, including codecs that we do not
+    /// support.
     pub fn offered_codecs(&self) -> &[String] {
         self.negotiation.named()
     }
 
-    /// The prepared answer is being sent.
+    /// Applies the prepared answer; call it when the answer is sent.
     pub fn settle(&mut self) {
         self.send_plan();
     }
 
-    /// Takes the peer's answer to our offer; early media's (183) and the final one may both come.
+    /// Applies the far end's answer to our offer. Both the answer of early media (183) and the final answer may be
+    /// passed.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
         self.negotiation.accept(answer).inspect_err(|_| self.shared.note_refused_sdp())?;
         self.send_plan();
         Ok(())
     }
 
-    /// What another leg should speak to be relayed to this one: what it has agreed first, then what its peer named besides
-    /// and it speaks. Nothing until the peer has spoken.
+    /// The codecs that let another leg be relayed to this one: first the agreed codec, then the others that the far end
+    /// named and this session supports. Empty before the far end's first SDP.
     pub fn preference(&self) -> Preference {
         self.negotiation.preference()
     }
 
-    /// What we send, once the peer has spoken.
+    /// The codec that we send; `None` before the far end's first SDP.
     pub fn codec(&self) -> Option<Codec> {
         self.negotiation.is_agreed().then(|| self.negotiation.plan().map(|plan| plan.codec))?
     }
 
-    /// Tells the worker. Commands of one session act in order.
+    /// Sends a command to the worker. Commands of one session take effect in order.
     pub fn command(&self, command: Command) -> Result<(), Busy> {
         let taken = self
             .shared
@@ -476,7 +482,8 @@ impl Drop for Session {
     }
 }
 
-/// A room. Dropping it ends the room; its sink hears of finished recordings and, last, of [`crate::RoomEvent::Ended`].
+/// A room. Dropping it ends the room. Its sink then receives the events of finished recordings and, last,
+/// [`crate::RoomEvent::Ended`].
 #[derive(Debug)]
 pub struct RoomHandle {
     key: RoomKey,
@@ -485,12 +492,12 @@ pub struct RoomHandle {
 }
 
 impl RoomHandle {
-    /// As given to [`Engine::open_room`].
+    /// The key given to [`Engine::open_room`].
     pub fn key(&self) -> RoomKey {
         self.key
     }
 
-    /// Tells its worker. Commands of one room act in order.
+    /// Sends a command to the room's worker. Commands of one room take effect in order.
     pub fn command(&self, command: RoomCommand) -> Result<(), Busy> {
         let inbox = self.shared.inboxes.get(self.home);
         let taken = inbox.is_some_and(|inbox| inbox.try_post(Message::Room { key: self.key, command }));
@@ -506,7 +513,7 @@ impl Drop for RoomHandle {
     }
 }
 
-/// The kernel's relay, if it is wanted and can be had; says so once either way.
+/// Starts the kernel relay, unless it is off or not possible. Logs the outcome once.
 fn kernel_relay(config: &Config) -> Result<Option<KernelRelay>, StartError> {
     if config.kernel_relay == UseKernel::Off {
         return Ok(None);

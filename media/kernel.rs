@@ -1,9 +1,9 @@
-//! SHELL: has the kernel pass plain RTP on, or drop what nobody hears, before it reaches a socket (`kernel/relay.bpf.c`,
-//! docs/kernel-relay.md).
+//! The kernel relay (shell): an eBPF program relays plain RTP packets, or drops packets that nothing listens to, before
+//! they reach a socket (`kernel/relay.bpf.c`, docs/kernel-relay.md).
 //!
-//! The program hangs at the interfaces where RTP comes in and goes with this process, however that ends. It looks at what
-//! is in [`KernelRelay`]'s table of flows: exact addresses and ports both ways, one SSRC, one or two payload types. All else
-//! passes it by.
+//! The program is attached to the interfaces on which RTP arrives. The kernel detaches it when this process ends, in
+//! whatever way it ends. The program handles only the packets of the flows in [`KernelRelay`]'s table: exact addresses
+//! and ports of both ends, one SSRC, one or two payload types. It lets all other packets pass.
 
 mod route;
 
@@ -20,18 +20,18 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use crate::offload::{FlowCounts, Forward, OffloadRule};
 
-/// `make bpf` compiles it.
+/// The compiled program; `make bpf` builds it.
 static PROGRAM: &[u8] = aya::include_bytes_aligned!("kernel/relay.bpf.o");
 /// `struct key`, `struct flow` and `struct count` of relay.bpf.c, in octets.
 type Key = [u8; 12];
 type Flow = [u8; 40];
 type Count = [u8; 56];
-/// Flows at a time, at most: two for each of so many calls. Past that calls are relayed as ever.
+/// The highest number of flows. A bridged call needs two. Further calls are relayed in user space.
 const MOST_FLOWS: u32 = 32_768;
-/// Interfaces that it is hung at.
+/// The highest number of interfaces to which the program is attached.
 const MOST_INTERFACES: usize = 16;
 
-/// Why the kernel passes nothing on.
+/// Why the kernel cannot relay packets.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unavailable {
     #[error("it takes CAP_BPF and CAP_NET_ADMIN")]
@@ -52,16 +52,16 @@ pub(crate) enum Unavailable {
     Foreign,
 }
 
-/// A flow of the kernel's.
+/// A flow that the kernel relays or drops.
 #[derive(Debug)]
 pub(crate) struct KernelFlow {
     key: Key,
     place: u32,
-    /// A copy of each packet comes up.
+    /// Whether we receive a copy of each packet.
     pub(crate) copied: bool,
 }
 
-/// A leg's socket: its own address and its peer's.
+/// The local and the remote address of a leg's RTP socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ends {
     pub(crate) local: SocketAddrV4,
@@ -69,7 +69,8 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Of a connected IPv4 socket. Whoever sends from port 0 cannot be sent anything.
+    /// The addresses of an IPv4 socket with a known far end; `None` for IPv6. `None` as well if the remote port is 0,
+    /// to which nothing can be sent.
     pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Option<Ends> {
         let v4 = |address: SocketAddr| match address.ip().to_canonical() {
             IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
@@ -79,10 +80,10 @@ impl Ends {
     }
 }
 
-/// The program and its tables. Dropping it takes the program away.
+/// The program and its tables. Dropping it detaches the program.
 pub(crate) struct KernelRelay {
     tables: Mutex<Tables>,
-    /// Packets pass so many ways now.
+    /// The number of flows in the table.
     flows: AtomicU64,
     interfaces: Vec<String>,
 }
@@ -90,10 +91,10 @@ pub(crate) struct KernelRelay {
 struct Tables {
     flows: HashMap<MapData, Key, Flow>,
     counts: Array<MapData, Count>,
-    /// Places of `counts` that are free.
+    /// The free indices of `counts`.
     free: Vec<u32>,
     routes: route::Routes,
-    /// Owns the program and what hangs it at the interfaces.
+    /// Owns the program and its attachments to the interfaces.
     _program: Ebpf,
 }
 
@@ -104,14 +105,14 @@ impl std::fmt::Debug for KernelRelay {
 }
 
 impl KernelRelay {
-    /// For at most so many flows of sockets on `listen`.
+    /// Loads and attaches the program, for at most `most` flows of sockets on `listen`.
     pub(crate) fn start(listen: IpAddr, most: u32) -> Result<KernelRelay, Unavailable> {
         if listen.is_ipv6() && !listen.is_unspecified() {
             return Err(Unavailable::Family);
         }
         let most = most.clamp(2, MOST_FLOWS);
         let mut loader = EbpfLoader::new();
-        // It needs to know no types of the kernel's.
+        // The program uses no kernel types, so it needs no BTF.
         let loader = loader.btf(None).set_max_entries("FLOWS", most).set_max_entries("COUNTS", most);
         let mut program = loader.load(PROGRAM).map_err(|error| match is_refused(&error) {
             true => Unavailable::Permission,
@@ -123,7 +124,7 @@ impl KernelRelay {
         let mut interfaces = Vec::new();
         let mut fault = None;
         for name in route::interfaces(listen, &route::table()).into_iter().take(MOST_INTERFACES) {
-            // The older way of attaching outlives a process that is killed.
+            // Attach with TCX. The older way of attaching (netlink) outlives a killed process.
             let options = TcAttachOptions::TcxOrder(LinkOrder::default());
             match relay.attach_with_options(&name, TcAttachType::Ingress, options) {
                 Ok(_) => interfaces.push(name),
@@ -140,12 +141,12 @@ impl KernelRelay {
         Ok(KernelRelay { tables: Mutex::new(tables), flows: AtomicU64::new(0), interfaces })
     }
 
-    /// Where it hangs.
+    /// The names of the interfaces to which the program is attached.
     pub(crate) fn interfaces(&self) -> &[String] {
         &self.interfaces
     }
 
-    /// How many flows it has.
+    /// The number of flows now.
     pub(crate) fn flows(&self) -> u64 {
         self.flows.load(Ordering::Relaxed)
     }
@@ -173,13 +174,13 @@ impl KernelRelay {
         Some(KernelFlow { key, place, copied: forward.is_some_and(|(_, forward)| forward.copied) })
     }
 
-    /// What has been passed on until now.
+    /// The counters of a flow until now.
     pub(crate) fn counted(&self, flow: &KernelFlow) -> Option<FlowCounts> {
         let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         counted(&tables.counts.get(&flow.place, 0).ok()?)
     }
 
-    /// Passes nothing on any more; what has been.
+    /// Removes a flow and returns its final counters.
     pub(crate) fn remove(&self, flow: KernelFlow) -> Option<FlowCounts> {
         {
             let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,14 +193,14 @@ impl KernelRelay {
     }
 }
 
-/// Whether the kernel said that this process may not.
+/// Whether the error is the kernel's "permission denied".
 fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| {
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
     })
 }
 
-/// Octets one after the other; what does not fit is left out.
+/// Writes octets one after the other; octets that do not fit are left out.
 struct Octets<const N: usize> {
     octets: [u8; N],
     at: usize,
@@ -229,7 +230,7 @@ fn key(ends: Ends) -> Key {
         .octets
 }
 
-/// To port 0: nowhere. Payload type 255: none.
+/// The table entry of a flow. Destination port 0 means: drop. Payload type 255 means: none.
 fn flow(forward: Option<(Ends, &Forward)>, rule: &OffloadRule, units: u8, interface: u32, place: u32) -> Flow {
     let OffloadRule { ssrc, audio, noise, .. } = *rule;
     let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
@@ -250,7 +251,7 @@ fn flow(forward: Option<(Ends, &Forward)>, rule: &OffloadRule, units: u8, interf
         .octets
 }
 
-/// To count on from there; the transit of what comes first is compared with nothing.
+/// The initial counters of a flow. The last transit time is left 0, so that the first packet's is compared with none.
 fn count(from: &FlowCounts) -> Count {
     Octets::new()
         .put(&[0; 32])

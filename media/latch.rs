@@ -1,52 +1,55 @@
-//! Symmetric RTP: where packets may come from and where ours go. Pure.
+//! Symmetric RTP: the accepted source of the far end's packets, and the target of ours. Pure.
 //!
 //! ```text
-//!   nothing heard --any source--> learning --its time is over--> settled --silent for the probation--> doubted
-//!                                 |      ^                          ^                                   |    |
-//!                                 \------/                          |---------- it speaks again --------/    |
-//!                            a source nearer to                     \--- five packets in a row of another ---/
-//!                            what SDP says
+//!   no packet --any source--> learning --its time is over--> settled --silent for the probation--> doubted
+//!                             |      ^                          ^                                   |    |
+//!                             \------/                          |------ a packet of the source -----/    |
+//!                        a source nearer to                     \--- five packets in a row of another ---/
+//!                        the SDP's address
 //! ```
 //!
-//! Hearing and sending are two things. Whoever speaks first is heard, unless only the signalled host may be; but ours go to the
-//! address in the SDP until something comes from its host, so that nobody gets a call's audio who sprays our ports. Behind a
-//! NAT that address cannot be reached, and ours go back where the peer's come from: then it is a private one, and the packets
-//! come from another network. Even so the signalled host has its place whenever it speaks first.
+//! The source and the target are separate. The first source is accepted, unless only the signalled host may be the
+//! source. Our packets go to the address in the SDP until a packet arrives from the host in the SDP. Therefore an
+//! attacker who sends packets to all our ports does not receive a call's audio. A far end behind a NAT cannot be
+//! reached at the address in its SDP, so our packets go to the source of its packets. This is assumed if the address in
+//! the SDP is private and the packets come from another network. Even then the signalled host becomes the source as
+//! soon as a packet arrives from it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-/// For so long after the first packet of a source at the signalled host, the signalled port may take its place.
+/// The time after the first packet of a source at the signalled host during which a packet from the exact signalled
+/// address replaces this source.
 const LEARNING: Duration = Duration::from_millis(500);
-/// After so long a source elsewhere has its place against all but the signalled host.
+/// The time after which a source at another host is settled. Then only the signalled host replaces it.
 const LEARNING_ELSEWHERE: Duration = Duration::from_secs(5);
-/// Packets of one source that must follow each other before it takes a silent one's place.
+/// The number of consecutive packets of a new source after which it replaces a silent source.
 const IN_A_ROW: u8 = 5;
 
-/// Where a peer's RTP may come from.
+/// The hosts from which a far end's RTP is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaSource {
-    /// From anywhere, as long as the host that its SDP names is silent.
+    /// Any host, as long as the host in the far end's SDP is silent.
     #[default]
     Any,
-    /// From the host that its SDP names only.
+    /// Only the host in the far end's SDP.
     Signalled,
 }
 
-/// The peer's address: signalled, then learnt from its first valid packet (NAT), then pinned. Packets from elsewhere
-/// are refused, so that nobody can talk into a call. An offer or answer that changes something opens it again; with a
-/// probation, so does its silence.
+/// The far end's address: first signalled in SDP, then learnt from its first valid packet (NAT), then fixed. Packets
+/// from other sources are refused, so that third parties cannot insert audio into a call. An offer or answer that
+/// changes something lets another source be learnt. With a probation, so does silence of the source.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Latch {
     signalled: Option<SocketAddr>,
     source: MediaSource,
     learnt: Option<Learnt>,
-    /// After a new offer: where packets still go until one comes.
+    /// After a new offer or answer: the target until a packet arrives.
     before: Option<SocketAddr>,
-    /// How long the learnt source must be silent before another can take its place; `None`: for ever.
+    /// The time for which the learnt source must be silent before another source can replace it; `None`: never.
     probation: Option<Duration>,
     candidate: Option<Candidate>,
 }
@@ -56,11 +59,11 @@ struct Learnt {
     source: SocketAddr,
     since: Instant,
     heard: Instant,
-    /// It took the place of one that had fallen silent: ours follow.
+    /// It replaced a silent source, so our packets go to it.
     followed: bool,
 }
 
-/// Somebody who sends while the peer is silent.
+/// Another source, which sends while the learnt source is silent.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     source: SocketAddr,
@@ -69,33 +72,33 @@ struct Candidate {
     packets: u8,
 }
 
-/// Whose a valid packet is.
+/// Whether a valid packet belongs to the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// The peer's.
+    /// The packet is the far end's.
     Peer,
-    /// The peer's, who has sent from another address until now.
+    /// The packet is the far end's, and the far end's address has changed.
     Moved,
-    /// Somebody else's.
+    /// The packet is not the far end's.
     Stranger,
 }
 
 impl Latch {
-    /// A source that is silent for `probation` can lose its place to another; `None`: it cannot.
+    /// Sets the silence after which another source can replace the learnt one; `None`: never.
     pub(crate) fn set_probation(&mut self, probation: Option<Duration>) {
         self.probation = probation;
     }
 
-    /// Where packets may come from, from now on.
+    /// Sets the hosts from which packets are accepted.
     pub(crate) fn set_source(&mut self, source: MediaSource) {
         self.source = source;
     }
 
-    /// Opens for a new source. `signalled` is what the SDP says.
+    /// Lets another source be learnt. `signalled` is the address in the SDP.
     pub(crate) fn reopen(&mut self, signalled: Option<SocketAddr>) {
         let target = self.learnt_target();
         if self.learnt.take().is_some() {
-            // What was learnt by NAT stays better than an address the peer repeats.
+            // If the far end repeats an address, the target learnt behind a NAT stays the better one.
             self.before = target.filter(|_| self.signalled == signalled);
         }
         if self.signalled != signalled {
@@ -105,7 +108,7 @@ impl Latch {
         self.candidate = None;
     }
 
-    /// Whose a valid packet from `source` is.
+    /// Decides whether a valid packet from `source` belongs to the far end.
     pub(crate) fn admits(&mut self, source: SocketAddr, ssrc: u32, sequence: u16, now: Instant) -> Admission {
         if !self.may_be_heard(source) {
             return Admission::Stranger;
@@ -145,28 +148,28 @@ impl Latch {
         Admission::Moved
     }
 
-    /// Whether packets from there are nobody's of this call, whatever they are.
+    /// Whether no packet from `source` can belong to the far end now.
     pub(crate) fn refuses(&self, source: SocketAddr, now: Instant) -> bool {
         let known = self.learnt.is_none_or(|learnt| learnt.source == source) || self.is_doubted(now);
         !self.may_be_heard(source) || !known && !self.has_precedence(source, now)
     }
 
-    /// The learnt source spoke then.
+    /// Notes that the learnt source sent a packet at this time.
     pub(crate) fn hear(&mut self, at: Instant) {
         if let Some(learnt) = &mut self.learnt {
             learnt.heard = learnt.heard.max(at);
         }
     }
 
-    /// Whether no other source can take the learnt one's place any more, but by its silence, or the signalled host.
+    /// Whether the learnt source stays, unless it falls silent or the signalled host sends.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         self.learnt.is_some_and(|learnt| {
             let learning = match self.nearness(learnt.source) {
                 2 => Duration::ZERO,
                 1 => LEARNING,
-                // Without an address in the SDP nobody is nearer.
+                // Without an address in the SDP, no source is nearer than another.
                 _ if self.signalled.is_none() => Duration::ZERO,
-                // It is heard, and ours go elsewhere.
+                // Our packets go to another address than the source.
                 _ if !self.is_reached_at(&learnt) => return false,
                 _ => LEARNING_ELSEWHERE,
             };
@@ -174,12 +177,13 @@ impl Latch {
         })
     }
 
-    /// Whether nobody else need be listened to once it is settled: the signalled host has spoken, or there is none.
+    /// Whether packets from other sources need no check once this source is settled: it is the signalled host, or no
+    /// host is signalled.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.learnt.is_some_and(|learnt| self.signalled.is_none() || self.nearness(learnt.source) > 0)
     }
 
-    /// Whether the learnt source has been silent for the probation, so that another may take its place.
+    /// Whether the learnt source has been silent for the probation, so that another source can replace it.
     pub(crate) fn is_doubted(&self, now: Instant) -> bool {
         let silent = self.learnt.map(|learnt| now.saturating_duration_since(learnt.heard));
         self.probation.zip(silent).is_some_and(|(probation, silent)| silent >= probation)
@@ -189,7 +193,7 @@ impl Latch {
         self.source == MediaSource::Any || self.nearness(source) > 0
     }
 
-    /// Whether `source` is nearer to what the SDP says than the learnt one, whose place it takes.
+    /// Whether `source` is nearer to the SDP's address than the learnt source and therefore replaces it.
     fn has_precedence(&self, source: SocketAddr, now: Instant) -> bool {
         self.learnt.is_some_and(|learnt| match (self.nearness(learnt.source), self.nearness(source)) {
             (0, 1..) => true,
@@ -198,42 +202,42 @@ impl Latch {
         })
     }
 
-    /// How much like the signalled address: 0 to 2.
+    /// How well `source` matches the signalled address: 0 (not at all), 1 (same host) or 2 (same host and port).
     fn nearness(&self, source: SocketAddr) -> u8 {
         let host = self.signalled.is_some_and(|signalled| signalled.ip() == source.ip());
         u8::from(host) + u8::from(self.signalled == Some(source))
     }
 
-    /// Whether ours go to a source of the peer's packets.
+    /// Whether our packets go to the source of the far end's packets.
     fn is_reached_at(&self, learnt: &Learnt) -> bool {
         let source = learnt.source;
         let translated = |signalled: SocketAddr| is_translated(signalled.ip(), source.ip());
         learnt.followed || self.nearness(source) > 0 || self.signalled.is_none_or(translated)
     }
 
-    /// Where our packets go.
+    /// The address that our packets go to.
     pub(crate) fn target(&self) -> Option<SocketAddr> {
         self.learnt_target().or(self.before).or(self.signalled)
     }
 
-    /// The same, if it came from a packet rather than from SDP.
+    /// The address that our packets go to, if it was learnt from a packet and not from SDP.
     pub(crate) fn learnt_target(&self) -> Option<SocketAddr> {
         self.learnt.filter(|learnt| self.is_reached_at(learnt)).map(|learnt| learnt.source)
     }
 
-    /// Where the peer's packets come from.
+    /// The source address of the far end's packets.
     pub(crate) fn learnt(&self) -> Option<SocketAddr> {
         self.learnt.map(|learnt| learnt.source)
     }
 
-    /// Where its SDP wants ours.
+    /// The address in the far end's SDP.
     pub(crate) fn signalled(&self) -> Option<SocketAddr> {
         self.signalled
     }
 }
 
-/// Whether a peer that calls itself `signalled` may send from `source` because of a NAT between: the one is private, the other
-/// of another network (IPv4: /24, IPv6: /64). Within this machine there is none.
+/// Whether a far end with the address `signalled` in its SDP may send from `source` because of a NAT: the signalled
+/// address is private and the source is in another network (IPv4: /24, IPv6: /64). Within this host there is no NAT.
 fn is_translated(signalled: IpAddr, source: IpAddr) -> bool {
     let (signalled, source) = (signalled.to_canonical(), source.to_canonical());
     if signalled.is_loopback() && source.is_loopback() {
@@ -250,7 +254,7 @@ fn is_translated(signalled: IpAddr, source: IpAddr) -> bool {
             let private = signalled.is_unique_local() || signalled.is_unicast_link_local() || signalled.is_loopback();
             private && signalled.segments()[..4] != source.segments()[..4]
         }
-        // Between the families somebody translates.
+        // Different address families: a translator is between us and the far end.
         _ => true,
     }
 }
@@ -320,7 +324,7 @@ mod tests {
                 assert_eq!(latch.target(), Some(signalled), "{after} ms later");
                 assert!(!latch.is_settled(now + ms(after)));
             }
-            // The peer comes late and, behind its router, from another port.
+            // The far end's first packet is late and comes from another port, because of its router.
             let peer = SocketAddr::new(signalled.ip(), 2);
             assert_eq!(latch.admits(peer, 8, 0, now + ms(3_600_000)), Admission::Peer);
             assert_eq!(latch.admits(sprayer, 7, 1, now + ms(3_600_010)), Admission::Stranger);
@@ -406,7 +410,7 @@ mod tests {
         for sequence in 0..10 {
             assert_eq!(say(&mut latch, elsewhere(5), 8, sequence, 1_900), Admission::Stranger, "too early");
         }
-        // A hole, another SSRC, another source: the row begins anew.
+        // A gap, another SSRC or another source restarts the count.
         for (source, ssrc, sequence) in [
             (5, 8, 1),
             (5, 8, 2),
@@ -421,7 +425,7 @@ mod tests {
         ] {
             assert_eq!(say(&mut latch, elsewhere(source), ssrc, sequence, 2_000), Admission::Stranger);
         }
-        // And the peer, should it come back.
+        // A packet of the far end restarts it too.
         assert_eq!(say(&mut latch, at(1), 7, 1, 2_100), Admission::Peer);
         assert_eq!(say(&mut latch, elsewhere(6), 9, 12, 2_120), Admission::Stranger);
         for sequence in 65_533..=65_535 {
@@ -430,7 +434,7 @@ mod tests {
         assert_eq!(say(&mut latch, elsewhere(6), 9, 0, 4_200), Admission::Stranger);
         assert_eq!(say(&mut latch, elsewhere(6), 9, 1, 4_200), Admission::Moved);
         assert_eq!(latch.target(), Some(elsewhere(6)));
-        // It is the newcomer that is heard now, until the signalled source comes back.
+        // From now on the new source is accepted, until the signalled source returns.
         assert_eq!(say(&mut latch, elsewhere(6), 9, 2, 9_300), Admission::Peer);
         assert_eq!(say(&mut latch, at(1), 7, 2, 9_320), Admission::Moved);
         assert_eq!(say(&mut latch, elsewhere(6), 9, 3, 9_340), Admission::Stranger);

@@ -1,4 +1,4 @@
-//! Tandem's media engine: RTP sessions on worker threads, steered by commands and heard of by events.
+//! Tandem's media engine: RTP sessions on worker threads. The application sends commands and receives events.
 //!
 //! ```text
 //!   Engine::open -> Session --offer/answer/accept--> sdp::MediaPlan --\
@@ -7,7 +7,8 @@
 //!   TapReader <- ring <- tap        StreamWriter -> ring -> source -----/
 //! ```
 //!
-//! SHELL: `handle`, `worker`, `kernel`, `ports`, `writer`, `recorded`. All else is pure: packets, commands and times go in.
+//! The shell (I/O and threads) is `handle`, `worker`, `kernel`, `ports`, `writer` and `recorded`. Every other module is
+//! pure: its input is packets, commands and times.
 #![forbid(unsafe_code)]
 
 mod answering;
@@ -91,6 +92,6 @@ pub use tone::{Country, Tone};
 pub use vad::{Activity, VoiceActivity};
 pub use wav::WavCoding;
 
-/// For keys of our own making, or such as are hashed with a secret already: several times cheaper than the standard one,
-/// and no defence against who may choose keys.
+/// A map with a fast hash function that does not resist chosen keys. Use it for keys that the engine makes itself, or
+/// for keys that are already hashed with a secret. Its hash function is several times cheaper than the standard one.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

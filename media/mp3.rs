@@ -1,4 +1,4 @@
-//! Recordings as MP3, by LAME.
+//! Encodes recordings as MP3 with LAME.
 
 use std::fmt::Debug;
 use std::io::{self, Write};
@@ -8,16 +8,17 @@ use mp3lame_encoder::{Bitrate, Builder, DualPcm, Encoder, FlushGap, Mode, MonoPc
 use crate::recorded::RecordedFile;
 use crate::wav;
 
-/// Kilobits a second of each channel.
+/// The bit rate of each channel in kbit/s.
 const KBIT_A_CHANNEL: u16 = 32;
 /// Samples of a frame of MPEG-2.5 layer III.
 const FRAME: u64 = 576;
-/// Samples of silence that LAME puts in front (`ENCDELAY` of its `encoder.h`).
+/// Samples of silence that LAME puts before the audio (`ENCDELAY` in its `encoder.h`).
 const DELAY: u64 = 576;
 
-/// Encodes a recording as MP3, 32 kbit/s a channel: a second at a time, so that memory does not grow with its length.
-/// Its first frame tells players what LAME adds at both ends, so that they play as many samples as the recording has.
-/// Blocks, and takes a core meanwhile. A file that is not one of our recordings is an `InvalidData` error.
+/// Encodes a recording as MP3 with 32 kbit/s per channel, one second at a time, so that memory does not grow with its
+/// length. The first frame tells players how much silence LAME adds at both ends, so that they play exactly the
+/// recording's samples. It blocks and uses one core. A file that is not a recording of this server is an `InvalidData`
+/// error.
 pub fn encode_mp3(mut recording: RecordedFile, mut out: impl Write) -> io::Result<()> {
     let (form, mut at) = recording.form()?;
     let mut encoder = encoder(form.channels).ok_or_else(|| io::Error::other("LAME cannot be set up"))?;
@@ -52,19 +53,19 @@ fn encoder(channels: u16) -> Option<Encoder> {
     let two = channels == 2;
     let builder = Builder::new()?.with_num_channels(channels as u8).ok()?.with_sample_rate(wav::RATE).ok()?;
     let builder = builder.with_brate(if two { Bitrate::Kbps64 } else { Bitrate::Kbps32 }).ok()?;
-    // Left and right are different people: never joint.
+    // Left and right are different speakers, so joint stereo is not used.
     let builder = builder.with_mode(if two { Mode::Stereo } else { Mode::Mono }).ok()?;
     builder.with_quality(Quality::Good).ok()?.with_to_write_vbr_tag(false).ok()?.build().ok()
 }
 
-/// The first frame, silence to a decoder: Xing's "Info" tag with LAME's extension, as LAME writes them (`VbrTag.c`). LAME
-/// itself knows them at the end only, and a file that is encrypted as it grows cannot be gone back in. With a constant bit
-/// rate all of it is known before.
+/// The first frame: Xing's "Info" tag with LAME's extension, in the form that LAME writes (`VbrTag.c`). A decoder plays
+/// it as silence. LAME itself knows its content only at the end, but an encrypted file cannot be changed after it was
+/// written. With a constant bit rate the content is known in advance.
 fn info_frame(two: bool, samples: u64) -> Vec<u8> {
     let channels = if two { 2 } else { 1 };
     let kbit = KBIT_A_CHANNEL * channels;
     let length = 72 * usize::from(kbit) * 1_000 / wav::RATE as usize;
-    // LAME fills the last frame up, and adds another when that was less than a frame.
+    // LAME pads the last frame, and adds another frame if the padding was less than a frame.
     let mut padding = FRAME - (samples + DELAY) % FRAME;
     if padding < FRAME {
         padding += FRAME;
@@ -72,21 +73,22 @@ fn info_frame(two: bool, samples: u64) -> Vec<u8> {
     let frames = (samples + DELAY + padding) / FRAME;
     let long = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
     let octets = long((frames + 1) * length as u64);
-    // MPEG-2.5 layer III without a checksum; 32 or 64 kbit/s at 8 kHz; mono or stereo, an original.
+    // MPEG-2.5 layer III without a checksum; 32 or 64 kbit/s at 8 kHz; mono or stereo; original.
     let header = if two { [0xff, 0xe3, 0x88, 0x04] } else { [0xff, 0xe3, 0x48, 0xc4] };
     let mut frame = Vec::with_capacity(length);
     frame.extend(header);
     frame.resize(header.len() + if two { 17 } else { 9 }, 0);
-    // What follows: frames, octets, where each hundredth begins (of 256), quality.
+    // The fields that follow: frames, octets, the offset of each hundredth (of 256), quality.
     frame.extend(*b"Info\0\0\0\x0f");
     frame.extend(long(frames));
     frame.extend(octets);
     frame.extend((0..100_u16).map(|hundredth| (hundredth * 256 / 100) as u8));
     frame.extend(long(0));
-    // Players believe what follows of encoders by this name. Revision 0, constant bit rate; no low pass, no gains, no flags.
+    // Players trust these fields only with an encoder name of this form. Revision 0, constant bit rate; no low-pass, no
+    // gains, no flags.
     frame.extend(*b"LAME3.100\x01\0\0\0\0\0\0\0\0\0\0");
     frame.push(kbit as u8);
-    // 12 bits each.
+    // Two fields of 12 bits: delay and padding.
     frame.extend(long(DELAY << 12 | padding).into_iter().skip(1));
     frame.extend([0; 4]);
     frame.extend(octets);
@@ -96,7 +98,7 @@ fn info_frame(two: bool, samples: u64) -> Vec<u8> {
     frame
 }
 
-/// CRC-16 with the polynomial 0x8005, reflected, from 0.
+/// CRC-16 with the polynomial 0x8005, reflected, initial value 0.
 fn crc(octets: &[u8]) -> u16 {
     octets.iter().fold(0, |crc, octet| {
         (0..8).fold(crc ^ u16::from(*octet), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 })
@@ -113,7 +115,7 @@ mod tests {
     use crate::testing::TestFile;
     use crate::wav::{WavCoding, WavFormat};
 
-    /// A tone, on each channel the same.
+    /// A recording of a tone, the same on every channel.
     fn recording(form: WavFormat, seconds: usize) -> Vec<u8> {
         let tone = |at: usize| ((at as f32 * 440.0 * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0) as i16;
         let frames = 8_000 * seconds;
@@ -142,7 +144,7 @@ mod tests {
         }
     }
 
-    /// How much of `hertz` is in these samples, as the amplitude of a sine.
+    /// The amplitude of a sine of `hertz` in the samples.
     fn amplitude(samples: &[i16], hertz: f32) -> f32 {
         let (mut sine, mut cosine) = (0.0, 0.0);
         for (at, sample) in samples.iter().enumerate() {
@@ -153,7 +155,7 @@ mod tests {
         sine.hypot(cosine) * 2.0 / samples.len() as f32
     }
 
-    /// 500 Hz for two seconds, then 1,500 Hz for 160 ms, and `more` samples of it.
+    /// 500 Hz for 2 s, then 1,500 Hz for 160 ms plus `more` samples.
     fn two_tones(channels: u16, more: usize) -> Vec<u8> {
         let tone = |at: usize, hertz: f32| (at as f32 * hertz * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0;
         let samples = (0..17_280 + more).map(|at| tone(at, if at < 16_000 { 500.0 } else { 1_500.0 }) as i16);
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_recording_is_in_its_mp3_and_all_is_where_it_was() {
-        // Whatever the last frame has room for.
+        // With different fill levels of the last frame.
         for (channels, more) in [(1, 0), (2, 0), (1, 1), (1, 287), (2, 575), (1, 576)] {
             let mut encoded = Vec::new();
             encode("end", &two_tones(channels, more), &mut encoded).unwrap();
@@ -226,7 +228,7 @@ mod tests {
         }
     }
 
-    /// Sees to it that it is never given more than two seconds at once.
+    /// Asserts that each write has at most 64,000 octets.
     struct Narrow<T>(T);
 
     impl<T: Write> Write for Narrow<T> {
@@ -245,7 +247,7 @@ mod tests {
         let mut encoded = Vec::new();
         encode("long", &recording(DUAL, 60), Narrow(&mut encoded)).unwrap();
         let at_64_kbit = 60 * 8_000;
-        // And at most four frames: the first, what LAME puts in front, and what fills up the last two.
+        // Plus at most four frames: the first one, LAME's delay, and the padding of the last two.
         assert!((1..=4 * 576).contains(&(encoded.len() - at_64_kbit)), "{}", encoded.len());
     }
 }

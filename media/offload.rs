@@ -25,7 +25,7 @@ const EMPTY: u8 = 2;
 /// Marks the copy of a packet that the kernel has relayed. It stands in the place of the first octet, with a version that RTP
 /// does not have.
 pub(crate) const COPY: u8 = 0xC0;
-/// The first octet of a plain RTP packet: neither padding, nor extension, nor CSRCs.
+/// The first octet of a plain RTP packet: version 2, without padding, extension and CSRCs.
 pub(crate) const PLAIN: u8 = 0x80;
 
 /// Packets of one leg that the kernel relays or drops without us.
@@ -65,9 +65,9 @@ pub(crate) struct FlowCounts {
     /// Packets, and octets of their payloads, since the offload began.
     pub(crate) packets: u64,
     pub(crate) octets: u64,
-    /// The highest sequence number, with its cycles.
+    /// The highest sequence number, extended by its cycles (RFC 3550 §6.4.1).
     pub(crate) highest: u32,
-    /// Runs of losses.
+    /// The number of gaps; a gap is a run of lost packets.
     pub(crate) gaps: u32,
     /// In timestamp units, scaled by 16.
     pub(crate) jitter: u32,

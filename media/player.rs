@@ -1,4 +1,4 @@
-//! What a session plays by itself: audio or a tone, a frame at a time. Pure.
+//! Audio or a tone that a session plays, frame by frame. Pure.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::command::OpId;
 use crate::rtp::FRAME;
 use crate::tone::{Tone, ToneGenerator};
 
-/// One `Play` or `Tone` at work.
+/// A running `Play` or `Tone`.
 #[derive(Debug)]
 pub(crate) struct Playback {
     pub(crate) op: OpId,
@@ -30,13 +30,13 @@ impl Playback {
         Playback { op, what: What::Tone(ToneGenerator::new(tone)) }
     }
 
-    /// Fills the next frame, its end silent when the audio ends within it; false when nothing was left.
+    /// Fills the next frame, padded with silence if the audio ends in it; false if nothing was left.
     pub(crate) fn next_frame(&mut self, frame: &mut [i16; FRAME]) -> bool {
         match &mut self.what {
             What::Tone(tone) => tone.next_frame(frame),
             What::Audio { audio, position, loops_left } => {
                 let mut filled = 0;
-                // Audio shorter than a frame may loop several times within it; empty audio ends at once.
+                // Audio shorter than a frame may repeat several times within it. Empty audio ends at once.
                 while *loops_left != Some(0) {
                     let copied = audio.copy(*position, frame.get_mut(filled..).unwrap_or_default());
                     if copied == 0 {

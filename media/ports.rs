@@ -1,4 +1,4 @@
-//! SHELL: the pool of RTP port pairs.
+//! The pool of RTP port pairs (shell).
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -12,14 +12,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use crate::config::PortRange;
 use crate::engine::Pin;
 
-/// Ports that other programs hold are skipped; after so many the pool counts as exhausted.
+/// The number of ports to try in a row. Ports that other programs use are skipped; after this number the pool counts as
+/// exhausted.
 const ATTEMPTS: usize = 64;
 
-/// Bound sockets that are kept at most.
+/// The highest number of bound sockets that are kept for later sessions.
 const KEPT: usize = 64;
 
-/// All pairs of the configured range. A port that becomes free goes to the end of the queue, so that late packets of
-/// an ended call do not reach the next one.
+/// All pairs of the configured range. A free port goes to the end of the queue, so that late packets of an ended call
+/// do not reach the next call.
 #[derive(Debug)]
 pub(crate) struct Ports {
     address: IpAddr,
@@ -29,31 +30,33 @@ pub(crate) struct Ports {
 #[derive(Debug)]
 struct Free {
     pairs: VecDeque<u16>,
-    /// RTP sockets that nothing was sent through or taken from, bound still: of calls that were not answered, mostly. Used first.
+    /// RTP sockets that are still bound and that no packet has passed, mostly from calls that were not answered. They
+    /// are used first.
     kept: Vec<(u16, UdpSocket)>,
 }
 
-/// A session's two sockets; dropping them frees the pair.
+/// A session's two sockets. Dropping them frees the pair.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     pub(crate) rtp: UdpSocket,
-    /// Not bound before it is wanted: a short call sends nothing, and is told nothing. `None`: another program has the port.
+    /// The RTCP socket. It is bound at the first use, as a short call neither sends nor receives RTCP. The inner value
+    /// is `None` if another program uses the port.
     rtcp: OnceCell<Option<UdpSocket>>,
     pub(crate) port: u16,
-    /// Where its RTP comes from; if from nowhere else, the RTP socket is connected to that.
+    /// The source of the session's RTP. If no other source is accepted, the RTP socket is connected to it.
     pub(crate) pinned: Option<Pin>,
-    /// Whether it has ever been connected.
+    /// Whether the RTP socket was ever pinned to a source.
     pub(crate) used: bool,
     lease: Lease,
 }
 
 impl Sockets {
-    /// The RTCP socket, once it is bound.
+    /// The RTCP socket, if it is bound.
     pub(crate) fn rtcp(&self) -> Option<&UdpSocket> {
         self.rtcp.get()?.as_ref()
     }
 
-    /// Binds the RTCP socket, if nobody has tried that yet.
+    /// Binds the RTCP socket at the first call. Later calls return `None`.
     pub(crate) fn bind_rtcp(&self) -> Option<&UdpSocket> {
         if self.rtcp.get().is_some() {
             return None;
@@ -66,10 +69,11 @@ impl Sockets {
         self.rtcp.get_or_init(bind).as_ref()
     }
 
-    /// Frees the pair. An RTP socket that was not used serves the next session, unless something comes to it until then: to make,
-    /// bind and close one takes a twentieth of a short call's time. Nobody may watch it any more.
+    /// Frees the pair. An RTP socket that was not used serves the next session, unless a packet reaches it before then.
+    /// Creating, binding and closing a socket costs a twentieth of the CPU time of a short call. The caller must have
+    /// removed the socket from every epoll.
     pub(crate) fn retire(self) {
-        // What is not kept is closed before the lease ends, as others bind the port then.
+        // Close the RTCP socket before the lease ends, because another session may bind the port then.
         let (mut lease, rtcp, rtp) = (self.lease, self.rtcp, self.rtp);
         if !self.used && rtcp.get().is_none() {
             lease.kept = Some(rtp);
@@ -81,7 +85,7 @@ impl Sockets {
 struct Lease {
     port: u16,
     ports: Arc<Ports>,
-    /// To be kept with the port.
+    /// The RTP socket, if it is kept together with its port.
     kept: Option<UdpSocket>,
 }
 
@@ -92,17 +96,17 @@ impl Drop for Lease {
 }
 
 impl Ports {
-    /// Begins anywhere in the range: late packets for a server that ended reach nobody here, and two servers with the same range do
-    /// not try each other's ports one by one.
+    /// The pool of `range`, starting at a random port. Late packets for an earlier server process then rarely reach a
+    /// new call, and two servers with the same range do not compete for the same ports one by one.
     pub(crate) fn new(address: IpAddr, range: PortRange) -> Ports {
         let mut pairs: VecDeque<u16> = range.pairs().collect();
-        // The standard library's keys are random.
+        // The standard library draws the hash keys at random.
         let random = RandomState::new().hash_one(range.to_string());
         pairs.rotate_left(usize::try_from(random % pairs.len().max(1) as u64).unwrap_or_default());
         Ports { address, free: Mutex::new(Free { pairs, kept: Vec::new() }) }
     }
 
-    /// Binds the first of the next free pair. `None`: exhausted.
+    /// Binds the RTP port of the next free pair. `None`: the pool is exhausted.
     pub(crate) fn bind(self: &Arc<Ports>) -> io::Result<Option<Sockets>> {
         let mut fault = None;
         for _ in 0..ATTEMPTS {
@@ -124,15 +128,15 @@ impl Ports {
         fault.map_or(Ok(None), Err)
     }
 
-    /// Whether every pair is taken.
+    /// Whether no pair is free.
     pub(crate) fn is_empty(&self) -> bool {
         let free = self.free();
         free.pairs.is_empty() && free.kept.is_empty()
     }
 
-    /// Whether a pair can be had, with both its ports.
+    /// Whether both ports of at least one pair can be bound.
     pub(crate) fn has_any(self: &Arc<Ports>) -> io::Result<bool> {
-        // Held, so that others are tried.
+        // Keep these sockets, so that the next attempts try other pairs.
         let mut halves = Vec::new();
         while halves.len() < ATTEMPTS
             && let Some(sockets) = self.bind()?
@@ -147,8 +151,8 @@ impl Ports {
 
     fn socket(&self, port: u16) -> io::Result<UdpSocket> {
         let address = SocketAddr::new(self.address, port);
-        // Two system calls, not six: each call makes two to four of these. The kernel's own receive buffer (212,992 octets) holds
-        // more than a second of packets.
+        // Two system calls instead of the six of the standard library's way; each call makes two to four sockets. The
+        // kernel's default receive buffer (212,992 octets) holds more than a second of packets.
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
@@ -178,7 +182,7 @@ impl Free {
             if matches!(rtp.recv(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
                 return Some((port, Some(rtp)));
             }
-            // What came is no packet of the next session's.
+            // The packet is not one of the next session, so the socket cannot serve it.
             drop(rtp);
             self.pairs.push_back(port);
         }
@@ -205,7 +209,7 @@ mod tests {
         first.retire();
         let next = ports.bind().unwrap().unwrap();
         assert_eq!((next.port, next.rtp.local_addr().unwrap().port()), (port, port));
-        // Another session has another.
+        // The next session gets another port.
         assert_ne!(ports.bind().unwrap().unwrap().port, port);
     }
 

@@ -1,20 +1,20 @@
-//! How good a leg sounds, from what the network did to it: the E-model (ITU-T G.107), and a watch that says when it gets
-//! bad. Pure.
+//! The audio quality of a leg, calculated from network figures with the E-model (ITU-T G.107), and a watch that reports
+//! when a figure becomes bad. Pure.
 //!
-//! The scale is the narrowband one, on which a flawless G.711 call has 4.41 and nothing more than 4.5, whatever the codec:
-//! figures of all legs can be compared, and those of a wideband codec do it no more than justice.
+//! The scale is the narrowband scale for every codec: a flawless G.711 call has 4.41, and the maximum is 4.5. Therefore
+//! the figures of all legs can be compared. The figures of wideband codecs are no better than those of G.711.
 
 use crate::codec::Codec;
 
-/// What a listener's packets went through.
+/// The network impairments of one direction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Path {
     pub(crate) codec: Codec,
-    /// Of the packets that were to be heard, those that were not: 0 to 1.
+    /// The lost fraction, 0 to 1, of the packets; packets that came too late count as lost.
     pub(crate) loss: f64,
-    /// How much longer losses last on the average than if they fell at random: 1 and more (G.107 §7.3, BurstR).
+    /// The mean length of losses divided by their mean length at random loss; 1 or more (BurstR, G.107 §7.3).
     pub(crate) burst_ratio: f64,
-    /// From mouth to ear.
+    /// The mouth-to-ear delay in ms.
     pub(crate) delay_ms: f64,
 }
 
@@ -25,7 +25,7 @@ impl Path {
             .clamp(0.0, 100.0)
     }
 
-    /// Mean opinion score of a conversation, 1 to 4.5 (G.107 annex B).
+    /// The mean opinion score of a conversation, 1 to 4.5 (G.107 annex B).
     pub(crate) fn mos(&self) -> f32 {
         mos(self.rating()) as f32
     }
@@ -39,34 +39,34 @@ impl Path {
     }
 }
 
-/// Delay from mouth to ear over a network of this round trip: half of it, a packet's 20 ms, and a jitter buffer that holds
-/// a packet and twice the jitter.
+/// The mouth-to-ear delay in ms with this round-trip time: half of it, 20 ms for a packet, and a jitter buffer that
+/// holds a packet and twice the jitter.
 pub(crate) fn delay_ms(round_trip_ms: Option<f32>, jitter_ms: f32) -> f64 {
     f64::from(round_trip_ms.unwrap_or(0.0)) / 2.0 + 40.0 + 2.0 * f64::from(jitter_ms)
 }
 
-/// Ro, which G.107 §7.2 makes of the default values of its table 3.
+/// Ro, by G.107 §7.2 from the default values of table 3.
 const SIGNAL_TO_NOISE: f64 = 94.7688;
-/// Is, which §7.3 makes of them. R is then the 93.2 of §7.7.
+/// Is, by §7.3 from the same values. R is then the 93.2 of §7.7.
 const SIMULTANEOUS: f64 = 1.4136;
-/// TELR by default: a handset, or echo cancelled as well as that.
+/// The default TELR: a handset, or an equally good echo canceller.
 const TALKER_ECHO_LOSS: f64 = 65.0;
-/// WEPL by default.
+/// The default WEPL.
 const ECHO_PATH_LOSS: f64 = 110.0;
 
 /// Ie and Bpl of a codec.
 const fn equipment(codec: Codec) -> (f64, f64) {
     match codec {
-        // G.113 appendix I: G.711 with packet-loss concealment after its appendix I. Without it Bpl would be 4.3.
+        // G.113 appendix I: G.711 with the packet loss concealment of its appendix I. Without concealment Bpl is 4.3.
         Codec::Pcmu | Codec::Pcma => (0.0, 25.1),
-        // Estimates: G.113 has these only on the scales of wideband listeners, or not at all. The samples of L16 are
-        // concealed as those of G.711 are; Opus does at least as well; G.722's predictors take a while to recover.
+        // Estimates: G.113 has values for these codecs only on wideband scales, or none. L16 is concealed like G.711.
+        // Opus conceals at least as well. The predictors of G.722 need some time to recover.
         Codec::L16(_) | Codec::Opus => (0.0, 25.1),
         Codec::G722 => (0.0, 16.0),
     }
 }
 
-/// Id of G.107 §7.2: talker echo, listener echo, and the delay itself, with one delay for all three.
+/// Id of G.107 §7.2: talker echo, listener echo, and the delay itself, with the same delay for all three.
 fn delay_impairment(delay_ms: f64) -> f64 {
     let talker = if delay_ms < 1.0 {
         0.0
@@ -90,28 +90,28 @@ fn delay_impairment(delay_ms: f64) -> f64 {
     talker + listener + absolute
 }
 
-/// G.107 annex B.
+/// The mean opinion score of a rating R (G.107 annex B).
 fn mos(rating: f64) -> f64 {
     (1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7.0e-6).clamp(1.0, 4.5)
 }
 
-/// Why a leg sounds bad.
+/// A cause of bad audio quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Impairment {
-    /// Per cent of the peer's packets that never came, in one interval of RTCP reports.
+    /// The percentage of the far end's packets that were lost in one interval of RTCP reports.
     Loss,
-    /// Per cent of ours that the peer missed, by its last report.
+    /// The percentage of our packets that the far end lost, by its last report.
     LossByPeer,
-    /// Interarrival jitter of what came, ms.
+    /// The interarrival jitter of the far end's packets in ms.
     Jitter,
-    /// Of what the peer got, ms, by its last report.
+    /// The interarrival jitter of our packets in ms, by the far end's last report.
     JitterByPeer,
-    /// Round trip, ms.
+    /// The round-trip time in ms.
     RoundTrip,
 }
 
 impl Impairment {
-    /// More than this is bad: per cent or ms. G.114 calls 400 ms one way unacceptable.
+    /// The highest value that is not bad, in percent or ms. ITU-T G.114 calls a one-way delay of 400 ms unacceptable.
     const fn limit(self) -> f32 {
         match self {
             Impairment::Loss | Impairment::LossByPeer => 5.0,
@@ -121,14 +121,14 @@ impl Impairment {
     }
 }
 
-/// Frames until the same cause may be told again: 30 s.
+/// The number of frames after which the same cause may be reported again: 30 s.
 const QUIET: u32 = 1_500;
 
-/// Says when something has become bad: once, and again only when it had been well in between and 30 s have passed.
+/// Decides when a bad value is reported: once, and again only if the value was good in between and 30 s have passed.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     frames: u32,
-    /// By cause: whether it has been told and not been well since, and when.
+    /// For each cause: whether it was reported and was not good since, and the frame of the last report.
     causes: [(bool, Option<u32>); 5],
 }
 
@@ -138,7 +138,7 @@ impl Watch {
         self.frames = self.frames.saturating_add(1);
     }
 
-    /// Takes note of a figure. True when its being bad is news.
+    /// Notes a value. True if it should be reported.
     pub(crate) fn note(&mut self, cause: Impairment, value: f32) -> bool {
         let Some((told_bad, told)) = self.causes.get_mut(cause as usize) else { return false };
         if value <= cause.limit() {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn delay_and_loss_give_what_the_equations_of_g107_do_elsewhere() {
-        // Equations 7-18 to 7-29, as another implementation works them out.
+        // Results of another implementation for equations 7-18 to 7-29.
         for (delay_ms, percent, rating, opinion) in [
             (100.0, 0.0, 90.6637, 4.3549),
             (150.0, 0.0, 89.5391, 4.3275),
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn delay_costs_what_the_linear_fit_of_the_model_says() {
-        // Cole and Rosenbluth, 2001: 0.024 d + 0.11 (d - 177.3) beyond 177.3 ms.
+        // Cole and Rosenbluth, 2001: 0.024 d + 0.11 (d - 177.3) for d above 177.3 ms.
         for delay_ms in [20.0, 50.0, 100.0, 150.0, 177.0, 200.0, 250.0, 300.0] {
             let fitted = 0.024 * delay_ms + 0.11 * f64::max(delay_ms - 177.3, 0.0);
             close(93.2 - Path { delay_ms, ..PERFECT }.rating(), fitted, 1.0);

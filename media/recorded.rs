@@ -1,4 +1,4 @@
-//! SHELL: recordings' files as whoever reads them sees them: WAV, or MP3, encrypted at rest or not.
+//! Reads recording files (shell): WAV or MP3, encrypted or not.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -9,11 +9,11 @@ use std::time::Duration;
 use crate::encrypted::{self, ChunkDecryptor, Content, EncryptedHeader, RecordingKey, TAG};
 use crate::wav::{Header, LONGEST_HEADER, WavFormat};
 
-/// A file of a recording, opened to be read; what is encrypted in it is not any more. Blocks, as files do.
+/// A recording's file, opened for reading. Encrypted content is decrypted. Its operations block, as file operations do.
 pub struct RecordedFile {
     source: Source,
     mix: Option<Mix>,
-    /// Where [`Read`] is.
+    /// The position of [`Read`].
     at: u64,
 }
 
@@ -24,10 +24,10 @@ struct Source {
     encrypted: Option<Chunks>,
 }
 
-/// Two channels given as one.
+/// Mixes two channels into one.
 struct Mix {
     form: WavFormat,
-    /// Where the samples begin in the source.
+    /// The offset of the samples in the source.
     start: u64,
     header: Header,
     length: u64,
@@ -40,17 +40,17 @@ struct Mix {
 struct Chunks {
     encrypted: EncryptedHeader,
     decryptor: ChunkDecryptor,
-    /// What is not stored: the WAV file's beginning.
+    /// The header of the WAV file, which is not stored.
     header: Option<Header>,
-    /// The full ones; behind them is the last.
+    /// The number of full chunks; the last chunk follows them.
     full: u64,
-    /// The number of the chunk in `buffer`, and its length there.
+    /// The number of the chunk in `buffer`, and its decrypted length.
     held: Option<(u64, usize)>,
     buffer: Vec<u8>,
 }
 
 impl RecordedFile {
-    /// Opens a file. `key` is needed only if the file is encrypted: without it, or with another, a `PermissionDenied` error.
+    /// Opens a file. `key` is needed only for an encrypted file: a missing or wrong key is a `PermissionDenied` error.
     pub fn open(path: &Path, key: Option<&RecordingKey>) -> io::Result<RecordedFile> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -72,8 +72,8 @@ impl RecordedFile {
         Ok(RecordedFile { source: Source { file, length, encrypted: Some(chunks) }, mix: None, at: 0 })
     }
 
-    /// The same with its two channels mixed into one, as a recording of one would be: added, not halved. What has not two
-    /// channels stays as it is.
+    /// Mixes the two channels into one, like a recording with one channel: their sum, with saturation. A file that does
+    /// not have two channels is not changed.
     pub fn mono(mut self) -> io::Result<RecordedFile> {
         let (form, start) = match self.form() {
             Ok((form, start)) if form.channels == 2 => (form, start),
@@ -89,13 +89,13 @@ impl RecordedFile {
         Ok(self)
     }
 
-    /// How many octets it has, decrypted.
+    /// The length of the file in octets, decrypted.
     #[expect(clippy::len_without_is_empty, reason = "of a file nobody asks that")]
     pub fn len(&self) -> u64 {
         self.mix.as_ref().map_or(self.source.length, |mix| mix.length)
     }
 
-    /// Reads from a place on; fewer octets than fit only at the end.
+    /// Reads from offset `at`. Returns the octets read, fewer than `to` holds only at the end.
     pub fn read_at(&mut self, at: u64, to: &mut [u8]) -> io::Result<usize> {
         match &mut self.mix {
             None => self.source.read(at, to),
@@ -103,8 +103,8 @@ impl RecordedFile {
         }
     }
 
-    /// What the WAV file has of samples, and where they begin. A file that is not one of our recordings is an `InvalidData`
-    /// error.
+    /// The form of the WAV file's samples, and their offset. A file that is not a recording of this server is an
+    /// `InvalidData` error.
     pub(crate) fn form(&mut self) -> io::Result<(WavFormat, u64)> {
         let mut start = [0; LONGEST_HEADER];
         let read = self.source.read(0, &mut start)?;
@@ -133,7 +133,7 @@ impl Source {
 }
 
 impl Mix {
-    /// Samples mixed at once.
+    /// The number of samples mixed at a time.
     const BLOCK: usize = 8_000;
 
     fn read(&mut self, source: &mut Source, at: u64, to: &mut [u8]) -> io::Result<usize> {
@@ -173,8 +173,8 @@ impl Chunks {
         self.header.as_deref().unwrap_or_default()
     }
 
-    /// How many octets there are, decrypted. What is behind the full chunks and is not the last one is left aside: the file
-    /// was cut off there, or is still growing.
+    /// The number of octets, decrypted. Octets after the full chunks that are not a valid last chunk are ignored: the
+    /// file was cut off there, or is still growing.
     fn find_length(&mut self, file: &File, length: u64) -> io::Result<u64> {
         let (full, rest) = self.encrypted.chunks(length);
         let last = if rest >= TAG as u64 { self.load(file, full)? } else { 0 };
@@ -204,7 +204,7 @@ impl Chunks {
         Ok(read)
     }
 
-    /// Has a chunk in the buffer; answers with its length. Of a last chunk that cannot be opened that is 0.
+    /// Decrypts a chunk into the buffer and returns its length; 0 for a last chunk that does not authenticate.
     fn load(&mut self, file: &File, number: u64) -> io::Result<usize> {
         if let Some((held, length)) = self.held
             && held == number
@@ -225,9 +225,10 @@ impl Chunks {
     }
 }
 
-/// Makes a recording valid that was cut off (kill -9, power), and returns its duration. A plain file has its sizes set from
-/// its length, and half a sample at its end dropped; an encrypted one is valid as it is, and its duration is known without
-/// its key but for the last chunk. A file that is not one of our recordings is an `InvalidData` error and is left alone.
+/// Repairs a recording that was cut off (kill -9, power failure), and returns its duration. In a plain file, the sizes
+/// are set from the length, and an incomplete sample at the end is removed. An encrypted file is valid as it is;
+/// without its key, the duration does not include the last chunk. A file that is not a recording of this server is an
+/// `InvalidData` error and is not changed.
 pub fn repair_recording(path: &Path, key: Option<&RecordingKey>) -> io::Result<Duration> {
     match std::fs::remove_file(unfinished(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -258,7 +259,7 @@ pub fn repair_recording(path: &Path, key: Option<&RecordingKey>) -> io::Result<D
     Ok(form.duration(data))
 }
 
-/// What a recording is called while it is written anew without its silent ends; a process that was killed leaves one.
+/// The path of the temporary file that trimming writes. A killed process may leave one.
 pub fn unfinished(recording: &Path) -> PathBuf {
     recording.with_extension("wav.part")
 }

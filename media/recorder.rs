@@ -1,4 +1,4 @@
-//! Recording, the worker's half: one frame a tick onto buffers that the writer thread takes. Pure.
+//! The worker's part of recording: copies one frame per tick into buffers, which go to the writer thread. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,35 +13,36 @@ use crate::timeline::RECORDER_LAG;
 use crate::vad::VoiceActivity;
 use crate::wav::WavCoding;
 
-/// Octets of a buffer for each channel: half a second of G.711, or a quarter of linear samples. A killed process loses that
-/// and what is on its way: 0.9 s at most, unless the disk is slow.
+/// Octets of a buffer per channel: half a second of G.711, or a quarter of a second of linear samples. If the process
+/// is killed, the audio in this buffer and on its way to the disk is lost: at most 0.9 s, unless the disk is slow.
 pub(crate) const BUFFER: usize = 25 * FRAME;
-/// Buffers of one recording: 20 kB a channel. When all are full what comes is left out and written as silence. While the disk
-/// keeps up two of them are used in turns, and the others never touched.
+/// The number of buffers of one recording: 20 kB per channel. If all are full, audio is dropped and written as silence.
+/// As long as the disk is fast enough, two buffers are used alternately, and the others are never touched.
 const BUFFERS: usize = 5;
-/// Pauses and resumptions that may wait for the wire of their moment; more replace the last.
+/// The number of pauses and resumptions that may wait for the recorder's delay; a further one replaces the last.
 const CHANGES: usize = 8;
-/// Missed frames that become silence: 1 min. What was missed longer is not made good.
+/// The highest number of missed frames that are recorded as silence: 1 min. Further missed frames are left out.
 const MISSED: u32 = 3_000;
 
-/// What goes to the writer thread.
+/// A message to the writer thread.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// Whole frames, after so many frames of silence for what could not be queued. `coding` is the file's, or the law in
-    /// which the channels came, when the file is linear: that is half as much to carry.
+    /// Whole frames. `silence_before` frames of silence precede them, for audio that could not be queued. `coding` is
+    /// the file's coding. For a linear file it may be the law in which both channels were received, which halves the
+    /// amount of data.
     Audio { silence_before: u64, coding: WavCoding, octets: Vec<u8> },
-    /// The end.
+    /// The end of the recording.
     Finish { silence_before: u64, reason: RecordingReason },
 }
 
-/// The writer's half of a new recording.
+/// The writer's part of a new recording.
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) pieces: rtrb::Consumer<Piece>,
     pub(crate) empty: rtrb::Producer<Vec<u8>>,
 }
 
-/// Whether a recording is held, and what becomes of the time until it goes on.
+/// Whether a recording is paused, and whether the pause is recorded as silence or left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pause {
     No,
@@ -49,13 +50,13 @@ pub(crate) enum Pause {
     Skip,
 }
 
-/// Gives the frames of each side that no tick has read yet, one after the other.
+/// Reads the next frame of each direction that no tick has read yet.
 pub(crate) type Drain<'a> = &'a mut dyn FnMut(&mut Copied, &mut Copied);
 
-/// What a track is that is not recorded.
+/// The frame of a track that is not recorded.
 static NOTHING: Copied = Copied::Octets(Law::Mu, [Law::Mu.silence(); FRAME]);
 
-/// A recording at work on its session.
+/// A recording in its session.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     pub(crate) op: OpId,
@@ -64,33 +65,34 @@ pub(crate) struct Recorder {
     coding: WavCoding,
     pieces: rtrb::Producer<Piece>,
     empty: rtrb::Consumer<Vec<u8>>,
-    /// Those that wait to be filled; the last is the one that was used last, and is in the caches.
+    /// Empty buffers; the last one is the most recently used one and is in the caches.
     spare: Vec<Vec<u8>>,
     current: Option<(WavCoding, Vec<u8>)>,
-    /// Frames that found no buffer.
+    /// The number of frames since the last piece for which there was no buffer.
     silence_before: u64,
-    /// What must be over before it starts.
+    /// The operation that must end before the recording starts.
     after: Option<OpId>,
-    /// Ticks until the wire of the moment it started reaches us.
+    /// The number of ticks until the first frame after the start arrives from the timeline.
     lag: u8,
     pause: Pause,
-    /// What becomes of that, and in how many ticks.
+    /// Pauses and resumptions, each with the number of ticks after which it applies.
     changes: VecDeque<(u8, Pause)>,
     frames_left: Option<u64>,
     silence_limit: Option<u64>,
     silent_frames: u64,
-    /// Hears whether somebody speaks, where that matters.
+    /// Detects speech; set only if the recording has a silence timeout.
     activity: Option<Box<VoiceActivity>>,
-    /// When it was ordered, unless it began later.
+    /// The media clock at the start command; `None` if the recording waited for an operation.
     began: Option<u32>,
-    /// Frames since then.
+    /// The number of frames since the start.
     frames: u32,
 }
 
 impl Recorder {
-    /// `now`: the media clock, 8,000 a second, at the order, if its length is to be that of the time until it is stopped.
+    /// `now`: the media clock at the start command, in units of 1/8,000 s. With it, the recording's length equals the
+    /// time until it is stopped.
     pub(crate) fn new(op: OpId, spec: &RecordSpec, now: Option<u32>) -> (Recorder, Feed) {
-        // One place more than buffers, so that the end always finds room.
+        // More slots than buffers, so that the final message always fits.
         let (pieces, taken) = rtrb::RingBuffer::new(BUFFERS + 2);
         let (give, empty) = rtrb::RingBuffer::new(BUFFERS + 1);
         let capacity = BUFFER * usize::from(spec.form().channels);
@@ -119,35 +121,36 @@ impl Recorder {
         (recorder, Feed { pieces: taken, empty: give })
     }
 
-    /// Whether a frame would find a buffer.
+    /// Whether a buffer is available for a frame.
     #[cfg(test)]
     pub(crate) fn has_room(&self) -> bool {
         self.current.is_some() || !self.empty.is_empty() || !self.spare.is_empty()
     }
 
-    /// Holds it, or lets it go on, from what is on the wire now.
+    /// Pauses or resumes, from the audio that is on the wire now.
     pub(crate) fn pause(&mut self, pause: Pause) {
         if self.changes.len() == CHANGES {
             self.changes.pop_back();
         }
-        // The frame in which the moment lies is left out both times: nothing that was said in a pause is ever kept.
+        // The frame during which the command arrives is left out in both cases, so that audio from a pause is never
+        // recorded.
         self.changes.push_back((RECORDER_LAG - u8::from(pause != Pause::No), pause));
     }
 
-    /// What plays now, if anything: it starts when what it waits for does not.
+    /// Notes the operation that plays now. The recording starts if it no longer waits for this one.
     pub(crate) fn playing(&mut self, playing: Option<OpId>) {
         self.after = self.after.filter(|after| playing == Some(*after));
     }
 
-    /// Frames that it can be given at once, before something might have to be known: whether what it waits for still plays,
-    /// and when it is over.
+    /// The number of frames that can be passed to it in one batch: before the recording can end by itself, and without
+    /// missing the end of the operation that it waits for.
     pub(crate) fn patience(&self) -> u64 {
         let silence = self.silence_limit.map(|limit| limit.saturating_sub(self.silent_frames));
         let rest = self.frames_left.into_iter().chain(silence).min().unwrap_or(u64::MAX);
         if self.after.is_some() { 1 } else { rest }
     }
 
-    /// Takes one frame of each side. Returns why it is over, when it is.
+    /// Takes one frame of each direction. Returns the reason if the recording has ended.
     pub(crate) fn handle_frame(&mut self, inbound: &Copied, outbound: &Copied) -> Option<RecordingReason> {
         if self.after.is_some() {
             return None;
@@ -167,12 +170,12 @@ impl Recorder {
         let limit = self.silence_limit.filter(|_| self.pause == Pause::No)?;
         let listened = if self.track == Tracks::Outbound { outbound } else { inbound };
         let activity = self.activity.as_mut()?.handle_frame(&listened.samples());
-        // Who sends nothing is silent: phones save packets that way.
+        // A far end that sends no packets is silent: phones save packets in this way.
         self.silent_frames = if activity.active { 0 } else { self.silent_frames + 1 };
         (self.silent_frames >= limit).then_some(RecordingReason::Silence)
     }
 
-    /// Frames that were never heard, since the worker stood still: they are silence, and counted as such.
+    /// Records frames that the worker missed because it was blocked: as silence, and counted as dropped.
     pub(crate) fn miss(&mut self, frames: u32) {
         if self.after.is_some() {
             return;
@@ -190,9 +193,9 @@ impl Recorder {
         }
     }
 
-    /// Ends it: what the wire brought until now but no tick has read yet is added when `drain` is given. With `now`, as for
-    /// [`Recorder::new`], it is as many frames as come nearest to the time since it began: ticks alone, which lie anyhow
-    /// between the orders, would leave out or add up to a frame.
+    /// Ends the recording. With `drain`, adds the audio that has arrived but that no tick has read yet. With `now` (as
+    /// for [`Recorder::new`]), the number of frames is the nearest to the time since the start. Counting ticks alone
+    /// would be wrong by up to one frame, because ticks and commands are not synchronous.
     pub(crate) fn finish(mut self, reason: RecordingReason, now: Option<u32>, drain: Option<Drain<'_>>) {
         if let Some(drain) = drain
             && self.after.is_none()
@@ -201,7 +204,7 @@ impl Recorder {
             for later in 0..RECORDER_LAG.saturating_add_signed(self.short(now)) {
                 drain(&mut left, &mut right);
                 self.proceed();
-                // When it was stopped before its lag had passed, that many fewer frames are ours.
+                // If the recording ends before its delay has passed, the first frames are from before its start.
                 if later < self.lag {
                     continue;
                 }
@@ -215,14 +218,14 @@ impl Recorder {
         let _ = self.pieces.push(Piece::Finish { silence_before: self.silence_before, reason });
     }
 
-    /// By how many frames the ticks until now are fewer than the time since it began: -1, 0 or 1.
+    /// The number of frames, -1 to 1, by which the ticks differ from the time since the start.
     fn short(&self, now: Option<u32>) -> i8 {
         let Some((began, now)) = self.began.zip(now) else { return 0 };
         let nearest = (now.wrapping_sub(began) + FRAME as u32 / 2) / FRAME as u32;
         nearest.wrapping_sub(self.frames).cast_signed().clamp(-1, 1) as i8
     }
 
-    /// Lets a pause or its end begin whose moment has come.
+    /// Applies a pause or resumption that is due.
     fn proceed(&mut self) {
         while let Some(pause) = self.changes.front().filter(|(ticks, _)| *ticks == 0).map(|(_, pause)| *pause) {
             self.pause = pause;
@@ -231,7 +234,7 @@ impl Recorder {
         self.changes.iter_mut().for_each(|(ticks, _)| *ticks = ticks.saturating_sub(1));
     }
 
-    /// A frame of what is recorded; false when it is left out.
+    /// Records a frame; false if it is left out.
     fn take(&mut self, inbound: &Copied, outbound: &Copied) -> bool {
         match self.pause {
             Pause::No => self.write(inbound, outbound),
@@ -270,8 +273,8 @@ impl Recorder {
         }
     }
 
-    /// What a frame is carried to the writer in: as the piece that it is added to, or for a linear file the law in which it
-    /// came. What is made up later in such a piece is of that law anyway.
+    /// The coding in which a frame goes to the writer: that of the current piece, or for a linear file the law in which
+    /// the frame was received. Concealed audio in such a piece is encoded in this law too.
     fn carried(&self, sides: [&Copied; 2]) -> WavCoding {
         if let Some((coding, _)) = &self.current {
             return *coding;
@@ -285,7 +288,7 @@ impl Recorder {
         }
     }
 
-    /// A buffer of `coding` with room for a frame. `None`, and the frame is silence: there is none.
+    /// A buffer of `coding` with room for a frame. `None` if there is none: the frame becomes silence.
     fn buffer(&mut self, coding: WavCoding) -> Option<&mut Vec<u8>> {
         if self.current.is_none() {
             while let Ok(buffer) = self.empty.pop() {
@@ -309,7 +312,7 @@ impl Recorder {
     fn hand_over(&mut self) {
         let Some((coding, octets)) = self.current.take() else { return };
         let silence_before = std::mem::take(&mut self.silence_before);
-        // There are more places than buffers.
+        // There are more slots than buffers, so this cannot fail.
         let _ = self.pieces.push(Piece::Audio { silence_before, coding, octets });
     }
 }
@@ -320,7 +323,7 @@ fn mix(one: &Copied, other: &Copied) -> [i16; FRAME] {
     mixed
 }
 
-/// Appends both, sample by sample in turn.
+/// Appends both channels, interleaved sample by sample.
 fn interleave(coding: WavCoding, left: &Copied, right: &Copied, to: &mut Vec<u8>) {
     let Some(law) = coding.law() else {
         let mut both = [0; 2 * FRAME];

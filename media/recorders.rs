@@ -1,4 +1,4 @@
-//! The recordings of a session or of a room: what is ordered of them, and what they are given together.
+//! The recordings of a session or a room: their commands, and the frames that they all get.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,24 +9,24 @@ use crate::event::{Event, RecordingReason};
 use crate::recorder::{Pause, Recorder};
 use crate::writer::{Done, NewRecording, WriterHandle};
 
-/// As many as there are at a time.
+/// The highest number of recordings at a time.
 const MOST: usize = 8;
 
-/// See the module.
+/// The recordings of a session or a room.
 #[derive(Default)]
 pub(crate) struct Recorders {
     recorders: Vec<Recorder>,
-    /// Recordings whose files are not complete.
+    /// The number of recordings whose files are not complete.
     unfinished: usize,
 }
 
-/// What came of an order.
+/// The result of a command.
 pub(crate) enum Obeyed {
     Done,
     Started,
-    /// To be told.
+    /// The recording could not start; the caller must send this event.
     Refused(Event),
-    /// To be finished.
+    /// The recording was removed; the caller must finish it.
     Stopped(Recorder),
 }
 
@@ -40,12 +40,13 @@ impl Recorders {
         self.unfinished == 0
     }
 
-    /// A file is complete.
+    /// Notes that a file is complete.
     pub(crate) fn note_finished(&mut self) {
         self.unfinished = self.unfinished.saturating_sub(1);
     }
 
-    /// `now`: the media clock, 8,000 a second, where the length is to be that of the time between orders.
+    /// Executes a command. `now`: the media clock in units of 1/8,000 s, if a recording's length must equal the time
+    /// between its commands.
     pub(crate) fn obey(
         &mut self,
         key: SessionKey,
@@ -96,12 +97,12 @@ impl Recorders {
         Obeyed::Done
     }
 
-    /// Takes one out, to be finished.
+    /// Removes a recording; the caller must finish it.
     pub(crate) fn pop(&mut self) -> Option<Recorder> {
         self.recorders.pop()
     }
 
-    /// Gives all a frame of each side. `playing`: what is being played.
+    /// Passes a frame of each direction to all recordings. `playing`: the operation that plays now.
     pub(crate) fn handle_frame(
         &mut self,
         inbound: &Copied,
@@ -122,12 +123,12 @@ impl Recorders {
         }
     }
 
-    /// So many frames are left out.
+    /// Records so many missed frames as silence.
     pub(crate) fn miss(&mut self, frames: u32) {
         self.recorders.iter_mut().for_each(|recorder| recorder.miss(frames));
     }
 
-    /// Frames that all can be given at once.
+    /// The number of frames that can be passed to all recordings in one batch.
     pub(crate) fn patience(&self) -> u64 {
         self.recorders.iter().map(Recorder::patience).min().unwrap_or(1)
     }

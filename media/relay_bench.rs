@@ -1,5 +1,5 @@
-//! Bridged calls without sockets, threads or clock, for `benches/relay.rs`: what the engine itself costs. Pure, but for a
-//! recording, which goes to `/dev/null`.
+//! Bridged calls without sockets, threads or a real clock, for `benches/relay.rs`: measures the engine's own CPU time.
+//! Pure, except for recordings, which go to `/dev/null`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use crate::suppress::budget::SuppressionBudget;
 use crate::wav::WavCoding;
 use crate::writer::Writer;
 
-/// Frames in which recordings begin: as many as a piece has that goes to the writer.
+/// The number of frames over which the starts of the recordings are spread: the number of frames in a piece for the
+/// writer.
 const SPREAD: u128 = 25;
 
-/// Calls of two legs each, whose peers talk all the time.
+/// Calls of two legs each, whose far ends send audio all the time.
 pub struct RelayBench {
     core: Core,
     writer: Writer,
@@ -42,9 +43,8 @@ impl std::fmt::Debug for RelayBench {
 }
 
 impl RelayBench {
-    /// `calls` of them, one leg of each codec, whose frames are 160 octets (G.711, G.722); recorded in two channels of samples
-    /// of that kind or not.
-    /// `now` is where the virtual clock starts.
+    /// Creates `calls` calls with one leg of each codec. The codecs must have frames of 160 octets (G.711, G.722). With
+    /// `recorded`, each call is recorded in two channels with this coding. `now` is the start of the virtual clock.
     pub fn new(now: Instant, calls: u32, codecs: [Codec; 2], recorded: Option<WavCoding>) -> RelayBench {
         let ([writer, ..], handle) = Writer::new();
         let core = Core::new(now, 0, SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
@@ -55,7 +55,8 @@ impl RelayBench {
             relay_bench.open(b, codecs[1]);
             relay_bench.core.handle_command(now, a, Command::Bridge { with: b }, &mut relay_bench.wire);
         }
-        // One after the other within half a second, so that their pieces do not all go to the writer at once.
+        // Start the recordings one after the other within half a second, so that their pieces do not all reach the
+        // writer at the same time.
         for frame in 0..SPREAD {
             for call in (0..u128::from(calls)).filter(|call| call % SPREAD == frame) {
                 if let Some(coding) = recorded {
@@ -88,8 +89,8 @@ impl RelayBench {
         self.legs.push(Leg { slot, payload_type });
     }
 
-    /// The next 20 ms: a packet from each peer, and the ticks; what was recorded is written every 100 ms. Gives how many
-    /// packets left.
+    /// Runs the next 20 ms: one packet from each far end, and the ticks. Every 100 ms the recorded audio is written.
+    /// Returns the number of packets sent.
     pub fn frame(&mut self) -> usize {
         let peer = SocketAddr::from(([127, 0, 0, 2], 4_000));
         let before = self.wire.sent;
@@ -104,7 +105,7 @@ impl RelayBench {
                 ssrc: 0xAA,
                 payload: 12..packet.len(),
             };
-            // Something that is no silence, and is not the same in each frame.
+            // Audio that is not silence and differs between frames.
             packet.fill(0x20 ^ self.frames as u8 & 0x0F);
             header.write(packet);
             self.core.handle_packet(self.now, leg.slot, Flow::Rtp, peer, packet, &mut self.wire);
@@ -132,7 +133,7 @@ mod tests {
             for recorded in [None, Some(WavCoding::Pcm), Some(WavCoding::Mulaw)] {
                 let mut relay_bench = RelayBench::new(Instant::now(), 3, codecs, recorded);
                 let sent: usize = (0..1_000).map(|_| relay_bench.frame()).sum();
-                // Some are reports.
+                // Some of the packets are reports.
                 assert!((6_000..6_100).contains(&sent), "{codecs:?} {recorded:?}: {sent}");
             }
         }

@@ -1,8 +1,8 @@
-//! Between 8, 16 and 48 kHz, frame by frame: a linear-phase polyphase filter of 40 taps a phase.
+//! Converts between 8, 16 and 48 kHz, frame by frame, with a linear-phase polyphase filter of 40 taps per phase.
 //!
-//! With `r` the lower of the two rates, what lies below 0.45 `r` passes (ripple below 0.02 dB), and images and aliases
-//! beyond 0.55 `r` are at least 60 dB down. The filter is a Nyquist one: coming up, every sample that went in comes out
-//! again, late but as it was.
+//! With `r` as the lower of the two rates, the pass band ends at 0.45 `r` (ripple below 0.02 dB), and images and
+//! aliases above 0.55 `r` are attenuated by at least 60 dB. It is a Nyquist filter: in upsampling, each input sample
+//! appears unchanged in the output, with a delay.
 
 use std::array;
 use std::f64::consts::PI;
@@ -10,22 +10,22 @@ use std::sync::LazyLock;
 
 use crate::codec::SampleRate;
 
-/// Taps of one phase. The delay is half of it, in samples of the lower rate.
+/// Taps of one phase. The delay is half of them, in samples of the lower rate.
 const TAPS: usize = 40;
 /// The highest ratio: 8 to 48 kHz.
 const HIGHEST: usize = 6;
-/// The most samples worked on at a time: 10 ms at 48 kHz.
+/// The highest number of samples processed at a time: 10 ms at 48 kHz.
 const BLOCK: usize = 480;
-/// The filter's window. 6.2 gives 65 dB, see Kaiser's formula: 0.1102 (A - 8.7).
+/// The beta of the Kaiser window. 6.2 gives an attenuation A of 65 dB, by Kaiser's formula 0.1102 (A - 8.7).
 const KAISER: f64 = 6.2;
-/// Partial sums of a dot product, so that the compiler may work on several at once.
+/// The number of partial sums of a dot product, so that the compiler can vectorise it.
 const LANES: usize = 8;
 
-/// Resamples one stream. Its state is inline, 0.5 KB; nothing is allocated.
+/// Resamples one stream. Its state of 0.5 KB is inline; it does not allocate.
 #[derive(Debug, Clone)]
 pub struct Resampler {
     way: Way,
-    /// The last samples of the input so far; the newest is the last. What is before the first counts as silence.
+    /// The last input samples, the newest at the end; silence before the first sample.
     history: [i16; TAPS * HIGHEST],
 }
 
@@ -37,7 +37,7 @@ enum Way {
 }
 
 impl Resampler {
-    /// Makes one for a stream that starts now.
+    /// A resampler for a stream that starts now.
     pub fn new(from: SampleRate, to: SampleRate) -> Resampler {
         let (low, high) = (from.min(to), from.max(to));
         let filter: Option<&'static Filter> = match (low, high) {
@@ -54,8 +54,8 @@ impl Resampler {
         Resampler { way, history: [0; TAPS * HIGHEST] }
     }
 
-    /// By how many samples of the output it is late: 20 of the lower rate, which is 2.5 ms between 8 kHz and another,
-    /// 1.25 ms between 16 and 48 kHz. 0 when the rates are the same.
+    /// The delay in output samples. It is 20 samples of the lower rate: 2.5 ms between 8 kHz and another rate, 1.25 ms
+    /// between 16 and 48 kHz. 0 for equal rates.
     pub fn delay(&self) -> usize {
         match self.way {
             Way::Same => 0,
@@ -64,13 +64,13 @@ impl Resampler {
         }
     }
 
-    /// Forgets what it heard, as if made anew.
+    /// Resets the resampler to its initial state.
     pub fn reset(&mut self) {
         self.history.fill(0);
     }
 
-    /// Resamples a frame of any length that is whole at both rates; `output` has place for all of it. Otherwise what
-    /// does not fit is left out.
+    /// Resamples a frame of any length that is a whole number of samples at both rates. Output that does not fit into
+    /// `output` is left out.
     pub fn process(&mut self, input: &[i16], output: &mut [i16]) {
         match self.way {
             Way::Same => output.iter_mut().zip(input).for_each(|(to, from)| *to = *from),
@@ -81,7 +81,7 @@ impl Resampler {
                 }
             }
             Way::Down(filter) => {
-                // The history of a lower ratio is shorter; its block is longer instead.
+                // A lower ratio needs a shorter history; there the rest of the line is unused.
                 const LINE: usize = TAPS * HIGHEST + BLOCK;
                 for (input, output) in input.chunks(BLOCK).zip(output.chunks_mut(BLOCK / filter.ratio)) {
                     self.block::<LINE>(TAPS * filter.ratio, input, |line| filter.down(line, output));
@@ -90,7 +90,7 @@ impl Resampler {
         }
     }
 
-    /// Lays the last `past` samples and a block behind each other for `work`.
+    /// Calls `work` with the last `past` samples followed by the new block.
     fn block<const LINE: usize>(&mut self, past: usize, input: &[i16], work: impl FnOnce(&[f32])) {
         let mut line = [0.0; LINE];
         let before = self.history.len() - past;
@@ -107,13 +107,13 @@ impl Resampler {
     }
 }
 
-/// The filter for one ratio; the same serves both ways.
+/// The filter for one ratio; it serves both directions.
 #[derive(Debug)]
 struct Filter {
     ratio: usize,
-    /// Coming up: the taps for each of the output samples between two input samples, oldest input sample first.
+    /// For upsampling: the taps of each output sample between two input samples, oldest input sample first.
     phases: Vec<[f32; TAPS]>,
-    /// Coming down: all taps, oldest sample first.
+    /// For downsampling: all taps, oldest sample first.
     whole: Vec<f32>,
 }
 
@@ -124,7 +124,7 @@ static SIX: LazyLock<Filter> = LazyLock::new(|| Filter::new(6));
 impl Filter {
     fn new(ratio: usize) -> Filter {
         let length = TAPS * ratio;
-        // Tap `n` of the impulse response, `length` / 2 its middle; tap 0 is a zero of the sinc.
+        // Tap `n` of the impulse response, with the middle at `length` / 2. Tap 0 is a zero of the sinc function.
         let taps: Vec<f64> = (0..length)
             .map(|n| {
                 let place = n as f64 - length as f64 / 2.0;
@@ -132,7 +132,7 @@ impl Filter {
             })
             .collect();
         let tap = |n: usize| taps.get(n).copied().unwrap_or_default();
-        // Each is scaled so that a constant stays what it is.
+        // Each phase is scaled to a gain of 1 for a constant signal.
         let phases = (1..ratio)
             .map(|phase| {
                 let sum: f64 = (0..TAPS).map(|k| tap(phase + k * ratio)).sum();
@@ -144,11 +144,11 @@ impl Filter {
         Filter { ratio, phases, whole }
     }
 
-    /// `line`: [`TAPS`] samples of the past, then those that are new.
+    /// Upsamples. `line`: [`TAPS`] past samples, then the new ones.
     fn up(&self, line: &[f32], output: &mut [i16]) {
         let windows = line.windows(TAPS).skip(1);
         for (window, output) in windows.zip(output.chunks_exact_mut(self.ratio)) {
-            // The first phase is the sample itself.
+            // The first phase is the input sample itself.
             let Some((same, between)) = output.split_first_mut() else { continue };
             *same = to_sample(window.get(TAPS / 2 - 1).copied().unwrap_or_default());
             for (taps, output) in self.phases.iter().zip(between) {
@@ -157,7 +157,7 @@ impl Filter {
         }
     }
 
-    /// `line`: [`TAPS`] times the ratio of the past, then those that are new.
+    /// Downsamples. `line`: [`TAPS`] times the ratio past samples, then the new ones.
     fn down(&self, line: &[f32], output: &mut [i16]) {
         let windows = line.windows(self.whole.len()).skip(1).step_by(self.ratio);
         for (window, output) in windows.zip(output) {
@@ -166,7 +166,7 @@ impl Filter {
     }
 }
 
-/// Both are as long, a multiple of [`LANES`].
+/// The dot product. Both slices have the same length, a multiple of [`LANES`].
 fn dot(samples: &[f32], taps: &[f32]) -> f32 {
     let mut sums = [0.0; LANES];
     let (samples, _) = samples.as_chunks::<LANES>();
@@ -180,9 +180,9 @@ fn dot(samples: &[f32], taps: &[f32]) -> f32 {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// Rounds, and saturates.
+/// Rounds and saturates.
 fn to_sample(value: f32) -> i16 {
-    // A float to integer cast saturates, and cuts towards zero.
+    // A cast from float to integer saturates, and truncates towards zero.
     (value + 0.5_f32.copysign(value)) as i16
 }
 
@@ -190,7 +190,7 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) }
 }
 
-/// The window at `place`, -1 to 1.
+/// The Kaiser window at `place`, -1 to 1.
 fn kaiser(place: f64) -> f64 {
     bessel(KAISER * (1.0 - place * place).max(0.0).sqrt()) / bessel(KAISER)
 }
@@ -221,7 +221,7 @@ mod tests {
     ];
     const LOUD: f64 = 16_000.0;
 
-    /// A second of a sine.
+    /// 1 s of a sine.
     fn sine(hertz: f64, rate: SampleRate) -> Vec<i16> {
         let step = 2.0 * PI * hertz / f64::from(rate.hertz());
         (0..rate.hertz()).map(|n| ((f64::from(n) * step).sin() * LOUD).round() as i16).collect()
@@ -238,7 +238,8 @@ mod tests {
         all
     }
 
-    /// How loud `hertz` is in samples past their first 100 ms, of a full sine of [`LOUD`], and how loud all else is; dB.
+    /// The level of `hertz` after the first 100 ms, relative to a sine of amplitude [`LOUD`], and the level of all
+    /// other frequencies, in dB.
     fn levels(samples: &[i16], hertz: f64, rate: SampleRate) -> (f64, f64) {
         let start = rate.hertz() as usize / 10;
         let step = 2.0 * PI * hertz / f64::from(rate.hertz());
@@ -260,7 +261,7 @@ mod tests {
         for (from, to) in PAIRS {
             let low = f64::from(from.min(to).hertz());
             for part in [0.01, 0.05, 0.1, 0.2, 0.3, 0.35, 0.4, 0.425, 0.45] {
-                // Whole periods in what is measured.
+                // The measured part contains whole periods.
                 let hertz = (low * part / 10.0).round() * 10.0;
                 let (tone, rest) = levels(&resampled(&sine(hertz, from), from, to), hertz, to);
                 assert!(tone.abs() < 0.02, "{from:?} to {to:?}, {hertz} Hz: {tone} dB");
@@ -323,7 +324,7 @@ mod tests {
     fn full_scale_saturates_instead_of_wrapping() {
         let square: Vec<i16> = (0..8_000).map(|n| if n / 8 % 2 == 0 { i16::MAX } else { i16::MIN }).collect();
         let out = resampled(&square, Hz8000, Hz48000);
-        // Each sample that went in comes out with its sign, and so do those between two of the same sign.
+        // Each input sample keeps its sign in the output, and so do the samples between two of the same sign.
         for (n, pair) in square.windows(2).enumerate().take(7_000).filter(|(_, pair)| pair[0] == pair[1]) {
             let between = &out[n * 6 + 120..=n * 6 + 126];
             assert!(between.iter().all(|sample| (*sample > 0) == (pair[0] > 0)), "{n}: {between:?}");

@@ -89,7 +89,7 @@ impl SpeechScanner<'_> {
         SpeechScanner { file, form, start, activity, frame, samples: Vec::new(), channel: Vec::with_capacity(FRAME) }
     }
 
-    /// The next frame; `None`: the file is shorter.
+    /// Analyses frame number `at`; `None` if the file is shorter.
     fn next_frame(&mut self, at: u64) -> io::Result<Option<FrameKind>> {
         if self.file.read_at(self.start + at * self.form.frame(), &mut self.frame)? < self.frame.len() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Audio from elsewhere, such as a WebSocket, played to a session at the media clock.
+//! Audio from outside the engine, such as a WebSocket, played to a session on the media clock.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,22 +14,24 @@ use crate::resample::Resampler;
 use crate::rtp::FRAME;
 use crate::tap::{ByteOrder, TapReader};
 
-/// Places of the ring that only marks may take, so that a writer of tiny pieces still gets its marks through.
+/// The number of ring slots reserved for marks, so that marks fit even if a writer fills the ring with tiny pieces.
 const FOR_MARKS: usize = 256;
-/// Marks whose audio has passed and that may wait to be told; while more come, what is behind them waits.
+/// The number of marks whose audio has been played and that wait to be reported. If there are more, the items after
+/// them wait.
 const PASSED: usize = 4_096;
 
-/// Frames without audio after which what follows is no gap but something new: 500 ms.
+/// The number of frames without audio (500 ms) after which further audio is a new start and not the end of a gap.
 const GAP: u16 = 25;
 
-/// Makes a source of what `codec` says. The writer may be ahead of playout by `max_buffer`; audio beyond is refused. A piece is at
-/// most that long.
+/// Creates a source of audio in `codec`. The writer may be ahead of playout by `max_buffer`; audio beyond it is
+/// refused. A single piece is at most that long.
 pub fn source(codec: impl Into<SourceCodec>, max_buffer: Duration) -> (StreamSource, StreamWriter) {
     let codec = codec.into();
     let frame = codec.frame();
     let max_octets =
         usize::try_from(max_buffer.as_millis()).unwrap_or(usize::MAX).saturating_mul(frame / 20).max(frame);
-    // Pieces are usually 20 ms or longer; their places take memory (40 octets each), so there are ten minutes' at most.
+    // Pieces are usually 20 ms or longer. Each slot takes 40 octets of memory, so there are slots for at most ten
+    // minutes.
     let places = (max_octets / frame).saturating_mul(2).clamp(512, 30_000) + FOR_MARKS;
     let (producer, consumer) = rtrb::RingBuffer::new(places);
     let shared = Arc::new(Shared::default());
@@ -40,23 +42,23 @@ pub fn source(codec: impl Into<SourceCodec>, max_buffer: Duration) -> (StreamSou
     (StreamSource(Supply::Written(Written { consumer, shared, codec, head: None })), writer)
 }
 
-/// What a source's octets are.
+/// The coding of a source's octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceCodec {
     /// G.711.
     Law(Law),
-    /// Linear samples.
+    /// Linear 16-bit samples.
     L16(SourceRate, ByteOrder),
 }
 
-/// Samples a second of a source of linear samples.
+/// The sample rate of a source of linear samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceRate {
-    /// Narrowband.
+    /// Narrowband: 8,000 Hz.
     Hz8000,
-    /// Wideband.
+    /// Wideband: 16,000 Hz.
     Hz16000,
-    /// What makers of speech often have.
+    /// 24,000 Hz, common in speech synthesis.
     Hz24000,
 }
 
@@ -83,9 +85,9 @@ impl SourceCodec {
 #[error("the stream is too far ahead of playout")]
 pub struct Overflow;
 
-/// The writing end. May be shared; calls never wait for the worker.
+/// The writing half of a source. It may be shared; calls never wait for the worker.
 pub struct StreamWriter {
-    // Only writers contend for it; the worker reads the other end of the ring without a lock.
+    // Only writers contend for this lock; the worker reads the ring's other end without a lock.
     queue: Mutex<Queue>,
     shared: Arc<Shared>,
     max_octets: u64,
@@ -108,7 +110,7 @@ impl StreamWriter {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let written = queue.written + octets.len() as u64;
         let gone = self.shared.gone.load(Ordering::Acquire);
-        // What was cleared makes room at once, but once only: the worker has until the next frame to let go of it.
+        // Cleared audio makes room at once, but only once: the worker removes it only at the next frame.
         if written - gone.max(queue.cleared) > self.max_octets
             || written - gone > 2 * self.max_octets
             || queue.producer.slots() <= FOR_MARKS
@@ -120,33 +122,34 @@ impl StreamWriter {
         Ok(())
     }
 
-    /// Fires [`crate::Event::MarkReached`] when all audio before it has been played, 20 ms after its last frame was sent;
-    /// within 20 ms when nothing waits. At most 32 fire in a frame.
-    /// A mark is lost only when 256 of them wait behind a full ring.
+    /// Appends a mark. [`crate::Event::MarkReached`] reports it when all audio before it has been played, 20 ms after
+    /// its last frame was sent, or within 20 ms if no audio waits. At most 32 marks are reported per frame. A mark is
+    /// lost only if 256 marks wait in a full ring.
     pub fn mark(&self, name: Arc<str>) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(What::Mark(name));
     }
 
-    /// Cuts what waits, at the next 20 ms frame; marks among it fire from then on, in order, 32 in each frame. Audio may
-    /// follow at once.
+    /// Drops the waiting audio, at the next 20 ms frame. Marks in it are reported from then on, in order, at most 32
+    /// per frame. New audio may follow at once.
     pub fn clear(&self) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.cleared = queue.written;
         self.shared.cleared.store(queue.next, Ordering::Release);
     }
 
-    /// Stops the audio at the next 20 ms frame, where it is, until [`Self::resume`]. What waits stays; a clear cuts it all the same.
+    /// Stops playout at the next 20 ms frame, until [`Self::resume`]. The waiting audio remains; a clear still drops
+    /// it.
     pub fn pause(&self) {
         self.shared.paused.store(true, Ordering::Release);
     }
 
-    /// Goes on where [`Self::pause`] stopped it, at the next 20 ms frame.
+    /// Continues playout after [`Self::pause`], at the next 20 ms frame.
     pub fn resume(&self) {
         self.shared.paused.store(false, Ordering::Release);
     }
 
-    /// Gaps so far: times that audio ran out and more came within 500 ms, and the silence that was heard instead. What a clear
-    /// cut is no gap.
+    /// The gaps so far: the number of times that audio ran out and more arrived within 500 ms, and the silence in them.
+    /// An end by a clear is not a gap.
     pub fn underruns(&self) -> Underruns {
         let frames = self.shared.gap_frames.load(Ordering::Relaxed);
         Underruns {
@@ -155,7 +158,7 @@ impl StreamWriter {
         }
     }
 
-    /// How much audio waits to be played.
+    /// The duration of the audio that waits to be played.
     pub fn queued(&self) -> Duration {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let octets = queue.written - self.shared.gone.load(Ordering::Acquire).max(queue.cleared);
@@ -163,23 +166,23 @@ impl StreamWriter {
     }
 }
 
-/// Gaps in what a writer wrote: its audio came too late.
+/// Gaps in a writer's audio, because the audio arrived too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Underruns {
-    /// How many.
+    /// The number of gaps.
     pub count: u64,
-    /// How long they were together, to the frame of 20 ms.
+    /// Their total duration, in whole frames of 20 ms.
     pub silence: Duration,
 }
 
-/// The worker's end; give it to [`crate::Command::Source`].
+/// The worker's half of a source; pass it to [`crate::Command::Source`].
 #[derive(Debug)]
 pub struct StreamSource(Supply);
 
 enum Supply {
-    /// Somebody writes it.
+    /// A [`StreamWriter`] supplies the audio.
     Written(Written),
-    /// It is what another session sounds like.
+    /// A tap of another session supplies the audio.
     Tapped(TapReader),
 }
 
@@ -191,15 +194,16 @@ struct Written {
 }
 
 impl StreamSource {
-    /// Plays what a tap of another session reads, one track of it, frame by frame: what is in the codec of both is not
-    /// decoded. Where the tap has no frame in time there is silence; over 100 ms behind it, what is older is left out.
+    /// A source that plays one track of another session's tap, frame by frame. Audio is not decoded if both sessions
+    /// use its codec. If the tap has no frame in time, silence is played. If it is more than 100 ms behind, older
+    /// frames are dropped.
     pub fn copying(reader: TapReader) -> StreamSource {
         StreamSource(Supply::Tapped(reader))
     }
 }
 
 impl Written {
-    /// The next item: the one that was put back, or the ring's.
+    /// Takes the next item: the one that was put back, or the next in the ring.
     fn take(&mut self) -> Option<Item> {
         self.head.take().or_else(|| self.consumer.pop().ok())
     }
@@ -208,9 +212,9 @@ impl Written {
 struct Queue {
     producer: rtrb::Producer<Item>,
     next: u64,
-    /// Octets of audio that were ever taken.
+    /// Octets of audio accepted so far.
     written: u64,
-    /// How many of those a clear has cut.
+    /// How many of them a clear has dropped or will drop.
     cleared: u64,
 }
 
@@ -218,20 +222,20 @@ impl Queue {
     fn push(&mut self, what: What) {
         let number = self.next;
         self.next += 1;
-        // Room was looked at for audio; a mark without room is lost, as documented.
+        // There is room for audio, which was checked before. A mark that does not fit is lost, as documented.
         let _ = self.producer.push(Item { number, what });
     }
 }
 
 #[derive(Default)]
 struct Shared {
-    /// Octets of audio that the worker has played or thrown away; what a clear cut among them.
+    /// Octets of audio that the worker has played or dropped.
     gone: AtomicU64,
-    /// Items numbered below are cleared.
+    /// Items with a lower number are cleared.
     cleared: AtomicU64,
-    /// Nothing is played for now.
+    /// Whether playout is paused.
     paused: AtomicBool,
-    /// Gaps, and the frames in them that were not full.
+    /// The number of gaps, and the number of frames in them that were not full.
     gaps: AtomicU64,
     gap_frames: AtomicU64,
 }
@@ -257,20 +261,20 @@ impl std::fmt::Debug for Supply {
     }
 }
 
-/// A source at work on its session.
+/// A source in its session.
 #[derive(Debug)]
 pub(crate) struct SourcePlayer {
     pub(crate) op: OpId,
-    /// It had audio for the last frame.
+    /// Whether it had audio for the last frame.
     pub(crate) speaks: bool,
     supply: Supply,
-    /// Frames since the audio ran out; 0 while it has not, or when it is no gap any more.
+    /// The number of frames since the audio ran out; 0 if it has not, or if this is no longer a gap.
     dry: u16,
-    /// The clear that was seen last.
+    /// The last clear that was handled.
     cleared: u64,
-    /// Marks that the audio before them has passed, in order; those that are not told yet. At most [`PASSED`].
+    /// Marks whose audio has been played and that are not reported yet, in order. At most [`PASSED`].
     passed: VecDeque<Arc<str>>,
-    /// From 24,000 to 48,000 Hz.
+    /// Resamples 24,000 Hz to 48,000 Hz.
     doubler: Option<Box<Resampler>>,
 }
 
@@ -286,8 +290,8 @@ impl SourcePlayer {
         SourcePlayer { op, speaks: false, supply: source.0, dry: 0, cleared: 0, passed: VecDeque::new(), doubler: None }
     }
 
-    /// The next frame, silence where it has no audio; `None` when it has none at all. `reached` gets marks whose audio ended
-    /// with an earlier frame or was cleared, `most` of them; the others' turn comes with later frames.
+    /// The next frame, padded with silence; `None` if it has no audio. `reached` is called for marks whose audio ended
+    /// in an earlier frame or was cleared, at most `most` of them; the others follow in later frames.
     pub(crate) fn next_frame(&mut self, most: usize, reached: impl FnMut(Arc<str>)) -> Option<Spoken> {
         let codec = match &mut self.supply {
             Supply::Written(written) if written.shared.paused.load(Ordering::Acquire) => {
@@ -315,7 +319,7 @@ impl SourcePlayer {
             }
             SourceCodec::L16(rate, order) => (rate, order),
         };
-        // Half a sample is none.
+        // Drop an incomplete sample.
         octets.get_mut(filled - filled % 2..)?.fill(0);
         let mut samples = [0; LONGEST_FRAME];
         order.read(octets, &mut samples);
@@ -332,11 +336,11 @@ impl SourcePlayer {
         })
     }
 
-    /// Fills as much of a frame as there is; returns how much.
+    /// Fills as much of a frame as there is audio; returns the octets filled.
     fn fill(&mut self, frame: &mut [u8], most: usize, reached: impl FnMut(Arc<str>)) -> usize {
         let Supply::Written(source) = &mut self.supply else { return 0 };
         let cleared = source.shared.cleared.load(Ordering::Acquire);
-        // Marks right behind audio of this frame are not among them: it is being played.
+        // A mark after audio of this frame is not due: its audio is being played.
         let mut due = self.passed.len();
         let mut filled = 0;
         while let Some(mut item) = source.take() {
@@ -381,7 +385,7 @@ impl SourcePlayer {
                     source.shared.gaps.fetch_add(1, Ordering::Relaxed);
                     source.shared.gap_frames.fetch_add(dry.into(), Ordering::Relaxed);
                 }
-                // The rest of a frame that is not full is silence.
+                // A partly filled frame counts as the first frame of a gap.
                 self.dry = u16::from(filled < frame.len());
             }
         }
@@ -389,7 +393,8 @@ impl SourcePlayer {
         filled
     }
 
-    /// While something else is being played: audio waits, cleared items go and their marks fire, `most` at a time.
+    /// Handles a frame in which other audio plays: audio waits, cleared items are removed, and their marks are
+    /// reported, at most `most` of them.
     pub(crate) fn hold(&mut self, most: usize, reached: impl FnMut(Arc<str>)) {
         let Supply::Written(source) = &mut self.supply else { return };
         let cleared = source.shared.cleared.load(Ordering::Acquire);
@@ -410,7 +415,7 @@ impl SourcePlayer {
     }
 }
 
-/// A frame of another session.
+/// The next frame of another session.
 fn copied(reader: &mut TapReader) -> Option<Spoken> {
     let frame = reader.due()?;
     match frame.codec {
@@ -432,7 +437,7 @@ mod tests {
         (SourcePlayer::new(OpId(1), source), writer)
     }
 
-    /// What one frame brings: octets of audio and the marks told.
+    /// The result of one frame: octets of audio, and the reported marks.
     fn frame(player: &mut SourcePlayer, most: usize) -> (usize, Vec<String>) {
         let mut told = Vec::new();
         let filled = player.fill(&mut [0; FRAME], most, |name| told.push(name.to_string()));
@@ -454,7 +459,7 @@ mod tests {
         writer.clear();
         writer.audio(Bytes::from_static(&[2; FRAME])).unwrap();
         writer.mark("later".into());
-        // The later audio does not wait for them.
+        // Audio after the clear does not wait for the marks.
         assert_eq!(frame(&mut player, 32), (FRAME, names(0..32)));
         assert_eq!(writer.queued(), Duration::ZERO);
         assert_eq!(frame(&mut player, 32), (0, names(32..64)));
@@ -544,7 +549,7 @@ mod tests {
         writer.audio(Bytes::from_static(&[1; FRAME + 1])).unwrap();
         silence(1, &mut player);
         assert_eq!(writer.underruns(), gaps(1, 40));
-        // Its last octet is in a frame that is silence but for that.
+        // The frame of its last octet is otherwise silent.
         silence(1, &mut player);
         writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
         silence(1, &mut player);

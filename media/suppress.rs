@@ -1,17 +1,20 @@
-//! Noise suppression: RNNoise decides, frequency by frequency, and a filter bank at the stream's own rate obeys.
+//! Noise suppression: RNNoise computes a gain for each frequency, and a filter bank at the stream's own rate applies
+//! it.
 //!
 //! ```text
 //!   frame -+-> up to 48 kHz -> RNNoise -> down --> spectrum Y --\
-//!          |                                                     gain = |Y| / |X|, bent -> X * gain -> frame
-//!          \-> as late ------------------------> spectrum X --/
+//!          |                                                     gain = f(|Y| / |X|) -> X * gain -> frame
+//!          \-> same delay ----------------------> spectrum X --/
 //! ```
 //!
-//! RNNoise's own output is not what is heard. Its high-pass turns the phase of voices around (clean speech comes out with
-//! 18 dB of "noise"), and its pitch filter is made for the whole band. The ratio of its output to its input is a gain
-//! for each 50 Hz, which is bent a little: what is half speech is kept rather than cut, what is noise is cut deeper.
+//! RNNoise's own output is not used as audio. Its high-pass filter shifts the phase of voices (clean speech gets 18 dB
+//! of "noise"), and its pitch filter is made for the full band. The ratio of its output to its input is a gain for each
+//! 50 Hz. This gain is modified a little: parts that are partly speech are attenuated less, and noise is attenuated
+//! more.
 //!
-//! A model that has heard nothing yet takes steady noise of some loudnesses for speech, for half a minute and more. So
-//! it has heard a second of a (made) voice before it hears its first call, and it is given a tenth of the level.
+//! A model in its initial state takes steady noise of some levels for speech, for half a minute or more. Therefore the
+//! model first processes 1 s of a synthetic voice, before it gets the first call's audio, and its input is reduced to a
+//! tenth of the level.
 
 pub(crate) mod budget;
 
@@ -25,21 +28,22 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use crate::codec::{LONGEST_FRAME, SampleRate};
 use crate::resample::Resampler;
 
-/// What RNNoise works on at a time: 10 ms at 48 kHz.
+/// The number of samples that RNNoise processes at a time: 10 ms at 48 kHz.
 const BLOCK: usize = DenoiseState::FRAME_SIZE;
-/// Hops of 10 ms that the model hears before it is heard: 100 ms.
+/// The number of 10 ms hops that the model processes before its result is used: 100 ms.
 const WARM_UP: u8 = 10;
-/// How much of a crossfade a hop of 10 ms is: it takes a frame of 20 ms.
+/// The part of a cross-fade in one 10 ms hop: a cross-fade takes 20 ms.
 const FADE: f32 = 0.5;
-/// Where nothing below is voice, and from where all may be; Hz.
+/// The frequency below which there is no voice, and the one from which all may be voice, in Hz.
 const RUMBLE: (f32, f32) = (60.0, 120.0);
 
-/// Of the level that the model hears: measured as the best of five on speech and on steady noise of 30 to 4,000.
+/// The level of the model's input. Of five levels, this was measured as the best on speech and on steady noise with
+/// amplitudes of 30 to 4,000.
 const LEVEL: f32 = 0.1;
 
-/// The model's weights, 85 KB, shared by all.
+/// The model's weights, 85 KB, shared by all suppressors.
 static MODEL: LazyLock<RnnModel> = LazyLock::new(RnnModel::default);
-/// A model that has heard a voice; each stream begins with a copy. Takes 7 ms to make.
+/// A model that has processed a voice. Each stream starts with a copy. Creating it takes 7 ms.
 static BEGUN: LazyLock<Box<DenoiseState<'static>>> = LazyLock::new(|| {
     let mut model = DenoiseState::with_model(&MODEL);
     for block in voice().chunks_exact(BLOCK) {
@@ -48,19 +52,20 @@ static BEGUN: LazyLock<Box<DenoiseState<'static>>> = LazyLock::new(|| {
     model
 });
 
-/// Cleans one direction of one leg. Takes 33 KB at 8 kHz and up to 60 KB at 48 kHz; allocates when made only.
+/// Suppresses noise in one direction of one leg. It takes 33 KB at 8 kHz and up to 60 KB at 48 kHz, allocated only on
+/// creation.
 pub struct Suppressor {
     rate: SampleRate,
     up: Resampler,
     down: Resampler,
     model: Box<DenoiseState<'static>>,
-    /// The input, from what a hop is that comes out now to what has just come in.
+    /// The input, from the hop that is output now to the newest hop.
     line: Box<[i16]>,
     bank: FilterBank,
     warm_up: u8,
-    /// How much of what is heard is late at all: 0 before it has begun and after it has ended, else 1.
+    /// The weight of the delayed signal: 0 before suppression has begun and after it has ended, else 1.
     late: f32,
-    /// How much of what is late is cleaned: 0 while shed, else 1.
+    /// The weight of the clean signal within the delayed one: 0 while suppression is shed, else 1.
     clean: f32,
     on: bool,
     shed: bool,
@@ -74,15 +79,15 @@ impl std::fmt::Debug for Suppressor {
 }
 
 impl Suppressor {
-    /// The attenuation of noise where none other is asked for, dB: all but silence.
+    /// The default attenuation of noise in dB: the noise is nearly inaudible.
     pub const LIMIT: u8 = 40;
 
-    /// Makes one that is on: its first 100 ms are as they came, then it fades in within 20 ms.
+    /// A suppressor that is on. Its first 100 ms pass unchanged, then it fades in within 20 ms.
     pub fn new(rate: SampleRate) -> Suppressor {
         let (up, down) = (Resampler::new(rate, SampleRate::Hz48000), Resampler::new(SampleRate::Hz48000, rate));
         prepare();
         let hop = rate.frame() / 2;
-        // Of the model's output; it looks back by one block.
+        // The delay of the model's output. The model looks back by one block.
         let late = up.delay() * hop / BLOCK + hop + down.delay();
         Suppressor {
             rate,
@@ -99,18 +104,18 @@ impl Suppressor {
         }
     }
 
-    /// By how many samples it makes a stream late while it is on: 25 ms at 8 kHz, 22.5 ms at 16 kHz, 20 ms at 48 kHz.
-    /// Shedding changes nothing about that.
+    /// The delay of the stream in samples while suppression is on: 25 ms at 8 kHz, 22.5 ms at 16 kHz, 20 ms at 48 kHz.
+    /// Shedding does not change it.
     pub fn delay(&self) -> usize {
         self.line.len() - self.rate.frame() / 2
     }
 
-    /// How far noise is turned down at most, 0 to 100 dB; 0 leaves all but rumble below the voice.
+    /// Sets the highest attenuation of noise, 0 to 100 dB. With 0, only rumble below the voice is removed.
     pub fn set_limit(&mut self, decibels: u8) {
         self.bank.floor = 10_f32.powf(-f32::from(decibels.min(100)) / 20.0);
     }
 
-    /// Ends it, with a crossfade of 20 ms back to what comes in; or begins anew.
+    /// Ends suppression, with a 20 ms cross-fade to the input; or starts it again.
     pub fn set_on(&mut self, on: bool) {
         if on && self.is_over() {
             self.warm_up = WARM_UP;
@@ -118,7 +123,8 @@ impl Suppressor {
         self.on = on;
     }
 
-    /// Leaves the stream as it is, as late as ever, for hardly any work; or cleans again, after 100 ms.
+    /// Sheds suppression: the stream passes unchanged with the same delay, at hardly any CPU time. Or ends the
+    /// shedding: suppression works again after 100 ms.
     pub fn shed(&mut self, shed: bool) {
         if self.shed && !shed {
             self.warm_up = WARM_UP;
@@ -126,12 +132,12 @@ impl Suppressor {
         self.shed = shed;
     }
 
-    /// Whether it was turned off and its crossfade is over: frames come out as they go in.
+    /// Whether suppression is off and its cross-fade has ended: frames pass unchanged and without delay.
     pub fn is_over(&self) -> bool {
         !self.on && self.late == 0.0
     }
 
-    /// Cleans a frame, of 20 ms or 10, in place.
+    /// Suppresses noise in place in a frame of 20 ms or 10 ms.
     pub fn process(&mut self, frame: &mut [i16]) {
         if self.is_over() {
             return;
@@ -141,7 +147,7 @@ impl Suppressor {
         }
     }
 
-    /// Ten milliseconds.
+    /// Processes 10 ms.
     fn hop(&mut self, hop: &mut [i16]) {
         let length = hop.len();
         self.line.copy_within(length.., 0);
@@ -151,7 +157,7 @@ impl Suppressor {
         }
         let (was_late, was_clean) = (self.late, self.clean);
         let warm = self.warm_up == 0;
-        // Shed from the start, it is late all the same; and it stays so while it warms up again.
+        // A suppressor that starts shed delays the stream too, and keeps the delay while the model warms up again.
         self.late = approach(was_late, self.on && (warm || self.shed || was_late > 0.0));
         self.clean = approach(was_clean, !self.shed && (warm || was_late == 0.0));
         let mut cleaned = [0; LONGEST_FRAME / 2];
@@ -163,7 +169,7 @@ impl Suppressor {
             let mut said = [0.0; BLOCK];
             self.model.process_frame(&mut said, &wide.map(|sample| f32::from(sample) * LEVEL));
             let wide = said.map(|sample| to_sample(sample / LEVEL));
-            // `cleaned` is the model's own output first, and then what it is made into.
+            // `cleaned` first holds the model's output; the filter bank then replaces it with the clean signal.
             self.down.process(&wide, cleaned);
             let heard = self.line.get(..length * 2).unwrap_or_default();
             self.bank.process(heard, cleaned);
@@ -179,13 +185,14 @@ impl Suppressor {
     }
 }
 
-/// Makes in this thread what the first suppressor would make: 7 ms for the process's first, little for another's.
+/// Creates in this thread what the first suppressor would create: 7 ms for the first thread of the process, less for
+/// others.
 pub(crate) fn prepare() {
-    // Its transforms' tables are each thread's own.
+    // The tables of the model's transforms are per thread.
     BEGUN.clone().process_frame(&mut [0.0; BLOCK], &[0.0; BLOCK]);
 }
 
-/// A second of something like a voice at 48 kHz: pulses of a moving pitch, four syllables, three formants, faint noise.
+/// 1 s of a synthetic voice at 48 kHz: pulses with a changing pitch, four syllables, three formants, faint noise.
 fn voice() -> Vec<f32> {
     const RATE: f32 = 48_000.0;
     let turn = |hertz: f32, time: f32| (2.0 * PI * hertz * time).sin();
@@ -217,23 +224,24 @@ fn approach(level: f32, up: bool) -> f32 {
     if up { (level + FADE).min(1.0) } else { (level - FADE).max(0.0) }
 }
 
-/// Rounds, and saturates.
+/// Rounds and saturates.
 fn to_sample(value: f32) -> i16 {
     (value + 0.5_f32.copysign(value)) as i16
 }
 
-/// Gives one stream the gains by which another was made from it: windows of 20 ms, one every 10 ms, 50 Hz a line.
+/// Applies to one stream the gains by which the model made another from it: windows of 20 ms, one every 10 ms, 50 Hz
+/// per line.
 struct FilterBank {
     forward: Arc<dyn RealToComplex<f32>>,
     back: Arc<dyn ComplexToReal<f32>>,
-    /// The square root of Hann's, for analysis and synthesis; both halves sum up to 1.
+    /// The square root of a Hann window, for analysis and synthesis; overlapping windows add up to 1.
     window: Box<[f32]>,
-    /// The model's output of one hop ago.
+    /// The model's output for the previous hop.
     before: Box<[i16]>,
-    /// What the last window leaves for the next hop.
+    /// The part of the last window that is added to the next hop.
     tail: Box<[f32]>,
     floor: f32,
-    // Work space.
+    // Buffers.
     time: Box<[f32]>,
     heard: Box<[Complex32]>,
     said: Box<[Complex32]>,
@@ -261,15 +269,15 @@ impl FilterBank {
         }
     }
 
-    /// `heard`: the last two hops of what goes in. `hop`: the model's answer to the second of them; what comes out in its
-    /// place is for the first.
+    /// `heard`: the last two hops of the input. `hop`: the model's output for the second of them. It is replaced with
+    /// the clean signal of the first.
     fn process(&mut self, heard: &[i16], hop: &mut [i16]) {
         let FilterBank { forward, back, window, before, tail, floor, time, heard: x, said: y, scratch } = self;
         let mut analyse = |samples: &mut dyn Iterator<Item = &i16>, spectrum: &mut [Complex32]| {
             for ((time, window), sample) in time.iter_mut().zip(window.iter()).zip(samples) {
                 *time = f32::from(*sample) * window;
             }
-            // The lengths are those it was planned for.
+            // It fails only for lengths other than the planned ones.
             let _ = forward.process_with_scratch(time, spectrum, scratch);
         };
         analyse(&mut heard.iter(), x);
@@ -279,7 +287,7 @@ impl FilterBank {
             *x *= gain(line, x.norm_sqr(), y.norm_sqr()).max(*floor);
         }
         let _ = back.process_with_scratch(x, time, scratch);
-        // A transform there and back multiplies by its length.
+        // A transform and its inverse multiply by the length.
         let scale = 1.0 / time.len() as f32;
         time.iter_mut().zip(window.iter()).for_each(|(time, window)| *time *= window * scale);
         let (first, second) = time.split_at(tail.len());
@@ -290,13 +298,14 @@ impl FilterBank {
     }
 }
 
-/// The gain of a spectral line, 50 Hz apart, from the power that went into the model and that which came out.
+/// The gain of a spectral line (50 Hz each), from the power of the model's input and output.
 fn gain(line: usize, before: f32, after: f32) -> f32 {
     const STEP: f32 = 50.0;
     let (none, all) = RUMBLE;
     let voice = ((line as f32 * STEP - none) / (all - none)).clamp(0.0, 1.0);
     let ratio = (after / (before + 1e-3)).min(1.0).sqrt();
-    // Below 0.3 deeper, above it gentler: measured as the best of several on speech in six kinds of noise.
+    // A stronger attenuation for ratios below 0.3, a weaker one above. Of several curves, this was measured as the best
+    // on speech in six kinds of noise.
     let exponent = if ratio < 0.3 { 1.2 - ratio * (0.5 / 0.3) } else { 0.7 };
     voice * ratio.powf(exponent)
 }

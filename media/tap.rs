@@ -1,4 +1,4 @@
-//! Copies of a session's audio for a reader elsewhere, such as a WebSocket: a bounded ring without locks.
+//! Copies of a session's audio for a reader outside the engine, such as a WebSocket: a bounded ring without locks.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,15 +15,17 @@ use crate::rtp::FRAME;
 
 /// Octets of the longest frame: 20 ms of L16 at 16,000 Hz.
 const LONGEST: usize = 2 * WIDE;
-/// Samples of a wide frame.
+/// Samples of a 20 ms frame at 16,000 Hz.
 pub(crate) const WIDE: usize = SampleRate::Hz16000.frame();
-/// Frames that a session which plays what a tap reads may be behind, 100 ms, and how many are left to it then.
+/// If a session plays what a tap reads: the number of frames that it may be behind (100 ms), and the number that it
+/// keeps after it was farther behind.
 const BEHIND: (usize, usize) = (5, 2);
-/// What goes before each frame in the ring: track, codec, length, milliseconds.
+/// Octets of the header of each frame in the ring: track, codec, length, time in ms.
 const HEAD: usize = 12;
 
-/// Makes a tap. `capacity_frames` counts the frames of all its tracks (50 a second each) and is at least 2. When the
-/// ring is full new frames are dropped, counted, and reported as [`crate::Event::StreamOverflow`].
+/// Creates a tap. `capacity_frames` is the number of frames of all its tracks (50 per second and track) that the ring
+/// holds, at least 2. If the ring is full, new frames are dropped, counted, and reported as
+/// [`crate::Event::StreamOverflow`].
 pub fn tap(capacity_frames: usize, codec: TapCodec) -> (TapSink, TapReader) {
     let (producer, consumer) = rtrb::RingBuffer::new(capacity_frames.max(2) * (HEAD + codec.octets()));
     let shared =
@@ -31,32 +33,33 @@ pub fn tap(capacity_frames: usize, codec: TapCodec) -> (TapSink, TapReader) {
     (TapSink { producer, shared: Arc::clone(&shared), codec }, TapReader { consumer, shared, codec })
 }
 
-/// What a tap's payload is encoded as.
+/// The coding of a tap's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TapCodec {
     /// Always mu-law.
     Pcmu,
     /// Always A-law.
     Pcma,
-    /// The law that the session negotiated: of one, nothing is decoded. Mu-law of a session that speaks neither.
+    /// The law of the session's codec, which needs no decoding; mu-law if the session's codec is not G.711.
     Native,
-    /// Linear samples at 8,000 Hz.
+    /// Linear 16-bit samples at 8,000 Hz.
     L16(ByteOrder),
-    /// Linear samples at 16,000 Hz: those of G.722, Opus and wideband L16 as they were decoded, others brought up.
+    /// Linear 16-bit samples at 16,000 Hz. G.722, Opus and wideband L16 have this rate when decoded; other codecs are
+    /// resampled.
     L16Wide(ByteOrder),
 }
 
-/// How linear samples lie in octets.
+/// The order of the octets of a linear sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ByteOrder {
-    /// The upper octet first: L16 as RTP has it (RFC 3551 §4.5.11).
+    /// Most significant octet first, as in L16 in RTP (RFC 3551 §4.5.11).
     Big,
-    /// The lower one first, as WAV files and most programs have it.
+    /// Least significant octet first, as in WAV files and most programs.
     Little,
 }
 
 impl TapCodec {
-    /// Of a frame.
+    /// Octets of a 20 ms frame.
     const fn octets(self) -> usize {
         match self {
             TapCodec::Pcmu | TapCodec::Pcma | TapCodec::Native => FRAME,
@@ -65,17 +68,17 @@ impl TapCodec {
         }
     }
 
-    /// Whether it takes samples at 16,000 Hz.
+    /// Whether the samples have a rate of 16,000 Hz.
     const fn is_wide(self) -> bool {
         matches!(self, TapCodec::L16Wide(_))
     }
 }
 
-/// A track's frame as the taps of a session take it, each in its own form.
+/// One frame of a track in the forms that the taps of a session need.
 #[derive(Debug)]
 pub(crate) struct Tapped {
     pub(crate) narrow: Copied,
-    /// Where any wants it.
+    /// The samples at 16,000 Hz; set only if a tap needs them.
     pub(crate) wide: [i16; WIDE],
 }
 
@@ -85,30 +88,30 @@ impl Tapped {
     }
 }
 
-/// 20 ms of one track. Both tracks of a tap have a frame for every 20 ms, silence when there was nothing.
+/// 20 ms of one track. Each track of a tap has a frame for every 20 ms; it is silence if there was no audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TapFrame {
-    /// Whose voice.
+    /// The direction of the audio.
     pub track: Track,
-    /// Of the payload.
+    /// The codec of the payload.
     pub codec: Codec,
-    /// Media time since the tap began: 0, 20, 40 ...
+    /// The media time since the tap began, in ms: 0, 20, 40 ...
     pub timestamp_ms: u64,
-    /// The same in samples, from a zero of the tap.
+    /// The same time in units of the codec's RTP clock.
     pub rtp_timestamp: u32,
-    /// The octets; [`TapFrame::audio`] gives those in use.
+    /// A buffer for the octets; [`TapFrame::audio`] returns the used part.
     payload: [u8; LONGEST],
     len: usize,
 }
 
 impl TapFrame {
-    /// The octets of audio.
+    /// The octets of the audio.
     pub fn audio(&self) -> &[u8] {
         self.payload.get(..self.len).unwrap_or(&self.payload)
     }
 }
 
-/// The worker's end of a tap; give it to [`crate::Command::Tap`].
+/// The worker's end of a tap; pass it to [`crate::Command::Tap`].
 pub struct TapSink {
     producer: rtrb::Producer<u8>,
     shared: Arc<Shared>,
@@ -148,7 +151,7 @@ struct Shared {
 }
 
 impl TapReader {
-    /// The oldest frame that waits.
+    /// Takes the oldest waiting frame.
     pub fn pop(&mut self) -> Option<TapFrame> {
         let mut head = [0; HEAD];
         self.read(&mut head)?;
@@ -168,12 +171,13 @@ impl TapReader {
             payload: [0; LONGEST],
             len: usize::from(u16::from_be_bytes([high, low])).min(LONGEST),
         };
-        // It was written together with what goes before it.
+        // The payload was written together with its header.
         self.read(frame.payload.get_mut(..frame.len)?)?;
         Some(frame)
     }
 
-    /// The frame that is due to a session that plays them: the oldest, unless it has fallen behind.
+    /// Takes the next frame for a session that plays the tap: the oldest frame, or a newer one if the session is too
+    /// far behind.
     pub(crate) fn due(&mut self) -> Option<TapFrame> {
         let waiting = self.consumer.slots() / (HEAD + self.codec.octets());
         let (most, left) = BEHIND;
@@ -183,7 +187,7 @@ impl TapReader {
         self.pop()
     }
 
-    /// Of linear samples.
+    /// The byte order of linear samples.
     pub(crate) fn byte_order(&self) -> ByteOrder {
         match self.codec {
             TapCodec::L16(order) | TapCodec::L16Wide(order) => order,
@@ -201,12 +205,12 @@ impl TapReader {
         Some(())
     }
 
-    /// The next frame; `None` when the tap has ended and all frames are read. Cancel-safe.
+    /// Waits for the next frame. `None` if the tap has ended and all frames are read. Cancel-safe.
     pub async fn next(&mut self) -> Option<TapFrame> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// As [`TapReader::next`], for a hand-written future.
+    /// Like [`TapReader::next`], for a hand-written future.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<TapFrame>> {
         if let Some(frame) = self.pop() {
             return Poll::Ready(Some(frame));
@@ -220,13 +224,13 @@ impl TapReader {
         }
     }
 
-    /// Frames dropped so far because the ring was full.
+    /// The number of frames dropped so far because the ring was full.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// A tap at work on its session.
+/// A tap in its session.
 #[derive(Debug)]
 pub(crate) struct Tap {
     pub(crate) op: OpId,
@@ -242,17 +246,18 @@ impl Tap {
         Tap { op, tracks, sink, frames: 0, dropped: 0, report_in: 0 }
     }
 
-    /// Whether the reader has gone.
+    /// Whether the reader was dropped.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.sink.producer.is_abandoned()
     }
 
-    /// Whether it takes samples at 16,000 Hz.
+    /// Whether the tap needs samples at 16,000 Hz.
     pub(crate) fn is_wide(&self) -> bool {
         self.sink.codec.is_wide()
     }
 
-    /// Copies one frame of each side. Returns the milliseconds dropped when that is due to be told.
+    /// Copies one frame of each direction. Returns the dropped audio in ms when it should be reported, at most once a
+    /// second.
     pub(crate) fn handle_frame(&mut self, inbound: &Tapped, outbound: &Tapped, native: Law) -> Option<u32> {
         for (track, tapped) in [(Track::Inbound, inbound), (Track::Outbound, outbound)] {
             if self.tracks.has(track) && !self.sink.push(track, self.frames * 20, tapped, native) {
@@ -271,13 +276,13 @@ impl Tap {
     }
 }
 
-/// Codecs as they are written in the ring.
+/// The codes of the codecs in the ring.
 const MULAW: u8 = 0;
 const ALAW: u8 = 1;
 const LINEAR: u8 = 2;
 
 impl TapSink {
-    /// False: there is no room.
+    /// Writes a frame; false if the ring is full.
     fn push(&mut self, track: Track, timestamp_ms: u64, tapped: &Tapped, native: Law) -> bool {
         let octets = |law: Law| (if law == Law::Mu { MULAW } else { ALAW }, tapped.narrow.octets(law));
         let mut linear = [0; LONGEST];
@@ -314,7 +319,7 @@ impl TapSink {
 }
 
 impl ByteOrder {
-    /// Writes samples; what finds no room is left out.
+    /// Writes samples as octets; samples that do not fit are left out.
     pub(crate) fn write(self, samples: &[i16], octets: &mut [u8]) {
         let places = octets.as_chunks_mut().0.iter_mut();
         places.zip(samples).for_each(|(place, sample)| {
@@ -322,7 +327,7 @@ impl ByteOrder {
         });
     }
 
-    /// Reads as many samples as both hold.
+    /// Reads as many samples as both slices hold.
     pub(crate) fn read(self, octets: &[u8], samples: &mut [i16]) {
         let pairs = octets.as_chunks().0.iter();
         samples.iter_mut().zip(pairs).for_each(|(sample, pair)| {

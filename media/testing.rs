@@ -1,4 +1,5 @@
-//! Two legs on a virtual clock, with a link that can lose and reorder: the whole engine but for sockets and threads.
+//! Two legs on a virtual clock, with a link that can lose and reorder packets: the whole engine without sockets and
+//! threads.
 
 mod kernel;
 pub(crate) mod voice;
@@ -19,10 +20,10 @@ use crate::sdp::{Local, Negotiation};
 use crate::session::MediaSession;
 use crate::writer::Writer;
 
-/// One packet that left the engine.
+/// A packet that the engine sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
-    /// Since the pair began.
+    /// The time since the pair was created.
     pub(crate) at: Duration,
     pub(crate) flow: Flow,
     pub(crate) to: SocketAddr,
@@ -39,7 +40,7 @@ impl Sent {
     }
 }
 
-/// What a leg's peer sends with, and what its owner has heard.
+/// A leg: the RTP state of its far end, and the events of its session.
 pub(crate) struct Party {
     pub(crate) key: SessionKey,
     pub(crate) slot: usize,
@@ -64,7 +65,7 @@ struct Wire {
     sent: Vec<(usize, Sent)>,
     released: Vec<usize>,
     kernel: FakeKernel,
-    /// Of what the engine measures, each time.
+    /// The time that each measurement of the engine's stopwatch yields.
     cost: Duration,
     stopwatch: std::cell::Cell<Duration>,
 }
@@ -100,7 +101,7 @@ impl Network for Wire {
     }
 }
 
-/// See the module.
+/// Two legs on a virtual clock.
 pub(crate) struct MediaPair {
     pub(crate) core: Core,
     writer: Writer,
@@ -110,13 +111,13 @@ pub(crate) struct MediaPair {
     wire: Wire,
     pub(crate) a: Party,
     pub(crate) b: Party,
-    /// On the link towards the engine: when due, for which slot, from where.
+    /// The packets on the link to the engine: arrival time, slot, flow, source, octets.
     link: Vec<(Duration, usize, Flow, SocketAddr, Vec<u8>)>,
     recorded: Arc<Mutex<Vec<(SessionKey, Event)>>>,
     pub(crate) over: Vec<SessionKey>,
 }
 
-/// Which of the two.
+/// One of the two legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
     A,
@@ -124,17 +125,18 @@ pub(crate) enum Who {
 }
 
 impl MediaPair {
-    /// Two legs that have offered PCMU (A, 127.0.0.2:4000) and PCMA (B, 127.0.0.3:4000) with telephone-event 101.
+    /// Two legs that have offered PCMU (A, 127.0.0.2:4000) and PCMA (B, 127.0.0.3:4000). Their telephone-events have
+    /// the payload types 101 and 96.
     pub(crate) fn new() -> MediaPair {
         MediaPair::with("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n")
     }
 
-    /// The same, with A's m-line given.
+    /// The same with A's m-line.
     pub(crate) fn with(a_media: &str) -> MediaPair {
         MediaPair::between(a_media, "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n")
     }
 
-    /// The same, with both m-lines given; any codec is agreed.
+    /// The same with both m-lines; every codec is supported.
     #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
     pub(crate) fn between(a_media: &str, b_media: &str) -> MediaPair {
         let origin = Instant::now();
@@ -165,26 +167,26 @@ impl MediaPair {
         }
     }
 
-    /// As [`MediaPair::between`], with a kernel that passes on what it is offered.
+    /// Like [`MediaPair::between`], with a kernel that accepts every offload.
     pub(crate) fn with_kernel(a_media: &str, b_media: &str) -> MediaPair {
         let mut pair = MediaPair::between(a_media, b_media);
         pair.core.enable_offload();
         pair
     }
 
-    /// Whether the leg's packets pass without the engine.
+    /// Whether the kernel relays the leg's packets.
     pub(crate) fn is_offloaded(&mut self, who: Who) -> bool {
         let slot = self.party(who).slot;
         self.wire.kernel.passes_on(slot) == Some(true)
     }
 
-    /// Whether they are dropped before it, as nobody hears them.
+    /// Whether the kernel drops the leg's packets, because nothing listens to them.
     pub(crate) fn is_dropped(&mut self, who: Who) -> bool {
         let slot = self.party(who).slot;
         self.wire.kernel.passes_on(slot) == Some(false)
     }
 
-    /// Packets that the kernel has passed on.
+    /// The number of packets that the kernel has relayed.
     pub(crate) fn passed(&self) -> u64 {
         self.wire.kernel.passed
     }
@@ -200,7 +202,7 @@ impl MediaPair {
         self.now
     }
 
-    /// A new offer from the peer.
+    /// Handles a new offer from the far end.
     pub(crate) fn offer(&mut self, who: Who, media: &str) {
         let party = self.party(who);
         let body = offer(party.address, media);
@@ -209,7 +211,7 @@ impl MediaPair {
         assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
 
-    /// What offer and answer of another negotiation agreed.
+    /// Applies the result of another negotiation.
     pub(crate) fn apply(&mut self, key: SessionKey, plan: crate::sdp::MediaPlan) {
         assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
@@ -220,7 +222,7 @@ impl MediaPair {
         assert!(matches!(outcome, crate::engine::Outcome::Done), "{outcome:?}");
     }
 
-    /// The same, of any session.
+    /// Sends a command to any session.
     pub(crate) fn command_of(&mut self, key: SessionKey, command: Command) {
         self.core.handle_command(self.origin + self.now, key, command, &mut self.wire);
     }
@@ -236,7 +238,7 @@ impl MediaPair {
         self.core.report_closed();
     }
 
-    /// The peer sends the next 20 ms of audio, which takes `delay` on the link.
+    /// The far end sends the next 20 ms of audio, which takes `delay` on the link.
     pub(crate) fn say(&mut self, who: Who, octet: u8, delay: Duration) {
         let party = self.party(who);
         let packet = party.next(party.payload_type, &[octet; 160]);
@@ -244,24 +246,24 @@ impl MediaPair {
         self.send(who, Flow::Rtp, packet, delay);
     }
 
-    /// What the engine measures takes so long from now on.
+    /// Sets the time that each measurement of the engine's stopwatch yields.
     pub(crate) fn set_cost(&mut self, cost: Duration) {
         self.wire.cost = cost;
     }
 
-    /// Whether recordings' files are written.
+    /// Sets whether the writer runs.
     pub(crate) fn set_writing(&mut self, writes: bool) {
         self.writes = writes;
     }
 
-    /// The peer's next packet is lost.
+    /// Loses the far end's next packet.
     pub(crate) fn lose(&mut self, who: Who) {
         let party = self.party(who);
         party.sequence = party.sequence.wrapping_add(1);
         party.timestamp = party.timestamp.wrapping_add(160);
     }
 
-    /// Any datagram from the peer's own address.
+    /// Sends a datagram from the far end's own address.
     pub(crate) fn send(&mut self, who: Who, flow: Flow, packet: Vec<u8>, delay: Duration) {
         let address = self.party(who).address;
         self.send_from(who, flow, address, packet, delay);
@@ -273,7 +275,7 @@ impl MediaPair {
         self.link.push((due, slot, flow, from, packet));
     }
 
-    /// Both peers talk for so many frames, each with its own octet.
+    /// Both far ends send `frames` frames, each with its own octet.
     pub(crate) fn talk(&mut self, frames: usize, a: u8, b: u8) {
         for _ in 0..frames {
             self.say(Who::A, a, Duration::ZERO);
@@ -282,12 +284,12 @@ impl MediaPair {
         }
     }
 
-    /// Moves the clock, a millisecond at a time.
+    /// Advances the clock in steps of 1 ms.
     pub(crate) fn advance(&mut self, milliseconds: u64) {
         self.pass(milliseconds, Duration::from_millis(1));
     }
 
-    /// Moves the clock by so many steps; of 5 ms, a worker's own, for what takes long.
+    /// Advances the clock by `steps` steps; long tests use a worker's tick of 5 ms.
     pub(crate) fn pass(&mut self, steps: u64, step: Duration) {
         for _ in 0..steps {
             self.now += step;
@@ -321,7 +323,7 @@ impl MediaPair {
         }
     }
 
-    /// RTP that left for the peer since the last call.
+    /// The RTP packets sent to the far end since the last call.
     pub(crate) fn heard(&mut self, who: Who) -> Vec<Sent> {
         self.took(who, Flow::Rtp)
     }
@@ -338,12 +340,12 @@ impl MediaPair {
         ours.into_iter().map(|(_, sent)| sent).collect()
     }
 
-    /// What the leg's owner was told since the last call, and when.
+    /// The session's events since the last call, with their times.
     pub(crate) fn events(&mut self, who: Who) -> Vec<(Duration, Event)> {
         std::mem::take(&mut self.party(who).told.lock().unwrap().events)
     }
 
-    /// Makes the leg's sink refuse, or take again.
+    /// Sets whether the session's sink is full.
     pub(crate) fn set_full(&mut self, who: Who, full: bool) {
         self.party(who).told.lock().unwrap().full = full;
     }
@@ -383,7 +385,7 @@ impl Party {
         }
     }
 
-    /// A packet at the peer's present sequence and timestamp.
+    /// A packet with the far end's next sequence number and current timestamp.
     pub(crate) fn next(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
         let header = Header {
             marker: false,
@@ -406,7 +408,7 @@ fn offer(address: SocketAddr, media: &str) -> String {
     format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{media}")
 }
 
-/// A file of this test process, removed when dropped.
+/// A temporary file of this test process, removed on drop.
 pub(crate) struct TestFile(pub(crate) PathBuf);
 
 impl TestFile {

@@ -1,4 +1,4 @@
-//! Call progress tones (ITU-T E.180 and its supplement 2), a beep, and keys as tones (ITU-T Q.23).
+//! Call progress tones (ITU-T E.180 and its supplement 2), a beep, and DTMF digits as tones (ITU-T Q.23).
 
 use crate::codec::SampleRate;
 use crate::dtmf;
@@ -6,35 +6,36 @@ use crate::dtmf;
 /// A generated sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
-    /// What a caller hears while the other side rings; for ever.
+    /// The ringback tone; does not end by itself.
     Ringback(Country),
-    /// Busy; for ever.
+    /// The busy tone; does not end by itself.
     Busy(Country),
-    /// 1 kHz, once.
+    /// A tone of 1,000 Hz.
     Beep {
-        /// How long, in ms.
+        /// The duration in ms.
         milliseconds: u16,
     },
-    /// A key as a pair of tones (Q.23), once.
+    /// A DTMF digit as a pair of tones (Q.23).
     Key {
-        /// `0`-`9`, `*`, `#`, `A`-`D`; others are silence.
+        /// `0`-`9`, `*`, `#`, `A`-`D`; other characters are silence.
         key: char,
-        /// How long, in ms.
+        /// The duration in ms.
         milliseconds: u16,
     },
 }
 
-/// Whose tones: a country, or several that have the same.
+/// The country of call progress tones. Some values stand for several countries. The descriptions are of the ringback
+/// tone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Country {
     /// 440 + 480 Hz, 2 s on, 4 s off.
     #[default]
     Us,
-    /// As the United States had it: 420 Hz modulated by 40 Hz (as 380 + 460 Hz), 2 s on, 4 s off.
+    /// The former ringback tone of the United States: 420 Hz modulated by 40 Hz (as 380 + 460 Hz), 2 s on, 4 s off.
     UsOld,
-    /// 400 + 450 Hz, 0.4 on, 0.2 off, 0.4 on, 2 off. Ireland and New Zealand too.
+    /// 400 + 450 Hz; 0.4 s on, 0.2 s off, 0.4 s on, 2 s off. Also Ireland and New Zealand.
     Uk,
-    /// 425 Hz, 1 s on, 4 s off. Most of Europe, Brazil, Mexico, Venezuela.
+    /// 425 Hz, 1 s on, 4 s off. Also most of Europe, Brazil, Mexico and Venezuela.
     De,
     /// 440 Hz, 1.5 s on, 3.5 s off.
     Fr,
@@ -42,11 +43,11 @@ pub enum Country {
     Es,
     /// 425 Hz, 1 s on, 4 s off.
     It,
-    /// 400 + 450 Hz, 0.4 on, 0.2 off, 0.4 on, 2 off.
+    /// 400 + 450 Hz; 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
     Au,
     /// 400 Hz modulated by 16 Hz (as 384 + 416 Hz), 1 s on, 2 s off.
     Jp,
-    /// 425 Hz, 1 s on, 5 s off. Austria and Portugal too.
+    /// 425 Hz, 1 s on, 5 s off. Also Austria and Portugal.
     Se,
     /// 425 Hz, 1 s on, 3 s off.
     Be,
@@ -54,7 +55,7 @@ pub enum Country {
     Hu,
     /// 425 Hz, 0.8 s on, 3.2 s off.
     Ru,
-    /// 400 Hz, 1 s on, 3 s off. Chile too.
+    /// 400 Hz, 1 s on, 3 s off. Also Chile.
     Il,
     /// 400 Hz, 1 s on, 4 s off.
     Th,
@@ -64,16 +65,16 @@ pub enum Country {
     Ph,
     /// 440 + 480 Hz, 1 s on, 2 s off.
     Tw,
-    /// 425 Hz, 0.4 on, 0.2 off, 0.4 on, 2 off. Malaysia too.
+    /// 425 Hz; 0.4 s on, 0.2 s off, 0.4 s on, 2 s off. Also Malaysia.
     Sg,
-    /// 400 Hz modulated by 25 Hz (as 375 + 425 Hz), 0.4 on, 0.2 off, 0.4 on, 2 off.
+    /// 400 Hz modulated by 25 Hz (as 375 + 425 Hz); 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
     In,
-    /// 400 Hz modulated by 33 Hz (as 367 + 433 Hz), 0.4 on, 0.2 off, 0.4 on, 2 off.
+    /// 400 Hz modulated by 33 Hz (as 367 + 433 Hz); 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
     Za,
 }
 
 impl Country {
-    /// By ISO 3166 code or a provider's tone name, such as `us` or `us-old`; unknown ones are `Us`.
+    /// The country of an ISO 3166 code or a provider's tone name, such as `us` or `us-old`; `Us` for an unknown name.
     pub fn from_code(code: &str) -> Country {
         let code = code.to_ascii_lowercase();
         match code.get(..2).unwrap_or_default() {
@@ -103,7 +104,7 @@ impl Country {
         }
     }
 
-    /// Frequencies (Hz) and cadence (ms on, ms off, ...) of ringback.
+    /// The frequencies (Hz) and the cadence (ms on, ms off, ...) of the ringback tone.
     const fn ringback(self) -> Pattern {
         const DOUBLE: &[u16] = &[400, 200, 400, 2_000];
         match self {
@@ -147,29 +148,32 @@ impl Country {
     }
 }
 
-/// One or two frequencies (0: none) and alternating on and off times in ms; an empty cadence is always on.
+/// One or two frequencies in Hz (0: none), and alternating on and off times in ms. An empty cadence is always on.
 #[derive(Debug, Clone, Copy)]
 struct Pattern {
     hertz: [u16; 2],
     cadence: &'static [u16],
 }
 
-/// Peak of each of a sound's frequencies: -13 dBm0 (22,300 is 0 dBm0, ITU-T G.711), about what exchanges send.
+/// The amplitude of each frequency: -13 dBm0, about the level of exchanges. 0 dBm0 is an amplitude of 22,300 (ITU-T
+/// G.711).
 const PEAK: f32 = 5_000.0;
-/// A key's column is 2 dB above its row, since lines damp high frequencies more.
+/// The amplitude of a digit's column frequency. It is 2 dB above the row frequency, because lines attenuate high
+/// frequencies more.
 const COLUMN_PEAK: f32 = 6_300.0;
-/// How long a sound takes to rise and to fall, in ms: at once would be a click, longer would shorten a key of 40 ms.
+/// The rise and fall time of a tone in ms. A shorter time would cause clicks; a longer time would shorten a digit of 40
+/// ms.
 const RAMP_MS: u32 = 2;
 
-/// A tone being played.
+/// A tone that is playing.
 #[derive(Debug)]
 pub(crate) struct ToneGenerator {
     pattern: Pattern,
     peaks: [f32; 2],
-    /// Samples in all; `None`: for ever.
+    /// The length in samples; `None`: without end.
     length: Option<u32>,
     position: u32,
-    /// Samples a second.
+    /// The sample rate in Hz.
     rate: u32,
 }
 
@@ -195,7 +199,7 @@ impl ToneGenerator {
         ToneGenerator { pattern, peaks, length, position: 0, rate }
     }
 
-    /// Fills one frame; false when there was nothing left.
+    /// Fills one frame; false if the tone has ended.
     pub(crate) fn next_frame(&mut self, frame: &mut [i16]) -> bool {
         if self.length.is_some_and(|length| self.position >= length) {
             return false;
@@ -214,7 +218,7 @@ impl ToneGenerator {
         true
     }
 
-    /// How loud it is now, from 0 to 1: whether it is on, and how far from its edges.
+    /// The envelope at the current sample, 0 to 1: the cadence, with smooth edges.
     fn loudness(&self, cycle: u32) -> f32 {
         let (since, left) = match (self.length, self.position.checked_rem(cycle)) {
             (Some(length), _) => (self.position, length.saturating_sub(self.position)),
@@ -237,7 +241,7 @@ impl ToneGenerator {
         if edge >= ramp {
             return 1.0;
         }
-        // Half a cosine: no corner at either end.
+        // Half a cosine period, which is smooth at both ends.
         0.5 - 0.5 * (edge as f32 / ramp as f32 * std::f32::consts::PI).cos()
     }
 
@@ -246,7 +250,8 @@ impl ToneGenerator {
     }
 
     fn sine(&self, hertz: u16) -> f32 {
-        // Whole periods of a whole frequency fit a second, so the position may be reduced to keep precision.
+        // A second contains whole periods of an integer frequency, so the position can be reduced modulo a second to
+        // keep precision.
         let turns = (u64::from(self.position) * u64::from(hertz) % u64::from(self.rate)) as f32 / self.rate as f32;
         (turns * std::f32::consts::TAU).sin()
     }
@@ -304,7 +309,7 @@ mod tests {
         samples
     }
 
-    /// Peak of one frequency in the samples.
+    /// The amplitude of one frequency in the samples.
     fn peak(samples: &[i16], hertz: f64, rate: SampleRate) -> f64 {
         let turn = hertz / f64::from(rate.hertz()) * std::f64::consts::TAU;
         let waves = samples.iter().enumerate().map(|(at, sample)| (f64::from(*sample), turn * at as f64));
@@ -320,12 +325,12 @@ mod tests {
             let (key, after) = samples.split_at(70 * a_millisecond);
             assert!(after.iter().all(|sample| *sample == 0));
             assert!(key[68 * a_millisecond..].iter().any(|sample| *sample != 0));
-            // 60 ms hold whole periods of neither tone, but many.
+            // 60 ms do not contain whole periods of either tone, but many periods.
             let middle = &key[5 * a_millisecond..65 * a_millisecond];
             let (row, column) = (peak(middle, 770.0, rate), peak(middle, 1_477.0, rate));
             assert!((20.0 * (row / 22_300.0).log10() + 13.0).abs() < 0.3, "row {row}");
             assert!((20.0 * (column / row).log10() - 2.0).abs() < 0.5, "column {column}");
-            // Outside telephony's band, where a click would be, there is next to nothing, edges included.
+            // Above the telephone band, where a click would appear, there is almost no energy, even at the edges.
             let above = (40..rate.hertz() / 200).map(|step| peak(&samples, f64::from(step * 100), rate));
             assert!(above.fold(0.0, f64::max) < 15.0);
         }
@@ -346,7 +351,7 @@ mod tests {
     #[test]
     fn a_tone_does_not_break_at_the_edges_of_frames() {
         let samples = sound(Tone::Busy(Country::De), SampleRate::Hz8000, 24);
-        // 425 Hz of that peak moves by no more than this from one sample to the next.
+        // The largest difference between two samples of 425 Hz with this amplitude.
         let steepest = PEAK * std::f32::consts::TAU * 425.0 / 8_000.0 + 2.0;
         assert!(samples.windows(2).all(|pair| f32::from(pair[0].abs_diff(pair[1])) <= steepest));
     }

@@ -1,70 +1,71 @@
-//! Voice activity: whether somebody speaks in a frame. Pure.
+//! Voice activity detection: whether a frame contains speech. Pure.
 //!
 //! ```text
-//!   frame -> 8 kHz -> five bands over their noise floors --quiet--> silence (1 us)
-//!                                     \--something--> neural detector -> speech or not (10 us more)
+//!   frame -> 8 kHz -> five bands above their noise floors --quiet--> silence (1 us)
+//!                                      \--sound--> neural detector -> speech or not (10 us more)
 //! ```
 //!
-//! On speech with traffic and voices behind it, levels alone took two thirds of the noise for speech, whatever the
-//! bands and thresholds; the detector one percent. It is better with the telephone's band than with a wider one, so
-//! every rate is brought down to it.
+//! On speech with traffic and voices in the background, levels alone classified two thirds of the noise as speech, with
+//! any bands and thresholds. The neural detector misclassified one percent. The detector is more accurate with
+//! telephone bandwidth than with a wider band, so every rate is reduced to 8 kHz.
 
 use earshot::Detector;
 
 use crate::codec::SampleRate;
 use crate::resample::Resampler;
 
-/// 0-500, 500-1,000, 1,000-2,000, 2,000-3,000 and 3,000-4,000 Hz.
+/// The number of bands: 0-500, 500-1,000, 1,000-2,000, 2,000-3,000 and 3,000-4,000 Hz.
 const BANDS: usize = 5;
-/// Frames of one part of the window in which a floor is looked for, and its parts: 2.4 s in all, longer than anybody
-/// speaks without a gap between words.
+/// The window in which a noise floor is searched: frames per part, and parts. It is 2.4 s long, longer than speech
+/// without a gap between words.
 const PART: u8 = 10;
 const PARTS: usize = 12;
-/// The least of a smoothed energy is below its mean by about this.
+/// The ratio of the mean of a noise's energy to the minimum of its smoothed energy.
 const BIAS: f32 = 1.6;
-/// No band's floor is taken to be lower (mean square of samples): about -80 dBov.
+/// The lowest noise floor of a band (mean square of samples): about -80 dBov.
 const QUIETEST: f32 = 10.0;
-/// Nor, when it begins, higher, or the first word would be the noise: about -38 dBov.
+/// The highest noise floor at the start, about -38 dBov. Otherwise the first word would count as noise.
 const LOUDEST_FIRST: f32 = 170_000.0;
-/// The mean of the bands above their floors that is worth a closer look, dB.
+/// The mean distance of the bands from their floors, in dB, above which the neural detector runs.
 const SOMETHING: f32 = 1.2;
-/// A band tells no more than this, dB, so that a click or a tone in one does not look like speech in all.
+/// The largest contribution of a band in dB, so that a click or a tone in one band does not look like speech in all.
 const MOST: f32 = 15.0;
-/// Quieter frames are silence whatever the floor, dBov.
+/// Quieter frames are silence at any floor, in dBov.
 const SILENCE: f32 = -58.0;
-/// What the detector says of speech at least, of 1: to begin, and to go on.
+/// The detector's lowest result (0 to 1) for speech to begin, and to continue.
 const BEGIN: f32 = 0.65;
 const GO_ON: f32 = 0.55;
-/// Frames for which speech is taken to go on after the last active one: 200 ms, the longest closure within words.
+/// The number of frames for which speech continues after the last active frame: 200 ms, the longest closure within
+/// words.
 const HANGOVER: u8 = 10;
-/// Samples that the detector takes at a time: 16 ms at 16 kHz.
+/// The number of samples that the detector takes at a time: 16 ms at 16 kHz.
 const BLOCK: usize = 256;
 
-/// What a frame holds.
+/// The content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Activity {
-    /// Somebody speaks: an active frame, or at most 200 ms after one.
+    /// Speech: an active frame, or at most 200 ms after one.
     pub speech: bool,
-    /// Speech in the frame itself, give or take 20 ms.
+    /// Speech in this frame itself, with a tolerance of 20 ms.
     pub active: bool,
-    /// Something stands out of what was there all the time.
+    /// Sound above the steady background.
     pub sound: bool,
-    /// Root mean square against full scale, dBov (a sine that just does not clip is -3); -127 for digital silence.
+    /// Root mean square relative to full scale in dBov: -3 for the loudest unclipped sine, -127 for digital silence.
     pub level: f32,
 }
 
-/// Says of each frame of one stream whether somebody speaks. 10 KiB, most of it on the heap.
+/// Detects speech in the frames of one stream. It takes 10 KiB, mostly on the heap.
 pub struct VoiceActivity {
     to_narrow: Resampler,
     to_detector: Resampler,
     gate: Gate,
     detector: Box<Detector>,
-    /// At 16 kHz, until it is a block.
+    /// Samples at 16 kHz that wait until they fill a block.
     pending: [i16; BLOCK],
     length: usize,
-    /// What the detector said last, of 1.
+    /// The detector's last result, 0 to 1.
     voice: f32,
-    /// Frames for which the gate stays open.
+    /// The number of frames for which the detector still runs.
     open: u8,
     was_active: bool,
     hangover: u8,
@@ -77,7 +78,7 @@ impl std::fmt::Debug for VoiceActivity {
 }
 
 impl VoiceActivity {
-    /// For frames at `rate`.
+    /// A detector for frames at `rate`.
     pub fn new(rate: SampleRate) -> VoiceActivity {
         VoiceActivity {
             to_narrow: Resampler::new(rate, SampleRate::Hz8000),
@@ -93,7 +94,7 @@ impl VoiceActivity {
         }
     }
 
-    /// Takes the next 20 ms. What is above 4 kHz counts for the level only. Allocates nothing.
+    /// Handles the next 20 ms. Frequencies above 4 kHz affect only the level. It does not allocate.
     pub fn handle_frame(&mut self, samples: &[i16]) -> Activity {
         let level = level(samples);
         let mut narrow = [0; SampleRate::Hz8000.frame()];
@@ -111,7 +112,7 @@ impl VoiceActivity {
         Activity { speech: active || self.hangover > 0, active, sound: something, level }
     }
 
-    /// The most that the detector says of a block that ends in this frame.
+    /// Runs the detector, and keeps the highest result of the blocks that end in this frame.
     fn detect(&mut self, narrow: &[i16]) {
         let mut wide = [0; SampleRate::Hz16000.frame()];
         self.to_detector.process(narrow, &mut wide);
@@ -134,13 +135,13 @@ impl VoiceActivity {
     }
 }
 
-/// How far a frame stands above what was there all the time.
+/// Measures the distance of a frame from the steady background.
 #[derive(Debug)]
 struct Gate {
     bank: FilterBank,
     smoothed: [f32; BANDS],
     floors: [Floor; BANDS],
-    /// No frame has been heard.
+    /// Whether no frame has been handled yet.
     fresh: bool,
 }
 
@@ -152,7 +153,7 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// The mean of the bands, dB.
+    /// The mean distance of the bands from their floors in dB.
     fn above(&mut self, narrow: &[i16]) -> f32 {
         let energies = self.bank.energies(narrow);
         let mut above = 0.0;
@@ -170,14 +171,14 @@ impl Gate {
     }
 }
 
-/// Root mean square of `samples` against full scale, dBov.
+/// The root mean square of `samples` relative to full scale, in dBov.
 fn level(samples: &[i16]) -> f32 {
     let sum: i64 = samples.iter().map(|sample| i64::from(*sample) * i64::from(*sample)).sum();
     let mean = sum as f32 / samples.len().max(1) as f32;
     if mean == 0.0 { -127.0 } else { 10.0 * mean.log10() - 90.309 }
 }
 
-/// The least of a band's smoothed energy in the last 2.4 s.
+/// The minimum of a band's smoothed energy in the last 2.4 s.
 #[derive(Debug, Clone, Copy)]
 struct Floor {
     parts: [f32; PARTS],
@@ -213,10 +214,10 @@ impl Floor {
     }
 }
 
-/// A tree of half-band filters, each made of two first-order all-passes on every second sample.
+/// A tree of half-band filters. Each consists of two first-order all-pass filters on alternate samples.
 #[derive(Debug, Clone, Default)]
 struct FilterBank {
-    /// Takes away direct current and hum.
+    /// The state of the filter that removes DC and hum.
     high_pass: (f32, f32),
     whole: Split,
     lower: Split,
@@ -225,11 +226,11 @@ struct FilterBank {
 }
 
 impl FilterBank {
-    /// Mean square of each band.
+    /// The mean square of each band.
     fn energies(&mut self, narrow: &[i16]) -> [f32; BANDS] {
         let mut steady = [0.0; 160];
         for (to, sample) in steady.iter_mut().zip(narrow) {
-            // A zero at 0 and a pole at 100 Hz.
+            // A zero at 0 Hz and a pole at 100 Hz.
             let (sample, (before, last)) = (f32::from(*sample), self.high_pass);
             *to = sample - before + 0.925 * last;
             self.high_pass = (sample, *to);
@@ -238,7 +239,7 @@ impl FilterBank {
         self.whole.divide(&steady, &mut low, &mut high);
         let (mut to_1000, mut to_2000) = ([0.0; 40], [0.0; 40]);
         self.lower.divide(&low, &mut to_1000, &mut to_2000);
-        // The upper half comes out upside down.
+        // The upper half has its frequencies in reverse order.
         let (mut to_4000, mut to_3000) = ([0.0; 40], [0.0; 40]);
         self.upper.divide(&high, &mut to_4000, &mut to_3000);
         let (mut to_500, mut from_500) = ([0.0; 20], [0.0; 20]);
@@ -251,7 +252,7 @@ fn energy(samples: &[f32]) -> f32 {
     samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32
 }
 
-/// Divides a signal into its lower and its upper half, each at half the rate.
+/// Splits a signal into its lower and its upper half band, each at half the rate.
 #[derive(Debug, Clone, Copy, Default)]
 struct Split {
     even: AllPass,

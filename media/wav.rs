@@ -13,31 +13,31 @@ use serde::Deserialize;
 use crate::codec::g711::Law;
 use crate::rtp::FRAME;
 
-/// Samples a second of each channel.
+/// Samples per second of each channel.
 pub(crate) const RATE: u32 = 8_000;
 /// Octets of the longest header.
 pub(crate) const LONGEST_HEADER: usize = 58;
 
-/// What a sample of a recording's WAV file is.
+/// The coding of the samples in a recording's WAV file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WavCoding {
-    /// 16-bit linear, little-endian.
+    /// 16-bit linear samples, little-endian.
     #[default]
     Pcm,
-    /// G.711 mu-law: half the size.
+    /// G.711 mu-law: half the size of linear samples.
     Mulaw,
-    /// G.711 A-law: half the size.
+    /// G.711 A-law: half the size of linear samples.
     Alaw,
 }
 
 impl WavCoding {
-    /// Octets of a sample.
+    /// Octets per sample.
     pub(crate) fn octets(self) -> usize {
         if self == WavCoding::Pcm { 2 } else { 1 }
     }
 
-    /// The companding law, when it is not linear.
+    /// The companding law; `None` for linear samples.
     pub(crate) fn law(self) -> Option<Law> {
         match self {
             WavCoding::Pcm => None,
@@ -46,12 +46,12 @@ impl WavCoding {
         }
     }
 
-    /// The octet of which silence is made.
+    /// The octet that silence consists of.
     pub(crate) fn silence(self) -> u8 {
         self.law().map_or(0, Law::silence)
     }
 
-    /// Appends samples as the file has them. Allocates nothing while there is room.
+    /// Appends samples in this coding. It does not allocate if `to` has enough capacity.
     pub(crate) fn encode(self, samples: &[i16], to: &mut Vec<u8>) {
         let start = to.len();
         to.resize(start + samples.len() * self.octets(), 0);
@@ -62,7 +62,7 @@ impl WavCoding {
         }
     }
 
-    /// Appends what these octets of the file are as samples; half a one at the end is left out.
+    /// Decodes octets of a file and appends the samples; an incomplete sample at the end is left out.
     pub(crate) fn decode(self, octets: &[u8], to: &mut Vec<i16>) {
         match self.law() {
             Some(law) => {
@@ -75,7 +75,7 @@ impl WavCoding {
     }
 }
 
-/// What a file has of samples.
+/// The coding and the number of channels of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WavFormat {
     pub(crate) coding: WavCoding,
@@ -84,7 +84,7 @@ pub(crate) struct WavFormat {
 }
 
 impl WavFormat {
-    /// Octets of one sample of each channel.
+    /// Octets of one sample of every channel.
     pub(crate) fn block(self) -> u64 {
         u64::from(self.channels) * self.coding.octets() as u64
     }
@@ -94,23 +94,23 @@ impl WavFormat {
         self.block() * FRAME as u64
     }
 
-    /// Of so many octets of samples, how many a file may have that is cut there: no part of a sample, and an even number, as
-    /// RIFF chunks want it.
+    /// The length to which `data` octets of samples must be cut: whole samples, and an even number of octets, as RIFF
+    /// chunks require.
     pub(crate) fn whole(self, data: u64) -> u64 {
         data - data % self.block().max(2)
     }
 
-    /// How long so many octets of samples last.
+    /// The duration of `data` octets of samples.
     pub(crate) fn duration(self, data: u64) -> Duration {
         Duration::from_micros(data / self.block().max(1) * 125)
     }
 
-    /// The header before so many octets of samples.
+    /// The header of a file with `data` octets of samples.
     pub(crate) fn header(self, data: u64) -> Header {
         let mut header = Header { octets: [0; LONGEST_HEADER], length: 0 };
         let law = self.coding != WavCoding::Pcm;
         let rest: u32 = if law { 50 } else { 36 };
-        // A file past 4 GiB keeps the largest size there is; players then read to the end of the file.
+        // A file over 4 GiB has the largest possible size in its header; players then read to the end of the file.
         let data = u32::try_from(data).unwrap_or(u32::MAX - rest).min(u32::MAX - rest);
         let (block, bits) = (self.block() as u32, 8 * self.coding.octets() as u16);
         let tag: u16 = match self.coding {
@@ -138,14 +138,15 @@ impl WavFormat {
         header
     }
 
-    /// Reads the beginning of a file. One that we did not write is an `InvalidData` error.
+    /// Reads a file's header. A header that the engine did not write is an `InvalidData` error.
     pub(crate) fn parse(start: &[u8]) -> io::Result<WavFormat> {
         let codings = [WavCoding::Pcm, WavCoding::Mulaw, WavCoding::Alaw];
         let forms = codings.into_iter().flat_map(|coding| [1, 2].map(|channels| WavFormat { coding, channels }));
         forms.into_iter().find(|form| form.wrote(start)).ok_or_else(not_ours)
     }
 
-    /// Whether a file that begins so has this form: all but the sizes, which are wrong in one that was cut off.
+    /// Whether a file's start is a header of this form. The sizes are not compared, because they are wrong in a file
+    /// that was cut off.
     fn wrote(self, start: &[u8]) -> bool {
         let ours = self.header(0);
         let fixed: &[Range<usize>] = if ours.len() == LONGEST_HEADER { &[0..4, 8..46, 50..54] } else { &[0..4, 8..40] };
@@ -153,7 +154,7 @@ impl WavFormat {
     }
 }
 
-/// A WAV file's beginning.
+/// The header of a WAV file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header {
     octets: [u8; LONGEST_HEADER],

@@ -35,7 +35,7 @@ use crate::writer::{Done, WriterHandle};
 
 /// Messages from outside that may wait for a worker. With more, commands are refused as busy.
 const WAITING: usize = 8_192;
-/// Rooms at a time.
+/// The highest number of rooms that are open at a time.
 pub(crate) const MOST_ROOMS: usize = 10_000;
 /// Messages held for one session while it moves. With more, the session is closed.
 const HELD: usize = 256;
@@ -46,7 +46,7 @@ const MOST_ROUNDS: usize = 50;
 /// Sessions up to which a worker wakes for each packet: audio then does not wait for the tick of 5 ms, at the same cost
 /// (docs/performance.md).
 const PER_PACKET_SESSIONS: usize = 16;
-/// How long a worker without sessions sleeps.
+/// The sleep of a worker without sessions.
 const EMPTY_SLEEP: Duration = Duration::from_secs(1);
 /// A worker sleeps idly when no packet has come for this long and none of its sessions has anything to send or to read.
 const QUIET_BEFORE_IDLE: Duration = Duration::from_millis(100);
@@ -55,13 +55,13 @@ const QUIET_BEFORE_IDLE: Duration = Duration::from_millis(100);
 /// CPU time (docs/performance.md).
 const IDLE_SLEEP: Duration = Duration::from_millis(60);
 
-/// What all workers and the engine's handles share.
+/// The state that all workers and the engine's handles share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) inboxes: Vec<Inbox>,
-    /// The home of each session that has not ended. Bounded by the ports.
+    /// The home worker of each session that has not ended. The number of ports bounds its size.
     pub(crate) homes: Mutex<HashMap<SessionKey, usize>>,
-    /// The worker of each room that has not ended; at most [`MOST_ROOMS`].
+    /// The worker of each room that has not ended; at most [`MOST_ROOMS`] entries.
     pub(crate) rooms: Mutex<HashMap<RoomKey, usize>>,
     pub(crate) published: Vec<Published>,
     /// Relays plain packets in the kernel, where that is possible.
@@ -171,7 +171,7 @@ impl Inbox {
     fn wake(&self, urgent: bool) {
         let attention = self.attention.load(Ordering::SeqCst);
         if attention == Attention::All as u8 || (urgent && attention == Attention::Urgent as u8) {
-            // A full counter has woken it already.
+            // The write can fail only if the eventfd's counter is full, and then the worker is awake.
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         }
     }
@@ -249,13 +249,13 @@ pub(crate) enum Message {
     Return {
         key: SessionKey,
     },
-    /// A session that moves.
+    /// A session that moves to this worker.
     Arrive {
         session: Box<MediaSession>,
         sockets: Option<Sockets>,
         join: Option<(Command, Option<Order>)>,
     },
-    /// To a session's home: it has ended elsewhere.
+    /// To a session's home: the session has ended on another worker.
     Gone {
         key: SessionKey,
     },
@@ -349,7 +349,7 @@ impl Worker {
         writer: WriterHandle,
     ) -> io::Result<Worker> {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // NTP counts from 1900 (RFC 5905 §6).
+        // NTP time counts seconds from 1900 (RFC 5905 §6).
         let seconds = wall.as_secs().wrapping_add(2_208_988_800);
         let ntp = (seconds << 32) | ((u64::from(wall.subsec_nanos()) << 32) / 1_000_000_000);
         let mut core = Core::new(Instant::now(), ntp, budget, writer, shared.done());
@@ -371,7 +371,7 @@ impl Worker {
 
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
     pub(crate) fn run(mut self) {
-        // Not in the first call that asks for it.
+        // Load the noise suppression model now, not during the first call that needs it.
         crate::suppress::prepare();
         let mut inlet = Inlet::new();
         loop {
@@ -625,7 +625,7 @@ impl Worker {
                 Some(to) if to != self.number => {
                     let bring = Message::Bring { key, to, join, of };
                     if self.shared.home(key) == Some(self.number) {
-                        // At once, so that no later command overtakes it.
+                        // Handle it now, so that no later command overtakes it.
                         self.handle(now, bring);
                     } else {
                         self.shared.post_home(key, bring);

@@ -1,9 +1,9 @@
-//! SHELL: the threads that write recordings. They take full buffers from lock-free rings, so a slow disk never holds a
-//! media worker; and each takes the recording that has waited longest, so that a file that blocks (a network file system)
-//! holds one thread and no other recording.
+//! The threads that write recordings (shell). They take full buffers from lock-free rings, so that a slow disk never
+//! blocks a media worker. Each thread takes the recording that has waited longest. A file that blocks (a network file
+//! system) therefore blocks one thread and no other recording.
 //!
 //! ```text
-//!   worker: recorder ──pieces──► open: the longest not served ──► a thread: write ──► back to the end
+//!   worker: recorder ──pieces──► open: longest wait first ──► a thread: write ──► back to the end
 //!                    ◄──empty───
 //! ```
 
@@ -26,27 +26,27 @@ use crate::rtp::FRAME;
 use crate::silence_trim;
 use crate::wav::{WavCoding, WavFormat};
 
-/// Threads: one does the work, the others take over what it cannot while a file blocks it.
+/// The number of threads. One does the work; the others take over while a file blocks it.
 pub(crate) const THREADS: usize = 3;
-/// How long the thread that does the work sleeps between rounds. With the recorder's buffers of 500 ms, what was said is in
-/// the file at most 0.9 s later.
+/// The pause between the rounds of the working thread. With the recorder's buffers of 500 ms, audio reaches the file
+/// after at most 0.9 s.
 const ROUND: Duration = Duration::from_millis(100);
-/// How long the others wait to see whether it does.
+/// The interval at which the other threads check whether it still works.
 const HELP: Duration = Duration::from_millis(400);
-/// How long all sleep while nothing is recorded.
+/// The sleep of all threads while nothing is recorded.
 const IDLE: Duration = Duration::from_millis(500);
-/// Recordings that may wait to be opened; beyond, a new one fails at once.
+/// The number of recordings that may wait to be opened; beyond it, a new recording fails at once.
 const WAITING: usize = 4_096;
-/// Frames between updates of the header's sizes, for who reads a file that grows: 5 s. After a crash they are set from the
-/// file's length.
+/// The number of frames (5 s) between updates of the header's sizes, for readers of a growing file. After a crash the
+/// sizes are set from the file's length.
 const UPDATE: u64 = 250;
 /// Frames of a encrypted chunk: 200 ms.
 const CHUNK: u64 = 10;
 
-/// Told when a recording's file is complete, with its [`Event::RecordingFinished`].
+/// Called with [`Event::RecordingFinished`] when a recording's file is complete.
 pub(crate) type Done = std::sync::Arc<dyn Fn(SessionKey, Event) + Send + Sync>;
 
-/// How a worker starts recordings.
+/// A worker's connection to the writer threads.
 #[derive(Clone)]
 pub(crate) struct WriterHandle {
     new: mpsc::SyncSender<NewRecording>,
@@ -60,21 +60,21 @@ impl std::fmt::Debug for WriterHandle {
 }
 
 impl WriterHandle {
-    /// False when too many wait.
+    /// Posts a message; false if the queue is full.
     pub(crate) fn start(&self, recording: NewRecording) -> bool {
         let taken = self.new.try_send(recording).is_ok();
         self.wake();
         taken
     }
 
-    /// Makes a thread look now, for a recording that has just begun or ended.
+    /// Wakes a thread, for a recording that has just started or ended.
     pub(crate) fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.unpark();
         }
     }
 
-    /// The first thread is the one that is woken.
+    /// Sets the thread that [`WriterHandle::wake`] wakes.
     pub(crate) fn with_thread(mut self, thread: Thread) -> WriterHandle {
         self.thread = Some(thread);
         self
@@ -90,16 +90,17 @@ pub(crate) struct NewRecording {
     pub(crate) done: Done,
 }
 
-/// All open recordings, as one of the threads has them.
+/// One of the writer threads; all threads share the open recordings.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     number: usize,
-    /// How often the threads before this one had served when it last looked.
+    /// The sum of the other threads' counters (those with a lower number) at the last check.
     seen: u64,
     scratch: Scratch,
 }
 
-/// Where pieces are made what the file gets, so that it gets each in one go. A thread's own; allocates when made.
+/// A thread's buffers for converting and encrypting pieces, so that each piece is written with one call. Allocated
+/// once.
 struct Scratch {
     linear: Vec<u8>,
     encrypted: Vec<u8>,
@@ -107,30 +108,31 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Scratch {
-        // A piece of two channels made linear; and what sealing adds to it.
+        // Room for a piece of two channels as linear samples, and for the same after encryption.
         Scratch { linear: vec![0; 4 * BUFFER], encrypted: Vec::with_capacity(5 * BUFFER) }
     }
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// Recordings that each thread has served.
+    /// For each thread: the number of times that it has served a recording.
     served: [AtomicU64; THREADS],
 }
 
-/// Held only to take a recording out or to put it back, never while a file is touched.
+/// The shared state. Its lock is held only while a recording is taken out or put back, never during a file operation.
 struct State {
     new: mpsc::Receiver<NewRecording>,
-    /// Not being served now; the longest not served first.
+    /// The recordings that no thread is serving, the longest waiting one first; each with the round in which it was
+    /// last served.
     open: VecDeque<(u64, Open)>,
-    /// Being served.
+    /// The number of recordings that are being served.
     busy: usize,
     rounds: u64,
     closed: bool,
 }
 
 impl Writer {
-    /// The writer's threads, each to be run, and the way to them.
+    /// The writer threads, each to be run, and the handle to them.
     pub(crate) fn new() -> ([Writer; THREADS], WriterHandle) {
         let (sender, new) = mpsc::sync_channel(WAITING);
         let state = State { new, open: VecDeque::new(), busy: 0, rounds: 0, closed: false };
@@ -144,7 +146,7 @@ impl Writer {
         (writers, WriterHandle { new: sender, thread: None })
     }
 
-    /// The thread's life: ends when all workers have gone and all files are complete.
+    /// Runs the thread. It ends when all workers have ended and all files are complete.
     pub(crate) fn run(mut self) {
         loop {
             self.step();
@@ -159,14 +161,15 @@ impl Writer {
         }
     }
 
-    /// How long to the next round: the first thread makes them all, the others when those before them stand still.
+    /// The pause before the next round. The first thread does every round; another thread works if the threads before
+    /// it make no progress.
     fn pause(&mut self) -> Duration {
         let before = self.shared.served.iter().take(self.number);
         let seen = before.map(|served| served.load(Ordering::Relaxed)).sum();
         if std::mem::replace(&mut self.seen, seen) == seen { ROUND } else { HELP }
     }
 
-    /// One round: opens what is new, writes what waits, completes what has ended.
+    /// Runs one round: opens new recordings, writes waiting pieces, completes ended recordings.
     pub(crate) fn step(&mut self) {
         let mut state = self.state();
         loop {
@@ -200,7 +203,7 @@ impl Writer {
         }
     }
 
-    /// A recording that was not served in this round.
+    /// Takes out a recording that was not served in this round.
     fn take(&self, round: u64) -> Option<Open> {
         let mut state = self.state();
         let (_, open) = state.open.pop_front_if(|(served, _)| *served < round)?;
@@ -213,7 +216,7 @@ impl Writer {
     }
 }
 
-/// A recording at work.
+/// An open recording.
 struct Open {
     recording: NewRecording,
     form: WavFormat,
@@ -221,7 +224,7 @@ struct Open {
     begun: bool,
     /// Octets of samples written.
     data: u64,
-    /// Octets of samples that are silence for want of a buffer.
+    /// Octets of samples that are silence because no buffer was free.
     dropped: u64,
 }
 
@@ -231,14 +234,14 @@ impl Open {
         Open { recording, form, sink: Err(String::new()), begun: false, data: 0, dropped: 0 }
     }
 
-    /// Writes what waits; returns why the recording is over.
+    /// Writes the waiting pieces. Returns the reason if the recording has ended.
     fn step(&mut self, scratch: &mut Scratch) -> Option<RecordingReason> {
         if !self.begun {
-            // Here and not before: making a file may block.
+            // The file is created here and not earlier, because creating it may block.
             self.begun = true;
             self.sink = Sink::create(&self.recording.spec, None).map_err(|error| self.failed(&error));
         }
-        // Looked at first: what a worker pushed before it went is then seen below.
+        // Test this first, so that all pieces that the worker pushed before it ended are seen below.
         let abandoned = self.recording.feed.pieces.is_abandoned();
         while let Ok(piece) = self.recording.feed.pieces.pop() {
             match piece {
@@ -257,7 +260,7 @@ impl Open {
         abandoned.then_some(RecordingReason::Stopped)
     }
 
-    /// Frames of it.
+    /// Writes so many frames of silence.
     fn silence(&mut self, frames: u64, scratch: &mut Scratch) {
         if frames == 0 {
             return;
@@ -270,11 +273,11 @@ impl Open {
         }
     }
 
-    /// Adds whole frames of `coding`.
+    /// Writes whole frames of `coding`.
     fn write(&mut self, coding: WavCoding, octets: &[u8], scratch: &mut Scratch) {
         let Ok(sink) = &mut self.sink else { return };
         let Scratch { linear, encrypted } = scratch;
-        // What is carried otherwise than the file has it is of a law, and the file is linear.
+        // A piece whose coding differs from the file's is G.711, and the file is linear.
         let octets = match coding.law() {
             Some(law) if coding != self.form.coding => law.decode_to_octets(octets, linear),
             _ => octets,
@@ -307,7 +310,7 @@ impl Open {
                 reason
             }
             Err(error) => {
-                // What was written before the fault stays playable.
+                // The audio written before the error stays playable.
                 let _ = crate::recorded::repair_recording(&spec.path, spec.key.as_ref());
                 RecordingReason::Error(error)
             }
@@ -318,18 +321,18 @@ impl Open {
     }
 }
 
-/// A file that samples are added to.
+/// The file of a recording, to which samples are appended.
 struct Sink {
     file: File,
     form: WavFormat,
     encryptor: Option<ChunkEncryptor>,
-    /// Octets of samples in it.
+    /// Octets of samples in the file.
     data: u64,
     header_says: u64,
 }
 
 impl Sink {
-    /// Makes the recording's file, or another one of the same form.
+    /// Creates the recording's file, or another file of the same form at `at`.
     fn create(spec: &RecordSpec, at: Option<&Path>) -> io::Result<Sink> {
         let path = at.unwrap_or(&spec.path);
         if let Some(folder) = path.parent() {
@@ -379,15 +382,16 @@ impl Sink {
     }
 }
 
-/// Octets that no file has had before.
+/// 32 random octets, different for each file.
 pub(crate) fn salt() -> io::Result<[u8; KEY]> {
     let mut salt = [0; KEY];
     aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
     Ok(salt)
 }
 
-/// Cuts what comes before the first word and after the last out of a finished recording; one of nothing but silence stays whole. What is left is
-/// written beside it and then takes its place, so that a crash leaves one or the other. Returns its octets of samples.
+/// Removes everything before the first word and after the last word of a finished recording. A recording that contains
+/// only silence stays whole. The result is written to another file, which then replaces the recording, so that a crash
+/// leaves one of the two. Returns the octets of samples.
 fn trim(spec: &RecordSpec) -> io::Result<u64> {
     let mut file = RecordedFile::open(&spec.path, spec.key.as_ref())?;
     let (form, start) = file.form()?;

@@ -1,8 +1,8 @@
 //! Digest authentication as a server (RFC 3261 §22, RFC 7616, RFC 8760).
 //!
-//! A nonce says when it was made and proves that we made it, so that nothing is kept of a challenge that nobody answers.
-//! What is kept is how often each nonce has been used, for as long as it is good: a request that was overheard cannot be
-//! sent again.
+//! A nonce contains its creation time and a proof that this server made it, so an unanswered challenge needs no memory.
+//! The server only remembers, for the lifetime of a used nonce, how often it was used, so that a recorded request
+//! cannot be sent again.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -14,43 +14,45 @@ use crate::directory::{Directory, User};
 use crate::message::Uri;
 use crate::registrar::DigestAlgorithm;
 
-/// How long a nonce is good for; afterwards the client is given another, and asks nobody for the password again.
+/// Lifetime of a nonce. An older one gets a new challenge with `stale=true`, so that the client does not ask its user
+/// for the password again.
 const NONCE_LIFE: Duration = Duration::from_secs(300);
-/// Nonces in use that are remembered. Beyond them the oldest is forgotten, and counts as too old from then on.
+/// Most used nonces that are remembered. Beyond them the oldest is forgotten and counts as too old from then on.
 const MAX_NONCES: usize = 65_536;
-/// Users of one name whose passwords are tried.
+/// Most users with the same name whose passwords are tried.
 const MAX_CANDIDATES: usize = 16;
-/// Most Authorization values looked at in one request.
+/// Most Authorization values that are read in one request.
 const MAX_ANSWERS: usize = 8;
 
-/// Makes challenges and judges their answers.
+/// Creates challenges and checks their answers.
 #[derive(Debug)]
 pub(crate) struct Authority {
     secret: u128,
-    /// Nonces tell their age from here.
+    /// The time from which the creation time of nonces is counted.
     epoch: Option<Instant>,
-    /// By salt: the highest count that came.
+    /// The highest nonce count that was received, by salt.
     used: HashMap<u64, u32>,
-    /// The same, oldest first: when made, and the salt.
+    /// The used nonces, oldest first: creation time and salt.
     order: VecDeque<(Duration, u64)>,
-    /// Made before this: too old, whatever its age.
+    /// Nonces created at or before this time count as too old, whatever their age.
     floor: Option<Duration>,
-    /// Where phones reach this server, `HOST:PORT`.
+    /// The addresses, `HOST:PORT`, at which phones reach this server.
     own: Vec<String>,
 }
 
-/// What an answer is worth.
+/// The result of checking an answer.
 #[derive(Debug)]
 pub(crate) enum Verdict<'a> {
-    /// It is this user.
+    /// The answer proves that the request is from this user.
     Accepted(&'a User),
-    /// The password is right, the nonce is not.
+    /// The password is right, but the nonce is not valid any more.
     Stale,
-    /// Nobody's password. The name that was claimed.
+    /// The password belongs to no user with this name. Contains the claimed name.
     Wrong(String),
-    /// The password is right, but the answer was made for another Request-URI. The name that was claimed, and that URI.
+    /// The password is right, but the answer was computed for another Request-URI. Contains the claimed name and that
+    /// URI.
     Elsewhere(String, String),
-    /// There is none for our realm.
+    /// The request has no answer for this realm.
     Missing,
 }
 
@@ -60,7 +62,7 @@ struct Answer {
     uri: String,
     response: String,
     sha256: bool,
-    /// `nc` and `cnonce`, with `qop=auth`.
+    /// `nc` and `cnonce`, if the answer has `qop=auth`.
     count: Option<(String, String)>,
 }
 
@@ -76,18 +78,19 @@ impl Authority {
         }
     }
 
-    /// Where phones reach this server, as `HOST:PORT`: an answer for `sip:HOST:PORT` is one for any call to this server.
+    /// Sets the addresses, `HOST:PORT`, at which phones reach this server. An answer for `sip:HOST:PORT` is then valid
+    /// for any call to this server.
     pub(crate) fn set_own(&mut self, own: Vec<String>) {
         self.own = own;
     }
 
-    /// Whether a signed URI is this server's own address, with no user: SIPp signs so whatever it calls. An answer that was lured
-    /// out of a phone is for the address of whoever lured it.
+    /// Whether a signed URI is this server's own address without a user. SIPp signs that URI whatever it calls. This is
+    /// safe: an attacker who tricks a phone into answering a challenge gets an answer for the attacker's own address.
     fn is_own(&self, signed: &str) -> bool {
         signed.strip_prefix("sip:").is_some_and(|at| self.own.iter().any(|own| own.eq_ignore_ascii_case(at)))
     }
 
-    /// WWW-Authenticate lines, one for each algorithm in this order (RFC 8760 §2.3).
+    /// Returns the WWW-Authenticate lines, one for each algorithm in this order (RFC 8760 §2.3).
     pub(crate) fn challenge(
         &mut self,
         now: Instant,
@@ -111,7 +114,7 @@ impl Authority {
         algorithms.iter().map(line).collect()
     }
 
-    /// Judges the Authorization values of a request to `uri`, whose host is `host`.
+    /// Checks the Authorization values of a request to `uri`, whose host is `host`.
     pub(crate) fn judge<'a>(
         &mut self,
         now: Instant,
@@ -129,7 +132,7 @@ impl Authority {
         if !is_same_resource(method, &answer.uri, uri) && !self.is_own(&answer.uri) {
             return Verdict::Elsewhere(answer.username, answer.uri);
         }
-        // Without qop there is no count (RFC 2069): such an answer is good once.
+        // An answer without `qop` has no nonce count (RFC 2069); it is valid once.
         let count = match &answer.count {
             None => Some(1),
             Some((count, _)) => u32::from_str_radix(count, 16).ok(),
@@ -140,7 +143,8 @@ impl Authority {
         }
     }
 
-    /// Whether the nonce is ours and good, and has not been used with this count or a higher one.
+    /// Uses the nonce with this count. Returns `false` if this server did not make the nonce, if it is too old, or if
+    /// it was already used with this count or a higher one.
     fn take(&mut self, now: Instant, nonce: &str, count: u32) -> bool {
         let age = now.saturating_duration_since(*self.epoch.get_or_insert(now));
         let field = |range| nonce.get(range).and_then(|digits| u64::from_str_radix(digits, 16).ok());
@@ -179,7 +183,7 @@ impl Authority {
     }
 }
 
-/// The user names that Authorization values for this realm claim, whatever they prove.
+/// Returns the user names that Authorization values for this realm claim, without a check of the answers.
 pub(crate) fn claimed(values: &[String], realm: &str) -> impl Iterator<Item = String> {
     values.iter().take(MAX_ANSWERS).filter_map(move |value| Answer::read(value, realm)).map(|answer| answer.username)
 }
@@ -217,7 +221,7 @@ impl Answer {
         .filter(|_| get("realm").as_deref() == Some(realm))
     }
 
-    /// RFC 7616 §3.4.1.
+    /// Whether the answer matches the user's password (RFC 7616 §3.4.1).
     fn is_right(&self, method: &str, user: &User) -> bool {
         let (hash, ha1) = if self.sha256 { (Hash::Sha256, &user.ha1.sha256) } else { (Hash::Md5, &user.ha1.md5) };
         let ha2 = hash.of(format!("{method}:{}", self.uri).as_bytes());
@@ -230,19 +234,21 @@ impl Answer {
     }
 }
 
-/// Whether an answer for `signed` is one for a request to `uri` (RFC 7616 §3.4.6): who lures an answer out of a phone, for a
-/// call to himself, must not be able to call somebody else with it.
+/// Whether an answer for `signed` is valid for a request to `uri` (RFC 7616 §3.4.6). An attacker can trick a phone into
+/// an answer by a call to the attacker; that answer must not be valid for a call to another party.
 ///
-/// User and host have to be the same. Beyond that phones write the URI anew rather than copy it, so that these do not count:
-/// - parameters, headers, and `sip` against `sips`: they say how a request travels, not whom it is for;
-/// - letters' case in the host;
-/// - a port that only one of the two has;
-/// - a user that is not signed at all (`sip:HOST`), as some phones do it: a call to the one who lures the answer out of such a
-///   phone is signed with his host, which is not ours;
-/// - in REGISTER the user: RFC 3261 §10.2 allows none in its Request-URI, some phones put one in either of the two, and
-///   whom it registers is in To.
+/// User and host must be the same. Apart from them, phones rewrite the URI instead of copying it, so these differences
+/// are ignored:
+/// - parameters, header fields, and `sip` versus `sips`: they say how a request travels, not whom it is for;
+/// - letter case in the host;
+/// - a port that only one of the two URIs has;
+/// - a missing user in the signed URI (`sip:HOST`), as some phones write it: if an attacker tricks such a phone, the
+///   signed host is the attacker's, not this server's;
+/// - in a REGISTER, the user: RFC 3261 §10.2 allows none in its Request-URI, but some phones write one in either URI;
+///   the registered user is in To.
 ///
-/// A proxy that changes user or host on the way makes answers void; RFC 3261 §22.4 leaves the comparison to us.
+/// A proxy that changes user or host on the path makes the answer invalid. RFC 3261 §22.4 leaves the comparison to the
+/// server.
 fn is_same_resource(method: &str, signed: &str, uri: &Uri) -> bool {
     if signed.as_bytes() == uri.text().as_ref() {
         return true;
@@ -282,7 +288,7 @@ mod tests {
         Directory::new("tandem", [user], [])
     }
 
-    /// Our own client, with the challenge it took.
+    /// Returns a client session that has stored the challenge with index `which`.
     fn client(authority: &mut Authority, now: Instant, password: &str, which: usize) -> Session {
         let lines = authority.challenge(
             now,
@@ -324,7 +330,7 @@ mod tests {
                     .to_owned()
             };
             assert_eq!(judge(&first, "INVITE"), "Wrong", "signed for another method");
-            // The second challenge has the salt of the first: its counts go on.
+            // The second challenge has the salt of the first one, so its nonce counts continue.
             if which == 0 {
                 assert_eq!(judge(&first, "REGISTER"), "Accepted");
                 assert_eq!(judge(&first, "REGISTER"), "Stale");
@@ -383,7 +389,7 @@ mod tests {
         ] {
             assert!(!same("INVITE", signed, requested), "{signed} for {requested}");
         }
-        // Some phones put a user into one of the two.
+        // Some phones write a user in one of the two URIs.
         assert!(
             same("REGISTER", "sip:alice@tandem", "sip:tandem") && same("REGISTER", "sip:tandem", "sip:alice@tandem")
         );

@@ -1,4 +1,4 @@
-//! Writes messages as bytes, once: what is sent is what is kept for retransmission.
+//! Writes messages as bytes. Each message is written once: the bytes that are sent are also kept for retransmissions.
 
 use std::net::IpAddr;
 
@@ -8,40 +8,40 @@ use crate::header;
 use crate::leg::{Header, Transport};
 use crate::message::Echo;
 
-/// Methods we accept (RFC 3261 §20.5), REFER from those who may transfer.
+/// Accepted methods (RFC 3261 §20.5). [`ALLOW_REFER`] adds REFER for a far end that may transfer its calls.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY";
 pub(crate) const ALLOW_REFER: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY, REFER";
-/// Option tags we implement (RFC 3262, 4028, 3891, 4488). `100rel` is announced and taken only where the configuration
-/// lets it.
+/// Supported option tags (RFC 3262, 4028, 3891, 4488). `100rel` is offered and accepted only where the configuration
+/// allows it.
 pub(crate) const SUPPORTED: &[&str] = &["100rel", "timer", "replaces", "norefersub"];
 
-/// The value of Supported.
+/// Returns the value of Supported, with `100rel` if `reliable`.
 pub(crate) fn supported(reliable: bool) -> &'static str {
     if reliable { "100rel, timer, replaces, norefersub" } else { "timer, replaces, norefersub" }
 }
 
-/// A response to be written.
+/// The parts of a response to be written.
 #[derive(Default)]
 pub(crate) struct ResponseParts<'a> {
     pub(crate) status: u16,
     pub(crate) reason: Option<&'a str>,
-    /// Our To tag; ignored when the request had one, and for 100.
+    /// The local To tag; ignored for 100, and if the request already had one.
     pub(crate) tag: Option<u64>,
     pub(crate) record_routes: &'a [Bytes],
-    /// Contact URI without brackets.
+    /// Contact URI without angle brackets.
     pub(crate) contact: Option<&'a str>,
-    /// Parameters of Contact, each with its `;`.
+    /// Contact parameters, each with its leading `;`.
     pub(crate) features: &'a str,
-    /// Whole lines, each with its CRLF.
+    /// Complete header lines, each with its CRLF.
     pub(crate) lines: &'a str,
     pub(crate) headers: &'a [Header],
     pub(crate) body: Option<(&'a str, &'a [u8])>,
     pub(crate) server: &'a str,
-    /// The peer may transfer its calls: Allow has REFER.
+    /// The far end may transfer its calls, so Allow contains REFER.
     pub(crate) refer: bool,
 }
 
-/// A request to be written.
+/// The parts of a request to be written.
 #[derive(Default)]
 pub(crate) struct RequestParts<'a> {
     pub(crate) method: &'a str,
@@ -57,17 +57,17 @@ pub(crate) struct RequestParts<'a> {
     pub(crate) call_id: &'a [u8],
     pub(crate) cseq: u32,
     pub(crate) contact: Option<&'a str>,
-    /// Parameters of Contact, each with its `;`.
+    /// Contact parameters, each with its leading `;`.
     pub(crate) features: &'a str,
     pub(crate) lines: &'a str,
     pub(crate) headers: &'a [Header],
     pub(crate) body: Option<(&'a str, &'a [u8])>,
     pub(crate) user_agent: &'a str,
-    /// The peer may transfer its calls: Allow has REFER.
+    /// The far end may transfer its calls, so Allow contains REFER.
     pub(crate) refer: bool,
 }
 
-/// Writes a response around the request's echoed lines.
+/// Writes a response around the header lines that it echoes from the request.
 pub(crate) fn response(echo: &Echo, parts: &ResponseParts<'_>) -> Bytes {
     let body_length = parts.body.map_or(0, |(_, body)| body.len());
     let mut out = Vec::with_capacity(echo.lines.len() + echo.to.len() + parts.lines.len() + body_length + 320);
@@ -107,7 +107,6 @@ pub(crate) fn response(echo: &Echo, parts: &ResponseParts<'_>) -> Bytes {
     kept(out)
 }
 
-/// Writes a request.
 pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     let body_length = parts.body.map_or(0, |(_, body)| body.len());
     let mut out = Vec::with_capacity(768 + parts.lines.len() + body_length);
@@ -152,14 +151,15 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     kept(out)
 }
 
-/// What is sent may be kept for 32 s: without the room that was left.
+/// Removes the spare capacity, because a sent message may be kept for 32 s.
 fn kept(mut out: Vec<u8>) -> Bytes {
     out.shrink_to_fit();
     Bytes::from(out)
 }
 
-/// A request of ours as it goes another way: its top Via says how and from where, its Contact becomes the second of
-/// `contacts` if it was the first, and everything else stays (RFC 3261 §18.1.1, RFC 3263 §4.3).
+/// Returns a sent request rewritten for another path (RFC 3261 §18.1.1, RFC 3263 §4.3). Its top Via gets the new
+/// transport, sent-by and branch. If its Contact was the first of `contacts`, it becomes the second. Everything else
+/// stays.
 pub(crate) fn rerouted(
     request: &[u8],
     transport: Transport,
@@ -189,22 +189,22 @@ pub(crate) fn rerouted(
         }
         out.push(b'\r');
     }
-    // The last line of the head has its CR already, as the rest has.
+    // Removes the CR that follows the last line of the head; `rest` begins with it.
     out.pop();
     out.extend_from_slice(rest);
     Bytes::from(out)
 }
 
-/// Octets of a Via branch that [`request`] wrote.
+/// Length in octets of a Via branch that [`request`] wrote.
 pub(crate) const BRANCH_LENGTH: usize = 39;
 
-/// The branch number of a Via branch that [`request`] wrote.
+/// Returns the number in a Via branch that [`request`] wrote.
 pub(crate) fn branch_number(branch: &[u8]) -> Option<u128> {
     let (high, low) = branch.strip_prefix(b"z9hG4bK")?.split_at_checked(16)?;
     Some(u128::from(from_hex(high)?) << 64 | u128::from(from_hex(low)?))
 }
 
-/// A number as it is written in branches and tags.
+/// Returns the 16 lower-case hexadecimal digits of a number, as branches and tags contain them.
 pub(crate) fn hex(number: u64) -> [u8; 16] {
     std::array::from_fn(|at| {
         let digit = (number >> (60 - 4 * at)) as u8 & 0xf;
@@ -212,13 +212,13 @@ pub(crate) fn hex(number: u64) -> [u8; 16] {
     })
 }
 
-/// The number of what [`hex`] wrote.
+/// Returns the number that [`hex`] wrote; `None` unless there are 16 hexadecimal digits.
 pub(crate) fn from_hex(digits: &[u8]) -> Option<u64> {
     let append = |number: u64, &digit: &u8| Some(number << 4 | u64::from(char::from(digit).to_digit(16)?));
     digits.iter().try_fold(0, append).filter(|_| digits.len() == 16)
 }
 
-/// A display name and URI as From or To value, without tag.
+/// Returns a From or To value of display name and URI, without a tag.
 pub(crate) fn name_addr(display: Option<&str>, uri: &str) -> String {
     match display.filter(|display| !display.is_empty()) {
         None => ["<", uri, ">"].concat(),
@@ -233,7 +233,8 @@ pub(crate) fn name_addr(display: Option<&str>, uri: &str) -> String {
     }
 }
 
-/// A user part with everything escaped that the grammar does not allow there (RFC 3261 §25.1 `user`).
+/// Returns a user part in which every octet that the grammar does not allow there is percent-escaped (RFC 3261 §25.1
+/// `user`).
 pub fn escape_user(user: &str) -> String {
     let mut out = String::with_capacity(user.len());
     for byte in user.bytes() {
@@ -246,7 +247,7 @@ pub fn escape_user(user: &str) -> String {
     out
 }
 
-/// The RFC's phrase for a status.
+/// Returns the RFC's reason phrase for a status, or a phrase for its class if the status is unknown.
 pub(crate) fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Trying",
@@ -318,7 +319,7 @@ pub(crate) fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// What we call ourselves; nothing when we do not say.
+/// Writes the Server or User-Agent field, unless the name is empty.
 fn push_name(out: &mut Vec<u8>, field: &[u8], name: &str) {
     if !name.is_empty() {
         push_field(out, field, name.as_bytes());
@@ -331,7 +332,7 @@ fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A number in decimal, without the formatting machinery.
+/// Writes a decimal number without the `fmt` machinery, which is slower.
 pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
     if number >= 10 {
         push_number(out, number / 10);
@@ -339,7 +340,7 @@ pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
     out.push(b'0' + (number % 10) as u8);
 }
 
-/// An address as it is usually written.
+/// Writes an IP address in text form.
 pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => {
@@ -354,7 +355,7 @@ pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
-/// Text that cannot end its line.
+/// Writes a text with control characters replaced by spaces, so that the text cannot end its line.
 fn push_clean(out: &mut Vec<u8>, text: &str) {
     out.extend(text.bytes().map(|byte| if byte < b' ' && byte != b'\t' { b' ' } else { byte }));
 }

@@ -1,4 +1,4 @@
-//! What an operator sets for SIP.
+//! The operator's settings for SIP.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,90 +20,96 @@ use crate::trunk::TrunkAcl;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Sockets to bind: `udp://127.0.0.1:5060`, `tcp://[::1]:5060`. Port 0 takes a free one.
+    /// The sockets to bind: `udp://127.0.0.1:5060`, `tcp://[::1]:5060`. Port 0 takes a free port.
     pub listen: Vec<String>,
-    /// `host` or `host:port` that Via and Contact say instead of the bound address.
+    /// The `host` or `host:port` that Via and Contact contain instead of the bound address.
     pub advertise: Option<String>,
-    /// What a request from a source outside every trunk gets.
+    /// The response to a request from a source outside every trunk.
     pub unknown_sources: UnknownSources,
-    /// User-Agent and Server header.
+    /// The value of the User-Agent and Server headers.
     pub user_agent: String,
-    /// Most legs at a time; an INVITE beyond them gets 503 with Retry-After.
+    /// Most legs at the same time. A further INVITE gets 503 with Retry-After.
     pub max_legs: usize,
-    /// Most transactions at a time; beyond them requests get 503 and commands fail.
+    /// Most transactions at the same time. Beyond them, requests get 503 and commands fail.
     pub max_transactions: usize,
-    /// Most stream connections at a time, a quarter of them from sources outside every trunk; beyond them a new connection
-    /// is closed at once.
+    /// Most stream connections at the same time; at most a quarter of them from sources outside every trunk. A
+    /// connection beyond the limit is closed at once.
     pub max_connections: usize,
-    /// Seconds without traffic after which a stream connection is closed; 30 at most for sources outside every trunk.
+    /// Seconds without traffic after which a stream connection is closed; at most 30 for sources outside every trunk.
     pub connection_idle_seconds: u64,
-    /// Longest request in octets that goes over UDP to a peer that takes TCP too (RFC 3261 §18.1.1); 0: any length.
+    /// Longest request, in octets, that is sent over UDP to a destination that supports TCP too (RFC 3261 §18.1.1); 0:
+    /// no limit.
     pub udp_max_request: usize,
-    /// Milliseconds that an INVITE may go without any response before the next address, or the next trunk, is called.
+    /// Milliseconds without any response to an INVITE after which the next address or the next trunk is called.
     pub failover_ms: u32,
-    /// Networks that are not public and that calls to SIP URIs of no trunk may go to all the same. `None`: none but this
-    /// machine's own, and that only as long as every socket of ours is on it.
+    /// Networks that are not public and that calls to SIP URIs outside every trunk may still reach. `None`: only
+    /// loopback addresses, and only while every listening socket is bound to loopback.
     pub allow_networks: Option<Vec<IpNet>>,
-    /// Seconds after which a session ends that nobody refreshes (RFC 4028): asked for in every call, and taken as the most
-    /// when a peer asks; 0 asks for none and takes what a peer asks for.
+    /// Session interval in seconds (RFC 4028): a session that is not refreshed ends after it. The server asks for it in
+    /// every call, and it is the longest interval that the server accepts. 0: the server asks for none and accepts what
+    /// the far end asks for.
     pub session_expires: u32,
-    /// Fewest such seconds that a peer may ask for, at least 90; less gets 422.
+    /// Shortest session interval in seconds that the far end may ask for, at least 90. A shorter one gets 422.
     pub min_se: u32,
-    /// Reliable provisional responses.
+    /// Use of reliable provisional responses.
     pub prack: Prack,
-    /// Whether a peer may have us call somebody with REFER, where its trunk has no word of its own on it and it is no user who
-    /// has shown its password; else it gets 403. Whoever may has us call at somebody's expense.
+    /// Whether the far end may make the server place a call with REFER; otherwise it gets 403. A trunk may have its own
+    /// setting, and a user that has authenticated with a password always may. Such a call is charged to an account.
     pub refer: bool,
-    /// Seconds between the CRLF keep-alives of the stream connections we opened (RFC 5626 §4.4.1) and the pings of WebSocket
-    /// connections; 0: none.
+    /// Seconds between CRLF keep-alives on stream connections that the server opened (RFC 5626 §4.4.1), and between
+    /// pings on WebSocket connections; 0: none.
     pub keep_alive_seconds: u64,
-    /// DNS servers to ask instead of the system's.
+    /// DNS servers to use instead of the system's.
     pub nameservers: Vec<SocketAddr>,
-    /// What `tls://` and `wss://` sockets show; a caller that names a host gets the certificate for it, else the first.
+    /// The certificates of `tls://` and `wss://` sockets. A client that names a host (SNI) gets the certificate for
+    /// that host, any other client the first certificate.
     pub certificates: Vec<Certificate>,
-    /// PEM file of the authorities that TLS peers' certificates are checked against; the public ones when `None`.
+    /// PEM file of the authorities that TLS certificates of far ends are checked against; the public authorities when
+    /// `None`.
     pub ca_file: Option<PathBuf>,
-    /// Emit [`crate::Event::Trace`].
+    /// Whether to emit [`crate::Event::Trace`].
     pub trace: bool,
-    /// MiB that the messages of live and recent calls may take ([`crate::Ladder`]); 0 keeps none.
+    /// Most MiB for the messages of live and recent calls ([`crate::Ladder`]); 0 keeps none.
     pub trace_mib: u32,
-    /// Phones that register.
+    /// Settings of the registrar.
     pub registrar: RegistrarConfig,
-    /// A capture server that is told of every message in HEP 3: `udp://HOST:PORT`.
+    /// The capture server that receives every message in HEP version 3: `udp://HOST:PORT`.
     pub hep: Option<String>,
-    /// The capture agent id that it is told.
+    /// The capture agent id in HEP packets.
     pub hep_id: u32,
-    /// Its password.
+    /// The password of the capture server.
     pub hep_password: Option<String>,
-    /// Milliseconds that the driver may be late; beyond them new INVITEs get 503 with Retry-After. 0: never for this.
+    /// Milliseconds that the driver may be late. Beyond them, new INVITEs get 503 with Retry-After. 0 switches the
+    /// check off.
     pub overload_ms: u64,
-    /// What sources outside every trunk may do.
+    /// Limits for sources outside every trunk.
     pub bans: Bans,
-    /// Who has a password here, and our domains. Filled by the composition root.
+    /// The users with a password, and this server's domains. Set by the composition root.
     #[serde(skip)]
     pub directory: Arc<Directory>,
-    /// Phones that were registered before a restart. Filled by the composition root.
+    /// Registrations from before a restart. Set by the composition root.
     #[serde(skip)]
     pub bindings: Vec<Binding>,
-    /// Peers, filled by the composition root rather than read from the `[sip]` table.
+    /// The source networks of the trunks. Set by the composition root, not read from the `[sip]` table.
     #[serde(skip)]
     pub trunks: Vec<TrunkAcl>,
-    /// What those are beyond their sources; filled likewise.
+    /// All other settings of the trunks. Set by the composition root.
     #[serde(skip)]
     pub peers: Vec<Peer>,
-    /// Reliable provisional responses of trunks that have their own word on it.
+    /// Use of reliable provisional responses for trunks with a setting of their own. Set by the composition root.
     #[serde(skip)]
     pub prack_by_trunk: HashMap<TrunkName, Prack>,
-    /// Whether trunks that have their own word on it may transfer.
+    /// Whether the far end may use REFER, for trunks with a setting of their own. Set by the composition root.
     #[serde(skip)]
     pub refer_by_trunk: HashMap<TrunkName, bool>,
-    /// The trunks that have TLS settings of their own; filled likewise.
+    /// The TLS settings of trunks that have their own. Set by the composition root.
     #[serde(skip)]
     pub tls_trunks: Vec<TrunkTls>,
-    /// An address of a listener that is not ours, which hands us WebSocket connections; filled likewise.
+    /// Address of an HTTP listener outside this crate that passes WebSocket connections to SIP. Set by the composition
+    /// root.
     #[serde(skip)]
     pub websocket: Option<SocketAddr>,
-    /// RFC 3261 §17's base timers; changed by tests only.
+    /// The base timers of RFC 3261 §17. Only tests change them.
     #[serde(skip)]
     pub timers: Timers,
 }
@@ -151,53 +157,53 @@ impl Default for Config {
     }
 }
 
-/// A certificate of ours.
+/// A certificate of this server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// PEM file of the certificate and those between it and its authority.
+    /// PEM file of the certificate and the intermediate certificates.
     pub certificate: PathBuf,
-    /// PEM file of its private key.
+    /// PEM file of the private key.
     pub key: PathBuf,
 }
 
-/// How a trunk's connections over TLS are made and checked.
+/// The TLS settings of a trunk's connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrunkTls {
-    /// The trunk.
+    /// The trunk's configured name.
     pub trunk: TrunkName,
-    /// The name that its certificate has to be for; the host of its URI when `None`.
+    /// The name that the trunk's certificate must be valid for; the host of its URI when `None`.
     pub name: Option<String>,
-    /// PEM file of the authorities its certificate is checked against; [`Config::ca_file`] when `None`.
+    /// PEM file of the authorities that the trunk's certificate is checked against; [`Config::ca_file`] when `None`.
     pub ca_file: Option<PathBuf>,
-    /// SHA-256 of the certificates it may have, whoever issued them, for whatever name.
+    /// SHA-256 fingerprints of the certificates that the trunk may use. With them, issuer and name are not checked.
     pub fingerprints: Vec<[u8; 32]>,
-    /// What we show it; the first of [`Config::certificates`] when `None`.
+    /// The certificate that the server shows to the trunk; the first of [`Config::certificates`] when `None`.
     pub certificate: Option<Certificate>,
-    /// It calls in with its certificate only; from any of these networks, or from anywhere when there are none. Its
-    /// [`TrunkAcl`] has no networks then: its addresses alone are not enough.
+    /// Inbound calls must come with the trunk's certificate (mutual TLS), from one of these networks, or from anywhere
+    /// if the list is empty. The trunk's [`TrunkAcl`] then has no networks, because its addresses alone are not enough.
     pub mutual: Option<Vec<IpNet>>,
 }
 
-/// The answer to a request from a source that matches no trunk.
+/// The response to a request from a source that matches no trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownSources {
-    /// None at all, so that scanners learn nothing.
+    /// No response, so that scanners learn nothing.
     Silent,
     /// 403 Forbidden.
     #[default]
     Reject,
 }
 
-/// The base values every transaction timer derives from (RFC 3261 §17.1.1.1, table 4).
+/// The base values of all transaction timers (RFC 3261 §17.1.1.1, table 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
-    /// Round-trip estimate.
+    /// Estimate of the round-trip time; 500 ms by default.
     pub t1: Duration,
-    /// Longest retransmission interval of non-INVITE requests and INVITE responses.
+    /// Longest retransmission interval of non-INVITE requests and INVITE responses; 4 s by default.
     pub t2: Duration,
-    /// Longest time a message stays in the network.
+    /// Longest time a message stays in the network; 5 s by default.
     pub t4: Duration,
 }
 

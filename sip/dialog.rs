@@ -1,4 +1,4 @@
-//! A dialog's own state (RFC 3261 §12): who the two sides are, where the next request goes, how they number requests.
+//! The state of a dialog (RFC 3261 §12): both sides, the remote target, the route set and the sequence numbers.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,22 +11,23 @@ use crate::endpoint::{ConnectionId, Identity};
 use crate::leg::Transport;
 use crate::message::{Host, Request, Response, Uri};
 
-/// The way to a peer.
+/// The path to a far end: transport, address, and the connection if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flow {
     pub(crate) transport: Transport,
     pub(crate) peer: SocketAddr,
     /// Index of the local socket in the endpoint's table.
     pub(crate) local: usize,
-    /// The stream connection to prefer.
+    /// The stream connection to use while it is open.
     pub(crate) connection: Option<ConnectionId>,
-    /// Who must be at the other end, should a connection over TLS have to be opened.
+    /// The identity that the far end must prove if a new TLS connection has to be opened.
     pub(crate) identity: Option<Identity>,
-    /// Kept for the whole dialog, whatever the peer's Contact says: it leads through a NAT, or is a phone's connection.
+    /// Whether the whole dialog uses this path, whatever the far end's Contact says: the path leads through a NAT, or
+    /// is a phone's connection.
     pub(crate) pinned: bool,
 }
 
-/// Where a request in a dialog goes, and what it says of that.
+/// The path, Request-URI and Route values of a request in a dialog.
 #[derive(Debug)]
 pub(crate) struct NextHop {
     pub(crate) flow: Flow,
@@ -35,29 +36,30 @@ pub(crate) struct NextHop {
     pub(crate) routes: Vec<Bytes>,
 }
 
-/// One dialog, from our side.
+/// One dialog, seen from this server.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialog {
     pub(crate) call_id: Bytes,
-    /// From or To value of our side, our tag included.
+    /// From or To value of the local side, including the local tag.
     pub(crate) local: Bytes,
-    /// From or To value of the peer, its tag included once it has one.
+    /// From or To value of the far end, including its tag once it has one.
     pub(crate) remote: Bytes,
-    /// The peer's tag; empty until it has one.
+    /// The remote tag; empty until the far end has one.
     pub(crate) remote_tag: Bytes,
-    /// The peer's Contact (RFC 3261 §12.2.1.1).
+    /// The remote target: the far end's Contact (RFC 3261 §12.2.1.1).
     pub(crate) target: Uri,
     /// Route values, first hop first.
     pub(crate) routes: Vec<Bytes>,
     pub(crate) local_cseq: u32,
-    /// `None` until the peer has sent a request.
+    /// `None` until the far end has sent a request.
     pub(crate) remote_cseq: Option<u32>,
-    /// The way the peer was last heard on.
+    /// The path of the latest message from the far end.
     pub(crate) flow: Flow,
 }
 
-/// A confirmed dialog as it can be stored: enough for a later process to end it with BYE (RFC 3261 §12, §15), should this one
-/// be killed. It is taken once, when the dialog begins: a target or a CSeq that a later re-INVITE changes is not in it.
+/// A confirmed dialog in a form that can be stored. A later process can end the dialog with BYE (RFC 3261 §12, §15) if
+/// this process is killed. The state is taken once, when the dialog begins; it does not contain a target or CSeq that a
+/// later re-INVITE changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialogState {
     call_id: String,
@@ -74,7 +76,7 @@ pub struct DialogState {
 }
 
 impl fmt::Display for DialogState {
-    /// JSON, which [`FromStr`] reads.
+    /// Writes JSON, which [`FromStr`] reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
@@ -89,16 +91,17 @@ impl FromStr for DialogState {
 }
 
 impl DialogState {
-    /// How far ahead of the stored CSeq the BYE is numbered: further than re-INVITEs, INFOs and NOTIFYs of the lost process
-    /// can have counted. A gap is allowed (RFC 3261 §12.2.2).
+    /// Added to the stored CSeq for the BYE. It exceeds the count of re-INVITEs, INFOs and NOTIFYs that the killed
+    /// process can have sent. A gap is allowed (RFC 3261 §12.2.2).
     const AHEAD: u32 = 1 << 20;
 
-    /// The transport and the address of the peer.
+    /// The transport and the address of the far end.
     pub(crate) fn way(&self) -> (Transport, SocketAddr) {
         (self.transport, self.peer)
     }
 
-    /// The dialog again, with `local` as the socket that reaches its peer. `None`: its target is no URI.
+    /// Rebuilds the dialog. `local` is the index of the socket that reaches the far end. Returns `None` if the stored
+    /// target is not a URI.
     pub(crate) fn restored(self, local: usize) -> Option<Dialog> {
         let Self { call_id, local: ours, remote, target, routes, cseq, transport, peer, pinned } = self;
         Some(Dialog {
@@ -116,7 +119,7 @@ impl DialogState {
 }
 
 impl Dialog {
-    /// This dialog as it can be stored.
+    /// Returns the dialog in a form that can be stored.
     pub(crate) fn state(&self) -> DialogState {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         DialogState {
@@ -132,8 +135,8 @@ impl Dialog {
         }
     }
 
-    /// The UAS side (RFC 3261 §12.1.1). `local` is To with our tag. What it keeps is its own: a part of the request would keep
-    /// all of that.
+    /// Creates the dialog of a UAS (RFC 3261 §12.1.1). `local` is the To value with the local tag. The fields are
+    /// copied, because a slice would keep the whole request in memory.
     pub(crate) fn from_request(request: &Request, local: Bytes, target: Uri, flow: Flow) -> Self {
         Self {
             call_id: Bytes::copy_from_slice(&request.call_id),
@@ -148,7 +151,8 @@ impl Dialog {
         }
     }
 
-    /// The UAC side (RFC 3261 §12.1.2), from a response that creates a dialog. `fallback` stands in for a missing Contact.
+    /// Creates the dialog of a UAC (RFC 3261 §12.1.2) from a response that creates a dialog. `fallback` is the remote
+    /// target if the response has no Contact.
     pub(crate) fn from_response(response: &Response, fallback: &Uri, flow: Flow) -> Self {
         let mut routes = response.content.record_routes();
         routes.reverse();
@@ -165,8 +169,8 @@ impl Dialog {
         }
     }
 
-    /// Request-URI and Route values of the next request to `target`. A first hop that is a strict router takes the
-    /// Request-URI's place and the target moves to the end (RFC 3261 §12.2.1.1).
+    /// Returns the Request-URI and the Route values of the next request to `target`. If the first hop is a strict
+    /// router, its URI becomes the Request-URI and the target becomes the last Route value (RFC 3261 §12.2.1.1).
     pub(crate) fn request_uri_and_routes(&self, target: &Uri) -> (Bytes, Vec<Bytes>) {
         let target = target.text().clone();
         match self.routes.split_first().map(|(first, rest)| (Uri::of_address(first), rest)) {
@@ -183,8 +187,9 @@ impl Dialog {
         }
     }
 
-    /// Where the next request goes: the first route, else the target. A host name there, or a transport we do not speak,
-    /// means the way the peer was last heard on: names are looked up by the shell for new calls only.
+    /// Returns the path of the next request: to the first route, else to the remote target. If its URI has a host name
+    /// or an unsupported transport, the request takes the path of the far end's latest message, because the shell
+    /// resolves names for new calls only.
     pub(crate) fn next_flow(&self) -> Flow {
         if self.flow.pinned {
             return self.flow;
@@ -193,7 +198,8 @@ impl Dialog {
         let hop = first.as_ref().unwrap_or(&self.target);
         let Some(destination) = hop.destination() else { return self.flow };
         let Host::Ip(ip) = destination.host else { return self.flow };
-        // A browser, or a phone that says its address behind a NAT, is at the end of the connection it made and nowhere else.
+        // A browser, or a phone whose Contact has its private address behind a NAT, is reachable only through the
+        // connection that it opened.
         let has_connection = self.flow.connection.is_some();
         let behind = matches!(self.flow.transport, Transport::Ws | Transport::Wss)
             || has_connection && is_private(ip) && !is_private(self.flow.peer.ip());
@@ -201,7 +207,7 @@ impl Dialog {
             return self.flow;
         }
         let same_host = ip.to_canonical() == self.flow.peer.ip().to_canonical();
-        // A peer that came over a stream and does not name a transport is kept on the stream.
+        // A far end that came over a stream and names no transport stays on the stream.
         let transport = destination.transport.unwrap_or(if same_host { self.flow.transport } else { Transport::Udp });
         let connection = self.flow.connection.filter(|_| same_host && transport == self.flow.transport);
         let identity = self.flow.identity.filter(|_| same_host && transport == self.flow.transport);
@@ -210,7 +216,7 @@ impl Dialog {
     }
 }
 
-/// Whether an address is of a network that is nobody's in particular.
+/// Whether the address belongs to a private, loopback or link-local network, or to carrier-grade NAT (100.64.0.0/10).
 fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {

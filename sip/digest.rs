@@ -11,15 +11,15 @@ use sha2::{Digest as _, Sha256, Sha512_256};
 use crate::leg::Credentials;
 use crate::message::Response;
 
-/// Most challenges looked at in one response, and kept for one leg.
+/// Most challenges that are read from one response and kept for one leg.
 const MAX_CHALLENGES: usize = 8;
-/// Most answers to one request, stale nonces included.
+/// Most attempts to answer challenges for one request, stale nonces included.
 const MAX_ATTEMPTS: usize = 4;
 
-/// One challenge we could answer.
+/// A challenge that the client can answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
-    /// From 407 rather than 401.
+    /// Whether it came in a 407 and not in a 401.
     pub(crate) proxy: bool,
     pub(crate) realm: String,
     nonce: String,
@@ -29,7 +29,7 @@ pub(crate) struct Challenge {
     stale: bool,
 }
 
-/// The weakest first.
+/// A hash function, ordered from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hash {
     Md5,
@@ -41,32 +41,32 @@ pub(crate) enum Hash {
 struct Algorithm {
     hash: Hash,
     session: bool,
-    /// Whether the challenge named it; it is echoed only then.
+    /// Whether the challenge named the algorithm. The answer echoes it only then.
     named: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Qop {
-    /// RFC 2069 style.
+    /// No `qop`, as in RFC 2069.
     None,
     Auth,
     AuthInt,
 }
 
-/// The challenges a leg has met, reused for its later requests.
+/// The challenges that a leg has received, reused for its later requests.
 ///
-/// Who only gets to read an answer can guess passwords against it at home. So nobody gets one but those the credentials are
-/// for: [`Session::trusts`] is to be asked before [`Session::learn`] and [`Session::lines`]. A leg's route may lead elsewhere
-/// later, and what asks there for a password is not the trunk.
+/// An attacker who reads an answer can test passwords against it offline. So only the servers that the credentials are
+/// for get an answer: call [`Session::trusts`] before [`Session::learn`] and [`Session::lines`]. A leg's route set may
+/// lead to other hosts later, and a challenge from such a host does not come from the trunk.
 #[derive(Debug)]
 pub(crate) struct Session {
     credentials: Credentials,
-    /// Where the credentials may be shown; anywhere when `None`.
+    /// The networks that may see the credentials; any when `None`.
     home: Option<Vec<IpNet>>,
     known: Vec<(Challenge, u32)>,
 }
 
-/// Which realms were answered for one request.
+/// The realms that were answered for one request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Attempts {
     realms: Vec<(bool, String)>,
@@ -78,13 +78,13 @@ impl Session {
         Self { credentials, home: None, known: Vec::new() }
     }
 
-    /// One for these networks only.
+    /// Restricts the session to these networks.
     pub(crate) fn at_home(self, networks: Vec<IpNet>) -> Self {
         Self { home: Some(networks), ..self }
     }
 
-    /// One that names the user to this realm before any challenge. The answer has no nonce, so it proves nothing; it asks a
-    /// server that would take the request without a password to challenge for one.
+    /// Makes the session name its user to this realm before any challenge. The answer has no nonce, so it proves
+    /// nothing. It makes a server send a challenge that would otherwise take the request without a password.
     pub(crate) fn expecting(mut self, realm: &str) -> Self {
         let challenge = Challenge {
             proxy: false,
@@ -99,20 +99,21 @@ impl Session {
         self
     }
 
-    /// Whether the credentials may be shown there.
+    /// Whether the credentials may be shown to this address.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.home.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
     }
 
-    /// Takes in the challenges of a 401 or 407. `false`: giving up, because none can be answered, or a realm refused an
-    /// answer that was not merely stale.
+    /// Stores the challenges of a 401 or 407. Returns `false` if the request must not be repeated: no challenge can be
+    /// answered, there were too many attempts, or a realm refused an answer that was not merely stale.
     pub(crate) fn learn(&mut self, mut challenges: Vec<Challenge>, attempts: &mut Attempts) -> bool {
         attempts.count += 1;
         if attempts.count > MAX_ATTEMPTS {
             return false;
         }
-        // The strongest that we know, whatever the server lists first: an order can be changed on the way.
+        // The strongest supported challenge wins, whatever the server lists first: somebody on the path can change the
+        // order.
         challenges.sort_by_key(|challenge| Reverse(challenge.algorithm.hash));
         let mut learnt = false;
         let mut seen: Vec<(bool, String)> = Vec::new();
@@ -138,7 +139,7 @@ impl Session {
         learnt
     }
 
-    /// The server wants this nonce from now on.
+    /// Sets the nonce that the server wants from now on (`nextnonce`).
     pub(crate) fn next_nonce(&mut self, nonce: &str) {
         if let Some((challenge, count)) = self.known.iter_mut().find(|(challenge, _)| !challenge.proxy) {
             nonce.clone_into(&mut challenge.nonce);
@@ -146,7 +147,7 @@ impl Session {
         }
     }
 
-    /// The Authorization and Proxy-Authorization lines for a request; empty before the first challenge.
+    /// Returns the Authorization and Proxy-Authorization lines for a request; empty before the first challenge.
     pub(crate) fn lines(&mut self, method: &str, uri: &str, body: &[u8], rng: &mut impl Rng) -> String {
         let mut out = String::new();
         for (challenge, count) in &mut self.known {
@@ -158,9 +159,9 @@ impl Session {
     }
 }
 
-/// The `Authorization` value that answers the strongest Digest challenge among these `WWW-Authenticate` values (RFC 7616),
-/// for a request over HTTP; `None` when none of them can be answered. `uri` is the request's path and query, `cnonce` a new
-/// random word.
+/// Returns the `Authorization` value that answers the strongest Digest challenge among these `WWW-Authenticate` values
+/// (RFC 7616), for an HTTP request. Returns `None` if no challenge can be answered. `uri` is the path and query of the
+/// request, `cnonce` a new random word.
 pub fn http_answer(
     challenges: &[&str],
     credentials: &Credentials,
@@ -175,14 +176,14 @@ pub fn http_answer(
     Some(line.strip_prefix("Authorization: ")?.trim_end().to_owned())
 }
 
-/// The challenges of a 401 or 407 that we can answer.
+/// Returns the challenges of a 401 or 407 that the client can answer.
 pub(crate) fn challenges(response: &Response) -> Vec<Challenge> {
     let of =
         |name, proxy| response.content.values(name).into_iter().flat_map(move |value| parse_challenges(&value, proxy));
     of("WWW-Authenticate", false).chain(of("Proxy-Authenticate", true)).collect()
 }
 
-/// The nonce for the next request, if the server says so (RFC 7616 §3.5).
+/// Returns the nonce for the next request, if the server states one (RFC 7616 §3.5).
 pub(crate) fn next_nonce(response: &Response) -> Option<String> {
     response.content.values("Authentication-Info").iter().find_map(|value| {
         split_outside_quotes(value).find_map(|item| {
@@ -192,7 +193,7 @@ pub(crate) fn next_nonce(response: &Response) -> Option<String> {
     })
 }
 
-/// The Digest challenges of one WWW-Authenticate or Proxy-Authenticate value that we can answer.
+/// Returns the Digest challenges of one WWW-Authenticate or Proxy-Authenticate value that the client can answer.
 pub(crate) fn parse_challenges(value: &str, proxy: bool) -> Vec<Challenge> {
     let mut out = Vec::new();
     let mut parameters: Option<Vec<(String, String)>> = None;
@@ -204,7 +205,7 @@ pub(crate) fn parse_challenges(value: &str, proxy: bool) -> Vec<Challenge> {
     for item in split_outside_quotes(value) {
         let (name, text) = item.split_once('=').unwrap_or((item, ""));
         let mut name = name.trim();
-        // `Digest realm` begins a new challenge.
+        // An item such as `Digest realm` begins a new challenge.
         if let Some((scheme, first)) = name.split_once(|c: char| c.is_ascii_whitespace()) {
             finish(parameters.take(), &mut out);
             parameters = scheme.eq_ignore_ascii_case("Digest").then(Vec::new);
@@ -295,7 +296,7 @@ fn line(
     out
 }
 
-/// RFC 7616 §3.4.1.
+/// Computes the `response` parameter (RFC 7616 §3.4.1).
 fn response(
     challenge: &Challenge,
     credentials: &Credentials,
@@ -323,7 +324,7 @@ fn response(
 }
 
 impl Hash {
-    /// In lower-case hexadecimal digits.
+    /// Returns the hash in lower-case hexadecimal digits.
     pub(crate) fn of(self, data: &[u8]) -> String {
         fn hex(bytes: &[u8]) -> String {
             bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -366,7 +367,7 @@ pub(crate) fn unquote(text: &str) -> String {
     out
 }
 
-/// For inside a quoted string; line breaks vanish.
+/// Escapes a text for a quoted string. Control characters are removed.
 fn quote(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
@@ -405,7 +406,7 @@ mod tests {
         for (algorithm, expected) in [
             ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
             ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
-            // Not in the RFC with these words; computed with OpenSSL.
+            // The RFC has no value for these inputs; this one was computed with OpenSSL.
             ("SHA-512-256", "430d05014cecc49cab6fbe03176d41a1da86cbfe24a16580e22aaad928d960d0"),
         ] {
             let challenge = one(&format!(

@@ -1,5 +1,5 @@
-//! Who may register and call with a password, and which domains are ours. Plain data, made by the application and
-//! replaced as a whole.
+//! The users that may register and call with a password, and this server's domains. Plain data; the application makes
+//! it and replaces it as a whole.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,62 +10,64 @@ use crate::digest::Hash;
 use crate::leg::TrunkName;
 use ipnet::IpNet;
 
-/// Everybody who has a password here, and our domains.
+/// The users with a password, and this server's domains.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     realm: Arc<str>,
     users: HashMap<Arc<str>, Vec<User>>,
     domains: HashMap<Box<str>, Domain>,
-    /// Networks that mean a domain at whatever host name.
+    /// Networks whose calls belong to a domain, whatever host name they call.
     sources: Vec<(IpNet, Box<str>)>,
-    /// Accounts that call as themselves, by the names they go by.
+    /// The names under which accounts themselves may call.
     accounts: Option<Box<Directory>>,
 }
 
-/// One user of one account. Others may have the same name, at other domains or with other passwords.
+/// One user of one account. Other users may have the same name, at other domains or with other passwords.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// Whose phone it is.
+    /// The account that owns the user.
     pub account: Arc<str>,
     /// Digest user name, and user part of the address-of-record.
     pub username: Arc<str>,
-    /// What stands for the password.
+    /// The hashes of the password.
     pub ha1: Ha1,
-    /// The one domain it belongs to; every host name and address of ours when `None`.
+    /// The only domain of the user; `None` means every host name and address of this server.
     pub domain: Option<Arc<str>>,
-    /// The trunk that calls with it: then it is no phone's, and `account` is empty for a trunk of everybody's.
+    /// The trunk that authenticates as this user. Such a user is not a phone's; `account` is empty for a trunk that all
+    /// accounts share.
     pub trunk: Option<TrunkName>,
-    /// May register.
+    /// Whether the user may register.
     pub registers: bool,
-    /// May call.
+    /// Whether the user may call.
     pub calls: bool,
 }
 
 /// A domain of an account.
 #[derive(Debug, Clone)]
 pub struct Domain {
-    /// Host of the Request-URI; case does not matter.
+    /// Host of the Request-URI, in any letter case.
     pub name: Arc<str>,
-    /// Whose.
+    /// The account that owns the domain.
     pub account: Arc<str>,
-    /// Where calls to it may come from; from anywhere when empty, and then by password only.
+    /// The networks that calls to the domain may come from without a password. Empty: calls may come from anywhere, but
+    /// only with a password.
     pub networks: Vec<IpNet>,
-    /// Calls from its networks are its account's at whatever host name of ours.
+    /// Whether calls from the domain's networks belong to its account whatever host name of this server they call.
     pub everywhere: bool,
 }
 
-/// What a server keeps of a digest password (RFC 7616 §3.4.2), as 32 and 64 hex digits: good for one realm only, yet as
-/// good as the password there. `Debug` hides it.
+/// The hashes of a digest password (RFC 7616 §3.4.2), as 32 and 64 hexadecimal digits. They are valid for one realm
+/// only, and are as secret as the password there. `Debug` hides them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ha1 {
-    /// For `algorithm=MD5`.
+    /// The hash for `algorithm=MD5`.
     pub md5: Box<str>,
-    /// For `algorithm=SHA-256`.
+    /// The hash for `algorithm=SHA-256`.
     pub sha256: Box<str>,
 }
 
 impl Ha1 {
-    /// Of a password.
+    /// Computes the hashes of a password.
     #[must_use]
     pub fn of(username: &str, realm: &str, password: &str) -> Self {
         let text = format!("{username}:{realm}:{password}");
@@ -80,7 +82,7 @@ impl fmt::Debug for Ha1 {
 }
 
 impl Directory {
-    /// Of these. `realm` is what challenges say, and what every [`Ha1`] was made for.
+    /// Creates a directory of these users and domains. `realm` is the realm of the challenges and of every [`Ha1`].
     #[must_use]
     pub fn new(realm: &str, users: impl IntoIterator<Item = User>, domains: impl IntoIterator<Item = Domain>) -> Self {
         let mut directory = Self { realm: realm.into(), ..Self::default() };
@@ -96,38 +98,38 @@ impl Directory {
         directory
     }
 
-    /// The same, with names that an account itself calls by, from this machine only. They are no users: nobody registers
-    /// as one of them or calls one of them, and nobody is challenged because of them who does not name one.
+    /// Adds names under which an account itself may call, from a loopback address only. They are not users: they cannot
+    /// register and cannot be called, and only a request that names one of them is challenged because of them.
     #[must_use]
     pub fn with_accounts(self, accounts: impl IntoIterator<Item = User>) -> Self {
         let accounts = Self::new(&self.realm, accounts, []);
         Self { accounts: Some(Box::new(accounts)).filter(|accounts| accounts.has_users()), ..self }
     }
 
-    /// The accounts that call as themselves.
+    /// The names under which accounts themselves may call.
     pub(crate) fn accounts(&self) -> Option<&Self> {
         self.accounts.as_deref()
     }
 
-    /// What challenges say.
+    /// The realm of the challenges.
     #[must_use]
     pub fn realm(&self) -> &str {
         &self.realm
     }
 
-    /// Whether nobody can prove anything here.
+    /// Whether the directory has neither users nor domains.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.domains.is_empty()
     }
 
-    /// A domain of ours by name.
+    /// Returns the domain with this host name, in any letter case.
     #[must_use]
     pub fn domain(&self, host: &str) -> Option<&Domain> {
         self.domains.get(host.to_ascii_lowercase().as_str())
     }
 
-    /// The domain that calls from there are of, at whatever host name.
+    /// Returns the domain that owns calls from this source, whatever host name they call.
     #[must_use]
     pub fn domain_of(&self, source: IpAddr) -> Option<&Domain> {
         let source = source.to_canonical();
@@ -135,8 +137,9 @@ impl Directory {
         self.domains.get(name)
     }
 
-    /// Those who have this name at `host`: at a domain of ours its own users and those of its account (or every account's)
-    /// that belong to none, at any other host (our address, say) everybody of that name. Trunks among them.
+    /// Returns the users with this name at `host`, trunks' users included. If `host` is a known domain: its own users,
+    /// and the users without a domain that belong to its account or to all accounts. At any other host (the server's
+    /// address, for example): all users with this name.
     pub fn users<'a>(&'a self, username: &str, host: &'a str) -> impl Iterator<Item = &'a User> {
         let domain = self.domain(host);
         self.users.get(username).into_iter().flatten().filter(move |user| match (domain, &user.domain) {
@@ -146,25 +149,25 @@ impl Directory {
         })
     }
 
-    /// Everybody, in no order.
+    /// Returns all users, in no particular order.
     pub fn all(&self) -> impl Iterator<Item = &User> {
         self.users.values().flatten()
     }
 
-    /// Whether anybody has a password.
+    /// Whether there is any user with a password.
     #[must_use]
     pub fn has_users(&self) -> bool {
         !self.users.is_empty()
     }
 
-    /// Whether a domain has users of its own who may call.
+    /// Whether the domain has users of its own that may call.
     #[must_use]
     pub fn has_callers(&self, domain: &str) -> bool {
         let at = |user: &User| user.calls && user.domain.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(domain));
         self.users.values().flatten().any(at)
     }
 
-    /// Whether the account has a phone's user of this name, at `domain` if that is given.
+    /// Whether the account has a phone's user with this name, at `domain` if that is given.
     #[must_use]
     pub fn has(&self, account: &str, username: &str, domain: Option<&str>) -> bool {
         self.users.get(username).into_iter().flatten().any(|user| {
@@ -178,7 +181,7 @@ impl Directory {
 }
 
 impl Domain {
-    /// Whether calls to it may come from there without a password.
+    /// Whether calls to the domain may come from this source without a password.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {
         let source = source.to_canonical();

@@ -75,7 +75,7 @@ use transactions::Transactions;
 use trunks::Trunks;
 pub use trunks::{OutOfDialogRequest, Target};
 
-/// One stream connection, numbered by the shell and never reused.
+/// One stream connection. The shell numbers its connections and never reuses a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
@@ -84,7 +84,7 @@ pub struct ConnectionId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(pub u32);
 
-/// One message that came in, framed.
+/// One received and framed message.
 #[derive(Debug, Clone)]
 pub struct Arrival {
     /// The sender's address.
@@ -108,7 +108,7 @@ pub enum Output {
     Transmit {
         /// The address to send to, if `connection` is `None` or not open any more.
         destination: SocketAddr,
-        /// The local socket to send from (UDP).
+        /// The local UDP socket to send from.
         local: Option<SocketAddr>,
         /// The transport.
         transport: Transport,
@@ -123,9 +123,9 @@ pub enum Output {
     Trust(ConnectionId),
     /// Requests to that trunk at that address over TLS may go over this connection, which the trunk has opened (RFC 5923).
     Alias {
-        /// The connection.
+        /// The connection to use.
         connection: ConnectionId,
-        /// Where the trunk listens.
+        /// The address at which the trunk listens.
         address: SocketAddr,
         /// The trunk that its certificate names.
         trunk: TrunkName,
@@ -143,10 +143,10 @@ pub enum Output {
     },
 }
 
-/// The SIP endpoint: every transaction, dialog and leg of one process.
+/// The SIP endpoint: all transactions, dialogs and legs of one process.
 ///
-/// Memory is bounded by [`Config::max_legs`] and [`Config::max_transactions`]; beyond them new requests get 503 and
-/// new commands end in [`EndCause::Overload`].
+/// [`Config::max_legs`] and [`Config::max_transactions`] bound its memory. Beyond them, new requests get 503 and new
+/// commands end with [`EndCause::Overload`].
 pub struct Endpoint {
     core: Core,
     transactions: Transactions,
@@ -160,8 +160,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint on the addresses of `config.listen` (unparsable ones are left out; the shell reports them). The seed
-    /// feeds every tag, branch and Call-ID.
+    /// Creates an endpoint on the addresses of `config.listen`. It ignores entries that cannot be parsed; the shell
+    /// reports them. All tags, branches and Call-IDs are generated from the seed.
     #[must_use]
     pub fn new(config: Config, rng_seed: [u8; 32]) -> Self {
         let addresses: Vec<_> = config.listen.iter().filter_map(|listen| parse_listen(listen)).collect();
@@ -201,7 +201,7 @@ impl Endpoint {
         self.dialogs.ladder = Some(ladder);
     }
 
-    /// Whether there is a socket of that transport and family.
+    /// Whether there is a socket of this transport and address family.
     #[must_use]
     pub fn listens_on(&self, transport: Transport, ipv4: bool) -> bool {
         self.core.listens_on(transport, ipv4)
@@ -213,7 +213,7 @@ impl Endpoint {
         self.dialogs.len()
     }
 
-    /// The keys of those legs, in no order.
+    /// The keys of these legs, in no particular order.
     pub fn leg_keys(&self) -> impl Iterator<Item = LegKey> {
         self.dialogs.by_key.keys().copied()
     }
@@ -230,7 +230,7 @@ impl Endpoint {
         [branches, streams, servers, merged, completed, self.dialogs.by_key.len(), self.dialogs.by_tag.len()]
     }
 
-    /// Requests refused with 503 since the start.
+    /// Count of requests refused with 503 since the start.
     #[must_use]
     pub fn shed(&self) -> u64 {
         self.core.counters.shed
@@ -248,7 +248,7 @@ impl Endpoint {
         self.core.counters.wrong_passwords
     }
 
-    /// Requests from addresses that are in no trunk's networks, since the start.
+    /// Count of requests from addresses in no trunk's networks since the start.
     #[must_use]
     pub fn strangers(&self) -> u64 {
         self.core.counters.strangers
@@ -260,13 +260,13 @@ impl Endpoint {
         self.core.counters.malformed
     }
 
-    /// One framed message from the network, however malformed.
+    /// Handles one framed message from the network, however malformed it is.
     pub fn handle_datagram(&mut self, now: Instant, mut arrival: Arrival) {
-        // Keep-alives (RFC 5626 §4.4.1, and the NULs some phones send).
+        // Keep-alives (RFC 5626 §4.4.1, and the NULs that some phones send).
         if arrival.data.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return;
         }
-        // RFC 3261 §7.5: empty lines before a message mean nothing.
+        // RFC 3261 §7.5: empty lines before a message are ignored.
         let empty = arrival.data.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         if empty > 0 {
             arrival.data = arrival.data.slice(empty..);
@@ -297,7 +297,7 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    /// Fires every timer that is due.
+    /// Fires all timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((at, owner)) = self.core.timers.pop_due(now) {
             match owner {
@@ -343,7 +343,7 @@ impl Endpoint {
         self.core.outputs.pop_front()
     }
 
-    /// When to call [`Endpoint::handle_timeout`] next. It may be early: then nothing happens.
+    /// Returns when to call [`Endpoint::handle_timeout`] next. The time may be too early; then the call does nothing.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let completed = self.transactions.poll_timeout();

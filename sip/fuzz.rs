@@ -1,4 +1,4 @@
-//! Entry points for fuzzing: whole conversations made of arbitrary bytes. Pure, and the same every time.
+//! Entry points for fuzzing: whole conversations made of arbitrary bytes. Pure and deterministic.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -19,12 +19,12 @@ use crate::trunk::TrunkAcl;
 
 pub use crate::message::fuzz_message;
 
-/// Feeds the bytes, cut at each `0xFF`, to an endpoint with a call out and an application that answers everything; time
-/// passes in between. `now` is where the virtual clock starts. Gives how many calls were answered, so that a corpus can be
-/// seen to reach that far.
+/// Cuts the bytes at each `0xFF` and feeds the parts to an endpoint with an outgoing call and an application that
+/// answers everything. Time passes in between. `now` is the start of the virtual clock. Returns how many calls were
+/// answered, which shows how far a corpus reaches.
 ///
 /// # Panics
-/// If the endpoint breaks its word: an event after the end of a leg, or a table that never empties.
+/// If the endpoint breaks its contract: an event after the end of a leg, or a table that never becomes empty.
 pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
     let everyone = ipnet::IpNet::from(std::net::IpAddr::from([0, 0, 0, 0]));
     let networks = ipnet::IpNet::new(everyone.addr(), 0).into_iter().collect();
@@ -37,9 +37,9 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
     office.close().answered
 }
 
-/// The same with two phones' users, alice and bob, and no trunk. Each request is signed with alice's password once that was
-/// asked for, and whoever registers is called: the way into the registrar, to forks and to calls of phones. Gives how many
-/// bindings were made.
+/// Does the same with two phone users, alice and bob, and no trunk. Once the endpoint has sent a challenge, each
+/// request is signed with alice's password; a phone that registers is called. So the input reaches the registrar, forks
+/// and calls from phones. Returns how many bindings were made.
 ///
 /// # Panics
 /// As [`fuzz_endpoint`].
@@ -64,10 +64,10 @@ pub fn fuzz_phones(now: Instant, data: &[u8]) -> usize {
 
 /// Most messages of one conversation.
 const MAX_PARTS: usize = 64;
-/// Most calls to phones in one.
+/// Most calls to phones in one conversation.
 const MAX_CALLS: u64 = 8;
 
-/// An endpoint, and an application that answers everything.
+/// An endpoint with an application that answers everything.
 struct Office {
     endpoint: Endpoint,
     now: Instant,
@@ -99,7 +99,7 @@ impl Office {
         self.settle();
     }
 
-    /// Every fourth message comes over TCP.
+    /// Passes a message to the endpoint; every fourth one over TCP.
     fn receive(&mut self, number: usize, data: Bytes) {
         let source = SocketAddr::from(([127, 0, 0, 2], 5060));
         let transport = if number % 4 == 3 { Transport::Tcp } else { Transport::Udp };
@@ -112,7 +112,7 @@ impl Office {
         self.settle();
     }
 
-    /// Adds alice's answer to the challenge, if there was one, behind the first line of a request.
+    /// Inserts alice's answer to the challenge, if there was one, after the first line of a request.
     fn sign(&mut self, part: &[u8]) -> Bytes {
         let end = part.windows(2).position(|two| two == b"\r\n").map_or(part.len(), |at| at + 2);
         let (first, rest) = part.split_at_checked(end).unwrap_or((part, &[]));
@@ -173,7 +173,7 @@ impl Office {
         }
     }
 
-    /// Hangs everything up, and lets all the time pass that anything still waits for.
+    /// Ends all calls and lets time pass until nothing is pending any more.
     fn close(mut self) -> Self {
         let legs: Vec<LegKey> = self.endpoint.leg_keys().collect();
         for leg in legs {
@@ -212,8 +212,8 @@ mod tests {
         To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\nContact: <sip:b@127.0.0.2>\r\nContent-Type: application/sdp\r\n\
         Content-Length: 5\r\n\r\nv=0\r\n";
 
-    /// What a peer of that endpoint would send, learnt by listening to it: responses of these statuses to its INVITE, then
-    /// requests in that dialog, and a call of its own.
+    /// Returns what a far end of that endpoint would send: responses with these statuses to its INVITE, then requests
+    /// in that dialog, and a call of its own.
     fn conversation(statuses: &[u16]) -> Vec<u8> {
         let mut endpoint = crate::testing::endpoint("127.0.0.1:5060", 0, |_| {});
         let now = instant();

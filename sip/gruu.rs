@@ -1,26 +1,27 @@
-//! Globally routable user agent URIs (RFC 5627), the public ones: one phone among those of a user, wherever it is by now.
+//! Public globally routable user agent URIs (GRUU, RFC 5627): a URI for one phone of a user, wherever the phone
+//! registers from.
 //!
 //! ```text
 //!   phone ── REGISTER, +sip.instance="<urn:uuid:x>", Supported: gruu ──> 200, pub-gruu="sip:alice@tandem;gr=urn:uuid:x"
-//!   anybody ── INVITE sip:alice@tandem;gr=urn:uuid:x ──> that phone alone
-//!   phone ── 200, Contact: the GRUU ──>  the dialog's requests go to the Contact that it registered
+//!   caller ── INVITE sip:alice@tandem;gr=urn:uuid:x ──> that phone alone
+//!   phone ── 200, Contact: the GRUU ──>  requests in the dialog go to the Contact that the phone registered
 //! ```
 //!
-//! There is nothing to remember: the URI names the instance, and the registrar knows where that is. Temporary ones, which
-//! hide the user, are not made.
+//! The server keeps no table of GRUUs: the URI names the instance, and the registrar knows where the instance is. The
+//! server makes no temporary GRUUs, which would hide the user.
 
-/// The public GRUU of an instance (`<urn:uuid:...>`) of the user with this address-of-record; `None` if the instance is nothing
-/// that a URI parameter can hold.
+/// Returns the public GRUU of an instance (`<urn:uuid:...>`) of the user with this address-of-record. Returns `None` if
+/// a URI parameter cannot hold the instance.
 pub(crate) fn public(aor: &str, instance: &str) -> Option<String> {
     let id = instance.strip_prefix('<')?.strip_suffix('>')?;
     let holds = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.!~*'()[]/:&+$%".contains(&octet);
-    // What stands behind the host is about one request or another (RFC 3261 §19.1.1).
+    // URI parameters and header fields after the host belong to one request only (RFC 3261 §19.1.1).
     let host = aor.find('@')?;
     let end = aor.get(host..)?.find([';', '?']).map_or(aor.len(), |end| host + end);
     (!id.is_empty() && id.bytes().all(holds)).then(|| format!("{};gr={id}", aor.get(..end).unwrap_or(aor)))
 }
 
-/// Whether the instance is the one that a `gr` parameter names.
+/// Whether a URI's `gr` parameter names this instance.
 pub(crate) fn names(parameter: &str, instance: &str) -> bool {
     let id = instance.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(instance);
     id.eq_ignore_ascii_case(parameter)

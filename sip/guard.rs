@@ -1,15 +1,17 @@
-//! Who may speak to us, decided before a message is read: a limit for each source, and bans for those who behave badly.
+//! Decides before a message is read whether its source may send it: a rate limit for each source, and bans for sources
+//! that misbehave.
 //!
-//! Sources are IPv4 addresses and /64 networks of IPv6, in a table of fixed size: a million of them cost what a few do. Where
-//! a place is wanted, the one unheard for longest leaves, banned ones last. Sources in a trunk's networks, the hosts of the
-//! trunks' URIs, and [`Bans::never`] are never limited and never banned; those that we called or register with are not
-//! limited, and banned for guessing passwords only. A response that a transaction of ours waits for is read whoever is banned:
-//! the driver asks [`crate::Endpoint::awaits`].
+//! A source is an IPv4 address or an IPv6 /64 network. The table of sources has a fixed size, so a million sources cost
+//! no more than a few. A new source takes the slot of the source that has been silent longest; banned sources are
+//! replaced last. Sources in a trunk's networks, the hosts of the trunks' URIs, and [`Bans::never`] are never limited
+//! or banned. Addresses that the server has called or registers with are not limited, and are banned only for guessing
+//! passwords. A response that a transaction waits for is always read, whether its source is banned or not: the driver
+//! asks [`crate::Endpoint::awaits`].
 //!
-//! A ban follows from what a source does, never from what it calls itself: so many offences of one kind within a minute
-//! ([`Offence`]). It says why, how often, since and until when, and how much it has kept out. A source that is banned again
-//! is banned for twice as long, up to a day. UDP's sources can be forged: whoever must be heard belongs in a trunk's networks
-//! or in [`Bans::never`].
+//! A ban follows from what a source does, never from the name that it claims: from a number of offences of one kind
+//! ([`Offence`]) within a minute. A ban records its reason, its count of offences, its start and end, and how many
+//! messages it has dropped. Each further ban of a source lasts twice as long, up to a day. UDP source addresses can be
+//! forged, so sources whose messages must never be dropped belong in a trunk's networks or in [`Bans::never`].
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,44 +25,45 @@ use serde::Deserialize;
 use crate::throttle::Throttle;
 use crate::trunk::{self, TrunkAcl};
 
-/// Sources that share a place in the table.
+/// Slots in one set of the table. A source may use any slot of its set.
 const WAYS: usize = 8;
-/// Groups of them.
+/// Sets in the table.
 const SETS: usize = 4_096;
-/// Offences are counted for so long.
+/// The period within which offences are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Longest ban.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
-/// How long a source stays known that has shown who it is, or that we called.
+/// How long a source counts as known after it authenticated or the server called it.
 const KNOWN: Duration = Duration::from_secs(3_600);
-/// Between two lines about one source.
+/// Shortest time between two log lines about one source.
 const COMPLAINTS: Duration = Duration::from_secs(10);
-/// Seconds of its rate that a source may save up.
+/// Size of a source's token bucket, in seconds of its rate.
 const BURST: f64 = 2.0;
 
-/// `[sip.bans]`: what sources outside every trunk may do. A limit of 0 is none.
+/// Limits for sources outside every trunk, `[sip.bans]`. A value of 0 means no limit.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bans {
-    /// Messages a second of one source; more are dropped unread.
+    /// Most messages in a second from one source. Further ones are dropped unread.
     pub source_rate: u32,
-    /// Messages a second of all sources together that have not shown who they are; more are dropped unread.
+    /// Most messages in a second from all unknown sources together. Further ones are dropped unread.
     pub strangers_rate: u32,
-    /// Offences of one kind within a minute that ban: messages that are no SIP.
+    /// Messages that are not SIP, within a minute, that cause a ban. The fields below count other offences in the same
+    /// way.
     pub malformed: u16,
-    /// Requests refused because their source is nobody's.
+    /// Requests refused because their source is unknown.
     pub refused: u16,
-    /// Calls to numbers that are nobody's.
+    /// Calls to numbers that do not exist.
     pub numbers: u16,
-    /// Wrong credentials.
+    /// Requests with wrong credentials.
     pub credentials: u16,
     /// Challenges that were not answered.
     pub challenges: u16,
     /// Messages dropped because of `source_rate`.
     pub floods: u16,
-    /// Seconds of a first ban; each further one of the same source lasts twice as long, a day at most.
+    /// Seconds of a first ban. Each further ban of the same source lasts twice as long, at most a day.
     pub seconds: u32,
-    /// Networks that are neither limited nor banned.
+    /// Networks that are never limited or banned.
     pub never: Vec<IpNet>,
 }
 
@@ -81,29 +84,29 @@ impl Default for Bans {
     }
 }
 
-/// What a source did wrong.
+/// An offence of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Offence {
-    /// A message that could not be understood.
+    /// A message that could not be parsed.
     Malformed,
-    /// A request refused because its source is nobody's.
+    /// A request refused because its source is unknown.
     Refused,
-    /// A call to a number that is nobody's.
+    /// A call to a number that does not exist.
     Number,
-    /// Wrong credentials.
+    /// A request with wrong credentials.
     Credentials,
-    /// A challenge was sent; answering it takes this back.
+    /// A challenge that the server sent. A correct answer takes the offence back.
     Challenge,
     /// A message beyond the source's rate.
     Flood,
 }
 
 impl Offence {
-    /// Every kind, in the order of its declaration.
+    /// All kinds, in the order of their declaration.
     pub const ALL: [Self; 6] =
         [Self::Malformed, Self::Refused, Self::Number, Self::Credentials, Self::Challenge, Self::Flood];
 
-    /// A word for it: `malformed`, `refused`, `numbers`, `credentials`, `challenges`, `floods`, as [`Bans`] has them.
+    /// The name of its limit in [`Bans`]: `malformed`, `refused`, `numbers`, `credentials`, `challenges` or `floods`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -116,7 +119,7 @@ impl Offence {
         }
     }
 
-    /// In words, in the plural.
+    /// A description in the plural, for the log.
     #[must_use]
     pub fn said(self) -> &'static str {
         match self {
@@ -143,64 +146,64 @@ impl Bans {
     }
 }
 
-/// What becomes of a message.
+/// What the driver does with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is read.
+    /// Read it.
     Take,
-    /// Its source, or all strangers together, say too much at the moment.
+    /// Drop it: its source, or all unknown sources together, exceed their rate.
     Limited,
-    /// Its source is banned.
+    /// Drop it: its source is banned.
     Banned,
 }
 
-/// A ban that holds.
+/// A ban in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ban {
-    /// Who: an IPv4 address, or a /64 of IPv6.
+    /// The source: an IPv4 address or an IPv6 /64 network.
     pub source: IpNet,
-    /// For what.
+    /// The offence that caused the ban.
     pub why: Offence,
-    /// How often within a minute.
+    /// Count of offences within a minute.
     pub count: u16,
-    /// Since when.
+    /// Start of the ban.
     pub since: Instant,
-    /// Until when.
+    /// End of the ban.
     pub until: Instant,
-    /// Its messages and connections that were dropped since.
+    /// Messages and connections of the source that were dropped since the start.
     pub dropped: u64,
-    /// Which ban of this source it is, from 1.
+    /// Number of this ban among the bans of this source, from 1.
     pub times: u8,
 }
 
-/// Counts since the start.
+/// Counts of the guard since the start of the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guarded {
-    /// Bans that hold now.
+    /// Bans in force now.
     pub bans: usize,
-    /// Bans so far.
+    /// Bans since the start.
     pub banned: u64,
     /// Messages dropped because their source was banned.
     pub dropped: u64,
-    /// Messages dropped because their source said too much.
+    /// Messages dropped because their source exceeded its rate.
     pub limited: u64,
-    /// Messages dropped because all strangers together said too much.
+    /// Messages dropped because all unknown sources together exceeded their rate.
     pub crowded: u64,
 }
 
-/// The table. Shared by the driver and whoever asks.
+/// The table of sources. The driver uses it for every message; other threads read it and lift bans.
 #[derive(Debug)]
 pub struct Guard {
     secret: u64,
     table: Mutex<Table>,
 }
 
-/// What the operator says.
+/// The operator's settings that decide about a source.
 #[derive(Debug)]
 struct Rules {
     config: Bans,
     trunks: Vec<TrunkAcl>,
-    /// The hosts that trunks are called at and registered with.
+    /// The addresses that trunks are called at and registered with.
     hosts: HashSet<Source>,
 }
 
@@ -215,7 +218,7 @@ struct Table {
     complaints: Throttle,
 }
 
-/// What is known of a source. Times are milliseconds since the table's start.
+/// The state of one source. Times are in milliseconds since the table's start.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     source: Option<Source>,
@@ -228,7 +231,7 @@ struct Entry {
     offences: [u16; Offence::ALL.len()],
     ban: Option<Sentence>,
     times: u8,
-    /// When a line was last written about it, and how many were not since.
+    /// When a line was last written about the source, and how many lines were suppressed since.
     complained: u64,
     kept_back: u32,
 }
@@ -242,14 +245,14 @@ struct Sentence {
     dropped: u64,
 }
 
-/// Of IPv6 the first 64 bits.
+/// The address of a source; for IPv6 its first 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     V4(u32),
     V6(u64),
 }
 
-/// A token bucket.
+/// A token bucket. It stores the tokens that are in use, and when that was last computed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
     spent: f64,
@@ -257,7 +260,7 @@ struct Bucket {
 }
 
 impl Guard {
-    /// Knows nobody yet. The secret keeps peers from choosing their places in the table.
+    /// Creates an empty table. The secret keeps sources from choosing their slots in it.
     #[must_use]
     pub fn new(config: Bans, trunks: Vec<TrunkAcl>, secret: u64, now: Instant) -> Self {
         let table = Table {
@@ -272,14 +275,14 @@ impl Guard {
         Self { secret, table: Mutex::new(table) }
     }
 
-    /// Other rules, from now on. A source that is exempt by them is not banned any more; other bans hold.
+    /// Sets other rules from now on. A source that they exempt is not banned any more; other bans stay.
     pub fn reconfigure(&self, config: Bans, trunks: Vec<TrunkAcl>) {
         let mut table = self.lock();
         let hosts = table.rules.hosts.clone();
         table.set_rules(Rules { config, trunks, hosts });
     }
 
-    /// The addresses that trunks are called at and registered with, all of them: those are not banned any more.
+    /// Replaces the addresses that trunks are called at and registered with. Bans of these addresses end.
     pub fn set_hosts(&self, hosts: impl IntoIterator<Item = IpAddr>) {
         let mut table = self.lock();
         let hosts: HashSet<Source> = hosts.into_iter().map(Source::of).collect();
@@ -290,7 +293,7 @@ impl Guard {
         }
     }
 
-    /// What becomes of a message, or a connection, from there.
+    /// Decides about a message or a connection from this source.
     pub fn admit(&self, now: Instant, source: IpAddr) -> Verdict {
         let mut table = self.lock();
         let table = &mut *table;
@@ -323,13 +326,13 @@ impl Guard {
         Verdict::Take
     }
 
-    /// Takes note of an offence. Whether the source is banned now because of it.
+    /// Records an offence. Returns whether it causes a ban.
     pub fn offend(&self, now: Instant, source: IpAddr, offence: Offence) -> bool {
         self.offence(&mut self.lock(), now, source, offence)
     }
 
-    /// We said something to it first: for a while it may answer as fast as it likes, and is banned for guessing passwords only.
-    /// A ban for anything else ends.
+    /// Records that the server sends a request to this address. For an hour the address is not rate-limited, and is
+    /// banned only for guessing passwords. A ban for any other reason ends.
     pub fn call(&self, now: Instant, peer: IpAddr) {
         let mut table = self.lock();
         let now = table.since_start(now);
@@ -340,8 +343,9 @@ impl Guard {
         }
     }
 
-    /// Whether to write a line about a source now: then how many were held back since the last one. One line in ten seconds for
-    /// each source, and a few a second for all of them.
+    /// Whether to write a log line about a source now. Returns the count of lines that were suppressed since the last
+    /// one, or `None` when this line is suppressed too. There is one line in 10 s for each source, and three lines in a
+    /// second for all sources.
     pub fn complain(&self, now: Instant, source: IpAddr) -> Option<u64> {
         let mut table = self.lock();
         let table = &mut *table;
@@ -357,7 +361,8 @@ impl Guard {
         Some(others.max(u64::from(std::mem::take(&mut entry.kept_back))))
     }
 
-    /// The source has shown who it is: it is not one of all those strangers for a while.
+    /// Records that the source has authenticated. For an hour it is not one of the unknown sources, and its offences
+    /// with credentials and challenges are forgotten.
     pub fn acquaint(&self, now: Instant, source: IpAddr) {
         let mut table = self.lock();
         let now_ms = table.since_start(now);
@@ -372,7 +377,7 @@ impl Guard {
         }
     }
 
-    /// The bans that hold, the latest first.
+    /// Returns the bans in force, the latest first.
     #[must_use]
     pub fn bans(&self, now: Instant) -> Vec<Ban> {
         let table = self.lock();
@@ -390,7 +395,7 @@ impl Guard {
         bans
     }
 
-    /// Lifts the ban of this source and forgives it all. `false` if there is none.
+    /// Lifts the ban of this source and forgets its offences. Returns `false` if it was not banned.
     pub fn unban(&self, now: Instant, source: IpAddr) -> bool {
         let mut table = self.lock();
         let now = table.since_start(now);
@@ -402,7 +407,7 @@ impl Guard {
         banned
     }
 
-    /// Counts since the start.
+    /// Returns the counts since the start of the server.
     #[must_use]
     pub fn counts(&self, now: Instant) -> Guarded {
         let table = self.lock();
@@ -447,7 +452,7 @@ impl Guard {
         true
     }
 
-    /// The source's entry, made if there is none. `None` only if the table has no places.
+    /// Returns the source's entry and creates it if there is none. Returns `None` only if the table has no slots.
     fn entry<'a>(&self, rules: &Rules, entries: &'a mut [Entry], now: u64, address: IpAddr) -> Option<&'a mut Entry> {
         let source = Source::of(address);
         let mut hasher = DefaultHasher::new();
@@ -499,13 +504,13 @@ impl Table {
     }
 
     fn since_start(&self, now: Instant) -> u64 {
-        // 0 is never.
+        // 0 means never.
         1 + millis(now.saturating_duration_since(self.start))
     }
 }
 
 impl Bucket {
-    /// Whether there is one left. A rate of 0 is no limit.
+    /// Takes a token and returns whether there was one. A rate of 0 means no limit.
     fn take(&mut self, now: u64, rate: u32) -> bool {
         if rate == 0 {
             return true;
@@ -541,7 +546,7 @@ impl Source {
     }
 }
 
-/// What bans also those whom we called.
+/// Whether the offence also bans addresses that the server has called.
 fn is_guessing(offence: Offence) -> bool {
     matches!(offence, Offence::Credentials | Offence::Challenge)
 }

@@ -1,13 +1,13 @@
-//! Rules about header fields that need no parser: which are SIP's own, where a list value ends, what a server adds to a
-//! Via.
+//! Rules about header fields that need no parser: which fields belong to SIP itself, where a list value ends, and what
+//! a server adds to a Via.
 
 use std::net::SocketAddr;
 
 use crate::compose::{push_ip, push_number};
 
-/// Fields that are SIP's own bookkeeping, or secrets: the application never sees them, nor may it set them.
+/// Whether the field is SIP's own bookkeeping or contains secrets. The application neither sees nor sets such a field.
 pub(crate) fn is_core(name: &[u8]) -> bool {
-    // Those of its length: it is asked of every field of every message.
+    // Only names of the same length are compared, because every field of every message is checked.
     let core: &[&str] = match name.len() {
         1 => &["v", "f", "t", "i", "m", "l", "c", "e", "k", "u", "x", "r", "o"],
         2 => &["To"],
@@ -31,8 +31,9 @@ pub(crate) fn is_core(name: &[u8]) -> bool {
     core.iter().any(|core| core.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// Whether each of its words has a capital and goes on in small letters, so that no field's name is written otherwise than
-/// it is: `User-Agent`, `P-Asserted-Identity`. Those of RFC 3903 are not: `SIP-ETag`.
+/// Whether a field name is already in its canonical form: each word begins with a capital and continues in lower case,
+/// as in `User-Agent` and `P-Asserted-Identity`. Names that begin with `Sip-` are excluded, because the canonical names
+/// of RFC 3903 differ (`SIP-ETag`).
 pub(crate) fn is_titled(name: &[u8]) -> bool {
     let is_titled = |word: &[u8]| {
         word.split_first().is_some_and(|(first, rest)| {
@@ -42,12 +43,12 @@ pub(crate) fn is_titled(name: &[u8]) -> bool {
     !name.starts_with(b"Sip-") && name.split(|&byte| byte == b'-').all(is_titled)
 }
 
-/// Where the first control character is; eight octets are looked at at a time.
+/// Returns the position of the first control character. It tests eight octets at a time.
 pub(crate) fn first_control(text: &[u8]) -> Option<usize> {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let (words, rest) = text.as_chunks();
     for (at, word) in words.iter().enumerate() {
-        // The lowest high bit is that of the first octet below a space: only those above it may be wrong, by its borrow.
+        // The lowest high bit marks the first octet below a space. A borrow can only make bits above it wrong.
         let word = u64::from_le_bytes(*word);
         let below = word.wrapping_sub(EACH * u64::from(b' ')) & !word & (EACH * 0x80);
         if below != 0 {
@@ -57,7 +58,8 @@ pub(crate) fn first_control(text: &[u8]) -> Option<usize> {
     rest.iter().position(|&byte| byte < b' ').map(|at| 8 * words.len() + at)
 }
 
-/// Length of the first comma-separated value; commas in quotes and angle brackets do not count.
+/// Returns the length of the first value in a comma-separated list. Commas in quotes and angle brackets do not
+/// separate.
 pub(crate) fn first_value_end(value: &[u8]) -> usize {
     if !value.contains(&b',') {
         return value.len();
@@ -80,7 +82,7 @@ pub(crate) fn first_value_end(value: &[u8]) -> usize {
     value.len()
 }
 
-/// The values of a comma-separated list, without those that are empty.
+/// Returns the values of a comma-separated list without the empty ones.
 pub(crate) fn split_list(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = list;
     std::iter::from_fn(move || {
@@ -96,7 +98,7 @@ pub(crate) fn split_list(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The name in full of a field that came in its compact form (RFC 3261 §7.3.3 and later ones).
+/// Returns the full name of a field in compact form (RFC 3261 §7.3.3 and later RFCs).
 pub(crate) fn in_full(letter: u8) -> Option<&'static str> {
     Some(match letter.to_ascii_lowercase() {
         b'a' => "Accept-Contact",
@@ -123,7 +125,8 @@ pub(crate) fn in_full(letter: u8) -> Option<&'static str> {
     })
 }
 
-/// Writes the Via hop with `received` and, if asked for, `rport` (RFC 3261 §18.2.1, RFC 3581 §4) in place of its own.
+/// Writes the Via hop with a new `received` and, if `rport`, a new `rport` parameter in place of its own ones (RFC 3261
+/// §18.2.1, RFC 3581 §4).
 pub(crate) fn push_received(out: &mut Vec<u8>, hop: &[u8], source: SocketAddr, rport: bool) {
     let mut quoted = false;
     let parts = hop.split(|&byte| {

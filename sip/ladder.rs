@@ -1,9 +1,10 @@
-//! What was said: every message of every live and recent call, as it was sent and received.
+//! The SIP ladder: every message of every live and recent call, as it was sent and received.
 //!
-//! Three rings of bounded size. Messages whose Call-ID is a leg's go to its call; calls fall out whole, those that ended
-//! first before those that live, oldest first. Messages of no leg are kept apart, those of strangers apart again, so that no
-//! scanner pushes a call out. Nothing is read of a message but its Call-ID, and nothing is copied that was allocated for it
-//! alone. What is kept is kept as it was: whoever shows it hides what is secret in it with [`redact`](crate::redact).
+//! Three rings of bounded size keep the messages. A message whose Call-ID belongs to a leg is kept with its call. Calls
+//! are dropped as a whole: first ended calls, in the order of their ends, then live calls, oldest first. Messages of no
+//! leg have a ring of their own, and so have those of unknown sources, so that no scanner can push a call out. Only the
+//! Call-ID of a message is read. The octets are shared, not copied, unless they are part of a larger buffer. Messages
+//! are kept unchanged; a reader that shows them hides their secrets with [`redact`](crate::redact).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,37 +16,38 @@ use bytes::Bytes;
 use crate::header;
 use crate::leg::{LegKey, Transport};
 
-/// Octets kept of one message; SIP's own are far shorter.
+/// Most octets that are kept of one message. Ordinary SIP messages are far shorter.
 const MOST_OF_A_MESSAGE: usize = 16 * 1024;
-/// Messages of one call; beyond them the one in the middle goes, so that its beginning and its latest stay.
+/// Most messages of one call. Beyond them the message in the middle is dropped, so that the first and the latest ones
+/// stay.
 const MOST_OF_A_CALL: usize = 400;
-/// One call may fill so much of the ring: a sixteenth.
+/// One call may use at most this fraction (1/16) of the calls' octets.
 const SHARE_OF_A_CALL: usize = 16;
-/// The messages of no leg, and those of strangers, have an eighth of the ring each.
+/// Messages of no leg, and messages of unknown sources, have this fraction (1/8) of all octets each.
 const SHARE_OF_THE_REST: usize = 8;
-/// ... and at most so many messages.
+/// Most messages in each of these two rings.
 const MOST_OF_THE_REST: usize = 2_000;
-/// Legs remembered by one Call-ID: two when we call ourselves.
+/// Most legs that are remembered for one Call-ID. A call from the server to itself has two.
 const MOST_LEGS: usize = 8;
-/// Messages of an ordinary call's leg.
+/// Messages of an ordinary call, for which memory is reserved at once.
 const USUAL: usize = 8;
-/// Messages looked through for a new leg's INVITE and what came before it.
+/// Latest messages that are searched for a new leg's INVITE and the messages before it.
 const LOOK_BACK: usize = 8;
 
-/// One message.
+/// One message that was sent or received.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// When.
+    /// When the message was sent or received.
     pub at: Instant,
-    /// We sent it.
+    /// Whether the server sent it.
     pub sent: bool,
-    /// How it travelled.
+    /// The transport of the message.
     pub transport: Transport,
-    /// Our address.
+    /// The local address.
     pub local: SocketAddr,
-    /// The other side's.
+    /// The far end's address.
     pub peer: SocketAddr,
-    /// The message as it was; of one above 16 KiB the beginning.
+    /// The message unchanged; only its first 16 KiB if it is longer.
     pub data: Bytes,
 }
 
@@ -55,38 +57,39 @@ impl Seen {
     }
 }
 
-/// What is kept with one Call-ID.
+/// The messages with one Call-ID.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
-    /// The Call-ID.
+    /// The Call-ID of the messages.
     pub sip_call_id: String,
-    /// The legs whose it is: one, or two of a call to ourselves; none of a registration, OPTIONS or a refusal.
+    /// The legs with this Call-ID: one, two for a call from the server to itself, none for a registration, OPTIONS or a
+    /// refused call.
     pub legs: Vec<LegKey>,
-    /// In the order of time.
+    /// The messages, oldest first.
     pub messages: Vec<Seen>,
-    /// Messages of it that were not kept because it had too many.
+    /// Count of messages that were dropped because the call had too many.
     pub left_out: u64,
 }
 
 /// How full the rings are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fill {
-    /// Calls, by Call-ID.
+    /// Count of Call-IDs that belong to a leg.
     pub calls: usize,
-    /// Their messages and all others.
+    /// Count of all messages, those of no leg included.
     pub messages: usize,
-    /// Octets, with what each message costs beside its own.
+    /// Octets of all messages, with the overhead of each message.
     pub octets: usize,
 }
 
-/// The rings. Shared by the driver, which fills them, and whoever asks.
+/// The three rings. The driver fills them; other threads read them.
 #[derive(Debug)]
 pub struct Ladder {
     rings: Mutex<Rings>,
 }
 
 impl Ladder {
-    /// Rings of so many octets altogether.
+    /// Creates rings of `octets` octets in total.
     #[must_use]
     pub fn new(octets: usize) -> Self {
         let rest = octets / SHARE_OF_THE_REST;
@@ -103,9 +106,10 @@ impl Ladder {
         Self { rings: Mutex::new(rings) }
     }
 
-    /// Takes a message. `stranger` is asked only when its Call-ID is no leg's.
+    /// Stores a message. `stranger` says whether its source is unknown; it is called only if the Call-ID belongs to no
+    /// leg.
     pub fn record(&self, mut seen: Seen, stranger: impl FnOnce() -> bool) {
-        // A message of a stream is a part of the octets that were read together with others.
+        // A message from a stream is a slice of a larger read buffer, which it would keep in memory.
         if seen.data.len() > MOST_OF_A_MESSAGE || (seen.transport.is_reliable() && !seen.sent) {
             let kept = seen.data.get(..MOST_OF_A_MESSAGE).unwrap_or(&seen.data);
             seen.data = Bytes::copy_from_slice(kept);
@@ -120,17 +124,17 @@ impl Ladder {
         }
     }
 
-    /// A leg has come to be: messages of this Call-ID are its own from now on, and those just seen.
+    /// Records a new leg. Messages with this Call-ID belong to it from now on, and so do those that were just stored.
     pub fn begin(&self, leg: LegKey, call_id: &[u8]) {
         self.lock().begin(leg, call_id);
     }
 
-    /// The leg is over: its call is one of those that may fall out first.
+    /// Records the end of a leg. Its call may now be dropped before live ones.
     pub fn end(&self, call_id: &[u8]) {
         self.lock().end(call_id);
     }
 
-    /// The messages of these legs, by Call-ID, oldest call first.
+    /// Returns the messages of these legs by Call-ID, oldest call first.
     #[must_use]
     pub fn of_legs(&self, legs: &[LegKey]) -> Vec<Trace> {
         let rings = self.lock();
@@ -138,7 +142,7 @@ impl Ladder {
         wanted.map(|call| rings.trace(call)).collect()
     }
 
-    /// The messages with this Call-ID, of a leg or of none. `None` if there are none.
+    /// Returns the messages with this Call-ID, whether they belong to a leg or not; `None` if there are none.
     #[must_use]
     pub fn of_call_id(&self, id: &str) -> Option<Trace> {
         let rings = self.lock();
@@ -150,13 +154,13 @@ impl Ladder {
         (!trace.messages.is_empty()).then_some(trace)
     }
 
-    /// The last messages of peers that are in no trunk's networks, and our answers, as far as they belong to no leg.
+    /// Returns the latest messages from and to unknown sources, without those that belong to a leg.
     #[must_use]
     pub fn strangers(&self) -> Vec<Seen> {
         self.lock().strangers.messages.iter().cloned().collect()
     }
 
-    /// How full the rings are.
+    /// Returns how full the rings are.
     #[must_use]
     pub fn fill(&self) -> Fill {
         let rings = self.lock();
@@ -175,18 +179,18 @@ impl Ladder {
 
 #[derive(Debug)]
 struct Rings {
-    /// Octets that calls may have.
+    /// Most octets of all calls.
     most: usize,
-    /// That they have.
+    /// Octets of all calls now.
     octets: usize,
     /// Number of the next call.
     next: u64,
     by_call_id: HashMap<Arc<[u8]>, u64>,
-    /// Oldest first.
+    /// The calls by number, oldest first.
     calls: BTreeMap<u64, Call>,
-    /// In the order of their ends. Some are gone by now, or live again.
+    /// Numbers of calls in the order of their ends. Some of these calls may have been dropped, or be live again.
     ended: VecDeque<u64>,
-    /// Of no leg: registrations, OPTIONS, refusals.
+    /// Messages of no leg: registrations, OPTIONS, refused calls.
     others: Ring,
     strangers: Ring,
 }
@@ -196,14 +200,14 @@ struct Call {
     id: Arc<[u8]>,
     legs: Vec<LegKey>,
     live: usize,
-    /// Its number is in `ended`.
+    /// Whether the call's number is in `ended`.
     queued: bool,
     messages: Vec<Seen>,
     octets: usize,
     left_out: u64,
 }
 
-/// The last messages of a kind.
+/// The latest messages of one kind.
 #[derive(Debug)]
 struct Ring {
     most: usize,
@@ -270,7 +274,7 @@ impl Rings {
         while self.octets > self.most && self.drop_one() {}
     }
 
-    /// Forgets the call that ended first, or the oldest when all live.
+    /// Drops the call that ended first, or the oldest one when all are live. Returns `false` if there is none.
     fn drop_one(&mut self) -> bool {
         let mut number = None;
         while let Some(ended) = self.ended.pop_front() {
@@ -289,7 +293,7 @@ impl Rings {
     }
 
     fn trace(&self, call: &Call) -> Trace {
-        // What was refused before the leg came to be, such as an INVITE without credentials.
+        // Includes messages that were refused before the leg existed, such as an INVITE without credentials.
         let mut messages = self.without_a_leg(&call.id);
         messages.extend_from_slice(&call.messages);
         messages.sort_by_key(|seen| seen.at);
@@ -319,7 +323,7 @@ impl Ring {
         }
     }
 
-    /// Takes out what the last few messages have of this Call-ID.
+    /// Removes and returns those of the last [`LOOK_BACK`] messages that have this Call-ID.
     fn take_last(&mut self, id: &[u8]) -> Vec<Seen> {
         let mut taken = Vec::new();
         let last = self.messages.len().saturating_sub(LOOK_BACK);
@@ -334,13 +338,13 @@ impl Ring {
     }
 }
 
-/// The value of the first Call-ID line, found without reading more of the message.
+/// Returns the value of the first Call-ID line. It does not read the message further than that line.
 pub(crate) fn call_id(data: &[u8]) -> Option<&[u8]> {
     let (mut start, mut at) = (0, 0);
     while start < data.len() {
         let end = header::first_control(data.get(at..)?).map_or(data.len(), |control| at + control);
         at = end + if data.get(end..).is_some_and(|rest| rest.starts_with(b"\r\n")) { 2 } else { 1 };
-        // Of control characters only LF ends a line.
+        // Of the control characters only LF ends a line.
         if data.get(at - 1).is_some_and(|&byte| byte != b'\n') {
             continue;
         }

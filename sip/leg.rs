@@ -1,4 +1,4 @@
-//! What the application says and hears about a leg: [`Command`]s in, [`Event`]s out. Plain data, no behaviour.
+//! The application's interface to legs: [`Command`]s go in, [`Event`]s come out. Plain data without behaviour.
 
 use std::fmt;
 use std::io;
@@ -12,13 +12,13 @@ use crate::directory::Directory;
 use crate::registrar::{Aor, Change};
 use crate::waiting::Waiting;
 
-/// The 128-bit key of one leg, i.e. of one INVITE dialog usage (RFC 3261 §12). The application chooses it for outgoing
-/// legs; the endpoint draws it from its own generator for incoming ones. Never reused by the endpoint.
+/// The 128-bit key of one leg, i.e. of one INVITE dialog usage (RFC 3261 §12). The application chooses the key of an
+/// outgoing leg; the endpoint generates the key of an incoming one. The endpoint never reuses a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LegKey(pub u128);
 
 impl LegKey {
-    /// No leg's.
+    /// The key that no leg has.
     pub const NONE: Self = Self(0);
 }
 
@@ -31,33 +31,35 @@ impl fmt::Debug for LegKey {
 /// The configured name of a trunk.
 pub type TrunkName = Arc<str>;
 
-/// How messages travel.
+/// A transport of SIP messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// One message a datagram; requests are retransmitted.
+    /// One message in a datagram; requests are retransmitted.
     Udp,
-    /// Messages framed by Content-Length (RFC 3261 §18.3).
+    /// Messages over TCP, framed by Content-Length (RFC 3261 §18.3).
     Tcp,
-    /// The same over TLS (RFC 3261 §26.2.1).
+    /// TCP framing over TLS (RFC 3261 §26.2.1).
     Tls,
-    /// One message a WebSocket message (RFC 7118). Peers connect to us; we to nobody.
+    /// One message in a WebSocket message (RFC 7118). Clients connect to the server; the server opens no WebSocket
+    /// connection.
     Ws,
-    /// The same over TLS.
+    /// WebSocket over TLS.
     Wss,
 }
 
 impl Transport {
-    /// Each.
+    /// All transports.
     pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
 
-    /// Whether the transport itself delivers in order or not at all, which switches off the retransmission timers.
+    /// Whether the transport itself delivers messages in order or fails. The retransmission timers are off on such a
+    /// transport.
     #[must_use]
     pub fn is_reliable(self) -> bool {
         !matches!(self, Self::Udp)
     }
 
-    /// The token of a Via header: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
+    /// Returns the token of a Via header: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
     #[must_use]
     pub fn token(self) -> &'static str {
         match self {
@@ -69,9 +71,9 @@ impl Transport {
         }
     }
 
-    /// The value of a URI's `transport` parameter, which is `sip.listen`'s scheme too. `tls` was deprecated by RFC 3261
-    /// §26.2.2 and is what everybody writes; RFC 7118 has `ws` for both of its transports, which such a peer cannot tell
-    /// apart.
+    /// Returns the value of a URI's `transport` parameter, which is also the scheme in `sip.listen`. RFC 3261 §26.2.2
+    /// deprecated `tls`, but most implementations write it. RFC 7118 uses `ws` for both WebSocket transports, so a
+    /// client cannot tell the two apart by it.
     #[must_use]
     pub fn parameter(self) -> &'static str {
         match self {
@@ -83,7 +85,7 @@ impl Transport {
         }
     }
 
-    /// The transport that a URI's `transport` parameter, or a scheme of `sip.listen`, names.
+    /// Returns the transport that a URI's `transport` parameter or a scheme in `sip.listen` names, in any case.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss]
@@ -91,13 +93,13 @@ impl Transport {
             .find(|transport| transport.parameter().eq_ignore_ascii_case(name))
     }
 
-    /// Whether the transport encrypts, as `sips:` demands.
+    /// Whether the transport is encrypted, as `sips:` demands.
     #[must_use]
     pub fn is_secure(self) -> bool {
         matches!(self, Self::Tls | Self::Wss)
     }
 
-    /// The port of a URI that names none (RFC 3261 §19.1.2, RFC 7118 §8.1).
+    /// The port of a URI without a port (RFC 3261 §19.1.2, RFC 7118 §8.1).
     #[must_use]
     pub fn default_port(self) -> u16 {
         match self {
@@ -109,7 +111,7 @@ impl Transport {
     }
 }
 
-/// One header field in either direction. A CR or LF in a value we are asked to send becomes a space.
+/// One header field, received or to be sent. A CR or LF in a value to be sent becomes a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Field name as written, e.g. `X-Account`.
@@ -118,7 +120,7 @@ pub struct Header {
     pub value: String,
 }
 
-/// A digest user of the far side (RFC 3261 §22). `Debug` hides the password.
+/// The user name and password for the far end's digest challenges (RFC 3261 §22). `Debug` hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Digest username.
@@ -133,83 +135,84 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What the application wants done. A command for a leg that has ended, or that makes no sense in the leg's state, is
-/// ignored: hang-ups cross on every busy system and are nobody's error.
+/// What the application asks the endpoint to do. A command for a leg that has ended, or that does not fit the leg's
+/// state, is ignored: on a busy system hang-ups cross, and that is no error.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Start an outgoing leg. Once it rings the endpoint waits for as long as the peer lets it: how long is too long is the
-    /// application's to say, with [`Command::Hangup`] (RFC 3261 has Timer C for proxies only).
+    /// Starts an outgoing leg. Once the far end rings, the endpoint waits without a limit of its own; the application
+    /// ends the wait with [`Command::Hangup`] (RFC 3261 has Timer C for proxies only).
     Invite {
-        /// The key the application chose.
+        /// The key that the application chose.
         leg: LegKey,
         /// The call to place.
         invite: Box<Outgoing>,
     },
-    /// Start an outgoing leg to the contacts that a user has registered, all at once or by preference (RFC 3261 §16.6).
-    /// A `gr` parameter in the Request-URI means one of them (RFC 5627). Without any it ends at once with status 480. Once one has answered, it is a leg like any other; until then it
-    /// obeys [`Command::Hangup`] only.
+    /// Starts an outgoing leg to the contacts that a user has registered, all at once or in order of preference (RFC
+    /// 3261 §16.6). A `gr` parameter in the Request-URI selects one of them (RFC 5627). If the user has no contact, the
+    /// leg ends at once with status 480. Until a contact answers, the leg accepts only [`Command::Hangup`]; then it is
+    /// a leg like any other.
     Ring {
-        /// The key the application chose.
+        /// The key that the application chose.
         leg: LegKey,
-        /// Whose phones.
+        /// The user whose phones are called.
         aor: Aor,
-        /// The call to place; its Request-URI is what To says, and its next hop is not looked at.
+        /// The call to place. Its Request-URI becomes the To URI; its next hop is ignored.
         invite: Box<Outgoing>,
     },
-    /// Send a provisional response (101 to 199) to an unanswered incoming leg; with `sdp` it is early media. To an INVITE
-    /// without an offer `sdp` is our offer, which only a reliable one carries.
+    /// Sends a provisional response (101 to 199) to an unanswered incoming leg. With `sdp` it starts early media. If
+    /// the INVITE had no offer, `sdp` is the server's offer, which only a reliable provisional response carries.
     Provisional {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// 101 to 199; anything else is sent as 180.
+        /// 101 to 199; any other value is sent as 180.
         status: u16,
-        /// Early media answer, or offer.
+        /// The early media answer, or the offer.
         sdp: Option<Bytes>,
         /// Extra header fields.
         headers: Vec<Header>,
     },
-    /// Answer an incoming leg with 200. The endpoint repeats the answer until the ACK comes (RFC 3261 §13.3.1.4) and
-    /// ends the leg with [`EndCause::AckTimeout`] after 64*T1 without one.
+    /// Answers an incoming leg with 200. The endpoint retransmits the 200 until the ACK comes (RFC 3261 §13.3.1.4), and
+    /// ends the leg with [`EndCause::AckTimeout`] when none has come after 64*T1.
     Answer {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// Our answer (our offer, if the INVITE had none).
+        /// The answer, or the offer if the INVITE had none.
         sdp: Bytes,
         /// Extra header fields.
         headers: Vec<Header>,
     },
-    /// Refuse an incoming leg.
+    /// Refuses an incoming leg.
     Reject {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// 300 to 699; anything else is sent as 480.
+        /// 300 to 699; any other value is sent as 480.
         status: u16,
         /// Reason phrase; the RFC's phrase when `None`.
         reason: Option<String>,
         /// Extra header fields (`Retry-After`, `Contact` of a 3xx, ...).
         headers: Vec<Header>,
     },
-    /// End the leg whatever its state: CANCEL (or BYE after a crossing 200), a final response, or BYE.
+    /// Ends the leg in any state: with CANCEL (or with BYE, if a 200 crossed it), with a final response, or with BYE.
     Hangup {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// Final status for an incoming leg that was not answered yet; unused otherwise.
+        /// The final status for an incoming leg that is not answered yet; otherwise unused.
         status: u16,
-        /// Value of a Reason header (RFC 3326), e.g. `Q.850;cause=16`.
+        /// The value of a Reason header (RFC 3326), e.g. `Q.850;cause=16`.
         reason: Option<String>,
         /// Extra header fields of the BYE or the final response.
         headers: Vec<Header>,
     },
-    /// Accept the offer of [`Event::Offered`].
+    /// Accepts the offer of [`Event::Offered`].
     AnswerOffer {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// The answer (our offer, if the request had none).
+        /// The answer, or the offer if the request had none.
         sdp: Bytes,
     },
-    /// Refuse the offer of [`Event::Offered`]; the session goes on as it was.
+    /// Refuses the offer of [`Event::Offered`]. The session continues unchanged.
     RejectOffer {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
         /// 400 to 699, usually 488.
         status: u16,
@@ -218,63 +221,65 @@ pub enum Command {
         /// Extra header fields (`Warning`, ...).
         headers: Vec<Header>,
     },
-    /// Send a re-INVITE. The result is [`Event::OfferAnswered`] or [`Event::OfferRejected`]; glare (491) is retried
-    /// as RFC 3261 §14.1 says. Only one may be outstanding: a second one is rejected with status 491.
+    /// Sends a re-INVITE. The result is [`Event::OfferAnswered`] or [`Event::OfferRejected`]. Glare (491) is retried as
+    /// in RFC 3261 §14.1. Only one offer may be outstanding: a second one is rejected with status 491.
     Offer {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
         /// The offer.
         sdp: Bytes,
     },
-    /// As [`Command::Offer`], in a recording session.
+    /// Sends a re-INVITE in a recording session; otherwise as [`Command::Offer`].
     OfferRecording {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
         /// The offer.
         sdp: Bytes,
-        /// What is said of the recorded session now.
+        /// The recording metadata from now on (`application/rs-metadata+xml`).
         metadata: Bytes,
     },
-    /// Send an INFO with this body in the dialog. Its answer is not reported.
+    /// Sends an INFO with this body in the dialog. The response is not reported.
     Info {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// E.g. `application/dtmf-relay`.
+        /// The media type, e.g. `application/dtmf-relay`.
         content_type: String,
-        /// The body.
+        /// The body of the INFO.
         body: Bytes,
     },
-    /// Ask the peer of an established leg to call somebody else (REFER, RFC 3515). What it says to that is
-    /// [`Event::ReferAnswered`], how it goes [`Event::ReferProgress`]. One at a time: another one is answered 491.
+    /// Asks the far end of an established leg to call another party (REFER, RFC 3515). The response is reported with
+    /// [`Event::ReferAnswered`], the progress with [`Event::ReferProgress`]. Only one REFER may be outstanding: a
+    /// second one is answered with status 491.
     Refer {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// Whom, and on whose behalf.
+        /// The party to call, and on whose behalf.
         refer: Box<Refer>,
     },
-    /// Answer [`Event::Referred`].
+    /// Answers [`Event::Referred`].
     AnswerRefer {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// 202, or 300 to 699 to refuse.
+        /// 202 to accept, 300 to 699 to refuse; any value outside 200 to 699 is sent as 603.
         status: u16,
     },
-    /// How the call goes that the peer asked for: NOTIFY with this status line. 200 and above end the subscription.
+    /// Reports the progress of the call that the far end asked for: sends NOTIFY with this status line. A status of 200
+    /// or above ends the subscription.
     NotifyRefer {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// 100 to 699.
+        /// The status of that call, 100 to 699.
         status: u16,
     },
-    /// Hang up a dialog of an earlier process, which was killed: BYE, once, along the way the dialog had. Nothing is told of its
-    /// outcome. A peer that only a WebSocket of its own reaches gets none.
+    /// Ends a dialog of an earlier process that was killed: sends one BYE along the dialog's route. The outcome is not
+    /// reported. A far end that is reachable only through its own WebSocket connection gets no BYE.
     End(Box<DialogState>),
-    /// Everybody who has a password here, in place of who had one. Whoever is registered stays so until that ends.
+    /// Replaces the directory of users with a password. Existing registrations stay until they expire.
     Directory(Arc<Directory>),
 }
 
 impl Command {
-    /// The leg the command is about; [`LegKey::NONE`] when it is about none.
+    /// The leg of the command; [`LegKey::NONE`] when it has none.
     #[must_use]
     pub fn leg(&self) -> LegKey {
         match self {
@@ -297,59 +302,59 @@ impl Command {
     }
 }
 
-/// A REFER of ours.
+/// A REFER that the server sends.
 #[derive(Debug, Clone)]
 pub struct Refer {
-    /// URI the peer is to call; header fields in it (`?Replaces=...`) stay.
+    /// The URI that the far end is to call. Header fields in it (`?Replaces=...`) are kept.
     pub refer_to: String,
-    /// URI of who asks for it (RFC 3892).
+    /// The URI of the party that asks for the call (Referred-By, RFC 3892).
     pub referred_by: Option<String>,
     /// Extra header fields.
     pub headers: Vec<Header>,
 }
 
-/// A REFER of the peer.
+/// A REFER that the far end sent.
 #[derive(Debug, Clone)]
 pub struct Referred {
-    /// URI to be called, without the header fields in it.
+    /// The URI to call, without its header fields.
     pub uri: String,
-    /// Those header fields, decoded; Replaces is not among them.
+    /// The decoded header fields of the URI, without Replaces.
     pub headers: Vec<Header>,
-    /// Value of Replaces in that URI (RFC 3891), decoded: the call is to take the place of this dialog.
+    /// The decoded value of Replaces in the URI (RFC 3891): the new call replaces this dialog.
     pub replaces: Option<String>,
-    /// The leg of ours that `replaces` names, if it is one.
+    /// The server's leg that `replaces` names, if there is one.
     pub replaced: Option<LegKey>,
-    /// Value of Referred-By (RFC 3892).
+    /// The value of Referred-By (RFC 3892).
     pub referred_by: Option<String>,
-    /// Its user, if the URI's host is one of ours.
+    /// The user of the URI, if its host is one of this server's.
     pub own_user: Option<String>,
 }
 
-/// Whether provisional responses are made reliable (RFC 3262).
+/// Whether provisional responses are reliable (RFC 3262).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prack {
-    /// Neither announced nor taken: `Require: 100rel` gets 420.
+    /// Neither offered nor accepted: `Require: 100rel` gets 420.
     Off,
-    /// Announced to those we call, and used with callers that require it.
+    /// Offered to called parties with Supported, and used with callers that require it.
     #[default]
     Supported,
-    /// Required of those we call, and used with every caller that supports it.
+    /// Required of called parties, and used with every caller that supports it.
     Required,
 }
 
-/// Who called, where no trunk did.
+/// The account and user of a caller that did not come from a trunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The account.
+    /// The account that the caller belongs to.
     pub account: Arc<str>,
-    /// The user whose password it showed; `None` for a peer in a domain's networks.
+    /// The user that authenticated with a password; `None` for a caller that is known by a domain's networks.
     pub username: Option<Arc<str>>,
-    /// The account's domain that it called.
+    /// The account's domain that was called.
     pub domain: Option<Arc<str>>,
 }
 
-/// An outgoing call.
+/// An outgoing call to place.
 #[derive(Debug, Clone, Default)]
 pub struct Outgoing {
     /// Request-URI, `sip:...`.
@@ -363,212 +368,219 @@ pub struct Outgoing {
     pub from_display: Option<String>,
     /// Host of the From URI; the advertised host when `None`.
     pub from_host: Option<String>,
-    /// To URI, when it is not the Request-URI.
+    /// To URI, if it differs from the Request-URI.
     pub to: Option<String>,
-    /// Call-ID, unlike any other (RFC 3261 §8.1.1.4); the endpoint draws one when `None`.
+    /// Call-ID, which must be unique (RFC 3261 §8.1.1.4). The endpoint generates one when `None`.
     pub call_id: Option<String>,
-    /// Extra header fields. Fields the endpoint writes itself (Via, Route, CSeq, ...) are skipped.
+    /// Extra header fields. Fields that the endpoint writes itself (Via, Route, CSeq, ...) are skipped.
     pub headers: Vec<Header>,
-    /// The trunk it goes over, whose certificates and authorities a TLS connection uses, and which may refuse it with
-    /// [`EndCause::TrunkFull`].
+    /// The trunk that carries the call. A TLS connection uses the trunk's certificates and authorities. The trunk's
+    /// limits may refuse the call with [`EndCause::TrunkFull`].
     pub trunk: Option<TrunkName>,
-    /// Answers for 401 and 407.
+    /// Credentials for 401 and 407.
     pub credentials: Option<Credentials>,
-    /// The realm that `credentials` are for, to name their user in the first INVITE already: a server that would take the
-    /// call without a password then asks for it. The INVITE has to go to one host that is trusted with a hash of the password.
+    /// The realm of `credentials`. With it, the first INVITE already names the user in an Authorization header, so that
+    /// a server that would accept the call without a password asks for one. The INVITE must go to a single host that
+    /// may see a hash of the password.
     pub realm: Option<String>,
-    /// The incoming leg that this one is made for: its Max-Forwards is counted down, and a call that comes back to us the
-    /// same way is known for a loop.
+    /// The incoming leg that causes this one. Its Max-Forwards is counted down, and a call that returns to the server
+    /// on the same path is recognised as a loop.
     pub on_behalf_of: Option<LegKey>,
     /// Value of Replaces (RFC 3891).
     pub replaces: Option<String>,
-    /// Reliable provisional responses; [`crate::Config::prack`] when `None`.
+    /// Use of reliable provisional responses; [`crate::Config::prack`] when `None`.
     pub prack: Option<Prack>,
-    /// The application has other ways: one that is silent is given up after [`crate::Config::failover_ms`].
+    /// The application has other routes. A destination that does not respond is given up after
+    /// [`crate::Config::failover_ms`].
     pub impatient: bool,
-    /// Who pays for it: the accounts whose trunks it may use. Where it may go beside those trunks and phones that have
-    /// registered is [`crate::Config::allow_networks`]' to say. Empty: the operator, who may call anything.
+    /// The accounts that pay for the call; it may use their trunks. [`crate::Config::allow_networks`] decides which
+    /// other destinations it may have besides those trunks and registered phones. Empty: the operator, who may call any
+    /// address.
     pub accounts: Vec<Arc<str>>,
-    /// The offer; empty: the peer is to offer (RFC 3261 §13.2.1).
+    /// The offer. Empty: the far end makes the offer (RFC 3261 §13.2.1).
     pub sdp: Bytes,
-    /// What is offered to a peer that refuses `sdp` as it stands (488, 606); empty: nothing.
+    /// A second offer for a far end that refuses `sdp` with 488 or 606. Empty: no second offer.
     pub second_offer: Bytes,
-    /// It is a recording session, towards a recording server (RFC 7866): what is said of the recorded one
-    /// (`application/rs-metadata+xml`).
+    /// Metadata of the recorded session (`application/rs-metadata+xml`); makes this call a recording session towards a
+    /// recording server (RFC 7866).
     pub recording: Option<Bytes>,
 }
 
-/// What happened. For one leg, events come in order and [`Event::Ended`] is the last, exactly once.
+/// What the endpoint reports. The events of one leg come in order; [`Event::Ended`] is the last one and comes exactly
+/// once.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// An INVITE came in; 100 Trying was sent.
+    /// An INVITE was received and answered with 100 Trying.
     Incoming {
-        /// The endpoint's key for it.
+        /// The key that the endpoint generated.
         leg: LegKey,
-        /// The call.
+        /// The incoming call.
         incoming: Box<Incoming>,
     },
-    /// A provisional response above 100 came.
+    /// A provisional response above 100 was received.
     Provisional {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
         /// 101 to 199.
         status: u16,
         /// Reason phrase.
         reason: String,
-        /// Early media answer.
+        /// The early media answer.
         sdp: Option<Bytes>,
         /// Header fields, as in [`Incoming::headers`].
         headers: Vec<Header>,
     },
-    /// The peer answered; the ACK was sent.
+    /// The far end answered; the ACK was sent.
     Answered {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// The answer: the 200's, or that of a reliable provisional response of the same phone. `None`: neither had one (it may
-        /// have come in another provisional response), or it was an offer, of which [`Event::Offered`] told.
+        /// The answer of the 200, or of a reliable provisional response from the same phone. `None` if neither had one
+        /// (another provisional response may have carried it), or if the 200 carried an offer, which [`Event::Offered`]
+        /// reported.
         sdp: Option<Bytes>,
         /// Header fields, as in [`Incoming::headers`].
         headers: Vec<Header>,
-        /// For [`Command::End`]; `None` where no SIP is in between.
+        /// The dialog for [`Command::End`]; `None` for an internal call, which uses no SIP.
         dialog: Option<Box<DialogState>>,
     },
-    /// The ACK to one of our 200s came.
+    /// The ACK to one of the server's 200s was received.
     Acknowledged {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// The answer, when our 200 carried the offer.
+        /// The answer, if the 200 carried the offer.
         sdp: Option<Bytes>,
     },
-    /// A re-INVITE, an UPDATE or PRACK with SDP, or the first offer to an INVITE of ours without one, which comes before
-    /// [`Event::Provisional`] or [`Event::Answered`]: the application must reply with [`Command::AnswerOffer`] or
-    /// [`Command::RejectOffer`]. Several are replied to in their order.
+    /// An offer of the far end: in a re-INVITE, in an UPDATE or PRACK with SDP, or in a reliable provisional response
+    /// or 200 to an INVITE without an offer. The last case comes before [`Event::Provisional`] or [`Event::Answered`].
+    /// The application must reply with [`Command::AnswerOffer`] or [`Command::RejectOffer`], and reply to several
+    /// offers in their order.
     Offered {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// The offer; `None` asks for ours.
+        /// The offer; `None` asks the application for an offer.
         sdp: Option<Bytes>,
-        /// It may be refused. If not, as in PRACK and in what answers an INVITE of ours without an offer, the answer that
-        /// refuses it refuses each of its streams (RFC 6337 §2.3).
+        /// Whether the offer may be refused with an error response. An offer in a PRACK, or in a response to an INVITE
+        /// without an offer, may not: the answer then refuses each of its streams instead (RFC 6337 §2.3).
         refusable: bool,
     },
-    /// Our re-INVITE was accepted, or the offer of a reliable provisional response of ours.
+    /// The far end answered the offer of a re-INVITE, or of a reliable provisional response, that the server sent.
     OfferAnswered {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// The answer; empty if the peer sent none.
+        /// The answer; empty if the far end sent none.
         sdp: Bytes,
     },
-    /// Our re-INVITE was refused; the session goes on as it was.
+    /// The far end refused the server's re-INVITE. The session continues unchanged.
     OfferRejected {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// The peer's status; 408 when it never answered, 491 when another offer was outstanding.
+        /// The far end's status; 408 when no final response came, 491 when another offer was outstanding.
         status: u16,
     },
-    /// An INFO came and was answered 200. Others than key presses (`application/dtmf-relay`, `application/dtmf`) and those
-    /// without a body are answered 415 and not told.
+    /// An INFO with digits (`application/dtmf-relay`, `application/dtmf`) or without a Content-Type was received and
+    /// answered with 200. An INFO of another type is answered with 415 and not reported.
     Info {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// Its Content-Type; empty if there was none.
+        /// Its Content-Type; empty if it had none.
         content_type: String,
-        /// Its body.
+        /// The body of the INFO.
         body: Bytes,
     },
-    /// The session is to be refreshed with an offer (RFC 4028), as the peer does not take UPDATE: the application should send
-    /// [`Command::Offer`]; else the leg ends when its session expires.
+    /// The session must be refreshed with an offer (RFC 4028), because the far end does not support UPDATE. The
+    /// application should send [`Command::Offer`]; otherwise the leg ends when its session expires.
     RefreshDue {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
     },
-    /// The peer asks us to call somebody (REFER): the application must reply with [`Command::AnswerRefer`], and after a
-    /// 202 with [`Command::NotifyRefer`].
+    /// The far end asks the server to call another party (REFER). The application must reply with
+    /// [`Command::AnswerRefer`], and after a 202 with [`Command::NotifyRefer`].
     Referred {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// Whom.
+        /// The party to call.
         referred: Box<Referred>,
     },
-    /// The peer's answer to our REFER.
+    /// The far end's response to the server's REFER.
     ReferAnswered {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// Its status; 408 when it never answered, 491 when another one was out. From 300 on, nothing more comes.
+        /// Its status; 408 when no response came, 491 when another REFER was outstanding. From 300 on, no progress
+        /// follows.
         status: u16,
     },
-    /// How the call goes that we asked the peer for (NOTIFY).
+    /// The progress of the call that the server asked the far end for (NOTIFY).
     ReferProgress {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// Status of the response it had: 100 while there is none.
+        /// The status that the called party returned; 100 while there is none.
         status: u16,
-        /// Nothing more comes.
+        /// Whether this is the last report.
         done: bool,
     },
-    /// The leg is over.
+    /// The leg has ended.
     Ended {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// Who or what ended it.
+        /// Why the leg ended.
         cause: EndCause,
-        /// The SIP status that went with it, if one did: the peer's, or ours to an unanswered call.
+        /// The SIP status that ended the leg, if there was one: the far end's, or the server's to an unanswered call.
         status: Option<u16>,
-        /// The Reason header's value (RFC 3326) if the peer sent one, else the reason phrase.
+        /// The value of the Reason header (RFC 3326) if the far end sent one, else the reason phrase.
         reason: Option<String>,
-        /// Header fields of the message that ended it, as in [`Incoming::headers`].
+        /// Header fields of the message that ended the leg, as in [`Incoming::headers`].
         headers: Vec<Header>,
     },
-    /// One message of the leg, for an event log. Only with [`crate::Config::trace`]. The INVITE that made an incoming leg
-    /// is told by [`Event::Incoming`] alone.
+    /// One message of the leg, for an event log. Only with [`crate::Config::trace`]. The INVITE that created an
+    /// incoming leg is reported by [`Event::Incoming`] alone.
     Trace {
-        /// Which leg.
+        /// Key of the leg.
         leg: LegKey,
-        /// Sent by us.
+        /// Whether the server sent the message.
         sent: bool,
-        /// The other side.
+        /// The far end's address.
         peer: SocketAddr,
-        /// How it travelled.
+        /// The transport of the message.
         transport: Transport,
-        /// `INVITE sip:...`, `200 OK (INVITE)`; a repeated message ends in ` (retransmission)`.
+        /// The message in short: `INVITE sip:...`, `200 OK (INVITE)`. A retransmission ends in ` (retransmission)`.
         line: String,
     },
-    /// A phone has registered, refreshed, unregistered, or its registration has run out.
+    /// A phone registered, refreshed or removed its registration, or the registration expired.
     Binding(Change),
-    /// Somebody showed a wrong password, or one for a user that there is not. Asked for one, and showing none, is no
-    /// failure: everybody begins so.
+    /// A request had a wrong password or named an unknown user. A request without credentials, which is then
+    /// challenged, is no failure: every client begins with one.
     AuthenticationFailed(Box<RefusedRequest>),
-    /// Somebody called who is in no trunk's networks and shows no certificate and no password. Only some of these are told in
-    /// a flood ([`RefusedRequest::line`]).
+    /// A caller is in no trunk's networks and has neither a certificate nor a password. In a flood only some of these
+    /// requests are reported ([`RefusedRequest::line`]).
     Stranger(Box<RefusedRequest>),
 }
 
-/// A request that was refused before any leg came of it. Its texts have no control characters and at most 64 characters each,
-/// the Call-ID 256.
+/// A request that was refused before a leg was created. Its texts contain no control characters and have at most 64
+/// characters each, the Call-ID 256.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRequest {
-    /// Where the request came from.
+    /// The source address of the request.
     pub source: SocketAddr,
-    /// How it came.
+    /// The transport of the request.
     pub transport: Transport,
-    /// `REGISTER`, `INVITE`.
+    /// The method: `REGISTER` or `INVITE`.
     pub method: String,
-    /// The user that it claimed to be by its credentials; empty without any.
+    /// The user that its credentials name; empty without credentials.
     pub username: String,
-    /// User of From.
+    /// User of the From URI.
     pub from: String,
-    /// User of the Request-URI; of To where that has none.
+    /// User of the Request-URI; user of the To URI if the Request-URI has none.
     pub to: String,
-    /// Its Call-ID.
+    /// The value of its Call-ID header.
     pub sip_call_id: String,
-    /// Why it was refused, in words.
+    /// The reason for the refusal, as text for the log.
     pub why: String,
-    /// Whether the log is to have a line of it: how many such lines were held back before this one. `None`: this one is held
-    /// back.
+    /// The count of log lines that were suppressed before this one; `None` when this request's own line is suppressed
+    /// too.
     pub line: Option<u64>,
 }
 
-/// The leg in an event, by reference or by mutable reference, as the event is.
+/// Borrows the leg of an event, shared or mutable as the event is borrowed.
 macro_rules! leg_of {
     ($event:expr) => {
         match $event {
@@ -592,13 +604,13 @@ macro_rules! leg_of {
 }
 
 impl Event {
-    /// The leg the event is about; [`LegKey::NONE`] when it is about none.
+    /// The leg of the event; [`LegKey::NONE`] when it has none.
     #[must_use]
     pub fn leg(&self) -> LegKey {
         leg_of!(self).copied().unwrap_or(LegKey::NONE)
     }
 
-    /// Makes it another leg's: what a branch of a fork says is said by the leg that forked.
+    /// Moves the event to another leg: the leg that forked reports the events of its branches.
     pub(crate) fn set_leg(&mut self, key: LegKey) {
         if let Some(leg) = leg_of!(self) {
             *leg = key;
@@ -609,33 +621,34 @@ impl Event {
 /// Why a leg ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndCause {
-    /// The peer sent BYE.
+    /// The far end sent BYE.
     Bye,
-    /// [`Command::Hangup`] or [`Command::Reject`].
+    /// The application ended the leg with [`Command::Hangup`] or [`Command::Reject`].
     LocalHangup,
-    /// The peer cancelled its INVITE.
+    /// The far end cancelled its INVITE.
     Cancelled,
-    /// The peer's final 3xx to 6xx, or its refusal of a re-INVITE with 408 or 481 (RFC 3261 §14.1).
+    /// The far end sent a final response of 300 to 699, or refused a re-INVITE with 408 or 481 (RFC 3261 §14.1).
     Rejected,
-    /// No answer to our request (Timers B, F).
+    /// The far end did not respond to a request (Timers B, F).
     Timeout,
     /// The host name of the destination has no address.
     Unresolved,
-    /// No socket of ours has the destination's transport and address family.
+    /// No listening socket has the transport and address family of the destination.
     NoSocket,
-    /// No connection could be made, or it broke before an answer.
+    /// The connection could not be opened, or it broke before a response.
     Unconnected(io::ErrorKind),
-    /// Our 200, or a reliable provisional response of ours, was never acknowledged.
+    /// The far end did not acknowledge the server's 200 or its reliable provisional response.
     AckTimeout,
-    /// Its session timer ran out (RFC 4028 §10).
+    /// The session timer expired (RFC 4028 §10).
     SessionExpired,
     /// [`crate::Config::max_legs`] or [`crate::Config::max_transactions`] is reached.
     Overload,
     /// The trunk's [`crate::Peer::max_calls`] or [`crate::Peer::max_cps`] is reached.
     TrunkFull,
-    /// The command could not be turned into a request: a URI in it is malformed.
+    /// The command could not be turned into a request, because a URI in it is malformed.
     Invalid,
-    /// Its accounts may not call that address: [`crate::Config::allow_networks`], or another account's trunk.
+    /// The call's accounts may not call that address: [`crate::Config::allow_networks`] does not contain it, or it
+    /// belongs to another account's trunk.
     Forbidden,
 }
 
@@ -661,40 +674,40 @@ impl fmt::Display for EndCause {
     }
 }
 
-/// An incoming call.
+/// An incoming call, as its INVITE describes it.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     /// Request-URI as received.
     pub request_uri: String,
-    /// URI of To.
+    /// URI of the To header.
     pub to_uri: String,
-    /// URI of From.
+    /// URI of the From header.
     pub from_uri: String,
-    /// User of the From URI, percent escapes decoded; empty if it has none.
+    /// User of the From URI with percent escapes decoded; empty if it has none.
     pub from_user: String,
-    /// Display name of From.
+    /// Display name of the From header.
     pub from_display: Option<String>,
-    /// User of the Request-URI, percent escapes decoded; empty if it has none.
+    /// User of the Request-URI with percent escapes decoded; empty if it has none.
     pub to_user: String,
-    /// SIP's Call-ID header.
+    /// The value of the Call-ID header.
     pub sip_call_id: String,
-    /// Where the INVITE came from.
+    /// The source address of the INVITE.
     pub source: SocketAddr,
-    /// How it came.
+    /// The transport of the INVITE.
     pub transport: Transport,
-    /// The trunk whose networks hold `source`.
+    /// The trunk that the call came from, if any.
     pub trunk: Option<TrunkName>,
-    /// Who called, if it was no trunk.
+    /// The caller's account and user, if the call came from no trunk.
     pub caller: Option<Caller>,
-    /// Every header field that is not SIP's own routing, dialog or body bookkeeping: `X-*`, P-Asserted-Identity,
-    /// Diversion, User-to-User, ...
+    /// All header fields except those for SIP's own routing, dialogs and bodies: `X-*`, P-Asserted-Identity, Diversion,
+    /// User-to-User, ...
     pub headers: Vec<Header>,
-    /// The body, when it is SDP.
+    /// The body, if it is SDP.
     pub offer: Option<Bytes>,
-    /// The leg of ours whose place it is to take (Replaces, RFC 3891).
+    /// The server's leg that the call is to replace (Replaces, RFC 3891).
     pub replaces: Option<LegKey>,
-    /// For [`Command::End`], once it is answered.
+    /// The dialog for [`Command::End`], once the call is answered.
     pub dialog: Option<Box<DialogState>>,
-    /// To be dropped when something has been done about the call: while many wait, new ones are refused.
+    /// A guard to drop once the application has acted on the call. While many calls wait, new ones are refused.
     pub waiting: Waiting,
 }

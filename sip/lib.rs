@@ -1,5 +1,5 @@
-//! SIP over UDP and TCP (RFC 3261): transactions, dialogs and legs as one pure machine, and the thin shell that
-//! owns its sockets.
+//! SIP over UDP, TCP, TLS and WebSocket (RFC 3261, RFC 7118). Transactions, dialogs and legs are one pure machine; a
+//! thin shell, [`transport`], owns the sockets.
 //!
 //! ```text
 //!   datagrams, frames ──> transport::Driver ──> Endpoint ──> Event ──> the application (one sink)
@@ -8,8 +8,8 @@
 //!                     the application ──> Handle::send(Command)
 //! ```
 //!
-//! [`Endpoint`] reads no clock, owns no socket and draws no entropy of its own: bytes, commands and `now` go in,
-//! [`Output`]s and the next timeout come out. SDP passes through as opaque bytes.
+//! [`Endpoint`] reads no clock, owns no socket and has no source of entropy of its own. Its inputs are bytes, commands
+//! and `now`; it returns [`Output`]s and the next timeout. SDP passes through it as opaque bytes.
 #![forbid(unsafe_code)]
 
 mod challenge;
@@ -73,5 +73,5 @@ pub use waiting::Waiting;
 /// A hash map with a fast hash, several times cheaper than the standard one, but without protection against chosen
 /// keys. Only for keys that this server creates, or that are hashed with a secret already.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
-/// As [`HashMap`].
+/// A set with the hash function and the restriction of [`HashMap`].
 pub(crate) type HashSet<K> = std::collections::HashSet<K, foldhash::fast::RandomState>;

@@ -46,17 +46,17 @@ pub(crate) use self::uri::Uri;
 use self::via::Hop;
 pub(crate) use self::via::TopVia;
 
-/// Largest message taken from a stream, headers and body, octets. Datagrams are bounded by UDP itself.
+/// Longest message accepted from a stream, headers and body together, in octets. UDP itself bounds datagrams.
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
-/// Either kind of message.
+/// A request or a response.
 #[derive(Debug)]
 pub(crate) enum Message {
     Request(Request),
     Response(Response),
 }
 
-/// A request that can be acted on.
+/// A request that has passed all checks that need no state.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
@@ -70,7 +70,7 @@ pub(crate) struct Request {
     pub(crate) content: Content,
 }
 
-/// A response with the fields a client transaction needs.
+/// A response with the fields that a client transaction needs.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -85,21 +85,21 @@ pub(crate) struct Response {
     pub(crate) content: Content,
 }
 
-/// Bytes that are not an acceptable message.
+/// Why octets are not an acceptable message.
 #[derive(Debug)]
 pub(crate) struct Malformed {
-    /// 400, 413, 416, 505, ...
+    /// Status of the response: 400, 413, 416, 505, ...
     pub(crate) status: u16,
-    /// What is wrong, fit for a reason phrase.
+    /// What is wrong, as a reason phrase.
     pub(crate) reason: String,
-    /// `None` for responses, ACKs, and requests whose Via cannot be used: those are dropped.
+    /// What the response needs; `None` for responses, ACKs, and requests whose Via cannot be used. They are dropped.
     pub(crate) echo: Option<Echo>,
 }
 
-/// Parses one framed message from `source` and checks everything that needs no state.
+/// Parses one framed message from `source` and does all checks that need no state.
 ///
 /// # Errors
-/// [`Malformed`] with the response the sender deserves.
+/// [`Malformed`] with the response to send.
 pub(crate) fn parse(data: &Bytes, source: SocketAddr) -> Result<Message, Box<Malformed>> {
     read(data).map_err(|fault| {
         let echo = echo::of_refused(data, source);

@@ -1,9 +1,9 @@
-//! Which addresses are public. Pure.
+//! Says which IP addresses are not public, and what they are reserved for. Pure: no I/O.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What an address is for when it is not public: `loopback`, `private (RFC 1918)` ... An IPv4 address mapped into IPv6 is judged
-/// as the IPv4 address.
+/// Returns what an address is reserved for (`loopback`, `private (RFC 1918)` ...), or `None` when it is public. An IPv4
+/// address that is mapped into IPv6 is treated as the IPv4 address.
 #[must_use]
 pub fn purpose(address: IpAddr) -> Option<&'static str> {
     match address.to_canonical() {
@@ -12,7 +12,8 @@ pub fn purpose(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// What the address is for when it is not public; after IANA's IPv4 special-purpose registry (RFC 6890).
+/// Returns what an IPv4 address is reserved for, after IANA's special-purpose registry (RFC 6890); `None` when it is
+/// public.
 fn ipv4_purpose(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
         [0, ..] => Some("unspecified"),
@@ -30,8 +31,9 @@ fn ipv4_purpose(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-/// What the address is for when it is not public; after IANA's IPv6 special-purpose registry (RFC 6890). An address that
-/// carries an IPv4 address is judged by that one, for a gateway would deliver there.
+/// Returns what an IPv6 address is reserved for, after IANA's special-purpose registry (RFC 6890); `None` when it is
+/// public. For an address that embeds an IPv4 address (NAT64, 6to4) the IPv4 address decides, because a gateway would
+/// deliver to it.
 fn ipv6_purpose(address: Ipv6Addr) -> Option<&'static str> {
     let embedded = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();
@@ -48,7 +50,7 @@ fn ipv6_purpose(address: Ipv6Addr) -> Option<&'static str> {
         [0xfc00..=0xfdff, ..] => Some("unique local (RFC 4193)"),
         [0xfe80..=0xfebf, ..] => Some("link-local"),
         [0xff00..=0xffff, ..] => Some("multicast"),
-        // Global unicast is 2000::/3 only (RFC 4291 §2.4); the rest is unassigned or has gone out of use.
+        // Only 2000::/3 is global unicast (RFC 4291 §2.4). All other prefixes are unassigned or no longer used.
         [0x2000..=0x3fff, ..] => None,
         _ => Some("not global unicast"),
     }

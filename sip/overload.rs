@@ -1,44 +1,49 @@
-//! Whether we are so late that new calls had better go elsewhere.
+//! Decides whether the driver is so late that new calls should be refused.
 //!
-//! A queue that is older than T1 is worked off in vain: peers repeat what waits in it. So when the loop has not caught up
-//! with its inputs for a while, or its timers ring late, new INVITEs get 503 with Retry-After at once, which costs little, and
-//! what remains of the time goes to the calls that are there: their requests are never refused for this. The same when calls
-//! that the loop has passed on wait long for somebody to see to them: they would pile up behind a loop that keeps up.
+//! After T1 (500 ms) the far ends retransmit, so draining an older backlog is wasted work. New INVITEs get 503 with
+//! Retry-After at once when the loop has been behind its inputs for a while, or when its timers fire late. A 503 costs
+//! little, and the remaining time goes to the calls that exist; their requests are never refused for this reason.
+//!
+//! The same happens when new calls that the loop has passed on wait long for the application. Otherwise they would pile
+//! up behind a loop that keeps up with its sockets.
 
 use std::time::{Duration, Instant};
 
-/// What waits on its way in waits again on its way back.
+/// The wait of a passed-on call counts twice: a call that waits before the application handles it waits about as long
+/// again on the way back.
 const WAYS: u32 = 2;
 
-/// Measures how late the loop is.
+/// Measures how late the driver's loop is.
 #[derive(Debug)]
 pub(crate) struct Overload {
     limit: Duration,
     behind_since: Option<Instant>,
     late: Duration,
-    /// In the round before. One late round is a hiccup of the machine.
+    /// The lateness of the round before. One late round alone does not count: the operating system may have paused the
+    /// process.
     late_before: Duration,
-    /// How long the oldest call that is passed on has waited.
+    /// How long the oldest passed-on call has waited for the application.
     waited: Duration,
 }
 
 impl Overload {
-    /// Later than `limit` is overloaded; a limit of zero never is.
+    /// A lateness above `limit` is an overload. A limit of zero switches the check off.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, behind_since: None, late: Duration::ZERO, late_before: Duration::ZERO, waited: Duration::ZERO }
     }
 
-    /// A timer that was due at `due` is seen to.
+    /// Records that a timer that was due at `due` fires at `now`.
     pub(crate) fn rang(&mut self, now: Instant, due: Instant) {
         self.late = now.saturating_duration_since(due);
     }
 
-    /// The oldest call that the loop has passed on, and that nobody has seen to, has waited so long.
+    /// Records how long the oldest call that the loop has passed on has waited for the application.
     pub(crate) fn waited(&mut self, longest: Duration) {
         self.waited = longest;
     }
 
-    /// A round is over: whether inputs are left that waited already when it began. Says whether we are overloaded.
+    /// Ends a round of the loop and returns whether the driver is overloaded. `behind`: inputs that were already
+    /// waiting when the round began are still left.
     pub(crate) fn round(&mut self, now: Instant, behind: bool) -> bool {
         let since = behind.then(|| self.behind_since.unwrap_or(now));
         self.behind_since = since;

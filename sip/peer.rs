@@ -11,49 +11,50 @@ use crate::leg::{Credentials, TrunkName};
 use crate::probe::Probe;
 use crate::registration::Registration;
 
-/// How long a trunk is doubted after an INVITE over it was not answered at all or got 503, and no OPTIONS says otherwise.
+/// How long a trunk stays [`Health::Doubtful`] after an INVITE over it got no response or 503, unless an OPTIONS is
+/// answered earlier.
 const DOUBT: Duration = Duration::from_secs(60);
 
-/// Most addresses of a trunk that are remembered.
+/// Most addresses that are remembered for one trunk.
 const MAX_ADDRESSES: usize = 32;
 
-/// A trunk as we use it.
+/// A trunk's settings, except its source networks.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Its configured name.
+    /// The trunk's configured name.
     pub trunk: TrunkName,
-    /// Whose it is; everybody's when `None`.
+    /// The account that owns the trunk; `None` for a trunk that all accounts share.
     pub account: Option<Arc<str>>,
-    /// `sip:HOST[:PORT][;transport=...]`; `None` for one that only calls in.
+    /// `sip:HOST[:PORT][;transport=...]`; `None` for a trunk that only receives calls from the carrier.
     pub uri: Option<String>,
-    /// Answers for its challenges.
+    /// Credentials for the trunk's challenges.
     pub credentials: Option<Credentials>,
-    /// How we register with it (RFC 3261 §10.2), if we do.
+    /// The registration to keep with the trunk (RFC 3261 §10.2), if any.
     pub register: Option<Register>,
-    /// How often it is asked with OPTIONS (RFC 3261 §11) whether it is there, if at all.
+    /// Interval of OPTIONS probes (RFC 3261 §11); `None` for no probes.
     pub options_interval: Option<Duration>,
-    /// Most legs at a time, both directions.
+    /// Most legs at the same time, both directions together.
     pub max_calls: Option<u32>,
-    /// Most new legs a second, each direction for itself.
+    /// Most new legs in a second, for each direction separately.
     pub max_cps: Option<u32>,
-    /// How its calls are known.
+    /// How the server recognises the trunk's calls.
     pub known_by: KnownBy,
 }
 
-/// How a trunk's calls are known. Its passwords are users' of the [`crate::Directory`].
+/// How the server recognises a trunk's calls. The trunk's passwords are those of users in the [`crate::Directory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KnownBy {
-    /// Their source: its networks, its certificate, or the Contact that its registrar was told.
+    /// By their source: the trunk's networks, its certificate, or the Contact that the server registered with it.
     #[default]
     Source,
-    /// That, or a password from anywhere.
+    /// By their source, or by a password from any source.
     Either,
-    /// That, and a password.
+    /// By their source and a password.
     Both,
 }
 
 impl Peer {
-    /// A trunk of which only the name is known.
+    /// Creates the settings of a trunk of which only the name is known.
     #[must_use]
     pub fn new(trunk: TrunkName) -> Self {
         Self {
@@ -70,85 +71,85 @@ impl Peer {
     }
 }
 
-/// A registration to be kept.
+/// The settings of a registration with a trunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Register {
-    /// `sip:HOST...` that REGISTER is for and goes to.
+    /// The Request-URI and destination of REGISTER, `sip:HOST...`.
     pub registrar: String,
-    /// The address of record, `sip:USER@DOMAIN`.
+    /// The address-of-record, `sip:USER@DOMAIN`.
     pub address: String,
-    /// User of the Contact.
+    /// The user part of the Contact.
     pub contact_user: String,
-    /// Lifetime asked for.
+    /// The lifetime that REGISTER asks for.
     pub expires: Duration,
 }
 
-/// Whether a trunk takes calls, as far as we know.
+/// Whether a trunk takes calls, as far as the endpoint knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Health {
-    /// Nobody has asked it yet, or the last answer is too old to count.
+    /// The trunk has not been asked yet, or the last failure is too old to count.
     #[default]
     Unknown,
-    /// It does: its last INVITE or OPTIONS was answered.
+    /// The trunk answered its last INVITE or OPTIONS.
     Up,
-    /// Its last INVITE was not answered, or with 503: others first.
+    /// The last INVITE got no response or 503. Other trunks are tried first.
     Doubtful,
-    /// Its OPTIONS are not answered: others, and it only if there are none.
+    /// The trunk does not answer OPTIONS. It is used only if there is no other trunk.
     Down,
 }
 
-/// How a registration stands.
+/// The state of a registration with a trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Registered {
-    /// None is wanted.
+    /// No registration is configured.
     #[default]
     Not,
-    /// Not yet, or not any more.
+    /// Not registered yet, or no longer registered.
     Pending,
-    /// The registrar holds our Contact.
+    /// The registrar holds the server's Contact.
     Yes,
-    /// The registrar refused with this status, or nobody answered (408).
+    /// The registrar refused with this status, or did not respond (408).
     Refused(u16),
 }
 
-/// A trunk at one moment.
+/// The status of a trunk at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PeerStatus {
-    /// Whether it takes calls.
+    /// Whether the trunk takes calls.
     pub health: Health,
-    /// How our registration with it stands.
+    /// The state of the registration with the trunk.
     pub registered: Registered,
-    /// Legs over it now, both directions.
+    /// Legs over the trunk now, both directions together.
     pub calls: u32,
-    /// Calls refused or sent elsewhere since the start because of `max_calls` or `max_cps`.
+    /// Calls since the start that `max_calls` or `max_cps` refused or sent to another trunk.
     pub limited: u64,
 }
 
-/// The endpoint's own notes on a trunk.
+/// The endpoint's state of a trunk.
 #[derive(Debug)]
 pub(crate) struct TrunkState {
     pub(crate) peer: Peer,
     pub(crate) registration: Option<Registration>,
     pub(crate) probe: Option<Probe>,
-    /// Addresses that its names had, the newest last; at most [`MAX_ADDRESSES`].
+    /// Addresses that the trunk's host names have resolved to, the newest last; at most [`MAX_ADDRESSES`].
     pub(crate) addresses: Vec<IpAddr>,
     doubted_until: Option<Instant>,
-    /// It answered the last INVITE or OPTIONS.
+    /// Whether the trunk answered its last INVITE or OPTIONS.
     answered: bool,
     calls: u32,
     limited: u64,
     inbound: Pace,
     outbound: Pace,
-    /// Whether it waits in the list of those that changed.
+    /// Whether the trunk is already in the endpoint's list of changed trunks.
     pub(crate) is_listed: bool,
-    /// What was last reported.
+    /// The status that was last reported.
     pub(crate) reported: PeerStatus,
     pub(crate) wake: Option<Instant>,
-    /// Not in the configuration any more.
+    /// Whether the trunk has been removed from the configuration.
     pub(crate) retired: bool,
 }
 
-/// Which way a call goes.
+/// The direction of a call over a trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     In,
@@ -190,7 +191,7 @@ impl TrunkState {
         }
     }
 
-    /// Whether one of them was not known.
+    /// Remembers these addresses. Returns whether at least one of them was unknown.
     pub(crate) fn learn_addresses(&mut self, found: impl Iterator<Item = IpAddr>) -> bool {
         let mut new = false;
         for address in found.take(MAX_ADDRESSES) {
@@ -204,7 +205,7 @@ impl TrunkState {
         new
     }
 
-    /// Takes a call on, unless that would be one too many.
+    /// Counts a new call, unless it would exceed `max_calls` or `max_cps`. Returns whether the call is admitted.
     pub(crate) fn admit(&mut self, now: Instant, way: Way) -> bool {
         let full = self.is_full();
         let pace = match way {
@@ -219,23 +220,23 @@ impl TrunkState {
         true
     }
 
-    /// Whether it carries as many calls as it may.
+    /// Whether the trunk has `max_calls` calls.
     pub(crate) fn is_full(&self) -> bool {
         self.peer.max_calls.is_some_and(|most| self.calls >= most)
     }
 
-    /// A call that was taken on is over.
+    /// Counts an admitted call as ended.
     pub(crate) fn release(&mut self) {
         self.calls = self.calls.saturating_sub(1);
     }
 
-    /// An INVITE met with silence or 503. Whether that is news.
+    /// Records an INVITE that got no response or 503. Returns whether the trunk was not doubtful before.
     pub(crate) fn doubt(&mut self, now: Instant) -> bool {
         self.answered = false;
         self.doubted_until.replace(now + DOUBT).is_none()
     }
 
-    /// It answered. Whether that had been doubted.
+    /// Records that the trunk answered. Returns whether the trunk was doubtful before.
     pub(crate) fn trust(&mut self) -> bool {
         self.answered = true;
         self.doubted_until.take().is_some()
@@ -252,10 +253,10 @@ impl TrunkState {
     }
 }
 
-/// A token bucket of one second: `most` may come at once, and then one each 1/`most` s.
+/// A token bucket of one second: `most` calls may come at once, then one every 1/`most` s.
 #[derive(Debug, Default)]
 struct Pace {
-    /// When the bucket would be full, had nothing more come.
+    /// When the bucket would be full again if no more calls came.
     full_at: Option<Instant>,
 }
 

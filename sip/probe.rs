@@ -1,4 +1,4 @@
-//! Whether a trunk is there: OPTIONS at intervals (RFC 3261 §11), with hysteresis.
+//! Checks with OPTIONS at intervals (RFC 3261 §11), with hysteresis, whether a trunk is reachable.
 //!
 //! ```text
 //!            DOWN_AFTER failures in a row
@@ -7,33 +7,35 @@
 //!            UP_AFTER answers in a row
 //! ```
 //!
-//! Any answer counts, for it shows that somebody is there to take a call, except those that say it is not: 408, 502, 503,
-//! 504. While a trunk is down, or has just failed once, it is asked more often, so that both ends of an outage are seen soon.
+//! Every final response counts as an answer, because it shows that the trunk can take a call, except 408, 502, 503 and
+//! 504. While a trunk is down or has just failed once, the interval is shorter, so that the start and the end of an
+//! outage are noticed soon.
 
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-/// Failures in a row that make a trunk down.
+/// Failures in a row after which a trunk is down.
 const DOWN_AFTER: u32 = 2;
-/// Answers in a row that make it up again.
+/// Answers in a row after which a trunk that is down is up again.
 const UP_AFTER: u32 = 2;
-/// Longest wait while the state may be about to change.
+/// Longest interval while the trunk is down or the results are about to change its state.
 const SOON: Duration = Duration::from_secs(10);
 
-/// The machine of one trunk.
+/// The probing state of one trunk.
 #[derive(Debug)]
 pub(crate) struct Probe {
     interval: Duration,
-    /// `None` while an OPTIONS, or the look-up before it, is under way.
+    /// When to probe next; `None` while an OPTIONS, or the lookup before it, is outstanding.
     next: Option<Instant>,
     down: bool,
-    /// Results in a row that speak against the present state.
+    /// Results in a row that contradict the current state.
     against: u32,
 }
 
 impl Probe {
-    /// The first question comes within a second: trunks of one file are not asked all at once.
+    /// Schedules the first OPTIONS at a random time within a second, so that the trunks of one configuration are not
+    /// probed all at once.
     pub(crate) fn new(now: Instant, interval: Duration, rng: &mut impl Rng) -> Self {
         let first = now + Duration::from_millis(rng.next_u64() % 1_000);
         Self { interval: interval.max(Duration::from_secs(1)), next: Some(first), down: false, against: 0 }
@@ -47,7 +49,7 @@ impl Probe {
         self.next
     }
 
-    /// Whether to ask now; the result is expected then.
+    /// Whether an OPTIONS is due. If so, the caller must send it and report its result with [`Probe::handle_result`].
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next.is_some_and(|at| at <= now);
         if due {
@@ -56,7 +58,8 @@ impl Probe {
         due
     }
 
-    /// The final status of an OPTIONS; `None` when there was none, or nobody to ask. Whether the state changed.
+    /// Takes the final status of an OPTIONS; `None` when there was no response or no address. Returns whether the state
+    /// changed.
     pub(crate) fn handle_result(&mut self, now: Instant, status: Option<u16>, rng: &mut impl Rng) -> bool {
         let alive = status.is_some_and(|status| !matches!(status, 408 | 502 | 503 | 504));
         if alive == self.down {
@@ -72,7 +75,7 @@ impl Probe {
         }
         let unsettled = self.down || self.against > 0;
         let wait = if unsettled { self.interval.min(SOON) } else { self.interval };
-        // Up to a tenth early, lest many trunks keep step.
+        // Up to a tenth of the interval earlier, so that many trunks do not stay synchronised.
         let early = wait.mul_f64((rng.next_u64() % 100) as f64 / 1_000.0);
         self.next = Some(now + wait - early);
         changes

@@ -1,18 +1,19 @@
-//! What makes a session of ours one with a recording server (SIPREC, RFC 7866): an option tag, a mark of our Contact, and a body of
-//! two parts, one of which describes the session that is recorded.
+//! Marks a dialog as a recording session towards a recording server (SIPREC, RFC 7866): an option tag, a feature tag of
+//! the Contact, and a body of two parts. The second part describes the recorded session.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// The server must know what it is called for (RFC 7866 §6.1.1).
+/// Requires that the recording server supports recording sessions (RFC 7866 §6.1.1).
 pub(crate) const REQUIRE: &str = "Require: siprec\r\n";
-/// We send what is recorded (RFC 7866 §6.1.1).
+/// Contact feature tag of a session recording client, the side that sends the recorded media (RFC 7866 §6.1.1).
 pub(crate) const FEATURE: &str = ";+sip.src";
-/// Type of what is said of the recorded session (RFC 7865, RFC 9806).
+/// Media type of the recording metadata (RFC 7865, RFC 9806).
 const METADATA: &str = "application/rs-metadata+xml";
 
-/// Content-Type and body of an offer: alone, or with what there is to say of the recorded session. `random` keeps the parts apart.
+/// Returns Content-Type and body of an offer: the SDP alone, or a multipart body of SDP and recording metadata.
+/// `random` makes the multipart boundary unique.
 pub(crate) fn body(sdp: &Bytes, metadata: Option<&Bytes>, random: u128) -> (Cow<'static, str>, Bytes) {
     let Some(metadata) = metadata else { return ("application/sdp".into(), sdp.clone()) };
     let boundary = format!("rs-{random:032x}");

@@ -1,12 +1,13 @@
-//! What nobody who looks at a message needs to see: it is written over with as many `x`, so that every length stays true.
+//! Hides the secrets in a message before it is shown: each octet of a secret becomes `x`, so that all lengths stay
+//! true.
 
 use crate::header::first_value_end;
 
-/// Parameters of Authorization and Proxy-Authorization that a password could be guessed from.
+/// Parameters of Authorization and Proxy-Authorization from which a password could be guessed.
 const SECRETS: [&[u8]; 2] = [b"response", b"cnonce"];
 
-/// The message without its secrets: digest answers, SRTP keys (`a=crypto`, `k=`), ICE passwords, and pressed keys in INFO.
-/// Of the same length. Identity tokens stay: they are public signatures.
+/// Returns the message without its secrets, with the same length: digest answers, SRTP keys (`a=crypto`, `k=`), ICE
+/// passwords, and digits in INFO. Identity tokens stay, because they are public signatures.
 #[must_use]
 pub fn redact(message: &[u8]) -> Vec<u8> {
     let mut out = message.to_vec();
@@ -20,7 +21,7 @@ pub fn redact(message: &[u8]) -> Vec<u8> {
         }
         match line {
             [] | [b'\r'] => in_body = true,
-            // RFC 3261 §7.3.1: the value goes on.
+            // A folded line continues the value (RFC 3261 §7.3.1).
             [b' ' | b'\t', ..] => field.redact(line),
             _ => {
                 let colon = line.iter().position(|&byte| byte == b':').unwrap_or(line.len());
@@ -59,7 +60,7 @@ impl Field {
         }
         let start = value.iter().position(|byte| !matches!(byte, b':' | b' ' | b'\t')).unwrap_or(value.len());
         let Some(value) = value.get_mut(start..) else { return };
-        // Any scheme but Digest (RFC 7616) is all secret: Basic, Bearer.
+        // The whole value is secret in the schemes Basic and Bearer. In Digest (RFC 7616) only some parameters are.
         let word = value.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(value.len());
         let (scheme, rest) = value.split_at_mut(word);
         if scheme.eq_ignore_ascii_case(b"Basic") || scheme.eq_ignore_ascii_case(b"Bearer") {
@@ -76,7 +77,7 @@ impl Field {
     }
 }
 
-/// `response="..."`, perhaps behind the word `Digest`.
+/// Hides the value of a secret parameter such as `response="..."`. The scheme `Digest` may stand before its name.
 fn redact_parameter(parameter: &mut [u8]) {
     let Some(equals) = parameter.iter().position(|&byte| byte == b'=') else { return };
     let (name, value) = parameter.split_at_mut(equals);
@@ -102,7 +103,7 @@ fn redact_body_line(line: &mut [u8], keys: bool) {
                 cover(line.get_mut(equals + 1..).unwrap_or_default());
             }
             Some(_) => {}
-            // `application/dtmf`: the key alone.
+            // A body of type `application/dtmf` consists of the digit alone.
             None => cover(line),
         }
     }
@@ -120,7 +121,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     find(haystack, needle).is_some()
 }
 
-/// Writes `x` over everything but quotes and white space.
+/// Replaces every octet except quotes and white space with `x`.
 fn cover(secret: &mut [u8]) {
     for byte in secret {
         if !matches!(byte, b'"' | b' ' | b'\t' | b'\r') {

@@ -1,15 +1,15 @@
-//! The registrar (RFC 3261 §10): who can be reached where, and until when.
+//! The registrar (RFC 3261 §10): where each user's phones are reachable, and until when.
 //!
 //! ```text
-//!  REGISTER ──> register() ──> 200 with the bindings, and Changes for who keeps them over a restart
-//!  a call   ──> contacts() ──> the ways to a user's phones, best first
-//!  a timer  ──> take_due() ──> bindings that ended, and those whose NAT wants to hear from us
+//!  REGISTER ──> register() ──> 200 with the bindings, and Changes for the application to store
+//!  a call   ──> contacts() ──> the targets of a user's phones, best first
+//!  a timer  ──> take_due() ──> expired bindings, and bindings that need a NAT keep-alive
 //! ```
 //!
-//! A binding keeps the way its REGISTER came: calls take it back, over the same connection or through the same hole in a
-//! NAT. Memory is bounded by [`RegistrarConfig::max_bindings`], beyond which a new binding is refused with 503, and by
-//! [`RegistrarConfig::max_contacts`], beyond which a user's binding that was longest not refreshed makes room: a phone that
-//! was given another address would otherwise lock its owner out.
+//! A binding keeps the path of its REGISTER. Calls to the phone take the same path back: the same connection, or the
+//! same NAT mapping. Two limits bound the memory. Beyond [`RegistrarConfig::max_bindings`] a new binding is refused
+//! with 503. Beyond [`RegistrarConfig::max_contacts`] the user's least recently refreshed binding is removed; a refusal
+//! would lock out a user whose phone has got a new address.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -26,32 +26,32 @@ use crate::gruu;
 use crate::leg::Transport;
 use crate::message::{Contacts, Host, Uri};
 
-/// Bindings that have nothing to be told are looked at so often, to see whether they are over.
+/// Interval in which bindings without keep-alives are checked for expiry.
 const SWEEP: Duration = Duration::from_secs(60);
-/// What a REGISTER asks for that does not say how long.
+/// Lifetime in seconds for a REGISTER that states none.
 const DEFAULT_EXPIRES: u32 = 3_600;
 
-/// `[sip.registrar]`.
+/// Settings of the registrar, `[sip.registrar]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrarConfig {
-    /// Realm of the challenges. Passwords that the database keeps are good for one realm only.
+    /// Realm of the challenges. Password hashes in the database are valid for one realm only.
     pub realm: String,
-    /// Digest algorithms that are offered, in this order; both are taken.
+    /// Digest algorithms that challenges offer, in this order. Answers may use either algorithm.
     pub algorithms: Vec<DigestAlgorithm>,
-    /// Host names, beside our addresses, that mean this server.
+    /// Host names, in addition to the server's addresses, that mean this server.
     pub domains: Vec<String>,
-    /// Shortest registration, seconds; less is refused with 423.
+    /// Shortest lifetime in seconds; a shorter one is refused with 423.
     pub min_expires: u32,
-    /// Longest registration, seconds; more is shortened to it.
+    /// Longest lifetime in seconds; a longer one is shortened to it.
     pub max_expires: u32,
-    /// Contacts of one user.
+    /// Most Contacts of one user.
     pub max_contacts: usize,
-    /// Bindings in all.
+    /// Most bindings of all users together.
     pub max_bindings: usize,
-    /// What phones are sent so that their NATs stay open.
+    /// The keep-alive that is sent to phones, so that their NAT mappings stay open.
     pub keep_alive: KeepAlive,
-    /// Seconds between two of them.
+    /// Seconds between two keep-alives.
     pub keep_alive_seconds: u32,
 }
 
@@ -71,88 +71,88 @@ impl Default for RegistrarConfig {
     }
 }
 
-/// How a password is shown. Phones that know MD5 only, libre's before 2.0 for one, give up when they are offered anything
-/// else beside it, so only that is offered unless the operator knows better.
+/// A digest algorithm. Phones that support only MD5 (for example libre before 2.0) fail when a challenge offers a
+/// second algorithm, so only MD5 is offered by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum DigestAlgorithm {
-    /// RFC 2617's.
+    /// MD5 (RFC 2617).
     #[serde(rename = "MD5")]
     Md5,
-    /// RFC 8760's.
+    /// SHA-256 (RFC 8760).
     #[serde(rename = "SHA-256")]
     Sha256,
 }
 
-/// What keeps a NAT open.
+/// A keep-alive for NAT mappings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeepAlive {
-    /// Nothing.
+    /// No keep-alive.
     Off,
-    /// Two empty lines.
+    /// A double CRLF.
     #[default]
     Crlf,
-    /// OPTIONS, which the phone answers: this keeps NATs open that look at answers only.
+    /// An OPTIONS, which the phone answers. It also keeps NATs open that only count traffic from the phone.
     Options,
 }
 
 /// An address-of-record: a user of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Aor {
-    /// Whose phone it is.
+    /// The account that owns the phone.
     pub account: Arc<str>,
-    /// Its user.
+    /// The user part of the address-of-record.
     pub username: Arc<str>,
-    /// The domain that was asked for; any when `None`.
+    /// The domain that was called; `None` means any.
     pub domain: Option<Arc<str>>,
 }
 
 /// One contact of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
-    /// Its own, for who keeps it.
+    /// A unique key for the application that stores the binding.
     pub id: u128,
-    /// Whose. `domain`: the one it registered at, when that is an account's.
+    /// The user. `domain` is the domain of the registration, if it belongs to an account.
     pub aor: Aor,
     /// The Contact URI.
     pub contact: String,
-    /// Preference, 0 to 1000.
+    /// Preference (`q`) times 1000, 0 to 1000.
     pub q: u16,
-    /// Path values (RFC 3327), the first hop from us first.
+    /// Path values (RFC 3327), the hop next to this server first.
     pub path: Vec<String>,
-    /// `+sip.instance` and `reg-id` (RFC 5626 §4.1), 0 when it has an instance alone.
+    /// `+sip.instance`, a space and `reg-id` (RFC 5626 §4.1). The number is 0 if the Contact has an instance alone.
     pub instance: Option<String>,
-    /// Call-ID of its REGISTER.
+    /// Call-ID of the REGISTER.
     pub sip_call_id: String,
-    /// CSeq of its REGISTER.
+    /// CSeq of the REGISTER.
     pub cseq: u32,
-    /// Where its REGISTER came from.
+    /// The source address of the REGISTER.
     pub source: SocketAddr,
-    /// The address of its Contact, when that can be reached rather than (or, once its connection is gone, instead of)
-    /// `source`.
+    /// The address of the Contact, if the phone is reachable there: over UDP it is used instead of `source`, over a
+    /// stream only once the connection is closed.
     pub direct: Option<SocketAddr>,
-    /// Our address that it came to.
+    /// The local address that received the REGISTER.
     pub local: SocketAddr,
-    /// How it came.
+    /// The transport of the REGISTER.
     pub transport: Transport,
-    /// What the phone calls itself.
+    /// The User-Agent of the phone.
     pub user_agent: Option<String>,
-    /// How long it still holds.
+    /// Time until the binding expires.
     pub expires_in: Duration,
 }
 
-/// What became of a binding.
+/// A change of a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// New.
+    /// The binding is new.
     Bound(Box<Binding>),
-    /// It was there already.
+    /// An existing binding was refreshed.
     Refreshed(Box<Binding>),
-    /// Over: unregistered, expired or replaced.
+    /// The binding ended: it was unregistered, expired or replaced.
     Unbound(Box<Binding>),
 }
 
-/// A REGISTER of somebody who may.
+/// A REGISTER that has passed authentication.
 #[derive(Debug)]
 pub(crate) struct Register {
     pub(crate) aor: Aor,
@@ -163,25 +163,26 @@ pub(crate) struct Register {
     pub(crate) cseq: u32,
     pub(crate) flow: Flow,
     pub(crate) local: SocketAddr,
-    /// It promised that what goes back to its source arrives (`rport`, RFC 3581).
+    /// Whether the sender asked for responses to its source port (`rport`, RFC 3581), so that its source address is
+    /// known to be reachable.
     pub(crate) symmetric: bool,
     pub(crate) user_agent: Option<String>,
 }
 
-/// Why a REGISTER was not obeyed.
+/// Why a REGISTER was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// 400: `*` with something else, no usable Contact, too many.
+    /// 400: `*` together with another Contact or without Expires 0, no usable Contact, or too many.
     Malformed(&'static str),
     /// 423 with this Min-Expires.
     TooBrief(u32),
-    /// 500: an older request than the one that made the binding.
+    /// 500: the request is older than the one that made the binding.
     OutOfOrder,
-    /// 503: no room.
+    /// 503: [`RegistrarConfig::max_bindings`] is reached.
     Full,
 }
 
-/// The way to one phone.
+/// The target of one phone: URI, Route values and path.
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
     pub(crate) contact: String,
@@ -190,7 +191,7 @@ pub(crate) struct Way {
     pub(crate) q: u16,
 }
 
-/// What a timer found.
+/// A result of a timer.
 #[derive(Debug)]
 pub(crate) enum Due {
     Over(Box<Binding>),
@@ -207,20 +208,20 @@ struct Entry {
     refreshed: Instant,
 }
 
-/// All bindings.
+/// All bindings, by user, by key and by source.
 #[derive(Debug)]
 pub(crate) struct Registrar {
     config: RegistrarConfig,
     users: HashMap<Key, Vec<Entry>>,
     keys: HashMap<u128, Key>,
-    /// The bindings that came from there.
+    /// The keys of the bindings that came from an address.
     sources: HashMap<SocketAddr, HashSet<u128>>,
-    /// One entry a binding; that of one which is gone is dropped when its time comes.
+    /// The next check of each binding. The entry of a removed binding stays until its time comes.
     wakes: BinaryHeap<Reverse<(Instant, u128)>>,
 }
 
 impl Registrar {
-    /// Other limits, from now on.
+    /// Sets other limits from now on.
     pub(crate) fn reconfigure(&mut self, config: RegistrarConfig) {
         self.config = config;
     }
@@ -237,7 +238,7 @@ impl Registrar {
         self.config.keep_alive
     }
 
-    /// RFC 3261 §10.3 steps 6 to 8: all of it or nothing.
+    /// Applies all Contacts of a REGISTER, or none of them (RFC 3261 §10.3 steps 6 to 8).
     pub(crate) fn register(
         &mut self,
         now: Instant,
@@ -264,7 +265,7 @@ impl Registrar {
                 return Err(Refusal::Malformed("Contact is no SIP URI"));
             }
             let asked = contact.expires.or(register.expires).unwrap_or(DEFAULT_EXPIRES);
-            // RFC 3261 §10.3: an interval of an hour and more is not too brief, whatever is configured.
+            // RFC 3261 §10.3: a lifetime of an hour or more is never too brief, whatever the setting is.
             if asked > 0 && asked < self.config.min_expires.min(3_600) {
                 return Err(Refusal::TooBrief(self.config.min_expires));
             }
@@ -310,16 +311,16 @@ impl Registrar {
         Ok(changes)
     }
 
-    /// What was kept over a restart. Its connection, if it had one, is gone.
+    /// Adds a binding that was stored before a restart. If it used a connection, that connection is gone.
     pub(crate) fn restore(&mut self, now: Instant, binding: Binding, flow: Flow) {
         if self.len() < self.config.max_bindings && !binding.expires_in.is_zero() {
             self.insert(now, binding, flow);
         }
     }
 
-    /// The Contact values of a 200 (RFC 3261 §10.3 step 8).
+    /// Returns the Contact values of a 200 (RFC 3261 §10.3 step 8).
     ///
-    /// `gruu`: the address-of-record as the phone wrote it, if it wants to hear of public GRUUs (RFC 5627 §5.3).
+    /// `gruu` is the address-of-record as the phone wrote it, if the phone supports public GRUUs (RFC 5627 §5.3).
     pub(crate) fn describe(&self, now: Instant, aor: &Aor, gruu: Option<&str>) -> Vec<String> {
         let mut lines = Vec::new();
         for entry in self.of(aor).filter(|entry| entry.expires > now) {
@@ -343,9 +344,9 @@ impl Registrar {
         lines
     }
 
-    /// The ways to a user's phones, the preferred first, and among those the one that was heard of last. A phone with several
-    /// flows is called over one of them, one that is open if there is any (RFC 5626 §5.3). `instance`: what a GRUU names; then
-    /// the way to that phone alone.
+    /// Returns the targets of a user's phones, by preference, and at the same preference the most recently refreshed
+    /// one first. A phone with several flows is called over one of them, an open one if there is any (RFC 5626 §5.3).
+    /// `instance` is the instance that a GRUU names; only that phone is returned then.
     pub(crate) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<Way> {
         let open = |entry: &Entry| !entry.flow.transport.is_reliable() || entry.flow.connection.is_some();
         let meant = |entry: &&Entry| instance.is_none_or(|instance| entry.is_of(instance));
@@ -357,18 +358,19 @@ impl Registrar {
         entries.into_iter().take(most).map(Entry::way).collect()
     }
 
-    /// Whether a phone of this user registered from exactly there.
+    /// Whether a phone of this user registered from exactly this address and port.
     pub(crate) fn is_phone(&self, source: SocketAddr, aor: &Aor) -> bool {
         self.is_source(source) && self.of(aor).any(|entry| entry.binding.source == source)
     }
 
-    /// Whether any phone registered from exactly there.
+    /// Whether any phone registered from exactly this address and port.
     pub(crate) fn is_source(&self, source: SocketAddr) -> bool {
         self.sources.contains_key(&source)
     }
 
-    /// A connection to `peer` is gone: its phones are called at the address that they gave, if that can be. A WebSocket's
-    /// are gone with it: nobody can connect to a browser, and when it is back it has another Contact.
+    /// Records that a connection to `peer` is closed. Its phones are called at the address of their Contact from now
+    /// on, if that is possible. The bindings of a WebSocket are removed: the server cannot connect to a browser, and a
+    /// browser that comes back has another Contact.
     pub(crate) fn lose_connection(&mut self, now: Instant, peer: SocketAddr) -> Vec<Change> {
         let mut gone = Vec::new();
         for id in self.sources.get(&peer).into_iter().flatten() {
@@ -389,7 +391,7 @@ impl Registrar {
         self.wakes.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// What is due by now, one at a time.
+    /// Returns one expired binding or one due keep-alive at a time, until none is due.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<Due> {
         while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((_, id))) = self.wakes.pop() else { break };
@@ -411,7 +413,7 @@ impl Registrar {
             }
             let (way, at) = (entry.way(), entry.expires.min(now + self.interval()));
             self.wakes.push(Reverse((at, id)));
-            // A connection that is gone is the phone's to make again.
+            // Only the phone can open a closed connection again.
             let open = !way.flow.transport.is_reliable() || way.flow.connection.is_some();
             if self.config.keep_alive != KeepAlive::Off && open {
                 return Some(Due::KeepAlive(Box::new(way)));
@@ -436,7 +438,7 @@ impl Registrar {
         })
     }
 
-    /// RFC 5626 §6: a registration of the same instance and number takes the place of the one before, whatever its Contact.
+    /// RFC 5626 §6: a registration with the same instance and reg-id replaces the one before, whatever its Contact is.
     fn find(&self, aor: &Aor, uri: &Uri, instance: Option<&str>) -> Option<&Entry> {
         self.of(aor).find(|entry| match (instance, entry.binding.instance.as_deref()) {
             (Some(one), Some(other)) if !one.ends_with(" 0") => one == other,
@@ -489,7 +491,7 @@ impl Registrar {
     /// ExpiryBucket the bindings beyond the limit that were longest not refreshed.
     fn make_room(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
         let mut entries: Vec<(Instant, u128)> = self.of(aor).map(|entry| (entry.refreshed, entry.binding.id)).collect();
-        // A later entry was refreshed later, also within one instant.
+        // The sort is stable: of two entries with the same instant, the later one was refreshed later.
         entries.sort_by_key(|(refreshed, _)| *refreshed);
         let beyond = entries.len().saturating_sub(self.config.max_contacts);
         self.remove_all(now, entries.into_iter().take(beyond).map(|(_, id)| id).collect())
@@ -507,14 +509,15 @@ impl Entry {
         own.is_some_and(|(own, _)| gruu::names(instance, own))
     }
 
-    /// The phone itself, whichever of its flows this is.
+    /// The instance of a phone that registers several flows, the same for all of its flows; `None` for a binding
+    /// without `reg-id`.
     fn instance(&self) -> Option<&str> {
         let (instance, number) = self.binding.instance.as_deref()?.rsplit_once(' ')?;
         (number != "0").then_some(instance)
     }
 
     fn way(&self) -> Way {
-        // A datagram can go to either address; a connection leads where it came from.
+        // A datagram can go to either address; a connection only leads back to its source.
         let flow = match self.binding.direct {
             Some(direct) if !self.flow.transport.is_reliable() => Flow { peer: direct, ..self.flow },
             _ => self.flow,
@@ -529,13 +532,13 @@ fn key(aor: &Aor) -> Key {
     (Arc::clone(&aor.account), Arc::clone(&aor.username))
 }
 
-/// RFC 3261 §10.3 step 7.
+/// Whether the REGISTER is older than the binding (RFC 3261 §10.3 step 7).
 fn is_outdated(entry: &Entry, register: &Register) -> bool {
     entry.binding.sip_call_id == register.sip_call_id && register.cseq <= entry.binding.cseq
 }
 
-/// The Contact's address, if it is at the host that the REGISTER came from: then no NAT is between us. A datagram's sender
-/// that asked for `rport` is reached at its source.
+/// Returns the address of the Contact if its host is the one that the REGISTER came from: then there is no NAT in
+/// between. Returns `None` for a UDP sender that asked for `rport`; it is reached at its source.
 fn direct(contact: &Uri, flow: Flow, symmetric: bool) -> Option<SocketAddr> {
     if symmetric && !flow.transport.is_reliable() {
         return None;

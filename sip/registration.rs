@@ -1,15 +1,16 @@
-//! Our registration with a trunk (RFC 3261 §10.2): bound, refreshed, moved to the next server when one fails, withdrawn.
+//! The registration of this server with a trunk (RFC 3261 §10.2): registers, refreshes, moves to the next server when
+//! one fails, and unregisters.
 //!
 //! ```text
 //!                  addresses              2xx
-//!  Waiting ─> Locating ────────> Asking ─────────> Waiting (held: until it is to be refreshed)
+//!  Waiting ─> Locating ────────> Asking ─────────> Waiting (registered: until the refresh is due)
 //!     ^           │ none           │ 401, 407: once more, with credentials
-//!     │           │                │ 423: once more, with the lifetime that Min-Expires says
-//!     │           │                │ 408, 5xx, silence: the next address
+//!     │           │                │ 423: once more, with the lifetime in Min-Expires
+//!     │           │                │ 408, 5xx, no response: the next address
 //!     └───────────┴────────────────┴─ no address left, or any other refusal: a pause that doubles
 //! ```
 //!
-//! `stop` withdraws what is held with `Expires: 0`, and ends the machine.
+//! `stop` removes the registration with `Expires: 0` and ends the state machine.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -23,32 +24,32 @@ use crate::leg::EndCause;
 use crate::message::Response;
 use crate::peer::{Register, Registered};
 
-/// First pause after silence or a server's failure, and the longest.
+/// First and longest pause after no response or a server failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-/// First pause after a refusal that asking again will hardly change, and the longest (RFC 5626 §4.5's figures).
+/// First and longest pause after a refusal that a retry will hardly change (the values of RFC 5626 §4.5).
 const REFUSED_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1_800));
-/// Longest lifetime and pause taken from a registrar, seconds.
+/// Longest lifetime and longest pause, in seconds, that is accepted from a registrar.
 const LONGEST: u32 = 7 * 24 * 3_600;
 /// Most addresses of a registrar that are tried.
 const MAX_TARGETS: usize = 16;
 
-/// Why a registration failed the last time, for the log.
+/// The last failure of a registration, for the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure {
     why: Why,
-    /// Who was asked last; `None` if the registrar's name has no address.
+    /// The address that was tried last; `None` if the registrar's name has no address.
     asked: Option<Target>,
-    /// When it is asked again.
+    /// Time until the next attempt.
     again: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Why {
-    /// A final response said so.
+    /// A final response with this status.
     Response(u16),
-    /// There was none.
+    /// No final response.
     Silence(EndCause),
-    /// The name has no address.
+    /// The registrar's name has no address.
     NoAddress,
 }
 
@@ -70,32 +71,32 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What to do next.
+/// What the endpoint does next for a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Wait for [`Registration::next_timeout`].
+    /// Wait until [`Registration::next_timeout`].
     Wait,
     /// Send a REGISTER to [`Registration::target`].
     Send,
 }
 
-/// What a final response means to a registration.
+/// The parts of a final response that matter to a registration.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    /// Lifetime granted, seconds, if it says so.
+    /// Granted lifetime in seconds, if the response states one.
     pub(crate) expires: Option<u32>,
-    /// Min-Expires of a 423, seconds.
+    /// Min-Expires of a 423, in seconds.
     pub(crate) min_expires: Option<u32>,
-    /// Retry-After, seconds.
+    /// Retry-After in seconds.
     pub(crate) retry_after: Option<u32>,
     pub(crate) challenges: Vec<Challenge>,
-    /// Authentication-Info's `nextnonce`.
+    /// `nextnonce` of Authentication-Info.
     pub(crate) next_nonce: Option<String>,
 }
 
 impl Reply {
-    /// `token` tells our Contact from the others that a 200 lists.
+    /// Reads a final response. `token` distinguishes this server's Contact from the others that a 200 lists.
     pub(crate) fn of(response: &Response, token: u128) -> Self {
         let content = &response.content;
         let seconds = |name: &'static str| content.value(name).and_then(|value| leading_number(&value));
@@ -110,11 +111,11 @@ impl Reply {
     }
 }
 
-/// The machine of one registration.
+/// The state machine of one registration.
 #[derive(Debug)]
 pub(crate) struct Registration {
     register: Register,
-    /// Marks our Contact: a call to it comes from this trunk, wherever it comes from.
+    /// Marks this server's Contact. A call to that Contact belongs to this trunk, whatever its source is.
     pub(crate) token: u128,
     pub(crate) call_id: String,
     pub(crate) tag: u64,
@@ -123,12 +124,12 @@ pub(crate) struct Registration {
     attempts: digest::Attempts,
     state: State,
     targets: Vec<Target>,
-    /// Which of them is asked.
+    /// Index in `targets` of the address that is tried.
     at: usize,
-    /// Lifetime to ask for, seconds.
+    /// Lifetime to ask for, in seconds.
     lifetime: u32,
     raised: bool,
-    /// The registrar holds our Contact until then.
+    /// When the granted lifetime ends; `None` when the registrar does not hold the Contact.
     held_until: Option<Instant>,
     failures: u32,
     failure: Option<Failure>,
@@ -145,7 +146,7 @@ enum State {
 }
 
 impl Registration {
-    /// Begins within a second of `now`.
+    /// Creates a registration that starts at a random time within a second of `now`.
     pub(crate) fn new(now: Instant, register: Register, session: Option<digest::Session>, rng: &mut impl Rng) -> Self {
         let random = |rng: &mut dyn FnMut() -> u64| u128::from(rng()) << 64 | u128::from(rng());
         let mut draw = || rng.next_u64();
@@ -178,17 +179,17 @@ impl Registration {
         self.status
     }
 
-    /// Why it failed the last time; `None` if it has not since it held.
+    /// The last failure; `None` if there was none since the last success.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.failure
     }
 
-    /// Where the next REGISTER goes.
+    /// The destination of the next REGISTER.
     pub(crate) fn target(&self) -> Option<Target> {
         self.targets.get(self.at).copied()
     }
 
-    /// Lifetime that the next REGISTER asks for, seconds; 0 withdraws.
+    /// The lifetime in seconds that the next REGISTER asks for; 0 removes the registration.
     pub(crate) fn expires(&self) -> u32 {
         if self.state == State::Withdrawing { 0 } else { self.lifetime }
     }
@@ -205,7 +206,8 @@ impl Registration {
         [refresh, self.held_until].into_iter().flatten().min()
     }
 
-    /// Whether the registrar's addresses are wanted now; they are expected then.
+    /// Whether the registrar's addresses are needed now. If so, the caller must look them up and pass them to
+    /// [`Registration::handle_located`].
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         if self.held_until.is_some_and(|until| until <= now) {
             self.held_until = None;
@@ -220,26 +222,26 @@ impl Registration {
         due
     }
 
-    /// The registrar's addresses, best first; none when its name has none.
+    /// Takes the registrar's addresses, best first; an empty list when its name has none.
     pub(crate) fn handle_located(&mut self, now: Instant, mut targets: Vec<Target>, rng: &mut impl Rng) -> Step {
         if self.state != State::Locating {
             return Step::Wait;
         }
         targets.truncate(MAX_TARGETS);
-        // The server that holds our Contact is asked first to go on holding it.
+        // The server that holds the Contact is tried first, so that it refreshes the registration.
         let held = self.held_until.and_then(|_| self.target());
         self.at = held.and_then(|held| targets.iter().position(|target| *target == held)).unwrap_or(0);
         self.targets = targets;
         if self.targets.is_empty() {
             self.rest(now, PAUSE, None, Why::NoAddress, rng);
-            // RFC 3263 §4.3: as if the server had answered so.
+            // RFC 3263 §4.3: treated like a 503.
             self.note(503);
             return Step::Wait;
         }
         self.ask(State::Asking)
     }
 
-    /// A final response.
+    /// Takes a final response.
     pub(crate) fn handle_reply(&mut self, now: Instant, mut reply: Reply, rng: &mut impl Rng) -> Step {
         if let (Some(session), Some(nonce)) = (&mut self.session, &reply.next_nonce) {
             session.next_nonce(nonce);
@@ -253,7 +255,8 @@ impl Registration {
             (State::Asking, 200..=299) => {
                 let granted = reply.expires.unwrap_or(self.lifetime).clamp(1, LONGEST);
                 let lifetime = Duration::from_secs(granted.into());
-                // A tenth early, and half a minute at least, so that a lost REGISTER can be sent again; never before half.
+                // The refresh comes a tenth of the lifetime before the end, and at least 30 s before it, so that a lost
+                // REGISTER can be sent again; but never before half of the lifetime.
                 let margin = (lifetime / 10).max(Duration::from_secs(30));
                 let refresh = lifetime.saturating_sub(margin).max(lifetime / 2);
                 self.held_until = Some(now + lifetime);
@@ -282,7 +285,7 @@ impl Registration {
         }
     }
 
-    /// Nobody answered, or there was no way to the target.
+    /// Records that the target did not respond or could not be reached.
     pub(crate) fn handle_silence(&mut self, now: Instant, cause: EndCause, rng: &mut impl Rng) -> Step {
         match self.state {
             State::Asking => self.failed(now, 408, Why::Silence(cause), None, rng),
@@ -291,7 +294,8 @@ impl Registration {
         }
     }
 
-    /// Withdraws what is held. [`Registration::is_withdrawing`] says when that has come to an end.
+    /// Removes the registration if the registrar holds one. [`Registration::is_withdrawing`] is `false` once that is
+    /// done.
     pub(crate) fn stop(&mut self) -> Step {
         if self.held_until.take().is_some() && self.target().is_some() && self.state != State::Withdrawing {
             return self.ask(State::Withdrawing);
@@ -316,7 +320,7 @@ impl Registration {
         Step::Wait
     }
 
-    /// This server cannot: another one may.
+    /// Moves on to the next address after a failure of this one, or pauses when none is left.
     fn failed(&mut self, now: Instant, status: u16, why: Why, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
         if self.at + 1 < self.targets.len() {
             self.at += 1;
@@ -330,13 +334,13 @@ impl Registration {
 
     fn refused(&mut self, now: Instant, status: u16, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
         self.rest(now, REFUSED_PAUSE, retry_after, Why::Response(status), rng);
-        // Refused is refused, whatever was granted before.
+        // A refusal ends the registration, whatever lifetime was granted before.
         self.held_until = None;
         self.note(status);
         Step::Wait
     }
 
-    /// A failed refresh leaves the registration as it is until its time is over.
+    /// Sets the status to refused. A failed refresh does not change the status until the granted lifetime ends.
     fn note(&mut self, status: u16) {
         if self.held_until.is_none() {
             self.status = Registered::Refused(status);
@@ -360,12 +364,13 @@ impl Registration {
     }
 }
 
-/// A random time up to `most`.
+/// Returns a random duration between 0 and `most`.
 fn spread(most: Duration, rng: &mut impl Rng) -> Duration {
     most.mul_f64((rng.next_u64() % 1_000) as f64 / 1_000.0)
 }
 
-/// The lifetime that a 200 gives the Contact with our token; of the only one, if a registrar wrote ours anew.
+/// Returns the lifetime in seconds that a 200 grants to the Contact with the token. If no Contact has the token,
+/// because the registrar rewrote it, a single Contact counts.
 fn granted(contacts: &[String], token: u128) -> Option<u32> {
     let mark = format!(";line={token:032x}");
     let mut all = Vec::new();
@@ -385,7 +390,7 @@ fn granted(contacts: &[String], token: u128) -> Option<u32> {
     })
 }
 
-/// `120 (I'm in a meeting);duration=60` begins with 120.
+/// Returns the number at the start of the text: 120 for `120 (I'm in a meeting);duration=60`.
 fn leading_number(text: &str) -> Option<u32> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! STIR/SHAKEN: who vouches for the calling number (RFC 8224; PASSporT, RFC 8225; the `shaken` extension, RFC 8588 and
+//! STIR/SHAKEN: signatures of the calling number (RFC 8224; PASSporT, RFC 8225; the `shaken` extension, RFC 8588 and
 //! ATIS-1000074; `div`, RFC 8946).
 //!
 //! ```text
@@ -10,8 +10,8 @@
 //!   Claims ──> Signer::identity ──> the value of Identity
 //! ```
 //!
-//! Octets and the time go in, a verdict comes out; nothing here fetches anything. Verification against TN authorization
-//! lists by reference and revocation lists are not here.
+//! The input is octets and the time, the output a result; this module fetches nothing. It supports neither TN
+//! authorization lists by reference nor revocation lists.
 
 mod certificate;
 mod der;
@@ -33,19 +33,19 @@ pub use identity::Identity;
 pub use passport::{Expected, Passport};
 pub use sign::{Claims, Diverted, Signer, UnusableKey};
 
-/// How much the signer knows of the caller (ATIS-1000074 §4.2.4).
+/// Attestation level: what the signer knows about the caller (ATIS-1000074 §4.2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Attestation {
-    /// Full: the caller is a customer, and may use the number.
+    /// Full: the caller is a customer and may use the number.
     A,
-    /// Partial: the caller is a customer; whether the number is theirs is not known.
+    /// Partial: the caller is a customer, but the signer does not know whether the caller may use the number.
     B,
-    /// Gateway: the call came from elsewhere.
+    /// Gateway: the call came from another network.
     C,
 }
 
 impl Attestation {
-    /// The claim's value.
+    /// The value of the `attest` claim: `A`, `B` or `C`.
     #[must_use]
     pub fn letter(self) -> &'static str {
         match self {
@@ -62,11 +62,11 @@ impl fmt::Display for Attestation {
     }
 }
 
-/// Most characters of a number, `#` and `*` included.
+/// Most characters of a number, including `#` and `*`.
 const LONGEST_NUMBER: usize = 32;
 
-/// A telephone number in canonical form (RFC 8224 §8.3): digits, `#` and `*` alone. `None` for what is no number, as the user
-/// part of most SIP URIs is none.
+/// Returns a telephone number in canonical form (RFC 8224 §8.3): only digits, `#` and `*`. Returns `None` if the text
+/// is not a number; the user part of most SIP URIs is none.
 #[must_use]
 pub fn canonical_number(text: &str) -> Option<String> {
     let text = text.strip_prefix('+').unwrap_or(text);
@@ -82,7 +82,8 @@ pub fn canonical_number(text: &str) -> Option<String> {
     number.contains(|character: char| character.is_ascii_digit()).then_some(number)
 }
 
-/// Arbitrary octets as the value of Identity, and as a certificate file: none of it may panic.
+/// Fuzzing entry: reads arbitrary octets as the value of an Identity header and as a certificate file. It must not
+/// panic.
 pub fn fuzz_identity(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Some(identity) = Identity::parse(text)

@@ -1,4 +1,4 @@
-//! `SipPair`: two endpoints, a virtual clock and a link that loses, repeats and reorders.
+//! `SipPair`: two endpoints, a virtual clock and a link that loses, duplicates and reorders messages.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,19 +16,19 @@ use crate::trunk::TrunkAcl;
 
 pub(crate) const SDP: &[u8] = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 
-/// Which end of the link.
+/// One end of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Side {
     A,
     B,
 }
 
-/// How bad the link is; percentages.
+/// The quality of the link; loss and duplication in percent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Link {
     pub(crate) loss: u64,
     pub(crate) duplication: u64,
-    /// Most milliseconds of delay; messages overtake each other within it.
+    /// Longest delay in milliseconds. Messages overtake each other within it.
     pub(crate) delay: u64,
 }
 
@@ -77,7 +77,7 @@ impl SipPair {
         self.collect();
     }
 
-    /// Runs for `time`; `application` answers each event with commands for that side.
+    /// Runs for `time`. `application` returns the commands of that side for each event.
     pub(crate) fn drive(&mut self, time: Duration, mut application: impl FnMut(Side, &Event) -> Vec<Command>) {
         let end = self.now + time;
         loop {
@@ -149,13 +149,14 @@ fn address(side: Side) -> SocketAddr {
     }
 }
 
-/// The start of a virtual clock.
+/// Returns the start of a virtual clock.
 #[expect(clippy::disallowed_methods, reason = "an Instant can be had no other way; tests only add to it")]
 pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
-/// An endpoint at that address over UDP and TCP, which knows everyone and lets everyone transfer.
+/// Creates an endpoint at that address over UDP and TCP. It knows every source as a trunk and lets every far end
+/// transfer calls.
 pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)) -> Endpoint {
     let everyone = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
     let mut config = Config {
@@ -169,7 +170,7 @@ pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)
     Endpoint::new(config, [seed; 32])
 }
 
-/// A call to `uri`.
+/// Returns a call to `uri`.
 pub(crate) fn outgoing(uri: &str) -> Box<Outgoing> {
     Box::new(Outgoing {
         request_uri: uri.to_owned(),
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
     use crate::leg::EndCause;
 
-    /// 120 calls of six kinds over the link; nobody may be left behind.
+    /// Runs 120 calls of six kinds over the link. No leg may be left behind.
     fn storm(link: Link, seed: u8) {
         let mut pair = SipPair::new(link, seed);
         let mut legs: HashSet<(Side, LegKey)> = HashSet::new();
@@ -236,7 +237,7 @@ mod tests {
                 _ => vec![],
             }
         });
-        // What rings, and what lost its every BYE, is the application's to end.
+        // The application ends legs that still ring, and legs whose BYEs were all lost.
         for (side, leg) in &legs {
             pair.command(*side, hangup(*leg));
         }

@@ -1,12 +1,12 @@
-//! How often strangers may make us write a line.
+//! Limits the log lines that unknown sources can cause.
 
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Lines of one second; the others are counted.
+/// Most lines in one second. Further lines are counted, not written.
 const LINES: u32 = 3;
 
-/// Lets a few lines a second through and counts the rest, for lines that anyone on the network can cause.
+/// Lets three lines a second pass and counts the rest. For log lines that anyone on the network can cause.
 #[derive(Debug, Default)]
 pub struct Throttle {
     since: Option<Instant>,
@@ -15,7 +15,8 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Whether a line may be written now: then how many were held back since the last one.
+    /// Returns the count of lines suppressed since the last written one when a line may be written now, or `None` when
+    /// it must be suppressed.
     pub fn pass(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
             (self.since, self.passed) = (Some(now), 0);

@@ -1,8 +1,9 @@
-//! One heap for every timer of the endpoint.
+//! One heap for all timers of the endpoint.
 //!
-//! An owner (a transaction or a leg) knows its own deadlines; the queue only knows when to look at it next. Owners re-arm
-//! lazily: a deadline that moves later leaves the old entry in place, and a popped entry whose owner is gone or has
-//! nothing due costs one lookup. So a live owner holds about one entry, and arming is O(log n) without ever removing.
+//! An owner (a transaction, a leg or a trunk) knows its own deadlines. The queue only knows when to look at the owner
+//! next. Owners re-arm lazily: when a deadline moves later, the old entry stays in the heap. A popped entry costs one
+//! lookup if its owner is gone or has nothing due. So a live owner holds about one entry, and arming is O(log n)
+//! without any removal.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,29 +11,29 @@ use std::time::{Duration, Instant};
 
 use crate::keys::{ClientId, LegId, ServerId};
 
-/// Whose timer it is.
+/// The owner of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
     Client(ClientId),
     Server(ServerId),
     Leg(LegId),
-    /// A trunk's place among the peers.
+    /// A trunk, by its index among the endpoint's trunks.
     Trunk(usize),
 }
 
 /// ExpiryBucket that may be late are this far apart.
 const TOGETHER: Duration = Duration::from_millis(250);
 
-/// When to look at which owner.
+/// The owners to look at, by time.
 #[derive(Debug, Default)]
 pub(crate) struct TimerQueue {
     heap: BinaryHeap<Reverse<(Instant, Owner)>>,
-    /// The first instant that was ever armed.
+    /// The first instant that was ever armed; the origin of the [`TOGETHER`] grid.
     first: Option<Instant>,
 }
 
 impl TimerQueue {
-    /// Makes sure that `owner` is looked at no later than `at`. `wake` is the owner's note of its earliest entry.
+    /// Makes sure that `owner` is looked at no later than `at`. `wake` is the owner's record of its earliest entry.
     pub(crate) fn arm(&mut self, wake: &mut Option<Instant>, at: Option<Instant>, owner: Owner) {
         let Some(at) = at else { return };
         if wake.is_none_or(|wake| at < wake) {
@@ -42,13 +43,15 @@ impl TimerQueue {
         }
     }
 
-    /// No earlier than `at`, and the same instant for all that are close to each other, so that nobody is woken for each.
+    /// Rounds `at` up by at most [`TOGETHER`]. Deadlines that are close to each other get the same instant, so that one
+    /// wake-up serves them all.
     pub(crate) fn together(&self, at: Instant) -> Instant {
         let beyond = |first| at.saturating_duration_since(first).as_nanos() % TOGETHER.as_nanos();
         self.first.map_or(at, |first| at + TOGETHER - Duration::from_nanos(beyond(first) as u64))
     }
 
-    /// The next entry that is due. The owner must forget its `wake` if it equals the instant, and arm again.
+    /// Removes and returns the next entry if it is due. If the owner's `wake` equals the returned instant, the owner
+    /// must clear it and arm again.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Owner)> {
         if self.heap.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             self.heap.pop().map(|Reverse(entry)| entry)

@@ -1,4 +1,4 @@
-//! The four transaction machines (RFC 3261 §17, amended by RFC 6026).
+//! The four transaction state machines (RFC 3261 §17, amended by RFC 6026).
 //!
 //! ```text
 //!  INVITE client (§17.1.1.2)                     INVITE server (§17.2.1)
@@ -13,15 +13,15 @@
 //!  E: retransmit, F: give up
 //! ```
 //!
-//! We keep our own machines rather than drive the parser crate's: these hold no message and allocate nothing, because the
-//! endpoint retransmits the bytes it already sent; and their timers are plain deadlines that one heap can serve.
+//! The server does not use the parser crate's state machines. These hold no message and allocate nothing, because the
+//! endpoint retransmits the bytes that it already sent. Their timers are plain deadlines, which one heap can serve.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use crate::config::Timers;
 
-/// RFC 3261 table 4 and RFC 6026 §7.
+/// The timers of RFC 3261 table 4 and RFC 6026 §7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
     A,
@@ -38,26 +38,26 @@ pub(crate) enum Timer {
     M,
 }
 
-/// What the endpoint must do for the machine, in order.
+/// What the endpoint must do for a state machine, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Send the request, or the last response.
     Transmit,
-    /// Send it again.
+    /// Send the same message again.
     Retransmit,
-    /// Send the ACK of a 300-699 response, the same each time (§17.1.1.3).
+    /// Send the ACK of a 300-699 response, the same bytes each time (§17.1.1.3).
     Acknowledge,
     /// Pass the message to the transaction user.
     Deliver,
-    /// Tell the user that Timer B, F or H fired.
+    /// Report to the transaction user that Timer B, F or H fired.
     TimedOut,
-    /// Tell the user that the transport failed.
+    /// Report to the transaction user that the transport failed.
     TransportFailed(ErrorKind),
-    /// Forget the transaction.
+    /// Remove the transaction.
     Terminate,
 }
 
-/// What a client machine hears.
+/// An input of a client transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientInput {
     Response(u16),
@@ -65,19 +65,19 @@ pub(crate) enum ClientInput {
     TransportError(ErrorKind),
 }
 
-/// What a server machine hears. Not a transport error (§17.2.4): a response that cannot be sent is repeated or runs into
-/// Timer H or J, and the request's sender has its own timers.
+/// An input of a server transaction. A transport error is none (§17.2.4): a response that cannot be sent is
+/// retransmitted or runs into Timer H or J, and the sender of the request has its own timers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerInput {
-    /// The request again.
+    /// The request was received again.
     Retransmission,
     Ack,
-    /// The transaction user's response.
+    /// The transaction user sends a response with this status.
     Respond(u16),
     Timer(Timer),
 }
 
-/// Two clocks are enough for every state: one repeats, one ends it.
+/// The deadlines of a state. Two are enough for every state: one repeats, one ends the state.
 #[derive(Debug, Clone, Copy, Default)]
 struct Deadlines {
     retransmit: Option<(Instant, Timer)>,
@@ -93,7 +93,7 @@ impl Deadlines {
         }
     }
 
-    /// Takes one timer that is due; the ending one first, so that nothing is sent after the end.
+    /// Takes one timer that is due; the one that ends the state first, so that nothing is sent after the end.
     fn take_due(&mut self, now: Instant) -> Option<Timer> {
         for clock in [&mut self.expire, &mut self.retransmit] {
             if let Some((at, timer)) = *clock
@@ -107,12 +107,12 @@ impl Deadlines {
     }
 }
 
-/// A client transaction's machine.
+/// The state machine of a client transaction.
 #[derive(Debug)]
 pub(crate) struct ClientMachine {
     state: ClientState,
     reliable: bool,
-    /// See [`ClientMachine::abandon`].
+    /// The end that [`ClientMachine::abandon`] has set.
     abandoned: Option<Instant>,
     deadlines: Deadlines,
 }
@@ -130,7 +130,7 @@ pub(crate) enum ClientState {
 }
 
 impl ClientMachine {
-    /// Starts the transaction; the request was just sent.
+    /// Starts the transaction. The caller has just sent the request.
     pub(crate) fn new(now: Instant, invite: bool, reliable: bool, timers: &Timers) -> Self {
         let (state, repeat, end) = if invite {
             (ClientState::Calling { interval: timers.t1 }, Timer::A, Timer::B)
@@ -152,12 +152,12 @@ impl ClientMachine {
         self.deadlines.take_due(now)
     }
 
-    /// Whether nothing at all was heard yet.
+    /// Whether no response has been received yet.
     pub(crate) fn is_unanswered(&self) -> bool {
         matches!(self.state, ClientState::Calling { .. } | ClientState::Trying { .. })
     }
 
-    /// Whether the request still waits for a final response.
+    /// Whether the final response is still missing.
     pub(crate) fn is_pending(&self) -> bool {
         self.is_unanswered() || matches!(self.state, ClientState::InviteProceeding | ClientState::Proceeding)
     }
@@ -167,18 +167,19 @@ impl ClientMachine {
         self.state == ClientState::Terminated
     }
 
-    /// The end of a 2xx'd INVITE's wait for repetitions (Timer M), once there is nothing else to wait for.
+    /// Returns when the wait for retransmitted 2xx responses to an INVITE ends (Timer M); `None` in any other state.
     pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| self.state == ClientState::Accepted)
     }
 
-    /// Whether it only absorbs repetitions (Timers D and K): nothing changes when that ends.
+    /// Whether the transaction only absorbs retransmissions (Timers D and K). Nothing else changes when that ends.
     pub(crate) fn absorbs(&self) -> bool {
         matches!(self.state, ClientState::InviteCompleted | ClientState::Completed)
     }
 
-    /// Nobody waits for the answer any more: an INVITE that rings, which no timer of the figure ends, ends at `at`.
+    /// Marks the transaction as one whose response is not needed any more. A proceeding INVITE, which no timer of the
+    /// RFC ends, then ends at `at`.
     pub(crate) fn abandon(&mut self, at: Instant) {
         self.abandoned = Some(at);
         if self.state == ClientState::InviteProceeding {
@@ -186,7 +187,8 @@ impl ClientMachine {
         }
     }
 
-    /// Timer B or F fires by then, if nothing was heard: there is somewhere else to ask.
+    /// Makes Timer B or F fire no later than `at` if no response has been received, because there is another address to
+    /// try.
     pub(crate) fn expire_by(&mut self, at: Instant) {
         if self.is_unanswered()
             && let Some((expire, _)) = &mut self.deadlines.expire
@@ -195,7 +197,7 @@ impl ClientMachine {
         }
     }
 
-    /// One row of the figures.
+    /// Applies one input: one row of the RFC's figures.
     pub(crate) fn handle(&mut self, now: Instant, input: ClientInput, timers: &Timers, out: &mut Vec<Action>) {
         use ClientInput as In;
         use ClientState as S;
@@ -252,7 +254,7 @@ impl ClientMachine {
                 self.enter(S::Terminated, None);
                 out.extend([Action::TransportFailed(why), Action::Terminate]);
             }
-            // Late or repeated responses, clocks of a state left behind, failures after the outcome is known.
+            // Late or repeated responses, timers of an earlier state, and transport errors after the outcome is known.
             (
                 S::InviteCompleted | S::Accepted | S::Completed | S::Terminated,
                 In::Response(_) | In::TransportError(_),
@@ -276,7 +278,7 @@ impl ClientMachine {
         self.deadlines = Deadlines { retransmit: None, expire };
     }
 
-    /// A state that only absorbs repetitions: none can come over a reliable transport, so it is skipped there.
+    /// Enters a state that only absorbs retransmissions. A reliable transport has none, so the state is skipped there.
     fn linger(&mut self, state: ClientState, now: Instant, time: Duration, timer: Timer, out: &mut Vec<Action>) {
         if self.reliable {
             self.enter(ClientState::Terminated, None);
@@ -287,7 +289,7 @@ impl ClientMachine {
     }
 }
 
-/// A server transaction's machine.
+/// The state machine of a server transaction.
 #[derive(Debug)]
 pub(crate) struct ServerMachine {
     state: ServerState,
@@ -308,7 +310,8 @@ pub(crate) enum ServerState {
 }
 
 impl ServerMachine {
-    /// Starts the transaction; its request was just received. An INVITE's user answers 100 at once.
+    /// Starts the transaction of a request that was just received. For an INVITE the transaction user sends 100 at
+    /// once.
     pub(crate) fn new(invite: bool, reliable: bool) -> Self {
         let state = if invite { ServerState::InviteProceeding } else { ServerState::Trying };
         Self { state, reliable, deadlines: Deadlines::default() }
@@ -322,23 +325,23 @@ impl ServerMachine {
         self.deadlines.take_due(now)
     }
 
-    /// The end of its wait for repetitions (Timers J and L), once there is nothing else to wait for.
+    /// Returns when the wait for retransmitted requests ends (Timers J and L); `None` in any other state.
     pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| matches!(self.state, ServerState::Accepted | ServerState::Completed))
     }
 
-    /// Whether it only absorbs repetitions (Timer I): nothing changes when that ends.
+    /// Whether the transaction only absorbs retransmissions (Timer I). Nothing else changes when that ends.
     pub(crate) fn absorbs(&self) -> bool {
         self.state == ServerState::Confirmed
     }
 
-    /// Whether the request still waits for a final response.
+    /// Whether the final response has not been sent yet.
     pub(crate) fn is_pending(&self) -> bool {
         matches!(self.state, ServerState::InviteProceeding | ServerState::Trying | ServerState::Proceeding)
     }
 
-    /// One row of the figures.
+    /// Applies one input: one row of the RFC's figures.
     pub(crate) fn handle(&mut self, now: Instant, input: ServerInput, timers: &Timers, out: &mut Vec<Action>) {
         use ServerInput as In;
         use ServerState as S;
@@ -374,7 +377,7 @@ impl ServerMachine {
                 self.enter(S::Terminated, None, None);
                 out.push(Action::Terminate);
             }
-            // RFC 6026 §8.7: repetitions of the 2xx are the user's, and so is an ACK.
+            // RFC 6026 §8.7: the transaction user retransmits the 2xx and handles the ACK.
             (S::Accepted, In::Respond(200..=299)) => out.push(Action::Retransmit),
             (S::Accepted, In::Ack) => out.push(Action::Deliver),
             (S::Trying | S::Proceeding, In::Respond(100..=199)) => {
@@ -385,7 +388,7 @@ impl ServerMachine {
                 out.push(Action::Transmit);
                 self.linger(S::Completed, now, timers.timeout(), Timer::J, out);
             }
-            // Absorbed repetitions, second answers, clocks of a state left behind.
+            // Absorbed retransmissions, second final responses, and timers of an earlier state.
             (S::Accepted | S::Confirmed | S::Trying | S::Terminated, In::Retransmission)
             | (
                 S::InviteProceeding | S::Confirmed | S::Trying | S::Proceeding | S::Completed | S::Terminated,
@@ -411,7 +414,7 @@ impl ServerMachine {
         self.deadlines = Deadlines { retransmit, expire };
     }
 
-    /// As [`ClientMachine::linger`].
+    /// Enters a state that only absorbs retransmissions, as [`ClientMachine::linger`] does.
     fn linger(&mut self, state: ServerState, now: Instant, time: Duration, timer: Timer, out: &mut Vec<Action>) {
         if self.reliable {
             self.enter(ServerState::Terminated, None, None);

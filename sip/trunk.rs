@@ -1,4 +1,4 @@
-//! Which peer a source address belongs to.
+//! Finds the trunk that a source address belongs to.
 
 use std::net::IpAddr;
 
@@ -6,17 +6,17 @@ use ipnet::IpNet;
 
 use crate::leg::TrunkName;
 
-/// A peer that may send us calls without a password.
+/// The source networks of a trunk that may send calls without a password.
 #[derive(Debug, Clone)]
 pub struct TrunkAcl {
     /// The trunk's configured name.
     pub name: TrunkName,
-    /// Its source networks.
+    /// The networks that the trunk's requests come from.
     pub networks: Vec<IpNet>,
 }
 
-/// The trunk with the narrowest network that holds `source`; the first configured one on a tie. IPv4-mapped IPv6
-/// sources count as IPv4.
+/// Returns the trunk with the narrowest network that contains `source`; on a tie, the first configured one. IPv4-mapped
+/// IPv6 sources count as IPv4.
 pub(crate) fn matching(trunks: &[TrunkAcl], source: IpAddr) -> Option<&TrunkName> {
     let source = source.to_canonical();
     let mut best: Option<(u8, &TrunkName)> = None;

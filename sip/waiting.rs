@@ -1,23 +1,25 @@
-//! How long new calls wait until somebody sees to them: the driver passes them on to tasks that wait for their turn, and a
-//! driver that has kept up with its sockets does not see how long.
+//! Measures how long new calls wait until the application handles them. The driver passes new calls on to tasks that
+//! wait for CPU time, and a driver that keeps up with its sockets does not see that wait.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// Most calls that are looked at; of what comes beyond, nothing is known.
+/// Most waiting calls that are measured. Calls beyond this number are not measured.
 const MOST: usize = 65_536;
 
-/// Held until something is done about a new call, or it waits for something else than its turn; then dropped.
+/// A guard that travels with a new call. The application holds it until it does something for the call, or until the
+/// call waits for something other than CPU time, and then drops it.
 #[derive(Debug, Clone, Default)]
 pub struct Waiting(#[expect(dead_code, reason = "held, never read")] Option<Arc<()>>);
 
-/// The calls that wait, oldest first.
+/// The waiting calls, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingCalls(VecDeque<(Instant, Weak<()>)>);
 
 impl WaitingCalls {
-    /// One more, from now on.
+    /// Adds a call that waits from `now` on, until the returned guard is dropped. Beyond [`MOST`] calls the guard
+    /// measures nothing.
     pub(crate) fn join(&mut self, now: Instant) -> Waiting {
         if self.0.len() >= MOST {
             return Waiting::default();
@@ -27,7 +29,7 @@ impl WaitingCalls {
         Waiting(Some(held))
     }
 
-    /// How long the oldest one has waited.
+    /// Returns how long the oldest waiting call has waited; zero when none waits.
     pub(crate) fn longest(&mut self, now: Instant) -> Duration {
         while let Some((since, held)) = self.0.front() {
             if held.strong_count() > 0 {

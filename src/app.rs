@@ -1,8 +1,8 @@
-//! The composition root: builds the server out of its areas and owns the order in which it starts and shuts down.
+//! The composition root: builds the server from the crates, and controls the order of start and shutdown.
 //!
 //! ```text
 //!  start:     lock data_dir ▸ open files ▸ HTTP port ▸ database ▸ media ▸ webhooks ▸ recovery ▸ SIP ▸ HTTP
-//!  shut down: no new calls ▸ live ones end (drain_timeout) ▸ hang up the rest ▸ webhooks ▸ SIP ▸ media ▸ HTTP ▸ database
+//!  shut down: refuse new calls ▸ live calls end (drain_timeout) ▸ hang up the rest ▸ webhooks ▸ SIP ▸ media ▸ HTTP ▸ database
 //! ```
 
 mod data_dir;
@@ -72,26 +72,28 @@ pub use data_dir::Listening;
 use data_dir::Lock;
 use first_account::FirstAccount;
 
-/// For a connection where nothing else says so.
+/// Time limit for a TCP connection of the HTTP client, if nothing else sets one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Webhook attempts in flight at a time.
+/// Maximum webhook attempts in flight.
 const WEBHOOKS_AT_A_TIME: usize = 256;
-/// How often the database is told that we are alive: after a crash it is the end of the calls that were.
+/// Interval of the heartbeat in the database. After a crash, the last heartbeat counts as the end of the calls that
+/// were live.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long a disk may take to tell how much room it has.
+/// Time after which a disk counts as not responding to the query for its free space.
 const SLOW: Duration = Duration::from_secs(3);
-/// Connections of the listener for metrics.
+/// Maximum connections to the listener for metrics.
 const METRICS_CONNECTIONS: usize = 64;
-/// Connections of each port of a gateway's own.
+/// Maximum connections to each gateway port.
 const GATEWAY_CONNECTIONS: usize = 256;
-/// How often old history is removed.
+/// Interval of the removal of old history.
 const PRUNING: Duration = Duration::from_secs(3_600);
-/// How often what has expired is removed.
+/// Interval of the removal of expired media and phones.
 const SWEEPING: Duration = Duration::from_secs(60);
-/// How long calls may take to end once they were hung up, and how long webhooks may take afterwards.
+/// Maximum time until calls have ended after a hang-up at shutdown; the same again for document requests and for
+/// webhooks.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Which build this is; build.rs knows.
+/// Version, commit and compiler of this build, set by build.rs.
 pub const BUILD: Build =
     Build { version: env!("CARGO_PKG_VERSION"), commit: env!("TANDEM_COMMIT"), rustc: env!("TANDEM_RUSTC") };
 
@@ -103,9 +105,9 @@ pub struct Server {
     http_addr: SocketAddr,
     public_url: Arc<str>,
     accounts: Arc<Accounts>,
-    /// What holds now.
+    /// The configuration that is in effect.
     config: Current<Config>,
-    /// Wishes to read it again.
+    /// Requests to reload the configuration.
     reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
     first_account: Option<FirstAccount>,
     stop_http: watch::Sender<bool>,
@@ -118,7 +120,7 @@ pub struct Server {
     _lock: Lock,
 }
 
-/// The account that a server without a configured one made for itself.
+/// Returns the account that a server without configured accounts created at its first start.
 pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_accounts::Account> {
     let path = data_dir.join("account.toml");
     if !path.exists() {
@@ -130,13 +132,13 @@ pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_accoun
     Ok(FirstAccount::load_or_draw(data_dir)?.account)
 }
 
-/// Runs the server until SIGTERM or Ctrl-C, and then ends it gently; at the second signal at once. At SIGHUP, and when
-/// `POST /console/reload` asks, it takes the settings that `read` gives then.
+/// Runs the server until SIGTERM or Ctrl-C, then shuts it down gracefully; a second signal hangs up all calls at once.
+/// SIGHUP and `POST /console/reload` apply the settings that `read` returns then.
 pub async fn run(config: Config, read: impl Fn() -> Result<Config, String>) -> anyhow::Result<()> {
     run_with(config, read, Server::introduce).await
 }
 
-/// The same, where `greet` says what there is once the server has started.
+/// Does the same as [`run`], and calls `greet` once the server has started.
 pub async fn run_with(
     config: Config,
     read: impl Fn() -> Result<Config, String>,
@@ -154,7 +156,7 @@ pub async fn run_with(
         };
         let reloaded = server.reload_from(&read).await;
         if let Some(reply) = reply {
-            // Who asked may have gone.
+            // The client that asked may have disconnected.
             let _ = reply.send(reloaded);
         }
     }
@@ -170,7 +172,7 @@ pub async fn run_with(
 }
 
 impl Server {
-    /// Builds and starts everything. An error says what in the environment is at fault.
+    /// Builds and starts everything. An error says what in the environment prevents the start.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let in_force = config.clone();
         let lock = Lock::take(&config.data_dir)?;
@@ -287,7 +289,7 @@ impl Server {
         let deliveries = Deliveries::start(store.clone(), client, sealer, sink, WEBHOOKS_AT_A_TIME);
         calls.services().connect_deliveries(deliveries.clone());
         let lost = recover(calls.services()).await.context("recovery after a crash")?;
-        // Before the first call: recovery after a kill goes by the last heartbeat.
+        // Written before the first call, because the recovery after a crash uses the last heartbeat.
         store::server::heartbeat(&store, clock::time()).await.context("database.url")?;
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
         let watching = tokio::spawn(watch_room(store.clone(), recordings_folder));
@@ -297,7 +299,7 @@ impl Server {
 
         let incoming = calls.clone();
         let sip = sip::transport::start(sip_config, move |event| incoming.on_sip(event)).await.map_err(sip_refused)?;
-        // Only what has started shows what it kept: a later start would not show it again.
+        // The account is stored only after a successful start: a later start would not show its credentials again.
         if let Some(first) = &first_account {
             first.keep()?;
         }
@@ -333,7 +335,7 @@ impl Server {
         let http = tokio::spawn(async move {
             serve(http, router, http_connections, stopped).await;
             for listener in beside {
-                // They stop when the first one does.
+                // The other listeners stop together with the first one.
                 let _ = listener.await;
             }
         });
@@ -359,27 +361,27 @@ impl Server {
         })
     }
 
-    /// The HTTP listener's real address.
+    /// Returns the bound address of the HTTP listener.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
     }
 
-    /// The SIP sockets' real addresses.
+    /// Returns the bound addresses of the SIP sockets.
     pub fn sip_addrs(&self) -> &[(sip::Transport, SocketAddr)] {
         self.calls.services().sip().local_addrs()
     }
 
-    /// Its calls.
+    /// Returns the registry of live calls.
     pub fn calls(&self) -> &Calls {
         &self.calls
     }
 
-    /// Who may use it.
+    /// Returns all accounts.
     pub fn accounts(&self) -> Arc<Vec<Arc<Account>>> {
         self.accounts.all()
     }
 
-    /// Says in the log where it listens and what to do next, and shows a new account's credentials.
+    /// Prints a new account's credentials, and logs the addresses and the next step.
     fn introduce(&self) {
         if let Some(account) = &self.first_account {
             println!("{account}");
@@ -387,7 +389,7 @@ impl Server {
         for (transport, address) in self.sip_addrs() {
             tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());
         }
-        // Who commands no Telnyx application has no use for its key.
+        // The Telnyx key is of use only if an application uses Telnyx or TeXML.
         let config = self.config.get();
         let has = |provider: &str| config.applications.iter().any(|one| &*one.provider == provider);
         let speaks_telnyx = has("telnyx") || has(texml::NAME);
@@ -404,7 +406,7 @@ impl Server {
         tracing::info!("{}", self.next_step());
     }
 
-    /// What somebody may do now: call a number, or make one.
+    /// Returns a suggestion for the operator: call a number, or create one.
     fn next_step(&self) -> String {
         let config = self.config.get();
         let number = config.numbers.iter().find_map(|number| number.number.exact());
@@ -423,7 +425,8 @@ impl Server {
         }
     }
 
-    /// Takes other settings while calls go on. The keys that hold after a restart only; an error changes nothing.
+    /// Applies other settings while calls continue. Returns the keys that take effect only at a restart. After an error
+    /// nothing has changed.
     pub async fn reload(&self, config: Config) -> anyhow::Result<Vec<String>> {
         let services = self.calls.services();
         let first_account = match config.accounts.is_empty() {
@@ -450,7 +453,7 @@ impl Server {
             services.recogniser.reconfigure(config.speech.clone());
             services.voice.reconfigure(config.speech.clone());
         }
-        // What an application has changed of its phones meanwhile.
+        // Includes the phones that applications have added or changed by REST meanwhile.
         services.phones_changed().await.context("phones")?;
         match first_account {
             Some(account) => self.accounts.replace([account]),
@@ -462,7 +465,7 @@ impl Server {
         Ok(restart)
     }
 
-    /// The same with what is written now; tells the log, and whoever asked.
+    /// Reads the current configuration and applies it. Logs the result, and returns it for the client that asked.
     async fn reload_from(&self, read: impl Fn() -> Result<Config, String>) -> Reloaded {
         let done = match read() {
             Ok(config) => {
@@ -494,7 +497,7 @@ impl Server {
         }
     }
 
-    /// Ends it: live calls may go on for `drain_timeout`, or until `hurry` says something.
+    /// Shuts the server down. Live calls may continue for `drain_timeout`, or until `hurry` receives a signal.
     pub async fn shutdown(self, mut hurry: Signals) {
         let Self {
             calls,
@@ -525,7 +528,7 @@ impl Server {
         if tokio::time::timeout(limit, calls.idle()).await.is_err() {
             tracing::warn!("{} legs would not end", calls.live_legs());
         }
-        // Those that nobody is in, too.
+        // Conferences without participants are ended too.
         calls.services().conferences.end_all();
         calls.services().fetches.close();
         if tokio::time::timeout(limit, calls.services().fetches.wait()).await.is_err() {
@@ -536,12 +539,12 @@ impl Server {
         }
         let services = Arc::clone(calls.services());
         services.sip().shutdown().await;
-        // Blocks until the recordings are complete.
+        // Blocks until all recordings are complete.
         let closed = tokio::task::spawn_blocking(move || services.media.shutdown()).await;
         if let Err(error) = closed {
             tracing::error!(%error, "media did not shut down");
         }
-        // Whoever still listens has nothing to hear.
+        // An error means that no listener waits for the signal any more.
         let _ = stop_http.send(true);
         if tokio::time::timeout(Duration::from_secs(2), http).await.is_err() {
             tracing::warn!("HTTP requests were cut off");
@@ -572,7 +575,8 @@ fn sip_refused(error: sip::transport::StartError) -> anyhow::Error {
     }
 }
 
-/// Ends what a crash has left unfinished, and says so. Returns the dialogs that are left to end.
+/// Ends calls, recordings and transcriptions that a crash has left open, and logs them. Returns the SIP dialogs that
+/// still have to be ended.
 async fn recover(services: &Arc<Services>) -> anyhow::Result<Vec<sip::DialogState>> {
     let recovered = recovery::recover(services).await?;
     if recovered.legs + recovered.recordings > 0 {
@@ -592,11 +596,11 @@ async fn recover(services: &Arc<Services>) -> anyhow::Result<Vec<sip::DialogStat
     Ok(recovered.dialogs)
 }
 
-/// SIGTERM and Ctrl-C, whichever comes.
+/// Receives SIGTERM and SIGINT (Ctrl-C).
 pub struct Signals(Option<(unix::Signal, unix::Signal)>);
 
 impl Signals {
-    /// None ever come: for servers within another program.
+    /// Returns an instance that never receives a signal, for a server within another program.
     pub fn none() -> Self {
         Self(None)
     }
@@ -615,7 +619,8 @@ fn signals() -> anyhow::Result<Signals> {
     Ok(Signals(Some((unix::signal(SignalKind::terminate())?, unix::signal(SignalKind::interrupt())?))))
 }
 
-/// What to do when a port is not to be had. `variable` is one that would move us.
+/// Returns advice for an error of a bind, or an empty text. `variable` is an environment variable that selects another
+/// port.
 fn advice(error: &std::io::Error, variable: &str) -> String {
     match error.kind() {
         ErrorKind::AddrInUse => format!("; stop what listens there, or listen elsewhere: TANDEM_{variable}"),
@@ -623,7 +628,7 @@ fn advice(error: &std::io::Error, variable: &str) -> String {
     }
 }
 
-/// The phones of the configuration, and its accounts or else the one that the server made.
+/// Builds the phones from the configuration, with the configured accounts or the account that the server created.
 fn phones(config: &Config, first_account: Option<Account>) -> Arc<Phones> {
     let (sip, srtp) = (&config.sip, config.media.endpoint_srtp);
     let phones = Phones::new(&sip.registrar, sip.advertise.as_deref(), config.endpoints.clone(), srtp);
@@ -631,7 +636,7 @@ fn phones(config: &Config, first_account: Option<Account>) -> Arc<Phones> {
     Arc::new(phones.with_trunks(&config.trunks).with_accounts(accounts))
 }
 
-/// `[sip]`, with what trunks and phones have to say to it.
+/// Returns the settings of `[sip]`, completed by those from trunks and phones.
 async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow::Result<sip::Config> {
     let trunks = &config.trunks;
     let own_word = |trunk: &TrunkConfig| Some((Arc::clone(&trunk.name), trunk.prack?));
@@ -647,7 +652,7 @@ async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow
     })
 }
 
-/// Where calls go.
+/// Builds the routing of calls from the configuration.
 fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Holdings>, accounts: &Arc<Accounts>) -> Routing {
     let inline = |text: &str| twilio::inline_program(text, true).ok();
     let applications = Arc::new(config.applications.clone());
@@ -662,7 +667,7 @@ fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Holdings>, accoun
         .with_accounts(Arc::clone(accounts))
 }
 
-/// Who may send calls. Without any trunk, everybody on this machine.
+/// Returns the networks that may send calls. Without any trunk, these are the loopback addresses.
 fn sources(trunks: &[TrunkConfig]) -> Vec<sip::TrunkAcl> {
     if trunks.is_empty() {
         let networks = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok()).collect();
@@ -677,12 +682,12 @@ async fn heartbeat(store: Store) {
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         beat.tick().await;
-        // An error is in the store's health, and in the log once.
+        // The store records an error in its health and logs it once.
         let _ = store::server::heartbeat(&store, clock::time()).await;
     }
 }
 
-/// Looks every second whether there is room for recordings.
+/// Checks every second whether the disk has room for recordings.
 async fn watch_room(store: Store, folder: PathBuf) {
     let mut beat = tokio::time::interval(HEARTBEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -690,7 +695,7 @@ async fn watch_room(store: Store, folder: PathBuf) {
         beat.tick().await;
         let path = folder.clone();
         let mut looked = tokio::task::spawn_blocking(move || directory::check_room(&path));
-        // A network's disk that does not answer is asked once, not once a second.
+        // A network disk that does not respond gets no further query until the first one has returned.
         let outcome = loop {
             match tokio::time::timeout(SLOW, &mut looked).await {
                 Ok(Ok(outcome)) => break outcome,
@@ -705,7 +710,7 @@ async fn watch_room(store: Store, folder: PathBuf) {
     }
 }
 
-/// Removes history that is older than the operator wants it, now and every hour.
+/// Removes history that is older than the configured retention, now and every hour.
 async fn prune(store: Store, config: DatabaseConfig) {
     let mut hour = tokio::time::interval(PRUNING);
     hour.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -720,7 +725,7 @@ async fn prune(store: Store, config: DatabaseConfig) {
     }
 }
 
-/// Removes what has expired, every minute: media, and phones with a time of their own.
+/// Removes expired media and expired phones, every minute.
 async fn sweep(calls: Calls) {
     let mut minute = tokio::time::interval(SWEEPING);
     minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

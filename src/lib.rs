@@ -1,4 +1,4 @@
-//! Tandem as one piece: the composition root, for the binary and for tests that run the whole server.
+//! The whole server as a library: the composition root, for the binary and for tests that run the complete server.
 #![forbid(unsafe_code)]
 
 pub mod app;

@@ -1,4 +1,4 @@
-//! `tandem`: one command line, a file a command in `cli`.
+//! The `tandem` command line. Each command has a file in `cli`.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -13,7 +13,7 @@ use cli::Failure;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// A SIP and RTP server that speaks Twilio's, Telnyx's and SignalWire's APIs, webhooks and media streams.
+/// A SIP and RTP server with the APIs, webhooks and media streams of Twilio, Telnyx and SignalWire
 #[derive(Parser)]
 #[command(name = "tandem", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Arguments {
@@ -74,13 +74,13 @@ Exit codes: 0 fine; 1 your input is wrong (arguments, configuration); 2 the envi
 3 the command is not there yet.";
 
 fn main() -> ExitCode {
-    // The allocator's large areas would else be filled with huge pages, of which a call needs little. Where the kernel cannot,
-    // more memory is used and nothing else is different.
+    // Without this, the kernel would back the allocator's large areas with huge pages, of which a call uses only a
+    // small part. If the kernel does not support the setting, only the memory use is higher.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // clap would exit with 2, which here means that the environment is at fault.
+            // clap would exit with 2, which in this program means a failure of the environment.
             let asked_for = !error.use_stderr();
             drop(error.print());
             return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(Failure::INPUT) };

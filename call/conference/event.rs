@@ -1,4 +1,4 @@
-//! Facts about a conference, in the order they happened: for webhooks and records.
+//! Events of a conference, in the order in which they happened, for webhooks and records.
 
 use std::sync::Arc;
 
@@ -15,173 +15,174 @@ use crate::stream::StreamFacts;
 /// Facts about a conference at one moment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ConferenceInfo {
-    /// Its id.
+    /// Id of the conference.
     pub id: ConferenceId,
-    /// Name of the account it belongs to.
+    /// Name of the account that the conference belongs to.
     pub account: Arc<str>,
-    /// Name of the dialect that speaks for it: that of its first participant.
+    /// Name of the dialect in which the application is notified: that of the first participant.
     pub dialect: Arc<str>,
-    /// The account's name for it; of those that live no other one has it.
+    /// The account's name of the conference, unique among its live conferences.
     pub name: Arc<str>,
-    /// How far it is.
+    /// Progress of the conference.
     pub status: ConferenceStatus,
-    /// What its first participant said about it.
+    /// Settings that the first participant gave.
     pub opening: Arc<Opening>,
-    /// When it came to be.
+    /// Time at which the conference was created.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// How it ended.
+    /// Cause of the end; `None` while the conference lives.
     pub end: Option<ConferenceEnd>,
-    /// The application of the first who came.
+    /// Id of the first participant's application.
     #[serde(default)]
     pub application: Option<Arc<str>>,
 }
 
-/// How far a conference is.
+/// Progress of a conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ConferenceStatus {
-    /// Nobody has come yet.
+    /// No participant has joined yet.
     Waiting,
-    /// Too few are there, or somebody is waited for.
+    /// Too few participants have joined, or all of them wait for the start.
     Gathering,
-    /// They hear each other, or did.
+    /// The conference has started.
     InProgress,
-    /// It is over.
+    /// The conference has ended.
     Completed,
 }
 
-/// How a conference ended.
+/// Cause of a conference's end.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConferenceEnd {
-    /// Why.
+    /// Cause of the end.
     pub cause: EndCause,
-    /// Whose leaving ended it.
+    /// The leg that ended the conference by leaving.
     pub by: Option<LegId>,
-    /// The application's name for that one.
+    /// The application's name of that participant.
     pub label: Option<Arc<str>>,
 }
 
-/// Why a conference ended.
+/// Causes of a conference's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum EndCause {
-    /// By request.
+    /// A request ended it.
     Request,
-    /// Somebody left whose leaving ends it.
+    /// A participant left whose leaving ends the conference.
     HostLeft,
-    /// The same, put out by request.
+    /// A request removed a participant whose leaving ends the conference.
     HostRemoved,
-    /// The last one left.
+    /// The last participant left.
     LastLeft,
-    /// The last one was put out by request.
+    /// A request removed the last participant.
     LastRemoved,
-    /// It lasted as long as it was to.
+    /// The maximum duration was reached.
     TimeUp,
-    /// The server crashed, or gave it up.
+    /// The server crashed, or lost the conference.
     Failed,
 }
 
-/// Facts about somebody in a conference.
+/// Facts about a participant at one moment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ParticipantInfo {
-    /// Its leg.
+    /// Id of the participant's leg.
     pub leg: LegId,
-    /// How it takes part; its `opening` is the conference's.
+    /// Settings of the participation. Its `opening` is `None`; the conference has those settings.
     pub participation: Participation,
-    /// How far it is.
+    /// Progress of the participant.
     pub status: ParticipantStatus,
-    /// Since when it is expected, or there.
+    /// Time since which the participant is being called or takes part.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// How far somebody is.
+/// Progress of a participant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ParticipantStatus {
-    /// It is being called.
+    /// The participant is being called.
     Expected,
-    /// It takes part.
+    /// The participant takes part.
     Connected,
-    /// It did.
+    /// The participant has left.
     Left,
-    /// It could not be reached.
+    /// The participant could not be reached.
     Failed,
 }
 
-/// One fact.
+/// One event of a conference.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConferenceEvent {
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// The conference, as it was right after.
+    /// Facts about the conference right after the event.
     pub conference: Arc<ConferenceInfo>,
-    /// The leg that it is about, as it came, or as it left; else that of the first who came.
+    /// The leg that the event is about, with its facts when it joined or left. The first participant's leg if the event
+    /// is about the whole conference.
     pub leg: Option<Arc<LegInfo>>,
-    /// The leg of the first who came, as it came.
+    /// The first participant's leg, with its facts when it joined.
     pub first: Option<Arc<LegInfo>>,
-    /// What.
+    /// What happened.
     pub kind: ConferenceEventKind,
 }
 
-/// What happened. Participants are told of as they were right after.
+/// What happened in a conference. The facts about a participant are those right after the event.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ConferenceEventKind {
-    /// It came to be: nobody is there yet.
+    /// The conference was created, without participants.
     Opened,
-    /// The first one is there.
+    /// The first participant joined.
     Entered,
-    /// Somebody is being called for it.
+    /// A participant is being called.
     Expected(ParticipantInfo),
-    /// Somebody takes part.
+    /// A participant joined.
     Joined(ParticipantInfo),
-    /// Somebody takes part no more, or could not be reached.
+    /// A participant left, or could not be reached.
     Left {
-        /// Who.
+        /// The participant.
         participant: ParticipantInfo,
-        /// Why.
+        /// Why the participant left.
         why: WhyLeft,
-        /// How the call itself is.
+        /// Status of the participant's leg.
         call: Status,
     },
-    /// They hear each other from now on.
+    /// The conference started: the participants hear each other.
     Started,
-    /// It is over, all have left.
+    /// The conference ended; all participants have left.
     Ended,
-    /// Somebody was muted, or is no longer.
+    /// A participant was muted or unmuted.
     Muted(ParticipantInfo),
-    /// Somebody was held, or is no longer.
+    /// A participant was put on hold or taken off hold.
     Held(ParticipantInfo),
-    /// Somebody takes part otherwise.
+    /// The settings of a participation changed.
     Modified(ParticipantInfo),
-    /// Somebody began to speak, or stopped.
+    /// A participant started or stopped speaking.
     Speaks {
-        /// Who.
+        /// The participant.
         participant: ParticipantInfo,
-        /// Began.
+        /// `true` if the participant started, `false` if it stopped.
         speaks: bool,
     },
-    /// Somebody is clearly the loudest from now on.
+    /// A participant became clearly the loudest.
     Leads(ParticipantInfo),
-    /// Audio that a request has everybody hear, or one of them, begins or is over.
+    /// Audio that a request plays to all participants or to one of them started or ended.
     Played(RoomAudio),
-    /// An announcement is over.
+    /// An announcement ended.
     Announced {
-        /// What was asked to announce it.
+        /// URL of the announcement.
         url: Arc<str>,
-        /// For this one alone.
+        /// The participant that heard it; `None` if all did.
         to: Option<ParticipantInfo>,
-        /// Why it failed, if it did.
+        /// Reason in words if the announcement failed.
         failure: Option<String>,
     },
-    /// A recording began, was held, ended: its status says which.
+    /// A recording started, paused, resumed or ended, as its status says.
     Recording(Recording),
-    /// A stream of what all hear began or ended: its status says which.
+    /// A stream of the whole conference started or ended, as its status says.
     Stream(StreamFacts),
 }
 
 impl ConferenceEventKind {
-    /// Whom it is about, if somebody who is there.
+    /// Returns the leg that the event is about, if it is about one participant.
     pub fn leg(&self) -> Option<LegId> {
         match self {
             Self::Expected(one)
@@ -199,28 +200,28 @@ impl ConferenceEventKind {
     }
 }
 
-/// Audio in a conference.
+/// Audio that is played in a conference.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RoomAudio {
-    /// What is heard.
+    /// Source of the audio.
     pub source: AudioSource,
-    /// By this one alone.
+    /// The leg that hears it; `None` if all participants do.
     pub to: Option<LegId>,
-    /// It is over.
+    /// `true` if the audio ended, `false` if it started.
     pub over: bool,
 }
 
-/// Why somebody takes part no more.
+/// Why a participant left a conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WhyLeft {
-    /// The conference was ended by request.
+    /// A request or the time limit ended the conference.
     ConferenceEnded,
-    /// Somebody left whose leaving ends it.
+    /// Another participant left whose leaving ends the conference.
     HostLeft,
-    /// A request put it out, or sent it elsewhere, or ended its call.
+    /// A request removed the participant, redirected its leg or ended its leg.
     Request,
-    /// It left by itself.
+    /// The participant left by itself.
     Itself,
-    /// It could not be reached.
+    /// The participant could not be reached.
     NotReached,
 }

@@ -1,5 +1,6 @@
-//! One conference: who is there, since when and how, and what that comes to. It is told what legs do and what the engine's room
-//! tells, and says in one order what is to be done and what applications are to know.
+//! The state machine of one conference: its participants and their settings. Inputs are the actions of legs, requests,
+//! and events of the engine's room. Outputs, in one order, are the orders to the engine and the events for
+//! applications.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,82 +19,82 @@ use crate::leg::{EndedBy, LegInfo, Status};
 use crate::program::instruction::Wait;
 use crate::recording::{Gap, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
 
-/// Recordings of one conference at a time.
+/// Maximum simultaneous recordings of a conference; a further one is not started.
 pub const MOST_RECORDINGS: usize = 8;
 
-/// See the module. After each input, poll outputs until there are none.
+/// The state of one conference; see the module. After each input, poll outputs until there are none.
 #[derive(Debug)]
 pub struct Conference {
     info: Arc<ConferenceInfo>,
     most: usize,
-    /// In the order they came; those of whom the room has more to tell included.
+    /// Members in the order in which they joined, including members that have left but are still in the engine's room.
     members: Vec<Member>,
     recordings: Vec<Recording>,
-    /// Why it ends, as far as that is known before the room says so.
+    /// Cause of the conference's end, if it is known before the room ends.
     ending: Option<ConferenceEnd>,
-    /// The last who left.
+    /// Cause of the end that applies if the member that left last was the last one.
     last: Option<ConferenceEnd>,
-    /// The leg that was the first in it, as it came.
+    /// The first participant's leg, with its facts when it joined.
     first: Option<Arc<LegInfo>>,
-    /// Its end hangs up whoever is still there.
+    /// Whether the end of the conference hangs up the remaining participants.
     clears: bool,
-    /// Those who hold it open although nobody is there.
+    /// Number of reservations that keep the conference open without participants.
     reserved: u32,
     closing: bool,
     outputs: VecDeque<Output>,
 }
 
-/// Something to do, or to tell.
+/// An order to the engine, or an event.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Output {
-    /// Tell this.
+    /// Report an event.
     Tell(Box<ConferenceEvent>),
-    /// Have the room record itself.
+    /// Start a recording of the room.
     Record {
-        /// The file.
+        /// Id of the recording, which names its file.
         id: RecordingId,
-        /// How.
+        /// Parameters of the recording.
         spec: RecordingSpec,
     },
-    /// Hold a recording.
+    /// Pause a recording.
     PauseRecording {
-        /// Which.
+        /// Id of the recording.
         id: RecordingId,
-        /// What becomes of the time until it goes on.
+        /// What the recording contains for the time of the pause.
         gap: Gap,
     },
-    /// Go on with it.
+    /// Resume a recording.
     ResumeRecording(RecordingId),
-    /// End it.
+    /// Stop a recording.
     StopRecording(RecordingId),
-    /// Let somebody hear this over and over, instead of what it heard so far.
+    /// Play audio to a participant in a loop, instead of the audio that it has heard so far.
     Hear {
-        /// Who.
+        /// The participant's leg.
         leg: LegId,
-        /// A document or a file; `None`: none any more.
+        /// The document or file; `None` to stop the audio.
         what: Option<Wait>,
     },
-    /// The room has put it out: its call must be told.
+    /// Tell the call of a leg that the room has removed the leg.
     PutOut {
-        /// Who.
+        /// The removed leg.
         leg: LegId,
-        /// It is to be hung up.
+        /// Whether the leg is to be hung up.
         clears: bool,
     },
-    /// End the room: nobody is there any more, or a request said so.
+    /// End the room: it has no participants any more, or a request ended the conference.
     Close,
 }
 
-/// Why somebody or something cannot be had.
+/// Why a request to a conference cannot be executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// The conference is over.
+    /// The conference has ended.
     Over,
-    /// As many are there as it takes.
+    /// The conference has its maximum number of participants.
     Full,
     /// Another participant has this label.
     LabelInUse,
-    /// No such participant or recording.
+    /// There is no such participant or recording.
     Unknown,
 }
 
@@ -116,21 +117,21 @@ struct Member {
     hears: Option<Wait>,
 }
 
-/// Where somebody is.
+/// Where a member is on its way through the conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
-    /// Being called.
+    /// The member is being called.
     Expected,
-    /// On the way into the room.
+    /// The engine has not yet confirmed that the member joined the room.
     Entering,
-    /// In the room.
+    /// The member is in the room.
     Inside,
-    /// On the way out of the room.
+    /// The engine has not yet confirmed that the member left the room.
     Leaving { why: WhyLeft, removed: bool, call: Status, was_inside: bool },
 }
 
 impl Member {
-    /// Whether it is to be there, as far as its call is concerned.
+    /// Returns whether the member's leg takes part, as far as its call knows.
     fn is_seated(&self) -> bool {
         matches!(self.place, Place::Entering | Place::Inside)
     }
@@ -140,23 +141,23 @@ impl Member {
     }
 }
 
-/// A conference by its name, and what it is to be like should it not be there yet.
+/// The name of a conference, with its settings in case it has to be created.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// Whose it is.
+    /// Name of the account.
     pub account: &'a Arc<str>,
-    /// Whose words tell of it.
+    /// Name of the dialect in which the application is notified.
     pub dialect: &'a Arc<str>,
-    /// Its name, the account's own.
+    /// The account's name of the conference.
     pub name: &'a Arc<str>,
-    /// How many it takes.
+    /// Maximum number of participants.
     pub most: u16,
-    /// How it is opened.
+    /// Settings of the conference.
     pub opening: Option<Arc<Opening>>,
 }
 
 impl Conference {
-    /// One that nobody is in yet.
+    /// Creates a conference without participants.
     pub fn open(id: ConferenceId, wanted: Wanted<'_>, now: Timestamp) -> Self {
         let info = Arc::new(ConferenceInfo {
             id,
@@ -187,56 +188,57 @@ impl Conference {
         this
     }
 
-    /// The facts about it.
+    /// Returns the facts about the conference.
     pub fn info(&self) -> &Arc<ConferenceInfo> {
         &self.info
     }
 
-    /// Who is there or is being called, in the order they came.
+    /// Returns the participants and those that are being called, in the order in which they joined.
     pub fn participants(&self) -> impl DoubleEndedIterator<Item = &ParticipantInfo> {
         self.members.iter().filter(|one| !matches!(one.place, Place::Leaving { .. })).map(|one| &one.info)
     }
 
-    /// One of them.
+    /// Returns one participant.
     pub fn participant(&self, leg: LegId) -> Option<&ParticipantInfo> {
         self.participants().find(|one| one.leg == leg)
     }
 
-    /// On whose behalf documents are asked for: this participant's, else the first one's.
+    /// Returns the leg on whose behalf documents are requested: this participant's, or if `None` the first one that is
+    /// known.
     pub fn leg(&self, leg: Option<LegId>) -> Option<&Arc<LegInfo>> {
         let mut members = self.members.iter().filter(|one| leg.is_none_or(|leg| one.info.leg == leg));
         members.find_map(|one| one.leg.as_ref())
     }
 
-    /// Its recordings that are not on disk yet.
+    /// Returns the recordings that are not yet complete on disk.
     pub fn recordings(&self) -> &[Recording] {
         &self.recordings
     }
 
-    /// Whether nobody can come any more.
+    /// Returns whether the conference is ending and takes no further participants.
     pub fn is_closing(&self) -> bool {
         self.closing
     }
 
-    /// The next thing to do or tell.
+    /// Returns the next output, if there is one.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    // ----- what legs and requests do ------------------------------------------------------------------------------
+    // ----- inputs from legs and requests --------------------------------------------------------------------------
 
-    /// Keeps it open until [`Conference::release`], although nobody is there.
+    /// Keeps the conference open without participants until [`Conference::release`].
     pub fn reserve(&mut self) {
         self.reserved += 1;
     }
 
-    /// No longer.
+    /// Ends a reservation; closes the conference if it was the last one and there are no participants.
     pub fn release(&mut self, now: Timestamp) {
         self.reserved = self.reserved.saturating_sub(1);
         self.close_if_empty(now);
     }
 
-    /// Whether somebody would be taken.
+    /// Checks whether a participant would be admitted; otherwise returns why not.
     pub fn admits(&self, participation: &Participation) -> Result<(), Refused> {
         if self.closing {
             return Err(Refused::Over);
@@ -251,7 +253,7 @@ impl Conference {
         }
     }
 
-    /// Somebody is being called for it. `Ok(false)`: it is there already.
+    /// Adds a participant that is being called. Returns `Ok(false)` if it is already there.
     pub fn expect(&mut self, now: Timestamp, leg: LegId, participation: Participation) -> Result<bool, Refused> {
         if self.participant(leg).is_some() {
             return Ok(false);
@@ -262,7 +264,7 @@ impl Conference {
         Ok(true)
     }
 
-    /// A leg is on its way into the room.
+    /// Adds a leg that is about to join the room, or the one that was being called for it.
     pub fn enter(
         &mut self,
         now: Timestamp,
@@ -281,7 +283,7 @@ impl Conference {
         Ok(())
     }
 
-    /// A leg that is there takes part otherwise.
+    /// Changes the settings of a participant.
     pub fn change(&mut self, now: Timestamp, leg: LegId, participation: &Participation) {
         let Some(member) = self.members.iter_mut().find(|one| one.info.leg == leg && one.is_seated()) else { return };
         let mut after = participation.clone();
@@ -292,7 +294,7 @@ impl Conference {
         }
         member.info.updated_at = now;
         let (inside, info) = (member.place == Place::Inside, member.info.clone());
-        // Who is yet to come comes as it is then.
+        // A member that has not joined yet is reported with its settings when it joins.
         if inside {
             if before.muted != after.muted {
                 self.tell(now, ConferenceEventKind::Muted(info.clone()));
@@ -308,7 +310,7 @@ impl Conference {
         self.settle();
     }
 
-    /// A leg goes; `leg` is how it is then.
+    /// Handles that a leg leaves; `leg` has its facts at that time.
     pub fn leave(&mut self, now: Timestamp, leg: &Arc<LegInfo>, why: Leaving) {
         let ending = self.ending.as_ref().map(|end| end.cause);
         let Some(place) = self.members.iter().position(|one| one.info.leg == leg.id && one.is_seated()) else { return };
@@ -326,13 +328,13 @@ impl Conference {
         member.place = Place::Leaving { why: told, removed, call, was_inside };
         self.settle();
         if !was_inside && why == Leaving::Over {
-            // The room would not have it: it will tell nothing of it.
+            // The room refused the member and will not report that it left.
             self.members.remove(place);
         }
         self.close_if_empty(now);
     }
 
-    /// A leg that was called for it is over, and never came.
+    /// Handles the end of a leg that was called for the conference and never joined.
     pub fn fail(&mut self, now: Timestamp, leg: &LegInfo) {
         let expected = |one: &Member| one.info.leg == leg.id && one.place == Place::Expected;
         let Some(place) = self.members.iter().position(expected) else { return };
@@ -343,12 +345,13 @@ impl Conference {
         self.close_if_empty(now);
     }
 
-    /// Ends it by request; `clears` hangs up who is there. Whose calls are to be given up: those of whoever is still being called.
+    /// Ends the conference by request; `clears` hangs up the participants. Returns the legs that are still being
+    /// called, whose calls must be cancelled.
     pub fn end(&mut self, now: Timestamp, clears: bool) -> Vec<LegId> {
         self.end_because(now, EndCause::Request, clears)
     }
 
-    /// It has lasted as long as it was to.
+    /// Ends the conference because its maximum duration was reached. Returns the legs whose calls must be cancelled.
     pub fn time_up(&mut self, now: Timestamp) -> Vec<LegId> {
         self.end_because(now, EndCause::TimeUp, true)
     }
@@ -365,17 +368,17 @@ impl Conference {
         given_up
     }
 
-    /// An announcement is over.
+    /// Reports the end of an announcement.
     pub fn announced(&mut self, now: Timestamp, url: &Arc<str>, to: Option<LegId>, failure: Option<String>) {
         let participant = to.and_then(|leg| self.participant(leg)).cloned();
-        // One for somebody who has left meanwhile concerns nobody.
+        // An announcement to a participant that has left meanwhile is not reported.
         if to.is_none() || participant.is_some() {
             let url = Arc::clone(url);
             self.tell(now, ConferenceEventKind::Announced { url, to: participant, failure });
         }
     }
 
-    /// Starts a recording. `None`: it is over, or as many run as may.
+    /// Starts a recording. Returns `None` if the conference has ended or has its maximum number of recordings.
     pub fn record(&mut self, now: Timestamp, id: RecordingId, spec: RecordingSpec) -> Option<Recording> {
         if self.closing || self.recordings.len() >= MOST_RECORDINGS {
             return None;
@@ -396,7 +399,7 @@ impl Conference {
         Some(recording)
     }
 
-    /// Holds a recording, or goes on with it.
+    /// Pauses a recording, or resumes it if `gap` is `None`.
     pub fn pause_recording(&mut self, now: Timestamp, id: RecordingId, gap: Option<Gap>) -> Result<Recording, Refused> {
         let recording = self.recordings.iter_mut().find(|one| one.id == id).ok_or(Refused::Unknown)?;
         let status = if gap.is_some() { RecordingStatus::Paused } else { RecordingStatus::InProgress };
@@ -412,16 +415,16 @@ impl Conference {
         Ok(recording)
     }
 
-    /// Ends a recording.
+    /// Stops a recording.
     pub fn stop_recording(&mut self, id: RecordingId) -> Result<Recording, Refused> {
         let recording = self.recordings.iter().find(|one| one.id == id).ok_or(Refused::Unknown)?.clone();
         self.outputs.push_back(Output::StopRecording(id));
         Ok(recording)
     }
 
-    // ----- what the room tells ------------------------------------------------------------------------------------
+    // ----- inputs from the engine's room --------------------------------------------------------------------------
 
-    /// Somebody takes part.
+    /// The room reports that a member joined.
     pub fn handle_joined(&mut self, now: Timestamp, leg: LegId) {
         let enters = |one: &&mut Member| {
             one.info.leg == leg && matches!(one.place, Place::Entering | Place::Leaving { was_inside: false, .. })
@@ -445,7 +448,7 @@ impl Conference {
         self.settle();
     }
 
-    /// Somebody takes part no more.
+    /// The room reports that a member left.
     pub fn handle_left(&mut self, now: Timestamp, leg: LegId) {
         let Some(place) = self.members.iter().position(|one| one.info.leg == leg && one.is_inside()) else { return };
         let member = self.members.remove(place);
@@ -456,7 +459,7 @@ impl Conference {
         }
         let (why, removed, call) = match member.place {
             Place::Leaving { why, removed, call, .. } => (why, removed, call),
-            // The room has put it out: it is about to end.
+            // The room has removed the member, because the room is about to end.
             _ => {
                 self.outputs.push_back(Output::PutOut { leg, clears: self.clears });
                 let requested =
@@ -474,7 +477,8 @@ impl Conference {
         self.tell_of(now, member.leg, ConferenceEventKind::Left { participant, why, call });
     }
 
-    /// They hear each other. `recording`: the name of the one that begins with it, if one does.
+    /// The room reports that the conference started. `recording` is the id of the recording that starts with it, if
+    /// there is one.
     pub fn handle_started(&mut self, now: Timestamp, recording: RecordingId) {
         self.update(now).status = ConferenceStatus::InProgress;
         self.tell(now, ConferenceEventKind::Started);
@@ -484,29 +488,29 @@ impl Conference {
         }
     }
 
-    /// Somebody began to speak, or stopped.
+    /// The room reports that a participant started or stopped speaking.
     pub fn handle_speaks(&mut self, now: Timestamp, leg: LegId, speaks: bool) {
         if let Some(participant) = self.participant(leg).cloned() {
             self.tell(now, ConferenceEventKind::Speaks { participant, speaks });
         }
     }
 
-    /// Somebody is clearly the loudest.
+    /// The room reports that a participant became clearly the loudest.
     pub fn handle_leads(&mut self, now: Timestamp, leg: LegId) {
         if let Some(participant) = self.participant(leg).cloned() {
             self.tell(now, ConferenceEventKind::Leads(participant));
         }
     }
 
-    /// Audio to all, or to one of them, begins or is over.
+    /// The room reports that audio to all participants or to one of them started or ended.
     pub fn handle_played(&mut self, now: Timestamp, audio: &RoomAudio) {
-        // Who has gone meanwhile is told of by its leaving.
+        // For a participant that has left meanwhile, the event of its leaving is enough.
         if audio.to.is_none_or(|leg| self.participant(leg).is_some()) {
             self.tell(now, ConferenceEventKind::Played(audio.clone()));
         }
     }
 
-    /// A recording is on disk.
+    /// The room reports that the file of a recording is complete.
     pub fn handle_recorded(&mut self, now: Timestamp, id: RecordingId, end: RecordingEnd, duration: Duration) {
         let Some(place) = self.recordings.iter().position(|one| one.id == id) else { return };
         let mut recording = self.recordings.remove(place);
@@ -520,7 +524,7 @@ impl Conference {
         self.tell(now, ConferenceEventKind::Recording(recording));
     }
 
-    /// The room is no more: all have left, its recordings are whole.
+    /// The room reports its end: all members have left, and the recordings are complete.
     pub fn handle_over(&mut self, now: Timestamp) {
         if self.info.status == ConferenceStatus::Completed {
             return;
@@ -548,7 +552,7 @@ impl Conference {
         self.tell(now, ConferenceEventKind::Ended);
     }
 
-    // ----- what these are made of ---------------------------------------------------------------------------------
+    // ----- internals ----------------------------------------------------------------------------------------------
 
     fn add(
         &mut self,
@@ -580,14 +584,14 @@ impl Conference {
         self.tell_of(at, who, kind);
     }
 
-    /// `who`: whom it is about; the first who came if nobody is.
+    /// `who` is the leg that the event is about; if `None`, the event gets the first participant's leg.
     fn tell_of(&mut self, at: Timestamp, who: Option<Arc<LegInfo>>, kind: ConferenceEventKind) {
         let leg = who.or_else(|| self.first.clone());
         let event = ConferenceEvent { at, conference: Arc::clone(&self.info), leg, first: self.first.clone(), kind };
         self.outputs.push_back(Output::Tell(Box::new(event)));
     }
 
-    /// Has everybody hear what is for them now, if anything is.
+    /// Updates the hold or wait audio of all members.
     fn settle(&mut self) {
         let waiting = matches!(self.info.status, ConferenceStatus::Waiting | ConferenceStatus::Gathering);
         for member in &mut self.members {
@@ -599,7 +603,7 @@ impl Conference {
         }
     }
 
-    /// The last one turns off the lights.
+    /// Closes the conference if it has no participants and no reservations.
     fn close_if_empty(&mut self, now: Timestamp) {
         let somebody = self.members.iter().any(|one| one.is_seated() || one.place == Place::Expected);
         if !somebody && self.reserved == 0 {

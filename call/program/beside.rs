@@ -1,6 +1,7 @@
-//! Audio by request beside what a leg runs: one piece after the other, whatever the lane does meanwhile.
+//! Audio that a request plays beside the leg's program: one piece after the other, independent of what the program
+//! does.
 //!
-//! A leg hears one piece at a time: what its lane begins to play replaces this, and the other way round.
+//! A leg hears one piece at a time: new audio of the program replaces this audio, and the reverse.
 
 use std::collections::VecDeque;
 
@@ -12,14 +13,14 @@ use crate::program::Signal;
 use crate::program::instruction::Play;
 use crate::program::play::Playing;
 
-/// Audio beside what the lane runs.
+/// Audio that plays beside the leg's program, with the audio that waits behind it.
 pub(crate) struct Beside {
     playing: Playing,
     waiting: VecDeque<Play>,
 }
 
 impl Call {
-    /// Plays these after what plays beside already.
+    /// Plays these after the audio that already plays beside the program.
     pub(crate) fn play_beside(&mut self, leg: LegId, plays: Vec<Play>) -> Result<(), Refused> {
         let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
         let waiting = party.beside.as_ref().map_or(0, |beside| beside.waiting.len());
@@ -33,7 +34,7 @@ impl Call {
         Ok(())
     }
 
-    /// Stops it with all that waits. `false`: nothing plays beside.
+    /// Stops that audio and drops what waits. Returns `false` if nothing plays beside the program.
     pub(crate) fn stop_beside(&mut self, leg: LegId, why: Abort) -> bool {
         let Some(beside) = self.party_mut(leg).and_then(|party| party.beside.take()) else { return false };
         beside.playing.abort(self, leg, why);

@@ -1,4 +1,4 @@
-//! A leg that takes part in a conference until that is over.
+//! The conference instruction: the leg takes part in a conference until that ends.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::id::{LegId, OpId};
 use crate::program::instruction::Conference;
 use crate::program::{Running, Signal, Step};
 
-/// See the module.
+/// A running conference instruction.
 pub(crate) struct Conferring {
     began: Timestamp,
     limit: Option<OpId>,

@@ -1,4 +1,4 @@
-//! Streams: the one a leg waits for, and those beside what it runs.
+//! Streams: the stream that an instruction waits for, and streams beside the leg's program.
 
 use crate::Target;
 use crate::call::Call;
@@ -12,7 +12,7 @@ use crate::program::instruction::Connect;
 use crate::program::{Running, Signal, Step};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
 
-/// A leg that waits for its stream to end.
+/// A running connect instruction: the leg waits until its stream ends.
 pub(crate) struct Connected {
     id: StreamId,
     spec: StreamSpec,
@@ -53,7 +53,7 @@ impl Connected {
         }
     }
 
-    /// Whether the leg waits for this stream, with no action to ask afterwards.
+    /// Returns whether the leg waits for this stream and has no action to request afterwards.
     pub(crate) fn ends_with(&self, id: StreamId) -> bool {
         self.id == id && self.action.is_none() && !self.outlives_failure
     }
@@ -64,7 +64,7 @@ impl Connected {
 }
 
 impl Call {
-    /// Starts a stream; `None` if the leg has as many as it may.
+    /// Starts a stream. Returns `None` if the leg has its maximum number of streams.
     pub(crate) fn start_stream(&mut self, leg: LegId, spec: StreamSpec) -> Option<StreamId> {
         let id = StreamId::new(self.now().time, &mut self.rng);
         let op = self.new_op();
@@ -74,7 +74,8 @@ impl Call {
         Some(id)
     }
 
-    /// Closes a stream and tells so, an instruction that waits for it included. `false` if it does not run.
+    /// Closes a stream and reports it, also to an instruction that waits for it. Returns `false` if the stream does not
+    /// run.
     pub(crate) fn stop_stream(&mut self, leg: LegId, id: StreamId) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let Some(index) = party.streams.iter().position(|(which, _)| *which == id) else { return false };
@@ -92,13 +93,13 @@ impl Call {
         }
     }
 
-    /// The oldest stream of this name.
+    /// Returns the oldest stream with this name.
     pub(crate) fn named_stream(&self, leg: LegId, name: &str) -> Option<StreamId> {
         let streams = &self.party(leg)?.streams;
         streams.iter().find(|(_, spec)| spec.name.as_deref() == Some(name)).map(|(id, _)| *id)
     }
 
-    /// What the application calls a stream.
+    /// Returns the application's name of a stream.
     pub(crate) fn stream_name(&self, leg: LegId, id: StreamId) -> Option<String> {
         let streams = &self.party(leg)?.streams;
         streams.iter().find(|(which, _)| *which == id).and_then(|(_, spec)| spec.name.clone())
@@ -115,7 +116,7 @@ impl Call {
         }
     }
 
-    /// The shell's word on a stream.
+    /// Handles a status change of a stream, reported by the shell.
     pub(crate) fn stream_changed(&mut self, leg: LegId, id: StreamId, mut status: StreamStatus) {
         let Some(party) = self.party_mut(leg) else { return };
         if let StreamStatus::Failed(why) = &mut status {

@@ -1,4 +1,4 @@
-//! Conversations: the leg waits until its application, or the caller, has had enough.
+//! The converse instruction: the leg waits until the application or the caller ends the conversation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::output::LegCommand;
 use crate::program::instruction::Converse;
 use crate::program::{Running, Signal, Step};
 
-/// A leg in conversation.
+/// A running converse instruction.
 pub(crate) struct Conversing {
     id: ConversationId,
     action: Option<Target>,
@@ -24,14 +24,15 @@ pub(crate) struct Conversing {
     agent: Option<AgentFacts>,
 }
 
-/// Lines of a conversation with an agent that are kept.
+/// Maximum utterances of a conversation with an agent that are kept; older ones are dropped.
 const MOST_LINES: usize = 200;
 
 impl Conversing {
     pub(crate) fn begin(call: &mut Call, leg: LegId, converse: Converse) -> Step {
         let (id, op) = (ConversationId::new(call.now().time, &mut call.rng), call.new_op());
         let began = call.now().time;
-        // An instruction that is the first to need it answers the call: the application then hears that it rang.
+        // If this instruction was the first that needed an answered leg, it has just answered it. The application then
+        // receives the status before that: ringing.
         let answered_for_it = call.party(leg).is_some_and(|party| party.info.answered_at == Some(began));
         let status = if answered_for_it { Status::Ringing } else { Status::InProgress };
         let agent = match &converse.spec.with {
@@ -68,7 +69,7 @@ impl Conversing {
         }
     }
 
-    /// The action is asked when the caller hangs up too; its answer is then ignored.
+    /// Ends the conversation. If the caller hung up, the action is requested too, but its response is ignored.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         call.order(leg, LegCommand::StopConversation { id: self.id });
         let facts = self.tell(call, leg, ConversationStatus::Completed);

@@ -1,4 +1,4 @@
-//! Dial: call others, join the first that answers, and say afterwards how it came out.
+//! The dial instruction: it calls other parties, bridges the first one that answers, and reports the result afterwards.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,23 +21,23 @@ use crate::program::instruction::{
 use crate::program::{ChildEvent, Running, Signal, Step};
 use crate::recording::Recording;
 
-/// A dial under way.
+/// A running dial instruction.
 pub(crate) struct Dialing {
     dial: Dial,
-    /// Targets not called yet (only when sequential).
+    /// Targets that are not called yet (only in a sequential dial).
     waiting: VecDeque<DialTarget>,
-    /// Children that ring.
+    /// Dialled legs that have not answered yet.
     ringing: Vec<LegId>,
-    /// The child that answered; it may still have its own document to run.
+    /// The dialled leg that answered; it may still run its own document before the bridge.
     chosen: Option<LegId>,
     joined_at: Option<Timestamp>,
     ringback: Option<OpId>,
     recording: Option<OpId>,
     limit: Option<OpId>,
-    /// Whoever is first in the queue is waited for until then.
+    /// Timer for the wait for a leg of the queue; `None` if the dial does not wait for one.
     patience: Option<OpId>,
     last: DialResult,
-    /// The dial is over but for its recording.
+    /// Whether the dial has ended except for its recording.
     finishing: bool,
 }
 
@@ -99,7 +99,7 @@ impl Dialing {
                     self.note(call, child);
                     dismiss(call, leg, child, None);
                 }
-                // Their ends came while this dial was being handled: take note of them here.
+                // The ends of the dialled legs came while this dial was being handled, so their state is recorded here.
                 return self.all_gone(call, leg, DialStatus::Canceled);
             }
             Signal::Timer(op) if self.limit == Some(*op) => {
@@ -111,7 +111,7 @@ impl Dialing {
             }
             Signal::Called(first) if self.patience.is_some() => match first {
                 Some(child) => self.has_been_given(call, leg, *child),
-                // That one has gone: whoever is next.
+                // That leg has left the queue meanwhile: take the next one.
                 None => self.ask_queue(call, leg),
             },
             Signal::Timer(op) if self.patience == Some(*op) => return self.all_gone(call, leg, DialStatus::NoAnswer),
@@ -129,7 +129,8 @@ impl Dialing {
         Step::Stay(Running::Dial(self))
     }
 
-    /// The leg was hung up or sent elsewhere: its children go too, the outcome is told, nothing follows.
+    /// Ends the dial because the leg was hung up or redirected. The dialled legs end too, the result is reported, and
+    /// nothing follows.
     pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
         self.stop_ringback(call, leg);
         if let Some(op) = self.limit.take() {
@@ -154,7 +155,7 @@ impl Dialing {
 
     fn child(mut self: Box<Self>, call: &mut Call, leg: LegId, child: LegId, event: ChildEvent) -> Step {
         match event {
-            // Who was first in the queue has gone before the join: whoever is next.
+            // The leg from the queue has left before the bridge: take the next one.
             ChildEvent::Taken | ChildEvent::Ended if self.dial.queue.is_some() && self.joined_at.is_none() => {
                 self.chosen = None;
                 self.patience = Some(call.timer(leg, self.dial.timeout));
@@ -183,7 +184,7 @@ impl Dialing {
                 self.ringing.retain(|ringing| *ringing != child);
                 if self.chosen == Some(child) {
                     self.chosen = None;
-                    // It declined, or was no one: whoever is called after it.
+                    // The leg ended before the bridge: call the next target.
                     if self.dial.sequential && self.joined_at.is_none() && !self.waiting.is_empty() {
                         return self.call_others(call, leg);
                     }
@@ -196,7 +197,7 @@ impl Dialing {
         Step::Stay(Running::Dial(self))
     }
 
-    /// Whoever is next, unless somebody rings or has answered.
+    /// Calls the next target, unless a dialled leg rings or has answered.
     fn call_others(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
         while self.ringing.is_empty() && self.chosen.is_none() && !self.waiting.is_empty() {
             self.call_next(call, leg);
@@ -221,7 +222,7 @@ impl Dialing {
         }
     }
 
-    /// The caller hears that it rings.
+    /// Gives the caller a sign of ringing: a ringback tone if it is answered, otherwise 180.
     fn wait_for_somebody(&mut self, call: &mut Call, leg: LegId) {
         if call.party(leg).is_some_and(|party| party.info.answered_at.is_some()) {
             self.start_ringback(call, leg);
@@ -247,11 +248,12 @@ impl Dialing {
         }
     }
 
-    /// The child is reached: its own document first, if it has one left to hear.
+    /// Runs what the dialled leg hears before the bridge: its greeting, then its whisper document. Bridges it when
+    /// there is nothing left.
     fn greet(&mut self, call: &mut Call, leg: LegId, child: LegId) {
         let greeting = call.party_mut(child).and_then(|party| party.greeting.take());
         if let Some(play) = greeting {
-            // When it has been heard the child is ready: then this is asked again.
+            // When the greeting has been played, the leg reports `Ready` and this function is called again.
             call.unbridge(leg);
             call.set_mode(child, Mode::Whisper);
             return call.run(child, Program { instructions: vec![Instruction::Play(*play)], warnings: Vec::new() });
@@ -259,7 +261,7 @@ impl Dialing {
         let whisper = call.party_mut(child).and_then(|party| party.whisper.take());
         match whisper {
             Some(target) => {
-                // What the called party is told first is not for the caller, who may hear its early media.
+                // The whisper document is not for the caller, who may still hear the dialled leg's early media.
                 call.unbridge(leg);
                 call.set_mode(child, Mode::Whisper);
                 let reason = call.whisper_reason(child, leg);
@@ -281,7 +283,7 @@ impl Dialing {
         self.last.bridged = true;
         self.limit = self.dial.time_limit.map(|limit| call.timer(leg, limit));
         call.join_called(child);
-        // What this leg does afterwards is this dial's to say, not the bridge's.
+        // After the bridge, this dial decides what the leg does, not the bridge.
         let after = if self.dial.queue.is_some() { AfterBridge::Continue } else { AfterBridge::Hangup };
         call.bridge(leg, child, (AfterBridge::Continue, after), true);
         if self.dial.record.is_some() {
@@ -289,7 +291,7 @@ impl Dialing {
         }
     }
 
-    /// No child is left that could answer or be talked to.
+    /// Ends the dial: no dialled leg is left that could answer or is bridged.
     fn all_gone(mut self: Box<Self>, call: &mut Call, leg: LegId, status: DialStatus) -> Step {
         for child in self.children() {
             self.note(call, child);
@@ -319,7 +321,7 @@ impl Dialing {
         call.emit(leg, EventKind::Dialed(self.last.clone()));
         let unanswered = call.party(leg).is_some_and(|party| party.info.answered_at.is_none());
         if self.dial.pass_failure && unanswered {
-            // A challenge or a redirection was meant for us, not for the caller.
+            // A challenge (401, 407) or a redirection is meant for this server and is not passed on to the caller.
             let refusal = self.last.sip_status.filter(|status| matches!(status, 400 | 402..=406 | 408..=699));
             let status = refusal.unwrap_or(match self.last.status {
                 DialStatus::NoAnswer => 480,
@@ -369,7 +371,7 @@ impl Dialing {
         self.ringing.push(id);
     }
 
-    /// Wants whoever is first in the queue.
+    /// Asks for the first leg of the queue.
     fn ask_queue(&self, call: &mut Call, leg: LegId) {
         if let Some(dequeue) = &self.dial.queue {
             call.order(leg, LegCommand::TakeFromQueue { queue: Arc::clone(&dequeue.queue) });
@@ -383,7 +385,7 @@ impl Dialing {
         }
     }
 
-    /// The first of the queue is here: what it is told first, then the join.
+    /// Takes the leg that came from the queue: first its whisper document, then the bridge.
     fn has_been_given(&mut self, call: &mut Call, leg: LegId, child: LegId) {
         self.stop_asking(call, leg);
         call.take_called(child, leg);
@@ -398,17 +400,17 @@ impl Dialing {
         self.ringing.iter().copied().chain(self.chosen).collect()
     }
 
-    /// Who is asked what to do with a transfer.
+    /// Returns the target that is asked for a document when a side requests a transfer.
     pub(crate) fn refer_url(&self) -> Option<&Target> {
         self.dial.refer.as_ref()
     }
 
-    /// Whether it is this child that is talked to.
+    /// Returns whether this leg is the one that answered.
     pub(crate) fn has_chosen(&self, child: LegId) -> bool {
         self.chosen == Some(child)
     }
 
-    /// Goes on with another child, if it has this one.
+    /// Replaces the leg `from`, if it is the one that answered, by `to`. Returns whether it was.
     pub(crate) fn exchange(&mut self, from: LegId, to: LegId) -> bool {
         let has = self.chosen == Some(from);
         if has {
@@ -417,7 +419,7 @@ impl Dialing {
         has
     }
 
-    /// The child goes on without this dial.
+    /// Releases a dialled leg, which continues without this dial.
     pub(crate) fn let_go(&mut self, child: LegId) {
         if self.chosen == Some(child) {
             self.chosen = None;
@@ -426,11 +428,11 @@ impl Dialing {
         }
     }
 
-    /// Takes down how a child stands.
+    /// Records the state of a dialled leg for the result.
     fn note(&mut self, call: &Call, child: LegId) {
         let Some(party) = call.party(child) else { return };
         self.last.child = Some(child);
-        // Somebody out of a queue was not called.
+        // A leg out of a queue was not called, so it has no SIP result of this dial.
         if party.info.direction != Direction::Inbound {
             self.last.sip_call_id = party.info.sip.call_id.clone();
             self.last.sip_headers = party.info.sip.headers.clone();
@@ -460,7 +462,7 @@ impl Dialing {
     }
 
     fn start_ringback(&mut self, call: &mut Call, leg: LegId) {
-        // What the application lets the leg hear beside its transfer is worth more than a tone.
+        // Audio that the application plays to the leg during a transfer has priority over the ringback tone.
         let silent = call.party(leg).is_some_and(|party| party.lane.running.is_none());
         if let (None, Some(country), true) = (self.ringback, &self.dial.ring_tone, silent) {
             let op = call.new_op();
@@ -477,7 +479,8 @@ impl Dialing {
     }
 }
 
-/// Ends a child, for a reason of its own or because this side goes; one that waited in a queue goes on behind that instead.
+/// Ends a dialled leg, with `cause` or because this side ends the dial. A leg that was taken out of a queue continues
+/// after its wait instead.
 fn dismiss(call: &mut Call, leg: LegId, child: LegId, cause: Option<EndCause>) {
     if call.release_called(child, leg) {
         return;

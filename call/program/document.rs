@@ -1,9 +1,10 @@
-//! Waiting for a document, its fallback, and the apology when there is neither.
+//! Document requests: the wait for the response, the fallback, and the apology if both fail.
 //!
-//! Documents may lead to each other in a circle, and quickly when each of them does nothing that takes time (a file that is
-//! not there is played, digits are gathered for 0 s). So documents are counted: each one adds 1, each 100 ms that one ran
-//! takes 1 away, and a whole second takes all away. Beyond 50 the leg is told that its documents form a loop. The time
-//! that the application takes to answer does not count.
+//! Documents may lead to each other in a loop, and very fast if none of them does anything that takes time (for
+//! example, a file that does not exist is played, or digits are gathered for 0 s). Therefore documents are counted.
+//! Each document adds 1 to the count; every 100 ms for which a document ran subtract 1; a document that ran for 1 s or
+//! more resets the count. Above 50 the leg fails with a loop of documents. The time that the application takes to
+//! respond does not count.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +20,14 @@ use crate::party::Mode;
 use crate::program::instruction::{AudioSource, Play, Speech};
 use crate::program::{Running, Signal, Step};
 
-/// Documents in a row that may take hardly any time.
+/// Maximum count of documents that ran for hardly any time.
 const MOST_HASTY_DOCUMENTS: u32 = 50;
-/// A document that ran so long took time: the count begins again.
+/// Running time of a document that resets the count.
 const UNHURRIED: Duration = Duration::from_secs(1);
-/// What makes up for one document.
+/// Running time that subtracts one document from the count.
 const MAKES_UP: Duration = Duration::from_millis(100);
 
-/// A document asked for.
+/// A document request that waits for its response.
 pub(crate) struct Fetching {
     id: FetchId,
     url: Arc<str>,
@@ -34,7 +35,7 @@ pub(crate) struct Fetching {
 }
 
 impl Running {
-    /// Asks for a document.
+    /// Requests a document, or ends the leg with an apology if its documents form a loop.
     pub(crate) fn fetch(call: &mut Call, leg: LegId, target: Target, reason: FetchReason) -> Self {
         let fallback = matches!(reason, FetchReason::Fallback { .. });
         let url = Arc::clone(&target.url);
@@ -51,7 +52,7 @@ impl Running {
             let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row led to another one at once");
             let failure = FetchFailure { kind: FailureKind::Loop, detail };
             call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
-            // Who waits in a queue waits on.
+            // A leg that waits in a queue keeps waiting.
             return match call.party(leg).map(|party| party.mode) {
                 Some(Mode::Queue) => match call.hold_music(leg) {
                     Step::Stay(running) => running,
@@ -84,7 +85,8 @@ impl Fetching {
     fn failed(self, call: &mut Call, leg: LegId, failure: FetchFailure) -> Step {
         call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
         match call.party(leg).map(|party| (party.mode, party.waiting.is_some())) {
-            // Who waits in a queue loses nothing by it, and who is taken out of it is joined without another word.
+            // A leg in a queue keeps waiting with music. A leg that is taken out of a queue is bridged without its
+            // whisper document.
             Some((Mode::Queue, _)) => return call.hold_music(leg),
             Some((Mode::Whisper, true)) => return Step::Next,
             _ => {}
@@ -99,7 +101,7 @@ impl Fetching {
     }
 }
 
-/// What a caller hears whose application has failed.
+/// Text that is spoken to the caller when the application has failed.
 const APOLOGY: &str = "We are sorry, an application error has occurred. Goodbye.";
 
 fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {

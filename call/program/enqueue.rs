@@ -1,7 +1,7 @@
-//! Enqueue: a leg that waits in a queue, what it hears there, and how it goes on afterwards.
+//! The enqueue instruction: a leg waits in a queue, hears audio meanwhile, and continues afterwards.
 //!
-//! What is heard in the queue runs in the leg's lane like any document. What follows the wait is kept aside meanwhile. A leg
-//! that a request has put in line waits beside its lane, which goes on.
+//! The wait audio runs as the leg's program, like any document. The instructions after the wait are kept separately
+//! meanwhile. A leg that a request has put into a queue waits beside its program, which continues.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,44 +21,44 @@ use crate::program::play::Playing;
 use crate::program::{Running, Signal, Step};
 use crate::queue::{NotQueued, QueueOutcome, QueueResult};
 
-/// A document that is over sooner is not asked for again at once.
+/// Minimum time between two requests of the wait document.
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 
-/// A leg that waits in a queue, or was taken out of it and is with somebody.
+/// A leg's wait in a queue, kept until the bridge with the agent that took the leg ends.
 pub(crate) struct Waiting {
     enqueue: Enqueue,
-    /// By request: the lane goes on meanwhile.
+    /// Whether a request put the leg into the queue; its program continues meanwhile.
     beside: bool,
-    /// What follows, and who decides about the leg then.
+    /// The instructions and the mode of the leg after the wait.
     then: VecDeque<Instruction>,
     mode: Mode,
-    /// Of the order to enter.
+    /// Id of the operation to enter the queue.
     op: OpId,
-    /// The queue, once it is in.
+    /// Id of the queue, once the leg is in it.
     queue: Option<QueueId>,
     since: Timestamp,
-    /// How long it waited, once somebody has taken it.
+    /// Waiting time, once an agent has taken the leg.
     waited: Option<Duration>,
     stage: Stage,
-    /// When what it hears began.
+    /// Time at which the current round of the wait audio started.
     round: Instant,
-    /// Its patience is over then.
+    /// Timer for the maximum waiting time.
     limit: Option<OpId>,
 }
 
-/// How far a wait is.
+/// Progress of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// Not in the queue yet.
+    /// The queue has not admitted the leg yet.
     Entering,
     Waiting,
-    /// Its turn has come; it is not joined yet.
+    /// An agent takes the leg; they are not bridged yet.
     Called,
     Joined,
 }
 
 pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
-    // A document in a queue that leads to another one.
+    // A wait document can contain an instruction to enter another queue; the old wait ends.
     call.end_wait(leg, Abort::Replaced);
     let (now, op) = (call.now(), call.new_op());
     let (queue, most) = (Arc::clone(&enqueue.queue), enqueue.most);
@@ -118,7 +118,7 @@ impl Call {
         Some(self.party(leg)?.waiting.as_ref()?.stage)
     }
 
-    /// It stands in line as from now.
+    /// Starts the waiting time: the queue has admitted the leg.
     fn is_in_line(&mut self, leg: LegId, id: QueueId) {
         let Some(waiting) = self.waiting_mut(leg) else { return };
         (waiting.queue, waiting.stage) = (Some(id), Stage::Waiting);
@@ -130,7 +130,7 @@ impl Call {
         self.emit(leg, EventKind::Enqueued { queue, id });
     }
 
-    /// A request puts it in line, unless it is in one.
+    /// Puts the leg into a queue by request, unless it already waits in one.
     pub(crate) fn enter_queue_by_request(&mut self, leg: LegId, enqueue: Enqueue) -> Result<(), Refused> {
         let (now, op) = (self.now(), self.new_op());
         let (queue, most) = (Arc::clone(&enqueue.queue), enqueue.most);
@@ -155,12 +155,12 @@ impl Call {
         Ok(())
     }
 
-    /// Whether it waits beside its lane.
+    /// Returns whether the leg waits beside its program.
     pub(crate) fn waits_beside(&self, leg: LegId) -> bool {
         self.party(leg).and_then(|party| party.waiting.as_ref()).is_some_and(|waiting| waiting.beside)
     }
 
-    /// The queue has taken the leg, or refused it.
+    /// Handles that the queue has admitted or refused a leg that waits beside its program.
     pub(crate) fn entered_beside(&mut self, leg: LegId, op: OpId, standing: Result<QueueId, NotQueued>) {
         let now = self.now().time;
         let entering = |waiting: &&mut Waiting| waiting.stage == Stage::Entering && waiting.op == op;
@@ -173,7 +173,7 @@ impl Call {
         }
     }
 
-    /// A request has it leave the queue; `false` if it waits in none.
+    /// Takes the leg out of its queue by request. Returns `false` if it waits in none.
     pub(crate) fn leave_queue_by_request(&mut self, leg: LegId) -> bool {
         let waits = self.waits_in_queue(leg);
         if waits && self.waits_beside(leg) {
@@ -186,19 +186,19 @@ impl Call {
         waits
     }
 
-    /// A request joins it to somebody while it waits beside its lane.
+    /// Ends the wait beside the program, because a request bridges the leg.
     pub(crate) fn wait_joined(&mut self, leg: LegId) {
         if self.waits_in_queue(leg) && self.waits_beside(leg) {
             self.take_wait(leg, QueueResult::Bridged);
         }
     }
 
-    /// Whether it waits in a queue and nobody has taken it yet.
+    /// Returns whether the leg waits in a queue and no agent has taken it yet.
     pub(crate) fn waits_in_queue(&self, leg: LegId) -> bool {
         self.wait_stage(leg) == Some(Stage::Waiting)
     }
 
-    /// What is heard in the queue, from the beginning.
+    /// Starts the wait audio from the beginning.
     fn round(&mut self, leg: LegId) -> Step {
         let now = self.now().instant;
         let Some(waiting) = self.waiting_mut(leg) else { return Step::Next };
@@ -209,7 +209,8 @@ impl Call {
             Wait::Silence => Step::Stay(Running::Queueing),
             Wait::File(_) | Wait::Stored(_) => wait.file().map_or(Step::Next, |file| self.play_on(leg, file)),
             Wait::Document(target) => {
-                // It is asked for again and again, though never in haste.
+                // The wait document is requested repeatedly, but not more than once a second, so it does not count as a
+                // loop.
                 if let Some(party) = self.party_mut(leg) {
                     party.hasty_documents = 0;
                 }
@@ -218,7 +219,7 @@ impl Call {
         }
     }
 
-    /// The server's own music until something else happens.
+    /// Plays the server's own music until something else happens.
     pub(crate) fn hold_music(&mut self, leg: LegId) -> Step {
         self.play_on(leg, AudioSource::Music)
     }
@@ -228,7 +229,7 @@ impl Call {
         Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
     }
 
-    /// A leg in [`Mode::Queue`] has nothing left to do.
+    /// Decides what follows when a leg in [`Mode::Queue`] has no instruction left.
     pub(crate) fn wait_further(&mut self, leg: LegId) {
         let now = self.now().instant;
         let alone = self.party(leg).is_some_and(|party| party.bridge.is_none());
@@ -247,7 +248,8 @@ impl Call {
         self.step(leg, step);
     }
 
-    /// Whether this timer ends a wait in a queue. Of who is with somebody by then it ends nothing.
+    /// Handles a timer; returns whether it is the timer for the maximum waiting time. It does not end anything if an
+    /// agent has taken the leg.
     pub(crate) fn wait_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.limit == Some(op)) else { return false };
         waiting.limit = None;
@@ -262,12 +264,12 @@ impl Call {
         true
     }
 
-    /// The leg's own document has it leave.
+    /// Takes the leg out of its queue by an instruction of its wait document.
     pub(crate) fn leave_queue(&mut self, leg: LegId) -> Step {
         if self.waits_in_queue(leg) { self.finish_wait(leg, QueueResult::Left) } else { Step::Next }
     }
 
-    /// The wait is over, and what followed it goes on.
+    /// Ends the wait and continues with the action or the instructions after it.
     fn finish_wait(&mut self, leg: LegId, result: QueueResult) -> Step {
         let Some((outcome, action, then)) = self.take_wait(leg, result) else { return Step::Next };
         if let Some(party) = self.party_mut(leg) {
@@ -276,7 +278,7 @@ impl Call {
         action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Queued(outcome)))
     }
 
-    /// The wait is over as something else happens: that is told, and what is answered does not matter.
+    /// Ends the wait because something else happens. The action is requested, but its response is ignored.
     pub(crate) fn end_wait(&mut self, leg: LegId, why: Abort) {
         let Some(stage) = self.wait_stage(leg) else { return };
         let result = match (stage, why) {
@@ -304,16 +306,16 @@ impl Call {
             self.timers.cancel(leg, limit);
         }
         let outcome = waiting.outcome(result, now);
-        // Told while it still has its place: applications are told which.
+        // Reported before the leg leaves the queue, because the event contains the leg's position.
         self.emit(leg, EventKind::Dequeued(outcome.clone()));
         self.order(leg, LegCommand::LeaveQueue);
         Some((outcome, waiting.enqueue.action, waiting.then))
     }
 
-    /// The turn of a leg has come that waits; `by`, in this call too, is to take it, if both still want to.
+    /// Hands a waiting leg to `by`, which is in this call too, if both still want that.
     pub(crate) fn called(&mut self, leg: LegId, queue: QueueId, by: LegId) {
         let now = self.now().time;
-        // It may wait in another one by now.
+        // The leg may wait in another queue by now.
         let here = |waiting: &&mut Waiting| waiting.stage == Stage::Waiting && waiting.queue == Some(queue);
         let waiting = self.waiting_mut(leg).filter(here);
         let called = waiting.map(|waiting| {
@@ -327,7 +329,7 @@ impl Call {
         }
     }
 
-    /// Who was about to take it has gone: it waits on, where it stood.
+    /// Puts the leg back to its old position in the queue, because the agent that was about to take it has gone.
     fn wait_again(&mut self, leg: LegId) {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Called) else { return };
         (waiting.stage, waiting.waited) = (Stage::Waiting, None);
@@ -337,14 +339,14 @@ impl Call {
             return self.set_mode(leg, mode);
         }
         self.set_mode(leg, Mode::Queue);
-        // What it hears was not cut, if nobody has had it.
+        // If no agent took the leg, its wait audio is still playing.
         if self.party(leg).is_some_and(|party| party.lane.running.is_none()) {
             let step = self.round(leg);
             self.step(leg, step);
         }
     }
 
-    /// `by` has a leg whose turn has come: it hears nothing more of the queue. What it is told first, if `by` has something.
+    /// Lets `by` take a called leg: stops the wait audio and makes `by` receive the leg's progress.
     pub(crate) fn take_called(&mut self, leg: LegId, by: LegId) {
         self.clear_lane(leg, Abort::Replaced);
         if let Some(party) = self.party_mut(leg) {
@@ -352,7 +354,7 @@ impl Call {
         }
     }
 
-    /// Why a called leg's own document is asked for.
+    /// Returns the reason for the request of a dialled or called leg's whisper document.
     pub(crate) fn whisper_reason(&self, leg: LegId, by: LegId) -> FetchReason {
         let waiting = self.party(leg).and_then(|party| party.waiting.as_deref());
         match waiting.and_then(|waiting| Some((waiting.queue?, waiting.waited(self.now().time)))) {
@@ -361,7 +363,7 @@ impl Call {
         }
     }
 
-    /// A leg whose turn has come is about to be joined: it is in the queue no longer.
+    /// Takes a called leg out of the queue, because it is about to be bridged.
     pub(crate) fn join_called(&mut self, leg: LegId) {
         if let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Called) {
             waiting.stage = Stage::Joined;
@@ -370,13 +372,13 @@ impl Call {
         }
     }
 
-    /// `by` lets go of a leg that it took out of a queue: that one goes on behind its wait, or waits on if they were not joined
-    /// yet. `false` if it took none.
+    /// Ends the hold of `by` on a leg that it took out of a queue. The leg continues after its wait, or waits further
+    /// if the two were not bridged yet. Returns `false` if `by` took none.
     pub(crate) fn release_called(&mut self, leg: LegId, by: LegId) -> bool {
         let Some(stage @ (Stage::Called | Stage::Joined)) = self.wait_stage(leg) else { return false };
         if let Some(party) = self.party_mut(leg) {
             party.told_to = None;
-            // It has not been told that.
+            // The leg has not heard the whisper document and will not hear it now.
             party.whisper = None;
         }
         if stage == Stage::Called {

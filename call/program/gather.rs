@@ -1,4 +1,5 @@
-//! Gather: prompts, then digits until there are enough, a terminator, or silence; or words, whichever come first.
+//! The gather instruction: it plays prompts, then collects digits until there are enough, a terminator, or silence. It
+//! can also recognise speech; the first input decides between digits and speech.
 
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, GatherEnd};
@@ -10,36 +11,36 @@ use crate::program::listen::{Hearing, Told};
 use crate::program::play::Playing;
 use crate::program::{Running, Signal, Step};
 
-/// Digits one gather keeps when the application sets no limit; it ends there.
+/// Maximum digits of one gather when the application sets no limit; the gather ends there.
 const MOST_DIGITS: usize = 1000;
 
-/// Digits being collected.
+/// A running gather.
 pub(crate) struct Gathering {
     gather: Gather,
     digits: String,
     attempt: u32,
     prompt: Option<(usize, Playing)>,
-    /// Restarted by every digit.
+    /// Timer for silence; every digit restarts it.
     silence: Option<OpId>,
-    /// Bounds one attempt as a whole.
+    /// Timer for the whole attempt.
     total: Option<OpId>,
     ears: Ears,
 }
 
-/// Whether it listens.
+/// State of the speech recognition of a gather.
 enum Ears {
-    /// Keys only.
+    /// No speech recognition: digits only.
     None,
-    /// Not before the prompts are over.
+    /// Not started: it starts when the prompts have ended.
     Closed,
     Open(Box<Hearing>),
-    /// Words have come first: keys do not count any more.
+    /// Speech came first: digits are ignored from now on.
     Spoken(Box<Hearing>),
-    /// All has been said.
+    /// Ended, with the recognised text.
     Done(Words),
 }
 
-/// What a gather came to.
+/// Result of a gather.
 struct Outcome {
     end: GatherEnd,
     terminator: Option<char>,
@@ -76,7 +77,8 @@ impl Gathering {
         }
     }
 
-    /// As [`Self::handle_in_lane`], for one that runs beside the lane: `None` once it is over.
+    /// Does the same as [`Self::handle_in_lane`] for a gather that runs beside the program. Returns `None` once it has
+    /// ended.
     pub(crate) fn handle(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Box<Self>> {
         match self.handle_signal(call, leg, signal) {
             Some(outcome) => {
@@ -118,7 +120,7 @@ impl Gathering {
         }
     }
 
-    /// What the signal means to the ears.
+    /// Passes a signal to the speech recognition; returns the result if the gather ends with it.
     fn listen(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
         let (Ears::Open(hearing) | Ears::Spoken(hearing)) = &mut self.ears else { return None };
         let told = hearing.handle(call, leg, signal);
@@ -143,7 +145,7 @@ impl Gathering {
         (told == Told::Over).then_some(Outcome { end: GatherEnd::Valid, terminator: None })
     }
 
-    /// Something was pressed or said: the prompts are over.
+    /// Stops the prompts because of a digit or of speech.
     fn interrupt_prompt(&mut self, call: &mut Call, leg: LegId) {
         if let Some((_, playing)) = self.prompt.take() {
             playing.abort(call, leg, Abort::Stopped);
@@ -194,7 +196,7 @@ impl Gathering {
         None
     }
 
-    /// Plays the prompt of this index, or starts the clock when there is none.
+    /// Plays the prompt with this index, or starts the timers if there is none.
     fn prompt_from(&mut self, call: &mut Call, leg: LegId, index: usize) {
         let retry = self.attempt > 1 && !self.gather.retry_prompts.is_empty();
         let prompts = if retry { &self.gather.retry_prompts } else { &self.gather.prompts };
@@ -222,7 +224,7 @@ impl Gathering {
         }
     }
 
-    /// Listens no more; words that were said stay.
+    /// Ends the speech recognition and keeps the words so far.
     fn stop_listening(&mut self, call: &mut Call, leg: LegId) {
         self.ears = match std::mem::replace(&mut self.ears, Ears::None) {
             Ears::Open(hearing) | Ears::Spoken(hearing) => Ears::Done(hearing.end(call, leg)),

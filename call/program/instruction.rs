@@ -1,6 +1,6 @@
-//! The closed set of instructions a leg can be given, whoever's words they were written in.
+//! The complete set of instructions for a leg, independent of the document format in which they were written.
 //!
-//! URLs are absolute here: a dialect resolves them against the document they came from.
+//! All URLs here are absolute: a dialect resolves them against the URL of their document.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -23,84 +23,85 @@ use crate::stream::StreamSpec;
 use crate::transcription::{TranscriptionOrder, TranscriptionSpec};
 use crate::{Callback, Target};
 
-/// What a leg does next, in order.
+/// The instructions of a leg, in order.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Program {
-    /// Run first to last; when none is left a document-driven leg is hung up.
+    /// The instructions, first to last. When none is left, a leg that a document controls is hung up.
     pub instructions: Vec<Instruction>,
-    /// What the reader of the document found odd but could live with; reported once, never fatal.
+    /// Problems that the reader of the document found and skipped. They are reported once and do not stop the program.
     pub warnings: Vec<Warning>,
 }
 
-/// Something in a document that was passed over.
+/// A part of a document that was ignored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Warning {
-    /// The provider's own number for it.
+    /// The provider's number of the problem.
     pub code: u32,
-    /// What was passed over and where, in words.
+    /// What was ignored and where, in words.
     pub message: String,
 }
 
-/// One instruction.
+/// One instruction of a program.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Instruction {
     /// Speak or play audio to the leg.
     Play(Play),
-    /// Send DTMF to the leg: `0-9 A-D * #`, `w` half a second, `W` a second of silence.
+    /// Send DTMF digits to the leg: `0-9 A-D * #`; `w` is a pause of 0.5 s, `W` a pause of 1 s.
     SendDigits(SendDigits),
-    /// Do nothing for this long.
+    /// Wait for this long.
     Pause(Duration),
-    /// Collect digits, or words.
+    /// Collect digits, or recognise speech.
     Gather(Gather),
-    /// Record the leg until it falls silent, presses a key or the time is up.
+    /// Record the leg until it is silent, sends a digit, or reaches the time limit.
     Record(Record),
-    /// Call someone and join them to this leg.
+    /// Call other parties and bridge the first one that answers with this leg.
     Dial(Dial),
-    /// Take part in a conference until that is over.
+    /// Take part in a conference until it ends.
     Conference(Conference),
-    /// Wait in a queue until somebody takes the leg out of it, or it leaves.
+    /// Wait in a queue until an agent takes the leg out of it, or the leg leaves it.
     Enqueue(Enqueue),
-    /// Leave the queue that the leg waits in: what follows the wait goes on. Nothing, where it waits in none.
+    /// Leave the queue in which the leg waits; what follows the wait continues. Does nothing outside a queue.
     Leave,
-    /// Give the leg's audio to a WebSocket application until it lets go.
+    /// Stream the leg's audio to a WebSocket application until the stream ends.
     Connect(Connect),
-    /// Let the caller talk with a WebSocket application that reads and writes words, until either has had enough.
+    /// Let the caller talk with a WebSocket application that reads and writes text, or with an agent, until one of them
+    /// ends it.
     Converse(Converse),
-    /// Have the far end call somebody else (REFER), and wait for how that goes.
+    /// Ask the far end to call another party (REFER), and wait for the result.
     Refer(Refer),
-    /// Start a stream beside what follows.
+    /// Start a stream beside the following instructions.
     StartStream(StreamSpec),
-    /// Stop a stream by name; every stream if none is named.
+    /// Stop the streams with this name, or all if `None`.
     StopStream(Option<String>),
-    /// Start a session with a recording server beside what follows.
+    /// Start a session with a recording server beside the following instructions.
     StartSiprec(Box<SiprecSpec>),
-    /// Stop such a session by name; every one if none is named.
+    /// Stop the sessions with recording servers with this name, or all if `None`.
     StopSiprec(Option<String>),
-    /// Start a live transcription beside what follows.
+    /// Start a live transcription beside the following instructions.
     StartTranscription(Box<TranscriptionSpec>),
-    /// Stop a transcription by name; every one if none is named.
+    /// Stop the transcriptions with this name, or all if `None`.
     StopTranscription(Option<String>),
-    /// Start recording beside what follows.
+    /// Start a recording beside the following instructions.
     StartRecording(RecordingSpec),
-    /// Go on with another document.
+    /// Continue with another document.
     Redirect(Target),
-    /// Refuse the call (only while unanswered; afterwards it hangs up).
+    /// Refuse the call. An answered leg is hung up instead.
     Reject(RejectReason),
-    /// What whoever called this leg is told at its end, by name: only where it was called within this server.
+    /// Names and values to return to the caller at the end of this leg. Only for a leg of an internal call.
     HandBack(Vec<(String, String)>),
     /// End the leg.
     Hangup,
     /// Send the leg its own audio back until something else happens.
     Echo,
-    /// What this server does not do, though its application waits to hear how it came out.
+    /// An instruction that this server does not implement, although its application waits for the result.
     Unserved(Box<Unserved>),
-    /// Do at once a command that a request could give the leg as well.
+    /// Execute at once a command that a request could send as well.
     Order(Box<Order>),
-    /// Find out who is there, and wait for the last verdict.
+    /// Start answering-machine detection, and wait for the last result.
     DetectMachine(Box<DetectMachine>),
 }
 
-/// Why a call is refused.
+/// The final SIP response with which a call is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RejectReason {
     /// 603 Decline.
@@ -111,89 +112,90 @@ pub enum RejectReason {
     Status(u16),
 }
 
-/// Something that this server does not do, and who waits for it.
+/// An instruction that this server does not implement, and the results that its application expects.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unserved {
-    /// What is reported.
+    /// The warning to report.
     pub warning: Warning,
-    /// Asked what follows; without it the next instruction runs.
+    /// Target that is asked for the next document; without it the next instruction runs.
     pub action: Option<Target>,
-    /// What that one is told, by name.
+    /// Names and values that `action` receives.
     pub outcome: Vec<(String, String)>,
-    /// Told beside.
+    /// Callback that is notified besides.
     pub callback: Option<Callback>,
-    /// What that one is told, by name.
+    /// Names and values that `callback` receives.
     pub told: Vec<(String, String)>,
 }
 
-/// A command that a request could give the leg, in a document.
+/// A document's instruction to execute a command.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Order {
-    /// What. One that gives the leg something else to run replaces what would follow.
+    /// The command. One that gives the leg another program replaces the following instructions.
     pub command: Command,
-    /// Told whether it was done, and asked what follows; without it the next instruction runs.
+    /// Target that receives the result and is asked for the next document; without it the next instruction runs.
     pub action: Option<Target>,
 }
 
-/// Find out who is there.
+/// Parameters of the instruction for answering-machine detection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DetectMachine {
-    /// By which figures.
+    /// Parameters of the detection.
     pub spec: MachineDetection,
-    /// Told of the last verdict, and asked what follows; without it the next instruction runs.
+    /// Target that receives the last result and is asked for the next document; without it the next instruction runs.
     pub action: Option<Target>,
 }
 
-/// Audio to one leg.
+/// Audio to play to one leg.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Play {
-    /// What is heard.
+    /// Source of the audio.
     pub source: AudioSource,
-    /// How often; `None` for ever.
+    /// Number of times it is played; `None` to repeat it until it is stopped.
     pub loops: Option<NonZeroU32>,
-    /// Told of its beginning and its end.
+    /// Callback that receives the start and the end of the playback.
     pub callback: Option<Arc<Callback>>,
-    /// Of a leg that is not answered yet it is early media, and does not answer it.
+    /// Whether to play it as early media if the leg is not answered yet, instead of answering it.
     pub early: bool,
-    /// Stopped after so long.
+    /// Maximum time after which it is stopped.
     pub longest: Option<Duration>,
 }
 
 impl Play {
-    /// Audio that nobody is told of; `loops` is how often it is heard, `None` for ever.
+    /// Creates audio without a callback. `loops` is the number of times it is played; `None` to repeat it until it is
+    /// stopped.
     pub fn new(source: AudioSource, loops: Option<NonZeroU32>) -> Self {
         Self { source, loops, callback: None, early: false, longest: None }
     }
 
-    /// The same, heard once.
+    /// Creates audio without a callback that is played once.
     pub fn once(source: AudioSource) -> Self {
         Self::new(source, Some(NonZeroU32::MIN))
     }
 }
 
-/// Where audio comes from. The shell synthesises, fetches and decodes; the call only waits for the end of it.
+/// Source of audio. The shell synthesises, fetches and decodes it; the call only waits for its end.
 #[derive(Clone, PartialEq, Debug)]
 pub enum AudioSource {
-    /// Text for a voice.
+    /// Text to synthesise.
     Speech(Speech),
-    /// A file by URL (`http`, `https`; `file` only from the server's own configuration).
+    /// A file at a URL (`http`, `https`; `file` only from the server's own configuration).
     Url(String),
-    /// A file's bytes.
+    /// The bytes of an audio file.
     Inline(Bytes),
-    /// A file that the account has stored on the server, by its name.
+    /// Name of a file that the account has stored on this server.
     Stored(String),
     /// A generated tone.
     Tone(Tone),
     /// Silence of this length (a pause between prompts).
     Silence(Duration),
-    /// The music that the server itself has for those who wait.
+    /// The server's own music on hold.
     Music,
 }
 
-/// Generated tones.
+/// Tones that the server generates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Tone {
-    /// Ringback of a country (`us`, `uk`, ...; unknown ones sound like `us`), for ever.
+    /// Ringback tone of a country (`us`, `uk`, ...; `us` for unknown ones), repeated until it is stopped.
     Ringback(String),
     /// The tone before a recording.
     Beep,
@@ -208,178 +210,179 @@ impl fmt::Display for Tone {
     }
 }
 
-/// Text to be spoken.
+/// Text to synthesise as speech.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Speech {
-    /// The words; SSML if `ssml`.
+    /// The text; SSML if `ssml` is set.
     pub text: String,
     /// Whether `text` is SSML markup.
     pub ssml: bool,
-    /// The voice asked for, in the provider's words; any name maps to some voice.
+    /// The provider's name of the voice; any name is mapped to an available voice.
     pub voice: Option<String>,
-    /// BCP 47 language.
+    /// BCP 47 tag of the language.
     pub language: Option<String>,
 }
 
-/// DTMF to send.
+/// DTMF digits to send.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SendDigits {
-    /// `0-9 A-D * # w W`.
+    /// The digits `0-9 A-D * #` and the pauses `w` (0.5 s) and `W` (1 s).
     pub digits: String,
-    /// Length of each tone.
+    /// Duration of each tone.
     pub tone: Duration,
 }
 
-/// Collect digits, or words.
+/// Parameters of a gather.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Gather {
-    /// Played in order before the clock starts; a digit cuts them short if `barge_in`.
+    /// Prompts that are played in order before the timers start. A digit stops them if `barge_in` is set.
     pub prompts: Vec<Play>,
-    /// Played instead of `prompts` from the second try on, when not empty.
+    /// Prompts for the second and later attempts; if empty, `prompts` are used.
     pub retry_prompts: Vec<Play>,
-    /// How often to ask before giving up, at least 1.
+    /// Maximum number of attempts, at least 1.
     pub tries: u32,
-    /// Fewest digits that count as valid.
+    /// Minimum number of digits for a valid result.
     pub min_digits: u32,
-    /// Collection ends by itself at this many.
+    /// Number of digits at which the gather ends by itself.
     pub max_digits: Option<u32>,
-    /// Keys that end it and do not count.
+    /// Digits that end the gather and are not part of the result.
     pub terminators: String,
-    /// Keys that count; `None` for all sixteen.
+    /// Digits that are valid; all sixteen if `None`.
     pub valid_digits: Option<String>,
-    /// Silence allowed before the first digit, once the prompts have ended.
+    /// Maximum silence before the first digit, counted from the end of the prompts.
     pub first_digit_timeout: Duration,
-    /// Silence allowed between digits.
+    /// Maximum silence between digits.
     pub inter_digit_timeout: Duration,
-    /// Longest for one try as a whole, once the prompts have ended.
+    /// Maximum duration of one attempt, counted from the end of the prompts.
     pub total_timeout: Option<Duration>,
-    /// Whether a digit cuts the prompts short.
+    /// Whether a digit, or speech, stops the prompts.
     pub barge_in: bool,
-    /// Where the digits go; without it the next instruction runs.
+    /// Target that receives the digits; without it the next instruction runs.
     pub action: Option<Target>,
-    /// Ask `action` even when nothing was pressed.
+    /// Whether `action` is requested even without digits.
     pub action_on_empty: bool,
-    /// The application's own name for it, echoed.
+    /// The application's own id of the gather, returned with its events.
     pub id: Option<String>,
-    /// Words count as well, or alone: whichever of keys and words comes first.
+    /// Speech recognition, beside digits or instead of them. If both are allowed, the first input decides.
     pub speech: Option<Box<GatherSpeech>>,
-    /// Told of its end.
+    /// Callback that receives the end of the gather.
     pub callback: Option<Arc<Callback>>,
 }
 
-/// What a gather listens for.
+/// Parameters of a gather's speech recognition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GatherSpeech {
-    /// How.
+    /// Parameters of the recogniser.
     pub listening: Listening,
-    /// Silence behind words that ends it; where the recogniser sees an utterance's end if `None`.
+    /// Silence after speech that ends the gather. If `None`, the recogniser decides where an utterance ends.
     pub pause: Option<Duration>,
-    /// Longest from the first sound.
+    /// Maximum duration, counted from the first sound of speech.
     pub longest: Duration,
-    /// Told what is heard so far.
+    /// Callback that receives partial results.
     pub partials: Option<Callback>,
-    /// Keys count too.
+    /// Whether digits are collected too.
     pub keys: bool,
 }
 
-/// Record one leg in the foreground.
+/// Parameters of a record instruction.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Record {
-    /// What is recorded and how; its limits end the instruction.
+    /// Parameters of the recording; its limits end the instruction.
     pub spec: RecordingSpec,
-    /// Keys that end it.
+    /// Digits that end the recording.
     pub finish_on: String,
-    /// A tone first.
+    /// Whether a tone is played first.
     pub beep: bool,
-    /// Where the result goes; without it the next instruction runs.
+    /// Target that receives the result; without it the next instruction runs.
     pub action: Option<Target>,
-    /// Written down once it is whole, beside all else.
+    /// Transcription to make of the complete recording, independently of the program.
     pub transcribe: Option<TranscriptionOrder>,
 }
 
-/// Call others and join the first that answers.
+/// Parameters of a dial.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Dial {
-    /// Who; at least one, or else `queue`.
+    /// Targets to call; at least one, unless `queue` is set.
     pub targets: Vec<DialTarget>,
-    /// Whoever waits first in this queue, or comes within `timeout`; there are no targets then.
+    /// Queue whose first leg is taken, at once or within `timeout`; there are no targets then.
     pub queue: Option<Dequeue>,
-    /// One after the other instead of all at once.
+    /// Whether the targets are called one after the other instead of all at once.
     pub sequential: bool,
-    /// How long a target may ring.
+    /// Maximum time until a target answers.
     pub timeout: Duration,
-    /// Longest time the two may be joined.
+    /// Maximum duration of the bridge.
     pub time_limit: Option<Duration>,
-    /// Who is said to call; the leg's own caller if `None`.
+    /// Caller address that the targets see; the leg's own caller if `None`.
     pub caller_id: Option<Address>,
-    /// The name shown with it.
+    /// Display name of that caller.
     pub caller_name: Option<String>,
-    /// Do not answer this leg before a target answers.
+    /// Whether this leg is answered only when a target answers.
     pub answer_on_bridge: bool,
-    /// Ringback for an answered leg while targets ring: a country, or `None` for silence.
+    /// Country of the ringback tone that an answered leg hears while targets ring; silence if `None`.
     pub ring_tone: Option<String>,
-    /// `*` from this leg ends the target's leg.
+    /// Whether the digit `*` from this leg ends the target's leg.
     pub hangup_on_star: bool,
-    /// Record the two.
+    /// Recording of the two bridged legs.
     pub record: Option<DialRecord>,
-    /// Where the outcome goes; without it the next instruction runs.
+    /// Target that receives the result; without it the next instruction runs.
     pub action: Option<Target>,
-    /// What follows when the join is over and there is no action.
+    /// What follows after the bridge if there is no action.
     pub after: AfterBridge,
-    /// If nobody answers an unanswered leg gets the target's own refusal (a plain trunk-to-trunk route).
+    /// Whether an unanswered leg gets the target's own final response if no target answers (for a simple route from
+    /// trunk to trunk).
     pub pass_failure: bool,
-    /// Asked for a document of the one to be transferred when either side asks for a transfer (REFER); without it the
-    /// transfer is made.
+    /// Target that is asked for a document for the transferee when a side requests a transfer (REFER). Without it the
+    /// server makes the transfer itself.
     pub refer: Option<Target>,
 }
 
-/// Take part in a conference.
+/// Parameters of a conference instruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conference {
-    /// Which, and how.
+    /// The conference and the settings of the participation.
     pub participation: Participation,
-    /// For how long at most.
+    /// Maximum duration of the participation.
     pub time_limit: Option<Duration>,
-    /// `*` leaves it.
+    /// Whether the digit `*` ends the participation.
     pub hangup_on_star: bool,
-    /// Where the outcome goes; without it the next instruction runs.
+    /// Target that receives the result; without it the next instruction runs.
     pub action: Option<Target>,
 }
 
-/// Wait in a queue.
+/// Parameters of a wait in a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Enqueue {
-    /// The account's name for it. It comes to be with the first who waits in it, and stays.
+    /// The account's name of the queue. The queue is created with the first leg that waits in it, and stays.
     pub queue: Arc<str>,
-    /// Not if so many wait there already; the queue has a limit of its own, too.
+    /// Maximum number of waiting legs: with that many, the leg is not admitted. The queue has a limit of its own too.
     pub most: Option<u32>,
-    /// What is heard meanwhile.
+    /// Audio during the wait.
     pub wait: Wait,
-    /// For how long at most, until somebody takes it.
+    /// Maximum waiting time until an agent takes the leg.
     pub longest: Option<Duration>,
-    /// Told how it came out; what it answers runs, unless the leg is over or was sent elsewhere. Without it the next
-    /// instruction runs.
+    /// Target that receives the result. Its document runs, unless the leg has ended or was redirected. Without it the
+    /// next instruction runs.
     pub action: Option<Target>,
 }
 
-/// What somebody who waits hears.
+/// Audio for a leg that waits or is on hold.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Wait {
-    /// The server's own music.
+    /// The server's own music on hold.
     Music,
-    /// Nothing.
+    /// Silence.
     #[default]
     Silence,
-    /// A document, over and over; asked for each time.
+    /// A document, repeated; it is requested anew each time.
     Document(Target),
-    /// A file by its URL, over and over.
+    /// A file at this URL, repeated.
     File(Arc<str>),
-    /// A file that the account has stored, by its name, over and over.
+    /// A file that the account has stored under this name, repeated.
     Stored(Arc<str>),
 }
 
 impl Wait {
-    /// The file that is heard, if it is one.
+    /// Returns the audio file, if it is one.
     pub fn file(&self) -> Option<AudioSource> {
         match self {
             Self::File(url) => Some(AudioSource::Url(url.to_string())),
@@ -389,73 +392,74 @@ impl Wait {
     }
 }
 
-/// Take somebody out of a queue.
+/// Parameters for taking the first leg out of a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Dequeue {
-    /// The account's name for it.
+    /// The account's name of the queue.
     pub queue: Arc<str>,
-    /// A document that runs on the leg of the one who waited, before the join.
+    /// Document that runs on the waiting leg before the bridge.
     pub whisper: Option<Target>,
 }
 
-/// Have the far end call somebody else.
+/// Parameters of a transfer by the far end (REFER).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refer {
-    /// A SIP URI.
+    /// SIP URI of the transfer target.
     pub to: String,
-    /// Extra SIP headers on the REFER.
+    /// Additional SIP headers of the REFER.
     pub headers: Vec<(String, String)>,
-    /// Where the outcome goes; without it the next instruction runs.
+    /// Target that receives the result; without it the next instruction runs.
     pub action: Option<Target>,
 }
 
-/// What becomes of a leg when the one it was joined to is gone.
+/// What a leg does when the leg that it was bridged with has left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AfterBridge {
-    /// Goes on with its program, or waits for commands.
+    /// Continue with the program, or wait for commands.
     Continue,
-    /// Is hung up too.
+    /// Be hung up too.
     Hangup,
 }
 
 /// Recording of a dial.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DialRecord {
-    /// From the first ringing instead of from the answer.
+    /// Whether it starts with the first ringing instead of with the answer.
     pub from_ringing: bool,
-    /// What and how.
+    /// Parameters of the recording.
     pub spec: RecordingSpec,
 }
 
-/// One to be called.
+/// One target of a dial.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DialTarget {
-    /// A number (over a trunk), a SIP URI, a registered endpoint or an application.
+    /// Address: a number (over a trunk), a SIP URI, a registered endpoint or an application.
     pub to: Address,
-    /// Extra SIP headers on the INVITE.
+    /// Additional SIP headers of the INVITE.
     pub headers: Vec<(String, String)>,
-    /// For a peer that challenges.
+    /// Credentials for a far end that challenges (digest authentication).
     pub credentials: Option<Credentials>,
-    /// The trunks it goes over, by name: the next when one fails. By its own prefix when empty.
+    /// Names of the trunks to try, each after the failure of the one before. If empty, the number's prefix selects the
+    /// trunk.
     pub via: Vec<Arc<str>>,
-    /// Sent once answered, before the join.
+    /// DTMF digits that are sent after the answer and before the bridge.
     pub send_digits: Option<String>,
-    /// Who answers is found out; nothing waits for it.
+    /// Answering-machine detection that starts with the answer; nothing waits for its result.
     pub detect: Option<Box<MachineDetection>>,
-    /// A document that runs on the target's leg before the join.
+    /// Document that runs on the target's leg before the bridge.
     pub whisper: Option<Target>,
-    /// Audio for it alone before the join.
+    /// Audio for the target's leg alone before the bridge.
     pub greeting: Option<Play>,
-    /// Progress of the target's leg.
+    /// Callback that receives the status events of the target's leg.
     pub status: Option<Callback>,
-    /// Opaque word of the application for the target's leg.
+    /// Opaque client state of the application for the target's leg.
     pub client_state: Option<String>,
-    /// What an application of this server is told, if it is one that is called.
+    /// Values for the called application, if the target is an application of this server.
     pub handover: Option<Box<Handover>>,
 }
 
 impl DialTarget {
-    /// A target with nothing special about it.
+    /// Creates a target with default settings.
     pub fn new(to: Address) -> Self {
         Self {
             to,
@@ -473,12 +477,12 @@ impl DialTarget {
     }
 }
 
-/// A user and password for digest authentication (RFC 3261 §22).
+/// User name and password for digest authentication (RFC 3261 §22).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The user.
+    /// The user name.
     pub username: String,
-    /// The password; never shown.
+    /// The password; `Debug` does not show it.
     pub password: String,
 }
 
@@ -488,22 +492,22 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Give a leg's audio to a WebSocket application, both ways, until it closes.
+/// Parameters of a connect instruction: a stream in both directions that the leg waits for.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Connect {
-    /// The stream.
+    /// Parameters of the stream.
     pub stream: StreamSpec,
-    /// Asked afterwards; without it the next instruction runs.
+    /// Target that is asked for a document afterwards; without it the next instruction runs.
     pub action: Option<Target>,
-    /// Whether the leg stays, in silence, when the stream fails: until it is sent elsewhere by request or hung up.
+    /// Whether the leg stays, in silence, when the stream fails, until a request redirects it or it is hung up.
     pub outlives_failure: bool,
 }
 
-/// Let a caller talk with an application.
+/// Parameters of a converse instruction.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Converse {
-    /// How.
+    /// Parameters of the conversation.
     pub spec: Box<ConversationSpec>,
-    /// Asked afterwards; without it the next instruction runs.
+    /// Target that is asked for a document afterwards; without it the next instruction runs.
     pub action: Option<Target>,
 }

@@ -1,9 +1,9 @@
-//! The ears of a gather: what is said, and when it is over.
+//! Speech recognition of a gather: collects the words and detects the end of the speech.
 //!
 //! ```text
 //!   listening --Began--> speaking --Paused--> pausing --the pause is long enough--> finishing --Ended--> over
-//!       ^                   ^---- Began ---------/ \---- Final, if that is enough -------------------------> over
-//!       \------------------- nothing was said after all ----------------------------------/
+//!       ^                   ^---- Began ---------/ \---- Final, if that is sufficient ----------------------> over
+//!       \------------------- no words were recognised ------------------------------------/
 //! ```
 
 use std::time::Duration;
@@ -16,42 +16,41 @@ use crate::output::LegCommand;
 use crate::program::Signal;
 use crate::program::instruction::GatherSpeech;
 
-/// Longest pause when the recogniser is to say where an utterance ends: it may have heard a noise only.
+/// Maximum pause if the recogniser decides where an utterance ends; it may have heard only noise.
 const UNDECIDED: Duration = Duration::from_secs(2);
-/// How long the last words may take.
+/// Maximum time for the recogniser's last results.
 const LAST_WORDS: Duration = Duration::from_secs(15);
 
-/// A gather that listens.
+/// The speech recognition of a running gather.
 pub(crate) struct Hearing {
     speech: Box<GatherSpeech>,
-    /// The session under way.
+    /// Id of the running recognition; `None` once it has ended.
     op: Option<OpId>,
-    /// What was said so far, for good.
+    /// The final words so far.
     words: Words,
-    /// How many told how sure they were, for the mean.
+    /// Number of utterances with a confidence, for the mean.
     sure: u16,
     speaking: bool,
     finishing: bool,
-    /// Partial results told.
+    /// Number of partial results reported.
     told: u32,
-    /// When the pause is long enough; while finishing, when the last words are given up.
+    /// Timer for the pause after speech; while finishing, timer for the last results.
     pause: Option<OpId>,
-    /// When it has gone on for long enough.
+    /// Timer for the maximum duration of the speech.
     longest: Option<OpId>,
 }
 
-/// What a signal meant to the ears.
+/// What a signal means for the gather.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Told {
-    /// Nothing new.
     Nothing,
-    /// Somebody speaks.
+    /// Speech started.
     Voice,
-    /// In words.
+    /// Words were recognised.
     Words,
-    /// It was no word after all, or nothing can be heard.
+    /// The sound was not speech, or the recognition failed.
     Silence,
-    /// All has been said.
+    /// The speech is complete.
     Over,
 }
 
@@ -78,7 +77,7 @@ impl Hearing {
         (self.op, self.speaking, self.finishing) = (Some(op), false, false);
     }
 
-    /// Whether anything was said that will stay.
+    /// Returns whether there are final words.
     pub(crate) fn has_words(&self) -> bool {
         !self.words.stable.is_empty()
     }
@@ -165,7 +164,7 @@ impl Hearing {
         self.words.language = words.language.clone().or(self.words.language.take());
     }
 
-    /// Tells who wants to know already what was said so far.
+    /// Reports the words so far to the callback for partial results, if there is one.
     fn tell(&mut self, call: &mut Call, leg: LegId, words: &Words) {
         let Some(callback) = self.speech.partials.clone() else { return };
         let so_far = Words { stable: joined(&self.words.stable, &words.stable), ..words.clone() };
@@ -174,7 +173,7 @@ impl Hearing {
         call.emit(leg, EventKind::GatherHeard { words: so_far, sequence, callback });
     }
 
-    /// No more is wanted than what is being worked on.
+    /// Stops listening and waits for the recogniser's last results.
     fn finish(&mut self, call: &mut Call, leg: LegId) -> Told {
         let Some(op) = self.op else { return Told::Over };
         call.order(leg, LegCommand::FinishListening { op });
@@ -196,7 +195,7 @@ impl Hearing {
         }
     }
 
-    /// Listens no more; what was said.
+    /// Ends the recognition and returns the final words.
     pub(crate) fn end(mut self, call: &mut Call, leg: LegId) -> Words {
         self.cancel_timers(call, leg);
         if let Some(op) = self.op {

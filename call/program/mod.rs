@@ -1,7 +1,7 @@
-//! Programs and the verbs that run them: one file a verb.
+//! The interpreter of programs, with one file per verb.
 //!
-//! A leg's lane runs one instruction at a time. An instruction that takes time becomes a `Running`; it sees every
-//! `Signal` of its leg and answers with a `Step`. What happens next is decided in one place, `Call::step`.
+//! A leg runs one instruction at a time. An instruction that takes time becomes a `Running`. It receives every `Signal`
+//! of its leg and returns a `Step`. `Call::step` alone decides what follows.
 
 pub(crate) mod beside;
 pub(crate) mod conference;
@@ -36,8 +36,8 @@ use crate::recording::Recording;
 use crate::request::needs_answer;
 use crate::stream::StreamStatus;
 
-/// Something an instruction may be waiting for. `Called`: the first of the queue, for a dial that asked for it; or that one has
-/// gone meanwhile.
+/// What an instruction may wait for. `Called` hands a dial the first leg of the queue that it asked for; `None` if that
+/// leg has gone meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) enum Signal {
     Dtmf(char),
@@ -60,24 +60,24 @@ pub(crate) enum Signal {
     ReferProgress { status: u16, done: bool },
 }
 
-/// What became of a leg that this leg's dial made.
+/// Progress of a leg that this leg has dialled or taken out of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ChildEvent {
     Ringing {
         early_media: bool,
     },
     Answered,
-    /// What it was to hear or to be sent first is through: it may be joined.
+    /// The digits were sent, or the greeting or whisper document has ended: the leg can be bridged.
     Ready,
-    /// It was taken away by a request.
+    /// A request took the leg away.
     Taken,
     Ended,
 }
 
-/// An instruction that takes time.
+/// An instruction that takes time, while it runs.
 pub(crate) enum Running {
     Fetching(document::Fetching),
-    /// The apology is heard; then the leg ends, for this reason.
+    /// The apology is being played; then the leg ends with this detail.
     Apologising(OpId, String),
     Playing(play::Playing),
     SendingDigits(OpId),
@@ -89,26 +89,26 @@ pub(crate) enum Running {
     Connect(connect::Connected),
     Converse(converse::Conversing),
     Refer(refer::Referring),
-    /// A queue that is yet to be entered, or silence in it.
+    /// Waits to enter a queue, or waits in it in silence.
     Queueing,
     Echoing,
-    /// Machine detection runs.
+    /// Waits for the last result of answering-machine detection.
     Detecting(OpId, Option<Target>),
 }
 
-/// What an instruction says after a signal.
+/// What follows after an instruction has handled a signal.
 pub(crate) enum Step {
-    /// It goes on.
+    /// The instruction continues.
     Stay(Running),
-    /// It is over.
+    /// The instruction ended; the next one follows.
     Next,
-    /// It is over and another document decides.
+    /// The instruction ended; another document is fetched.
     Fetch(Target, FetchReason),
-    /// It is over and so is the leg, in these words.
+    /// The instruction ended; the leg is hung up with this detail.
     Hangup(&'static str),
-    /// The server gives the leg up, for this reason.
+    /// The server hangs up the leg with this detail.
     GiveUp(String),
-    /// It became a program.
+    /// The instruction ended; this program replaces the current one.
     Run(Program),
 }
 
@@ -135,7 +135,7 @@ impl Running {
             },
             Self::Pausing(op) => match signal {
                 Signal::Timer(due) if due == op => {
-                    // Before anything else it puts the answer off, and does not stand for it.
+                    // At the start of a document, a pause only delays the answer; it does not replace it.
                     call.ensure_answered(leg);
                     Step::Next
                 }
@@ -151,10 +151,10 @@ impl Running {
         }
     }
 
-    /// Cuts it short: what it started is stopped, what applications must know is told.
+    /// Aborts the instruction: stops what it started, and reports what applications must know.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self {
-            // What is being found out is found out all the same.
+            // Answering-machine detection continues without the instruction.
             Self::Fetching(_) | Self::Queueing | Self::Detecting(..) => {}
             Self::Apologising(op, _) | Self::SendingDigits(op) => call.order(leg, LegCommand::Stop { op }),
             Self::Pausing(op) => call.timers.cancel(leg, op),
@@ -172,10 +172,10 @@ impl Running {
 }
 
 impl Call {
-    /// Does what an instruction says next.
+    /// Executes the step that an instruction returned.
     pub(crate) fn step(&mut self, leg: LegId, step: Step) {
         let Some(party) = self.party_mut(leg) else { return };
-        // What an instruction did may have ended the leg, or replaced it; then its word no longer counts.
+        // The instruction may have ended the leg or replaced its program; then its step is ignored.
         let ended = party.info.status.is_final();
         if ended || party.lane.running.is_some() {
             if let Step::Stay(running) = step {
@@ -193,7 +193,8 @@ impl Call {
         }
     }
 
-    /// Does what a transfer says next: what the lane plays goes on beside it, unless the leg itself is over.
+    /// Executes the step that a transfer returned. The leg's program continues beside the transfer, unless the leg has
+    /// ended.
     pub(crate) fn step_transfer(&mut self, leg: LegId, step: Step) {
         let Some(party) = self.party_mut(leg) else { return };
         let ended = party.info.status.is_final();
@@ -218,7 +219,7 @@ impl Call {
             let Some(instruction) = party.lane.queue.pop_front() else {
                 return self.out_of_instructions(leg);
             };
-            // The document goes on: what has failed before ends nothing.
+            // The document continues, so an earlier failure does not end the leg.
             party.failure = None;
             match self.begin(leg, instruction) {
                 Step::Next => {}
@@ -273,7 +274,7 @@ impl Call {
                 Step::Stay(Running::SendingDigits(op))
             }
             Instruction::Pause(length) => {
-                // Pausing before the answer lets the caller hear that it rings.
+                // During a pause before the answer, the caller hears ringing.
                 self.ring(leg, false);
                 Step::Stay(Running::Pausing(self.timer(leg, length)))
             }
@@ -305,7 +306,7 @@ impl Call {
                 Step::Next
             }
             Instruction::StartTranscription(spec) => {
-                // With as many as there may be, the document goes on without it.
+                // If the leg has its maximum number of transcriptions, the document continues without it.
                 let _ = self.start_transcription(leg, *spec);
                 Step::Next
             }

@@ -1,4 +1,4 @@
-//! Say and Play: audio to the leg, waited for.
+//! The instructions to speak and to play audio; the leg waits for the end of the audio.
 
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, Playback, PlaybackEnd};
@@ -7,10 +7,10 @@ use crate::output::LegCommand;
 use crate::program::instruction::Play;
 use crate::program::{Running, Signal, Step};
 
-/// Audio under way.
+/// A running playback.
 pub(crate) struct Playing {
     pub(crate) playback: Playback,
-    /// It is stopped then.
+    /// Timer for the maximum playing time.
     limit: Option<OpId>,
 }
 
@@ -19,7 +19,7 @@ impl Playing {
         Step::Stay(Running::Playing(Self::start(call, leg, play, false)))
     }
 
-    /// Starts audio; `prompt` if it belongs to a gather.
+    /// Starts a playback; `prompt` if it is the prompt of a gather.
     pub(crate) fn start(call: &mut Call, leg: LegId, play: Play, prompt: bool) -> Self {
         let op = call.new_op();
         let playback = Playback { op, source: play.source.clone(), prompt, callback: play.callback.clone() };
@@ -36,7 +36,7 @@ impl Playing {
         }
     }
 
-    /// `None` once it has finished.
+    /// Handles a signal. Returns `None` once the playback has ended.
     pub(crate) fn finished(self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Self> {
         match signal {
             Signal::Played { op, end } if *op == self.playback.op => {

@@ -1,4 +1,4 @@
-//! Recording: the verb that waits for its recording, and recordings beside what a leg runs.
+//! Recordings: the record instruction, which waits for its recording, and recordings beside the leg's program.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::program::{Running, Signal, Step};
 use crate::recording::{ActiveRecording, Gap, NewRecording, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
 use crate::transcription::TranscriptionOrder;
 
-/// The record instruction under way.
+/// A running record instruction.
 pub(crate) struct RecordVerb {
     record: Record,
     phase: Phase,
@@ -71,7 +71,8 @@ impl RecordVerb {
         }
     }
 
-    /// A caller who hangs up has still left a message: the action is asked once the file is whole, its answer ignored.
+    /// Ends the instruction. A caller that hangs up has still left a message: the action is requested when the file is
+    /// complete, and its response is ignored.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self.phase {
             Phase::Beeping(op) => {
@@ -92,7 +93,7 @@ impl RecordVerb {
     }
 }
 
-/// The tone before a recording.
+/// Plays the tone before a recording.
 fn beep(call: &mut Call, leg: LegId) -> OpId {
     let op = call.new_op();
     let play = Play::once(AudioSource::Tone(Tone::Beep));
@@ -101,7 +102,7 @@ fn beep(call: &mut Call, leg: LegId) -> OpId {
 }
 
 impl Call {
-    /// Starts a recording beside what the leg runs; `None` if the leg has as many as it may.
+    /// Starts a recording beside the leg's program. Returns `None` if the leg has its maximum number of recordings.
     pub(crate) fn start_recording(&mut self, leg: LegId, spec: RecordingSpec) -> Option<RecordingId> {
         let room = self.party(leg).is_some_and(|party| party.recordings.len() < MOST_RECORDINGS);
         let after = (spec.beep && room).then(|| beep(self, leg));
@@ -110,17 +111,17 @@ impl Call {
         self.order_recording(leg, new, after).map(|_| id)
     }
 
-    /// A recording under an id of its own.
+    /// Creates a recording with a new id.
     pub(crate) fn new_recording(&mut self, spec: RecordingSpec) -> NewRecording {
         NewRecording { id: RecordingId::new(self.now().time, &mut self.rng), spec }
     }
 
-    /// Starts a recording without a tone; `None` if the leg has as many as it may.
+    /// Starts a recording without a tone. Returns `None` if the leg has its maximum number of recordings.
     pub(crate) fn begin_recording(&mut self, leg: LegId, new: NewRecording) -> Option<OpId> {
         self.order_recording(leg, new, None)
     }
 
-    /// The tone that is to be over first is played; its end is nobody's business but the engine's.
+    /// Starts a recording after the end of the playback `after`. The engine alone watches for that end.
     fn order_recording(&mut self, leg: LegId, new: NewRecording, after: Option<OpId>) -> Option<OpId> {
         let (op, facts) = (self.new_op(), self.begun(leg, new.clone()));
         let NewRecording { id, spec } = new;
@@ -142,7 +143,7 @@ impl Call {
         Recording { id, leg, conference: None, spec, started_at, ended_at: None, duration: None, status }
     }
 
-    /// A caller who hung up before the recording began: the application hears of an empty one.
+    /// Reports an empty recording, because the caller hung up before the recording started.
     fn recorded_nothing(&mut self, leg: LegId, record: Record) {
         let new = self.new_recording(record.spec);
         let begun = self.begun(leg, new);
@@ -160,7 +161,7 @@ impl Call {
         }
     }
 
-    /// Asks the recording of this operation to end, once.
+    /// Asks the recording with this operation to stop, at most once.
     pub(crate) fn end_recording(&mut self, leg: LegId, op: OpId) {
         if let Some(active) = self.active_recording(leg, op)
             && !std::mem::replace(&mut active.stopping, true)
@@ -173,12 +174,12 @@ impl Call {
         self.party_mut(leg)?.recordings.iter_mut().find(|active| active.op == op)
     }
 
-    /// Asks every recording of a leg to end.
+    /// Asks every recording of a leg to stop.
     pub(crate) fn stop_recordings(&mut self, leg: LegId) {
         self.stop_recording(leg, None);
     }
 
-    /// Asks one recording, or all, to end. `false` if there is none.
+    /// Asks one recording, or all if `None`, to stop. Returns `false` if there is none.
     pub(crate) fn stop_recording(&mut self, leg: LegId, which: Option<RecordingId>) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let mut ops = Vec::new();
@@ -195,7 +196,8 @@ impl Call {
         any
     }
 
-    /// Holds one recording, or all, or lets them go on (no gap). `false` if there is none.
+    /// Pauses one recording, or all if `which` is `None`; resumes them if `gap` is `None`. Returns `false` if nothing
+    /// changed.
     pub(crate) fn pause_recording(&mut self, leg: LegId, which: Option<RecordingId>, gap: Option<Gap>) -> bool {
         let (from, to) = match gap {
             Some(_) => (RecordingStatus::InProgress, RecordingStatus::Paused),
@@ -255,7 +257,7 @@ impl Call {
         self.release_if_idle(leg);
     }
 
-    /// Gives up on recordings that were never closed.
+    /// Fails the recordings that were not closed in time.
     pub(crate) fn abandon_recordings(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         let ops: Vec<_> = party.recordings.iter().map(|active| active.op).collect();

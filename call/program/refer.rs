@@ -1,4 +1,4 @@
-//! Refer: have the far end call somebody else, and see how that goes.
+//! The refer instruction: it asks the far end to call another party (REFER) and waits for the result.
 
 use crate::Target;
 use crate::call::Call;
@@ -9,7 +9,7 @@ use crate::output::LegCommand;
 use crate::program::instruction::Refer;
 use crate::program::{Running, Signal, Step};
 
-/// A transfer that the far end was asked for.
+/// A running refer instruction.
 pub(crate) struct Referring {
     facts: ReferFacts,
     action: Option<Target>,
@@ -50,9 +50,9 @@ impl Referring {
         }
     }
 
-    /// The leg was hung up or does something else: what is known by then is told.
+    /// Reports the result as far as it is known, because the leg was hung up or does something else.
     pub(crate) fn abort(mut self, call: &mut Call, leg: LegId) {
-        // A far end that has been told to go elsewhere need not say more than BYE.
+        // A far end that accepted the REFER may hang up without reporting the result (BYE instead of NOTIFY).
         let well = self.facts.answer.is_some_and(|status| status < 300);
         self.facts.state = if well { ReferState::Completed } else { ReferState::Failed };
         call.emit(leg, EventKind::Refer(self.facts));

@@ -1,4 +1,4 @@
-//! Live transcriptions: beside what a leg runs, to its end or their own.
+//! Live transcriptions beside the leg's program, until the leg or the transcription ends.
 
 use crate::call::Call;
 use crate::command::Refused;
@@ -9,7 +9,7 @@ use crate::party::MOST_TRANSCRIPTIONS;
 use crate::transcription::{MOST_SAID, Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 
 impl Call {
-    /// Starts a transcription, unless the leg has as many as it may.
+    /// Starts a transcription, unless the leg has its maximum number of transcriptions.
     pub(crate) fn start_transcription(
         &mut self,
         leg: LegId,
@@ -30,7 +30,8 @@ impl Call {
         Ok(id)
     }
 
-    /// Asks a transcription to end, once: what was said is still told. `false` if it does not run.
+    /// Asks a transcription to stop, at most once; earlier speech is still reported. Returns `false` if it does not
+    /// run.
     pub(crate) fn stop_transcription(&mut self, leg: LegId, id: TranscriptionId) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let Some(one) = party.transcriptions.iter_mut().find(|one| one.id == id && !one.stopping) else { return false };
@@ -40,7 +41,7 @@ impl Call {
         true
     }
 
-    /// Asks those of this name to end, or all.
+    /// Asks the transcriptions with this name, or all if `None`, to stop.
     pub(crate) fn stop_transcriptions(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &TranscriptionSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
@@ -52,13 +53,13 @@ impl Call {
         }
     }
 
-    /// The oldest transcription of this name that runs.
+    /// Returns the oldest running transcription with this name.
     pub(crate) fn named_transcription(&self, leg: LegId, name: &str) -> Option<TranscriptionId> {
         let all = &self.party(leg)?.transcriptions;
         all.iter().find(|one| !one.stopping && one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
-    /// The shell's word on a transcription; the last one may come after the leg's end.
+    /// Handles an event of a transcription, reported by the shell. The last one may come after the leg's end.
     pub(crate) fn transcription_changed(&mut self, leg: LegId, id: TranscriptionId, status: TranscriptionStatus) {
         let Some(party) = self.party_mut(leg) else { return };
         let Some(index) = party.transcriptions.iter().position(|one| one.id == id) else { return };
@@ -90,7 +91,7 @@ impl Call {
         }
     }
 
-    /// Gives up on transcriptions that never said that they are over.
+    /// Ends the transcriptions that did not report their end in time.
     pub(crate) fn abandon_transcriptions(&mut self, leg: LegId) {
         let Some(party) = self.party(leg) else { return };
         for id in party.transcriptions.iter().map(|one| one.id).collect::<Vec<_>>() {

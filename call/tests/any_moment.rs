@@ -1,4 +1,4 @@
-//! Whatever a leg does, it can be hung up, redirected or lost at any moment, and nothing is left behind.
+//! A leg can be hung up, redirected or lost at any moment, whatever it does, and nothing is left behind.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -117,7 +117,7 @@ fn every_instruction() -> Vec<Instruction> {
     ]
 }
 
-/// What happens to a leg before it is cut off; each is a moment of the table.
+/// What happens to a leg before it is cut off: the moments of the table.
 const MOMENTS: [fn(&mut CallScript); 13] = [
     |_| {},
     |script| {
@@ -162,7 +162,7 @@ fn on_child(script: &mut CallScript, what: fn(&mut CallScript, LegId)) {
     }
 }
 
-/// Ways to cut a leg off.
+/// The ways in which a leg is cut off.
 const ENDS: [fn(&mut CallScript); 6] = [
     |script| script.hangs_up(script.leg()),
     |script| script.feed(LegEvent::Ended { reason: LegGone::Cancelled, sip_status: None, detail: None }),
@@ -199,7 +199,7 @@ fn every_instruction_can_be_cut_off_at_every_moment_and_leaves_nothing() {
                     };
                     moment(&mut script);
                     end(&mut script);
-                    // A child that was taken away by none of these does not outlive its parent.
+                    // No request has taken the dialled leg away, so it must end with its parent.
                     script.close_recordings();
                     script.end_transcriptions();
                     script.assert_settled();
@@ -316,7 +316,7 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
 
 #[test]
 fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
-    // Many short lives and a few long ones.
+    // 300 short runs and 4 long ones.
     for seed in 0..304 {
         let steps = if seed < 300 { 400 } else { 10_000 };
         println!("seed {seed}");
@@ -338,7 +338,7 @@ fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
                 }
                 continue;
             }
-            // Late events reach legs that are long gone, too.
+            // One event in ten may go to a leg that has already been released.
             let from = if alive.is_empty() || rng.random_range(0..10) == 0 { &script.legs } else { &alive };
             let leg = from[rng.random_range(0..from.len())];
             match rng.random_range(0..20) {

@@ -1,4 +1,4 @@
-//! Legs in conferences: how they come in, what they are in meanwhile, and how they leave.
+//! Legs in conferences: how they join, what happens while they take part, and how they leave.
 #![allow(clippy::unwrap_used, reason = "a broken expectation ends the test")]
 
 use std::time::Duration;
@@ -75,7 +75,7 @@ fn a_star_or_the_time_limit_leave_it_and_the_outcome_is_told() {
     });
     for instruction in [star, limit] {
         let mut script = CallScript::runs(vec![instruction]);
-        // The one that goes by stars is out before its time, which the other has.
+        // The first leg leaves by the digit `*`, the second by its time limit.
         script.presses("*");
         script.passes(61 * SECOND);
         assert!(leaves(&script, script.leg()));
@@ -106,7 +106,7 @@ fn a_leg_by_command_joins_is_muted_and_leaves() {
     assert_eq!((joined(&script), left(&script)), (2, 1));
     script.request(Command::LeaveConference).unwrap();
     assert_eq!(left(&script), 2);
-    // What the engine says late changes nothing.
+    // A late event of the engine changes nothing.
     script.feed(LegEvent::ConferenceOver { clears: false });
     assert_eq!(left(&script), 2);
 }

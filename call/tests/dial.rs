@@ -1,4 +1,4 @@
-//! Dials: who is called, who is joined, and how it is told afterwards.
+//! Dials: which parties are called, which one is bridged, and the reported result.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Who answered is found out: what waits for it, and what comes of it.
+//! Answering-machine detection: what waits for its result, and what follows from it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken expectation ends the test")]
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn detection(until: Until, holds: bool) -> Option<Box<MachineDetection>> {
     Some(Box::new(MachineDetection { holds, ..spec }))
 }
 
-/// A leg that was called, has answered and is listened to.
+/// Creates an outbound leg that was answered, with detection running.
 fn answered(until: Until, holds: bool) -> CallScript {
     let mut script = CallScript::new(7);
     script.dial_out(LegId(1), |leg| {

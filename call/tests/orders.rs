@@ -1,4 +1,4 @@
-//! What documents order of their leg as requests could, with the outcome for who decides what follows.
+//! Commands in documents: a document orders what a request could order, and its action receives the result.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation ends the test")]
 
 use std::sync::Arc;

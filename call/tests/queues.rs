@@ -1,4 +1,4 @@
-//! Waiting in a queue, and taking somebody out of one.
+//! Legs that wait in a queue, and legs that take them out of it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +23,7 @@ const QUEUE: QueueId = QueueId(5);
 const CALLER: LegId = LegId(1);
 const AGENT: LegId = LegId(2);
 
-/// A caller who runs this and then echoes, and is let into the queue.
+/// Creates a caller that runs this instruction and then `Echo`, and that the queue admits.
 fn waiting(enqueue: Enqueue) -> CallScript {
     let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue), Instruction::Echo]);
     script.is_enqueued(Ok(QUEUE));
@@ -34,7 +34,7 @@ fn with_document() -> CallScript {
     waiting(Enqueue { wait: Wait::Document(target("wait")), ..enqueue("support") })
 }
 
-/// A caller who waits, and an agent in the same call who dials the queue; it is the caller's turn.
+/// Creates a waiting caller and an agent in the same call that dials the queue and takes the caller.
 fn called(dial: Dial) -> CallScript {
     let mut script = waiting(enqueue("support"));
     script.incoming(AGENT, Decision::Program(program(vec![Instruction::Dial(dial), Instruction::Pause(SECOND)])));
@@ -131,7 +131,7 @@ fn the_document_is_asked_for_again_and_again_though_never_in_haste() {
         script.passes(3 * SECOND);
         script.play_ends(CALLER);
     }
-    // Nothing in it: the next time in a second, for ever.
+    // An empty document: it is requested again after one second, without limit.
     for _ in 0..200 {
         script.fetched(Vec::new());
         assert!(script.fetches.is_empty());
@@ -286,7 +286,7 @@ fn an_agent_who_goes_before_the_join_leaves_the_caller_where_it_stood() {
         assert!(script.ordered(CALLER, |order| *order == LegCommand::ReturnToQueue));
         assert_eq!((left(&script), result(&script)), (0, None));
         assert!(hears_music(&script, CALLER));
-        // Its turn comes again.
+        // Another agent takes the caller later.
         script.fetches.clear();
         script.incoming(LegId(3), Decision::Program(program(vec![Instruction::Dial(dequeue("support"))])));
         script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: LegId(3) });
@@ -305,7 +305,7 @@ fn a_caller_who_goes_before_the_join_makes_room_for_the_next() {
         script.orders(AGENT).filter(|order| matches!(order, LegCommand::TakeFromQueue { .. })).count()
     };
     assert_eq!(asked(&script), 2);
-    // So does one who had gone before it was here.
+    // The same happens if a caller has left the queue before it is taken.
     script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
     assert_eq!(asked(&script), 3);
     ends(script);
@@ -367,7 +367,7 @@ fn the_two_are_recorded() {
 fn another_queue_follows_the_first() {
     let mut script = waiting(enqueue("support"));
     script.request(Command::Run(program(vec![Instruction::Enqueue(enqueue("sales"))]))).unwrap();
-    // What is heard of the first one too late says nothing about the second.
+    // A late event of the first queue does not affect the wait in the second one.
     let ops: Vec<_> = script
         .orders(CALLER)
         .filter_map(|order| match order {
@@ -393,7 +393,7 @@ fn another_queue_follows_the_first() {
     ends(script);
 }
 
-/// A leg that commands drive, in line by a request.
+/// Creates a leg that commands control and that a request has put into a queue.
 fn in_line(enqueue: Enqueue) -> CallScript {
     let mut script = CallScript::inbound(Decision::Commands);
     script.request(Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();

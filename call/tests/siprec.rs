@@ -1,4 +1,4 @@
-//! Sessions with recording servers.
+//! Sessions with recording servers (SIPREC).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +16,7 @@ use tandem_call::recording::Track;
 use tandem_call::siprec::{SiprecFault, SiprecStatus};
 use tandem_call::testing::*;
 
-/// What was told of recording sessions so far: `name: status`.
+/// Returns the events of sessions with recording servers so far, as `name: status`.
 fn told(script: &CallScript) -> Vec<String> {
     let events = script.events();
     events

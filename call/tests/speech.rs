@@ -1,4 +1,4 @@
-//! What is said on a leg: gathered, and written down.
+//! Speech of a leg: gathers with speech recognition, and transcriptions.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -136,7 +136,7 @@ fn a_noise_is_no_word_and_silence_is_counted_anew() {
     assert!(!plays_next(&script));
     script.passes(Duration::from_secs(1));
     assert!(plays_next(&script));
-    // The same when the recogniser never says a word about it.
+    // The same if the recogniser reports no result for the noise.
     let mut script = gathers(speech(|_| {}));
     script.hears(Heard::Began);
     script.hears(Heard::Paused);

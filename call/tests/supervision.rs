@@ -1,4 +1,4 @@
-//! Supervisors: legs that hear another one's call.
+//! Supervisors: legs that hear the call of another leg.
 #![allow(clippy::unwrap_used, reason = "a broken expectation ends the test")]
 
 use tandem_call::call::OnAnswer;
@@ -12,7 +12,7 @@ use tandem_call::testing::*;
 
 const SUPERVISOR: LegId = LegId(3);
 
-/// Two joined legs, the second of which has a supervisor who whispers.
+/// Creates two bridged legs, with a supervisor that whispers to the second one.
 fn supervised() -> (CallScript, LegId, LegId) {
     let mut script = CallScript::commanded();
     let (a, b) = (script.leg(), LegId(2));

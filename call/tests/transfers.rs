@@ -1,4 +1,4 @@
-//! Transfers that a far end asks for (REFER), and those that it is asked for.
+//! Transfers (REFER) that a far end requests, and transfers that it is asked for.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation ends the test")]
 
 use tandem_call::address::Address;
@@ -12,7 +12,7 @@ use tandem_call::refer::{ReferTarget, Referred};
 use tandem_call::route::Decision;
 use tandem_call::testing::*;
 
-/// A caller joined to whom it was to dial: the script, the caller, the called one.
+/// Creates a caller bridged with the leg that it dialled. Returns the script, the caller and the dialled leg.
 fn joined() -> (CallScript, LegId, LegId) {
     joined_by(dial(&["+15550003"]))
 }
@@ -136,7 +136,7 @@ fn when_the_one_to_be_transferred_leaves_nobody_is_called_any_more() {
 #[test]
 fn an_attended_transfer_joins_the_two_that_its_party_talked_to() {
     let (mut script, caller, called) = joined();
-    // The party's other call, which has come into this one.
+    // The referrer's other call, which has been merged into this one.
     let (other, peer) = (LegId(901), LegId(902));
     let program = Program { instructions: vec![Instruction::Dial(dial(&["+15550009"]))], warnings: Vec::new() };
     script.incoming(other, Decision::Program(program));

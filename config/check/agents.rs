@@ -1,4 +1,4 @@
-//! `[[agents]]`.
+//! Checks of `[[agents]]`.
 
 use tandem_runtime::agent::{AgentConfig, ToolConfig};
 use tandem_speech::{Stt, Tts};
@@ -28,7 +28,7 @@ fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
     match (&agent.prompt, &agent.prompt_file) {
         (Some(_), Some(_)) => report.fault(format!("{path}.prompt_file"), "stands beside prompt; keep one of them"),
         (None, None) => report.fault(path, "its model does not know what it is: set prompt, or prompt_file"),
-        // The file is read when the server starts.
+        // The prompt file is read when the server starts, not here.
         (None, Some(_)) | (Some(_), None) => {}
     }
     if !matches!(agent.model.url.scheme(), "http" | "https" | "ws" | "wss") {

@@ -1,4 +1,4 @@
-//! `[gateways]`.
+//! Checks of `[gateways]`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `[[origins]]` and the certificate authorities of applications.
+//! Checks of `[[origins]]` and of the certificate authorities for applications.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -36,7 +36,8 @@ pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>)
     report.unique("the origin", keys.collect::<Vec<_>>());
 }
 
-/// The address that the policy refuses, of those that are known without asking a resolver.
+/// Returns the address of an origin that the network policy refuses. Only addresses that are known without DNS are
+/// checked.
 fn refused(policy: &NetworkPolicy, to: &Origin) -> Option<IpAddr> {
     let known: Vec<IpAddr> = match to.host() {
         Host::Ipv4(address) => vec![(*address).into()],

@@ -1,4 +1,4 @@
-//! `[sip.registrar]`, and passwords that could be more than one's.
+//! Checks of `[sip.registrar]`, and of passwords that are used twice.
 
 use std::collections::HashMap;
 
@@ -8,9 +8,10 @@ use super::Report;
 use super::surfaces::is_host;
 use crate::Config;
 
-/// Longest registration that may be granted, seconds.
+/// Maximum for the longest registration, in seconds.
 const WEEK: u32 = 604_800;
-/// What a registrar may refuse as too short (RFC 3261 §10.3), seconds.
+/// Maximum for the shortest registration, in seconds: a registrar may refuse shorter times than one hour with 423 (RFC
+/// 3261 §10.3).
 const HOUR: u32 = 3_600;
 
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
@@ -57,7 +58,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     check_passwords(config, report);
 }
 
-/// Who shows a user name and a password is known by both: two that share them could not be told apart.
+/// Checks that no two phones or trunks have the same user name and password: these alone identify them.
 fn check_passwords(config: &Config, report: &mut Report<'_>) {
     let phones = config.endpoints.iter().enumerate().map(|(index, phone)| {
         let owner = Some(&*phone.account);
@@ -70,7 +71,7 @@ fn check_passwords(config: &Config, report: &mut Report<'_>) {
     let mut all: HashMap<(&str, &str), (Option<&str>, String)> = HashMap::new();
     for (key, owner, path) in phones.chain(trunks) {
         match all.get(&key) {
-            // An account's two of one name are another fault.
+            // Two phones of one account with the same user name are reported elsewhere.
             Some((other, _)) if *other == owner && owner.is_some() => {}
             Some((_, first)) => {
                 let message = format!("is {first}, of the same user name: they could not be told apart");

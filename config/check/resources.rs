@@ -1,4 +1,5 @@
-//! Accounts, trunks, applications, numbers and endpoints: what they name must exist, and what they say must make sense.
+//! Checks of accounts, trunks, applications, numbers and endpoints: the names that they refer to must exist, and their
+//! settings must agree.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -18,11 +19,11 @@ use super::surfaces::is_host;
 use super::{Report, is_name};
 use crate::Config;
 
-/// Credentials that tandem.example.toml shows: everybody knows them.
+/// Credentials from tandem.example.toml, which are public.
 const PUBLISHED: [&str; 5] =
     ["change-me", "KEYchange-me", "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=", "PTchange-me", "PSK_change-me"];
 
-/// Where a phone's keys go without TLS.
+/// Message for phones that use SRTP without TLS.
 const PHONES_IN_THE_CLEAR: &str =
     "its keys are sent in the clear, where whoever listens can read them; listen on tls:// and have it register there";
 
@@ -55,7 +56,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     super::origins::check(config, &names.accounts, report);
 }
 
-/// Trunks that let everybody in, and numbers that send everybody out.
+/// Notes trunks that accept calls from anywhere, and numbers that forward such calls to a trunk.
 fn note_open_relays(config: &Config, report: &mut Report<'_>) {
     let open = |trunk: &&TrunkConfig| {
         !trunk.mutual_tls
@@ -78,7 +79,7 @@ fn note_open_relays(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// Telephone numbers without `+` beside such with it: trunks write all of them one way.
+/// Notes telephone numbers without `+` if other numbers have it: a trunk writes all numbers in one format.
 fn note_mixed_numbers(config: &Config, report: &mut Report<'_>) {
     let international = config.numbers.iter().filter_map(|one| one.number.exact()).find(|text| text.starts_with('+'));
     let Some(international) = international else { return };
@@ -94,7 +95,7 @@ fn note_mixed_numbers(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// A password that is guessed in no time.
+/// Notes a password or key that is easy to guess: one of fewer than 7 characters.
 fn note_weak(path: &str, text: &str, report: &mut Report<'_>) {
     if (1..7).contains(&text.len()) {
         let message = format!("has {} characters and is guessed soon; 16 random ones are not", text.len());
@@ -294,7 +295,7 @@ fn check_numbering(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
     }
 }
 
-/// `sip:[user@]host[:port][;transport=udp|tcp|tls]`, or `sips:` without UDP.
+/// Checks for `sip:[user@]host[:port][;transport=udp|tcp|tls]`, or `sips:` without UDP.
 pub(super) fn check_peer_uri(uri: &str) -> Result<(), String> {
     let fault = || format!("{uri:?} is not \"sip:HOST:PORT\", with \";transport=tcp\" or tls behind it if so wanted");
     let secure = uri.starts_with("sips:");
@@ -377,12 +378,12 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
     report.unique("the id", ids.collect::<Vec<_>>());
 }
 
-/// Whose words a `voice_url` of the account speaks that names no provider.
+/// Returns the provider whose documents the `voice_url`s of an account return, unless they name another provider.
 fn documents(config: &Config, account: &str) -> &'static str {
     config.accounts.iter().find(|one| &*one.name == account).map_or("twilio", Account::documents)
 }
 
-/// The provider exists, and the account can sign in its way.
+/// Checks that the provider exists, and that the account has the credentials to sign its requests.
 fn check_provider(config: &Config, provider: &str, account: &str, path: &str, report: &mut Report<'_>) {
     let key = format!("{path}.provider");
     if !PROVIDERS.contains(&provider) {
@@ -574,7 +575,7 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
     }
 }
 
-/// An absolute `http` or `https` URL that the network policy lets through, as far as that shows without asking DNS.
+/// Checks for an absolute `http` or `https` URL that the network policy allows, as far as that is known without DNS.
 fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(url) = url else {
@@ -582,7 +583,7 @@ fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
         return;
     };
     if config.origins.iter().any(|origin| Origin::of(&url).as_ref() == Some(&origin.from)) {
-        // The connection goes elsewhere, and that place is checked where it is named.
+        // The connection is made to another origin, which is checked in `[[origins]]`.
         return;
     }
     let address = match url.host() {
@@ -603,7 +604,8 @@ pub(super) fn name(path: &str, text: &str, report: &mut Report<'_>) {
     }
 }
 
-/// A credential of the HTTP surface: there, and not a published one once others can reach us.
+/// Checks a credential of the HTTP API: not empty, and not one from the example if the server is reachable from
+/// outside.
 fn secret(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     filled(path, text, report);
     note_weak(path, text, report);
@@ -615,7 +617,7 @@ fn secret(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     }
 }
 
-/// Whether only this machine reaches the HTTP surface.
+/// Returns whether the HTTP server is reachable from this machine only.
 fn is_local(config: &Config) -> bool {
     let told = config.http.public_url.as_deref().map(Url::parse);
     let told_local = match told.as_ref().map(|url| url.as_ref().map(Url::host)) {
@@ -627,7 +629,7 @@ fn is_local(config: &Config) -> bool {
     told_local && config.http.listen.ip().is_loopback()
 }
 
-/// Whether phones can register over TLS.
+/// Returns whether phones can register over TLS.
 fn hears_tls(config: &Config) -> bool {
     config.sip.listen.iter().any(|listen| listen.starts_with("tls://") || listen.starts_with("wss://"))
 }

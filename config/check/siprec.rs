@@ -1,4 +1,4 @@
-//! Recording servers.
+//! Checks of `[[siprec]]`, the recording servers.
 
 use tandem_runtime::siprec::SiprecConfig;
 

@@ -1,4 +1,4 @@
-//! Addresses, ports, URLs and limits of the server itself.
+//! Checks of the server's own addresses, ports, URLs and limits.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -59,7 +59,7 @@ fn check_ice(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// A socket that SIP takes.
+/// A SIP socket from `sip.listen`.
 struct Listener {
     path: String,
     udp: bool,
@@ -187,7 +187,7 @@ fn is_host_and_port(text: &str) -> bool {
     is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
-/// A name or an address, without a port.
+/// Returns whether the text is a host name or an address, without a port.
 pub(super) fn is_host(text: &str) -> bool {
     let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match bracketed {
@@ -291,7 +291,7 @@ fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     }
 }
 
-/// Whether two bound addresses would take the same port from each other.
+/// Returns whether sockets bound to these two addresses would conflict on the same port.
 fn meet(a: IpAddr, b: IpAddr) -> bool {
     a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
 }

@@ -257,7 +257,7 @@ pub struct Context {
 pub struct Notice {
     /// The notice's name in logs (`call.initiated`, `completed`).
     pub event: String,
-    /// Where.
+    /// URL and method of the request.
     pub target: Target,
     /// The URL and method to use when `target` fails.
     pub failover: Option<Target>,
@@ -281,7 +281,7 @@ pub enum Body {
 pub struct SealInput<'a> {
     /// The URL of this attempt as configured, with its fragment.
     pub url: &'a str,
-    /// How.
+    /// HTTP method of the request.
     pub method: Method,
     /// The parameters.
     pub body: &'a Body,
@@ -388,7 +388,7 @@ pub enum StreamMessage {
 pub struct StreamProblem {
     /// The provider's error number.
     pub code: u32,
-    /// In words.
+    /// Details in words.
     pub detail: String,
     /// The message to send to the application, if this provider answers such messages.
     pub answer: Option<String>,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub struct Application {
     /// The id in the provider's form: a Telnyx connection id, or Twilio's `AP...`.
     pub id: Arc<str>,
-    /// Whose.
+    /// Name of the account that the call belongs to.
     pub account: Arc<str>,
     /// The dialect: `twilio`, `telnyx`, `texml` or `signalwire`. If empty, the configuration derives it from the id.
     #[serde(default)]

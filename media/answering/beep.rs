@@ -1,69 +1,70 @@
-//! Single tones: the beep after a greeting, and fax machines' calls. Pure.
+//! Detects single tones: the beep after a greeting, and the tones of fax machines. Pure.
 //!
 //! ```text
-//!   frame --one sine explains it?--> hertz, level --steady?--> run --quiet for 100 ms after it?--> tone
+//!   frame --a single sine?--> hertz, level --steady?--> run --quiet for 6 frames after it?--> tone
 //! ```
 //!
-//! A vowel, a whistle or a flute is a sine for a frame or two; what they do not do is to hold frequency and level, and
-//! then stop.
+//! A vowel, a whistle or a flute may be a sine for one or two frames. But such sounds do not keep frequency and level
+//! and then stop.
 
 use std::f32::consts::TAU;
 
 use crate::codec::{LONGEST_FRAME, SampleRate};
 
-/// Quieter frames hold no tone, dBov.
+/// The level in dBov below which a frame contains no tone.
 const QUIETEST: f32 = -42.0;
-/// What one sine must explain of a frame's energy, of 1.
+/// The part of a frame's energy (0 to 1) that one sine must have.
 const PURE: f32 = 0.9;
-/// Looked at, Hz; wider than a beep may be, so that one at the edge is whole.
+/// The range of tone frequencies in Hz. It is wider than that of beeps, so that a beep at its edge is detected as a
+/// whole.
 const LOWEST: f32 = 330.0;
 const HIGHEST: f32 = 2_600.0;
-/// How far one frame may be from the run it belongs to, Hz.
+/// The largest difference in Hz between a frame and its run.
 const DRIFT: f32 = 14.0;
-/// How far from the frame before it, dB.
+/// The largest difference in dB between a frame and the previous one.
 const STEP: f32 = 3.5;
-/// Frames from which on a run counts as a tone and not as speech.
+/// The number of frames from which a run counts as a tone and not as speech.
 const TONE: u16 = 3;
-/// Frames after a tone that must be quieter by `DROP` dB.
+/// The number of frames after a tone that must be quieter by `DROP` dB.
 const AFTER: u8 = 6;
 const DROP: f32 = 10.0;
-/// Ringing, busy and dial tones lie here (ITU-T E.180), Hz. They come again within the frames of `AGAIN`.
+/// The frequency range of ringing, busy and dial tones in Hz (ITU-T E.180). They repeat within `AGAIN` frames.
 pub(super) const PROGRESS_HERTZ: std::ops::RangeInclusive<f32> = 330.0..=490.0;
 const AGAIN: u8 = 32;
 
-/// A tone, while it lasts or afterwards.
+/// A tone, while it lasts or after its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Run {
-    /// The mean.
+    /// The mean frequency.
     pub(super) hertz: f32,
-    /// Whole frames.
+    /// The number of whole frames.
     pub(super) frames: u16,
-    /// Of the last frame, dBov.
+    /// The level of the last frame in dBov.
     level: f32,
-    /// Frames missed within it: a phase reversal, a lost packet.
+    /// The number of frames without the tone since its last frame: 1 during a phase reversal or a lost packet.
     missed: u8,
 }
 
-/// What the last frame brought.
+/// The result of a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Sound {
     /// No tone.
     Other,
-    /// A tone goes on.
+    /// A tone continues.
     Tone(Run),
-    /// There was one; whether it was all is seen in the next frames.
+    /// A tone has stopped; the next frames show whether it has ended.
     Ending,
-    /// There was one, and silence followed.
+    /// A tone has ended, followed by silence.
     Ended(Run),
 }
 
-/// Looks for tones in the frames of one stream.
+/// Detects tones in the frames of one stream.
 #[derive(Debug)]
 pub(super) struct ToneDetector {
     rate: f32,
     run: Option<Run>,
     ended: Option<(Run, u8)>,
-    /// Frames without a tone since the last one as low as a progress tone.
+    /// The number of frames without a tone since the last tone with the frequency of a progress tone.
     since_progress: u8,
 }
 
@@ -72,13 +73,13 @@ impl ToneDetector {
         ToneDetector { rate: rate.hertz() as f32, run: None, ended: None, since_progress: u8::MAX }
     }
 
-    /// Takes the next 20 ms; `level` is the frame's, dBov.
+    /// Handles the next 20 ms; `level` is the frame's level in dBov.
     pub(super) fn handle_frame(&mut self, samples: &[i16], level: f32) -> Sound {
         let hertz = if level > QUIETEST { sine(samples, self.rate) } else { None };
         if let Some(run) = &mut self.run {
             match hertz {
                 Some(hertz) if (hertz - run.hertz).abs() < DRIFT && (level - run.level).abs() < STEP => {
-                    // A missed frame between was part of it.
+                    // A missed frame between two frames of the tone counts as part of it.
                     run.frames = run.frames.saturating_add(1 + u16::from(run.missed > 0));
                     run.missed = 0;
                     run.hertz += (hertz - run.hertz) / f32::from(run.frames.min(20));
@@ -90,7 +91,7 @@ impl ToneDetector {
                     self.run = None;
                     let progress = run.frames >= TONE && PROGRESS_HERTZ.contains(&run.hertz);
                     let again = progress && self.since_progress < AGAIN;
-                    // Two frames of what follows have been heard.
+                    // Two frames after the tone have been handled already.
                     if run.frames >= TONE && level < run.level - DROP && !again {
                         self.ended = Some((run, 2));
                     }
@@ -128,14 +129,14 @@ impl ToneDetector {
     }
 }
 
-/// The frequency of the one sine that a frame is, if it is.
+/// The frequency in Hz, if the frame is a single sine.
 fn sine(samples: &[i16], rate: f32) -> Option<f32> {
     let mut wave = [0.0; LONGEST_FRAME];
     let wave = wave.get_mut(..samples.len())?;
     wave.iter_mut().zip(samples).for_each(|(to, from)| *to = f32::from(*from));
     let energy: f32 = wave.iter().map(|sample| sample * sample).sum();
-    // Of a sine with w radians a sample the autocorrelation is cos(w) at lag 1 and cos(2w) at lag 2; white noise has none
-    // (Pisarenko). What is not nearly one sine is done with here.
+    // The autocorrelation of a sine with w radians per sample is cos(w) at lag 1 and cos(2w) at lag 2. White noise has
+    // none (Pisarenko). Frames that are not nearly a single sine return here.
     let (mut one, mut two) = (0.0, 0.0);
     for three in wave.windows(3) {
         let &[before, at, after] = three else { continue };
@@ -147,7 +148,7 @@ fn sine(samples: &[i16], rate: f32) -> Option<f32> {
     if !(cosine.abs() < 1.0 && alike > 0.7 * energy) {
         return None;
     }
-    // That is right within some 50 Hz; the phase between parts of the frame makes it exact.
+    // This estimate is precise to about 50 Hz. The phase difference between parts of the frame makes it exact.
     let mut hertz = cosine.acos() * rate / TAU;
     for parts in [4, 2, 2] {
         let (turn, length) = (hertz * TAU / rate, wave.len() / parts);
@@ -166,7 +167,7 @@ fn sine(samples: &[i16], rate: f32) -> Option<f32> {
     (explained > PURE && (LOWEST..HIGHEST).contains(&hertz)).then_some(hertz)
 }
 
-/// What of `wave` turns with `turn` radians a sample, when it begins `at` samples into the frame.
+/// The correlation of `wave`, which starts at sample `at` of the frame, with a sine of `turn` radians per sample.
 fn project(wave: &[f32], turn: f32, at: usize) -> (f32, f32) {
     let (mut imaginary, mut real) = (turn * at as f32).sin_cos();
     let (sine, cosine) = turn.sin_cos();

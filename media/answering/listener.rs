@@ -1,4 +1,5 @@
-//! A detection as a session keeps it: voice activity and the detector behind it, whatever rate the leg speaks at.
+//! A detection in its session: a voice activity detector and the answering machine detection, at any sample rate of the
+//! leg.
 
 use super::{AnsweringMachine, MachineDetection};
 use crate::codec::{LONGEST_FRAME, SampleRate};
@@ -6,7 +7,7 @@ use crate::command::OpId;
 use crate::event::Event;
 use crate::vad::VoiceActivity;
 
-/// Listens to one leg until it knows. Some 11 KiB.
+/// Runs answering machine detection on one leg until the last result. It takes about 11 KiB.
 #[derive(Debug)]
 pub(crate) struct MachineListener {
     pub(crate) op: OpId,
@@ -16,18 +17,18 @@ pub(crate) struct MachineListener {
 }
 
 impl MachineListener {
-    /// For a leg whose PCM is at `rate`.
+    /// A detection for a leg whose PCM has this rate.
     pub(crate) fn new(op: OpId, spec: &MachineDetection, rate: SampleRate) -> MachineListener {
         MachineListener { op, rate, activity: VoiceActivity::new(rate), detection: AnsweringMachine::new(spec, rate) }
     }
 
-    /// Whether nothing more will be told.
+    /// Whether no further event follows.
     pub(crate) fn is_over(&self) -> bool {
         self.detection.is_over()
     }
 
-    /// Takes the 20 ms just heard and their rate; `None` when the peer sent nothing, which is silence. Allocates nothing,
-    /// but when the leg changes its rate.
+    /// Handles the next 20 ms of inbound audio and its rate; `None` if the far end sent nothing, which counts as
+    /// silence. It allocates only when the leg's rate changes.
     pub(crate) fn handle_frame(&mut self, heard: Option<(&[i16], SampleRate)>) -> Option<Event> {
         if let Some((_, rate)) = heard
             && rate != self.rate

@@ -6,7 +6,7 @@ use crate::testing::voice::{Voice, tone};
 use crate::vad::VoiceActivity;
 use crate::{Country, Tone};
 
-/// What a detection says of `samples` (8 kHz), and when, in ms. Silence follows them for a minute.
+/// The results of a detection on `samples` (8,000 Hz) followed by one minute of silence, each with its time in ms.
 fn detect(spec: &MachineDetection, samples: &[i16]) -> Vec<(u64, MachineVerdict)> {
     let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
     let mut activity = VoiceActivity::new(SampleRate::Hz8000);
@@ -35,7 +35,7 @@ const ENDED_BY_BEEP: MachineVerdict = MachineVerdict::GreetingEnded { by: Greeti
 const ENDED_BY_SILENCE: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Silence };
 const ENDED_BY_TIME: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Other };
 
-/// Drives the figures alone: for each of `parts`, whether somebody speaks and for how many ms.
+/// Runs a detection without audio: each of `parts` says whether there is speech, and for how many ms.
 fn figures(spec: &MachineDetection, parts: &[(bool, u64)]) -> Vec<(u64, MachineVerdict)> {
     let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
     let mut told = Vec::new();
@@ -52,7 +52,7 @@ fn figures(spec: &MachineDetection, parts: &[(bool, u64)]) -> Vec<(u64, MachineV
 #[test]
 fn few_words_and_silence_are_a_person() {
     assert_eq!(figures(&until(Until::GreetingEnd), &[(false, 600), (true, 400)]), [(2_200, MachineVerdict::Human)]);
-    // Who is not answered says it again.
+    // A person who gets no reply repeats the greeting.
     let twice = [(false, 600), (true, 400), (false, 1_000), (true, 600)];
     assert_eq!(figures(&until(Until::Beep), &twice), [(3_800, MachineVerdict::Human)]);
 }
@@ -73,7 +73,7 @@ fn many_words_or_one_long_one_are_a_machine() {
     let word = [(true, 200), (false, 60)];
     assert_eq!(figures(&spec, &word.repeat(3)), [(1_920, MachineVerdict::Human)]);
     assert_eq!(figures(&spec, &word.repeat(4)), [(880, MachineVerdict::Machine)]);
-    // A gap that is too short does not end a word, and a click is none.
+    // A gap that is too short does not end a word, and a click is not a word.
     let run = [(true, 200), (false, 40)];
     assert_eq!(figures(&spec, &run.repeat(5)), [(2_360, MachineVerdict::Human)]);
     let clicks = [(true, 60), (false, 60)];
@@ -99,7 +99,7 @@ fn time_decides_when_nothing_else_does() {
         greeting_end_within: Duration::from_secs(5),
         ..until(Until::GreetingEnd)
     };
-    // It talks on: a machine. It has just stopped: nobody knows.
+    // Speech that continues is a machine. Speech that has just stopped is undecided.
     let told = figures(&spec, &[(false, 600), (true, 60_000)]);
     assert_eq!(told, [(3_500, MachineVerdict::Machine), (8_500, ENDED_BY_TIME)]);
     assert_eq!(figures(&spec, &[(false, 600), (true, 2_000)]), [(3_500, MachineVerdict::NotSure)]);
@@ -232,7 +232,7 @@ fn ringing_busy_keys_and_melodies_are_no_beeps() {
 #[test]
 fn fax_machines_are_known_by_their_calls() {
     let calling = [tone(1_100.0, 500, -15.0), vec![0; 24_000]].concat().repeat(3);
-    // As V.8 has it: the phase turns every 450 ms.
+    // As in V.8: the phase is reversed every 450 ms.
     let mut called = vec![0; 4_000];
     for part in 0..7 {
         let sign = if part % 2 == 0 { 1 } else { -1 };
@@ -306,17 +306,17 @@ const VOICES: [&str; 10] = [
     "en-us+m1",
 ];
 
-/// What espeak-ng makes of it, at 8 kHz, or `None` where it is not installed.
+/// The text spoken by espeak-ng, at 8,000 Hz; `None` if it is not installed.
 fn espeak(text: &str, voice: &str, words_a_minute: u32) -> Option<Vec<i16>> {
     let speed = words_a_minute.to_string();
     let made = Command::new("espeak-ng").args(["--stdout", "-v", voice, "-s", &speed, text]).output().ok()?;
     Some(crate::read_wav(&made.stdout).unwrap().samples().to_vec())
 }
 
-/// A call: silence, speech at a level, what follows, noise over all, through a telephone codec.
+/// A call: silence, speech at a random level, `after`, with noise, through a telephone codec.
 fn call(random: &mut Voice, speech: Vec<i16>, after: Vec<i16>) -> Vec<i16> {
     let loudest = speech.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(1);
-    // Peaks at -4 to -16 dB.
+    // Peaks at -4 to -16 dBFS.
     let gain = 32_768.0 * 10.0f32.powf(-(4.0 + 12.0 * random.chance()) / 20.0) / f32::from(loudest);
     let speech = speech.iter().map(|sample| (f32::from(*sample) * gain) as i16);
     let mut samples = vec![0; (random.chance() * 1_200.0) as usize * 8];

@@ -1,17 +1,17 @@
-//! AIFF and AIFF-C: chunks of big-endian numbers around samples.
+//! AIFF and AIFF-C: files of chunks with big-endian numbers.
 
 use super::Audio;
 use super::read::{AudioError, Mono, bound, finish, g711};
 use crate::codec::g711::Law;
 
-/// Reads AIFF and AIFF-C: PCM of 8, 16, 24 or 32 bits in either order of octets, float of 32 bits, mu-law, A-law.
+/// Reads AIFF and AIFF-C: PCM with 8, 16, 24 or 32 bits in either byte order, 32-bit float, mu-law, A-law.
 pub(super) fn read_aiff(octets: &[u8]) -> Result<Audio, AudioError> {
     let damaged = |what: &str| AudioError::Malformed(format!("AIFF: {what}"));
     let [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', kind @ (b'F' | b'C'), chunks @ ..] = octets else {
         return Err(AudioError::Unknown);
     };
     let (mut rest, mut common, mut samples) = (chunks, None, None);
-    // Each chunk is at least 8 octets, so this ends.
+    // Each chunk takes at least 8 octets, so the loop ends.
     while let [a, b, c, d, e, f, g, h, after @ ..] = rest {
         let length = u32::from_be_bytes([*e, *f, *g, *h]) as usize;
         let (chunk, next) = after.split_at(length.min(after.len()));
@@ -49,7 +49,7 @@ pub(super) fn read_aiff(octets: &[u8]) -> Result<Audio, AudioError> {
         }
         mono.push(match order {
             Order::BigEndian => i32::from_be_bytes(four) >> 16,
-            // The lowest octet first: the sample's highest octet must be the number's.
+            // Little-endian: shift the sample's most significant octet to the top of the integer.
             Order::LittleEndian => i32::from_le_bytes(four).wrapping_shl(32 - 8 * width as u32) >> 16,
             Order::Float => (f32::from_be_bytes(four) * 32_767.0) as i32,
         });
@@ -64,7 +64,7 @@ enum Order {
     Float,
 }
 
-/// The COMM chunk.
+/// The content of the COMM chunk.
 struct Common {
     channels: u16,
     bits: u16,
@@ -82,7 +82,7 @@ impl Common {
     }
 }
 
-/// A whole number from a float of 80 bits (IEEE 754 extended): 15 bits of exponent, 64 of mantissa.
+/// Converts an 80-bit float (IEEE 754 extended: 15 bits of exponent, 64 of mantissa) to an integer.
 fn extended(octets: &[u8; 10]) -> Option<u32> {
     let [a, b, mantissa @ ..] = octets;
     let exponent = i32::from(u16::from_be_bytes([*a, *b])) - 16_383;

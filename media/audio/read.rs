@@ -1,4 +1,4 @@
-//! WAV, AIFF, MP3, GSM and raw mu-law into [`Audio`]. Files come from strangers: every length is checked, nothing is believed.
+//! Decodes WAV, AIFF, MP3, GSM and raw G.711 to [`Audio`]. Files are untrusted input: every length is checked.
 
 use std::io::Cursor;
 
@@ -15,30 +15,30 @@ use super::{Audio, resample};
 use crate::codec::g711::Law;
 use crate::codec::gsm;
 
-/// Largest file, octets.
+/// The largest accepted file in octets.
 const LARGEST: usize = 64 * 1024 * 1024;
-/// Longest audio, samples at 8,000 Hz: an hour.
+/// The longest accepted audio in samples at 8,000 Hz: one hour.
 const LONGEST: usize = 8_000 * 3_600;
 
 /// Why a file cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AudioError {
-    /// Over 64 MiB, or over an hour.
+    /// The file is larger than 64 MiB, or its audio is longer than one hour.
     #[error("audio is too long: at most 64 MiB and one hour")]
     TooLong,
-    /// Neither WAV, AIFF, MP3, GSM nor (by content type) raw mu-law or A-law.
+    /// The file is not WAV, AIFF, MP3 or GSM, and its content type is not that of raw mu-law or A-law.
     #[error("not an audio format that we know: WAV, AIFF, MP3, GSM and audio/basic are")]
     Unknown,
-    /// It says what it is and then breaks that format.
+    /// The file violates its format; the text says how.
     #[error("the audio is damaged: {0}")]
     Malformed(String),
-    /// The format is known, this variant of it is not.
+    /// The format is known, but this variant of it is not supported.
     #[error("this audio encoding is not supported: {0}")]
     Unsupported(String),
 }
 
-/// Reads WAV, AIFF, MP3, GSM or raw G.711, by what the octets are; `content_type` decides only where they do not tell
-/// (`audio/basic`, `audio/x-mulaw`, `audio/PCMU`, `audio/PCMA`).
+/// Decodes WAV, AIFF, MP3, GSM or raw G.711, detected from the content. `content_type` is used only where the content
+/// does not tell (`audio/basic`, `audio/x-mulaw`, `audio/PCMU`, `audio/PCMA`).
 pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioError> {
     if octets.len() > LARGEST {
         return Err(AudioError::TooLong);
@@ -57,7 +57,7 @@ pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioE
         _ => None,
     };
     if let Some(law) = raw {
-        // Sun's .au may come under the same name: its header gives where the samples begin.
+        // Sun's .au format may have the same content type; its header contains the offset of the samples.
         let start = match octets {
             [b'.', b's', b'n', b'd', a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]) as usize,
             _ => 0,
@@ -73,7 +73,7 @@ pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioE
     }
 }
 
-/// Reads WAV: PCM of 8, 16, 24 or 32 bits, float, mu-law or A-law, any rate and number of channels.
+/// Reads WAV: PCM with 8, 16, 24 or 32 bits, float, mu-law, A-law or GSM, with any rate and number of channels.
 pub fn read_wav(octets: &[u8]) -> Result<Audio, AudioError> {
     if octets.len() > LARGEST {
         return Err(AudioError::TooLong);
@@ -85,7 +85,7 @@ pub fn read_wav(octets: &[u8]) -> Result<Audio, AudioError> {
         49 => return read_gsm_pairs(layout.data, layout.rate),
         _ => {}
     }
-    // Rewritten with lengths that are true: the reader below then meets nothing that is not there.
+    // Write the file again with correct lengths, so that the reader below does not look for missing data.
     let mut whole = Vec::with_capacity(layout.data.len() + 64);
     let block = usize::from(layout.channels) * usize::from(layout.bits.div_ceil(8));
     let data = layout.data.get(..layout.data.len() - layout.data.len() % block.max(1)).unwrap_or_default();
@@ -124,7 +124,7 @@ pub fn read_wav(octets: &[u8]) -> Result<Audio, AudioError> {
     finish(mono.samples, spec.sample_rate)
 }
 
-/// The parts of a WAV file that matter, found without believing its sizes.
+/// The relevant parts of a WAV file, found without trusting its sizes.
 struct Layout<'a> {
     format: u16,
     channels: u16,
@@ -141,10 +141,10 @@ impl<'a> Layout<'a> {
         };
         let mut rest = chunks;
         let mut format = None;
-        // At most as many chunks as fit; each is at least 8 octets, so this ends.
+        // Each chunk takes at least 8 octets, so the loop ends.
         while let [a, b, c, d, e, f, g, h, after @ ..] = rest {
             let length = u32::from_le_bytes([*e, *f, *g, *h]) as usize;
-            // A size beyond the end is what a recorder that was cut off, or one that streams, leaves behind.
+            // A recorder that was cut off, or one that streams, leaves a size beyond the end of the file.
             let (chunk, next) = after.split_at(length.min(after.len()));
             match [*a, *b, *c, *d] {
                 [b'f', b'm', b't', b' '] => format = Some(chunk),
@@ -178,7 +178,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Averages channels as samples come.
+/// Averages interleaved channels.
 pub(super) struct Mono {
     channels: i64,
     sum: i64,
@@ -216,13 +216,13 @@ pub(super) fn g711(octets: &[u8], law: Law, rate: u32, channels: u16) -> Result<
     finish(mono.samples, rate)
 }
 
-/// Whether these are frames of a GSM file: each begins with the same four bits.
+/// Whether the octets are frames of a GSM file: each starts with the same four bits.
 fn is_gsm(octets: &[u8]) -> bool {
     let (frames, rest) = octets.as_chunks::<{ gsm::OCTETS }>();
     frames.len() >= 5 && rest.is_empty() && frames.iter().all(|frame| frame[0] >> 4 == 0b1101)
 }
 
-/// Frames of GSM full rate, without a header. What is no whole frame at the end is left out.
+/// Decodes GSM full rate frames without a header. An incomplete frame at the end is left out.
 fn read_gsm(octets: &[u8]) -> Result<Audio, AudioError> {
     let (frames, _) = octets.as_chunks::<{ gsm::OCTETS }>();
     if frames.is_empty() {
@@ -234,7 +234,7 @@ fn read_gsm(octets: &[u8]) -> Result<Audio, AudioError> {
     finish(samples, 8_000)
 }
 
-/// The same as WAV has it: frames by two.
+/// Decodes the GSM of WAV files, which contains frames in pairs.
 fn read_gsm_pairs(octets: &[u8], rate: u32) -> Result<Audio, AudioError> {
     let (pairs, _) = octets.as_chunks::<{ gsm::PAIR_OCTETS }>();
     bound(pairs.len() * 2 * gsm::FRAME, rate)?;
@@ -243,11 +243,11 @@ fn read_gsm_pairs(octets: &[u8], rate: u32) -> Result<Audio, AudioError> {
     finish(samples, rate)
 }
 
-/// MP3 through the decoder of symphonia. Damaged frames are skipped, as players do; the silence that an encoder says it added
-/// at either end is left out.
+/// Decodes MP3 with symphonia. Damaged frames are skipped, as players do. The silence that the encoder reports to have
+/// added at both ends is left out.
 fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
     let damaged = |error: Mp3Error| AudioError::Malformed(format!("MP3: {error}"));
-    // The decoder wants to own what it reads.
+    // The decoder needs to own its input.
     let stream = MediaSourceStream::new(Box::new(Cursor::new(octets.to_vec())), MediaSourceStreamOptions::default());
     let mut reader = MpaReader::try_new(stream, &FormatOptions::default()).map_err(damaged)?;
     let track = reader.default_track().ok_or_else(|| AudioError::Malformed("MP3 without a track".to_owned()))?;
@@ -292,7 +292,8 @@ fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
     if mono.samples.is_empty() {
         return Err(AudioError::Malformed("MP3 without a sound frame".to_owned()));
     }
-    // Not by the reader's own option: that subtracts them from a length that the file claims, too, and may underflow.
+    // The reader's own option is not used: it also subtracts the silence from a length stated in the file, and may
+    // underflow.
     let added = |samples: Option<u32>| samples.unwrap_or(0) as usize;
     let (before, after) = (added(parameters.delay), added(parameters.padding));
     if before + after < mono.samples.len() {
@@ -344,7 +345,7 @@ mod tests {
         let samples: Vec<i16> = (0..100).map(|at| at * 321).collect();
         let data: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         assert_eq!(read_wav(&wav(1, 1, 8_000, 16, &data, 200)).unwrap().samples(), samples);
-        // A length that claims more than there is, as a cut-off recording has.
+        // A length beyond the end of the file, as a cut-off recording has.
         assert_eq!(decode(&wav(1, 1, 8_000, 16, &data, u32::MAX), None).unwrap().samples(), samples);
     }
 
@@ -377,7 +378,7 @@ mod tests {
             .collect();
         let audio = read_wav(&wav(3, 1, 8_000, 32, &data, u32::MAX)).unwrap();
         assert_eq!(audio.samples(), [0, i16::MAX, i16::MIN, i16::MAX, 16_383, 0]);
-        // A block that is cut, and one channel's worth for two.
+        // An incomplete block, and a sample for only one of two channels.
         assert_eq!(read_wav(&wav(3, 2, 8_000, 32, &data[..20], 20)).unwrap().samples().len(), 2);
     }
 
@@ -448,7 +449,7 @@ mod tests {
             (b"twos", &[0x12, 0x34], 16),
             (b"fl32", &0.142_22f32.to_be_bytes(), 32),
             (b"sowt", &[0, 0x34, 0x12], 24),
-            // The nearest that mu-law has is 4,604.
+            // 4,604 is the nearest value of mu-law.
             (b"ulaw", &[0xAD], 8),
         ] {
             let mut file = b"FORM\0\0\0\0AIFCCOMM\0\0\0\x18".to_vec();
@@ -478,7 +479,7 @@ mod tests {
             for value in [0, 0x7F, 0xFF] {
                 let mut damaged = whole.to_vec();
                 damaged[at] = value;
-                // It may well be playable; it must only not panic.
+                // It may be playable; it must only not panic.
                 let _ = decode(&damaged, None);
             }
         }

@@ -1,6 +1,6 @@
-//! Any sample rate to 8,000 Hz, once per file: a windowed-sinc filter.
+//! Converts any sample rate to 8,000 Hz with a windowed-sinc filter, once per file.
 
-/// Half the filter's length, in periods of its cut-off.
+/// Half the length of the filter, in zero crossings of the sinc function.
 const LOBES: f32 = 16.0;
 
 /// Resamples one channel from `rate` (at least 1,000 Hz) to 8,000 Hz.
@@ -10,10 +10,11 @@ pub(super) fn to_8000(samples: &[i16], rate: u32) -> Vec<i16> {
     }
     let step = rate as f64 / 8_000.0;
     let length = (samples.len() as f64 / step) as usize;
-    // Coming down, the filter keeps what is below 4 kHz (less a margin for its slope); going up, all there is.
+    // In downsampling, the filter keeps frequencies below 4 kHz (with a margin for its slope); in upsampling it keeps
+    // all.
     let cutoff = if rate > 8_000 { (1.0 / step as f32) * 0.94 } else { 0.94 };
     let reach = (LOBES / cutoff).ceil() as i64;
-    // The filter at 256 places between two input samples is as good as exact at 16 bits.
+    // 256 filter positions between two input samples are precise enough for 16 bits.
     let table: Vec<f32> =
         (0..=(reach as usize * 256)).map(|place| weight(place as f32 / 256.0, cutoff, reach as f32)).collect();
     let mut out = Vec::with_capacity(length);
@@ -29,13 +30,13 @@ pub(super) fn to_8000(samples: &[i16], rate: u32) -> Vec<i16> {
             let Some(sample) = usize::try_from(whole + offset).ok().and_then(|at| samples.get(at)) else { continue };
             sum += f32::from(*sample) * weight;
         }
-        // A float to integer cast saturates.
+        // A cast from float to integer saturates.
         out.push((sum / norm).round() as i16);
     }
     out
 }
 
-/// Sinc under a Blackman window.
+/// The sinc function with a Blackman window.
 fn weight(distance: f32, cutoff: f32, reach: f32) -> f32 {
     use std::f32::consts::PI;
     if distance >= reach {

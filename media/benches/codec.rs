@@ -1,4 +1,4 @@
-//! What a frame of 20 ms costs in each codec: `cargo bench -p tandem-media --bench codec`.
+//! Measures a frame of 20 ms in each codec: `cargo bench -p tandem-media --bench codec`.
 
 mod measure;
 
@@ -19,7 +19,7 @@ fn main() {
     measure::case("PCMU to PCMA", 1, || Law::Mu.transcode(Law::A, black_box(&mut octets)));
 }
 
-/// Encodes and decodes a second of something like a voice over and over.
+/// Encodes and decodes 1 s of a synthetic voice repeatedly.
 fn both_ways(codec: Codec, rate: SampleRate) {
     let voice = voice(rate);
     let name = format!("{}, {} kHz", codec.name(), rate.hertz() / 1_000);

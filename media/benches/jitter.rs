@@ -1,4 +1,4 @@
-//! What a frame of 20 ms costs in a timeline: written, and read by a recorder, a live reader or both. `cargo bench -p
+//! Measures a frame of 20 ms in a timeline: written, and read by a recorder, a live reader or both. `cargo bench -p
 //! tandem-media --bench jitter`.
 
 mod measure;
@@ -8,9 +8,9 @@ use std::hint::black_box;
 use tandem_media::g711::Law;
 use tandem_media::{Reader, SampleRate, Stamp, Timeline};
 
-/// Of speech, said again and again.
+/// The number of frames of speech, which repeats.
 const FRAMES: u32 = 500;
-/// Packets of 100 that are lost.
+/// The percentages of packets lost.
 const LOSS: [u32; 2] = [0, 3];
 
 fn main() {
@@ -73,7 +73,7 @@ fn row<T>(what: &str, new: impl Fn() -> T, mut work: impl FnMut(&mut T, u32, boo
     for percent in LOSS {
         let (mut subject, mut number) = (new(), 0u32);
         measure::case(&format!("{what}, {percent} % lost"), 1, || {
-            // Spread evenly, though not at even distances.
+            // Evenly spread, at uneven distances.
             let lost = number.wrapping_mul(0x9E37_79B9) < u32::MAX / 100 * percent;
             work(&mut subject, number, lost);
             number = number.wrapping_add(1);

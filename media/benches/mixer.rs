@@ -1,5 +1,5 @@
-//! What mixing a room costs for each frame of 20 ms: `cargo bench -p tandem-media --bench mixer`. A
-//! core has 20 ms for a frame of all its rooms.
+//! Measures the mixing of a room for each frame of 20 ms: `cargo bench -p tandem-media --bench mixer`. A core has 20 ms
+//! for one frame of all its rooms.
 
 mod measure;
 #[path = "../testing/voice.rs"]
@@ -10,9 +10,10 @@ use std::hint::black_box;
 
 use tandem_media::{Mix, Mixer, Participation, Resampler, SampleRate, SessionKey, g711};
 
-/// Who speak, in turns.
+/// The number of different voices; the speakers use them in turn.
 const VOICES: usize = 13;
-/// Frames until they say the same again: 1.6 s of words, and a pause, or they would be taken for noise.
+/// The number of frames after which a voice repeats: 1.6 s of speech and a pause. Without the pause it would count as
+/// noise.
 const FRAMES: usize = 100;
 
 fn main() {
@@ -21,7 +22,7 @@ fn main() {
             for speaking in [participants, 5, 1] {
                 if speaking <= participants {
                     room(rate, participants, speaking, false);
-                    // A narrowband codec takes no other rate as it is.
+                    // A narrowband codec would need resampling from another rate.
                     if rate == SampleRate::Hz8000 {
                         room(rate, participants, speaking, true);
                     }
@@ -31,8 +32,8 @@ fn main() {
     }
 }
 
-/// All are heard, mixed and given what they hear; encoded as PCMU or not, once a shared frame. Those who do not speak send
-/// the idle noise of a line.
+/// Passes in all frames, mixes, and reads each participant's mix; encodes it as PCMU if `encodes` is set, a shared
+/// frame once. Participants that do not speak send the idle noise of a line.
 fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
     let mut mixer = Mixer::new(rate);
     mixer.start();
@@ -45,7 +46,7 @@ fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
     let mut turn = |frame: usize| {
         for slot in 0..participants {
             let voice = voices.get(slot % VOICES).filter(|_| slot < speaking);
-            // Not all pause at once.
+            // The speakers pause at different times.
             let at = (frame + slot * 17) % FRAMES * rate.frame();
             mixer.hear(slot, rate, voice.and_then(|voice| voice.get(at..at + rate.frame())).unwrap_or(&idle));
         }
@@ -70,7 +71,7 @@ fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
     });
 }
 
-/// [`FRAMES`] of it.
+/// [`FRAMES`] frames of a voice.
 fn say(seed: u32, rate: SampleRate) -> Vec<i16> {
     let mut voice = voice::Voice::new(seed);
     let mut said = voice.say(FRAMES * 16);

@@ -1,27 +1,27 @@
-//! One direction of a session's audio: PCM into payloads, or payloads into PCM, whatever the codec.
+//! Encoder and decoder of one direction of a session's audio, for any codec.
 
 use super::g711::Law;
 use super::{Codec, SampleRate, g722, l16, opus};
 
-/// Samples of the longest packet, 120 ms at 48,000 Hz: room for these and any packet can be decoded.
+/// Samples of the longest packet: 120 ms at 48,000 Hz. A buffer of this length is enough to decode any packet.
 pub const LONGEST_PACKET: usize = SampleRate::Hz48000.frame() * 6;
-/// Octets of the longest payload that 20 ms are encoded into: L16 at 48,000 Hz.
+/// Octets of the longest encoded 20 ms frame: L16 at 48,000 Hz.
 pub const LONGEST_PAYLOAD: usize = SampleRate::Hz48000.frame() * l16::OCTETS_PER_SAMPLE;
 
-/// A payload that is none of its codec's: empty, cut off within a sample, longer than 120 ms, or refused by the
-/// decoder.
+/// The payload is not valid for its codec: empty, incomplete, longer than 120 ms, or refused by the decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a payload of the codec")]
 pub struct Malformed;
 
-/// Encodes one direction. Nothing is allocated after construction.
+/// Encodes one direction. It allocates only on creation.
 pub struct Encoder {
     coding: Coding<Box<g722::Encoder>, opus::Encoder>,
     rate: SampleRate,
 }
 
 impl Encoder {
-    /// At rest. Opus works at `rate`, all others at their own ([`Codec::sample_rate`]).
+    /// An encoder in its initial state. Opus works at `rate`, all other codecs at their own rate
+    /// ([`Codec::sample_rate`]).
     pub fn new(codec: Codec, rate: SampleRate) -> Encoder {
         let coding = match codec {
             Codec::Pcmu => Coding::G711(Law::Mu),
@@ -33,14 +33,14 @@ impl Encoder {
         Encoder { coding, rate: rate_of(codec, rate) }
     }
 
-    /// What the samples that are encoded must have been brought to.
+    /// The sample rate that the input must have.
     pub fn rate(&self) -> SampleRate {
         self.rate
     }
 
-    /// Encodes 20 ms of PCM at [`Encoder::rate`]; returns the octets written. No more is encoded than `octets` has room
-    /// for ([`LONGEST_PAYLOAD`] is always enough). Opus wants whole frames, the others take any number of samples,
-    /// G.722 an even one; nothing is written for what they do not take.
+    /// Encodes 20 ms of PCM at [`Encoder::rate`] and returns the octets written. It encodes no more than fits into
+    /// `octets` ([`LONGEST_PAYLOAD`] is always enough). Opus accepts only whole frames, G.722 an even number of
+    /// samples, the others any number. Nothing is written for input of another length.
     pub fn encode(&mut self, frame: &[i16], octets: &mut [u8]) -> usize {
         match &mut self.coding {
             Coding::G711(law) => {
@@ -53,7 +53,7 @@ impl Encoder {
         }
     }
 
-    /// Forgets what it heard, as if made anew.
+    /// Resets the encoder to its initial state.
     pub fn reset(&mut self) {
         match &mut self.coding {
             Coding::G722(encoder) => **encoder = g722::Encoder::default(),
@@ -62,8 +62,9 @@ impl Encoder {
         }
     }
 
-    /// Goes on in the place of `other`, of the same codec: a decoder that heard that one then hears this one. G.722 does
-    /// so exactly; Opus begins anew, with a packet that leans on none before it.
+    /// Continues from the state of `other`, which has the same codec, so that a decoder can change from the output of
+    /// `other` to this output. For G.722 the result is exact. Opus is reset, so that its next packet does not depend on
+    /// earlier ones.
     pub fn follow(&mut self, other: &Encoder) {
         match (&mut self.coding, &other.coding) {
             (Coding::G722(encoder), Coding::G722(other)) => encoder.clone_from(other),
@@ -72,7 +73,7 @@ impl Encoder {
         }
     }
 
-    /// Tells the loss that the far end reports, 0 to 100 percent, to a codec that can do something about it.
+    /// Sets the loss that the far end reports, 0 to 100 percent. Only Opus uses it.
     pub fn expect_loss(&mut self, percent: u8) {
         if let Coding::Opus(encoder) = &mut self.coding {
             encoder.expect_loss(percent);
@@ -80,14 +81,15 @@ impl Encoder {
     }
 }
 
-/// Decodes one direction. Nothing is allocated after construction.
+/// Decodes one direction. It allocates only on creation.
 pub struct Decoder {
     coding: Coding<Box<g722::Decoder>, opus::Decoder>,
     rate: SampleRate,
 }
 
 impl Decoder {
-    /// At rest. Opus works at `rate`, all others at their own ([`Codec::sample_rate`]).
+    /// A decoder in its initial state. Opus works at `rate`, all other codecs at their own rate
+    /// ([`Codec::sample_rate`]).
     pub fn new(codec: Codec, rate: SampleRate) -> Decoder {
         let coding = match codec {
             Codec::Pcmu => Coding::G711(Law::Mu),
@@ -99,14 +101,14 @@ impl Decoder {
         Decoder { coding, rate: rate_of(codec, rate) }
     }
 
-    /// Of the samples that are decoded.
+    /// The sample rate of the output.
     pub fn rate(&self) -> SampleRate {
         self.rate
     }
 
-    /// Decodes a payload of at most 120 ms; returns the samples written, at least one. A payload that `samples` has no
-    /// room for is as malformed as one of the wrong shape, and leaves the state as it was; [`LONGEST_PACKET`] is room
-    /// for any.
+    /// Decodes a payload of at most 120 ms and returns the samples written, at least one. A payload that does not fit
+    /// into `samples` is malformed, and leaves the state unchanged. [`LONGEST_PACKET`] samples are enough for any
+    /// payload.
     pub fn decode(&mut self, payload: &[u8], samples: &mut [i16]) -> Result<usize, Malformed> {
         let room = samples.len().min(self.rate.frame() * 6);
         let samples = samples.get_mut(..room).unwrap_or_default();
@@ -129,8 +131,8 @@ impl Decoder {
         }
     }
 
-    /// Fills `samples`, as long as what was lost, with the codec's own guess at it. False, and nothing written, if it
-    /// has none: only Opus does, for multiples of 2.5 ms up to 120 ms.
+    /// Fills `samples`, which has the length of the lost audio, with the codec's concealment. Only Opus supports it,
+    /// for multiples of 2.5 ms up to 120 ms. False, without output, if it is not supported.
     pub fn conceal(&mut self, samples: &mut [i16]) -> bool {
         match &mut self.coding {
             Coding::Opus(decoder) => decoder.conceal(samples),
@@ -138,8 +140,8 @@ impl Decoder {
         }
     }
 
-    /// Fills `samples`, as long as the lost packet, from the redundancy in `next`, the payload after it, which is still
-    /// to be decoded itself. False, and nothing written, if there is none: only Opus has it.
+    /// Fills `samples`, which has the length of the lost packet, from the redundancy in `next`, the payload after it.
+    /// `next` must still be decoded itself. False, without output, if there is no redundancy; only Opus supports it.
     pub fn recover(&mut self, next: &[u8], samples: &mut [i16]) -> bool {
         match &mut self.coding {
             Coding::Opus(decoder) => decoder.recover(next, samples),
@@ -148,7 +150,7 @@ impl Decoder {
     }
 }
 
-/// The state that each codec keeps: G.711 and L16 none.
+/// The state of each codec; G.711 and L16 have none.
 enum Coding<G722, Opus> {
     G711(Law),
     G722(G722),

@@ -1,19 +1,19 @@
-//! ITU-T G.711 mu-law and A-law: decoding by a 256-entry table, encoding without a search.
+//! ITU-T G.711 mu-law and A-law: decoding with a 256-entry table, encoding without a search.
 //!
-//! Linear samples are 16-bit; the encoders take 14 (mu-law) or 13 (A-law) of those bits, rounding as the
-//! ITU-T G.191 reference does (it drops the low bits before it looks for the segment).
+//! Linear samples have 16 bits. The encoders use the upper 14 (mu-law) or 13 (A-law) bits and round as the ITU-T G.191
+//! reference does: it drops the low bits before it determines the segment.
 
-/// Which of the two: an octet is a sample at 8,000 Hz.
+/// The companding law of G.711. An octet is a sample at 8,000 Hz.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Law {
-    /// mu-law, PCMU.
+    /// mu-law (PCMU).
     Mu,
-    /// A-law, PCMA.
+    /// A-law (PCMA).
     A,
 }
 
 impl Law {
-    /// The octet that decodes to (nearly) no sound.
+    /// The octet that decodes to silence: 0 for mu-law, the lowest level for A-law.
     pub const fn silence(self) -> u8 {
         match self {
             Law::Mu => 0xFF,
@@ -21,7 +21,7 @@ impl Law {
         }
     }
 
-    /// Decodes as many octets as both slices hold; one sample an octet.
+    /// Decodes as many octets as both slices hold; one sample per octet.
     pub fn decode(self, octets: &[u8], samples: &mut [i16]) {
         match self {
             Law::Mu => decode(&ULAW_TO_LINEAR, octets, samples),
@@ -29,7 +29,7 @@ impl Law {
         }
     }
 
-    /// Decodes into the beginning of `linear`, which is returned: two octets a sample, little-endian.
+    /// Decodes into the start of `linear` and returns this part: two octets per sample, little-endian.
     pub(crate) fn decode_to_octets<'a>(self, octets: &[u8], linear: &'a mut [u8]) -> &'a [u8] {
         let table = if self == Law::Mu { &ULAW_TO_LINEAR } else { &ALAW_TO_LINEAR };
         for (place, octet) in linear.as_chunks_mut().0.iter_mut().zip(octets) {
@@ -39,7 +39,7 @@ impl Law {
         linear.get(..length).unwrap_or_default()
     }
 
-    /// Encodes as many samples as both slices hold; one octet a sample.
+    /// Encodes as many samples as both slices hold; one octet per sample.
     pub fn encode(self, samples: &[i16], octets: &mut [u8]) {
         let pairs = octets.iter_mut().zip(samples);
         match self {
@@ -48,7 +48,7 @@ impl Law {
         }
     }
 
-    /// Turns octets of this law into octets of `to`, in place, by one table look-up each.
+    /// Converts octets of this law to octets of `to` in place, with a table.
     pub fn transcode(self, to: Law, octets: &mut [u8]) {
         let table = match (self, to) {
             (Law::Mu, Law::A) => &ULAW_TO_ALAW,
@@ -63,52 +63,52 @@ impl Law {
     }
 }
 
-/// Linear value of each mu-law octet.
+/// The linear value of each mu-law octet.
 pub static ULAW_TO_LINEAR: [i16; 256] = table_i16(true);
-/// Linear value of each A-law octet.
+/// The linear value of each A-law octet.
 pub static ALAW_TO_LINEAR: [i16; 256] = table_i16(false);
 /// The A-law octet nearest to each mu-law octet.
 pub static ULAW_TO_ALAW: [u8; 256] = table_u8(true);
 /// The mu-law octet nearest to each A-law octet.
 pub static ALAW_TO_ULAW: [u8; 256] = table_u8(false);
 
-/// Decodes by `table`, as many octets as both slices hold.
+/// Decodes with `table`, as many octets as both slices hold.
 pub fn decode(table: &[i16; 256], octets: &[u8], samples: &mut [i16]) {
     for (sample, octet) in samples.iter_mut().zip(octets) {
         *sample = table.get(usize::from(*octet)).copied().unwrap_or(0);
     }
 }
 
-/// One 16-bit linear sample as mu-law.
+/// Encodes a 16-bit linear sample as mu-law.
 #[inline]
 pub const fn linear_to_ulaw(sample: i16) -> u8 {
-    // The reference takes the one's complement of a negative value, so that -1 and 0 share a magnitude.
+    // The reference takes the one's complement of a negative value, so that -1 and 0 have the same magnitude.
     let sign = sample >> 15;
     let magnitude = ((sample ^ sign) >> 2) as i32 + 33;
     let magnitude = if magnitude > 0x1FFF { 0x1FFF } else { magnitude } as u32;
-    // The bias of 33 makes bit 5 the lowest leading bit, so the segment is the leading bit's place less 5.
+    // With the bias of 33 the leading bit is at least bit 5, so the segment is the position of the leading bit minus 5.
     let segment = 26 - magnitude.leading_zeros();
     let code = (segment << 4) | ((magnitude >> (segment + 1)) & 0x0F);
     let positive = if sign == 0 { 0x80 } else { 0 };
     (!code as u8 & 0x7F) | positive
 }
 
-/// One 16-bit linear sample as A-law.
+/// Encodes a 16-bit linear sample as A-law.
 #[inline]
 pub const fn linear_to_alaw(sample: i16) -> u8 {
     let sign = sample >> 15;
     let magnitude = ((sample ^ sign) >> 4) as u32;
-    // Segments 0 and 1 have the same step, so values under 32 are their own code; above, the leading bit that stays
-    // after the shift adds the missing one to the segment.
+    // Segments 0 and 1 have the same step, so values below 32 are their own code. Above, the leading bit that remains
+    // after the shift adds the missing 1 to the segment.
     let shift = 27 - (magnitude | 0x10).leading_zeros();
     let code = (shift << 4) + (magnitude >> shift);
     let positive = if sign == 0 { 0x80 } else { 0 };
     (code as u8 | positive) ^ 0x55
 }
 
-/// [`linear_to_ulaw`] in a form that compilers vectorise: there is an instruction that makes floats of several
-/// integers, but none that counts their leading zeros. A float's exponent is the segment, its mantissa's upper four
-/// bits are the step, and they stand beside each other as in the octet.
+/// [`linear_to_ulaw`] in a form that compilers vectorise. There is a vector instruction that converts integers to
+/// floats, but none that counts leading zeros. The float's exponent is the segment and the upper four bits of its
+/// mantissa are the step. They are adjacent in the float, as in the octet.
 #[inline(always)]
 fn ulaw_by_float(sample: i16) -> u8 {
     let sign = sample >> 15;
@@ -117,7 +117,7 @@ fn ulaw_by_float(sample: i16) -> u8 {
     code ^ 0xFF ^ (sign as u8 & 0x80)
 }
 
-/// [`linear_to_alaw`] likewise. Under 16 a value is its own code.
+/// [`linear_to_alaw`] in the same form. A value below 16 is its own code.
 #[inline(always)]
 fn alaw_by_float(sample: i16) -> u8 {
     let sign = sample >> 15;
@@ -127,7 +127,7 @@ fn alaw_by_float(sample: i16) -> u8 {
     code ^ 0xD5 ^ (sign as u8 & 0x80)
 }
 
-/// The exponent of two (0 to 12) of a positive value under 2^13 and the four bits after its leading one.
+/// The binary exponent (0 to 12) of a positive value below 2^13, and the four bits after its leading one.
 #[inline(always)]
 fn exponent_and_step(magnitude: i16) -> u8 {
     ((f32::from(magnitude as u16).to_bits() >> 19) as u8).wrapping_sub((127u32 << 4) as u8)
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn every_octet_survives_decoding_and_encoding() {
         for octet in 0..=255u8 {
-            // Mu-law has two zeros; the negative one comes back as the positive one.
+            // Mu-law has two zeros; the negative one is encoded as the positive one.
             let same = if octet == 0x7F { 0xFF } else { octet };
             assert_eq!(linear_to_ulaw(ulaw_to_linear(octet)), same);
             assert_eq!(linear_to_alaw(alaw_to_linear(octet)), octet);

@@ -1,23 +1,23 @@
-//! ITU-T G.722 at 64 kbit/s: 16 kHz audio split into two bands, each coded by backward-adaptive ADPCM.
+//! ITU-T G.722 at 64 kbit/s: 16 kHz audio is split into two bands, each coded with backward-adaptive ADPCM.
 //!
 //! ```text
-//!                 .- 0 to 4 kHz, 8,000 a second: 6 bits -.
-//!  16 kHz -> QMF -+                                      +-> one octet a pair of samples -> ... and back
-//!                 '- 4 to 8 kHz, 8,000 a second: 2 bits -'
+//!                 .- 0 to 4 kHz, 8,000 per second: 6 bits -.
+//!  16 kHz -> QMF -+                                        +-> one octet per pair of samples -> ... and back
+//!                 '- 4 to 8 kHz, 8,000 per second: 2 bits -'
 //! ```
 //!
-//! The adaptation is driven by the code alone (of the low band by its 4 upper bits), so that both ends follow each
-//! other and a network may steal the low band's lower bits: modes 2 and 3 of the recommendation, which a [`Decoder`]
-//! can be told. Equal to the ITU-T test sequences bit for bit.
+//! Only the code drives the adaptation (in the low band only its upper 4 bits), so that encoder and decoder stay in
+//! step. A network may use the lower bits of the low band for data: modes 2 and 3 of the recommendation, which a
+//! [`Decoder`] supports. The output equals the ITU-T test sequences bit for bit.
 
-/// Samples made from, and into, one octet.
+/// Samples per octet.
 pub(super) const SAMPLES_PER_OCTET: usize = 2;
 
-/// How many bits of an octet are audio (G.722 §1.1); RTP always carries the first.
+/// The mode of operation: how many bits of an octet are audio (G.722 §1.1). RTP always uses mode 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(test), expect(dead_code, reason = "RTP carries mode 1 alone; the ITU's sequences are decoded in all"))]
 pub(super) enum Mode {
-    /// 64 kbit/s: all eight.
+    /// 64 kbit/s: all eight bits are audio.
     One,
     /// 56 kbit/s: the lowest bit is data.
     Two,
@@ -25,12 +25,12 @@ pub(super) enum Mode {
     Three,
 }
 
-/// The encoder's state.
+/// A G.722 encoder.
 #[derive(Debug, Clone)]
 pub(super) struct Encoder {
     low: Band,
     high: Band,
-    /// The samples before those to come, oldest first.
+    /// The last samples, oldest first.
     past: [i16; HISTORY],
 }
 
@@ -41,7 +41,7 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// Encodes pairs of samples at 16,000 Hz into an octet each, as many as both slices hold; returns the octets
+    /// Encodes each pair of samples at 16,000 Hz into one octet, as many as both slices hold; returns the octets
     /// written.
     pub(super) fn encode(&mut self, samples: &[i16], octets: &mut [u8]) -> usize {
         let mut written = 0;
@@ -67,14 +67,14 @@ impl Encoder {
     }
 }
 
-/// The decoder's state.
+/// A G.722 decoder.
 #[derive(Debug, Clone)]
 pub(super) struct Decoder {
     low: Band,
     high: Band,
-    /// What the low band's code means to the ear, which hears more of its bits than the adaptation does.
+    /// The output levels of the low band by all audio bits of its code. The adaptation uses only the upper 4 bits.
     fine: &'static [i16; 64],
-    /// Sums and differences of the bands before those to come, oldest first.
+    /// The last sums and differences of the bands, oldest first.
     past: [[i16; HISTORY / 2]; 2],
 }
 
@@ -85,7 +85,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// At rest.
+    /// A decoder in its initial state.
     pub(super) fn new(mode: Mode) -> Decoder {
         let fine = match mode {
             Mode::One => &FINE_6,
@@ -127,20 +127,22 @@ impl Decoder {
     }
 }
 
-/// Pairs of samples worked on at a time: 20 ms.
+/// The number of sample pairs processed at a time: 20 ms.
 const BLOCK: usize = 160;
-/// Taps of the quadrature mirror filter (G.722 table 11), and the samples of the past it needs besides a new pair.
+/// The taps of the quadrature mirror filter (G.722 table 11), and the past samples that it needs together with a new
+/// pair.
 const TAPS: usize = 24;
 const HISTORY: usize = TAPS - 2;
 
-/// The filter's even taps; the odd ones are the same backwards.
+/// The filter's even taps; the odd taps are the same in reverse order.
 const QMF_EVEN: [i16; TAPS / 2] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 const QMF_ODD: [i16; TAPS / 2] = reversed(QMF_EVEN);
-/// All taps, and all with the even ones negated: the products with the samples are the low band and the high band.
+/// All taps, and all taps with the even ones negated. Their products with the samples are the low band and the high
+/// band.
 const QMF_LOW: [i16; TAPS] = interleaved(1);
 const QMF_HIGH: [i16; TAPS] = interleaved(-1);
 
-/// The newest pair's low and high band, by the samples up to it.
+/// The low-band and high-band sample of the newest pair, from the last 24 samples.
 fn split(taps: &[i16; TAPS]) -> [i16; 2] {
     let [mut low, mut high] = [0; 2];
     for ((sample, in_low), in_high) in taps.iter().zip(&QMF_LOW).zip(&QMF_HIGH) {
@@ -150,33 +152,33 @@ fn split(taps: &[i16; TAPS]) -> [i16; 2] {
     [low, high].map(|sum| (sum >> 14).clamp(-16_384, 16_383) as i16)
 }
 
-/// One sample out of the bands' sums or differences.
+/// One output sample, from the sums or differences of the bands.
 fn join(taps: &[i16; TAPS / 2], filter: &[i16; TAPS / 2]) -> i16 {
     let sum: i32 = taps.iter().zip(filter).map(|(sample, tap)| i32::from(*sample) * i32::from(*tap)).sum();
     saturated(sum >> 11) as i16
 }
 
-/// One band's adaptive predictor and quantiser (G.722 §3.6, §6.2.1).
+/// The adaptive predictor and quantiser of one band (G.722 §3.6, §6.2.1).
 #[derive(Debug, Clone, Default)]
 struct Band {
-    /// Logarithm of the quantiser's scale, in 1/2048 of an octave.
+    /// The logarithm of the quantiser's scale, in 1/2048 of an octave.
     scale: i32,
-    /// What the next sample is expected to be, and its part that comes of the zeros.
+    /// The predicted next sample, and the part of it that comes from the zeros.
     prediction: i32,
     from_zeros: i32,
-    /// The predictor's two poles, Q14.
+    /// The predictor's two poles in Q14.
     poles: [i32; 2],
     /// The last reconstructed sample.
     reconstructed: i32,
-    /// Whether the last two partly reconstructed samples were negative (-1, else 0).
+    /// The signs of the last two partially reconstructed samples: -1 if negative, else 0.
     negative: [i32; 2],
-    /// The predictor's zeros, Q14, and the last differences, newest first. Six are used; eight fit a vector.
+    /// The predictor's zeros in Q14, and the last differences, newest first. Six are used; eight fill a vector.
     zeros: [i16; 8],
     differences: [i16; 8],
 }
 
 impl Band {
-    /// Codes a sample of the low band into six bits.
+    /// Encodes a sample of the low band into six bits.
     #[inline(always)]
     fn encode_low(&mut self, sample: i32) -> i32 {
         let error = saturated(sample - self.prediction);
@@ -187,7 +189,7 @@ impl Band {
         code
     }
 
-    /// Codes a sample of the high band into two bits.
+    /// Encodes a sample of the high band into two bits.
     #[inline(always)]
     fn encode_high(&mut self, sample: i32) -> i32 {
         let error = saturated(sample - self.prediction);
@@ -215,7 +217,7 @@ impl Band {
         sample.clamp(-16_384, 16_383)
     }
 
-    /// Takes in the upper four bits of a low band's code.
+    /// Adapts to the upper four bits of a low-band code.
     #[inline(always)]
     fn adapt_low(&mut self, code: i32, step: i32) {
         self.scale = (((self.scale * 127) >> 7) + at(&LOW_GROWTH, code)).clamp(0, 18_432);
@@ -228,8 +230,8 @@ impl Band {
         self.predict((step * at(&HIGH_LEVEL, code)) >> 15);
     }
 
-    /// Moves the predictor on by one quantised difference: poles and zeros adapt, then give the next prediction
-    /// (G.722 §6.2.1.3 and on, block 4).
+    /// Advances the predictor by one quantised difference: adapts poles and zeros, then computes the next prediction
+    /// (G.722 §6.2.1.3 and following, block 4).
     #[inline(always)]
     fn predict(&mut self, difference: i32) {
         let reconstructed = saturated(self.prediction + difference);
@@ -237,7 +239,8 @@ impl Band {
         let [last_negative, older_negative] = self.negative;
         let [first, second] = self.poles;
 
-        // Poles: the signs of successive partly reconstructed samples say which way; limits keep the filter stable.
+        // Poles: the signs of successive partially reconstructed samples give the direction. Limits keep the filter
+        // stable.
         let turned = negative ^ last_negative;
         let lean = saturated(first << 2);
         let lean = if turned == 0 { saturated(-lean) } else { lean };
@@ -247,8 +250,8 @@ impl Band {
         let limit = 15_360 - second_next;
         let first_next = (push + ((first * 32_640) >> 15)).clamp(-limit, limit);
 
-        // Zeros: each leaks by 1/256, and moves by 1/128 if its difference agrees in sign with the new one. No sum of
-        // these leaves 16 bits.
+        // Zeros: each decays by 1/256, and moves by 1/128 if its difference has the same sign as the new one. No sum of
+        // these exceeds 16 bits.
         let newest = difference as i16;
         let nudge = if newest == 0 { 0 } else { 128 };
         for (zero, past) in self.zeros.iter_mut().zip(&self.differences) {
@@ -259,7 +262,7 @@ impl Band {
         let [d0, d1, d2, d3, d4, d5, d6, _] = self.differences;
         self.differences = [newest, d0, d1, d2, d3, d4, d5, d6];
 
-        // A quantised difference is under 2^14, so its double needs no saturation; the sums do.
+        // A quantised difference is below 2^14, so twice its value needs no saturation. The sums need it.
         let mut products = [0i16; 8];
         for ((product, zero), difference) in products.iter_mut().zip(&self.zeros).zip(&self.differences) {
             *product = ((i32::from(*zero) * i32::from(*difference)) >> 14) as i16;
@@ -277,11 +280,11 @@ impl Band {
     }
 }
 
-/// 1 to 30: which of the low band's intervals a magnitude (0 to 32,767) falls into.
+/// The number, 1 to 30, of the low-band quantiser interval of a magnitude (0 to 32,767).
 #[inline(always)]
 fn quantise(magnitude: i32, step: i32) -> i32 {
     let (magnitude, step) = (magnitude as i16, step as u32);
-    // All limits are tried: without branches, and eight at a time, that is quicker than a search.
+    // Compare with all limits, eight at a time and without branches. This is faster than a search.
     let mut lanes = [-2i16, 0, 0, 0, 0, 0, 0, 0];
     for limits in LOW_LIMITS.as_chunks::<8>().0 {
         for (lane, limit) in lanes.iter_mut().zip(limits) {
@@ -302,7 +305,7 @@ const fn saturated(value: i32) -> i32 {
     }
 }
 
-/// An entry of a table whose length is a power of two, its place taken modulo that.
+/// An entry of a table whose length is a power of two; the index is taken modulo the length.
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "the mask keeps it inside")]
 const fn at<const N: usize>(table: &[i16; N], place: i32) -> i32 {
@@ -310,8 +313,8 @@ const fn at<const N: usize>(table: &[i16; N], place: i32) -> i32 {
     table[place as usize & (N - 1)] as i32
 }
 
-/// Decision limits of the low band's quantiser, times 16 so that the upper half of a 32-bit product is what is
-/// compared. The three zeros, which every magnitude reaches, fill the vector.
+/// Decision limits of the low band's quantiser, times 16, so that the upper half of a 32-bit product can be compared.
+/// The three zeros, which every magnitude reaches, fill the vector.
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 static LOW_LIMITS: [u16; 32] = {
     const LIMITS: [u16; 32] = [
@@ -327,7 +330,7 @@ static LOW_LIMITS: [u16; 32] = {
     limits
 };
 
-/// The low band's six bits by sign (of weight 32, negative if set) and interval.
+/// The six-bit code of the low band, indexed by sign (bit 5, set if negative) and interval.
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 static LOW_CODE: [i16; 64] = {
     let mut codes = [0; 64];
@@ -340,10 +343,11 @@ static LOW_CODE: [i16; 64] = {
     codes
 };
 
-/// Output level of the low band by the code's upper four bits: what the adaptation goes by, and all that mode 3 hears.
+/// Output levels of the low band by the code's upper four bits. The adaptation uses them, and they are the output of
+/// mode 3.
 static LOW_LEVEL: [i16; 16] =
     [0, -20456, -12896, -8968, -6288, -4240, -2584, -1200, 20456, 12896, 8968, 6288, 4240, 2584, 1200, 0];
-/// Output level of the low band by all six bits of its code, of which modes 2 and 3 leave out one and two.
+/// Output levels of the low band by all six bits of its code. Mode 2 ignores the lowest bit, mode 3 the two lowest.
 static FINE_4: [i16; 64] = spread(LOW_LEVEL);
 static FINE_5: [i16; 64] = spread([
     -280, -280, -23352, -17560, -14120, -11664, -9752, -8184, -6864, -5712, -4696, -3784, -2960, -2208, -1520, -880,
@@ -355,17 +359,17 @@ static FINE_6: [i16; 64] = [
     -728, 24808, 21904, 19008, 16704, 14984, 13512, 12280, 11192, 10232, 9360, 8576, 7856, 7192, 6576, 6000, 5456,
     4944, 4464, 4008, 3576, 3168, 2776, 2400, 2032, 1688, 1360, 1040, 728, 432, 136, -432, -136,
 ];
-/// How a code's upper four bits change the low band's scale.
+/// The change of the low band's scale by the code's upper four bits.
 static LOW_GROWTH: [i16; 16] = [-60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538, 334, 172, 58, -30, -60];
-/// Output level and change of scale of the high band by its code.
+/// Output level and change of scale of the high band, by its code.
 static HIGH_LEVEL: [i16; 4] = [-7408, -1616, 7408, 1616];
 static HIGH_GROWTH: [i16; 4] = [798, -214, 798, -214];
 
-/// The quantisers' linear scale by the logarithmic one over 64.
+/// The quantiser's linear scale, by the logarithmic scale divided by 64.
 static LOW_STEP: [i16; 512] = steps(8);
 static HIGH_STEP: [i16; 512] = steps(10);
 
-/// `table` for six bits of which the lowest do not matter.
+/// `table` expanded to six bits, of which the lowest are ignored.
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 const fn spread<const N: usize>(table: [i16; N]) -> [i16; 64] {
     let mut fine = [0; 64];
@@ -379,7 +383,7 @@ const fn spread<const N: usize>(table: [i16; N]) -> [i16; 64] {
 
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 const fn steps(shift: usize) -> [i16; 512] {
-    // 2048 times the powers of two by 1/32 of an octave, cut off.
+    // 2048 times the powers of two in steps of 1/32 octave, truncated.
     const OCTAVE: [i16; 32] = [
         2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, 2896, 2960,
         3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
@@ -387,7 +391,7 @@ const fn steps(shift: usize) -> [i16; 512] {
     let mut steps = [0; 512];
     let mut place = 0;
     while place <= (shift + 1) * 32 {
-        // The scale is never more than `shift + 1` octaves, where it is 2^14.
+        // The scale is at most `shift + 1` octaves, where it is 2^14.
         let octave = place / 32;
         let mantissa = OCTAVE[place % 32];
         steps[place] = if octave <= shift { mantissa >> (shift - octave) } else { mantissa << (octave - shift) } << 2;

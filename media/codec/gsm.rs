@@ -1,18 +1,18 @@
 //! GSM full rate (ETSI EN 300 961, "GSM 06.10"): a decoder of frames of 160 samples at 8,000 Hz.
 //!
-//! Only files have it here; nobody is called with it. The arithmetic is the recommendation's own, so the samples are exact
-//! to the bit. Names are those of its clause 5.3.
+//! It is used only for files; calls never negotiate GSM. The arithmetic is the recommendation's, so the samples are
+//! bit-exact. The names are those of its clause 5.3.
 
 /// Samples of a frame: 20 ms.
 pub(crate) const FRAME: usize = 160;
-/// Octets of a frame in a file of its own (`.gsm`): 4 bits `1101`, then 260 bits, the first one highest.
+/// Octets of a frame in a `.gsm` file: the 4 bits `1101`, then 260 bits, most significant bit first.
 pub(crate) const OCTETS: usize = 33;
-/// Octets of a pair of frames in WAV (format 49): 520 bits, the first one lowest.
+/// Octets of a pair of frames in WAV (format 49): 520 bits, least significant bit first.
 pub(crate) const PAIR_OCTETS: usize = 65;
 
-/// Bits of the eight log area ratios.
+/// The bits of each of the eight log area ratios.
 const LAR_BITS: [u32; 8] = [6, 6, 5, 5, 4, 4, 3, 3];
-/// How the log area ratios are quantised: B, MIC and INVA of table 5.1.
+/// Quantisation of the log area ratios: B, MIC and INVA of table 5.1.
 const LAR_TABLE: [(i16, i16, i16); 8] = [
     (0, -32, 13_107),
     (0, -32, 13_107),
@@ -23,19 +23,19 @@ const LAR_TABLE: [(i16, i16, i16); 8] = [
     (-341, -4, 31_454),
     (-1_144, -4, 29_708),
 ];
-/// Gains of the long term predictor: table 5.3b.
+/// Gains of the long-term predictor: table 5.3b.
 const QLB: [i16; 4] = [3_277, 11_469, 21_299, 32_767];
 /// Normalised direct mantissas: table 5.6.
 const FAC: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
-/// Longest lag of the long term predictor, samples.
+/// The longest lag of the long-term predictor in samples.
 const LONGEST_LAG: usize = 120;
 /// Samples of a sub-frame.
 const SUBFRAME: usize = 40;
 
-/// The decoder of one stream: what it keeps from frame to frame.
+/// The decoder of one stream, with its state between frames.
 #[derive(Debug, Clone)]
 pub(crate) struct Decoder {
-    /// The last 120 reconstructed residual samples, and room for a sub-frame.
+    /// The last 120 reconstructed residual samples, and space for a sub-frame.
     residual: [i16; LONGEST_LAG + SUBFRAME],
     lag: usize,
     ratios: [i16; 8],
@@ -50,13 +50,13 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A frame of a `.gsm` file.
+    /// Decodes a frame of a `.gsm` file.
     pub(crate) fn frame(&mut self, octets: &[u8; OCTETS]) -> [i16; FRAME] {
         let mut bits = Bits { octets, at: 4, lowest_first: false };
         self.decode(&mut bits)
     }
 
-    /// Two frames of a WAV file.
+    /// Decodes two frames of a WAV file.
     pub(crate) fn pair(&mut self, octets: &[u8; PAIR_OCTETS]) -> [[i16; FRAME]; 2] {
         let mut bits = Bits { octets, at: 0, lowest_first: true };
         [self.decode(&mut bits), self.decode(&mut bits)]
@@ -77,7 +77,7 @@ impl Decoder {
         samples
     }
 
-    /// A sub-frame of the short term residual: regular pulses (5.3.1) and long term prediction (5.3.2).
+    /// A sub-frame of the short-term residual: regular pulses (5.3.1) and long-term prediction (5.3.2).
     fn excitation(&mut self, bits: &mut Bits<'_>) -> [i16; SUBFRAME] {
         let lag = usize::from(bits.take(7).unsigned_abs());
         let gain = QLB.get(usize::from(bits.take(2).unsigned_abs())).copied().unwrap_or_default();
@@ -89,7 +89,7 @@ impl Decoder {
         let rounding = if shift > 0 { 1 << (shift - 1) } else { 0 };
         for pulse in 0..13 {
             let value = (bits.take(3) * 2 - 7) << 12;
-            // The grid begins at 0 to 3, so the last pulse is the 40th sample at most.
+            // The grid starts at 0 to 3, so the last pulse is at most the 40th sample.
             if let Some(place) = pulses.get_mut(grid + 3 * pulse) {
                 *place = times(factor, value).saturating_add(rounding) >> shift;
             }
@@ -110,7 +110,8 @@ impl Decoder {
         out
     }
 
-    /// The short term synthesis filter (5.3.3 to 5.3.6), whose coefficients move from the last frame's to this one's.
+    /// The short-term synthesis filter (5.3.3 to 5.3.6). Its coefficients change gradually from those of the last frame
+    /// to those of this one.
     fn synthesise(&mut self, coded: [i16; 8], samples: &mut [i16; FRAME]) {
         let mut ratios = [0i16; 8];
         for ((ratio, code), (b, mic, inva)) in ratios.iter_mut().zip(coded).zip(LAR_TABLE) {
@@ -144,7 +145,7 @@ impl Decoder {
     }
 }
 
-/// Exponent and mantissa of a sub-frame's greatest pulse (5.3.1).
+/// Exponent and mantissa of the largest pulse of a sub-frame (5.3.1).
 fn block_maximum(code: i16) -> (i16, usize) {
     let mut exponent = if code > 15 { (code >> 3) - 1 } else { 0 };
     let mut mantissa = code - (exponent << 3);
@@ -158,7 +159,7 @@ fn block_maximum(code: i16) -> (i16, usize) {
     (exponent, usize::from((mantissa - 8).unsigned_abs()))
 }
 
-/// So many quarters of a log area ratio, each part rounded as in 5.3.4.
+/// `count` quarters of a log area ratio, with each part rounded as in 5.3.4.
 fn quarters(ratio: i16, count: u8) -> i16 {
     match count {
         0 => 0,
@@ -169,7 +170,7 @@ fn quarters(ratio: i16, count: u8) -> i16 {
     }
 }
 
-/// 5.3.5.
+/// The reflection coefficient of a log area ratio (5.3.5).
 fn reflection_coefficient(ratio: i16) -> i16 {
     let size = ratio.saturating_abs();
     let value = match size {
@@ -180,14 +181,14 @@ fn reflection_coefficient(ratio: i16) -> i16 {
     if ratio < 0 { -value } else { value }
 }
 
-/// The product of two fractions, rounded.
+/// The rounded product of two fractions.
 fn times(a: i16, b: i16) -> i16 {
     let product = (i32::from(a) * i32::from(b) + 16_384) >> 15;
     // Only -1 times -1 does not fit.
     i16::try_from(product).unwrap_or(i16::MAX)
 }
 
-/// Reads numbers of a few bits.
+/// Reads fields of a few bits.
 struct Bits<'a> {
     octets: &'a [u8],
     at: usize,
@@ -195,7 +196,7 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// The next `width` bits, at most 7; zeros beyond the end.
+    /// The next `width` bits, at most 7; zeros after the end.
     fn take(&mut self, width: u32) -> i16 {
         let mut value = 0;
         for place in 0..width {

@@ -1,9 +1,9 @@
 //! L16: linear 16-bit samples in network byte order (RFC 3551 §4.5.11).
 
-/// Octets of one sample.
+/// Octets per sample.
 pub(super) const OCTETS_PER_SAMPLE: usize = 2;
 
-/// Decodes as many samples as both slices hold; returns how many.
+/// Decodes as many samples as both slices hold; returns the number of samples.
 pub(super) fn decode(octets: &[u8], samples: &mut [i16]) -> usize {
     let (pairs, _) = octets.as_chunks();
     samples.iter_mut().zip(pairs).map(|(sample, pair)| *sample = i16::from_be_bytes(*pair)).count()

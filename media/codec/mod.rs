@@ -1,4 +1,4 @@
-//! The audio codecs a leg can speak. One file a codec; each is pure and works on whole frames.
+//! The audio codecs of a leg, one file for each codec. A codec is pure and works on whole frames.
 
 mod coder;
 pub mod g711;
@@ -10,7 +10,7 @@ mod opus;
 pub use coder::{Decoder, Encoder, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed};
 use g711::Law;
 
-/// How many PCM samples a second is worked with.
+/// A PCM sample rate of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SampleRate {
     /// Narrowband: 8,000 Hz.
@@ -22,7 +22,7 @@ pub enum SampleRate {
 }
 
 impl SampleRate {
-    /// Samples a second.
+    /// Samples per second.
     pub const fn hertz(self) -> u32 {
         match self {
             SampleRate::Hz8000 => 8_000,
@@ -31,13 +31,13 @@ impl SampleRate {
         }
     }
 
-    /// Samples of 20 ms: 160, 320 or 960.
+    /// Samples in 20 ms: 160, 320 or 960.
     pub const fn frame(self) -> usize {
         self.hertz() as usize / 50
     }
 }
 
-/// Samples of the longest frame, 20 ms at 48,000 Hz.
+/// Samples of the longest frame: 20 ms at 48,000 Hz.
 pub const LONGEST_FRAME: usize = SampleRate::Hz48000.frame();
 
 /// A codec that a session can negotiate.
@@ -47,7 +47,7 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law, static payload type 8 (RFC 3551 §6).
     Pcma,
-    /// G.722 at 64 kbit/s, static payload type 9. Its RTP clock runs at half its sample rate (RFC 3551 §4.5.2).
+    /// G.722 at 64 kbit/s, static payload type 9. Its RTP clock rate is half its sample rate (RFC 3551 §4.5.2).
     G722,
     /// Opus (RFC 7587), mono.
     Opus,
@@ -77,7 +77,7 @@ impl Codec {
         }
     }
 
-    /// Units of the RTP timestamp a second.
+    /// The RTP clock rate in Hz.
     pub const fn clock_rate(self) -> u32 {
         match self {
             Codec::Pcmu | Codec::Pcma | Codec::G722 => 8_000,
@@ -86,8 +86,7 @@ impl Codec {
         }
     }
 
-    /// The rate of the PCM that it is decoded to and encoded from. Opus works at any; this is what a bridge or a tap has
-    /// of it.
+    /// The sample rate of the codec's PCM. Opus supports every rate; this is the one that bridges and taps use.
     pub const fn sample_rate(self) -> SampleRate {
         match self {
             Codec::Pcmu | Codec::Pcma => SampleRate::Hz8000,
@@ -96,7 +95,7 @@ impl Codec {
         }
     }
 
-    /// How long a payload is, in units of the RTP timestamp.
+    /// The length of a payload in RTP timestamp units.
     pub fn units(self, payload: &[u8]) -> u32 {
         match self {
             Codec::Pcmu | Codec::Pcma | Codec::G722 => payload.len() as u32,
@@ -105,7 +104,8 @@ impl Codec {
         }
     }
 
-    /// The companding law of a G.711 codec: its octets are samples, which can be relayed, mapped and decoded one by one.
+    /// The companding law of a G.711 codec; `None` for others. Each octet of G.711 is a sample, so octets can be
+    /// relayed, converted and decoded one by one.
     pub const fn law(self) -> Option<Law> {
         match self {
             Codec::Pcmu => Some(Law::Mu),

@@ -1,22 +1,23 @@
-//! Opus (RFC 6716) for telephony: mono, by libopus, which works at any of our sample rates by itself.
+//! Opus (RFC 6716) for telephony: mono, with libopus, which supports all our sample rates itself.
 
 use opus::{Application, Bitrate, Channels};
 
 use super::SampleRate;
 
-/// libopus's effort, 0 to 10.
+/// The complexity setting of libopus, 0 to 10.
 const COMPLEXITY: i32 = 5;
-/// The loss, in percent, that an encoder reckons with until it is told: enough to make it spend bits on redundancy.
+/// The loss in percent that an encoder assumes before the first report. It is high enough for the encoder to spend bits
+/// on redundancy.
 const EXPECTED_LOSS: i32 = 10;
 
-/// The encoder's state.
+/// An Opus encoder.
 pub(super) struct Encoder(opus::Encoder);
 
 impl Encoder {
-    /// For speech at `rate`, with in-band redundancy (FEC) and without DTX. Allocates some 30 KiB.
+    /// An encoder for speech at `rate`, with in-band redundancy (FEC) and without DTX. Allocates about 30 KiB.
     pub(super) fn new(rate: SampleRate) -> Encoder {
-        // The least at which libopus gives up no bandwidth for redundancy when told of 3 to 20 percent of loss. Speech
-        // with its pauses takes an eighth less.
+        // The lowest bit rates at which libopus does not reduce the audio bandwidth in favour of redundancy, for a loss
+        // of 3 to 20 percent. Speech with pauses needs an eighth less.
         let bitrate = match rate {
             SampleRate::Hz8000 => 20_000,
             SampleRate::Hz16000 => 28_000,
@@ -34,57 +35,59 @@ impl Encoder {
         Encoder(made.expect("libopus has the memory for an encoder"))
     }
 
-    /// Tells the loss that the far end reports, 0 to 100 percent: the more, the more bits go into redundancy.
+    /// Sets the loss that the far end reports, 0 to 100 percent. A higher loss makes the encoder spend more bits on
+    /// redundancy.
     pub(super) fn expect_loss(&mut self, percent: u8) {
-        // Refused only out of range.
+        // libopus refuses only values outside the range.
         let _ = self.0.set_packet_loss_perc(i32::from(percent.min(100)));
     }
 
-    /// Forgets what it heard, as if made anew. The next packet leans on none before it.
+    /// Resets the encoder to its initial state. The next packet does not depend on earlier ones.
     pub(super) fn reset(&mut self) {
-        // Nothing can be wrong with a reset.
+        // A reset cannot fail.
         let _ = self.0.reset_state();
     }
 
-    /// Encodes one frame (2.5 to 120 ms); returns the octets written, none if the frame has another length or `octets`
-    /// is too short for any packet. A packet never has more than 1,275 octets a frame of 20 ms, and never more than
+    /// Encodes one frame of 2.5 to 120 ms and returns the octets written: 0 if the frame has another length, or if
+    /// `octets` is too short for any packet. A packet has at most 1,275 octets per 20 ms frame, and never more than
     /// fit.
     pub(super) fn encode(&mut self, frame: &[i16], octets: &mut [u8]) -> usize {
         self.0.encode(frame, octets).unwrap_or(0)
     }
 }
 
-/// The decoder's state. Stereo is heard as mono.
+/// An Opus decoder. It decodes stereo to mono.
 pub(super) struct Decoder {
     decoder: opus::Decoder,
     rate: SampleRate,
 }
 
 impl Decoder {
-    /// To PCM at `rate`. Allocates some 20 KiB.
+    /// A decoder to PCM at `rate`. Allocates about 20 KiB.
     pub(super) fn new(rate: SampleRate) -> Decoder {
         let made = opus::Decoder::new(rate.hertz(), Channels::Mono);
         #[expect(clippy::expect_used, reason = "libopus refuses only rates that are not among these")]
         Decoder { decoder: made.expect("libopus has the memory for a decoder"), rate }
     }
 
-    /// Decodes a packet of 2.5 to 120 ms; returns the samples written, or nothing if it is malformed or does not fit.
+    /// Decodes a packet of 2.5 to 120 ms and returns the samples written; `None` if the packet is malformed or does not
+    /// fit.
     pub(super) fn decode(&mut self, packet: &[u8], samples: &mut [i16]) -> Option<usize> {
-        // libopus takes an empty packet for a lost one.
+        // libopus treats an empty packet as a lost one.
         if packet.is_empty() || self.decoder.get_nb_samples(packet).ok()? > samples.len() {
             return None;
         }
         self.decoder.decode(packet, samples, false).ok()
     }
 
-    /// Makes up what a lost packet would have sounded like. `samples` is as long as that was: a multiple of 2.5 ms, at
-    /// most 120 ms. False, and nothing made, for other lengths.
+    /// Conceals a lost packet. `samples` has the length of that packet: a multiple of 2.5 ms, at most 120 ms. False,
+    /// without output, for other lengths.
     pub(super) fn conceal(&mut self, samples: &mut [i16]) -> bool {
         self.is_duration(samples.len()) && self.decoder.decode(&[], samples, false).is_ok()
     }
 
-    /// Decodes a lost packet from the redundancy in the one after it, before that is decoded itself. False, and the
-    /// state as it was, if there is none; `samples` as for [`Decoder::conceal`].
+    /// Decodes a lost packet from the redundancy in the next packet, before the next packet itself is decoded.
+    /// `samples` as for [`Decoder::conceal`]. False, with the state unchanged, if there is no redundancy.
     pub(super) fn recover(&mut self, next: &[u8], samples: &mut [i16]) -> bool {
         self.is_duration(samples.len())
             && carries_redundancy(next)
@@ -97,11 +100,12 @@ impl Decoder {
     }
 }
 
-/// How long a packet is, in units of the 48,000 Hz clock, by its first octets (RFC 6716 §3.1); 0 if it is none.
+/// The length of a packet in units of the 48,000 Hz clock, from its first octets (RFC 6716 §3.1); 0 if it is not an
+/// Opus packet.
 pub(super) fn units(packet: &[u8]) -> u32 {
     let Some((toc, rest)) = packet.split_first() else { return 0 };
     let configuration = toc >> 3;
-    // In 2.5 ms.
+    // In units of 2.5 ms.
     let frame: u32 = match configuration {
         0..12 => [4, 8, 16, 24].into_iter().nth(usize::from(configuration & 3)).unwrap_or(8),
         12..16 => 4 << (configuration & 1),
@@ -112,32 +116,33 @@ pub(super) fn units(packet: &[u8]) -> u32 {
         1 | 2 => 2,
         _ => rest.first().map_or(0, |count| u32::from(count & 0x3F)),
     };
-    // 120 ms at most.
+    // At most 120 ms.
     (frame * frames).min(48) * 120
 }
 
-/// Whether a packet's first frame carries the one before it once more (LBRR, RFC 6716 §4.2.3 and §4.2.4): the flags are
-/// the first bits of the range coder's data, each of even odds, and can be read as they stand.
+/// Whether a packet's first frame contains a redundant copy of the previous one (LBRR, RFC 6716 §4.2.3 and §4.2.4). The
+/// flags are the first bits of the range coder's data. Each has an even probability, so they can be read directly.
 fn carries_redundancy(packet: &[u8]) -> bool {
     let Some((toc, rest)) = packet.split_first() else { return false };
     let configuration = toc >> 3;
     if configuration >= 16 {
-        return false; // CELT only
+        return false; // CELT only.
     }
-    // SILK frames in one Opus frame: one up to 20 ms, then one each 20 ms. Hybrid frames have one.
+    // The number of SILK frames in one Opus frame: one for up to 20 ms, otherwise one per 20 ms. Hybrid frames have
+    // one.
     let silk_frames = match configuration {
         0..12 => (configuration & 3).max(1),
         _ => 1,
     };
     let Some(first) = first_frame(toc & 3, rest).and_then(|frame| frame.first()) else { return false };
     let stereo = toc & 4 != 0;
-    // Per channel: a voice flag for each SILK frame, then the flag of redundancy.
+    // For each channel: one voice flag per SILK frame, then the redundancy flag.
     let middle = first >> (7 - silk_frames) & 1 != 0;
     let side = stereo && first >> (6 - 2 * silk_frames) & 1 != 0;
     middle || side
 }
 
-/// A packet from its first frame on, behind the lengths (RFC 6716 §3.2); nothing if there are no such lengths.
+/// The packet's data from its first frame on, after the lengths (RFC 6716 §3.2); `None` if the lengths are missing.
 fn first_frame(code: u8, rest: &[u8]) -> Option<&[u8]> {
     let skip_length = |rest: &[u8]| if *rest.first()? < 252 { Some(1) } else { Some(2) };
     match code {
@@ -146,7 +151,7 @@ fn first_frame(code: u8, rest: &[u8]) -> Option<&[u8]> {
         _ => {
             let (count, mut rest) = rest.split_first()?;
             if count & 0x40 != 0 {
-                // Padding's length: 255 says that there is another octet of it.
+                // The padding length: 255 means that another octet of it follows.
                 let octets = rest.iter().position(|octet| *octet != 255)? + 1;
                 rest = rest.get(octets..)?;
             }

@@ -1,9 +1,9 @@
-//! What the codecs' tests share: signals, files that lie beside the repository, and a measure.
+//! Helpers of the codecs' tests: signals, test files from outside the repository, and a measure of fidelity.
 
 use std::f64::consts::TAU;
 use std::path::Path;
 
-/// A file of the ITU's vectors or of recorded speech; nothing, and a word about it, where there are none.
+/// A file of the ITU's test vectors or of recorded speech. `None`, with a message, if the file is missing.
 pub(crate) fn shared(name: &str) -> Option<Vec<u8>> {
     let octets = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora").join(name)).ok();
     if octets.is_none() {
@@ -12,17 +12,17 @@ pub(crate) fn shared(name: &str) -> Option<Vec<u8>> {
     octets
 }
 
-/// Little-endian samples.
+/// Converts little-endian octets to samples.
 pub(crate) fn samples(octets: &[u8]) -> Vec<i16> {
     octets.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
 }
 
-/// Samples of a recorded voice at 16,000 Hz, where it is there.
+/// Samples of a recorded voice at 16,000 Hz; `None` if the file is missing.
 pub(crate) fn recorded_voice() -> Option<Vec<i16>> {
     Some(samples(&shared("audio/short_wb_voice.wav")?[44..]))
 }
 
-/// Numbers without a pattern, the same in each run.
+/// Pseudo-random numbers, the same in each run.
 pub(crate) struct Noise(pub(crate) u64);
 
 impl Noise {
@@ -36,8 +36,8 @@ impl Noise {
     }
 }
 
-/// Two seconds of something like a voice: a gliding pitch of 120 to 180 Hz with overtones to 3.4 kHz that are strongest
-/// about two formants, in syllables, and breath.
+/// 2 s of a synthetic voice: a gliding pitch of 120 to 180 Hz, with overtones up to 3.4 kHz that are strongest near two
+/// formants, in syllables, with breath noise.
 pub(crate) fn voice(hertz: u32) -> Vec<i16> {
     let mut noise = Noise(1);
     let mut phase = 0.0;
@@ -60,8 +60,8 @@ pub(crate) fn voice(hertz: u32) -> Vec<i16> {
         .collect()
 }
 
-/// By how many decibels `heard` stands above its difference from `said`, and how many samples it lags, at the lag
-/// within `most` that fits best.
+/// The level of `heard` relative to its difference from `said` in dB, and its lag in samples, at the best lag of at
+/// most `most`.
 pub(crate) fn fidelity(said: &[i16], heard: &[i16], most: usize) -> (f64, usize) {
     (0..=most)
         .map(|lag| {

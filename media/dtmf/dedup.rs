@@ -1,29 +1,33 @@
-//! Tells each press once, though some gateways send it in two forms: as an event and in the audio, or in an INFO too.
+//! Reports each digit once. Some gateways send a digit by two methods: as a telephone-event and in the audio, or also
+//! as SIP INFO.
 
 use std::time::{Duration, Instant};
 
-/// How a press came.
+/// The method by which a digit arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A telephone-event (RFC 4733).
     Event,
-    /// Tones in the audio.
+    /// Tones in the audio (ITU-T Q.23).
     Tone,
-    /// A SIP INFO (application/dtmf-relay, application/dtmf).
+    /// A SIP INFO request (application/dtmf-relay, application/dtmf).
     Info,
 }
 
-/// Presses remembered, for a hand that is faster than the slower form.
+/// The number of digits that are remembered, for digits that follow each other faster than the slower method delivers
+/// them.
 const REMEMBERED: usize = 4;
-/// Tones are found late: 40 ms, what the jitter buffer holds, and what the gateway took. So long after its event (or its
-/// last packet) a tone is the same press.
+/// The time after a telephone-event (or its last packet) during which a tone is the same digit. Tones are detected
+/// late, by 40 ms, the delay of the jitter buffer, and the gateway's delay.
 const TONE_AFTER: Duration = Duration::from_millis(300);
-/// A gateway lets some of the tone through before it knows it: so long after its tone an event is the same press.
+/// The time after a tone during which a telephone-event is the same digit. A gateway passes some of the tone before it
+/// detects it.
 const EVENT_AFTER: Duration = Duration::from_millis(200);
-/// An INFO comes when the key is up, by another way.
+/// The largest time between an INFO and another report of the same digit. The INFO is sent when the key is released,
+/// and takes another path.
 const INFO_APART: Duration = Duration::from_millis(500);
 
-/// The latest presses of one leg.
+/// Removes duplicates of one leg's digits.
 #[derive(Debug, Default)]
 pub struct Presses {
     latest: [Option<Press>; REMEMBERED],
@@ -32,16 +36,16 @@ pub struct Presses {
 #[derive(Debug, Clone, Copy)]
 struct Press {
     key: char,
-    /// The weightiest in which it came.
+    /// The strongest method by which it arrived.
     form: Form,
     at: Instant,
-    /// An INFO has come for it: another is another press.
+    /// Whether an INFO has arrived for it: a further INFO is another digit.
     info: bool,
 }
 
 impl Presses {
-    /// Takes a press; false when it is one that was told in another form. An event outweighs tones: as long as it lasts,
-    /// and shortly after, they are the same press however often they are found.
+    /// Handles a digit; false if it is a duplicate of a digit that arrived by another method. A telephone-event has
+    /// priority over tones: all tones during the event and shortly after it are the same digit.
     pub fn handle(&mut self, now: Instant, key: char, form: Form) -> bool {
         let same = self.latest.iter_mut().flatten().find(|before| {
             let window = match (before.form, form) {
@@ -58,7 +62,7 @@ impl Presses {
                 before.info = true;
             }
             if before.form == Form::Info || form == Form::Event {
-                // From here on it is the new form that lasts.
+                // From now on the new method determines how long the digit lasts.
                 (before.form, before.at) = (form, now);
             }
             return false;
@@ -70,7 +74,7 @@ impl Presses {
         true
     }
 
-    /// The latest event goes on: another of its packets came.
+    /// Notes another packet of the latest telephone-event: it continues.
     pub fn handle_event_packet(&mut self, now: Instant) {
         let event = self.latest.iter_mut().flatten().find(|press| press.form == Form::Event);
         if let Some(event) = event {
@@ -123,7 +127,7 @@ mod tests {
         let told = [(0, Form::Event), (110, Form::Tone), (120, Form::Event), (230, Form::Tone)];
         assert_eq!(told.map(|(at, form)| bench.at(at, '7', form)), [true, false, true, false]);
         let told = [(2_000, Form::Tone), (2_050, Form::Event), (2_150, Form::Tone), (2_180, Form::Event)];
-        // The second tone comes within the first event's shadow, so it is the second event that is told.
+        // The second tone arrives within the window of the first event, so the second event is reported.
         assert_eq!(told.map(|(at, form)| bench.at(at, '7', form)), [true, false, false, true]);
     }
 

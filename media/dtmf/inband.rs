@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::tone::{Tone, ToneGenerator};
 
-    /// The frames of a key of 60 ms, and 200 ms of silence.
+    /// The frames of a digit of 60 ms, and 200 ms of silence.
     fn key(key: char, rate: SampleRate) -> Vec<Vec<i16>> {
         let mut generator = ToneGenerator::at(Tone::Key { key, milliseconds: 60 }, rate);
         let sound = |_| {

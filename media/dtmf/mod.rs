@@ -15,13 +15,13 @@ pub use dedup::{Form, Presses};
 pub(crate) use inband::InbandDetector;
 pub use tone_detector::ToneDetector;
 
-/// Frequencies of a key's row and column, Hz (ITU-T Q.23).
+/// The frequencies of rows and columns in Hz (ITU-T Q.23).
 const ROWS: [u16; 4] = [697, 770, 852, 941];
 const COLUMNS: [u16; 4] = [1_209, 1_336, 1_477, 1_633];
-/// The keys of each row.
+/// The digits of each row.
 const KEYS: [[char; 4]; 4] = [['1', '2', '3', 'A'], ['4', '5', '6', 'B'], ['7', '8', '9', 'C'], ['*', '0', '#', 'D']];
 
-/// The two frequencies of a key (`0`-`9`, `*`, `#`, `A`-`D`, `a`-`d`) in Hz.
+/// The two frequencies of a digit (`0`-`9`, `*`, `#`, `A`-`D`, `a`-`d`) in Hz.
 pub(crate) fn frequencies(key: char) -> Option<[u16; 2]> {
     let key = key.to_ascii_uppercase();
     KEYS.iter().zip(ROWS).find_map(|(keys, row)| {

@@ -1,13 +1,14 @@
-//! Finds keys pressed as tones in the audio (ITU-T Q.23), as a receiver of ITU-T Q.24 does.
+//! Detects digits as tones in the audio (ITU-T Q.23), with the requirements of a receiver by ITU-T Q.24.
 //!
 //! ```text
 //!  8 kHz -> blocks of 5 ms -> correlated with the 8 frequencies -> the last six: which two, how exact, how pure?
-//!                                                             \-> the last three: is the pressed key still down?
+//!                                                             \-> the last three: does the digit continue?
 //! ```
 //!
-//! Short blocks, added up with their phases, tell more than a Goertzel filter of their whole length: from the phases comes
-//! the true frequency, so that a tone 1.5 % beside its place loses nothing, and one 3.5 % beside it is refused. Keys are
-//! told from speech by purity: two tones make up most of the energy of 30 ms, three times over, which voices do not manage.
+//! Short blocks that are added with their phases give more information than a Goertzel filter of the whole length: the
+//! phases show the exact frequency. A tone that deviates by 1.5 % loses no energy, and one that deviates by 3.5 % is
+//! refused. Digits differ from speech in purity: in a digit, two tones contain most of the energy of 30 ms in three
+//! successive windows. Voices do not.
 
 #![expect(clippy::indexing_slicing, reason = "by tone and block, whose numbers are ours: none comes from the samples")]
 
@@ -16,51 +17,53 @@ use std::f32::consts::{PI, TAU};
 use super::{COLUMNS, KEYS, ROWS};
 
 const TONES: usize = 8;
-/// Rows, then columns, in Hz.
+/// The frequencies of rows, then columns, in Hz.
 const HERTZ: [u16; TONES] = {
     let ([a, b, c, d], [e, f, g, h]) = (ROWS, COLUMNS);
     [a, b, c, d, e, f, g, h]
 };
-/// Samples of a block, of which a second has 200.
+/// Samples of a block (5 ms), and blocks per second.
 const BLOCK: usize = 40;
 const BLOCKS_A_SECOND: u16 = 200;
-/// Blocks of which a key must be made: 30 ms.
+/// The number of blocks that are examined for a digit: 30 ms.
 const WINDOW: usize = 6;
-/// Blocks that tell whether the key is still down: 15 ms. An interruption of 10 ms never fills them twice over.
+/// The number of blocks that show whether the digit continues: 15 ms. An interruption of 10 ms never fills two
+/// successive windows of this length.
 const LATEST: usize = 3;
-/// Windows in a row that must agree, a block apart: with [`PURITY`], those of a tone of 40 ms always do, those of one of
-/// 23 ms never.
+/// The number of successive windows, one block apart, that must contain the same digit. With [`PURITY`], a tone of 40
+/// ms always satisfies this, and a tone of 23 ms never does.
 const AGREEING: u8 = 3;
-/// Blocks without the key after which it is up.
+/// The number of blocks without the digit after which it has ended.
 const MISSING: u8 = 3;
-/// The part of a window's energy that both tones must make up.
+/// The part of a window's energy that both tones together must have.
 const PURITY: f32 = 0.75;
-/// How far from its place a tone may be: between the 1.5 % to accept and the 3.5 % to refuse.
+/// The largest relative frequency deviation of a tone. It is between the 1.5 % that must be accepted and the 3.5 % that
+/// must be refused.
 const DEVIATION: f32 = 0.021;
-/// Of column to row, in power: +6 dB and -10 dB.
+/// The power ratio of column to row: -10 dB to +6 dB.
 const TWIST: std::ops::RangeInclusive<f32> = 0.1..=4.0;
-/// Mean square of the weakest pair: about -39 dBm0, each tone at -42.
+/// The mean square of the weakest pair: about -39 dBm0, with each tone at -42 dBm0.
 const WEAKEST: f32 = 170.0 * 170.0;
-/// A tone that falls below this part of its power is missing: -11 dB.
+/// A tone whose power falls below this part of its former power is missing: -11 dB.
 const FALLEN: f32 = 0.08;
 
-/// Detects key presses in one direction's audio; 450 octets, and 0.3 us for 20 ms.
+/// Detects digits in the audio of one direction. It takes 450 octets, and 0.3 us of CPU time for 20 ms.
 #[derive(Debug)]
 pub struct ToneDetector {
     blocks: [Block; WINDOW],
-    /// Blocks since the start, modulo a second: all frequencies are whole there.
+    /// The number of the block, modulo one second, in which every frequency has whole periods.
     place: u16,
     candidate: Option<Key>,
     agreeing: u8,
     pressed: Option<Pressed>,
 }
 
-/// A block's correlation with each tone, its phase counted from the start of the second.
+/// The correlation of a block with each tone; phases are relative to the start of the second.
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
     re: [f32; TONES],
     im: [f32; TONES],
-    /// Without what is too slow to be speech.
+    /// The energy without frequencies that are too low for speech.
     energy: f32,
 }
 
@@ -70,11 +73,11 @@ struct Key {
     column: usize,
 }
 
-/// A window that is made of a key.
+/// A window that contains a digit.
 #[derive(Debug, Clone, Copy)]
 struct Found {
     key: Key,
-    /// Of row and column, mean squares.
+    /// The mean squares of row and column tone.
     power: [f32; 2],
 }
 
@@ -92,11 +95,12 @@ impl Default for ToneDetector {
 }
 
 impl ToneDetector {
-    /// Takes the next 20 ms at 8,000 Hz (160 samples; what is over a multiple of 40 is left out). Returns a key (`0`-`9`,
-    /// `*`, `#`, `A`-`D`) once for each press, in the frame that holds its 37th millisecond or the one after.
+    /// Handles the next 20 ms at 8,000 Hz (160 samples; samples beyond a multiple of 40 are ignored). Returns each
+    /// digit (`0`-`9`, `*`, `#`, `A`-`D`) once, in the frame that contains its 37th millisecond or in the next one.
     ///
-    /// Takes tones of 40 ms and more, 40 ms apart, from -39 dBm0 for the pair, 1.5 % off, with the column up to 6 dB above
-    /// the row or 9 dB below it, and bridges interruptions of 10 ms; refuses 23 ms, and 3.5 % (ITU-T Q.24 table A-1).
+    /// It detects tones of at least 40 ms with pauses of 40 ms, from -39 dBm0 for the pair, with a frequency deviation
+    /// of up to 1.5 %, and with the column up to 6 dB above or 9 dB below the row. It bridges interruptions of 10 ms.
+    /// It refuses tones of 23 ms and a deviation of 3.5 % (ITU-T Q.24 table A-1).
     pub fn handle_frame(&mut self, samples: &[i16]) -> Option<char> {
         let (blocks, _) = samples.as_chunks::<BLOCK>();
         let mut told = None;
@@ -109,7 +113,7 @@ impl ToneDetector {
         told
     }
 
-    /// One block further.
+    /// Handles the newest block.
     fn step(&mut self) -> Option<char> {
         let found = self.find();
         self.release();
@@ -129,7 +133,7 @@ impl ToneDetector {
         (!known).then_some(KEYS[key.row][key.column])
     }
 
-    /// Notices that the pressed key is up.
+    /// Detects the end of the current digit.
     fn release(&mut self) {
         let Some(pressed) = &mut self.pressed else { return };
         let latest = &self.blocks[WINDOW - LATEST..];
@@ -145,14 +149,15 @@ impl ToneDetector {
         }
     }
 
-    /// The key of which the window is made.
+    /// The digit in the window.
     fn find(&self) -> Option<Found> {
         let length = (WINDOW * BLOCK) as f32;
         let energy = self.blocks.iter().map(|block| block.energy).sum::<f32>();
         if energy < WEAKEST * length {
             return None;
         }
-        // Two stretches of 20 ms, 10 ms apart: what they have in common is strength, what they differ in phase.
+        // Two stretches of 20 ms, 10 ms apart: their sum gives the strength of a tone, their phase difference its
+        // frequency.
         let [a, b, c, d, e, f] = &self.blocks;
         let middle = c.with(d);
         let (early, late) = (a.with(b).with(&middle), middle.with(e).with(f));
@@ -160,7 +165,7 @@ impl ToneDetector {
         let best =
             |range: std::ops::Range<usize>| range.max_by(|a, b| strength[*a].total_cmp(&strength[*b])).unwrap_or(0);
         let (row, column) = (best(0..4), best(4..8));
-        // Far from enough, however exact: most windows of speech end here.
+        // Too weak, whatever the exact frequency; most windows of speech return here.
         let half = ((WINDOW - 2) * BLOCK) as f32;
         if strength[row] + strength[column] < 0.3 * energy * half * half / length {
             return None;
@@ -175,10 +180,10 @@ impl ToneDetector {
         Some(Found { key, power: [low, high] })
     }
 
-    /// The tone's power in the window, at its true frequency. `None` when that is too far from its place.
+    /// The tone's power in the window, at its exact frequency. `None` if its deviation is too large.
     fn measure(&self, tone: usize, early: &Block, late: &Block) -> Option<f32> {
         let (a, b, c, d) = (early.re[tone], early.im[tone], late.re[tone], late.im[tone]);
-        // The phase runs on by so much from one block to the next.
+        // The phase advance from one block to the next.
         let turn = (d * a - c * b).atan2(c * a + d * b) / 2.0;
         let deviation = turn / TAU * f32::from(BLOCKS_A_SECOND);
         let hertz = f32::from(HERTZ[tone]);
@@ -188,10 +193,10 @@ impl ToneDetector {
         let (sin, cos) = turn.sin_cos();
         let (mut re, mut im) = (0.0, 0.0);
         for block in &self.blocks {
-            // Earlier blocks are turned once for each that follows.
+            // Earlier blocks are rotated once for each block that follows.
             (re, im) = (re * cos - im * sin + block.re[tone], re * sin + im * cos + block.im[tone]);
         }
-        // Within the blocks the deviation costs a little: the first terms of the sinc.
+        // Within a block the deviation reduces the correlation a little: the first terms of the sinc function.
         let loss = PI * deviation / f32::from(BLOCKS_A_SECOND);
         let length = (WINDOW * BLOCK) as f32;
         Some(2.0 * (re * re + im * im) / (length * length) * (1.0 + loss * loss / 3.0))
@@ -203,7 +208,8 @@ impl Block {
         let (mut re, mut im) = ([0.0f32; TONES], [0.0f32; TONES]);
         let (mut energy, mut sum, mut slope) = (0.0, 0.0, 0.0);
         let (early, late) = samples.split_at(BLOCK / 2);
-        // Around the middle of the block cosines are even and sines odd: folding there halves the work.
+        // Relative to the middle of the block, cosines are even and sines are odd. Folding the block there halves the
+        // work.
         for ((early, late), wave) in early.iter().rev().zip(late).zip(&WAVES) {
             let (early, late) = (f32::from(*early), f32::from(*late));
             let (even, odd) = (late + early, late - early);
@@ -215,11 +221,11 @@ impl Block {
             sum += even;
             slope += odd * wave.at;
         }
-        // Hum and rumble are slow: within 5 ms they are hardly more than a straight line, whose energy does not count.
+        // Hum and rumble have low frequencies. Within 5 ms they are nearly a straight line, whose energy is subtracted.
         let length = BLOCK as f32;
         let rumble = sum * sum / length + slope * slope * 12.0 / (length * (length * length - 1.0));
         for tone in 0..TONES {
-            // What the second's start is away: a whole number of 1/200 turns.
+            // The rotation since the start of the second: a whole number of 1/200 turns.
             let turn = u32::from(HERTZ[tone]) * u32::from(place) % u32::from(BLOCKS_A_SECOND);
             let (cos, sin) = TURNS[turn as usize];
             (re[tone], im[tone]) = (re[tone] * cos + im[tone] * sin, im[tone] * cos - re[tone] * sin);
@@ -227,7 +233,7 @@ impl Block {
         Block { re, im, energy: energy / 2.0 - rumble }
     }
 
-    /// Both as one longer block; its energy is not needed.
+    /// Both blocks as one longer block; its energy is not valid.
     fn with(&self, other: &Block) -> Block {
         let mut both = *self;
         for tone in 0..TONES {
@@ -237,7 +243,7 @@ impl Block {
         both
     }
 
-    /// Adds each tone's power.
+    /// Adds each tone's power to `to`.
     fn strength(&self, mut to: [f32; TONES]) -> [f32; TONES] {
         for (to, (re, im)) in to.iter_mut().zip(self.re.iter().zip(&self.im)) {
             *to += re * re + im * im;
@@ -250,7 +256,7 @@ impl Block {
 struct Wave {
     cos: [f32; TONES],
     sin: [f32; TONES],
-    /// That distance, in samples.
+    /// The distance in samples.
     at: f32,
 }
 
@@ -284,9 +290,9 @@ const fn turns() -> [(f32, f32); BLOCKS_A_SECOND as usize] {
     turns
 }
 
-/// Cosine and sine of `part` of `whole` turns, by their series: the standard library's are not const.
+/// Cosine and sine of `part / whole` turns, by their series, because the standard library's functions are not const.
 const fn circle(part: usize, whole: usize) -> (f32, f32) {
-    // Within half a turn either way, where twelve terms are exact to more than an f32.
+    // The angle is within half a turn in both directions, where the series is more precise than an f32.
     let turn = (part % whole) as f64 / whole as f64;
     let angle = (if turn > 0.5 { turn - 1.0 } else { turn }) * std::f64::consts::TAU;
     let (mut cos, mut sin) = (0.0, 0.0);

@@ -1,5 +1,5 @@
-//! The rooms of a worker: which of its sessions are in which, and their part in a tick. A room's sessions are served in
-//! one group, all hear, the room mixes, all speak: nobody is a frame late.
+//! The rooms of a worker, their sessions and their part in a tick. All sessions of a room are in one group: in one tick
+//! all inbound frames are read, the room mixes, and all outbound frames are sent. So no participant is a frame late.
 
 use std::time::Instant;
 
@@ -13,12 +13,12 @@ use crate::event::Event;
 use crate::room::{NotJoined, Participation, Room, RoomCommand, RoomKey};
 use crate::session::{Input, Joined};
 
-/// Where a session takes part.
+/// A session's place in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RoomSeat {
-    /// The room's place on this worker.
+    /// The room's slot on this worker.
     room: usize,
-    /// The session's in the room.
+    /// The session's slot in the room.
     slot: usize,
 }
 
@@ -26,14 +26,14 @@ pub(crate) struct RoomSeat {
 pub(super) struct Rooms {
     hosted: Slab<Hosted>,
     places: HashMap<RoomKey, usize>,
-    /// That have gone for good since somebody asked.
+    /// The rooms removed since the last [`Core::take_ended_rooms`].
     over: Vec<RoomKey>,
 }
 
 struct Hosted {
     room: Room,
     group: usize,
-    /// Slots of the sessions, and theirs in the room.
+    /// Each member's session slot and its slot in the room.
     members: Vec<(usize, usize)>,
 }
 
@@ -42,24 +42,24 @@ impl Rooms {
         self.hosted.is_empty()
     }
 
-    /// Whether a group has a room to serve.
+    /// Whether a room belongs to this group.
     pub(super) fn are_in(&self, group: usize) -> bool {
         self.hosted.iter().any(|(_, hosted)| hosted.group == group % GROUPS)
     }
 
-    /// So many frames are left out.
+    /// Skips so many frames in all rooms.
     pub(super) fn miss(&mut self, frames: u32) {
         self.hosted.iter_mut().for_each(|(_, hosted)| hosted.room.miss(frames));
     }
 
-    /// What a session is to say.
+    /// The room's mix for a session in this frame.
     pub(super) fn say(&mut self, place: RoomSeat, codec: crate::codec::Codec) -> Option<Input<'_>> {
         self.hosted.get_mut(place.room)?.room.say(place.slot, codec).map(Input::Room)
     }
 }
 
 impl Core {
-    /// Takes a room in.
+    /// Adds a room, to the group with the fewest sessions.
     pub(crate) fn open_room(&mut self, room: Room) {
         let groups = self.groups.iter().enumerate();
         let group = groups.min_by_key(|(_, group)| group.len()).map_or(0, |(number, _)| number);
@@ -77,7 +77,7 @@ impl Core {
         }
     }
 
-    /// A room's recording is complete.
+    /// Delivers the end of a recording to its room.
     pub(crate) fn handle_room_recorded(&mut self, key: RoomKey, event: Event) {
         if let Some(place) = self.rooms.places.get(&key).copied() {
             if let Some(hosted) = self.rooms.hosted.get_mut(place) {
@@ -87,18 +87,17 @@ impl Core {
         }
     }
 
-    /// The rooms that have gone for good since the last time.
+    /// The keys of the rooms removed since the last call.
     pub(crate) fn take_ended_rooms(&mut self) -> Vec<RoomKey> {
         std::mem::take(&mut self.rooms.over)
     }
 
-    /// Ends all rooms.
     pub(super) fn end_rooms(&mut self) {
         let keys: Vec<RoomKey> = self.rooms.places.keys().copied().collect();
         keys.into_iter().for_each(|key| self.handle_room_command(key, RoomCommand::End));
     }
 
-    /// Has a session take part, or take part otherwise.
+    /// Adds a session to a room, or changes its participation.
     pub(super) fn join_room(&mut self, key: SessionKey, room: RoomKey, participation: Participation) -> Outcome {
         let Some(place) = self.rooms.places.get(&room).copied() else {
             return Outcome::RoomElsewhere(room, Command::Join { room, participation });
@@ -125,14 +124,14 @@ impl Core {
         Outcome::Done
     }
 
-    /// Tells a session that it did not come in.
+    /// Reports to a session that it could not join a room.
     pub(crate) fn refuse(&mut self, key: SessionKey, room: RoomKey, why: NotJoined) {
         if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
             session.emit(Event::NotJoined { room, why });
         }
     }
 
-    /// Has a session leave its room, if it is in one.
+    /// Removes a session from its room, if it is in one.
     pub(super) fn leave_room(&mut self, key: SessionKey) {
         let Some(slot) = self.slots.get(&key).copied() else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -145,7 +144,7 @@ impl Core {
         self.settle_room(place.room);
     }
 
-    /// After all that may have ended a room: its sessions go on without it, and it goes once its sink knows.
+    /// Releases the sessions of a room that has ended, and removes the room when its sink has taken the last event.
     fn settle_room(&mut self, place: usize) {
         let Some(hosted) = self.rooms.hosted.get_mut(place).filter(|hosted| hosted.room.has_ended()) else { return };
         for (slot, _) in hosted.members.drain(..) {
@@ -160,7 +159,7 @@ impl Core {
         }
     }
 
-    /// Second pass of a frame, between hearing and speaking.
+    /// The second pass of a tick, after the inbound frames are read and before frames are sent.
     pub(super) fn mix_rooms(&mut self, now: Instant) {
         let mut ended = false;
         for (_, hosted) in &mut self.rooms.hosted {

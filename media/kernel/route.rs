@@ -1,4 +1,4 @@
-//! SHELL: by which interfaces packets come and go, as the kernel says.
+//! Finds the interfaces by which packets arrive and leave, from the kernel's routes (shell).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::Ends;
 
-/// Of netlink and rtnetlink (linux/netlink.h, linux/rtnetlink.h).
+/// Constants of netlink and rtnetlink (linux/netlink.h, linux/rtnetlink.h).
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
 const REQUEST: u16 = 1;
@@ -17,16 +17,17 @@ const SOURCE: u16 = 2;
 const OUT_BY: u16 = 4;
 const UNICAST: u8 = 1;
 const LOCAL: u8 = 2;
-/// Octets of a message's header, and of a route's after it.
+/// The octets of a message's header, and of the route header after it.
 const HEADER: usize = 16;
 const ROUTE: usize = 12;
 
-/// The kernel's IPv4 routing table, as /proc shows it; empty where it does not.
+/// The kernel's IPv4 routing table, from /proc/net/route; empty if it cannot be read.
 pub(super) fn table() -> String {
     std::fs::read_to_string("/proc/net/route").unwrap_or_default()
 }
 
-/// Where packets for `listen` come in: loopback, and those that have a network with it or lead out of all networks.
+/// The interfaces on which packets for `listen` arrive: loopback, those with a route to a network that contains
+/// `listen`, and those with a default route.
 pub(super) fn interfaces(listen: IpAddr, table: &str) -> Vec<String> {
     let mut names = vec!["lo".to_owned()];
     let IpAddr::V4(listen) = listen.to_canonical() else {
@@ -35,11 +36,12 @@ pub(super) fn interfaces(listen: IpAddr, table: &str) -> Vec<String> {
     for line in table.lines().skip(1) {
         let mut fields = line.split_ascii_whitespace();
         let name = fields.next().unwrap_or_default();
-        // Destination, gateway, flags, three counters, mask: in hexadecimal, the octets in memory's order.
+        // The columns: destination, gateway, flags, three counters, mask. Addresses are hexadecimal numbers in the
+        // host's byte order.
         let number = |field: Option<&str>| field.and_then(|field| u32::from_str_radix(field, 16).ok()).map(u32::to_le);
         let (network, mask) = (number(fields.next()), number(fields.nth(5)));
         let (Some(network), Some(mask)) = (network, mask) else { continue };
-        // Nothing from outside is for a loopback address.
+        // A default route does not apply to a loopback address: packets from outside are never for it.
         let ours = u32::from_ne_bytes(listen.octets()) & mask == network && (mask != 0 || !listen.is_loopback());
         if (ours || listen.is_unspecified()) && !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
@@ -48,7 +50,7 @@ pub(super) fn interfaces(listen: IpAddr, table: &str) -> Vec<String> {
     names
 }
 
-/// Asks the kernel for routes.
+/// Queries the kernel's routes over netlink.
 #[derive(Debug)]
 pub(super) struct Routes {
     socket: OwnedFd,
@@ -62,12 +64,13 @@ impl Routes {
         Ok(Routes { socket, asked: 0 })
     }
 
-    /// The interface by which packets go there; 0: they stay here. `None`: they do not go.
+    /// The index of the interface by which packets to `to` leave; 0 if the destination is this host. `None`: there is
+    /// no unicast route.
     pub(super) fn interface(&mut self, to: Ends) -> Option<u32> {
         self.asked = self.asked.wrapping_add(1);
         rustix::net::send(&self.socket, &question(to, self.asked), SendFlags::empty()).ok()?;
         let mut answer = [0; 1_024];
-        // The kernel has answered when it has taken the question; what is older is not for us.
+        // The kernel answers before `send` returns. Skip answers to earlier queries.
         loop {
             let (_, length) = rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::empty()).ok()?;
             let answer = answer.get(..length)?;
@@ -85,7 +88,7 @@ fn question(to: Ends, number: u32) -> Vec<u8> {
     message.extend(REQUEST.to_ne_bytes());
     message.extend(number.to_ne_bytes());
     message.extend([0; 4]);
-    // AF_INET, both addresses whole.
+    // AF_INET; both addresses with their full prefix length, 32 bits.
     message.extend([2, 32, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     for (kind, address) in [(DESTINATION, to.remote.ip()), (SOURCE, to.local.ip())] {
         message.extend(8u16.to_ne_bytes());

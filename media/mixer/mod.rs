@@ -1,13 +1,14 @@
-//! A conference's sound: each hears all others (N-1), and what a room plays besides. Pure; a frame is 20 ms.
+//! The mixer of a conference. Each participant hears all others (N-1), and the audio that the room plays. Pure; a frame
+//! is 20 ms.
 //!
 //! ```text
-//!   hear: gate -> gain -----------------> sum --+            for each: own frame taken out, coaches and
-//!   announcements, tones of coming/going -------+-> whole ->           announcements to it alone put in
-//!   music ----------------------------------------> those who wait or are held
+//!   hear: gate -> gain -----------------> sum --+            for each: own frame subtracted, coaches and
+//!   announcements, enter/exit tones ------------+-> whole ->           announcements to it alone added
+//!   music ----------------------------------------> those who wait or are on hold
 //! ```
 //!
-//! Who is silent is not added and hears the whole mix, the very samples that all other silent ones hear: 250 listeners
-//! of one speaker cost one mix and one frame to encode. What is said below the knee of [`sum::KNEE`] adds up exactly.
+//! A silent participant is not added to the sum. All silent participants hear the same samples, the whole mix: 250
+//! listeners of one speaker cost one mix and one encoded frame. A sum below the knee of [`sum::KNEE`] is exact.
 
 mod sound;
 mod sum;
@@ -29,71 +30,72 @@ use crate::vad::VoiceActivity;
 use sound::{Hearers, Looped, Sound, Sounding};
 use voice::{Lead, Voice};
 
-/// Participants that a room takes at most.
+/// The highest number of participants in a room.
 pub(crate) const MOST: usize = 250;
-/// How many of those who are loud enough to speak are listened to for speech in a frame, at 10 us each; the others are
-/// taken to speak.
+/// The number of loud participants whose frames are tested for speech, at 10 us of CPU time each. Further loud
+/// participants count as speaking.
 const LISTENED: usize = 16;
-/// Announcements at a time; each may be for many.
+/// The highest number of announcements at a time; each may be for many participants.
 const SOUNDS: usize = 256;
 
-/// What a participant is sent this frame, at the room's rate.
+/// What a participant is sent in this frame, at the room's rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mix<'a> {
     /// No sound.
     Silence,
-    /// The whole room, the same for all who get this.
+    /// The whole mix, the same for all participants that get it.
     Whole(&'a [i16]),
-    /// The room's music, the same for all who get this.
+    /// The room's music, the same for all participants that get it.
     Music(&'a [i16]),
-    /// This participant's own.
+    /// A mix for this participant alone.
     Own(&'a [i16]),
 }
 
-/// As [`Mix`], without the samples.
+/// A [`Mix`] without the samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// No sound.
     Silence,
-    /// The whole room.
+    /// The whole mix.
     Whole,
     /// The room's music.
     Music,
-    /// This participant's own.
+    /// A mix for this participant alone.
     Own,
 }
 
-/// What happened in a frame.
+/// An event of the mixer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// An announcement is over.
+    /// An announcement has ended.
     Finished { op: OpId, reason: FinishReason },
-    /// Who leads, of those who speak. At most every 300 ms.
+    /// The active speaker has changed. At most every 300 ms.
     Leads(Option<SessionKey>),
-    /// Somebody began to speak, or has not spoken for 600 ms.
+    /// A participant has begun to speak, or has not spoken for 600 ms.
     Speaks { who: SessionKey, speaks: bool },
 }
 
-/// See the module. Each frame: [`Mixer::hear`] for those who sent something, [`Mixer::mix`], [`Mixer::mix_for`] each.
+/// The mixer of one conference. In each frame call [`Mixer::hear`] for the participants that sent audio, then
+/// [`Mixer::mix`], then [`Mixer::mix_for`] for each participant.
 #[derive(Debug)]
 pub struct Mixer {
     rate: SampleRate,
     participants: Slab<Participant>,
     started: bool,
-    /// What was said since the last mix.
+    /// The sum of the participants' audio since the last mix.
     sum: Vec<i32>,
-    /// The ends of what broke off since the last mix.
+    /// The faded tails of audio that stopped abruptly since the last mix.
     tails: Vec<i32>,
     broke_off: bool,
-    /// The last mix, unlimited and limited.
+    /// The last mix, before and after the limiter.
     whole: Vec<i32>,
     shared: Vec<i16>,
-    /// How many are in it.
+    /// The number of participants in the last mix.
     speakers: usize,
-    /// How many are listened to for speech in a frame, and how many may still be in this one.
+    /// The number of speech tests in a frame, and the number left in this frame.
     most_listened: usize,
     listens: usize,
-    /// Something else is in it.
+    /// Whether the last mix contains audio besides that of participants.
     plays: bool,
     sounds: Vec<Sound>,
     music: Option<Looped>,
@@ -101,7 +103,7 @@ pub struct Mixer {
     chimes: [Arc<Audio>; 2],
     lead: Lead,
     told: VecDeque<Told>,
-    /// Room to work in.
+    /// Buffers.
     scratch: Vec<i32>,
     own: Vec<i16>,
     earlier: Vec<i16>,
@@ -110,26 +112,26 @@ pub struct Mixer {
 #[derive(Debug)]
 struct Participant {
     key: SessionKey,
-    /// What counts, and what will once what it says has faded out.
+    /// The present participation, and the one that applies after the participant's audio has faded out.
     present: Participation,
     wanted: Option<Participation>,
-    /// Of what it says.
+    /// The sample rate of its audio.
     rate: SampleRate,
     resampler: Resampler,
     voice: Voice,
     detector: VoiceActivity,
     speaks: bool,
-    /// Factor that its last frame ended with.
+    /// The gain factor at the end of its last frame.
     gain: f32,
-    /// What it says in this frame; empty of meaning unless `sounds`.
+    /// Its audio in this frame; valid only if `sounds` is set.
     frame: Vec<i16>,
     heard: bool,
     sounds: bool,
-    /// It is in the whole mix.
+    /// Whether its audio is in the whole mix.
     mixed: bool,
-    /// Slots of those who coach it.
+    /// The slots of the participants that coach it.
     coaches: Vec<usize>,
-    /// Something is played to it alone.
+    /// Whether an announcement plays to it alone.
     announced: bool,
     hears: Hears,
     heard_before: Hears,
@@ -142,11 +144,11 @@ enum Hears {
     Room,
 }
 
-/// The names of the tones of coming and going among operations.
+/// The operation ids of the enter and exit tones.
 const CHIMES: [OpId; 2] = [OpId(u64::MAX), OpId(u64::MAX - 1)];
 
 impl Mixer {
-    /// An empty room that has not started: all who come hear music.
+    /// An empty room that has not started: participants hear music.
     pub fn new(rate: SampleRate) -> Mixer {
         let frame = rate.frame();
         Mixer {
@@ -174,25 +176,25 @@ impl Mixer {
         }
     }
 
-    /// Of all frames in and out.
+    /// The sample rate of the mixes.
     pub fn rate(&self) -> SampleRate {
         self.rate
     }
 
-    /// All who do not wait speak and hear from the next frame on.
+    /// Starts the room: from the next frame on, participants that are not on hold speak and hear.
     pub fn start(&mut self) {
         self.started = true;
     }
 
-    /// What is heard by those who wait and those who are held with music; `None`: nothing.
+    /// Sets the music for participants that wait or are on hold with music; `None`: no music.
     pub fn set_music(&mut self, music: Option<Arc<Audio>>) {
         self.music = music.map(|audio| Looped::new(audio, None, self.rate));
         self.music_frame.fill(0);
     }
 
-    // ---- who is there ----
+    // ---- participants ----
 
-    /// Takes somebody in; the slot names it. Who comes as the 251st is not taken.
+    /// Adds a participant and returns its slot. `None` if the room has 250 participants.
     pub fn join(&mut self, key: SessionKey, participation: Participation) -> Option<usize> {
         if self.participants.len() >= MOST {
             return None;
@@ -221,7 +223,7 @@ impl Mixer {
         Some(slot)
     }
 
-    /// Somebody takes part differently. What is being said fades out first: 20 ms.
+    /// Changes a participation. For another role, the participant's audio first fades out within 20 ms.
     pub fn change(&mut self, slot: usize, participation: Participation) {
         let Some(participant) = self.participants.get_mut(slot) else { return };
         let rerouted = participant.present.role != participation.role;
@@ -237,12 +239,12 @@ impl Mixer {
         }
     }
 
-    /// How somebody takes part, what has yet to fade out left aside.
+    /// The participation that was set last, even if it waits for a fade-out.
     pub fn participation(&self, slot: usize) -> Option<&Participation> {
         self.participants.get(slot).map(|one| one.wanted.as_ref().unwrap_or(&one.present))
     }
 
-    /// Somebody goes. What it was saying fades out within 5 ms.
+    /// Removes a participant. Its audio fades out within 5 ms.
     pub fn leave(&mut self, slot: usize) {
         let Some(participant) = self.participants.try_remove(slot) else { return };
         if participant.is_heard_by_room() && participant.sounds {
@@ -266,12 +268,12 @@ impl Mixer {
         self.find_coaches();
     }
 
-    /// Those who speak now.
+    /// The participants that speak now.
     pub fn speaking(&self) -> impl Iterator<Item = SessionKey> {
         self.participants.iter().filter(|(_, one)| one.speaks).map(|(_, one)| one.key)
     }
 
-    /// The one who leads of them.
+    /// The active speaker.
     pub fn leader(&self) -> Option<SessionKey> {
         self.participants.get(self.lead.leader()?).map(|one| one.key)
     }
@@ -292,9 +294,10 @@ impl Mixer {
         }
     }
 
-    // ---- what is played ----
+    // ---- announcements and tones ----
 
-    /// Plays audio to all who hear the room, or to some, over what they hear. False: too much is played already.
+    /// Plays audio over what the participants hear: to all that hear the room, or to the slots in `to`. False: 256
+    /// sounds are playing already.
     pub fn play(&mut self, op: OpId, audio: Arc<Audio>, loops: Option<NonZeroU32>, to: Option<Vec<usize>>) -> bool {
         if self.sounds.len() >= SOUNDS {
             return false;
@@ -312,19 +315,19 @@ impl Mixer {
         true
     }
 
-    /// Ends what was played; it fades out within a frame.
+    /// Ends the audio of this operation; it fades out within a frame.
     pub fn stop(&mut self, op: OpId) {
         self.sounds.iter_mut().filter(|sound| sound.op == op).for_each(Sound::stop);
     }
 
-    /// Ends all that is played, at once.
+    /// Ends all audio at once.
     pub(crate) fn stop_all(&mut self) {
         for sound in self.sounds.drain(..).filter(|sound| !CHIMES.contains(&sound.op)) {
             self.told.push_back(Told::Finished { op: sound.op, reason: FinishReason::Stopped });
         }
     }
 
-    /// Sounds the tone of somebody's coming or going. One that sounds already is enough.
+    /// Plays the enter tone or the exit tone, unless the same tone is playing already.
     pub fn chime(&mut self, enters: bool) {
         let [enter, exit] = &self.chimes;
         let (op, audio) = if enters { (CHIMES[0], enter) } else { (CHIMES[1], exit) };
@@ -333,9 +336,9 @@ impl Mixer {
         }
     }
 
-    // ---- a frame ----
+    // ---- frames ----
 
-    /// Takes what somebody says in this frame, at any rate; a second time in a frame counts for nothing.
+    /// Takes a participant's audio in this frame, at any rate. A second call in one frame is ignored.
     pub fn hear(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
         let Some(participant) = self.participants.get_mut(slot).filter(|one| !one.heard) else { return };
         participant.heard = true;
@@ -360,7 +363,7 @@ impl Mixer {
         }
     }
 
-    /// Mixes what was heard since the last time.
+    /// Mixes the audio taken since the last call.
     pub fn mix(&mut self) {
         self.gather();
         std::mem::swap(&mut self.sum, &mut self.whole);
@@ -378,7 +381,7 @@ impl Mixer {
         self.follow();
     }
 
-    /// Who is in the mix, and who hears what.
+    /// Determines the participants in the mix, and what each participant hears.
     fn gather(&mut self) {
         let (mut adopted, mut music) = (false, false);
         self.speakers = 0;
@@ -443,7 +446,7 @@ impl Mixer {
         });
     }
 
-    /// Who speaks and who leads.
+    /// Determines which participants speak, and the active speaker.
     fn follow(&mut self) {
         let told = &mut self.told;
         for (_, participant) in &mut self.participants {
@@ -461,7 +464,7 @@ impl Mixer {
         }
     }
 
-    /// Which of the mixes somebody hears: [`Mixer::mix_for`] without the samples.
+    /// The kind of mix that a participant hears: [`Mixer::mix_for`] without the samples.
     pub fn kind_for(&self, slot: usize) -> Kind {
         let Some(participant) = self.participants.get(slot) else { return Kind::Silence };
         let coach = |coach: &usize| self.participants.get(*coach).is_some_and(|one| one.sounds);
@@ -479,7 +482,7 @@ impl Mixer {
         }
     }
 
-    /// What somebody hears of the last mix, at the room's rate.
+    /// What a participant hears of the last mix, at the room's rate.
     pub fn mix_for(&mut self, slot: usize) -> Mix<'_> {
         match self.kind_for(slot) {
             Kind::Silence => return Mix::Silence,
@@ -502,40 +505,40 @@ impl Mixer {
         Mix::Own(own)
     }
 
-    /// Whether the last whole mix is silence.
+    /// Whether the last whole mix is silent.
     pub fn is_silent(&self) -> bool {
         !self.plays && self.speakers == 0
     }
 
-    /// The mean magnitude of the last whole mix.
+    /// The mean magnitude of the samples of the last whole mix.
     pub fn level(&self) -> f32 {
         if self.is_silent() { 0.0 } else { sum::level(&self.shared) }
     }
 
-    /// The last frame of music, for those who hear it.
+    /// The last frame of music.
     pub(crate) fn music(&self) -> &[i16] {
         &self.music_frame
     }
 
-    /// The last whole mix, as a recording of the room hears it: all who speak for all, and all that is played to all.
+    /// The last whole mix, as a recording of the room contains it: all speakers, and all announcements to the room.
     pub fn whole(&self) -> &[i16] {
         &self.shared
     }
 
-    /// What happened; empty it each frame.
+    /// The next event; call it in each frame until it returns `None`.
     pub(crate) fn poll(&mut self) -> Option<Told> {
         self.told.pop_front()
     }
 }
 
 impl Participant {
-    /// Takes part as it is wanted to, once what it says has faded out.
+    /// Applies a waiting participation if the participant's audio has faded out.
     fn adopt(&mut self) -> bool {
         let wanted = if self.gain == 0.0 { self.wanted.take() } else { None };
         wanted.map(|wanted| self.present = wanted).is_some()
     }
 
-    /// It speaks at another rate than before.
+    /// Sets the sample rate of its audio.
     fn tune(&mut self, rate: SampleRate, room: SampleRate) {
         if self.rate != rate {
             self.rate = rate;
@@ -544,7 +547,7 @@ impl Participant {
         }
     }
 
-    /// Makes its part of the mix of what it says, unless that is none.
+    /// Prepares its audio for the mix: gate, resampler and gain.
     fn say(&mut self, frame: &[i16]) {
         let heard = self.voice.is_open() && self.wanted.is_none();
         let gain = if heard { factor(self.present.gain_db) } else { 0.0 };
@@ -562,12 +565,12 @@ impl Participant {
         self.resampler.process(frame, &mut self.frame);
         if before != 1.0 || gain != 1.0 {
             let length = self.frame.len();
-            // What opens opens quickly, or the beginning of a word would be soft.
+            // An opening gate opens quickly. Otherwise the start of a word would be too quiet.
             sum::scale(&mut self.frame, before, gain, if before == 0.0 { length / 8 } else { length });
         }
     }
 
-    /// Whether anybody may hear it.
+    /// Whether any participant may hear it.
     fn may_speak(&self) -> bool {
         let Participation { role, muted, hold, .. } = &self.present;
         !muted && *hold == Hold::No && *role != Role::Monitor
@@ -590,7 +593,7 @@ impl Hears {
     }
 }
 
-/// One participant's mix, put together piece by piece.
+/// Assembles one participant's own mix.
 struct Part<'a> {
     participants: &'a Slab<Participant>,
     sounds: &'a [Sound],
@@ -623,7 +626,7 @@ impl Part<'_> {
     }
 }
 
-/// A gain as a factor.
+/// The factor of a gain in dB, limited to -20 to 20 dB.
 fn factor(gain_db: i8) -> f32 {
     match gain_db {
         0 => 1.0,

@@ -1,4 +1,4 @@
-//! What a room plays by itself: announcements, music and the tones of coming and going, at the room's rate.
+//! Audio that a room plays itself: announcements, music, and the enter and exit tones, at the room's rate.
 
 use std::f64::consts::PI;
 use std::num::NonZeroU32;
@@ -9,30 +9,30 @@ use crate::codec::SampleRate;
 use crate::command::OpId;
 use crate::resample::Resampler;
 
-/// Samples of 20 ms of [`Audio`].
+/// Samples in 20 ms of [`Audio`].
 const FRAME: usize = SampleRate::Hz8000.frame();
 
-/// Who hears it.
+/// The participants that hear a sound.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Hearers {
-    /// All who hear the room.
+    /// All participants that hear the room.
     Room,
-    /// These slots, whatever else they hear.
+    /// The participants in these slots, whatever else they hear.
     These(Vec<usize>),
 }
 
-/// One audio at work. Its frame is the room's present one.
+/// Audio that is playing. `frame` holds its current frame.
 #[derive(Debug)]
 pub(super) struct Sound {
     pub(super) op: OpId,
     pub(super) hearers: Hearers,
     pub(super) frame: Vec<i16>,
     looped: Looped,
-    /// It was stopped: this frame fades out and is the last.
+    /// Whether it was stopped: the next frame fades out and is the last one.
     stopped: bool,
 }
 
-/// How a sound goes on.
+/// The state of a sound after a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sounding {
     On,
@@ -56,7 +56,7 @@ impl Sound {
         self.stopped = true;
     }
 
-    /// Makes the next frame; there is one only while it is [`Sounding::On`].
+    /// Makes the next frame. `frame` is valid only if the result is [`Sounding::On`].
     pub(super) fn step(&mut self) -> Sounding {
         if self.stopped && self.looped.is_over() {
             return Sounding::Stopped;
@@ -73,15 +73,15 @@ impl Sound {
     }
 }
 
-/// Audio that repeats, resampled as it goes.
+/// Audio that repeats, with resampling.
 #[derive(Debug)]
 pub(super) struct Looped {
     audio: Arc<Audio>,
     position: u64,
-    /// `None`: for ever.
+    /// The repetitions left; `None`: without end.
     left: Option<u32>,
     resampler: Resampler,
-    /// The resampler holds back the last of it.
+    /// Whether the resampler still holds the last samples.
     held_back: bool,
 }
 
@@ -91,11 +91,11 @@ impl Looped {
         Looped { audio, position: 0, left: loops, held_back: false, resampler }
     }
 
-    /// False when nothing was left; the frame is then silent.
+    /// Writes the next frame. False if nothing was left; the frame is then silent.
     pub(super) fn next_frame(&mut self, frame: &mut [i16]) -> bool {
         let mut samples = [0; FRAME];
         let mut filled = 0;
-        // Audio shorter than a frame may repeat several times within it; empty audio ends at once.
+        // Audio shorter than a frame may repeat several times within it. Empty audio ends at once.
         while self.left != Some(0) {
             let copied = self.audio.copy(self.position, samples.get_mut(filled..).unwrap_or_default());
             if copied == 0 {
@@ -127,13 +127,13 @@ impl Looped {
     }
 }
 
-/// Of a tone of coming or going: -20 dBFS.
+/// The amplitude of an enter or exit tone: -20 dBFS.
 const LOUD: f64 = 3_277.0;
-/// Samples of each of its two notes: 120 ms; and of their edges: 10 ms.
+/// Samples of each of its two notes (120 ms), and of the fades of a note (10 ms).
 const NOTE: usize = 960;
 const EDGE: usize = 80;
 
-/// Two notes: rising when somebody comes, falling when somebody goes.
+/// The enter tone has two rising notes, the exit tone two falling notes.
 pub(super) fn chime(enters: bool) -> Arc<Audio> {
     let notes = if enters { [660.0, 880.0] } else { [880.0, 660.0] };
     let samples: Vec<i16> = notes

@@ -1,18 +1,18 @@
-//! The loops over samples, written so that the compiler makes vectors of them.
+//! The loops over samples, written so that the compiler vectorises them.
 
-/// Up to here (-2.5 dBFS) a mix is the exact sum.
+/// The magnitude up to which a mix is the exact sum: -2.5 dBFS.
 pub(super) const KNEE: i32 = 24_576;
-/// What lies between the knee and full scale.
+/// The range between the knee and full scale.
 const HEADROOM: f32 = (i16::MAX as i32 - KNEE) as f32;
 
-/// `sum += frame`.
+/// Adds `frame` to `sum`.
 pub(super) fn add(sum: &mut [i32], frame: &[i16]) {
     for (sum, sample) in sum.iter_mut().zip(frame) {
         *sum += i32::from(*sample);
     }
 }
 
-/// `sum -= frame`.
+/// Subtracts `frame` from `sum`.
 pub(super) fn subtract(sum: &mut [i32], frame: &[i16]) {
     for (sum, sample) in sum.iter_mut().zip(frame) {
         *sum -= i32::from(*sample);
@@ -25,7 +25,7 @@ pub(super) fn level(frame: &[i16]) -> f32 {
     sum as f32 / frame.len().max(1) as f32
 }
 
-/// The sum as samples: exact up to [`KNEE`], bent softly towards full scale above.
+/// Converts the sum to samples: exact up to [`KNEE`], compressed smoothly towards full scale above.
 pub(super) fn limit(sum: &[i32], to: &mut [i16]) {
     let mut beyond = false;
     for (to, sum) in to.iter_mut().zip(sum) {
@@ -37,7 +37,7 @@ pub(super) fn limit(sum: &[i32], to: &mut [i16]) {
     }
 }
 
-/// As [`limit`], of `sum - own`.
+/// Like [`limit`], for `sum - own`.
 pub(super) fn limit_without(sum: &[i32], own: &[i16], to: &mut [i16]) {
     let mut beyond = false;
     for ((to, sum), own) in to.iter_mut().zip(sum).zip(own) {
@@ -51,7 +51,7 @@ pub(super) fn limit_without(sum: &[i32], own: &[i16], to: &mut [i16]) {
     }
 }
 
-/// Multiplies by a factor that goes from `from` to `to` within the first `over` samples, and limits.
+/// Multiplies by a factor that changes linearly from `from` to `to` within the first `over` samples, and limits.
 pub(super) fn scale(frame: &mut [i16], from: f32, to: f32, over: usize) {
     let over = over.clamp(1, frame.len().max(1));
     let step = (to - from) / over as f32;
@@ -66,7 +66,8 @@ pub(super) fn scale(frame: &mut [i16], from: f32, to: f32, over: usize) {
     }
 }
 
-/// What follows a frame that ends in the middle of a sound: its end played backwards while it fades. No step, no click.
+/// Adds a tail after a frame that ended within a sound: the end of the frame, played backwards and faded out over
+/// `over` samples. This avoids a click.
 pub(super) fn add_tail(sum: &mut [i32], frame: &[i16], over: usize) {
     let tail = sum.iter_mut().take(over).zip(frame.iter().rev()).enumerate();
     for (place, (sum, sample)) in tail {
@@ -74,7 +75,7 @@ pub(super) fn add_tail(sum: &mut [i32], frame: &[i16], over: usize) {
     }
 }
 
-/// From `before` to what is in `frame`, in a straight line over all of it.
+/// Cross-fades linearly from `before` to `frame`, over the whole frame.
 pub(super) fn crossfade(before: &[i16], frame: &mut [i16]) {
     let length = frame.len().max(1) as i32;
     for (place, (sample, before)) in frame.iter_mut().zip(before).enumerate() {
@@ -83,12 +84,12 @@ pub(super) fn crossfade(before: &[i16], frame: &mut [i16]) {
     }
 }
 
-/// A curve without memory, so that it neither pumps nor depends on what was before: straight up to the knee, then a
-/// hyperbola of the same slope whose asymptote is full scale.
+/// The limiter's curve: linear up to the knee, then a hyperbola that starts with the same slope and approaches full
+/// scale. The curve has no memory, so it does not pump.
 fn soften(sample: f32) -> i16 {
     let beyond = (sample.abs() - KNEE as f32).max(0.0);
     let bent = sample.abs().min(KNEE as f32) + HEADROOM * beyond / (beyond + HEADROOM);
-    // Adding a half before cutting off rounds, which `round` would do by a call of a function a sample.
+    // Add a half and truncate. `round` would be a function call for each sample.
     (bent + 0.5).copysign(sample) as i16
 }
 
@@ -108,7 +109,7 @@ mod tests {
         }
         assert!(frame.is_sorted(), "louder is never quieter");
         assert!(frame[0] < -32_500 && frame[frame.len() - 1] > 32_500);
-        // The slope at the knee has no corner.
+        // The slope is continuous at the knee.
         let knee: Vec<i32> = (KNEE - 2..KNEE + 200).collect();
         limit(&knee, &mut frame);
         let steps = frame[..202].windows(2).map(|pair| pair[1] - pair[0]);
@@ -133,7 +134,7 @@ mod tests {
         scale(&mut frame, 0.0, 2.0, 20);
         assert_eq!((frame[0], frame[10], frame[20], frame[159]), (0, 1_000, 2_000, 2_000));
         assert!(frame[..20].is_sorted());
-        // Nothing happens to samples at a factor of one.
+        // A factor of 1 does not change the samples.
         let mut frame: Vec<i16> = (-160..160).map(|n| n * 150).collect();
         let before = frame.clone();
         scale(&mut frame, 1.0, 1.0, 1);

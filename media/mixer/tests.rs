@@ -7,7 +7,7 @@ fn key(number: usize) -> SessionKey {
     SessionKey(number as u128)
 }
 
-/// So many who do nothing special, in a room that has started. Slots are numbers.
+/// A started room with `participants` default participants. Their slots are 0, 1, 2 ...
 fn room(participants: usize) -> Mixer {
     with(&vec![Participation::default(); participants])
 }
@@ -21,14 +21,14 @@ fn with(participants: &[Participation]) -> Mixer {
     mixer
 }
 
-/// The same, where all that is loud enough counts as speech: voices made of a sine are none to the detector.
+/// A room in which every loud frame counts as speech, because the detector does not accept sines as speech.
 fn by_level(participants: usize) -> Mixer {
     let mut mixer = room(participants);
     mixer.most_listened = 0;
     mixer
 }
 
-/// A voice that can be told from others and has no two samples alike for long.
+/// A sine with a frequency of its own for each `number`.
 fn voice(number: usize, frame: usize, loudness: f32) -> Vec<i16> {
     (0..FRAME)
         .map(|n| {
@@ -39,7 +39,7 @@ fn voice(number: usize, frame: usize, loudness: f32) -> Vec<i16> {
         .collect()
 }
 
-/// What everybody hears of the last mix.
+/// What each participant hears of the last mix.
 fn heard(mixer: &mut Mixer, participants: usize) -> Vec<Vec<i16>> {
     (0..participants).map(|slot| samples(mixer.mix_for(slot))).collect()
 }
@@ -51,8 +51,8 @@ fn samples(mix: Mix<'_>) -> Vec<i16> {
     }
 }
 
-/// Runs frames in which each speaks with a level of its own that never changes; the last frame of what each hears.
-/// Levels are constant samples, so that sums can be read.
+/// Runs frames in which each participant sends constant samples of its level, so that sums are easy to read. Returns
+/// the last frame that each hears.
 fn constant(mixer: &mut Mixer, levels: &[i16], frames: usize) -> Vec<Vec<i16>> {
     for _ in 0..frames {
         for (slot, level) in levels.iter().enumerate().filter(|(_, level)| **level != 0) {
@@ -63,7 +63,7 @@ fn constant(mixer: &mut Mixer, levels: &[i16], frames: usize) -> Vec<Vec<i16>> {
     heard(mixer, levels.len())
 }
 
-/// The last sample of each.
+/// The last sample of each frame.
 fn last(frames: &[Vec<i16>]) -> Vec<i16> {
     frames.iter().map(|frame| frame[FRAME - 1]).collect()
 }
@@ -76,7 +76,7 @@ fn each_hears_exactly_the_sum_of_all_others() {
         voices.iter().enumerate().for_each(|(slot, voice)| mixer.hear(slot, RATE, voice));
         mixer.mix();
         if frame == 0 {
-            continue; // The gates open.
+            continue; // The gates open in the first frame.
         }
         for (slot, heard) in heard(&mut mixer, 12).iter().enumerate() {
             for n in 0..FRAME {
@@ -164,7 +164,7 @@ fn a_coach_is_heard_by_all_whom_it_coaches_and_by_those_who_come_later() {
     mixer.join(key(2), Participation::default());
     mixer.join(key(3), Participation::default());
     assert_eq!(last(&constant(&mut mixer, &[700, 0, 0, 0], 3)), [0, 700, 700, 0]);
-    // From coach to speaker: what it says fades out first, and in again for all.
+    // A coach becomes a speaker: its audio first fades out, then it fades in for all.
     mixer.change(0, Participation::default());
     mixer.hear(0, RATE, &[700; FRAME]);
     mixer.mix();
@@ -191,7 +191,7 @@ fn a_gain_changes_what_others_hear_within_a_frame_and_without_a_step() {
     assert_eq!(mixer.mix_for(1), Mix::Silence);
 }
 
-/// The largest step between neighbouring samples, over frames.
+/// The largest difference between neighbouring samples of the frames.
 fn steepest(frames: &[Vec<i16>]) -> i32 {
     let all: Vec<i32> = frames.iter().flatten().map(|sample| i32::from(*sample)).collect();
     all.windows(2).map(|pair| (pair[1] - pair[0]).abs()).max().unwrap()
@@ -298,7 +298,8 @@ fn an_announcement_is_heard_by_all_or_by_some_over_what_they_hear() {
     assert_eq!(told(&mut mixer), [finished(2, FinishReason::Completed)]);
     assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 1)), [0, 1_000, 0]);
     assert!(told(&mut mixer).contains(&finished(1, FinishReason::Completed)));
-    // One without an end, stopped: it fades out. One for nobody, and one whose hearer leaves, end too.
+    // A sound without an end fades out when it is stopped. A sound without hearers, and one whose only hearer leaves,
+    // end too.
     assert!(mixer.play(OpId(3), audio(7), None, None));
     assert_eq!(last(&constant(&mut mixer, &[0, 0, 0], 40)), [100, 100, 0]);
     mixer.stop(OpId(3));
@@ -329,7 +330,7 @@ fn announcements_have_the_length_and_level_of_their_audio_at_any_rate() {
             energy += whole.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / whole.len() as f64;
             frames += 1;
         }
-        // The last mix finds nothing left; what the resampler holds back takes one frame more.
+        // The last mix finds nothing left. The delay of the resampler takes one more frame.
         let expected = if rate == SampleRate::Hz8000 { 51 } else { 52 };
         assert_eq!(frames, expected, "{rate:?}");
         let level = (energy / 50.0).sqrt() / (9_000.0 / 2f64.sqrt());
@@ -374,7 +375,7 @@ fn who_speaks_and_who_leads_is_told_when_it_changes() {
     let speaks = |who, speaks| Told::Speaks { who: key(who), speaks };
     assert_eq!(run(50, [0.0, 5.0, 9.0]), []);
     assert_eq!(run(50, [4_000.0, 5.0, 9.0]), [speaks(0, true), Told::Leads(Some(key(0)))]);
-    // Who interrupts a little is no leader, but speaks.
+    // A short interruption speaks, but does not become the active speaker.
     assert_eq!(run(20, [4_000.0, 4_500.0, 9.0]), [speaks(1, true)]);
     assert_eq!(run(50, [5.0, 4_500.0, 9.0]), [Told::Leads(Some(key(1))), speaks(0, false)]);
     assert_eq!(run(200, [5.0, 5.0, 9.0]), [speaks(1, false), Told::Leads(None)]);
@@ -387,7 +388,7 @@ fn turns_taken_quickly_change_the_lead_at_most_every_300_ms() {
     let mut mixer = by_level(4);
     let (mut changes, mut previous) = (Vec::new(), None);
     for frame in 0..1_000 {
-        // A different one shouts every 100 ms.
+        // Every 100 ms another participant is loud.
         let loud = frame / 5 % 4;
         (0..4)
             .for_each(|slot| mixer.hear(slot, RATE, &voice(slot, frame, if slot == loud { 20_000.0 } else { 200.0 })));

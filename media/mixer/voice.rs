@@ -1,26 +1,30 @@
-//! Who is heard, who speaks and who leads, by level; what is loud is then listened to for speech. Levels are mean magnitudes of a frame of 16-bit samples.
+//! Decides by level whether a participant is audible, whether it speaks, and who is the active speaker. Loud frames are
+//! then tested for speech. A level is the mean magnitude of a frame of 16-bit samples.
 
 /// A frame at this level is always mixed: about -52 dBFS.
 const HEARD: f32 = 80.0;
-/// A frame below it never opens the gate: about -69 dBFS, the idle noise of a G.711 line.
+/// A frame below this level never opens the gate: about -69 dBFS, the idle noise of a G.711 line.
 const UNHEARD: f32 = 12.0;
-/// By how much something must exceed its background to open the gate: 8 dB.
+/// The ratio to the background at which a frame opens the gate: 8 dB.
 const ABOVE: f32 = 2.5;
-/// Frames for which the gate stays open: 300 ms, so that no end of a word is cut.
+/// The number of frames for which the gate stays open: 300 ms, so that word endings are not cut off.
 const OPEN: u8 = 15;
-/// How fast the background may rise: 4.3 dB a second. Speech has a gap more often than it could rise to it.
+/// The rise of the background estimate per frame: 4.3 dB a second. Speech pauses often enough that the estimate does
+/// not rise to its level.
 const RISE: f32 = 1.01;
-/// Speech exceeds its background by 9.5 dB, and lies above -52 dBFS; above -27 dBFS everything is.
+/// Speech is at least 9.5 dB above its background and above -52 dBFS. Every frame above -27 dBFS is loud enough for
+/// speech.
 const SPEAKS: f32 = 3.0;
 const SPEECH: f32 = 1_500.0;
-/// Frames in a row that make it speech: 60 ms. A knock is shorter.
+/// The number of speech frames in a row after which a participant speaks: 60 ms. A knock is shorter.
 const BEGINS: u8 = 3;
-/// Frames without that end it: 600 ms, the pause between two sentences.
+/// The number of frames without speech after which a participant no longer speaks: 600 ms, the pause between two
+/// sentences.
 const ENDS: u8 = 30;
-/// Weight of the newest frame in the level that decides who leads: about 150 ms.
+/// The weight of the newest frame in the level that decides the active speaker: a time constant of about 150 ms.
 const SMOOTH: f32 = 0.13;
 
-/// One participant's voice.
+/// The state of one participant's voice.
 #[derive(Debug)]
 pub(super) struct Voice {
     background: f32,
@@ -28,7 +32,7 @@ pub(super) struct Voice {
     open: u8,
     begun: u8,
     speaks: u8,
-    /// Frames for which it is still worth being listened to for speech.
+    /// The number of frames for which speech is still tested.
     loud: u8,
 }
 
@@ -37,7 +41,8 @@ impl Voice {
         Voice { background: HEARD, level: 0.0, open: 0, begun: 0, speaks: 0, loud: 0 }
     }
 
-    /// Takes the level of a frame. `detect` is asked for speech while it is loud enough, and a little longer.
+    /// Takes the level of a frame. `detect` tests the frame for speech. It is called while the level is high enough,
+    /// and for 300 ms afterwards.
     pub(super) fn handle(&mut self, level: f32, detect: impl FnOnce() -> bool) {
         self.background = (self.background * RISE).min(level).clamp(1.0, SPEECH);
         let heard = (self.background * ABOVE).clamp(UNHEARD, HEARD);
@@ -50,7 +55,7 @@ impl Voice {
         self.level += SMOOTH * (level - self.level);
     }
 
-    /// A frame in which it may not be heard, or did not come: what was open closes.
+    /// Takes a frame that is missing or may not be heard: the gate closes.
     pub(super) fn handle_nothing(&mut self) {
         self.open = 0;
         self.begun = 0;
@@ -59,13 +64,13 @@ impl Voice {
         self.level -= SMOOTH * self.level;
     }
 
-    /// It may not be heard from here on: muted, held, gone.
+    /// Takes a frame of a participant that may not be heard: it no longer speaks.
     pub(super) fn silence(&mut self) {
         self.speaks = 0;
         self.handle_nothing();
     }
 
-    /// Whether it is worth mixing.
+    /// Whether the gate is open: the audio is mixed.
     pub(super) fn is_open(&self) -> bool {
         self.open > 0
     }
@@ -74,26 +79,26 @@ impl Voice {
         self.speaks > 0
     }
 
-    /// Smoothed.
+    /// The smoothed level.
     pub(super) fn level(&self) -> f32 {
         self.level
     }
 }
 
-/// Frames between two changes of who leads: 300 ms.
+/// The number of frames between two changes of the active speaker: 300 ms.
 const CHANGE: u16 = 15;
-/// Frames for which another must be louder: 200 ms.
+/// The number of frames for which another participant must be louder: 200 ms.
 const CHALLENGE: u8 = 10;
-/// By how much: 3.5 dB.
+/// The ratio by which it must be louder: 3.5 dB.
 const LOUDER: f32 = 1.5;
-/// Frames in which nobody speaks until nobody leads: 2 s.
+/// The number of frames without speech after which there is no active speaker: 2 s.
 const NOBODY: u16 = 100;
 
-/// Who leads: the active speaker.
+/// Selects the active speaker.
 #[derive(Debug, Default)]
 pub(super) struct Lead {
     leader: Option<usize>,
-    /// Frames since that changed.
+    /// The number of frames since the last change.
     since: u16,
     challenger: Option<usize>,
     challenges: u8,
@@ -101,7 +106,8 @@ pub(super) struct Lead {
 }
 
 impl Lead {
-    /// Takes a frame: all who speak now with their levels. True when the leader changed.
+    /// Handles a frame. `speaking` lists the participants that speak now, with their levels. True if the active speaker
+    /// changed.
     pub(super) fn handle(&mut self, speaking: impl Iterator<Item = (usize, f32)>) -> bool {
         self.since = self.since.saturating_add(1);
         let (mut loudest, mut leading) = (None::<(usize, f32)>, None);
@@ -120,7 +126,7 @@ impl Lead {
         };
         self.quiet = 0;
         match leading {
-            // A leader who has fallen silent is followed at once.
+            // The active speaker no longer speaks: the loudest participant replaces it without a challenge.
             None => self.since >= CHANGE && self.change(Some(loudest)),
             Some(leading) if Some(loudest) == self.leader || level < leading * LOUDER => {
                 self.challenges = 0;
@@ -138,7 +144,7 @@ impl Lead {
         self.leader
     }
 
-    /// The slot has a new owner, or none. True when the leader changed.
+    /// Forgets a slot whose participant has left. True if it was the active speaker.
     pub(super) fn forget(&mut self, who: usize) -> bool {
         self.challenger.take_if(|challenger| *challenger == who);
         self.leader.take_if(|leader| *leader == who).is_some()
@@ -200,11 +206,11 @@ mod tests {
         };
         assert_eq!(frames(20, &[]), (0, None));
         assert_eq!(frames(1, &[(3, 900.0)]), (1, Some(3)));
-        // As loud as that is not enough.
+        // This difference in level is not enough.
         assert_eq!(frames(100, &[(3, 900.0), (4, 1_300.0)]), (0, Some(3)));
         assert_eq!(frames(9, &[(3, 900.0), (4, 2_000.0)]), (0, Some(3)));
         assert_eq!(frames(1, &[(3, 900.0), (4, 2_000.0)]), (1, Some(4)));
-        // Not before 300 ms have passed, even when the leader is silent.
+        // No change before 300 ms have passed, even if the active speaker is silent.
         assert_eq!(frames(14, &[(3, 900.0)]), (0, Some(4)));
         assert_eq!(frames(1, &[(3, 900.0)]), (1, Some(3)));
         assert_eq!(frames(99, &[]), (0, Some(3)));

@@ -1,5 +1,5 @@
-//! Rooms: conferences of many sessions, mixed. Who may come, and what comes of it, is the application's to say; a room
-//! is their sound. Pure; [`crate::engine`] drives it.
+//! Rooms: conferences of many sessions, mixed. A room handles only the audio. The application decides who may join, and
+//! what follows from it. Pure; [`crate::engine`] drives it.
 
 mod outlet;
 mod participation;
@@ -25,20 +25,21 @@ use taps::Taps;
 pub(crate) use outlet::Said;
 pub use participation::{Beep, Hold, Participation, Role};
 
-/// A room's name, chosen by the application and unique among its open rooms.
+/// A room's key. The application chooses it; it is unique among the open rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomKey(pub u128);
 
-/// What a room is.
+/// The settings of a room.
 #[derive(Debug, Clone)]
 pub struct RoomSpec {
-    /// Of its mix. What a participant's codec cannot carry is filtered out for that one alone.
+    /// The sample rate of the mix. If a participant's codec has a lower rate, the mix is filtered for this participant
+    /// alone.
     pub rate: SampleRate,
-    /// Heard, over and over, until the room starts, and by those held with music. `None`: nothing is.
+    /// The music that repeats until the room starts, and for participants on hold with music. `None`: silence.
     pub music: Option<Arc<Audio>>,
-    /// It starts when so many are there, one of whom does not wait.
+    /// The room starts when this number of participants is present and at least one of them does not wait.
     pub starts_with: u16,
-    /// How many it takes; 250 at most.
+    /// The highest number of participants, at most 250.
     pub most: u16,
 }
 
@@ -48,77 +49,79 @@ impl Default for RoomSpec {
     }
 }
 
-/// Where a room's events go; as [`crate::EventSink`], and as there a sink that stays full ends the room.
+/// The receiver of a room's events, with the rules of [`crate::EventSink`]. If the sink stays full, the room ends.
 pub type RoomSink = Arc<dyn Fn(RoomKey, RoomEvent) -> Result<(), Full> + Send + Sync>;
 
-/// An order to a room.
+/// A command for a room.
 #[derive(Debug)]
 pub enum RoomCommand {
-    /// Starts it although somebody is still waited for.
+    /// Starts the room, even if its participants wait for others.
     Start,
-    /// Replaces its music.
+    /// Replaces the room's music.
     Music(Option<Arc<Audio>>),
-    /// Plays audio over what is heard; up to 256 at a time.
+    /// Plays audio over what the participants hear; up to 256 at a time.
     Play {
-        /// Echoed by `Finished`.
+        /// The id that `Finished` carries.
         op: OpId,
-        /// 8 kHz mono.
+        /// The audio: 8,000 Hz, mono.
         audio: Arc<Audio>,
-        /// How often; `None`: for ever.
+        /// How many times the audio plays; `None`: without end.
         loops: Option<NonZeroU32>,
-        /// To these alone, also when held; `None`: to all who hear the room, and to its recording.
+        /// Only these participants hear it, even on hold. `None`: all participants that hear the room hear it, and it
+        /// is recorded.
         to: Option<Vec<SessionKey>>,
     },
-    /// Ends that `Play`.
+    /// Ends the `Play` with this id.
     Stop {
-        /// Of the command to end.
+        /// The id of the command to end.
         op: OpId,
     },
-    /// About a recording of the whole mix; `Recorded` tells its end.
+    /// A command for a recording of the whole mix; `Recorded` reports its end.
     Recording(RecordingCommand),
-    /// Copies the whole mix to a reader ([`crate::tap()`]), as the inbound track; a room takes sixteen taps at a time, and another one
-    /// ends at once. When its reader is dropped, the tap ends.
+    /// Copies the whole mix to a reader ([`crate::tap()`]), as the inbound track. A room has at most sixteen taps at a
+    /// time; a further tap ends at once. Dropping the reader ends the tap.
     Tap(TapSink),
-    /// Ends it: all leave.
+    /// Ends the room: all participants leave.
     End,
 }
 
-/// A fact about a room. They come in order.
+/// An event of a room. The events of one room arrive in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RoomEvent {
-    /// It has started: those in it hear each other.
+    /// The room has started: its participants hear each other.
     Started,
-    /// A session takes part.
+    /// A session has joined.
     Joined {
-        /// Which.
+        /// The session.
         session: SessionKey,
     },
-    /// A session takes part no more. It goes on, without what it heard here.
+    /// A session has left. The session itself stays open.
     Left {
-        /// Which.
+        /// The session.
         session: SessionKey,
     },
-    /// Somebody began to speak, or has not spoken for 600 ms.
+    /// A participant has begun to speak, or has not spoken for 600 ms.
     Speaks {
-        /// Which.
+        /// The session.
         session: SessionKey,
-        /// Began.
+        /// Whether it speaks now.
         speaks: bool,
     },
-    /// The active speaker: who is clearly the loudest. Changes at most every 300 ms; nobody after 2 s without speech.
+    /// The active speaker has changed: it is clearly the loudest participant. It changes at most every 300 ms. `None`
+    /// after 2 s without speech.
     Leads(Option<SessionKey>),
-    /// A `Play` is over.
+    /// A `Play` has ended.
     Finished {
-        /// Of the command.
+        /// The id of the command.
         op: OpId,
-        /// Why.
+        /// Why it ended.
         reason: FinishReason,
     },
     /// An [`Event::RecordingFinished`] of the room.
     Recorded(Event),
-    /// The last event; recordings are finished.
+    /// The room's last event: the room has ended and its recordings are complete.
     Ended {
-        /// Why.
+        /// Why the room ended.
         reason: RoomEnd,
     },
 }
@@ -128,24 +131,24 @@ pub enum RoomEvent {
 pub enum RoomEnd {
     /// By command, or because its handle was dropped.
     Ended,
-    /// This one left, whose leaving ends it.
+    /// This participant left, with [`Participation::ends_room`] set.
     Left(SessionKey),
     /// Its sink stayed full.
     Unheard,
 }
 
-/// Why a session did not come in.
+/// Why a session could not join a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotJoined {
-    /// There is no such room, or it has ended.
+    /// The room does not exist, or has ended.
     #[error("there is no such room")]
     NoRoom,
-    /// As many are there as it takes.
+    /// The room has its highest number of participants.
     #[error("the room is full")]
     Full,
 }
 
-/// See the module.
+/// A conference: its mixer, participants, recordings and taps.
 pub(crate) struct Room {
     pub(crate) key: RoomKey,
     mixer: Mixer,
@@ -155,7 +158,7 @@ pub(crate) struct Room {
     most: usize,
     started: bool,
     end: Option<RoomEnd>,
-    /// Its sink knows.
+    /// Whether the `Ended` event was sent.
     told_end: bool,
     recordings: Recordings,
     taps: Taps,
@@ -163,7 +166,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// `done` is told of each complete recording, and tells [`Room::handle_recorded`].
+    /// `done` receives each complete recording and passes it to [`Room::handle_recorded`].
     pub(crate) fn new(key: RoomKey, spec: RoomSpec, events: RoomSink, done: Done) -> Room {
         let mut mixer = Mixer::new(spec.rate);
         mixer.set_music(spec.music);
@@ -183,7 +186,7 @@ impl Room {
         }
     }
 
-    /// Takes a session in, or has one that is there take part otherwise. Its slot names it to [`Room::hear`].
+    /// Adds a session, or changes its participation. The result is the session's slot for [`Room::hear`].
     pub(crate) fn join(&mut self, session: SessionKey, participation: Participation) -> Result<usize, NotJoined> {
         if self.end.is_some() {
             return Err(NotJoined::NoRoom);
@@ -208,7 +211,7 @@ impl Room {
         Ok(slot)
     }
 
-    /// A session goes.
+    /// Removes a session.
     pub(crate) fn leave(&mut self, session: SessionKey, writer: &WriterHandle) {
         let Some(slot) = self.slots.remove(&session) else { return };
         let (beeps, ends) =
@@ -261,7 +264,7 @@ impl Room {
         }
     }
 
-    /// All leave; nobody comes any more.
+    /// Ends the room: all participants leave, and no session can join any more.
     fn finish(&mut self, reason: RoomEnd, writer: &WriterHandle) {
         if self.end.is_some() {
             return;
@@ -280,7 +283,7 @@ impl Room {
         self.tell_end();
     }
 
-    /// The writer has completed a file.
+    /// Handles the end of a recording: its file is complete.
     pub(crate) fn handle_recorded(&mut self, event: Event) {
         self.recordings.handle_recorded();
         self.emit(RoomEvent::Recorded(event));
@@ -297,7 +300,7 @@ impl Room {
         }
     }
 
-    /// What the mixer has to tell.
+    /// Sends the mixer's events.
     fn tell(&mut self) {
         while let Some(told) = self.mixer.poll() {
             self.emit(match told {
@@ -308,24 +311,24 @@ impl Room {
         }
     }
 
-    /// Whether all have left for good.
+    /// Whether the room has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.end.is_some()
     }
 
-    /// Whether its sink knows that too, or never will.
+    /// Whether the room has ended and its sink has taken all events, or never will.
     pub(crate) fn is_over(&self) -> bool {
         self.told_end && (self.events.backlog() == 0 || self.end == Some(RoomEnd::Unheard))
     }
 
-    // ---- a frame ----
+    // ---- frames ----
 
-    /// Takes what a participant says in this frame.
+    /// Takes a participant's audio in this frame.
     pub(crate) fn hear(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
         self.mixer.hear(slot, rate, frame);
     }
 
-    /// Mixes, between all hearing and all speaking.
+    /// Mixes. Call it after all inbound frames are taken, and before any frame is sent.
     pub(crate) fn handle_tick(&mut self, writer: &WriterHandle) {
         self.events.retry();
         if self.end.is_some() {
@@ -341,18 +344,18 @@ impl Room {
         }
     }
 
-    /// So many frames are left out.
+    /// Skips so many frames.
     pub(crate) fn miss(&mut self, frames: u32) {
         self.recordings.miss(frames);
     }
 
-    /// What a participant is sent of the last mix, in its codec. `None`: it is not there.
+    /// What a participant is sent of the last mix, in its codec. `None` if the slot is empty.
     pub(crate) fn say(&mut self, slot: usize, codec: Codec) -> Option<Said<'_>> {
         self.outlets.say(&mut self.mixer, slot, codec)
     }
 
     fn emit(&mut self, event: RoomEvent) {
-        // Who speaks is no state that somebody must know: with a full sink it is the first to go.
+        // The application must not rely on speaker events, so they are the first to be dropped if the sink is full.
         if matches!(event, RoomEvent::Speaks { .. } | RoomEvent::Leads(_)) {
             self.events.try_send(event);
         } else {

@@ -1,17 +1,19 @@
-//! The room's mix as participants are sent it: at the codec's rate, encoded. Once for all who hear the same in the same
-//! codec, and for each who hears something of its own.
+//! Converts the room's mix to the participants' codecs: resampled and encoded. Each codec is encoded once for all
+//! participants that hear the same, and once more for each participant that hears a mix of its own.
 //!
-//! Resamplers and the encoders of G.722 and Opus remember. So whoever turns from what all hear to something of its own
-//! goes on from the state of the shared encoding, and turns back when its own has caught up with that.
+//! Resamplers and the encoders of G.722 and Opus have state. A participant that changes from a shared mix to a mix of
+//! its own therefore continues with a copy of the shared state. It changes back when the state of its own encoder is
+//! close enough to the shared one.
 
 use crate::codec::{Codec, Encoder, LONGEST_PAYLOAD, SampleRate};
 use crate::mixer::{Kind, Mix, Mixer};
 use crate::resample::Resampler;
 
-/// Frames of the same sound after which a resampler has forgotten what it heard before.
+/// The number of frames with equal audio after which two resamplers have equal state.
 const FORGOTTEN: u16 = 2;
-/// Frames after which an encoder that remembers has nearly done so, 1 s. The next quiet one (a mean magnitude of -41 dBFS)
-/// is the one to change at, or any after 30 s: two states of G.722 are then still 28 dB below a loud tone apart.
+/// The number of frames with equal audio after which two encoders with state have nearly equal state: 1 s. The change
+/// then happens at the next quiet frame (a mean magnitude of -41 dBFS), or after 30 s in any case. Two G.722 encoders
+/// then still differ, by 28 dB less than a loud tone.
 const ALIKE: u16 = 50;
 const QUIET: f32 = 300.0;
 const ENOUGH: u16 = 1_500;
@@ -19,23 +21,23 @@ const ENOUGH: u16 = 1_500;
 /// What a participant is sent in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Said<'a> {
-    /// At `rate`, that of its codec.
+    /// The samples at `rate`, which is the codec's rate.
     pub(crate) samples: &'a [i16],
     pub(crate) rate: SampleRate,
-    /// The same, encoded.
+    /// The same audio, encoded.
     pub(crate) payload: &'a [u8],
 }
 
-/// All of a room.
+/// The encoders of a room.
 #[derive(Default)]
 pub(super) struct Outlets {
     shared: Vec<Shared>,
-    /// By slot.
+    /// The participants by slot.
     legs: Vec<Option<Leg>>,
     frame: u64,
 }
 
-/// Something that many hear, in one codec.
+/// A mix that many participants hear, in one codec.
 struct Shared {
     kind: Kind,
     chain: Chain,
@@ -43,16 +45,16 @@ struct Shared {
 
 struct Leg {
     codec: Codec,
-    /// What it is sent: what all hear, of that kind, or its own.
+    /// The kind of mix that it is sent: a shared kind, or its own.
     hears: Kind,
     own: Option<Box<Chain>>,
-    /// Frames for which its own was what all hear.
+    /// The number of frames in a row in which its own mix was equal to a shared mix.
     alike: u16,
-    /// The last frame that it was sent something in.
+    /// The last frame in which it was sent audio.
     frame: u64,
 }
 
-/// From the room's samples to a payload.
+/// Converts the room's samples to a payload.
 struct Chain {
     codec: Codec,
     resampler: Resampler,
@@ -60,9 +62,9 @@ struct Chain {
     samples: Vec<i16>,
     payload: Vec<u8>,
     length: usize,
-    /// The frame that it holds.
+    /// The number of the frame that it holds.
     frame: u64,
-    /// Samples of a frame of the room.
+    /// Samples of a frame at the room's rate.
     room: usize,
 }
 
@@ -80,7 +82,8 @@ impl Outlets {
         }
     }
 
-    /// After each mix: who goes on from where. Nothing is encoded yet, so all stand where the last frame ended.
+    /// Decides after each mix which participants change between a shared mix and their own. No audio of this frame is
+    /// encoded yet, so all encoders have the state after the last frame.
     pub(super) fn handle_mix(&mut self, mixer: &Mixer) {
         self.frame += 1;
         let last = self.frame - 1;
@@ -109,7 +112,7 @@ impl Outlets {
                     continue;
                 }
                 (leg.hears, leg.alike) = (wanted, 0);
-                // When nobody listened to what all hear, that goes on from here.
+                // If no participant used the shared encoder, it continues with this participant's state.
                 if let Some(own) = &leg.own
                     && let Some(shared) = self.shared.iter_mut().find(shared(wanted))
                     && shared.chain.frame != last
@@ -127,11 +130,11 @@ impl Outlets {
         }
     }
 
-    /// What somebody is sent of the last mix.
+    /// What a participant is sent of the last mix.
     pub(super) fn say(&mut self, mixer: &mut Mixer, slot: usize, codec: Codec) -> Option<Said<'_>> {
         let (now, rate) = (self.frame, mixer.rate());
         let place = self.legs.get_mut(slot)?;
-        // It begins, or begins anew: after another codec, or after it was sent something else.
+        // It starts, or starts again after another codec or after frames that were not from the room.
         if place.as_ref().is_none_or(|leg| leg.codec != codec || leg.frame + 1 < now) {
             let hears = match mixer.kind_for(slot) {
                 Kind::Silence if mixer.is_silent() => Kind::Whole,
@@ -170,10 +173,10 @@ impl Outlets {
 
 impl Chain {
     fn new(codec: Codec, room: SampleRate) -> Chain {
-        // What the session's own tracks, for recorders and taps, have of it.
+        // The rate of the session's own tracks, for recorders and taps.
         let encoder = Encoder::new(codec, codec.sample_rate());
         let rate = encoder.rate();
-        // An Opus packet of 20 ms is never longer than its samples at 48 kHz would be, but may be than those at 8 kHz.
+        // A 20 ms Opus packet can be longer than its samples at 8,000 Hz, but not longer than those at 48,000 Hz.
         let longest = if codec == Codec::Opus { 1_275 } else { rate.frame() * 2 };
         Chain {
             codec,
@@ -193,7 +196,7 @@ impl Chain {
         self.frame = frame;
     }
 
-    /// Nobody heard the frame before.
+    /// Resets resampler and encoder if the previous frame was not encoded.
     fn reset_unless_live(&mut self, now: u64) {
         if self.frame + 1 != now {
             self.resampler.reset();
@@ -218,7 +221,7 @@ impl Chain {
     }
 }
 
-/// Whether an encoder's next payload depends on those before.
+/// Whether an encoder's next payload depends on the earlier ones.
 fn remembers(codec: Codec) -> bool {
     match codec {
         Codec::Pcmu | Codec::Pcma | Codec::L16(_) => false,

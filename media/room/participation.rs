@@ -1,64 +1,64 @@
-//! How a session takes part in a room.
+//! The participation of a session in a room.
 
 use crate::command::SessionKey;
 
-/// How a session takes part in a room: what it says there, what it hears there, and what its coming and going do.
+/// A session's participation in a room: who hears it, what it hears, and the effects of its joining and leaving.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Participation {
-    /// For whom it speaks.
+    /// Who hears the session.
     pub role: Role,
-    /// It is not heard. It hears what it would hear otherwise.
+    /// Nobody hears the session. What it hears does not change.
     pub muted: bool,
-    /// It is not heard and does not hear the room.
+    /// Whether the session is on hold: nobody hears it, and it does not hear the room.
     pub hold: Hold,
-    /// By how much it is heard louder, -20 to 20 dB; more counts as that.
+    /// The gain of the session's audio, -20 to 20 dB. Values outside are limited.
     pub gain_db: i8,
-    /// Which of its coming and going the room hears.
+    /// The tones that the room hears when the session joins and leaves.
     pub beep: Beep,
-    /// It hears nothing until the room starts; else the room's music.
+    /// The session hears silence until the room starts. If not set, it hears the room's music.
     pub waits_in_silence: bool,
-    /// The room waits until somebody comes who does not wait.
+    /// The session does not start the room: the room waits for a session without this flag.
     pub waits: bool,
-    /// The room ends when it leaves.
+    /// The room ends when the session leaves.
     pub ends_room: bool,
 }
 
-/// For whom somebody speaks.
+/// Who hears a participant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Role {
-    /// For all.
+    /// All participants.
     #[default]
     Speaker,
-    /// For these alone; hears the room. Coaches do not hear each other. Those who are not there are heard when they
-    /// come. At most 250 count.
+    /// Only these participants; a coach hears the room. Coaches do not hear each other. Sessions in the list that are
+    /// not in the room hear the coach as soon as they join. At most 250 entries count.
     Coach(Vec<SessionKey>),
-    /// For nobody; hears the room.
+    /// Nobody; a monitor hears the room.
     Monitor,
 }
 
-/// Whether somebody is held, and what is heard meanwhile.
+/// Whether a participant is on hold, and what it hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hold {
-    /// Not held.
+    /// Not on hold.
     #[default]
     No,
-    /// Hears nothing; only what is played to it alone.
+    /// On hold with silence; it hears only announcements to it alone.
     Silence,
-    /// Hears the room's music.
+    /// On hold with the room's music.
     Music,
 }
 
-/// Which tones a room hears about somebody.
+/// The tones that a room hears when a participant joins and leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Beep {
-    /// None.
+    /// No tone.
     #[default]
     None,
-    /// Two rising notes when it comes.
+    /// Two rising notes when it joins.
     Enter,
-    /// Two falling notes when it goes.
+    /// Two falling notes when it leaves.
     Exit,
-    /// Both.
+    /// Both tones.
     Both,
 }
 

@@ -1,5 +1,4 @@
-//! Recordings of the whole mix: one channel at 8,000 Hz. What a participant alone says and hears is its session's to
-//! record.
+//! Recordings of the whole mix: one channel at 8,000 Hz. A recording of a single participant belongs to its session.
 
 use std::collections::VecDeque;
 
@@ -21,7 +20,7 @@ const FRAME: usize = SampleRate::Hz8000.frame();
 pub(super) struct Recordings {
     recorders: Recorders,
     narrower: Resampler,
-    /// The newest last. Recorders reckon with sources that give a frame so many ticks after it was heard.
+    /// The last frames, the newest at the end. A recorder expects each frame [`RECORDER_LAG`] ticks after it was mixed.
     recent: VecDeque<[i16; FRAME]>,
     done: Done,
 }
@@ -36,7 +35,7 @@ impl Recordings {
         }
     }
 
-    /// Does what is ordered; what it cannot is told.
+    /// Executes a command. Returns the event of a command that failed.
     pub(super) fn obey(&mut self, room: RoomKey, order: RecordingCommand, writer: &WriterHandle) -> Option<Event> {
         let order = match order {
             RecordingCommand::Start { op, spec } => {
@@ -63,7 +62,7 @@ impl Recordings {
         writer.wake();
     }
 
-    /// What was mixed until now but not yet given to it is added.
+    /// Ends a recording, after adding the frames that were mixed but not passed to it yet.
     fn finish(&self, recorder: Recorder) {
         let lag = usize::from(RECORDER_LAG);
         let missing = lag.saturating_sub(self.recent.len());
@@ -94,12 +93,12 @@ impl Recordings {
         self.recorders.handle_frame(&due, &nothing, None, writer);
     }
 
-    /// So many frames are left out.
+    /// Skips so many frames.
     pub(super) fn miss(&mut self, frames: u32) {
         self.recorders.miss(frames);
     }
 
-    /// A file is complete.
+    /// Notes that a recording's file is complete.
     pub(super) fn handle_recorded(&mut self) {
         self.recorders.note_finished();
     }

@@ -1,5 +1,5 @@
-//! Taps of the whole mix, as recordings have it: one track, inbound. What a participant alone says and hears is its session's to
-//! copy.
+//! Taps of the whole mix, with the same audio as recordings: one track, inbound. A tap of a single participant belongs
+//! to its session.
 
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
@@ -17,7 +17,7 @@ pub(super) struct Taps {
 }
 
 impl Taps {
-    /// As many as a room has at a time; another one ends at once.
+    /// The highest number of taps at a time. A further tap ends at once.
     const MOST: usize = 16;
 
     pub(super) fn new(rate: SampleRate) -> Taps {
@@ -25,7 +25,7 @@ impl Taps {
         Taps { taps: Vec::new(), narrower, wider }
     }
 
-    /// Begins one; its reader's end ends it.
+    /// Starts a tap. It ends when its reader is dropped.
     pub(super) fn start(&mut self, sink: TapSink) {
         if self.taps.len() < Self::MOST {
             self.taps.push(Tap::new(OpId(0), Tracks::Inbound, sink));
@@ -46,7 +46,7 @@ impl Taps {
         }
         let nothing = Tapped::silence(Law::Mu);
         for tap in &mut self.taps {
-            // A room tells nobody of drops: the reader counts them.
+            // A room sends no event for dropped frames. The reader counts them.
             tap.handle_frame(&heard, &nothing, Law::Mu);
         }
     }

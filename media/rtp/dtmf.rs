@@ -1,4 +1,4 @@
-//! Telephone-events (RFC 4733): key presses found in, and written into, an RTP stream.
+//! Telephone-events (RFC 4733): detects digits in an RTP stream, and sends digits.
 
 use std::collections::VecDeque;
 
@@ -6,22 +6,22 @@ use super::Header;
 
 const KEYS: &[u8; 16] = b"0123456789*#ABCD";
 
-/// The key of an event code 0 to 15 (RFC 4733 §3.2).
+/// The digit of an event code, 0 to 15 (RFC 4733 §3.2).
 pub(crate) fn key(event: u8) -> Option<char> {
     KEYS.get(usize::from(event)).map(|key| char::from(*key))
 }
 
-/// Converts a telephone-event's duration between clock rates, in place, for a packet that is relayed. One too long for
-/// the new clock says the most that can be said.
+/// Converts a telephone-event's duration between clock rates in place, for a packet that is relayed. A duration that is
+/// too long for the new clock becomes the maximum, 65,535.
 pub(crate) fn rescale(payload: &mut [u8], from: u32, to: u32) {
     let [_, _, high, low, ..] = payload else { return };
     let duration = u64::from(u16::from_be_bytes([*high, *low])) * u64::from(to) / u64::from(from.max(1));
     [*high, *low] = u16::try_from(duration).unwrap_or(u16::MAX).to_be_bytes();
 }
 
-/// Finds each key press once, at its first packet that arrives, whichever that is: prompts stop when the key goes
-/// down. Lost starts, retransmitted ends and late packets of an earlier press change nothing. Only the first event of
-/// a packet counts: what follows it is padding more often than another event.
+/// Detects each digit once, at its first packet that arrives, so that a prompt stops when the key goes down. Lost start
+/// packets, retransmitted end packets and late packets of an earlier digit cause no detection. Only the first event of
+/// a packet counts, because the octets after it are usually padding and not another event.
 #[derive(Debug, Default)]
 pub(crate) struct Detector {
     last: Option<Press>,
@@ -37,12 +37,12 @@ struct Press {
     ended: bool,
 }
 
-/// Packets of a press that may be lost in a row without it becoming two.
+/// The number of packets of one digit that may be lost in a row without a second detection.
 const LOST: u16 = 16;
 
 impl Detector {
-    /// Takes one telephone-event packet, its clock rate in Hz. Returns the key and its duration so far (ms) when this
-    /// press is new. Events other than keys (16: flash) are none.
+    /// Handles one telephone-event packet; `clock_rate` is in Hz. Returns the digit and its duration so far in ms if
+    /// the digit is new. Events that are not digits (16: flash) return `None`.
     pub(crate) fn handle(&mut self, header: &Header, payload: &[u8], clock_rate: u32) -> Option<(char, u32)> {
         let [event, flags, high, low, ..] = *payload else { return None };
         let key = key(event)?;
@@ -68,18 +68,18 @@ impl Detector {
 }
 
 impl Press {
-    /// Whether `packet` belongs to a press after this one.
+    /// Whether `packet` belongs to a digit after this one.
     fn is_before(&self, packet: &Press, marker: bool, clock_rate: u32) -> bool {
         let age = packet.timestamp.wrapping_sub(self.timestamp).cast_signed();
         let ahead = packet.sequence.wrapping_sub(self.sequence);
         let newer = (1..0x8000).contains(&ahead);
         if age == 0 {
-            // Some do not move the timestamp between presses.
+            // Some devices do not change the timestamp between digits.
             let shorter = self.ended && marker && packet.duration < self.duration;
             return newer && (packet.event != self.event || shorter);
         }
         if age < 0 {
-            // Late, of this press or an earlier one; unless the timestamps have begun anew.
+            // A late packet of this digit or an earlier one, unless the timestamps have restarted.
             let ten_seconds = i64::from(clock_rate) * 10;
             return (newer && marker) || i64::from(age) < -ten_seconds;
         }
@@ -87,16 +87,17 @@ impl Press {
             return true;
         }
         let (age, duration) = (age.unsigned_abs(), u32::from(self.duration));
-        // Some move the timestamp within a press: a press cannot begin before the last one has ended.
+        // Some devices change the timestamp within a digit. A new digit cannot start before the last one has ended.
         let within = age < duration || (!self.ended && age == duration);
         let moving = !self.ended && u32::from(packet.duration) == duration + age;
-        // A long press goes on in another segment (RFC 4733 §2.5.1.3), whose predecessor's last packets may be lost.
+        // A long digit continues in another segment (RFC 4733 §2.5.1.3). The last packets of the segment before may be
+        // lost.
         let most = u32::from(u16::MAX);
         let segment = !self.ended && (most - clock_rate / 10..=most).contains(&age);
         !(within || moving || segment)
     }
 
-    /// Another packet of this press, or a late one of an earlier press.
+    /// Adds another packet of this digit, or ignores a late packet of an earlier digit.
     fn merge(&mut self, packet: Press) {
         match packet.timestamp.wrapping_sub(self.timestamp).cast_signed() {
             0 => {
@@ -112,11 +113,11 @@ impl Press {
     }
 }
 
-/// How many presses a peer may make: people and their devices stay far below it, while packets with ever new timestamps
-/// would be presses by the thousand. A bucket on the media clock: 16 at once, and one more for every 40 ms.
+/// The rate limit of a far end's digits. People and devices stay far below it, but packets with ever new timestamps
+/// would produce thousands of digits. A token bucket on the media clock: a burst of 16 digits, then one digit in 40 ms.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    /// In frames, of which a press takes two.
+    /// Tokens in frames; a digit takes two.
     frames: u8,
 }
 
@@ -130,12 +131,12 @@ impl Allowance {
     const PRESS: u8 = 2;
     const FULL: u8 = 16 * Allowance::PRESS;
 
-    /// Moves on by one 20 ms frame.
+    /// Advances by one 20 ms frame.
     pub(crate) fn tick(&mut self) {
         self.frames = (self.frames + 1).min(Allowance::FULL);
     }
 
-    /// Whether one more press may be told.
+    /// Whether one more digit may be reported; takes it from the bucket.
     pub(crate) fn take(&mut self) -> bool {
         let left = self.frames.checked_sub(Allowance::PRESS);
         self.frames = left.unwrap_or(self.frames);
@@ -143,23 +144,23 @@ impl Allowance {
     }
 }
 
-/// What a [`DigitSender`] wants sent in this 20 ms.
+/// What a [`DigitSender`] sends in this 20 ms frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DigitFrame {
-    /// One event packet. `first`: the press begins here, now. Its timestamp is `offset` after that; both that and
-    /// `duration` in units of the clock.
+    /// One telephone-event packet. `first`: the digit starts with this packet. The packet's timestamp is `offset` units
+    /// after the digit's start. `offset` and `duration` are in timestamp units.
     Event { event: u8, end: bool, duration: u16, offset: u32, first: bool },
-    /// Between two presses: other audio may go.
+    /// A pause between two digits: other audio may be sent.
     Gap,
-    /// All sent.
+    /// All digits have been sent.
     Done,
 }
 
-/// Keys that may wait to be sent.
+/// The highest number of digits and waits in the queue.
 const MOST_KEYS: usize = 1_024;
 
-/// Plays a string of keys, one packet a frame: a rising duration, then the end three times (RFC 4733 §2.5.1.4),
-/// then at least 60 ms between presses. `w` waits 500 ms, `W` 1 s.
+/// Sends a string of digits, one packet per frame. A digit has packets with a rising duration, then three end packets
+/// (RFC 4733 §2.5.1.4), then a pause of at least 60 ms. `w` waits 500 ms, `W` waits 1 s.
 #[derive(Debug)]
 pub(crate) struct DigitSender {
     keys: VecDeque<char>,
@@ -170,7 +171,7 @@ pub(crate) struct DigitSender {
 #[derive(Debug)]
 enum State {
     Idle,
-    /// `offset`: where the segment begins.
+    /// `offset`: the start of the current segment in timestamp units, relative to the digit's start.
     Pressed {
         event: u8,
         frame: u16,
@@ -187,7 +188,7 @@ enum State {
 }
 
 impl DigitSender {
-    /// `duration_ms` is kept within 40 ms and 8 s and rounded to whole frames. Unknown characters are skipped.
+    /// `duration_ms` is limited to 40 to 8,000 ms and rounded up to whole frames. Unknown characters are skipped.
     pub(crate) fn new(digits: &str, duration_ms: u16) -> DigitSender {
         DigitSender {
             keys: digits.chars().filter(|key| "0123456789*#ABCDabcdwW".contains(*key)).take(MOST_KEYS).collect(),
@@ -196,18 +197,18 @@ impl DigitSender {
         }
     }
 
-    /// Sends that one's keys too, behind its own; more than it takes are skipped.
+    /// Adds the other sender's remaining digits after its own; digits beyond the limit are skipped.
     pub(crate) fn append(&mut self, more: DigitSender) {
         let room = MOST_KEYS.saturating_sub(self.keys.len());
         self.keys.extend(more.keys.into_iter().take(room));
     }
 
-    /// How long each press is, in ms.
+    /// The duration of each digit in ms.
     pub(crate) fn duration_ms(&self) -> u16 {
         self.frames * 20
     }
 
-    /// Moves on by one 20 ms frame, which has so many units at `clock_rate` (Hz).
+    /// Advances by one 20 ms frame at `clock_rate` (Hz).
     pub(crate) fn next_frame(&mut self, clock_rate: u32) -> DigitFrame {
         if let State::Gap { frames } = &mut self.state {
             *frames = frames.saturating_sub(1);
@@ -224,7 +225,8 @@ impl DigitSender {
                 *frame += 1;
                 let so_far = (u32::from(*frame) + 1) * unit;
                 if *frame < self.frames {
-                    // More than can be said: that much is said, and a segment begins (RFC 4733 §2.5.1.3).
+                    // The duration exceeds 16 bits: this packet has the maximum, and the next one starts a new segment
+                    // (RFC 4733 §2.5.1.3).
                     let duration = u16::try_from(so_far - begun).unwrap_or_else(|_| {
                         *offset += u32::from(u16::MAX);
                         u16::MAX

@@ -1,11 +1,11 @@
-//! Comfort noise payloads (RFC 3389): how loud the noise is that stands for a peer's silence. How it is coloured (the
-//! reflection coefficients that may follow) is not heeded; white noise at that level is what most receivers play.
+//! Comfort noise payloads (RFC 3389): the level of the noise that replaces a far end's silence. The spectrum (the
+//! reflection coefficients that may follow) is ignored. White noise at this level is what most receivers play.
 
-/// The softest level, -dBov.
+/// The lowest level, in -dBov.
 const SOFTEST: u8 = 127;
 
-/// The level a payload gives, 0 to 127: -dBov, of power to that of a full-scale square wave (RFC 3389 §3.1). `None` for an
-/// empty one. The first bit must be 0, and is ignored.
+/// The noise level of a payload, 0 to 127 in -dBov, relative to the power of a full-scale square wave (RFC 3389 §3.1).
+/// `None` if the payload is empty. The first bit must be 0 and is ignored.
 pub(crate) fn level(payload: &[u8]) -> Option<u8> {
     payload.first().map(|level| level & SOFTEST)
 }

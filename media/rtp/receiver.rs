@@ -1,27 +1,27 @@
-//! Book-keeping of the RTP stream we receive: loss and jitter as RFC 3550 §6.4.1 and appendix A define them.
+//! The state of the RTP stream that we receive: loss and jitter by RFC 3550 §6.4.1 and appendix A.
 
 use super::Header;
 use crate::offload::FlowCounts;
 
-/// One report block's worth of facts (RFC 3550 §6.4.1).
+/// The content of a report block (RFC 3550 §6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReportBlock {
     pub(crate) ssrc: u32,
-    /// Lost since the last report, in 1/256.
+    /// The fraction of packets lost since the last report, in 1/256.
     pub(crate) fraction_lost: u8,
     pub(crate) cumulative_lost: u32,
     pub(crate) highest_sequence: u32,
-    /// In timestamp units.
+    /// Interarrival jitter in timestamp units.
     pub(crate) jitter: u32,
-    /// Middle 32 bits of the NTP time of the last sender report; 0 when there was none.
+    /// The middle 32 bits of the NTP time in the last sender report; 0 if there was none.
     pub(crate) last_sr: u32,
-    /// Since then, in 1/65,536 s.
+    /// The time since the last sender report, in 1/65,536 s.
     pub(crate) delay_since_sr: u32,
 }
 
-/// How many packets a peer may send: five times what 50 a second are, and 200 at once, which is what a link that stood
-/// still for two seconds lets go of at the least packet time (10 ms). A flood from the peer's own address costs us no
-/// more than that, and the other side nothing.
+/// The rate limit of a far end's packets: 250 packets a second, which is five times the usual 50, after a burst of 200
+/// packets. 200 packets is what a link delivers after it was blocked for two seconds, with the shortest packet time of
+/// 10 ms. A flood from the far end's own address therefore costs us little, and never reaches the bridged leg.
 #[derive(Debug)]
 pub(crate) struct PacketBudget {
     packets: u8,
@@ -37,12 +37,12 @@ impl PacketBudget {
     const FULL: u8 = 200;
     const EACH_FRAME: u8 = 5;
 
-    /// Moves on by one 20 ms frame.
+    /// Advances by one 20 ms frame.
     pub(crate) fn tick(&mut self) {
         self.packets = self.packets.saturating_add(PacketBudget::EACH_FRAME).min(PacketBudget::FULL);
     }
 
-    /// Whether one more packet may pass.
+    /// Whether one more packet may pass; takes it from the budget.
     pub(crate) fn take(&mut self) -> bool {
         let left = self.packets.checked_sub(1);
         self.packets = left.unwrap_or(0);
@@ -50,49 +50,52 @@ impl PacketBudget {
     }
 }
 
-/// A step ahead of more is no loss but another place that the sender went on from (RFC 3550 appendix A.1).
+/// The largest step ahead that counts as loss. A larger step is a restart of the sender's sequence (RFC 3550 appendix
+/// A.1).
 const MOST_DROPPED: u16 = 3_000;
-/// A step back of more is no reordering.
+/// The largest step back that counts as reordering.
 const MOST_MISORDERED: u16 = 100;
 
-/// Packets after which one is looked for behind the newest, whatever its time says: each may be late alike.
+/// The number of packets after which the socket is read again in any case. Packet times cannot show a queue if all
+/// packets are equally late.
 const LOOK: u64 = 64;
 
-/// What arrived. A new SSRC, or a sequence that goes on elsewhere, starts a new count; what the old one lost stays in the
-/// total.
+/// The counters of the received stream. A new SSRC or a restarted sequence starts new counters; earlier losses remain
+/// in the total.
 #[derive(Debug, Default)]
 pub(crate) struct Receiver {
     ssrc: Option<u32>,
-    /// Units of the stream's timestamps a second; 8,000 while it is 0.
+    /// The RTP clock rate in Hz; 0 stands for 8,000.
     clock_rate: u32,
     base: u32,
     highest: u32,
     received: u32,
-    /// After a leap: where the sequence goes on, if it does.
+    /// After a large step: the sequence number that would confirm it.
     leapt_to: Option<u16>,
     lost_before: u32,
     received_before: u32,
-    /// Runs of losses, however long.
+    /// The number of gaps; a gap is a run of lost packets of any length.
     gaps: u32,
     prior_expected: u32,
     prior_received: u32,
-    /// Packets at the last report.
+    /// The number of packets at the last report.
     prior_packets: u64,
     timestamp: u32,
     transit: Option<i32>,
-    /// The least transit of late; it rises by a unit a packet, so that a peer's slower clock does not leave it behind.
+    /// The recent minimum of the transit time. It rises by one unit per packet, so that it follows a far end with a
+    /// slower clock.
     least_transit: i32,
-    /// Scaled by 16, as RFC 3550 appendix A.8 keeps it.
+    /// The jitter times 16, as in RFC 3550 appendix A.8.
     jitter: u32,
     pub(crate) packets: u64,
     pub(crate) octets: u64,
     sender_report: Option<(u32, u64)>,
-    /// The newest packet's SSRC was new.
+    /// Whether the newest packet had a new SSRC.
     begins: bool,
 }
 
 impl Receiver {
-    /// What a second is in the stream's timestamps.
+    /// Sets the RTP clock rate in Hz.
     pub(crate) fn set_clock_rate(&mut self, clock_rate: u32) {
         if self.clock_rate != clock_rate {
             self.clock_rate = clock_rate;
@@ -101,7 +104,7 @@ impl Receiver {
         }
     }
 
-    /// Counts one packet that arrived at `arrival` (timestamp units of an arbitrary origin). True when its SSRC is new.
+    /// Counts a packet that arrived at `arrival` (in timestamp units, with any origin). True if its SSRC is new.
     pub(crate) fn handle(&mut self, header: &Header, arrival: u32) -> bool {
         self.packets += 1;
         self.octets += header.payload.len() as u64;
@@ -115,7 +118,8 @@ impl Receiver {
         let distance = ahead.unsigned_abs();
         let most = if ahead > 0 { MOST_DROPPED } else { MOST_MISORDERED };
         if distance > most && self.leapt_to != Some(header.sequence) {
-            // One alone may be anything; two in a row are the sender's new place.
+            // A single stray packet changes nothing. Two consecutive numbers show that the sender's sequence has
+            // restarted.
             self.leapt_to = Some(header.sequence.wrapping_add(1));
             return false;
         }
@@ -129,19 +133,19 @@ impl Receiver {
         }
         self.leapt_to = None;
         self.received = self.received.wrapping_add(1);
-        // The packets of a telephone-event all bear the time of its start (RFC 4733 §2.2): that is no jitter.
+        // All packets of a telephone-event have the timestamp of its start (RFC 4733 §2.2), which is not jitter.
         if !new && header.timestamp == std::mem::replace(&mut self.timestamp, header.timestamp) {
             return false;
         }
         let transit = arrival.wrapping_sub(header.timestamp).cast_signed();
         let before = self.transit.replace(transit);
-        // A jump of seconds is a new timestamp origin.
+        // A jump of 5 s or more is a new timestamp origin.
         let risen = self.least_transit.wrapping_add(1);
         let known = before.is_some() && transit.wrapping_sub(risen).unsigned_abs() < self.rate() * 5;
         self.least_transit = if known && transit.wrapping_sub(risen) > 0 { risen } else { transit };
         if let Some(before) = before {
             let difference = transit.wrapping_sub(before).unsigned_abs();
-            // A jump of seconds is a new timestamp origin, not jitter.
+            // A jump of 5 s or more is a new timestamp origin, not jitter.
             if difference < self.rate() * 5 {
                 self.jitter = Receiver::jitter_after(self.jitter, difference);
             }
@@ -149,13 +153,13 @@ impl Receiver {
         new
     }
 
-    /// What the jitter is after one more difference of transits (RFC 3550 appendix A.8).
+    /// The jitter after one more difference of transit times (RFC 3550 appendix A.8).
     pub(crate) fn jitter_after(jitter: u32, difference: u32) -> u32 {
         (jitter + difference).saturating_sub((jitter + 8) >> 4)
     }
 
-    /// Whether another packet may well have come behind the newest: that one was 10 ms or more behind the quickest of late,
-    /// or there is nothing to tell it by, or it is time to look.
+    /// Whether another packet may wait behind the newest one: the newest was at least 10 ms later than the recent
+    /// minimum, or its delay is unknown, or [`LOOK`] packets have passed.
     pub(crate) fn is_followed(&self) -> bool {
         self.begins || self.packets.is_multiple_of(LOOK) || self.is_late()
     }
@@ -169,7 +173,7 @@ impl Receiver {
         self.lost_before = self.lost();
         self.received_before = self.received_before.wrapping_add(self.received);
         self.ssrc = Some(header.ssrc);
-        // Begin one cycle up, so that a packet from before the first cannot go below zero.
+        // Start one cycle up, so that a packet before the first one does not go below zero.
         self.base = 0x1_0000 | u32::from(header.sequence);
         self.highest = self.base;
         self.received = 0;
@@ -179,18 +183,18 @@ impl Receiver {
         self.timestamp = header.timestamp;
     }
 
-    /// As [`Receiver::set_clock_rate`] said.
+    /// The RTP clock rate in Hz.
     pub(crate) fn rate(&self) -> u32 {
         if self.clock_rate == 0 { 8_000 } else { self.clock_rate }
     }
 
-    /// Where somebody else can go on counting, who counts packets and octets from nothing.
+    /// The counters from which the kernel continues; its packets and octets start at 0.
     pub(crate) fn counted(&self) -> FlowCounts {
         let Receiver { highest, gaps, jitter, timestamp, .. } = *self;
         FlowCounts { highest, gaps, jitter, timestamp, ..FlowCounts::default() }
     }
 
-    /// Adds what another has counted, from [`Receiver::counted`] on.
+    /// Adds the packets that the kernel has counted since [`Receiver::counted`].
     pub(crate) fn add(&mut self, packets: u64, octets: u64, gaps: u32, counted: &FlowCounts) {
         self.packets += packets;
         self.octets += octets;
@@ -200,17 +204,17 @@ impl Receiver {
         self.leapt_to = None;
     }
 
-    /// The next packet's transit cannot be compared with the one before.
+    /// Forgets the last transit time, with which the next packet's cannot be compared.
     pub(crate) fn restart_transit(&mut self) {
         self.transit = None;
     }
 
-    /// Whose stream it is, once something came.
+    /// The SSRC of the received stream; `None` before the first packet.
     pub(crate) fn ssrc(&self) -> Option<u32> {
         self.ssrc
     }
 
-    /// Notes a sender report: the middle of its NTP time, and when it came in 1/65,536 s.
+    /// Notes a sender report: the middle 32 bits of its NTP time, and its arrival in 1/65,536 s.
     pub(crate) fn handle_sender_report(&mut self, ssrc: u32, ntp_middle: u32, now: u64) {
         if self.ssrc == Some(ssrc) {
             self.sender_report = Some((ntp_middle, now));
@@ -221,17 +225,17 @@ impl Receiver {
         if self.ssrc.is_none() { 0 } else { self.highest.wrapping_sub(self.base).wrapping_add(1) }
     }
 
-    /// Packets that never came; duplicates do not make it negative.
+    /// The number of packets that never arrived; duplicates do not make it negative.
     pub(crate) fn lost(&self) -> u32 {
         self.lost_before.saturating_add(self.expected().saturating_sub(self.received))
     }
 
-    /// Packets that should have come: those of before a new count included.
+    /// The number of packets that should have arrived, including those before a restart of the counters.
     pub(crate) fn expected_in_all(&self) -> u32 {
         self.received_before.wrapping_add(self.received).saturating_add(self.lost())
     }
 
-    /// How long losses last, as a multiple of how long they would if they fell at random (G.107 §7.3): 1 and more.
+    /// The mean length of losses divided by their mean length at random loss (ITU-T G.107 §7.3); 1 or more.
     pub(crate) fn burst_ratio(&self) -> f64 {
         let (lost, expected) = (f64::from(self.lost()), f64::from(self.expected_in_all()));
         if self.gaps == 0 || lost >= expected {
@@ -240,13 +244,13 @@ impl Receiver {
         (lost / f64::from(self.gaps) * (1.0 - lost / expected)).max(1.0)
     }
 
-    /// Interarrival jitter in milliseconds.
+    /// Interarrival jitter in ms.
     pub(crate) fn jitter_ms(&self) -> f32 {
         (self.jitter >> 4) as f32 * 1_000.0 / self.rate() as f32
     }
 
-    /// The next report block; `None` if nothing came since the last one (RFC 3550 §6.4). `now` in 1/65,536 s. Starts a new
-    /// interval.
+    /// The next report block, and the start of a new interval. `None` if no packet arrived since the last one (RFC 3550
+    /// §6.4). `now` is in 1/65,536 s.
     pub(crate) fn report_block(&mut self, now: u64) -> Option<ReportBlock> {
         let ssrc = self.ssrc?;
         if std::mem::replace(&mut self.prior_packets, self.packets) == self.packets {
@@ -312,7 +316,7 @@ mod tests {
             receiver.handle(&packet(sequence, u32::from(sequence) * 160), 0);
         }
         assert_eq!(receiver.lost(), 1, "40,002");
-        // A step of 3,000 is loss still.
+        // A step of 3,000 still counts as loss.
         receiver.handle(&packet(43_004, 0), 0);
         assert_eq!(receiver.lost(), 1 + 2_999);
     }

@@ -1,34 +1,35 @@
-//! One session's RTCP (RFC 3550 §6): when a report is due and what it says, and what the peer's said of us. Pure.
+//! One session's RTCP (RFC 3550 §6): when a report is due, its content, and the content of the far end's reports about
+//! our stream. Pure.
 
 use super::receiver::{Receiver, ReportBlock};
 use super::rtcp::{self, Said, SenderInfo};
 use super::sender::Sender;
 
-/// Frames between reports on the average: 5 s (RFC 3550 §6.2). Each time it is between half and one and a half of that,
-/// so that many sessions do not report at once; the first comes after half the time.
+/// The mean number of 20 ms frames between reports: 5 s (RFC 3550 §6.2). Each interval is 0.5 to 1.5 times this value,
+/// so that many sessions do not report at the same time. The first interval is half as long.
 const INTERVAL: u16 = 250;
-/// A round trip that is longer is a clock that jumped: 10 s, in 1/65,536 s.
+/// The longest plausible round trip: 10 s, in 1/65,536 s. A longer one means that a clock has jumped.
 const LONGEST_TRIP: u32 = 65_536 * 10;
 
-/// What became of a compound packet.
+/// The result of reading a compound packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Taken,
-    /// It is of other streams than this session's.
+    /// It describes streams of another session.
     Foreign,
     Malformed,
 }
 
-/// What the peer last said of our stream.
+/// The far end's last report about our stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeardOfUs {
-    /// Of what we sent since its report before this one: 0 to 1.
+    /// The lost fraction, 0 to 1, of the packets since its previous report.
     pub(crate) recent_loss: f32,
-    /// How many packets that was.
+    /// The number of packets that we sent since its previous report.
     pub(crate) recent_packets: u64,
-    /// Since the start.
+    /// The number of packets lost since the start.
     pub(crate) lost: u32,
-    /// Packets that we had sent.
+    /// The number of packets that we had sent when the report arrived.
     pub(crate) sent: u64,
     pub(crate) jitter_ms: f32,
 }
@@ -36,18 +37,18 @@ pub(crate) struct HeardOfUs {
 #[derive(Debug)]
 pub(crate) struct Reports {
     random: u64,
-    /// Frames until the next one.
+    /// Frames until the next report.
     due: u16,
-    /// Packets that we had sent at the last report and at the one before.
+    /// The packets that we had sent at the last report, and at the one before.
     sent: [u64; 2],
-    /// One has been written.
+    /// Whether any report was written.
     pub(crate) any: bool,
     pub(crate) heard_of_us: Option<HeardOfUs>,
     pub(crate) round_trip_ms: Option<f32>,
 }
 
 impl Reports {
-    /// `seed` spreads the times.
+    /// `seed` makes the intervals random.
     pub(crate) fn new(seed: u64) -> Reports {
         let mut reports =
             Reports { random: seed, due: 0, sent: [0; 2], any: false, heard_of_us: None, round_trip_ms: None };
@@ -55,7 +56,7 @@ impl Reports {
         reports
     }
 
-    /// 0.5 to 1.5 intervals.
+    /// A random interval of 0.5 to 1.5 times `INTERVAL`.
     fn draw(&mut self) -> u16 {
         // SplitMix64.
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -75,12 +76,13 @@ impl Reports {
         true
     }
 
-    /// Whether the next frame's report is due.
+    /// Whether a report is due at the next frame.
     pub(crate) fn is_near(&self) -> bool {
         self.due <= 1
     }
 
-    /// Reads a peer's compound packet that came at `now` (1/65,536 s); `clock_rate` is that of what we send.
+    /// Reads a far end's compound packet that arrived at `now` (in 1/65,536 s). `clock_rate` is the clock rate of our
+    /// stream in Hz.
     pub(crate) fn handle(
         &mut self,
         packet: &[u8],
@@ -96,7 +98,8 @@ impl Reports {
                 (any, ours) = (true, ours || peer == Some(ssrc));
                 receiver.handle_sender_report(ssrc, ntp_middle, now);
             }
-            // Who sends no RTP has an SSRC that we do not know; who does may use another here.
+            // The SSRC of a far end that sends no RTP is unknown to us. A far end that sends RTP may still use another
+            // SSRC here.
             Said::ReceiverReport { ssrc } => (any, ours) = (true, ours || peer.is_none_or(|peer| peer == ssrc)),
             Said::About(block) => {
                 ours = true;
@@ -120,7 +123,7 @@ impl Reports {
             jitter_ms: block.jitter as f32 * 1_000.0 / clock_rate.max(1) as f32,
         });
         if block.last_sr != 0 {
-            // A clock that ran backwards gives nonsense, which is left out.
+            // If a clock ran backwards, the value is meaningless and is ignored.
             let trip = (now as u32).wrapping_sub(block.last_sr).wrapping_sub(block.delay_since_sr);
             if trip < LONGEST_TRIP {
                 self.round_trip_ms = Some(trip as f32 / 65.536);
@@ -128,8 +131,9 @@ impl Reports {
         }
     }
 
-    /// Writes the next report: a sender's if we sent since the one before the last, else a receiver's (RFC 3550 §6.4).
-    /// Gives the octets used. `ntp` is now, 32.32.
+    /// Writes the next report and returns its octets: a sender report if we sent packets since the report before the
+    /// last, else a receiver report (RFC 3550 §6.4). `ntp` is the current NTP time: 32 bits of seconds, 32 bits of
+    /// fraction.
     pub(crate) fn write(
         &mut self,
         sender: &Sender,
@@ -200,7 +204,7 @@ mod tests {
             (verdict, reports.heard_of_us.take().map(|heard| heard.jitter_ms))
         };
         let info = SenderInfo { ntp: 0, timestamp: 0, packets: 1, octets: 160 };
-        // Before its first packet anybody could be the peer.
+        // Before the first RTP packet, a report with any SSRC may be the far end's.
         assert_eq!(hear(&mut receiver, &report(7, None, None)), (Verdict::Taken, None));
         receiver.handle(&packet(7), 0);
         assert_eq!(hear(&mut receiver, &report(7, Some(info), None)), (Verdict::Taken, None));
@@ -221,7 +225,7 @@ mod tests {
             }
             let mut out = [0; rtcp::LONGEST];
             let length = reports.write(&sender, None, 0, false, &mut out);
-            // Each is a whole compound packet with its CNAME.
+            // Each report is a complete compound packet with a CNAME.
             assert!(rtcp::read(&out[..length], 0, |_| {}));
             assert!(out[..length].windows(2).any(|two| two == [0x81, 202]));
             kinds.push(out[1]);

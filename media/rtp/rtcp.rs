@@ -1,35 +1,35 @@
-//! RTCP (RFC 3550 §6): sender and receiver reports with SDES and BYE, written into a caller's buffer and read from
-//! hostile datagrams.
+//! RTCP (RFC 3550 §6). Writes sender and receiver reports with SDES and BYE into a caller's buffer, and reads untrusted
+//! datagrams.
 
 use super::receiver::ReportBlock;
 
-/// The longest compound packet [`write_report`] makes: SR + one block + SDES + BYE, in octets.
+/// The longest compound packet of [`write_report`] in octets: SR with one block, SDES and BYE.
 pub(crate) const LONGEST: usize = 28 + 24 + 8 + 32 + 8;
 
-/// What the sender half of a report says; `None` to [`write_report`] makes a receiver report.
+/// The sender information of a report. [`write_report`] without it writes a receiver report.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SenderInfo {
-    /// NTP time, 32.32 fixed point seconds since 1900.
+    /// NTP time, seconds since 1900: 32 bits of seconds, 32 bits of fraction.
     pub(crate) ntp: u64,
     pub(crate) timestamp: u32,
     pub(crate) packets: u32,
     pub(crate) octets: u32,
 }
 
-/// One thing a peer's compound packet said.
+/// One statement of a far end's compound packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Said {
     /// A sender report: its SSRC and the middle 32 bits of its NTP time.
     SenderReport { ssrc: u32, ntp_middle: u32 },
-    /// A receiver report's own SSRC.
+    /// A receiver report, with its sender's SSRC.
     ReceiverReport { ssrc: u32 },
-    /// A report block about us.
+    /// A report block about our stream.
     About(ReportBlock),
-    /// The peer's stream ends.
+    /// The far end's stream has ended.
     Bye,
 }
 
-/// Writes SR or RR, SDES with CNAME, and BYE when `bye`; returns the octets used.
+/// Writes SR or RR, SDES with CNAME, and BYE if `bye` is set; returns the number of octets.
 pub(crate) fn write_report(
     ssrc: u32,
     sender: Option<SenderInfo>,
@@ -62,7 +62,8 @@ pub(crate) fn write_report(
         writer.word(block.last_sr);
         writer.word(block.delay_since_sr);
     }
-    // CNAME: RFC 7022 §4.2 wants it without the host's name; the SSRC in hex is as short-lived as the session.
+    // The CNAME does not contain the host's name (RFC 7022 §4.2). It is the SSRC in hexadecimal, which lasts as long as
+    // the session.
     writer.put(&[0x81, 202, 0, 4]);
     writer.word(ssrc);
     writer.put(&[1, 8]);
@@ -96,8 +97,8 @@ impl Writer<'_> {
     }
 }
 
-/// Reads a compound packet and calls `said` for each thing of interest about `our_ssrc`. False when it is malformed:
-/// what came before the fault has been told.
+/// Reads a compound packet and calls `said` for each relevant statement; report blocks about streams other than
+/// `our_ssrc` are skipped. False if the packet is malformed: statements before the error were still passed to `said`.
 pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut said: impl FnMut(Said)) -> bool {
     let mut rest = packet;
     let mut any = false;
@@ -147,7 +148,7 @@ pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut said: impl FnMut(Said)) -> 
                 said(Said::About(ReportBlock {
                     ssrc,
                     fraction_lost: (lost >> 24) as u8,
-                    // 24 bits, signed: below zero when packets came twice.
+                    // A signed 24-bit number. It is negative if packets were duplicated.
                     cumulative_lost: if lost & 0x80_0000 == 0 { lost & 0x7F_FFFF } else { 0 },
                     highest_sequence: highest,
                     jitter,
@@ -196,7 +197,7 @@ mod tests {
         out[3] = 200;
         assert!(!read(&out[..length], 1, |_| {}));
         assert!(!read(&[], 1, |_| {}));
-        // A count of blocks that the length has no room for.
+        // The block count does not fit the length.
         assert!(!read(&[0x9F, 201, 0, 1, 0, 0, 0, 1], 1, |_| {}));
     }
 }

@@ -1,17 +1,17 @@
-//! Book-keeping of the RTP stream we send: one SSRC, one sequence and one timestamp line for the whole session,
-//! whatever feeds it (silence, a prompt, another leg's packets).
+//! The state of the RTP stream that we send. A session has one SSRC, one sequence and one timeline for its whole life,
+//! whatever the audio is (silence, a prompt, another leg's packets).
 
 use super::{FRAME, Header, is_newer};
 
-/// The line a session's outgoing packets stand on.
+/// A session's outgoing RTP stream.
 #[derive(Debug)]
 pub(crate) struct Sender {
     pub(crate) ssrc: u32,
     next_sequence: u16,
     frame: u32,
-    /// The media clock in timestamp units: what a sample that leaves now is stamped.
+    /// The media clock in timestamp units: the timestamp of a sample that is sent now.
     clock: u32,
-    /// First timestamp after the newest sample sent.
+    /// The timestamp after the newest sample that was sent.
     end: u32,
     talking: bool,
     pub(crate) packets: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Sender {
     relay: Option<Relay>,
 }
 
-/// How another leg's sequence and timestamps map onto this line.
+/// The mapping of another leg's sequence numbers and timestamps to this stream.
 #[derive(Debug)]
 struct Relay {
     ssrc: u32,
@@ -32,19 +32,19 @@ struct Relay {
 }
 
 impl Relay {
-    /// Whether `sequence` may follow: neither so far ahead nor so far behind that its sender must have begun anew
-    /// (RFC 3550 appendix A.1, MAX_DROPOUT and more than its MAX_MISORDER).
+    /// Whether `sequence` continues the relayed stream. A number too far ahead or behind means that the other leg's
+    /// sender has restarted (RFC 3550 appendix A.1: MAX_DROPOUT, and more than MAX_MISORDER).
     fn goes_on(&self, sequence: u16) -> bool {
         (-1_000..3_000).contains(&sequence.wrapping_sub(self.last).cast_signed())
     }
 }
 
 impl Sender {
-    /// A line at random places (RFC 3550 §5.1), taken from `seed`.
+    /// A stream with random initial SSRC, sequence number and timestamp (RFC 3550 §5.1), derived from `seed`.
     pub(crate) fn new(seed: u64) -> Sender {
         let mut state = seed;
         let mut random = || {
-            // SplitMix64, enough to spread the starting places.
+            // SplitMix64, which is sufficient for random initial values.
             state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mut z = state;
             z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -52,7 +52,8 @@ impl Sender {
             z ^ (z >> 31)
         };
         let ssrc = random() as u32;
-        // Below 2^15, so that a peer with SRTP or a naive buffer does not meet the wrap at once.
+        // Below 2^15, so that the sequence number does not wrap soon. A wrap is a problem for SRTP and for simple
+        // jitter buffers.
         let next_sequence = random() as u16 & 0x7FFF;
         let clock = random() as u32;
         Sender {
@@ -69,27 +70,28 @@ impl Sender {
         }
     }
 
-    /// What a second is in the stream's timestamps.
+    /// Sets the RTP clock rate in Hz.
     pub(crate) fn set_clock_rate(&mut self, clock_rate: u32) {
         self.frame = clock_rate / 50;
     }
 
-    /// Units of a 20 ms frame.
+    /// Timestamp units of a 20 ms frame.
     pub(crate) fn frame(&self) -> u32 {
         self.frame
     }
 
-    /// Moves the media clock by one 20 ms frame.
+    /// Advances the media clock by one 20 ms frame.
     pub(crate) fn tick(&mut self) {
         self.clock = self.clock.wrapping_add(self.frame);
     }
 
-    /// The media clock, for a report; it does not step past what this frame has sent.
+    /// The media clock for a report. Unlike [`Sender::now`], it does not advance past the samples of this frame that
+    /// were already sent.
     pub(crate) fn clock(&self) -> u32 {
         self.clock
     }
 
-    /// What a sample that leaves now is stamped: never before one that has left.
+    /// The timestamp of a sample that is sent now; never before a sample that was already sent.
     pub(crate) fn now(&mut self) -> u32 {
         if is_newer(self.end, self.clock) {
             self.clock = self.end;
@@ -97,7 +99,8 @@ impl Sender {
         self.clock
     }
 
-    /// The next audio packet from `timestamp` on, so many units long. Marks the start of a talkspurt (RFC 3551 §4.1).
+    /// The header of the next audio packet, which starts at `timestamp` and is `units` long. Sets the marker at the
+    /// start of a talkspurt (RFC 3551 §4.1).
     pub(crate) fn audio(&mut self, payload_type: u8, timestamp: u32, units: u32, octets: usize) -> Header {
         let marker = !self.talking || timestamp != self.end;
         self.talking = true;
@@ -106,14 +109,15 @@ impl Sender {
         self.next(payload_type, timestamp, marker, octets)
     }
 
-    /// The next telephone-event packet; its timestamp is the event's start for all its packets (RFC 4733 §2.2).
+    /// The header of the next telephone-event packet. All packets of an event have the timestamp of its start (RFC 4733
+    /// §2.2).
     pub(crate) fn event(&mut self, payload_type: u8, timestamp: u32, marker: bool) -> Header {
         self.talking = false;
         self.relay = None;
         self.next(payload_type, timestamp, marker, 4)
     }
 
-    /// Silence, in the sense that nothing is sent: the next audio starts a talkspurt.
+    /// Notes that nothing is sent: the next audio packet starts a talkspurt.
     pub(crate) fn pause(&mut self) {
         self.talking = false;
         self.relay = None;
@@ -133,13 +137,15 @@ impl Sender {
         }
     }
 
-    /// What another leg's sequence numbers and timestamps are moved by, while its packets are relayed.
+    /// The offsets added to another leg's sequence numbers and timestamps while its packets are relayed. `None` if the
+    /// stream with this SSRC is not being relayed.
     pub(crate) fn offsets(&self, ssrc: u32) -> Option<(u16, u32)> {
         let relay = self.relay.as_ref().filter(|relay| relay.ssrc == ssrc)?;
         Some((relay.sequence_offset, relay.timestamp_offset))
     }
 
-    /// Adds packets of that leg which somebody else has sent on by those: the highest number and the newest time, as they came.
+    /// Adds packets of the relayed leg that the kernel has sent with these offsets. `highest` and `timestamp`: the
+    /// highest sequence number and the newest timestamp, as received from that leg.
     pub(crate) fn add(&mut self, packets: u64, octets: u64, highest: u16, timestamp: u32) {
         let Some(relay) = &mut self.relay else { return };
         relay.packets = relay.packets.saturating_add(u32::try_from(packets).unwrap_or(u32::MAX));
@@ -157,7 +163,7 @@ impl Sender {
         self.packets += packets;
         self.octets += octets;
         self.last_timestamp = timestamp;
-        // As it was when the newest of them left.
+        // The media clock at the time when the newest of them was sent.
         if is_newer(timestamp, self.clock) {
             self.clock = timestamp;
         }
@@ -169,8 +175,8 @@ impl Sender {
         self.last_timestamp = timestamp;
     }
 
-    /// Maps another leg's packet onto this line, gaps and order kept, so that its receiver sees the same losses.
-    /// `units`: its length, 0 for a telephone-event. `None` when it belongs before the place where relaying began.
+    /// Maps another leg's packet to this stream. Gaps and order remain, so that the receiver sees the same losses.
+    /// `units`: the packet's length, 0 for a telephone-event. `None` if the packet precedes the start of the relaying.
     pub(crate) fn relayed(&mut self, from: &Header, payload_type: u8, units: u32) -> Option<Header> {
         let now = self.now();
         let octets = from.payload.len();
@@ -190,8 +196,8 @@ impl Sender {
                 })
             }
         };
-        // Late ones of before the start would take sequence numbers that have been used. Once far past, the
-        // 16-bit distance says nothing and nothing that late comes.
+        // Packets from before the start would get sequence numbers that were already used. After 1,000 packets the
+        // 16-bit distance is no longer meaningful, and packets that late do not arrive.
         if relay.packets < 1_000 && from.sequence.wrapping_sub(relay.first).cast_signed() < 0 {
             return None;
         }

@@ -1,4 +1,4 @@
-//! SRTP and SRTCP (RFC 3711, RFC 7714): packets are protected and unprotected where they lie, without an allocation. Pure.
+//! SRTP and SRTCP (RFC 3711, RFC 7714). Packets are protected and unprotected in place, without allocation. Pure.
 //!
 //! ```text
 //!  datagram -> Receiver { streams: index, replay window } -> RTP, RTCP
@@ -6,9 +6,9 @@
 //!                        both over Session { cipher, authentication } <- Master, from SDES
 //! ```
 //!
-//! A stream's index is its sequence number with the times that it has wrapped (the roll-over counter, §3.3.1), each side's
-//! own guess. A receiver remembers [`STREAMS`] SSRCs; when one more comes, which needs the key, the one that was silent for
-//! longest is forgotten.
+//! A packet's index is its sequence number together with the roll-over counter (§3.3.1), which each side estimates for
+//! itself. A receiver remembers [`STREAMS`] SSRCs. If a packet with another SSRC authenticates, the receiver forgets
+//! the SSRC that was silent for the longest time.
 
 mod cipher;
 mod window;
@@ -18,20 +18,21 @@ use std::fmt;
 use cipher::Session;
 use window::{Guess, Window};
 
-/// Octets that protection may add: a tag, and for RTCP its index.
+/// The most octets that protection adds: a tag, and for RTCP an index.
 pub(crate) const LONGEST_TRAILER: usize = 16 + 4;
-/// Octets of the longest packet that is protected or unprotected.
+/// Octets of the longest packet that can be protected or unprotected.
 pub(crate) const LONGEST: usize = 2_048;
-/// Octets of the longest master key and salt: AEAD_AES_256_GCM's 32 and 12.
+/// Octets of the longest master key with its salt: 32 and 12 of AEAD_AES_256_GCM.
 pub(crate) const LONGEST_MASTER: usize = 44;
-/// SSRCs that a receiver remembers at a time.
+/// The number of SSRCs that a receiver remembers.
 const STREAMS: usize = 16;
-/// Packets under a new key after which its predecessor is forgotten: those on the way when it changed have come by then.
+/// The number of packets under a new key after which the old key is forgotten. Packets that were on the way during the
+/// change have arrived by then.
 const OVERLAP: u32 = 100;
-/// Indices of SRTCP (§3.4): 31 bits.
+/// The highest SRTCP index (§3.4): 31 bits.
 const LAST_RTCP: u32 = 0x7FFF_FFFF;
 
-/// What encrypts and authenticates (RFC 4568 §6.2, RFC 7714 §14.2).
+/// A crypto suite: encryption and authentication (RFC 4568 §6.2, RFC 7714 §14.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Aes128Sha1_80,
@@ -43,7 +44,7 @@ pub(crate) enum Suite {
 impl Suite {
     pub(crate) const ALL: [Suite; 4] = [Suite::Aes128Sha1_80, Suite::Aes128Sha1_32, Suite::Aes128Gcm, Suite::Aes256Gcm];
 
-    /// Its name in `a=crypto`.
+    /// The suite's name in `a=crypto`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Suite::Aes128Sha1_80 => "AES_CM_128_HMAC_SHA1_80",
@@ -61,7 +62,7 @@ impl Suite {
         if self.is_aead() { 12 } else { 14 }
     }
 
-    /// Octets of a master key with its salt behind it.
+    /// Octets of a master key and its salt.
     pub(crate) fn master_length(self) -> usize {
         self.key_length() + self.salt_length()
     }
@@ -78,7 +79,7 @@ impl Suite {
         }
     }
 
-    /// RTCP's is not shortened (RFC 4568 §6.2.2).
+    /// The RTCP tag is never shortened (RFC 4568 §6.2.2).
     fn rtcp_tag_length(self) -> usize {
         if self.is_aead() { 16 } else { 10 }
     }
@@ -92,7 +93,7 @@ pub(crate) struct Master {
 }
 
 impl Master {
-    /// `None` when they are not as many octets as the suite's.
+    /// `None` if the number of octets is wrong for the suite.
     pub(crate) fn new(suite: Suite, octets: &[u8]) -> Option<Master> {
         let mut master = Master { suite, octets: [0; LONGEST_MASTER] };
         let place = master.octets.get_mut(..suite.master_length())?;
@@ -107,7 +108,7 @@ impl Master {
         self.suite
     }
 
-    /// Key, then salt.
+    /// The key, followed by the salt.
     pub(crate) fn octets(&self) -> &[u8] {
         self.octets.get(..self.suite.master_length()).unwrap_or_default()
     }
@@ -123,47 +124,48 @@ impl fmt::Debug for Master {
     }
 }
 
-/// The keys of one session's two directions.
+/// The keys of a session's two directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keys {
     pub(crate) send: Master,
     pub(crate) receive: Master,
-    /// Octets of the master key identifier that the peer's packets bear (§3.1); what it says is of no interest, as there is
-    /// one key only.
+    /// Octets of the master key identifier in the far end's packets (§3.1). Its value is ignored, because there is only
+    /// one key.
     pub(crate) mki: u8,
 }
 
-/// Why a packet was not taken.
+/// Why a packet was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// Not of this key, or changed on its way.
+    /// The packet does not authenticate with this key.
     Forged,
-    /// It has come before, or is too old to tell.
+    /// The packet was received before, or is too old to check.
     Replayed,
-    /// Too short, or no RTP.
+    /// The packet is too short, or is not RTP.
     Malformed,
 }
 
-/// One session's contexts, both ways.
+/// A session's SRTP contexts in both directions.
 #[derive(Debug)]
 pub(crate) struct Srtp {
     keys: Keys,
     sender: Sender,
     receiver: Receiver,
-    /// What came under the key before.
+    /// The receiving context of the previous key.
     previous: Option<Receiver>,
 }
 
 impl Srtp {
-    /// `None` if the cryptography refuses the keys, which are of the right length; it never does.
+    /// `None` if the cryptographic library refuses the keys. This does not happen, because their lengths are right.
     pub(crate) fn new(keys: Keys) -> Option<Srtp> {
         let sender = Sender::new(&keys.send)?;
         let receiver = Receiver::new(&keys.receive, keys.mki)?;
         Some(Srtp { keys, sender, receiver, previous: None })
     }
 
-    /// New keys, or the same again. A direction whose key stays goes on as it is: its indices must not begin anew. Of the
-    /// peer's old key packets are taken until [`OVERLAP`] have come under the new one.
+    /// Sets new keys, or the same keys again. A direction with an unchanged key keeps its context, because its indices
+    /// must not restart. Packets under the far end's old key are accepted until [`OVERLAP`] packets have arrived under
+    /// the new one.
     pub(crate) fn rekey(&mut self, keys: Keys) {
         if keys.send != self.keys.send
             && let Some(sender) = Sender::new(&keys.send)
@@ -179,10 +181,10 @@ impl Srtp {
         self.keys = keys;
     }
 
-    /// Unprotects an RTP packet in place. Its length then.
+    /// Unprotects an RTP packet in place and returns its new length.
     pub(crate) fn unprotect(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
         let Some(previous) = &mut self.previous else { return self.receiver.unprotect(packet) };
-        // What fails may have been overwritten.
+        // A failed attempt may overwrite the packet, so keep a copy.
         let mut copy = [0; LONGEST];
         let copy = copy.get_mut(..packet.len()).ok_or(Refused::Malformed)?;
         copy.copy_from_slice(packet);
@@ -198,24 +200,24 @@ impl Srtp {
         previous.unprotect(packet)
     }
 
-    /// Unprotects an RTCP packet in place. Its length then.
+    /// Unprotects an RTCP packet in place and returns its new length.
     pub(crate) fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
         self.receiver.unprotect_rtcp(packet)
     }
 
-    /// Protects the RTP packet that is the first `length` octets, in place. The length then; `None` when there is no room
-    /// behind it, or its index has been used: it must not be sent.
+    /// Protects the RTP packet in the first `length` octets in place and returns its new length. `None` if there is not
+    /// enough room after the packet, or if its index was already used: then it must not be sent.
     pub(crate) fn protect(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
         self.sender.protect(packet, length)
     }
 
-    /// The same for RTCP.
+    /// Like [`Srtp::protect`], for an RTCP packet.
     pub(crate) fn protect_rtcp(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
         self.sender.protect_rtcp(packet, length)
     }
 }
 
-/// The context of what we send, which has one SSRC.
+/// The context of our stream, which has one SSRC.
 #[derive(Debug)]
 struct Sender {
     session: Session,
@@ -231,7 +233,7 @@ impl Sender {
     fn protect(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
         let (sequence, ssrc, payload) = fixed(packet.get(..length)?)?;
         let guess = self.window.guess(sequence)?;
-        // An index that comes twice would have two packets share a key stream.
+        // If an index were used twice, two packets would share a key stream.
         if !self.window.is_new(guess) {
             return None;
         }
@@ -248,21 +250,22 @@ impl Sender {
     }
 }
 
-/// The context of what we receive under one key.
+/// The context of packets that we receive under one key.
 #[derive(Debug)]
 struct Receiver {
     session: Session,
     mki: usize,
     streams: Vec<Stream>,
-    /// Under a new key an SSRC's counter may begin at 0 (RFC 4568 §6.4 binds it late) or go on: those of the old one.
+    /// The newest index of each SSRC under the previous key. Under a new key, an SSRC's roll-over counter may continue
+    /// or restart at 0 (RFC 4568 §6.4), so both are tried.
     inherited: Vec<(u32, Guess)>,
-    /// Packets that this key has opened.
+    /// The number of packets that this key has authenticated.
     taken: u32,
-    /// Counts up with each, to tell which stream has been silent for longest.
+    /// Rises with each packet; it shows which stream was silent for the longest time.
     age: u64,
 }
 
-/// One SSRC.
+/// The state of one SSRC.
 #[derive(Debug)]
 struct Stream {
     ssrc: u32,
@@ -331,7 +334,7 @@ impl Receiver {
         Ok(length)
     }
 
-    /// That of an SSRC whose packet was the key's.
+    /// The stream of an SSRC with an authenticated packet; created if it is new.
     fn stream(&mut self, ssrc: u32) -> &mut Stream {
         self.age += 1;
         let place = self.streams.iter().position(|stream| stream.ssrc == ssrc).unwrap_or_else(|| {
@@ -350,7 +353,7 @@ impl Receiver {
     }
 }
 
-/// Sequence number, SSRC and where the payload begins; padding is part of what is encrypted.
+/// Sequence number, SSRC and the offset of the payload. Padding is encrypted with the payload.
 fn fixed(packet: &[u8]) -> Option<(u16, u32, usize)> {
     let [first, _, s0, s1, _, _, _, _, i0, i1, i2, i3, ..] = *packet else { return None };
     let mut start = super::FIXED + 4 * usize::from(first & 0x0F);

@@ -1,4 +1,4 @@
-//! SDES: `a=crypto` (RFC 4568), and which of them suit the leg.
+//! SDES: `a=crypto` lines (RFC 4568), and the choice of one that suits the leg.
 //!
 //! ```text
 //!  a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:BASE64|2^31|1:4 session-parameters
@@ -15,42 +15,44 @@ use serde::Deserialize;
 use super::{Protection, SdpError};
 use crate::rtp::srtp::{Keys, LONGEST_MASTER, Master, Suite};
 
-/// Most attributes that are looked at.
+/// The highest number of `a=crypto` lines of an m-line that are read.
 const MOST: usize = 32;
-/// Octets of the longest master key identifier (RFC 4568 §6.1).
+/// The longest master key identifier in octets (RFC 4568 §6.1).
 const LONGEST_MKI: u8 = 128;
-/// What we offer, best known first. AES_CM_128_HMAC_SHA1_32 is taken when offered, but who has it has the longer tag too
-/// (RFC 3711 §8.2), and each line takes its part of a datagram.
+/// The suites in our offers; the most common one is first. AES_CM_128_HMAC_SHA1_32 is accepted, but not offered: an
+/// implementation that supports it also supports the longer tag (RFC 3711 §8.2), and each line makes the SIP message
+/// longer.
 const OFFERED: [Suite; 3] = [Suite::Aes128Sha1_80, Suite::Aes256Gcm, Suite::Aes128Gcm];
 
-/// Some leave the padding out.
+/// Standard base64. Some devices leave out the padding, so it is optional.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Whether a leg's media is encrypted (RFC 3711, keys by RFC 4568).
+/// Whether a leg's media is encrypted (RFC 3711, with keys by RFC 4568).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Srtp {
-    /// Never: keys are neither offered nor taken.
+    /// Never: keys are neither offered nor accepted.
     #[default]
     Off,
-    /// When the peer can: keys are offered beside plain RTP (RFC 8643), and taken however they are offered.
+    /// If the far end supports it: keys are offered in the plain RTP profile (RFC 8643), and accepted in any profile.
     Optional,
     /// Always: offers and answers without keys are refused.
     Required,
 }
 
-/// Octets that our keys are made of.
+/// The number of random octets that our keys are made of.
 pub(crate) const RANDOM: usize = LONGEST_MASTER * Suite::ALL.len();
 
-/// A leg's own side: what is wanted, and a key for each suite, which lasts as long as the leg does.
+/// A leg's own SRTP settings: the mode, and one master key for each suite. The keys do not change during the leg's
+/// life.
 #[derive(Debug)]
 pub(super) struct Crypto {
     wanted: Srtp,
     own: Vec<Master>,
-    /// What was agreed last; first in a re-offer.
+    /// The suite that was agreed last; a re-offer lists it first.
     suite: Option<Suite>,
 }
 
@@ -59,7 +61,8 @@ impl Crypto {
         Crypto { wanted: Srtp::Off, own: Vec::new(), suite: None }
     }
 
-    /// `random`: octets that nobody can guess; without them there are no keys, and what needs some is refused.
+    /// `random`: octets from a secure random generator. Without them there are no keys, and a negotiation that needs
+    /// keys is refused.
     pub(super) fn new(wanted: Srtp, random: Option<&[u8; RANDOM]>) -> Crypto {
         let chunks = random.into_iter().flat_map(|random| random.chunks(LONGEST_MASTER));
         let own = Suite::ALL.into_iter().zip(chunks);
@@ -71,7 +74,8 @@ impl Crypto {
         self.wanted
     }
 
-    /// What an offered line comes to: protected with one of its keys, plain, or of no use (`None`).
+    /// The outcome for an offered m-line: SRTP with one of its keys (`Some(Some)`), plain RTP (`Some(None)`), or not
+    /// usable (`None`).
     pub(super) fn choose<'a>(&self, offered: &'a Offered) -> Option<Option<&'a Line>> {
         let usable = |line: &&Line| self.wanted != Srtp::Off && self.own(line.master.suite()).is_some();
         let known = offered.lines.iter().find(usable);
@@ -82,7 +86,7 @@ impl Crypto {
         }
     }
 
-    /// Why no line was of use.
+    /// The error that says why none of the m-lines was usable.
     pub(super) fn refusal(&self, lines: &mut dyn Iterator<Item = &Offered>) -> SdpError {
         let lines: Vec<&Offered> = lines.collect();
         SdpError::Incompatible(match self.wanted {
@@ -96,7 +100,7 @@ impl Crypto {
         })
     }
 
-    /// The keys of an offered line and ours of its suite.
+    /// The protection with the key of an offered line and our own key of the same suite; plain without a line.
     pub(super) fn take(&mut self, line: Option<&Line>) -> Protection {
         let keys = line.and_then(|line| Some((self.own(line.master.suite())?.clone(), line)));
         let Some((send, line)) = keys else { return Protection::Plain };
@@ -104,7 +108,8 @@ impl Crypto {
         Protection::Keyed(Box::new(Keys { send, receive: line.master.clone(), mki: line.mki }))
     }
 
-    /// What an answer's line comes to: the key of one of our attributes, or plain RTP, if that will do.
+    /// The protection that an answer's line selects: SRTP with the key for one of our attributes, or plain RTP if this
+    /// is allowed.
     pub(super) fn accept(&mut self, answered: &Offered) -> Result<Protection, SdpError> {
         let ours = |line: &&Line| self.offered().any(|(tag, suite)| (tag, suite) == (line.tag, line.master.suite()));
         match (answered.lines.iter().find(ours), self.wanted) {
@@ -120,14 +125,14 @@ impl Crypto {
         }
     }
 
-    /// The attributes of our offer.
+    /// Writes the `a=crypto` lines of our offer.
     pub(super) fn offer(&self, out: &mut String) {
         for (tag, suite) in self.offered().collect::<Vec<_>>() {
             self.write(tag, suite, out);
         }
     }
 
-    /// The attribute of our answer to an offered one (RFC 4568 §5.1.2): its tag, its suite, our key.
+    /// Writes our answer to an offered `a=crypto` line (RFC 4568 §5.1.2): its tag, its suite and our key.
     pub(super) fn answer(&self, line: &Line, out: &mut String) {
         self.write(line.tag, line.master.suite(), out);
     }
@@ -139,7 +144,7 @@ impl Crypto {
         let _ = write!(out, "a=crypto:{tag} {} inline:{key}\r\n", suite.name());
     }
 
-    /// Tags and suites that our offers have, each suite always under its tag.
+    /// The tags and suites of our offers. Each suite always has the same tag.
     fn offered(&self) -> impl Iterator<Item = (u32, Suite)> {
         let agreed = self.suite;
         let suites = agreed.into_iter().chain(OFFERED.into_iter().filter(move |suite| Some(*suite) != agreed));
@@ -154,20 +159,20 @@ impl Crypto {
     }
 }
 
-/// What an m-line says of its keys.
+/// The keys of an m-line.
 #[derive(Debug)]
 pub(super) struct Offered {
-    /// Its profile is RTP/SAVP or RTP/SAVPF: plain RTP will not do.
+    /// Whether its profile is RTP/SAVP or RTP/SAVPF, which excludes plain RTP.
     pub(super) secure: bool,
-    /// Its `a=crypto`, of use or not.
+    /// The number of its `a=crypto` lines, usable or not.
     attributes: usize,
-    /// Those that we can use, in its order.
+    /// The lines that we can use, in the m-line's order.
     lines: Vec<Line>,
 }
 
 impl Offered {
-    /// `None` for a profile that is neither plain RTP nor SRTP with keys in the SDP.
-    /// `attributes`: what its `a=` say.
+    /// Reads the keys of an m-line. `attributes`: the values of its `a=` lines. `None` for a profile that is neither
+    /// plain RTP nor SRTP with keys in the SDP.
     pub(super) fn read<'a>(proto: &str, attributes: impl Iterator<Item = &'a str>) -> Option<Offered> {
         let is = |names: [&str; 2]| names.iter().any(|name| proto.eq_ignore_ascii_case(name));
         let secure = is(["RTP/SAVP", "RTP/SAVPF"]);
@@ -188,7 +193,7 @@ fn is_crypto(attribute: &str) -> bool {
     name.eq_ignore_ascii_case("crypto") && (rest.is_empty() || rest.starts_with(':'))
 }
 
-/// One `a=crypto` that we can use.
+/// An `a=crypto` line that we can use.
 #[derive(Debug)]
 pub(super) struct Line {
     tag: u32,
@@ -197,7 +202,8 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// `None` when it is malformed, or has what we have not: another suite, several keys, session parameters.
+    /// Reads the value of an `a=crypto` line. `None` if it is malformed, or uses something that we do not support:
+    /// another suite, several keys, or session parameters.
     fn read(value: &str) -> Option<Line> {
         let mut words = value.split_ascii_whitespace();
         let tag = words.next().filter(|tag| tag.len() <= 9)?.parse().ok()?;
@@ -207,8 +213,8 @@ impl Line {
         if !method.eq_ignore_ascii_case("inline") || info.contains(';') {
             return None;
         }
-        // A window size is a wish (RFC 4568 §6.3.6), a word with a hyphen may be left alone (§6.3.7); the others change what
-        // the packets are.
+        // A window size is only a hint (RFC 4568 §6.3.6), and a parameter with a leading hyphen may be ignored
+        // (§6.3.7). All others change the packets.
         let harmless = |word: &str| {
             word.starts_with('-')
                 || word.len() > 4 && word.is_char_boundary(4) && word.split_at(4).0.eq_ignore_ascii_case("WSH=")
@@ -227,7 +233,7 @@ impl Line {
                     mki = length.parse().ok().filter(|length| (1..=LONGEST_MKI).contains(length))?;
                 }
                 Some(_) => return None,
-                // A lifetime: how long it lasts is its owner's to watch, who sends with it.
+                // A key lifetime. The sender that uses the key must observe it.
                 None => {
                     let number = part.strip_prefix("2^").unwrap_or(part);
                     (!number.is_empty() && number.bytes().all(|octet| octet.is_ascii_digit())).then_some(())?;

@@ -1,12 +1,14 @@
-//! SDP offer and answer (RFC 3264, RFC 8866) for one audio stream: its codecs, telephone-events and comfort noise. Pure.
+//! SDP offer and answer (RFC 3264, RFC 8866) for one audio stream: its codecs, telephone-events and comfort noise.
+//! Pure.
 //!
 //! ```text
 //!  bytes -> parse (tolerant) -> Negotiation -> MediaPlan for the worker
 //!                                   \-> bytes: our offer, our answer
 //! ```
 //!
-//! We send packets of the peer's `ptime`, rounded down to a multiple of 20 ms and kept within 20 to 60 ms and its
-//! `maxptime`; a peer that asks for less than 20 ms gets 20 ms (ptime is a wish, RFC 8866 §6.4). We take any length.
+//! Our packets have the length of the far end's `ptime`, rounded down to a multiple of 20 ms, and are 20 to 60 ms long
+//! and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms, because `ptime` is only a request (RFC
+//! 8866 §6.4). Received packets may have any length.
 
 mod crypto;
 mod negotiate;
@@ -36,47 +38,50 @@ pub(crate) const CODECS: [Codec; 6] = [
     Codec::L16(crate::codec::SampleRate::Hz8000),
 ];
 
-/// Most payload types that a plan takes as audio.
+/// The highest number of payload types that a plan accepts as audio.
 const MOST_TAKEN: usize = 8;
-/// Most payload types that a plan takes as telephone-events.
+/// The highest number of payload types that a plan accepts as telephone-events.
 const MOST_EVENTS: usize = 6;
 
-/// What an offer and its answer agreed about one leg's audio, as its worker needs it.
+/// The result of an offer and its answer for one leg's audio, for the leg's worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MediaPlan {
-    /// Where the peer said it wants RTP. `None` until it said so.
+    /// The far end's RTP address in its SDP. `None` before its first SDP, or while it is on hold with the address
+    /// 0.0.0.0.
     pub(crate) remote: Option<SocketAddr>,
-    /// Where it wants RTCP: `a=rtcp` (RFC 3605), else the next port.
+    /// The far end's RTCP address: from `a=rtcp` (RFC 3605), else the port after the RTP port.
     pub(crate) remote_rtcp: Option<SocketAddr>,
-    /// What we send.
+    /// The codec that we send.
     pub(crate) codec: Codec,
-    /// The number we send it under, which is the peer's; it may send it to us under another, which is ours.
+    /// The payload type of packets that we send, chosen by the far end. The far end may use another number, chosen by
+    /// us, for packets to us.
     pub(crate) payload_type: u8,
-    /// What we take, by payload type.
+    /// The payload types that we accept as audio.
     pub(crate) taken: [Option<(u8, Codec)>; MOST_TAKEN],
-    /// The telephone-events that we send (RFC 4733): at the clock of `codec` if the peer has them so.
+    /// The telephone-events that we send (RFC 4733), with the clock rate of `codec` if the far end supports this rate.
     pub(crate) events: Option<Events>,
-    /// Those that we take.
+    /// The telephone-events that we accept.
     pub(crate) events_taken: [Option<Events>; MOST_EVENTS],
-    /// Comfort noise (RFC 3389) at 8,000 Hz, both ways.
+    /// The payload type of comfort noise (RFC 3389) at 8,000 Hz, in both directions.
     pub(crate) comfort_noise: Option<u8>,
-    /// Whether the peer has a use for Opus' in-band error correction (RFC 7587 §6.1, `useinbandfec`).
+    /// Whether the far end can use Opus in-band error correction (RFC 7587 §6.1, `useinbandfec`).
     pub(crate) opus_fec: bool,
-    /// 20 ms frames in a packet that we send: 1 to 3. 1 for Opus, whose frames do not go together by being strung together.
+    /// The number of 20 ms frames in a packet that we send, 1 to 3. It is 1 for Opus, whose frames cannot be
+    /// concatenated.
     pub(crate) frames: u8,
     pub(crate) sends: bool,
     pub(crate) receives: bool,
     pub(crate) protection: Protection,
-    /// Where what we take may come from.
+    /// The hosts from which packets are accepted.
     pub(crate) source: MediaSource,
 }
 
-/// How a leg's packets are protected, both ways.
+/// The protection of a leg's packets in both directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Protection {
-    /// They are plain RTP.
+    /// Plain RTP.
     Plain,
-    /// We have offered keys and the peer has not answered: what it sends cannot be told from noise.
+    /// We have offered keys and the far end has not answered. Its packets cannot be decrypted yet.
     Open,
     Keyed(Box<Keys>),
 }
@@ -85,12 +90,14 @@ pub(crate) enum Protection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Events {
     pub(crate) payload_type: u8,
-    /// Units a second of their durations, and of their timestamps: the clock of the audio beside them (RFC 4733 §2.1).
+    /// The clock rate of their durations and timestamps in Hz: the clock rate of the audio in the same stream (RFC 4733
+    /// §2.1).
     pub(crate) clock_rate: u32,
 }
 
 impl MediaPlan {
-    /// Whether a packet of `codec` can go to the peer as it is, or octet by octet in the other law.
+    /// Whether a packet of `codec` can be relayed to the far end unchanged, or converted octet by octet between mu-law
+    /// and A-law.
     pub(crate) fn passes(&self, codec: Codec) -> bool {
         codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
     }
@@ -100,40 +107,41 @@ impl MediaPlan {
         self.taken.iter().flatten().find(|(number, _)| *number == payload_type).map(|(_, codec)| *codec)
     }
 
-    /// Clock rate of a received payload type that is telephone-events.
+    /// The clock rate of a received payload type in Hz, if it is telephone-events.
     pub(crate) fn events_of(&self, payload_type: u8) -> Option<u32> {
         self.events_taken.iter().flatten().find(|one| one.payload_type == payload_type).map(|one| one.clock_rate)
     }
 }
 
-/// What one leg would like another to speak, so that nothing need be transcoded between them.
+/// The codecs that one leg prefers for another leg, so that no audio is transcoded between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preference {
-    /// Best first.
+    /// The codecs, best first.
     pub codecs: Vec<Codec>,
-    /// Whether comfort noise (RFC 3389) may come from it.
+    /// Whether the leg may send comfort noise (RFC 3389).
     pub comfort_noise: bool,
 }
 
 /// Why an offer or answer cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SdpError {
-    /// The body is not SDP, or is too long (64 KiB). For SIP: 400.
+    /// The body is not SDP, or is longer than 64 KiB. In SIP this is a 400 response.
     #[error("malformed SDP: {0}")]
     Malformed(String),
-    /// It is SDP, but has no audio stream that we can speak. For SIP: 488.
+    /// The body is SDP, but contains no audio stream that we support. In SIP this is a 488 response.
     #[error("incompatible SDP: {0}")]
     Incompatible(&'static str),
 }
 
-/// Names of the codecs that an offer's first audio line has, in its order: for whoever wants to know what was offered, not
-/// only what was agreed. Empty if it is no SDP.
+/// The codec names of an offer's first audio line, in its order, including codecs that we do not support. Empty if the
+/// body is not SDP.
 pub fn offered_codecs(offer: &[u8]) -> Vec<String> {
     let Ok(text) = parse::text(offer) else { return Vec::new() };
     parse::Description::parse(&text).map(|description| description.encodings()).unwrap_or_default()
 }
 
-/// Feeds arbitrary octets to the negotiation, as an offer and as an answer. For fuzzing: must never panic or hang.
+/// Passes arbitrary octets to the negotiation, as an offer and as an answer. A fuzz target: it must never panic or
+/// hang.
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn fuzz(octets: &[u8]) {
     let local = Local { address: std::net::Ipv4Addr::LOCALHOST.into(), port: 20_000, id: 1 };

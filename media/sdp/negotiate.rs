@@ -1,4 +1,4 @@
-//! Offers we make, answers we give, answers we take (RFC 3264).
+//! Our offers, our answers, and the answers that we receive (RFC 3264).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,14 +10,14 @@ use super::{Events, MOST_EVENTS, MOST_TAKEN, MediaPlan, Preference, Protection, 
 use crate::codec::{Codec, SampleRate};
 use crate::latch::MediaSource;
 
-/// Our own end of the stream.
+/// Our end of the stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Local {
-    /// What `c=` and `o=` say.
+    /// The address in `c=` and `o=`.
     pub(crate) address: IpAddr,
-    /// The RTP port; RTCP is on the next.
+    /// The RTP port; RTCP uses the next port.
     pub(crate) port: u16,
-    /// `o=`'s session id.
+    /// The session id in `o=`.
     pub(crate) id: u64,
 }
 
@@ -26,36 +26,37 @@ pub(crate) struct Local {
 pub(crate) struct Negotiation {
     local: Local,
     version: u64,
-    /// What we said last, less its `o=`; a new version only when it changes (RFC 3264 §8).
+    /// Our last description without its `o=` line. The version changes only if the description changes (RFC 3264 §8).
     said: String,
-    /// The m-lines of the session, once known, as they are refused; later descriptions keep their number and order
-    /// (RFC 3264 §8).
+    /// The session's m-lines in their refused form (port 0), once they are known. Later descriptions keep their number
+    /// and order (RFC 3264 §8).
     lines: Vec<String>,
     ours: usize,
-    /// What we speak, best first; never empty.
+    /// The codecs that we use, best first; never empty.
     wanted: Vec<Codec>,
-    /// Our numbers of all that was ever named in this session: they do not change in it (RFC 3264 §8.3.2).
+    /// Our payload types for all formats that were ever named in this session. They do not change during the session
+    /// (RFC 3264 §8.3.2).
     numbers: Vec<Format>,
-    /// Telephone-events are offered and taken.
+    /// Whether telephone-events are offered and accepted.
     events: bool,
-    /// We send a copy of another stream and take nothing: its label (RFC 4574).
+    /// The label (RFC 4574) of a session that sends a copy of another stream and receives nothing.
     label: Option<u16>,
-    /// What our last offer named.
+    /// The formats of our last offer.
     offered: Vec<Format>,
-    /// The codecs that the peer named last and we speak, in its order.
+    /// The codecs of the far end's last description that we use too, in its order.
     common: Vec<Codec>,
-    /// Names of the codecs that the peer offered last, those we do not speak included.
+    /// The codec names of the far end's last offer, including codecs that we do not support.
     named: Vec<String>,
     crypto: Crypto,
-    /// The profile that was agreed last; `None` before.
+    /// Whether the last agreed profile was RTP/SAVP; `None` before the first agreement.
     secure: Option<bool>,
     plan: Option<MediaPlan>,
     agreed: bool,
-    /// Where its media may come from.
+    /// The hosts from which media is accepted.
     source: MediaSource,
 }
 
-/// What a description of ours says of keys.
+/// The keys in a description of ours.
 #[derive(Clone, Copy)]
 enum Said<'a> {
     Nothing,
@@ -64,7 +65,7 @@ enum Said<'a> {
 }
 
 impl Negotiation {
-    /// It speaks G.711 until [`Negotiation::set_codecs`] says otherwise.
+    /// A negotiation for G.711, until [`Negotiation::set_codecs`] changes the codecs.
     pub(crate) fn new(local: Local) -> Negotiation {
         Negotiation {
             local,
@@ -87,32 +88,34 @@ impl Negotiation {
         }
     }
 
-    /// As [`offered_codecs`](super::offered_codecs), of the offer that was answered last.
+    /// The result of [`offered_codecs`](super::offered_codecs) for the offer that was answered last.
     pub(crate) fn named(&self) -> &[String] {
         &self.named
     }
 
-    /// Whether its media is encrypted, before its first offer or answer. `random`: what its keys are made of.
+    /// Sets whether the media is encrypted. Call it before the first offer or answer. `random`: the octets that the
+    /// keys are made of.
     pub(crate) fn set_srtp(&mut self, srtp: Srtp, random: Option<&[u8; RANDOM]>) {
         self.crypto = Crypto::new(srtp, random);
     }
 
-    /// Where its media may come from, before its first offer or answer.
+    /// Sets the hosts from which media is accepted. Call it before the first offer or answer.
     pub(crate) fn set_source(&mut self, source: MediaSource) {
         self.source = source;
     }
 
-    /// Whether telephone-events are offered and taken from now on.
+    /// Sets whether telephone-events are offered and accepted from now on.
     pub(crate) fn set_events(&mut self, events: bool) {
         self.events = events;
     }
 
-    /// We only send, and keys not at all: a copy of another stream, under this label (RFC 7866 §7.1.1). Before its first offer.
+    /// Makes the session a sending-only copy of another stream, without telephone-events, with this label (RFC 7866
+    /// §7.1.1). Call it before the first offer.
     pub(crate) fn set_label(&mut self, label: u16) {
         (self.label, self.events) = (Some(label), false);
     }
 
-    /// What we speak from now on, best first; none is no change.
+    /// Sets the codecs that we use from now on, best first. An empty slice changes nothing.
     pub(crate) fn set_codecs(&mut self, codecs: &[Codec]) {
         if !codecs.is_empty() {
             self.wanted.clear();
@@ -120,17 +123,17 @@ impl Negotiation {
         }
     }
 
-    /// Whether the peer has spoken.
+    /// Whether an offer or answer of the far end was accepted.
     pub(crate) fn is_agreed(&self) -> bool {
         self.agreed
     }
 
-    /// What is agreed; for an offer not yet answered, what may already arrive (early media).
+    /// The agreed plan. For an offer without an answer yet: the plan for early media.
     pub(crate) fn plan(&self) -> Option<&MediaPlan> {
         self.plan.as_ref()
     }
 
-    /// What another leg should speak to be relayed to this one: what is agreed here, then what else could have been.
+    /// The codecs that let another leg be relayed to this one: first the agreed codec, then the other common codecs.
     pub(crate) fn preference(&self) -> Preference {
         let agreed = self.plan.as_ref().filter(|_| self.agreed);
         let mut codecs: Vec<Codec> = agreed.map(|plan| plan.codec).into_iter().collect();
@@ -154,7 +157,7 @@ impl Negotiation {
         add(&mut codecs, &self.wanted);
 
         let mut meanings: Vec<Meaning> = codecs.iter().copied().map(Meaning::Audio).collect();
-        // Narrowband noise beside a wideband codec is none that this could fall into.
+        // Comfort noise at 8,000 Hz belongs only to a narrowband codec.
         if noise && codecs.iter().any(|codec| codec.law().is_some()) {
             meanings.push(Meaning::Noise);
         }
@@ -165,7 +168,8 @@ impl Negotiation {
             }
         }
         self.offered = meanings.into_iter().map(|meaning| self.number(meaning)).collect();
-        // A peer that has taken keys in one profile is offered them in that; one that may have none, in the plain one.
+        // A re-offer uses the profile that the far end has accepted. A first offer with optional SRTP uses the plain
+        // profile.
         let secure = self.secure.unwrap_or(self.crypto.wanted() == Srtp::Required);
         let body = self.describe_offer(secure);
         if !self.agreed {
@@ -176,8 +180,8 @@ impl Negotiation {
         self.say(body)
     }
 
-    /// The offer that was made last, for a peer that will have keys in SRTP's own profile or not at all, where ours was in
-    /// the plain one. Its answer may be to either.
+    /// The last offer again with the profile RTP/SAVP, for a far end that refuses keys in the plain profile. The answer
+    /// may answer either offer. `None` unless SRTP is optional and no profile is agreed.
     pub(crate) fn offer_secured(&mut self) -> Option<Bytes> {
         let open = self.crypto.wanted() == Srtp::Optional && self.secure.is_none() && !self.offered.is_empty();
         let body = open.then(|| self.describe_offer(true))?;
@@ -217,14 +221,14 @@ impl Negotiation {
             (_, Direction::SendOnly) | (false, Direction::SendRecv) => "recvonly",
             (_, Direction::Inactive) | (false, Direction::RecvOnly) => "inactive",
         };
-        // The peer's numbers are ours then, both ways.
+        // From now on the far end's payload types are ours too, in both directions.
         for format in &audio.formats {
             self.numbers.retain(|known| known.meaning != format.meaning && known.number != format.number);
         }
         self.numbers.extend(&audio.formats);
         let mut plan = plan_of(audio, codec);
-        // One codec in the answer: a peer that may switch within a call is a surprise nobody needs. If it does so all the
-        // same, what needs no decoder's memory is heard.
+        // The answer contains one codec, so that the far end does not switch codecs during the call. If it switches
+        // nevertheless, we accept G.711, which needs no decoder state.
         let answered = |format: &&Format| format.meaning == Meaning::Audio(codec);
         let besides = |format: &&Format| {
             format
@@ -253,7 +257,8 @@ impl Negotiation {
         Ok(self.say(body))
     }
 
-    /// An answer that refuses each stream of the offer. What we had agreed stands.
+    /// An answer that refuses each stream of the offer. The earlier agreement stands. `None` if the offer is not valid
+    /// SDP.
     pub(crate) fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
         let text = parse::text(offer).ok()?;
         let description = Description::parse(&text).ok()?;
@@ -264,13 +269,13 @@ impl Negotiation {
         Some(self.say(body))
     }
 
-    /// Takes the peer's answer to our offer. The same answer again (183, then 200) changes nothing.
+    /// Applies the far end's answer to our offer. The same answer again (183, then 200) changes nothing.
     pub(crate) fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
         let refused = SdpError::Incompatible("the answer refuses audio, or has no codec of our offer");
         let text = parse::text(answer)?;
         let description = Description::parse(&text)?;
         let local = self.local.address;
-        // Answerers keep our line's place; a few send only the audio line.
+        // An answer keeps the position of our m-line; a few devices send only the audio line.
         let line = description.lines.get(self.ours).or_else(|| description.lines.first());
         let audio = line.and_then(|line| line.audio.as_ref()).filter(|audio| reachable(audio, local));
         let Some(audio) = audio else { return Err(refused) };
@@ -278,7 +283,8 @@ impl Negotiation {
         let common: Vec<Codec> = codecs(audio).filter(|codec| ours(Meaning::Audio(*codec)).is_some()).collect();
         let Some(codec) = common.first().copied() else { return Err(refused) };
         let mut plan = plan_of(audio, codec);
-        // What it sends bears our numbers; but there are those that use their own, which does no harm while they are free.
+        // The far end must send with our payload types. Some devices use their own payload types instead, which is
+        // harmless as long as these are unused.
         let agreed = audio.formats.iter().filter_map(|format| ours(format.meaning));
         let theirs = audio.formats.iter().filter(|format| {
             ours(format.meaning).is_some() && !self.offered.iter().any(|offered| offered.number == format.number)
@@ -301,7 +307,7 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Our number of something, drawn when it is named for the first time.
+    /// Our payload type for a format, assigned when the format is first named.
     fn number(&mut self, meaning: Meaning) -> Format {
         if let Some(known) = self.numbers.iter().find(|format| format.meaning == meaning) {
             return *known;
@@ -324,7 +330,7 @@ impl Negotiation {
         format
     }
 
-    /// The session's lines after `o=`.
+    /// The lines of a description after `o=`.
     fn describe(&self, formats: &[Format], direction: &str, proto: &str, keys: Said<'_>) -> String {
         let mut body = self.begin();
         let count = self.lines.len().max(1);
@@ -345,7 +351,7 @@ impl Negotiation {
             body.push_str("\r\n");
             for Format { number, meaning } in formats {
                 let (name, rate, channels, parameters) = match *meaning {
-                    // RFC 7587 §7: two channels, always.
+                    // Two channels in every case (RFC 7587 §7).
                     Meaning::Audio(Codec::Opus) => ("opus", 48_000, "/2", "useinbandfec=1"),
                     Meaning::Audio(codec) => (codec.name(), codec.clock_rate(), "", ""),
                     Meaning::Noise => ("CN", 8_000, "", ""),
@@ -374,12 +380,12 @@ impl Negotiation {
                 body.push_str("\r\n");
             }
         }
-        // It is kept as long as the call lasts.
+        // The text is kept for the whole call.
         body.shrink_to_fit();
         body
     }
 
-    /// The lines after `o=` that are the same in all that we say.
+    /// The lines after `o=` that are the same in all our descriptions.
     fn begin(&self) -> String {
         let mut body = String::with_capacity(600);
         body.push_str("s=-\r\nc=");
@@ -405,7 +411,7 @@ impl Negotiation {
     }
 }
 
-/// What may already come in answer to an offer, before the answer does.
+/// The plan for media that arrives before the answer to our offer.
 fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
     let (payload_type, codec) = offered.iter().find_map(|format| Some((format.number, format.meaning.codec()?)))?;
     let noise = offered.iter().find(|format| format.meaning == Meaning::Noise);
@@ -427,12 +433,13 @@ fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
     })
 }
 
-/// What we send a peer that described itself so. What we take from it depends on who spoke first.
+/// The sending side of the plan for a far end with this description. The accepted payload types depend on which side
+/// made the offer.
 fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
     let number = |meaning| audio.formats.iter().find(|format| format.meaning == meaning).map(|format| format.number);
     let most_frames = match codec {
         Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::L16(SampleRate::Hz8000) => 3,
-        // 60 ms would be more than an Ethernet frame has room for.
+        // 60 ms would not fit into an Ethernet frame.
         Codec::L16(SampleRate::Hz16000) => 2,
         Codec::Opus | Codec::L16(SampleRate::Hz48000) => 1,
     };
@@ -454,8 +461,8 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
     }
 }
 
-/// The telephone-events that go with a codec: those at its clock; else those at 8,000 Hz, which many have beside Opus and
-/// nothing else (against RFC 4733 §2.1, but better than none).
+/// The telephone-events that go with a codec: those with its clock rate, else those with 8,000 Hz. Many devices offer
+/// only 8,000 Hz with Opus. This is against RFC 4733 §2.1, but better than no telephone-events.
 fn beside(codec: Codec, formats: &[Format]) -> Option<Events> {
     let at = |rate| formats.iter().filter_map(events).find(|one| one.clock_rate == rate);
     at(codec.clock_rate()).or_else(|| at(8_000))
@@ -472,7 +479,7 @@ fn codecs(audio: &Audio) -> impl Iterator<Item = Codec> {
     audio.formats.iter().filter_map(|format| format.meaning.codec())
 }
 
-/// The first so many.
+/// The first `N` items.
 fn gather<T: Copy, const N: usize>(found: impl Iterator<Item = T>) -> [Option<T>; N] {
     let mut all = [None; N];
     for (place, one) in all.iter_mut().zip(found) {
@@ -481,7 +488,7 @@ fn gather<T: Copy, const N: usize>(found: impl Iterator<Item = T>) -> [Option<T>
     all
 }
 
-/// Adds those that are missing.
+/// Appends the codecs that are missing.
 fn add(codecs: &mut Vec<Codec>, more: &[Codec]) {
     for codec in more {
         if !codecs.contains(codec) {
@@ -490,10 +497,10 @@ fn add(codecs: &mut Vec<Codec>, more: &[Codec]) {
     }
 }
 
-/// A line that is ours, its number and, if it will be protected, the key that it will be protected with.
+/// The index of a usable m-line, the line, its audio and, if SRTP will be used, the chosen key line.
 type Usable<'a> = (usize, &'a Line<'a>, &'a Audio, Option<&'a crypto::Line>);
 
-/// The first line that we can speak, of those with keys if there are any.
+/// The first m-line that we can use; lines with a usable key have priority.
 fn usable<'a>(
     description: &'a Description<'a>,
     local: IpAddr,
@@ -513,17 +520,17 @@ fn usable<'a>(
         .ok_or_else(|| crypto.refusal(&mut speakable().map(|(.., audio)| &audio.keys)))
 }
 
-/// Our socket speaks one address family.
+/// Whether the stream's address has the address family of our socket.
 fn reachable(audio: &Audio, local: IpAddr) -> bool {
     audio.remote.is_none_or(|remote: SocketAddr| remote.is_ipv4() == local.is_ipv4())
 }
 
-/// Its m-line with port 0.
+/// The m-line with port 0.
 fn refused(line: &Line<'_>) -> String {
     ["m=", line.media, " 0 ", line.proto, " ", line.formats, "\r\n"].concat()
 }
 
-/// Descriptions are written piece by piece: two a call are cheaper without the formatting machinery.
+/// Appends pieces of text. This is cheaper than the formatting machinery, and each call writes two descriptions.
 fn push(out: &mut String, pieces: &[&str]) {
     pieces.iter().for_each(|piece| out.push_str(piece));
 }
@@ -535,7 +542,7 @@ fn push_number(out: &mut String, number: u64) {
     out.push(char::from(b'0' + (number % 10) as u8));
 }
 
-/// `IN IP4 192.0.2.1`.
+/// Appends an address in the form `IN IP4 192.0.2.1`.
 fn push_address(out: &mut String, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {

@@ -1,7 +1,7 @@
-//! From SDP as carriers send it to what the negotiation asks of it.
+//! Reads SDP as carriers send it, and extracts what the negotiation needs.
 //!
-//! It is read where it stands, by hand: of RFC 8866's lines the negotiation asks for three (`m=`, `c=`, `a=`), and what real gear
-//! breaks is mostly in the others.
+//! The parser is written by hand and borrows from the body. The negotiation needs only three of RFC 8866's lines (`m=`,
+//! `c=`, `a=`), and most errors of real devices are in the other lines.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -11,12 +11,13 @@ use super::SdpError;
 use super::crypto::Offered;
 use crate::codec::{Codec, SampleRate};
 
-/// Longest body that is looked at, in octets.
+/// The longest accepted body, in octets.
 const LONGEST: usize = 64 * 1024;
-/// Most m-lines that are answered.
+/// The highest number of m-lines that an answer can contain.
 const MOST_LINES: usize = 64;
 
-/// A body as text: Latin-1, if it is not ASCII, and without the NULs that some end it with.
+/// Converts a body to text. A body that is not ASCII is read as Latin-1. NULs, with which some devices end the body,
+/// are removed.
 pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, SdpError> {
     if body.len() > LONGEST {
         return Err(malformed("longer than 64 KiB", ""));
@@ -27,10 +28,10 @@ pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, SdpError> {
     })
 }
 
-/// A description, reduced to its m-lines.
+/// A session description, reduced to its m-lines.
 #[derive(Debug)]
 pub(super) struct Description<'a> {
-    /// Every line of it, none empty, without what ends it.
+    /// All lines that are not empty, without their line ends.
     text: Vec<&'a str>,
     pub(super) lines: Vec<Line<'a>>,
 }
@@ -38,33 +39,35 @@ pub(super) struct Description<'a> {
 /// One m-line.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
-    /// `audio 0 RTP/AVP 0 8`, with port 0: how the line is refused.
+    /// The media type, for example `audio`. Together with `proto`, `formats` and port 0 it forms the line that refuses
+    /// the stream.
     pub(super) media: &'a str,
     pub(super) proto: &'a str,
     pub(super) formats: &'a str,
-    /// Where those lines of the text are that say more of it.
+    /// The indices in `text` of the lines that belong to this m-line.
     more: Range<usize>,
-    /// Not set when it cannot be ours: other media, other transport, port 0, no known codec, no usable address.
+    /// `None` if we cannot use the line: another media type, another transport, port 0, no known codec, or no usable
+    /// address.
     pub(super) audio: Option<Audio>,
 }
 
-/// An audio line that we can speak.
+/// An audio line that we can use.
 #[derive(Debug)]
 pub(super) struct Audio {
-    /// `None`: on hold the old way, `c=` 0.0.0.0.
+    /// `None`: on hold by the old method, with the address 0.0.0.0 in `c=`.
     pub(super) remote: Option<SocketAddr>,
     pub(super) remote_rtcp: Option<SocketAddr>,
-    /// In the peer's order of preference, each meaning once; at least one is audio.
+    /// The formats in the far end's order of preference, without duplicates; at least one is audio.
     pub(super) formats: Vec<Format>,
-    /// It says `useinbandfec=1` of Opus.
+    /// Whether the line has `useinbandfec=1` for Opus.
     pub(super) opus_fec: bool,
-    /// 20 ms frames in a packet.
+    /// The number of 20 ms frames in a packet.
     pub(super) frames: u8,
     pub(super) direction: Direction,
     pub(super) keys: Offered,
 }
 
-/// A payload type and what it stands for.
+/// A payload type and its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Format {
     pub(super) number: u8,
@@ -74,9 +77,9 @@ pub(super) struct Format {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     Audio(Codec),
-    /// Telephone-events, at this clock rate.
+    /// Telephone-events at this clock rate in Hz.
     Events(u32),
-    /// Comfort noise.
+    /// Comfort noise (RFC 3389).
     Noise,
 }
 
@@ -89,7 +92,7 @@ impl Meaning {
     }
 }
 
-/// RFC 3264 §5.1, from the describer's own view.
+/// The direction of a stream (RFC 3264 §5.1), seen from the side that wrote the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     SendRecv,
@@ -99,7 +102,7 @@ pub(super) enum Direction {
 }
 
 impl<'a> Description<'a> {
-    /// Of what [`text`] made of a body. Lines end with CR, LF or both, and may have spaces behind them.
+    /// Parses the result of [`text`]. Lines may end with CR, LF or both, and may have trailing spaces.
     pub(super) fn parse(text: &'a str) -> Result<Self, SdpError> {
         let mut all = Vec::with_capacity(16);
         all.extend(lines(text).map(str::trim_end).filter(|line| !line.is_empty()));
@@ -127,8 +130,8 @@ impl<'a> Description<'a> {
         Ok(Self { text: all, lines })
     }
 
-    /// Names of those formats of its first audio line that are codecs, as they are registered (`PCMU`, `opus`), those we
-    /// cannot speak included.
+    /// The registered codec names of the first audio line (`PCMU`, `opus`), including codecs that we do not support.
+    /// Formats that are not codecs are left out.
     pub(super) fn encodings(&self) -> Vec<String> {
         let audio = self.lines.iter().find(|line| line.media.starts_with("audio"));
         let Some((line, more)) = audio.and_then(|line| Some((line, self.text.get(line.more.clone())?))) else {
@@ -141,7 +144,7 @@ impl<'a> Description<'a> {
     }
 }
 
-/// What is between the CRs and LFs.
+/// The text between CRs and LFs.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -152,12 +155,12 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Lines that belong together: those before the first m-line, or those behind one.
+/// Lines that belong together: the lines before the first m-line, or the lines of one m-line.
 #[derive(Clone, Copy)]
 struct Section<'a>(&'a [&'a str]);
 
 impl<'a> Section<'a> {
-    /// The rest of each line that begins so.
+    /// The rest of each line that starts with `beginning`.
     fn values(self, beginning: &'static str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter_map(move |line| line.strip_prefix(beginning))
     }
@@ -174,7 +177,8 @@ impl<'a> Section<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// `lines`: the m-line and those behind it. `connection`: what the head says of where to send.
+    /// Reads an m-line. `lines`: the m-line and the lines after it. `connection`: the address of the session's `c=`
+    /// line.
     fn read(
         lines: &[&'a str],
         more: Range<usize>,
@@ -188,7 +192,7 @@ impl<'a> Line<'a> {
         else {
             return Err(malformed("an m-line that lacks something", line));
         };
-        // How many ports may follow, `4000/2`.
+        // A port count may follow the port: `4000/2`.
         let (port, count) = port.split_once('/').unwrap_or((port, "1"));
         let (Ok(port), Ok(_)) = (port.parse::<u16>(), count.parse::<u16>()) else {
             return Err(malformed("an m-line without a port", line));
@@ -234,7 +238,7 @@ impl Audio {
     }
 }
 
-/// What a payload type stands for; `None`: nothing of ours.
+/// The meaning of a payload type; `None` if we do not support it.
 fn meaning_of(payload_type: u8, media: Section<'_>) -> Option<Meaning> {
     let (name, rate, channels) = encoding_of(payload_type, media)?;
     let is = |known: &str| name.eq_ignore_ascii_case(known);
@@ -242,9 +246,9 @@ fn meaning_of(payload_type: u8, media: Section<'_>) -> Option<Meaning> {
     Some(match rate {
         "8000" if is("PCMU") && mono => Meaning::Audio(Codec::Pcmu),
         "8000" if is("PCMA") && mono => Meaning::Audio(Codec::Pcma),
-        // 8000 by RFC 3551 §4.5.2, whatever it samples at; some say so.
+        // The rate is 8000 by RFC 3551 §4.5.2, although G.722 samples at 16,000 Hz. Some devices say 16000.
         "8000" | "16000" if is("G722") && mono => Meaning::Audio(Codec::G722),
-        // Always /2 by RFC 7587 §7, whatever is sent; some leave it out.
+        // The channel count is always 2 by RFC 7587 §7, whatever is sent. Some devices leave it out.
         "48000" if is("opus") => Meaning::Audio(Codec::Opus),
         "16000" if is("L16") && mono => Meaning::Audio(Codec::L16(SampleRate::Hz16000)),
         "8000" if is("L16") && mono => Meaning::Audio(Codec::L16(SampleRate::Hz8000)),
@@ -256,7 +260,7 @@ fn meaning_of(payload_type: u8, media: Section<'_>) -> Option<Meaning> {
     })
 }
 
-/// Whether `a=fmtp` of a payload type has `name=value`.
+/// Whether the payload type's `a=fmtp` line contains `name=value`.
 fn has_parameter(payload_type: u8, name: &str, value: &str, media: Section<'_>) -> bool {
     media
         .values("a=fmtp:")
@@ -267,7 +271,7 @@ fn has_parameter(payload_type: u8, name: &str, value: &str, media: Section<'_>) 
         .any(|(key, given)| key.trim().eq_ignore_ascii_case(name) && given.trim() == value)
 }
 
-/// Name, clock rate and channels of a payload type: its `a=rtpmap`, else RFC 3551 §6's static meaning.
+/// Name, clock rate and channels of a payload type: from its `a=rtpmap`, else the static assignment of RFC 3551 §6.
 fn encoding_of<'a>(payload_type: u8, media: Section<'a>) -> Option<(&'a str, &'a str, &'a str)> {
     for value in media.values("a=rtpmap:") {
         let Some((number, encoding)) = value.trim().split_once([' ', '\t']) else { continue };
@@ -295,11 +299,12 @@ fn frames(media: Section<'_>) -> u8 {
     let milliseconds = |name| media.values(name).next().and_then(|value| value.trim().parse::<f32>().ok());
     let ptime = milliseconds("a=ptime:").unwrap_or(20.0);
     let longest = milliseconds("a=maxptime:").unwrap_or(60.0);
-    // A float to integer cast saturates, and NaN becomes 0.
+    // A cast from float to integer saturates, and turns NaN into 0.
     ((ptime.min(longest) / 20.0) as u8).clamp(1, 3)
 }
 
-/// `a=rtcp:53020 IN IP4 126.16.64.4` (RFC 3605); the address is optional.
+/// The RTCP address, from `a=rtcp:53020 IN IP4 126.16.64.4` (RFC 3605). The address in this line is optional; without
+/// the line it is the port after the RTP port.
 fn rtcp_address(media: Section<'_>, rtp: SocketAddr) -> SocketAddr {
     let mut rtcp = rtp;
     rtcp.set_port(rtp.port().saturating_add(1));
@@ -318,13 +323,13 @@ fn rtcp_address(media: Section<'_>, rtp: SocketAddr) -> SocketAddr {
     rtcp
 }
 
-/// The address of a `c=`: `IN IP4 192.0.2.1`. `None`: none that we can send to.
+/// The address of a `c=` line such as `IN IP4 192.0.2.1`. `None`: not an address that we can send to.
 fn address(connection: &str) -> Result<Option<IpAddr>, SdpError> {
     let mut fields = connection.split(' ').filter(|field| !field.is_empty());
     let (Some(_), Some(_), Some(text), None) = (fields.next(), fields.next(), fields.next(), fields.next()) else {
         return Err(malformed("a c-line that is not of three fields", connection));
     };
-    // A TTL or count may follow (multicast); a unicast address of a trunk has none, but some send it.
+    // A TTL or a count may follow (multicast). A unicast address has none, but some devices send one.
     let text = text.split('/').next().unwrap_or_default();
     Ok(text.trim().parse().ok().filter(|ip: &IpAddr| !ip.is_multicast()))
 }

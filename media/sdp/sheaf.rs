@@ -1,13 +1,13 @@
-//! Several sessions of ours in one description: each of them negotiates its own stream, and the peer sees one session with as
-//! many (a recording session, RFC 7866 §7.1).
+//! Combines the streams of several sessions into one description. Each session negotiates its own stream. The far end
+//! sees one session with all streams (a recording session, RFC 7866 §7.1).
 
 use bytes::Bytes;
 
-/// Most streams that a description is taken apart into; what is beyond is left out.
+/// The highest number of streams that a description is split into; further streams are left out.
 const MOST: usize = 64;
 
-/// One description of the streams of several, in their order. Its version is the sum of theirs, so that it rises when any of
-/// them has changed (RFC 3264 §8).
+/// Combines descriptions into one that contains all their streams, in order. Its version is the sum of their versions,
+/// so that it rises when any of them changes (RFC 3264 §8).
 pub fn together(descriptions: &[Bytes]) -> Bytes {
     let mut out = Vec::with_capacity(descriptions.iter().map(Bytes::len).sum());
     let version: u64 = descriptions.iter().filter_map(|one| version(one)).fold(0, u64::wrapping_add);
@@ -29,7 +29,7 @@ pub fn together(descriptions: &[Bytes]) -> Bytes {
     out.into()
 }
 
-/// A description for each stream of one, with all that is said of the whole session.
+/// Splits a description into one for each of its streams. Each part contains the session-level lines.
 pub fn apart(description: &[u8]) -> Vec<Bytes> {
     let (session, mut streams) = split(description);
     let mut all = Vec::new();
@@ -41,12 +41,12 @@ pub fn apart(description: &[u8]) -> Vec<Bytes> {
     all
 }
 
-/// What is said of the session, and its streams.
+/// Splits a description into its session-level lines and its streams.
 fn split(description: &[u8]) -> (&[u8], &[u8]) {
     description.split_at(next_stream(description, 0))
 }
 
-/// Where the first `m=` begins, of those at or after the line with this number.
+/// The offset of the first `m=` line whose line index is at least `after`, else the length of the description.
 fn next_stream(description: &[u8], after: usize) -> usize {
     let mut at = 0;
     for (number, line) in description.split_inclusive(|&byte| byte == b'\n').enumerate() {

@@ -9,21 +9,21 @@ fn events(payload_type: u8, clock_rate: u32) -> Option<Events> {
     Some(Events { payload_type, clock_rate })
 }
 
-/// One end that speaks everything, in the order of [`CODECS`].
+/// A negotiation with every codec, in the order of [`CODECS`].
 fn polyglot() -> Negotiation {
     let mut negotiation = Negotiation::new(local());
     negotiation.set_codecs(&CODECS);
     negotiation
 }
 
-/// The answer of one that speaks everything.
+/// The plan and the answer of a negotiation with every codec.
 fn answered_by_all(media: &str) -> (MediaPlan, String) {
     let mut negotiation = polyglot();
     let answer = negotiation.answer(offer(media).as_bytes()).unwrap();
     (negotiation.plan().unwrap().clone(), text(&answer))
 }
 
-/// What comes of our offer of everything, answered so.
+/// The plan after our offer of every codec and this answer.
 fn accepted(media: &str) -> MediaPlan {
     let mut negotiation = polyglot();
     let _ = negotiation.offer();
@@ -229,11 +229,11 @@ fn what_carriers_break_is_put_right() {
         "v=0\no=- 1 1 IN IP4 127.0.0.2\ns=-\nc=IN IP4 127.0.0.2\nt=0 0\nm=audio 4000 RTP/AVP 0\n",
         // short o=, no s=, no t=
         "v=0\r\no=- 1 IN IP4\r\nc=IN IP4 127.0.0.2\r\nm=audio 4000 RTP/AVP 0\r\n",
-        // no o= at all, blank lines, trailing NUL and spaces
+        // no o=, blank lines, trailing NUL and spaces
         "v=0\r\ns= \r\n\r\nc=IN IP4 127.0.0.2  \r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 \r\n\0",
         // version beyond 64 bits
         "v=0\r\no=x 99999999999999999999999 99999999999999999999999 IN IP4 h\r\ns=-\r\nc=IN IP4 127.0.0.2\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n",
-        // c= after a=, an s= of Latin-1, unknown lines
+        // c= after a=, an s= in Latin-1, unknown lines
         "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=caf\u{e9}\r\nt=0 0\r\nz=what\r\nm=audio 4000 RTP/AVP 0\r\na=ptime:20\r\nc=IN IP4 127.0.0.2\r\n",
         // a TTL on a unicast address
         "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2/127\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n",
@@ -380,7 +380,7 @@ fn each_direction_has_its_own_numbers() {
     assert_eq!([111, 96].map(|number| plan.codec_of(number)), [Some(Codec::Opus); 2], "ours, and its own all the same");
     assert_eq!([110, 97, 101].map(|number| plan.events_of(number)), [Some(48_000), Some(48_000), None]);
 
-    // Its number for Opus is ours for events: what comes under it is what we said it to be.
+    // Its number for Opus is our number for telephone-events. Packets with this number are telephone-events.
     let plan = accepted("m=audio 4000 RTP/AVP 101\r\na=rtpmap:101 opus/48000/2\r\n");
     assert_eq!((plan.payload_type, plan.codec_of(101), plan.codec_of(111)), (101, None, Some(Codec::Opus)));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// Ticks by which a session may be ahead of its own clock when it has changed its group.
+/// The number of ticks by which a session may be served early after it has changed its group.
 const EARLY: i32 = 2;
 
 /// A worker serves a session in one of four groups, every fourth tick. A session that has just come to the worker, or to

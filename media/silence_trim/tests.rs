@@ -5,7 +5,7 @@ use crate::testing::TestFile;
 use crate::testing::voice::{Voice, tone};
 use crate::wav::WavCoding;
 
-/// What is kept of these channels, in ms.
+/// The part of these channels that trimming keeps, in ms.
 fn kept(channels: &[Vec<i16>]) -> Option<(u64, u64)> {
     let form = WavFormat { coding: WavCoding::Pcm, channels: channels.len() as u16 };
     let mut samples = Vec::new();
@@ -42,7 +42,7 @@ fn noise_before_and_after_words_is_cut_away_however_loud() {
         let (first, end) = kept(&[over(&noise, &said, 3_000)]).unwrap();
         assert!((2_680..=3_100).contains(&first), "noise of {level}: from {first} ms on");
         assert!((4_400..=4_840).contains(&end), "noise of {level}: until {end} ms");
-        // The other side's silence does not hide it, nor does a long rest.
+        // Neither a silent second channel nor a long silence hides the words.
         let silent = vec![0; noise.len()];
         assert_eq!(kept(&[silent, over(&noise, &said, 3_000)]), Some((first, end)));
     }
@@ -83,6 +83,6 @@ fn real_words_in_a_street_are_found_and_the_street_alone_has_none() {
     let ends = words.chunks_exact(FRAME).rposition(loud).unwrap() as u64 * 20;
     let (first, end) = kept(&[over(&street, &words, 7_000)]).unwrap();
     println!("words from {} to {} ms, kept {first} to {end}", 7_000 + begins, 7_000 + ends);
-    // The street is loud beside the words too.
+    // The street noise contains loud sound near the words too.
     assert!((5_900 + begins..=7_000 + begins).contains(&first) && (7_000 + ends..=8_100 + ends).contains(&end));
 }

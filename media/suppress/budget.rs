@@ -1,47 +1,48 @@
-//! What noise suppression may cost a media thread: beyond that, or when the thread is late, it is shed before audio is.
+//! The CPU time that noise suppression may use on a media thread. Above it, or when the thread is late, suppression is
+//! shed so that audio is not.
 //!
 //! ```text
-//!             over the share, or late: the newest go
+//!             over the share, or late: shed the newest
 //!   running ----------------------------------------> shed
 //!           <----------------------------------------
-//!             room for one more for a while: the oldest comes back
+//!             enough room for a while: resume the oldest
 //! ```
 //!
-//! One that comes back and has to go again at once makes the next try wait twice as long.
+//! If a resumed suppressor is shed again at once, the next attempt waits twice as long.
 
 use std::time::{Duration, Instant};
 
 use crate::command::{SessionKey, Track};
 
-/// How long is looked at before anything is decided.
+/// The length of the measurement before each decision.
 const WINDOW: Duration = Duration::from_millis(100);
-/// A tick that began this late missed its turn.
+/// The delay from which a tick counts as late: it missed its turn.
 const LATE: Duration = Duration::from_millis(5);
-/// The part of ticks that may be late; a machine's hiccups are fewer.
+/// The thread is late if more than one in so many ticks is late. Short interruptions of a host cause fewer late ticks.
 const LATE_ONE_IN: u32 = 4;
-/// How full the share may be, in percent, with the one that comes back.
+/// The highest use of the share, in percent, including the suppressor to resume.
 const FULL: u32 = 80;
-/// How long all must be well before one comes back, at first and at most.
+/// The time without shedding before a suppressor is resumed, at first and at most.
 const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whose suppressor: that of a session's track.
+/// Identifies a suppressor: a session and a track.
 pub(crate) type SuppressedTrack = (SessionKey, Track);
 
-/// One worker's.
+/// The budget of one worker.
 #[derive(Debug)]
 pub(crate) struct SuppressionBudget {
-    /// Of the thread's time, in percent.
+    /// The share of the thread's time in percent.
     share: u32,
-    /// All suppressors of this worker, the oldest first; the shed ones are always the newest.
+    /// All suppressors of this worker, the oldest first. The shed ones are always the newest.
     names: Vec<SuppressedTrack>,
-    /// How many of them run.
+    /// The number of running suppressors.
     running: usize,
     window: Option<Window>,
-    /// Since when nothing has had to go, nor come back.
+    /// The time since which no suppressor was shed or resumed.
     calm: Option<Instant>,
     patience: Duration,
-    /// When the last one came back.
+    /// The time when a suppressor was last resumed.
     resumed: Option<Instant>,
 }
 
@@ -53,7 +54,7 @@ struct Window {
     late: u32,
 }
 
-/// What a tick led to: suppressors that begin to be shed, or one that runs again.
+/// The result of a tick: suppressors to shed, or one to resume.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
     Nothing,
@@ -62,7 +63,7 @@ pub(crate) enum Change<'a> {
 }
 
 impl SuppressionBudget {
-    /// `share` of a thread's time, in percent: 0 suppresses nothing, ever.
+    /// `share`: percentage of the thread's time. With 0, nothing is ever suppressed.
     pub(crate) fn new(share: u8) -> SuppressionBudget {
         SuppressionBudget {
             share: u32::from(share.min(100)),
@@ -75,7 +76,7 @@ impl SuppressionBudget {
         }
     }
 
-    /// A new suppressor. False: it starts shed.
+    /// Adds a suppressor. False: it starts shed.
     pub(crate) fn add(&mut self, name: SuppressedTrack) -> bool {
         if let Some(index) = self.names.iter().position(|known| *known == name) {
             return index < self.running;
@@ -86,7 +87,7 @@ impl SuppressionBudget {
         runs
     }
 
-    /// A suppressor is gone.
+    /// Removes a suppressor.
     pub(crate) fn remove(&mut self, name: SuppressedTrack) {
         if let Some(index) = self.names.iter().position(|known| *known == name) {
             self.names.remove(index);
@@ -94,13 +95,13 @@ impl SuppressionBudget {
         }
     }
 
-    /// How many there are, and how many of those are shed.
+    /// The number of suppressors, and how many of them are shed.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.names.len(), self.names.len() - self.running)
     }
 
-    /// A tick is over that began `late` and in which suppression took `spent`.
+    /// Notes a finished tick: it began `late`, and suppression used `spent` in it.
     pub(crate) fn handle_tick(&mut self, now: Instant, spent: Duration, late: Duration) -> Change<'_> {
         if self.names.is_empty() {
             (self.window, self.calm, self.patience) = (None, None, PATIENCE);
@@ -126,7 +127,7 @@ impl SuppressionBudget {
         let allowed = length * self.share / 100;
         let running = u32::try_from(self.running).unwrap_or(u32::MAX);
         let each = spent.checked_div(running).unwrap_or_default();
-        // If suppression hardly does anything, others make the thread late.
+        // If suppression uses hardly any time, something else makes the thread late.
         let late = late && spent >= length / 20;
         if (spent > allowed || late) && running > 0 {
             let over = spent.saturating_sub(allowed).as_nanos().div_ceil(each.as_nanos().max(1));
@@ -142,19 +143,19 @@ impl SuppressionBudget {
             self.calm = None;
         }
         let calm = *self.calm.get_or_insert(now);
-        // What the first one will cost is not known; it is tried.
+        // If none is running, the cost of one is unknown; try it.
         let room = (spent + each) * 100 <= allowed * FULL && self.share > 0;
         if !room || now.saturating_duration_since(calm) < self.patience {
             return Change::Nothing;
         }
         let Some(name) = self.names.get(self.running) else {
-            // All run, and have for a while.
+            // All suppressors run, and have for a while.
             self.patience = PATIENCE;
             return Change::Nothing;
         };
         self.running += 1;
         self.resumed = Some(now);
-        // The next one follows once this one is seen to fit.
+        // The next suppressor follows soon, if this one fits.
         self.calm = now.checked_sub(self.patience.saturating_sub(WINDOW * 2));
         Change::Resume(*name)
     }
@@ -166,11 +167,11 @@ mod tests {
 
     const TICK: Duration = Duration::from_millis(5);
 
-    /// A worker whose suppressors cost the same each.
+    /// A worker whose suppressors all have the same cost.
     struct Bench {
         budget: SuppressionBudget,
         now: Instant,
-        /// A suppressor's cost in 20 ms.
+        /// A suppressor's CPU time in 20 ms.
         cost: Duration,
         late: Duration,
         shed: usize,
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn within_the_share_all_run() {
-        // 80 times 150 us in 20 ms: 60 %.
+        // 80 times 150 us in 20 ms would be 60 %.
         let mut bench = Bench::new(60, 79);
         bench.run(10_000);
         assert_eq!((bench.budget.counts(), bench.shed), ((79, 0), 0));
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(bench.budget.counts(), (40, 10));
         bench.run(2_000);
         let (_, shed) = bench.budget.counts();
-        // The last few cost too little to be the reason.
+        // The last few use too little time to be the cause.
         assert!((30..40).contains(&shed), "{shed}");
         bench.late = Duration::ZERO;
         bench.run(20_000);
@@ -275,7 +276,7 @@ mod tests {
     #[test]
     fn what_has_to_go_again_at_once_is_tried_less_and_less_often() {
         let mut bench = Bench::new(60, 4);
-        // Alone they are cheap; one more than two, and the worker is late.
+        // Their cost is within the share, but with more than two the worker is late.
         bench.cost = Duration::from_millis(1);
         for _ in 0..120 * 200 {
             bench.late = if bench.budget.running > 2 { Duration::from_millis(8) } else { Duration::ZERO };

@@ -1,4 +1,4 @@
-//! What `kernel/relay.bpf.c` does, on the virtual clock.
+//! A model of `kernel/relay.bpf.c` on the virtual clock.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl FakeKernel {
         true
     }
 
-    /// Whether what comes to the slot is passed on, or (false) dropped, as nobody hears it. `None`: it goes to its socket.
+    /// Whether packets for the slot are relayed (true) or dropped (false). `None`: they go to its socket.
     pub(super) fn passes_on(&self, slot: usize) -> Option<bool> {
         self.flows.get(&slot).map(|flow| flow.rule.forward.is_some())
     }
@@ -38,8 +38,8 @@ impl FakeKernel {
         Some(FlowCounts { age: now - flow.newest, ..flow.counted })
     }
 
-    /// Where a packet goes, and as what, or that it goes nowhere; `None` if it goes to its socket, where copies go too: those it
-    /// marks.
+    /// Handles a packet: `Some(Some)` relays it to a slot with these octets, `Some(None)` drops it, `None` passes it to
+    /// its socket. If a copy is wanted, the packet is marked as a copy.
     pub(super) fn relay(
         &mut self,
         now: Duration,

@@ -1,17 +1,17 @@
-//! Something that a detector takes for a voice: a pulse train through three wandering formants, in syllables.
+//! A synthetic voice that the detector accepts: a pulse train through three changing formants, in syllables.
 
 use std::f32::consts::PI;
 
-/// A speaker at 8,000 Hz; the same seed says the same.
+/// A speaker at 8,000 Hz; the same seed gives the same audio.
 pub(crate) struct Voice {
     random: u32,
-    /// Hz.
+    /// The pitch in Hz.
     pitch: f32,
     resonators: [[f32; 2]; 3],
     phase: f32,
 }
 
-/// First, second and third formant of five vowels, Hz.
+/// The first, second and third formant of five vowels, in Hz.
 const VOWELS: [[f32; 3]; 5] = [
     [730.0, 1_090.0, 2_440.0],
     [530.0, 1_840.0, 2_480.0],
@@ -28,19 +28,19 @@ impl Voice {
         voice
     }
 
-    /// 0 to 1.
+    /// A random number from 0 to 1.
     pub(crate) fn chance(&mut self) -> f32 {
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (self.random >> 8) as f32 / 16_777_216.0
     }
 
-    /// Words without a pause: syllables of 120 to 250 ms, about -20 dBov.
+    /// Words without a pause: syllables of 120 to 250 ms at about -20 dBov.
     pub(crate) fn say(&mut self, milliseconds: usize) -> Vec<i16> {
         let mut said = Vec::new();
         while said.len() < milliseconds * 8 {
             let length = ((120.0 + 130.0 * self.chance()) * 8.0) as usize;
             let left = milliseconds * 8 - said.len();
-            // Not a stump for the last one.
+            // The last syllable must not be too short.
             let length = if left < length + 800 { left } else { length };
             self.syllable(length, &mut said);
         }
@@ -72,20 +72,20 @@ impl Voice {
                 *state = [value, state[0]];
                 out += value * [1.0, 0.55, 0.3][index];
             }
-            // 15 ms up, 30 ms down.
+            // 15 ms rise, 30 ms fall.
             let envelope = (at as f32 / 120.0).min((length - at) as f32 / 240.0).min(1.0);
             said.push((out * envelope * 900.0).clamp(-30_000.0, 30_000.0) as i16);
         }
     }
 
-    /// Nobody speaks; noise of this level, dBov.
+    /// A pause: noise with this level in dBov.
     pub(crate) fn silence(&mut self, milliseconds: usize, level: f32) -> Vec<i16> {
         let amplitude = 32_768.0 * 10.0f32.powf(level / 20.0) * 12.0f32.sqrt();
         (0..milliseconds * 8).map(|_| ((self.chance() - 0.5) * amplitude).round() as i16).collect()
     }
 }
 
-/// A tone at 8,000 Hz with a level in dBov, 5 ms up and down.
+/// A tone at 8,000 Hz with a level in dBov, with 5 ms of rise and fall.
 pub(crate) fn tone(hertz: f32, milliseconds: usize, level: f32) -> Vec<i16> {
     let (length, amplitude) = (milliseconds * 8, 32_768.0 * 10.0f32.powf(level / 20.0) * 2.0f32.sqrt());
     (0..length)

@@ -1,4 +1,5 @@
-//! The kernel's relay, over loopback. Where this process may not load it each test says that it was skipped.
+//! Tests of the kernel relay over loopback. If the process may not load the program, each test prints that it was
+//! skipped.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +18,7 @@ use tandem_media::{
     StartError, Stats, UseKernel, WavCoding,
 };
 
-/// `None`: it cannot be had here.
+/// `None`: the kernel relay is not available here.
 fn engine(ports: &str) -> Option<Engine> {
     let kernel_relay = UseKernel::Required;
     match Engine::start(Config { ports: ports.parse().unwrap(), workers: 1, kernel_relay, ..Config::default() }) {
@@ -106,7 +107,7 @@ fn bridged(engine: &Engine) -> [Phone; 2] {
     phones
 }
 
-/// Both talk, 20 ms a packet, until `done` or for 15 s.
+/// Both phones send a packet every 20 ms, until `done`, for at most 15 s.
 fn talk(phones: &mut [Phone; 2], mut done: impl FnMut(&[Phone; 2]) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(15);
     while !done(phones) {
@@ -131,7 +132,8 @@ fn talk_for(phones: &mut [Phone; 2], mut packets: usize) {
     });
 }
 
-/// From its first relayed packet on: one SSRC, each number once and in order, and timestamps with them; audio as it was said.
+/// From the first relayed packet on: one SSRC, each sequence number once and in order, with matching timestamps and
+/// unchanged audio.
 fn assert_one_line(heard: &[Vec<u8>]) {
     let heard: Vec<_> = heard.iter().filter(|packet| packet[1] & 0x7F == 0 && packet[12..] != [0xFF; 160]).collect();
     let sequence = |packet: &[u8]| u16::from_be_bytes([packet[2], packet[3]]);
@@ -154,7 +156,7 @@ fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
     talk_until_short(&engine, &mut phones);
     talk_for(&mut phones, 100);
     assert_eq!(engine.load().kernel_flows, 2);
-    // One packet each way is what may be between two countings of 400 ms.
+    // The counters are read every 400 ms, so the last packets may be missing.
     let relayed = engine.load().relayed;
     assert!(relayed > 200, "{relayed}");
     for end in [10, 0x8A, 0x8A] {
@@ -167,7 +169,7 @@ fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
     assert_eq!(engine.load().kernel_flows, 0, "both ways lead to user space again");
     talk_for(&mut phones, 20);
     talk_until_short(&engine, &mut phones);
-    // A leg that is held hears nothing, from the very next packet on.
+    // A leg on hold gets nothing, from the next packet on.
     let hold = offer(&phones[1].socket, "a=sendonly\r\n");
     phones[1].session.answer(hold.as_bytes()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -193,7 +195,7 @@ fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
 
 #[test]
 fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard() {
-    // The other one's program sees all packets first, copies too.
+    // The other engine's program gets all packets first, including copies.
     let (Some(_other), Some(engine)) = (engine("35500-35599"), engine("35400-35499")) else { return };
     let mut phones = bridged(&engine);
     talk_until_short(&engine, &mut phones);
@@ -204,7 +206,7 @@ fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard
     talk_until_short(&engine, &mut phones);
     let heard = phones[1].heard.len();
     talk_for(&mut phones, 50);
-    // As copies look; no RTP, so that it is not numbered.
+    // Packets that look like copies. They are not RTP, so they take no sequence number.
     let mut forged = phones[0].packet(0, &[0x2A; 160]);
     phones[0].sequence = phones[0].sequence.wrapping_sub(1);
     forged[0] = 0xC0;
@@ -223,7 +225,7 @@ fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard
     std::fs::remove_file(&path).unwrap();
     let channel = |first: usize| file[44 + first..].iter().step_by(2).copied().collect::<Vec<u8>>();
     for (channel, phone) in [(channel(0), &phones[1]), (channel(1), &phones[0])] {
-        // What each said, a run of octets after the other, as the other one heard it.
+        // Each phone's audio, runs of equal octets, as the other phone received it.
         let said: Vec<u8> = phone.heard.iter().map(|packet| packet[12]).collect();
         let runs = (0..60).map(|more| from.wrapping_add(more)).filter(|octet| {
             channel.windows(100).any(|window| window.iter().all(|other| other == octet)) && said.contains(octet)
@@ -273,7 +275,8 @@ fn nobody_else_gets_a_word_in() {
     let mut phones = bridged(&engine);
     talk_until_short(&engine, &mut phones);
     let heard = phones[1].heard.len();
-    // From another port of the same host, and from the peer's own with another SSRC, another number and as no RTP at all.
+    // From another port of the same host; and from the far end's own port with another SSRC, with another sequence
+    // number, and as a datagram that is not RTP.
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
     let packet = phones[0].packet(0, &[0xEE; 160]);
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! Real sockets on 127.0.0.1: what the threads, ports and files do together.
+//! Threads, ports and files together, with real sockets on 127.0.0.1.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use tandem_media::{
     Session, SessionKey, TapCodec, Tone, Tracks,
 };
 
-/// A peer's end: its socket and what the session told.
+/// A far end: its socket, and the events of its session.
 struct Phone {
     socket: UdpSocket,
     to: std::net::SocketAddr,
@@ -120,7 +120,7 @@ fn relay_200(engine: &Engine, first: (u128, u128), second: (u128, u128)) {
     let mut a = Phone::call(engine, first.0, first.1, Codec::Pcmu);
     let mut b = Phone::call(engine, second.0, second.1, Codec::Pcma);
     a.session.command(Command::Bridge { with: b.session.key() }).unwrap();
-    // The bridge is made when each has heard the other.
+    // The bridge is complete when each has received audio of the other.
     let deadline = Instant::now() + Duration::from_secs(3);
     let (mut a_hears, mut b_hears) = (false, false);
     while !(a_hears && b_hears) {
@@ -193,7 +193,6 @@ fn sessions_of_different_workers_are_brought_together_by_a_bridge() {
     engine.shutdown();
 }
 
-/// Bridges `a` with `b`, whichever key is larger, and then with `c`: the second time one of them is away from home.
 #[test]
 fn sessions_of_different_workers_meet_in_a_room_and_go_on_when_it_has_ended() {
     let engine = engine("34300-34399", 3);
@@ -214,7 +213,7 @@ fn sessions_of_different_workers_meet_in_a_room_and_go_on_when_it_has_ended() {
     let mut hear = vec![false; phones.len()];
     while hear.iter().any(|one| !one) {
         assert!(Instant::now() < deadline, "{hear:?}");
-        // The last of them listens only.
+        // The last phone only listens.
         phones[..5].iter_mut().for_each(|phone| phone.say(0, &[0x20; 160]));
         std::thread::sleep(Duration::from_millis(20));
         for (hears, phone) in hear.iter_mut().zip(&phones) {
@@ -223,7 +222,7 @@ fn sessions_of_different_workers_meet_in_a_room_and_go_on_when_it_has_ended() {
     }
     let joined = told.try_iter().filter(|event| matches!(event, RoomEvent::Joined { .. })).count();
     assert_eq!(joined, 6);
-    // Once it has ended nobody comes in, and a bridge across workers does what it did before.
+    // After the room has ended, no session can join, and bridges across workers still work.
     drop(room);
     loop {
         let event = told.recv_timeout(Duration::from_secs(3)).expect("the end within three seconds");

@@ -1,8 +1,8 @@
-//! A recorded call over loopback in real time: one peer's clock is 100 millionths fast, and of both peers 3 % of the packets
-//! are lost. Both say the same at the same moment, so how far the channels are apart can be seen in the recording.
+//! A recorded call over loopback in real time. One far end's clock is 100 ppm fast, and 3 % of both far ends' packets
+//! are lost. Both send the same audio at the same time, so the recording shows the offset between its channels.
 //!
-//! It takes a minute, so it is not run by itself: `cargo test -p tandem-media --test realtime -- --ignored --nocapture`, with
-//! `TANDEM_SECONDS` for another length.
+//! The test takes a minute, so it does not run by default: `cargo test -p tandem-media --test realtime -- --ignored
+//! --nocapture`, with `TANDEM_SECONDS` for another length.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,26 +22,26 @@ use tandem_media::{
     Channels, Codec, Command, Config, Engine, Event, OpId, RecordSpec, RecordingCommand, Session, SessionKey, WavCoding,
 };
 
-/// Samples a second of both channels of a recording.
+/// The sample rate of a recording in Hz.
 const RATE: f64 = 8_000.0;
-/// The farthest apart that is looked for, in samples.
+/// The largest offset that is searched, in samples.
 const FAR: i64 = 400;
-/// Samples of a window: half a second. While a recorder follows a clock its channel slides by 0.8 ms in one, which no two
-/// channels are alike for; a tenth of that tells all the same where they are.
+/// Samples of a window: half a second. While a recorder follows a clock, its channel moves by about 0.4 ms within a
+/// window, so that the two channels may not match. A fifth of a window still matches.
 const WINDOW: usize = 4_000;
 const PART: usize = WINDOW / 5;
-/// From which on two are alike.
+/// The correlation from which two channels match.
 const ALIKE: f32 = 0.6;
-/// A packet that its peer sends later than this may be too late for a recording, which waits for 120 ms.
+/// A packet that the far end sends later than this may be too late for a recording, which waits for 120 ms.
 const OVERDUE: Duration = Duration::from_millis(100);
-/// What may be missing of a window that can be told: a third of its packets.
+/// The number of packets that may be missing in a window whose offset can be measured: a third.
 const MISSED: usize = 8;
 
-/// A packet as it was sent, or was not.
+/// A packet that was sent or lost.
 struct Sent {
-    /// Of its last sample, from the beginning.
+    /// The time of its last sample, since the start.
     due: Duration,
-    /// `None`: it was lost.
+    /// By how much it was sent late; `None`: it was lost.
     late: Option<Duration>,
 }
 
@@ -51,7 +51,7 @@ impl Sent {
     }
 }
 
-/// What is said at a moment: many tones that have nothing in common, which is like itself at no other moment near by.
+/// The audio at a time: many unrelated tones, so that it resembles itself at no other time nearby.
 fn said(seconds: f64) -> i16 {
     let tones = (0..16).map(|tone| {
         let hertz = 210.0 + 97.0 * f64::from(tone) + 13.7 * f64::from(tone * tone % 7);
@@ -60,7 +60,7 @@ fn said(seconds: f64) -> i16 {
     (tones.sum::<f64>() * 1_200.0) as i16
 }
 
-/// A peer that talks until `over`, its clock being so many millionths fast.
+/// A far end that sends packets until `over`, with a clock that is `drift` ppm fast.
 fn talk(socket: &UdpSocket, began: Instant, drift: f64, seed: u64, over: &AtomicBool) -> Vec<Sent> {
     let rate = RATE * (1.0 + drift / 1e6);
     let (mut random, mut packets) = (seed, Vec::new());
@@ -74,7 +74,7 @@ fn talk(socket: &UdpSocket, began: Instant, drift: f64, seed: u64, over: &Atomic
         packet[4..8].copy_from_slice(&(first as u32).to_be_bytes());
         packet[8..12].copy_from_slice(&[1, 2, 3, seed as u8]);
         Law::Mu.encode(&samples, &mut packet[12..]);
-        // It is whole when its last sample has been said.
+        // A packet is complete after its last sample.
         let due = Duration::from_secs_f64((first + 160) as f64 / rate);
         std::thread::sleep((began + due).saturating_duration_since(Instant::now()));
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -105,7 +105,7 @@ fn open(engine: &Engine, key: u128, told: &mpsc::Sender<Event>) -> (Session, Udp
     (session, socket)
 }
 
-/// By how many samples `right` is later than `left` in so many samples from `at`, when they are alike.
+/// By how many samples `right` is later than `left` in `length` samples from `at`, if the two match.
 fn apart(left: &[f32], right: &[f32], at: usize, length: usize) -> Option<i64> {
     let window = &left[at..at + length];
     let power = |samples: &[f32]| samples.iter().map(|sample| sample * sample).sum::<f32>();
@@ -119,7 +119,7 @@ fn apart(left: &[f32], right: &[f32], at: usize, length: usize) -> Option<i64> {
     (likeness > ALIKE).then_some(by)
 }
 
-/// How many samples apart they are at least and at most. Where that cannot be told, a peer has not sent.
+/// The smallest and the largest offset in samples. Where it cannot be measured, a far end must have missed packets.
 fn compare(what: &str, one: &[f32], other: &[f32], missed: &impl Fn(usize) -> usize) -> (i64, i64) {
     let (mut known, mut all, mut slid, mut unlike) = (Vec::new(), 0, 0, Vec::new());
     for at in (8_000..one.len().saturating_sub(8_000)).step_by(WINDOW) {
@@ -197,7 +197,7 @@ fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_a
     std::fs::remove_file(&path).unwrap();
     let side = |side: usize| samples.iter().skip(side).step_by(2).copied().collect::<Vec<_>>();
     let (left, right) = (side(0), side(1));
-    // What the peers themselves kept back or lost of a window, each.
+    // The number of packets in a window that a far end lost or sent late.
     let missed = |at: usize| {
         let from = before + Duration::from_secs_f64(at as f64 / RATE);
         let until = from + Duration::from_secs_f64(WINDOW as f64 / RATE);
@@ -210,13 +210,13 @@ fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_a
     assert_eq!(dropped, Duration::ZERO);
     let (least, most) = compare("the channels", &left, &right, &missed);
     assert!(least.abs() <= 160 && most.abs() <= 160);
-    // A packet comes 20 ms after its beginning was said.
+    // A packet arrives 20 ms after the time of its first sample.
     let source: Vec<f32> =
         (0..left.len()).map(|at| f32::from(said(before.as_secs_f64() + at as f64 / RATE - 0.02))).collect();
     for (side, channel) in [("the left channel and what was said", &left), ("the right", &right)] {
         let (least, most) = compare(side, &source, channel, &missed);
         assert!(most - least <= 160);
     }
-    // To the nearest frame of 20 ms, and each of the two commands may wait for a tick of 5 ms, or longer for a core.
+    // To the nearest frame of 20 ms. Each of the two commands may also wait for a tick of 5 ms, or longer for a core.
     assert!(duration.abs_diff(call) <= Duration::from_millis(20), "{duration:?} of {call:?}");
 }

@@ -1,24 +1,25 @@
-//! Packets of a codec with a state (G.722, Opus) are decoded in order: behind a gap they are held back until the reader
-//! that is nearest to the wire needs what is missing. Then the codec recovers or conceals it, or the timeline does.
+//! Decodes packets of codecs with state (G.722, Opus) in order. After a gap, packets are held back until the reader
+//! with the smallest delay needs the missing audio. Then the codec recovers or conceals it, or the timeline conceals
+//! it.
 
 use super::{Stamp, Timeline};
 use crate::codec::Decoder;
 
-/// Packets held back behind a gap.
+/// The number of packets that are held back after a gap.
 const HELD: usize = 8;
-/// Octets of one; a longer one is not held back. Opus has at most 1,275 (RFC 6716 §3.4).
+/// The longest payload that is held back, in octets. Opus payloads have at most 1,275 octets (RFC 6716 §3.4).
 const LONGEST: usize = 1_280;
-/// A sequence number so far off is of another stream.
+/// The sequence number distance from which a packet belongs to another stream.
 const FAR: u16 = 100;
-/// Lost packets in a row that the codec is asked to conceal.
+/// The number of lost packets in a row that the codec may conceal.
 const CONCEALED: u16 = 5;
 
-/// Decodes one direction's packets onto its timeline. Allocates when made, not afterwards.
+/// Decodes the packets of one direction onto its timeline. It allocates only on creation.
 pub struct Assembly {
     decoder: Decoder,
-    /// The sequence number that is to be decoded next.
+    /// The sequence number of the packet to decode next.
     next: Option<u16>,
-    /// Timestamp right after what was decoded last, and the samples of that.
+    /// The timestamp after the last decoded packet, and that packet's number of samples.
     end: u32,
     length: usize,
     held: Box<[Held; HELD]>,
@@ -27,7 +28,7 @@ pub struct Assembly {
 }
 
 struct Held {
-    /// `None`: the place is free.
+    /// `None`: this entry is free.
     sequence: Option<u16>,
     stamp: Stamp,
     length: usize,
@@ -35,7 +36,7 @@ struct Held {
 }
 
 impl Assembly {
-    /// For the packets that `decoder` takes; its rate is the timeline's.
+    /// An assembly for the packets that `decoder` decodes; its rate must be the timeline's.
     pub fn new(decoder: Decoder) -> Assembly {
         let samples = vec![0; decoder.rate().frame() * 6].into();
         let held = Box::new(std::array::from_fn(|_| Held {
@@ -47,26 +48,26 @@ impl Assembly {
         Assembly { decoder, next: None, end: 0, length: 0, held, samples, malformed: 0 }
     }
 
-    /// Payloads that the decoder refused.
+    /// The number of payloads that the decoder refused.
     pub fn malformed(&self) -> u32 {
         self.malformed
     }
 
-    /// The stream that follows has another SSRC.
+    /// Prepares for a stream with another SSRC.
     pub fn restart(&mut self, timeline: &mut Timeline) {
         self.flush(timeline);
         self.next = None;
         timeline.restart();
     }
 
-    /// Takes a packet: decodes it, and what waited for it, or holds it back.
+    /// Decodes a packet and the packets that waited for it, or holds it back.
     pub fn handle_packet(&mut self, sequence: u16, stamp: Stamp, payload: &[u8], timeline: &mut Timeline) {
         let ahead = self.next.map_or(0, |next| sequence.wrapping_sub(next).cast_signed());
         if ahead.unsigned_abs() >= FAR {
             self.flush(timeline);
             self.next = None;
         } else if ahead < 0 {
-            // Decoded, or given up: the state has moved on.
+            // It was decoded or skipped before, and the decoder's state has moved on.
             timeline.note_late(stamp);
             return;
         } else if ahead > 0 {
@@ -77,7 +78,7 @@ impl Assembly {
         self.decode_held(timeline);
     }
 
-    /// Gives up what the next frame needs and what has not come. To be called each tick before the timeline is read.
+    /// Gives up missing packets that the next frame needs. Call it each tick, before the timeline is read.
     pub fn handle_tick(&mut self, timeline: &mut Timeline) {
         while self.first_held().is_some() && timeline.is_due(self.end) {
             self.give_up(timeline);
@@ -100,7 +101,7 @@ impl Assembly {
         }
     }
 
-    /// The held packet that comes first.
+    /// The index of the held packet with the lowest sequence number.
     fn first_held(&self) -> Option<usize> {
         let next = self.next?;
         let held = self.held.iter().enumerate();
@@ -113,7 +114,7 @@ impl Assembly {
         }
     }
 
-    /// Decodes on behind the gap.
+    /// Skips the gap, and decodes the packets after it.
     fn give_up(&mut self, timeline: &mut Timeline) {
         let (Some(next), Some(held)) = (self.next, self.first_held().and_then(|index| self.held.get(index))) else {
             return;
@@ -122,7 +123,8 @@ impl Assembly {
         let missing = sequence.wrapping_sub(next);
         let gap = held.stamp.timestamp.wrapping_sub(self.end);
         let each = timeline.units(self.length);
-        // Where packets are as long as before; else it is a rest, or another packet time, and nobody knows.
+        // Only if the lost packets have the length of the last one. Otherwise the gap contains a pause or another
+        // packet time, and the lengths are unknown.
         if missing <= CONCEALED
             && self.length > 0
             && gap == each.wrapping_mul(missing.into())
@@ -141,7 +143,7 @@ impl Assembly {
         self.decode_held(timeline);
     }
 
-    /// Decodes what is held, up to the next gap.
+    /// Decodes the held packets up to the next gap.
     fn decode_held(&mut self, timeline: &mut Timeline) {
         while let Some(index) = self.held.iter().position(|held| held.sequence.is_some() && held.sequence == self.next)
         {
@@ -177,7 +179,7 @@ mod tests {
 
     const RATE: SampleRate = SampleRate::Hz16000;
 
-    /// Two seconds of a voice in packets of 20 ms.
+    /// 2 s of a synthetic voice in packets of 20 ms.
     fn packets(codec: Codec) -> Vec<Vec<u8>> {
         let mut encoder = Encoder::new(codec, RATE);
         encoder.expect_loss(20);
@@ -194,7 +196,8 @@ mod tests {
         frames.map(encode).collect()
     }
 
-    /// What a reader hears of packets that come so many ms late (`None`: never), and how much of it was there.
+    /// The audio that a reader gets if packet n is `late(n)` ms late (`None`: lost), and the number of samples that
+    /// were received.
     fn heard(codec: Codec, reader: &mut Reader, late: impl Fn(usize) -> Option<u32>) -> (Vec<i16>, u32, Timeline) {
         let packets = packets(codec);
         let mut order: Vec<(u32, usize)> =
@@ -234,14 +237,14 @@ mod tests {
     fn the_codec_makes_good_what_is_lost_where_it_can() {
         let lost = |number: usize| (number % 10 != 5 && number % 10 != 6 && number % 25 != 20).then_some(0);
         let (_, present, timeline) = heard(Codec::Opus, &mut Reader::adaptive(), lost);
-        // Of two lost in a row the first 10 ms are needed before the packet behind them has come.
+        // Of two packets lost in a row, the first 10 ms are needed before the packet after them arrives.
         assert_eq!(present, (100 - 5) * 320, "{:?}", timeline.quality());
-        // All but what the redundancy gives.
+        // All lost audio except what the redundancy recovers.
         let quality = timeline.quality();
         assert!((100..=600).contains(&quality.concealed_ms), "{quality:?}");
         let (_, present, timeline) = heard(Codec::G722, &mut Reader::adaptive(), lost);
         assert_eq!(present, (100 - 22) * 320);
-        // The 22, and 60 ms after the last.
+        // The 22 lost packets, and 60 ms after the last packet.
         assert_eq!(timeline.quality().concealed_ms, 500);
     }
 

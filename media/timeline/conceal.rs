@@ -1,53 +1,54 @@
-//! Packet-loss concealment after ITU-T G.711 Appendix I: what is missing is the last pitch waves again, more of them the
-//! longer it lasts, fading from 10 ms on and silent at 60 ms; what comes then is faded in over them.
+//! Packet loss concealment after ITU-T G.711 Appendix I. Missing audio is a repetition of the last pitch periods: one
+//! period first, and up to three with the length of the gap. It fades from 10 ms on and is silent at 60 ms. The audio
+//! after the gap is faded in over it.
 //!
-//! It differs from the appendix in that it delays nothing: the step at the start of a gap, which the appendix takes out of
-//! audio held back for 3.75 ms, decays over a quarter of a pitch wave.
+//! Unlike the appendix, it adds no delay. The appendix removes the step at the start of a gap from audio that it holds
+//! back for 3.75 ms; here the step decays over a quarter of a pitch period.
 
 use super::ring::{Position, Ring};
 
-/// Gaps that can be told apart; a slow reader is that many behind a quick one at most.
+/// The number of gaps that are remembered. It limits by how many gaps a slow reader can be behind a fast one.
 const GAPS: usize = 8;
-/// The most pitch waves repeated.
+/// The highest number of pitch periods that are repeated.
 const WAVES: usize = 3;
-/// Samples made at a time.
+/// The number of samples made at a time.
 const PIECE: usize = 160;
-/// Frequencies between which a voice's pitch is looked for: 66 to 200 Hz.
+/// The highest pitch of a voice, in Hz.
 const SHORTEST_A_SECOND: usize = 200;
-/// See above; 200/3 = 66.7 Hz, 15 ms.
+/// The longest pitch period in ms, for the lowest pitch of 66.7 Hz.
 const LONGEST_MS: usize = 15;
 
-/// See the module.
+/// Conceals the gaps of one stream.
 #[derive(Debug)]
 pub(super) struct Concealer {
-    /// Samples of a millisecond.
+    /// Samples per ms.
     ms: usize,
-    /// What was heard before the gap.
+    /// The audio before the gap.
     history: Box<[i16]>,
     pitch: usize,
-    /// How far the first sample made would be from the last one heard.
+    /// The difference between the last sample before the gap and the first repeated one.
     step: i32,
-    /// Samples made of this gap.
+    /// The samples made in this gap.
     age: usize,
-    /// Where it would go on.
+    /// The position at which the concealment would continue.
     next: Position,
     gaps: [Gap; GAPS],
     newest: usize,
-    /// Samples made in all.
+    /// The samples made in all gaps.
     pub(super) made: u64,
 }
 
-/// A stretch that was made up, for whoever reads past its end.
+/// A stretch of concealed audio, remembered for readers that read past its end later.
 #[derive(Debug, Clone, Copy, Default)]
 struct Gap {
     start: Position,
     end: Position,
-    /// 0: silence.
+    /// The pitch period in samples; 0: silence.
     pitch: usize,
     age: usize,
 }
 
-/// What was made up goes on under what came, ever more softly.
+/// A cross-fade from concealed audio, which continues, to received audio.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fade {
     source: Position,
@@ -59,18 +60,19 @@ pub(super) struct Fade {
 impl Concealer {
     pub(super) fn new(rate: u32) -> Concealer {
         let ms = rate as usize / 1_000;
-        // Three of the longest pitch waves and a quarter: 48.75 ms.
+        // Three of the longest pitch periods and a quarter: 48.75 ms.
         let history = vec![0; (WAVES * 4 + 1) * LONGEST_MS * ms / 4].into();
         let gaps = [Gap::default(); GAPS];
         Concealer { ms, history, pitch: 1, step: 0, age: 0, next: Position::MIN, gaps, newest: 0, made: 0 }
     }
 
-    /// Makes up `from..to`. `begins`: what is right before it came. Returns where silence begins: at most `to`.
+    /// Conceals `from..to`. `begins`: the audio right before it was received. Returns the start of the silence, at most
+    /// `to`.
     pub(super) fn fill(&mut self, ring: &mut Ring, from: Position, to: Position, begins: bool) -> Position {
         if begins {
             self.begin(ring, from);
         } else if from != self.next {
-            // The reader has moved within a gap: the waves go on where they were.
+            // The reader has moved within a gap: continue the pitch periods where they ended.
             if from.abs_diff(self.next) > (60 * self.ms) as u64 {
                 return from;
             }
@@ -97,16 +99,16 @@ impl Concealer {
         at
     }
 
-    /// Audio begins at `at` in the middle of a word, after a gap that may have become silent.
+    /// Notes that audio begins at `at` within a talkspurt, after a gap that may have become silent.
     pub(super) fn resumed(&mut self, at: Position) {
         self.remember(Gap { start: at - 1, end: at, pitch: 0, age: 0 });
     }
 
-    /// How to go over into what came, for a reader that had what was made up to `at`.
+    /// The cross-fade to received audio for a reader whose concealed audio ended at `at`.
     pub(super) fn fade(&self, at: Position) -> Option<Fade> {
         let newest_first = (0..GAPS).map(|back| (self.newest + GAPS - back) % GAPS);
         let gap = newest_first.filter_map(|index| self.gaps.get(index)).find(|gap| gap.start < at && at <= gap.end)?;
-        // A quarter of a wave and 4 ms for each 10 ms after the first, 10 ms at most.
+        // A quarter of a pitch period, plus 4 ms for each 10 ms after the first; at most 10 ms.
         let more = gap.age.saturating_sub(10 * self.ms) * 2 / 5;
         let length = (gap.pitch.max(10 * self.ms) / 4 + more).min(10 * self.ms);
         Some(Fade { source: at, pitch: gap.pitch, length, done: 0 })
@@ -129,7 +131,7 @@ impl Concealer {
         }
     }
 
-    /// The sample at `age`.
+    /// The concealed sample at `age`.
     fn sample(&self) -> i16 {
         let (age, ten, quarter) = (self.age, 10 * self.ms, (self.pitch / 4).max(1));
         let waves = (age / ten + 1).min(WAVES);
@@ -142,12 +144,12 @@ impl Concealer {
         if age < quarter {
             value += self.step * (quarter - age) as i32 / quarter as i32;
         }
-        // A fifth less each 10 ms after the first.
+        // The gain drops by a fifth for each 10 ms after the first.
         let gain = (60 * self.ms - age).min(50 * self.ms) as i32;
         (value * gain / (50 * self.ms) as i32).clamp(i16::MIN.into(), i16::MAX.into()) as i16
     }
 
-    /// The sample at `age` of the last `waves` pitch waves, repeated without a seam.
+    /// The sample at `age` of the last `waves` pitch periods, repeated without a discontinuity.
     fn wave(&self, waves: usize) -> i32 {
         let (period, quarter, end) = (waves * self.pitch, (self.pitch / 4).max(1), self.history.len());
         let back = period - self.age % period;
@@ -162,7 +164,7 @@ impl Concealer {
 }
 
 impl Fade {
-    /// Blends the samples that follow; gives what is left to do with later ones.
+    /// Cross-fades the samples that follow; returns the rest of the fade for later samples.
     pub(super) fn apply(mut self, ring: &Ring, samples: &mut [i16]) -> Option<Fade> {
         for sample in samples {
             if self.done >= self.length {
@@ -180,17 +182,17 @@ impl Fade {
     }
 }
 
-/// `part` of `whole` of the second, the rest of the first.
+/// Mixes two samples: the second has the weight `part / whole`, the first has the rest.
 pub(super) fn mix(first: i16, second: i16, part: usize, whole: usize) -> i16 {
     let (first, second) = (i32::from(first), i32::from(second));
     (first + (second - first) * part as i32 / whole.max(1) as i32) as i16
 }
 
-/// The distance, 5 to 15 ms, at which the last `window` samples are most like what was before them. `ms`: samples of a
-/// millisecond. Needs 15 ms more than the window.
+/// The lag in samples, 5 to 15 ms, at which the last `window` samples resemble the earlier ones most. `ms`: samples per
+/// ms. `samples` must be 15 ms longer than the window.
 pub(super) fn pitch(samples: &[i16], window: usize, ms: usize) -> usize {
     let (shortest, longest) = (1_000 * ms / SHORTEST_A_SECOND, LONGEST_MS * ms);
-    // First at 4,000 Hz.
+    // Search first at 4,000 Hz, then at the full rate around the result.
     let coarse = ms / 4;
     let mut few = [0i16; 160];
     let count = ((longest + window) / coarse).min(few.len());
@@ -202,12 +204,12 @@ pub(super) fn pitch(samples: &[i16], window: usize, ms: usize) -> usize {
     best(samples, window, (near + 1 - coarse).max(shortest), (near + coarse - 1).min(longest))
 }
 
-/// The lag of those given with the greatest normalised correlation.
+/// The lag in `from..=to` with the highest normalised correlation.
 fn best(samples: &[i16], window: usize, from: usize, to: usize) -> usize {
     let end = samples.len();
     let Some(last) = end.checked_sub(window).and_then(|start| samples.get(start..)) else { return from };
     let loudest = samples.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
-    // 10 bits of each, so that 2,048 products fit 32.
+    // Reduce the samples to 10 bits, so that the sum of 2,048 products fits into 32 bits.
     let shift = (16 - loudest.leading_zeros()).saturating_sub(10);
     let (mut found, mut most) = (from, 0.0f32);
     for lag in from..=to {
@@ -231,7 +233,7 @@ mod tests {
     use super::*;
     use crate::codec::SampleRate;
 
-    /// A voice of so many Hz: a pulse train through a resonance.
+    /// A synthetic voice with a pitch of `hertz`: a pulse train through a resonance.
     fn voice(rate: SampleRate, hertz: f32, count: usize) -> Vec<i16> {
         let step = hertz / rate.hertz() as f32;
         (0..count)
@@ -258,7 +260,7 @@ mod tests {
     fn a_steady_voice_goes_on_over_10_ms_then_fades_and_is_silent_at_60() {
         for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
             let ms = rate.hertz() as usize / 1_000;
-            // A whole number of samples, so that nothing but the fading differs.
+            // The period is a whole number of samples, so that the gain is the only difference.
             let spoken = voice(rate, 100.0, 200 * ms);
             let (gap, mut ring, mut concealer) = (100 * ms, Ring::samples(rate), Concealer::new(rate.hertz()));
             ring.write_samples(0, &spoken[..gap]);

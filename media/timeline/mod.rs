@@ -1,14 +1,15 @@
-//! Puts one direction of a leg onto the media clock: any packet length, any order, gaps concealed, its clock followed.
-//! Recorders and whoever listens live read it, each at its own distance.
+//! The jitter buffer. Puts one direction of a leg onto the media clock: packets of any length, in any order, with gaps
+//! concealed and the far end's clock drift followed. Recorders and live listeners read it, each at its own delay.
 //!
 //! ```text
 //!   packets --> transit: where each lies on the media clock --> ring (1 s, in stream time) --> Reader::fixed    recorders
-//!                 least transit, lateness                        came | made up | absent  \--> Reader::adaptive taps, mixer
+//!                 least transit, lateness                     here | made | absent \--> Reader::adaptive taps, mixer
 //!                                                                  conceal, silence ----^
 //! ```
 //!
-//! A sample's time on the wire is when the packet that it begins arrives, had it been held up as little as possible. Every
-//! 20 ms each reader takes 20 ms. A peer with a steady clock is copied to the bit: what came is never touched in the ring.
+//! A sample's time on the wire is the arrival time of the packet that starts with this sample, if the packet were
+//! delayed as little as possible. Each reader takes 20 ms of audio every 20 ms. The audio of a far end with a steady
+//! clock is copied bit by bit: received samples in the ring are never changed.
 
 mod assembly;
 mod conceal;
@@ -34,123 +35,128 @@ use ring::{Kind, Position, Ring};
 use silence::Rests;
 use transit::Transit;
 
-/// The distance of [`recorder`]s: 7 frames.
+/// The delay of a [`recorder`]: 7 frames, 140 ms.
 const RECORDER_MS: u16 = RECORDER_LAG as u16 * 20;
-/// Frames after a recorder starts, and is stopped, until the wire of that moment reaches it.
+/// The number of frames after which audio on the wire reaches a recorder. It applies at the recorder's start and stop.
 pub(crate) const RECORDER_LAG: u8 = 7;
-/// A packet that would lie so much farther ahead than it should has a new timestamp origin (or a clock that runs too fast).
+/// The largest distance of a packet ahead of its expected position. A packet that is farther ahead has a new timestamp
+/// origin (or a clock that runs too fast).
 const AHEAD_MS: i64 = 300;
-/// The media clock is told for packets and ticks that do not come in order, which after a worker stood still is by up to 2 s;
-/// by more than this it is another clock.
+/// The largest step back of the media clock, 2.5 s in units of 1/8,000 s. The clock is given for packets and ticks that
+/// are not in order; after a blocked worker it can step back by up to 2 s. A larger step back means that it is another
+/// clock.
 const CLOCK_BACK: i64 = 8_000 / 2 * 5;
-/// When the clock has stood still for longer than this, what comes then has waited for us.
+/// If the clock was not updated for longer than this, the packets that follow have waited in the socket.
 const STALL_MS: i64 = 120;
-/// For how long after it that is so, and from which length on it is no stall but another clock.
+/// The time after such a stall during which packets count as having waited; and the length from which it is not a stall
+/// but another clock.
 const STALL_OVER_MS: i64 = 20;
 const LONGEST_STALL_MS: i64 = 2_500;
-/// A packet later than this is of no use to a recorder; several in a row have a new origin.
+/// A packet that is later than this is useless to a recorder. Several such packets in a row have a new timestamp
+/// origin.
 const LATE_MS: i64 = RECORDER_MS as i64 - 20;
-/// Packets in a row that come late alike, or anyhow, before their origin counts as new.
+/// The number of late packets in a row after which their origin counts as new: `ALIKE` with a similar delay, or
+/// `ANYHOW` with any delay.
 const ALIKE: u8 = 3;
 const ANYHOW: u8 = 10;
-/// What "alike" is.
+/// The largest difference of similar delays.
 const ALIKE_MS: i64 = 8;
-/// Live readers wait for packets this late, at least and at most.
+/// The lateness for which live readers wait, at least and at most.
 const LEAST_TOLERANCE_MS: i64 = 10;
 const MOST_TOLERANCE_MS: i64 = 180;
-/// A frame must have begun to arrive before it can be read.
+/// A frame can be read only after it has begun to arrive.
 const FRAME_MS: i64 = 20;
-/// The longest payload taken.
+/// The longest payload that is accepted, in ms.
 const LONGEST_PACKET_MS: usize = 240;
 
-/// A reader for recordings; the same distance for both directions keeps them together.
+/// A reader for recordings. Both directions have the same delay, so that they stay aligned.
 pub(crate) fn recorder() -> Reader {
     Reader::fixed(RECORDER_MS)
 }
 
-/// What a packet says of its time, and when it came.
+/// The time information of a packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {
-    /// The RTP timestamp of its first sample.
+    /// The RTP timestamp of the packet's first sample.
     pub timestamp: u32,
-    /// A talkspurt begins.
+    /// The RTP marker: a talkspurt begins.
     pub marker: bool,
-    /// The media clock at its arrival, from any origin: 8,000 a second whatever the codec.
+    /// The media clock at the packet's arrival, with any origin, in units of 1/8,000 s for every codec.
     pub arrival: u32,
 }
 
-/// What a frame is made of, in samples; the rest is silence.
+/// The composition of a frame in samples; the rest is silence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Makeup {
-    /// That came.
+    /// Samples that were received.
     pub present: u16,
-    /// Made up for what was lost.
+    /// Samples that conceal lost packets.
     pub concealed: u16,
-    /// Comfort noise.
+    /// Samples of comfort noise.
     pub comfort: u16,
 }
 
 impl Makeup {
-    /// Whether the peer sent nothing for it.
+    /// Whether the frame is entirely silence: nothing was received, concealed or generated.
     pub fn is_nothing(self) -> bool {
         self == Makeup::default()
     }
 }
 
-/// What happened to a timeline so far.
+/// The counters of a timeline since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quality {
-    /// Packets that came after the live reader had passed.
+    /// Packets that arrived after the live reader had passed their position.
     pub late: u32,
-    /// Audio made up for what did not come in time.
+    /// Audio in ms that was concealed because packets did not arrive in time.
     pub concealed_ms: u64,
-    /// How far the live reader was behind the wire when it last read; 0 without one.
+    /// The delay of the live reader behind the wire at its last read, in ms; 0 without a live reader.
     pub delay_ms: u16,
-    /// Times a reader went elsewhere in the stream while there was audio.
+    /// The number of times that a reader jumped to another position in the stream while there was audio.
     pub jumps: u32,
-    /// Frames that were made a little longer or shorter.
+    /// The number of frames that were made a little longer or shorter.
     pub stretches: u32,
 }
 
-/// One direction of a leg. Allocates when made (8 kHz: 11 kB, 48 kHz: 160 kB), not afterwards.
+/// The jitter buffer of one direction of a leg. It allocates only on creation (11 kB at 8 kHz, 160 kB at 48 kHz).
 #[derive(Debug)]
 pub struct Timeline {
     ring: Ring,
     transit: Transit,
     concealer: Concealer,
     rests: Rests,
-    /// Samples of a millisecond.
+    /// Samples per ms.
     ms: usize,
-    /// RTP clock units a second.
+    /// The RTP clock rate in Hz.
     clock_rate: i64,
-    /// The media clock as it was last told, extended, and in samples of ours.
+    /// The last media clock value: as given, and extended to 64 bits in samples of this timeline.
     clock: Option<(u32, i64)>,
-    /// The latest that it was told, and the last time that it had stood still until then: for how long.
+    /// The highest clock value so far; and the last stall: the clock value at its end, and its length.
     latest: i64,
     stall: (i64, i64),
     origin: Option<Origin>,
-    /// Packets in a row that came too late, how many of them alike, and the transit of the last.
+    /// The number of late packets in a row, how many of them had a similar delay, and the transit of the last one.
     stragglers: u8,
     alike: u8,
     straggler: i64,
-    /// What the live reader will read next.
+    /// The next position of the live reader.
     live: Position,
-    /// What the reader that is nearest to the wire will read next.
+    /// The next position of the reader with the smallest delay.
     foremost: Position,
     quality: Quality,
 }
 
-/// How timestamps lie in the stream.
+/// The mapping from RTP timestamps to positions in the stream.
 #[derive(Debug, Clone, Copy)]
 struct Origin {
     timestamp: u32,
-    /// Units since `place`.
+    /// The timestamp units from `place` to `timestamp`.
     units: i64,
     place: Position,
 }
 
 impl Origin {
-    /// The same, told by another timestamp, so that the 32-bit distance never wraps.
+    /// The same mapping with another reference timestamp, so that the 32-bit difference never wraps.
     fn follow(self, timestamp: u32) -> Origin {
         let units = timestamp.wrapping_sub(self.timestamp).cast_signed();
         Origin { timestamp, units: self.units + i64::from(units), place: self.place }
@@ -159,18 +165,18 @@ impl Origin {
     #[inline]
     fn place(self, ms: usize, clock_rate: i64) -> Position {
         let rate = ms as i64 * 1_000;
-        // Divisions are dear, and nearly always these are the same.
+        // Avoid the expensive division if both rates are equal, as they nearly always are.
         self.place + if rate == clock_rate { self.units } else { self.units * rate / clock_rate }
     }
 }
 
 impl Timeline {
-    /// For G.711: holds octets of `law`.
+    /// A timeline for G.711 that holds octets of `law`.
     pub fn octets(law: Law) -> Timeline {
         Timeline::new(Ring::octets(law), SampleRate::Hz8000, 8_000)
     }
 
-    /// For what is decoded to samples at `rate`. `clock_rate`: RTP timestamp units a second.
+    /// A timeline for decoded samples at `rate`. `clock_rate`: the RTP clock rate in Hz.
     pub fn samples(rate: SampleRate, clock_rate: u32) -> Timeline {
         Timeline::new(Ring::samples(rate), rate, clock_rate)
     }
@@ -196,7 +202,7 @@ impl Timeline {
         }
     }
 
-    /// Places a packet of G.711.
+    /// Adds the payload of a G.711 packet.
     pub fn write_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
         let octets = octets.get(..octets.len().min(LONGEST_PACKET_MS * self.ms)).unwrap_or_default();
         if let Some(at) = self.place(stamp, octets.len()) {
@@ -204,7 +210,7 @@ impl Timeline {
         }
     }
 
-    /// Places a decoded packet.
+    /// Adds the samples of a decoded packet.
     pub fn write_samples(&mut self, stamp: Stamp, samples: &[i16]) {
         let samples = samples.get(..samples.len().min(LONGEST_PACKET_MS * self.ms)).unwrap_or_default();
         if let Some(at) = self.place(stamp, samples.len()) {
@@ -212,25 +218,26 @@ impl Timeline {
         }
     }
 
-    /// The peer rests: until audio comes there is noise of so many -dBov, 0 to 127 (RFC 3389 §3.1).
+    /// Starts a pause of the talker: until audio arrives, readers get comfort noise at `level`, 0 to 127 in -dBov (RFC
+    /// 3389 §3.1).
     pub fn write_comfort_noise(&mut self, stamp: Stamp, level: u8) {
         let at = self.find(stamp);
         self.rests.begin(at, Some(level));
     }
 
-    /// Nothing follows what was written last until something else is written: it is not lost.
+    /// Starts a pause after the last audio: until audio arrives, missing audio is silence and not loss.
     pub fn rest(&mut self) {
         if !self.rests.is_open() {
             self.rests.begin(self.ring.high(), None);
         }
     }
 
-    /// The stream that follows has another SSRC: its timestamps say nothing about those before.
+    /// Prepares for a stream with another SSRC, whose timestamps are unrelated to the earlier ones.
     pub fn restart(&mut self) {
         self.origin = None;
     }
 
-    /// Reads 20 ms (`out` is a frame long) at the media clock's `now`, as in [`Stamp::arrival`].
+    /// Reads 20 ms into `out`, which is one frame long. `now` is the media clock, as in [`Stamp::arrival`].
     pub fn read_samples(&mut self, reader: &mut Reader, now: u32, out: &mut [i16]) -> Makeup {
         let Some((step, at)) = self.approach(reader, now, out.len()) else {
             out.fill(0);
@@ -241,7 +248,7 @@ impl Timeline {
         makeup
     }
 
-    /// Reads 20 ms of G.711, without decoding where all came and the law is ours.
+    /// Reads 20 ms as G.711. Does not decode if the whole frame was received.
     pub fn read_octets(&mut self, reader: &mut Reader, now: u32, law: Law, out: &mut [u8]) -> Makeup {
         let Some((step, at)) = self.approach(reader, now, out.len()) else {
             out.fill(law.silence());
@@ -259,7 +266,7 @@ impl Timeline {
         makeup
     }
 
-    /// Reads 20 ms at 8,000 Hz: octets where all came and is held as octets, or else samples.
+    /// Reads 20 ms at 8,000 Hz: as octets if the whole frame was received as octets, otherwise as samples.
     pub(crate) fn read_copied(&mut self, reader: &mut Reader, now: u32, copied: &mut Copied) {
         let (mut octets, mut samples) = ([0; FRAME], [0; FRAME]);
         let Some((step, at)) = self.approach(reader, now, FRAME) else {
@@ -275,14 +282,15 @@ impl Timeline {
         *copied = Copied::Samples(samples);
     }
 
-    /// What happened so far.
+    /// The counters since the start.
     pub fn quality(&self) -> Quality {
         Quality { concealed_ms: self.concealer.made / self.ms as u64, ..self.quality }
     }
 
-    // ---- for stateful codecs ----
+    // ---- for codecs with state ----
 
-    /// Writes what a codec made of a lost packet, which is no packet's arrival. `concealed`: it is the codec's guess.
+    /// Writes the audio that a codec produced for a lost packet; this is not the arrival of a packet. `concealed`: the
+    /// codec's concealment, not recovered audio.
     fn write_recovered(&mut self, timestamp: u32, samples: &[i16], concealed: bool) {
         if let Some(at) = self.locate(timestamp)
             && at >= self.ring.low()
@@ -293,30 +301,30 @@ impl Timeline {
         }
     }
 
-    /// A packet came that is of no use any more.
+    /// Notes a packet that arrived too late.
     fn note_late(&mut self, stamp: Stamp) {
         let at = self.find(stamp);
         self.late(at);
     }
 
-    /// Whether the next frame that is read begins to need what lies there.
+    /// Whether the next frame that a reader takes extends past this timestamp.
     fn is_due(&self, timestamp: u32) -> bool {
         self.locate(timestamp).is_none_or(|at| at < self.foremost + FRAME_MS * self.ms as i64)
     }
 
-    /// RTP clock units of so many samples.
+    /// The RTP timestamp units of `samples` samples.
     fn units(&self, samples: usize) -> u32 {
         (samples as i64 * self.clock_rate / (self.ms as i64 * 1_000)) as u32
     }
 
-    /// Where a timestamp of the present origin lies.
+    /// The position of a timestamp with the current origin.
     fn locate(&self, timestamp: u32) -> Option<Position> {
         self.origin.map(|origin| origin.follow(timestamp).place(self.ms, self.clock_rate))
     }
 
     // ---- writing ----
 
-    /// Where a packet's audio goes, when it is of use.
+    /// The position of a packet's audio; `None` if it is too old for the ring.
     fn place(&mut self, stamp: Stamp, count: usize) -> Option<Position> {
         let at = self.find(stamp);
         if at < self.live {
@@ -342,7 +350,7 @@ impl Timeline {
         }
     }
 
-    /// Where in the stream a packet lies.
+    /// The position of a packet in the stream.
     fn find(&mut self, stamp: Stamp) -> Position {
         let clock = self.tell(stamp.arrival);
         let waited = self.waited(clock);
@@ -361,8 +369,8 @@ impl Timeline {
                     self.straggler = transit;
                     self.alike = if alike { self.alike + 1 } else { 1 };
                     self.stragglers += 1;
-                    // One is held up, or several by one and the same cause; those that are late alike, or begin anew, are
-                    // a peer whose timestamps stood still.
+                    // One late packet was delayed, or several by the same cause. Packets that are late by a similar
+                    // delay, or that start a talkspurt, come from a far end whose timestamps stood still.
                     if stamp.marker || self.alike >= ALIKE || self.stragglers >= ANYHOW {
                         self.begin(stamp.timestamp, clock)
                     } else {
@@ -376,14 +384,14 @@ impl Timeline {
                 }
             }
         };
-        // What waited for us says nothing of its way, unless it was early all the same.
+        // If a packet waited in the socket, its delay is not the network's, unless it was early nevertheless.
         if waited == 0 || self.transit.least().is_none_or(|least| clock - at < least) {
             self.transit.observe(clock, at);
         }
         at
     }
 
-    /// For how long at most a packet that comes now has waited because nobody looked.
+    /// The longest time that a packet which is read now can have waited in the socket.
     fn waited(&mut self, clock: i64) -> i64 {
         let (ms, gap) = (self.ms as i64, clock - self.latest);
         self.latest = self.latest.max(clock);
@@ -394,7 +402,7 @@ impl Timeline {
         if clock.saturating_sub(since) <= STALL_OVER_MS * ms { gap } else { 0 }
     }
 
-    /// A new origin: its packet lies where one does that was not held up.
+    /// Sets a new origin. Its packet counts as one that was not delayed.
     fn begin(&mut self, timestamp: u32, clock: i64) -> Position {
         let place = clock - self.transit.least().unwrap_or(0);
         self.origin = Some(Origin { timestamp, units: 0, place });
@@ -402,12 +410,12 @@ impl Timeline {
         place
     }
 
-    /// The media clock in samples, extended.
+    /// Updates the media clock. Returns it in samples, extended to 64 bits.
     fn tell(&mut self, now: u32) -> i64 {
         let scale = self.ms as i64 / 8;
         let (before, clock) = *self.clock.get_or_insert((now, 0));
         let passed = i64::from(now.wrapping_sub(before).cast_signed());
-        // Another worker's clock, when the session has moved: it goes on from where this one was.
+        // It is another worker's clock, because the session has moved: continue from the old clock.
         let passed = if passed < -CLOCK_BACK { 0 } else { passed };
         let clock = clock + passed * scale;
         self.clock = Some((now, clock));
@@ -416,7 +424,7 @@ impl Timeline {
 
     // ---- reading ----
 
-    /// How the next frame is read, and from where. `None` before anything came.
+    /// How the next frame is read, and from which position. `None` before the first packet.
     fn approach(&mut self, reader: &mut Reader, now: u32, count: usize) -> Option<(Step, Position)> {
         let clock = self.tell(now);
         self.latest = self.latest.max(clock);
@@ -434,7 +442,8 @@ impl Timeline {
         Some((step, at))
     }
 
-    /// Reads octets as they came, when they all did and nothing else is to be done; gives their law.
+    /// Reads octets as received and returns their law. `None` if part of the frame is missing, or if the frame needs
+    /// processing.
     fn read_held(&mut self, reader: &mut Reader, step: Step, at: Position, out: &mut [u8]) -> Option<Law> {
         if step != Step::Exact || reader.fade.is_some() || reader.starved || !self.ring.is_here(at, out.len()) {
             return None;
@@ -477,7 +486,7 @@ impl Timeline {
         self.copy(reader, at, out)
     }
 
-    /// Reads what is there and makes up what is not.
+    /// Reads received audio and conceals missing audio.
     fn copy(&mut self, reader: &mut Reader, at: Position, out: &mut [i16]) -> Makeup {
         if reader.fade.is_none() && !reader.starved && self.ring.is_here(at, out.len()) {
             self.ring.read_samples(at, out);
@@ -519,7 +528,8 @@ impl Timeline {
         makeup
     }
 
-    /// Makes up what is missing from `from` on, `to` at most. Returns how far it is the same.
+    /// Fills missing audio from `from` on, at most to `to`. Returns the end of the part that was filled, or that has no
+    /// audio.
     fn make_up(&mut self, from: Position, to: Position) -> Position {
         let (comfort, until) = self.rests.fill(&mut self.ring, from, to);
         if comfort.is_some() {

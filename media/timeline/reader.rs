@@ -1,79 +1,84 @@
-//! Who reads a timeline, and how it keeps its distance: at once where there is nothing to hear or hardly anything; within
-//! speech by a sample more or less in some frames for drift, in each for more, and by pitch waves for much.
+//! A reader of a timeline, and how it keeps its delay. Where there is no audio, or it is very quiet, the reader moves
+//! at once. Within speech it corrects clock drift by one sample in some frames. It corrects more by one sample in each
+//! frame, and much more by whole pitch periods.
 
 use super::conceal::{Fade, mix, pitch};
 use super::ring::{Position, Ring};
 use crate::codec::LONGEST_FRAME;
 
-/// Milliseconds a reader may be off its distance before it moves.
+/// The deviation from its delay, in ms, up to which a reader does not move.
 const DEAD_BAND_MS: f32 = 2.0;
-/// How much farther behind than need be a live reader stays.
+/// The additional delay, in ms, that a live reader keeps rather than moving forward.
 const SPARE_MS: i64 = 10;
-/// Frames for each sample, while speech is read that is less than [`NEAR_MS`] off: 1,600 millionths, which nobody hears and no
-/// clock drifts by. Recorders are in no hurry.
+/// The number of frames between two corrections (1/8 ms each) within speech, if the deviation is less than [`NEAR_MS`].
+/// For live readers this is a rate of 1,600 ppm, which is inaudible and larger than any clock's drift. Recorders need
+/// no faster correction than 800 ppm.
 const CALM: u8 = 4;
 const RECORDERS_CALM: u8 = 8;
 const NEAR_MS: i64 = 8;
-/// What is farther off is made good by whole pitch waves.
+/// A recorder corrects a larger deviation by whole pitch periods.
 const FAR_MS: i64 = 40;
-/// The same for a live reader that is nearer to the wire than packets come.
+/// The same for a live reader whose delay is too short for the arriving packets.
 const LIVE_NEAR_MS: i64 = 20;
-/// The same for a live reader that waits longer than need be while somebody talks.
+/// The same for a live reader whose delay is longer than necessary, within speech.
 const LIVE_FAR_MS: i64 = 100;
-/// What is farther off still is jumped over.
+/// A reader corrects a still larger deviation by a jump.
 const JUMP_MS: i64 = 300;
-/// Frames after which it is known how late packets come: then a recorder takes its place at once, rather than by a sample
-/// now and then for the next ten seconds.
+/// The number of frames (1 s) after which the lateness of packets is known. Then a recorder jumps to its position,
+/// instead of correcting sample by sample for the next ten seconds.
 const SETTLED: u8 = 50;
-/// Length of the blend at a jump.
+/// The length of the cross-fade at a jump, in ms.
 const BLEND_MS: usize = 5;
-/// What is added to it has no fraction left, and lies in the low bits: `round` is a call, and casts go one by one.
+/// 1.5 * 2^23. A float added to it loses its fraction, and its integer value is then in the low bits. This is
+/// vectorised; `round` is a function call, and casts are not vectorised.
 const WHOLE: f32 = 12_582_912.0;
-/// Mean level under which a frame can be left out: about -50 dBFS.
+/// The mean level below which part of a frame can be skipped: about -50 dBFS.
 const QUIET: u32 = 100;
 
-/// One that reads a timeline. It has its own place there; [`super::Timeline::read_samples`] moves it on.
+/// A reader of a timeline, with a position of its own. [`super::Timeline::read_samples`] advances it.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    /// Milliseconds behind the wire, for one that does not adapt.
+    /// The fixed delay behind the wire in ms; `None` for a live reader.
     pub(super) fixed_ms: Option<u16>,
-    /// What it reads next; `None` before anything came.
+    /// The next position; `None` before the first read.
     pub(super) at: Option<Position>,
-    /// Making good: 1 goes ahead, -1 falls back.
+    /// The direction of a correction: 1 moves ahead, -1 moves back, 0 is none.
     correcting: i64,
-    /// Frames since the last sample of that.
+    /// Frames since the last correction.
     calm: u8,
-    /// Frames read; no more are counted than fit.
+    /// Frames read, up to 255.
     read: u8,
-    /// What was made up and goes on under what came.
+    /// Concealed audio that is still being faded out under received audio.
     pub(super) fade: Option<Fade>,
-    /// The last sample given was made up, or silence in its stead.
+    /// Whether the last sample was not a received one: it was concealed, or silence.
     pub(super) starved: bool,
 }
 
 /// How the next frame is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// As it is.
+    /// Unchanged.
     Exact,
-    /// So many samples more than a frame into a frame.
+    /// Converts a frame plus this number of samples (negative: minus) into one frame.
     Stretch(i64),
-    /// From so many samples on, with a blend.
+    /// Continues this number of samples ahead (negative: back), with a cross-fade.
     Jump(i64),
 }
 
 impl Reader {
-    /// A constant time behind the wire, for recordings: packets that are late by up to 20 ms less find their place.
+    /// A reader with a fixed delay behind the wire, for recordings. Packets that are late by up to the delay minus 20
+    /// ms still find their position.
     pub fn fixed(milliseconds: u16) -> Reader {
         Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, calm: 0, read: 0, fade: None, starved: false }
     }
 
-    /// As near to the wire as the jitter lets it: 30 to 200 ms. Grows when packets come too late, shrinks slowly.
+    /// A reader with the smallest delay that the jitter permits, 30 to 200 ms. The delay grows when packets arrive too
+    /// late, and shrinks slowly.
     pub fn adaptive() -> Reader {
         Reader { fixed_ms: None, ..Reader::fixed(0) }
     }
 
-    /// Decides on the next frame of `count` samples, when it should be at `goal`. `ms`: samples of a millisecond.
+    /// Decides how the next frame of `count` samples is read, if its position should be `goal`. `ms`: samples per ms.
     #[inline]
     pub(super) fn steer(&mut self, ring: &Ring, goal: Position, count: usize, ms: usize) -> Step {
         let Some(at) = self.at else {
@@ -100,7 +105,7 @@ impl Reader {
             return Step::Exact;
         }
         if !ring.is_here(at, 1) {
-            // Nothing to hear here, so nothing is lost by being elsewhere.
+            // There is no audio here, so moving loses nothing.
             self.correcting = 0;
             self.at = Some(goal);
             return Step::Exact;
@@ -114,7 +119,7 @@ impl Reader {
             self.correcting = 0;
             return if self.read == SETTLED { Step::Jump(off) } else { Step::Exact };
         }
-        // Whether somebody talks is looked at only where something would be done about it: it takes decoding a frame.
+        // Test for speech only if the result matters, because it requires decoding a frame.
         self.calm += 1;
         let calm = if live { CALM } else { RECORDERS_CALM };
         if self.calm < calm && in_ms.abs() < NEAR_MS {
@@ -139,17 +144,18 @@ impl Reader {
     }
 }
 
-/// Reads a frame `more` samples longer than `out` into it. False, and nothing done, when not all of it is there.
+/// Reads a frame that is `more` samples longer than `out`, and compresses it into `out`. False, without a change, if
+/// not all of it was received.
 pub(super) fn stretch(ring: &Ring, at: Position, more: i64, out: &mut [i16]) -> bool {
     let length = out.len() as i64 + more;
-    // One sample before and two after, which the curve through four points needs.
+    // One sample before the frame and two after it: the interpolation uses four points.
     let count = (length + 3) as usize;
     let mut from = [0i16; LONGEST_FRAME + LONGEST_FRAME / 80];
     let Some(from) = from.get_mut(..count).filter(|_| ring.is_here(at - 1, count)) else { return false };
     ring.read_samples(at - 1, from);
     let mut around = [0.0; LONGEST_FRAME + LONGEST_FRAME / 80];
     around.iter_mut().zip(&*from).for_each(|(around, sample)| *around = f32::from(*sample));
-    // In runs over which the place in `from` goes with the index, so that vectors of them are worked on.
+    // Work in runs in which the position in `from` is the index plus a constant, so that the loop can be vectorised.
     let (frame, mut done, mut behind) = (out.len() as i64, 0, 0);
     while done < frame {
         let end = match more.signum() {
@@ -162,7 +168,7 @@ pub(super) fn stretch(ring: &Ring, at: Position, more: i64, out: &mut [i16]) -> 
         let (first, step) = ((done * more - behind * frame) as f32 / frame as f32, more as f32 / frame as f32);
         for ((sample, [a, b, c, d]), index) in run.iter_mut().zip(around).zip(0i16..) {
             let part = first + f32::from(index) * step;
-            // Catmull-Rom: linear interpolation would dull what lies above 2 kHz.
+            // Catmull-Rom interpolation. Linear interpolation would weaken frequencies above 2 kHz.
             let curve =
                 b + 0.5 * part * (c - a + part * (2.0 * a - 5.0 * b + 4.0 * c - d + part * (3.0 * (b - c) + d - a)));
             *sample = (curve.clamp(-32_768.0, 32_767.0) + WHOLE).to_bits() as i16;
@@ -172,7 +178,7 @@ pub(super) fn stretch(ring: &Ring, at: Position, more: i64, out: &mut [i16]) -> 
     true
 }
 
-/// Blends out of what would have been read at `at` into what was read elsewhere.
+/// Cross-fades from the audio at `at` to the audio in `out`.
 pub(super) fn blend(ring: &Ring, at: Position, ms: usize, out: &mut [i16]) {
     let length = BLEND_MS * ms;
     let mut old = [0i16; BLEND_MS * 48];
@@ -183,7 +189,7 @@ pub(super) fn blend(ring: &Ring, at: Position, ms: usize, out: &mut [i16]) {
     }
 }
 
-/// The length of a pitch wave at `at`, when there is enough to tell.
+/// The length of the pitch period at `at` in samples; `None` if not enough audio was received.
 fn wave(ring: &Ring, at: Position, ms: usize) -> Option<i64> {
     let mut around = [0i16; 25 * 48];
     let around = around.get_mut(..25 * ms)?;

@@ -1,35 +1,35 @@
-//! The ring: about a second of one stream, and which of its samples came, were made up, or are missing.
+//! The ring buffer: about 1 s of one stream, and whether each sample was received, made up, or is missing.
 
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 
-/// A place in the stream, in samples.
+/// A position in the stream, in samples.
 pub(super) type Position = i64;
 
-/// What is known of a sample.
+/// The origin of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It came.
+    /// It was received.
     Here,
-    /// It was made up for one that did not come (yet).
+    /// It was made up for a sample that has not arrived (yet).
     Made,
-    /// There is nothing.
+    /// There is no sample.
     Absent,
 }
 
-/// See the module.
+/// About 1 s of a stream.
 #[derive(Debug)]
 pub(super) struct Ring {
     audio: Audio,
-    /// Length less one; the length is a power of two and at least 64.
+    /// The length minus one. The length is a power of two, at least 64.
     mask: usize,
     here: Box<[u64]>,
     made: Box<[u64]>,
-    /// All before it, back to a ring's length, is valid; all from it on is absent.
+    /// The end of the newest sample. The ring holds one ring length before it, and nothing after it.
     high: Position,
 }
 
-/// G.711 stays as it came: octets are copied, and only decoded for who wants samples.
+/// The audio. G.711 is kept as received: octets are copied, and decoded only for readers that need samples.
 #[derive(Debug)]
 enum Audio {
     Octets(Law, Box<[u8]>),
@@ -52,17 +52,17 @@ impl Ring {
         Ring { audio, mask: length - 1, here: words(), made: words(), high: 0 }
     }
 
-    /// Where the newest sample ends.
+    /// The end of the newest sample.
     pub(super) fn high(&self) -> Position {
         self.high
     }
 
-    /// The oldest place that is still held.
+    /// The oldest position in the ring.
     pub(super) fn low(&self) -> Position {
         self.high - self.mask as i64 - 1
     }
 
-    /// Makes room up to `to`; what falls out is forgotten.
+    /// Extends the ring up to `to`; the oldest samples are dropped.
     pub(super) fn reach(&mut self, to: Position) {
         if to > self.high {
             let from = self.high.max(to - self.mask as i64 - 1);
@@ -77,7 +77,7 @@ impl Ring {
         }
     }
 
-    /// Writes octets of `law` that have come. At most the ring's length.
+    /// Writes received octets of `law`; at most one ring length.
     pub(super) fn write_octets(&mut self, at: Position, law: Law, octets: &[u8]) {
         match &mut self.audio {
             Audio::Octets(own, ring) => {
@@ -102,26 +102,26 @@ impl Ring {
         self.note_here(at, octets.len());
     }
 
-    /// Writes samples that have come.
+    /// Writes received samples.
     pub(super) fn write_samples(&mut self, at: Position, samples: &[i16]) {
         self.put(at, samples);
         self.note_here(at, samples.len());
     }
 
-    /// Writes samples that are made up; only to where nothing came.
+    /// Writes made-up samples. Only for positions where nothing was received.
     pub(super) fn make(&mut self, at: Position, samples: &[i16]) {
         self.put(at, samples);
         self.reach(at + samples.len() as i64);
         mark(&mut self.made, self.mask, at, samples.len());
     }
 
-    /// All of it came.
+    /// Marks `count` samples as received.
     fn note_here(&mut self, at: Position, count: usize) {
         if at != self.high {
             self.reach(at + count as i64);
             return mark(&mut self.here, self.mask, at, count);
         }
-        // What follows the newest, as nearly always, in one go.
+        // Fast path: the samples follow the newest one, as they nearly always do.
         let to = at + count as i64;
         each_word(self.mask, at, to, |word, bits| {
             if let (Some(here), Some(made)) = (self.here.get_mut(word), self.made.get_mut(word)) {
@@ -143,13 +143,13 @@ impl Ring {
         }
     }
 
-    /// Whether all of `count` samples came.
+    /// Whether all `count` samples were received.
     pub(super) fn is_here(&self, at: Position, count: usize) -> bool {
         let end = at + count as i64;
         at >= self.low() && end <= self.high && run(&self.here, self.mask, at, end, true) == end
     }
 
-    /// What the sample at `at` is, and how far (at most to `end`) the same goes on.
+    /// The origin of the sample at `at`, and the end of the run with the same origin, at most `end`.
     pub(super) fn kind(&self, at: Position, end: Position) -> (Kind, Position) {
         if at >= self.high {
             return (Kind::Absent, end);
@@ -162,7 +162,7 @@ impl Ring {
         if here > at {
             return (Kind::Here, here);
         }
-        // Made up is what has not come since.
+        // A sample counts as made up only if it was not received later.
         let until = run(&self.here, self.mask, at, within, false);
         let made = run(&self.made, self.mask, at, until, true);
         if made > at {
@@ -172,7 +172,7 @@ impl Ring {
         (Kind::Absent, if absent == self.high { end } else { absent })
     }
 
-    /// Samples as they lie there, whatever they are.
+    /// Copies the samples at `at`, whatever their origin.
     pub(super) fn read_samples(&self, at: Position, out: &mut [i16]) {
         match &self.audio {
             Audio::Octets(law, ring) => {
@@ -190,7 +190,7 @@ impl Ring {
         }
     }
 
-    /// The same as octets of the law that is returned. `None`: they are not held as octets.
+    /// Copies the octets at `at` and returns their law. `None`: the ring holds samples.
     pub(super) fn read_octets(&self, at: Position, out: &mut [u8]) -> Option<Law> {
         let Audio::Octets(law, ring) = &self.audio else { return None };
         let (first, rest) = slices(ring, self.mask, at, out.len());
@@ -200,7 +200,7 @@ impl Ring {
         Some(*law)
     }
 
-    /// Samples with silence where there is nothing.
+    /// Copies the samples at `at`, with silence where there is no sample.
     pub(super) fn read_known(&self, at: Position, out: &mut [i16]) {
         let end = at + out.len() as i64;
         let mut from = at;
@@ -214,10 +214,10 @@ impl Ring {
     }
 }
 
-/// Samples converted at a time.
+/// The number of samples that are converted at a time.
 const PIECE: usize = 160;
 
-/// Hands out `from` in pieces, each with its place and room to convert it.
+/// Passes `from` to `convert` in pieces, each with its position and a buffer for the conversion.
 fn pieces<T, S: Copy + Default>(at: Position, from: &[T], mut convert: impl FnMut(Position, &[T], &mut [S; PIECE])) {
     let mut scratch = [S::default(); PIECE];
     for (index, part) in from.chunks(PIECE).enumerate() {
@@ -236,7 +236,7 @@ fn copy_in<T: Copy>(ring: &mut [T], mask: usize, at: Position, from: &[T]) {
     }
 }
 
-/// The two parts of `count` places, which may lie across the ring's end.
+/// The two slices of `count` elements, which may wrap around the ring's end.
 fn slices<T>(ring: &[T], mask: usize, at: Position, count: usize) -> (&[T], &[T]) {
     let start = at as usize & mask;
     let first = count.min(ring.len() - start);
@@ -251,7 +251,7 @@ fn mark(map: &mut [u64], mask: usize, at: Position, count: usize) {
     });
 }
 
-/// Visits the words that hold `from..to` with the bits meant.
+/// Visits each bitmap word of `from..to` with the mask of its bits.
 #[inline]
 fn each_word(mask: usize, from: Position, to: Position, mut visit: impl FnMut(usize, u64)) {
     let mut at = from;
@@ -264,7 +264,7 @@ fn each_word(mask: usize, from: Position, to: Position, mut visit: impl FnMut(us
     }
 }
 
-/// Where the run of `set` bits that begins at `from` ends; at most `to`.
+/// The end of the run of bits equal to `set` that begins at `from`, at most `to`.
 #[inline]
 fn run(map: &[u64], mask: usize, from: Position, to: Position, set: bool) -> Position {
     let mut at = from;

@@ -1,18 +1,18 @@
-//! What is meant by hearing nothing: that the talker rests, with comfort noise (RFC 3389) or without. It is not loss.
+//! Intended silence: the talker pauses, with comfort noise (RFC 3389) or without. It is not loss.
 
 use super::ring::{Position, Ring};
 
-/// Rests that are remembered, for readers that are behind.
+/// The number of pauses that are remembered, for readers that are behind.
 const RESTS: usize = 4;
-/// Samples made at a time.
+/// The number of samples made at a time.
 const PIECE: usize = 160;
 
-/// The rests of a stream.
+/// The pauses of a stream.
 #[derive(Debug)]
 pub(super) struct Rests {
     rests: [Rest; RESTS],
     newest: usize,
-    /// The newest goes on until audio comes.
+    /// Whether the newest pause has not ended.
     open: bool,
     random: u32,
 }
@@ -21,7 +21,7 @@ pub(super) struct Rests {
 struct Rest {
     from: Position,
     until: Position,
-    /// Peak of the noise; 0 for none.
+    /// The peak of the comfort noise; 0 without noise.
     peak: i32,
 }
 
@@ -34,10 +34,10 @@ impl Rests {
         self.open
     }
 
-    /// From `at` on there is rest. `level`: of the noise in -dBov, if any.
+    /// Starts a pause at `at`. `level`: the level of the noise in -dBov, if there is noise.
     pub(super) fn begin(&mut self, at: Position, level: Option<u8>) {
-        // The level is of power, to that of a full-scale square wave; three times that is the square of the peak when
-        // every value is as likely, and twice that when two are averaged.
+        // The level is a power relative to a full-scale square wave. The squared peak of uniform noise is three times
+        // its power, and the mean of two such values has half the power; together a factor of six.
         let peak = level.map_or(0.0, |level| 32_768.0 * 10f32.powf(f32::from(level.min(127)) / -20.0) * 6.0f32.sqrt());
         if self.open {
             match self.rests.get_mut(self.newest) {
@@ -53,7 +53,7 @@ impl Rests {
         }
     }
 
-    /// Audio has come for `at`.
+    /// Ends the pause: audio has arrived for `at`.
     pub(super) fn end(&mut self, at: Position) {
         if let Some(rest) = self.rests.get_mut(self.newest)
             && at >= rest.from
@@ -63,7 +63,7 @@ impl Rests {
         }
     }
 
-    /// Whether `at` is rest, and how far (at most to `to`) the same goes on. Fills it with noise if there is any.
+    /// Whether `at` is in a pause, and where this ends, at most `to`. Fills the ring with noise if the pause has noise.
     pub(super) fn fill(&mut self, ring: &mut Ring, at: Position, to: Position) -> (Option<Comfort>, Position) {
         let Some(rest) = self.rests.iter().find(|rest| (rest.from..rest.until).contains(&at)).copied() else {
             let next = self.rests.iter().map(|rest| rest.from).filter(|from| *from > at).min();
@@ -80,7 +80,7 @@ impl Rests {
             let Some(piece) = piece.get_mut(..count) else { break };
             let mut before = self.next(rest.peak);
             for sample in &mut *piece {
-                // The mean of two neighbours is softer on the ear than white noise.
+                // The mean of two neighbouring values sounds softer than white noise.
                 let now = self.next(rest.peak);
                 *sample = ((before + now) / 2) as i16;
                 before = now;
@@ -91,7 +91,7 @@ impl Rests {
         (Some(Comfort::Noise), to)
     }
 
-    /// Between -`peak` and `peak`.
+    /// A random number between -`peak` and `peak`.
     fn next(&mut self, peak: i32) -> i32 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
@@ -100,7 +100,7 @@ impl Rests {
     }
 }
 
-/// What a rest sounds like.
+/// The sound of a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comfort {
     Noise,

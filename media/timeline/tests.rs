@@ -2,7 +2,7 @@ use super::*;
 
 const FRAME: usize = 160;
 
-/// Numbers that look random and are the same every time.
+/// Pseudo-random numbers, the same in every run.
 pub(super) struct Random(u64);
 
 impl Random {
@@ -22,7 +22,7 @@ impl Random {
     }
 }
 
-/// A peer and what lies between: packets in order of arrival.
+/// The packets of a far end in the order of their arrival.
 pub(super) struct Way {
     packets: Vec<(u32, u32, Vec<u8>)>,
 }
@@ -31,7 +31,7 @@ fn stamp(timestamp: u32, arrival: u32) -> Stamp {
     Stamp { timestamp, marker: false, arrival }
 }
 
-/// Samples that can be told apart: a voice-like wave whose octets are exact in both directions.
+/// A voice-like wave without repetitions. Its samples do not change when they are encoded and decoded.
 fn spoken(count: usize) -> Vec<i16> {
     let mut octets = vec![0; count];
     let samples: Vec<i16> = (0..count)
@@ -54,7 +54,7 @@ fn encoded(samples: &[i16]) -> Vec<u8> {
 }
 
 impl Way {
-    /// `samples` in packets of `length`, each `late(number)` samples late, or lost.
+    /// `samples` in packets of `length` samples; packet n is `late(n)` samples late, or lost (`None`).
     pub(super) fn new(samples: &[i16], length: usize, mut late: impl FnMut(usize) -> Option<u32>) -> Way {
         let mut packets: Vec<_> = samples
             .chunks(length)
@@ -68,7 +68,7 @@ impl Way {
         Way { packets }
     }
 
-    /// Plays it into the timeline, a tick every 20 ms at `phase`, and gives what the reader heard.
+    /// Passes the packets to the timeline, with a tick every 20 ms at `phase`. Returns the audio of the reader.
     pub(super) fn heard(&self, timeline: &mut Timeline, reader: &mut Reader, phase: u32, ticks: u32) -> Vec<i16> {
         let mut heard = Vec::new();
         let mut packets = self.packets.iter().peekable();
@@ -85,7 +85,7 @@ impl Way {
     }
 }
 
-/// Where `part` is in `whole`, to the bit.
+/// The position of `part` in `whole`, bit by bit.
 fn find(whole: &[i16], part: &[i16]) -> Option<usize> {
     whole.windows(part.len()).position(|window| window == part)
 }
@@ -107,7 +107,7 @@ fn a_steady_peer_is_copied_to_the_bit_whatever_its_packets_length_and_the_ticks_
                 assert!(whole >= 15_000);
                 assert_eq!(heard[from..from + whole], samples[..whole], "{length} {phase}");
                 assert!(heard[..from].iter().all(|sample| *sample == 0));
-                // From the packet's arrival to where its first sample is heard.
+                // The delay from the arrival of a packet to the playout of its first sample.
                 let behind = if reader.fixed_ms.is_some() { 1_120 } else { 240 };
                 assert!(from as u32 + phase == behind, "{from} {phase}");
                 assert_eq!((timeline.quality().jumps, timeline.quality().stretches), (0, 0));
@@ -142,8 +142,8 @@ fn packets_out_of_order_and_twice_are_put_right_for_the_recorder() {
     assert_eq!(heard[from..from + 16_000], samples[..16_000]);
 }
 
-/// An hour of a peer whose clock differs by `drift` millionths; 3 % are lost, each packet is up to `jitter` samples late.
-/// Gives the farthest that the recorder's frames were from the wire, in samples.
+/// Runs one hour with a far end whose clock differs by `drift` ppm. 3 % of the packets are lost, and each packet is up
+/// to `jitter` samples late. Returns the largest deviation of the recorder from its delay behind the wire, in samples.
 fn farthest_off(drift: i64, jitter: u64) -> i64 {
     let mut timeline = Timeline::octets(Law::Mu);
     let mut reader = recorder();
@@ -155,7 +155,7 @@ fn farthest_off(drift: i64, jitter: u64) -> i64 {
         let now = tick * FRAME as u32;
         while sent(number) <= i64::from(now) {
             if !random.chance(3) {
-                // The first is not, so that places in the stream are the peer's time.
+                // The first packet is not late, so that positions in the stream equal the far end's time.
                 let delay = if number == 0 { 0 } else { random.below(jitter + 1) as u32 };
                 late.push_back((sent(number) as u32 + delay, number as u32 * 160));
             }
@@ -169,7 +169,7 @@ fn farthest_off(drift: i64, jitter: u64) -> i64 {
         timeline.read_samples(&mut reader, now, &mut frame);
         count += frame.len();
         if tick > 300 {
-            // What is read next was on the wire when, by the peer's clock?
+            // The time, by the far end's clock, at which the next sample of the reader was on the wire.
             let at = reader.at.unwrap();
             let wire = at + at * drift / 1_000_000;
             worst = worst.max((wire - (i64::from(now) + 160 - 1_120)).abs());
@@ -197,7 +197,7 @@ fn a_recorder_whose_first_packets_came_late_takes_its_place_after_a_second_and_i
     let way = Way::new(&samples, 160, |number| Some(if number < 20 { 48 } else { 0 }));
     let heard = way.heard(&mut timeline, &mut reader, 0, 200);
     assert_eq!((timeline.quality().jumps, timeline.quality().stretches), (1, 0));
-    // From the jump on, as if none had been late.
+    // From the jump on, the audio is as if no packet had been late.
     let from = find(&heard, &samples[16_000..16_200]).unwrap();
     assert_eq!(from, 16_000 + 1_120);
     assert_eq!(heard[from..from + 12_000], samples[16_000..28_000]);
@@ -213,7 +213,7 @@ fn octets_are_read_as_they_came_or_in_the_other_law() {
         for tick in 0..28u32 {
             let now = tick * 160;
             if let Some(part) = samples.chunks(160).nth(tick as usize) {
-                // The first packet is marked, and from the tenth on the peer speaks A-law.
+                // The first packet has a marker. From the tenth packet on the far end sends A-law.
                 let mut octets = encoded(part);
                 let from = if tick < 10 { Law::Mu } else { Law::A };
                 Law::Mu.transcode(from, &mut octets);
@@ -365,7 +365,8 @@ fn after_jitter_has_gone_a_live_reader_comes_near_the_wire_again() {
     assert!(during >= 80 && after.delay_ms <= 45);
 }
 
-/// Ticks of a timeline that is written by `send`; gives what a recorder heard, and the makeup of each frame.
+/// Runs `ticks` ticks of a timeline that `send` writes to. Returns the audio of a recorder, and the makeup of each
+/// frame.
 fn recorded(ticks: u32, mut send: impl FnMut(&mut Timeline, u32, u32)) -> (Vec<i16>, Vec<Makeup>, Timeline) {
     let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), recorder());
     let (mut heard, mut makeups) = (Vec::new(), Vec::new());
@@ -430,7 +431,7 @@ fn another_ssrc_goes_on_where_the_clock_is() {
 
 #[test]
 fn packets_held_up_together_lose_what_is_too_late_and_shift_nothing() {
-    // For 400 ms nothing comes, then all of it.
+    // Nothing arrives for 400 ms, then all packets at once.
     let samples = spoken(160 * 100);
     let way =
         Way::new(&samples, 160, |number| Some(if (30..50).contains(&number) { (50 - number as u32) * 160 } else { 0 }));
@@ -449,7 +450,7 @@ fn a_way_that_becomes_longer_is_followed() {
         let mut timeline = Timeline::octets(Law::Mu);
         let mut reader = recorder();
         let heard = way.heard(&mut timeline, &mut reader, 0, 1_000);
-        // What was said last is there, as late as it came.
+        // The newest audio is there, with the delay of its arrival.
         let end = heard.len() - 1_600;
         let from = end - 1_120 - more as usize;
         assert_eq!(heard[end..end + 800], samples[from..from + 800], "{more}: {:?}", timeline.quality());
@@ -458,7 +459,7 @@ fn a_way_that_becomes_longer_is_followed() {
 
 #[test]
 fn packets_that_a_busy_machine_stamps_late_shift_no_speech_but_calmly_and_silence_at_once() {
-    // 12 ms late for 6 s, so that the least transit is, and then no more.
+    // The packets are 12 ms late for 6 s, so that the least transit changes; then they are no longer late.
     let late = |number| Some(if (500..800).contains(&number) { 96 } else { 0 });
     for mut reader in readers() {
         let samples = spoken(160 * 2_000);
@@ -466,12 +467,12 @@ fn packets_that_a_busy_machine_stamps_late_shift_no_speech_but_calmly_and_silenc
         let heard = Way::new(&samples, 160, late).heard(&mut timeline, &mut reader, 0, 2_000);
         let quality = timeline.quality();
         assert_eq!((quality.jumps, quality.concealed_ms), (0, 0), "{quality:?}");
-        // 12 ms forth and back are 96 samples each, most of them one in four frames.
+        // 12 ms in each direction are 96 corrections of one sample each.
         assert!(quality.stretches <= 2 * 96, "{quality:?}");
         let last = &samples[160 * 1_900..160 * 1_910];
         assert!(find(&heard, last).is_some(), "{quality:?}");
     }
-    // Who rests while it moves is moved while he rests.
+    // If the talker pauses in the meantime, the reader moves during the pause.
     let mut samples = spoken(160 * 2_000);
     samples[160 * 650..160 * 1_050].fill(0);
     let mut timeline = Timeline::octets(Law::Mu);
@@ -495,7 +496,7 @@ fn a_session_that_moves_to_a_worker_with_another_clock_is_heard_on() {
             timeline.read_samples(&mut reader, now, &mut frame);
             heard.extend(frame);
         }
-        // A clock that is a little off is followed calmly, so not every packet is whole.
+        // A clock that is slightly off is followed by small corrections, so not every packet is unchanged.
         let whole = (80..91).any(|number| find(&heard, &samples[160 * number..160 * (number + 1)]).is_some());
         assert!(whole, "{other}: {:?}", timeline.quality());
     }

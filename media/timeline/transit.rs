@@ -1,39 +1,39 @@
-//! How the stream lies on the media clock: the least transit of the last seconds, by which jitter does not shift it and a
-//! clock's drift is followed, and how much later than that packets come.
+//! The position of the stream on the media clock, and the lateness of packets. The position is the least transit of the
+//! last seconds: jitter does not shift it, and it follows clock drift.
 
 use super::ring::Position;
 use crate::engine::TICK;
 
-/// Sub-windows whose minima are kept: 4 s of packets together.
+/// The number of sub-windows whose minima are kept: 4 s of packets together.
 const WINDOWS: usize = 8;
-/// A sub-window is this part of a second.
+/// The number of sub-windows per second.
 const PARTS: i64 = 2;
-/// A packet's arrival is known to a worker's tick.
+/// The precision of a packet's arrival time: one tick of the worker, in ms.
 const TICK_MS: i64 = TICK.as_millis() as i64;
-/// Classes of lateness, 4 ms each; the last takes all that is later.
+/// The number of histogram classes of lateness, 4 ms each. The last class contains everything later.
 const CLASSES: usize = 64;
 const CLASSES_A_SECOND: i64 = 250;
-/// Packets after which what was counted before weighs half.
+/// The number of packets after which earlier counts are halved.
 const MEMORY: u16 = 512;
-/// Of the packets counted one in so many may be later than what is waited for, and one more.
+/// One packet in this number, and one more, may be later than the tolerated lateness.
 const SPARED: u32 = 64;
-/// Two packets that come too late within so many seconds make a reader wait longer.
+/// Two packets that are too late within this number of seconds raise the tolerated lateness.
 const PAIR_SECONDS: i64 = 2;
 
-/// See the module.
+/// The transit times of a stream.
 #[derive(Debug)]
 pub(super) struct Transit {
     rate: i64,
     minima: [i64; WINDOWS],
     window: usize,
     window_began: i64,
-    /// The least of `minima`: the clock, less the place in the stream, of a packet that was not held up.
+    /// The minimum of `minima`: the clock minus the stream position of a packet that was not delayed.
     least: Option<i64>,
     classes: [u16; CLASSES],
     counted: u16,
-    /// When the last packet came too late, and how late.
+    /// The clock value at which the last packet was too late, and its lateness.
     last_late: Option<(i64, i64)>,
-    /// Lateness waited for, in samples.
+    /// The lateness for which live readers wait, in samples.
     tolerated: i64,
 }
 
@@ -56,15 +56,15 @@ impl Transit {
         self.least
     }
 
-    /// By how much more than the least transit packets come late, but for the few latest. In samples.
+    /// The lateness, in samples, relative to the least transit that all packets stay below except the few latest ones.
     pub(super) fn tolerated(&self) -> i64 {
         self.tolerated
     }
 
-    /// Counts a packet for `place` that came at `clock`; gives its lateness.
+    /// Counts a packet for position `place` that arrived at `clock`; returns its lateness in samples.
     pub(super) fn observe(&mut self, clock: i64, place: Position) -> i64 {
         let transit = clock - place;
-        // A pause is one sub-window, so that the least before it still counts.
+        // A pause counts as one sub-window, so that the minimum before the pause remains.
         let over = clock - self.window_began >= self.rate / PARTS;
         if over {
             self.window_began = clock;
@@ -98,14 +98,15 @@ impl Transit {
         late
     }
 
-    /// When a packet came is known to a tick. Where packets come about when ticks do, the least of them goes to and fro by one, so
-    /// it grows only by more than that.
+    /// The minimum of all sub-windows. Arrival times are precise to one tick. If packets arrive close to a tick, the
+    /// minimum alternates by one tick, so it rises only by more than one tick.
     fn least_of_windows(&self, before: i64) -> i64 {
         let least = self.minima.iter().copied().min().unwrap_or(before);
         if (before..=before + self.rate * TICK_MS / 1_000).contains(&least) { before } else { least }
     }
 
-    /// A packet came after its reader had passed. Two of them soon after each other are not chance.
+    /// Notes a packet that arrived after its reader had passed. Two such packets within a short time are not an
+    /// accident.
     pub(super) fn too_late(&mut self, clock: i64, late: i64) {
         if let Some((at, before)) = self.last_late.replace((clock, late))
             && clock - at < PAIR_SECONDS * self.rate
@@ -114,14 +115,14 @@ impl Transit {
         }
     }
 
-    /// The least transit has changed: what was counted late was by so much more.
+    /// Adds `by` to the lateness of all counted packets, because the least transit has changed.
     fn shift(&mut self, by: i64) {
         let classes = by * CLASSES_A_SECOND / self.rate;
         let count = (classes.unsigned_abs() as usize).min(CLASSES);
         if count == 0 {
             return;
         }
-        // What falls off an end stays in the last class there.
+        // Counts that would leave the histogram stay in its last or first class.
         let mut shifted = [0; CLASSES];
         for (class, packets) in self.classes.iter().enumerate() {
             let to = if classes > 0 { (class + count).min(CLASSES - 1) } else { class.saturating_sub(count) };
@@ -133,7 +134,7 @@ impl Transit {
         self.tolerated = self.most();
     }
 
-    /// The lateness below which nearly all packets came.
+    /// The lateness in samples below which nearly all packets arrived.
     fn most(&self) -> i64 {
         let mut spared = u32::from(self.counted) / SPARED + 1;
         for (class, packets) in self.classes.iter().enumerate().rev() {
@@ -156,12 +157,12 @@ mod tests {
             let mut transit = Transit::new(8_000);
             for packet in 0..20_000i64 {
                 let place = packet * 160;
-                // The peer's clock differs by `drift` millionths; every packet is up to 30 ms late.
+                // The far end's clock differs by `drift` ppm; every packet is up to 30 ms late.
                 let sent = place + place * drift / 1_000_000;
                 let late = (packet as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
                 transit.observe(sent + ((late * 240) >> 32) as i64, place);
                 let off = transit.least().unwrap() - (sent - place);
-                // Behind by up to a tick, when the way becomes longer.
+                // The minimum is up to one tick too low while the transit grows.
                 assert!(packet < 300 || (-56..16).contains(&off), "{off} samples at {packet}");
             }
             assert!((240..=280).contains(&transit.tolerated()), "{}", transit.tolerated());
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn packets_that_are_seen_now_by_one_tick_now_by_the_next_do_not_move_the_stream() {
         let mut transit = Transit::new(8_000);
-        // For seconds by the one, for seconds by the other.
+        // Alternates between two ticks every 500 packets (10 s).
         for packet in 0..3_000i64 {
             transit.observe(packet * 160 + packet / 500 % 2 * 40, packet * 160);
             assert_eq!(transit.least(), Some(0), "{packet}");

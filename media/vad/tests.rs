@@ -6,7 +6,7 @@ fn heard(samples: &[i16], rate: SampleRate) -> Vec<Activity> {
     samples.chunks_exact(rate.frame()).map(|frame| detector.handle_frame(frame)).collect()
 }
 
-/// How many of 100.
+/// The percentage of the frames that satisfy `of`.
 fn share(frames: &[Activity], of: impl Fn(&Activity) -> bool) -> usize {
     frames.iter().filter(|frame| of(frame)).count() * 100 / frames.len()
 }
@@ -24,7 +24,7 @@ fn words_are_active_and_pauses_are_not_with_noise_behind_both() {
                 samples.extend(voice.say(800));
                 words.push(from..samples.len() / 160);
                 samples.extend(vec![0; 600 * 8]);
-                // The first 100 ms are what is left of the word.
+                // The first 100 ms of a pause contain the end of the word.
                 pauses.push(words.last().unwrap().end + 5..samples.len() / 160);
             }
             samples.iter_mut().skip(4_000).zip(&noise).for_each(|(to, noise)| *to = to.saturating_add(*noise));
@@ -86,7 +86,7 @@ fn frames_of_a_wrong_length_do_no_harm() {
     }
 }
 
-/// What is speech is taken from the clean recording's own level; what lies between is not judged.
+/// The clean recording's level defines which frames are speech. Frames between the two thresholds are not counted.
 #[test]
 fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
@@ -111,7 +111,7 @@ fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
     assert_eq!(share(&heard(noise.samples(), SampleRate::Hz8000), |frame| frame.active), 0);
 }
 
-/// How long nothing is heard of somebody who speaks quietly: shorter than any limit of silence.
+/// The longest time without detected speech of a quiet speaker is shorter than any silence timeout.
 #[test]
 fn quiet_words_leave_no_long_silence() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");

@@ -1,7 +1,8 @@
-//! A worker's sockets: what comes by them is read in batches, what leaves by them is sent in batches.
+//! A worker's sockets. Packets are received in batches and sent in batches.
 //!
-//! Most of a relayed packet's cost is the kernel's: so sockets are connected once their peer is known (no route look-up, and
-//! strangers end in the kernel), and epoll is edge-triggered (no second look at a socket that has been read).
+//! Most of the cost of a relayed packet is in the kernel. Therefore a socket is connected when its far end is known
+//! (this saves the route look-up, and the kernel drops packets from strangers), and epoll is edge-triggered (a socket
+//! that was read is not examined again).
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -18,20 +19,21 @@ use crate::kernel::{Ends, KernelFlow};
 use crate::offload::{FlowCounts, OffloadRule};
 use crate::ports::Sockets;
 
-/// Largest datagram; longer ones are cut off and then refused or relayed short.
+/// The largest datagram in octets. Longer ones are truncated; they are then refused, or relayed truncated.
 const DATAGRAM: usize = 2_048;
-/// Packets received before any of them is worked on.
+/// The number of packets received before the first of them is processed.
 const BATCH: usize = 64;
-/// From one packet's buffer to the next: not a power of two, which would put all of them in the same cache sets.
+/// The distance between two packet buffers in octets. It is not a power of two, because then all buffers would use the
+/// same cache sets.
 const STRIDE: usize = DATAGRAM + 64;
-/// Marks the number of a socket that is read once more: if it holds something, it is read until it holds nothing.
+/// A flag in a socket's number: the socket is read once more. If it holds a packet, it is read until it is empty.
 const AGAIN: u64 = 1 << 63;
 
 fn number(slot: usize, flow: Flow) -> u64 {
     (slot as u64) << 1 | u64::from(flow == Flow::Rtcp)
 }
 
-/// The slot and flow of a socket's number.
+/// The slot and flow that a socket's number stands for.
 fn of_number(socket: u64) -> (usize, Flow) {
     (((socket & !AGAIN) >> 1) as usize, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp })
 }
@@ -41,14 +43,14 @@ fn watch(epoll: &OwnedFd, slot: usize, flow: Flow, socket: &UdpSocket) -> io::Re
     Ok(epoll::add(epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?)
 }
 
-/// Where packets are taken in. What it holds is bounded by the sockets.
+/// Receives packets. The number of sockets bounds its queues.
 pub(super) struct Inlet {
     events: Vec<epoll::Event>,
-    /// Sockets to be read, as [`Table::put`] numbers them: those with news, and those that may hold more.
+    /// The numbers of the sockets to read: those that epoll reported, and those that may hold more packets.
     ready: Vec<u64>,
     reading: Vec<u64>,
     buffers: Vec<u8>,
-    /// What the buffers hold.
+    /// The length and source address of the packet in each buffer.
     packets: Vec<Option<(usize, SocketAddr)>>,
 }
 
@@ -64,14 +66,15 @@ impl Inlet {
         }
     }
 
-    /// As if the socket had news.
+    /// Queues a socket as if epoll had reported it.
     #[cfg(test)]
     pub(super) fn expect(&mut self, slot: usize, flow: Flow) {
         self.ready.push(number(slot, flow));
     }
 
-    /// Reads what has come, a packet of each socket in turn, so many rounds at most; what is left is read next time. `take` says
-    /// whether a socket may hold more. Whether any packet came.
+    /// Reads the sockets in at most `rounds` rounds, one packet of each socket in every round; the rest stays for the
+    /// next call. `take` handles a packet and returns whether its socket may hold more. Returns whether any packet
+    /// arrived.
     pub(super) fn drain(
         &mut self,
         table: &mut Table,
@@ -92,11 +95,11 @@ impl Inlet {
                 self.packets.clear();
                 for (socket, buffer) in sockets.iter().zip(self.buffers.chunks_exact_mut(STRIDE)) {
                     let (slot, flow) = of_number(*socket);
-                    // A socket that was to be read again may be gone by now.
+                    // The session of a queued socket may have been removed in the meantime.
                     let received = table.socket(slot, flow).zip(buffer.get_mut(..DATAGRAM));
                     let received = received.map(|(from, buffer)| from.recv_from(buffer));
-                    // An ICMP error of an earlier packet comes out here, before what else there is. It is no packet: where
-                    // nobody listens for RTP, nothing but errors comes back.
+                    // The read returns an ICMP error of an earlier packet first, before the packets that wait. The
+                    // error is not a packet: if no program listens at the far end's RTP port, only errors arrive.
                     if let Some(Err(error)) = &received
                         && error.kind() != io::ErrorKind::WouldBlock
                     {
@@ -124,25 +127,25 @@ impl Inlet {
     }
 }
 
-/// The sockets of this worker's sessions, by slot.
+/// The sockets of this worker's sessions, by the session's slot.
 pub(super) struct Table {
     pub(super) epoll: OwnedFd,
     slots: Vec<Option<Sockets>>,
     shared: Arc<Shared>,
-    /// The kernel's flows, by the slot that their packets come to.
+    /// The flows that the kernel relays, by the slot that receives their packets.
     offloaded: HashMap<usize, KernelFlow>,
     outlet: Outlet,
     began: Instant,
 }
 
-/// Packets that wait to be sent together: at most [`BATCH`], until the end of what made them.
+/// Packets that are sent together, at most [`BATCH`]. They wait until the step that produced them ends.
 struct Outlet {
     waiting: Vec<Waiting>,
     octets: Vec<u8>,
 }
 
 impl Outlet {
-    /// All it will ever take, so that a worker that has fallen behind allocates nothing either.
+    /// Allocates the full capacity, so that a worker that is late does not allocate.
     fn new() -> Outlet {
         Outlet { waiting: Vec::with_capacity(BATCH), octets: Vec::with_capacity(BATCH * DATAGRAM) }
     }
@@ -168,12 +171,12 @@ impl Table {
         })
     }
 
-    /// Whether the kernel passes on what comes from each of so many sessions, and we see copies.
+    /// Whether the kernel relays the packets of all `sessions` sessions, and we receive copies of at least one.
     pub(super) fn sees_only_copies(&self, sessions: usize) -> bool {
         self.offloaded.len() == sessions && self.offloaded.values().any(|flow| flow.copied)
     }
 
-    /// Whether the kernel passes on, or drops, what comes from anybody here.
+    /// Whether the kernel relays or drops the packets of at least one session here.
     pub(super) fn offloads_any(&self) -> bool {
         !self.offloaded.is_empty()
     }
@@ -194,7 +197,7 @@ impl Table {
 
     pub(super) fn take(&mut self, slot: usize) -> Option<Sockets> {
         self.flush();
-        // The core has ended it before; a port that is given back must have none in any case.
+        // The core has normally ended the kernel's flow before. A port must not have one when it returns to the pool.
         self.revoke(slot);
         let sockets = self.slots.get_mut(slot)?.take()?;
         for socket in [Some(&sockets.rtp), sockets.rtcp()].into_iter().flatten() {
@@ -203,22 +206,23 @@ impl Table {
         Some(sockets)
     }
 
-    /// Sends what waits.
+    /// Sends all waiting packets.
     pub(super) fn flush(&mut self) {
         let mut rest = &self.outlet.octets[..];
         for Waiting { slot, flow, to, length } in self.outlet.waiting.drain(..) {
             let Some((packet, after)) = rest.split_at_checked(length) else { break };
             rest = after;
             let Some(Some(sockets)) = self.slots.get(slot) else { continue };
-            // Who is sent something may have to report on it.
+            // A far end that receives RTP may send reports about it, so the RTCP socket is needed from the first packet
+            // on.
             if let Some(rtcp) = sockets.bind_rtcp()
                 && let Err(error) = watch(&self.epoll, slot, Flow::Rtcp, rtcp)
             {
                 tracing::error!(%error, "a session's reports cannot be watched");
             }
-            // A packet that the kernel does not take is a lost packet; the peer's reports count it.
+            // A packet that the kernel does not take is lost; the far end's reports count it.
             let _ = match flow {
-                // The error is an earlier packet's, told by ICMP; this one has not been sent.
+                // The error is an ICMP error of an earlier packet. This packet has not been sent, so send it again.
                 Flow::Rtp if sockets.pinned == Some(Pin { peer: to, only: true }) => match sockets.rtp.send(packet) {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sockets.rtp.send(packet),
                     other => other,
@@ -230,7 +234,7 @@ impl Table {
         self.outlet.octets.clear();
     }
 
-    /// Of a socket whose peer is known.
+    /// The local and remote addresses of the slot's RTP socket; `None` while the far end's address is unknown.
     fn ends(&self, slot: usize) -> Option<Ends> {
         let sockets = self.slots.get(slot)?.as_ref()?;
         Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?.peer)
@@ -265,7 +269,7 @@ impl Network for Table {
             Some(_) | None if is_connected => rustix::net::connect_unspec(&sockets.rtp).is_ok(),
             Some(_) | None => true,
         };
-        // A socket that cannot be connected goes on unconnected: the latch judges sources all the same.
+        // A socket that cannot be connected stays unconnected: the latch checks every source anyway.
         sockets.pinned = peer.filter(|_| done);
         sockets.used = true;
     }

@@ -1,4 +1,4 @@
-//! A worker's sockets, driven by hand on a clock of the test's own.
+//! Tests of a worker and its sockets, step by step on a clock of the test's own.
 
 use std::net::UdpSocket;
 
@@ -9,7 +9,7 @@ use crate::ports::Ports;
 use crate::sdp::{Local, Negotiation};
 use crate::writer::Writer;
 
-/// A worker that nobody runs, with one session, and that session's peer.
+/// A worker without a thread, with one session, and the session's far end.
 struct Bench {
     worker: Worker,
     inlet: Inlet,
@@ -30,7 +30,7 @@ impl Bench {
         bench
     }
 
-    /// The messages about its session have not been read.
+    /// A worker that has not read the messages for its session yet.
     #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
     fn waiting(ports: &str, send_silence: bool) -> Bench {
         let shared = Arc::new(Shared {
@@ -61,7 +61,7 @@ impl Bench {
         Bench { worker, inlet: Inlet::new(), peer, now, sequence: 0 }
     }
 
-    /// The peer sends the packet of the next so many ms.
+    /// The far end sends its next packet, with `ms` ms of audio.
     fn say(&mut self, ssrc: u8, ms: u32) {
         let mut packet = [0xFF; 172];
         let [high, low] = self.sequence.to_be_bytes();
@@ -173,7 +173,7 @@ fn an_icmp_error_does_not_end_an_idle_sleep() {
     bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
     bench.worker.sockets.flush();
     bench.now += QUIET_BEFORE_IDLE;
-    // The error has come back.
+    // The ICMP error has arrived.
     let mut wake = [PollFd::new(&bench.worker.sockets.epoll, PollFlags::IN)];
     assert_eq!(rustix::event::poll(&mut wake, None), Ok(1));
     bench.pass(0);
@@ -206,7 +206,7 @@ fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
     bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
     bench.worker.sockets.flush();
     assert!(UdpSocket::bind(rtcp).is_err());
-    // What is no report is counted.
+    // A datagram that is not a report is counted.
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[1], rtcp).unwrap();
     bench.pass(5);
     assert_eq!(bench.worker.core.counts.malformed, 1);
@@ -225,7 +225,7 @@ fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
 #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
 fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
     let now = Instant::now();
-    // Whoever has the larger key moves, whoever is told.
+    // The session with the larger key moves, whichever session gets the command.
     for (told, other) in [(SessionKey(1), SessionKey(2)), (SessionKey(2), SessionKey(1))] {
         for unbridged in [false, true] {
             let shared = Arc::new(Shared {

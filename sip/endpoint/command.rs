@@ -15,25 +15,25 @@ use crate::leg::{EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::{Method, Uri};
 use crate::peer::Way;
 
-/// An INVITE that is given up after so many T1 without any response has met silence. With T1 = 500 ms that is 4 s, after
-/// three retransmissions.
+/// An INVITE that is hung up after this many T1 without any response counts against its trunk. With T1 = 500 ms this is
+/// 4 s, after three retransmissions.
 const SILENCE: u32 = 8;
 
-/// What else is known of where an INVITE goes.
+/// Details of the destination of an INVITE.
 #[derive(Default)]
 pub(super) struct InviteRoute {
     /// Route values of the INVITE.
     pub(super) routes: Vec<Bytes>,
-    /// It goes to a phone that has registered.
+    /// Whether the destination is a registered phone.
     pub(super) phone: bool,
-    /// Addresses that its credentials may be shown to.
+    /// Addresses that may see the credentials.
     pub(super) home: Vec<IpNet>,
-    /// Other places to go to.
+    /// Alternative targets.
     pub(super) hops: Vec<Target>,
 }
 
 impl Dialogs {
-    /// Sends the INVITE that way.
+    /// Sends the INVITE on this path.
     pub(super) fn place_along(
         &mut self,
         cx: &mut Context<'_>,
@@ -199,14 +199,15 @@ impl Dialogs {
                 if provisional {
                     self.send_cancel(cx, slot);
                 } else if unheard >= cx.core.config.timers.t1 * SILENCE {
-                    // The application waits less long than Timer B does: without this, no call would show that nobody is there.
+                    // The application gives up earlier than Timer B. Without this check no call would ever show that
+                    // the trunk does not respond.
                     self.report_invite_outcome(cx, slot, false);
                 }
                 self.arm_leg(cx, slot);
             }
             State::Established => {
                 let end = End::of(EndCause::LocalHangup, None);
-                // RFC 3261 §15: the callee waits for the ACK of its 200 first.
+                // RFC 3261 §15: the callee must wait for the ACK of its 200 before it sends BYE.
                 match &mut leg.awaiting_ack {
                     Some(ack) if ack.initial => {
                         if ack.bye.is_none() {
@@ -253,7 +254,7 @@ impl Dialogs {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let ready = match &leg.state {
             State::Established => true,
-            // RFC 3311 §5.1: in an early dialog once the first offer and answer are through.
+            // RFC 3311 §5.1: in an early dialog only after the first offer and answer.
             State::Calling(calling) => !calling.is_hung_up() && calling.early.iter().any(|early| early.settled),
             State::Ringing { .. } => leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled),
             State::Ending(_) => false,

@@ -139,7 +139,7 @@ impl Core {
     pub(super) fn key_of(&self, fields: impl Hash) -> Key {
         let mut hasher = DefaultHasher::new();
         (self.secret, fields).hash(&mut hasher);
-        // The state has more than both halves: one does not tell the other.
+        // The hasher's state is larger than both halves, so one half does not reveal the other.
         let half = hasher.finish();
         hasher.write_u64(1);
         Key(u128::from(half) << 64 | u128::from(hasher.finish()))
@@ -157,8 +157,9 @@ impl Core {
         self.stateless_tag(response.to.tag.as_deref().unwrap_or_default())
     }
 
-    /// RFC 3261 §17.2.3, with `method` in place of the request's own so that a CANCEL finds its INVITE. Without a magic
-    /// cookie in the branch the fields that RFC 2543 compared take its place.
+    /// Returns the key of a server transaction (RFC 3261 §17.2.3). `method` replaces the request's own method, so that
+    /// a CANCEL finds its INVITE. If the branch has no magic cookie, the fields that RFC 2543 compares are used
+    /// instead.
     pub(super) fn server_key(&self, request: &Request, method: &Method) -> Key {
         let method = if *method == Method::Ack { "INVITE" } else { method.as_str() };
         let sent_by = &request.via.sent_by;
@@ -176,17 +177,17 @@ impl Core {
         self.key_of((&request.call_id, request.from.tag.as_deref().unwrap_or_default(), request.cseq))
     }
 
-    /// The local socket for a new request to `peer`.
+    /// Returns the local socket for a new request to `peer`.
     pub(super) fn local_for(&self, transport: Transport, peer: IpAddr) -> Option<usize> {
         let of_transport = |local: &Local| local.transport == transport && local.bound.is_ipv4() == peer.is_ipv4();
-        // A loopback socket reaches nothing but loopback: prefer another for the rest.
+        // A loopback socket reaches only loopback addresses, so other destinations prefer another socket.
         self.locals
             .iter()
             .position(|local| of_transport(local) && local.bound.ip().is_loopback() == peer.is_loopback())
             .or_else(|| self.locals.iter().position(of_transport))
     }
 
-    /// The local socket a message came to.
+    /// Returns the local socket that received a message.
     pub(super) fn local_of(&self, arrival: &Arrival) -> usize {
         let locals = || self.locals.iter().enumerate().filter(|(_, local)| local.transport == arrival.transport);
         locals()
@@ -280,7 +281,7 @@ impl Core {
         trunk.and_then(|trunk| self.config.prack_by_trunk.get(trunk)).copied().unwrap_or(self.config.prack)
     }
 
-    /// Whether provisional responses to this INVITE are to be reliable.
+    /// Whether provisional responses to this INVITE must be reliable.
     pub(super) fn is_to_be_reliable(&self, request: &Request, trunk: Option<&TrunkName>) -> bool {
         match self.prack_of(trunk) {
             Prack::Off => false,
@@ -366,7 +367,7 @@ impl Core {
     /// Answers without keeping a transaction (RFC 3261 §8.2.7).
     pub(super) fn respond_statelessly(&mut self, arrival: &Arrival, echo: &Echo, parts: ResponseParts<'_>) {
         let tag = Some(parts.tag.unwrap_or_else(|| self.stateless_tag(&echo.lines)));
-        // Nor are strangers told what we are.
+        // An unknown source does not get the Server header either.
         let known = arrival.proven.is_some() || !self.is_unknown(arrival.source.ip());
         let server = if known { self.config.user_agent.as_str() } else { "" };
         let refer = known && self.may_refer(trunk::matching(&self.config.trunks, arrival.source.ip()));
@@ -400,7 +401,7 @@ impl Core {
         if self.is_stranger(arrival) && self.config.unknown_sources == UnknownSources::Silent {
             return;
         }
-        // What is wrong in which words would tell a stranger which parser this is.
+        // The exact reason would reveal to an unknown source which parser this is.
         let reason = (!self.is_unknown(arrival.source.ip())).then_some(&*malformed.reason);
         let parts = ResponseParts { status: malformed.status, reason, ..ResponseParts::default() };
         self.respond_statelessly(arrival, echo, parts);

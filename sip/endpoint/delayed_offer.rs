@@ -1,14 +1,16 @@
-//! INVITEs without an offer, both roles: then the one who is called offers first, in the first message that is sure to
-//! arrive, and the answer goes back with what acknowledges that (RFC 3261 §13.2.1, RFC 3262 §5, RFC 6337 §2.2).
+//! INVITEs without an offer (late offer), as UAC and UAS. The called party offers in the first message that is
+//! delivered reliably, and the answer goes into the message that acknowledges it (RFC 3261 §13.2.1, RFC 3262 §5, RFC
+//! 6337 §2.2).
 //!
 //! ```text
-//!   we call                              we are called
+//!   this server calls                    this server is called
 //!     INVITE ──────────────>               <────────────── INVITE
 //!     <── 18x, reliable, or 200: offer     18x, reliable, or 200: offer ──>
 //!     PRACK, or ACK: answer ──>            <── PRACK, or ACK: answer
 //! ```
 //!
-//! The acknowledgement waits for the application's answer; the peer repeats its message meanwhile and is not heard twice.
+//! The PRACK or ACK waits for the application's answer. Meanwhile the far end retransmits its message; retransmissions
+//! are not reported again.
 
 use std::collections::VecDeque;
 
@@ -22,28 +24,29 @@ use crate::keys::{ClientId, LegId};
 use crate::leg::Event;
 use crate::message::{Method, Response};
 
-/// What a call of ours without an offer keeps of those that it got.
+/// The offers that an outgoing call without an offer has received.
 #[derive(Debug, Default)]
 pub(super) struct DelayedOffers {
-    /// What our answers go in, oldest first, each with the tag of who offered; at most [`MAX_FORKS`], as early dialogs are.
+    /// The messages that will carry the answers, oldest offer first, each with the tag of the far end that offered; at
+    /// most [`MAX_FORKS`], as for early dialogs.
     due: VecDeque<(Bytes, Acknowledgement)>,
-    /// Whose offer the application was told last.
+    /// The tag of the far end whose offer was reported last.
     told: Bytes,
 }
 
-/// A message that carries an answer.
+/// The message that carries an answer.
 #[derive(Debug)]
 pub(super) enum Acknowledgement {
-    /// With this RAck.
+    /// A PRACK with this RAck line.
     Prack(String),
-    /// Of the 200 to that INVITE.
+    /// The ACK of the 200 to that INVITE.
     Ack { client: ClientId, cseq: u32, authorization: String },
-    /// None: it has had one, and it is the application that is to hear of it again.
+    /// No message. The offer was answered before and is only reported again to the application.
     None,
 }
 
 impl Dialogs {
-    /// Whether the leg calls without an offer, and has nobody's yet that rings with this tag.
+    /// Whether the leg calls without an offer and has not answered an offer of the far end with this tag.
     pub(super) fn expects_offer(&self, leg: LegId, tag: &[u8]) -> bool {
         let Some(leg) = self.legs.get(leg).filter(|leg| !leg.is_reported()) else { return false };
         let State::Calling(calling) = &leg.state else { return false };
@@ -51,7 +54,7 @@ impl Dialogs {
         calling.outgoing.sdp.is_empty() && !calling.is_hung_up() && !settled
     }
 
-    /// Tells the peer's offer; what acknowledges it goes with the answer.
+    /// Reports the far end's offer. The answer will go into `carrier`.
     pub(super) fn report_delayed_offer(
         &mut self,
         cx: &mut Context<'_>,
@@ -62,7 +65,7 @@ impl Dialogs {
     ) {
         let Some(leg) = self.legs.get_mut(leg) else { return };
         let late = leg.extensions.delayed_offers.get_or_insert_default();
-        // A 200 whose PRACK is still due makes that superfluous.
+        // A 200 makes a PRACK that is still due superfluous.
         late.due.retain(|(known, _)| *known != tag);
         if late.due.len() >= MAX_FORKS {
             late.due.pop_front();
@@ -73,7 +76,8 @@ impl Dialogs {
         cx.core.event(Event::Offered { leg, sdp: Some(offer), refusable: false });
     }
 
-    /// Of several that rang and were answered by PRACK, this one was picked up: if another was told since, it is told again.
+    /// Reports an offer again if, of several far ends that rang and were answered by PRACK, this one took the call but
+    /// the offer of another one was reported after its own.
     pub(super) fn report_offer_again(&mut self, cx: &mut Context<'_>, slot: LegId, tag: &Bytes, offer: Option<Bytes>) {
         let told =
             self.legs.get(slot).and_then(|leg| leg.extensions.delayed_offers.as_ref()).map(|late| late.told.clone());
@@ -84,7 +88,7 @@ impl Dialogs {
         }
     }
 
-    /// Whether the ACK of this 200 waits for the application.
+    /// Whether the ACK of this 200 waits for the application's answer.
     pub(super) fn is_ack_due(&self, client: ClientId, leg: Option<LegId>, response: &Response) -> bool {
         let late = leg.and_then(|leg| self.legs.get(leg)).and_then(|leg| leg.extensions.delayed_offers.as_ref());
         late.is_some_and(|late| {
@@ -95,7 +99,8 @@ impl Dialogs {
         })
     }
 
-    /// The application's answer to the oldest of those offers; `None`: it has none. `false`: nobody waits for one.
+    /// Sends the application's answer to the oldest pending offer; `None` acknowledges the offer without an answer.
+    /// Returns `false` if no offer is pending.
     pub(super) fn answer_delayed_offer(&mut self, cx: &mut Context<'_>, slot: LegId, answer: Option<&Bytes>) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return false };
         let Some((tag, carrier)) = leg.extensions.delayed_offers.as_mut().and_then(|late| late.due.pop_front()) else {
@@ -123,7 +128,7 @@ impl Dialogs {
         true
     }
 
-    /// The leg is about to send BYE: its 200 is acknowledged before, be it without an answer.
+    /// Acknowledges a pending 200 without an answer, because the leg is about to send BYE.
     pub(super) fn acknowledge_without_answer(&mut self, cx: &mut Context<'_>, slot: LegId) {
         while self.answer_delayed_offer(cx, slot, None) {}
     }

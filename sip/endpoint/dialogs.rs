@@ -64,7 +64,7 @@ pub(super) struct Dialogs {
 }
 
 impl Dialogs {
-    /// Legs not over yet, those whose BYE waits for its answer included.
+    /// Count of legs that have not ended, including those whose BYE has no response yet.
     pub(super) fn len(&self) -> usize {
         self.legs.len()
     }
@@ -213,7 +213,7 @@ impl Dialogs {
         }
     }
 
-    /// Reports the end and forgets the leg. Transactions of it run out by themselves.
+    /// Reports the end and removes the leg. Its transactions end by their own timers.
     pub(super) fn finish(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
         self.report_end(cx, slot, end);
         if let Some(leg) = self.legs.remove(slot) {
@@ -266,7 +266,7 @@ impl Dialogs {
         {
             *repeat = cx.now + PROVISIONAL_REPEAT;
             let server = *server;
-            // RFC 3262 §3: a reliable one is not repeated but followed by another.
+            // RFC 3262 §3: a reliable provisional response is not repeated; another one follows it.
             if !self.send_reliable(cx, slot, 180, None, &[]) {
                 cx.transactions.transmit_response(cx.core, server, true);
             }
@@ -275,7 +275,7 @@ impl Dialogs {
         if let State::Calling(calling) = &mut leg.state
             && calling.give_up().is_some_and(|at| at <= cx.now)
         {
-            // RFC 3261 §9.1: 64*T1 after the CANCEL the transaction counts as cancelled.
+            // RFC 3261 §9.1: 64*T1 after the CANCEL the INVITE transaction counts as cancelled.
             let client = calling.client;
             cx.transactions.remove_client(client);
             self.finish(cx, slot, End::of(EndCause::LocalHangup, Some(487)));

@@ -29,7 +29,7 @@ const SERIAL: Duration = Duration::from_secs(20);
 /// The Reason of the CANCEL to other phones (RFC 3326). Phones that know it from Asterisk show no missed call.
 const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 
-/// Calls that ring at several contacts.
+/// All calls that ring at several contacts.
 #[derive(Debug, Default)]
 pub(super) struct Forks {
     by_leg: HashMap<LegKey, Fork>,
@@ -53,7 +53,7 @@ pub(super) enum ForkOutput {
 #[derive(Debug)]
 struct Fork {
     outgoing: Box<Outgoing>,
-    /// Contacts that do not ring yet, in groups of one preference.
+    /// Contacts that do not ring yet, in groups of the same preference.
     waiting: VecDeque<Vec<Way>>,
     branches: Vec<LegKey>,
     best: Option<End>,
@@ -69,7 +69,7 @@ enum Settled {
     No,
     Answered,
     HungUp,
-    /// 6xx.
+    /// A branch declined the call for all phones with a 6xx.
     Declined,
 }
 
@@ -118,7 +118,8 @@ impl Forks {
         self.ring_next(core, now, key);
     }
 
-    /// A command for a leg that still rings at several contacts. `false`: it is for the leg itself.
+    /// Executes a command for a leg that still rings at several contacts. Returns `false` if the command is for the leg
+    /// itself.
     pub(super) fn handle_command(&mut self, command: &Command) -> bool {
         let key = command.leg();
         let Some(fork) = self.by_leg.get_mut(&key).filter(|fork| fork.settled != Settled::Answered) else {
@@ -137,7 +138,7 @@ impl Forks {
         true
     }
 
-    /// The next group's turn.
+    /// Moves forks whose time has come on to their next group.
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) {
         while let Some(&(at, key)) = self.timers.first() {
             if at > now {
@@ -174,7 +175,7 @@ impl Forks {
         self.outputs.push_back(ForkOutput::Event(event));
     }
 
-    /// RFC 3261 §16.7 step 5 and 10: the first 2xx is passed on, and everything else is cancelled.
+    /// Passes the first 2xx on and cancels all other branches (RFC 3261 §16.7 steps 5 and 10).
     fn branch_answered(&mut self, core: &mut Core, key: LegKey, branch: LegKey, mut event: Event) {
         let Some(fork) = self.by_leg.get_mut(&key) else { return };
         fork.settled = Settled::Answered;
@@ -304,8 +305,9 @@ fn hangup(branch: LegKey, reason: Option<&str>) -> ForkOutput {
     ForkOutput::Hangup { branch, status: 487, reason: reason.map(str::to_owned), headers: Vec::new() }
 }
 
-/// Which of two ends is told (RFC 3261 §16.7 step 6): a 6xx, else the lowest class, and in 4xx what the caller can do
-/// something about. What we gave up ourselves, and who could not be reached, come last.
+/// Ranks the end of a branch; the lowest rank is reported (RFC 3261 §16.7 step 6). A 6xx comes first, then the lowest
+/// class, and within 4xx those statuses that the caller can act on. Timeouts, unreachable phones and branches that this
+/// server gave up come last.
 fn rank(end: &End) -> u16 {
     match (end.cause, end.status) {
         (EndCause::Rejected, Some(600..)) => 0,

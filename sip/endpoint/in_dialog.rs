@@ -14,7 +14,8 @@ use crate::leg::{EndCause, Event, Header, Prack};
 use crate::message::{Echo, Method, Request};
 use bytes::Bytes;
 
-/// What an INFO may hold: a key press. One without a body asks whether the dialog lives.
+/// Accepted media types of an INFO: those for digits, and none. An INFO without a body only checks that the dialog
+/// exists.
 const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", ""];
 const NO_PACKAGES: &str = "Recv-Info:\r\n";
 const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";
@@ -52,7 +53,8 @@ impl Dialogs {
             self.handle_early(cx, arrival, slot, &request, key, echo);
             return;
         }
-        // RFC 3261 §12.2.2: out of order. An equal number is a repetition whose transaction is gone, or a merge.
+        // RFC 3261 §12.2.2: the request is out of order. An equal CSeq is a retransmission whose transaction is gone,
+        // or a merged request.
         if leg.dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
             cx.core.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
             return;
@@ -92,7 +94,7 @@ impl Dialogs {
 
     pub(super) fn handle_info(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        // RFC 6086 §4.2.2: we have asked for no package. Without one it is INFO as RFC 2976 had it.
+        // RFC 6086 §4.2.2: this server accepts no INFO packages. An INFO without a package is one of RFC 2976.
         if request.content.value("Info-Package").is_some() {
             cx.respond(server, ResponseParts { lines: NO_PACKAGES, ..plain(469) });
             return;
@@ -109,7 +111,7 @@ impl Dialogs {
         }
     }
 
-    /// RFC 3261 §15.1.2.
+    /// Handles a BYE (RFC 3261 §15.1.2).
     pub(super) fn handle_bye(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         cx.respond(server, plain(200));
@@ -120,7 +122,7 @@ impl Dialogs {
             _ => leg.offered.take(),
         };
         let end = match &mut leg.state {
-            // Both hung up: ours was first.
+            // Both sides hung up; this server was first.
             State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
             _ => match leg.awaiting_ack.as_mut().and_then(|ack| ack.bye.take()) {
                 Some((_, end)) => end,
@@ -138,7 +140,7 @@ impl Dialogs {
         self.finish(cx, slot, end);
     }
 
-    /// A re-INVITE (RFC 3261 §14.2) or an UPDATE (RFC 3311 §5.2).
+    /// Handles a re-INVITE (RFC 3261 §14.2) or an UPDATE (RFC 3311 §5.2).
     pub(super) fn handle_offer(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let invite = request.method == Method::Invite;
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
@@ -155,7 +157,7 @@ impl Dialogs {
         let settled = leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled);
         let status = match leg.state {
             _ if leg.offered.is_some() => Some(500),
-            // Of our own offer the answer is still out; of theirs, ours.
+            // 491: this server's own offer has no answer yet. 500: the far end's offer has no answer yet.
             State::Ringing { .. } if asks && !settled => Some(if leg.extensions.offers_first { 491 } else { 500 }),
             _ if asks && leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none()) => Some(491),
             _ if invite && leg.awaiting_ack.is_some() => Some(500),
@@ -178,7 +180,7 @@ impl Dialogs {
         if matches!(leg.state, State::Established) {
             leg.extensions.agreed = agreed;
         }
-        // Both are target refresh requests (RFC 3261 §12.2.2).
+        // Both methods are target refresh requests (RFC 3261 §12.2.2).
         if let Some(target) = request.content.contact() {
             leg.dialog.target = target;
         }
@@ -201,7 +203,7 @@ impl Dialogs {
         cx.core.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
     }
 
-    /// Sends the 200 of an INVITE or re-INVITE and keeps it until its ACK.
+    /// Sends the 200 to an INVITE or re-INVITE and keeps it until its ACK comes.
     pub(super) fn respond_until_acknowledged(
         &mut self,
         cx: &mut Context<'_>,
@@ -220,7 +222,7 @@ impl Dialogs {
             .map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))
             .unwrap_or_default();
         let supported = compose::supported(reliable || cx.core.config.prack != Prack::Off);
-        // Our offer was in a provisional response, its answer in a PRACK: another one is no part of the 200 (RFC 6337 §2.2).
+        // If the offer was in a provisional response and its answer in a PRACK, the 200 has no SDP (RFC 6337 §2.2).
         let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
         let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(agreed)].concat();
         let response = cx.transactions.respond(
@@ -237,7 +239,7 @@ impl Dialogs {
                 ..ResponseParts::default()
             },
         );
-        // From here on it is the leg's to repeat (RFC 6026 §8.7).
+        // From here on the leg retransmits the 200 (RFC 6026 §8.7).
         let Some(response) = response else { return };
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.awaiting_ack = Some(Box::new(AwaitingAck {
@@ -254,14 +256,16 @@ impl Dialogs {
         self.start_session(cx, slot, agreed);
     }
 
-    /// The leg whose dialog the request names. A leg that still calls has those that reliable provisional responses made.
+    /// Returns the leg whose dialog the request belongs to. A calling leg has the early dialogs that its provisional
+    /// responses made.
     pub(super) fn dialog_of(&self, request: &Request) -> Option<LegId> {
         let tag = tag_number(request.to.tag.as_deref()?)?;
         let slot = *self.by_tag.get(&tag)?;
         let leg = self.legs.get(slot)?;
         let remote = request.from.tag.as_deref().unwrap_or_default();
         let known = match &leg.state {
-            // Whoever rings knows our tag, which nobody else could guess; not of each that does is anything kept.
+            // A far end that sent a provisional response knows the local tag, which nobody else can guess. Not every
+            // such early dialog is stored, so the remote tag is not checked.
             State::Calling(calling) => calling.provisional,
             _ => leg.dialog.remote_tag == remote,
         };

@@ -45,7 +45,7 @@ impl Dialogs {
         }
     }
 
-    /// Remembers when to repeat the provisional response just sent.
+    /// Schedules the repetition of the provisional response that was just sent.
     pub(super) fn repeat_provisional(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(leg) = self.legs.get_mut(slot)
             && let State::Ringing { repeat, .. } = &mut leg.state
@@ -109,7 +109,7 @@ impl Dialogs {
             let state = State::Ringing { server, repeat: None };
             Leg { incoming: true, session, trunk: trunk_index, extensions, ..Leg::new(leg_key, tag, dialog, state) }
         });
-        // Before any trace: it is the leg's first event, and stands for the INVITE itself.
+        // Emitted before any trace: it is the leg's first event and stands for the INVITE itself.
         cx.core.event(Event::Incoming { leg: leg_key, incoming });
         if let Some(Leg { state: State::Ringing { server, .. }, .. }) = self.legs.get(slot) {
             cx.respond(*server, ResponseParts { status: 100, ..ResponseParts::default() });
@@ -125,7 +125,7 @@ pub(super) fn options_lines(prack: Prack) -> String {
     )
 }
 
-/// RFC 3261 §8.2.2.3.
+/// Returns the Unsupported line if the request requires an unsupported option tag (RFC 3261 §8.2.2.3).
 pub(super) fn unsupported(request: &Request, prack: Prack) -> Option<String> {
     let known = match SUPPORTED.split_first() {
         Some((_reliable, others)) if prack == Prack::Off => others,
@@ -140,7 +140,7 @@ pub(super) fn unsupported_line(tags: &[String]) -> String {
     format!("Unsupported: {}\r\n", tags.iter().map(clean).collect::<Vec<_>>().join(", "))
 }
 
-/// RFC 3261 §8.2.3.
+/// Returns status and header lines of the refusal if the body cannot be handled (RFC 3261 §8.2.3).
 pub(super) fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
     if request.content.encoded() {
         return Some((415, "Accept-Encoding: identity\r\n".to_owned()));
@@ -149,7 +149,7 @@ pub(super) fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
         .then(|| (415, "Accept: application/sdp, multipart/mixed\r\n".to_owned()))
 }
 
-/// Whether Accept, if present, leaves room for our SDP.
+/// Whether the request's Accept header allows SDP or is absent.
 pub(super) fn accepts_sdp(request: &Request) -> bool {
     request.content.value("Accept").is_none_or(|accept| {
         let accept = accept.to_ascii_lowercase();

@@ -18,10 +18,10 @@ use crate::message::{Host, Uri};
 use crate::network;
 use crate::peer::Peer;
 
-/// Most lookups at a time; a call beyond them fails.
+/// Most lookups at the same time. A call beyond them fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
 
-/// A question of [`Output::Resolve`], for its answer.
+/// The key of a lookup: [`Output::Resolve`] contains it, and its result refers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LookupId(pub u64);
 
@@ -30,16 +30,16 @@ pub struct LookupId(pub u64);
 pub(super) enum PendingLookup {
     /// A call of the application.
     Invite {
-        /// Its leg.
+        /// Key of its leg.
         key: LegKey,
-        /// The call.
+        /// The call to place.
         outgoing: Box<Outgoing>,
     },
-    /// A request for a trunk: two at a time for each.
+    /// A request outside every leg to a trunk; at most two at the same time for each trunk.
     OutOfDialog(OutOfDialogRequest),
 }
 
-/// The lookups under way, and what was learnt about peers on the way.
+/// The lookups in progress, and the destinations that refused TCP.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     waiting: HashMap<LookupId, PendingLookup>,
@@ -47,7 +47,7 @@ pub(super) struct Lookups {
 }
 
 impl Lookups {
-    /// Whether the leg waits.
+    /// Whether the leg waits for a lookup.
     pub(super) fn holds(&self, leg: LegKey) -> bool {
         self.waiting.values().any(|waiting| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg))
     }
@@ -88,14 +88,16 @@ impl Lookups {
 }
 
 impl Endpoint {
-    /// The shell's answer to [`Output::Resolve`]: the hops in the order to try them, never none, or why there is none.
+    /// Handles the result of [`Output::Resolve`]: the targets in the order to try them, at least one, or the reason why
+    /// there is none.
     pub fn handle_resolved(&mut self, now: Instant, lookup: LookupId, found: Result<Vec<Target>, EndCause>) {
         if let Some(waiting) = self.lookups.waiting.remove(&lookup) {
             self.located(now, waiting, found);
         }
     }
 
-    /// Finds where requests to `uri` go, and goes on with `waiting`: at once for an address, else when the shell has answered.
+    /// Finds where requests to `uri` go, and continues with `waiting`: at once for an address, otherwise when the shell
+    /// has the result.
     pub(super) fn locate(&mut self, now: Instant, uri: &Uri, trunk: Option<TrunkName>, waiting: PendingLookup) {
         if let Some((waiting, found)) = self.lookups.start(&mut self.core, uri, trunk, waiting) {
             self.located(now, waiting, found);
@@ -106,7 +108,7 @@ impl Endpoint {
         match waiting {
             PendingLookup::Invite { key, outgoing } => match found {
                 Ok(hops) => {
-                    // Where a trunk is called by its own URI, and not where a redirection leads.
+                    // Only if the trunk is called at its own URI, not at the target of a redirection.
                     let index = outgoing.next_hop.as_ref().and(outgoing.trunk.as_deref());
                     if let Some(index) = index.and_then(|trunk| self.trunks.index_of(trunk)) {
                         self.trunks.learn_hosts(&self.core, index, &hops);
@@ -127,10 +129,11 @@ impl Endpoint {
         }
     }
 
-    /// Those of the hops that its accounts may call. A trunk is called at its own URI; a SIP URI of an application's, where a
-    /// redirection leads, and what an account has written itself go to public addresses, to networks that are allowed, and
-    /// to the hosts of trunks that the accounts may use, and to sockets of ours. A host of other accounts' trunks is theirs alone: it knows us by our
-    /// address, and would take the call for one of theirs.
+    /// Returns the hops that the call's accounts may call. A trunk is called at its own URI without a check. A SIP URI
+    /// from an application, the target of a redirection, and anything else that an account has written may reach public
+    /// addresses, allowed networks, the hosts of trunks that the accounts may use, and this server's own sockets. A
+    /// host of another account's trunk is forbidden: it knows this server by its address and would take the call for
+    /// one of that account.
     fn allowed(&self, outgoing: &Outgoing, mut hops: Vec<Target>) -> Vec<Target> {
         let over_trunk = outgoing.trunk.is_some() && outgoing.next_hop.is_some();
         if outgoing.accounts.is_empty() || over_trunk {
@@ -151,7 +154,7 @@ impl Endpoint {
         hops
     }
 
-    /// Why the accounts of a call may not call an address.
+    /// Returns why the accounts of a call may not call an address; `None` if they may.
     fn why_not(&self, outgoing: &Outgoing, address: IpAddr) -> Option<String> {
         let mut there = self.trunks.at_address(&self.core, address).peekable();
         if there.peek().is_some() {
@@ -166,7 +169,7 @@ impl Endpoint {
         (!allowed).then(|| format!("{purpose} and not in sip.allow_networks"))
     }
 
-    /// The call is hung up before its destination was found.
+    /// Ends a call that is hung up before its destination was found.
     pub(super) fn abandon_lookup(&mut self, leg: LegKey) {
         if self.lookups.abandon(leg) {
             self.core.report_unplaced(leg, EndCause::LocalHangup);

@@ -1,4 +1,5 @@
-//! Our offers within a dialog (re-INVITE, UPDATE): sent, put off when they cross the peer's, answered.
+//! Offers to the far end within a dialog (re-INVITE, UPDATE): they are sent, deferred when they cross an offer of the
+//! far end, and answered.
 
 use super::calling::refusal;
 use super::dialogs::{Context, Dialogs};
@@ -11,12 +12,13 @@ use crate::message::{Method, Response, Uri};
 use crate::recording;
 use std::time::Duration;
 
-/// How often an offer is put off at the peer's wish before it counts as refused, and for how many seconds each time.
+/// How often the far end may defer an offer before it counts as refused; below, for how many seconds each time at most.
 const MOST_DEFERRALS: u8 = 10;
 const LONGEST_DEFERRAL: u64 = 10;
 
 impl Dialogs {
-    /// An offer in an early dialog was answered; the call's own fate is its INVITE's to decide.
+    /// Handles the response to an offer in an early dialog. Only the response to the INVITE decides about the call
+    /// itself.
     pub(super) fn update_answered(
         &mut self,
         cx: &mut Context<'_>,
@@ -62,7 +64,8 @@ impl Dialogs {
                 .map(|acknowledge| (acknowledge.authorization.clone(), Uri::parse(&acknowledge.uri)))
                 .unwrap_or_default();
             let Some(fallback) = fallback else { return };
-            // The route set stays as the dialog's first transaction made it; only the target may move (§12.2.1.2).
+            // RFC 3261 §12.2.1.2: the route set stays as the dialog's first transaction made it; only the remote target
+            // may change.
             let mut dialog = Dialog::from_response(response, &fallback, flow);
             if let Some(leg) = leg_slot.and_then(|slot| self.legs.get_mut(slot)) {
                 if let Some(target) = response.content.contact() {
@@ -98,8 +101,9 @@ impl Dialogs {
         }
     }
 
-    /// Sends our offer again later, if that is all that the peer wants: two that crossed (491), or one of its own that it is
-    /// not done with (500 with Retry-After, RFC 3261 §14.2, RFC 3311 §5.2).
+    /// Schedules the offer again if the far end only defers it: two offers crossed (491), or the far end is still busy
+    /// with an offer (500 with Retry-After; RFC 3261 §14.2, RFC 3311 §5.2). Returns `false` if the response is a real
+    /// refusal.
     pub(super) fn defer_offer(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) -> bool {
         let seconds = response.content.value("Retry-After").and_then(|value| {
             value.split([';', ' ', '(']).next().and_then(|seconds| seconds.trim().parse::<u64>().ok())
@@ -124,7 +128,8 @@ impl Dialogs {
         true
     }
 
-    /// RFC 3261 §14.1: the owner of the Call-ID waits longer, so that the two do not collide again.
+    /// Schedules the offer again after glare. The owner of the Call-ID waits longer, so that the offers do not cross
+    /// again (RFC 3261 §14.1).
     pub(super) fn retry_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let random = rand::Rng::next_u64(&mut cx.core.rng);
         let Some(leg) = self.legs.get_mut(slot) else { return };

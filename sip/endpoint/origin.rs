@@ -7,17 +7,18 @@ use super::state::{Leg, State, tag_number};
 use crate::leg::LegKey;
 use crate::message::Request;
 
-/// Hops of a call that does not say how many it has left (RFC 3261 §8.1.1.6).
+/// Hops of a call without Max-Forwards (RFC 3261 §8.1.1.6).
 const HOPS: u8 = 70;
 
-/// A leg's place in the chain of calls that were made for each other.
+/// A leg's position in the chain of legs that caused each other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
-    /// Max-Forwards of its INVITE.
+    /// Max-Forwards of the INVITE.
     pub(super) hops: u8,
-    /// Of an outgoing leg: the incoming one it was made for. Of an incoming one: the leg of ours whose INVITE it is.
+    /// For an outgoing leg: the incoming leg that caused it. For an incoming leg: the outgoing leg of this server that
+    /// sent its INVITE.
     cause: Option<LegKey>,
-    /// Hash of an incoming leg's Request-URI.
+    /// Hash of the Request-URI of an incoming leg.
     uri: u64,
 }
 
@@ -38,12 +39,12 @@ impl Dialogs {
         Origin { hops: request.max_forwards.unwrap_or(HOPS), cause, uri: hash(request.uri.text()) }
     }
 
-    /// Whether the INVITE is one of our own that has come back for a Request-URI that it was here for before. Proxies on the
-    /// way keep From and Call-ID, so it is known by them.
+    /// Whether the INVITE was sent by this server and comes back for a Request-URI that has passed here before. It is
+    /// recognised by From and Call-ID, which proxies do not change.
     pub(super) fn is_loop(&self, request: &Request) -> bool {
         let uri = hash(request.uri.text());
         let mut next = self.sender_of(request);
-        // The chain gets shorter with each step; a key that comes again would be a mistake of ours.
+        // The chain gets shorter with each step. The limit only protects against a key that repeats by mistake.
         for _ in 0..=2 * u16::from(HOPS) {
             let Some(leg) = next else { return false };
             if leg.incoming && leg.extensions.origin.uri == uri {
@@ -54,7 +55,7 @@ impl Dialogs {
         false
     }
 
-    /// The leg of ours that sent this INVITE.
+    /// Returns this server's leg that sent the INVITE.
     fn sender_of(&self, request: &Request) -> Option<&Leg> {
         let slot = *self.by_tag.get(&tag_number(request.from.tag.as_deref()?)?)?;
         let leg = self.legs.get(slot)?;

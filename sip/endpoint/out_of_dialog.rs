@@ -15,7 +15,8 @@ use crate::leg::EndCause;
 use crate::message::{Method, Request};
 use crate::peer::PeerStatus;
 
-/// How long an OPTIONS may go unanswered: long enough for three of them to be lost, far shorter than Timer F.
+/// How long an OPTIONS may stay without a response: long enough for three of them to be lost, much shorter than Timer F
+/// (32 s).
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Endpoint {
@@ -33,7 +34,7 @@ impl Endpoint {
         self.serve_trunks(now);
     }
 
-    /// Whether a registrar has yet to confirm that.
+    /// Whether a registrar has not yet confirmed the removal of a registration.
     #[must_use]
     pub fn is_withdrawing(&self) -> bool {
         self.trunks.is_withdrawing()

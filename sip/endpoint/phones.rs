@@ -1,4 +1,4 @@
-//! Phones: who registers, who calls with a password, and what keeps their NATs open.
+//! Phones: registrations, calls with a password, and the keep-alives for NAT mappings.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ use crate::message::{Echo, Method, Request, Uri};
 use crate::peer::KnownBy;
 use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Registrar, RegistrarConfig, Way};
 
-/// Two empty lines (RFC 5626 §3.5.1).
+/// The double CRLF of a keep-alive (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";
-/// Option tags of a REGISTER that we obey.
+/// Supported option tags of a REGISTER.
 const REGISTER_SUPPORTED: &[&str] = &["path", "outbound", "gruu"];
-/// Longest Contact, Path and User-Agent values that are kept together, octets.
+/// Longest Contact and Path values of a REGISTER together, in octets.
 const MAX_KEPT: usize = 4_096;
-/// Most characters of a Call-ID that are told of a refused request.
+/// Most characters of a refused request's Call-ID that are reported.
 const MOST_OF_A_CALL_ID: usize = 256;
 
 /// The users with a password, and the phones that registered with one.
@@ -54,18 +54,18 @@ pub(super) struct RegisterAnswer {
     lines: String,
 }
 
-/// Who sent an INVITE.
+/// The sender of an INVITE.
 pub(super) enum Admission {
-    /// A trunk, by its source, its password, or both.
+    /// A trunk, recognised by its source, its password, or both.
     Trunk {
-        /// Which.
+        /// The trunk's name.
         name: Option<TrunkName>,
-        /// From outside its networks: it is answered where it called from, like a phone.
+        /// Whether it calls from outside its networks. Then requests go to the source of its INVITE, as for a phone.
         guest: bool,
     },
-    /// A phone, or a domain's peer.
+    /// A phone, or a caller in a domain's networks.
     Caller(Caller),
-    /// Nobody that may call; it has been told, or is not to be told.
+    /// A sender that may not call. The request has been answered, or must not be answered.
     Refused,
 }
 
@@ -75,18 +75,18 @@ impl Endpoint {
         self.phones.directory = directory;
     }
 
-    /// A binding that was kept over a restart.
+    /// Adds a binding that was stored before a restart.
     pub fn restore(&mut self, now: Instant, binding: Binding) {
         self.phones.restore(&self.core, now, binding);
     }
 
-    /// Bindings now.
+    /// Count of bindings now.
     #[must_use]
     pub fn bindings(&self) -> usize {
         self.phones.registrar.len()
     }
 
-    /// RFC 3261 §10.3.
+    /// Handles a REGISTER (RFC 3261 §10.3).
     pub(super) fn handle_register(&mut self, now: Instant, arrival: &Arrival, request: &Request, key: Key, echo: Echo) {
         let room = self.has_room();
         let answer = self.phones.handle_register(&mut self.core, room, now, arrival, request, &echo);
@@ -270,9 +270,9 @@ impl Phones {
                 let named = wanted.then(|| String::from_utf8_lossy(request.to.uri.text()).into_owned());
                 let contacts = self.registrar.describe(now, &aor, named.as_deref());
                 let mut lines: String = contacts.iter().map(|contact| format!("Contact: {contact}\r\n")).collect();
-                // RFC 3327 §5.3.
+                // RFC 3327 §5.3: the response repeats the Path values.
                 lines.extend(path.iter().map(|path| format!("Path: {}\r\n", clean(path))));
-                // RFC 5626 §6.
+                // RFC 5626 §6: the response confirms outbound.
                 if has_flow {
                     lines.push_str("Require: outbound\r\nSupported: path, outbound\r\n");
                 }
@@ -286,8 +286,8 @@ impl Phones {
         Some(RegisterAnswer { status, reason, lines })
     }
 
-    /// Who sends this INVITE. A trunk is known by its address; a phone has to show its password, also behind a trunk's
-    /// address if it registered from there.
+    /// Identifies the sender of an INVITE. A trunk is known by its address. A phone must authenticate with its
+    /// password, even at a trunk's address if it registered from there.
     pub(super) fn identify(
         &mut self,
         core: &mut Core,
@@ -307,7 +307,7 @@ impl Phones {
             return Admission::Caller(Caller { account, username: None, domain: None });
         }
         let name = request.from.uri.user();
-        // What comes to the address that a carrier has of us by registration comes from that carrier.
+        // A call to the Contact that a carrier got by registration comes from that carrier, not from the domain.
         if let Some(domain) = directory.domain_of(source)
             && trunks.trunk_of(core, arrival, request).is_none()
             && !self.registrar.is_source(arrival.source)
@@ -330,7 +330,7 @@ impl Phones {
             return Admission::Trunk { name, guest: false };
         }
         if let Some(domain) = directory.domain(&host).filter(|domain| !domain.networks.is_empty()) {
-            // Where a domain has both networks and passwords, both are asked for.
+            // A domain with both networks and passwords needs both.
             if !domain.admits(source) {
                 self.refuse_unknown(core, now, arrival, request, echo, 403);
                 return Admission::Refused;
@@ -340,7 +340,8 @@ impl Phones {
                 return Admission::Caller(Caller { account, username: None, domain });
             }
         }
-        // A trunk's calls come in its customers' names: whoever calls is asked, once there is a trunk that may be anywhere.
+        // The From of a trunk's calls names the trunk's customers, not the trunk. So if any trunk may authenticate from
+        // anywhere, every unknown caller is challenged.
         let guests = trunks.has_guests();
         if !guests && !self.may_be_challenged(core, arrival, &host, &name) {
             self.refuse_unknown(core, now, arrival, request, echo, 403);
@@ -373,14 +374,14 @@ impl Phones {
             })
     }
 
-    /// Whether to show that there is somebody here who takes passwords. Silence towards unknown sources is kept unless they
-    /// know a name; otherwise no name is told from another.
+    /// Whether a challenge may reveal that this server accepts passwords. With `UnknownSources::Silent` an unknown
+    /// source is challenged only if it names an existing user. Otherwise existing and unknown names are treated alike.
     fn may_be_challenged(&self, core: &Core, arrival: &Arrival, host: &str, username: &str) -> bool {
         let silent = core.config.unknown_sources == UnknownSources::Silent && core.is_stranger(arrival);
         self.directory.has_users() && (!silent || self.directory.users(username, host).next().is_some())
     }
 
-    /// As if there were no phones.
+    /// Refuses a request as if this server had no phones.
     fn refuse_unknown(
         &mut self,
         core: &mut Core,
@@ -399,7 +400,7 @@ impl Phones {
         }
     }
 
-    /// The user of `directory` whose password the request shows; otherwise it has been answered.
+    /// Returns the user of `directory` that the request authenticates as. Otherwise the request has been answered.
     fn authenticate(
         &mut self,
         core: &mut Core,
@@ -429,7 +430,7 @@ impl Phones {
             Verdict::Elsewhere(username, signed) => {
                 let why = format!("its Digest answer is for {}, not for the Request-URI", shown(&signed));
                 reject_credentials(core, now, arrival, request, &username, &why);
-                // RFC 7616 §3.4.6.
+                // RFC 7616 §3.4.6: the `uri` of the answer must match the Request-URI.
                 core.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
                 return None;
             }
@@ -443,8 +444,9 @@ impl Phones {
         None
     }
 
-    /// The Contact that a phone has registered, if `uri` is its GRUU of ours: a proxy on the way cannot know it (RFC 5627 §6.1).
-    /// A GRUU to which a proxy has added something, as they do for phones behind a NAT, is read by that proxy.
+    /// Returns the Contact that a phone has registered, if `uri` is its GRUU at this server. A proxy on the path cannot
+    /// know that Contact (RFC 5627 §6.1). A GRUU to which a proxy has added parameters, as proxies do for phones behind
+    /// a NAT, is left to that proxy.
     pub(super) fn contact_of_gruu(&self, now: Instant, uri: &Uri) -> Option<Uri> {
         let instance = uri.instance()?;
         let text = String::from_utf8_lossy(uri.text());
@@ -460,8 +462,8 @@ impl Phones {
     }
 }
 
-/// The accounts, if the request comes from this machine and names one of them as its caller: then it is that account's, also
-/// from an address in a trunk's networks.
+/// Returns the accounts' directory if the request comes from a loopback address and names an account in its
+/// credentials. Such a call belongs to that account, even from an address in a trunk's networks.
 fn accounts_claimed<'a>(directory: &'a Directory, arrival: &Arrival, request: &Request) -> Option<&'a Directory> {
     let accounts = directory.accounts().filter(|_| arrival.source.ip().to_canonical().is_loopback())?;
     let values = request.content.values("Authorization");
@@ -483,7 +485,7 @@ fn reject_credentials(core: &mut Core, now: Instant, arrival: &Arrival, request:
     complain(core, now, arrival, request, username, why);
 }
 
-/// Tells that a user was refused. Of one source the log has a line in ten seconds.
+/// Reports that a user was refused. The log gets one line in 10 s for each source.
 fn complain(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
     let line = match &core.guard {
         Some(guard) => guard.complain(now, arrival.source.ip()),
@@ -492,7 +494,7 @@ fn complain(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request,
     core.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
 }
 
-/// Tells the application, and the log when a phone is there that was not, or is there no more.
+/// Reports a change to the application, and logs a new or ended binding.
 fn tell_binding(core: &mut Core, change: Change) {
     note_binding(&change);
     core.event(Event::Binding(change));
@@ -509,8 +511,8 @@ fn note_binding(change: &Change) {
     tracing::info!(account = %aor.account, user, user_agent, "{what}: {source} {transport}");
 }
 
-/// What a stranger wrote, for the log: 64 characters at most.
-/// What is told of a request that was refused. `line`: see [`RefusedRequest::line`].
+/// Describes a refused request for the application. Its texts are cut to 64 characters, the Call-ID to
+/// [`MOST_OF_A_CALL_ID`]. `line` is that of [`RefusedRequest::line`].
 pub(super) fn refusal(
     arrival: &Arrival,
     request: &Request,

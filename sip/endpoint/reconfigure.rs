@@ -1,4 +1,5 @@
-//! New settings while calls go on: what holds for new requests changes, what lives stays as it is.
+//! Changes the settings while calls continue. New requests use the new settings; existing legs and transactions stay as
+//! they are.
 
 use std::mem;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! REFER in a dialog (RFC 3515, 4488), both roles, and as much of RFC 6665 as its implicit subscription needs.
+//! REFER in a dialog (RFC 3515, 4488) in both roles, and the part of RFC 6665 that its implicit subscription needs.
 
 use std::time::{Duration, Instant};
 
@@ -12,39 +12,39 @@ use crate::keys::{LegId, ServerId};
 use crate::leg::{Event, Header, LegKey, Refer, Referred};
 use crate::message::{Method, Request, Response, Uri};
 
-/// How long a subscription lasts without news, seconds.
+/// Lifetime of a subscription in seconds. A NOTIFY does not extend it.
 const EXPIRES: u64 = 180;
 const NOT_YOURS: &str = "Reason: SIP;cause=403;text=\"Transfers are not allowed here\"\r\n";
 const ALLOW_EVENTS: &str = "Allow-Events: refer\r\n";
 
-/// The peer's REFER: we tell it how it goes.
+/// The subscription of a received REFER: this server sends NOTIFYs with the progress.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    /// Its transaction, until the application has answered it.
+    /// The REFER's transaction, until the application has answered it.
     server: Option<ServerId>,
-    /// CSeq of the REFER, which tells several in one dialog apart (RFC 3515 §2.4.6).
+    /// CSeq of the REFER, which distinguishes several REFERs in one dialog (RFC 3515 §2.4.6).
     id: u32,
-    /// It wants no NOTIFY (RFC 4488).
+    /// Whether the far end wants no NOTIFY (RFC 4488).
     quiet: bool,
-    /// A NOTIFY has no answer yet; the next waits, lest it overtake.
+    /// Whether a NOTIFY is outstanding. The next one waits for its response, so that it does not overtake.
     out: bool,
-    /// The newest news that waits.
+    /// The latest status that waits to be sent.
     next: Option<u16>,
     last: u16,
 }
 
-/// Our REFER: the peer tells us how it goes.
+/// A sent REFER: the far end reports the progress with NOTIFYs.
 #[derive(Debug)]
 pub(super) struct Referral {
     accepted: bool,
-    /// The last status told, lest it be told twice.
+    /// The last reported status, so that it is not reported twice.
     last: u16,
-    /// When silence counts as failure.
+    /// When the REFER counts as failed (408) if no final status has come, whatever NOTIFYs came before.
     pub(super) deadline: Instant,
 }
 
 impl Dialogs {
-    // ----- as the one who is asked --------------------------------------------------------------------------------
+    // ----- as the recipient of REFER -----------------------------------------------------------------------------
 
     pub(super) fn handle_refer(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
@@ -104,11 +104,11 @@ impl Dialogs {
         let lines = if quiet { "Refer-Sub: false\r\n" } else { "" };
         let contact = Some(contact.as_str());
         cx.respond(server, ResponseParts { status: 202, lines, contact, ..ResponseParts::default() });
-        // RFC 3515 §2.4.4: the first NOTIFY goes at once.
+        // RFC 3515 §2.4.4: the first NOTIFY is sent at once.
         self.notify_refer(cx, slot, 100);
     }
 
-    /// Tells the peer the status of the call that it asked for.
+    /// Sends a NOTIFY with the status of the call that the far end asked for, or queues the status.
     pub(super) fn notify_refer(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
@@ -146,7 +146,7 @@ impl Dialogs {
         );
     }
 
-    /// The answer to our NOTIFY, or its silence (408).
+    /// Handles the response to a NOTIFY; 408 if there was none.
     pub(super) fn notify_answered(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
@@ -160,7 +160,7 @@ impl Dialogs {
         }
     }
 
-    /// The leg is about to send BYE: what waits to be told is told before.
+    /// Sends a waiting status, because the leg is about to send BYE.
     pub(super) fn send_last_notify(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = leg.extensions.subscription.take() else { return };
@@ -172,7 +172,7 @@ impl Dialogs {
         }
     }
 
-    /// SUBSCRIBE in a dialog: only to what a REFER began (RFC 6665 §4.2.1).
+    /// Handles a SUBSCRIBE in a dialog. It may only refresh the subscription of a REFER (RFC 6665 §4.2.1).
     pub(super) fn handle_subscribe(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
@@ -195,7 +195,7 @@ impl Dialogs {
         }
     }
 
-    // ----- as the one who asks ------------------------------------------------------------------------------------
+    // ----- as the sender of REFER --------------------------------------------------------------------------------
 
     pub(super) fn refer(&mut self, cx: &mut Context<'_>, slot: LegId, refer: Refer) {
         let deadline = cx.now + Duration::from_secs(EXPIRES);
@@ -215,7 +215,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// The answer to our REFER, or its silence (408).
+    /// Handles the response to a REFER; 408 if there was none.
     pub(super) fn refer_answered(
         &mut self,
         cx: &mut Context<'_>,
@@ -239,7 +239,7 @@ impl Dialogs {
         }
         cx.core.event(Event::ReferAnswered { leg: key, status });
         if status < 300 && quiet {
-            // RFC 4488 §4: nothing will be heard of it; it was taken.
+            // RFC 4488 §4: the REFER was accepted, and no NOTIFY will follow.
             cx.core.event(Event::ReferProgress { leg: key, status: 200, done: true });
         }
     }
@@ -265,7 +265,7 @@ impl Dialogs {
         let (accepted, news) = (referral.accepted, told != referral.last);
         referral.last = told;
         referral.accepted = true;
-        // A final status is the last one, whatever the subscription's state says (RFC 3515 §2.4.5).
+        // A final status is the last one, whatever Subscription-State says (RFC 3515 §2.4.5).
         let done = done || told >= 200;
         if done {
             leg.extensions.referral = None;
@@ -274,7 +274,7 @@ impl Dialogs {
             return;
         }
         if !accepted {
-            // It came before the 202.
+            // The NOTIFY came before the 202.
             cx.core.event(Event::ReferAnswered { leg: key, status: 202 });
         }
         if news || done {
@@ -295,7 +295,7 @@ impl Dialogs {
 
     // ----- Replaces -----------------------------------------------------------------------------------------------
 
-    /// The leg that the value of a Replaces header names (RFC 3891 §3), and whether it is answered.
+    /// Returns the leg that the value of a Replaces header names (RFC 3891 §3), and whether the leg is answered.
     pub(super) fn named_by_replaces(&self, value: &str) -> Option<(LegKey, bool)> {
         let mut parts = value.split(';').map(str::trim);
         let call_id = parts.next()?;
@@ -311,7 +311,7 @@ impl Dialogs {
         let leg = self.legs.get(slot).filter(|leg| !leg.is_reported() && leg.dialog.call_id == call_id.as_bytes())?;
         match &leg.state {
             State::Established => (leg.dialog.remote_tag == from.as_bytes()).then_some((leg.key, true)),
-            // An early dialog that the other side began cannot be replaced.
+            // An early dialog that the far end began cannot be replaced.
             State::Calling(calling) => {
                 calling.early.iter().any(|early| early.dialog.remote_tag == from.as_bytes()).then_some((leg.key, false))
             }
@@ -319,7 +319,7 @@ impl Dialogs {
         }
     }
 
-    /// RFC 3891 §3: whose place an INVITE is to take, or the status to refuse it with.
+    /// Returns the leg that an INVITE is to replace (RFC 3891 §3), or the status to refuse the INVITE with.
     pub(super) fn replaced_by(&self, request: &Request) -> Result<Option<LegKey>, u16> {
         match request.content.list("Replaces").as_slice() {
             [] => Ok(None),
@@ -333,7 +333,7 @@ impl Dialogs {
     }
 }
 
-/// What requests for subscriptions get that no REFER began.
+/// Returns status and header lines of the refusal of a NOTIFY or SUBSCRIBE outside every subscription.
 pub(super) fn refusal_of_event(request: &Request) -> (u16, &'static str) {
     match request.method {
         Method::Notify => (481, ""),
@@ -347,7 +347,7 @@ fn is_refer(request: &Request) -> bool {
     event.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("refer")
 }
 
-/// The status of `SIP/2.0 200 OK`, which a message/sipfrag begins with.
+/// Returns the status of `SIP/2.0 200 OK`, the first line of a message/sipfrag body.
 fn fragment_status(body: &[u8]) -> Option<u16> {
     let line = body.split(|&byte| byte == b'\n').next()?;
     let mut words = line.split(|byte| byte.is_ascii_whitespace());
@@ -356,7 +356,7 @@ fn fragment_status(body: &[u8]) -> Option<u16> {
     (100..700).contains(&status).then_some(status)
 }
 
-/// A SIP URI and the header fields in it (RFC 3261 §19.1.1), decoded.
+/// Splits a SIP URI into the URI and its decoded header fields (RFC 3261 §19.1.1).
 fn take_headers(uri: &str) -> (String, Vec<Header>) {
     let host = uri.find('@').unwrap_or(0);
     let Some((at, _)) = uri.char_indices().skip_while(|(at, _)| *at < host).find(|(_, c)| *c == '?') else {

@@ -1,4 +1,5 @@
-//! Reliable provisional responses (RFC 3262), both roles, and what an early dialog may carry because of them (RFC 3311).
+//! Reliable provisional responses (RFC 3262) as UAS and UAC, and the requests that they allow in an early dialog (RFC
+//! 3311).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,21 +21,21 @@ use crate::keys::{ClientId, LegId, ServerId};
 use crate::leg::{EndCause, Event, Header};
 use crate::message::{Echo, Method, Request, Response};
 
-/// Provisional responses that may wait for the PRACK of the one before; beyond it the oldest is left out.
+/// Most provisional responses that may wait for the PRACK of the one before. Beyond them the oldest is dropped.
 const MOST_WAITING: usize = 8;
 
-/// The UAS's side: our provisional responses.
+/// The reliable provisional responses of a UAS.
 #[derive(Debug, Default)]
 pub(super) struct Reliable {
-    /// RSeq of the last one; each INVITE begins somewhere below 2^31 (RFC 3262 §3).
+    /// RSeq of the last response. Each INVITE begins at a random number below 2^31 (RFC 3262 §3).
     last: u32,
     /// CSeq of the INVITE.
     cseq: u32,
     unacknowledged: Option<Unacknowledged>,
     waiting: VecDeque<(u16, Option<Bytes>, Vec<Header>)>,
-    /// Our 200, which waits for a PRACK.
+    /// The 200 that waits for a PRACK.
     answer: Option<(Bytes, Vec<Header>)>,
-    /// Our answer to the INVITE's offer was in one of them, and has been acknowledged.
+    /// Whether the first offer and answer are complete: a response carried SDP and was acknowledged.
     pub(super) settled: bool,
 }
 
@@ -49,15 +50,15 @@ struct Unacknowledged {
     deadline: Instant,
 }
 
-/// The UAC's side: an early dialog with a peer that sends reliable provisional responses.
+/// An early dialog of a UAC whose far end sends reliable provisional responses.
 #[derive(Debug)]
 pub(super) struct Early {
     pub(super) dialog: Dialog,
-    /// RSeq of the last one acknowledged.
+    /// RSeq of the last acknowledged response.
     last: u32,
-    /// The answer to our offer was in one of them.
+    /// Whether the first offer and answer are complete in this early dialog.
     pub(super) settled: bool,
-    /// The newest SDP in them; its 2xx need not repeat it.
+    /// The SDP of the responses; the 2xx need not repeat it.
     pub(super) answer: Option<Bytes>,
 }
 
@@ -72,9 +73,10 @@ impl Reliable {
 }
 
 impl Dialogs {
-    // ----- as the one who is called -------------------------------------------------------------------------------
+    // ----- as UAS ------------------------------------------------------------------------------------------------
 
-    /// A provisional response above 100, if the leg sends reliable ones. `false`: it does not.
+    /// Sends a reliable provisional response above 100, or queues it. Returns `false` if the leg does not send reliable
+    /// ones.
     pub(super) fn send_reliable(
         &mut self,
         cx: &mut Context<'_>,
@@ -85,7 +87,7 @@ impl Dialogs {
     ) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return false };
         let Some(reliable) = &mut leg.extensions.reliable else { return false };
-        // RFC 3262 §3: the next one goes once the one before is acknowledged; none after our answer.
+        // RFC 3262 §3: the next response is sent once the one before is acknowledged, and none after the 200.
         if reliable.unacknowledged.is_some() {
             if reliable.waiting.len() >= MOST_WAITING {
                 reliable.waiting.pop_front();
@@ -115,7 +117,8 @@ impl Dialogs {
         true
     }
 
-    /// Our 200, if it must wait for a PRACK: one that carries our answer comes first (RFC 3262 §3). `false`: it need not.
+    /// Holds back the 200 if a response with SDP must be acknowledged by PRACK first (RFC 3262 §3). Returns `false` if
+    /// the 200 can be sent now.
     pub(super) fn hold_answer_for_prack(&mut self, slot: LegId, sdp: &Bytes, headers: &[Header]) -> bool {
         let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut()) else {
             return false;
@@ -125,7 +128,7 @@ impl Dialogs {
             reliable.answer = Some((sdp.clone(), headers.to_vec()));
             return true;
         }
-        // Nothing is repeated beside the final response, yet its PRACK may come.
+        // Provisional responses are not retransmitted together with the final response, but their PRACK may still come.
         reliable.unacknowledged = None;
         false
     }
@@ -138,7 +141,7 @@ impl Dialogs {
             return;
         };
         if response.deadline <= cx.now {
-            // RFC 3262 §3: 64*T1 without PRACK, and the INVITE is refused with a 5xx.
+            // RFC 3262 §3: after 64*T1 without a PRACK the INVITE is refused with a 5xx.
             leg.extensions.reliable = None;
             cx.respond(server, ResponseParts { status: 504, ..ResponseParts::default() });
             self.finish(cx, slot, End::of(EndCause::AckTimeout, Some(504)));
@@ -183,12 +186,12 @@ impl Dialogs {
                 cx.respond(server, plain(200));
                 cx.core.event(Event::OfferAnswered { leg: key, sdp });
             }
-            // RFC 3262 §5: a further offer, once the first one is through; its answer goes with the 200 of the PRACK.
+            // RFC 3262 §5: a further offer once the first one is answered. Its answer goes into the 200 to the PRACK.
             Some(sdp) if reliable.settled && ringing && answer.is_none() && leg.offered.is_none() && !offering => {
                 leg.offered = Some(server);
                 cx.core.event(Event::Offered { leg: key, sdp: Some(sdp), refusable: false });
             }
-            // The provisional response is acknowledged all the same; of two offers that cross, neither counts.
+            // The PRACK still acknowledges the provisional response. Of two offers that cross, neither counts.
             Some(_) if reliable.settled && offering => cx.respond(server, plain(491)),
             Some(_) if leg.offered.is_some() => {
                 let lines = cx.core.retry_after_offer();
@@ -204,10 +207,10 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    // ----- as the one who calls -----------------------------------------------------------------------------------
+    // ----- as UAC ------------------------------------------------------------------------------------------------
 
-    /// Acknowledges a reliable provisional response. `false`: it is a repetition, or one before it is missing, and nothing
-    /// is to be made of it (RFC 3262 §4).
+    /// Acknowledges a reliable provisional response with PRACK. Returns `false` if the response must be ignored,
+    /// because it is a retransmission or the one before it is missing (RFC 3262 §4).
     pub(super) fn acknowledge_provisional(
         &mut self,
         cx: &mut Context<'_>,
@@ -236,7 +239,7 @@ impl Dialogs {
                     early.dialog.target = target;
                 }
                 early.settled |= settles;
-                // The first offer is the one that is answered; what is repeated later says nothing new.
+                // If the INVITE had no offer, the first SDP is the offer to answer; later copies of it change nothing.
                 early.answer = if late { early.answer.take().or(answer) } else { answer.or(early.answer.take()) };
             }
             None if !room => return false,
@@ -259,8 +262,8 @@ impl Dialogs {
         true
     }
 
-    /// A request of the peer in an early dialog of a call of ours. Of those without reliable responses nothing is kept: our
-    /// offer has no answer there that counts (RFC 3261 §13.2.1).
+    /// Handles a request of the far end in an early dialog of an outgoing call. Early dialogs without reliable
+    /// responses are not stored: an answer in them does not count (RFC 3261 §13.2.1).
     pub(super) fn handle_early(
         &mut self,
         cx: &mut Context<'_>,
@@ -301,7 +304,7 @@ impl Dialogs {
         );
         match request.method {
             Method::Update if request.content.has_sdp() => {
-                // RFC 3311 §5.2: our own offer comes first, then theirs, one at a time.
+                // RFC 3311 §5.2: first this server's own offer must be answered, then the far end's, one at a time.
                 let status = match () {
                     () if busy => 500,
                     () if !settled || offering => 491,

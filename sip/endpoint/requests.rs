@@ -56,7 +56,7 @@ impl Dialogs {
         true
     }
 
-    /// RFC 3261 §13.2.2.4: the ACK of a 2xx is a request of its own, along the dialog's route set.
+    /// Sends the ACK of a 2xx. It is a request of its own along the dialog's route set (RFC 3261 §13.2.2.4).
     pub(super) fn acknowledge_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -128,7 +128,7 @@ impl Dialogs {
                 leg.offering = None;
                 if matches!(leg.state, State::Established) && !leg.is_reported() {
                     cx.core.event(Event::OfferRejected { leg: key, status: 408 });
-                    // RFC 3261 §14.1: no answer counts as 408, and 408 ends the dialog.
+                    // RFC 3261 §14.1: a missing response counts as 408, and 408 ends the dialog.
                     self.send_bye(cx, leg_slot, ByeHeaders::default(), End::of(cause, None));
                 }
             }
@@ -284,7 +284,7 @@ impl Dialogs {
 
     /// The target, the routes and the flow of the next request in a dialog.
     fn next_hop_in(&self, cx: &Context<'_>, dialog: &Dialog) -> NextHop {
-        // Phones, and guests, are those whose way is kept.
+        // Only phones and guests have a pinned path.
         let contact = dialog.flow.pinned.then(|| cx.phones.contact_of_gruu(cx.now, &dialog.target)).flatten();
         let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
         NextHop { flow: dialog.next_flow(), uri, routes }

@@ -1,24 +1,25 @@
-//! How long who is refused for now is asked to stay away (RFC 3261 §20.33).
+//! Retry-After: how long a refused client should wait (RFC 3261 §20.33).
 //!
-//! For so long a peer that heeds the 503 sends us nothing at all (RFC 3261 §21.5.4): briefly where only its own pace was too
-//! fast, longer where nothing but the end of calls makes room. Always by chance, lest all come back in the same second.
+//! A client that obeys the header of a 503 sends nothing at all for that time (RFC 3261 §21.5.4). So the time is short
+//! if the client only exceeded its own rate, and longer if only the end of calls makes room. It is always random, so
+//! that clients do not come back all in the same second.
 
 use std::ops::RangeInclusive;
 
 /// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryReason {
-    /// A trunk's `max_cps`: the next second has room.
+    /// A trunk's `max_cps` is reached; the next second has room.
     Pace,
-    /// A trunk's `max_calls`: some call has to end first.
+    /// A trunk's `max_calls` is reached; a call has to end first.
     Calls,
-    /// We are late; shedding cures that within seconds.
+    /// The shell is late; refusing calls cures that within seconds.
     Late,
-    /// `max_legs` or `max_transactions`: many calls have to end.
+    /// `max_legs` or `max_transactions` is reached; many calls have to end.
     Tables,
-    /// A request within a call, which must not wait for long.
+    /// A request within a dialog, which must not wait long.
     Dialog,
-    /// The registrar's table.
+    /// The registrar has `max_bindings` bindings.
     Bindings,
 }
 

@@ -22,7 +22,7 @@ use crate::leg::{Command, EndCause, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Echo, Method, Request, Response, Uri};
 use crate::peer::Way;
 
-/// Longest Request-URI taken, octets (414 beyond it).
+/// Longest accepted Request-URI in octets; a longer one gets 414.
 const MAX_URI: usize = 2_048;
 
 impl Endpoint {
@@ -44,7 +44,7 @@ impl Endpoint {
             }
             return;
         }
-        // RFC 5923 §5: only to whom has shown a certificate is anything sent that it did not ask for.
+        // RFC 5923 §5: only a client that has shown a certificate may get requests over its connection.
         if let (Some(port), Transport::Tls) = (request.via.alias, arrival.transport)
             && let (Some(connection), Some(trunk)) = (arrival.connection, arrival.proven.clone())
         {
@@ -56,12 +56,13 @@ impl Endpoint {
             self.handle_register(now, arrival, &request, key, echo);
             return;
         }
-        // An INVITE is asked later who it comes from.
+        // The source of an INVITE is identified later.
         let is_invite = request.method == Method::Invite && request.to.tag.is_none();
         let known =
             leg.is_some() || is_invite || !self.phones.is_outsider(&self.core, arrival) || self.is_expected(&request);
         if !known {
-            // Of a dialog that is over, or was lost in a crash: no scanner's, and its end is to be told (RFC 3261 §12.2.2).
+            // A request in a dialog that has ended, or was lost in a crash, does not come from a scanner. It gets 481,
+            // so that its sender learns that the dialog is gone (RFC 3261 §12.2.2).
             let (status, strays) = if request.to.tag.is_some() { (481, true) } else { (403, false) };
             if strays {
                 self.core.counters.strangers += 1;
@@ -103,7 +104,7 @@ impl Endpoint {
                 self.core.refuse(arrival, &echo, status, lines);
                 return;
             }
-            // What is to be transferred is a call, and this names none.
+            // A REFER transfers a call, and this one belongs to none.
             Method::Refer => {
                 self.core.refuse(arrival, &echo, 403, "");
                 return;
@@ -132,7 +133,7 @@ impl Endpoint {
             self.core.refuse(arrival, &echo, 503, &lines);
             return;
         }
-        // Some carriers ask for a password even for the BYE of a call of theirs.
+        // Some carriers challenge even the BYE of a call that they placed.
         let credentials = peer.and_then(|peer| self.trunks.get(peer)?.credentials.clone());
         let session = credentials.map(|own| digest::Session::new(own).at_home(self.trunks.home_of(&self.core, peer)));
         let flow = Flow { pinned: guest, ..self.core.arrival_flow(arrival) };
@@ -142,7 +143,7 @@ impl Endpoint {
         dialogs.accept_invite(&mut cx, invite);
     }
 
-    /// RFC 3261 §8.2 in its order.
+    /// Applies the checks of RFC 3261 §8.2 in their order. Returns status and header lines of the refusal, if any.
     fn refusal_of_invite(
         &mut self,
         request: &Request,
@@ -155,7 +156,7 @@ impl Endpoint {
         if self.transactions.is_merged(&merge_key) {
             return Some((482, String::new()));
         }
-        // Taking the call means forwarding it, so this is a proxy's question to us too (RFC 3261 §16.3).
+        // Taking the call means forwarding it, so the proxy rule of RFC 3261 §16.3 applies.
         if request.max_forwards == Some(0) {
             return Some((483, String::new()));
         }
@@ -185,7 +186,7 @@ impl Endpoint {
         None
     }
 
-    /// RFC 3261 §11: what we can do, without a dialog.
+    /// Answers an OPTIONS outside a dialog with this server's capabilities (RFC 3261 §11).
     fn answer_options(&mut self, arrival: &Arrival, request: &Request, echo: &Echo) {
         let prack = self.core.prack_of(self.core.trunk_at(arrival.source.ip()));
         if let Some(lines) = unsupported(request, prack) {
@@ -195,7 +196,7 @@ impl Endpoint {
         }
     }
 
-    /// RFC 3261 §9.2.
+    /// Handles a CANCEL (RFC 3261 §9.2).
     fn handle_cancel(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) {
         let key = self.core.server_key(request, &Method::Invite);
         let Some(CancelledInvite { leg, tag, pending }) = self.transactions.cancelled_invite(&key) else {
@@ -219,7 +220,7 @@ impl Endpoint {
     }
 
     pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
-        // RFC 3261 §8.1.3.3: more than one Via means it was meant for somebody else.
+        // RFC 3261 §8.1.3.3: a response with more than one Via was not meant for this server.
         let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
         let Some(branch) = branch else {
             tracing::debug!(status = response.status, "response to no transaction of ours");
@@ -250,7 +251,7 @@ impl Endpoint {
     }
 
     fn deliver(&mut self, now: Instant, id: ClientId, response: &Response) {
-        // RFC 3263 §4.3.
+        // RFC 3263 §4.3: after a 503 the next target is tried.
         if response.status == 503 && self.try_next_target(now, id) {
             return;
         }
@@ -279,7 +280,8 @@ impl Endpoint {
         dialogs.try_next_target(&mut cx, id)
     }
 
-    /// One command. The destination of a [`Command::Invite`] may have to be looked up: [`Output::Resolve`](super::Output).
+    /// Executes one command. The destination of a [`Command::Invite`] may need a lookup:
+    /// [`Output::Resolve`](super::Output).
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         let key = command.leg();
         match command {
@@ -318,7 +320,7 @@ impl Endpoint {
         self.locate(now, &hop, trunk, PendingLookup::Invite { key, outgoing });
     }
 
-    /// Sends the INVITE to the first hop that a socket of ours reaches.
+    /// Sends the INVITE to the first target that a local socket can reach.
     pub(super) fn place(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>, mut hops: Vec<Target>) {
         let home = hops.iter().map(|hop| hop.address.ip().to_canonical().into()).collect();
         match self.core.next_hop(&mut hops) {
@@ -330,7 +332,8 @@ impl Endpoint {
         }
     }
 
-    /// Hangs up a dialog of an earlier process, if a socket of ours reaches its peer and there is room for the transaction.
+    /// Ends a dialog of an earlier process, if a local socket reaches its far end and there is room for the
+    /// transaction.
     pub(super) fn end_stored(&mut self, now: Instant, state: DialogState) {
         let (transport, peer) = state.way();
         if matches!(transport, Transport::Ws | Transport::Wss) || !self.has_room() {
@@ -343,7 +346,7 @@ impl Endpoint {
         }
     }
 
-    /// The trunk whose networks hold the address.
+    /// Returns the trunk whose networks contain the address.
     pub(crate) fn trunk_at(&self, source: IpAddr) -> Option<TrunkName> {
         self.core.trunk_at(source).cloned()
     }

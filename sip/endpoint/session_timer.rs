@@ -1,4 +1,5 @@
-//! Session timers (RFC 4028), both roles: what is agreed, who refreshes, and when a silent peer counts as gone.
+//! Session timers (RFC 4028) as UAC and UAS: the negotiation, the refreshes, and the end of a session that is not
+//! refreshed.
 
 use std::time::{Duration, Instant};
 
@@ -9,34 +10,34 @@ use crate::keys::LegId;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};
 
-/// What a session that nobody refreshed ends with.
+/// Reason header of the BYE that ends a session without refresh.
 const EXPIRED: &str = "Reason: SIP;cause=408;text=\"Session timer expired\"\r\n";
-/// The least Min-SE there is, seconds (RFC 4028 §5).
+/// The smallest Min-SE in seconds (RFC 4028 §5).
 pub(super) const LEAST: u32 = 90;
-/// The longest interval that a peer can talk us into, seconds.
+/// The longest interval in seconds that the far end can ask for.
 const MOST: u32 = 86_400;
-/// How long a refusal of a refresh that may pass is waited out.
+/// Pause before a refresh that was refused for a temporary reason is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// A session that must be refreshed.
+/// The timer of a session that must be refreshed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SessionTimer {
-    /// Seconds.
+    /// Session interval in seconds.
     interval: u32,
-    /// When we refresh; `None` if the peer does, or while our refresh is out.
+    /// When this server refreshes; `None` if the far end does, or while a refresh is outstanding.
     refresh_at: Option<Instant>,
     ours: bool,
     expires_at: Instant,
 }
 
-/// What two sides agreed on.
+/// The result of the negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Agreed {
-    /// Seconds.
+    /// Session interval in seconds.
     pub(super) interval: u32,
-    /// We refresh.
+    /// Whether this server refreshes.
     pub(super) ours: bool,
-    /// The peer announced that it knows timers: its part is required of it.
+    /// Whether the far end supports session timers, so that its part can be required.
     pub(super) known: bool,
 }
 
@@ -44,7 +45,7 @@ impl SessionTimer {
     pub(super) fn new(now: Instant, agreed: Agreed) -> Self {
         let Agreed { interval, ours, .. } = agreed;
         let whole = Duration::from_secs(u64::from(interval));
-        // RFC 4028 §10: who waits for a refresh gives up a little early.
+        // RFC 4028 §10: the side that waits for a refresh ends the session a little early.
         let patience = if ours { whole } else { whole - (whole / 3).min(Duration::from_secs(32)) };
         Self { interval, ours, refresh_at: ours.then_some(now + whole / 2), expires_at: now + patience }
     }
@@ -53,14 +54,14 @@ impl SessionTimer {
         self.refresh_at.map_or(self.expires_at, |at| at.min(self.expires_at))
     }
 
-    /// The lines of a request of ours: the roles stay as they are.
+    /// Returns the header lines of a refreshing request. The roles do not change.
     fn lines(&self) -> String {
         let refresher = if self.ours { "uac" } else { "uas" };
         format!("Session-Expires: {};refresher={refresher}\r\n", self.interval)
     }
 }
 
-/// `1800;refresher=uac`: seconds, and whether the request's sender is to refresh, if that is said.
+/// Parses `1800;refresher=uac`: the seconds, and whether the sender of the request refreshes, if stated.
 fn parse(value: &str) -> Option<(u32, Option<bool>)> {
     let mut parts = value.split(';').map(str::trim);
     let interval = parts.next()?.parse().ok()?;
@@ -75,7 +76,7 @@ fn seconds(content: &Content, name: &'static str) -> Option<u32> {
     content.value(name)?.split(';').next()?.trim().parse().ok()
 }
 
-/// The UAS's part (RFC 4028 §9): what our 2xx will say. An error is the Min-SE of a 422.
+/// Negotiates as UAS (RFC 4028 §9): returns what the 2xx will state. The error is the Min-SE of a 422.
 pub(super) fn agree(request: &Request, ours: u32, min_se: u32) -> Result<Option<Agreed>, u32> {
     let content = &request.content;
     let min_se = min_se.max(LEAST);
@@ -91,39 +92,39 @@ pub(super) fn agree(request: &Request, ours: u32, min_se: u32) -> Result<Option<
     }
     let most = if ours > 0 { ours } else { MOST };
     let interval = asked.min(most).max(theirs).max(min_se);
-    // Who can refresh its session itself had better: its NAT stays open then.
+    // The far end refreshes if it can, because that keeps its NAT mapping open.
     let ours = if known { sender == Some(false) } else { true };
     Ok(Some(Agreed { interval, ours, known }))
 }
 
-/// The lines of a 2xx.
+/// Returns the header lines of a 2xx.
 pub(super) fn answer_lines(agreed: Option<Agreed>) -> String {
     let Some(Agreed { interval, ours, known }) = agreed else { return String::new() };
     let refresher = if ours { "uas" } else { "uac" };
-    // RFC 4028 §9: the peer must see to it only if it is the one to refresh.
+    // RFC 4028 §9: the far end must support the timer only if it is the refresher.
     let require = if known && !ours { "Require: timer\r\n" } else { "" };
     format!("{require}Session-Expires: {interval};refresher={refresher}\r\n")
 }
 
-/// What the 2xx to a request of ours says (RFC 4028 §7.2).
+/// Returns what the 2xx to a request of this server states (RFC 4028 §7.2).
 fn agreed_by(response: &Response) -> Option<Agreed> {
     let (interval, sender) = parse(&response.content.value("Session-Expires")?)?;
     let interval = interval.clamp(LEAST, MOST);
     Some(Agreed { interval, ours: sender.unwrap_or(true), known: true })
 }
 
-/// The Min-SE of a 422, if we can live with it.
+/// Returns the Min-SE of a 422, if it is acceptable.
 pub(super) fn least_by(response: &Response) -> Option<u32> {
     (response.status == 422).then(|| seconds(&response.content, "Min-SE")).flatten().filter(|&least| least <= MOST)
 }
 
 impl Dialogs {
-    /// The lines of a later request of ours that refreshes.
+    /// Returns the header lines of a later request that refreshes the session.
     pub(super) fn refresh_lines(&self, leg: &Leg) -> String {
         leg.extensions.session.as_ref().map(|session| session.lines()).unwrap_or_default()
     }
 
-    /// A 2xx of ours is going out that says this.
+    /// Starts the timer that a sent 2xx states, or stops it.
     pub(super) fn start_session(&mut self, cx: &mut Context<'_>, slot: LegId, agreed: Option<Agreed>) {
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.extensions.session = agreed.map(|agreed| Box::new(SessionTimer::new(cx.now, agreed)));
@@ -131,7 +132,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// A 2xx of the peer came, to an INVITE or UPDATE.
+    /// Starts the timer that a received 2xx to an INVITE or UPDATE states, or stops it.
     pub(super) fn learn_session(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) {
         if let Some(leg) = self.legs.get_mut(slot)
             && response.content.value("Allow").is_some()
@@ -159,7 +160,8 @@ impl Dialogs {
         if session.refresh_at.is_none_or(|at| at > cx.now) {
             return;
         }
-        // A request that is out refreshes too, if it is ours; one of the peer's is answered first.
+        // An outstanding request of this server refreshes the session too. A request of the far end must be answered
+        // first.
         if busy {
             session.refresh_at = Some(cx.now + AGAIN);
             return;
@@ -184,7 +186,7 @@ impl Dialogs {
         );
     }
 
-    /// The answer to our UPDATE that refreshes, or its silence (408).
+    /// Handles the response to a refreshing UPDATE; 408 if there was none.
     pub(super) fn refresh_answered(
         &mut self,
         cx: &mut Context<'_>,
@@ -218,7 +220,7 @@ impl Dialogs {
                     self.send_refresh(cx, slot);
                 }
             }
-            // It does not take UPDATE after all.
+            // The far end does not support UPDATE, although its Allow said so.
             (405 | 501, _) => {
                 leg.extensions.peer_updates = false;
                 cx.core.event(Event::RefreshDue { leg: key });
@@ -232,7 +234,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// An offer of ours that was to refresh failed, and yet the call goes on: it is tried again while there is time.
+    /// Schedules the refresh again after an offer that should refresh the session failed but did not end the call.
     pub(super) fn refresh_again(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(session) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.session.as_mut())
             && session.ours

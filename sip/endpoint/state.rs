@@ -16,7 +16,7 @@ use crate::keys::{ClientId, ServerId};
 use crate::leg::{EndCause, Header, LegKey, Outgoing};
 use crate::recording;
 
-/// One INVITE dialog usage, from the INVITE to the answer of its BYE.
+/// One INVITE dialog usage, from the INVITE to the response to its BYE.
 #[derive(Debug)]
 pub(super) struct Leg {
     pub(super) key: LegKey,
@@ -57,11 +57,11 @@ pub(super) struct Extensions {
     pub(super) origin: Origin,
     /// The far end may transfer its call (REFER).
     pub(super) may_refer: bool,
-    /// It is a session with a recording server.
+    /// Whether the dialog is a recording session with a recording server.
     pub(super) records: bool,
     /// The far end's Allow names UPDATE.
     pub(super) peer_updates: bool,
-    /// We send reliable provisional responses.
+    /// Set if the leg sends reliable provisional responses.
     pub(super) reliable: Option<Box<Reliable>>,
     /// The far end's INVITE had no offer: ours comes first.
     pub(super) offers_first: bool,
@@ -72,7 +72,7 @@ pub(super) struct Extensions {
     pub(super) session: Option<Box<SessionTimer>>,
     /// The far end's REFER.
     pub(super) subscription: Option<Box<Subscription>>,
-    /// Our REFER.
+    /// The state of a REFER to the far end.
     pub(super) referral: Option<Box<Referral>>,
 }
 
@@ -87,7 +87,7 @@ impl Extensions {
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// Our INVITE has no final response.
+    /// The INVITE to the far end has no final response yet.
     Calling(Box<Calling>),
     /// The far end's INVITE has no final response. `repeat`: when the last provisional response is sent again (RFC 3261
     /// §13.3.1.1).
@@ -107,12 +107,12 @@ pub(super) struct Calling {
     /// A provisional response came, so that a CANCEL may be sent (RFC 3261 §9.1).
     pub(super) provisional: bool,
     pub(super) hangup: CallingHangup,
-    /// When the INVITE was sent first, or again after a response.
+    /// When the INVITE was sent first, or sent again after a response.
     pub(super) asked_at: Instant,
     pub(super) attempts: digest::Attempts,
     /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`].
     pub(super) early: Vec<Early>,
-    /// The Min-SE that a 422 asked for, seconds (RFC 4028 §7.3).
+    /// The Min-SE in seconds that a 422 asked for (RFC 4028 §7.3).
     pub(super) min_se: u32,
 }
 
@@ -172,7 +172,7 @@ impl End {
     }
 }
 
-/// A 200 to an INVITE or re-INVITE under retransmission (RFC 3261 §13.3.1.4).
+/// A 200 to an INVITE or re-INVITE that is retransmitted until its ACK comes (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
 pub(super) struct AwaitingAck {
     pub(super) cseq: u32,
@@ -192,9 +192,9 @@ pub(super) struct Offering {
     pub(super) sdp: Bytes,
     /// The metadata of a recorded session (RFC 7865).
     pub(super) metadata: Option<Bytes>,
-    /// The re-INVITE's transaction, once it was sent.
+    /// The re-INVITE's transaction, once it has been sent.
     pub(super) client: Option<ClientId>,
-    /// `None` while the re-INVITE is out.
+    /// When to send the offer; `None` while it is outstanding.
     pub(super) retry_at: Option<Instant>,
     /// How often the far end has put it off.
     pub(super) deferrals: u8,
@@ -232,7 +232,7 @@ impl Leg {
         }
     }
 
-    /// Parameters of our Contact.
+    /// Parameters of the local Contact.
     pub(super) fn features(&self) -> &'static str {
         if self.extensions.records { recording::FEATURE } else { "" }
     }

@@ -1,4 +1,4 @@
-//! The hub against hand-written messages, one behaviour a test.
+//! The endpoint against hand-written messages, one behaviour in each test.
 
 mod callee;
 mod caller;
@@ -20,14 +20,14 @@ use super::*;
 use crate::leg::{Command, EndCause, Header};
 use crate::testing::{self, SDP, answer, hangup, instant, outgoing};
 
-/// One endpoint at 127.0.0.1:5060 and a peer at 127.0.0.2:5060 that is this test.
+/// An endpoint at 127.0.0.1:5060. The test is the far end at 127.0.0.2:5060.
 struct Bench {
     start: Instant,
     now: Instant,
     endpoint: Endpoint,
     sent: VecDeque<String>,
     events: VecDeque<Event>,
-    /// Where and how each message went, as in `sip.listen`.
+    /// Transport and destination of each sent message, in the form of `sip.listen`.
     ways: VecDeque<String>,
     asked: VecDeque<(LookupId, String, Option<TrunkName>)>,
 }
@@ -87,7 +87,7 @@ impl Bench {
         self.collect();
     }
 
-    /// Moves the clock, firing each timer at its time.
+    /// Moves the clock and fires each timer at its time.
     fn wait(&mut self, milliseconds: u64) {
         let end = self.now + Duration::from_millis(milliseconds);
         while let Some(at) = self.endpoint.poll_timeout().filter(|at| *at <= end) {
@@ -98,13 +98,13 @@ impl Bench {
         self.now = end;
     }
 
-    /// The oldest message sent and not looked at.
+    /// Returns the oldest sent message that the test has not taken yet.
     #[track_caller]
     fn sent(&mut self) -> String {
         self.sent.pop_front().expect("a message was sent")
     }
 
-    /// The same, which must begin so.
+    /// Returns the oldest sent message, which must begin with `start`.
     #[track_caller]
     fn expect(&mut self, start: &str) -> String {
         let message = self.sent();
@@ -133,7 +133,7 @@ impl Bench {
         }
     }
 
-    /// Everything has run out.
+    /// Waits until all timers have run out, and checks that nothing is left.
     #[track_caller]
     fn empty(&mut self) {
         self.wait(200_000);
@@ -141,7 +141,7 @@ impl Bench {
     }
 }
 
-/// The value of the first header field of that name.
+/// Returns the value of the first header field with that name.
 #[track_caller]
 fn field<'a>(message: &'a str, name: &str) -> &'a str {
     let prefix = format!("{name}: ");
@@ -151,18 +151,18 @@ fn field<'a>(message: &'a str, name: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {name} in:\n{message}"))
 }
 
-/// Seconds.
+/// Returns the value of Retry-After in seconds.
 fn retry_after(message: &str) -> u32 {
     field(message, "Retry-After").parse().unwrap()
 }
 
-/// A header parameter's value, e.g. the tag of To.
+/// Returns the value of a header parameter, e.g. the tag of To.
 fn parameter<'a>(value: &'a str, name: &str) -> &'a str {
     let prefix = format!("{name}=");
     value.split(';').find_map(|part| part.strip_prefix(&prefix)).unwrap_or_default()
 }
 
-/// A response of the peer to a request that we sent.
+/// Returns a response of the far end to a request that the endpoint sent.
 pub(super) fn response_to(request: &str, status: u16, tag: &str, more: &str) -> String {
     let copied: String =
         ["Via", "From", "Call-ID", "CSeq"].iter().map(|name| format!("{name}: {}\r\n", field(request, name))).collect();

@@ -27,11 +27,11 @@ use crate::keys::{ClientId, ServerId};
 use crate::transaction::Action;
 use crate::{HashMap, HashSet};
 
-/// What tells one server transaction from all others: a keyed hash of it.
+/// The key of a server transaction: a keyed hash of the fields that identify it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key(pub(super) u128);
 
-/// Most 2xx forks of one INVITE that are acknowledged (and hung up).
+/// Most 2xx responses from forks of one INVITE that are acknowledged (and ended with BYE).
 pub(super) const MAX_FORKS: usize = 8;
 
 /// All client and server transactions.

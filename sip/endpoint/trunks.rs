@@ -42,7 +42,7 @@ pub enum OutOfDialogRequest {
     Resolve(usize),
 }
 
-/// An address to send a request to.
+/// An address that a request can be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// The transport.
@@ -62,7 +62,7 @@ pub(super) enum TrunkOutput {
     Send(Box<OutOfDialogMessage>),
 }
 
-/// A request outside every dialog.
+/// The parts of a request outside every dialog.
 #[derive(Debug)]
 pub(super) struct OutOfDialogMessage {
     pub(super) kind: OutOfDialogRequest,
@@ -76,7 +76,7 @@ pub(super) struct OutOfDialogMessage {
     pub(super) cseq: u32,
     /// A URI without brackets.
     pub(super) contact: String,
-    /// Whole lines, each with its CRLF.
+    /// Complete header lines, each with its CRLF.
     pub(super) lines: String,
 }
 
@@ -457,7 +457,7 @@ impl Trunks {
         arrival.proven.clone().or_else(|| core.trunk_at(arrival.source.ip()).cloned())
     }
 
-    /// The trunk to whose registrar we gave the Request-URI.
+    /// Returns the trunk whose registrar has got the Request-URI as Contact.
     pub(super) fn registrar_of(&self, request: &Request) -> Option<&TrunkName> {
         let token = request.uri.line_token()?;
         self.get(*self.by_token.get(&token)?).map(|trunk| &trunk.trunk)

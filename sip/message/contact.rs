@@ -1,34 +1,34 @@
-//! The Contacts of a REGISTER.
+//! The Contact values of a REGISTER.
 
 use super::address::Address;
 use super::grammar::first_value;
 use super::{Uri, lossy};
 
-/// The Contact values of a REGISTER.
+/// All Contact values of a REGISTER.
 #[derive(Debug)]
 pub(crate) enum Contacts {
-    /// `*`.
+    /// `*`: all bindings of the user.
     All,
-    /// Any number, none for a question.
+    /// The listed Contacts; empty in a REGISTER that only queries the bindings.
     Listed(Vec<Contact>),
 }
 
 impl Contacts {
-    /// Whether one is a flow of a phone that has an instance (RFC 5626 §4.2).
+    /// Whether one of the Contacts is a flow: it has an instance and a `reg-id` (RFC 5626 §4.2).
     pub(crate) fn has_flow(&self) -> bool {
         matches!(self, Self::Listed(listed) if listed.iter().any(Contact::has_flow))
     }
 }
 
-/// A Contact value with what a registrar reads of it (RFC 3261 §10.2.1, RFC 5626 §4.1).
+/// A Contact value with the parameters that a registrar reads (RFC 3261 §10.2.1, RFC 5626 §4.1).
 #[derive(Debug)]
 pub(crate) struct Contact {
     pub(crate) uri: Uri,
-    /// 0 to 1000.
+    /// Preference times 1000, 0 to 1000.
     pub(crate) q: Option<u16>,
-    /// Seconds; what is no number counts as missing (RFC 3261 §20.19).
+    /// Lifetime in seconds; a value that is not a number counts as missing (RFC 3261 §20.19).
     pub(crate) expires: Option<u32>,
-    /// Instance and registration number: `<urn:uuid:...> 1`; 0 when it has none.
+    /// Instance, a space and `reg-id`: `<urn:uuid:...> 1`. The number is 0 if there is no `reg-id`.
     pub(crate) instance: Option<String>,
 }
 

@@ -45,43 +45,43 @@ impl Content {
         self.head.iter().filter(ours).map(seen).collect()
     }
 
-    /// First value of a header field by name.
+    /// Returns the first value of a header field.
     pub(crate) fn value(&self, name: &str) -> Option<String> {
         self.head.value(name).map(lossy)
     }
 
-    /// User of P-Called-Party-ID (RFC 7315 §4.2).
+    /// Returns the user of P-Called-Party-ID (RFC 7315 §4.2).
     pub(crate) fn called_party(&self) -> Option<String> {
         Uri::of_address(self.value("P-Called-Party-ID")?.as_bytes()).map(|uri| uri.user())
     }
 
-    /// All values of a header field by name, one a line, not split at commas.
+    /// Returns the values of all lines of a header field, not split at commas.
     pub(crate) fn values(&self, name: &str) -> Vec<String> {
         self.head.values(name).map(lossy).collect()
     }
 
-    /// The values of a comma-separated header over all its lines.
+    /// Returns the values of a comma-separated header field over all its lines.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         self.head.list(name).map(lossy).collect()
     }
 
-    /// Whether a comma-separated header has this token, in any case.
+    /// Whether a comma-separated header field contains this token, in any case.
     pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
         self.head.list(name).any(|value| value.eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// The option tags of Require that are not in `supported`.
+    /// Returns the option tags of Require that are not in `supported`.
     pub(crate) fn unsupported(&self, supported: &[&str]) -> Vec<String> {
         let is_known = |tag: &[u8]| supported.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(tag));
         self.head.list("Require").filter(|tag| !is_known(tag)).map(lossy).collect()
     }
 
-    /// Content-Type, parameters included; empty if absent.
+    /// Returns Content-Type with its parameters; empty if absent.
     pub(crate) fn content_type(&self) -> String {
         self.value("Content-Type").unwrap_or_default()
     }
 
-    /// Whether there is SDP in the body.
+    /// Whether the body contains SDP.
     pub(crate) fn has_sdp(&self) -> bool {
         self.sdp().is_some()
     }

@@ -10,23 +10,23 @@ use super::via::Hop;
 use super::{Request, lines};
 use crate::header;
 
-/// The lines of a request that every response to it repeats (RFC 3261 §8.2.6.2), written once.
+/// The header lines of a request that every response repeats (RFC 3261 §8.2.6.2), composed once.
 #[derive(Debug, Clone)]
 pub(crate) struct Echo {
-    /// Via (with `received` and `rport` filled in), From, Call-ID and CSeq lines.
+    /// The lines Via (with `received` and `rport` filled in), From, Call-ID and CSeq.
     pub(crate) lines: Vec<u8>,
-    /// To value without CRLF.
+    /// The value of To, without CRLF.
     pub(crate) to: Bytes,
-    /// Whether `to` has a tag already.
+    /// Whether `to` already has a tag.
     pub(crate) tagged: bool,
-    /// Where the response goes over an unreliable transport (RFC 3261 §18.2.2, RFC 3581 §4).
+    /// Destination of the response over an unreliable transport (RFC 3261 §18.2.2, RFC 3581 §4).
     pub(crate) destination: SocketAddr,
     /// Where the response goes if the stream that brought the request is closed.
     pub(crate) reconnect: SocketAddr,
 }
 
 impl Request {
-    /// The lines for responses to it.
+    /// Returns the header lines that responses to the request repeat.
     pub(crate) fn echo(&self, source: SocketAddr) -> Option<Echo> {
         let via = (self.via.ip, self.via.port, self.via.rport);
         write(&self.content.head, source, Some(via), self.to.tag.is_some())

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Fault;
 use crate::header;
 
-/// The header fields of a message.
+/// The header fields of a message, in their order.
 #[derive(Clone)]
 pub(super) struct Head {
     text: Bytes,
@@ -89,7 +89,7 @@ impl Head {
         &self.text
     }
 
-    /// The values of a comma-separated field over all its lines.
+    /// Returns the values of a comma-separated field over all its lines.
     pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.values(name).flat_map(header::split_list)
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::grammar::{DIGIT, HOST, cut, leading, number};
 use super::lossy;
 
-/// A host, parsed.
+/// The host of a URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Host {
     Ip(IpAddr),

@@ -1,4 +1,4 @@
-//! Request methods.
+//! The request methods.
 
 use super::lossy;
 

@@ -14,7 +14,7 @@ pub(super) fn is_multipart(content_type: &str) -> bool {
     content_type.trim_start().get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/"))
 }
 
-/// The first part that describes the session.
+/// Returns the first part with the SDP of the session.
 pub(super) fn sdp(content_type: &str, body: &Bytes) -> Option<Bytes> {
     within(content_type, body, MAX_DEPTH).map(|part| body.slice_ref(part))
 }
@@ -31,7 +31,7 @@ fn within<'a>(content_type: &str, body: &'a [u8], depth: usize) -> Option<&'a [u
         let is_sdp = kind.split(';').next()?.trim().eq_ignore_ascii_case("application/sdp");
         let plain = field(&head, "content-transfer-encoding")
             .is_none_or(|encoding| ["7bit", "8bit", "binary"].iter().any(|plain| encoding.eq_ignore_ascii_case(plain)));
-        // RFC 3261 §20.11; the SDP of an "early-session" is not ours (RFC 3959).
+        // RFC 3261 §20.11. The SDP of an "early-session" is for another session (RFC 3959), so it is ignored.
         let session = field(&head, "content-disposition").is_none_or(|disposition| {
             disposition.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("session"))
         });
@@ -39,7 +39,7 @@ fn within<'a>(content_type: &str, body: &'a [u8], depth: usize) -> Option<&'a [u
     })
 }
 
-/// The parts between the delimiter lines, without the line break that belongs to the next delimiter.
+/// Returns the parts between the delimiter lines, without the line break that belongs to the next delimiter.
 fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     let (mut parts, mut begun, mut at) = (Vec::new(), None, 0);
     for line in body.split_inclusive(|&byte| byte == b'\n') {
@@ -61,7 +61,7 @@ fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     parts
 }
 
-/// Header fields, unfolded, and what comes after the empty line.
+/// Splits a part at its empty line into the unfolded header fields and the content.
 fn split_head(part: &[u8]) -> (Cow<'_, str>, &[u8]) {
     let mut end = 0;
     for line in part.split_inclusive(|&byte| byte == b'\n') {
@@ -84,7 +84,7 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// A parameter of a Content-Type, its quotes taken off.
+/// Returns the value of a Content-Type parameter, without quotes.
 fn parameter(content_type: &str, name: &str) -> Option<String> {
     let mut rest = content_type.split_once(';')?.1;
     loop {
@@ -97,7 +97,7 @@ fn parameter(content_type: &str, name: &str) -> Option<String> {
                 (value.trim_end().to_owned(), next)
             }
         };
-        // A parameter without a value may stand before this one.
+        // A parameter without a value may come before this one.
         if key.rsplit(';').next().is_some_and(|key| key.trim().eq_ignore_ascii_case(name)) {
             return Some(value);
         }
@@ -105,7 +105,7 @@ fn parameter(content_type: &str, name: &str) -> Option<String> {
     }
 }
 
-/// A quoted string behind its first quote, and what follows it.
+/// Reads a quoted string after its opening quote. Returns its value and the rest of the text.
 fn unquote(quoted: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = quoted.chars();
@@ -138,7 +138,7 @@ mod tests {
         for kind in ["multipart/mixed;boundary=b", "Multipart/Related; x; start=\"<;>\"; BOUNDARY = \"b\" ;y=z"] {
             assert_eq!(find(kind, &body).as_deref(), Some(SDP), "{kind}");
         }
-        // The line break before the delimiter is the delimiter's; a second one is the SDP's own.
+        // The line break before a delimiter belongs to the delimiter; a second one belongs to the SDP.
         assert_eq!(find("multipart/mixed;boundary=c", &body), None);
         assert_eq!(find("multipart/mixed", &body), None);
     }

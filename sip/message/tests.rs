@@ -1,4 +1,4 @@
-//! Reading messages and preparing their answers.
+//! Parsing messages, and the header lines that responses repeat.
 
 use super::*;
 

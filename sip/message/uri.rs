@@ -19,17 +19,17 @@ pub(crate) struct Uri {
     text: Bytes,
 }
 
-/// Where a SIP URI points, before any name lookup.
+/// The destination that a SIP URI names, before any name lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) host: Host,
     pub(crate) port: Option<u16>,
-    /// `None`: the URI does not say, so UDP.
+    /// `None` if the URI names none; UDP then.
     pub(crate) transport: Option<Transport>,
 }
 
 impl Uri {
-    /// Parses the URI alone, without angle brackets.
+    /// Parses a URI without angle brackets. Returns `None` if it is malformed.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         Self::is_one(text).then(|| Self::copied(text))
     }
@@ -39,7 +39,7 @@ impl Uri {
         Parts::read(text).is_ok()
     }
 
-    /// The URI of a Route or Record-Route value, or of another name-addr or addr-spec (Refer-To, Referred-By).
+    /// Returns the URI of a Route or Record-Route value, or of another name-addr or addr-spec (Refer-To, Referred-By).
     pub(crate) fn of_address(value: &[u8]) -> Option<Self> {
         Address::read(value).map(|address| Self::copied(address.uri))
     }
@@ -54,7 +54,7 @@ impl Uri {
         Self { text: Bytes::copy_from_slice(uri) }
     }
 
-    /// As received or built.
+    /// The text of the URI, as received or composed.
     pub(crate) fn text(&self) -> &Bytes {
         &self.text
     }
@@ -75,7 +75,7 @@ impl Uri {
         }
     }
 
-    /// A parameter of a SIP URI, if it has a value.
+    /// Returns the value of a SIP URI parameter; `None` if it is absent or has no value.
     pub(super) fn parameter(&self, name: &str) -> Option<String> {
         if !self.text.contains(&b';') {
             return None;
@@ -83,8 +83,8 @@ impl Uri {
         self.sip()?.parameter(name).map(lossy)
     }
 
-    /// The user (or telephone number), percent escapes decoded. A telephone number loses its parameters (RFC 3261 §19.1.6,
-    /// `+15550001;npdi`) and what is in it for the eye only; any other user keeps its semicolons.
+    /// Returns the user or telephone number with percent escapes decoded. A telephone number loses its parameters (RFC
+    /// 3261 §19.1.6, `+15550001;npdi`) and its visual separators; any other user keeps its semicolons.
     pub(crate) fn user(&self) -> String {
         let mut user = match self.parts() {
             Some(Parts::Sip(uri)) => uri.user.map(|user| lossy(&escape::decoded(user))).unwrap_or_default(),
@@ -100,12 +100,12 @@ impl Uri {
         if user.starts_with('+') || is_phone() { without_separators(user) } else { user }
     }
 
-    /// The `gr` parameter: the instance that is meant (RFC 5627 §5.1).
+    /// Returns the `gr` parameter: the instance that a GRUU names (RFC 5627 §5.1).
     pub(crate) fn instance(&self) -> Option<String> {
         self.parameter("gr")
     }
 
-    /// The `line` parameter, as we put it into the Contacts that registrars are told.
+    /// Returns the `line` parameter, with which the server marks its Contacts at registrars.
     pub(crate) fn line_token(&self) -> Option<u128> {
         let digits = self.parameter("line").filter(|digits| digits.len() == 32)?;
         u128::from_str_radix(&digits, 16).ok()
@@ -116,23 +116,24 @@ impl Uri {
         self.sip().map(|uri| uri.host.text()).unwrap_or_default()
     }
 
-    /// Port of a SIP URI, where it is written.
+    /// The port of a SIP URI; `None` if it has none.
     pub(crate) fn port(&self) -> Option<u16> {
         self.sip()?.port
     }
 
-    /// RFC 3261 §19.1.4.
+    /// Whether two URIs are equivalent (RFC 3261 §19.1.4).
     pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         matches!((self.parts(), other.parts()), (Some(one), Some(other)) if one.are_equivalent(&other))
     }
 
-    /// RFC 3261 §19.1.1 `lr`.
+    /// Whether the URI has the parameter `lr` (RFC 3261 §19.1.1).
     pub(crate) fn is_loose_router(&self) -> bool {
         self.sip().is_some_and(|uri| uri.has_parameter("lr"))
     }
 
-    /// Host, port and transport of a SIP URI. `None` for other schemes and for transports we do not speak. `sips:` is TLS
-    /// whatever the parameter says, unless it says WebSocket (RFC 7118 §5.3), or UDP, which cannot be.
+    /// Returns host, port and transport of a SIP URI. Returns `None` for other schemes and for unsupported transports.
+    /// `sips:` means TLS whatever the `transport` parameter says. Two values differ: with `ws` it means secure
+    /// WebSocket (RFC 7118 §5.3), and `udp` is not possible.
     pub(crate) fn destination(&self) -> Option<Destination> {
         let uri = self.sip()?;
         let named = match uri.parameter("transport") {
@@ -149,7 +150,7 @@ impl Uri {
     }
 }
 
-/// A telephone number without its visual separators (RFC 3966 §5.1.1); what is none stays as it is.
+/// Removes the visual separators of a telephone number (RFC 3966 §5.1.1). Any other text stays as it is.
 fn without_separators(mut user: String) -> String {
     let is_separator = |c: char| matches!(c, '-' | '.' | '(' | ')' | ' ');
     let digits = user.strip_prefix('+').unwrap_or(&user);

@@ -12,15 +12,15 @@ use super::within;
 /// The topmost Via of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct TopVia {
-    /// The branch, when it begins with the magic cookie (RFC 3261 §8.1.1.7) and has something after it.
+    /// The branch, if it begins with the magic cookie (RFC 3261 §8.1.1.7) and continues after it.
     pub(crate) branch: Option<Bytes>,
-    /// Lower-case `host[:port]`.
+    /// `host[:port]` in lower case.
     pub(crate) sent_by: Bytes,
-    /// It has `rport` (RFC 3581 §3).
+    /// Whether the Via has `rport` (RFC 3581 §3).
     pub(crate) rport: bool,
-    /// The port where its sender listens, if it has `alias` (RFC 5923 §8.1).
+    /// The port at which the sender listens, if the Via has `alias` (RFC 5923 §8.1).
     pub(crate) alias: Option<u16>,
-    /// Its host, if that is an address.
+    /// The host, if it is an IP address.
     pub(super) ip: Option<IpAddr>,
     pub(super) port: Option<u16>,
 }

@@ -20,7 +20,7 @@ fn targets(count: u8) -> Vec<Target> {
 }
 
 impl Bench {
-    /// A registration that is about to ask the first of so many addresses.
+    /// Creates a registration that is about to try the first of `count` addresses.
     fn asking(count: u8) -> Self {
         let (now, mut rng) = (instant(), StdRng::from_seed([3; 32]));
         let register = Register {
@@ -37,7 +37,7 @@ impl Bench {
         bench
     }
 
-    /// Time until something is to be done; the clock stands there then.
+    /// Moves the clock to the next timeout and returns how far it moved.
     fn next(&mut self) -> Duration {
         let at = self.machine.next_timeout().expect("a timer runs");
         let wait = at - self.now;

@@ -1,4 +1,5 @@
-//! Certificates of those who sign (RFC 8226): an authority that is trusted, valid now, with a list of what it is good for.
+//! Certificates of signers (RFC 8226): issued by a trusted authority, valid now, with a list of the numbers that they
+//! are for.
 
 use std::time::Duration;
 
@@ -8,20 +9,20 @@ use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use super::der;
 use super::fault::Fault;
 
-/// Most certificates of a file that are looked at.
+/// Most certificates that are read from one file.
 const MOST_CERTIFICATES: usize = 10;
-/// id-pe-TNAuthList, 1.3.6.1.5.5.7.1.26 (RFC 8226 §9).
+/// The object identifier id-pe-TNAuthList, 1.3.6.1.5.5.7.1.26 (RFC 8226 §9).
 const TN_AUTH_LIST: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x1a];
 
-/// The authorities whose word is taken.
+/// The trusted authorities.
 #[derive(Debug, Clone, Default)]
 pub struct Anchors(Vec<TrustAnchor<'static>>);
 
 impl Anchors {
-    /// Those of a PEM file.
+    /// Reads the authorities in a PEM file.
     ///
     /// # Errors
-    /// In words, what is wrong with it; also when there is none in it.
+    /// Text that says what is wrong with the file, for example that it contains no certificate.
     pub fn read(pem: &[u8]) -> Result<Self, String> {
         let mut anchors = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -33,7 +34,7 @@ impl Anchors {
     }
 }
 
-/// A signer's certificate, and those between it and its authority.
+/// A signer's certificate with its intermediate certificates.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     own: CertificateDer<'static>,
@@ -44,19 +45,19 @@ pub struct Certificate {
 /// An entry of TNAuthList.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entitled {
-    /// A service provider's code: its numbers are in databases elsewhere.
+    /// A service provider code. The provider's numbers are only listed in external databases.
     Provider,
-    /// A number.
+    /// One number.
     Number(String),
-    /// So many numbers from this one on.
+    /// A first number and the count of consecutive numbers.
     Range(String, u64),
 }
 
 impl Certificate {
-    /// Reads what was found at `x5u`: PEM, the signer's first, or that one alone in DER.
+    /// Reads the file at `x5u`: PEM with the signer's certificate first, or that certificate alone in DER.
     ///
     /// # Errors
-    /// [`Fault::Certificate`] if there is none, or it has no TNAuthList.
+    /// [`Fault::Certificate`] if the file has no certificate, or the certificate has no TNAuthList.
     pub fn read(file: &[u8]) -> Result<Self, Fault> {
         let fault = |what: &str| Fault::Certificate(what.to_owned());
         let mut certificates: Vec<_> = CertificateDer::pem_slice_iter(file).flatten().take(MOST_CERTIFICATES).collect();
@@ -75,10 +76,11 @@ impl Certificate {
         Ok(Self { own, between, entitled })
     }
 
-    /// Whether it was issued by one of these authorities and is valid at `now`, seconds since 1970.
+    /// Checks that one of these authorities issued the certificate and that it is valid at `now`, in seconds since
+    /// 1970.
     ///
     /// # Errors
-    /// [`Fault::Certificate`], which says why not.
+    /// [`Fault::Certificate`] with the reason.
     pub fn check(&self, anchors: &Anchors, now: u64) -> Result<(), Fault> {
         let fault = |error: webpki::Error| Fault::Certificate(format!("its certificate: {error}"));
         let own = webpki::EndEntityCert::try_from(&self.own).map_err(fault)?;
@@ -88,8 +90,8 @@ impl Certificate {
             .map_err(fault)
     }
 
-    /// Whether its holder may vouch for a number, canonical. A service provider may for any: whose number is whose is not in
-    /// the certificate.
+    /// Whether the certificate's owner may sign for this canonical number. A service provider may sign for any number,
+    /// because the certificate does not list the provider's numbers.
     #[must_use]
     pub fn may_vouch_for(&self, number: &str) -> bool {
         let value = |number: &str| number.parse::<u64>().ok();
@@ -103,7 +105,7 @@ impl Certificate {
         })
     }
 
-    /// Whether its key made this signature (ES256, RFC 7518 §3.4).
+    /// Checks that the certificate's key made this signature (ES256, RFC 7518 §3.4).
     pub(super) fn verify_signature(&self, signed: &[u8], signature: &[u8; 64]) -> Result<(), Fault> {
         let own = webpki::EndEntityCert::try_from(&self.own)
             .map_err(|error| Fault::Certificate(format!("its certificate: {error}")))?;
@@ -115,7 +117,8 @@ impl Certificate {
     }
 }
 
-/// What a certificate is good for here, its TNAuthList says; STIR has no extended key usage of its own.
+/// Accepts any extended key usage. TNAuthList says what the certificate is for, and STIR has no extended key usage of
+/// its own.
 struct AnyUsage;
 
 impl webpki::ExtendedKeyUsageValidator for AnyUsage {
@@ -124,7 +127,7 @@ impl webpki::ExtendedKeyUsageValidator for AnyUsage {
     }
 }
 
-/// The value of a certificate's extension (RFC 5280 §4.1).
+/// Returns the value of a certificate's extension (RFC 5280 §4.1).
 fn extension<'a>(mut certificate: &'a [u8], oid: &[u8]) -> Option<&'a [u8]> {
     let mut outer = der::expect(&mut certificate, der::SEQUENCE)?;
     let to_be_signed = der::expect(&mut outer, der::SEQUENCE)?;
@@ -139,7 +142,7 @@ fn extension<'a>(mut certificate: &'a [u8], oid: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// The entries of a TNAuthList (RFC 8226 §9, explicit tags).
+/// Reads the entries of a TNAuthList (RFC 8226 §9, explicit tags). Returns `None` if it is malformed or empty.
 fn entitled(mut list: &[u8]) -> Option<Vec<Entitled>> {
     let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).ok().filter(|text| text.is_ascii());
     let entries = der::expect(&mut list, der::SEQUENCE)?;

@@ -3,17 +3,17 @@
 //! rustls-webpki has parsed and checked the certificate before its TNAuthList is looked for here, so this reader decides nothing
 //! about trust. The `der` crate would add dependencies and still need a description of the whole certificate.
 
-/// SEQUENCE.
+/// Tag of SEQUENCE.
 pub(super) const SEQUENCE: u8 = 0x30;
-/// INTEGER.
+/// Tag of INTEGER.
 pub(super) const INTEGER: u8 = 0x02;
-/// OBJECT IDENTIFIER.
+/// Tag of OBJECT IDENTIFIER.
 pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
-/// OCTET STRING.
+/// Tag of OCTET STRING.
 pub(super) const OCTET_STRING: u8 = 0x04;
-/// IA5String.
+/// Tag of IA5String.
 pub(super) const IA5_STRING: u8 = 0x16;
-/// A constructed, context-specific tag.
+/// Returns a constructed, context-specific tag.
 pub(super) const fn context(number: u8) -> u8 {
     0xa0 | number
 }
@@ -46,7 +46,7 @@ pub(super) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     })
 }
 
-/// The elements of a sequence, one after the other.
+/// Returns the elements of a sequence in order.
 pub(super) fn elements(mut contents: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || take(&mut contents))
 }

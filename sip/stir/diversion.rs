@@ -1,7 +1,7 @@
-//! A PASSporT of whoever sent a call on (`div`, RFC 8946): from which number, to which.
+//! A PASSporT of a party that diverted a call (`div`, RFC 8946): from which number, and to which.
 //!
 //! ```text
-//!   shaken: A calls B      div: B sent it to C      div: C sent it to D      the call is to D
+//!   shaken: A calls B      div: B diverts to C      div: C diverts to D      the call is to D
 //! ```
 
 use serde::Deserialize;
@@ -11,21 +11,20 @@ use super::fault::Fault;
 use super::identity::Identity;
 use super::token::{Number, Numbers, Token};
 
-/// One diversion, read and not yet verified. A PASSporT nested in it (`opt`, RFC 8946 §7) and its history (`hi`) are not
-/// looked at.
+/// One diversion, read but not yet verified. A nested PASSporT (`opt`, RFC 8946 §7) and a history (`hi`) are ignored.
 #[derive(Debug, Clone)]
 pub struct Diversion {
-    /// The calling number, canonical.
+    /// The calling number in canonical form.
     pub orig: String,
-    /// The number that sent the call on, canonical.
+    /// The number that diverted the call, in canonical form.
     pub div: String,
-    /// Where to, canonical.
+    /// The numbers that the call was diverted to, in canonical form.
     pub dest: Vec<String>,
-    /// When it was signed, seconds since 1970.
+    /// Time of the signature in seconds since 1970.
     pub iat: u64,
-    /// Where the certificate is.
+    /// URL of the certificate.
     pub x5u: String,
-    /// What the signature is over.
+    /// The signed text.
     signed: String,
     signature: [u8; 64],
 }
@@ -39,7 +38,7 @@ struct Payload {
 }
 
 impl Diversion {
-    /// Reads it, by the header field around it.
+    /// Reads the PASSporT of an Identity header.
     ///
     /// # Errors
     /// Those of [`Passport::read`](super::Passport::read).
@@ -51,10 +50,12 @@ impl Diversion {
         Ok(Self { orig, div, dest: payload.dest.canonical(), iat: payload.iat, x5u, signed, signature })
     }
 
-    /// Whether the certificate's key signed it, and may speak for the number that sent the call on.
+    /// Checks that the certificate's key made the signature, and that the certificate is for the number that diverted
+    /// the call.
     ///
     /// # Errors
-    /// [`Fault::Invalid`] for another's signature, [`Fault::Certificate`] for a number that is not the signer's.
+    /// [`Fault::Invalid`] if another key made the signature, [`Fault::Certificate`] if the certificate is not for the
+    /// number.
     pub fn verify(&self, certificate: &Certificate) -> Result<(), Fault> {
         if !certificate.may_vouch_for(&self.div) {
             return Err(Fault::Certificate(format!("the certificate of its diversion is not for {}", self.div)));

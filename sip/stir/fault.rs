@@ -1,29 +1,29 @@
-//! Why a calling number is not vouched for.
+//! Why the signature of a calling number is not valid.
 
 use std::fmt;
 
-/// What is wrong with an Identity header, by the response that RFC 8224 §6.2.2 has for it.
+/// What is wrong with an Identity header; one variant for each error response of RFC 8224 §6.2.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// There is none, and there should be.
+    /// The call has no Identity header but needs one.
     Absent,
-    /// It is too old, or from the future.
+    /// The PASSporT is too old, or its time is in the future.
     Stale {
-        /// Seconds between its `iat` and now.
+        /// Seconds between its `iat` and now; negative if `iat` is in the future.
         age: i64,
     },
-    /// Its certificate cannot be had, or is not where it should be. Says nothing against the caller.
+    /// The certificate cannot be fetched, or its two URLs differ. This is no evidence against the caller.
     Unreachable(String),
-    /// Of a kind that is not understood: another algorithm, another extension.
+    /// The PASSporT uses an unsupported algorithm, extension or form.
     Unsupported(String),
-    /// Its certificate is not good for it.
+    /// The certificate is not valid, or is not for the number.
     Certificate(String),
-    /// It cannot be read, was signed by somebody else, or is about another call.
+    /// The PASSporT is malformed, was signed with another key, or belongs to another call.
     Invalid(String),
 }
 
 impl Fault {
-    /// The status of a refusal.
+    /// The status of a response that refuses the call (RFC 8224 §6.2.2).
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -35,7 +35,7 @@ impl Fault {
         }
     }
 
-    /// Its reason phrase.
+    /// The reason phrase of that response.
     #[must_use]
     pub fn phrase(&self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Fault {
         }
     }
 
-    /// In one word, for counters.
+    /// One word for metrics: `absent`, `stale`, `unreachable`, `unsupported`, `certificate` or `invalid`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl Fault {
         }
     }
 
-    /// Whether it speaks against the call: it was looked into, and is wrong.
+    /// Whether the fault is evidence against the call: the PASSporT was checked and is wrong.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         !matches!(self, Self::Absent | Self::Unreachable(_) | Self::Unsupported(_))

@@ -1,25 +1,26 @@
 //! The Identity header field (RFC 8224 §4).
 
-/// Longest value that is looked at, octets. Those of carriers have some 700.
+/// Longest value, in octets, that is read. Carriers' values have about 700 octets.
 const LONGEST: usize = 8_192;
-/// Most parameters that are looked at.
+/// Most parameters that are read.
 const MOST_PARAMETERS: usize = 16;
 
 /// One Identity header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The PASSporT: three parts with dots between, the first two empty in the compact form (RFC 8225 §7).
+    /// The PASSporT: three parts separated by dots. In the compact form the first two are empty (RFC 8225 §7).
     pub token: String,
-    /// `info`: where the certificate is.
+    /// `info`: URL of the certificate.
     pub info: Option<String>,
-    /// `alg`: how it is signed.
+    /// `alg`: algorithm of the signature.
     pub alg: Option<String>,
-    /// `ppt`: which extension it is; in lower case.
+    /// `ppt`: PASSporT extension, in lower case.
     pub ppt: Option<String>,
 }
 
 impl Identity {
-    /// Reads the value of an Identity header. `None` if it is none or too long. What parameters say is not judged.
+    /// Reads the value of an Identity header. Returns `None` if it is malformed or too long. The parameters are not
+    /// checked.
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {
         if value.len() > LONGEST {
@@ -49,26 +50,26 @@ impl Identity {
         Some(identity)
     }
 
-    /// Whether it is a SHAKEN PASSporT by its `ppt`, or may be one as it has none.
+    /// Whether `ppt` names a SHAKEN PASSporT, or is absent, so that the PASSporT may be one.
     #[must_use]
     pub fn may_be_shaken(&self) -> bool {
         self.ppt.as_deref().is_none_or(|ppt| ppt == "shaken")
     }
 
-    /// Whether it says that the call was sent on (RFC 8946).
+    /// Whether the PASSporT describes a diversion (RFC 8946).
     #[must_use]
     pub fn is_diversion(&self) -> bool {
         self.ppt.as_deref() == Some("div")
     }
 
-    /// Whether header and payload were left out, to be made up from the message.
+    /// Whether the PASSporT has the compact form: header and payload are absent and must be rebuilt from the message.
     #[must_use]
     pub fn is_compact(&self) -> bool {
         self.token.starts_with("..")
     }
 }
 
-/// The parts between semicolons, but for those in quotes and in angle brackets.
+/// Splits a value at semicolons, except those in quotes and angle brackets.
 fn parameters(value: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut angle) = (false, false);
     let parts = value.split(move |character| {

@@ -9,34 +9,34 @@ use super::fault::Fault;
 use super::identity::Identity;
 use super::token::{Number, Numbers, Token, age, decode};
 
-/// A SHAKEN PASSporT, read and not yet verified.
+/// A SHAKEN PASSporT, read but not yet verified.
 #[derive(Debug, Clone)]
 pub struct Passport {
-    /// What the signer attests.
+    /// The attestation level.
     pub attestation: Attestation,
-    /// The calling number, canonical.
+    /// The calling number in canonical form.
     pub orig: String,
-    /// The called numbers, canonical.
+    /// The called numbers in canonical form.
     pub dest: Vec<String>,
-    /// When it was signed, seconds since 1970.
+    /// Time of the signature in seconds since 1970.
     pub iat: u64,
-    /// Where the call came from, as the signer names it.
+    /// The signer's identifier of the origin of the call.
     pub origid: String,
-    /// Where the certificate is.
+    /// URL of the certificate.
     pub x5u: String,
-    /// What the signature is over.
+    /// The signed text.
     signed: String,
     signature: [u8; 64],
 }
 
-/// The call that it should be about.
+/// The call that a PASSporT must describe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// The calling number, canonical; any of these.
+    /// Possible calling numbers in canonical form; one of them must match.
     pub orig: Vec<String>,
-    /// The called number, canonical; any of these.
+    /// Possible called numbers in canonical form; one of them must match.
     pub dest: Vec<String>,
-    /// Seconds that it may be old, or ahead of our clock.
+    /// Most seconds that the signature may be old, or ahead of this server's clock.
     pub max_age: u32,
 }
 
@@ -49,18 +49,18 @@ struct Payload {
     origid: String,
 }
 
-/// What even a PASSporT says that is refused later.
+/// The attestation claim, which can be read even if the PASSporT is refused later.
 #[derive(Deserialize)]
 struct Attested {
     attest: Attestation,
 }
 
 impl Passport {
-    /// Reads it, by the header field around it.
+    /// Reads the PASSporT of an Identity header.
     ///
     /// # Errors
-    /// [`Fault::Unsupported`] for other algorithms and extensions and for the compact form, which cannot say what is
-    /// attested; [`Fault::Unreachable`] when `info` and `x5u` disagree; [`Fault::Invalid`] for what makes no sense.
+    /// [`Fault::Unsupported`] for other algorithms and extensions, and for the compact form, which has no attestation;
+    /// [`Fault::Unreachable`] if `info` and `x5u` differ; [`Fault::Invalid`] for a malformed PASSporT.
     pub fn read(identity: &Identity) -> Result<Self, Fault> {
         let token: Token<Payload> = Token::read(identity, "shaken")?;
         let orig = token.payload.orig.canonical("orig")?;
@@ -70,23 +70,25 @@ impl Passport {
         Ok(Self { attestation: attest, orig, dest: dest.canonical(), iat, origid, x5u, signed, signature })
     }
 
-    /// What is attested by a PASSporT that is otherwise of no use.
+    /// Returns the attestation that a PASSporT claims, even if the rest of it cannot be used.
     #[must_use]
     pub fn claimed(identity: &Identity) -> Option<Attestation> {
         let payload = decode(identity.token.split('.').nth(1)?)?;
         serde_json::from_slice::<Attested>(&payload).ok().map(|attested| attested.attest)
     }
 
-    /// Whether it is about this call, at this time (RFC 8224 §6.2, ATIS-1000074 §5.3). `now`: seconds since 1970.
+    /// Checks that the PASSporT describes this call at this time (RFC 8224 §6.2, ATIS-1000074 §5.3). `now` is in
+    /// seconds since 1970.
     ///
     /// # Errors
-    /// [`Fault::Stale`] or [`Fault::Invalid`], which says what differs.
+    /// [`Fault::Stale`], or [`Fault::Invalid`] with the difference.
     pub fn check(&self, now: u64, expected: &Expected) -> Result<(), Fault> {
         self.check_along(now, expected, &[]).map(drop)
     }
 
-    /// Like [`Passport::check`], of a call that may have been sent on since. The diversions that lead from the number that was
-    /// called first to the one that is called now (RFC 8946 §6), in their order; each has to be verified too.
+    /// Checks the same for a call that may have been diverted. Returns, in their order, the diversions that lead from
+    /// the number that was called first to the number that is called now (RFC 8946 §6). The caller must verify each of
+    /// them too.
     ///
     /// # Errors
     /// Those of [`Passport::check`].
@@ -119,10 +121,11 @@ impl Passport {
         Ok(along)
     }
 
-    /// Whether the certificate's key signed it, and may vouch for the number.
+    /// Checks that the certificate's key made the signature, and that the certificate is for the calling number.
     ///
     /// # Errors
-    /// [`Fault::Invalid`] for another's signature, [`Fault::Certificate`] for a number that is not the signer's.
+    /// [`Fault::Invalid`] if another key made the signature, [`Fault::Certificate`] if the certificate is not for the
+    /// number.
     pub fn verify(&self, certificate: &Certificate) -> Result<(), Fault> {
         if !certificate.may_vouch_for(&self.orig) {
             return Err(Fault::Certificate(format!("its certificate is not for {}", self.orig)));

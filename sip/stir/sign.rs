@@ -1,4 +1,4 @@
-//! Vouching for a calling number of ours (RFC 8224 §6.1).
+//! Signs the calling number of outgoing calls (RFC 8224 §6.1).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,53 +14,54 @@ use serde::Serialize;
 
 use super::{Attestation, der};
 
-/// A key, and where others find its certificate.
+/// A private key with the public URL of its certificate.
 #[derive(Clone)]
 pub struct Signer {
     key: Arc<dyn SigningKey>,
     x5u: Arc<str>,
 }
 
-/// What is claimed of a call.
+/// The claims about a call (`shaken`, RFC 8588).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// What is attested.
+    /// The attestation level.
     pub attestation: Attestation,
-    /// The calling number, canonical.
+    /// The calling number in canonical form.
     pub orig: String,
-    /// The called number, canonical.
+    /// The called number in canonical form.
     pub dest: String,
-    /// Now, seconds since 1970.
+    /// The current time in seconds since 1970.
     pub iat: u64,
-    /// Where the call came from, opaque to others (RFC 8588 §5).
+    /// An identifier of the origin of the call, opaque to other parties (RFC 8588 §5).
     pub origid: String,
 }
 
-/// What is claimed of a call that is sent on (RFC 8946).
+/// The claims about a diverted call (`div`, RFC 8946).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diverted {
-    /// The calling number, canonical.
+    /// The calling number in canonical form.
     pub orig: String,
-    /// The number that sends it on, canonical.
+    /// The number that diverts the call, in canonical form.
     pub div: String,
-    /// The number that it is sent to, canonical.
+    /// The number that the call is diverted to, in canonical form.
     pub dest: String,
-    /// Now, seconds since 1970.
+    /// The current time in seconds since 1970.
     pub iat: u64,
 }
 
-/// The key cannot be used.
+/// Why a key cannot be used for signing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableKey {
-    /// No private key in the file.
+    /// The file contains no readable private key.
     #[error("there is no private key in it: {0}")]
     Unreadable(String),
-    /// Another kind of key.
+    /// The key is not an ECDSA key of the curve P-256.
     #[error("it is no key of the curve P-256, which ES256 takes (`openssl ecparam -name prime256v1 -genkey -noout`)")]
     OtherKind,
 }
 
-// PASSporT wants its keys in lexicographic order and no whitespace (RFC 8225 §9): the order of these fields is what is sent.
+// A PASSporT needs its JSON keys in lexicographic order without white space (RFC 8225 §9). The order of these fields is
+// the order on the wire.
 #[derive(Serialize)]
 struct Header<'a> {
     alg: &'a str,
@@ -97,10 +98,10 @@ struct Number<'a> {
 }
 
 impl Signer {
-    /// From the PEM file of a private key (PKCS #8 or SEC 1) and the URL of its certificate.
+    /// Creates a signer from the PEM file of a private key (PKCS #8 or SEC 1) and the URL of its certificate.
     ///
     /// # Errors
-    /// When it is no key of the curve P-256.
+    /// If the file has no readable private key, or the key is not of the curve P-256.
     pub fn new(pem: &[u8], x5u: Arc<str>) -> Result<Self, UnusableKey> {
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| UnusableKey::Unreadable(error.to_string()))?;
         let key = any_ecdsa_type(&key).map_err(|_| UnusableKey::OtherKind)?;
@@ -111,13 +112,14 @@ impl Signer {
         Ok(Self { key, x5u })
     }
 
-    /// Where others find its certificate.
+    /// The public URL of the certificate.
     #[must_use]
     pub fn certificate_url(&self) -> &str {
         &self.x5u
     }
 
-    /// The value of an Identity header that claims this. `None` if the key fails, which it does not.
+    /// Returns the value of an Identity header with these claims. Returns `None` only if the signing operation fails,
+    /// which is not expected.
     #[must_use]
     pub fn identity(&self, claims: &Claims) -> Option<String> {
         let payload = Payload {
@@ -130,7 +132,8 @@ impl Signer {
         self.seal("shaken", &payload)
     }
 
-    /// The same of a call that is sent on; it goes beside the headers that the call came with.
+    /// Returns the value of an Identity header for a diverted call. It is sent in addition to the Identity headers that
+    /// the call came with.
     #[must_use]
     pub fn diversion(&self, claims: &Diverted) -> Option<String> {
         let payload = DivPayload {

@@ -8,17 +8,17 @@ use super::*;
 
 const X5U: &str = "https://cert.example.org/passport.cer";
 const NOW: u64 = 1_443_208_345;
-/// One service provider's code.
+/// A TNAuthList with one service provider code.
 const PROVIDER: &[u8] = b"\x30\x08\xa0\x06\x16\x041234";
 
-/// An authority, and a signer that it has certified.
+/// An authority, and a signer whose certificate it issued.
 struct Pki {
     root: String,
     chain: String,
     key: String,
 }
 
-/// With this TNAuthList, if any.
+/// Creates keys and certificates; the signer's certificate has this TNAuthList, if any.
 fn pki(list: Option<&[u8]>) -> Pki {
     let authority = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -62,7 +62,7 @@ fn sign(pki: &Pki, claims: &Claims) -> Identity {
     Identity::parse(&signer.identity(claims).unwrap()).unwrap()
 }
 
-/// All of it, at `now`.
+/// Runs all checks at the time `now`.
 fn verify(identity: &Identity, pki: &Pki, now: u64) -> Result<Attestation, Fault> {
     let passport = Passport::read(identity)?;
     passport.check(now, &expected())?;
@@ -81,7 +81,7 @@ fn a_passport_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
         let octets = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, part).unwrap();
         String::from_utf8(octets).unwrap()
     };
-    // RFC 8588 §4, in the form of RFC 8225 §9.
+    // The claims of RFC 8588 §4 in the form of RFC 8225 §9.
     assert_eq!(text(0), format!(r#"{{"alg":"ES256","ppt":"shaken","typ":"passport","x5u":"{X5U}"}}"#));
     let payload = r#"{"attest":"A","dest":{"tn":["12155551213"]},"iat":1443208345,"orig":{"tn":"12155551212"},"origid":"123e4567-e89b-12d3-a456-426655440000"}"#;
     assert_eq!(text(1), payload);
@@ -90,7 +90,7 @@ fn a_passport_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
     assert_eq!(verify(&identity, &pki, NOW + 60), Ok(Attestation::A));
 }
 
-/// Of appendix A of RFC 8225 and its drafts.
+/// The key of appendix A of RFC 8225 and its drafts.
 const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8HNbQd/TmvCKwPKHkMF9fScavGeH
 78YTU8qLS8I5HLHSSmlATLcslQMhNC/OhlWBYC626nIlo7XeebYS7Sb37g==
@@ -112,7 +112,7 @@ fn is_signed_by(key: &str, token: &str) -> bool {
 
 #[test]
 fn the_example_of_the_passport_drafts_is_signed_by_its_key_and_so_is_what_we_sign() {
-    // draft-ietf-stir-passport, appendix A. The token that RFC 8225 has there does not fit the key beside it.
+    // From draft-ietf-stir-passport, appendix A. The token in RFC 8225 itself does not match the key printed beside it.
     let token = "eyJhbGciOiJFUzI1NiIsInR5cCI6InBhc3Nwb3J0IiwieDV1IjoiaHR0cHM6Ly9jZXJ0LmV4YW1wbGUub3JnL3Bhc3Nwb3J0LmNlciJ9.\
         eyJkZXN0Ijp7InVyaSI6WyJzaXA6YWxpY2VAZXhhbXBsZS5jb20iXX0sImlhdCI6IjE0NDMyMDgzNDUiLCJvcmlnIjp7InRuIjoiMTIxNTU1NTEyMTIifX0.\
         rq3pjT1hoRwakEGjHCnWSwUnshd0-zJ6F1VOgFWSjHBr8Qjpjlk-cpFYpFYsojNCpTzO3QfPOlckGaS6hEck7w";
@@ -121,7 +121,7 @@ fn the_example_of_the_passport_drafts_is_signed_by_its_key_and_so_is_what_we_sig
     let signer = Signer::new(PRIVATE_KEY.as_bytes(), X5U.into()).unwrap();
     let identity = Identity::parse(&signer.identity(&claims()).unwrap()).unwrap();
     assert!(is_signed_by(PUBLIC_KEY, &identity.token));
-    // It attests nothing, having no ppt.
+    // The token has no `ppt`, so it has no attestation.
     let identity = Identity::parse(&format!("{token};info=<{X5U}>")).unwrap();
     assert!(matches!(Passport::read(&identity), Err(Fault::Unsupported(_))));
 }
@@ -176,7 +176,7 @@ fn a_certificate_is_good_only_from_a_trusted_authority_while_valid_and_with_a_li
     assert!(matches!(certificate.check(&Anchors::default(), NOW), Err(Fault::Certificate(_))));
     let without = Certificate::read(self::pki(None).chain.as_bytes()).unwrap_err();
     assert_eq!(without.to_string(), "its certificate has no TNAuthList");
-    // An authority does not sign calls itself.
+    // An authority's certificate cannot sign calls itself.
     assert!(Certificate::read(pki.root.as_bytes()).is_err());
     for file in [
         &b""[..],
@@ -190,7 +190,7 @@ fn a_certificate_is_good_only_from_a_trusted_authority_while_valid_and_with_a_li
 
 #[test]
 fn a_certificate_for_numbers_is_good_for_those_numbers() {
-    // 12155551200 and 99 more; 441632960000.
+    // The range of 100 numbers from 12155551200 on, and the number 441632960000.
     let list = b"\x30\x24\xa1\x12\x30\x10\x16\x0b12155551200\x02\x01\x64\xa2\x0e\x16\x0c441632960000";
     let certificate = Certificate::read(pki(Some(list)).chain.as_bytes()).unwrap();
     for (number, good) in [
@@ -294,7 +294,7 @@ fn a_diversion_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
         let part = identity.token.split('.').nth(part).unwrap();
         String::from_utf8(token::decode(part).unwrap()).unwrap()
     };
-    // RFC 8946 §4.
+    // The claims of RFC 8946 §4.
     assert_eq!(text(0), format!(r#"{{"alg":"ES256","ppt":"div","typ":"passport","x5u":"{X5U}"}}"#));
     let payload =
         r#"{"dest":{"tn":["12155551214"]},"div":{"tn":"12155551213"},"iat":1443208345,"orig":{"tn":"12155551212"}}"#;
@@ -330,7 +330,7 @@ fn diversions_lead_from_the_number_that_was_called_to_the_one_that_is_in_any_ord
     assert!(along("12155551214", &[old]).is_err());
     let other = read(&Diverted { orig: "12155550000".into(), ..diverted("12155551213", "12155551214", NOW) });
     assert!(along("12155551214", &[other]).is_err(), "another's call");
-    // Round in circles is no way.
+    // Diversions that form a circle do not lead to the called number.
     let back = read(&diverted("12155551214", "12155551213", NOW));
     assert!(along("12155559999", &[first, back]).is_err());
 }

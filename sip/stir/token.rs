@@ -1,4 +1,5 @@
-//! What PASSporTs of every extension have in common (RFC 8225): three parts, a signature by ES256, a certificate somewhere.
+//! The common form of PASSporTs of all extensions (RFC 8225): three parts, an ES256 signature, and the URL of a
+//! certificate.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,16 +10,16 @@ use super::canonical_number;
 use super::fault::Fault;
 use super::identity::Identity;
 
-/// Most called numbers that are looked at.
+/// Most called numbers that are read.
 const MOST_DESTINATIONS: usize = 64;
 
-/// A PASSporT, taken apart and not yet verified.
+/// A PASSporT, parsed but not yet verified.
 #[derive(Debug)]
 pub(super) struct Token<P> {
     pub(super) payload: P,
-    /// Where the certificate is.
+    /// URL of the certificate.
     pub(super) x5u: String,
-    /// What the signature is over.
+    /// The signed text.
     pub(super) signed: String,
     signature: Option<[u8; 64]>,
 }
@@ -31,13 +32,13 @@ struct Header {
     x5u: Option<String>,
 }
 
-/// A claim of one number.
+/// A claim with one number.
 #[derive(Debug, Deserialize)]
 pub(super) struct Number {
     tn: Option<String>,
 }
 
-/// A claim of several.
+/// A claim with several numbers.
 #[derive(Debug, Deserialize)]
 pub(super) struct Numbers {
     #[serde(default)]
@@ -45,11 +46,11 @@ pub(super) struct Numbers {
 }
 
 impl<P: DeserializeOwned> Token<P> {
-    /// Reads one of the extension `ppt`, by the header field around it.
+    /// Reads a PASSporT of the extension `ppt` from an Identity header.
     ///
     /// # Errors
-    /// [`Fault::Unsupported`] for other algorithms and extensions and for the compact form, which cannot say what is claimed;
-    /// [`Fault::Unreachable`] when `info` and `x5u` disagree; [`Fault::Invalid`] for what makes no sense.
+    /// [`Fault::Unsupported`] for other algorithms and extensions, and for the compact form, which has no claims;
+    /// [`Fault::Unreachable`] if `info` and `x5u` differ; [`Fault::Invalid`] for a malformed PASSporT.
     pub(super) fn read(identity: &Identity, ppt: &str) -> Result<Self, Fault> {
         let invalid = |what: &str| Fault::Invalid(what.to_owned());
         if identity.is_compact() {
@@ -92,20 +93,20 @@ impl<P: DeserializeOwned> Token<P> {
 }
 
 impl<P> Token<P> {
-    /// Its signature.
+    /// Returns the signature: r and s, 32 octets each.
     ///
     /// # Errors
-    /// [`Fault::Invalid`] for what is none of ES256.
+    /// [`Fault::Invalid`] if the signature does not have 64 octets, as ES256 needs.
     pub(super) fn signature(&self) -> Result<[u8; 64], Fault> {
         self.signature.ok_or_else(|| Fault::Invalid("its signature does not have 64 octets".to_owned()))
     }
 }
 
 impl Number {
-    /// In canonical form.
+    /// Returns the number in canonical form.
     ///
     /// # Errors
-    /// [`Fault::Invalid`], by the name of the claim.
+    /// [`Fault::Invalid`] with the name of the claim, if it has no number.
     pub(super) fn canonical(&self, claim: &str) -> Result<String, Fault> {
         let number = self.tn.as_deref().and_then(canonical_number);
         number.ok_or_else(|| Fault::Invalid(format!("its {claim} is no number")))
@@ -113,19 +114,20 @@ impl Number {
 }
 
 impl Numbers {
-    /// In canonical form, 64 at most.
+    /// Returns the numbers in canonical form, at most 64.
     pub(super) fn canonical(&self) -> Vec<String> {
         self.tn.iter().take(MOST_DESTINATIONS).filter_map(|number| canonical_number(number)).collect()
     }
 }
 
-/// Seconds that something was signed ago; below zero, in the future. An error when that is longer than it may be.
+/// Checks the age of a signature: `iat` may be at most `most` seconds before or after `now`. Returns [`Fault::Stale`]
+/// otherwise.
 pub(super) fn age(iat: u64, now: u64, most: u32) -> Result<(), Fault> {
     let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(i64::try_from(iat).unwrap_or(i64::MAX));
     if age.unsigned_abs() > u64::from(most) { Err(Fault::Stale { age }) } else { Ok(()) }
 }
 
-/// Base64url with or without padding.
+/// Decodes base64url with or without padding.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
 }

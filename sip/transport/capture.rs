@@ -1,4 +1,5 @@
-//! Tells a capture server (HEP 3) of every message. It makes nobody wait: what it cannot take is dropped and counted.
+//! Reports every message to a capture server (HEP version 3). Nothing waits for it: a message that it cannot take is
+//! dropped and counted.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,19 +14,19 @@ use tokio::time::Instant;
 use crate::hep::{Agent, packet};
 use crate::ladder::Seen;
 
-/// Messages that may wait; more are dropped.
+/// Most messages that may wait. Further ones are dropped.
 const QUEUE: usize = 4_096;
-/// A name that has no address, or a server that is not there, is tried again after this.
+/// Pause before a host name without an address, or an unreachable server, is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// The way to the capture server. Dropped, it ends the task.
+/// The queue to the capture task. The task ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Capture {
     queue: mpsc::Sender<Seen>,
     counts: Arc<Counts>,
 }
 
-/// Messages since the start.
+/// Counts of messages since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) sent: AtomicU64,
@@ -33,14 +34,14 @@ pub(super) struct Counts {
 }
 
 impl Capture {
-    /// Starts telling `host:port`.
+    /// Starts the task that reports to `target`, `HOST:PORT`.
     pub(super) fn start(target: String, agent: Agent, counts: Arc<Counts>) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE);
         tokio::spawn(tell(target, agent, messages, Arc::clone(&counts)));
         Self { queue, counts }
     }
 
-    /// Tells of a message.
+    /// Queues a message for the capture server.
     pub(super) fn take(&self, seen: Seen) {
         if self.queue.try_send(seen).is_err() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -48,7 +49,7 @@ impl Capture {
     }
 }
 
-/// `HOST:PORT` of `udp://HOST:PORT`.
+/// Returns the `HOST:PORT` of `udp://HOST:PORT`; `None` if the URL has another form or port 0.
 pub(crate) fn target(url: &str) -> Option<String> {
     let place = url.strip_prefix("udp://")?;
     let (host, port) = place.rsplit_once(':')?;
@@ -70,7 +71,8 @@ async fn tell(target: String, agent: Agent, mut messages: mpsc::Receiver<Seen>, 
         let sent = match &socket {
             Some(socket) => {
                 let packet = packet(&agent, &seen, at);
-                // That the server was not there for the message before is said when this one is sent, which then is not.
+                // A failed delivery of the previous packet is reported by this send, which then does not send, so it is
+                // tried twice.
                 socket.send(&packet).await.is_ok() || socket.send(&packet).await.is_ok()
             }
             None => false,

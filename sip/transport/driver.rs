@@ -1,4 +1,4 @@
-//! The driver task.
+//! The driver task, which owns the endpoint and its sockets.
 
 mod connections;
 
@@ -39,62 +39,62 @@ use crate::peer::PeerStatus;
 use crate::throttle::Throttle;
 use crate::waiting::WaitingCalls;
 
-/// Commands that may wait for the driver; [`Handle::send`] fails beyond them.
+/// Most commands that may wait for the driver. Beyond them [`Handle::send`] fails.
 const COMMAND_QUEUE: usize = 8_192;
-/// Stream messages that may wait; their connections wait beyond them.
+/// Most stream messages that may wait. Beyond them the tasks of the connections wait.
 const STREAM_QUEUE: usize = 1_024;
-/// Inputs of one kind taken before the others get their turn.
+/// Most inputs of one kind that are taken before the other kinds get their turn.
 const BATCH: usize = 64;
 /// How long a shutdown waits for registrars.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
-/// Most hosts, each over each trunk, that connections over TLS are known by.
+/// Most pairs of host and trunk for which TLS connections have an identity number.
 const MAX_IDENTITIES: usize = 8_192;
-/// Kernel buffers asked for, octets; what the system allows is taken.
+/// Size in octets of the kernel buffers that is asked for. The system may allow less.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
-/// Why the sockets could not be had.
+/// Why the driver could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Not `udp://host:port`.
+    /// `sip.hep` is not `udp://HOST:PORT`.
     #[error("sip.hep: \"{0}\" is not udp://HOST:PORT")]
     Hep(String),
-    /// Not `udp://address:port` or the like.
+    /// An entry of `sip.listen` is not `udp://ADDRESS:PORT` or the like.
     #[error("sip.listen: \"{0}\" is not udp://ADDRESS:PORT, nor tcp://, tls://, ws:// or wss://")]
     Listen(String),
-    /// `tls://` or `wss://` without any `[[sip.certificates]]`.
+    /// `tls://` or `wss://` is configured without any `[[sip.certificates]]`.
     #[error("sip.listen: {0} needs a certificate: [[sip.certificates]] with certificate and key")]
     NoCertificate(String),
-    /// A file of TLS's is not as it should be.
+    /// A TLS file is invalid.
     #[error("TLS: {0}")]
     Tls(#[from] BadFile),
-    /// Nothing to listen on.
+    /// `sip.listen` is empty.
     #[error("sip.listen is empty")]
     Nothing,
-    /// The operating system refused.
+    /// The operating system refused to bind an address.
     #[error("sip.listen[{index}]: cannot listen on {listen}: {error}")]
     Bind {
-        /// Its place in `sip.listen`, from 0.
+        /// Index in `sip.listen`, from 0.
         index: usize,
         /// The entry of `sip.listen`.
         listen: String,
-        /// Why.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// No entropy.
+    /// The system provides no random seed.
     #[error("no random seed from the system: {0}")]
     Entropy(String),
 }
 
-/// Binds the sockets and starts the driver. `sink` is called from the driver's task: it must return at once.
+/// Binds the sockets and starts the driver. The driver's task calls `sink`, which must return at once.
 ///
 /// # Errors
-/// [`StartError`] says which entry of the configuration, or which system resource, is at fault.
+/// [`StartError`] names the entry of the configuration, or the system resource, that is at fault.
 pub async fn start(config: Config, sink: impl FnMut(Event) + Send + 'static) -> Result<Handle, StartError> {
-    // A sink by address: the driver is compiled once, here and not in each crate that starts one.
+    // A boxed sink, so that the driver is compiled once, here, and not in each crate that starts one.
     start_driver(config, Box::new(sink)).await
 }
 
-/// See [`start`].
+/// The function that receives the events, see [`start`].
 type Sink = Box<dyn FnMut(Event) + Send>;
 
 async fn start_driver(mut config: Config, sink: Sink) -> Result<Handle, StartError> {
@@ -195,17 +195,17 @@ async fn start_driver(mut config: Config, sink: Sink) -> Result<Handle, StartErr
     })
 }
 
-/// A socket for datagrams. Watched for what arrives only: what is sent goes at once or is lost, and each datagram that
-/// has left would wake us otherwise.
+/// A UDP socket. It is registered for reading only. A datagram is sent at once or dropped, and registration for writing
+/// would wake the driver for each datagram that has left.
 type Datagrams = AsyncFd<std::net::UdpSocket>;
 
-/// What `sip.listen` names, bound.
+/// The bound sockets of `sip.listen`.
 struct Bound {
-    /// For datagrams, with their addresses.
+    /// UDP sockets with their addresses.
     sockets: Vec<(Datagrams, SocketAddr)>,
-    /// For streams.
+    /// Listeners of stream transports.
     listeners: Vec<(TcpListener, Transport)>,
-    /// Of both, in the order of `sip.listen`; never none.
+    /// The addresses of both, in the order of `sip.listen`; at least one.
     addresses: Vec<(Transport, SocketAddr)>,
 }
 
@@ -243,7 +243,7 @@ fn seed() -> Result<[u8; 32], StartError> {
     Ok(seed)
 }
 
-/// What tells Homer, if it is to be told.
+/// Starts the task that reports messages to a capture server, if one is configured.
 fn capture(config: &Config, told: &Arc<capture::Counts>) -> Result<Option<Capture>, StartError> {
     let Some(url) = &config.hep else { return Ok(None) };
     let target = capture::target(url).ok_or_else(|| StartError::Hep(url.clone()))?;
@@ -261,7 +261,8 @@ struct Driver {
     stream_events: mpsc::Receiver<StreamEvent>,
     connections: HashMap<ConnectionId, Connection>,
     connections_by_peer: HashMap<Way, ConnectionId>,
-    /// Connections that trunks have opened to us, by where they listen: one of each connection.
+    /// Connections that trunks have opened to this server, by the address at which the trunk listens (RFC 5923); at
+    /// most one address for each connection.
     aliases: HashMap<(SocketAddr, TrunkName), ConnectionId>,
     next_connection: u64,
     max_connections: usize,
@@ -284,8 +285,8 @@ struct Driver {
     acceptors: Vec<JoinHandle<()>>,
 }
 
-/// The numbers of those whom connections are for. When there are too many names, all are forgotten: connections stay, new
-/// ones for old numbers fail.
+/// Numbers for the identities that TLS connections must prove. When there are too many, all are forgotten: existing
+/// connections stay, but a new connection for an old number fails.
 #[derive(Debug, Default)]
 struct Identities {
     numbers: HashMap<Who, Identity>,
@@ -309,7 +310,7 @@ impl Identities {
     }
 }
 
-/// What woke the driver, beside the sockets and the clock, which are looked at every time.
+/// What woke the driver. Sockets and the clock are checked after every wake-up anyway.
 enum Wake {
     Command(Command),
     Stream(StreamEvent),
@@ -328,11 +329,11 @@ impl Driver {
             let _ = stopping.wait_for(|stop| *stop).await;
         });
         self.endpoint.start_trunks(instant());
-        // When the registrars are not waited for any more.
+        // When the shutdown stops waiting for the registrars.
         let mut end: Option<Instant> = None;
         loop {
-            // It may ring early, never late: most deadlines are of repetitions that are not needed in the end, and an earlier
-            // one has the runtime wake itself up to hear of it.
+            // The sleep may end early but never late. It only moves to an earlier deadline: most deadlines are
+            // retransmissions that turn out not to be needed, and each move makes the runtime wake itself up.
             let deadline = [self.endpoint.poll_timeout(), end].into_iter().flatten().min();
             if let Some(deadline) = deadline.filter(|deadline| armed.is_none_or(|armed| *deadline < armed)) {
                 armed = Some(deadline);
@@ -385,7 +386,7 @@ impl Driver {
         if stop.is_some_and(|stop| stop.poll(context).is_ready()) {
             return Poll::Ready(Wake::Stop);
         }
-        // Handles may all be gone; the driver goes on until `shutdown`, legs are still live.
+        // All handles may be gone. The driver continues until `shutdown`, because legs are still live.
         if let Poll::Ready(Some(command)) = self.command_queue.poll_recv(context) {
             return Poll::Ready(Wake::Command(command));
         }
@@ -418,8 +419,8 @@ impl Driver {
         self.flush();
     }
 
-    /// Takes what is there already, a batch of each kind, so that one wake-up serves many inputs.
-    /// Whether there is more of what peers sent.
+    /// Takes inputs that are ready, a batch of each kind, so that one wake-up serves many of them. Returns whether
+    /// inputs from the network are left.
     fn drain(&mut self) -> bool {
         let mut behind = false;
         for index in 0..self.sockets.len() {
@@ -451,7 +452,7 @@ impl Driver {
         }
     }
 
-    /// Whether there may be more.
+    /// Reads a batch of datagrams from a socket. Returns whether there may be more.
     fn drain_socket(&mut self, index: usize) -> bool {
         let now = instant();
         for _ in 0..BATCH {
@@ -474,7 +475,7 @@ impl Driver {
                     self.arrival(arrival);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // An ICMP error of an earlier datagram; the timers deal with silence.
+                // An ICMP error for an earlier datagram. The transaction timers handle a far end that does not respond.
                 Err(_) => {}
             }
         }
@@ -494,17 +495,17 @@ impl Driver {
         self.flush();
     }
 
-    /// Asks the resolver beside the driver; answers beyond the queue wait.
+    /// Starts a lookup in a task of its own, so that the driver does not wait. Results beyond the queue wait.
     fn look_up(&mut self, lookup: LookupId, uri: String, trunk: Option<TrunkName>) {
         let (sender, resolver, usable) = (self.resolved_sender.clone(), Arc::clone(&self.resolver), self.usable());
         tokio::spawn(async move {
             let found = resolver.resolve(&uri, &usable).await;
-            // The driver may be over.
+            // The driver may have stopped.
             let _ = sender.send(Resolved { lookup, uri, trunk, found }).await;
         });
     }
 
-    /// What was found, with the number of whoever must be there.
+    /// Adds to each TLS target the number of the identity that the server there must prove.
     fn identified(&mut self, uri: &str, trunk: Option<TrunkName>, mut found: Vec<Target>) -> Vec<Target> {
         if found.iter().any(|target| target.transport.is_secure()) {
             let identity = resolver::host_of(uri).map(|host| self.identities.number(Who { host, trunk }));
@@ -515,7 +516,7 @@ impl Driver {
         found
     }
 
-    /// The transports and families (IPv4, IPv6) that there are sockets for.
+    /// The transports and address families (IPv4, IPv6) that have a socket.
     fn usable(&self) -> Usable {
         let has = |transport| (self.endpoint.listens_on(transport, true), self.endpoint.listens_on(transport, false));
         Transport::ALL.into_iter().map(|transport| (transport, has(transport))).collect()
@@ -535,7 +536,7 @@ impl Driver {
         while let Some(output) = self.endpoint.poll_output() {
             self.witness.sent(instant, &output, &self.endpoint);
             if let Output::Transmit { destination, data, .. } = &output
-                // What begins something: INVITE, REGISTER, OPTIONS.
+                // Only requests that start something: INVITE, REGISTER, OPTIONS.
                 && matches!(data.first(), Some(b'I' | b'R' | b'O'))
             {
                 self.guard.call(instant(), destination.ip());
@@ -600,14 +601,14 @@ fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    // Best effort: a burst of calls must fit while we are scheduled out.
+    // Best effort: a burst of calls must fit in the buffers while the process is not scheduled.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.bind(&address.into())?;
     AsyncFd::with_interest(socket.into(), Interest::READABLE)
 }
 
-/// The address of the default route, found without sending anything.
+/// Returns the local address of the default route. Nothing is sent to find it.
 fn own_address(ipv4: bool) -> Option<IpAddr> {
     let (any, far): (IpAddr, SocketAddr) = if ipv4 {
         (Ipv4Addr::UNSPECIFIED.into(), (Ipv4Addr::new(192, 0, 2, 1), 9).into())

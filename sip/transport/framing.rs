@@ -1,45 +1,47 @@
-//! Finds messages in a byte stream by Content-Length (RFC 3261 §18.3). Pure.
+//! Finds messages in an octet stream by Content-Length (RFC 3261 §18.3). Pure.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::message::MAX_MESSAGE;
 
-/// Longest start line and header fields, octets.
+/// Longest start line and header fields, in octets.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// What the stream holds next.
+/// The next element of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// One whole message.
+    /// One complete message.
     Message(Bytes),
-    /// The double CRLF of RFC 5626 §4.4.1: a single one is owed.
+    /// The double CRLF of RFC 5626 §4.4.1. It must be answered with a single CRLF.
     Ping,
 }
 
-/// The stream cannot be followed any further. The head of the offending message, if there is one, may still be answered.
+/// The framing is lost and the stream cannot be read further. The head of the message at fault, if there is one, may
+/// still be answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) head: Option<Bytes>,
 }
 
-/// Bytes not framed yet; never more than one message and one read.
+/// The octets that are not framed yet; never more than one message and one read.
 #[derive(Debug, Default)]
 pub(super) struct Framer {
     pub(super) buffer: BytesMut,
     scanned: usize,
-    /// CRLFs seen since the last message.
+    /// CRLFs since the last message.
     line_breaks: u8,
     /// Total length of the message whose head is complete.
     needed: Option<usize>,
 }
 
 impl Framer {
-    /// Whether a message has begun but not ended.
+    /// Whether a message has begun but is not complete.
     pub(super) fn is_inside(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// The next frame that is complete. `take_pong` says whether a CRLF between messages is the answer to a ping of ours.
+    /// Returns the next complete frame, or `None` if there is none yet. `take_pong` says whether a CRLF between
+    /// messages answers a ping of this server.
     ///
     /// # Errors
     /// [`Lost`]: the connection must be closed.
@@ -82,8 +84,9 @@ impl Framer {
     }
 }
 
-/// The one Content-Length of a head. Zero if there is neither it nor a Content-Type; `None` if it is repeated, malformed,
-/// enormous, or missing although a body is announced: then nobody can tell where the message ends.
+/// Returns the Content-Length of a head; zero if there is neither Content-Length nor Content-Type. Returns `None` if
+/// the field is repeated, malformed or too large, or if it is missing although there is a Content-Type: then the end of
+/// the message is unknown.
 fn content_length(head: &[u8]) -> Option<usize> {
     let mut length = None;
     let mut has_body = false;

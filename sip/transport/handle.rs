@@ -1,4 +1,4 @@
-//! The handle to the driver, and what it tells of itself.
+//! The application's handle to the driver, and the driver's statistics.
 
 use super::capture::{self};
 use super::stream::{Accepted, Incoming, Octets, StreamEvent};
@@ -13,31 +13,31 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, watch};
 
-/// The driver's command queue is full, or the driver is gone: the caller should shed load.
+/// The driver's command queue is full or the driver has stopped. The caller should shed load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the SIP command queue is full")]
 pub struct Busy;
 
-/// Counters since the start, and the present size of the tables.
+/// Counters since the start and the current size of the tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Messages received.
     pub received: u64,
     /// Messages sent.
     pub sent: u64,
-    /// Messages not sent because the kernel or a stream peer did not take them.
+    /// Messages not sent because the kernel or the far end of a stream did not take them.
     pub dropped: u64,
     /// Requests refused with 503.
     pub shed: u64,
-    /// Requests from addresses that are in no trunk's networks.
+    /// Requests from addresses in no trunk's networks.
     pub strangers: u64,
-    /// Messages that could not be understood.
+    /// Messages that could not be parsed.
     pub malformed: u64,
-    /// The driver is late: new INVITEs get 503.
+    /// Whether the driver is late, so that new INVITEs get 503.
     pub overloaded: bool,
-    /// Messages that the capture server was told of.
+    /// Messages that were sent to the capture server.
     pub captured: u64,
-    /// Messages that it could not be told of.
+    /// Messages that could not be sent to the capture server.
     pub uncaptured: u64,
     /// Legs now.
     pub legs: usize,
@@ -45,11 +45,11 @@ pub struct Statistics {
     pub transactions: usize,
     /// Stream connections now.
     pub connections: usize,
-    /// Contacts of phones that are registered now.
+    /// Registered Contacts of phones now.
     pub bindings: usize,
-    /// Requests, and answers to INVITEs, that were sent again as nothing came back.
+    /// Retransmitted requests and retransmitted responses to INVITEs.
     pub repeated: u64,
-    /// Requests with a wrong password, or for a user that there is not.
+    /// Requests with a wrong password or an unknown user.
     pub wrong_passwords: u64,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Counters {
     pub(super) wrong_passwords: AtomicU64,
 }
 
-/// How the application talks to the driver. Cheap to clone.
+/// The application's handle to the driver. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
@@ -89,7 +89,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Queues a command; never waits.
+    /// Queues a command without waiting.
     ///
     /// # Errors
     /// [`Busy`] if the queue is full or the driver has stopped.
@@ -97,8 +97,8 @@ impl Handle {
         self.commands.try_send(command).map_err(|_| Busy)
     }
 
-    /// Queues a command that must not be lost: when the queue is full, a task waits for room. Must be called on a tokio
-    /// runtime. A driver that has stopped takes nothing.
+    /// Queues a command that must not be lost: if the queue is full, a task waits for room. Must be called in a tokio
+    /// runtime. A driver that has stopped ignores the command.
     pub fn post(&self, command: Command) {
         if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
             let commands = self.commands.clone();
@@ -106,33 +106,33 @@ impl Handle {
         }
     }
 
-    /// Takes over a WebSocket connection that somebody else's listener accepted, at [`Config::websocket`], and on which hands
-    /// were shaken for the subprotocol `sip` (RFC 7118). What may be held of us holds for it too.
+    /// Passes a WebSocket connection to the driver. Another listener, at [`Config::websocket`], accepted it and
+    /// completed the handshake for the subprotocol `sip` (RFC 7118). The limits for connections apply to it too.
     pub async fn adopt_websocket(&self, stream: impl Octets + 'static, peer: SocketAddr) {
         let (stream, local) = (Incoming::Upgraded(Box::new(stream)), self.websocket.unwrap_or(peer));
         let accepted = Accepted { stream, transport: Transport::Ws, peer, local };
         let _ = self.websockets.send(StreamEvent::Accepted(accepted)).await;
     }
 
-    /// The addresses bound, in the order of `sip.listen`.
+    /// The bound addresses, in the order of `sip.listen`.
     #[must_use]
     pub fn local_addrs(&self) -> &[(Transport, SocketAddr)] {
         &self.addresses
     }
 
-    /// The messages of live and recent calls; `None` when [`Config::trace_mib`] is 0.
+    /// The messages of live and recent calls; `None` if [`Config::trace_mib`] is 0.
     #[must_use]
     pub fn ladder(&self) -> Option<&Arc<Ladder>> {
         self.ladder.as_ref()
     }
 
-    /// Who is banned, and why.
+    /// The guard with its bans and their reasons.
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// Counters and table sizes.
+    /// Returns the counters and table sizes.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         let counters = &self.counters;
@@ -155,24 +155,25 @@ impl Handle {
         }
     }
 
-    /// How a trunk of [`Config::peers`] stands; as one that nothing is known of if there is none of that name.
+    /// Returns the status of a trunk in [`Config::peers`]; the default status, in which nothing is known, if there is
+    /// no trunk with this name.
     #[must_use]
     pub fn peer(&self, trunk: &str) -> PeerStatus {
         let peers = self.peers.read();
         peers.iter().flatten().find(|(name, _)| &**name == trunk).map(|(_, status)| *status).unwrap_or_default()
     }
 
-    /// How every trunk of [`Config::peers`] stands.
+    /// Returns the status of every trunk in [`Config::peers`].
     #[must_use]
     pub fn peers(&self) -> Vec<(TrunkName, PeerStatus)> {
         self.peers.read().iter().flatten().cloned().collect()
     }
 
-    /// Takes other settings while calls go on ([`crate::Endpoint::reconfigure`]). Sockets, `advertise`, `nameservers`,
-    /// `trace_mib` and `hep` stay as they were.
+    /// Changes the settings while calls continue ([`crate::Endpoint::reconfigure`]). Sockets, `advertise`,
+    /// `nameservers`, `trace_mib` and `hep` do not change.
     ///
     /// # Errors
-    /// A file of TLS's that is not as it should be: then nothing has changed.
+    /// [`BadFile`] if a TLS file is invalid; then nothing changes.
     pub async fn reload(&self, config: Config) -> Result<(), BadFile> {
         self.tls.reconfigure(&config)?;
         self.guard.reconfigure(config.bans.clone(), config.trunks.clone());
@@ -181,8 +182,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Stops the driver: commands already queued are carried out and their messages sent, registrations are withdrawn, which
-    /// may take two seconds, then the sockets close. Live legs get no events any more; hang them up before.
+    /// Stops the driver. Queued commands are executed and their messages sent, registrations with trunks are removed,
+    /// which may take 2 s, and the sockets are closed. Live legs get no more events; hang them up before.
     pub async fn shutdown(&self) {
         let _ = self.stop.send(true);
         let mut stopped = self.stopped.clone();
@@ -190,7 +191,8 @@ impl Handle {
     }
 }
 
-/// How the trunks stand, as the driver last heard: each at the place that the endpoint has it at, if it is configured still.
+/// The latest status of each trunk, at the trunk's index in the endpoint; `None` for a trunk that is no longer
+/// configured.
 #[derive(Debug, Default)]
 pub(super) struct Peers(pub(super) RwLock<Vec<Option<(TrunkName, PeerStatus)>>>);
 

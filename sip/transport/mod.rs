@@ -1,4 +1,4 @@
-//! The shell: sockets, connections, name lookups and the one task that owns the [`Endpoint`](crate::Endpoint).
+//! The shell: sockets, connections, name lookups, and the one task that owns the [`Endpoint`](crate::Endpoint).
 //!
 //! ```text
 //!  UDP sockets ─────────────┐
@@ -6,8 +6,8 @@
 //!  Handle::send ──bounded──>│     └──> UDP try_send, stream write queues (never waited for)
 //! ```
 //!
-//! The driver awaits nothing but the next input. A datagram the kernel does not take at once is dropped (the transaction
-//! retransmits it); a stream whose write queue is full is closed.
+//! The driver waits only for its next input. A datagram that the kernel does not take at once is dropped; its
+//! transaction retransmits it. A stream whose write queue is full is closed.
 
 mod capture;
 mod driver;

@@ -1,12 +1,12 @@
-//! Where a URI leads (RFC 3263 §4), found beside the driver.
+//! Finds the addresses of a URI (RFC 3263 §4) in tasks outside the driver.
 //!
 //! ```text
-//!  host ─ no port, no transport ─> NAPTR ─> SRV of what it names ─┐
-//!    ├──── no port ──────────────────────> SRV of the transport ──┼─> A, AAAA of each target
-//!    └──── port ──────────────────────────────────────────────────┴─> A, AAAA of the host
+//!  host ─ no port, no transport ─> NAPTR ─> SRV of the named services ─┐
+//!    ├──── no port ──────────────────────> SRV of the transport ───────┼─> A, AAAA of each target
+//!    └──── port ───────────────────────────────────────────────────────┴─> A, AAAA of the host
 //! ```
 //!
-//! Answers are kept as long as they say, within bounds, and no more than so many of them.
+//! DNS answers are cached for their TTL, within limits, and their number is limited.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -23,22 +23,22 @@ use crate::endpoint::{LookupId, Target};
 use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Host, Uri};
 
-/// Longest that a whole lookup may take.
+/// Time limit for a whole lookup.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long one question may take, each time it is asked.
+/// Time limit for one query, for each attempt.
 const QUESTION: Duration = Duration::from_secs(2);
-/// How long an answer is kept at least and at most, and one that there is nothing.
+/// Shortest and longest time that an answer is cached; below, the same for a negative answer.
 const KEPT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3_600));
 const KEPT_NOTHING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-/// Answers kept; the oldest go.
+/// Most answers in the cache; the oldest are dropped.
 const CACHE: u64 = 4_096;
-/// Most places tried for one request.
+/// Most targets that are tried for one request.
 const MAX_TARGETS: usize = 16;
 
-/// The transports and families (IPv4, IPv6) that there are sockets for.
+/// The transports and address families (IPv4, IPv6) that have a socket.
 pub(super) type Usable = Vec<(Transport, (bool, bool))>;
 
-/// The result, for the driver.
+/// The result of a lookup, for the driver.
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) lookup: LookupId,
@@ -47,7 +47,7 @@ pub(super) struct Resolved {
     pub(super) found: Result<Vec<Target>, EndCause>,
 }
 
-/// Asks DNS, or whatever else the system has when it has no DNS.
+/// Asks DNS, or the system's resolver if there is no DNS configuration.
 pub(super) struct Resolver {
     dns: Option<TokioResolver>,
     rng: Mutex<StdRng>,
@@ -63,7 +63,8 @@ struct Srv {
 }
 
 impl Resolver {
-    /// Asks these servers, or the system's if there are none. `seed` is for the order of equals.
+    /// Creates a resolver that asks these servers, or the system's if there are none. `seed` is for the random order of
+    /// equal SRV records.
     pub(super) fn new(nameservers: &[SocketAddr], seed: [u8; 32]) -> Self {
         let dns = match nameservers {
             [] => TokioResolver::builder_tokio(),
@@ -84,10 +85,10 @@ impl Resolver {
         Self { dns: dns.ok(), rng: Mutex::new(StdRng::from_seed(seed)) }
     }
 
-    /// The places a SIP URI leads to, of those transports and families that are usable, best first.
+    /// Returns the targets of a SIP URI that have a usable transport and address family, best first.
     ///
     /// # Errors
-    /// [`EndCause::Unresolved`] if there is none at all, [`EndCause::NoSocket`] if there is none of those.
+    /// [`EndCause::Unresolved`] if there is no target at all, [`EndCause::NoSocket`] if none of them is usable.
     pub(super) async fn resolve(&self, uri: &str, usable: &Usable) -> Result<Vec<Target>, EndCause> {
         let found = match timeout(PATIENCE, self.places(uri, usable)).await {
             Ok(found) => found?,
@@ -137,7 +138,8 @@ impl Resolver {
         Ok(self.addresses(&host, port, default).await)
     }
 
-    /// The transports that a host names, as it prefers them, with the names of their SRV records (RFC 3263 §4.1).
+    /// Returns the transports that a host offers, in its order of preference, with the names of their SRV records (RFC
+    /// 3263 §4.1).
     async fn services(&self, host: &str, speaks: impl Fn(Transport) -> bool) -> Vec<(Transport, String)> {
         let answers = self.ask(host, RecordType::NAPTR).await;
         let mut offers: Vec<_> = answers
@@ -161,7 +163,7 @@ impl Resolver {
     async fn srv(&self, name: &str) -> Vec<Srv> {
         let answers = self.ask(name, RecordType::SRV).await;
         let records = answers.iter().filter_map(|answer| match answer {
-            // "." says that there is no such service (RFC 2782).
+            // The target "." means that there is no such service (RFC 2782).
             RData::SRV(srv) if !srv.target.is_root() => {
                 Some(Srv { priority: srv.priority, weight: srv.weight, port: srv.port, target: srv.target.to_ascii() })
             }
@@ -212,12 +214,14 @@ fn options() -> ResolverOpts {
     options
 }
 
-/// A name that no search list is tried for; one without a dot may be a neighbour's.
+/// Returns the name as an absolute one, for which no search list is used. A name without a dot may be a host of the
+/// local domain, so it stays as it is.
 fn absolute(name: &str) -> String {
     if name.contains('.') && !name.ends_with('.') { format!("{name}.") } else { name.to_owned() }
 }
 
-/// The transport of a NAPTR service (RFC 3263 §4.1). WebSocket has its own (RFC 7118 §8.4), but is never gone out by.
+/// Returns the transport of a NAPTR service (RFC 3263 §4.1). WebSocket services (RFC 7118 §8.4) are ignored, because
+/// the server opens no WebSocket connections.
 fn service(service: &[u8]) -> Option<Transport> {
     [(&b"SIPS+D2T"[..], Transport::Tls), (b"SIP+D2T", Transport::Tcp), (b"SIP+D2U", Transport::Udp)]
         .into_iter()
@@ -235,9 +239,10 @@ fn srv_name(transport: Transport, host: &str) -> Option<String> {
     Some(format!("{service}.{host}"))
 }
 
-/// The lowest priority first; among equals each is the more likely to be first the more it weighs (RFC 2782).
+/// Sorts by priority, lowest first. Records with the same priority are put in a random order in which a larger weight
+/// makes an earlier position more likely (RFC 2782).
 fn in_order(mut records: Vec<Srv>, rng: &mut impl Rng) -> Vec<Srv> {
-    // Those that weigh nothing come first, so that they have their small chance.
+    // Records with weight 0 come first, so that they have their small chance.
     records.sort_by_key(|record| (record.priority, record.weight));
     let mut ordered = Vec::with_capacity(records.len());
     while let Some(priority) = records.first().map(|record| record.priority) {
@@ -257,7 +262,7 @@ fn in_order(mut records: Vec<Srv>, rng: &mut impl Rng) -> Vec<Srv> {
     ordered
 }
 
-/// The host of a SIP URI, as its certificate has to have it.
+/// Returns the host of a SIP URI, for which the server's certificate must be valid.
 pub(super) fn host_of(uri: &str) -> Option<String> {
     match Uri::parse(uri.as_bytes())?.destination()?.host {
         Host::Ip(ip) => Some(ip.to_string()),

@@ -1,10 +1,10 @@
-//! One stream connection: a task that makes it, reads and frames, and writes from a bounded queue. It never makes the driver
-//! wait.
+//! One stream connection: a task that opens it, reads and frames messages, and writes from a bounded queue. The driver
+//! never waits for it.
 //!
 //! ```text
-//!  accepted ─> TLS? ─> WebSocket? ─┐                    ┌─> websocket.rs: a message is a message
+//!  accepted ─> TLS? ─> WebSocket? ─┐                    ┌─> websocket.rs: one message in one WebSocket message
 //!                                  ├─> Link ─> carry ───┤
-//!  opened ───> TLS? ───────────────┘                    └─> reader and writer: Content-Length tells messages apart
+//!  opened ───> TLS? ───────────────┘                    └─> reader and writer: Content-Length separates messages
 //! ```
 
 use std::io;
@@ -31,28 +31,30 @@ use super::websocket;
 use crate::endpoint::{Arrival, ConnectionId, Identity};
 use crate::leg::{Transport, TrunkName};
 
-/// Messages that may wait for a slow reader; the connection is closed when it is full.
+/// Most messages that may wait for a far end that reads slowly. When the queue is full, the connection is closed.
 const WRITE_QUEUE: usize = 128;
-/// How long a connection may take to open, TLS included.
+/// How long opening a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a caller may take for TLS and the WebSocket's handshake, each.
+/// How long a client may take for the TLS handshake, and for the WebSocket handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer may take to accept bytes, and to finish a message it began, however it drips.
+/// How long the far end may take to accept octets, and to complete a message that it began, however slowly the octets
+/// come.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection from outside every trunk may be idle.
 const STRANGER_IDLE: Duration = Duration::from_secs(30);
 
-/// A stream of octets, whoever accepted it.
+/// A stream of octets from any listener.
 pub trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Octets for S {}
 
-/// What the tasks tell the driver. The queue is bounded: when it is full they wait, and so does their peer.
+/// What the connection tasks report to the driver. The queue is bounded: when it is full, the task waits, and with it
+/// the far end.
 pub(super) enum StreamEvent {
     Accepted(Accepted),
     Message(Arrival),
-    /// The peer has shown the certificate of a trunk.
+    /// The client has shown the certificate of a trunk.
     Proven(ConnectionId),
-    /// Over. `peer` is what the connection was opened to, or came from.
+    /// The connection is closed. `peer` is the address that it was opened to or came from.
     Closed {
         id: ConnectionId,
         transport: Transport,
@@ -61,7 +63,7 @@ pub(super) enum StreamEvent {
     },
 }
 
-/// A connection that came in.
+/// An accepted connection.
 pub(super) struct Accepted {
     pub(super) stream: Incoming,
     pub(super) transport: Transport,
@@ -69,49 +71,50 @@ pub(super) struct Accepted {
     pub(super) local: SocketAddr,
 }
 
-/// How far it has come.
+/// The stage that an accepted connection has reached.
 pub(super) enum Incoming {
-    /// To a socket of ours: nothing was read.
+    /// Accepted by a socket of the driver; nothing has been read.
     Fresh(TcpStream),
-    /// To somebody else's listener: from here on it is a WebSocket.
+    /// Accepted by another listener; from here on it is a WebSocket connection.
     Upgraded(Box<dyn Octets>),
 }
 
-/// What a connection is for: how, where, and who must be there.
+/// What a connection is for: its transport, its address, and the identity that the far end must prove.
 pub(super) type Way = (Transport, SocketAddr, Option<Identity>);
 
-/// The driver's hold on a connection. Dropping it sends what is queued, then closes.
+/// The driver's handle of a connection. When it is dropped, queued messages are sent, then the connection is closed.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) way: Way,
-    /// It came from outside every trunk, and nobody has shown a password or a certificate on it.
+    /// Whether the connection came from outside every trunk and neither a password nor a certificate has been accepted
+    /// on it.
     stranger: Arc<AtomicBool>,
     queue: mpsc::Sender<Bytes>,
     task: AbortHandle,
 }
 
-/// What a connection is to the tasks that carry it.
+/// The properties of a connection that its tasks need.
 pub(super) struct Link {
     pub(super) id: ConnectionId,
     pub(super) transport: Transport,
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
     pub(super) proven: Option<TrunkName>,
-    /// How long nothing may come, unless the peer is a stranger.
+    /// How long the far end may send nothing, unless it is an unknown source.
     pub(super) idle: Duration,
     pub(super) stranger: Arc<AtomicBool>,
-    /// How long we say nothing, on connections that are ours to keep alive.
+    /// Interval of keep-alives, on connections that the server keeps alive.
     pub(super) keep_alive: Option<Duration>,
     pub(super) events: mpsc::Sender<StreamEvent>,
 }
 
 impl Link {
-    /// How long nothing may come, as things are.
+    /// How long the far end may send nothing now.
     pub(super) fn idle(&self) -> Duration {
         if self.stranger.load(Ordering::Relaxed) { self.idle.min(STRANGER_IDLE) } else { self.idle }
     }
 
-    /// Hands the driver a message; `false` when the driver is gone.
+    /// Passes a message to the driver. Returns `false` if the driver has stopped.
     pub(super) async fn deliver(&self, data: Bytes) -> bool {
         let arrival = Arrival {
             source: self.peer,
@@ -131,29 +134,31 @@ impl Link {
 }
 
 impl Connection {
-    /// Whether it came from outside every trunk, and nobody has shown a password or a certificate on it.
+    /// Whether the connection came from outside every trunk and neither a password nor a certificate has been accepted
+    /// on it.
     pub(super) fn is_stranger(&self) -> bool {
         self.stranger.load(Ordering::Relaxed)
     }
 
-    /// Its peer may stay as long as a trunk may.
+    /// Lets the connection be idle as long as a trunk's.
     pub(super) fn trust(&self) {
         self.stranger.store(false, Ordering::Relaxed);
     }
 
-    /// Queues a message. `Full`: the peer does not keep up. `Closed`: it is over, and an event on its way says why.
+    /// Queues a message. `Full`: the far end does not read fast enough. `Closed`: the connection has ended, and an
+    /// event with the reason follows.
     pub(super) fn send(&self, data: Bytes) -> Result<(), TrySendError<Bytes>> {
         self.queue.try_send(data)
     }
 
-    /// Takes over an accepted stream. A stranger's may not wait for long.
+    /// Takes over an accepted stream. The time limits are shorter for an unknown source.
     pub(super) fn accepted(stream: Incoming, mut link: Link, tls: Arc<Tls>) -> Self {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
         let (transport, peer, pongs) = (link.transport, link.peer, queue.downgrade());
         let stranger = Arc::clone(&link.stranger);
         let task = tokio::spawn(async move {
             if let Err(error) = welcome(stream, &mut link, &tls, queued, pongs).await {
-                // Anybody can fail to shake hands; whoever we know would like to learn why.
+                // Any client can fail a handshake; only failures of known sources are worth a warning.
                 if link.stranger.load(Ordering::Relaxed) {
                     tracing::debug!(%peer, %error, "no {} connection", transport.token());
                 } else {
@@ -165,7 +170,7 @@ impl Connection {
         Self { way: (transport, peer, None), stranger, queue, task: task.abort_handle() }
     }
 
-    /// Opens a stream; messages may be queued at once. `from` is the local address to come from.
+    /// Opens a stream. Messages can be queued at once. `from` is the local address to use.
     pub(super) fn open(
         mut link: Link,
         identity: Option<Identity>,
@@ -202,13 +207,13 @@ impl Connection {
         Self { way: (transport, peer, identity), stranger, queue, task: task.abort_handle() }
     }
 
-    /// Closes at once, whatever is queued.
+    /// Closes the connection at once and drops its queue.
     pub(super) fn abort(&self) {
         self.task.abort();
     }
 }
 
-/// Accepts until the driver is gone.
+/// Accepts connections until the driver stops.
 pub(super) async fn accept(listener: TcpListener, transport: Transport, events: mpsc::Sender<StreamEvent>) {
     loop {
         match listener.accept().await {
@@ -220,7 +225,7 @@ pub(super) async fn accept(listener: TcpListener, transport: Transport, events: 
                 }
             }
             Err(error) => {
-                // Out of descriptors, most likely: accepting again at once would spin.
+                // Most likely out of file descriptors. Accepting again at once would be a busy loop.
                 tracing::warn!(%error, "cannot accept");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -236,7 +241,8 @@ async fn connect(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpSt
     socket.connect(peer).await
 }
 
-/// Shakes hands as the transport wants it, each within its time, and carries messages until the end.
+/// Does the handshakes of the transport, each within its time limit, and then carries messages until the connection
+/// ends.
 async fn welcome(
     stream: Incoming,
     link: &mut Link,
@@ -284,22 +290,22 @@ async fn carry(stream: Box<dyn Octets>, link: &Link, queued: mpsc::Receiver<Byte
     let mut writing = pin!(writer(write, queued, &pings));
     let reads = tokio::select! {
         () = reader(read, link, &pongs, &pings) => true,
-        // The peer does not take our bytes.
+        // The far end does not accept octets.
         _ = &mut writing => false,
     };
     link.close(if reads { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe }).await;
     if reads {
-        // What the driver still has to say, until it lets go of the queue.
+        // Sends what the driver has queued, until the driver drops the queue.
         let _ = writing.await;
     }
 }
 
-/// The keep-alives that we send, and whether they are answered (RFC 5626 §4.4.1).
+/// The keep-alives that the server sends, and whether they are answered (RFC 5626 §4.4.1).
 struct Pings {
     every: Option<Duration>,
-    /// Pings whose pong is still to come.
+    /// Pings whose pong has not come yet.
     owed: AtomicU32,
-    /// Pongs that came. Peers that know no RFC 5626 send none.
+    /// Pongs received. A far end without RFC 5626 sends none.
     answers: AtomicU32,
 }
 
@@ -308,14 +314,14 @@ impl Pings {
         Self { every, owed: AtomicU32::new(0), answers: AtomicU32::new(0) }
     }
 
-    /// Notes another one; `false` if the last is unanswered by a peer that answered before.
+    /// Records a new ping. Returns `false` if the last ping is unanswered although the far end answered earlier ones.
     fn send(&self) -> bool {
         let dead = self.owed.load(Ordering::Relaxed) > 0 && self.answers.load(Ordering::Relaxed) > 0;
         self.owed.store(1, Ordering::Relaxed);
         !dead
     }
 
-    /// Whether a CRLF that came is the pong that is due.
+    /// Whether a received CRLF is an expected pong.
     fn take_pong(&self) -> bool {
         let due = self.owed.swap(0, Ordering::Relaxed) > 0;
         self.answers.fetch_add(u32::from(due), Ordering::Relaxed);
@@ -348,7 +354,7 @@ async fn writer(
 
 async fn reader(mut read: impl AsyncRead + Unpin, link: &Link, pongs: &mpsc::WeakSender<Bytes>, pings: &Pings) {
     let mut framer = Framer::default();
-    // Of the message that is not complete yet.
+    // Deadline of the message that is not complete yet.
     let mut whole_by = None;
     let mut heard = Instant::now();
     loop {
@@ -360,7 +366,7 @@ async fn reader(mut read: impl AsyncRead + Unpin, link: &Link, pongs: &mpsc::Wea
         };
         match timeout_at(deadline, read.read_buf(&mut framer.buffer)).await {
             Ok(Ok(length)) if length > 0 => heard = Instant::now(),
-            // Somebody became known meanwhile.
+            // The far end became known meanwhile, so it may be idle longer.
             Err(_) if !framer.is_inside() && heard + link.idle() > deadline => continue,
             _ => return,
         }
@@ -401,7 +407,8 @@ mod tests {
         Link { id, transport, peer, local: peer, proven: None, idle, stranger, keep_alive: None, events }
     }
 
-    /// Lets `write` write to a reader, and says what the reader found until it gave up, and when that was.
+    /// Lets `write` write to a reader. Returns how many messages the reader found until it gave up, and after how many
+    /// seconds that was.
     async fn read_from<F: Future>(idle: u64, write: impl FnOnce(tokio::io::DuplexStream) -> F) -> (usize, u64) {
         let (ours, theirs) = tokio::io::duplex(64);
         let (events, mut found) = mpsc::channel(1_000);
@@ -433,7 +440,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_message_has_its_own_deadline() {
-        // The end of one and the beginning of the next, a hundred times, and then no end.
+        // The end of one message and the beginning of the next, a hundred times; the last message never ends.
         let never_between = |mut stream: tokio::io::DuplexStream| async move {
             stream.write_all(b"OPTIONS").await.unwrap();
             for _ in 0..100 {

@@ -1,8 +1,10 @@
-//! TLS (RFC 3261 §26, RFC 5922): what we show, whom we trust, and both anew when a file changes.
+//! TLS (RFC 3261 §26, RFC 5922): the server's own certificates, the trusted authorities, and their reload when a file
+//! changes.
 //!
-//! A connection keeps what it was opened with. Peers' certificates are for the host of the URI that was asked for, whatever
-//! address it led to; as `sip:HOST` among the URIs of its subject (RFC 5922 §7.1), or as a DNS name. Wildcards count, which
-//! RFC 5922 §7.2 denies, since carriers' certificates have them.
+//! A connection keeps the certificates that it was opened with. The far end's certificate must be for the host of the
+//! requested URI, not for the address that DNS returned: as `sip:HOST` among the URIs of its subject (RFC 5922 §7.1),
+//! or as a DNS name. Wildcards are accepted although RFC 5922 §7.2 forbids them, because carriers' certificates have
+//! them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,10 +33,10 @@ use tokio::time::sleep;
 use crate::config::{Certificate, Config, TrunkTls};
 use crate::leg::TrunkName;
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Whom a connection is for, which decides whom it has to reach.
+/// The identity that a connection is for. It decides which certificate the far end must show.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Who {
     /// Host of the URI.
@@ -42,18 +44,18 @@ pub(super) struct Who {
     pub(super) trunk: Option<TrunkName>,
 }
 
-/// What is wrong with a file.
+/// A file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {why}", path.display())]
 pub struct BadFile {
-    /// Which.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Why.
+    /// What is wrong with it.
     pub why: String,
 }
 
-/// The files that TLS needs, read to see whether they are right: `sip.certificates[0]` and the like, with what is wrong.
-/// Trunks are told apart by their place in [`Config::tls_trunks`].
+/// Reads the files that TLS needs and returns those that cannot be used, each with the name of its setting
+/// (`sip.certificates[0]` and the like). Trunks are named by their index in [`Config::tls_trunks`].
 #[must_use]
 pub fn faults(config: &Config) -> Vec<(String, BadFile)> {
     let mut faults = Vec::new();
@@ -74,7 +76,7 @@ pub fn faults(config: &Config) -> Vec<(String, BadFile)> {
     faults
 }
 
-/// What connections are made with at present.
+/// The certificates and authorities that new connections use.
 pub(super) struct Tls {
     loaded: RwLock<Arc<Loaded>>,
 }
@@ -86,18 +88,18 @@ struct Settings {
     trunks: Vec<TrunkTls>,
 }
 
-/// Everything read from files.
+/// Everything that was read from files.
 struct Loaded {
     settings: Settings,
-    /// `None` without any certificate.
+    /// `None` if there is no certificate.
     server: Option<Arc<ServerConfig>>,
-    /// For peers that are no trunk with settings of its own.
+    /// For far ends that are not a trunk with TLS settings of its own.
     client: Arc<ClientConfig>,
     trunks: HashMap<TrunkName, Arc<ClientConfig>>,
     mutual: Vec<Mutual>,
 }
 
-/// A trunk that calls in with its certificate.
+/// A trunk whose inbound calls are recognised by its certificate.
 struct Mutual {
     tls: TrunkTls,
     by_authority: Arc<dyn ClientCertVerifier>,
@@ -113,27 +115,28 @@ impl Tls {
     /// Reads all files.
     ///
     /// # Errors
-    /// The first file that is not as it should be.
+    /// The first file that cannot be used.
     pub(super) fn load(config: &Config) -> Result<Self, BadFile> {
         Ok(Self { loaded: RwLock::new(Arc::new(Settings::of(config).load()?)) })
     }
 
-    /// Takes other files. Connections keep what they were opened with.
+    /// Uses other files from now on. Connections keep the certificates that they were opened with.
     ///
     /// # Errors
-    /// The first file that is not as it should be: then all stays as it was.
+    /// The first file that cannot be used; then nothing changes.
     pub(super) fn reconfigure(&self, config: &Config) -> Result<(), BadFile> {
         let loaded = Arc::new(Settings::of(config).load()?);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
 
-    /// For accepting; `None` without any certificate.
+    /// The configuration for accepting connections; `None` if there is no certificate.
     pub(super) fn server(&self) -> Option<Arc<ServerConfig>> {
         self.loaded().server.clone()
     }
 
-    /// For connecting to somebody, and the name it has to prove.
+    /// Returns the configuration for a new connection, and the name that the far end must prove. Returns `None` if the
+    /// name is not valid.
     pub(super) fn client(&self, who: &Who) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
         let loaded = self.loaded();
         let own = who.trunk.as_ref().and_then(|trunk| loaded.settings.trunks.iter().find(|one| one.trunk == *trunk));
@@ -143,7 +146,8 @@ impl Tls {
         Some((Arc::clone(config), name))
     }
 
-    /// The trunk that a peer has shown to be. It has proven to have the key already.
+    /// Returns the trunk whose certificate the client has shown. The handshake has already proven that the client has
+    /// its key.
     pub(super) fn prove(&self, source: IpAddr, chain: &[CertificateDer<'static>]) -> Option<TrunkName> {
         let (own, between) = chain.split_first()?;
         let source = source.to_canonical();
@@ -162,7 +166,8 @@ impl Tls {
         proven.map(|one| one.tls.trunk.clone())
     }
 
-    /// Looks at the files for ever, and reads all again when one is another. What is not right is told and not taken.
+    /// Checks the files for ever and reads all of them again when one changes. If one cannot be used, that is logged
+    /// and nothing changes.
     pub(super) async fn watch(self: Arc<Self>) {
         let mut before = self.loaded();
         let mut seen = stamps(&before.settings.files());
@@ -195,12 +200,12 @@ impl Tls {
     }
 }
 
-/// What a peer's certificate is by, for the log: its fingerprint as `openssl x509 -fingerprint -sha256` has it.
+/// Returns the fingerprint of a certificate for the log, as `openssl x509 -fingerprint -sha256` prints it.
 pub(super) fn shown(certificate: &CertificateDer<'_>) -> String {
     fingerprint(certificate).map(|octet| format!("{octet:02X}")).join(":")
 }
 
-/// The certificates a TCP stream's TLS session showed, ours to judge.
+/// Returns the certificates that the client showed in the handshake. [`Tls::prove`] checks them.
 pub(super) fn chain(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> &[CertificateDer<'static>] {
     stream.get_ref().1.peer_certificates().unwrap_or_default()
 }
@@ -268,7 +273,7 @@ fn server(keys: Vec<Arc<CertifiedKey>>, asks: bool) -> ServerConfig {
 }
 
 fn client(roots: Arc<RootCertStore>, fingerprints: &[[u8; 32]], own: Option<Arc<CertifiedKey>>) -> ClientConfig {
-    // None at all, should a trunk be known by its fingerprints only.
+    // There is no verifier if the store is empty; a trunk may be known by its fingerprints only.
     let by_authority = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().ok();
     let verifier = Expected { by_authority, fingerprints: fingerprints.to_vec(), provider: provider() };
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
@@ -325,7 +330,7 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
 
-/// Whether a certificate is for a SIP domain (RFC 5922 §7.1): by a URI of its subject, or a DNS name or address.
+/// Whether a certificate is for a SIP domain (RFC 5922 §7.1): by a URI of its subject, a DNS name or an address.
 fn is_for(certificate: &CertificateDer<'_>, domain: &str) -> bool {
     let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else { return false };
     let by_uri = parsed.valid_uri_names().any(|uri| {
@@ -335,7 +340,7 @@ fn is_for(certificate: &CertificateDer<'_>, domain: &str) -> bool {
     by_uri || ServerName::try_from(domain).is_ok_and(|name| parsed.verify_is_valid_for_subject_name(&name).is_ok())
 }
 
-/// The certificate for the name that a caller asked for, or else the first.
+/// Selects the certificate for the name that a client asks for (SNI), or else the first one.
 #[derive(Debug)]
 struct ByName(Vec<Arc<CertifiedKey>>);
 
@@ -350,7 +355,7 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// Takes a server's certificate by its authority and for its name, or by its fingerprint.
+/// Accepts a server's certificate by its authority and name, or by its fingerprint.
 #[derive(Debug)]
 struct Expected {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
@@ -374,7 +379,7 @@ impl ServerCertVerifier for Expected {
         }
         let Some(by_authority) = &self.by_authority else { return Err(CertificateError::UnknownIssuer.into()) };
         match by_authority.verify_server_cert(own, between, name, ocsp, now) {
-            // The authority is right, and no DNS name or address is.
+            // The authority is right, but the DNS names and addresses do not match.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if is_for(own, &name.to_str()) => Ok(ServerCertVerified::assertion()),
@@ -407,8 +412,8 @@ impl ServerCertVerifier for Expected {
     }
 }
 
-/// Asks callers for a certificate and has them prove that it is theirs. Whose it is, [`Tls::prove`] finds out: that depends on
-/// where they come from, and callers without one may be phones.
+/// Asks clients for a certificate and makes them prove that they have its key. [`Tls::prove`] finds the trunk later,
+/// because that depends on the source address. Clients without a certificate are accepted too: they may be phones.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -463,10 +468,10 @@ impl ClientCertVerifier for Anybody {
     }
 }
 
-/// A failed handshake as an I/O error, with rustls's own words.
+/// Returns the kind of I/O error for a failed handshake; `InvalidData` for a refused certificate or another TLS error.
 pub(super) fn failed(error: &io::Error) -> io::ErrorKind {
     match error.kind() {
-        // What the transaction's owner is told of a certificate that is not taken.
+        // `EndCause::Unconnected` describes `InvalidData` as a failed TLS handshake.
         io::ErrorKind::InvalidData | io::ErrorKind::Other => io::ErrorKind::InvalidData,
         kind => kind,
     }

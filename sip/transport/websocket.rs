@@ -1,4 +1,5 @@
-//! SIP over WebSocket (RFC 7118), as the server: the subprotocol `sip`, one message a WebSocket message, text or binary.
+//! SIP over WebSocket (RFC 7118) as a server: the subprotocol `sip`, one SIP message in one WebSocket message, text or
+//! binary.
 
 use std::io;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use super::stream::{Link, Octets, STALL_TIMEOUT};
 use crate::message::MAX_MESSAGE;
 
-/// The one subprotocol there is.
+/// The only supported subprotocol.
 const SIP: &str = "sip";
 
 /// Whether a handshake's `Sec-WebSocket-Protocol` values offer SIP.
@@ -24,7 +25,7 @@ pub(super) fn offers_sip<'a>(protocols: impl Iterator<Item = &'a str>) -> bool {
     protocols.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case(SIP))
 }
 
-/// Shakes hands with a caller; 400 for one that does not offer SIP.
+/// Does the WebSocket handshake with a client. A client that does not offer SIP gets 400.
 pub(super) async fn accept(stream: Box<dyn Octets>) -> io::Result<WebSocketStream<Box<dyn Octets>>> {
     #[expect(clippy::result_large_err, reason = "the library's type")]
     let choose = |request: &Request, mut response: Response| {
@@ -40,7 +41,7 @@ pub(super) async fn accept(stream: Box<dyn Octets>) -> io::Result<WebSocketStrea
     tokio_tungstenite::accept_hdr_async_with_config(stream, choose, Some(limits())).await.map_err(io::Error::other)
 }
 
-/// A connection on which somebody else has shaken hands.
+/// Takes over a connection on which another listener has done the handshake.
 pub(super) async fn resumed(stream: Box<dyn Octets>) -> WebSocketStream<Box<dyn Octets>> {
     WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits())).await
 }
@@ -55,8 +56,8 @@ fn limits() -> WebSocketConfig {
     limits
 }
 
-/// Carries messages until either side has enough. A ping goes out when nothing has come in for a while, and what lives
-/// answers it (RFC 6455 §5.5.2), so that only the dead are idle.
+/// Carries messages until one side closes the connection. After a period without input the server sends a ping, which
+/// every live client answers (RFC 6455 §5.5.2), so only dead connections stay idle.
 pub(super) async fn carry(
     mut socket: WebSocketStream<Box<dyn Octets>>,
     link: &Link,
@@ -73,7 +74,7 @@ pub(super) async fn carry(
                 match message {
                     Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
                         let data = message.into_data();
-                        // RFC 5626's keep-alive, which some browsers' libraries send here too.
+                        // The keep-alive of RFC 5626, which some browser libraries send here too.
                         if data.as_ref() == b"\r\n\r\n" {
                             Message::text("\r\n")
                         } else if link.deliver(data).await {
@@ -82,10 +83,10 @@ pub(super) async fn carry(
                             return;
                         }
                     }
-                    // Pings are answered by the library as it reads on.
+                    // The library answers pings while it reads on.
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
                     Some(Ok(Message::Close(_))) => {
-                        // The library's answer waits to be sent.
+                        // The library's close answer still has to be sent.
                         let _ = timeout(STALL_TIMEOUT, socket.flush()).await;
                         break io::ErrorKind::ConnectionReset;
                     }
@@ -114,7 +115,7 @@ pub(super) async fn carry(
     link.close(why).await;
 }
 
-/// Text where it can be, which is what browsers' libraries expect.
+/// Returns a text message if the data is UTF-8, because browser libraries expect text; otherwise a binary message.
 fn as_message(data: Bytes) -> Message {
     match Utf8Bytes::try_from(data.clone()) {
         Ok(text) => Message::Text(text),

@@ -1,4 +1,4 @@
-//! What is seen of the messages on their way through the driver: the rings of [`Ladder`], and a Homer server's copy.
+//! Copies the messages that pass through the driver to the [`Ladder`] and to a capture server (Homer).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::capture::Capture;
 use crate::endpoint::{Arrival, Endpoint, Output};
 use crate::ladder::{Ladder, Seen};
 
-/// Sees every message once. Costs nothing when nobody wants to see.
+/// Gets every message once. It costs nothing if there is neither a ladder nor a capture server.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     ladder: Option<Arc<Ladder>>,
@@ -20,7 +20,7 @@ impl Witness {
         Self { ladder, capture }
     }
 
-    /// Before the endpoint has it.
+    /// Copies a received message before the endpoint handles it.
     pub(super) fn received(&self, now: Instant, arrival: &Arrival, endpoint: &Endpoint) {
         if self.is_blind() {
             return;
@@ -31,7 +31,7 @@ impl Witness {
         self.see(seen, endpoint);
     }
 
-    /// Before the network has it.
+    /// Copies a message before it is sent.
     pub(super) fn sent(&self, now: impl FnOnce() -> Instant, output: &Output, endpoint: &Endpoint) {
         if self.is_blind() {
             return;

@@ -1,4 +1,4 @@
-//! The data directory: one server uses it at a time, and its lock file says where that server listens.
+//! The data directory. Only one server uses it at a time, and its lock file contains the addresses of that server.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use tandem_store::directory;
 
-/// Longest lock file that is read.
+/// Maximum size of a lock file that is read, in octets.
 const MOST: usize = 4_096;
 
-/// The lock on a data directory. Two servers would take each other's live calls for the remains of a crash.
+/// The lock on a data directory. Without it, a second server would treat the live calls of the first one as left over
+/// from a crash.
 pub(super) struct Lock(File);
 
 impl Lock {
-    /// Takes the lock, and makes the directory if there is none.
+    /// Takes the lock; creates the directory if it does not exist.
     pub(super) fn take(data_dir: &Path) -> anyhow::Result<Self> {
         let shown = data_dir.display();
         directory::make(data_dir).with_context(|| format!("data_dir: {shown}"))?;
@@ -23,7 +24,7 @@ impl Lock {
             tracing::warn!("everybody on this machine can read data_dir: chmod 700 {shown}");
         }
         let path = file(data_dir);
-        // The file of a server that runs keeps its text.
+        // Not truncated: the file may belong to a running server.
         let file = File::options().create(true).write(true).truncate(false).open(&path);
         let file = file.with_context(|| format!("data_dir: {}", path.display()))?;
         file.try_lock().map_err(|error| match error {
@@ -35,7 +36,8 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Writes down where the server listens. On failure, commands go by the configuration.
+    /// Writes the server's addresses to the lock file. If that fails, commands use the addresses from the
+    /// configuration.
     pub(super) fn publish(&self, listening: &Listening) {
         if let Err(error) = (&self.0).write_all(listening.text().as_bytes()) {
             tracing::warn!("data_dir: cannot write tandem.lock: {error}");
@@ -43,7 +45,7 @@ impl Lock {
     }
 
     fn clear(&self) {
-        // An old text misleads a command of this machine at worst.
+        // If this fails, a command on this machine may at worst read an outdated address.
         let _ = self.0.set_len(0);
     }
 }
@@ -54,23 +56,24 @@ impl Drop for Lock {
     }
 }
 
-/// Where a server listens.
+/// The addresses on which a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
-    /// HTTP.
+    /// Address of the HTTP listener.
     pub http: SocketAddr,
-    /// SIP, as `sip.listen` has it: `udp://127.0.0.1:5060`.
+    /// SIP sockets in the form of `sip.listen`: `udp://127.0.0.1:5060`.
     pub sip: Vec<String>,
 }
 
 impl Listening {
-    /// Of the server that runs on this data directory; of one that was killed, where it was. `None` when none runs.
+    /// Returns the addresses of the server that runs on this data directory, or of one that was killed. `None` if no
+    /// server runs.
     pub fn of(data_dir: &Path) -> Option<Self> {
         let text = std::fs::read(file(data_dir)).ok().filter(|text| text.len() <= MOST)?;
         Self::read(std::str::from_utf8(&text).ok()?)
     }
 
-    /// A line for each socket, HTTP's first.
+    /// Returns one line per socket, HTTP first.
     fn text(&self) -> String {
         format!("http://{}\n{}\n", self.http, self.sip.join("\n"))
     }

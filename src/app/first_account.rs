@@ -1,5 +1,5 @@
-//! The account of a server that was given none: made at the first start that succeeds, kept in the data directory, shown
-//! once.
+//! The account of a server without configured accounts. It is created at the first successful start, stored in the data
+//! directory, and shown once.
 
 use std::fmt;
 use std::io::Write;
@@ -11,18 +11,17 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tandem_accounts::{Account, DEFAULT_ACCOUNT, TwilioCredentials};
 
-/// What is shown of it.
+/// The server's own account, with its file.
 pub(super) struct FirstAccount {
-    /// It.
     pub(super) account: Account,
-    /// Made by this start rather than an earlier one.
+    /// Whether this start created the account.
     new: bool,
     path: PathBuf,
     text: String,
 }
 
 impl FirstAccount {
-    /// The account of an earlier start, or a new one that nobody knows until [`Self::keep`].
+    /// Loads the account of an earlier start, or creates a new one, which is not stored until [`Self::keep`].
     pub(super) fn load_or_draw(data_dir: &Path) -> anyhow::Result<Self> {
         let path = data_dir.join("account.toml");
         let (text, new) = match std::fs::read_to_string(&path) {
@@ -34,7 +33,7 @@ impl FirstAccount {
         Ok(Self { account, new, path, text })
     }
 
-    /// Keeps a new one for the next start.
+    /// Stores a new account for the next start.
     pub(super) fn keep(&self) -> anyhow::Result<()> {
         if self.new {
             write_private(&self.path, &self.text).with_context(|| format!("cannot write {}", self.path.display()))?;
@@ -43,7 +42,7 @@ impl FirstAccount {
     }
 }
 
-/// Shows the credentials the first time, and later where they are.
+/// Writes the credentials if the account is new, otherwise the path of its file.
 impl fmt::Display for FirstAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
@@ -88,7 +87,7 @@ mod tests {
     fn the_first_account_is_made_once_and_shown_once() {
         let dir = tempfile::tempdir().unwrap();
         let token = |one: &FirstAccount| one.account.twilio.as_ref().unwrap().auth_token.clone();
-        // This start came to nothing.
+        // A start that failed before the account was stored.
         let lost = FirstAccount::load_or_draw(dir.path()).unwrap();
         let first = FirstAccount::load_or_draw(dir.path()).unwrap();
         first.keep().unwrap();

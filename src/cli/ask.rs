@@ -1,4 +1,4 @@
-//! Asking the running server: where it is, whose credentials are shown, and what its answers mean.
+//! Requests to the running server: its address, the credentials, and the meaning of its responses.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use tandem_http::{Client, NetworkPolicy, Request, Timeouts};
 
 use super::{Failure, Source};
 
-/// How long the server may take.
+/// Time limit for a response of the server.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Most octets of an answer.
+/// Maximum size of a response, in octets.
 const MOST: usize = 256 * 1024 * 1024;
 
-/// Which server, and who asks.
+/// The arguments that select the server and the account.
 #[derive(clap::Args)]
 pub(crate) struct Server {
-    /// The server's configuration; when left out, tandem.toml in this directory if there is one, else the defaults
+    /// Configuration file of the server (default: tandem.toml in this directory, otherwise the default settings)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Whose credentials to show; the first account's that has any when left out
+    /// Account whose credentials are used (default: the first account that has credentials)
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// Where the server is; when left out, where the one of this data_dir says it listens, else `http.listen`
+    /// URL of the server (default: the address of the server that runs on this data_dir, otherwise `http.listen`)
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }
 
-/// A way to the running server.
+/// An HTTP client for the running server.
 pub(crate) struct Console {
     base: String,
     source: Source,
@@ -38,7 +38,7 @@ pub(crate) struct Console {
 }
 
 impl Server {
-    /// The way to it. Nothing is sent yet.
+    /// Creates the client; sends nothing yet.
     pub(crate) fn console(&self) -> Result<Console, Failure> {
         let (config, source) = super::client_config(self.config.as_deref())?;
         let authorization = authorization(&super::accounts(&config, source)?, self.account.as_deref())?;
@@ -51,7 +51,7 @@ impl Server {
 }
 
 impl Console {
-    /// The body of `GET path`.
+    /// Returns the body of the response to `GET path`.
     pub(crate) async fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
         let (base, note) = (&self.base, self.source.note());
         let request = Request {
@@ -79,7 +79,7 @@ impl Console {
         }
     }
 
-    /// The same, as JSON.
+    /// Returns the response to `GET path` as JSON.
     pub(crate) async fn json(&self, path: &str) -> Result<Value, Failure> {
         let body = self.get(path).await?;
         serde_json::from_slice(&body)
@@ -87,7 +87,7 @@ impl Console {
     }
 }
 
-/// The header of the first of these accounts that has credentials, or of the one of this name.
+/// Returns the Authorization header of the account with this name, or of the first account that has credentials.
 fn authorization(accounts: &[Account], name: Option<&str>) -> Result<String, Failure> {
     let mut asked = accounts.iter().filter(|account| name.is_none_or(|name| *name == *account.name));
     asked.find_map(header).ok_or_else(|| {
@@ -108,7 +108,7 @@ fn header(account: &Account) -> Option<String> {
     basic.or_else(|| account.telnyx.as_ref().map(|keys| format!("Bearer {}", keys.api_key)))
 }
 
-/// A text as a part of a path or a query: an id may have a colon, a Call-ID anything.
+/// Percent-encodes a text for use in a path or a query: an id may contain a colon, a Call-ID any character.
 pub(crate) fn escaped(id: &str) -> String {
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.~".contains(&octet);
     id.bytes().map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") }).collect()

@@ -1,8 +1,8 @@
-//! A certificate authority of our own, which vouches for the providers' names and for no others.
+//! A certificate authority that can issue certificates for the providers' host names only.
 //!
-//! It is made once, in `data_dir/ca`: `tandem-ca.pem` is for applications to trust, `tandem-ca.key` stays ours alone,
-//! `bundle.pem` is the certificate together with the authorities that this machine trusts anyway, for programs that take
-//! one file instead of all others.
+//! It is created once, in `data_dir/ca`. Applications must trust `tandem-ca.pem`; `tandem-ca.key` is private.
+//! `bundle.pem` contains the certificate and the authorities that this machine trusts, for programs that accept only
+//! one file instead of the system's authorities.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -24,13 +24,13 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, crypto};
 
-/// How long a certificate for a name is good; a new one is made for each connection.
+/// Validity of a certificate for a host name; each connection gets a new one.
 const LEAF: Duration = Duration::from_secs(7 * DAY);
-/// Clocks differ.
+/// How far the validity starts in the past, because clocks differ.
 const BEFORE: Duration = Duration::from_secs(DAY);
 const DAY: u64 = 86_400;
 
-/// Where systems keep the authorities that they trust.
+/// Files in which systems keep the authorities that they trust.
 const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -38,18 +38,19 @@ const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// It.
+/// The certificate authority with its key.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Every leaf has the same key: it never leaves this process, and so is new with each.
+    /// Key of all host certificates. It never leaves this process and is new for each process.
     leaf_key: KeyPair,
     folder: PathBuf,
-    /// Made by this very call rather than an earlier one.
+    /// Whether this call created the authority.
     pub(crate) is_new: bool,
 }
 
 impl Authority {
-    /// The one of an earlier call, or a new one. Two processes that make it at once end up with the same.
+    /// Loads the authority, or creates it the first time. Two processes that create it at the same time end up with the
+    /// same one.
     pub(crate) fn load_or_make(data_dir: &Path) -> anyhow::Result<Self> {
         let folder = data_dir.join("ca");
         let is_new = !folder.join(KEY).exists() && make(data_dir, &folder)?;
@@ -67,21 +68,21 @@ impl Authority {
         Ok(this)
     }
 
-    /// Its certificate, PEM.
+    /// Returns the path of its certificate (PEM).
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.join(CERTIFICATE)
     }
 
-    /// Its certificate and those of the system's authorities, PEM.
+    /// Returns the path of the bundle (PEM): its certificate and those of the system's authorities.
     pub(crate) fn bundle(&self) -> PathBuf {
         self.folder.join(BUNDLE)
     }
 
-    /// What a TLS server is that shows a certificate for `host`. Takes a signature's time.
+    /// Returns the configuration of a TLS server with a new certificate for `host`. It costs one signature.
     pub(crate) fn server(&self, host: &str) -> anyhow::Result<Arc<ServerConfig>> {
         let mut leaf = CertificateParams::new([host.to_owned()])?;
         leaf.distinguished_name = named("Tandem");
-        // Some clients will not have two certificates of one number.
+        // Some clients refuse two certificates with the same serial number.
         leaf.serial_number = Some(SerialNumber::from_slice(&(rand::random::<u128>() >> 1).to_be_bytes()));
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -95,15 +96,15 @@ impl Authority {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)?;
-        // The server behind speaks nothing else.
+        // The server behind the proxy supports HTTP/1.1 only.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // The next connection has another configuration, which would not know this one's sessions.
+        // Every connection has a configuration of its own, so a session cannot be resumed.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
 
-    /// Made anew each time: the system's authorities change.
+    /// Writes the bundle again at each start, because the system's authorities change.
     fn write_bundle(&self) -> anyhow::Result<()> {
         let mut bundle = fs::read(self.certificate())?;
         if let Some(system) = SYSTEM.iter().find_map(|path| fs::read(path).ok()) {
@@ -113,7 +114,7 @@ impl Authority {
         if fs::read(self.bundle()).is_ok_and(|old| old == bundle) {
             return Ok(());
         }
-        // Programs may be reading the old one.
+        // Written to a new file and renamed, because programs may be reading the old file.
         let new = self.folder.join(format!(".{BUNDLE}.{:032x}", rand::random::<u128>()));
         write(&new, &bundle, 0o644)?;
         Ok(fs::rename(new, self.bundle())?)
@@ -124,7 +125,7 @@ const CERTIFICATE: &str = "tandem-ca.pem";
 const KEY: &str = "tandem-ca.key";
 const BUNDLE: &str = "bundle.pem";
 
-/// Makes the folder with key and certificate in it at once. `false`: another process was faster.
+/// Creates the folder with key and certificate atomically. Returns `false` if another process was faster.
 fn make(data_dir: &Path, folder: &Path) -> anyhow::Result<bool> {
     directory::make(data_dir).with_context(|| format!("data_dir: {}", data_dir.display()))?;
     let key = KeyPair::generate()?;
@@ -140,7 +141,7 @@ fn make(data_dir: &Path, folder: &Path) -> anyhow::Result<bool> {
         Ok(()) => Ok(true),
         Err(error) => {
             drop(fs::remove_dir_all(&draft));
-            // A folder that is not empty is not replaced.
+            // The rename fails if the folder already exists and is not empty.
             let there = matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists);
             if there && folder.join(KEY).exists() {
                 Ok(false)
@@ -151,14 +152,15 @@ fn make(data_dir: &Path, folder: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// What its certificate says: the same for the same key, so that the issuer of a leaf is the one on file.
+/// Returns the parameters of the authority's certificate. They depend only on the key, so that the issuer of a host
+/// certificate equals the stored certificate.
 fn authority(key: &KeyPair) -> CertificateParams {
     let mut authority = CertificateParams::default();
     let mark: String = key.der_bytes().iter().rev().take(4).map(|octet| format!("{octet:02x}")).collect();
     authority.distinguished_name = named(&format!("Tandem test authority {mark}"));
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    // Whoever trusts it is safe for every other name, even if its key is lost.
+    // The constraints protect whoever trusts the authority for all other names, even if its key is stolen.
     let mut constraints = CustomExtension::from_oid_content(&[2, 5, 29, 30], name_constraints());
     constraints.set_criticality(true);
     authority.custom_extensions.push(constraints);
@@ -166,16 +168,17 @@ fn authority(key: &KeyPair) -> CertificateParams {
     authority
 }
 
-/// NameConstraints (RFC 5280 §4.2.1.10): DNS names below the providers' domains, and no name of another kind. A kind that is
-/// not mentioned would be free, so IP addresses are excluded, and of e-mail addresses and URIs only a host is permitted that
-/// cannot exist (RFC 6761 §6.4). The library's own form of this has no URIs.
+/// Returns the NameConstraints extension (RFC 5280 §4.2.1.10), which permits DNS names below the providers' domains and
+/// no names of other kinds. A kind that is not mentioned would be unrestricted. Therefore IP addresses are excluded,
+/// and for e-mail addresses and URIs only a host is permitted that cannot exist (RFC 6761 §6.4). The library's own form
+/// of this extension does not support URIs.
 fn name_constraints() -> Vec<u8> {
     const NOWHERE: &[u8] = b"nobody.invalid";
-    // The tags of GeneralName.
+    // Tags of GeneralName.
     let [email, dns, uri, address] = [0x81, 0x82, 0x86, 0x87];
     let domains = DOMAINS.iter().map(|domain| (dns, domain.as_bytes()));
     let permitted: Vec<(u8, &[u8])> = domains.chain([(email, NOWHERE), (uri, NOWHERE)]).collect();
-    // Address and mask: every IPv4 and every IPv6 address.
+    // Address and mask that match every IPv4 and every IPv6 address.
     let excluded = [(address, &[0; 8][..]), (address, &[0; 32])];
     let subtrees = |names: &[(u8, &[u8])]| -> Vec<u8> {
         names.iter().flat_map(|(tag, name)| element(SEQUENCE, &element(*tag, name))).collect()
@@ -185,7 +188,7 @@ fn name_constraints() -> Vec<u8> {
 
 const SEQUENCE: u8 = 0x30;
 
-/// A DER element of at most 65,535 octets.
+/// Encodes a DER element with at most 65,535 octets of content.
 fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let [.., high, low] = content.len().to_be_bytes();
     let length: &[u8] = match content.len() {

@@ -1,4 +1,4 @@
-//! `tandem ca`: a certificate authority of our own, and how applications come to trust it.
+//! `tandem ca` creates a certificate authority for `tandem proxy`, and shows how applications can trust it.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,25 +8,25 @@ use super::proxy::hosts::HOSTS;
 use super::Failure;
 use super::authority::Authority;
 
-/// Make our own certificate authority, once, and say how applications come to trust it
+/// Create a certificate authority for `tandem proxy`, and show how applications can trust it
 ///
-/// `tandem proxy` shows certificates of this authority for the providers' names. It is made at the first call and kept in
-/// data_dir/ca; its key is readable by its owner only, and it can vouch for names of providers only: whoever trusts it trusts
-/// no other name the more.
+/// `tandem proxy` presents certificates of this authority for the providers' host names. The authority is created the
+/// first time and stored in data_dir/ca. Only its owner can read its key. It can issue certificates for the providers'
+/// names only, so trusting it is safe for all other names.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The server's configuration, for its data_dir; when left out, tandem.toml in this directory if there is one
+    /// Configuration file of the server, for its data_dir (default: tandem.toml in this directory, if it exists)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print the certificate and nothing else
+    /// Print only the certificate
     #[arg(long, conflicts_with = "path")]
     pem: bool,
-    /// Print the certificate's path and nothing else: export NODE_EXTRA_CA_CERTS="$(tandem ca --path)"
+    /// Print only the path of the certificate, for example for export NODE_EXTRA_CA_CERTS="$(tandem ca --path)"
     #[arg(long)]
     path: bool,
 }
 
-/// Prints what was asked for.
+/// Prints the certificate, its path, or the instructions.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let (config, _) = super::client_config(arguments.config.as_deref())?;
     let authority = Authority::load_or_make(&config.data_dir).map_err(Failure::Environment)?;
@@ -40,12 +40,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         let (certificate, trust) = (certificate.display(), trust(&authority, super::proxy::LISTEN));
         format!("Certificate authority, {made}: {certificate}\nIt vouches for {HOSTS} only.\n\n{trust}\n")
     };
-    // Whoever reads it may have enough of it (`| head`).
+    // The reader of the output may close it early (`| head`); that is not an error.
     drop(std::io::stdout().write_all(said.as_bytes()));
     Ok(())
 }
 
-/// What an application needs so that its requests come to a proxy at `proxy` (HOST:PORT): a line a language.
+/// Returns the instructions for applications to use a proxy at `proxy` (HOST:PORT), one line per language.
 pub(crate) fn trust(authority: &Authority, proxy: &str) -> String {
     let (ca, bundle) = (authority.certificate(), authority.bundle());
     let (ca, bundle) = (ca.display(), bundle.display());

@@ -1,11 +1,11 @@
-//! `tandem call`: a phone in the terminal.
+//! `tandem call` is a phone in the terminal.
 //!
 //! ```text
-//!   Target (who) ─┐
-//!   Steps (what) ─┴─► Conversation ─► Phone (SIP and RTP) ⇄ the other side
-//!                         │  ▲
-//!                         │  └─ Ears (tones, speech, silence), a recogniser (words), Keyboard
-//!                         └───► Lines (the terminal, the report)
+//!   Target (called party) ─┐
+//!   Steps (actions) ───────┴─► Conversation ─► Phone (SIP and RTP) ⇄ the other side
+//!                                  │  ▲
+//!                                  │  └─ Ears (tones, speech, silence), a recogniser (words), Keyboard
+//!                                  └───► Lines (the terminal, the report)
 //! ```
 
 mod conversation;
@@ -42,50 +42,51 @@ use phone::{Invitation, Phone};
 use steps::{Expectation, Sound, Step, Steps};
 use target::{ServerAddress, Target};
 
-/// Longest call that nobody watches, seconds.
+/// Default time limit of a call without a keyboard, in seconds.
 const UNWATCHED: u64 = 60;
-/// Time for a connection to an engine of speech.
+/// Time limit for a connection to a speech engine.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Call a number, a phone or a SIP URI, and hear what answers
+/// Call a number, a phone or a SIP URI, and listen to what answers
 ///
-/// A phone in the terminal: it shows what it hears, presses and says, with times. Numbers (+15551230001), extensions (600) and phones
-/// (client:alice) are those of the server that runs with the same --config and environment; a SIP URI (sip:name@host) is
-/// called where it is. Steps are taken in the order given, from the answer on. After the last step the phone listens until the
-/// other side hangs up; if that step expects something, the phone hangs up.
+/// The command is a phone in the terminal. It shows what it hears and sends, with times. Numbers (+15551230001),
+/// extensions (600) and phones (client:alice) belong to the server that runs with the same --config and environment. A
+/// SIP URI (sip:name@host) is called directly. The steps are executed in the given order, starting with the answer.
+/// After the last step the phone listens until the other side hangs up; after a final --expect it hangs up itself.
 ///
-/// Without any step, in a terminal: digits that you type are pressed, a line of text is spoken, Ctrl-C hangs up.
+/// Without any step, in a terminal, digits that you type are sent as DTMF, a line of text is spoken, and Ctrl-C hangs
+/// up.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Who is called: +15551230001, 600, client:alice, sip:name@host
+    /// The number, phone or SIP URI to call: +15551230001, 600, client:alice, sip:name@host
     #[arg(value_name = "TARGET")]
     target: String,
     #[command(flatten)]
     steps: Steps,
-    /// Listen until the other side hangs up, also after an --expect at the end, and show all words that were heard
+    /// Listen until the other side hangs up, even after a final --expect, and show all recognised words
     #[arg(long)]
     hear: bool,
-    /// Record the call as WAV: the other side left, this one right
+    /// Record the call as a WAV file: the other side on the left channel, this side on the right one
     #[arg(long, value_name = "OUT.wav")]
     record: Option<PathBuf>,
-    /// The calling number or name
+    /// Calling number or name
     #[arg(long, value_name = "NUMBER", default_value = "+15550109999")]
     from: String,
-    /// Longest that the whole call may last; 60 with steps or without a terminal, else for ever
+    /// Maximum duration of the whole call (default: 60 with steps or without a terminal, otherwise no limit)
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// One JSON report on standard output; the lines go to standard error
+    /// Print a JSON report to standard output, and the lines of the call to standard error
     #[arg(long)]
     json: bool,
-    /// The server's configuration: where it listens, its accounts, and the engines that speak and hear; when left out,
-    /// tandem.toml in this directory if there is one
+    /// Configuration file of the server, for its address, its accounts and the speech engines (default: tandem.toml in
+    /// this directory, if it exists)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where the server takes calls, when not at `sip.listen`
+    /// SIP address of the server (default: `sip.listen`)
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
-    /// The account whose number or phone is called, where several have it
+    /// Account whose number or phone is called, if several accounts have it
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// UDP ports for the audio
@@ -104,7 +105,7 @@ Examples:
 Exit codes: 0 the call was answered and all that was expected came; 1 something did not, or the call was refused, or the
 arguments are wrong; 2 nothing was reached (no server there, no answer).";
 
-/// Calls, takes the steps, says how it went.
+/// Makes the call, executes the steps and reports the result.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("error");
     let (config, _) = super::client_config(arguments.config.as_deref())?;
@@ -126,7 +127,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
         let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
         return Err(input(format!("--account: there is no account {name:?}; there are: {}", names.join(", "))));
     }
-    // Only the server itself, on this machine, is shown who calls.
+    // The credentials are sent only to the server itself on this machine.
     let own = target.own && target.address.is_some_and(|address| address.ip().is_loopback());
     let credentials = account.filter(|_| own).and_then(target::credentials);
     let credentials = credentials.map(|credentials| (credentials, config.sip.registrar.realm.clone()));
@@ -169,7 +170,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     let invitation = Invitation { uri: target.uri.clone(), from: arguments.from.clone(), credentials };
     let tap = conversation.phone.call(invitation).map_err(Failure::Environment)?;
     let listening = Listening { partials: false, punctuation: true, ..Listening::default() };
-    // Off is no error: then sounds are measured.
+    // Without a speech-to-text engine, only sounds are measured.
     conversation.listen(tap, recogniser.listen(&listening).ok());
     if let Some(keyboard) = keyboard {
         conversation.type_with(keyboard);
@@ -188,7 +189,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     verdict
 }
 
-/// What the exit code says.
+/// Returns the result that determines the exit code.
 fn verdict(
     conversation: &Conversation,
     config: &Config,
@@ -231,7 +232,7 @@ fn verdict(
     }
 }
 
-/// What there is instead of a number that there is not.
+/// Returns a hint with the configured numbers and phones, for a number that does not exist.
 fn unknown(config: &Config, called: &str) -> String {
     let numbers = config.numbers.iter().map(|number| number.number.to_string());
     let phones = config.endpoints.iter().map(|phone| format!("client:{}", phone.username));
@@ -244,7 +245,7 @@ fn unknown(config: &Config, called: &str) -> String {
     }
 }
 
-/// The audio of each step, before anybody is called.
+/// Synthesises or loads the audio of all steps before the call starts.
 async fn prepare(steps: Vec<Step>, voice: &Voice) -> Result<Vec<Prepared>, Failure> {
     let mut prepared = Vec::with_capacity(steps.len());
     for step in steps {
@@ -271,7 +272,7 @@ async fn prepare(steps: Vec<Step>, voice: &Voice) -> Result<Vec<Prepared>, Failu
 
 fn accounts(config: &Config) -> Vec<Account> {
     match config.accounts.is_empty() {
-        // No server has made one: then nobody asks for it either.
+        // If no server has created an account, no server asks for its credentials either.
         true => tandem::app::first_account(&config.data_dir).into_iter().collect(),
         false => config.accounts.clone(),
     }

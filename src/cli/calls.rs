@@ -1,4 +1,4 @@
-//! `tandem calls`: live and recent calls.
+//! `tandem calls` lists live and recent calls.
 
 use serde_json::Value;
 
@@ -7,25 +7,25 @@ use super::ask::escaped;
 use super::list::{self, List, text};
 use super::table::{Cell, Style, length, plain, time};
 
-/// Digits of an id that a table shows: enough to tell calls apart, and `tandem show` takes them.
+/// Digits of an id that a table shows. They are enough to distinguish calls, and `tandem show` accepts them.
 const SHORT: usize = 16;
 
 /// List live and recent calls
 ///
-/// The newest is the last. `tandem show CALL` tells the story of one, `tandem show last` of the newest; the beginning of an id is
-/// enough.
+/// The newest call is the last line. `tandem show CALL` shows all details of one call, `tandem show last` those of the
+/// newest. The beginning of an id is sufficient.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only calls in this state: live, ended, completed, failed, busy, no-answer, canceled, in-progress, ringing
+    /// Show only calls in this state: live, ended, completed, failed, busy, no-answer, canceled, in-progress, ringing
     #[arg(long, value_name = "STATE")]
     status: Option<String>,
-    /// Only calls from this number or address
+    /// Show only calls from this number or address
     #[arg(long, value_name = "WHO")]
     from: Option<String>,
-    /// Only calls to this number or address
+    /// Show only calls to this number or address
     #[arg(long, value_name = "WHO")]
     to: Option<String>,
-    /// How many
+    /// Maximum number of calls
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     limit: u32,
     #[command(flatten)]
@@ -79,12 +79,12 @@ fn row(call: &Value) -> Vec<Cell> {
     ]
 }
 
-/// An id as tables show it.
+/// Shortens an id to the form that tables show.
 pub(crate) fn short(id: &str) -> String {
     id.chars().take(SHORT).collect()
 }
 
-/// How a state looks.
+/// Returns the style for a state.
 pub(crate) fn state(status: &str) -> Style {
     match status {
         "in-progress" => Style::Good,
@@ -95,7 +95,7 @@ pub(crate) fn state(status: &str) -> Style {
     }
 }
 
-/// Whether an end is one that somebody should look into.
+/// Returns whether a call ended with a failure that the operator should look into.
 pub(crate) fn is_bad(status: &str, end: &str) -> bool {
     status == "failed" || end.starts_with("apologised")
 }

@@ -1,23 +1,23 @@
-//! `tandem check`: everything that is wrong with a configuration.
+//! `tandem check` reports all errors of a configuration.
 
 use std::path::PathBuf;
 
 use super::Failure;
 
-/// Say everything that is wrong with a configuration file
+/// Check a configuration file and report all errors at once
 ///
-/// Each error comes with its line and with what would be right. Nothing is started and nothing is changed.
+/// Each error is shown with its line and with what would be valid. The command starts nothing and changes nothing.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The file to check; tandem.toml in this directory when left out
+    /// Configuration file to check
     #[arg(long, value_name = "FILE", default_value = super::USUAL)]
     config: PathBuf,
-    /// Fail on notes too
+    /// Treat notes as errors
     #[arg(long)]
     strict: bool,
 }
 
-/// Prints the errors to standard error, or one line of what the file sets up.
+/// Prints the errors to standard error, or a one-line summary of the configuration.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = super::read_config(Some(&arguments.config)).map_err(|errors| {
         errors.notes().iter().for_each(|note| println!("note: {note}"));

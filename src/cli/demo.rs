@@ -1,4 +1,4 @@
-//! `tandem demo`: one call through everything.
+//! `tandem demo` makes one call that uses all main functions of the server.
 
 mod phone;
 mod report;
@@ -31,23 +31,23 @@ const MESSAGE: &str = "This is a message for the recorder, spoken by a caller ov
 const TO_STREAM: &str = "Is there an echo in here?";
 const TO_DESK: &str = "Hello desk, this is the caller. Can you hear me well?";
 const TO_CALLER: &str = "Good day, the desk is speaking. Yes, I can hear you.";
-/// Longest that the whole may take.
+/// Time limit for the whole demo.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Make one real call through everything and print its timeline
+/// Make one real call that uses all main functions, and print its timeline
 ///
-/// Starts a server on loopback, a web application and two SIP phones. One phone calls in with recorded speech; the
-/// application answers with TwiML, gathers digits, records the speech, echoes it through a media stream and has the call
-/// bridged to the second phone. Then the call's timeline and the measured audio are shown. Exits well only if all of it
-/// happened. Takes 15 to 30 seconds.
+/// The command starts a server on loopback, a web application and two SIP phones. One phone calls in with recorded
+/// speech. The application answers with TwiML, gathers digits, records the speech, echoes it through a media stream and
+/// has the call bridged to the second phone. Then the command shows the call's timeline and the measured audio. It
+/// fails unless every step succeeded. It takes 15 to 30 seconds.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Where its configuration, database and recordings are kept
+    /// Directory for the configuration, the database and the recordings
     #[arg(long, value_name = "DIRECTORY", default_value = "data/demo")]
     data: PathBuf,
 }
 
-/// Exits well only if all of it happened.
+/// Runs the demo; fails unless every step succeeded.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("warn");
     let demo = async {
@@ -163,7 +163,7 @@ async fn spoken(voice: &Voice, text: &str) -> anyhow::Result<Arc<Audio>> {
     Ok(Arc::new(Audio::new(voice.speak(&speech).await?)))
 }
 
-/// A configuration like any user's, for `tandem serve --config` as well.
+/// Writes a configuration that also works with `tandem serve --config`.
 fn write_config(data: &Path, app: &WebApp) -> anyhow::Result<PathBuf> {
     let directory = data.display();
     directory::make(data).with_context(|| format!("--data {directory}"))?;

@@ -1,7 +1,7 @@
-//! `tandem dev URL`: a server with a number for one application, and what its calls do, live.
+//! `tandem dev URL` runs a server with a number for one application and shows its calls live.
 //!
 //! ```text
-//!   URL ─► a number ─► the server, on its defaults ─► Feed (each call's log) ─► View (the terminal)
+//!   URL ─► a number ─► the server with its defaults ─► Feed (each call's log) ─► View (the terminal)
 //! ```
 
 mod view;
@@ -20,52 +20,53 @@ use super::paint::Paint;
 use super::{Failure, env};
 use view::View;
 
-/// The number of a first application: fictitious, as all +1 555 01xx are.
+/// Number for the application. It is fictitious, like all numbers +1 555 01xx.
 const NUMBER: &str = "+15550100001";
-/// The extension beside it.
+/// A short extension that goes to the same application.
 const EXTENSION: &str = "600";
-/// The id of an application that commands: 19 digits, as those of their provider.
+/// Id of an application that works with commands: 19 digits, as the provider's ids have.
 const APPLICATION: u64 = 1_000_000_000_000_000_001;
-/// How long an application may take to be there.
+/// Time limit for the connection that tests whether the application is running.
 const KNOCK: Duration = Duration::from_millis(300);
-/// RTP's ports where the usual ones hold SIP's.
+/// RTP ports that are used when the SIP port is one of the default RTP ports.
 const OTHER_PORTS: &str = "40000-45998";
-/// Legs and HTTP connections at a time.
+/// Maximum simultaneous legs and HTTP connections.
 const MOST_LEGS: usize = 200;
 const MOST_CONNECTIONS: usize = 200;
-/// A configuration has at most so many numbers that are tried.
+/// Maximum candidates that are tried for a free number or application id.
 const MOST_TRIED: u32 = 1_000;
 
-/// Serve with a number for the application at URL, and show each call live
+/// Run a server with a number for the application at URL, and show its calls live
 ///
-/// Starts the server as `tandem serve` does, without a configuration file if there is none, and gives the application a number and an
-/// extension. Prints what the application's SDK needs and the command that calls it. Then it shows each call: documents and webhooks with
-/// their status and time, what was pressed and said, audio, and errors with advice. Ctrl-C ends it.
+/// The command starts the server as `tandem serve` does; a configuration file is optional. It gives the application a
+/// number and an extension, and prints the settings for the application's SDK and the command that calls the
+/// application. Then it shows each call: documents and webhooks with status and time, digits and speech, audio, and
+/// errors with advice. Ctrl-C ends it.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The application's voice URL: http://127.0.0.1:5000/voice, 127.0.0.1:5000/voice, :5000/voice or 5000/voice
+    /// Voice URL of the application: http://127.0.0.1:5000/voice, 127.0.0.1:5000/voice, :5000/voice or 5000/voice
     #[arg(value_name = "URL")]
     url: String,
-    /// The public origin that the application knows itself by: requests for it go to URL's origin
+    /// Public origin by which the application knows itself; requests to it are sent to the origin of URL
     #[arg(long, value_name = "ORIGIN")]
     public: Option<String>,
-    /// Further settings
+    /// Configuration file with further settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What the application speaks, one of those of `[[numbers]] provider`; what its account does when left out
+    /// Provider whose API the application uses, as in `[[numbers]] provider` (default: the provider of the account)
     #[arg(long, value_name = "PROVIDER")]
     provider: Option<String>,
-    /// The account whose number it is; the first when left out
+    /// Account that owns the number (default: the first account)
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// SIP's port on 127.0.0.1, UDP and TCP, instead of `sip.listen`
+    /// SIP port on 127.0.0.1 (UDP and TCP), instead of `sip.listen`
     #[arg(long, value_name = "PORT")]
     sip_port: Option<u16>,
-    /// HTTP's port on 127.0.0.1, instead of `http.listen`
+    /// HTTP port on 127.0.0.1, instead of `http.listen`
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
-    /// Show the calls' SIP messages too
+    /// Show the SIP messages of the calls too
     #[arg(long)]
     sip: bool,
 }
@@ -76,9 +77,9 @@ Examples:
   tandem dev 5000/voice --public https://app.example      the application builds its own URLs with that name
   tandem dev 5000/voice --sip-port 5062 --http-port 8081  when the usual ports are taken";
 
-/// Runs until Ctrl-C.
+/// Runs the server until Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    // What belongs to a call is shown with it.
+    // The log does not repeat messages about calls, because the view shows them.
     super::log("warn,tandem_runtime::call_task=error,tandem_runtime::notify=error,tandem_webhooks=error");
     let url = url(&arguments.url).map_err(|why| Failure::Input(anyhow!(why)))?;
     let (config, place) = settings(&arguments, &url)?;
@@ -91,7 +92,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     super::block_on(tandem::app::run_with(config, read, |server| greet(server, &place)))?.map_err(|error| {
         let text = format!("{error:#}");
-        // The settings that the server's own error advises have options here.
+        // The advice in the server's error names environment variables; this command has options for the same settings.
         let text = text.split("; stop what listens there").next().unwrap_or_default();
         let advice = match () {
             () if text.contains("in use by another tandem") => {
@@ -107,27 +108,27 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     })
 }
 
-/// What is said about it at the start.
+/// The information that is printed at the start.
 #[derive(Clone)]
 struct Place {
     number: String,
     extension: String,
-    /// What the number calls.
+    /// URL that the number's calls request.
     url: String,
-    /// Where that is.
+    /// URL at which the application is reached.
     local: String,
     account: String,
     config: Config,
     shows_sip: bool,
 }
 
-/// The configuration with the number, checked like any other.
+/// Returns the configuration with the added number, checked like any other.
 fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure> {
     let input = |why: String| Failure::Input(anyhow!(why));
     let mut extra: Vec<(String, String)> = Vec::new();
     if let Some(port) = arguments.sip_port {
         extra.push(("TANDEM_SIP__LISTEN".to_owned(), format!("udp://127.0.0.1:{port},tcp://127.0.0.1:{port}")));
-        // A free port is often one of those that audio has by default.
+        // The given SIP port may lie in the default range of the RTP ports.
         let usual = Config::default().media.ports;
         if usual.pairs().any(|even| port & !1 == even) && load(arguments, &[])?.media.ports == usual {
             extra.push(("TANDEM_MEDIA__PORTS".to_owned(), OTHER_PORTS.to_owned()));
@@ -164,7 +165,8 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
         tried.find(|number| !taken(number)).unwrap_or_else(|| first.to_owned())
     };
     let (number, extension) = (free(NUMBER), free(EXTENSION));
-    // One that commands is told of calls as an application; others are a number's own.
+    // An application that works with commands is configured in `[[applications]]`; any other is the `voice_url` of the
+    // number.
     let commands = arguments.provider.as_ref().filter(|provider| WorksBy::of(provider) == WorksBy::Commands);
     let goes_to = match commands {
         Some(provider) => {
@@ -194,9 +196,9 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
         extra.push((format!("TANDEM_ORIGINS__{place}__TO"), to));
     }
     let mut config = load(arguments, &extra)?;
-    // Ctrl-C means now.
+    // Ctrl-C ends the server without waiting for live calls.
     config.drain_timeout = Duration::ZERO;
-    // One developer's calls need few open files, and no warning about their limit.
+    // A developer makes few calls at a time. Low limits avoid the warning about open files.
     config.sip.max_legs = config.sip.max_legs.min(MOST_LEGS);
     config.http.max_connections = config.http.max_connections.min(MOST_CONNECTIONS);
     let place = Place {
@@ -212,12 +214,12 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
 }
 
 fn load(arguments: &Arguments, extra: &[(String, String)]) -> Result<Config, Failure> {
-    // The later one of two variables of a name holds.
+    // Of two variables with the same name, the later one applies.
     let environment = super::environment().chain(extra.iter().cloned());
     Config::load(arguments.config.as_deref(), environment).map_err(|errors| Failure::Input(errors.into()))
 }
 
-/// The URL that a short form of it means.
+/// Completes the short form of a URL.
 fn url(text: &str) -> Result<String, String> {
     let wrong = || format!("{text:?} is no URL of an application; write http://127.0.0.1:5000/voice or 5000/voice");
     if text.starts_with("http://") || text.starts_with("https://") {
@@ -231,20 +233,20 @@ fn url(text: &str) -> Result<String, String> {
     let host = match port.parse::<u16>() {
         Ok(port) => format!("127.0.0.1:{port}"),
         Err(_) if host.starts_with(':') || host.is_empty() => return Err(wrong()),
-        // A host with its port, or a name that means port 80.
+        // A host with a port, or a host name alone, which means port 80.
         Err(_) => host.to_owned(),
     };
     Ok(format!("http://{host}/{path}"))
 }
 
-/// Origin and path of a URL.
+/// Splits a URL into its origin and its path.
 fn split(url: &str) -> (&str, &str) {
     let start = url.find("://").map_or(0, |at| at + 3);
     let end = url.get(start..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| start + at);
     url.split_at(end)
 }
 
-/// Whether somebody takes connections there.
+/// Returns whether the host of the URL accepts a TCP connection.
 fn is_there(url: &str) -> bool {
     let (origin, _) = split(url);
     let (scheme, host) = origin.split_once("://").unwrap_or(("http", origin));
@@ -256,7 +258,7 @@ fn is_there(url: &str) -> bool {
     found.into_iter().any(|address| TcpStream::connect_timeout(&address, KNOCK).is_ok())
 }
 
-/// Says what there is, and begins to show the calls.
+/// Prints the information and starts the live view of the calls.
 fn greet(server: &Server, place: &Place) {
     let paint = Paint::for_stream(&std::io::stdout());
     let Place { number, extension, url, local, account, config, shows_sip } = place;
@@ -287,7 +289,7 @@ fn greet(server: &Server, place: &Place) {
     println!("{}", paint.dim("Calls are shown here as they happen. Ctrl-C ends."));
     let view = View::new(paint, *shows_sip, server.calls().clone(), server.accounts());
     let lines = server.calls().services().feed.watch();
-    // It ends with the process.
+    // The view ends with the process.
     tokio::spawn(view.run(lines));
 }
 

@@ -1,12 +1,12 @@
-//! `tandem doctor`: what is wrong with the machine around us.
+//! `tandem doctor` checks the machine on which the server runs.
 
 use super::Failure;
 
-/// Look at ports, addresses, limits, clocks, database and speech engines (not yet)
+/// Check ports, addresses, limits, clocks, database and speech engines (not implemented yet)
 #[derive(clap::Args)]
 pub(crate) struct Arguments {}
 
-/// Says that it is not there yet.
+/// Fails, because the command is not implemented yet.
 pub(crate) fn run(_: Arguments) -> Result<(), Failure> {
     Err(Failure::not_yet(
         "doctor",

@@ -1,4 +1,4 @@
-//! `tandem env`: an account's credentials, for a shell.
+//! `tandem env` prints the credentials of an account as shell commands.
 
 use std::path::PathBuf;
 
@@ -9,23 +9,23 @@ use tandem_telnyx as telnyx;
 
 use super::Failure;
 
-/// Print the credentials of an account as lines for a shell: eval "$(tandem env)"
+/// Print the credentials of an account as shell commands: eval "$(tandem env)"
 ///
 /// The variables are those that the providers' SDKs read: `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN`, `TELNYX_API_KEY`,
-/// `TELNYX_PUBLIC_KEY`, `SIGNALWIRE_PROJECT_ID`, `SIGNALWIRE_API_TOKEN`. `TANDEM_URL` is where the APIs are. `ACCOUNT_SID` and
-/// `AUTH_TOKEN` are the first two again, as the documentation's curl commands have them.
+/// `TELNYX_PUBLIC_KEY`, `SIGNALWIRE_PROJECT_ID`, `SIGNALWIRE_API_TOKEN`. `TANDEM_URL` is the base URL of the APIs.
+/// `ACCOUNT_SID` and `AUTH_TOKEN` have the Twilio values again, as the curl commands in the documentation use them.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The server's configuration; when left out, tandem.toml in this directory if there is one. Without any, the account that the
-    /// server made for itself in ./data
+    /// Configuration file of the server (default: tandem.toml in this directory, if it exists). Without configured
+    /// accounts, the account in ./data that the server created is used
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Which account; the first when left out
+    /// Name of the account (default: the first account)
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
 }
 
-/// Prints the lines.
+/// Prints one `export` line per variable.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let (config, source) = super::client_config(arguments.config.as_deref())?;
     let accounts = super::accounts(&config, source)?;
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What an application of this account reads from its environment.
+/// Returns the environment variables that an application of this account reads.
 pub(super) fn variables(account: &Account, config: &Config) -> Vec<(&'static str, String)> {
     let url = config.http.base(super::reachable(config.http.listen)).to_string();
     let mut variables = Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn variables(account: &Account, config: &Config) -> Vec<(&'static str
     variables
 }
 
-/// As one word of a POSIX shell.
+/// Quotes a value as one word of a POSIX shell.
 pub(super) fn quoted(value: &str) -> String {
     let plain = |one: char| one.is_ascii_alphanumeric() || "+,-./:=@_".contains(one);
     if !value.is_empty() && value.chars().all(plain) {

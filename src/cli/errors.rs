@@ -1,4 +1,4 @@
-//! `tandem errors`: what went wrong lately, each with what to do.
+//! `tandem errors` lists recent errors, each with advice.
 
 use anyhow::anyhow;
 use serde_json::Value;
@@ -10,18 +10,18 @@ use super::calls::short;
 use super::list::{self, List, text};
 use super::table::{Cell, Style, plain, time};
 
-/// List what went wrong lately, and what to do about it
+/// List recent errors, with advice for each
 ///
-/// The newest is the last. docs/troubleshooting.md explains each cause.
+/// The newest error is the last line. docs/troubleshooting.md explains each cause.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only this cause, by its name in docs/troubleshooting.md
+    /// Show only this cause; docs/troubleshooting.md has the names of the causes
     #[arg(long, value_name = "CAUSE")]
     cause: Option<String>,
-    /// Only error, or only warning
+    /// Show only this level: error or warning
     #[arg(long, value_name = "LEVEL")]
     level: Option<String>,
-    /// How many
+    /// Maximum number of errors
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     limit: u32,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     list::run(&arguments.list, &list)
 }
 
-/// What is wrong with a cause that the table does not have: with those that it may be, or all of them.
+/// Returns an error text if there is no such cause, with the names of similar causes, or of all.
 fn unknown_cause(id: &str) -> Option<String> {
     if Cause::of_id(id).is_some() {
         return None;
@@ -82,7 +82,7 @@ fn row(error: &Value) -> Vec<Cell> {
     ]
 }
 
-/// What to do, with where more of it is.
+/// Returns the advice for an error, with the page that explains it.
 pub(crate) fn note(error: &Value) -> Option<String> {
     let advice = text(error, "advice");
     (!advice.is_empty()).then(|| format!("{advice} ({})", text(error, "page")))

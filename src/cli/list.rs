@@ -1,4 +1,4 @@
-//! What the lists have in common: asked once, or followed.
+//! Code that all lists share: a list is printed once, or followed.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -10,43 +10,43 @@ use super::Failure;
 use super::ask::{Console, Server};
 use super::table::{Cell, Paint, Table};
 
-/// Between two looks at a list that is followed.
+/// Polling interval of a list that is followed.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What every list takes.
+/// The arguments that every list has.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Go on and print what is new or changes, until Ctrl-C
+    /// Continue to print new and changed rows until Ctrl-C
     #[arg(short = 'f', long)]
     follow: bool,
-    /// JSON instead of a table: the server's answer; followed, one line a row
+    /// Print JSON instead of a table: the server's response, or with --follow one line per row
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     server: Server,
 }
 
-/// A list: where it is and how it is shown.
+/// A list: how it is fetched and shown.
 pub(crate) struct List {
-    /// Path and query.
+    /// Path and query of the request.
     pub(crate) path: String,
-    /// The key of the answer that has the rows.
+    /// Key of the response that contains the rows.
     pub(crate) key: &'static str,
-    /// Whether the newest row comes first in the answer; it is printed last.
+    /// Whether the response starts with the newest row; it is printed last.
     pub(crate) newest_first: bool,
     pub(crate) heads: &'static [&'static str],
-    /// Whether a last cell that is too long goes on below.
+    /// Whether a last cell that is too long continues on the next line.
     pub(crate) wraps: bool,
-    /// What tells rows apart.
+    /// Returns the key that identifies a row.
     pub(crate) name: fn(&Value) -> String,
     pub(crate) row: fn(&Value) -> Vec<Cell>,
-    /// What stands below a row.
+    /// Returns the note to print below a row.
     pub(crate) note: fn(&Value) -> Option<String>,
-    /// What is said when there is nothing: with what to do next.
+    /// Text for an empty list, with advice on what to do next.
     pub(crate) empty: &'static str,
 }
 
-/// Prints a list.
+/// Prints a list, or follows it.
 pub(crate) fn run(arguments: &Options, list: &List) -> Result<(), Failure> {
     super::log("warn");
     let console = arguments.server.console()?;
@@ -83,11 +83,11 @@ async fn rows(console: &Console, list: &List) -> Result<Vec<Value>, Failure> {
     Ok(rows)
 }
 
-/// Prints rows when they are new or have changed. A server that goes away is waited for.
+/// Prints rows when they are new or have changed. If the server disappears, the function waits for it to return.
 async fn follow(console: &Console, list: &List, json: bool) -> Result<(), Failure> {
     let mut shown = Shown::new(list);
     let mut known: HashMap<String, String> = HashMap::new();
-    // No server at the start is a mistake; later on it is restarted.
+    // A missing server is an error at the start. Later it is taken for a restart.
     let mut now = Some(rows(console, list).await?);
     if now.as_ref().is_some_and(Vec::is_empty) && !json {
         print(&format!("{}\n", list.empty));
@@ -111,7 +111,7 @@ async fn follow(console: &Console, list: &List, json: bool) -> Result<(), Failur
     }
 }
 
-/// A row without what changes by itself: the seconds of a live call.
+/// Returns a row without the field that changes constantly: the duration of a live call.
 fn without_clock(row: &Value) -> String {
     let mut row = row.clone();
     if let Some(fields) = row.as_object_mut() {
@@ -120,11 +120,11 @@ fn without_clock(row: &Value) -> String {
     row.to_string()
 }
 
-/// A table on standard output.
+/// A table that is printed to standard output.
 struct Shown<'a> {
     list: &'a List,
     table: Table,
-    /// The note that stands last: it is not repeated below each of many rows.
+    /// The latest note; it is not repeated below every row.
     noted: Option<String>,
 }
 
@@ -145,7 +145,7 @@ impl<'a> Shown<'a> {
         for (place, (line, note)) in lines.iter().zip(&notes).enumerate() {
             text.push_str(line);
             text.push('\n');
-            // Of several rows in a row with the same note, the last has it.
+            // Of several consecutive rows with the same note, only the last one shows it.
             let repeats = notes.get(place + 1).is_some_and(|next| next == note);
             if let Some(note) = note.as_ref().filter(|note| !repeats && self.noted.as_ref() != Some(*note)) {
                 text.push_str(&self.table.note(note));
@@ -159,7 +159,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Prints to standard output at once. A reader who has gone (`| head`) is no error.
+/// Prints to standard output and flushes. If the reader has closed it (`| head`), the process exits with 0.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
@@ -167,7 +167,7 @@ pub(crate) fn print(text: &str) {
     }
 }
 
-/// A field's text; empty if it has none.
+/// Returns a text field of a row; empty if it has none.
 pub(crate) fn text<'a>(row: &'a Value, key: &str) -> &'a str {
     row.get(key).and_then(Value::as_str).unwrap_or_default()
 }

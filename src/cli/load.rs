@@ -1,12 +1,13 @@
-//! `tandem load`: paced SIP and RTP load, both ends of each call played and counted.
+//! `tandem load` generates paced SIP and RTP load. It plays both ends of each call and measures at both ends.
 //!
 //! ```text
 //!  caller ──INVITE number──> server under test ──INVITE number──> answerer      one thread, one clock, two sockets
 //!  caller <══RTP, stamped══> server            <══RTP, stamped══> answerer      another thread, with --media
 //! ```
 //!
-//! Both ends are ours, so what the server adds is a difference of two stamps of one clock. The user agents are as small as
-//! they can be (no dialog but one, no transaction but the repetitions): the generator must not be what is measured.
+//! Both ends belong to the generator, so the delay that the server adds is the difference of two timestamps of one
+//! clock. The user agents are minimal (a single dialog, and retransmissions instead of full transactions), because the
+//! measurement must show the server and not the generator.
 
 mod calls;
 mod figures;
@@ -26,74 +27,77 @@ use serde_json::{Value, json};
 use super::Failure;
 use calls::{Generator, Outcome};
 
-/// Most calls of one run.
+/// Maximum calls of one run.
 const MOST_CALLS: u64 = 1_000_000;
-/// Most runs of a curve.
+/// Maximum runs of a curve.
 const MOST_RUNS: usize = 32;
-/// Most calls a second, and at a time.
+/// Maximum calls per second, and maximum simultaneous calls.
 const MOST: u32 = 20_000;
-/// Between the steps of a search, so that what one left behind is not the next one's; and after one that went badly.
+/// Pause between the steps of a search, so that one step does not affect the next; and the longer pause after a step
+/// that was not clean.
 const PAUSE: Duration = Duration::from_secs(2);
 const AFTERMATH: Duration = Duration::from_secs(4);
-/// Longest run, seconds.
+/// Maximum duration of a run, in seconds.
 const LONGEST: u64 = 3_600;
 
-/// Put paced SIP and RTP load on a SIP server, count both ends, report as a table and as JSON
+/// Generate paced SIP and RTP load on a SIP server, measure at both ends, and report as a table and as JSON
 ///
-/// Calls go from --caller to the server under test, which is to bring them to --answerer; both ends are played here. Each
-/// call dials --number and its own serial number of seven digits, and is known by those at the other end. Progress and a table
-/// go to standard error; one JSON report goes to standard output when that is no terminal, or with --json. Exit code 0: every
-/// call went well; 2: some did not.
+/// Calls go from --caller to the server under test, which must forward them to --answerer; this command plays both
+/// ends. Each call dials --number followed by a serial number of seven digits, by which the answering end recognises
+/// it. Progress and a table are printed to standard error. A JSON report is printed to standard output if that is not a
+/// terminal, or with --json. Exit code 0: every call succeeded; 2: some calls failed.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The server under test, UDP
+    /// Address of the server under test, UDP
     #[arg(value_name = "HOST:PORT")]
     target: String,
-    /// New calls a second (with --calls: while they are set up)
+    /// New calls per second (with --calls: while they are set up)
     #[arg(long, value_name = "RATE", default_value_t = 10.0)]
     cps: f64,
-    /// How long new calls are begun, or with --calls how long all of them stay
+    /// For how long new calls are started, or with --calls for how long all of them are held
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u64,
-    /// Calls held at a time, instead of short ones; of several figures (50,100,200) each in turn
+    /// Hold this many simultaneous calls instead of short ones; several numbers (50,100,200) are run one after the
+    /// other
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     calls: Vec<u32>,
-    /// How long a short call lasts from its answer
+    /// Duration of a short call after its answer
     #[arg(long, value_name = "MS", default_value_t = 200)]
     hold: u64,
-    /// How long the answerer rings
+    /// For how long the answering end rings
     #[arg(long, value_name = "MS", default_value_t = 0)]
     ring: u64,
-    /// What is dialled, before the call's serial number
+    /// Number to dial; the serial number of the call is appended
     #[arg(long, value_name = "DIGITS", default_value = "1")]
     number: String,
-    /// Our calling end, any port if that is 0; a server knows its trunks by it
+    /// Address of the calling end, by which a server recognises its trunk; port 0 means any free port
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.2:5070")]
     caller: SocketAddr,
-    /// Our answering end
+    /// Address of the answering end
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.3:5080")]
     answerer: SocketAddr,
-    /// The server answers by itself (an announcement, an echo): there is no answering end
+    /// There is no answering end: the server answers by itself (an announcement, an echo)
     #[arg(long)]
     no_answerer: bool,
-    /// Send G.711 u-law, 20 ms, both ways, and count what arrives
+    /// Send G.711 u-law audio with 20 ms per packet in both directions, and count the packets that arrive
     #[arg(long)]
     media: bool,
-    /// Take the media streams (WebSocket) that the server begins for the calls: count their frames and time them from the packet
+    /// Accept the media streams (WebSocket) that the server opens for the calls; count their frames and measure the
+    /// delay from the RTP packet
     #[arg(long, value_name = "ADDRESS:PORT", requires = "media")]
     sink: Option<SocketAddr>,
-    /// Find the highest clean rate, from --cps up, in steps of --seconds: all calls go well, and at most one in a thousand needs a
-    /// message twice
+    /// Find the highest clean rate, upwards from --cps, in steps of --seconds. A rate is clean if all calls succeed and
+    /// at most one in a thousand needs a retransmission
     #[arg(long, conflicts_with = "calls")]
     search: bool,
-    /// Count the CPU and memory of this process: the server's, on the same machine
+    /// Measure CPU and memory of this process: the server, on the same machine
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// The JSON report on standard output even when that is a terminal
+    /// Print the JSON report to standard output even if that is a terminal
     #[arg(long)]
     json: bool,
-    /// The target is not this machine, and whoever runs it knows of the load
+    /// Confirm that the target is another machine and that its operator agrees to the load
     #[arg(long)]
     remote: bool,
 }
@@ -147,7 +151,7 @@ What the report says:
 The generator gives itself priority where it may, as if it were another machine. On a busy one give it more: chrt -f 20 tandem
 load ... And give it and the server a core each, where there are two: taskset -c 0 tandem serve, taskset -c 1 tandem load ...";
 
-/// Loads, reports.
+/// Generates the load and prints the report.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let target = target(&arguments)?;
     check(&arguments)?;
@@ -170,7 +174,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// As if the load came from another machine; where we may not, its lateness is in the report. Threads begun later inherit both.
+/// Raises this process's priority, as if the load came from another machine. If that is not permitted, the report shows
+/// the generator's lateness. Threads that are started later inherit the priority.
 fn take_priority() {
     let _ = rustix::process::setpriority_process(None, -19);
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
@@ -187,7 +192,7 @@ fn target(arguments: &Arguments) -> Result<SocketAddr, Failure> {
     Ok(target)
 }
 
-/// Everything here is bounded: a mistyped figure does not become a denial of service.
+/// Checks the arguments. All of them have a maximum, so that a typing error does not become a denial of service.
 fn check(arguments: &Arguments) -> Result<(), Failure> {
     let calls = arguments.cps * arguments.seconds as f64;
     if !(arguments.cps > 0.0 && arguments.cps <= f64::from(MOST)) {
@@ -216,8 +221,8 @@ fn input(text: String) -> Failure {
     Failure::Input(anyhow::anyhow!(text))
 }
 
-/// One run with one figure of what --calls says, or none: its report, and whether it was clean. `idle_kb`: the server's memory
-/// before any call.
+/// Runs once, with one number of held calls or with short calls. Returns the report, and whether the run was clean.
+/// `idle_kb` is the server's memory before any call, in KiB.
 fn one(
     arguments: &Arguments,
     target: SocketAddr,
@@ -256,7 +261,7 @@ fn one(
     Ok((report(arguments, target, calls, cps, &outcome, memory), clean))
 }
 
-/// The server's, before the run and after it, and (in shares) before any call, KiB.
+/// Memory of the server in KiB: before and after the run (RSS), and before any call (PSS).
 struct Memory {
     rss_before: u64,
     rss_after: u64,
@@ -327,7 +332,7 @@ fn report(
     report
 }
 
-/// A run for each figure of --calls.
+/// Runs once for each number in --calls.
 fn curve(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Value, Failure> {
     let mut runs = Vec::new();
     for calls in &arguments.calls {
@@ -340,8 +345,8 @@ fn curve(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Valu
     Ok(json!({ "mode": "curve", "failed": failed, "runs": runs }))
 }
 
-/// Raises the rate by half until it is not clean, then halves the distance until that is a sixteenth. A step that was not clean is
-/// tried once more: it may have been the machine's doing.
+/// Raises the rate by half until a step is not clean, then halves the interval until it is a sixteenth of the rate. A
+/// step that is not clean is repeated once, because the machine may have caused the failure.
 fn search(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Value, Failure> {
     let (mut good, mut bad, mut rate) = (0.0, f64::INFINITY, arguments.cps);
     let (mut best, mut steps) = (Value::Null, Vec::new());

@@ -1,5 +1,6 @@
-//! The server's own log on standard error: text for people, or JSON for machines (`log.format`). Both are written here at half
-//! of what `tracing_subscriber`'s own formatters take. That was as much for the two lines of a call as one of its messages takes.
+//! The server's own log on standard error, as text or as JSON (`log.format`). Both formatters are implemented here,
+//! because they take half the time of those of `tracing_subscriber`. The two log lines of a call took as long there as
+//! processing one of its SIP messages.
 
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
@@ -17,7 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt as layers, reload};
 
-/// Begins to log what `TANDEM_LOG` asks for, or `config`. From then on the filter can be changed ([`LOG`]).
+/// Starts the log with the filter from `TANDEM_LOG`, or from `config`. The filter can be changed afterwards ([`LOG`]).
 pub(super) fn start(config: &LogConfig) {
     let asked = std::env::var("TANDEM_LOG").ok().filter(|asked| EnvFilter::try_new(asked).is_ok());
     let filter = asked.clone().unwrap_or_else(|| config.level.to_string());
@@ -34,7 +35,7 @@ pub(super) fn start(config: &LogConfig) {
             registry.with(json.with_writer(std::io::stderr)).try_init()
         }
     };
-    // Another subscriber can only be there in a test of ours; then its wish stands.
+    // Another subscriber can exist only in a test; then that one is used.
     if started.is_ok() {
         let set = move |filter: &str| {
             let filter = EnvFilter::try_new(by_crate(filter)).map_err(|error| error.to_string())?;
@@ -44,7 +45,8 @@ pub(super) fn start(config: &LogConfig) {
     }
 }
 
-/// `2026-01-02T03:04:05.678901Z  INFO answered call=1f leg=2e`; from `debug` on with the module, `tandem::call: answered`.
+/// The text format: `2026-01-02T03:04:05.678901Z  INFO answered call=1f leg=2e`. From level `debug` on, the line
+/// contains the module: `tandem::call: answered`.
 pub(super) struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain
@@ -81,7 +83,7 @@ where
             }
             out.write_char(' ')?;
         }
-        // An operator has no use for modules; a developer has.
+        // Module names are useful to developers, not to operators.
         if *level > Level::INFO {
             out.write_str(event.metadata().target())?;
             out.write_str(": ")?;
@@ -91,7 +93,7 @@ where
     }
 }
 
-/// Of a level, as terminals number colours.
+/// Returns the ANSI colour code of a level.
 fn colour(level: &Level) -> u8 {
     match *level {
         Level::ERROR => 31,
@@ -102,8 +104,9 @@ fn colour(level: &Level) -> u8 {
     }
 }
 
-/// `{"time":"2026-01-02T03:04:05.678901Z","level":"INFO","target":"tandem::call","message":"answered","call":"1f"}`. A value is a
-/// string, a number or a boolean. Spans, which only libraries have, are left out.
+/// The JSON format:
+/// `{"time":"2026-01-02T03:04:05.678901Z","level":"INFO","target":"tandem::call","message":"answered","call":"1f"}`. A
+/// value is a string, a number or a boolean. Spans, which only libraries use, are omitted.
 pub(super) struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -133,12 +136,12 @@ impl<'w> FormatFields<'w> for Json {
     }
 }
 
-/// `,"name":value` for every field, the message among them.
+/// Collects `,"name":value` for every field, including the message.
 struct JsonFields(String);
 
 impl JsonFields {
     fn put(&mut self, field: &Field, value: &str) {
-        // Names are Rust's own. Writing to a String cannot fail.
+        // The names are Rust identifiers and need no escaping. Writing to a String cannot fail.
         let _ = write!(self.0, ",\"{}\":{value}", field.name());
     }
 }
@@ -149,7 +152,7 @@ impl Visit for JsonFields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        // A string can always be written.
+        // Serialising a string cannot fail.
         self.put(field, &serde_json::to_string(value).unwrap_or_default());
     }
 
@@ -181,10 +184,10 @@ impl<'w> FormatFields<'w> for Plain {
     }
 }
 
-/// What the fields of most lines take, octets.
+/// Initial capacity for the fields of a line, in octets; sufficient for most lines.
 const FIELDS: usize = 512;
 
-/// The message, and `name=value` for everything else.
+/// Collects the message, and `name=value` for every other field.
 struct Fields(String);
 
 impl Visit for Fields {
@@ -209,9 +212,10 @@ impl Visit for Fields {
     }
 }
 
-/// What comes from outside is shown, and not obeyed: a terminal that shows the log must not take it for its own language.
+/// Writes a text with its control characters escaped, so that text from outside cannot control a terminal that shows
+/// the log.
 fn show(text: &str, mut out: Writer<'_>) -> fmt::Result {
-    // To the end, as no octet then waits for the one before it.
+    // The loop has no early exit, so that the octets can be compared in parallel.
     let plain = |plain, octet| plain & matches!(octet, b' '..=b'~' | b'\t' | b'\n');
     if text.bytes().fold(true, plain) {
         return out.write_str(text);
@@ -247,7 +251,7 @@ mod tests {
         }
     }
 
-    /// What the log has after this, without its times.
+    /// Returns the log lines of these events, without their times.
     fn logged(subscriber: impl Fn(Lines) -> Box<dyn FnOnce(fn())>) -> Vec<String> {
         let lines = Lines::default();
         subscriber(lines.clone())(|| {

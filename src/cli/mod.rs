@@ -1,4 +1,4 @@
-//! The commands, one file each: their arguments, and a `run` that returns when the command is done.
+//! The commands, one file each: the arguments, and a `run` function that returns when the command has finished.
 
 mod ask;
 mod authority;
@@ -35,13 +35,13 @@ use tandem_accounts::Account;
 use tandem_config::Config;
 use tandem_settings::LogConfig;
 
-/// Why a command failed; each has its exit code.
+/// Why a command failed; each kind has an exit code.
 pub(crate) enum Failure {
-    /// What the user gave us is wrong.
+    /// The user's input is wrong.
     Input(anyhow::Error),
-    /// The machine or the network around us is not as needed.
+    /// The machine or the network does not meet the requirements.
     Environment(anyhow::Error),
-    /// A later version will have the command.
+    /// The command is not implemented yet.
     NotYet(anyhow::Error),
 }
 
@@ -53,12 +53,12 @@ impl Failure {
     /// Exit code of [`Failure::NotYet`].
     pub(crate) const NOT_YET: u8 = 3;
 
-    /// A command that a later version will have.
+    /// Creates the failure of a command that is not implemented yet.
     fn not_yet(command: &str, what: &str) -> Self {
         Self::NotYet(anyhow::anyhow!("`tandem {command}` is not there yet; it will {what}"))
     }
 
-    /// Prints it to standard error.
+    /// Prints the error to standard error and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         let (error, code) = match self {
             Self::Input(error) => (error, Self::INPUT),
@@ -70,17 +70,17 @@ impl Failure {
     }
 }
 
-/// The file that commands which ask a server read when no `--config` is given.
+/// The configuration file that commands for a running server read without `--config`.
 const USUAL: &str = "tandem.toml";
 
-/// Where the configuration came from of a command that asks a server.
+/// Where the configuration of a command for a running server came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Source {
-    /// `--config` names it.
+    /// From `--config`.
     Given,
-    /// Nobody named it, and this directory has [`USUAL`].
+    /// From [`USUAL`] in this directory, without `--config`.
     Found,
-    /// Nobody named it, and this directory has none: the defaults.
+    /// The defaults: no `--config`, and no [`USUAL`] in this directory.
     Defaults,
 }
 
@@ -93,7 +93,7 @@ impl Source {
         }
     }
 
-    /// What is added to an error that another configuration would change; empty with `--config`.
+    /// Returns a note for errors that another configuration would avoid; empty with `--config`.
     fn note(self) -> &'static str {
         match self {
             Self::Given => "",
@@ -102,7 +102,7 @@ impl Source {
         }
     }
 
-    /// The same, behind an error.
+    /// Adds the note to an error.
     fn explain(self, error: anyhow::Error) -> anyhow::Error {
         match self {
             Self::Given => error,
@@ -111,9 +111,10 @@ impl Source {
     }
 }
 
-/// The configuration of a command that asks a server: of its `--config`, else of [`USUAL`] if this directory has it, else the
-/// defaults. `tandem serve` never guesses: it would run with another configuration after a change of directory. A server that
-/// runs on the configuration's data directory says itself where it listens: `tandem dev --http-port` moves it.
+/// Returns the configuration of a command for a running server: from `--config`, or [`USUAL`] in this directory, or the
+/// defaults. `tandem serve` never reads [`USUAL`] by itself, because its configuration would depend on the current
+/// directory. If a server runs on the configured data directory, its lock file gives the actual addresses, which
+/// `tandem dev --http-port` may have changed.
 fn client_config(path: Option<&Path>) -> Result<(Config, Source), Failure> {
     let source = Source::of(path);
     let usual = (source == Source::Found).then(|| Path::new(USUAL));
@@ -129,7 +130,7 @@ fn client_config(path: Option<&Path>) -> Result<(Config, Source), Failure> {
     }
 }
 
-/// The accounts of a configuration, or the one that its server made for itself.
+/// Returns the configured accounts, or the account that the server created.
 fn accounts(config: &Config, source: Source) -> Result<Vec<Account>, Failure> {
     if !config.accounts.is_empty() {
         return Ok(config.accounts.clone());
@@ -138,7 +139,7 @@ fn accounts(config: &Config, source: Source) -> Result<Vec<Account>, Failure> {
     own.map(|own| vec![own]).map_err(|error| Failure::Environment(source.explain(error)))
 }
 
-/// The configuration of a command's `--config`, or the defaults, under this process's environment.
+/// Returns the configuration from `--config`, or the defaults, with this process's environment.
 fn load_config(path: Option<&Path>) -> Result<Config, Failure> {
     read_config(path).map_err(|errors| Failure::Input(errors.into()))
 }
@@ -147,24 +148,24 @@ fn read_config(path: Option<&Path>) -> Result<Config, tandem_config::Errors> {
     Config::load(path, environment())
 }
 
-/// This process's variables, but those that are no text.
+/// Returns this process's environment variables, without those that are not valid UTF-8.
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Every address is no address to connect to: this machine's own is one of them.
+/// Replaces an unspecified address (0.0.0.0 or ::), to which no connection is possible, by a loopback address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let own: IpAddr = if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
     if listen.ip().is_unspecified() { SocketAddr::new(own, listen.port()) } else { listen }
 }
 
-/// Logs to standard error what `TANDEM_LOG` asks for, or `default`, as text.
+/// Starts a text log on standard error with the level from `TANDEM_LOG`, or `default`.
 fn log(default: &str) {
     log::start(&LogConfig { level: default.into(), ..LogConfig::default() });
 }
 
-/// Runs a future to its end, with a thread for every two cores: the media threads need the others, and a call that goes from
-/// thread to thread costs more than it gains. Measured: docs/performance.md.
+/// Runs a future to its end on one thread for every two cores. The media threads need the other cores, and moving a
+/// call between threads costs more than it gains (measured: docs/performance.md).
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build();

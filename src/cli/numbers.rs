@@ -1,4 +1,4 @@
-//! `tandem numbers`: every number, and where its calls go.
+//! `tandem numbers` lists all numbers, and where their calls go.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::Failure;
 use super::list::{self, List, text};
 use super::table::{Cell, Style, plain};
 
-/// List the numbers and where their calls go
+/// List the numbers, and where their calls go
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

@@ -1,51 +1,51 @@
-//! Colours for people: only on a terminal, and not where `NO_COLOR` is set (no-color.org).
+//! Colours for terminal output. They are used only on a terminal, and not if `NO_COLOR` is set (no-color.org).
 
 use std::fmt::Display;
 use std::io::IsTerminal;
 
-/// Paints, or leaves the text as it is.
+/// Adds colours to text, or leaves it unchanged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// For what is written to this stream.
+    /// Creates the painter for text that is written to this stream.
     pub(crate) fn for_stream(stream: &impl IsTerminal) -> Self {
         Self { on: stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
     }
 
-    /// Good: answered, 200, what was expected came.
+    /// For success: answered, status 200, the expected text.
     pub(crate) fn green(self, text: impl Display) -> String {
         self.with("32", text)
     }
 
-    /// Bad: refused, failed.
+    /// For failures and refusals.
     pub(crate) fn red(self, text: impl Display) -> String {
         self.with("31", text)
     }
 
-    /// Advice.
+    /// For advice.
     pub(crate) fn yellow(self, text: impl Display) -> String {
         self.with("33", text)
     }
 
-    /// What the other side says.
+    /// For speech and digits from the other side.
     pub(crate) fn cyan(self, text: impl Display) -> String {
         self.with("36", text)
     }
 
-    /// What we say.
+    /// For speech and digits of this side.
     pub(crate) fn blue(self, text: impl Display) -> String {
         self.with("34", text)
     }
 
-    /// Times, and what matters less.
+    /// For times and details.
     pub(crate) fn dim(self, text: impl Display) -> String {
         self.with("2", text)
     }
 
-    /// What matters most.
+    /// For the most important text.
     pub(crate) fn bold(self, text: impl Display) -> String {
         self.with("1", text)
     }
@@ -55,7 +55,7 @@ impl Paint {
     }
 }
 
-/// Text from outside, without what a terminal would obey.
+/// Replaces the control characters of a text from outside, so that it cannot control the terminal.
 pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }

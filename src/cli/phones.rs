@@ -1,4 +1,4 @@
-//! `tandem phones`: who may register, and who is registered.
+//! `tandem phones` lists the phones that may register, and the registered ones.
 
 use serde_json::Value;
 
@@ -6,9 +6,9 @@ use super::Failure;
 use super::list::{self, List, text};
 use super::table::{Cell, Style, plain, time};
 
-/// List the phones: who is registered, and from where
+/// List the phones, and which of them are registered from where
 ///
-/// Below a user stands the last attempt of a phone that was refused, if there was one since the start of the server.
+/// If a registration of a user was refused since the start of the server, the last refusal is shown below the user.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     list::run(&arguments.list, &list)
 }
 
-/// The last attempt that was refused: when, from where, why.
+/// Returns the last refused registration of a user: time, source address and reason.
 fn last_refusal(phone: &Value) -> Option<String> {
     let last = phone.get("last_refusal").filter(|last| last.is_object())?;
     let count = last.get("count").and_then(Value::as_u64).unwrap_or_default();

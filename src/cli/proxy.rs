@@ -1,13 +1,13 @@
-//! `tandem proxy`: brings what unmodified applications ask of their provider to this server.
+//! `tandem proxy` directs the requests of unmodified applications from their provider to this server.
 //!
 //! ```text
-//!  application ──CONNECT api.twilio.com:443──► front ──ends TLS──► relay ──octets as they are──► http.listen
-//!              ──GET http://api.twilio.com/──►       ──Host kept─────────────────────────────►
-//!              ──CONNECT anywhere else:443───►       a plain tunnel, or 403 (--no-pass-through)
+//!  application ──CONNECT api.twilio.com:443──► front ──terminates TLS──► relay ──octets unchanged──► http.listen
+//!              ──GET http://api.twilio.com/──►       ──Host unchanged──────────────────────────────►
+//!              ──CONNECT any other host:443──►       a tunnel, or 403 (--no-pass-through)
 //! ```
 //!
-//! Nothing of a request is read once its TLS has ended: bodies stream, connections are kept alive and WebSockets open as
-//! between application and server, which sets the limits.
+//! After the TLS termination the proxy does not parse the requests: bodies are streamed, connections stay open and
+//! WebSockets work as between application and server. The server sets the limits.
 
 mod front;
 pub(super) mod hosts;
@@ -30,37 +30,38 @@ use super::authority::Authority;
 use super::ca::trust;
 use front::{Front, Place};
 
-/// Where it listens when nobody says.
+/// Default address of the proxy.
 pub(crate) const LISTEN: &str = "127.0.0.1:3128";
 
-/// Run a proxy that brings unmodified applications to this server
+/// Run a proxy that directs unmodified applications to this server
 ///
-/// Applications that ask *.twilio.com, api.telnyx.com or *.signalwire.com by this proxy are answered by the server at
-/// `http.listen`; the Host header stays, and with it the product and the region. Connections to
-/// every other host are let through untouched when the proxy listens on a loopback address, and refused otherwise.
-/// The certificates it shows are of our own authority (`tandem ca`), which it makes when there is none.
+/// Requests to *.twilio.com, api.telnyx.com or *.signalwire.com that go through this proxy are answered by the server
+/// at `http.listen`. The Host header stays unchanged; it selects the product and the region. Connections to all other
+/// hosts pass through unchanged if the proxy listens on a loopback address; otherwise they are refused. The proxy uses
+/// certificates of its own authority (`tandem ca`), which it creates if it does not exist.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Arguments {
-    /// The server's configuration, for http.listen and data_dir; when left out, tandem.toml in this directory if there is one
+    /// Configuration file of the server, for http.listen and data_dir (default: tandem.toml in this directory, if it
+    /// exists)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen. Whoever reaches it may use it
+    /// Address of the proxy; every client that can reach it can use it
     #[arg(long, value_name = "HOST:PORT", default_value = LISTEN)]
     listen: SocketAddr,
-    /// Listen here for TLS without a proxy's CONNECT too: for names that DNS or a hosts file points at this machine
+    /// Address that accepts TLS without CONNECT too, for host names that DNS or a hosts file points to this machine
     #[arg(long, value_name = "HOST:PORT")]
     listen_tls: Option<SocketAddr>,
-    /// Where the server is, when not at `http.listen`
+    /// URL of the server (default: `http.listen`)
     #[arg(long, value_name = "http://HOST:PORT")]
     url: Option<Uri>,
-    /// Let connections to all other hosts through, untouched; so it is anyway on a loopback address
+    /// Pass connections to all other hosts through unchanged; this is the default on a loopback address
     #[arg(long)]
     pass_through: bool,
     /// Refuse connections to all other hosts, also on a loopback address
     #[arg(long, conflicts_with = "pass_through")]
     no_pass_through: bool,
-    /// Connections at a time; more wait
+    /// Maximum simultaneous connections; further ones wait
     #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
 }
@@ -77,7 +78,7 @@ An application needs its proxy variable and its CA variable; `tandem ca` prints 
 
 Without any proxy variable: --listen-tls 0.0.0.0:443, and a hosts entry for api.twilio.com that points at this machine.";
 
-/// Runs until SIGTERM or Ctrl-C.
+/// Runs the proxy until SIGTERM or Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("info");
     let (config, _) = super::client_config(arguments.config.as_deref())?;
@@ -89,7 +90,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::block_on(serve(arguments, &config, server, authority))?.map_err(Failure::Environment)
 }
 
-/// Where the server listens according to its configuration.
+/// Returns the address of the server from its configuration.
 fn listening(config: &Config) -> Result<Place, Failure> {
     let listen = super::reachable(config.http.listen);
     if listen.port() == 0 {
@@ -101,8 +102,8 @@ fn listening(config: &Config) -> Result<Place, Failure> {
 }
 
 impl Arguments {
-    /// Whether connections to hosts that are no provider's are let through. Who reaches a loopback address could open them
-    /// without this proxy.
+    /// Returns whether connections to hosts other than the providers' pass through. They do on a loopback address,
+    /// because a client on this machine could open them without the proxy too.
     fn passes_through(&self) -> bool {
         self.pass_through || (self.listen.ip().is_loopback() && !self.no_pass_through)
     }
@@ -134,7 +135,7 @@ async fn serve(arguments: Arguments, config: &Config, server: Place, authority: 
     if let Some(tls) = &tls {
         tracing::info!("TLS on {}", tls.local_addr()?);
     }
-    // A server may hand out URLs of its own; these need no certificate of ours.
+    // A server may return URLs with its own address; connections to it need no certificate from this authority.
     let own = config.http.public_url.as_deref().and_then(|url| Place::of(&url.parse().ok()?).ok());
     let own = [Some(server.clone()), own].into_iter().flatten().collect();
     let most = arguments.max_connections.into();

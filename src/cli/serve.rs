@@ -1,4 +1,4 @@
-//! `tandem serve`: the server, in the foreground.
+//! `tandem serve` runs the server in the foreground.
 
 use std::path::{Path, PathBuf};
 
@@ -6,19 +6,20 @@ use super::Failure;
 
 /// Run the server until SIGTERM or Ctrl-C
 ///
-/// Without --config: SIP on udp and tcp 127.0.0.1:5060, HTTP on 127.0.0.1:8080, data in ./data; at the first start one
-/// account is made and its credentials are printed once. SIGTERM ends it gently: no new calls, live calls go on for
-/// `drain_timeout`, webhooks are delivered, recordings closed. A second SIGTERM ends it at once.
-/// A tandem.toml in this directory is read only with --config tandem.toml.
-/// SIGHUP reads the file again: trunks, numbers, phones, accounts, limits and certificates hold for new calls then.
+/// Without --config, the server listens for SIP on 127.0.0.1:5060 (UDP and TCP) and for HTTP on 127.0.0.1:8080, and
+/// stores its data in ./data. At the first start it creates an account and prints its credentials once. A tandem.toml
+/// in this directory is read only with --config tandem.toml. SIGTERM shuts the server down gracefully: it refuses new
+/// calls, lets live calls continue for `drain_timeout`, delivers webhooks and closes recordings. A second SIGTERM ends
+/// it at once. SIGHUP reads the file again: trunks, numbers, phones, accounts, limits and certificates then apply to
+/// new calls.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Settings, TOML; tandem.example.toml shows all of them
+    /// Configuration file (TOML); tandem.example.toml shows all settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// Runs until the server has shut down.
+/// Runs the server until it has shut down.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = super::load_config(arguments.config.as_deref())?;
     super::log::start(&config.log);

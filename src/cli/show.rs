@@ -1,4 +1,4 @@
-//! `tandem show CALL`: the story of one call.
+//! `tandem show CALL` shows all details of one call.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use super::list::{print, text};
 use super::story;
 use super::table::Paint;
 
-/// Between two looks at a call that is followed.
+/// Polling interval of a call that is followed.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Tell the story of a call: who took part, what went wrong, what happened, what was asked and answered
+/// Show a call in detail: its parties, errors, timeline, and requests with their responses
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The call: its id in any spelling or the beginning of it, its session's id, or "last" for the newest
+    /// The call: its id in any form or the beginning of it, its session id, or "last" for the newest call
     #[arg(value_name = "CALL", default_value = "last")]
     call: String,
-    /// Go on with what happens, until the call is over
+    /// Continue to print events until the call has ended
     #[arg(short = 'f', long)]
     follow: bool,
-    /// All that is known, as JSON
+    /// Print all information as JSON
     #[arg(long, conflicts_with = "follow")]
     json: bool,
-    /// With the SIP messages too; `tandem trace` draws them as a ladder
+    /// Include the SIP messages; `tandem trace` shows them as a ladder diagram
     #[arg(long)]
     sip: bool,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         if !arguments.follow {
             return Ok(());
         }
-        // Also when a newer one has come meanwhile.
+        // The session id stays correct for "last" even when a newer call starts meanwhile.
         let path = format!("/console/calls/{}", escaped(text(&told, "session")));
         let mut known: HashSet<String> = lines(&told).map(Value::to_string).collect();
         while calls(&told).any(|call| call.get("live").and_then(Value::as_bool) == Some(true)) {

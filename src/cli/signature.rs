@@ -1,4 +1,4 @@
-//! `tandem signature CALL`: what was signed for a call, held against the URL that its application checks.
+//! `tandem signature CALL` compares the URL that was signed for a call with the URL that its application checks.
 
 use std::fmt::Write;
 
@@ -9,19 +9,19 @@ use super::ask::{Server, escaped};
 use super::list::{print, text};
 use super::table::{Paint, Style, columns, folded};
 
-/// Say which URL was signed, and with which key: why an application answers 403
+/// Show which URL was signed and with which key, to find out why an application answers 403
 ///
-/// An application puts the URL together that it checks, and behind a proxy or a tunnel that is another one than this server
-/// signed. Give the URL that the application checks with --url, and the differences are named.
+/// An application builds the URL that it checks itself. Behind a reverse proxy or a tunnel that URL differs from the
+/// one that this server signed. Give the URL that the application checks with --checked to see the differences.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The call: its id in any spelling, its session's, or "last" for the newest
+    /// The call: its id in any form, its session id, or "last" for the newest call
     #[arg(value_name = "CALL", default_value = "last")]
     call: String,
-    /// The URL that the application checks: its validator's first argument
+    /// URL that the application checks: the first argument of its request validator
     #[arg(long, value_name = "URL")]
     checked: Option<String>,
-    /// All that is known, as JSON
+    /// Print all information as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! A call's story as text, from the JSON of `/console/calls/{id}`: who took part, what went wrong, what happened. For every command
-//! that shows calls.
+//! Formats the JSON of `/console/calls/{id}` as text: the parties of a call, its errors, its timeline. Used by all
+//! commands that show calls.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use super::errors::note;
 use super::list::text;
 use super::table::{Paint, Style, columns, folded, length, time};
 
-/// Characters of an answer's body that are shown of one that is no success.
+/// Maximum characters that are shown of the body of an unsuccessful response.
 const BODY: usize = 300;
 
-/// All of it; `sip`: with its SIP messages.
+/// Returns the whole text; `sip` includes the SIP messages.
 pub(crate) fn whole(story: &Value, paint: Paint, sip: bool) -> String {
     let mut out = heads(story, paint);
     out.push_str(&errors(story, paint));
@@ -34,7 +34,7 @@ pub(crate) fn whole(story: &Value, paint: Paint, sip: bool) -> String {
     out
 }
 
-/// Who took part and how it ended.
+/// Returns the parties of the call, and how their legs ended.
 pub(crate) fn heads(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
     for call in rows(story, "calls") {
@@ -79,7 +79,7 @@ fn audio(quality: &Value) -> String {
     )
 }
 
-/// What went wrong, each cause once, with what to do.
+/// Returns the errors with their advice; the same advice is shown once.
 fn errors(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
     let errors: Vec<&Value> = rows(story, "errors").collect();
@@ -90,7 +90,7 @@ fn errors(story: &Value, paint: Paint) -> String {
     for (place, error) in errors.iter().enumerate() {
         let style = if text(error, "level") == "error" { Style::Bad } else { Style::Warning };
         let _ = writeln!(out, "  {} {}", paint.text(style, "\u{2717}"), paint.text(style, text(error, "message")));
-        // Below the last of those with the same advice.
+        // The advice is shown below the last of the errors that have it.
         let advice = note(error);
         let again = errors.iter().skip(place + 1).any(|later| note(later) == advice);
         if let Some(advice) = advice.filter(|_| !again) {
@@ -103,7 +103,7 @@ fn errors(story: &Value, paint: Paint) -> String {
     out
 }
 
-/// A line of the timeline.
+/// Returns one line of the timeline.
 pub(crate) fn line(line: &Value, paint: Paint) -> String {
     let (kind, said) = (text(line, "kind"), text(line, "text"));
     let failed = said.contains(" failed") || said.contains("given up") || said.contains("apologise");
@@ -126,7 +126,7 @@ pub(crate) fn line(line: &Value, paint: Paint) -> String {
     )
 }
 
-/// A request's line, by the status in it: `POST http://... 200 (12 ms)`.
+/// Returns the style of a request line by the status in it: `POST http://... 200 (12 ms)`.
 fn webhook(said: &str) -> Style {
     let status = said.split(' ').filter_map(|word| word.parse::<u16>().ok()).find(|word| (100..600).contains(word));
     match status {
@@ -136,7 +136,7 @@ fn webhook(said: &str) -> Style {
     }
 }
 
-/// What was asked of applications and answered, where that was no success: with what the answer said.
+/// Returns the requests to applications with an unsuccessful response, and the beginning of the response body.
 fn requests(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
     let status =
@@ -180,12 +180,12 @@ fn rows<'a>(story: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     story.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// The day, unless it is today.
+/// Returns the date with a space, or nothing if it is today.
 fn first_date(at: &str) -> String {
     if time(at).len() > 8 { format!("{} ", at.get(..10).unwrap_or_default()) } else { String::new() }
 }
 
-/// The time of day, to the millisecond.
+/// Returns the time of day with milliseconds.
 fn clock(at: &str) -> &str {
     at.get(11..23).or(at.get(11..19)).unwrap_or(at)
 }

@@ -1,10 +1,10 @@
-//! Text for terminals: colours where they are wanted, tables that fit, times that are read at a glance.
+//! Text output for terminals: colours if they are wanted, tables that fit the width, short times.
 
 use std::io::IsTerminal;
 
 use tandem_clock as clock;
 
-/// How a piece of text looks.
+/// The style of a text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Style {
     #[default]
@@ -14,31 +14,32 @@ pub(crate) enum Style {
     Good,
     Warning,
     Bad,
-    /// A kind of line, a name.
+    /// For the kind of a line, or a name.
     Accent,
 }
 
-/// Whether text has colours.
+/// Whether text is printed with colours.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paint {
     colours: bool,
 }
 
 impl Paint {
-    /// For standard output: with colours if it is a terminal and `NO_COLOR` (no-color.org) says nothing else.
+    /// Returns the setting for standard output: colours if it is a terminal and `NO_COLOR` (no-color.org) is not set.
     pub(crate) fn stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self { colours: std::io::stdout().is_terminal() && !refused && !dumb }
     }
 
-    /// Without colours.
+    /// Returns the setting without colours.
     #[cfg(test)]
     pub(crate) fn plain() -> Self {
         Self { colours: false }
     }
 
-    /// A text in a style. What came from outside cannot reach the terminal's own commands.
+    /// Returns a text in a style. Control characters are replaced, so that a text from outside cannot control the
+    /// terminal.
     pub(crate) fn text(self, style: Style, text: &str) -> String {
         let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         let code = match style {
@@ -55,7 +56,7 @@ impl Paint {
     }
 }
 
-/// The terminal's width; `None` if standard output is none.
+/// Returns the width of the terminal in columns; `None` if standard output is not a terminal.
 pub(crate) fn columns() -> Option<usize> {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let stdout = std::io::stdout();
@@ -63,22 +64,22 @@ pub(crate) fn columns() -> Option<usize> {
     said.or_else(|| terminal().map(|size| size.ws_col.into()).filter(|&columns: &usize| columns > 0))
 }
 
-/// A cell of a table.
+/// A cell of a table with its style.
 pub(crate) type Cell = (String, Style);
 
-/// A cell in no style.
+/// Creates a cell without a style.
 pub(crate) fn plain(text: impl Into<String>) -> Cell {
     (text.into(), Style::Plain)
 }
 
-/// A table that grows by rows: its columns are as wide as their first rows want, and wider when they must be.
+/// A table to which rows are added. The first rows determine the column widths; later rows can only widen them.
 pub(crate) struct Table {
     heads: &'static [&'static str],
     widths: Vec<usize>,
     paint: Paint,
     columns: Option<usize>,
     headed: bool,
-    /// Whether a last cell that is too long goes on below, rather than being cut.
+    /// Whether a last cell that is too long continues on the next line instead of being cut.
     wraps: bool,
 }
 
@@ -88,7 +89,7 @@ impl Table {
         Self { heads, widths, paint, columns: columns(), headed: false, wraps }
     }
 
-    /// Lines of these rows, below the heads if these are the first.
+    /// Returns the lines of these rows, below the heads if these are the first rows.
     pub(crate) fn rows(&mut self, rows: &[Vec<Cell>]) -> Vec<String> {
         for row in rows {
             for (width, (text, _)) in self.widths.iter_mut().zip(row) {
@@ -104,7 +105,7 @@ impl Table {
         lines
     }
 
-    /// What stands below a row: indented behind a mark, folded at the terminal's width.
+    /// Returns a note for below a row: indented, with a mark, folded at the width of the terminal.
     pub(crate) fn note(&self, text: &str) -> String {
         let lines = folded(text, self.columns.unwrap_or(usize::MAX), 4);
         let marked = |(place, line): (usize, &String)| match place {
@@ -145,7 +146,7 @@ impl Table {
     }
 }
 
-/// The beginning of a text that is too long, with a sign that there is more.
+/// Cuts a text that is too long and marks the cut with an ellipsis.
 fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();
@@ -153,7 +154,7 @@ fn cut(text: &str, room: usize) -> String {
     text.chars().take(room.saturating_sub(1)).chain(['\u{2026}']).collect()
 }
 
-/// A text in lines of so many columns, less an indent, broken between words.
+/// Folds a text between words into lines of this many columns, less the indent.
 pub(crate) fn folded(text: &str, columns: usize, indent: usize) -> Vec<String> {
     let room = columns.saturating_sub(indent).max(20);
     let mut lines = vec![String::new()];
@@ -172,7 +173,7 @@ pub(crate) fn folded(text: &str, columns: usize, indent: usize) -> Vec<String> {
     lines
 }
 
-/// `2026-11-23T05:17:19.123Z` as people read it now: the time alone if it is today. UTC.
+/// Shortens `2026-11-23T05:17:19.123Z`: only the time if it is today, otherwise date and time. UTC.
 pub(crate) fn time(at: &str) -> String {
     let today = clock::time().to_string();
     let (Some(date), Some(time)) = (at.get(..10), at.get(11..19)) else { return at.to_owned() };
@@ -182,7 +183,7 @@ pub(crate) fn time(at: &str) -> String {
     }
 }
 
-/// A length in seconds: `3.2 s`, `4:05`, `1:02:03`.
+/// Formats a duration in seconds: `3.2 s`, `4:05`, `1:02:03`.
 pub(crate) fn length(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {

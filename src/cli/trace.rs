@@ -1,4 +1,4 @@
-//! `tandem trace`: a call's SIP messages, asked of the running server.
+//! `tandem trace` shows the SIP messages of a call, fetched from the running server.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,17 @@ use tandem_console::trace::COLUMNS;
 use super::ask::{Server, escaped};
 use super::{Failure, table};
 
-/// Show the SIP messages of a call as a ladder
+/// Show the SIP messages of a call as a ladder diagram
 ///
-/// Asks the server that runs with this configuration, with an account's credentials. The server keeps the messages of live
-/// and recent calls in memory (`sip.trace_mib`); passwords' digests and keys are hidden.
+/// The command asks the running server, with the credentials of an account. The server keeps the SIP messages of live
+/// and recent calls in memory (`sip.trace_mib`); digest responses and keys are masked.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The call: its id in any spelling (CA..., v3:..., a UUID), its session's, a SIP Call-ID, or "last" for the newest
+    /// The call: its id in any form (CA..., v3:..., a UUID), its session id, a SIP Call-ID, or "last" for the newest
+    /// call
     #[arg(value_name = "CALL", required_unless_present = "strangers")]
     call: Option<String>,
-    /// The last messages from addresses that are in no trunk's networks, instead
+    /// Show the latest messages from addresses outside all trunks' networks instead
     #[arg(long, conflicts_with_all = ["call", "pcap"])]
     strangers: bool,
     #[command(flatten)]
@@ -25,12 +26,12 @@ pub(crate) struct Arguments {
     /// Write a capture file for Wireshark instead
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// All that is known, as JSON
+    /// Print all information as JSON
     #[arg(long, conflicts_with = "pcap")]
     json: bool,
 }
 
-/// Prints the ladder, or writes the capture.
+/// Prints the ladder diagram, or writes the capture file.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("warn");
     let console = arguments.server.console()?;

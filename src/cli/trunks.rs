@@ -1,4 +1,4 @@
-//! `tandem trunks`: how carriers and PBXs stand.
+//! `tandem trunks` lists the state of the trunks to carriers and PBXs.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::Failure;
 use super::list::{self, List, text};
 use super::table::{Cell, Style, plain};
 
-/// List the trunks: whether they take calls, why not, and their limits
+/// List the trunks: whether they take calls, the reason if not, and their limits
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

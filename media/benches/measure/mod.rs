@@ -1,19 +1,21 @@
-//! How the benches measure: the best of many short runs, since others share the machine; and, asked to `--count`, a fixed
-//! number of frames for `scripts/instructions.sh`, which has callgrind count the instructions in
-//! [`work_counted`].
+//! The measurement of the benches: the best of many short runs, because other programs use the host too. With `--count`
+//! it runs a fixed number of frames for `scripts/instructions.sh`, which counts the instructions in [`work_counted`]
+//! with callgrind.
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
 use std::time::{Duration, Instant};
 
-/// Time of one run, about: shorter than what the scheduler grants at a time, so that some runs are undisturbed.
+/// The approximate time of one run. It is shorter than the scheduler's time slice, so that some runs are not
+/// interrupted.
 const RUN: Duration = Duration::from_millis(2);
 const RUNS: usize = 200;
-/// Of all runs of a case.
+/// The longest time of all runs of a case.
 const MOST: Duration = Duration::from_millis(600);
-/// Frames that are counted, and as many before them. Two seconds: all that comes by the second is in it.
+/// The number of frames that are counted, after as many that are not. Two seconds, so that everything that happens once
+/// a second is included.
 const COUNTED: u32 = 100;
 
-/// Measures one case. A call of `work` makes `frames` of 20 ms, or packets.
+/// Measures one case. A call of `work` processes `frames` frames of 20 ms, or packets.
 pub(crate) fn case(what: &str, frames: u32, mut work: impl FnMut()) {
     if std::env::args().any(|argument| argument == "--count") {
         let calls = COUNTED.div_ceil(frames).max(10);
@@ -41,7 +43,7 @@ pub(crate) fn case(what: &str, frames: u32, mut work: impl FnMut()) {
     println!("{what:<48} {nanoseconds:>10.1} ns a frame");
 }
 
-/// Callgrind knows it by its name.
+/// Callgrind finds this function by its name.
 #[inline(never)]
 fn work_counted(calls: u32, work: &mut dyn FnMut()) {
     for _ in 0..calls {

@@ -24,7 +24,7 @@ fn digest(octets: impl IntoIterator<Item = u8>) -> u64 {
 #[test]
 fn the_itu_sequences_are_met_bit_for_bit_in_every_mode() {
     let (Some(input), Some(mut code)) = (shared("g722/inpsp.bin"), shared("g722/codsp.cod")) else { return };
-    // The code lies in words of two octets, the later one first.
+    // The code is stored in 16-bit words in little-endian order.
     code.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
     assert!(encode(&samples(&input)) == code, "encoder");
     for (mode, name) in
@@ -35,8 +35,8 @@ fn the_itu_sequences_are_met_bit_for_bit_in_every_mode() {
     }
 }
 
-/// What this code made when it met the ITU's sequences, of triangles with noise up to clipping: for a checkout without
-/// those.
+/// Compares with this code's output at the time when it matched the ITU sequences, for triangles with noise up to
+/// clipping. This test works without the ITU files.
 #[test]
 fn known_audio_gives_known_code_and_known_audio() {
     let mut noise = Noise(722);
@@ -105,7 +105,7 @@ fn what_does_not_fit_is_not_taken() {
     assert_eq!(decoder.decode(&[1; 9], &mut samples[..1]), 0);
 }
 
-/// Overflow is checked in this profile: octets that no encoder would send, and audio at its loudest, stay in range.
+/// This profile checks overflow. Octets that no encoder produces, and the loudest audio, must not overflow.
 #[test]
 fn any_octets_and_any_audio_are_borne() {
     let mut noise = Noise(3);

@@ -7,10 +7,10 @@ use crate::rtp::FRAME;
 use crate::tone::{Country, Tone, ToneGenerator};
 
 const LETTERS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '*', '#', 'A', 'B', 'C', 'D'];
-/// The peak of a tone of 0 dBm0 (ITU-T G.711: full scale is 3.17 dBm0).
+/// The amplitude of a tone of 0 dBm0 (ITU-T G.711: full scale is 3.17 dBm0).
 const ZERO_DBM: f32 = 22_300.0;
 
-/// Numbers that look random and are the same each time (SplitMix64).
+/// Pseudo-random numbers, the same in each run (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -31,19 +31,19 @@ impl Random {
         ((self.part() * end as f32) as usize).min(end - 1)
     }
 
-    /// Of variance 1.
+    /// A Gaussian number with variance 1.
     fn gauss(&mut self) -> f32 {
         (-2.0 * (1.0 - self.part()).ln()).sqrt() * (TAU * self.part()).cos()
     }
 }
 
-/// How a key is pressed; levels in dB, ratios of frequencies.
+/// The parameters of a digit's tones; levels in dB, frequencies as ratios.
 #[derive(Clone, Copy)]
 struct Press {
     milliseconds: f32,
-    /// Of each tone, in dBm0, before twist.
+    /// The level of each tone in dBm0, before twist.
     level: f32,
-    /// Of the column over the row.
+    /// The level of the column relative to the row, in dB.
     twist: f32,
     row: f32,
     column: f32,
@@ -52,7 +52,7 @@ struct Press {
 const PLAIN: Press = Press { milliseconds: 50.0, level: -20.0, twist: 0.0, row: 1.0, column: 1.0 };
 
 impl Press {
-    /// Appends the key, at a phase of its own.
+    /// Appends the digit's tones, with a random phase.
     fn sound(self, key: char, random: &mut Random, to: &mut Vec<f32>) {
         let [row, column] = frequencies(key).unwrap();
         let (row, column) = (f32::from(row) * self.row, f32::from(column) * self.column);
@@ -70,7 +70,7 @@ fn silence(milliseconds: f32, to: &mut Vec<f32>) {
     to.extend(std::iter::repeat_n(0.0, (milliseconds * 8.0) as usize));
 }
 
-/// What the detector finds in it, and at which sample's frame's end.
+/// The detected digits, each with the sample at which its frame ends.
 fn keys(samples: &[f32]) -> Vec<(usize, char)> {
     let samples: Vec<i16> = samples.iter().map(|sample| sample.round() as i16).collect();
     keys_of(&samples)
@@ -82,7 +82,7 @@ fn keys_of(samples: &[i16]) -> Vec<(usize, char)> {
     frames.filter_map(|(index, frame)| Some(((index + 1) * FRAME, detector.handle_frame(frame)?))).collect()
 }
 
-/// One key with silence around it, at every place in a frame.
+/// Whether a single digit between silences is detected, at each of eight positions in a frame.
 fn is_found(press: Press, key: char) -> bool {
     let mut random = Random(key as u64);
     let found = (0..8).filter(|place| {
@@ -97,7 +97,7 @@ fn is_found(press: Press, key: char) -> bool {
     found == 8
 }
 
-/// 8 kHz samples of a file beside the repository.
+/// The samples (8,000 Hz) of a file from outside the repository; `None` if it is missing.
 fn recording(name: &str) -> Option<Vec<i16>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let octets = std::fs::read(folder.join(name)).ok()?;
@@ -115,8 +115,9 @@ fn through(law: Law, samples: &mut [i16]) {
     law.decode(&octets, samples);
 }
 
-/// Presses so many keys of 40 to 100 ms, with gaps from 40 ms on, about -20 dBm0, 4 dB of twist and 1.5 % off either way,
-/// with noise 15 dB below each key. Says how many were not found exactly once, and how many were not there.
+/// Sends `count` digits of 40 to 100 ms, with gaps of at least 40 ms, at about -20 dBm0, with up to 4 dB of twist and
+/// 1.5 % of deviation, and noise 15 dB below each digit. Returns the number of digits that were not detected exactly
+/// once, and the number of false detections.
 fn dial(count: usize, law: Option<Law>, mut noise: impl FnMut(&mut Random) -> f32) -> (usize, usize) {
     let mut random = Random(count as u64);
     let mut samples: Vec<f32> = Vec::new();
@@ -151,7 +152,7 @@ fn dial(count: usize, law: Option<Law>, mut noise: impl FnMut(&mut Random) -> f3
             Some(place) => drop(found.remove(place)),
             None => missed += 1,
         }
-        // They come in order: what lies before is nothing that was pressed.
+        // The digits are in order, so a remaining detection before this digit is false.
         if index % 64 == 63 {
             let late = found.iter().filter(|(at, _)| at < start).count();
             assert_eq!(late, 0, "keys that were not pressed, before {start}");
@@ -193,7 +194,8 @@ fn an_hour_of_speech_has_no_keys() {
     let (mut seconds, mut turn) = (0, 0);
     while seconds < 3_600 {
         for voice in &voices {
-            // Each time another level, another start, more or less street behind it, and every third through G.711.
+            // Each round has another level, another start and another amount of street noise; two of three rounds pass
+            // through G.711.
             let (gain, behind) = (10f32.powf(random.within(-1.0, 0.8)), random.within(-0.3, 0.5).max(0.0));
             let (start, place) = (random.below(FRAME), random.below(street.len()));
             let mut samples: Vec<i16> = voice[start..]
@@ -213,7 +215,7 @@ fn an_hour_of_speech_has_no_keys() {
     }
 }
 
-/// Something like speech: syllables of voiced sound, their pitch and formants gliding, with hisses between.
+/// A synthetic babble: syllables of voiced sound with gliding pitch and formants, and hisses in between.
 fn babble(random: &mut Random, seconds: usize) -> Vec<i16> {
     let mut samples: Vec<i16> = Vec::with_capacity(seconds * 8_000);
     let mut phase = 0.0f32;
@@ -228,7 +230,7 @@ fn babble(random: &mut Random, seconds: usize) -> Vec<i16> {
             if at % 40 == 0 {
                 for (number, weight) in weights.iter_mut().enumerate() {
                     let hertz = pitch * (number + 1) as f32;
-                    // Formants 100 Hz wide; voices fall by some 6 dB an octave at the lips.
+                    // Formants are 100 Hz wide; the level of voices falls by about 6 dB per octave.
                     let near = |formant: &f32| 1.0 / (1.0 + ((hertz - formant) / 50.0).powi(2)).sqrt();
                     let tilt = pitch / hertz;
                     *weight = if hertz < 3_600.0 { tilt * formants.iter().map(near).sum::<f32>() } else { 0.0 };
@@ -261,7 +263,7 @@ fn what_is_like_speech_has_no_keys() {
 fn whistles_and_pairs_of_tones_that_glide_are_no_keys() {
     for (low, high) in [(500.0, 1_000.0), (650.0, 1_700.0), (400.0, 1_200.0), (300.0, 600.0)] {
         let mut phases = [0.0f32; 2];
-        // From there to double in 0.6 s.
+        // The frequencies double within 0.6 s.
         let samples: Vec<f32> = (0..4_800)
             .map(|at| {
                 let wide = 1.0 + at as f32 / 4_800.0;
@@ -332,7 +334,7 @@ fn a_row_of_8_db_above_its_column_and_a_column_of_4_db_above_its_row_are_keys_an
 #[test]
 fn loud_and_soft_keys_are_found() {
     for key in LETTERS {
-        // At 0 dBm0 each the pair is clipped.
+        // At 0 dBm0 for each tone the pair is clipped.
         for level in [0.0, -3.0, -10.0, -25.0, -36.0, -40.0] {
             assert!(is_found(Press { level, ..PLAIN }, key), "{key} {level}");
         }

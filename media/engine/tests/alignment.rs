@@ -1,21 +1,21 @@
-//! What an hour does to a recording: loss, and a peer whose clock is not ours.
+//! A recording of one hour with packet loss, and with a far end whose clock differs from ours.
 
 use super::*;
 use crate::recorded::RecordedFile;
 use crate::wav::WavCoding;
 
-/// Seconds from one marker to the next.
+/// Seconds between two markers.
 const EVERY: f64 = 30.0;
-/// Length of a marker, seconds.
+/// The length of a marker in seconds.
 const MARKER: f64 = 0.2;
-/// Samples that are markers, and those that are not.
+/// The value of a marker's samples.
 const LOUD: i16 = 8_000;
 
-/// A peer that says a marker every half minute of real time, and is quiet, not silent, in between.
+/// A far end that sends a marker every 30 s of real time, and quiet noise in between.
 struct Speaker {
     who: Who,
     law: crate::codec::g711::Law,
-    /// Seconds of real time that one of its samples lasts.
+    /// The duration of one of its samples in seconds of real time.
     sample: f64,
     said: u64,
     noise: u32,
@@ -27,13 +27,13 @@ impl Speaker {
         self.noise >> 16
     }
 
-    /// Sends what is due by now; three of a hundred packets are lost, of those without a marker.
+    /// Sends the packets that are due. Three percent of the packets without a marker are lost.
     fn speak(&mut self, pair: &mut MediaPair) {
         while (self.said + 160) as f64 * self.sample <= pair.now().as_secs_f64() {
             let (mut samples, mut marked) = ([0; 160], false);
             for (at, sample) in (self.said..).zip(&mut samples) {
                 let within = (at as f64 * self.sample) % EVERY;
-                // Near a marker nothing is lost.
+                // No packet near a marker is lost.
                 marked |= !(1.0..EVERY - 1.0).contains(&within);
                 *sample = if within < MARKER { LOUD } else { (self.noise() % 64) as i16 - 32 };
             }
@@ -52,7 +52,7 @@ impl Speaker {
     }
 }
 
-/// Where the markers of a channel begin, in samples.
+/// The positions of the markers in a channel, in samples.
 fn markers(samples: &[i16], channel: usize) -> Vec<i64> {
     let loud = |at: usize| samples.get(2 * at + channel).is_some_and(|sample| *sample > LOUD / 2);
     let (mut found, mut at) = (Vec::new(), 0);
@@ -80,7 +80,7 @@ fn an_hour_with_loss_and_drift_is_recorded_to_the_frame() {
                 speakers.iter_mut().for_each(|speaker| speaker.speak(pair));
                 pair.pass(1, milliseconds(5));
             }
-            // What was sent is not looked at.
+            // Discard the packets sent.
             for who in [Who::A, Who::B] {
                 drop((pair.heard(who), pair.reports(who)));
             }
@@ -113,7 +113,7 @@ fn an_hour_with_loss_and_drift_is_recorded_to_the_frame() {
     let worst = apart.max_by_key(|apart| apart.abs()).unwrap();
     println!("{duration:?} of {length:?}; the channels are {worst} samples apart at most");
     assert!(worst.abs() <= 160, "{worst}");
-    // And with the call: a marker is where it was said, but for the time until its packet is whole.
+    // The recording is aligned with the call too: a marker is at most as late as its packet takes to be complete.
     let off = (1..).zip(&right).map(|(number, at)| at - ((f64::from(number) * EVERY - 10.0) * 8_000.0) as i64);
     let off: Vec<i64> = off.collect();
     assert!(off.iter().all(|off| (0..=320).contains(off)), "{off:?}");

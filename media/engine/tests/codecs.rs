@@ -1,4 +1,4 @@
-//! Legs of other codecs than G.711: relayed to their like, heard and spoken to by everybody else.
+//! Legs with codecs other than G.711: relayed to legs with the same codec, transcoded for all others.
 
 use super::*;
 use crate::codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, SampleRate};
@@ -9,7 +9,7 @@ pub(super) const OPUS: &str =
 pub(super) const L16: &str = "m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 L16/16000\r\n";
 const PCMA: &str = "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n";
 
-/// A peer that hums at so many Hz in its codec.
+/// A far end that sends a tone of this frequency in its codec.
 pub(super) struct Hum {
     encoder: Encoder,
     codec: Codec,
@@ -40,7 +40,7 @@ impl Hum {
     }
 }
 
-/// What came, decoded, and how much of its power is at so many Hz.
+/// Decodes the packets. Returns the number of samples, and the part of their power at `hertz`.
 pub(super) fn tone(sent: &[Sent], codec: Codec, hertz: f32) -> (usize, f64) {
     let mut decoder = Decoder::new(codec, codec.sample_rate());
     let mut samples = Vec::new();
@@ -49,7 +49,7 @@ pub(super) fn tone(sent: &[Sent], codec: Codec, hertz: f32) -> (usize, f64) {
         let count = decoder.decode(packet.payload(), &mut out).unwrap();
         samples.extend_from_slice(&out[..count]);
     }
-    // The first 200 ms are the way there.
+    // Skip the first 200 ms, in which the delay settles.
     let samples = &samples[decoder.rate().hertz() as usize / 5..];
     let step = f64::from(hertz) * std::f64::consts::TAU / f64::from(decoder.rate().hertz());
     let (mut re, mut im, mut power) = (0.0f64, 0.0f64, 0.0f64);

@@ -1,4 +1,4 @@
-//! Legs whose packets are SRTP, beside others that are not.
+//! Legs with SRTP, bridged with legs with or without SRTP.
 
 use super::*;
 use crate::rtp::srtp::{Keys, LONGEST_TRAILER, Srtp as Protector};
@@ -9,7 +9,7 @@ const KEY: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjk
 const NEW_KEY: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:YUB5T2RfRmV1bHZ1bHZ1bHZ1bHZ1bHZ1bHZ1bHZ1\r\n";
 const GCM: &str = "a=crypto:1 AEAD_AES_128_GCM inline:AAECAwQFBgcICQoLDA0OD6ChoqOkpaanqKmqqw==\r\n";
 
-/// The legs, and what A's peer protects with.
+/// The two legs, and the SRTP context of A's far end.
 struct Encrypted {
     pair: MediaPair,
     peer: Protector,
@@ -29,7 +29,7 @@ impl Encrypted {
         self.peer.rekey(keys);
     }
 
-    /// The next packet of A's peer, as it goes on the wire.
+    /// The next packet of A's far end, protected.
     fn next(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
         let mut packet = self.pair.a.next(payload_type, payload);
         self.pair.a.timestamp = self.pair.a.timestamp.wrapping_add(160);
@@ -49,7 +49,7 @@ impl Encrypted {
         }
     }
 
-    /// What A's peer makes of what it was sent.
+    /// The packets sent to A, unprotected.
     fn heard_by_a(&mut self) -> Vec<Sent> {
         let sent = self.pair.heard(Who::A);
         sent.into_iter()
@@ -62,7 +62,7 @@ impl Encrypted {
     }
 }
 
-/// A offers so; the keys of its side.
+/// Makes A's far end offer `key`; returns the keys from the far end's view.
 fn offer(pair: &mut MediaPair, key: &str) -> Keys {
     pair.offer(Who::A, &format!("m=audio 4000 RTP/SAVP 0 101\r\n{EVENTS}{key}"));
     let Protection::Keyed(keys) = &pair.a.negotiation.plan().unwrap().protection else { panic!("no keys") };
@@ -96,7 +96,7 @@ fn a_plain_leg_and_an_encrypted_one_hear_each_other_over_many_wraps_of_the_seque
             sent.packet.truncate(length);
             assert!(same(sent.payload()) && sent.payload().len() == 160);
         }
-        // The peer's sequence began at 65,500 and has wrapped.
+        // The far end's sequence began at 65,500 and has wrapped.
         assert!(both.pair.a.sequence < 100);
     }
 }
@@ -173,7 +173,7 @@ fn a_new_key_or_suite_takes_over_without_a_gap() {
     let mut both = Encrypted::new(KEY);
     both.talk(60);
     both.pair.heard(Who::B);
-    // What is under way when the new offer is answered is still under the old key.
+    // Packets on the way while the new offer is answered still use the old key.
     let late: Vec<Vec<u8>> = (0..3).map(|_| both.next(0, &[0x10; 160])).collect();
     both.heard_by_a();
     both.rekey(NEW_KEY);

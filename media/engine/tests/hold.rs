@@ -1,4 +1,4 @@
-//! Hold and resume (RFC 3264 §8.4, and RFC 2543's), as offered by a leg's peer.
+//! Hold and resume (RFC 3264 §8.4, and the method of RFC 2543), offered by a leg's far end.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn whoever_is_held_hears_music_or_silence_without_a_gap_and_afterwards_the_other
         assert!((20..=22).contains(&b.len()), "{how}: {}", b.len());
         assert_one_line(&b);
         assert_eq!(loud(&a), if how == "a=recvonly" { 20 } else { 0 }, "{how}");
-        // Nothing at all comes from one that has gone silent.
+        // The far end on hold sends nothing at all.
         for _ in 0..20 {
             pair.say(Who::B, 0x20, NOW);
             pair.advance(20);

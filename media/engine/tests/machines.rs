@@ -1,11 +1,11 @@
-//! Answering machines, as a leg hears them: through a codec and the network.
+//! Answering machine detection on a leg: through a codec and the network.
 
 use super::*;
 use crate::g711::Law;
 use crate::testing::voice::{Voice, tone};
 use crate::{GreetingEnd, MachineDetection, MachineVerdict, Until};
 
-/// The peer of `who` says `samples` in its law, then sends nothing for so many frames.
+/// The far end of `who` sends `samples` in its law, then nothing for `silent` frames.
 fn say(pair: &mut MediaPair, who: Who, samples: &[i16], silent: usize) {
     let law = if who == Who::A { Law::Mu } else { Law::A };
     for frame in samples.chunks_exact(160) {
@@ -50,9 +50,9 @@ fn a_machine_and_its_beep_are_told_while_the_bridge_relays() {
     let verdicts: Vec<MachineVerdict> = told.iter().map(|(_, verdict)| *verdict).collect();
     assert_eq!(verdicts, [MachineVerdict::Machine, MachineVerdict::GreetingEnded { by: GreetingEnd::Beep }]);
     assert!(told[1].0 - beeped <= milliseconds(260), "{:?} after the beep", told[1].0 - beeped);
-    // Each packet went on as a packet.
+    // Every packet was relayed as a packet.
     assert_eq!(pair.core.counts.relayed, 305);
-    // It is over: nothing is listened to any more.
+    // The detection has ended and produces no further events.
     say(&mut pair, Who::B, &greeting, 200);
     assert!(self::told(&mut pair).is_empty());
 }
@@ -95,7 +95,8 @@ fn a_stream_loses_nothing_when_a_detection_ends() {
     while let Some(frame) = reader.pop() {
         heard.extend_from_slice(frame.audio());
     }
-    // From the first frame that is not silence: as it was sent, without a sample less or more.
+    // From the first frame that is not silence on, the audio equals what was sent, without a missing or additional
+    // sample.
     let heard = &heard[100 * 160..];
     let at = octets.windows(320).position(|window| window == &heard[..320]).unwrap();
     let same = heard.iter().zip(&octets[at..]).take_while(|(heard, said)| heard == said).count();

@@ -1,4 +1,4 @@
-//! What recorders get.
+//! The content of recordings.
 
 use super::*;
 use crate::encrypted::RecordingKey;
@@ -17,7 +17,7 @@ fn a_dual_recording_is_aligned_with_the_call_and_holes_are_concealed() {
     );
     let start = pair.now();
     pair.talk(25, 0xFF, 0xD5);
-    // At 500 ms the peer speaks and hears; two packets are lost, two swap.
+    // At 500 ms the far end sends audio and is sent audio; two packets are lost, two arrive in the wrong order.
     pair.command(Who::A, play(2, 10));
     for frame in 0..10u64 {
         match frame {
@@ -50,7 +50,7 @@ fn a_dual_recording_is_aligned_with_the_call_and_holes_are_concealed() {
     let first = left.iter().position(|loud| *loud).unwrap();
     assert!((24..=26).contains(&first), "{first}");
     assert!((10..=11).contains(&left.iter().filter(|loud| **loud).count()));
-    // Of the 40 ms that are missing the last 30 fade.
+    // Of the 40 ms that are missing, the last 30 ms fade.
     let quietest =
         samples.iter().step_by(2).filter(|sample| sample.abs() > 100).map(|sample| sample.abs()).min().unwrap();
     let loudest = samples.iter().step_by(2).map(|sample| sample.abs()).max().unwrap();
@@ -81,7 +81,7 @@ fn a_bridged_call_is_recorded_from_both_sides_into_one_channel() {
     });
     let mixed = a.saturating_add(b);
     assert!(samples.iter().filter(|sample| **sample == mixed).count() >= 18 * 160, "{mixed}");
-    // The file is whole before the session says that it has ended.
+    // The file is complete before the session reports its end.
     let order: Vec<bool> = pair
         .events(Who::A)
         .iter()
@@ -139,7 +139,7 @@ fn silence_ends_a_recording_whether_it_is_sent_or_not() {
     }
 }
 
-/// A says this.
+/// Sends `samples` from A.
 fn hear(pair: &mut MediaPair, samples: &[i16]) {
     for frame in samples.chunks_exact(160) {
         let mut octets = [0; 160];
@@ -259,10 +259,10 @@ fn a_recording_that_was_cut_off_is_playable_and_repaired() {
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
     );
     pair.talk(100, 0x10, 0x20);
-    // As kill -9 leaves it, and half a sample more.
+    // The file after a kill -9, with half a sample more.
     let cut = TestFile::new("cut-copy");
     let mut octets = std::fs::read(&file.0).unwrap();
-    // Half a second's buffer and what has not reached it are lost.
+    // The buffer of half a second is lost, and the audio that has not reached it.
     assert!(octets.len() as u64 >= 44 + (2_000 - 700) * 32, "{}", octets.len());
     octets.push(7);
     std::fs::write(&cut.0, &octets).unwrap();
@@ -305,12 +305,12 @@ fn a_pause_holds_what_is_said_during_it_and_nothing_else() {
         pair.talk(20, 0x00, 0xD5);
         pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(20, 0x20, 0xD5);
-        // Gone on before the pause has reached the recorder.
+        // Resumed before the pause has reached the recorder.
         pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(1, 0x00, 0xD5);
         pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(20, 0x30, 0xD5);
-        // Stopped before its end has.
+        // Stopped before the end of the pause has reached the recorder.
         pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(1, 0x00, 0xD5);
         pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
@@ -324,7 +324,7 @@ fn a_pause_holds_what_is_said_during_it_and_nothing_else() {
         };
         let said = [0x10, 0x20, 0x30, 0x40, 0xFF].map(count);
         assert_eq!(count(0x00), 0.0, "{said:?}");
-        // At its beginning and at its end, less than a frame goes with it.
+        // Less than one frame at the start and the end of the pause is lost too.
         let silent = if silence { 22.0..25.1 } else { 0.0..1.0 };
         let expected = [19.0..20.1, 18.0..20.1, 18.0..20.1, 0.0..1.1, silent];
         assert!(expected.iter().zip(said).all(|(expected, said)| expected.contains(&said)), "{silence}: {said:?}");
@@ -347,7 +347,7 @@ fn a_beep_before_a_recording_is_not_in_it() {
     assert_eq!(duration, milliseconds(400));
     let samples = file.samples();
     let said = crate::codec::g711::ULAW_TO_LINEAR[0x20];
-    // A frame begins where our clock has it, not where the peer's packet does.
+    // The start is at a frame of our clock, not at a packet of the far end.
     assert!(samples.iter().step_by(2).skip(160).take(18 * 160).all(|sample| *sample == said));
     assert!(samples.iter().skip(1).step_by(2).all(|sample| *sample == 0));
 }
@@ -396,7 +396,7 @@ fn every_coding_has_both_sides_in_both_shapes_encrypted_or_not() {
                     assert!(both.count() >= 39 * 160, "{spec:?}");
                 }
             }
-            // No audio is in the file itself, and any part can be read.
+            // The file itself contains no plain audio, and any part can be read.
             let stored = std::fs::read(&file.0).unwrap();
             assert_eq!(stored.starts_with(b"RIFF"), key.is_none());
             for at in [0, 43, 57, 58, 59, wav.len() - 700, wav.len() - 1, wav.len()] {
@@ -430,7 +430,7 @@ fn an_encrypted_recording_that_was_cut_off_keeps_all_that_was_written() {
         assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
         assert!(error.to_string().contains("recordings.encryption_key"), "{error}");
     }
-    // A chunk that was changed is not given out.
+    // A changed chunk cannot be read.
     octets[1_000] ^= 1;
     std::fs::write(&cut.0, &octets).unwrap();
     let mut changed = read(Some(&key)).unwrap();
@@ -438,7 +438,8 @@ fn an_encrypted_recording_that_was_cut_off_keeps_all_that_was_written() {
     assert_eq!(changed.read_at(10_000, &mut [0; 10]).unwrap(), 10);
 }
 
-/// A says so many frames that can all be told apart, `number` on, each a frame later; nothing happens meanwhile.
+/// Sends `frames` distinguishable frames from A, starting with `number`, each one frame later than the last. The clock
+/// stands still in the meantime.
 fn say_later(pair: &mut MediaPair, number: u64, frames: u64) {
     for frame in 0..frames {
         pair.say(Who::A, 0x10 + ((number + frame) % 64) as u8, milliseconds(20 * frame));
@@ -473,7 +474,7 @@ fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
         assert!(duration.abs_diff(milliseconds(6_000)) <= milliseconds(20), "{duration:?}");
         let left: Vec<i16> = file.samples().into_iter().step_by(2).collect();
         let said = |number: usize| [crate::codec::g711::ULAW_TO_LINEAR[0x10 + number % 64]; 160];
-        // The recording may begin within the first packet.
+        // The recording may start within the first packet.
         let from = left.windows(160).position(|window| window == said(1)).unwrap();
         let said = (1..300).flat_map(said);
         let wrong = left[from..].iter().zip(said).filter(|(heard, said)| **heard != *said).count();
@@ -503,7 +504,7 @@ fn what_a_worker_missed_that_stood_still_for_long_is_silence_and_counted() {
     let (duration, dropped) = told.unwrap();
     assert!(duration.abs_diff(milliseconds(7_000)) <= milliseconds(20), "{duration:?}");
     assert!((milliseconds(2_960)..=milliseconds(3_000)).contains(&dropped), "{dropped:?}");
-    // What was said afterwards lies where it was said.
+    // Audio from after the stall is at its correct position.
     let said = crate::codec::g711::ULAW_TO_LINEAR[0x20];
     let first = file.samples().into_iter().step_by(2).position(|sample| sample == said).unwrap();
     assert!((first as i64 / 8 - 5_000).abs() <= 20, "{first}");
@@ -518,7 +519,7 @@ fn a_lossy_call_fills_whole_pieces_and_nothing_is_dropped_for_want_of_a_buffer()
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
     );
     pair.set_writing(false);
-    // As long as the buffers hold of samples, though every fifth packet is made up.
+    // The buffers hold this duration of linear samples, although every fifth packet is concealed.
     for frame in 0..65 {
         if frame % 5 == 4 {
             pair.lose(Who::A);

@@ -1,4 +1,4 @@
-//! Rooms, whole: phones of several codecs that hear each other through the engine, on a virtual clock.
+//! Tests of whole rooms: phones with several codecs that hear each other through the engine, on a virtual clock.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -30,7 +30,7 @@ impl Network for Wire {
     fn release(&mut self, _: usize) {}
 }
 
-/// A phone that says a tone of its own and keeps what it hears.
+/// A phone that sends a tone of its own and keeps the audio that it receives.
 struct Phone {
     slot: usize,
     address: SocketAddr,
@@ -43,7 +43,7 @@ struct Phone {
     sequence: u16,
     timestamp: u32,
     said: usize,
-    /// By which its clock is faster, in millionths; and what that has come to, in samples.
+    /// How much faster its clock is, in ppm; and the accumulated difference in seconds.
     drift: f64,
     ahead: f64,
     heard: Vec<i16>,
@@ -67,7 +67,7 @@ const G722: (Codec, &str) = (Codec::G722, "m=audio 4000 RTP/AVP 9\r\n");
 const OPUS: (Codec, &str) = (Codec::Opus, "m=audio 4000 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\n");
 
 impl Meeting {
-    /// Phone `n` says a tone of 300 + 200 n Hz.
+    /// Phone `n` sends a tone of 300 + 200 n Hz.
     #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
     fn new(spec: RoomSpec, phones: &[(Codec, &str)]) -> Meeting {
         let origin = Instant::now();
@@ -113,11 +113,11 @@ impl Meeting {
         std::mem::take(&mut *self.told.lock().unwrap())
     }
 
-    /// All phones send and hear for so many frames.
+    /// Lets all phones send and receive `frames` frames.
     fn run(&mut self, frames: usize) {
         for _ in 0..frames {
             for phone in &mut self.phones {
-                // Each at its own moment of the 20 ms.
+                // All phones send at the start of the frame.
                 let packet = phone.next();
                 if let Some(mut packet) = packet {
                     let at = self.origin + self.now;
@@ -142,7 +142,7 @@ impl Meeting {
         }
     }
 
-    /// Runs so long, and says how loud each phone hears each tone then, to the nearest 1,000.
+    /// Runs `frames` frames. Returns the level of each tone at each phone, in units of 1,000.
     fn heard(&mut self, frames: usize) -> Vec<Vec<i32>> {
         self.run(frames);
         let tones: Vec<f32> = self.phones.iter().map(|phone| phone.hertz).collect();
@@ -191,7 +191,7 @@ impl Phone {
         }
     }
 
-    /// The next packet; none in the frame that a slow clock leaves out.
+    /// The next packet; `None` in the frame that a slow clock omits.
     fn next(&mut self) -> Option<Vec<u8>> {
         let rate = self.codec.sample_rate();
         self.ahead += self.drift * 20e-3 * 1e-6;
@@ -224,7 +224,7 @@ impl Phone {
         Some(packet)
     }
 
-    /// Of the last 200 ms, in thousands.
+    /// The level of a tone in the last 200 ms, in units of 1,000.
     fn loudness(&self, hertz: f32) -> i32 {
         let rate = f64::from(self.codec.sample_rate().hertz());
         let count = self.codec.sample_rate().frame() * 10;
@@ -286,12 +286,12 @@ fn muting_holding_coaching_and_leaving_act_on_what_is_heard() {
     meeting.command(0, Command::Leave);
     meeting.join(2, Participation::default());
     assert_eq!(meeting.heard(30), [[0, 0, 0], [0, 0, 4], [0, 0, 0]]);
-    // A bridge takes both out of their room.
+    // A bridge removes both sessions from their room.
     meeting.command(0, Command::Bridge { with: SessionKey(2) });
     assert_eq!(meeting.heard(30), [[0, 0, 4], [0, 0, 0], [4, 0, 0]]);
     let left = |phone| RoomEvent::Left { session: SessionKey(phone) };
     assert!(meeting.told().ends_with(&[left(2)]));
-    // And back: the bridge ends.
+    // Joining the room again ends the bridge.
     meeting.join(2, Participation::default());
     meeting.join(0, Participation::default());
     assert_eq!(meeting.heard(30), [[0, 0, 4], [4, 0, 4], [4, 0, 0]]);
@@ -344,7 +344,7 @@ fn a_room_is_recorded_whole_and_as_long_as_it_was() {
         phone.heard = part.to_vec();
         assert_eq!([300.0, 500.0].map(|hertz| phone.loudness(hertz)), [4, 4]);
     }
-    // What records ends with the room, which ends when that is complete.
+    // A recording ends with its room. The `Ended` event follows when the recording is complete.
     let again = TestFile::new("room-end");
     let spec = RecordSpec::new(&again.0, Channels::Mono);
     meeting.room(RoomCommand::Recording(RecordingCommand::Start { op: OpId(10), spec }));
@@ -374,7 +374,7 @@ fn clocks_that_drift_apart_are_heard_without_gaps_for_minutes() {
     meeting.run(3_000);
     let heard = &meeting.phones[0].heard;
     assert_eq!(heard.len(), 3_000 * 160);
-    // Each 5 ms has the tone at about its level: none is silent.
+    // Each frame has about the level of the tone: none is silent.
     let levels = heard.chunks(160).map(|part| part.iter().map(|one| f64::from(one.abs())).sum::<f64>() / 160.0);
     let quietest = levels.fold(f64::MAX, f64::min);
     assert!(quietest > 1_500.0, "{quietest}");

@@ -1,8 +1,8 @@
-//! Noise suppression at work between two legs.
+//! Noise suppression between two legs.
 
 use super::*;
 
-/// Packets of noise that A says, each way, for so many frames; B says silence.
+/// Sends `frames` frames: noise from A, silence from B.
 fn hiss(pair: &mut MediaPair, frames: usize) {
     let mut state = 1u32;
     for _ in 0..frames {
@@ -19,7 +19,7 @@ fn hiss(pair: &mut MediaPair, frames: usize) {
     }
 }
 
-/// How loud a leg heard the other, on average, in A-law.
+/// The root mean square of the A-law audio that was sent to a leg.
 fn loudness(sent: &[Sent]) -> f32 {
     let table = &crate::g711::ALAW_TO_LINEAR;
     let octets: Vec<u8> = sent.iter().flat_map(|sent| sent.payload().to_vec()).collect();
@@ -81,7 +81,7 @@ fn a_thread_without_time_sheds_suppression_says_so_and_audio_goes_on() {
     pair.command(Who::A, suppress(Tracks::Inbound, true));
     hiss(&mut pair, 100);
     assert_eq!(pair.events(Who::A).into_iter().filter(|(_, event)| *event != Event::FirstPacket).count(), 0);
-    // 15 of 20 ms are more than 60 %.
+    // 15 ms of 20 ms are more than 60 %.
     pair.set_cost(milliseconds(15));
     pair.heard(Who::B);
     hiss(&mut pair, 100);

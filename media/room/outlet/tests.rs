@@ -3,7 +3,7 @@ use crate::codec::Decoder;
 use crate::command::SessionKey;
 use crate::room::{Hold, Participation};
 
-/// A room with participants, each with its codec and a decoder, as its phone would have.
+/// A room with participants. Each has a codec and a decoder, as its phone would.
 struct Set {
     mixer: Mixer,
     outlets: Outlets,
@@ -24,7 +24,8 @@ impl Set {
         Set { mixer, outlets, codecs: codecs.to_vec(), decoders }
     }
 
-    /// One frame: what some say, at the codecs' rates; what each decodes, and whether that was its own.
+    /// Runs one frame with this audio, at the codecs' rates. Returns the decoded audio of each participant, and whether
+    /// it was a mix of its own.
     fn step(&mut self, said: &[(usize, &[i16])]) -> Vec<(Vec<i16>, bool)> {
         for (slot, samples) in said {
             self.mixer.hear(*slot, self.codecs[*slot].sample_rate(), samples);
@@ -58,7 +59,7 @@ fn rms(samples: &[i16]) -> f64 {
     (samples.iter().map(|one| f64::from(*one).powi(2)).sum::<f64>() / samples.len() as f64).sqrt()
 }
 
-/// How far the best sine of that frequency is above what remains, dB.
+/// The level of the best sine of this frequency relative to the rest, in dB.
 fn purity(samples: &[i16], rate: SampleRate, hertz: f64) -> f64 {
     let (mut cosine, mut sine, mut total) = (0.0, 0.0, 0.0);
     for (n, sample) in samples.iter().enumerate() {
@@ -125,10 +126,11 @@ fn listeners_of_one_codec_share_one_encoding() {
     assert_eq!(set.outlets.legs.iter().flatten().filter(|leg| leg.own.is_some()).count(), 1);
 }
 
-/// The largest difference, in a frame, between what two decode who hear the same: within 100 ms of a change between what
-/// all hear and one's own, and else, when it is the noise of two encoders of the same sound.
+/// The largest difference in a frame between the decoded audio of two participants that hear the same. The first value
+/// is for the 100 ms after a change between the shared mix and an own mix. The second value is for all other frames,
+/// where the difference is the noise of two encoders. The third value is the number of changes.
 fn seams(codec: Codec, room: SampleRate) -> (f64, f64, usize) {
-    // 0 speaks on and on; 1 says something now and then; 2 listens; all hear 0.
+    // 0 speaks all the time, 1 speaks now and then, 2 only listens; all hear 0.
     let mut set = Set::new(room, &[codec; 3]);
     let rate = codec.sample_rate();
     let (mut at_seams, mut else_where, mut changes, mut changed, mut before) = (0.0f64, 0.0f64, 0, 0, false);
@@ -148,7 +150,7 @@ fn seams(codec: Codec, room: SampleRate) -> (f64, f64, usize) {
             (changes, changed) = (changes + 1, frame);
         }
         before = heard[1].1;
-        // Where 1 is silent it hears what 2 hears, whichever encoding that comes from.
+        // While 1 is silent, it hears the same as 2, whichever encoder is used.
         if !(100..140).contains(&(frame % 750)) {
             let difference: Vec<i16> = heard[1].0.iter().zip(&heard[2].0).map(|(a, b)| a.saturating_sub(*b)).collect();
             let worst = if frame < changed + 5 { &mut at_seams } else { &mut else_where };

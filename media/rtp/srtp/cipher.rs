@@ -1,4 +1,4 @@
-//! Keys of a session and what they do to a packet: AES-CM with HMAC-SHA1 (RFC 3711 §4), AES-GCM (RFC 7714).
+//! Session keys and their use on packets: AES-CM with HMAC-SHA1 (RFC 3711 §4), AES-GCM (RFC 7714).
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -8,13 +8,13 @@ use aws_lc_rs::iv::FixedLength;
 
 use super::{Master, Refused, Suite};
 
-/// Of SRTCP: header and SSRC are in the clear.
+/// Octets of an SRTCP packet that are not encrypted: header and SSRC.
 const RTCP_CLEAR: usize = 8;
-/// The E-flag and index of SRTCP.
+/// Octets of SRTCP's E flag and index.
 const RTCP_INDEX: usize = 4;
 const ENCRYPTED: u32 = 1 << 31;
 
-/// The keys that a master key gives for one direction, RTP's and RTCP's.
+/// The session keys of one direction, for RTP and for RTCP, derived from a master key.
 #[derive(Debug)]
 pub(super) struct Session {
     suite: Suite,
@@ -22,7 +22,7 @@ pub(super) struct Session {
     rtcp: Keyed,
 }
 
-/// Of AES-CM: 14 octets of salt. Of GCM: 12.
+/// A session salt: 14 octets for AES-CM, 12 for GCM.
 type Salt = [u8; 14];
 
 #[expect(clippy::large_enum_variant, reason = "the larger one is the usual one, and a leg boxes all of its SRTP")]
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Keyed {
 
 impl Session {
     pub(super) fn derive(master: &Master) -> Option<Session> {
-        // Labels of §4.3.1 and §4.3.2: encryption, authentication, salt.
+        // The labels of §4.3.1 and §4.3.2: encryption, authentication, salt.
         Some(Session {
             suite: master.suite(),
             rtp: Keyed::derive(master, [0, 1, 2])?,
@@ -47,7 +47,7 @@ impl Session {
         })
     }
 
-    /// Encrypts from `payload` on and puts the tag behind. The new length.
+    /// Encrypts the packet from offset `payload` on and appends the tag. Returns the new length.
     pub(super) fn protect(
         &self,
         packet: &mut [u8],
@@ -72,7 +72,7 @@ impl Session {
         Some(whole)
     }
 
-    /// Checks the tag, which has a key identifier of `mki` octets beside it, and decrypts. The new length.
+    /// Checks the tag, which has a key identifier of `mki` octets next to it, and decrypts. Returns the new length.
     pub(super) fn unprotect(
         &self,
         packet: &mut [u8],
@@ -87,7 +87,7 @@ impl Session {
         match &self.rtp {
             Keyed::Counter { cipher, salt, authentication } => {
                 let (text, rest) = packet.split_at_mut_checked(end).ok_or(Refused::Malformed)?;
-                // The identifier lies before the tag (RFC 3711 §3.1), behind it with GCM (RFC 7714 §8.2).
+                // The identifier is before the tag (RFC 3711 §3.1). With GCM it is after the tag (RFC 7714 §8.2).
                 let expected = tag(authentication, text, index);
                 check(&expected, rest.get(mki..), tag_length)?;
                 let text = text.get_mut(payload..).ok_or(Refused::Malformed)?;
@@ -103,7 +103,7 @@ impl Session {
         Ok(end)
     }
 
-    /// Encrypts an RTCP packet but for its first eight octets; index and tag go behind. The new length.
+    /// Encrypts an RTCP packet, except for its first eight octets, and appends index and tag. Returns the new length.
     pub(super) fn protect_rtcp(&self, packet: &mut [u8], length: usize, ssrc: u32, index: u32) -> Option<usize> {
         let whole = length + RTCP_INDEX + self.suite.rtcp_tag_length();
         let packet = packet.get_mut(..whole)?;
@@ -131,21 +131,23 @@ impl Session {
         Some(whole)
     }
 
-    /// The index that an RTCP packet bears. `None`: too short, or not encrypted, which was never agreed.
+    /// The index of an RTCP packet. `None` if the packet is too short, or is not encrypted (unencrypted SRTCP is never
+    /// agreed).
     pub(super) fn rtcp_index(&self, packet: &[u8], mki: usize) -> Option<u32> {
         let word = packet.get(self.rtcp_word(packet, mki)?..)?.first_chunk::<RTCP_INDEX>()?;
         let word = u32::from_be_bytes(*word);
         (word & ENCRYPTED != 0).then_some(word & !ENCRYPTED)
     }
 
-    /// Where the index of an RTCP packet is: before the key identifier and the tag, with GCM between tag and identifier.
+    /// The offset of an RTCP packet's index. The index is before the key identifier and the tag; with GCM it is between
+    /// the tag and the identifier.
     fn rtcp_word(&self, packet: &[u8], mki: usize) -> Option<usize> {
         let behind = if self.suite.is_aead() { 0 } else { self.suite.rtcp_tag_length() };
         let before = RTCP_CLEAR + if self.suite.is_aead() { self.suite.rtcp_tag_length() } else { 0 };
         packet.len().checked_sub(RTCP_INDEX + mki + behind).filter(|at| *at >= before)
     }
 
-    /// Checks and decrypts an RTCP packet whose index has been read. The new length.
+    /// Checks and decrypts an RTCP packet with this index. Returns the new length.
     pub(super) fn unprotect_rtcp(
         &self,
         packet: &mut [u8],
@@ -179,8 +181,8 @@ impl Keyed {
         let (key, master_salt) = master.parts();
         let generator = EncryptingKey::ctr(unbound(key)?).ok()?;
         let derive = |label: u8, out: &mut [u8]| {
-            // §4.3.1 and §4.3.3: the label is XORed into the salt, which is the upper 14 octets of the counter. GCM's salt of
-            // 12 has two zeros behind it (RFC 7714 §11).
+            // §4.3.1 and §4.3.3: the label is XORed into the salt, which forms the upper 14 octets of the counter. A
+            // GCM salt of 12 octets is padded with two zeros (RFC 7714 §11).
             let mut input = [0; 16];
             input.iter_mut().zip(master_salt).for_each(|(place, octet)| *place = *octet);
             if let Some(place) = input.get_mut(7) {
@@ -214,12 +216,12 @@ fn unbound(key: &[u8]) -> Option<UnboundCipherKey> {
     UnboundCipherKey::new(if key.len() == 32 { &AES_256 } else { &AES_128 }, key).ok()
 }
 
-/// AES in counter mode, which is its own inverse.
+/// Applies AES in counter mode; encryption and decryption are the same operation.
 fn apply(cipher: &EncryptingKey, counter: [u8; 16], text: &mut [u8]) -> Option<()> {
     cipher.less_safe_encrypt(text, EncryptionContext::Iv128(FixedLength::from(counter))).ok().map(drop)
 }
 
-/// The first counter of a packet (§4.1.1): salt, SSRC and index XORed, each at its place.
+/// The initial counter of a packet (§4.1.1): salt, SSRC and index XORed, each at its position.
 fn counter(salt: &Salt, ssrc: u32, index: u64) -> [u8; 16] {
     let packet = (u128::from(ssrc) << 64) ^ (u128::from(index) << 16);
     let mut salted = [0; 16];
@@ -235,7 +237,7 @@ fn nonce(salt: &Salt, ssrc: u32, index: u64) -> Nonce {
     Nonce::assume_unique_for_key(octets)
 }
 
-/// Over the packet and its roll-over counter (§4.2).
+/// The authentication tag of the packet and its roll-over counter (§4.2).
 fn tag(authentication: &hmac::Key, text: &[u8], index: u64) -> hmac::Tag {
     let mut context = hmac::Context::with_key(authentication);
     context.update(text);
@@ -248,7 +250,7 @@ fn check(expected: &hmac::Tag, given: Option<&[u8]>, length: usize) -> Result<()
     verify_slices_are_equal(expected, given.ok_or(Refused::Malformed)?).map_err(|_| Refused::Forged)
 }
 
-/// What GCM authenticates of an RTCP packet in the clear (RFC 7714 §9.2).
+/// The authenticated, unencrypted data of an RTCP packet with GCM (RFC 7714 §9.2).
 fn rtcp_aad(header: &[u8], word: [u8; RTCP_INDEX]) -> Option<[u8; RTCP_CLEAR + RTCP_INDEX]> {
     let mut aad = [0; RTCP_CLEAR + RTCP_INDEX];
     let (clear, index) = aad.split_at_mut_checked(RTCP_CLEAR)?;

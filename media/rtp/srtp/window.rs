@@ -1,11 +1,11 @@
-//! Indices of a stream and which of them have been seen (RFC 3711 §3.3.1, §3.3.2).
+//! The packet indices of a stream, and the replay window (RFC 3711 §3.3.1, §3.3.2).
 
-/// Indices behind the newest that can still come.
+/// The size of the replay window in packets. Older packets are refused.
 const WIDTH: u64 = 128;
-/// Packets that a stream can have under one key (§9.2).
+/// The highest number of packets of a stream under one key (§9.2).
 const MOST: u64 = 1 << 48;
 
-/// A packet's index: its sequence number, and above it how often that has wrapped.
+/// A packet's estimated index: the sequence number in the lower 16 bits, the roll-over counter above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Guess(u64);
 
@@ -18,19 +18,19 @@ impl Guess {
         self.0
     }
 
-    /// The index nearest to this one that ends in `sequence`.
+    /// The index nearest to this one whose lower 16 bits are `sequence`.
     pub(super) fn follow(self, sequence: u16) -> Guess {
         let distance = sequence.wrapping_sub(self.0 as u16).cast_signed();
-        // Before the first wrap there is nothing to be behind in.
+        // Before the first wrap, no index is below 0.
         Guess(self.0.checked_add_signed(distance.into()).unwrap_or(sequence.into()))
     }
 }
 
-/// The newest index, and which of those behind it have come.
+/// The newest index, and the received ones of the indices before it.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     newest: Option<Guess>,
-    /// Bit n: the index n below the newest.
+    /// Bit n is set if the index n below the newest was received.
     seen: u128,
 }
 
@@ -39,13 +39,13 @@ impl Window {
         self.newest
     }
 
-    /// The index that a packet with this sequence number has; `None` when the key has been used up.
+    /// The index of a packet with this sequence number; `None` if the key has been used for all its packets.
     pub(super) fn guess(&self, sequence: u16) -> Option<Guess> {
         let guess = self.newest.map_or(Guess(sequence.into()), |newest| newest.follow(sequence));
         (guess.0 < MOST).then_some(guess)
     }
 
-    /// Whether it has not come, as far as can be told.
+    /// Whether this index was not received before. False as well if it is too old to check.
     pub(super) fn is_new(&self, index: Guess) -> bool {
         let Some(newest) = self.newest else { return true };
         match newest.0.checked_sub(index.0) {
@@ -55,7 +55,7 @@ impl Window {
         }
     }
 
-    /// It has come.
+    /// Marks an index as received.
     pub(super) fn note(&mut self, index: Guess) {
         let newest = *self.newest.get_or_insert(index);
         let (ahead, behind) = (index.0.saturating_sub(newest.0), newest.0.saturating_sub(index.0));

@@ -96,7 +96,7 @@ fn the_first_key_that_we_can_use_is_answered_under_its_tag_with_a_key_of_ours() 
         let keys = keyed(leg.plan()).unwrap();
         assert_eq!((keys.send.suite(), keys.mki), (keys.receive.suite(), mki));
         assert_eq!(BASE64.decode(line.rsplit(':').next().unwrap()).unwrap(), keys.send.octets());
-        // The same offer, answered again, is the same answer.
+        // An offer of RTP/SAVP without keys is refused.
         assert_eq!(answer(&mut leg, &media("RTP/SAVP", &[])).err().map(|_| ()), Some(()));
     }
 }
@@ -167,7 +167,7 @@ fn two_of_us_agree_and_each_knows_the_others_key() {
             assert_eq!((&ours.send, &ours.receive), (&theirs.receive, &theirs.send));
             assert_ne!(ours.send, ours.receive);
         }
-        // A later offer of either keeps what is.
+        // A later offer of either side keeps the keys.
         let before = (a.plan().cloned(), b.plan().cloned());
         let again = offered(&mut b);
         a.answer(again.as_bytes()).and_then(|answer| b.accept(&answer)).unwrap();
@@ -232,7 +232,7 @@ fn a_new_offer_may_bring_a_new_key_and_ours_stays() {
     let after = keyed(leg.plan()).unwrap();
     assert_eq!(crypto_lines(&first), crypto_lines(&second));
     assert!(before.send == after.send && before.receive != after.receive);
-    // One that would do without is refused, and nothing changes.
+    // An offer without keys is refused, and nothing changes.
     assert!(answer(&mut leg, &media("RTP/AVP", &[])).is_err());
     assert_eq!(keyed(leg.plan()), Some(after));
 }

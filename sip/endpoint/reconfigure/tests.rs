@@ -11,7 +11,7 @@ use crate::trunk::TrunkAcl;
 
 const CARRIER: &str = "192.0.2.1:5060";
 
-/// An endpoint with trunks.
+/// An endpoint with trunks, and what it has sent and reported.
 struct Bench {
     endpoint: Endpoint,
     now: Instant,

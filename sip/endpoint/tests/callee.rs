@@ -1,9 +1,10 @@
-//! Calls that come in.
+//! Incoming calls.
 
 use super::*;
 use crate::compose;
 
-/// A request of the peer. `more` is further header lines, then an empty line and a body if there is one.
+/// Returns a request of the far end. `more` contains further header lines, then an empty line and the body if there is
+/// one.
 pub(super) fn request(method: &str, branch: &str, cseq: u32, to_tag: &str, more: &str) -> String {
     let (lines, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
     let lines = if lines.is_empty() { String::new() } else { format!("{}\r\n", lines.trim_end()) };
@@ -29,7 +30,7 @@ impl Bench {
         }
     }
 
-    /// A ringing call and its leg.
+    /// Creates a ringing call and returns its leg.
     fn ringing() -> (Self, LegKey) {
         let mut bench = Self::new();
         bench.receive(invite("i", ""));
@@ -38,7 +39,7 @@ impl Bench {
         (bench, leg)
     }
 
-    /// An established call, its leg and our tag.
+    /// Creates an established call and returns its leg and the local tag.
     pub(super) fn talking() -> (Self, LegKey, String) {
         let (mut bench, leg) = Self::ringing();
         bench.command(answer(leg));
@@ -49,7 +50,7 @@ impl Bench {
         (bench, leg, tag)
     }
 
-    /// Sends the request and gives the status of the one response.
+    /// Sends the request and returns the status of its only response.
     #[track_caller]
     pub(super) fn status_of(&mut self, message: impl Into<Bytes>) -> u16 {
         self.receive(message);

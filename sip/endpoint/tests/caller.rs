@@ -1,4 +1,4 @@
-//! Calls that go out.
+//! Outgoing calls.
 
 use std::io::ErrorKind;
 
@@ -12,7 +12,7 @@ impl Bench {
         Self::calling_with(|_| {})
     }
 
-    /// An INVITE that was just sent.
+    /// Creates an outgoing call and returns the INVITE that was just sent.
     fn calling_with(change: impl FnOnce(&mut crate::Outgoing)) -> (Self, String) {
         let mut bench = Self::new();
         let mut call = outgoing("sip:+15551230002@127.0.0.2");
@@ -22,7 +22,7 @@ impl Bench {
         (bench, invite)
     }
 
-    /// An established call and its INVITE.
+    /// Creates an established call and returns its INVITE.
     fn called() -> (Self, String) {
         let (mut bench, invite) = Self::calling();
         bench.receive(response_to(&invite, 200, "them", WITH_SDP));
@@ -31,7 +31,7 @@ impl Bench {
         (bench, invite)
     }
 
-    /// A request of the peer in the dialog that `invite` made.
+    /// Returns a request of the far end in the dialog that `invite` made.
     pub(super) fn peer_request(invite: &str, method: &str, cseq: u32, more: &str) -> String {
         let (lines, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
         let lines = if lines.is_empty() { String::new() } else { format!("{lines}\r\n") };
@@ -469,7 +469,7 @@ fn whoever_rings_may_speak_within_the_dialog_before_it_answers() {
     bench.event();
     let requests = [
         ("UPDATE", "", 200),
-        // Ours has no answer yet (RFC 3311 §5.2).
+        // The server's own offer has no answer yet (RFC 3311 §5.2).
         ("UPDATE", WITH_SDP, 491),
         ("INVITE", WITH_SDP, 491),
         ("OPTIONS", "", 200),

@@ -1,9 +1,10 @@
-//! Transactions that only wait for repetitions: what these get is what there was, and what they cost is bounded.
+//! Completed transactions that only wait for retransmissions: a retransmission gets the same response, and their memory
+//! is bounded.
 
 use super::callee::{invite, request};
 use super::*;
 
-/// A call of the peer's that it has hung up: its BYE, and our answer.
+/// Creates an incoming call that the far end has hung up. Returns its BYE and the response.
 fn hung_up() -> (Bench, String, String) {
     let (mut bench, leg, tag) = Bench::talking();
     let bye = request("BYE", "b", 2, &tag, "");
@@ -72,7 +73,7 @@ fn what_lingers_counts_as_transactions_and_beyond_their_bound_calls_are_refused(
     let status = loop {
         bench.now += Duration::from_millis(10);
         let branch = format!("call{taken}");
-        // Another Call-ID each, or they would be one call on several paths.
+        // Each call has its own Call-ID; otherwise they would be merged requests of one call.
         let own = |message: String| message.replace("call-1", &branch);
         bench.receive(own(invite(&branch, "")));
         let first = bench.sent();

@@ -1,4 +1,4 @@
-//! Calls without an offer, both roles, and offers that are put off.
+//! Calls without an offer, as UAC and UAS, and deferred offers.
 
 use super::callee::request;
 use super::*;
@@ -21,12 +21,12 @@ fn refuses() -> Command {
     Command::RejectOffer { leg: LEG, status: 488, reason: None, headers: Vec::new() }
 }
 
-/// The peer's reliable provisional response with this tag.
+/// Returns a reliable provisional response of the far end with this tag.
 fn reliable(invite: &str, status: u16, tag: &str, rseq: u32, more: &str) -> String {
     response_to(invite, status, tag, &format!("Require: 100rel\r\nRSeq: {rseq}\r\n{more}"))
 }
 
-/// Its description, named so.
+/// Returns the far end's SDP with this session name.
 fn offer(name: &str) -> String {
     WITH_SDP.replace("v=0", &format!("v=0\r\ns={name}"))
 }
@@ -52,7 +52,7 @@ fn body(message: &str) -> &str {
     message.split_once("\r\n\r\n").unwrap().1
 }
 
-// ----- we call ----------------------------------------------------------------------------------------------------
+// ----- as UAC -----------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_offer_of_a_200_is_answered_in_its_ack() {
@@ -188,10 +188,10 @@ fn an_offer_that_is_put_off_is_made_again_but_not_for_ever() {
     assert!(matches!(bench.event(), Event::OfferRejected { status: 500, .. }), "too long to wait for");
 }
 
-// ----- we are called ----------------------------------------------------------------------------------------------
+// ----- as UAS -----------------------------------------------------------------------------------------------------
 
 impl Bench {
-    /// A call without an offer, and its leg.
+    /// Creates an incoming call without an offer and returns its leg.
     fn called_without_offer(more: &str) -> (Self, LegKey) {
         let mut bench = Self::new();
         bench.receive(request("INVITE", "i", 1, "", &format!("{more}Contact: <sip:peer@127.0.0.2:5060>\r\n")));
@@ -292,9 +292,10 @@ fn a_second_offer_before_the_first_is_answered_is_put_off_by_up_to_ten_seconds()
     assert!(waits.len() > 5 && waits.iter().all(|wait| *wait <= 10), "{waits:?}");
 }
 
-// ----- over a bad link --------------------------------------------------------------------------------------------
+// ----- over a lossy link ------------------------------------------------------------------------------------------
 
-/// Sixty calls without an offer, half of them with reliable provisional responses, on a link that loses a fifth of everything.
+/// Sixty calls without an offer, half of them with reliable provisional responses, on a link that loses a fifth of all
+/// messages.
 #[test]
 fn calls_without_an_offer_survive_loss_duplication_and_reordering() {
     for seed in 0..4 {

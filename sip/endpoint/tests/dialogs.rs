@@ -1,4 +1,4 @@
-//! What extensions add to a call: reliable provisional responses, UPDATE, session timers, REFER, Replaces, loops.
+//! Extensions of a call: reliable provisional responses, UPDATE, session timers, REFER, Replaces, loop detection.
 
 use super::callee::{invite, request};
 use super::*;
@@ -21,7 +21,7 @@ impl Bench {
         self.command(Command::Provisional { leg, status, sdp, headers: Vec::new() });
     }
 
-    /// A call that we placed and that was answered with these lines, and its INVITE.
+    /// Creates an outgoing call that was answered with these lines, and returns its INVITE.
     fn answered_call(change: impl FnOnce(&mut Config), more: &str) -> (Self, String) {
         let mut bench = Self::with(change);
         bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:+15551230002@127.0.0.2") });
@@ -517,7 +517,7 @@ fn an_invite_may_take_the_place_of_a_call_and_of_no_other() {
 
 // ----- loops ------------------------------------------------------------------------------------------------------
 
-/// Our INVITE as a proxy would send it back to us.
+/// Returns the server's INVITE as a proxy would send it back to the server.
 fn sent_back(invite: &str, uri: &str, hops: u8) -> String {
     let (line, rest) = invite.split_once("\r\n").unwrap();
     assert!(line.starts_with("INVITE "));
@@ -554,10 +554,10 @@ fn a_call_made_for_another_has_one_hop_less_and_one_that_comes_back_is_a_loop() 
     bench.expect("SIP/2.0 100 ");
 }
 
-// ----- over a bad link --------------------------------------------------------------------------------------------
+// ----- over a lossy link ------------------------------------------------------------------------------------------
 
-/// Sixty calls with reliable early media, an offer each way, a transfer asked for and reported, on a link that loses a
-/// fifth of everything.
+/// Sixty calls with reliable early media, an offer from each side, and a REFER with its reports, on a link that loses a
+/// fifth of all messages.
 #[test]
 fn extensions_survive_loss_duplication_and_reordering() {
     for seed in 0..4 {
@@ -609,7 +609,7 @@ fn extensions_survive_loss_duplication_and_reordering() {
     }
 }
 
-// ----- After a kill -----------------------------------------------------------------------------------------------
+// ----- after a killed process -------------------------------------------------------------------------------------
 
 #[test]
 fn a_dialog_of_a_lost_process_is_ended_along_its_route_with_its_tags_and_a_later_cseq() {

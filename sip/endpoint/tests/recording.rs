@@ -1,4 +1,4 @@
-//! Sessions with a recording server (RFC 7866).
+//! Recording sessions with a recording server (RFC 7866).
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn recording_session() -> (Bench, String) {
     (bench, invite)
 }
 
-/// The parts of a multipart body: head and content of each.
+/// Returns the head and the content of each part of a multipart body.
 fn parts(message: &str) -> Vec<(String, String)> {
     let boundary = parameter(field(message, "Content-Type"), "boundary").to_owned();
     let body = message.split_once("\r\n\r\n").unwrap().1;

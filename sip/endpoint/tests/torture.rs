@@ -1,9 +1,9 @@
-//! Every message of RFC 4475, and the response an endpoint owes it.
+//! Every message of RFC 4475, and the response that the endpoint must send.
 
 use super::*;
 
-/// The status sent in answer by file name; `-`: silence, because it is a response. Registrations get 405 as there is no
-/// registrar; `wsinv` has a To tag of no dialog of ours.
+/// The expected status by file name; `-` means no response, because the message is a response. Registrations get 405,
+/// because there is no registrar; `wsinv` has a To tag that belongs to no dialog.
 const EXPECTED: &[(&str, &str)] = &[
     ("badaspec", "400"),
     ("badbranch", "200"),

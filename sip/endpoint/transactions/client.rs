@@ -19,7 +19,7 @@ use crate::recording;
 use crate::timer::{Owner, TimerQueue};
 use crate::transaction::{Action, ClientInput, ClientMachine};
 
-/// How much of a message is looked through for its first branch, octets.
+/// How many octets of a message are searched for its first branch.
 const HEAD: usize = 2_048;
 /// How long a far end that refused TCP is sent long requests over UDP without another attempt.
 const UDP_ONLY: Duration = Duration::from_secs(3_600);
@@ -41,7 +41,7 @@ pub(in crate::endpoint) struct Client {
     pub(in crate::endpoint) acknowledge: Option<Box<Acknowledge>>,
     /// The ACK of the 2xx had neither credentials nor a body, so it can be written again from a repetition of the 2xx.
     plain_ack: bool,
-    /// ACKs sent for 2xx responses, by the To tag; at most [`MAX_FORKS`].
+    /// ACKs that were sent for 2xx responses, by To tag; at most [`MAX_FORKS`].
     acknowledged: Vec<(Bytes, Bytes, Flow)>,
     /// Other targets if this one does not answer, best first.
     alternatives: Vec<Target>,
@@ -50,7 +50,7 @@ pub(in crate::endpoint) struct Client {
     wake: Option<Instant>,
 }
 
-/// Why a request was sent.
+/// The purpose of a sent request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::endpoint) enum Purpose {
     Invite,
@@ -61,7 +61,7 @@ pub(in crate::endpoint) enum Purpose {
     /// It belongs to no leg.
     OutOfDialog(OutOfDialogRequest),
     Prack,
-    /// An offer in an early dialog.
+    /// An UPDATE with an offer in an early dialog.
     Update,
     /// An UPDATE that refreshes the session.
     Refresh,
@@ -92,7 +92,7 @@ pub(in crate::endpoint) struct Acknowledge {
     pub(in crate::endpoint) bytes: Option<Bytes>,
 }
 
-/// An in-dialog request apart from its routing.
+/// An in-dialog request without its routing.
 #[derive(Debug, Clone, Default)]
 pub(in crate::endpoint) struct InDialogRequest {
     /// Whole header lines, each with its CRLF.
@@ -335,7 +335,7 @@ impl Transactions {
             self.remove_client(id);
             return;
         }
-        // From now on ACKs are repeated, never the request.
+        // From now on only ACKs are retransmitted, not the request.
         client.request = Bytes::new();
         let Some(until) = client.machine.absorbs_until() else { return };
         if client.purpose == Purpose::Invite
@@ -360,7 +360,7 @@ impl Transactions {
         core.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
     }
 
-    /// RFC 3261 §17.1.1.3: the ACK of a refusal belongs to the INVITE's transaction.
+    /// Sends the ACK of a 300-699 response, which belongs to the INVITE's transaction (RFC 3261 §17.1.1.3).
     fn acknowledge_refusal(&mut self, core: &mut Core, id: ClientId, response: &Response) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let (leg, flow, branch) = (client.leg, client.flow, client.branch);
@@ -405,12 +405,12 @@ impl Transactions {
         core.trace(leg, true, flow, || start_line(&data));
         if let Some(client) = self.clients.get_mut(id) {
             client.plain_ack = plain;
-            // A copy: the tag as it was parsed would keep the whole response.
+            // The tag is copied, because a slice would keep the whole response in memory.
             client.acknowledged.push((Bytes::copy_from_slice(tag), data, flow));
         }
     }
 
-    /// Sends the ACK of a 2xx once more, if it was sent before.
+    /// Sends the ACK of a 2xx again. Returns `false` if none was sent before.
     pub(in crate::endpoint) fn acknowledge_again(
         &mut self,
         core: &mut Core,

@@ -54,7 +54,7 @@ pub(super) enum Answer {
     Stored(Box<(u16, Flow, Bytes)>),
 }
 
-/// An INVITE of ours that was answered with a 2xx.
+/// A sent INVITE that got a 2xx.
 #[derive(Debug)]
 pub(super) struct AnsweredInvite {
     pub(super) leg: Option<LegId>,
@@ -112,12 +112,12 @@ impl CompletedTransactions {
         self.invites.get_mut(&branch)
     }
 
-    /// Whether an INVITE of ours with that branch was answered.
+    /// Whether an INVITE with this branch was sent and got a 2xx.
     pub(super) fn has_invite(&self, branch: u128) -> bool {
         self.invites.contains_key(&branch)
     }
 
-    /// Whether an INVITE among them has this key of RFC 3261 §8.2.2.2.
+    /// Whether a received INVITE has this key for merged requests (RFC 3261 §8.2.2.2).
     pub(super) fn has_merge_key(&self, key: &Key) -> bool {
         self.merge_keys.contains(key)
     }
@@ -126,7 +126,7 @@ impl CompletedTransactions {
         self.buckets.front().map(|bucket| bucket.last)
     }
 
-    /// Forgets those whose time is over.
+    /// Removes the transactions whose time is over.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         let mut forgot = false;
         while self.buckets.front().is_some_and(|bucket| bucket.last <= now) {

@@ -227,7 +227,7 @@ impl Transactions {
         server.status = status;
         server.is_plain = is_plain;
         if status >= 200 {
-            // There is no second final response to write.
+            // No second final response will be composed, so what it would need is dropped.
             server.echo.lines = Vec::new();
             server.echo.to = Bytes::new();
             server.record_routes = Vec::new();
@@ -284,7 +284,7 @@ impl Transactions {
                 Action::Retransmit => self.transmit_response(core, id, true),
                 Action::Deliver => delivered = Delivered::Yes,
                 Action::Terminate => drop(self.remove_server(id)),
-                // A final response that nobody acknowledged or that cannot be sent changes nothing: its leg is over.
+                // A final response that was not acknowledged or cannot be sent changes nothing: its leg has ended.
                 Action::Acknowledge | Action::TimedOut | Action::TransportFailed(_) => {}
             }
         }

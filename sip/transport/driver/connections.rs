@@ -1,4 +1,5 @@
-//! Streams: what they bring, which of them are taken, and which one a message leaves by.
+//! Stream connections of the driver: handles their events, decides which connections to accept, and selects the
+//! connection for a message.
 
 use super::super::stream::{Accepted, Connection, Link, StreamEvent, Way};
 use super::super::tls::Who;
@@ -57,7 +58,8 @@ impl Driver {
             tracing::debug!(%peer, stranger, "too many connections");
             return;
         }
-        // Who connects keeps the connection alive (RFC 5626 §4.4.1), but for browsers, which have no ping to send.
+        // The side that opens a connection keeps it alive (RFC 5626 §4.4.1). Browsers cannot send pings, so the server
+        // keeps WebSocket connections alive.
         let ours = matches!(transport, Transport::Ws | Transport::Wss);
         let link = self.link(transport, peer, local, self.keep_alive.filter(|_| ours));
         link.stranger.store(stranger, Ordering::Relaxed);
@@ -80,8 +82,9 @@ impl Driver {
         Link { id, transport, peer, local, proven: None, idle, stranger: Arc::default(), keep_alive, events }
     }
 
-    /// A quarter of the connections is for sources outside every trunk, and a quarter of that for each: who calls us from
-    /// there is refused anyway, but peers that we called may be among them.
+    /// Whether unknown sources have enough connections. A quarter of all connections is for sources outside every
+    /// trunk, and a quarter of that for each such source. Their calls are usually refused, but a far end that the
+    /// server has called may be among them.
     pub(super) fn has_strangers_enough(&self, source: IpAddr) -> bool {
         let all = self.max_connections.div_ceil(4);
         let (mut strangers, mut its_own) = (0, 0);
@@ -101,7 +104,8 @@ impl Driver {
         }
     }
 
-    /// Over the connection if it is still there, else over one that is open to the same peer, else over a new one.
+    /// Sends over the given connection if it is still open, else over another one to the same far end, else over a new
+    /// one.
     pub(super) fn send_stream(
         &mut self,
         way: Way,
@@ -136,7 +140,8 @@ impl Driver {
         self.forget(id);
     }
 
-    /// RFC 5923 §5: for a later request to where its opener listens, the connection is as good as one of our own.
+    /// Remembers the address at which the opener of a connection listens. Later requests to that address use the
+    /// connection like one that the server opened (RFC 5923 §5).
     pub(super) fn alias(&mut self, connection: ConnectionId, address: SocketAddr, trunk: TrunkName) {
         let key = (address, trunk);
         if self.aliases.get(&key) != Some(&connection) && self.connections.contains_key(&connection) {
@@ -163,12 +168,12 @@ impl Driver {
             Transport::Tls => {
                 let who = match identity {
                     Some(identity) => self.identities.get(identity).ok_or(io::ErrorKind::NotFound)?,
-                    // A request in a dialog whose connection is gone.
+                    // A request in a dialog whose connection is closed.
                     None => Who { host: peer.ip().to_string(), trunk: self.endpoint.trunk_at(peer.ip()) },
                 };
                 Some(self.tls.client(&who).ok_or(io::ErrorKind::InvalidInput)?)
             }
-            // Browsers are behind the connections they made, and nowhere else.
+            // Browsers are reachable only through the connections that they opened.
             Transport::Ws | Transport::Wss => return Err(io::ErrorKind::NotConnected),
         };
         let link = self.link(transport, peer, peer, self.keep_alive);

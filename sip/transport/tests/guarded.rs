@@ -1,9 +1,10 @@
-//! Bans, limits and a capture server's copy, over loopback.
+//! Bans, limits and the copies for a capture server, over loopback.
 
 use super::*;
 use crate::guard::{Bans, Offence};
 
-/// A driver whose only trunk is 127.0.0.1, and a socket that is no trunk's.
+/// Starts a driver whose only trunk is 127.0.0.1. Returns it with a socket of that trunk and a socket of an unknown
+/// source.
 async fn guarded(bans: Bans) -> (Handle, UdpSocket, UdpSocket) {
     let (handle, _) = driver(|config| {
         config.trunks = vec![TrunkAcl { name: "t".into(), networks: vec!["127.0.0.1/32".parse().unwrap()] }];
@@ -28,7 +29,7 @@ async fn a_scanner_is_banned_on_every_transport_and_a_trunk_is_heard() {
     for number in 0..3 {
         scanner.send_to(options("UDP", &format!("late{number}")).as_bytes(), udp).await.unwrap();
     }
-    // The connection that was there is closed at its next message.
+    // The open connection of the banned source is closed at its next message.
     open.write_all(options("TCP", "late").as_bytes()).await.unwrap();
     assert!(matches!(timeout(DEADLINE, open.read_to_end(&mut Vec::new())).await.expect("closed"), Ok(0) | Err(_)));
     trunk.send_to(options("UDP", "trunkx").as_bytes(), udp).await.unwrap();
@@ -68,9 +69,9 @@ async fn a_banned_peer_is_heard_where_it_answers_us_and_the_hosts_of_trunks_are_
     receive_until(&guesser, "ACK ").await;
     let Event::Ended { status, .. } = event(&mut events).await else { panic!("no end") };
     assert_eq!(status, Some(486));
-    // What it says beside that is not heard: the next answer is the carrier's.
+    // Other messages of the banned source are dropped.
     guesser.send_to(options("UDP", "banned").as_bytes(), udp).await.unwrap();
-    // 40 datagrams in the carrier's name do not cut it off.
+    // 40 datagrams with the carrier's source address do not ban the carrier.
     let carrier = UdpSocket::bind("127.0.0.89:0").await.unwrap();
     for number in 0..40 {
         let branch = format!("forged{number}x");
@@ -114,7 +115,7 @@ async fn a_capture_server_is_told_of_both_ways() {
 async fn what_went_through_the_driver_is_in_its_ladder() {
     let (handle, mut events) = driver(|_| {}).await;
     let udp = address(&handle, Transport::Udp);
-    // A call to ourselves: one Call-ID, two legs.
+    // A call from the server to itself: one Call-ID, two legs.
     handle.send(Command::Invite { leg: LegKey(1), invite: outgoing(&format!("sip:x@{udp}")) }).unwrap();
     let Event::Incoming { leg, incoming } = event(&mut events).await else { panic!("no call") };
     handle.send(answer(leg)).unwrap();

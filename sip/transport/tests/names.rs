@@ -1,4 +1,4 @@
-//! RFC 3263 against a DNS server of our own.
+//! RFC 3263 against a DNS server of the test.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ const NAPTR: u16 = 35;
 const SRV: u16 = 33;
 const A: u16 = 1;
 
-/// Answers questions over UDP from a table, with a TTL of a minute.
+/// A DNS server that answers over UDP from a table, with a TTL of a minute.
 struct Dns {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -80,7 +80,7 @@ fn a() -> Vec<Vec<u8>> {
     vec![Ipv4Addr::LOCALHOST.octets().to_vec()]
 }
 
-/// A call to the URI arrives, over the transport.
+/// Calls the URI, checks that the call arrives, and returns its transport.
 async fn arrives(
     a: (&Handle, &mut UnboundedReceiver<Event>),
     b: (&Handle, &mut UnboundedReceiver<Event>),
@@ -100,7 +100,7 @@ async fn arrives(
 async fn naptr_srv_and_addresses_lead_to_the_server_past_one_that_is_down() {
     let (b, mut b_events) = driver(|_| {}).await;
     let (udp, tcp) = (address(&b, Transport::Udp).port(), address(&b, Transport::Tcp).port());
-    // Nobody listens there; a free port of the system's might be given to another test.
+    // No server listens on this port. A free port from the system could be given to another test.
     let closed = 1;
     let table = Table::from([
         (
@@ -115,7 +115,7 @@ async fn naptr_srv_and_addresses_lead_to_the_server_past_one_that_is_down() {
         (("_sip._udp.carrier.test", SRV), vec![srv(10, udp, "up.carrier.test")]),
         (("up.carrier.test", A), a()),
         (("down.carrier.test", A), a()),
-        // No NAPTR here, and there nothing but an address.
+        // `plain.test` has no NAPTR records, and `bare.test` has nothing but an address.
         (("_sip._udp.plain.test", SRV), vec![srv(0, udp, "up.carrier.test")]),
         (("plain.test", A), a()),
         (("bare.test", A), a()),
@@ -124,7 +124,7 @@ async fn naptr_srv_and_addresses_lead_to_the_server_past_one_that_is_down() {
     let (a, mut a_events) = driver(|config| config.nameservers = vec![dns.address]).await;
     let asked = || dns.asked.load(Ordering::SeqCst);
     for (uri, transport) in [
-        // Neither TLS, which we have no socket for, nor UDP, which it likes less; and not the server that is down.
+        // Not TLS, for which there is no socket, nor UDP, which the host prefers less; and not the server that is down.
         ("sip:x@carrier.test".to_owned(), Transport::Tcp),
         ("sip:x@carrier.test;transport=udp".to_owned(), Transport::Udp),
         ("sip:x@plain.test".to_owned(), Transport::Udp),

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::*;
 use crate::{Certificate, TrunkTls};
 
-/// An authority and the files it wrote.
+/// An authority with the files that it wrote.
 struct Authority {
     folder: TempDir,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
@@ -54,7 +54,7 @@ impl Authority {
         Certificate { certificate, key: key_file }
     }
 
-    /// Settings of a server that listens on TLS, WebSocket and its secure kind.
+    /// Returns the settings of a server that listens on every transport, with and without TLS.
     fn listen(&self, subjects: &[&str]) -> impl FnOnce(&mut Config) {
         let own = self.issue("server", subjects);
         let ca_file = self.file("ca.pem");
@@ -65,7 +65,7 @@ impl Authority {
         }
     }
 
-    /// A TLS client that trusts this authority.
+    /// Connects a TLS client that trusts this authority.
     async fn connect(&self, at: SocketAddr, name: &str, own: Option<&Certificate>) -> TlsStream<TcpStream> {
         use rustls::pki_types::pem::PemObject;
         let mut roots = RootCertStore::empty();
@@ -86,7 +86,7 @@ impl Authority {
     }
 }
 
-/// Sends a request and reads its answer.
+/// Sends a request and reads its response.
 async fn ask(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut all = Vec::new();
@@ -100,7 +100,7 @@ async fn ask(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: 
     String::from_utf8(all).unwrap()
 }
 
-/// The certificate that a caller is shown who asks for the name.
+/// Returns the certificate that the server shows to a client that asks for the name.
 async fn shown(authority: &Authority, at: SocketAddr, name: &str) -> CertificateDer<'static> {
     let stream = authority.connect(at, name, None).await;
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
@@ -133,7 +133,8 @@ async fn calls_go_over_tls_to_a_server_that_proves_its_name() {
         let answered = event(&mut a_events).await;
         assert!(matches!(answered, Event::Answered { .. }), "{uri}: {answered:?}");
         assert!(matches!(event(&mut b_events).await, Event::Acknowledged { .. }));
-        // The callee's BYE goes over the connection that the caller opened: there is no other that it could prove.
+        // The callee's BYE uses the connection that the caller opened. It could not verify a new one: the caller's
+        // certificate is not valid for its address.
         b.send(hangup(other)).unwrap();
         assert!(matches!(event(&mut a_events).await, Event::Ended { cause: EndCause::Bye, .. }));
         assert!(matches!(event(&mut b_events).await, Event::Ended { cause: EndCause::LocalHangup, .. }));
@@ -252,7 +253,7 @@ async fn a_reload_shows_other_certificates_and_changes_nothing_with_bad_ones() {
 #[tokio::test]
 async fn a_trunk_is_called_over_the_connection_that_it_opened_if_it_says_so_and_has_shown_its_certificate() {
     let authority = Authority::new();
-    // Nobody listens there: who is called was here before.
+    // No server listens here. The call can only use the connection that the trunk opened.
     let listens = SocketAddr::from(([127, 0, 0, 1], 1));
     for (alias, certified) in [(true, true), (false, true), (true, false)] {
         let (handle, mut events) = driver(|config| {
@@ -308,7 +309,7 @@ async fn the_certificate_is_for_the_name_asked_for_and_changes_with_its_file() {
     assert_eq!(shown(&authority, tls, "two.example").await, written(&second));
 
     let mut before = authority.connect(tls, "localhost", None).await;
-    // Files are written one after the other: what does not fit together is not taken.
+    // Files are written one after the other. A certificate and a key that do not match are not loaded.
     std::fs::write(authority.file("second.key"), "-----BEGIN").unwrap();
     let renewed = authority.issue("server", &["localhost"]);
     let second = authority.issue("second", &["two.example"]);
@@ -332,7 +333,7 @@ async fn websocket(at: SocketAddr, protocol: &str) -> Result<WebSocketStream<Tcp
     opened.map(|(socket, _)| socket).map_err(|error| error.to_string())
 }
 
-/// The next message that is not a ping.
+/// Returns the next message that is not a ping.
 async fn said<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> String {
     loop {
         match timeout(DEADLINE, socket.next()).await.expect("in time").expect("open").unwrap() {

@@ -1,27 +1,28 @@
-//! RFC 4475 and RFC 5118, message by message: what the RFC asks for is what a live port does, over UDP and over TCP.
+//! RFC 4475 and RFC 5118, message by message: a listening server must answer as the RFC asks, over UDP and over TCP.
 //!
-//! The messages are our own, each with the peculiarity that its section is about. Sections that only make sense as a
-//! registration or through a proxy ask here what a user agent server can be asked.
+//! The messages are written for this test, each with the peculiarity of its section. Sections that only make sense for
+//! a registration or a proxy are reduced to what a UAS can be tested for.
 
 use super::*;
 
-/// What must come back.
+/// The expected reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reply {
     Status(u16),
-    /// A final response that is no success; which one depends on what the server is set up to be.
+    /// A final response that is not a success; which one depends on the server's settings.
     Refused,
-    /// Any response: the message is valid, whether or not it is granted.
+    /// Any response: the message is valid, whether or not the request is granted.
     Some,
     None,
 }
 
 use Reply::{None as Silence, Refused, Some as Answered, Status};
 
-/// One message: its section, what is peculiar about it, the message, the reply over UDP and the one over TCP.
+/// One message: its section, its peculiarity, the message, the reply over UDP and the reply over TCP.
 struct Case(&'static str, &'static str, String, Reply, Reply);
 
-/// A request around the lines that every one needs. `{T}` is the transport, `{B}` what makes the message unique.
+/// Returns a request with the given lines and all other lines that every request needs. `{T}` stands for the transport,
+/// `{B}` makes the message unique.
 fn request(method: &str, uri: &str, lines: &[&str], body: &str) -> String {
     let given = |name: &str| lines.iter().any(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
     let mut text = format!("{method} {uri} SIP/2.0\r\n");
@@ -470,7 +471,8 @@ fn rfc_5118() -> Vec<Case> {
     ]
 }
 
-/// The status of the reply to the message, if one came before the reply to an OPTIONS that followed it.
+/// Returns the status of the reply to the message, if one came before the reply to an OPTIONS that followed it, and the
+/// count of replies.
 async fn by_udp(server: SocketAddr, message: &str, branch: &str) -> (Option<u16>, usize) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.send_to(message.as_bytes(), server).await.unwrap();
@@ -494,7 +496,7 @@ async fn by_tcp(server: SocketAddr, message: &str, branch: &str) -> Option<u16> 
     stream.write_all(message.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut said = Vec::new();
-    // What cannot be framed ends the connection, with a reset if there was more to read.
+    // Octets that cannot be framed end the connection, with a reset if there was more to read.
     let _ = timeout(DEADLINE, stream.read_to_end(&mut said)).await.expect("closed in time");
     let mut stream = TcpStream::connect(server).await.unwrap();
     stream.write_all(super::options("TCP", branch).as_bytes()).await.unwrap();

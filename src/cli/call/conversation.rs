@@ -1,4 +1,4 @@
-//! One call from its INVITE to its end: the steps are taken, what comes is heard and told.
+//! One call from the INVITE to its end: executes the steps, and reports what the phone receives.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -20,27 +20,27 @@ use super::lines::{Lines, Tone, rounded};
 use super::phone::{Input, Phone};
 use super::steps::{Expectation, Sound, Step, plain_words};
 
-/// Speech or a tone that is expected lasts at least this long, ms.
+/// Minimum duration of expected speech or of an expected tone, in ms.
 const LEAST: u64 = 100;
-/// Tones that are taken for the one expected: Hz apart, and of its frequency.
+/// Tolerance for the frequency of an expected tone: in Hz, and as a part of the frequency; the larger one applies.
 const TOLERANCE: (f64, f64) = (15.0, 0.02);
-/// How long the engines may take to end a call that is over.
+/// Time limit for the engines to report the end of a call.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Pieces and words kept of one call; later ones are shown only.
+/// Maximum segments, words and digits kept of one call; later ones are only printed.
 const MOST_HEARD: usize = 10_000;
 
 /// How a call ended.
 #[derive(Clone, Debug)]
 pub(super) struct End {
-    /// Why.
+    /// Cause of the end.
     pub(super) cause: sip::EndCause,
-    /// SIP's status, if one came with it.
+    /// SIP status code of the response that ended it, if there was one.
     pub(super) status: Option<u16>,
-    /// In the other side's words.
+    /// Reason in the other side's words.
     pub(super) reason: Option<String>,
 }
 
-/// What became of a step.
+/// The result of an executed step.
 struct Done {
     step: String,
     at: f64,
@@ -48,21 +48,21 @@ struct Done {
     passed: bool,
 }
 
-/// The call.
+/// The state of the call.
 pub(super) struct Conversation {
     pub(super) phone: Phone,
     pub(super) lines: Lines,
     pub(super) voice: Arc<Voice>,
     pub(super) interrupts: Signal,
     pub(super) record: Option<PathBuf>,
-    /// Listens on after the last step.
+    /// Whether to keep listening after the last step.
     pub(super) listens_on: bool,
     tap: Option<media::TapReader>,
     recogniser: Option<recognise::Session>,
     keyboard: Option<Keyboard>,
     deadline: Option<Instant>,
     ears: Ears,
-    /// The call's time at media time 0, seconds.
+    /// Time of the call at media time 0, in seconds.
     zero: Option<f64>,
     segments: Vec<Segment>,
     words: Vec<(f64, String)>,
@@ -71,24 +71,24 @@ pub(super) struct Conversation {
     answered: Option<f64>,
     told_status: Option<u16>,
     end: Option<End>,
-    /// We have hung up, or given up.
+    /// Whether this side has hung up or cancelled.
     leaving: bool,
-    /// When the keys of the step before were begun to be pressed.
+    /// Media time at which the digits of the previous step started, in ms.
     pressed: Option<u64>,
     timed_out: bool,
     stats: Option<media::Stats>,
     done: Vec<Done>,
-    /// Words and keys before these belong to expectations that were met.
+    /// Numbers of words and digits that belong to earlier, met expectations.
     marks: (usize, usize),
 }
 
-/// A step with the audio that it needs.
+/// A step with its audio.
 pub(super) struct Prepared {
     pub(super) step: Step,
     pub(super) audio: Option<Arc<media::Audio>>,
 }
 
-/// What a turn brought.
+/// Whether an event or the time limit ended a wait.
 #[derive(PartialEq)]
 enum Turn {
     Something,
@@ -126,22 +126,22 @@ impl Conversation {
         }
     }
 
-    /// What it hears with.
+    /// Sets the sources of received audio and of recognised words.
     pub(super) fn listen(&mut self, tap: media::TapReader, recogniser: Option<recognise::Session>) {
         (self.tap, self.recogniser) = (Some(tap), recogniser);
     }
 
-    /// What somebody types is heeded.
+    /// Lets the user type digits and text.
     pub(super) fn type_with(&mut self, keyboard: Keyboard) {
         self.keyboard = Some(keyboard);
     }
 
-    /// Longest that the call may last.
+    /// Sets the time at which the call must end.
     pub(super) fn end_by(&mut self, deadline: Instant) {
         self.deadline = Some(deadline);
     }
 
-    /// From the ringing to the end of the last step, or of the call.
+    /// Runs the call: waits for the answer, executes the steps, and hangs up.
     pub(super) async fn run(&mut self, steps: Vec<Prepared>) {
         self.until(None, |call| call.answered.is_some()).await;
         let last = steps.last().map(|prepared| prepared.step.clone());
@@ -158,34 +158,34 @@ impl Conversation {
         self.leave().await;
     }
 
-    /// Whether a step came to nothing.
+    /// Returns whether a step failed, or the application of the other side failed.
     pub(super) fn has_failed(&self) -> bool {
         self.done.iter().any(|done| !done.passed) || self.application_failed()
     }
 
-    /// Whether the other side hung up because something had failed there: Tandem says so after it has apologised for an
-    /// application (Q.850 cause 41, temporary failure).
+    /// Returns whether the other side hung up because its application failed. Tandem reports this after its apology
+    /// (Q.850 cause 41, temporary failure).
     fn application_failed(&self) -> bool {
         let failed = |reason: &String| reason.contains("Q.850;cause=41");
         self.end.as_ref().is_some_and(|end| end.cause == sip::EndCause::Bye && end.reason.as_ref().is_some_and(failed))
     }
 
-    /// Whether the other side took the call.
+    /// Returns whether the other side answered.
     pub(super) fn was_answered(&self) -> bool {
         self.answered.is_some()
     }
 
-    /// Whether nobody was reached before the time was up.
+    /// Returns whether the time limit of the call was reached.
     pub(super) fn has_timed_out(&self) -> bool {
         self.timed_out
     }
 
-    /// How it ended; `None`: SIP never said.
+    /// Returns how the call ended; `None` if SIP did not report the end.
     pub(super) fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
 
-    /// All that is known of it, for programs.
+    /// Returns the JSON report of the call.
     pub(super) fn report(&mut self, to: &str, from: &str) -> Value {
         let at = |ms: u64| rounded(self.zero.unwrap_or(0.0) + ms as f64 / 1_000.0);
         let heard = self.segments.iter().map(|segment| {
@@ -237,7 +237,7 @@ impl Conversation {
         }
     }
 
-    /// Takes a step to its end. `false`: it came to nothing.
+    /// Executes a step. Returns `false` if it failed.
     async fn take(&mut self, Prepared { step, audio }: Prepared) -> bool {
         if self.is_over() {
             let expected = matches!(&step, Step::Expect(Expectation { what: Sound::Hangup, .. })) && !self.leaving;
@@ -289,7 +289,8 @@ impl Conversation {
         }
     }
 
-    /// Waits until it has been said. Whether the other side may hang up meanwhile, the steps after this one say.
+    /// Waits until the audio or the digits have been sent. A hang-up of the other side meanwhile is not a failure of
+    /// this step; the following steps decide about it.
     async fn finish(&mut self, op: media::OpId) -> bool {
         self.until(None, |call| call.finished.contains(&op)).await || !self.leaving
     }
@@ -301,12 +302,12 @@ impl Conversation {
 
     async fn expect(&mut self, step: &Step) -> bool {
         let Step::Expect(Expectation { what, within }) = step else { return false };
-        // A tone may answer a key before the key is released.
+        // A tone that answers a digit may start before the digit ends.
         let pressed = self.pressed.take().filter(|_| matches!(what, Sound::Tone(_)));
         let (since, began) = (pressed.unwrap_or_else(|| self.ears.now()), self.lines.now());
         let until = Instant::now() + *within;
         let came = self.until(Some(until), |call| call.came(what, since)).await;
-        // The last words may be on their way while the call is over already.
+        // The recogniser may still report words after the call has ended.
         let came = came || (matches!(what, Sound::Words(_)) && self.hear_out(until).await && self.came(what, since));
         let took = self.lines.now() - began;
         if came {
@@ -369,7 +370,7 @@ impl Conversation {
         self.end.is_some() || self.leaving
     }
 
-    /// Goes on until this holds; `false` when the time is up or the call over before it does.
+    /// Handles events until the condition holds. Returns `false` if the time limit or the end of the call comes first.
     async fn until(&mut self, time: Option<Instant>, holds: impl Fn(&Self) -> bool) -> bool {
         loop {
             if holds(self) {
@@ -393,7 +394,7 @@ impl Conversation {
         }
     }
 
-    /// Waits for the next thing and heeds it.
+    /// Waits for the next event and handles it.
     async fn turn(&mut self, time: Option<Instant>) -> Turn {
         let deadline = match (time, self.deadline.filter(|_| !self.timed_out)) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -448,7 +449,7 @@ impl Conversation {
         let codec = match sdp.map(|sdp| self.phone.accept(sdp)) {
             Some(Ok(codec)) => codec.map(|codec| format!("{codec:?}").to_uppercase()).unwrap_or_default(),
             Some(Err(error)) => format!("without audio: {error:#}"),
-            // It came before, with audio.
+            // The SDP came with a provisional response.
             None => String::new(),
         };
         self.lines.tell(Tone::Good, "answered", &codec);
@@ -493,7 +494,7 @@ impl Conversation {
     }
 
     fn on_segment(&mut self, segment: Segment) {
-        // Speech is told in words where there are words.
+        // Speech is printed as words if there is a recogniser.
         if self.recogniser.is_none() || segment.kind != Kind::Speech {
             let told = self.in_words(&segment);
             self.lines.tell(Tone::Theirs, "heard", &told);
@@ -542,7 +543,7 @@ impl Conversation {
         }
     }
 
-    /// Hangs up if nobody has, hears the rest, and closes the books.
+    /// Hangs up if the call has not ended, and handles the remaining events.
     async fn leave(&mut self) {
         self.lines.clear();
         self.keyboard = None;
@@ -560,7 +561,7 @@ impl Conversation {
         self.hear_out(patience).await;
     }
 
-    /// Has the recogniser say what it has not said yet.
+    /// Waits for the recogniser's last results, once the call has ended.
     async fn hear_out(&mut self, until: Instant) -> bool {
         let Some(recogniser) = &mut self.recogniser else { return true };
         if self.end.is_none() {
@@ -575,7 +576,7 @@ impl Conversation {
         self.turn(Some(time)).await == Turn::Something
     }
 
-    /// The last line: who ended it and how it sounded.
+    /// Prints which side ended the call, and the audio statistics.
     pub(super) fn tell_end(&mut self) {
         let Some(End { cause, status, reason }) = self.end.clone() else {
             self.lines.tell(Tone::Bad, "lost", "the other side did not answer the hang-up");
@@ -612,7 +613,7 @@ impl Conversation {
         }
     }
 
-    /// All words, for people.
+    /// Prints all recognised words in one line.
     pub(super) fn tell_transcript(&mut self) {
         let words: Vec<String> = self.words.iter().map(|(_, words)| words.clone()).collect();
         if !words.is_empty() {

@@ -1,60 +1,59 @@
-//! What a phone hears, in plain measures: speech, tones, other sounds, silence. Pure: frames go in, sounds come out.
+//! Classifies received audio as speech, tones, other sounds and silence. Pure: frames go in, segments come out.
 //!
 //! ```text
-//!   frame (20 ms) ─┬─► voice activity ───────────────┐
-//!                  └─► 80 ms of it: where the energy ─┴─► speech, tone, sound or quiet ─► segments
-//!                      is, every 40 ms
+//!   frame (20 ms) ─┬─► voice activity ────────────────┐
+//!                  └─► spectrum of 80 ms, every 40 ms ─┴─► speech, tone, sound or silence ─► segments
 //! ```
 
 use std::f64::consts::TAU;
 
 use tandem_media::{SampleRate, VoiceActivity};
 
-/// Samples that a tone is looked for in: 80 ms, so that two tones 40 Hz apart are two.
+/// Samples in which a tone is searched: 80 ms, so that two tones 40 Hz apart are distinguished.
 const WINDOW: usize = 640;
-/// Width of a bin, Hz.
+/// Width of a frequency bin, in Hz.
 const BIN: f64 = 8_000.0 / WINDOW as f64;
-/// The bins of the telephone's band.
+/// Frequency bins of the telephone band.
 const BINS: std::ops::Range<usize> = 14..276;
-/// Part of the energy that is in a tone, at least.
+/// Minimum part of the energy that one or two tones must have.
 const TONAL: f64 = 0.85;
-/// Tones that are the same, Hz apart.
+/// Maximum difference between measurements of the same tone, in Hz.
 const SAME: f64 = 15.0;
-/// Quiet frames that end a piece of speech or sound: 500 ms.
+/// Silence that ends speech or a sound, in ms.
 const PAUSE: u64 = 500;
-/// A tone is one when it was found this often in succession, every 40 ms.
+/// Consecutive measurements, one every 40 ms, in which a tone must be found.
 const LOOKS: u8 = 3;
-/// How long a tone has been there when it is found to be one, ms: half of the first window, and the looks after it.
+/// Time from the start of a tone to its detection, in ms: half of the first window and the following measurements.
 const FOUND_AFTER: u64 = 120;
-/// Shortest speech, tone and sound that is told, ms.
+/// Minimum duration of reported speech, tones and sounds, in ms.
 const SHORTEST: [u64; 3] = [120, 80, 200];
-/// A frame is quiet below this level, dBov.
+/// Level below which a frame is silence, in dBov.
 const QUIET: f32 = -55.0;
 
-/// What a piece of the audio is.
+/// The kind of a piece of audio.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
-    /// Somebody speaks.
+    /// Speech.
     Speech,
-    /// A steady tone of this frequency, Hz; the stronger one of two.
+    /// A steady tone of this frequency, in Hz; of two tones, the stronger one.
     Tone(f64),
-    /// Something else, such as music or noise.
+    /// Another sound, such as music or noise.
     Sound,
 }
 
-/// A piece of what is heard. Times are media time, ms since the first frame.
+/// A piece of audio of one kind. Times are media time, in ms since the first frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Segment {
-    /// What.
+    /// Kind of the audio.
     pub(super) kind: Kind,
-    /// When it began.
+    /// Time at which it started.
     pub(super) began: u64,
-    /// When it was last heard.
+    /// Time at which it was last heard.
     pub(super) heard: u64,
 }
 
 impl Segment {
-    /// How much of it came after `since`, ms.
+    /// Returns how much of it came after `since`, in ms.
     pub(super) fn after(&self, since: u64) -> u64 {
         self.heard.saturating_sub(self.began.max(since))
     }
@@ -70,17 +69,17 @@ impl Segment {
     }
 }
 
-/// Listens to one stream at 8,000 Hz.
+/// Classifies one stream at 8,000 Hz.
 pub(super) struct Ears {
     voice: VoiceActivity,
-    /// The last 80 ms.
+    /// The last 80 ms of samples.
     window: Vec<f64>,
-    /// One period of a cosine, `WINDOW` long.
+    /// One period of a cosine in `WINDOW` samples.
     wave: Vec<f64>,
-    /// Media time at the end of the last frame, ms.
+    /// Media time at the end of the last frame, in ms.
     now: u64,
     frames: u64,
-    /// The tone that is there, and how often in succession it was found.
+    /// The current tone in Hz, and the number of consecutive measurements in which it was found.
     tone: Option<(f64, u8)>,
     current: Option<Segment>,
     quiet_since: u64,
@@ -100,7 +99,7 @@ impl Ears {
         }
     }
 
-    /// Takes the next frame, which ends at this media time in ms. Gives the piece that is over with it.
+    /// Handles the next frame, which ends at this media time in ms. Returns the segment that ended, if one did.
     pub(super) fn handle_frame(&mut self, now: u64, samples: &[i16]) -> Option<Segment> {
         self.now = now;
         self.frames += 1;
@@ -118,7 +117,7 @@ impl Ears {
         }
         let kind = match self.tone {
             Some((hertz, LOOKS..)) => Some(Kind::Tone(hertz)),
-            // A vowel looks like a tone for a moment: it is decided later.
+            // A vowel resembles a tone for a moment, so the decision waits for the next measurements.
             Some(_) => return None,
             None if activity.active => Some(Kind::Speech),
             None if loud && activity.sound => Some(Kind::Sound),
@@ -127,12 +126,12 @@ impl Ears {
         self.join(kind)
     }
 
-    /// The piece that goes on now.
+    /// Returns the current segment, if it has reached its minimum duration.
     pub(super) fn current(&self) -> Option<&Segment> {
         self.current.as_ref().filter(|segment| segment.is_long_enough())
     }
 
-    /// Since when nothing has been heard, ms; `None` while something is.
+    /// Returns the time since which there is silence, in ms; `None` if there is a sound.
     pub(super) fn quiet_since(&self) -> Option<u64> {
         self.current
             .is_none()
@@ -140,12 +139,12 @@ impl Ears {
             .or_else(|| self.current.as_ref().filter(|segment| segment.heard < self.now).map(|segment| segment.heard))
     }
 
-    /// Media time, ms.
+    /// Returns the media time, in ms.
     pub(super) fn now(&self) -> u64 {
         self.now
     }
 
-    /// Nothing more comes.
+    /// Ends the stream and returns the last segment.
     pub(super) fn finish(&mut self) -> Option<Segment> {
         self.current.take().filter(Segment::is_long_enough)
     }
@@ -169,7 +168,8 @@ impl Ears {
                 current.heard = now;
                 None
             }
-            // A word among sounds makes speech of them, and sounds among words belong to these.
+            // Speech within a sound turns the whole segment into speech, and a sound within speech belongs to the
+            // speech.
             (Some(current), Kind::Speech) if current.kind == Kind::Sound => {
                 *current = Segment { kind: Kind::Speech, heard: now, ..*current };
                 None
@@ -182,7 +182,7 @@ impl Ears {
         }
     }
 
-    /// The frequency of the strongest tone, if nearly all of the energy is in one or two tones.
+    /// Returns the frequency of the strongest tone in Hz, if nearly all energy belongs to one or two tones.
     fn find_tone(&self) -> Option<f64> {
         let shaped: Vec<f64> =
             self.window.iter().zip(&self.wave).map(|(sample, wave)| sample * (0.5 - 0.5 * wave)).collect();
@@ -214,7 +214,7 @@ impl Ears {
         if total <= 0.0 || of_first + of_second < TONAL * total {
             return None;
         }
-        // Between two bins the true frequency is where their energy has its middle.
+        // If the frequency lies between two bins, it is the centre of their energy.
         let weighted: f64 = around(first).filter_map(|bin| Some(bin as f64 * power.get(bin)?)).sum();
         Some((weighted / of_first + BINS.start as f64) * BIN)
     }
@@ -231,7 +231,7 @@ fn same(one: Kind, other: Kind) -> bool {
 mod tests {
     use super::*;
 
-    /// Samples of a frame.
+    /// Samples per frame.
     const FRAME: usize = 160;
 
     fn tone(hertz: f64, ms: usize) -> Vec<i16> {

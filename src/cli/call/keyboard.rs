@@ -1,37 +1,37 @@
-//! A terminal as a phone's keypad: digits are pressed as they are typed, other lines are spoken.
+//! The terminal as the keypad of a phone: digits are sent at once, other lines are spoken.
 
 use std::io::Read;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
-/// What was typed and not taken yet; more waits in the terminal.
+/// Maximum inputs that wait to be handled; further ones wait in the terminal.
 const WAITING: usize = 64;
-/// Longest line, characters; more is ignored.
+/// Maximum length of a line, in octets; further input is ignored.
 const LONGEST: usize = 1_000;
 
-/// What somebody typed.
+/// An input from the keyboard.
 #[derive(Debug, PartialEq)]
 pub(super) enum Typed {
-    /// A key of the phone.
+    /// A DTMF digit.
     Key(char),
-    /// A line to be spoken.
+    /// A line to speak.
     Line(String),
-    /// The line so far, to be shown.
+    /// The unfinished line, to be shown.
     Draft(String),
-    /// No more input.
+    /// The end of the input.
     End,
 }
 
-/// Reads the terminal until it is dropped; then the terminal is as it was.
+/// Reads from the terminal. Dropping it restores the settings of the terminal.
 pub(super) struct Keyboard {
     typed: mpsc::Receiver<Typed>,
     before: Termios,
 }
 
 impl Keyboard {
-    /// Takes the terminal over: keys come at once and are not echoed, Ctrl-C goes on to be a signal. `None`: standard input
-    /// is no terminal.
+    /// Switches the terminal to immediate input without echo; Ctrl-C remains a signal. Returns `None` if standard input
+    /// is not a terminal.
     pub(super) fn open() -> Option<Self> {
         let stdin = std::io::stdin();
         let before = tcgetattr(&stdin).ok()?;
@@ -39,7 +39,7 @@ impl Keyboard {
         raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
         tcsetattr(&stdin, OptionalActions::Now, &raw).ok()?;
         let (sender, typed) = mpsc::channel(WAITING);
-        // It ends with the process: a read of a terminal cannot be called off.
+        // The thread ends with the process, because a read from a terminal cannot be cancelled.
         std::thread::spawn(move || {
             let mut line = Line::default();
             for octet in std::io::stdin().lock().bytes() {
@@ -50,13 +50,13 @@ impl Keyboard {
                     return;
                 }
             }
-            // The call may be over.
+            // The call may have ended.
             let _ = sender.blocking_send(Typed::End);
         });
         Some(Self { typed, before })
     }
 
-    /// The next thing typed. Cancel-safe.
+    /// Waits for the next input. Cancel-safe.
     pub(super) async fn next(&mut self) -> Typed {
         self.typed.recv().await.unwrap_or(Typed::End)
     }
@@ -64,12 +64,12 @@ impl Keyboard {
 
 impl Drop for Keyboard {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
+        // An error means that the terminal has been closed.
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 
-/// A line as it is typed.
+/// A line that is being typed.
 #[derive(Default)]
 struct Line {
     octets: Vec<u8>,

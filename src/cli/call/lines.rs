@@ -1,4 +1,4 @@
-//! What the terminal shows of a call while it lasts, a line each, and what is reported of it at the end.
+//! The output of a call: one line per event on the terminal, and the lines of the report.
 
 use std::io::{IsTerminal, Write};
 
@@ -7,34 +7,34 @@ use tokio::time::Instant;
 
 use super::super::paint::{Paint, harmless};
 
-/// Which colour a line's first word has.
+/// The kind of a line; it determines the colour of its first word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Tone {
-    /// It went well.
+    /// Success.
     Good,
-    /// It did not.
+    /// Failure.
     Bad,
-    /// The other side.
+    /// Audio or digits from the other side.
     Theirs,
-    /// Our side.
+    /// Audio or digits from this side.
     Ours,
-    /// Neither.
+    /// Anything else, without a colour.
     Plain,
 }
 
-/// Writes the lines: to standard output, or with `--json` to standard error.
+/// Prints the lines to standard output, or with `--json` to standard error.
 pub(super) struct Lines {
     paint: Paint,
     json: bool,
-    /// The zero of the times.
+    /// Start of the call; the times are relative to it.
     began: Instant,
-    /// What is being typed, shown below the lines.
+    /// The text that is being typed, shown below the lines.
     draft: Option<String>,
-    /// Each line so far, for the report.
+    /// All lines so far, for the report.
     told: Vec<Value>,
 }
 
-/// Most lines kept for the report.
+/// Maximum lines kept for the report; later ones are only printed.
 const MOST_TOLD: usize = 10_000;
 
 impl Lines {
@@ -43,17 +43,17 @@ impl Lines {
         Self { paint, json, began, draft: None, told: Vec::new() }
     }
 
-    /// Seconds since the call began.
+    /// Returns the seconds since the start of the call.
     pub(super) fn now(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// Tells something now.
+    /// Prints a line with the current time.
     pub(super) fn tell(&mut self, tone: Tone, what: &str, detail: &str) {
         self.tell_at(self.now(), tone, what, detail);
     }
 
-    /// Tells something that was so at this time.
+    /// Prints a line with the given time.
     pub(super) fn tell_at(&mut self, at: f64, tone: Tone, what: &str, detail: &str) {
         let (detail, paint) = (harmless(detail), self.paint);
         let name = format!("{what:<9}");
@@ -70,19 +70,19 @@ impl Lines {
         }
     }
 
-    /// A line of advice, without a time.
+    /// Prints a line of advice, without a time.
     pub(super) fn advise(&mut self, text: &str) {
         let text = self.paint.yellow(text);
         self.write(&format!("          {text}"));
     }
 
-    /// A line that matters less.
+    /// Prints a less important line, without a time.
     pub(super) fn note(&mut self, text: &str) {
         let text = self.paint.dim(text);
         self.write(&format!("          {text}"));
     }
 
-    /// Shows what is being typed below the lines; nothing is typed when `None`.
+    /// Shows the text that is being typed below the lines; `None` removes it.
     pub(super) fn show_draft(&mut self, draft: Option<String>) {
         self.draft = draft;
         if self.is_live() {
@@ -90,14 +90,14 @@ impl Lines {
         }
     }
 
-    /// Takes the line that is being typed away.
+    /// Removes the line that is being typed.
     pub(super) fn clear(&mut self) {
         if self.draft.take().is_some() && self.is_live() {
             self.put("\r\x1b[2K");
         }
     }
 
-    /// What was told.
+    /// Returns the lines for the report.
     pub(super) fn told(&mut self) -> Vec<Value> {
         std::mem::take(&mut self.told)
     }
@@ -118,7 +118,7 @@ impl Lines {
     }
 
     fn put(&self, text: &str) {
-        // A pipe that is closed ends nothing: the call and its exit code go on.
+        // A closed pipe is ignored, so that the call continues and the exit code stays correct.
         let _ = match self.json {
             true => std::io::stderr().write_all(text.as_bytes()),
             false => {
@@ -129,7 +129,7 @@ impl Lines {
     }
 }
 
-/// To the hundredth.
+/// Rounds to hundredths of a second.
 pub(super) fn rounded(seconds: f64) -> f64 {
     (seconds * 100.0).round() / 100.0
 }

@@ -1,4 +1,4 @@
-//! A SIP phone for one outgoing call, made of the same SIP and media engines as the server.
+//! A SIP phone for one outgoing call, built from the same SIP and media engines as the server.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,41 +9,42 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::mpsc;
 
-/// Events that may wait. Beyond them the media engine offers its events again, and SIP's are lost: one call has a few a second.
+/// Maximum events that wait. Beyond that the media engine retries its events and SIP events are lost; one call has only
+/// a few events per second.
 const WAITING: usize = 4_096;
-/// Frames that may wait to be listened to, 10 s; later ones are dropped.
+/// Maximum received frames that wait to be analysed (10 s); later ones are dropped.
 const UNHEARD: usize = 500;
-/// How long a pressed key is down, ms.
+/// Duration of a sent DTMF digit, in ms.
 const PRESS: u16 = 120;
 
-/// What its engines tell.
+/// An event of the SIP or the media engine.
 pub(super) enum Input {
     Sip(sip::Event),
     Media(media::Event),
 }
 
-/// Whom it calls, and as whom.
+/// The parameters of the call.
 pub(super) struct Invitation {
     pub(super) uri: String,
-    /// User of the From URI.
+    /// User part of the From URI.
     pub(super) from: String,
-    /// Shown to the server, with its realm, whether it asks or not.
+    /// Credentials with their realm; they are sent with the first INVITE, without a challenge.
     pub(super) credentials: Option<(sip::Credentials, String)>,
 }
 
-/// The phone.
+/// The phone with its engines.
 pub(super) struct Phone {
     sip: sip::transport::Handle,
     media: media::Engine,
     session: Option<media::Session>,
-    /// What its engines tell.
+    /// Events of the engines.
     pub(super) inputs: mpsc::Receiver<Input>,
     key: u128,
     next_op: u64,
 }
 
 impl Phone {
-    /// Switches it on, at this address of the machine.
+    /// Starts the phone on this address of the machine.
     pub(super) async fn start(address: IpAddr, ports: media::PortRange) -> anyhow::Result<Self> {
         let (sender, inputs) = mpsc::channel(WAITING);
         let host = if address.is_ipv4() { address.to_string() } else { format!("[{address}]") };
@@ -56,7 +57,7 @@ impl Phone {
         };
         let events = sender.clone();
         let sip = sip::transport::start(config, move |event| {
-            // Full: documented.
+            // If the channel is full, the event is lost; see `WAITING`.
             let _ = events.try_send(Input::Sip(event));
         })
         .await
@@ -76,7 +77,7 @@ impl Phone {
         Ok(Self { sip, media, session: Some(session), inputs, key, next_op: 0 })
     }
 
-    /// Calls, and begins to listen.
+    /// Sends the INVITE, and returns the received audio.
     pub(super) fn call(&mut self, invitation: Invitation) -> anyhow::Result<media::TapReader> {
         let Invitation { uri, from, credentials } = invitation;
         let (sink, reader) = media::tap(UNHEARD, media::TapCodec::L16(media::ByteOrder::Little));
@@ -96,14 +97,14 @@ impl Phone {
         Ok(reader)
     }
 
-    /// The other side's description of its audio; early and final.
+    /// Applies the SDP of a provisional or final response. Returns the codec.
     pub(super) fn accept(&mut self, sdp: &[u8]) -> anyhow::Result<Option<media::Codec>> {
         let session = self.session.as_mut().context("the call is over")?;
         session.accept(sdp).map_err(|error| anyhow!("{error}"))?;
         Ok(session.codec())
     }
 
-    /// The other side changes the session, a hold say.
+    /// Answers an offer within the call, for example a hold.
     pub(super) fn answer_offer(&mut self, offer: Option<&[u8]>) {
         let leg = self.leg();
         let Some(session) = self.session.as_mut() else { return };
@@ -117,7 +118,7 @@ impl Phone {
         });
     }
 
-    /// The session's timer wants an offer.
+    /// Sends the offer that the session timer requires (RFC 4028).
     pub(super) fn refresh(&mut self) {
         let leg = self.leg();
         if let Some(session) = self.session.as_mut() {
@@ -125,48 +126,48 @@ impl Phone {
         }
     }
 
-    /// It transfers nobody.
+    /// Refuses a transfer (REFER) with 603.
     pub(super) fn refuse_transfer(&self) {
         self.sip.post(sip::Command::AnswerRefer { leg: self.leg(), status: 603 });
     }
 
-    /// Plays this; the operation's end is an event.
+    /// Plays audio; an event reports the end of the operation.
     pub(super) fn play(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<media::OpId> {
         let (op, audio) = (self.op(), Arc::clone(audio));
         self.command(media::Command::Play { op, audio, loops: std::num::NonZeroU32::new(1) })?;
         Ok(op)
     }
 
-    /// Presses these keys; the operation's end is an event.
+    /// Sends DTMF digits; an event reports the end of the operation.
     pub(super) fn press(&mut self, keys: &str) -> anyhow::Result<media::OpId> {
         let op = self.op();
         self.command(media::Command::SendDigits { op, digits: keys.to_owned(), duration_ms: PRESS })?;
         Ok(op)
     }
 
-    /// Records the other side left and this one right, until the end.
+    /// Records the call until its end: the other side on the left channel, this side on the right one.
     pub(super) fn record(&mut self, path: &Path) -> anyhow::Result<()> {
         let op = self.op();
         let spec = media::RecordSpec::new(path, media::Channels::Dual);
         self.command(media::Command::Recording(media::RecordingCommand::Start { op, spec }))
     }
 
-    /// Ends the call, or gives up calling.
+    /// Hangs up, or cancels the call.
     pub(super) fn hang_up(&self) {
         let leg = self.leg();
         self.sip.post(sip::Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() });
     }
 
-    /// The call is over: recordings are completed, and the session's figures come.
+    /// Closes the media session after the call: completes the recording, and an event with the statistics follows.
     pub(super) fn close(&mut self) {
         self.session = None;
     }
 
-    /// Switches it off.
+    /// Shuts the phone down.
     pub(super) async fn stop(self) {
         self.sip.shutdown().await;
         let media = self.media;
-        // Its recordings are complete already.
+        // The recording is already complete.
         drop(tokio::task::spawn_blocking(move || media.shutdown()).await);
     }
 

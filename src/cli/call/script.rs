@@ -1,4 +1,4 @@
-//! A script of steps: a YAML list.
+//! A script: a YAML list of steps.
 //!
 //! ```yaml
 //! - expect: speech within 5 seconds
@@ -15,15 +15,15 @@ use yaml_rust2::scanner::Marker;
 
 use super::steps::Step;
 
-/// Longest script, octets.
+/// Maximum size of a script, in octets.
 const LONGEST: u64 = 1024 * 1024;
-/// Deepest nesting that is read.
+/// Maximum nesting depth that is parsed.
 const DEEPEST: usize = 8;
 
-/// The steps of a file. Files that it plays are beside it.
+/// Reads the steps of a file. The paths of audio files in it are relative to its directory.
 ///
 /// # Errors
-/// In words, with the line.
+/// A text with the line.
 pub(super) fn read(path: &Path) -> Result<Vec<Step>, String> {
     let shown = path.display();
     let size = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len();
@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Step>, String> {
     Ok(steps.into_iter().map(beside).collect())
 }
 
-/// An error with its line.
+/// The line of an error, and its text.
 type Fault = (usize, String);
 
 fn parse(text: &str) -> Result<Vec<Step>, Fault> {
@@ -82,7 +82,7 @@ fn step(Node { line, value }: Node) -> Result<Step, Fault> {
     }
 }
 
-/// A value, where it stands. Scalars stay as they were written: `press: 01` is no number.
+/// A YAML value with its line. Scalars keep their text: `press: 01` is not converted to a number.
 struct Node {
     line: usize,
     value: Value,

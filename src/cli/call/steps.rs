@@ -1,4 +1,4 @@
-//! What a call does, step by step: from the command line in its order, or from a script.
+//! The steps of a call, in the order of the command line, or from a script.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,53 +9,53 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
 use super::script;
 
-/// How long something expected may take when nothing else is said.
+/// Default time limit of an expectation.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Quiet time that counts as silence when nothing else is said.
+/// Default duration of an expected silence.
 const QUIET: Duration = Duration::from_secs(2);
-/// Longest time that a step may name: a day.
+/// Maximum duration in a step, in seconds: one day.
 const LONGEST: f64 = 86_400.0;
-/// Most keys of one step.
+/// Maximum digits of one step.
 const MOST_KEYS: usize = 1_024;
 
-/// One step.
+/// One step of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
     /// Speak this text.
     Say(String),
-    /// Press these keys (RFC 4733); `w` pauses for half a second.
+    /// Send these DTMF digits (RFC 4733); `w` is a pause of 0.5 s.
     Press(String),
     /// Play this WAV file.
     Play(PathBuf),
-    /// Do nothing for this long.
+    /// Wait for this long.
     Wait(Duration),
-    /// Go on when this has been heard; the command fails if it does not come in time.
+    /// Wait until this has been heard; the command fails if it is not heard in time.
     Expect(Expectation),
     /// End the call.
     Hangup,
 }
 
-/// What is to be heard, and how soon.
+/// What is expected, and its time limit.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Expectation {
-    /// What.
+    /// The expected sound or event.
     pub(super) what: Sound,
-    /// Counted from the end of the step before it.
+    /// Time limit, counted from the end of the previous step.
     pub(super) within: Duration,
 }
 
-/// Something that can be heard.
+/// What can be expected.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Sound {
-    /// Somebody speaks.
+    /// Speech.
     Speech,
-    /// A steady tone, of this frequency in Hz if one is named.
+    /// A steady tone; of this frequency in Hz if one is given.
     Tone(Option<f64>),
-    /// These words, in the words of a speech-to-text engine. In lower case, one space between them.
+    /// These words, as the speech-to-text engine writes them; lower case, separated by one space.
     Words(String),
-    /// Nothing for this long.
+    /// Silence for this long.
     Silence(Duration),
-    /// These keys.
+    /// These DTMF digits.
     Keys(String),
     /// The other side hangs up.
     Hangup,
@@ -86,7 +86,7 @@ impl Step {
         }
     }
 
-    /// The step of this name in a script; `within` goes with `expect`.
+    /// Parses a step of a script by its name; `within` is allowed only with `expect`.
     pub(super) fn named(name: &str, value: &str, within: Option<&str>) -> Result<Self, String> {
         match (Self::of(name, value)?, within) {
             (Self::Expect(expectation), Some(within)) => {
@@ -98,7 +98,7 @@ impl Step {
     }
 }
 
-/// A number of seconds, with or without its unit.
+/// Parses a number of seconds with or without its unit.
 fn seconds(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let units = ["seconds", "second", "sec", "s"];
@@ -112,7 +112,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 impl std::str::FromStr for Expectation {
     type Err = String;
 
-    /// `tone:440 within 5 seconds`.
+    /// Parses for example `tone:440 within 5 seconds`.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let timed = text.rsplit_once(" within ").and_then(|(what, time)| Some((what, seconds(time).ok()?)));
@@ -149,7 +149,7 @@ impl std::str::FromStr for Sound {
     }
 }
 
-/// Words without punctuation and capitals, so that what an engine writes can be compared.
+/// Returns the words in lower case without punctuation, so that texts of an engine can be compared.
 pub(super) fn plain_words(text: &str) -> String {
     let plain: String = text.chars().map(|one| if one.is_alphanumeric() || one == '\'' { one } else { ' ' }).collect();
     plain.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
@@ -188,11 +188,11 @@ impl fmt::Display for Sound {
     }
 }
 
-/// The steps of the command line, in the order in which they were given.
+/// The steps of the command line, in the given order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steps(pub(super) Vec<Step>);
 
-/// Option, placeholder, help.
+/// For each option: its name, the placeholder of its value, and its help text.
 const OPTIONS: [(&str, &str, &str); 7] = [
     ("say", "TEXT", "Speak this text, with the configured voice"),
     ("press", "DIGITS", "Press these keys (RFC 4733); w waits for half a second"),

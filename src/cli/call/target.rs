@@ -1,4 +1,4 @@
-//! Who is called: a number, an extension or a phone of the server of this configuration, or any SIP URI.
+//! The called party: a number, an extension or a phone of the configured server, or any SIP URI.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
@@ -7,35 +7,35 @@ use tandem_accounts::Account;
 use tandem_config::Config;
 use tandem_sip::Credentials;
 
-/// How long a closed port may take to say so.
+/// Maximum wait for the ICMP error of a closed port.
 const REFUSAL: Duration = Duration::from_millis(100);
-/// SIP's port.
+/// Default port of SIP.
 const SIP: u16 = 5_060;
 
-/// Where the server of this configuration takes calls.
+/// SIP address of the configured server.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ServerAddress {
-    /// Where.
+    /// Address and port.
     pub(super) address: SocketAddr,
-    /// By TCP only.
+    /// Whether the server has a TCP socket only.
     pub(super) tcp: bool,
 }
 
-/// Who is called, and how.
+/// The called party.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Target {
-    /// Request-URI.
+    /// Request-URI of the INVITE.
     pub(super) uri: String,
-    /// Where its host is, for a host that has an address here.
+    /// Address of its host, if the host name resolves.
     pub(super) address: Option<SocketAddr>,
-    /// Whether a closed port of it is told at once: UDP on this machine.
+    /// Whether a closed port can be detected at once: UDP on this machine.
     pub(super) probed: bool,
-    /// The server of this configuration: the account may show itself there.
+    /// Whether it is the configured server, to which the account's credentials may be sent.
     pub(super) own: bool,
 }
 
 impl ServerAddress {
-    /// Of the configuration's sockets: UDP's first, else TCP's.
+    /// Returns the first UDP socket of the configuration, or the first TCP socket if there is none.
     pub(super) fn of(config: &Config) -> Option<Self> {
         let by = |scheme: &str, tcp| {
             let host = |listen: &String| listen.strip_prefix(scheme).and_then(|host| host.parse().ok());
@@ -47,10 +47,10 @@ impl ServerAddress {
 }
 
 impl Target {
-    /// Reads what was asked for.
+    /// Parses the target of the command line.
     ///
     /// # Errors
-    /// In words, with what would be right.
+    /// A text that also says what would be valid.
     pub(super) fn of(text: &str, server: Option<&ServerAddress>) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
         if lower.starts_with("sips:") {
@@ -76,7 +76,7 @@ impl Target {
                     .to_owned(),
             );
         };
-        // In a URI, # begins something else.
+        // A `#` must be escaped in a URI.
         let user = user.replace('#', "%23");
         let transport = if *tcp { ";transport=tcp" } else { "" };
         let uri = format!("sip:{user}@{address}{transport}");
@@ -102,25 +102,25 @@ impl Target {
         Ok(Self { uri: text.to_owned(), address, probed, own })
     }
 
-    /// Whether a closed port answers where the call would go: then nothing listens there. Silence is no such answer.
+    /// Returns whether an ICMP error shows that nothing listens on the target port. No answer is not such a sign.
     pub(super) fn is_closed(&self) -> bool {
         let Some(address) = self.address.filter(|_| self.probed) else { return false };
         let try_it = || -> std::io::Result<()> {
             let socket = UdpSocket::bind((any(address), 0))?;
             socket.connect(address)?;
             socket.set_read_timeout(Some(REFUSAL))?;
-            // A keep-alive, which no server answers over UDP (RFC 5626 §3.5).
+            // A keep-alive, to which no server responds over UDP (RFC 5626 §3.5).
             socket.send(b"\r\n\r\n")?;
             socket.recv(&mut [0; 1]).map(drop)
         };
         try_it().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
     }
 
-    /// The address of this machine that packets to it leave by.
+    /// Returns the address of this machine from which packets to the target are sent.
     pub(super) fn source(&self) -> IpAddr {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let Some(address) = self.address else {
-            // A name of the public network: any address of it shows the way.
+            // The host name does not resolve here: use the route to a public address.
             return source_towards(([192, 0, 2, 1], SIP).into()).unwrap_or(loopback);
         };
         source_towards(address).unwrap_or(loopback)
@@ -137,7 +137,8 @@ fn source_towards(address: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// The account that the call is made as: the one named, else whose number or phone is called, else the first.
+/// Returns the account that makes the call: the given one, otherwise the one that owns the called number or phone,
+/// otherwise the first one.
 pub(super) fn account<'a>(
     config: &Config,
     accounts: &'a [Account],
@@ -155,7 +156,8 @@ pub(super) fn account<'a>(
     number.or_else(phone).and_then(|name| of(name)).or(accounts.first())
 }
 
-/// What the account shows the server: its id with its provider, which no other server's account has, or its name.
+/// Returns the account's credentials for the server: its id at its provider, which accounts of other servers do not
+/// have, or its name.
 pub(super) fn credentials(account: &Account) -> Option<Credentials> {
     let (username, password) = account.callers().last()?;
     Some(Credentials { username: username.to_owned(), password: password.to_owned() })

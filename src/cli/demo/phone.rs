@@ -1,4 +1,4 @@
-//! A SIP phone for one call at a time, made of the same SIP and media engines as the server.
+//! A SIP phone for one call at a time, built from the same SIP and media engines as the server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::mpsc;
 
-/// Longest that anything may take.
+/// Time limit for every single step.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A phone with its own SIP socket and RTP ports.
@@ -30,7 +30,7 @@ enum Heard {
 }
 
 impl Phone {
-    /// Switches it on, on loopback and free ports.
+    /// Starts the phone on loopback with free ports.
     pub(super) async fn start(name: &'static str, ports: &str) -> anyhow::Result<Self> {
         let (said, heard) = mpsc::unbounded_channel();
         let anyone = ["127.0.0.0/8"].iter().filter_map(|network| network.parse().ok()).collect();
@@ -48,13 +48,13 @@ impl Phone {
         Ok(Self { name, sip, media, key: rand::random(), session: None, heard, said, next_op: 0 })
     }
 
-    /// Where it can be called.
+    /// Returns the URI at which the phone can be called.
     pub(super) fn uri(&self) -> String {
         let address = self.sip.local_addrs().first().map(|(_, address)| address.to_string()).unwrap_or_default();
         format!("sip:{}@{address}", self.name)
     }
 
-    /// Calls `uri` as `from` and waits for the answer.
+    /// Calls `uri` with `from` as caller, and waits for the answer.
     pub(super) async fn call(&mut self, uri: &str, from: &str) -> anyhow::Result<()> {
         let mut session = self.open()?;
         let invite = sip::Outgoing {
@@ -94,21 +94,21 @@ impl Phone {
         Ok(())
     }
 
-    /// Says this, to its end.
+    /// Plays audio and waits for its end.
     pub(super) async fn say(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<()> {
         let op = self.op();
         self.command(media::Command::Play { op, audio: Arc::clone(audio), loops: std::num::NonZeroU32::new(1) })?;
         self.until_finished(op).await
     }
 
-    /// Presses these keys (RFC 4733).
+    /// Sends DTMF digits (RFC 4733) and waits for their end.
     pub(super) async fn press(&mut self, digits: &str) -> anyhow::Result<()> {
         let op = self.op();
         self.command(media::Command::SendDigits { op, digits: digits.to_owned(), duration_ms: 100 })?;
         self.until_finished(op).await
     }
 
-    /// Writes down what it hears from now on.
+    /// Starts to record the received audio.
     pub(super) fn record(&mut self, path: &Path) -> anyhow::Result<()> {
         let spec = media::RecordSpec {
             track: media::Tracks::Inbound,
@@ -118,7 +118,7 @@ impl Phone {
         self.command(media::Command::Recording(media::RecordingCommand::Start { op, spec }))
     }
 
-    /// Waits for the other side to hang up, or hangs up itself; then its figures.
+    /// Hangs up, or waits until the other side does. Returns the media statistics.
     pub(super) async fn end(&mut self, hangup: bool) -> anyhow::Result<media::Stats> {
         let leg = sip::LegKey(self.key);
         if hangup {
@@ -133,11 +133,11 @@ impl Phone {
         .await
     }
 
-    /// Switches it off.
+    /// Shuts the phone down.
     pub(super) async fn stop(self) {
         self.sip.shutdown().await;
         let media = self.media;
-        // Its recordings are complete already.
+        // The recordings are already complete.
         drop(tokio::task::spawn_blocking(move || media.shutdown()).await);
     }
 

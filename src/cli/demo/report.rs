@@ -1,4 +1,4 @@
-//! What the demo shows: the timeline of the call, the measured audio, and what was to happen and did or did not.
+//! The output of the demo: the timeline of the call, the measured audio, and the checks with their results.
 
 use std::path::Path;
 
@@ -7,37 +7,37 @@ use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::event_log::{self, Line};
 use tandem_media as media;
 
-/// One claim, and whether it came true.
+/// One check and its result.
 pub(super) struct Check {
     what: String,
     holds: bool,
 }
 
-/// All claims so far.
+/// All checks so far.
 #[derive(Default)]
 pub(super) struct Checks(Vec<Check>);
 
 impl Checks {
-    /// Adds one and shows it.
+    /// Adds a check and prints it.
     pub(super) fn add(&mut self, what: impl Into<String>, holds: bool) {
         let check = Check { what: what.into(), holds };
         println!("  {} {}", if check.holds { "✓" } else { "✗" }, check.what);
         self.0.push(check);
     }
 
-    /// What did not come true.
+    /// Returns the failed checks.
     pub(super) fn failed(&self) -> Vec<&str> {
         self.0.iter().filter(|check| !check.holds).map(|check| check.what.as_str()).collect()
     }
 }
 
-/// The log, with times since its first line.
+/// Prints the log with times since its first line.
 pub(super) fn timeline(lines: &[Line], legs: &[&LegInfo]) {
     println!("\nTimeline (seconds since the INVITE)\n");
     print!("{}", event_log::timeline(lines, |id| legs.iter().find(|leg| leg.id == id).map(|leg| who(leg))));
 }
 
-/// Both ends' figures for each leg.
+/// Prints the media statistics of both ends of each leg.
 pub(super) fn audio(legs: &[&LegInfo], phones: &[(&str, media::Stats)]) {
     println!("\nAudio            packets in      out     lost   jitter     MOS\n");
     for leg in legs {
@@ -69,7 +69,8 @@ fn who(leg: &LegInfo) -> &'static str {
     }
 }
 
-/// How much the recording at `path` holds of `said`: the highest normalised cross-correlation of its middle second, 0 to 1.
+/// Returns how similar the recording at `path` is to `said`: the highest normalised cross-correlation with its middle
+/// second, 0 to 1.
 pub(super) fn likeness(path: &Path, said: &media::Audio) -> anyhow::Result<f64> {
     let octets = std::fs::read(path).with_context(|| format!("no recording at {}", path.display()))?;
     let heard = media::read_wav(&octets)?;
@@ -82,7 +83,7 @@ pub(super) fn likeness(path: &Path, said: &media::Audio) -> anyhow::Result<f64> 
     let mut best = 0.0_f64;
     for window in heard.windows(needle.len().max(1)) {
         let product: f32 = window.iter().zip(&needle).map(|(heard, said)| heard * said).sum();
-        // The window's energy is only worth computing where the product can win.
+        // The energy of the window is computed only if the product can exceed the best value.
         if f64::from(product) > best.max(0.3) * own * 0.2 {
             best = best.max(f64::from(product) / (own * energy(window)).sqrt().max(1.0));
         }

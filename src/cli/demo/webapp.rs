@@ -1,4 +1,4 @@
-//! The web application that the demo's call runs: TwiML documents and a media-stream WebSocket, as a user would write them.
+//! The web application of the demo: TwiML documents and a media-stream WebSocket, as a user would write them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,33 +17,33 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Messages that are echoed: a second and a half.
+/// Number of messages that are echoed: 1.5 s of audio.
 const ECHOED: usize = 75;
-/// Longest that anything may take.
+/// Time limit for every single step.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the application saw.
+/// What the application received.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// Digits were gathered.
+    /// The gathered digits.
     Digits(String),
-    /// The recording runs: the caller may speak.
+    /// The recording has started; the caller may speak.
     Recording,
-    /// The recording is there.
+    /// The recording is complete.
     Recorded,
-    /// The stream is open: the caller may speak.
+    /// The stream is open; the caller may speak.
     Streaming,
-    /// So many media messages, all of 160 octets or not, and whether the mark came back.
+    /// Number of echoed media messages, whether all had 160 octets, and whether the mark came back.
     Echoed { messages: usize, whole: bool, marked: bool },
-    /// The second phone's leg is over.
+    /// Status of the second phone's leg, which has ended.
     Dialed(String),
-    /// The call is over.
+    /// The call has ended.
     Completed,
 }
 
 /// The running application.
 pub(super) struct WebApp {
-    /// Where it listens.
+    /// Address on which the application listens.
     pub(super) address: SocketAddr,
     seen: mpsc::UnboundedReceiver<Seen>,
 }
@@ -58,7 +58,7 @@ struct Shared {
 type Parameters = Form<Vec<(String, String)>>;
 
 impl WebApp {
-    /// Starts it on a free port; it dials `desk` at the end.
+    /// Starts the application on a free port. Its last document dials `desk`.
     pub(super) async fn start(desk: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -72,12 +72,12 @@ impl WebApp {
             .route("/dialed", post(dialed))
             .route("/status", post(status))
             .with_state(Shared { desk: desk.into(), address, seen: sender });
-        // Ends with the process.
+        // The task ends with the process.
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { address, seen })
     }
 
-    /// What it sees next.
+    /// Waits for the next thing that the application receives.
     pub(super) async fn next(&mut self) -> anyhow::Result<Seen> {
         let seen = tokio::time::timeout(PATIENCE, self.seen.recv()).await;
         seen.ok().flatten().with_context(|| format!("the web application was not asked for {} s", PATIENCE.as_secs()))
@@ -143,7 +143,7 @@ async fn stream(State(shared): State<Shared>, upgrade: WebSocketUpgrade) -> Resp
     })
 }
 
-/// Sends the first messages back, then a mark; closes once the mark is back.
+/// Echoes the first messages, then sends a mark. Closes the socket when the mark comes back.
 async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<Seen> {
     let (mut messages, mut whole, mut marked, mut sid) = (0, true, false, Value::Null);
     while let Some(Ok(message)) = socket.recv().await {
@@ -167,7 +167,7 @@ async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<Seen> {
             }
             Some("mark") => {
                 marked = true;
-                // A socket that is closed already is closed.
+                // An error means that the socket is already closed.
                 drop(socket.send(Message::Close(None)).await);
                 break;
             }
@@ -179,7 +179,7 @@ async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<Seen> {
 
 impl Shared {
     fn tell(&self, seen: Seen) {
-        // The demo may have given up.
+        // The demo may have ended already.
         drop(self.seen.send(seen));
     }
 }

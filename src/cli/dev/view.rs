@@ -1,4 +1,4 @@
-//! Calls as they happen, for people: a few words a line, colours where there is a terminal.
+//! The live view of calls: short lines, with colours on a terminal.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::super::paint::{Paint, harmless};
 
-/// Calls that are remembered; the oldest is forgotten and would be shown anew.
+/// Maximum calls that are remembered. A forgotten call with further lines is shown as a new one.
 const MOST_CALLS: usize = 200;
-/// Parameters of a webhook that people look for, in this order.
+/// Webhook parameters that are shown, in this order.
 const TOLD: [&str; 13] = [
     "Digits",
     "SpeechResult",
@@ -33,31 +33,31 @@ const TOLD: [&str; 13] = [
     "StatusCallbackEvent",
     "ErrorCode",
 ];
-/// Parameters that are told when the answer is no document: what the callback was about.
+/// Parameter that is shown too if the response is not a document: the status that a callback reports.
 const STATUS: &str = "CallStatus";
-/// Lines that tell what the lines around them tell.
+/// Log lines that are not shown, because the lines around them say the same.
 const PASSED_OVER: [&str; 4] = ["initiated", "first packet came", "playback completed", "playback stopped"];
-/// Verbs of a document that are told.
+/// Maximum verbs of a document that are shown.
 const MOST_VERBS: usize = 8;
-/// Characters of a parameter.
+/// Maximum characters of a parameter.
 const LONGEST: usize = 80;
 
-/// Shows them.
+/// Prints the calls.
 pub(super) struct View {
     paint: Paint,
     shows_sip: bool,
     calls: Calls,
     accounts: Arc<Vec<Arc<Account>>>,
     shown: HashMap<CallId, Shown>,
-    /// The same, oldest first.
+    /// The remembered calls, oldest first.
     order: Vec<CallId>,
     number: u32,
 }
 
-/// What is known of a call.
+/// A remembered call.
 struct Shown {
     number: u32,
-    /// Its first line.
+    /// The first line of its log.
     first: Line,
     named: bool,
     legs: HashMap<LegId, String>,
@@ -68,7 +68,7 @@ impl View {
         Self { paint, shows_sip, calls, accounts, shown: HashMap::new(), order: Vec::new(), number: 0 }
     }
 
-    /// Until the server has gone.
+    /// Prints calls until the server has ended.
     pub(super) async fn run(mut self, mut entries: Receiver<Told>) {
         loop {
             match entries.recv().await {
@@ -115,7 +115,7 @@ impl View {
         println!("{time}  {:<9} {}", who, self.coloured(&line));
     }
 
-    /// Says who calls whom, when that is first known, and gives a leg its name.
+    /// Prints caller and called number of a call when they are first known, and names its legs.
     async fn introduce(&mut self, session: CallId, leg: Option<LegId>) {
         let Some(leg) = leg else { return };
         if self.shown.get(&session).is_none_or(|shown| shown.legs.contains_key(&leg)) {
@@ -157,13 +157,13 @@ impl View {
     }
 }
 
-/// Whether a webhook's line tells of a status below 400: `POST http://app/voice 200 (3 ms)`.
+/// Returns whether a webhook's line contains a status from 200 to 399: `POST http://app/voice 200 (3 ms)`.
 fn is_good(text: &str) -> bool {
     let mut status = text.split_whitespace().filter_map(|word| word.parse::<u16>().ok());
     status.any(|status| (200..400).contains(&status))
 }
 
-/// What the application was told and what it answered, in a few words.
+/// Returns a short form of the request's parameters and of the response.
 fn details(exchange: &Exchange) -> Option<String> {
     let value = |name: &str| exchange.parameters.iter().find(|(key, value)| key == name && !value.is_empty());
     let shown = |(name, value): &(String, String)| {
@@ -182,7 +182,7 @@ fn details(exchange: &Exchange) -> Option<String> {
     }
 }
 
-/// The verbs of a document: `<Gather> <Say>`.
+/// Returns the verbs of a document: `<Gather> <Say>`.
 fn verbs(body: &str) -> String {
     let names = body.split('<').skip(1).filter_map(|rest| {
         let name = rest.split(|one: char| !one.is_ascii_alphanumeric()).next()?;

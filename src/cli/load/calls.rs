@@ -1,4 +1,5 @@
-//! The signalling of both ends: begins calls at their pace, answers what comes, hangs up, and says what went wrong.
+//! Signalling of both ends: starts calls at the configured rate, answers incoming calls, hangs up, and records
+//! failures.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -15,49 +16,51 @@ use super::process;
 use super::sink::{Sink, SinkReport};
 use super::voice::{Ports, Side, Voice, VoiceReport};
 
-/// First interval of a repetition (RFC 3261's T1).
+/// First retransmission interval (T1 of RFC 3261).
 const T1: Duration = Duration::from_millis(500);
-/// How long an INVITE may go without a final response beyond the ringing, and a BYE.
+/// Time limit for the final response to an INVITE, besides the ringing time, and to a BYE.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// From the last packet of a call to its BYE, so that all of them arrive.
+/// Time from the last packet of a call to its BYE, so that all packets arrive.
 const LAST_PACKET: Duration = Duration::from_millis(100);
-/// From the last call's answer to what is counted of held calls.
+/// Time from the answer of the last held call to the start of the measurement.
 const SETTLE: Duration = Duration::from_secs(2);
-/// From the end of the last short call to the end of what is counted: what a server still writes of it.
+/// Time from the end of the last short call to the end of the measurement, so that it includes what the server still
+/// writes.
 const REST: Duration = Duration::from_millis(500);
-/// Kernel buffer asked for, octets: at 1,500 calls a second 256 KiB hold what comes in 10 ms.
+/// Requested size of the kernel's receive buffer, in octets. At 1,500 calls per second, 256 KiB hold the datagrams of
+/// 10 ms.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
-/// Datagrams taken from a socket before the timers get their turn.
+/// Maximum datagrams that are read from a socket before the timers are handled.
 const BATCH: usize = 64;
-/// A call that begins so much later than planned is counted as late: the generator is short of CPU.
+/// A call that starts later than this after its planned time counts as late: the generator lacks CPU time.
 const LATE: Duration = Duration::from_millis(20);
 
-/// What is to be done.
+/// Parameters of a run.
 pub(super) struct Plan {
     pub(super) target: SocketAddr,
     pub(super) caller: SocketAddr,
-    /// `None`: the server answers by itself.
+    /// Address of the answering end; `None` if the server answers by itself.
     pub(super) answerer: Option<SocketAddr>,
     pub(super) number: String,
     pub(super) cps: f64,
     pub(super) calls: u64,
-    /// From answer to BYE; `None`: until all are there and `together` is over.
+    /// Time from the answer to the BYE; if `None`, calls are held until all are there and `together` has passed.
     pub(super) hold: Option<Duration>,
     pub(super) together: Duration,
     pub(super) ring: Duration,
     pub(super) media: bool,
-    /// Where media streams go; the calls are to have audio.
+    /// Listening address for media streams; requires audio.
     pub(super) sink: Option<SocketAddr>,
 }
 
-/// What came of it.
+/// Results of a run.
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) calls: u64,
     pub(super) ok: u64,
-    /// How many, by what went wrong.
+    /// Number of failed calls by reason.
     pub(super) failures: BTreeMap<String, u64>,
-    /// Most calls at a time.
+    /// Maximum number of simultaneous calls.
     pub(super) most: usize,
     pub(super) retransmissions: u64,
     pub(super) late: u64,
@@ -65,23 +68,23 @@ pub(super) struct Outcome {
     pub(super) added: Figures,
     pub(super) media: Option<VoiceReport>,
     pub(super) streams: Option<SinkReport>,
-    /// All of the run, of short calls.
+    /// Resource use of the measured period; for short calls, of the whole run.
     pub(super) held: Option<Held>,
     pub(super) most_rss_kb: u64,
 }
 
-/// What all calls used while they were all there.
+/// Resource use of the measured period.
 pub(super) struct Held {
     pub(super) cpu_ms: u64,
     pub(super) seconds: f64,
-    /// The server's memory then.
+    /// Memory of the server at the end of the period (PSS), in KiB.
     pub(super) pss_kb: u64,
-    /// CPU time of the machine, and of this process.
+    /// CPU time of the whole machine, and of this process, in ms.
     pub(super) machine_ms: u64,
     pub(super) own_ms: u64,
 }
 
-/// CPU times when the calls were all there.
+/// CPU times at the start of the measured period.
 struct Before {
     at: Instant,
     cpu_ms: u64,
@@ -109,7 +112,8 @@ impl Before {
 }
 
 impl Outcome {
-    /// Every call went well, at most one in a thousand needed a message twice, and one in a hundred was begun late.
+    /// Returns whether the run was clean: no call failed, at most one in a thousand needed a retransmission, and at
+    /// most one in a hundred started late.
     pub(super) fn is_clean(&self) -> bool {
         self.failed() == 0 && self.retransmissions * 1_000 <= self.calls && self.late * 100 <= self.calls
     }
@@ -121,9 +125,9 @@ impl Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// The INVITE or BYE once more.
+    /// Retransmit the INVITE or the BYE.
     Repeat,
-    /// The 200 once more.
+    /// Retransmit the 200.
     RepeatAnswer,
     Answer,
     Silence,
@@ -139,14 +143,14 @@ enum Stage {
     Ending,
 }
 
-/// Our calling end of a call.
+/// The calling end of a call.
 struct Call {
     stage: Stage,
     began: Instant,
-    /// The INVITE, later the BYE: what is repeated.
+    /// The request to retransmit: the INVITE, later the BYE.
     request: String,
     interval: Duration,
-    /// The ACK, for repeated answers.
+    /// The ACK, sent again for a retransmitted 200.
     ack: String,
     rang: bool,
     forward: Option<Duration>,
@@ -154,7 +158,7 @@ struct Call {
     ended: bool,
 }
 
-/// Our answering end of it.
+/// The answering end of a call.
 struct Answering {
     source: SocketAddr,
     answer: String,
@@ -163,7 +167,7 @@ struct Answering {
     interval: Duration,
 }
 
-/// Both ends.
+/// Both ends of all calls.
 pub(super) struct Generator {
     plan: Plan,
     run: u32,
@@ -171,7 +175,7 @@ pub(super) struct Generator {
     answerer: Option<UdpSocket>,
     calls: HashMap<u64, Call>,
     answering: HashMap<u64, Answering>,
-    /// Calls by the Call-ID that the server gave them.
+    /// Serial numbers of calls by the Call-ID that the server chose for the answering end.
     names: HashMap<String, u64>,
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     ports: Ports,
@@ -186,7 +190,7 @@ impl Generator {
         let bind = |address: SocketAddr| {
             let socket = std::net::UdpSocket::bind(address)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
-            // What a burst of answers takes; what the system allows of it is had.
+            // For bursts of responses. The system may grant less than requested.
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER);
             socket.set_nonblocking(true)?;
             UdpSocket::from_std(socket)
@@ -205,9 +209,9 @@ impl Generator {
         Ok(Self { plan, run, caller, answerer, calls, answering, names, timers, ports, voice, sink, up: 0, outcome })
     }
 
-    /// To the end of the last call.
+    /// Runs until the last call has ended.
     pub(super) async fn run(mut self, pid: Option<u32>, progress: bool) -> io::Result<Outcome> {
-        // Until the reactor has said so once, `try_send_to` believes that there is no room.
+        // `try_send_to` fails until the reactor has reported once that the socket is writable.
         self.caller.writable().await?;
         if let Some(answerer) = &self.answerer {
             answerer.writable().await?;
@@ -235,7 +239,7 @@ impl Generator {
             if begun == self.plan.calls && self.calls.is_empty() {
                 break;
             }
-            // Held calls: counted from when all that will come are there.
+            // With held calls, the measurement starts when all calls that did not fail are up.
             if self.plan.hold.is_none() && begun == self.plan.calls && self.up as usize == self.calls.len() {
                 let settled = *settled.get_or_insert(now + SETTLE);
                 if held.is_none() && now >= settled {
@@ -248,7 +252,7 @@ impl Generator {
             {
                 self.outcome.held = Some(before.until_now(pid));
                 self.voice.iter().for_each(|voice| voice.count(false));
-                // Not all at once: they were not begun so either.
+                // The calls do not end all at once, just as they did not start all at once.
                 let calls = self.calls.keys().copied().enumerate();
                 let ends = calls.map(|(place, call)| (now + pause(place as f64 / cps / 2.0), call));
                 self.timers.extend(ends.map(|(at, call)| Reverse((at, call, Timer::Silence))));
@@ -334,7 +338,7 @@ impl Generator {
             Side::Caller => Some(&self.caller),
             Side::Answerer => self.answerer.as_ref(),
         };
-        // What the kernel does not take is lost like on any network, and repeated.
+        // A datagram that the kernel does not accept is lost as on any network, and is retransmitted.
         let _ = socket.map(|socket| socket.try_send_to(text.as_bytes(), to));
     }
 
@@ -395,7 +399,7 @@ impl Generator {
     fn hang_up(&mut self, call: u64, now: Instant) {
         let Some(own) = self.calls.get_mut(&call).filter(|own| own.stage == Stage::Up) else { return };
         (own.stage, own.interval) = (Stage::Ending, T1);
-        // Written with the ACK.
+        // The BYE was prepared together with the ACK.
         let text = own.request.clone();
         self.timers.push(Reverse((now + T1, call, Timer::Repeat)));
         self.timers.push(Reverse((now + PATIENCE, call, Timer::GiveUp)));
@@ -496,7 +500,7 @@ impl Generator {
                 self.send(Side::Caller, &ack, self.plan.target);
                 self.fail(call, status.to_string());
             }
-            // The 200 again: its ACK was lost.
+            // A retransmitted 200: its ACK was lost.
             (Stage::Up | Stage::Ending, 200..=299) => {
                 let ack = own.ack.clone();
                 self.outcome.retransmissions += 1;
@@ -506,7 +510,7 @@ impl Generator {
         }
     }
 
-    /// Sends the ACK of a 200 and writes the BYE, both along the way that the 200 names.
+    /// Sends the ACK of a 200 and prepares the BYE. Both use the Contact and the route set of the 200.
     fn acknowledge(&mut self, call: u64, response: &Message<'_>) {
         let mut routes: Vec<&str> = response.values("Record-Route", "Record-Route").collect();
         routes.reverse();
@@ -530,7 +534,7 @@ impl Generator {
         }
         let call = message::call_of(request.call_id(), self.run);
         self.send(Side::Caller, &message::response(request, "200 OK", "load", None, ""), from);
-        // Both may hang up at a time, which is all right.
+        // Both ends may hang up at the same time; that is not a failure.
         let early = call.filter(|call| self.calls.get(call).is_some_and(|own| own.stage != Stage::Ending));
         if let Some(call) = early.filter(|_| method == "BYE") {
             self.fail(call, "the server hung up".to_owned());
@@ -542,7 +546,7 @@ impl Generator {
         let known = self.names.get(request.call_id()).copied();
         match (method, known) {
             ("INVITE", Some(call)) => {
-                // Repeated; or a re-INVITE, which is answered as before.
+                // A retransmitted INVITE; or a re-INVITE, which gets the same answer.
                 self.outcome.retransmissions += 1;
                 if let Some(answering) = self.answering.get(&call).filter(|answering| answering.answered.is_some()) {
                     self.send(Side::Answerer, &answering.answer, from);
@@ -578,7 +582,7 @@ impl Generator {
         let call =
             message::serial(uri).filter(|call| self.calls.contains_key(call) && !self.answering.contains_key(call));
         let Some(call) = call else {
-            // Nobody's call, or not this run's any more.
+            // The call is unknown, or has already ended.
             return self.send(Side::Answerer, &message::response(request, "404 Not Found", "load", None, ""), from);
         };
         if let Some(own) = self.calls.get_mut(&call) {
@@ -600,7 +604,7 @@ impl Generator {
         self.timers.push(Reverse((now + self.plan.ring, call, Timer::Answer)));
     }
 
-    /// A call is over when both ends know.
+    /// Completes a call once both ends know of its end.
     fn finish(&mut self, call: u64) {
         if self.calls.get(&call).is_some_and(|own| own.ended && own.other_ended) {
             self.outcome.ok += 1;

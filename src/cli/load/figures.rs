@@ -1,12 +1,12 @@
-//! Percentiles of what was measured.
+//! Percentiles of the measured values.
 
 use serde_json::{Value, json};
 
-/// Milliseconds, each of them kept: a million are 8 MB.
+/// Measured values in ms. All of them are kept; a million values take 8 MB.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     all: Vec<f64>,
-    /// How many of them [`Figures::recent`] has told of.
+    /// Number of values that [`Figures::recent`] has already used.
     told: usize,
 }
 
@@ -15,7 +15,8 @@ impl Figures {
         self.all.push(milliseconds);
     }
 
-    /// The median of what came since this was last asked: to sort all of a million would hold up the calls.
+    /// Returns the median of the values since the last call of this function. Sorting a million values here would delay
+    /// the calls.
     pub(super) fn recent(&mut self) -> Option<f64> {
         let mut recent = self.all.get(self.told..)?.to_vec();
         self.told = self.all.len();
@@ -32,7 +33,7 @@ impl Figures {
     }
 }
 
-/// To the microsecond.
+/// Rounds to three decimals: values in ms to the microsecond.
 pub(super) fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }

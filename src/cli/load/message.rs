@@ -1,15 +1,16 @@
-//! As much of SIP as a load generator needs: its own messages written, the other side's searched.
+//! The part of SIP that a load generator needs: it writes its own messages, and searches the received ones for a few
+//! fields.
 
 use std::net::SocketAddr;
 
-/// A message that came.
+/// A received message.
 pub(super) struct Message<'a> {
     text: &'a str,
     body: &'a str,
 }
 
 impl<'a> Message<'a> {
-    /// `None`: not text.
+    /// Splits a message into head and body; `None` if it is not text.
     pub(super) fn parse(data: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(data).ok()?;
         let (text, body) = text.split_once("\r\n\r\n")?;
@@ -20,18 +21,18 @@ impl<'a> Message<'a> {
         self.text.lines().next().unwrap_or_default()
     }
 
-    /// Of a response.
+    /// Returns the status code of a response.
     pub(super) fn status(&self) -> Option<u16> {
         self.start_line().strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()
     }
 
-    /// Of a request: method and Request-URI.
+    /// Returns the method and the Request-URI of a request.
     pub(super) fn request(&self) -> Option<(&'a str, &'a str)> {
         let (method, rest) = self.start_line().split_once(' ')?;
         Some((method, rest.split_once(' ')?.0)).filter(|_| method != "SIP/2.0")
     }
 
-    /// Values of a header field, by its name or its short one.
+    /// Returns the values of a header field, by its long or its compact name.
     pub(super) fn values(&self, name: &'static str, short: &'static str) -> impl Iterator<Item = &'a str> {
         self.text.lines().skip(1).filter_map(move |line| {
             let (field, value) = line.split_once(':')?;
@@ -40,7 +41,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// The first of them; empty if there is none.
+    /// Returns the first value of a header field; empty if there is none.
     pub(super) fn value(&self, name: &'static str, short: &'static str) -> &'a str {
         self.values(name, short).next().unwrap_or_default()
     }
@@ -49,18 +50,18 @@ impl<'a> Message<'a> {
         self.value("Call-ID", "i")
     }
 
-    /// Number and method.
+    /// Returns the number and the method of the CSeq header.
     pub(super) fn cseq(&self) -> (u32, &'a str) {
         let (number, method) = self.value("CSeq", "CSeq").split_once(' ').unwrap_or_default();
         (number.parse().unwrap_or(0), method.trim())
     }
 
-    /// The URI of Contact.
+    /// Returns the URI of the Contact header.
     pub(super) fn contact(&self) -> Option<&'a str> {
         uri_of(self.value("Contact", "m"))
     }
 
-    /// Where the SDP wants audio.
+    /// Returns the address and port to which the SDP asks for audio.
     pub(super) fn audio(&self) -> Option<SocketAddr> {
         let line = |start: &str| self.body.lines().find_map(|line| line.strip_prefix(start));
         let address = line("c=IN IP4 ").or_else(|| line("c=IN IP6 "))?.trim().parse().ok()?;
@@ -76,13 +77,13 @@ fn uri_of(value: &str) -> Option<&str> {
     }
 }
 
-/// The last seven digits of the number dialled: the call's.
+/// Returns the serial number of the call: the last seven digits of the dialled number.
 pub(super) fn serial(uri: &str) -> Option<u64> {
     let user = uri.split_once(':')?.1.split(['@', ';']).next()?;
     user.get(user.len().checked_sub(7)?..)?.parse().ok()
 }
 
-/// What the requests of one call of ours have in common.
+/// The values that all requests of one call of this generator share.
 pub(super) struct Caller<'a> {
     pub(super) run: u32,
     pub(super) call: u64,
@@ -92,7 +93,7 @@ pub(super) struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// The INVITE, with our SDP.
+    /// Returns the INVITE with this SDP.
     pub(super) fn invite(&self, sdp: &str) -> String {
         let Self { from, target, .. } = self;
         let uri = self.uri();
@@ -118,13 +119,13 @@ impl Caller<'_> {
     }
 }
 
-/// Our call of a Call-ID.
+/// Returns the serial number of the call with this Call-ID, if it belongs to this run.
 pub(super) fn call_of(call_id: &str, run: u32) -> Option<u64> {
     let (first, call) = call_id.split_once('-')?;
     (u32::from_str_radix(first, 16) == Ok(run)).then(|| call.parse().ok()).flatten()
 }
 
-/// A response to a request that came.
+/// Returns a response to a received request.
 pub(super) fn response(
     request: &Message<'_>,
     status: &str,
@@ -161,8 +162,8 @@ pub(super) fn response(
     text
 }
 
-/// An offer or answer of G.711 u-law, with telephone-events as every phone has them: of one that has not, a server must listen to
-/// the audio for keys, and that would be measured.
+/// Returns an SDP offer or answer with G.711 u-law and telephone-event, as every phone has it. Without telephone-event
+/// a server must search the audio for DTMF digits, which would increase the measured cost.
 pub(super) fn sdp(audio: SocketAddr) -> String {
     let family = if audio.is_ipv4() { "IP4" } else { "IP6" };
     let (ip, port) = (audio.ip(), audio.port());

@@ -1,29 +1,30 @@
-//! What another process uses, and the machine, from /proc.
+//! CPU and memory use of a process and of the machine, from /proc.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Ticks of the kernel's clock a second, which Linux shows to programs on every architecture that we run on.
+/// Clock ticks per second in /proc; Linux uses 100 on every supported architecture.
 const TICKS: u64 = 100;
 
-/// Memory that a process holds.
+/// Returns the resident memory of a process (RSS), in KiB.
 pub(super) fn rss_kb(pid: u32) -> io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     let status = status.map_err(|error| io::Error::new(error.kind(), format!("--pid {pid}: {error}")))?;
     Ok(kilobytes(&status, "VmRSS:"))
 }
 
-/// The same, but of what it shares with others only its share; 0 where the kernel does not tell. To find out holds it up.
+/// Returns the proportional memory of a process (PSS: shared pages count in parts), in KiB; 0 if the kernel does not
+/// report it. The query stops the process for a moment.
 pub(super) fn pss_kb(pid: u32) -> u64 {
     kilobytes(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default(), "Pss:")
 }
 
-/// User and system time since it began; 0 of one that is gone.
+/// Returns the user and system CPU time of a process since its start, in ms; 0 if it has ended.
 pub(super) fn cpu_ms(pid: u32) -> u64 {
     ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()) * 1_000 / TICKS
 }
 
-/// Cores of the machine, whichever of them are ours; 0 where it cannot be told.
+/// Returns the number of the machine's cores, including those that this process may not use; 0 if unknown.
 pub(super) fn cores() -> usize {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     stat.lines()
@@ -33,18 +34,19 @@ pub(super) fn cores() -> usize {
         .count()
 }
 
-/// CPU time that all of the machine has spent, ms; 0 where it cannot be told.
+/// Returns the CPU time that the whole machine has used, in ms; 0 if unknown.
 pub(super) fn machine_ms() -> u64 {
     busy(&std::fs::read_to_string("/proc/stat").unwrap_or_default()) * 1_000 / TICKS
 }
 
-/// user, nice, system, irq, softirq; not idle, iowait or what a hypervisor stole.
+/// Sums user, nice, system, irq and softirq time, without idle, iowait and steal time.
 fn busy(stat: &str) -> u64 {
     let fields: Vec<u64> = stat.lines().next().unwrap_or_default().split_whitespace().flat_map(str::parse).collect();
     [0, 1, 2, 5, 6].iter().filter_map(|place| fields.get(*place)).sum()
 }
 
-/// Datagrams that found the buffers of these sockets full since they were opened; 0 where it cannot be told.
+/// Returns how many datagrams were dropped since these sockets were opened because their buffers were full; 0 if
+/// unknown.
 pub(super) fn dropped(sockets: &[SocketAddr]) -> u64 {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
     let names: Vec<String> = sockets.iter().map(named).collect();
@@ -60,7 +62,7 @@ fn of_sockets(table: &str, names: &[String]) -> u64 {
     table.lines().filter_map(drops).sum()
 }
 
-/// As the kernel writes it: words of 32 bits as they lie in memory.
+/// Formats an address as the kernel does: 32-bit words in native byte order, in hex.
 fn named(socket: &SocketAddr) -> String {
     let words = |octets: &[u8]| -> String {
         octets.as_chunks::<4>().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect()
@@ -72,7 +74,7 @@ fn named(socket: &SocketAddr) -> String {
     format!("{address}:{:04X}", socket.port())
 }
 
-/// utime and stime; the name before them may hold anything.
+/// Sums utime and stime. The process name before them may contain any characters.
 fn ticks(stat: &str) -> u64 {
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
     fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()

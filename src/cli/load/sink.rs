@@ -1,4 +1,4 @@
-//! An application for media streams: takes what a server sends of each call and reads the stamps in the audio.
+//! An application for media streams: it receives the stream of each call, and reads the stamps in the audio.
 //!
 //! ```text
 //!   voice ──RTP, stamped──► server under test ──WebSocket, JSON──► sink        one clock at both ends
@@ -24,44 +24,45 @@ use tokio::sync::oneshot;
 use super::figures::{Figures, rounded};
 use super::stamp::{STAMP, Stamp};
 
-/// Milliseconds of a message, and samples of one.
+/// Audio in a message in ms, and samples per ms.
 const FRAME: u64 = 20;
 const MS: i64 = 8;
-/// How often the thread looks whether it gets its turns.
+/// Interval at which the thread measures its own lateness.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What came.
+/// Results of the stream measurement.
 #[derive(Debug, Default)]
 pub(super) struct SinkReport {
     streams: u64,
-    /// Messages with audio, and frames that are missing among them by their timestamps.
+    /// Messages with audio, and frames that are missing according to their timestamps.
     messages: u64,
     dropped: u64,
-    /// Counted stamps that came, one a packet; those that are missing between two that came.
+    /// Counted stamps that were found, one per packet; and stamps that are missing between two found ones.
     found: u64,
     missing: u64,
-    /// Audio that was left out and put in between them, ms: how a server follows a peer's clock and its network.
+    /// Audio that the server left out and inserted between stamps, in ms, to adapt to the sender's clock and network.
     cut_ms: f64,
     added_ms: f64,
-    /// Messages without any.
+    /// Messages without a stamp.
     unstamped: u64,
-    /// From the packet to its message.
+    /// Time from the sending of a packet to the arrival of its message, in ms.
     latency: Figures,
-    /// Of each stream, how much later than its fastest message; and the interarrival jitter (RFC 3550 §6.4.1) of its end.
+    /// For each message, its delay beyond the fastest message of the same stream, in ms; and the final interarrival
+    /// jitter of each stream (RFC 3550 §6.4.1), in ms.
     late: Figures,
     jitter: Figures,
-    /// How late this thread was when it wanted to be woken.
+    /// How late this thread woke up, in ms.
     own: Figures,
     arrivals: HashMap<u64, Arrivals>,
 }
 
-/// What is known of one track of a connection.
+/// State of one track of a connection.
 #[derive(Debug, Default)]
 struct Track {
-    /// What is left of the last frame's audio, and where in the stream it begins, samples.
+    /// Rest of the last frame's audio, and its position in the stream, in samples.
     audio: Vec<u8>,
     at: i64,
-    /// The next message's timestamp.
+    /// Expected timestamp of the next message, in ms.
     due: Option<u64>,
 }
 
@@ -70,12 +71,12 @@ struct Arrivals {
     all: Vec<f32>,
     last: f64,
     jitter: f64,
-    /// Of the newest packet: its number, and where in the stream it begins.
+    /// Number of the newest packet, and its position in the stream, in samples.
     newest: Option<(u32, i64)>,
 }
 
 impl SinkReport {
-    /// `sent`: counted packets of the callers.
+    /// Returns the results as JSON; `sent` is the number of counted packets that the calling ends sent.
     pub(super) fn report(&self, sent: u64) -> Value {
         json!({
             "streams": self.streams,
@@ -97,7 +98,8 @@ impl SinkReport {
         })
     }
 
-    /// A server's frames need not begin where packets do: a stamp may have begun in the one before.
+    /// Handles a message. A server's frames need not start where the packets start, so a stamp may begin in the
+    /// previous frame.
     fn take(&mut self, text: &str, began: Instant, tracks: &mut [Track; 2]) {
         let member = |name: &str| text.split_once(name).and_then(|(_, value)| value.split('"').next());
         let Some(payload) = member("\"payload\":\"") else { return };
@@ -133,11 +135,11 @@ impl SinkReport {
         self.unstamped += u64::from(!stamped);
     }
 
-    /// `at`: where in the stream its packet begins, samples.
+    /// Counts a stamp; `at` is the position of its packet in the stream, in samples.
     fn count(&mut self, stamp: &Stamp, at: i64, began: Instant) {
         let arrivals = self.arrivals.entry(stamp.call).or_default();
         let (last, place) = match arrivals.newest {
-            // Another copy, or one of the past.
+            // Another copy of the same stamp, or an old packet.
             Some((newest, _)) if stamp.sequence <= newest => return,
             Some(newest) => newest,
             None => (stamp.sequence.wrapping_sub(1), at - FRAME as i64 * MS),
@@ -150,7 +152,7 @@ impl SinkReport {
         self.found += 1;
         self.latency.add(transit);
         if !arrivals.all.is_empty() {
-            // What is missing was sent while it was counted, as the one before was.
+            // The missing packets were counted when they were sent, as the packet before them was.
             let packets = stamp.sequence.wrapping_sub(last);
             self.missing += u64::from(packets.saturating_sub(1));
             let more = (at - place - i64::from(packets) * FRAME as i64 * MS) as f64 / MS as f64;
@@ -175,7 +177,7 @@ impl SinkReport {
     }
 }
 
-/// The application's thread.
+/// The handle of the application's thread.
 pub(super) struct Sink {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<SinkReport>,
@@ -194,7 +196,7 @@ impl Shared {
 }
 
 impl Sink {
-    /// Listens at once; `began` is the zero of the stamps.
+    /// Starts to listen; `began` is the zero of the stamps.
     pub(super) fn start(address: SocketAddr, began: Instant) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
@@ -223,7 +225,7 @@ impl Sink {
     }
 
     pub(super) fn finish(self) -> SinkReport {
-        // Gone already is the same.
+        // An error means that the thread has already ended.
         let _ = self.stop.send(());
         self.thread.join().unwrap_or_default()
     }
@@ -233,7 +235,7 @@ async fn open(upgrade: WebSocketUpgrade, State(shared): State<Shared>) -> Respon
     upgrade.on_upgrade(move |socket| listen(socket, shared))
 }
 
-/// Looks whether the thread gets its turns: what it reads late is not the server's doing.
+/// Measures how late the thread wakes up, because that delay is not the server's.
 async fn look(shared: &Shared) {
     loop {
         let due = tokio::time::Instant::now() + LOOK;
@@ -285,7 +287,7 @@ mod tests {
                 assert!(tracks[0].audio.len() < STAMP);
             }
             let told = report.finished().report(5);
-            // The last packet may begin too late for a whole stamp.
+            // The last packet may start too late in the frame for a complete stamp.
             let all = if offset > 121 { 3 } else { 4 };
             assert_eq!((&told["stamps"]["found"], &told["stamps"]["before_or_after"]), (&json!(all), &json!(5 - all)));
             assert_eq!((&told["messages"], &told["dropped"]), (&json!(4), &json!(0)), "{offset}");
@@ -302,12 +304,12 @@ mod tests {
     fn what_is_missing_is_told_apart_frames_dropped_audio_cut_and_audio_put_in() {
         let began = Instant::now();
         let (mut report, mut tracks) = (SinkReport::default(), <[Track; 2]>::default());
-        // Packet 2 is not there, and its message neither.
+        // Packet 2 and its message are missing.
         for (at, packet) in [(0, 0), (20, 1), (60, 3)] {
             report.take(&message(at, &octets([packet], began)), began, &mut tracks);
         }
         assert_eq!((report.found, report.missing, report.dropped), (3, 1, 1));
-        // Half of packet 4 is left out; then there is something between 5 and 6; of 7 nothing is to be recognised.
+        // Half of packet 4 is cut; audio is inserted between packets 5 and 6; packet 7 has no stamp.
         let mut audio = octets([4], began)[80..].to_vec();
         audio.extend(octets([5], began));
         audio.extend([0xff; 80]);

@@ -1,46 +1,47 @@
-//! What the generator's audio says of itself: whose packet it is, which one, and when it was sent.
+//! Stamps in the generator's audio: the call of a packet, its number, and its sending time.
 //!
 //! ```text
 //!   octets of a packet   0        39       78       117      156 160
-//!                        | stamp  | stamp  | stamp  | stamp  |..|     four copies: whatever a server cuts, one is whole
-//!   of a stamp           8 of MAGIC, 31 of 93 bits: way, counted, copy, call, sequence, microseconds, sum of all of it
+//!                        | stamp  | stamp  | stamp  | stamp  |..|     four copies: wherever a server cuts, one is complete
+//!   of a stamp           8 of MAGIC, 31 with 93 bits: way, counted, copy, call, sequence, microseconds, checksum
 //! ```
 //!
-//! Three bits an octet, as levels 32 apart and quieter than a person's breath: they survive u-law made A-law and back, and a
-//! server that follows a peer's clock in silence does it here at once, instead of in every sample for seconds.
+//! Each octet carries three bits, as sample levels 32 apart, which are quieter than breathing. The levels survive a
+//! conversion from u-law to A-law and back. Because they are quiet, a server that adapts to the sender's clock during
+//! silence does so in one place, and not sample by sample over seconds.
 
 use std::time::Duration;
 
-/// Octets of one.
+/// Size of a stamp, in octets.
 pub(super) const STAMP: usize = MAGIC.len() + SYMBOLS;
-/// Copies in 20 ms.
+/// Copies of the stamp in 20 ms of audio.
 pub(super) const COPIES: usize = 4;
-/// Octets of 20 ms.
+/// Octets in 20 ms of audio.
 const FRAME: usize = 160;
 const MAGIC: [u8; 8] = [7, 0, 5, 3, 6, 1, 7, 2];
 const SYMBOLS: usize = 31;
-/// Widths of the fields.
+/// Widths of the fields, in bits.
 const CALL: u32 = 20;
 const SEQUENCE: u32 = 18;
 const MICROSECONDS: u32 = 34;
 const SUM: u32 = 16;
 
-/// What a packet says of itself.
+/// The content of a stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// Below 2^20, as `--calls` and `--cps` are.
+    /// Serial number of the call, below 2^20; the limits of `--calls` and `--cps` ensure that.
     pub(super) call: u64,
-    /// 0: from the caller; 1: from the answerer.
+    /// Direction: 0 from the calling end, 1 from the answering end.
     pub(super) way: usize,
     pub(super) counted: bool,
-    /// Of the packets of its call and way, from 0; below 2^18, over an hour of them.
+    /// Number of the packet within its call and direction, from 0; below 2^18, which is more than one hour.
     pub(super) sequence: u32,
-    /// Since the run's zero, in microseconds.
+    /// Sending time since the start of the run, with a resolution of 1 µs.
     pub(super) at: Duration,
 }
 
 impl Stamp {
-    /// 20 ms of audio.
+    /// Writes 20 ms of audio with the copies of the stamp.
     pub(super) fn write(&self, audio: &mut [u8]) {
         audio.fill(octet(0));
         for (copy, place) in audio.chunks_exact_mut(STAMP).take(COPIES).enumerate() {
@@ -63,7 +64,7 @@ impl Stamp {
         }
     }
 
-    /// Of 20 ms of audio that begin where a packet does, or of any that begin with a stamp: it, and which copy it is.
+    /// Reads the stamp at the start of the audio. Returns it with the number of its copy.
     pub(super) fn read(audio: &[u8]) -> Option<(Self, usize)> {
         let (magic, rest) = audio.split_first_chunk::<{ MAGIC.len() }>()?;
         if !magic.iter().zip(MAGIC).all(|(octet, wanted)| symbol(*octet) == Some(wanted)) {
@@ -89,7 +90,7 @@ impl Stamp {
         Some((Self { call, way: way as usize, counted: counted == 1, sequence: sequence as u32, at }, copy as usize))
     }
 
-    /// Of a packet's audio, whichever copy is whole.
+    /// Finds the stamp in a packet's audio, in whichever copy is complete.
     pub(super) fn find(audio: &[u8]) -> Option<Self> {
         (0..COPIES).find_map(|copy| Some(Self::read(audio.get(copy * STAMP..)?)?.0))
     }
@@ -97,19 +98,19 @@ impl Stamp {
 
 const _: () = assert!(COPIES * STAMP <= FRAME && 4 + CALL + SEQUENCE + MICROSECONDS + SUM <= 3 * SYMBOLS as u32);
 
-/// The upper bits of a product. Of what was touched, one in 65,536 passes.
+/// Returns the checksum: the upper 16 bits of a product. A changed stamp passes with a probability of 1 in 65,536.
 fn sum(body: u128) -> u16 {
     (body.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835) >> 112) as u16
 }
 
-/// A level in u-law: sixteen, forty-eight, eighty or a hundred and twelve of 32,768, either side of zero.
+/// Returns a symbol as a u-law octet: a level of 16, 48, 80 or 112 (of 32,768), positive or negative.
 fn octet(symbol: u8) -> u8 {
     let level = (symbol >> 1) * 4 + 2;
     let sign = if symbol & 1 == 0 { 0x80 } else { 0 };
     (!level & 0x7F) | sign
 }
 
-/// `None`: louder than any.
+/// Returns the symbol of a u-law octet; `None` if it is louder than any symbol.
 fn symbol(octet: u8) -> Option<u8> {
     let level = !octet & 0x7F;
     (level < 16).then(|| level / 4 * 2 + u8::from(octet & 0x80 == 0))

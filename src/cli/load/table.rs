@@ -1,10 +1,10 @@
-//! The report for people: what matters of the JSON, a line or a row each.
+//! The report as a table: the important values of the JSON, one per line or row.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// Of one run, of a curve or of a search.
+/// Returns the table of one run, of a curve or of a search.
 pub(super) fn of(report: &Value) -> String {
     match text(report, "mode").as_str() {
         "curve" => rows(report),
@@ -17,7 +17,7 @@ fn lines(report: &Value) -> String {
     let mut table = String::new();
     let mut line = |name: &str, what: String| {
         if !what.is_empty() {
-            // Writing to a string cannot fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(table, "  {name:<17}{what}");
         }
     };
@@ -118,7 +118,7 @@ fn lines(report: &Value) -> String {
     table
 }
 
-/// A curve: a row a run.
+/// Returns the table of a curve, one row per run.
 fn rows(report: &Value) -> String {
     let mut table = String::from(
         "   calls   failed   CPU ms a call and s   KiB a call      lost   one way p50      p99      max ms   others' cores\n",
@@ -166,7 +166,7 @@ fn steps(report: &Value) -> String {
     table
 }
 
-/// Percentiles; empty without any.
+/// Returns percentiles in ms; empty if there are none.
 fn spread(figures: &Value) -> String {
     let Value::Object(_) = figures else { return String::new() };
     let [middle, most, last] = ["p50", "p99", "max"].map(|name| text(figures, name));
@@ -181,7 +181,7 @@ fn number(value: &Value) -> Option<f64> {
     value.as_f64()
 }
 
-/// As it is written; a dash for what is not there.
+/// Returns a value as text; a dash if it does not exist.
 fn text(value: &Value, name: &str) -> String {
     match value.get(name) {
         Some(Value::String(text)) => text.clone(),

@@ -1,7 +1,8 @@
-//! The audio of both ends: a thread that sends each call's packets every 20 ms and reads all that arrive, once a millisecond.
+//! The audio of both ends: one thread sends each call's packets every 20 ms, and reads all received packets once per
+//! millisecond.
 //!
-//! A packet's audio is stamped with whose it is, its number and when it was sent. So nothing needs to be known of whom a
-//! packet comes from, and a few sockets do for all calls.
+//! The audio of a packet contains a stamp with its call, its number and its sending time. Therefore the source of a
+//! packet does not matter, and a few sockets are enough for all calls.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,24 +17,24 @@ use super::figures::{Figures, rounded};
 use super::process;
 use super::stamp::Stamp;
 
-/// Sockets of each end: their buffers together hold what a late wake-up leaves waiting.
+/// Sockets of each end. Their buffers together hold the packets that arrive while the thread wakes up late.
 const SOCKETS: u64 = 8;
-/// Kernel buffer asked for of each, octets: of 1,000 calls, each with 50 packets a second of under 1 KiB with the kernel's own,
-/// half a second.
+/// Requested size of each socket's receive buffer, in octets. It holds half a second of packets of 1,000 calls: 50
+/// packets per second and call, each under 1 KiB with the kernel's overhead.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
-/// Tries to find two ports that lie beside each other.
+/// Maximum attempts to find two adjacent free ports.
 const TRIES: u32 = 64;
-/// Milliseconds of a packet.
+/// Audio in a packet, in ms.
 const FRAME: u64 = 20;
-/// Header, and 20 ms of G.711.
+/// Size of the RTP header, and of a packet with 20 ms of G.711, in octets.
 const HEADER: usize = 12;
 const PACKET: usize = HEADER + 160;
-/// Packets of a stream that are not counted: until both sides have a way.
+/// Number of first packets of a stream that are not counted, because the media path is not yet complete.
 const FIRST: u32 = 25;
-/// Most latencies kept; beyond, one of sixteen.
+/// Number of latencies that are kept completely; after that, one in sixteen is kept.
 const KEPT: u64 = 1_000_000;
 
-/// Whose end.
+/// One end of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Caller,
@@ -46,15 +47,15 @@ enum Order {
     Count(bool),
 }
 
-/// What became of the packets.
+/// Results of the audio measurement.
 #[derive(Debug, Default)]
 pub(super) struct VoiceReport {
-    /// To the answerer, to the caller.
+    /// The direction to the answering end, and the direction to the calling end.
     ways: [Way; 2],
     unstamped: u64,
-    /// Of all that came, counted or not, what found our sockets full.
+    /// Received packets, counted or not, that were dropped because this process's sockets were full.
     dropped_here: u64,
-    /// How late the thread was at its turns.
+    /// How late the thread woke up, in ms.
     late: Figures,
 }
 
@@ -62,14 +63,14 @@ pub(super) struct VoiceReport {
 struct Way {
     sent: u64,
     received: u64,
-    /// That came after a later one, or again.
+    /// Packets that arrived after a later one, or twice.
     out_of_turn: u64,
     latency: Figures,
     jitter: Figures,
 }
 
 impl VoiceReport {
-    /// Counted packets of the callers.
+    /// Returns the number of counted packets that the calling ends sent.
     pub(super) fn sent_by_callers(&self) -> u64 {
         let [to_answerer, _] = &self.ways;
         to_answerer.sent
@@ -102,12 +103,12 @@ impl Way {
     }
 }
 
-/// Where both ends listen: real ports, also when nothing is to be heard, for a server sends reports and silence all the same,
-/// and to be told each time that nobody is there would be on its bill.
+/// The RTP and RTCP sockets of both ends. They exist even without audio measurement: a server sends reports and silence
+/// in any case, and ICMP errors for closed ports would add to its measured cost.
 pub(super) struct Ports {
     sockets: [Vec<UdpSocket>; 2],
     addresses: [Vec<SocketAddr>; 2],
-    /// RTCP's, the ports above. Nobody reads them: the kernel drops what comes once they are full.
+    /// RTCP sockets, one port above. They are never read; the kernel drops packets once they are full.
     _reports: [Vec<UdpSocket>; 2],
 }
 
@@ -124,7 +125,7 @@ impl Ports {
         Ok(Self { sockets, addresses, _reports: [their_reports, its_reports] })
     }
 
-    /// Where an end of a call listens.
+    /// Returns the RTP address of one end of a call.
     #[expect(clippy::indexing_slicing, reason = "there are two sides, each with SOCKETS addresses")]
     pub(super) fn address(&self, side: Side, call: u64) -> SocketAddr {
         let addresses = &self.addresses[side as usize];
@@ -132,7 +133,7 @@ impl Ports {
     }
 }
 
-/// An even port for RTP, the odd one above for RTCP (RFC 3550 §11).
+/// Opens an even port for RTP and the odd port above it for RTCP (RFC 3550 §11).
 fn pair(address: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
     let mut tries = 0;
     loop {
@@ -141,7 +142,7 @@ fn pair(address: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
         let reports = if port.is_multiple_of(2) { UdpSocket::bind((address, port + 1)).ok() } else { None };
         if let Some(reports) = reports {
             audio.set_nonblocking(true)?;
-            // Without the right to force it, as much as the system allows is had.
+            // Without the privilege to force the size, the system's limit applies.
             if rustix::net::sockopt::set_socket_recv_buffer_size_force(&audio, SOCKET_BUFFER).is_err() {
                 let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&audio, SOCKET_BUFFER);
             }
@@ -157,14 +158,14 @@ fn pair(address: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
     }
 }
 
-/// The thread, and where each end listens.
+/// The handle of the audio thread.
 pub(super) struct Voice {
     orders: mpsc::Sender<Order>,
     thread: JoinHandle<VoiceReport>,
 }
 
 impl Voice {
-    /// `began` is the zero of the stamps.
+    /// Starts the thread; `began` is the zero of the stamps.
     pub(super) fn start(ports: &Ports, began: Instant) -> io::Result<Self> {
         let [callers, answerers] = &ports.sockets;
         let same = |sockets: &[UdpSocket]| sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<Vec<_>>>();
@@ -190,13 +191,14 @@ impl Voice {
         self.order(Order::Stop { call });
     }
 
-    /// From now on packets are counted, or are not; unasked, each stream's are from its first half second on.
+    /// Starts or stops counting packets. Without a call of this function, the packets of each stream are counted after
+    /// its first 500 ms.
     pub(super) fn count(&self, on: bool) {
         self.order(Order::Count(on));
     }
 
     fn order(&self, order: Order) {
-        // The thread ends after this handle.
+        // Cannot fail: the thread runs until this handle is dropped.
         let _ = self.orders.send(order);
     }
 
@@ -216,19 +218,19 @@ struct Stream {
 struct Worker {
     sockets: [Vec<UdpSocket>; 2],
     addresses: Vec<SocketAddr>,
-    /// Streams by the millisecond of their turn.
+    /// Streams by the millisecond of the 20 ms cycle in which they send.
     slots: [Vec<Stream>; FRAME as usize],
     counting: Option<bool>,
     report: VoiceReport,
-    /// Of each call and way.
+    /// State of the received streams, by call and direction.
     arrivals: HashMap<(u64, usize), Arrival>,
 }
 
-/// What is known of a stream from its last packet.
+/// State of a received stream after its last packet.
 #[derive(Default)]
 struct Arrival {
     next: u32,
-    /// Its transit time and the jitter so far (RFC 3550 §6.4.1), ms.
+    /// Transit time of the last packet and jitter so far (RFC 3550 §6.4.1), in ms.
     transit: Option<f64>,
     jitter: f64,
 }

@@ -1,4 +1,5 @@
-//! What an application speaks with: CONNECT and absolute-form requests (RFC 9110 §9.3.6, RFC 9112 §3.2.2), or TLS at once.
+//! The side of the proxy that faces the application: CONNECT and absolute-form requests (RFC 9110 §9.3.6, RFC 9112
+//! §3.2.2), or TLS directly.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -28,24 +29,24 @@ use tokio_rustls::server::TlsStream;
 use super::relay::relay;
 use crate::cli::authority::Authority;
 
-/// How long a request's head may take, and how long a connection may wait for its next request.
+/// Time limit for the head of a request, and for the wait for the next request on a connection.
 const HEAD: Duration = Duration::from_secs(15);
-/// Largest head, octets.
+/// Maximum size of a request head, in octets.
 const MAX_HEAD: usize = 64 * 1024;
-/// For a TCP connection to the server or beyond.
+/// Time limit for a TCP connection to the server or to another host.
 const CONNECT: Duration = Duration::from_secs(10);
-/// For each half of a TLS handshake.
+/// Time limit for each half of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long the server may think about a request.
+/// Time limit for a response of the server.
 const ANSWER: Duration = Duration::from_secs(120);
-/// How long a tunnel may be silent.
+/// Time without any octets after which a tunnel is closed.
 const IDLE: Duration = Duration::from_secs(600);
-/// After the system refused a connection, for want of descriptors most likely.
+/// Pause after a failed accept; the most likely cause is a lack of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
-/// Different things that are said once each; what comes then is not said.
+/// Maximum different warnings, each of which is logged once; further ones are not logged.
 const MOST_SAID: usize = 256;
 
-/// A host name or address, without brackets, and a port.
+/// A host name or address without brackets, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) host: String,
@@ -53,7 +54,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Where an `http://` URL leads.
+    /// Returns host and port of an `http://` URL.
     pub(super) fn of(url: &Uri) -> anyhow::Result<Self> {
         let wrong = || anyhow!("{url} is not of the form http://HOST:PORT");
         if url.scheme() != Some(&Scheme::HTTP) {
@@ -77,7 +78,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The proxy's listening side. Clones are the same.
+/// The listening side of the proxy. Clones share their state.
 #[derive(Clone)]
 pub(super) struct Front {
     shared: Arc<Shared>,
@@ -85,22 +86,22 @@ pub(super) struct Front {
 
 struct Shared {
     authority: Authority,
-    /// Where requests for providers go.
+    /// Address of the server, which receives the requests for the providers.
     server: Place,
-    /// Ways to the server that need no detour.
+    /// Other addresses of the server; connections to them pass through unchanged.
     own: Vec<Place>,
     pass_through: bool,
-    /// Connections at a time, tunnels included; more wait to be accepted.
+    /// Limits the simultaneous connections, including tunnels; further ones wait.
     places: Arc<Semaphore>,
-    /// What was said once.
+    /// Warnings that have been logged.
     said: Mutex<HashSet<String>>,
 }
 
-/// Which way a request goes.
+/// Where a request is directed.
 enum Way {
-    /// To the server, in place of a provider.
+    /// To the server, which replaces a provider.
     Server,
-    /// Where it wants to.
+    /// To the requested host.
     There,
 }
 
@@ -116,7 +117,7 @@ impl Front {
         Self { shared: Arc::new(Shared { authority, server, own, pass_through, places, said: Mutex::default() }) }
     }
 
-    /// Answers as a proxy, for ever.
+    /// Accepts connections as an HTTP proxy; returns only when the proxy ends.
     pub(super) async fn serve(&self, listener: TcpListener) {
         loop {
             let Some((stream, permit)) = self.accept(&listener).await else { return };
@@ -141,7 +142,7 @@ impl Front {
         }
     }
 
-    /// Takes TLS for the providers' names, for ever.
+    /// Accepts TLS connections for the providers' host names; returns only when the proxy ends.
     pub(super) async fn serve_tls(&self, listener: TcpListener) {
         loop {
             let Some((stream, permit)) = self.accept(&listener).await else { return };
@@ -160,13 +161,14 @@ impl Front {
         }
     }
 
-    /// `None`: it is over.
+    /// Accepts one connection; `None` when the proxy ends.
     async fn accept(&self, listener: &TcpListener) -> Option<(TcpStream, OwnedSemaphorePermit)> {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     drop(stream.set_nodelay(true));
-                    // Not before: a listener that waits must not keep the other's place.
+                    // The permit is taken after the accept, because a waiting listener must not hold a permit that the
+                    // other listener needs.
                     return Some((stream, Arc::clone(&self.shared.places).acquire_owned().await.ok()?));
                 }
                 Err(error) => {
@@ -193,7 +195,7 @@ impl Front {
         let place = request.uri().authority().map(|authority| Place::named(authority, 443));
         let place = place.ok_or_else(|| Refusal::bad("CONNECT needs HOST:PORT"))?;
         let way = self.way(&place)?;
-        // First the server: an application can still be told when there is none.
+        // The server is connected first, so that the application still gets an error response if there is no server.
         let there = connect(match way {
             Way::Server => &self.shared.server,
             Way::There => &place,
@@ -204,7 +206,7 @@ impl Front {
             let ended = async {
                 let here = TokioIo::new(hyper::upgrade::on(request).await?);
                 match way {
-                    // Port 80 is where plain WebSockets go, which ask for tunnels too.
+                    // Port 80 is used by plain WebSockets, for which clients request a tunnel too.
                     Way::Server if place.port != 80 => {
                         relay(this.end_tls(here, Some(&place.host)).await?, there, IDLE).await?;
                     }
@@ -272,7 +274,7 @@ impl Front {
         Refusal::new(StatusCode::BAD_GATEWAY, says)
     }
 
-    /// Shows a certificate for the provider's name that is asked for, or else for `host`.
+    /// Terminates TLS with a certificate for the requested host name if that is a provider's, otherwise for `host`.
     async fn end_tls<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
@@ -309,13 +311,13 @@ async fn connect(place: &Place) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Whether the peer broke the handshake off and said so.
+/// Returns whether the client ended the handshake with a TLS alert.
 fn is_alert(error: &io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     matches!(cause, Some(rustls::Error::AlertReceived(_)))
 }
 
-/// Removes what is between two neighbours only (RFC 9110 §7.6.1).
+/// Removes the headers that apply to a single connection only (RFC 9110 §7.6.1).
 fn strip(headers: &mut HeaderMap) {
     let named: Vec<String> = headers
         .get_all(header::CONNECTION)
@@ -330,7 +332,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Why a request does not go on.
+/// Why a request is not forwarded.
 struct Refusal {
     status: StatusCode,
     says: String,
@@ -345,7 +347,7 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, says.to_owned())
     }
 
-    /// It is in the status line too: of an answer to CONNECT most clients show nothing else.
+    /// The reason is also in the status line, because most clients show nothing else of a response to CONNECT.
     fn into_response(self) -> Response<Body> {
         let reason = ReasonPhrase::try_from(self.says.as_bytes());
         let mut response = Response::new(Body::from(self.says + "\n"));

@@ -1,4 +1,4 @@
-//! Octets between two connections, both ways.
+//! Copies octets between two connections in both directions.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::timeout;
 
-/// What one direction holds at most, octets.
+/// Size of the buffer of each direction, in octets.
 const HELD: usize = 16 * 1024;
 
-/// Moves octets until both sides have ended, one has failed, nothing moved either way for `idle`, or one took nothing for
-/// as long.
+/// Copies octets until both sides have ended, one has failed, nothing was copied in either direction for `idle`, or one
+/// side accepted nothing for that time.
 pub(super) async fn relay(
     a: impl AsyncRead + AsyncWrite + Unpin,
     b: impl AsyncRead + AsyncWrite + Unpin,
@@ -33,7 +33,7 @@ async fn pour(
     loop {
         let count = match timeout(idle, from.read(&mut held)).await {
             Ok(count) => count?,
-            // The other direction may be the busy one.
+            // The other direction may have been active meanwhile.
             Err(late) => match moved.load(Ordering::Relaxed) {
                 now if now == before => return Err(late.into()),
                 now => {

@@ -1,4 +1,4 @@
-//! The proxy between an application's socket and a server that tells what it got.
+//! The proxy between an application's socket and a server socket of the test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Scene {
     /// `HOST:PORT` of the proxy.
     proxy: String,
     tls: String,
-    /// The server's, and whatever else listens.
+    /// Listener of the server, or of another host.
     server: TcpListener,
     trust: TlsConnector,
     _folder: tempfile::TempDir,
@@ -48,7 +48,7 @@ impl Scene {
         Self { proxy, tls, server, trust, _folder: folder }
     }
 
-    /// Sends `head` to the proxy; the answer's head, and the connection.
+    /// Sends `head` to the proxy. Returns the head of the response, and the connection.
     async fn ask(&self, head: &str) -> (String, BufReader<TcpStream>) {
         let mut stream = BufReader::new(TcpStream::connect(&self.proxy).await.unwrap());
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -88,7 +88,7 @@ async fn read_head(stream: &mut (impl AsyncRead + AsyncBufReadExt + Unpin)) -> S
     head
 }
 
-/// Says `words`, and hears them on the other side.
+/// Sends `words` and checks that they arrive at the other side.
 async fn carried(from: &mut (impl AsyncWrite + Unpin), to: &mut (impl AsyncRead + Unpin), words: &str) {
     from.write_all(words.as_bytes()).await.unwrap();
     from.flush().await.unwrap();
