@@ -2,12 +2,12 @@
 
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Refused};
-use crate::conference::Leaving;
+use crate::conference::LeaveReason;
 use crate::event::EventKind;
 use crate::id::LegId;
 use crate::leg::{EndCause, EndedBy};
+use crate::leg_state::{Bridge, BridgeOnAnswer, LegState};
 use crate::output::LegCommand;
-use crate::party::{Bridge, BridgeOnAnswer, Party};
 use crate::program::ChildEvent;
 use crate::program::instruction::AfterBridge;
 
@@ -46,7 +46,7 @@ impl Call {
             }
             for one in [leg, with] {
                 self.wait_joined(one);
-                self.abort_lane(one, Abort::Replaced);
+                self.abort_program(one, Abort::Replaced);
                 self.part(one);
             }
         }
@@ -61,7 +61,7 @@ impl Call {
         if !joined {
             for one in [a, b] {
                 self.part(one);
-                self.leave_conference(one, Leaving::Elsewhere);
+                self.leave_conference(one, LeaveReason::Elsewhere);
                 self.stop_supervising(one);
             }
         }
@@ -109,14 +109,16 @@ impl Call {
             AfterBridge::Hangup => self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg),
             // The dial that made the bridge decides itself how it continues.
             AfterBridge::Continue
-                if self.party(gone).is_some_and(|party| party.told_to.or(party.info.parent) == Some(other)) => {}
+                if self
+                    .party(gone)
+                    .is_some_and(|party| party.progress_listener.or(party.info.parent) == Some(other)) => {}
             AfterBridge::Continue => self.advance(other),
         }
     }
 
     /// Makes the bridge that was planned for the answer of this leg, if there is one.
     pub(crate) fn join_as_promised(&mut self, leg: LegId) {
-        let ready = |party: &&mut Party| party.info.answered_at.is_some() && party.sending_digits.is_none();
+        let ready = |party: &&mut LegState| party.info.answered_at.is_some() && party.sending_digits.is_none();
         let promise = self.party_mut(leg).filter(ready);
         let Some(BridgeOnAnswer { with, after, if_free }) = promise.and_then(|party| party.bridge_on_answer.take())
         else {

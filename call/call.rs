@@ -10,19 +10,19 @@ use rand::{RngExt, SeedableRng};
 use crate::Now;
 use crate::address::Address;
 use crate::command::Refused;
-use crate::conference::{Leaving, Participation};
+use crate::conference::{LeaveReason, Participation};
 use crate::ending::cause_of;
 use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
 use crate::id::{self, CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
-use crate::machine::MachineDetection;
+use crate::leg_state::{BridgeOnAnswer, LegState, MOST_LEGS, Mode};
+use crate::machine_detection::MachineDetection;
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
-use crate::party::{BridgeOnAnswer, MOST_LEGS, Mode, Party};
 use crate::program::instruction::{AfterBridge, Instruction, Play, Program};
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
-use crate::stream::Opens;
+use crate::stream::ConnectTiming;
 use crate::supervision::Supervision;
 use crate::timer::Timers;
 use crate::{Callback, Target};
@@ -39,7 +39,7 @@ const UNANSWERED_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// what to do next. After each `handle_*`, poll outputs until there are none.
 pub struct Call {
     id: CallId,
-    pub(crate) parties: Vec<Party>,
+    pub(crate) parties: Vec<LegState>,
     pub(crate) rng: StdRng,
     pub(crate) timers: Timers,
     outputs: VecDeque<Output>,
@@ -110,7 +110,7 @@ pub enum OnAnswer {
     /// Play this audio, then bridge the leg if `bridge_to` says so, then wait for commands.
     Play(Play),
     /// Join a conference, and wait for commands.
-    Confer(Box<Participation>),
+    JoinConference(Box<Participation>),
     /// Supervise the call of another leg, and wait for commands.
     Supervise(Supervision),
     /// Wait for commands, or for the dial that created the leg.
@@ -158,7 +158,7 @@ impl Call {
     pub fn handle_incoming(&mut self, now: Now, info: LegInfo, route: Route) {
         self.now = now;
         let leg = info.id;
-        self.parties.push(Party::new(info));
+        self.parties.push(LegState::new(info));
         let documents = matches!(route.decision, Decision::Document { .. } | Decision::Program(_));
         if let Some(party) = self.party_mut(leg) {
             party.mode = if documents { Mode::Document } else { Mode::Commands };
@@ -259,14 +259,14 @@ impl Call {
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
             LegEvent::Siprec { id, status } => self.siprec_changed(leg, id, status),
             LegEvent::Heard { op, heard } => self.signal(leg, Signal::Heard { op, heard }),
-            LegEvent::ListeningEnded { op, failed } => self.signal(leg, Signal::ListeningEnded { op, failed }),
+            LegEvent::RecognitionEnded { op, failed } => self.signal(leg, Signal::RecognitionEnded { op, failed }),
             LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
-            LegEvent::ConferenceOver { clears } => self.conference_over(leg, Leaving::Over, clears),
+            LegEvent::ConferenceOver { clears } => self.conference_over(leg, LeaveReason::Over, clears),
             LegEvent::ConferenceRefused => self.conference_refused(leg),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
             LegEvent::Enqueued { op, standing } if self.waits_beside(leg) => self.entered_beside(leg, op, standing),
             LegEvent::Enqueued { op, standing } => self.signal(leg, Signal::Enqueued { op, standing }),
-            LegEvent::NobodyCalled => self.signal(leg, Signal::NobodyCalled),
+            LegEvent::DequeueFailed => self.signal(leg, Signal::DequeueFailed),
             LegEvent::Called { .. } => {}
         }
     }
@@ -292,7 +292,7 @@ impl Call {
 
     /// Takes over the legs of another call, so that they can be bridged with legs of this one. Check [`Call::room`]
     /// first.
-    pub fn absorb(&mut self, now: Now, mut other: Self) {
+    pub fn merge(&mut self, now: Now, mut other: Self) {
         self.now = now;
         self.parties.append(&mut other.parties);
         self.timers.append(&mut other.timers);
@@ -326,11 +326,11 @@ impl Call {
         self.room() > 0
     }
 
-    pub(crate) fn party(&self, leg: LegId) -> Option<&Party> {
+    pub(crate) fn party(&self, leg: LegId) -> Option<&LegState> {
         self.parties.iter().find(|party| party.info.id == leg)
     }
 
-    pub(crate) fn party_mut(&mut self, leg: LegId) -> Option<&mut Party> {
+    pub(crate) fn party_mut(&mut self, leg: LegId) -> Option<&mut LegState> {
         self.parties.iter_mut().find(|party| party.info.id == leg)
     }
 
@@ -417,7 +417,7 @@ impl Call {
 
     pub(crate) fn start_leg(&mut self, new: NewLeg) {
         let leg = new.info.id;
-        let mut party = Party::new(new.info);
+        let mut party = LegState::new(new.info);
         party.on_answer = Some(Box::new(new.then));
         party.time_limit = new.time_limit;
         party.send_digits = new.send_digits.map(Box::new);
@@ -433,7 +433,7 @@ impl Call {
         // Calls to applications of this server use no SIP.
         let call_id = || Arc::from(id::digits(self.rng.random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
-        let early = party.stream_on_answer.as_deref().filter(|spec| spec.opens != Opens::AtAnswer).cloned();
+        let early = party.stream_on_answer.as_deref().filter(|spec| spec.opens != ConnectTiming::AtAnswer).cloned();
         self.parties.push(party);
         if let Some(spec) = early {
             // The stream starts before the INVITE, because the INVITE may have to wait for it.
@@ -464,7 +464,7 @@ impl Call {
 
     /// Runs a program on a leg instead of the current one.
     pub(crate) fn run(&mut self, leg: LegId, program: Program) {
-        self.clear_lane(leg, Abort::Replaced);
+        self.clear_runner(leg, Abort::Replaced);
         for warning in program.warnings {
             self.emit(leg, EventKind::Warned(warning));
         }
@@ -472,19 +472,19 @@ impl Call {
             if party.info.status.is_final() {
                 return;
             }
-            party.lane.queue = program.instructions.into();
+            party.runner.queue = program.instructions.into();
         }
         self.advance(leg);
     }
 
     pub(crate) fn fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) {
-        self.clear_lane(leg, Abort::Replaced);
+        self.clear_runner(leg, Abort::Replaced);
         if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
             return;
         }
         let running = Running::fetch(self, leg, target, reason);
         if let Some(party) = self.party_mut(leg) {
-            party.lane.running = Some(running);
+            party.runner.running = Some(running);
         }
     }
 
@@ -495,41 +495,41 @@ impl Call {
             let step = transfer.handle(self, leg, &signal);
             self.step_transfer(leg, step);
         }
-        self.signal_beside(leg, &signal);
+        self.signal_overlay(leg, &signal);
         let Some(party) = self.party_mut(leg) else { return };
-        if let Some(side) = party.side.take() {
+        if let Some(side) = party.side_gather.take() {
             let kept = side.handle(self, leg, &signal);
             if let Some(party) = self.party_mut(leg) {
                 // A request that was handled meanwhile may have started another gather, which replaces this one.
-                if party.side.is_none() {
-                    party.side = kept;
+                if party.side_gather.is_none() {
+                    party.side_gather = kept;
                 }
             }
         }
-        let Some(running) = self.party_mut(leg).and_then(|party| party.lane.running.take()) else { return };
+        let Some(running) = self.party_mut(leg).and_then(|party| party.runner.running.take()) else { return };
         let step = running.handle(self, leg, signal);
         self.step(leg, step);
     }
 
     /// Aborts everything that the leg runs, including a wait in a queue, because something else replaces it.
-    pub(crate) fn abort_lane(&mut self, leg: LegId, why: Abort) {
-        self.clear_lane(leg, why);
+    pub(crate) fn abort_program(&mut self, leg: LegId, why: Abort) {
+        self.clear_runner(leg, why);
         self.end_wait(leg, why);
     }
 
     /// Aborts the running instruction and drops the instructions that follow it.
-    pub(crate) fn clear_lane(&mut self, leg: LegId, why: Abort) {
+    pub(crate) fn clear_runner(&mut self, leg: LegId, why: Abort) {
         let Some(party) = self.party_mut(leg) else { return };
         party.sending_digits = None;
         if let Some(detecting) = &mut party.detecting {
             detecting.holds = false;
         }
-        party.lane.queue.clear();
+        party.runner.queue.clear();
         if let Some(transfer) = party.transfer.take() {
             transfer.abort(self, leg, why);
         }
         let Some(party) = self.party_mut(leg) else { return };
-        if let Some(running) = party.lane.running.take() {
+        if let Some(running) = party.runner.running.take() {
             running.abort(self, leg, why);
         }
     }
@@ -584,7 +584,7 @@ impl Call {
     }
 
     pub(crate) fn tell_parent(&mut self, child: LegId, event: ChildEvent) {
-        if let Some(parent) = self.party(child).and_then(|party| party.told_to.or(party.info.parent)) {
+        if let Some(parent) = self.party(child).and_then(|party| party.progress_listener.or(party.info.parent)) {
             self.signal(parent, Signal::Child { leg: child, event });
         }
     }
@@ -659,7 +659,7 @@ impl Call {
             self.begin_recording(leg, *new);
         }
         match stream {
-            Some(spec) if spec.opens == Opens::AtAnswer => drop(self.start_stream(leg, *spec)),
+            Some(spec) if spec.opens == ConnectTiming::AtAnswer => drop(self.start_stream(leg, *spec)),
             Some(_) => self.order(leg, LegCommand::BeginStreams),
             None => {}
         }
@@ -704,7 +704,7 @@ impl Call {
                     return;
                 }
             }
-            Some(OnAnswer::Confer(participation)) => self.confer(leg, *participation),
+            Some(OnAnswer::JoinConference(participation)) => self.confer(leg, *participation),
             Some(OnAnswer::Supervise(supervision)) => self.supervise(leg, supervision),
             Some(OnAnswer::Wait) | None => {}
         }

@@ -5,10 +5,10 @@ use std::fmt;
 use crate::Target;
 use crate::conference::{Change, Participation};
 use crate::id::{LegId, RecordingId, SiprecId, StreamId, TranscriptionId};
-use crate::leg::Hearers;
-use crate::machine::MachineDetection;
+use crate::leg::TargetLegs;
+use crate::machine_detection::MachineDetection;
 use crate::program::instruction::{Dial, Enqueue, Gather, Instruction, Play, Program, RejectReason, SendDigits};
-use crate::recording::{Gap, RecordingSpec, Track};
+use crate::recording::{PauseBehavior, RecordingSpec, Track};
 use crate::siprec::SiprecSpec;
 use crate::stream::StreamSpec;
 use crate::supervision::SupervisorRole;
@@ -55,14 +55,14 @@ pub enum Command {
         /// What happens to the audio that plays or waits.
         interrupt: Interrupt,
         /// The leg or legs that hear the audio. It is played and reported as if each of them had received the request.
-        to: Hearers,
+        to: TargetLegs,
     },
     /// Stop audio.
     StopPlayback(Interrupt),
     /// Play these, one after the other, beside the running program, which continues.
-    PlayBeside(Vec<Play>),
-    /// Stop all audio that was started with `PlayBeside`.
-    StopBeside,
+    PlayOverlay(Vec<Play>),
+    /// Stop all audio that was started with `PlayOverlay`.
+    StopOverlay,
     /// Collect digits beside the audio that plays, or with prompts of its own.
     Gather(Box<Gather>),
     /// Stop collecting digits.
@@ -80,7 +80,7 @@ pub enum Command {
         /// The recording; all if `None`.
         which: Option<RecordingId>,
         /// What the recording contains for the time of the pause.
-        gap: Gap,
+        gap: PauseBehavior,
     },
     /// Resume one recording, or all if `None`.
     ResumeRecording(Option<RecordingId>),
@@ -124,21 +124,21 @@ pub enum Command {
         if_free: bool,
     },
     /// Replace another leg with this inbound one (INVITE with Replaces, RFC 3891). Both are in the same call by now.
-    TakePlace {
+    ReplaceLeg {
         /// The leg to replace.
         of: LegId,
     },
     /// Mute or unmute the audio of this leg's far end for all listeners.
     Mute(bool),
     /// Switch noise suppression on or off; possible at any time before the leg's end.
-    Suppress {
+    SuppressNoise {
         /// Audio from the far end, audio to the far end, or both.
         track: Track,
         /// `true` to switch on, `false` to switch off.
         on: bool,
     },
     /// Join a conference, or change the participation in the current one.
-    Confer(Participation),
+    JoinConference(Participation),
     /// Mute or unmute this leg in its conference.
     MuteInConference(bool),
     /// Change the leg's participation in its conference.

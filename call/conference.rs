@@ -57,7 +57,7 @@ pub struct Participation {
     pub most: u16,
     /// Further settings of the conference; they apply if this leg is the first.
     #[serde(default)]
-    pub opening: Option<Arc<Opening>>,
+    pub opening: Option<Arc<ConferenceSettings>>,
 }
 
 /// Coaching: a participant speaks only to some of the others.
@@ -93,7 +93,7 @@ fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LegId>, D::E
 
 /// Settings of the whole conference, given by its first participant.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Opening {
+pub struct ConferenceSettings {
     /// The callback that receives the conference's events.
     pub callback: Option<Callback>,
     /// The recording that runs from the conference's start.
@@ -165,7 +165,7 @@ pub struct Change {
 
 /// Why a leg leaves its conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Leaving {
+pub enum LeaveReason {
     /// The leg ended.
     Ended,
     /// By its own program: a digit, a time limit.
@@ -230,14 +230,14 @@ impl Call {
         let before = self.party(leg).and_then(|party| party.conference.clone());
         let same = before.as_ref().is_some_and(|before| before.conference == participation.conference);
         if !same {
-            self.leave_conference(leg, Leaving::Elsewhere);
+            self.leave_conference(leg, LeaveReason::Elsewhere);
             self.part(leg);
             self.send_supervisors_away(leg);
         }
         if let Some(party) = self.party_mut(leg) {
             party.conference = Some(Box::new(participation.clone()));
         }
-        self.order(leg, LegCommand::Confer(participation.clone()));
+        self.order(leg, LegCommand::JoinConference(participation.clone()));
         if !same {
             self.emit(leg, EventKind::ConferenceJoined(participation));
             self.call_supervisors(leg);
@@ -245,7 +245,7 @@ impl Call {
     }
 
     /// Leaves the conference. Returns `false` if the leg is in none.
-    pub(crate) fn leave_conference(&mut self, leg: LegId, why: Leaving) -> bool {
+    pub(crate) fn leave_conference(&mut self, leg: LegId, why: LeaveReason) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let (Some(left), info) = (party.conference.take(), Arc::clone(&party.info)) else { return false };
         self.order(leg, LegCommand::LeaveConference { why, leg: info });
@@ -263,7 +263,7 @@ impl Call {
     }
 
     /// Takes the leg out of its conference, which has ended or is to be left. `clears` also hangs up the leg.
-    pub(crate) fn conference_over(&mut self, leg: LegId, why: Leaving, clears: bool) {
+    pub(crate) fn conference_over(&mut self, leg: LegId, why: LeaveReason, clears: bool) {
         if self.leave_conference(leg, why) {
             self.signal(leg, Signal::ConferenceOver);
             if clears {
@@ -274,7 +274,7 @@ impl Call {
 
     /// Takes the leg out of a conference that refused it.
     pub(crate) fn conference_refused(&mut self, leg: LegId) {
-        if self.leave_conference(leg, Leaving::Over) {
+        if self.leave_conference(leg, LeaveReason::Over) {
             self.signal(leg, Signal::ConferenceRefused);
         }
     }

@@ -12,7 +12,7 @@ use crate::stream::StreamFailure;
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConversationSpec {
     /// What the caller talks with.
-    pub with: With,
+    pub with: ConversationTarget,
     /// Names and values that are sent to the application in the first message.
     pub parameters: Vec<(String, String)>,
     /// Text that is spoken first.
@@ -24,9 +24,9 @@ pub struct ConversationSpec {
     /// BCP 47 tag of the language that is recognised.
     pub hears: String,
     /// Voice and recogniser settings for languages that are not in `tongues`.
-    pub manner: Manner,
+    pub manner: LanguageSettings,
     /// Voice and recogniser settings by language (BCP 47).
-    pub tongues: Vec<(String, Manner)>,
+    pub languages: Vec<(String, LanguageSettings)>,
     /// Inputs of the caller that interrupt the application's speech.
     pub cut_by: Inputs,
     /// Inputs that are reported to the application although they could not interrupt it.
@@ -52,7 +52,7 @@ pub struct ConversationSpec {
 
 /// What a caller talks with.
 #[derive(Clone, PartialEq, Debug)]
-pub enum With {
+pub enum ConversationTarget {
     /// An application at this absolute URL, with the scheme `ws:` or `wss:`.
     Application(String),
     /// An agent of this server.
@@ -74,7 +74,7 @@ pub struct AgentSpec {
     /// The speech engine's name of the agent's voice.
     pub voice: Option<Arc<str>>,
     /// Earlier utterances, from which the model continues.
-    pub history: Vec<Line>,
+    pub history: Vec<Utterance>,
     /// JSON schema of an object with the values that the agent has to ask for. When it has them, the conversation ends
     /// and returns them as its text for what follows.
     pub collects: Option<Arc<str>>,
@@ -94,7 +94,7 @@ pub struct AgentSpec {
 
 /// One utterance in a conversation with an agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Line {
+pub struct Utterance {
     /// `true` if the agent spoke, `false` if the caller did.
     pub by_agent: bool,
     /// The spoken text.
@@ -103,7 +103,7 @@ pub struct Line {
 
 impl ConversationSpec {
     /// Creates a conversation in English that any input of the caller interrupts at once, with everything else off.
-    pub fn new(with: With) -> Self {
+    pub fn new(with: ConversationTarget) -> Self {
         Self {
             with,
             parameters: Vec::new(),
@@ -111,8 +111,8 @@ impl ConversationSpec {
             greeting_cut_by: Inputs::ANY,
             speaks: "en-US".to_owned(),
             hears: "en-US".to_owned(),
-            manner: Manner::default(),
-            tongues: Vec::new(),
+            manner: LanguageSettings::default(),
+            languages: Vec::new(),
             cut_by: Inputs::ANY,
             reports: Inputs::NONE,
             sensitivity: Sensitivity::High,
@@ -127,15 +127,15 @@ impl ConversationSpec {
     }
 
     /// Returns the voice and recogniser settings of a language.
-    pub fn manner(&self, language: &str) -> &Manner {
-        let own = self.tongues.iter().find(|(code, _)| code.eq_ignore_ascii_case(language));
+    pub fn manner(&self, language: &str) -> &LanguageSettings {
+        let own = self.languages.iter().find(|(code, _)| code.eq_ignore_ascii_case(language));
         own.map_or(&self.manner, |(_, manner)| manner)
     }
 }
 
 /// Voice and recogniser settings of a language.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Manner {
+pub struct LanguageSettings {
     /// The provider's name of the voice.
     pub voice: Option<String>,
     /// The recogniser's name of its model.
@@ -191,7 +191,7 @@ pub struct AgentFacts {
     /// Settings of the agent.
     pub spec: Arc<AgentSpec>,
     /// Utterances, oldest first; only the last 200 are kept.
-    pub said: Vec<Line>,
+    pub said: Vec<Utterance>,
 }
 
 /// Status changes of a conversation.
@@ -200,7 +200,7 @@ pub enum ConversationStatus {
     /// The application is connected.
     Started,
     /// An utterance in a conversation with an agent: spoken by the caller, or played to the caller.
-    Said(Line),
+    Said(Utterance),
     /// The application ended the conversation, optionally with a text for what follows.
     Ended(Option<String>),
     /// The leg ended, or does something else now.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::Now;
 use crate::call::{Abort, Call};
-use crate::conference::Leaving;
+use crate::conference::LeaveReason;
 use crate::event::EventKind;
 use crate::id::LegId;
 use crate::leg::{DOCUMENT_ENDED, Direction, EndCause, EndFailure, EndedBy, LegEnd, SHUT_DOWN, Status};
-use crate::output::{Farewell, LegCommand, LegGone};
+use crate::output::{HangupReason, LegCommand, LegGone};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
 
@@ -52,7 +52,7 @@ impl Call {
         // The far end receives a failure as reason, although the call itself was cleared normally.
         let apologised = matches!(party.failure.as_deref(), Some(EndFailure::Document(_)));
         let reason = if apologised { EndCause::Failed } else { cause };
-        let farewell = LegCommand::Hangup(Farewell { cause: reason, elsewhere });
+        let farewell = LegCommand::Hangup(HangupReason { cause: reason, elsewhere });
         self.order(leg, status.map_or(farewell, |status| LegCommand::Reject(RejectReason::Status(status))));
         self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail, failure: None });
     }
@@ -127,15 +127,15 @@ impl Call {
         info.sip.dialog = None;
         self.timers.cancel_all(leg);
         let awaited = self.end_in_transfer(leg);
-        if let Some(side) = self.party_mut(leg).and_then(|party| party.side.take()) {
+        if let Some(side) = self.party_mut(leg).and_then(|party| party.side_gather.take()) {
             side.abort(self, leg, Abort::Hangup);
         }
-        self.stop_beside(leg, Abort::Hangup);
-        self.abort_lane(leg, Abort::Hangup);
+        self.stop_overlay(leg, Abort::Hangup);
+        self.abort_program(leg, Abort::Hangup);
         self.stop_streams(leg);
         self.stop_siprecs(leg, None);
         self.stop_transcriptions(leg, None);
-        self.leave_conference(leg, Leaving::Ended);
+        self.leave_conference(leg, LeaveReason::Ended);
         let parted = self.unbridge(leg);
         self.end_supervisions(leg);
         self.emit(leg, EventKind::Ended);
@@ -155,7 +155,7 @@ impl Call {
     pub(crate) fn release_if_idle(&mut self, leg: LegId) {
         let Some(party) = self.party(leg) else { return };
         let open = !party.recordings.is_empty() || !party.transcriptions.is_empty();
-        if party.info.status.is_final() && !open && party.lane.running.is_none() {
+        if party.info.status.is_final() && !open && party.runner.running.is_none() {
             self.release(leg);
         }
     }

@@ -10,12 +10,12 @@ use crate::Callback;
 use crate::conference::Participation;
 use crate::conversation::{ConversationFacts, ConversationStatus};
 use crate::fetch::FetchFailure;
-use crate::hearing::Words;
 use crate::id::{LegId, OpId, QueueId};
 use crate::leg::LegInfo;
-use crate::machine::{MachineDetection, Verdict};
-use crate::program::instruction::{AudioSource, Unserved, Warning};
+use crate::machine_detection::{DetectionResult, MachineDetection};
+use crate::program::instruction::{AudioSource, Unsupported, Warning};
 use crate::queue::QueueOutcome;
+use crate::recognition::RecognisedText;
 use crate::recording::{Recording, RecordingStatus};
 use crate::siprec::{SiprecFacts, SiprecStatus};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
@@ -69,21 +69,21 @@ pub enum EventKind {
         /// The application's own id of the gather.
         id: Option<String>,
         /// The words that were spoken instead of digits.
-        words: Option<Box<Words>>,
+        words: Option<Box<RecognisedText>>,
         /// The callback that receives this event.
         callback: Option<Arc<Callback>>,
     },
     /// A gather has recognised some speech, and has not ended.
-    GatherHeard {
+    GatherPartial {
         /// All words of the gather so far.
-        words: Words,
+        words: RecognisedText,
         /// Number of earlier events of this kind of the same gather, from 0.
         sequence: u32,
         /// The callback that receives this event.
         callback: Callback,
     },
     /// The speech recognition of a gather could not start, or failed.
-    ListeningFailed {
+    RecognitionFailed {
         /// Reason of the failure, in words.
         why: String,
     },
@@ -133,7 +133,7 @@ pub enum EventKind {
     /// No document could be fetched; the caller hears an apology, then the server hangs up.
     Apologised,
     /// An instruction requested something that this server does not implement.
-    Unserved(Box<Unserved>),
+    Unsupported(Box<Unsupported>),
     /// A document or a request had a problem that did not stop it.
     Warned(Warning),
 }
@@ -143,7 +143,7 @@ impl EventKind {
     /// stored.
     pub fn is_trouble(&self) -> bool {
         match self {
-            Self::FetchFailed { .. } | Self::Warned(_) | Self::ListeningFailed { .. } => true,
+            Self::FetchFailed { .. } | Self::Warned(_) | Self::RecognitionFailed { .. } => true,
             Self::PlaybackEnded(_, end) => matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)),
             Self::Recording(recording) => matches!(recording.status, RecordingStatus::Failed(_)),
             Self::Siprec(facts) => matches!(facts.status, SiprecStatus::Failed(_) | SiprecStatus::Paused),
@@ -160,7 +160,7 @@ impl EventKind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineFacts {
     /// The result.
-    pub verdict: Verdict,
+    pub verdict: DetectionResult,
     /// Time from the start of the detection to the result.
     pub after: Duration,
     /// Parameters of the detection.

@@ -9,10 +9,10 @@ use crate::Target;
 use crate::command::{Accepted, Refused};
 use crate::conversation::ConversationFacts;
 use crate::event::{DialResult, MachineFacts, ReferFacts};
-use crate::hearing::Words;
 use crate::id::{ConferenceId, FetchId, LegId, QueueId};
 use crate::leg::LegInfo;
 use crate::queue::QueueOutcome;
+use crate::recognition::RecognisedText;
 use crate::recording::Recording;
 use crate::stream::StreamFacts;
 
@@ -60,7 +60,7 @@ pub enum FetchReason {
         terminator: Option<char>,
     },
     /// A gather recognised speech. Empty if nothing was said and the application wants to know that too.
-    Heard(Words),
+    Heard(RecognisedText),
     /// A recording is complete.
     Recorded {
         /// The recording.
@@ -90,7 +90,7 @@ pub enum FetchReason {
     /// The called party's own document before the bridge.
     Whisper,
     /// An instruction requested something that this server does not implement. Its result, as names and values.
-    Unserved(Vec<(String, String)>),
+    Unsupported(Vec<(String, String)>),
     /// The document that a leg hears while it waits in a queue, for the first time or again.
     Wait,
     /// The document that a waiting leg hears before it is bridged with the leg that takes it out of the queue.

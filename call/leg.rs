@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::fetch::FetchFailure;
-use crate::handover::Handover;
 use crate::id::{CallId, LegId};
-use crate::machine::AnsweredBy;
+use crate::internal_call::InternalCall;
+use crate::machine_detection::AnsweredBy;
 use crate::output::Invite;
 use crate::stream::StreamFailure;
 use crate::{Callback, Target};
@@ -72,7 +72,7 @@ pub struct LegInfo {
     pub sip: SipFacts,
     /// Set if the leg calls an application of this server, or if the leg is the called end of an internal call.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub handover: Option<Box<Handover>>,
+    pub handover: Option<Box<InternalCall>>,
 }
 
 impl LegInfo {
@@ -141,7 +141,7 @@ pub enum Direction {
 
 /// Selects one or both of two bridged legs, seen from one of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum Hearers {
+pub enum TargetLegs {
     /// The leg itself.
     #[default]
     Own,
@@ -360,7 +360,7 @@ pub struct SipFacts {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CallerIdentity {
     /// Whether the signature is valid.
-    pub standing: Standing,
+    pub standing: Verstat,
     /// The attestation that the PASSporT claims, whether the signature is valid or not.
     pub attestation: Option<Attestation>,
     /// The PASSporT in compact form.
@@ -371,7 +371,7 @@ pub struct CallerIdentity {
 
 /// Validity of a signature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Standing {
+pub enum Verstat {
     /// The signature is valid and the PASSporT is about this call.
     Passed,
     /// The signature is invalid, or the PASSporT is about another call.

@@ -19,15 +19,15 @@ pub mod conversation;
 mod ending;
 pub mod event;
 pub mod fetch;
-pub mod handover;
-pub mod hearing;
 pub mod id;
+pub mod internal_call;
 pub mod leg;
-pub mod machine;
+mod leg_state;
+pub mod machine_detection;
 pub mod output;
-mod party;
 pub mod program;
 pub mod queue;
+pub mod recognition;
 pub mod recording;
 pub mod refer;
 mod request;
@@ -82,7 +82,7 @@ pub struct Callback {
     /// The target that is used when `target` fails.
     pub failover: Option<Target>,
     /// The subscribed events; other events are not reported.
-    pub moments: Vec<Moment>,
+    pub moments: Vec<StatusEvent>,
     /// Events that have a target of their own, by the dialect's name of the event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<(Arc<str>, Target)>,
@@ -93,7 +93,7 @@ pub struct Callback {
 
 impl Callback {
     /// Returns whether the application has subscribed to this event.
-    pub fn wants(&self, moment: Moment) -> bool {
+    pub fn wants(&self, moment: StatusEvent) -> bool {
         self.moments.contains(&moment)
     }
 
@@ -106,7 +106,7 @@ impl Callback {
 
 /// Status events that an application can subscribe to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub enum Moment {
+pub enum StatusEvent {
     /// A leg is being set up.
     Initiated,
     /// The leg rings.

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::conference::{Leaving, Participation};
+use crate::conference::{LeaveReason, Participation};
 use crate::conversation::{ConversationSpec, ConversationStatus};
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
-use crate::hearing::{Heard, Listening};
 use crate::id::{ConversationId, LegId, OpId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::{EndCause, LegInfo, Status};
-use crate::machine::{MachineDetection, Verdict};
+use crate::machine_detection::{DetectionResult, MachineDetection};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits, Warning};
 use crate::queue::NotQueued;
-use crate::recording::{Gap, Recording, RecordingEnd, RecordingSpec, Track};
+use crate::recognition::{RecognitionEvent, RecognitionSpec};
+use crate::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec, Track};
 use crate::refer::Referred;
 use crate::siprec::{SiprecSpec, SiprecStatus};
 use crate::stream::{StreamSpec, StreamStatus};
@@ -56,7 +56,7 @@ pub enum LegCommand {
     /// Send a final response that refuses the call.
     Reject(RejectReason),
     /// Send CANCEL or BYE, as the state requires, with the reason.
-    Hangup(Farewell),
+    Hangup(HangupReason),
     /// Synthesise, fetch or generate audio and play it.
     Play {
         /// Id of the operation.
@@ -106,7 +106,7 @@ pub enum LegCommand {
         /// Id of the recording's operation.
         op: OpId,
         /// What the recording contains for the time of the pause.
-        gap: Gap,
+        gap: PauseBehavior,
     },
     /// Resume a recording.
     ResumeRecording {
@@ -148,21 +148,21 @@ pub enum LegCommand {
         /// Id of the session.
         id: SiprecId,
     },
-    /// Start speech recognition of the far end's audio. The results are `Heard` events and finally `ListeningEnded`,
+    /// Start speech recognition of the far end's audio. The results are `Heard` events and finally `RecognitionEnded`,
     /// unless it is stopped.
     Listen {
         /// Id of the operation.
         op: OpId,
         /// Parameters of the recognition.
-        how: Box<Listening>,
+        how: Box<RecognitionSpec>,
     },
-    /// Stop listening, but report the results for what was said so far; `ListeningEnded` is the last event.
-    FinishListening {
+    /// Stop listening, but report the results for what was said so far; `RecognitionEnded` is the last event.
+    FinishRecognition {
         /// Id of the recognition's operation.
         op: OpId,
     },
     /// Stop speech recognition without further events.
-    StopListening {
+    StopRecognition {
         /// Id of the recognition's operation.
         op: OpId,
     },
@@ -213,11 +213,11 @@ pub enum LegCommand {
     /// End the bridge.
     Unbridge,
     /// Join a conference of the account, or change the participation in the current one.
-    Confer(Participation),
+    JoinConference(Participation),
     /// Leave the conference.
     LeaveConference {
         /// Why the leg leaves.
-        why: Leaving,
+        why: LeaveReason,
         /// Facts about the leg at that time; it may have ended.
         leg: Arc<LegInfo>,
     },
@@ -241,19 +241,19 @@ pub enum LegCommand {
     /// Leave the queue.
     LeaveQueue,
     /// Take the first leg of a queue, now or as soon as there is one. The result is a `Called` event on the leg taken,
-    /// which is in the same call by then, or `NobodyCalled`.
-    TakeFromQueue {
+    /// which is in the same call by then, or `DequeueFailed`.
+    DequeueFirst {
         /// Name of the queue.
         queue: Arc<str>,
     },
     /// Stop waiting for a leg of the queue.
-    StopTaking,
+    StopDequeue,
     /// Send the leg its own audio back, or stop that.
     Echo(bool),
     /// Mute or unmute the audio from the leg's far end for all listeners.
     Mute(bool),
     /// Switch noise suppression on or off.
-    Suppress {
+    SuppressNoise {
         /// Audio from the far end, audio to the far end, or both.
         track: Track,
         /// `true` to switch on, `false` to switch off.
@@ -282,7 +282,7 @@ pub enum LegCommand {
 
 /// Why this server ends a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Farewell {
+pub struct HangupReason {
     /// Cause of the end.
     pub cause: EndCause,
     /// Whether the call was answered by another leg (completed elsewhere).
@@ -366,7 +366,7 @@ pub enum LegEvent {
         /// Id of the operation of `DetectMachine`.
         op: OpId,
         /// The result.
-        verdict: Verdict,
+        verdict: DetectionResult,
         /// Time from the command to the result.
         after: Duration,
     },
@@ -400,10 +400,10 @@ pub enum LegEvent {
         /// Id of the operation of `Listen`.
         op: OpId,
         /// The result.
-        heard: Heard,
+        heard: RecognitionEvent,
     },
     /// Speech recognition ended; no further result follows.
-    ListeningEnded {
+    RecognitionEnded {
         /// Id of the operation of `Listen`.
         op: OpId,
         /// Reason in words if it failed; `None` if it was finished normally.
@@ -447,7 +447,7 @@ pub enum LegEvent {
         by: LegId,
     },
     /// The waiting leg that this leg was to receive from the queue could not be moved into its call.
-    NobodyCalled,
+    DequeueFailed,
 }
 
 /// How a leg ended, as seen in SIP.

@@ -6,7 +6,7 @@
 //!                                          │  Called by a leg of the same call (the two calls have been merged)
 //!                                          ▼
 //!                                       its whisper ──► bridged ──► bridge ends ──► what follows the wait
-//!   takes:  TakeFromQueue ─────────────────┘ (a dial)
+//!   takes:  DequeueFirst ─────────────────┘ (a dial)
 //! ```
 
 use std::fmt;
@@ -76,7 +76,7 @@ pub enum NotQueued {
 
 /// The position and waiting time of a leg in a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct QueueStanding {
+pub struct QueuePosition {
     /// Id of the queue.
     pub queue: QueueId,
     /// Position in the queue, from 1.

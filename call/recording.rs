@@ -86,7 +86,7 @@ pub enum RecordingSource {
 
 /// What a recording contains for the time of a pause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Gap {
+pub enum PauseBehavior {
     /// Silence of the same length.
     Silence,
     /// Nothing: the time is left out.

@@ -15,8 +15,8 @@ use crate::command::{Accepted, Refused};
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy};
+use crate::leg_state::LegState;
 use crate::output::{Invite, LegCommand};
-use crate::party::Party;
 use crate::program::Running;
 use crate::program::dial::Dialing;
 use crate::program::instruction::{AfterBridge, AudioSource, Credentials, Play, Tone};
@@ -146,7 +146,7 @@ impl Call {
         // Both bridges are removed directly, so that neither leg is hung up because the other one leaves.
         self.unbridge(referrer);
         self.end_wait(transferee, Abort::Replaced);
-        self.set_mode(transferee, crate::party::Mode::Document);
+        self.set_mode(transferee, crate::leg_state::Mode::Document);
         act(self);
         self.clear(referrer, EndedBy::OtherLeg);
     }
@@ -260,7 +260,7 @@ impl Call {
         if self.dial_of_mut(leg).is_some_and(|dial| dial.exchange(from, to))
             && let Some(party) = self.party_mut(to)
         {
-            party.told_to = Some(leg);
+            party.progress_listener = Some(leg);
         }
     }
 
@@ -272,16 +272,16 @@ impl Call {
     }
 
     fn dial_of(&self, leg: LegId) -> Option<&Dialing> {
-        let Party { lane, transfer, .. } = self.party(leg)?;
-        match (&lane.running, transfer) {
+        let LegState { runner, transfer, .. } = self.party(leg)?;
+        match (&runner.running, transfer) {
             (Some(Running::Dial(dial)), _) | (_, Some(dial)) => Some(dial),
             _ => None,
         }
     }
 
     fn dial_of_mut(&mut self, leg: LegId) -> Option<&mut Dialing> {
-        let Party { lane, transfer, .. } = self.party_mut(leg)?;
-        match (&mut lane.running, transfer) {
+        let LegState { runner, transfer, .. } = self.party_mut(leg)?;
+        match (&mut runner.running, transfer) {
             (Some(Running::Dial(dial)), _) | (_, Some(dial)) => Some(dial),
             _ => None,
         }
@@ -289,7 +289,7 @@ impl Call {
 
     /// Returns the leg that is called as the target of a matching transfer.
     fn referral_of(&self, is_it: impl Fn(&Referral) -> bool) -> Option<LegId> {
-        let found = |party: &&Party| party.referral.as_ref().is_some_and(&is_it);
+        let found = |party: &&LegState| party.referral.as_ref().is_some_and(&is_it);
         self.parties.iter().find(found).map(|party| party.info.id)
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crate::Now;
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Command, Interrupt, Refused, Request};
-use crate::conference::{Change, Leaving, Participation};
+use crate::conference::{Change, LeaveReason, Participation};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
 use crate::id::LegId;
-use crate::leg::{BY_REQUEST, Direction, EndCause, EndedBy, Hearers};
+use crate::leg::{BY_REQUEST, Direction, EndCause, EndedBy, TargetLegs};
+use crate::leg_state::{LegState, MOST_QUEUED, Mode};
 use crate::output::LegCommand;
-use crate::party::{MOST_QUEUED, Mode, Party};
 use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, RejectReason};
@@ -85,8 +85,8 @@ impl Call {
                 }
             }
             Command::StopPlayback(interrupt) => self.stop_playback(leg, interrupt),
-            Command::PlayBeside(plays) => self.play_beside(leg, plays)?,
-            Command::StopBeside => return done(self.stop_beside(leg, Abort::Stopped)),
+            Command::PlayOverlay(plays) => self.play_overlay(leg, plays)?,
+            Command::StopOverlay => return done(self.stop_overlay(leg, Abort::Stopped)),
             Command::Gather(gather) => self.gather_by_request(leg, *gather)?,
             Command::StopGather => self.stop_gathers(leg),
             Command::StopConversation => return done(self.stop_conversation(leg)),
@@ -146,10 +146,10 @@ impl Call {
                 accepted.transcription = Some(id);
             }
             Command::Bridge { with, after, if_free } => return self.bridge_by_request(leg, with, after, if_free),
-            Command::TakePlace { of } => return self.take_place(leg, of),
+            Command::ReplaceLeg { of } => return self.take_place(leg, of),
             Command::Mute(on) => self.order(leg, LegCommand::Mute(on)),
-            Command::Suppress { track, on } => self.order(leg, LegCommand::Suppress { track, on }),
-            Command::Confer(participation) => self.confer_by_request(leg, participation),
+            Command::SuppressNoise { track, on } => self.order(leg, LegCommand::SuppressNoise { track, on }),
+            Command::JoinConference(participation) => self.confer_by_request(leg, participation),
             Command::MuteInConference(muted) => {
                 return done(self.change_in_conference(leg, Change { muted: Some(muted), ..Change::default() }));
             }
@@ -159,7 +159,7 @@ impl Call {
                     return Err(Refused::NotJoined);
                 }
                 self.stop_supervising(leg);
-                self.conference_over(leg, Leaving::Removed, false);
+                self.conference_over(leg, LeaveReason::Removed, false);
             }
             Command::Supervise(role) => return done(self.supervise_as(leg, role)),
             Command::Transfer(dial) => self.transfer_by_request(leg, *dial)?,
@@ -225,7 +225,7 @@ impl Call {
         }
         let gathering = Gathering::begin(self, leg, gather);
         if let Some(party) = self.party_mut(leg) {
-            party.side = Some(Box::new(gathering));
+            party.side_gather = Some(Box::new(gathering));
         }
         Ok(())
     }
@@ -233,10 +233,10 @@ impl Call {
     /// If the leg is already in this conference, only its participation changes.
     fn confer_by_request(&mut self, leg: LegId, participation: Participation) {
         let same =
-            |party: &Party| party.conference.as_ref().is_some_and(|now| now.conference == participation.conference);
+            |party: &LegState| party.conference.as_ref().is_some_and(|now| now.conference == participation.conference);
         if !self.party(leg).is_some_and(same) {
             self.tell_parent(leg, ChildEvent::Taken);
-            self.abort_lane(leg, Abort::Replaced);
+            self.abort_program(leg, Abort::Replaced);
         }
         self.stop_supervising(leg);
         self.confer(leg, participation);
@@ -246,7 +246,7 @@ impl Call {
         if !self.has_room() {
             return Err(Refused::TooMany);
         }
-        self.abort_lane(leg, Abort::Replaced);
+        self.abort_program(leg, Abort::Replaced);
         let step = Dialing::begin(self, leg, dial);
         self.step_transfer(leg, step);
         Ok(())
@@ -267,7 +267,8 @@ impl Call {
     }
 
     fn runs_dial(&self, leg: LegId) -> bool {
-        let dials = |party: &Party| party.transfer.is_some() || matches!(party.lane.running, Some(Running::Dial(_)));
+        let dials =
+            |party: &LegState| party.transfer.is_some() || matches!(party.runner.running, Some(Running::Dial(_)));
         self.party(leg).is_some_and(dials)
     }
 
@@ -279,23 +280,23 @@ impl Call {
 
     pub(crate) fn enqueue(&mut self, leg: LegId, instruction: Instruction) -> Result<(), Refused> {
         let party = self.party_with_room(leg)?;
-        party.lane.queue.push_back(instruction);
+        party.runner.queue.push_back(instruction);
         self.advance(leg);
         Ok(())
     }
 
-    fn party_with_room(&mut self, leg: LegId) -> Result<&mut Party, Refused> {
+    fn party_with_room(&mut self, leg: LegId) -> Result<&mut LegState, Refused> {
         let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
-        if party.lane.queue.len() < MOST_QUEUED { Ok(party) } else { Err(Refused::TooMany) }
+        if party.runner.queue.len() < MOST_QUEUED { Ok(party) } else { Err(Refused::TooMany) }
     }
 
-    fn hearers(&self, leg: LegId, to: Hearers) -> Result<Vec<LegId>, Refused> {
+    fn hearers(&self, leg: LegId, to: TargetLegs) -> Result<Vec<LegId>, Refused> {
         let peer =
             self.party(leg).and_then(|party| party.bridge).filter(|bridge| bridge.told).map(|bridge| bridge.with);
         match to {
-            Hearers::Own => Ok(vec![leg]),
-            Hearers::Peer => peer.map(|peer| vec![peer]).ok_or(Refused::NotJoined),
-            Hearers::Both => Ok(iter::once(leg).chain(peer).collect()),
+            TargetLegs::Own => Ok(vec![leg]),
+            TargetLegs::Peer => peer.map(|peer| vec![peer]).ok_or(Refused::NotJoined),
+            TargetLegs::Both => Ok(iter::once(leg).chain(peer).collect()),
         }
     }
 
@@ -307,7 +308,7 @@ impl Call {
                 self.enqueue(leg, Instruction::Play(play))?;
             }
             Interrupt::Current => {
-                self.party_with_room(leg)?.lane.queue.push_front(Instruction::Play(play));
+                self.party_with_room(leg)?.runner.queue.push_front(Instruction::Play(play));
                 self.stop_playback(leg, Interrupt::Current);
             }
         }
@@ -317,10 +318,10 @@ impl Call {
     fn stop_playback(&mut self, leg: LegId, interrupt: Interrupt) {
         let Some(party) = self.party_mut(leg) else { return };
         if interrupt == Interrupt::All {
-            party.lane.queue.retain(|instruction| !matches!(instruction, Instruction::Play(_)));
+            party.runner.queue.retain(|instruction| !matches!(instruction, Instruction::Play(_)));
         }
-        if interrupt != Interrupt::None && matches!(party.lane.running, Some(Running::Playing(_))) {
-            let running = party.lane.running.take();
+        if interrupt != Interrupt::None && matches!(party.runner.running, Some(Running::Playing(_))) {
+            let running = party.runner.running.take();
             if let Some(running) = running {
                 running.abort(self, leg, Abort::Stopped);
             }
@@ -331,7 +332,7 @@ impl Call {
     /// Ends the running conversation and continues with the next instruction. Returns `false` if no conversation runs.
     fn stop_conversation(&mut self, leg: LegId) -> bool {
         let converses = |running: &mut Running| matches!(running, Running::Converse(_));
-        let Some(running) = self.party_mut(leg).and_then(|party| party.lane.running.take_if(converses)) else {
+        let Some(running) = self.party_mut(leg).and_then(|party| party.runner.running.take_if(converses)) else {
             return false;
         };
         running.abort(self, leg, Abort::Stopped);
@@ -342,17 +343,17 @@ impl Call {
     /// Ends the running gathers and removes the waiting ones.
     fn stop_gathers(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
-        let side = party.side.take();
+        let side = party.side_gather.take();
         let mut waiting = Vec::new();
-        party.lane.queue.retain(|instruction| match instruction {
+        party.runner.queue.retain(|instruction| match instruction {
             Instruction::Gather(gather) => {
                 waiting.push((gather.id.clone(), gather.callback.clone()));
                 false
             }
             _ => true,
         });
-        let in_lane = match party.lane.running {
-            Some(Running::Gather(_)) => party.lane.running.take(),
+        let in_lane = match party.runner.running {
+            Some(Running::Gather(_)) => party.runner.running.take(),
             _ => None,
         };
         if let Some(side) = side {
@@ -379,7 +380,7 @@ pub(crate) fn needs_answer(command: &Command) -> bool {
             | Command::Redirect(_)
             | Command::Play { .. }
             | Command::StopPlayback(_)
-            | Command::PlayBeside(_)
+            | Command::PlayOverlay(_)
             | Command::Gather(_)
             | Command::StopGather
             | Command::StopConversation
@@ -389,7 +390,7 @@ pub(crate) fn needs_answer(command: &Command) -> bool {
             | Command::StartStream { .. }
             | Command::StartSiprec(_)
             | Command::StartTranscription(_)
-            | Command::Confer(_)
+            | Command::JoinConference(_)
             | Command::DetectMachine(_)
             | Command::EnterQueue(_)
             | Command::Enqueue(_)

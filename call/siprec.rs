@@ -115,7 +115,7 @@ impl fmt::Display for SiprecStatus {
 
 /// A session with a recording server that runs on a leg.
 #[derive(Debug)]
-pub(crate) struct Copying {
+pub(crate) struct ActiveSiprec {
     id: SiprecId,
     spec: Box<SiprecSpec>,
     /// Timer for the recording server's answer; `None` once it has answered.
@@ -137,7 +137,7 @@ impl Call {
         let id = SiprecId::new(self.now().time, &mut self.rng);
         let ops = (self.new_op(), self.new_op());
         let unanswered = Some(self.timer(leg, ANSWER_WITHIN));
-        self.party_mut(leg)?.siprecs.push(Copying { id, spec: spec.clone(), unanswered });
+        self.party_mut(leg)?.siprecs.push(ActiveSiprec { id, spec: spec.clone(), unanswered });
         self.order(leg, LegCommand::StartSiprec { ops, id, spec });
         Some(id)
     }

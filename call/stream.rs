@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Callback;
 use crate::id::StreamId;
-use crate::leg::Hearers;
+use crate::leg::TargetLegs;
 use crate::recording::Track;
 
 /// Parameters of a stream.
@@ -22,25 +22,25 @@ pub struct StreamSpec {
     /// Codec of the audio that is sent; the leg's own codec if `None`.
     pub codec: Option<StreamCodec>,
     /// Format of the audio that the application may send to the leg; `None` if it may not send any.
-    pub playout: Option<Playout>,
+    pub playout: Option<BidirectionalMode>,
     /// Names and values that are sent to the application in the first message.
     pub parameters: Vec<(String, String)>,
     /// The callback that receives the stream's status events.
     pub callback: Option<Callback>,
     /// Legs that hear the application's audio. While the leg is not bridged, it alone hears the audio.
-    pub hearers: Hearers,
+    pub hearers: TargetLegs,
     /// Token that is sent to the application in the WebSocket handshake.
     pub auth_token: Option<String>,
     /// When the connection is made, for a stream that was requested together with its leg.
-    pub opens: Opens,
+    pub opens: ConnectTiming,
     /// Transport of the audio.
-    pub form: Form,
+    pub form: StreamTransport,
 }
 
 /// Transport of a stream's audio to the application. Only with `Messages` can the application send audio. The other
 /// transports carry G.711 only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Form {
+pub enum StreamTransport {
     /// The provider's JSON messages on a WebSocket.
     #[default]
     Messages,
@@ -64,7 +64,7 @@ pub struct RtpForm {
 /// When a stream connects that was requested together with an outbound leg. Its audio starts with the answer in every
 /// case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Opens {
+pub enum ConnectTiming {
     /// At the answer.
     #[default]
     AtAnswer,
@@ -123,7 +123,7 @@ pub enum ByteOrder {
 
 /// Format of the audio that an application sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Playout {
+pub enum BidirectionalMode {
     /// Payload of this codec without headers; a message may have any length.
     Payload(StreamCodec),
     /// A complete audio file (MP3 or WAV) in each message.

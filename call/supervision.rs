@@ -9,7 +9,7 @@
 //! When the leg joins a conference, its supervisors join too, in the same role. When the leg leaves it, they leave it.
 
 use crate::call::Call;
-use crate::conference::{Beep, Coaching, Leaving, Participation};
+use crate::conference::{Beep, Coaching, LeaveReason, Participation};
 use crate::id::LegId;
 use crate::leg::{EndCause, EndedBy};
 use crate::output::LegCommand;
@@ -110,7 +110,7 @@ impl Call {
                 self.confer(leg, Participation { beep: Beep::None, coach, ..Participation::new(conference) });
             }
             None => {
-                self.leave_conference(leg, Leaving::Elsewhere);
+                self.leave_conference(leg, LeaveReason::Elsewhere);
                 self.order(leg, LegCommand::Supervise(supervision));
             }
         }

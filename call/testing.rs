@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 use crate::address::Address;
 use crate::call::{Call, NewLeg, OnAnswer};
 use crate::command::{Accepted, Command, Refused, Request};
-use crate::conversation::{ConversationSpec, ConversationStatus, With};
+use crate::conversation::{ConversationSpec, ConversationStatus, ConversationTarget};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
-use crate::hearing::{Heard, Listening, Words};
 use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, SiprecId, StreamId, TranscriptionId};
-use crate::leg::{Direction, Hearers, LegInfo, SipFacts, Status};
+use crate::leg::{Direction, LegInfo, SipFacts, Status, TargetLegs};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program,
     Tone, Wait,
 };
 use crate::queue::NotQueued;
+use crate::recognition::{RecognisedText, RecognitionEvent, RecognitionSpec};
 use crate::recording::{RecordingChannels, RecordingEnd, RecordingSource, RecordingSpec, Track};
 use crate::route::{Decision, Route};
 use crate::siprec::{SiprecSpec, SiprecStatus};
-use crate::stream::{Form, Opens, StreamSpec, StreamStatus};
+use crate::stream::{ConnectTiming, StreamSpec, StreamStatus, StreamTransport};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
 use crate::{Now, Target};
 
@@ -179,7 +179,7 @@ impl CallScript {
             LegEvent::Siprec { id, status: SiprecStatus::Stopped | SiprecStatus::Failed(_) } => {
                 self.siprecs.remove(&(leg, *id));
             }
-            LegEvent::ListeningEnded { op, .. } => drop(self.ears.remove(&(leg, *op))),
+            LegEvent::RecognitionEnded { op, .. } => drop(self.ears.remove(&(leg, *op))),
             LegEvent::Transcription { id, status: TranscriptionStatus::Stopped | TranscriptionStatus::Failed(_) } => {
                 self.transcriptions.retain(|(_, _, one)| one != id);
             }
@@ -241,20 +241,24 @@ impl CallScript {
     }
 
     /// Feeds a result of the newest speech recognition of the first leg.
-    pub fn hears(&mut self, heard: Heard) {
+    pub fn hears(&mut self, heard: RecognitionEvent) {
         let op = self.ears.iter().next_back().expect("somebody listens").1;
         self.feed(LegEvent::Heard { op, heard });
     }
 
     /// Feeds a final utterance of the newest speech recognition.
     pub fn hears_words(&mut self, text: &str) {
-        self.hears(Heard::Final(Words { stable: text.to_owned(), confidence: Some(0.9), ..Words::default() }));
+        self.hears(RecognitionEvent::Final(RecognisedText {
+            stable: text.to_owned(),
+            confidence: Some(0.9),
+            ..RecognisedText::default()
+        }));
     }
 
     /// Ends the newest speech recognition, with a reason if it failed.
     pub fn hears_no_more(&mut self, failed: Option<&str>) {
         let op = self.ears.iter().next_back().expect("somebody listens").1;
-        self.feed(LegEvent::ListeningEnded { op, failed: failed.map(str::to_owned) });
+        self.feed(LegEvent::RecognitionEnded { op, failed: failed.map(str::to_owned) });
     }
 
     /// Reports a status of the newest session with a recording server of the first leg.
@@ -379,10 +383,10 @@ impl CallScript {
                     LegCommand::Listen { op, .. } => {
                         self.ears.insert((leg, *op));
                     }
-                    LegCommand::FinishListening { op } => {
+                    LegCommand::FinishRecognition { op } => {
                         assert!(self.ears.contains(&(leg, *op)), "finished ears that were not open");
                     }
-                    LegCommand::StopListening { op } => {
+                    LegCommand::StopRecognition { op } => {
                         assert!(self.ears.remove(&(leg, *op)), "stopped ears that were not open");
                     }
                     LegCommand::StartTranscription { op, id, .. } => {
@@ -553,7 +557,7 @@ pub fn gather() -> Gather {
 /// Returns a gather as [`gather`] does, which also recognises speech and ends after a pause of 1 s.
 pub fn spoken_gather() -> Gather {
     let speech = GatherSpeech {
-        listening: Listening::default(),
+        listening: RecognitionSpec::default(),
         pause: Some(Duration::from_secs(1)),
         longest: Duration::from_secs(60),
         partials: None,
@@ -567,7 +571,7 @@ pub fn transcription(name: &str) -> TranscriptionSpec {
     TranscriptionSpec {
         name: Some(name.to_owned()),
         track: Track::Both,
-        listening: Listening::default(),
+        listening: RecognitionSpec::default(),
         labels: (None, None),
         engine: (String::new(), String::new()),
         at_end: false,
@@ -602,16 +606,16 @@ pub fn stream(name: &str) -> StreamSpec {
         playout: None,
         parameters: Vec::new(),
         callback: None,
-        hearers: Hearers::Own,
+        hearers: TargetLegs::Own,
         auth_token: None,
-        opens: Opens::default(),
-        form: Form::Messages,
+        opens: ConnectTiming::default(),
+        form: StreamTransport::Messages,
     }
 }
 
 /// Returns a conversation in English with everything else off.
 pub fn conversation() -> ConversationSpec {
-    ConversationSpec::new(With::Application("ws://app.test/".to_owned()))
+    ConversationSpec::new(ConversationTarget::Application("ws://app.test/".to_owned()))
 }
 
 /// Returns a dial of these numbers, all at once for 20 s, that answers the caller first and has no action.

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::Callback;
-use crate::hearing::{Listening, Words};
 use crate::id::{OpId, TranscriptionId};
+use crate::recognition::{RecognisedText, RecognitionSpec};
 use crate::recording::{Recording, Track};
 
 /// Parameters of a live transcription of a leg.
@@ -17,7 +17,7 @@ pub struct TranscriptionSpec {
     /// The transcribed direction; each direction is recognised separately.
     pub track: Track,
     /// Parameters of the recognition.
-    pub listening: Listening,
+    pub listening: RecognitionSpec,
     /// The application's labels of the inbound and of the outbound track.
     pub labels: (Option<String>, Option<String>),
     /// The application's names of recogniser and model. They are returned with the events and not interpreted.
@@ -56,7 +56,7 @@ pub enum TranscriptionStatus {
         /// `Inbound` or `Outbound`.
         track: Track,
         /// The recognised text.
-        words: Words,
+        words: RecognisedText,
         /// Whether the text is final.
         is_final: bool,
     },
@@ -123,7 +123,7 @@ pub enum TranscriptState {
     /// The transcription is being made.
     InProgress,
     /// The transcription is complete; the recognised text.
-    Completed(Words),
+    Completed(RecognisedText),
     /// The transcription failed; the reason in words.
     Failed(String),
 }

@@ -172,17 +172,17 @@ impl ChunkEncryptor {
 }
 
 /// Writes octets as a encrypted file.
-pub struct SealedWriter<W> {
+pub struct EncryptedWriter<W> {
     to: W,
     encryptor: ChunkEncryptor,
 }
 
-impl<W: io::Write> SealedWriter<W> {
+impl<W: io::Write> EncryptedWriter<W> {
     /// Starts the file. A salt must never be used twice with the same key: use 32 random octets.
-    pub fn new(mut to: W, key: &RecordingKey, salt: &[u8; KEY]) -> io::Result<SealedWriter<W>> {
+    pub fn new(mut to: W, key: &RecordingKey, salt: &[u8; KEY]) -> io::Result<EncryptedWriter<W>> {
         let (encryptor, header) = ChunkEncryptor::new(key, Content::Octets, 16 * 1_024, salt)?;
         to.write_all(&header)?;
-        Ok(SealedWriter { to, encryptor })
+        Ok(EncryptedWriter { to, encryptor })
     }
 
     /// Ends the file. If the writer is dropped instead, the file counts as cut off.
@@ -192,7 +192,7 @@ impl<W: io::Write> SealedWriter<W> {
     }
 }
 
-impl<W: io::Write> io::Write for SealedWriter<W> {
+impl<W: io::Write> io::Write for EncryptedWriter<W> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         self.encryptor.push(octets, |chunk| self.to.write_all(chunk))?;
         Ok(octets.len())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::answering::MachineVerdict;
 use crate::command::{OpId, SessionKey, Track};
-use crate::dtmf::Form;
+use crate::dtmf::DtmfMethod;
 use crate::quality::Impairment;
 use crate::room::{NotJoined, RoomKey};
 
@@ -41,7 +41,7 @@ pub enum Event {
         /// The duration of the press so far, in ms.
         duration_ms: u32,
         /// How the digit arrived: as a telephone-event or as a tone.
-        form: Form,
+        form: DtmfMethod,
     },
     /// A `Play`, `Tone` or `SendDigits` has ended. With the reason `Completed`, its last sample was sent at least 20 ms
     /// ago.

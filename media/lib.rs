@@ -63,8 +63,8 @@ pub use audio::{Audio, AudioError, decode, read_wav};
 pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, RecordingCommand, SessionKey, Track, Tracks};
 pub use config::{CodecName, Config, PortRange, UseKernel};
-pub use dtmf::{Form, Presses, ToneDetector};
-pub use encrypted::{RecordingKey, SealedWriter};
+pub use dtmf::{DigitDedup, DtmfMethod, ToneDetector};
+pub use encrypted::{EncryptedWriter, RecordingKey};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 #[cfg(feature = "fuzz")]
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};

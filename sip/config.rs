@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::directory::Directory;
 use crate::guard::Bans;
 use crate::leg::{Prack, TrunkName};
-use crate::peer::Peer;
+use crate::peer::Trunk;
 use crate::registrar::{Binding, RegistrarConfig};
 use crate::trunk::TrunkAcl;
 
@@ -95,7 +95,7 @@ pub struct Config {
     pub trunks: Vec<TrunkAcl>,
     /// All other settings of the trunks. Set by the composition root.
     #[serde(skip)]
-    pub peers: Vec<Peer>,
+    pub peers: Vec<Trunk>,
     /// Use of reliable provisional responses for trunks with a setting of their own. Set by the composition root.
     #[serde(skip)]
     pub prack_by_trunk: HashMap<TrunkName, Prack>,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::dialog::DialogState;
 use crate::directory::Directory;
 use crate::registrar::{Aor, Change};
-use crate::waiting::Waiting;
+use crate::waiting::PendingCallGuard;
 
 /// The 128-bit key of one leg, i.e. of one INVITE dialog usage (RFC 3261 §12). The application chooses the key of an
 /// outgoing leg; the endpoint generates the key of an incoming one. The endpoint never reuses a key.
@@ -709,5 +709,5 @@ pub struct Incoming {
     /// The dialog for [`Command::End`], once the call is answered.
     pub dialog: Option<Box<DialogState>>,
     /// A guard to drop once the application has acted on the call. While many calls wait, new ones are refused.
-    pub waiting: Waiting,
+    pub waiting: PendingCallGuard,
 }

@@ -63,12 +63,12 @@ pub use leg::{
     RefusedRequest, Transport, TrunkName,
 };
 pub use network::purpose;
-pub use peer::{Health, KnownBy, Peer, PeerStatus, Register, Registered};
+pub use peer::{Health, KnownBy, Register, Registered, Trunk, TrunkStatus};
 pub use redact::redact;
 pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
 pub use trunk::TrunkAcl;
-pub use waiting::Waiting;
+pub use waiting::PendingCallGuard;
 
 /// A hash map with a fast hash, several times cheaper than the standard one, but without protection against chosen
 /// keys. Only for keys that this server creates, or that are hashed with a secret already.

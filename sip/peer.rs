@@ -1,7 +1,7 @@
 //! What a trunk is beyond the addresses that it calls from: where it is called and registered with, how it is watched, how
 //! much it may carry, and how it fares.
 //!
-//! [`Peer`] is what the operator says, [`PeerStatus`] what everybody may see, and `TrunkState` what the endpoint keeps.
+//! [`Trunk`] is what the operator says, [`TrunkStatus`] what everybody may see, and `TrunkState` what the endpoint keeps.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const MAX_ADDRESSES: usize = 32;
 
 /// A trunk's settings, except its source networks.
 #[derive(Debug, Clone)]
-pub struct Peer {
+pub struct Trunk {
     /// The trunk's configured name.
     pub trunk: TrunkName,
     /// The account that owns the trunk; `None` for a trunk that all accounts share.
@@ -53,7 +53,7 @@ pub enum KnownBy {
     Both,
 }
 
-impl Peer {
+impl Trunk {
     /// Creates the settings of a trunk of which only the name is known.
     #[must_use]
     pub fn new(trunk: TrunkName) -> Self {
@@ -114,7 +114,7 @@ pub enum Registered {
 
 /// The status of a trunk at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PeerStatus {
+pub struct TrunkStatus {
     /// Whether the trunk takes calls.
     pub health: Health,
     /// The state of the registration with the trunk.
@@ -128,7 +128,7 @@ pub struct PeerStatus {
 /// The endpoint's state of a trunk.
 #[derive(Debug)]
 pub(crate) struct TrunkState {
-    pub(crate) peer: Peer,
+    pub(crate) peer: Trunk,
     pub(crate) registration: Option<Registration>,
     pub(crate) probe: Option<Probe>,
     /// Addresses that the trunk's host names have resolved to, the newest last; at most [`MAX_ADDRESSES`].
@@ -143,7 +143,7 @@ pub(crate) struct TrunkState {
     /// Whether the trunk is already in the endpoint's list of changed trunks.
     pub(crate) is_listed: bool,
     /// The status that was last reported.
-    pub(crate) reported: PeerStatus,
+    pub(crate) reported: TrunkStatus,
     pub(crate) wake: Option<Instant>,
     /// Whether the trunk has been removed from the configuration.
     pub(crate) retired: bool,
@@ -157,7 +157,7 @@ pub(crate) enum Way {
 }
 
 impl TrunkState {
-    pub(crate) fn new(peer: Peer, registration: Option<Registration>, probe: Option<Probe>) -> Self {
+    pub(crate) fn new(peer: Trunk, registration: Option<Registration>, probe: Option<Probe>) -> Self {
         Self {
             peer,
             registration,
@@ -170,20 +170,20 @@ impl TrunkState {
             inbound: Pace::default(),
             outbound: Pace::default(),
             is_listed: false,
-            reported: PeerStatus::default(),
+            reported: TrunkStatus::default(),
             wake: None,
             retired: false,
         }
     }
 
-    pub(crate) fn status(&self) -> PeerStatus {
+    pub(crate) fn status(&self) -> TrunkStatus {
         let health = match (&self.probe, self.doubted_until) {
             (Some(probe), _) if probe.is_down() => Health::Down,
             (_, Some(_)) => Health::Doubtful,
             _ if self.answered => Health::Up,
             _ => Health::Unknown,
         };
-        PeerStatus {
+        TrunkStatus {
             health,
             registered: self.registration.as_ref().map_or(Registered::Not, Registration::status),
             calls: self.calls,
@@ -277,8 +277,8 @@ mod tests {
     use super::*;
     use crate::testing::instant;
 
-    fn state(change: impl FnOnce(&mut Peer)) -> TrunkState {
-        let mut peer = Peer::new("carrier".into());
+    fn state(change: impl FnOnce(&mut Trunk)) -> TrunkState {
+        let mut peer = Trunk::new("carrier".into());
         change(&mut peer);
         TrunkState::new(peer, None, None)
     }

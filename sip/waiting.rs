@@ -11,7 +11,7 @@ const MOST: usize = 65_536;
 /// A guard that travels with a new call. The application holds it until it does something for the call, or until the
 /// call waits for something other than CPU time, and then drops it.
 #[derive(Debug, Clone, Default)]
-pub struct Waiting(#[expect(dead_code, reason = "held, never read")] Option<Arc<()>>);
+pub struct PendingCallGuard(#[expect(dead_code, reason = "held, never read")] Option<Arc<()>>);
 
 /// The waiting calls, oldest first.
 #[derive(Debug, Default)]
@@ -20,13 +20,13 @@ pub(crate) struct WaitingCalls(VecDeque<(Instant, Weak<()>)>);
 impl WaitingCalls {
     /// Adds a call that waits from `now` on, until the returned guard is dropped. Beyond [`MOST`] calls the guard
     /// measures nothing.
-    pub(crate) fn join(&mut self, now: Instant) -> Waiting {
+    pub(crate) fn join(&mut self, now: Instant) -> PendingCallGuard {
         if self.0.len() >= MOST {
-            return Waiting::default();
+            return PendingCallGuard::default();
         }
         let held = Arc::new(());
         self.0.push_back((now, Arc::downgrade(&held)));
-        Waiting(Some(held))
+        PendingCallGuard(Some(held))
     }
 
     /// Returns how long the oldest waiting call has waited; zero when none waits.
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn no_more_are_looked_at_than_it_is_good_for() {
         let (mut calls, start) = (WaitingCalls::default(), instant());
-        let held: Vec<Waiting> = (0..MOST + 10).map(|_| calls.join(start)).collect();
+        let held: Vec<PendingCallGuard> = (0..MOST + 10).map(|_| calls.join(start)).collect();
         assert_eq!((held.len(), calls.0.len()), (MOST + 10, MOST));
     }
 }

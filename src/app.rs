@@ -30,7 +30,7 @@ use tandem_media as media;
 use tandem_metrics::timings::Timings;
 use tandem_metrics::{Build, Counters};
 use tandem_routing::channels::Channels;
-use tandem_routing::holdings::Holdings;
+use tandem_routing::inventory::Inventory;
 use tandem_routing::number_pool::NumberPool;
 use tandem_routing::phones::{self, Phones};
 use tandem_routing::{Routing, trunk};
@@ -40,7 +40,7 @@ use tandem_runtime::audio::AudioRoom;
 use tandem_runtime::conferences::Conferences;
 use tandem_runtime::followers::Followers;
 use tandem_runtime::local_streams::LocalStreams;
-use tandem_runtime::notify::{self, Dialects, Sealer};
+use tandem_runtime::notify::{self, DialectSigner, Dialects};
 use tandem_runtime::queues::Queues;
 use tandem_runtime::registry::Calls;
 use tandem_runtime::services::{Late, Services};
@@ -237,7 +237,7 @@ impl Server {
         sip_config.websocket = Some(http_addr);
         sip_config.bindings = phones::restore(&store, clock::time()).await.context("registered phones")?;
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
-        let holdings = Arc::new(Holdings::load(&store).await.context("numbers and applications")?);
+        let holdings = Arc::new(Inventory::load(&store).await.context("numbers and applications")?);
         let media_folder = config.data_dir.join("media");
         let stored_media = StoredMedia::load(media_folder.clone(), &store, clock::time()).await;
         let stored_media = Arc::new(stored_media.with_context(|| format!("media in {}", media_folder.display()))?);
@@ -282,7 +282,7 @@ impl Server {
             late: Late::default(),
         });
 
-        let sealer = Arc::new(Sealer { accounts: Arc::clone(&accounts), dialects });
+        let sealer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects });
         let noting = calls.clone();
         let sink =
             Arc::new(move |delivery: &Delivery, report: &AttemptReport| notify::attempted(&noting, delivery, report));
@@ -653,7 +653,7 @@ async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow
 }
 
 /// Builds the routing of calls from the configuration.
-fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Holdings>, accounts: &Arc<Accounts>) -> Routing {
+fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Inventory>, accounts: &Arc<Accounts>) -> Routing {
     let inline = |text: &str| twilio::inline_program(text, true).ok();
     let applications = Arc::new(config.applications.clone());
     let pool = match config.number_pool.is_empty() && config.trunks.is_empty() {

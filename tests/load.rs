@@ -23,7 +23,7 @@ use tandem_call::leg::{EndCause, LegInfo, Status};
 use tandem_call::program::instruction::AfterBridge;
 use tandem_config::Config;
 use tandem_history::query::{LegFilter, Page};
-use tandem_routing::new_call::{First, NewCall};
+use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_sip as sip;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -264,7 +264,7 @@ fn new_call(callee: SocketAddr) -> NewCall {
         timeout: DEADLINE,
         unanswered: EndCause::Timeout,
         time_limit: None,
-        ..NewCall::plain("acme".into(), "twilio", to, from, First::Commands)
+        ..NewCall::plain("acme".into(), "twilio", to, from, AnswerAction::Commands)
     }
 }
 

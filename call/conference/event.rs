@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::conference::{Opening, Participation};
+use crate::conference::{ConferenceSettings, Participation};
 use crate::id::{ConferenceId, LegId};
 use crate::leg::{LegInfo, Status};
 use crate::program::instruction::AudioSource;
@@ -26,7 +26,7 @@ pub struct ConferenceInfo {
     /// Progress of the conference.
     pub status: ConferenceStatus,
     /// Settings that the first participant gave.
-    pub opening: Arc<Opening>,
+    pub opening: Arc<ConferenceSettings>,
     /// Time at which the conference was created.
     pub created_at: Timestamp,
     /// Time of the last change.
@@ -141,7 +141,7 @@ pub enum ConferenceEventKind {
         /// The participant.
         participant: ParticipantInfo,
         /// Why the participant left.
-        why: WhyLeft,
+        why: LeftReason,
         /// Status of the participant's leg.
         call: Status,
     },
@@ -213,7 +213,7 @@ pub struct RoomAudio {
 
 /// Why a participant left a conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WhyLeft {
+pub enum LeftReason {
     /// A request or the time limit ended the conference.
     ConferenceEnded,
     /// Another participant left whose leaving ends the conference.

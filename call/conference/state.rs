@@ -10,14 +10,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::conference::event::{
-    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo,
-    ParticipantStatus, RoomAudio, WhyLeft,
+    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, LeftReason,
+    ParticipantInfo, ParticipantStatus, RoomAudio,
 };
-use crate::conference::{Leaving, Opening, Participation};
+use crate::conference::{ConferenceSettings, LeaveReason, Participation};
 use crate::id::{ConferenceId, LegId, RecordingId};
 use crate::leg::{EndedBy, LegInfo, Status};
 use crate::program::instruction::Wait;
-use crate::recording::{Gap, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
+use crate::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
 
 /// Maximum simultaneous recordings of a conference; a further one is not started.
 pub const MOST_RECORDINGS: usize = 8;
@@ -61,7 +61,7 @@ pub enum Output {
         /// Id of the recording.
         id: RecordingId,
         /// What the recording contains for the time of the pause.
-        gap: Gap,
+        gap: PauseBehavior,
     },
     /// Resume a recording.
     ResumeRecording(RecordingId),
@@ -75,7 +75,7 @@ pub enum Output {
         what: Option<Wait>,
     },
     /// Tell the call of a leg that the room has removed the leg.
-    PutOut {
+    ParticipantRemoved {
         /// The removed leg.
         leg: LegId,
         /// Whether the leg is to be hung up.
@@ -113,13 +113,13 @@ impl fmt::Display for Refused {
 struct Member {
     info: ParticipantInfo,
     leg: Option<Arc<LegInfo>>,
-    place: Place,
+    place: MemberState,
     hears: Option<Wait>,
 }
 
 /// Where a member is on its way through the conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+enum MemberState {
     /// The member is being called.
     Expected,
     /// The engine has not yet confirmed that the member joined the room.
@@ -127,23 +127,23 @@ enum Place {
     /// The member is in the room.
     Inside,
     /// The engine has not yet confirmed that the member left the room.
-    Leaving { why: WhyLeft, removed: bool, call: Status, was_inside: bool },
+    Leaving { why: LeftReason, removed: bool, call: Status, was_inside: bool },
 }
 
 impl Member {
     /// Returns whether the member's leg takes part, as far as its call knows.
     fn is_seated(&self) -> bool {
-        matches!(self.place, Place::Entering | Place::Inside)
+        matches!(self.place, MemberState::Entering | MemberState::Inside)
     }
 
     fn is_inside(&self) -> bool {
-        matches!(self.place, Place::Inside | Place::Leaving { was_inside: true, .. })
+        matches!(self.place, MemberState::Inside | MemberState::Leaving { was_inside: true, .. })
     }
 }
 
 /// The name of a conference, with its settings in case it has to be created.
 #[derive(Clone, Debug)]
-pub struct Wanted<'a> {
+pub struct ConferenceSpec<'a> {
     /// Name of the account.
     pub account: &'a Arc<str>,
     /// Name of the dialect in which the application is notified.
@@ -153,12 +153,12 @@ pub struct Wanted<'a> {
     /// Maximum number of participants.
     pub most: u16,
     /// Settings of the conference.
-    pub opening: Option<Arc<Opening>>,
+    pub opening: Option<Arc<ConferenceSettings>>,
 }
 
 impl Conference {
     /// Creates a conference without participants.
-    pub fn open(id: ConferenceId, wanted: Wanted<'_>, now: Timestamp) -> Self {
+    pub fn open(id: ConferenceId, wanted: ConferenceSpec<'_>, now: Timestamp) -> Self {
         let info = Arc::new(ConferenceInfo {
             id,
             account: Arc::clone(wanted.account),
@@ -195,7 +195,7 @@ impl Conference {
 
     /// Returns the participants and those that are being called, in the order in which they joined.
     pub fn participants(&self) -> impl DoubleEndedIterator<Item = &ParticipantInfo> {
-        self.members.iter().filter(|one| !matches!(one.place, Place::Leaving { .. })).map(|one| &one.info)
+        self.members.iter().filter(|one| !matches!(one.place, MemberState::Leaving { .. })).map(|one| &one.info)
     }
 
     /// Returns one participant.
@@ -259,7 +259,7 @@ impl Conference {
             return Ok(false);
         }
         self.admits(&participation)?;
-        let info = self.add(now, leg, None, participation, Place::Expected);
+        let info = self.add(now, leg, None, participation, MemberState::Expected);
         self.tell(now, ConferenceEventKind::Expected(info));
         Ok(true)
     }
@@ -271,15 +271,15 @@ impl Conference {
         leg: &Arc<LegInfo>,
         mut participation: Participation,
     ) -> Result<(), Refused> {
-        let expected = self.members.iter_mut().find(|one| one.info.leg == leg.id && one.place == Place::Expected);
+        let expected = self.members.iter_mut().find(|one| one.info.leg == leg.id && one.place == MemberState::Expected);
         if let Some(member) = expected {
             participation.opening = None;
             member.info.participation = participation;
-            (member.leg, member.place) = (Some(Arc::clone(leg)), Place::Entering);
+            (member.leg, member.place) = (Some(Arc::clone(leg)), MemberState::Entering);
             return Ok(());
         }
         self.admits(&participation)?;
-        self.add(now, leg.id, Some(Arc::clone(leg)), participation, Place::Entering);
+        self.add(now, leg.id, Some(Arc::clone(leg)), participation, MemberState::Entering);
         Ok(())
     }
 
@@ -293,7 +293,7 @@ impl Conference {
             return;
         }
         member.info.updated_at = now;
-        let (inside, info) = (member.place == Place::Inside, member.info.clone());
+        let (inside, info) = (member.place == MemberState::Inside, member.info.clone());
         // A member that has not joined yet is reported with its settings when it joins.
         if inside {
             if before.muted != after.muted {
@@ -311,23 +311,26 @@ impl Conference {
     }
 
     /// Handles that a leg leaves; `leg` has its facts at that time.
-    pub fn leave(&mut self, now: Timestamp, leg: &Arc<LegInfo>, why: Leaving) {
+    pub fn leave(&mut self, now: Timestamp, leg: &Arc<LegInfo>, why: LeaveReason) {
         let ending = self.ending.as_ref().map(|end| end.cause);
         let Some(place) = self.members.iter().position(|one| one.info.leg == leg.id && one.is_seated()) else { return };
         let Some(member) = self.members.get_mut(place) else { return };
         member.leg = Some(Arc::clone(leg));
         let by_request = leg.end.as_ref().is_some_and(|end| end.by == EndedBy::Application);
         let told = match why {
-            Leaving::Over if matches!(ending, Some(EndCause::Request | EndCause::TimeUp)) => WhyLeft::ConferenceEnded,
-            Leaving::Over => WhyLeft::HostLeft,
-            Leaving::Removed | Leaving::Elsewhere => WhyLeft::Request,
-            Leaving::Ended if by_request => WhyLeft::Request,
-            Leaving::Ended | Leaving::Itself => WhyLeft::Itself,
+            LeaveReason::Over if matches!(ending, Some(EndCause::Request | EndCause::TimeUp)) => {
+                LeftReason::ConferenceEnded
+            }
+            LeaveReason::Over => LeftReason::HostLeft,
+            LeaveReason::Removed | LeaveReason::Elsewhere => LeftReason::Request,
+            LeaveReason::Ended if by_request => LeftReason::Request,
+            LeaveReason::Ended | LeaveReason::Itself => LeftReason::Itself,
         };
-        let (removed, call, was_inside) = (why == Leaving::Removed, leg.status, member.place == Place::Inside);
-        member.place = Place::Leaving { why: told, removed, call, was_inside };
+        let (removed, call, was_inside) =
+            (why == LeaveReason::Removed, leg.status, member.place == MemberState::Inside);
+        member.place = MemberState::Leaving { why: told, removed, call, was_inside };
         self.settle();
-        if !was_inside && why == Leaving::Over {
+        if !was_inside && why == LeaveReason::Over {
             // The room refused the member and will not report that it left.
             self.members.remove(place);
         }
@@ -336,11 +339,11 @@ impl Conference {
 
     /// Handles the end of a leg that was called for the conference and never joined.
     pub fn fail(&mut self, now: Timestamp, leg: &LegInfo) {
-        let expected = |one: &Member| one.info.leg == leg.id && one.place == Place::Expected;
+        let expected = |one: &Member| one.info.leg == leg.id && one.place == MemberState::Expected;
         let Some(place) = self.members.iter().position(expected) else { return };
         let mut participant = self.members.remove(place).info;
         (participant.status, participant.updated_at) = (ParticipantStatus::Failed, now);
-        let why = WhyLeft::NotReached;
+        let why = LeftReason::NotReached;
         self.tell(now, ConferenceEventKind::Left { participant, why, call: leg.status });
         self.close_if_empty(now);
     }
@@ -362,7 +365,7 @@ impl Conference {
         }
         self.clears = clears;
         self.ending = Some(ConferenceEnd { cause, by: None, label: None });
-        let expected = self.members.iter().filter(|one| one.place == Place::Expected);
+        let expected = self.members.iter().filter(|one| one.place == MemberState::Expected);
         let given_up = expected.map(|one| one.info.leg).collect();
         self.close(now);
         given_up
@@ -400,7 +403,12 @@ impl Conference {
     }
 
     /// Pauses a recording, or resumes it if `gap` is `None`.
-    pub fn pause_recording(&mut self, now: Timestamp, id: RecordingId, gap: Option<Gap>) -> Result<Recording, Refused> {
+    pub fn pause_recording(
+        &mut self,
+        now: Timestamp,
+        id: RecordingId,
+        gap: Option<PauseBehavior>,
+    ) -> Result<Recording, Refused> {
         let recording = self.recordings.iter_mut().find(|one| one.id == id).ok_or(Refused::Unknown)?;
         let status = if gap.is_some() { RecordingStatus::Paused } else { RecordingStatus::InProgress };
         let before = std::mem::replace(&mut recording.status, status);
@@ -427,12 +435,13 @@ impl Conference {
     /// The room reports that a member joined.
     pub fn handle_joined(&mut self, now: Timestamp, leg: LegId) {
         let enters = |one: &&mut Member| {
-            one.info.leg == leg && matches!(one.place, Place::Entering | Place::Leaving { was_inside: false, .. })
+            one.info.leg == leg
+                && matches!(one.place, MemberState::Entering | MemberState::Leaving { was_inside: false, .. })
         };
         let Some(member) = self.members.iter_mut().find(enters) else { return };
         match &mut member.place {
-            Place::Leaving { was_inside, .. } => *was_inside = true,
-            place => *place = Place::Inside,
+            MemberState::Leaving { was_inside, .. } => *was_inside = true,
+            place => *place = MemberState::Inside,
         }
         (member.info.status, member.info.updated_at) = (ParticipantStatus::Connected, now);
         let (info, own) = (member.info.clone(), member.leg.clone());
@@ -458,13 +467,13 @@ impl Conference {
             self.outputs.push_back(Output::Hear { leg, what: None });
         }
         let (why, removed, call) = match member.place {
-            Place::Leaving { why, removed, call, .. } => (why, removed, call),
+            MemberState::Leaving { why, removed, call, .. } => (why, removed, call),
             // The room has removed the member, because the room is about to end.
             _ => {
-                self.outputs.push_back(Output::PutOut { leg, clears: self.clears });
+                self.outputs.push_back(Output::ParticipantRemoved { leg, clears: self.clears });
                 let requested =
                     self.ending.as_ref().is_some_and(|end| matches!(end.cause, EndCause::Request | EndCause::TimeUp));
-                (if requested { WhyLeft::ConferenceEnded } else { WhyLeft::HostLeft }, false, Status::InProgress)
+                (if requested { LeftReason::ConferenceEnded } else { LeftReason::HostLeft }, false, Status::InProgress)
             }
         };
         let end = |cause| ConferenceEnd { cause, by: Some(leg), label: participant.participation.label.clone() };
@@ -533,7 +542,7 @@ impl Conference {
         for member in std::mem::take(&mut self.members) {
             let leg = member.info.leg;
             if member.is_seated() {
-                self.outputs.push_back(Output::PutOut { leg, clears: self.clears });
+                self.outputs.push_back(Output::ParticipantRemoved { leg, clears: self.clears });
             }
             if member.hears.is_some() {
                 self.outputs.push_back(Output::Hear { leg, what: None });
@@ -560,7 +569,7 @@ impl Conference {
         leg: LegId,
         info: Option<Arc<LegInfo>>,
         participation: Participation,
-        place: Place,
+        place: MemberState,
     ) -> ParticipantInfo {
         let participant = ParticipantInfo {
             leg,
@@ -605,7 +614,7 @@ impl Conference {
 
     /// Closes the conference if it has no participants and no reservations.
     fn close_if_empty(&mut self, now: Timestamp) {
-        let somebody = self.members.iter().any(|one| one.is_seated() || one.place == Place::Expected);
+        let somebody = self.members.iter().any(|one| one.is_seated() || one.place == MemberState::Expected);
         if !somebody && self.reserved == 0 {
             self.close(now);
         }
@@ -622,8 +631,8 @@ impl Conference {
 fn heard_by(member: &Member, waiting: bool) -> Option<&Wait> {
     let Participation { hold, wait, .. } = &member.info.participation;
     let hears = match (member.place, hold) {
-        (Place::Inside, Some(held)) => held,
-        (Place::Inside, None) if waiting => wait,
+        (MemberState::Inside, Some(held)) => held,
+        (MemberState::Inside, None) if waiting => wait,
         _ => return None,
     };
     match hears {

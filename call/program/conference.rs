@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::Target;
 use crate::call::{Abort, Call};
-use crate::conference::Leaving;
+use crate::conference::LeaveReason;
 use crate::event::{DialResult, DialStatus};
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId};
@@ -14,14 +14,14 @@ use crate::program::instruction::Conference;
 use crate::program::{Running, Signal, Step};
 
 /// A running conference instruction.
-pub(crate) struct Conferring {
+pub(crate) struct InConference {
     began: Timestamp,
     limit: Option<OpId>,
     hangup_on_star: bool,
     action: Option<Target>,
 }
 
-impl Conferring {
+impl InConference {
     pub(crate) fn begin(call: &mut Call, leg: LegId, conference: Conference) -> Step {
         let Conference { participation, time_limit, hangup_on_star, action } = conference;
         let limit = time_limit.map(|limit| call.timer(leg, limit));
@@ -37,7 +37,7 @@ impl Conferring {
             Signal::Timer(op) if self.limit == Some(*op) => DialStatus::Answered,
             _ => return Step::Stay(Running::Conference(self)),
         };
-        let result = self.end(call, leg, Leaving::Itself, status);
+        let result = self.end(call, leg, LeaveReason::Itself, status);
         match self.action {
             Some(action) => Step::Fetch(action, FetchReason::Dialed(result)),
             None => Step::Next,
@@ -45,14 +45,14 @@ impl Conferring {
     }
 
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
-        let leaving = if why == Abort::Hangup { Leaving::Ended } else { Leaving::Elsewhere };
+        let leaving = if why == Abort::Hangup { LeaveReason::Ended } else { LeaveReason::Elsewhere };
         let result = self.end(call, leg, leaving, DialStatus::Answered);
         if let (Abort::Hangup, Some(action)) = (why, self.action) {
             call.request_fetch(leg, action, FetchReason::Dialed(result));
         }
     }
 
-    fn end(&self, call: &mut Call, leg: LegId, why: Leaving, status: DialStatus) -> DialResult {
+    fn end(&self, call: &mut Call, leg: LegId, why: LeaveReason, status: DialStatus) -> DialResult {
         if let Some(op) = self.limit {
             call.timers.cancel(leg, op);
         }

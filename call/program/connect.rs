@@ -6,8 +6,8 @@ use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{LegId, StreamId};
 use crate::leg::EndFailure;
+use crate::leg_state::MOST_STREAMS;
 use crate::output::LegCommand;
-use crate::party::MOST_STREAMS;
 use crate::program::instruction::Connect;
 use crate::program::{Running, Signal, Step};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
@@ -120,7 +120,7 @@ impl Call {
     pub(crate) fn stream_changed(&mut self, leg: LegId, id: StreamId, mut status: StreamStatus) {
         let Some(party) = self.party_mut(leg) else { return };
         if let StreamStatus::Failed(why) = &mut status {
-            let awaited = matches!(&party.lane.running, Some(Running::Connect(connected)) if connected.ends_with(id));
+            let awaited = matches!(&party.runner.running, Some(Running::Connect(connected)) if connected.ends_with(id));
             why.is_fatal = awaited && party.has_only_this_left();
         }
         let Some(index) = party.streams.iter().position(|(which, _)| *which == id) else { return };

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::Target;
 use crate::call::{Abort, Call};
-use crate::conversation::{AgentFacts, ConversationFacts, ConversationStatus, With};
+use crate::conversation::{AgentFacts, ConversationFacts, ConversationStatus, ConversationTarget};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{ConversationId, LegId};
@@ -36,8 +36,8 @@ impl Conversing {
         let answered_for_it = call.party(leg).is_some_and(|party| party.info.answered_at == Some(began));
         let status = if answered_for_it { Status::Ringing } else { Status::InProgress };
         let agent = match &converse.spec.with {
-            With::Agent(spec) => Some(AgentFacts { spec: Arc::new((**spec).clone()), said: Vec::new() }),
-            With::Application(_) => None,
+            ConversationTarget::Agent(spec) => Some(AgentFacts { spec: Arc::new((**spec).clone()), said: Vec::new() }),
+            ConversationTarget::Application(_) => None,
         };
         call.order(leg, LegCommand::Converse { op, id, spec: converse.spec, status });
         Step::Stay(Running::Converse(Self { id, action: converse.action, began, agent }))

@@ -10,11 +10,11 @@ use crate::Target;
 use crate::call::{Abort, Call, NewLeg};
 use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
-use crate::handover::Handover;
 use crate::id::{LegId, OpId};
+use crate::internal_call::InternalCall;
 use crate::leg::{BRIDGE_ENDED, Direction, EndCause, EndedBy, Status};
+use crate::leg_state::Mode;
 use crate::output::{Invite, LegCommand};
-use crate::party::Mode;
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dial, DialTarget, Instruction, Play, Program, RejectReason, SendDigits, Tone,
 };
@@ -115,7 +115,7 @@ impl Dialing {
                 None => self.ask_queue(call, leg),
             },
             Signal::Timer(op) if self.patience == Some(*op) => return self.all_gone(call, leg, DialStatus::NoAnswer),
-            Signal::NobodyCalled if self.patience.is_some() => return self.all_gone(call, leg, DialStatus::Failed),
+            Signal::DequeueFailed if self.patience.is_some() => return self.all_gone(call, leg, DialStatus::Failed),
             Signal::Played { op, .. } if self.ringback == Some(*op) => self.ringback = None,
             Signal::Recorded { op, recording, .. } if self.recording == Some(*op) => {
                 self.last.recording = Some(Recording::clone(recording));
@@ -173,7 +173,7 @@ impl Dialing {
                 }
                 self.chosen = None;
                 if let Some(party) = call.party_mut(child) {
-                    party.told_to.take_if(|to| *to == leg);
+                    party.progress_listener.take_if(|to| *to == leg);
                 }
                 self.last.status = DialStatus::Completed;
                 self.last.taken = true;
@@ -359,8 +359,9 @@ impl Dialing {
         };
         let mut info = parent.child(id, call.now().time, &invite);
         (info.client_state, info.status_callback) = (target.client_state, target.status);
-        info.handover =
-            target.handover.map(|handover| Box::new(Handover { depth: parent.depth().saturating_add(1), ..*handover }));
+        info.handover = target
+            .handover
+            .map(|handover| Box::new(InternalCall { depth: parent.depth().saturating_add(1), ..*handover }));
         let send_digits = target.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) });
         let waiting = NewLeg::waiting(info, invite, self.dial.timeout);
         call.start_leg(NewLeg { send_digits, detect: target.detect, ..waiting });
@@ -374,14 +375,14 @@ impl Dialing {
     /// Asks for the first leg of the queue.
     fn ask_queue(&self, call: &mut Call, leg: LegId) {
         if let Some(dequeue) = &self.dial.queue {
-            call.order(leg, LegCommand::TakeFromQueue { queue: Arc::clone(&dequeue.queue) });
+            call.order(leg, LegCommand::DequeueFirst { queue: Arc::clone(&dequeue.queue) });
         }
     }
 
     fn stop_asking(&mut self, call: &mut Call, leg: LegId) {
         if let Some(op) = self.patience.take() {
             call.timers.cancel(leg, op);
-            call.order(leg, LegCommand::StopTaking);
+            call.order(leg, LegCommand::StopDequeue);
         }
     }
 
@@ -463,7 +464,7 @@ impl Dialing {
 
     fn start_ringback(&mut self, call: &mut Call, leg: LegId) {
         // Audio that the application plays to the leg during a transfer has priority over the ringback tone.
-        let silent = call.party(leg).is_some_and(|party| party.lane.running.is_none());
+        let silent = call.party(leg).is_some_and(|party| party.runner.running.is_none());
         if let (None, Some(country), true) = (self.ringback, &self.dial.ring_tone, silent) {
             let op = call.new_op();
             let source = AudioSource::Tone(Tone::Ringback(country.clone()));

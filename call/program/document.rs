@@ -15,8 +15,8 @@ use crate::event::EventKind;
 use crate::fetch::{FailureKind, FetchFailure, FetchReason};
 use crate::id::{FetchId, LegId};
 use crate::leg::EndFailure;
+use crate::leg_state::Mode;
 use crate::output::LegCommand;
-use crate::party::Mode;
 use crate::program::instruction::{AudioSource, Play, Speech};
 use crate::program::{Running, Signal, Step};
 

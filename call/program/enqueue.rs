@@ -14,8 +14,8 @@ use crate::command::Refused;
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId, QueueId};
+use crate::leg_state::Mode;
 use crate::output::LegCommand;
-use crate::party::Mode;
 use crate::program::instruction::{AudioSource, Enqueue, Instruction, Play, Wait};
 use crate::program::play::Playing;
 use crate::program::{Running, Signal, Step};
@@ -66,7 +66,7 @@ pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
     party.waiting = Some(Box::new(Waiting {
         enqueue,
         beside: false,
-        then: std::mem::take(&mut party.lane.queue),
+        then: std::mem::take(&mut party.runner.queue),
         mode: std::mem::replace(&mut party.mode, Mode::Queue),
         op,
         queue: None,
@@ -179,7 +179,7 @@ impl Call {
         if waits && self.waits_beside(leg) {
             self.take_wait(leg, QueueResult::Left);
         } else if waits {
-            self.clear_lane(leg, Abort::Stopped);
+            self.clear_runner(leg, Abort::Stopped);
             let step = self.finish_wait(leg, QueueResult::Left);
             self.step(leg, step);
         }
@@ -257,7 +257,7 @@ impl Call {
         if stage == Stage::Waiting && beside {
             self.take_wait(leg, QueueResult::TimedOut);
         } else if stage == Stage::Waiting {
-            self.clear_lane(leg, Abort::Replaced);
+            self.clear_runner(leg, Abort::Replaced);
             let step = self.finish_wait(leg, QueueResult::TimedOut);
             self.step(leg, step);
         }
@@ -273,7 +273,7 @@ impl Call {
     fn finish_wait(&mut self, leg: LegId, result: QueueResult) -> Step {
         let Some((outcome, action, then)) = self.take_wait(leg, result) else { return Step::Next };
         if let Some(party) = self.party_mut(leg) {
-            party.lane.queue = then;
+            party.runner.queue = then;
         }
         action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Queued(outcome)))
     }
@@ -323,7 +323,7 @@ impl Call {
             waiting.waited = Some(waiting.waited(now));
         });
         self.signal(by, Signal::Called(called.map(|()| leg)));
-        let taken = self.party(leg).is_some_and(|party| party.told_to == Some(by));
+        let taken = self.party(leg).is_some_and(|party| party.progress_listener == Some(by));
         if called.is_some() && !taken {
             self.wait_again(leg);
         }
@@ -340,7 +340,7 @@ impl Call {
         }
         self.set_mode(leg, Mode::Queue);
         // If no agent took the leg, its wait audio is still playing.
-        if self.party(leg).is_some_and(|party| party.lane.running.is_none()) {
+        if self.party(leg).is_some_and(|party| party.runner.running.is_none()) {
             let step = self.round(leg);
             self.step(leg, step);
         }
@@ -348,9 +348,9 @@ impl Call {
 
     /// Lets `by` take a called leg: stops the wait audio and makes `by` receive the leg's progress.
     pub(crate) fn take_called(&mut self, leg: LegId, by: LegId) {
-        self.clear_lane(leg, Abort::Replaced);
+        self.clear_runner(leg, Abort::Replaced);
         if let Some(party) = self.party_mut(leg) {
-            party.told_to = Some(by);
+            party.progress_listener = Some(by);
         }
     }
 
@@ -377,12 +377,12 @@ impl Call {
     pub(crate) fn release_called(&mut self, leg: LegId, by: LegId) -> bool {
         let Some(stage @ (Stage::Called | Stage::Joined)) = self.wait_stage(leg) else { return false };
         if let Some(party) = self.party_mut(leg) {
-            party.told_to = None;
+            party.progress_listener = None;
             // The leg has not heard the whisper document and will not hear it now.
             party.whisper = None;
         }
         if stage == Stage::Called {
-            self.clear_lane(leg, Abort::Replaced);
+            self.clear_runner(leg, Abort::Replaced);
             self.wait_again(leg);
         } else {
             self.unbridge(by);

@@ -4,12 +4,12 @@
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
-use crate::hearing::Words;
 use crate::id::{LegId, OpId};
 use crate::program::instruction::Gather;
-use crate::program::listen::{Hearing, Told};
 use crate::program::play::Playing;
+use crate::program::speech_gather::{SpeechGather, SpeechProgress};
 use crate::program::{Running, Signal, Step};
+use crate::recognition::RecognisedText;
 
 /// Maximum digits of one gather when the application sets no limit; the gather ends there.
 const MOST_DIGITS: usize = 1000;
@@ -24,20 +24,20 @@ pub(crate) struct Gathering {
     silence: Option<OpId>,
     /// Timer for the whole attempt.
     total: Option<OpId>,
-    ears: Ears,
+    ears: SpeechState,
 }
 
 /// State of the speech recognition of a gather.
-enum Ears {
+enum SpeechState {
     /// No speech recognition: digits only.
     None,
     /// Not started: it starts when the prompts have ended.
     Closed,
-    Open(Box<Hearing>),
+    Open(Box<SpeechGather>),
     /// Speech came first: digits are ignored from now on.
-    Spoken(Box<Hearing>),
+    Spoken(Box<SpeechGather>),
     /// Ended, with the recognised text.
-    Done(Words),
+    Done(RecognisedText),
 }
 
 /// Result of a gather.
@@ -49,9 +49,11 @@ struct Outcome {
 impl Gathering {
     pub(crate) fn begin(call: &mut Call, leg: LegId, gather: Gather) -> Self {
         let ears = match &gather.speech {
-            None => Ears::None,
-            Some(speech) if gather.barge_in => Ears::Open(Box::new(Hearing::begin(call, leg, speech.clone()))),
-            Some(_) => Ears::Closed,
+            None => SpeechState::None,
+            Some(speech) if gather.barge_in => {
+                SpeechState::Open(Box::new(SpeechGather::begin(call, leg, speech.clone())))
+            }
+            Some(_) => SpeechState::Closed,
         };
         let digits = String::new();
         let mut this = Self { gather, digits, attempt: 1, prompt: None, silence: None, total: None, ears };
@@ -59,16 +61,16 @@ impl Gathering {
         this
     }
 
-    pub(crate) fn handle_in_lane(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
+    pub(crate) fn handle_in_runner(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
         let Some(outcome) = self.handle_signal(call, leg, signal) else { return Step::Stay(Running::Gather(self)) };
         let Self { gather, digits, ears, .. } = self.report(call, leg, &outcome);
         let words_alone = gather.speech.as_ref().is_some_and(|speech| !speech.keys);
         match (gather.action, ears) {
-            (Some(action), Ears::Done(words)) if !words.stable.is_empty() => {
+            (Some(action), SpeechState::Done(words)) if !words.stable.is_empty() => {
                 Step::Fetch(action, FetchReason::Heard(words))
             }
             (Some(action), _) if words_alone && gather.action_on_empty => {
-                Step::Fetch(action, FetchReason::Heard(Words::default()))
+                Step::Fetch(action, FetchReason::Heard(RecognisedText::default()))
             }
             (Some(action), _) if !digits.is_empty() || gather.action_on_empty => {
                 Step::Fetch(action, FetchReason::Gathered { digits, terminator: outcome.terminator })
@@ -77,7 +79,7 @@ impl Gathering {
         }
     }
 
-    /// Does the same as [`Self::handle_in_lane`] for a gather that runs beside the program. Returns `None` once it has
+    /// Does the same as [`Self::handle_in_runner`] for a gather that runs beside the program. Returns `None` once it has
     /// ended.
     pub(crate) fn handle(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Box<Self>> {
         match self.handle_signal(call, leg, signal) {
@@ -122,27 +124,27 @@ impl Gathering {
 
     /// Passes a signal to the speech recognition; returns the result if the gather ends with it.
     fn listen(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
-        let (Ears::Open(hearing) | Ears::Spoken(hearing)) = &mut self.ears else { return None };
+        let (SpeechState::Open(hearing) | SpeechState::Spoken(hearing)) = &mut self.ears else { return None };
         let told = hearing.handle(call, leg, signal);
         match told {
-            Told::Nothing => return None,
-            Told::Voice | Told::Words => {
+            SpeechProgress::Nothing => return None,
+            SpeechProgress::Voice | SpeechProgress::Words => {
                 self.interrupt_prompt(call, leg);
                 self.cancel(call, leg, self.silence);
                 self.silence = None;
             }
-            Told::Silence if self.prompt.is_none() && self.silence.is_none() => {
+            SpeechProgress::Silence if self.prompt.is_none() && self.silence.is_none() => {
                 self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
             }
-            Told::Silence | Told::Over => {}
+            SpeechProgress::Silence | SpeechProgress::Over => {}
         }
-        if matches!(told, Told::Words | Told::Over) {
-            self.ears = match std::mem::replace(&mut self.ears, Ears::None) {
-                Ears::Open(hearing) => Ears::Spoken(hearing),
+        if matches!(told, SpeechProgress::Words | SpeechProgress::Over) {
+            self.ears = match std::mem::replace(&mut self.ears, SpeechState::None) {
+                SpeechState::Open(hearing) => SpeechState::Spoken(hearing),
                 other => other,
             };
         }
-        (told == Told::Over).then_some(Outcome { end: GatherEnd::Valid, terminator: None })
+        (told == SpeechProgress::Over).then_some(Outcome { end: GatherEnd::Valid, terminator: None })
     }
 
     /// Stops the prompts because of a digit or of speech.
@@ -155,11 +157,11 @@ impl Gathering {
 
     fn pressed(&mut self, call: &mut Call, leg: LegId, digit: char) -> Option<Outcome> {
         let keys = self.gather.speech.as_ref().is_none_or(|speech| speech.keys);
-        if !keys || matches!(self.ears, Ears::Spoken(_)) || (self.prompt.is_some() && !self.gather.barge_in) {
+        if !keys || matches!(self.ears, SpeechState::Spoken(_)) || (self.prompt.is_some() && !self.gather.barge_in) {
             return None;
         }
         self.interrupt_prompt(call, leg);
-        self.stop_listening(call, leg);
+        self.stop_recognition(call, leg);
         self.cancel(call, leg, self.silence);
         self.silence = None;
         if self.gather.terminators.contains(digit) {
@@ -203,8 +205,8 @@ impl Gathering {
         match prompts.get(index).cloned() {
             Some(play) => self.prompt = Some((index, Playing::start(call, leg, play, true))),
             None => {
-                if let (Ears::Closed, Some(speech)) = (&self.ears, &self.gather.speech) {
-                    self.ears = Ears::Open(Box::new(Hearing::begin(call, leg, speech.clone())));
+                if let (SpeechState::Closed, Some(speech)) = (&self.ears, &self.gather.speech) {
+                    self.ears = SpeechState::Open(Box::new(SpeechGather::begin(call, leg, speech.clone())));
                 }
                 self.start_total(call, leg);
                 self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
@@ -225,20 +227,20 @@ impl Gathering {
     }
 
     /// Ends the speech recognition and keeps the words so far.
-    fn stop_listening(&mut self, call: &mut Call, leg: LegId) {
-        self.ears = match std::mem::replace(&mut self.ears, Ears::None) {
-            Ears::Open(hearing) | Ears::Spoken(hearing) => Ears::Done(hearing.end(call, leg)),
+    fn stop_recognition(&mut self, call: &mut Call, leg: LegId) {
+        self.ears = match std::mem::replace(&mut self.ears, SpeechState::None) {
+            SpeechState::Open(hearing) | SpeechState::Spoken(hearing) => SpeechState::Done(hearing.end(call, leg)),
             other => other,
         };
     }
 
     fn report(mut self, call: &mut Call, leg: LegId, outcome: &Outcome) -> Self {
-        self.stop_listening(call, leg);
+        self.stop_recognition(call, leg);
         self.cancel(call, leg, self.silence);
         self.cancel(call, leg, self.total);
         let (digits, id) = (self.digits.clone(), self.gather.id.clone());
         let words = match &self.ears {
-            Ears::Done(words) if !words.stable.is_empty() => Some(Box::new(words.clone())),
+            SpeechState::Done(words) if !words.stable.is_empty() => Some(Box::new(words.clone())),
             _ => None,
         };
         let (end, terminator, callback) = (outcome.end, outcome.terminator, self.gather.callback.clone());

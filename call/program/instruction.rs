@@ -14,9 +14,9 @@ use crate::address::Address;
 use crate::command::Command;
 use crate::conference::Participation;
 use crate::conversation::ConversationSpec;
-use crate::handover::Handover;
-use crate::hearing::Listening;
-use crate::machine::MachineDetection;
+use crate::internal_call::InternalCall;
+use crate::machine_detection::MachineDetection;
+use crate::recognition::RecognitionSpec;
 use crate::recording::RecordingSpec;
 use crate::siprec::SiprecSpec;
 use crate::stream::StreamSpec;
@@ -94,7 +94,7 @@ pub enum Instruction {
     /// Send the leg its own audio back until something else happens.
     Echo,
     /// An instruction that this server does not implement, although its application waits for the result.
-    Unserved(Box<Unserved>),
+    Unsupported(Box<Unsupported>),
     /// Execute at once a command that a request could send as well.
     Order(Box<Order>),
     /// Start answering-machine detection, and wait for the last result.
@@ -114,7 +114,7 @@ pub enum RejectReason {
 
 /// An instruction that this server does not implement, and the results that its application expects.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unserved {
+pub struct Unsupported {
     /// The warning to report.
     pub warning: Warning,
     /// Target that is asked for the next document; without it the next instruction runs.
@@ -273,7 +273,7 @@ pub struct Gather {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GatherSpeech {
     /// Parameters of the recogniser.
-    pub listening: Listening,
+    pub listening: RecognitionSpec,
     /// Silence after speech that ends the gather. If `None`, the recogniser decides where an utterance ends.
     pub pause: Option<Duration>,
     /// Maximum duration, counted from the first sound of speech.
@@ -455,7 +455,7 @@ pub struct DialTarget {
     /// Opaque client state of the application for the target's leg.
     pub client_state: Option<String>,
     /// Values for the called application, if the target is an application of this server.
-    pub handover: Option<Box<Handover>>,
+    pub handover: Option<Box<InternalCall>>,
 }
 
 impl DialTarget {

@@ -3,7 +3,6 @@
 //! A leg runs one instruction at a time. An instruction that takes time becomes a `Running`. It receives every `Signal`
 //! of its leg and returns a `Step`. `Call::step` alone decides what follows.
 
-pub(crate) mod beside;
 pub(crate) mod conference;
 pub(crate) mod connect;
 pub(crate) mod converse;
@@ -12,10 +11,11 @@ pub(crate) mod document;
 pub(crate) mod enqueue;
 pub(crate) mod gather;
 pub mod instruction;
-pub(crate) mod listen;
+pub(crate) mod overlay;
 pub(crate) mod play;
 pub(crate) mod record;
 pub(crate) mod refer;
+pub(crate) mod speech_gather;
 pub(crate) mod transcribe;
 
 use std::time::Duration;
@@ -25,13 +25,13 @@ use crate::call::{Abort, Call};
 use crate::conversation::ConversationStatus;
 use crate::event::{EventKind, MachineFacts, PlaybackEnd};
 use crate::fetch::{FetchFailure, FetchReason};
-use crate::hearing::Heard;
 use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::{BY_INSTRUCTION, EndCause, EndedBy};
+use crate::leg_state::Mode;
 use crate::output::LegCommand;
-use crate::party::Mode;
-use crate::program::instruction::{DetectMachine, Instruction, Order, Program, Unserved};
+use crate::program::instruction::{DetectMachine, Instruction, Order, Program, Unsupported};
 use crate::queue::NotQueued;
+use crate::recognition::RecognitionEvent;
 use crate::recording::Recording;
 use crate::request::needs_answer;
 use crate::stream::StreamStatus;
@@ -48,13 +48,13 @@ pub(crate) enum Signal {
     Conversation { id: ConversationId, status: ConversationStatus },
     Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },
     Child { leg: LegId, event: ChildEvent },
-    Heard { op: OpId, heard: Heard },
-    ListeningEnded { op: OpId, failed: Option<String> },
+    Heard { op: OpId, heard: RecognitionEvent },
+    RecognitionEnded { op: OpId, failed: Option<String> },
     ConferenceOver,
     ConferenceRefused,
     Enqueued { op: OpId, standing: Result<QueueId, NotQueued> },
     Called(Option<LegId>),
-    NobodyCalled,
+    DequeueFailed,
     Detected { op: OpId, facts: Box<MachineFacts> },
     ReferAnswered { status: u16 },
     ReferProgress { status: u16, done: bool },
@@ -85,7 +85,7 @@ pub(crate) enum Running {
     Gather(Box<gather::Gathering>),
     Record(record::RecordVerb),
     Dial(Box<dial::Dialing>),
-    Conference(conference::Conferring),
+    Conference(conference::InConference),
     Connect(connect::Connected),
     Converse(converse::Conversing),
     Refer(refer::Referring),
@@ -117,7 +117,7 @@ impl Running {
         match self {
             Self::Fetching(fetching) => fetching.handle(call, leg, signal),
             Self::Playing(playing) => playing.handle(call, leg, &signal),
-            Self::Gather(gathering) => gathering.handle_in_lane(call, leg, &signal),
+            Self::Gather(gathering) => gathering.handle_in_runner(call, leg, &signal),
             Self::Record(verb) => verb.handle(call, leg, signal),
             Self::Dial(dialing) => dialing.handle(call, leg, &signal),
             Self::Conference(conferring) => conferring.handle(call, leg, &signal),
@@ -177,14 +177,14 @@ impl Call {
         let Some(party) = self.party_mut(leg) else { return };
         // The instruction may have ended the leg or replaced its program; then its step is ignored.
         let ended = party.info.status.is_final();
-        if ended || party.lane.running.is_some() {
+        if ended || party.runner.running.is_some() {
             if let Step::Stay(running) = step {
                 running.abort(self, leg, if ended { Abort::Hangup } else { Abort::Replaced });
             }
             return;
         }
         match step {
-            Step::Stay(running) => party.lane.running = Some(running),
+            Step::Stay(running) => party.runner.running = Some(running),
             Step::Next => self.advance(leg),
             Step::Hangup(how) => self.clear_for_application(leg, how),
             Step::GiveUp(why) => self.hangup_because(leg, EndCause::NormalClearing, why),
@@ -213,10 +213,10 @@ impl Call {
     pub(crate) fn advance(&mut self, leg: LegId) {
         loop {
             let Some(party) = self.party_mut(leg) else { return };
-            if party.info.status.is_final() || party.lane.running.is_some() {
+            if party.info.status.is_final() || party.runner.running.is_some() {
                 return;
             }
-            let Some(instruction) = party.lane.queue.pop_front() else {
+            let Some(instruction) = party.runner.queue.pop_front() else {
                 return self.out_of_instructions(leg);
             };
             // The document continues, so an earlier failure does not end the leg.
@@ -284,7 +284,7 @@ impl Call {
             Instruction::Record(record) => record::RecordVerb::begin(self, leg, record),
             Instruction::Dial(dial) => dial::Dialing::begin(self, leg, dial),
             Instruction::Refer(refer) => refer::Referring::begin(self, leg, refer),
-            Instruction::Conference(conference) => conference::Conferring::begin(self, leg, conference),
+            Instruction::Conference(conference) => conference::InConference::begin(self, leg, conference),
             Instruction::Enqueue(enqueue) => enqueue::begin(self, leg, enqueue),
             Instruction::Leave => self.leave_queue(leg),
             Instruction::Connect(connect) => connect::Connected::begin(self, leg, connect),
@@ -330,11 +330,11 @@ impl Call {
                 Step::Next
             }
             Instruction::Hangup => Step::Hangup(BY_INSTRUCTION),
-            Instruction::Unserved(unserved) => {
+            Instruction::Unsupported(unserved) => {
                 self.emit(leg, EventKind::Warned(unserved.warning.clone()));
-                self.emit(leg, EventKind::Unserved(unserved.clone()));
-                let Unserved { action, outcome, .. } = *unserved;
-                action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Unserved(outcome)))
+                self.emit(leg, EventKind::Unsupported(unserved.clone()));
+                let Unsupported { action, outcome, .. } = *unserved;
+                action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Unsupported(outcome)))
             }
             Instruction::Order(order) => {
                 let Order { command, action } = *order;

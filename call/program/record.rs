@@ -7,11 +7,13 @@ use crate::call::{Abort, Call};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId, RecordingId};
+use crate::leg_state::MOST_RECORDINGS;
 use crate::output::LegCommand;
-use crate::party::MOST_RECORDINGS;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
 use crate::program::{Running, Signal, Step};
-use crate::recording::{ActiveRecording, Gap, NewRecording, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
+use crate::recording::{
+    ActiveRecording, NewRecording, PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus,
+};
 use crate::transcription::TranscriptionOrder;
 
 /// A running record instruction.
@@ -198,7 +200,12 @@ impl Call {
 
     /// Pauses one recording, or all if `which` is `None`; resumes them if `gap` is `None`. Returns `false` if nothing
     /// changed.
-    pub(crate) fn pause_recording(&mut self, leg: LegId, which: Option<RecordingId>, gap: Option<Gap>) -> bool {
+    pub(crate) fn pause_recording(
+        &mut self,
+        leg: LegId,
+        which: Option<RecordingId>,
+        gap: Option<PauseBehavior>,
+    ) -> bool {
         let (from, to) = match gap {
             Some(_) => (RecordingStatus::InProgress, RecordingStatus::Paused),
             None => (RecordingStatus::Paused, RecordingStatus::InProgress),

@@ -4,8 +4,8 @@ use crate::call::Call;
 use crate::command::Refused;
 use crate::event::EventKind;
 use crate::id::{LegId, TranscriptionId};
+use crate::leg_state::MOST_TRANSCRIPTIONS;
 use crate::output::LegCommand;
-use crate::party::MOST_TRANSCRIPTIONS;
 use crate::transcription::{MOST_SAID, Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 
 impl Call {

@@ -16,14 +16,14 @@ use tandem_call::conference::Participation;
 use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::hearing::Heard;
 use tandem_call::id::{LegId, OpId, QueueId};
-use tandem_call::leg::Hearers;
-use tandem_call::machine::{MachineDetection, Until};
+use tandem_call::leg::TargetLegs;
+use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::NotQueued;
-use tandem_call::recording::{Gap, RecordingEnd};
+use tandem_call::recognition::RecognitionEvent;
+use tandem_call::recording::{PauseBehavior, RecordingEnd};
 use tandem_call::route::Decision;
 use tandem_call::stream::{StreamFault, StreamStatus};
 use tandem_call::testing::*;
@@ -122,7 +122,7 @@ const MOMENTS: [fn(&mut CallScript); 13] = [
     |_| {},
     |script| {
         if !script.ears.is_empty() {
-            script.hears(Heard::Began);
+            script.hears(RecognitionEvent::Began);
         }
     },
     |script| {
@@ -242,7 +242,7 @@ fn random_instructions(rng: &mut StdRng) -> Vec<Instruction> {
 fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
     let with = legs[rng.random_range(0..legs.len())];
     let interrupt = [Interrupt::None, Interrupt::Current, Interrupt::All][rng.random_range(0..3)];
-    let to = [Hearers::Own, Hearers::Peer, Hearers::Both][rng.random_range(0..3)];
+    let to = [TargetLegs::Own, TargetLegs::Peer, TargetLegs::Both][rng.random_range(0..3)];
     let after = if rng.random() { AfterBridge::Hangup } else { AfterBridge::Continue };
     let prompts = if rng.random() { vec![file("p")] } else { Vec::new() };
     match rng.random_range(0..32) {
@@ -259,7 +259,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
         14 => Command::SendDigits(SendDigits { digits: "1".to_owned(), tone: Duration::from_millis(100) }),
         15 => Command::StartRecording(recording()),
         16 => Command::StopRecording(None),
-        17 => Command::PauseRecording { which: None, gap: Gap::Skip },
+        17 => Command::PauseRecording { which: None, gap: PauseBehavior::Skip },
         18 => Command::ResumeRecording(None),
         19 => Command::StartStream { spec: stream("s"), alone: rng.random() },
         20 => Command::StopStream(None),
@@ -289,7 +289,7 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
         24 | 25 => LegEvent::Enqueued { op: script.entering.unwrap_or(OpId(0)), standing: Ok(QueueId(1)) },
         26 => LegEvent::Enqueued { op: script.entering.unwrap_or(OpId(0)), standing: Err(NotQueued::Full) },
         27 | 28 => LegEvent::Called { queue: QueueId(1), by },
-        29 => LegEvent::NobodyCalled,
+        29 => LegEvent::DequeueFailed,
         0 | 1 => LegEvent::Ringing { early_media },
         2..=6 => LegEvent::Answered { codec: None, headers: Vec::new(), dialog: None },
         7 => LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None },

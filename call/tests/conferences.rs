@@ -52,7 +52,7 @@ fn a_leg_that_a_conference_does_not_take_has_failed_to_get_there() {
 fn a_document_waits_for_its_conference_to_end_and_goes_on_then() {
     let mut script = CallScript::runs(vec![conference(|_| {}), Instruction::Play(file("after"))]);
     let leg = script.leg();
-    assert!(script.ordered(leg, |order| *order == LegCommand::Confer(Participation::new("room"))));
+    assert!(script.ordered(leg, |order| *order == LegCommand::JoinConference(Participation::new("room"))));
     script.presses("*1");
     assert_eq!((joined(&script), left(&script)), (1, 0));
     script.feed(LegEvent::ConferenceOver { clears: false });
@@ -97,12 +97,12 @@ fn a_leg_by_command_joins_is_muted_and_leaves() {
     let leg = script.leg();
     assert_eq!(script.request(Command::MuteInConference(true)), Err(Refused::NotRunning));
     assert_eq!(script.request(Command::LeaveConference), Err(Refused::NotJoined));
-    script.request(Command::Confer(Participation::new("room"))).unwrap();
+    script.request(Command::JoinConference(Participation::new("room"))).unwrap();
     script.request(Command::MuteInConference(true)).unwrap();
     let muted = Participation { muted: true, ..Participation::new("room") };
-    assert!(script.ordered(leg, |order| *order == LegCommand::Confer(muted.clone())));
+    assert!(script.ordered(leg, |order| *order == LegCommand::JoinConference(muted.clone())));
     assert_eq!((joined(&script), left(&script)), (1, 0), "it is in the same one");
-    script.request(Command::Confer(Participation::new("other"))).unwrap();
+    script.request(Command::JoinConference(Participation::new("other"))).unwrap();
     assert_eq!((joined(&script), left(&script)), (2, 1));
     script.request(Command::LeaveConference).unwrap();
     assert_eq!(left(&script), 2);
@@ -114,7 +114,7 @@ fn a_leg_by_command_joins_is_muted_and_leaves() {
 #[test]
 fn a_leg_that_ends_leaves_its_conference_first() {
     let mut script = CallScript::commanded();
-    script.request(Command::Confer(Participation::new("room"))).unwrap();
+    script.request(Command::JoinConference(Participation::new("room"))).unwrap();
     script.hangs_up(script.leg());
     let place = |what: fn(&EventKind) -> bool| script.events().position(|event| what(&event.kind));
     let (left, ended) =
@@ -129,12 +129,12 @@ fn a_bridge_takes_a_leg_out_of_its_conference_and_a_conference_out_of_its_bridge
     let (a, b) = (script.leg(), LegId(2));
     script.dial_out(b, |_| {});
     script.answers(b);
-    script.request(Command::Confer(Participation::new("room"))).unwrap();
+    script.request(Command::JoinConference(Participation::new("room"))).unwrap();
     script.request(Command::Bridge { with: b, after: AfterBridge::Continue, if_free: false }).unwrap();
     assert!(leaves(&script, a));
     let bridged = |event: &&CallEvent| matches!(event.kind, EventKind::Bridged { .. });
     assert_eq!(script.events().filter(bridged).count(), 2);
-    script.request(Command::Confer(Participation::new("room"))).unwrap();
+    script.request(Command::JoinConference(Participation::new("room"))).unwrap();
     assert!(script.told(|kind| *kind == EventKind::Unbridged));
     assert_eq!(joined(&script), 2);
 }

@@ -12,8 +12,8 @@ use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{DialResult, DialStatus, EventKind};
 use tandem_call::fetch::FetchReason;
-use tandem_call::handover::Handover;
 use tandem_call::id::LegId;
+use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::Status;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
@@ -407,7 +407,7 @@ fn a_dial_of_a_hundred_calls_as_many_as_a_call_may_have_and_no_more() {
 
 #[test]
 fn an_application_that_is_called_is_counted_and_what_it_hands_back_is_told() {
-    let handover = Handover { parameters: vec![("cart".to_owned(), "7".to_owned())], ..Handover::default() };
+    let handover = InternalCall { parameters: vec![("cart".to_owned(), "7".to_owned())], ..InternalCall::default() };
     let target = DialTarget { handover: Some(Box::new(handover)), ..DialTarget::new(Address::from("app:shop")) };
     let mut script = run(Dial { targets: vec![target], ..one() });
     let child = script.newest();

@@ -8,7 +8,7 @@ use tandem_call::command::Command;
 use tandem_call::event::EventKind;
 use tandem_call::id::{LegId, OpId};
 use tandem_call::leg::Status;
-use tandem_call::machine::{GreetingEnd, MachineDetection, Until, Verdict};
+use tandem_call::machine_detection::{DetectionResult, GreetingEnd, MachineDetection, Until};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{DialTarget, Instruction};
 use tandem_call::testing::*;
@@ -39,12 +39,12 @@ fn op(script: &CallScript, leg: LegId) -> OpId {
     script.orders(leg).find_map(op).unwrap()
 }
 
-fn find(script: &mut CallScript, leg: LegId, verdict: Verdict) {
+fn find(script: &mut CallScript, leg: LegId, verdict: DetectionResult) {
     let op = op(script, leg);
     script.feed_to(leg, LegEvent::MachineDetected { op, verdict, after: SECOND });
 }
 
-fn verdicts(script: &CallScript) -> Vec<Verdict> {
+fn verdicts(script: &CallScript) -> Vec<DetectionResult> {
     let verdict = |event: &tandem_call::event::CallEvent| match &event.kind {
         EventKind::MachineDetected(facts) => Some(facts.verdict),
         _ => None,
@@ -56,14 +56,14 @@ fn verdicts(script: &CallScript) -> Vec<Verdict> {
 fn the_document_waits_for_the_last_verdict_and_is_told_it() {
     let mut script = answered(Until::GreetingEnd, true);
     assert!(script.fetches.is_empty(), "asked for before it is known who answered");
-    find(&mut script, LegId(1), Verdict::Machine);
+    find(&mut script, LegId(1), DetectionResult::Machine);
     assert!(script.fetches.is_empty(), "asked for while the machine talks");
-    let end = Verdict::GreetingEnded(GreetingEnd::Beep);
+    let end = DetectionResult::GreetingEnded(GreetingEnd::Beep);
     find(&mut script, LegId(1), end);
     let asked = script.asked().next().unwrap();
     assert_eq!(asked.leg.answered_by.unwrap().verdict, end);
-    assert_eq!(verdicts(&script), [Verdict::Machine, end]);
-    find(&mut script, LegId(1), Verdict::Human);
+    assert_eq!(verdicts(&script), [DetectionResult::Machine, end]);
+    find(&mut script, LegId(1), DetectionResult::Human);
     assert_eq!(verdicts(&script).len(), 2, "it was over");
 }
 
@@ -72,8 +72,8 @@ fn beside_the_document_nothing_waits() {
     let mut script = answered(Until::Verdict, false);
     assert_eq!(script.last_url(), Some("http://app.test/voice"));
     script.fetched(vec![Instruction::Pause(60 * SECOND)]);
-    find(&mut script, LegId(1), Verdict::Human);
-    assert_eq!(verdicts(&script), [Verdict::Human]);
+    find(&mut script, LegId(1), DetectionResult::Human);
+    assert_eq!(verdicts(&script), [DetectionResult::Human]);
     assert_eq!(script.fetches.len(), 0);
 }
 
@@ -81,7 +81,7 @@ fn beside_the_document_nothing_waits() {
 fn another_document_asked_for_meanwhile_is_not_run_over_by_the_first() {
     let mut script = answered(Until::Verdict, true);
     script.request(Command::Redirect(target("other"))).unwrap();
-    find(&mut script, LegId(1), Verdict::Human);
+    find(&mut script, LegId(1), DetectionResult::Human);
     assert_eq!(script.asked().count(), 1);
     assert_eq!(script.last_url(), Some("http://app.test/other"));
 }
@@ -106,6 +106,6 @@ fn a_dialled_party_is_joined_at_once_and_listened_to() {
     let child = script.newest();
     script.answers(child);
     assert!(script.told(|kind| matches!(kind, EventKind::Bridged { .. })));
-    find(&mut script, child, Verdict::Machine);
-    assert_eq!(verdicts(&script), [Verdict::Machine]);
+    find(&mut script, child, DetectionResult::Machine);
+    assert_eq!(verdicts(&script), [DetectionResult::Machine]);
 }

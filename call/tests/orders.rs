@@ -8,14 +8,14 @@ use tandem_call::command::{Accepted, Command, Refused};
 use tandem_call::event::EventKind;
 use tandem_call::fetch::FetchReason;
 use tandem_call::id::QueueId;
-use tandem_call::machine::{MachineDetection, Until, Verdict};
+use tandem_call::machine_detection::{DetectionResult, MachineDetection, Until};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::QueueResult;
 use tandem_call::recording::RecordingEnd;
 use tandem_call::route::Decision;
 use tandem_call::testing::*;
-use tandem_call::{Callback, Moment};
+use tandem_call::{Callback, StatusEvent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -122,9 +122,9 @@ fn who_is_there_is_found_out_in_the_middle_of_a_call() {
             _ => None,
         })
         .unwrap();
-    script.feed(LegEvent::MachineDetected { op, verdict: Verdict::Human, after: SECOND });
+    script.feed(LegEvent::MachineDetected { op, verdict: DetectionResult::Human, after: SECOND });
     let FetchReason::Detected(facts) = outcome(&script) else { panic!("{:?}", outcome(&script)) };
-    assert_eq!((facts.verdict, facts.after), (Verdict::Human, SECOND));
+    assert_eq!((facts.verdict, facts.after), (DetectionResult::Human, SECOND));
     script.hangs_up(leg);
     script.assert_settled();
 }
@@ -155,7 +155,7 @@ fn patience_in_a_queue_has_an_end() {
 #[test]
 fn who_asked_to_be_told_of_audio_and_keys_is_told() {
     let callback = |path: &str| {
-        let moments = vec![Moment::Completed];
+        let moments = vec![StatusEvent::Completed];
         let (failover, elsewhere, timeout) = (None, Vec::new(), None);
         Some(Arc::new(Callback { target: target(path), failover, moments, elsewhere, timeout }))
     };
@@ -182,18 +182,18 @@ fn audio_by_request_is_heard_beside_what_the_document_does() {
     let mut script = CallScript::runs(vec![order(answer()), minute.clone()]);
     let leg = script.leg();
     script.fetched(vec![minute]);
-    assert_eq!(script.request(Command::StopBeside), Err(Refused::NotRunning));
-    script.request(Command::PlayBeside(vec![file("a"), file("b")])).unwrap();
-    script.request(Command::PlayBeside(vec![file("c")])).unwrap();
+    assert_eq!(script.request(Command::StopOverlay), Err(Refused::NotRunning));
+    script.request(Command::PlayOverlay(vec![file("a"), file("b")])).unwrap();
+    script.request(Command::PlayOverlay(vec![file("c")])).unwrap();
     for _ in 0..2 {
         script.play_ends(leg);
     }
     let played = script.events().filter(|event| matches!(event.kind, EventKind::PlaybackStarted(_))).count();
     assert_eq!((played, script.plays.len()), (3, 1));
-    script.request(Command::StopBeside).unwrap();
+    script.request(Command::StopOverlay).unwrap();
     assert!(script.plays.is_empty());
-    assert_eq!(script.request(Command::PlayBeside(vec![file("d"); 101])), Err(Refused::TooMany));
-    script.request(Command::PlayBeside(vec![file("e")])).unwrap();
+    assert_eq!(script.request(Command::PlayOverlay(vec![file("d"); 101])), Err(Refused::TooMany));
+    script.request(Command::PlayOverlay(vec![file("e")])).unwrap();
     script.hangs_up(leg);
     script.assert_settled();
 }

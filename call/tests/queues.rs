@@ -302,7 +302,7 @@ fn a_caller_who_goes_before_the_join_makes_room_for_the_next() {
     assert_eq!(result(&script), Some(QueueResult::Bridging));
     assert_eq!(dial_status(&script), None);
     let asked = |script: &CallScript| {
-        script.orders(AGENT).filter(|order| matches!(order, LegCommand::TakeFromQueue { .. })).count()
+        script.orders(AGENT).filter(|order| matches!(order, LegCommand::DequeueFirst { .. })).count()
     };
     assert_eq!(asked(&script), 2);
     // The same happens if a caller has left the queue before it is taken.
@@ -330,7 +330,7 @@ fn an_empty_queue_is_waited_at_until_the_timeout() {
     assert_eq!(dial_status(&script), None);
     script.passes(SECOND);
     assert_eq!(dial_status(&script), Some(DialStatus::NoAnswer));
-    assert!(script.ordered(CALLER, |order| *order == LegCommand::StopTaking));
+    assert!(script.ordered(CALLER, |order| *order == LegCommand::StopDequeue));
     script.assert_silent();
     ends(script);
 }
@@ -338,7 +338,7 @@ fn an_empty_queue_is_waited_at_until_the_timeout() {
 #[test]
 fn a_caller_who_cannot_be_brought_here_fails_the_dial() {
     let mut script = CallScript::runs(vec![Instruction::Dial(dequeue("q"))]);
-    script.feed(LegEvent::NobodyCalled);
+    script.feed(LegEvent::DequeueFailed);
     assert_eq!(dial_status(&script), Some(DialStatus::Failed));
     ends(script);
 }
@@ -406,7 +406,7 @@ fn in_line(enqueue: Enqueue) -> CallScript {
 fn a_leg_put_in_line_by_a_request_goes_on_with_what_it_plays() {
     let mut script = in_line(Enqueue { wait: Wait::Silence, ..enqueue("support") });
     assert!(script.told(|event| matches!(event, EventKind::Enqueued { id: QUEUE, .. })));
-    let (interrupt, to) = (tandem_call::command::Interrupt::None, tandem_call::leg::Hearers::Own);
+    let (interrupt, to) = (tandem_call::command::Interrupt::None, tandem_call::leg::TargetLegs::Own);
     script.request(Command::Play { play: file("hold"), interrupt, to }).unwrap();
     assert_eq!(script.plays.len(), 1, "it is heard in the queue");
     assert_eq!(script.request(Command::EnterQueue(Box::new(enqueue("other")))), Err(Refused::AlreadyRunning));

@@ -12,10 +12,10 @@ use tandem_call::call::{Call, OnAnswer};
 use tandem_call::command::{Command, Interrupt, Refused, Request};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::id::{CallId, LegId};
-use tandem_call::leg::{EndCause, Hearers, Status};
+use tandem_call::leg::{EndCause, Status, TargetLegs};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
-use tandem_call::recording::{Gap, RecordingStatus, Track};
+use tandem_call::recording::{PauseBehavior, RecordingStatus, Track};
 use tandem_call::route::{Decision, Route};
 use tandem_call::stream::StreamStatus;
 use tandem_call::testing::*;
@@ -23,7 +23,7 @@ use tandem_call::testing::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn play(name: &str, interrupt: Interrupt) -> Command {
-    Command::Play { play: file(name), interrupt, to: Hearers::Own }
+    Command::Play { play: file(name), interrupt, to: TargetLegs::Own }
 }
 
 /// Returns the names of the files played so far.
@@ -63,13 +63,13 @@ fn pair() -> (CallScript, LegId, LegId) {
 fn noise_suppression_may_be_asked_for_before_anybody_has_answered_and_after() {
     let mut script = CallScript::outbound(OnAnswer::Wait);
     let leg = script.leg();
-    let suppress = |on| Command::Suppress { track: Track::Both, on };
+    let suppress = |on| Command::SuppressNoise { track: Track::Both, on };
     script.request(suppress(true)).unwrap();
-    let order = LegCommand::Suppress { track: Track::Both, on: true };
+    let order = LegCommand::SuppressNoise { track: Track::Both, on: true };
     assert!(script.orders(leg).any(|one| *one == order));
     script.answers(leg);
     script.request(suppress(false)).unwrap();
-    assert!(script.ordered(leg, |one| *one == LegCommand::Suppress { track: Track::Both, on: false }));
+    assert!(script.ordered(leg, |one| *one == LegCommand::SuppressNoise { track: Track::Both, on: false }));
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_leg_of_another_call_can_be_joined_once_it_was_taken_over() {
     let with = Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false };
     assert_eq!(script.request(with.clone()), Err(Refused::CannotBridge));
     assert!(other.legs().count() <= script.call.room());
-    script.call.absorb(script.now, other);
+    script.call.merge(script.now, other);
     script.drain();
     script.request(with).unwrap();
     assert!(script.ordered(b, |order| *order == LegCommand::Answer));
@@ -354,11 +354,17 @@ fn a_leg_answered_when_the_one_to_join_has_gone_does_as_after_their_join() {
 fn a_recording_is_held_goes_on_and_is_stopped_once() {
     let mut script = CallScript::commanded();
     let id = script.request(Command::StartRecording(recording())).unwrap().recording;
-    script.request(Command::PauseRecording { which: id, gap: Gap::Silence }).unwrap();
-    assert_eq!(script.request(Command::PauseRecording { which: id, gap: Gap::Silence }), Err(Refused::NotRunning));
+    script.request(Command::PauseRecording { which: id, gap: PauseBehavior::Silence }).unwrap();
+    assert_eq!(
+        script.request(Command::PauseRecording { which: id, gap: PauseBehavior::Silence }),
+        Err(Refused::NotRunning)
+    );
     script.request(Command::ResumeRecording(None)).unwrap();
     script.request(Command::StopRecording(None)).unwrap();
-    assert_eq!(script.request(Command::PauseRecording { which: id, gap: Gap::Silence }), Err(Refused::NotRunning));
+    assert_eq!(
+        script.request(Command::PauseRecording { which: id, gap: PauseBehavior::Silence }),
+        Err(Refused::NotRunning)
+    );
     script.close_recordings();
     assert_eq!(script.request(Command::StopRecording(id)), Err(Refused::NotRunning));
     let told: Vec<_> = script
@@ -639,15 +645,15 @@ fn a_transfers_target_hears_its_greeting_alone() {
 fn audio_can_be_for_the_other_of_two_joined_legs_or_for_both() {
     let (mut script, a, b) = pair();
     let play = |to| Command::Play { play: file("x"), interrupt: Interrupt::None, to };
-    assert_eq!(script.request(play(Hearers::Peer)), Err(Refused::NotJoined));
+    assert_eq!(script.request(play(TargetLegs::Peer)), Err(Refused::NotJoined));
     script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false }).unwrap();
     let plays = |script: &CallScript| {
         [a, b].map(|leg| script.orders(leg).filter(|order| matches!(order, LegCommand::Play { .. })).count())
     };
-    script.request(play(Hearers::Peer)).unwrap();
+    script.request(play(TargetLegs::Peer)).unwrap();
     assert_eq!(plays(&script), [0, 1]);
     script.play_ends(b);
-    script.request(play(Hearers::Both)).unwrap();
+    script.request(play(TargetLegs::Both)).unwrap();
     assert_eq!(plays(&script), [1, 2]);
 }
 

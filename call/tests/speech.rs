@@ -11,14 +11,14 @@ use std::time::Duration;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::EventKind;
 use tandem_call::fetch::FetchReason;
-use tandem_call::hearing::{Heard, Words};
 use tandem_call::id::LegId;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{Gather, GatherSpeech, Instruction, Record};
+use tandem_call::recognition::{RecognisedText, RecognitionEvent};
 use tandem_call::recording::{RecordingEnd, Track};
 use tandem_call::testing::*;
 use tandem_call::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
-use tandem_call::{Callback, Moment};
+use tandem_call::{Callback, StatusEvent};
 
 fn speech(change: impl FnOnce(&mut GatherSpeech)) -> Gather {
     let mut gather = spoken_gather();
@@ -34,17 +34,21 @@ fn callback(path: &str) -> Callback {
     Callback {
         target: target(path),
         failover: None,
-        moments: vec![Moment::Completed],
+        moments: vec![StatusEvent::Completed],
         elsewhere: Vec::new(),
         timeout: None,
     }
 }
 
-fn partial(stable: &str, unstable: &str) -> Heard {
-    Heard::Partial(Words { stable: stable.to_owned(), unstable: unstable.to_owned(), ..Words::default() })
+fn partial(stable: &str, unstable: &str) -> RecognitionEvent {
+    RecognitionEvent::Partial(RecognisedText {
+        stable: stable.to_owned(),
+        unstable: unstable.to_owned(),
+        ..RecognisedText::default()
+    })
 }
 
-fn heard(script: &CallScript) -> Option<&Words> {
+fn heard(script: &CallScript) -> Option<&RecognisedText> {
     script.asked().find_map(|fetch| if let FetchReason::Heard(words) = &fetch.reason { Some(words) } else { None })
 }
 
@@ -60,20 +64,20 @@ fn plays_next(script: &CallScript) -> bool {
 }
 
 fn finishes(script: &CallScript) -> bool {
-    script.ordered(script.leg(), |command| matches!(command, LegCommand::FinishListening { .. }))
+    script.ordered(script.leg(), |command| matches!(command, LegCommand::FinishRecognition { .. }))
 }
 
 #[test]
 fn words_are_over_when_the_pause_behind_them_is_long_enough() {
     let mut script = gathers(speech(|_| {}));
-    script.hears(Heard::Began);
+    script.hears(RecognitionEvent::Began);
     script.hears_words("I want");
-    script.hears(Heard::Paused);
+    script.hears(RecognitionEvent::Paused);
     script.passes(Duration::from_millis(900));
-    script.hears(Heard::Began);
+    script.hears(RecognitionEvent::Began);
     script.passes(Duration::from_secs(10));
     assert!(!finishes(&script), "somebody still speaks");
-    script.hears(Heard::Paused);
+    script.hears(RecognitionEvent::Paused);
     script.passes(Duration::from_millis(1_000));
     assert!(finishes(&script));
     script.hears_words("to pay.");
@@ -88,10 +92,10 @@ fn words_are_over_when_the_pause_behind_them_is_long_enough() {
 #[test]
 fn the_recogniser_may_say_where_an_utterance_ends() {
     let mut script = gathers(speech(|speech| speech.pause = None));
-    script.hears(Heard::Began);
+    script.hears(RecognitionEvent::Began);
     script.hears_words("billing,");
     assert!(heard(&script).is_none(), "the speaker has not stopped");
-    script.hears(Heard::Paused);
+    script.hears(RecognitionEvent::Paused);
     script.hears_words("please");
     assert_eq!(heard(&script).unwrap().stable, "billing, please");
     assert!(script.ears.is_empty());
@@ -101,7 +105,7 @@ fn the_recogniser_may_say_where_an_utterance_ends() {
 fn a_voice_stops_the_prompt_and_no_silence_is_counted_while_it_lasts() {
     let mut script = gathers(Gather { prompts: vec![file("ask")], ..speech(|_| {}) });
     assert_eq!((script.plays.len(), script.ears.len()), (1, 1));
-    script.hears(Heard::Began);
+    script.hears(RecognitionEvent::Began);
     script.assert_silent();
     script.passes(Duration::from_secs(30));
     assert!(!plays_next(&script) && !finishes(&script));
@@ -129,8 +133,8 @@ fn silence_goes_on_with_the_next_instruction() {
 fn a_noise_is_no_word_and_silence_is_counted_anew() {
     let mut script = gathers(speech(|_| {}));
     script.passes(Duration::from_secs(4));
-    script.hears(Heard::Began);
-    script.hears(Heard::Paused);
+    script.hears(RecognitionEvent::Began);
+    script.hears(RecognitionEvent::Paused);
     script.hears_words("");
     script.passes(Duration::from_secs(4));
     assert!(!plays_next(&script));
@@ -138,8 +142,8 @@ fn a_noise_is_no_word_and_silence_is_counted_anew() {
     assert!(plays_next(&script));
     // The same if the recogniser reports no result for the noise.
     let mut script = gathers(speech(|_| {}));
-    script.hears(Heard::Began);
-    script.hears(Heard::Paused);
+    script.hears(RecognitionEvent::Began);
+    script.hears(RecognitionEvent::Paused);
     script.passes(Duration::from_secs(1));
     script.hears_no_more(None);
     assert_eq!(script.ears.len(), 1, "it listens again");
@@ -150,19 +154,19 @@ fn a_noise_is_no_word_and_silence_is_counted_anew() {
 #[test]
 fn whichever_of_keys_and_words_comes_first_wins() {
     let mut script = gathers(speech(|_| {}));
-    script.hears(Heard::Began);
+    script.hears(RecognitionEvent::Began);
     script.presses("4");
     assert!(script.ears.is_empty(), "a key was first");
     script.presses("2#");
     assert_eq!(pressed(&script), Some("42"));
 
     let mut script = gathers(speech(|_| {}));
-    script.hears(Heard::Began);
+    script.hears(RecognitionEvent::Began);
     script.hears(partial("", "for"));
     script.presses("42#");
     assert_eq!(pressed(&script), None, "words were first");
     script.hears_words("forty-two");
-    script.hears(Heard::Paused);
+    script.hears(RecognitionEvent::Paused);
     script.passes(Duration::from_secs(1));
     script.hears_no_more(None);
     assert_eq!(heard(&script).unwrap().stable, "forty-two");
@@ -175,7 +179,7 @@ fn whichever_of_keys_and_words_comes_first_wins() {
 #[test]
 fn partial_words_are_told_in_order_with_all_that_was_said_before() {
     let mut script = gathers(speech(|speech| speech.partials = Some(callback("partial"))));
-    script.hears(Heard::Began);
+    script.hears(RecognitionEvent::Began);
     script.hears(partial("", "I"));
     script.hears(partial("I want", "two"));
     script.hears_words("I want to");
@@ -183,7 +187,7 @@ fn partial_words_are_told_in_order_with_all_that_was_said_before() {
     let told: Vec<(u32, String, String)> = script
         .events()
         .filter_map(|event| match &event.kind {
-            EventKind::GatherHeard { words, sequence, callback } => {
+            EventKind::GatherPartial { words, sequence, callback } => {
                 assert_eq!(&*callback.target.url, "http://app.test/partial");
                 Some((*sequence, words.stable.clone(), words.unstable.clone()))
             }
@@ -198,7 +202,7 @@ fn partial_words_are_told_in_order_with_all_that_was_said_before() {
 fn ears_that_cannot_hear_say_so_and_keys_still_count() {
     let mut script = gathers(speech(|_| {}));
     script.hears_no_more(Some("off"));
-    assert!(script.told(|kind| matches!(kind, EventKind::ListeningFailed { why } if why == "off")));
+    assert!(script.told(|kind| matches!(kind, EventKind::RecognitionFailed { why } if why == "off")));
     script.presses("7#");
     assert_eq!(pressed(&script), Some("7"));
     let mut script = gathers(speech(|speech| speech.keys = false));
@@ -211,7 +215,7 @@ fn ears_that_cannot_hear_say_so_and_keys_still_count() {
 fn nothing_said_is_told_to_who_wants_to_know_it() {
     let mut script = gathers(Gather { action_on_empty: true, ..speech(|speech| speech.keys = false) });
     script.passes(Duration::from_secs(5));
-    assert_eq!(heard(&script), Some(&Words::default()));
+    assert_eq!(heard(&script), Some(&RecognisedText::default()));
 }
 
 #[test]
@@ -221,7 +225,7 @@ fn a_transcription_runs_beside_all_else_and_tells_its_last_words_after_the_call(
     script.transcription_is(TranscriptionStatus::Started);
     let said = |text: &str| TranscriptionStatus::Said {
         track: Track::Inbound,
-        words: Words { stable: text.to_owned(), ..Words::default() },
+        words: RecognisedText { stable: text.to_owned(), ..RecognisedText::default() },
         is_final: true,
     };
     script.transcription_is(said("hello"));
@@ -309,7 +313,7 @@ fn a_transcription_told_at_its_end_is_told_once_with_all_that_was_said() {
     assert_eq!(script.request(again), Err(Refused::AlreadyRunning));
     script.transcription_is(TranscriptionStatus::Started);
     for (text, is_final) in [("he", false), ("hello", true), ("bye", true)] {
-        let words = Words { stable: text.to_owned(), ..Words::default() };
+        let words = RecognisedText { stable: text.to_owned(), ..RecognisedText::default() };
         script.transcription_is(TranscriptionStatus::Said { track: Track::Inbound, words, is_final });
     }
     script.hangs_up(script.leg());

@@ -51,8 +51,8 @@ fn a_supervisor_that_is_over_leaves_the_two_as_they_are() {
 #[test]
 fn a_supervisor_goes_with_its_leg_into_a_conference_and_comes_out_of_it() {
     let (mut script, _, b) = supervised();
-    script.request_to(b, Command::Confer(Participation::new("room"))).unwrap();
-    let LegCommand::Confer(own) = last(&script) else { panic!("{:?}", last(&script)) };
+    script.request_to(b, Command::JoinConference(Participation::new("room"))).unwrap();
+    let LegCommand::JoinConference(own) = last(&script) else { panic!("{:?}", last(&script)) };
     assert_eq!((&*own.conference, &own.coach), ("room", &SupervisorRole::Whisper.coaching(vec![b])));
     script.feed_to(b, LegEvent::ConferenceOver { clears: false });
     assert_eq!(*last(&script), LegCommand::Supervise(Supervision { of: b, role: SupervisorRole::Whisper }));

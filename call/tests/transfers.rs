@@ -159,11 +159,11 @@ fn a_call_may_take_anothers_place() {
     let (mut script, caller, called) = joined();
     let newcomer = LegId(900);
     script.incoming(newcomer, Decision::Commands);
-    assert!(script.request_to(newcomer, Command::TakePlace { of: called }).is_ok());
+    assert!(script.request_to(newcomer, Command::ReplaceLeg { of: called }).is_ok());
     assert!(joins(&script, caller, newcomer) && is_over(&script, called));
     let late = LegId(901);
     script.incoming(late, Decision::Commands);
-    let refused = script.request_to(late, Command::TakePlace { of: called });
+    let refused = script.request_to(late, Command::ReplaceLeg { of: called });
     assert!(matches!(refused, Err(Refused::NotJoined)));
     script.hangs_up(newcomer);
     script.play_ends(caller);

@@ -2,7 +2,7 @@
 //! others below them with REST.
 #![forbid(unsafe_code)]
 
-pub mod made;
+pub mod subaccount;
 pub mod usage;
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use serde::Deserialize;
 use tandem_store::{Store, StoreError};
 
-use made::{Key, Made, Standing};
+use subaccount::{AccountStatus, Key, Subaccount};
 
 /// The account that a server creates for itself when the configuration names none.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -143,7 +143,7 @@ pub struct Accounts(RwLock<Known>);
 struct Known {
     configured: Vec<Arc<Account>>,
     /// By name: the accounts that others created, and the changes made with REST to accounts of the configuration.
-    made: HashMap<Arc<str>, Arc<Made>>,
+    made: HashMap<Arc<str>, Arc<Subaccount>>,
     /// The API keys by id: all keys of the database.
     keys: HashMap<u128, Arc<Key>>,
     /// The accounts of the configuration, then those created with REST, oldest first.
@@ -176,14 +176,14 @@ impl Known {
         self.configured.iter().any(|account| &*account.name == name)
     }
 
-    fn standing(&self, name: &str) -> Standing {
+    fn standing(&self, name: &str) -> AccountStatus {
         if self.is_configured(name) {
-            return Standing::Active;
+            return AccountStatus::Active;
         }
         match self.made.get(name) {
             // A subaccount is closed when the configuration no longer contains its parent.
             Some(made) if made.parent.as_deref().is_some_and(|parent| self.is_configured(parent)) => made.standing,
-            _ => Standing::Closed,
+            _ => AccountStatus::Closed,
         }
     }
 }
@@ -205,7 +205,7 @@ impl Accounts {
 
     /// Loads subaccounts, changed accounts and API keys from the database. Called once at the start.
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
-        let (made, keys) = (made::all(store).await?, made::keys(store).await?);
+        let (made, keys) = (subaccount::all(store).await?, subaccount::keys(store).await?);
         let mut known = self.0.write();
         known.made = made.into_iter().map(|made| (Arc::clone(&made.account.name), Arc::new(made))).collect();
         known.keys = keys.into_iter().map(|key| (key.id, Arc::new(key))).collect();
@@ -214,7 +214,7 @@ impl Accounts {
     }
 
     /// Adds or replaces an account that the database already contains in this form.
-    pub fn put(&self, made: Made) {
+    pub fn put(&self, made: Subaccount) {
         let mut known = self.0.write();
         known.made.insert(Arc::clone(&made.account.name), Arc::new(made));
         known.settle();
@@ -236,12 +236,12 @@ impl Accounts {
     }
 
     /// The record that REST made of this account: a subaccount, or the changes to an account of the configuration.
-    pub fn made(&self, name: &str) -> Option<Arc<Made>> {
+    pub fn made(&self, name: &str) -> Option<Arc<Subaccount>> {
         self.0.read().made.get(name).cloned()
     }
 
     /// The accounts that this account created, oldest first.
-    pub fn below(&self, name: &str) -> Vec<Arc<Made>> {
+    pub fn below(&self, name: &str) -> Vec<Arc<Subaccount>> {
         let known = self.0.read();
         let mut below: Vec<_> =
             known.made.values().filter(|made| made.parent.as_deref() == Some(name)).cloned().collect();
@@ -256,7 +256,7 @@ impl Accounts {
     }
 
     /// Whether the account may make calls and requests. Accounts of the configuration always may.
-    pub fn standing(&self, name: &str) -> Standing {
+    pub fn standing(&self, name: &str) -> AccountStatus {
         self.0.read().standing(name)
     }
 

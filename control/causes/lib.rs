@@ -173,7 +173,7 @@ impl Cause {
         match event {
             EventKind::FetchFailed { failure } => Some(Self::of_failure(failure)),
             EventKind::Warned(warning) => Self::of_warning(warning.code, &warning.message),
-            EventKind::ListeningFailed { .. } => Some(Self::SpeechNotHeard),
+            EventKind::RecognitionFailed { .. } => Some(Self::SpeechNotHeard),
             EventKind::PlaybackEnded(playback, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_))
                 if matches!(playback.source, AudioSource::Speech(_)) =>
             {

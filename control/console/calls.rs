@@ -16,7 +16,7 @@ use tandem_store::calls::{self, CallFilter};
 use tandem_store::{Cursor, TimeRange};
 
 use super::story::Story;
-use super::{Scope, Wish, Wrong, follow, json};
+use super::{ListQuery, QueryError, Scope, follow, json};
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/calls", get(list)).route("/console/calls/{id}", get(story))
@@ -94,7 +94,7 @@ impl CallRow {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
     let scope = match Scope::asked(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
@@ -112,7 +112,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wis
     }
 }
 
-async fn page(app: &App, scope: &Scope, wish: &Wish) -> Result<Calls, Wrong> {
+async fn page(app: &App, scope: &Scope, wish: &ListQuery) -> Result<Calls, QueryError> {
     let filter = filter(wish)?;
     let page = wish.page()?;
     let services = app.calls.services();
@@ -127,7 +127,7 @@ async fn page(app: &App, scope: &Scope, wish: &Wish) -> Result<Calls, Wrong> {
     Ok(Calls { calls: legs.map(|leg| CallRow::of(services, &leg, now)).collect(), next })
 }
 
-fn filter(wish: &Wish) -> Result<CallFilter, Wrong> {
+fn filter(wish: &ListQuery) -> Result<CallFilter, QueryError> {
     const LIVE: [&str; 4] = ["queued", "initiated", "ringing", "in-progress"];
     const ENDED: [&str; 5] = ["completed", "busy", "failed", "no-answer", "canceled"];
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
@@ -136,10 +136,10 @@ fn filter(wish: &Wish) -> Result<CallFilter, Wrong> {
         Some("live") => words(&LIVE),
         Some("ended") => words(&ENDED),
         Some(word) if LIVE.contains(&word) || ENDED.contains(&word) => words(&[word]),
-        Some(_) => return Err(Wrong::Status),
+        Some(_) => return Err(QueryError::Status),
     };
     if wish.direction.as_deref().is_some_and(|word| !["inbound", "outbound-api", "outbound-dial"].contains(&word)) {
-        return Err(Wrong::Direction);
+        return Err(QueryError::Direction);
     }
     Ok(CallFilter {
         to: wish.to.clone(),

@@ -13,7 +13,7 @@ use tandem_runtime::app::App;
 use tandem_store::resources::{self, Filter, Resource};
 use tandem_store::{Cursor, TimeRange};
 
-use super::{Scope, Wish, Wrong, follow, json};
+use super::{ListQuery, QueryError, Scope, follow, json};
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/errors", get(list))
@@ -72,7 +72,7 @@ impl ErrorRow {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
     let scope = match Scope::asked(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
@@ -90,7 +90,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wis
     }
 }
 
-async fn page(app: &App, scope: &Scope, wish: &Wish) -> Result<Errors, Wrong> {
+async fn page(app: &App, scope: &Scope, wish: &ListQuery) -> Result<Errors, QueryError> {
     let page = wish.page()?;
     let store = &app.calls.services().store;
     store.flush().await?;

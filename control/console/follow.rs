@@ -18,7 +18,7 @@ use serde::Serialize;
 use tandem_runtime::app::App;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::Wrong;
+use super::QueryError;
 
 /// Time between two reads of the list.
 const EVERY: Duration = Duration::from_millis(500);
@@ -43,7 +43,7 @@ pub(super) fn rows<T, F>(
 ) -> Response
 where
     T: Serialize + Send,
-    F: Future<Output = Result<Vec<T>, Wrong>> + Send,
+    F: Future<Output = Result<Vec<T>, QueryError>> + Send,
 {
     let Ok(place) = PLACES.try_acquire() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many follow lists already\n").into_response();

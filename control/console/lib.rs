@@ -216,7 +216,7 @@ pub fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, Stri
 /// The query parameters of a list.
 #[derive(Clone, Deserialize, Debug, Default)]
 #[serde(default)]
-pub struct Wish {
+pub struct ListQuery {
     /// The number of rows, 1 to [`MOST_ROWS`].
     limit: Option<u32>,
     /// The `next` of the previous page.
@@ -238,13 +238,13 @@ pub struct Wish {
     cause: Option<String>,
 }
 
-impl Wish {
+impl ListQuery {
     fn limit(&self) -> u32 {
         self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS)
     }
 
     /// The page to read from the store. It has one row more than requested, which shows whether there is a next page.
-    fn page(&self) -> Result<store::Page, Wrong> {
+    fn page(&self) -> Result<store::Page, QueryError> {
         let after = self.cursor.as_deref().map(read_cursor).transpose()?;
         Ok(store::Page { limit: self.limit() + 1, after, ..store::Page::default() })
     }
@@ -266,15 +266,15 @@ impl Wish {
     }
 }
 
-fn read_cursor(text: &str) -> Result<Cursor, Wrong> {
-    let (at, id) = text.rsplit_once('-').ok_or(Wrong::Cursor)?;
-    let at = at.parse().ok().and_then(|at| Timestamp::from_microsecond(at).ok()).ok_or(Wrong::Cursor)?;
-    Ok(Cursor { at, id: u128::from_str_radix(id, 16).map_err(|_| Wrong::Cursor)? })
+fn read_cursor(text: &str) -> Result<Cursor, QueryError> {
+    let (at, id) = text.rsplit_once('-').ok_or(QueryError::Cursor)?;
+    let at = at.parse().ok().and_then(|at| Timestamp::from_microsecond(at).ok()).ok_or(QueryError::Cursor)?;
+    Ok(Cursor { at, id: u128::from_str_radix(id, 16).map_err(|_| QueryError::Cursor)? })
 }
 
 /// The reason that a list is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Wrong {
+pub enum QueryError {
     /// The cursor is not one that a page gave out.
     #[error("cursor: take it from \"next\" of the page before")]
     Cursor,
@@ -289,13 +289,13 @@ pub enum Wrong {
     Store(#[from] StoreFailed),
 }
 
-impl From<store::StoreError> for Wrong {
+impl From<store::StoreError> for QueryError {
     fn from(error: store::StoreError) -> Self {
         Self::Store(error.into())
     }
 }
 
-impl IntoResponse for Wrong {
+impl IntoResponse for QueryError {
     fn into_response(self) -> Response {
         let status = match self {
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,

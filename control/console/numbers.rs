@@ -10,11 +10,11 @@ use axum::routing::get;
 use serde::Serialize;
 use tandem_call::Method;
 use tandem_routing::Routing;
-use tandem_routing::holdings::{Number, Voice};
+use tandem_routing::inventory::{Number, Voice};
 use tandem_runtime::app::App;
 use tandem_settings::{Bridge, NumberConfig};
 
-use super::{Scope, Wish, Wrong, follow, json};
+use super::{ListQuery, QueryError, Scope, follow, json};
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/numbers", get(list))
@@ -118,7 +118,7 @@ impl GoesTo {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
     let scope = match Scope::asked(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
@@ -126,14 +126,14 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wis
     if wish.follow {
         let list = move |app: App| {
             let (scope, wish) = (scope.clone(), wish.clone());
-            async move { Ok::<_, Wrong>(rows(&app, &scope, &wish)) }
+            async move { Ok::<_, QueryError>(rows(&app, &scope, &wish)) }
         };
         return follow::rows(app, "number", |row: &NumberRow| format!("{} {}", row.account, row.number), list);
     }
     json(&Numbers { numbers: rows(&app, &scope, &wish) })
 }
 
-fn rows(app: &App, scope: &Scope, wish: &Wish) -> Vec<NumberRow> {
+fn rows(app: &App, scope: &Scope, wish: &ListQuery) -> Vec<NumberRow> {
     let routing = app.calls.services().routing.get();
     let accounts = scope.accounts(app, wish.account.as_deref());
     let mut rows = Vec::new();

@@ -14,7 +14,7 @@ use tandem_history::refusals::LastRefusal;
 use tandem_runtime::app::App;
 use tandem_store::bindings::{self, BindingRow};
 
-use super::{Scope, Wish, Wrong, follow, json};
+use super::{ListQuery, QueryError, Scope, follow, json};
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/phones", get(list))
@@ -51,7 +51,7 @@ struct Contact {
     expires_at: Timestamp,
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
     let scope = match Scope::asked(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
@@ -70,7 +70,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wis
     }
 }
 
-async fn page(app: &App, scope: &Scope, wish: &Wish) -> Result<Phones, Wrong> {
+async fn page(app: &App, scope: &Scope, wish: &ListQuery) -> Result<Phones, QueryError> {
     let services = app.calls.services();
     let now = clock::time();
     let bound = bindings::list(&services.store, now).await?;

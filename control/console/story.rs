@@ -9,7 +9,7 @@ use tandem_clock as clock;
 use tandem_history::event_log::ADVICE;
 use tandem_history::records;
 use tandem_history::report::REPORTS;
-use tandem_http::exchange::Exchange;
+use tandem_http::exchange::HttpExchange;
 use tandem_runtime::app::App;
 use tandem_store::recordings::{self, RecordingFilter};
 use tandem_store::{self as store, deliveries, resources};
@@ -17,7 +17,7 @@ use tandem_store::{self as store, deliveries, resources};
 use super::calls::CallRow;
 use super::errors::ErrorRow;
 use super::webhooks::Shown;
-use super::{Scope, Wrong, names};
+use super::{QueryError, Scope, names};
 
 /// Maximum number of errors of one call that are returned.
 const MOST_ERRORS: u32 = 200;
@@ -69,7 +69,7 @@ struct Request {
     /// The name of the leg that the request is about.
     call: Option<String>,
     #[serde(flatten)]
-    exchange: Exchange,
+    exchange: HttpExchange,
 }
 
 #[derive(Serialize)]
@@ -86,7 +86,7 @@ struct RecordingRow {
 
 impl Story {
     /// Finds a session, which is given in one of the forms of [`Scope::session`]. `None` if no such session is visible.
-    pub(super) async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, Wrong> {
+    pub(super) async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, QueryError> {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
         let services = app.calls.services();
         let store = &services.store;

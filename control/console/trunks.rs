@@ -11,7 +11,7 @@ use tandem_runtime::app::App;
 use tandem_settings::TrunkConfig;
 use tandem_sip as sip;
 
-use super::{Scope, Wish, Wrong, follow, json};
+use super::{ListQuery, QueryError, Scope, follow, json};
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/trunks", get(list))
@@ -48,7 +48,7 @@ struct TrunkRow {
 }
 
 impl TrunkRow {
-    fn of(trunk: &TrunkConfig, status: sip::PeerStatus) -> Self {
+    fn of(trunk: &TrunkConfig, status: sip::TrunkStatus) -> Self {
         let texts = |list: &[std::sync::Arc<str>]| list.iter().map(|text| text.to_string()).collect();
         let (registration, registration_status) = match status.registered {
             sip::Registered::Not => ("none", None),
@@ -93,7 +93,7 @@ impl TrunkRow {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
     let scope = match Scope::asked(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
@@ -101,14 +101,14 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wis
     if wish.follow {
         let list = move |app: App| {
             let (scope, wish) = (scope.clone(), wish.clone());
-            async move { Ok::<_, Wrong>(rows(&app, &scope, &wish)) }
+            async move { Ok::<_, QueryError>(rows(&app, &scope, &wish)) }
         };
         return follow::rows(app, "trunk", |row: &TrunkRow| row.name.clone(), list);
     }
     json(&Trunks { trunks: rows(&app, &scope, &wish) })
 }
 
-fn rows(app: &App, scope: &Scope, wish: &Wish) -> Vec<TrunkRow> {
+fn rows(app: &App, scope: &Scope, wish: &ListQuery) -> Vec<TrunkRow> {
     let services = app.calls.services();
     let routing = services.routing.get();
     let seen = |trunk: &TrunkConfig| match trunk.account.as_deref() {

@@ -13,12 +13,12 @@ pub trait ConversationWire: Send {
     /// The first message. It is sent as soon as the socket is open.
     fn setup(&self) -> String;
     /// The message that reports an event to the application.
-    fn told(&self, told: &Told, now: Timestamp) -> String;
+    fn told(&self, told: &ConversationEvent, now: Timestamp) -> String;
     /// Parses one message of the application.
     ///
     /// # Errors
     /// The text to send to the application when its message is invalid.
-    fn decode(&self, text: &str) -> Result<Ask, String>;
+    fn decode(&self, text: &str) -> Result<ConversationCommand, String>;
     /// The text to send to the application when it sent a binary message.
     fn binary(&self) -> String;
     /// The close code (RFC 6455 §7.4) and reason after too many invalid messages in a row.
@@ -29,7 +29,7 @@ pub trait ConversationWire: Send {
 
 /// An event that is reported to the application.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Told {
+pub enum ConversationEvent {
     /// The caller said this.
     Prompt {
         /// The recognised words.
@@ -62,7 +62,7 @@ pub enum Told {
 
 /// A request of the application.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Ask {
+pub enum ConversationCommand {
     /// Speak a piece of text. A sentence arrives in many such pieces.
     Say {
         /// The piece as the application wrote it. Pieces are concatenated without a separator.
@@ -72,7 +72,7 @@ pub enum Ask {
         /// The language of the text; `None`: the conversation's.
         language: Option<String>,
         /// The rules for interruptions.
-        cutting: Cutting,
+        cutting: InterruptPolicy,
     },
     /// Play a file.
     Play {
@@ -81,7 +81,7 @@ pub enum Ask {
         /// Number of times to play it, at least 1.
         times: u32,
         /// The rules for interruptions.
-        cutting: Cutting,
+        cutting: InterruptPolicy,
     },
     /// Send DTMF after the queued speech: `0-9 * # w`.
     Press(String),
@@ -104,12 +104,12 @@ pub enum Ask {
     /// Discard the speech that has been requested but not played.
     Withdraw,
     /// End the conversation when all queued speech has been played.
-    EndAfter(Parting),
+    EndAfter(ConversationEnd),
 }
 
 /// The continuation after a conversation that the application or the agent ended.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Parting {
+pub enum ConversationEnd {
     /// The call continues. Holds data for the application that continues it.
     Handoff(Option<String>),
     /// The leg is hung up.
@@ -120,7 +120,7 @@ pub enum Parting {
 
 /// The rules for interruptions of audio. `None` means the conversation's own rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Cutting {
+pub struct InterruptPolicy {
     /// The caller's inputs that interrupt it.
     pub by: Option<Inputs>,
     /// Whether later speech of the application interrupts it.

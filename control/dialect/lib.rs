@@ -27,7 +27,7 @@ use tandem_call::fetch::{Fetch, FetchFailure};
 use tandem_call::id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{LegInfo, Status};
 use tandem_call::program::instruction::Program;
-use tandem_call::queue::QueueStanding;
+use tandem_call::queue::QueuePosition;
 use tandem_call::recording::{Recording, Track};
 use tandem_call::stream::StreamSpec;
 use tandem_call::{Method, Target};
@@ -108,7 +108,7 @@ pub trait Dialect: Send + Sync {
 
     /// Builds the HTTP request of one attempt (numbered from 1) at a notice, signed at this moment. `url` is the
     /// notice's target or its failover URL.
-    fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed;
+    fn seal(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest;
 
     /// A description, for people, of the account's key that signs requests together with their URL; `None` if this
     /// provider does not sign the URL.
@@ -117,12 +117,12 @@ pub trait Dialect: Send + Sync {
     }
 
     /// Timeouts and retries for the application at this URL.
-    fn patience(&self, _url: &str) -> Patience {
-        Patience::default()
+    fn patience(&self, _url: &str) -> RetryPolicy {
+        RetryPolicy::default()
     }
 
     /// The provider's error number for a fault; `None` if it has none.
-    fn error_number(&self, _fault: Fault<'_>) -> Option<u32> {
+    fn error_number(&self, _fault: ReportedError<'_>) -> Option<u32> {
         None
     }
 
@@ -186,7 +186,7 @@ pub trait Documents: Sync {
 
 /// A fault for which a provider may have an error number.
 #[derive(Clone, Copy, Debug)]
-pub enum Fault<'a> {
+pub enum ReportedError<'a> {
     /// A document could not be fetched or parsed.
     Document(&'a FetchFailure),
     /// A call event that reports a failure. Other events have no number.
@@ -210,7 +210,7 @@ pub enum Fault<'a> {
 
 /// A provider's timeouts and retries for requests to an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// Timeout of one connection.
     pub connect: Duration,
     /// Timeout of one attempt.
@@ -225,7 +225,7 @@ pub struct Patience {
     pub redirects: bool,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     /// 5 s to connect, with one retry at once; 15 s for an attempt. Redirects are followed. Any answer is final.
     fn default() -> Self {
         Self {
@@ -249,7 +249,7 @@ pub struct Context {
     /// The recording that was requested with the leg, in its current state.
     pub recording: Option<Recording>,
     /// The leg's position and times in the queue in which it waits.
-    pub queue: Option<QueueStanding>,
+    pub queue: Option<QueuePosition>,
 }
 
 /// A request to an application, before it is signed.
@@ -278,7 +278,7 @@ pub enum Body {
 
 /// One attempt that is to be signed.
 #[derive(Clone, Copy, Debug)]
-pub struct SealInput<'a> {
+pub struct SignInput<'a> {
     /// The URL of this attempt as configured, with its fragment.
     pub url: &'a str,
     /// HTTP method of the request.
@@ -295,7 +295,7 @@ pub struct SealInput<'a> {
 
 /// One signed attempt, ready to send.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Sealed {
+pub struct SignedRequest {
     /// The URL without its fragment. For a GET it contains the parameters.
     pub url: String,
     /// All headers except `Host` and `Content-Length`.

@@ -34,7 +34,7 @@ use super::{Origins, cors};
 
 pub use config::DashConfig;
 
-use sockets::Wanted;
+use sockets::AudioQuery;
 use upstream::Upstreams;
 
 /// Capacity of a frontend's queue of events.
@@ -53,7 +53,7 @@ struct Dash {
     /// The frontends on `/call-events`.
     watchers: Frontends<()>,
     /// The frontends on `/frontend-audio`.
-    listeners: Frontends<Wanted>,
+    listeners: Frontends<AudioQuery>,
     /// The calls whose audio reaches the gateway.
     upstreams: Upstreams,
 }

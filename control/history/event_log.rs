@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tandem_call::id::{CallId, LegId};
-use tandem_http::exchange::Exchange;
+use tandem_http::exchange::HttpExchange;
 use tandem_store::events::{self, Details, EventRow};
 use tandem_store::{Store, StoreError};
 
@@ -32,7 +32,7 @@ const EXCHANGE: &str = "exchange";
 const LOG: &str = "log";
 
 /// The leg of an exchange, and the request with its answer.
-pub type Exchanged = (Option<LegId>, Exchange);
+pub type Exchanged = (Option<LegId>, HttpExchange);
 
 /// A line of the log.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ struct Stored<'a> {
     data: Vec<(u32, Cow<'a, Value>)>,
     /// The index of the leg, and the exchange.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
+    exchanges: Vec<(Option<usize>, Cow<'a, HttpExchange>)>,
 }
 
 /// Microseconds since the previous line (for the first one, since 1970 UTC); length of the text in octets; index of the
@@ -75,7 +75,7 @@ struct Older<'a> {
     legs: Vec<LegId>,
     lines: Vec<OlderLine<'a>>,
     #[serde(default)]
-    exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
+    exchanges: Vec<(Option<usize>, Cow<'a, HttpExchange>)>,
 }
 
 /// Microseconds since 1970 UTC, index of the leg, kind, text.
@@ -194,7 +194,7 @@ fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
 
 impl EventLog {
     /// Sends each later line to this feed too.
-    pub fn told_to(&mut self, wire: Option<Wire>) {
+    pub fn publish_to(&mut self, wire: Option<Wire>) {
         self.wire = wire;
     }
 
@@ -267,7 +267,7 @@ impl EventLog {
     }
 
     /// Adds a request with its answer.
-    pub fn push_exchange(&mut self, leg: Option<LegId>, exchange: Exchange) {
+    pub fn push_exchange(&mut self, leg: Option<LegId>, exchange: HttpExchange) {
         if let Some(wire) = &self.wire {
             wire.tell(Entry::Exchange(leg, Box::new(exchange.clone())));
         }
@@ -284,7 +284,7 @@ impl EventLog {
     }
 
     /// The last exchange of a leg.
-    pub fn last_exchange(&self, leg: LegId) -> Option<&Exchange> {
+    pub fn last_exchange(&self, leg: LegId) -> Option<&HttpExchange> {
         self.exchanges.iter().rev().find(|(about, _)| *about == Some(leg)).map(|(_, exchange)| exchange)
     }
 
@@ -371,7 +371,7 @@ pub fn late(store: &Store, session: CallId, line: Line) {
 }
 
 /// Stores an exchange of a call that is over, with its line if it has one.
-pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &Exchange, line: Option<Line>) {
+pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &HttpExchange, line: Option<Line>) {
     let data = serde_json::to_string(exchange).ok().map(Details::from);
     let (kind, text) = match line {
         Some(line) => (line.kind.into_owned(), line.text),
@@ -472,7 +472,7 @@ mod tests {
             joined.lines().iter().filter_map(|line| line.data.clone()).collect::<Vec<_>>(),
             [figures(1).unwrap()]
         );
-        let exchange = Exchange::new(at(7), "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
+        let exchange = HttpExchange::new(at(7), "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
         let exchanges = [(Some(LegId(8)), exchange.clone()), (None, exchange)];
         exchanges.iter().cloned().for_each(|(leg, exchange)| log.push_exchange(leg, exchange));
         let with = serde_json::to_string(&Stored::of(&log)).unwrap();
@@ -499,7 +499,7 @@ mod tests {
         let (session, at) = (CallId(7), Timestamp::from_second(1).unwrap());
         let mut log = EventLog::default();
         log.push(at, None, "call", "answered");
-        let exchange = Exchange::new(at, "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
+        let exchange = HttpExchange::new(at, "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
         log.push_exchange(None, exchange.clone());
         let (lines, exchanges) = (log.lines(), log.exchanges().to_vec());
 

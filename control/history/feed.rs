@@ -1,7 +1,7 @@
 //! A feed of log lines of live calls, for watchers in this process (`tandem dev`).
 
 use tandem_call::id::{CallId, LegId};
-use tandem_http::exchange::Exchange;
+use tandem_http::exchange::HttpExchange;
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use crate::event_log::Line;
@@ -11,7 +11,7 @@ const WAITING: usize = 1_024;
 
 /// A log entry, with the session of its call.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
+pub struct FeedItem {
     /// The session.
     pub session: CallId,
     /// The entry.
@@ -24,18 +24,18 @@ pub enum Entry {
     /// A line.
     Line(Line),
     /// A request with its answer, and the leg that it is about. It follows the log line about it.
-    Exchange(Option<LegId>, Box<Exchange>),
+    Exchange(Option<LegId>, Box<HttpExchange>),
 }
 
 /// The feed. It costs nothing while nobody watches: a call checks for watchers once, at its start.
 #[derive(Debug)]
-pub struct Feed(Sender<Told>);
+pub struct Feed(Sender<FeedItem>);
 
 /// Sends the log lines of one call to the watchers.
 #[derive(Clone, Debug)]
 pub struct Wire {
     session: CallId,
-    watchers: Sender<Told>,
+    watchers: Sender<FeedItem>,
 }
 
 impl Default for Feed {
@@ -46,7 +46,7 @@ impl Default for Feed {
 
 impl Feed {
     /// Subscribes to the lines of calls that start from now on.
-    pub fn watch(&self) -> Receiver<Told> {
+    pub fn watch(&self) -> Receiver<FeedItem> {
         self.0.subscribe()
     }
 
@@ -60,7 +60,7 @@ impl Wire {
     /// Sends an entry.
     pub fn tell(&self, entry: Entry) {
         // The watchers may be gone.
-        let _ = self.watchers.send(Told { session: self.session, entry });
+        let _ = self.watchers.send(FeedItem { session: self.session, entry });
     }
 }
 
@@ -83,10 +83,10 @@ mod tests {
         assert!(feed.wire(CallId(1)).is_none(), "nobody watches");
         let mut watcher = feed.watch();
         let (mut one, mut other) = (EventLog::default(), EventLog::default());
-        one.told_to(feed.wire(CallId(1)));
-        other.told_to(feed.wire(CallId(2)));
+        one.publish_to(feed.wire(CallId(1)));
+        other.publish_to(feed.wire(CallId(2)));
         push(&mut one, "of the one");
-        let exchange = Exchange::new(Timestamp::UNIX_EPOCH, "POST", "http://app/", &[], Duration::ZERO);
+        let exchange = HttpExchange::new(Timestamp::UNIX_EPOCH, "POST", "http://app/", &[], Duration::ZERO);
         other.push_exchange(None, exchange);
         push(&mut other, "of the other");
         one.append(std::mem::take(&mut other));

@@ -3,10 +3,10 @@
 
 pub mod event_log;
 pub mod feed;
+pub mod notification;
 pub mod query;
 pub mod recordings;
 pub mod records;
 pub mod refusals;
 pub mod report;
 pub mod stored_media;
-pub mod trouble;

@@ -2,7 +2,7 @@
 //! [cause](tandem_causes). Reports appear in `/console/errors` and in `tandem errors`, beside the server's log. They are kept
 //! as long as the logs of calls.
 //!
-//! The error lists of providers are separate ([`crate::trouble`]): they contain only errors with a provider's number.
+//! The error lists of providers are separate ([`crate::notification`]): they contain only errors with a provider's number.
 
 use serde::{Deserialize, Serialize};
 use tandem_causes::Cause;

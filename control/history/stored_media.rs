@@ -5,7 +5,7 @@
 //!                              sweep ── expired rows and their files, files without a row ──► removed
 //! ```
 //!
-//! Limits: [`MOST_OCTETS`] for a file, [`MOST_OF_ACCOUNT`] octets for an account, and [`tandem_routing::holdings::MOST`] names.
+//! Limits: [`MOST_OCTETS`] for a file, [`MOST_OF_ACCOUNT`] octets for an account, and [`tandem_routing::inventory::MOST`] names.
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tandem_routing::holdings::{Held, NotHeld, Shelf};
+use tandem_routing::inventory::{InventoryError, InventoryItem, ResourceCache};
 use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError, directory};
 
@@ -26,7 +26,7 @@ pub const MOST_OF_ACCOUNT: u64 = 2 * 1024 * 1024 * 1024;
 
 /// An uploaded file; the resource's name is the name for playing it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Medium {
+pub struct StoredFile {
     /// Content type of the upload (`audio/wav`).
     pub content_type: String,
     /// Size in octets.
@@ -41,7 +41,7 @@ pub struct Medium {
 #[derive(Debug)]
 pub struct StoredMedia {
     folder: PathBuf,
-    media: Shelf<Medium>,
+    media: ResourceCache<StoredFile>,
 }
 
 /// The reason why a file was not stored.
@@ -61,7 +61,7 @@ pub enum NotStored {
     Store(#[from] StoreError),
 }
 
-impl Held for Medium {
+impl InventoryItem for StoredFile {
     const WORD: &'static str = "medium";
 
     fn key(row: &Resource<Self>) -> String {
@@ -79,26 +79,26 @@ impl StoredMedia {
     /// are removed.
     pub async fn load(folder: PathBuf, store: &Store, now: Timestamp) -> Result<Self, NotStored> {
         directory::make(&folder)?;
-        let stored = Self { folder, media: Shelf::load(store).await? };
+        let stored = Self { folder, media: ResourceCache::load(store).await? };
         stored.sweep(store, now).await?;
         stored.remove_strays()?;
         Ok(stored)
     }
 
     /// Returns the account's files that have not expired, newest first.
-    pub fn all(&self, account: &str, now: Timestamp) -> Vec<Arc<Resource<Medium>>> {
+    pub fn all(&self, account: &str, now: Timestamp) -> Vec<Arc<Resource<StoredFile>>> {
         let mut all = self.media.all(account);
         all.retain(|row| row.details.expires_at > now);
         all
     }
 
     /// Returns the account's file with this name, unless it has expired.
-    pub fn find(&self, account: &str, name: &str, now: Timestamp) -> Option<Arc<Resource<Medium>>> {
+    pub fn find(&self, account: &str, name: &str, now: Timestamp) -> Option<Arc<Resource<StoredFile>>> {
         self.media.find(&key(account, name)).filter(|row| row.details.expires_at > now)
     }
 
     /// Returns the path of a file.
-    pub fn path(&self, medium: &Medium) -> PathBuf {
+    pub fn path(&self, medium: &StoredFile) -> PathBuf {
         self.folder.join(&medium.file)
     }
 
@@ -110,7 +110,7 @@ impl StoredMedia {
         name: &str,
         content: (Bytes, String),
         expires_at: Timestamp,
-    ) -> Result<Arc<Resource<Medium>>, NotStored> {
+    ) -> Result<Arc<Resource<StoredFile>>, NotStored> {
         if let Some(expired) = self.media.find(&key(account, name)) {
             if expired.details.expires_at > tandem_clock::time() {
                 return Err(NotStored::NameTaken);
@@ -125,13 +125,13 @@ impl StoredMedia {
     pub async fn change(
         &self,
         store: &Store,
-        row: &Resource<Medium>,
+        row: &Resource<StoredFile>,
         content: Option<(Bytes, String)>,
         expires_at: Timestamp,
-    ) -> Result<Arc<Resource<Medium>>, NotStored> {
+    ) -> Result<Arc<Resource<StoredFile>>, NotStored> {
         let details = match content {
             Some(content) => self.write(&row.account, content, expires_at, row.details.octets).await?,
-            None => Medium { expires_at, ..row.details.clone() },
+            None => StoredFile { expires_at, ..row.details.clone() },
         };
         let is_new_file = details.file != row.details.file;
         let changed = Resource { details, updated_at: Timestamp::now(), ..row.clone() };
@@ -143,7 +143,7 @@ impl StoredMedia {
     }
 
     /// Deletes a file and its row. Returns `false` if it was already deleted.
-    pub async fn delete(&self, store: &Store, row: &Resource<Medium>) -> Result<bool, StoreError> {
+    pub async fn delete(&self, store: &Store, row: &Resource<StoredFile>) -> Result<bool, StoreError> {
         let deleted = self.media.delete(store, &row.account, row.id).await?;
         if deleted {
             self.remove_file(&row.details);
@@ -162,15 +162,15 @@ impl StoredMedia {
         Ok(removed)
     }
 
-    async fn put(&self, store: &Store, row: Resource<Medium>) -> Result<Arc<Resource<Medium>>, NotStored> {
+    async fn put(&self, store: &Store, row: Resource<StoredFile>) -> Result<Arc<Resource<StoredFile>>, NotStored> {
         let written = row.details.clone();
         let put = self.media.put(store, row).await;
         put.map_err(|why| {
             self.remove_file(&written);
             match why {
-                NotHeld::Taken => NotStored::NameTaken,
-                NotHeld::Full => NotStored::Full,
-                NotHeld::Store(error) => NotStored::Store(error),
+                InventoryError::Taken => NotStored::NameTaken,
+                InventoryError::Full => NotStored::Full,
+                InventoryError::Store(error) => NotStored::Store(error),
             }
         })
     }
@@ -182,7 +182,7 @@ impl StoredMedia {
         (content, content_type): (Bytes, String),
         expires_at: Timestamp,
         replaced: u64,
-    ) -> Result<Medium, NotStored> {
+    ) -> Result<StoredFile, NotStored> {
         let octets = content.len() as u64;
         let held: u64 = self.media.all(account).iter().map(|row| row.details.octets).sum();
         if held.saturating_sub(replaced) + octets > MOST_OF_ACCOUNT {
@@ -192,10 +192,10 @@ impl StoredMedia {
         let (folder, path) = (self.folder.clone(), self.folder.join(&file));
         let written = tokio::task::spawn_blocking(move || write(&folder, &path, &content));
         written.await.map_err(io::Error::other)??;
-        Ok(Medium { content_type, octets, expires_at, file })
+        Ok(StoredFile { content_type, octets, expires_at, file })
     }
 
-    fn remove_file(&self, medium: &Medium) {
+    fn remove_file(&self, medium: &StoredFile) {
         let path = self.path(medium);
         if let Err(error) = std::fs::remove_file(&path) {
             tracing::warn!("{} could not be removed: {error}", path.display());

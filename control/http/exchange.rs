@@ -21,7 +21,7 @@ const LONGEST_BODY: usize = 4_096;
 
 /// A request with its answer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Exchange {
+pub struct HttpExchange {
     /// The time at which the request was sent.
     pub at: Timestamp,
     /// `GET`, `POST`, ...
@@ -33,14 +33,14 @@ pub struct Exchange {
     /// Duration until the answer or the failure, in milliseconds.
     pub elapsed_ms: u64,
     /// The answer, if there was one.
-    pub answer: Option<Answer>,
+    pub answer: Option<HttpAnswer>,
     /// The reason of a failure.
     pub error: Option<String>,
 }
 
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The HTTP status.
     pub status: u16,
     /// The content type, as received.
@@ -51,7 +51,7 @@ pub struct Answer {
     pub body: String,
 }
 
-impl Exchange {
+impl HttpExchange {
     /// An exchange of this duration. The caller sets `answer` or `error`.
     pub fn new(
         at: Timestamp,
@@ -83,7 +83,7 @@ impl Exchange {
     }
 }
 
-impl Answer {
+impl HttpAnswer {
     /// The answer that was received from an application.
     pub fn of(response: &Response) -> Self {
         let headers =
@@ -124,11 +124,16 @@ mod tests {
     #[test]
     fn an_exchange_is_bounded_and_says_no_password() {
         let long = vec![("Digits".to_owned(), "1".repeat(5_000)); 300];
-        let exchange =
-            Exchange::new(Timestamp::UNIX_EPOCH, "POST", "http://user:secret@h/voice", &long, Duration::from_secs(1));
+        let exchange = HttpExchange::new(
+            Timestamp::UNIX_EPOCH,
+            "POST",
+            "http://user:secret@h/voice",
+            &long,
+            Duration::from_secs(1),
+        );
         assert_eq!(exchange.url, "http://h/voice");
         assert_eq!((exchange.parameters.len(), exchange.parameters[0].1.len()), (MOST_PARAMETERS, LONGEST_VALUE));
-        assert_eq!(Answer::ours(200, "text/xml", &"x".repeat(9_000)).body.len(), LONGEST_BODY);
+        assert_eq!(HttpAnswer::ours(200, "text/xml", &"x".repeat(9_000)).body.len(), LONGEST_BODY);
         assert!(exchange.size() > MOST_PARAMETERS * LONGEST_VALUE);
     }
 }

@@ -182,7 +182,7 @@ impl RedirectRules {
 }
 
 /// Signs a request again; called for each hop of a redirect, after method, URL and body were changed.
-pub type Reseal<'a> = &'a mut (dyn FnMut(&mut Request) + Send);
+pub type RedirectSigner<'a> = &'a mut (dyn FnMut(&mut Request) + Send);
 
 /// Resolves names to addresses.
 pub trait Lookup: Send + Sync + 'static {
@@ -304,7 +304,7 @@ impl Client {
         mut request: Request,
         rules: RedirectRules,
         jar: Option<&CookieJar>,
-        mut reseal: Option<Reseal<'_>>,
+        mut sign_redirect: Option<RedirectSigner<'_>>,
     ) -> Result<Response, FetchError> {
         let began = Instant::now();
         let total = request.timeouts.total;
@@ -329,8 +329,8 @@ impl Client {
             }
             hops += 1;
             redirect(&mut request, response.status, &url, &target);
-            if let Some(reseal) = &mut reseal {
-                reseal(&mut request);
+            if let Some(sign_redirect) = &mut sign_redirect {
+                sign_redirect(&mut request);
             }
         }
     }

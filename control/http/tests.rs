@@ -227,8 +227,8 @@ async fn credentials_do_not_follow_to_another_origin_and_each_hop_is_signed() {
     let mut first = WebServer::start(move |_| Answer::redirect(307, target.clone())).await;
     let mut request = post(format!("http://user:secret@{}/", first.address), "x=1");
     request.headers.push(("Authorization".into(), "Bearer secret".into()));
-    let mut reseal = |request: &mut Request| request.headers.push(("X-Signature".into(), request.url.clone()));
-    client().send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await.unwrap();
+    let mut sign_redirect = |request: &mut Request| request.headers.push(("X-Signature".into(), request.url.clone()));
+    client().send_following(request, RedirectRules::PROVIDER, None, Some(&mut sign_redirect)).await.unwrap();
     assert!(first.next().await.header("authorization").is_some());
     let received = second.next().await;
     assert_eq!(received.header("authorization"), None);
@@ -312,8 +312,9 @@ async fn an_application_is_reached_at_its_origins_place_and_sees_its_public_url(
     client.set_origins(Origins::new(vec![origin("https://app.test", &server.url(""), None)]));
     let request = post("https://me:pw@app.test/old#frag".into(), "x=1");
     let mut signed = Vec::new();
-    let mut reseal = |request: &mut Request| signed.push(request.url.clone());
-    let response = client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await.unwrap();
+    let mut sign_redirect = |request: &mut Request| signed.push(request.url.clone());
+    let response =
+        client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut sign_redirect)).await.unwrap();
     assert_eq!((&response.body[..], response.final_url.as_str()), (&b"here"[..], "https://app.test/new?a=b"));
     assert_eq!(signed, ["https://app.test/new?a=b#frag"]);
     for target in ["/old", "/new?a=b"] {

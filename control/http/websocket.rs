@@ -42,7 +42,7 @@ pub struct Socket {
 
 /// A message or event from an application.
 #[derive(Debug)]
-pub enum Word {
+pub enum SocketMessage {
     /// A text message.
     Text(Utf8Bytes),
     /// A binary message, which no provider's protocol uses.
@@ -78,29 +78,29 @@ impl Socket {
     }
 
     /// Returns the next message of the application, and sends pings meanwhile. Cancel-safe.
-    pub async fn next(&mut self) -> Word {
+    pub async fn next(&mut self) -> SocketMessage {
         loop {
             tokio::select! {
                 message = self.inner.next() => {
                     self.heard = Instant::now();
                     match message {
-                        Some(Ok(Message::Text(text))) => return Word::Text(text),
-                        Some(Ok(Message::Binary(_))) => return Word::Binary,
-                        Some(Ok(Message::Close(frame))) => return Word::Closed(self.part(frame).await),
+                        Some(Ok(Message::Text(text))) => return SocketMessage::Text(text),
+                        Some(Ok(Message::Binary(_))) => return SocketMessage::Binary,
+                        Some(Ok(Message::Close(frame))) => return SocketMessage::Closed(self.part(frame).await),
                         Some(Ok(_)) => {}
                         Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) | None => {
-                            return Word::Closed(Ok(()));
+                            return SocketMessage::Closed(Ok(()));
                         }
-                        Some(Err(error)) => return Word::Closed(Err(broken(&error))),
+                        Some(Err(error)) => return SocketMessage::Closed(Err(broken(&error))),
                     }
                 }
                 _ = self.ping.tick() => {
                     if let Some(idle) = self.idle.filter(|idle| self.heard.elapsed() >= *idle) {
                         let why = format!("the application gave no sign of life for {} s", idle.as_secs());
-                        return Word::Closed(Err(StreamFault::Timeout.because(why)));
+                        return SocketMessage::Closed(Err(StreamFault::Timeout.because(why)));
                     }
                     if let Err(why) = self.put(Message::Ping(Vec::new().into())).await {
-                        return Word::Closed(Err(why));
+                        return SocketMessage::Closed(Err(why));
                     }
                 }
             }
@@ -310,7 +310,7 @@ mod tests {
         });
         let idle = Some(Duration::from_millis(300));
         let mut socket = Socket::open(&client(), &url, Vec::new(), idle).await.unwrap();
-        let Word::Closed(Err(why)) = socket.next().await else { panic!("it is hung") };
+        let SocketMessage::Closed(Err(why)) = socket.next().await else { panic!("it is hung") };
         assert_eq!(why.fault, StreamFault::Timeout);
         hung.abort();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::Wait;
-use tandem_call::{Callback, Method, Moment};
+use tandem_call::{Callback, Method, StatusEvent};
 
 use super::code;
 use super::element::Element;
@@ -114,14 +114,14 @@ impl Reader<'_> {
         &mut self,
         element: &Element,
         prefix: &str,
-        moments: &[(&str, Moment)],
-        default: &[Moment],
+        moments: &[(&str, StatusEvent)],
+        default: &[StatusEvent],
         event_code: u32,
     ) -> Result<Option<Callback>, FetchFailure> {
         let method = self.method(element, &format!("{prefix}Method"), code::SCHEMA);
         let Some(target) = self.target(element.attribute(prefix), method, code::BAD_URL)? else { return Ok(None) };
         let name = format!("{prefix}Event");
-        let mut wanted: Vec<Moment> = Vec::new();
+        let mut wanted: Vec<StatusEvent> = Vec::new();
         for word in element.attribute(&name).unwrap_or_default().split([' ', ',', '\n', '\t']).filter(|w| !w.is_empty())
         {
             match moments.iter().find(|(known, _)| *known == word) {

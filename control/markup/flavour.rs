@@ -66,7 +66,7 @@ impl Rule {
     }
 
     /// Returns how an attribute is treated; `None` if it is unknown.
-    pub fn standing(&self, attribute: &str) -> Option<Standing> {
+    pub fn standing(&self, attribute: &str) -> Option<AttributeSupport> {
         self.attributes.iter().find(|known| known.name == attribute).map(|known| known.standing)
     }
 }
@@ -77,12 +77,12 @@ pub struct Attribute {
     /// Name as written; case-sensitive.
     pub name: &'static str,
     /// Treatment of the attribute.
-    pub standing: Standing,
+    pub standing: AttributeSupport,
 }
 
 /// The treatment of an attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub enum AttributeSupport {
     /// The attribute has its effect.
     Honoured,
     /// The attribute is accepted silently and has no effect, for this reason.
@@ -159,7 +159,7 @@ pub enum Meaning {
     /// A part that its parent element reads (`Parameter`, `Uri`, `Headers` ...).
     Part,
     /// An element that is known but not supported here, with its error number.
-    Unserved(u32),
+    Unsupported(u32),
 }
 
 /// Values for absent attributes.
@@ -203,9 +203,9 @@ macro_rules! rules {
             inside: &[$($parent),+],
             meaning: $meaning,
             attributes: &[
-                $($($crate::flavour::Attribute { name: $honoured, standing: $crate::flavour::Standing::Honoured },)*)?
-                $($($($crate::flavour::Attribute { name: $idle, standing: $crate::flavour::Standing::Idle($idle_for) },)+)+)?
-                $($($($crate::flavour::Attribute { name: $refused, standing: $crate::flavour::Standing::Refused($code, $refused_for) },)+)+)?
+                $($($crate::flavour::Attribute { name: $honoured, standing: $crate::flavour::AttributeSupport::Honoured },)*)?
+                $($($($crate::flavour::Attribute { name: $idle, standing: $crate::flavour::AttributeSupport::Idle($idle_for) },)+)+)?
+                $($($($crate::flavour::Attribute { name: $refused, standing: $crate::flavour::AttributeSupport::Refused($code, $refused_for) },)+)+)?
             ],
         }),+]
     };

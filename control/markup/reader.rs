@@ -9,7 +9,7 @@ use tandem_call::{Method, Target};
 use url::Url;
 
 use super::element::{Element, Node};
-use super::flavour::{Flavour, Meaning, Rule, Standing};
+use super::flavour::{AttributeSupport, Flavour, Meaning, Rule};
 use super::{Origin, code, failure, verb};
 
 /// Maximum number of warnings kept for one document; later ones are dropped.
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
                 | Meaning::Part => {
                     self.misplaced(element, root);
                 }
-                Meaning::Unserved(code) => self.unserved(element, code),
+                Meaning::Unsupported(code) => self.unserved(element, code),
             }
         }
         Ok(Program { instructions, warnings: self.warnings })
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
     /// Whether an attribute of an element has an effect in this flavour.
     pub fn honours(&self, element: &Element, attribute: &str) -> bool {
         let rule = self.flavour.rule(&element.name);
-        rule.and_then(|rule| rule.standing(attribute)) == Some(Standing::Honoured)
+        rule.and_then(|rule| rule.standing(attribute)) == Some(AttributeSupport::Honoured)
     }
 
     /// Like [`Self::rule`], for an element whose attributes depend on its parent.
@@ -117,15 +117,15 @@ impl<'a> Reader<'a> {
             self.warn(code::SCHEMA, format!("<{}> is not known and was skipped{near}", element.name));
             return None;
         };
-        if matches!(rule.meaning, Meaning::Unserved(_)) {
+        if matches!(rule.meaning, Meaning::Unsupported(_)) {
             return Some(rule);
         }
         for (name, value) in &element.attributes {
             match rule.standing(name) {
-                Some(Standing::Honoured | Standing::Idle(_)) => {}
+                Some(AttributeSupport::Honoured | AttributeSupport::Idle(_)) => {}
                 // An empty value, or `false`, requests nothing.
-                Some(Standing::Refused(..)) if value.is_empty() || value == "false" => {}
-                Some(Standing::Refused(code, why)) => {
+                Some(AttributeSupport::Refused(..)) if value.is_empty() || value == "false" => {}
+                Some(AttributeSupport::Refused(code, why)) => {
                     self.warn(code, format!("<{}> {name} is not served ({why}); it was ignored", element.name));
                 }
                 None if name.starts_with("xmlns") => {}

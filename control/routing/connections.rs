@@ -20,27 +20,27 @@ use tandem_store::domains::{DomainDetails, DomainRow};
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
-use crate::holdings::Limits;
-use crate::pbx::{Origination, Pbx};
-use crate::phones::made::MadePhone;
+use crate::customer_trunk::{CustomerTrunk, Origination};
+use crate::inventory::Limits;
+use crate::phones::provisioned::ProvisionedPhone;
 
 /// Phones: those that are connections, and those below them with credentials of their own.
-pub const PHONES: Kind<MadePhone> = Kind::new("connection-phone");
+pub const PHONES: Kind<ProvisionedPhone> = Kind::new("connection-phone");
 /// Trunks to hosts.
-pub const TO_HOSTS: Kind<Pbx> = Kind::new("connection-to-hosts");
+pub const TO_HOSTS: Kind<CustomerTrunk> = Kind::new("connection-to-hosts");
 /// Trunks to addresses.
-pub const TO_ADDRESSES: Kind<Pbx> = Kind::new("connection-to-addresses");
+pub const TO_ADDRESSES: Kind<CustomerTrunk> = Kind::new("connection-to-addresses");
 /// Hosts; the parent is the trunk.
-pub const HOSTS: Kind<Place> = Kind::new("connection-host");
+pub const HOSTS: Kind<TrunkAddress> = Kind::new("connection-host");
 /// Addresses; the parent is the trunk.
-pub const ADDRESSES: Kind<Place> = Kind::new("connection-address");
+pub const ADDRESSES: Kind<TrunkAddress> = Kind::new("connection-address");
 /// Maximum number of each kind in one account.
 pub const MOST: u64 = 1_000;
 
 /// A host or address at which a trunk is called.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Place {
+pub struct TrunkAddress {
     /// The SIP URI, `sip:HOST:PORT`.
     pub uri: String,
     /// Calls from this address belong to the trunk, whatever host name of this server they are sent to.
@@ -70,8 +70,8 @@ pub struct Connections {
     by_id: HashMap<u128, Connection>,
     /// The connection of each phone, by account and user name.
     phones: HashMap<(String, String), u128>,
-    phone_rows: Vec<Resource<MadePhone>>,
-    trunks: Vec<(Resource<Pbx>, Vec<Resource<Place>>)>,
+    phone_rows: Vec<Resource<ProvisionedPhone>>,
+    trunks: Vec<(Resource<CustomerTrunk>, Vec<Resource<TrunkAddress>>)>,
     expires_at: Option<Timestamp>,
 }
 
@@ -85,7 +85,7 @@ impl Connections {
         for row in &phones {
             connections.phones.insert((row.account.clone(), row.name.clone()), row.parent.unwrap_or(row.id));
             if row.parent.is_none() {
-                let MadePhone { limits, inactive, label, .. } = &row.details;
+                let ProvisionedPhone { limits, inactive, label, .. } = &row.details;
                 let phone = Some(row.name.as_str().into());
                 let (account, name) = (row.account.clone(), label.clone());
                 let connection = Connection { account, name, limits: *limits, inactive: *inactive, phone };
@@ -97,13 +97,13 @@ impl Connections {
         let mut trunks = resources::all(store, TO_HOSTS).await?;
         trunks.extend(resources::all(store, TO_ADDRESSES).await?);
         for row in trunks {
-            let Pbx { limits, inactive, .. } = row.details;
+            let CustomerTrunk { limits, inactive, .. } = row.details;
             let (account, name) = (row.account.clone(), row.name.clone());
             connections.by_id.insert(row.id, Connection { account, name, limits, inactive, phone: None });
             let own = places.iter().filter(|place| place.parent == Some(row.id)).cloned().collect();
             connections.trunks.push((row, own));
         }
-        let inactive = |row: &Resource<MadePhone>| {
+        let inactive = |row: &Resource<ProvisionedPhone>| {
             connections.by_id.get(&row.parent.unwrap_or(row.id)).is_none_or(|connection| connection.inactive)
         };
         phones.retain(|row| !inactive(row));
@@ -135,18 +135,18 @@ impl Connections {
     }
 
     /// The phones that may register and call.
-    pub fn phones(&self) -> &[Resource<MadePhone>] {
+    pub fn phones(&self) -> &[Resource<ProvisionedPhone>] {
         &self.phone_rows
     }
 
     /// The trunks with their destinations.
-    pub fn trunks(&self) -> impl Iterator<Item = (&Resource<Pbx>, Vec<Origination>)> {
+    pub fn trunks(&self) -> impl Iterator<Item = (&Resource<CustomerTrunk>, Vec<Origination>)> {
         self.trunks.iter().map(|(row, places)| (row, originations(row, places)))
     }
 
     /// The SIP domains that represent trunks; their names are internal and cannot be called.
     pub fn domains(&self) -> impl Iterator<Item = DomainRow> {
-        let domain = |row: &Resource<Pbx>| DomainRow {
+        let domain = |row: &Resource<CustomerTrunk>| DomainRow {
             id: row.id,
             account: row.account.clone(),
             name: domain_of(row.id),
@@ -183,22 +183,22 @@ impl Connections {
         })
     }
 
-    fn active_trunks(&self) -> impl Iterator<Item = (&Resource<Pbx>, &[Resource<Place>])> {
+    fn active_trunks(&self) -> impl Iterator<Item = (&Resource<CustomerTrunk>, &[Resource<TrunkAddress>])> {
         self.trunks.iter().filter(|(row, _)| !row.details.inactive).map(|(row, places)| (row, &**places))
     }
 }
 
 /// The destinations of a trunk: the preferred ones in their order, then the others in order of creation, or at random
 /// if they take turns.
-fn originations(row: &Resource<Pbx>, places: &[Resource<Place>]) -> Vec<Origination> {
-    let Pbx { first, in_turn, transport, inactive, .. } = &row.details;
+fn originations(row: &Resource<CustomerTrunk>, places: &[Resource<TrunkAddress>]) -> Vec<Origination> {
+    let CustomerTrunk { first, in_turn, transport, inactive, .. } = &row.details;
     let priority = |place: usize, id: u128| match first.iter().position(|one| *one == id) {
         Some(place) => place,
         None if *in_turn => first.len(),
         None => first.len() + place,
     };
     let transport = transport.as_deref().map(|word| format!(";transport={word}")).unwrap_or_default();
-    let origination = |(place, row): (usize, &Resource<Place>)| Origination {
+    let origination = |(place, row): (usize, &Resource<TrunkAddress>)| Origination {
         uri: format!("{}{transport}", row.details.uri),
         priority: priority(place, row.id).try_into().unwrap_or(u16::MAX),
         weight: 1,
@@ -217,10 +217,12 @@ mod tests {
 
     #[test]
     fn a_trunk_is_called_at_its_first_choices_and_then_in_the_order_they_were_made() {
-        let place =
-            |id, uri: &str| Resource { id, ..Resource::new("acme", "", Place { uri: uri.into(), ..Place::default() }) };
+        let place = |id, uri: &str| Resource {
+            id,
+            ..Resource::new("acme", "", TrunkAddress { uri: uri.into(), ..TrunkAddress::default() })
+        };
         let places = [place(1, "sip:a:5060"), place(2, "sip:b:5060"), place(3, "sip:c:5060")];
-        let called = |pbx: Pbx| -> Vec<(String, u16)> {
+        let called = |pbx: CustomerTrunk| -> Vec<(String, u16)> {
             originations(&Resource::new("acme", "", pbx), &places)
                 .into_iter()
                 .map(|one| (one.uri, one.priority))
@@ -229,11 +231,11 @@ mod tests {
         let uris = |priorities: [u16; 3], more: &str| {
             ["a", "b", "c"].map(|host| format!("sip:{host}:5060{more}")).into_iter().zip(priorities).collect::<Vec<_>>()
         };
-        assert_eq!(called(Pbx::default()), uris([0, 1, 2], ""));
+        assert_eq!(called(CustomerTrunk::default()), uris([0, 1, 2], ""));
         assert_eq!(
-            called(Pbx { first: vec![3], transport: Some("tcp".into()), ..Pbx::default() }),
+            called(CustomerTrunk { first: vec![3], transport: Some("tcp".into()), ..CustomerTrunk::default() }),
             uris([1, 2, 0], ";transport=tcp")
         );
-        assert_eq!(called(Pbx { in_turn: true, ..Pbx::default() }), uris([0, 0, 0], ""));
+        assert_eq!(called(CustomerTrunk { in_turn: true, ..CustomerTrunk::default() }), uris([0, 0, 0], ""));
     }
 }

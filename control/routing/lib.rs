@@ -4,12 +4,12 @@
 pub mod channels;
 pub mod connections;
 pub mod country;
-pub mod holdings;
+pub mod customer_trunk;
+mod internal;
+pub mod inventory;
 pub mod new_call;
 pub mod number_pool;
 pub mod numbers;
-mod own;
-pub mod pbx;
 pub mod phones;
 pub mod trunk;
 
@@ -20,28 +20,30 @@ use std::time::Duration;
 use rand::Rng;
 use tandem_accounts::Accounts;
 use tandem_call::address::{Address, PhoneNumber};
-use tandem_call::conversation::{AgentSpec, ConversationSpec, With};
+use tandem_call::conversation::{AgentSpec, ConversationSpec, ConversationTarget};
 use tandem_call::program::instruction::{
     AfterBridge, Converse, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
 };
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec};
 use tandem_call::route::{Decision, Route};
-use tandem_call::{Callback, Method, Moment, Target};
+use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_media as media;
 use tandem_settings::{
-    Application, Bridge, Dtmf, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, WorksBy,
+    Application, Bridge, DtmfMode, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, WorksBy,
 };
 use tandem_sip as sip;
 use tandem_store::domains::DomainRow;
 use tandem_store::resources::Resource;
 
 use crate::channels::{Barred, Channel};
-use crate::holdings::{Caller, Holdings, Limits, Number, OutboundProfile, RecordCalls, Voice, VoiceApplication};
+use crate::inventory::{
+    Inventory, Limits, Number, OutboundProfile, RecordCalls, VerifiedCaller, Voice, VoiceApplication,
+};
 use crate::number_pool::NumberPool;
 use crate::phones::Phones;
 use crate::trunk::numbering::Numbering;
 
-pub use self::own::Own;
+pub use self::internal::InternalDestination;
 
 /// Maximum number of trunks that are tried for one call.
 const MAX_ROUTES: usize = 8;
@@ -58,7 +60,7 @@ pub struct Routing {
     applications: Arc<Vec<Application>>,
     trunks: Vec<Arc<TrunkConfig>>,
     phones: Arc<Phones>,
-    holdings: Arc<Holdings>,
+    holdings: Arc<Inventory>,
     pool: Arc<NumberPool>,
     strict_callers: bool,
     accounts: Arc<Accounts>,
@@ -66,7 +68,7 @@ pub struct Routing {
 
 /// The relation of an account to a calling number that it uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CallerStanding {
+pub enum CallerIdCheck {
     /// The account's own number, a verified caller id, or not a telephone number.
     Own,
     /// None of these, but the configuration allows any number.
@@ -140,7 +142,7 @@ impl Routing {
     }
 
     /// Sets the resources of accounts, and the numbers that accounts may take.
-    pub fn with_holdings(self, holdings: Arc<Holdings>, pool: NumberPool) -> Self {
+    pub fn with_holdings(self, holdings: Arc<Inventory>, pool: NumberPool) -> Self {
         Self { holdings, pool: Arc::new(pool), ..self }
     }
 
@@ -150,7 +152,7 @@ impl Routing {
     }
 
     /// Returns the resources of accounts.
-    pub fn holdings(&self) -> &Arc<Holdings> {
+    pub fn holdings(&self) -> &Arc<Inventory> {
         &self.holdings
     }
 
@@ -310,7 +312,7 @@ impl Routing {
             Some(target) => Decision::Document { target, fallback: voice.fallback() },
             None => nobody(),
         };
-        if let Some(id) = trunk.as_deref().and_then(pbx::spelled) {
+        if let Some(id) = trunk.as_deref().and_then(customer_trunk::spelled) {
             let account = held.account.as_str().into();
             return self.to_pbx(&account, id, user).unwrap_or_else(|| route(voice, None, nobody()));
         }
@@ -481,9 +483,9 @@ impl Routing {
         }
         let named = |one: &NumberConfig| &*one.account == account && one.number.exact() == Some(number);
         if self.configured().any(named) {
-            return Some(holdings::file_id(account, number));
+            return Some(inventory::file_id(account, number));
         }
-        self.holdings.callers.find(&Caller::key(account, number)).map(|caller| caller.id)
+        self.holdings.callers.find(&VerifiedCaller::key(account, number)).map(|caller| caller.id)
     }
 
     /// Returns one of the account's own numbers in international format, if it has any.
@@ -496,21 +498,21 @@ impl Routing {
 
     /// Whether an account may use a calling number. If the configuration is not strict, it may use any.
     pub fn may_call_from(&self, account: &str, from: &Address) -> bool {
-        self.caller(account, from) != CallerStanding::Refused
+        self.caller(account, from) != CallerIdCheck::Refused
     }
 
     /// Applies the policy for calling numbers, which is the same for every dialect: a telephone number must be the
     /// account's own. The configuration decides whether another number is refused or tolerated.
-    pub fn caller(&self, account: &str, from: &Address) -> CallerStanding {
+    pub fn caller(&self, account: &str, from: &Address) -> CallerIdCheck {
         match from {
             Address::Phone(number) if !self.owns(account, number.as_str()) => {
                 if self.strict_callers {
-                    CallerStanding::Refused
+                    CallerIdCheck::Refused
                 } else {
-                    CallerStanding::Tolerated
+                    CallerIdCheck::Tolerated
                 }
             }
-            _ => CallerStanding::Own,
+            _ => CallerIdCheck::Own,
         }
     }
 
@@ -533,7 +535,7 @@ impl Routing {
                 status: number.status_callback.as_ref().map(|url| Callback {
                     target: Target { url: Arc::clone(url), method: number.status_callback_method.into() },
                     failover: None,
-                    moments: vec![Moment::Completed],
+                    moments: vec![StatusEvent::Completed],
                     elsewhere: Vec::new(),
                     timeout: None,
                 }),
@@ -612,7 +614,7 @@ impl Routing {
         if self.outbound(account, &to, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty() {
             return self.to_number(Some(account), user).ok_or(404);
         }
-        Ok(programmed(self.documents(account), account, pbx::terminate(pbx, to)))
+        Ok(programmed(self.documents(account), account, customer_trunk::terminate(pbx, to)))
     }
 
     /// Returns the route of a call to a number of an account's PBX. The call goes to the PBX without an application.
@@ -620,7 +622,7 @@ impl Routing {
     pub fn to_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Option<Route> {
         let pbxs = self.phones.pbxs();
         let pbx = pbxs.get(account, trunk)?;
-        Some(programmed(self.documents(account), account, pbx::originate(pbx, trunk, user)))
+        Some(programmed(self.documents(account), account, customer_trunk::originate(pbx, trunk, user)))
     }
 
     fn to_its_application(&self, endpoint: &EndpointConfig) -> Option<Route> {
@@ -700,7 +702,7 @@ impl Routing {
     /// names it exactly or in a block of seven or more digits.
     pub fn owns(&self, account: &str, number: &str) -> bool {
         let held = self.held(number).is_some_and(|held| held.account == account);
-        if held || self.holdings.callers.find(&Caller::key(account, number)).is_some() {
+        if held || self.holdings.callers.find(&VerifiedCaller::key(account, number)).is_some() {
             return true;
         }
         self.configured().any(|one| &*one.account == account && names(&one.number, number))
@@ -756,7 +758,7 @@ impl Routing {
     }
 
     /// Returns the DTMF method for calls over a trunk. For calls without a trunk, the default applies.
-    pub fn dtmf(&self, trunk: Option<&str>) -> Dtmf {
+    pub fn dtmf(&self, trunk: Option<&str>) -> DtmfMode {
         self.trunk(trunk).map(|trunk| trunk.dtmf).unwrap_or_default()
     }
 
@@ -784,7 +786,7 @@ impl Routing {
         health: impl Fn(&str) -> sip::Health,
         rng: &mut impl Rng,
     ) -> Vec<Outbound> {
-        if let Some(pbx) = via.first().and_then(|name| pbx::id(name)) {
+        if let Some(pbx) = via.first().and_then(|name| customer_trunk::id(name)) {
             return self.phones.pbxs().originate(account, pbx, to.user(), rng);
         }
         if let Some(trunk) = via.first().and_then(|id| self.byoc(id)) {
@@ -912,7 +914,7 @@ fn method_of(word: &str) -> Method {
 }
 
 fn completed(target: Target) -> Callback {
-    Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: Vec::new(), timeout: None }
+    Callback { target, failover: None, moments: vec![StatusEvent::Completed], elsewhere: Vec::new(), timeout: None }
 }
 
 /// Returns the route from a phone to the called party, without an application.
@@ -939,12 +941,18 @@ fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route 
 }
 
 /// The moments that a command-driven application receives.
-pub const ALL_MOMENTS: [Moment; 6] =
-    [Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed, Moment::InProgress, Moment::Absent];
+pub const ALL_MOMENTS: [StatusEvent; 6] = [
+    StatusEvent::Initiated,
+    StatusEvent::Ringing,
+    StatusEvent::Answered,
+    StatusEvent::Completed,
+    StatusEvent::InProgress,
+    StatusEvent::Absent,
+];
 
 /// Builds the program of a conversation with an agent.
 pub fn agent_program(agent: AgentSpec) -> Program {
-    let spec = Box::new(ConversationSpec::new(With::Agent(Box::new(agent))));
+    let spec = Box::new(ConversationSpec::new(ConversationTarget::Agent(Box::new(agent))));
     Program { instructions: vec![Instruction::Converse(Converse { spec, action: None })], warnings: Vec::new() }
 }
 

@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::call::{NewLeg, OnAnswer};
 use tandem_call::conference::Participation;
-use tandem_call::handover::Handover;
 use tandem_call::id::{CallId, LegId, RecordingId};
+use tandem_call::internal_call::InternalCall;
 use tandem_call::leg::{Direction, EndCause, LegInfo, SipFacts, Status};
-use tandem_call::machine::MachineDetection;
+use tandem_call::machine_detection::MachineDetection;
 use tandem_call::output::Invite;
 use tandem_call::program::instruction::{Credentials, Play, Program, SendDigits};
 use tandem_call::recording::{NewRecording, RecordingSpec};
-use tandem_call::stream::{Opens, StreamSpec};
+use tandem_call::stream::{ConnectTiming, StreamSpec};
 use tandem_call::supervision::{Supervision, SupervisorRole};
 use tandem_call::{Callback, Target};
 use tandem_clock as clock;
@@ -55,7 +55,7 @@ pub struct NewCall {
     /// Maximum duration from the answer; `None` for no limit.
     pub time_limit: Option<Duration>,
     /// First action of the leg after the answer.
-    pub first: First,
+    pub first: AnswerAction,
     /// Requested when the document of `first`, or a later one, fails.
     pub fallback: Option<Target>,
     /// DTMF to send after the answer, before the first action.
@@ -77,7 +77,7 @@ pub struct NewCall {
     /// Whether to hang up at the answer instead if `link_to` is bridged with a third leg by then.
     pub if_free: bool,
     /// Data for the called application, if `to` is an application of this server.
-    pub handover: Option<Box<Handover>>,
+    pub handover: Option<Box<InternalCall>>,
 }
 
 /// Defaults for the ringing time and for the duration of a call.
@@ -86,7 +86,7 @@ const LASTS_FOR: Duration = Duration::from_secs(14_400);
 
 impl NewCall {
     /// Creates an order for a call that begins with `first`; all other settings have their defaults.
-    pub fn plain(account: Arc<str>, dialect: &'static str, to: Address, from: Address, first: First) -> Self {
+    pub fn plain(account: Arc<str>, dialect: &'static str, to: Address, from: Address, first: AnswerAction) -> Self {
         Self {
             account,
             dialect,
@@ -128,7 +128,7 @@ pub struct Created {
 
 /// The first action of a new leg after the answer.
 #[derive(Clone, PartialEq, Debug)]
-pub enum First {
+pub enum AnswerAction {
     /// Fetch and run this document.
     Document(Target),
     /// Run this program.
@@ -136,7 +136,7 @@ pub enum First {
     /// Play this audio, then wait for commands.
     Play(Play),
     /// Join this conference, then wait for commands.
-    Confer(Box<Participation>),
+    JoinConference(Box<Participation>),
     /// Supervise the call of `link_to` in this role, then wait for commands.
     Supervise(SupervisorRole),
     /// Wait for commands of the application.
@@ -244,7 +244,7 @@ pub fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timesta
     let race = (!also.is_empty()).then_some(id);
     if let (Some(_), Some(stream)) = (race, &mut call.stream) {
         // Before the answer it is not known which leg will have the call.
-        stream.opens = Opens::AtAnswer;
+        stream.opens = ConnectTiming::AtAnswer;
     }
     let first = outbound_leg(id, session, call, race, now);
     let another = |to: Address| {
@@ -260,14 +260,14 @@ pub fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timesta
 
 fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, now: Timestamp) -> NewLeg {
     let then = match call.first {
-        First::Document(target) => OnAnswer::Document(target),
-        First::Program(program) => OnAnswer::Program(program),
-        First::Play(play) => OnAnswer::Play(play),
-        First::Confer(participation) => OnAnswer::Confer(participation),
-        First::Supervise(role) => {
+        AnswerAction::Document(target) => OnAnswer::Document(target),
+        AnswerAction::Program(program) => OnAnswer::Program(program),
+        AnswerAction::Play(play) => OnAnswer::Play(play),
+        AnswerAction::JoinConference(participation) => OnAnswer::JoinConference(participation),
+        AnswerAction::Supervise(role) => {
             call.link_to.map_or(OnAnswer::Wait, |of| OnAnswer::Supervise(Supervision { of, role }))
         }
-        First::Commands => OnAnswer::Wait,
+        AnswerAction::Commands => OnAnswer::Wait,
     };
     let info = LegInfo {
         id,

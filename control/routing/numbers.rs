@@ -12,14 +12,14 @@ use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError};
 
 use crate::Routing;
-use crate::holdings::{self, NotHeld, Number, Voice};
+use crate::inventory::{self, InventoryError, Number, Voice};
 use crate::number_pool::Block;
 
 /// Number of free numbers to try, because other accounts take numbers at the same time.
 const TRIES: usize = 16;
 
 /// A number of an account.
-pub type Held = Arc<Resource<Number>>;
+pub type HeldNumber = Arc<Resource<Number>>;
 
 /// The reason why a number cannot be taken, changed or released.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ impl<'a> Numbers<'a> {
     }
 
     /// Returns all complete numbers of the account, without prefixes of numbers.
-    pub fn all(&self) -> Vec<Held> {
+    pub fn all(&self) -> Vec<HeldNumber> {
         let mut file = self.of_the_file();
         let held = self.routing.holdings().numbers.all(self.account);
         let mut numbers: Vec<_> = held
@@ -85,7 +85,7 @@ impl<'a> Numbers<'a> {
     }
 
     /// Returns the number with this id.
-    pub fn get(&self, id: u128) -> Option<Held> {
+    pub fn get(&self, id: u128) -> Option<HeldNumber> {
         self.all().into_iter().find(|row| row.id == id)
     }
 
@@ -108,7 +108,7 @@ impl<'a> Numbers<'a> {
 
     /// Takes the first of these numbers that is available. Several can be given, because other accounts may take a
     /// number at the same time.
-    pub async fn take(&self, wanted: &[String], details: impl Fn(&str) -> Number) -> Result<Held, NumberError> {
+    pub async fn take(&self, wanted: &[String], details: impl Fn(&str) -> Number) -> Result<HeldNumber, NumberError> {
         for number in wanted {
             let offered = self.routing.pool().is_open() || self.block(number).is_some();
             if !offered || self.routing.is_taken(self.account, number) {
@@ -116,7 +116,7 @@ impl<'a> Numbers<'a> {
             }
             let row = Resource::new(self.account, number, details(number));
             match self.routing.holdings().numbers.put(self.store, row).await {
-                Err(NotHeld::Taken) => {}
+                Err(InventoryError::Taken) => {}
                 kept => return kept.map_err(|why| not_held(why, number)),
             }
         }
@@ -125,8 +125,8 @@ impl<'a> Numbers<'a> {
 
     /// Stores a changed number; the change applies to calls at once. For a number of the configuration file, only the
     /// differences are stored.
-    pub async fn keep(&self, row: Resource<Number>) -> Result<Held, NumberError> {
-        let mut row = holdings::changed(&row);
+    pub async fn keep(&self, row: Resource<Number>) -> Result<HeldNumber, NumberError> {
+        let mut row = inventory::changed(&row);
         let floor = self.of_the_file().into_iter().find(|floor| floor.name == row.name && floor.account == row.account);
         if let Some(floor) = &floor {
             row.details = row.details.without(&floor.details);
@@ -141,20 +141,20 @@ impl<'a> Numbers<'a> {
     pub async fn hand_over(
         &self,
         mut row: Resource<Number>,
-        heir: &str,
+        new_owner: &str,
         application: Option<String>,
-    ) -> Result<Held, NumberError> {
+    ) -> Result<HeldNumber, NumberError> {
         if self.routing.configured().any(|one| one.number.exact() == Some(&row.name)) {
             return Err(NumberError::InTheFile(row.name));
         }
-        heir.clone_into(&mut row.account);
+        new_owner.clone_into(&mut row.account);
         (row.details.application, row.details.trunk) = (application, None);
         self.keep(row).await
     }
 
     /// Releases a number.
     pub async fn release(&self, row: &Resource<Number>) -> Result<(), NumberError> {
-        if holdings::is_of_the_file(row) {
+        if inventory::is_of_the_file(row) {
             return Err(NumberError::InTheFile(row.name.clone()));
         }
         let released = self.routing.holdings().numbers.delete(self.store, self.account, row.id).await?;
@@ -181,24 +181,24 @@ impl<'a> Numbers<'a> {
                 application: config.application.as_deref().map(str::to_owned),
                 ..Number::default()
             };
-            let id = holdings::file_id(&config.account, number);
-            Some(holdings::of_the_file(id, &config.account, number, details))
+            let id = inventory::file_id(&config.account, number);
+            Some(inventory::of_the_file(id, &config.account, number, details))
         };
         self.routing.configured().filter(ours).filter_map(row).collect()
     }
 }
 
-fn over(held: Held, floor: Option<&Resource<Number>>) -> Held {
+fn over(held: HeldNumber, floor: Option<&Resource<Number>>) -> HeldNumber {
     match floor {
         Some(floor) => Arc::new(Resource { details: held.details.over(&floor.details), ..(*held).clone() }),
         None => held,
     }
 }
 
-fn not_held(why: NotHeld, number: &str) -> NumberError {
+fn not_held(why: InventoryError, number: &str) -> NumberError {
     match why {
-        NotHeld::Taken => NumberError::NotAvailable(number.to_owned()),
-        NotHeld::Full => NumberError::Full,
-        NotHeld::Store(error) => NumberError::Store(error),
+        InventoryError::Taken => NumberError::NotAvailable(number.to_owned()),
+        InventoryError::Full => NumberError::Full,
+        InventoryError::Store(error) => NumberError::Store(error),
     }
 }

@@ -2,7 +2,7 @@
 //! registrations across a restart. SIP itself is in `tandem_sip` (`tandem_sip::Directory` and its registrar); the
 //! decisions about calls are made here.
 
-pub mod made;
+pub mod provisioned;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use tandem_store::writer::Write;
 use tandem_store::{Store, StoreError, resources};
 
 use crate::connections::Connections;
-use crate::pbx::Pbxs;
+use crate::customer_trunk::CustomerTrunks;
 
 /// All phones that the server knows.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ struct Known {
     domains: HashMap<String, DomainRow>,
     /// Phones that accounts have created.
     made: Vec<Arc<EndpointConfig>>,
-    pbxs: Arc<Pbxs>,
+    pbxs: Arc<CustomerTrunks>,
     connections: Arc<Connections>,
 }
 
@@ -95,9 +95,9 @@ impl Phones {
             calls: true,
         });
         let connections = Connections::load(store, clock::time()).await?;
-        let mut made = resources::all(store, made::PHONES).await?;
+        let mut made = resources::all(store, provisioned::PHONES).await?;
         made.extend(connections.phones().iter().cloned());
-        let of_accounts = made.iter().map(made::user);
+        let of_accounts = made.iter().map(provisioned::user);
         let of_trunks = self.trunks.iter().filter_map(|trunk| {
             let (username, password) = trunk.inbound_username.as_ref().zip(trunk.inbound_password.as_ref())?;
             Some(sip::User {
@@ -149,8 +149,8 @@ impl Phones {
         let directory = Arc::new(directory.with_accounts(accounts));
         let domains =
             rows.into_iter().chain(connections.domains()).map(|row| (row.name.to_ascii_lowercase(), row)).collect();
-        let pbxs = Arc::new(Pbxs::load(store, &connections).await?);
-        let made = made.iter().map(|row| Arc::new(made::endpoint(row))).collect();
+        let pbxs = Arc::new(CustomerTrunks::load(store, &connections).await?);
+        let made = made.iter().map(|row| Arc::new(provisioned::endpoint(row))).collect();
         let connections = Arc::new(connections);
         *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains, made, pbxs, connections });
         Ok(directory)
@@ -163,7 +163,7 @@ impl Phones {
     }
 
     /// Returns the trunks of accounts.
-    pub fn pbxs(&self) -> Arc<Pbxs> {
+    pub fn pbxs(&self) -> Arc<CustomerTrunks> {
         Arc::clone(&self.known.read().pbxs)
     }
 

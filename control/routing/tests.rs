@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use tandem_store::Store;
 
 use super::*;
-use crate::holdings::VoiceApplication;
+use crate::inventory::VoiceApplication;
 
 #[test]
 fn a_trunks_uri_takes_the_dialled_number_as_its_user() {
@@ -20,7 +20,7 @@ fn a_trunks_uri_takes_the_dialled_number_as_its_user() {
 async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
-    let holdings = Arc::new(Holdings::default());
+    let holdings = Arc::new(Inventory::default());
     let number = |number: &str, account: &str| {
         let number = serde_json::json!({ "number": number, "account": account, "voice_url": "http://file/" });
         serde_json::from_value::<NumberConfig>(number).unwrap()
@@ -316,8 +316,8 @@ fn a_calling_number_is_the_accounts_own_or_tolerated_or_refused() {
     let routing = Routing::new(vec![serde_json::from_value(number).unwrap()], Arc::default(), Vec::new(), |_| None);
     let strict = routing.clone().with_strict_callers(true);
     let standing = |routing: &Routing, from: &str| routing.caller("acme", &Address::from(from));
-    assert_eq!(standing(&strict, "+15551230001"), CallerStanding::Own);
-    assert_eq!(standing(&strict, "client:alice"), CallerStanding::Own);
-    assert_eq!(standing(&strict, "+15559999999"), CallerStanding::Refused);
-    assert_eq!(standing(&routing, "+15559999999"), CallerStanding::Tolerated);
+    assert_eq!(standing(&strict, "+15551230001"), CallerIdCheck::Own);
+    assert_eq!(standing(&strict, "client:alice"), CallerIdCheck::Own);
+    assert_eq!(standing(&strict, "+15559999999"), CallerIdCheck::Refused);
+    assert_eq!(standing(&routing, "+15559999999"), CallerIdCheck::Tolerated);
 }

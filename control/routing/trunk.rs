@@ -15,7 +15,7 @@ use tandem_settings::{InboundAuth, TrunkConfig};
 use tandem_sip as sip;
 
 /// Returns the settings of a trunk for the SIP endpoint.
-pub fn peer(trunk: &TrunkConfig) -> sip::Peer {
+pub fn peer(trunk: &TrunkConfig) -> sip::Trunk {
     let credentials = trunk.username.as_ref().zip(trunk.password.as_ref()).map(|(username, password)| {
         sip::Credentials { username: username.to_string(), password: password.expose().to_owned() }
     });
@@ -31,7 +31,7 @@ pub fn peer(trunk: &TrunkConfig) -> sip::Peer {
             registrar,
         }
     });
-    sip::Peer {
+    sip::Trunk {
         account: trunk.account.clone(),
         uri: trunk.uri.as_deref().map(without_user),
         credentials,
@@ -46,13 +46,13 @@ pub fn peer(trunk: &TrunkConfig) -> sip::Peer {
             (Some(_), InboundAuth::Either) => sip::KnownBy::Either,
             (Some(_), InboundAuth::Both) => sip::KnownBy::Both,
         },
-        ..sip::Peer::new(Arc::clone(&trunk.name))
+        ..sip::Trunk::new(Arc::clone(&trunk.name))
     }
 }
 
 /// Appends metrics about the trunks' state in the Prometheus text format.
-pub fn render(out: &mut String, trunks: &[(sip::TrunkName, sip::PeerStatus)]) {
-    type Value = fn(&sip::PeerStatus) -> i64;
+pub fn render(out: &mut String, trunks: &[(sip::TrunkName, sip::TrunkStatus)]) {
+    type Value = fn(&sip::TrunkStatus) -> i64;
     let rows: [(&str, &str, &str, Value); 4] = [
         ("tandem_trunk_calls", "Legs over a trunk, both directions", "gauge", |status| status.calls.into()),
         ("tandem_trunk_limited_total", "Calls beyond max_calls or max_cps", "counter", |status| {

@@ -21,18 +21,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::Value;
-use tandem_call::conversation::{AgentSpec, ConversationSpec, Line, Manner};
+use tandem_call::conversation::{AgentSpec, ConversationSpec, LanguageSettings, Utterance};
 use tandem_clock as clock;
-use tandem_dialect::conversation::{Ask, Told};
+use tandem_dialect::conversation::{ConversationCommand, ConversationEvent};
 use tandem_http::Client;
 use tokio::task::JoinSet;
 
 use chat::Asking;
 use foldhash::HashMap;
-use responder::{Act, Responder};
+use responder::{Responder, ResponderOutput};
 
 pub use config::{
-    AgentConfig, HttpTool, Interruptions, ModelConfig, Patience, PhraseConfig, Place, Protocol, ToolConfig,
+    AgentConfig, HttpTool, Interruptions, ModelConfig, Patience, PhraseConfig, Protocol, ToolConfig,
+    TransferDestination,
 };
 
 /// The agents of the configuration by name.
@@ -72,15 +73,15 @@ pub struct Agent {
 }
 
 /// An action that an agent requests of the conversation or of the call.
-pub enum Wish {
+pub enum AgentOutput {
     /// A request that an application at a WebSocket could make too.
-    Ask(Ask),
+    Ask(ConversationCommand),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
     /// Start speech recognition again.
     Listen,
     /// A line of the dialogue: the caller said it, or the caller heard it.
-    Said(Line),
+    Said(Utterance),
     /// A line for the call's log, with its data.
     Note(String, Value),
 }
@@ -91,7 +92,7 @@ impl Agent {
         let language = agent.language.as_ref().unwrap_or(&config.language).to_string();
         (spec.speaks, spec.hears) = (language.clone(), language);
         let voice = agent.voice.as_ref().or(config.voice.as_ref()).map(ToString::to_string);
-        spec.manner = Manner { voice, ..std::mem::take(&mut spec.manner) };
+        spec.manner = LanguageSettings { voice, ..std::mem::take(&mut spec.manner) };
         let interruptions = match agent.interruptible {
             Some(false) => Interruptions::None,
             Some(true) | None => config.interruptions,
@@ -110,14 +111,14 @@ impl Agent {
     }
 
     /// Takes an event of the conversation.
-    pub fn told(&mut self, now: Instant, told: Told) {
+    pub fn told(&mut self, now: Instant, told: ConversationEvent) {
         self.responder.told(now, told);
     }
 
     /// Waits for the agent's next request. Cancel-safe.
-    pub async fn next(&mut self) -> Wish {
+    pub async fn next(&mut self) -> AgentOutput {
         loop {
-            while let Some(act) = self.responder.poll_act() {
+            while let Some(act) = self.responder.poll_output() {
                 if let Some(wish) = self.perform(act) {
                     return wish;
                 }
@@ -144,19 +145,19 @@ impl Agent {
         }
     }
 
-    fn perform(&mut self, act: Act) -> Option<Wish> {
+    fn perform(&mut self, act: ResponderOutput) -> Option<AgentOutput> {
         match act {
-            Act::Ask(ask) => return Some(Wish::Ask(ask)),
-            Act::Record(on) => return Some(Wish::Record(on)),
-            Act::Listen => return Some(Wish::Listen),
-            Act::Note(text, data) => return Some(Wish::Note(text, data)),
-            Act::Said(line) => return Some(Wish::Said(line)),
-            Act::Think { id, messages } => {
+            ResponderOutput::Ask(ask) => return Some(AgentOutput::Ask(ask)),
+            ResponderOutput::Record(on) => return Some(AgentOutput::Record(on)),
+            ResponderOutput::Listen => return Some(AgentOutput::Listen),
+            ResponderOutput::Note(text, data) => return Some(AgentOutput::Note(text, data)),
+            ResponderOutput::Said(line) => return Some(AgentOutput::Said(line)),
+            ResponderOutput::Think { id, messages } => {
                 self.asking = None;
                 self.asking = Some((id, Asking::begin(self.client.clone(), &self.config.model, messages, &self.tools)));
             }
-            Act::StopThinking => self.asking = None,
-            Act::Run { id, tool, arguments } => {
+            ResponderOutput::StopThinking => self.asking = None,
+            ResponderOutput::Run { id, tool, arguments } => {
                 let client = self.client.clone();
                 self.running.spawn(async move { (id, tools::ask(client, tool, arguments).await) });
             }

@@ -4,14 +4,14 @@
 //! the [inbox](crate::inbox); the inbox says what happens when it is full.
 
 mod converse;
-mod hear;
+mod internal_call;
 mod perform;
 mod queueing;
+mod recognition;
 mod siprec;
 mod supervise;
 mod tell;
 mod transfer;
-mod within;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,11 +31,11 @@ use tandem_call::stream::StreamStatus;
 use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_history::event_log::{ADVICE, EventLog, Line};
+use tandem_history::notification::Level;
 use tandem_history::records;
 use tandem_history::report::Report;
-use tandem_history::trouble::Level;
 use tandem_http::CookieJar;
-use tandem_http::exchange::Exchange;
+use tandem_http::exchange::HttpExchange;
 use tandem_media as media;
 use tandem_metrics::quality;
 use tandem_sip as sip;
@@ -47,7 +47,7 @@ use tokio::task::JoinHandle;
 use crate::audio::AudioError;
 use crate::inbox::{Inbox, Message, Messages};
 use crate::leg::{self, LegIo};
-use crate::local::Tie;
+use crate::loopback::LoopbackDialog;
 use crate::registry::Calls;
 use crate::services::Services;
 use crate::stream::Ready;
@@ -57,20 +57,20 @@ use supervise::Supervised;
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Everything that a call owns, for the move into another call.
-pub struct Estate {
+pub struct CallState {
     call: Call,
     sessions: Vec<CallId>,
     legs: HashMap<LegId, Box<LegIo>>,
-    ended: HashMap<LegId, Farewell>,
+    ended: HashMap<LegId, PendingTeardown>,
     sequences: HashMap<LegId, u32>,
     own_recordings: HashMap<LegId, OwnRecording>,
-    jars: HashMap<CallId, CookieJar>,
+    cookie_jars: HashMap<CallId, CookieJar>,
     supervised: Option<Box<Supervised>>,
     log: EventLog,
 }
 
 /// How a call starts.
-pub(crate) enum Beginning {
+pub(crate) enum CallStart {
     /// An inbound call.
     Incoming {
         /// The inbound leg.
@@ -84,16 +84,16 @@ pub(crate) enum Beginning {
         /// The route of the call.
         route: Box<Route>,
         /// Measures how long the INVITE waits; dropped once the first outputs are performed.
-        waiting: sip::Waiting,
+        waiting: sip::PendingCallGuard,
         /// For an internal call: the connection to the calling leg of this server.
-        within: Option<Tie>,
+        within: Option<LoopbackDialog>,
     },
     /// An outbound call that an application requested.
     Outgoing(Vec<NewLeg>),
 }
 
 /// Spawns the task of a call.
-pub(crate) fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: Beginning) {
+pub(crate) fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: CallStart) {
     let task = Box::new(CallTask {
         call: Call::new(id, rand::random(), clock::now()),
         sessions: vec![id],
@@ -104,9 +104,9 @@ pub(crate) fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, 
         ended: HashMap::default(),
         sequences: HashMap::default(),
         own_recordings: HashMap::default(),
-        troubles: 0,
+        notifications: 0,
         asked: false,
-        jars: HashMap::default(),
+        cookie_jars: HashMap::default(),
         notices: None,
         answers: Vec::new(),
         refused: Vec::new(),
@@ -131,17 +131,17 @@ struct CallTask {
     inbox: Inbox,
     legs: HashMap<LegId, Box<LegIo>>,
     /// Ended legs for which SIP or the engine will still report something.
-    ended: HashMap<LegId, Farewell>,
+    ended: HashMap<LegId, PendingTeardown>,
     /// The number of numbered notices sent, by leg.
     sequences: HashMap<LegId, u32>,
     /// The recordings that were requested together with a leg, by leg.
     own_recordings: HashMap<LegId, OwnRecording>,
     /// How often the application was told of a problem.
-    troubles: usize,
+    notifications: usize,
     /// Whether an application was asked for a document.
     asked: bool,
     /// The cookies of this call and of each call that was merged into it, by session.
-    jars: HashMap<CallId, CookieJar>,
+    cookie_jars: HashMap<CallId, CookieJar>,
     /// The task that sends the call's notices in order, and the channel to it.
     notices: Option<(mpsc::Sender<Submitted>, JoinHandle<()>)>,
     /// Replies to requests; they are sent once the outputs of the requests are performed.
@@ -162,7 +162,7 @@ struct OwnRecording {
 }
 
 /// The final events that are awaited of an ended leg, or of the dialog with a recording server.
-struct Farewell {
+struct PendingTeardown {
     /// The ended leg; `None` for the dialog with a recording server.
     info: Option<Arc<LegInfo>>,
     /// The dialog is over.
@@ -171,15 +171,15 @@ struct Farewell {
     media: bool,
 }
 
-enum Turn {
+enum LoopStep {
     On,
     Over,
     /// Move everything into the call with this inbox.
-    Surrender(Inbox, oneshot::Sender<()>),
+    MergeInto(Inbox, oneshot::Sender<()>),
 }
 
 impl CallTask {
-    async fn run(mut self: Box<Self>, mut messages: Messages, beginning: Beginning) {
+    async fn run(mut self: Box<Self>, mut messages: Messages, beginning: CallStart) {
         let waiting = self.begin(beginning);
         self.perform().await;
         drop(waiting);
@@ -211,24 +211,24 @@ impl CallTask {
                 biased;
                 message = messages.next(patient) => match message {
                     Some(message) => self.take(message),
-                    None => Turn::Over,
+                    None => LoopStep::Over,
                 },
                 () = &mut alarm, if wake.is_some() => {
                     self.call.handle_timeout(clock::now());
-                    if farewell.is_some_and(|at| at <= tokio::time::Instant::now()) { Turn::Over } else { Turn::On }
+                    if farewell.is_some_and(|at| at <= tokio::time::Instant::now()) { LoopStep::Over } else { LoopStep::On }
                 }
-                () = settled(&mut self.expected), if self.expected.is_some() => Turn::On,
+                () = settled(&mut self.expected), if self.expected.is_some() => LoopStep::On,
             };
             self.perform().await;
             match turn {
-                Turn::On => {}
-                Turn::Over => break,
-                Turn::Surrender(heir, done) => {
+                LoopStep::On => {}
+                LoopStep::Over => break,
+                LoopStep::MergeInto(target, done) => {
                     // The notices of this call must be sent before those of the target call.
                     self.finish_notices().await;
-                    match self.surrender(&heir, done) {
+                    match self.merge_into(&target, done) {
                         // Messages arrive here for as long as others hold this inbox's address; they are forwarded.
-                        Ok(()) => return forward(messages, &heir).await,
+                        Ok(()) => return forward(messages, &target).await,
                         Err(still_here) => self = still_here,
                     }
                 }
@@ -270,18 +270,18 @@ impl CallTask {
         }
     }
 
-    fn begin(&mut self, beginning: Beginning) -> sip::Waiting {
+    fn begin(&mut self, beginning: CallStart) -> sip::PendingCallGuard {
         match beginning {
-            Beginning::Outgoing(legs) => {
+            CallStart::Outgoing(legs) => {
                 legs.into_iter().for_each(|leg| self.add_leg(leg));
-                sip::Waiting::default()
+                sip::PendingCallGuard::default()
             }
-            Beginning::Incoming { mut info, line, offer, phone, route, waiting, within } => {
+            CallStart::Incoming { mut info, line, offer, phone, route, waiting, within } => {
                 let leg = info.id;
                 self.note_line(info.created_at, leg, "sip", line);
                 let sip = self.services.sip().clone();
                 let (mut io, session) = match within {
-                    Some(tie) => (LegIo::called_within(leg, sip, tie), self.open_within(leg)),
+                    Some(loopback) => (LegIo::called_within(leg, sip, loopback), self.open_within(leg)),
                     None => {
                         let session = self.open(leg, info.sip.trunk.as_deref(), phone.as_ref());
                         (LegIo::incoming(leg, sip), session)
@@ -369,7 +369,7 @@ impl CallTask {
         Ok(session)
     }
 
-    fn take(&mut self, message: Message) -> Turn {
+    fn take(&mut self, message: Message) -> LoopStep {
         let now = clock::now();
         match message {
             Message::Sip(leg, event) => self.take_sip(now, leg, event),
@@ -423,13 +423,13 @@ impl CallTask {
                 // The requesting task may have given up.
                 let _ = room.send(self.call.room());
             }
-            Message::Surrender { heir, room, done } => {
-                if room >= self.call.legs().count() && !heir.same(&self.inbox) {
-                    return Turn::Surrender(heir, done);
+            Message::MergeInto { target, room, done } => {
+                if room >= self.call.legs().count() && !target.same(&self.inbox) {
+                    return LoopStep::MergeInto(target, done);
                 }
             }
-            Message::Absorb { estate, done } => {
-                self.absorb(*estate);
+            Message::Merge { estate, done } => {
+                self.merge(*estate);
                 let _ = done.send(());
             }
             Message::Own(leg, event) => self.call.handle_leg(now, leg, event),
@@ -444,7 +444,7 @@ impl CallTask {
                 self.call.handle_shutdown(now);
             }
         }
-        Turn::On
+        LoopStep::On
     }
 
     /// Adds a line to the call's log.
@@ -452,58 +452,59 @@ impl CallTask {
         self.inbox.log().push(at, Some(leg), kind, text);
     }
 
-    fn note_fetched(&mut self, at: jiff::Timestamp, leg: LegId, line: String, exchange: Option<Box<Exchange>>) {
+    fn note_fetched(&mut self, at: jiff::Timestamp, leg: LegId, line: String, exchange: Option<Box<HttpExchange>>) {
         self.note_line(at, leg, "webhook", line);
         if let Some(exchange) = exchange {
             self.note_exchange(Some(leg), *exchange, None);
         }
     }
 
-    fn note_exchange(&mut self, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
+    fn note_exchange(&mut self, leg: Option<LegId>, exchange: HttpExchange, line: Option<Line>) {
         let mut log = self.inbox.log();
         line.into_iter().for_each(|line| log.push_line(line));
         log.push_exchange(leg, exchange);
     }
 
     /// Moves everything to the call with inbox `heir`. If that call no longer exists, this call continues.
-    fn surrender(mut self: Box<Self>, heir: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
+    fn merge_into(mut self: Box<Self>, target: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
         let id = self.call.id();
         let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));
-        let estate = Estate {
+        let estate = CallState {
             call,
             sessions: std::mem::take(&mut self.sessions),
             legs: std::mem::take(&mut self.legs),
             ended: std::mem::take(&mut self.ended),
             sequences: std::mem::take(&mut self.sequences),
             own_recordings: std::mem::take(&mut self.own_recordings),
-            jars: std::mem::take(&mut self.jars),
+            cookie_jars: std::mem::take(&mut self.cookie_jars),
             supervised: self.supervised.take(),
             log: std::mem::take(&mut *self.inbox.log()),
         };
-        let Err(estate) = heir.give(Box::new(estate), done) else { return Ok(()) };
-        let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, supervised, log } = *estate;
-        (self.own_recordings, self.jars, self.supervised) = (own_recordings, jars, supervised);
+        let Err(estate) = target.give(Box::new(estate), done) else { return Ok(()) };
+        let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } =
+            *estate;
+        (self.own_recordings, self.cookie_jars, self.supervised) = (own_recordings, cookie_jars, supervised);
         (self.call, self.sessions, self.legs) = (call, sessions, legs);
         (self.ended, self.sequences) = (ended, sequences);
         self.inbox.log().append(log);
         Err(self)
     }
 
-    fn absorb(&mut self, estate: Estate) {
-        let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, supervised, log } = estate;
+    fn merge(&mut self, estate: CallState) {
+        let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } = estate;
         let recorders = legs.values().flat_map(|io| &io.siprecs).map(|session| session.id().0);
         let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0)).chain(recorders);
         for id in ids.chain(sessions.iter().map(|session| session.0)) {
             self.calls.register(id, self.inbox.clone());
         }
-        self.call.absorb(clock::now(), call);
+        self.call.merge(clock::now(), call);
         self.sessions.extend(sessions);
         self.legs.extend(legs);
         self.ended.extend(ended);
         self.sequences.extend(sequences);
         self.own_recordings.extend(own_recordings);
-        self.jars.extend(jars);
-        self.supervised = Supervised::united(self.supervised.take(), supervised);
+        self.cookie_jars.extend(cookie_jars);
+        self.supervised = Supervised::merged(self.supervised.take(), supervised);
         self.inbox.log().append(log);
     }
 
@@ -547,7 +548,7 @@ impl CallTask {
         let said = self.legs.get_mut(&leg).and_then(|io| io.on_sip(event));
         self.tell_the_other_leg(leg);
         match said {
-            Some(LegEvent::Dtmf(digit)) => self.take_press(now, leg, digit, media::Form::Info),
+            Some(LegEvent::Dtmf(digit)) => self.take_digit(now, leg, digit, media::DtmfMethod::Info),
             Some(said) => self.call.handle_leg(now, leg, said),
             None => {}
         }
@@ -555,13 +556,13 @@ impl CallTask {
 
     /// Handles a DTMF digit: tells the bridged leg, the streams and the call, unless the digit was already reported in
     /// another form.
-    fn take_press(&mut self, now: Now, leg: LegId, digit: char, form: media::Form) {
+    fn take_digit(&mut self, now: Now, leg: LegId, digit: char, form: media::DtmfMethod) {
         let Some(io) = self.legs.get_mut(&leg) else { return };
         // The engine has already removed duplicates between telephone events and tones.
-        let known = if form == media::Form::Info { form } else { media::Form::Event };
-        if io.presses.handle(now.instant, digit, known) {
-            if let Some(peer) = io.peer.and_then(|peer| self.legs.get(&peer)) {
-                peer.pass_press(digit, form);
+        let known = if form == media::DtmfMethod::Info { form } else { media::DtmfMethod::Event };
+        if io.digit_dedup.handle(now.instant, digit, known) {
+            if let Some(peer) = io.bridged_with.and_then(|peer| self.legs.get(&peer)) {
+                peer.relay_digit(digit, form);
             }
             let Some(io) = self.legs.get(&leg) else { return };
             io.streams.values().for_each(|stream| stream.dtmf(digit));
@@ -574,7 +575,7 @@ impl CallTask {
 
     /// The leg that this leg is bridged with, or else its parent, with which it will be.
     fn other_leg(&self, leg: LegId) -> Option<LegId> {
-        let joined = self.legs.get(&leg).and_then(|io| io.peer);
+        let joined = self.legs.get(&leg).and_then(|io| io.bridged_with);
         joined.or_else(|| self.call.leg(leg).and_then(|info| info.parent))
     }
 
@@ -607,7 +608,7 @@ impl CallTask {
                 self.note_line(now.time, leg, "media", format!("RTP now comes from {to}"));
             }
             // The engine reports a digit once, whether it came as event or as tone.
-            media::Event::Dtmf { digit, form, .. } => return self.take_press(now, leg, *digit, *form),
+            media::Event::Dtmf { digit, form, .. } => return self.take_digit(now, leg, *digit, *form),
             media::Event::MarkReached { op, name } => {
                 let conversation = self.legs.get(&leg).and_then(|io| io.conversation.as_ref());
                 if let Some(conversation) = conversation.filter(|own| own.op.0 == op.0) {
@@ -753,14 +754,14 @@ fn side(track: media::Track) -> &'static str {
 }
 
 /// Forwards the messages and log lines of a call that was merged into another.
-async fn forward(mut messages: Messages, heir: &Inbox) {
+async fn forward(mut messages: Messages, target: &Inbox) {
     loop {
         let message = messages.next(false).await;
         let lines = std::mem::take(&mut *messages.log());
-        heir.log().append(lines);
+        target.log().append(lines);
         let Some(message) = message else { return };
         // The target call may be over, and with it the legs that were moved.
-        let _ = heir.post(message);
+        let _ = target.post(message);
     }
 }
 
@@ -784,13 +785,13 @@ mod tests {
 
     #[tokio::test]
     async fn lines_about_a_call_that_was_given_away_are_in_the_log_of_the_other() {
-        let ((inbox, messages), (heir, _of_heir)) = (Inbox::new(), Inbox::new());
+        let ((inbox, messages), (target, _of_heir)) = (Inbox::new(), Inbox::new());
         inbox.log().push(clock::time(), None, "media", "said before the last word");
         inbox.post(Message::HangupAll).unwrap();
         inbox.log().push(clock::time(), None, "media", "said after it");
         drop(inbox);
-        forward(messages, &heir).await;
-        let lines: Vec<_> = heir.log().lines().into_iter().map(|line| line.text).collect();
+        forward(messages, &target).await;
+        let lines: Vec<_> = target.log().lines().into_iter().map(|line| line.text).collect();
         assert_eq!(lines, ["said before the last word", "said after it"]);
     }
 

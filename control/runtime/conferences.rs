@@ -12,11 +12,11 @@
 //!
 //! One lock guards all of it. It is held only to update state and to send commands, never across a wait.
 
+mod announcer;
+mod event_publisher;
 pub mod history;
 pub mod seat;
-mod stage;
 mod stream;
-mod teller;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -27,16 +27,16 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tandem_call::Target;
 use tandem_call::conference::event::{
-    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo,
-    ParticipantStatus, WhyLeft,
+    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, LeftReason,
+    ParticipantInfo, ParticipantStatus,
 };
-use tandem_call::conference::state::{Conference, Output, Refused, Wanted};
-use tandem_call::conference::{Beep, Leaving, Participation};
+use tandem_call::conference::state::{Conference, ConferenceSpec, Output, Refused};
+use tandem_call::conference::{Beep, LeaveReason, Participation};
 use tandem_call::id::{ConferenceId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{LegInfo, Status};
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{Play, Wait};
-use tandem_call::recording::{Gap, Recording, RecordingEnd, RecordingSpec};
+use tandem_call::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec};
 use tandem_call::stream::StreamSpec;
 use tandem_clock as clock;
 use tandem_history::records;
@@ -48,8 +48,8 @@ use tokio::task::AbortHandle;
 
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
-use stage::Stage;
-use teller::Teller;
+use announcer::Announcer;
+use event_publisher::EventPublisher;
 
 /// How long a conference that a request has opened waits for its first participant.
 const UNUSED: Duration = Duration::from_secs(5 * 60);
@@ -63,11 +63,11 @@ type Name = (Arc<str>, Arc<str>);
 
 /// All conferences; at most as many as the media engine has rooms. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Conferences(Arc<Mutex<Hall>>);
+pub struct Conferences(Arc<Mutex<ConferenceTable>>);
 
 #[derive(Default)]
-struct Hall {
-    live: HashMap<ConferenceId, Live>,
+struct ConferenceTable {
+    live: HashMap<ConferenceId, LiveConference>,
     /// The conferences that can be joined, by account and name.
     names: HashMap<Name, ConferenceId>,
     /// Legs that are being called for a conference.
@@ -75,7 +75,7 @@ struct Hall {
 }
 
 /// One conference, from its opening until its last event is reported.
-struct Live {
+struct LiveConference {
     state: Conference,
     /// The room closes when this is dropped.
     room: Option<media::RoomHandle>,
@@ -83,7 +83,7 @@ struct Live {
     inboxes: HashMap<LegId, Inbox>,
     services: Arc<Services>,
     runtime: Handle,
-    teller: Teller,
+    teller: EventPublisher,
     /// The tasks that play a document to a waiting or held participant, by leg.
     documents: HashMap<LegId, AbortHandle>,
     announcements: usize,
@@ -100,7 +100,7 @@ struct Live {
 
 /// A snapshot of a conference.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ConferenceSnapshot {
     /// The conference.
     pub info: Arc<ConferenceInfo>,
     /// The participants, including those who are being called, in the order in which they came.
@@ -146,15 +146,15 @@ impl Conferences {
     }
 
     /// A snapshot of the account's conference, while it is live.
-    pub fn get(&self, account: &str, id: ConferenceId) -> Option<Seen> {
+    pub fn get(&self, account: &str, id: ConferenceId) -> Option<ConferenceSnapshot> {
         self.0.lock().of(account, id).map(|live| live.seen())
     }
 
     /// Snapshots of the account's live conferences, newest first.
-    pub fn all(&self, account: &str) -> Vec<Seen> {
+    pub fn all(&self, account: &str) -> Vec<ConferenceSnapshot> {
         let hall = self.0.lock();
         let own = hall.live.values().filter(|live| *live.state.info().account == *account);
-        let mut all: Vec<_> = own.map(Live::seen).collect();
+        let mut all: Vec<_> = own.map(LiveConference::seen).collect();
         all.sort_by_key(|seen| std::cmp::Reverse((seen.info.created_at, seen.info.id)));
         all
     }
@@ -173,7 +173,7 @@ impl Conferences {
         let mut hall = self.0.lock();
         let Participation { conference: name, most, opening, .. } = participation;
         let (account, dialect) = (&leg.account, &leg.dialect);
-        let wanted = Wanted { account, dialect, name, most: *most, opening: opening.clone() };
+        let wanted = ConferenceSpec { account, dialect, name, most: *most, opening: opening.clone() };
         let id = hall.find_or_open(self, services, wanted).map_err(|why| (None, why))?;
         let refused = match hall.live.get_mut(&id) {
             Some(live) => {
@@ -196,7 +196,7 @@ impl Conferences {
     }
 
     /// Reserves the conference with this name, which is opened if there is none.
-    fn reserve(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Reservation, String> {
+    fn reserve(&self, services: &Arc<Services>, wanted: ConferenceSpec<'_>) -> Result<Reservation, String> {
         let mut hall = self.0.lock();
         let id = hall.find_or_open(self, services, wanted)?;
         if let Some(live) = hall.live.get_mut(&id) {
@@ -207,7 +207,7 @@ impl Conferences {
     }
 
     /// Opens the conference with this name. It stays open for five minutes without a participant.
-    pub fn open(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Seen, String> {
+    pub fn open(&self, services: &Arc<Services>, wanted: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, String> {
         let account = wanted.account;
         let reserved = self.reserve(services, wanted)?;
         let seen = self.get(account, reserved.id).ok_or_else(|| "it is over".to_owned())?;
@@ -265,7 +265,12 @@ impl Conferences {
     }
 
     /// Pauses a recording with this kind of gap, or resumes it without one.
-    pub fn pause(&self, id: ConferenceId, recording: RecordingId, gap: Option<Gap>) -> Result<Recording, Refused> {
+    pub fn pause(
+        &self,
+        id: ConferenceId,
+        recording: RecordingId,
+        gap: Option<PauseBehavior>,
+    ) -> Result<Recording, Refused> {
         let paused = self.with(id, |live| live.state.pause_recording(clock::time(), recording, gap));
         paused.unwrap_or(Err(Refused::Over))
     }
@@ -391,7 +396,7 @@ impl Conferences {
     }
 
     /// Applies a function to a live conference, then performs the outputs of its state.
-    fn with<T>(&self, id: ConferenceId, act: impl FnOnce(&mut Live) -> T) -> Option<T> {
+    fn with<T>(&self, id: ConferenceId, act: impl FnOnce(&mut LiveConference) -> T) -> Option<T> {
         let mut hall = self.0.lock();
         let done = hall.live.get_mut(&id).map(act);
         hall.settle(self, id);
@@ -426,8 +431,8 @@ impl Conferences {
     }
 }
 
-impl Hall {
-    fn of(&self, account: &str, id: ConferenceId) -> Option<&Live> {
+impl ConferenceTable {
+    fn of(&self, account: &str, id: ConferenceId) -> Option<&LiveConference> {
         self.live.get(&id).filter(|live| *live.state.info().account == *account)
     }
 
@@ -435,7 +440,7 @@ impl Hall {
         &mut self,
         conferences: &Conferences,
         services: &Arc<Services>,
-        wanted: Wanted<'_>,
+        wanted: ConferenceSpec<'_>,
     ) -> Result<ConferenceId, String> {
         let place = (Arc::clone(wanted.account), Arc::clone(wanted.name));
         if let Some(id) = self.names.get(&place) {
@@ -451,13 +456,13 @@ impl Hall {
         let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
         let room = room.map_err(|error| error.to_string())?;
         let state = Conference::open(id, wanted, now);
-        let live = Live {
+        let live = LiveConference {
             state,
             room: Some(room),
             inboxes: HashMap::new(),
             services: Arc::clone(services),
             runtime: Handle::current(),
-            teller: Teller::start(services),
+            teller: EventPublisher::start(services),
             documents: HashMap::new(),
             announcements: 0,
             heard: Vec::new(),
@@ -495,9 +500,12 @@ impl Hall {
     }
 }
 
-impl Live {
-    fn seen(&self) -> Seen {
-        Seen { info: Arc::clone(self.state.info()), participants: self.state.participants().cloned().collect() }
+impl LiveConference {
+    fn seen(&self) -> ConferenceSnapshot {
+        ConferenceSnapshot {
+            info: Arc::clone(self.state.info()),
+            participants: self.state.participants().cloned().collect(),
+        }
     }
 
     fn new_op(&mut self) -> media::OpId {
@@ -517,7 +525,7 @@ impl Live {
             }
             Output::Record { id, spec } => self.start_recording(id, &spec),
             Output::PauseRecording { id, gap } => {
-                let silence = gap == Gap::Silence;
+                let silence = gap == PauseBehavior::Silence;
                 self.to_recording(id, |op| media::RecordingCommand::Pause { op, silence });
             }
             Output::ResumeRecording(id) => self.to_recording(id, |op| media::RecordingCommand::Resume { op }),
@@ -532,7 +540,7 @@ impl Live {
                     self.documents.insert(leg, task.abort_handle());
                 }
             }
-            Output::PutOut { leg, clears } => {
+            Output::ParticipantRemoved { leg, clears } => {
                 if let Some(inbox) = self.inboxes.get(&leg) {
                     // The leg's call may be over.
                     let _ = inbox.post(Message::Own(leg, LegEvent::ConferenceOver { clears }));
@@ -542,10 +550,10 @@ impl Live {
         }
     }
 
-    fn stage(&self, conferences: &Conferences, leg: Arc<LegInfo>, to: Option<LegId>) -> Stage {
+    fn stage(&self, conferences: &Conferences, leg: Arc<LegInfo>, to: Option<LegId>) -> Announcer {
         let info = self.state.info();
         let inbox = self.inboxes.get(&leg.id).cloned();
-        Stage {
+        Announcer {
             conferences: conferences.clone(),
             services: Arc::clone(&self.services),
             id: info.id,
@@ -646,7 +654,7 @@ impl Seat {
     }
 
     /// Leaves the conference. `leg`: the leg's current state.
-    pub fn leave(mut self, leg: &Arc<LegInfo>, why: Leaving) {
+    pub fn leave(mut self, leg: &Arc<LegInfo>, why: LeaveReason) {
         self.left = true;
         self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, why));
     }
@@ -687,7 +695,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         if !self.left {
             let leg = &self.leg;
-            self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, Leaving::Over));
+            self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, LeaveReason::Over));
         }
     }
 }
@@ -721,25 +729,25 @@ pub async fn recover(services: &Services, now: Timestamp) -> Result<usize, Store
             let call = leg.as_ref().and_then(records::leg_of).map_or(Status::Completed, |leg| leg.status);
             participant.status = if came { ParticipantStatus::Left } else { ParticipantStatus::Failed };
             participant.updated_at = now;
-            let why = if came { WhyLeft::Itself } else { WhyLeft::NotReached };
+            let why = if came { LeftReason::Itself } else { LeftReason::NotReached };
             let kind = ConferenceEventKind::Left { participant, why, call };
             let leg = leg.as_ref().and_then(records::leg_of).map(Arc::new);
             let first = first.get_or_insert_with(|| leg.clone()).clone();
             let event = ConferenceEvent { at: now, conference: Arc::new(info.clone()), leg, first, kind };
-            teller::tell(services, &event, &mut sequence).await;
+            event_publisher::tell(services, &event, &mut sequence).await;
         }
         let end = Some(ConferenceEnd { cause: EndCause::Failed, by: None, label: None });
         let info = Arc::new(ConferenceInfo { status: ConferenceStatus::Completed, end, ..info });
         let first = first.flatten();
         let event =
             ConferenceEvent { at: now, conference: info, leg: first.clone(), first, kind: ConferenceEventKind::Ended };
-        teller::tell(services, &event, &mut sequence).await;
+        event_publisher::tell(services, &event, &mut sequence).await;
     }
     Ok(count)
 }
 
 /// The sink that passes a room's events to its conference.
-fn sink(hall: Weak<Mutex<Hall>>) -> media::RoomSink {
+fn sink(hall: Weak<Mutex<ConferenceTable>>) -> media::RoomSink {
     Arc::new(move |room, event| {
         let Some(hall) = hall.upgrade() else { return Ok(()) };
         let conferences = Conferences(hall);

@@ -6,15 +6,15 @@
 //!   peer ◄───prompts─ talk ◄──marks, digits, recognised words──── recogniser ◄──────── tap ◄──── caller
 //! ```
 //!
-//! The task asks its call for the media ([`News::Ready`]) and reports how the conversation ended. The state is bounded
+//! The task asks its call for the media ([`ConversationUpdate::Ready`]) and reports how the conversation ended. The state is bounded
 //! by what `talk` lets wait. The task logs what was recognised and said, and the time that each turn took, in the
 //! call's log (`conversation/notes.rs`).
 
+mod backend;
 mod notes;
-mod peer;
 mod phrases;
 mod realtime;
-mod talk;
+mod turn_taking;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,17 +22,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_call::command::{Command, Request};
-use tandem_call::conversation::{ConversationSpec, ConversationStatus, Line, With};
-use tandem_call::hearing::Listening;
+use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, Utterance};
 use tandem_call::id::{ConversationId, LegId, OpId};
+use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
 use tandem_call::stream::{StreamFailure, StreamFault};
 use tandem_clock as clock;
-use tandem_dialect::conversation::{ConversationWire, Parting, Told};
+use tandem_dialect::conversation::{ConversationEnd, ConversationEvent, ConversationWire};
 use tandem_http::websocket::Socket;
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
-use tandem_speech::recognise::{self, RecogniseError, Session};
+use tandem_speech::recognise::{self, RecogniseError, RecognitionSession};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -41,9 +41,9 @@ use crate::audio::AudioError;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 use crate::stream::Ready;
-use notes::Notes;
-use peer::{Peer, Said};
-use talk::{Fact, Order, Talk};
+use backend::{BackendMessage, ConversationBackend};
+use notes::ConversationLog;
+use turn_taking::{ConversationFact, TurnOutput, TurnTaking};
 
 /// Maximum number of waiting notes to a conversation.
 const NOTES: usize = 1024;
@@ -60,7 +60,7 @@ pub(crate) struct ConversationHandle {
     pub id: ConversationId,
     /// The operation id of its tap and source in the media session.
     pub op: OpId,
-    notes: mpsc::Sender<Note>,
+    notes: mpsc::Sender<ConversationInput>,
 }
 
 /// The parameters of a new conversation.
@@ -82,18 +82,18 @@ pub(crate) struct NewConversation {
 }
 
 /// A report of a conversation to its call.
-pub enum News {
+pub enum ConversationUpdate {
     /// The other side is connected: attach this media, and tap these tracks of the leg.
     Ready(Ready, media::Tracks),
     /// Send these DTMF digits.
     Press(String),
     /// A line of the dialogue with an agent.
-    Said(Line),
+    Said(Utterance),
     /// The conversation is over.
     Over(ConversationStatus),
 }
 
-enum Note {
+enum ConversationInput {
     Mark(Arc<str>),
     Key(char),
     Stop,
@@ -108,27 +108,27 @@ impl ConversationHandle {
             let (leg, id) = (new.leg, new.id);
             let status = run(services, &inbox, new, notes).await;
             // Its call may be over.
-            let _ = inbox.post(Message::Conversation { leg, id, news: Box::new(News::Over(status)) });
+            let _ = inbox.post(Message::Conversation { leg, id, news: Box::new(ConversationUpdate::Over(status)) });
         });
         handle
     }
 
     /// Playout has reached this mark.
     pub(crate) fn mark(&self, name: Arc<str>) {
-        self.note(Note::Mark(name));
+        self.note(ConversationInput::Mark(name));
     }
 
     /// The caller sent a DTMF digit.
     pub(crate) fn key(&self, key: char) {
-        self.note(Note::Key(key));
+        self.note(ConversationInput::Key(key));
     }
 
     /// Ends the conversation.
     pub(crate) fn stop(&self) {
-        self.note(Note::Stop);
+        self.note(ConversationInput::Stop);
     }
 
-    fn note(&self, note: Note) {
+    fn note(&self, note: ConversationInput) {
         // The channel is full when the WebSocket has taken nothing for long. The conversation is about to fail then,
         // and dropping the handle ends it too.
         if let Err(error) = self.notes.try_send(note) {
@@ -141,10 +141,10 @@ async fn run(
     services: Arc<Services>,
     inbox: &Inbox,
     new: NewConversation,
-    mut notes: mpsc::Receiver<Note>,
+    mut notes: mpsc::Receiver<ConversationInput>,
 ) -> ConversationStatus {
     let NewConversation { leg, id, mut spec, wire, account, names, .. } = new;
-    if let With::Agent(agent) = &spec.with
+    if let ConversationTarget::Agent(agent) = &spec.with
         && let Some(config) = services.agents.get().get(&agent.name).filter(|config| config.model.is_realtime())
     {
         let (agent, config, client) = ((**agent).clone(), Arc::clone(config), services.client.of_account(&account));
@@ -161,11 +161,11 @@ async fn run(
     };
     let (sink, tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let (source, writer) = media::source(media::SourceCodec::L16(media::SourceRate::Hz8000, ORDER), LONGEST);
-    let mut floor = Floor {
-        notes: Notes::new(inbox, leg, names, services.recogniser.shows_words()),
+    let mut floor = ConversationTask {
+        notes: ConversationLog::new(inbox, leg, names, services.recogniser.shows_words()),
         listening: listening(&spec),
         onset: spec.words_decide.then(Onset::default),
-        talk: Talk::new(spec),
+        talk: TurnTaking::new(spec),
         services,
         inbox,
         leg,
@@ -203,33 +203,35 @@ async fn peer(
     account: &str,
     spec: &mut ConversationSpec,
     wire: Option<Box<dyn ConversationWire>>,
-) -> Result<Peer, StreamFailure> {
+) -> Result<ConversationBackend, StreamFailure> {
     let client = services.client.of_account(account);
     match (spec.with.clone(), wire) {
-        (With::Agent(agent), _) => {
+        (ConversationTarget::Agent(agent), _) => {
             let unknown = || StreamFault::Internal.because(format!("no [[agents]] has the name {:?}", agent.name));
             let config = Arc::clone(services.agents.get().get(&agent.name).ok_or_else(unknown)?);
-            Ok(Peer::Agent(Box::new(Agent::new(config, client, *agent, spec))))
+            Ok(ConversationBackend::Agent(Box::new(Agent::new(config, client, *agent, spec))))
         }
-        (With::Application(url), Some(wire)) => {
+        (ConversationTarget::Application(url), Some(wire)) => {
             let began = clock::now().instant;
             let socket = Socket::open(&client, &url, wire.handshake(), services.stream_idle).await?;
             let connected = clock::now().instant.saturating_duration_since(began);
             services.counters.timings.took(Timing::ConversationConnect, connected);
-            Ok(Peer::Application(Box::new(socket), wire))
+            Ok(ConversationBackend::Application(Box::new(socket), wire))
         }
-        (With::Application(_), None) => Err(StreamFault::Internal.because("no dialect speaks for this call")),
+        (ConversationTarget::Application(_), None) => {
+            Err(StreamFault::Internal.because("no dialect speaks for this call"))
+        }
     }
 }
 
-async fn stopped(notes: &mut mpsc::Receiver<Note>) {
-    while !matches!(notes.recv().await, Some(Note::Stop) | None) {}
+async fn stopped(notes: &mut mpsc::Receiver<ConversationInput>) {
+    while !matches!(notes.recv().await, Some(ConversationInput::Stop) | None) {}
 }
 
 /// The initial settings of speech recognition.
-fn listening(spec: &ConversationSpec) -> Listening {
+fn listening(spec: &ConversationSpec) -> RecognitionSpec {
     let manner = spec.manner(&spec.hears);
-    Listening {
+    RecognitionSpec {
         language: language(&spec.hears),
         hints: manner.hints.clone(),
         model: manner.model.clone(),
@@ -254,9 +256,9 @@ enum End {
 }
 
 /// The state of the task: connects the caller and the application.
-struct Floor<'a> {
-    talk: Talk,
-    notes: Notes<'a>,
+struct ConversationTask<'a> {
+    talk: TurnTaking,
+    notes: ConversationLog<'a>,
     services: Arc<Services>,
     inbox: &'a Inbox,
     leg: LegId,
@@ -269,8 +271,8 @@ struct Floor<'a> {
     makers: JoinSet<(u64, Result<Arc<media::Audio>, AudioError>)>,
     /// How often the source was cleared. Marks from before the last time are ignored.
     cleared: u64,
-    listening: Listening,
-    ears: Option<Session>,
+    listening: RecognitionSpec,
+    ears: Option<RecognitionSession>,
     /// Detects a voice before the recogniser is sure. Only used if recognised words decide about interruptions.
     onset: Option<Onset>,
 }
@@ -305,10 +307,10 @@ impl Onset {
     }
 }
 
-impl Floor<'_> {
-    async fn begin(&mut self, peer: &mut Peer, ready: Ready) -> Result<(), StreamFailure> {
+impl ConversationTask<'_> {
+    async fn begin(&mut self, peer: &mut ConversationBackend, ready: Ready) -> Result<(), StreamFailure> {
         peer.begin(clock::now().instant).await?;
-        self.post(News::Ready(ready, media::Tracks::Inbound))?;
+        self.post(ConversationUpdate::Ready(ready, media::Tracks::Inbound))?;
         if let Err(why) = self.listen() {
             self.hears_nothing(peer, &why).await?;
         }
@@ -317,13 +319,17 @@ impl Floor<'_> {
     }
 
     /// Speech recognition has failed or is not available: tells the application and writes it to the log.
-    async fn hears_nothing(&mut self, peer: &mut Peer, why: &RecogniseError) -> Result<(), StreamFailure> {
+    async fn hears_nothing(
+        &mut self,
+        peer: &mut ConversationBackend,
+        why: &RecogniseError,
+    ) -> Result<(), StreamFailure> {
         self.ears = None;
         self.notes.deaf(why);
-        peer.tell(Told::Deaf(why.to_string()), clock::now()).await
+        peer.tell(ConversationEvent::Deaf(why.to_string()), clock::now()).await
     }
 
-    fn post(&self, news: News) -> Result<(), StreamFailure> {
+    fn post(&self, news: ConversationUpdate) -> Result<(), StreamFailure> {
         let message = Message::Conversation { leg: self.leg, id: self.id, news: Box::new(news) };
         self.inbox.post(message).map_err(|_| StreamFault::Internal.because("the call is over"))
     }
@@ -336,9 +342,9 @@ impl Floor<'_> {
 
     async fn go_on(
         &mut self,
-        peer: &mut Peer,
+        peer: &mut ConversationBackend,
         mut tap: media::TapReader,
-        mut notes: mpsc::Receiver<Note>,
+        mut notes: mpsc::Receiver<ConversationInput>,
     ) -> Result<End, StreamFailure> {
         loop {
             if let Some(end) = self.obey(peer).await? {
@@ -349,13 +355,13 @@ impl Floor<'_> {
                 said = peer.next() => {
                     let now = clock::now().instant;
                     match said {
-                        Said::Ask(ask) => self.talk.ask(now, ask),
-                        Said::Malformed(why) => self.talk.malformed(why),
-                        Said::Closed(why) => return Err(why),
-                        Said::Record(on) => command(self.inbox, self.leg, record(on)),
-                        Said::Note(text, data) => self.notes.of_agent(text, data),
-                        Said::Line(line) => self.post(News::Said(line))?,
-                        Said::Listen => if let Err(why) = self.listen() {
+                        BackendMessage::Ask(ask) => self.talk.ask(now, ask),
+                        BackendMessage::Malformed(why) => self.talk.malformed(why),
+                        BackendMessage::Closed(why) => return Err(why),
+                        BackendMessage::Record(on) => command(self.inbox, self.leg, record(on)),
+                        BackendMessage::Note(text, data) => self.notes.of_agent(text, data),
+                        BackendMessage::Line(line) => self.post(ConversationUpdate::Said(line))?,
+                        BackendMessage::Listen => if let Err(why) = self.listen() {
                             self.hears_nothing(peer, &why).await?;
                         },
                     }
@@ -376,13 +382,13 @@ impl Floor<'_> {
                     }
                 }
                 note = notes.recv() => match note {
-                    Some(Note::Mark(name)) => {
+                    Some(ConversationInput::Mark(name)) => {
                         if let Some(piece) = self.piece(&name) {
                             self.talk.reached(clock::now().instant, piece);
                         }
                     }
-                    Some(Note::Key(key)) => self.talk.key(clock::now().instant, key),
-                    Some(Note::Stop) | None => return Ok(End::Stopped),
+                    Some(ConversationInput::Key(key)) => self.talk.key(clock::now().instant, key),
+                    Some(ConversationInput::Stop) | None => return Ok(End::Stopped),
                 },
                 () = sleep_until(due), if due.is_some() => self.talk.handle_timeout(clock::now().instant),
             }
@@ -390,51 +396,59 @@ impl Floor<'_> {
     }
 
     /// Performs the orders of `talk`.
-    async fn obey(&mut self, peer: &mut Peer) -> Result<Option<End>, StreamFailure> {
+    async fn obey(&mut self, peer: &mut ConversationBackend) -> Result<Option<End>, StreamFailure> {
         while let Some(order) = self.talk.poll_order() {
             match order {
-                Order::Make { piece, source } => {
+                TurnOutput::Make { piece, source } => {
                     let (audio, account) = (self.services.audio.clone(), Arc::clone(&self.account));
                     let making = self.makers.spawn(async move { (piece, audio.get_soon(&source, &account).await) });
                     self.making.insert(piece, making);
                 }
-                Order::Put { piece } => {
+                TurnOutput::Put { piece } => {
                     let octets = self.made.get(&piece).cloned().unwrap_or_default();
                     if self.writer.audio(octets).is_err() {
                         // The piece's mark comes back at once.
-                        let why = Told::Problem(format!("audio of more than {} s is not played", LONGEST.as_secs()));
+                        let why = ConversationEvent::Problem(format!(
+                            "audio of more than {} s is not played",
+                            LONGEST.as_secs()
+                        ));
                         peer.tell(why, clock::now()).await?;
                     }
                     self.writer.mark(format!("{}:{piece}", self.cleared).into());
                 }
-                Order::Forget { piece } => {
+                TurnOutput::Forget { piece } => {
                     self.made.remove(&piece);
                     if let Some(making) = self.making.remove(&piece) {
                         making.abort();
                     }
                 }
-                Order::Clear => {
+                TurnOutput::Clear => {
                     self.cleared += 1;
                     self.writer.clear();
                 }
-                Order::Press(digits) => self.post(News::Press(digits))?,
-                Order::Tell(told) => peer.tell(told, clock::now()).await?,
-                Order::Pause => self.writer.pause(),
-                Order::Resume => self.writer.resume(),
-                Order::Listen(code) => {
+                TurnOutput::Press(digits) => self.post(ConversationUpdate::Press(digits))?,
+                TurnOutput::Tell(told) => peer.tell(told, clock::now()).await?,
+                TurnOutput::Pause => self.writer.pause(),
+                TurnOutput::Resume => self.writer.resume(),
+                TurnOutput::Listen(code) => {
                     let (hints, model) = self.talk.ears_for(&code);
-                    self.listening = Listening { language: language(&code), hints, model, ..self.listening.clone() };
+                    self.listening =
+                        RecognitionSpec { language: language(&code), hints, model, ..self.listening.clone() };
                     if let Err(why) = self.listen() {
                         self.hears_nothing(peer, &why).await?;
                     }
                 }
-                Order::Note(fact) => self.note(&fact),
-                Order::Part(Parting::Handoff(word)) => {
+                TurnOutput::Note(fact) => self.note(&fact),
+                TurnOutput::Part(ConversationEnd::Handoff(word)) => {
                     return Ok(Some(End::Over { status: ConversationStatus::Ended(word), malformed: false }));
                 }
-                Order::Part(Parting::Hangup) => command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() }),
-                Order::Part(Parting::Run(program)) => command(self.inbox, self.leg, Command::Run(*program)),
-                Order::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
+                TurnOutput::Part(ConversationEnd::Hangup) => {
+                    command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() })
+                }
+                TurnOutput::Part(ConversationEnd::Run(program)) => {
+                    command(self.inbox, self.leg, Command::Run(*program))
+                }
+                TurnOutput::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }
         }
         Ok(None)
@@ -452,11 +466,11 @@ impl Floor<'_> {
         }
     }
 
-    fn note(&mut self, fact: &Fact) {
+    fn note(&mut self, fact: &ConversationFact) {
         let timings = &self.services.counters.timings;
         match fact {
-            Fact::Interrupted { .. } => timings.count(Count::ConversationInterrupted, 1),
-            Fact::Turn(turn) => {
+            ConversationFact::Interrupted { .. } => timings.count(Count::ConversationInterrupted, 1),
+            ConversationFact::Turn(turn) => {
                 let times = [(Timing::TurnWords, turn.words), (Timing::TurnToken, turn.token)];
                 for (timing, time) in times.into_iter().chain([(Timing::TurnAudio, Some(turn.audio))]) {
                     time.into_iter().for_each(|time| timings.took(timing, time));
@@ -505,7 +519,9 @@ fn record(on: bool) -> Command {
 }
 
 /// Waits for the next recognition result; pending for ever without a recogniser. Cancel-safe.
-async fn hear(ears: &mut Option<Session>) -> Option<Result<tandem_call::hearing::Heard, RecogniseError>> {
+async fn hear(
+    ears: &mut Option<RecognitionSession>,
+) -> Option<Result<tandem_call::recognition::RecognitionEvent, RecogniseError>> {
     match ears {
         Some(ears) => ears.next().await,
         None => std::future::pending().await,

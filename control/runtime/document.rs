@@ -10,8 +10,8 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::program::instruction::Program;
 use tandem_clock as clock;
 use tandem_dialect::script::{Script, Step};
-use tandem_dialect::{Context, Dialect, Documents, Notice, SealInput};
-use tandem_http::exchange::{Answer, Exchange};
+use tandem_dialect::{Context, Dialect, Documents, Notice, SignInput};
+use tandem_http::exchange::{HttpAnswer, HttpExchange};
 use tandem_http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -30,9 +30,9 @@ pub struct Fetched {
     /// `POST http://... 200 (12 ms)`, or the reason of the failure.
     pub line: String,
     /// The last attempt; `None` if nothing was sent or all attempts are in `before`.
-    pub exchange: Option<Exchange>,
+    pub exchange: Option<HttpExchange>,
     /// The exchanges before the last one, each with its log line.
-    pub before: Vec<(String, Exchange)>,
+    pub before: Vec<(String, HttpExchange)>,
     /// The dialect that handles the leg from now on, if it has changed.
     pub speaks: Option<Arc<str>>,
     /// The document, or the reason that there is none.
@@ -129,7 +129,7 @@ async fn run(asker: &Asker<'_>, script: &mut Box<dyn Script>, first: Step, fetch
 /// A request that was sent, with its result.
 struct Exchanged {
     line: String,
-    exchange: Exchange,
+    exchange: HttpExchange,
     /// An answer with a 2xx status, or the failure.
     outcome: Result<Response, FetchFailure>,
 }
@@ -141,7 +141,7 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
     let client = asker.client.of_account(&account.name);
     let seal = |url: &str, method: Method, body: &tandem_dialect::Body| {
         let now = clock::time();
-        dialect.seal(account, &SealInput { url, method, body, id: asker.id, attempt: 1, now })
+        dialect.seal(account, &SignInput { url, method, body, id: asker.id, attempt: 1, now })
     };
     let sealed = seal(&notice.target.url, notice.target.method, &notice.body);
     let method = http_method(notice.target.method);
@@ -155,7 +155,7 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
         // One octet more shows that the answer is too large.
         max_body: longest + 1,
     };
-    let mut reseal = |request: &mut Request| {
+    let mut sign_redirect = |request: &mut Request| {
         // After a redirect the parameters are gone (GET) or unchanged. In both cases the new URL is signed.
         let (method, body) = if request.method == http::Method::GET {
             (Method::Get, tandem_dialect::Body::Form(Vec::new()))
@@ -180,7 +180,8 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
     let outcome = loop {
         let mut attempt = request.clone();
         attempt.timeouts.total = patience.total.min(overall.saturating_sub(began.elapsed()));
-        let outcome = client.send_following(attempt, RedirectRules::PROVIDER, Some(jar), Some(&mut reseal)).await;
+        let outcome =
+            client.send_following(attempt, RedirectRules::PROVIDER, Some(jar), Some(&mut sign_redirect)).await;
         match pauses.next() {
             Some(pause) if repeats(&outcome) && began.elapsed() + *pause < overall => {
                 tokio::time::sleep(*pause).await;
@@ -208,12 +209,12 @@ fn told(
     parameters: &[(String, String)],
     began: Instant,
     outcome: Result<Response, FetchError>,
-) -> (String, Exchange, Result<Response, FetchFailure>) {
-    let mut exchange = Exchange::new(at, method.clone(), url, parameters, began.elapsed());
+) -> (String, HttpExchange, Result<Response, FetchFailure>) {
+    let mut exchange = HttpExchange::new(at, method.clone(), url, parameters, began.elapsed());
     let url = without_credentials(url);
     match outcome {
         Ok(response) => {
-            exchange.answer = Some(Answer::of(&response));
+            exchange.answer = Some(HttpAnswer::of(&response));
             let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
             (line, exchange, Ok(response))
         }
@@ -230,7 +231,7 @@ fn undocumented(fetch: &Fetch) -> Fetched {
     let detail = "this provider's applications command, and have no documents".to_owned();
     Fetched {
         line: format!("{url} failed: {detail}"),
-        exchange: Some(Exchange::new(clock::time(), "POST".to_owned(), &url, &[], Duration::ZERO)),
+        exchange: Some(HttpExchange::new(clock::time(), "POST".to_owned(), &url, &[], Duration::ZERO)),
         before: Vec::new(),
         speaks: None,
         result: Err(FetchFailure { kind: FailureKind::ContentType, detail }),

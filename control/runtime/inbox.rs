@@ -17,14 +17,14 @@ use tandem_call::program::instruction::{Play, Program};
 use tandem_call::stream::StreamStatus;
 use tandem_clock as clock;
 use tandem_history::event_log::{EventLog, Exchanged, Line};
-use tandem_http::exchange::Exchange;
+use tandem_http::exchange::HttpExchange;
 use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::oneshot;
 
 use crate::audio::AudioError;
-use crate::call_task::Estate;
-use crate::conversation::News;
+use crate::call_task::CallState;
+use crate::conversation::ConversationUpdate;
 use crate::stream::Ready;
 
 /// Number of waiting messages from which optional ones are refused: requests of applications, INFO, provisional
@@ -82,7 +82,7 @@ pub enum Message {
         /// The line for the log.
         line: String,
         /// The exchange for the log.
-        exchange: Option<Box<Exchange>>,
+        exchange: Option<Box<HttpExchange>>,
         /// The dialect that handles the leg from now on, if it has changed.
         speaks: Option<Arc<str>>,
         /// The document, or the reason that there is none.
@@ -93,7 +93,7 @@ pub enum Message {
         /// The leg that it is about.
         leg: Option<LegId>,
         /// The request and its answer.
-        exchange: Box<Exchange>,
+        exchange: Box<HttpExchange>,
         /// A log line about it, if there is one.
         line: Option<Line>,
     },
@@ -151,7 +151,7 @@ pub enum Message {
         /// The id of the conversation.
         id: ConversationId,
         /// The report.
-        news: Box<News>,
+        news: Box<ConversationUpdate>,
     },
     /// A request of an application.
     Request {
@@ -172,18 +172,18 @@ pub enum Message {
         settled: oneshot::Receiver<()>,
     },
     /// Move this call's legs into another call; later messages are forwarded there.
-    Surrender {
+    MergeInto {
         /// The inbox of the target call.
-        heir: Inbox,
+        target: Inbox,
         /// Maximum number of legs that the target call accepts. A call with more legs keeps them.
         room: usize,
         /// Told when the move is done; dropped if it is not possible.
         done: oneshot::Sender<()>,
     },
     /// Take over the legs of another call.
-    Absorb {
+    Merge {
         /// Everything that the other call owned.
-        estate: Box<Estate>,
+        estate: Box<CallState>,
         /// Told when the legs are registered with this call.
         done: oneshot::Sender<()>,
     },
@@ -212,9 +212,9 @@ impl Inbox {
     }
 
     /// Moves everything that a call owns to this call. Returns it if this call is over.
-    pub fn give(&self, estate: Box<Estate>, done: oneshot::Sender<()>) -> Result<(), Box<Estate>> {
-        match self.put(Box::new(Message::Absorb { estate, done }), usize::MAX).map_err(|(message, _)| *message) {
-            Err(Message::Absorb { estate, .. }) => Err(estate),
+    pub fn give(&self, estate: Box<CallState>, done: oneshot::Sender<()>) -> Result<(), Box<CallState>> {
+        match self.put(Box::new(Message::Merge { estate, done }), usize::MAX).map_err(|(message, _)| *message) {
+            Err(Message::Merge { estate, .. }) => Err(estate),
             _ => Ok(()),
         }
     }
@@ -223,9 +223,9 @@ impl Inbox {
     pub fn exchanged(
         &self,
         leg: Option<LegId>,
-        exchange: Exchange,
+        exchange: HttpExchange,
         line: Option<Line>,
-    ) -> Result<(), Box<(Exchange, Option<Line>)>> {
+    ) -> Result<(), Box<(HttpExchange, Option<Line>)>> {
         match self.put(Box::new(Message::Exchanged { leg, exchange: Box::new(exchange), line }), FULL) {
             Err((message, NotTaken::Over)) => match *message {
                 Message::Exchanged { exchange, line, .. } => Err(Box::new((*exchange, line))),
@@ -410,7 +410,7 @@ mod tests {
     #[test]
     fn a_request_that_a_call_hears_of_too_late_comes_back_to_be_written_down_elsewhere() {
         let at = Timestamp::UNIX_EPOCH;
-        let exchange = || Exchange::new(at, "POST", "http://app/status", &[], Duration::ZERO);
+        let exchange = || HttpExchange::new(at, "POST", "http://app/status", &[], Duration::ZERO);
         let line = || Some(Line { at, leg: None, kind: "webhook".into(), text: "said".to_owned(), data: None });
         let (inbox, mut messages) = Inbox::new();
         assert!(inbox.exchanged(None, exchange(), line()).is_ok());

@@ -11,28 +11,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::HashMap;
 use tandem_call::id::{LegId, OpId, StreamId};
-use tandem_call::output::Farewell;
+use tandem_call::output::HangupReason;
 use tandem_call::program::instruction::RejectReason;
 use tandem_media as media;
-use tandem_settings::Dtmf;
+use tandem_settings::DtmfMode;
 use tandem_sip as sip;
-use tandem_stir::Vouched;
+use tandem_stir::SigningOutcome;
 use tokio::task::AbortHandle;
 
-pub(crate) use self::calling::Attempt;
 use self::calling::Callee;
+pub(crate) use self::calling::OutgoingCall;
 pub(crate) use self::engine::{on_media, tone};
 pub(crate) use self::refusal::Refusal;
 use crate::conferences::Seat;
 use crate::conversation::ConversationHandle;
 use crate::document::ScriptSlot;
-use crate::ears::Ear;
-use crate::keys;
-use crate::local::{Family, Tie};
-use crate::queues::{Place, Taking};
+use crate::dtmf;
+use crate::loopback::{CallChain, LoopbackDialog};
+use crate::queues::{AgentRequest, QueueMembership};
 use crate::reason;
 use crate::redirect::Redirects;
 use crate::siprec;
+use crate::speech_tap::SpeechTap;
 use crate::stream::StreamHandle;
 
 /// Everything that one leg holds.
@@ -58,7 +58,7 @@ pub(crate) struct LegIo {
     /// The called destination, for the log.
     callee: Option<Callee>,
     /// The remaining routes if the current trunk fails.
-    attempt: Option<Box<Attempt>>,
+    attempt: Option<Box<OutgoingCall>>,
     /// The final responses of the current trunk that count as its failure.
     fails_over_on: Vec<u16>,
     /// The dialog is over, or does not exist yet.
@@ -68,19 +68,19 @@ pub(crate) struct LegIo {
     /// Header fields for the next message that answers, refuses or ends the call.
     pub headers: Vec<(String, String)>,
     /// The leg that this leg is bridged with.
-    pub peer: Option<LegId>,
+    pub bridged_with: Option<LegId>,
     /// The leg's place in a conference.
     pub seat: Option<Seat>,
     /// The leg's place in a queue.
-    pub place: Option<Place>,
+    pub queue_membership: Option<QueueMembership>,
     /// The leg's request for the first caller of a queue.
-    pub taking: Option<Taking>,
+    pub agent_request: Option<AgentRequest>,
     /// Streams by id.
     pub streams: HashMap<StreamId, StreamHandle>,
     /// Sessions with recording servers; there are few.
     pub siprecs: Vec<siprec::Session>,
     /// Speech taps by operation.
-    pub ears: HashMap<OpId, Ear>,
+    pub speech_taps: HashMap<OpId, SpeechTap>,
     /// The stateful program (script) that provides the leg's documents, if there is one.
     pub script: ScriptSlot,
     /// The conversation with an application.
@@ -90,19 +90,19 @@ pub(crate) struct LegIo {
     /// Whether the leg follows 3xx responses.
     pub may_be_redirected: bool,
     /// How DTMF digits are sent to the far end.
-    dtmf: Dtmf,
+    dtmf: DtmfMode,
     /// The trunk's setting for reliable provisional responses, if it has one.
     pub prack: Option<sip::Prack>,
     /// Remaining targets of 3xx responses.
     redirects: Option<Box<Redirects>>,
     /// What was said to the far end about the caller's number (STIR), for the log and the counters; they take it from
     /// here.
-    pub vouched: Option<Vouched>,
+    pub vouched: Option<SigningOutcome>,
     /// Removes duplicates of DTMF digits: some gateways send each as telephone-event and as INFO.
-    pub presses: media::Presses,
+    pub digit_dedup: media::DigitDedup,
     sip: Arc<sip::transport::Handle>,
     /// The connection to another leg of this server, which is the far end instead of a SIP dialog.
-    tie: Option<Tie>,
+    loopback: Option<LoopbackDialog>,
     /// Values that the other leg receives with the end of an internal call.
     pub handed_back: Vec<(String, String)>,
 }
@@ -114,8 +114,8 @@ impl LegIo {
     }
 
     /// An inbound leg that another leg of this server calls.
-    pub(crate) fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, tie: Tie) -> Self {
-        Self { tie: Some(tie), ..Self::incoming(leg, sip) }
+    pub(crate) fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, loopback: LoopbackDialog) -> Self {
+        Self { loopback: Some(loopback), ..Self::incoming(leg, sip) }
     }
 
     /// An outbound leg, without dialog and audio yet.
@@ -137,24 +137,24 @@ impl LegIo {
             gone: true,
             renders: HashMap::default(),
             headers: Vec::new(),
-            peer: None,
+            bridged_with: None,
             seat: None,
-            place: None,
-            taking: None,
+            queue_membership: None,
+            agent_request: None,
             streams: HashMap::default(),
             siprecs: Vec::new(),
-            ears: HashMap::default(),
+            speech_taps: HashMap::default(),
             script: ScriptSlot::default(),
             conversation: None,
             on_behalf_of: None,
             may_be_redirected: false,
-            dtmf: Dtmf::default(),
+            dtmf: DtmfMode::default(),
             prack: None,
             redirects: None,
             vouched: None,
-            presses: media::Presses::default(),
+            digit_dedup: media::DigitDedup::default(),
             sip,
-            tie: None,
+            loopback: None,
             handed_back: Vec::new(),
         }
     }
@@ -197,11 +197,11 @@ impl LegIo {
     pub(crate) fn accept_offer(
         &mut self,
         mut session: media::Session,
-        dtmf: Dtmf,
+        dtmf: DtmfMode,
         offer: Option<&[u8]>,
     ) -> Result<(), Refusal> {
         self.dtmf = dtmf;
-        session.set_events(dtmf == Dtmf::Rfc4733);
+        session.set_events(dtmf == DtmfMode::Rfc4733);
         match offer {
             Some(offer) => {
                 let answer = session.prepare_answer(offer, &self.preferred).map_err(|error| {
@@ -220,22 +220,22 @@ impl LegIo {
     }
 
     /// Starts an internal call to another leg of this server. Returns our offer for that leg.
-    pub(crate) fn call_within(&mut self, mut session: media::Session, tie: Tie) -> Bytes {
+    pub(crate) fn start_internal_call(&mut self, mut session: media::Session, loopback: LoopbackDialog) -> Bytes {
         let offer = session.offer_preferring(&self.preferred);
-        (self.session, self.tie, self.gone) = (Some(session), Some(tie), false);
+        (self.session, self.loopback, self.gone) = (Some(session), Some(loopback), false);
         offer
     }
 
     /// The family of internal calls to which the leg belongs; a new one if its far end is not in this server.
-    pub(crate) fn family(&self) -> Family {
-        self.tie.as_ref().map(|tie| tie.family().clone()).unwrap_or_default()
+    pub(crate) fn family(&self) -> CallChain {
+        self.loopback.as_ref().map(|loopback| loopback.family().clone()).unwrap_or_default()
     }
 
     /// The values that the other leg of an internal call returns with its end.
     pub(crate) fn returned(&self, event: &sip::Event) -> Option<Vec<(String, String)>> {
         let sip::Event::Ended { headers, .. } = event else { return None };
         let pairs = headers.iter().map(|header| (header.name.clone(), header.value.clone()));
-        self.tie.as_ref().map(|_| pairs.collect()).filter(|pairs: &Vec<_>| !pairs.is_empty())
+        self.loopback.as_ref().map(|_| pairs.collect()).filter(|pairs: &Vec<_>| !pairs.is_empty())
     }
 
     /// Asks the far end with REFER to call another destination.
@@ -300,7 +300,7 @@ impl LegIo {
     }
 
     /// Ends the call with CANCEL, BYE or 480.
-    pub(crate) fn hangup(&mut self, farewell: Option<Farewell>) {
+    pub(crate) fn hangup(&mut self, farewell: Option<HangupReason>) {
         self.redirects = None;
         if !self.gone {
             let headers = self.last_headers();
@@ -313,21 +313,21 @@ impl LegIo {
     fn last_headers(&mut self) -> Vec<sip::Header> {
         let own = std::mem::take(&mut self.headers);
         let handed_back = std::mem::take(&mut self.handed_back);
-        headers(if self.tie.is_some() { handed_back } else { own })
+        headers(if self.loopback.is_some() { handed_back } else { own })
     }
 
     /// How DTMF digits are sent to the far end.
-    pub(crate) fn dtmf(&self) -> Dtmf {
+    pub(crate) fn dtmf(&self) -> DtmfMode {
         self.dtmf
     }
 
     /// Passes on a digit that the bridged leg received in form `came`, unless the media engine does.
-    pub(crate) fn pass_press(&self, key: char, came: media::Form) {
-        match keys::pass(self.dtmf, came, self.session.as_ref().is_some_and(media::Session::has_events)) {
-            keys::Passed::ByMedia => {}
-            keys::Passed::AsInfo => self.send(keys::info(self.key, key, keys::PRESS_MS)),
-            keys::Passed::Anew => {
-                let (op, duration_ms) = (keys::PASSED, keys::PRESS_MS);
+    pub(crate) fn relay_digit(&self, key: char, came: media::DtmfMethod) {
+        match dtmf::pass(self.dtmf, came, self.session.as_ref().is_some_and(media::Session::has_events)) {
+            dtmf::DtmfRelay::ByMedia => {}
+            dtmf::DtmfRelay::AsInfo => self.send(dtmf::info(self.key, key, dtmf::PRESS_MS)),
+            dtmf::DtmfRelay::Anew => {
+                let (op, duration_ms) = (dtmf::PASSED, dtmf::PRESS_MS);
                 self.command(media::Command::SendDigits { op, digits: key.to_string(), duration_ms });
             }
         }
@@ -359,15 +359,15 @@ impl LegIo {
             conversation.stop();
         }
         self.seat = None;
-        self.place = None;
-        self.taking = None;
+        self.queue_membership = None;
+        self.agent_request = None;
         self.session.take().is_some()
     }
 
     /// Sends a command to SIP, or to the other leg of an internal call.
     pub(crate) fn send(&self, command: sip::Command) {
-        match &self.tie {
-            Some(tie) => tie.carry(command),
+        match &self.loopback {
+            Some(loopback) => loopback.carry(command),
             None => self.sip.post(command),
         }
     }

@@ -12,14 +12,14 @@ use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_causes::Cause;
 use tandem_clock as clock;
-use tandem_dialect::{Body, Dialect, Fault, Notice, Patience, SealInput};
+use tandem_dialect::{Body, Dialect, Notice, ReportedError, RetryPolicy, SignInput};
 use tandem_history::event_log::{ADVICE, Line};
+use tandem_history::notification::{Level, Notification};
 use tandem_history::report::Report;
-use tandem_history::trouble::{Level, Trouble};
-use tandem_http::exchange::Exchange;
+use tandem_http::exchange::HttpExchange;
 use tandem_metrics::timings::Timing;
 use tandem_store::deliveries::DeliveryState;
-use tandem_webhooks::{AttemptReport, Delivery, DeliveryBody, DeliveryMethod, Retry, Seal, Sealed};
+use tandem_webhooks::{AttemptReport, Delivery, DeliveryBody, DeliveryMethod, DeliverySigner, Retry, SignedRequest};
 
 use crate::registry::Calls;
 
@@ -65,7 +65,7 @@ pub fn of_account(notice: Notice, dialect: &dyn Dialect, account: &str, queue: S
 }
 
 fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &str), id: u128) -> Delivery {
-    let Patience { connect, total, retries, overall, on, redirects } = dialect.patience(&notice.target.url);
+    let RetryPolicy { connect, total, retries, overall, on, redirects } = dialect.patience(&notice.target.url);
     let retry = Retry { delays_ms: retries.into_iter().map(millis).collect(), on, total_ms: overall.map(millis) };
     Delivery {
         id,
@@ -108,14 +108,14 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
         DeliveryBody::Json(_) => &[],
     };
     let (method, attempt) = (delivery.method.as_http().to_string(), &report.attempt);
-    let mut exchange = Exchange::new(attempt.at, method, &attempt.url, form, attempt.elapsed);
+    let mut exchange = HttpExchange::new(attempt.at, method, &attempt.url, form, attempt.elapsed);
     (exchange.answer, exchange.error) = (attempt.answer.clone(), attempt.error.clone());
     calls.services().counters.timings.took(Timing::Webhook, attempt.elapsed);
     if report.state == DeliveryState::Failed {
         let (cause, advice) = (attempt.cause, attempt.cause.map(Cause::advice));
         tracing::warn!(call = %session, cause = cause.map(tracing::field::display), advice, "webhook {text}");
         let services = calls.services();
-        let fault = Fault::Undelivered { event: &delivery.event, status: attempt.status };
+        let fault = ReportedError::Undelivered { event: &delivery.event, status: attempt.status };
         let number = |dialect: &Arc<dyn Dialect>| dialect.error_number(fault);
         let code = services.dialects.get(&delivery.dialect).and_then(number);
         services.keep_report(
@@ -138,8 +138,8 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
                 Some(status) => format!("Got HTTP {status} response to {}", attempt.url),
                 None => format!("{}: {}", attempt.url, attempt.error.as_deref().unwrap_or("no answer")),
             };
-            let trouble = Trouble { code, message, cause, exchange: Some(exchange.clone()) };
-            services.note_trouble(&delivery.account, delivery.leg, Level::Warning, trouble);
+            let trouble = Notification { code, message, cause, exchange: Some(exchange.clone()) };
+            services.note_notification(&delivery.account, delivery.leg, Level::Warning, trouble);
         }
     }
     let given_up = report.state == DeliveryState::Failed;
@@ -154,21 +154,21 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
 }
 
 /// Signs deliveries in the way of their dialect.
-pub struct Sealer {
+pub struct DialectSigner {
     /// The accounts, which have the keys.
     pub accounts: Arc<Accounts>,
     /// The dialects, which know how to sign.
     pub dialects: Dialects,
 }
 
-impl Seal for Sealer {
-    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> Sealed {
+impl DeliverySigner for DialectSigner {
+    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest {
         let (Some(dialect), Some(account)) =
             (self.dialects.get(&delivery.dialect), self.accounts.by_name(&delivery.account))
         else {
             // The account has been removed from the configuration. Its last notices are sent unsigned and without a
             // body, and receivers will refuse them.
-            return Sealed { url: url.to_owned(), headers: Vec::new(), body: bytes::Bytes::new() };
+            return SignedRequest { url: url.to_owned(), headers: Vec::new(), body: bytes::Bytes::new() };
         };
         let body = match &delivery.body {
             DeliveryBody::Form(pairs) => Body::Form(pairs.clone()),
@@ -178,8 +178,8 @@ impl Seal for Sealer {
             DeliveryMethod::Get => Method::Get,
             DeliveryMethod::Post => Method::Post,
         };
-        let input = SealInput { url, method, body: &body, id: delivery.token(), attempt, now };
+        let input = SignInput { url, method, body: &body, id: delivery.token(), attempt, now };
         let sealed = dialect.seal(&account, &input);
-        Sealed { url: sealed.url, headers: sealed.headers, body: sealed.body }
+        SignedRequest { url: sealed.url, headers: sealed.headers, body: sealed.body }
     }
 }

@@ -3,7 +3,7 @@
 //! and size of a queue are also in the database, and are read from there at the start.
 //!
 //! ```text
-//!   EnterQueue ──► enter ──► Place (kept with the leg)        TakeFromQueue ──► take ──► Taking (kept with the leg)
+//!   EnterQueue ──► enter ──► Place (kept with the leg)        DequeueFirst ──► take ──► Taking (kept with the leg)
 //!                              \-- dropped: the leg has left                     \-- dropped: the agent wants no caller
 //!   the first waiting leg and the first agent are paired (Pair) once, whichever came first; the call's task moves them
 //!   into one call. If that fails, each goes back to its old position.
@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tandem_call::id::{LegId, QueueId};
-use tandem_call::queue::{NotQueued, QueueStanding};
+use tandem_call::queue::{NotQueued, QueuePosition};
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
@@ -53,7 +53,7 @@ pub struct Queue {
 
 /// A queue with its waiting legs at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Snapshot {
+pub struct QueueSnapshot {
     /// The settings of the queue.
     pub queue: Queue,
     /// The waiting legs, first come first.
@@ -82,7 +82,7 @@ impl Member {
 
 /// The reason why a queue cannot be created, changed or deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unfit {
+pub enum QueueError {
     /// No queue has this id.
     Unknown,
     /// Another queue of the account has this name.
@@ -107,16 +107,16 @@ pub struct Pair {
 
 /// All queues of the server. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Queues(Arc<Mutex<Books>>);
+pub struct Queues(Arc<Mutex<QueueTable>>);
 
 #[derive(Default)]
-struct Books {
-    queues: HashMap<QueueId, Line>,
+struct QueueTable {
+    queues: HashMap<QueueId, LiveQueue>,
     names: HashMap<Name, QueueId>,
-    takers: HashMap<Name, VecDeque<Taker>>,
+    takers: HashMap<Name, VecDeque<WaitingAgent>>,
 }
 
-struct Line {
+struct LiveQueue {
     queue: Queue,
     waiters: VecDeque<Waiter>,
 }
@@ -128,21 +128,21 @@ struct Waiter {
     called: bool,
 }
 
-struct Taker {
+struct WaitingAgent {
     leg: LegId,
     /// Whether the agent is being connected.
     paired: bool,
 }
 
 /// A leg's place in a queue. Dropping it removes the leg from the queue.
-pub struct Place {
+pub struct QueueMembership {
     queues: Queues,
     queue: QueueId,
     leg: LegId,
 }
 
 /// An agent's request for the first leg of a queue. Dropping it withdraws the request.
-pub struct Taking {
+pub struct AgentRequest {
     queues: Queues,
     name: Name,
     leg: LegId,
@@ -151,7 +151,7 @@ pub struct Taking {
 /// The result of entering a queue.
 pub struct Entered {
     /// The place in the queue.
-    pub place: Place,
+    pub place: QueueMembership,
     /// The queue that was entered.
     pub queue: Queue,
     /// Whether the queue was created for this leg and must be stored.
@@ -192,7 +192,7 @@ pub async fn forget(store: &Store, queue: &Queue) -> Result<(), StoreError> {
 impl Queues {
     /// Reads the stored queues; no legs wait in them.
     pub async fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut books = Books::default();
+        let mut books = QueueTable::default();
         for row in resources::all(store, KIND).await? {
             books.add(Queue {
                 id: QueueId(row.id),
@@ -235,16 +235,21 @@ impl Queues {
         line.waiters.push_back(Waiter { leg, since: now, called: false });
         let queue = line.queue.clone();
         let pair = books.pair(id);
-        Ok(Entered { place: Place { queues: self.clone(), queue: id, leg }, queue, new: known.is_none(), pair })
+        Ok(Entered {
+            place: QueueMembership { queues: self.clone(), queue: id, leg },
+            queue,
+            new: known.is_none(),
+            pair,
+        })
     }
 
     /// Registers an agent for the first leg in the account's queue of this name, now or later.
-    pub fn take(&self, account: &Arc<str>, name: &Arc<str>, leg: LegId) -> (Taking, Option<Pair>) {
+    pub fn take(&self, account: &Arc<str>, name: &Arc<str>, leg: LegId) -> (AgentRequest, Option<Pair>) {
         let name = (Arc::clone(account), Arc::clone(name));
         let mut books = self.0.lock();
-        books.takers.entry(name.clone()).or_default().push_back(Taker { leg, paired: false });
+        books.takers.entry(name.clone()).or_default().push_back(WaitingAgent { leg, paired: false });
         let pair = books.names.get(&name).copied().and_then(|id| books.pair(id));
-        (Taking { queues: self.clone(), name, leg }, pair)
+        (AgentRequest { queues: self.clone(), name, leg }, pair)
     }
 
     /// Returns both legs of a pair that could not be connected to their positions, except for one that has gone.
@@ -268,7 +273,7 @@ impl Queues {
     // Operations for requests.
 
     /// Returns the queues of an account, newest first.
-    pub fn list(&self, account: &str, now: Timestamp) -> Vec<Snapshot> {
+    pub fn list(&self, account: &str, now: Timestamp) -> Vec<QueueSnapshot> {
         let books = self.0.lock();
         let own = books.queues.values().filter(|line| *line.queue.account == *account);
         let mut all: Vec<_> = own.map(|line| line.snapshot(now)).collect();
@@ -277,25 +282,25 @@ impl Queues {
     }
 
     /// Returns a queue of an account by its id.
-    pub fn get(&self, account: &str, id: QueueId, now: Timestamp) -> Option<Snapshot> {
+    pub fn get(&self, account: &str, id: QueueId, now: Timestamp) -> Option<QueueSnapshot> {
         let books = self.0.lock();
         books.queues.get(&id).filter(|line| *line.queue.account == *account).map(|line| line.snapshot(now))
     }
 
     /// Returns a queue of an account by its name.
-    pub fn named(&self, account: &str, name: &str, now: Timestamp) -> Option<Snapshot> {
+    pub fn named(&self, account: &str, name: &str, now: Timestamp) -> Option<QueueSnapshot> {
         let books = self.0.lock();
         let id = books.names.get(&(account.into(), name.into()))?;
         books.queues.get(id).map(|line| line.snapshot(now))
     }
 
     /// Returns the position of a leg in a queue; `None` if it does not wait there, or is being connected.
-    pub fn standing(&self, id: QueueId, leg: LegId, now: Timestamp) -> Option<QueueStanding> {
+    pub fn standing(&self, id: QueueId, leg: LegId, now: Timestamp) -> Option<QueuePosition> {
         let books = self.0.lock();
         let line = books.queues.get(&id)?;
         let members: Vec<_> = line.waiting().collect();
         let own = members.iter().find(|member| member.leg == leg)?;
-        Some(QueueStanding {
+        Some(QueuePosition {
             queue: id,
             position: own.position,
             size: members.len(),
@@ -308,22 +313,28 @@ impl Queues {
     /// Creates a queue.
     ///
     /// # Errors
-    /// [`Unfit::NameTaken`], [`Unfit::TooMany`].
-    pub fn create(&self, account: &Arc<str>, name: &str, most: u32, now: Timestamp) -> Result<Snapshot, Unfit> {
+    /// [`QueueError::NameTaken`], [`QueueError::TooMany`].
+    pub fn create(
+        &self,
+        account: &Arc<str>,
+        name: &str,
+        most: u32,
+        now: Timestamp,
+    ) -> Result<QueueSnapshot, QueueError> {
         let mut books = self.0.lock();
         let name: Arc<str> = name.into();
         if books.names.contains_key(&(Arc::clone(account), Arc::clone(&name))) {
-            return Err(Unfit::NameTaken);
+            return Err(QueueError::NameTaken);
         }
         let id = books.make(account, &name, most, now)?;
-        books.queues.get(&id).map(|line| line.snapshot(now)).ok_or(Unfit::Unknown)
+        books.queues.get(&id).map(|line| line.snapshot(now)).ok_or(QueueError::Unknown)
     }
 
     /// Changes the name and the size of a queue. Legs that wait stay in the queue, even if its new size is smaller.
     /// Agents request a queue by name, so a renamed queue serves the agents of its new name.
     ///
     /// # Errors
-    /// [`Unfit::Unknown`], [`Unfit::NameTaken`].
+    /// [`QueueError::Unknown`], [`QueueError::NameTaken`].
     pub fn change(
         &self,
         account: &str,
@@ -331,19 +342,19 @@ impl Queues {
         name: Option<&str>,
         most: Option<u32>,
         now: Timestamp,
-    ) -> Result<(Snapshot, Option<Pair>), Unfit> {
+    ) -> Result<(QueueSnapshot, Option<Pair>), QueueError> {
         let mut books = self.0.lock();
-        let before = books.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(Unfit::Unknown)?;
+        let before = books.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(QueueError::Unknown)?;
         let (owner, old) = (Arc::clone(&before.queue.account), Arc::clone(&before.queue.name));
         let new: Arc<str> = name.map_or_else(|| Arc::clone(&old), Into::into);
         if *new != *old {
             if books.names.contains_key(&(Arc::clone(&owner), Arc::clone(&new))) {
-                return Err(Unfit::NameTaken);
+                return Err(QueueError::NameTaken);
             }
             books.names.remove(&(Arc::clone(&owner), old));
             books.names.insert((owner, Arc::clone(&new)), id);
         }
-        let line = books.queues.get_mut(&id).ok_or(Unfit::Unknown)?;
+        let line = books.queues.get_mut(&id).ok_or(QueueError::Unknown)?;
         line.queue.name = new;
         line.queue.most = most.unwrap_or(line.queue.most);
         line.queue.updated_at = now;
@@ -354,13 +365,13 @@ impl Queues {
     /// Deletes a queue that is empty.
     ///
     /// # Errors
-    /// [`Unfit::Unknown`], [`Unfit::InUse`].
-    pub fn delete(&self, account: &str, id: QueueId) -> Result<Queue, Unfit> {
+    /// [`QueueError::Unknown`], [`QueueError::InUse`].
+    pub fn delete(&self, account: &str, id: QueueId) -> Result<Queue, QueueError> {
         let mut books = self.0.lock();
-        let line = books.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(Unfit::Unknown)?;
+        let line = books.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(QueueError::Unknown)?;
         // A leg that is being connected counts too, because it may have to wait again.
         if !line.waiters.is_empty() {
-            return Err(Unfit::InUse);
+            return Err(QueueError::InUse);
         }
         let queue = line.queue.clone();
         books.queues.remove(&id);
@@ -387,15 +398,15 @@ impl Queues {
     }
 }
 
-impl Books {
+impl QueueTable {
     fn add(&mut self, queue: Queue) {
         self.names.insert((Arc::clone(&queue.account), Arc::clone(&queue.name)), queue.id);
-        self.queues.insert(queue.id, Line { queue, waiters: VecDeque::new() });
+        self.queues.insert(queue.id, LiveQueue { queue, waiters: VecDeque::new() });
     }
 
-    fn make(&mut self, account: &Arc<str>, name: &Arc<str>, most: u32, now: Timestamp) -> Result<QueueId, Unfit> {
+    fn make(&mut self, account: &Arc<str>, name: &Arc<str>, most: u32, now: Timestamp) -> Result<QueueId, QueueError> {
         if self.names.keys().filter(|(of, _)| of == account).count() >= MOST_QUEUES {
-            return Err(Unfit::TooMany);
+            return Err(QueueError::TooMany);
         }
         let (account, name) = (Arc::clone(account), Arc::clone(name));
         let id = QueueId::new(now, &mut rand::rng());
@@ -419,21 +430,21 @@ impl Books {
     }
 }
 
-impl Line {
+impl LiveQueue {
     fn waiting(&self) -> impl Iterator<Item = Member> {
         let waiting = self.waiters.iter().filter(|waiter| !waiter.called);
         waiting.enumerate().map(|(index, waiter)| Member { leg: waiter.leg, since: waiter.since, position: index + 1 })
     }
 
-    fn snapshot(&self, now: Timestamp) -> Snapshot {
+    fn snapshot(&self, now: Timestamp) -> QueueSnapshot {
         let members: Vec<_> = self.waiting().collect();
-        Snapshot { queue: self.queue.clone(), average: average(&members, now), members }
+        QueueSnapshot { queue: self.queue.clone(), average: average(&members, now), members }
     }
 }
 
-impl Place {
+impl QueueMembership {
     /// Returns the position of the leg; `None` while it is being connected.
-    pub fn standing(&self, now: Timestamp) -> Option<QueueStanding> {
+    pub fn standing(&self, now: Timestamp) -> Option<QueuePosition> {
         self.queues.standing(self.queue, self.leg, now)
     }
 
@@ -443,7 +454,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueMembership {
     fn drop(&mut self) {
         let mut books = self.queues.0.lock();
         if let Some(line) = books.queues.get_mut(&self.queue) {
@@ -452,7 +463,7 @@ impl Drop for Place {
     }
 }
 
-impl Drop for Taking {
+impl Drop for AgentRequest {
     fn drop(&mut self) {
         let mut books = self.queues.0.lock();
         if let Some(takers) = books.takers.get_mut(&self.name) {

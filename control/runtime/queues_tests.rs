@@ -13,7 +13,7 @@ fn enter(queues: &Queues, leg: u128, second: i64) -> Entered {
     queues.enter(&account, &name, None, LegId(leg), at(second)).map_err(|_| ()).expect("there is room")
 }
 
-fn take(queues: &Queues, leg: u128) -> (Taking, Option<Pair>) {
+fn take(queues: &Queues, leg: u128) -> (AgentRequest, Option<Pair>) {
     let (account, name) = names();
     queues.take(&account, &name, LegId(leg))
 }
@@ -33,7 +33,7 @@ fn who_comes_first_is_first_and_everybody_knows_how_they_stand() {
     let second = enter(&queues, 2, 110);
     assert!(first.new && !second.new);
     let standing = second.place.standing(at(120)).unwrap();
-    let expected = QueueStanding {
+    let expected = QueuePosition {
         queue: first.queue.id,
         position: 2,
         size: 2,
@@ -138,12 +138,12 @@ fn a_queue_is_deleted_only_when_nobody_waits_in_it() {
     let (account, name) = names();
     let queues = Queues::default();
     let id = queues.create(&account, &name, 5, at(0)).unwrap().queue.id;
-    assert_eq!(queues.create(&account, &name, 5, at(0)), Err(Unfit::NameTaken));
+    assert_eq!(queues.create(&account, &name, 5, at(0)), Err(QueueError::NameTaken));
     let caller = enter(&queues, 1, 0);
     let (_taking, pair) = take(&queues, 11);
-    assert_eq!(queues.delete("acme", id), Err(Unfit::InUse), "it may have to wait again");
+    assert_eq!(queues.delete("acme", id), Err(QueueError::InUse), "it may have to wait again");
     drop((caller.place, pair));
-    assert_eq!(queues.delete("other", id), Err(Unfit::Unknown));
+    assert_eq!(queues.delete("other", id), Err(QueueError::Unknown));
     queues.delete("acme", id).unwrap();
     // An agent that still waits gets the first caller of a new queue with the same name.
     let (_second, none) = take(&queues, 12);
@@ -160,7 +160,7 @@ fn a_queue_by_another_name_is_found_by_that_one() {
     assert_eq!(none, None);
     queues.create(&account, "taken", 5, at(0)).unwrap();
     let change = |to: &str| queues.change("acme", caller.queue.id, Some(to), None, at(9));
-    assert_eq!(change("taken"), Err(Unfit::NameTaken));
+    assert_eq!(change("taken"), Err(QueueError::NameTaken));
     let (snapshot, pair) = change("sales").unwrap();
     assert_eq!((&*snapshot.queue.name, legs(&pair)), ("sales", Some((1, 11))));
     let made = queues.enter(&account, &name, None, LegId(2), at(10)).map_err(|_| ()).expect("there is room");
@@ -175,7 +175,7 @@ fn an_account_has_only_so_many_queues() {
     for number in 0..MOST_QUEUES {
         queues.create(&account, &number.to_string(), 5, at(0)).unwrap();
     }
-    assert_eq!(queues.create(&account, &name, 5, at(0)), Err(Unfit::TooMany));
+    assert_eq!(queues.create(&account, &name, 5, at(0)), Err(QueueError::TooMany));
     let refused = queues.enter(&account, &name, None, LegId(1), at(0)).map(|_| ());
     assert_eq!(refused, Err(NotQueued::TooManyQueues));
 }
@@ -196,6 +196,6 @@ async fn queues_outlive_the_server_and_those_in_them_do_not() {
     keep(&store, &changed.queue).await.unwrap();
     forget(&store, &gone).await.unwrap();
     let found = Queues::load(&store).await.unwrap().list("acme", at(9));
-    let nobody = Snapshot { members: Vec::new(), average: Duration::ZERO, ..changed };
+    let nobody = QueueSnapshot { members: Vec::new(), average: Duration::ZERO, ..changed };
     assert_eq!(found, [nobody]);
 }

@@ -2,13 +2,13 @@
 //! hang-ups.
 
 use tandem_call::leg::EndCause;
-use tandem_call::output::Farewell;
+use tandem_call::output::HangupReason;
 
 /// Value for hanging up on a far end whose session description is unusable (RFC 3261 §21.4.26).
 pub(crate) const NOT_ACCEPTABLE: &str = "SIP;cause=488;text=\"Not Acceptable Here\"";
 
 /// Returns the value for the end of a leg.
-pub(crate) fn of(farewell: Farewell) -> String {
+pub(crate) fn of(farewell: HangupReason) -> String {
     if farewell.elsewhere {
         // Phones then do not count it as a missed call.
         return "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned();
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_call_answered_elsewhere_is_no_missed_call() {
-        let says = |cause, elsewhere| of(Farewell { cause, elsewhere });
+        let says = |cause, elsewhere| of(HangupReason { cause, elsewhere });
         assert_eq!(says(EndCause::NormalClearing, false), "Q.850;cause=16;text=\"Normal call clearing\"");
         assert_eq!(says(EndCause::OriginatorCancel, true), "SIP;cause=200;text=\"Call completed elsewhere\"");
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use foldhash::HashMap;
 use jiff::Timestamp;
 use parking_lot::RwLock;
-use tandem_accounts::made::Standing;
+use tandem_accounts::subaccount::AccountStatus;
 use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::{CallId, LegId};
@@ -16,28 +16,28 @@ use tandem_call::program::instruction::RejectReason;
 use tandem_call::route::{Decision, Route};
 use tandem_causes::{Cause, UNSTORED};
 use tandem_clock as clock;
-use tandem_dialect::Fault;
+use tandem_dialect::ReportedError;
 use tandem_history::event_log::{self, Exchanged, Line};
 use tandem_history::feed::Entry;
+use tandem_history::notification::{Level, Notification};
 use tandem_history::query::{LegFilter, Page};
 use tandem_history::records;
 use tandem_history::refusals::Refusals;
 use tandem_history::report::{Report, SipRequest};
-use tandem_history::trouble::{Level, Trouble};
-use tandem_http::exchange::Exchange;
+use tandem_http::exchange::HttpExchange;
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
 use tandem_routing::trunk::identity;
-use tandem_routing::{CallerStanding, pbx, phones};
+use tandem_routing::{CallerIdCheck, customer_trunk, phones};
 use tandem_sip as sip;
-use tandem_stir::{self as stir, Inquiry};
+use tandem_stir::{self as stir, VerificationRequest};
 use tandem_store::{self as store, StoreFailed};
 use tokio::sync::{Mutex, Notify, oneshot};
 
-use crate::call_task::{self, Beginning};
+use crate::call_task::{self, CallStart};
 use crate::inbox::{self, Inbox, Message, NotTaken};
 use crate::leg as leg_io;
-use crate::local::Tie;
+use crate::loopback::LoopbackDialog;
 use crate::services::Services;
 
 /// All calls of the server. Cheap to clone.
@@ -45,7 +45,7 @@ use crate::services::Services;
 pub struct Calls(Arc<Registry>);
 
 /// A call from one leg of this server to another, without SIP.
-pub struct Within {
+pub struct IncomingInternalCall {
     /// The called leg.
     pub info: LegInfo,
     /// The calling leg.
@@ -53,7 +53,7 @@ pub struct Within {
     /// SDP offer of the calling leg.
     pub offer: bytes::Bytes,
     /// The connection from the called leg to the calling one.
-    pub tie: Tie,
+    pub loopback: LoopbackDialog,
 }
 
 struct Registry {
@@ -65,7 +65,7 @@ struct Registry {
     /// Notified when the last entry is removed.
     idle: Notify,
     /// Held while two calls are merged.
-    uniting: Mutex<()>,
+    merging: Mutex<()>,
 }
 
 impl Calls {
@@ -78,7 +78,7 @@ impl Calls {
             draining: AtomicBool::new(false),
             refusals: Refusals::default(),
             idle: Notify::new(),
-            uniting: Mutex::new(()),
+            merging: Mutex::new(()),
         };
         Self(Arc::new(registry))
     }
@@ -163,7 +163,7 @@ impl Calls {
         }
         if let Some(replaced) = incoming.replaces {
             let calls = self.clone();
-            incoming.waiting = sip::Waiting::default();
+            incoming.waiting = sip::PendingCallGuard::default();
             tokio::spawn(async move { calls.replace(leg, LegId(replaced.0), incoming).await });
             return;
         }
@@ -188,7 +188,7 @@ impl Calls {
             }
         };
         // A suspended account can neither call nor be called.
-        let active = |route: &Route| services.accounts.standing(&route.account) == Standing::Active;
+        let active = |route: &Route| services.accounts.standing(&route.account) == AccountStatus::Active;
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
             Err(status) => {
@@ -242,7 +242,7 @@ impl Calls {
                 services.channels.free(leg);
                 return refuse(403);
             }
-            incoming.trunk = Some(pbx::name(domain.id));
+            incoming.trunk = Some(customer_trunk::name(domain.id));
             incoming.caller = None;
         }
         self.begin(leg, incoming, route, inquiry);
@@ -266,7 +266,7 @@ impl Calls {
         }
     }
 
-    fn begin(&self, leg: LegId, mut incoming: sip::Incoming, route: Route, inquiry: Option<Inquiry>) {
+    fn begin(&self, leg: LegId, mut incoming: sip::Incoming, route: Route, inquiry: Option<VerificationRequest>) {
         let waiting = std::mem::take(&mut incoming.waiting);
         let session = CallId::new(clock::time(), &mut rand::rng());
         let line = ["INVITE ", &incoming.request_uri].concat();
@@ -285,7 +285,7 @@ impl Calls {
         self.register(session.0, inbox.clone());
         let beginning = |info, waiting| {
             let (info, route) = (Box::new(info), Box::new(route));
-            Beginning::Incoming { info, line, offer, phone, route, waiting, within: None }
+            CallStart::Incoming { info, line, offer, phone, route, waiting, within: None }
         };
         let calls = self.clone();
         let Some(inquiry) = inquiry else {
@@ -299,7 +299,13 @@ impl Calls {
                     let (at, text) = (clock::time(), stir::line(&found));
                     inbox.log().push(at, Some(leg), "sip", text);
                     info.sip.identity = Some(Box::new(found));
-                    call_task::spawn(calls, session, inbox, receiver, beginning(info, sip::Waiting::default()));
+                    call_task::spawn(
+                        calls,
+                        session,
+                        inbox,
+                        receiver,
+                        beginning(info, sip::PendingCallGuard::default()),
+                    );
                 }
                 Err(fault) => {
                     tracing::info!(to = %info.to, status = fault.status(), %fault, "call whose number nobody vouches for");
@@ -313,8 +319,8 @@ impl Calls {
     }
 
     /// Begins the call of an application that another leg of this server calls.
-    pub fn begin_within(&self, within: Within, mut route: Route) {
-        let Within { info, from, offer, tie } = within;
+    pub fn begin_within(&self, within: IncomingInternalCall, mut route: Route) {
+        let IncomingInternalCall { info, from, offer, loopback } = within;
         let (leg, session) = (info.id, info.session);
         if self.take_channels(leg, None, &route, info.to.user()).is_err() {
             (route.decision, route.status) = (Decision::Reject(RejectReason::Busy), None);
@@ -322,14 +328,14 @@ impl Calls {
         let (inbox, receiver) = self.open(session);
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
-        let beginning = Beginning::Incoming {
+        let beginning = CallStart::Incoming {
             line: format!("called by {from}, of this server"),
             info: Box::new(info),
             offer: Some(offer),
             phone: None,
             route: Box::new(route),
-            waiting: sip::Waiting::default(),
-            within: Some(tie),
+            waiting: sip::PendingCallGuard::default(),
+            within: Some(loopback),
         };
         call_task::spawn(self.clone(), session, inbox, receiver, beginning);
     }
@@ -355,7 +361,7 @@ impl Calls {
             decision: Decision::Commands,
         };
         self.begin(leg, incoming, route, None);
-        let command = Command::TakePlace { of: replaced };
+        let command = Command::ReplaceLeg { of: replaced };
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
             tracing::info!(%leg, %refused, "cannot take the place of another leg");
             let hangup = Command::Hangup { headers: Vec::new() };
@@ -374,11 +380,11 @@ impl Calls {
     /// it exists. The id must be unused.
     pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
         let standing = self.services().routing.get().caller(&call.account, &call.from);
-        if standing == CallerStanding::Refused {
+        if standing == CallerIdCheck::Refused {
             return Err(CreateError::ForeignCaller(call.from.to_string()));
         }
         let created = self.create_as(id, call).await?;
-        if standing == CallerStanding::Tolerated {
+        if standing == CallerIdCheck::Tolerated {
             self.note_foreign_caller(&created.leg);
         }
         Ok(created)
@@ -394,7 +400,7 @@ impl Calls {
     /// Notes, in the call's log and as a notification, that the provider would have refused the calling number.
     fn note_foreign_caller(&self, leg: &LegInfo) {
         let dialect = self.services().dialects.get(&leg.dialect);
-        let code = dialect.and_then(|dialect| dialect.error_number(Fault::ForeignCaller));
+        let code = dialect.and_then(|dialect| dialect.error_number(ReportedError::ForeignCaller));
         let refused = code.map_or_else(
             || "the provider would refuse this".to_owned(),
             |code| {
@@ -408,8 +414,8 @@ impl Calls {
             inbox.log().push(clock::time(), Some(leg.id), "call", &message);
         }
         if let Some(code) = code {
-            let trouble = Trouble { code, message, cause: None, exchange: None };
-            self.services().note_trouble(&leg.account, Some(leg.id), Level::Warning, trouble);
+            let trouble = Notification { code, message, cause: None, exchange: None };
+            self.services().note_notification(&leg.account, Some(leg.id), Level::Warning, trouble);
         }
     }
 
@@ -484,7 +490,7 @@ impl Calls {
                 let (inbox, receiver) = self.open(session);
                 ids.iter().for_each(|id| self.register(*id, inbox.clone()));
                 self.register(session.0, inbox.clone());
-                call_task::spawn(self.clone(), session, inbox, receiver, Beginning::Outgoing(legs));
+                call_task::spawn(self.clone(), session, inbox, receiver, CallStart::Outgoing(legs));
             }
         }
         Ok(Created { leg: info, recording })
@@ -499,10 +505,10 @@ impl Calls {
     /// Sends a request to a live leg and waits for the answer. The request is carried out even if the caller stops
     /// waiting.
     pub async fn request(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
-        if let Command::Bridge { with, .. } | Command::TakePlace { of: with } = &request.command {
+        if let Command::Bridge { with, .. } | Command::ReplaceLeg { of: with } = &request.command {
             let (calls, with) = (self.clone(), *with);
-            let united = tokio::spawn(async move { calls.unite(leg, with).await });
-            united.await.unwrap_or(Err(Refused::CannotBridge))?;
+            let merged = tokio::spawn(async move { calls.merge(leg, with).await });
+            merged.await.unwrap_or(Err(Refused::CannotBridge))?;
         }
         let inbox = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
         let (reply, answer) = oneshot::channel();
@@ -515,20 +521,20 @@ impl Calls {
 
     /// Moves two legs into one call. Neither call waits for the other; this function waits for both. Only one merge
     /// runs at a time, because both legs must still be in the same calls at its end as at its beginning.
-    pub async fn unite(&self, leg: LegId, with: LegId) -> Result<(), Refused> {
-        let _one_at_a_time = self.0.uniting.lock().await;
-        let heir = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
+    pub async fn merge(&self, leg: LegId, with: LegId) -> Result<(), Refused> {
+        let _one_at_a_time = self.0.merging.lock().await;
+        let target = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
         let other = self.inbox(with.0).ok_or(Refused::CannotBridge)?;
-        if other.same(&heir) {
+        if other.same(&target) {
             return Ok(());
         }
         let (reply, room) = oneshot::channel();
         let (_unsettled, settled) = oneshot::channel();
-        heir.post(Message::Expect { room: reply, settled }).map_err(|_| Refused::Ended)?;
+        target.post(Message::Expect { room: reply, settled }).map_err(|_| Refused::Ended)?;
         let room = room.await.map_err(|_| Refused::Ended)?;
-        let (done, united) = oneshot::channel();
-        other.post(Message::Surrender { heir, room, done }).map_err(|_| Refused::CannotBridge)?;
-        united.await.map_err(|_| Refused::CannotBridge)
+        let (done, merged) = oneshot::channel();
+        other.post(Message::MergeInto { target, room, done }).map_err(|_| Refused::CannotBridge)?;
+        merged.await.map_err(|_| Refused::CannotBridge)
     }
 
     /// Returns a leg of this account, live or ended.
@@ -600,7 +606,7 @@ impl Calls {
 
     /// Adds an HTTP request with its answer, and an optional line, to the log of a session, live or ended. Both are
     /// dropped if the call is overloaded.
-    pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
+    pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: HttpExchange, line: Option<Line>) {
         let late = match self.inbox(session.0) {
             Some(inbox) => inbox.exchanged(leg, exchange, line),
             None => Err(Box::new((exchange, line))),
@@ -661,7 +667,7 @@ impl Calls {
     /// Creates the inbox of a new session and connects its log to the live feed.
     fn open(&self, session: CallId) -> (Inbox, inbox::Messages) {
         let (inbox, receiver) = Inbox::new();
-        inbox.log().told_to(self.services().feed.wire(session));
+        inbox.log().publish_to(self.services().feed.wire(session));
         (inbox, receiver)
     }
 

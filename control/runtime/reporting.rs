@@ -5,18 +5,18 @@ use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 use tandem_causes::Cause;
 use tandem_clock as clock;
+use tandem_history::notification::{Level, NOTIFICATIONS, Notification};
 use tandem_history::report::{REPORTS, Report};
-use tandem_history::trouble::{Level, TROUBLES, Trouble};
 use tandem_store::resources::{self, Resource};
 
 use crate::services::Services;
 
 impl Services {
     /// Stores a notification. When the database is slow, it is dropped and counted.
-    pub fn note_trouble(&self, account: &str, leg: Option<LegId>, level: Level, trouble: Trouble) {
+    pub fn note_notification(&self, account: &str, leg: Option<LegId>, level: Level, trouble: Notification) {
         let mut row = Resource::new(account, level.word(), trouble);
         row.parent = leg.map(|leg| leg.0);
-        resources::submit(&self.store, TROUBLES, &row);
+        resources::submit(&self.store, NOTIFICATIONS, &row);
     }
 
     /// Reports something that went wrong outside of any call: logs a WARN line with the advice, and stores a report.

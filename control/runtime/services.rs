@@ -15,7 +15,7 @@ use tandem_http::Client;
 use tandem_media as media;
 use tandem_metrics::Counters;
 use tandem_routing::channels::{Barred, Channels};
-use tandem_routing::{Outbound, Own, Routing};
+use tandem_routing::{InternalDestination, Outbound, Routing};
 use tandem_settings::IceConfig;
 use tandem_settings::current::Current;
 use tandem_sip as sip;
@@ -150,7 +150,7 @@ impl Services {
     }
 
     /// Returns the destination on this server that a leg reaches without SIP, if there is one.
-    pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<Own> {
+    pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<InternalDestination> {
         self.routing.get().own(account, dialect, to, via)
     }
 

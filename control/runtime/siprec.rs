@@ -28,7 +28,7 @@ const FRAMES: usize = 50;
 pub struct Session {
     id: SiprecId,
     spec: Box<SiprecSpec>,
-    copies: Vec<Copy>,
+    copies: Vec<SiprecTrack>,
     sip: Arc<sip::transport::Handle>,
     state: State,
     since: Timestamp,
@@ -43,7 +43,7 @@ pub struct Session {
     late_offer: bool,
 }
 
-struct Copy {
+struct SiprecTrack {
     track: media::Track,
     op: OpId,
     session: media::Session,
@@ -58,19 +58,19 @@ enum State {
 }
 
 /// The recorded leg, and the party that its far end talks with.
-pub struct Recorded<'a> {
+pub struct RecordedLeg<'a> {
     /// The recorded leg.
     pub leg: &'a LegInfo,
     /// The leg's id in the spelling of its application.
     pub call_id: &'a str,
     /// The leg that the recorded leg is bridged with.
-    pub peer: Option<&'a LegInfo>,
+    pub bridged_leg: Option<&'a LegInfo>,
     /// Host part for parties without a SIP address of their own.
     pub host: &'a str,
 }
 
 /// The meaning of a SIP event for the call.
-pub enum Told {
+pub enum SiprecUpdate {
     /// Nothing that concerns the call.
     Nothing,
     /// The server has answered: attach the copies.
@@ -105,7 +105,7 @@ impl Session {
     /// Calls the recording server. `open` opens a media session.
     pub fn call(
         new: NewSession<'_>,
-        recorded: &Recorded<'_>,
+        recorded: &RecordedLeg<'_>,
         open: impl Fn() -> Result<media::Session, media::OpenError>,
     ) -> Result<Self, SiprecFailure> {
         let NewSession { connector, id, ops, spec, sip, preferred, now } = new;
@@ -118,7 +118,7 @@ impl Session {
                 session.set_srtp(connector.srtp);
             }
             session.set_label(label(track));
-            Ok(Copy { track, op, session, taken: false })
+            Ok(SiprecTrack { track, op, session, taken: false })
         });
         let copies = copies.collect::<Result<Vec<_>, SiprecFailure>>()?;
         let mut this = Self {
@@ -128,7 +128,7 @@ impl Session {
             sip,
             state: State::Calling,
             since: now,
-            joined: if recorded.peer.is_some() { now } else { recorded.leg.created_at },
+            joined: if recorded.bridged_leg.is_some() { now } else { recorded.leg.created_at },
             paused: false,
             offering: false,
             stale: false,
@@ -199,24 +199,24 @@ impl Session {
     }
 
     /// Handles a change of the leg's bridge: the leg was bridged with another leg, or is alone again.
-    pub fn rejoined(&mut self, recorded: &Recorded<'_>, now: Timestamp) {
+    pub fn rejoined(&mut self, recorded: &RecordedLeg<'_>, now: Timestamp) {
         self.joined = now;
         self.stale = true;
         self.tell(recorded);
     }
 
     /// Handles a SIP event of the session's dialog.
-    pub fn on_sip(&mut self, event: &sip::Event, recorded: &Recorded<'_>) -> Told {
+    pub fn on_sip(&mut self, event: &sip::Event, recorded: &RecordedLeg<'_>) -> SiprecUpdate {
         match event {
             sip::Event::Answered { sdp, .. } => {
                 self.state = State::Answered;
                 self.accept(sdp.as_deref().unwrap_or_default());
                 if !self.copies.iter().any(|copy| copy.taken) {
                     let why = "the recording server takes none of the audio that it was offered";
-                    return Told::Unusable(SiprecFault::NoAudio.because(why));
+                    return SiprecUpdate::Unusable(SiprecFault::NoAudio.because(why));
                 }
                 self.tell(recorded);
-                Told::Answered
+                SiprecUpdate::Answered
             }
             sip::Event::Offered { sdp: Some(offer), .. } => {
                 let answers = self.answer(offer);
@@ -233,7 +233,7 @@ impl Session {
                 self.late_offer = true;
                 let sdp = self.offer();
                 self.send(sip::Command::AnswerOffer { leg: self.key(), sdp });
-                Told::Nothing
+                SiprecUpdate::Nothing
             }
             sip::Event::Acknowledged { sdp: Some(answer), .. } if std::mem::take(&mut self.late_offer) => {
                 self.accept(answer);
@@ -248,34 +248,34 @@ impl Session {
             // The server may accept the next change.
             sip::Event::OfferRejected { .. } => {
                 self.offering = false;
-                Told::Nothing
+                SiprecUpdate::Nothing
             }
             sip::Event::RefreshDue { .. } => {
                 self.stale = true;
                 self.tell(recorded);
-                Told::Nothing
+                SiprecUpdate::Nothing
             }
             sip::Event::Ended { cause, status, reason, .. } => {
                 let answered = self.state == State::Answered;
                 self.state = State::Over;
-                Told::Over(failure(answered, *cause, *status, reason.as_deref()))
+                SiprecUpdate::Over(failure(answered, *cause, *status, reason.as_deref()))
             }
-            _ => Told::Nothing,
+            _ => SiprecUpdate::Nothing,
         }
     }
 
     /// Returns whether the server has paused or resumed the session since the last check.
-    fn changed(&mut self) -> Told {
+    fn changed(&mut self) -> SiprecUpdate {
         let paused = !self.copies.iter().any(|copy| copy.session.sends());
         if self.state != State::Answered || std::mem::replace(&mut self.paused, paused) == paused {
-            return Told::Nothing;
+            return SiprecUpdate::Nothing;
         }
-        Told::Is(if paused { SiprecStatus::Paused } else { SiprecStatus::Resumed })
+        SiprecUpdate::Is(if paused { SiprecStatus::Paused } else { SiprecStatus::Resumed })
     }
 
     /// Whether the server answered that it wants no audio yet.
     pub fn begins_paused(&mut self) -> bool {
-        matches!(self.changed(), Told::Is(SiprecStatus::Paused))
+        matches!(self.changed(), SiprecUpdate::Is(SiprecStatus::Paused))
     }
 
     fn accept(&mut self, answer: &[u8]) {
@@ -307,7 +307,7 @@ impl Session {
     }
 
     /// Sends the metadata of the recorded session if it has changed and no offer is unanswered.
-    fn tell(&mut self, recorded: &Recorded<'_>) {
+    fn tell(&mut self, recorded: &RecordedLeg<'_>) {
         if self.state != State::Answered || self.offering || !std::mem::take(&mut self.stale) {
             return;
         }
@@ -316,7 +316,7 @@ impl Session {
         self.send(sip::Command::OfferRecording { leg: self.key(), sdp, metadata });
     }
 
-    fn metadata(&self, recorded: &Recorded<'_>) -> Bytes {
+    fn metadata(&self, recorded: &RecordedLeg<'_>) -> Bytes {
         let leg = recorded.leg;
         let (theirs, ours) = ends(leg);
         let caller = (leg.direction == Direction::Inbound).then(|| leg.caller_name.clone()).flatten();
@@ -326,7 +326,7 @@ impl Session {
             name: caller,
             since: leg.answered_at.unwrap_or(leg.created_at),
         };
-        let other = match recorded.peer {
+        let other = match recorded.bridged_leg {
             Some(peer) => Participant {
                 id: peer.id.0,
                 aor: aor(ends(peer).0, recorded.host),

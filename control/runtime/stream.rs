@@ -8,24 +8,25 @@
 
 mod container;
 mod fork;
-mod tally;
+mod stats;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_call::id::{LegId, OpId, StreamId};
-use tandem_call::leg::Hearers;
+use tandem_call::leg::TargetLegs;
 use tandem_call::output::{Invite, LegEvent};
 use tandem_call::program::instruction::Warning;
 use tandem_call::stream::{
-    ByteOrder, Form, Opens, Playout, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamStatus,
+    BidirectionalMode, ByteOrder, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec,
+    StreamStatus, StreamTransport,
 };
 use tandem_clock as clock;
 use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
 use tandem_history::event_log::Line;
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, Word};
+use tandem_http::websocket::{Socket, SocketMessage};
 use tandem_media as media;
 use tandem_metrics::timings::{Timing, Timings};
 use tokio::io::DuplexStream;
@@ -33,7 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::inbox::{Inbox, Message as CallMessage};
 use container::container;
-use tally::{Carried, Noted, Tally};
+use stats::{Carried, Noted, StreamStats};
 
 /// Minimum time between two audio files from an application. One file a second is allowed; the rest is tolerance for
 /// network jitter.
@@ -50,7 +51,7 @@ pub(crate) const NORMAL: u16 = 1000;
 
 /// A running stream, as seen by its call.
 pub(crate) struct StreamHandle {
-    notes: mpsc::Sender<Note>,
+    notes: mpsc::Sender<StreamInput>,
     /// Id of the stream's media operation.
     pub op: OpId,
     /// Whether the application may send audio.
@@ -59,18 +60,18 @@ pub(crate) struct StreamHandle {
     pub tracks: media::Tracks,
     /// Whether the socket is open and the leg's audio flows.
     pub attached: bool,
-    hearers: Hearers,
+    hearers: TargetLegs,
     codec: media::SourceCodec,
     buffer: Duration,
     /// The data with which the stream continues at the answer; `None` if it does not wait.
-    waiting: Option<Waiting>,
+    waiting: Option<PendingStream>,
     /// The INVITE of the leg, which waits until the socket is open or has failed.
     pub held: Option<Box<Invite>>,
     /// Whether the INVITE of the leg must wait.
     pub holds_call: bool,
 }
 
-struct Waiting {
+struct PendingStream {
     begin: oneshot::Sender<Begin>,
     spec: StreamSpec,
 }
@@ -82,7 +83,7 @@ struct Begin {
 }
 
 #[derive(Debug)]
-enum Note {
+enum StreamInput {
     Mark(Arc<str>),
     Dtmf(char),
     /// The writer that plays to the leg that was just bridged; `None` if the leg is alone again.
@@ -132,9 +133,9 @@ impl StreamHandle {
         let (notes, heard) = mpsc::channel(NOTES);
         let codec = plays(&new.spec, new.law);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
-        let waiting = begin.map(|begin| Waiting { begin, spec: new.spec.clone() });
+        let waiting = begin.map(|begin| PendingStream { begin, spec: new.spec.clone() });
         let handle = Self {
-            holds_call: waiting.is_some() && new.spec.opens == Opens::BeforeCalling,
+            holds_call: waiting.is_some() && new.spec.opens == ConnectTiming::BeforeCalling,
             waiting,
             held: None,
             notes,
@@ -161,7 +162,7 @@ impl StreamHandle {
     /// Continues a stream that waited for the answer of its leg. `wire` creates its wire format, because the leg's
     /// codec is now known.
     pub(crate) fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
-        let Some(Waiting { begin, spec }) = self.waiting.take() else { return };
+        let Some(PendingStream { begin, spec }) = self.waiting.take() else { return };
         self.codec = plays(&spec, law);
         // The stream may have ended.
         let _ = begin.send(Begin { wire: wire(&spec), law });
@@ -169,29 +170,29 @@ impl StreamHandle {
 
     /// Tells the stream that its audio has been played up to this mark.
     pub(crate) fn mark(&self, name: Arc<str>) {
-        self.note(Note::Mark(name));
+        self.note(StreamInput::Mark(name));
     }
 
     /// Passes a DTMF digit of the leg to the stream.
     pub(crate) fn dtmf(&self, digit: char) {
-        self.note(Note::Dtmf(digit));
+        self.note(StreamInput::Dtmf(digit));
     }
 
     /// Handles that the leg was bridged. Returns the source to attach to the other leg, if the application is to be
     /// heard there.
     pub(crate) fn join(&self) -> Option<media::StreamSource> {
-        if !self.plays || self.hearers == Hearers::Own {
+        if !self.plays || self.hearers == TargetLegs::Own {
             return None;
         }
         let (source, writer) = media::source(self.codec, self.buffer);
-        self.note(Note::Peer(Some(writer)));
+        self.note(StreamInput::Peer(Some(writer)));
         Some(source)
     }
 
     /// Handles that the leg is alone again.
     pub(crate) fn part(&self) {
-        if self.plays && self.hearers != Hearers::Own {
-            self.note(Note::Peer(None));
+        if self.plays && self.hearers != TargetLegs::Own {
+            self.note(StreamInput::Peer(None));
         }
     }
 
@@ -202,10 +203,10 @@ impl StreamHandle {
 
     /// Stops the stream.
     pub(crate) fn stop(&self) {
-        self.note(Note::Stop);
+        self.note(StreamInput::Stop);
     }
 
-    fn note(&self, note: Note) {
+    fn note(&self, note: StreamInput) {
         // A full queue means that the socket has accepted nothing for long: the stream will fail soon, and dropping the
         // handle stops it too.
         if let Err(error) = self.notes.try_send(note) {
@@ -219,10 +220,10 @@ async fn run(
     inbox: &Inbox,
     new: NewStream,
     begun: Option<oneshot::Receiver<Begin>>,
-    mut notes: mpsc::Receiver<Note>,
+    mut notes: mpsc::Receiver<StreamInput>,
 ) -> Result<(), StreamFailure> {
     let NewStream { leg, id, spec, mut wire, mut law, buffer, idle, name, timings, local, .. } = new;
-    if spec.form != Form::Messages {
+    if spec.form != StreamTransport::Messages {
         return fork::run(client, inbox, (leg, id), &spec, (idle, local), &mut notes).await;
     }
     let began = clock::now().instant;
@@ -251,15 +252,15 @@ async fn run(
         let line = Line { at: clock::time(), leg: Some(leg), kind: "stream".into(), text, data: Some(Box::new(data)) };
         inbox.log().push_line(line);
     };
-    let mut speech = Speech {
+    let mut speech = StreamPlayback {
         own,
         peer: None,
         hearers: spec.hearers,
-        files: spec.playout == Some(Playout::Files),
+        files: spec.playout == Some(BidirectionalMode::Files),
         law,
         last_file: None,
         octets_a_second: octets_a_second(spec.playout),
-        tally: Tally::new(now, codec, spec.playout.is_some()),
+        tally: StreamStats::new(now, codec, spec.playout.is_some()),
         timings,
         gaps: media::Underruns::default(),
     };
@@ -306,8 +307,8 @@ async fn carry(
     socket: &mut Socket,
     wire: &mut dyn StreamWire,
     tap: &mut media::TapReader,
-    speech: &mut Speech,
-    notes: &mut mpsc::Receiver<Note>,
+    speech: &mut StreamPlayback,
+    notes: &mut mpsc::Receiver<StreamInput>,
     (inbox, leg, id): (&Inbox, LegId, StreamId),
     ready: Ready,
     note: impl Fn(Noted),
@@ -332,20 +333,20 @@ async fn carry(
                 socket.flush().await?;
             }
             note = notes.recv() => match note {
-                Some(Note::Mark(name)) => socket.send(wire.mark(&name)).await?,
-                Some(Note::Dtmf(digit)) => {
+                Some(StreamInput::Mark(name)) => socket.send(wire.mark(&name)).await?,
+                Some(StreamInput::Dtmf(digit)) => {
                     if let Some(text) = wire.dtmf(digit, clock::time()) {
                         socket.send(text).await?;
                     }
                 }
-                Some(Note::Peer(writer)) => speech.join(writer),
-                Some(Note::Stop) | None => break,
+                Some(StreamInput::Peer(writer)) => speech.join(writer),
+                Some(StreamInput::Stop) | None => break,
             },
             word = socket.next() => {
                 let problem = match word {
-                    Word::Closed(how) => return how.map(|()| End::Closed),
-                    Word::Binary => wire.binary(),
-                    Word::Text(text) => match wire.decode(&text) {
+                    SocketMessage::Closed(how) => return how.map(|()| End::Closed),
+                    SocketMessage::Binary => wire.binary(),
+                    SocketMessage::Text(text) => match wire.decode(&text) {
                         Ok(StreamMessage::Press(digits)) => {
                             // The call may have ended.
                             let _ = inbox.post(CallMessage::StreamPress { leg, id, digits });
@@ -375,17 +376,17 @@ async fn carry(
 /// Waits for the answer of the leg; `None` if the stream is stopped before.
 async fn answered(
     socket: &mut Socket,
-    notes: &mut mpsc::Receiver<Note>,
+    notes: &mut mpsc::Receiver<StreamInput>,
     mut begun: oneshot::Receiver<Begin>,
 ) -> Result<Option<Begin>, StreamFailure> {
     loop {
         tokio::select! {
             begin = &mut begun => return Ok(begin.ok()),
-            note = notes.recv() => if let Some(Note::Stop) | None = note {
+            note = notes.recv() => if let Some(StreamInput::Stop) | None = note {
                 return Ok(None);
             },
             // Before the answer, messages of the application are ignored.
-            word = socket.next() => if let Word::Closed(how) = word {
+            word = socket.next() => if let SocketMessage::Closed(how) = word {
                 return how.map(|()| None);
             },
         }
@@ -395,8 +396,8 @@ async fn answered(
 /// Returns the codec of the application's audio.
 fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
     match spec.playout {
-        Some(Playout::Payload(codec)) => source_codec(codec),
-        Some(Playout::Files) | None => law.into(),
+        Some(BidirectionalMode::Payload(codec)) => source_codec(codec),
+        Some(BidirectionalMode::Files) | None => law.into(),
     }
 }
 
@@ -433,31 +434,31 @@ impl Complaints {
 }
 
 /// The application's audio: its format, and the legs that hear it.
-struct Speech {
+struct StreamPlayback {
     /// Plays to the stream's own leg; `None` if the application may not send audio.
     own: Option<media::StreamWriter>,
     /// Plays to the bridged leg.
     peer: Option<media::StreamWriter>,
-    hearers: Hearers,
+    hearers: TargetLegs,
     /// Whether the application sends files instead of payload, and the law that files are converted to.
     files: bool,
     law: media::g711::Law,
     last_file: Option<Instant>,
     /// Octets a second of the audio that is played.
     octets_a_second: u32,
-    tally: Tally,
+    tally: StreamStats,
     timings: Arc<Timings>,
     /// Gaps counted by writers that no longer exist.
     gaps: media::Underruns,
 }
 
-impl Speech {
+impl StreamPlayback {
     /// Returns the writers that play now. Without a bridged leg, this is always the one of the own leg.
     fn writers(&self) -> impl Iterator<Item = &media::StreamWriter> {
         let (own, peer) = match (self.hearers, &self.peer) {
-            (Hearers::Own, _) | (_, None) => (true, false),
-            (Hearers::Peer, Some(_)) => (false, true),
-            (Hearers::Both, Some(_)) => (true, true),
+            (TargetLegs::Own, _) | (_, None) => (true, false),
+            (TargetLegs::Peer, Some(_)) => (false, true),
+            (TargetLegs::Both, Some(_)) => (true, true),
         };
         self.own.iter().filter(move |_| own).chain(self.peer.iter().filter(move |_| peer))
     }
@@ -465,7 +466,7 @@ impl Speech {
     /// Sets the writer for the bridged leg; `None` when the leg is alone again. Queued audio is dropped if it was for
     /// another listener.
     fn join(&mut self, peer: Option<media::StreamWriter>) {
-        if self.hearers == Hearers::Peer {
+        if self.hearers == TargetLegs::Peer {
             self.writers().for_each(media::StreamWriter::clear);
         }
         self.gaps = self.underruns_of(self.peer.iter());
@@ -539,10 +540,10 @@ impl Speech {
 }
 
 /// Returns the octets a second of the audio that is played; never 0.
-fn octets_a_second(playout: Option<Playout>) -> u32 {
+fn octets_a_second(playout: Option<BidirectionalMode>) -> u32 {
     match playout {
-        Some(Playout::Payload(codec)) => codec.hertz() * codec.sample_octets(),
-        Some(Playout::Files) | None => 8_000,
+        Some(BidirectionalMode::Payload(codec)) => codec.hertz() * codec.sample_octets(),
+        Some(BidirectionalMode::Files) | None => 8_000,
     }
 }
 
@@ -581,9 +582,9 @@ fn byte_order(order: ByteOrder) -> media::ByteOrder {
     }
 }
 
-async fn stopped(notes: &mut mpsc::Receiver<Note>) {
+async fn stopped(notes: &mut mpsc::Receiver<StreamInput>) {
     loop {
-        if let Some(Note::Stop) | None = notes.recv().await {
+        if let Some(StreamInput::Stop) | None = notes.recv().await {
             return;
         }
     }

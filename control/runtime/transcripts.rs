@@ -8,9 +8,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use jiff::SignedDuration;
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::hearing::{Listening, Words};
 use tandem_call::id::TranscriptionId;
 use tandem_call::leg::LegInfo;
+use tandem_call::recognition::{RecognisedText, RecognitionSpec};
 use tandem_call::recording::Recording;
 use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionOrder};
 use tandem_clock as clock;
@@ -85,7 +85,7 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
     }
 }
 
-async fn words(services: &Services, recording: &Recording) -> Result<Words, String> {
+async fn words(services: &Services, recording: &Recording) -> Result<RecognisedText, String> {
     if services.recogniser.is_off() {
         return Err("speech to text is off (speech.stt)".to_owned());
     }
@@ -102,6 +102,6 @@ async fn words(services: &Services, recording: &Recording) -> Result<Words, Stri
     while let Some(block) = blocks.next().await {
         wav.extend_from_slice(&block.map_err(unreadable)?);
     }
-    let how = Listening { punctuation: true, ..Listening::default() };
+    let how = RecognitionSpec { punctuation: true, ..RecognitionSpec::default() };
     services.recogniser.transcribe(Bytes::from(wav), &how).await.map_err(|why| why.to_string())
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_accounts::made::Standing;
+use tandem_accounts::subaccount::AccountStatus;
 use tandem_accounts::usage::{TRIGGER, Trigger, Usage, today, with_those_below};
 use tandem_clock as clock;
 use tandem_store::StoreError;
@@ -19,27 +19,27 @@ use crate::registry::Calls;
 use crate::services::Services;
 
 /// Interval between two checks of the triggers when nothing happens.
-const REST: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// The pause after a check, as a multiple of the check's duration.
-const PAUSES: u32 = 20;
+const BACKOFF: u32 = 20;
 /// Calls that end within this time are counted together.
-const BREATH: Duration = Duration::from_secs(1);
+const DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// Checks the triggers for as long as the server runs.
 pub async fn watch(calls: Calls) {
-    let mut tick = tokio::time::interval(REST);
+    let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            () = calls.services().late.used.notified() => tokio::time::sleep(BREATH).await,
+            () = calls.services().late.used.notified() => tokio::time::sleep(DEBOUNCE).await,
         }
         let begun = clock::now().instant;
         if let Err(error) = check(calls.services()).await {
             tracing::error!(%error, "usage triggers could not be looked at");
         }
         // An installation with many calls is counted less often.
-        tokio::time::sleep(clock::now().instant.saturating_duration_since(begun) * PAUSES).await;
+        tokio::time::sleep(clock::now().instant.saturating_duration_since(begun) * BACKOFF).await;
     }
 }
 
@@ -50,7 +50,7 @@ async fn check(services: &Arc<Services>) -> Result<(), StoreError> {
     triggers.sort_by(|a, b| a.account.cmp(&b.account));
     let mut known: Option<(String, Usage)> = None;
     for row in triggers {
-        if services.accounts.standing(&row.account) != Standing::Active {
+        if services.accounts.standing(&row.account) != AccountStatus::Active {
             continue;
         }
         if known.as_ref().is_none_or(|(account, _)| *account != row.account) {

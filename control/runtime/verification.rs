@@ -18,8 +18,8 @@ use tandem_call::leg::{EndCause, LegInfo};
 use tandem_call::program::instruction::{AudioSource, Gather, Instruction, Play, Program, Speech};
 use tandem_clock as clock;
 use tandem_dialect::Notice;
-use tandem_routing::holdings::{Caller, NotHeld};
-use tandem_routing::new_call::{CreateError, First, NewCall};
+use tandem_routing::inventory::{InventoryError, VerifiedCaller};
+use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
 use tandem_store::resources::Resource;
 
 use crate::followers::Following;
@@ -51,12 +51,12 @@ pub struct Verification {
     /// Delay before the call.
     pub delay: Duration,
     /// Builds the notice of the outcome; `None` for no notice.
-    pub told: Option<Told>,
+    pub told: Option<ResultNotice>,
 }
 
 /// Builds a dialect's notice of the outcome, from the leg and the id of the stored caller id (`None` if the number was
 /// not verified).
-pub type Told = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send + Sync>;
+pub type ResultNotice = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send + Sync>;
 
 /// Calls the number, at once or after the delay. The returned id is that of the leg, even if the leg does not exist
 /// yet.
@@ -121,11 +121,11 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
 async fn keep(services: &Services, verification: &Verification) -> Option<u128> {
     let (account, number) = (&*verification.account, verification.number.as_str());
     let holdings = Arc::clone(services.routing.get().holdings());
-    let row = Resource::new(account, number, Caller { friendly_name: verification.friendly_name.clone() });
+    let row = Resource::new(account, number, VerifiedCaller { friendly_name: verification.friendly_name.clone() });
     match holdings.callers.put(&services.store, row).await {
         Ok(row) => Some(row.id),
         // The number was verified twice at the same time.
-        Err(NotHeld::Taken) => holdings.callers.find(&Caller::key(account, number)).map(|row| row.id),
+        Err(InventoryError::Taken) => holdings.callers.find(&VerifiedCaller::key(account, number)).map(|row| row.id),
         Err(error) => {
             tracing::error!(%error, "verified number not kept");
             None
@@ -146,7 +146,7 @@ fn new_call(services: &Services, verification: &Verification, to: Address) -> Ne
     }
     instructions.push(say("Your number is not verified. Goodbye."));
     let from = own.unwrap_or_else(|| to.clone());
-    let first = First::Program(program(instructions));
+    let first = AnswerAction::Program(program(instructions));
     NewCall {
         timeout: RINGING,
         unanswered: EndCause::Timeout,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tandem_markup::flavour::{Flavour, Meaning, Standing};
+use tandem_markup::flavour::{AttributeSupport, Flavour, Meaning};
 use tandem_signalwire::cxml::CXML;
 use tandem_signalwire::swml;
 use tandem_texml::markup::TEXML;
@@ -118,11 +118,11 @@ fn markup(flavour: &'static Flavour, names: &[&str]) -> Option<String> {
         let spelled = format!("`<{}>`", format!("{element} {attribute}").trim_end());
         let standing = if attribute.is_empty() { None } else { rule.standing(attribute) };
         Some(match (rule.meaning, standing) {
-            (Meaning::Unserved(_) | Meaning::Pay, _) | (_, Some(Standing::Refused(..))) => {
+            (Meaning::Unsupported(_) | Meaning::Pay, _) | (_, Some(AttributeSupport::Refused(..))) => {
                 format!("refused: {spelled}")
             }
-            (_, Some(Standing::Idle(_))) => format!("without effect: {spelled}"),
-            (_, Some(Standing::Honoured) | None) => spelled,
+            (_, Some(AttributeSupport::Idle(_))) => format!("without effect: {spelled}"),
+            (_, Some(AttributeSupport::Honoured) | None) => spelled,
         })
     })
 }

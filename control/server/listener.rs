@@ -46,12 +46,12 @@ const MAX_UNWANTED: usize = 256 * 1024;
 /// acknowledges something is not cut off.
 const STALL: Duration = Duration::from_secs(60);
 /// Pause after a failed `accept`, most likely for lack of file descriptors.
-const BREATH: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Serves `router` on at most `most` connections, at most half of them from one source, until `stop`. Requests that
 /// have started by then are still answered.
 pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()>) {
-    let places = Places::new(most);
+    let places = ConnectionSlots::new(most);
     let router = router.layer(middleware::from_fn(bounded_body));
     let connections = TaskTracker::new();
     let (end, ending) = watch::channel(false);
@@ -62,7 +62,7 @@ pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: imp
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "HTTP: cannot accept");
-                    tokio::time::sleep(BREATH).await;
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             };
@@ -154,20 +154,20 @@ async fn bounded_body(request: Request, next: Next) -> Response {
 }
 
 /// The connections in total and per source. There are never more sources than connections.
-struct Places {
+struct ConnectionSlots {
     all: Arc<Semaphore>,
     per_source: usize,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 /// The place of one connection; dropping it frees the place.
-struct Place {
+struct ConnectionSlot {
     source: IpAddr,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Places {
+impl ConnectionSlots {
     fn new(most: usize) -> Self {
         let all = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
         Self { all, per_source: most.div_ceil(2).max(1), sources: Arc::default() }
@@ -179,7 +179,7 @@ impl Places {
     }
 
     /// Takes a place for this source; `None` if the source has its share already.
-    fn take(&self, permit: OwnedSemaphorePermit, source: IpAddr) -> Option<Place> {
+    fn take(&self, permit: OwnedSemaphorePermit, source: IpAddr) -> Option<ConnectionSlot> {
         let source = network(source);
         let mut sources = self.sources.lock();
         let taken = sources.entry(source).or_default();
@@ -187,11 +187,11 @@ impl Places {
             return None;
         }
         *taken += 1;
-        Some(Place { source, sources: Arc::clone(&self.sources), _permit: permit })
+        Some(ConnectionSlot { source, sources: Arc::clone(&self.sources), _permit: permit })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut sources = self.sources.lock();
         if let Some(taken) = sources.get_mut(&self.source) {

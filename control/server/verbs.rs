@@ -111,7 +111,7 @@ fn check_honoured(flavour: &'static Flavour, text: &str) {
     }
     let mut missing = Vec::new();
     for rule in flavour.elements {
-        for attribute in rule.attributes.iter().filter(|attribute| attribute.standing == Standing::Honoured) {
+        for attribute in rule.attributes.iter().filter(|attribute| attribute.standing == AttributeSupport::Honoured) {
             if !honoured.contains(&(rule.name, rule.inside, attribute.name.to_owned())) {
                 missing.push(format!("<{}> {} in {:?}", rule.name, attribute.name, rule.inside));
             }
@@ -128,12 +128,12 @@ fn what_is_said_to_be_idle_or_refused_changes_nothing_and_is_reported_by_its_num
 }
 
 fn check_idle_or_refused(flavour: &'static Flavour, text: &str) {
-    for rule in flavour.elements.iter().filter(|rule| !matches!(rule.meaning, Meaning::Unserved(_))) {
+    for rule in flavour.elements.iter().filter(|rule| !matches!(rule.meaning, Meaning::Unsupported(_))) {
         for attribute in rule.attributes {
             let refused = match attribute.standing {
-                Standing::Honoured => continue,
-                Standing::Idle(_) => None,
-                Standing::Refused(code, _) => Some(code),
+                AttributeSupport::Honoured => continue,
+                AttributeSupport::Idle(_) => None,
+                AttributeSupport::Refused(code, _) => Some(code),
             };
             let (mut root, place) = somewhere(text, rule).unwrap_or_else(|| panic!("no document has <{}>", rule.name));
             at(&mut root, &place).attributes.retain(|(name, _)| name != attribute.name);
@@ -163,12 +163,12 @@ fn what_is_not_served_is_skipped_and_reported_by_its_number() {
 
 fn check_unserved(flavour: &'static Flavour, text: &str) {
     for rule in flavour.elements {
-        let Meaning::Unserved(code) = rule.meaning else { continue };
+        let Meaning::Unsupported(code) = rule.meaning else { continue };
         for parent in rule.inside {
             let unserved = Element { name: rule.name.into(), ..Element::default() };
             let (mut root, place) = match flavour.rule(parent) {
                 None => (Element { name: flavour.root.into(), ..Element::default() }, Vec::new()),
-                Some(parent) if matches!(parent.meaning, Meaning::Unserved(_)) => continue,
+                Some(parent) if matches!(parent.meaning, Meaning::Unsupported(_)) => continue,
                 Some(parent) => somewhere(text, parent).unwrap_or_else(|| panic!("no document has <{}>", parent.name)),
             };
             let without = read(flavour, &root);
@@ -193,7 +193,7 @@ fn the_table_knows_whatever_the_official_libraries_write() {
     let (mut elements, mut attributes) = (0, 0);
     for (parent, children) in oracle["children"].as_object().unwrap() {
         let parent = as_written(parent);
-        let served = TWIML.rule(&parent).is_some_and(|rule| !matches!(rule.meaning, Meaning::Unserved(_)));
+        let served = TWIML.rule(&parent).is_some_and(|rule| !matches!(rule.meaning, Meaning::Unsupported(_)));
         for child in children.as_array().unwrap() {
             let child = as_written(&speech_or_noun(&parent, child.as_str().unwrap()));
             elements += 1;
@@ -255,10 +255,10 @@ fn twiml_in_the_docs_is_what_the_table_says() {
 }
 
 fn page() -> String {
-    let served = |rule: &&Rule| !matches!(rule.meaning, Meaning::Unserved(_));
+    let served = |rule: &&Rule| !matches!(rule.meaning, Meaning::Unsupported(_));
     let speech = |rule: &&Rule| rule.meaning == Meaning::Speech;
     let verb = |rule: &&Rule| rule.inside.contains(&TWIML.root);
-    let count = |of: fn(Standing) -> bool| {
+    let count = |of: fn(AttributeSupport) -> bool| {
         TWIML.elements.iter().flat_map(|rule| rule.attributes).filter(|attribute| of(attribute.standing)).count()
     };
     let mut page = String::from(
@@ -274,16 +274,16 @@ fn page() -> String {
          else.",
         TWIML.elements.iter().filter(served).count(),
         TWIML.elements.iter().filter(|rule| !served(rule)).count(),
-        count(|standing| standing == Standing::Honoured),
-        count(|standing| matches!(standing, Standing::Idle(_))),
-        count(|standing| matches!(standing, Standing::Refused(..))),
+        count(|standing| standing == AttributeSupport::Honoured),
+        count(|standing| matches!(standing, AttributeSupport::Idle(_))),
+        count(|standing| matches!(standing, AttributeSupport::Refused(..))),
     );
     section(&mut page, "Verbs", TWIML.elements.iter().filter(served).filter(verb));
     section(&mut page, "What stands in them", TWIML.elements.iter().filter(served).filter(|r| !verb(r) && !speech(r)));
     section(&mut page, "Speech markup in Say", TWIML.elements.iter().filter(speech));
     page.push_str("\n## Refused\n\n| element | in | number | attributes that go with it |\n|---|---|---|---|\n");
     for rule in TWIML.elements {
-        if let Meaning::Unserved(code) = rule.meaning {
+        if let Meaning::Unsupported(code) = rule.meaning {
             let names: Vec<_> = rule.attributes.iter().map(|attribute| attribute.name).collect();
             let _ =
                 writeln!(page, "| {} | {} | {code} | {} |", element(rule), rule.inside.join(", "), names.join(", "));
@@ -296,13 +296,13 @@ fn section<'r>(page: &mut String, title: &str, rules: impl Iterator<Item = &'r R
     let _ =
         write!(page, "\n## {title}\n\n| element | in | honoured | without effect | refused |\n|---|---|---|---|---|\n");
     for rule in rules {
-        let honoured = named(rule, |standing| (standing == Standing::Honoured).then(String::new));
+        let honoured = named(rule, |standing| (standing == AttributeSupport::Honoured).then(String::new));
         let idle = named(rule, |standing| match standing {
-            Standing::Idle(why) => Some(format!(" ({why})")),
+            AttributeSupport::Idle(why) => Some(format!(" ({why})")),
             _ => None,
         });
         let refused = named(rule, |standing| match standing {
-            Standing::Refused(code, why) => Some(format!(" ({code}, {why})")),
+            AttributeSupport::Refused(code, why) => Some(format!(" ({code}, {why})")),
             _ => None,
         });
         let _ = writeln!(page, "| {} | {} | {honoured} | {idle} | {refused} |", element(rule), rule.inside.join(", "));
@@ -314,7 +314,7 @@ fn element(rule: &Rule) -> String {
 }
 
 /// Lists the attributes of one standing; neighbours with the same reason share it.
-fn named(rule: &Rule, standing: impl Fn(Standing) -> Option<String>) -> String {
+fn named(rule: &Rule, standing: impl Fn(AttributeSupport) -> Option<String>) -> String {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for attribute in rule.attributes {
         let Some(reason) = standing(attribute.standing) else { continue };

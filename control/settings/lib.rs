@@ -35,7 +35,7 @@ pub use self::number::{HttpMethod, NumberConfig, NumberPattern};
 pub use self::recordings::RecordingsConfig;
 pub use self::secret::Secret;
 pub use self::stir::{StirConfig, TrunkStir, Verify};
-pub use self::trunk::{CallerId, Dtmf, Fingerprint, Forwarding, InboundAuth, NumberFormat, TrunkConfig};
+pub use self::trunk::{CallerId, DtmfMode, Fingerprint, Forwarding, InboundAuth, NumberFormat, TrunkConfig};
 
 /// `[http]`: the listener of all provider APIs, gateways, the console and the health checks.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -67,7 +67,7 @@ pub struct TrunkConfig {
     pub prack: Option<tandem_sip::Prack>,
     /// How DTMF digits are sent over the trunk.
     #[serde(default)]
-    pub dtmf: Dtmf,
+    pub dtmf: DtmfMode,
     /// Whether the trunk's far end may transfer calls (REFER); the account pays for the new call. `sip.refer` when
     /// `None`.
     #[serde(default)]
@@ -266,7 +266,7 @@ fn failures() -> Vec<u16> {
 /// `trunks.dtmf`: how DTMF digits are sent over a trunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Dtmf {
+pub enum DtmfMode {
     /// As telephone-events, or as tones if the far end does not support these.
     #[default]
     Rfc4733,

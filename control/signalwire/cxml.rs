@@ -49,11 +49,11 @@ pub static CXML: Flavour = Flavour {
             honoured: ["authBearerToken", "codec", "name", "statusCallback", "statusCallbackMethod", "track", "url"],
             idle: ["audio is always sent as it comes" => ["realtime"]],
         }
-        "AI" in ["Connect"] Meaning::Unserved(ODD) => {}
-        "VirtualAgent" in ["Connect"] Meaning::Unserved(ODD) => {}
-        "Room" in ["Connect"] Meaning::Unserved(ODD) => {}
-        "Verto" in ["Dial"] Meaning::Unserved(ODD) => {}
-        "Denoise" in ["Response"] Meaning::Unserved(ODD) => {
+        "AI" in ["Connect"] Meaning::Unsupported(ODD) => {}
+        "VirtualAgent" in ["Connect"] Meaning::Unsupported(ODD) => {}
+        "Room" in ["Connect"] Meaning::Unsupported(ODD) => {}
+        "Verto" in ["Dial"] Meaning::Unsupported(ODD) => {}
+        "Denoise" in ["Response"] Meaning::Unsupported(ODD) => {
             refused: [12200 HOSTED => ["direction"]],
         }
     },

@@ -9,11 +9,11 @@ pub mod swml;
 use cxml::CXML;
 use tandem_accounts::Account;
 use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
-use tandem_call::machine::Verdict;
+use tandem_call::machine_detection::DetectionResult;
 use tandem_markup::flavour::Flavour;
 use tandem_twilio::family::{self, Credentials, Family, Fields, Provider, Rewrite};
-use tandem_twilio::seal;
 use tandem_twilio::sid::Ids;
+use tandem_twilio::signed_request;
 
 /// The dialect's name in the configuration and in records.
 pub const NAME: &str = "signalwire";
@@ -116,8 +116,8 @@ impl Provider for SignalWire {
         if direction == Direction::Inbound { "inbound" } else { "outbound" }
     }
 
-    fn answered_by(&self, verdict: Verdict) -> &'static str {
-        if verdict == Verdict::Human { "human" } else { "machine" }
+    fn answered_by(&self, verdict: DetectionResult) -> &'static str {
+        if verdict == DetectionResult::Human { "human" } else { "machine" }
     }
 
     fn call(&self, leg: &LegInfo, fields: &mut Fields) {

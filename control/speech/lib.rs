@@ -41,7 +41,7 @@ const TIME: Duration = Duration::from_secs(10);
 /// Time limit for an engine over HTTP while a caller waits for the audio.
 const SOON: Duration = Duration::from_secs(3);
 /// Time during which an engine that failed is not used for waiting callers.
-const REST: Duration = Duration::from_secs(10);
+const ENGINE_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum number of texts in the queue; further ones get [`SpeechError::Busy`].
 const WAITING: usize = 256;
 /// Size of the audio cache in memory, in octets; the least used entries are removed.
@@ -164,8 +164,11 @@ impl Voice {
                 Ok(samples) => return Ok(samples),
                 Err(why) => {
                     self.timings.count(Count::TtsFailed, 1);
-                    *self.rests_until.lock() = Some(Instant::now() + REST);
-                    tracing::warn!("speech.tts: {why}; {PROGRAM} speaks instead for {} s", REST.as_secs());
+                    *self.rests_until.lock() = Some(Instant::now() + ENGINE_RETRY_AFTER);
+                    tracing::warn!(
+                        "speech.tts: {why}; {PROGRAM} speaks instead for {} s",
+                        ENGINE_RETRY_AFTER.as_secs()
+                    );
                 }
             }
         }

@@ -6,8 +6,8 @@
 //!                                        └─► utterances (cut at pauses) ──► file (HTTP) ─┘
 //! ```
 
-mod ears;
 mod file;
+mod frames;
 mod live;
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_call::hearing::{Heard, Listening, Words};
+use tandem_call::recognition::{RecognisedText, RecognitionEvent, RecognitionSpec};
 use tandem_http::Client;
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timings};
@@ -25,9 +25,9 @@ use tandem_settings::current::Current;
 use tokio::sync::mpsc;
 
 use super::{SpeechConfig, Stt};
-use ears::Ears;
-pub use ears::{Edges, PAUSE};
 use file::{FileEngine, Protocol};
+use frames::FrameReader;
+pub use frames::{PAUSE, SpeechEdges};
 
 /// Maximum number of audio pieces of 20 ms (10 s) that wait for an engine; further ones are dropped.
 const WAITING: usize = 500;
@@ -53,9 +53,9 @@ pub enum RecogniseError {
 }
 
 /// A session that recognises the speech of one leg. Dropping it ends it at once.
-pub struct Session {
+pub struct RecognitionSession {
     frames: Option<mpsc::Sender<Vec<i16>>>,
-    heard: mpsc::Receiver<Result<Heard, RecogniseError>>,
+    heard: mpsc::Receiver<Result<RecognitionEvent, RecogniseError>>,
 }
 
 impl Recogniser {
@@ -83,10 +83,10 @@ impl Recogniser {
     ///
     /// # Errors
     /// [`RecogniseError::Off`]. A later error is the last result of the session.
-    pub fn listen(&self, how: &Listening) -> Result<Session, RecogniseError> {
+    pub fn listen(&self, how: &RecognitionSpec) -> Result<RecognitionSession, RecogniseError> {
         let (frames, receiver) = mpsc::channel(WAITING);
         let (sender, heard) = mpsc::channel(HEARD);
-        let ears = Ears::new(receiver);
+        let ears = FrameReader::new(receiver);
         let (config, timings) = (self.config.get(), Arc::clone(&self.timings));
         match &config.stt {
             Stt::Off => return Err(RecogniseError::Off),
@@ -102,14 +102,14 @@ impl Recogniser {
                 tokio::spawn(async move { last_word(live.run(ears, &sender).await, &sender, &timings).await });
             }
         }
-        Ok(Session { frames: Some(frames), heard })
+        Ok(RecognitionSession { frames: Some(frames), heard })
     }
 
     /// Recognises the words of a whole WAV file of any kind.
     ///
     /// # Errors
     /// [`RecogniseError`]; the request is not repeated.
-    pub async fn transcribe(&self, wav: Bytes, how: &Listening) -> Result<Words, RecogniseError> {
+    pub async fn transcribe(&self, wav: Bytes, how: &RecognitionSpec) -> Result<RecognisedText, RecogniseError> {
         let time = Duration::from_secs(self.config.get().timeout_seconds.into()) * 10;
         let words = self.file_engine()?.transcribe(wav, how, time).await;
         words.map_err(|why| {
@@ -130,7 +130,7 @@ impl Recogniser {
     }
 }
 
-impl Session {
+impl RecognitionSession {
     /// Adds audio of the leg: any number of samples at 8,000 Hz. Audio is dropped when the engine is 10 s late.
     pub fn hear(&self, samples: &[i16]) {
         if let Some(frames) = &self.frames {
@@ -146,7 +146,7 @@ impl Session {
     }
 
     /// Returns the next result. Returns `None` at the end, also after an error. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Result<Heard, RecogniseError>> {
+    pub async fn next(&mut self) -> Option<Result<RecognitionEvent, RecogniseError>> {
         self.heard.recv().await
     }
 }
@@ -168,7 +168,7 @@ pub fn samples(frame: &media::TapFrame) -> Vec<i16> {
 
 async fn last_word(
     outcome: Result<(), String>,
-    heard: &mpsc::Sender<Result<Heard, RecogniseError>>,
+    heard: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
     timings: &Timings,
 ) {
     if let Err(why) = outcome {

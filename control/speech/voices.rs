@@ -115,15 +115,15 @@ pub(super) fn gender(name: &str) -> &'static str {
 }
 
 #[derive(Default)]
-struct Wanted {
+struct VoiceQuery {
     language: Option<String>,
     gender: Option<Gender>,
 }
 
 /// Returns the language and the gender that a name such as `Polly.Hans-Neural`, `Google.de-DE-Wavenet-B` or `woman`
 /// shows.
-fn read(name: &str) -> Wanted {
-    let mut wanted = Wanted::default();
+fn read(name: &str) -> VoiceQuery {
+    let mut wanted = VoiceQuery::default();
     for part in name.split(['.', '/', ' ']) {
         let words: Vec<String> = part.split(['-', '_']).map(str::to_lowercase).collect();
         if wanted.language.is_none() {

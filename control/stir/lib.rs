@@ -8,14 +8,14 @@
 #![forbid(unsafe_code)]
 
 mod certificates;
-mod vouch;
+mod signing;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_call::leg::{CallerIdentity, Standing};
+use tandem_call::leg::{CallerIdentity, Verstat};
 use tandem_clock as clock;
 use tandem_http::{Client, NetworkPolicy, tls_config};
 use tandem_metrics::stir::Tally;
@@ -28,7 +28,7 @@ use tandem_sip::stir::{
 };
 use url::Url;
 
-pub use vouch::{Vouch, Vouched};
+pub use signing::{SigningOutcome, SigningRequest};
 
 use certificates::{Certificates, FETCH_TIMEOUT};
 
@@ -52,7 +52,7 @@ struct Signers {
 
 /// The facts to verify about a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inquiry {
+pub struct VerificationRequest {
     /// Values of the call's Identity headers.
     identities: Vec<String>,
     expected: Expected,
@@ -132,7 +132,7 @@ impl Stir {
     /// Returns what to verify about a call that came over a trunk; its numbers are already in our own format
     /// ([`identity::receive`]). `None` if verification is off, or if the call is from a phone, which has authenticated
     /// with its password.
-    pub fn inquire(&self, trunk: Option<&TrunkConfig>, incoming: &sip::Incoming) -> Option<Inquiry> {
+    pub fn inquire(&self, trunk: Option<&TrunkConfig>, incoming: &sip::Incoming) -> Option<VerificationRequest> {
         let verify = trunk.and_then(|trunk| trunk.stir.verify).unwrap_or(self.verify);
         let identities: Vec<_> = identities(incoming.headers.iter().map(|header| (&*header.name, &*header.value)))
             .take(MOST_IDENTITIES)
@@ -150,11 +150,11 @@ impl Stir {
         let mut dest: Vec<_> = [&*incoming.to_user, &*to].into_iter().filter_map(canonical_number).collect();
         dest.dedup();
         let expected = Expected { orig: shown.or_else(asserted).into_iter().collect(), dest, max_age: self.max_age };
-        Some(Inquiry { identities, expected, required })
+        Some(VerificationRequest { identities, expected, required })
     }
 
     /// Verifies a call, within `stir.timeout_ms`. The error is the reason to refuse the call.
-    pub async fn verify(&self, inquiry: Inquiry, tally: &Tally) -> Result<CallerIdentity, Fault> {
+    pub async fn verify(&self, inquiry: VerificationRequest, tally: &Tally) -> Result<CallerIdentity, Fault> {
         let identities: Vec<_> = inquiry.identities.iter().filter_map(|value| Identity::parse(value)).collect();
         let shaken = identities.iter().find(|identity| identity.may_be_shaken());
         let outcome = match shaken {
@@ -172,14 +172,14 @@ impl Stir {
         let attestation = shaken.and_then(Passport::claimed).map(attested);
         match outcome {
             Ok(attestation) => Ok(CallerIdentity {
-                standing: Standing::Passed,
+                standing: Verstat::Passed,
                 attestation: Some(attested(attestation)),
                 token,
                 detail: None,
             }),
             Err(fault) if inquiry.required => Err(fault),
             Err(fault) => Ok(CallerIdentity {
-                standing: if fault.is_failure() { Standing::Failed } else { Standing::Unknown },
+                standing: if fault.is_failure() { Verstat::Failed } else { Verstat::Unknown },
                 attestation,
                 token,
                 detail: Some(fault.to_string()),
@@ -215,11 +215,11 @@ impl Stir {
 pub fn line(identity: &CallerIdentity) -> String {
     let attestation = identity.attestation.map_or("none", |attestation| attestation.letter());
     match (&identity.standing, &identity.detail) {
-        (Standing::Passed, _) => format!("Identity: passed, attestation {attestation}"),
-        (Standing::Failed, why) => {
+        (Verstat::Passed, _) => format!("Identity: passed, attestation {attestation}"),
+        (Verstat::Failed, why) => {
             format!("Identity: failed, attestation {attestation}: {}", why.as_deref().unwrap_or_default())
         }
-        (Standing::Unknown, why) => format!("Identity: not verified: {}", why.as_deref().unwrap_or_default()),
+        (Verstat::Unknown, why) => format!("Identity: not verified: {}", why.as_deref().unwrap_or_default()),
     }
 }
 

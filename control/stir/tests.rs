@@ -4,7 +4,7 @@ use tandem_call::leg::LegInfo;
 use tandem_call::output::Invite;
 use tandem_http::testing::{Answer, WebServer};
 use tandem_routing::Routing;
-use tandem_routing::trunk::identity::{Behind, Presented, present};
+use tandem_routing::trunk::identity::{ParentLeg, PresentedCaller, present};
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
         offer: None,
         replaces: None,
         dialog: None,
-        waiting: sip::Waiting::default(),
+        waiting: sip::PendingCallGuard::default(),
     }
 }
 
@@ -83,9 +83,9 @@ async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_i
         stir(verify).verify(inquiry, &Tally::default()).await
     };
     let found = verify(Verify::Report, "no.identity").await.unwrap();
-    assert_eq!((found.standing, found.token), (Standing::Failed, None));
+    assert_eq!((found.standing, found.token), (Verstat::Failed, None));
     let found = verify(Verify::Report, "a.b.c;ppt=div").await.unwrap();
-    assert_eq!(found.standing, Standing::Unknown);
+    assert_eq!(found.standing, Verstat::Unknown);
     assert_eq!(line(&found), "Identity: not verified: it is of another kind than shaken");
     assert_eq!(verify(Verify::Require, "a.b.c;ppt=div").await.unwrap_err().status(), 437);
     assert_eq!(verify(Verify::Require, "no.identity").await.unwrap_err().status(), 438);
@@ -179,7 +179,7 @@ async fn a_call_waits_for_a_silent_server_no_longer_than_it_may() {
     let stir = Stir { certificates: Some(certificates), timeout: Duration::from_millis(100), ..stir(Verify::Report) };
     let inquiry = stir.inquire(None, &incoming(&[("Identity", &identity)])).unwrap();
     let found = stir.verify(inquiry, &Tally::default()).await.unwrap();
-    assert_eq!((found.standing, found.attestation), (Standing::Unknown, Some(tandem_call::leg::Attestation::B)));
+    assert_eq!((found.standing, found.attestation), (Verstat::Unknown, Some(tandem_call::leg::Attestation::B)));
     assert!(found.detail.unwrap().ends_with(" in time"));
 }
 
@@ -226,8 +226,8 @@ fn now() -> jiff::Timestamp {
 /// Returns the Identity headers that a trunk receives.
 fn told(stir: &Stir, trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&LegInfo>) -> Vec<String> {
     let vouch = stir.vouch(&routing(), "acme", invite, behind);
-    let behind = behind.map(|leg| Behind { leg: Arc::new(leg.clone()), numbering: Numbering::default() });
-    let presented: Presented = present(trunk, invite, behind.as_ref(), "h");
+    let behind = behind.map(|leg| ParentLeg { leg: Arc::new(leg.clone()), numbering: Numbering::default() });
+    let presented: PresentedCaller = present(trunk, invite, behind.as_ref(), "h");
     let (headers, _) = vouch.headers(trunk, invite, &presented, now());
     headers.into_iter().filter(|header| header.name == "Identity").map(|header| header.value).collect()
 }

@@ -24,9 +24,9 @@ const CHECKS: usize = 4;
 
 /// The last outcome of each [`Check`].
 #[derive(Default)]
-pub struct Health([Mutex<Option<Trouble>>; CHECKS]);
+pub struct Health([Mutex<Option<Outage>>; CHECKS]);
 
-struct Trouble {
+struct Outage {
     since: Instant,
     reason: String,
 }
@@ -46,7 +46,7 @@ impl Health {
                 let cause = check.cause();
                 let advice = cause.map(Cause::advice);
                 tracing::error!(cause = cause.map(tracing::field::display), advice, "not ready: {reason}");
-                *trouble = Some(Trouble { since: Instant::now(), reason });
+                *trouble = Some(Outage { since: Instant::now(), reason });
             }
             (Err(reason), Some(present)) => {
                 if present.reason != reason {
@@ -72,7 +72,7 @@ impl Health {
         })
     }
 
-    fn of(&self, check: Check) -> MutexGuard<'_, Option<Trouble>> {
+    fn of(&self, check: Check) -> MutexGuard<'_, Option<Outage>> {
         let [writer, heartbeat, claim, recordings] = &self.0;
         let trouble = match check {
             Check::Writer => writer,

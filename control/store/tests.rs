@@ -1,7 +1,7 @@
 //! Tests of the same scenarios on SQLite and on a PostgreSQL server that the test starts.
 
 mod calls;
-mod holdings;
+mod inventory;
 mod pruning;
 mod writing;
 
@@ -56,7 +56,7 @@ scenarios! {
         old_history_is_pruned_and_what_is_pending_stays,
         much_old_history_is_pruned_as_well_and_calls_and_recordings_stay,
     }
-    holdings {
+    inventory {
         registered_phones_are_kept_until_their_time_is_over,
         domains_are_the_accounts_own_and_their_users_and_networks_are_found,
         resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent,

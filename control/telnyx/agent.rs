@@ -1,7 +1,7 @@
 //! Webhooks about conversations with an agent: the values that it collected, and its end.
 
 use serde_json::{Map, Value, json};
-use tandem_call::conversation::{AgentFacts, ConversationFacts, ConversationStatus, Line};
+use tandem_call::conversation::{AgentFacts, ConversationFacts, ConversationStatus, Utterance};
 use tandem_call::leg::LegInfo;
 
 use super::id;
@@ -51,7 +51,7 @@ fn ended(leg: &LegInfo, facts: &ConversationFacts, agent: &AgentFacts, status: &
     parties(leg, extra)
 }
 
-fn messages(said: &[Line]) -> Vec<Value> {
-    let role = |line: &Line| if line.by_agent { "assistant" } else { "user" };
+fn messages(said: &[Utterance]) -> Vec<Value> {
+    let role = |line: &Utterance| if line.by_agent { "assistant" } else { "user" };
     said.iter().map(|line| json!({ "role": role(line), "content": line.text })).collect()
 }

@@ -2,7 +2,7 @@
 //! conference goes to the webhook URL of the first participant.
 
 use serde_json::{Value, json};
-use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, EndCause, RoomAudio, WhyLeft};
+use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, EndCause, LeftReason, RoomAudio};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::RecordingStatus;
@@ -22,7 +22,7 @@ pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notic
         ConferenceEventKind::Entered => ("conference.created", merged(of_call(), occurred)),
         ConferenceEventKind::Joined(_) => ("conference.participant.joined", of_call()),
         // A participant that was never connected has not left.
-        ConferenceEventKind::Left { why: WhyLeft::NotReached, .. } => return None,
+        ConferenceEventKind::Left { why: LeftReason::NotReached, .. } => return None,
         ConferenceEventKind::Left { .. } => ("conference.participant.left", of_call()),
         ConferenceEventKind::Ended => {
             let cause = event.conference.end.as_ref().map(|end| end.cause);
@@ -102,7 +102,7 @@ fn file(source: &AudioSource) -> Value {
 mod tests {
     use std::sync::Arc;
 
-    use tandem_call::conference::Opening;
+    use tandem_call::conference::ConferenceSettings;
     use tandem_call::conference::event::{ConferenceEnd, ConferenceInfo, ConferenceStatus};
     use tandem_call::id::ConferenceId;
 
@@ -118,7 +118,7 @@ mod tests {
             dialect: NAME.into(),
             name: "room".into(),
             status: ConferenceStatus::InProgress,
-            opening: Arc::new(Opening::default()),
+            opening: Arc::new(ConferenceSettings::default()),
             created_at: at,
             updated_at: at,
             end: cause.map(|cause| ConferenceEnd { cause, by: None, label: None }),

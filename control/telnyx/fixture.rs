@@ -16,7 +16,7 @@ use serde_json::Value;
 use tandem_accounts::{Account, TelnyxCredentials};
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
-use tandem_call::{Callback, Method, Moment, Target};
+use tandem_call::{Callback, Method, StatusEvent, Target};
 
 pub(super) const LEG: LegId = LegId(0x1af5_aabe_a9b8_11f0_bb0d_0242_0a1f_0a69);
 pub(super) const SESSION: CallId = CallId(0x1af5_a4ce_a9b8_11f0_8e2d_0242_0a1f_0a69);
@@ -32,7 +32,7 @@ pub(super) fn callback() -> Callback {
     Callback {
         target: target("http://127.0.0.1:9000/telnyx"),
         failover: Some(target("http://127.0.0.1:9001/telnyx")),
-        moments: vec![Moment::Initiated],
+        moments: vec![StatusEvent::Initiated],
         elsewhere: Vec::new(),
         timeout: None,
     }

@@ -11,7 +11,7 @@
 mod agent;
 mod conference;
 pub mod id;
-mod machine;
+mod machine_detection;
 pub mod rest;
 pub mod sign;
 pub mod stream;
@@ -29,7 +29,7 @@ use tandem_call::event::CallEvent;
 use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::stream::StreamSpec;
-use tandem_dialect::{Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
+use tandem_dialect::{Context, Dialect, Notice, RetryPolicy, SignInput, SignedRequest, StreamWire};
 use tandem_webhooks::{RetryOn, StatusRange};
 
 /// The dialect's name in the configuration, calls and records.
@@ -68,7 +68,7 @@ impl Dialect for Telnyx {
         conference::notice(event, context).into_iter().collect()
     }
 
-    fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
+    fn seal(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
         webhook::seal(account, notice)
     }
 
@@ -76,8 +76,8 @@ impl Dialect for Telnyx {
     /// s, because an application that has just started often needs longer for its first request, and a repeated
     /// `call.initiated` makes many applications answer a call twice. A webhook is repeated after 408, 429, 5xx and a
     /// timeout, then sent to the failover URL. A redirect is a failure.
-    fn patience(&self, _url: &str) -> Patience {
-        Patience {
+    fn patience(&self, _url: &str) -> RetryPolicy {
+        RetryPolicy {
             connect: Duration::from_secs(2),
             total: Duration::from_secs(10),
             retries: vec![Duration::from_secs(1), Duration::from_secs(4)],

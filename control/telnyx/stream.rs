@@ -17,7 +17,7 @@ use tandem_accounts::Account;
 use tandem_call::id::StreamId;
 use tandem_call::leg::LegInfo;
 use tandem_call::recording::Track;
-use tandem_call::stream::{Playout, StreamCodec, StreamSpec};
+use tandem_call::stream::{BidirectionalMode, StreamCodec, StreamSpec};
 use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
 
 use super::{id, time};
@@ -41,7 +41,7 @@ pub struct Wire {
     start: Start,
     stream_id: String,
     auth_token: Option<String>,
-    playout: Option<Playout>,
+    playout: Option<BidirectionalMode>,
     /// The last `sequence_number`.
     sequence: u64,
     inbound_chunks: u64,
@@ -103,8 +103,8 @@ impl Wire {
         let mut audio = Bytes::from(audio);
         match self.playout {
             None => return Ok(StreamMessage::Ignored),
-            Some(Playout::Files) => {}
-            Some(Playout::Payload(codec)) => {
+            Some(BidirectionalMode::Files) => {}
+            Some(BidirectionalMode::Payload(codec)) => {
                 if self.rtp.precedes(codec, &audio) {
                     audio = audio.slice(RTP_HEADER.min(audio.len())..);
                 }

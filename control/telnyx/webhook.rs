@@ -11,17 +11,17 @@ use tandem_accounts::Account;
 use tandem_call::Method;
 use tandem_call::address::Address;
 use tandem_call::event::{CallEvent, EventKind, GatherEnd, Playback, PlaybackEnd, ReferState};
-use tandem_call::hearing::Words;
-use tandem_call::leg::{Attestation, Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality, Standing};
+use tandem_call::leg::{Attestation, Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality, Verstat};
 use tandem_call::program::instruction::AudioSource;
-use tandem_call::queue::{QueueOutcome, QueueResult, QueueStanding};
+use tandem_call::queue::{QueueOutcome, QueuePosition, QueueResult};
+use tandem_call::recognition::RecognisedText;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
 use tandem_call::siprec::SiprecStatus;
-use tandem_call::stream::{Form, StreamFacts, StreamSpec, StreamStatus};
+use tandem_call::stream::{StreamFacts, StreamSpec, StreamStatus, StreamTransport};
 use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionStatus};
-use tandem_dialect::{Body, Context, Notice, SealInput, Sealed};
+use tandem_dialect::{Body, Context, Notice, SignInput, SignedRequest};
 
-use super::{agent, id, machine, sign, time};
+use super::{agent, id, machine_detection, sign, time};
 
 /// The codecs of this server, in the order of its offers.
 const OUR_CODECS: &str = "PCMU,PCMA";
@@ -53,7 +53,7 @@ pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, pay
 /// Builds one attempt: the envelope as bytes, and its signature. A GET carries the payload in the query, and the
 /// signature covers an empty body. An account without a valid seed sends unsigned webhooks; its applications refuse
 /// them and report why.
-pub fn seal(account: &Account, notice: &SealInput<'_>) -> Sealed {
+pub fn seal(account: &Account, notice: &SignInput<'_>) -> SignedRequest {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, content_type, body) = match (notice.method, notice.body) {
         (Method::Get, Body::Json(data)) => (with_query(url, &flattened(data, notice.id)), None, Vec::new()),
@@ -72,7 +72,7 @@ pub fn seal(account: &Account, notice: &SealInput<'_>) -> Sealed {
             tracing::error!(account = %account.name, "webhook sent unsigned: the account has no Telnyx credentials")
         }
     }
-    Sealed { url, headers, body: Bytes::from(body) }
+    SignedRequest { url, headers, body: Bytes::from(body) }
 }
 
 /// The URL of a recording's audio. No credentials are needed, because the URL itself is secret.
@@ -139,7 +139,7 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
         EventKind::Enqueued { queue, .. } => ("call.enqueued", enqueued(queue, context.queue.as_ref())),
         EventKind::Dequeued(outcome) => ("call.dequeued", dequeued(outcome, context.queue.as_ref())?),
         EventKind::MachineDetected(facts) => {
-            let (event_type, result) = machine::told(facts)?;
+            let (event_type, result) = machine_detection::told(facts)?;
             (event_type, parties(leg, json!({ "result": result })))
         }
         EventKind::Siprec(facts) => match &facts.status {
@@ -162,10 +162,10 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
         | EventKind::ConferenceLeft(_)
         | EventKind::Dialed(_)
         | EventKind::FetchFailed { .. }
-        | EventKind::GatherHeard { .. }
-        | EventKind::ListeningFailed { .. }
+        | EventKind::GatherPartial { .. }
+        | EventKind::RecognitionFailed { .. }
         | EventKind::Apologised
-        | EventKind::Unserved(_)
+        | EventKind::Unsupported(_)
         | EventKind::Warned(_) => return None,
     };
     Some((event_type, merged(common(leg), extra)))
@@ -222,7 +222,7 @@ fn initiated(leg: &LegInfo) -> Value {
         "offered_codecs": offered,
         "connection_codecs": OUR_CODECS,
         "shaken_stir_attestation": identity.and_then(|one| one.attestation).map(Attestation::letter),
-        "shaken_stir_validated": identity.is_some_and(|one| one.standing == Standing::Passed),
+        "shaken_stir_validated": identity.is_some_and(|one| one.standing == Verstat::Passed),
         "call_screening_result": null,
     });
     merged(signalled(leg, state), extra)
@@ -379,7 +379,7 @@ pub(super) fn recording_saved(recording: &Recording, context: &Context) -> Value
     })
 }
 
-fn enqueued(queue: &str, standing: Option<&QueueStanding>) -> Value {
+fn enqueued(queue: &str, standing: Option<&QueuePosition>) -> Value {
     json!({
         "queue": queue,
         "current_position": place(standing),
@@ -388,7 +388,7 @@ fn enqueued(queue: &str, standing: Option<&QueueStanding>) -> Value {
 }
 
 /// The payload of `call.dequeued`; `None` if the call was never in the queue.
-fn dequeued(outcome: &QueueOutcome, standing: Option<&QueueStanding>) -> Option<Value> {
+fn dequeued(outcome: &QueueOutcome, standing: Option<&QueuePosition>) -> Option<Value> {
     let (_, waited) = outcome.waited?;
     let reason = match outcome.result {
         QueueResult::Bridged | QueueResult::RedirectedFromBridge => "bridged",
@@ -406,11 +406,11 @@ fn dequeued(outcome: &QueueOutcome, standing: Option<&QueueStanding>) -> Option<
 }
 
 /// The position in the queue, from 1. A call whose turn has come has no position any more; it was the first.
-fn place(standing: Option<&QueueStanding>) -> usize {
+fn place(standing: Option<&QueuePosition>) -> usize {
     standing.map_or(1, |standing| standing.position)
 }
 
-fn said(track: Track, words: &Words, is_final: bool) -> Value {
+fn said(track: Track, words: &RecognisedText, is_final: bool) -> Value {
     let data = json!({
         "transcript": words.text(),
         // If the recogniser reports no confidence, it is 1, because applications compare it with a threshold.
@@ -440,7 +440,7 @@ fn transcribed(leg: &LegInfo, transcript: &Transcript) -> Option<Value> {
 }
 
 fn streaming(facts: &StreamFacts) -> (&'static str, Value) {
-    if let Form::Rtp(_) = facts.spec.form {
+    if let StreamTransport::Rtp(_) = facts.spec.form {
         let event_type = match facts.status {
             StreamStatus::Started => "call.fork.started",
             StreamStatus::Stopped | StreamStatus::Failed(_) => "call.fork.stopped",
@@ -494,7 +494,7 @@ struct Meta<'a> {
     delivered_to: &'a str,
 }
 
-fn envelope(data: &Value, notice: &SealInput<'_>) -> Vec<u8> {
+fn envelope(data: &Value, notice: &SignInput<'_>) -> Vec<u8> {
     let envelope = Envelope {
         data: Data {
             record_type: &data["record_type"],

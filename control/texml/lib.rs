@@ -9,11 +9,11 @@
 
 pub mod markup;
 pub use markup::TEXML;
+mod parameters;
 pub mod rest;
 mod template;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use serde_json::{Value, json};
 use tandem_call::event::CallEvent;
 use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::{Direction, LegInfo};
-use tandem_call::machine::Verdict;
+use tandem_call::machine_detection::DetectionResult;
 use tandem_call::stream::StreamSpec;
 
 use tandem_accounts::{Account, Accounts};
-use tandem_dialect::{Body, Notice, Patience, SealInput, Sealed, StreamWire};
+use tandem_dialect::{Body, Notice, RetryPolicy, SignInput, SignedRequest, StreamWire};
 use tandem_markup::flavour::Flavour;
 use tandem_telnyx::{id, stream, webhook};
 use tandem_twilio::family::{Credentials, DetectionRules, Family, Provider, Rewrite};
@@ -199,21 +199,21 @@ impl Provider for Texml {
         if direction == Direction::Inbound { "inbound" } else { "outbound" }
     }
 
-    fn answered_by(&self, verdict: Verdict) -> &'static str {
+    fn answered_by(&self, verdict: DetectionResult) -> &'static str {
         match verdict {
-            Verdict::Human => "human",
-            Verdict::Machine | Verdict::GreetingEnded(_) | Verdict::Fax => "machine",
-            Verdict::Silence | Verdict::NotSure => "not_sure",
+            DetectionResult::Human => "human",
+            DetectionResult::Machine | DetectionResult::GreetingEnded(_) | DetectionResult::Fax => "machine",
+            DetectionResult::Silence | DetectionResult::NotSure => "not_sure",
         }
     }
 
     fn tell(&self, leg: Option<&LegInfo>, event: Option<&CallEvent>, notice: &mut Notice) {
         if let Body::Form(pairs) = &mut notice.body {
-            told::rewrite(leg, event, pairs);
+            parameters::rewrite(leg, event, pairs);
         }
     }
 
-    fn seal(&self, account: &Account, notice: &SealInput<'_>, _strip_https_port: bool) -> Sealed {
+    fn seal(&self, account: &Account, notice: &SignInput<'_>, _strip_https_port: bool) -> SignedRequest {
         webhook::seal(account, notice)
     }
 
@@ -230,8 +230,8 @@ impl Provider for Texml {
     }
 
     /// Connection overrides in a URL's fragment are Twilio's. Here a fragment has no effect.
-    fn patience(&self, _url: &str) -> Patience {
-        Patience::default()
+    fn patience(&self, _url: &str) -> RetryPolicy {
+        RetryPolicy::default()
     }
 }
 

@@ -90,18 +90,18 @@ pub static TEXML: Flavour = Flavour {
             ],
             idle: ["a connection that breaks is the end" => ["enableReconnect"]],
         }
-        "AIGather" in ["Response"] Meaning::Unserved(ODD) => {}
-        "AIAssistant" in ["Connect"] Meaning::Unserved(ODD) => {}
-        "ConversationRelay" in ["Connect"] Meaning::Unserved(ODD) => {}
-        "HttpRequest" in ["Response"] Meaning::Unserved(ODD) => {}
+        "AIGather" in ["Response"] Meaning::Unsupported(ODD) => {}
+        "AIAssistant" in ["Connect"] Meaning::Unsupported(ODD) => {}
+        "ConversationRelay" in ["Connect"] Meaning::Unsupported(ODD) => {}
+        "HttpRequest" in ["Response"] Meaning::Unsupported(ODD) => {}
         "Suppression" in ["Start", "Stop"] Meaning::Suppression => {
             honoured: ["direction"],
             idle: ["there is one engine" => ["engine", "noiseSuppressionEngine"]],
         }
-        "Client" in ["Dial"] Meaning::Unserved(ODD) => {}
-        "Application" in ["Dial"] Meaning::Unserved(ODD) => {}
-        "Pay" in ["Response"] Meaning::Unserved(ODD) => {}
-        "Prompt" in ["Pay"] Meaning::Unserved(ODD) => {}
+        "Client" in ["Dial"] Meaning::Unsupported(ODD) => {}
+        "Application" in ["Dial"] Meaning::Unsupported(ODD) => {}
+        "Pay" in ["Response"] Meaning::Unsupported(ODD) => {}
+        "Prompt" in ["Pay"] Meaning::Unsupported(ODD) => {}
     },
     base: Some(&TWIML),
     tracks: TWIML.tracks,

@@ -3,7 +3,7 @@
 use tandem_call::leg::{EndCause, EndedBy, LegEnd};
 use tandem_call::program::instruction::Instruction;
 use tandem_call::recording::{RecordingChannels, Track};
-use tandem_call::stream::{Playout, StreamCodec};
+use tandem_call::stream::{BidirectionalMode, StreamCodec};
 use tandem_call::{Method, Target};
 use tandem_markup::{self as markup, Origin};
 use tandem_telnyx::fixture;
@@ -160,16 +160,16 @@ fn noise_is_suppressed_and_no_longer() {
     use tandem_call::command::Command;
     let text = "<Start><Suppression direction='both'/></Start><Stop><Suppression/></Stop>";
     let [Instruction::Order(start), Instruction::Order(stop)] = &instructions(text)[..] else { panic!() };
-    assert_eq!(start.command, Command::Suppress { track: Track::Both, on: true });
-    assert_eq!(stop.command, Command::Suppress { track: Track::Both, on: false });
+    assert_eq!(start.command, Command::SuppressNoise { track: Track::Both, on: true });
+    assert_eq!(stop.command, Command::SuppressNoise { track: Track::Both, on: false });
 }
 
 #[test]
 fn a_stream_speaks_files_unless_it_is_told_to_speak_packets() {
     for (attributes, playout) in [
-        ("", Playout::Files),
-        ("bidirectionalMode='rtp'", Playout::Payload(StreamCodec::Pcmu)),
-        ("bidirectionalMode='rtp' bidirectionalCodec='PCMA'", Playout::Payload(StreamCodec::Pcma)),
+        ("", BidirectionalMode::Files),
+        ("bidirectionalMode='rtp'", BidirectionalMode::Payload(StreamCodec::Pcmu)),
+        ("bidirectionalMode='rtp' bidirectionalCodec='PCMA'", BidirectionalMode::Payload(StreamCodec::Pcma)),
     ] {
         let text = format!("<Connect><Stream url='wss://x/' {attributes}/></Connect>");
         let [Instruction::Connect(connect)] = &instructions(&text)[..] else { panic!() };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use tandem_accounts::made::Standing;
+use tandem_accounts::subaccount::AccountStatus;
 
 use super::format;
 
@@ -47,7 +47,7 @@ pub(super) struct Facts<'a> {
     /// The account's name for people.
     pub(super) friendly_name: String,
     /// The account's status: active, suspended or closed.
-    pub(super) standing: Standing,
+    pub(super) standing: AccountStatus,
     /// Times of creation and of the last change. For an account of the configuration file both are the server's start.
     pub(super) dates: (Timestamp, Timestamp),
 }

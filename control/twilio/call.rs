@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tandem_call::leg::{Direction, LegInfo};
-use tandem_routing::pbx;
+use tandem_routing::customer_trunk;
 
 use super::family::Owner;
 use super::format;
@@ -27,7 +27,7 @@ pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
     let subresources: serde_json::Map<String, Value> =
         SUBRESOURCES.iter().map(|(key, name)| ((*key).to_owned(), json!(format!("{path}/{name}.json")))).collect();
     let ended = leg.end.as_ref().map(|end| end.at);
-    let pbx = leg.sip.trunk.as_deref().and_then(pbx::id);
+    let pbx = leg.sip.trunk.as_deref().and_then(customer_trunk::id);
     let direction = match (pbx, leg.direction) {
         (Some(_), Direction::Inbound) => "trunking-terminating",
         (Some(_), Direction::OutboundDial) => "trunking-originating",

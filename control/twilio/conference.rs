@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_call::conference::event::{
-    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo,
-    ParticipantStatus, WhyLeft,
+    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, LeftReason,
+    ParticipantInfo, ParticipantStatus,
 };
 use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingStatus};
-use tandem_call::{Callback, Moment};
+use tandem_call::{Callback, StatusEvent};
 use tandem_dialect::{Body, Context, Notice};
 
 use super::family::Owner;
@@ -38,7 +38,7 @@ pub(super) fn notices(owner: Owner<'_>, event: &ConferenceEvent, context: &Conte
     vec![status(owner, callback, event, name, context)]
 }
 
-fn named(kind: &ConferenceEventKind) -> Option<(Moment, &'static str)> {
+fn named(kind: &ConferenceEventKind) -> Option<(StatusEvent, &'static str)> {
     Some(match kind {
         ConferenceEventKind::Opened
         | ConferenceEventKind::Entered
@@ -47,19 +47,19 @@ fn named(kind: &ConferenceEventKind) -> Option<(Moment, &'static str)> {
         | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Recording(_)
         | ConferenceEventKind::Stream(_) => return None,
-        ConferenceEventKind::Started => (Moment::Started, "conference-start"),
-        ConferenceEventKind::Ended => (Moment::Over, "conference-end"),
-        ConferenceEventKind::Joined(_) => (Moment::Joined, "participant-join"),
-        ConferenceEventKind::Left { .. } => (Moment::Left, "participant-leave"),
-        ConferenceEventKind::Muted(who) if who.participation.muted => (Moment::Muted, "participant-mute"),
-        ConferenceEventKind::Muted(_) => (Moment::Muted, "participant-unmute"),
-        ConferenceEventKind::Held(who) if who.participation.hold.is_some() => (Moment::Held, "participant-hold"),
-        ConferenceEventKind::Held(_) => (Moment::Held, "participant-unhold"),
-        ConferenceEventKind::Modified(_) => (Moment::Modified, "participant-modify"),
-        ConferenceEventKind::Speaks { speaks: true, .. } => (Moment::Speaks, "participant-speech-start"),
-        ConferenceEventKind::Speaks { speaks: false, .. } => (Moment::Speaks, "participant-speech-stop"),
-        ConferenceEventKind::Announced { failure: None, .. } => (Moment::Announced, "announcement-end"),
-        ConferenceEventKind::Announced { .. } => (Moment::Announced, "announcement-fail"),
+        ConferenceEventKind::Started => (StatusEvent::Started, "conference-start"),
+        ConferenceEventKind::Ended => (StatusEvent::Over, "conference-end"),
+        ConferenceEventKind::Joined(_) => (StatusEvent::Joined, "participant-join"),
+        ConferenceEventKind::Left { .. } => (StatusEvent::Left, "participant-leave"),
+        ConferenceEventKind::Muted(who) if who.participation.muted => (StatusEvent::Muted, "participant-mute"),
+        ConferenceEventKind::Muted(_) => (StatusEvent::Muted, "participant-unmute"),
+        ConferenceEventKind::Held(who) if who.participation.hold.is_some() => (StatusEvent::Held, "participant-hold"),
+        ConferenceEventKind::Held(_) => (StatusEvent::Held, "participant-unhold"),
+        ConferenceEventKind::Modified(_) => (StatusEvent::Modified, "participant-modify"),
+        ConferenceEventKind::Speaks { speaks: true, .. } => (StatusEvent::Speaks, "participant-speech-start"),
+        ConferenceEventKind::Speaks { speaks: false, .. } => (StatusEvent::Speaks, "participant-speech-stop"),
+        ConferenceEventKind::Announced { failure: None, .. } => (StatusEvent::Announced, "announcement-end"),
+        ConferenceEventKind::Announced { .. } => (StatusEvent::Announced, "announcement-fail"),
     })
 }
 
@@ -204,13 +204,13 @@ fn why_ended(cause: EndCause) -> &'static str {
     }
 }
 
-fn why_left(why: WhyLeft) -> &'static str {
+fn why_left(why: LeftReason) -> &'static str {
     match why {
-        WhyLeft::ConferenceEnded => "conference_ended_via_api",
-        WhyLeft::HostLeft => "moderator_ended_conference",
-        WhyLeft::Request => "participant_updated_via_api",
-        WhyLeft::Itself => "participant_hung_up",
-        WhyLeft::NotReached => "participant_add_failed",
+        LeftReason::ConferenceEnded => "conference_ended_via_api",
+        LeftReason::HostLeft => "moderator_ended_conference",
+        LeftReason::Request => "participant_updated_via_api",
+        LeftReason::Itself => "participant_hung_up",
+        LeftReason::NotReached => "participant_add_failed",
     }
 }
 

@@ -15,14 +15,14 @@ use tandem_accounts::Account;
 use tandem_call::Method;
 use tandem_clock as clock;
 use tandem_console::Scope;
-use tandem_dialect::{Body, SealInput};
+use tandem_dialect::{Body, SignInput};
 use tandem_history::event_log::Exchanged;
-use tandem_http::exchange::Exchange;
+use tandem_http::exchange::HttpExchange;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 
 use super::explain::{Seen, compare, explain_by};
-use super::seal;
+use super::signed_request;
 
 /// Limits of a request to explain a signature: length of the URL in octets, and number of parameters.
 const MAX_URL: usize = 4_096;
@@ -93,14 +93,14 @@ struct Signed {
     session: String,
     /// A description of the signing key.
     key: String,
-    requests: Vec<SignedRequest>,
+    requests: Vec<LoggedSignature>,
     /// The comparison with the URL that the application validates, if the request named one.
     comparison: Option<Comparison>,
 }
 
 /// One signed request to the application.
 #[derive(Serialize)]
-struct SignedRequest {
+struct LoggedSignature {
     at: Timestamp,
     method: String,
     url: String,
@@ -171,13 +171,13 @@ async fn owner(app: &App, scope: &Scope, call: &str) -> Option<Arc<Account>> {
     legs.iter().find_map(|(_, leg)| app.accounts.by_name(&leg.account))
 }
 
-fn sign_again(auth_token: &str, exchange: &Exchange) -> SignedRequest {
+fn sign_again(auth_token: &str, exchange: &HttpExchange) -> LoggedSignature {
     let method = if exchange.method == "GET" { Method::Get } else { Method::Post };
     let body = Body::Form(exchange.parameters.clone());
-    let input = SealInput { url: &exchange.url, method, body: &body, id: 0, attempt: 1, now: clock::time() };
-    let sealed = seal::seal(auth_token, &["X-Twilio-Signature"], &input, false);
+    let input = SignInput { url: &exchange.url, method, body: &body, id: 0, attempt: 1, now: clock::time() };
+    let sealed = signed_request::seal(auth_token, &["X-Twilio-Signature"], &input, false);
     let signature = sealed.headers.iter().find(|(name, _)| name == "X-Twilio-Signature");
-    SignedRequest {
+    LoggedSignature {
         at: exchange.at,
         method: exchange.method.to_string(),
         url: sealed.url,

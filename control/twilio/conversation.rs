@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tandem_call::address::Address;
-use tandem_call::conversation::{ConversationSpec, Inputs, With};
+use tandem_call::conversation::{ConversationSpec, ConversationTarget, Inputs};
 use tandem_call::id::ConversationId;
 use tandem_call::leg::{LegInfo, Status};
-use tandem_dialect::conversation::{Ask, ConversationWire, Cutting, Told};
+use tandem_dialect::conversation::{ConversationCommand, ConversationEvent, ConversationWire, InterruptPolicy};
 
 use super::family::Owner;
 use super::{format, sign};
@@ -38,7 +38,7 @@ impl Wire {
         spec: &ConversationSpec,
     ) -> Self {
         // A conversation with an agent of this server has no URL.
-        let url = if let With::Application(url) = &spec.with { url.as_str() } else { "" };
+        let url = if let ConversationTarget::Application(url) = &spec.with { url.as_str() } else { "" };
         let url = url.split('#').next().unwrap_or(url);
         let handshake = [
             ("User-Agent", "Twilio.TmeWs/1.0".to_owned()),
@@ -75,30 +75,32 @@ impl ConversationWire for Wire {
         self.setup.to_string()
     }
 
-    fn told(&self, told: &Told, now: Timestamp) -> String {
+    fn told(&self, told: &ConversationEvent, now: Timestamp) -> String {
         let speaking = |name: &str, on: bool| {
             let value = if on { "on" } else { "off" };
             json!({ "type": "info", "name": name, "value": value, "ts": now.as_millisecond() })
         };
         let message = match told {
-            Told::Prompt { text, language, last } => {
+            ConversationEvent::Prompt { text, language, last } => {
                 json!({ "type": "prompt", "voicePrompt": text, "lang": language, "last": last })
             }
-            Told::Key(key) => json!({ "type": "dtmf", "digit": key.to_string() }),
-            Told::Interrupted { heard, after } => json!({
+            ConversationEvent::Key(key) => json!({ "type": "dtmf", "digit": key.to_string() }),
+            ConversationEvent::Interrupted { heard, after } => json!({
                 "type": "interrupt",
                 "utteranceUntilInterrupt": heard,
                 "durationUntilInterruptMs": u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
             }),
-            Told::AgentSpeaking(on) => speaking("agentSpeaking", *on),
-            Told::CallerSpeaking(on) => speaking("clientSpeaking", *on),
-            Told::Played(text) => json!({ "type": "info", "name": "tokensPlayed", "value": text }),
-            Told::Problem(why) | Told::Deaf(why) => json!({ "type": "error", "description": why }),
+            ConversationEvent::AgentSpeaking(on) => speaking("agentSpeaking", *on),
+            ConversationEvent::CallerSpeaking(on) => speaking("clientSpeaking", *on),
+            ConversationEvent::Played(text) => json!({ "type": "info", "name": "tokensPlayed", "value": text }),
+            ConversationEvent::Problem(why) | ConversationEvent::Deaf(why) => {
+                json!({ "type": "error", "description": why })
+            }
         };
         message.to_string()
     }
 
-    fn decode(&self, text: &str) -> Result<Ask, String> {
+    fn decode(&self, text: &str) -> Result<ConversationCommand, String> {
         understood(text).ok_or_else(|| {
             let shown: String = text.chars().take(SHOWN).collect();
             refused(&shown)
@@ -123,9 +125,9 @@ fn refused(shown: &str) -> String {
 }
 
 /// Parses a message; `None` if it is invalid.
-fn understood(text: &str) -> Option<Ask> {
+fn understood(text: &str) -> Option<ConversationCommand> {
     let message: Incoming<'_> = serde_json::from_str(text).ok()?;
-    let cutting = Cutting {
+    let cutting = InterruptPolicy {
         by: match &message.interruptible {
             None | Some(Value::Null) => None,
             Some(value) => Some(inputs(value)?),
@@ -133,7 +135,7 @@ fn understood(text: &str) -> Option<Ask> {
         preemptible: flag(message.preemptible.as_ref())?,
     };
     Some(match message.kind.as_ref() {
-        "text" => Ask::Say {
+        "text" => ConversationCommand::Say {
             token: message.token?.into_owned(),
             last: flag(message.last.as_ref())?.unwrap_or(false),
             language: message.language.map(Cow::into_owned),
@@ -149,21 +151,21 @@ fn understood(text: &str) -> Option<Ask> {
                 Some(Value::String(text)) => text.parse().ok()?,
                 Some(value) => u32::try_from(value.as_u64()?).ok()?,
             };
-            Ask::Play { url, times: if times == 0 { FOR_EVER } else { times.min(FOR_EVER) }, cutting }
+            ConversationCommand::Play { url, times: if times == 0 { FOR_EVER } else { times.min(FOR_EVER) }, cutting }
         }
         "sendDigits" => {
             let digits = message.digits?;
             let fits = !digits.is_empty() && digits.len() <= 256 && digits.chars().all(|c| "0123456789w#*".contains(c));
-            fits.then(|| Ask::Press(digits.into_owned()))?
+            fits.then(|| ConversationCommand::Press(digits.into_owned()))?
         }
         "language" => {
             let (speaks, hears) = (message.tts_language, message.transcription_language);
             if speaks.is_none() && hears.is_none() {
                 return None;
             }
-            Ask::Language { speaks: speaks.map(Cow::into_owned), hears: hears.map(Cow::into_owned) }
+            ConversationCommand::Language { speaks: speaks.map(Cow::into_owned), hears: hears.map(Cow::into_owned) }
         }
-        "end" => Ask::End {
+        "end" => ConversationCommand::End {
             handoff: match message.handoff_data {
                 None | Some(Value::Null) => None,
                 Some(Value::String(text)) => Some(text),
@@ -237,7 +239,7 @@ struct Incoming<'a> {
 mod tests {
     use std::time::Duration;
 
-    use tandem_call::conversation::{Manner, Sensitivity};
+    use tandem_call::conversation::{LanguageSettings, Sensitivity};
     use tandem_call::id::{CallId, LegId};
     use tandem_call::leg::{Direction, SipFacts};
 
@@ -245,14 +247,14 @@ mod tests {
 
     fn spec() -> ConversationSpec {
         ConversationSpec {
-            with: With::Application("wss://127.0.0.1:5000/media".to_owned()),
+            with: ConversationTarget::Application("wss://127.0.0.1:5000/media".to_owned()),
             parameters: vec![("callReference".into(), "bar".into())],
             greeting: None,
             greeting_cut_by: Inputs::ANY,
             speaks: "en-US".into(),
             hears: "en-US".into(),
-            manner: Manner::default(),
-            tongues: Vec::new(),
+            manner: LanguageSettings::default(),
+            languages: Vec::new(),
             cut_by: Inputs::ANY,
             reports: Inputs::NONE,
             sensitivity: Sensitivity::High,
@@ -296,7 +298,7 @@ mod tests {
         Wire::new(crate::owner("AC1"), "12345", &leg(), Status::Ringing, ConversationId(2), &spec())
     }
 
-    fn told(told: Told) -> Value {
+    fn told(told: ConversationEvent) -> Value {
         serde_json::from_str(&wire().told(&told, Timestamp::UNIX_EPOCH)).unwrap()
     }
 
@@ -318,51 +320,54 @@ mod tests {
 
     #[test]
     fn what_happens_is_told() {
-        let prompt = Told::Prompt { text: "hi".into(), language: "en-US".into(), last: true };
+        let prompt = ConversationEvent::Prompt { text: "hi".into(), language: "en-US".into(), last: true };
         assert_eq!(told(prompt), json!({"type": "prompt", "voicePrompt": "hi", "lang": "en-US", "last": true}));
-        assert_eq!(told(Told::Key('#')), json!({"type": "dtmf", "digit": "#"}));
-        let interrupted = Told::Interrupted { heard: "Life is".into(), after: Duration::from_millis(460) };
+        assert_eq!(told(ConversationEvent::Key('#')), json!({"type": "dtmf", "digit": "#"}));
+        let interrupted = ConversationEvent::Interrupted { heard: "Life is".into(), after: Duration::from_millis(460) };
         let expected =
             json!({"type": "interrupt", "utteranceUntilInterrupt": "Life is", "durationUntilInterruptMs": 460});
         assert_eq!(told(interrupted), expected);
         let on = json!({"type": "info", "name": "agentSpeaking", "value": "on", "ts": 0});
-        assert_eq!(told(Told::AgentSpeaking(true)), on);
+        assert_eq!(told(ConversationEvent::AgentSpeaking(true)), on);
         let off = json!({"type": "info", "name": "clientSpeaking", "value": "off", "ts": 0});
-        assert_eq!(told(Told::CallerSpeaking(false)), off);
+        assert_eq!(told(ConversationEvent::CallerSpeaking(false)), off);
         let played = json!({"type": "info", "name": "tokensPlayed", "value": "Hello,"});
-        assert_eq!(told(Told::Played("Hello,".into())), played);
-        assert_eq!(told(Told::Problem("no".into())), json!({"type": "error", "description": "no"}));
+        assert_eq!(told(ConversationEvent::Played("Hello,".into())), played);
+        assert_eq!(told(ConversationEvent::Problem("no".into())), json!({"type": "error", "description": "no"}));
     }
 
     #[test]
     fn the_applications_messages_are_understood() {
         let ask = |text: &str| wire().decode(text).unwrap();
-        let plain = Cutting::default();
+        let plain = InterruptPolicy::default();
         assert_eq!(
             ask(r#"{"type":"text","token":"Hi \"you\"","more":1}"#),
-            Ask::Say { token: "Hi \"you\"".into(), last: false, language: None, cutting: plain }
+            ConversationCommand::Say { token: "Hi \"you\"".into(), last: false, language: None, cutting: plain }
         );
-        let cutting = Cutting { by: Some(Inputs { keys: true, speech: false }), preemptible: Some(true) };
+        let cutting = InterruptPolicy { by: Some(Inputs { keys: true, speech: false }), preemptible: Some(true) };
         assert_eq!(
             ask(r#"{"type":"text","token":"","last":true,"lang":"fr-FR","interruptible":"dtmf","preemptible":true}"#),
-            Ask::Say { token: String::new(), last: true, language: Some("fr-FR".into()), cutting }
+            ConversationCommand::Say { token: String::new(), last: true, language: Some("fr-FR".into()), cutting }
         );
-        let play = |times, cutting| Ask::Play { url: "https://a/b.mp3".into(), times, cutting };
+        let play = |times, cutting| ConversationCommand::Play { url: "https://a/b.mp3".into(), times, cutting };
         assert_eq!(ask(r#"{"type":"play","source":"https://a/b.mp3"}"#), play(1, plain));
-        let cutting = Cutting { by: Some(Inputs::NONE), preemptible: None };
+        let cutting = InterruptPolicy { by: Some(Inputs::NONE), preemptible: None };
         assert_eq!(
             ask(r#"{"type":"play","source":"https://a/b.mp3","loop":0,"interruptible":false}"#),
             play(1_000, cutting)
         );
-        assert_eq!(ask(r#"{"type":"sendDigits","digits":"9www4085551212"}"#), Ask::Press("9www4085551212".into()));
+        assert_eq!(
+            ask(r#"{"type":"sendDigits","digits":"9www4085551212"}"#),
+            ConversationCommand::Press("9www4085551212".into())
+        );
         assert_eq!(
             ask(r#"{"type":"language","ttsLanguage":"sv-SE","transcriptionLanguage":"en-US"}"#),
-            Ask::Language { speaks: Some("sv-SE".into()), hears: Some("en-US".into()) }
+            ConversationCommand::Language { speaks: Some("sv-SE".into()), hears: Some("en-US".into()) }
         );
-        assert_eq!(ask(r#"{"type":"end"}"#), Ask::End { handoff: None });
+        assert_eq!(ask(r#"{"type":"end"}"#), ConversationCommand::End { handoff: None });
         assert_eq!(
             ask(r#"{"type":"end","handoffData":"{\"reason\":\"live\"}"}"#),
-            Ask::End { handoff: Some(r#"{"reason":"live"}"#.into()) }
+            ConversationCommand::End { handoff: Some(r#"{"reason":"live"}"#.into()) }
         );
     }
 

@@ -13,7 +13,7 @@ use tandem_call::program::instruction::AudioSource;
 use tandem_call::queue::QueueResult;
 use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecStatus};
 use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
-use tandem_dialect::Fault;
+use tandem_dialect::ReportedError;
 use tandem_history::report::Refusal;
 
 use super::siprec;
@@ -46,15 +46,15 @@ pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
 }
 
 /// Twilio's number for a fault; `None` if it has none.
-pub(super) fn number(fault: Fault<'_>) -> Option<u32> {
+pub(super) fn number(fault: ReportedError<'_>) -> Option<u32> {
     match fault {
-        Fault::Document(failure) => Some(failure_code(failure)),
-        Fault::Event(event) => trouble_code(event),
-        Fault::Caller => Some(CALLER_ID),
-        Fault::ForeignCaller => Some(FOREIGN_CALLER),
-        Fault::Callee(to) => Some(callee_code(to)),
-        Fault::Conference(why) => conference_code(why),
-        Fault::Undelivered { event, status } => Some(undelivered_code(event, status)),
+        ReportedError::Document(failure) => Some(failure_code(failure)),
+        ReportedError::Event(event) => notification_code(event),
+        ReportedError::Caller => Some(CALLER_ID),
+        ReportedError::ForeignCaller => Some(FOREIGN_CALLER),
+        ReportedError::Callee(to) => Some(callee_code(to)),
+        ReportedError::Conference(why) => conference_code(why),
+        ReportedError::Undelivered { event, status } => Some(undelivered_code(event, status)),
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn conference_code(why: Refused) -> Option<u32> {
 }
 
 /// The number of a call event that reports a failure; `None` for other events.
-pub(super) fn trouble_code(event: &EventKind) -> Option<u32> {
+pub(super) fn notification_code(event: &EventKind) -> Option<u32> {
     match event {
         EventKind::Warned(warning) => Some(warning.code),
         EventKind::FetchFailed { failure } => Some(failure_code(failure)),

@@ -20,18 +20,20 @@ use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
 use tandem_call::id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{Direction, LegInfo, Status};
-use tandem_call::machine::Verdict;
+use tandem_call::machine_detection::DetectionResult;
 use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::conversation::ConversationWire;
-use tandem_dialect::{Context, Dialect, Documents, Fault, Notice, Patience, SealInput, Sealed, StreamWire};
+use tandem_dialect::{
+    Context, Dialect, Documents, Notice, ReportedError, RetryPolicy, SignInput, SignedRequest, StreamWire,
+};
 use tandem_markup::flavour::Flavour;
 use tandem_store::resources::Resource;
 use url::Url;
 
 use super::sid::Ids;
 use super::twiml::TWIML;
-use super::{conference, conversation, error, format, overrides, reply, rest, seal, stream, webhook};
+use super::{conference, conversation, error, format, overrides, reply, rest, signed_request, stream, webhook};
 
 /// The keys of a resource or of a list.
 pub type Fields = Map<String, Value>;
@@ -153,7 +155,7 @@ pub trait Provider: Debug + Sync {
     }
 
     /// The Call resource's `answered_by`.
-    fn answered_by(&self, verdict: Verdict) -> &'static str {
+    fn answered_by(&self, verdict: DetectionResult) -> &'static str {
         format::verdict(verdict)
     }
 
@@ -176,9 +178,9 @@ pub trait Provider: Debug + Sync {
     fn tell(&self, _leg: Option<&LegInfo>, _event: Option<&CallEvent>, _notice: &mut Notice) {}
 
     /// Builds one signed attempt at a request to an application. For `strip_https_port` see [`Family`].
-    fn seal(&self, account: &Account, notice: &SealInput<'_>, strip_https_port: bool) -> Sealed {
+    fn seal(&self, account: &Account, notice: &SignInput<'_>, strip_https_port: bool) -> SignedRequest {
         let key = self.credentials(account).map_or("", |own| own.signing_key);
-        seal::seal(key, self.signature_headers(), notice, strip_https_port)
+        signed_request::seal(key, self.signature_headers(), notice, strip_https_port)
     }
 
     /// Names of the header fields that carry the signature.
@@ -238,7 +240,7 @@ pub trait Provider: Debug + Sync {
     }
 
     /// Timeouts and retries for the application at this URL.
-    fn patience(&self, url: &str) -> Patience {
+    fn patience(&self, url: &str) -> RetryPolicy {
         overrides::patience(url)
     }
 }
@@ -393,11 +395,11 @@ impl Dialect for Family {
         true
     }
 
-    fn patience(&self, url: &str) -> Patience {
+    fn patience(&self, url: &str) -> RetryPolicy {
         self.provider.patience(url)
     }
 
-    fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
+    fn seal(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
         self.provider.seal(account, notice, self.strip_https_port)
     }
 
@@ -409,7 +411,7 @@ impl Dialect for Family {
             .map(|keys| format!("the {} of {}", self.provider.signing_key_name(), keys.sid))
     }
 
-    fn error_number(&self, fault: Fault<'_>) -> Option<u32> {
+    fn error_number(&self, fault: ReportedError<'_>) -> Option<u32> {
         error::number(fault)
     }
 

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use tandem_call::{Callback, Method, Moment, Target};
+use tandem_call::{Callback, Method, StatusEvent, Target};
 use url::Url;
 
 use super::error::ApiError;
@@ -121,7 +121,7 @@ impl Parameters {
 
     /// The callback of `<prefix>`, `<prefix>Method` and `<prefix>Event`. Unknown events are ignored, because
     /// applications still name old ones. If no known event remains, the callback gets `completed`.
-    pub(super) fn callback(&self, prefix: &str, moments: &[(&str, Moment)]) -> Result<Option<Callback>, ApiError> {
+    pub(super) fn callback(&self, prefix: &str, moments: &[(&str, StatusEvent)]) -> Result<Option<Callback>, ApiError> {
         let Some(target) = self.target(prefix, &format!("{prefix}Method"), 21502)? else { return Ok(None) };
         let mut wanted = Vec::new();
         for word in self.all(&format!("{prefix}Event")) {
@@ -131,7 +131,7 @@ impl Parameters {
             }
         }
         if wanted.is_empty() {
-            wanted.push(Moment::Completed);
+            wanted.push(StatusEvent::Completed);
         }
         Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new(), timeout: None }))
     }
@@ -141,9 +141,10 @@ impl Parameters {
 mod tests {
     use super::*;
 
-    const MOMENTS: [(&str, Moment); 2] = [("ringing", Moment::Ringing), ("completed", Moment::Completed)];
+    const MOMENTS: [(&str, StatusEvent); 2] =
+        [("ringing", StatusEvent::Ringing), ("completed", StatusEvent::Completed)];
 
-    fn moments(form: &str) -> Vec<Moment> {
+    fn moments(form: &str) -> Vec<StatusEvent> {
         let form = format!("StatusCallback=http://x/&{form}");
         Parameters::parse(&crate::Twilio, form.as_bytes())
             .callback("StatusCallback", &MOMENTS)
@@ -154,12 +155,12 @@ mod tests {
 
     #[test]
     fn repeated_keys_and_separated_words_both_list() {
-        let both = [Moment::Ringing, Moment::Completed];
+        let both = [StatusEvent::Ringing, StatusEvent::Completed];
         assert_eq!(moments("StatusCallbackEvent=ringing&StatusCallbackEvent=completed"), both);
         assert_eq!(moments("StatusCallbackEvent=ringing+completed"), both);
         assert_eq!(moments("StatusCallbackEvent=ringing,busy,completed,ringing"), both);
-        assert_eq!(moments("StatusCallbackEvent=busy"), [Moment::Completed]);
-        assert_eq!(moments(""), [Moment::Completed]);
+        assert_eq!(moments("StatusCallbackEvent=busy"), [StatusEvent::Completed]);
+        assert_eq!(moments(""), [StatusEvent::Completed]);
     }
 
     #[test]

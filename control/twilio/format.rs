@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tandem_call::Method;
 use tandem_call::address::Address;
-use tandem_call::leg::{CallerIdentity, Direction, Standing, Status};
-use tandem_call::machine::{GreetingEnd, Verdict};
+use tandem_call::leg::{CallerIdentity, Direction, Status, Verstat};
+use tandem_call::machine_detection::{DetectionResult, GreetingEnd};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
 use tandem_routing::trunk::identity;
 
@@ -43,9 +43,9 @@ pub(super) fn seconds(duration: Duration) -> u64 {
 /// `StirVerstat`: the result of STIR verification and the attestation level, for a call with a signed caller id.
 pub(super) fn stir_verstat(identity: &CallerIdentity) -> String {
     let word = match identity.standing {
-        Standing::Passed => "TN-Validation-Passed",
-        Standing::Failed => "TN-Validation-Failed",
-        Standing::Unknown => return "No-TN-Validation".into(),
+        Verstat::Passed => "TN-Validation-Passed",
+        Verstat::Failed => "TN-Validation-Failed",
+        Verstat::Unknown => return "No-TN-Validation".into(),
     };
     identity.attestation.map_or_else(|| word.into(), |attestation| format!("{word}-{}", attestation.letter()))
 }
@@ -80,15 +80,15 @@ pub(super) fn parse_status(text: &str) -> Option<&'static [Status]> {
 }
 
 /// The word for `AnsweredBy`.
-pub(super) fn verdict(verdict: Verdict) -> &'static str {
+pub(super) fn verdict(verdict: DetectionResult) -> &'static str {
     match verdict {
-        Verdict::Human => "human",
-        Verdict::Machine => "machine_start",
-        Verdict::GreetingEnded(GreetingEnd::Beep) => "machine_end_beep",
-        Verdict::GreetingEnded(GreetingEnd::Silence) => "machine_end_silence",
-        Verdict::GreetingEnded(GreetingEnd::Time) => "machine_end_other",
-        Verdict::Fax => "fax",
-        Verdict::Silence | Verdict::NotSure => "unknown",
+        DetectionResult::Human => "human",
+        DetectionResult::Machine => "machine_start",
+        DetectionResult::GreetingEnded(GreetingEnd::Beep) => "machine_end_beep",
+        DetectionResult::GreetingEnded(GreetingEnd::Silence) => "machine_end_silence",
+        DetectionResult::GreetingEnded(GreetingEnd::Time) => "machine_end_other",
+        DetectionResult::Fax => "fax",
+        DetectionResult::Silence | DetectionResult::NotSure => "unknown",
     }
 }
 

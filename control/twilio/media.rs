@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use std::io::Write as _;
     use tandem_history::recordings::RecordingFiles;
-    use tandem_media::{RecordingKey, SealedWriter, WavCoding};
+    use tandem_media::{EncryptedWriter, RecordingKey, WavCoding};
 
     #[test]
     fn one_range_is_read_as_the_rfc_says() {
@@ -161,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_served_whole_or_in_part_encrypted_or_not() {
         let contents: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
-        let mut sealed = SealedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap();
+        let mut sealed = EncryptedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap();
         sealed.write_all(&contents).unwrap();
         let sealed = sealed.finish().unwrap();
         assert!(sealed.windows(16).all(|part| part != &contents[..16]));
@@ -206,7 +206,7 @@ mod tests {
         let missing = files(None).open("/nonexistent/x.wav".into(), false).await;
         assert_eq!(serve(missing, "audio/x-wav", false, &HeaderMap::new()).status(), StatusCode::NOT_FOUND);
         let path = std::env::temp_dir().join(format!("tandem-media-{}-key.wav", std::process::id()));
-        let sealed = SealedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap().finish().unwrap();
+        let sealed = EncryptedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap().finish().unwrap();
         std::fs::write(&path, sealed).unwrap();
         let locked = files(None).open(path.clone(), false).await;
         std::fs::remove_file(&path).unwrap();

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tandem_dialect::Patience;
+use tandem_dialect::RetryPolicy;
 use tandem_webhooks::RetryOn;
 
 const TIME: RangeInclusive<u64> = 100..=15_000;
@@ -15,8 +15,8 @@ const TIMES: u32 = 11242;
 const POLICY: u32 = 11243;
 
 /// The timeouts and retries for the application at `url`. Values out of range are ignored.
-pub(super) fn patience(url: &str) -> Patience {
-    let mut patience = Patience::default();
+pub(super) fn patience(url: &str) -> RetryPolicy {
+    let mut patience = RetryPolicy::default();
     let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
     for (key, value) in fragment.split('&').filter_map(|pair| pair.split_once('=')) {
         let number = |range: RangeInclusive<u64>| value.parse().ok().filter(|number| range.contains(number));
@@ -58,7 +58,7 @@ pub(super) fn faults(url: &str) -> Vec<(u32, String)> {
     faults
 }
 
-fn repeat_on(patience: &mut Patience, words: &str) {
+fn repeat_on(patience: &mut RetryPolicy, words: &str) {
     let words: Vec<_> = words.split(',').collect();
     if words.iter().any(|word| !FAILURES.contains(word)) {
         return;
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_url_without_overrides_is_given_the_usual_patience() {
         for url in ["http://h/", "http://h/#", "http://h/#part", "http://h/#e=ashburn&sni=y"] {
-            assert_eq!(patience(url), Patience::default(), "{url}");
+            assert_eq!(patience(url), RetryPolicy::default(), "{url}");
         }
     }
 
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn what_is_out_of_range_counts_as_not_said() {
         let url = "http://h/#ct=99&rt=15001&tt=x&rc=6&rp=6xx";
-        assert_eq!(patience(url), Patience::default());
+        assert_eq!(patience(url), RetryPolicy::default());
         let codes: Vec<u32> = faults(url).into_iter().map(|(code, _)| code).collect();
         assert_eq!(codes, [TIMES, TIMES, TIMES, POLICY, POLICY]);
         assert_eq!(faults("http://h/#ct=100&rt=15000&tt=100&rc=5&rp=all&e=ashburn&sni=y"), []);

@@ -62,7 +62,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             }
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),
             Instruction::Echo => (SCHEMA, "<Echo>"),
-            Instruction::Unserved(_) => (SCHEMA, "<Pay>"),
+            Instruction::Unsupported(_) => (SCHEMA, "<Pay>"),
             // Documents of this family have no such instructions.
             Instruction::Order(_) | Instruction::DetectMachine(_) => (SCHEMA, "an order"),
         };

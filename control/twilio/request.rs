@@ -6,21 +6,23 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::command::Command;
-use tandem_call::conference::{Beep, Opening};
+use tandem_call::conference::{Beep, ConferenceSettings};
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::handover::Handover;
 use tandem_call::id::LegId;
-use tandem_call::leg::{EndCause, Hearers};
-use tandem_call::machine::{MachineDetection, Until};
+use tandem_call::internal_call::InternalCall;
+use tandem_call::leg::{EndCause, TargetLegs};
+use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, Program};
-use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{Form, Opens, Playout, StreamCodec, StreamSpec};
-use tandem_call::{Callback, Method, Moment, Target};
+use tandem_call::recording::{
+    PauseBehavior, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track,
+};
+use tandem_call::stream::{BidirectionalMode, ConnectTiming, StreamCodec, StreamSpec, StreamTransport};
+use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_markup::verb::conference;
 use tandem_markup::verb::stream::CODECS;
 use tandem_markup::{self as markup, Origin, party};
-use tandem_routing::holdings::Voice;
-use tandem_routing::new_call::{First, NewCall};
+use tandem_routing::inventory::Voice;
+use tandem_routing::new_call::{AnswerAction, NewCall};
 use url::Url;
 
 use super::error::{self, ApiError};
@@ -43,14 +45,14 @@ const MAX_STREAM_PARAMETERS: usize = 99;
 /// Prefix of parameters that set header fields of the INVITE.
 const SIP_HEADER: &str = "SipHeader_";
 
-const MOMENTS: [(&str, Moment); 4] = [
-    ("initiated", Moment::Initiated),
-    ("ringing", Moment::Ringing),
-    ("answered", Moment::Answered),
-    ("completed", Moment::Completed),
+const MOMENTS: [(&str, StatusEvent); 4] = [
+    ("initiated", StatusEvent::Initiated),
+    ("ringing", StatusEvent::Ringing),
+    ("answered", StatusEvent::Answered),
+    ("completed", StatusEvent::Completed),
 ];
-const RECORDING_MOMENTS: [(&str, Moment); 3] =
-    [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
+const RECORDING_MOMENTS: [(&str, StatusEvent); 3] =
+    [("in-progress", StatusEvent::InProgress), ("completed", StatusEvent::Completed), ("absent", StatusEvent::Absent)];
 const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
 pub(super) const STREAM_TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
@@ -72,7 +74,7 @@ pub(super) fn participant_call(
     program: Program,
 ) -> Result<NewCall, ApiError> {
     let status = parameters.callback("StatusCallback", &MOMENTS)?;
-    let start = Start { first: First::Program(program), fallback: None, status, application: None };
+    let start = Start { first: AnswerAction::Program(program), fallback: None, status, application: None };
     let mut call = call_that(parameters, account, start)?;
     if let Some(detect) = &mut call.detect {
         // The leg joins at once and does not wait for the result of the detection.
@@ -130,13 +132,13 @@ pub(super) fn beep(parameters: &Parameters) -> Result<Beep, ApiError> {
 }
 
 /// The settings of a whole conference, from parameters that begin with `prefix`.
-pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Result<Opening, ApiError> {
+pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Result<ConferenceSettings, ApiError> {
     let name = |rest: &str| format!("{prefix}{rest}");
     let words = [("true", true), ("record-from-start", true), ("false", false), ("do-not-record", false)];
     let trims = [("trim-silence", true), ("do-not-trim", false)];
     let mut callback = parameters.callback(&name("StatusCallback"), &conference::MOMENTS)?;
     if let Some(callback) = &mut callback
-        && callback.moments == [Moment::Completed]
+        && callback.moments == [StatusEvent::Completed]
     {
         // The request named no known event, so the callback gets the default events of conferences.
         callback.moments = conference::USUAL.to_vec();
@@ -155,7 +157,7 @@ pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Resul
         callback: parameters.callback(&name("RecordingStatusCallback"), &RECORDING_MOMENTS)?,
     };
     let region = parameters.get("Region").filter(|text| text.len() <= 32).map(Into::into);
-    Ok(Opening { callback, record: record.then_some(spec), region, ..Opening::default() })
+    Ok(ConferenceSettings { callback, record: record.then_some(spec), region, ..ConferenceSettings::default() })
 }
 
 /// A URL and its method. The default method is `GET`.
@@ -359,7 +361,7 @@ pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, A
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RecordingUpdate {
     /// `Status=paused`; `PauseBehavior` says whether the pause becomes silence or is left out.
-    Pause(Gap),
+    Pause(PauseBehavior),
     /// `Status=in-progress`.
     Resume,
     /// `Status=stopped`.
@@ -368,8 +370,8 @@ pub(super) enum RecordingUpdate {
 
 /// Parses a change of a recording.
 pub(super) fn recording_update(parameters: &Parameters) -> Result<RecordingUpdate, ApiError> {
-    let gaps = [("silence", Gap::Silence), ("skip", Gap::Skip)];
-    let gap = parameters.word("PauseBehavior", &gaps, Gap::Silence, 20001)?;
+    let gaps = [("silence", PauseBehavior::Silence), ("skip", PauseBehavior::Skip)];
+    let gap = parameters.word("PauseBehavior", &gaps, PauseBehavior::Silence, 20001)?;
     let words = [
         ("paused", Some(RecordingUpdate::Pause(gap))),
         ("in-progress", Some(RecordingUpdate::Resume)),
@@ -388,7 +390,7 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     }
     let codecs = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
     let codec = parameters.word("BidirectionalCodec", &codecs, StreamCodec::Pcmu, 20001)?;
-    let modes = [("rtp", Some(Playout::Payload(codec))), ("mp3", Some(Playout::Files))];
+    let modes = [("rtp", Some(BidirectionalMode::Payload(codec))), ("mp3", Some(BidirectionalMode::Files))];
     let playout = parameters.word("BidirectionalMode", &modes, None, 20001)?;
     Ok(StreamSpec {
         url: text.into(),
@@ -403,10 +405,10 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
         playout,
         parameters: stream_parameters(parameters),
         callback: parameters.callback("StatusCallback", &[])?,
-        hearers: Hearers::Own,
+        hearers: TargetLegs::Own,
         auth_token: parameters.get("AuthorizationBearerToken").map(str::to_owned),
-        opens: Opens::default(),
-        form: Form::Messages,
+        opens: ConnectTiming::default(),
+        form: StreamTransport::Messages,
     })
 }
 
@@ -424,7 +426,7 @@ pub(super) fn stream_parameters(parameters: &Parameters) -> Vec<(String, String)
 struct Called {
     to: Address,
     headers: Vec<(String, String)>,
-    handover: Option<Box<Handover>>,
+    handover: Option<Box<InternalCall>>,
 }
 
 impl Called {
@@ -469,7 +471,7 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
             let (id, handed) = party::split_parameters(&text);
             let ids = parameters.ids();
             let id = ids.parse("AP", id).map(|id| ids.spell("AP", id)).ok_or_else(bad)?;
-            let handover = Handover { parameters: handed, depth: 1, ..Handover::default() };
+            let handover = InternalCall { parameters: handed, depth: 1, ..InternalCall::default() };
             let to = Address::Application(id.into());
             Ok(Called { to, headers: Vec::new(), handover: Some(Box::new(handover)) })
         }
@@ -513,7 +515,7 @@ fn is_word(text: &str) -> bool {
 
 /// The first action of a new call, and its callbacks.
 struct Start {
-    first: First,
+    first: AnswerAction,
     fallback: Option<Target>,
     status: Option<Callback>,
     application: Option<Arc<str>>,
@@ -538,7 +540,7 @@ fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -
     let voice = application(sid).ok_or_else(bad)?;
     let own = |voice: &Voice| {
         let nowhere = || ApiError::bad(21205, format!("The VoiceUrl of application {sid} is not a valid URL"));
-        voice.document().map(First::Document).ok_or_else(nowhere)
+        voice.document().map(AnswerAction::Document).ok_or_else(nowhere)
     };
     let application = Some(sid.into());
     if provider.application_decides() {
@@ -554,10 +556,10 @@ fn document_or_text(
     provider: &'static dyn Provider,
     document: Option<Target>,
     twiml: Option<&str>,
-) -> Result<Option<First>, ApiError> {
+) -> Result<Option<AnswerAction>, ApiError> {
     Ok(match (document, twiml) {
-        (Some(target), _) => Some(First::Document(target)),
-        (None, Some(twiml)) => Some(First::Program(inline(provider, twiml)?)),
+        (Some(target), _) => Some(AnswerAction::Document(target)),
+        (None, Some(twiml)) => Some(AnswerAction::Program(inline(provider, twiml)?)),
         (None, None) => None,
     })
 }

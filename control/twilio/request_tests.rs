@@ -36,7 +36,7 @@ fn a_plain_call_has_the_documented_defaults() {
     assert_eq!((call.to.to_string(), call.from.to_string()), ("+15550002222".into(), "+15550001111".into()));
     assert_eq!((call.timeout.as_secs(), call.time_limit.unwrap().as_secs()), (60, 14_400));
     assert!(call.status.is_none() && call.record.is_none() && call.send_digits.is_none() && call.credentials.is_none());
-    let First::Document(target) = call.first else { panic!() };
+    let AnswerAction::Document(target) = call.first else { panic!() };
     assert_eq!((target.url.as_ref(), target.method), ("http://127.0.0.1:9000/voice", Method::Post));
     assert!(call.fallback.is_none());
 }
@@ -52,16 +52,19 @@ fn every_parameter_is_carried_over() {
     ))
     .unwrap();
     let status = call.status.unwrap();
-    assert_eq!((status.target.method, status.moments), (Method::Get, vec![Moment::Initiated, Moment::Answered]));
+    assert_eq!(
+        (status.target.method, status.moments),
+        (Method::Get, vec![StatusEvent::Initiated, StatusEvent::Answered])
+    );
     assert_eq!(call.send_digits.as_deref(), Some("1w2#"));
     assert_eq!((call.timeout.as_secs(), call.time_limit.unwrap().as_secs()), (15, 30));
     let record = call.record.unwrap();
     assert_eq!((record.channels, record.track, record.trim), (RecordingChannels::Dual, Track::Inbound, false));
     assert_eq!(record.source, RecordingSource::Outbound);
-    assert_eq!(record.callback.unwrap().moments, [Moment::InProgress, Moment::Completed]);
+    assert_eq!(record.callback.unwrap().moments, [StatusEvent::InProgress, StatusEvent::Completed]);
     assert_eq!(call.credentials.unwrap().username, "u");
     assert_eq!(call.headers, [("Call-Info".into(), "<data:>;purpose=jcard;call-reason=\"x\"".into())]);
-    let First::Document(target) = call.first else { panic!() };
+    let AnswerAction::Document(target) = call.first else { panic!() };
     assert_eq!((target.method, call.fallback.unwrap().method), (Method::Get, Method::Get));
 }
 
@@ -101,7 +104,7 @@ fn a_caller_id_is_shown_instead_of_the_caller_and_byoc_and_the_like_are_taken() 
     assert_eq!(call.unwrap().from.to_string(), "+15550003333");
     let absent =
         create(&format!("{BASE}&Record=true&RecordingStatusCallback=http://x/&RecordingStatusCallbackEvent=absent"));
-    assert_eq!(absent.unwrap().record.unwrap().callback.unwrap().moments, [Moment::Absent]);
+    assert_eq!(absent.unwrap().record.unwrap().callback.unwrap().moments, [StatusEvent::Absent]);
 }
 
 #[test]
@@ -174,15 +177,15 @@ fn parties_may_be_numbers_sip_uris_and_clients() {
 #[test]
 fn a_url_beats_twiml_and_an_application_beats_both() {
     let both = create(&format!("{BASE}&Twiml=<Response/>")).unwrap();
-    assert!(matches!(both.first, First::Document(_)));
+    assert!(matches!(both.first, AnswerAction::Document(_)));
     let twiml = create("To=1&From=2&Twiml=<Response><Hangup/></Response>").unwrap();
-    assert!(matches!(twiml.first, First::Program(program) if program.instructions == [Instruction::Hangup]));
+    assert!(matches!(twiml.first, AnswerAction::Program(program) if program.instructions == [Instruction::Hangup]));
     let guarded = create("To=1&From=2&Twiml=<Response/>&FallbackUrl=http://x/f").unwrap();
     assert_eq!(guarded.fallback.unwrap().url.as_ref(), "http://x/f");
     let application = create(&format!("{BASE}&ApplicationSid=AP1&StatusCallback=http://x/mine")).unwrap();
     assert_eq!(application.application.as_deref(), Some("AP1"));
     assert_eq!(application.status.unwrap().target.url.as_ref(), "http://app/status");
-    let First::Document(target) = application.first else { panic!() };
+    let AnswerAction::Document(target) = application.first else { panic!() };
     assert_eq!((target.url.as_ref(), target.method), ("http://app/voice", Method::Get));
     assert_eq!(application.fallback.unwrap().url.as_ref(), "http://app/fallback");
 }
@@ -223,7 +226,9 @@ fn recordings_and_streams_of_a_live_call_are_read() {
     let spec = call_recording(&parameters("")).unwrap();
     assert_eq!((spec.trim, spec.channels, spec.track), (false, RecordingChannels::Mono, Track::Both));
     assert_eq!(spec.source, RecordingSource::Request);
-    for (form, gap) in [("Status=paused&PauseBehavior=skip", Gap::Skip), ("Status=paused", Gap::Silence)] {
+    for (form, gap) in
+        [("Status=paused&PauseBehavior=skip", PauseBehavior::Skip), ("Status=paused", PauseBehavior::Silence)]
+    {
         assert_eq!(recording_update(&parameters(form)).unwrap(), RecordingUpdate::Pause(gap));
     }
     assert_eq!(recording_update(&parameters("Status=in-progress")).unwrap(), RecordingUpdate::Resume);

@@ -255,7 +255,7 @@ fn problem(code: u32, detail: String) -> StreamProblem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_call::stream::{Form, Opens, Playout};
+    use tandem_call::stream::{BidirectionalMode, ConnectTiming, StreamTransport};
 
     fn spec(bidirectional: bool) -> StreamSpec {
         StreamSpec {
@@ -263,13 +263,13 @@ mod tests {
             name: None,
             track: Track::Both,
             codec: Some(StreamCodec::Pcmu),
-            playout: bidirectional.then_some(Playout::Payload(StreamCodec::Pcmu)),
+            playout: bidirectional.then_some(BidirectionalMode::Payload(StreamCodec::Pcmu)),
             parameters: vec![("k".into(), "v\"".into())],
             callback: None,
-            hearers: tandem_call::leg::Hearers::Own,
+            hearers: tandem_call::leg::TargetLegs::Own,
             auth_token: None,
-            opens: Opens::default(),
-            form: Form::Messages,
+            opens: ConnectTiming::default(),
+            form: StreamTransport::Messages,
         }
     }
 

@@ -3,14 +3,14 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_call::hearing::{Listening, Words};
 use tandem_call::id::{LegId, TranscriptionId};
 use tandem_call::leg::LegInfo;
+use tandem_call::recognition::{RecognisedText, RecognitionSpec};
 use tandem_call::recording::Track;
 use tandem_call::transcription::{
     Transcript, TranscriptState, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus,
 };
-use tandem_call::{Callback, Moment};
+use tandem_call::{Callback, StatusEvent};
 use tandem_dialect::{Context, Notice};
 use tandem_markup::speech;
 use tandem_store::resources::Resource;
@@ -29,7 +29,7 @@ const FAST: &str = "fast";
 const TRANSCRIPT_VERSION: &str = "2008-08-01";
 
 /// Adds the recognised words to the parameters of a gather's action.
-pub(super) fn heard(words: &Words, push: &mut impl FnMut(&str, String)) {
+pub(super) fn heard(words: &RecognisedText, push: &mut impl FnMut(&str, String)) {
     push("msg", "Gather End".into());
     push("SpeechResult", words.text());
     push("Confidence", confidence(words));
@@ -39,7 +39,13 @@ pub(super) fn heard(words: &Words, push: &mut impl FnMut(&str, String)) {
 }
 
 /// The partial result of a running gather.
-pub(super) fn partial(owner: Owner<'_>, leg: &LegInfo, words: &Words, sequence: u32, callback: &Callback) -> Notice {
+pub(super) fn partial(
+    owner: Owner<'_>,
+    leg: &LegInfo,
+    words: &RecognisedText,
+    sequence: u32,
+    callback: &Callback,
+) -> Notice {
     let mut parameters = webhook::standard(owner, leg, format::status(leg.status));
     let stability = words.stability.unwrap_or(if words.unstable.is_empty() { 1.0 } else { 0.0 });
     for (name, value) in [
@@ -102,7 +108,12 @@ fn started(spec: &TranscriptionSpec) -> Vec<(&'static str, String)> {
     parameters
 }
 
-fn content(spec: &TranscriptionSpec, track: Track, words: &Words, is_final: bool) -> Vec<(&'static str, String)> {
+fn content(
+    spec: &TranscriptionSpec,
+    track: Track,
+    words: &RecognisedText,
+    is_final: bool,
+) -> Vec<(&'static str, String)> {
     let data = json!({ "transcript": words.text(), "confidence": sure(words) });
     let language = words.language.clone().or_else(|| spec.listening.language.clone());
     let mut parameters = vec![
@@ -207,7 +218,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
     Ok(TranscriptionSpec {
         name: own("Name"),
         track: parameters.word("Track", &tracks, Track::Both, 20001)?,
-        listening: Listening {
+        listening: RecognitionSpec {
             language: Some(own("LanguageCode").unwrap_or_else(|| speech::LANGUAGE.to_owned())),
             hints: speech::hints(parameters.get("Hints").unwrap_or_default()),
             model: speech::model(&engine, &model),
@@ -223,7 +234,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
         callback: target.map(|target| Callback {
             target,
             failover: None,
-            moments: vec![Moment::Completed],
+            moments: vec![StatusEvent::Completed],
             elsewhere: Vec::new(),
             timeout: None,
         }),
@@ -236,12 +247,12 @@ fn track_word(track: Track) -> &'static str {
 
 /// The confidence of recognised words, from 0 to 1. If the engine reports none, it is 1, because applications compare
 /// it with a threshold; without words it is 0.
-fn sure(words: &Words) -> f64 {
+fn sure(words: &RecognisedText) -> f64 {
     let confidence = words.confidence.unwrap_or(if words.text().is_empty() { 0.0 } else { 1.0 });
     (f64::from(confidence) * 1e6).round() / 1e6
 }
 
-fn confidence(words: &Words) -> String {
+fn confidence(words: &RecognisedText) -> String {
     format!("{:?}", sure(words))
 }
 

@@ -116,7 +116,7 @@ pub static TWIML: Flavour = Flavour {
         }
         "ApplicationSid" in ["Application"] Meaning::Part => {}
         "Parameter" in ["Application"] Meaning::Part => { honoured: ["name", "value"] }
-        "Prompt" in ["Response"] Meaning::Unserved(64002) => {
+        "Prompt" in ["Response"] Meaning::Unsupported(64002) => {
             refused: [64002 NO_PAYMENTS => ["attempt", "cardType", "errorType", "for", "requireMatchingInputs"]],
         }
         "Prompt" in ["Pay"] Meaning::Part => {
@@ -144,7 +144,7 @@ pub static TWIML: Flavour = Flavour {
             honoured: ["action", "maxQueueSize", "method", "waitUrl", "waitUrlMethod"],
             refused: [14226 TASKS => ["workflowSid"]],
         }
-        "Task" in ["Enqueue"] Meaning::Unserved(14226) => {
+        "Task" in ["Enqueue"] Meaning::Unsupported(14226) => {
             refused: [14226 "part of a hosted product" => ["priority", "timeout"]],
         }
         "Leave" in ["Response"] Meaning::Leave => {}
@@ -180,7 +180,7 @@ pub static TWIML: Flavour = Flavour {
         "Parameter" in ["Transcription"] Meaning::Part => {
             idle: ["the recogniser's settings are the server's" => ["name", "value"]],
         }
-        "Config" in ["VirtualAgent"] Meaning::Unserved(32604) => {
+        "Config" in ["VirtualAgent"] Meaning::Unsupported(32604) => {
             refused: [32604 "part of a hosted product" => ["name", "value"]],
         }
         // An extension of this server: one of the configured [[agents]].
@@ -225,33 +225,33 @@ pub static TWIML: Flavour = Flavour {
         "sub" in ["Say"] Meaning::Speech => { honoured: ["alias"] }
         "w" in ["Say"] Meaning::Speech => { honoured: ["role"] }
         // Refused elements, each with its error number.
-        "Sms" in ["Response"] Meaning::Unserved(13803) => {
+        "Sms" in ["Response"] Meaning::Unsupported(13803) => {
             refused: [13803 "messages are not served" => ["action", "from", "method", "statusCallback", "to"]],
         }
-        "Sim" in ["Dial"] Meaning::Unserved(13258) => {}
-        "WhatsApp" in ["Dial"] Meaning::Unserved(12200) => {
+        "Sim" in ["Dial"] Meaning::Unsupported(13258) => {}
+        "WhatsApp" in ["Dial"] Meaning::Unsupported(12200) => {
             refused: [
                 12200 "a network of its own" => [
                     "method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
                 ],
             ],
         }
-        "VirtualAgent" in ["Connect"] Meaning::Unserved(32604) => {
+        "VirtualAgent" in ["Connect"] Meaning::Unsupported(32604) => {
             refused: [
                 32604 "part of a hosted product" => [
                     "connectorName", "language", "sentimentAnalysis", "statusCallback", "statusCallbackMethod",
                 ],
             ],
         }
-        "Parameter" in ["VirtualAgent"] Meaning::Unserved(32604) => {
+        "Parameter" in ["VirtualAgent"] Meaning::Unsupported(32604) => {
             refused: [32604 "part of a hosted product" => ["name", "value"]],
         }
-        "AiSession" in ["Connect"] Meaning::Unserved(13750) => {
+        "AiSession" in ["Connect"] Meaning::Unsupported(13750) => {
             refused: [13750 "part of a hosted product" => ["aiConnector", "aiSessionConfiguration"]],
         }
-        "Assistant" in ["Connect"] Meaning::Unserved(13750) => {}
-        "Autopilot" in ["Connect"] Meaning::Unserved(13750) => {}
-        "Conversation" in ["Connect"] Meaning::Unserved(13750) => {
+        "Assistant" in ["Connect"] Meaning::Unsupported(13750) => {}
+        "Autopilot" in ["Connect"] Meaning::Unsupported(13750) => {}
+        "Conversation" in ["Connect"] Meaning::Unsupported(13750) => {
             refused: [
                 13750 "part of a hosted product" => [
                     "inboundAutocreation", "inboundTimeout", "method", "record", "recordingStatusCallback",
@@ -260,10 +260,10 @@ pub static TWIML: Flavour = Flavour {
                 ],
             ],
         }
-        "ConversationRelaySession" in ["Connect"] Meaning::Unserved(13750) => {
+        "ConversationRelaySession" in ["Connect"] Meaning::Unsupported(13750) => {
             refused: [13750 "part of a hosted product" => ["connector", "sessionConfiguration"]],
         }
-        "Room" in ["Connect"] Meaning::Unserved(13750) => {
+        "Room" in ["Connect"] Meaning::Unsupported(13750) => {
             refused: [13750 "part of a hosted product" => ["participantIdentity"]],
         }
     },

@@ -9,11 +9,11 @@ use tandem_call::conversation::{ConversationFacts, ConversationStatus};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
 use tandem_call::leg::{Direction, LegInfo};
-use tandem_call::program::instruction::Unserved;
-use tandem_call::queue::{QueueOutcome, QueueResult, QueueStanding};
+use tandem_call::program::instruction::Unsupported;
+use tandem_call::queue::{QueueOutcome, QueuePosition, QueueResult};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
-use tandem_call::{Callback, Moment, Target};
+use tandem_call::{Callback, StatusEvent, Target};
 use tandem_dialect::{Body, Context, Notice};
 use tandem_routing::country;
 
@@ -52,7 +52,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
             push("DequeingCallSid", owner.ids.call(*by));
         }
         FetchReason::Queued(outcome) => queued(owner, outcome, &mut push),
-        FetchReason::Unserved(outcome) => outcome.iter().for_each(|(name, value)| push(name, value.clone())),
+        FetchReason::Unsupported(outcome) => outcome.iter().for_each(|(name, value)| push(name, value.clone())),
         FetchReason::Conference { id, name, .. } => {
             push("ConferenceSid", owner.ids.conference(*id));
             push("FriendlyName", name.to_string());
@@ -105,20 +105,20 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
 pub(super) fn webhook(owner: Owner<'_>, event: &CallEvent, context: &Context) -> Vec<Notice> {
     let leg = &event.leg;
     let notice = match &event.kind {
-        EventKind::Initiated => progress(owner, event, Moment::Initiated, "initiated", context),
-        EventKind::Ringing { .. } => progress(owner, event, Moment::Ringing, "ringing", context),
-        EventKind::Answered { .. } => progress(owner, event, Moment::Answered, "in-progress", context),
-        EventKind::Ended => progress(owner, event, Moment::Completed, format::status(leg.status), context),
+        EventKind::Initiated => progress(owner, event, StatusEvent::Initiated, "initiated", context),
+        EventKind::Ringing { .. } => progress(owner, event, StatusEvent::Ringing, "ringing", context),
+        EventKind::Answered { .. } => progress(owner, event, StatusEvent::Answered, "in-progress", context),
+        EventKind::Ended => progress(owner, event, StatusEvent::Completed, format::status(leg.status), context),
         EventKind::Recording(facts) => recording(owner, facts, context),
         EventKind::Stream(facts) => stream(owner, ("CallSid", owner.ids.call(leg.id)), facts, event.at),
-        EventKind::GatherHeard { words, sequence, callback } => {
+        EventKind::GatherPartial { words, sequence, callback } => {
             Some(transcription::partial(owner, leg, words, *sequence, callback))
         }
         EventKind::Siprec(facts) => siprec::event(owner, leg, facts, event.at),
         EventKind::Transcription(facts) => transcription::live_event(owner, leg, facts, event.at),
         EventKind::Transcribed(transcript) => transcription::transcribed(owner, leg, transcript, context),
         EventKind::MachineDetected(facts) => machine_detected(owner, leg, facts),
-        EventKind::Unserved(unserved) => payment(owner, leg, unserved),
+        EventKind::Unsupported(unserved) => payment(owner, leg, unserved),
         _ => None,
     };
     notice.into_iter().collect()
@@ -303,7 +303,7 @@ fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, 
 }
 
 /// The parameters of every request for a caller who waits in a queue.
-fn stands(owner: Owner<'_>, standing: &QueueStanding, push: &mut impl FnMut(&str, String)) {
+fn stands(owner: Owner<'_>, standing: &QueuePosition, push: &mut impl FnMut(&str, String)) {
     push("QueueSid", owner.ids.queue(standing.queue));
     push("QueueTime", format::seconds(standing.waited).to_string());
     push("AvgQueueTime", format::seconds(standing.average).to_string());
@@ -365,7 +365,7 @@ fn recorded(
 fn progress(
     owner: Owner<'_>,
     event: &CallEvent,
-    moment: Moment,
+    moment: StatusEvent,
     status: &'static str,
     context: &Context,
 ) -> Option<Notice> {
@@ -376,7 +376,7 @@ fn progress(
     push("Timestamp", format::rfc2822(event.at));
     push("CallbackSource", "call-progress-events".into());
     push("SequenceNumber", context.sequence.to_string());
-    if moment == Moment::Completed {
+    if moment == StatusEvent::Completed {
         let duration = format::seconds(leg.duration(event.at));
         push("CallDuration", duration.to_string());
         push("Duration", duration.div_ceil(60).to_string());
@@ -389,17 +389,17 @@ fn progress(
             recorded(owner, facts, facts.duration.unwrap_or_default(), context, &mut push);
         }
     }
-    owner.provider.progress(leg, moment == Moment::Completed, &mut push);
+    owner.provider.progress(leg, moment == StatusEvent::Completed, &mut push);
     Some(form(status, callback, parameters, true))
 }
 
 pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) -> Option<Notice> {
     let (moment, status) = match &facts.status {
-        RecordingStatus::InProgress => (Moment::InProgress, "in-progress"),
+        RecordingStatus::InProgress => (StatusEvent::InProgress, "in-progress"),
         RecordingStatus::Paused => return None,
-        RecordingStatus::Completed => (Moment::Completed, "completed"),
-        RecordingStatus::Absent => (Moment::Absent, "absent"),
-        RecordingStatus::Failed(_) => (Moment::Completed, "failed"),
+        RecordingStatus::Completed => (StatusEvent::Completed, "completed"),
+        RecordingStatus::Absent => (StatusEvent::Absent, "absent"),
+        RecordingStatus::Failed(_) => (StatusEvent::Completed, "failed"),
     };
     let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
     let failed = matches!(facts.status, RecordingStatus::Failed(_));
@@ -421,7 +421,7 @@ pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) 
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    if moment != Moment::InProgress {
+    if moment != StatusEvent::InProgress {
         parameters.push(("RecordingDuration".into(), format::recording_seconds(facts).to_string()));
     }
     Some(form(&format!("recording-{status}"), callback, parameters, false))
@@ -486,7 +486,7 @@ fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Op
 }
 
 /// The callback of a payment, which this server does not take.
-fn payment(owner: Owner<'_>, leg: &LegInfo, unserved: &Unserved) -> Option<Notice> {
+fn payment(owner: Owner<'_>, leg: &LegInfo, unserved: &Unsupported) -> Option<Notice> {
     let callback = unserved.callback.as_ref()?;
     let whose = [("AccountSid", owner.sid.to_owned()), ("CallSid", owner.ids.call(leg.id))];
     let whose = whose.map(|(name, value)| (name.to_owned(), value)).into_iter();
@@ -529,7 +529,7 @@ fn reason_name(reason: &FetchReason) -> &'static str {
         FetchReason::Whisper | FetchReason::Called { .. } => "whisper",
         FetchReason::Wait => "wait",
         FetchReason::Queued(_) => "queue",
-        FetchReason::Unserved(_) => "pay",
+        FetchReason::Unsupported(_) => "pay",
         FetchReason::Ordered(_) => "order",
         FetchReason::Detected(_) => "detection",
         FetchReason::Conference { .. } => "conference",

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::fetch::{FailureKind, FetchFailure, Scope};
-use tandem_call::handover::Handover;
-use tandem_call::hearing::{Listening, Words};
 use tandem_call::id::{
     CallId, ConversationId, FetchId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId,
 };
-use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Standing, Status};
-use tandem_call::machine::{AnsweredBy, GreetingEnd, MachineDetection, Until, Verdict};
+use tandem_call::internal_call::InternalCall;
+use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Status, Verstat};
+use tandem_call::machine_detection::{AnsweredBy, DetectionResult, GreetingEnd, MachineDetection, Until};
+use tandem_call::recognition::{RecognisedText, RecognitionSpec};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecSpec, SiprecStatus};
-use tandem_call::stream::{Form, Opens, StreamFault, StreamSpec};
+use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamTransport};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 use tandem_call::{Method, Target};
 
@@ -51,7 +51,7 @@ fn leg() -> LegInfo {
         status_callback: Some(Callback {
             target: target("http://app/status"),
             failover: None,
-            moments: vec![Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed],
+            moments: vec![StatusEvent::Initiated, StatusEvent::Ringing, StatusEvent::Answered, StatusEvent::Completed],
             elsewhere: Vec::new(),
             timeout: None,
         }),
@@ -107,7 +107,7 @@ fn requested(leg: LegInfo, reason: FetchReason) -> Parameters {
 
 #[test]
 fn a_caller_in_a_queue_is_told_of_by_how_it_stands() {
-    let standing = QueueStanding {
+    let standing = QueuePosition {
         queue: QueueId(0xc),
         position: 2,
         size: 5,
@@ -180,7 +180,7 @@ fn recording(status: RecordingStatus) -> Recording {
             callback: Some(Callback {
                 target: target("http://app/rec"),
                 failover: None,
-                moments: vec![Moment::Completed],
+                moments: vec![StatusEvent::Completed],
                 elsewhere: Vec::new(),
                 timeout: None,
             }),
@@ -239,11 +239,11 @@ fn a_call_with_a_signature_says_who_vouches_for_its_number() {
         requested(LegInfo { direction: Direction::Inbound, sip, ..leg() }, FetchReason::Start)
     };
     for (standing, attestation, verstat) in [
-        (Standing::Passed, Some(Attestation::A), "TN-Validation-Passed-A"),
-        (Standing::Passed, Some(Attestation::C), "TN-Validation-Passed-C"),
-        (Standing::Failed, Some(Attestation::B), "TN-Validation-Failed-B"),
-        (Standing::Failed, None, "TN-Validation-Failed"),
-        (Standing::Unknown, Some(Attestation::A), "No-TN-Validation"),
+        (Verstat::Passed, Some(Attestation::A), "TN-Validation-Passed-A"),
+        (Verstat::Passed, Some(Attestation::C), "TN-Validation-Passed-C"),
+        (Verstat::Failed, Some(Attestation::B), "TN-Validation-Failed-B"),
+        (Verstat::Failed, None, "TN-Validation-Failed"),
+        (Verstat::Unknown, Some(Attestation::A), "No-TN-Validation"),
     ] {
         let parameters = found(standing, attestation);
         assert_eq!(get(&parameters, "StirVerstat"), Some(verstat));
@@ -326,7 +326,7 @@ fn progress_is_told_in_callbacks_words_and_numbered() {
 
 #[test]
 fn who_answered_goes_with_the_first_document_the_end_and_a_callback_of_its_own() {
-    let answered_by = Some(AnsweredBy { verdict: Verdict::Machine, after: Duration::from_millis(2_340) });
+    let answered_by = Some(AnsweredBy { verdict: DetectionResult::Machine, after: Duration::from_millis(2_340) });
     let parameters = requested(LegInfo { answered_by, ..leg() }, FetchReason::Start);
     assert_eq!(get(&parameters, "AnsweredBy"), Some("machine_start"));
     assert_eq!(get(&parameters, "MachineDetectionDuration"), Some("2340"));
@@ -339,8 +339,8 @@ fn who_answered_goes_with_the_first_document_the_end_and_a_callback_of_its_own()
     let spec = MachineDetection::new(Until::GreetingEnd, second, second, second, second);
     let spec = Box::new(MachineDetection { callback, ..spec });
     let facts = |verdict| MachineFacts { verdict, after: second, spec: spec.clone() };
-    assert!(told(leg(), EventKind::MachineDetected(facts(Verdict::Machine)), 0).is_none(), "more follows");
-    let beep = facts(Verdict::GreetingEnded(GreetingEnd::Beep));
+    assert!(told(leg(), EventKind::MachineDetected(facts(DetectionResult::Machine)), 0).is_none(), "more follows");
+    let beep = facts(DetectionResult::GreetingEnded(GreetingEnd::Beep));
     let (notice, parameters) = told(leg(), EventKind::MachineDetected(beep), 0).unwrap();
     assert!(!notice.numbered);
     assert_eq!(get(&parameters, "AnsweredBy"), Some("machine_end_beep"));
@@ -381,7 +381,7 @@ fn the_end_names_the_recording_that_was_asked_for_with_the_call() {
 #[test]
 fn what_was_not_asked_for_is_not_told() {
     let mut quiet = leg();
-    quiet.status_callback.as_mut().unwrap().moments = vec![Moment::Completed];
+    quiet.status_callback.as_mut().unwrap().moments = vec![StatusEvent::Completed];
     assert!(told(quiet.clone(), EventKind::Initiated, 0).is_none());
     assert!(told(quiet.clone(), EventKind::DtmfReceived { digit: '1' }, 0).is_none());
     assert!(told(quiet, EventKind::Recording(recording(RecordingStatus::InProgress)), 0).is_none());
@@ -424,10 +424,10 @@ fn a_streams_life_is_told_to_its_own_callback() {
             elsewhere: Vec::new(),
             timeout: None,
         }),
-        hearers: tandem_call::leg::Hearers::Own,
+        hearers: tandem_call::leg::TargetLegs::Own,
         auth_token: None,
-        opens: Opens::default(),
-        form: Form::Messages,
+        opens: ConnectTiming::default(),
+        form: StreamTransport::Messages,
     };
     let facts = |status| StreamFacts { id: StreamId(0xe), spec: spec.clone(), status };
     let (_, started) = told(leg(), EventKind::Stream(facts(StreamStatus::Started)), 0).unwrap();
@@ -469,9 +469,9 @@ fn a_recording_sessions_life_is_told_to_its_own_callback() {
     assert!(told(leg(), facts(None, SiprecStatus::Paused), 0).is_none(), "there is no word for it");
 }
 
-fn words(stable: &str, unstable: &str) -> Words {
+fn words(stable: &str, unstable: &str) -> RecognisedText {
     let (stable, unstable) = (stable.to_owned(), unstable.to_owned());
-    Words { stable, unstable, stability: Some(0.8), confidence: Some(0.9), language: None }
+    RecognisedText { stable, unstable, stability: Some(0.8), confidence: Some(0.9), language: None }
 }
 
 #[test]
@@ -480,16 +480,16 @@ fn what_a_gather_heard_is_told_with_how_sure_it_is() {
     assert_eq!(get(&parameters, "SpeechResult"), Some("pay my bill"));
     assert_eq!(get(&parameters, "Confidence"), Some("0.9"));
     assert_eq!(get(&parameters, "Digits"), None);
-    let unsure = Words { confidence: None, ..words("yes", "") };
+    let unsure = RecognisedText { confidence: None, ..words("yes", "") };
     assert_eq!(get(&requested(leg(), FetchReason::Heard(unsure)), "Confidence"), Some("1.0"));
-    let nothing = requested(leg(), FetchReason::Heard(Words::default()));
+    let nothing = requested(leg(), FetchReason::Heard(RecognisedText::default()));
     assert_eq!((get(&nothing, "SpeechResult"), get(&nothing, "Confidence")), (Some(""), Some("0.0")));
 }
 
 #[test]
 fn what_a_gather_hears_so_far_is_told_in_its_two_parts() {
     let callback = leg().status_callback.unwrap();
-    let kind = EventKind::GatherHeard { words: words("pay", "my bell"), sequence: 3, callback };
+    let kind = EventKind::GatherPartial { words: words("pay", "my bell"), sequence: 3, callback };
     let (notice, parameters) = told(leg(), kind, 0).unwrap();
     assert_eq!((notice.event.as_ref(), &*notice.target.url), ("gather-partial", "http://app/status"));
     for (name, value) in [
@@ -509,10 +509,10 @@ fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
     let spec = TranscriptionSpec {
         name: Some("t".into()),
         track: Track::Both,
-        listening: Listening {
+        listening: RecognitionSpec {
             language: Some("en-US".into()),
             hints: vec!["a".into(), "b".into()],
-            ..Listening::default()
+            ..RecognitionSpec::default()
         },
         labels: (Some("customer".into()), None),
         engine: ("google".into(), "telephony".into()),
@@ -579,10 +579,10 @@ fn the_action_of_a_conversation_hears_how_it_ended() {
 #[test]
 fn an_application_is_told_who_hands_the_call_over_and_nothing_of_the_call_otherwise() {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let handover = Handover {
+    let handover = InternalCall {
         parameters: vec![pair("Param_cart", "7"), pair("CallSid", "another"), pair("order", "9")],
         customer: Some("shop".into()),
-        ..Handover::default()
+        ..InternalCall::default()
     };
     let called = LegInfo { direction: Direction::Inbound, handover: Some(Box::new(handover)), ..leg() };
     let parameters = requested(called.clone(), FetchReason::Start);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tandem_call::id::LegId;
 use tandem_causes::Cause;
 use tandem_http::FetchError;
-use tandem_http::exchange::Answer;
+use tandem_http::exchange::HttpAnswer;
 use tandem_store::deliveries::DeliveryState;
 
 /// A webhook request in provider-neutral form, with its retry policy. It is stored as JSON before the first attempt. It
@@ -162,15 +162,15 @@ impl From<(u16, u16)> for StatusRange {
 }
 
 /// Builds and signs the request of a delivery. Pure: the time is an argument.
-pub trait Seal: Send + Sync {
+pub trait DeliverySigner: Send + Sync {
     /// Returns the request of attempt number `attempt` (from 1) to `url` at `now`. `url` is that of the delivery, its
     /// failover URL, or the target of a redirect. For GET, the form must be in the query of the returned URL.
-    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> Sealed;
+    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest;
 }
 
 /// A signed request, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sealed {
+pub struct SignedRequest {
     /// The URL with its query.
     pub url: String,
     /// All header fields except `Host` and `Content-Length`.
@@ -230,7 +230,7 @@ pub struct Attempt {
     /// Cause of the failure, with advice.
     pub cause: Option<Cause>,
     /// The answer, whether it was a success or not.
-    pub answer: Option<Answer>,
+    pub answer: Option<HttpAnswer>,
 }
 
 /// The step after an attempt.

@@ -33,7 +33,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use delivery::{
-    Attempt, AttemptReport, Delivery, DeliveryBody, DeliveryMethod, Next, Retry, RetryOn, Seal, Sealed, StatusRange,
+    Attempt, AttemptReport, Delivery, DeliveryBody, DeliveryMethod, DeliverySigner, Next, Retry, RetryOn,
+    SignedRequest, StatusRange,
 };
 use worker::Worker;
 
@@ -84,7 +85,7 @@ struct Owner {
 struct Shared {
     store: Store,
     client: Client,
-    sealer: Arc<dyn Seal>,
+    sealer: Arc<dyn DeliverySigner>,
     sink: Sink,
     /// Limits the simultaneous attempts.
     slots: Semaphore,
@@ -116,7 +117,13 @@ impl Deliveries {
     ///
     /// `concurrency`: maximum number of simultaneous attempts over all queues; half of it for any one host. Further
     /// attempts wait.
-    pub fn start(store: Store, client: Client, sealer: Arc<dyn Seal>, sink: Sink, concurrency: usize) -> Deliveries {
+    pub fn start(
+        store: Store,
+        client: Client,
+        sealer: Arc<dyn DeliverySigner>,
+        sink: Sink,
+        concurrency: usize,
+    ) -> Deliveries {
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             store,

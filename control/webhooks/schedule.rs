@@ -76,14 +76,14 @@ impl<'d> Schedule<'d> {
         let at_failover = before >= tries;
         let failover = if at_failover || self.delivery.failover_url.is_none() { Step::GivenUp } else { Step::Failover };
         match self.verdict(status, error) {
-            Verdict::Final => Step::GivenUp,
-            Verdict::UselessHere => {
+            RetryDecision::Final => Step::GivenUp,
+            RetryDecision::UselessHere => {
                 if failover == Step::Failover {
                     self.made = tries;
                 }
                 failover
             }
-            Verdict::Repeat => {
+            RetryDecision::Repeat => {
                 let index = usize::try_from(before % tries).unwrap_or(usize::MAX);
                 match self.delivery.retries.delays_ms.get(index) {
                     Some(&delay) if !self.made.is_multiple_of(tries) => {
@@ -104,16 +104,16 @@ impl<'d> Schedule<'d> {
         u32::try_from(self.delivery.retries.delays_ms.len()).unwrap_or(u32::MAX).saturating_add(1).min(MAXIMUM_TRIES)
     }
 
-    fn verdict(&self, status: Option<u16>, error: Option<&FetchError>) -> Verdict {
+    fn verdict(&self, status: Option<u16>, error: Option<&FetchError>) -> RetryDecision {
         match (status, error) {
-            (None, Some(FetchError::Url(_) | FetchError::Refused(_))) => Verdict::UselessHere,
-            _ if self.delivery.retries.on.covers(status, error) => Verdict::Repeat,
-            _ => Verdict::Final,
+            (None, Some(FetchError::Url(_) | FetchError::Refused(_))) => RetryDecision::UselessHere,
+            _ if self.delivery.retries.on.covers(status, error) => RetryDecision::Repeat,
+            _ => RetryDecision::Final,
         }
     }
 }
 
-enum Verdict {
+enum RetryDecision {
     Repeat,
     /// This URL is unusable, but the failover URL may work.
     UselessHere,

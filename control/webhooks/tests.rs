@@ -314,8 +314,8 @@ impl Bench {
 /// Writes the id and the attempt into the body, and "signs" the URL.
 struct PlainSeal;
 
-impl Seal for PlainSeal {
-    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, _now: Timestamp) -> Sealed {
+impl DeliverySigner for PlainSeal {
+    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, _now: Timestamp) -> SignedRequest {
         let body = match &delivery.body {
             DeliveryBody::Form(fields) => {
                 let mut pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -326,7 +326,7 @@ impl Seal for PlainSeal {
             }
             DeliveryBody::Json(value) => value.to_string(),
         };
-        Sealed { url: url.into(), headers: vec![("X-Signature".into(), url.into())], body: Bytes::from(body) }
+        SignedRequest { url: url.into(), headers: vec![("X-Signature".into(), url.into())], body: Bytes::from(body) }
     }
 }
 

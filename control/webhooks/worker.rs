@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_causes::Cause;
-use tandem_http::exchange::Answer;
+use tandem_http::exchange::HttpAnswer;
 use tandem_http::{FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 use tandem_store::StoreError;
 use tandem_store::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryState};
@@ -148,7 +148,7 @@ impl Worker {
         if !delivery.follow_redirects {
             return client.send(&request).await;
         }
-        let mut reseal = |request: &mut Request| {
+        let mut sign_redirect = |request: &mut Request| {
             let mut hop = delivery.clone();
             if request.method == ::http::Method::GET {
                 // Like a browser, send only the redirect target's own query.
@@ -158,7 +158,7 @@ impl Worker {
             let sealed = sealer.seal(&hop, attempt, &request.url, Timestamp::now());
             (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
         };
-        client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await
+        client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut sign_redirect)).await
     }
 
     /// Stores the outcome of an attempt, then counts and reports it.
@@ -213,7 +213,7 @@ impl Worker {
             status,
             error,
             cause,
-            answer: sent.outcome.as_ref().ok().map(Answer::of),
+            answer: sent.outcome.as_ref().ok().map(HttpAnswer::of),
         };
         (self.shared.sink)(delivery, &AttemptReport { attempt, state, next });
         Ok(())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// The method by which a digit arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum DtmfMethod {
     /// A telephone-event (RFC 4733).
     Event,
     /// Tones in the audio (ITU-T Q.23).
@@ -29,7 +29,7 @@ const INFO_APART: Duration = Duration::from_millis(500);
 
 /// Removes duplicates of one leg's digits.
 #[derive(Debug, Default)]
-pub struct Presses {
+pub struct DigitDedup {
     latest: [Option<Press>; REMEMBERED],
 }
 
@@ -37,31 +37,31 @@ pub struct Presses {
 struct Press {
     key: char,
     /// The strongest method by which it arrived.
-    form: Form,
+    form: DtmfMethod,
     at: Instant,
     /// Whether an INFO has arrived for it: a further INFO is another digit.
     info: bool,
 }
 
-impl Presses {
+impl DigitDedup {
     /// Handles a digit; false if it is a duplicate of a digit that arrived by another method. A telephone-event has
     /// priority over tones: all tones during the event and shortly after it are the same digit.
-    pub fn handle(&mut self, now: Instant, key: char, form: Form) -> bool {
+    pub fn handle(&mut self, now: Instant, key: char, form: DtmfMethod) -> bool {
         let same = self.latest.iter_mut().flatten().find(|before| {
             let window = match (before.form, form) {
-                (Form::Event, Form::Tone) => TONE_AFTER,
-                (Form::Tone, Form::Event) => EVENT_AFTER,
-                (Form::Info, Form::Event | Form::Tone) => INFO_APART,
-                (Form::Event | Form::Tone, Form::Info) if !before.info => INFO_APART,
+                (DtmfMethod::Event, DtmfMethod::Tone) => TONE_AFTER,
+                (DtmfMethod::Tone, DtmfMethod::Event) => EVENT_AFTER,
+                (DtmfMethod::Info, DtmfMethod::Event | DtmfMethod::Tone) => INFO_APART,
+                (DtmfMethod::Event | DtmfMethod::Tone, DtmfMethod::Info) if !before.info => INFO_APART,
                 _ => return false,
             };
             before.key == key && now.saturating_duration_since(before.at) <= window
         });
         if let Some(before) = same {
-            if form == Form::Info || before.form == Form::Info {
+            if form == DtmfMethod::Info || before.form == DtmfMethod::Info {
                 before.info = true;
             }
-            if before.form == Form::Info || form == Form::Event {
+            if before.form == DtmfMethod::Info || form == DtmfMethod::Event {
                 // From now on the new method determines how long the digit lasts.
                 (before.form, before.at) = (form, now);
             }
@@ -76,7 +76,7 @@ impl Presses {
 
     /// Notes another packet of the latest telephone-event: it continues.
     pub fn handle_event_packet(&mut self, now: Instant) {
-        let event = self.latest.iter_mut().flatten().find(|press| press.form == Form::Event);
+        let event = self.latest.iter_mut().flatten().find(|press| press.form == DtmfMethod::Event);
         if let Some(event) = event {
             event.at = now;
         }
@@ -88,17 +88,17 @@ mod tests {
     use super::*;
 
     struct Bench {
-        presses: Presses,
+        presses: DigitDedup,
         origin: Instant,
     }
 
     impl Bench {
         #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
         fn new() -> Bench {
-            Bench { presses: Presses::default(), origin: Instant::now() }
+            Bench { presses: DigitDedup::default(), origin: Instant::now() }
         }
 
-        fn at(&mut self, milliseconds: u64, key: char, form: Form) -> bool {
+        fn at(&mut self, milliseconds: u64, key: char, form: DtmfMethod) -> bool {
             self.presses.handle(self.origin + Duration::from_millis(milliseconds), key, form)
         }
     }
@@ -106,16 +106,16 @@ mod tests {
     #[test]
     fn a_tone_that_accompanies_an_event_is_told_once_whichever_is_first() {
         let mut bench = Bench::new();
-        assert!(bench.at(0, '5', Form::Event));
-        assert!(!bench.at(120, '5', Form::Tone));
-        assert!(bench.at(1_000, '6', Form::Tone));
-        assert!(!bench.at(1_060, '6', Form::Event));
-        assert!(!bench.at(1_200, '6', Form::Tone));
+        assert!(bench.at(0, '5', DtmfMethod::Event));
+        assert!(!bench.at(120, '5', DtmfMethod::Tone));
+        assert!(bench.at(1_000, '6', DtmfMethod::Tone));
+        assert!(!bench.at(1_060, '6', DtmfMethod::Event));
+        assert!(!bench.at(1_200, '6', DtmfMethod::Tone));
     }
 
     #[test]
     fn a_key_pressed_twice_in_one_form_is_two_presses() {
-        for form in [Form::Event, Form::Tone, Form::Info] {
+        for form in [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info] {
             let mut bench = Bench::new();
             assert!((0..10).all(|press| bench.at(press * 80, '5', form)), "{form:?}");
         }
@@ -124,9 +124,14 @@ mod tests {
     #[test]
     fn a_key_pressed_twice_in_both_forms_is_two_presses() {
         let mut bench = Bench::new();
-        let told = [(0, Form::Event), (110, Form::Tone), (120, Form::Event), (230, Form::Tone)];
+        let told = [(0, DtmfMethod::Event), (110, DtmfMethod::Tone), (120, DtmfMethod::Event), (230, DtmfMethod::Tone)];
         assert_eq!(told.map(|(at, form)| bench.at(at, '7', form)), [true, false, true, false]);
-        let told = [(2_000, Form::Tone), (2_050, Form::Event), (2_150, Form::Tone), (2_180, Form::Event)];
+        let told = [
+            (2_000, DtmfMethod::Tone),
+            (2_050, DtmfMethod::Event),
+            (2_150, DtmfMethod::Tone),
+            (2_180, DtmfMethod::Event),
+        ];
         // The second tone arrives within the window of the first event, so the second event is reported.
         assert_eq!(told.map(|(at, form)| bench.at(at, '7', form)), [true, false, false, true]);
     }
@@ -134,26 +139,32 @@ mod tests {
     #[test]
     fn tones_found_again_while_the_event_lasts_are_the_same_press() {
         let mut bench = Bench::new();
-        assert!(bench.at(0, '5', Form::Event));
+        assert!(bench.at(0, '5', DtmfMethod::Event));
         for packet in 0..100 {
             bench.presses.handle_event_packet(bench.origin + Duration::from_millis(packet * 20));
         }
-        assert!(!bench.at(2_100, '5', Form::Tone));
-        assert!(bench.at(2_700, '5', Form::Tone));
+        assert!(!bench.at(2_100, '5', DtmfMethod::Tone));
+        assert!(bench.at(2_700, '5', DtmfMethod::Tone));
     }
 
     #[test]
     fn other_keys_are_other_presses() {
         let mut bench = Bench::new();
-        assert!(bench.at(0, '1', Form::Event));
-        assert!(bench.at(50, '2', Form::Tone));
-        assert!(bench.at(60, '3', Form::Info));
+        assert!(bench.at(0, '1', DtmfMethod::Event));
+        assert!(bench.at(50, '2', DtmfMethod::Tone));
+        assert!(bench.at(60, '3', DtmfMethod::Info));
     }
 
     #[test]
     fn an_info_for_each_event_adds_nothing_even_when_keys_are_repeated() {
         let mut bench = Bench::new();
-        let told = [(0, Form::Event), (150, Form::Event), (210, Form::Info), (330, Form::Info), (400, Form::Event)];
+        let told = [
+            (0, DtmfMethod::Event),
+            (150, DtmfMethod::Event),
+            (210, DtmfMethod::Info),
+            (330, DtmfMethod::Info),
+            (400, DtmfMethod::Event),
+        ];
         assert_eq!(told.map(|(at, form)| bench.at(at, '0', form)), [true, true, false, false, true]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Form, Presses, ToneDetector};
+use super::{DigitDedup, DtmfMethod, ToneDetector};
 use crate::codec::SampleRate;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
@@ -12,12 +12,12 @@ pub(crate) struct InbandDetector {
     detector: ToneDetector,
     /// To 8,000 Hz, from the rate of the newest frame.
     narrower: Option<(SampleRate, Box<Resampler>)>,
-    presses: Presses,
+    presses: DigitDedup,
 }
 
 impl InbandDetector {
     pub(crate) fn new() -> InbandDetector {
-        InbandDetector { detector: ToneDetector::default(), narrower: None, presses: Presses::default() }
+        InbandDetector { detector: ToneDetector::default(), narrower: None, presses: DigitDedup::default() }
     }
 
     /// Takes an inbound frame. Returns the digit that begins, unless its event was reported.
@@ -34,14 +34,14 @@ impl InbandDetector {
             &narrow
         };
         let key = self.detector.handle_frame(samples)?;
-        self.presses.handle(now, key, Form::Tone).then_some(key)
+        self.presses.handle(now, key, DtmfMethod::Tone).then_some(key)
     }
 
     /// Takes a telephone-event packet. `begins`: the digit that begins with it ([`crate::rtp::dtmf::Detector`]). Returns false when
     /// that digit was reported as a tone.
     pub(crate) fn handle_event(&mut self, now: Instant, begins: Option<char>) -> bool {
         match begins {
-            Some(key) => self.presses.handle(now, key, Form::Event),
+            Some(key) => self.presses.handle(now, key, DtmfMethod::Event),
             None => {
                 self.presses.handle_event_packet(now);
                 true

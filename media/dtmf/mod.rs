@@ -11,7 +11,7 @@ mod dedup;
 mod inband;
 mod tone_detector;
 
-pub use dedup::{Form, Presses};
+pub use dedup::{DigitDedup, DtmfMethod};
 pub(crate) use inband::InbandDetector;
 pub use tone_detector::ToneDetector;
 

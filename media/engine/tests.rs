@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::command::{Channels, OpId, RecordSpec, RecordingCommand, Track, Tracks};
-use crate::dtmf::Form;
+use crate::dtmf::DtmfMethod;
 use crate::event::{FinishReason, RecordingReason};
 use crate::quality::Impairment;
 use crate::rtp::rtcp::{self, Said};
@@ -373,7 +373,7 @@ fn a_muted_leg_is_heard_as_silence_but_its_keys_are_told() {
     assert!(
         pair.events(Who::A)
             .iter()
-            .any(|(_, event)| *event == Event::Dtmf { digit: '5', duration_ms: 20, form: Form::Event })
+            .any(|(_, event)| *event == Event::Dtmf { digit: '5', duration_ms: 20, form: DtmfMethod::Event })
     );
 }
 

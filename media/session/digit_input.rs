@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::codec::SampleRate;
-use crate::dtmf::{Form, InbandDetector};
+use crate::dtmf::{DtmfMethod, InbandDetector};
 use crate::event::Event;
 use crate::rtp::Header;
 use crate::rtp::dtmf::{Allowance, Detector};
@@ -50,7 +50,7 @@ impl DigitInput {
         let begins = press.map(|(digit, _)| digit);
         let reported = self.inband.as_mut().is_some_and(|inband| !inband.handle_event(now, begins));
         if let Some((digit, duration_ms)) = press.filter(|_| !reported) {
-            self.report(digit, duration_ms, Form::Event, events);
+            self.report(digit, duration_ms, DtmfMethod::Event, events);
         }
     }
 
@@ -60,11 +60,11 @@ impl DigitInput {
             && let Some(digit) = inband.handle_frame(now, samples, rate)
         {
             // The detector is sure of a tone after 40 ms.
-            self.report(digit, 40, Form::Tone, events);
+            self.report(digit, 40, DtmfMethod::Tone, events);
         }
     }
 
-    fn report(&mut self, digit: char, duration_ms: u32, form: Form, events: &mut SessionEvents) {
+    fn report(&mut self, digit: char, duration_ms: u32, form: DtmfMethod, events: &mut SessionEvents) {
         if self.allowance.take() {
             events.send(Event::Dtmf { digit, duration_ms, form });
         } else {

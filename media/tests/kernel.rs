@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tandem_media::{
-    Audio, Channels, Command, Config, Engine, Event, Form, OpId, RecordSpec, RecordingCommand, Session, SessionKey,
-    StartError, Stats, UseKernel, WavCoding,
+    Audio, Channels, Command, Config, DtmfMethod, Engine, Event, OpId, RecordSpec, RecordingCommand, Session,
+    SessionKey, StartError, Stats, UseKernel, WavCoding,
 };
 
 /// `None`: the kernel relay is not available here.
@@ -163,7 +163,7 @@ fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
         let packet = phones[0].packet(101, &[5, end, 1, 0x40]);
         phones[0].socket.send_to(&packet, phones[0].to).unwrap();
     }
-    let key = Event::Dtmf { digit: '5', duration_ms: 40, form: Form::Event };
+    let key = Event::Dtmf { digit: '5', duration_ms: 40, form: DtmfMethod::Event };
     let deadline = Instant::now() + Duration::from_secs(3);
     while phones[0].events.recv_timeout(deadline - Instant::now()).expect("the key") != key {}
     assert_eq!(engine.load().kernel_flows, 0, "both ways lead to user space again");
@@ -260,7 +260,7 @@ fn what_nobody_hears_is_dropped_in_the_kernel_and_counted_and_keys_come_up_all_t
         let packet = phone.packet(101, &[5, end, 1, 0x40]);
         phone.socket.send_to(&packet, phone.to).unwrap();
     }
-    let key = Event::Dtmf { digit: '5', duration_ms: 40, form: Form::Event };
+    let key = Event::Dtmf { digit: '5', duration_ms: 40, form: DtmfMethod::Event };
     while phone.events.recv_timeout(deadline - Instant::now()).expect("the key") != key {}
     say_until(&mut phone, &mut |_| engine.load().kernel_flows == 1);
     let sent = u64::from(phone.sequence.wrapping_sub(65_400));

@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tandem_media::{
-    Audio, Channels, Codec, Command, Config, Country, Engine, Event, FinishReason, Form, NotJoined, OpId, OpenError,
-    Participation, Preference, RecordSpec, RecordingCommand, RecordingReason, RoomEnd, RoomEvent, RoomKey, RoomSpec,
-    Session, SessionKey, TapCodec, Tone, Tracks,
+    Audio, Channels, Codec, Command, Config, Country, DtmfMethod, Engine, Event, FinishReason, NotJoined, OpId,
+    OpenError, Participation, Preference, RecordSpec, RecordingCommand, RecordingReason, RoomEnd, RoomEvent, RoomKey,
+    RoomSpec, Session, SessionKey, TapCodec, Tone, Tracks,
 };
 
 /// A far end: its socket, and the events of its session.
@@ -283,7 +283,7 @@ fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
     assert_eq!(loud, 10);
     phone.wait(|event| *event == Event::Finished { op: OpId(2), reason: FinishReason::Completed });
     phone.say(101, &[7, 10, 0, 160]);
-    phone.wait(|event| *event == Event::Dtmf { digit: '7', duration_ms: 20, form: Form::Event });
+    phone.wait(|event| *event == Event::Dtmf { digit: '7', duration_ms: 20, form: DtmfMethod::Event });
     phone.session.command(Command::Recording(RecordingCommand::Stop { op: OpId(1) })).unwrap();
     let Event::RecordingFinished { reason, duration, bytes, .. } =
         phone.wait(|event| matches!(event, Event::RecordingFinished { .. }))

@@ -12,7 +12,7 @@ use crate::digest;
 use crate::keys::LegId;
 use crate::leg::{Caller, Event, Incoming, Prack, TrunkName};
 use crate::message::{Echo, Request, Uri};
-use crate::waiting::Waiting;
+use crate::waiting::PendingCallGuard;
 use bytes::Bytes;
 
 /// An INVITE of a new call that is admitted.
@@ -82,7 +82,7 @@ impl Dialogs {
             offer: request.content.sdp(),
             replaces: self.replaced_by(&request).ok().flatten(),
             dialog: Some(Box::new(dialog.state())),
-            waiting: Waiting::default(),
+            waiting: PendingCallGuard::default(),
         });
         let trunk = incoming.trunk.as_ref();
         let is_user = incoming.caller.as_ref().is_some_and(|caller| caller.username.is_some());

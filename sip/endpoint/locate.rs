@@ -16,7 +16,7 @@ use crate::endpoint::{OutOfDialogRequest, Output, Target};
 use crate::leg::{EndCause, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
 use crate::network;
-use crate::peer::Peer;
+use crate::peer::Trunk;
 
 /// Most lookups at the same time. A call beyond them fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
@@ -158,7 +158,7 @@ impl Endpoint {
     fn why_not(&self, outgoing: &Outgoing, address: IpAddr) -> Option<String> {
         let mut there = self.trunks.at_address(&self.core, address).peekable();
         if there.peek().is_some() {
-            let usable = |trunk: &Peer| trunk.account.as_ref().is_none_or(|own| outgoing.accounts.contains(own));
+            let usable = |trunk: &Trunk| trunk.account.as_ref().is_none_or(|own| outgoing.accounts.contains(own));
             return (!there.any(usable)).then(|| "another account's trunk".to_owned());
         }
         let purpose = network::purpose(address)?;

@@ -13,7 +13,7 @@ use crate::compose::{self, RequestParts};
 use crate::dialog::Flow;
 use crate::leg::EndCause;
 use crate::message::{Method, Request};
-use crate::peer::PeerStatus;
+use crate::peer::TrunkStatus;
 
 /// How long an OPTIONS may stay without a response: long enough for three of them to be lost, much shorter than Timer F
 /// (32 s).
@@ -41,7 +41,7 @@ impl Endpoint {
     }
 
     /// The next trunk whose status changed, by its index in [`crate::Config::peers`].
-    pub fn poll_peer(&mut self) -> Option<(usize, PeerStatus)> {
+    pub fn poll_peer(&mut self) -> Option<(usize, TrunkStatus)> {
         self.trunks.poll_status()
     }
 

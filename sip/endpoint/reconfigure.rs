@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::Endpoint;
 use crate::config::Config;
 use crate::leg::TrunkName;
-use crate::peer::PeerStatus;
+use crate::peer::TrunkStatus;
 
 impl Endpoint {
     /// Takes other settings for everything that comes from now on. Sockets, our addresses on them, and the timers stay.
@@ -27,7 +27,7 @@ impl Endpoint {
 
     /// Every trunk by its index; `None` for those that are not configured any more.
     #[must_use]
-    pub fn peers(&self) -> Vec<Option<(TrunkName, PeerStatus)>> {
+    pub fn peers(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
         self.trunks.statuses()
     }
 }

@@ -24,7 +24,7 @@ use crate::compose;
 use crate::digest;
 use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Method, Request, Response, Uri};
-use crate::peer::{KnownBy, Peer, PeerStatus, Registered, TrunkState, Way};
+use crate::peer::{KnownBy, Registered, Trunk, TrunkState, TrunkStatus, Way};
 use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
@@ -106,7 +106,7 @@ impl Trunks {
     }
 
     /// The next trunk whose status changed.
-    pub(super) fn poll_status(&mut self) -> Option<(usize, PeerStatus)> {
+    pub(super) fn poll_status(&mut self) -> Option<(usize, TrunkStatus)> {
         let index = self.changed.pop()?;
         let trunk = self.states.get_mut(index)?;
         trunk.is_listed = false;
@@ -114,7 +114,7 @@ impl Trunks {
     }
 
     /// Every trunk by its index; `None` for those that are not configured any more.
-    pub(super) fn statuses(&self) -> Vec<Option<(TrunkName, PeerStatus)>> {
+    pub(super) fn statuses(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
         let shown = |state: &TrunkState| (!state.retired).then(|| (state.peer.trunk.clone(), state.status()));
         self.states.iter().map(shown).collect()
     }
@@ -123,11 +123,11 @@ impl Trunks {
 
     /// Takes the configured trunks in place of the old ones. A trunk keeps its calls and its index. One that is not configured
     /// any more withdraws its registration.
-    pub(super) fn reconfigure(&mut self, core: &mut Core, now: Instant, trunks: Vec<Peer>) {
+    pub(super) fn reconfigure(&mut self, core: &mut Core, now: Instant, trunks: Vec<Trunk>) {
         for index in 0..self.states.len() {
             let name = self.states.get(index).map(|state| state.peer.trunk.clone()).unwrap_or_default();
             if !trunks.iter().any(|trunk| trunk.trunk == name) {
-                self.change(core, now, index, Peer::new(name));
+                self.change(core, now, index, Trunk::new(name));
                 self.states.get_mut(index).into_iter().for_each(|state| state.retired = true);
             }
         }
@@ -141,14 +141,14 @@ impl Trunks {
     }
 
     /// Adds a trunk, and starts its registration and its probes.
-    pub(super) fn add(&mut self, core: &mut Core, now: Instant, trunk: Peer) {
+    pub(super) fn add(&mut self, core: &mut Core, now: Instant, trunk: Trunk) {
         let index = self.states.len();
         self.states.push(TrunkState::new(trunk, None, None));
         self.start(core, now, index);
         self.update(core, index);
     }
 
-    fn change(&mut self, core: &mut Core, now: Instant, index: usize, trunk: Peer) {
+    fn change(&mut self, core: &mut Core, now: Instant, index: usize, trunk: Trunk) {
         let Some(state) = self.states.get_mut(index) else { return };
         let (credentials, old) = (trunk.credentials.clone(), mem::replace(&mut state.peer, trunk));
         state.retired = false;
@@ -408,7 +408,7 @@ impl Trunks {
     }
 
     /// The configured trunks at an address.
-    pub(super) fn at_address(&self, core: &Core, address: IpAddr) -> impl Iterator<Item = &Peer> {
+    pub(super) fn at_address(&self, core: &Core, address: IpAddr) -> impl Iterator<Item = &Trunk> {
         let is_there = move |trunk: &&TrunkState| {
             !trunk.retired
                 && (trunk.addresses.iter().any(|known| known.to_canonical() == address)
@@ -428,7 +428,7 @@ impl Trunks {
     // ----- which trunk --------------------------------------------------------------------------------------------
 
     /// The settings of a trunk.
-    pub(super) fn get(&self, index: usize) -> Option<&Peer> {
+    pub(super) fn get(&self, index: usize) -> Option<&Trunk> {
         self.states.get(index).map(|trunk| &trunk.peer)
     }
 
@@ -546,7 +546,7 @@ fn log_registration(state: &TrunkState, status: Registered, before: Registered) 
 #[cfg(test)]
 impl Trunks {
     /// The status of a trunk.
-    pub(super) fn status(&self, index: usize) -> Option<PeerStatus> {
+    pub(super) fn status(&self, index: usize) -> Option<TrunkStatus> {
         self.states.get(index).map(TrunkState::status)
     }
 }

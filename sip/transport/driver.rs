@@ -35,7 +35,7 @@ use crate::hep::Agent;
 use crate::ladder::Ladder;
 use crate::leg::{Command, Event, Transport, TrunkName};
 use crate::overload::Overload;
-use crate::peer::PeerStatus;
+use crate::peer::TrunkStatus;
 use crate::throttle::Throttle;
 use crate::waiting::WaitingCalls;
 
@@ -114,7 +114,7 @@ async fn start_driver(mut config: Config, sink: Sink) -> Result<Handle, StartErr
     let (keep_alive, idle) = (keep_alive(&config), idle(&config));
     let max_connections = config.max_connections;
     let ladder = (config.trace_mib > 0).then(|| Arc::new(Ladder::new(config.trace_mib as usize * 1024 * 1024)));
-    let unknown = config.peers.iter().map(|peer| Some((peer.trunk.clone(), PeerStatus::default())));
+    let unknown = config.peers.iter().map(|peer| Some((peer.trunk.clone(), TrunkStatus::default())));
     let peers = Arc::new(Peers(RwLock::new(unknown.collect())));
     let told = Arc::new(capture::Counts::default());
     let capture = capture(&config, &told)?;

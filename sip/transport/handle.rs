@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::guard::Guard;
 use crate::ladder::Ladder;
 use crate::leg::{Command, Transport, TrunkName};
-use crate::peer::PeerStatus;
+use crate::peer::TrunkStatus;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -158,14 +158,14 @@ impl Handle {
     /// Returns the status of a trunk in [`Config::peers`]; the default status, in which nothing is known, if there is
     /// no trunk with this name.
     #[must_use]
-    pub fn peer(&self, trunk: &str) -> PeerStatus {
+    pub fn peer(&self, trunk: &str) -> TrunkStatus {
         let peers = self.peers.read();
         peers.iter().flatten().find(|(name, _)| &**name == trunk).map(|(_, status)| *status).unwrap_or_default()
     }
 
     /// Returns the status of every trunk in [`Config::peers`].
     #[must_use]
-    pub fn peers(&self) -> Vec<(TrunkName, PeerStatus)> {
+    pub fn peers(&self) -> Vec<(TrunkName, TrunkStatus)> {
         self.peers.read().iter().flatten().cloned().collect()
     }
 
@@ -194,21 +194,21 @@ impl Handle {
 /// The latest status of each trunk, at the trunk's index in the endpoint; `None` for a trunk that is no longer
 /// configured.
 #[derive(Debug, Default)]
-pub(super) struct Peers(pub(super) RwLock<Vec<Option<(TrunkName, PeerStatus)>>>);
+pub(super) struct Peers(pub(super) RwLock<Vec<Option<(TrunkName, TrunkStatus)>>>);
 
 impl Peers {
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Vec<Option<(TrunkName, PeerStatus)>>> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Vec<Option<(TrunkName, TrunkStatus)>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn write(&self, index: usize, status: PeerStatus) {
+    pub(super) fn write(&self, index: usize, status: TrunkStatus) {
         let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(Some((_, place))) = places.get_mut(index) {
             *place = status;
         }
     }
 
-    pub(super) fn replace(&self, all: Vec<Option<(TrunkName, PeerStatus)>>) {
+    pub(super) fn replace(&self, all: Vec<Option<(TrunkName, TrunkStatus)>>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
     }
 }

@@ -8,8 +8,8 @@
 //!                                  └───► Lines (the terminal, the report)
 //! ```
 
+mod audio_classifier;
 mod conversation;
-mod ears;
 mod keyboard;
 mod lines;
 mod phone;
@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tandem_accounts::Account;
-use tandem_call::hearing::Listening;
 use tandem_call::program::instruction::Speech;
+use tandem_call::recognition::RecognitionSpec;
 use tandem_config::Config;
 use tandem_http::{Client, NetworkPolicy};
 use tandem_media as media;
@@ -169,7 +169,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     conversation.lines.tell(Tone::Plain, "calling", &format!("{} as {}", target.uri, arguments.from));
     let invitation = Invitation { uri: target.uri.clone(), from: arguments.from.clone(), credentials };
     let tap = conversation.phone.call(invitation).map_err(Failure::Environment)?;
-    let listening = Listening { partials: false, punctuation: true, ..Listening::default() };
+    let listening = RecognitionSpec { partials: false, punctuation: true, ..RecognitionSpec::default() };
     // Without a speech-to-text engine, only sounds are measured.
     conversation.listen(tap, recogniser.listen(&listening).ok());
     if let Some(keyboard) = keyboard {

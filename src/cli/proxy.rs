@@ -28,7 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Failure;
 use super::authority::Authority;
 use super::ca::trust;
-use front::{Front, Place};
+use front::{Front, HostPort};
 
 /// Default address of the proxy.
 pub(crate) const LISTEN: &str = "127.0.0.1:3128";
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("info");
     let (config, _) = super::client_config(arguments.config.as_deref())?;
     let server = match &arguments.url {
-        Some(url) => Place::of(url).map_err(Failure::Input)?,
+        Some(url) => HostPort::of(url).map_err(Failure::Input)?,
         None => listening(&config)?,
     };
     let authority = Authority::load_or_make(&config.data_dir).map_err(Failure::Environment)?;
@@ -91,14 +91,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// Returns the address of the server from its configuration.
-fn listening(config: &Config) -> Result<Place, Failure> {
+fn listening(config: &Config) -> Result<HostPort, Failure> {
     let listen = super::reachable(config.http.listen);
     if listen.port() == 0 {
         return Err(Failure::Input(anyhow!(
             "http.listen has port 0, any that is free: say where by --url http://HOST:PORT"
         )));
     }
-    Ok(Place { host: listen.ip().to_string(), port: listen.port() })
+    Ok(HostPort { host: listen.ip().to_string(), port: listen.port() })
 }
 
 impl Arguments {
@@ -109,7 +109,7 @@ impl Arguments {
     }
 }
 
-async fn serve(arguments: Arguments, config: &Config, server: Place, authority: Authority) -> anyhow::Result<()> {
+async fn serve(arguments: Arguments, config: &Config, server: HostPort, authority: Authority) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = bind(arguments.listen, "--listen 127.0.0.1:3129").await?;
     let tls = match arguments.listen_tls {
@@ -136,7 +136,7 @@ async fn serve(arguments: Arguments, config: &Config, server: Place, authority: 
         tracing::info!("TLS on {}", tls.local_addr()?);
     }
     // A server may return URLs with its own address; connections to it need no certificate from this authority.
-    let own = config.http.public_url.as_deref().and_then(|url| Place::of(&url.parse().ok()?).ok());
+    let own = config.http.public_url.as_deref().and_then(|url| HostPort::of(&url.parse().ok()?).ok());
     let own = [Some(server.clone()), own].into_iter().flatten().collect();
     let most = arguments.max_connections.into();
     let front = Front::new(authority, server, own, arguments.passes_through(), most);

@@ -14,7 +14,7 @@ fn dials(to: &str) -> String {
 }
 
 /// Waits until a trunk stands so.
-async fn until(house: &House, trunk: &str, so: impl Fn(tandem_sip::PeerStatus) -> bool) {
+async fn until(house: &House, trunk: &str, so: impl Fn(tandem_sip::TrunkStatus) -> bool) {
     let status = || house.calls().services().sip().peer(trunk);
     let stands = async {
         while !so(status()) {

@@ -57,9 +57,9 @@ fn room() -> Participation {
 }
 
 impl Script {
-    fn opened(most: u16, opening: Option<Opening>) -> Self {
+    fn opened(most: u16, opening: Option<ConferenceSettings>) -> Self {
         let (account, dialect, name) = (&"main".into(), &"test".into(), &"room".into());
-        let wanted = Wanted { account, dialect, name, most, opening: opening.map(Arc::new) };
+        let wanted = ConferenceSpec { account, dialect, name, most, opening: opening.map(Arc::new) };
         let conference = Conference::open(ConferenceId(9), wanted, NOW);
         let mut script = Self { conference, orders: Vec::new(), told: Vec::new() };
         script.drain();
@@ -82,7 +82,7 @@ impl Script {
         self.drain();
     }
 
-    fn leave(&mut self, leg: &LegInfo, why: Leaving) {
+    fn leave(&mut self, leg: &LegInfo, why: LeaveReason) {
         self.conference.leave(NOW, &Arc::new(leg.clone()), why);
         self.conference.handle_left(NOW, leg.id);
         self.drain();
@@ -138,9 +138,9 @@ fn two_come_and_go_and_the_last_one_ends_it() {
     script.come(1, room());
     script.come(2, room());
     script.start();
-    script.leave(&over(1, EndedBy::Peer), Leaving::Ended);
+    script.leave(&over(1, EndedBy::Peer), LeaveReason::Ended);
     assert!(!script.orders.contains(&Output::Close));
-    script.leave(&info(2), Leaving::Itself);
+    script.leave(&info(2), LeaveReason::Itself);
     assert!(script.orders.contains(&Output::Close) && script.conference.is_closing());
     script.conference.handle_over(NOW);
     script.drain();
@@ -164,7 +164,7 @@ fn as_many_as_a_conference_takes_come_and_go_each_told_of_once() {
     assert!(script.conference.enter(NOW, &info(251), room()).is_err());
     assert_eq!(script.conference.participants().count(), 250);
     for number in 1..=250 {
-        script.leave(&over(number, EndedBy::Peer), Leaving::Ended);
+        script.leave(&over(number, EndedBy::Peer), LeaveReason::Ended);
     }
     script.conference.handle_over(NOW);
     script.drain();
@@ -176,7 +176,7 @@ fn as_many_as_a_conference_takes_come_and_go_each_told_of_once() {
 
 #[test]
 fn who_ends_it_by_leaving_takes_the_others_along() {
-    for (why, cause) in [(Leaving::Ended, EndCause::HostLeft), (Leaving::Removed, EndCause::HostRemoved)] {
+    for (why, cause) in [(LeaveReason::Ended, EndCause::HostLeft), (LeaveReason::Removed, EndCause::HostRemoved)] {
         let mut script = Script::new();
         script.come(1, room());
         script.come(2, Participation { ends: true, label: Some("host".into()), ..room() });
@@ -187,7 +187,7 @@ fn who_ends_it_by_leaving_takes_the_others_along() {
         script.conference.handle_over(NOW);
         script.drain();
         assert_eq!(script.words().last_chunk::<2>().unwrap(), &["left 1 HostLeft", "ended"]);
-        assert_eq!(script.orders, [Output::PutOut { leg: leg(1), clears: false }]);
+        assert_eq!(script.orders, [Output::ParticipantRemoved { leg: leg(1), clears: false }]);
         assert_eq!(script.end(), (cause, Some(leg(2))));
         assert_eq!(script.conference.info().end.as_ref().unwrap().label.as_deref(), Some("host"));
     }
@@ -205,7 +205,7 @@ fn a_request_ends_it_and_gives_up_who_is_being_called() {
     script.conference.handle_over(NOW);
     script.drain();
     assert_eq!(script.words()[1..], ["joined 1", "expected 2", "left 1 ConferenceEnded", "ended"]);
-    assert_eq!(script.orders, [Output::Close, Output::PutOut { leg: leg(1), clears: false }]);
+    assert_eq!(script.orders, [Output::Close, Output::ParticipantRemoved { leg: leg(1), clears: false }]);
     assert_eq!(script.end(), (EndCause::Request, None));
 }
 
@@ -213,7 +213,7 @@ fn a_request_ends_it_and_gives_up_who_is_being_called() {
 fn the_last_one_put_out_is_told_apart() {
     let mut script = Script::new();
     script.come(1, room());
-    script.leave(&info(1), Leaving::Removed);
+    script.leave(&info(1), LeaveReason::Removed);
     script.conference.handle_over(NOW);
     script.drain();
     assert_eq!(script.words()[2..], ["left 1 Request", "ended"]);
@@ -298,7 +298,7 @@ fn one_that_is_reserved_stays_open_until_it_is_released() {
     let mut script = Script::new();
     script.conference.reserve();
     script.come(1, room());
-    script.leave(&info(1), Leaving::Itself);
+    script.leave(&info(1), LeaveReason::Itself);
     assert!(!script.conference.is_closing());
     script.conference.release(NOW);
     assert!(script.conference.is_closing());
@@ -309,7 +309,7 @@ fn who_leaves_and_comes_again_at_once_is_told_of_twice() {
     let mut script = Script::new();
     script.come(2, room());
     script.conference.enter(NOW, &info(1), room()).unwrap();
-    script.conference.leave(NOW, &info(1), Leaving::Itself);
+    script.conference.leave(NOW, &info(1), LeaveReason::Itself);
     script.conference.enter(NOW, &info(1), room()).unwrap();
     for _ in 0..2 {
         script.conference.handle_joined(NOW, leg(1));
@@ -322,14 +322,15 @@ fn who_leaves_and_comes_again_at_once_is_told_of_twice() {
 
 #[test]
 fn it_is_recorded_from_its_start_held_and_told_of() {
-    let mut script = Script::opened(250, Some(Opening { record: Some(spec()), ..Opening::default() }));
+    let mut script =
+        Script::opened(250, Some(ConferenceSettings { record: Some(spec()), ..ConferenceSettings::default() }));
     script.come(1, room());
     script.come(2, room());
     assert!(script.conference.recordings().is_empty());
     script.start();
     let facts = script.conference.recordings()[0].clone();
     assert_eq!((facts.id, facts.leg, facts.conference), (RECORDING, leg(1), Some(ConferenceId(9))));
-    for gap in [Some(Gap::Skip), Some(Gap::Skip), None] {
+    for gap in [Some(PauseBehavior::Skip), Some(PauseBehavior::Skip), None] {
         script.conference.pause_recording(NOW, RECORDING, gap).unwrap();
     }
     script.conference.stop_recording(RECORDING).unwrap();
@@ -338,7 +339,7 @@ fn it_is_recorded_from_its_start_held_and_told_of() {
     script.drain();
     let told = ["recording runs", "recording paused", "recording runs", "recording completed"];
     assert_eq!(script.words()[4..], told);
-    let pause = Output::PauseRecording { id: RECORDING, gap: Gap::Skip };
+    let pause = Output::PauseRecording { id: RECORDING, gap: PauseBehavior::Skip };
     let orders = [pause, Output::ResumeRecording(RECORDING), Output::StopRecording(RECORDING)];
     assert_eq!(script.orders[1..], orders);
 }
@@ -349,7 +350,7 @@ fn a_room_that_vanishes_puts_everybody_out() {
     script.come(1, Participation { wait: Wait::Document(document("wait")), ..room() });
     script.conference.handle_over(NOW);
     script.drain();
-    assert!(script.orders.contains(&Output::PutOut { leg: leg(1), clears: false }));
+    assert!(script.orders.contains(&Output::ParticipantRemoved { leg: leg(1), clears: false }));
     assert_eq!(script.end(), (EndCause::Failed, None));
 }
 
@@ -360,7 +361,7 @@ fn who_was_first_is_told_once_and_each_fact_knows_its_leg_as_it_is() {
     script.come(2, room());
     let entered: Vec<_> = script.told.iter().filter(|one| one.kind == ConferenceEventKind::Entered).collect();
     assert!(matches!(entered[..], [event] if event.leg.as_ref().is_some_and(|one| one.id == leg(1))));
-    script.leave(&over(2, EndedBy::Peer), Leaving::Ended);
+    script.leave(&over(2, EndedBy::Peer), LeaveReason::Ended);
     let last = script.told.last().unwrap();
     assert!(last.leg.as_ref().is_some_and(|one| one.id == leg(2) && one.end.is_some()));
     assert!(last.first.as_ref().is_some_and(|one| one.id == leg(1)));
@@ -371,14 +372,14 @@ fn a_host_who_clears_has_the_others_hung_up_and_so_has_a_request() {
     let mut script = Script::new();
     script.come(1, Participation { ends: true, clears: true, ..room() });
     script.come(2, room());
-    script.leave(&over(1, EndedBy::Peer), Leaving::Ended);
+    script.leave(&over(1, EndedBy::Peer), LeaveReason::Ended);
     script.conference.handle_left(NOW, leg(2));
     script.drain();
-    assert!(script.orders.contains(&Output::PutOut { leg: leg(2), clears: true }));
+    assert!(script.orders.contains(&Output::ParticipantRemoved { leg: leg(2), clears: true }));
     let mut script = Script::new();
     script.come(1, room());
     script.conference.end(NOW, true);
     script.conference.handle_left(NOW, leg(1));
     script.drain();
-    assert!(script.orders.contains(&Output::PutOut { leg: leg(1), clears: true }));
+    assert!(script.orders.contains(&Output::ParticipantRemoved { leg: leg(1), clears: true }));
 }

@@ -11,12 +11,12 @@ use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::event::CallEvent;
 use tandem_call::id::LegId;
-use tandem_call::leg::{EndCause, Hearers};
+use tandem_call::leg::{EndCause, TargetLegs};
 use tandem_call::recording::Track;
-use tandem_call::stream::{Form, Opens, Playout, StreamCodec, StreamSpec};
+use tandem_call::stream::{BidirectionalMode, ConnectTiming, StreamCodec, StreamSpec, StreamTransport};
 use tandem_clock as clock;
 use tandem_dialect::Context;
-use tandem_routing::new_call::{CreateError, First, NewCall};
+use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
 use tandem_runtime::followers::Following;
 use tandem_runtime::local_streams::LocalStream;
 use tandem_telnyx::{self as telnyx, rest};
@@ -60,13 +60,13 @@ impl Dash {
             unanswered: EndCause::Timeout,
             stream: Some(self.stream()),
             client_state: Some(STANDARD.encode(state)),
-            ..NewCall::plain(account, telnyx::NAME, to, from, First::Commands)
+            ..NewCall::plain(account, telnyx::NAME, to, from, AnswerAction::Commands)
         };
         if let Err(error) = calls.create_if_allowed(leg, new).await {
             self.upstreams.close(upstream);
             return Err(rest::why_not_made(error));
         }
-        let suppress = Command::Suppress { track: Track::Both, on: true };
+        let suppress = Command::SuppressNoise { track: Track::Both, on: true };
         // The call continues without noise suppression.
         let _ = calls.request(leg, Request { client_state: None, command: suppress }).await;
         let dash = Arc::clone(self);
@@ -85,13 +85,13 @@ impl Dash {
             name: None,
             track: Track::Inbound,
             codec: Some(StreamCodec::Pcmu),
-            playout: Some(Playout::Payload(StreamCodec::Pcmu)),
+            playout: Some(BidirectionalMode::Payload(StreamCodec::Pcmu)),
             parameters: Vec::new(),
             callback: None,
-            hearers: Hearers::Own,
+            hearers: TargetLegs::Own,
             auth_token: None,
-            opens: Opens::AtAnswer,
-            form: Form::Messages,
+            opens: ConnectTiming::AtAnswer,
+            form: StreamTransport::Messages,
         }
     }
 

@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 use tandem_clock as clock;
 
 use super::Dash;
-use super::upstream::Means;
+use super::upstream::CallSelector;
 use crate::frontends::{Out, TRY_AGAIN, serve, turn_away, upgrade};
 
 /// The call that a frontend wants to hear; every call when both ids are absent.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct AudioQuery {
     stream_id: Option<String>,
     call_control_id: Option<String>,
 }
 
-impl Wanted {
-    fn means(&self) -> Means<'_> {
-        Means { stream_id: self.stream_id.as_deref(), control_id: self.call_control_id.as_deref() }
+impl AudioQuery {
+    fn means(&self) -> CallSelector<'_> {
+        CallSelector { stream_id: self.stream_id.as_deref(), control_id: self.call_control_id.as_deref() }
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn call_events(
 /// `/frontend-audio`: sends the audio of calls to a frontend, and the frontend's microphone to one of the calls.
 pub(super) async fn frontend_audio(
     State(dash): State<Arc<Dash>>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<AudioQuery>,
     headers: HeaderMap,
     request: WebSocketUpgrade,
 ) -> Response {
@@ -75,7 +75,7 @@ pub(super) async fn frontend_audio(
 
 /// Handles a message of a frontend: sends audio to its call and ignores other events. Returns an error message for the
 /// frontend if the message is invalid.
-fn spoken(dash: &Dash, id: u64, wanted: &Wanted, bound: &mut Option<u64>, said: &str) -> Option<Out> {
+fn spoken(dash: &Dash, id: u64, wanted: &AudioQuery, bound: &mut Option<u64>, said: &str) -> Option<Out> {
     let Ok(frame) = serde_json::from_str::<Spoken<'_>>(said) else {
         return Some(problem(100_003, "malformed_frame", "the message is not a JSON object of the known form"));
     };
@@ -86,7 +86,7 @@ fn spoken(dash: &Dash, id: u64, wanted: &Wanted, bound: &mut Option<u64>, said: 
     let Some(payload) = payload.filter(|payload| STANDARD.decode(payload.as_bytes()).is_ok()) else {
         return Some(problem(100_004, "invalid_media", "media.payload is not base64"));
     };
-    let own = Means { stream_id: frame.stream_id.as_deref(), control_id: frame.call_control_id.as_deref() };
+    let own = CallSelector { stream_id: frame.stream_id.as_deref(), control_id: frame.call_control_id.as_deref() };
     let means = if wanted.means().anything() { own } else { wanted.means() };
     let frame = json!({ "event": "media", "media": { "payload": payload } }).to_string();
     dash.upstreams.speak(id, means, bound, frame.into(), clock::now().instant);

@@ -40,12 +40,12 @@ struct Upstream {
 
 /// The ids by which a frontend names a call; both `None` for any call.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Means<'a> {
+pub(super) struct CallSelector<'a> {
     pub(super) stream_id: Option<&'a str>,
     pub(super) control_id: Option<&'a str>,
 }
 
-impl Means<'_> {
+impl CallSelector<'_> {
     pub(super) fn anything(self) -> bool {
         self.stream_id.is_none() && self.control_id.is_none()
     }
@@ -122,7 +122,7 @@ impl Upstreams {
     pub(super) fn speak(
         &self,
         frontend: u64,
-        means: Means<'_>,
+        means: CallSelector<'_>,
         bound: &mut Option<u64>,
         frame: Utf8Bytes,
         now: Instant,
@@ -164,12 +164,12 @@ mod tests {
         let (first, mut to_first) = upstreams.open("v3:1");
         let mut bound = upstreams.newest();
         let (_, mut to_second) = upstreams.open("v3:2");
-        upstreams.speak(7, Means::default(), &mut bound, "a".into(), now);
+        upstreams.speak(7, CallSelector::default(), &mut bound, "a".into(), now);
         assert_eq!((heard(&mut to_first), heard(&mut to_second)), (vec!["a".to_owned()], vec![]));
         upstreams.close(first);
-        upstreams.speak(7, Means::default(), &mut bound, "b".into(), now);
+        upstreams.speak(7, CallSelector::default(), &mut bound, "b".into(), now);
         assert_eq!(heard(&mut to_second), ["b"], "its own is over");
-        upstreams.speak(8, Means::default(), &mut None, "c".into(), now + SPEAKS_FOR);
+        upstreams.speak(8, CallSelector::default(), &mut None, "c".into(), now + SPEAKS_FOR);
         assert!(heard(&mut to_second).is_empty(), "that call has its frontend");
     }
 
@@ -179,9 +179,9 @@ mod tests {
         let (first, mut to_first) = upstreams.open("v3:1");
         let (_, mut to_second) = upstreams.open("v3:2");
         upstreams.begin(first, "", "stream");
-        let by_stream = Means { stream_id: Some("stream"), control_id: None };
+        let by_stream = CallSelector { stream_id: Some("stream"), control_id: None };
         upstreams.speak(7, by_stream, &mut None, "a".into(), now);
-        let unknown = Means { stream_id: None, control_id: Some("v3:3") };
+        let unknown = CallSelector { stream_id: None, control_id: Some("v3:3") };
         upstreams.speak(7, unknown, &mut None, "b".into(), now);
         assert_eq!((heard(&mut to_first), heard(&mut to_second)), (vec!["a".to_owned()], vec![]));
     }
@@ -191,7 +191,7 @@ mod tests {
         let (upstreams, now) = (Upstreams::default(), tandem_clock::now().instant);
         let (_, mut words) = upstreams.open("v3:1");
         let say = |frontend, text: &'static str, at| {
-            upstreams.speak(frontend, Means::default(), &mut upstreams.newest(), text.into(), at);
+            upstreams.speak(frontend, CallSelector::default(), &mut upstreams.newest(), text.into(), at);
         };
         say(1, "one", now);
         say(2, "other", now + Duration::from_millis(20));

@@ -10,16 +10,16 @@ use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::hearing::Listening;
 use tandem_call::id::LegId;
-use tandem_call::leg::{Hearers, LegInfo};
+use tandem_call::leg::{LegInfo, TargetLegs};
 use tandem_call::program::instruction::{AudioSource, Play, Speech};
+use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::Track;
-use tandem_call::stream::{Form, Opens, StreamCodec, StreamSpec};
+use tandem_call::stream::{ConnectTiming, StreamCodec, StreamSpec, StreamTransport};
 use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
 use tandem_clock as clock;
 use tandem_routing::agent_program;
-use tandem_routing::new_call::{First, NewCall};
+use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_runtime::followers::Following;
 use tandem_runtime::local_streams::LocalStream;
 use tandem_twilio as twilio;
@@ -37,7 +37,7 @@ const LAST_MESSAGES: Duration = Duration::from_secs(2);
 const TRANSCRIPTION: &str = "gateway";
 
 /// A request for a call: the number, and texts for the agent.
-pub(super) struct Wish {
+pub(super) struct CallRequest {
     pub(super) to: PhoneNumber,
     pub(super) prompt: Option<String>,
     pub(super) first_message: Option<String>,
@@ -45,7 +45,7 @@ pub(super) struct Wish {
 
 impl Starlis {
     /// Calls a number. The error is text for the user.
-    pub(super) async fn call(self: &Arc<Self>, wish: Wish) -> Result<LegId, String> {
+    pub(super) async fn call(self: &Arc<Self>, wish: CallRequest) -> Result<LegId, String> {
         let calls = &self.app.calls;
         let services = calls.services();
         let account = crate::account(&self.app, self.config.account.as_ref());
@@ -78,9 +78,9 @@ impl Starlis {
     }
 
     /// Returns what the called party hears first: the configured agent, or only the first message.
-    fn first(&self, wish: Wish) -> First {
+    fn first(&self, wish: CallRequest) -> AnswerAction {
         if let Some(name) = &self.config.agent {
-            return First::Program(agent_program(AgentSpec {
+            return AnswerAction::Program(agent_program(AgentSpec {
                 name: Arc::clone(name),
                 prompt: wish.prompt.map(Into::into),
                 first_message: wish.first_message.map(Into::into),
@@ -90,9 +90,9 @@ impl Starlis {
         match wish.first_message {
             Some(text) => {
                 let speech = Speech { text, ssml: false, voice: None, language: None };
-                First::Play(Play::once(AudioSource::Speech(speech)))
+                AnswerAction::Play(Play::once(AudioSource::Speech(speech)))
             }
-            None => First::Commands,
+            None => AnswerAction::Commands,
         }
     }
 
@@ -106,10 +106,10 @@ impl Starlis {
             playout: None,
             parameters: Vec::new(),
             callback: None,
-            hearers: Hearers::Own,
+            hearers: TargetLegs::Own,
             auth_token: None,
-            opens: Opens::AtAnswer,
-            form: Form::Octets,
+            opens: ConnectTiming::AtAnswer,
+            form: StreamTransport::Octets,
         }
     }
 
@@ -174,7 +174,7 @@ impl Starlis {
         TranscriptionSpec {
             name: Some(TRANSCRIPTION.to_owned()),
             track: self.track(),
-            listening: Listening { punctuation: true, ..Listening::default() },
+            listening: RecognitionSpec { punctuation: true, ..RecognitionSpec::default() },
             labels: (None, None),
             engine: (String::new(), String::new()),
             at_end: false,

@@ -15,7 +15,7 @@ use tandem_call::leg::{LegInfo, Status};
 use tandem_clock as clock;
 
 use super::Starlis;
-use super::calls::Wish;
+use super::calls::CallRequest;
 use crate::text;
 
 /// `GET /`: says that the server is running.
@@ -37,7 +37,7 @@ pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Byt
     let Some(to) = number.parse().ok().filter(PhoneNumber::is_e164) else {
         return failed(&format!("{number} is not a number in E.164 format (e.g., +1234567890)"));
     };
-    let wish = Wish { to, prompt: text(&body, "prompt"), first_message: text(&body, "first_message") };
+    let wish = CallRequest { to, prompt: text(&body, "prompt"), first_message: text(&body, "first_message") };
     match starlis.call(wish).await {
         Ok(leg) => {
             let call_sid = starlis.call_sid(leg);
@@ -61,7 +61,7 @@ pub(super) async fn end_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -
 
 /// The call that a status request names.
 #[derive(Deserialize)]
-pub(super) struct Means {
+pub(super) struct CallSelector {
     #[serde(rename = "callSid", default)]
     call_sid: String,
     #[serde(default)]
@@ -69,7 +69,7 @@ pub(super) struct Means {
 }
 
 /// `GET /call-status`: the state of a live or ended call.
-pub(super) async fn call_status(State(starlis): State<Arc<Starlis>>, Query(means): Query<Means>) -> Response {
+pub(super) async fn call_status(State(starlis): State<Arc<Starlis>>, Query(means): Query<CallSelector>) -> Response {
     if means.call_sid.is_empty() || means.user_id.is_empty() {
         return wrong("Call SID and User ID are required");
     }

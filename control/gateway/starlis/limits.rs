@@ -57,7 +57,7 @@ pub(super) struct Sockets {
 
 /// The place of one open WebSocket of a user, freed on drop.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SocketSlot {
     user: String,
     open: Arc<Mutex<HashMap<String, u32>>>,
 }
@@ -68,18 +68,18 @@ impl Sockets {
     }
 
     /// Takes a place for another WebSocket; `None` if the user has reached the limit or there are too many users.
-    pub(super) fn take(&self, user: &str) -> Option<Place> {
+    pub(super) fn take(&self, user: &str) -> Option<SocketSlot> {
         let mut open = self.open.lock();
         let count = open.get(user).copied().unwrap_or_default();
         if count >= self.most || (count == 0 && open.len() >= MOST_USERS) {
             return None;
         }
         open.insert(user.to_owned(), count + 1);
-        Some(Place { user: user.to_owned(), open: Arc::clone(&self.open) })
+        Some(SocketSlot { user: user.to_owned(), open: Arc::clone(&self.open) })
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketSlot {
     fn drop(&mut self) {
         let mut open = self.open.lock();
         match open.get_mut(&self.user) {

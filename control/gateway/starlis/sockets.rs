@@ -17,7 +17,7 @@ use crate::text;
 
 /// The query parameters of a frontend: the call that it wants to hear, its user, and its token.
 #[derive(Deserialize)]
-pub(super) struct Means {
+pub(super) struct CallSelector {
     #[serde(rename = "callSid", default)]
     call_sid: String,
     #[serde(default)]
@@ -29,7 +29,7 @@ pub(super) struct Means {
 /// `GET /frontend-stream`: connects a frontend to a call.
 pub(super) async fn frontend_stream(
     State(starlis): State<Arc<Starlis>>,
-    Query(means): Query<Means>,
+    Query(means): Query<CallSelector>,
     headers: HeaderMap,
     request: WebSocketUpgrade,
 ) -> Response {
@@ -39,7 +39,7 @@ pub(super) async fn frontend_stream(
     upgrade(request, &headers).on_upgrade(async move |socket| listen(&starlis, socket, &means).await)
 }
 
-async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &Means) {
+async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &CallSelector) {
     if means.call_sid.is_empty() || means.user_id.is_empty() {
         return turn_away(socket, POLICY, "Missing callSid or user_id").await;
     }

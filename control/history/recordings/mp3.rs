@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_call::id::RecordingId;
-use tandem_media::{RecordedFile, RecordingKey, SealedWriter, unfinished};
+use tandem_media::{EncryptedWriter, RecordedFile, RecordingKey, unfinished};
 use tokio::sync::Mutex;
 
 /// File extension of an MP3 that is not complete. A killed process can leave such a file.
@@ -91,7 +91,7 @@ fn encode(wav: &Path, to: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
     match key {
         None => tandem_media::encode_mp3(recording, &out)?,
         Some(key) => {
-            let mut sealed = SealedWriter::new(&out, key, &rand::random())?;
+            let mut sealed = EncryptedWriter::new(&out, key, &rand::random())?;
             tandem_media::encode_mp3(recording, &mut sealed)?;
             sealed.finish()?;
         }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tandem_call::conference::{Beep, Coaching, Opening, Participation};
+use tandem_call::conference::{Beep, Coaching, ConferenceSettings, Participation};
 use tandem_call::fetch::FetchFailure;
 use tandem_call::recording::{RecordingSource, RecordingSpec};
-use tandem_call::{Method, Moment};
+use tandem_call::{Method, StatusEvent};
 
 use super::record;
 use crate::code;
@@ -27,19 +27,19 @@ const MAX_NAME: usize = 128;
 const MAX_REGION: usize = 32;
 
 /// Events that a conference can report to its status callback.
-pub const MOMENTS: [(&str, Moment); 9] = [
-    ("start", Moment::Started),
-    ("end", Moment::Over),
-    ("join", Moment::Joined),
-    ("leave", Moment::Left),
-    ("mute", Moment::Muted),
-    ("hold", Moment::Held),
-    ("modify", Moment::Modified),
-    ("speaker", Moment::Speaks),
-    ("announcement", Moment::Announced),
+pub const MOMENTS: [(&str, StatusEvent); 9] = [
+    ("start", StatusEvent::Started),
+    ("end", StatusEvent::Over),
+    ("join", StatusEvent::Joined),
+    ("leave", StatusEvent::Left),
+    ("mute", StatusEvent::Muted),
+    ("hold", StatusEvent::Held),
+    ("modify", StatusEvent::Modified),
+    ("speaker", StatusEvent::Speaks),
+    ("announcement", StatusEvent::Announced),
 ];
 /// Events that a conference reports when its document lists none.
-pub const USUAL: [Moment; 2] = [Moment::Started, Moment::Over];
+pub const USUAL: [StatusEvent; 2] = [StatusEvent::Started, StatusEvent::Over];
 
 /// Values of `beep`, with the tones that they select.
 pub const BEEPS: [(&str, Beep); 4] =
@@ -65,7 +65,7 @@ pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         beep: reader.word(element, "beep", &BEEPS, Beep::Both, BEEP),
         coach: coach(reader, element),
         most: u16::try_from(most).unwrap_or(250),
-        opening: Some(opening(reader, element)?).filter(|one| *one != Opening::default()).map(Arc::new),
+        opening: Some(opening(reader, element)?).filter(|one| *one != ConferenceSettings::default()).map(Arc::new),
         conference: name.into(),
     }))
 }
@@ -100,16 +100,16 @@ fn coach(reader: &mut Reader<'_>, element: &Element) -> Option<Coaching> {
     whom.map(|whom| Coaching::of(vec![whom]))
 }
 
-fn opening(reader: &mut Reader<'_>, element: &Element) -> Result<Opening, FetchFailure> {
+fn opening(reader: &mut Reader<'_>, element: &Element) -> Result<ConferenceSettings, FetchFailure> {
     let callback = reader.callback(element, "statusCallback", &MOMENTS, &USUAL, code::SCHEMA)?;
     let region = element.attribute("region").map(str::trim);
     let fits = |text: &&str| (1..=MAX_REGION).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    Ok(Opening {
+    Ok(ConferenceSettings {
         callback,
         record: recorded(reader, element)?,
         recorded: reader.target(element.attribute("eventCallbackUrl"), Method::Post, code::BAD_URL)?,
         region: region.filter(fits).map(Into::into),
-        ..Opening::default()
+        ..ConferenceSettings::default()
     })
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use tandem_call::conversation::{AgentSpec, ConversationSpec, Inputs, Manner, Sensitivity, With};
+use tandem_call::conversation::{
+    AgentSpec, ConversationSpec, ConversationTarget, Inputs, LanguageSettings, Sensitivity,
+};
 use tandem_call::fetch::FetchFailure;
 
 use super::stream;
@@ -37,11 +39,11 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     }
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
     let language = word(element, "language").unwrap_or(LANGUAGE);
-    let mut tongues = Vec::new();
+    let mut languages = Vec::new();
     for child in element.elements() {
         let Some(rule) = reader.rule_in(child, element) else { continue };
         match (rule.meaning, rule.name, word(child, "code")) {
-            (Meaning::Part, "Language", Some(code)) => tongues.push((code.to_owned(), manner(child))),
+            (Meaning::Part, "Language", Some(code)) => languages.push((code.to_owned(), manner(child))),
             (Meaning::Part, "Language", None) => reader.warn(BAD_VALUE, "<Language> without a code was skipped"),
             (Meaning::Part, "Parameter", _) => {}
             _ => reader.misplaced(child, element),
@@ -55,14 +57,14 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         (inputs("welcomeGreetingInterruptible", Inputs::ANY), inputs("interruptible", Inputs::ANY));
     let reports = inputs("reportInputDuringAgentSpeech", Inputs::NONE);
     Ok(Some(ConversationSpec {
-        with: With::Application(url),
+        with: ConversationTarget::Application(url),
         parameters,
         greeting: element.attribute("welcomeGreeting").filter(|text| !text.trim().is_empty()).map(str::to_owned),
         greeting_cut_by,
         speaks: word(element, "ttsLanguage").unwrap_or(language).to_owned(),
         hears: word(element, "transcriptionLanguage").unwrap_or(language).to_owned(),
         manner: manner(element),
-        tongues,
+        languages,
         cut_by,
         reports,
         sensitivity: reader.word(element, "interruptSensitivity", &SENSITIVITIES, Sensitivity::High, BAD_VALUE),
@@ -91,14 +93,14 @@ pub(crate) fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<Conver
         voice: word(element, "voice").map(Arc::from),
         ..AgentSpec::default()
     };
-    Some(ConversationSpec::new(With::Agent(Box::new(agent))))
+    Some(ConversationSpec::new(ConversationTarget::Agent(Box::new(agent))))
 }
 
 /// Reads the voice, the speech model and the hints of a language.
-fn manner(element: &Element) -> Manner {
+fn manner(element: &Element) -> LanguageSettings {
     let hints =
         element.attribute("hints").unwrap_or_default().split(',').map(str::trim).filter(|hint| !hint.is_empty());
-    Manner {
+    LanguageSettings {
         voice: word(element, "voice").map(str::to_owned),
         model: word(element, "speechModel").map(str::to_owned),
         hints: hints.take(MOST_HINTS).map(str::to_owned).collect(),

@@ -70,7 +70,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
             Meaning::Conference if conference.is_none() && dequeue.is_none() && targets.is_empty() => {
                 conference = conference::read(reader, child)?;
             }
-            Meaning::Unserved(code) => reader.unserved(child, code),
+            Meaning::Unsupported(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),
         }
     }

@@ -41,7 +41,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather,
         let Some(rule) = reader.rule(child) else { continue };
         match rule.meaning {
             Meaning::Say | Meaning::Play | Meaning::Pause => prompts.extend(sound::prompt(reader, rule, child)?),
-            Meaning::Unserved(code) => reader.unserved(child, code),
+            Meaning::Unsupported(code) => reader.unserved(child, code),
             _ => reader.warn(NESTED, format!("<{}> does not belong in <Gather> and was skipped", child.name)),
         }
     }

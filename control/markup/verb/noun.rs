@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::fetch::FetchFailure;
-use tandem_call::handover::Handover;
-use tandem_call::machine::{MachineDetection, Until};
+use tandem_call::internal_call::InternalCall;
+use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, DialTarget};
-use tandem_call::{Callback, Moment};
+use tandem_call::{Callback, StatusEvent};
 
 use crate::code;
 use crate::element::Element;
@@ -32,11 +32,11 @@ const MAX_CUSTOMER: usize = 256;
 const MAX_URIS: usize = 10;
 
 /// Events that a called party can report to its status callback.
-pub(crate) const MOMENTS: [(&str, Moment); 4] = [
-    ("initiated", Moment::Initiated),
-    ("ringing", Moment::Ringing),
-    ("answered", Moment::Answered),
-    ("completed", Moment::Completed),
+pub(crate) const MOMENTS: [(&str, StatusEvent); 4] = [
+    ("initiated", StatusEvent::Initiated),
+    ("ringing", StatusEvent::Ringing),
+    ("answered", StatusEvent::Answered),
+    ("completed", StatusEvent::Completed),
 ];
 
 /// Reads a number that is the text of the `Dial` itself.
@@ -146,11 +146,11 @@ pub(super) fn application(reader: &mut Reader<'_>, element: &Element) -> Result<
     if customer.is_some_and(|text| text.chars().count() > MAX_CUSTOMER || text.chars().any(char::is_control)) {
         reader.bad_value(element, "customerId", code::SCHEMA);
     }
-    let handover = Handover {
+    let handover = InternalCall {
         parameters: named.collect(),
         customer: customer.map(|text| text.chars().filter(|c| !c.is_control()).take(MAX_CUSTOMER).collect()),
         as_called: reader.flag(element, "copyParentTo", false, code::SCHEMA),
-        ..Handover::default()
+        ..InternalCall::default()
     };
     let to = Address::Application(id.into());
     let mut target = DialTarget { handover: Some(Box::new(handover)), ..DialTarget::new(to) };
@@ -197,10 +197,10 @@ fn progress(
 ) -> Result<(), FetchFailure> {
     let method = reader.method(element, "method", method_code);
     target.whisper = reader.target(element.attribute("url"), method, code::BAD_URL)?;
-    let detected = [("amd", Moment::Detected)];
+    let detected = [("amd", StatusEvent::Detected)];
     let more: &[_] = if reader.flavour.defaults.detects_in_milliseconds { &detected } else { &[] };
     let moments = [&MOMENTS, more].concat();
-    target.status = reader.callback(element, "statusCallback", &moments, &[Moment::Completed], code::SCHEMA)?;
+    target.status = reader.callback(element, "statusCallback", &moments, &[StatusEvent::Completed], code::SCHEMA)?;
     target.detect = machine_detection(reader, element, target.status.as_ref())?.map(Box::new);
     Ok(())
 }
@@ -251,7 +251,7 @@ fn in_milliseconds(
     let greeting = milliseconds("machineDetectionSpeechThreshold", 3_500);
     let after_greeting = milliseconds("machineDetectionSpeechEndThreshold", 800);
     let silence = milliseconds("machineDetectionSilenceTimeout", 3_500);
-    let callback = status.filter(|status| status.wants(Moment::Detected)).cloned();
+    let callback = status.filter(|status| status.wants(StatusEvent::Detected)).cloned();
     MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }
 }
 

@@ -1,7 +1,7 @@
 //! `Pay`. This server takes no payments; the application is told that the payment failed.
 
 use tandem_call::fetch::FetchFailure;
-use tandem_call::program::instruction::{Instruction, Unserved, Warning};
+use tandem_call::program::instruction::{Instruction, Unsupported, Warning};
 
 use crate::code;
 use crate::element::Element;
@@ -29,7 +29,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruc
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
     };
     let code = NO_PAYMENTS.to_string();
-    Ok(Instruction::Unserved(Box::new(Unserved {
+    Ok(Instruction::Unsupported(Box::new(Unsupported {
         warning: Warning { code: NO_PAYMENTS, message: format!("<Pay>: {WHY}") },
         action,
         outcome: pairs(&[

@@ -27,7 +27,7 @@ pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
     let most = reader.number(element, "maxQueueSize", 1..=5_000, code::SCHEMA);
     for child in element.elements() {
         match reader.rule(child).map(|rule| rule.meaning) {
-            Some(Meaning::Unserved(code)) => reader.unserved(child, code),
+            Some(Meaning::Unsupported(code)) => reader.unserved(child, code),
             Some(_) => reader.misplaced(child, element),
             None => {}
         }

@@ -6,7 +6,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::Record;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::transcription::TranscriptionOrder;
-use tandem_call::{Callback, Method, Moment};
+use tandem_call::{Callback, Method, StatusEvent};
 
 use super::gather::action_or_current;
 use crate::code;
@@ -25,8 +25,8 @@ const TRIM: u32 = 13699;
 /// Default maximum length of a recording that is transcribed.
 const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
 /// Events that a recording can report to its status callback.
-pub(crate) const MOMENTS: [(&str, Moment); 3] =
-    [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
+pub(crate) const MOMENTS: [(&str, StatusEvent); 3] =
+    [("in-progress", StatusEvent::InProgress), ("completed", StatusEvent::Completed), ("absent", StatusEvent::Absent)];
 const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)];
 /// Names of the directions in recordings.
 pub(crate) const TRACKS: [(&str, Track); 3] =
@@ -75,7 +75,7 @@ fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Trans
     };
     let wanted = reader.flag(element, name, false, TRANSCRIBE);
     let callback = reader.target(element.attribute(callback), Method::Post, code::BAD_URL)?;
-    let moments = vec![Moment::Completed];
+    let moments = vec![StatusEvent::Completed];
     let callback =
         callback.map(|target| Callback { target, failover: None, moments, elsewhere: Vec::new(), timeout: None });
     Ok((wanted || callback.is_some()).then_some(TranscriptionOrder { callback }))
@@ -100,7 +100,13 @@ pub(super) fn common(
         max_length: None,
         silence_timeout: None,
         beep: false,
-        callback: reader.callback(element, "recordingStatusCallback", &MOMENTS, &[Moment::Completed], event_code)?,
+        callback: reader.callback(
+            element,
+            "recordingStatusCallback",
+            &MOMENTS,
+            &[StatusEvent::Completed],
+            event_code,
+        )?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `Siprec` in `Start`: a session with a recording server.
 
-use tandem_call::Moment;
+use tandem_call::StatusEvent;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::recording::Track;
 use tandem_call::siprec::SiprecSpec;
@@ -20,7 +20,7 @@ pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     let track = reader.word(element, "track", &TRACKS, Track::Both, TRACK);
     parts(reader, element);
     // The events cannot be chosen: one moment stands for all events of a session.
-    let callback = reader.callback(element, "statusCallback", &[], &[Moment::Completed], code::SCHEMA)?;
+    let callback = reader.callback(element, "statusCallback", &[], &[StatusEvent::Completed], code::SCHEMA)?;
     Ok(Some(Box::new(SiprecSpec {
         connector: connector.to_owned(),
         name: name(element),

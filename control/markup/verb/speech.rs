@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tandem_call::fetch::FetchFailure;
-use tandem_call::hearing::Listening;
 use tandem_call::program::instruction::GatherSpeech;
+use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::Track;
 use tandem_call::transcription::TranscriptionSpec;
-use tandem_call::{Callback, Moment};
+use tandem_call::{Callback, StatusEvent};
 
 use crate::code;
 use crate::element::Element;
@@ -41,8 +41,8 @@ pub(super) fn gather(
         }
         _ => Some(reader.seconds(element, "speechTimeout", 1..=3600, SPEECH_TIMEOUT).unwrap_or(timeout)),
     };
-    let partials = reader.callback(element, "partialResultCallback", &[], &[Moment::Completed], code::SCHEMA)?;
-    let listening = Listening {
+    let partials = reader.callback(element, "partialResultCallback", &[], &[StatusEvent::Completed], code::SCHEMA)?;
+    let listening = RecognitionSpec {
         language: Some(own(element, "language").unwrap_or_else(|| LANGUAGE.to_owned())),
         hints: speech::hints(element.attribute("hints").unwrap_or_default()),
         model: speech::model("", model.as_deref().unwrap_or_default()),
@@ -68,7 +68,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
     let target = reader.target(element.attribute("statusCallbackUrl"), method, code::BAD_URL)?;
     let engine = own(element, "transcriptionEngine").unwrap_or_else(|| ENGINE.to_owned());
     let model = own(element, "speechModel").unwrap_or_else(|| MODEL.to_owned());
-    let listening = Listening {
+    let listening = RecognitionSpec {
         language: Some(own(element, "languageCode").unwrap_or_else(|| LANGUAGE.to_owned())),
         hints: speech::hints(element.attribute("hints").unwrap_or_default()),
         model: speech::model(&engine, &model),
@@ -88,7 +88,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
         callback: target.map(|target| Callback {
             target,
             failover: None,
-            moments: vec![Moment::Completed],
+            moments: vec![StatusEvent::Completed],
             elsewhere: Vec::new(),
             timeout: None,
         }),

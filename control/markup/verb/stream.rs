@@ -1,12 +1,14 @@
 //! `Connect`, `Start` and `Stop` with their children.
 
-use tandem_call::Moment;
+use tandem_call::StatusEvent;
 use tandem_call::command::Command;
 use tandem_call::fetch::FetchFailure;
-use tandem_call::leg::Hearers;
+use tandem_call::leg::TargetLegs;
 use tandem_call::program::instruction::{Connect, Converse, Instruction, Order};
 use tandem_call::recording::Track;
-use tandem_call::stream::{ByteOrder, Form, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::stream::{
+    BidirectionalMode, ByteOrder, ConnectTiming, SampleRate, StreamCodec, StreamSpec, StreamTransport,
+};
 
 use super::{conversation, record, siprec, speech};
 use crate::code;
@@ -61,7 +63,7 @@ pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Inst
                 let spec = conversation::agent(reader, child).map(Box::new);
                 connected = spec.map(|spec| Instruction::Converse(Converse { spec, action: action.clone() }));
             }
-            Meaning::Unserved(code) => reader.unserved(child, code),
+            Meaning::Unsupported(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),
         }
     }
@@ -96,7 +98,7 @@ pub fn start(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instructi
                 let track = reader.word(child, "direction", &record::TRACKS, Track::Inbound, code::SCHEMA);
                 out.push(suppression(track, true));
             }
-            Meaning::Unserved(code) => reader.unserved(child, code),
+            Meaning::Unsupported(code) => reader.unserved(child, code),
             _ => reader.warn(NESTED, format!("<{}> does not belong in <Start> and was skipped", child.name)),
         }
     }
@@ -121,14 +123,14 @@ pub fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instructio
             Meaning::Siprec => out.push(Instruction::StopSiprec(name(child))),
             Meaning::Transcription => out.push(Instruction::StopTranscription(name(child))),
             Meaning::Suppression => out.push(suppression(Track::Both, false)),
-            Meaning::Unserved(code) => reader.unserved(child, code),
+            Meaning::Unsupported(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),
         }
     }
 }
 
 fn suppression(track: Track, on: bool) -> Instruction {
-    Instruction::Order(Box::new(Order { command: Command::Suppress { track, on }, action: None }))
+    Instruction::Order(Box::new(Order { command: Command::SuppressNoise { track, on }, action: None }))
 }
 
 /// Reads a `Stream`. `speaks`: whether the application may send audio. Returns `None`, with a warning, if the stream
@@ -148,7 +150,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         true => bidirectional(reader, element, speaks),
         false => {
             let codec = codec(reader, element);
-            (Some(codec), speaks.then_some(Playout::Payload(codec)))
+            (Some(codec), speaks.then_some(BidirectionalMode::Payload(codec)))
         }
     };
     parts(reader, element);
@@ -156,7 +158,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     let bearer = element.attribute("authBearerToken").filter(|_| reader.honours(element, "authBearerToken"));
     let auth_token = bearer.map(str::to_owned);
     // The events cannot be chosen: one moment stands for all events of a stream.
-    let callback = reader.callback(element, "statusCallback", &[], &[Moment::Completed], code::SCHEMA)?;
+    let callback = reader.callback(element, "statusCallback", &[], &[StatusEvent::Completed], code::SCHEMA)?;
     Ok(Some(StreamSpec {
         url,
         name: name(element),
@@ -165,16 +167,20 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         playout,
         parameters,
         callback,
-        hearers: Hearers::Own,
+        hearers: TargetLegs::Own,
         auth_token,
-        opens: Opens::default(),
-        form: Form::Messages,
+        opens: ConnectTiming::default(),
+        form: StreamTransport::Messages,
     }))
 }
 
 /// Reads the codec of the audio for the application (`None`: the codec of the call), and how the application sends
 /// audio: in a codec of its own, or in files (Telnyx).
-fn bidirectional(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> (Option<StreamCodec>, Option<Playout>) {
+fn bidirectional(
+    reader: &mut Reader<'_>,
+    element: &Element,
+    speaks: bool,
+) -> (Option<StreamCodec>, Option<BidirectionalMode>) {
     let heard = CODECS.iter().filter(|(name, _)| !name.contains('@')).chain(&LINEAR);
     let heard: Vec<_> = heard.map(|(name, codec)| (*name, Some(*codec))).chain([("default", None)]).collect();
     let codec = reader.word(element, "codec", &heard, None, code::SCHEMA);
@@ -183,8 +189,8 @@ fn bidirectional(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> (O
     let linear = StreamCodec::L16(rate, ByteOrder::Big);
     let spoken = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", linear)];
     let spoken = reader.word(element, "bidirectionalCodec", &spoken, StreamCodec::Pcmu, code::SCHEMA);
-    let modes = [("rtp", Playout::Payload(spoken)), ("mp3", Playout::Files)];
-    let mode = reader.word(element, "bidirectionalMode", &modes, Playout::Files, code::SCHEMA);
+    let modes = [("rtp", BidirectionalMode::Payload(spoken)), ("mp3", BidirectionalMode::Files)];
+    let mode = reader.word(element, "bidirectionalMode", &modes, BidirectionalMode::Files, code::SCHEMA);
     let speaks = speaks || element.attribute("bidirectionalMode").is_some();
     (codec, speaks.then_some(mode))
 }

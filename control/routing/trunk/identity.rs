@@ -34,7 +34,7 @@ pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
         CallerId::Rpid if trunk.trusted => find(&incoming.headers, "Remote-Party-ID"),
         CallerId::From | CallerId::Pai | CallerId::Rpid => None,
     };
-    if let Some(party) = asserted.and_then(Party::first) {
+    if let Some(party) = asserted.and_then(NameAddr::first) {
         incoming.from_user = party.user().to_owned();
         incoming.from_display = party.display.or(incoming.from_display.take());
         incoming.from_uri = party.uri;
@@ -61,19 +61,19 @@ pub fn withhold(incoming: &mut sip::Incoming) -> bool {
 
 /// Returns the user part of P-Asserted-Identity, whether or not the sender is trusted.
 pub fn asserted(headers: &[sip::Header]) -> Option<String> {
-    find(headers, "P-Asserted-Identity").and_then(Party::first).map(|party| party.user().to_owned())
+    find(headers, "P-Asserted-Identity").and_then(NameAddr::first).map(|party| party.user().to_owned())
 }
 
 /// Returns the number that forwarded the call last: that of the top Diversion header, or of the History-Info entry
 /// before the last one.
 pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
-    if let Some(party) = find(headers, "Diversion").and_then(Party::first) {
+    if let Some(party) = find(headers, "Diversion").and_then(NameAddr::first) {
         return Some(party.user().to_owned());
     }
-    let history: Vec<Party> = headers
+    let history: Vec<NameAddr> = headers
         .iter()
         .filter(|header| header.name.eq_ignore_ascii_case("History-Info"))
-        .flat_map(|header| Party::all(&header.value))
+        .flat_map(|header| NameAddr::all(&header.value))
         .collect();
     let [.., before, last] = history.as_slice() else { return None };
     (before.user() != last.user()).then(|| before.user().to_owned())
@@ -81,7 +81,7 @@ pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
 
 /// The caller's identity as a trunk receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Presented {
+pub struct PresentedCaller {
     /// User part of From.
     pub from_user: String,
     /// Display name of From.
@@ -96,7 +96,7 @@ pub struct Presented {
 
 /// The leg that a new leg will be bridged with.
 #[derive(Clone, Debug)]
-pub struct Behind {
+pub struct ParentLeg {
     /// The leg.
     pub leg: Arc<LegInfo>,
     /// Number format of the trunk that the leg came over.
@@ -105,7 +105,12 @@ pub struct Behind {
 
 /// Returns the caller's identity for a trunk, or for a far end that is not a trunk. `host` is the host part for our
 /// numbers.
-pub fn present(trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&Behind>, host: &str) -> Presented {
+pub fn present(
+    trunk: Option<&TrunkConfig>,
+    invite: &Invite,
+    behind: Option<&ParentLeg>,
+    host: &str,
+) -> PresentedCaller {
     let parent = behind.map(|behind| &*behind.leg);
     let numbering = trunk.map(Numbering::of).unwrap_or_default();
     let inherited = parent.map_or(&[][..], |parent| &parent.sip.headers);
@@ -117,14 +122,14 @@ pub fn present(trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&Beh
         // Only trusted trunks receive the number of an anonymous caller.
         (_, true) => {
             let asserted = inherited().find(|(name, _)| name.eq_ignore_ascii_case("P-Asserted-Identity"));
-            let party = asserted.filter(|_| same_caller).and_then(|(_, value)| Party::first(value));
+            let party = asserted.filter(|_| same_caller).and_then(|(_, value)| NameAddr::first(value));
             behind.zip(party).map(|(behind, party)| behind.numbering.caller_in(party.user()))
         }
     };
     let told = |trunk: &TrunkConfig| trunk.trusted && trunk.caller_id != CallerId::From;
     let public = known.clone().filter(|_| !private || trunk.is_some_and(told));
     let number = known.map(|number| numbering.caller_out(&number));
-    let mut presented = Presented {
+    let mut presented = PresentedCaller {
         from_user: number.clone().unwrap_or_default(),
         from_display: invite.caller_name.clone(),
         from_host: None,
@@ -162,7 +167,7 @@ pub fn present(trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&Beh
     presented
 }
 
-impl Presented {
+impl PresentedCaller {
     fn push(&mut self, name: &str, value: impl Into<String>) {
         self.headers.push(sip::Header { name: name.to_owned(), value: value.into() });
     }
@@ -211,12 +216,12 @@ fn parent_of(index: &str) -> &str {
 
 /// A name-addr of an identity header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Party {
+struct NameAddr {
     display: Option<String>,
     uri: String,
 }
 
-impl Party {
+impl NameAddr {
     fn first(value: &str) -> Option<Self> {
         Self::all(value).into_iter().next()
     }

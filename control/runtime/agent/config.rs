@@ -39,7 +39,7 @@ pub struct AgentConfig {
     pub tools: Vec<ToolConfig>,
     /// A number or SIP URI to which the caller is transferred when an engine has failed.
     #[serde(default)]
-    pub fallback: Option<Place>,
+    pub fallback: Option<TransferDestination>,
     /// How long the agent waits for more words after a pause of the caller.
     #[serde(default)]
     pub patience: Patience,
@@ -182,9 +182,9 @@ impl ModelConfig {
 
 /// A destination of a call: a number or a SIP URI.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place(pub Address);
+pub struct TransferDestination(pub Address);
 
-impl<'de> Deserialize<'de> for Place {
+impl<'de> Deserialize<'de> for TransferDestination {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match Address::from(text.as_str()) {
@@ -281,7 +281,7 @@ pub enum ToolConfig {
     /// `record`: start or stop a recording.
     Record,
     /// `transfer`: connect the caller with one of these destinations, by name.
-    Transfer(BTreeMap<String, Place>),
+    Transfer(BTreeMap<String, TransferDestination>),
     /// A tool of the operator's own: a request to a web server.
     Http(Box<HttpTool>),
 }
@@ -313,7 +313,7 @@ pub struct HttpTool {
 struct ToolTable {
     name: String,
     #[serde(default)]
-    to: BTreeMap<String, Place>,
+    to: BTreeMap<String, TransferDestination>,
     #[serde(default)]
     description: String,
     url: Option<String>,

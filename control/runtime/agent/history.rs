@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use serde_json::{Value, json};
-use tandem_call::conversation::Line;
+use tandem_call::conversation::Utterance;
 
 use super::chat::ToolCall;
 
@@ -42,9 +42,9 @@ enum Entry {
 
 impl History {
     /// A history that continues an earlier one.
-    pub(super) fn new(lines: &[Line]) -> Self {
+    pub(super) fn new(lines: &[Utterance]) -> Self {
         let mut history = Self::default();
-        for Line { by_agent, text } in lines {
+        for Utterance { by_agent, text } in lines {
             match by_agent {
                 true => {
                     let entry = Entry::Agent { text: text.to_string(), heard: text.len(), calls: Vec::new() };
@@ -137,7 +137,7 @@ impl History {
     }
 
     /// The lines since the last call that were heard; with `all`, also those that are about to be heard.
-    pub(super) fn tell(&mut self, all: bool) -> Vec<Line> {
+    pub(super) fn tell(&mut self, all: bool) -> Vec<Utterance> {
         let mut lines = Vec::new();
         while let Some(entry) = self.entries.get(self.told) {
             let index = self.gone + self.told;
@@ -176,7 +176,7 @@ impl History {
     }
 
     /// The lines of the dialogue, for an agent that continues it.
-    pub(super) fn lines(&self) -> Vec<Line> {
+    pub(super) fn lines(&self) -> Vec<Utterance> {
         self.entries.iter().filter_map(Entry::line).collect()
     }
 
@@ -228,10 +228,12 @@ fn arguments(call: &ToolCall) -> &str {
 }
 
 impl Entry {
-    fn line(&self) -> Option<Line> {
+    fn line(&self) -> Option<Utterance> {
         match self {
-            Self::Caller(text) => Some(Line { by_agent: false, text: text.as_str().into() }),
-            Self::Agent { text, .. } if !text.is_empty() => Some(Line { by_agent: true, text: text.as_str().into() }),
+            Self::Caller(text) => Some(Utterance { by_agent: false, text: text.as_str().into() }),
+            Self::Agent { text, .. } if !text.is_empty() => {
+                Some(Utterance { by_agent: true, text: text.as_str().into() })
+            }
             _ => None,
         }
     }
@@ -251,13 +253,13 @@ mod tests {
     use super::*;
 
     fn told(history: &mut History, all: bool) -> Vec<String> {
-        let shown = |line: Line| format!("{}{}", if line.by_agent { "> " } else { "" }, line.text);
+        let shown = |line: Utterance| format!("{}{}", if line.by_agent { "> " } else { "" }, line.text);
         history.tell(all).into_iter().map(shown).collect()
     }
 
     #[test]
     fn what_was_said_is_told_once_and_when_it_was_heard() {
-        let before = Line { by_agent: true, text: "Earlier.".into() };
+        let before = Utterance { by_agent: true, text: "Earlier.".into() };
         let mut history = History::new(&[before]);
         history.caller("Hello.".to_owned());
         history.agent("Good day to you.".to_owned(), 0, Vec::new());

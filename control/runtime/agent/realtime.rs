@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tandem_call::address::Address;
-use tandem_call::conversation::{AgentSpec, Line};
+use tandem_call::conversation::{AgentSpec, Utterance};
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
-use tandem_dialect::conversation::Parting;
+use tandem_dialect::conversation::ConversationEnd;
 
 use super::chat::ToolCall;
 use super::config::{AgentConfig, HttpTool, Interruptions};
-use super::tools::{self, Deed, Tools};
+use super::tools::{self, ToolAction, Tools};
 
 pub(crate) use wire::{Event, Format, append, decode};
 
@@ -46,7 +46,7 @@ const MOST_CUT: usize = 64;
 
 /// An action for the shell.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Act {
+pub(crate) enum RealtimeOutput {
     /// Send this message to the model.
     Send(Value),
     /// Play this audio, in the session's format.
@@ -62,9 +62,9 @@ pub(crate) enum Act {
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
     /// End the conversation.
-    Part(Parting),
+    Part(ConversationEnd),
     /// A line of the dialogue: the caller said it, or the caller heard it.
-    Said(Line),
+    Said(Utterance),
     /// The caller interrupted the agent.
     Interrupted,
     /// A line for the call's log, with its data.
@@ -90,7 +90,7 @@ pub(crate) struct Dialogue {
     is_ready: bool,
     greeted: bool,
     /// The lines of the dialogue, for the session after a lost one.
-    said: Vec<Line>,
+    said: Vec<Utterance>,
     items: VecDeque<Item>,
     cut: VecDeque<String>,
     /// Octets of audio that were given to playout.
@@ -116,8 +116,8 @@ pub(crate) struct Dialogue {
     ends: Option<Instant>,
     warned: bool,
     /// How the conversation ends once all audio is played, and the latest time.
-    leaving: Option<(Parting, Option<Instant>)>,
-    acts: VecDeque<Act>,
+    leaving: Option<(ConversationEnd, Option<Instant>)>,
+    acts: VecDeque<RealtimeOutput>,
 }
 
 impl Dialogue {
@@ -168,7 +168,7 @@ impl Dialogue {
     }
 
     /// The next action.
-    pub(crate) fn poll_act(&mut self) -> Option<Act> {
+    pub(crate) fn poll_output(&mut self) -> Option<RealtimeOutput> {
         self.acts.pop_front()
     }
 
@@ -223,7 +223,7 @@ impl Dialogue {
         self.answer_due = None;
         for line in self.said.clone() {
             let role = if line.by_agent { "assistant" } else { "user" };
-            self.acts.push_back(Act::Send(wire::message(role, &line.text)));
+            self.acts.push_back(RealtimeOutput::Send(wire::message(role, &line.text)));
         }
         if std::mem::replace(&mut self.greeted, true) {
             if self.said.last().is_some_and(|line| !line.by_agent) {
@@ -235,7 +235,7 @@ impl Dialogue {
         let first = self.spec.first_message.clone().or_else(|| self.how.first_message.clone()).unwrap_or_default();
         match self.spec.event.clone() {
             Some(event) => {
-                self.acts.push_back(Act::Send(wire::message("system", &event)));
+                self.acts.push_back(RealtimeOutput::Send(wire::message("system", &event)));
                 self.want(wire::respond(None));
             }
             None if first.trim().is_empty() => self.wait_in_silence(now),
@@ -258,7 +258,7 @@ impl Dialogue {
             extra: &model.extra,
         };
         let update = wire::session(model.protocol, self.format, &settings);
-        self.acts.push_back(Act::Send(update));
+        self.acts.push_back(RealtimeOutput::Send(update));
     }
 
     fn hears_voices(&self) -> bool {
@@ -271,7 +271,7 @@ impl Dialogue {
         self.waits(now, queued);
         if self.queued > 0 && self.hears_voices() && self.in_doubt.is_none() && !self.caller_speaks {
             self.in_doubt = Some(now + DOUBT);
-            self.acts.push_back(Act::Pause(true));
+            self.acts.push_back(RealtimeOutput::Pause(true));
         }
     }
 
@@ -295,7 +295,7 @@ impl Dialogue {
                 }
                 continue;
             }
-            self.acts.push_back(Act::Send(wire::truncate(&item.id, part / self.format.octets())));
+            self.acts.push_back(RealtimeOutput::Send(wire::truncate(&item.id, part / self.format.octets())));
             let characters = item.text.chars().count() as u64 * part / item.octets.max(1);
             let text: String = item.text.chars().take(usize::try_from(characters).unwrap_or(usize::MAX)).collect();
             if !text.trim().is_empty() {
@@ -308,11 +308,11 @@ impl Dialogue {
         }
         if plays {
             (self.written, self.queued, self.heard_at) = (heard, 0, None);
-            self.acts.push_back(Act::Clear);
-            self.acts.push_back(Act::Interrupted);
+            self.acts.push_back(RealtimeOutput::Clear);
+            self.acts.push_back(RealtimeOutput::Interrupted);
         }
         if self.in_doubt.take().is_some() {
-            self.acts.push_back(Act::Pause(false));
+            self.acts.push_back(RealtimeOutput::Pause(false));
         }
     }
 
@@ -329,7 +329,7 @@ impl Dialogue {
         self.written += length;
         self.queued += length;
         self.heard_at = Some(now + self.span(self.queued));
-        self.acts.push_back(Act::Play(octets.into()));
+        self.acts.push_back(RealtimeOutput::Play(octets.into()));
     }
 
     /// Takes the transcript of an item, which arrives before its audio.
@@ -373,22 +373,22 @@ impl Dialogue {
         self.note(format!("tool {name} runs"), json!({ "event": "tool", "tool": name, "id": call.id }));
         let phrases = self.how.phrases.clone();
         match self.tools.deed(call) {
-            Deed::HangUp => {
+            ToolAction::HangUp => {
                 self.result(&call.id, "the call ends");
                 if !self.spoke {
                     self.say(&phrases.goodbye);
                 }
-                self.leave(Parting::Hangup);
+                self.leave(ConversationEnd::Hangup);
             }
-            Deed::Press(digits) => {
-                self.acts.push_back(Act::Press(digits));
+            ToolAction::Press(digits) => {
+                self.acts.push_back(RealtimeOutput::Press(digits));
                 self.result(&call.id, "pressed");
             }
-            Deed::Record(on) => {
-                self.acts.push_back(Act::Record(on));
+            ToolAction::Record(on) => {
+                self.acts.push_back(RealtimeOutput::Record(on));
                 self.result(&call.id, "done");
             }
-            Deed::Transfer(name, to) => {
+            ToolAction::Transfer(name, to) => {
                 self.result(&call.id, "the caller is being connected");
                 if !self.spoke {
                     self.say(&phrases.transfer);
@@ -397,25 +397,25 @@ impl Dialogue {
                     "The caller was to be connected with {name}, but nobody answered. Tell the caller, and go on."
                 );
                 let then = AgentSpec { history: self.said.clone(), event: Some(event.into()), ..self.spec.clone() };
-                self.leave(Parting::Run(Box::new(tools::transfer(to, Some(then)))));
+                self.leave(ConversationEnd::Run(Box::new(tools::transfer(to, Some(then)))));
             }
-            Deed::Collected(values) => {
+            ToolAction::Collected(values) => {
                 self.result(&call.id, "thank you");
                 if let Some(farewell) = self.spec.farewell.clone() {
                     self.say(&farewell);
                 }
-                self.leave(Parting::Handoff(Some(values.to_string())));
+                self.leave(ConversationEnd::Handoff(Some(values.to_string())));
             }
-            Deed::Ask(tool, arguments) => {
+            ToolAction::Ask(tool, arguments) => {
                 self.running.insert(call.id.clone());
-                self.acts.push_back(Act::Run(call.id.clone(), tool, arguments));
+                self.acts.push_back(RealtimeOutput::Run(call.id.clone(), tool, arguments));
             }
-            Deed::Refused(why) => self.result(&call.id, &json!({ "error": why }).to_string()),
+            ToolAction::Refused(why) => self.result(&call.id, &json!({ "error": why }).to_string()),
         }
     }
 
     fn result(&mut self, call: &str, text: &str) {
-        self.acts.push_back(Act::Send(wire::result(call, text)));
+        self.acts.push_back(RealtimeOutput::Send(wire::result(call, text)));
     }
 
     /// Takes the result of a tool's request.
@@ -470,7 +470,7 @@ impl Dialogue {
         self.keys_at = None;
         let keys: Vec<String> = std::mem::take(&mut self.keys).chars().map(String::from).collect();
         let text = format!("(pressed the keys {})", if keys.is_empty() { "#".to_owned() } else { keys.join(" ") });
-        self.acts.push_back(Act::Send(wire::message("user", &text)));
+        self.acts.push_back(RealtimeOutput::Send(wire::message("user", &text)));
         self.line(false, text);
         self.want(wire::respond(None));
     }
@@ -480,7 +480,7 @@ impl Dialogue {
         self.waits(now, queued);
         if self.in_doubt.is_some_and(|at| at <= now) {
             self.in_doubt = None;
-            self.acts.push_back(Act::Pause(false));
+            self.acts.push_back(RealtimeOutput::Pause(false));
         }
         if self.keys_at.is_some_and(|at| at <= now) {
             self.keys_are_whole();
@@ -533,11 +533,11 @@ impl Dialogue {
             }
         };
         let parting = match self.spec.collects {
-            Some(_) => Parting::Handoff(None),
-            None => Parting::Run(Box::new(program)),
+            Some(_) => ConversationEnd::Handoff(None),
+            None => ConversationEnd::Run(Box::new(program)),
         };
-        self.acts.push_back(Act::Clear);
-        self.acts.push_back(Act::Part(parting));
+        self.acts.push_back(RealtimeOutput::Clear);
+        self.acts.push_back(RealtimeOutput::Part(parting));
     }
 
     fn silent(&mut self) {
@@ -553,11 +553,11 @@ impl Dialogue {
 
     fn give_up(&mut self) {
         match self.spec.collects {
-            Some(_) => self.leave(Parting::Handoff(None)),
+            Some(_) => self.leave(ConversationEnd::Handoff(None)),
             None => {
                 let goodbye = self.how.phrases.goodbye.clone();
                 self.say(&goodbye);
-                self.leave(Parting::Hangup);
+                self.leave(ConversationEnd::Hangup);
             }
         }
     }
@@ -584,13 +584,13 @@ impl Dialogue {
             self.asked = Some(wanted.clone());
             self.answers = true;
             self.answer_due.get_or_insert((now + self.how.model.timeout(), false));
-            self.acts.push_back(Act::Send(wanted));
+            self.acts.push_back(RealtimeOutput::Send(wanted));
         }
         if let Some((_, latest)) = &mut self.leaving {
             let is_heard = self.queued == 0 && !self.answers && self.wanted.is_empty();
             if is_heard || *latest.get_or_insert(now + FAREWELL) <= now {
                 let parting = self.leaving.take().map(|(parting, _)| parting);
-                self.acts.extend(parting.map(Act::Part));
+                self.acts.extend(parting.map(RealtimeOutput::Part));
                 (self.silence, self.answer_due, self.ends) = (None, None, None);
             }
             return;
@@ -620,7 +620,7 @@ impl Dialogue {
         }
     }
 
-    fn leave(&mut self, parting: Parting) {
+    fn leave(&mut self, parting: ConversationEnd) {
         (self.silence, self.keys_at, self.ends) = (None, None, None);
         if self.leaving.is_none() {
             self.leaving = Some((parting, None));
@@ -641,16 +641,16 @@ impl Dialogue {
     }
 
     fn line(&mut self, by_agent: bool, text: String) {
-        let line = Line { by_agent, text: text.into() };
+        let line = Utterance { by_agent, text: text.into() };
         if self.said.len() == MOST_LINES {
             self.said.remove(0);
         }
         self.said.push(line.clone());
-        self.acts.push_back(Act::Said(line));
+        self.acts.push_back(RealtimeOutput::Said(line));
     }
 
     fn note(&mut self, text: String, data: Value) {
-        self.acts.push_back(Act::Note(text, data));
+        self.acts.push_back(RealtimeOutput::Note(text, data));
     }
 
     fn octets(&self, length: Duration) -> u64 {
@@ -684,17 +684,21 @@ mod tests {
         (one, now)
     }
 
-    fn acts(one: &mut Dialogue) -> Vec<Act> {
-        std::iter::from_fn(|| one.poll_act()).collect()
+    fn acts(one: &mut Dialogue) -> Vec<RealtimeOutput> {
+        std::iter::from_fn(|| one.poll_output()).collect()
     }
 
     /// The types of the sent messages.
-    fn sent(acts: &[Act]) -> Vec<&str> {
-        acts.iter().filter_map(|act| if let Act::Send(one) = act { one["type"].as_str() } else { None }).collect()
+    fn sent(acts: &[RealtimeOutput]) -> Vec<&str> {
+        acts.iter()
+            .filter_map(|act| if let RealtimeOutput::Send(one) = act { one["type"].as_str() } else { None })
+            .collect()
     }
 
-    fn said(acts: &[Act]) -> Vec<&str> {
-        acts.iter().filter_map(|act| if let Act::Said(line) = act { Some(&*line.text) } else { None }).collect()
+    fn said(acts: &[RealtimeOutput]) -> Vec<&str> {
+        acts.iter()
+            .filter_map(|act| if let RealtimeOutput::Said(line) = act { Some(&*line.text) } else { None })
+            .collect()
     }
 
     const MS: Duration = Duration::from_millis(1);
@@ -716,12 +720,12 @@ mod tests {
         acts(&mut one);
         one.event(now, MS * 500, Event::Speech(true));
         let acts = acts(&mut one);
-        assert_eq!(acts[0], Act::Send(wire::truncate("i", 500)));
+        assert_eq!(acts[0], RealtimeOutput::Send(wire::truncate("i", 500)));
         assert_eq!(said(&acts), ["one two t — (interrupted by the caller)"]);
-        assert!(acts.contains(&Act::Clear));
+        assert!(acts.contains(&RealtimeOutput::Clear));
         // Later audio of the interrupted item is not played.
         one.event(now, Duration::ZERO, Event::Audio { item: "i".to_owned(), octets: vec![0; 160] });
-        assert!(one.poll_act().is_none());
+        assert!(one.poll_output().is_none());
     }
 
     #[test]
@@ -738,7 +742,7 @@ mod tests {
         assert_eq!(sent(&acts(&mut one)), ["response.create"]);
         answers(&mut one, later + MS * 3_100, "j", "Goodbye.", 500);
         one.handle_timeout(later + MS * 3_600, Duration::ZERO);
-        assert!(acts(&mut one).contains(&Act::Part(Parting::Hangup)));
+        assert!(acts(&mut one).contains(&RealtimeOutput::Part(ConversationEnd::Hangup)));
     }
 
     #[test]
@@ -747,9 +751,9 @@ mod tests {
         answers(&mut one, now, "i", "Hello.", 5_000);
         acts(&mut one);
         one.sounds(now, MS * 4_000);
-        assert_eq!(acts(&mut one), [Act::Pause(true)]);
+        assert_eq!(acts(&mut one), [RealtimeOutput::Pause(true)]);
         one.handle_timeout(now + DOUBT, MS * 4_000);
-        assert_eq!(acts(&mut one), [Act::Pause(false)]);
+        assert_eq!(acts(&mut one), [RealtimeOutput::Pause(false)]);
         let (mut deaf, now) = ready(json!({ "interruptions": "none" }));
         answers(&mut deaf, now, "i", "Hello.", 5_000);
         acts(&mut deaf);
@@ -791,7 +795,7 @@ mod tests {
         assert_eq!(sent(&acts(&mut one)), ["response.create"]);
         one.handle_timeout(now + MS * 4_000, Duration::ZERO);
         let acts = acts(&mut one);
-        let Some(Act::Part(Parting::Run(program))) = acts.last() else { panic!("{acts:?}") };
+        let Some(RealtimeOutput::Part(ConversationEnd::Run(program))) = acts.last() else { panic!("{acts:?}") };
         assert_eq!(program.instructions.len(), 3, "two phrases and a call");
     }
 

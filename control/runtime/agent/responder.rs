@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tandem_call::address::Address;
-use tandem_call::conversation::{AgentSpec, Inputs, Line};
-use tandem_dialect::conversation::{Ask, Cutting, Parting, Told};
+use tandem_call::conversation::{AgentSpec, Inputs, Utterance};
+use tandem_dialect::conversation::{ConversationCommand, ConversationEnd, ConversationEvent, InterruptPolicy};
 
 use super::chat::{Piece, ToolCall};
 use super::config::{AgentConfig, HttpTool, Interruptions, PhraseConfig};
 use super::history::{self, History};
-use super::spoken::Spoken;
-use super::tools::{self, Deed, Tools};
+use super::spoken::SpokenFilter;
+use super::tools::{self, ToolAction, Tools};
 use super::words;
 
 /// Time between the end of a turn and a filler phrase, if there is no answer yet.
@@ -45,9 +45,9 @@ const WARNING: Duration = Duration::from_secs(30);
 
 /// An action for the shell.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Act {
+pub(super) enum ResponderOutput {
     /// A request to the conversation.
-    Ask(Ask),
+    Ask(ConversationCommand),
     /// Ask the model, and abandon the previous request.
     Think {
         /// The number of the request; its answer comes with it.
@@ -71,7 +71,7 @@ pub(super) enum Act {
     /// Start speech recognition again, after it failed.
     Listen,
     /// A line of the dialogue: the caller said it, or the caller heard it.
-    Said(Line),
+    Said(Utterance),
     /// A line for the call's log, with its data.
     Note(String, Value),
 }
@@ -108,7 +108,7 @@ pub(super) struct Responder {
     failures: u32,
     deaf: u32,
     leaving: bool,
-    acts: VecDeque<Act>,
+    acts: VecDeque<ResponderOutput>,
 }
 
 /// A request to the model, with its answer so far.
@@ -120,7 +120,7 @@ struct Thought {
     text: String,
     /// The number of octets of `text` that the caller has heard.
     heard: usize,
-    filter: Spoken,
+    filter: SpokenFilter,
     calls: Vec<ToolCall>,
     ended: bool,
     /// The second attempt, after the first one failed.
@@ -168,7 +168,7 @@ impl Responder {
     }
 
     /// The next action.
-    pub(super) fn poll_act(&mut self) -> Option<Act> {
+    pub(super) fn poll_output(&mut self) -> Option<ResponderOutput> {
         self.acts.pop_front()
     }
 
@@ -197,22 +197,22 @@ impl Responder {
     }
 
     /// Takes an event of the conversation.
-    pub(super) fn told(&mut self, now: Instant, told: Told) {
+    pub(super) fn told(&mut self, now: Instant, told: ConversationEvent) {
         match told {
-            Told::CallerSpeaking(true) => {
+            ConversationEvent::CallerSpeaking(true) => {
                 self.caller_speaks = true;
                 (self.silence, self.words_due, self.turn_ends) = (None, None, None);
             }
-            Told::CallerSpeaking(false) => {
+            ConversationEvent::CallerSpeaking(false) => {
                 self.caller_speaks = false;
                 self.paused_at = Some(now);
                 self.words_due = Some((now + WORDS, false));
                 self.set_turn_end(now);
             }
-            Told::Prompt { text, last, .. } => self.prompt(now, &text, last),
-            Told::Key(key) => self.key(now, key),
-            Told::Interrupted { .. } => self.interrupted(),
-            Told::AgentSpeaking(speaks) => {
+            ConversationEvent::Prompt { text, last, .. } => self.prompt(now, &text, last),
+            ConversationEvent::Key(key) => self.key(now, key),
+            ConversationEvent::Interrupted { .. } => self.interrupted(),
+            ConversationEvent::AgentSpeaking(speaks) => {
                 self.agent_speaks = speaks;
                 self.filler = None;
                 self.silence = None;
@@ -222,15 +222,17 @@ impl Responder {
                 }
                 self.tell(false);
             }
-            Told::Played(text) => {
+            ConversationEvent::Played(text) => {
                 if !self.history.heard(&text)
                     && let Some(thought) = self.thought.as_mut().filter(|thought| !thought.early)
                 {
                     history::hear(&thought.text, &mut thought.heard, &text);
                 }
             }
-            Told::Problem(why) => self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why })),
-            Told::Deaf(why) => self.deaf(&why),
+            ConversationEvent::Problem(why) => {
+                self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }))
+            }
+            ConversationEvent::Deaf(why) => self.deaf(&why),
         }
     }
 
@@ -269,7 +271,7 @@ impl Responder {
         if self.thought.is_some() && !self.agent_speaks && self.rounds == 0 {
             // The answer has started, but nothing of it was heard: the caller's turn was not over.
             self.stop_thinking();
-            self.acts.push_back(Act::Ask(Ask::Withdraw));
+            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Withdraw));
             if let Some(earlier) = self.history.take_back() {
                 self.pending = earlier;
             }
@@ -285,7 +287,7 @@ impl Responder {
     fn withdraw_early(&mut self) {
         if self.thought.as_ref().is_some_and(|thought| thought.early) {
             self.stop_thinking();
-            self.acts.push_back(Act::Ask(Ask::Withdraw));
+            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Withdraw));
         }
     }
 
@@ -307,7 +309,7 @@ impl Responder {
             return;
         }
         self.history.caller(text);
-        self.acts.push_back(Act::Ask(Ask::HoldBack(false)));
+        self.acts.push_back(ResponderOutput::Ask(ConversationCommand::HoldBack(false)));
         match &mut self.thought {
             Some(thought) => {
                 thought.early = false;
@@ -346,7 +348,7 @@ impl Responder {
     /// The agent was interrupted.
     fn interrupted(&mut self) {
         if let Some(thought) = self.thought.take_if(|thought| !thought.early) {
-            self.acts.push_back(Act::StopThinking);
+            self.acts.push_back(ResponderOutput::StopThinking);
             // The caller may have heard a part of the text so far.
             self.history.agent(thought.text, thought.heard, Vec::new());
         }
@@ -358,7 +360,7 @@ impl Responder {
 
     fn think(&mut self, now: Instant, early: bool) {
         self.ask_model(now, early, false);
-        let hold = Act::Ask(Ask::HoldBack(early));
+        let hold = ResponderOutput::Ask(ConversationCommand::HoldBack(early));
         self.acts.push_back(hold);
         if !early {
             self.filler = Some((now + FILLER, 0));
@@ -372,13 +374,13 @@ impl Responder {
         if !self.pending.is_empty() {
             messages.push(json!({ "role": "user", "content": self.pending }));
         }
-        self.acts.push_back(Act::Think { id, messages });
+        self.acts.push_back(ResponderOutput::Think { id, messages });
         self.thought = Some(Thought {
             id,
             early,
             text: String::new(),
             heard: 0,
-            filter: Spoken::default(),
+            filter: SpokenFilter::default(),
             calls: Vec::new(),
             ended: false,
             again,
@@ -389,7 +391,7 @@ impl Responder {
 
     fn stop_thinking(&mut self) {
         if self.thought.take().is_some() {
-            self.acts.push_back(Act::StopThinking);
+            self.acts.push_back(ResponderOutput::StopThinking);
         }
     }
 
@@ -408,7 +410,7 @@ impl Responder {
                     self.filler = None;
                 }
                 thought.text.push_str(&text);
-                self.acts.push_back(Act::Ask(say(text, false)));
+                self.acts.push_back(ResponderOutput::Ask(say(text, false)));
             }
             Piece::End(calls) => {
                 let rest = thought.filter.rest();
@@ -416,7 +418,7 @@ impl Responder {
                 thought.calls = calls;
                 thought.ended = true;
                 if !thought.text.is_empty() {
-                    self.acts.push_back(Act::Ask(say(rest, true)));
+                    self.acts.push_back(ResponderOutput::Ask(say(rest, true)));
                 }
                 if !thought.early {
                     self.thought_ended(now);
@@ -438,7 +440,7 @@ impl Responder {
     /// An answer is complete, and the turn has ended: it may be heard.
     fn thought_ended(&mut self, now: Instant) {
         let Some(thought) = self.thought.take() else { return };
-        self.acts.push_back(Act::StopThinking);
+        self.acts.push_back(ResponderOutput::StopThinking);
         let says_nothing = thought.text.trim().is_empty();
         self.history.agent(thought.text, thought.heard, thought.calls.clone());
         if thought.calls.is_empty() {
@@ -466,28 +468,28 @@ impl Responder {
     /// Runs a tool call.
     fn run(&mut self, now: Instant, call: &ToolCall, says_nothing: bool) {
         let deed = match self.tools.deed(call) {
-            _ if self.rounds > MOST_ROUNDS => Deed::Refused("too many tools in a row: answer now".to_owned()),
+            _ if self.rounds > MOST_ROUNDS => ToolAction::Refused("too many tools in a row: answer now".to_owned()),
             deed => deed,
         };
         let name = &call.name;
         self.note(format!("tool {name} runs"), json!({ "event": "tool", "tool": name, "id": call.id }));
         match deed {
-            Deed::HangUp => {
+            ToolAction::HangUp => {
                 if says_nothing {
                     self.say(&self.phrases().goodbye.clone());
                 }
                 self.result(call, Ok("the call ends".to_owned()));
-                self.leave(Parting::Hangup);
+                self.leave(ConversationEnd::Hangup);
             }
-            Deed::Press(digits) => {
-                self.acts.push_back(Act::Ask(Ask::Press(digits)));
+            ToolAction::Press(digits) => {
+                self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Press(digits)));
                 self.result(call, Ok("pressed".to_owned()));
             }
-            Deed::Record(on) => {
-                self.acts.push_back(Act::Record(on));
+            ToolAction::Record(on) => {
+                self.acts.push_back(ResponderOutput::Record(on));
                 self.result(call, Ok("done".to_owned()));
             }
-            Deed::Transfer(name, to) => {
+            ToolAction::Transfer(name, to) => {
                 if says_nothing {
                     self.say(&self.phrases().transfer.clone());
                 }
@@ -496,25 +498,25 @@ impl Responder {
                 );
                 let then = AgentSpec { history: self.history.lines(), event: Some(event.into()), ..self.spec.clone() };
                 self.result(call, Ok("the caller is being connected".to_owned()));
-                self.leave(Parting::Run(Box::new(tools::transfer(to, Some(then)))));
+                self.leave(ConversationEnd::Run(Box::new(tools::transfer(to, Some(then)))));
             }
-            Deed::Collected(values) => {
+            ToolAction::Collected(values) => {
                 self.result(call, Ok("thank you".to_owned()));
                 if let Some(farewell) = self.spec.farewell.clone() {
                     self.say(&farewell);
                 }
-                self.leave(Parting::Handoff(Some(values.to_string())));
+                self.leave(ConversationEnd::Handoff(Some(values.to_string())));
             }
-            Deed::Ask(tool, arguments) => {
+            ToolAction::Ask(tool, arguments) => {
                 if let Some(words) = self.tools.says(name).filter(|_| says_nothing) {
-                    self.acts.push_back(Act::Ask(Ask::Fill(words.to_string())));
+                    self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(words.to_string())));
                 } else if says_nothing {
                     self.filler = Some((now + FILLER, 0));
                 }
                 self.running.push(call.id.clone());
-                self.acts.push_back(Act::Run { id: call.id.clone(), tool, arguments });
+                self.acts.push_back(ResponderOutput::Run { id: call.id.clone(), tool, arguments });
             }
-            Deed::Refused(why) => self.result(call, Err(why)),
+            ToolAction::Refused(why) => self.result(call, Err(why)),
         }
     }
 
@@ -552,7 +554,7 @@ impl Responder {
         if self.deaf > 2 {
             return self.engine_failed();
         }
-        self.acts.push_back(Act::Listen);
+        self.acts.push_back(ResponderOutput::Listen);
         if self.deaf == 2 || (self.is_idle() && self.paused_at.is_some()) {
             self.say(&self.phrases().repeat.clone());
         }
@@ -568,7 +570,7 @@ impl Responder {
             self.history.caller(pending);
         }
         self.turn_ends = None;
-        self.acts.push_back(Act::Ask(Ask::HoldBack(false)));
+        self.acts.push_back(ResponderOutput::Ask(ConversationCommand::HoldBack(false)));
         self.failures += 1;
         let phrases = self.phrases().clone();
         self.say(&phrases.apology);
@@ -582,16 +584,16 @@ impl Responder {
     fn fall_back(&mut self, phrases: &PhraseConfig, to: Address) {
         self.note(format!("the caller is connected with {to}"), json!({ "event": "fallback", "to": to.to_string() }));
         self.say(&phrases.transfer);
-        self.leave(Parting::Run(Box::new(tools::transfer(to, None))));
+        self.leave(ConversationEnd::Run(Box::new(tools::transfer(to, None))));
     }
 
-    fn leave(&mut self, parting: Parting) {
+    fn leave(&mut self, parting: ConversationEnd) {
         if !std::mem::replace(&mut self.leaving, true) {
             self.stop_thinking();
             (self.silence, self.filler, self.turn_ends, self.words_due) = (None, None, None, None);
             self.tell(true);
-            self.acts.push_back(Act::Ask(Ask::HoldBack(false)));
-            self.acts.push_back(Act::Ask(Ask::EndAfter(parting)));
+            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::HoldBack(false)));
+            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::EndAfter(parting)));
         }
     }
 
@@ -600,17 +602,17 @@ impl Responder {
     fn give_up(&mut self) {
         let goodbye = self.phrases().goodbye.clone();
         match self.spec.collects {
-            Some(_) => self.leave(Parting::Handoff(None)),
+            Some(_) => self.leave(ConversationEnd::Handoff(None)),
             None => {
                 self.say(&goodbye);
-                self.leave(Parting::Hangup);
+                self.leave(ConversationEnd::Hangup);
             }
         }
     }
 
     /// Reports the lines of the dialogue that are new.
     fn tell(&mut self, all: bool) {
-        self.acts.extend(self.history.tell(all).into_iter().map(Act::Said));
+        self.acts.extend(self.history.tell(all).into_iter().map(ResponderOutput::Said));
     }
 
     /// Handles all timeouts that are due at `now`.
@@ -648,7 +650,7 @@ impl Responder {
         let phrases = self.phrases();
         let text = if said == 0 { phrases.wait.clone() } else { phrases.still_waiting.clone() };
         if !text.trim().is_empty() {
-            self.acts.push_back(Act::Ask(Ask::Fill(text.to_string())));
+            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(text.to_string())));
         }
         self.filler = (said < STILL.1).then(|| (now + STILL.0, said + 1));
     }
@@ -664,7 +666,7 @@ impl Responder {
         }
         self.words_due = Some((now + NO_WORDS, true));
         let text = self.phrases().wait.clone();
-        self.acts.push_back(Act::Ask(Ask::Fill(text.to_string())));
+        self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(text.to_string())));
     }
 
     /// Starts the silence timer, if the caller and the agent are both idle.
@@ -700,7 +702,7 @@ impl Responder {
             return self.give_up();
         }
         self.ends = Some(now + WARNING);
-        self.acts.push_back(Act::Ask(Ask::Fill(phrases.ending.to_string())));
+        self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(phrases.ending.to_string())));
     }
 
     /// Whether no request, tool, turn or sequence of digits is open.
@@ -716,17 +718,17 @@ impl Responder {
     fn say(&mut self, text: &str) {
         if !text.trim().is_empty() {
             self.history.agent(text.to_owned(), 0, Vec::new());
-            self.acts.push_back(Act::Ask(say(text.to_owned(), true)));
+            self.acts.push_back(ResponderOutput::Ask(say(text.to_owned(), true)));
         }
     }
 
     fn note(&mut self, text: String, data: Value) {
-        self.acts.push_back(Act::Note(text, data));
+        self.acts.push_back(ResponderOutput::Note(text, data));
     }
 }
 
-fn say(token: String, last: bool) -> Ask {
-    Ask::Say { token, last, language: None, cutting: Cutting::default() }
+fn say(token: String, last: bool) -> ConversationCommand {
+    ConversationCommand::Say { token, last, language: None, cutting: InterruptPolicy::default() }
 }
 
 /// The caller's inputs that interrupt the agent.

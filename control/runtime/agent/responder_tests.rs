@@ -1,11 +1,11 @@
-use super::super::config::Place;
+use super::super::config::TransferDestination;
 use super::*;
 
 /// A responder on a virtual clock.
 struct Stage {
     responder: Responder,
     now: Instant,
-    acts: Vec<Act>,
+    acts: Vec<ResponderOutput>,
     thought: u64,
 }
 
@@ -29,15 +29,15 @@ impl Stage {
     }
 
     fn obey(&mut self) {
-        while let Some(act) = self.responder.poll_act() {
-            if let Act::Think { id, .. } = &act {
+        while let Some(act) = self.responder.poll_output() {
+            if let ResponderOutput::Think { id, .. } = &act {
                 self.thought = *id;
             }
             self.acts.push(act);
         }
     }
 
-    fn told(&mut self, told: Told) {
+    fn told(&mut self, told: ConversationEvent) {
         self.responder.told(self.now, told);
         self.obey();
     }
@@ -54,8 +54,8 @@ impl Stage {
     }
 
     fn says(&mut self, text: &str) {
-        self.told(Told::CallerSpeaking(true));
-        self.told(Told::CallerSpeaking(false));
+        self.told(ConversationEvent::CallerSpeaking(true));
+        self.told(ConversationEvent::CallerSpeaking(false));
         self.told(prompt(text));
     }
 
@@ -64,14 +64,14 @@ impl Stage {
         self.obey();
     }
 
-    fn take(&mut self) -> Vec<Act> {
+    fn take(&mut self) -> Vec<ResponderOutput> {
         std::mem::take(&mut self.acts)
     }
 
     /// The messages of the last request to the model.
     fn asked(&self) -> Option<Vec<String>> {
         self.acts.iter().rev().find_map(|act| match act {
-            Act::Think { messages, .. } => Some(
+            ResponderOutput::Think { messages, .. } => Some(
                 messages
                     .iter()
                     .map(|one| {
@@ -86,23 +86,23 @@ impl Stage {
     /// The texts to be said; fillers are in brackets.
     fn said(&self) -> String {
         let texts = self.acts.iter().filter_map(|act| match act {
-            Act::Ask(Ask::Say { token, .. }) => Some(token.clone()),
-            Act::Ask(Ask::Fill(text)) => Some(format!("[{text}]")),
+            ResponderOutput::Ask(ConversationCommand::Say { token, .. }) => Some(token.clone()),
+            ResponderOutput::Ask(ConversationCommand::Fill(text)) => Some(format!("[{text}]")),
             _ => None,
         });
         texts.collect()
     }
 
-    fn parting(&self) -> Option<&Parting> {
+    fn parting(&self) -> Option<&ConversationEnd> {
         self.acts.iter().find_map(|act| match act {
-            Act::Ask(Ask::EndAfter(parting)) => Some(parting),
+            ResponderOutput::Ask(ConversationCommand::EndAfter(parting)) => Some(parting),
             _ => None,
         })
     }
 }
 
-fn prompt(text: &str) -> Told {
-    Told::Prompt { text: text.to_owned(), language: "en".to_owned(), last: true }
+fn prompt(text: &str) -> ConversationEvent {
+    ConversationEvent::Prompt { text: text.to_owned(), language: "en".to_owned(), last: true }
 }
 
 fn text(text: &str) -> Piece {
@@ -120,12 +120,12 @@ fn the_model_is_asked_at_the_pause_and_heard_when_the_turn_has_ended() {
     stage.take();
     stage.says("What are your hours?");
     assert_eq!(stage.asked().unwrap(), ["system: You are.", "assistant: Hello.", "user: What are your hours?"]);
-    assert!(stage.acts.contains(&Act::Ask(Ask::HoldBack(true))));
+    assert!(stage.acts.contains(&ResponderOutput::Ask(ConversationCommand::HoldBack(true))));
     stage.answers(text("Nine to five."));
     stage.answers(Piece::End(vec![]));
-    assert!(!stage.acts.contains(&Act::Ask(Ask::HoldBack(false))));
+    assert!(!stage.acts.contains(&ResponderOutput::Ask(ConversationCommand::HoldBack(false))));
     stage.passes(50);
-    assert!(stage.acts.contains(&Act::Ask(Ask::HoldBack(false))), "a question is whole");
+    assert!(stage.acts.contains(&ResponderOutput::Ask(ConversationCommand::HoldBack(false))), "a question is whole");
     assert_eq!(stage.said(), "Nine to five.");
     stage.take();
     stage.says("Thank you");
@@ -139,7 +139,10 @@ fn a_caller_who_goes_on_is_answered_to_all_of_it() {
     stage.passes(500);
     stage.take();
     stage.says("change my order.");
-    assert!(stage.acts.contains(&Act::StopThinking) && stage.acts.contains(&Act::Ask(Ask::Withdraw)));
+    assert!(
+        stage.acts.contains(&ResponderOutput::StopThinking)
+            && stage.acts.contains(&ResponderOutput::Ask(ConversationCommand::Withdraw))
+    );
     assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order."]);
     stage.passes(60);
     stage.take();
@@ -152,13 +155,13 @@ fn a_caller_who_goes_on_is_answered_to_all_of_it() {
 fn a_noise_keeps_the_answer_and_changes_nothing() {
     let mut stage = Stage::new("");
     stage.says("What time is it?");
-    stage.told(Told::CallerSpeaking(true));
+    stage.told(ConversationEvent::CallerSpeaking(true));
     stage.passes(300);
     stage.take();
-    stage.told(Told::CallerSpeaking(false));
+    stage.told(ConversationEvent::CallerSpeaking(false));
     stage.told(prompt(""));
     stage.passes(100);
-    assert_eq!(stage.take(), [Act::Ask(Ask::HoldBack(false))]);
+    assert_eq!(stage.take(), [ResponderOutput::Ask(ConversationCommand::HoldBack(false))]);
 }
 
 #[test]
@@ -167,11 +170,11 @@ fn an_interruption_leaves_in_the_history_what_was_heard() {
     stage.says("Tell me all.");
     stage.passes(50);
     stage.answers(text("It begins here. It goes on and on."));
-    stage.told(Told::AgentSpeaking(true));
-    stage.told(Told::Played("It begins here.".to_owned()));
-    stage.told(Told::Played("It goes".to_owned()));
-    stage.told(Told::Interrupted { heard: "It begins here. It goes".to_owned(), after: Duration::ZERO });
-    stage.told(Told::AgentSpeaking(false));
+    stage.told(ConversationEvent::AgentSpeaking(true));
+    stage.told(ConversationEvent::Played("It begins here.".to_owned()));
+    stage.told(ConversationEvent::Played("It goes".to_owned()));
+    stage.told(ConversationEvent::Interrupted { heard: "It begins here. It goes".to_owned(), after: Duration::ZERO });
+    stage.told(ConversationEvent::AgentSpeaking(false));
     stage.take();
     stage.says("Stop it.");
     let asked = stage.asked().unwrap();
@@ -207,7 +210,7 @@ fn an_engine_that_fails_twice_is_apologised_for_and_the_fallback_is_called() {
     assert_eq!(stage.said(), "");
     stage.answers(failed());
     assert!(stage.said().starts_with("I am sorry"), "{}", stage.said());
-    let Some(Parting::Run(program)) = stage.parting() else { panic!("{:?}", stage.acts) };
+    let Some(ConversationEnd::Run(program)) = stage.parting() else { panic!("{:?}", stage.acts) };
     assert_eq!(program.instructions.len(), 1);
 
     let mut stage = Stage::new("");
@@ -218,7 +221,7 @@ fn an_engine_that_fails_twice_is_apologised_for_and_the_fallback_is_called() {
         stage.answers(failed());
         stage.answers(failed());
     }
-    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+    assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
     assert!(stage.said().ends_with("Goodbye."));
 }
 
@@ -228,9 +231,9 @@ fn tools_run_when_the_turn_has_ended_and_their_results_are_told_to_the_model() {
     let mut stage = Stage::new(tools);
     stage.says("Where is my order?");
     stage.answers(call("order", r#"{"number":7}"#));
-    assert!(!stage.acts.iter().any(|act| matches!(act, Act::Run { .. })), "he may go on");
+    assert!(!stage.acts.iter().any(|act| matches!(act, ResponderOutput::Run { .. })), "he may go on");
     stage.passes(60);
-    assert!(stage.acts.iter().any(|act| matches!(act, Act::Run { .. })));
+    assert!(stage.acts.iter().any(|act| matches!(act, ResponderOutput::Run { .. })));
     stage.take();
     stage.responder.ran(stage.now, "c1", Err("status 500: oops".to_owned()));
     stage.obey();
@@ -238,7 +241,7 @@ fn tools_run_when_the_turn_has_ended_and_their_results_are_told_to_the_model() {
     assert_eq!(asked.last().unwrap(), r#"tool: {"error":"status 500: oops"}"#);
     stage.answers(call("hang_up", "{}"));
     assert_eq!(stage.said(), "Goodbye.");
-    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+    assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
 }
 
 #[test]
@@ -249,7 +252,7 @@ fn a_model_that_calls_tools_without_end_is_stopped() {
     for _ in 0..MOST_ROUNDS + 3 {
         stage.answers(call("nothing", "{}"));
     }
-    let rounds = stage.acts.iter().filter(|act| matches!(act, Act::Think { .. })).count();
+    let rounds = stage.acts.iter().filter(|act| matches!(act, ResponderOutput::Think { .. })).count();
     assert!(rounds <= MOST_ROUNDS as usize + 3, "{rounds}");
 }
 
@@ -257,8 +260,8 @@ fn a_model_that_calls_tools_without_end_is_stopped() {
 fn silence_is_asked_about_twice_and_then_the_call_ends() {
     let mut stage = Stage::new(r#","first_message":"Hello.""#);
     let spoken = |stage: &mut Stage| {
-        stage.told(Told::AgentSpeaking(true));
-        stage.told(Told::AgentSpeaking(false));
+        stage.told(ConversationEvent::AgentSpeaking(true));
+        stage.told(ConversationEvent::AgentSpeaking(false));
     };
     spoken(&mut stage);
     for _ in 0..2 {
@@ -268,14 +271,14 @@ fn silence_is_asked_about_twice_and_then_the_call_ends() {
         spoken(&mut stage);
     }
     stage.passes(10_000);
-    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+    assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
 }
 
 #[test]
 fn keys_are_one_message() {
     let mut stage = Stage::new("");
     for key in "123#".chars() {
-        stage.told(Told::Key(key));
+        stage.told(ConversationEvent::Key(key));
     }
     assert_eq!(stage.asked().unwrap()[1..], ["user: (pressed the keys 1 2 3)"]);
 }
@@ -283,16 +286,16 @@ fn keys_are_one_message() {
 #[test]
 fn words_that_never_come_are_missed_and_asked_for_again() {
     let mut stage = Stage::new("");
-    stage.told(Told::CallerSpeaking(true));
-    stage.told(Told::CallerSpeaking(false));
+    stage.told(ConversationEvent::CallerSpeaking(true));
+    stage.told(ConversationEvent::CallerSpeaking(false));
     stage.passes(3_000);
     assert_eq!(stage.said(), "[One moment.]");
     stage.passes(9_000);
-    assert!(stage.acts.contains(&Act::Listen) && stage.said().contains("Could you say it again?"));
+    assert!(stage.acts.contains(&ResponderOutput::Listen) && stage.said().contains("Could you say it again?"));
     for _ in 0..2 {
-        stage.told(Told::Deaf("gone".to_owned()));
+        stage.told(ConversationEvent::Deaf("gone".to_owned()));
     }
-    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+    assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
 }
 
 #[test]
@@ -301,7 +304,7 @@ fn a_call_ends_when_it_is_as_long_as_it_may_be() {
     stage.passes(30_000);
     assert_eq!(stage.said(), "[We have half a minute left.]");
     stage.passes(30_000);
-    assert_eq!(stage.parting(), Some(&Parting::Hangup));
+    assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
 }
 
 #[test]
@@ -312,15 +315,15 @@ fn a_transfer_that_nobody_answers_brings_the_caller_back_to_the_agent() {
     stage.passes(60);
     stage.answers(text("I connect you."));
     stage.answers(call("transfer", r#"{"to":"sales"}"#));
-    let Some(Parting::Run(program)) = stage.parting() else { panic!("{:?}", stage.acts) };
+    let Some(ConversationEnd::Run(program)) = stage.parting() else { panic!("{:?}", stage.acts) };
     let [_, tandem_call::program::instruction::Instruction::Converse(again)] = program.instructions.as_slice() else {
         panic!("{program:?}")
     };
-    let tandem_call::conversation::With::Agent(agent) = &again.spec.with else { panic!() };
+    let tandem_call::conversation::ConversationTarget::Agent(agent) = &again.spec.with else { panic!() };
     assert_eq!(agent.history.len(), 2);
     let mut again = Stage::with(config(tools), (**agent).clone());
     let asked = again.asked().unwrap();
     assert!(asked.last().unwrap().contains("nobody answered"), "{asked:?}");
     again.answers(text("Nobody is there."));
-    assert_eq!(Place(Address::from("+15551230001")).0.to_string(), "+15551230001");
+    assert_eq!(TransferDestination(Address::from("+15551230001")).0.to_string(), "+15551230001");
 }

@@ -5,7 +5,7 @@ const LONGEST_TAG: usize = 200;
 
 /// A filter for text that arrives in pieces.
 #[derive(Debug, Default)]
-pub(super) struct Spoken {
+pub(super) struct SpokenFilter {
     /// The start of what may be a tag.
     tag: String,
     /// Whether the text is inside `<think>`.
@@ -16,7 +16,7 @@ pub(super) struct Spoken {
     underscore: bool,
 }
 
-impl Spoken {
+impl SpokenFilter {
     /// Takes the next piece and returns the part of it to speak.
     pub(super) fn push(&mut self, piece: &str) -> String {
         let mut spoken = String::with_capacity(piece.len());
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn spoken(text: &str) -> String {
-        let mut filter = Spoken::default();
+        let mut filter = SpokenFilter::default();
         let whole: String = text.chars().map(|one| filter.push(&one.to_string())).collect();
         whole + &filter.rest()
     }

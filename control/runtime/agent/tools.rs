@@ -25,7 +25,7 @@ pub(super) const COLLECTED: &str = "collected";
 
 /// The meaning of a tool call.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Deed {
+pub(super) enum ToolAction {
     /// End the call.
     HangUp,
     /// Send these DTMF digits.
@@ -87,45 +87,47 @@ impl Tools {
     }
 
     /// Interprets a tool call and checks its arguments against the tool's schema.
-    pub(super) fn deed(&self, call: &ToolCall) -> Deed {
+    pub(super) fn deed(&self, call: &ToolCall) -> ToolAction {
         let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
         let arguments: Map<String, Value> = match serde_json::from_str(text) {
             Ok(arguments) => arguments,
-            Err(error) => return Deed::Refused(format!("the arguments are no JSON object: {error}")),
+            Err(error) => return ToolAction::Refused(format!("the arguments are no JSON object: {error}")),
         };
         if let Some(schema) = self.collects.as_ref().filter(|_| call.name == COLLECTED) {
             return match fault(schema, &Value::Object(arguments.clone())) {
-                None => Deed::Collected(Value::Object(arguments)),
-                Some(fault) => Deed::Refused(fault),
+                None => ToolAction::Collected(Value::Object(arguments)),
+                Some(fault) => ToolAction::Refused(fault),
             };
         }
         let Some(tool) = self.all.iter().find(|tool| tool.name() == call.name) else {
-            return Deed::Refused(format!("there is no tool {:?}", call.name));
+            return ToolAction::Refused(format!("there is no tool {:?}", call.name));
         };
         if let Some(fault) = fault(&tool.schema(), &Value::Object(arguments.clone())) {
-            return Deed::Refused(fault);
+            return ToolAction::Refused(fault);
         }
         let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         match tool {
-            Tool::Own(ToolConfig::HangUp) => Deed::HangUp,
+            Tool::Own(ToolConfig::HangUp) => ToolAction::HangUp,
             Tool::Own(ToolConfig::SendDigits) => {
                 let digits = text("digits");
                 let fits =
                     (1..=64).contains(&digits.len()) && digits.chars().all(|one| "0123456789*#ABCDw".contains(one));
                 if fits {
-                    Deed::Press(digits)
+                    ToolAction::Press(digits)
                 } else {
-                    Deed::Refused("digits are 0-9, *, #, and w for a pause".to_owned())
+                    ToolAction::Refused("digits are 0-9, *, #, and w for a pause".to_owned())
                 }
             }
-            Tool::Own(ToolConfig::Record) => Deed::Record(arguments.get("on").and_then(Value::as_bool).unwrap_or(true)),
+            Tool::Own(ToolConfig::Record) => {
+                ToolAction::Record(arguments.get("on").and_then(Value::as_bool).unwrap_or(true))
+            }
             Tool::Own(ToolConfig::Transfer(to)) => match to.get_key_value(&text("to")) {
-                Some((name, place)) => Deed::Transfer(name.clone(), place.0.clone()),
-                None => Deed::Refused("there is no such destination".to_owned()),
+                Some((name, place)) => ToolAction::Transfer(name.clone(), place.0.clone()),
+                None => ToolAction::Refused("there is no such destination".to_owned()),
             },
-            Tool::Http(tool) => Deed::Ask(Arc::clone(tool), arguments),
+            Tool::Http(tool) => ToolAction::Ask(Arc::clone(tool), arguments),
             // Not reached: `Tools::new` makes such a tool `Tool::Http`.
-            Tool::Own(ToolConfig::Http(_)) => Deed::Refused("there is no such tool".to_owned()),
+            Tool::Own(ToolConfig::Http(_)) => ToolAction::Refused("there is no such tool".to_owned()),
         }
     }
 }
@@ -291,11 +293,11 @@ mod tests {
     fn a_transfer_goes_to_configured_places_only() {
         let tools = tools(r#"["hang_up", { "name": "transfer", "to": { "sales": "+15551230001" } }]"#, None);
         let deed = |arguments: &str| tools.deed(&call("transfer", arguments));
-        assert_eq!(deed(r#"{"to":"sales"}"#), Deed::Transfer("sales".into(), Address::from("+15551230001")));
-        assert!(matches!(deed(r#"{"to":"+4479"}"#), Deed::Refused(_)));
-        assert!(matches!(deed("{"), Deed::Refused(_)));
-        assert_eq!(tools.deed(&call("hang_up", "")), Deed::HangUp);
-        assert!(matches!(tools.deed(&call("rm", "{}")), Deed::Refused(_)));
+        assert_eq!(deed(r#"{"to":"sales"}"#), ToolAction::Transfer("sales".into(), Address::from("+15551230001")));
+        assert!(matches!(deed(r#"{"to":"+4479"}"#), ToolAction::Refused(_)));
+        assert!(matches!(deed("{"), ToolAction::Refused(_)));
+        assert_eq!(tools.deed(&call("hang_up", "")), ToolAction::HangUp);
+        assert!(matches!(tools.deed(&call("rm", "{}")), ToolAction::Refused(_)));
         assert_eq!(tools.described()[1]["function"]["parameters"]["properties"]["to"]["enum"], json!(["sales"]));
     }
 
@@ -306,7 +308,7 @@ mod tests {
             None,
         );
         let why = |arguments: &str| match tools.deed(&call("order", arguments)) {
-            Deed::Refused(why) => why,
+            ToolAction::Refused(why) => why,
             deed => format!("{deed:?}"),
         };
         assert_eq!(why(r#"{"kind":"a"}"#), "\"number\" is missing");
@@ -319,8 +321,8 @@ mod tests {
     fn values_that_are_collected_are_whole() {
         let schema = r#"{"type":"object","required":["age"],"properties":{"age":{"type":"integer"}}}"#;
         let tools = tools("[]", Some(schema));
-        assert!(matches!(tools.deed(&call(COLLECTED, "{}")), Deed::Refused(_)));
-        assert_eq!(tools.deed(&call(COLLECTED, r#"{"age":3}"#)), Deed::Collected(json!({ "age": 3 })));
+        assert!(matches!(tools.deed(&call(COLLECTED, "{}")), ToolAction::Refused(_)));
+        assert_eq!(tools.deed(&call(COLLECTED, r#"{"age":3}"#)), ToolAction::Collected(json!({ "age": 3 })));
         assert_eq!(tools.described()[0]["function"]["name"], COLLECTED);
     }
 

@@ -12,7 +12,7 @@ use tandem_clock as clock;
 use tandem_media as media;
 
 use super::CallTask;
-use crate::conversation::{ConversationHandle, NewConversation, News};
+use crate::conversation::{ConversationHandle, ConversationUpdate, NewConversation};
 
 /// Duration of a digit that an application sends.
 const TONE: Duration = Duration::from_millis(100);
@@ -38,11 +38,11 @@ impl CallTask {
         io.conversation = Some(ConversationHandle::start(Arc::clone(services), self.inbox.clone(), new));
     }
 
-    pub(super) fn take_conversation(&mut self, leg: LegId, id: ConversationId, news: News) {
+    pub(super) fn take_conversation(&mut self, leg: LegId, id: ConversationId, news: ConversationUpdate) {
         let Some(io) = self.legs.get(&leg) else { return };
         let Some(op) = io.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
         match news {
-            News::Ready(ready, tracks) => {
+            ConversationUpdate::Ready(ready, tracks) => {
                 let tap = media::OpId(op.0);
                 io.command(media::Command::Tap { op: tap, tracks, sink: ready.sink });
                 if let Some(source) = ready.source {
@@ -51,12 +51,12 @@ impl CallTask {
                 let started = LegEvent::Conversation { id, status: ConversationStatus::Started };
                 self.call.handle_leg(clock::now(), leg, started);
             }
-            News::Press(digits) => self.press(leg, op, digits),
-            News::Said(line) => {
+            ConversationUpdate::Press(digits) => self.press(leg, op, digits),
+            ConversationUpdate::Said(line) => {
                 let said = LegEvent::Conversation { id, status: ConversationStatus::Said(line) };
                 self.call.handle_leg(clock::now(), leg, said);
             }
-            News::Over(status) => {
+            ConversationUpdate::Over(status) => {
                 self.end_conversation(leg, id);
                 self.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });
             }

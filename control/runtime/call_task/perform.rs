@@ -10,28 +10,28 @@ use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, OpId, RecordingId, StreamId};
 use tandem_call::leg::{Direction, LegInfo};
-use tandem_call::machine::{MachineDetection, Verdict};
+use tandem_call::machine_detection::{DetectionResult, MachineDetection};
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
-use tandem_call::recording::{Gap, RecordingEnd, RecordingSpec};
-use tandem_call::stream::{Opens, StreamFault, StreamSpec, StreamStatus};
+use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
+use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamStatus};
 use tandem_causes::{NO_PHONE, NO_TRUNK};
 use tandem_clock as clock;
-use tandem_dialect::{Context, Fault};
+use tandem_dialect::{Context, ReportedError};
 use tandem_history::event_log::Line;
 use tandem_media as media;
 use tandem_metrics::timings::Timing;
-use tandem_routing::trunk::identity::Behind;
+use tandem_routing::trunk::identity::ParentLeg;
 use tandem_routing::trunk::numbering::Numbering;
-use tandem_settings::Dtmf;
+use tandem_settings::DtmfMode;
 use tandem_sip as sip;
 
 use super::CallTask;
 use crate::document;
+use crate::dtmf;
 use crate::inbox::Message;
-use crate::keys;
-use crate::leg::{self, Attempt, LegIo};
-use crate::machine;
+use crate::leg::{self, LegIo, OutgoingCall};
+use crate::machine_detection;
 use crate::stream::{NewStream, StreamHandle};
 use crate::transcripts;
 
@@ -64,19 +64,21 @@ impl CallTask {
             LegCommand::Bridge { with } => self.bridge(leg, with),
             LegCommand::Unbridge => self.unbridge(leg),
             LegCommand::Play { op, play } => self.play(leg, op, play),
-            LegCommand::SendDigits { op, digits } if self.legs.get(&leg).is_some_and(|io| io.dtmf() == Dtmf::Info) => {
+            LegCommand::SendDigits { op, digits }
+                if self.legs.get(&leg).is_some_and(|io| io.dtmf() == DtmfMode::Info) =>
+            {
                 self.press_by_info(leg, op, &digits);
             }
             LegCommand::SendDigits { op, digits } => self.send_digits(leg, op, digits),
             LegCommand::SendInfo { content_type, body } => {
                 let body = body.into();
-                self.hands(leg, |io| io.send(sip::Command::Info { leg: sip::LegKey(leg.0), content_type, body }));
+                self.with_leg(leg, |io| io.send(sip::Command::Info { leg: sip::LegKey(leg.0), content_type, body }));
             }
             LegCommand::DetectMachine { op, spec } => self.detect_machine(leg, op, &spec),
-            LegCommand::Stop { op } => self.hands(leg, |io| io.stop(op)),
+            LegCommand::Stop { op } => self.with_leg(leg, |io| io.stop(op)),
             LegCommand::Record { op, id, spec, after } => self.start_recording(leg, op, id, &spec, after),
             LegCommand::PauseRecording { op, gap } => {
-                self.recording(leg, Pause { op: media::OpId(op.0), silence: gap == Gap::Silence });
+                self.recording(leg, Pause { op: media::OpId(op.0), silence: gap == PauseBehavior::Silence });
             }
             LegCommand::ResumeRecording { op } => self.recording(leg, Resume { op: media::OpId(op.0) }),
             LegCommand::StopRecording { op } => self.recording(leg, Stop { op: media::OpId(op.0) }),
@@ -90,25 +92,25 @@ impl CallTask {
             LegCommand::StartSiprec { ops, id, spec } => self.start_siprec(leg, ops, id, spec),
             LegCommand::StopSiprec { id } => self.stop_siprec(leg, id),
             LegCommand::Listen { op, how } => self.listen(leg, op, &how),
-            LegCommand::FinishListening { op } => self.finish_listening(leg, op),
-            LegCommand::StopListening { op } => self.stop_listening(leg, op),
+            LegCommand::FinishRecognition { op } => self.finish_recognition(leg, op),
+            LegCommand::StopRecognition { op } => self.stop_recognition(leg, op),
             LegCommand::StartTranscription { op, id, spec } => self.start_transcription(leg, op, id, &spec),
-            LegCommand::StopTranscription { op } => self.finish_listening(leg, op),
+            LegCommand::StopTranscription { op } => self.finish_recognition(leg, op),
             LegCommand::Transcribe { of, recording, order } => {
                 transcripts::begin(&self.services, of, *recording, order);
             }
             LegCommand::Converse { op, id, spec, status } => self.converse(leg, op, id, *spec, status),
             LegCommand::StopConversation { id } => self.end_conversation(leg, id),
-            LegCommand::Confer(participation) => self.confer(leg, &participation),
+            LegCommand::JoinConference(participation) => self.confer(leg, &participation),
             LegCommand::Supervise(supervision) => self.supervise(leg, supervision),
             LegCommand::StopSupervising => self.stop_supervising(leg),
             LegCommand::EnterQueue { op, queue, most } => self.enter_queue(leg, op, &queue, most),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),
-            LegCommand::LeaveQueue => self.hands(leg, |io| io.place = None),
-            LegCommand::TakeFromQueue { queue } => self.take_from_queue(leg, &queue),
-            LegCommand::StopTaking => self.hands(leg, |io| io.taking = None),
+            LegCommand::LeaveQueue => self.with_leg(leg, |io| io.queue_membership = None),
+            LegCommand::DequeueFirst { queue } => self.take_from_queue(leg, &queue),
+            LegCommand::StopDequeue => self.with_leg(leg, |io| io.agent_request = None),
             LegCommand::LeaveConference { why, leg: info } => {
-                self.hands(leg, |io| {
+                self.with_leg(leg, |io| {
                     if let Some(seat) = io.seat.take() {
                         seat.leave(&info, why);
                     }
@@ -116,25 +118,25 @@ impl CallTask {
                 });
             }
             LegCommand::Echo(on) => self.engine(leg, media::Command::Echo(on)),
-            LegCommand::Ring { early_media } => self.hands(leg, |io| io.ring(early_media)),
+            LegCommand::Ring { early_media } => self.with_leg(leg, |io| io.ring(early_media)),
             LegCommand::Mute(on) => self.engine(leg, media::Command::Mute { inbound: on }),
-            LegCommand::Suppress { track, on } => {
+            LegCommand::SuppressNoise { track, on } => {
                 self.engine(leg, media::Command::Suppress { direction: crate::track::tracks(track), on });
             }
-            LegCommand::Headers(headers) => self.hands(leg, |io| io.headers = headers),
-            LegCommand::HandBack(pairs) => self.hands(leg, |io| io.handed_back = pairs),
-            LegCommand::Answer => self.hands(leg, LegIo::answer),
-            LegCommand::Reject(reason) => self.hands(leg, |io| io.reject(reason)),
-            LegCommand::Hangup(farewell) => self.hands(leg, |io| io.hangup(Some(farewell))),
+            LegCommand::Headers(headers) => self.with_leg(leg, |io| io.headers = headers),
+            LegCommand::HandBack(pairs) => self.with_leg(leg, |io| io.handed_back = pairs),
+            LegCommand::Answer => self.with_leg(leg, LegIo::answer),
+            LegCommand::Reject(reason) => self.with_leg(leg, |io| io.reject(reason)),
+            LegCommand::Hangup(farewell) => self.with_leg(leg, |io| io.hangup(Some(farewell))),
             LegCommand::Refer { to, headers } => {
                 let by = self.call.leg(leg).map(|info| info.local_uri());
-                self.hands(leg, |io| io.refer(to, by, headers));
+                self.with_leg(leg, |io| io.refer(to, by, headers));
             }
             LegCommand::AnswerRefer { status } => {
-                self.hands(leg, |io| io.send(sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status }));
+                self.with_leg(leg, |io| io.send(sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status }));
             }
             LegCommand::NotifyRefer { status } => {
-                self.hands(leg, |io| io.send(sip::Command::NotifyRefer { leg: sip::LegKey(leg.0), status }));
+                self.with_leg(leg, |io| io.send(sip::Command::NotifyRefer { leg: sip::LegKey(leg.0), status }));
             }
             LegCommand::Release => self.release(leg),
         }
@@ -147,7 +149,7 @@ impl CallTask {
     }
 
     /// Applies a function to a leg's I/O, if it still has any.
-    fn hands(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo)) {
+    fn with_leg(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo)) {
         if let Some(io) = self.legs.get_mut(&leg) {
             act(io);
         }
@@ -170,7 +172,7 @@ impl CallTask {
     fn bridge(&mut self, leg: LegId, with: LegId) {
         self.engine(leg, media::Command::Bridge { with: media::SessionKey(with.0) });
         for (one, other) in [(leg, with), (with, leg)] {
-            self.hands(one, |io| io.peer = Some(other));
+            self.with_leg(one, |io| io.bridged_with = Some(other));
             self.join_streams(one);
             self.tell_recorders(one);
         }
@@ -179,10 +181,10 @@ impl CallTask {
 
     fn unbridge(&mut self, leg: LegId) {
         self.engine(leg, media::Command::Unbridge);
-        let peer = self.legs.get_mut(&leg).and_then(|io| io.peer.take());
+        let peer = self.legs.get_mut(&leg).and_then(|io| io.bridged_with.take());
         for one in [Some(leg), peer].into_iter().flatten() {
-            self.hands(one, |io| {
-                io.peer = None;
+            self.with_leg(one, |io| {
+                io.bridged_with = None;
                 io.streams.values().for_each(StreamHandle::part);
             });
             self.tell_recorders(one);
@@ -199,10 +201,10 @@ impl CallTask {
     }
 
     fn detect_machine(&self, leg: LegId, op: OpId, spec: &MachineDetection) {
-        let spec = Box::new(machine::detection(spec));
+        let spec = Box::new(machine_detection::detection(spec));
         if !self.engine_takes(leg, media::Command::DetectMachine { op: media::OpId(op.0), spec }) {
             let after = Duration::ZERO;
-            self.found_out(leg, LegEvent::MachineDetected { op, verdict: Verdict::NotSure, after });
+            self.found_out(leg, LegEvent::MachineDetected { op, verdict: DetectionResult::NotSure, after });
         }
     }
 
@@ -232,7 +234,7 @@ impl CallTask {
                 io.command(command)
             }
             Err((Some(refused), why)) => {
-                self.warn(leg, Fault::Conference(refused), &why);
+                self.warn(leg, ReportedError::Conference(refused), &why);
                 false
             }
             Err((None, why)) => {
@@ -268,7 +270,7 @@ impl CallTask {
         let behind = parent.map(|leg| {
             let numbering =
                 self.services.routing.get().trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
-            Behind { numbering: numbering.unwrap_or_default(), leg }
+            ParentLeg { numbering: numbering.unwrap_or_default(), leg }
         });
         let vouch = self.services.stir.get().vouch(
             &self.services.routing.get(),
@@ -292,16 +294,16 @@ impl CallTask {
             }
             _ if !shown => {
                 let detail = format!("{} is neither a number nor a verified caller id of the account", invite.from);
-                self.warn(leg, Fault::Caller, &detail);
+                self.warn(leg, ReportedError::Caller, &detail);
                 Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: Some(detail) })
             }
             None => {
                 let called = match own {
-                    Some(own) => self.call_within(leg, &invite, own, &mut io),
+                    Some(own) => self.start_internal_call(leg, &invite, own, &mut io),
                     None => Err(nowhere(&invite.to)),
                 };
                 called.err().map(|detail| {
-                    self.warn(leg, Fault::Callee(&invite.to), &detail);
+                    self.warn(leg, ReportedError::Callee(&invite.to), &detail);
                     // For a dialled leg a phone that is not registered counts as unavailable (480), for an outbound
                     // call of the API as unreachable.
                     let (reason, sip_status) = match invite.to {
@@ -321,7 +323,11 @@ impl CallTask {
                     io.may_be_redirected = self.services.routing.get().redirects(route.trunk_name());
                     io.prack = self.services.routing.get().prack(route.trunk_name());
                     let accounts = self.services.routing.get().payers(&account);
-                    io.invite(session, Attempt { invite, behind, call_id, vouch, late_offer, routes, accounts }, route);
+                    io.invite(
+                        session,
+                        OutgoingCall { invite, behind, call_id, vouch, late_offer, routes, accounts },
+                        route,
+                    );
                     None
                 }
                 Err(_) => {
@@ -340,7 +346,7 @@ impl CallTask {
         }
     }
 
-    pub(super) fn warn(&self, leg: LegId, fault: Fault<'_>, detail: &str) {
+    pub(super) fn warn(&self, leg: LegId, fault: ReportedError<'_>, detail: &str) {
         let dialect = self.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
         if let Some(code) = dialect.and_then(|dialect| dialect.error_number(fault)) {
             self.found_out(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() }));
@@ -378,13 +384,13 @@ impl CallTask {
     /// Sends digits as SIP INFO. A task of its own keeps the time; it is stopped like a task that makes audio.
     fn press_by_info(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
         let Some(io) = self.legs.get_mut(&leg) else { return };
-        let steps = keys::steps(&digits.digits, digits.tone);
+        let steps = dtmf::steps(&digits.digits, digits.tone);
         let milliseconds = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
         let (sip, inbox) = (self.services.sip().clone(), self.inbox.clone());
         let task = tokio::spawn(async move {
             for (key, time) in steps {
                 if let Some(key) = key {
-                    sip.post(keys::info(sip::LegKey(leg.0), key, milliseconds));
+                    sip.post(dtmf::info(sip::LegKey(leg.0), key, milliseconds));
                 }
                 tokio::time::sleep(time).await;
             }
@@ -404,7 +410,7 @@ impl CallTask {
         };
         let wire = dialect.stream(&account, &info, id, &spec, clock::time());
         let law = law_of(&info);
-        let waits = spec.opens != Opens::AtAnswer && info.answered_at.is_none();
+        let waits = spec.opens != ConnectTiming::AtAnswer && info.answered_at.is_none();
         let (buffer, idle) = (services.stream_buffer, services.stream_idle);
         let (name, timings) = (dialect.stream_id(id), Arc::clone(&services.counters.timings));
         let local = services.local_streams.take(leg);
@@ -429,7 +435,7 @@ impl CallTask {
     /// Plays the audio of this leg's stream applications to the bridged leg too, as far as it is meant for that leg.
     pub(super) fn join_streams(&self, leg: LegId) {
         let Some(io) = self.legs.get(&leg) else { return };
-        let Some(peer) = io.peer.and_then(|peer| self.legs.get(&peer)) else { return };
+        let Some(peer) = io.bridged_with.and_then(|peer| self.legs.get(&peer)) else { return };
         for stream in io.streams.values().filter(|stream| stream.attached) {
             if let Some(source) = stream.join() {
                 peer.command(media::Command::Source { op: media::OpId(stream.peer_op().0), source });
@@ -444,7 +450,7 @@ impl CallTask {
         io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
         if stream.plays {
             io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
-            let peer = io.peer.and_then(|peer| self.legs.get(&peer));
+            let peer = io.bridged_with.and_then(|peer| self.legs.get(&peer));
             if let Some(peer) = peer {
                 peer.command(media::Command::Unsource { op: media::OpId(stream.peer_op().0) });
             }
@@ -458,7 +464,7 @@ impl CallTask {
         // A queue agent's call may have merged many callers' calls. Only the cookies of the remaining legs' sessions
         // are kept.
         let call = &self.call;
-        self.jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
+        self.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
         let (Some(mut io), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
             self.ended.remove(&leg);
             return self.calls.forget(leg.0);
@@ -471,10 +477,13 @@ impl CallTask {
     fn fetch(&mut self, fetch: Fetch) {
         let services = Arc::clone(&self.services);
         let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
-        let jar = self.jars.entry(session).or_default().clone();
+        let jar = self.cookie_jars.entry(session).or_default().clone();
         let script = self.legs.get(&fetch.leg.id).map(|io| Arc::clone(&io.script)).unwrap_or_default();
-        let place =
-            self.legs.get(&fetch.leg.id).and_then(|io| io.place.as_ref()).filter(|_| fetch.scope == Scope::Queue);
+        let place = self
+            .legs
+            .get(&fetch.leg.id)
+            .and_then(|io| io.queue_membership.as_ref())
+            .filter(|_| fetch.scope == Scope::Queue);
         let queue = place.and_then(|place| place.standing(clock::time()));
         let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
         let first = !std::mem::replace(&mut self.asked, true);

@@ -26,11 +26,11 @@ impl CallTask {
                     });
                 }
                 if let Some(io) = self.legs.get_mut(&leg) {
-                    io.place = Some(entered.place);
+                    io.queue_membership = Some(entered.place);
                 }
                 // Posted after the leg has stored its place in the queue.
                 self.found_out(leg, LegEvent::Enqueued { op, standing: Ok(entered.queue.id) });
-                return self.calls.bring_together(entered.pair);
+                return self.calls.connect_to_agent(entered.pair);
             }
             Err(why) => Err(why),
         };
@@ -38,38 +38,38 @@ impl CallTask {
     }
 
     pub(super) fn return_to_queue(&self, leg: LegId) {
-        let pair = self.legs.get(&leg).and_then(|io| io.place.as_ref()).and_then(|place| place.wait_again());
-        self.calls.bring_together(pair);
+        let pair = self.legs.get(&leg).and_then(|io| io.queue_membership.as_ref()).and_then(|place| place.wait_again());
+        self.calls.connect_to_agent(pair);
     }
 
     pub(super) fn take_from_queue(&mut self, leg: LegId, name: &Arc<str>) {
         let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         let Some(io) = self.legs.get_mut(&leg) else { return };
         // The leg may have asked for a caller before.
-        io.taking = None;
+        io.agent_request = None;
         let (taking, pair) = self.services.queues.take(&account, name, leg);
-        io.taking = Some(taking);
-        self.calls.bring_together(pair);
+        io.agent_request = Some(taking);
+        self.calls.connect_to_agent(pair);
     }
 }
 
 impl Calls {
     /// Merges the call of a waiting caller into the call of the leg that takes it, and then tells that call. If the
     /// merge fails, the next pair is tried.
-    pub fn bring_together(&self, pair: Option<Pair>) {
+    pub fn connect_to_agent(&self, pair: Option<Pair>) {
         let Some(mut pair) = pair else { return };
         let calls = self.clone();
         tokio::spawn(async move {
             loop {
-                let united = calls.unite(pair.taker, pair.waiter).await.is_ok();
+                let merged = calls.merge(pair.taker, pair.waiter).await.is_ok();
                 let called = Message::Own(pair.waiter, LegEvent::Called { queue: pair.queue, by: pair.taker });
                 // The merged call has one task: if it is over, both legs are.
-                if united && calls.tell(pair.waiter, called) {
+                if merged && calls.tell(pair.waiter, called) {
                     return;
                 }
                 let (next, stuck) = calls.services().queues.part(&pair, !calls.is_live(pair.taker));
                 if stuck {
-                    calls.tell(pair.taker, Message::Own(pair.taker, LegEvent::NobodyCalled));
+                    calls.tell(pair.taker, Message::Own(pair.taker, LegEvent::DequeueFailed));
                 }
                 match next {
                     Some(next) => pair = next,

@@ -9,8 +9,8 @@ use tandem_clock as clock;
 use tandem_media as media;
 use tandem_sip as sip;
 
-use super::{CallTask, Farewell};
-use crate::siprec::{NewSession, Recorded, Session, Told};
+use super::{CallTask, PendingTeardown};
+use crate::siprec::{NewSession, RecordedLeg, Session, SiprecUpdate};
 
 impl CallTask {
     pub(super) fn start_siprec(&mut self, leg: LegId, ops: (OpId, OpId), id: SiprecId, spec: Box<SiprecSpec>) {
@@ -73,7 +73,7 @@ impl CallTask {
         let Some(mut session) = self.take_session(leg, id) else { return };
         let dialog = session.dialog();
         if session.hangup() {
-            self.ended.insert(dialog, Farewell { info: None, dialog: false, media: true });
+            self.ended.insert(dialog, PendingTeardown { info: None, dialog: false, media: true });
         } else {
             self.calls.forget(dialog.0);
         }
@@ -98,10 +98,10 @@ impl CallTask {
     pub(super) fn take_recorder(&mut self, leg: LegId, id: SiprecId, event: &sip::Event) {
         let told = self.with_session(leg, id, |session, recorded| session.on_sip(event, recorded));
         let is = |this: &mut Self, status| this.call.handle_leg(clock::now(), leg, LegEvent::Siprec { id, status });
-        match told.unwrap_or(Told::Nothing) {
-            Told::Nothing => {}
-            Told::Is(status) => is(self, status),
-            Told::Answered => {
+        match told.unwrap_or(SiprecUpdate::Nothing) {
+            SiprecUpdate::Nothing => {}
+            SiprecUpdate::Is(status) => is(self, status),
+            SiprecUpdate::Answered => {
                 is(self, SiprecStatus::Started);
                 let Some(io) = self.legs.get_mut(&leg) else { return };
                 let wide = io.codec().is_some_and(|codec| !["PCMU", "PCMA"].contains(&codec));
@@ -114,12 +114,12 @@ impl CallTask {
                     is(self, SiprecStatus::Paused);
                 }
             }
-            Told::Over(why) => {
+            SiprecUpdate::Over(why) => {
                 self.take_session(leg, id);
                 self.calls.forget(id.0);
                 is(self, SiprecStatus::Failed(why));
             }
-            Told::Unusable(why) => {
+            SiprecUpdate::Unusable(why) => {
                 self.stop_siprec(leg, id);
                 is(self, SiprecStatus::Failed(why));
             }
@@ -140,7 +140,7 @@ impl CallTask {
         &mut self,
         leg: LegId,
         id: SiprecId,
-        act: impl FnOnce(&mut Session, &Recorded<'_>) -> R,
+        act: impl FnOnce(&mut Session, &RecordedLeg<'_>) -> R,
     ) -> Option<R> {
         let io = self.legs.get_mut(&leg)?;
         let place = io.siprecs.iter().position(|one| one.id() == id)?;
@@ -153,12 +153,12 @@ impl CallTask {
     }
 
     /// Calls `act` with the data about a leg that its recording servers are told.
-    fn recorded<R>(&self, leg: LegId, act: impl FnOnce(&Recorded<'_>) -> R) -> Option<R> {
+    fn recorded<R>(&self, leg: LegId, act: impl FnOnce(&RecordedLeg<'_>) -> R) -> Option<R> {
         let info = self.call.leg(leg)?;
-        let peer = self.legs.get(&leg).and_then(|io| io.peer).and_then(|peer| self.call.leg(peer));
+        let peer = self.legs.get(&leg).and_then(|io| io.bridged_with).and_then(|peer| self.call.leg(peer));
         let url = url::Url::parse(&self.services.public_url).ok();
         let host = url.as_ref().and_then(url::Url::host_str).unwrap_or("localhost");
         let call_id = self.services.call_id(info);
-        Some(act(&Recorded { leg: info, call_id: &call_id, peer: peer.map(|peer| &**peer), host }))
+        Some(act(&RecordedLeg { leg: info, call_id: &call_id, bridged_leg: peer.map(|peer| &**peer), host }))
     }
 }

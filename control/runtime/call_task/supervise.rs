@@ -32,7 +32,7 @@ struct Room {
 
 impl Supervised {
     /// Merges the supervision of two calls.
-    pub(super) fn united(one: Option<Box<Self>>, other: Option<Box<Self>>) -> Option<Box<Self>> {
+    pub(super) fn merged(one: Option<Box<Self>>, other: Option<Box<Self>>) -> Option<Box<Self>> {
         let Some(other) = other else { return one };
         let mut one = one.unwrap_or_default();
         one.supervisions.extend(other.supervisions);
@@ -63,7 +63,7 @@ impl CallTask {
         }
         let mut wanted = BTreeMap::new();
         for (supervisor, Supervision { of, role }) in &all.supervisions {
-            let peer = self.legs.get(of).and_then(|io| io.peer);
+            let peer = self.legs.get(of).and_then(|io| io.bridged_with);
             let room = peer.map_or(*of, |peer| peer.min(*of));
             for one in [Some(*of), peer].into_iter().flatten() {
                 wanted.insert(one, (room, media::Role::Speaker));
@@ -79,7 +79,7 @@ impl CallTask {
         for leg in gone {
             all.seats.remove(&leg);
             let Some(io) = self.legs.get(&leg) else { continue };
-            io.command(match io.peer {
+            io.command(match io.bridged_with {
                 // A bridge takes the leg out of the room.
                 Some(peer) => media::Command::Bridge { with: media::SessionKey(peer.0) },
                 None => media::Command::Leave,

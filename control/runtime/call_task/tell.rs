@@ -12,23 +12,23 @@ use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
 use tandem_call::stream::StreamStatus;
 use tandem_call::transcription::TranscriptState;
 use tandem_causes::Cause;
-use tandem_dialect::{Context, Dialect, Fault};
+use tandem_dialect::{Context, Dialect, ReportedError};
 use tandem_history::event_log::ADVICE;
+use tandem_history::notification::{Level, Notification};
 use tandem_history::records;
 use tandem_history::report::Report;
-use tandem_history::trouble::{Level, Trouble};
 use tandem_http::without_credentials;
 use tandem_store as store;
 use tandem_webhooks::{Delivery, Submitted};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{CallTask, Farewell, OwnRecording};
+use super::{CallTask, OwnRecording, PendingTeardown};
 use crate::notify;
 use crate::services::Services;
 
 /// Problems of one call that are stored as reports and notifications; later ones are only in its log.
-const MOST_TROUBLES: usize = 200;
+const MOST_NOTIFICATIONS: usize = 200;
 /// A hint for a stream whose URL has TLS and whose port has not: where the URL is written, and how its name is mapped.
 const TLS_OF_STREAMS: &str = "The URL is the stream's, in the application's document; [[origins]] is written with https:// and \
                               http:// for streams too.";
@@ -39,7 +39,7 @@ impl CallTask {
     /// Reports an event to the record, the log and the application.
     pub(super) async fn tell(&mut self, event: Box<CallEvent>) {
         self.note(&event);
-        self.note_trouble(&event);
+        self.note_notification(&event);
         self.services.counters.count(&event);
         self.services.followers.tell(&event);
         if matches!(event.kind, EventKind::Ended) {
@@ -81,7 +81,7 @@ impl CallTask {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
                 if matches!(event.kind, EventKind::Ended) {
                     let info = Some(Arc::clone(&event.leg));
-                    self.ended.insert(event.leg.id, Farewell { info, dialog: false, media: false });
+                    self.ended.insert(event.leg.id, PendingTeardown { info, dialog: false, media: false });
                 }
                 store::calls::upsert(store, records::call_row(&event.leg, event.at)).await
             }
@@ -112,7 +112,7 @@ impl CallTask {
         let leg = &event.leg;
         let dialect = self.services.dialects.get(&leg.dialect);
         let mut text = describe(event, dialect);
-        let code = dialect.and_then(|dialect| dialect.error_number(Fault::Event(&event.kind)));
+        let code = dialect.and_then(|dialect| dialect.error_number(ReportedError::Event(&event.kind)));
         if let (EventKind::FetchFailed { .. }, Some(code)) = (&event.kind, code) {
             text = format!("{text} ({code})").into();
         }
@@ -162,7 +162,7 @@ impl CallTask {
                 log.push(event.at, Some(leg.id), ADVICE, line);
             }
         }
-        if self.troubles < MOST_TROUBLES {
+        if self.notifications < MOST_NOTIFICATIONS {
             let report =
                 Report { cause, code, message: whole.into_owned(), hint, call: None, session: None, request: None };
             self.services.keep_report(&leg.account, Some(leg), failed.level, event.at, report);
@@ -204,16 +204,16 @@ impl CallTask {
 
     /// Stores a problem of a document or of an application as the provider's notification, with the request that caused
     /// it.
-    fn note_trouble(&mut self, event: &CallEvent) {
-        if self.troubles >= MOST_TROUBLES {
+    fn note_notification(&mut self, event: &CallEvent) {
+        if self.notifications >= MOST_NOTIFICATIONS {
             return;
         }
         let leg = &event.leg;
         if Failed::of(event).is_some() {
-            self.troubles += 1;
+            self.notifications += 1;
         }
         let dialect = self.services.dialects.get(&leg.dialect);
-        let number = dialect.and_then(|dialect| dialect.error_number(Fault::Event(&event.kind)));
+        let number = dialect.and_then(|dialect| dialect.error_number(ReportedError::Event(&event.kind)));
         let Some(code) = number else { return };
         let (level, message) = match &event.kind {
             EventKind::Warned(warning) => (Level::Warning, warning.message.clone()),
@@ -221,8 +221,8 @@ impl CallTask {
             _ => (Level::Warning, describe(event, dialect).into_owned()),
         };
         let exchange = self.inbox.log().last_exchange(leg.id).cloned();
-        let trouble = Trouble { code, message, cause: Cause::of_event(&event.kind), exchange };
-        self.services.note_trouble(&leg.account, Some(leg.id), level, trouble);
+        let trouble = Notification { code, message, cause: Cause::of_event(&event.kind), exchange };
+        self.services.note_notification(&leg.account, Some(leg.id), level, trouble);
     }
 
     /// Whether the event of the leg's end is held back until the recording that was requested with the leg is complete.
@@ -381,10 +381,10 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
             1 => format!("gathered 1 digit: {end}").into(),
             count => format!("gathered {count} digits: {end}").into(),
         },
-        EventKind::GatherHeard { words, .. } => {
+        EventKind::GatherPartial { words, .. } => {
             format!("heard {} characters so far", words.text().chars().count()).into()
         }
-        EventKind::ListeningFailed { why } => format!("speech is not heard: {why}").into(),
+        EventKind::RecognitionFailed { why } => format!("speech is not heard: {why}").into(),
         EventKind::Transcription(facts) => format!("transcription {} {}", facts.id, facts.status).into(),
         EventKind::Transcribed(transcript) => match &transcript.state {
             TranscriptState::InProgress => format!("transcription {} begun", transcript.id).into(),
@@ -431,7 +431,7 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
         },
         EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail).into(),
         EventKind::Apologised => "apologises to the caller: an application error has occurred".into(),
-        EventKind::Unserved(_) => "the application is told that this is not done here".into(),
+        EventKind::Unsupported(_) => "the application is told that this is not done here".into(),
         EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message).into(),
     }
 }

@@ -33,7 +33,7 @@ impl CallTask {
         let (calls, inbox) = (self.calls.clone(), self.inbox.clone());
         tokio::spawn(async move {
             // If the merge fails, the call does not find the leg and reports this to the far end that sent the REFER.
-            let _ = calls.unite(leg, other).await;
+            let _ = calls.merge(leg, other).await;
             // The call may be over.
             let _ = inbox.post(Message::Own(leg, event));
         });

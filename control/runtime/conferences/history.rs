@@ -251,7 +251,7 @@ pub(super) async fn left_behind(store: &Store) -> Result<Vec<LeftBehind>, StoreE
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use tandem_call::conference::Opening;
+    use tandem_call::conference::ConferenceSettings;
 
     use super::*;
 
@@ -265,7 +265,7 @@ mod tests {
             dialect: "test".into(),
             name: "room".into(),
             status: ConferenceStatus::InProgress,
-            opening: Arc::new(Opening::default()),
+            opening: Arc::new(ConferenceSettings::default()),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
             end: None,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tandem_call::conference::event::{ParticipantInfo, ParticipantStatus};
-use tandem_call::conference::state::{Refused, Wanted};
+use tandem_call::conference::state::{ConferenceSpec, Refused};
 use tandem_call::conference::{Coaching, Participation};
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::leg::LegInfo;
@@ -71,7 +71,7 @@ impl Conferences {
     pub fn seat(
         &self,
         services: &Arc<Services>,
-        wanted: Wanted<'_>,
+        wanted: ConferenceSpec<'_>,
         participation: Participation,
     ) -> Result<Seat, NoSeat> {
         let account = wanted.account;

@@ -11,12 +11,12 @@ use tandem_call::stream::{StreamFacts, StreamFailure, StreamFault, StreamSpec, S
 use tandem_clock as clock;
 use tandem_dialect::StreamWire;
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, Word};
+use tandem_http::websocket::{Socket, SocketMessage};
 use tandem_media as media;
 use tokio::sync::oneshot;
 
 use super::Conferences;
-use super::teller::Teller;
+use super::event_publisher::EventPublisher;
 use crate::stream::{NORMAL, TAP_FRAMES, tap_codec, written};
 
 /// Maximum number of streams of one conference at the same time.
@@ -34,7 +34,7 @@ pub(super) struct Running {
 pub(super) struct NewStream {
     pub(super) conferences: Conferences,
     pub(super) conference: Arc<ConferenceInfo>,
-    pub(super) teller: Teller,
+    pub(super) teller: EventPublisher,
     pub(super) id: StreamId,
     pub(super) spec: StreamSpec,
     pub(super) wire: Box<dyn StreamWire>,
@@ -75,7 +75,7 @@ impl NewStream {
                 }
                 _ = &mut self.stopped => break,
                 // The application's messages are ignored.
-                word = socket.next() => if let Word::Closed(how) = word {
+                word = socket.next() => if let SocketMessage::Closed(how) = word {
                     return how;
                 },
             }

@@ -12,7 +12,7 @@ use tandem_history::event_log::Line;
 use tandem_http::without_credentials;
 use tandem_speech::recognise::RecogniseError;
 
-use super::talk::Fact;
+use super::turn_taking::ConversationFact;
 use crate::inbox::Inbox;
 use crate::turns::Totals;
 
@@ -23,7 +23,7 @@ const MOST: u32 = 600;
 const LONGEST: usize = 400;
 
 /// Writes the log lines of one conversation.
-pub(super) struct Notes<'a> {
+pub(super) struct ConversationLog<'a> {
     inbox: &'a Inbox,
     leg: LegId,
     /// The ids of the conversation and of the leg in the provider's form.
@@ -32,14 +32,14 @@ pub(super) struct Notes<'a> {
     lines: u32,
 }
 
-impl<'a> Notes<'a> {
+impl<'a> ConversationLog<'a> {
     /// `words`: whether texts are logged, instead of their lengths only.
     pub(super) fn new(inbox: &'a Inbox, leg: LegId, names: (String, String), words: bool) -> Self {
         Self { inbox, leg, names, words, lines: 0 }
     }
 
     /// Logs a fact.
-    pub(super) fn note(&mut self, fact: &Fact) {
+    pub(super) fn note(&mut self, fact: &ConversationFact) {
         let (text, data) = line(fact, self.words);
         self.lines = self.lines.saturating_add(1);
         match self.lines {
@@ -47,11 +47,11 @@ impl<'a> Notes<'a> {
             MOST => self.push("the rest of this conversation is not written down, only counted".to_owned(), None),
             _ => {}
         }
-        if let Fact::NotSaid(why) = fact {
+        if let ConversationFact::NotSaid(why) = fact {
             let (conversation, leg) = &self.names;
             tracing::warn!(%leg, %conversation, "a reply was not spoken: {why}");
         }
-        if let Fact::Heard { text, .. } | Fact::Said(text) = fact {
+        if let ConversationFact::Heard { text, .. } | ConversationFact::Said(text) = fact {
             tracing::trace!(leg = %self.names.1, "conversation: {text:?}");
         }
     }
@@ -96,14 +96,14 @@ impl<'a> Notes<'a> {
 }
 
 /// A fact as text and as JSON.
-fn line(fact: &Fact, words: bool) -> (String, Value) {
+fn line(fact: &ConversationFact, words: bool) -> (String, Value) {
     let quoted = |text: &str| match words {
         true => format!("{:?}", shortened(text)),
         false => format!("{} characters", text.chars().count()),
     };
     let shown = |text: &str| words.then(|| shortened(text));
     match fact {
-        Fact::Heard { text, told } => (
+        ConversationFact::Heard { text, told } => (
             format!(
                 "heard {}{}",
                 quoted(text),
@@ -111,17 +111,19 @@ fn line(fact: &Fact, words: bool) -> (String, Value) {
             ),
             json!({ "event": "heard", "text": shown(text), "told": told }),
         ),
-        Fact::Said(text) => (format!("said {}", quoted(text)), json!({ "event": "said", "text": shown(text) })),
-        Fact::Played(url) => {
+        ConversationFact::Said(text) => {
+            (format!("said {}", quoted(text)), json!({ "event": "said", "text": shown(text) }))
+        }
+        ConversationFact::Played(url) => {
             let url = without_credentials(url);
             (format!("played {url}"), json!({ "event": "played", "url": url }))
         }
-        Fact::NotSaid(why) => (format!("not said: {why}"), json!({ "event": "not_said", "why": why })),
-        Fact::Interrupted { by, after, heard } => (
+        ConversationFact::NotSaid(why) => (format!("not said: {why}"), json!({ "event": "not_said", "why": why })),
+        ConversationFact::Interrupted { by, after, heard } => (
             format!("interrupted by {by} after {} ms; heard of the reply: {}", after.as_millis(), quoted(heard)),
             json!({ "event": "interrupted", "by": by, "after_ms": after.as_millis() as u64, "text": shown(heard) }),
         ),
-        Fact::Turn(turn) => (turn.to_string(), turn.json()),
+        ConversationFact::Turn(turn) => (turn.to_string(), turn.json()),
     }
 }
 
@@ -138,26 +140,30 @@ mod tests {
 
     use super::*;
 
-    fn heard(text: &str) -> Fact {
-        Fact::Heard { text: text.to_owned(), told: true }
+    fn heard(text: &str) -> ConversationFact {
+        ConversationFact::Heard { text: text.to_owned(), told: true }
     }
 
     #[test]
     fn a_conversation_shows_its_words_unless_the_operator_says_no() {
-        let cut = Fact::Interrupted { by: "a key", after: Duration::from_millis(1_200), heard: "One, two".to_owned() };
+        let cut = ConversationFact::Interrupted {
+            by: "a key",
+            after: Duration::from_millis(1_200),
+            heard: "One, two".to_owned(),
+        };
         assert_eq!(line(&heard("sales \"please\""), true).0, r#"heard "sales \"please\"""#);
         assert_eq!(line(&heard("sales"), false).0, "heard 5 characters");
         assert_eq!(line(&heard("sales"), false).1, json!({ "event": "heard", "text": null, "told": true }));
         assert_eq!(line(&cut, true).0, "interrupted by a key after 1200 ms; heard of the reply: \"One, two\"");
         assert_eq!(line(&cut, false).0, "interrupted by a key after 1200 ms; heard of the reply: 8 characters");
         let long = "word ".repeat(200);
-        assert_eq!(line(&Fact::Said(long), true).0.chars().count(), "said \"\"...".len() + LONGEST);
+        assert_eq!(line(&ConversationFact::Said(long), true).0.chars().count(), "said \"\"...".len() + LONGEST);
     }
 
     #[test]
     fn a_long_conversation_leaves_room_in_the_log_for_the_rest_of_its_call() {
         let (inbox, _messages) = Inbox::new();
-        let mut notes = Notes::new(&inbox, LegId(1), ("VX1".to_owned(), "CA1".to_owned()), true);
+        let mut notes = ConversationLog::new(&inbox, LegId(1), ("VX1".to_owned(), "CA1".to_owned()), true);
         for number in 0..5_000 {
             notes.note(&heard(&number.to_string()));
         }

@@ -8,20 +8,20 @@ use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::id::{ConversationId, LegId};
 use tandem_clock as clock;
-use tandem_dialect::conversation::Parting;
+use tandem_dialect::conversation::ConversationEnd;
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, Word};
+use tandem_http::websocket::{Socket, SocketMessage};
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
 use tandem_speech::recognise;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::notes::Notes;
-use super::talk::Fact;
-use super::{LONGEST, News, Note, ORDER, Onset, TAP_FRAMES, command, record, sleep_until};
+use super::notes::ConversationLog;
+use super::turn_taking::ConversationFact;
+use super::{ConversationInput, ConversationUpdate, LONGEST, ORDER, Onset, TAP_FRAMES, command, record, sleep_until};
 use crate::agent::AgentConfig;
-use crate::agent::realtime::{Act, Dialogue, Event, Format, append, decode};
+use crate::agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
 use crate::agent::tools;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
@@ -50,13 +50,13 @@ pub(super) async fn run(
     services: &Arc<Services>,
     inbox: &Inbox,
     new: New,
-    mut notes: mpsc::Receiver<Note>,
+    mut notes: mpsc::Receiver<ConversationInput>,
 ) -> ConversationStatus {
     let New { leg, id, names, config, agent, client } = new;
     let (sink, mut tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
-    let mut talk = Talking {
+    let mut talk = RealtimeTask {
         dialogue: Dialogue::new(Arc::clone(&config), agent, clock::now().instant),
-        notes: Notes::new(inbox, leg, names, services.recogniser.shows_words()),
+        notes: ConversationLog::new(inbox, leg, names, services.recogniser.shows_words()),
         turns: Turns::default(),
         services,
         inbox,
@@ -88,13 +88,13 @@ pub(super) async fn run(
                 talk.dialogue.ran(clock::now().instant, &call, result);
             },
             note = notes.recv() => match note {
-                Some(Note::Key(key)) => {
+                Some(ConversationInput::Key(key)) => {
                     let queued = talk.queued();
                     talk.dialogue.key(clock::now().instant, queued, key);
                 }
                 // Not needed: the amount of waiting audio is known.
-                Some(Note::Mark(_)) => {}
-                Some(Note::Stop) | None => break ConversationStatus::Completed,
+                Some(ConversationInput::Mark(_)) => {}
+                Some(ConversationInput::Stop) | None => break ConversationStatus::Completed,
             },
             () = sleep_until(due), if due.is_some() => {
                 let queued = talk.queued();
@@ -110,16 +110,16 @@ pub(super) async fn run(
 }
 
 /// Waits for the model's next message; pending for ever without a WebSocket. Cancel-safe.
-async fn hear(socket: &mut Option<Socket>) -> Word {
+async fn hear(socket: &mut Option<Socket>) -> SocketMessage {
     match socket {
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
     }
 }
 
-struct Talking<'a> {
+struct RealtimeTask<'a> {
     dialogue: Dialogue,
-    notes: Notes<'a>,
+    notes: ConversationLog<'a>,
     turns: Turns,
     services: &'a Arc<Services>,
     inbox: &'a Inbox,
@@ -137,7 +137,7 @@ struct Talking<'a> {
     upward: media::Resampler,
 }
 
-impl Talking<'_> {
+impl RealtimeTask<'_> {
     /// Opens a WebSocket and starts a session on it.
     async fn open(&mut self) {
         let model = &self.config.model;
@@ -167,9 +167,9 @@ impl Talking<'_> {
         self.writer.as_ref().map(media::StreamWriter::queued).unwrap_or_default()
     }
 
-    async fn take(&mut self, word: Word) {
+    async fn take(&mut self, word: SocketMessage) {
         match word {
-            Word::Text(text) => {
+            SocketMessage::Text(text) => {
                 let event = decode(&text);
                 let now = clock::now().instant;
                 if event == Event::Speech(false) {
@@ -182,8 +182,8 @@ impl Talking<'_> {
                 }
             }
             // Realtime models send no binary messages.
-            Word::Binary => {}
-            Word::Closed(how) => {
+            SocketMessage::Binary => {}
+            SocketMessage::Closed(how) => {
                 let why = how.err().map_or_else(|| "it closed the connection".to_owned(), |why| why.detail);
                 self.socket = None;
                 if self.sockets < MOST_SOCKETS {
@@ -206,7 +206,7 @@ impl Talking<'_> {
         };
         let (source, writer) = media::source(codec, LONGEST);
         self.writer = Some(writer);
-        self.post(News::Ready(Ready { sink, source: Some(source) }, media::Tracks::Inbound));
+        self.post(ConversationUpdate::Ready(Ready { sink, source: Some(source) }, media::Tracks::Inbound));
     }
 
     /// Takes 20 ms of the caller's audio.
@@ -245,16 +245,16 @@ impl Talking<'_> {
 
     /// Performs the actions of the dialogue. Returns a status when the conversation is over.
     async fn perform(&mut self) -> Option<ConversationStatus> {
-        while let Some(act) = self.dialogue.poll_act() {
+        while let Some(act) = self.dialogue.poll_output() {
             match act {
-                Act::Send(message) => {
+                RealtimeOutput::Send(message) => {
                     if let Some(socket) = &mut self.socket
                         && let Err(why) = socket.send(message.to_string()).await
                     {
                         self.lost(&why.detail);
                     }
                 }
-                Act::Play(octets) => {
+                RealtimeOutput::Play(octets) => {
                     self.answered(clock::now().instant);
                     if let Some(writer) = &self.writer
                         && writer.audio(octets).is_err()
@@ -263,30 +263,34 @@ impl Talking<'_> {
                         self.notes.of_agent(why, serde_json::json!({ "event": "problem" }));
                     }
                 }
-                Act::Clear => self.writer.iter().for_each(media::StreamWriter::clear),
-                Act::Pause(true) => self.writer.iter().for_each(media::StreamWriter::pause),
-                Act::Pause(false) => self.writer.iter().for_each(media::StreamWriter::resume),
-                Act::Run(call, tool, arguments) => {
+                RealtimeOutput::Clear => self.writer.iter().for_each(media::StreamWriter::clear),
+                RealtimeOutput::Pause(true) => self.writer.iter().for_each(media::StreamWriter::pause),
+                RealtimeOutput::Pause(false) => self.writer.iter().for_each(media::StreamWriter::resume),
+                RealtimeOutput::Run(call, tool, arguments) => {
                     let client = self.client.clone();
                     self.running.spawn(async move { (call, tools::ask(client, tool, arguments).await) });
                 }
-                Act::Press(digits) => self.post(News::Press(digits)),
-                Act::Record(on) => command(self.inbox, self.leg, record(on)),
-                Act::Part(Parting::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
-                Act::Part(Parting::Hangup) => command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() }),
-                Act::Part(Parting::Run(program)) => command(self.inbox, self.leg, Command::Run(*program)),
-                Act::Said(line) => {
-                    self.notes.note(&match line.by_agent {
-                        true => Fact::Said(line.text.to_string()),
-                        false => Fact::Heard { text: line.text.to_string(), told: true },
-                    });
-                    self.post(News::Said(line));
+                RealtimeOutput::Press(digits) => self.post(ConversationUpdate::Press(digits)),
+                RealtimeOutput::Record(on) => command(self.inbox, self.leg, record(on)),
+                RealtimeOutput::Part(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
+                RealtimeOutput::Part(ConversationEnd::Hangup) => {
+                    command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() })
                 }
-                Act::Interrupted => {
+                RealtimeOutput::Part(ConversationEnd::Run(program)) => {
+                    command(self.inbox, self.leg, Command::Run(*program))
+                }
+                RealtimeOutput::Said(line) => {
+                    self.notes.note(&match line.by_agent {
+                        true => ConversationFact::Said(line.text.to_string()),
+                        false => ConversationFact::Heard { text: line.text.to_string(), told: true },
+                    });
+                    self.post(ConversationUpdate::Said(line));
+                }
+                RealtimeOutput::Interrupted => {
                     self.turns.interrupted();
                     self.services.counters.timings.count(Count::ConversationInterrupted, 1);
                 }
-                Act::Note(text, data) => self.notes.of_agent(text, data),
+                RealtimeOutput::Note(text, data) => self.notes.of_agent(text, data),
             }
         }
         None
@@ -296,11 +300,11 @@ impl Talking<'_> {
     fn answered(&mut self, now: Instant) {
         if let Some(turn) = self.turns.spoke_at_last(now) {
             self.services.counters.timings.took(Timing::TurnAudio, turn.audio);
-            self.notes.note(&Fact::Turn(turn));
+            self.notes.note(&ConversationFact::Turn(turn));
         }
     }
 
-    fn post(&self, news: News) {
+    fn post(&self, news: ConversationUpdate) {
         // If the call is over, it has stopped this conversation.
         let _ = self.inbox.post(Message::Conversation { leg: self.leg, id: self.id, news: Box::new(news) });
     }

@@ -9,25 +9,25 @@ use tandem_call::output::Invite;
 use tandem_clock as clock;
 use tandem_media as media;
 use tandem_routing::Outbound;
-use tandem_routing::trunk::identity::{self, Behind};
+use tandem_routing::trunk::identity::{self, ParentLeg};
 use tandem_routing::trunk::passing;
-use tandem_settings::Dtmf;
+use tandem_settings::DtmfMode;
 use tandem_sip as sip;
-use tandem_stir::Vouch;
+use tandem_stir::SigningRequest;
 
 use super::{LegIo, headers};
 use crate::redirect::Redirects;
 
 /// An outbound call with its routes.
-pub(crate) struct Attempt {
+pub(crate) struct OutgoingCall {
     /// The parameters of the call.
     pub invite: Invite,
     /// The leg with which it will be bridged.
-    pub behind: Option<Behind>,
+    pub behind: Option<ParentLeg>,
     /// The Call-ID, the same for all routes.
     pub call_id: Option<Arc<str>>,
     /// Decides what is said about the caller's number (STIR).
-    pub vouch: Vouch,
+    pub vouch: SigningRequest,
     /// The other leg has made no offer, so none is made over trunks with `late_offer`.
     pub late_offer: bool,
     /// The remaining routes.
@@ -46,7 +46,7 @@ pub(super) struct Callee {
 
 impl LegIo {
     /// Sends an INVITE with our offer over the first route.
-    pub(crate) fn invite(&mut self, session: media::Session, attempt: Attempt, route: Outbound) {
+    pub(crate) fn invite(&mut self, session: media::Session, attempt: OutgoingCall, route: Outbound) {
         self.session = Some(session);
         self.send_invite(&attempt, route);
         self.attempt = (!attempt.routes.is_empty()).then(|| Box::new(attempt));
@@ -91,10 +91,10 @@ impl LegIo {
         Some((line, trunk))
     }
 
-    fn send_invite(&mut self, attempt: &Attempt, route: Outbound) {
+    fn send_invite(&mut self, attempt: &OutgoingCall, route: Outbound) {
         let Some(session) = &mut self.session else { return };
         self.dtmf = route.trunk.as_ref().map(|trunk| trunk.dtmf).unwrap_or_default();
-        session.set_events(self.dtmf == Dtmf::Rfc4733);
+        session.set_events(self.dtmf == DtmfMode::Rfc4733);
         let late = attempt.late_offer && route.trunk.as_ref().is_some_and(|trunk| trunk.late_offer);
         let sdp = if late { Bytes::new() } else { session.offer_preferring(&self.preferred) };
         let second_offer = if late { None } else { session.offer_secured() };

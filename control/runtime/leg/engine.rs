@@ -9,8 +9,8 @@ use tandem_history::recordings::RecordingFiles;
 use tandem_media as media;
 
 use super::LegIo;
-use crate::keys;
-use crate::machine;
+use crate::dtmf;
+use crate::machine_detection;
 
 impl LegIo {
     /// Sends a command to the media engine. Without a session, or if the engine is overloaded, the command is dropped
@@ -69,7 +69,7 @@ impl LegIo {
 /// Translates an event of the media engine for the call, if it matters there.
 pub(crate) fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
-        media::Event::Finished { op, .. } if *op == keys::PASSED => None,
+        media::Event::Finished { op, .. } if *op == dtmf::PASSED => None,
         media::Event::Finished { op, reason } => {
             let end = match reason {
                 media::FinishReason::Completed => PlaybackEnd::Completed,
@@ -88,9 +88,11 @@ pub(crate) fn on_media(event: &media::Event) -> Option<LegEvent> {
             Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration, recorded })
         }
         media::Event::NotJoined { .. } => Some(LegEvent::ConferenceOver { clears: false }),
-        media::Event::MachineDetected { op, verdict, after } => {
-            Some(LegEvent::MachineDetected { op: OpId(op.0), verdict: machine::verdict(*verdict), after: *after })
-        }
+        media::Event::MachineDetected { op, verdict, after } => Some(LegEvent::MachineDetected {
+            op: OpId(op.0),
+            verdict: machine_detection::detection_result(*verdict),
+            after: *after,
+        }),
         _ => None,
     }
 }

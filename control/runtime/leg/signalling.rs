@@ -6,7 +6,7 @@ use tandem_call::output::{LegEvent, LegGone};
 use tandem_sip as sip;
 
 use super::{LegIo, Refusal};
-use crate::keys;
+use crate::dtmf;
 use crate::reason;
 
 impl LegIo {
@@ -38,7 +38,7 @@ impl LegIo {
                 }
                 None
             }
-            sip::Event::Info { content_type, body, .. } => keys::pressed(&content_type, &body).map(LegEvent::Dtmf),
+            sip::Event::Info { content_type, body, .. } => dtmf::pressed(&content_type, &body).map(LegEvent::Dtmf),
             sip::Event::Ended { cause: sip::EndCause::Rejected, status: Some(status), headers, .. }
                 if let Some(outgoing) = self.redirects.as_mut().and_then(|it| it.next(status, &headers)) =>
             {

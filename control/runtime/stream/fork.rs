@@ -4,15 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tandem_call::id::{LegId, StreamId};
-use tandem_call::stream::{ByteOrder, Form, RtpForm, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec};
+use tandem_call::stream::{
+    ByteOrder, RtpForm, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport,
+};
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, Word};
+use tandem_http::websocket::{Socket, SocketMessage};
 use tandem_media as media;
 use tokio::io::DuplexStream;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::{NORMAL, Note, Ready, TAP_FRAMES, tap_codec};
+use super::{NORMAL, Ready, StreamInput, TAP_FRAMES, tap_codec};
 use crate::inbox::{Inbox, Message as CallMessage};
 
 /// Samples in a frame of 20 ms.
@@ -29,7 +31,7 @@ pub(super) async fn run(
     (leg, id): (LegId, StreamId),
     spec: &StreamSpec,
     (idle, local): (Option<Duration>, Option<DuplexStream>),
-    notes: &mut mpsc::Receiver<Note>,
+    notes: &mut mpsc::Receiver<StreamInput>,
 ) -> Result<(), StreamFailure> {
     let law = if spec.codec == Some(StreamCodec::Pcma) { media::g711::Law::A } else { media::g711::Law::Mu };
     let mut sender = tokio::select! {
@@ -51,7 +53,7 @@ pub(super) async fn run(
                     sender.send(track, &octets).await?;
                 }
             }
-            note = notes.recv() => if let Some(Note::Stop) | None = note { break },
+            note = notes.recv() => if let Some(StreamInput::Stop) | None = note { break },
             closed = sender.closed() => return closed,
         }
     }
@@ -97,7 +99,7 @@ impl Sender {
         law: media::g711::Law,
         (idle, local): (Option<Duration>, Option<DuplexStream>),
     ) -> Result<Self, StreamFailure> {
-        let Form::Rtp(form) = spec.form else {
+        let StreamTransport::Rtp(form) = spec.form else {
             let bearer = spec.auth_token.iter().map(|token| ("Authorization".to_owned(), format!("Bearer {token}")));
             let socket = super::open(client, &spec.url, bearer.collect(), idle, local).await?;
             return Ok(Self::WebSocket(Box::new(socket)));
@@ -134,7 +136,7 @@ impl Sender {
         match self {
             Self::WebSocket(socket) => loop {
                 // Messages of the application are ignored.
-                if let Word::Closed(how) = socket.next().await {
+                if let SocketMessage::Closed(how) = socket.next().await {
                     return how;
                 }
             },

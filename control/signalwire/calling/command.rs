@@ -11,16 +11,16 @@ use tandem_call::leg::{EndCause, LegInfo, Status};
 use tandem_call::program::instruction::{
     AudioSource, Credentials, Gather, Instruction, Play, Program, Refer, RejectReason,
 };
-use tandem_call::recording::{Gap, RecordingFormat, RecordingSource, Track};
-use tandem_call::{Method, Moment, Target};
-use tandem_routing::new_call::{First, NewCall};
+use tandem_call::recording::{PauseBehavior, RecordingFormat, RecordingSource, Track};
+use tandem_call::{Method, StatusEvent, Target};
+use tandem_routing::new_call::{AnswerAction, NewCall};
 
 use super::error::ApiError;
 use crate::swml::NAME;
 use crate::swml::document::Document;
 use crate::swml::facts::Remembered;
 use crate::swml::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
-use crate::swml::method::{address, inline, state_moments, told_of_ends};
+use crate::swml::method::{address, inline, state_moments, with_end_callback};
 use crate::swml::parameters::{Parameters, WEB, Wrong, is_url};
 use crate::swml::sound::{Voice, ringing};
 use crate::swml::value::{Object, Value};
@@ -53,7 +53,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Control {
     Stop,
-    Pause(Gap),
+    Pause(PauseBehavior),
     Resume,
 }
 
@@ -108,7 +108,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
     let starts = |kind, command| {
         Ok(Plan::Leg { leg, commands: vec![command], job: Some((kind, control_id()?)), allowed: |_| Ok(()) })
     };
-    let told = |moments: &[Moment]| parameters.callback("status_url", control.as_deref(), moments);
+    let told = |moments: &[StatusEvent]| parameters.callback("status_url", control.as_deref(), moments);
     match name {
         "end" => {
             let reasons = [("busy", Some(RejectReason::Busy)), ("decline", Some(RejectReason::Rejected))];
@@ -124,8 +124,8 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         }
         "play" => {
             let url = parameters.url("status_url", WEB);
-            let plays = told_of_ends(plays(parameters)?, url.as_deref(), control.as_deref());
-            starts(Kind::Play, Command::PlayBeside(plays))
+            let plays = with_end_callback(plays(parameters)?, url.as_deref(), control.as_deref());
+            starts(Kind::Play, Command::PlayOverlay(plays))
         }
         "play.stop" => job(Kind::Play, Control::Stop),
         "record" => {
@@ -145,13 +145,14 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         }
         "record.stop" => job(Kind::Record, Control::Stop),
         "record.pause" => {
-            let gap = parameters.word("behavior", &[("skip", Gap::Skip), ("silence", Gap::Silence)]);
-            job(Kind::Record, Control::Pause(gap.unwrap_or(Gap::Skip)))
+            let gap =
+                parameters.word("behavior", &[("skip", PauseBehavior::Skip), ("silence", PauseBehavior::Silence)]);
+            job(Kind::Record, Control::Pause(gap.unwrap_or(PauseBehavior::Skip)))
         }
         "record.resume" => job(Kind::Record, Control::Resume),
         "collect" => {
             let gather = collect(parameters)?;
-            let callback = told(&[Moment::Completed]).map(Arc::new);
+            let callback = told(&[StatusEvent::Completed]).map(Arc::new);
             starts(Kind::Collect, Command::Gather(Box::new(Gather { callback, ..gather })))
         }
         "collect.stop" => job(Kind::Collect, Control::Stop),
@@ -162,7 +163,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             }
             let none = Object::default();
             let own = Parameters::new(detect.get("params").and_then(Value::object).unwrap_or(&none));
-            let mut spec = media::detection(&own, true, told(&[Moment::Completed]));
+            let mut spec = media::detection(&own, true, told(&[StatusEvent::Completed]));
             spec.verdict_within = parameters.seconds("timeout", 0.0..=600.0).unwrap_or(spec.verdict_within);
             note(parameters, own);
             starts(Kind::Detect, Command::DetectMachine(Box::new(spec)))
@@ -170,7 +171,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         "detect.stop" => job(Kind::Detect, Control::Stop),
         "stream" => {
             let url = parameters.url("url", &["ws", "wss"]).ok_or_else(|| ApiError::missing("url"))?;
-            let spec = media::stream(parameters, url, false, told(&[Moment::Completed]));
+            let spec = media::stream(parameters, url, false, told(&[StatusEvent::Completed]));
             starts(Kind::Stream, Command::StartStream { spec, alone: false })
         }
         "stream.stop" => job(Kind::Stream, Control::Stop),
@@ -191,7 +192,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
                     format!("rtp://{addr}:{port}")
                 }
             };
-            let spec = media::tap(&own, &uri, "ptime", told(&[Moment::Completed]));
+            let spec = media::tap(&own, &uri, "ptime", told(&[StatusEvent::Completed]));
             let message = "a tap is sent to an IP address and a port, or to a WebSocket";
             let spec = spec.ok_or_else(|| ApiError::invalid("invalid_parameter", "device", message))?;
             note(parameters, own);
@@ -199,7 +200,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         }
         "tap.stop" => job(Kind::Tap, Control::Stop),
         "denoise" | "denoise.stop" => {
-            commands(vec![Command::Suppress { track: Track::Inbound, on: name == "denoise" }])
+            commands(vec![Command::SuppressNoise { track: Track::Inbound, on: name == "denoise" }])
         }
         "live_transcribe" => {
             let action = parameters.get("action").ok_or_else(|| ApiError::missing("action"))?;
@@ -211,7 +212,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             commands(vec![Command::StartTranscription(Box::new(media::transcription(&Parameters::new(start))))])
         }
         "transcribe" => {
-            let spec = media::whole_transcription(told(&[Moment::Completed]));
+            let spec = media::whole_transcription(told(&[StatusEvent::Completed]));
             control_id()?;
             commands(vec![Command::StartTranscription(Box::new(spec))])
         }
@@ -338,7 +339,7 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
         timeout: parameters.seconds("timeout", 1.0..=MOST_RINGING).unwrap_or(RINGS_FOR),
         unanswered: EndCause::Timeout,
         time_limit: Some(LASTS_FOR),
-        first: First::Document(first),
+        first: AnswerAction::Document(first),
         fallback,
         send_digits: digits,
         detect: None,
@@ -504,8 +505,8 @@ mod tests {
             "custom_variables":{"a":"1"},"timeout":20,"send_digits":"1,2","status_url":"http://h/s","status_events":["answered","ended"]}}"#;
         let Plan::Dial(call) = planned(json).unwrap() else { panic!() };
         assert_eq!((call.timeout, call.send_digits.as_deref()), (Duration::from_secs(20), Some("1w2")));
-        assert_eq!(call.status.as_ref().unwrap().moments, [Moment::Answered, Moment::Completed]);
-        let First::Document(target) = &call.first else { panic!() };
+        assert_eq!(call.status.as_ref().unwrap().moments, [StatusEvent::Answered, StatusEvent::Completed]);
+        let AnswerAction::Document(target) = &call.first else { panic!() };
         assert!(target.url.starts_with("swml:document,"));
     }
 
@@ -540,11 +541,11 @@ mod tests {
     fn audio_is_played_beside_and_its_ends_are_told() {
         let params = r#"{"control_id":"p","status_url":"http://h/s","play":[{"type":"tts","params":{"text":"Hi"}},{"type":"silence","params":{"duration":2}}],"loop":2}"#;
         let commands = commanded("calling.play", params);
-        let [Command::PlayBeside(plays)] = &commands[..] else { panic!() };
+        let [Command::PlayOverlay(plays)] = &commands[..] else { panic!() };
         assert_eq!(plays.len(), 4);
         let moments = |play: &Play| play.callback.as_ref().map(|callback| callback.moments.clone());
-        assert_eq!(moments(&plays[0]), Some(vec![Moment::Initiated]));
-        assert_eq!((moments(&plays[1]), moments(&plays[3])), (None, Some(vec![Moment::Completed])));
+        assert_eq!(moments(&plays[0]), Some(vec![StatusEvent::Initiated]));
+        assert_eq!((moments(&plays[1]), moments(&plays[3])), (None, Some(vec![StatusEvent::Completed])));
         assert_eq!(&*plays[0].callback.as_ref().unwrap().target.url, "http://h/s#p");
     }
 

@@ -83,7 +83,7 @@ async fn answer(app: &App, jobs: &Jobs, headers: &HeaderMap, body: &[u8]) -> Res
     match plan(&body, &account.name)? {
         Plan::Dial(call) => {
             let url = match &call.first {
-                tandem_routing::new_call::First::Document(target) => Some(target.url.to_string()),
+                tandem_routing::new_call::AnswerAction::Document(target) => Some(target.url.to_string()),
                 _ => None,
             };
             let created = app.calls.create(*call).await.map_err(not_created)?;
@@ -135,7 +135,7 @@ fn controlled(kind: Kind, job: Job, control: Control) -> Option<Command> {
         (Job::Recording(id), Control::Pause(gap), _) => Command::PauseRecording { which: Some(id), gap },
         (Job::Recording(id), Control::Resume, _) => Command::ResumeRecording(Some(id)),
         (Job::Stream(id), Control::Stop, _) => Command::StopStream(Some(id)),
-        (Job::Only, Control::Stop, Kind::Play) => Command::StopBeside,
+        (Job::Only, Control::Stop, Kind::Play) => Command::StopOverlay,
         (Job::Only, Control::Stop, Kind::Collect) => Command::StopGather,
         (Job::Only, Control::Stop, Kind::Detect) => Command::StopDetecting,
         _ => return None,

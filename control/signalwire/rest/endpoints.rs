@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
 use tandem_call::Method;
 use tandem_history::report::Refusal;
-use tandem_routing::phones::made::{MOST, MadePhone, PHONES};
+use tandem_routing::phones::provisioned::{MOST, PHONES, ProvisionedPhone};
 use tandem_runtime::app::App;
 use tandem_store::resources::{self, Filter, Resource};
 use tandem_store::{Page, StoreError};
@@ -142,7 +142,7 @@ async fn create(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Answ
             return Err(ApiError::invalid("missing_required_parameter", format!("{name} is missing")));
         }
     }
-    let phone = MadePhone { dialect: NAME.to_owned(), outbound: true, ..MadePhone::default() };
+    let phone = ProvisionedPhone { dialect: NAME.to_owned(), outbound: true, ..ProvisionedPhone::default() };
     let row = changed(&app, &account, Resource::new(&account.name, "", phone), &wanted)?;
     Ok((StatusCode::CREATED, Json(shown(&keep(&app, row).await?))).into_response())
 }
@@ -177,15 +177,15 @@ fn read(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     })
 }
 
-async fn found(app: &App, account: &Account, id: &str) -> Result<Resource<MadePhone>, ApiError> {
+async fn found(app: &App, account: &Account, id: &str) -> Result<Resource<ProvisionedPhone>, ApiError> {
     let id = sid::parse_uuid(id).ok_or_else(ApiError::not_found)?;
     let row = resources::get(&app.calls.services().store, PHONES, &account.name, id).await?;
     row.ok_or_else(ApiError::not_found)
 }
 
 /// Stores an endpoint. SIP uses it at once.
-async fn keep(app: &App, mut row: Resource<MadePhone>) -> Result<Resource<MadePhone>, ApiError> {
-    row.claim = Some(MadePhone::claim(&row.account, &row.name));
+async fn keep(app: &App, mut row: Resource<ProvisionedPhone>) -> Result<Resource<ProvisionedPhone>, ApiError> {
+    row.claim = Some(ProvisionedPhone::claim(&row.account, &row.name));
     let services = app.calls.services();
     if !resources::put(&services.store, PHONES, &row).await? {
         return Err(taken(&row.name));
@@ -202,9 +202,9 @@ fn taken(username: &str) -> ApiError {
 fn changed(
     app: &App,
     account: &Account,
-    mut row: Resource<MadePhone>,
+    mut row: Resource<ProvisionedPhone>,
     wanted: &Map<String, Value>,
-) -> Result<Resource<MadePhone>, ApiError> {
+) -> Result<Resource<ProvisionedPhone>, ApiError> {
     let routing = app.calls.services().routing.get();
     let phone = &mut row.details;
     if let Some(name) = text(wanted, "username")? {
@@ -248,7 +248,7 @@ fn changed(
 }
 
 /// Applies `call_handler` and its parameters: what handles the endpoint's calls.
-fn decided(phone: &mut MadePhone, wanted: &Map<String, Value>) -> Result<(), ApiError> {
+fn decided(phone: &mut ProvisionedPhone, wanted: &Map<String, Value>) -> Result<(), ApiError> {
     for key in ["call_handler", "call_request_url", "call_request_method", "call_laml_application_id"] {
         if let Some(value) = text(wanted, key)? {
             if value.len() > LONGEST {
@@ -304,7 +304,7 @@ fn text<'a>(wanted: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>
 }
 
 /// The SIP endpoint as JSON.
-fn shown(row: &Resource<MadePhone>) -> Value {
+fn shown(row: &Resource<ProvisionedPhone>) -> Value {
     let phone = &row.details;
     let id = sid::uuid(row.id);
     let mut fields = Map::new();

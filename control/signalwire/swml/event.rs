@@ -2,15 +2,15 @@
 
 use serde_json::{Value as Json, json};
 use tandem_accounts::Account;
-use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, WhyLeft};
+use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, LeftReason};
 use tandem_call::event::{CallEvent, EventKind, GatherEnd, MachineFacts, PlaybackEnd};
-use tandem_call::hearing::Words;
 use tandem_call::leg::{Direction, LegInfo};
-use tandem_call::machine::{GreetingEnd, Verdict};
+use tandem_call::machine_detection::{DetectionResult, GreetingEnd};
+use tandem_call::recognition::RecognisedText;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
-use tandem_call::stream::{Form, StreamFacts, StreamStatus};
+use tandem_call::stream::{StreamFacts, StreamStatus, StreamTransport};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionStatus};
-use tandem_call::{Callback, Moment};
+use tandem_call::{Callback, StatusEvent};
 use tandem_dialect::{Body, Context, Notice};
 
 use super::facts;
@@ -21,19 +21,19 @@ use super::parameters::told;
 pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
     let teller = Teller { account, event, context };
     let one = match &event.kind {
-        EventKind::Initiated => teller.state(Moment::Initiated),
-        EventKind::Ringing { .. } => teller.state(Moment::Ringing),
-        EventKind::Answered { .. } => teller.state(Moment::Answered),
-        EventKind::Ended => teller.state(Moment::Completed),
+        EventKind::Initiated => teller.state(StatusEvent::Initiated),
+        EventKind::Ringing { .. } => teller.state(StatusEvent::Ringing),
+        EventKind::Answered { .. } => teller.state(StatusEvent::Answered),
+        EventKind::Ended => teller.state(StatusEvent::Completed),
         EventKind::PlaybackStarted(playback) => playback
             .callback
             .as_deref()
-            .filter(|callback| callback.wants(Moment::Initiated))
+            .filter(|callback| callback.wants(StatusEvent::Initiated))
             .map(|callback| teller.tell(callback, "calling.call.play", json!({ "state": "playing" }))),
         EventKind::PlaybackEnded(playback, end) => {
             let failed = matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_));
             let state = if failed { "error" } else { "finished" };
-            let callback = playback.callback.as_deref().filter(|callback| callback.wants(Moment::Completed));
+            let callback = playback.callback.as_deref().filter(|callback| callback.wants(StatusEvent::Completed));
             callback.map(|callback| teller.tell(callback, "calling.call.play", json!({ "state": state })))
         }
         EventKind::GatherEnded { digits, end, terminator, words, callback, .. } => {
@@ -47,8 +47,8 @@ pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -
             Some(teller.tell(callback, "calling.call.record", recording(account, facts, context)))
         }),
         EventKind::Stream(facts) => facts.spec.callback.as_ref().map(|callback| match facts.spec.form {
-            Form::Messages => teller.tell(callback, "calling.call.stream", stream(facts)),
-            Form::Octets | Form::Rtp(_) => teller.tell(callback, "calling.call.tap", tap(facts)),
+            StreamTransport::Messages => teller.tell(callback, "calling.call.stream", stream(facts)),
+            StreamTransport::Octets | StreamTransport::Rtp(_) => teller.tell(callback, "calling.call.tap", tap(facts)),
         }),
         EventKind::MachineDetected(facts) => facts
             .spec
@@ -86,18 +86,18 @@ impl Teller<'_> {
         Notice { event: event.to_owned(), target, failover, body: Body::Json(body), numbered: false }
     }
 
-    fn state(&self, moment: Moment) -> Option<Notice> {
+    fn state(&self, moment: StatusEvent) -> Option<Notice> {
         let leg = &*self.event.leg;
         let callback = leg.status_callback.as_ref().filter(|callback| callback.wants(moment))?;
         Some(self.tell(callback, "calling.call.state", state(leg, moment)))
     }
 }
 
-fn state(leg: &LegInfo, moment: Moment) -> Json {
+fn state(leg: &LegInfo, moment: StatusEvent) -> Json {
     let state = match moment {
-        Moment::Ringing => "ringing",
-        Moment::Answered => "answered",
-        Moment::Completed => "ended",
+        StatusEvent::Ringing => "ringing",
+        StatusEvent::Answered => "answered",
+        StatusEvent::Completed => "ended",
         _ => "created",
     };
     let mut state = json!({
@@ -116,7 +116,7 @@ fn state(leg: &LegInfo, moment: Moment) -> Json {
         if let Some(parent) = leg.parent {
             members.insert("parent".into(), json!({ "call_id": super::ids().call(parent) }));
         }
-        if let (Some(reason), Some(end), Moment::Completed) = (facts::end_reason(leg), &leg.end, moment) {
+        if let (Some(reason), Some(end), StatusEvent::Completed) = (facts::end_reason(leg), &leg.end, moment) {
             members.insert("end_reason".into(), reason.into());
             members.insert("end_time".into(), end.at.as_millisecond().into());
         }
@@ -124,7 +124,7 @@ fn state(leg: &LegInfo, moment: Moment) -> Json {
     state
 }
 
-fn collected(digits: &str, end: GatherEnd, terminator: Option<char>, words: Option<&Words>) -> Json {
+fn collected(digits: &str, end: GatherEnd, terminator: Option<char>, words: Option<&RecognisedText>) -> Json {
     if let Some(words) = words {
         let confidence = words.confidence.map(|confidence| f64::from(confidence) * 100.0);
         return json!({ "type": "speech", "params": { "text": words.text(), "confidence": confidence } });
@@ -140,11 +140,11 @@ fn collected(digits: &str, end: GatherEnd, terminator: Option<char>, words: Opti
     }
 }
 
-fn recording_moment(status: &RecordingStatus) -> Option<Moment> {
+fn recording_moment(status: &RecordingStatus) -> Option<StatusEvent> {
     match status {
-        RecordingStatus::InProgress | RecordingStatus::Paused => Some(Moment::InProgress),
-        RecordingStatus::Completed | RecordingStatus::Failed(_) => Some(Moment::Completed),
-        RecordingStatus::Absent => Some(Moment::Absent),
+        RecordingStatus::InProgress | RecordingStatus::Paused => Some(StatusEvent::InProgress),
+        RecordingStatus::Completed | RecordingStatus::Failed(_) => Some(StatusEvent::Completed),
+        RecordingStatus::Absent => Some(StatusEvent::Absent),
     }
 }
 
@@ -202,7 +202,7 @@ fn tap(facts: &StreamFacts) -> Json {
     let state = if facts.status == StreamStatus::Started { "tapping" } else { "finished" };
     let (codec, ptime) = media::tap_codec(spec);
     let device = match spec.form {
-        Form::Rtp(form) => {
+        StreamTransport::Rtp(form) => {
             let to = form.inbound.or(form.outbound);
             let (addr, port) = (to.map(|to| to.ip().to_string()), to.map(|to| to.port()));
             json!({ "type": "rtp", "params": { "addr": addr, "port": port, "codec": codec, "ptime": ptime } })
@@ -222,14 +222,14 @@ fn tap(facts: &StreamFacts) -> Json {
 
 fn detected(facts: &MachineFacts) -> Json {
     let (event, kind) = match facts.verdict {
-        Verdict::Human => ("HUMAN", "machine"),
-        Verdict::Machine => ("MACHINE", "machine"),
-        Verdict::GreetingEnded(_) => ("READY", "machine"),
-        Verdict::Fax => ("CED", "fax"),
-        Verdict::Silence | Verdict::NotSure => ("UNKNOWN", "machine"),
+        DetectionResult::Human => ("HUMAN", "machine"),
+        DetectionResult::Machine => ("MACHINE", "machine"),
+        DetectionResult::GreetingEnded(_) => ("READY", "machine"),
+        DetectionResult::Fax => ("CED", "fax"),
+        DetectionResult::Silence | DetectionResult::NotSure => ("UNKNOWN", "machine"),
     };
     let mut params = json!({ "event": event });
-    if let (Verdict::GreetingEnded(GreetingEnd::Beep), Some(params)) = (facts.verdict, params.as_object_mut()) {
+    if let (DetectionResult::GreetingEnded(GreetingEnd::Beep), Some(params)) = (facts.verdict, params.as_object_mut()) {
         params.insert("beep".into(), true.into());
     }
     json!({ "type": kind, "params": params })
@@ -284,22 +284,24 @@ pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &C
             }
             return Some(conference_notice(account, callback, event, params));
         }
-        ConferenceEventKind::Started => (Moment::Started, "conference-start", None),
-        ConferenceEventKind::Ended => (Moment::Over, "conference-end", None),
-        ConferenceEventKind::Joined(who) => (Moment::Joined, "participant-join", Some(who)),
-        ConferenceEventKind::Left { participant, .. } => (Moment::Left, "participant-leave", Some(participant)),
-        ConferenceEventKind::Muted(who) if who.participation.muted => (Moment::Muted, "participant-mute", Some(who)),
-        ConferenceEventKind::Muted(who) => (Moment::Muted, "participant-unmute", Some(who)),
-        ConferenceEventKind::Held(who) if who.participation.hold.is_some() => {
-            (Moment::Held, "participant-hold", Some(who))
+        ConferenceEventKind::Started => (StatusEvent::Started, "conference-start", None),
+        ConferenceEventKind::Ended => (StatusEvent::Over, "conference-end", None),
+        ConferenceEventKind::Joined(who) => (StatusEvent::Joined, "participant-join", Some(who)),
+        ConferenceEventKind::Left { participant, .. } => (StatusEvent::Left, "participant-leave", Some(participant)),
+        ConferenceEventKind::Muted(who) if who.participation.muted => {
+            (StatusEvent::Muted, "participant-mute", Some(who))
         }
-        ConferenceEventKind::Held(who) => (Moment::Held, "participant-unhold", Some(who)),
-        ConferenceEventKind::Modified(who) => (Moment::Modified, "participant-modify", Some(who)),
+        ConferenceEventKind::Muted(who) => (StatusEvent::Muted, "participant-unmute", Some(who)),
+        ConferenceEventKind::Held(who) if who.participation.hold.is_some() => {
+            (StatusEvent::Held, "participant-hold", Some(who))
+        }
+        ConferenceEventKind::Held(who) => (StatusEvent::Held, "participant-unhold", Some(who)),
+        ConferenceEventKind::Modified(who) => (StatusEvent::Modified, "participant-modify", Some(who)),
         ConferenceEventKind::Speaks { participant, speaks: true } => {
-            (Moment::Speaks, "participant-speech-start", Some(participant))
+            (StatusEvent::Speaks, "participant-speech-start", Some(participant))
         }
         ConferenceEventKind::Speaks { participant, .. } => {
-            (Moment::Speaks, "participant-speech-stop", Some(participant))
+            (StatusEvent::Speaks, "participant-speech-stop", Some(participant))
         }
     };
     let callback = info.opening.callback.as_ref().filter(|callback| callback.wants(moment))?;
@@ -316,7 +318,7 @@ pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &C
             members.insert("end_on_leave".into(), who.participation.ends.into());
             members.insert("coaching".into(), who.participation.coach.is_some().into());
         }
-        if let ConferenceEventKind::Left { why: WhyLeft::HostLeft, participant, .. } = &event.kind {
+        if let ConferenceEventKind::Left { why: LeftReason::HostLeft, participant, .. } = &event.kind {
             members.insert("call_id_ending_conf".into(), super::ids().call(participant.leg).into());
         }
         if matches!(event.kind, ConferenceEventKind::Ended) {

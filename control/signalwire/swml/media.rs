@@ -3,21 +3,24 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use tandem_call::hearing::Listening;
-use tandem_call::leg::Hearers;
-use tandem_call::machine::{MachineDetection, Until};
+use tandem_call::leg::TargetLegs;
+use tandem_call::machine_detection::{MachineDetection, Until};
 use tandem_call::program::instruction::GatherSpeech;
+use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{ByteOrder, Form, Opens, Playout, RtpForm, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::stream::{
+    BidirectionalMode, ByteOrder, ConnectTiming, RtpForm, SampleRate, StreamCodec, StreamSpec, StreamTransport,
+};
 use tandem_call::transcription::TranscriptionSpec;
-use tandem_call::{Callback, Moment};
+use tandem_call::{Callback, StatusEvent};
 
 use super::parameters::{Parameters, is_url};
 
 /// Maximum of most durations, in seconds.
 pub(crate) const DAY: f64 = 86_400.0;
 /// The events of a recording's callback.
-pub(crate) const RECORDING_MOMENTS: [Moment; 3] = [Moment::InProgress, Moment::Completed, Moment::Absent];
+pub(crate) const RECORDING_MOMENTS: [StatusEvent; 3] =
+    [StatusEvent::InProgress, StatusEvent::Completed, StatusEvent::Absent];
 
 const DIRECTIONS: [(&str, Track); 3] = [("speak", Track::Inbound), ("listen", Track::Outbound), ("both", Track::Both)];
 const TRACKS: [(&str, Track); 3] =
@@ -85,13 +88,13 @@ pub(crate) fn stream(parameters: &Parameters<'_>, url: String, speaks: bool, cal
         name: parameters.text("name"),
         track: parameters.word("track", &TRACKS).unwrap_or(Track::Inbound),
         codec: Some(codec),
-        playout: speaks.then_some(Playout::Payload(codec)),
+        playout: speaks.then_some(BidirectionalMode::Payload(codec)),
         parameters: parameters.pairs("custom_parameters"),
         callback,
-        hearers: Hearers::Own,
+        hearers: TargetLegs::Own,
         auth_token: parameters.text("authorization_bearer_token"),
-        opens: Opens::default(),
-        form: Form::Messages,
+        opens: ConnectTiming::default(),
+        form: StreamTransport::Messages,
     }
 }
 
@@ -105,14 +108,14 @@ pub(crate) fn tap(
 ) -> Option<StreamSpec> {
     let track = parameters.word("direction", &DIRECTIONS).unwrap_or(Track::Inbound);
     let form = match uri.strip_prefix("rtp://") {
-        None if is_url(uri, &["ws", "wss"]) => Form::Octets,
+        None if is_url(uri, &["ws", "wss"]) => StreamTransport::Octets,
         None => return None,
         Some(to) => {
             let to = to.parse().ok();
             let inbound = to.filter(|_| track != Track::Outbound);
             let outbound = to.filter(|_| track != Track::Inbound);
             inbound.or(outbound)?;
-            Form::Rtp(RtpForm { inbound, outbound, frames: frames(parameters, ptime) })
+            StreamTransport::Rtp(RtpForm { inbound, outbound, frames: frames(parameters, ptime) })
         }
     };
     let codecs = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
@@ -124,9 +127,9 @@ pub(crate) fn tap(
         playout: None,
         parameters: Vec::new(),
         callback,
-        hearers: Hearers::Own,
+        hearers: TargetLegs::Own,
         auth_token: None,
-        opens: Opens::default(),
+        opens: ConnectTiming::default(),
         form,
     })
 }
@@ -145,7 +148,7 @@ pub(crate) fn tap_facts(spec: &StreamSpec) -> [(&'static str, String); 4] {
 /// A tap's codec and packet time in ms.
 pub(crate) fn tap_codec(spec: &StreamSpec) -> (&'static str, u32) {
     let codec = if spec.codec == Some(StreamCodec::Pcma) { "PCMA" } else { "PCMU" };
-    let frames = if let Form::Rtp(form) = spec.form { form.frames } else { 1 };
+    let frames = if let StreamTransport::Rtp(form) = spec.form { form.frames } else { 1 };
     (codec, 20 * u32::from(frames))
 }
 
@@ -207,7 +210,7 @@ pub(crate) fn listening(
     keys: bool,
 ) -> GatherSpeech {
     GatherSpeech {
-        listening: Listening { language, hints, model, partials: true, ..Listening::default() },
+        listening: RecognitionSpec { language, hints, model, partials: true, ..RecognitionSpec::default() },
         pause,
         longest: longest.unwrap_or(Duration::from_secs(60)),
         partials: None,
@@ -231,7 +234,7 @@ pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
     TranscriptionSpec {
         name: Some(LIVE.to_owned()),
         track,
-        listening: Listening {
+        listening: RecognitionSpec {
             language: own.text("lang"),
             partials: own.flag("live_events").unwrap_or(false),
             ..Default::default()
@@ -240,7 +243,7 @@ pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
         engine: (own.text("speech_engine").unwrap_or_default(), String::new()),
         at_end: false,
         alone: false,
-        callback: own.callback("webhook", None, &[Moment::Completed]),
+        callback: own.callback("webhook", None, &[StatusEvent::Completed]),
     }
 }
 
@@ -252,7 +255,7 @@ pub(crate) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSp
     TranscriptionSpec {
         name: Some(WHOLE.to_owned()),
         track: Track::Both,
-        listening: Listening::default(),
+        listening: RecognitionSpec::default(),
         labels: (None, None),
         engine: (String::new(), String::new()),
         at_end: true,

@@ -8,10 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused};
-use tandem_call::conference::{Beep, Coaching, Opening, Participation};
+use tandem_call::conference::{Beep, Coaching, ConferenceSettings, Participation};
 use tandem_call::event::{DialResult, DialStatus, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::FetchReason;
-use tandem_call::machine::{GreetingEnd, Verdict};
+use tandem_call::machine_detection::{DetectionResult, GreetingEnd};
 use tandem_call::program::instruction::{
     AfterBridge, Conference, Connect, Credentials, Dequeue, DetectMachine, Dial, DialTarget, Enqueue, Gather,
     Instruction, Order, Play, Record, Refer, RejectReason, SendDigits, Wait,
@@ -19,12 +19,12 @@ use tandem_call::program::instruction::{
 use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, RecordingStatus, Track};
 use tandem_call::stream::StreamStatus;
-use tandem_call::{Method as HttpMethod, Moment, Target};
+use tandem_call::{Method as HttpMethod, StatusEvent, Target};
 use tandem_markup::verb::conference;
 
 use super::document::{Inner, Step};
 use super::error::{Code, Fault};
-use super::machine::{Ask, Flow, Machine, Next, Waits};
+use super::interpreter::{Flow, Interpreter, Next, ScriptRequest, Waits};
 use super::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
 use super::parameters::{Parameters, WEB};
 use super::sound::{Voice, sound};
@@ -70,7 +70,7 @@ fn order(command: Command) -> Instruction {
     Instruction::Order(Box::new(Order { command, action: Some(next()) }))
 }
 
-impl Machine {
+impl Interpreter {
     /// Starts a method.
     pub(super) fn method(&mut self, step: &Step, object: &Object) -> Result<Flow, Fault> {
         let parameters = Parameters::new(object);
@@ -104,7 +104,7 @@ impl Machine {
                 let sounds = parameters.get("urls").or_else(|| parameters.get("url"));
                 let sounds = self.sounds(sounds, parameters);
                 let url = parameters.url("status_url", WEB);
-                let plays = told_of_ends(sounds, url.as_deref(), None);
+                let plays = with_end_callback(sounds, url.as_deref(), None);
                 does(plays.into_iter().map(|play| Instruction::Play(Play { early, ..play })).collect())
             }
             "prompt" => {
@@ -147,7 +147,7 @@ impl Machine {
                     self.set("stream_result", "failed");
                     return Ok(Flow::On);
                 };
-                let callback = parameters.callback("status_url", Some(&control_id), &[Moment::Completed]);
+                let callback = parameters.callback("status_url", Some(&control_id), &[StatusEvent::Completed]);
                 let spec = media::stream(parameters, url, false, callback);
                 self.waits = Waits::Stream { control_id };
                 does(vec![order(Command::StartStream { spec, alone: false })])
@@ -159,7 +159,7 @@ impl Machine {
             }
             "tap" => {
                 let control_id = self.control_id(parameters);
-                let callback = parameters.callback("status_url", Some(&control_id), &[Moment::Completed]);
+                let callback = parameters.callback("status_url", Some(&control_id), &[StatusEvent::Completed]);
                 let uri = parameters.text("uri").unwrap_or_default();
                 self.set("tap_uri", uri.as_str());
                 let Some(spec) = media::tap(parameters, &uri, "rtp_ptime", callback) else {
@@ -218,11 +218,11 @@ impl Machine {
             "denoise" | "stop_denoise" => {
                 let on = step.method.name == "denoise";
                 self.set("denoise_result", if on { "on" } else { "off" });
-                let command = Command::Suppress { track: Track::Inbound, on };
+                let command = Command::SuppressNoise { track: Track::Inbound, on };
                 does(vec![Instruction::Order(Box::new(Order { command, action: None }))])
             }
             "detect_machine" => {
-                let callback = parameters.callback("status_url", None, &[Moment::Completed]);
+                let callback = parameters.callback("status_url", None, &[StatusEvent::Completed]);
                 let spec = media::detection(parameters, false, callback);
                 if !parameters.flag("wait").unwrap_or(true) {
                     self.set("detect_result", "detecting");
@@ -236,7 +236,7 @@ impl Machine {
             "live_transcribe" => self.live_transcribe(parameters),
             "transcribe" => {
                 let control_id = self.control_id(parameters);
-                let callback = parameters.callback("status_url", Some(&control_id), &[Moment::Completed]);
+                let callback = parameters.callback("status_url", Some(&control_id), &[StatusEvent::Completed]);
                 self.set("transcribe_control_id", control_id);
                 self.waits = Waits::Done { variable: "transcribe_result" };
                 does(vec![order(Command::StartTranscription(Box::new(media::whole_transcription(callback))))])
@@ -334,7 +334,7 @@ impl Machine {
             let language = parameters.text("speech_language");
             Box::new(media::listening(language, parameters.texts("speech_hints"), None, (pause, longest), keys))
         });
-        let callback = parameters.callback("status_url", None, &[Moment::Completed]);
+        let callback = parameters.callback("status_url", None, &[StatusEvent::Completed]);
         Gather {
             prompts: self.sounds(parameters.get("play"), parameters),
             retry_prompts: Vec::new(),
@@ -375,7 +375,7 @@ impl Machine {
                 does(vec![Instruction::Dial(dial)])
             }
             "stream" => {
-                let callback = parameters.callback("status_url", None, &[Moment::Completed]);
+                let callback = parameters.callback("status_url", None, &[StatusEvent::Completed]);
                 let stream = media::stream(parameters, rest.trim().to_owned(), true, callback);
                 self.waits = Waits::ConnectStream { result };
                 does(vec![Instruction::Connect(Connect { stream, action: Some(next()), outlives_failure: false })])
@@ -506,7 +506,7 @@ impl Machine {
         let coach = parameters.text("coach").and_then(|id| super::ids().parse_call(&id));
         let wait = parameters.url("wait_url", WEB).map(|url| Target { url: url.into(), method: HttpMethod::Post });
         let events = parameters.text("status_callback_event").unwrap_or_else(|| "start end".to_owned());
-        let moments: Vec<Moment> = events
+        let moments: Vec<StatusEvent> = events
             .split([' ', ','])
             .filter_map(|word| conference::MOMENTS.iter().find(|(name, _)| *name == word).map(|(_, moment)| *moment))
             .collect();
@@ -518,12 +518,12 @@ impl Machine {
             let trim = parameters.text("trim").is_none_or(|word| word == "trim-silence");
             RecordingSpec { trim, callback, ..whole }
         });
-        let opening = Opening {
+        let opening = ConferenceSettings {
             callback: parameters.callback("status_callback", None, &moments),
             record,
             recorded: None,
             region: parameters.text("region").map(Into::into),
-            ..Opening::default()
+            ..ConferenceSettings::default()
         };
         let most = parameters.number("max_participants", 2.0..=100_000.0).unwrap_or(250.0).min(250.0);
         let participation = Participation {
@@ -535,7 +535,7 @@ impl Machine {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 2 to 250")]
             most: most as u16,
             wait: wait.map_or(Wait::Music, Wait::Document),
-            opening: Some(opening).filter(|opening| *opening != Opening::default()).map(Arc::new),
+            opening: Some(opening).filter(|opening| *opening != ConferenceSettings::default()).map(Arc::new),
             ..Participation::new(parameters.text("name").unwrap_or_default())
         };
         self.waits = Waits::Conference { variable: "join_conference_result", result };
@@ -592,7 +592,7 @@ impl Machine {
         }
         let save = parameters.flag("save_variables").unwrap_or(false);
         let seconds = |name| parameters.number(name, 0.0..=DAY).filter(|seconds| *seconds > 0.0);
-        let ask = Ask {
+        let ask = ScriptRequest {
             method,
             url,
             headers,
@@ -629,7 +629,7 @@ impl Machine {
     /// simply the next step.
     ///
     /// # Errors
-    /// As [`Machine::next`].
+    /// As [`Interpreter::next`].
     pub(super) fn resume(&mut self, reason: &FetchReason) -> Result<Option<Next>, Fault> {
         match (std::mem::take(&mut self.waits), reason) {
             (Waits::Prompt, reason) => self.prompted(reason),
@@ -791,13 +791,13 @@ impl Machine {
 
     fn detected(&mut self, facts: &MachineFacts) {
         let word = match facts.verdict {
-            Verdict::Human => "human",
-            Verdict::Machine | Verdict::GreetingEnded(_) => "machine",
-            Verdict::Fax => "fax",
-            Verdict::Silence | Verdict::NotSure => "unknown",
+            DetectionResult::Human => "human",
+            DetectionResult::Machine | DetectionResult::GreetingEnded(_) => "machine",
+            DetectionResult::Fax => "fax",
+            DetectionResult::Silence | DetectionResult::NotSure => "unknown",
         };
         self.set("detect_result", word);
-        self.set("detect_machine_beep", facts.verdict == Verdict::GreetingEnded(GreetingEnd::Beep));
+        self.set("detect_machine_beep", facts.verdict == DetectionResult::GreetingEnded(GreetingEnd::Beep));
         self.set("detect_ms", f64::from(u32::try_from(facts.after.as_millis()).unwrap_or(u32::MAX)));
     }
 
@@ -814,12 +814,12 @@ fn recording_defaults(source: RecordingSource, track: Track, end_silence: f64) -
 }
 
 /// Adds a callback for the start of the first sound and the end of the last one.
-pub(crate) fn told_of_ends(mut plays: Vec<Play>, url: Option<&str>, control_id: Option<&str>) -> Vec<Play> {
+pub(crate) fn with_end_callback(mut plays: Vec<Play>, url: Option<&str>, control_id: Option<&str>) -> Vec<Play> {
     let Some(url) = url else { return plays };
     let count = plays.len();
     for (place, play) in plays.iter_mut().enumerate() {
-        let first = (place == 0).then_some(Moment::Initiated);
-        let last = (place + 1 == count).then_some(Moment::Completed);
+        let first = (place == 0).then_some(StatusEvent::Initiated);
+        let last = (place + 1 == count).then_some(StatusEvent::Completed);
         let moments: Vec<_> = first.into_iter().chain(last).collect();
         if !moments.is_empty() {
             let callback = super::parameters::callback(url, HttpMethod::Post, control_id, &moments);
@@ -830,17 +830,17 @@ pub(crate) fn told_of_ends(mut plays: Vec<Play>, url: Option<&str>, control_id: 
 }
 
 /// The events named by `call_state_events` or `status_events`. Without known names only the end.
-pub(crate) fn state_moments(words: &[String]) -> Vec<Moment> {
+pub(crate) fn state_moments(words: &[String]) -> Vec<StatusEvent> {
     let moments = |word: &String| match word.as_str() {
-        "created" | "initiated" | "queued" => Some(Moment::Initiated),
-        "ringing" => Some(Moment::Ringing),
-        "answered" => Some(Moment::Answered),
-        "ended" | "ending" => Some(Moment::Completed),
+        "created" | "initiated" | "queued" => Some(StatusEvent::Initiated),
+        "ringing" => Some(StatusEvent::Ringing),
+        "answered" => Some(StatusEvent::Answered),
+        "ended" | "ending" => Some(StatusEvent::Completed),
         _ => None,
     };
     let mut moments: Vec<_> = words.iter().filter_map(moments).collect();
     moments.dedup();
-    if moments.is_empty() { vec![Moment::Completed] } else { moments }
+    if moments.is_empty() { vec![StatusEvent::Completed] } else { moments }
 }
 
 /// The address of a called party: an E.164 number, a SIP URI, or a similar form.

@@ -13,12 +13,12 @@ mod error;
 mod event;
 mod expression;
 pub(super) mod facts;
-mod machine;
+mod interpreter;
 pub(super) mod media;
 pub(super) mod method;
 pub(super) mod parameters;
 mod script;
-mod seal;
+mod signed_request;
 pub(super) mod sound;
 mod template;
 #[cfg(test)]
@@ -39,7 +39,9 @@ use tandem_call::program::instruction::Program;
 use tandem_call::recording::RecordingFormat;
 use tandem_call::stream::StreamSpec;
 use tandem_dialect::script::Script;
-use tandem_dialect::{Context, Dialect, Documents, Fault, Notice, Patience, SealInput, Sealed, StreamWire};
+use tandem_dialect::{
+    Context, Dialect, Documents, Notice, ReportedError, RetryPolicy, SignInput, SignedRequest, StreamWire,
+};
 use url::Url;
 
 use self::script::LegScript;
@@ -68,7 +70,8 @@ pub fn serves(method: &str) -> Option<bool> {
         digits: '1', to_uri: 'sip:a@h', uri: 'rtp://127.0.0.1:9', action: stop, play: 'say:a', duration: 1, reason: busy, \
         payment_connector_url: 'http://h/', document: 'http://h/', to_number: '+15550001', from_number: '+15550002', body: b, prompt: {text: a}";
     let text = format!("sections:\n  main:\n  - {method}: {{{given}}}\n");
-    let mut machine = machine::Machine::new(&document::Document::read(text.as_bytes()).ok()?, value::Object::default());
+    let mut machine =
+        interpreter::Interpreter::new(&document::Document::read(text.as_bytes()).ok()?, value::Object::default());
     machine.standing.answered = true;
     machine.next().ok()?;
     Some(!machine.warnings().iter().any(|warning| warning.to_string().contains("not served here")))
@@ -78,18 +81,18 @@ pub fn serves(method: &str) -> Option<bool> {
 /// method.
 pub fn fuzz_script(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        let nothing = machine::Machine::of_nothing();
+        let nothing = interpreter::Interpreter::of_nothing();
         let _ = expression::evaluate(text, &nothing);
         let _ = template::expand(&value::Value::from(text), &nothing);
     }
     let Ok(document) = document::Document::read(data) else { return };
-    let mut machine = machine::Machine::new(&document, value::Object::default());
+    let mut machine = interpreter::Interpreter::new(&document, value::Object::default());
     for _ in 0..100 {
         match machine.next() {
-            Ok(machine::Next::Run(_)) => drop(machine.resume(&FetchReason::Redirect)),
-            Ok(machine::Next::Request(_)) => machine.requested(None, false),
-            Ok(machine::Next::Document(_)) => machine.waits = machine::Waits::Nothing,
-            Ok(machine::Next::End) | Err(_) => return,
+            Ok(interpreter::Next::Run(_)) => drop(machine.resume(&FetchReason::Redirect)),
+            Ok(interpreter::Next::Request(_)) => machine.requested(None, false),
+            Ok(interpreter::Next::Document(_)) => machine.waits = interpreter::Waits::Nothing,
+            Ok(interpreter::Next::End) | Err(_) => return,
         }
     }
 }
@@ -151,20 +154,20 @@ impl Dialect for Swml {
         event::conference(account, event, context).into_iter().collect()
     }
 
-    fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
+    fn seal(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
         let key = account.signalwire.as_ref().map_or("", |own| &own.signing_key);
-        seal::seal(key, notice)
+        signed_request::seal(key, notice)
     }
 
     fn signing_key(&self, account: &Account) -> Option<String> {
         self.compatibility.signing_key(account)
     }
 
-    fn patience(&self, _url: &str) -> Patience {
-        Patience { connect: Duration::from_secs(3), ..Patience::default() }
+    fn patience(&self, _url: &str) -> RetryPolicy {
+        RetryPolicy { connect: Duration::from_secs(3), ..RetryPolicy::default() }
     }
 
-    fn error_number(&self, fault: Fault<'_>) -> Option<u32> {
+    fn error_number(&self, fault: ReportedError<'_>) -> Option<u32> {
         self.compatibility.error_number(fault)
     }
 

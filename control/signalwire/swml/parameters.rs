@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_call::{Callback, Method, Moment, Target};
+use tandem_call::{Callback, Method, StatusEvent, Target};
 use url::Url;
 
 use super::value::{Object, Value};
@@ -148,7 +148,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// A callback from the parameters `name` and `<name>_method`, such as `status_url` and `status_url_method`.
-    pub(crate) fn callback(&self, name: &str, control_id: Option<&str>, moments: &[Moment]) -> Option<Callback> {
+    pub(crate) fn callback(&self, name: &str, control_id: Option<&str>, moments: &[StatusEvent]) -> Option<Callback> {
         let url = self.url(name, WEB)?;
         let method = self.method(&format!("{name}_method"));
         Some(callback(&url, method, control_id, moments))
@@ -165,7 +165,7 @@ pub(crate) const WEB: &[&str] = &["http", "https"];
 const MOST_HEADERS: usize = 50;
 
 /// Creates a callback. The id of its job is stored in the URL's fragment, which is not part of a request.
-pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, moments: &[Moment]) -> Callback {
+pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, moments: &[StatusEvent]) -> Callback {
     let url = url.split('#').next().unwrap_or(url);
     let url = match control_id {
         Some(id) => format!("{url}#{}", percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC)),
@@ -231,7 +231,7 @@ mod tests {
     fn a_callback_carries_the_id_of_its_job_where_no_request_shows_it() {
         let object = object(r#"{"status_url":"http://h/a?b=1#own"}"#);
         let parameters = Parameters::new(&object);
-        let callback = parameters.callback("status_url", Some("job 1#/ä"), &[Moment::Completed]).unwrap();
+        let callback = parameters.callback("status_url", Some("job 1#/ä"), &[StatusEvent::Completed]).unwrap();
         let (target, id) = told(&callback);
         assert_eq!((&*target.url, id.as_deref()), ("http://h/a?b=1", Some("job 1#/ä")));
         let plain = parameters.callback("status_url", None, &[]).unwrap();

@@ -12,7 +12,7 @@ use url::Url;
 use super::document::Document;
 use super::error::{Code, Fault};
 use super::facts::{self, Remembered};
-use super::machine::{Ask, Machine, Next, Standing, Waits};
+use super::interpreter::{CallContext, Interpreter, Next, ScriptRequest, Waits};
 use super::method::{NEXT, inlined, next};
 use super::value::{Object, Value};
 
@@ -28,9 +28,9 @@ const MOST_SOUNDS: usize = 100;
 /// The script of one leg.
 #[derive(Default)]
 pub(super) struct LegScript {
-    machine: Option<Machine>,
+    machine: Option<Interpreter>,
     /// Set while the first document is being fetched: the data with which its script starts.
-    begins: Option<(Standing, Object)>,
+    begins: Option<(CallContext, Object)>,
 }
 
 impl Script for LegScript {
@@ -39,7 +39,7 @@ impl Script for LegScript {
         if gone || fetch.leg.status.is_final() {
             return Step::Done { result: Ok(Program::default()), line: "SWML: the call is over".to_owned() };
         }
-        let standing = Standing {
+        let standing = CallContext {
             call: facts::call(account, &fetch.leg, &context.public_url),
             answered: fetch.leg.answered_at.is_some(),
             recordings: super::recordings(&context.public_url, account),
@@ -94,10 +94,10 @@ impl Script for LegScript {
 }
 
 impl LegScript {
-    fn begin(&mut self, text: &[u8], standing: Standing, envs: Object, fetch: &Fetch) -> Step {
+    fn begin(&mut self, text: &[u8], standing: CallContext, envs: Object, fetch: &Fetch) -> Step {
         match Document::read(text) {
             Ok(document) => {
-                let mut machine = Machine::new(&document, envs);
+                let mut machine = Interpreter::new(&document, envs);
                 machine.standing = standing;
                 self.machine = Some(machine);
                 self.go_on(fetch)
@@ -107,7 +107,7 @@ impl LegScript {
     }
 
     fn go_on(&mut self, fetch: &Fetch) -> Step {
-        match self.machine.as_mut().map(Machine::next) {
+        match self.machine.as_mut().map(Interpreter::next) {
             Some(Ok(next)) => self.does(next, fetch),
             Some(Err(fault)) => failed(&fault),
             None => failed(&Fault::new(Code::InternalError, "there is no script to go on with")),
@@ -152,7 +152,7 @@ fn next_target() -> Target {
     next()
 }
 
-fn program(instructions: Vec<Instruction>, machine: &mut Machine) -> Program {
+fn program(instructions: Vec<Instruction>, machine: &mut Interpreter) -> Program {
     let warnings = machine.warnings().into_iter();
     let warnings = warnings.map(|fault| Warning { code: ODD, message: fault.to_string() }).collect();
     Program { instructions, warnings }
@@ -183,7 +183,7 @@ fn failure(fault: &Fault) -> FetchFailure {
 }
 
 /// The request for a document.
-fn document_notice(target: &Target, standing: &Standing, vars: &Object, envs: &Object, params: &Value) -> Notice {
+fn document_notice(target: &Target, standing: &CallContext, vars: &Object, envs: &Object, params: &Value) -> Notice {
     let json = |object: &Object| Value::Object(object.clone()).to_json();
     let body = json!({
         "call": json(&standing.call),
@@ -196,7 +196,7 @@ fn document_notice(target: &Target, standing: &Standing, vars: &Object, envs: &O
 
 /// The request for a document of sounds. Such a document is not part of the leg's script.
 pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context) -> Notice {
-    let standing = Standing {
+    let standing = CallContext {
         call: facts::call(account, &fetch.leg, &context.public_url),
         answered: true,
         recordings: String::new(),
@@ -206,7 +206,7 @@ pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context)
 }
 
 /// Converts a script's own request.
-fn request(ask: Ask) -> Request {
+fn request(ask: ScriptRequest) -> Request {
     let seconds = |seconds: f64| std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
     Request {
         method: ask.method,
@@ -226,7 +226,7 @@ pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]
         return Ok(Program { instructions: vec![play], warnings: Vec::new() });
     }
     let document = Document::read(body).map_err(|fault| failure(&fault))?;
-    let mut machine = Machine::new(&document, Object::default());
+    let mut machine = Interpreter::new(&document, Object::default());
     let mut heard = Vec::new();
     for _ in 0..MOST_SOUNDS {
         match machine.next().map_err(|fault| failure(&fault))? {

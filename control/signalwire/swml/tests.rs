@@ -12,26 +12,26 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
 use tandem_call::id::{CallId, FetchId, LegId, OpId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, SipFacts, Status};
 use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
-use tandem_call::{Callback, Method, Moment, Target};
+use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_dialect::script::{Response, Step};
 use tandem_dialect::{Body, Context, Dialect, Documents};
 
 use super::document::Document;
 use super::facts::Remembered;
-use super::machine::{Machine, Next};
+use super::interpreter::{Interpreter, Next};
 use super::method::NEXT;
 use super::value::{Object, Value};
 use super::{Swml, dialect};
 
-fn machine(steps: &str) -> Machine {
+fn machine(steps: &str) -> Interpreter {
     let text = format!("sections:\n  main:\n{steps}");
-    let mut machine = Machine::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    let mut machine = Interpreter::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
     machine.standing.answered = true;
     machine
 }
 
 /// Runs the machine to its end and returns its sounds and commands in short form.
-fn heard(machine: &mut Machine) -> Vec<String> {
+fn heard(machine: &mut Interpreter) -> Vec<String> {
     let mut heard = Vec::new();
     loop {
         match machine.next().unwrap() {
@@ -90,7 +90,7 @@ fn a_section_is_executed_and_returns_a_value() {
                 "result":{"case":{"12":[{"play":"say:as text"}]},"default":[{"play":"say:no"}]}}},
               {"play":"say:${params.a}|${return_value}"}],
       "add":[{"cond":[{"when":"true","then":[{"return":"${params.a+params.b}"}]}]},{"play":"say:never"}]}}"#;
-    let mut machine = Machine::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    let mut machine = Interpreter::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
     // Numbers in `params` arrive as text.
     assert_eq!(heard(&mut machine), ["back 12", "as text", "|12"]);
 }
@@ -98,10 +98,10 @@ fn a_section_is_executed_and_returns_a_value() {
 #[test]
 fn a_transfer_does_not_come_back_and_has_a_limit() {
     let text = "sections:\n  main:\n  - transfer: {dest: other, params: {x: y}}\n  - play: say:never\n  other:\n  - play: 'say:${params.x}'\n";
-    let mut script = Machine::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    let mut script = Interpreter::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
     assert_eq!(heard(&mut script), ["y"]);
     let text = "sections:\n  main:\n  - transfer: main\n";
-    let mut script = Machine::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
+    let mut script = Interpreter::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
     let fault = script.next().unwrap_err();
     assert_eq!(fault.to_string(), "relay_script_too_many_transfers: more than 32 transfers in one call");
 }
@@ -171,14 +171,14 @@ fn what_is_not_served_has_failed_and_the_script_goes_on() {
     assert_eq!(script.warnings().len(), 4);
 }
 
-fn run(machine: &mut Machine) -> Vec<Instruction> {
+fn run(machine: &mut Interpreter) -> Vec<Instruction> {
     match machine.next().unwrap() {
         Next::Run(instructions) => instructions,
         other => panic!("{other:?}"),
     }
 }
 
-fn variable(machine: &Machine, name: &str) -> String {
+fn variable(machine: &Interpreter, name: &str) -> String {
     machine.vars.get(name).map(Value::to_string).unwrap_or_default()
 }
 
@@ -266,7 +266,7 @@ fn those_who_are_connected_are_called_group_by_group() {
     assert_eq!((second.timeout, &second.targets[0].to), (20 * SECOND, &Address::Sip("sip:bob@example.com".into())));
     let confirm = second.targets[0].whisper.as_ref().unwrap();
     let confirm = Document::read(&super::method::inlined(&confirm.url).unwrap()).unwrap();
-    assert_eq!(heard(&mut Machine::new(&confirm, Object::default())), ["accept 1?"]);
+    assert_eq!(heard(&mut Interpreter::new(&confirm, Object::default())), ["accept 1?"]);
     assert_eq!(script.resume(&dialled(DialStatus::Busy, false)).unwrap(), None);
     assert_eq!(heard(&mut script), ["busy"]);
 }
@@ -424,7 +424,7 @@ fn the_end_of_a_call_and_of_a_sound_are_told_in_json() {
     let (swml, account, context) = (swml(), account(), context());
     let target = Target { url: "http://app/status#job".into(), method: Method::Post };
     let callback =
-        Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: vec![], timeout: None };
+        Callback { target, failover: None, moments: vec![StatusEvent::Completed], elsewhere: vec![], timeout: None };
     let end = LegEnd {
         at: Timestamp::from_second(5).unwrap(),
         cause: EndCause::Busy,

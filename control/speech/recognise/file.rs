@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
-use tandem_call::hearing::{Listening, Words};
+use tandem_call::recognition::{RecognisedText, RecognitionSpec};
 use tandem_http::{Client, Request, Timeouts};
 use tandem_metrics::timings::{Timing, Timings};
 use url::Url;
@@ -39,7 +39,12 @@ pub(super) enum Protocol {
 }
 
 impl FileEngine {
-    pub(super) async fn transcribe(&self, wav: Bytes, how: &Listening, time: Duration) -> Result<Words, String> {
+    pub(super) async fn transcribe(
+        &self,
+        wav: Bytes,
+        how: &RecognitionSpec,
+        time: Duration,
+    ) -> Result<RecognisedText, String> {
         let (url, content_type, body, scheme) = match self.protocol {
             Protocol::Form => {
                 let boundary = format!("{:032x}", rand::random::<u128>());
@@ -65,13 +70,13 @@ impl FileEngine {
         }
         let unreadable = |error: serde_json::Error| format!("the engine's answer: {error}");
         match self.protocol {
-            Protocol::Form => serde_json::from_slice::<Transcription>(&answer.body).map(Words::from),
-            Protocol::Body => serde_json::from_slice::<live::Prerecorded>(&answer.body).map(Words::from),
+            Protocol::Form => serde_json::from_slice::<Transcription>(&answer.body).map(RecognisedText::from),
+            Protocol::Body => serde_json::from_slice::<live::Prerecorded>(&answer.body).map(RecognisedText::from),
         }
         .map_err(unreadable)
     }
 
-    fn fields(&self, how: &Listening) -> Vec<(&'static str, String)> {
+    fn fields(&self, how: &RecognitionSpec) -> Vec<(&'static str, String)> {
         let model = self.config.stt_model.as_deref().unwrap_or(MODEL);
         // The newer models support only the plain format, which has no probabilities.
         let format = if model.starts_with("gpt-") { "json" } else { "verbose_json" };
@@ -103,15 +108,15 @@ struct Segment {
     avg_logprob: Option<f32>,
 }
 
-impl From<Transcription> for Words {
+impl From<Transcription> for RecognisedText {
     fn from(found: Transcription) -> Self {
         let known: Vec<f32> = found.segments.iter().filter_map(|segment| segment.avg_logprob).collect();
         let mean = known.iter().sum::<f32>() / known.len().max(1) as f32;
-        Words {
+        RecognisedText {
             stable: found.text.trim().to_owned(),
             confidence: (!known.is_empty()).then(|| mean.exp().clamp(0.0, 1.0)),
             language: found.language,
-            ..Words::default()
+            ..RecognisedText::default()
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
-use tandem_call::hearing::{Heard, Listening, Words, joined};
+use tandem_call::recognition::{RecognisedText, RecognitionEvent, RecognitionSpec, joined};
 use tandem_http::Client;
 use tandem_http::websocket::{self, Connection};
 use tandem_media::g711::Law;
@@ -19,7 +19,7 @@ use url::Url;
 
 use super::super::SpeechConfig;
 use super::RecogniseError;
-use super::ears::{Ears, FRAME};
+use super::frames::{FRAME, FrameReader};
 
 /// Silence that ends an utterance, in ms.
 const ENDPOINTING: &str = "300";
@@ -39,7 +39,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(client: Client, url: &Url, config: &SpeechConfig, how: &Listening) -> Self {
+    pub(super) fn new(client: Client, url: &Url, config: &SpeechConfig, how: &RecognitionSpec) -> Self {
         let mut url = with_parameters(url.clone(), config, how);
         // The engine finds the end of an utterance by its interim results.
         for (name, value) in [
@@ -60,8 +60,8 @@ impl Live {
     /// Runs until the audio has ended and all results have been delivered.
     pub(super) async fn run(
         self,
-        mut ears: Ears,
-        heard: &mpsc::Sender<Result<Heard, RecogniseError>>,
+        mut ears: FrameReader,
+        heard: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
     ) -> Result<(), String> {
         let headers = self.key.into_iter().map(|key| ("Authorization".to_owned(), key)).collect();
         let opened = timeout(self.time, websocket::connect(&self.client, self.url.as_str(), headers));
@@ -78,7 +78,7 @@ impl Live {
                         let mut octets = [0; FRAME];
                         Law::Mu.encode(&frame.samples, &mut octets);
                         send(&mut socket, Message::binary(octets.to_vec())).await?;
-                        if self.at_pauses && frame.edge == Some(Heard::Paused) {
+                        if self.at_pauses && frame.edge == Some(RecognitionEvent::Paused) {
                             send(&mut socket, Message::text(r#"{"type":"Finalize"}"#)).await?;
                         }
                         frame.edge
@@ -107,7 +107,7 @@ impl Live {
                 }
                 () = heard.closed() => return Ok(()),
             };
-            let wanted = found.filter(|found| self.partials || !matches!(found, Heard::Partial(_)));
+            let wanted = found.filter(|found| self.partials || !matches!(found, RecognitionEvent::Partial(_)));
             if let Some(found) = wanted
                 && heard.send(Ok(found)).await.is_err()
             {
@@ -134,7 +134,7 @@ struct Utterance {
 }
 
 impl Utterance {
-    fn take(&mut self, text: &str) -> Option<Heard> {
+    fn take(&mut self, text: &str) -> Option<RecognitionEvent> {
         // Other messages of the engine contain no words.
         let message: LiveMessage = serde_json::from_str(text).ok()?;
         match message {
@@ -144,12 +144,12 @@ impl Utterance {
         }
     }
 
-    fn results(&mut self, results: Results) -> Option<Heard> {
+    fn results(&mut self, results: Results) -> Option<RecognitionEvent> {
         let best = results.channel.alternatives.into_iter().next().unwrap_or_default();
         self.language = best.languages.into_iter().next().or(self.language.take());
         if !results.is_final {
             return (!best.transcript.is_empty()).then(|| {
-                Heard::Partial(Words {
+                RecognitionEvent::Partial(RecognisedText {
                     stable: self.stable.clone(),
                     unstable: best.transcript,
                     stability: Some(best.confidence),
@@ -164,24 +164,24 @@ impl Utterance {
         }
         if results.from_finalize {
             // Report a result even without words: nothing more will come before the pause.
-            return Some(self.end().unwrap_or_else(|| Heard::Final(Words::default())));
+            return Some(self.end().unwrap_or_else(|| RecognitionEvent::Final(RecognisedText::default())));
         }
         if results.speech_final {
             return self.end();
         }
-        (!best.transcript.is_empty()).then(|| Heard::Partial(self.words()))
+        (!best.transcript.is_empty()).then(|| RecognitionEvent::Partial(self.words()))
     }
 
     /// Ends the utterance; `None` if it has no words.
-    fn end(&mut self) -> Option<Heard> {
+    fn end(&mut self) -> Option<RecognitionEvent> {
         let words = (!self.stable.is_empty()).then(|| self.words());
         *self = Self::default();
-        words.map(Heard::Final)
+        words.map(RecognitionEvent::Final)
     }
 
-    fn words(&self) -> Words {
+    fn words(&self) -> RecognisedText {
         let (sum, count) = self.confidence;
-        Words {
+        RecognisedText {
             stable: self.stable.clone(),
             unstable: String::new(),
             stability: Some(1.0),
@@ -238,15 +238,15 @@ struct PrerecordedResults {
     channels: Vec<Channel>,
 }
 
-impl From<Prerecorded> for Words {
+impl From<Prerecorded> for RecognisedText {
     fn from(found: Prerecorded) -> Self {
         let best = found.results.channels.into_iter().flat_map(|channel| channel.alternatives).next();
         let best = best.unwrap_or_default();
-        Words {
+        RecognisedText {
             stable: best.transcript,
             confidence: Some(best.confidence),
             language: best.languages.into_iter().next(),
-            ..Words::default()
+            ..RecognisedText::default()
         }
     }
 }
@@ -261,7 +261,7 @@ pub(super) fn of_files(url: &Url) -> Url {
 }
 
 /// Adds the requested settings to the query. Parameters in the configured URL take precedence.
-pub(super) fn with_parameters(mut url: Url, config: &SpeechConfig, how: &Listening) -> Url {
+pub(super) fn with_parameters(mut url: Url, config: &SpeechConfig, how: &RecognitionSpec) -> Url {
     let model = how.model.as_deref().or(config.stt_model.as_deref());
     if let Some(model) = model {
         set(&mut url, "model", model);

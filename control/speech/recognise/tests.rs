@@ -40,7 +40,7 @@ async fn two_sentences() -> Option<Vec<i16>> {
     Some(audio)
 }
 
-async fn everything(session: &mut Session) -> Vec<Result<Heard, RecogniseError>> {
+async fn everything(session: &mut RecognitionSession) -> Vec<Result<RecognitionEvent, RecogniseError>> {
     let mut all = Vec::new();
     let gather = async {
         while let Some(heard) = session.next().await {
@@ -51,8 +51,8 @@ async fn everything(session: &mut Session) -> Vec<Result<Heard, RecogniseError>>
     all
 }
 
-fn said(text: &str) -> Heard {
-    Heard::Final(Words { stable: text.to_owned(), confidence: None, ..Words::default() })
+fn said(text: &str) -> RecognitionEvent {
+    RecognitionEvent::Final(RecognisedText { stable: text.to_owned(), confidence: None, ..RecognisedText::default() })
 }
 
 #[tokio::test]
@@ -65,19 +65,19 @@ async fn utterances_are_cut_at_pauses_and_asked_for_one_by_one() {
     })
     .await;
     let recogniser = recogniser(Stt::Http(server.url("/v1/audio/transcriptions").parse().unwrap()));
-    let how = Listening {
+    let how = RecognitionSpec {
         language: Some("en-US".into()),
         hints: vec!["balance".into(), "agent".into()],
-        ..Listening::default()
+        ..RecognitionSpec::default()
     };
     let mut session = recogniser.listen(&how).unwrap();
     session.hear(&audio);
     session.finish();
-    let heard: Vec<Heard> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
-    let edges = heard.iter().filter(|heard| matches!(heard, Heard::Began)).count();
-    let finals: Vec<&Words> =
-        heard.iter().filter_map(|h| if let Heard::Final(words) = h { Some(words) } else { None }).collect();
-    assert!(matches!(heard.first(), Some(Heard::Began)), "{heard:?}");
+    let heard: Vec<RecognitionEvent> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
+    let edges = heard.iter().filter(|heard| matches!(heard, RecognitionEvent::Began)).count();
+    let finals: Vec<&RecognisedText> =
+        heard.iter().filter_map(|h| if let RecognitionEvent::Final(words) = h { Some(words) } else { None }).collect();
+    assert!(matches!(heard.first(), Some(RecognitionEvent::Began)), "{heard:?}");
     assert_eq!((edges >= 2, finals.len()), (true, 2), "{heard:?}");
     assert_eq!(finals[0].stable, "balance");
     assert!((finals[0].confidence.unwrap() - (-0.5_f32).exp()).abs() < 0.001);
@@ -96,13 +96,13 @@ async fn an_engine_that_fails_is_a_sessions_last_word() {
     let Some(audio) = two_sentences().await else { return };
     let server = WebServer::start(|_| Answer::status(503)).await;
     let recogniser = recogniser(Stt::Http(server.url("/").parse().unwrap()));
-    let mut session = recogniser.listen(&Listening::default()).unwrap();
+    let mut session = recogniser.listen(&RecognitionSpec::default()).unwrap();
     session.hear(&audio);
     let heard = everything(&mut session).await;
     assert!(matches!(heard.last(), Some(Err(RecogniseError::Failed(why))) if why.contains("503")), "{heard:?}");
     let off = Recogniser::new(SpeechConfig::default(), client(), Default::default());
     assert!(off.is_off());
-    assert_eq!(off.listen(&Listening::default()).err(), Some(RecogniseError::Off));
+    assert_eq!(off.listen(&RecognitionSpec::default()).err(), Some(RecogniseError::Off));
 }
 
 /// An engine over a WebSocket. It sends `lines` when the first audio arrives, and `last` when the audio has ended.
@@ -163,7 +163,7 @@ async fn live_results_become_partial_and_final_words() {
     let last = r#"{"type":"Results","is_final":true,"speech_final":false,"channel":{"alternatives":[{"transcript":"bye","confidence":1.0}]}}"#;
     let (address, engine) = live_engine(LINES, last).await;
     let recogniser = recogniser(Stt::WebSocket(format!("ws://{address}/v1/listen?tier=x").parse().unwrap()));
-    let how = Listening {
+    let how = RecognitionSpec {
         language: Some("en-GB".into()),
         hints: vec!["bill".into()],
         model: Some("nova-2".into()),
@@ -175,15 +175,15 @@ async fn live_results_become_partial_and_final_words() {
     let mut session = recogniser.listen(&how).unwrap();
     session.hear(&[0; 16_000]);
     session.finish();
-    let heard: Vec<Heard> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
-    let words = |heard: &Heard| match heard {
-        Heard::Partial(words) => format!("{}|{}", words.stable, words.unstable),
-        Heard::Final(words) => format!("{}.", words.text()),
+    let heard: Vec<RecognitionEvent> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
+    let words = |heard: &RecognitionEvent| match heard {
+        RecognitionEvent::Partial(words) => format!("{}|{}", words.stable, words.unstable),
+        RecognitionEvent::Final(words) => format!("{}.", words.text()),
         edge => format!("{edge:?}"),
     };
     let told: Vec<String> = heard.iter().map(words).collect();
     assert_eq!(told, ["|I want", "I want to|", "I want to|pay", "I want to pay my bill..", "bye|", "bye."]);
-    let Heard::Final(last) = &heard[3] else { panic!() };
+    let RecognitionEvent::Final(last) = &heard[3] else { panic!() };
     assert!((last.confidence.unwrap() - 0.8).abs() < 0.001);
     let (asked, octets) = engine.await.unwrap();
     for part in [
@@ -205,12 +205,12 @@ async fn partial_words_come_only_when_they_are_asked_for() {
     let last = r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":"one two","confidence":1.0}]}}"#;
     let (address, _engine) = live_engine(LINES, last).await;
     let recogniser = recogniser(Stt::WebSocket(format!("ws://{address}/").parse().unwrap()));
-    let mut session = recogniser.listen(&Listening::default()).unwrap();
+    let mut session = recogniser.listen(&RecognitionSpec::default()).unwrap();
     session.hear(&[0; 1_600]);
     session.finish();
     let heard = everything(&mut session).await;
     assert_eq!(heard.len(), 1, "{heard:?}");
-    assert!(matches!(&heard[0], Ok(Heard::Final(words)) if words.stable == "one two"));
+    assert!(matches!(&heard[0], Ok(RecognitionEvent::Final(words)) if words.stable == "one two"));
 }
 
 #[tokio::test]
@@ -218,9 +218,9 @@ async fn whole_files_go_to_either_kind_of_engine() {
     let wav = Bytes::from(file::wav(&[0; 800]));
     let mut form = WebServer::start(|_| Answer::body("{\"text\":\"from a form\"}")).await;
     let by_form = recogniser(Stt::Http(form.url("/v1/audio/transcriptions").parse().unwrap()));
-    let how = Listening::default();
+    let how = RecognitionSpec::default();
     let words = by_form.transcribe(wav.clone(), &how).await.unwrap();
-    assert_eq!(Heard::Final(words), said("from a form"));
+    assert_eq!(RecognitionEvent::Final(words), said("from a form"));
     assert!(form.next().await.header("content-type").unwrap().starts_with("multipart/form-data; boundary="));
     let body = r#"{"results":{"channels":[{"alternatives":[{"transcript":"as a body","confidence":0.9}]}]}}"#;
     let mut server = WebServer::start(move |_| Answer::body(body)).await;

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tandem_call::hearing::{Heard, Listening, Words};
+use tandem_call::recognition::{RecognisedText, RecognitionEvent, RecognitionSpec};
 use tokio::sync::mpsc;
 
 use super::RecogniseError;
-use super::ears::{Ears, FRAME};
 use super::file::{FileEngine, wav};
+use super::frames::{FRAME, FrameReader};
 
 /// Samples kept from before speech is detected: 400 ms. Speech has then lasted for 100 to 200 ms.
 const BEFORE: usize = 20 * FRAME;
@@ -22,14 +22,14 @@ const LONGEST: usize = 30 * 8_000;
 /// Maximum number of utterances that wait for the engine; with more, the session fails.
 const WAITING: usize = 8;
 
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<Words, String>> + Send + 'a>>;
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<RecognisedText, String>> + Send + 'a>>;
 
 /// Runs until the audio has ended and all utterances have been answered.
 pub(super) async fn run(
     engine: &FileEngine,
-    how: &Listening,
-    mut ears: Ears,
-    heard: &mpsc::Sender<Result<Heard, RecogniseError>>,
+    how: &RecognitionSpec,
+    mut ears: FrameReader,
+    heard: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
 ) -> Result<(), String> {
     let time = Duration::from_secs(engine.config.timeout_seconds.into());
     let mut cutter = Cutter::default();
@@ -54,7 +54,7 @@ pub(super) async fn run(
                     waiting.extend(cutter.cut());
                     continue;
                 };
-                let paused = frame.edge == Some(Heard::Paused);
+                let paused = frame.edge == Some(RecognitionEvent::Paused);
                 if let Some(edge) = frame.edge && heard.send(Ok(edge)).await.is_err() {
                     return Ok(());
                 }
@@ -85,7 +85,7 @@ pub(super) async fn run(
                 if waiting.is_empty() && std::mem::take(&mut at_pause) {
                     cutter.cut();
                 }
-                if heard.send(Ok(Heard::Final(answer?))).await.is_err() {
+                if heard.send(Ok(RecognitionEvent::Final(answer?))).await.is_err() {
                     return Ok(());
                 }
             }
@@ -95,7 +95,7 @@ pub(super) async fn run(
 }
 
 /// Returns the answer to the current request; pending for ever without a request.
-async fn answered(asked: &mut Option<Answer<'_>>) -> Result<Words, String> {
+async fn answered(asked: &mut Option<Answer<'_>>) -> Result<RecognisedText, String> {
     match asked {
         Some(answer) => answer.await,
         None => std::future::pending().await,

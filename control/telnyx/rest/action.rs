@@ -9,7 +9,7 @@ use tandem_call::program::instruction::{
     AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Enqueue, Gather, Instruction, Play, Refer, RejectReason,
     SendDigits, Speech, Wait,
 };
-use tandem_call::recording::{Gap, RecordingSource, Track};
+use tandem_call::recording::{PauseBehavior, RecordingSource, Track};
 
 use super::error::ApiError;
 use super::parameters::Parameters;
@@ -185,7 +185,7 @@ pub(super) fn plan(
         Action::RecordStart => commands.push(Command::StartRecording(media::record_start(parameters)?)),
         Action::RecordStop => commands.push(Command::StopRecording(recording(parameters)?)),
         Action::RecordPause => {
-            commands.push(Command::PauseRecording { which: recording(parameters)?, gap: Gap::Skip });
+            commands.push(Command::PauseRecording { which: recording(parameters)?, gap: PauseBehavior::Skip });
         }
         Action::RecordResume => commands.push(Command::ResumeRecording(recording(parameters)?)),
         Action::StreamingStart => {
@@ -205,9 +205,9 @@ pub(super) fn plan(
             let track = parameters.word("direction", &directions)?.unwrap_or(Track::Inbound);
             // The server has a single noise suppression engine, so its name and settings have no effect.
             parameters.text("noise_suppression_engine")?;
-            commands.push(Command::Suppress { track, on: true });
+            commands.push(Command::SuppressNoise { track, on: true });
         }
-        Action::SuppressionStop => commands.push(Command::Suppress { track: Track::Both, on: false }),
+        Action::SuppressionStop => commands.push(Command::SuppressNoise { track: Track::Both, on: false }),
         Action::Enqueue => {
             // In this server a caller leaves the queue with the hang-up.
             if parameters.flag("keep_after_hangup")? {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tandem_call::command::Command;
-use tandem_call::conversation::{AgentSpec, ConversationSpec, Line, With};
+use tandem_call::conversation::{AgentSpec, ConversationSpec, ConversationTarget, Utterance};
 use tandem_call::program::instruction::{Converse, Instruction};
 use tandem_runtime::agent::Agents;
 
@@ -78,7 +78,7 @@ fn common(parameters: Parameters<'_>, assistant: Parameters<'_>) -> Result<Agent
 }
 
 /// `message_history`. Messages of other roles than the agent and the caller are left out.
-fn history(parameters: Parameters<'_>) -> Result<Vec<Line>, ApiError> {
+fn history(parameters: Parameters<'_>) -> Result<Vec<Utterance>, ApiError> {
     let Some(messages) = parameters.get("message_history") else { return Ok(Vec::new()) };
     let messages = messages.as_array().ok_or_else(|| ApiError::wrong_type("message_history", "array"))?;
     let line = |message: &Value| {
@@ -87,7 +87,7 @@ fn history(parameters: Parameters<'_>) -> Result<Vec<Line>, ApiError> {
             "user" => false,
             _ => return None,
         };
-        Some(Line { by_agent, text: message.get("content")?.as_str()?.into() })
+        Some(Utterance { by_agent, text: message.get("content")?.as_str()?.into() })
     };
     Ok(messages.iter().filter_map(line).collect())
 }
@@ -103,7 +103,7 @@ fn filled(text: &str, variables: &Map<String, Value>) -> String {
 }
 
 fn converse(agent: AgentSpec) -> Command {
-    let spec = Box::new(ConversationSpec::new(With::Agent(Box::new(agent))));
+    let spec = Box::new(ConversationSpec::new(ConversationTarget::Agent(Box::new(agent))));
     Command::Enqueue(Box::new(Instruction::Converse(Converse { spec, action: None })))
 }
 
@@ -112,7 +112,7 @@ fn converse(agent: AgentSpec) -> Command {
 pub(super) fn settle(command: &mut Command, agents: &Agents, conversation: u128) -> Result<Option<u128>, ApiError> {
     let Command::Enqueue(instruction) = command else { return Ok(None) };
     let Instruction::Converse(converse) = &mut **instruction else { return Ok(None) };
-    let With::Agent(agent) = &mut converse.spec.with else { return Ok(None) };
+    let ConversationTarget::Agent(agent) = &mut converse.spec.with else { return Ok(None) };
     if agent.name.is_empty() {
         let only = agents.only().ok_or_else(|| ApiError::missing("assistant"))?;
         agent.name = Arc::clone(only);

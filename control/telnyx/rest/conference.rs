@@ -10,13 +10,13 @@ use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
 use tandem_call::command::{Command, Refused, Request};
 use tandem_call::conference::event::{ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo, ParticipantStatus};
-use tandem_call::conference::state::{self, Wanted};
-use tandem_call::conference::{Beep, Change, Coaching, Opening, Participation};
+use tandem_call::conference::state::{self, ConferenceSpec};
+use tandem_call::conference::{Beep, Change, Coaching, ConferenceSettings, Participation};
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::program::instruction::{AudioSource, Wait};
 use tandem_call::supervision::SupervisorRole;
 use tandem_history::query::Page;
-use tandem_routing::new_call::{First, NewCall};
+use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_runtime::app::App;
 use tandem_runtime::conferences::history::{self, ConferenceFilter};
 use tandem_runtime::conferences::seat::{NoSeat, Seat};
@@ -68,7 +68,7 @@ async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Resul
     if conferences.find(&account.name, name).is_some() {
         return Err(ApiError::conference_name_in_use());
     }
-    ask(app, leg, parameters, Command::Confer(participation)).await?;
+    ask(app, leg, parameters, Command::JoinConference(participation)).await?;
     let id = conferences.find(&account.name, name).ok_or_else(ApiError::conference_over)?;
     let made = conferences.get(&account.name, ConferenceId(id)).ok_or_else(ApiError::conference_over)?;
     // The room reports its application only later, so it is taken from the leg.
@@ -289,16 +289,16 @@ pub(super) fn known(app: &App, account: &Account, conference: &str) -> Result<(u
 }
 
 /// The settings of the whole conference, from the request of its first participant.
-fn opening(parameters: Parameters<'_>) -> Result<Opening, ApiError> {
+fn opening(parameters: Parameters<'_>) -> Result<ConferenceSettings, ApiError> {
     parameters.flag("comfort_noise")?;
     let lasts = parameters.integer("duration_minutes", 1..=100_000)?;
-    Ok(Opening {
+    Ok(ConferenceSettings {
         region: parameters.check("region", REGIONS)?.map(Into::into),
         starts_alone: true,
         wait: held(parameters, "hold_audio_url", "hold_media_name")?,
         beep: parameters.word("beep_enabled", BEEPS)?,
         lasts: Some(lasts.map_or(LASTS_FOR, |minutes| Duration::from_secs(u64::from(minutes) * 60))),
-        ..Opening::default()
+        ..ConferenceSettings::default()
     })
 }
 
@@ -312,7 +312,7 @@ fn most(parameters: Parameters<'_>) -> Result<u16, ApiError> {
 pub(super) fn participation(
     parameters: Parameters<'_>,
     name: Arc<str>,
-    opening: &Opening,
+    opening: &ConferenceSettings,
 ) -> Result<Participation, ApiError> {
     let hold = held(parameters, "hold_audio_url", "hold_media_name")?;
     let softly = parameters.flag("soft_end_conference_on_exit")?;
@@ -362,7 +362,7 @@ pub(super) fn seat(
     if parameters.get("conference_config").is_none() {
         return Ok(None);
     }
-    if call.first != First::Commands {
+    if call.first != AnswerAction::Commands {
         let detail = "A call that takes part in a conference can begin with nothing else.";
         return Err(ApiError::bad_value("conference_config", detail));
     }
@@ -386,15 +386,23 @@ pub(super) fn seat(
         Some(info) => (Arc::clone(&info.name), Arc::clone(&info.opening), true),
         None => {
             let name = parameters.text("conference_name")?.unwrap_or_default().into();
-            (name, Arc::new(Opening { starts_alone: true, lasts: Some(LASTS_FOR), ..Opening::default() }), !starts)
+            (
+                name,
+                Arc::new(ConferenceSettings {
+                    starts_alone: true,
+                    lasts: Some(LASTS_FOR),
+                    ..ConferenceSettings::default()
+                }),
+                !starts,
+            )
         }
     };
     let own = participation(parameters, Arc::clone(&name), &opening)?;
     let own = Participation { waits: own.waits && waits, opening: Some(Arc::clone(&opening)), ..own };
     let (account, dialect) = (&account.name, &NAME.into());
-    let wanted = Wanted { account, dialect, name: &name, most: own.most, opening: Some(opening) };
+    let wanted = ConferenceSpec { account, dialect, name: &name, most: own.most, opening: Some(opening) };
     let seat = services.conferences.seat(services, wanted, own.clone())?;
-    call.first = First::Confer(Box::new(own));
+    call.first = AnswerAction::JoinConference(Box::new(own));
     Ok(Some(seat))
 }
 

@@ -11,7 +11,7 @@ use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::conference::{Change, state};
 use tandem_call::id::{ConferenceId, LegId, RecordingId};
 use tandem_call::program::instruction::{Play, Wait};
-use tandem_call::recording::Gap;
+use tandem_call::recording::PauseBehavior;
 use tandem_runtime::app::App;
 use tandem_runtime::conferences::Conferences;
 
@@ -99,7 +99,7 @@ impl Scene<'_> {
             Order::Join => {
                 let leg = participant(self.app, self.account, parameters).await?;
                 let own = participation(parameters, Arc::clone(&self.info.name), &self.info.opening)?;
-                ask(self.app, leg, parameters, Command::Confer(own)).await
+                ask(self.app, leg, parameters, Command::JoinConference(own)).await
             }
             Order::Leave => {
                 let leg = self.member().await?;
@@ -155,7 +155,9 @@ impl Scene<'_> {
                 self.conferences().record(self.id, spec).map(drop).ok_or_else(ApiError::conference_over)
             }
             Order::RecordStop => self.recordings(|all, id| all.stop(self.id, id).map(drop)),
-            Order::RecordPause => self.recordings(|all, id| all.pause(self.id, id, Some(Gap::Skip)).map(drop)),
+            Order::RecordPause => {
+                self.recordings(|all, id| all.pause(self.id, id, Some(PauseBehavior::Skip)).map(drop))
+            }
             Order::RecordResume => self.recordings(|all, id| all.pause(self.id, id, None).map(drop)),
         }
     }

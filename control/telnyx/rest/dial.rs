@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::leg::EndCause;
-use tandem_call::machine::MachineDetection;
+use tandem_call::machine_detection::MachineDetection;
 use tandem_call::program::instruction::{AudioSource, Credentials, Play};
 use tandem_call::recording::RecordingSource;
-use tandem_call::stream::{Opens, StreamSpec};
+use tandem_call::stream::{ConnectTiming, StreamSpec};
 use tandem_call::supervision::SupervisorRole;
 use tandem_call::{Callback, Method, Target};
-use tandem_routing::new_call::{First, NewCall};
+use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_settings::Application;
 
 use super::error::ApiError;
 use super::parameters::{EVERY_MOMENT, Parameters, WEB};
-use super::{machine, media};
+use super::{machine_detection, media};
 use crate::NAME;
 
 const RINGS_FOR: Duration = Duration::from_secs(30);
@@ -61,7 +61,7 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
         timeout: parameters.seconds("timeout_secs", 5..=600)?.unwrap_or(RINGS_FOR),
         time_limit: parameters.seconds("time_limit_secs", 30..=14_400)?.unwrap_or(LASTS_FOR),
         send_digits: parameters.digits("send_digits_on_answer")?,
-        detect: machine::detection(parameters)?.map(Box::new),
+        detect: machine_detection::detection(parameters)?.map(Box::new),
         audio: audio.map(Play::once),
     })
 }
@@ -135,9 +135,9 @@ pub(super) fn new_call(
             let detail = "The call of a supervisor begins with what it supervises.";
             return Err(ApiError::bad_value("audio_url", detail));
         }
-        (None, Some(_)) => First::Supervise(role.unwrap_or(SupervisorRole::Barge)),
-        (Some(audio), None) => First::Play(audio),
-        (None, None) => First::Commands,
+        (None, Some(_)) => AnswerAction::Supervise(role.unwrap_or(SupervisorRole::Barge)),
+        (Some(audio), None) => AnswerAction::Play(audio),
+        (None, None) => AnswerAction::Commands,
     };
     let (bridge_intent, bridge_on_answer) = (parameters.flag("bridge_intent")?, parameters.flag("bridge_on_answer")?);
     let park = parameters.check("park_after_unbridge", &["self"])?.is_some();
@@ -146,7 +146,7 @@ pub(super) fn new_call(
     }
     // The socket opens while the phone rings, or before it is called.
     let early = parameters.flag("stream_establish_before_call_originate")?;
-    let opens = if early { Opens::BeforeCalling } else { Opens::WhileCalling };
+    let opens = if early { ConnectTiming::BeforeCalling } else { ConnectTiming::WhileCalling };
     let stream = media::stream(parameters)?.map(|stream| StreamSpec { opens, ..stream });
     let own = callback(&application);
     let mut status = parameters.webhook(Some(&own))?.unwrap_or(own);

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tandem_call::hearing::Listening;
-use tandem_call::leg::{Hearers, LegInfo};
+use tandem_call::leg::{LegInfo, TargetLegs};
+use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::siprec::SiprecSpec;
-use tandem_call::stream::{ByteOrder, Form, Opens, Playout, RtpForm, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::stream::{
+    BidirectionalMode, ByteOrder, ConnectTiming, RtpForm, SampleRate, StreamCodec, StreamSpec, StreamTransport,
+};
 use tandem_call::transcription::TranscriptionSpec;
 
 use super::error::ApiError;
@@ -100,10 +102,10 @@ pub(super) fn fork(parameters: Parameters<'_>, leg: &LegInfo) -> Result<StreamSp
         playout: None,
         parameters: Vec::new(),
         callback: None,
-        hearers: Hearers::Own,
+        hearers: TargetLegs::Own,
         auth_token: None,
-        opens: Opens::default(),
-        form: Form::Rtp(RtpForm { inbound, outbound, frames: 1 }),
+        opens: ConnectTiming::default(),
+        form: StreamTransport::Rtp(RtpForm { inbound, outbound, frames: 1 }),
     })
 }
 
@@ -128,7 +130,7 @@ pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionS
     Ok(TranscriptionSpec {
         name: Some(TRANSCRIPTION.to_owned()),
         track: parameters.word("transcription_tracks", TRACKS)?.unwrap_or(Track::Inbound),
-        listening: Listening {
+        listening: RecognitionSpec {
             language: Some(config.text("language")?.unwrap_or("en").to_owned()),
             hints: hints.filter_map(Value::as_str).take(MOST_HINTS).map(str::to_owned).collect(),
             model: own.map(str::to_owned),
@@ -171,14 +173,14 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
     };
     let mode = parameters.check("stream_bidirectional_mode", &["mp3", "rtp"])?;
     let spoken = spoken(parameters)?;
-    let hearers = parameters.hearers("stream_bidirectional_target_legs")?.unwrap_or(Hearers::Peer);
+    let hearers = parameters.hearers("stream_bidirectional_target_legs")?.unwrap_or(TargetLegs::Peer);
     let auth_token = parameters.sized("stream_auth_token", 1..=4_000)?;
     if auth_token.is_some_and(|token| token.chars().any(char::is_control)) {
         return Err(ApiError::bad_value("stream_auth_token", "The token has invalid characters."));
     }
     let custom = parameters.pairs("custom_parameters")?;
     let Some(url) = parameters.url("stream_url", &["ws", "wss"])? else { return Ok(None) };
-    let playout = if mode == Some("rtp") { Playout::Payload(spoken) } else { Playout::Files };
+    let playout = if mode == Some("rtp") { BidirectionalMode::Payload(spoken) } else { BidirectionalMode::Files };
     Ok(Some(StreamSpec {
         url,
         name: None,
@@ -189,8 +191,8 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
         callback: None,
         hearers,
         auth_token: auth_token.map(Into::into),
-        opens: Opens::default(),
-        form: Form::Messages,
+        opens: ConnectTiming::default(),
+        form: StreamTransport::Messages,
     }))
 }
 

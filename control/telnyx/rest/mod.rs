@@ -14,7 +14,7 @@ mod conference;
 mod conference_action;
 mod dial;
 mod error;
-mod machine;
+mod machine_detection;
 mod media;
 mod paging;
 mod parameters;
@@ -40,7 +40,7 @@ use tandem_accounts::{Account, Accounts};
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, LegInfo, Status};
-use tandem_routing::new_call::{CreateError, Created, First};
+use tandem_routing::new_call::{AnswerAction, CreateError, Created};
 use tandem_runtime::app::App;
 
 use self::action::Action;
@@ -195,7 +195,7 @@ async fn dial(
         let routing = app.calls.services().routing.get();
         let mut call = dial::new_call(parameters, &account.name, |id| routing.commanding(&account.name, id))?;
         if let Some(other) = call.link_to {
-            let supervises = matches!(call.first, First::Supervise(_));
+            let supervises = matches!(call.first, AnswerAction::Supervise(_));
             let name = if supervises { "supervise_call_control_id" } else { "link_to" };
             let other = known(&app, &account, other).await?.ok_or_else(|| ApiError::no_such_call(name))?;
             if supervises && other.status.is_final() {

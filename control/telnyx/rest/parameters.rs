@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 use tandem_call::address::Address;
 use tandem_call::command::Interrupt;
 use tandem_call::id::LegId;
-use tandem_call::leg::Hearers;
+use tandem_call::leg::TargetLegs;
 use tandem_call::program::instruction::Credentials;
-use tandem_call::{Callback, Method, Moment, Target};
+use tandem_call::{Callback, Method, StatusEvent, Target};
 use url::Url;
 
 use super::error::ApiError;
@@ -63,8 +63,14 @@ const EVENT_FAMILIES: &[&str] = &["call", "conference", "siprec", "streaming"];
 const MOST_WEBHOOK_URLS: usize = 100;
 
 /// All progress events of a leg. Telnyx sends webhooks for all of them.
-pub(super) const EVERY_MOMENT: [Moment; 6] =
-    [Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed, Moment::InProgress, Moment::Absent];
+pub(super) const EVERY_MOMENT: [StatusEvent; 6] = [
+    StatusEvent::Initiated,
+    StatusEvent::Ringing,
+    StatusEvent::Answered,
+    StatusEvent::Completed,
+    StatusEvent::InProgress,
+    StatusEvent::Absent,
+];
 
 /// The members of a request body. `null` counts as absent. Unknown members are ignored.
 #[derive(Clone, Copy)]
@@ -386,8 +392,8 @@ impl<'a> Parameters<'a> {
     }
 
     /// The legs of a bridge that hear the audio: `self`, `opposite` or `both`.
-    pub(super) fn hearers(self, name: &str) -> Result<Option<Hearers>, ApiError> {
-        self.word(name, &[("self", Hearers::Own), ("opposite", Hearers::Peer), ("both", Hearers::Both)])
+    pub(super) fn hearers(self, name: &str) -> Result<Option<TargetLegs>, ApiError> {
+        self.word(name, &[("self", TargetLegs::Own), ("opposite", TargetLegs::Peer), ("both", TargetLegs::Both)])
     }
 }
 

@@ -12,7 +12,7 @@ use tandem_call::command::{Command, Request};
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 use tandem_runtime::app::App;
-use tandem_runtime::queues::{self, MOST_WAITING, Member, Snapshot, Unfit};
+use tandem_runtime::queues::{self, MOST_WAITING, Member, QueueError, QueueSnapshot};
 use tandem_store::StoreFailed;
 
 use super::error::ApiError;
@@ -36,7 +36,7 @@ fn most(parameters: Parameters<'_>) -> Result<Option<u32>, ApiError> {
     parameters.integer("max_size", 1..=MOST_WAITING)
 }
 
-fn find(app: &App, account: &Account, name: &str) -> Result<Snapshot, ApiError> {
+fn find(app: &App, account: &Account, name: &str) -> Result<QueueSnapshot, ApiError> {
     app.calls.services().queues.named(&account.name, name, Timestamp::now()).ok_or_else(ApiError::no_queue)
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn update(
     let services = app.calls.services();
     let changed = services.queues.change(&account.name, found.queue.id, None, Some(most), Timestamp::now());
     let (changed, pair) = changed.map_err(unfit)?;
-    app.calls.bring_together(pair);
+    app.calls.connect_to_agent(pair);
     queues::keep(&services.store, &changed.queue).await.map_err(StoreFailed::from)?;
     Ok(Json(json!({ "data": queue(&changed) })))
 }
@@ -199,7 +199,7 @@ pub(super) async fn prepare(app: &App, account: &Account, parameters: Parameters
     Ok(())
 }
 
-async fn make(app: &App, account: &Account, name: &str, most: u32) -> Result<Snapshot, ApiError> {
+async fn make(app: &App, account: &Account, name: &str, most: u32) -> Result<QueueSnapshot, ApiError> {
     let services = app.calls.services();
     let made = services.queues.create(&account.name, name, most, Timestamp::now()).map_err(unfit)?;
     if let Err(error) = queues::keep(&services.store, &made.queue).await {
@@ -213,7 +213,7 @@ async fn make(app: &App, account: &Account, name: &str, most: u32) -> Result<Sna
 async fn member(
     app: &App,
     account: &Account,
-    found: &Snapshot,
+    found: &QueueSnapshot,
     call: &str,
 ) -> Result<(Member, Arc<LegInfo>), ApiError> {
     let leg = id::parse_call_control_id(call).ok_or_else(ApiError::no_queue)?;
@@ -222,16 +222,16 @@ async fn member(
     Ok((*member, leg))
 }
 
-fn unfit(why: Unfit) -> ApiError {
+fn unfit(why: QueueError) -> ApiError {
     match why {
-        Unfit::Unknown => ApiError::no_queue(),
-        Unfit::NameTaken => ApiError::queue_name_in_use(),
-        Unfit::TooMany => ApiError::too_many_queues(),
-        Unfit::InUse => ApiError::queue_not_empty(),
+        QueueError::Unknown => ApiError::no_queue(),
+        QueueError::NameTaken => ApiError::queue_name_in_use(),
+        QueueError::TooMany => ApiError::too_many_queues(),
+        QueueError::InUse => ApiError::queue_not_empty(),
     }
 }
 
-fn queue(snapshot: &Snapshot) -> Value {
+fn queue(snapshot: &QueueSnapshot) -> Value {
     let queue = &snapshot.queue;
     json!({
         "id": id::uuid(queue.id.0),
@@ -245,7 +245,7 @@ fn queue(snapshot: &Snapshot) -> Value {
     })
 }
 
-fn waiting(snapshot: &Snapshot, member: &Member, leg: &LegInfo) -> Value {
+fn waiting(snapshot: &QueueSnapshot, member: &Member, leg: &LegInfo) -> Value {
     json!({
         "record_type": "queue_call",
         "call_control_id": id::call_control_id(leg.id),

@@ -5,18 +5,18 @@ use rand::{RngExt, SeedableRng};
 use tandem_call::Target;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Interrupt};
-use tandem_call::leg::{EndCause, EndedBy, Hearers, LegEnd};
-use tandem_call::machine::Until;
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, TargetLegs};
+use tandem_call::machine_detection::Until;
 use tandem_call::program::instruction::{AfterBridge, AudioSource, Play, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
-use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
+use tandem_call::stream::{BidirectionalMode, ByteOrder, SampleRate, StreamCodec};
 use tandem_call::supervision::SupervisorRole;
 
 mod parameters;
 
 use super::*;
 use crate::fixture::{self, LEG, SESSION};
-use tandem_routing::new_call::{First, NewCall};
+use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_settings::Application;
 use tandem_settings::WorksBy;
 
@@ -74,7 +74,7 @@ fn a_dial_with_defaults() {
     assert_eq!((&*call.account, call.dialect, call.application.as_deref()), ("acme", "telnyx", Some("1")));
     assert_eq!((call.to.to_string(), call.from.to_string()), ("+15551230002".into(), "+15551230001".into()));
     assert_eq!((call.timeout, call.time_limit), (Duration::from_secs(30), Some(Duration::from_secs(14_400))));
-    assert_eq!(call.first, First::Commands);
+    assert_eq!(call.first, AnswerAction::Commands);
     assert!(call.record.is_none() && call.stream.is_none() && call.link_to.is_none() && !call.bridge_on_answer);
     let status = call.status.unwrap();
     assert_eq!(&*status.target.url, "http://127.0.0.1:9000/telnyx");
@@ -92,9 +92,9 @@ fn a_streams_samples_have_the_rate_asked_for_each_way() {
     };
     let stream = asked(json!({"stream_codec": "L16", "stream_bidirectional_codec": "L16"})).unwrap().unwrap();
     let wide = linear(SampleRate::Hz16000);
-    assert_eq!(stream, (Some(wide), Some(Playout::Payload(wide))));
+    assert_eq!(stream, (Some(wide), Some(BidirectionalMode::Payload(wide))));
     let rate = |rate: u32| json!({"stream_bidirectional_codec": "L16", "stream_bidirectional_sampling_rate": rate});
-    let spoken = Playout::Payload(linear(SampleRate::Hz24000));
+    let spoken = BidirectionalMode::Payload(linear(SampleRate::Hz24000));
     assert_eq!(asked(rate(24_000)).unwrap().unwrap(), (None, Some(spoken)));
     assert_eq!(asked(rate(22_050)).unwrap_err().code, 10032);
     assert_eq!(asked(json!({"stream_bidirectional_sampling_rate": 16_000})).unwrap_err().code, 10032);
@@ -152,7 +152,10 @@ fn a_dial_with_everything() {
     assert_eq!((record.max_length, record.silence_timeout), (Some(Duration::from_secs(9)), None));
     let stream = call.stream.unwrap();
     assert_eq!((stream.url.as_str(), stream.track), ("wss://127.0.0.1/a?b=c", Track::Both));
-    assert_eq!((stream.codec, stream.playout), (Some(StreamCodec::Pcma), Some(Playout::Payload(StreamCodec::Pcma))));
+    assert_eq!(
+        (stream.codec, stream.playout),
+        (Some(StreamCodec::Pcma), Some(BidirectionalMode::Payload(StreamCodec::Pcma)))
+    );
     assert_eq!(stream.auth_token.as_deref(), Some("t"));
 }
 
@@ -167,15 +170,15 @@ fn a_stream_of_an_application_in_the_field_is_understood() {
     .unwrap()
     .stream
     .unwrap();
-    assert_eq!(stream.playout, Some(Playout::Payload(StreamCodec::Pcmu)));
+    assert_eq!(stream.playout, Some(BidirectionalMode::Payload(StreamCodec::Pcmu)));
     let stream = new_call(json!({"stream_url": "ws://127.0.0.1:9000/"})).unwrap().stream.unwrap();
-    assert_eq!((stream.track, stream.codec, stream.playout), (Track::Inbound, None, Some(Playout::Files)));
+    assert_eq!((stream.track, stream.codec, stream.playout), (Track::Inbound, None, Some(BidirectionalMode::Files)));
 }
 
 #[test]
 fn a_stored_medium_is_named_where_a_url_could_be() {
     let stored = || AudioSource::Stored("hello".into());
-    assert_eq!(new_call(json!({"media_name": "hello"})).unwrap().first, First::Play(Play::once(stored())));
+    assert_eq!(new_call(json!({"media_name": "hello"})).unwrap().first, AnswerAction::Play(Play::once(stored())));
     let Command::Play { play, .. } = command("playback_start", json!({"media_name": "hello", "audio_url": null}))
     else {
         panic!()
@@ -207,7 +210,7 @@ fn what_a_dial_says_of_its_end_and_of_its_answer() {
     let call = new_call(more).unwrap();
     assert_eq!((call.unanswered, call.if_free), (EndCause::NoAnswer, true));
     assert!(
-        matches!(call.first, First::Play(play) if play.source == AudioSource::Url("http://127.0.0.1/a.wav".into()))
+        matches!(call.first, AnswerAction::Play(play) if play.source == AudioSource::Url("http://127.0.0.1/a.wav".into()))
     );
 }
 
@@ -340,7 +343,7 @@ fn every_action_becomes_its_command() {
         command("record_pause", recording.clone()),
         Command::PauseRecording {
             which: Some(tandem_call::id::RecordingId(LEG.0)),
-            gap: tandem_call::recording::Gap::Skip
+            gap: tandem_call::recording::PauseBehavior::Skip
         }
     );
     assert_eq!(
@@ -353,7 +356,7 @@ fn every_action_becomes_its_command() {
     let plan = planned("client_state_update", json!({"client_state": "c3RhdGU="})).unwrap();
     assert_eq!(plan.client_state.as_deref(), Some("c3RhdGU="));
     assert_eq!(plan.commands, [Command::SetClientState]);
-    let suppress = |track, on| Command::Suppress { track, on };
+    let suppress = |track, on| Command::SuppressNoise { track, on };
     assert_eq!(command("suppression_start", json!({})), suppress(Track::Inbound, true));
     let engine = json!({"direction": "both", "noise_suppression_engine": "Krisp"});
     assert_eq!(command("suppression_start", engine), suppress(Track::Both, true));
@@ -395,7 +398,7 @@ fn speech_and_files_are_played() {
     assert_eq!(play.source, AudioSource::Url("http://127.0.0.1/a.wav".into()));
     assert_eq!((play.loops.map(Into::into), interrupt), (Some(3u32), Interrupt::None));
     let opposite = json!({"payload": "Hi", "voice": "female", "target_legs": "opposite"});
-    assert!(matches!(command("speak", opposite), Command::Play { to: Hearers::Peer, .. }));
+    assert!(matches!(command("speak", opposite), Command::Play { to: TargetLegs::Peer, .. }));
     let Command::Play { play, .. } = command("playback_start", json!({"playback_content": "AQI="})) else { panic!() };
     assert_eq!(play.source, AudioSource::Inline(Bytes::from_static(&[1, 2])));
 }

@@ -1,6 +1,6 @@
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::json;
-use tandem_call::stream::{ByteOrder, Form, Opens, SampleRate};
+use tandem_call::stream::{ByteOrder, ConnectTiming, SampleRate, StreamTransport};
 
 use super::*;
 use crate::fixture::{LEG, account, leg};
@@ -13,13 +13,13 @@ fn spec() -> StreamSpec {
         name: None,
         track: Track::Both,
         codec: None,
-        playout: Some(Playout::Payload(StreamCodec::Pcmu)),
+        playout: Some(BidirectionalMode::Payload(StreamCodec::Pcmu)),
         parameters: Vec::new(),
         callback: None,
-        hearers: tandem_call::leg::Hearers::Own,
+        hearers: tandem_call::leg::TargetLegs::Own,
         auth_token: None,
-        opens: Opens::default(),
-        form: Form::Messages,
+        opens: ConnectTiming::default(),
+        form: StreamTransport::Messages,
     }
 }
 
@@ -93,7 +93,7 @@ fn the_start_states_the_codec_the_state_and_the_parameters() {
 #[test]
 fn linear_samples_are_named_with_their_rate_and_may_be_30_seconds_too() {
     let linear = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
-    let asked = StreamSpec { codec: Some(linear), playout: Some(Playout::Payload(linear)), ..spec() };
+    let asked = StreamSpec { codec: Some(linear), playout: Some(BidirectionalMode::Payload(linear)), ..spec() };
     let mut wire = wire(&asked);
     let format = json!({"encoding": "L16", "sample_rate": 16_000, "channels": 1});
     assert_eq!(parsed(&wire.start())["start"]["media_format"], format);
@@ -197,7 +197,7 @@ fn rtp_headers_in_payloads_are_cut_off_from_the_third_packet_on() {
 fn a_file_is_handed_on_whole_and_a_one_way_stream_ignores_audio() {
     let file = vec![9; LONGEST_PAYLOAD * 2];
     let message = json!({"event": "media", "media": {"payload": STANDARD.encode(&file)}}).to_string();
-    let mut files = wire(&StreamSpec { playout: Some(Playout::Files), ..spec() });
+    let mut files = wire(&StreamSpec { playout: Some(BidirectionalMode::Files), ..spec() });
     assert_eq!(files.decode(&message), Ok(StreamMessage::Media(file.into())));
     let mut one_way = wire(&StreamSpec { playout: None, ..spec() });
     assert_eq!(one_way.decode(&message), Ok(StreamMessage::Ignored));
@@ -222,7 +222,7 @@ fn arbitrary_messages_never_panic() {
 
 #[test]
 fn a_file_that_will_not_be_played_is_answered_with_an_error_frame() {
-    let files = wire(&StreamSpec { playout: Some(Playout::Files), ..spec() });
+    let files = wire(&StreamSpec { playout: Some(BidirectionalMode::Files), ..spec() });
     let rows = [
         (Unplayable::Undecodable("so it is".into()), 100_004, "invalid_media"),
         (Unplayable::TooSoon, 100_005, "rate_limit_reached"),

@@ -7,10 +7,10 @@ use tandem_call::event::{DialResult, DialStatus, MachineFacts};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{OpId, QueueId, RecordingId, StreamId};
 use tandem_call::leg::{CallerIdentity, Status};
-use tandem_call::machine::{MachineDetection, Until, Verdict};
+use tandem_call::machine_detection::{DetectionResult, MachineDetection, Until};
 use tandem_call::program::instruction::{Speech, Tone, Warning};
 use tandem_call::recording::{RecordingSource, RecordingSpec};
-use tandem_call::stream::{Form, Opens, StreamFault, StreamSpec};
+use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamTransport};
 
 use super::*;
 use crate::fixture::{self, LEG, account, leg, shared};
@@ -81,10 +81,10 @@ fn stream(status: StreamStatus) -> StreamFacts {
         playout: None,
         parameters: Vec::new(),
         callback: None,
-        hearers: tandem_call::leg::Hearers::Own,
+        hearers: tandem_call::leg::TargetLegs::Own,
         auth_token: None,
-        opens: Opens::default(),
-        form: Form::Messages,
+        opens: ConnectTiming::default(),
+        form: StreamTransport::Messages,
     };
     StreamFacts { id: StreamId(LEG.0 + 2), spec, status }
 }
@@ -119,7 +119,7 @@ fn call_initiated_of_an_inbound_leg() {
 
 #[test]
 fn call_initiated_says_who_vouches_for_the_number_and_whether_that_is_true() {
-    for (standing, valid) in [(Standing::Passed, true), (Standing::Failed, false), (Standing::Unknown, false)] {
+    for (standing, valid) in [(Verstat::Passed, true), (Verstat::Failed, false), (Verstat::Unknown, false)] {
         let attestation = Some(Attestation::B);
         let identity = CallerIdentity { standing, attestation, token: None, detail: None };
         let mut leg = leg();
@@ -247,7 +247,7 @@ fn digits_and_gathers() {
 
 #[test]
 fn who_answered_is_told_in_the_words_of_the_mode() {
-    use tandem_call::machine::GreetingEnd::{Beep, Silence, Time};
+    use tandem_call::machine_detection::GreetingEnd::{Beep, Silence, Time};
     let found = |mode, verdict| {
         let second = Duration::from_secs(1);
         let spec = MachineDetection { mode, ..MachineDetection::new(Until::Beep, second, second, second, second) };
@@ -257,24 +257,24 @@ fn who_answered_is_told_in_the_words_of_the_mode() {
     let (standard, premium) = ("call.machine.detection.ended", "call.machine.premium.detection.ended");
     let (ended, premium_ended) = ("call.machine.greeting.ended", "call.machine.premium.greeting.ended");
     for (mode, verdict, event, result) in [
-        ("detect", Verdict::Human, standard, "human"),
-        ("detect", Verdict::Machine, standard, "machine"),
-        ("detect", Verdict::Silence, standard, "not_sure"),
-        ("detect_beep", Verdict::GreetingEnded(Beep), ended, "beep_detected"),
-        ("detect_words", Verdict::GreetingEnded(Time), ended, "not_sure"),
-        ("greeting_end", Verdict::GreetingEnded(Silence), ended, "ended"),
-        ("premium", Verdict::Human, premium, "human_residence"),
-        ("premium", Verdict::Fax, premium, "fax_detected"),
-        ("premium", Verdict::Silence, premium, "silence"),
-        ("premium", Verdict::GreetingEnded(Beep), premium_ended, "beep_detected"),
-        ("premium", Verdict::GreetingEnded(Time), premium_ended, "no_beep_detected"),
+        ("detect", DetectionResult::Human, standard, "human"),
+        ("detect", DetectionResult::Machine, standard, "machine"),
+        ("detect", DetectionResult::Silence, standard, "not_sure"),
+        ("detect_beep", DetectionResult::GreetingEnded(Beep), ended, "beep_detected"),
+        ("detect_words", DetectionResult::GreetingEnded(Time), ended, "not_sure"),
+        ("greeting_end", DetectionResult::GreetingEnded(Silence), ended, "ended"),
+        ("premium", DetectionResult::Human, premium, "human_residence"),
+        ("premium", DetectionResult::Fax, premium, "fax_detected"),
+        ("premium", DetectionResult::Silence, premium, "silence"),
+        ("premium", DetectionResult::GreetingEnded(Beep), premium_ended, "beep_detected"),
+        ("premium", DetectionResult::GreetingEnded(Time), premium_ended, "no_beep_detected"),
     ] {
         let data = found(mode, verdict).expect("a webhook");
         let payload = &data["payload"];
         assert_eq!((data["event_type"].as_str(), payload["result"].as_str()), (Some(event), Some(result)), "{mode}");
         assert_eq!((&payload["from"], &payload["to"]), (&json!("+15551230001"), &json!("+15551230002")));
     }
-    assert_eq!(found("detect_beep", Verdict::GreetingEnded(Time)), None);
+    assert_eq!(found("detect_beep", DetectionResult::GreetingEnded(Time)), None);
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn an_attempt_is_the_signed_envelope() {
     let notice = notice(&event, &context()).unwrap();
     assert_eq!(&*notice.target.url, "http://127.0.0.1:9000/telnyx");
     assert_eq!(&*notice.failover.unwrap().url, "http://127.0.0.1:9001/telnyx");
-    let input = SealInput {
+    let input = SignInput {
         url: "http://127.0.0.1:9001/telnyx#f",
         method: Method::Post,
         body: &notice.body,
@@ -411,7 +411,7 @@ fn an_attempt_is_the_signed_envelope() {
 fn with_get_the_payload_travels_in_the_query() {
     let event = CallEvent { at: AT.parse().unwrap(), leg: shared(leg()), kind: EventKind::DtmfReceived { digit: '#' } };
     let notice = notice(&event, &context()).unwrap();
-    let input = SealInput {
+    let input = SignInput {
         url: "http://127.0.0.1:9001/telnyx?a=1",
         method: Method::Get,
         body: &notice.body,

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
-use tandem_routing::holdings::{self, NotHeld, Voice, VoiceApplication};
+use tandem_routing::inventory::{self, InventoryError, Voice, VoiceApplication};
 use tandem_runtime::app::App;
 use tandem_store::resources::Resource;
 use tandem_store::{StoreError, StoreFailed};
@@ -64,7 +64,7 @@ fn all(app: &App, account: &Account) -> Vec<Arc<Row>> {
         let voice = Voice::from(app);
         let details =
             VoiceApplication { id: app.id.to_string(), dialect: NAME.to_owned(), voice, ..VoiceApplication::default() };
-        Arc::new(holdings::of_the_file(app.id.parse().unwrap_or_default(), &account.name, &app.id, details))
+        Arc::new(inventory::of_the_file(app.id.parse().unwrap_or_default(), &account.name, &app.id, details))
     });
     held.filter(|row| row.details.dialect == NAME).chain(of_the_file).collect()
 }
@@ -144,7 +144,7 @@ async fn delete(app: &App, account: &Account, id: &str) -> Result<(StatusCode, V
 /// An application that can be changed; 403 for one of the configuration file.
 fn held(app: &App, account: &Account, id: &str) -> Result<Arc<Row>, Refusal> {
     let row = found(app, account, id)?;
-    if holdings::is_of_the_file(&*row) {
+    if inventory::is_of_the_file(&*row) {
         let detail = format!("{id} is in the server's configuration file and can be changed only there");
         return Err(envelope(StatusCode::FORBIDDEN, "10010", "Authorization failed", &detail));
     }
@@ -155,7 +155,7 @@ async fn put(app: &App, row: Row) -> Result<Arc<Row>, Refusal> {
     let services = app.calls.services();
     let holdings = Arc::clone(services.routing.get().holdings());
     holdings.applications.put(&services.store, row).await.map_err(|error| match error {
-        NotHeld::Store(error) => unavailable(error),
+        InventoryError::Store(error) => unavailable(error),
         full => unprocessable("10027", "Unprocessable Entity", &full.to_string()),
     })
 }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tandem_accounts::Account;
 use tandem_runtime::app::App;
 use tandem_telnyx::{self as telnyx, id};
-use tandem_twilio::rest::{Wanted, serve_member};
+use tandem_twilio::rest::{MemberRequest, serve_member};
 
 use super::{Texml, envelope};
 
@@ -97,7 +97,7 @@ async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: 
             }
         }
     }
-    let wanted = Wanted { method: &parts.method, path, headers: &parts.headers };
+    let wanted = MemberRequest { method: &parts.method, path, headers: &parts.headers };
     serve_member(app, &Texml, wanted, pairs).await
 }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_accounts::Account;
-use tandem_accounts::made::{Made, Standing};
+use tandem_accounts::subaccount::{AccountStatus, Subaccount};
 use tandem_clock as clock;
 
 use super::super::account::{self, Facts};
 use super::super::error::ApiError;
-use super::{Answer, Exchange, Verb, created, ok};
+use super::{Answer, RestContext, Verb, created, ok};
 
 /// Maximum number of subaccounts of an account.
 const MOST: usize = 1000;
@@ -17,7 +17,7 @@ const MOST: usize = 1000;
 const LONGEST_NAME: usize = 64;
 
 /// Requests to `Accounts.json`.
-pub(super) async fn all(x: &Exchange<'_>) -> Answer {
+pub(super) async fn all(x: &RestContext<'_>) -> Answer {
     match x.verb {
         Verb::Get => list(x),
         Verb::Post => create(x).await,
@@ -26,7 +26,7 @@ pub(super) async fn all(x: &Exchange<'_>) -> Answer {
 }
 
 /// Requests to one account: the client's own or one of its subaccounts.
-pub(super) async fn answer(x: &Exchange<'_>) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>) -> Answer {
     match x.verb {
         Verb::Get => Ok(ok(account::account(&facts(x, &x.account)?))),
         Verb::Post => update(x).await,
@@ -34,14 +34,14 @@ pub(super) async fn answer(x: &Exchange<'_>) -> Answer {
     }
 }
 
-pub(super) fn balance(x: &Exchange<'_>) -> Answer {
+pub(super) fn balance(x: &RestContext<'_>) -> Answer {
     match x.verb {
         Verb::Get => Ok(ok(account::balance(x.account_sid()))),
         _ => Err(ApiError::method_not_allowed()),
     }
 }
 
-fn list(x: &Exchange<'_>) -> Answer {
+fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("AC")?;
     let status = x.parameters.get("Status").map(standing).transpose()?;
     let below = x.app.accounts.below(&x.account.name);
@@ -60,7 +60,7 @@ fn list(x: &Exchange<'_>) -> Answer {
     Ok(ok(paging.envelope("accounts", &path, x.parameters, items)))
 }
 
-async fn create(x: &Exchange<'_>) -> Answer {
+async fn create(x: &RestContext<'_>) -> Answer {
     if x.app.accounts.parent(&x.account.name).is_some() {
         return Err(ApiError::forbidden(20006, "A subaccount cannot have subaccounts"));
     }
@@ -75,19 +75,19 @@ async fn create(x: &Exchange<'_>) -> Answer {
     let account = x.provider.new_account(id);
     let account =
         account.ok_or_else(|| ApiError::forbidden(20006, "Accounts are made in the server's configuration"))?;
-    let made = Made::new(id, account, &x.account.name, name);
+    let made = Subaccount::new(id, account, &x.account.name, name);
     made.store(x.store()).await?;
     x.app.accounts.put(made.clone());
     Ok(created(account::account(&facts(x, &made.account)?)))
 }
 
-async fn update(x: &Exchange<'_>) -> Answer {
+async fn update(x: &RestContext<'_>) -> Answer {
     let accounts = &x.app.accounts;
     let mut made = match accounts.made(&x.account.name) {
         Some(made) => (*made).clone(),
         None => {
             let id = x.ids().parse("AC", x.account_sid()).ok_or_else(ApiError::internal)?;
-            Made::of_configured(id, &x.account)
+            Subaccount::of_configured(id, &x.account)
         }
     };
     if let Some(name) = x.parameters.get("FriendlyName") {
@@ -97,7 +97,7 @@ async fn update(x: &Exchange<'_>) -> Answer {
         let standing = standing(status)?;
         // An account of the configuration is removed in the configuration. An account cannot suspend or close itself,
         // because it could not undo that.
-        if standing != Standing::Active && (made.parent.is_none() || x.own) {
+        if standing != AccountStatus::Active && (made.parent.is_none() || x.own) {
             return Err(ApiError::bad(20001, "Status can be changed of a subaccount only, and by its parent"));
         }
         made.standing = standing;
@@ -109,7 +109,7 @@ async fn update(x: &Exchange<'_>) -> Answer {
 }
 
 /// The content of the Account resource. Error 500 if the account has no credentials for this provider.
-fn facts<'a>(x: &'a Exchange<'_>, account: &'a Arc<Account>) -> Result<Facts<'a>, ApiError> {
+fn facts<'a>(x: &'a RestContext<'_>, account: &'a Arc<Account>) -> Result<Facts<'a>, ApiError> {
     let accounts = &x.app.accounts;
     let own = x.provider.credentials(account).ok_or_else(ApiError::internal)?;
     let parent = accounts.parent(&account.name).and_then(|parent| accounts.by_name(&parent));
@@ -127,8 +127,8 @@ fn facts<'a>(x: &'a Exchange<'_>, account: &'a Arc<Account>) -> Result<Facts<'a>
     })
 }
 
-fn standing(text: &str) -> Result<Standing, ApiError> {
-    let found = Standing::WORDS.iter().find(|(word, _)| *word == text);
+fn standing(text: &str) -> Result<AccountStatus, ApiError> {
+    let found = AccountStatus::WORDS.iter().find(|(word, _)| *word == text);
     found.map(|(_, standing)| *standing).ok_or_else(|| ApiError::bad(20001, format!("Status is not valid: {text}")))
 }
 

@@ -4,14 +4,14 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tandem_routing::holdings::Number;
+use tandem_routing::inventory::Number;
 use tandem_store::resources::{self, Filter, Kind, Resource};
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
 use super::super::form::Parameters;
-use super::super::{format, holding, path, sid};
-use super::{Answer, Exchange, Verb, created, deleted, ok};
+use super::super::{format, path, resource_fields, sid};
+use super::{Answer, RestContext, Verb, created, deleted, ok};
 
 const ADDRESS: Kind<Details> = Kind::new("address");
 /// Error number: a parameter is invalid.
@@ -49,7 +49,7 @@ pub(super) struct Details {
     emergency_enabled: bool,
 }
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {
             Verb::Get => list(x).await,
@@ -72,7 +72,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-async fn list(x: &Exchange<'_>) -> Answer {
+async fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("AD")?;
     let filter = Filter { name: x.parameters.get("FriendlyName"), ..Filter::default() };
     let all = resources::every(x.store(), ADDRESS, &x.account.name, &filter).await?;
@@ -91,7 +91,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
     Ok(ok(x.list("addresses", "Addresses", &paging, items)))
 }
 
-async fn create(x: &Exchange<'_>) -> Answer {
+async fn create(x: &RestContext<'_>) -> Answer {
     for name in ["CustomerName", "Street", "City", "Region", "PostalCode", "IsoCountry"] {
         if x.parameters.get(name).is_none() {
             return Err(ApiError::bad(INVALID, format!("{name} is required")));
@@ -111,7 +111,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     Ok(created(address(x.account_sid(), &row)))
 }
 
-async fn update(x: &Exchange<'_>, mut row: Resource<Details>) -> Answer {
+async fn update(x: &RestContext<'_>, mut row: Resource<Details>) -> Answer {
     apply(x.parameters, &mut row)?;
     row.updated_at = Timestamp::now();
     resources::put(x.store(), ADDRESS, &row).await?;
@@ -143,7 +143,7 @@ pub(super) fn apply(parameters: &Parameters, row: &mut Resource<Details>) -> Res
 }
 
 /// `DependentPhoneNumbers`: the numbers that refer to the address.
-fn dependent(x: &Exchange<'_>, sid: &str) -> Answer {
+fn dependent(x: &RestContext<'_>, sid: &str) -> Answer {
     let paging = x.paging("PN")?;
     let names = |row: &Resource<Number>| {
         let kept = |key: &str| row.details.other.get(key).and_then(Value::as_str) == Some(sid);
@@ -158,7 +158,7 @@ fn dependent(x: &Exchange<'_>, sid: &str) -> Answer {
 
 /// A number in the form of this list. The keys of `capabilities` are spelled differently here.
 pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
-    let mut number = holding::number(owner, row);
+    let mut number = resource_fields::number(owner, row);
     format::without(&mut number, &NOT_HERE);
     let can = |number: &Value, what: &str| number.pointer(&format!("/capabilities/{what}")) == Some(&json!(true));
     let capabilities = json!({

@@ -8,14 +8,14 @@ use tandem_routing::number_pool::{AddressRequirements, Block, Capability, Number
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
-use super::super::holding::{self, KINDS, Word as _};
 use super::super::path::VERSION;
-use super::{Answer, Exchange, Verb, ok};
+use super::super::resource_fields::{self, KINDS, Word as _};
+use super::{Answer, RestContext, Verb, ok};
 
 /// One mile in metres.
 const MILE: f64 = 1_609.344;
 
-pub(super) fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     if x.verb != Verb::Get {
         return Err(ApiError::method_not_allowed());
     }
@@ -40,9 +40,9 @@ pub(super) fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-fn list(x: &Exchange<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answer {
+fn list(x: &RestContext<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answer {
     let most = x.paging("PN")?.page().limit;
-    let wanted = Wanted::parse(x.parameters)?;
+    let wanted = NumberSearch::parse(x.parameters)?;
     let routing = x.routing();
     let block_fits = |block: &Block| {
         block.kind == kind && country_of(block.number.as_str(), block) == code && wanted.fits_block(block)
@@ -56,7 +56,7 @@ fn list(x: &Exchange<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answe
 }
 
 /// The countries of the pool's numbers in the order of the pool, each with its kinds of numbers.
-fn countries(x: &Exchange<'_>) -> Vec<(String, Vec<NumberKind>)> {
+fn countries(x: &RestContext<'_>) -> Vec<(String, Vec<NumberKind>)> {
     let mut countries: Vec<(String, Vec<NumberKind>)> = Vec::new();
     let routing = x.routing();
     for block in routing.pool().blocks(&x.taker()) {
@@ -76,7 +76,7 @@ fn country_of<'a>(number: &str, block: &'a Block) -> &'a str {
     block.country.as_deref().unwrap_or_else(|| country::of(number))
 }
 
-fn country(x: &Exchange<'_>, code: &str, kinds: &[NumberKind]) -> Value {
+fn country(x: &RestContext<'_>, code: &str, kinds: &[NumberKind]) -> Value {
     let there = KINDS.iter().filter(|(kind, _)| kinds.contains(kind));
     let lists: Map<String, Value> =
         there.map(|(kind, name)| (kind.word().to_owned(), json!(uri(x, &format!("/{code}/{name}"))))).collect();
@@ -89,14 +89,14 @@ fn country(x: &Exchange<'_>, code: &str, kinds: &[NumberKind]) -> Value {
     })
 }
 
-fn uri(x: &Exchange<'_>, below: &str) -> String {
+fn uri(x: &RestContext<'_>, below: &str) -> String {
     format!("/{VERSION}/Accounts/{}/AvailablePhoneNumbers{below}.json", x.account_sid())
 }
 
 fn available(number: &str, block: &Block) -> Value {
     let degrees = |degrees: Option<f64>| degrees.map(|degrees| format!("{degrees:.6}"));
     json!({
-        "friendly_name": holding::name_of(number),
+        "friendly_name": resource_fields::name_of(number),
         "phone_number": number,
         "lata": block.lata,
         "locality": block.locality,
@@ -108,12 +108,12 @@ fn available(number: &str, block: &Block) -> Value {
         "iso_country": country_of(number, block),
         "address_requirements": block.address_requirements.word(),
         "beta": block.beta,
-        "capabilities": holding::capabilities(&block.capabilities),
+        "capabilities": resource_fields::capabilities(&block.capabilities),
     })
 }
 
 /// The criteria of a search.
-struct Wanted<'a> {
+struct NumberSearch<'a> {
     parameters: &'a Parameters,
     capabilities: Vec<(Capability, bool)>,
     beta: bool,
@@ -123,7 +123,7 @@ struct Wanted<'a> {
     distance: f64,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> NumberSearch<'a> {
     fn parse(parameters: &'a Parameters) -> Result<Self, ApiError> {
         use AddressRequirements::{Any, Foreign, Local};
         let mut wanted = Self {
@@ -186,11 +186,12 @@ impl<'a> Wanted<'a> {
     /// Whether the number's digits match.
     fn fits(&self, number: &str) -> bool {
         let wanted = |name: &str| self.parameters.get(name);
-        let area = holding::area_code(number);
+        let area = resource_fields::area_code(number);
         wanted("AreaCode").is_none_or(|code| area == Some(code))
-            && wanted("Contains").is_none_or(|pattern| holding::contains(number, pattern))
-            && wanted("NearNumber")
-                .is_none_or(|other| country::of(other) == country::of(number) && holding::area_code(other) == area)
+            && wanted("Contains").is_none_or(|pattern| resource_fields::contains(number, pattern))
+            && wanted("NearNumber").is_none_or(|other| {
+                country::of(other) == country::of(number) && resource_fields::area_code(other) == area
+            })
     }
 }
 
@@ -211,7 +212,7 @@ mod tests {
     fn fits(query: &str, number: &str, block: &Value) -> bool {
         let block: Block = serde_json::from_value(block.clone()).unwrap();
         let parameters = Parameters::parse(&crate::Twilio, query.as_bytes());
-        let wanted = Wanted::parse(&parameters).unwrap();
+        let wanted = NumberSearch::parse(&parameters).unwrap();
         wanted.fits_block(&block) && wanted.fits(number)
     }
 
@@ -248,6 +249,6 @@ mod tests {
             assert_eq!(fits(query, number, &block), through, "{query}");
         }
         assert!(!fits("InRegion=CA", number, &json!({ "number": number })), "nobody knows where it is");
-        assert!(Wanted::parse(&Parameters::parse(&crate::Twilio, b"NearLatLong=here")).is_err());
+        assert!(NumberSearch::parse(&Parameters::parse(&crate::Twilio, b"NearLatLong=here")).is_err());
     }
 }

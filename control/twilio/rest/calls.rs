@@ -8,8 +8,8 @@ use tandem_call::command::{Accepted, Command};
 use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, Status};
 use tandem_clock as clock;
+use tandem_history::notification::{Level, Notification};
 use tandem_history::query::LegFilter;
-use tandem_history::trouble::{Level, Trouble};
 use tandem_http::exchange;
 use tandem_routing::new_call::{Created, NewCall};
 
@@ -19,11 +19,11 @@ use super::super::list::{self};
 use super::super::request::{self, Change};
 use super::super::{call, format};
 use super::{
-    Answer, Exchange, Verb, events, notifications, ok, recordings, siprec, streams, transcriptions,
+    Answer, RestContext, Verb, events, notifications, ok, recordings, siprec, streams, transcriptions,
     user_defined_messages,
 };
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {
             Verb::Get => list(x).await,
@@ -37,7 +37,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     if x.verb == Verb::Post { logged(x, id, began, answer).await } else { answer }
 }
 
-async fn of_call(x: &Exchange<'_>, id: LegId, below: &[&str]) -> Answer {
+async fn of_call(x: &RestContext<'_>, id: LegId, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => Ok(ok(call::call(x.owner(), &*x.leg(id).await?))),
         ([], Verb::Post) => update(x, id).await,
@@ -57,7 +57,7 @@ async fn of_call(x: &Exchange<'_>, id: LegId, below: &[&str]) -> Answer {
     }
 }
 
-async fn list(x: &Exchange<'_>) -> Answer {
+async fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("CA")?;
     let filter = leg_filter(x.parameters)?;
     let Some(filter) = filter else { return Ok(ok(x.list("calls", "Calls", &paging, Vec::new()))) };
@@ -66,7 +66,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
     Ok(ok(x.list("calls", "Calls", &paging, items)))
 }
 
-async fn create(x: &Exchange<'_>) -> Answer {
+async fn create(x: &RestContext<'_>) -> Answer {
     let (account, routing) = (&x.account.name, x.app.calls.services().routing.get());
     let new = request::new_call(x.parameters, account, &|sid| routing.application(account, x.provider.name(), sid))?;
     let began = clock::time();
@@ -74,15 +74,15 @@ async fn create(x: &Exchange<'_>) -> Answer {
     let body = call::created(x.owner(), &leg);
     let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
     for (code, message) in request::oddities(x.parameters) {
-        let trouble = Trouble { code, message, cause: None, exchange: Some(exchange.clone()) };
-        x.app.calls.services().note_trouble(&x.account.name, Some(leg.id), Level::Warning, trouble);
+        let trouble = Notification { code, message, cause: None, exchange: Some(exchange.clone()) };
+        x.app.calls.services().note_notification(&x.account.name, Some(leg.id), Level::Warning, trouble);
     }
     x.app.calls.exchanged(leg.session, Some(leg.id), exchange, None);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
 /// Creates a call, if the account may use the caller id.
-pub(super) async fn place(x: &Exchange<'_>, new: NewCall) -> Result<Created, ApiError> {
+pub(super) async fn place(x: &RestContext<'_>, new: NewCall) -> Result<Created, ApiError> {
     if is_passed_on(x, &new).await? {
         return Ok(x.app.calls.create_from_anywhere(new).await?);
     }
@@ -91,14 +91,14 @@ pub(super) async fn place(x: &Exchange<'_>, new: NewCall) -> Result<Created, Api
 
 /// Whether the new call forwards an inbound call and shows its caller. Its `CallToken`, which the inbound call's
 /// webhooks contained, proves this.
-async fn is_passed_on(x: &Exchange<'_>, new: &NewCall) -> Result<bool, ApiError> {
+async fn is_passed_on(x: &RestContext<'_>, new: &NewCall) -> Result<bool, ApiError> {
     let Some(id) = request::passed_on(x.parameters) else { return Ok(false) };
     let leg = x.app.calls.get(&x.account.name, id).await?;
     Ok(leg.is_some_and(|leg| leg.direction == Direction::Inbound && leg.from == new.from))
 }
 
 /// Writes the answer to a request that changes a call into the call's log, whether the request succeeded or not.
-async fn logged(x: &Exchange<'_>, id: LegId, began: Timestamp, answer: Answer) -> Answer {
+async fn logged(x: &RestContext<'_>, id: LegId, began: Timestamp, answer: Answer) -> Answer {
     let (parts, body) = answer.unwrap_or_else(IntoResponse::into_response).into_parts();
     // The body is this server's own answer and small.
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
@@ -110,7 +110,7 @@ async fn logged(x: &Exchange<'_>, id: LegId, began: Timestamp, answer: Answer) -
 }
 
 /// The request that creates or changes a call, with its answer, for the call's log. `SipAuthPassword` is masked.
-fn exchange(x: &Exchange<'_>, began: Timestamp, status: StatusCode, body: &str) -> exchange::Exchange {
+fn exchange(x: &RestContext<'_>, began: Timestamp, status: StatusCode, body: &str) -> exchange::HttpExchange {
     let secret = |name: &str| name == "SipAuthPassword";
     let pairs = x
         .parameters
@@ -118,12 +118,12 @@ fn exchange(x: &Exchange<'_>, began: Timestamp, status: StatusCode, body: &str) 
         .map(|(name, value)| (name.to_owned(), if secret(name) { "***".to_owned() } else { value.to_owned() }));
     let elapsed = clock::time().duration_since(began).unsigned_abs();
     let (url, pairs) = (format!("{}{}", x.app.public_url, x.path), pairs.collect::<Vec<_>>());
-    let mut exchange = exchange::Exchange::new(began, "POST", &url, &pairs, elapsed);
-    exchange.answer = Some(exchange::Answer::ours(status.as_u16(), "application/json", body));
+    let mut exchange = exchange::HttpExchange::new(began, "POST", &url, &pairs, elapsed);
+    exchange.answer = Some(exchange::HttpAnswer::ours(status.as_u16(), "application/json", body));
     exchange
 }
 
-async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
+async fn update(x: &RestContext<'_>, id: LegId) -> Answer {
     let leg = x.leg(id).await?;
     let update = request::call_update(x.parameters)?;
     match &update.change {
@@ -150,7 +150,7 @@ async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
     Ok(ok(call::call(x.owner(), &leg)))
 }
 
-async fn delete(x: &Exchange<'_>, id: LegId) -> Answer {
+async fn delete(x: &RestContext<'_>, id: LegId) -> Answer {
     let leg = x.leg(id).await?;
     if !leg.status.is_final() {
         return Err(ApiError::bad(20009, "Call is still in progress. Cannot delete."));

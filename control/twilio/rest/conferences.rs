@@ -16,8 +16,8 @@ use tandem_call::command::{self, Command};
 use tandem_call::conference::event::{
     ConferenceEnd, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo, ParticipantStatus,
 };
-use tandem_call::conference::state::{Refused, Wanted};
-use tandem_call::conference::{Change, Coaching, Opening, Participation};
+use tandem_call::conference::state::{ConferenceSpec, Refused};
+use tandem_call::conference::{Change, Coaching, ConferenceSettings, Participation};
 use tandem_call::id::CallId;
 use tandem_call::program::instruction::{Conference, Instruction, Program, Wait};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
@@ -32,7 +32,7 @@ use super::super::form::Parameters;
 use super::super::list::{self};
 use super::super::request::{self, RecordingUpdate};
 use super::super::{conference, recording};
-use super::{Answer, Beside, Exchange, Verb, calls, ok, recordings};
+use super::{Answer, RestContext, StartOrStop, Verb, calls, ok, recordings};
 
 /// The conference has ended, or does not exist.
 const NO_CONFERENCE: u32 = 16022;
@@ -42,7 +42,7 @@ const LABEL_IN_USE: u32 = 16026;
 const COACHED_IS_HELD: u32 = 16027;
 const COACHED_IS_ABSENT: u32 = 16028;
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {
             Verb::Get => list(x).await,
@@ -66,12 +66,12 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-fn services<'a>(x: &Exchange<'a>) -> &'a Arc<Services> {
+fn services<'a>(x: &RestContext<'a>) -> &'a Arc<Services> {
     x.app.calls.services()
 }
 
 /// Finds a conference by its SID or its name.
-async fn found(x: &Exchange<'_>, name: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
+async fn found(x: &RestContext<'_>, name: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
     let (services, account) = (services(x), &x.account.name);
     let known = match x.ids().parse_conference(name) {
         Some(id) => history::get(services, account, id).await?,
@@ -87,7 +87,7 @@ fn live(info: &ConferenceInfo) -> Result<(), ApiError> {
     }
 }
 
-async fn list(x: &Exchange<'_>) -> Answer {
+async fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("CF")?;
     let words = [
         ("init", [ConferenceStatus::Waiting].as_slice()),
@@ -106,7 +106,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
 }
 
 /// Opens a conference without participants. It ends after a while if no participant joins.
-fn open(x: &Exchange<'_>) -> Answer {
+fn open(x: &RestContext<'_>) -> Answer {
     let parameters = x.parameters;
     let name = parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(20001, "FriendlyName is required"))?;
     let name: Arc<str> = request::conference_name(name)?.into();
@@ -117,7 +117,7 @@ fn open(x: &Exchange<'_>) -> Answer {
         let message = format!("A conference named {name} is there already");
         return Err(ApiError { status: StatusCode::CONFLICT, code: 20409, message });
     }
-    let wanted = Wanted {
+    let wanted = ConferenceSpec {
         account: &x.account.name,
         dialect: &x.provider.name().into(),
         name: &name,
@@ -135,7 +135,7 @@ fn unavailable(why: &str) -> ApiError {
     ApiError { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
 }
 
-async fn update(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
+async fn update(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     let (parameters, conferences) = (x.parameters, &services(x).conferences);
     let ends = parameters.word("Status", &[("completed", true)], false, 20001)?;
     let announcement = parameters.target("AnnounceUrl", "AnnounceMethod", 20001)?;
@@ -160,7 +160,7 @@ async fn update(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
 
 // ----- participants ---------------------------------------------------------------------------------------------------
 
-async fn participants(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
+async fn participants(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     let paging = x.paging("CA")?;
     let flag = |name| x.parameters.word(name, &[("true", Some(true)), ("false", Some(false))], None, 20001);
     let (muted, hold, coaching) = (flag("Muted")?, flag("Hold")?, flag("Coaching")?);
@@ -194,7 +194,7 @@ async fn participants(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
     Ok(ok(x.list("participants", &name, &paging, items)))
 }
 
-async fn represent(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInfo) -> Result<Value, ApiError> {
+async fn represent(x: &RestContext<'_>, info: &ConferenceInfo, who: &ParticipantInfo) -> Result<Value, ApiError> {
     let call = match who.status {
         ParticipantStatus::Expected => x.app.calls.get(&x.account.name, who.leg).await?.map(|leg| leg.status),
         _ => None,
@@ -203,7 +203,7 @@ async fn represent(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInf
 }
 
 /// Calls a new participant into a conference.
-async fn add(x: &Exchange<'_>, name: &str) -> Answer {
+async fn add(x: &RestContext<'_>, name: &str) -> Answer {
     let (parameters, services) = (x.parameters, services(x));
     let name: Arc<str> = match x.ids().parse_conference(name) {
         Some(_) => {
@@ -223,7 +223,7 @@ async fn add(x: &Exchange<'_>, name: &str) -> Answer {
     let program = Program { instructions: vec![instruction], warnings: Vec::new() };
     let new = request::participant_call(parameters, &x.account.name, program)?;
     let (account, dialect, opening) = (&x.account.name, &x.provider.name().into(), participation.opening.clone());
-    let wanted = Wanted { account, dialect, name: &name, most, opening };
+    let wanted = ConferenceSpec { account, dialect, name: &name, most, opening };
     let seat = services.conferences.seat(services, wanted, participation)?;
     let conference = seat.conference();
     let created = calls::place(x, new).await?;
@@ -248,7 +248,7 @@ fn participation(parameters: &Parameters, name: Arc<str>) -> Result<(Participati
         Some(text) if request::is_participant_label(parameters.ids(), text) => Some(text.into()),
         Some(text) => return Err(ApiError::bad(BAD_LABEL, format!("Label is not valid: {text}"))),
     };
-    let opening: Opening = request::conference_opening(parameters, "Conference")?;
+    let opening: ConferenceSettings = request::conference_opening(parameters, "Conference")?;
     let participation = Participation {
         label,
         muted: is_true(parameters, "Muted").unwrap_or_default(),
@@ -312,7 +312,7 @@ impl From<NoSeat> for ApiError {
     }
 }
 
-async fn participant(x: &Exchange<'_>, info: &ConferenceInfo, name: &str, verb: Verb) -> Answer {
+async fn participant(x: &RestContext<'_>, info: &ConferenceInfo, name: &str, verb: Verb) -> Answer {
     let seen = services(x).conferences.get(&x.account.name, info.id);
     let there = seen.map(|seen| seen.participants).unwrap_or_default();
     let named = |who: &ParticipantInfo| match x.ids().parse_call(name) {
@@ -333,7 +333,7 @@ async fn participant(x: &Exchange<'_>, info: &ConferenceInfo, name: &str, verb: 
     }
 }
 
-async fn change(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInfo) -> Answer {
+async fn change(x: &RestContext<'_>, info: &ConferenceInfo, who: &ParticipantInfo) -> Answer {
     let parameters = x.parameters;
     let held = request::target_by_get(parameters, "HoldUrl", "HoldMethod")?;
     let change = Change {
@@ -364,7 +364,7 @@ async fn change(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInfo) 
 
 // ----- recordings -----------------------------------------------------------------------------------------------------
 
-async fn recordings(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
+async fn recordings(x: &RestContext<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
     let name = match below {
         [] => {
             return match x.verb {
@@ -385,10 +385,10 @@ async fn recordings(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> 
     }
 }
 
-fn streams(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
+fn streams(x: &RestContext<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
     let conferences = &services(x).conferences;
     let ((id, name), status) = match x.started_or_stopped(below)? {
-        Beside::Start => {
+        StartOrStop::Start => {
             live(info)?;
             // A conference's mix is a single track.
             let spec = StreamSpec { track: Track::Inbound, ..request::stream(x.parameters)? };
@@ -399,7 +399,7 @@ fn streams(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
             })?;
             ((id, name), "in-progress")
         }
-        Beside::Stop(name) => {
+        StartOrStop::Stop(name) => {
             let which = x.ids().parse_stream(name).ok_or(name);
             (conferences.stop_stream(info.id, which).ok_or_else(|| x.not_found())?, "stopped")
         }
@@ -407,7 +407,7 @@ fn streams(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
     Ok(ok(recording::conference_stream(x.owner(), info.id, id, name.as_deref(), status, Timestamp::now())))
 }
 
-async fn list_recordings(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
+async fn list_recordings(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     let paging = x.paging("RE")?;
     let started = list::range(x.parameters, "DateCreated")?;
     let filter = RecordingFilter { session: Some(CallId(info.id.0)), started, ..RecordingFilter::default() };
@@ -419,7 +419,7 @@ async fn list_recordings(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
     Ok(ok(x.list("recordings", &name, &paging, found.iter().map(represent).collect())))
 }
 
-fn record(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
+fn record(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     live(info)?;
     let spec = request::recording(x.parameters, RecordingSource::ConferenceRequest, false)?;
     let recording = services(x).conferences.record(info.id, spec);
@@ -430,7 +430,7 @@ fn record(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
 
 /// Finds a recording of the conference by its SID. `Twilio.CURRENT` means the only running one; several running ones
 /// are error 16108.
-async fn of_conference(x: &Exchange<'_>, info: &ConferenceInfo, name: &str) -> Result<Recording, ApiError> {
+async fn of_conference(x: &RestContext<'_>, info: &ConferenceInfo, name: &str) -> Result<Recording, ApiError> {
     let mut running = services(x).conferences.recordings(info.id);
     if name == "Twilio.CURRENT" {
         return match (running.pop(), running.is_empty()) {
@@ -447,7 +447,7 @@ async fn of_conference(x: &Exchange<'_>, info: &ConferenceInfo, name: &str) -> R
     stored.filter(|recording| recording.conference == Some(info.id)).ok_or_else(|| x.not_found())
 }
 
-fn update_recording(x: &Exchange<'_>, info: &ConferenceInfo, before: &Recording) -> Answer {
+fn update_recording(x: &RestContext<'_>, info: &ConferenceInfo, before: &Recording) -> Answer {
     let conferences = &services(x).conferences;
     let (after, status) = match request::recording_update(x.parameters)? {
         RecordingUpdate::Pause(gap) => (conferences.pause(info.id, before.id, Some(gap)), "paused"),

@@ -3,11 +3,11 @@
 
 use serde_json::{Map, Value, json};
 use tandem_call::id::LegId;
-use tandem_http::exchange::Exchange;
+use tandem_http::exchange::HttpExchange;
 
 use super::super::error::ApiError;
 use super::super::{format, sid};
-use super::{Answer, Exchange as Request, Verb, ok};
+use super::{Answer, RestContext as Request, Verb, ok};
 
 /// Prefix of page tokens. Events have no SIDs, so a token holds the number of the last event.
 const PREFIX: &str = "EV";
@@ -36,7 +36,7 @@ async fn list(x: &Request<'_>, call: LegId) -> Answer {
     Ok(ok(x.list("events", &format!("Calls/{}/Events", x.ids().call(call)), &paging, items)))
 }
 
-fn event(exchange: &Exchange) -> Value {
+fn event(exchange: &HttpExchange) -> Value {
     let answer = exchange.answer.as_ref();
     let body = answer.map(|answer| answer.body.as_str()).or(exchange.error.as_deref());
     json!({
@@ -56,7 +56,7 @@ fn event(exchange: &Exchange) -> Value {
 }
 
 /// The parameters with names in the API's spelling. A repeated name has a list of values.
-fn parameters(exchange: &Exchange) -> Value {
+fn parameters(exchange: &HttpExchange) -> Value {
     let mut all = Map::new();
     for (name, value) in &exchange.parameters {
         let value = Value::from(value.as_str());
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_name_that_comes_again_has_a_list() {
         let pairs = [("A", "1"), ("B", "2"), ("A", "3"), ("A", "4")].map(|(name, value)| (name.into(), value.into()));
-        let exchange = Exchange::new(jiff::Timestamp::UNIX_EPOCH, "GET", "http://h/", &pairs, Default::default());
+        let exchange = HttpExchange::new(jiff::Timestamp::UNIX_EPOCH, "GET", "http://h/", &pairs, Default::default());
         assert_eq!(parameters(&exchange), json!({ "a": ["1", "3", "4"], "b": "2" }));
         assert_eq!(event(&exchange)["response"]["response_code"], Value::Null);
     }

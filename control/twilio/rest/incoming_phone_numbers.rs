@@ -7,21 +7,21 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use tandem_call::address::Address;
 use tandem_markup::party;
-use tandem_routing::holdings::Number;
+use tandem_routing::inventory::Number;
 use tandem_routing::number_pool::NumberKind;
-use tandem_routing::numbers::{Held, NumberError};
+use tandem_routing::numbers::{HeldNumber, NumberError};
 use tandem_store::resources::Resource;
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
-use super::super::holding;
-use super::{Answer, Exchange, Verb, held, ok};
+use super::super::resource_fields;
+use super::{Answer, RestContext, Verb, ok, resource_pages};
 
 /// The lists that have only one kind of number.
 const KINDS: [(&str, NumberKind); 3] =
     [("Local", NumberKind::Local), ("Mobile", NumberKind::Mobile), ("TollFree", NumberKind::TollFree)];
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let kind = |name: &str| KINDS.iter().find(|(known, _)| *known == name).copied();
     match (below, x.verb) {
         ([], Verb::Get) => list(x, "IncomingPhoneNumbers", None),
@@ -37,24 +37,24 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-fn list(x: &Exchange<'_>, name: &str, kind: Option<NumberKind>) -> Answer {
+fn list(x: &RestContext<'_>, name: &str, kind: Option<NumberKind>) -> Answer {
     let beta = x.parameters.get("Beta").is_some().then(|| x.parameters.flag("Beta", false)).transpose()?;
-    let fits = |row: &Held| {
-        kind.is_none_or(|kind| holding::kind(row) == kind)
-            && x.parameters.get("PhoneNumber").is_none_or(|pattern| holding::contains(&row.name, pattern))
-            && x.parameters.get("FriendlyName").is_none_or(|name| name == holding::friendly_name(row))
-            && x.parameters.get("Origin").is_none_or(|origin| origin.eq_ignore_ascii_case(holding::ORIGIN))
-            && beta.is_none_or(|beta| beta == holding::is_beta(&row.details))
+    let fits = |row: &HeldNumber| {
+        kind.is_none_or(|kind| resource_fields::kind(row) == kind)
+            && x.parameters.get("PhoneNumber").is_none_or(|pattern| resource_fields::contains(&row.name, pattern))
+            && x.parameters.get("FriendlyName").is_none_or(|name| name == resource_fields::friendly_name(row))
+            && x.parameters.get("Origin").is_none_or(|origin| origin.eq_ignore_ascii_case(resource_fields::ORIGIN))
+            && beta.is_none_or(|beta| beta == resource_fields::is_beta(&row.details))
     };
     let rows = x.numbers().all().into_iter().filter(fits).collect();
-    held::page(x, ("incoming_phone_numbers", name, "PN"), rows, |row| holding::number(x.owner(), row))
+    resource_pages::page(x, ("incoming_phone_numbers", name, "PN"), rows, |row| resource_fields::number(x.owner(), row))
 }
 
-async fn create(x: &Exchange<'_>) -> Answer {
+async fn create(x: &RestContext<'_>) -> Answer {
     let numbers = x.numbers();
     let wanted = match (x.parameters.get("PhoneNumber"), x.parameters.get("AreaCode")) {
         (Some(text), _) => vec![number(text)?],
-        (None, Some(area)) => numbers.free(|number| holding::area_code(number) == Some(area)),
+        (None, Some(area)) => numbers.free(|number| resource_fields::area_code(number) == Some(area)),
         (None, None) => return Err(ApiError::bad(21421, "PhoneNumber or AreaCode is required")),
     };
     let none = || {
@@ -66,10 +66,10 @@ async fn create(x: &Exchange<'_>) -> Answer {
     }
     check(x)?;
     let mut details = Number { dialect: x.provider.name().to_owned(), ..Number::default() };
-    holding::change_number(&mut details, x.parameters)?;
+    resource_fields::change_number(&mut details, x.parameters)?;
     let of = |number: &str| {
         let mut details = details.clone();
-        details.other.extend(numbers.block(number).map(holding::pooled).unwrap_or_default());
+        details.other.extend(numbers.block(number).map(resource_fields::pooled).unwrap_or_default());
         details
     };
     let taken = numbers.take(&wanted, of).await;
@@ -77,7 +77,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
         NumberError::NotAvailable(_) if x.parameters.get("PhoneNumber").is_none() => none(),
         why => why.into(),
     })?;
-    Ok((StatusCode::CREATED, Json(holding::number(x.owner(), &row))).into_response())
+    Ok((StatusCode::CREATED, Json(resource_fields::number(x.owner(), &row))).into_response())
 }
 
 fn number(text: &str) -> Result<String, ApiError> {
@@ -87,11 +87,11 @@ fn number(text: &str) -> Result<String, ApiError> {
     }
 }
 
-async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
+async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
     let numbers = x.numbers();
     let row = x.ids().parse("PN", name).and_then(|id| numbers.get(id)).ok_or_else(|| x.not_found())?;
     match verb {
-        Verb::Get => Ok(ok(holding::number(x.owner(), &row))),
+        Verb::Get => Ok(ok(resource_fields::number(x.owner(), &row))),
         Verb::Post => update(x, &row).await,
         Verb::Delete => match numbers.release(&row).await {
             Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -102,23 +102,23 @@ async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
     }
 }
 
-async fn update(x: &Exchange<'_>, row: &Resource<Number>) -> Answer {
+async fn update(x: &RestContext<'_>, row: &Resource<Number>) -> Answer {
     let mut row = row.clone();
     check(x)?;
-    holding::change_number(&mut row.details, x.parameters)?;
+    resource_fields::change_number(&mut row.details, x.parameters)?;
     let (owner, kept) = match x.parameters.get("AccountSid").filter(|sid| *sid != x.account_sid()) {
         Some(sid) => {
-            let heir = x.heir(sid)?;
+            let new_owner = x.new_owner(sid)?;
             let application = x.parameters.get("VoiceApplicationSid").map(str::to_owned);
-            (Owner::new(x.provider, sid), x.numbers().hand_over(row, &heir.name, application).await?)
+            (Owner::new(x.provider, sid), x.numbers().hand_over(row, &new_owner.name, application).await?)
         }
         None => (x.owner(), x.numbers().keep(row).await?),
     };
-    Ok(ok(holding::number(owner, &kept)))
+    Ok(ok(resource_fields::number(owner, &kept)))
 }
 
 /// Checks that the trunk and the application in the form exist.
-fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
+fn check(x: &RestContext<'_>) -> Result<(), ApiError> {
     if let Some(text) = x.parameters.get("TrunkSid") {
         let trunk = x.ids().parse("TK", text);
         let pbxs = x.routing().phones().pbxs();
@@ -128,7 +128,7 @@ fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
     }
     if let Some(sid) = x.parameters.get("VoiceApplicationSid") {
         let owner = match x.parameters.get("AccountSid") {
-            Some(account) if account != x.account_sid() => x.heir(account)?.name.clone(),
+            Some(account) if account != x.account_sid() => x.new_owner(account)?.name.clone(),
             _ => Arc::clone(&x.account.name),
         };
         x.routing()

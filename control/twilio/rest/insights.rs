@@ -11,7 +11,7 @@ use tandem_history::query::LegFilter;
 use super::super::error::ApiError;
 use super::super::{format, sid};
 use super::v1::{base, date, envelope};
-use super::{Answer, Exchange, Request, Verb, ok};
+use super::{Answer, Request, RestContext, Verb, ok};
 
 const ROOT: &str = "/v1/Voice";
 /// Prefix of page tokens. Events and metrics have no SIDs, so a token holds the number of the last one.
@@ -19,7 +19,7 @@ const PREFIX: &str = "EV";
 
 /// A request about one call.
 struct About<'a> {
-    x: &'a Exchange<'a>,
+    x: &'a RestContext<'a>,
     base: String,
     leg: &'a LegInfo,
 }
@@ -51,7 +51,7 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
 }
 
 /// The summaries of the account's calls, newest first.
-async fn summaries(x: &Exchange<'_>, base: String) -> Answer {
+async fn summaries(x: &RestContext<'_>, base: String) -> Answer {
     let paging = x.paging("CA")?;
     let legs = x.app.calls.list(&x.account.name, &LegFilter::default(), paging.page()).await?;
     let summary = |leg: &LegInfo| About { x, base: base.clone(), leg }.summary();

@@ -3,12 +3,12 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_accounts::made::{self, Key};
+use tandem_accounts::subaccount::{self, Key};
 use tandem_store::resources::Filter;
 
 use super::super::error::ApiError;
 use super::super::{format, sid};
-use super::{Answer, Exchange, Verb, created, deleted, ok};
+use super::{Answer, RestContext, Verb, created, deleted, ok};
 
 /// Maximum number of keys of an account.
 const MOST: usize = 500;
@@ -22,7 +22,7 @@ pub(super) enum Name {
     SigningKey,
 }
 
-pub(super) async fn answer(x: &Exchange<'_>, name: Name, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, name: Name, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => list(x, name).await,
         ([], Verb::Post) => create(x).await,
@@ -39,23 +39,23 @@ pub(super) async fn answer(x: &Exchange<'_>, name: Name, below: &[&str]) -> Answ
     }
 }
 
-async fn find(x: &Exchange<'_>, sid: &str) -> Result<Key, ApiError> {
+async fn find(x: &RestContext<'_>, sid: &str) -> Result<Key, ApiError> {
     let id = sid::parse("SK", sid).ok_or_else(|| x.not_found())?;
-    made::key(x.store(), &x.account.name, id).await?.ok_or_else(|| x.not_found())
+    subaccount::key(x.store(), &x.account.name, id).await?.ok_or_else(|| x.not_found())
 }
 
-async fn list(x: &Exchange<'_>, name: Name) -> Answer {
+async fn list(x: &RestContext<'_>, name: Name) -> Answer {
     let place = match name {
         Name::Key => ("keys", "Keys", "SK"),
         Name::SigningKey => ("signing_keys", "SigningKeys", "SK"),
     };
-    x.resources(made::KEY, place, &Filter::default(), |row| {
+    x.resources(subaccount::KEY, place, &Filter::default(), |row| {
         represent(row.id, &row.name, (row.created_at, row.updated_at))
     })
     .await
 }
 
-async fn create(x: &Exchange<'_>) -> Answer {
+async fn create(x: &RestContext<'_>) -> Answer {
     let name = match x.parameters.get("FriendlyName") {
         Some(name) => friendly_name(name)?,
         None => String::new(),
@@ -71,7 +71,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     Ok(created(body))
 }
 
-async fn update(x: &Exchange<'_>, mut one: Key) -> Answer {
+async fn update(x: &RestContext<'_>, mut one: Key) -> Answer {
     if let Some(name) = x.parameters.given("FriendlyName") {
         one.friendly_name = friendly_name(name)?;
         one.updated_at = Timestamp::now();

@@ -10,7 +10,6 @@ mod calls;
 mod conferences;
 pub mod elsewhere;
 mod events;
-mod held;
 mod incoming_phone_numbers;
 mod insights;
 mod keys;
@@ -20,6 +19,7 @@ mod outgoing_caller_ids;
 mod queues;
 mod recordings;
 mod refused;
+mod resource_pages;
 mod sip;
 mod siprec;
 mod streams;
@@ -44,7 +44,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
-use tandem_accounts::made::Standing;
+use tandem_accounts::subaccount::AccountStatus;
 use tandem_accounts::usage::Trigger;
 use tandem_accounts::{Account, Accounts};
 use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
@@ -52,7 +52,7 @@ use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 use tandem_dialect::Notice;
 use tandem_routing::Routing;
-use tandem_routing::holdings::Holdings;
+use tandem_routing::inventory::Inventory;
 use tandem_routing::new_call::CreateError;
 use tandem_routing::numbers::Numbers;
 use tandem_runtime::app::App;
@@ -101,14 +101,14 @@ pub(super) fn usage_notice(account: &str, trigger: &Resource<Trigger>, figure: f
 /// The account whose credentials a request shows, in this provider's form; it may do anything.
 pub fn caller(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let Login { account, .. } = login(provider, accounts, headers)?;
-    (accounts.standing(&account.name) == Standing::Active).then_some(account)
+    (accounts.standing(&account.name) == AccountStatus::Active).then_some(account)
 }
 
 /// The account whose own SID and auth token a request has. API keys do not count here, because an account may give them
 /// to others.
 pub fn owner(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let Login { account, by_key } = login(provider, accounts, headers)?;
-    (!by_key && accounts.standing(&account.name) == Standing::Active).then_some(account)
+    (!by_key && accounts.standing(&account.name) == AccountStatus::Active).then_some(account)
 }
 
 /// The account that authenticated a request.
@@ -123,7 +123,7 @@ struct Login {
 fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
     if let Some(token) = bearer(headers) {
         let account = provider.bearer(accounts, token)?;
-        return (accounts.standing(&account.name) != Standing::Closed).then_some(Login { account, by_key: false });
+        return (accounts.standing(&account.name) != AccountStatus::Closed).then_some(Login { account, by_key: false });
     }
     let (username, password) = basic(headers)?;
     let login = match sid::parse("SK", &username).filter(|_| provider.has_keys()) {
@@ -135,7 +135,7 @@ fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> O
             Login { account: right.then_some(account)?, by_key: false }
         }
     };
-    (accounts.standing(&login.account.name) != Standing::Closed).then_some(login)
+    (accounts.standing(&login.account.name) != AccountStatus::Closed).then_some(login)
 }
 
 async fn serve(
@@ -165,14 +165,14 @@ async fn serve(
     let provider = member.copied().unwrap_or_else(|| member_of(members, &app.accounts, asked));
     let (form, path) = written::wanted(asked, &parts.headers, provider.answers_in_xml());
     let parameters = Parameters::parse(provider, &encoded);
-    let wanted = Wanted { method: &parts.method, path: &path, headers: &parts.headers };
+    let wanted = MemberRequest { method: &parts.method, path: &path, headers: &parts.headers };
     let response = answered(&app, provider, wanted, parameters).await;
     identified(written::rewritten(form, &path, response).await)
 }
 
 /// A request to a provider with paths of its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct MemberRequest<'a> {
     /// The HTTP method.
     pub method: &'a Method,
     /// The path with the provider's prefix.
@@ -185,7 +185,7 @@ pub struct Wanted<'a> {
 pub async fn serve_member(
     app: &App,
     provider: &'static dyn Provider,
-    wanted: Wanted<'_>,
+    wanted: MemberRequest<'_>,
     pairs: Vec<(String, String)>,
 ) -> Response {
     answered(app, provider, wanted, Parameters::new(provider, pairs)).await
@@ -194,7 +194,7 @@ pub async fn serve_member(
 async fn answered(
     app: &App,
     provider: &'static dyn Provider,
-    Wanted { method, path, headers }: Wanted<'_>,
+    MemberRequest { method, path, headers }: MemberRequest<'_>,
     parameters: Parameters,
 ) -> Response {
     let request = Request { app, provider, method, path, headers, parameters };
@@ -272,7 +272,7 @@ enum Verb {
 }
 
 /// An authenticated request about an account that the client may access.
-struct Exchange<'a> {
+struct RestContext<'a> {
     app: &'a App,
     provider: &'static dyn Provider,
     verb: Verb,
@@ -368,7 +368,7 @@ impl Request<'_> {
             return Err(ApiError::unauthenticated());
         }
         let inactive = || ApiError::forbidden(20005, "Account is not active");
-        if accounts.standing(&login.account.name) != Standing::Active {
+        if accounts.standing(&login.account.name) != AccountStatus::Active {
             return Err(inactive());
         }
         let Some(asked) = asked.filter(|asked| Some(*asked) != own.as_deref()) else {
@@ -379,7 +379,7 @@ impl Request<'_> {
             return Err(ApiError::unauthenticated());
         }
         // The parent may still read a subaccount that is not active, and change its status.
-        if accounts.standing(&account.name) != Standing::Active && !below.is_empty() {
+        if accounts.standing(&account.name) != AccountStatus::Active && !below.is_empty() {
             return Err(inactive());
         }
         Ok(account)
@@ -391,17 +391,17 @@ impl Request<'_> {
     }
 
     /// Authenticates a request whose path names no account. It is about the client's own account.
-    fn about_itself(&self) -> Result<Exchange<'_>, ApiError> {
+    fn about_itself(&self) -> Result<RestContext<'_>, ApiError> {
         let login = self.login()?;
         self.exchange(self.subject(&login, None, &["about itself"])?, true)
     }
 
-    fn exchange(&self, account: Arc<Account>, own: bool) -> Result<Exchange<'_>, ApiError> {
+    fn exchange(&self, account: Arc<Account>, own: bool) -> Result<RestContext<'_>, ApiError> {
         let credentials = self.provider.credentials(&account).ok_or_else(ApiError::unauthenticated)?;
         let sid = credentials.sid.into_owned();
         let (app, provider, verb, path, parameters) =
             (self.app, self.provider, self.verb(), self.path, &self.parameters);
-        Ok(Exchange { app, provider, verb, path, parameters, account, sid, own })
+        Ok(RestContext { app, provider, verb, path, parameters, account, sid, own })
     }
 
     fn not_found(&self) -> ApiError {
@@ -409,14 +409,14 @@ impl Request<'_> {
     }
 }
 
-/// The result of [`Exchange::beside`].
-enum Beside<'a> {
+/// The result of [`RestContext::beside`].
+enum StartOrStop<'a> {
     Start,
     /// Stop the object with this SID or name.
     Stop(&'a str),
 }
 
-impl Exchange<'_> {
+impl RestContext<'_> {
     fn account_sid(&self) -> &str {
         &self.sid
     }
@@ -446,16 +446,16 @@ impl Exchange<'_> {
 
     /// Parses a request about a call's streams, transcriptions or SIPREC sessions: a `POST` to the list starts one, a
     /// `POST` of `Status=stopped` to one stops it.
-    async fn beside<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<Beside<'a>, ApiError> {
+    async fn beside<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<StartOrStop<'a>, ApiError> {
         self.leg(leg).await?;
         self.started_or_stopped(below)
     }
 
-    /// Like [`Exchange::beside`], without a call.
-    fn started_or_stopped<'a>(&self, below: &[&'a str]) -> Result<Beside<'a>, ApiError> {
+    /// Like [`RestContext::beside`], without a call.
+    fn started_or_stopped<'a>(&self, below: &[&'a str]) -> Result<StartOrStop<'a>, ApiError> {
         match (below, self.verb) {
-            ([], Verb::Post) => Ok(Beside::Start),
-            ([name], Verb::Post) if self.parameters.get("Status") == Some("stopped") => Ok(Beside::Stop(name)),
+            ([], Verb::Post) => Ok(StartOrStop::Start),
+            ([name], Verb::Post) if self.parameters.get("Status") == Some("stopped") => Ok(StartOrStop::Stop(name)),
             ([_], Verb::Post) => Err(ApiError::bad(20001, "Status is required and must be stopped")),
             ([] | [_], _) => Err(ApiError::method_not_allowed()),
             _ => Err(self.not_found()),
@@ -503,22 +503,22 @@ impl Exchange<'_> {
     }
 
     /// The resources of all accounts: numbers, applications and caller ids.
-    fn holdings(&self) -> Arc<Holdings> {
+    fn holdings(&self) -> Arc<Inventory> {
         Arc::clone(self.routing().holdings())
     }
 
     /// The account to which a resource of this account may be transferred; otherwise 403. Allowed are its subaccounts,
     /// its parent if the parent makes the request, and any account if the operator makes the request.
-    fn heir(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
+    fn new_owner(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
-        let may = |heir: &Arc<Account>| {
+        let may = |new_owner: &Arc<Account>| {
             let parent = |name: &str| accounts.parent(name);
             accounts.is_operator(&self.account)
-                || parent(&heir.name).as_deref() == Some(&*self.account.name)
-                || (parent(&self.account.name).as_deref() == Some(&*heir.name) && !self.own)
+                || parent(&new_owner.name).as_deref() == Some(&*self.account.name)
+                || (parent(&self.account.name).as_deref() == Some(&*new_owner.name) && !self.own)
         };
-        let heir = accounts.by_sid(sid).filter(may);
-        heir.ok_or_else(|| ApiError {
+        let new_owner = accounts.by_sid(sid).filter(may);
+        new_owner.ok_or_else(|| ApiError {
             status: StatusCode::FORBIDDEN,
             code: 20006,
             message: format!("Nothing of this account can be transferred to {sid}"),

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use tandem_call::id::LegId;
-use tandem_history::trouble::{Level, TROUBLES, Trouble};
+use tandem_history::notification::{Level, NOTIFICATIONS, Notification};
 use tandem_store::TimeRange;
 use tandem_store::resources::{self, Filter, Resource};
 
@@ -13,7 +13,7 @@ use super::super::path::VERSION;
 use super::super::sid;
 use super::notifications::{encoded, message};
 use super::v1::{base, date, envelope};
-use super::{Answer, Exchange, Request, Verb, ok};
+use super::{Answer, Request, RestContext, Verb, ok};
 
 /// Prefix of an alert's SID. The notification of the same error has the same SID.
 const PREFIX: &str = "NO";
@@ -43,7 +43,7 @@ pub(super) fn events(request: &Request<'_>) -> Answer {
     Ok(ok(envelope("events", &page)))
 }
 
-async fn all(x: &Exchange<'_>, base: &str) -> Answer {
+async fn all(x: &RestContext<'_>, base: &str) -> Answer {
     let level = match x.parameters.given("LogLevel") {
         None => None,
         Some("error") => Some(Level::Error.word()),
@@ -63,16 +63,16 @@ async fn all(x: &Exchange<'_>, base: &str) -> Answer {
         Some(id) => resources::cursor(store, &x.account.name, id).await?,
         None => None,
     };
-    let rows = resources::list(store, TROUBLES, &x.account.name, &filter, &page.after(after)).await?;
+    let rows = resources::list(store, NOTIFICATIONS, &x.account.name, &filter, &page.after(after)).await?;
     let items = rows.iter().map(|row| (sid::spell(PREFIX, row.id), alert(x, base, row))).collect();
     let page = paging.envelope("alerts", &format!("{base}{ALERTS}"), x.parameters, items);
     Ok(ok(envelope("alerts", &page)))
 }
 
-async fn one(x: &Exchange<'_>, base: &str, name: &str) -> Answer {
+async fn one(x: &RestContext<'_>, base: &str, name: &str) -> Answer {
     let id = sid::parse(PREFIX, name).ok_or_else(|| x.not_found())?;
     x.store().flush().await?;
-    let row = resources::get(x.store(), TROUBLES, &x.account.name, id).await?.ok_or_else(|| x.not_found())?;
+    let row = resources::get(x.store(), NOTIFICATIONS, &x.account.name, id).await?.ok_or_else(|| x.not_found())?;
     let mut body = alert(x, base, &row);
     let exchange = row.details.exchange.as_ref();
     let answer = exchange.and_then(|exchange| exchange.answer.as_ref());
@@ -89,8 +89,8 @@ async fn one(x: &Exchange<'_>, base: &str, name: &str) -> Answer {
 }
 
 /// The Alert resource in the form of lists.
-fn alert(x: &Exchange<'_>, base: &str, row: &Resource<Trouble>) -> Value {
-    let Trouble { code, exchange, .. } = &row.details;
+fn alert(x: &RestContext<'_>, base: &str, row: &Resource<Notification>) -> Value {
+    let Notification { code, exchange, .. } = &row.details;
     let (sid, is_error) = (sid::spell(PREFIX, row.id), row.name == Level::Error.word());
     json!({
         "account_sid": x.account_sid(),

@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 use tandem_call::id::LegId;
-use tandem_history::trouble::{Level, TROUBLES, Trouble};
-use tandem_http::exchange::Exchange;
+use tandem_history::notification::{Level, NOTIFICATIONS, Notification};
+use tandem_http::exchange::HttpExchange;
 use tandem_store::TimeRange;
 use tandem_store::resources::{self, Filter, Resource};
 
 use super::super::error::ApiError;
 use super::super::path::VERSION;
 use super::super::{format, list, sid};
-use super::{Answer, Exchange as Request, Verb, ok};
+use super::{Answer, RestContext as Request, Verb, ok};
 
 const PREFIX: &str = "NO";
 
@@ -39,14 +39,14 @@ async fn list(x: &Request<'_>, call: Option<LegId>) -> Answer {
     let created = TimeRange { since: range.from, before: range.until };
     let filter = Filter { parent: call.map(|call| call.0), name: level, created, ..Filter::default() };
     x.store().flush().await?;
-    x.resources(TROUBLES, ("notifications", &name, PREFIX), &filter, |row| notification(x, call, row)).await
+    x.resources(NOTIFICATIONS, ("notifications", &name, PREFIX), &filter, |row| notification(x, call, row)).await
 }
 
 async fn fetch(x: &Request<'_>, call: Option<LegId>, name: &str) -> Answer {
     let id = sid::parse(PREFIX, name).ok_or_else(|| x.not_found())?;
     x.store().flush().await?;
-    let row = resources::get(x.store(), TROUBLES, &x.account.name, id).await?;
-    let here = |row: &Resource<Trouble>| call.is_none_or(|call| row.parent == Some(call.0));
+    let row = resources::get(x.store(), NOTIFICATIONS, &x.account.name, id).await?;
+    let here = |row: &Resource<Notification>| call.is_none_or(|call| row.parent == Some(call.0));
     let row = row.filter(here).ok_or_else(|| x.not_found())?;
     let mut body = notification(x, call, &row);
     let exchange = row.details.exchange.as_ref();
@@ -62,8 +62,8 @@ async fn fetch(x: &Request<'_>, call: Option<LegId>, name: &str) -> Answer {
 }
 
 /// The Notification resource in the form of lists.
-fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Trouble>) -> Value {
-    let Trouble { code, exchange, .. } = &row.details;
+fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Notification>) -> Value {
+    let Notification { code, exchange, .. } = &row.details;
     let (sid, error) = (sid::spell(PREFIX, row.id), row.name == Level::Error.word());
     let below = call.map(|call| format!("Calls/{}/", x.ids().call(call))).unwrap_or_default();
     let date = format::rfc2822(row.created_at);
@@ -86,15 +86,15 @@ fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Trouble>) -
 }
 
 /// `message_text`, which is an encoded form, as Twilio writes it.
-pub(super) fn message(row: &Resource<Trouble>, error: bool) -> String {
-    let Trouble { code, message, cause, exchange } = &row.details;
+pub(super) fn message(row: &Resource<Notification>, error: bool) -> String {
+    let Notification { code, message, cause, exchange } = &row.details;
     let mut text = form_urlencoded::Serializer::new(String::new());
     text.append_pair("LogLevel", if error { "ERROR" } else { "WARN" }).append_pair("ErrorCode", &code.to_string());
     text.append_pair("Msg", message).append_pair("EmailNotification", "false");
     if let Some(cause) = cause {
         text.append_pair("cause", cause.id()).append_pair("advice", &cause.line());
     }
-    if let Some(Exchange { url, answer, .. }) = exchange {
+    if let Some(HttpExchange { url, answer, .. }) = exchange {
         text.append_pair("url", url);
         if let Some(answer) = answer {
             text.append_pair("httpResponse", &answer.status.to_string());

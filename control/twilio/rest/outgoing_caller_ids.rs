@@ -9,16 +9,16 @@ use axum::response::IntoResponse;
 use serde_json::json;
 use tandem_call::address::Address;
 use tandem_markup::party;
-use tandem_routing::holdings::{self, Caller};
-use tandem_runtime::verification::{self, Told, Verification};
+use tandem_routing::inventory::{self, VerifiedCaller};
+use tandem_runtime::verification::{self, ResultNotice, Verification};
 use tandem_store::resources::Resource;
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
-use super::super::{holding, webhook};
-use super::{Answer, Exchange, Verb, held, ok};
+use super::super::{resource_fields, webhook};
+use super::{Answer, RestContext, Verb, ok, resource_pages};
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => list(x),
         ([], Verb::Post) => verify(x).await,
@@ -28,26 +28,28 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-fn list(x: &Exchange<'_>) -> Answer {
-    let fits = |row: &Arc<Resource<Caller>>| {
-        x.parameters.get("PhoneNumber").is_none_or(|number| holding::same(&row.name, number))
+fn list(x: &RestContext<'_>) -> Answer {
+    let fits = |row: &Arc<Resource<VerifiedCaller>>| {
+        x.parameters.get("PhoneNumber").is_none_or(|number| resource_fields::same(&row.name, number))
             && x.parameters.get("FriendlyName").is_none_or(|name| name == row.details.friendly_name)
     };
     let rows = x.holdings().callers.all(&x.account.name).into_iter().filter(fits).collect();
-    held::page(x, ("outgoing_caller_ids", "OutgoingCallerIds", "PN"), rows, |row| holding::caller(x.owner(), row))
+    resource_pages::page(x, ("outgoing_caller_ids", "OutgoingCallerIds", "PN"), rows, |row| {
+        resource_fields::caller(x.owner(), row)
+    })
 }
 
-async fn verify(x: &Exchange<'_>) -> Answer {
+async fn verify(x: &RestContext<'_>) -> Answer {
     let text = x.parameters.get("PhoneNumber").unwrap_or_default();
     let number = match party::north_american(text) {
         Some(Address::Phone(number)) if number.is_e164() => number,
         _ => return Err(ApiError::bad(21401, format!("PhoneNumber is invalid: {text}"))),
     };
-    if x.holdings().callers.find(&Caller::key(&x.account.name, number.as_str())).is_some() {
+    if x.holdings().callers.find(&VerifiedCaller::key(&x.account.name, number.as_str())).is_some() {
         return Err(ApiError::bad(21450, format!("{number} is already validated for your account")));
     }
-    let mut friendly_name = holding::name_of(number.as_str());
-    holding::change_name(&mut friendly_name, x.parameters)?;
+    let mut friendly_name = resource_fields::name_of(number.as_str());
+    resource_fields::change_name(&mut friendly_name, x.parameters)?;
     let extension = match x.parameters.get("Extension") {
         None => None,
         Some(text) => {
@@ -57,7 +59,7 @@ async fn verify(x: &Exchange<'_>) -> Answer {
     };
     let delay = x.parameters.number("CallDelay", 0..=60, 20001)?.unwrap_or(0);
     let (provider, account_sid) = (x.provider, x.account_sid().to_owned());
-    let told = x.parameters.target("StatusCallback", "StatusCallbackMethod", 21502)?.map(|target| -> Told {
+    let told = x.parameters.target("StatusCallback", "StatusCallbackMethod", 21502)?.map(|target| -> ResultNotice {
         let account_sid = account_sid.clone();
         Box::new(move |leg, verified| webhook::verification(Owner::new(provider, &account_sid), leg, target, verified))
     });
@@ -82,17 +84,18 @@ async fn verify(x: &Exchange<'_>) -> Answer {
     })))
 }
 
-async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
+async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
     let id = x.ids().parse("PN", name).ok_or_else(|| x.not_found())?;
     let callers = &x.holdings().callers;
     let row = callers.all(&x.account.name).into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
     match verb {
-        Verb::Get => Ok(ok(holding::caller(x.owner(), &row))),
+        Verb::Get => Ok(ok(resource_fields::caller(x.owner(), &row))),
         Verb::Post => {
-            let mut row = holdings::changed(&row);
-            holding::change_name(&mut row.details.friendly_name, x.parameters)?;
-            let row = callers.put(x.store(), row).await.map_err(|error| held::not_held(error, x.not_found()))?;
-            Ok(ok(holding::caller(x.owner(), &row)))
+            let mut row = inventory::changed(&row);
+            resource_fields::change_name(&mut row.details.friendly_name, x.parameters)?;
+            let row =
+                callers.put(x.store(), row).await.map_err(|error| resource_pages::not_held(error, x.not_found()))?;
+            Ok(ok(resource_fields::caller(x.owner(), &row)))
         }
         Verb::Delete => match callers.delete(x.store(), &x.account.name, id).await? {
             true => Ok(StatusCode::NO_CONTENT.into_response()),

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_call::command::Command;
 use tandem_call::id::{LegId, QueueId};
-use tandem_runtime::queues::{self, DEFAULT_MOST, MOST_WAITING, Member, Queues, Snapshot, Unfit};
+use tandem_runtime::queues::{self, DEFAULT_MOST, MOST_WAITING, Member, QueueError, QueueSnapshot, Queues};
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
 use super::super::format;
 use super::super::list::Paging;
-use super::{Answer, Exchange, Verb, ok};
+use super::{Answer, RestContext, Verb, ok};
 
 /// Maximum length of a `FriendlyName`, in characters.
 const MAX_NAME: usize = 64;
@@ -25,7 +25,7 @@ const NAME_TAKEN: u32 = 22003;
 const NOT_EMPTY: u32 = 22004;
 const TOO_MANY: u32 = 22006;
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {
             Verb::Get => list(x),
@@ -52,28 +52,28 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-fn all<'a>(x: &'a Exchange<'_>) -> &'a Queues {
+fn all<'a>(x: &'a RestContext<'_>) -> &'a Queues {
     &x.app.calls.services().queues
 }
 
 /// Finds a queue by its SID, or by its name if the provider addresses queues by name.
-fn id(x: &Exchange<'_>, name: &str) -> Option<QueueId> {
+fn id(x: &RestContext<'_>, name: &str) -> Option<QueueId> {
     let named = || all(x).named(&x.account.name, name, Timestamp::now()).map(|one| one.queue.id);
     x.ids().parse_queue(name).or_else(|| x.provider.names_queues().then(named).flatten())
 }
 
-fn find(x: &Exchange<'_>, id: QueueId) -> Result<Snapshot, ApiError> {
+fn find(x: &RestContext<'_>, id: QueueId) -> Result<QueueSnapshot, ApiError> {
     all(x).get(&x.account.name, id, Timestamp::now()).ok_or_else(|| x.not_found())
 }
 
-fn list(x: &Exchange<'_>) -> Answer {
+fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("QU")?;
     let items = all(x).list(&x.account.name, Timestamp::now()).into_iter();
     let items = items.map(|one| (one.queue.id.0, x.ids().queue(one.queue.id), queue(x.owner(), &one))).collect();
     Ok(ok(x.list("queues", "Queues", &paging, page(&paging, items))))
 }
 
-async fn create(x: &Exchange<'_>) -> Answer {
+async fn create(x: &RestContext<'_>) -> Answer {
     let name = name(x)?.ok_or_else(|| ApiError::bad(BAD_NAME, "FriendlyName is required"))?;
     let most = most(x)?.unwrap_or(DEFAULT_MOST);
     let made = all(x).create(&x.account.name, name, most, Timestamp::now()).map_err(|why| unfit(x, why))?;
@@ -85,22 +85,22 @@ async fn create(x: &Exchange<'_>) -> Answer {
     Ok((StatusCode::CREATED, Json(queue(x.owner(), &made))).into_response())
 }
 
-async fn update(x: &Exchange<'_>, id: QueueId) -> Answer {
+async fn update(x: &RestContext<'_>, id: QueueId) -> Answer {
     let (name, most) = (name(x)?, most(x)?);
     let changed = all(x).change(&x.account.name, id, name, most, Timestamp::now());
     let (changed, pair) = changed.map_err(|why| unfit(x, why))?;
-    x.app.calls.bring_together(pair);
+    x.app.calls.connect_to_agent(pair);
     queues::keep(x.store(), &changed.queue).await?;
     Ok(ok(queue(x.owner(), &changed)))
 }
 
-async fn delete(x: &Exchange<'_>, id: QueueId) -> Answer {
+async fn delete(x: &RestContext<'_>, id: QueueId) -> Answer {
     let deleted = all(x).delete(&x.account.name, id).map_err(|why| unfit(x, why))?;
     queues::forget(x.store(), &deleted).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn members(x: &Exchange<'_>, snapshot: &Snapshot) -> Answer {
+fn members(x: &RestContext<'_>, snapshot: &QueueSnapshot) -> Answer {
     let paging = x.paging("CA")?;
     let (id, now) = (snapshot.queue.id, Timestamp::now());
     let item = |one: &Member| (one.leg.0, x.ids().call(one.leg), member(x.owner(), id, one, now));
@@ -110,7 +110,7 @@ fn members(x: &Exchange<'_>, snapshot: &Snapshot) -> Answer {
 }
 
 /// Redirects a member to another document: the given one, or the first that can be redirected.
-async fn dequeue(x: &Exchange<'_>, id: QueueId, which: Option<LegId>) -> Answer {
+async fn dequeue(x: &RestContext<'_>, id: QueueId, which: Option<LegId>) -> Answer {
     find(x, id)?;
     let target = x.parameters.target("Url", "Method", 21205)?;
     let target = target.ok_or_else(|| ApiError::bad(21205, "Url is required"))?;
@@ -125,21 +125,21 @@ async fn dequeue(x: &Exchange<'_>, id: QueueId, which: Option<LegId>) -> Answer 
         }
     };
     for leg in leaving {
-        x.app.calls.bring_together(all(x).wait_again(id, leg));
+        x.app.calls.connect_to_agent(all(x).wait_again(id, leg));
     }
     let taken = taken.ok_or_else(|| x.not_found())?;
     Ok(ok(member(x.owner(), id, &taken, Timestamp::now())))
 }
 
 /// Parses a member's id. `None` means the first member (`Front`).
-fn member_id(x: &Exchange<'_>, text: &str) -> Result<Option<LegId>, ApiError> {
+fn member_id(x: &RestContext<'_>, text: &str) -> Result<Option<LegId>, ApiError> {
     if text.eq_ignore_ascii_case("Front") {
         return Ok(None);
     }
     x.ids().parse_call(text).map(Some).ok_or_else(|| x.not_found())
 }
 
-fn name<'a>(x: &'a Exchange<'_>) -> Result<Option<&'a str>, ApiError> {
+fn name<'a>(x: &'a RestContext<'_>) -> Result<Option<&'a str>, ApiError> {
     let Some(name) = x.parameters.get("FriendlyName") else { return Ok(None) };
     if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
         return Err(ApiError::bad(BAD_NAME, format!("FriendlyName must have at most {MAX_NAME} characters")));
@@ -147,17 +147,17 @@ fn name<'a>(x: &'a Exchange<'_>) -> Result<Option<&'a str>, ApiError> {
     Ok(Some(name))
 }
 
-fn most(x: &Exchange<'_>) -> Result<Option<u32>, ApiError> {
+fn most(x: &RestContext<'_>) -> Result<Option<u32>, ApiError> {
     let most = x.parameters.number("MaxSize", 1..=u64::from(MOST_WAITING), BAD_SIZE)?;
     Ok(most.and_then(|most| u32::try_from(most).ok()))
 }
 
-fn unfit(x: &Exchange<'_>, why: Unfit) -> ApiError {
+fn unfit(x: &RestContext<'_>, why: QueueError) -> ApiError {
     match why {
-        Unfit::Unknown => x.not_found(),
-        Unfit::NameTaken => ApiError::bad(NAME_TAKEN, "Another queue of this account has this FriendlyName"),
-        Unfit::TooMany => ApiError::bad(TOO_MANY, "This account has as many queues as it may"),
-        Unfit::InUse => ApiError::bad(NOT_EMPTY, "The queue is not empty"),
+        QueueError::Unknown => x.not_found(),
+        QueueError::NameTaken => ApiError::bad(NAME_TAKEN, "Another queue of this account has this FriendlyName"),
+        QueueError::TooMany => ApiError::bad(TOO_MANY, "This account has as many queues as it may"),
+        QueueError::InUse => ApiError::bad(NOT_EMPTY, "The queue is not empty"),
     }
 }
 
@@ -171,7 +171,7 @@ fn page(paging: &Paging, items: Vec<(u128, String, Value)>) -> Vec<(String, Valu
     items.into_iter().skip(from).take(page.limit + 1).map(|(_, sid, item)| (sid, item)).collect()
 }
 
-fn queue(owner: Owner<'_>, snapshot: &Snapshot) -> Value {
+fn queue(owner: Owner<'_>, snapshot: &QueueSnapshot) -> Value {
     let (queue, sid) = (&snapshot.queue, owner.ids.queue(snapshot.queue.id));
     json!({
         "account_sid": owner.sid,

@@ -16,7 +16,7 @@ use super::super::list::{self};
 use super::super::path::Path;
 use super::super::request::{self, RecordingUpdate};
 use super::super::{media, recording};
-use super::{Answer, Exchange, Request, Verb, ok, transcriptions};
+use super::{Answer, Request, RestContext, Verb, ok, transcriptions};
 
 /// The requested audio format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ enum Which {
     Current,
 }
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => list(x, None).await,
         ([name], verb) => {
@@ -56,7 +56,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-pub(super) async fn of_call_answer(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {
+pub(super) async fn of_call_answer(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
     let which = match below {
         [] => {
             return match x.verb {
@@ -101,7 +101,7 @@ fn audio_name(name: &str) -> (&str, Option<Audio>) {
     found.unwrap_or((name, None))
 }
 
-async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
+async fn create(x: &RestContext<'_>, id: LegId) -> Answer {
     let leg = x.leg(id).await?;
     let spec = request::call_recording(x.parameters)?;
     if leg.status != Status::InProgress {
@@ -115,7 +115,7 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-async fn update(x: &Exchange<'_>, id: LegId, which: Which) -> Answer {
+async fn update(x: &RestContext<'_>, id: LegId, which: Which) -> Answer {
     let update = request::recording_update(x.parameters)?;
     let before = of_call(x, id, which).await?;
     if !matches!(before.status, RecordingStatus::InProgress | RecordingStatus::Paused) {
@@ -136,7 +136,7 @@ async fn update(x: &Exchange<'_>, id: LegId, which: Which) -> Answer {
     Ok(ok(body))
 }
 
-async fn list(x: &Exchange<'_>, leg: Option<LegId>) -> Answer {
+async fn list(x: &RestContext<'_>, leg: Option<LegId>) -> Answer {
     let paging = x.paging("RE")?;
     let started = list::range(x.parameters, "DateCreated")?;
     let mut filter = RecordingFilter { leg, started, ..RecordingFilter::default() };
@@ -169,11 +169,11 @@ async fn list(x: &Exchange<'_>, leg: Option<LegId>) -> Answer {
     Ok(ok(x.list("recordings", &name, &paging, items.collect())))
 }
 
-async fn found(x: &Exchange<'_>, id: RecordingId) -> Result<Recording, ApiError> {
+async fn found(x: &RestContext<'_>, id: RecordingId) -> Result<Recording, ApiError> {
     x.app.recordings.get(&x.account.name, id).await?.ok_or_else(|| x.not_found())
 }
 
-async fn of_call(x: &Exchange<'_>, leg: LegId, which: Which) -> Result<Recording, ApiError> {
+async fn of_call(x: &RestContext<'_>, leg: LegId, which: Which) -> Result<Recording, ApiError> {
     match which {
         Which::Id(id) => {
             let recording = found(x, id).await?;
@@ -195,7 +195,7 @@ async fn of_call(x: &Exchange<'_>, leg: LegId, which: Which) -> Result<Recording
     }
 }
 
-pub(super) async fn delete(x: &Exchange<'_>, recording: &Recording) -> Answer {
+pub(super) async fn delete(x: &RestContext<'_>, recording: &Recording) -> Answer {
     if matches!(recording.status, RecordingStatus::InProgress | RecordingStatus::Paused) {
         return Err(ApiError::bad(20009, "The recording is still in progress. Cannot delete."));
     }

@@ -6,16 +6,16 @@ use tandem_call::id::LegId;
 
 use super::super::error::ApiError;
 use super::super::{recording, request};
-use super::{Answer, Beside, Exchange, ok};
+use super::{Answer, RestContext, StartOrStop, ok};
 
-pub(super) async fn answer(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
     match x.beside(leg, below).await? {
-        Beside::Start => create(x, leg).await,
-        Beside::Stop(name) => stop(x, leg, name).await,
+        StartOrStop::Start => create(x, leg).await,
+        StartOrStop::Stop(name) => stop(x, leg, name).await,
     }
 }
 
-async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
+async fn create(x: &RestContext<'_>, id: LegId) -> Answer {
     let spec = request::stream(x.parameters)?;
     let name = spec.name.clone();
     let accepted =
@@ -24,7 +24,7 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
     Ok(ok(recording::stream(x.owner(), id, stream, name.as_deref(), "in-progress", Timestamp::now())))
 }
 
-async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
+async fn stop(x: &RestContext<'_>, id: LegId, name: &str) -> Answer {
     let command = match x.ids().parse_stream(name) {
         Some(stream) => Command::StopStream(Some(stream)),
         None => Command::StopNamedStream(name.to_owned()),

@@ -147,7 +147,7 @@ fn representations_have_every_key_of_the_published_examples() {
     let id = tandem_call::id::TranscriptionId(6);
     let live =
         transcription::live(crate::owner(ACCOUNT), LegId(1), id, Some("t"), "in-progress", Timestamp::UNIX_EPOCH);
-    let words = tandem_call::hearing::Words { stable: "hello".into(), ..Default::default() };
+    let words = tandem_call::recognition::RecognisedText { stable: "hello".into(), ..Default::default() };
     let transcript = tandem_call::transcription::Transcript {
         id,
         recording: facts(RecordingStatus::Completed),
@@ -171,7 +171,7 @@ fn representations_have_every_key_of_the_published_examples() {
         auth_token: &account.twilio.as_ref().unwrap().auth_token,
         signing_key: None,
         friendly_name: "acme".into(),
-        standing: Standing::Active,
+        standing: AccountStatus::Active,
         dates: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
     });
     let below = "/2010-04-01/Accounts/{AccountSid}";

@@ -11,12 +11,12 @@ use tandem_settings::IceConfig;
 
 use super::super::error::ApiError;
 use super::super::format;
-use super::{Answer, Exchange, Verb, created};
+use super::{Answer, RestContext, Verb, created};
 
 /// Default and maximum lifetime of a token: one day, in seconds.
 const DAY: u64 = 86_400;
 
-pub(super) fn answer(x: &Exchange<'_>) -> Answer {
+pub(super) fn answer(x: &RestContext<'_>) -> Answer {
     if x.verb != Verb::Post {
         return Err(ApiError::method_not_allowed());
     }

@@ -11,10 +11,10 @@ use tandem_store::resources::{self, Filter};
 
 use super::super::error::ApiError;
 use super::super::transcription;
-use super::{Answer, Beside, Exchange, Verb, ok};
+use super::{Answer, RestContext, StartOrStop, Verb, ok};
 
 /// Requests to the transcriptions of the account, or of one of its recordings.
-pub(super) async fn answer(x: &Exchange<'_>, of: Option<RecordingId>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, of: Option<RecordingId>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => {
             let name = of.map_or_else(
@@ -31,7 +31,7 @@ pub(super) async fn answer(x: &Exchange<'_>, of: Option<RecordingId>, below: &[&
     }
 }
 
-async fn one(x: &Exchange<'_>, of: Option<RecordingId>, name: &str, verb: Verb) -> Answer {
+async fn one(x: &RestContext<'_>, of: Option<RecordingId>, name: &str, verb: Verb) -> Answer {
     let (name, plain) = name.strip_suffix(".txt").map_or((name, false), |name| (name, true));
     let id = x.ids().parse_transcript(name).ok_or_else(|| x.not_found())?;
     let found = resources::get(x.store(), TRANSCRIPTS, &x.account.name, id.0).await?;
@@ -51,14 +51,14 @@ async fn one(x: &Exchange<'_>, of: Option<RecordingId>, name: &str, verb: Verb) 
 }
 
 /// Requests to the live transcriptions of a call.
-pub(super) async fn live(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {
+pub(super) async fn live(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
     match x.beside(leg, below).await? {
-        Beside::Start => create(x, leg).await,
-        Beside::Stop(name) => stop(x, leg, name).await,
+        StartOrStop::Start => create(x, leg).await,
+        StartOrStop::Stop(name) => stop(x, leg, name).await,
     }
 }
 
-async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
+async fn create(x: &RestContext<'_>, id: LegId) -> Answer {
     let leg = x.leg(id).await?;
     let spec = transcription::spec(x.parameters)?;
     if leg.status != Status::InProgress {
@@ -71,7 +71,7 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
     Ok(ok(transcription::live(x.owner(), id, begun, name.as_deref(), "in-progress", now)))
 }
 
-async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
+async fn stop(x: &RestContext<'_>, id: LegId, name: &str) -> Answer {
     let known = x.ids().parse_transcription(name);
     let command = match known {
         Some(transcription) => Command::StopTranscription(transcription),

@@ -19,7 +19,7 @@ use tandem_store::resources::{self, Filter, Kind, Resource};
 
 use super::super::error::ApiError;
 use super::super::{format, path, sid};
-use super::{Answer, Exchange, Verb};
+use super::{Answer, RestContext, Verb};
 
 const MESSAGES: Kind<Sent> = Kind::new("user-defined-message");
 const SUBSCRIPTIONS: Kind<Subscription> = Kind::new("user-defined-message-subscription");
@@ -41,7 +41,7 @@ struct Subscription {
     callback: Target,
 }
 
-pub(super) async fn messages(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {
+pub(super) async fn messages(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Post) => send(x, leg).await,
         ([], _) => Err(ApiError::method_not_allowed()),
@@ -49,7 +49,7 @@ pub(super) async fn messages(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> An
     }
 }
 
-pub(super) async fn subscriptions(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {
+pub(super) async fn subscriptions(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Post) => subscribe(x, leg).await,
         ([name], Verb::Delete) => {
@@ -66,7 +66,7 @@ pub(super) async fn subscriptions(x: &Exchange<'_>, leg: LegId, below: &[&str]) 
     }
 }
 
-async fn send(x: &Exchange<'_>, id: LegId) -> Answer {
+async fn send(x: &RestContext<'_>, id: LegId) -> Answer {
     let leg = live(x, id).await?;
     let content = x.parameters.get("Content").ok_or_else(|| ApiError::bad(20001, "Content is required"))?;
     if content.len() > LONGEST || serde_json::from_str::<serde::de::IgnoredAny>(content).is_err() {
@@ -84,7 +84,7 @@ async fn send(x: &Exchange<'_>, id: LegId) -> Answer {
     Ok((StatusCode::CREATED, Json(common(x, id, "KX", &message))).into_response())
 }
 
-async fn subscribe(x: &Exchange<'_>, id: LegId) -> Answer {
+async fn subscribe(x: &RestContext<'_>, id: LegId) -> Answer {
     live(x, id).await?;
     let callback = x.parameters.target("Callback", "Method", 21502)?;
     let callback = callback.ok_or_else(|| ApiError::bad(20001, "Callback is required"))?;
@@ -98,7 +98,7 @@ async fn subscribe(x: &Exchange<'_>, id: LegId) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-async fn live(x: &Exchange<'_>, id: LegId) -> Result<std::sync::Arc<LegInfo>, ApiError> {
+async fn live(x: &RestContext<'_>, id: LegId) -> Result<std::sync::Arc<LegInfo>, ApiError> {
     let leg = x.leg(id).await?;
     if leg.status != Status::InProgress {
         return Err(ApiError::bad(21220, "Call is not in-progress."));
@@ -106,7 +106,7 @@ async fn live(x: &Exchange<'_>, id: LegId) -> Result<std::sync::Arc<LegInfo>, Ap
     Ok(leg)
 }
 
-async fn count<T>(x: &Exchange<'_>, kind: Kind<T>, leg: LegId) -> Result<u64, ApiError> {
+async fn count<T>(x: &RestContext<'_>, kind: Kind<T>, leg: LegId) -> Result<u64, ApiError> {
     let filter = Filter { parent: Some(leg.0), ..Filter::default() };
     Ok(resources::count(x.store(), kind, &x.account.name, &filter).await?)
 }
@@ -114,7 +114,7 @@ async fn count<T>(x: &Exchange<'_>, kind: Kind<T>, leg: LegId) -> Result<u64, Ap
 /// Stores a new resource of a call and returns it with `true`. If the idempotency key was used before, returns the
 /// existing resource with `false`.
 async fn keep<T: Serialize + serde::de::DeserializeOwned>(
-    x: &Exchange<'_>,
+    x: &RestContext<'_>,
     kind: Kind<T>,
     leg: LegId,
     details: T,
@@ -141,7 +141,7 @@ async fn keep<T: Serialize + serde::de::DeserializeOwned>(
 }
 
 async fn deliver(
-    x: &Exchange<'_>,
+    x: &RestContext<'_>,
     leg: &LegInfo,
     target: Target,
     content: &str,
@@ -162,7 +162,7 @@ async fn deliver(
     Ok(services.deliveries().enqueue(delivery).await?)
 }
 
-fn common<T>(x: &Exchange<'_>, call: LegId, prefix: &str, resource: &Resource<T>) -> Value {
+fn common<T>(x: &RestContext<'_>, call: LegId, prefix: &str, resource: &Resource<T>) -> Value {
     json!({
         "account_sid": x.account_sid(),
         "call_sid": x.ids().call(call),

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::conference::{Beep, Coaching, Participation};
-use tandem_call::conversation::{Inputs, Sensitivity, With};
+use tandem_call::conversation::{ConversationTarget, Inputs, Sensitivity};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::LegId;
-use tandem_call::machine::Until;
+use tandem_call::machine_detection::Until;
 use tandem_call::program::instruction::{AudioSource, Conference, Instruction, Play, Program, RejectReason, Wait};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
-use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
-use tandem_call::{Method, Moment, Target};
+use tandem_call::stream::{BidirectionalMode, ByteOrder, SampleRate, StreamCodec};
+use tandem_call::{Method, StatusEvent, Target};
 use tandem_markup::{JSON, MAX_DOCUMENT, Origin, WEB_PAGE, answer, document, fuzz_markup};
 
 use super::TWIML;
@@ -148,7 +148,7 @@ fn record_has_its_defaults_and_limits() {
         assert_eq!((record.spec.silence_timeout, record.spec.max_length), (None, Some(Duration::from_secs(30))));
         let callback = record.spec.callback.unwrap();
         assert_eq!(callback.target.url.as_ref(), "https://app.example/rec");
-        assert_eq!(callback.moments, [Moment::InProgress, Moment::Completed]);
+        assert_eq!(callback.moments, [StatusEvent::InProgress, StatusEvent::Completed]);
         assert_eq!(record.action.unwrap().url.as_ref(), "https://app.example/ivr/done");
     });
     assert_eq!(
@@ -203,7 +203,7 @@ fn dial_reads_its_attributes_and_nouns() {
 #[test]
 fn a_payment_is_not_taken_but_its_action_is_told_so() {
     expect!(one("<Pay action='/paid' chargeAmount='9.99'><Prompt for='security-code'><Say>Code?</Say></Prompt></Pay>"),
-    Instruction::Unserved(pay) => {
+    Instruction::Unsupported(pay) => {
         assert_eq!(pay.action.unwrap().url.as_ref(), "https://app.example/paid");
         assert_eq!(pay.outcome[0], ("Result".into(), "payment-connector-error".into()));
         assert_eq!((pay.warning.code, pay.callback), (64002, None));
@@ -260,7 +260,7 @@ fn a_dial_may_lead_into_a_conference() {
         assert_eq!(participation.coach, Some(Coaching::of(vec![LegId(1)])));
         assert_eq!(participation.wait, Wait::Silence);
         let opening = participation.opening.unwrap();
-        assert_eq!(opening.callback.as_ref().unwrap().moments, [Moment::Joined, Moment::Speaks]);
+        assert_eq!(opening.callback.as_ref().unwrap().moments, [StatusEvent::Joined, StatusEvent::Speaks]);
         let record = opening.record.as_ref().unwrap();
         assert_eq!((record.source, record.trim), (RecordingSource::Conference, true));
         assert_eq!(opening.region.as_deref(), Some("ie1"));
@@ -268,7 +268,7 @@ fn a_dial_may_lead_into_a_conference() {
     expect!(one("<Dial><Conference statusCallback='/told' waitUrl='wait.xml' waitMethod='GET'>a</Conference></Dial>"),
     Instruction::Conference(Conference { participation, .. }) => {
         let told = participation.opening.unwrap().callback.clone().unwrap();
-        assert_eq!(told.moments, [Moment::Started, Moment::Over]);
+        assert_eq!(told.moments, [StatusEvent::Started, StatusEvent::Over]);
         expect!(participation.wait, Wait::Document(target) => {
             assert_eq!((&*target.url, target.method), ("https://app.example/ivr/wait.xml", Method::Get));
         });
@@ -394,7 +394,7 @@ fn connect_hands_the_call_to_a_stream() {
     expect!(one(text), Instruction::Connect(connect) => {
         let stream = connect.stream;
         assert_eq!(stream.url, "wss://ai.example/ws?token=1");
-        assert_eq!(stream.playout, Some(Playout::Payload(StreamCodec::Pcmu)));
+        assert_eq!(stream.playout, Some(BidirectionalMode::Payload(StreamCodec::Pcmu)));
         assert_eq!((stream.track, stream.codec), (Track::Inbound, Some(StreamCodec::Pcmu)));
         assert_eq!(stream.parameters, [("who".into(), "me".into())]);
         assert!(stream.callback.is_some());
@@ -403,7 +403,7 @@ fn connect_hands_the_call_to_a_stream() {
     let text = "<Connect><Stream url='wss://ai.example/ws' audioFormat='audio/x-L16' sampleRate='8000'/></Connect>";
     expect!(one(text), Instruction::Connect(connect) => {
         let linear = StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little);
-        assert_eq!((connect.stream.codec, connect.stream.playout), (Some(linear), Some(Playout::Payload(linear))));
+        assert_eq!((connect.stream.codec, connect.stream.playout), (Some(linear), Some(BidirectionalMode::Payload(linear))));
     });
     assert_eq!(codes("<Connect><Stream url='wss://ai.example/ws' sampleRate='16000'/></Connect>"), [12200]);
     assert_eq!(codes("<Connect><Stream url='https://x/'/></Connect>"), [31922, 12200]);
@@ -460,7 +460,7 @@ fn a_conversation_has_its_defaults_and_takes_what_it_is_given() {
         assert_eq!(spec.parameters, [("k".into(), "v".into())]);
     });
     expect!(one("<Connect><Agent name='reception' firstMessage='Hello.'/></Connect>"), Instruction::Converse(converse) => {
-        let With::Agent(agent) = converse.spec.with else { panic!() };
+        let ConversationTarget::Agent(agent) = converse.spec.with else { panic!() };
         assert_eq!((&*agent.name, agent.first_message.as_deref(), agent.prompt), ("reception", Some("Hello."), None));
     });
     assert_eq!(codes("<Connect><Agent/></Connect>"), [64101, 12200]);

@@ -121,7 +121,7 @@ fn a_second_of_plain_audio_both_ways_and_the_line_goes_on_without_a_gap() {
         let relayed = heard.iter().position(is_loud).unwrap();
         assert_one_line(&heard[relayed..]);
     }
-    let dtmf = Event::Dtmf { digit: '5', duration_ms: 20, form: Form::Event };
+    let dtmf = Event::Dtmf { digit: '5', duration_ms: 20, form: crate::dtmf::DtmfMethod::Event };
     assert!(pair.events(Who::A).into_iter().any(|(_, event)| event == dtmf));
     pair.talk(100, 1, 2);
     assert!(pair.is_offloaded(Who::A), "and again");

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::endpoint::{Arrival, Output};
 use crate::leg::{Command, Credentials, Event, Transport};
-use crate::peer::Peer;
+use crate::peer::Trunk;
 use crate::peer::{Register, Registered};
 use crate::testing::{self, SDP, instant};
 use crate::trunk::TrunkAcl;
@@ -19,18 +19,18 @@ struct Bench {
     events: VecDeque<Event>,
 }
 
-fn settings(peers: Vec<Peer>) -> Config {
-    let acl = |peer: &Peer| TrunkAcl { name: peer.trunk.clone(), networks: vec!["192.0.2.0/24".parse().unwrap()] };
+fn settings(peers: Vec<Trunk>) -> Config {
+    let acl = |peer: &Trunk| TrunkAcl { name: peer.trunk.clone(), networks: vec!["192.0.2.0/24".parse().unwrap()] };
     Config { trunks: peers.iter().map(acl).collect(), peers, trace: false, ..Config::default() }
 }
 
-fn peer(name: &str, change: impl FnOnce(&mut Peer)) -> Peer {
-    let mut peer = Peer { uri: Some(format!("sip:{CARRIER}")), ..Peer::new(name.into()) };
+fn peer(name: &str, change: impl FnOnce(&mut Trunk)) -> Trunk {
+    let mut peer = Trunk { uri: Some(format!("sip:{CARRIER}")), ..Trunk::new(name.into()) };
     change(&mut peer);
     peer
 }
 
-fn registering(name: &str, password: &str) -> Peer {
+fn registering(name: &str, password: &str) -> Trunk {
     peer(name, |peer| {
         peer.credentials = Some(Credentials { username: "us".into(), password: password.into() });
         peer.register = Some(Register {
@@ -43,7 +43,7 @@ fn registering(name: &str, password: &str) -> Peer {
 }
 
 impl Bench {
-    fn new(peers: Vec<Peer>) -> Self {
+    fn new(peers: Vec<Trunk>) -> Self {
         let config = settings(peers);
         let mut endpoint = testing::endpoint("127.0.0.1:5060", 3, |own| {
             (own.trunks, own.peers) = (config.trunks.clone(), config.peers.clone());
@@ -63,7 +63,7 @@ impl Bench {
         }
     }
 
-    fn reconfigure(&mut self, peers: Vec<Peer>) {
+    fn reconfigure(&mut self, peers: Vec<Trunk>) {
         self.endpoint.reconfigure(self.now, settings(peers));
         self.collect();
     }
@@ -129,7 +129,7 @@ fn a_call_goes_on_while_its_trunk_goes_and_the_next_is_refused() {
     bench.call(1);
     bench.expect("SIP/2.0 100 ");
     let Some(Event::Incoming { leg, .. }) = bench.events.pop_front() else { panic!("no call") };
-    bench.reconfigure(vec![Peer { uri: None, ..peer("b", |_| {}) }]);
+    bench.reconfigure(vec![Trunk { uri: None, ..peer("b", |_| {}) }]);
     assert_eq!(bench.endpoint.peers().iter().flatten().map(|(name, _)| &**name).collect::<Vec<_>>(), ["b"]);
     bench.command_answer(leg);
     assert!(bench.expect("SIP/2.0 200 ").contains("Contact: <sip:127.0.0.1:5060>"));

@@ -178,10 +178,10 @@ fn who_has_other_ways_hears_of_silence_sooner_and_of_a_ringing_phone_as_late_as_
 
 #[test]
 fn a_sip_uri_leads_to_no_inner_network_and_to_no_other_accounts_trunk() {
-    let trunk = |name: &str, account: Option<&str>, uri: &str| crate::Peer {
+    let trunk = |name: &str, account: Option<&str>, uri: &str| crate::Trunk {
         account: account.map(Into::into),
         uri: Some(uri.to_owned()),
-        ..crate::Peer::new(name.into())
+        ..crate::Trunk::new(name.into())
     };
     let mut bench = Bench::with(|config| {
         config.listen = vec!["udp://192.0.2.50:5060".into(), "tcp://192.0.2.50:5060".into()];

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::leg::Credentials;
-use crate::peer::{Health, Peer, PeerStatus, Register, Registered};
+use crate::peer::{Health, Register, Registered, Trunk, TrunkStatus};
 
 const LEG: LegKey = LegKey(1);
 const PEER: &str = "127.0.0.2:5060";
@@ -10,8 +10,8 @@ const PEER: &str = "127.0.0.2:5060";
 impl Bench {
     /// Creates an endpoint with this trunk and starts its registration and probe. The trunk's sources are `10.0.0.0/8`,
     /// so the far end of the test is an unknown source.
-    fn with_trunk(change: impl FnOnce(&mut Peer)) -> Self {
-        let mut peer = Peer::new("carrier".into());
+    fn with_trunk(change: impl FnOnce(&mut Trunk)) -> Self {
+        let mut peer = Trunk::new("carrier".into());
         peer.uri = Some(format!("sip:{PEER}"));
         change(&mut peer);
         let mut bench = Self::with(|config| {
@@ -49,7 +49,7 @@ impl Bench {
         self.collect();
     }
 
-    fn peer(&self) -> PeerStatus {
+    fn peer(&self) -> TrunkStatus {
         self.endpoint.trunks.status(0).unwrap()
     }
 }
@@ -235,10 +235,10 @@ fn a_trunk_is_doubted_also_when_the_application_gives_a_silent_call_up_first() {
 
 #[test]
 fn a_probe_that_is_not_answered_fails_within_seconds_and_unknown_is_not_up() {
-    let peer = crate::Peer {
+    let peer = crate::Trunk {
         uri: Some("sip:127.0.0.2".to_owned()),
         options_interval: Some(Duration::from_secs(10)),
-        ..crate::Peer::new("carrier".into())
+        ..crate::Trunk::new("carrier".into())
     };
     let mut bench = Bench::with(|config| config.peers = vec![peer]);
     bench.endpoint.start_trunks(bench.now);

@@ -49,7 +49,7 @@ async fn a_banned_peer_is_heard_where_it_answers_us_and_the_hosts_of_trunks_are_
         config.trunks = Vec::new();
         config.bans = Bans { refused: 5, credentials: 1, ..Bans::default() };
         let uri = Some("sip:127.0.0.89".to_owned());
-        config.peers = vec![crate::Peer { uri, ..crate::Peer::new("carrier".into()) }];
+        config.peers = vec![crate::Trunk { uri, ..crate::Trunk::new("carrier".into()) }];
     })
     .await;
     let udp = address(&handle, Transport::Udp);

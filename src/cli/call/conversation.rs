@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tandem_call::hearing::Heard;
 use tandem_call::program::instruction::Speech;
+use tandem_call::recognition::RecognitionEvent;
 use tandem_media as media;
 use tandem_sip as sip;
 use tandem_speech::{Voice, recognise};
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep_until};
 
-use super::ears::{Ears, Kind, Segment};
+use super::audio_classifier::{AudioClassifier, Kind, Segment};
 use super::keyboard::{Keyboard, Typed};
 use super::lines::{Lines, Tone, rounded};
 use super::phone::{Input, Phone};
@@ -58,10 +58,10 @@ pub(super) struct Conversation {
     /// Whether to keep listening after the last step.
     pub(super) listens_on: bool,
     tap: Option<media::TapReader>,
-    recogniser: Option<recognise::Session>,
+    recogniser: Option<recognise::RecognitionSession>,
     keyboard: Option<Keyboard>,
     deadline: Option<Instant>,
-    ears: Ears,
+    ears: AudioClassifier,
     /// Time of the call at media time 0, in seconds.
     zero: Option<f64>,
     segments: Vec<Segment>,
@@ -108,7 +108,7 @@ impl Conversation {
             recogniser: None,
             keyboard: None,
             deadline: None,
-            ears: Ears::new(),
+            ears: AudioClassifier::new(),
             zero: None,
             segments: Vec::new(),
             words: Vec::new(),
@@ -127,7 +127,7 @@ impl Conversation {
     }
 
     /// Sets the sources of received audio and of recognised words.
-    pub(super) fn listen(&mut self, tap: media::TapReader, recogniser: Option<recognise::Session>) {
+    pub(super) fn listen(&mut self, tap: media::TapReader, recogniser: Option<recognise::RecognitionSession>) {
         (self.tap, self.recogniser) = (Some(tap), recogniser);
     }
 
@@ -504,9 +504,9 @@ impl Conversation {
         }
     }
 
-    fn on_words(&mut self, heard: Result<Heard, recognise::RecogniseError>) {
+    fn on_words(&mut self, heard: Result<RecognitionEvent, recognise::RecogniseError>) {
         match heard {
-            Ok(Heard::Final(words)) if !words.text().is_empty() => {
+            Ok(RecognitionEvent::Final(words)) if !words.text().is_empty() => {
                 let text = words.text();
                 self.lines.tell(Tone::Theirs, "heard", &format!("\"{text}\""));
                 if self.words.len() < MOST_HEARD {
@@ -633,7 +633,9 @@ async fn next_frame(tap: &mut Option<media::TapReader>) -> Option<media::TapFram
     }
 }
 
-async fn next_words(recogniser: &mut Option<recognise::Session>) -> Option<Result<Heard, recognise::RecogniseError>> {
+async fn next_words(
+    recogniser: &mut Option<recognise::RecognitionSession>,
+) -> Option<Result<RecognitionEvent, recognise::RecogniseError>> {
     match recogniser {
         Some(recogniser) => recogniser.next().await,
         None => std::future::pending().await,

@@ -7,8 +7,8 @@ use tandem_accounts::Account;
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::Direction;
 use tandem_history::event_log::Line;
-use tandem_history::feed::{Entry, Told};
-use tandem_http::exchange::Exchange;
+use tandem_history::feed::{Entry, FeedItem};
+use tandem_http::exchange::HttpExchange;
 use tandem_runtime::registry::Calls;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -69,7 +69,7 @@ impl View {
     }
 
     /// Prints calls until the server has ended.
-    pub(super) async fn run(mut self, mut entries: Receiver<Told>) {
+    pub(super) async fn run(mut self, mut entries: Receiver<FeedItem>) {
         loop {
             match entries.recv().await {
                 Ok(told) => self.show(told).await,
@@ -81,7 +81,7 @@ impl View {
         }
     }
 
-    async fn show(&mut self, Told { session, entry }: Told) {
+    async fn show(&mut self, FeedItem { session, entry }: FeedItem) {
         match entry {
             Entry::Line(line) => self.show_line(session, line).await,
             Entry::Exchange(_, exchange) => {
@@ -164,7 +164,7 @@ fn is_good(text: &str) -> bool {
 }
 
 /// Returns a short form of the request's parameters and of the response.
-fn details(exchange: &Exchange) -> Option<String> {
+fn details(exchange: &HttpExchange) -> Option<String> {
     let value = |name: &str| exchange.parameters.iter().find(|(key, value)| key == name && !value.is_empty());
     let shown = |(name, value): &(String, String)| {
         let short: String = value.chars().take(LONGEST).collect();
@@ -202,14 +202,14 @@ mod tests {
     use std::time::Duration;
 
     use jiff::Timestamp;
-    use tandem_http::exchange::Answer;
+    use tandem_http::exchange::HttpAnswer;
 
     use super::*;
 
-    fn exchange(parameters: &[(&str, &str)], body: &str) -> Exchange {
+    fn exchange(parameters: &[(&str, &str)], body: &str) -> HttpExchange {
         let parameters: Vec<_> = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let exchange = Exchange::new(Timestamp::UNIX_EPOCH, "POST", "http://h/", &parameters, Duration::ZERO);
-        Exchange { answer: Some(Answer::ours(200, "text/xml", body)), ..exchange }
+        let exchange = HttpExchange::new(Timestamp::UNIX_EPOCH, "POST", "http://h/", &parameters, Duration::ZERO);
+        HttpExchange { answer: Some(HttpAnswer::ours(200, "text/xml", body)), ..exchange }
     }
 
     #[test]

@@ -26,7 +26,7 @@ const LAST_PACKET: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_secs(2);
 /// Time from the end of the last short call to the end of the measurement, so that it includes what the server still
 /// writes.
-const REST: Duration = Duration::from_millis(500);
+const SETTLE_TIME: Duration = Duration::from_millis(500);
 /// Requested size of the kernel's receive buffer, in octets. At 1,500 calls per second, 256 KiB hold the datagrams of
 /// 10 ms.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
@@ -286,7 +286,7 @@ impl Generator {
             eprintln!();
         }
         if self.outcome.held.is_none() {
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(SETTLE_TIME).await;
             self.outcome.held = Some(whole.until_now(pid));
         }
         self.outcome.media = self.voice.take().map(Voice::finish);

@@ -42,18 +42,18 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// Time without any octets after which a tunnel is closed.
 const IDLE: Duration = Duration::from_secs(600);
 /// Pause after a failed accept; the most likely cause is a lack of file descriptors.
-const BREATH: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Maximum different warnings, each of which is logged once; further ones are not logged.
 const MOST_SAID: usize = 256;
 
 /// A host name or address without brackets, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct HostPort {
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-impl Place {
+impl HostPort {
     /// Returns host and port of an `http://` URL.
     pub(super) fn of(url: &Uri) -> anyhow::Result<Self> {
         let wrong = || anyhow!("{url} is not of the form http://HOST:PORT");
@@ -69,7 +69,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
@@ -87,9 +87,9 @@ pub(super) struct Front {
 struct Shared {
     authority: Authority,
     /// Address of the server, which receives the requests for the providers.
-    server: Place,
+    server: HostPort,
     /// Other addresses of the server; connections to them pass through unchanged.
-    own: Vec<Place>,
+    own: Vec<HostPort>,
     pass_through: bool,
     /// Limits the simultaneous connections, including tunnels; further ones wait.
     places: Arc<Semaphore>,
@@ -108,8 +108,8 @@ enum Way {
 impl Front {
     pub(super) fn new(
         authority: Authority,
-        server: Place,
-        own: Vec<Place>,
+        server: HostPort,
+        own: Vec<HostPort>,
         pass_through: bool,
         max_connections: usize,
     ) -> Self {
@@ -173,7 +173,7 @@ impl Front {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept");
-                    tokio::time::sleep(BREATH).await;
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             }
         }
@@ -192,7 +192,7 @@ impl Front {
         request: Request<Incoming>,
         permit: Arc<OwnedSemaphorePermit>,
     ) -> Result<Response<Body>, Refusal> {
-        let place = request.uri().authority().map(|authority| Place::named(authority, 443));
+        let place = request.uri().authority().map(|authority| HostPort::named(authority, 443));
         let place = place.ok_or_else(|| Refusal::bad("CONNECT needs HOST:PORT"))?;
         let way = self.way(&place)?;
         // The server is connected first, so that the application still gets an error response if there is no server.
@@ -229,7 +229,7 @@ impl Front {
             ));
         };
         let secure = request.uri().scheme() == Some(&Scheme::HTTPS);
-        let place = Place::named(&authority, if secure { 443 } else { 80 });
+        let place = HostPort::named(&authority, if secure { 443 } else { 80 });
         let way = self.way(&place)?;
         let there = match way {
             Way::Server => &self.shared.server,
@@ -253,7 +253,7 @@ impl Front {
         Ok(response)
     }
 
-    fn way(&self, place: &Place) -> Result<Way, Refusal> {
+    fn way(&self, place: &HostPort) -> Result<Way, Refusal> {
         if is_provider(&place.host) {
             return Ok(Way::Server);
         }
@@ -304,7 +304,7 @@ impl Front {
     }
 }
 
-async fn connect(place: &Place) -> anyhow::Result<TcpStream> {
+async fn connect(place: &HostPort) -> anyhow::Result<TcpStream> {
     let stream = timeout(CONNECT, TcpStream::connect((place.host.as_str(), place.port))).await;
     let stream = stream.map_err(io::Error::from).and_then(|stream| stream).with_context(|| place.to_string())?;
     drop(stream.set_nodelay(true));

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::Arguments;
-use super::front::{Front, Place};
+use super::front::{Front, HostPort};
 use crate::cli::authority::Authority;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::load_or_make(folder.path()).unwrap();
         let trust = trusting(&authority);
-        let place = Place { host: "127.0.0.1".into(), port };
+        let place = HostPort { host: "127.0.0.1".into(), port };
         let front = Front::new(authority, place.clone(), vec![place], pass_through, most);
         let (plain, direct) =
             (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());

@@ -29,7 +29,7 @@ fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
         offer: None,
         replaces: None,
         dialog: None,
-        waiting: sip::Waiting::default(),
+        waiting: sip::PendingCallGuard::default(),
     }
 }
 
@@ -45,8 +45,8 @@ fn parent(headers: &[(&str, &str)]) -> LegInfo {
     info
 }
 
-fn behind(leg: &LegInfo) -> Behind {
-    Behind { leg: Arc::new(leg.clone()), numbering: Numbering::default() }
+fn behind(leg: &LegInfo) -> ParentLeg {
+    ParentLeg { leg: Arc::new(leg.clone()), numbering: Numbering::default() }
 }
 
 fn invite(from: &str, to: &str) -> Invite {
@@ -62,7 +62,7 @@ fn invite(from: &str, to: &str) -> Invite {
     }
 }
 
-fn told(presented: &Presented) -> Vec<String> {
+fn told(presented: &PresentedCaller) -> Vec<String> {
     presented.headers.iter().map(|header| format!("{}: {}", header.name, header.value)).collect()
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
-use tandem_routing::holdings::{self, Voice, VoiceApplication};
+use tandem_routing::inventory::{self, Voice, VoiceApplication};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
@@ -46,7 +46,7 @@ impl Kind for CallControl {
             let voice = Voice::from(app);
             let (id, dialect) = (app.id.to_string(), NAME.to_owned());
             let details = VoiceApplication { id, dialect, voice, ..VoiceApplication::default() };
-            Arc::new(holdings::of_the_file(0, &account.name, &app.id, details))
+            Arc::new(inventory::of_the_file(0, &account.name, &app.id, details))
         });
         Ok(held.filter(|row| row.details.dialect == NAME).chain(file).collect())
     }
@@ -108,7 +108,7 @@ impl Kind for CallControl {
             "webhook_api_version": "2",
         });
         // An application of the configuration file has only these settings.
-        if let (true, Some(more)) = (holdings::is_of_the_file(row), more.as_object_mut()) {
+        if let (true, Some(more)) = (inventory::is_of_the_file(row), more.as_object_mut()) {
             more.insert("application_name".into(), row.name.clone().into());
             more.insert("webhook_event_url".into(), voice.url.as_deref().into());
             more.insert("webhook_event_failover_url".into(), voice.fallback_url.as_deref().into());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tandem_accounts::Account;
 use tandem_call::address::PhoneNumber;
 use tandem_routing::Routing;
-use tandem_routing::holdings::Limits;
+use tandem_routing::inventory::Limits;
 use tandem_runtime::app::App;
 
 use super::super::error::ApiError;

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tandem_accounts::Account;
 use tandem_clock as clock;
-use tandem_history::stored_media::{MOST_OCTETS, Medium, NotStored};
+use tandem_history::stored_media::{MOST_OCTETS, NotStored, StoredFile};
 use tandem_runtime::app::App;
 use tandem_runtime::audio;
 use tandem_store::StoreFailed;
@@ -32,7 +32,7 @@ const LIVES_AT_MOST: u32 = 630_720_000;
 const LONGEST_NAME: usize = 255;
 const BY: By = By { filters: &[("content_type", "/content_type")], sorts: &[("-created_at", "/created_at")] };
 
-type Row = Resource<Medium>;
+type Row = Resource<StoredFile>;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()

@@ -20,7 +20,7 @@ mod stored;
 mod trunks;
 
 use axum::Router;
-use tandem_routing::holdings::NotHeld;
+use tandem_routing::inventory::InventoryError;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 
@@ -46,9 +46,9 @@ pub(super) fn routes() -> Router<App> {
         .merge(resource::routes::<PlaceOf<Addresses>>())
 }
 
-fn not_held(why: NotHeld) -> ApiError {
+fn not_held(why: InventoryError) -> ApiError {
     match why {
-        NotHeld::Store(error) => StoreFailed::from(error).into(),
+        InventoryError::Store(error) => StoreFailed::from(error).into(),
         refused => ApiError::limit_reached(refused.to_string()),
     }
 }

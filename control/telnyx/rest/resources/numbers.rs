@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
 use tandem_call::address::PhoneNumber;
 use tandem_routing::country;
-use tandem_routing::holdings::{Number, RecordCalls};
+use tandem_routing::inventory::{Number, RecordCalls};
 use tandem_routing::number_pool::NumberKind;
-use tandem_routing::numbers::{Held, NumberError, Numbers};
+use tandem_routing::numbers::{HeldNumber, NumberError, Numbers};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
@@ -69,8 +69,8 @@ fn numbers<'a>(app: &'a App, account: &'a Account) -> Numbers<'a> {
     Numbers::new(services.routing.get(), &services.store, &app.accounts, &account.name, NAME).and(connection::TEXML)
 }
 
-fn found(app: &App, account: &Account, spelled: &str) -> Result<Held, ApiError> {
-    let is_it = |row: &Held| id::decimal(row.id).to_string() == spelled;
+fn found(app: &App, account: &Account, spelled: &str) -> Result<HeldNumber, ApiError> {
+    let is_it = |row: &HeldNumber| id::decimal(row.id).to_string() == spelled;
     numbers(app, account).all().into_iter().find(is_it).ok_or_else(ApiError::no_resource)
 }
 

@@ -19,7 +19,7 @@ use sha2::Sha256;
 use tandem_accounts::Account;
 use tandem_clock as clock;
 use tandem_routing::connections::PHONES;
-use tandem_routing::phones::made::MadePhone;
+use tandem_routing::phones::provisioned::ProvisionedPhone;
 use tandem_runtime::app::App;
 use tandem_store::resources::Resource;
 use tandem_store::{StoreFailed, bindings};
@@ -37,7 +37,7 @@ const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
 /// Lifetime of a token.
 const TOKEN_LIVES_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-type Row = Resource<MadePhone>;
+type Row = Resource<ProvisionedPhone>;
 
 /// Routes in addition to those of every kind.
 pub(super) fn routes() -> Router<App> {
@@ -50,7 +50,7 @@ pub(super) fn routes() -> Router<App> {
 pub(super) struct CredentialConnection;
 
 impl Kind for CredentialConnection {
-    type Details = MadePhone;
+    type Details = ProvisionedPhone;
 
     const RECORD_TYPE: &'static str = "credential_connection";
     const PATH: &'static str = "/v2/credential_connections";
@@ -62,7 +62,7 @@ impl Kind for CredentialConnection {
         Ok(rows)
     }
 
-    fn settings(details: &mut MadePhone) -> &mut Map<String, Value> {
+    fn settings(details: &mut ProvisionedPhone) -> &mut Map<String, Value> {
         &mut details.other
     }
 
@@ -108,7 +108,7 @@ impl Kind for CredentialConnection {
 pub(super) struct TelephonyCredential;
 
 impl Kind for TelephonyCredential {
-    type Details = MadePhone;
+    type Details = ProvisionedPhone;
 
     const RECORD_TYPE: &'static str = "telephony_credential";
     const PATH: &'static str = "/v2/telephony_credentials";
@@ -129,7 +129,7 @@ impl Kind for TelephonyCredential {
         Ok(rows)
     }
 
-    fn settings(details: &mut MadePhone) -> &mut Map<String, Value> {
+    fn settings(details: &mut ProvisionedPhone) -> &mut Map<String, Value> {
         &mut details.other
     }
 
@@ -200,7 +200,7 @@ impl Kind for TelephonyCredential {
 const SECRET: &str = "sip_password";
 
 async fn keep(app: &App, mut row: Row) -> Result<Arc<Row>, ApiError> {
-    row.claim = Some(MadePhone::claim(&row.account, &row.name));
+    row.claim = Some(ProvisionedPhone::claim(&row.account, &row.name));
     stored::keep(app, PHONES, row, name_taken()).await
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
-use tandem_routing::holdings::OutboundProfile;
+use tandem_routing::inventory::OutboundProfile;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;

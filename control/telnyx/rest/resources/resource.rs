@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
-use tandem_routing::holdings;
+use tandem_routing::inventory;
 use tandem_runtime::app::App;
 use tandem_store::resources::Resource;
 
@@ -140,7 +140,7 @@ async fn update<K: Kind>(
 ) -> Result<Json<Value>, ApiError> {
     let row = changeable(&*find::<K>(&app, &account, &id).await?)?;
     let row = changed::<K>(&app, row, Parameters(&body))?;
-    let row = K::keep(&app, holdings::changed(&row)).await?;
+    let row = K::keep(&app, inventory::changed(&row)).await?;
     Ok(Json(json!({ "data": K::show(&app, &row) })))
 }
 
@@ -168,7 +168,7 @@ fn changed<K: Kind>(
 
 /// A copy of the resource; 403 if it belongs to the configuration file.
 fn changeable<T: Clone>(row: &Resource<T>) -> Result<Resource<T>, ApiError> {
-    match holdings::is_of_the_file(row) {
+    match inventory::is_of_the_file(row) {
         true => Err(ApiError::in_the_file(&row.name)),
         false => Ok(row.clone()),
     }

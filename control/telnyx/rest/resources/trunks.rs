@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
-use tandem_routing::connections::{ADDRESSES, HOSTS, Place, TO_ADDRESSES, TO_HOSTS};
-use tandem_routing::pbx::{Login, Pbx};
-use tandem_routing::phones::made::MadePhone;
+use tandem_routing::connections::{ADDRESSES, HOSTS, TO_ADDRESSES, TO_HOSTS, TrunkAddress};
+use tandem_routing::customer_trunk::{CustomerTrunk, Login};
+use tandem_routing::phones::provisioned::ProvisionedPhone;
 use tandem_runtime::app::App;
 use tandem_sip as sip;
 use tandem_store::resources::{Kind as Stored, Resource};
@@ -30,8 +30,8 @@ pub(super) trait Form: Send + Sync + 'static {
     const CHOICE: &'static str;
     const PLACES_BY: By;
 
-    fn trunks() -> Stored<Pbx>;
-    fn places() -> Stored<Place>;
+    fn trunks() -> Stored<CustomerTrunk>;
+    fn places() -> Stored<TrunkAddress>;
     /// The host part of the URI, and the address from which calls come, if known.
     fn place(kept: Parameters<'_>) -> Result<(String, Option<IpAddr>), ApiError>;
 }
@@ -62,11 +62,11 @@ impl Form for Hosts {
         sorts: &[("created_at", "/created_at")],
     };
 
-    fn trunks() -> Stored<Pbx> {
+    fn trunks() -> Stored<CustomerTrunk> {
         TO_HOSTS
     }
 
-    fn places() -> Stored<Place> {
+    fn places() -> Stored<TrunkAddress> {
         HOSTS
     }
 
@@ -93,11 +93,11 @@ impl Form for Addresses {
         sorts: &[("created_at", "/created_at")],
     };
 
-    fn trunks() -> Stored<Pbx> {
+    fn trunks() -> Stored<CustomerTrunk> {
         TO_ADDRESSES
     }
 
-    fn places() -> Stored<Place> {
+    fn places() -> Stored<TrunkAddress> {
         ADDRESSES
     }
 
@@ -112,21 +112,21 @@ impl Form for Addresses {
 }
 
 impl<F: Form> Kind for Trunk<F> {
-    type Details = Pbx;
+    type Details = CustomerTrunk;
 
     const RECORD_TYPE: &'static str = F::TRUNK;
     const PATH: &'static str = F::TRUNKS;
     const BY: By = connection::BY;
 
-    async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Resource<Pbx>>>, ApiError> {
+    async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Resource<CustomerTrunk>>>, ApiError> {
         stored::all(app, F::trunks(), &account.name).await
     }
 
-    fn settings(details: &mut Pbx) -> &mut Map<String, Value> {
+    fn settings(details: &mut CustomerTrunk) -> &mut Map<String, Value> {
         &mut details.other
     }
 
-    fn apply(app: &App, row: &mut Resource<Pbx>, given: Parameters<'_>) -> Result<(), ApiError> {
+    fn apply(app: &App, row: &mut Resource<CustomerTrunk>, given: Parameters<'_>) -> Result<(), ApiError> {
         let kept = row.details.other.clone();
         let kept = Parameters(&kept);
         let limits = connection::limits(app, &row.account, kept)?;
@@ -147,19 +147,19 @@ impl<F: Form> Kind for Trunk<F> {
         Ok(())
     }
 
-    async fn keep(app: &App, mut row: Resource<Pbx>) -> Result<Arc<Resource<Pbx>>, ApiError> {
+    async fn keep(app: &App, mut row: Resource<CustomerTrunk>) -> Result<Arc<Resource<CustomerTrunk>>, ApiError> {
         let login = row.details.login.as_ref();
-        row.claim = login.map(|login| MadePhone::claim(&row.account, &login.username));
+        row.claim = login.map(|login| ProvisionedPhone::claim(&row.account, &login.username));
         let taken = ApiError::duplicate("user_name", "The user name is taken.");
         stored::keep(app, F::trunks(), row, taken).await
     }
 
-    async fn remove(app: &App, row: &Resource<Pbx>) -> Result<(), ApiError> {
+    async fn remove(app: &App, row: &Resource<CustomerTrunk>) -> Result<(), ApiError> {
         check_unused(app, &row.account, &row.id.to_string())?;
         stored::remove(app, F::trunks(), row).await
     }
 
-    fn more(_: &App, row: &Resource<Pbx>) -> Value {
+    fn more(_: &App, row: &Resource<CustomerTrunk>) -> Value {
         json!({ "active": !row.details.inactive })
     }
 }
@@ -187,21 +187,21 @@ fn login(
 }
 
 impl<F: Form> Kind for PlaceOf<F> {
-    type Details = Place;
+    type Details = TrunkAddress;
 
     const RECORD_TYPE: &'static str = F::PLACE;
     const PATH: &'static str = F::PLACES;
     const BY: By = F::PLACES_BY;
 
-    async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Resource<Place>>>, ApiError> {
+    async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Resource<TrunkAddress>>>, ApiError> {
         stored::all(app, F::places(), &account.name).await
     }
 
-    fn settings(details: &mut Place) -> &mut Map<String, Value> {
+    fn settings(details: &mut TrunkAddress) -> &mut Map<String, Value> {
         &mut details.other
     }
 
-    fn apply(app: &App, row: &mut Resource<Place>, _: Parameters<'_>) -> Result<(), ApiError> {
+    fn apply(app: &App, row: &mut Resource<TrunkAddress>, _: Parameters<'_>) -> Result<(), ApiError> {
         let kept = Parameters(&row.details.other);
         let (host, source) = F::place(kept)?;
         let port = kept.integer("port", 1..=65_535)?.unwrap_or(5060);
@@ -221,13 +221,13 @@ impl<F: Form> Kind for PlaceOf<F> {
         Ok(())
     }
 
-    async fn keep(app: &App, mut row: Resource<Place>) -> Result<Arc<Resource<Place>>, ApiError> {
+    async fn keep(app: &App, mut row: Resource<TrunkAddress>) -> Result<Arc<Resource<TrunkAddress>>, ApiError> {
         // An IP address can belong to only one account.
         row.claim = row.details.source.map(|source| format!("connection address {source}"));
         stored::keep(app, F::places(), row, ApiError::duplicate("ip_address", "The address is in use.")).await
     }
 
-    async fn remove(app: &App, row: &Resource<Place>) -> Result<(), ApiError> {
+    async fn remove(app: &App, row: &Resource<TrunkAddress>) -> Result<(), ApiError> {
         stored::remove(app, F::places(), row).await
     }
 }

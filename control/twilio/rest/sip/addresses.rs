@@ -10,7 +10,7 @@ use tandem_store::domains::{self, AddressRow};
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
 use super::super::super::{format, sid};
-use super::super::{Answer, Exchange, Verb, created, ok};
+use super::super::{Answer, RestContext, Verb, created, ok};
 use super::{base, changed, friendly_name, gone, named, page, shown};
 
 /// Error number: a parameter is invalid.
@@ -18,7 +18,7 @@ const INVALID: u32 = 20001;
 /// Maximum number of networks in a list.
 const MOST: u64 = 100;
 
-pub(super) async fn answer(x: &Exchange<'_>, list: u128, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, list: u128, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => all(x, list).await,
         ([], Verb::Post) => create(x, list).await,
@@ -33,13 +33,13 @@ pub(super) async fn answer(x: &Exchange<'_>, list: u128, below: &[&str]) -> Answ
     }
 }
 
-async fn find(x: &Exchange<'_>, list: u128, name: &str) -> Result<AddressRow, ApiError> {
+async fn find(x: &RestContext<'_>, list: u128, name: &str) -> Result<AddressRow, ApiError> {
     let id = sid::parse("IP", name).ok_or_else(|| x.not_found())?;
     let row = domains::address(x.store(), &x.account.name, id).await?;
     row.filter(|row| row.list == list).ok_or_else(|| x.not_found())
 }
 
-async fn all(x: &Exchange<'_>, list: u128) -> Answer {
+async fn all(x: &RestContext<'_>, list: u128) -> Answer {
     let paging = x.paging("IP")?;
     let (store, account) = (x.store(), &*x.account.name);
     let cursor = async |id| Ok(domains::address(store, account, id).await?.map(|row| row.cursor()));
@@ -49,7 +49,7 @@ async fn all(x: &Exchange<'_>, list: u128) -> Answer {
     Ok(ok(x.list("ip_addresses", &place, &paging, items)))
 }
 
-async fn create(x: &Exchange<'_>, list: u128) -> Answer {
+async fn create(x: &RestContext<'_>, list: u128) -> Answer {
     let name = friendly_name(x, INVALID)?;
     let network = network(x.parameters, None)?.ok_or_else(|| ApiError::bad(INVALID, "IpAddress is required"))?;
     if domains::count_addresses(x.store(), &x.account.name, list).await? >= MOST {
@@ -62,7 +62,7 @@ async fn create(x: &Exchange<'_>, list: u128) -> Answer {
     changed(x, created(represent(x.account_sid(), &row))).await
 }
 
-async fn update(x: &Exchange<'_>, mut row: AddressRow) -> Answer {
+async fn update(x: &RestContext<'_>, mut row: AddressRow) -> Answer {
     if let Some(name) = x.parameters.get("FriendlyName") {
         row.name = named(name, INVALID)?;
     }

@@ -8,7 +8,7 @@ use tandem_store::domains::{self, CredentialRow};
 
 use super::super::super::error::ApiError;
 use super::super::super::{format, sid};
-use super::super::{Answer, Exchange, Verb, created, ok};
+use super::super::{Answer, RestContext, Verb, created, ok};
 use super::{base, changed, gone, page, shown};
 
 /// Error number: a parameter is invalid.
@@ -20,7 +20,7 @@ const LONGEST_NAME: usize = 32;
 /// Minimum and maximum length of a password, in characters.
 const PASSWORD: std::ops::RangeInclusive<usize> = 12..=256;
 
-pub(super) async fn answer(x: &Exchange<'_>, list: u128, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, list: u128, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => all(x, list).await,
         ([], Verb::Post) => create(x, list).await,
@@ -35,13 +35,13 @@ pub(super) async fn answer(x: &Exchange<'_>, list: u128, below: &[&str]) -> Answ
     }
 }
 
-async fn find(x: &Exchange<'_>, list: u128, name: &str) -> Result<CredentialRow, ApiError> {
+async fn find(x: &RestContext<'_>, list: u128, name: &str) -> Result<CredentialRow, ApiError> {
     let id = sid::parse("CR", name).ok_or_else(|| x.not_found())?;
     let row = domains::credential(x.store(), &x.account.name, id).await?;
     row.filter(|row| row.list == list).ok_or_else(|| x.not_found())
 }
 
-async fn all(x: &Exchange<'_>, list: u128) -> Answer {
+async fn all(x: &RestContext<'_>, list: u128) -> Answer {
     let paging = x.paging("CR")?;
     let (store, account) = (x.store(), &*x.account.name);
     let cursor = async |id| Ok(domains::credential(store, account, id).await?.map(|row| row.cursor()));
@@ -50,7 +50,7 @@ async fn all(x: &Exchange<'_>, list: u128) -> Answer {
     Ok(ok(x.list("credentials", &place(list), &paging, items)))
 }
 
-async fn create(x: &Exchange<'_>, list: u128) -> Answer {
+async fn create(x: &RestContext<'_>, list: u128) -> Answer {
     let username = x.parameters.get("Username").ok_or_else(|| ApiError::bad(INVALID, "Username is required"))?;
     // SIP digest authentication cannot carry a user name with other characters.
     let sayable = username.chars().all(|c| !c.is_control() && !c.is_whitespace() && !"\":\\@;,<>".contains(c));
@@ -78,7 +78,7 @@ async fn create(x: &Exchange<'_>, list: u128) -> Answer {
     changed(x, created(represent(x.account_sid(), &row))).await
 }
 
-async fn update(x: &Exchange<'_>, mut row: CredentialRow) -> Answer {
+async fn update(x: &RestContext<'_>, mut row: CredentialRow) -> Answer {
     if let Some(Ha1 { md5, sha256 }) = password(x, &row.username)? {
         (row.ha1_md5, row.ha1_sha256) = (md5.into(), sha256.into());
         row.updated_at = Timestamp::now();
@@ -88,7 +88,7 @@ async fn update(x: &Exchange<'_>, mut row: CredentialRow) -> Answer {
 }
 
 /// The digests of `Password`; `None` if the parameter is absent or empty.
-fn password(x: &Exchange<'_>, username: &str) -> Result<Option<Ha1>, ApiError> {
+fn password(x: &RestContext<'_>, username: &str) -> Result<Option<Ha1>, ApiError> {
     let Some(password) = x.parameters.given_as_it_is("Password").filter(|text| !text.is_empty()) else {
         return Ok(None);
     };

@@ -8,7 +8,7 @@ use tandem_store::domains::{self, DomainDetails, DomainRow, Purpose};
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
 use super::super::super::{format, path, sid};
-use super::super::{Answer, Exchange, Verb, created, ok};
+use super::super::{Answer, RestContext, Verb, created, ok};
 use super::{base, changed, gone, mappings, named, page, shown};
 
 /// Error number: a parameter is invalid.
@@ -18,7 +18,7 @@ const INVALID_NAME: u32 = 21232;
 /// Maximum number of domains of an account.
 const MOST: u64 = 1000;
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {
             Verb::Get => list(x).await,
@@ -38,7 +38,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-async fn list(x: &Exchange<'_>) -> Answer {
+async fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("SD")?;
     let (store, account) = (x.store(), &*x.account.name);
     let place = async |id| Ok(domains::domain(store, account, id).await?.map(|row| row.cursor()));
@@ -51,7 +51,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
     Ok(ok(x.list("domains", "SIP/Domains", &paging, items.collect())))
 }
 
-async fn create(x: &Exchange<'_>) -> Answer {
+async fn create(x: &RestContext<'_>) -> Answer {
     let name = x.parameters.get("DomainName").ok_or_else(|| ApiError::bad(INVALID_NAME, "DomainName is required"))?;
     let name = host_name(x, name, INVALID_NAME)?;
     let mut details = DomainDetails::default();
@@ -66,7 +66,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     changed(x, created(domain(x.account_sid(), &row, &[]))).await
 }
 
-async fn update(x: &Exchange<'_>, mut row: DomainRow) -> Answer {
+async fn update(x: &RestContext<'_>, mut row: DomainRow) -> Answer {
     if let Some(name) = x.parameters.get("DomainName") {
         row.name = host_name(x, name, INVALID_NAME)?;
     }
@@ -77,21 +77,21 @@ async fn update(x: &Exchange<'_>, mut row: DomainRow) -> Answer {
     changed(x, ok(domain(x.account_sid(), &row, &purposes))).await
 }
 
-async fn store(x: &Exchange<'_>, row: &DomainRow) -> Result<(), ApiError> {
+async fn store(x: &RestContext<'_>, row: &DomainRow) -> Result<(), ApiError> {
     if domains::upsert_domain(x.store(), row).await? {
         return Ok(());
     }
     Err(ApiError::bad(INVALID_NAME, format!("DomainName is taken: {}", row.name)))
 }
 
-async fn purposes(x: &Exchange<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
+async fn purposes(x: &RestContext<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
     let all = domains::purposes(x.store(), &x.account.name).await?;
     Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
 }
 
 /// Parses a host name that an account may use, in lower case. It has at least two labels and is not an IP address. A
 /// name of this server itself is refused, because calls to this server would then go to the account.
-pub(in super::super) fn host_name(x: &Exchange<'_>, text: &str, code: u32) -> Result<String, ApiError> {
+pub(in super::super) fn host_name(x: &RestContext<'_>, text: &str, code: u32) -> Result<String, ApiError> {
     let name = text.to_ascii_lowercase();
     let invalid = |why: &str| Err(ApiError::bad(code, format!("DomainName {why}: {text}")));
     let label = |label: &str| {

@@ -6,7 +6,7 @@ use tandem_store::domains::{self, ListKind, ListRow};
 
 use super::super::super::error::ApiError;
 use super::super::super::{format, path, sid};
-use super::super::{Answer, Exchange, Verb, created, ok};
+use super::super::{Answer, RestContext, Verb, created, ok};
 use super::{addresses, base, credentials, friendly_name, gone, page, shown, words};
 
 /// Maximum number of lists of one kind in an account.
@@ -20,7 +20,7 @@ fn invalid(kind: ListKind) -> u32 {
     }
 }
 
-pub(super) async fn answer(x: &Exchange<'_>, kind: ListKind, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, kind: ListKind, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {
             Verb::Get => list(x, kind).await,
@@ -43,13 +43,17 @@ pub(super) async fn answer(x: &Exchange<'_>, kind: ListKind, below: &[&str]) -> 
 }
 
 /// The account's list with this kind and SID.
-pub(in super::super) async fn find(x: &Exchange<'_>, kind: ListKind, name: &str) -> Result<Option<ListRow>, ApiError> {
+pub(in super::super) async fn find(
+    x: &RestContext<'_>,
+    kind: ListKind,
+    name: &str,
+) -> Result<Option<ListRow>, ApiError> {
     let Some(id) = sid::parse(words(kind).2, name) else { return Ok(None) };
     let row = domains::list(x.store(), &x.account.name, id).await?;
     Ok(row.filter(|row| row.kind == kind))
 }
 
-async fn list(x: &Exchange<'_>, kind: ListKind) -> Answer {
+async fn list(x: &RestContext<'_>, kind: ListKind) -> Answer {
     let (place, key, prefix) = words(kind);
     let paging = x.paging(prefix)?;
     let (store, account) = (x.store(), &*x.account.name);
@@ -59,7 +63,7 @@ async fn list(x: &Exchange<'_>, kind: ListKind) -> Answer {
     Ok(ok(x.list(key, &format!("SIP/{place}"), &paging, items)))
 }
 
-async fn create(x: &Exchange<'_>, kind: ListKind) -> Answer {
+async fn create(x: &RestContext<'_>, kind: ListKind) -> Answer {
     let name = friendly_name(x, invalid(kind))?;
     if domains::count_lists(x.store(), &x.account.name, kind).await? >= MOST {
         return Err(ApiError::bad(invalid(kind), format!("An account has at most {MOST} of these lists")));
@@ -71,7 +75,7 @@ async fn create(x: &Exchange<'_>, kind: ListKind) -> Answer {
     Ok(created(represent(x.account_sid(), &row)))
 }
 
-async fn update(x: &Exchange<'_>, mut row: ListRow) -> Answer {
+async fn update(x: &RestContext<'_>, mut row: ListRow) -> Answer {
     row.name = friendly_name(x, invalid(row.kind))?;
     row.updated_at = Timestamp::now();
     domains::upsert_list(x.store(), &row).await?;

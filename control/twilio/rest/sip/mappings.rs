@@ -6,7 +6,7 @@ use tandem_store::domains::{self, ListKind, ListRow, MappingRow, Purpose};
 
 use super::super::super::error::ApiError;
 use super::super::super::{format, path, sid};
-use super::super::{Answer, Exchange, Verb, created, ok};
+use super::super::{Answer, RestContext, Verb, created, ok};
 use super::{gone, lists, page, shown, words};
 
 /// Error number: the list is missing, unknown, or mapped already.
@@ -61,7 +61,7 @@ pub(super) fn way<'a>(below: &'a [&'a str]) -> Option<(Way, &'a [&'a str])> {
     Some((Way { purpose, old }, below))
 }
 
-pub(super) async fn answer(x: &Exchange<'_>, domain: u128, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, domain: u128, below: &[&str]) -> Answer {
     let (way, below) = way(below).ok_or_else(|| x.not_found())?;
     match (below, x.verb) {
         ([], Verb::Get) => all(x, domain, way).await,
@@ -80,7 +80,7 @@ pub(super) async fn answer(x: &Exchange<'_>, domain: u128, below: &[&str]) -> An
     }
 }
 
-async fn all(x: &Exchange<'_>, domain: u128, way: Way) -> Answer {
+async fn all(x: &RestContext<'_>, domain: u128, way: Way) -> Answer {
     let prefix = words(way.kind()).2;
     let paging = x.paging(prefix)?;
     let (store, account) = (x.store(), &*x.account.name);
@@ -97,7 +97,7 @@ async fn all(x: &Exchange<'_>, domain: u128, way: Way) -> Answer {
     Ok(ok(x.list(way.key(), &place, &paging, items)))
 }
 
-async fn create(x: &Exchange<'_>, domain: u128, way: Way) -> Answer {
+async fn create(x: &RestContext<'_>, domain: u128, way: Way) -> Answer {
     let name = match way.kind() {
         ListKind::Credentials => "CredentialListSid",
         ListKind::Addresses => "IpAccessControlListSid",

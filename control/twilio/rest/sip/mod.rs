@@ -18,12 +18,12 @@ use tandem_store::{Cursor, Page, StoreError};
 use super::super::error::ApiError;
 use super::super::list::Paging;
 use super::super::{format, path, sid};
-use super::{Answer, Exchange, deleted, ok};
+use super::{Answer, RestContext, deleted, ok};
 
 pub(super) use domains::{auth_type_set, host_name};
 pub(super) use lists::find as list;
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     match below {
         ["Domains", below @ ..] => domains::answer(x, below).await,
         ["CredentialLists", below @ ..] => lists::answer(x, ListKind::Credentials, below).await,
@@ -66,7 +66,7 @@ fn base(account: &str, (prefix, id): (&str, u128), place: &str, dates: (Timestam
 }
 
 /// The answer to a deletion. The change applies to phones at once.
-async fn gone(x: &Exchange<'_>, done: bool) -> Answer {
+async fn gone(x: &RestContext<'_>, done: bool) -> Answer {
     if !done {
         return Err(x.not_found());
     }
@@ -75,13 +75,13 @@ async fn gone(x: &Exchange<'_>, done: bool) -> Answer {
 }
 
 /// Returns `answer` after a change. The change applies to phones at once.
-async fn changed(x: &Exchange<'_>, answer: Response) -> Answer {
+async fn changed(x: &RestContext<'_>, answer: Response) -> Answer {
     x.phones_changed().await?;
     Ok(answer)
 }
 
 /// The required parameter `FriendlyName`, 1 to 255 characters. `code` is the error number.
-fn friendly_name(x: &Exchange<'_>, code: u32) -> Result<String, ApiError> {
+fn friendly_name(x: &RestContext<'_>, code: u32) -> Result<String, ApiError> {
     let name = x.parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(code, "FriendlyName is required"))?;
     named(name, code)
 }

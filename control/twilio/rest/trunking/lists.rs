@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_routing::pbx::Pbx;
+use tandem_routing::customer_trunk::CustomerTrunk;
 use tandem_store::domains::{self, ListKind, ListRow, MappingRow, Purpose};
 use tandem_store::resources::Resource;
 
@@ -12,7 +12,7 @@ use super::super::sip::{self, page, words};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, place, url};
 
-pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, kind: ListKind, below: &[&str]) -> Answer {
+pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind, below: &[&str]) -> Answer {
     let (x, purpose) = (v.x, purpose(kind));
     let name = match (below, x.verb) {
         ([], Verb::Get) => return all(v, trunk, kind).await,
@@ -39,7 +39,7 @@ fn purpose(kind: ListKind) -> Purpose {
     }
 }
 
-async fn all(v: &V1<'_>, trunk: &Resource<Pbx>, kind: ListKind) -> Answer {
+async fn all(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> Answer {
     let (x, (name, key, prefix), purpose) = (v.x, words(kind), purpose(kind));
     let paging = x.paging(prefix)?;
     let (store, account) = (x.store(), &*x.account.name);
@@ -56,7 +56,7 @@ async fn all(v: &V1<'_>, trunk: &Resource<Pbx>, kind: ListKind) -> Answer {
     v.list(key, &format!("{}/{name}", place(trunk.id)), &paging, items)
 }
 
-async fn create(v: &V1<'_>, trunk: &Resource<Pbx>, kind: ListKind) -> Answer {
+async fn create(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> Answer {
     let x = v.x;
     let name = match kind {
         ListKind::Credentials => "CredentialListSid",

@@ -11,7 +11,7 @@ mod trunks;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tandem_routing::pbx::{self, Pbx};
+use tandem_routing::customer_trunk::{self, CustomerTrunk};
 use tandem_store::domains::ListKind;
 use tandem_store::resources::{self, Resource};
 
@@ -19,7 +19,7 @@ use super::super::error::ApiError;
 use super::super::list::Paging;
 use super::super::sid;
 use super::v1::{base, date, envelope};
-use super::{Answer, Exchange, Request, ok};
+use super::{Answer, Request, RestContext, ok};
 
 /// The API's root path.
 const ROOT: &str = "/v1/Trunks";
@@ -40,7 +40,8 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
     let v = V1 { base: base(request.host(), &x.app.public_url), x: &x };
     let Some((name, below)) = below.split_first() else { return trunks::all(&v).await };
     let id = sid::parse("TK", name).ok_or_else(|| x.not_found())?;
-    let trunk = resources::get(x.store(), pbx::TRUNK, &x.account.name, id).await?.ok_or_else(|| x.not_found())?;
+    let trunk =
+        resources::get(x.store(), customer_trunk::TRUNK, &x.account.name, id).await?.ok_or_else(|| x.not_found())?;
     match below {
         [] => trunks::answer(&v, trunk).await,
         ["OriginationUrls", below @ ..] => origination_urls::answer(&v, &trunk, below).await,
@@ -54,7 +55,7 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
 
 /// A request to this API.
 struct V1<'a> {
-    x: &'a Exchange<'a>,
+    x: &'a RestContext<'a>,
     /// Scheme and host of this server's URLs, without a trailing slash.
     base: String,
 }
@@ -78,7 +79,7 @@ fn place(trunk: u128) -> String {
 }
 
 /// The optional parameter `FriendlyName`.
-fn friendly_name(x: &Exchange<'_>) -> Result<Option<String>, ApiError> {
+fn friendly_name(x: &RestContext<'_>) -> Result<Option<String>, ApiError> {
     let Some(name) = x.parameters.given("FriendlyName") else { return Ok(None) };
     match name.chars().count() <= LONGEST_NAME {
         true => Ok(Some(name.to_owned())),
@@ -87,8 +88,8 @@ fn friendly_name(x: &Exchange<'_>) -> Result<Option<String>, ApiError> {
 }
 
 /// Stores a changed trunk. The change applies to new calls at once.
-async fn keep(v: &V1<'_>, trunk: &mut Resource<Pbx>) -> Result<(), ApiError> {
+async fn keep(v: &V1<'_>, trunk: &mut Resource<CustomerTrunk>) -> Result<(), ApiError> {
     trunk.updated_at = Timestamp::now();
-    resources::put(v.x.store(), pbx::TRUNK, trunk).await?;
+    resources::put(v.x.store(), customer_trunk::TRUNK, trunk).await?;
     v.x.phones_changed().await
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_routing::pbx::{ORIGINATION, Origination, Pbx};
+use tandem_routing::customer_trunk::{CustomerTrunk, ORIGINATION, Origination};
 use tandem_store::resources::{self, Filter, Resource};
 
 use super::super::super::error::ApiError;
@@ -15,7 +15,7 @@ use super::{INVALID, V1, date, friendly_name, place, url};
 /// Maximum number of origination URLs of a trunk.
 const MOST: u64 = 100;
 
-pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) -> Answer {
+pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &[&str]) -> Answer {
     match (below, v.x.verb) {
         ([], Verb::Get) => list(v, trunk).await,
         ([], Verb::Post) => create(v, trunk).await,
@@ -32,13 +32,13 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) ->
     }
 }
 
-async fn find(v: &V1<'_>, trunk: &Resource<Pbx>, name: &str) -> Result<Resource<Origination>, ApiError> {
+async fn find(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Resource<Origination>, ApiError> {
     let id = sid::parse("OU", name).ok_or_else(|| v.x.not_found())?;
     let row = resources::get(v.x.store(), ORIGINATION, &v.x.account.name, id).await?;
     row.filter(|row| row.parent == Some(trunk.id)).ok_or_else(|| v.x.not_found())
 }
 
-async fn list(v: &V1<'_>, trunk: &Resource<Pbx>) -> Answer {
+async fn list(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
     let x = v.x;
     let (paging, account) = (x.paging("OU")?, &*x.account.name);
     let cursor = async |id| resources::cursor(x.store(), account, id).await;
@@ -50,7 +50,7 @@ async fn list(v: &V1<'_>, trunk: &Resource<Pbx>) -> Answer {
     v.list("origination_urls", &format!("{}/OriginationUrls", place(trunk.id)), &paging, items)
 }
 
-async fn create(v: &V1<'_>, trunk: &Resource<Pbx>) -> Answer {
+async fn create(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
     let x = v.x;
     for name in ["Weight", "Priority", "Enabled", "FriendlyName", "SipUrl"] {
         if x.parameters.get(name).is_none() {

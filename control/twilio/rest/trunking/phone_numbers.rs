@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tandem_routing::holdings::Number;
-use tandem_routing::pbx::Pbx;
+use tandem_routing::customer_trunk::CustomerTrunk;
+use tandem_routing::inventory::Number;
 use tandem_store::resources::Resource;
 
 use super::super::super::error::ApiError;
 use super::super::super::family::Owner;
-use super::super::super::{format, holding, path, sid};
+use super::super::super::{format, path, resource_fields, sid};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, place, url};
 
@@ -28,7 +28,7 @@ const NOT_HERE: [&str; 11] = [
     "voice_receive_mode",
 ];
 
-pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) -> Answer {
+pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &[&str]) -> Answer {
     let x = v.x;
     let represent = |row: &Resource<Number>| represent(&v.base, x.owner(), trunk.id, row);
     match (below, x.verb) {
@@ -58,7 +58,7 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) ->
 }
 
 /// Detaches all numbers of a trunk that is being deleted.
-pub(super) async fn release(v: &V1<'_>, trunk: &Resource<Pbx>) -> Result<(), ApiError> {
+pub(super) async fn release(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Result<(), ApiError> {
     for row in numbers(v, trunk) {
         bind(v, &row, None).await?;
     }
@@ -66,13 +66,13 @@ pub(super) async fn release(v: &V1<'_>, trunk: &Resource<Pbx>) -> Result<(), Api
 }
 
 /// The trunk's numbers, newest first.
-fn numbers(v: &V1<'_>, trunk: &Resource<Pbx>) -> Vec<Arc<Resource<Number>>> {
+fn numbers(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Vec<Arc<Resource<Number>>> {
     let sid = sid::spell("TK", trunk.id);
     let all = v.x.holdings().numbers.all(&v.x.account.name);
     all.into_iter().filter(|row| row.details.trunk.as_ref() == Some(&sid)).collect()
 }
 
-fn find(v: &V1<'_>, trunk: &Resource<Pbx>, name: &str) -> Result<Arc<Resource<Number>>, ApiError> {
+fn find(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Arc<Resource<Number>>, ApiError> {
     let id = sid::parse("PN", name).ok_or_else(|| v.x.not_found())?;
     numbers(v, trunk).into_iter().find(|row| row.id == id).ok_or_else(|| v.x.not_found())
 }
@@ -90,7 +90,7 @@ async fn bind(v: &V1<'_>, row: &Resource<Number>, trunk: Option<u128>) -> Result
 /// The PhoneNumber resource: the number of the 2010-04-01 API in this API's format.
 pub(super) fn represent(base: &str, owner: Owner<'_>, trunk: u128, row: &Resource<Number>) -> Value {
     let sid = sid::spell("PN", row.id);
-    let mut number = holding::number(owner, row);
+    let mut number = resource_fields::number(owner, row);
     let at = owner.path(format_args!("IncomingPhoneNumbers/{sid}"));
     format::without(&mut number, &NOT_HERE);
     format::extend(

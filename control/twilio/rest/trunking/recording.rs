@@ -1,7 +1,7 @@
 //! `Recording` of a trunk: whether and how its calls are recorded.
 
 use serde_json::{Value, json};
-use tandem_routing::pbx::{Pbx, Record, RecordFrom};
+use tandem_routing::customer_trunk::{CustomerTrunk, Record, RecordFrom};
 use tandem_store::resources::Resource;
 
 use super::super::super::error::ApiError;
@@ -20,7 +20,7 @@ const MODES: [(&str, Mode); 5] = [
 ];
 const TRIMS: [(&str, bool); 2] = [("do-not-trim", false), ("trim-silence", true)];
 
-pub(super) async fn answer(v: &V1<'_>, mut trunk: Resource<Pbx>) -> Answer {
+pub(super) async fn answer(v: &V1<'_>, mut trunk: Resource<CustomerTrunk>) -> Answer {
     match v.x.verb {
         Verb::Get => {}
         Verb::Post => {

@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use serde_json::json;
-use tandem_routing::pbx::{Origination, Record, RecordFrom};
+use tandem_routing::customer_trunk::{Origination, Record, RecordFrom};
 use tandem_store::domains::{ListRow, MappingRow, Purpose};
 
 use super::super::super::form::Parameters;
@@ -33,7 +33,7 @@ fn urls_begin_with_what_the_client_can_reach() {
 #[test]
 fn representations_have_every_key_of_the_published_examples() {
     let base = "http://x";
-    let mut pbx = Pbx { domain: Some("a.example".into()), ..Pbx::default() };
+    let mut pbx = CustomerTrunk { domain: Some("a.example".into()), ..CustomerTrunk::default() };
     trunks::apply(&parameters("DisasterRecoveryUrl=http://a/&TransferMode=sip-only&Secure=true"), &mut pbx).unwrap();
     let trunk = Resource { id: 1, ..Resource::new("acme", "name", pbx) };
     let trunk = trunks::represent(base, ACCOUNT, &trunk, &[Purpose::CallsByPassword]);
@@ -64,7 +64,7 @@ fn representations_have_every_key_of_the_published_examples() {
     };
     let of_trunk = |name: &str| format!("/v1/Trunks/{{TrunkSid}}/{name}");
     let recording = recording::represent(Record::default());
-    let number = Resource::new("acme", "+14158675309", tandem_routing::holdings::Number::default());
+    let number = Resource::new("acme", "+14158675309", tandem_routing::inventory::Number::default());
     let number = phone_numbers::represent(base, crate::owner(ACCOUNT), 1, &number);
     published(
         "twilio_trunking_v1.json",
@@ -104,5 +104,5 @@ fn parameters_are_read_and_refused() {
     assert_eq!(record, Record { from: Some(RecordFrom::Ringing), dual: true, trim: true });
     assert_eq!(recording::read(&parameters(""), record).unwrap(), record, "not named, not changed");
     assert!(recording::read(&parameters("Mode=sometimes"), record).is_err());
-    assert!(trunks::apply(&parameters("TransferMode=never"), &mut Pbx::default()).is_err());
+    assert!(trunks::apply(&parameters("TransferMode=never"), &mut CustomerTrunk::default()).is_err());
 }

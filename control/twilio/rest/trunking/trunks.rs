@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_routing::pbx::{self, Pbx, Transfers};
+use tandem_routing::customer_trunk::{self, CustomerTrunk, Transfers};
 use tandem_store::domains::{self, DomainDetails, DomainRow, Purpose};
 use tandem_store::resources::{self, Filter, Resource};
 
@@ -31,7 +31,7 @@ pub(super) async fn all(v: &V1<'_>) -> Answer {
     }
 }
 
-pub(super) async fn answer(v: &V1<'_>, row: Resource<Pbx>) -> Answer {
+pub(super) async fn answer(v: &V1<'_>, row: Resource<CustomerTrunk>) -> Answer {
     match v.x.verb {
         Verb::Get => Ok(ok(trunk(v, v.x.account_sid(), &row, &purposes(v, row.id).await?))),
         Verb::Post => update(v, row).await,
@@ -45,7 +45,7 @@ async fn list(v: &V1<'_>) -> Answer {
     let (paging, account) = (x.paging("TK")?, &*x.account.name);
     let cursor = async |id| resources::cursor(x.store(), account, id).await;
     let page = page(&paging, cursor).await?;
-    let rows = resources::list(x.store(), pbx::TRUNK, account, &Filter::default(), &page).await?;
+    let rows = resources::list(x.store(), customer_trunk::TRUNK, account, &Filter::default(), &page).await?;
     let used = domains::purposes(x.store(), account).await?;
     let items = rows.iter().map(|row| {
         let purposes: Vec<_> = used.iter().filter(|(id, _)| *id == row.id).map(|(_, purpose)| *purpose).collect();
@@ -56,22 +56,22 @@ async fn list(v: &V1<'_>) -> Answer {
 
 async fn create(v: &V1<'_>) -> Answer {
     let x = v.x;
-    let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), Pbx::default());
+    let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), CustomerTrunk::default());
     apply(x.parameters, &mut row.details)?;
     domain(v, &mut row.details)?;
-    if resources::count(x.store(), pbx::TRUNK, &x.account.name, &Filter::default()).await? >= MOST {
+    if resources::count(x.store(), customer_trunk::TRUNK, &x.account.name, &Filter::default()).await? >= MOST {
         return Err(ApiError::bad(INVALID, format!("An account has at most {MOST} trunks")));
     }
-    resources::put(x.store(), pbx::TRUNK, &row).await?;
+    resources::put(x.store(), customer_trunk::TRUNK, &row).await?;
     if let Err(error) = keep_domain(v, &row).await {
-        resources::delete(x.store(), pbx::TRUNK, &x.account.name, row.id).await?;
+        resources::delete(x.store(), customer_trunk::TRUNK, &x.account.name, row.id).await?;
         return Err(error);
     }
     x.phones_changed().await?;
     Ok(created(trunk(v, x.account_sid(), &row, &[])))
 }
 
-async fn update(v: &V1<'_>, mut row: Resource<Pbx>) -> Answer {
+async fn update(v: &V1<'_>, mut row: Resource<CustomerTrunk>) -> Answer {
     let x = v.x;
     if let Some(name) = friendly_name(x)? {
         row.name = name;
@@ -83,12 +83,12 @@ async fn update(v: &V1<'_>, mut row: Resource<Pbx>) -> Answer {
     Ok(ok(trunk(v, x.account_sid(), &row, &purposes(v, row.id).await?)))
 }
 
-async fn delete(v: &V1<'_>, row: &Resource<Pbx>) -> Answer {
+async fn delete(v: &V1<'_>, row: &Resource<CustomerTrunk>) -> Answer {
     let (store, account) = (v.x.store(), &*v.x.account.name);
     phone_numbers::release(v, row).await?;
     // The domain is deleted first: without its trunk it would appear in the list of domains.
     domains::delete_domain(store, account, row.id).await?;
-    resources::delete(store, pbx::TRUNK, account, row.id).await?;
+    resources::delete(store, customer_trunk::TRUNK, account, row.id).await?;
     v.x.phones_changed().await?;
     Ok(deleted())
 }
@@ -99,7 +99,7 @@ async fn purposes(v: &V1<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
 }
 
 /// Applies `DomainName`, if given. With an empty name the PBX can no longer call.
-fn domain(v: &V1<'_>, trunk: &mut Pbx) -> Result<(), ApiError> {
+fn domain(v: &V1<'_>, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
     if let Some(name) = v.x.parameters.given("DomainName") {
         trunk.domain = match name {
             "" => None,
@@ -110,7 +110,7 @@ fn domain(v: &V1<'_>, trunk: &mut Pbx) -> Result<(), ApiError> {
 }
 
 /// Stores the SIP domain that the PBX calls.
-async fn keep_domain(v: &V1<'_>, row: &Resource<Pbx>) -> Result<(), ApiError> {
+async fn keep_domain(v: &V1<'_>, row: &Resource<CustomerTrunk>) -> Result<(), ApiError> {
     let name = row.details.domain.clone();
     let domain = DomainRow {
         id: row.id,
@@ -127,7 +127,7 @@ async fn keep_domain(v: &V1<'_>, row: &Resource<Pbx>) -> Result<(), ApiError> {
 }
 
 /// Changes the settings that the parameters name, except name and domain.
-pub(super) fn apply(parameters: &Parameters, trunk: &mut Pbx) -> Result<(), ApiError> {
+pub(super) fn apply(parameters: &Parameters, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
     trunk.secure = parameters.flag("Secure", trunk.secure)?;
     match parameters.given("DisasterRecoveryUrl") {
         Some("") => trunk.recovery = None,
@@ -150,11 +150,11 @@ pub(super) fn apply(parameters: &Parameters, trunk: &mut Pbx) -> Result<(), ApiE
 }
 
 /// The Trunk resource.
-pub(super) fn trunk(v: &V1<'_>, account: &str, row: &Resource<Pbx>, purposes: &[Purpose]) -> Value {
+pub(super) fn trunk(v: &V1<'_>, account: &str, row: &Resource<CustomerTrunk>, purposes: &[Purpose]) -> Value {
     represent(&v.base, account, row, purposes)
 }
 
-pub(super) fn represent(base: &str, account: &str, row: &Resource<Pbx>, purposes: &[Purpose]) -> Value {
+pub(super) fn represent(base: &str, account: &str, row: &Resource<CustomerTrunk>, purposes: &[Purpose]) -> Value {
     let (place, trunk) = (place(row.id), &row.details);
     let kept = |key: &str, default: &str| trunk.other.get(key).cloned().unwrap_or_else(|| default.into());
     let mode = TRANSFER_MODES.iter().find(|(_, transfers)| *transfers == trunk.transfers);

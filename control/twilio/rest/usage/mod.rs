@@ -13,7 +13,7 @@ use tandem_accounts::usage::{self, Category, Usage};
 use super::super::error::ApiError;
 use super::super::form::Parameters;
 use super::super::{path, sid};
-use super::{Answer, Exchange, Verb, ok};
+use super::{Answer, RestContext, Verb, ok};
 
 /// Maximum number of periods in a list, over all pages.
 const MOST_PERIODS: usize = 4000;
@@ -59,7 +59,7 @@ const CUTS: [(&str, &str, Cut); 8] = [
 
 pub(super) use triggers::notice;
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     match below {
         ["Triggers", below @ ..] => triggers::answer(x, below).await,
         ["Records"] => records(x, "Usage/Records", Cut::Whole).await,
@@ -85,7 +85,7 @@ fn category(name: &str) -> Result<(&str, &str, Category, &str, &str), ApiError> 
     }
 }
 
-async fn records(x: &Exchange<'_>, place: &str, cut: Cut) -> Answer {
+async fn records(x: &RestContext<'_>, place: &str, cut: Cut) -> Answer {
     if x.verb != Verb::Get {
         return Err(ApiError::method_not_allowed());
     }

@@ -10,7 +10,7 @@ use tandem_store::resources::{self, Filter, Resource};
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
 use super::super::super::{NAME, format, path, sid};
-use super::super::{Answer, Exchange, Verb, created, deleted, ok};
+use super::super::{Answer, RestContext, Verb, created, deleted, ok};
 
 /// Error number: a parameter is invalid.
 const INVALID: u32 = 20001;
@@ -27,7 +27,7 @@ const RECURRING: [(&str, Recurring); 4] = [
     ("alltime", Recurring::Alltime),
 ];
 
-pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => list(x).await,
         ([], Verb::Post) => create(x).await,
@@ -43,22 +43,22 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
 }
 
-async fn find(x: &Exchange<'_>, name: &str) -> Result<Resource<Trigger>, ApiError> {
+async fn find(x: &RestContext<'_>, name: &str) -> Result<Resource<Trigger>, ApiError> {
     let id = sid::parse("UT", name).ok_or_else(|| x.not_found())?;
     resources::get(x.store(), TRIGGER, &x.account.name, id).await?.ok_or_else(|| x.not_found())
 }
 
-async fn used(x: &Exchange<'_>) -> Result<Usage, ApiError> {
+async fn used(x: &RestContext<'_>) -> Result<Usage, ApiError> {
     let names = usage::with_those_below(&x.app.accounts, &x.account.name);
     Ok(Usage::read(x.store(), &names, (None, None)).await?)
 }
 
-async fn shown(x: &Exchange<'_>, row: &Resource<Trigger>) -> Answer {
+async fn shown(x: &RestContext<'_>, row: &Resource<Trigger>) -> Answer {
     let figure = row.details.figure(&used(x).await?, usage::today());
     Ok(ok(trigger(x.account_sid(), row, figure)))
 }
 
-async fn list(x: &Exchange<'_>) -> Answer {
+async fn list(x: &RestContext<'_>) -> Answer {
     let paging = x.paging("UT")?;
     let all = resources::every(x.store(), TRIGGER, &x.account.name, &Filter::default()).await?;
     let is = |name: &str, word: &str| x.parameters.get(name).is_none_or(|wanted| wanted == word);
@@ -76,7 +76,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
     Ok(ok(x.list("usage_triggers", "Usage/Triggers", &paging, items)))
 }
 
-async fn create(x: &Exchange<'_>) -> Answer {
+async fn create(x: &RestContext<'_>) -> Answer {
     let mut details = read(x.parameters)?;
     let (used, today) = (used(x).await?, usage::today());
     // `+10` means 10 more than the current value.
@@ -95,7 +95,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     Ok(created(trigger(x.account_sid(), &row, figure)))
 }
 
-async fn update(x: &Exchange<'_>, mut row: Resource<Trigger>) -> Answer {
+async fn update(x: &RestContext<'_>, mut row: Resource<Trigger>) -> Answer {
     if let Some(name) = friendly_name(x.parameters)? {
         row.name = name;
     }

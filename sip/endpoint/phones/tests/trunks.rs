@@ -1,7 +1,7 @@
 //! Trunks that are recognised by a password.
 
 use super::*;
-use crate::peer::Peer;
+use crate::peer::Trunk;
 use crate::registrar::DigestAlgorithm;
 use crate::trunk::TrunkAcl;
 
@@ -17,7 +17,7 @@ impl Exchange {
         let mut exchange = Self::with(|config| {
             config.trunks = vec![TrunkAcl { name: "carrier".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] }];
             let credentials = Some(Credentials { username: "us".into(), password: "ours".into() });
-            config.peers = vec![Peer { known_by, credentials, ..Peer::new("carrier".into()) }];
+            config.peers = vec![Trunk { known_by, credentials, ..Trunk::new("carrier".into()) }];
             change(config);
         });
         let carrier =

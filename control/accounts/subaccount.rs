@@ -1,0 +1,304 @@
+//! What REST stores about accounts: subaccounts, changes to accounts, and API keys.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tandem_store::resources::{self, Kind, Resource};
+use tandem_store::{Store, StoreError};
+
+use super::Account;
+
+const ACCOUNT: Kind<Details> = Kind::new("account");
+/// API keys in the store; their name is the friendly name.
+pub const KEY: Kind<KeyDetails> = Kind::new("key");
+
+/// Whether an account may make calls and requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountStatus {
+    /// The account may make calls and requests.
+    #[default]
+    Active,
+    /// The account may not make calls and requests until it is active again.
+    Suspended,
+    /// The account is closed for good.
+    Closed,
+}
+
+impl AccountStatus {
+    /// Each state with its word in REST.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("active", Self::Active), ("suspended", Self::Suspended), ("closed", Self::Closed)];
+
+    /// The state's word in REST: `active`, `suspended` or `closed`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// An account that was created with REST, or the changes made with REST to an account of the configuration.
+#[derive(Debug, Clone)]
+pub struct Subaccount {
+    /// The id from which the account's SID is made.
+    pub id: u128,
+    /// The account. An account of the configuration has its credentials there, not here.
+    pub account: Arc<Account>,
+    /// The account that created this one; `None` for an account of the configuration.
+    pub parent: Option<Arc<str>>,
+    /// The name shown to people (`FriendlyName`).
+    pub friendly_name: String,
+    /// Whether the account may make calls and requests.
+    pub standing: AccountStatus,
+    /// The time at which it was created.
+    pub created_at: Timestamp,
+    /// The time of the last change.
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Details {
+    /// The account's own secret; `None` for an account of the configuration.
+    auth_token: Option<String>,
+    /// The webhook signing key of a SignalWire project.
+    #[serde(default)]
+    signing_key: Option<String>,
+    parent: Option<Arc<str>>,
+    standing: AccountStatus,
+}
+
+/// An API key: credentials for an account's programs that replace the account's own secret.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// The id from which the key's SID is made.
+    pub id: u128,
+    /// The name of the account that owns the key.
+    pub account: Arc<str>,
+    /// The name shown to people (`FriendlyName`).
+    pub friendly_name: String,
+    /// SHA-256 of the secret's hex digits. The secret has 256 random bits, so that it cannot be guessed from the hash.
+    pub hash: [u8; 32],
+    /// The time at which it was created.
+    pub created_at: Timestamp,
+    /// The time of the last change.
+    pub updated_at: Timestamp,
+}
+
+/// The stored fields of a key, beside its name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyDetails {
+    /// SHA-256 of the secret, as 64 hex digits.
+    sha256: String,
+}
+
+impl Subaccount {
+    /// A new active account below `parent`. Its name in this server contains `id`.
+    pub fn new(id: u128, account: Account, parent: &Arc<str>, friendly_name: String) -> Self {
+        let now = Timestamp::now();
+        let parent = Some(Arc::clone(parent));
+        let account = Arc::new(account);
+        Self { id, account, parent, friendly_name, standing: AccountStatus::Active, created_at: now, updated_at: now }
+    }
+
+    /// The record of an account of the configuration, before any change.
+    pub fn of_configured(id: u128, account: &Arc<Account>) -> Self {
+        let now = Timestamp::now();
+        let (account, friendly_name) = (Arc::clone(account), account.name.to_string());
+        Self {
+            id,
+            account,
+            parent: None,
+            friendly_name,
+            standing: AccountStatus::Active,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// Stores the account.
+    pub async fn store(&self, store: &Store) -> Result<(), StoreError> {
+        let (secret, signing_key) = if self.parent.is_some() { self.account.secrets() } else { (None, None) };
+        let row = Resource {
+            id: self.id,
+            account: self.account.name.to_string(),
+            parent: None,
+            name: self.friendly_name.clone(),
+            claim: None,
+            details: Details {
+                auth_token: secret.map(str::to_owned),
+                signing_key: signing_key.map(str::to_owned),
+                parent: self.parent.clone(),
+                standing: self.standing,
+            },
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        };
+        resources::put(store, ACCOUNT, &row).await.map(drop)
+    }
+}
+
+impl Key {
+    /// Creates a key. Returns it with its secret, which is stored nowhere.
+    pub fn new(account: &Arc<str>, friendly_name: String) -> (Self, String) {
+        let secret: [u8; 32] = rand::random();
+        let secret = hex(&secret);
+        let now = Timestamp::now();
+        let key = Self {
+            id: rand::random(),
+            account: Arc::clone(account),
+            friendly_name,
+            hash: Sha256::digest(secret.as_bytes()).into(),
+            created_at: now,
+            updated_at: now,
+        };
+        (key, secret)
+    }
+
+    /// Whether this is the key's secret; compared in constant time.
+    pub fn fits(&self, secret: &str) -> bool {
+        let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+        self.hash.ct_eq(&hash).into()
+    }
+
+    /// Stores the key.
+    pub async fn store(&self, store: &Store) -> Result<(), StoreError> {
+        let row = Resource {
+            id: self.id,
+            account: self.account.to_string(),
+            parent: None,
+            name: self.friendly_name.clone(),
+            claim: None,
+            details: KeyDetails { sha256: hex(&self.hash) },
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        };
+        resources::put(store, KEY, &row).await.map(drop)
+    }
+
+    /// Deletes a key from the store; `false` if the account has no key with this id.
+    pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+        resources::delete(store, KEY, account, id).await
+    }
+
+    fn of(row: Resource<KeyDetails>) -> Result<Self, StoreError> {
+        let Resource { id, account, name, details, created_at, updated_at, .. } = row;
+        let hash = unhex(&details.sha256);
+        let hash = hash.ok_or(StoreError::Corrupt { column: "details", value: details.sha256 })?;
+        Ok(Self { id, account: account.into(), friendly_name: name, hash, created_at, updated_at })
+    }
+}
+
+/// All stored accounts: subaccounts, and changes to accounts of the configuration.
+pub async fn all(store: &Store) -> Result<Vec<Subaccount>, StoreError> {
+    let rows = resources::all(store, ACCOUNT).await?;
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// All stored API keys.
+pub async fn keys(store: &Store) -> Result<Vec<Key>, StoreError> {
+    resources::all(store, KEY).await?.into_iter().map(Key::of).collect()
+}
+
+/// The account's API key with this id, from the store.
+pub async fn key(store: &Store, account: &str, id: u128) -> Result<Option<Key>, StoreError> {
+    resources::get(store, KEY, account, id).await?.map(Key::of).transpose()
+}
+
+fn read(row: Resource<Details>) -> Subaccount {
+    let Resource { id, account: name, name: friendly_name, details, created_at, updated_at, .. } = row;
+    let Details { auth_token, signing_key, parent, standing } = details;
+    let account = Arc::new(Account::made(&name, auth_token, signing_key));
+    Subaccount { id, account, parent, friendly_name, standing, created_at, updated_at }
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut octets = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (octet, pair) in octets.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *octet = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Accounts;
+    use super::*;
+
+    fn configured(name: &str) -> Account {
+        Account { name: name.into(), ..Account::made("AC1", Some("token".into()), None) }
+    }
+
+    fn made(name: &str, parent: &str) -> Subaccount {
+        Subaccount::new(7, Account::made(name, Some("secret".into()), None), &parent.into(), "sub".into())
+    }
+
+    #[test]
+    fn accounts_of_the_configuration_are_the_floor() {
+        let accounts = Accounts::new([configured("acme")]);
+        accounts.put(made("AC2", "acme"));
+        assert_eq!(accounts.by_sid("AC2").unwrap().name, "AC2".into());
+        assert_eq!((accounts.parent("AC2").as_deref(), accounts.parent("acme")), (Some("acme"), None));
+        let operator = |name: &str| accounts.is_operator(&accounts.by_name(name).unwrap());
+        assert!(operator("acme") && !operator("AC2"), "an only account runs the server, whomever it has made");
+        // A reload of the configuration keeps subaccounts: the file does not name them.
+        accounts.replace([configured("acme")]);
+        assert_eq!(accounts.standing("AC2"), AccountStatus::Active);
+        // A database row cannot replace an account of the configuration.
+        let mut intruder = made("acme", "acme");
+        intruder.standing = AccountStatus::Closed;
+        accounts.put(intruder);
+        assert_eq!(accounts.standing("acme"), AccountStatus::Active);
+        assert_eq!(accounts.by_name("acme").unwrap().secrets(), (Some("token"), None));
+        // A subaccount is closed when its parent is no longer configured.
+        accounts.replace([configured("other")]);
+        assert_eq!(accounts.standing("AC2"), AccountStatus::Closed);
+        assert_eq!(accounts.standing("nobody"), AccountStatus::Closed);
+    }
+
+    #[test]
+    fn a_key_logs_in_with_its_secret_until_it_is_given_up() {
+        let accounts = Accounts::new([configured("acme")]);
+        let (key, secret) = Key::new(&"acme".into(), "ci".into());
+        let id = key.id;
+        assert!(!format!("{:?}", key.hash).contains(&secret));
+        accounts.put_key(key);
+        assert_eq!(accounts.by_key(id, &secret).unwrap().name, "acme".into());
+        assert!(accounts.by_key(id, "").is_none() && accounts.by_key(id + 1, &secret).is_none());
+        accounts.forget_key(id);
+        assert!(accounts.by_key(id, &secret).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_made_is_there_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let mut one = made("AC2", "acme");
+        one.standing = AccountStatus::Suspended;
+        one.store(&store).await.unwrap();
+        let (key, secret) = Key::new(&"AC2".into(), "ci".into());
+        key.store(&store).await.unwrap();
+        let accounts = Accounts::new([configured("acme")]);
+        accounts.load(&store).await.unwrap();
+        assert_eq!(accounts.standing("AC2"), AccountStatus::Suspended);
+        assert_eq!(accounts.by_sid("AC2").unwrap().secrets(), (Some("secret"), None));
+        assert_eq!(accounts.by_key(key.id, &secret).unwrap().name, "AC2".into());
+        assert_eq!(accounts.below("acme").len(), 1);
+        assert!(Key::delete(&store, "AC2", key.id).await.unwrap());
+        assert!(subaccount::keys(&store).await.unwrap().is_empty());
+    }
+
+    use super::super::subaccount;
+}

@@ -1,0 +1,356 @@
+//! Trunks that applications create by REST for the PBXs of their accounts. Calls go in both directions.
+//!
+//! ```text
+//!   PBX ── number@its domain, by password or address ──▶ our trunks        (terminated)
+//!   a number of the trunk ──▶ the PBX's own URIs, by priority and weight; last a document   (originated)
+//! ```
+//!
+//! Calls from a PBX are recognised by a SIP domain ([`tandem_store::domains`]) that has the trunk's id. As long as the trunk
+//! has no domain name, this domain has a name that no one can call.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tandem_call::address::{Address, PhoneNumber};
+use tandem_call::program::instruction::{DialTarget, Instruction, Program};
+use tandem_call::{Method, Target};
+use tandem_settings::{RecordBridge, TrunkConfig};
+use tandem_store::resources::{self, Kind, Resource};
+use tandem_store::{Store, StoreError};
+
+use crate::connections::Connections;
+use crate::inventory::Limits;
+use crate::{Outbound, bridge_program, lot, with_user};
+
+/// Trunks; the resource's name is the friendly name.
+pub const TRUNK: Kind<CustomerTrunk> = Kind::new("trunk");
+/// Origination URIs; their parent is the trunk.
+pub const ORIGINATION: Kind<Origination> = Kind::new("origination");
+
+/// Maximum number of URIs that are tried for one call.
+const MOST_TRIED: usize = 8;
+/// Prefix of the names of these trunks. No trunk of the configuration has it.
+const PREFIX: &str = "pbx:";
+
+/// The settings of an account's trunk.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CustomerTrunk {
+    /// The host name that the PBX calls; `None` if the PBX may not call.
+    pub domain: Option<String>,
+    /// Whether calls must be encrypted in both directions (TLS and SRTP).
+    pub secure: bool,
+    /// Transfers (REFER) that the PBX may request, at the expense of its account.
+    pub transfers: Transfers,
+    /// The recording of calls.
+    pub record: Record,
+    /// URL of the document for a call that no URI of the PBX answers.
+    pub recovery: Option<Arc<str>>,
+    /// HTTP method for `recovery`.
+    pub recovery_method: Method,
+    /// Credentials with which the PBX may call at any host name of this server.
+    pub login: Option<Login>,
+    /// Transport for URIs that do not name one: `tcp` or `tls`.
+    pub transport: Option<String>,
+    /// Ids of the places (hosts or addresses) that are tried first, in this order.
+    pub first: Vec<u128>,
+    /// Whether the other places are tried in random order instead of the order of their creation.
+    pub in_turn: bool,
+    /// Limits of simultaneous calls.
+    pub limits: Limits,
+    /// Whether the trunk is disabled: it neither accepts nor makes calls.
+    pub inactive: bool,
+    /// Further members that the provider's API stores.
+    pub other: Map<String, Value>,
+}
+
+/// A username with the digest credentials for its password (RFC 7616 §3.4.2), for one realm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// The username.
+    pub username: String,
+    /// Hash `H(A1)` for `algorithm=MD5`.
+    pub ha1_md5: String,
+    /// Hash `H(A1)` for `algorithm=SHA-256`.
+    pub ha1_sha256: String,
+}
+
+/// The transfers that a PBX may request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transfers {
+    /// No transfers.
+    #[default]
+    Off,
+    /// Transfers to SIP URIs whose user part is not a telephone number.
+    Sip,
+    /// All transfers.
+    On,
+}
+
+/// The recording settings for the calls of a PBX.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Start of the recording; `None` for no recording.
+    pub from: Option<RecordFrom>,
+    /// Whether each party is recorded on a channel of its own.
+    pub dual: bool,
+    /// Whether silence at the start and the end is removed.
+    pub trim: bool,
+}
+
+/// The start of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordFrom {
+    /// When the call rings.
+    Ringing,
+    /// When the call is answered.
+    Answer,
+}
+
+/// A URI at which a PBX is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origination {
+    /// The URI: `sip:HOST[:PORT][;transport=...]`.
+    pub uri: String,
+    /// Priority; the lowest value is tried first.
+    pub priority: u16,
+    /// Weight among URIs of the same priority, which are tried in random order.
+    pub weight: u16,
+    /// Whether the URI is used.
+    pub enabled: bool,
+}
+
+/// All trunks of accounts, in memory. The database bounds their number.
+#[derive(Debug, Default)]
+pub struct CustomerTrunks(HashMap<u128, Known>);
+
+#[derive(Debug)]
+struct Known {
+    row: Resource<CustomerTrunk>,
+    originations: Vec<Origination>,
+}
+
+impl CustomerTrunks {
+    /// Reads the trunks from the database, and adds those of the connections.
+    pub async fn load(store: &Store, connections: &Connections) -> Result<Self, StoreError> {
+        let rows = resources::all(store, TRUNK).await?;
+        let mut known: HashMap<_, _> =
+            rows.into_iter().map(|row| (row.id, Known { row, originations: Vec::new() })).collect();
+        for origination in resources::all(store, ORIGINATION).await? {
+            let of = origination.parent.and_then(|id| known.get_mut(&id));
+            if let Some(trunk) = of {
+                trunk.originations.push(origination.details);
+            }
+        }
+        let own =
+            |(row, originations): (&Resource<CustomerTrunk>, _)| (row.id, Known { row: row.clone(), originations });
+        known.extend(connections.trunks().map(own));
+        Ok(Self(known))
+    }
+
+    /// Returns a trunk if it belongs to the account.
+    pub fn get(&self, account: &str, id: u128) -> Option<&CustomerTrunk> {
+        self.0.get(&id).filter(|known| known.row.account == account).map(|known| &known.row.details)
+    }
+
+    /// Whether the trunk with this name accepts encrypted calls only.
+    pub fn is_secure(&self, name: &str) -> bool {
+        id(name).and_then(|id| self.0.get(&id)).is_some_and(|known| known.row.details.secure)
+    }
+
+    /// Whether the trunk with this name allows its far end to transfer a call to `uri`. Trunks of the configuration are
+    /// not restricted here.
+    pub fn may_transfer(&self, name: &str, uri: &str) -> bool {
+        let Some(id) = id(name) else { return true };
+        match self.0.get(&id).map(|known| known.row.details.transfers) {
+            Some(Transfers::On) => true,
+            Some(Transfers::Sip) => {
+                let to = Address::from(uri);
+                !uri.starts_with("tel:") && to.user().parse::<PhoneNumber>().is_err()
+            }
+            Some(Transfers::Off) | None => false,
+        }
+    }
+
+    /// Returns the routes of a call to `user`, best first. The list is empty if the trunk does not belong to the
+    /// account.
+    pub fn originate(&self, account: &str, trunk: u128, user: &str, rng: &mut impl Rng) -> Vec<Outbound> {
+        let Some(known) = self.0.get(&trunk).filter(|known| known.row.account == account) else { return Vec::new() };
+        let enabled = known.originations.iter().filter(|one| one.enabled);
+        let mut ways: Vec<_> = enabled.map(|one| (one.priority, lot(one.weight, rng), one)).collect();
+        ways.sort_by(|(a, lot_a, _), (b, lot_b, _)| a.cmp(b).then(lot_a.total_cmp(lot_b)));
+        ways.into_iter().take(MOST_TRIED).filter_map(|(_, _, one)| outbound(trunk, one, user)).collect()
+    }
+}
+
+/// Returns the name of an account's trunk, for places where trunks have names.
+pub fn name(id: u128) -> Arc<str> {
+    format!("{PREFIX}{id:032x}").into()
+}
+
+/// Returns the id of an account's trunk; `None` for the name of a trunk of the configuration.
+pub fn id(name: &str) -> Option<u128> {
+    u128::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()
+}
+
+/// Parses the id of a trunk in the spelling of applications: two letters and 32 hexadecimal digits.
+pub fn spelled(text: &str) -> Option<u128> {
+    let digits = text.get(2..).filter(|digits| digits.len() == 32)?;
+    u128::from_str_radix(digits, 16).ok()
+}
+
+/// Builds the program of a call from a PBX to a number, over the trunks of the server.
+pub fn terminate(pbx: &CustomerTrunk, number: Address) -> Program {
+    recorded(bridge_program(DialTarget::new(number), recording(pbx.record)), pbx.record)
+}
+
+/// Builds the program of a call to `user` at the PBX. If the PBX does not answer, the program continues with the
+/// recovery document.
+pub fn originate(pbx: &CustomerTrunk, trunk: u128, user: &str) -> Program {
+    // Routing replaces the host by that of each URI that is tried.
+    let to = match user.parse() {
+        Ok(number) => Address::Phone(number),
+        Err(_) => Address::Sip(format!("sip:{user}@pbx.invalid").into()),
+    };
+    let target = DialTarget { via: vec![name(trunk)], ..DialTarget::new(to) };
+    let mut program = recorded(bridge_program(target, recording(pbx.record)), pbx.record);
+    if let Some(url) = &pbx.recovery {
+        for instruction in &mut program.instructions {
+            if let Instruction::Dial(dial) = instruction {
+                dial.pass_failure = false;
+            }
+        }
+        let target = Target { url: Arc::clone(url), method: pbx.recovery_method };
+        program.instructions.push(Instruction::Redirect(target));
+    }
+    program
+}
+
+fn recording(record: Record) -> RecordBridge {
+    match (record.from, record.dual) {
+        (None, _) => RecordBridge::Off,
+        (Some(_), true) => RecordBridge::Dual,
+        (Some(_), false) => RecordBridge::Mono,
+    }
+}
+
+fn recorded(mut program: Program, record: Record) -> Program {
+    for instruction in &mut program.instructions {
+        if let Instruction::Dial(dial) = instruction
+            && let Some(recorded) = &mut dial.record
+        {
+            recorded.from_ringing = record.from == Some(RecordFrom::Ringing);
+            recorded.spec.trim = record.trim;
+        }
+    }
+    program
+}
+
+fn outbound(trunk: u128, origination: &Origination, user: &str) -> Option<Outbound> {
+    // Applications also write `sip://host`.
+    let uri = origination.uri.replacen("://", ":", 1);
+    let settings = json!({ "name": name(trunk), "uri": uri });
+    let settings: TrunkConfig = serde_json::from_value(settings).ok()?;
+    Some(Outbound {
+        request_uri: with_user(&uri, user),
+        next_hop: Some(uri),
+        from_host: None,
+        credentials: None,
+        trunk: Some(Arc::new(settings)),
+        aor: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    fn known(originations: &[(&str, u16, u16, bool)]) -> CustomerTrunks {
+        let originations = originations
+            .iter()
+            .map(|&(uri, priority, weight, enabled)| Origination { uri: uri.into(), priority, weight, enabled })
+            .collect();
+        let row = Resource { id: 7, ..Resource::new("acme", "pbx", CustomerTrunk::default()) };
+        CustomerTrunks([(7, Known { row, originations })].into())
+    }
+
+    #[test]
+    fn a_call_goes_to_the_lowest_priority_first_and_among_equals_by_weight() {
+        let pbxs = known(&[
+            ("sip:third.example", 20, 1, true),
+            ("sip://first.example:5070;transport=tcp", 10, 9, true),
+            ("sip:second.example", 10, 1, true),
+            ("sip:never.example", 0, 1, false),
+        ]);
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut firsts = 0;
+        for _ in 0..1_000 {
+            let ways = pbxs.originate("acme", 7, "+15551230001", &mut rng);
+            let uris: Vec<_> = ways.iter().map(|way| way.request_uri.as_str()).collect();
+            assert_eq!(uris.len(), 3);
+            assert_eq!(uris[2], "sip:+15551230001@third.example");
+            firsts += usize::from(uris[0] == "sip:+15551230001@first.example:5070;transport=tcp");
+        }
+        assert!((850..950).contains(&firsts), "{firsts} of 1000, where 900 are to be expected");
+        assert!(pbxs.originate("other", 7, "+1", &mut rng).is_empty(), "it is not theirs");
+    }
+
+    #[test]
+    fn a_pbx_has_calls_transferred_as_its_trunk_allows() {
+        let may = |transfers, uri: &str| {
+            let mut pbxs = known(&[]);
+            pbxs.0.get_mut(&7).unwrap().row.details.transfers = transfers;
+            pbxs.may_transfer(&name(7), uri)
+        };
+        let (number, person) = ("sip:+15551230001@pbx.example", "sip:alice@pbx.example");
+        assert!(!may(Transfers::Off, number) && !may(Transfers::Off, person));
+        assert!(
+            !may(Transfers::Sip, number) && !may(Transfers::Sip, "tel:+15551230001") && may(Transfers::Sip, person)
+        );
+        assert!(may(Transfers::On, number) && may(Transfers::On, person));
+        assert!(known(&[]).may_transfer("carrier", number), "others have their own settings");
+        assert!(!known(&[]).may_transfer(&name(8), person), "it is gone");
+    }
+
+    #[test]
+    fn a_trunks_name_is_told_from_those_of_the_configuration() {
+        assert_eq!(id(&name(7)), Some(7));
+        assert_eq!(id("carrier"), None);
+    }
+
+    #[test]
+    fn what_nobody_answers_gets_the_document_and_recordings_are_as_wished() {
+        let record = Record { from: Some(RecordFrom::Ringing), dual: true, trim: true };
+        let pbx = CustomerTrunk { recovery: Some("http://app/".into()), record, ..CustomerTrunk::default() };
+        let program = originate(&pbx, 7, "+15551230001");
+        let [Instruction::Dial(dial), Instruction::Redirect(target)] = &program.instructions[..] else {
+            panic!("{program:?}")
+        };
+        assert_eq!((&*target.url, dial.pass_failure, &*dial.targets[0].via[0]), ("http://app/", false, &*name(7)));
+        let recorded = dial.record.as_ref().unwrap();
+        assert!(recorded.from_ringing && recorded.spec.trim);
+        let plain = originate(&CustomerTrunk::default(), 7, "100");
+        let [Instruction::Dial(dial)] = &plain.instructions[..] else { panic!("{plain:?}") };
+        assert!(dial.record.is_none() && dial.pass_failure);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_trunk_is_its_accounts_own() {
+        tandem_store::testing::on_each_database(async |store| {
+            let trunk = Resource { id: 2, ..Resource::new("acme", "pbx", CustomerTrunk::default()) };
+            assert!(resources::put(&store, TRUNK, &trunk).await.unwrap());
+            let pbxs = CustomerTrunks::load(&store, &Connections::default()).await.unwrap();
+            assert!(pbxs.get("acme", 2).is_some() && pbxs.get("other", 2).is_none());
+        })
+        .await;
+    }
+}

@@ -1,0 +1,131 @@
+//! The resources of one kind, in the database and in memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tandem_store::resources::{self, Kind, Resource};
+use tandem_store::{Store, StoreError};
+
+use super::MOST;
+
+/// A kind of resource that accounts own.
+pub trait InventoryItem: Serialize + DeserializeOwned {
+    /// The name of the kind in the database.
+    const WORD: &'static str;
+
+    /// The key under which a resource is found; it is unique in the server.
+    fn key(row: &Resource<Self>) -> String
+    where
+        Self: Sized;
+}
+
+/// All resources of a kind, by id and by key.
+#[derive(Debug)]
+pub struct ResourceCache<T> {
+    rows: RwLock<Rows<T>>,
+    /// Held while a change is written to the database and then to memory, so that both see changes in the same order.
+    changing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Rows<T> {
+    by_id: HashMap<u128, Arc<Resource<T>>>,
+    ids: HashMap<String, u128>,
+}
+
+/// The reason that a resource was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// A resource with this key exists already.
+    #[error("somebody has it already")]
+    Taken,
+    /// The account has the maximum number already.
+    #[error("the account holds {MOST} of them, and may not hold more")]
+    Full,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<T> Default for ResourceCache<T> {
+    fn default() -> Self {
+        let rows = Rows { by_id: HashMap::new(), ids: HashMap::new() };
+        Self { rows: RwLock::new(rows), changing: tokio::sync::Mutex::new(()) }
+    }
+}
+
+impl<T: InventoryItem> ResourceCache<T> {
+    /// Loads all resources of the kind from the database.
+    pub async fn load(store: &Store) -> Result<Self, StoreError> {
+        let shelf = Self::default();
+        for row in resources::all(store, Kind::new(T::WORD)).await? {
+            shelf.rows.write().add(row);
+        }
+        Ok(shelf)
+    }
+
+    /// The resource with this key, of any account.
+    pub fn find(&self, key: &str) -> Option<Arc<Resource<T>>> {
+        let rows = self.rows.read();
+        rows.ids.get(key).and_then(|id| rows.by_id.get(id)).cloned()
+    }
+
+    /// The keys of all accounts' resources, in no order.
+    pub fn keys(&self) -> Vec<String> {
+        self.rows.read().ids.keys().cloned().collect()
+    }
+
+    /// The resources of an account, newest first.
+    pub fn all(&self, account: &str) -> Vec<Arc<Resource<T>>> {
+        let rows = self.rows.read();
+        let mut own: Vec<_> = rows.by_id.values().filter(|row| row.account == account).cloned().collect();
+        own.sort_unstable_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
+        own
+    }
+
+    /// Adds a resource, or replaces the one with its id, in the database and then in memory.
+    pub async fn put(&self, store: &Store, mut row: Resource<T>) -> Result<Arc<Resource<T>>, InventoryError> {
+        row.claim = Some(format!("{} {}", T::WORD, T::key(&row)));
+        let _one_at_a_time = self.changing.lock().await;
+        let more = |rows: &Rows<T>| {
+            let had = rows.by_id.get(&row.id).is_some_and(|had| had.account == row.account);
+            !had && rows.by_id.values().filter(|other| other.account == row.account).count() >= MOST
+        };
+        if more(&self.rows.read()) {
+            return Err(InventoryError::Full);
+        }
+        match resources::put(store, Kind::new(T::WORD), &row).await? {
+            true => Ok(self.rows.write().add(row)),
+            false => Err(InventoryError::Taken),
+        }
+    }
+
+    /// Deletes a resource; `false` if the account has none with this id.
+    pub async fn delete(&self, store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let deleted = resources::delete(store, Kind::<T>::new(T::WORD), account, id).await?;
+        if deleted {
+            self.rows.write().remove(id);
+        }
+        Ok(deleted)
+    }
+}
+
+impl<T: InventoryItem> Rows<T> {
+    fn add(&mut self, row: Resource<T>) -> Arc<Resource<T>> {
+        self.remove(row.id);
+        let row = Arc::new(row);
+        self.ids.insert(T::key(&row), row.id);
+        self.by_id.insert(row.id, Arc::clone(&row));
+        row
+    }
+
+    fn remove(&mut self, id: u128) {
+        if let Some(row) = self.by_id.remove(&id) {
+            self.ids.remove(&T::key(&row));
+        }
+    }
+}

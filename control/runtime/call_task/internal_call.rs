@@ -1,0 +1,119 @@
+//! Internal calls: calls to an application, a number or a domain of this server. The far end is another leg of this
+//! server, in a call of its own.
+
+use std::sync::Arc;
+
+use tandem_accounts::subaccount::AccountStatus;
+use tandem_call::address::Address;
+use tandem_call::id::{CallId, LegId};
+use tandem_call::internal_call::{InternalCall, MOST_IN_A_ROW};
+use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
+use tandem_call::output::Invite;
+use tandem_clock as clock;
+use tandem_media as media;
+use tandem_routing::InternalDestination;
+
+use super::CallTask;
+use crate::leg::LegIo;
+use crate::loopback::LoopbackDialog;
+use crate::registry::IncomingInternalCall;
+
+impl CallTask {
+    /// Calls a destination of this server. The far leg is created in a call of its own and rings there.
+    ///
+    /// # Errors
+    /// The reason in words.
+    pub(super) fn start_internal_call(
+        &mut self,
+        leg: LegId,
+        invite: &Invite,
+        own: InternalDestination,
+        io: &mut LegIo,
+    ) -> Result<(), String> {
+        let InternalDestination { route, called } = own;
+        let info = self.call.leg(leg).cloned().ok_or("the leg is over")?;
+        let parent = info.parent.and_then(|parent| self.call.leg(parent));
+        let depth = match &info.handover {
+            Some(handover) => handover.depth,
+            None => parent.map_or(0, |parent| parent.depth()).saturating_add(1),
+        };
+        let family = info.parent.and_then(|parent| self.legs.get(&parent)).map(|io| io.family()).unwrap_or_default();
+        if depth > MOST_IN_A_ROW {
+            return Err(format!(
+                "{} was not called: {MOST_IN_A_ROW} applications and numbers have called one another already",
+                invite.to
+            ));
+        }
+        if !family.takes_another() {
+            return Err(format!("{} was not called: too many calls within this server come of one", invite.to));
+        }
+        let services = Arc::clone(&self.services);
+        if services.accounts.standing(&route.account) != AccountStatus::Active {
+            return Err(format!("{} was not called: its account is not active", invite.to));
+        }
+        let handover = Box::new(match info.handover.as_deref() {
+            Some(handover) => {
+                let account = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
+                let customer = || account.and_then(|(dialect, account)| dialect.account_id(&account));
+                InternalCall { customer: handover.customer.clone().or_else(customer), ..handover.clone() }
+            }
+            None => InternalCall { depth, ..InternalCall::default() },
+        });
+        let called = parent.filter(|_| handover.as_called).map_or(called, |parent| parent.to.clone());
+        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|io| io.preference());
+        let session = self.open_within(leg).map_err(|_| "no media session".to_owned())?;
+        self.call.set_within(leg);
+        let (now, rng) = (clock::time(), &mut rand::rng());
+        let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
+        let (loopback, far) = LoopbackDialog::pair(&self.calls, leg, own, &family);
+        io.prefer(other.unwrap_or_default());
+        let offer = io.start_internal_call(session, loopback);
+        let sip = SipFacts {
+            domain: self.domain_called(&called),
+            number: services.number_id(&route.account, &called),
+            headers: invite.headers.clone(),
+            ..SipFacts::default()
+        };
+        let far_end = LegInfo {
+            id: own,
+            session: session_id,
+            parent: None,
+            account: Arc::clone(&route.account),
+            dialect: Arc::clone(&route.dialect),
+            application: route.application.clone(),
+            direction: Direction::Inbound,
+            from: invite.from.clone(),
+            to: called,
+            caller_name: invite.caller_name.clone(),
+            forwarded_from: None,
+            status: Status::Initiated,
+            created_at: now,
+            answered_at: None,
+            answered_by: None,
+            end: None,
+            client_state: None,
+            status_callback: None,
+            fallback: None,
+            sip,
+            handover: Some(handover),
+        };
+        self.calls.begin_within(IncomingInternalCall { info: far_end, from: leg, offer, loopback: far }, route);
+        Ok(())
+    }
+
+    /// The id of the SIP domain that decides about a call to this address, as 32 hex digits.
+    fn domain_called(&self, called: &Address) -> Option<Arc<str>> {
+        let Address::Sip(uri) = called else { return None };
+        let routing = self.services.routing.get();
+        routing.phones().domain_of(uri).map(|domain| format!("{:032x}", domain.id).into())
+    }
+
+    pub(super) fn open_within(&self, leg: LegId) -> Result<media::Session, u16> {
+        let (key, affinity) = (media::SessionKey(leg.0), self.call.id().0);
+        self.services
+            .media
+            .open_within(key, affinity, self.inbox.sink())
+            .inspect_err(|error| tracing::warn!(call = %self.call.id(), %leg, %error, "no media session"))
+            .map_err(|_| 503)
+    }
+}

@@ -1,0 +1,62 @@
+//! Starts and stops speech recognition of a leg, for gathers and live transcriptions.
+
+use tandem_call::id::{LegId, OpId, TranscriptionId};
+use tandem_call::output::LegEvent;
+use tandem_call::recognition::RecognitionSpec;
+use tandem_call::recording::Track;
+use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
+use tandem_media as media;
+
+use super::CallTask;
+use crate::speech_tap::{RecognitionOwner, SpeechTap, TAP_CODEC, TAP_FRAMES};
+
+impl CallTask {
+    pub(super) fn listen(&mut self, leg: LegId, op: OpId, how: &RecognitionSpec) {
+        if let Err(why) = self.open_ear(leg, op, RecognitionOwner::Gather(op), Track::Inbound, how) {
+            self.found_out(leg, LegEvent::RecognitionEnded { op, failed: Some(why) });
+        }
+    }
+
+    pub(super) fn finish_recognition(&mut self, leg: LegId, op: OpId) {
+        if let Some(ear) = self.legs.get_mut(&leg).and_then(|io| io.speech_taps.get_mut(&op)) {
+            ear.finish();
+        }
+    }
+
+    pub(super) fn stop_recognition(&mut self, leg: LegId, op: OpId) {
+        if let Some(io) = self.legs.get_mut(&leg) {
+            io.speech_taps.remove(&op);
+            io.command(media::Command::Untap { op: media::OpId(op.0) });
+        }
+    }
+
+    pub(super) fn start_transcription(&mut self, leg: LegId, op: OpId, id: TranscriptionId, spec: &TranscriptionSpec) {
+        let opened = self.open_ear(leg, op, RecognitionOwner::Transcription(id), spec.track, &spec.listening);
+        let status = opened.map_or_else(TranscriptionStatus::Failed, |()| TranscriptionStatus::Started);
+        self.found_out(leg, LegEvent::Transcription { id, status });
+    }
+
+    fn open_ear(
+        &mut self,
+        leg: LegId,
+        op: OpId,
+        listener: RecognitionOwner,
+        track: Track,
+        how: &RecognitionSpec,
+    ) -> Result<(), String> {
+        let tracks = [Track::Inbound, Track::Outbound].into_iter().filter(|one| track == Track::Both || track == *one);
+        let sessions =
+            tracks.map(|one| Ok((one, self.services.recogniser.listen(how).map_err(|why| why.to_string())?)));
+        let sessions = sessions.collect::<Result<Vec<_>, String>>()?;
+        let inbox = self.inbox.clone();
+        let io = self.legs.get_mut(&leg).ok_or("no such leg")?;
+        let (sink, reader) = media::tap(TAP_FRAMES, TAP_CODEC);
+        if !io.command(media::Command::Tap { op: media::OpId(op.0), tracks: crate::track::tracks(track), sink }) {
+            return Err("no audio path".to_owned());
+        }
+        // Finished taps are removed here, as nothing else does it.
+        io.speech_taps.retain(|_, ear| !ear.is_over());
+        io.speech_taps.insert(op, SpeechTap::open(listener, sessions, reader, leg, inbox));
+        Ok(())
+    }
+}

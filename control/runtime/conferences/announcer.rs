@@ -1,0 +1,242 @@
+//! Documents that are played in a conference: repeatedly to a participant who waits or is held, or once as an
+//! announcement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::Target;
+use tandem_call::conference::event::RoomAudio;
+use tandem_call::event::{EventKind, Playback, PlaybackEnd};
+use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
+use tandem_call::id::{ConferenceId, FetchId, LegId, OpId};
+use tandem_call::leg::LegInfo;
+use tandem_call::output::LegEvent;
+use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Wait, Warning};
+use tandem_clock as clock;
+use tandem_dialect::{self as dialect, Context};
+use tandem_http::CookieJar;
+use tandem_media as media;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Conferences;
+use crate::audio::AudioError;
+use crate::document::{self, Asker, ScriptSlot};
+use crate::inbox::{Inbox, Message};
+use crate::services::Services;
+
+/// Maximum length of a chain of documents.
+const MOST_DOCUMENTS: usize = 10;
+/// Minimum time between two requests for a document that is repeated.
+const HASTE: Duration = Duration::from_secs(2);
+/// Pause after a document that could not be played.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The place where a document is played.
+pub(super) struct Announcer {
+    pub(super) conferences: Conferences,
+    pub(super) services: Arc<Services>,
+    pub(super) id: ConferenceId,
+    pub(super) name: Arc<str>,
+    /// The leg for which the document is requested.
+    pub(super) leg: Arc<LegInfo>,
+    /// The leg that hears it; all participants if `None`.
+    pub(super) to: Option<LegId>,
+    /// The inbox of the leg's call, for its log and for warnings.
+    pub(super) inbox: Option<Inbox>,
+}
+
+/// The reason that a document was not played, or not to its end.
+struct Fault {
+    /// The provider's number of the error, if the application is to be told.
+    code: Option<u32>,
+    why: String,
+}
+
+impl From<&str> for Fault {
+    fn from(why: &str) -> Self {
+        Self { code: None, why: why.to_owned() }
+    }
+}
+
+/// A running playback; dropping it stops the playback.
+struct Playing<'a> {
+    stage: &'a Announcer,
+    op: media::OpId,
+}
+
+impl Drop for Playing<'_> {
+    fn drop(&mut self) {
+        self.stage.conferences.stop_play(self.stage.id, self.op);
+    }
+}
+
+impl Announcer {
+    /// Plays a document once.
+    ///
+    /// # Errors
+    /// The reason that it was not played, or not to its end.
+    pub(super) async fn announce(self, target: Target) -> Result<(), String> {
+        let done = self.perform(&CookieJar::new(), target).await;
+        done.map_err(|fault| self.complain(fault))
+    }
+
+    /// Plays a document or file again and again, until the task is aborted.
+    pub(super) async fn repeat(self, what: Wait) {
+        let jar = CookieJar::new();
+        let mut said = None;
+        loop {
+            let began = Instant::now();
+            let done = match (&what, what.file()) {
+                (Wait::Document(target), _) => self.perform(&jar, target.clone()).await,
+                (_, Some(file)) => self.play(Play::new(file, None)).await,
+                // The room plays music itself, or nothing is to be played.
+                (_, None) => return,
+            };
+            match done {
+                Ok(()) => tokio::time::sleep_until(began + HASTE).await,
+                Err(fault) => {
+                    self.note("media", format!("not heard in the conference: {}", fault.why));
+                    // A repeated error is reported once.
+                    if said.as_ref() != Some(&fault.why) {
+                        said = Some(self.complain(fault));
+                    }
+                    tokio::time::sleep(PATIENCE).await;
+                }
+            }
+        }
+    }
+
+    /// Plays audio as often as it says, until it ends or is stopped; reports the start and the end.
+    pub(super) async fn let_hear(self, Play { source, loops, .. }: Play, stopped: oneshot::Receiver<()>) {
+        let audio = match self.services.audio.get(&source, &self.leg.account).await {
+            Ok(audio) => audio,
+            Err(error) => {
+                let fault = self.unplayable(source, error);
+                self.note("media", format!("not heard in the conference: {}", fault.why));
+                self.complain(fault);
+                return;
+            }
+        };
+        self.tell(&source, false);
+        if let Some((op, finished)) = self.conferences.play(self.id, audio, loops, self.to) {
+            let _playing = Playing { stage: &self, op };
+            tokio::select! {
+                // In both cases the playback is over.
+                _ = finished => {}
+                _ = stopped => {}
+            }
+        }
+        self.tell(&source, true);
+    }
+
+    fn tell(&self, source: &AudioSource, over: bool) {
+        let audio = RoomAudio { source: source.clone(), to: self.to, over };
+        self.conferences.with(self.id, |live| live.state.handle_played(clock::time(), &audio));
+    }
+
+    async fn perform(&self, jar: &CookieJar, mut target: Target) -> Result<(), Fault> {
+        for _ in 0..MOST_DOCUMENTS {
+            let program = self.fetch(jar, &target).await?;
+            for warning in program.warnings {
+                self.own(LegEvent::Warned(warning));
+            }
+            let mut next = None;
+            for instruction in program.instructions {
+                match instruction {
+                    Instruction::Play(play) => self.play(play).await?,
+                    Instruction::Pause(length) => {
+                        self.play(Play::once(AudioSource::Silence(length))).await?;
+                    }
+                    Instruction::Redirect(to) => {
+                        next = Some(to);
+                        break;
+                    }
+                    // Not allowed here; the dialect has warned of it.
+                    _ => {}
+                }
+            }
+            match next {
+                Some(to) => target = to,
+                None => return Ok(()),
+            }
+        }
+        Err(Fault { code: None, why: format!("{MOST_DOCUMENTS} documents in a row only led to another one") })
+    }
+
+    async fn fetch(&self, jar: &CookieJar, target: &Target) -> Result<Program, Fault> {
+        let services = &self.services;
+        let found = services.dialects.get(&self.leg.dialect).zip(services.accounts.by_name(&self.leg.account));
+        let Some((dialect, account)) = found else { return Err("nobody speaks for its account".into()) };
+        let reason = FetchReason::Conference { id: self.id, name: Arc::clone(&self.name), all: self.to.is_none() };
+        let leg = Arc::clone(&self.leg);
+        let fetch = Fetch { id: FetchId(0), leg, target: target.clone(), reason, scope: Scope::Conference };
+        let context =
+            Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue: None };
+        let asker = Asker {
+            client: &services.client,
+            dialects: &services.dialects,
+            dialect,
+            account: &account,
+            jar,
+            id: rand::random(),
+        };
+        // A conference document is only a list of sounds, without a script.
+        let done = document::fetch(asker, &fetch, &context, &ScriptSlot::default()).await;
+        self.note("webhook", done.line);
+        match done.result {
+            Ok(program) => Ok(program),
+            // The URL probably leads to an audio file: play it.
+            Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::ContentType) => {
+                let source = AudioSource::Url(target.url.to_string());
+                let play = Instruction::Play(Play::once(source));
+                Ok(Program { instructions: vec![play], warnings: Vec::new() })
+            }
+            Err(failure) => Err(Fault {
+                code: dialect.error_number(dialect::ReportedError::Document(&failure)),
+                why: failure.detail,
+            }),
+        }
+    }
+
+    async fn play(&self, Play { source, loops, .. }: Play) -> Result<(), Fault> {
+        let audio = self.services.audio.get(&source, &self.leg.account).await;
+        let audio = audio.map_err(|error| self.unplayable(source.clone(), error))?;
+        let playing = self.conferences.play(self.id, audio, loops, self.to);
+        let (op, finished) = playing.ok_or("the conference is over")?;
+        let _playing = Playing { stage: self, op };
+        finished.await.map_err(|_| "the conference is over".into())
+    }
+
+    fn unplayable(&self, source: AudioSource, error: AudioError) -> Fault {
+        let why = error.to_string();
+        let end = match error {
+            AudioError::Missing(what) => PlaybackEnd::Missing(what),
+            AudioError::Unusable(what) => PlaybackEnd::Failed(what),
+        };
+        let dialect = self.services.dialects.get(&self.leg.dialect);
+        let event = EventKind::PlaybackEnded(Playback { op: OpId(0), source, prompt: false, callback: None }, end);
+        Fault { code: dialect.and_then(|dialect| dialect.error_number(dialect::ReportedError::Event(&event))), why }
+    }
+
+    /// Sends the application the warning, if it has a number, and returns the reason.
+    fn complain(&self, Fault { code, why }: Fault) -> String {
+        if let Some(code) = code {
+            self.own(LegEvent::Warned(Warning { code, message: why.clone() }));
+        }
+        why
+    }
+
+    fn own(&self, event: LegEvent) {
+        if let Some(inbox) = &self.inbox {
+            // The call may be over.
+            let _ = inbox.offer(Message::Own(self.leg.id, event));
+        }
+    }
+
+    fn note(&self, kind: &'static str, text: String) {
+        if let Some(inbox) = &self.inbox {
+            inbox.log().push(clock::time(), Some(self.leg.id), kind, text);
+        }
+    }
+}

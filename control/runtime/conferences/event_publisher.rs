@@ -1,0 +1,73 @@
+//! Publishes the events of a conference, in order: to its records and to its application.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tandem_call::conference::event::ConferenceEvent;
+use tandem_dialect::Context;
+use tokio::sync::mpsc;
+
+use super::history;
+use crate::notify;
+use crate::services::Services;
+
+/// Waiting events at which optional ones are dropped. Events that must be known are still accepted; their number is
+/// bounded by the participants and the requests about them.
+const FULL: usize = 1024;
+
+/// The sender to the task that publishes. When it is dropped, the task publishes the rest and ends.
+#[derive(Clone)]
+pub(super) struct EventPublisher {
+    sender: mpsc::UnboundedSender<ConferenceEvent>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl EventPublisher {
+    /// Starts the task for a new conference. A shutdown waits for the task.
+    pub(super) fn start(services: &Arc<Services>) -> Self {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<ConferenceEvent>();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (left, own) = (Arc::clone(&waiting), Arc::clone(services));
+        services.fetches.spawn(async move {
+            let mut sequence = 1;
+            while let Some(event) = receiver.recv().await {
+                left.fetch_sub(1, Ordering::Relaxed);
+                tell(&own, &event, &mut sequence).await;
+            }
+        });
+        Self { sender, waiting }
+    }
+
+    /// Whether so many events wait that optional ones must be dropped.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= FULL
+    }
+
+    pub(super) fn tell(&self, event: ConferenceEvent) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // The task ends only after its senders are dropped.
+        let _ = self.sender.send(event);
+    }
+}
+
+/// Stores and publishes one event. `sequence`: the number of the next notice.
+pub(super) async fn tell(services: &Services, event: &ConferenceEvent, sequence: &mut u32) {
+    let info = &event.conference;
+    tracing::debug!(conference = %info.id, name = %info.name, kind = ?event.kind, "conference");
+    if let Err(error) = history::write(services, event).await {
+        tracing::error!(%error, conference = %info.id, "record not written");
+    }
+    let Some((dialect, account)) = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account))
+    else {
+        return;
+    };
+    let context =
+        Context { public_url: Arc::clone(&services.public_url), sequence: *sequence, recording: None, queue: None };
+    for notice in dialect.conference(&account, event, &context) {
+        *sequence += u32::from(notice.numbered);
+        let delivery = notify::conference_delivery(notice, dialect.as_ref(), info, rand::random());
+        if let Err(error) = services.deliveries().enqueue(delivery).await {
+            tracing::error!(%error, conference = %info.id, "notice not written down");
+        }
+    }
+}

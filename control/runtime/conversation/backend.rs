@@ -1,0 +1,93 @@
+//! The other side of a conversation: an application at a WebSocket, or an agent of this server.
+
+use std::time::Instant;
+
+use serde_json::Value;
+use tandem_call::Now;
+use tandem_call::conversation::Utterance;
+use tandem_call::stream::{StreamFailure, StreamFault};
+use tandem_dialect::conversation::{ConversationCommand, ConversationEvent, ConversationWire};
+use tandem_http::websocket::{Socket, SocketMessage};
+
+use crate::agent::{Agent, AgentOutput};
+
+/// The other side of a conversation.
+pub(super) enum ConversationBackend {
+    /// An application, with its wire format.
+    Application(Box<Socket>, Box<dyn ConversationWire>),
+    /// An agent.
+    Agent(Box<Agent>),
+}
+
+/// A message of the other side.
+pub(super) enum BackendMessage {
+    /// A request to the conversation.
+    Ask(ConversationCommand),
+    /// An invalid message; the text is sent back to the application.
+    Malformed(String),
+    /// The connection is closed.
+    Closed(StreamFailure),
+    /// Start (`true`) or stop (`false`) a recording.
+    Record(bool),
+    /// Start speech recognition again.
+    Listen,
+    /// A line of the dialogue: the caller said it, or the caller heard it.
+    Line(Utterance),
+    /// A line for the call's log, with its data.
+    Note(String, Value),
+}
+
+impl ConversationBackend {
+    /// Tells the other side that the conversation starts.
+    pub(super) async fn begin(&mut self, now: Instant) -> Result<(), StreamFailure> {
+        match self {
+            Self::Application(socket, wire) => socket.send(wire.setup()).await,
+            Self::Agent(agent) => {
+                agent.begin(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends an event to the other side.
+    pub(super) async fn tell(&mut self, told: ConversationEvent, now: Now) -> Result<(), StreamFailure> {
+        match self {
+            Self::Application(socket, wire) => socket.send(wire.told(&told, now.time)).await,
+            Self::Agent(agent) => {
+                agent.told(now.instant, told);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for the next message. Cancel-safe.
+    pub(super) async fn next(&mut self) -> BackendMessage {
+        match self {
+            Self::Application(socket, wire) => match socket.next().await {
+                SocketMessage::Text(text) => {
+                    wire.decode(&text).map_or_else(BackendMessage::Malformed, BackendMessage::Ask)
+                }
+                SocketMessage::Binary => BackendMessage::Malformed(wire.binary()),
+                SocketMessage::Closed(how) => {
+                    let gone = || StreamFault::Closed.because("the application closed it without an end");
+                    BackendMessage::Closed(how.err().unwrap_or_else(gone))
+                }
+            },
+            Self::Agent(agent) => match agent.next().await {
+                AgentOutput::Ask(ask) => BackendMessage::Ask(ask),
+                AgentOutput::Record(on) => BackendMessage::Record(on),
+                AgentOutput::Listen => BackendMessage::Listen,
+                AgentOutput::Note(text, data) => BackendMessage::Note(text, data),
+                AgentOutput::Said(line) => BackendMessage::Line(line),
+            },
+        }
+    }
+
+    /// Closes the connection. `malformed`: because of an invalid message.
+    pub(super) async fn close(self, malformed: bool) {
+        if let Self::Application(socket, wire) = self {
+            let (code, reason) = if malformed { wire.malformed() } else { wire.farewell() };
+            socket.close(code, reason).await;
+        }
+    }
+}

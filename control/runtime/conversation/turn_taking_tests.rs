@@ -1,0 +1,597 @@
+use tandem_call::conversation::{ConversationTarget, LanguageSettings};
+use tandem_call::recognition::RecognisedText;
+
+use super::*;
+
+fn spec() -> ConversationSpec {
+    ConversationSpec {
+        with: ConversationTarget::Application("ws://app.test/".to_owned()),
+        parameters: Vec::new(),
+        greeting: None,
+        greeting_cut_by: Inputs::ANY,
+        speaks: "en-US".to_owned(),
+        hears: "en-US".to_owned(),
+        manner: LanguageSettings { voice: Some("woman".to_owned()), ..LanguageSettings::default() },
+        languages: vec![(
+            "fr-FR".to_owned(),
+            LanguageSettings { voice: Some("homme".to_owned()), ..LanguageSettings::default() },
+        )],
+        cut_by: Inputs::ANY,
+        reports: Inputs::NONE,
+        sensitivity: Sensitivity::High,
+        words_decide: false,
+        keys: true,
+        preemptible: false,
+        partials: false,
+        no_profanity: false,
+        tells_speakers: false,
+        tells_played: false,
+    }
+}
+
+/// A conversation whose audio lasts 100 ms per word.
+struct Stage {
+    talk: TurnTaking,
+    now: Instant,
+    told: Vec<ConversationEvent>,
+    /// The texts that were put and neither reached nor cleared.
+    put: VecDeque<(u64, String)>,
+    sources: Vec<(u64, AudioSource)>,
+    pressed: Vec<String>,
+    listens: Vec<String>,
+    over: Option<(ConversationStatus, bool)>,
+    clears: u32,
+    paused: bool,
+    parting: Option<ConversationEnd>,
+    facts: Vec<ConversationFact>,
+}
+
+const WORD: Duration = Duration::from_millis(100);
+
+impl Stage {
+    fn new(spec: ConversationSpec) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
+        let now = Instant::now();
+        let mut stage = Self {
+            talk: TurnTaking::new(spec),
+            now,
+            told: Vec::new(),
+            put: VecDeque::new(),
+            sources: Vec::new(),
+            pressed: Vec::new(),
+            listens: Vec::new(),
+            over: None,
+            clears: 0,
+            paused: false,
+            parting: None,
+            facts: Vec::new(),
+        };
+        stage.talk.begin(now);
+        stage.obey();
+        stage
+    }
+
+    /// Performs all orders; audio is made at once.
+    fn obey(&mut self) {
+        while let Some(order) = self.talk.poll_order() {
+            match order {
+                TurnOutput::Make { piece, source } => {
+                    let length = WORD * words(&source);
+                    self.sources.push((piece, source));
+                    self.talk.made(self.now, piece, Ok(length));
+                }
+                TurnOutput::Put { piece } => {
+                    let (_, source) = self.sources.iter().find(|(id, _)| *id == piece).unwrap();
+                    self.put.push_back((piece, text(source)));
+                }
+                TurnOutput::Forget { .. } => {}
+                TurnOutput::Clear => {
+                    self.put.clear();
+                    self.clears += 1;
+                }
+                TurnOutput::Pause => self.paused = true,
+                TurnOutput::Resume => self.paused = false,
+                TurnOutput::Part(parting) => self.parting = Some(parting),
+                TurnOutput::Press(digits) => self.pressed.push(digits),
+                TurnOutput::Tell(told) => self.told.push(told),
+                TurnOutput::Note(fact) => self.facts.push(fact),
+                TurnOutput::Listen(language) => self.listens.push(language),
+                TurnOutput::Over { status, malformed } => self.over = Some((status, malformed)),
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: ConversationCommand) {
+        self.talk.ask(self.now, ask);
+        self.obey();
+    }
+
+    fn say(&mut self, token: &str, last: bool) {
+        self.ask(say(token, last, InterruptPolicy::default()));
+    }
+
+    fn key(&mut self, key: char) {
+        self.talk.key(self.now, key);
+        self.obey();
+    }
+
+    fn hears(&mut self, heard: RecognitionEvent) {
+        self.talk.heard(self.now, heard);
+        self.obey();
+    }
+
+    /// The caller says `text`, and it is recognised at once.
+    fn caller_says(&mut self, text: &str) {
+        self.hears(RecognitionEvent::Began);
+        self.hears(RecognitionEvent::Paused);
+        self.hears(RecognitionEvent::Final(RecognisedText { stable: text.to_owned(), ..RecognisedText::default() }));
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.now += time;
+        self.talk.handle_timeout(self.now);
+        self.obey();
+    }
+
+    /// The piece that plays ends; returns its text.
+    fn is_heard(&mut self) -> String {
+        let (piece, text) = self.put.pop_front().unwrap();
+        self.now += WORD * u32::try_from(text.split_whitespace().count()).unwrap();
+        self.talk.reached(self.now, piece);
+        self.obey();
+        text
+    }
+
+    fn told(&mut self) -> Vec<ConversationEvent> {
+        std::mem::take(&mut self.told)
+    }
+}
+
+fn say(token: &str, last: bool, cutting: InterruptPolicy) -> ConversationCommand {
+    ConversationCommand::Say { token: token.to_owned(), last, language: None, cutting }
+}
+
+fn text(source: &AudioSource) -> String {
+    match source {
+        AudioSource::Speech(speech) => speech.text.clone(),
+        AudioSource::Url(url) => url.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn words(source: &AudioSource) -> u32 {
+    u32::try_from(text(source).split_whitespace().count()).unwrap()
+}
+
+fn prompt(text: &str) -> ConversationEvent {
+    ConversationEvent::Prompt { text: text.to_owned(), language: "en-US".to_owned(), last: true }
+}
+
+#[test]
+fn tokens_are_spoken_as_soon_as_a_phrase_is_whole_and_in_order() {
+    let mut stage = Stage::new(spec());
+    stage.say("Good", false);
+    stage.say(" morning.", false);
+    assert!(stage.put.is_empty());
+    stage.say(" How", false);
+    assert_eq!(stage.put[0].1, "Good morning. ");
+    stage.say(" are you?", true);
+    assert_eq!(stage.is_heard(), "Good morning. ");
+    assert_eq!(stage.is_heard(), "How are you?");
+    let AudioSource::Speech(speech) = &stage.sources[0].1 else { panic!() };
+    assert_eq!((speech.voice.as_deref(), speech.language.as_deref()), (Some("woman"), Some("en-US")));
+}
+
+#[test]
+fn what_the_caller_says_is_a_prompt_and_words_before_it_only_if_asked_for() {
+    let partial = || {
+        RecognitionEvent::Partial(RecognisedText {
+            stable: "how".to_owned(),
+            unstable: "are".to_owned(),
+            ..RecognisedText::default()
+        })
+    };
+    let mut stage = Stage::new(spec());
+    stage.hears(partial());
+    stage.caller_says("how are you");
+    assert_eq!(stage.told(), [prompt("how are you")]);
+    let mut stage = Stage::new(ConversationSpec { partials: true, ..spec() });
+    stage.hears(partial());
+    let expected = ConversationEvent::Prompt { text: "how are".to_owned(), language: "en-US".to_owned(), last: false };
+    assert_eq!(stage.told(), [expected]);
+}
+
+#[test]
+fn a_voice_interrupts_and_the_application_hears_what_was_heard() {
+    let mut stage = Stage::new(spec());
+    stage.say("Sentence one is this. Sentence two follows it. ", false);
+    stage.say("Sentence three comes last.", true);
+    stage.is_heard();
+    stage.passes(WORD * 2 + WORD / 2);
+    stage.hears(RecognitionEvent::Began);
+    let interrupted = ConversationEvent::Interrupted {
+        heard: "Sentence one is this. Sentence two".to_owned(),
+        after: WORD * 6 + WORD / 2,
+    };
+    assert_eq!(stage.told(), [interrupted]);
+    assert!(stage.put.is_empty(), "nothing of it is said any more");
+    stage.hears(RecognitionEvent::Paused);
+    stage.hears(RecognitionEvent::Final(RecognisedText { stable: "stop".to_owned(), ..RecognisedText::default() }));
+    assert_eq!(stage.told(), [prompt("stop")]);
+    stage.say("All right.", true);
+    assert_eq!(stage.put[0].1, "All right.");
+}
+
+#[test]
+fn the_log_has_the_words_of_both_sides_and_the_times_of_the_turn_between_them() {
+    let ms = Duration::from_millis;
+    let heard = |text: &str, told| ConversationFact::Heard { text: text.to_owned(), told };
+    let said = |text: &str| ConversationFact::Said(text.to_owned());
+    let mut stage = Stage::new(ConversationSpec { greeting: Some("Welcome.".to_owned()), ..spec() });
+    stage.is_heard();
+    assert_eq!(std::mem::take(&mut stage.facts), [said("Welcome.")], "a greeting is no turn");
+    stage.hears(RecognitionEvent::Began);
+    stage.passes(ms(900));
+    stage.hears(RecognitionEvent::Paused);
+    stage.passes(ms(180));
+    stage.hears(RecognitionEvent::Final(RecognisedText {
+        stable: "sales please".to_owned(),
+        ..RecognisedText::default()
+    }));
+    stage.passes(ms(120));
+    stage.say("One moment. ", false);
+    stage.say("I connect", false);
+    stage.is_heard();
+    stage.say(" you.", true);
+    stage.is_heard();
+    let turn = Turn { number: 1, words: Some(ms(380)), token: Some(ms(500)), audio: ms(500) };
+    let facts = [heard("sales please", true), ConversationFact::Turn(turn), said("One moment. I connect you.")];
+    assert_eq!(std::mem::take(&mut stage.facts), facts);
+    stage.say("This is a long story.", true);
+    stage.passes(WORD * 2 + WORD / 2);
+    stage.key('1');
+    let cut = ConversationFact::Interrupted { by: "a key", after: WORD * 2 + WORD / 2, heard: "This is a".to_owned() };
+    assert_eq!(std::mem::take(&mut stage.facts), [cut], "what it says by itself is no turn");
+    assert_eq!((stage.talk.totals().turns, stage.talk.totals().interruptions), (1, 1));
+
+    let mut stage = Stage::new(ConversationSpec { cut_by: Inputs::NONE, ..spec() });
+    stage.say("This is important.", true);
+    stage.caller_says("no");
+    stage.is_heard();
+    assert_eq!(stage.facts, [heard("no", false), said("This is important.")]);
+}
+
+#[test]
+fn the_log_says_which_reply_gave_way_and_what_could_not_be_said() {
+    let giving_way = InterruptPolicy { by: None, preemptible: Some(true) };
+    let mut stage = Stage::new(spec());
+    stage.ask(say("Still looking for it. Hold on.", true, giving_way));
+    stage.passes(WORD * 3);
+    stage.say("Here it is.", true);
+    stage.is_heard();
+    assert_eq!(
+        stage.facts,
+        [ConversationFact::Said("Still looking".to_owned()), ConversationFact::Said("Here it is.".to_owned())]
+    );
+
+    let mut talk = TurnTaking::new(spec());
+    talk.ask(stage.now, say("Not to be had.", true, InterruptPolicy::default()));
+    assert!(matches!(talk.poll_order(), Some(TurnOutput::Make { piece: 1, .. })));
+    talk.made(stage.now, 1, Err("the engine answers 500".to_owned()));
+    assert_eq!(
+        talk.poll_order(),
+        Some(TurnOutput::Note(ConversationFact::NotSaid("the engine answers 500".to_owned())))
+    );
+}
+
+#[test]
+fn a_key_interrupts_too_and_is_told_after_that() {
+    let mut stage = Stage::new(spec());
+    stage.say("A long story that nobody wants to hear.", true);
+    stage.passes(WORD);
+    stage.key('5');
+    let told = stage.told();
+    assert!(matches!(&told[..], [ConversationEvent::Interrupted { .. }, ConversationEvent::Key('5')]), "{told:?}");
+    let mut deaf = Stage::new(ConversationSpec { keys: false, ..spec() });
+    deaf.say("A long story.", true);
+    deaf.key('5');
+    assert_eq!((deaf.told(), deaf.clears), (Vec::new(), 0));
+}
+
+#[test]
+fn what_may_not_be_cut_short_is_not_and_the_caller_is_reported_only_where_asked_for() {
+    let keys_only = Inputs { keys: true, speech: false };
+    let mut stage = Stage::new(ConversationSpec { cut_by: Inputs::NONE, ..spec() });
+    stage.say("This is important, so listen.", true);
+    stage.caller_says("no");
+    stage.key('1');
+    assert_eq!((stage.told(), stage.clears), (Vec::new(), 0));
+    stage.is_heard();
+    stage.caller_says("yes");
+    assert_eq!(stage.told(), [prompt("yes")]);
+    let mut stage = Stage::new(ConversationSpec { cut_by: keys_only, reports: Inputs::ANY, ..spec() });
+    stage.say("This is important, so listen.", true);
+    stage.caller_says("no");
+    assert_eq!((stage.told(), stage.clears), (vec![prompt("no")], 0));
+    stage.key('1');
+    assert_eq!(stage.clears, 1);
+    // A single message may have its own rule.
+    stage.ask(say("Not this one.", true, InterruptPolicy { by: Some(Inputs::NONE), preemptible: None }));
+    stage.key('1');
+    assert_eq!(stage.clears, 1);
+}
+
+#[test]
+fn a_less_sensitive_ear_waits_whether_the_voice_stays() {
+    let mut stage = Stage::new(ConversationSpec { sensitivity: Sensitivity::Low, ..spec() });
+    stage.say("A long story that nobody wants to hear.", true);
+    stage.hears(RecognitionEvent::Began);
+    stage.passes(Duration::from_millis(300));
+    stage.hears(RecognitionEvent::Paused);
+    stage.passes(Duration::from_secs(1));
+    assert_eq!(stage.clears, 0, "a cough");
+    stage.hears(RecognitionEvent::Began);
+    stage.passes(Duration::from_millis(700));
+    assert_eq!(stage.clears, 1);
+}
+
+#[test]
+fn the_greeting_comes_first_under_its_own_rule() {
+    let greeting = Some("Welcome to the show.".to_owned());
+    let mut stage = Stage::new(ConversationSpec { greeting, greeting_cut_by: Inputs::NONE, ..spec() });
+    assert_eq!(stage.put[0].1, "Welcome to the show.");
+    stage.key('1');
+    assert_eq!(stage.clears, 0);
+    stage.say("Who is there?", true);
+    stage.is_heard();
+    stage.key('1');
+    assert_eq!(stage.clears, 1);
+}
+
+#[test]
+fn what_is_preemptible_gives_way_to_what_comes_next() {
+    let giving_way = InterruptPolicy { by: None, preemptible: Some(true) };
+    let mut stage = Stage::new(ConversationSpec { tells_played: true, ..spec() });
+    stage.ask(say("Still looking for it. Hold", false, giving_way));
+    stage.ask(say(" on, please.", true, giving_way));
+    assert_eq!((stage.clears, stage.put.len()), (0, 2), "a reply does not cut itself");
+    stage.passes(WORD * 3);
+    stage.say("Here it is.", true);
+    assert_eq!((stage.clears, stage.put.len()), (1, 1));
+    assert_eq!(stage.told(), [ConversationEvent::Played("Still looking".to_owned())], "no interruption is told");
+    // A preemptible reply does not interrupt another one.
+    stage.ask(say("And another one.", true, giving_way));
+    assert_eq!((stage.clears, stage.put.len()), (1, 1), "nor is it put where it could not be taken back");
+    assert_eq!(stage.is_heard(), "Here it is.");
+    assert_eq!(stage.put[0].1, "And another one.");
+}
+
+#[test]
+fn keys_are_sent_in_their_turn() {
+    let mut stage = Stage::new(ConversationSpec { tells_played: true, ..spec() });
+    stage.say("One moment, I connect you.", true);
+    stage.ask(ConversationCommand::Press("12#".to_owned()));
+    stage.say("There.", true);
+    assert!(stage.pressed.is_empty());
+    stage.is_heard();
+    assert_eq!((stage.pressed.as_slice(), stage.put.len()), (&["12#".to_owned()][..], 1));
+    let played: Vec<_> =
+        stage.told().into_iter().filter(|told| *told == ConversationEvent::Played("12#".to_owned())).collect();
+    assert_eq!(played.len(), 1);
+}
+
+#[test]
+fn a_file_is_heard_as_often_as_asked_for() {
+    let mut stage = Stage::new(spec());
+    stage.ask(ConversationCommand::Play {
+        url: "http://app.test/a.wav".to_owned(),
+        times: 3,
+        cutting: InterruptPolicy::default(),
+    });
+    for _ in 0..3 {
+        assert_eq!(stage.put.len(), 1);
+        stage.is_heard();
+    }
+    assert!(stage.put.is_empty());
+}
+
+#[test]
+fn a_language_holds_from_then_on_and_one_message_may_have_another() {
+    let mut stage = Stage::new(spec());
+    stage.ask(ConversationCommand::Language { speaks: Some("fr-FR".to_owned()), hears: Some("de-DE".to_owned()) });
+    stage.say("Bonjour.", true);
+    let german = ConversationCommand::Say {
+        token: "Guten Tag.".to_owned(),
+        last: true,
+        language: Some("de-DE".to_owned()),
+        cutting: InterruptPolicy::default(),
+    };
+    stage.ask(german);
+    let manners = stage.sources.iter().map(|(_, source)| match source {
+        AudioSource::Speech(speech) => (speech.language.clone().unwrap(), speech.voice.clone().unwrap()),
+        other => panic!("{other:?}"),
+    });
+    let manners: Vec<_> = manners.collect();
+    assert_eq!(manners, [("fr-FR".into(), "homme".into()), ("de-DE".into(), "woman".into())]);
+    assert_eq!(stage.listens, ["de-DE"]);
+    stage.caller_says("ja");
+    let Some(ConversationEvent::Prompt { language, .. }) = stage.told().pop() else { panic!() };
+    assert_eq!(language, "de-DE");
+}
+
+#[test]
+fn ten_messages_in_a_row_that_mean_nothing_are_the_end_and_nine_are_not() {
+    let mut stage = Stage::new(spec());
+    for _ in 0..9 {
+        stage.talk.malformed("what?".to_owned());
+    }
+    stage.say("Sorry.", true);
+    for _ in 0..9 {
+        stage.talk.malformed("what?".to_owned());
+    }
+    stage.obey();
+    assert_eq!((stage.told().len(), &stage.over), (18, &None));
+    stage.talk.malformed("what?".to_owned());
+    stage.obey();
+    assert!(matches!(stage.over, Some((ConversationStatus::Failed { after_start: true, .. }, true))));
+}
+
+#[test]
+fn the_application_ends_it_with_a_word_for_whoever_goes_on() {
+    let mut stage = Stage::new(spec());
+    stage.say("Goodbye, and thank you.", true);
+    stage.ask(ConversationCommand::End { handoff: Some("{}".to_owned()) });
+    assert_eq!(stage.over, Some((ConversationStatus::Ended(Some("{}".to_owned())), false)));
+}
+
+#[test]
+fn who_speaks_and_what_was_heard_is_told_if_asked_for() {
+    let mut stage = Stage::new(ConversationSpec { tells_speakers: true, tells_played: true, ..spec() });
+    stage.say("Sentence one is here. Sentence two.", true);
+    stage.is_heard();
+    stage.is_heard();
+    stage.caller_says("hm");
+    let expected = [
+        ConversationEvent::AgentSpeaking(true),
+        ConversationEvent::Played("Sentence one is here.".to_owned()),
+        ConversationEvent::Played("Sentence two.".to_owned()),
+        ConversationEvent::AgentSpeaking(false),
+        ConversationEvent::CallerSpeaking(true),
+        ConversationEvent::CallerSpeaking(false),
+        prompt("hm"),
+    ];
+    assert_eq!(stage.told(), expected);
+}
+
+#[test]
+fn what_cannot_be_made_is_told_and_what_follows_is_said() {
+    let mut stage = Stage::new(spec());
+    stage.talk.ask(
+        stage.now,
+        ConversationCommand::Play { url: "http://gone/".to_owned(), times: 1, cutting: InterruptPolicy::default() },
+    );
+    let Some(TurnOutput::Make { piece, .. }) = stage.talk.poll_order() else { panic!() };
+    stage.talk.made(stage.now, piece, Err("404".to_owned()));
+    stage.obey();
+    assert_eq!(stage.told(), [ConversationEvent::Problem("404".to_owned())]);
+    stage.say("Never mind.", true);
+    assert_eq!(stage.put.len(), 1);
+}
+
+#[test]
+fn an_application_far_ahead_is_told_so_and_costs_no_more() {
+    let mut stage = Stage::new(spec());
+    for _ in 0..2_000 {
+        stage.say("Here is one more sentence for the queue. ", true);
+    }
+    assert!(stage.talk.queue.len() <= MOST_PIECES);
+    let problems =
+        |stage: &mut Stage| stage.told().iter().filter(|told| matches!(told, ConversationEvent::Problem(_))).count();
+    assert_eq!(problems(&mut stage), 1, "once, not for each");
+    // Three sentences are put, and only enough audio for a while is made in advance.
+    let sentence = WORD * 8;
+    let made = |stage: &Stage| sentence * u32::try_from(stage.sources.len()).unwrap();
+    assert!(made(&stage) <= ENOUGH + 5 * sentence, "{:?}", made(&stage));
+    // A played sentence makes room for another one, and for another warning.
+    let before = stage.sources.len();
+    (0..20).for_each(|_| drop(stage.is_heard()));
+    assert!(stage.sources.len() >= before + 20);
+    for _ in 0..40 {
+        stage.say("Here is one more sentence for the queue. ", true);
+    }
+    assert_eq!(problems(&mut stage), 1);
+}
+
+/// A conversation in which words decide, with one reply of ten words of which three are played.
+fn half_said() -> Stage {
+    let mut stage = Stage::new(ConversationSpec { words_decide: true, tells_speakers: true, ..spec() });
+    stage.say("One two three four five six seven eight nine ten.", true);
+    stage.passes(WORD * 3 + WORD / 2);
+    stage.told();
+    stage
+}
+
+fn final_words(text: &str) -> RecognitionEvent {
+    RecognitionEvent::Final(RecognisedText { stable: text.to_owned(), ..RecognisedText::default() })
+}
+
+#[test]
+fn a_sound_stops_what_is_said_at_once_and_a_cough_lets_it_go_on_where_it_was() {
+    let ms = Duration::from_millis;
+    let mut stage = half_said();
+    stage.talk.sounds(stage.now);
+    stage.obey();
+    assert!(stage.paused);
+    stage.passes(ms(200));
+    assert!(!stage.paused, "no voice followed");
+    stage.hears(RecognitionEvent::Began);
+    assert!(stage.paused);
+    stage.passes(ms(300));
+    stage.hears(RecognitionEvent::Paused);
+    stage.passes(ms(599));
+    assert!(stage.paused);
+    stage.passes(ms(1));
+    assert!(!stage.paused, "nobody knows any words");
+    stage.hears(RecognitionEvent::Began);
+    stage.hears(RecognitionEvent::Paused);
+    stage.hears(final_words(""));
+    assert!(!stage.paused, "there were no words");
+    assert_eq!((stage.clears, stage.put.len()), (0, 1));
+    assert!(!stage.told().iter().any(|told| matches!(told, ConversationEvent::Interrupted { .. })));
+}
+
+#[test]
+fn agreement_and_echo_let_what_is_said_go_on_and_other_words_cut_it_short() {
+    for words in ["mhm", "Yeah, okay.", "three four five"] {
+        let mut stage = half_said();
+        stage.hears(RecognitionEvent::Began);
+        stage.hears(RecognitionEvent::Paused);
+        stage.hears(final_words(words));
+        assert!(!stage.paused && stage.clears == 0, "{words}");
+        assert_eq!(stage.facts.last(), Some(&ConversationFact::Heard { text: words.to_owned(), told: false }));
+    }
+    let mut stage = half_said();
+    stage.hears(RecognitionEvent::Began);
+    stage.passes(WORD * 4);
+    stage.hears(RecognitionEvent::Paused);
+    stage.hears(final_words("no, stop"));
+    assert!(!stage.paused && stage.clears == 1 && stage.put.is_empty());
+    let interrupted = ConversationEvent::Interrupted { heard: "One two three".to_owned(), after: WORD * 7 + WORD / 2 };
+    assert!(stage.told().contains(&interrupted), "what was heard before it stopped");
+}
+
+#[test]
+fn a_voice_that_lasts_cuts_short_before_its_words_are_known() {
+    let mut stage = half_said();
+    stage.hears(RecognitionEvent::Began);
+    stage.passes(Duration::from_millis(699));
+    assert_eq!(stage.clears, 0);
+    stage.passes(Duration::from_millis(1));
+    assert_eq!((stage.clears, stage.paused), (1, false));
+}
+
+#[test]
+fn what_is_held_back_is_made_and_not_heard_and_may_be_withdrawn() {
+    let mut stage = Stage::new(ConversationSpec { words_decide: true, ..spec() });
+    stage.ask(ConversationCommand::HoldBack(true));
+    stage.say("Too early.", true);
+    assert!(stage.put.is_empty() && stage.sources.len() == 1);
+    stage.ask(ConversationCommand::Withdraw);
+    stage.say("In time.", true);
+    stage.ask(ConversationCommand::HoldBack(false));
+    assert_eq!(stage.put.iter().map(|(_, text)| &**text).collect::<Vec<_>>(), ["In time."]);
+    stage.ask(ConversationCommand::EndAfter(ConversationEnd::Hangup));
+    assert_eq!(stage.parting, None);
+    stage.is_heard();
+    assert_eq!(stage.parting, Some(ConversationEnd::Hangup));
+}
+
+#[test]
+fn nobody_begins_to_speak_while_the_caller_does_where_words_decide() {
+    let mut stage = Stage::new(ConversationSpec { words_decide: true, ..spec() });
+    stage.hears(RecognitionEvent::Began);
+    stage.say("Listen.", true);
+    assert!(stage.put.is_empty());
+    stage.hears(RecognitionEvent::Paused);
+    assert_eq!(stage.put.len(), 1);
+}

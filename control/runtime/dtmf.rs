@@ -1,0 +1,131 @@
+//! DTMF digits in the three forms that far ends use: telephone-events (RFC 4733), SIP INFO, or tones in the audio; and
+//! their conversion, where two bridged legs use different forms.
+//!
+//! The media engine passes telephone-events on by itself where both legs have them, and tones are part of the audio.
+//! The other cases are handled here.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tandem_media as media;
+use tandem_settings::DtmfMode;
+use tandem_sip as sip;
+
+/// Duration of a digit that is passed on in another form, in milliseconds.
+pub(crate) const PRESS_MS: u16 = 160;
+/// Pause between two digits that this server sends.
+const GAP: Duration = Duration::from_millis(100);
+/// The operation id of passed digits; nothing waits for their end.
+pub(crate) const PASSED: media::OpId = media::OpId(u64::MAX);
+
+/// How a digit is passed on to the bridged leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DtmfRelay {
+    /// Not at all: the media engine has done it.
+    ByMedia,
+    /// As SIP INFO.
+    AsInfo,
+    /// As a new telephone-event, or as tones.
+    Anew,
+}
+
+/// How a digit that arrived in this form is passed on to a leg with this setting. `events`: the leg has negotiated
+/// telephone-events.
+pub(crate) fn pass(wanted: DtmfMode, came: media::DtmfMethod, events: bool) -> DtmfRelay {
+    match (wanted, came) {
+        (DtmfMode::Info, _) => DtmfRelay::AsInfo,
+        (_, media::DtmfMethod::Info) => DtmfRelay::Anew,
+        (_, media::DtmfMethod::Event) if !events => DtmfRelay::Anew,
+        (_, media::DtmfMethod::Event | media::DtmfMethod::Tone) => DtmfRelay::ByMedia,
+    }
+}
+
+/// The SIP INFO request for one digit.
+pub(crate) fn info(leg: sip::LegKey, key: char, milliseconds: u16) -> sip::Command {
+    let body = format!("Signal={}\r\nDuration={milliseconds}\r\n", key.to_ascii_uppercase());
+    sip::Command::Info { leg, content_type: "application/dtmf-relay".to_owned(), body: Bytes::from(body) }
+}
+
+/// The digits to send, each with its duration and the pause after it; `None` is a wait (`w` 500 ms, `W` 1 s). At most
+/// 1,024.
+pub(crate) fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
+    let step = |key: char| match key {
+        'w' => Some((None, Duration::from_millis(500))),
+        'W' => Some((None, Duration::from_secs(1))),
+        _ if "0123456789*#ABCDabcd".contains(key) => Some((Some(key), tone + GAP)),
+        _ => None,
+    };
+    digits.chars().filter_map(step).take(1_024).collect()
+}
+
+/// The digit in the body of a SIP INFO: `Signal=5` (application/dtmf-relay) or only the digit (application/dtmf).
+pub(crate) fn pressed(content_type: &str, body: &[u8]) -> Option<char> {
+    let text = std::str::from_utf8(body).ok()?;
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let word = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
+        let mut fields = text.lines().filter_map(|line| line.split_once('='));
+        fields.find(|(name, _)| name.trim().eq_ignore_ascii_case("Signal"))?.1.trim()
+    } else if kind.eq_ignore_ascii_case("application/dtmf") {
+        text.trim()
+    } else {
+        return None;
+    };
+    // Some far ends send the event codes of RFC 4733. Code 16, the hook flash, is not a digit.
+    let code = word.parse().ok().filter(|code: &usize| (10..16).contains(code));
+    if let Some(code) = code {
+        return "*#ABCD".chars().nth(code - 10);
+    }
+    let mut letters = word.chars().map(|letter| letter.to_ascii_uppercase());
+    let digit = letters.next().filter(|digit| "0123456789*#ABCD".contains(*digit))?;
+    letters.next().is_none().then_some(digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use media::DtmfMethod;
+
+    #[test]
+    fn an_info_body_holds_one_key() {
+        assert_eq!(pressed("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n"), Some('5'));
+        assert_eq!(pressed("application/dtmf-relay", b"Signal= #\r\n"), Some('#'));
+        assert_eq!(pressed("application/dtmf-relay", b"signal = b\nDuration = 100"), Some('B'));
+        assert_eq!(pressed("application/dtmf", b"11"), Some('#'));
+        assert_eq!(pressed("Application/DTMF; charset=utf-8", b"5\r\n"), Some('5'));
+        assert_eq!(pressed("application/dtmf-relay", b"Signal=13\r\nDuration=160\r\n"), Some('B'));
+        for no_key in [&b"Signal=16"[..], b"Signal=hf", b"Signal=", b"Signal=55", b"Duration=160", b""] {
+            assert_eq!(pressed("application/dtmf-relay", no_key), None);
+        }
+        assert_eq!(pressed("text/plain", b"5"), None);
+        assert_eq!(pressed("application/dtmf", b"\xff"), None);
+    }
+
+    #[test]
+    fn a_press_goes_on_once_in_the_form_that_the_other_leg_has() {
+        for (wanted, events, expected) in [
+            (DtmfMode::Rfc4733, true, [DtmfRelay::ByMedia, DtmfRelay::ByMedia, DtmfRelay::Anew]),
+            (DtmfMode::Rfc4733, false, [DtmfRelay::Anew, DtmfRelay::ByMedia, DtmfRelay::Anew]),
+            (DtmfMode::Inband, false, [DtmfRelay::Anew, DtmfRelay::ByMedia, DtmfRelay::Anew]),
+            (DtmfMode::Info, false, [DtmfRelay::AsInfo; 3]),
+        ] {
+            assert_eq!(
+                [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info].map(|came| pass(wanted, came, events)),
+                expected,
+                "{wanted:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn keys_by_info_take_as_long_as_others() {
+        let ms = Duration::from_millis;
+        assert_eq!(
+            steps("1wW?#", ms(200)),
+            [(Some('1'), ms(300)), (None, ms(500)), (None, ms(1_000)), (Some('#'), ms(300))]
+        );
+        assert_eq!(steps(&"1".repeat(5_000), GAP).len(), 1_024);
+        let sip::Command::Info { content_type, body, .. } = info(sip::LegKey(1), 'a', 160) else { panic!() };
+        assert_eq!((&*content_type, &body[..]), ("application/dtmf-relay", &b"Signal=A\r\nDuration=160\r\n"[..]));
+        assert_eq!(pressed(&content_type, &body), Some('A'));
+    }
+}

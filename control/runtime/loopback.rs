@@ -1,0 +1,108 @@
+//! Internal calls: two legs of this server that are each other's far end, without a phone and without SIP between them.
+//! One of them calls an application or a number of this server.
+//!
+//! Each command that one leg gives to SIP reaches the other leg as the event that SIP would make of it. Neither leg
+//! sees a difference, and both have all functions of a leg. Their audio goes from socket to socket of this machine,
+//! negotiated by offer and answer as usual.
+//!
+//! ```text
+//!   caller's leg ── Command ──► Tie ── Event ──► called leg's call          (Hangup -> Ended, Answer -> Answered ...)
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tandem_call::id::LegId;
+use tandem_sip as sip;
+
+use crate::registry::Calls;
+
+/// Maximum number of internal calls with the same origin; further ones are refused. [`MOST_IN_A_ROW`] limits a chain of
+/// calls, this limits a tree of them: a number's document can call many numbers at once.
+///
+/// [`MOST_IN_A_ROW`]: tandem_call::internal_call::MOST_IN_A_ROW
+const MOST_OF_ONE_FAMILY: usize = 100;
+
+/// One leg's connection to the other leg.
+pub struct LoopbackDialog {
+    calls: Calls,
+    own: sip::LegKey,
+    other: sip::LegKey,
+    shared: Arc<Shared>,
+    family: CallChain,
+}
+
+/// The number of internal calls so far that have the same origin, directly or through one another.
+#[derive(Clone, Default)]
+pub struct CallChain(Arc<AtomicUsize>);
+
+impl CallChain {
+    /// Counts another call. `false`: the limit is reached, and the call must not be made.
+    pub fn takes_another(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) < MOST_OF_ONE_FAMILY
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    answered: AtomicBool,
+    over: AtomicBool,
+}
+
+impl LoopbackDialog {
+    /// Connects two legs. Returns the caller's end and the called leg's end.
+    pub fn pair(calls: &Calls, caller: LegId, called: LegId, family: &CallChain) -> (Self, Self) {
+        let shared = Arc::new(Shared::default());
+        let loopback = |own: LegId, other: LegId| Self {
+            calls: calls.clone(),
+            own: sip::LegKey(own.0),
+            other: sip::LegKey(other.0),
+            shared: Arc::clone(&shared),
+            family: family.clone(),
+        };
+        (loopback(caller, called), loopback(called, caller))
+    }
+
+    /// The family to which the call belongs.
+    pub fn family(&self) -> &CallChain {
+        &self.family
+    }
+
+    /// Delivers a command for SIP to the other leg.
+    pub fn carry(&self, command: sip::Command) {
+        let leg = self.other;
+        match command {
+            sip::Command::Provisional { status, sdp, headers, .. } => {
+                self.calls.on_sip(sip::Event::Provisional { leg, status, reason: String::new(), sdp, headers });
+            }
+            sip::Command::Answer { sdp, headers, .. } => {
+                self.shared.answered.store(true, Ordering::Release);
+                self.calls.on_sip(sip::Event::Answered { leg, sdp: Some(sdp), headers, dialog: None });
+            }
+            sip::Command::Reject { status, reason, headers, .. } => {
+                self.end(sip::EndCause::Rejected, Some(status), reason, headers);
+            }
+            sip::Command::Hangup { reason, headers, .. } => {
+                let answered = self.shared.answered.load(Ordering::Acquire);
+                let cause = if answered { sip::EndCause::Bye } else { sip::EndCause::Cancelled };
+                self.end(cause, None, reason, headers);
+            }
+            sip::Command::Info { content_type, body, .. } => {
+                self.calls.on_sip(sip::Event::Info { leg, content_type, body });
+            }
+            // The other leg cannot call another destination: 501.
+            sip::Command::Refer { .. } => self.calls.on_sip(sip::Event::ReferAnswered { leg: self.own, status: 501 }),
+            // Neither leg makes a second offer or gets a REFER.
+            _ => {}
+        }
+    }
+
+    /// Reports the end to both legs, as SIP would. The first side that ends the call determines the reason.
+    fn end(&self, cause: sip::EndCause, status: Option<u16>, reason: Option<String>, headers: Vec<sip::Header>) {
+        if !self.shared.over.swap(true, Ordering::AcqRel) {
+            self.calls.on_sip(sip::Event::Ended { leg: self.other, cause, status, reason, headers });
+        }
+        let (cause, headers) = (sip::EndCause::LocalHangup, Vec::new());
+        self.calls.on_sip(sip::Event::Ended { leg: self.own, cause, status: None, reason: None, headers });
+    }
+}

@@ -1,0 +1,171 @@
+//! Speech taps: each is a task that passes a leg's audio from a tap to a recogniser, and the recognised words to the
+//! call's inbox.
+//!
+//! A task ends with its recogniser's last result, after [`SpeechTap::finish`] or the end of the leg's audio. Dropping the
+//! [`SpeechTap`] ends the task at once, without a further result.
+
+use tandem_call::id::{LegId, OpId, TranscriptionId};
+use tandem_call::output::LegEvent;
+use tandem_call::recognition::RecognitionEvent;
+use tandem_call::recording::Track;
+use tandem_call::transcription::TranscriptionStatus;
+use tandem_media as media;
+use tandem_speech::recognise::{RecogniseError, RecognitionSession, samples};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::inbox::{Inbox, Message};
+
+/// Frames of 20 ms that may wait for a task: two seconds of both directions. Further audio is dropped.
+pub(crate) const TAP_FRAMES: usize = 200;
+/// The audio format of the taps.
+pub(crate) const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
+
+/// The handle of a speech tap, kept by its call.
+pub(crate) struct SpeechTap {
+    finish: Option<oneshot::Sender<()>>,
+    task: AbortHandle,
+}
+
+/// The purpose of a speech tap.
+#[derive(Clone, Copy)]
+pub(crate) enum RecognitionOwner {
+    /// A gather.
+    Gather(OpId),
+    /// A live transcription.
+    Transcription(TranscriptionId),
+}
+
+impl SpeechTap {
+    /// Starts a task with one recogniser for each of these directions.
+    pub(crate) fn open(
+        listener: RecognitionOwner,
+        sessions: Vec<(Track, RecognitionSession)>,
+        tap: media::TapReader,
+        leg: LegId,
+        inbox: Inbox,
+    ) -> Self {
+        let (finish, finished) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let say = |event| {
+                // The call may be over.
+                let _ = inbox.post(Message::Own(leg, event));
+            };
+            let failed = listen(sessions, tap, finished, |track, heard| {
+                if let Some(event) = listener.heard(track, heard) {
+                    say(event);
+                }
+            })
+            .await;
+            say(listener.ended(failed));
+        });
+        Self { finish: Some(finish), task: task.abort_handle() }
+    }
+
+    /// Whether the task has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Stops listening; the remaining results are still reported.
+    pub(crate) fn finish(&mut self) {
+        self.finish = None;
+    }
+}
+
+impl Drop for SpeechTap {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl RecognitionOwner {
+    fn heard(self, track: Track, heard: RecognitionEvent) -> Option<LegEvent> {
+        match (self, heard) {
+            (Self::Gather(op), heard) => Some(LegEvent::Heard { op, heard }),
+            (Self::Transcription(_), RecognitionEvent::Began | RecognitionEvent::Paused) => None,
+            (Self::Transcription(id), RecognitionEvent::Partial(words)) => {
+                let status = TranscriptionStatus::Said { track, words, is_final: false };
+                Some(LegEvent::Transcription { id, status })
+            }
+            (Self::Transcription(_), RecognitionEvent::Final(words)) if words.text().is_empty() => None,
+            (Self::Transcription(id), RecognitionEvent::Final(words)) => {
+                let status = TranscriptionStatus::Said { track, words, is_final: true };
+                Some(LegEvent::Transcription { id, status })
+            }
+        }
+    }
+
+    fn ended(self, failed: Option<RecogniseError>) -> LegEvent {
+        let failed = failed.map(|why| why.to_string());
+        match self {
+            Self::Gather(op) => LegEvent::RecognitionEnded { op, failed },
+            Self::Transcription(id) => {
+                let status = failed.map_or(TranscriptionStatus::Stopped, TranscriptionStatus::Failed);
+                LegEvent::Transcription { id, status }
+            }
+        }
+    }
+}
+
+/// Runs until all recognisers have ended. Returns the reason if one failed.
+async fn listen(
+    mut sessions: Vec<(Track, RecognitionSession)>,
+    tap: media::TapReader,
+    mut finished: oneshot::Receiver<()>,
+    mut heard: impl FnMut(Track, RecognitionEvent),
+) -> Option<RecogniseError> {
+    let mut tap = Some(tap);
+    while !sessions.is_empty() {
+        let listening = tap.is_some();
+        let audio = async {
+            match &mut tap {
+                Some(tap) => tap.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            frame = audio => match frame {
+                Some(frame) => {
+                    let track = if frame.track == media::Track::Inbound { Track::Inbound } else { Track::Outbound };
+                    if let Some((_, session)) = sessions.iter().find(|(of, _)| *of == track) {
+                        session.hear(&samples(&frame));
+                    }
+                }
+                None => {
+                    tap = None;
+                    sessions.iter_mut().for_each(|(_, session)| session.finish());
+                }
+            },
+            _ = &mut finished, if listening => {
+                tap = None;
+                sessions.iter_mut().for_each(|(_, session)| session.finish());
+            }
+            (index, word) = next(&mut sessions) => match word {
+                Some(Ok(what)) => {
+                    if let Some((track, _)) = sessions.get(index) {
+                        heard(*track, what);
+                    }
+                }
+                Some(Err(why)) => return Some(why),
+                None => drop(sessions.remove(index)),
+            },
+        }
+    }
+    None
+}
+
+/// Waits for the next result of any recogniser, and returns it with the recogniser's index. Cancel-safe, as the
+/// recognisers are. Pending for ever without a recogniser.
+async fn next(
+    sessions: &mut [(Track, RecognitionSession)],
+) -> (usize, Option<Result<RecognitionEvent, RecogniseError>>) {
+    match sessions {
+        [(_, one)] => (0, one.next().await),
+        [(_, one), (_, other), ..] => tokio::select! {
+            word = one.next() => (0, word),
+            word = other.next() => (1, word),
+        },
+        [] => std::future::pending().await,
+    }
+}

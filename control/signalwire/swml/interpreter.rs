@@ -1,0 +1,579 @@
+//! The interpreter: sections, variables and conditions of a document. It is plain data and does no I/O.
+//!
+//! It returns the leg's next action ([`Next`]), one method at a time, and takes the outcome ([`Interpreter::resume`]). A
+//! method that needs no leg (`set`, `cond`, `goto`...) is executed at once.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tandem_call::id::{RecordingId, StreamId};
+use tandem_call::program::instruction::{Dial, Instruction};
+
+use super::document::{Branch, Cases, Document, Inner, Step, Steps};
+use super::error::{Code, Fault};
+use super::expression::{self, Scope};
+use super::parameters::{WEB, is_url};
+use super::template::{self, expand};
+use super::value::{Object, Value};
+
+/// Maximum number of transfers in a call.
+const MOST_TRANSFERS: u32 = 32;
+/// Maximum number of consecutive steps that take no time.
+const MOST_STEPS: u32 = 10_000;
+/// Maximum nesting depth of sections and conditions.
+const DEEPEST: usize = 100;
+/// Maximum size of all variables together, in octets.
+const MOST_VARIABLES: usize = 1024 * 1024;
+/// Maximum and default number of jumps of a `goto`.
+const MOST_JUMPS: f64 = 100.0;
+/// Maximum number of warnings that are stored until they are read.
+const MOST_WARNINGS: usize = 100;
+
+/// The leg's next action.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Next {
+    /// Run these instructions, then resume the machine.
+    Run(Vec<Instruction>),
+    /// Fetch the document at this URL.
+    Document(String),
+    /// Make an HTTP request of the script's own.
+    Request(Box<ScriptRequest>),
+    /// Nothing: the script has ended.
+    End,
+}
+
+/// An HTTP request of the script's own.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct ScriptRequest {
+    pub(super) method: http::Method,
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Bytes,
+    /// Total timeout in seconds.
+    pub(super) timeout: f64,
+    pub(super) connect_timeout: f64,
+    /// Whether the members of a JSON answer become variables.
+    pub(super) save: bool,
+}
+
+/// The outcome for which the machine waits.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) enum Waits {
+    #[default]
+    Nothing,
+    /// Digits or recognised words.
+    Prompt,
+    Record,
+    /// The id of a recording that runs beside the script.
+    RecordCall {
+        control_id: String,
+    },
+    /// Whether a job was stopped or started. The variable receives the result.
+    Done {
+        variable: &'static str,
+    },
+    Stream {
+        control_id: String,
+    },
+    Tap {
+        control_id: String,
+    },
+    /// The result of a dial, with the dials that follow if it fails.
+    Connect {
+        next: VecDeque<Dial>,
+        result: Option<Inner>,
+        then: Option<String>,
+    },
+    /// The end of the stream that has taken over the call.
+    ConnectStream {
+        result: Option<Inner>,
+    },
+    Queue {
+        then: Option<String>,
+    },
+    Conference {
+        variable: &'static str,
+        result: Option<Inner>,
+    },
+    Refer,
+    Detect,
+    /// The document of an `execute` (with the steps that follow it) or of a `transfer`.
+    Document {
+        params: Value,
+        over: Option<Box<Over>>,
+    },
+    Request {
+        save: bool,
+    },
+}
+
+/// The steps that follow an executed section.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Over {
+    on_return: Steps,
+    result: Option<Inner>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Frame {
+    Section {
+        document: Document,
+        steps: Steps,
+        at: usize,
+        params: Value,
+        over: Option<Box<Over>>,
+        /// Number of jumps made, by the step that made them.
+        jumps: Vec<(usize, u32)>,
+    },
+    /// Steps within a section.
+    Block { steps: Steps, at: usize },
+}
+
+/// The jobs that run beside the script.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Jobs {
+    pub(super) recordings: Vec<(String, RecordingId)>,
+    pub(super) streams: Vec<(String, StreamId)>,
+    pub(super) taps: Vec<(String, StreamId)>,
+    /// Number of jobs to which the script gave no id.
+    pub(super) nameless: u32,
+}
+
+/// The properties of the call when a step runs.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct CallContext {
+    /// The script's object `call`.
+    pub(super) call: Object,
+    /// Whether the leg is answered.
+    pub(super) answered: bool,
+    /// First part of the recordings' URLs.
+    pub(super) recordings: String,
+}
+
+/// A running script.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Interpreter {
+    frames: Vec<Frame>,
+    pub(super) vars: Object,
+    pub(super) envs: Object,
+    pub(super) standing: CallContext,
+    pub(super) waits: Waits,
+    pub(super) jobs: Jobs,
+    transfers: u32,
+    warnings: Vec<Fault>,
+    /// Name of the method that was started last, for log messages.
+    pub(super) place: String,
+}
+
+/// The continuation after a step.
+pub(super) enum Flow {
+    On,
+    Yield(Next),
+}
+
+impl Interpreter {
+    /// A script at the start of a document's main section.
+    pub(super) fn new(document: &Document, envs: Object) -> Self {
+        let mut machine = Self { envs, ..Self::of_nothing() };
+        machine.enter(document.clone(), "main", Value::Object(Object::default()), None);
+        machine
+    }
+
+    /// A script that has ended.
+    pub(super) fn of_nothing() -> Self {
+        Self {
+            frames: Vec::new(),
+            vars: Object::default(),
+            envs: Object::default(),
+            standing: CallContext::default(),
+            waits: Waits::Nothing,
+            jobs: Jobs::default(),
+            transfers: 0,
+            warnings: Vec::new(),
+            place: String::new(),
+        }
+    }
+
+    /// Takes the warnings since the last call.
+    pub(super) fn warnings(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    pub(super) fn warn(&mut self, code: Code, detail: impl std::fmt::Display) {
+        let fault = Fault::new(code, format!("{}: {detail}", self.place));
+        self.vars.set("script_error", code.to_string());
+        if self.warnings.len() < MOST_WARNINGS {
+            self.warnings.push(fault);
+        }
+    }
+
+    /// The `params` of the running section.
+    pub(super) fn params(&self) -> Value {
+        let sections = self.frames.iter().rev().filter_map(|frame| match frame {
+            Frame::Section { params, .. } => Some(params),
+            Frame::Block { .. } => None,
+        });
+        { sections }.next().cloned().unwrap_or_default()
+    }
+
+    /// Runs steps until one takes time.
+    ///
+    /// # Errors
+    /// A fault that ends the script.
+    pub(super) fn next(&mut self) -> Result<Next, Fault> {
+        for _ in 0..MOST_STEPS {
+            let Some(step) = self.step() else {
+                if self.frames.is_empty() {
+                    return Ok(Next::End);
+                }
+                continue;
+            };
+            if self.frames.len() > DEEPEST {
+                let detail = format!("{}: more than {DEEPEST} sections and conditions in one another", self.place);
+                return Err(Fault::new(Code::NestedTooDeep, detail));
+            }
+            match self.run(&step)? {
+                Flow::On => {}
+                Flow::Yield(next) => return Ok(next),
+            }
+        }
+        Err(Fault::new(Code::InternalError, format!("{}: {MOST_STEPS} steps without one that takes time", self.place)))
+    }
+
+    /// The next step; the position moves behind it. `None` if a section or a condition has ended.
+    fn step(&mut self) -> Option<Step> {
+        let (steps, at) = match self.frames.last_mut()? {
+            Frame::Section { steps, at, .. } | Frame::Block { steps, at } => (steps, at),
+        };
+        let step = steps.get(*at).cloned();
+        *at += 1;
+        if step.is_none() {
+            self.leave();
+        }
+        step
+    }
+
+    /// Leaves the innermost section or condition.
+    fn leave(&mut self) {
+        if let Some(Frame::Section { over, .. }) = self.frames.pop() {
+            match over {
+                Some(over) => {
+                    // The block that is pushed last runs first: `on_return` before `result`.
+                    self.follow(over.result.as_ref());
+                    self.block(over.on_return);
+                }
+                None => self.frames.clear(),
+            }
+        }
+    }
+
+    fn run(&mut self, step: &Step) -> Result<Flow, Fault> {
+        self.place = step.method.name.to_owned();
+        let parameters = match step.method.name {
+            // `set` replaces placeholders entry by entry, so that each entry sees the earlier ones. The other methods
+            // replace them later or not at all.
+            "set" | "cond" | "switch" | "label" => step.parameters.clone(),
+            "connect" => {
+                let mut parameters = self.expanded(&step.parameters);
+                keep_confirmations(&step.parameters, &mut parameters);
+                parameters
+            }
+            _ => self.expanded(&step.parameters),
+        };
+        let object = parameters.object().cloned().unwrap_or_default();
+        match step.method.name {
+            "set" => {
+                for (name, value) in object {
+                    let value = self.expanded(&value);
+                    self.set(name.strip_prefix("vars.").unwrap_or(&name), value);
+                }
+            }
+            "unset" => match parameters {
+                Value::List(names) => names.iter().for_each(|name| self.unset(&name.rendered())),
+                Value::Object(names) => names.iter().for_each(|(_, name)| self.unset(&name.rendered())),
+                name => self.unset(&name.rendered()),
+            },
+            "label" => {}
+            "cond" => {
+                if let Inner::Branches(branches) = &step.inner {
+                    self.branch(branches);
+                }
+            }
+            "switch" => {
+                if let Inner::Cases(cases) = &step.inner {
+                    self.choose(cases);
+                }
+            }
+            "goto" => self.goto(step, &object),
+            "return" => self.return_with(parameters),
+            "execute" => {
+                let Inner::Over { on_return, result } = &step.inner else { return Ok(Flow::On) };
+                let result = result.as_deref().cloned();
+                let over = Box::new(Over { on_return: on_return.clone(), result });
+                return self.go(&object, Some(over));
+            }
+            "transfer" => return self.go(&object, None),
+            _ => return self.method(step, &object),
+        }
+        Ok(Flow::On)
+    }
+
+    /// Replaces the placeholders in a value.
+    pub(super) fn expanded(&mut self, value: &Value) -> Value {
+        let expanded = expand(value, self);
+        for fault in expanded.faults {
+            self.warn(Code::JsEvalError, fault);
+        }
+        expanded.value
+    }
+
+    /// Sets a variable. If all variables together would exceed their maximum size, it keeps its old value, and a
+    /// warning is added.
+    pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
+        let before = self.vars.remove(name);
+        let value = value.into();
+        let size: usize = self.vars.iter().map(|(name, value)| name.len() + value.size()).sum();
+        if size + value.size() > MOST_VARIABLES {
+            if let Some(before) = before {
+                self.vars.set(name, before);
+            }
+            self.warn(Code::MethodExecuteFailed, format_args!("{name} is too large"));
+        } else {
+            self.vars.set(name, value);
+        }
+    }
+
+    fn unset(&mut self, name: &str) {
+        self.vars.remove(name.strip_prefix("vars.").unwrap_or(name));
+    }
+
+    fn holds(&mut self, condition: &str) -> bool {
+        // Placeholders in a condition are replaced with the text of their values before the evaluation.
+        let text = if condition.contains("${") || condition.contains("%{") {
+            self.expanded(&Value::from(condition)).rendered()
+        } else {
+            condition.to_owned()
+        };
+        match expression::evaluate(&text, self) {
+            Ok(value) => value.is_truthy(),
+            Err(why) => {
+                self.warn(Code::JsEvalError, format_args!("{condition}: {why}"));
+                false
+            }
+        }
+    }
+
+    fn branch(&mut self, branches: &[Branch]) {
+        for Branch { when, then, otherwise } in branches {
+            let holds = when.as_deref().is_none_or(|when| self.holds(when));
+            if holds && when.is_some() {
+                return self.block(then.clone());
+            }
+            if !otherwise.is_empty() || when.is_none() {
+                return self.block(if otherwise.is_empty() { then.clone() } else { otherwise.clone() });
+            }
+        }
+    }
+
+    fn choose(&mut self, cases: &Cases) {
+        let name = cases.variable.as_deref().unwrap_or("return_value").trim();
+        let bare = name.strip_prefix("${").or_else(|| name.strip_prefix("%{")).and_then(|name| name.strip_suffix('}'));
+        let value = match template::path(bare.unwrap_or(name)) {
+            Some(path) => template::lookup(&path, self),
+            None => self.expanded(&Value::from(name)),
+        };
+        let text = value.rendered();
+        let steps = cases.cases.iter().find(|(case, _)| *case == text).map(|(_, steps)| steps);
+        match steps.or(cases.default.as_ref()) {
+            Some(steps) => self.block(steps.clone()),
+            None => self.warn(Code::MethodNoMatchingCondition, format_args!("no case of {name} is {text:?}")),
+        }
+    }
+
+    /// Continues with the steps that match a method's outcome.
+    pub(super) fn follow(&mut self, result: Option<&Inner>) {
+        match result {
+            Some(Inner::Cases(cases)) => self.choose(cases),
+            Some(Inner::Branches(branches)) => self.branch(branches),
+            Some(Inner::None | Inner::Over { .. }) | None => {}
+        }
+    }
+
+    fn block(&mut self, steps: Steps) {
+        if !steps.is_empty() {
+            self.frames.push(Frame::Block { steps, at: 0 });
+        }
+    }
+
+    fn goto(&mut self, step: &Step, object: &Object) {
+        let label = object.get("label").map(Value::rendered).unwrap_or_default();
+        let when = match step.parameters.object().and_then(|object| object.get("when")) {
+            Some(when) => self.holds(&when.rendered()),
+            None => true,
+        };
+        if !when {
+            return;
+        }
+        let most = object.get("max").and_then(Value::number).unwrap_or(MOST_JUMPS).clamp(1.0, MOST_JUMPS);
+        let is_target = |step: &Step| {
+            let own = step.parameters.object().and_then(|object| object.get("label"));
+            step.method.name == "label" && own.is_some_and(|own| own.rendered() == label)
+        };
+        // The nearest enclosing label within the section.
+        let mut found = None;
+        for (place, frame) in self.frames.iter().enumerate().rev() {
+            let (Frame::Section { steps, .. } | Frame::Block { steps, .. }) = frame;
+            if let Some(at) = steps.iter().position(is_target) {
+                found = Some((place, at));
+                break;
+            }
+            if matches!(frame, Frame::Section { .. }) {
+                break;
+            }
+        }
+        let Some((place, to)) = found else {
+            return self.warn(Code::MethodExecuteFailed, format_args!("there is no label {label:?} in this section"));
+        };
+        let section = self.frames.iter_mut().rev().find_map(|frame| match frame {
+            Frame::Section { jumps, .. } => Some(jumps),
+            Frame::Block { .. } => None,
+        });
+        if let Some(jumps) = section {
+            let made = match jumps.iter_mut().find(|(id, _)| *id == step.id) {
+                Some((_, made)) => made,
+                None => {
+                    jumps.push((step.id, 0));
+                    let Some((_, made)) = jumps.last_mut() else { return };
+                    made
+                }
+            };
+            if f64::from(*made) >= most {
+                return;
+            }
+            *made += 1;
+        }
+        self.frames.truncate(place + 1);
+        if let Some(Frame::Section { at, .. } | Frame::Block { at, .. }) = self.frames.last_mut() {
+            *at = to;
+        }
+    }
+
+    fn return_with(&mut self, value: Value) {
+        self.set("return_value", value);
+        while matches!(self.frames.last(), Some(Frame::Block { .. })) {
+            self.frames.pop();
+        }
+        self.leave();
+    }
+
+    /// Executes a section or a document (`over`: the steps that follow it), or transfers to it.
+    fn go(&mut self, object: &Object, over: Option<Box<Over>>) -> Result<Flow, Fault> {
+        let params = as_params(object.get("params").cloned().unwrap_or_else(|| Value::Object(Object::default())));
+        self.go_to(object.get("dest").unwrap_or(&Value::Null), params, over)
+    }
+
+    /// Like `go`, with a destination that is not a method's parameter.
+    pub(super) fn go_to(&mut self, dest: &Value, params: Value, over: Option<Box<Over>>) -> Result<Flow, Fault> {
+        if over.is_none() {
+            self.transfers += 1;
+            if self.transfers > MOST_TRANSFERS {
+                let detail = format!("more than {MOST_TRANSFERS} transfers in one call");
+                return Err(Fault::new(Code::TooManyTransfers, detail));
+            }
+        }
+        let text = dest.rendered();
+        let text = text.trim();
+        if is_url(text, WEB) {
+            self.waits = Waits::Document { params, over };
+            return Ok(Flow::Yield(Next::Document(text.to_owned())));
+        }
+        if text.starts_with("relay:") {
+            self.warn(Code::MethodExecuteFailed, format_args!("{text} is not served here"));
+            return Ok(Flow::On);
+        }
+        let own = self.frames.iter().rev().find_map(|frame| match frame {
+            Frame::Section { document, .. } => Some(document.clone()),
+            Frame::Block { .. } => None,
+        });
+        if let Some(document) = own.filter(|document| document.section(text).is_some()) {
+            self.enter(document, text, params, over);
+            return Ok(Flow::On);
+        }
+        let document = match dest {
+            Value::Object(_) => Document::of(dest)?,
+            _ if text.contains("sections") => Document::read(text.as_bytes())?,
+            _ => {
+                let detail = format!("{}: there is no section {text:?}", self.place);
+                return Err(Fault::new(Code::SectionParameterUndefined, detail));
+            }
+        };
+        self.enter(document, "main", params, over);
+        Ok(Flow::On)
+    }
+
+    /// Continues with the fetched document of an `execute` or a `transfer`.
+    pub(super) fn arrived(&mut self, document: Document, params: Value, over: Option<Box<Over>>) {
+        self.enter(document, "main", params, over);
+    }
+
+    fn enter(&mut self, document: Document, section: &str, params: Value, over: Option<Box<Over>>) {
+        let steps = document.section(section).cloned().unwrap_or_default();
+        for fault in document.warnings.iter() {
+            if self.warnings.len() < MOST_WARNINGS && section == "main" {
+                self.warnings.push(fault.clone());
+            }
+        }
+        if over.is_none() {
+            self.frames.clear();
+        } else {
+            self.vars.remove("return_value");
+        }
+        self.frames.push(Frame::Section { document, steps, at: 0, params, over, jumps: Vec::new() });
+    }
+}
+
+/// Restores the placeholders in `confirm` steps. These steps run on the called leg, with its own `call` and variables.
+fn keep_confirmations(written: &Value, expanded: &mut Value) {
+    match (written, expanded) {
+        (Value::Object(written), Value::Object(expanded)) => {
+            for (key, value) in written.iter() {
+                match expanded.get_mut(key) {
+                    Some(place) if key == "confirm" && value.text().is_none() => *place = value.clone(),
+                    Some(place) => keep_confirmations(value, place),
+                    None => {}
+                }
+            }
+        }
+        (Value::List(written), Value::List(expanded)) => {
+            written.iter().zip(expanded).for_each(|(value, place)| keep_confirmations(value, place));
+        }
+        _ => {}
+    }
+}
+
+/// Converts numbers in `params` to text, as SWML passes them.
+fn as_params(value: Value) -> Value {
+    match value {
+        Value::Number(_) => Value::Text(value.to_string()),
+        Value::List(items) => Value::List(items.into_iter().map(as_params).collect()),
+        Value::Object(object) => {
+            Value::Object(object.into_iter().map(|(key, value)| (key, as_params(value))).collect())
+        }
+        other => other,
+    }
+}
+
+impl Scope for Interpreter {
+    fn value_of(&self, name: &str) -> Value {
+        match name {
+            "vars" => Value::Object(self.vars.clone()),
+            "envs" => Value::Object(self.envs.clone()),
+            "call" => Value::Object(self.standing.call.clone()),
+            "params" => self.params(),
+            _ => {
+                let places = [&self.vars, &self.envs, &self.standing.call];
+                places.into_iter().find_map(|place| place.get(name)).cloned().unwrap_or_default()
+            }
+        }
+    }
+}

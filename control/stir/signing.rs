@@ -1,0 +1,192 @@
+//! Signing and forwarding: the Identity headers of outgoing calls.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tandem_call::address::Address;
+use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::output::Invite;
+use tandem_routing::Routing;
+use tandem_routing::trunk::identity::PresentedCaller;
+use tandem_routing::trunk::numbering::Numbering;
+use tandem_settings::TrunkConfig;
+use tandem_sip as sip;
+use tandem_sip::stir::{Attestation, Claims, Diverted, Signer, canonical_number};
+
+use super::{Signers, Stir, identities};
+
+/// The facts that can be attested for a call, independent of the trunk that it goes over.
+#[derive(Clone, Debug)]
+pub struct SigningRequest {
+    signers: Arc<Signers>,
+    /// Our attestation of the calling number.
+    attestation: Attestation,
+    /// Origin of the call: an account, or the trunk that it came over.
+    origin: String,
+    /// The Identity headers that the call arrived with and that are valid for its caller, and the Date header that it
+    /// arrived with.
+    passed_on: Vec<sip::Header>,
+    /// The originally called number, if the call is diverted to another one. `passed_on` is then about a call to this
+    /// number.
+    diverted_by: Option<String>,
+}
+
+/// The Identity headers of an outgoing call, for the log and the counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SigningOutcome {
+    /// Our own signature.
+    Signed {
+        /// The attestation level.
+        attestation: Attestation,
+        /// The signed calling number.
+        orig: String,
+    },
+    /// The forwarded Identity headers, and our own signature that this number diverts the call (RFC 8946).
+    Diverted {
+        /// The diverting number.
+        div: String,
+    },
+    /// The forwarded Identity headers.
+    PassedOn,
+    /// No Identity header, because a number is not in international format.
+    Unsigned,
+}
+
+impl SigningOutcome {
+    /// The label of the outcome in `/metrics`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Signed { attestation: Attestation::A, .. } => "signed-A",
+            Self::Signed { attestation: Attestation::B, .. } => "signed-B",
+            Self::Signed { attestation: Attestation::C, .. } => "signed-C",
+            Self::Diverted { .. } => "diverted",
+            Self::PassedOn => "passed-on",
+            Self::Unsigned => "unsigned",
+        }
+    }
+}
+
+impl fmt::Display for SigningOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signed { attestation, orig } => {
+                write!(f, "Identity: signed with attestation {attestation} for {orig}")
+            }
+            Self::Diverted { div } => {
+                write!(f, "Identity: passed on as it came, and signed that {div} diverts the call")
+            }
+            Self::PassedOn => f.write_str("Identity: passed on as it came"),
+            Self::Unsigned => {
+                f.write_str("Identity: not signed, for that takes a number in international form on both sides")
+            }
+        }
+    }
+}
+
+impl Stir {
+    /// Determines what can be attested for a call of `account` that is bridged with `behind`.
+    ///
+    /// A: the number belongs to the account. C: the call came over a trunk with a number that does not belong to the
+    /// account. B: the account makes the call with another number. A call that is forwarded with its original calling
+    /// number keeps the Identity headers that it arrived with, because their signer knows more about the caller. If it
+    /// goes to another number than the one that was called, our own signature is added.
+    pub fn vouch(&self, routing: &Routing, account: &str, invite: &Invite, behind: Option<&LegInfo>) -> SigningRequest {
+        let behind = behind.filter(|leg| leg.direction == Direction::Inbound && leg.sip.trunk.is_some());
+        let same = |one: &Address, other: &Address| match canonical_number(one.user()) {
+            Some(number) => canonical_number(other.user()) == Some(number),
+            None => false,
+        };
+        let same_caller = behind.filter(|leg| same(&leg.from, &invite.from));
+        let headers = same_caller.map_or(&[][..], |leg| &leg.sip.headers);
+        let diverted_by = same_caller.filter(|leg| !same(&leg.to, &invite.to)).map(|leg| leg.to.user().to_owned());
+        let gateway = behind.and_then(|leg| leg.sip.trunk.as_deref());
+        let (attestation, origin) = match gateway {
+            _ if routing.owns(account, invite.from.user()) => (Attestation::A, format!("account {account}")),
+            Some(trunk) => (Attestation::C, format!("trunk {trunk}")),
+            None => (Attestation::B, format!("account {account}")),
+        };
+        let headers = || headers.iter().map(|(name, value)| (&**name, &**value));
+        let mut passed_on: Vec<_> = identities(headers()).map(|value| header("Identity", value.to_owned())).collect();
+        let date = headers().find(|(name, _)| name.eq_ignore_ascii_case("Date")).filter(|_| !passed_on.is_empty());
+        passed_on.extend(date.map(|(_, value)| header("Date", value.to_owned())));
+        SigningRequest { signers: Arc::clone(&self.signers), attestation, origin, passed_on, diverted_by }
+    }
+}
+
+impl SigningRequest {
+    /// Returns the headers for a trunk, with a summary of what they say. Nothing is signed for a far end that is not a
+    /// trunk.
+    pub fn headers(
+        &self,
+        trunk: Option<&TrunkConfig>,
+        invite: &Invite,
+        presented: &PresentedCaller,
+        now: Timestamp,
+    ) -> (Vec<sip::Header>, Option<SigningOutcome>) {
+        if trunk.is_some_and(|trunk| !trunk.stir.sign) {
+            return (Vec::new(), None);
+        }
+        if !self.passed_on.is_empty() && self.diverted_by.is_none() {
+            return (self.passed_on.clone(), Some(SigningOutcome::PassedOn));
+        }
+        let Some((trunk, signer)) = trunk.and_then(|trunk| Some((trunk, self.signer(trunk)?))) else {
+            return (Vec::new(), None);
+        };
+        let orig = presented.number.as_deref().and_then(international);
+        let Some((orig, dest)) = orig.zip(called(trunk, &invite.to)) else {
+            return (Vec::new(), Some(SigningOutcome::Unsigned));
+        };
+        let iat = now.as_second().unsigned_abs();
+        if let Some(div) = self.diverted_by.as_deref().and_then(international).filter(|_| !self.passed_on.is_empty()) {
+            let claims = Diverted { orig, div: div.clone(), dest, iat };
+            let Some(identity) = signer.diversion(&claims) else { return (Vec::new(), None) };
+            let headers = self.passed_on.iter().cloned().chain([header("Identity", identity)]);
+            return (headers.collect(), Some(SigningOutcome::Diverted { div }));
+        }
+        let attestation = trunk.stir.attestation.unwrap_or(self.attestation);
+        let claims = Claims { attestation, orig: orig.clone(), dest, iat, origid: origid(signer, &self.origin) };
+        let Some(identity) = signer.identity(&claims) else { return (Vec::new(), None) };
+        // Some verifiers require a matching Date header (RFC 8224 §6.1; format of RFC 3261 §20.17).
+        let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        (vec![header("Date", date), header("Identity", identity)], Some(SigningOutcome::Signed { attestation, orig }))
+    }
+
+    fn signer(&self, trunk: &TrunkConfig) -> Option<&Signer> {
+        self.signers.by_trunk.get(&trunk.name).or(self.signers.all.as_ref())
+    }
+}
+
+fn header(name: &str, value: String) -> sip::Header {
+    sip::Header { name: name.to_owned(), value }
+}
+
+/// Returns the called number in canonical form, also from a trunk's own format.
+fn called(trunk: &TrunkConfig, to: &Address) -> Option<String> {
+    match to {
+        Address::Phone(number) => international(number.as_str()),
+        // A bridged call goes to the trunk's URI, with the number in the trunk's format.
+        Address::Sip(_) => international(&Numbering::of(trunk).caller_in(to.user())),
+        Address::Client(_) | Address::Application(_) | Address::Name(_) => None,
+    }
+}
+
+/// Returns a number in canonical form if it has a country code. Without one, it could mean different numbers in
+/// different countries.
+fn international(number: &str) -> Option<String> {
+    number.starts_with('+').then(|| canonical_number(number)).flatten()
+}
+
+/// Returns a UUID that is constant for an origin, and does not reveal the origin to others (RFC 8588 §5, RFC 9562
+/// §5.8).
+fn origid(signer: &Signer, origin: &str) -> String {
+    let digest = Sha256::digest(format!("{}\n{origin}", signer.certificate_url()));
+    let mut octets = [0; 16];
+    octets.iter_mut().zip(digest).for_each(|(octet, from)| *octet = from);
+    let number = u128::from_be_bytes(octets);
+    let version = (number & !(0xf << 76) | 8 << 76) & !(0b11 << 62) | 0b10 << 62;
+    let hex = format!("{version:032x}");
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}

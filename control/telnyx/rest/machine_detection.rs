@@ -1,0 +1,73 @@
+//! `answering_machine_detection` and its `_config`, for dial and transfer.
+
+use std::time::Duration;
+
+use tandem_call::machine_detection::{MachineDetection, Until};
+
+use super::error::ApiError;
+use super::parameters::Parameters;
+use crate::machine_detection::Mode;
+
+const MODES: &[(&str, Option<Mode>)] = &[
+    ("premium", Some(Mode::Premium)),
+    ("detect", Some(Mode::Detect)),
+    ("detect_beep", Some(Mode::DetectBeep)),
+    ("detect_words", Some(Mode::DetectWords)),
+    ("greeting_end", Some(Mode::GreetingEnd)),
+    ("disabled", None),
+];
+/// Maximum of all durations, in ms.
+const LONGEST: u32 = 120_000;
+const CONFIG: &str = "answering_machine_detection_config";
+
+/// The settings of answering machine detection; `None` if it is not requested.
+pub(super) fn detection(parameters: Parameters<'_>) -> Result<Option<MachineDetection>, ApiError> {
+    let mode = parameters.word("answering_machine_detection", MODES)?.flatten();
+    let config = parameters.object(CONFIG)?;
+    let figures = |mode| figures(mode, config).map_err(|error| error.within(CONFIG));
+    // The config is checked even if the detection is not requested.
+    let (mode, asked) = (mode.unwrap_or(Mode::Detect), mode.is_some());
+    figures(mode).map(|spec| asked.then_some(spec))
+}
+
+fn figures(mode: Mode, config: Parameters<'_>) -> Result<MachineDetection, ApiError> {
+    let time = |name, default| -> Result<Duration, ApiError> {
+        let given = config.milliseconds(name, 1..=LONGEST)?;
+        Ok(given.unwrap_or(Duration::from_millis(default)))
+    };
+    let premium = mode == Mode::Premium;
+    let (until, end_within) = match mode {
+        Mode::Detect => (Until::Verdict, 5_000),
+        Mode::GreetingEnd => (Until::GreetingEnd, 5_000),
+        // Only a beep ends the detection, and greetings are long.
+        Mode::DetectBeep | Mode::DetectWords | Mode::Premium => (Until::Beep, 30_000),
+    };
+    let standard = MachineDetection {
+        until,
+        verdict_within: time("total_analysis_time_millis", if premium { 30_000 } else { 3_500 })?,
+        initial_silence: time("initial_silence_millis", 3_500)?,
+        silence_is_machine: true,
+        greeting: time("greeting_duration_millis", 3_500)?,
+        after_greeting_silence: time("after_greeting_silence_millis", 800)?,
+        between_words_silence: time("between_words_silence_millis", 50)?,
+        words: config
+            .integer("maximum_number_of_words", 1..=1_000)?
+            .or(Some(5))
+            .and_then(|words| words.try_into().ok()),
+        word: Some(time("maximum_word_length_millis", 3_500)?),
+        silence_threshold: config.integer("silence_threshold", 0..=32_767)?.unwrap_or(256).try_into().unwrap_or(256),
+        greeting_end_silence: time("greeting_silence_duration_millis", 1_500)?,
+        greeting_end_within: time("greeting_total_analysis_time_millis", end_within)?,
+        holds: false,
+        callback: None,
+        mode: mode.name(),
+    };
+    if !premium {
+        return Ok(standard);
+    }
+    // Premium mode uses two of the durations. The others are left to the detector.
+    let MachineDetection { verdict_within, greeting, .. } = standard;
+    let milliseconds = Duration::from_millis;
+    let spec = MachineDetection::new(until, verdict_within, greeting, milliseconds(800), milliseconds(3_500));
+    Ok(MachineDetection { greeting_end_within: milliseconds(end_within), mode: mode.name(), ..spec })
+}

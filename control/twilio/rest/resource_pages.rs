@@ -1,0 +1,59 @@
+//! Lists of numbers, applications and caller ids, which are in memory, and the errors of storing them.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde_json::Value;
+use tandem_routing::inventory::InventoryError;
+use tandem_routing::numbers::NumberError;
+use tandem_store::resources::Resource;
+
+use super::super::error::ApiError;
+use super::{Answer, RestContext, ok};
+
+/// One page of a list, newest first; resources of the configuration file, which have no date, come last. `key` is the
+/// key in the envelope, `name` the path below the account, `prefix` the prefix of the SIDs.
+pub(super) fn page<T>(
+    x: &RestContext<'_>,
+    (key, name, prefix): (&'static str, &str, &str),
+    mut rows: Vec<Arc<Resource<T>>>,
+    represent: impl Fn(&Resource<T>) -> Value,
+) -> Answer {
+    let paging = x.paging(prefix)?;
+    rows.sort_by_key(|row| Reverse((row.created_at, row.id)));
+    let shown = paging.part(rows, |row| Some(row.id));
+    let items = shown.iter().map(|row| (x.ids().spell(prefix, row.id), represent(row))).collect();
+    Ok(ok(x.list(key, name, &paging, items)))
+}
+
+/// The REST error of a resource that could not be stored. `taken` is the error if another account has it.
+pub(super) fn not_held(error: InventoryError, taken: ApiError) -> ApiError {
+    match error {
+        InventoryError::Taken => taken,
+        InventoryError::Full => {
+            ApiError { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message: error.to_string() }
+        }
+        InventoryError::Store(error) => error.into(),
+    }
+}
+
+impl From<NumberError> for ApiError {
+    fn from(error: NumberError) -> Self {
+        match error {
+            NumberError::NotAvailable(number) => Self::bad(21422, format!("{number} is not available")),
+            NumberError::InTheFile(number) => in_the_file(&number),
+            NumberError::Unknown => Self::bad(20404, error.to_string()),
+            NumberError::Full => {
+                Self { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message: error.to_string() }
+            }
+            NumberError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// 403: a resource of the configuration file cannot be deleted by REST.
+pub(super) fn in_the_file(what: &str) -> ApiError {
+    let message = format!("{what} is in the server's configuration file and can be removed only there");
+    ApiError { status: StatusCode::FORBIDDEN, code: 20006, message }
+}
