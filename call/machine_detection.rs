@@ -34,7 +34,7 @@ pub struct MachineDetection {
     pub greeting: Duration,
     /// Silence of this length after a shorter greeting gives [`DetectionResult::Human`].
     pub after_greeting_silence: Duration,
-    /// Silence that ends a word.
+    /// The silence that ends a word.
     pub between_words_silence: Duration,
     /// Maximum number of words of a person's greeting; more words give [`DetectionResult::Machine`].
     pub words: Option<u16>,

@@ -59,7 +59,7 @@ use crate::rtp::dtmf::DigitSender;
 use crate::sdp::MediaPlan;
 use crate::writer::{Done, WriterHandle};
 
-/// Frames that a closed session waits for a sink that stays full: 10 s.
+/// The number of frames for which a closed session waits for a sink that stays full: 10 s.
 const CLOSING: u16 = 500;
 
 type SessionEvents = EventQueue<SessionKey, Event>;
@@ -241,7 +241,7 @@ impl MediaSession {
         self.drop_unused_tracks();
     }
 
-    /// The writer has completed a file.
+    /// Handles the end of a recording: its file is complete.
     pub(crate) fn handle_recorded(&mut self, event: Event) {
         self.capture.note_recording_finished();
         self.emit(event);
@@ -458,7 +458,7 @@ impl MediaSession {
         self.lifecycle != Lifecycle::Open
     }
 
-    /// Whether nothing is left to wait for.
+    /// Whether the session has ended and can be removed.
     pub(crate) fn is_over(&self) -> bool {
         match self.lifecycle {
             Lifecycle::Open | Lifecycle::Closing => false,

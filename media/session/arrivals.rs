@@ -8,7 +8,7 @@ use crate::timeline::{Stamp, Timeline};
 /// As many packets as recorders read frames together.
 const MOST: usize = 8;
 
-/// See the module.
+/// The G.711 packets that wait to be added to a timeline.
 #[derive(Default)]
 pub(super) struct Arrivals {
     count: usize,

@@ -15,7 +15,7 @@ use crate::tap::{Tap, TapSink, Tapped};
 use crate::timeline::Stamp;
 use crate::writer::{Done, WriterHandle};
 
-/// Taps that a session takes.
+/// The highest number of taps of a session.
 const MOST_TAPS: usize = 16;
 /// Frames that recorders read together at most. They are behind the wire anyway, and each reading fetches its code and data
 /// into the caches.
@@ -55,7 +55,7 @@ impl AudioTracks {
         AudioTracks { inbound: track(), outbound: track() }
     }
 
-    /// What a recorder that stops at `now` still lacks, frame by frame.
+    /// The frames that a recorder which stops at `now` has not received yet, one after the other.
     fn drain(&mut self, mut now: u32) -> impl FnMut(&mut Copied, &mut Copied) {
         let (mut inbound, mut outbound) = (self.inbound.remainder(), self.outbound.remainder());
         move |left, right| {
@@ -248,7 +248,8 @@ impl Capture {
         true
     }
 
-    /// Decides how many frames recorders read together, so that each begins and ends in its frame.
+    /// Sets the number of frames that recorders read in one batch, so that each recording starts and ends at the right
+    /// frame.
     fn set_patience(&mut self) {
         self.unread.most = self.recorders.patience().clamp(1, TOGETHER.into()) as u8;
     }
@@ -284,7 +285,7 @@ impl Capture {
         self.set_patience();
     }
 
-    /// The writer has completed a file.
+    /// Handles the end of a recording: its file is complete.
     pub(super) fn note_recording_finished(&mut self) {
         self.recorders.note_finished();
     }

@@ -9,7 +9,7 @@ pub(super) struct FrameEncoder {
     encoder: Encoder,
     /// From the rate of the newest frame.
     resampler: Option<(SampleRate, Resampler)>,
-    /// The frame at the codec's rate.
+    /// The last frame at the codec's rate.
     samples: [i16; LONGEST_FRAME],
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Outbound {
     pub(super) not_relayed: u64,
 }
 
-/// Frames gathered for a packet of more than one.
+/// The frames that wait until a packet of several frames is complete.
 struct Packing {
     /// As long as the longest packet so far; at most `FIXED + LONGEST`.
     packet: Vec<u8>,
@@ -125,7 +125,7 @@ impl Output<'_> {
             }
             self.capture.handle_outbound_packet(&header, plan.codec, payload, cx);
         }
-        // CSRCs, extensions and padding end here: the plain header goes right before the payload.
+        // CSRCs, extensions and padding are not relayed: a plain header is written right before the payload.
         let start = header.payload.start - FIXED;
         let packet = packet.get_mut(start..header.payload.end)?;
         header.write(packet);
@@ -242,7 +242,7 @@ impl Output<'_> {
         Stamp { timestamp, marker: false, arrival: cx.clock.units(cx.now, 8_000) }
     }
 
-    /// Sends one frame of the negotiated codec, or packs it with others.
+    /// Adds a frame in the negotiated codec to the current packet, and sends the packet when it is complete.
     fn pack(&mut self, octets: &[u8], cx: &mut Context<'_>) {
         let Outbound { packing, sender, .. } = &mut *self.outbound;
         if !self.plan.sends {

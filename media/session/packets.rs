@@ -116,7 +116,7 @@ impl MediaSession {
         }
     }
 
-    /// Takes one datagram of the RTCP port.
+    /// Handles one datagram from the RTCP port.
     pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], cx: &mut Context<'_>) {
         if let Err(why) = self.read_rtcp(from, packet, cx) {
             self.inbound.note_dropped(why, from, cx.counts);

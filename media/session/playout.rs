@@ -22,7 +22,7 @@ const MARKS: usize = 32;
 pub(crate) enum Input<'a> {
     /// The bridged leg's audio, 20 ms at that rate.
     Bridge(&'a [i16], SampleRate),
-    /// A room's mix, in our codec.
+    /// A room's mix in our codec.
     Room(Said<'a>),
 }
 
@@ -108,7 +108,7 @@ impl Playout {
 
     // ---- the media clock ----
 
-    /// Third pass of a frame: sends its audio, from whatever comes first.
+    /// The third pass of a frame: sends audio from the source with the highest priority.
     pub(super) fn handle_tick(
         &mut self,
         input: Option<Input<'_>>,

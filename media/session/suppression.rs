@@ -24,7 +24,7 @@ struct Direction {
     on: bool,
     /// The worker has no time for it at present.
     shed: bool,
-    /// Made with the first frame, whose rate it takes.
+    /// Created at the first frame, with the frame's rate.
     suppressor: Option<(SampleRate, Suppressor)>,
 }
 

@@ -72,7 +72,7 @@ impl AudioTrack {
         self.rate
     }
 
-    /// Whether a packet of `codec` can be taken as it is.
+    /// Whether the track accepts packets of `codec`.
     pub(super) fn takes(&self, codec: Codec) -> bool {
         codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
     }
@@ -120,7 +120,7 @@ impl AudioTrack {
         self.timeline.rest();
     }
 
-    /// Another SSRC follows.
+    /// Prepares for a stream with another SSRC.
     pub(super) fn restart(&mut self) {
         self.settle();
         match &mut self.assembly {
@@ -135,12 +135,12 @@ impl AudioTrack {
         self.arrivals.settle(&mut self.timeline);
     }
 
-    /// Live listening begins now.
+    /// Starts live reading now.
     pub(super) fn begin_live(&mut self) {
         self.live = Reader::adaptive();
     }
 
-    /// Recording begins now.
+    /// Starts recording now.
     pub(super) fn begin_recording(&mut self) {
         self.recorder = timeline::recorder();
         self.before = None;

@@ -22,7 +22,7 @@ pub(super) struct Transport {
     slot: usize,
     latch: Latch,
     srtp: SrtpContext,
-    /// The network takes packets from the latched source only.
+    /// Whether the network was told the latched source.
     pinned: bool,
     /// The source of the remote end's newest RTCP.
     rtcp_source: Option<SocketAddr>,
