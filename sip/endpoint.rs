@@ -1,10 +1,24 @@
 //! The pure hub: datagrams, commands and time go in; messages to transmit, events and the next timeout come out.
 //!
+//! The hub owns one machine for each idea, and routes each input to the one that it is for:
+//!
 //! ```text
-//!  handle_datagram ─> message ─┬─ response ─> client transaction ─┐
-//!                              └─ request ──> server transaction ─┴─> leg (dialog) ─> Event
-//!  handle_command ──────────────────────────────────────────────────> leg ─> request or response ─> Transmit
+//!                       ┌─> Transactions   client and server transactions, timers, retransmissions
+//!   datagram ─┐         ├─> Dialogs        legs: INVITE sessions and the requests in them
+//!   command ──┼─ hub ───┼─> Trunks         registrations, probes, limits, health
+//!   timeout ──┘         ├─> Phones         users, Digest authority, registrar
+//!                       ├─> Forks          one call to several phones
+//!                       └─> Lookups        where a name leads (RFC 3263)
 //! ```
+//!
+//! A machine owns its tables and changes no other machine's. Two forms of exchange are used, each where it is the simpler one:
+//!
+//! - Trunks, forks and transactions report outputs or outcomes, and the hub does what they ask for. They are used by several
+//!   others, or would have to call upwards.
+//! - Dialogs use the machines below them at many places within one input. They get these as a [`Context`] for the length of
+//!   that input. Queues in between would only put off the same calls.
+//!
+//! All machines share a [`Core`]: settings, sockets, randomness, one timer queue and the outputs.
 //!
 //! Call `poll_output` until it is empty after each `handle_*`, then wait until `poll_timeout`.
 //!
@@ -65,23 +79,23 @@ pub use trunks::{OutOfDialogRequest, Target};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// Who a TLS server has to prove to be (RFC 5922), and what we show it: the shell numbers the host names and trunks it has
-/// looked up. A connection is never used for another identity than the one it was opened for.
+/// The identity that a TLS server must prove (RFC 5922), and the certificate that we show it. The shell numbers the host names
+/// and trunks that it has looked up. A connection is used only for the identity that it was opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(pub u32);
 
 /// One message that came in, framed.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// Where it came from.
+    /// The sender's address.
     pub source: SocketAddr,
-    /// The local address it came to.
+    /// Our address that received it.
     pub local: SocketAddr,
-    /// How it came.
+    /// The transport.
     pub transport: Transport,
-    /// Over which connection, if any.
+    /// The connection, if the transport has any.
     pub connection: Option<ConnectionId>,
-    /// The trunk whose certificate the connection's peer has shown.
+    /// The trunk whose certificate the far end of the connection has shown.
     pub proven: Option<TrunkName>,
     /// The whole message.
     pub data: Bytes,
@@ -92,39 +106,39 @@ pub struct Arrival {
 pub enum Output {
     /// Send this message.
     Transmit {
-        /// To whom, if `connection` is not open any more or `None`.
+        /// The address to send to, if `connection` is `None` or not open any more.
         destination: SocketAddr,
         /// The local socket to send from (UDP).
         local: Option<SocketAddr>,
-        /// How.
+        /// The transport.
         transport: Transport,
         /// The connection to use if it is still open.
         connection: Option<ConnectionId>,
-        /// Who must be there, if a connection over TLS is to be opened.
+        /// The identity that the server must prove, if a connection over TLS is to be opened.
         identity: Option<Identity>,
         /// The whole message.
         data: Bytes,
     },
-    /// A phone has registered over this connection: it is no stranger's any more.
+    /// A phone has registered over this connection: the limits for strangers do not apply to it any more.
     Trust(ConnectionId),
-    /// What goes to that trunk at that address over TLS may go over this connection, which it has opened (RFC 5923).
+    /// Requests to that trunk at that address over TLS may go over this connection, which the trunk has opened (RFC 5923).
     Alias {
         /// The connection.
         connection: ConnectionId,
         /// Where the trunk listens.
         address: SocketAddr,
-        /// The trunk, as its certificate says.
+        /// The trunk that its certificate names.
         trunk: TrunkName,
     },
-    /// Tell the application.
+    /// Report this event to the application.
     Event(Event),
-    /// Find out where requests to `uri` go (RFC 3263), and say so with [`Endpoint::handle_resolved`].
+    /// Find out where requests to `uri` go (RFC 3263), and answer with [`Endpoint::handle_resolved`].
     Resolve {
-        /// For the answer.
+        /// The number to answer with.
         lookup: LookupId,
         /// A SIP or SIPS URI.
         uri: String,
-        /// The trunk that is there, if it is one's.
+        /// The trunk that the URI belongs to, if any.
         trunk: Option<TrunkName>,
     },
 }
@@ -132,7 +146,7 @@ pub enum Output {
 /// The SIP endpoint: every transaction, dialog and leg of one process.
 ///
 /// Memory is bounded by [`Config::max_legs`] and [`Config::max_transactions`]; beyond them new requests get 503 and
-/// new commands end in [`EndCause::Overload`].
+/// new commands end in [`EndCause::Overload`](crate::EndCause::Overload).
 pub struct Endpoint {
     core: Core,
     transactions: Transactions,
@@ -141,7 +155,7 @@ pub struct Endpoint {
     lookups: Lookups,
     phones: Phones,
     forks: fork::Forks,
-    /// New INVITEs are refused.
+    /// The shell is overloaded: new INVITEs get 503.
     overloaded: bool,
 }
 
@@ -166,23 +180,23 @@ impl Endpoint {
         endpoint
     }
 
-    /// The addresses really bound, in place of those of the configuration.
+    /// Takes the addresses really bound, in place of those of the configuration.
     pub fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
         self.core.set_locals(addresses);
         self.phones.set_own_addresses(&self.core);
     }
 
-    /// Tells this guard who behaves badly, and who has shown who it is.
+    /// Sets the guard, which is told which sources misbehave and which have shown a right password.
     pub fn set_guard(&mut self, guard: Arc<Guard>) {
         self.core.guard = Some(guard);
     }
 
-    /// Whether new INVITEs get 503, because the shell is too late to serve them well.
+    /// Sets whether new INVITEs get 503 because the shell is late.
     pub fn set_overloaded(&mut self, overloaded: bool) {
         self.overloaded = overloaded;
     }
 
-    /// Tells these rings which Call-IDs are legs'.
+    /// Sets the message log, which is told which Call-IDs belong to legs.
     pub fn set_ladder(&mut self, ladder: Arc<Ladder>) {
         self.dialogs.ladder = Some(ladder);
     }
@@ -193,7 +207,7 @@ impl Endpoint {
         self.core.listens_on(transport, ipv4)
     }
 
-    /// Legs not over yet, those whose BYE waits for its answer included.
+    /// The number of legs, including those whose BYE waits for its answer.
     #[must_use]
     pub fn legs(&self) -> usize {
         self.dialogs.len()
@@ -204,7 +218,7 @@ impl Endpoint {
         self.dialogs.by_key.keys().copied()
     }
 
-    /// Live client and server transactions, those that only wait for repetitions included.
+    /// The number of transactions, including those that only wait for repetitions.
     #[must_use]
     pub fn transactions(&self) -> usize {
         self.transactions.len()
@@ -222,13 +236,13 @@ impl Endpoint {
         self.core.counters.shed
     }
 
-    /// Requests of ours that were sent again as nothing came back, and answers to INVITEs that nobody acknowledged, since the start.
+    /// Retransmissions since the start: of our requests, and of our 2xx to INVITEs.
     #[must_use]
     pub fn repeated(&self) -> u64 {
         self.core.counters.repeated
     }
 
-    /// Requests with a wrong password, or for a user that there is not, since the start.
+    /// Requests with a wrong password or an unknown user since the start.
     #[must_use]
     pub fn wrong_passwords(&self) -> u64 {
         self.core.counters.wrong_passwords
@@ -240,7 +254,7 @@ impl Endpoint {
         self.core.counters.strangers
     }
 
-    /// Messages that could not be understood, since the start.
+    /// Messages that could not be parsed since the start.
     #[must_use]
     pub fn malformed(&self) -> u64 {
         self.core.counters.malformed
@@ -269,7 +283,7 @@ impl Endpoint {
         self.skip_idle_timers();
     }
 
-    /// The shell could not connect to `peer`, or a connection to it broke: requests that heard nothing yet fail.
+    /// The shell could not connect to `peer`, or a connection to it broke. Requests over it fail if they got no response yet.
     pub fn handle_transport_error(&mut self, now: Instant, transport: Transport, peer: SocketAddr, why: ErrorKind) {
         if !transport.is_reliable() {
             return;
@@ -308,8 +322,8 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    /// Forgets the next timers as far as there will be nothing to do at their time, so that nobody is woken for them: of
-    /// those that repeat a message most are, as its answer came.
+    /// Drops the next timers that have nothing to do any more, so that the shell is not woken for them. Most retransmission
+    /// timers are such, because the answer came in time.
     fn skip_idle_timers(&mut self) {
         while let Some((at, owner)) = self.core.timers.first() {
             let skipped = match owner {
@@ -324,7 +338,7 @@ impl Endpoint {
         }
     }
 
-    /// The next thing for the shell to do.
+    /// The next output, for the shell to carry out.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.core.outputs.pop_front()
     }
@@ -361,7 +375,7 @@ impl Endpoint {
     }
 }
 
-/// `udp://127.0.0.1:5060` taken apart.
+/// The transport and the address of a listener such as `udp://127.0.0.1:5060`.
 #[must_use]
 pub fn parse_listen(listen: &str) -> Option<(Transport, SocketAddr)> {
     let (scheme, address) = listen.split_once("://")?;

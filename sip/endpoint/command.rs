@@ -1,4 +1,4 @@
-//! Commands of the application.
+//! The application's commands to a leg, and the INVITE of an outgoing one.
 
 use bytes::Bytes;
 use ipnet::IpNet;

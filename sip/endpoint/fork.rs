@@ -1,5 +1,5 @@
-//! One call to several contacts (RFC 3261 §16.6 to §16.8, as a user agent): all of one preference ring together, and when
-//! none of them takes the call, those of the next.
+//! One call to several contacts (RFC 3261 §16.6 to §16.8, as a user agent). All contacts of one preference ring together. If none
+//! of them takes the call, those of the next preference ring.
 //!
 //! ```text
 //!   Command::Ring ──> Fork ──┬─> branch (a leg of its own) ──> contact
@@ -24,9 +24,9 @@ use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::Uri;
 use crate::registrar::{Aor, Way};
 
-/// How long the phones of one preference ring before those of the next do.
+/// How long the phones of one preference ring before those of the next.
 const SERIAL: Duration = Duration::from_secs(20);
-/// Said to those who lost (RFC 3326, as Asterisk and its phones know it: no missed call is shown).
+/// The Reason of the CANCEL to other phones (RFC 3326). Phones that know it from Asterisk show no missed call.
 const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 
 /// Calls that ring at several contacts.
@@ -59,7 +59,7 @@ struct Fork {
     best: Option<End>,
     /// The branch whose early media is passed on: the first that has some.
     early_media_from: Option<LegKey>,
-    /// Answered, hung up, or declined everywhere: what is left of it is nobody's concern.
+    /// Answered, hung up, or declined: events of the remaining branches are not reported.
     settled: Settled,
     next_group: Option<Instant>,
 }

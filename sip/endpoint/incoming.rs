@@ -1,4 +1,4 @@
-//! Requests that begin something: INVITEs of new calls, and what of RFC 3261 §8.2 refuses them.
+//! INVITEs of new calls: the leg that is made of one, and the checks of RFC 3261 §8.2.
 
 use super::dialogs::{Context, Dialogs};
 use super::reliable::Reliable;

@@ -1,4 +1,4 @@
-//! Where a request goes (RFC 3263): the shell looks names up; here it is asked, and what it found is tried in order.
+//! Where a request goes (RFC 3263). The shell looks names up. The targets that it finds are tried in order.
 //!
 //! ```text
 //!  locate ─ an address, in the clear ──────────────────────────> located ─> first hop ─> Timer B, F; 503; no connection

@@ -1,4 +1,4 @@
-//! Where a leg comes from: how many hops it has left, and whether it has been here before (RFC 3261 §16.3).
+//! The origin of a leg: how many hops it has left, and whether its call is a loop (RFC 3261 §16.3).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

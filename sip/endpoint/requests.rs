@@ -1,10 +1,10 @@
-//! Requests that go out: client transactions, their responses, and what those do to a leg.
+//! Our requests in dialogs: how they are written and sent, and what their responses do to the leg.
 
 use bytes::Bytes;
 
 use super::dialogs::{Context, Dialogs};
 use super::state::{ByeHeaders, End, State};
-use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose};
+use super::transactions::client::{Acknowledge, InDialogRequest, NewClient, Purpose, start_line};
 use crate::compose::{self, RequestParts};
 use crate::dialog::{Dialog, Flow, NextHop};
 use crate::digest;
@@ -71,7 +71,7 @@ impl Dialogs {
         cx.transactions.acknowledge_answer(cx.core, id, leg, &dialog.remote_tag, ack, again.is_empty());
     }
 
-    /// What a final response does, or a silence that counts as 408.
+    /// A final response to a request in the dialog; no response counts as 408.
     pub(super) fn answered_in_dialog(
         &mut self,
         cx: &mut Context<'_>,
@@ -137,7 +137,7 @@ impl Dialogs {
         }
     }
 
-    /// Sends BYE and waits for its answer before the leg is forgotten; the end is reported by then, or after 4*T1.
+    /// Sends BYE. The leg is forgotten when its answer is here. The end is reported by then, or after 4*T1.
     pub(super) fn send_bye(&mut self, cx: &mut Context<'_>, slot: LegId, bye_headers: ByeHeaders, end: End) {
         let report_by = cx.now + cx.core.config.timers.t1 * 4;
         self.abandon_offer(cx, slot);
@@ -161,7 +161,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Hangs up a dialog that no leg stands for: a second fork's.
+    /// Hangs up a dialog without a leg: that of a second fork, or of an earlier process.
     pub(super) fn send_bye_without_leg(&mut self, cx: &mut Context<'_>, mut dialog: Dialog) {
         dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
         let branch = cx.core.random_u128();
@@ -191,7 +191,7 @@ impl Dialogs {
         self.send_in(cx, slot, None, method, purpose, again);
     }
 
-    /// The same in one of the leg's early dialogs, if one is given. All of them are numbered in one row, the leg's own.
+    /// Sends a request in the leg's dialog, or in one of its early dialogs. All of them share one row of CSeq numbers.
     pub(super) fn send_in(
         &mut self,
         cx: &mut Context<'_>,
@@ -246,7 +246,7 @@ impl Dialogs {
         }
     }
 
-    /// RFC 3261 §22.2 for requests in a dialog. `false`: the response is to be taken as it is.
+    /// Sends the request again with credentials (RFC 3261 §22.2). `false`: it cannot, and the response counts.
     pub(super) fn repeat_with_credentials(
         &mut self,
         cx: &mut Context<'_>,
@@ -268,7 +268,7 @@ impl Dialogs {
         true
     }
 
-    /// The ACK of a 2xx to the INVITE with this branch: the same for every repetition of it.
+    /// Writes the ACK of a 2xx to the INVITE with this branch. It is the same for every repetition of the 2xx.
     pub(super) fn compose_ack(
         &self,
         cx: &Context<'_>,
@@ -282,7 +282,7 @@ impl Dialogs {
         (hop.flow, self.compose_in_dialog(cx, dialog, &hop, branch, "ACK", cseq, again, &again.lines))
     }
 
-    /// The way of the next request in a dialog.
+    /// The target, the routes and the flow of the next request in a dialog.
     fn next_hop_in(&self, cx: &Context<'_>, dialog: &Dialog) -> NextHop {
         // Phones, and guests, are those whose way is kept.
         let contact = dialog.flow.pinned.then(|| cx.phones.contact_of_gruu(cx.now, &dialog.target)).flatten();
@@ -325,11 +325,4 @@ impl Dialogs {
             ..RequestParts::default()
         })
     }
-}
-
-/// `INVITE sip:...` of a request we wrote.
-pub(super) fn start_line(data: &[u8]) -> String {
-    let line = data.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    line.strip_suffix(" SIP/2.0").unwrap_or(&line).to_owned()
 }

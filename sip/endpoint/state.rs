@@ -20,18 +20,18 @@ use crate::recording;
 #[derive(Debug)]
 pub(super) struct Leg {
     pub(super) key: LegKey,
-    /// Our tag, random, which finds the leg for requests in its dialog.
+    /// Our random tag, which finds the leg for requests in its dialog.
     pub(super) tag: u64,
-    /// We answered the call, rather than placed it.
+    /// The far end sent the INVITE.
     pub(super) incoming: bool,
     pub(super) dialog: Dialog,
     pub(super) state: State,
     pub(super) end_report: EndReport,
-    /// Our 200 that waits for its ACK.
+    /// Our 200 to an INVITE, until its ACK.
     pub(super) awaiting_ack: Option<Box<AwaitingAck>>,
-    /// The peer's offer that waits for the application.
+    /// The transaction of the far end's offer, until the application answers it.
     pub(super) offered: Option<ServerId>,
-    /// Our offer that waits for the peer.
+    /// Our offer, until the far end answers it.
     pub(super) offering: Option<Offering>,
     pub(super) session: Option<digest::Session>,
     /// The index of the trunk that the call counts for.
@@ -51,26 +51,26 @@ pub(super) enum EndReport {
     Done,
 }
 
-/// What extensions of RFC 3261 keep of a leg; most of it is empty most of the time.
+/// The state of a leg in extensions of RFC 3261. Most legs use few of them.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     pub(super) origin: Origin,
-    /// The peer may transfer its call.
+    /// The far end may transfer its call (REFER).
     pub(super) may_refer: bool,
     /// It is a session with a recording server.
     pub(super) records: bool,
-    /// The peer's Allow has UPDATE.
+    /// The far end's Allow names UPDATE.
     pub(super) peer_updates: bool,
     /// We send reliable provisional responses.
     pub(super) reliable: Option<Box<Reliable>>,
-    /// The peer's INVITE had no offer: ours comes first.
+    /// The far end's INVITE had no offer: ours comes first.
     pub(super) offers_first: bool,
-    /// Offers of the peer's to an INVITE of ours without one.
+    /// The far end's offers to an INVITE of ours without one.
     pub(super) delayed_offers: Option<Box<DelayedOffers>>,
-    /// What our 2xx to the request in hand will say of the session timer.
+    /// The session timer for our 2xx to the request in hand.
     pub(super) agreed: Option<Agreed>,
     pub(super) session: Option<Box<SessionTimer>>,
-    /// The peer's REFER.
+    /// The far end's REFER.
     pub(super) subscription: Option<Box<Subscription>>,
     /// Our REFER.
     pub(super) referral: Option<Box<Referral>>,
@@ -89,13 +89,14 @@ impl Extensions {
 pub(super) enum State {
     /// Our INVITE has no final response.
     Calling(Box<Calling>),
-    /// The peer's INVITE has none. `repeat` is the last provisional's next repetition (RFC 3261 §13.3.1.1).
+    /// The far end's INVITE has no final response. `repeat`: when the last provisional response is sent again (RFC 3261
+    /// §13.3.1.1).
     Ringing {
         server: ServerId,
         repeat: Option<Instant>,
     },
     Established,
-    /// Our BYE has no final response. The end to report is set already.
+    /// Our BYE has no final response. It holds the end to report.
     Ending(Box<End>),
 }
 
@@ -103,13 +104,13 @@ pub(super) enum State {
 pub(super) struct Calling {
     pub(super) outgoing: Box<Outgoing>,
     pub(super) client: ClientId,
-    /// A provisional came, so that a CANCEL may go (RFC 3261 §9.1).
+    /// A provisional response came, so that a CANCEL may be sent (RFC 3261 §9.1).
     pub(super) provisional: bool,
     pub(super) hangup: CallingHangup,
     /// When the INVITE was sent first, or again after a response.
     pub(super) asked_at: Instant,
     pub(super) attempts: digest::Attempts,
-    /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`].
+    /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`](super::transactions::MAX_FORKS).
     pub(super) early: Vec<Early>,
     /// The Min-SE that a 422 asked for, seconds (RFC 4028 §7.3).
     pub(super) min_se: u32,
@@ -149,14 +150,14 @@ impl Calling {
     }
 }
 
-/// Extra lines of a CANCEL or BYE.
+/// Extra headers of a CANCEL or BYE.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ByeHeaders {
     pub(super) lines: String,
     pub(super) headers: Vec<Header>,
 }
 
-/// How a leg ended, for the event.
+/// How a leg ended, for [`crate::Event::Ended`].
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) cause: EndCause,
@@ -175,27 +176,27 @@ impl End {
 #[derive(Debug)]
 pub(super) struct AwaitingAck {
     pub(super) cseq: u32,
-    /// Of the call itself rather than of a re-INVITE.
+    /// It answers the INVITE of the call, not a re-INVITE.
     pub(super) initial: bool,
     pub(super) response: Bytes,
     pub(super) flow: Flow,
     pub(super) interval: Duration,
     pub(super) retransmit: Instant,
     pub(super) deadline: Instant,
-    /// BYE goes once the ACK is here (RFC 3261 §15).
+    /// The BYE to send once the ACK is here (RFC 3261 §15).
     pub(super) bye: Option<(ByeHeaders, End)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Offering {
     pub(super) sdp: Bytes,
-    /// What is said of a recorded session with it.
+    /// The metadata of a recorded session (RFC 7865).
     pub(super) metadata: Option<Bytes>,
     /// The re-INVITE's transaction, once it was sent.
     pub(super) client: Option<ClientId>,
     /// `None` while the re-INVITE is out.
     pub(super) retry_at: Option<Instant>,
-    /// How often the peer has put it off.
+    /// How often the far end has put it off.
     pub(super) deferrals: u8,
 }
 
@@ -236,7 +237,7 @@ impl Leg {
         if self.extensions.records { recording::FEATURE } else { "" }
     }
 
-    /// The peer's INVITE had no offer, and has had ours and answered it by PRACK.
+    /// The far end's INVITE had no offer, and its PRACK has answered ours.
     pub(super) fn has_settled_early(&self) -> bool {
         let reliable = self.extensions.reliable.as_ref();
         self.extensions.offers_first && reliable.is_some_and(|reliable| reliable.settled)
@@ -258,15 +259,15 @@ impl Leg {
     }
 }
 
-/// A tag as it is written: 16 hex digits.
+/// A tag as 16 hex digits.
 pub(super) fn tag_text(tag: u64) -> String {
     String::from_utf8_lossy(&compose::hex(tag)).into_owned()
 }
 
-/// The number of one of our tags.
+/// The number of a tag that we wrote.
 pub(super) fn tag_number(tag: &[u8]) -> Option<u64> {
     compose::from_hex(tag)
 }
 
-/// RFC 3261 §13.3.1.1: a provisional response is repeated every minute, lest a proxy gives the INVITE up.
+/// How often a provisional response is sent again, so that no proxy gives the INVITE up (RFC 3261 §13.3.1.1).
 pub(super) const PROVISIONAL_REPEAT: Duration = Duration::from_secs(60);

@@ -1,14 +1,13 @@
-//! Transactions whose work is done and that wait for repetitions alone, for 64*T1 (RFC 3261 §17, RFC 6026 §7): at any time
-//! these are nearly all of them. What a repetition needs is kept, and nothing else:
+//! Completed transactions: their work is done, and they only wait for repetitions, for 64*T1 (RFC 3261 §17, RFC 6026 §7). At any
+//! time nearly all transactions are such. Each keeps only what a repetition needs:
 //!
-//! - of an INVITE that got its 2xx (Timer L): that it was. The 2xx is the leg's to repeat;
-//! - of another request that was answered (Timer J): its status, if the answer can be written again from the repetition;
-//!   else the answer itself;
-//! - of an INVITE of ours that got a 2xx (Timer M): whose. Its ACK is written again from the repetition.
+//! - an INVITE of the far end that got its 2xx (Timer L): the fact. The leg repeats the 2xx;
+//! - another request of the far end (Timer J): its status, if the response can be written again from the repetition; else the
+//!   response;
+//! - an INVITE of ours that got a 2xx (Timer M): a hash of its To tag. The ACK is written again from the repetition.
 //!
-//! They are forgotten a quarter of a second's worth at a time, at the end of the last one's time: nobody is woken for each. They
-//! count as transactions, so that [`Config::max_transactions`](crate::Config::max_transactions) bounds them, and cost 100
-//! to 200 octets each.
+//! They are forgotten in buckets of 250 ms, when the time of the last one in the bucket is over, so that the shell is not woken
+//! for each. They count for [`Config::max_transactions`](crate::Config::max_transactions), and take 100 to 200 octets each.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,22 +20,22 @@ use super::Key;
 use crate::dialog::Flow;
 use crate::keys::LegId;
 
-/// Those whose times end so close together are forgotten together.
+/// Transactions whose times end within this are forgotten together.
 const BUCKET: Duration = Duration::from_millis(250);
 
-/// All of them.
+/// All completed transactions.
 #[derive(Debug, Default)]
 pub(super) struct CompletedTransactions {
     servers: HashMap<Key, AnsweredServer>,
     invites: HashMap<u128, AnsweredInvite>,
-    /// Keys of RFC 3261 §8.2.2.2 of the INVITEs among them.
+    /// The merge keys (RFC 3261 §8.2.2.2) of the INVITEs among the servers.
     merge_keys: HashSet<Key>,
     buckets: VecDeque<ExpiryBucket>,
-    /// Of the last one of `invites`.
+    /// The flow of the newest of `invites`, shared with the next one that has the same.
     flow: Option<Arc<Flow>>,
 }
 
-/// A request that was answered.
+/// A request of the far end that was answered.
 #[derive(Debug, Clone)]
 pub(super) struct AnsweredServer {
     pub(super) leg: Option<LegId>,
@@ -44,14 +43,14 @@ pub(super) struct AnsweredServer {
     pub(super) answer: Answer,
 }
 
-/// What its repetition gets.
+/// The answer to a repetition of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
-    /// Nothing: it is an INVITE, and its 2xx is the leg's to repeat.
+    /// Nothing: it is an INVITE, and the leg repeats its 2xx.
     ByLeg,
-    /// This status, and no more than every answer says; whether that it takes REFER.
+    /// A response with this status and without headers of its own. `refer`: Allow names REFER.
     Status { status: u16, refer: bool },
-    /// This, on this way.
+    /// This status and response, along this flow.
     Stored(Box<(u16, Flow, Bytes)>),
 }
 
@@ -59,15 +58,15 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct AnsweredInvite {
     pub(super) leg: Option<LegId>,
-    /// The same as the one before it has: most go to one of a few trunks.
+    /// Shared with its neighbours: most INVITEs go to one of a few trunks.
     pub(super) flow: Arc<Flow>,
-    /// Of whose 2xx: the hash of the tag of To.
+    /// The hash of the To tag of its 2xx.
     pub(super) tag: u64,
-    /// Those of its forks; with the first at most [`MAX_FORKS`].
+    /// The same of its other forks; with the first at most [`MAX_FORKS`](super::MAX_FORKS).
     pub(super) forks: Box<[u64]>,
 }
 
-/// Those whose times end until then. A list for each kind: that takes half of what one of all would.
+/// Transactions that are forgotten together. A list for each kind takes half of what one list for all would.
 #[derive(Debug)]
 struct ExpiryBucket {
     first: Instant,
@@ -78,12 +77,12 @@ struct ExpiryBucket {
 }
 
 impl CompletedTransactions {
-    /// How many transactions linger.
+    /// The number of completed transactions.
     pub(super) fn len(&self) -> usize {
         self.servers.len() + self.invites.len()
     }
 
-    /// `merge_key`: of an INVITE.
+    /// Adds an answered request; `merge_key`: of an INVITE.
     pub(super) fn insert_server(&mut self, until: Instant, key: Key, merge_key: Option<Key>, answered: AnsweredServer) {
         self.servers.insert(key, answered);
         self.add_to_bucket(until, |bucket| {
@@ -93,7 +92,7 @@ impl CompletedTransactions {
         self.merge_keys.extend(merge_key);
     }
 
-    /// By the branch of the INVITE. `tag`: the hash of its 2xx's tag of To.
+    /// Adds an INVITE of ours by its branch. `tag`: the hash of the To tag of its 2xx.
     pub(super) fn insert_invite(&mut self, until: Instant, branch: u128, leg: Option<LegId>, flow: Flow, tag: u64) {
         let flow = match self.flow.take().filter(|known| **known == flow) {
             Some(known) => known,
@@ -143,7 +142,7 @@ impl CompletedTransactions {
                 self.invites.remove(branch);
             }
         }
-        // What a burst took is given back.
+        // Give back the memory that a burst took.
         if forgot && self.servers.capacity() > 8 * self.servers.len().max(128) {
             self.servers.shrink_to(2 * self.servers.len());
             self.invites.shrink_to(2 * self.invites.len());
@@ -152,7 +151,7 @@ impl CompletedTransactions {
     }
 
     fn add_to_bucket(&mut self, until: Instant, add: impl FnOnce(&mut ExpiryBucket)) {
-        // All linger equally long, so the last ends last.
+        // All wait equally long, so the newest ends last.
         if self.buckets.back().is_none_or(|bucket| until >= bucket.first + BUCKET) {
             let (servers, merge_keys, invites) = (Vec::new(), Vec::new(), Vec::new());
             self.buckets.push_back(ExpiryBucket { first: until, last: until, servers, merge_keys, invites });
