@@ -146,7 +146,7 @@ pub enum Output {
 /// The SIP endpoint: all transactions, dialogs and legs of one process.
 ///
 /// [`Config::max_legs`] and [`Config::max_transactions`] bound its memory. Beyond them, new requests get 503 and new
-/// commands end with [`EndCause::Overload`].
+/// commands end with [`EndCause::Overload`](crate::EndCause::Overload).
 pub struct Endpoint {
     core: Core,
     transactions: Transactions,

@@ -134,7 +134,7 @@ const RULES: &[Rule] = &[
             ("control/twilio/error.rs", "an error is an HTTP response"),
             ("control/twilio/media.rs", "a file is an HTTP response, too"),
             ("control/twilio/family.rs", "passes on the row of a usage trigger"),
-            ("control/twilio/holding.rs", "reads and writes rows that only a dialect understands"),
+            ("control/twilio/resource_fields.rs", "reads and writes rows that only a dialect understands"),
             ("control/twilio/transcription.rs", "reads rows that only a dialect understands"),
         ],
         tests_too: false,

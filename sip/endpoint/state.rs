@@ -110,7 +110,7 @@ pub(super) struct Calling {
     /// When the INVITE was sent first, or sent again after a response.
     pub(super) asked_at: Instant,
     pub(super) attempts: digest::Attempts,
-    /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`].
+    /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`](super::transactions::MAX_FORKS).
     pub(super) early: Vec<Early>,
     /// The Min-SE in seconds that a 422 asked for (RFC 4028 §7.3).
     pub(super) min_se: u32,

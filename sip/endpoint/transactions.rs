@@ -6,7 +6,7 @@
 //! ```
 //!
 //! It owns the transactions and nothing else: it does not know what a dialog, a trunk or a phone is. A transaction names
-//! its leg only to trace its messages, and its [`Purpose`] only to hand that back with the outcome. Transactions that wait
+//! its leg only to trace its messages, and its [`Purpose`](client::Purpose) only to hand that back with the outcome. Transactions that wait
 //! for repetitions alone are kept in [`CompletedTransactions`]. The number of all of them is bounded by
 //! [`Config::max_transactions`](crate::Config::max_transactions).
 

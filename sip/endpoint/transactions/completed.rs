@@ -62,7 +62,7 @@ pub(super) struct AnsweredInvite {
     pub(super) flow: Arc<Flow>,
     /// The hash of the To tag of its 2xx.
     pub(super) tag: u64,
-    /// The same of its other forks; with the first at most [`MAX_FORKS`].
+    /// The same of its other forks; with the first at most [`MAX_FORKS`](super::MAX_FORKS).
     pub(super) forks: Box<[u64]>,
 }
 
