@@ -1,7 +1,7 @@
 //! The composition root: builds the server from the crates, and controls the order of start and shutdown.
 //!
 //! ```text
-//!  start:     lock data_dir ▸ open files ▸ HTTP port ▸ database ▸ media ▸ webhooks ▸ recovery ▸ SIP ▸ HTTP
+//!  start:     lock data_dir ▸ open files ▸ HTTP port ▸ database ▸ SIP ports ▸ media ▸ calls ▸ webhooks ▸ recovery ▸ SIP ▸ HTTP
 //!  shut down: refuse new calls ▸ live calls end (drain_timeout) ▸ hang up the rest ▸ webhooks ▸ SIP ▸ media ▸ HTTP ▸ database
 //! ```
 
@@ -43,7 +43,7 @@ use tandem_runtime::local_streams::LocalStreams;
 use tandem_runtime::notify::{self, DialectSigner, Dialects};
 use tandem_runtime::queues::Queues;
 use tandem_runtime::registry::Calls;
-use tandem_runtime::services::{Late, Services};
+use tandem_runtime::services::Services;
 use tandem_runtime::siprec::Connectors;
 use tandem_runtime::{recovery, transcripts, usage};
 use tandem_server::{self as server, listener};
@@ -63,7 +63,7 @@ use tandem_twilio as twilio;
 use tandem_webhooks::{AttemptReport, Deliveries, Delivery};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{self, SignalKind};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -252,6 +252,9 @@ impl Server {
             Arc::new(Telnyx),
         ]);
         let agents = Agents::new(config.agents).map_err(|why| anyhow!("agents: {why}"))?;
+        let sealer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects: dialects.clone() });
+        let deliveries = Deliveries::new(store.clone(), client.clone(), sealer, WEBHOOKS_AT_A_TIME);
+        let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -279,15 +282,16 @@ impl Server {
             local_streams: LocalStreams::default(),
             counters: Counters::new(BUILD, timings),
             fetches: TaskTracker::new(),
-            late: Late::default(),
+            sip: Arc::new(sip.handle()),
+            deliveries: deliveries.clone(),
+            reading_phones: Mutex::default(),
+            usage: Notify::new(),
         });
 
-        let sealer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects });
         let noting = calls.clone();
-        let sink =
-            Arc::new(move |delivery: &Delivery, report: &AttemptReport| notify::attempted(&noting, delivery, report));
-        let deliveries = Deliveries::start(store.clone(), client, sealer, sink, WEBHOOKS_AT_A_TIME);
-        calls.services().connect_deliveries(deliveries.clone());
+        deliveries.start(Arc::new(move |delivery: &Delivery, report: &AttemptReport| {
+            notify::attempted(&noting, delivery, report);
+        }));
         let lost = recover(calls.services()).await.context("recovery after a crash")?;
         // Written before the first call, because the recovery after a crash uses the last heartbeat.
         store::server::heartbeat(&store, clock::time()).await.context("database.url")?;
@@ -298,7 +302,8 @@ impl Server {
         let usage = tokio::spawn(usage::watch(calls.clone()));
 
         let incoming = calls.clone();
-        let sip = sip::transport::start(sip_config, move |event| incoming.on_sip(event)).await.map_err(sip_refused)?;
+        sip.run(move |event| incoming.on_sip(event));
+        let sip = Arc::clone(calls.services().sip());
         // The account is stored only after a successful start: a later start would not show its credentials again.
         if let Some(first) = &first_account {
             first.keep()?;
@@ -308,8 +313,7 @@ impl Server {
             format!("{}://{address}", transport.token().to_lowercase())
         };
         let listening = Listening { http: http_addr, sip: sip.local_addrs().iter().map(listens).collect() };
-        calls.services().connect_sip(sip);
-        let ending = Arc::clone(calls.services().sip());
+        let ending = Arc::clone(&sip);
         tokio::spawn(async move { recovery::end_dialogs(&ending, lost).await });
         let (reload, reloads) = Reload::new();
         let app = App {

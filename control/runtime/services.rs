@@ -1,7 +1,7 @@
 //! The services that calls use; the server has one of each.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_accounts::Accounts;
@@ -90,57 +90,39 @@ pub struct Services {
     pub counters: Counters,
     /// Running requests for documents; a shutdown waits for them.
     pub fetches: TaskTracker,
-    /// SIP and the webhook queues, which are added after the calls.
-    pub late: Late,
-}
-
-/// Services that need the calls and are therefore created after them.
-#[derive(Default)]
-pub struct Late {
-    sip: OnceLock<Arc<sip::transport::Handle>>,
-    deliveries: OnceLock<Deliveries>,
+    /// The SIP endpoint.
+    pub sip: Arc<sip::transport::Handle>,
+    /// The webhook queues.
+    pub deliveries: Deliveries,
     /// Held while the phone users are read and until SIP has them, so that the latest data is sent last.
-    reading_phones: Mutex<()>,
+    pub reading_phones: Mutex<()>,
     /// Notified when a call has ended or the usage triggers have changed.
-    pub used: Notify,
+    pub usage: Notify,
 }
 
 impl Services {
-    /// Adds the webhook queues, which report to the calls. Must be called once, before the first call.
-    pub fn connect_deliveries(&self, deliveries: Deliveries) {
-        let set = self.late.deliveries.set(deliveries);
-        debug_assert!(set.is_ok(), "connected twice");
-    }
-
-    /// Adds SIP, which reports to the calls. Must be called once.
-    pub fn connect_sip(&self, sip: sip::transport::Handle) {
-        let set = self.late.sip.set(Arc::new(sip));
-        debug_assert!(set.is_ok(), "connected twice");
-    }
-
-    /// Returns the SIP endpoint. Blocks the thread until [`Services::connect_sip`] was called, for events that arrive
-    /// while the server is starting.
+    /// The SIP endpoint.
     pub fn sip(&self) -> &Arc<sip::transport::Handle> {
-        self.late.sip.wait()
+        &self.sip
     }
 
     /// Makes the usage triggers check again, because usage or a trigger has changed.
     pub fn usage_changed(&self) {
-        self.late.used.notify_one();
+        self.usage.notify_one();
     }
 
     /// Reads again which phones may register and call, and passes the result to SIP. Call it whenever trunks, domains,
     /// lists or their contents have changed.
     pub async fn phones_changed(&self) -> Result<(), StoreError> {
-        let _one_at_a_time = self.late.reading_phones.lock().await;
+        let _one_at_a_time = self.reading_phones.lock().await;
         let directory = self.routing.get().phones().load(&self.store).await?;
         self.sip().post(sip::Command::Directory(directory));
         Ok(())
     }
 
-    /// Returns the webhook queues. Blocks the thread until [`Services::connect_deliveries`] was called.
+    /// The webhook queues.
     pub fn deliveries(&self) -> &Deliveries {
-        self.late.deliveries.wait()
+        &self.deliveries
     }
 
     /// Returns the current routes of a leg, best first. `via` names the trunks to use.

@@ -32,7 +32,7 @@ pub async fn watch(calls: Calls) {
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            () = calls.services().late.used.notified() => tokio::time::sleep(DEBOUNCE).await,
+            () = calls.services().usage.notified() => tokio::time::sleep(DEBOUNCE).await,
         }
         let begun = clock::now().instant;
         if let Err(error) = check(calls.services()).await {

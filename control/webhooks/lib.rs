@@ -20,7 +20,7 @@ mod worker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -86,7 +86,8 @@ struct Shared {
     store: Store,
     client: Client,
     sealer: Arc<dyn DeliverySigner>,
-    sink: Sink,
+    /// Set when the queues start.
+    sink: OnceLock<Sink>,
     /// Limits the simultaneous attempts.
     slots: Semaphore,
     /// Limits the simultaneous attempts to each host to half of all, so that a dead receiver does not delay the others.
@@ -103,6 +104,8 @@ struct Shared {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
+    /// Rows are stored and nothing is sent.
+    Prepared,
     Running,
     /// Waits that would end after this instant are not started.
     Draining(Instant),
@@ -113,38 +116,40 @@ enum Phase {
 struct Stopped;
 
 impl Deliveries {
-    /// Starts the queues, and resumes the deliveries of an earlier process, each queue in its order.
+    /// Prepares the queues. Deliveries are stored, and sent from [`Deliveries::start`] on.
     ///
     /// `concurrency`: maximum number of simultaneous attempts over all queues; half of it for any one host. Further
     /// attempts wait.
-    pub fn start(
-        store: Store,
-        client: Client,
-        sealer: Arc<dyn DeliverySigner>,
-        sink: Sink,
-        concurrency: usize,
-    ) -> Deliveries {
+    pub fn new(store: Store, client: Client, sealer: Arc<dyn DeliverySigner>, concurrency: usize) -> Deliveries {
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             store,
             client,
             sealer,
-            sink,
+            sink: OnceLock::new(),
             slots: Semaphore::new(concurrency),
             hosts: Mutex::default(),
             host_slots: concurrency.div_ceil(2),
             queues: Mutex::default(),
             working: watch::Sender::new(0),
-            phase: watch::Sender::new(Phase::Running),
+            phase: watch::Sender::new(Phase::Prepared),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             retried: AtomicU64::new(0),
         });
-        let deliveries = Deliveries { owner: Arc::new(Owner { shared, tasks: Mutex::default() }) };
-        let owner = Arc::downgrade(&deliveries.owner);
-        let shared = deliveries.owner.shared.clone();
+        Deliveries { owner: Arc::new(Owner { shared, tasks: Mutex::default() }) }
+    }
+
+    /// Starts sending, and resumes the deliveries of an earlier process, each queue in its order. Call it once. Each attempt
+    /// is reported to `sink`.
+    pub fn start(&self, sink: Sink) {
+        let owner = Arc::downgrade(&self.owner);
+        let shared = self.owner.shared.clone();
+        let first = shared.sink.set(sink).is_ok();
+        debug_assert!(first, "started twice");
+        shared.phase.send_replace(Phase::Running);
         shared.working.send_modify(|working| *working += 1);
-        deliveries.owner.tasks().spawn(async move {
+        self.owner.tasks().spawn(async move {
             let _working = Working { shared: shared.clone() };
             resume(&shared, &|queue, permit| {
                 if let Some(owner) = owner.upgrade() {
@@ -153,7 +158,6 @@ impl Deliveries {
             })
             .await;
         });
-        deliveries
     }
 
     /// Adds the delivery at the end of its queue, and returns when it is stored. It will be sent, now or after a
@@ -212,7 +216,7 @@ impl Owner {
     /// Tells the queue's worker that there are new rows, or starts a worker.
     fn wake(&self, queue: String, permit: Option<OwnedSemaphorePermit>) {
         let shared = &self.shared;
-        if *shared.phase.borrow() == Phase::Stopped {
+        if matches!(*shared.phase.borrow(), Phase::Prepared | Phase::Stopped) {
             return;
         }
         let mut queues = shared.queues();
@@ -262,7 +266,7 @@ impl Shared {
         let until = Instant::now() + delay;
         let mut phase = self.phase.subscribe();
         let hopeless = phase.wait_for(|phase| match phase {
-            Phase::Running => false,
+            Phase::Prepared | Phase::Running => false,
             Phase::Draining(deadline) => *deadline < until,
             Phase::Stopped => true,
         });

@@ -272,7 +272,8 @@ impl Bench {
         let sink: Sink = Arc::new(move |delivery: &Delivery, report: &AttemptReport| {
             let _ = sender.send((delivery.clone(), report.clone()));
         });
-        let deliveries = Deliveries::start(store.clone(), client, Arc::new(PlainSeal), sink, 64);
+        let deliveries = Deliveries::new(store.clone(), client, Arc::new(PlainSeal), 64);
+        deliveries.start(sink);
         Bench { directory, store, deliveries, heard }
     }
 

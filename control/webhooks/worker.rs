@@ -215,7 +215,9 @@ impl Worker {
             cause,
             answer: sent.outcome.as_ref().ok().map(HttpAnswer::of),
         };
-        (self.shared.sink)(delivery, &AttemptReport { attempt, state, next });
+        if let Some(sink) = self.shared.sink.get() {
+            sink(delivery, &AttemptReport { attempt, state, next });
+        }
         Ok(())
     }
 

@@ -90,14 +90,44 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`] names the entry of the configuration, or the system resource, that is at fault.
 pub async fn start(config: Config, sink: impl FnMut(Event) + Send + 'static) -> Result<Handle, StartError> {
-    // A boxed sink, so that the driver is compiled once, here, and not in each crate that starts one.
-    start_driver(config, Box::new(sink)).await
+    let prepared = prepare(config).await?;
+    let handle = prepared.handle();
+    prepared.run(sink);
+    Ok(handle)
+}
+
+/// SIP with bound sockets that reads nothing yet. Commands to its handle wait in their queue until [`Prepared::run`].
+pub struct Prepared {
+    driver: Driver,
+    handle: Handle,
+    report_stopped: watch::Sender<bool>,
+}
+
+impl Prepared {
+    /// The way to the endpoint.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Starts the driver. The driver's task calls `sink`, which must return at once.
+    pub fn run(mut self, sink: impl FnMut(Event) + Send + 'static) {
+        // A boxed sink, so that the driver is compiled once, here, and not in each crate that starts one.
+        self.driver.sink = Box::new(sink);
+        tokio::spawn(async move {
+            self.driver.run().await;
+            let _ = self.report_stopped.send(true);
+        });
+    }
 }
 
 /// The function that receives the events, see [`start`].
 type Sink = Box<dyn FnMut(Event) + Send>;
 
-async fn start_driver(mut config: Config, sink: Sink) -> Result<Handle, StartError> {
+/// Binds the sockets and prepares the driver.
+///
+/// # Errors
+/// [`StartError`] names the entry of the configuration, or the system resource, that is at fault.
+pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     let Bound { sockets, listeners, addresses } = bind(&config).await?;
     if config.advertise.is_none()
         && let Some((_, wildcard)) = addresses.iter().find(|(_, address)| address.ip().is_unspecified())
@@ -145,7 +175,7 @@ async fn start_driver(mut config: Config, sink: Sink) -> Result<Handle, StartErr
     let websockets = stream_sender.clone();
     let driver = Driver {
         endpoint,
-        sink,
+        sink: Box::new(drop),
         sockets,
         buffer: vec![0; 65_536],
         command_queue,
@@ -174,11 +204,7 @@ async fn start_driver(mut config: Config, sink: Sink) -> Result<Handle, StartErr
         overload_lines: Throttle::default(),
         acceptors,
     };
-    tokio::spawn(async move {
-        driver.run().await;
-        let _ = report_stopped.send(true);
-    });
-    Ok(Handle {
+    let handle = Handle {
         commands,
         websockets,
         websocket,
@@ -192,7 +218,8 @@ async fn start_driver(mut config: Config, sink: Sink) -> Result<Handle, StartErr
         reloads,
         stop: Arc::new(stop),
         stopped,
-    })
+    };
+    Ok(Prepared { driver, handle, report_stopped })
 }
 
 /// A UDP socket. It is registered for reading only. A datagram is sent at once or dropped, and registration for writing

@@ -19,7 +19,7 @@ mod tls;
 mod websocket;
 mod witness;
 
-pub use driver::{StartError, start};
+pub use driver::{Prepared, StartError, prepare, start};
 pub use handle::{Busy, Handle, Statistics};
 pub use stream::Octets;
 pub use tls::{BadFile, faults};
