@@ -131,7 +131,7 @@ pub enum MachineVerdict {
     Machine,
     /// The machine's greeting has ended: a message can be left. This is the last result.
     GreetingEnded {
-        /// What ended the greeting.
+        /// The reason for which the greeting ended.
         by: GreetingEnd,
     },
     /// A fax machine has answered. This is the last result.
@@ -142,7 +142,7 @@ pub enum MachineVerdict {
     Silence,
 }
 
-/// What ended a greeting.
+/// The reasons for which a greeting can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GreetingEnd {
     /// A beep, which has ended too.

@@ -61,7 +61,7 @@ pub enum Channels {
     Dual,
 }
 
-/// What to record, and the conditions under which the recording ends by itself.
+/// The settings of a recording, and the conditions under which it ends by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSpec {
     /// The path of the WAV file (8,000 Hz). A missing folder is created; an existing file is overwritten.
@@ -150,7 +150,7 @@ pub enum Command {
         op: OpId,
         /// The audio: 8,000 Hz, mono.
         audio: Arc<Audio>,
-        /// How many times the audio plays; `None`: without end.
+        /// The number of times that the audio plays; `None`: without end.
         loops: Option<NonZeroU32>,
     },
     /// Plays a tone and replaces what plays now.

@@ -1,20 +1,20 @@
-//! Files at rest, encrypted so that they grow like plain ones, can be read from any place, and lose nothing but their last
-//! chunk when the process is killed.
+//! Encrypted files. They grow like plain files, can be read from any offset, and lose at most their last chunk if the
+//! process is killed.
 //!
 //! ```text
 //!   0  "TANDEMS1"
-//!   8  content: 0 octets as they are, 1 PCM, 2 mu-law, 3 A-law samples (their WAV header is not stored: it follows from
-//!      this, the channels and the length); channels; two octets of zero; u32 LE: octets in a chunk
-//!  16  which key: 8 octets derived from it
+//!   8  content: 0 any octets, 1 PCM, 2 mu-law, 3 A-law samples (the WAV header is not stored: it follows from the
+//!      content, the channels and the length); channels; two octets of zero; chunk size in octets (u32 LE)
+//!  16  name of the key: 8 octets derived from it
 //!  24  salt: 32 random octets
-//!  56  chunk 0 .. n-1: each full, encrypted: AES-256-GCM, its tag of 16 octets behind it
-//!      the rest, less than a chunk and perhaps nothing, encrypted as the last one
+//!  56  chunks 0 .. n-1: full chunks, each encrypted with AES-256-GCM and followed by its tag of 16 octets
+//!      last chunk: the remaining octets, fewer than a full chunk and possibly none, encrypted in the same way
 //! ```
 //!
-//! A file has a key of its own, HKDF-SHA-256 of the configured one with the salt and the octets 0 to 23, so a header that was
-//! tampered with opens nothing. The nonce of a chunk is its number, and whether it is the last: none is used twice, because
-//! nothing in a file is ever written twice, and two files share no key. A file without its last chunk was cut off; what does
-//! not make a whole chunk there is left aside. Pure: salts are given.
+//! Each file has a key of its own: HKDF-SHA-256 of the configured key, with the salt and octets 0 to 23 of the header.
+//! A changed header therefore decrypts nothing. The nonce of a chunk is its number and whether it is the last one. No
+//! nonce is used twice with the same key: nothing in a file is written twice, and no two files share a key. A file
+//! without its last chunk was cut off; an incomplete chunk at its end is ignored. Pure: the caller provides salts.
 
 use std::fmt;
 use std::io;
@@ -80,7 +80,7 @@ impl fmt::Debug for RecordingKey {
     }
 }
 
-/// What is in a encrypted file.
+/// The content of an encrypted file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Any octets.
@@ -126,8 +126,8 @@ pub(crate) struct ChunkEncryptor {
 }
 
 impl ChunkEncryptor {
-    /// The encryption of a new file, and the file's header. A salt must never be used twice with the same key: use 32
-    /// random octets.
+    /// Returns the encryptor of a new file, and the file's header. A salt must never be used twice with the same key:
+    /// use 32 random octets.
     pub(crate) fn new(
         key: &RecordingKey,
         content: Content,
@@ -143,7 +143,8 @@ impl ChunkEncryptor {
         Ok((ChunkEncryptor { key, chunk: chunk as usize, number: 0, open }, header))
     }
 
-    /// Takes octets in; gives `out` every chunk that is full, encrypted. After an error nothing more may be given.
+    /// Takes octets, and passes each full chunk, encrypted, to `out`. After an error, the encryptor must not be used
+    /// any more.
     pub(crate) fn push(&mut self, mut octets: &[u8], mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         while !octets.is_empty() {
             let (now, later) = octets.split_at(octets.len().min(self.chunk - self.open.len()));
@@ -171,7 +172,7 @@ impl ChunkEncryptor {
     }
 }
 
-/// Writes octets as a encrypted file.
+/// Writes octets as an encrypted file.
 pub struct EncryptedWriter<W> {
     to: W,
     encryptor: ChunkEncryptor,
@@ -203,7 +204,7 @@ impl<W: io::Write> io::Write for EncryptedWriter<W> {
     }
 }
 
-/// A encrypted file's header, read.
+/// The header of an encrypted file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EncryptedHeader {
     pub(crate) content: Content,
@@ -213,7 +214,8 @@ pub(crate) struct EncryptedHeader {
 }
 
 impl EncryptedHeader {
-    /// Whether a file that begins so is a encrypted one, and which. Damage is an `InvalidData` error.
+    /// Reads the header at the start of a file; `None` if the file is not encrypted. A damaged header is an
+    /// `InvalidData` error.
     pub(crate) fn parse(start: &[u8]) -> io::Result<Option<EncryptedHeader>> {
         if !start.starts_with(MAGIC) {
             return Ok(None);
@@ -241,7 +243,7 @@ impl EncryptedHeader {
         HEADER as u64 + number.saturating_mul(self.chunk + TAG as u64)
     }
 
-    /// The decryption of the file's chunks. A key other than the file's is a `PermissionDenied` error.
+    /// Returns the decryptor of the file's chunks. A key other than the file's is a `PermissionDenied` error.
     pub(crate) fn decryptor(&self, key: &RecordingKey) -> io::Result<ChunkDecryptor> {
         if self.header.get(NAME) != Some(&key.name()?) {
             return Err(denied("this recording is encrypted with another key than recordings.encryption_key"));
@@ -257,7 +259,7 @@ pub(crate) struct ChunkDecryptor {
 }
 
 impl ChunkDecryptor {
-    /// Opens a chunk in place; `None` if it is not what was encrypted.
+    /// Decrypts a chunk in place; `None` if the chunk is not authentic.
     pub(crate) fn decrypt<'a>(&self, number: u64, last: bool, encrypted: &'a mut [u8]) -> Option<&'a mut [u8]> {
         self.key.open_in_place(nonce(number, last), Aad::empty(), encrypted).ok()
     }

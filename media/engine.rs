@@ -1,5 +1,5 @@
-//! The worker's pure hub: a slab of sessions, driven by packets, commands and the media clock. It owns no socket and asks no
-//! clock: [`crate::worker`] drives it in the product, [`crate::testing`] on a virtual clock.
+//! The pure core of a worker: its sessions and rooms, driven by packets, commands and the media clock. It owns no
+//! socket and reads no clock: [`crate::worker`] drives it in the product, [`crate::testing`] on a virtual clock.
 
 mod offload;
 mod rooms;
@@ -23,10 +23,11 @@ use crate::session::{BridgedLeg, Context, Input, MediaSession, PacketKind};
 use crate::suppress::budget::{Change, SuppressedTrack, SuppressionBudget};
 use crate::writer::{Done, WriterHandle};
 
-/// Each tick serves one of four groups of sessions, so that the load is even and a session has a tick each 20 ms.
+/// The time between two ticks. Each tick serves one of four groups of sessions, so that the load is even and each
+/// session is served every 20 ms.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 const GROUPS: usize = 4;
-/// A worker that stood still for longer (a suspended machine) does not catch up with its ticks.
+/// A worker that stood still for longer than this (a suspended machine) skips the overdue frames.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// One of a session's two sockets.
@@ -40,19 +41,19 @@ pub(crate) enum Flow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pin {
     pub(crate) peer: SocketAddr,
-    /// There is no other source: packets of others can be refused by the socket.
+    /// No other source may send, so the socket can refuse packets from others.
     pub(crate) only: bool,
 }
 
 /// The sockets of the sessions, by slot.
 pub(crate) trait Network {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
-    /// The session's RTP comes from this source only; `None`: from any.
+    /// Sets the source of the session's RTP; `None`: any source.
     fn pin(&mut self, slot: usize, peer: Option<Pin>);
-    /// The session sends and receives nothing any more.
+    /// Releases the session's sockets.
     fn release(&mut self, slot: usize);
-    /// Lets the kernel relay or drop the packets of the rule from now on. Other packets come to us as before. Returns false if
-    /// that is impossible.
+    /// Lets the kernel relay or drop the packets of the rule from now on. All other packets reach the socket as before.
+    /// Returns false if the kernel cannot take the rule.
     fn offload(&mut self, _: &OffloadRule) -> bool {
         false
     }
@@ -64,7 +65,7 @@ pub(crate) trait Network {
     fn revoke(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
-    /// A clock to measure what something costs. A virtual clock stands still meanwhile.
+    /// The time since an arbitrary start, to measure how long work takes.
     fn stopwatch(&self) -> Duration {
         Duration::ZERO
     }
@@ -116,7 +117,7 @@ pub(crate) enum Outcome {
     Unknown,
     /// `Bridge` with a session that is not on this worker.
     PeerElsewhere(SessionKey),
-    /// `Join` a room that is not here. The command comes back.
+    /// `Join` with a room that is not on this worker. The command is returned.
     RoomElsewhere(RoomKey, Command),
 }
 
@@ -130,7 +131,7 @@ pub(crate) struct Core {
     /// The slots of each group. Each tick serves one group.
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
-    /// The network can offload packets to the kernel.
+    /// Whether the network can offload packets to the kernel.
     can_offload: bool,
     next_tick: Instant,
     group: usize,
@@ -168,7 +169,7 @@ impl Core {
         self.sessions.is_empty() && self.rooms.is_empty()
     }
 
-    /// Whether nothing is missed if the next ticks come late: there is no room, and all sessions are idle.
+    /// Whether the next ticks can be late without a loss: there is no room, and all sessions are idle.
     pub(crate) fn is_idle(&self) -> bool {
         self.rooms.is_empty() && self.sessions.iter().all(|(_, session)| session.is_idle())
     }
@@ -177,7 +178,7 @@ impl Core {
         self.sessions.len()
     }
 
-    /// Takes in a session that is new or moves here. Its slot names it to the [`Network`].
+    /// Adds a session that is new or has moved here. Returns its slot, which identifies it to the [`Network`].
     pub(crate) fn insert(&mut self, mut session: Box<MediaSession>) -> usize {
         let key = session.key;
         let group = self.groups.iter_mut().min_by_key(|group| group.len());
@@ -231,8 +232,8 @@ impl Core {
         }
     }
 
-    /// Moves `slot` to the group of `other`, so that a frame of one is sent to the other in the same tick. The clock of `slot`
-    /// shifts by 15 ms at most.
+    /// Moves `slot` to the group of `other`, so that a frame of one is sent to the other in the same tick. The clock of
+    /// `slot` shifts by 15 ms at most.
     fn join_group(&mut self, slot: usize, other: usize) {
         if let Some(to) = self.groups.iter().position(|group| group.contains(&other)) {
             self.move_to_group(slot, to);
@@ -251,7 +252,7 @@ impl Core {
         // The number of ticks since the session was last served, and until it is served next.
         let (since, until) = ((self.group + GROUPS - from) % GROUPS, (to + GROUPS - self.group - 1) % GROUPS + 1);
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        // There are as many frames as time has passed, or recordings would get shorter with each move.
+        // The number of frames must match the elapsed time, or each move would make recordings shorter.
         session.schedule.change_group((since + until) as i32, GROUPS as i32);
     }
 
@@ -259,7 +260,7 @@ impl Core {
         self.slots.contains_key(&key)
     }
 
-    /// Sets what offer and answer agreed. Returns false if there is no such session.
+    /// Applies a negotiated plan to a session. Returns false if there is no such session.
     pub(crate) fn apply(&mut self, now: Instant, key: SessionKey, plan: MediaPlan, network: &mut dyn Network) -> bool {
         self.revoke_offload(now, key, network);
         let Some(slot) = self.slots.get(&key) else { return false };
@@ -267,7 +268,7 @@ impl Core {
         if session.apply(plan) {
             network.pin(*slot, None);
         }
-        // The leg that a held leg leaves without packets is sent silence.
+        // A held leg sends no packets, so the leg bridged with it is sent silence.
         let abandoned = session.is_held().then(|| session.routing.bridged_with().map(|peer| peer.slot)).flatten();
         let slot = *slot;
         if let Some(peer) = abandoned.and_then(|peer| self.sessions.get_mut(peer)) {
@@ -277,7 +278,7 @@ impl Core {
         true
     }
 
-    /// Decides whether two bridged sessions exchange packets or frames. Called when anything that decides it has changed.
+    /// Decides whether two bridged sessions exchange packets or frames. Call it after every change that affects this.
     fn review(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(peer) = session.routing.bridged_with().filter(|peer| peer.slot != slot) else {
@@ -295,8 +296,8 @@ impl Core {
         }
     }
 
-    /// Takes one datagram of a session's socket. The packet may be sent on from the same buffer. Returns true when another one
-    /// may well wait behind it: this one came late, or is no audio.
+    /// Handles one datagram from a session's socket. The packet may be relayed in the same buffer. Returns true if
+    /// another one may wait behind it: this one came late, or is not audio.
     pub(crate) fn handle_packet(
         &mut self,
         now: Instant,
@@ -332,7 +333,7 @@ impl Core {
                 session.relay(&header, kind, false, packet, &mut cx);
             }
         } else if let Some(other) = bridged_with.filter(|_| !in_frames) {
-            // A leg that hears itself hears nobody else.
+            // A leg with echo hears only itself.
             if let Some(other) = self.sessions.get_mut(other.slot).filter(|other| !other.routing.echo) {
                 if sent_by_kernel {
                     other.note_sent_by_kernel(&header, kind, packet, &mut cx);
@@ -353,7 +354,7 @@ impl Core {
         more
     }
 
-    /// Gives a number to a command that says whom a session hears. `None` for other commands.
+    /// Numbers a command about a session's bridge or room. `None` for other commands.
     pub(crate) fn note_order(&mut self, key: SessionKey, command: &Command) -> Option<u32> {
         match command {
             Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
@@ -364,7 +365,8 @@ impl Core {
         Some(session.routing.orders)
     }
 
-    /// Whether that is a session's newest such command. A session that is not here counts as a match.
+    /// Whether `number` is that of the session's newest command about its bridge or room. Returns true if the session
+    /// is not here.
     pub(crate) fn is_order(&self, key: SessionKey, number: u32) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot));
         session.is_none_or(|session| session.routing.orders == number)
@@ -430,7 +432,7 @@ impl Core {
             self.unbridge(key);
             self.leave_room(key);
         }
-        // A closing session hears nobody, and its slot will belong to another one.
+        // A closing session is not bridged, because its slot will belong to another session.
         if [a, b].iter().any(|key| self.slots.get(key).is_none_or(|slot| self.is_closing(*slot))) {
             return;
         }
@@ -490,8 +492,8 @@ impl Core {
         self.closed.push(key);
     }
 
-    /// Reports the sessions that were closed since the last call, together, so that a call whose two legs end wakes once. A
-    /// session whose recordings are not complete is reported in a later tick.
+    /// Reports the sessions that were closed since the last call. It reports them together, so that a call whose two
+    /// legs end wakes only once. A session whose recordings are not complete is reported in a later tick.
     pub(crate) fn report_closed(&mut self) {
         for key in self.closed.drain(..) {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
@@ -509,18 +511,18 @@ impl Core {
         }
     }
 
-    /// Delivers the end of a recording to its session. False if the session is not here.
+    /// Delivers the end of a recording to its session. Returns false if the session is not here.
     pub(crate) fn handle_recorded(&mut self, key: SessionKey, event: Event) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot));
         session.map(|session| session.handle_recorded(event)).is_some()
     }
 
-    /// When the next tick is, whether or not it serves a session.
+    /// The time of the next tick, whether or not it serves a session.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
     }
 
-    /// When [`Core::handle_tick`] has a session or a room to serve.
+    /// The time of the next tick that serves a session or a room.
     pub(crate) fn poll_timeout(&self) -> Instant {
         let ticks = (1..=GROUPS).find(|ahead| {
             self.group(self.group + ahead).is_some_and(|group| !group.is_empty())
@@ -548,7 +550,7 @@ impl Core {
         }
     }
 
-    /// Leaves out so many frames. Recordings get silence for them.
+    /// Skips `frames` frames. Recordings get silence for them.
     fn miss(&mut self, frames: u32) {
         self.next_tick += TICK * GROUPS as u32 * frames;
         for (_, session) in &mut self.sessions {
@@ -557,7 +559,7 @@ impl Core {
         self.rooms.miss(frames);
     }
 
-    /// Pauses noise suppression that there is no CPU time for, before audio is late.
+    /// Pauses noise suppression when CPU time is short, before audio becomes late, and resumes it afterwards.
     fn keep_budget(&mut self, now: Instant, late: Duration) {
         let mut shed = |(key, track): SuppressedTrack, shed| {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
@@ -571,7 +573,8 @@ impl Core {
         }
     }
 
-    /// One tick of a group, in passes: inbound frames are read, rooms mix, each leg is sent its frame, listeners get theirs.
+    /// Serves one tick of a group, in passes: reads inbound frames, mixes rooms, sends each leg its frame, feeds
+    /// recorders and taps.
     fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
         let units = self.clock.units(now, 8_000);
@@ -655,8 +658,8 @@ impl Core {
     }
 }
 
-/// The third and fourth pass of a session, with noise suppression of its input if wanted. Returns whether the session goes on,
-/// and whether suppression has ended.
+/// The third and fourth pass of a session, with noise suppression of its input if it is on. Returns whether the session
+/// continues, and whether suppression has ended.
 fn speak(
     session: &mut MediaSession,
     input: Option<Input<'_>>,

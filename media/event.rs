@@ -40,7 +40,7 @@ pub enum Event {
         digit: char,
         /// The duration of the press so far, in ms.
         duration_ms: u32,
-        /// How the digit arrived: as a telephone-event or as a tone.
+        /// The method by which the digit arrived: as a telephone-event or as a tone.
         form: DtmfMethod,
     },
     /// A `Play`, `Tone` or `SendDigits` has ended. With the reason `Completed`, its last sample was sent at least 20 ms
@@ -124,12 +124,12 @@ pub enum Event {
     },
 }
 
-/// How a `Play`, `Tone` or `SendDigits` ended.
+/// The reasons for which a `Play`, `Tone` or `SendDigits` can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// It has been played or sent to its end.
+    /// The audio or the digits were sent to their end.
     Completed,
-    /// It was stopped, or replaced by another one.
+    /// The operation was stopped, or replaced by another one.
     Stopped,
 }
 

@@ -1,14 +1,16 @@
-//! Events for a sink that may be full: in order, and none is lost unless it may be.
+//! A queue of events for a sink that can be full. It keeps their order. It loses an event only if the caller permits
+//! that ([`EventQueue::try_send`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::event::Full;
 
-/// Takes events about a `K`.
+/// A callback that receives events; `K` is the key of the session or room that they belong to.
 type Sink<K, E> = Arc<dyn Fn(K, E) -> Result<(), Full> + Send + Sync>;
 
-/// A sink and the events that it has not taken yet. The owner checks [`EventQueue::backlog`] and gives up past a bound of its own.
+/// A sink and the events that it has not accepted yet. The queue has no limit: its owner checks
+/// [`EventQueue::backlog`].
 pub(crate) struct EventQueue<K, E> {
     key: K,
     sink: Sink<K, E>,
@@ -20,19 +22,19 @@ impl<K: Copy, E: Clone> EventQueue<K, E> {
         EventQueue { key, sink, waiting: VecDeque::new() }
     }
 
-    /// Sends an event, after those that wait.
+    /// Sends an event after all waiting events. If the sink is full, the event waits.
     pub(crate) fn send(&mut self, event: E) {
         if !self.try_send(event.clone()) {
             self.waiting.push_back(event);
         }
     }
 
-    /// Sends an event now. Returns false if that is impossible; the event is then lost.
+    /// Sends an event if no other event waits and the sink accepts it. Otherwise drops it and returns false.
     pub(crate) fn try_send(&mut self, event: E) -> bool {
         self.waiting.is_empty() && (self.sink)(self.key, event).is_ok()
     }
 
-    /// Offers the waiting events once more.
+    /// Offers the waiting events to the sink again, until it refuses one.
     pub(crate) fn retry(&mut self) {
         while let Some(event) = self.waiting.front() {
             if (self.sink)(self.key, event.clone()).is_err() {

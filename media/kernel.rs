@@ -151,8 +151,8 @@ impl KernelRelay {
         self.flows.load(Ordering::Relaxed)
     }
 
-    /// Passes on from now on what comes `from` there, out by the socket that goes with `forward`; without that it is counted and
-    /// dropped. `None`: it cannot.
+    /// Installs a flow: from now on the kernel sends the packets of `from` on from the addresses of `forward`. Without
+    /// `forward` it counts and drops them. `None` if the kernel cannot take the flow.
     pub(crate) fn install(
         &self,
         from: Ends,
@@ -251,7 +251,8 @@ fn flow(forward: Option<(Ends, &Forward)>, rule: &OffloadRule, units: u8, interf
         .octets
 }
 
-/// The initial counters of a flow. The last transit time is left 0, so that the first packet's is compared with none.
+/// The initial counters of a flow. The last transit time stays 0, because the first packet has no earlier packet to be
+/// compared with.
 fn count(from: &FlowCounts) -> Count {
     Octets::new()
         .put(&[0; 32])

@@ -59,7 +59,7 @@ struct Learnt {
     source: SocketAddr,
     since: Instant,
     heard: Instant,
-    /// It replaced a silent source, so our packets go to it.
+    /// The source replaced a silent source, so our packets go to it.
     followed: bool,
 }
 

@@ -1,54 +1,57 @@
-//! Offload: the kernel relays the plain packets of a bridged leg, and drops those of a leg that nobody hears. Here are the rules
-//! for the kernel, its counts, and the decision when a session's packets are offloaded. Pure: [`crate::engine`] decides, and the
-//! [`crate::engine::Network`] does it if it can.
+//! Offload: the kernel relays the plain packets of a bridged leg, and drops those of a leg that nothing listens to.
+//! This module has the rules for the kernel, its counters, and the state that decides when a session's packets are
+//! offloaded. Pure: [`crate::engine`] decides, and the [`crate::engine::Network`] does it if it can.
 //!
 //! ```text
-//!   relayed by us --50 packets in a row--> relayed by the kernel --a command, another plan, an unexpected packet, or silence:
-//!        ^                                                        | the kernel's counts are added to ours
-//!        \--------------------------------------------------------/
+//!   relayed by us --50 packets in a row--> relayed by the kernel
+//!        ^                                       |
+//!        \--- a command, another plan, ----------/
+//!             an unexpected packet, or silence:
+//!             the kernel's counters are added to ours
 //! ```
 
 use std::time::Duration;
 
-/// Packets in a row, relayed or unheard, before a leg's packets are offloaded: 1 s of them.
+/// The number of packets in a row, relayed or without a listener, after which a leg's packets are offloaded: 1 s of
+/// audio.
 const PATIENCE: u16 = 50;
-/// The same for a leg whose offload keeps ending early: 32 s of them.
+/// The same for a leg whose offloads keep ending early: 32 s of audio.
 const MOST_PATIENCE: u16 = 1_600;
-/// An offload of so many packets was worth it: 10 s.
+/// The number of packets from which on an offload counts as long: 10 s of audio. A long offload resets the wait for the
+/// next one.
 const WORTHWHILE: u64 = 500;
-/// Frames between two requests for the kernel's counts: 400 ms.
+/// The number of frames between two requests for the kernel's counters: 400 ms.
 const ASKED: u8 = 20;
-/// Requests without a new packet after which the leg counts as silent: 800 ms, well below the 2 s after which the other leg is
-/// sent silence.
+/// The number of requests without a new packet after which the leg counts as silent: 800 ms. This is well below the 2 s
+/// after which the other leg is sent silence.
 const EMPTY: u8 = 2;
 
-/// Marks the copy of a packet that the kernel has relayed. It stands in the place of the first octet, with a version that RTP
-/// does not have.
+/// The first octet of a copy of a packet that the kernel has relayed. Its version is one that RTP does not have.
 pub(crate) const COPY: u8 = 0xC0;
 /// The first octet of a plain RTP packet: version 2, without padding, extension and CSRCs.
 pub(crate) const PLAIN: u8 = 0x80;
 
-/// Packets of one leg that the kernel relays or drops without us.
+/// A rule for the kernel: the packets of one leg that it relays or drops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OffloadRule {
-    /// The slot of the session that they come to.
+    /// The slot of the session that receives the packets.
     pub(crate) from: usize,
     pub(crate) ssrc: u32,
     /// The payload type of audio; `noise`: that of comfort noise.
     pub(crate) audio: u8,
     pub(crate) noise: Option<u8>,
-    /// Units of the timestamps in a second.
+    /// The clock rate of the timestamps in Hz.
     pub(crate) clock_rate: u32,
-    /// Our counts, from which the kernel's go on.
+    /// Our counters, from which the kernel's continue.
     pub(crate) counted: FlowCounts,
-    /// `None`: nobody hears the packets. They are counted and dropped.
+    /// `None`: nothing listens to the packets. They are counted and dropped.
     pub(crate) forward: Option<Forward>,
 }
 
-/// Where the packets go, and what the kernel changes in them.
+/// The destination of relayed packets, and the changes that the kernel makes to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Forward {
-    /// The slot of the session that they leave from.
+    /// The slot of the session that sends the packets on.
     pub(crate) to: usize,
     pub(crate) ssrc: u32,
     pub(crate) sequence_offset: u16,
@@ -77,19 +80,19 @@ pub(crate) struct FlowCounts {
     pub(crate) age: Duration,
 }
 
-/// Whether the kernel relays a session's packets, and what is known of those packets.
+/// The state of the offload of a session's packets.
 #[derive(Debug, Default)]
 pub(crate) struct Offload {
-    /// The kernel's counts at the last request; `None`: the packets are not offloaded.
+    /// The kernel's counters at the last request; `None`: the packets are not offloaded.
     counted: Option<Box<FlowCounts>>,
-    /// We get copies, so we have counted already what the kernel counts.
+    /// Whether we get copies. If so, our counters include the kernel's packets already.
     copied: bool,
-    /// Copies that have come. After the end of the offload: copies that are still to come.
+    /// The number of copies received. After the end of the offload: the number of copies that are still to come.
     copies: u64,
-    /// Plain packets in a row, relayed by us or unheard.
+    /// The number of plain packets in a row, relayed by us or without a listener.
     plain: u16,
     patience: u16,
-    /// Frames since the last request for counts; `empty`: requests in a row without a new packet.
+    /// Frames since the last request for counters; `empty`: requests in a row without a new packet.
     frames: u8,
     empty: u8,
 }
@@ -105,8 +108,8 @@ impl Offload {
         self.is_offloaded() && self.copied
     }
 
-    /// A packet marked as a copy has come. Returns false if it cannot be one: the kernel lets no marked packet of others pass, but
-    /// its program is not on every interface.
+    /// Counts a packet that is marked as a copy. Returns false if it cannot be a copy: the kernel program stops forged
+    /// copies, but it is not attached to every interface.
     pub(crate) fn takes_copy(&mut self) -> bool {
         if self.is_copied() {
             self.copies += 1;
@@ -118,18 +121,18 @@ impl Offload {
         true
     }
 
-    /// A plain packet was relayed by us, or unheard. Returns true when it is time to offload.
+    /// Counts a plain packet that was relayed by us or had no listener. Returns true when it is time to offload.
     pub(crate) fn note_plain(&mut self) -> bool {
         self.plain = self.plain.saturating_add(1);
         self.plain >= self.patience.max(PATIENCE)
     }
 
-    /// Something else came, or the offload failed: counting starts again.
+    /// Restarts the count, because another packet came or an offload is attempted.
     pub(crate) fn note_other(&mut self) {
         self.plain = 0;
     }
 
-    /// The kernel has taken the rule.
+    /// Begins the offload: the kernel has taken the rule.
     pub(crate) fn begin(&mut self, rule: &OffloadRule) {
         (self.frames, self.empty) = (0, 0);
         let copied = rule.forward.as_ref().is_some_and(|forward| forward.copied);
@@ -137,13 +140,14 @@ impl Offload {
         self.counted = Some(Box::new(rule.counted));
     }
 
-    /// One 20 ms frame. Returns true when the counts should be requested.
+    /// Advances by one 20 ms frame. Returns true when the kernel's counters should be requested.
     pub(crate) fn tick(&mut self) -> bool {
         self.frames = self.frames.saturating_add(u8::from(self.is_offloaded()));
         self.frames >= ASKED
     }
 
-    /// Takes the kernel's counts. Returns packets, octets and gaps since the last request; `None` if nothing is offloaded.
+    /// Takes the kernel's counters. Returns packets, octets and gaps since the last request; `None` if the packets are
+    /// not offloaded.
     pub(crate) fn note(&mut self, now: &FlowCounts) -> Option<(u64, u64, u32)> {
         let before = self.counted.as_deref_mut()?;
         let before = std::mem::replace(before, *now);
@@ -153,13 +157,13 @@ impl Offload {
         Some((packets, now.octets.saturating_sub(before.octets), now.gaps.wrapping_sub(before.gaps)))
     }
 
-    /// Whether no packet has come for a while.
+    /// Whether the packets are offloaded and the leg counts as silent.
     pub(crate) fn is_silent(&self) -> bool {
         self.is_offloaded() && self.empty >= EMPTY
     }
 
-    /// The packets come to us again. `by_itself`: because something else came from the leg, or nothing. A leg whose offloads end
-    /// soon for that reason waits longer for the next one each time.
+    /// Ends the offload. `by_itself`: the leg's traffic is the reason (an unexpected packet, or silence). If offloads
+    /// end early for this reason, each next one has to wait longer.
     pub(crate) fn end(&mut self, by_itself: bool) {
         let Some(counted) = self.counted.take() else { return };
         self.copies = if self.copied { counted.packets.saturating_sub(self.copies) } else { 0 };

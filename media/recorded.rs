@@ -36,7 +36,7 @@ struct Mix {
     mixed: Vec<u8>,
 }
 
-/// What a encrypted file needs to be read.
+/// The state for reading an encrypted file.
 struct Chunks {
     encrypted: EncryptedHeader,
     decryptor: ChunkDecryptor,

@@ -1,5 +1,5 @@
-//! One leg's media: its RTP in both directions, and everything that listens to it or speaks on it. Pure; [`crate::engine`]
-//! drives it.
+//! The media of one leg: its RTP in both directions, the sources of its outbound audio and the consumers of its audio.
+//! Pure: [`crate::engine`] drives it.
 //!
 //! ```text
 //!   RTP in -> transport -> inbound -> digit input | audio -> (mute) -> capture -> recorders, taps, inbound frames
@@ -7,8 +7,8 @@
 //!   playout: digits > playback > source > input > relay | echo > silence -> outbound -> transport -> RTP out
 //! ```
 //!
-//! A session owns one machine for each of these parts, and routes packets, ticks and commands to them. A machine knows nothing of
-//! the others: what it needs of them is an argument.
+//! A session owns one state machine for each part and passes packets, ticks and commands to it. A machine has no
+//! reference to the others: it gets what it needs as arguments.
 
 mod arrivals;
 mod capture;
@@ -59,7 +59,7 @@ use crate::rtp::dtmf::DigitSender;
 use crate::sdp::MediaPlan;
 use crate::writer::{Done, WriterHandle};
 
-/// The number of frames for which a closed session waits for a sink that stays full: 10 s.
+/// The number of frames that a closed session waits for a sink that stays full: 10 s.
 const CLOSING: u16 = 500;
 
 type SessionEvents = EventQueue<SessionKey, Event>;
@@ -68,13 +68,13 @@ type SessionEvents = EventQueue<SessionKey, Event>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PacketKind {
     Audio(Codec),
-    /// Telephone-events, with the units a second of their timestamps.
+    /// Telephone-events, with the clock rate of their timestamps in Hz.
     Events(u32),
     /// Comfort noise (RFC 3389).
     Noise,
 }
 
-/// What a session works with: the time and what its worker owns.
+/// The current time and the worker's resources, which the worker lends to a session for one call.
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) clock: &'a MediaClock,
@@ -82,11 +82,11 @@ pub(crate) struct Context<'a> {
     pub(crate) counts: &'a mut Counts,
 }
 
-/// See the module.
+/// The media of one leg.
 pub(crate) struct MediaSession {
     pub(crate) key: SessionKey,
     lifecycle: Lifecycle,
-    /// What offer and answer agreed. `None` until they have.
+    /// The plan that offer and answer agreed; `None` before the first one.
     plan: Option<MediaPlan>,
     transport: Transport,
     inbound: Inbound,
@@ -95,23 +95,23 @@ pub(crate) struct MediaSession {
     playout: Playout,
     digit_input: DigitInput,
     capture: Capture,
-    /// The newest inbound frame, while anybody wants inbound audio frame by frame.
+    /// The newest inbound frame; `None` until a consumer first needs inbound audio frame by frame.
     inbound_frame: Option<Box<InboundFrame>>,
     suppression: Suppression,
-    /// Answering machine detection, until it has decided.
+    /// The answering machine detection; `None` when none runs.
     detection: Option<Box<MachineListener>>,
     quality: QualityReports,
     pub(crate) schedule: Schedule,
     events: SessionEvents,
 }
 
-/// How far a session is from its end.
+/// The stages of a session's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lifecycle {
     Open,
     /// The sockets are gone. The session waits for its recordings to be complete.
     Closing,
-    /// [`Event::Closed`] was emitted so many frames ago. The session waits for its sink to take it.
+    /// [`Event::Closed`] was emitted this number of frames ago. The session waits until its sink accepts the event.
     Closed(u16),
 }
 
@@ -137,13 +137,13 @@ impl MediaSession {
         }
     }
 
-    /// The session has come to a worker, where it has this slot.
+    /// Sets the session's slot on the worker that it has come to.
     pub(crate) fn set_slot(&mut self, slot: usize) {
         self.transport.set_slot(slot);
     }
 
-    /// Takes what offer and answer agreed. The same plan again changes nothing. Returns whether packets may come from another
-    /// source from now on.
+    /// Applies a negotiated plan. An unchanged plan has no effect. Returns whether the latch is open again, so that
+    /// another source can be learnt.
     pub(crate) fn apply(&mut self, plan: MediaPlan) -> bool {
         if self.plan.as_ref() == Some(&plan) {
             return false;
@@ -167,25 +167,25 @@ impl MediaSession {
         opens
     }
 
-    /// Whether the remote end has said that it sends nothing: it is on hold, or holds us without music.
+    /// Whether the far end sends nothing, according to its SDP: it is on hold, or it holds this leg without music.
     pub(crate) fn is_held(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| !plan.receives || plan.remote.is_none())
     }
 
-    /// The codec that we send; `None` before there is a plan.
+    /// The codec that we send; `None` before the first plan.
     pub(crate) fn codec(&self) -> Option<Codec> {
         self.plan.as_ref().map(|plan| plan.codec)
     }
 
-    /// A source that is silent for this long can lose its place to another one. `None`: it never does.
+    /// Sets the time for which the latched source must be silent before another source can replace it; `None`: never.
     pub(crate) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
         self.transport.set_relatch_probation(probation);
     }
 
     // ---- commands ----
 
-    /// Takes a command that concerns this session alone. The engine handles bridges and rooms. `now`: the media clock, 8,000 a
-    /// second.
+    /// Handles a command that concerns only this session; the engine handles bridges and rooms. `now`: the media clock
+    /// in units of 1/8,000 s.
     pub(crate) fn handle_command(&mut self, command: Command, now: u32, writer: &WriterHandle, done: &Done) {
         if self.is_closing() {
             return;
@@ -234,7 +234,7 @@ impl MediaSession {
     }
 
     fn handle_recording(&mut self, order: RecordingCommand, now: u32, writer: &WriterHandle, done: &Done) {
-        // Recorders at work read what was before this command.
+        // Running recorders first read the audio from before this command.
         self.catch_up(writer);
         let (key, codec) = (self.key, self.track_codec());
         self.capture.handle_recording(key, order, codec, now, (writer, done), &mut self.events);
@@ -249,14 +249,14 @@ impl MediaSession {
 
     // ---- bridges and rooms ----
 
-    /// A bridge begins, or ends.
+    /// Starts a bridge with `leg`; `None` ends the bridge.
     pub(crate) fn set_bridged_with(&mut self, leg: Option<BridgedLeg>) {
         self.routing.joined = leg.map_or(Joined::Nothing, Joined::Leg);
         self.outbound.relay = leg.map_or(RelayState::Off, |_| RelayState::AwaitingFirstRelay { frames: 0 });
         self.outbound.sender.pause();
     }
 
-    /// The session comes into a room, or leaves it.
+    /// Puts the session into a room, or takes it out of its room.
     pub(crate) fn set_room(&mut self, joined: Joined) {
         let live = self.wants_inbound_frames();
         self.routing.joined = joined;
@@ -268,7 +268,7 @@ impl MediaSession {
         }
     }
 
-    /// The session's audio goes to the bridged leg frame by frame from now on, or does not any more.
+    /// Sets whether the session's audio goes to the bridged leg as decoded frames instead of relayed packets.
     pub(crate) fn set_transcoded(&mut self, transcoded: bool) {
         let live = self.wants_inbound_frames();
         if std::mem::replace(&mut self.routing.transcoded, transcoded) == transcoded {
@@ -281,10 +281,10 @@ impl MediaSession {
         }
     }
 
-    /// Whether `peer` cannot be sent this session's packets, so that it needs frames.
+    /// Whether this session's packets cannot be relayed to `peer`, so that `peer` needs frames.
     pub(crate) fn must_transcode(&self, peer: &MediaSession) -> bool {
         let (Some(plan), Some(other)) = (&self.plan, &peer.plan) else { return false };
-        // Muted audio that cannot be overwritten with silence octet by octet is not relayed.
+        // Only G.711 can be overwritten with silence octet by octet. Other muted audio is not relayed.
         !other.passes(plan.codec)
             || self.routing.codec_mismatch
             || (self.inbound.muted && plan.codec.law().is_none())
@@ -292,15 +292,15 @@ impl MediaSession {
             || peer.is_suppressed(Track::Outbound)
     }
 
-    /// The bridged leg's packets do not come any more. Until now their gaps were its own silence; from now on this leg is sent
-    /// ours.
+    /// Stops waiting for packets of the bridged leg. Until now, a gap between its packets was its own silence and was
+    /// not filled. From now on, this leg is sent our silence.
     pub(crate) fn stop_expecting_packets(&mut self) {
         self.outbound.relay = RelayState::Off;
     }
 
-    // ---- who listens ----
+    // ---- listeners ----
 
-    /// Whether anybody wants the inbound audio frame by frame.
+    /// Whether any consumer needs the inbound audio frame by frame.
     fn wants_inbound_frames(&self) -> bool {
         self.routing.transcoded
             || self.routing.room().is_some()
@@ -313,7 +313,7 @@ impl MediaSession {
         self.capture.has_listeners() || self.wants_inbound_frames()
     }
 
-    /// One more listener wants the inbound audio live. `already`: others did before.
+    /// Adds a live listener to the inbound audio. `already`: it had a live listener before.
     fn listen_live(&mut self, already: bool) {
         self.capture.listen_live(self.track_codec(), already);
     }
@@ -331,18 +331,18 @@ impl MediaSession {
 
     // ---- noise suppression ----
 
-    /// Whether the noise of that direction is suppressed, or suppression fades.
+    /// Whether noise suppression of `track` is on or fading out.
     pub(crate) fn is_suppressed(&self, track: Track) -> bool {
         self.suppression.covers(track)
     }
 
-    /// The worker has no time for suppression of that direction, or has again.
+    /// Pauses suppression of `track` because the worker lacks CPU time, or resumes it.
     pub(crate) fn set_shed(&mut self, track: Track, shed: bool) {
         self.suppression.set_shed(track, shed, &mut self.events);
     }
 
-    /// Suppresses the noise of what the leg is about to be sent, by way of `frame`. Returns true with it when this was the last
-    /// frame, because suppression has ended.
+    /// Suppresses the noise of the audio that the leg is sent next. `frame` is the buffer for the result. The returned
+    /// flag is true if suppression has ended with this frame.
     pub(crate) fn suppress_input<'a>(
         &mut self,
         input: Option<Input<'a>>,
@@ -353,14 +353,14 @@ impl MediaSession {
 
     // ---- the media clock ----
 
-    /// First pass of a frame: reads the inbound frame, if anybody wants it. `now`: the media clock, 8,000 a second. Returns true
-    /// when suppression has ended with this frame.
+    /// First pass of a frame: reads the inbound frame if a consumer needs it. `now`: the media clock in units of
+    /// 1/8,000 s. Returns true if suppression has ended with this frame.
     pub(crate) fn read_inbound_frame(&mut self, instant: Instant, now: u32) -> bool {
         if !self.wants_inbound_frames() || !self.capture.read_inbound(&mut self.inbound_frame, now) {
             return false;
         }
         let Some(frame) = &mut self.inbound_frame else { return false };
-        // Detectors come before the suppressor, which takes tones for noise.
+        // Detectors come before the suppressor, because the suppressor treats tones as noise.
         self.digit_input.handle_frame(instant, frame.samples(), frame.rate, &mut self.events);
         let verdict = self.detection.as_mut().and_then(|detection| detection.handle_frame(frame.sound()));
         if let Some(event) = verdict {
@@ -373,12 +373,12 @@ impl MediaSession {
         ended
     }
 
-    /// The newest inbound frame and its rate, once; `None` when the remote end sent nothing for it.
+    /// Takes the newest inbound frame and its rate, once for each frame; `None` if the far end sent no audio for it.
     pub(crate) fn take_inbound_frame(&mut self) -> Option<(&[i16], SampleRate)> {
         self.inbound_frame.as_mut()?.take()
     }
 
-    /// Third and fourth pass of a 20 ms frame: the leg is sent its audio, then recorders and taps get theirs. Returns false when
+    /// Third and fourth pass of a 20 ms frame: sends the leg its audio, then feeds recorders and taps. Returns false if
     /// the session must be closed, because its event sink has stayed full for too long.
     pub(crate) fn handle_tick(
         &mut self,
@@ -412,7 +412,8 @@ impl MediaSession {
         !self.is_flooded()
     }
 
-    /// Gives both directions to taps, and now and then to recorders. `now`: the media clock, 8,000 a second.
+    /// Feeds both directions to taps in each frame, and to recorders in batches. `now`: the media clock in units of
+    /// 1/8,000 s.
     fn feed_listeners(&mut self, writer: &WriterHandle, now: u32) {
         let read = self.inbound_frame.as_deref().and_then(|frame| frame.read_at(now));
         let native = self.plan.as_ref().and_then(|plan| plan.codec.law()).unwrap_or(Law::Mu);
@@ -431,14 +432,14 @@ impl MediaSession {
         }
     }
 
-    /// So many frames are left out, because the worker stood still.
+    /// Records `frames` missed frames as silence, because the worker stood still.
     pub(crate) fn miss(&mut self, frames: u32, writer: &WriterHandle) {
         self.catch_up(writer);
         self.capture.miss(frames);
     }
 
-    /// Whether nothing is missed of the session if its next ticks come late: it sends nothing of its own and nobody reads its
-    /// audio. Packets that come are relayed, or dropped.
+    /// Whether the session's next ticks can be late without a loss: it sends no audio of its own, and nothing reads its
+    /// audio. Arriving packets are still relayed or dropped.
     pub(crate) fn is_idle(&self) -> bool {
         let active = self.playout.has_any()
             || self.capture.has_tracks()
@@ -466,8 +467,8 @@ impl MediaSession {
         }
     }
 
-    /// Ends all work. An RTCP BYE goes out if anything else ever did (RFC 3550 §6.3.7), and recordings end. The session stays
-    /// until they are complete.
+    /// Ends all work. Sends an RTCP BYE if the session has ever sent RTP or RTCP (RFC 3550 §6.3.7), and ends the
+    /// recordings. The session remains until their files are complete.
     pub(crate) fn close(&mut self, writer: &WriterHandle, cx: &mut Context<'_>) {
         if self.is_closing() {
             return;
@@ -491,7 +492,7 @@ impl MediaSession {
         self.lifecycle = Lifecycle::Closing;
     }
 
-    /// Emits the last event, if the session is closed and its recordings are complete.
+    /// Emits [`Event::Closed`] if the session is closing and its recordings are complete.
     pub(crate) fn report_closed(&mut self) {
         if self.lifecycle == Lifecycle::Closing && self.capture.are_recordings_finished() {
             self.lifecycle = Lifecycle::Closed(0);
@@ -526,7 +527,7 @@ impl MediaSession {
         let late = self.capture.late();
         let missed = f64::from(receiver.lost()) + late as f64;
         let inbound = path(missed, receiver.expected_in_all().into(), receiver.burst_ratio(), receiver.jitter_ms());
-        // Reports do not say how the losses were spread.
+        // RTCP reports do not show how losses are distributed. 1.0 stands for random losses.
         let outbound = heard.map(|heard| path(heard.lost.into(), heard.sent as f64, 1.0, heard.jitter_ms));
         let mut stats = Stats {
             packets_in: receiver.packets,
@@ -554,12 +555,13 @@ impl MediaSession {
         stats
     }
 
-    /// Whether more events wait for the sink than are kept.
+    /// Whether more than [`BACKLOG`] events wait for the sink.
     pub(crate) fn is_flooded(&self) -> bool {
         self.events.backlog() > BACKLOG
     }
 
-    /// Reports an event. Past [`BACKLOG`] the next tick closes the session; until then at most one tick's events more are kept.
+    /// Emits an event. When more than [`BACKLOG`] events wait, the next tick closes the session; until then the queue
+    /// grows by at most the events of one tick.
     pub(crate) fn emit(&mut self, event: Event) {
         self.events.send(event);
     }

@@ -1,11 +1,14 @@
-//! Finds the part of a recording that remains when its silent ends are cut away.
+//! Finds the part of a recording that remains after the silence at both ends is trimmed.
 //!
 //! ```text
-//!   |--- noise ---|h|ello .......... bye|--- noise ---|      the detector of voices finds the words, whatever noise there is;
-//!              first                    end                what stands out of the noise and leads up to them belongs to them
+//!   |--- noise ---|h|ello .......... bye|--- noise ---|
+//!              first                    end
 //! ```
 //!
-//! A recording without speech may be music or a tone: then the level alone decides.
+//! Voice activity detection finds the words, in any noise. Sound above the noise that leads up to the words or follows
+//! them is kept too.
+//!
+//! A recording without speech may be music or a tone. Then only the level decides.
 
 use std::io;
 
@@ -15,25 +18,25 @@ use crate::rtp::FRAME;
 use crate::vad::VoiceActivity;
 use crate::wav::WavFormat;
 
-/// Mean level up to which a frame is quiet: about -46 dBFS.
+/// The mean level up to which a frame is quiet: about -46 dBFS.
 const QUIET: u32 = 160;
-/// Frames before the first sure word and after the last one that may belong to speech: 1 s. `GAP`: frames of silence within
-/// them, 200 ms.
+/// The number of frames before the first detected word and after the last one that may belong to speech: 1 s. `GAP`:
+/// the longest run of frames without sound within them, 200 ms.
 const AROUND: u64 = 50;
 const GAP: u64 = 10;
-/// Frames searched at a time, from the end backwards: 10 s. `BEFORE`: frames before them from which the detector learns the noise:
-/// 3 s.
+/// The number of frames searched at a time, from the end backwards: 10 s. `BEFORE`: the number of frames before them
+/// from which the detector learns the noise, 3 s.
 const STRETCH: u64 = 500;
 const BEFORE: u64 = 150;
 
-/// Returns where the first frame to keep begins and the last one ends, in octets of samples; `None`: there is only silence.
-/// `start`: where the samples begin in `file`. Costs some 10 us of CPU for each frame at the ends, and for each frame of a
-/// recording without speech.
+/// Returns the start of the first frame to keep and the end of the last one, in octets after `start`; `None` if there
+/// is only silence. `start`: the offset of the samples in `file`. Costs some 10 us of CPU time for each frame at the
+/// ends, and for each frame of a recording without speech.
 pub(crate) fn find(file: &mut RecordedFile, form: WavFormat, start: u64) -> io::Result<Option<(u64, u64)>> {
     let whole = (file.len() - start) / form.frame().max(1);
     let octets = |(first, last): (u64, u64)| (first * form.frame(), (last + 1) * form.frame());
     let mut loud: Option<(u64, u64)> = None;
-    // The frames that have stood out until now, without a gap.
+    // The current run of frames with sound, with gaps of at most `GAP`.
     let mut run: Option<(u64, u64)> = None;
     let mut first = None;
     let mut scanner = SpeechScanner::new(file, form, start);
@@ -65,7 +68,7 @@ pub(crate) fn find(file: &mut RecordedFile, form: WavFormat, start: u64) -> io::
     Ok(Some(octets((first, last))))
 }
 
-/// One frame of all channels: a silent channel must not hide another one.
+/// The result for one frame. A property is set if any channel has it: a silent channel must not hide another one.
 struct FrameKind {
     speech: bool,
     sound: bool,
@@ -109,7 +112,8 @@ impl SpeechScanner<'_> {
         Ok(Some(heard))
     }
 
-    /// Returns the last frame of speech that begins from `from` until `until`. Sound that follows it may last to `end`.
+    /// Returns the last frame of the last speech in `from..until`. Sound that follows the speech is included, up to
+    /// `end`.
     fn last_speech(&mut self, from: u64, until: u64, end: u64) -> io::Result<Option<u64>> {
         let mut found: Option<(u64, u64)> = None;
         for at in from.saturating_sub(BEFORE)..end {

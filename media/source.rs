@@ -214,7 +214,7 @@ struct Queue {
     next: u64,
     /// Octets of audio accepted so far.
     written: u64,
-    /// How many of them a clear has dropped or will drop.
+    /// The number of these octets that a clear has dropped or will drop.
     cleared: u64,
 }
 

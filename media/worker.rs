@@ -1,13 +1,13 @@
-//! SHELL: a media thread. It sleeps as [`Wait`] says, drains its sockets, and runs [`Core`].
+//! SHELL: a media thread. It sleeps according to [`Wait`], drains its sockets, and runs [`Core`].
 //!
-//! Packets are received, handled and sent in batches of 64, one step for the whole batch after the other, so that each step finds
-//! its code and data in the caches. This needs one copy of each packet (172 octets) and is worth a tenth of a relayed packet
-//! (docs/performance.md).
+//! Packets are received, handled and sent in batches of 64. Each step runs for the whole batch, so that it finds its
+//! code and data in the CPU caches. This needs one copy of each packet (172 octets) and saves a tenth of the cost of a
+//! relayed packet (docs/performance.md).
 //!
-//! A session lives on one worker at a time. Its *home* is the worker on which it was opened. The home takes all messages for the
-//! session and forwards them while the session is away, so that they stay in order. A bridge across workers moves the session with
-//! the larger key to the other worker; a room moves the sessions that join it. Sessions and sockets are owned values in that
-//! message.
+//! A session lives on one worker at a time. Its *home* is the worker on which it was opened. The home receives all
+//! messages for the session, and forwards them while the session is away, so that they stay in order. A bridge across
+//! workers moves the session with the larger key to the other worker; a room moves the sessions that join it. The
+//! message that moves a session owns it and its sockets.
 
 mod sockets;
 
@@ -33,26 +33,28 @@ use crate::session::MediaSession;
 use crate::suppress::budget::SuppressionBudget;
 use crate::writer::{Done, WriterHandle};
 
-/// Messages from outside that may wait for a worker. With more, commands are refused as busy.
+/// The number of waiting messages from which on a worker refuses commands as busy.
 const WAITING: usize = 8_192;
 /// The highest number of rooms that are open at a time.
 pub(crate) const MOST_ROOMS: usize = 10_000;
-/// Messages held for one session while it moves. With more, the session is closed.
+/// The highest number of messages held for one session while it moves. At this number the session is closed.
 const HELD: usize = 256;
-/// Rounds over the sockets in one tick, so that a flood cannot hold the tick. One round takes one packet of each socket. A late
-/// tick has more rounds, up to what a timeline holds, so that packets that waited are there when the timeline is read.
+/// The highest number of rounds over the sockets in one tick, so that a flood cannot delay the tick. One round reads
+/// one packet from each socket. A late tick has more rounds, at most [`MOST_ROUNDS`] (the capacity of a timeline), so
+/// that packets that waited are on the timeline when it is read.
 const ROUNDS: usize = 16;
 const MOST_ROUNDS: usize = 50;
-/// Sessions up to which a worker wakes for each packet: audio then does not wait for the tick of 5 ms, at the same cost
-/// (docs/performance.md).
+/// The highest number of sessions with which a worker wakes for each packet. Audio then does not wait for the tick of 5
+/// ms, and the cost is the same (docs/performance.md).
 const PER_PACKET_SESSIONS: usize = 16;
 /// The sleep of a worker without sessions.
 const EMPTY_SLEEP: Duration = Duration::from_secs(1);
-/// A worker sleeps idly when no packet has come for this long and none of its sessions has anything to send or to read.
+/// The time without packets before an idle sleep. An idle sleep also needs that no session has anything to send or to
+/// read.
 const QUIET_BEFORE_IDLE: Duration = Duration::from_millis(100);
-/// How long an idle sleep lasts at most. The worker then catches up with the ticks. Kept because a short call (ringing, then an
-/// answer without media) costs wake-ups rather than work: this is one of six changes that together took a third of a short call's
-/// CPU time (docs/performance.md).
+/// The longest idle sleep. The worker then catches up with the ticks. Reason: a short call (ringing, then an answer
+/// without media) costs wake-ups rather than work. This is one of six changes that together saved a third of a short
+/// call's CPU time (docs/performance.md).
 const IDLE_SLEEP: Duration = Duration::from_millis(60);
 
 /// The state that all workers and the engine's handles share.
@@ -64,9 +66,9 @@ pub(crate) struct Shared {
     /// The worker of each room that has not ended; at most [`MOST_ROOMS`] entries.
     pub(crate) rooms: Mutex<HashMap<RoomKey, usize>>,
     pub(crate) published: Vec<Published>,
-    /// Relays plain packets in the kernel, where that is possible.
+    /// The relay of plain packets in the kernel; `None` if it is not available.
     pub(crate) kernel: Option<KernelRelay>,
-    /// Offers and answers that were not SDP, or had no audio that we can use.
+    /// The number of offers and answers that were not SDP, or had no audio that we can use.
     pub(crate) sdp_refused: AtomicU64,
 }
 
@@ -83,13 +85,13 @@ impl Shared {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
     }
 
-    /// The callback by which a room's recording finds its room.
+    /// Returns the callback that reports the end of a recording to its room.
     pub(crate) fn room_done(self: &Arc<Shared>, key: RoomKey, worker: usize) -> Done {
         let shared = Arc::clone(self);
         Arc::new(move |_, event| shared.post(worker, Message::RoomRecorded { key, event }))
     }
 
-    /// Posts to a session's home. The message is never refused.
+    /// Posts a message to a session's home. The queue's limit does not apply.
     fn post_home(&self, key: SessionKey, message: Message) {
         if let Some(inbox) = self.home(key).and_then(|home| self.inboxes.get(home)) {
             inbox.post(message);
@@ -102,7 +104,7 @@ impl Shared {
         }
     }
 
-    /// The callback by which a recording's end finds its session, wherever it is then.
+    /// Returns the callback that reports the end of a recording to its session, wherever the session is by then.
     pub(crate) fn done(self: &Arc<Shared>) -> Done {
         let shared = Arc::clone(self);
         Arc::new(move |key, event| shared.post_home(key, Message::Recorded { key, event }))
@@ -120,24 +122,25 @@ pub(crate) struct Published {
     pub(crate) malformed: AtomicU64,
 }
 
-/// A worker's messages. The number of those from outside is bounded; those between workers are bounded by the sessions.
+/// The message queue of a worker. Commands from outside are limited by [`WAITING`]; messages between workers are
+/// limited by the number of sessions.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<VecDeque<Message>>,
     wake: OwnedFd,
-    /// The messages that wake the worker now, as an [`Attention`].
+    /// The messages that wake the worker at present, as an [`Attention`].
     attention: AtomicU8,
 }
 
-/// Which messages wake a sleeping worker. With fewer of them a short call wakes it 4 times instead of 8
+/// The messages that wake a sleeping worker. This distinction reduces the wake-ups of a short call from 8 to 4
 /// (docs/performance.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Attention {
     All,
-    /// Those that [`Message::is_urgent`].
+    /// Only urgent messages ([`Message::is_urgent`]).
     Urgent,
-    /// None: the worker reads its messages within a tick (5 ms) anyhow.
+    /// No messages: the worker reads them within a tick (5 ms) anyway.
     Nothing,
 }
 
@@ -147,7 +150,7 @@ impl Inbox {
         Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake, attention: AtomicU8::new(Attention::All as u8) })
     }
 
-    /// Posts a message. Returns false when too many wait.
+    /// Posts a message. Returns false if [`WAITING`] messages wait already.
     pub(crate) fn try_post(&self, message: Message) -> bool {
         let urgent = message.is_urgent();
         {
@@ -176,7 +179,8 @@ impl Inbox {
         }
     }
 
-    /// The worker is about to sleep. Returns true if it must not, because a message came before it could be woken for it.
+    /// Announces that the worker is about to sleep. Returns true if it must not sleep, because a message that wakes it
+    /// is already in the queue.
     fn sleeps(&self, attention: Attention) -> bool {
         self.attention.store(attention as u8, Ordering::SeqCst);
         let queue = || self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,8 +200,8 @@ impl Inbox {
     }
 }
 
-/// The command about a session's bridge or room that a message belongs to. A newer such command makes the message void, however
-/// many workers it has passed.
+/// The command about a session's bridge or room that caused a message. A newer command of this kind makes the message
+/// void, however many workers have forwarded it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order {
     by: SessionKey,
@@ -228,7 +232,7 @@ pub(crate) enum Message {
     Command {
         key: SessionKey,
         command: Command,
-        /// The command that it belongs to, if another worker has forwarded it.
+        /// The command that caused this one, if another worker has forwarded it.
         of: Option<Order>,
     },
     Close {
@@ -245,11 +249,11 @@ pub(crate) enum Message {
         join: Command,
         of: Option<Order>,
     },
-    /// To the worker of a session: send the session home, from where it moves on.
+    /// To the worker of a session: send the session to its home, which sends it on.
     Return {
         key: SessionKey,
     },
-    /// A session that moves to this worker.
+    /// A session that moves to the receiving worker, for good or on its way to another one.
     Arrive {
         session: Box<MediaSession>,
         sockets: Option<Sockets>,
@@ -263,8 +267,8 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// Whether it ends a worker's idle sleep. A message that only says where packets come from or go to does not: the worker
-    /// reads it before the next packet.
+    /// Whether the message ends a worker's idle sleep. Messages that only change the source or the target of packets do
+    /// not: the worker reads them before the next packet.
     fn is_urgent(&self) -> bool {
         !matches!(
             self,
@@ -282,13 +286,13 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// Where a session is that this worker is the home of.
+/// The place of a session that has left this worker, which is its home.
 enum Away {
     At(usize),
     Moving { to: usize, join: (Command, Option<Order>), held: Vec<Message> },
 }
 
-/// What a worker waits for. It has four ways to sleep:
+/// The way in which a worker sleeps. There are four:
 ///
 /// | | ends at | ended by messages | ended by packets |
 /// |---|---|---|---|
@@ -297,17 +301,17 @@ enum Away {
 /// | `PerPacket` | the next tick that serves a session | all | yes |
 /// | `Tick` | the next tick | none: they are read at the tick | no: they are read at the tick |
 ///
-/// `Empty` and `Idle` sleep through ticks, which the worker catches up with afterwards ([`Worker::wake_from_idle`]). The other two
-/// are [`Worker::wake_at_tick`].
+/// `Empty` and `Idle` sleep through ticks. The worker catches up with them afterwards ([`Worker::wake_from_idle`]).
+/// After the other two it runs [`Worker::wake_at_tick`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
-    /// There is no session and no room.
+    /// The worker has no session and no room.
     Empty { until: Instant },
     /// No session has anything to send or to read.
     Idle { until: Instant },
-    /// There are few sessions.
+    /// The worker has few sessions: it wakes for each packet.
     PerPacket { until: Instant },
-    /// There are many sessions: packets are handled in batches, at the tick.
+    /// The worker has many sessions: it handles packets in batches, at the tick.
     Tick { until: Instant },
 }
 
@@ -319,7 +323,7 @@ impl Wait {
     }
 }
 
-/// What ended a worker's sleep, if not the time. Both can be false, and both true.
+/// The reasons for which a worker's sleep ended early. Both are false if its time was over; both can be true.
 #[derive(Clone, Copy)]
 struct Woken {
     message: bool,
@@ -333,9 +337,9 @@ pub(crate) struct Worker {
     core: Core,
     sockets: Table,
     away: HashMap<SessionKey, Away>,
-    /// When a packet came last.
+    /// The time at which the newest packet came.
     last_packet: Instant,
-    /// The end of the idle sleep that has begun. It stays while the sleep is only interrupted.
+    /// The end of the current idle sleep. An interruption does not change it.
     idle_until: Option<Instant>,
     stopping: bool,
 }
@@ -386,7 +390,7 @@ impl Worker {
         }
     }
 
-    /// One round of work, after a sleep.
+    /// Does one round of work, after a sleep.
     fn wake(&mut self, now: Instant, wait: Wait, woken: Woken, inlet: &mut Inlet) {
         match wait {
             Wait::Empty { until } | Wait::Idle { until } => self.wake_from_idle(now, until, woken, inlet),
@@ -395,13 +399,13 @@ impl Worker {
         self.sockets.flush();
     }
 
-    /// After a sleep through ticks: overdue ticks, messages, packets, in this order.
+    /// Works after a sleep through ticks, in this order: overdue ticks, messages, packets.
     fn wake_from_idle(&mut self, now: Instant, until: Instant, woken: Woken, inlet: &mut Inlet) {
-        // Overdue ticks come first, so that a session which a message activates is not served for the time before it.
+        // Run overdue ticks first, so that a session activated by a message is not served for the time before it.
         if (woken.message || now >= until) && now >= self.core.next_tick() {
             self.tick(now);
         }
-        // Messages that have waited come before the packet that may have ended the sleep.
+        // Handle waiting messages before the packet that may have ended the sleep.
         self.drain_inbox(now, woken.message);
         let ticks = self.wakes_per_packet() || now >= self.core.next_tick();
         if woken.packet || ticks {
@@ -418,7 +422,8 @@ impl Worker {
         }
     }
 
-    /// After a sleep until a tick, a message or a packet: packets, the tick if it is due, messages, in this order.
+    /// Works after a sleep until a tick, a message or a packet, in this order: packets, the tick if it is due,
+    /// messages.
     fn wake_at_tick(&mut self, now: Instant, woken: Woken, inlet: &mut Inlet) {
         let ticks = self.wakes_per_packet() || now >= self.core.next_tick();
         if woken.packet || ticks {
@@ -432,14 +437,14 @@ impl Worker {
         }
     }
 
-    /// Whether the worker wakes for each packet. Where the kernel relays for every session and we get copies, packets wait for
-    /// a tick instead, as nothing is delayed by it. They wait for every tick, not only for one that serves a session: a
-    /// recording must know to a tick when each packet came.
+    /// Whether the worker wakes for each packet. If the kernel relays for every session and we get copies, the copies
+    /// wait for the next tick, because that delays no audio. They are read at every tick, not only at a tick that
+    /// serves a session: a recording needs the arrival time of each packet to within a tick.
     fn wakes_per_packet(&self) -> bool {
         (1..=PER_PACKET_SESSIONS).contains(&self.core.len()) && !self.sockets.sees_only_copies(self.core.len())
     }
 
-    /// Decides how to sleep next.
+    /// Decides how the worker sleeps next.
     fn next_wait(&mut self, now: Instant) -> Wait {
         if self.core.is_empty() {
             Wait::Empty { until: now + EMPTY_SLEEP }
@@ -452,8 +457,8 @@ impl Worker {
         }
     }
 
-    /// The end of the idle sleep; `None` if the worker is not idle. All sessions are looked at only when an idle sleep begins:
-    /// there may be thousands of sessions and a thousand interruptions a second.
+    /// The end of the idle sleep; `None` if the worker is not idle. Checks all sessions only when an idle sleep begins,
+    /// because there may be thousands of sessions and a thousand interruptions a second.
     fn idle_until(&mut self, now: Instant) -> Option<Instant> {
         if now.saturating_duration_since(self.last_packet) < QUIET_BEFORE_IDLE {
             self.idle_until = None;
@@ -463,13 +468,13 @@ impl Worker {
         self.idle_until
     }
 
-    /// Sleeps as [`Wait`] says.
+    /// Sleeps according to `wait`. Returns the reasons for which the sleep ended.
     fn sleep(&self, now: Instant, wait: Wait) -> Woken {
         let nothing = Woken { message: false, packet: false };
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return nothing };
         let attention = match wait {
             Wait::Empty { .. } | Wait::PerPacket { .. } => Attention::All,
-            // Packets that the kernel relays do not end the sleep, so a message about them has to.
+            // Packets that the kernel relays do not end the sleep, so messages about these packets must end it.
             Wait::Idle { .. } if self.sockets.offloads_any() => Attention::All,
             Wait::Idle { .. } => Attention::Urgent,
             Wait::Tick { .. } => Attention::Nothing,
@@ -489,7 +494,7 @@ impl Worker {
         Woken { message: is_ready(sources.first()), packet: is_ready(sources.get(1)) }
     }
 
-    /// Handles the packets that the sockets hold, one of each socket in a round.
+    /// Reads the sockets and handles their packets, one packet of each socket in a round.
     fn drain_sockets(&mut self, now: Instant, inlet: &mut Inlet) {
         if self.core.is_empty() {
             return;
@@ -614,7 +619,7 @@ impl Worker {
 
     fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command, of: Option<Order>) {
         let of = match of {
-            // From outside. A forwarded message belongs to its command, and is void when there is a newer one.
+            // A command from outside gets a number. A forwarded command is void if its session has a newer one.
             None => self.core.note_order(key, &command).map(|number| Order { by: key, number }),
             Some(of) if self.core.is_order(of.by, of.number) => Some(of),
             Some(_) => return,
@@ -637,7 +642,8 @@ impl Worker {
                 let join = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Bring { key: with, to: self.number, join, of });
             }
-            // The session with the larger key moves, whichever gets the command, so that two commands at once agree.
+            // The session with the larger key moves, whichever session gets the command, so that two simultaneous
+            // commands agree.
             Outcome::PeerElsewhere(with) => {
                 let command = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Command { key: with, command, of });
@@ -683,7 +689,7 @@ impl Worker {
     ) {
         let key = session.key;
         let (join, held) = match self.away.remove(&key) {
-            // The session passes its home on its way.
+            // The session passes through its home on its way to another worker.
             Some(Away::Moving { to, join, held }) if to != self.number => {
                 self.away.insert(key, Away::At(to));
                 self.shared.post(to, Message::Arrive { session, sockets, join: Some(join) });

@@ -40,7 +40,7 @@ const WAITING: usize = 4_096;
 /// The number of frames (5 s) between updates of the header's sizes, for readers of a growing file. After a crash the
 /// sizes are set from the file's length.
 const UPDATE: u64 = 250;
-/// Frames of a encrypted chunk: 200 ms.
+/// The number of frames in an encrypted chunk: 10 (200 ms).
 const CHUNK: u64 = 10;
 
 /// Called with [`Event::RecordingFinished`] when a recording's file is complete.

@@ -7,10 +7,10 @@ use crate::codec::SampleRate;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
 
-/// See the module. Exists only while a leg's audio is searched for digits.
+/// The detector of the tones of a leg's digits. Exists only while the leg's audio is searched for digits.
 pub(crate) struct InbandDetector {
     detector: ToneDetector,
-    /// To 8,000 Hz, from the rate of the newest frame.
+    /// The rate of the newest frame that was not at 8,000 Hz, and its resampler to 8,000 Hz.
     narrower: Option<(SampleRate, Box<Resampler>)>,
     presses: DigitDedup,
 }
@@ -37,8 +37,8 @@ impl InbandDetector {
         self.presses.handle(now, key, DtmfMethod::Tone).then_some(key)
     }
 
-    /// Takes a telephone-event packet. `begins`: the digit that begins with it ([`crate::rtp::dtmf::Detector`]). Returns false when
-    /// that digit was reported as a tone.
+    /// Handles a telephone-event packet. `begins`: the digit that begins with it ([`crate::rtp::dtmf::Detector`]).
+    /// Returns false if that digit was reported as a tone.
     pub(crate) fn handle_event(&mut self, now: Instant, begins: Option<char>) -> bool {
         match begins {
             Some(key) => self.presses.handle(now, key, DtmfMethod::Event),

@@ -1,9 +1,9 @@
-//! DTMF digits that come as tones in the audio, and one report for a digit that comes by several methods. [`crate::rtp::dtmf`]
-//! reads and writes telephone-events. Pure.
+//! DTMF digits that arrive as tones in the audio, and one report for a digit that arrives by several methods.
+//! [`crate::rtp::dtmf`] reads and writes telephone-events. Pure.
 //!
 //! ```text
 //!  telephone-events -> rtp::dtmf::Detector --\
-//!   audio -> ToneDetector (in an InbandDetector) -> Presses: each digit once -> Event::Dtmf
+//!   audio -> ToneDetector (in an InbandDetector) -> DigitDedup: each digit once -> Event::Dtmf
 //!       (control: the call's INFO requests) --/
 //! ```
 

@@ -1,4 +1,4 @@
-//! When packets are offloaded to the kernel, and how its counts are added to ours ([`crate::offload`]).
+//! Decides when packets are offloaded to the kernel, and adds the kernel's counters to ours ([`crate::offload`]).
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::offload::{COPY, Offload, OffloadRule, PLAIN};
 use crate::rtp::{Header, is_rtcp};
 use crate::session::PacketKind;
 
-/// Offers a rule to the network.
+/// Offers a rule to the network. The offload begins if the network takes the rule.
 fn take(offload: &mut Offload, rule: Option<OffloadRule>, network: &mut dyn Network) {
     if let Some(rule) = rule.filter(|rule| network.offload(rule)) {
         offload.begin(&rule);
@@ -18,12 +18,13 @@ fn take(offload: &mut Offload, rule: Option<OffloadRule>, network: &mut dyn Netw
 }
 
 impl Core {
-    /// The network can offload packets.
+    /// Permits offload, because the network supports it.
     pub(crate) fn enable_offload(&mut self) {
         self.can_offload = true;
     }
 
-    /// We have relayed audio of `from` to `to`: offloads the next packets when it is time.
+    /// Notes that we have relayed a packet of audio from slot `from` to slot `to`. Offloads the next packets after
+    /// enough packets in a row.
     pub(super) fn note_relayed(
         &mut self,
         now: Instant,
@@ -41,8 +42,8 @@ impl Core {
         take(&mut session.routing.offload, rule, network);
     }
 
-    /// A packet came to `slot`, which is not bridged. If it is audio that nobody hears, the kernel drops the next ones when it is
-    /// time.
+    /// Notes a packet of `slot`, which is not bridged. After enough audio packets in a row that have no listener, lets
+    /// the kernel drop the next ones.
     pub(super) fn note_unheard(
         &mut self,
         now: Instant,
@@ -61,9 +62,9 @@ impl Core {
         take(&mut session.routing.offload, rule, network);
     }
 
-    /// A packet came up to us that is no copy of one that the kernel has sent. If the slot is offloaded, RTCP makes us ask for the
-    /// kernel's counts, because a report may follow. RTP is not what the kernel was told to expect, so the offload ends. Packets
-    /// of strangers change nothing.
+    /// Handles a packet that reached the socket and is not a copy. RTCP requests the kernel's counters, because a
+    /// report may follow. RTP of an offloaded leg ends the offload, because the packet does not match the kernel's
+    /// rule. Packets from strangers have no effect.
     pub(super) fn check_offload(
         &mut self,
         now: Instant,
@@ -93,14 +94,14 @@ impl Core {
         copy
     }
 
-    /// A telephone-event of the leg was relayed.
+    /// Notes that a telephone-event of the leg was relayed.
     pub(super) fn note_event(&mut self, slot: usize) {
         if let Some(session) = self.sessions.get_mut(slot) {
             session.routing.offload.note_other();
         }
     }
 
-    /// Ends the offload of both directions of `key`'s bridge, before anything about the session changes.
+    /// Ends the offload of both directions of `key`'s bridge. Call it before any change of the session.
     pub(crate) fn revoke_offload(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
         if let Some(slot) = self.slots.get(&key).copied().filter(|_| self.can_offload) {
             self.revoke_offload_at(now, slot, false, network);
@@ -113,14 +114,15 @@ impl Core {
         }
     }
 
-    /// Requests the kernel's counts of both directions of `slot`'s bridge.
+    /// Requests the kernel's counters of both directions of `slot`'s bridge.
     pub(super) fn count_both_directions(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         for slot in self.both_directions(slot) {
             self.count_offloaded(now, slot, network);
         }
     }
 
-    /// One 20 ms frame of `slot`: requests the kernel's counts when that is due, or when a report is about to need them.
+    /// Advances `slot` by one 20 ms frame: requests the kernel's counters when they are due or when the next report
+    /// needs them.
     pub(super) fn tick_offload(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let asks = session.routing.offload.tick();
@@ -129,7 +131,7 @@ impl Core {
         } else if asks {
             self.count_offloaded(now, slot, network);
         }
-        // The other leg is sent silence before long, on the same line of sequence numbers: it must be ours again by then.
+        // The other leg will soon be sent silence in the same RTP stream. Before that, the stream must be ours again.
         if self.sessions.get(slot).is_some_and(|session| session.routing.offload.is_silent()) {
             self.end_offload(now, slot, true, network);
         }

@@ -1,5 +1,5 @@
-//! The rooms of a worker, their sessions and their part in a tick. All sessions of a room are in one group: in one tick
-//! all inbound frames are read, the room mixes, and all outbound frames are sent. So no participant is a frame late.
+//! The rooms of a worker, their sessions and their part in a tick. All sessions of a room are in one group: one tick
+//! reads all inbound frames, mixes the room, and sends all outbound frames. So no participant is a frame late.
 
 use std::time::Instant;
 
@@ -47,7 +47,7 @@ impl Rooms {
         self.hosted.iter().any(|(_, hosted)| hosted.group == group % GROUPS)
     }
 
-    /// Skips so many frames in all rooms.
+    /// Skips `frames` frames in all rooms.
     pub(super) fn miss(&mut self, frames: u32) {
         self.hosted.iter_mut().for_each(|(_, hosted)| hosted.room.miss(frames));
     }

@@ -38,7 +38,7 @@ const LISTENED: usize = 16;
 /// The highest number of announcements at a time; each may be for many participants.
 const SOUNDS: usize = 256;
 
-/// What a participant is sent in this frame, at the room's rate.
+/// The audio that a participant is sent in this frame, at the room's rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mix<'a> {
     /// No sound.
@@ -482,7 +482,7 @@ impl Mixer {
         }
     }
 
-    /// What a participant hears of the last mix, at the room's rate.
+    /// The audio that a participant hears of the last mix, at the room's rate.
     pub fn mix_for(&mut self, slot: usize) -> Mix<'_> {
         match self.kind_for(slot) {
             Kind::Silence => return Mix::Silence,

@@ -39,7 +39,7 @@ fn voice(number: usize, frame: usize, loudness: f32) -> Vec<i16> {
         .collect()
 }
 
-/// What each participant hears of the last mix.
+/// The audio that each participant hears of the last mix.
 fn heard(mixer: &mut Mixer, participants: usize) -> Vec<Vec<i16>> {
     (0..participants).map(|slot| samples(mixer.mix_for(slot))).collect()
 }

@@ -65,7 +65,7 @@ pub enum RoomCommand {
         op: OpId,
         /// The audio: 8,000 Hz, mono.
         audio: Arc<Audio>,
-        /// How many times the audio plays; `None`: without end.
+        /// The number of times that the audio plays; `None`: without end.
         loops: Option<NonZeroU32>,
         /// Only these participants hear it, even on hold. `None`: all participants that hear the room hear it, and it
         /// is recorded.
@@ -349,7 +349,7 @@ impl Room {
         self.recordings.miss(frames);
     }
 
-    /// What a participant is sent of the last mix, in its codec. `None` if the slot is empty.
+    /// The audio of the last mix that a participant is sent, in its codec. `None` if the slot is empty.
     pub(crate) fn say(&mut self, slot: usize, codec: Codec) -> Option<Said<'_>> {
         self.outlets.say(&mut self.mixer, slot, codec)
     }

@@ -18,7 +18,7 @@ const ALIKE: u16 = 50;
 const QUIET: f32 = 300.0;
 const ENOUGH: u16 = 1_500;
 
-/// What a participant is sent in a frame.
+/// The audio that a participant is sent in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Said<'a> {
     /// The samples at `rate`, which is the codec's rate.
@@ -130,11 +130,11 @@ impl Outlets {
         }
     }
 
-    /// What a participant is sent of the last mix.
+    /// The audio of the last mix that a participant is sent.
     pub(super) fn say(&mut self, mixer: &mut Mixer, slot: usize, codec: Codec) -> Option<Said<'_>> {
         let (now, rate) = (self.frame, mixer.rate());
         let place = self.legs.get_mut(slot)?;
-        // It starts, or starts again after another codec or after frames that were not from the room.
+        // The participant's stream starts, or restarts after another codec or after frames that were not from the room.
         if place.as_ref().is_none_or(|leg| leg.codec != codec || leg.frame + 1 < now) {
             let hears = match mixer.kind_for(slot) {
                 Kind::Silence if mixer.is_silent() => Kind::Whole,

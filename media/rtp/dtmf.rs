@@ -144,7 +144,7 @@ impl Allowance {
     }
 }
 
-/// What a [`DigitSender`] sends in this 20 ms frame.
+/// The content of a [`DigitSender`]'s 20 ms frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DigitFrame {
     /// One telephone-event packet. `first`: the digit starts with this packet. The packet's timestamp is `offset` units

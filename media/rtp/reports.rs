@@ -15,7 +15,7 @@ const LONGEST_TRIP: u32 = 65_536 * 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Taken,
-    /// It describes streams of another session.
+    /// The report describes streams of another session.
     Foreign,
     Malformed,
 }

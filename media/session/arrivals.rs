@@ -1,18 +1,19 @@
-//! Packets of G.711 that have come for a track. They are put on its timeline several at a time, right before it is read: each use
-//! of a timeline fetches its code and data into the caches, and recorders read eight frames at a time.
+//! A buffer for a track's received G.711 packets. They are written to the track's timeline in batches, right before the
+//! timeline is read: each use of a timeline loads its code and data into the CPU caches, and recorders read eight
+//! frames at a time.
 
 use crate::codec::g711::Law;
 use crate::rtp::FRAME;
 use crate::timeline::{Stamp, Timeline};
 
-/// As many packets as recorders read frames together.
+/// The highest number of buffered packets: the number of frames that recorders read in one batch.
 const MOST: usize = 8;
 
-/// The G.711 packets that wait to be added to a timeline.
+/// The G.711 packets that are not yet written to the timeline.
 #[derive(Default)]
 pub(super) struct Arrivals {
     count: usize,
-    /// Octets of all packets.
+    /// The payload octets of all buffered packets.
     octets: usize,
     arrivals: [Option<Arrival>; MOST],
     buffer: Buffer,
@@ -34,7 +35,7 @@ impl Default for Buffer {
 }
 
 impl Arrivals {
-    /// Takes a packet. Without room for it, the packets before it go to the timeline first.
+    /// Buffers a packet. If there is no room for it, first writes the buffered packets to the timeline.
     pub(super) fn push(&mut self, stamp: Stamp, law: Law, payload: &[u8], timeline: &mut Timeline) {
         let fits = |arrivals: &Arrivals| arrivals.count < MOST && arrivals.octets + payload.len() <= MOST * FRAME;
         if !fits(self) {
@@ -52,7 +53,7 @@ impl Arrivals {
         }
     }
 
-    /// Puts all packets on the timeline.
+    /// Writes all buffered packets to the timeline.
     pub(super) fn settle(&mut self, timeline: &mut Timeline) {
         let mut rest = &self.buffer.0[..];
         for arrival in self.arrivals.iter_mut().take(std::mem::take(&mut self.count)) {

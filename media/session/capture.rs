@@ -1,4 +1,4 @@
-//! Recorders and taps of a leg, and the audio of both its directions that they and others listen to.
+//! The recorders and taps of a leg, and the audio tracks of both directions. Other consumers read the tracks too.
 
 use super::inbound_frame::InboundFrame;
 use super::track::AudioTrack;
@@ -17,19 +17,19 @@ use crate::writer::{Done, WriterHandle};
 
 /// The highest number of taps of a session.
 const MOST_TAPS: usize = 16;
-/// Frames that recorders read together at most. They are behind the wire anyway, and each reading fetches its code and data
-/// into the caches.
+/// The highest number of frames that recorders read in one batch. Recorders lag behind the wire anyway, and each read
+/// loads its code and data into the CPU caches.
 const TOGETHER: u8 = 8;
 
-/// See the module.
+/// The recorders, taps and audio tracks of a leg.
 #[derive(Default)]
 pub(super) struct Capture {
-    /// Exist while anybody listens: recorders, taps, or those that want inbound frames.
+    /// Exist while there is a recorder, a tap or a consumer of inbound frames.
     tracks: Option<Box<AudioTracks>>,
     unread: Unread,
     recorders: Recorders,
     taps: Vec<Tap>,
-    /// Late packets of tracks that are gone.
+    /// The number of late packets of removed tracks.
     late: u64,
 }
 
@@ -43,9 +43,9 @@ struct AudioTracks {
 #[derive(Default)]
 struct Unread {
     frames: u8,
-    /// Recorders read when there are so many.
+    /// The number of unread frames at which recorders read them.
     most: u8,
-    /// The media clock at the newest one.
+    /// The media clock at the newest unread frame.
     now: u32,
 }
 
@@ -55,7 +55,8 @@ impl AudioTracks {
         AudioTracks { inbound: track(), outbound: track() }
     }
 
-    /// The frames that a recorder which stops at `now` has not received yet, one after the other.
+    /// Returns a function that reads the frames after `now`, which a stopping recorder still lacks: each call reads one
+    /// frame of both directions.
     fn drain(&mut self, mut now: u32) -> impl FnMut(&mut Copied, &mut Copied) {
         let (mut inbound, mut outbound) = (self.inbound.remainder(), self.outbound.remainder());
         move |left, right| {
@@ -67,7 +68,7 @@ impl AudioTracks {
 }
 
 impl Capture {
-    // ---- who listens ----
+    // ---- listeners ----
 
     /// Whether there is a recorder or a tap.
     pub(super) fn has_listeners(&self) -> bool {
@@ -87,12 +88,12 @@ impl Capture {
         self.recorders.are_finished()
     }
 
-    /// Packets that came too late to be heard.
+    /// The number of inbound packets that came too late for playout.
     pub(super) fn late(&self) -> u64 {
         self.late + self.tracks.as_ref().map_or(0, |tracks| tracks.inbound.quality().late.into())
     }
 
-    /// Somebody listens: the tracks are needed. `codec`: of the plan.
+    /// Creates the tracks if they do not exist. `codec`: the plan's codec.
     pub(super) fn need_tracks(&mut self, codec: Codec) {
         self.tracks_for(codec);
     }
@@ -101,7 +102,7 @@ impl Capture {
         self.tracks.get_or_insert_with(|| Box::new(AudioTracks::new(codec)))
     }
 
-    /// One more listener wants the inbound audio live. `already`: others did before. Returns the inbound track.
+    /// Adds a live listener to the inbound audio. `already`: it had a live listener before. Returns the inbound track.
     pub(super) fn listen_live(&mut self, codec: Codec, already: bool) -> &mut AudioTrack {
         let inbound = &mut self.tracks_for(codec).inbound;
         if !already {
@@ -110,7 +111,7 @@ impl Capture {
         inbound
     }
 
-    /// Nobody listens any more. What the tracks counted stays.
+    /// Removes the tracks, because nothing listens any more. Their counters are kept.
     pub(super) fn drop_tracks(&mut self) {
         if let Some(mut tracks) = self.tracks.take() {
             tracks.inbound.settle();
@@ -120,14 +121,14 @@ impl Capture {
 
     // ---- audio comes in ----
 
-    /// The codec that we send changes with a new plan.
+    /// Changes the codec of the outbound track, after a new plan.
     pub(super) fn follow_outbound(&mut self, codec: Codec) {
         if let Some(tracks) = self.tracks.as_mut().filter(|tracks| !tracks.outbound.takes(codec)) {
             tracks.outbound.follow(codec, codec.sample_rate(), self.unread.frames);
         }
     }
 
-    /// Takes a received audio packet. `new_source`: it is the first of another SSRC.
+    /// Adds a received audio packet to the inbound track. `new_source`: it is the first packet of another SSRC.
     #[inline]
     pub(super) fn handle_inbound_packet(
         &mut self,
@@ -149,14 +150,14 @@ impl Capture {
         }
     }
 
-    /// Takes received comfort noise of so many -dBov.
+    /// Adds received comfort noise to the inbound track. `level`: the noise level in -dBov (RFC 3389).
     pub(super) fn handle_comfort_noise(&mut self, header: &Header, level: u8, cx: &Context<'_>) {
         if let Some(tracks) = &mut self.tracks {
             tracks.inbound.handle_comfort_noise(cx.stamp(header), level);
         }
     }
 
-    /// Takes an audio packet that is relayed to the leg.
+    /// Adds an audio packet that is relayed to the leg to the outbound track.
     #[inline]
     pub(super) fn handle_outbound_packet(&mut self, header: &Header, codec: Codec, payload: &[u8], cx: &Context<'_>) {
         if let Some(tracks) = &mut self.tracks {
@@ -164,21 +165,21 @@ impl Capture {
         }
     }
 
-    /// Takes a frame of G.711 that the leg is sent.
+    /// Adds a G.711 frame that the leg is sent to the outbound track.
     pub(super) fn handle_outbound_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
         if let Some(tracks) = &mut self.tracks {
             tracks.outbound.handle_octets(stamp, law, octets);
         }
     }
 
-    /// Takes a frame of PCM that the leg is sent, at the rate of its codec.
+    /// Adds a PCM frame that the leg is sent to the outbound track. The frame has the rate of the leg's codec.
     pub(super) fn handle_outbound_samples(&mut self, stamp: Stamp, samples: &[i16]) {
         if let Some(tracks) = &mut self.tracks {
             tracks.outbound.handle_samples(stamp, samples);
         }
     }
 
-    /// Nothing is sent until something else is.
+    /// Starts a pause in the outbound track. It lasts until the leg is sent audio again.
     pub(super) fn handle_outbound_rest(&mut self) {
         if let Some(tracks) = &mut self.tracks {
             tracks.outbound.rest();
@@ -187,15 +188,15 @@ impl Capture {
 
     // ---- audio is read ----
 
-    /// First pass of a frame: reads the inbound frame that is due. False: there are no tracks.
+    /// First pass of a frame: reads the inbound frame that is due. Returns false if there are no tracks.
     pub(super) fn read_inbound(&mut self, frame: &mut Option<Box<InboundFrame>>, now: u32) -> bool {
         let Some(tracks) = &mut self.tracks else { return false };
         frame.get_or_insert_with(|| Box::new(InboundFrame::new())).read(&mut tracks.inbound, now);
         true
     }
 
-    /// Last pass of a frame, for taps: gives them both directions. `read`: the inbound frame of this tick, if it was read
-    /// before; `native`: the law of the plan. Returns whether there were any taps.
+    /// Last pass of a frame: feeds both directions to the taps. `read`: the inbound frame of this tick, if it was read
+    /// before; `native`: the plan's G.711 law. Returns whether there were taps.
     pub(super) fn feed_taps(
         &mut self,
         read: Option<&[i16]>,
@@ -222,7 +223,8 @@ impl Capture {
         true
     }
 
-    /// Last pass of a frame, for recorders. Returns whether they should read now ([`Capture::catch_up`]).
+    /// Last pass of a frame: counts the frame for the recorders. Returns whether they should read now
+    /// ([`Capture::catch_up`]).
     pub(super) fn note_frame(&mut self, now: u32) -> bool {
         self.unread.now = now;
         if self.recorders.is_empty() {
@@ -232,8 +234,8 @@ impl Capture {
         self.unread.frames >= self.unread.most
     }
 
-    /// Makes the recorders read up to the present frame. It must be called before anything changes that they depend on.
-    /// `playing`: the operation that is being played. Returns whether anything was read.
+    /// Makes the recorders read all frames up to the present one. Call it before any change that affects the recorders.
+    /// `playing`: the operation that plays now. Returns whether frames were read.
     pub(super) fn catch_up(&mut self, playing: Option<OpId>, writer: &WriterHandle) -> bool {
         let frames = std::mem::take(&mut self.unread.frames);
         let Some(tracks) = self.tracks.as_mut().filter(|_| frames > 0) else { return false };
@@ -256,7 +258,8 @@ impl Capture {
 
     // ---- commands ----
 
-    /// Takes a command about a recording, after [`Capture::catch_up`]. `codec`: of the plan; `now`: the media clock.
+    /// Handles a recording command. Call [`Capture::catch_up`] first. `codec`: the plan's codec; `now`: the media
+    /// clock.
     pub(super) fn handle_recording(
         &mut self,
         key: SessionKey,
@@ -290,12 +293,12 @@ impl Capture {
         self.recorders.note_finished();
     }
 
-    /// Recordings get so many frames of silence, because the worker stood still.
+    /// Records `frames` missed frames as silence, because the worker stood still.
     pub(super) fn miss(&mut self, frames: u32) {
         self.recorders.miss(frames);
     }
 
-    /// Stops all recorders, after [`Capture::catch_up`].
+    /// Stops all recorders. Call [`Capture::catch_up`] first.
     pub(super) fn finish_recordings(&mut self, now: u32, writer: &WriterHandle) {
         if self.recorders.is_empty() {
             return;
@@ -306,7 +309,8 @@ impl Capture {
         writer.wake();
     }
 
-    /// Ends a recording that has read up to the present frame, with what came until now.
+    /// Ends a recording that has read all frames up to the present one. It also gets the audio that has arrived but
+    /// that its lag held back.
     fn finish(&mut self, recorder: Recorder, now: u32) {
         let read = self.unread.now;
         match &mut self.tracks {
@@ -315,7 +319,7 @@ impl Capture {
         }
     }
 
-    /// Adds a tap, unless there are too many. `live`: the inbound audio was listened to live already.
+    /// Adds a tap, unless there are [`MOST_TAPS`] already. `live`: the inbound audio has a live listener already.
     pub(super) fn add_tap(&mut self, op: OpId, tracks: Tracks, sink: TapSink, codec: Codec, live: bool) {
         if self.taps.len() >= MOST_TAPS {
             return;
@@ -332,7 +336,7 @@ impl Capture {
         self.taps.retain(|tap| tap.op != op);
     }
 
-    /// Ends all taps: the session closes.
+    /// Removes all taps when the session closes.
     pub(super) fn clear_taps(&mut self) {
         self.taps.clear();
     }

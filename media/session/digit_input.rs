@@ -1,4 +1,5 @@
-//! The DTMF digits that a leg sends us: telephone-events, and tones in its audio when it has no telephone-events.
+//! The DTMF digits received from a leg: as telephone-events, or as tones in the audio if the plan has no
+//! telephone-events.
 
 use std::time::Instant;
 
@@ -10,11 +11,11 @@ use crate::rtp::dtmf::{Allowance, Detector};
 
 use super::SessionEvents;
 
-/// See the module.
+/// The receiver of a leg's DTMF digits.
 #[derive(Default)]
 pub(super) struct DigitInput {
     events: Detector,
-    /// Exists while the plan has no telephone-events, so that digits are tones.
+    /// Exists while the plan has no telephone-events: digits then come as tones.
     inband: Option<Box<InbandDetector>>,
     allowance: Allowance,
     /// Digits dropped because they came faster than [`Allowance`] allows.
@@ -22,7 +23,7 @@ pub(super) struct DigitInput {
 }
 
 impl DigitInput {
-    /// Starts to search the audio for tones, or stops. A search that runs goes on.
+    /// Starts or stops the tone detection. A running detection continues.
     pub(super) fn set_inband(&mut self, on: bool) {
         self.inband = on.then(|| self.inband.take().unwrap_or_else(|| Box::new(InbandDetector::new())));
     }
@@ -32,12 +33,13 @@ impl DigitInput {
         self.inband.is_some()
     }
 
-    /// One 20 ms frame.
+    /// Advances the rate limit by one 20 ms frame.
     pub(super) fn tick(&mut self) {
         self.allowance.tick();
     }
 
-    /// Takes a telephone-event packet. Reports the digit that begins with it, unless its tone was reported before.
+    /// Handles a telephone-event packet. Reports the digit that begins with it, unless the digit was reported as a
+    /// tone.
     pub(super) fn handle_event(
         &mut self,
         header: &Header,
@@ -54,7 +56,8 @@ impl DigitInput {
         }
     }
 
-    /// Searches an inbound frame for a tone. Reports the digit that begins with it, unless its event was reported before.
+    /// Searches an inbound frame for a tone. Reports the digit that begins with it, unless the digit was reported as a
+    /// telephone-event.
     pub(super) fn handle_frame(&mut self, now: Instant, samples: &[i16], rate: SampleRate, events: &mut SessionEvents) {
         if let Some(inband) = &mut self.inband
             && let Some(digit) = inband.handle_frame(now, samples, rate)

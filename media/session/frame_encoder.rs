@@ -1,20 +1,21 @@
-//! Turns frames of PCM at any rate into payloads of the codec that the leg is sent.
+//! Encodes PCM frames of any rate in the codec that the leg is sent.
 
 use crate::codec::{Codec, Encoder, LONGEST_FRAME, SampleRate};
 use crate::resample::Resampler;
 
-/// See the module. Made for the first frame that is not octets of the plan's law already.
+/// The encoder of a leg's outbound audio. Created for the first frame that needs it: any frame except 8,000 Hz audio
+/// for a G.711 leg.
 pub(super) struct FrameEncoder {
     codec: Codec,
     encoder: Encoder,
-    /// From the rate of the newest frame.
+    /// The rate of the newest resampled frame, and its resampler to the codec's rate.
     resampler: Option<(SampleRate, Resampler)>,
     /// The last frame at the codec's rate.
     samples: [i16; LONGEST_FRAME],
 }
 
 impl FrameEncoder {
-    /// An encoder without history.
+    /// An encoder for a new stream.
     pub(super) fn new(codec: Codec) -> FrameEncoder {
         let encoder = Encoder::new(codec, codec.sample_rate());
         FrameEncoder { codec, encoder, resampler: None, samples: [0; LONGEST_FRAME] }
@@ -29,12 +30,12 @@ impl FrameEncoder {
         self.encoder.rate()
     }
 
-    /// The newest encoded frame, at [`FrameEncoder::rate`].
+    /// The PCM of the newest encoded frame, at [`FrameEncoder::rate`].
     pub(super) fn samples(&self) -> &[i16] {
         self.samples.get(..self.rate().frame()).unwrap_or_default()
     }
 
-    /// Takes the loss that the remote end reports, in percent.
+    /// Adapts the encoder to the loss that the far end reports, in percent.
     pub(super) fn expect_loss(&mut self, percent: u8) {
         self.encoder.expect_loss(percent);
     }

@@ -1,4 +1,4 @@
-//! The RTP stream that a leg receives: its statistics, its rate limit, and what was dropped of it.
+//! The RTP stream received from a leg: its statistics, its rate limit and the counters of dropped datagrams.
 
 use std::net::SocketAddr;
 
@@ -6,12 +6,12 @@ use crate::engine::Counts;
 use crate::event::Stats;
 use crate::rtp::receiver::{PacketBudget, Receiver};
 
-/// See the module.
+/// The state of the RTP stream received from a leg.
 #[derive(Default)]
 pub(super) struct Inbound {
     pub(super) receiver: Receiver,
     pub(super) budget: PacketBudget,
-    /// The application has muted the leg: nobody hears its audio.
+    /// The application has muted the leg: its audio is replaced with silence or left out.
     pub(super) muted: bool,
     dropped: Dropped,
 }
@@ -19,17 +19,17 @@ pub(super) struct Inbound {
 /// Why a datagram is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DropReason {
-    /// The remote end has said in SDP that it sends nothing, so its packets cannot be told from anybody's.
+    /// The far end's SDP says that it sends nothing, so its packets cannot be distinguished from a stranger's.
     Held,
-    /// The packet is not under the agreed SRTP key, or came before.
+    /// The packet does not authenticate with the agreed SRTP key, or is a replay.
     Srtp,
     /// The datagram is neither RTP nor RTCP.
     Malformed,
     /// The payload type was not agreed.
     PayloadType,
-    /// RTP from another source than the latched one.
+    /// RTP from a source other than the latched one.
     Stranger,
-    /// RTCP from another host than the one that sends RTP.
+    /// RTCP from a host other than the source of RTP.
     RtcpStranger,
     /// Packets come faster than [`PacketBudget`] allows.
     Flood,
@@ -37,7 +37,7 @@ pub(super) enum DropReason {
     ForeignRtcp,
 }
 
-/// Dropped datagrams by reason.
+/// Counters of dropped datagrams by reason.
 #[derive(Default)]
 struct Dropped {
     held: u64,
@@ -74,7 +74,7 @@ impl Inbound {
         }
     }
 
-    /// Adds what was dropped to a session's figures.
+    /// Adds the counters of dropped datagrams to a session's statistics.
     pub(super) fn add_dropped(&self, stats: &mut Stats) {
         let Dropped { held, srtp, malformed, payload_type, stranger, flood, rtcp, first_stranger } = self.dropped;
         stats.dropped_held = held;

@@ -1,18 +1,18 @@
-//! The newest 20 ms of a leg's inbound audio, for those that want it at once: a bridge that cannot relay packets, a room,
+//! The newest 20 ms of a leg's inbound audio, for live consumers: a bridge that cannot relay packets, a room,
 //! detectors.
 
 use super::track::AudioTrack;
 use crate::codec::{LONGEST_FRAME, SampleRate};
 
-/// See the module.
+/// The newest inbound frame of a leg.
 pub(super) struct InboundFrame {
     pub(super) samples: [i16; LONGEST_FRAME],
     pub(super) rate: SampleRate,
-    /// The media clock when the frame was read.
+    /// The media clock at which the frame was read.
     at: u32,
-    /// The remote end sent something for it.
+    /// The far end sent audio for this frame.
     sounds: bool,
-    /// No bridge and no room has taken it yet.
+    /// No bridge or room has taken this frame yet.
     fresh: bool,
 }
 
@@ -21,7 +21,7 @@ impl InboundFrame {
         InboundFrame { samples: [0; LONGEST_FRAME], rate: SampleRate::Hz8000, at: 0, sounds: false, fresh: false }
     }
 
-    /// Reads the frame that is due. `now`: the media clock, 8,000 a second.
+    /// Reads the frame that is due. `now`: the media clock in units of 1/8,000 s.
     pub(super) fn read(&mut self, track: &mut AudioTrack, now: u32) {
         track.handle_tick();
         (self.rate, self.at) = (track.rate(), now);
@@ -33,12 +33,12 @@ impl InboundFrame {
         self.samples.get(..self.rate.frame()).unwrap_or_default()
     }
 
-    /// The frame and its rate; `None` if the remote end sent nothing for it.
+    /// The frame and its rate; `None` if the far end sent no audio for it.
     pub(super) fn sound(&self) -> Option<(&[i16], SampleRate)> {
         self.sounds.then(|| (self.samples(), self.rate))
     }
 
-    /// The same, once for each frame.
+    /// Like [`InboundFrame::sound`], but returns each frame only once.
     pub(super) fn take(&mut self) -> Option<(&[i16], SampleRate)> {
         if !std::mem::take(&mut self.fresh) {
             return None;
@@ -46,7 +46,7 @@ impl InboundFrame {
         self.sound()
     }
 
-    /// The frame that was read at `now`. A frame is not read from the timeline twice, so taps use this one too.
+    /// The frame, if it was read at `now`. Taps use it too, because a frame cannot be read from the timeline twice.
     pub(super) fn read_at(&self, now: u32) -> Option<&[i16]> {
         (self.at == now).then(|| self.samples())
     }

@@ -1,5 +1,5 @@
-//! A leg whose packets the kernel relays, or drops because nobody hears them: whether it may, and what is known of the packets
-//! afterwards.
+//! Offload of a leg's packets: whether the kernel may relay or drop them, and how its counters are added to the
+//! session's.
 
 use std::time::Instant;
 
@@ -10,8 +10,9 @@ use crate::offload::{FlowCounts, Forward, OffloadRule};
 use crate::rtp::Header;
 
 impl MediaSession {
-    /// The rule by which the kernel can relay this leg's packets to `peer`, after one of them was relayed by us. `None` if
-    /// anybody here has more to do with the packets than to listen, or if their source is not sure yet.
+    /// Returns the rule for the kernel to relay this leg's packets to `peer`. `from` is the header of a packet that we
+    /// have just relayed. `None` if `peer` is sent other audio, if the packets are used for more than recorders and
+    /// taps, or if their source is not settled yet.
     pub(crate) fn offload_rule(
         &self,
         peer: &MediaSession,
@@ -44,13 +45,15 @@ impl MediaSession {
         Some(OffloadRule { noise: rule.noise.filter(|_| noise.is_some()), forward: Some(forward), ..rule })
     }
 
-    /// The rule by which the kernel can drop this leg's packets, after one that nobody heard: the leg is played to, or waits.
+    /// Returns the rule for the kernel to drop this leg's packets. `from` is the header of a packet without a listener:
+    /// the leg is being played audio, or waits.
     pub(crate) fn drop_rule(&self, from: &Header, now: Instant) -> Option<OffloadRule> {
         let unheard = self.routing.joined == Joined::Nothing && !self.capture.has_tracks();
         if unheard { self.plain_rule(from, now) } else { None }
     }
 
-    /// A rule for packets that need no look inside and that nobody changes on their way.
+    /// Returns a rule without a destination. `None` if the packets must be inspected or changed on their way, or if
+    /// their source is not settled yet.
     fn plain_rule(&self, from: &Header, now: Instant) -> Option<OffloadRule> {
         let plan = self.plan.as_ref()?;
         let receiver = &self.inbound.receiver;
@@ -69,8 +72,8 @@ impl MediaSession {
         })
     }
 
-    /// Adds what the kernel has counted of this leg's packets. Returns the packets and octets since the last time; `None` if the
-    /// kernel has no rule for them.
+    /// Adds the kernel's counters of packets received from this leg. Returns the packets and octets since the last
+    /// call; `None` if the leg is not offloaded.
     pub(crate) fn note_offloaded_in(&mut self, counted: &FlowCounts, now: Instant) -> Option<(u64, u64)> {
         let (packets, octets, gaps) = self.routing.offload.note(counted)?;
         self.inbound.receiver.add(packets, octets, gaps, counted);
@@ -80,13 +83,14 @@ impl MediaSession {
         Some((packets, octets))
     }
 
-    /// Adds what the kernel has counted of packets that it sent to this leg.
+    /// Adds the kernel's counters of packets that it sent to this leg.
     pub(crate) fn note_offloaded_out(&mut self, packets: u64, octets: u64, counted: &FlowCounts) {
         self.outbound.sender.add(packets, octets, counted.highest as u16, counted.timestamp);
         self.outbound.relay.note_relayed((counted.age.as_millis() / 20).try_into().unwrap_or(u8::MAX));
     }
 
-    /// The leg's packets come to us again. `by_itself`: because of what came from the leg, or did not.
+    /// Ends the offload of this leg's packets. `by_itself`: the leg's traffic is the reason (an unexpected packet, or
+    /// silence).
     pub(crate) fn end_offload(&mut self, by_itself: bool) {
         self.routing.offload.end(by_itself);
         self.inbound.receiver.restart_transit();

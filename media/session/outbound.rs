@@ -1,4 +1,4 @@
-//! The RTP stream that a leg is sent: one line of sequence numbers and timestamps, whatever feeds it.
+//! The RTP stream that a leg is sent: one line of sequence numbers and timestamps for all audio sources.
 
 use super::capture::Capture;
 use super::frame_encoder::FrameEncoder;
@@ -15,40 +15,40 @@ use crate::timeline::Stamp;
 
 /// The longest payload that we send, in octets: 60 ms of G.711 (480), 20 ms of L16 at 16,000 Hz (640).
 const LONGEST: usize = 640;
-/// Octets by which the buffer of a packet grows.
+/// The step in octets by which the buffer of a packet grows.
 const ROOM: usize = 256;
 
-/// See the module.
+/// The state of the RTP stream that a leg is sent.
 pub(super) struct Outbound {
     pub(super) sender: Sender,
     pub(super) relay: RelayState,
     packing: Packing,
-    /// For frames that are not octets of the plan's law already.
+    /// Created for the first frame that needs it ([`FrameEncoder`]).
     pub(super) encoder: Option<Box<FrameEncoder>>,
     passed_event: Option<PassedEvent>,
-    /// Packets of the other leg that were not relayed.
+    /// The number of packets of the other leg that were not relayed.
     pub(super) not_relayed: u64,
 }
 
-/// The frames that wait until a packet of several frames is complete.
+/// The frames that wait until their packet is complete.
 struct Packing {
-    /// As long as the longest packet so far; at most `FIXED + LONGEST`.
+    /// The buffer: as long as the longest packet so far, at most `FIXED + LONGEST`.
     packet: Vec<u8>,
     frames: usize,
     octets: usize,
     timestamp: u32,
 }
 
-/// The telephone-event of another clock that is being passed on.
+/// The telephone-event of the other leg that is passed on with a timestamp of this leg's stream.
 struct PassedEvent {
-    /// Its timestamp on the other leg's line.
+    /// The event's timestamp in the other leg's stream.
     from: u32,
-    /// Its timestamp on this leg's line.
+    /// The event's timestamp in this leg's stream.
     to: u32,
 }
 
 impl Outbound {
-    /// `seed` gives the line its random start.
+    /// `seed` gives the random initial SSRC, sequence number and timestamp.
     pub(super) fn new(seed: u64) -> Outbound {
         Outbound {
             sender: Sender::new(seed),
@@ -60,18 +60,18 @@ impl Outbound {
         }
     }
 
-    /// Takes the clock of a new plan. Frames that wait for a packet of the old one are dropped.
+    /// Applies the clock rate of a new plan. Drops the frames that wait for a packet of the old plan.
     pub(super) fn apply(&mut self, plan: &MediaPlan) {
         self.sender.set_clock_rate(plan.codec.clock_rate());
         (self.packing.frames, self.packing.octets) = (0, 0);
     }
 
-    /// Whether frames wait for their packet to be full.
+    /// Whether frames wait for their packet to be complete.
     pub(super) fn is_packing(&self) -> bool {
         self.packing.frames > 0
     }
 
-    /// A packet of the other leg was not relayed.
+    /// Counts a packet of the other leg that was not relayed.
     pub(super) fn note_not_relayed(&mut self, cx: &mut Context<'_>) {
         self.not_relayed += 1;
         cx.counts.dropped += 1;
@@ -80,7 +80,7 @@ impl Outbound {
     }
 }
 
-/// What a packet passes on its way out: the leg's stream with the plan, the transport and the listeners that it needs.
+/// The outbound path: the leg's stream with the plan, the transport and the listeners.
 pub(super) struct Output<'a> {
     pub(super) plan: &'a MediaPlan,
     pub(super) outbound: &'a mut Outbound,
@@ -91,8 +91,8 @@ pub(super) struct Output<'a> {
 impl Output<'_> {
     // ---- relay ----
 
-    /// Makes another leg's packet (for echo, the leg's own) one of this stream, in place. Returns the packet as the remote end
-    /// is to get it; `None` if it cannot be relayed.
+    /// Rewrites another leg's packet (for echo, the leg's own) in place, as a packet of this stream. Returns the packet
+    /// to send; `None` if it cannot be relayed.
     pub(super) fn rewrite<'p>(
         &mut self,
         from: &Header,
@@ -135,7 +135,8 @@ impl Output<'_> {
         Some(packet)
     }
 
-    /// Passes another leg's telephone-event on among audio that has a timestamp line of its own, at the clock of this leg's
+    /// Passes on another leg's telephone-event whose timestamp cannot be relayed: the audio is sent in frames, or the
+    /// events have different clock rates. The event gets this stream's timestamp and the clock rate of this leg's
     /// events.
     pub(super) fn pass_event(&mut self, from: &Header, clock_rate: u32, packet: &[u8], cx: &mut Context<'_>) {
         let payload = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
@@ -157,8 +158,8 @@ impl Output<'_> {
 
     // ---- telephone-events ----
 
-    /// Sends a telephone-event packet, if there is somewhere to send it. `timestamp`: when the event began; `first`: it begins
-    /// with this packet.
+    /// Sends a telephone-event packet, if a target is known and the plan permits sending. `timestamp`: the start of the
+    /// event; `first`: this is its first packet.
     pub(super) fn send_event(
         &mut self,
         events: Events,
@@ -216,7 +217,7 @@ impl Output<'_> {
         self.pack(octets, cx);
     }
 
-    /// Sends a frame of a room, which is encoded already.
+    /// Sends a frame of a room's mix, which is encoded already.
     pub(super) fn send_mixed(&mut self, said: Said<'_>, cx: &mut Context<'_>) {
         if let (Some(law), Some(octets)) = (self.plan.codec.law(), said.payload.first_chunk::<FRAME>()) {
             return self.send_octets(law, octets, cx);
@@ -226,13 +227,13 @@ impl Output<'_> {
         self.pack(said.payload, cx);
     }
 
-    /// Nothing is sent in this frame.
+    /// Notes that nothing is sent in this frame.
     pub(super) fn rest(&mut self) {
         self.outbound.sender.pause();
         self.capture.handle_outbound_rest();
     }
 
-    /// The place of the frame that is about to be packed.
+    /// The stamp of the frame that is packed next.
     fn stamp(&mut self, cx: &Context<'_>) -> Stamp {
         let Outbound { packing, sender, .. } = &mut *self.outbound;
         if packing.frames == 0 {
@@ -252,7 +253,7 @@ impl Output<'_> {
         let start = FIXED + packing.octets;
         let end = start + octets.len();
         if packing.packet.len() < end && end <= FIXED + LONGEST {
-            // With room to spare, because Opus frames differ in length.
+            // Allocate more than needed, because Opus frames differ in length.
             packing.packet.resize(end.next_multiple_of(ROOM).min(FIXED + LONGEST), 0);
         }
         if let Some(place) = packing.packet.get_mut(start..end) {
@@ -260,13 +261,13 @@ impl Output<'_> {
             packing.octets += octets.len();
             packing.frames += 1;
         }
-        // Another frame of the same size must find room.
+        // Send the packet now if another frame of this size does not fit.
         if packing.frames >= usize::from(self.plan.frames) || packing.octets + octets.len() > LONGEST {
             self.flush_now(cx);
         }
     }
 
-    /// Sends the frames that wait for their packet to be full.
+    /// Sends the waiting frames in a packet that is not full.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
         if self.outbound.is_packing() {
             self.flush_now(cx);

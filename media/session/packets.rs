@@ -1,4 +1,4 @@
-//! The path of a packet through a session: what comes from the remote end, and what is relayed to it.
+//! The path of a packet through a session: received from the far end, or relayed to it.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::rtp::{Header, is_rtcp, noise};
 use crate::timeline::Stamp;
 
 impl Context<'_> {
-    /// The stamp of a packet that comes now.
+    /// The stamp of a packet that arrives now.
     pub(super) fn stamp(&self, header: &Header) -> Stamp {
         let arrival = self.clock.units(self.now, 8_000);
         Stamp { timestamp: header.timestamp, marker: header.marker, arrival }
@@ -22,7 +22,7 @@ impl Context<'_> {
 }
 
 impl MediaSession {
-    /// Takes one datagram of the RTP port. Returns its header and kind if the packet should be relayed.
+    /// Handles one datagram from the RTP port. Returns its header and kind if the packet should be relayed.
     pub(crate) fn handle_rtp(
         &mut self,
         from: SocketAddr,
@@ -42,7 +42,8 @@ impl MediaSession {
         }
     }
 
-    /// Decides whether a datagram is RTP of this leg's remote end, and takes it.
+    /// Checks that a datagram is RTP from this leg's far end, and handles it. Returns its header and kind if it may be
+    /// relayed.
     fn receive(
         &mut self,
         from: SocketAddr,
@@ -82,7 +83,8 @@ impl MediaSession {
         Ok(passes.then_some((header, kind)))
     }
 
-    /// Takes the payload of a received packet. A muted payload is overwritten. Returns whether it may be relayed.
+    /// Handles the payload of a received packet. Overwrites the payload if the leg is muted. Returns whether the packet
+    /// may be relayed.
     fn take_payload(
         &mut self,
         header: &Header,
@@ -95,7 +97,7 @@ impl MediaSession {
         match kind {
             PacketKind::Audio(codec) => {
                 if muted {
-                    // Audio that is not G.711 is left out. The bridged leg is then sent frames.
+                    // Muted audio other than G.711 is left out. The bridged leg is then sent frames.
                     let Some(law) = codec.law() else { return false };
                     payload.fill(law.silence());
                 }
@@ -142,23 +144,23 @@ impl MediaSession {
         }
     }
 
-    /// Whether RTCP from there is of another host than the one that sends RTP.
+    /// Whether RTCP from `from` comes from a host other than the source of RTP.
     pub(crate) fn is_stranger(&self, from: SocketAddr) -> bool {
         self.transport.is_stranger(from)
     }
 
-    /// Whether RTP from there is refused whatever it is.
+    /// Whether RTP from `from` is refused, whatever it contains.
     pub(crate) fn refuses(&self, from: SocketAddr, now: Instant) -> bool {
         self.transport.refuses(from, now)
     }
 
-    /// Whether the packet after the newest one may well be here too.
+    /// Whether another packet may wait behind the newest one.
     pub(crate) fn is_followed(&self) -> bool {
         self.inbound.receiver.is_followed()
     }
 
-    /// Takes note of the codec of a packet that is to be relayed. Returns true when the leg's packets cannot be relayed any
-    /// more because of it.
+    /// Checks the codec of a packet that is to be relayed. Returns true if it is the first one whose codec cannot be
+    /// relayed: from then on the leg's audio is sent as frames.
     pub(crate) fn note_codec(&mut self, kind: PacketKind) -> bool {
         match (kind, &self.plan) {
             (PacketKind::Audio(codec), Some(plan)) if !self.routing.codec_mismatch && !plan.passes(codec) => {
@@ -169,8 +171,8 @@ impl MediaSession {
         }
     }
 
-    /// Sends another leg's packet (for echo, the leg's own) to this leg's remote end, patched in place. `transcoded`: the other
-    /// leg's audio comes in frames, at the tick.
+    /// Sends another leg's packet (for echo, the leg's own) to this leg's far end, rewritten in place. `transcoded`:
+    /// the other leg's audio is sent as frames, at the tick.
     pub(crate) fn relay(
         &mut self,
         from: &Header,
@@ -195,8 +197,8 @@ impl MediaSession {
         }
     }
 
-    /// Takes the copy of a packet that the kernel has sent to this leg's remote end already: the leg's stream and its listeners
-    /// get to know of it.
+    /// Handles the copy of a packet that the kernel has already sent to this leg's far end: updates the leg's stream,
+    /// and feeds its listeners.
     pub(crate) fn note_sent_by_kernel(
         &mut self,
         from: &Header,

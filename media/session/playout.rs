@@ -1,4 +1,4 @@
-//! What a leg is sent in a frame: `digits > playback > source > input > relay | echo > silence`.
+//! Chooses the audio that a leg is sent in a frame: `digits > playback > source > input > relay | echo > silence`.
 
 use super::outbound::Output;
 use super::relay_state::Filler;
@@ -14,19 +14,20 @@ use crate::rtp::dtmf::{self, DigitFrame, DigitSender};
 use crate::source::{SourcePlayer, Spoken, StreamSource};
 use crate::tone::{Tone, ToneGenerator};
 
-/// Marks reported in a frame. More would fill the event sink faster than it is emptied, and a full sink ends the session.
+/// The highest number of marks reported in one frame. More marks could fill the event sink faster than it is emptied,
+/// and a sink that stays full ends the session.
 const MARKS: usize = 32;
 
-/// A frame that comes from another leg or a room.
+/// A frame from the bridged leg or from a room.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input<'a> {
-    /// The bridged leg's audio, 20 ms at that rate.
+    /// 20 ms of the bridged leg's audio, with its sample rate.
     Bridge(&'a [i16], SampleRate),
-    /// A room's mix in our codec.
+    /// A frame of the room's mix, in the leg's codec.
     Room(Said<'a>),
 }
 
-/// See the module.
+/// The sources of a leg's outbound audio.
 pub(super) struct Playout {
     digits: Option<Box<Digits>>,
     playback: Option<Box<Playback>>,
@@ -39,7 +40,7 @@ struct Digits {
     op: OpId,
     sender: DigitSender,
     timestamp: u32,
-    /// For a remote end without telephone-events.
+    /// The current digit as a tone, for a far end without telephone-events.
     tone: Option<ToneGenerator>,
 }
 
@@ -50,14 +51,15 @@ impl Playout {
 
     // ---- commands ----
 
-    /// Plays, instead of what is being played.
+    /// Starts a playback. It replaces the current one.
     pub(super) fn play(&mut self, playback: Playback, events: &mut SessionEvents) {
         if let Some(before) = self.playback.replace(Box::new(playback)) {
             events.send(Event::Finished { op: before.op, reason: FinishReason::Stopped });
         }
     }
 
-    /// Sends digits: after those of the same operation, instead of those of another one.
+    /// Starts to send digits: after the remaining digits of the same operation, or instead of those of another
+    /// operation.
     pub(super) fn send_digits(&mut self, op: OpId, sender: DigitSender, events: &mut SessionEvents) {
         if let Some(running) = self.digits.as_mut().filter(|running| running.op == op) {
             running.sender.append(sender);
@@ -66,7 +68,7 @@ impl Playout {
         }
     }
 
-    /// Stops the playback or the digits of that operation.
+    /// Stops the playback or the digits of operation `op`.
     pub(super) fn stop(&mut self, op: OpId, events: &mut SessionEvents) {
         if self.playback.take_if(|playback| playback.op == op).is_some()
             || self.digits.take_if(|digits| digits.op == op).is_some()
@@ -83,7 +85,7 @@ impl Playout {
         self.source.take_if(|source| source.op == op);
     }
 
-    /// Ends everything without a report: the session closes.
+    /// Ends all sources without an event, when the session closes.
     pub(super) fn clear(&mut self) {
         (self.digits, self.playback, self.source) = (None, None, None);
     }
@@ -95,20 +97,20 @@ impl Playout {
         self.playback.as_ref().map(|playback| playback.op)
     }
 
-    /// Whether something of ours is being sent, so that nothing is relayed.
+    /// Whether digits, a playback or a source is being sent, so that nothing is relayed.
     pub(super) fn is_busy(&self) -> bool {
         let source_speaks = self.source.as_ref().is_some_and(|source| source.speaks);
         self.playback.is_some() || self.digits.is_some() || source_speaks
     }
 
-    /// Whether there is anything that may be sent, now or in a later frame.
+    /// Whether there are digits, a playback or a source, even if they have no audio for this frame.
     pub(super) fn has_any(&self) -> bool {
         self.playback.is_some() || self.digits.is_some() || self.source.is_some()
     }
 
     // ---- the media clock ----
 
-    /// The third pass of a frame: sends audio from the source with the highest priority.
+    /// Third pass of a frame: sends audio from the source with the highest priority.
     pub(super) fn handle_tick(
         &mut self,
         input: Option<Input<'_>>,
@@ -116,7 +118,7 @@ impl Playout {
         events: &mut SessionEvents,
         cx: &mut Context<'_>,
     ) {
-        // Until an address is known, a prompt waits; on hold it goes on unheard.
+        // A prompt waits until an address is known. On hold it continues, but is not sent.
         if out.plan.remote.is_none() && out.transport.target().is_none() && out.plan.sends {
             return;
         }
@@ -137,7 +139,7 @@ impl Playout {
         }
     }
 
-    /// Sends silence where nothing is relayed.
+    /// Sends silence, if the frame has no other audio and relayed packets do not fill it.
     fn fill(&self, out: &mut Output<'_>, cx: &mut Context<'_>) {
         let filler = out.outbound.relay.tick(out.capture.has_tracks());
         let is_silence = filler == Filler::Silence || (filler == Filler::Pause && out.outbound.is_packing());
@@ -176,7 +178,7 @@ impl Playout {
         true
     }
 
-    /// Something else is sent in this frame: the source waits.
+    /// Pauses the source for this frame, because other audio is sent.
     fn hold_source(&mut self, events: &mut SessionEvents) {
         if let Some(source) = &mut self.source {
             let op = source.op;
@@ -184,7 +186,7 @@ impl Playout {
         }
     }
 
-    /// Sends the frame of a digit. Returns false when no digit takes this frame.
+    /// Sends this frame of a digit. Returns false if no digit uses this frame.
     fn send_digit(&mut self, out: &mut Output<'_>, events: &mut SessionEvents, cx: &mut Context<'_>) -> bool {
         let Some(digits) = &mut self.digits else { return false };
         let clock_rate = out.plan.events.map_or(8_000, |events| events.clock_rate);
@@ -199,7 +201,7 @@ impl Playout {
         };
         out.flush(cx);
         let Some(to) = out.plan.events else {
-            // In the audio itself. The frames of the retransmitted end packets are the gap.
+            // Send a tone. The frames of the retransmitted end packets become the gap after it.
             if first {
                 let key = dtmf::key(event).unwrap_or('0');
                 let milliseconds = digits.sender.duration_ms();
@@ -223,7 +225,7 @@ impl Playout {
     }
 }
 
-/// How many marks may be reported in this frame: none while the event sink is full.
+/// The number of marks that may be reported in this frame: none while the event sink is full.
 fn most_marks(events: &SessionEvents) -> usize {
     if events.backlog() == 0 { MARKS } else { 0 }
 }

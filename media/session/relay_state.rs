@@ -1,58 +1,60 @@
-//! What a leg hears while it has no audio of its own to be sent: relayed packets, silence, or nothing.
+//! The audio of a leg that is sent no digits, playback, source or frames: relayed packets, silence, or nothing.
 
-/// Frames after which a leg that is bridged to a silent leg is sent one packet of silence: 1 s. It opens the way through a
-/// router (NAT) and serves a remote end that waits for it. Nearly all legs have begun to speak by then.
+/// The number of frames after which a leg bridged to a silent leg is sent one packet of silence: 1 s. The packet opens
+/// the binding of a NAT router, and serves a far end that waits for a packet. By then nearly all legs have begun to
+/// send.
 const OPEN: u8 = 50;
-/// Frames from there to the next such packet: 0.5 s.
+/// The number of frames from one such packet to the next: 0.5 s.
 const KEEP_OPEN: u8 = 25;
-/// Frames without a relayed packet after which the other leg counts as silent: 2 s, more than pauses in speech.
+/// The number of frames without a relayed packet after which the other leg counts as silent: 2 s, which is longer than
+/// pauses in speech.
 const FELL_SILENT: u8 = 100;
 
 /// Whether packets are relayed to a leg.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum RelayState {
-    /// Nothing is relayed, and nothing is expected: the leg is sent silence.
+    /// Nothing is relayed, and no packet is expected: the leg is sent silence.
     #[default]
     Off,
-    /// The leg is bridged. The other leg has sent nothing yet, or nothing for a while. `frames`: since then, less those of the
-    /// silence that this leg has been sent meanwhile.
+    /// The leg is bridged. The other leg has sent nothing yet, or nothing for a while. `frames` counts up to [`OPEN`].
+    /// Then a packet of silence is sent, and the count is set back by [`KEEP_OPEN`].
     AwaitingFirstRelay { frames: u8 },
-    /// Packets are relayed. `frames`: since the newest one.
+    /// Packets are relayed. `frames`: the number of frames since the newest packet.
     Relaying { frames: u8 },
 }
 
-/// What fills a frame for which nothing else is to be sent.
+/// The content of a frame without other audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filler {
-    /// Nothing: relayed packets do.
+    /// Nothing is sent: relayed packets carry the audio.
     Relayed,
     Silence,
-    /// Nothing: no packet is due.
+    /// Nothing is sent: no packet is due.
     Pause,
 }
 
 impl RelayState {
-    /// A packet has been relayed to the leg, so many frames ago.
+    /// Notes that a packet was relayed to the leg this number of frames ago.
     pub(super) fn note_relayed(&mut self, frames: u8) {
         *self = RelayState::Relaying { frames };
     }
 
-    /// Relaying has stopped, or is about to come from another source.
+    /// Notes that relaying has stopped, or that its source is about to change.
     pub(super) fn note_stopped(&mut self) {
         if let RelayState::Relaying { .. } = self {
             *self = RelayState::Off;
         }
     }
 
-    /// The leg was sent something else: a frame of a bridge or a room.
+    /// Notes that the leg was sent a frame of a bridge or a room.
     pub(super) fn note_frame(&mut self) {
         if let RelayState::AwaitingFirstRelay { .. } = self {
             *self = RelayState::Off;
         }
     }
 
-    /// One frame for which there is nothing else to be sent. `heard`: recorders or taps listen to the leg, so that its silence
-    /// is sent without gaps.
+    /// Advances by one frame without other audio, and returns its content. `heard`: the leg's audio has listeners, so
+    /// silence is sent without gaps.
     pub(super) fn tick(&mut self, heard: bool) -> Filler {
         if let RelayState::Relaying { frames } = self {
             if *frames < FELL_SILENT {

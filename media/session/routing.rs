@@ -1,4 +1,4 @@
-//! With whom a leg exchanges audio, and in which form.
+//! The leg or room that a leg exchanges audio with, and in which form.
 
 use crate::command::SessionKey;
 use crate::engine::RoomSeat;
@@ -12,7 +12,7 @@ pub(crate) struct BridgedLeg {
     pub(crate) slot: usize,
 }
 
-/// What a session is joined to: one thing at a time.
+/// The leg or room that a session is joined to; one at a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Joined {
     #[default]
@@ -21,19 +21,19 @@ pub(crate) enum Joined {
     Room(RoomSeat),
 }
 
-/// See the module.
+/// The routing of a leg's audio.
 #[derive(Debug, Default)]
 pub(crate) struct Routing {
     pub(crate) joined: Joined,
-    /// The leg hears itself, and nobody else.
+    /// The leg hears only itself.
     pub(crate) echo: bool,
-    /// The leg's audio goes to the bridged leg frame by frame, because its packets cannot be relayed.
+    /// The leg's audio goes to the bridged leg as frames, because its packets cannot be relayed.
     pub(crate) transcoded: bool,
-    /// The leg sends a codec of its plan that the bridged leg's relay cannot take.
+    /// The leg has sent a codec of its plan that cannot be relayed.
     pub(super) codec_mismatch: bool,
-    /// The kernel's part in relaying the leg's packets.
+    /// The offload of the leg's packets to the kernel.
     pub(crate) offload: Offload,
-    /// The number of the newest command that says whom the leg hears.
+    /// The number of the session's newest command about its bridge or room.
     pub(crate) orders: u32,
 }
 

@@ -6,13 +6,13 @@ use crate::engine::{Flow, Network};
 use crate::rtp::srtp::{LONGEST, LONGEST_TRAILER, Refused, Srtp};
 use crate::sdp::Protection;
 
-/// The state of the protection. `former` is the context of keys that were in use before: should the same keys come back, their
-/// packet indices must not start again.
+/// The state of the protection. `former`: the SRTP context of keys that were used before. If the same keys return,
+/// their packet indices must not restart.
 #[derive(Debug)]
 pub(super) enum SrtpContext {
-    /// Packets pass as they are.
+    /// Packets are not encrypted.
     Plain { former: Option<Box<Srtp>> },
-    /// We have offered keys and no answer has come: no packet passes.
+    /// We have offered keys, and no answer has arrived. No packet is sent or accepted.
     AwaitingKeys { former: Option<Box<Srtp>> },
     /// Packets are encrypted and authenticated.
     Keyed(Box<Srtp>),
@@ -25,7 +25,7 @@ impl Default for SrtpContext {
 }
 
 impl SrtpContext {
-    /// Takes what offer and answer agreed. Keys that stay keep their state.
+    /// Applies the negotiated protection. Unchanged keys keep their state.
     pub(super) fn set(&mut self, protection: &Protection) {
         let former = match std::mem::take(self) {
             SrtpContext::Plain { former } | SrtpContext::AwaitingKeys { former } => former,
@@ -60,7 +60,7 @@ impl SrtpContext {
         }
     }
 
-    /// Sends a packet by the sockets of `slot`. A packet that cannot be encrypted is not sent.
+    /// Sends a packet through the sockets of `slot`. A packet that cannot be encrypted is not sent.
     pub(super) fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8], network: &mut dyn Network) {
         match self {
             SrtpContext::Plain { .. } => network.send(slot, flow, to, packet),

@@ -1,4 +1,4 @@
-//! Noise suppression of a leg's audio, each direction by itself.
+//! Noise suppression of a leg's audio, independent in each direction.
 
 use super::SessionEvents;
 use super::playout::Input;
@@ -7,10 +7,10 @@ use crate::command::{Track, Tracks};
 use crate::event::Event;
 use crate::suppress::Suppressor;
 
-/// See the module.
+/// The noise suppression of a leg.
 #[derive(Default)]
 pub(super) struct Suppression {
-    /// Made when suppression of one direction is asked for.
+    /// Created when suppression of a direction is first switched on.
     directions: Option<Box<Directions>>,
 }
 
@@ -22,7 +22,7 @@ struct Directions {
 
 struct Direction {
     on: bool,
-    /// The worker has no time for it at present.
+    /// Suppression is paused, because the worker lacks CPU time.
     shed: bool,
     /// Created at the first frame, with the frame's rate.
     suppressor: Option<(SampleRate, Suppressor)>,
@@ -45,7 +45,8 @@ impl Directions {
 }
 
 impl Direction {
-    /// Suppresses the noise of a frame in place. Returns false when this was the last frame, because suppression has ended.
+    /// Suppresses the noise of a frame in place. Returns false if this was the last frame, because suppression has
+    /// ended.
     fn process(&mut self, samples: &mut [i16], rate: SampleRate) -> bool {
         let suppressor = match &mut self.suppressor {
             Some((of, suppressor)) if *of == rate => suppressor,
@@ -60,26 +61,26 @@ impl Direction {
 }
 
 impl Suppression {
-    /// Switches suppression of these directions on or off. A suppressor that runs goes on, or fades.
+    /// Switches suppression of `tracks` on or off. A running suppressor continues, or fades out.
     pub(super) fn set(&mut self, tracks: Tracks, on: bool) {
         for track in [Track::Inbound, Track::Outbound].into_iter().filter(|track| tracks.has(*track)) {
             if on {
                 let direction = self.directions.get_or_insert_default().get_mut(track);
                 direction.get_or_insert(Direction { on, shed: false, suppressor: None }).on = true;
             } else if let Some(directions) = &mut self.directions {
-                // Without a suppressor there was no frame that could fade.
+                // Without a suppressor no frame was processed, so nothing has to fade out.
                 let direction = directions.get_mut(track).take_if(|direction| direction.suppressor.is_some());
                 *directions.get_mut(track) = direction.map(|direction| Direction { on, ..direction });
             }
         }
     }
 
-    /// Whether that direction is suppressed, or fades.
+    /// Whether suppression of `track` is on or fading out.
     pub(super) fn covers(&self, track: Track) -> bool {
         self.directions.as_ref().is_some_and(|directions| directions.get(track).is_some())
     }
 
-    /// The worker has no time for that direction, or has again. Reports a change.
+    /// Pauses suppression of `track` because the worker lacks CPU time, or resumes it. Reports a change.
     pub(super) fn set_shed(&mut self, track: Track, shed: bool, events: &mut SessionEvents) {
         let direction = self.directions.as_mut().and_then(|directions| directions.get_mut(track).as_mut());
         let Some(direction) = direction else { return };
@@ -88,8 +89,8 @@ impl Suppression {
         }
     }
 
-    /// Suppresses the noise of an input that the leg is about to be sent, by way of `frame`. Returns true with the input when
-    /// this was the last frame, because suppression has ended.
+    /// Suppresses the noise of an input that the leg is sent next. `frame` is the buffer for the result. The returned
+    /// flag is true if this was the last frame, because suppression has ended.
     pub(super) fn process_input<'a>(
         &mut self,
         input: Option<Input<'a>>,
@@ -105,7 +106,8 @@ impl Suppression {
         (frame.get(..rate.frame()).map(|samples| Input::Bridge(samples, rate)), ended)
     }
 
-    /// Suppresses the noise of a frame in place. Returns true when this was the last frame, because suppression has ended.
+    /// Suppresses the noise of a frame in place. Returns true if this was the last frame, because suppression has
+    /// ended.
     pub(super) fn process(&mut self, track: Track, samples: &mut [i16; LONGEST_FRAME], rate: SampleRate) -> bool {
         let Some(directions) = &mut self.directions else { return false };
         let place = directions.get_mut(track);
@@ -120,7 +122,7 @@ impl Suppression {
         true
     }
 
-    /// Ends suppression at once: the session closes.
+    /// Ends suppression without fading, when the session closes.
     pub(super) fn clear(&mut self) {
         self.directions = None;
     }

@@ -1,4 +1,4 @@
-//! The audio of one direction of a leg: packets or frames come in, PCM on the media clock is read.
+//! The audio of one direction of a leg: takes packets or frames, and provides audio on the media clock.
 
 use super::arrivals::Arrivals;
 use crate::codec::g711::Law;
@@ -9,26 +9,27 @@ use crate::rtp::FRAME;
 use crate::tap::Tapped;
 use crate::timeline::{self, Assembly, Makeup, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 
-/// See the module. Made when the first listener comes.
+/// The audio of one direction. Created for the first listener.
 pub(super) struct AudioTrack {
     /// Decodes packets that are not G.711.
     assembly: Option<Box<Assembly>>,
     /// The codec of the newest packets.
     codec: Codec,
     rate: SampleRate,
-    /// Packets that the timeline has yet to get. They go there before anything else is done with it.
+    /// Packets that are not yet on the timeline. They are written to it before any other use of it.
     arrivals: Arrivals,
     timeline: Timeline,
     live: Reader,
     recorder: Reader,
-    /// To the 8,000 Hz of taps, if the track has another rate; `recorder_narrower`: the same for recorders.
+    /// The resampler to the 8,000 Hz of taps, if the track has another rate; `recorder_narrower`: the same for
+    /// recorders.
     tap_narrower: Option<Box<Resampler>>,
-    /// To the 16,000 Hz of taps that want them; made for the first one.
+    /// The resampler to 16,000 Hz, for taps with this rate; created for the first of them.
     tap_widener: Option<Box<Resampler>>,
     recorder_narrower: Option<Box<Resampler>>,
-    /// The track of the codec before, from which recorders read so many more frames.
+    /// The track of the previous codec, and the number of frames that recorders still read from it.
     before: Option<(Box<AudioTrack>, u8)>,
-    /// Late packets of the tracks before.
+    /// The number of late packets of the previous tracks.
     late_before: u32,
 }
 
@@ -58,7 +59,7 @@ impl AudioTrack {
         }
     }
 
-    /// Another codec follows. `unread`: frames that recorders have not read yet.
+    /// Changes the codec. `unread`: the number of frames that recorders have not read yet.
     pub(super) fn follow(&mut self, codec: Codec, rate: SampleRate, unread: u8) {
         self.settle();
         let mut before = std::mem::replace(self, AudioTrack::new(codec, rate));
@@ -77,7 +78,7 @@ impl AudioTrack {
         codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
     }
 
-    /// Takes a packet's payload, in order or not.
+    /// Adds a packet's payload, in order or not.
     pub(super) fn handle_packet(&mut self, stamp: Stamp, codec: Codec, sequence: u16, payload: &[u8]) {
         match (codec.law(), &mut self.assembly) {
             (Some(law), None) => self.arrivals.push(stamp, law, payload, &mut self.timeline),
@@ -86,7 +87,8 @@ impl AudioTrack {
         }
     }
 
-    /// To be called before the reads of a tick: packets that wait for one that will not come are decoded without it.
+    /// Call it before the reads of a tick. Decodes packets that wait for a missing packet, if the next frame needs
+    /// them.
     pub(super) fn handle_tick(&mut self) {
         self.settle();
         if let Some(assembly) = &mut self.assembly {
@@ -94,27 +96,27 @@ impl AudioTrack {
         }
     }
 
-    /// Takes a frame of G.711 that was not a packet.
+    /// Adds a G.711 frame that was not a packet.
     pub(super) fn handle_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
         if self.assembly.is_none() {
             self.arrivals.push(stamp, law, octets, &mut self.timeline);
         }
     }
 
-    /// Takes a frame of PCM at the track's rate that was not a packet.
+    /// Adds a PCM frame at the track's rate that was not a packet.
     pub(super) fn handle_samples(&mut self, stamp: Stamp, samples: &[i16]) {
         if self.assembly.is_some() {
             self.timeline.write_samples(stamp, samples);
         }
     }
 
-    /// The remote end pauses, with comfort noise of so many -dBov (RFC 3389).
+    /// Starts a pause with comfort noise. `level`: in -dBov (RFC 3389).
     pub(super) fn handle_comfort_noise(&mut self, stamp: Stamp, level: u8) {
         self.settle();
         self.timeline.write_comfort_noise(stamp, level);
     }
 
-    /// A pause without packets begins.
+    /// Starts a pause without packets.
     pub(super) fn rest(&mut self) {
         self.settle();
         self.timeline.rest();
@@ -129,7 +131,7 @@ impl AudioTrack {
         }
     }
 
-    /// Puts the packets that have come on the timeline.
+    /// Writes the buffered packets to the timeline.
     #[inline]
     pub(super) fn settle(&mut self) {
         self.arrivals.settle(&mut self.timeline);
@@ -146,15 +148,15 @@ impl AudioTrack {
         self.before = None;
     }
 
-    /// Reads the frame that is due for live listeners. Samples past the frame stay as they were.
+    /// Reads the frame that is due for live listeners. Samples beyond the frame are unchanged.
     pub(super) fn read_live(&mut self, now: u32, samples: &mut [i16; LONGEST_FRAME]) -> Makeup {
         let Some(samples) = samples.get_mut(..self.rate.frame()) else { return Makeup::default() };
         self.settle();
         self.timeline.read_samples(&mut self.live, now, samples)
     }
 
-    /// Reads the same frame for taps: as octets of `law` (G.711 in that law is not decoded), else as samples at 8,000 Hz; with
-    /// `wide`, at 16,000 Hz too.
+    /// Reads the same frame for taps: as octets of `law` (G.711 in that law is not decoded), or as samples at 8,000 Hz
+    /// if the track is not G.711. With `wide`, reads samples at 8,000 Hz and at 16,000 Hz.
     pub(super) fn read_tap(&mut self, now: u32, law: Law, wide: bool, tapped: &mut Tapped) {
         if self.assembly.is_none() && !wide {
             let mut octets = [0; FRAME];
@@ -194,7 +196,8 @@ impl AudioTrack {
         read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, copied);
     }
 
-    /// Reads what a recorder that has stopped still lacks, without moving the reader of the others.
+    /// Returns a function that reads the frames that a stopped recorder still lacks, one per call. The reader of the
+    /// other recorders does not move.
     pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut Copied) {
         self.settle();
         let left = self.before.as_ref().map_or(0, |(_, left)| *left);
@@ -212,7 +215,7 @@ impl AudioTrack {
         }
     }
 
-    /// The quality of what came.
+    /// The counters of the timeline. Late packets include those of previous tracks.
     pub(super) fn quality(&self) -> Quality {
         let quality = self.timeline.quality();
         Quality { late: quality.late.saturating_add(self.late_before), ..quality }

@@ -1,8 +1,8 @@
-//! How a leg's packets reach the remote end and come from it: its addresses, their protection, the session's sockets.
+//! The transport of a leg's packets: the far end's addresses, the protection of the packets, and the session's sockets.
 //!
-//! One kind of transport exists: RTP and RTCP on a pair of ports, plain or SRTP with keys from the SDP. Another kind (ICE and
-//! DTLS on one socket, RTCP muxed) would be a second kind of this struct: no other part of a session knows addresses, keys or
-//! sockets.
+//! There is one kind of transport: RTP and RTCP on a pair of ports, plain or SRTP with keys from the SDP. Another kind
+//! (ICE and DTLS on one socket, with RTCP multiplexing) would be another variant of this struct: no other part of a
+//! session knows addresses, keys or sockets.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,21 +15,21 @@ use crate::rtp::Header;
 use crate::rtp::srtp::Refused;
 use crate::sdp::MediaPlan;
 
-/// See the module.
+/// The transport of a leg's packets.
 #[derive(Default)]
 pub(super) struct Transport {
-    /// The session's slot on its worker. The slot names the session's sockets to the [`crate::engine::Network`].
+    /// The session's slot on its worker. It identifies the session's sockets to the [`crate::engine::Network`].
     slot: usize,
     latch: Latch,
     srtp: SrtpContext,
-    /// Whether the network was told the latched source.
+    /// Whether the RTP socket is pinned to the latched source.
     pinned: bool,
-    /// The source of the remote end's newest RTCP.
+    /// The source of the far end's newest RTCP.
     rtcp_source: Option<SocketAddr>,
 }
 
 impl Transport {
-    /// The session has come to a worker, where it has this slot.
+    /// Sets the session's slot on the worker that it has come to.
     pub(super) fn set_slot(&mut self, slot: usize) {
         self.slot = slot;
     }
@@ -38,8 +38,8 @@ impl Transport {
         self.slot
     }
 
-    /// Takes the addresses and keys of a new plan. Returns whether the latch is open again. A hold that names no address says
-    /// nothing of where the remote end is, so it leaves the latch as it is.
+    /// Applies the addresses and keys of a new plan. Returns whether the latch is open again. A hold without an address
+    /// says nothing about the far end's address, so the latch stays unchanged.
     pub(super) fn apply(&mut self, plan: &MediaPlan) -> bool {
         self.srtp.set(&plan.protection);
         self.latch.set_source(plan.source);
@@ -52,7 +52,7 @@ impl Transport {
         opens
     }
 
-    /// A source that is silent for this long can lose its place to another one. `None`: it never does.
+    /// Sets the time for which the latched source must be silent before another source can replace it; `None`: never.
     pub(super) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
         self.latch.set_probation(probation);
     }
@@ -66,7 +66,7 @@ impl Transport {
         packet.get_mut(..length).ok_or(Refused::Malformed)
     }
 
-    /// Judges the source of an RTP packet. A source that has moved unpins the socket.
+    /// Decides whether an RTP packet comes from the far end. A changed source unpins the socket.
     pub(super) fn admit(&mut self, from: SocketAddr, header: &Header, cx: &mut Context<'_>) -> Admission {
         let admission = self.latch.admits(from, header.ssrc, header.sequence, cx.now);
         if let Admission::Moved = admission {
@@ -84,7 +84,7 @@ impl Transport {
         }
     }
 
-    /// One 20 ms frame: a source that has been silent for long is no longer the only one that may send.
+    /// Advances by one 20 ms frame: unpins the socket if the latched source has been silent for the probation.
     pub(super) fn tick(&mut self, cx: &mut Context<'_>) {
         if self.pinned && self.latch.is_doubted(cx.now) {
             self.unpin(cx);
@@ -97,7 +97,7 @@ impl Transport {
         }
     }
 
-    /// The kernel has forwarded a packet of the latched source at `at`.
+    /// Notes that the kernel handled a packet of the latched source at `at`.
     pub(super) fn note_heard(&mut self, at: Instant) {
         self.latch.hear(at);
     }
@@ -109,26 +109,27 @@ impl Transport {
         }
     }
 
-    /// Whether an RTCP source is another host than the one that sends RTP. Behind NAT its port says nothing.
+    /// Whether an RTCP source is on a host other than the source of RTP. The port is not compared, because a NAT can
+    /// change it.
     pub(super) fn is_stranger(&self, from: SocketAddr) -> bool {
         let known = [self.latch.target(), self.latch.learnt()];
         known.iter().any(Option::is_some) && known.iter().flatten().all(|known| known.ip() != from.ip())
     }
 
-    /// Whether the latch would refuse RTP from there.
+    /// Whether the latch refuses RTP from `from`.
     pub(super) fn refuses(&self, from: SocketAddr, now: Instant) -> bool {
         self.latch.refuses(from, now)
     }
 
     // ---- out ----
 
-    /// Where RTP goes; `None` until the SDP or the first packet has said so.
+    /// The target of our RTP; `None` until the SDP or the first packet gives one.
     pub(super) fn target(&self) -> Option<SocketAddr> {
         self.latch.target()
     }
 
-    /// Where RTCP goes: where it came from; else, behind NAT, the port after the learnt one, as the signalled address is of no
-    /// use there; else where the SDP says.
+    /// The target of our RTCP: the source of the far end's RTCP, if known; otherwise, behind a NAT, the port after the
+    /// learnt one, because the signalled address cannot be reached; otherwise the address in the SDP.
     fn rtcp_target(&self, plan: &MediaPlan) -> Option<SocketAddr> {
         self.rtcp_source.or_else(|| {
             let learnt = self.latch.learnt_target().filter(|learnt| Some(*learnt) != plan.remote);
@@ -141,7 +142,7 @@ impl Transport {
         self.srtp.send(self.slot, Flow::Rtp, to, packet, cx.network);
     }
 
-    /// Sends a compound RTCP packet that `write` puts into a buffer; writes none when there is no address for it.
+    /// Sends a compound RTCP packet. `write` writes it into a buffer; it is not called if there is no target.
     pub(super) fn send_rtcp<const N: usize>(
         &mut self,
         plan: &MediaPlan,
@@ -156,14 +157,14 @@ impl Transport {
         }
     }
 
-    // ---- what others may know ----
+    // ---- state ----
 
-    /// Whether the latch and the socket are settled, so that packets need no judgement by source.
+    /// Whether the socket is pinned and the latch settled, so that packets need no check of their source.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
         self.pinned && self.latch.is_settled(now)
     }
 
-    /// Whether the socket is pinned to a source to which our packets go as well.
+    /// Whether the socket is pinned to a source that is also the target of our packets.
     pub(super) fn is_pinned_both_ways(&self) -> bool {
         self.pinned && self.latch.learnt_target().is_some()
     }
@@ -172,12 +173,12 @@ impl Transport {
         self.srtp.is_plain()
     }
 
-    /// Where the SDP wants RTP.
+    /// The RTP address in the far end's SDP.
     pub(super) fn signalled(&self) -> Option<SocketAddr> {
         self.latch.signalled()
     }
 
-    /// Where RTP came from last.
+    /// The latched source of RTP.
     pub(super) fn learnt(&self) -> Option<SocketAddr> {
         self.latch.learnt()
     }

@@ -9,9 +9,9 @@ pub(super) type Position = i64;
 /// The origin of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It was received.
+    /// The sample was received.
     Here,
-    /// It was made up for a sample that has not arrived (yet).
+    /// The sample was made up, because the received one has not arrived (yet).
     Made,
     /// There is no sample.
     Absent,

@@ -33,7 +33,7 @@ fn number(slot: usize, flow: Flow) -> u64 {
     (slot as u64) << 1 | u64::from(flow == Flow::Rtcp)
 }
 
-/// The slot and flow that a socket's number stands for.
+/// The slot and flow encoded in a socket's number.
 fn of_number(socket: u64) -> (usize, Flow) {
     (((socket & !AGAIN) >> 1) as usize, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp })
 }
