@@ -643,7 +643,7 @@ pub enum EndCause {
     SessionExpired,
     /// [`crate::Config::max_legs`] or [`crate::Config::max_transactions`] is reached.
     Overload,
-    /// The trunk's [`crate::Peer::max_calls`] or [`crate::Peer::max_cps`] is reached.
+    /// The trunk's [`crate::Trunk::max_calls`] or [`crate::Trunk::max_cps`] is reached.
     TrunkFull,
     /// The command could not be turned into a request, because a URI in it is malformed.
     Invalid,

@@ -1,6 +1,6 @@
 //! Webhooks: a call event in Telnyx's format, and one signed attempt to deliver it.
 //!
-//! [`notice`] builds the `data` object without its `id`. [`seal`] adds the `id` and the attempt's `meta`, so that the
+//! `notice` builds the `data` object without its `id`. [`seal`] adds the `id` and the attempt's `meta`, so that the
 //! signed bytes are exactly the sent bytes.
 
 use bytes::Bytes;
