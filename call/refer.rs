@@ -111,12 +111,12 @@ impl Call {
                     call.fetch(transferee, target, FetchReason::Redirect);
                 }),
                 Decision::Program(program) => {
-                    self.send_elsewhere(referrer, transferee, |call| call.run(transferee, program))
+                    self.send_elsewhere(referrer, transferee, |call| call.run(transferee, program));
                 }
                 Decision::Reject(_) => self.order(referrer, LegCommand::AnswerRefer { status: 404 }),
                 // The application of the number knows nothing of this leg and cannot send commands for it.
                 Decision::Commands | Decision::CommandsWithin(_) => {
-                    self.order(referrer, LegCommand::AnswerRefer { status: 603 })
+                    self.order(referrer, LegCommand::AnswerRefer { status: 603 });
                 }
             },
         }

@@ -568,7 +568,7 @@ mod tests {
     #[test]
     fn marks_that_nobody_takes_hold_up_the_audio_behind_them() {
         let (mut player, writer) = player();
-        for name in 0..PASSED + 1 {
+        for name in 0..=PASSED {
             writer.mark(name.to_string().into());
             frame(&mut player, 0);
         }

@@ -82,7 +82,7 @@ fn redact_parameter(parameter: &mut [u8]) {
     let Some(equals) = parameter.iter().position(|&byte| byte == b'=') else { return };
     let (name, value) = parameter.split_at_mut(equals);
     let name = name.trim_ascii();
-    let name = name.rsplit(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    let name = name.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
     let secret = |known: &&[u8]| name.eq_ignore_ascii_case(known);
     if SECRETS.iter().any(secret) || name.eq_ignore_ascii_case(b"rspauth") {
         cover(value.get_mut(1..).unwrap_or_default());

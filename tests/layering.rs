@@ -1,24 +1,24 @@
-//! The rules about who may know what (ARCHITECTURE.md, "Invariants"), as far as Cargo does not enforce them: this scans the
-//! sources. A rule that bites is either right, or it is changed here together with its reason.
+//! The dependency rules (ARCHITECTURE.md, "Invariants") that Cargo does not enforce: these tests scan the sources. If a
+//! rule fails, fix the change, or change the rule here and say why.
 
 #![allow(clippy::indexing_slicing, reason = "our own sources, at offsets that were just found in them")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Words that code at some paths must not contain.
+/// Words that the code at some paths must not contain.
 struct Rule {
-    /// What is broken when it fires.
+    /// The rule in words, shown when it fails.
     says: &'static str,
-    /// Which files it is about; paths are relative to the workspace, with `/`.
+    /// Returns whether the rule applies to a file. Paths are relative to the workspace, with `/`.
     about: fn(&str) -> bool,
-    /// The words; a whole identifier or path each, or how a path begins (`x::`), unless `anywhere`.
+    /// The forbidden words: each a complete identifier or path, or the start of a path (`x::`), unless `anywhere`.
     words: &'static [&'static str],
-    /// Match inside identifiers too, in any case.
+    /// Whether a word also matches inside identifiers, in any letter case.
     anywhere: bool,
-    /// Files that may all the same, and why.
+    /// Files to which the rule does not apply, with the reason.
     except: &'static [(&'static str, &'static str)],
-    /// Whether test code is held to it as well.
+    /// Whether the rule applies to test code too.
     tests_too: bool,
 }
 
@@ -176,7 +176,7 @@ const CRATES: [&str; 26] = [
 /// How many of the first of them use no other.
 const INDEPENDENT: usize = 3;
 
-/// The media engine's shell: threads, sockets, files.
+/// The part of the media engine that is not pure: threads, sockets, files.
 const MEDIA_SHELL: [&str; 8] = [
     "media/worker.rs",
     "media/worker/sockets.rs",
@@ -188,10 +188,10 @@ const MEDIA_SHELL: [&str; 8] = [
     "media/recorded.rs",
 ];
 
-/// Where the documents are that tell of the sources.
+/// Documents that refer to source files.
 const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs", "docs/adr"];
 
-/// A longer file is a question, never an error.
+/// Lines above which a file is reported as too long; that is advice, not an error.
 const LONG_FILE: usize = 700;
 
 #[test]
@@ -264,18 +264,18 @@ fn documents_name_files_that_are_there() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// Where the links of a document lead, but those to elsewhere.
+/// Returns the targets of a document's links, without external ones.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
     targets.filter(|target| !target.is_empty() && !target.contains("://"))
 }
 
-/// What stands between backticks, outside of examples.
+/// Returns the texts between backticks, outside code blocks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2))
 }
 
-/// Whether it is a path below one of our folders, as far as its writing tells.
+/// Returns whether the text looks like a path in one of the workspace's folders.
 fn is_of_a_room(text: &str) -> bool {
     let rooms =
         ["call/", "sip/", "media/", "control/", "config/", "src/", "tests/", "docs/", "examples/", "scripts/", "fuzz/"];
@@ -350,7 +350,7 @@ fn found(rule: &Rule, path: &str, text: &str) -> Vec<String> {
     broken
 }
 
-/// The lines with their numbers and without comments; without the test modules at the end unless `tests_too`.
+/// Returns the lines without comments, with their numbers; without the test module at the end unless `tests_too`.
 fn code_lines(text: &str, tests_too: bool) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let mut in_comment = false;
@@ -388,7 +388,7 @@ fn code_lines(text: &str, tests_too: bool) -> Vec<(usize, String)> {
     lines
 }
 
-/// Where `//` begins a comment: not behind a colon, as in a URL.
+/// Returns where `//` starts a comment. It does not after a colon, as in a URL.
 fn comment_start(line: &str) -> Option<usize> {
     line.match_indices("//").map(|(at, _)| at).find(|at| !line[..*at].ends_with(':'))
 }
@@ -428,7 +428,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust source of the workspace but this one.
+/// Returns every Rust source of the workspace except this file.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for area in ["call", "sip", "media", "control", "config", "src", "tests", "examples", "benches"] {

@@ -1,5 +1,5 @@
-//! Many calls at once over a network that loses and repeats datagrams: none fails, and nothing is left of them. And what a
-//! call holds while it lasts, counted at the allocator.
+//! Many simultaneous calls over a network that loses and repeats datagrams: no call fails, and nothing is left of them.
+//! Also the memory that a live call uses, measured in the allocator.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,22 +29,22 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Nothing here may take longer.
+/// Time limit for every wait.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Tasks that the server may have begun meanwhile; far fewer than there were calls.
+/// Tasks that the server may have started meanwhile; far fewer than there were calls.
 const OTHERS: usize = 5;
-/// A fifth of RFC 3261's, so that the last timer of a call is over after 6.4 s.
+/// One fifth of the timers of RFC 3261, so that the last timer of a call ends after 6.4 s.
 const TIMERS: sip::Timers =
     sip::Timers { t1: Duration::from_millis(100), t2: Duration::from_millis(800), t4: Duration::from_secs(1) };
-/// Of the process, so one test at a time has it.
+/// Lets the tests run one after the other, because they measure the whole process.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// The system's allocator, which counts the octets that are in use.
+/// The system allocator, which also counts the octets in use.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: every call is passed to the system allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
@@ -76,7 +76,8 @@ async fn of_many_calls_over_a_bad_network_none_fails_and_none_stays() {
     network.connect([caller.address, callee.address, server.sip_addrs()[0].1]);
     let before = tasks();
 
-    // Of every three, one is answered by a document and two are bridged; of those the caller ends one, the callee one.
+    // Of every three calls, one is answered by a document and two are bridged. Of those two, one is ended by the caller
+    // and one by the callee.
     let begin = Instant::now();
     let target = network.front(2);
     let dial = caller.handle.clone();
@@ -177,8 +178,8 @@ async fn calls_that_were_joined_leave_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridged_call_holds_little_memory() {
     const CALLS: u128 = 128;
-    /// Both phones' legs of it included, which are in this process too; without its messages, of which
-    /// `sip.trace_mib` says how much is kept.
+    /// Includes the legs of both phones, which run in this process too. Does not include the stored messages, which
+    /// `sip.trace_mib` limits.
     const MOST: usize = 48 * 1024;
     let _alone = ALONE.lock().await;
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -186,7 +187,7 @@ async fn a_bridged_call_holds_little_memory() {
     let (server, _directory) = server(callee.address, None).await;
     let target = server.sip_addrs()[0].1;
     let mut before = 0;
-    // As many again first: tables grow by doubling.
+    // The same number of calls is made before the measurement, because tables grow by doubling.
     for call in 0..2 * CALLS {
         if call == CALLS {
             legs(&server).await;
@@ -200,7 +201,7 @@ async fn a_bridged_call_holds_little_memory() {
     }
     legs(&server).await;
     let held = || IN_USE.load(Ordering::Relaxed).saturating_sub(before) / usize::try_from(CALLS).unwrap();
-    // Records that are being written are gone in a moment.
+    // Records that are being written are freed soon.
     eventually("a call is small", || held() <= MOST).await;
     eprintln!("a bridged call holds {} octets, with both phones", held());
     server.shutdown(Signals::none()).await;
@@ -288,7 +289,7 @@ struct Phone {
 }
 
 impl Phone {
-    /// One that tells others to reach it at `advertise`.
+    /// Starts a user agent that gives `advertise` as its address.
     async fn start(advertise: SocketAddr) -> Self {
         let everybody = sip::TrunkAcl { name: "everybody".into(), networks: vec!["127.0.0.0/8".parse().unwrap()] };
         let config = sip::Config {
@@ -301,7 +302,7 @@ impl Phone {
             ..sip::Config::default()
         };
         let (sender, events) = mpsc::unbounded_channel();
-        // A test that is over hears no more.
+        // The test may have ended already.
         let handle = sip::transport::start(config, move |event| drop(sender.send(event))).await.unwrap();
         let address = handle.local_addrs()[0].1;
         Self { handle, events, address }
@@ -335,16 +336,16 @@ fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
     sip::Command::Invite { leg, invite: Box::new(outgoing) }
 }
 
-/// Port 9 is discard's: nobody listens there.
+/// Returns an SDP with port 9 (discard), on which nothing listens.
 fn sdp() -> String {
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
      m=audio 9 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n"
         .to_owned()
 }
 
-/// A network between three hosts of this machine. Each is known to the others by the address of its front; what comes to
-/// a front is passed to its host, from the sender's front. One datagram in ten is lost, though none more than twice, and
-/// one in twenty comes twice.
+/// A network between three hosts on this machine. The hosts know each other only by the address of a front socket. A
+/// front forwards what it receives to its host, with the sender's front as source. One datagram in ten is lost, but the
+/// same datagram at most twice; one in twenty is duplicated.
 struct Network {
     fronts: Vec<Arc<UdpSocket>>,
 }
@@ -369,7 +370,7 @@ impl Network {
             tokio::spawn(async move {
                 let mut buffer = [0; 4096];
                 loop {
-                    // An error is an ICMP message about a host that has gone.
+                    // An error is an ICMP message about a host that has ended.
                     let Ok((length, from)) = front.recv_from(&mut buffer).await else { continue };
                     let Some(sender) = hosts.iter().position(|host| *host == from) else { continue };
                     let copies = luck.lock().unwrap().copies(&buffer[..length]);
@@ -384,7 +385,7 @@ impl Network {
 
 struct Luck {
     state: u64,
-    /// How often each datagram was lost.
+    /// Number of losses of each datagram, by hash.
     lost: HashMap<u64, u8>,
 }
 

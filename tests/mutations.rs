@@ -1,6 +1,7 @@
-//! Mutated seeds through every parser that reads from the network: seconds of what `make fuzz` does for hours, with no other
-//! tool. Each parser gets `FUZZ_SECONDS` (1 by default, 10 in CI) and the random numbers of `FUZZ_SEED` (0 by default), so that a
-//! failure comes again. An input that makes a parser panic is kept in `fuzz/artifacts/PARSER/`.
+//! Feeds mutated seeds to every parser of network input: a few seconds of what `make fuzz` does for hours, without
+//! further tools. Each parser runs for `FUZZ_SECONDS` (1 by default, 10 in CI) with random numbers from `FUZZ_SEED` (0
+//! by default), so that a failure can be reproduced. An input that makes a parser panic is stored in
+//! `fuzz/artifacts/PARSER/`.
 
 #![allow(
     clippy::indexing_slicing,
@@ -17,11 +18,11 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-/// Longest input, in octets; as `make fuzz` has it.
+/// Maximum size of an input in octets, the same as in `make fuzz`.
 const LONGEST: usize = 8_192;
-/// Most changes to a seed before a parser sees it.
+/// Maximum changes to a seed.
 const MOST_CHANGES: u32 = 8;
-/// Octets that parsers treat in a way of their own: separators of SIP, SDP and XML, and the borders of integers.
+/// Octets with a special meaning for parsers: separators of SIP, SDP and XML, and limits of integers.
 const SPECIAL: &[u8] = b"\r\n\0\t ;,:=<>\"'&()[]{}@?/\\%-+*#0123456789\x7f\x80\xfe\xff";
 
 #[test]
@@ -78,7 +79,7 @@ fn scripts_survive_mutation() {
     fuzz("swml", tandem_signalwire::swml::fuzz_script);
 }
 
-/// Gives `parse` the seeds of that folder as they are, and then changed at random until the time is over.
+/// Feeds `parse` the unchanged seeds of the parser's folder, and then mutated ones until the time has passed.
 fn fuzz(parser: &str, parse: impl Fn(&[u8])) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let seeds = seeds(&root.join("seeds").join(parser));
@@ -100,7 +101,7 @@ fn fuzz(parser: &str, parse: impl Fn(&[u8])) {
     println!("{parser}: {tried} inputs");
 }
 
-/// A seed with up to [`MOST_CHANGES`] changes, [`LONGEST`] octets at most.
+/// Returns a seed with up to [`MOST_CHANGES`] changes, cut to [`LONGEST`] octets.
 fn mutated(seeds: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
     let mut data = seeds.choose(rng).cloned().unwrap_or_default();
     for _ in 0..rng.random_range(1..=MOST_CHANGES) {
@@ -110,8 +111,8 @@ fn mutated(seeds: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
     data
 }
 
-/// One change: an octet flipped, replaced or inserted; a piece removed, repeated or moved; another seed's end put on; a number
-/// made large.
+/// Makes one change: flips, replaces or inserts an octet; removes, repeats or moves a part; appends the end of another
+/// seed; inserts a large number; or cuts the end.
 fn change(data: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut StdRng) {
     let at = rng.random_range(0..=data.len());
     let length = rng.random_range(0..=(data.len() - at).min(64));
@@ -146,7 +147,7 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// Writes an input down, by its content.
+/// Stores an input under a name derived from its content.
 fn keep(folder: &Path, data: &[u8]) -> PathBuf {
     fs::create_dir_all(folder).unwrap();
     let hash = data

@@ -144,7 +144,7 @@ const MOMENTS: [fn(&mut CallScript); 13] = [
     |script| on_child(script, |script, child| script.feed_to(child, LegEvent::Ringing { early_media: true })),
     |script| on_child(script, |script, child| script.feed_to(child, LegEvent::Ringing { early_media: false })),
     |script| {
-        on_child(script, |script, child| script.answers(child));
+        on_child(script, tandem_call::testing::CallScript::answers);
         script.passes(Duration::from_secs(2));
         script.presses("5");
     },

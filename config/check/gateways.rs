@@ -67,7 +67,7 @@ fn check_common(config: &Config, path: &str, account: Option<&Arc<str>>, account
     match account {
         Some(account) => report.exists(format!("{path}.account"), "account", account, accounts),
         None if accounts.len() > 1 => {
-            report.fault(path, "there are several accounts: say whose calls it makes (account)")
+            report.fault(path, "there are several accounts: say whose calls it makes (account)");
         }
         None => {}
     }

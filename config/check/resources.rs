@@ -427,7 +427,11 @@ fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
             }
         }
     }
-    let sizes = config.number_pool.iter().filter_map(|block| block.bounds()).map(|(first, last)| last - first + 1);
+    let sizes = config
+        .number_pool
+        .iter()
+        .filter_map(tandem_routing::number_pool::Block::bounds)
+        .map(|(first, last)| last - first + 1);
     let size: u64 = sizes.sum();
     if size > LARGEST_POOL {
         report.fault("number_pool", format!("has {size} numbers; {LARGEST_POOL} at most"));
@@ -484,14 +488,14 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
             }
         }
         None if number.voice_url.is_some() => {
-            check_provider(config, documents(config, &number.account), &number.account, path, report)
+            check_provider(config, documents(config, &number.account), &number.account, path, report);
         }
         None => {}
     }
     if let Some(document) = &number.twiml {
         match inline_program(document, true) {
             Ok(program) => {
-                program.warnings.iter().for_each(|warning| report.note(format!("{path}.twiml"), &warning.message))
+                program.warnings.iter().for_each(|warning| report.note(format!("{path}.twiml"), &warning.message));
             }
             Err(failure) => report.fault(format!("{path}.twiml"), failure.detail),
         }
@@ -562,7 +566,7 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
         match &endpoint.provider {
             Some(provider) => check_provider(config, provider, &endpoint.account, &path, report),
             None if endpoint.voice_url.is_some() => {
-                check_provider(config, documents(config, &endpoint.account), &endpoint.account, &path, report)
+                check_provider(config, documents(config, &endpoint.account), &endpoint.account, &path, report);
             }
             None => {}
         }

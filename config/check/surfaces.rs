@@ -90,7 +90,7 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         }
     }
     let tls = tandem_sip::Config {
-        tls_trunks: config.trunks.iter().map(|trunk| trunk.tls()).collect(),
+        tls_trunks: config.trunks.iter().map(tandem_settings::TrunkConfig::tls).collect(),
         ..config.sip.clone()
     };
     for (index, one) in config.sip.certificates.iter().enumerate() {

@@ -49,7 +49,7 @@ struct TrunkRow {
 
 impl TrunkRow {
     fn of(trunk: &TrunkConfig, status: sip::TrunkStatus) -> Self {
-        let texts = |list: &[std::sync::Arc<str>]| list.iter().map(|text| text.to_string()).collect();
+        let texts = |list: &[std::sync::Arc<str>]| list.iter().map(std::string::ToString::to_string).collect();
         let (registration, registration_status) = match status.registered {
             sip::Registered::Not => ("none", None),
             sip::Registered::Pending => ("pending", None),

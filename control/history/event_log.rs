@@ -425,7 +425,7 @@ pub async fn read(store: &Store, session: CallId) -> Result<Read<Line>, StoreErr
             Some(mut written) => read.parts.append(&mut written),
             None => {
                 let (leg, kind) = (row.leg.map(LegId), row.kind.into());
-                read.parts.push(Line { at: row.at, leg, kind, text: row.text, data: None })
+                read.parts.push(Line { at: row.at, leg, kind, text: row.text, data: None });
             }
         }
     }

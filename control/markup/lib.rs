@@ -89,7 +89,7 @@ fn read(
     let mistaken = mistaken(&text);
     let root = Element::parse(&text).map_err(|error| not_xml(mistaken.map_or(error.0, str::to_owned)))?;
     if root.name != flavour.root {
-        let detail = mistaken.map(str::to_owned).unwrap_or_else(|| wrong_root(flavour, &root.name));
+        let detail = mistaken.map_or_else(|| wrong_root(flavour, &root.name), str::to_owned);
         return Err(failure(FailureKind::Document(code::WRONG_ROOT), detail));
     }
     Reader::new(flavour, origin).program(&root)

@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
             let Some(rule) = self.rule(element) else { continue };
             match rule.meaning {
                 Meaning::Say | Meaning::Play | Meaning::Pause => {
-                    verb::sound::read(&mut self, rule, element, &mut instructions)?
+                    verb::sound::read(&mut self, rule, element, &mut instructions)?;
                 }
                 Meaning::Gather => instructions.push(Instruction::Gather(verb::gather::read(&mut self, element)?)),
                 Meaning::Record => instructions.push(Instruction::Record(verb::record::read(&mut self, element)?)),
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
                 Meaning::Pay => instructions.push(verb::pay::read(&mut self, element)?),
                 Meaning::Connect => instructions.extend(verb::stream::connect(&mut self, element)?),
                 Meaning::Stream if rule.stands_in(&root.name) => {
-                    instructions.extend(verb::stream::alone(&mut self, element)?)
+                    instructions.extend(verb::stream::alone(&mut self, element)?);
                 }
                 Meaning::Enqueue => instructions.extend(verb::queue::enqueue(&mut self, element)?),
                 Meaning::Leave => instructions.push(Instruction::Leave),

@@ -826,7 +826,8 @@ impl Routing {
                     .iter()
                     .filter(|trunk| self.may_use(account, trunk))
                     .find(|trunk| trunk.uri.as_deref().is_some_and(|uri| with_user(uri, to.user()) == request_uri));
-                let from_host = trunk.and_then(|trunk| trunk.from_domain.as_ref()).map(|host| host.to_string());
+                let from_host =
+                    trunk.and_then(|trunk| trunk.from_domain.as_ref()).map(std::string::ToString::to_string);
                 let trunk = trunk.cloned();
                 vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk, aor: None }]
             }
@@ -863,7 +864,7 @@ fn over_trunk(trunk: &Arc<TrunkConfig>, number: &str) -> Option<Outbound> {
     Some(Outbound {
         request_uri: with_user(uri, &Numbering::of(trunk).called_out(number)),
         next_hop: Some(uri.to_owned()),
-        from_host: trunk.from_domain.as_ref().map(|host| host.to_string()),
+        from_host: trunk.from_domain.as_ref().map(std::string::ToString::to_string),
         credentials: trunk_credentials(trunk),
         trunk: Some(Arc::clone(trunk)),
         aor: None,
@@ -881,7 +882,7 @@ fn trouble(health: sip::Health) -> u8 {
 /// Draws a random sort key; the lowest goes first. Each element is first with a probability in proportion to its weight
 /// (Efraimidis and Spirakis 2006).
 pub fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
-    let chance = (rng.next_u32() as f64 + 1.0) / (f64::from(u32::MAX) + 1.0);
+    let chance = (f64::from(rng.next_u32()) + 1.0) / (f64::from(u32::MAX) + 1.0);
     -chance.ln() / f64::from(weight.max(1))
 }
 

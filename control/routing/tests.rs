@@ -93,7 +93,7 @@ fn a_trunk_may_have_codecs_of_its_own() {
 
 #[test]
 fn a_call_goes_over_the_trunk_that_its_application_chose_by_id_if_the_account_may_use_it() {
-    let id = |last: u8| format!("BY{:032x}", last);
+    let id = |last: u8| format!("BY{last:032x}");
     let trunks = [
         serde_json::json!({ "name": "usual", "uri": "sip:usual", "prefixes": ["+"] }),
         serde_json::json!({ "name": "own", "uri": "sip:own", "byoc": id(1), "account": "acme" }),

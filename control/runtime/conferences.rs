@@ -147,7 +147,7 @@ impl Conferences {
 
     /// A snapshot of the account's conference, while it is live.
     pub fn get(&self, account: &str, id: ConferenceId) -> Option<ConferenceSnapshot> {
-        self.0.lock().of(account, id).map(|live| live.seen())
+        self.0.lock().of(account, id).map(LiveConference::seen)
     }
 
     /// Snapshots of the account's live conferences, newest first.

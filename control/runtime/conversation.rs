@@ -443,10 +443,10 @@ impl ConversationTask<'_> {
                     return Ok(Some(End::Over { status: ConversationStatus::Ended(word), malformed: false }));
                 }
                 TurnOutput::Part(ConversationEnd::Hangup) => {
-                    command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() })
+                    command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() });
                 }
                 TurnOutput::Part(ConversationEnd::Run(program)) => {
-                    command(self.inbox, self.leg, Command::Run(*program))
+                    command(self.inbox, self.leg, Command::Run(*program));
                 }
                 TurnOutput::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }

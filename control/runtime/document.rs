@@ -227,7 +227,7 @@ fn told(
 
 /// The failure of a document request where applications send commands. Nothing is sent.
 fn undocumented(fetch: &Fetch) -> Fetched {
-    let url = without_credentials(&fetch.target.url).to_string();
+    let url = without_credentials(&fetch.target.url).clone();
     let detail = "this provider's applications command, and have no documents".to_owned();
     Fetched {
         line: format!("{url} failed: {detail}"),

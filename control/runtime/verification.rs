@@ -81,7 +81,7 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<LegId, C
         match calls.create_as(leg, call).await {
             Ok(_) => listen(&calls, leg, following, verification).await,
             Err(error) => {
-                tracing::warn!(account = %verification.account, %error, "number not called for its verification")
+                tracing::warn!(account = %verification.account, %error, "number not called for its verification");
             }
         }
     });

@@ -208,8 +208,8 @@ fn the_table_knows_whatever_the_official_libraries_write() {
         let name = as_written(name);
         for attribute in known.as_object().unwrap().keys() {
             attributes += 1;
-            let rules = TWIML.elements.iter().filter(|rule| rule.name == name);
-            let standing = rules.filter_map(|rule| rule.standing(attribute)).next();
+            let mut rules = TWIML.elements.iter().filter(|rule| rule.name == name);
+            let standing = rules.find_map(|rule| rule.standing(attribute));
             assert!(standing.is_some(), "<{name}> {attribute} is not known");
         }
     }

@@ -89,8 +89,8 @@ async fn rows(
     range: TimeRange,
 ) -> Result<Vec<AnyRow>, StoreError> {
     store.flush().await?;
-    let from = range.since.map_or(i64::MIN, |at| at.as_microsecond());
-    let until = range.before.map_or(i64::MAX, |at| at.as_microsecond());
+    let from = range.since.map_or(i64::MIN, jiff::Timestamp::as_microsecond);
+    let until = range.before.map_or(i64::MAX, jiff::Timestamp::as_microsecond);
     let mut query = sqlx::query(sql).bind(from).bind(until);
     for account in accounts {
         query = query.bind(account.clone());

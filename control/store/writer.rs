@@ -240,9 +240,9 @@ impl Writer {
         let awaited = acknowledgement.is_some();
         permit.send(Message::Write(write, acknowledgement));
         if awaited {
-            self.shared.urgent.notify_one()
+            self.shared.urgent.notify_one();
         } else {
-            self.hurry_if_many()
+            self.hurry_if_many();
         }
         Ok(())
     }
@@ -278,7 +278,7 @@ impl WriterTask {
             for message in inbox.drain(..) {
                 match message {
                     Message::Write(write, acknowledgement) => {
-                        batch.push(Pending { write: Some(write), acknowledgement })
+                        batch.push(Pending { write: Some(write), acknowledgement });
                     }
                     Message::Flush(acknowledgement) => flushes.push(acknowledgement),
                     Message::Close => self.receiver.close(),

@@ -129,7 +129,7 @@ mod tests {
         let context = Context { public_url: "http://127.0.0.1".into(), sequence: 0, recording: None, queue: None };
         let notice = notice(&event, &context)?;
         let Body::Json(data) = notice.body else { panic!("JSON") };
-        Some((notice.event.to_string(), data["payload"].clone()))
+        Some((notice.event.clone(), data["payload"].clone()))
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub fn seal(account: &Account, notice: &SignInput<'_>) -> SignedRequest {
         Some(Ok(signature)) => headers.extend(signature),
         Some(Err(error)) => tracing::error!(account = %account.name, %error, "webhook sent unsigned"),
         None => {
-            tracing::error!(account = %account.name, "webhook sent unsigned: the account has no Telnyx credentials")
+            tracing::error!(account = %account.name, "webhook sent unsigned: the account has no Telnyx credentials");
         }
     }
     SignedRequest { url, headers, body: Bytes::from(body) }

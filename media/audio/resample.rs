@@ -8,7 +8,7 @@ pub(super) fn to_8000(samples: &[i16], rate: u32) -> Vec<i16> {
     if rate == 8_000 || samples.is_empty() {
         return samples.to_vec();
     }
-    let step = rate as f64 / 8_000.0;
+    let step = f64::from(rate) / 8_000.0;
     let length = (samples.len() as f64 / step) as usize;
     // In downsampling, the filter keeps frequencies below 4 kHz (with a margin for its slope); in upsampling it keeps
     // all.

@@ -233,7 +233,7 @@ impl Dialogs {
             return;
         }
         let (contact, update) = (cx.core.contact(server.flow), server.method == Method::Update);
-        let features = self.legs.get(slot).map(|leg| leg.features()).unwrap_or_default();
+        let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
         let agreed = self.legs.get_mut(slot).and_then(|leg| leg.extensions.agreed.take());
         let lines = session_timer::answer_lines(agreed);
         let parts = ResponseParts {

@@ -98,17 +98,17 @@ impl Dialogs {
 
     /// A command for a leg.
     pub(super) fn handle_command(&mut self, cx: &mut Context<'_>, slot: LegId, command: Command) {
-        if self.legs.get(slot).is_none_or(|leg| leg.is_reported()) {
+        if self.legs.get(slot).is_none_or(super::state::Leg::is_reported) {
             return;
         }
         match command {
             Command::Invite { .. } | Command::Ring { .. } | Command::End(_) | Command::Directory(_) => {}
             Command::Provisional { status, sdp, headers, .. } => {
-                self.provisional(cx, slot, status, sdp.as_ref(), &headers)
+                self.provisional(cx, slot, status, sdp.as_ref(), &headers);
             }
             Command::Answer { sdp, headers, .. } => self.answer(cx, slot, &sdp, &headers),
             Command::Reject { status, reason, headers, .. } => {
-                self.reject(cx, slot, status, reason.as_deref(), "", &headers)
+                self.reject(cx, slot, status, reason.as_deref(), "", &headers);
             }
             Command::Hangup { status, reason, headers, .. } => self.hangup(cx, slot, status, reason, headers),
             Command::AnswerOffer { sdp, .. } => self.answer_offer(cx, slot, &sdp),

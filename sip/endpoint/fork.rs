@@ -167,7 +167,7 @@ impl Forks {
             _ if fork.settled != Settled::No => return,
             Event::Answered { .. } => return self.branch_answered(core, key, branch, event),
             Event::Provisional { sdp: sdp @ Some(_), .. } if *fork.early_media_from.get_or_insert(branch) != branch => {
-                *sdp = None
+                *sdp = None;
             }
             _ => {}
         }

@@ -216,7 +216,7 @@ impl Dialogs {
         let Some(server) = cx.transactions.server(server_slot) else { return };
         let (flow, cseq, initial) = (server.flow, server.cseq, server.merge_key.is_some());
         let contact = cx.core.contact(flow);
-        let features = self.legs.get(slot).map(|leg| leg.features()).unwrap_or_default();
+        let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
         let leg = self.legs.get_mut(slot);
         let (agreed, reliable, settled) = leg
             .map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))

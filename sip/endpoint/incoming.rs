@@ -136,7 +136,7 @@ pub(super) fn unsupported(request: &Request, prack: Prack) -> Option<String> {
 }
 
 pub(super) fn unsupported_line(tags: &[String]) -> String {
-    let clean = |tag: &String| tag.chars().filter(|c| c.is_ascii_graphic()).collect::<String>();
+    let clean = |tag: &String| tag.chars().filter(char::is_ascii_graphic).collect::<String>();
     format!("Unsupported: {}\r\n", tags.iter().map(clean).collect::<Vec<_>>().join(", "))
 }
 

@@ -350,7 +350,7 @@ fn is_refer(request: &Request) -> bool {
 /// Returns the status of `SIP/2.0 200 OK`, the first line of a message/sipfrag body.
 fn fragment_status(body: &[u8]) -> Option<u16> {
     let line = body.split(|&byte| byte == b'\n').next()?;
-    let mut words = line.split(|byte| byte.is_ascii_whitespace());
+    let mut words = line.split(u8::is_ascii_whitespace);
     words.next().filter(|version| version.eq_ignore_ascii_case(b"SIP/2.0"))?;
     let status = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
     (100..700).contains(&status).then_some(status)

@@ -429,7 +429,7 @@ mod tests {
         while stream.write_all(piece).await.is_ok() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -447,7 +447,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 stream.write_all(b" sip:a SIP/2.0\r\nl: 0\r\n\r\nOPTIONS").await.unwrap();
             }
-            std::future::pending::<()>().await
+            std::future::pending::<()>().await;
         };
         assert_eq!(read_from(3_600, never_between).await, (100, 2_000 + STALL_TIMEOUT.as_secs()));
     }

@@ -1,4 +1,4 @@
-//! A provider's customer: a web application that answers requests, and WebSockets for streams.
+//! A web application as a provider's customer runs it: it answers HTTP requests and accepts WebSockets for streams.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use crate::audio::encode;
 use crate::house::AUTH_TOKEN;
 use crate::log::{Log, PATIENCE};
 
-/// A request as it came.
+/// An HTTP request that the application received.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) path: String,
@@ -33,17 +33,17 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// The form's fields.
+    /// The fields of the form in the body.
     pub(crate) fn form(&self) -> BTreeMap<String, String> {
         form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
     }
 
-    /// A form's field; empty when it is not there.
+    /// The value of a field of the form; empty when the field is missing.
     pub(crate) fn field(&self, name: &str) -> String {
         self.form().remove(name).unwrap_or_default()
     }
 
-    /// The JSON body; null if it is none.
+    /// The JSON body; null when the body is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
@@ -52,7 +52,7 @@ impl Asked {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// Whether a Twilio validator would take it.
+    /// Whether the request's `X-Twilio-Signature` is valid.
     pub(crate) fn is_signed(&self) -> bool {
         let url = format!("http://{}{}", self.header("host"), self.path);
         let form = self.form();
@@ -63,10 +63,10 @@ impl Asked {
 
 type Answer = dyn Fn(&Asked) -> String + Send + Sync;
 
-/// The application; it ends when dropped.
+/// A running application; it stops when dropped.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
-    /// Every request.
+    /// All requests, in the order of their arrival.
     pub(crate) asked: Arc<Log<Asked>>,
     streams: mpsc::UnboundedReceiver<Stream>,
     task: AbortHandle,
@@ -80,7 +80,8 @@ struct Shared {
 }
 
 impl App {
-    /// Answers requests by `answer`; WebSockets at /stream.
+    /// Starts an application that answers every HTTP request with the document that `answer` returns and accepts
+    /// WebSockets at `/stream`.
     pub(crate) async fn start(answer: impl Fn(&Asked) -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -100,23 +101,23 @@ impl App {
         format!("ws://{}/stream", self.address)
     }
 
-    /// The first request at this path.
+    /// Waits for the first request for this path.
     pub(crate) async fn request(&self, path: &str) -> Asked {
         self.asked.find(path, |asked| asked.path == path).await
     }
 
-    /// The first webhook of this name.
+    /// Waits for the first Telnyx webhook with this event type and returns its payload.
     pub(crate) async fn event(&self, name: &str) -> Value {
         let is = |asked: &Asked| asked.json()["data"]["event_type"] == name;
         self.asked.find(name, is).await.json()["data"]["payload"].take()
     }
 
-    /// How many requests came to this path.
+    /// The number of requests for this path so far.
     pub(crate) fn count(&self, path: &str) -> usize {
         self.asked.all().iter().filter(|asked| asked.path == path).count()
     }
 
-    /// The next stream that the server opens.
+    /// Waits for the next stream that the server opens.
     pub(crate) async fn stream(&mut self) -> Stream {
         tokio::time::timeout(PATIENCE, self.streams.recv()).await.expect("no stream comes").unwrap()
     }
@@ -148,7 +149,7 @@ async fn upgrade(State(shared): State<Shared>, headers: HeaderMap, socket: WebSo
     })
 }
 
-/// A message of a stream, when it came; `Null` for a close by the server.
+/// A message of a stream and the time of its arrival; `Null` stands for a close by the server.
 pub(crate) type Frame = (Instant, Value);
 
 enum Order {
@@ -156,23 +157,23 @@ enum Order {
     Vanish,
 }
 
-/// A stream, from the application's side.
+/// The application's end of a stream.
 pub(crate) struct Stream {
-    /// Of the handshake.
+    /// The headers of the WebSocket handshake.
     pub(crate) headers: HeaderMap,
-    /// What came.
+    /// The messages that the server sent.
     pub(crate) frames: Arc<Log<Frame>>,
     says: mpsc::UnboundedSender<Order>,
     echoes: Arc<AtomicBool>,
 }
 
 impl Stream {
-    /// Whether every media message goes back at once.
+    /// Sets whether the application sends each media message back at once.
     pub(crate) fn echo(&self, on: bool) {
         self.echoes.store(on, Ordering::SeqCst);
     }
 
-    /// Plays this after what waits.
+    /// Sends audio, which the server plays after the audio that it has queued.
     pub(crate) fn play(&self, samples: &[i16]) {
         self.say(json!({ "event": "media", "media": { "payload": STANDARD.encode(encode(samples)) } }));
     }
@@ -189,37 +190,37 @@ impl Stream {
         self.send(Message::text(message.to_string()));
     }
 
-    /// Sends this, be it right or wrong.
+    /// Sends a message, valid or not.
     pub(crate) fn send(&self, message: Message) {
         self.says.send(Order::Say(message)).unwrap();
     }
 
-    /// Closes it, as an application does that has nothing more to say.
+    /// Closes the stream with code 1000, as an application does at the end of its work.
     pub(crate) fn close(&self) {
         self.send(Message::Close(Some(CloseFrame { code: 1000, reason: "".into() })));
     }
 
-    /// Goes without a word, as an application does that crashed.
+    /// Drops the connection without a close frame, as an application does that crashes.
     pub(crate) fn vanish(&self) {
         self.says.send(Order::Vanish).unwrap();
     }
 
-    /// The first message of this name.
+    /// Waits for the first message with this `event`.
     pub(crate) async fn event(&self, name: &str) -> Frame {
         self.frames.find(name, |(_, frame)| frame["event"] == name).await
     }
 
-    /// All messages of this name.
+    /// All messages so far with this `event`.
     pub(crate) fn events(&self, name: &str) -> Vec<Frame> {
         self.frames.all().into_iter().filter(|(_, frame)| frame["event"] == name).collect()
     }
 
-    /// When that mark came back.
+    /// Waits for the mark with this name to come back and returns the time of its arrival.
     pub(crate) async fn marked(&self, name: &str) -> Instant {
         self.frames.find(name, |(_, frame)| frame["event"] == "mark" && frame["mark"]["name"] == name).await.0
     }
 
-    /// Waits until this much more audio came: time, as the stream tells it.
+    /// Waits until that many milliseconds of further audio have arrived; the stream's media messages are the clock.
     pub(crate) async fn listen(&self, milliseconds: usize) {
         let mut place = self.frames.len();
         for _ in 0..milliseconds / 20 {
@@ -227,7 +228,7 @@ impl Stream {
         }
     }
 
-    /// Waits until the server has closed it.
+    /// Waits until the server has closed the stream.
     pub(crate) async fn closed(&self) {
         self.frames.find("the close", |(_, frame)| frame.is_null()).await;
     }
@@ -258,7 +259,7 @@ async fn pump(
                     continue;
                 }
                 Some(Ok(_)) => continue,
-                // Whoever waits for the close does so in vain if none came.
+                // Pushes no `Null` here: a test that waits for a close must fail when the server sent none.
                 Some(Err(_)) | None => return,
             },
             order = orders.recv() => match order {

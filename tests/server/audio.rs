@@ -1,4 +1,4 @@
-//! A phone's ear and mouth: PCMU over RTP on two threads of their own, so that a busy runtime does not blur the timing.
+//! A phone's media: PCMU over RTP on two threads of its own, so that a busy async runtime does not disturb the timing.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
@@ -14,7 +14,7 @@ pub(crate) const FRAME: usize = 160;
 const EVENTS: u8 = 101;
 const SILENCE: u8 = 0xFF;
 
-/// An RTP packet as it came.
+/// An RTP packet that the phone received.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) at: Instant,
@@ -34,7 +34,7 @@ impl Packet {
         })
     }
 
-    /// Whether something is to be heard in it.
+    /// Whether the packet carries audible audio: a sample above 1,000.
     pub(crate) fn is_loud(&self) -> bool {
         self.payload_type == 0 && decode(&self.payload).iter().any(|sample| sample.unsigned_abs() > 1_000)
     }
@@ -45,7 +45,7 @@ enum Out {
     Event { payload: [u8; 4], first: bool, takes_time: bool },
 }
 
-/// One phone's RTP.
+/// The RTP socket of one phone.
 pub(crate) struct Audio {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
@@ -55,7 +55,7 @@ struct Shared {
     socket: UdpSocket,
     queue: Mutex<VecDeque<Out>>,
     heard: Log<Packet>,
-    /// Frames of the queue that have left.
+    /// The number of queued audio frames that were sent.
     spoken: AtomicUsize,
     remote: Mutex<Option<SocketAddr>>,
     stop: AtomicBool,
@@ -79,7 +79,7 @@ impl Audio {
         Self { address, shared }
     }
 
-    /// Begins to talk.
+    /// Starts to send RTP to this address, a frame every 20 ms.
     pub(crate) fn connect(&self, remote: SocketAddr) {
         if self.shared.remote.lock().unwrap().replace(remote).is_none() {
             let talking = Arc::clone(&self.shared);
@@ -87,24 +87,24 @@ impl Audio {
         }
     }
 
-    /// Where the server listens.
+    /// The server's RTP address.
     pub(crate) fn remote(&self) -> SocketAddr {
         self.shared.remote.lock().unwrap().unwrap()
     }
 
-    /// Sends octets to the server's RTP port from ours, whatever they are.
+    /// Sends arbitrary octets from the phone's RTP port to the server's.
     pub(crate) fn throw(&self, octets: &[u8]) {
         let _ = self.shared.socket.send_to(octets, self.remote());
     }
 
-    /// Says this after what waits; whole frames.
+    /// Queues audio behind the audio that waits already; its length must be a whole number of frames.
     pub(crate) fn say(&self, samples: &[i16]) {
         assert_eq!(samples.len() % FRAME, 0);
         let octets = encode(samples);
         self.shared.queue.lock().unwrap().extend(octets.chunks(FRAME).map(|frame| Out::Audio(frame.to_vec())));
     }
 
-    /// Presses keys, 100 ms each.
+    /// Queues digits as telephone events of 100 ms each, with 100 ms of silence after each.
     pub(crate) fn press(&self, keys: &str) {
         let mut queue = self.shared.queue.lock().unwrap();
         for key in keys.chars() {
@@ -122,17 +122,17 @@ impl Audio {
         }
     }
 
-    /// Frames given to [`Audio::say`] that have left.
+    /// The number of audio frames given to [`Audio::say`] that were sent.
     pub(crate) fn spoken(&self) -> usize {
         self.shared.spoken.load(Ordering::SeqCst)
     }
 
-    /// What came.
+    /// The packets that the phone received.
     pub(crate) fn heard(&self) -> &Log<Packet> {
         &self.shared.heard
     }
 
-    /// What came, on the sender's clock: a gap is silence.
+    /// The received audio, placed by RTP timestamp; a gap is silence.
     pub(crate) fn samples(&self) -> Vec<i16> {
         let packets: Vec<Packet> = self.heard().all().into_iter().filter(|packet| packet.payload_type == 0).collect();
         let Some(first) = packets.first().map(|packet| packet.timestamp) else { return Vec::new() };
@@ -203,7 +203,8 @@ impl Shared {
     }
 }
 
-/// Noise that is like nothing but itself: what it correlates with came from it.
+/// Noise that correlates with nothing but itself, so that a test recognises its own audio. Another seed gives other
+/// noise.
 pub(crate) fn noise(milliseconds: usize, seed: u64) -> Vec<i16> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -211,11 +212,11 @@ pub(crate) fn noise(milliseconds: usize, seed: u64) -> Vec<i16> {
         ((state >> 48) as i16) / 4
     };
     let samples: Vec<i16> = (0..milliseconds * 8).map(|_| next()).collect();
-    // As G.711 has it, so that a faithful copy is an equal one.
+    // Encoded and decoded once, so that a lossless path returns exactly these samples.
     decode(&encode(&samples))
 }
 
-/// A tone, loud in every frame.
+/// A tone of 1 kHz that is loud in every frame.
 pub(crate) fn tone(milliseconds: usize) -> Vec<i16> {
     (0..milliseconds * 8).map(|place| ((place as f64 * 0.785).sin() * 8_000.0) as i16).collect()
 }
@@ -232,9 +233,9 @@ pub(crate) fn decode(octets: &[u8]) -> Vec<i16> {
     samples
 }
 
-/// How much of `said` is in `heard`: the normalised correlation at the best place, and that place.
+/// The highest normalised correlation of `said` with a part of `heard`, and the position of that part in samples.
 pub(crate) fn correlate(said: &[i16], heard: &[i16]) -> (f64, usize) {
-    /// So many samples find the place.
+    /// The number of samples that are compared to find the position.
     const PROBE: usize = 320;
     if heard.len() < said.len() || said.len() < PROBE {
         return (0.0, 0);
@@ -249,12 +250,13 @@ pub(crate) fn correlate(said: &[i16], heard: &[i16]) -> (f64, usize) {
     (likeness(said, &heard[best.1..]), best.1)
 }
 
-/// Of the parts of `said`, 200 ms each, those that are in `heard`. A busy machine's late packets cost a part, never all.
+/// Cuts `said` into parts of 200 ms and returns for each whether `heard` contains it. On a busy machine a late packet
+/// costs one part, never all of them.
 pub(crate) fn parts(said: &[i16], heard: &[i16]) -> Vec<bool> {
     said.chunks(1_600).map(|part| correlate(part, heard).0 > 0.95).collect()
 }
 
-/// Whether nearly all of `said` is in `heard`.
+/// Whether `heard` contains at least three quarters of the parts of `said`.
 pub(crate) fn holds(said: &[i16], heard: &[i16]) -> bool {
     let parts = parts(said, heard);
     let there = parts.iter().filter(|there| **there).count();
@@ -273,7 +275,7 @@ fn likeness(said: &[i16], heard: &[i16]) -> f64 {
     product as f64 / (left as f64 * right as f64).sqrt()
 }
 
-/// A WAV file that we expect: 16-bit PCM at 8,000 Hz whose header tells the truth about its length. The channels.
+/// Returns the channels of a WAV file: 16-bit PCM at 8,000 Hz. Panics when the header's lengths are wrong.
 pub(crate) fn read_wav(file: &[u8]) -> Vec<Vec<i16>> {
     assert_eq!((&file[..4], &file[8..16], &file[36..40]), (&b"RIFF"[..], &b"WAVEfmt "[..], &b"data"[..]));
     let number = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;

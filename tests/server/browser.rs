@@ -1,4 +1,4 @@
-//! Phones in browsers: SIP over the WebSocket at `/sip` (RFC 7118), by hand.
+//! Phones in browsers: SIP over the WebSocket at `/sip` (RFC 7118), written by hand.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::phone::{Heard, Message, Phone};
 const HOST: &str = "browser.invalid";
 const ALICE: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n";
 
-/// Opens a WebSocket at that path, for that subprotocol; else the status that it is refused with.
+/// Opens a WebSocket at that path with that subprotocol. The error is the HTTP status of the refusal.
 async fn open(to: SocketAddr, path: &str, protocol: &str) -> Result<WebSocketStream<TcpStream>, u16> {
     let mut request = format!("ws://{to}{path}").into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
@@ -34,7 +34,7 @@ async fn open(to: SocketAddr, path: &str, protocol: &str) -> Result<WebSocketStr
     }
 }
 
-/// Alice's browser.
+/// A SIP client in a browser, with Alice's credentials.
 struct Browser {
     socket: WebSocketStream<TcpStream>,
     audio: Arc<Audio>,
@@ -53,7 +53,7 @@ impl Browser {
         self.socket.send(Frame::text(text)).await.unwrap();
     }
 
-    /// The next message that fits; others are let go.
+    /// Waits for the next message that fits; skips the others.
     async fn hear(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
         let heard = async {
             loop {
@@ -67,12 +67,13 @@ impl Browser {
         tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("in vain: {what}"))
     }
 
-    /// The final response.
+    /// Waits for a final response.
     async fn outcome(&mut self) -> Message {
         self.hear("a final response", |message| message.status().is_some_and(|status| status >= 200)).await
     }
 
-    /// A request of its own, with these further lines and this body. A REGISTER without any asks who is registered.
+    /// Builds a request with these further header lines and this body. A REGISTER without `Expires` has no Contact: it
+    /// asks for the current bindings (RFC 3261, section 10.2.3).
     fn request(&mut self, method: &str, uri: &str, to: &str, lines: &str, body: &str) -> String {
         self.cseq += u32::from(method != "ACK");
         let asks = method == "REGISTER" && !lines.contains("Expires");
@@ -88,7 +89,8 @@ impl Browser {
         )
     }
 
-    /// Asks, shows the password when asked for it, and gives the outcome. `password`: alice's, or a guess.
+    /// Sends a request, repeats it with credentials after the 401 and returns the final response. `password` is Alice's
+    /// or a wrong one.
     async fn ask(&mut self, method: &str, uri: &str, lines: &str, body: &str, password: &str) -> Message {
         let to = if method == "REGISTER" { format!("<sip:alice@{}>", self.server) } else { format!("<{uri}>") };
         let request = self.request(method, uri, &to, lines, body);
@@ -140,7 +142,7 @@ impl Browser {
     }
 }
 
-/// Both hear the other, whole.
+/// Asserts that each hears one second of the other's audio without loss.
 async fn assert_hear_each_other(browser: &Browser, phone: &Phone) {
     for (from, to) in [(&browser.audio, &phone.audio), (&phone.audio, &browser.audio)] {
         to.heard().reach(5, "RTP").await;
@@ -186,7 +188,7 @@ async fn a_browser_logs_in_calls_a_phone_and_is_gone_when_its_websocket_is() {
 
     browser.socket.close(None).await.unwrap();
     let gone = async {
-        // Another asks who is there; the server hears of the end when it does.
+        // A second browser asks for the bindings until the server has noticed the closed WebSocket.
         let mut other = Browser::open(&house).await;
         while !other.ask("REGISTER", &registrar, "", "", "of alice").await.get("Contact").is_empty() {}
     };

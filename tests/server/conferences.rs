@@ -1,4 +1,4 @@
-//! Phones of different calls in one conference.
+//! Conferences of phones that are in different calls.
 
 use std::time::Duration;
 
@@ -20,12 +20,13 @@ fn conference(number: &str, attributes: &str) -> String {
     )
 }
 
-/// How many frames of a phone's audio so far had something to be heard.
+/// The number of audible frames that a phone has received so far.
 fn loud(phone: &Phone) -> usize {
     phone.audio.heard().all().iter().filter(|packet| packet.is_loud()).count()
 }
 
-/// Whether they hear it, in one of a few tries: a busy machine is late now and then, a wrong one never hears it.
+/// Asserts that all hearers hear the speaker in one of four tries: a busy machine is late sometimes, but a wrong
+/// program never passes.
 async fn hear(speaker: &Phone, hearers: &[&Phone], seed: u64) {
     for turn in 0..TRIES {
         let said = noise(1_000, 100 * seed + turn);
@@ -40,7 +41,7 @@ async fn hear(speaker: &Phone, hearers: &[&Phone], seed: u64) {
     panic!("not heard");
 }
 
-/// Until so many more packets have come to it.
+/// Waits until the phone has received that many further packets.
 async fn listen(phone: &Phone, frames: usize) {
     phone.audio.heard().reach(phone.audio.heard().len() + frames, "RTP from the conference").await;
 }
@@ -63,7 +64,8 @@ async fn all_hear_who_speaks_but_the_muted_until_the_host_leaves() {
     muted.audio.say(&noise(1_000, 32));
     listen(&host, 75).await;
     assert_eq!((loud(&guest), loud(&host)), before, "the muted one is heard");
-    // The conference ends with its host, and with it the documents of the others.
+    // The conference ends with its host. The documents of the other participants have no further verb, so their calls
+    // end too.
     host.hangup().await;
     guest.until(Heard::Bye).await;
     muted.until(Heard::Bye).await;

@@ -1,4 +1,4 @@
-//! What the server's own paths tell, and to whom.
+//! The contents of the server's own HTTP paths, and which credentials may read them.
 
 use serde_json::Value;
 use tandem_history::query::{LegFilter, Page};
@@ -106,7 +106,7 @@ async fn a_call_that_reached_nobody_says_why() {
     house.end().await;
 }
 
-/// A row of a list that has this at a key.
+/// The row of a list whose field `key` has this value.
 fn row<'a>(list: &'a Value, rows: &str, key: &str, value: &str) -> &'a Value {
     let found = list[rows].as_array().unwrap().iter().find(|row| row[key] == value);
     found.unwrap_or_else(|| panic!("no {key} {value} in {list}"))
@@ -130,7 +130,7 @@ async fn a_call_whose_application_is_down_says_so_with_advice_in_its_story_and_a
     let place = |what: &str| {
         lines.iter().position(|line| line.contains(what)).unwrap_or_else(|| panic!("{what} in {lines:#?}"))
     };
-    // In the order of causes.
+    // The lines are in causal order.
     assert!(
         place("POST http://") < place("document failed") && place("document failed") < place("Start the application")
     );
@@ -254,7 +254,7 @@ async fn each_account_sees_its_own_lists_and_an_operator_everybodys() {
         assert_eq!((count(&acme, list).await, count(&operator, list).await), (own, all), "{list}");
         assert_eq!(house.api.get_as("", &format!("/console/{list}")).await.status, 401, "{list}");
     }
-    // Nobody's errors are the operator's: the requests without credentials.
+    // Requests without credentials belong to no account: only operators see their errors.
     assert_eq!(count(&acme, "errors").await, 0);
     let errors = house.api.get_as(&operator, "/console/errors").await.json();
     assert_eq!(row(&errors, "errors", "cause", "wrong-credentials")["account"], Value::Null);

@@ -1,4 +1,4 @@
-//! The process is killed in the middle of a recorded call: what it knew is put right by the next one.
+//! The process is killed during a call. The next process completes its records, recordings and webhooks.
 
 use std::time::Duration;
 
@@ -40,12 +40,12 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     let call_sid = app.request("/voice").await.field("CallSid");
     let said = noise(10_000, 11);
     phone.audio.say(&said);
-    // 4 s of speech, told by the packets that the server sends meanwhile.
+    // 4 s of speech; the packets that the server sends meanwhile are the clock.
     phone.audio.heard().reach(200, "4 s of RTP").await;
     let (killed, spoken) = (Timestamp::now(), phone.audio.spoken());
     program.kill().await;
     assert!(spoken >= 150, "{spoken} frames were spoken");
-    // The time without a server, so that its end can be told from its return.
+    // A gap without a server, so that the test can distinguish the end of the call from the restart.
     tokio::time::sleep(Duration::from_millis(3_500)).await;
     let restarted = Timestamp::now();
     let program = Program::start(&file).await;
@@ -69,7 +69,7 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     let length: f64 = told.field("RecordingDuration").parse().unwrap();
     assert!((seconds - length).abs() <= 1.0, "{seconds} s in the file, {length} s told");
     assert_eq!(recording["duration"].as_str(), Some(&*told.field("RecordingDuration")));
-    // What was said until a second before the kill is there, its last bit included.
+    // The recording contains all audio up to one second before the kill, including the last 600 ms of it.
     let until = 160 * (spoken - 50);
     assert!(holds(&said[..until], &recorded), "{} samples recorded", recorded.len());
     assert!(parts(&said[until - 4_800..until], &recorded).contains(&true), "{} samples recorded", recorded.len());
@@ -85,7 +85,7 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     let duration: f64 = call["duration"].as_str().unwrap().parse().unwrap();
     assert!((duration - length).abs() <= 1.0, "{duration} s told, {length} s between its times");
 
-    // The server lives; and what it told, it told once.
+    // The server takes further calls, and it sends each webhook of the killed call only once.
     let mut phone = Phone::new().await;
     phone.call(program.udp, "100").await;
     phone.hangup().await;
@@ -131,7 +131,7 @@ async fn a_conference_that_was_killed_has_ended_and_its_recording_is_whole() {
     let ended = app.asked.find("conference-end", event("conference-end")).await;
     let sid = started.field("ConferenceSid");
     assert_eq!((ended.field("ConferenceSid"), ended.field("SequenceNumber")), (sid.clone(), "4".to_owned()));
-    // Both had left before it ended.
+    // Both participants had left before the conference ended.
     let told: Vec<String> = app.asked.all().iter().map(|asked| asked.field("StatusCallbackEvent")).collect();
     let told: Vec<&str> = told.iter().map(|event| &**event).filter(|event| !event.is_empty()).collect();
     assert_eq!(told, ["conference-start", "participant-leave", "participant-leave", "conference-end"]);
@@ -155,7 +155,7 @@ async fn both_far_ends_of_a_killed_call_get_a_bye_from_the_next_process() {
     called.until(Heard::Invited).await;
     called.pick_up().await;
     assert_eq!(caller.outcome().await, 200);
-    // Both answers are stored with the next batch of rows, well within this time.
+    // The server stores both answers with its next batch of rows, well within these 2 s.
     caller.audio.heard().reach(100, "2 s of RTP").await;
     program.kill().await;
     let program = Program::start(&file).await;
@@ -171,7 +171,7 @@ async fn a_call_that_was_made_right_before_the_kill_is_known_and_its_end_is_told
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
-    // Nobody answers there.
+    // A socket that never answers.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let program = Program::start(&file).await;
     let form = format!(
@@ -220,12 +220,12 @@ async fn a_recording_whose_record_a_kill_prevented_is_found_and_an_old_file_is_l
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
     let program = Program::start(&file).await;
     program.kill().await;
-    // A second of two channels, as the writer leaves it: its header says nothing yet.
+    // One second of two channels, as the recorder leaves the file when it is killed: the header has no lengths yet.
     let mut wav = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0".to_vec();
     wav.extend(8_000_u32.to_le_bytes());
     wav.extend(32_000_u32.to_le_bytes());
     wav.extend(b"\x04\0\x10\0data\0\0\0\0");
-    wav.extend((0..16_000_i16).flat_map(|sample| sample.to_le_bytes()));
+    wav.extend((0..16_000_i16).flat_map(i16::to_le_bytes));
     let named = |milliseconds: i64| {
         let id = (milliseconds as u128) << 80 | 0x5eed;
         folder.path().join(format!("data/recordings/{id:032x}.wav"))

@@ -1,4 +1,4 @@
-//! Calls that documents lead, and callers that are not let in.
+//! Calls that are controlled by documents, and callers that are refused.
 
 use crate::app::{App, Asked};
 use crate::house::{House, asks, inline};
@@ -33,7 +33,7 @@ async fn an_application_gathers_keys_by_signed_requests() {
     phone.call(house.udp, "100").await;
     let first = app.request("/voice").await;
     assert_eq!((first.field("CallStatus").as_str(), first.field("To").as_str()), ("ringing", "100"));
-    phone.audio.heard().find("the prompt", |packet| packet.is_loud()).await;
+    phone.audio.heard().find("the prompt", super::audio::Packet::is_loud).await;
     phone.audio.press("1234");
     phone.until(Heard::Bye).await;
     let gathered = app.request("/digits").await;

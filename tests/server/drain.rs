@@ -1,4 +1,4 @@
-//! SIGTERM: no new calls, live ones go on, and what is owed is delivered.
+//! SIGTERM: the server refuses new calls, lets the live ones go on and delivers outstanding webhooks before it exits.
 
 use tempfile::TempDir;
 
@@ -38,7 +38,7 @@ async fn sigterm_takes_no_new_call_lets_the_live_one_go_on_and_delivers_its_end(
     phone.hangup().await;
     let status = program.ended().await;
     assert_eq!(status.code(), Some(0));
-    // Before it exited, not soon after.
+    // The webhook arrived before the exit, not soon after it.
     let ends: Vec<Asked> = app.asked.all().into_iter().filter(|asked| asked.path == "/status").collect();
     assert_eq!(ends.len(), 1);
     assert_eq!((ends[0].field("CallStatus").as_str(), ends[0].is_signed()), ("completed", true));

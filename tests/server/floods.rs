@@ -1,5 +1,5 @@
-//! Floods: connections that are malformed, slow or lie about lengths, and datagrams from everywhere, all at a time. What they
-//! cost is bounded, and a live call does not hear them.
+//! Floods: many connections at once that are malformed, slow or state wrong lengths, and datagrams from many addresses.
+//! The memory that they cost is bounded, and a live call loses no audio.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,14 +14,15 @@ use crate::bridge::{arrived, live_call};
 use crate::log::PATIENCE;
 use crate::phone::Heard;
 
-/// Connections at a time.
+/// The number of simultaneous connections.
 const CONNECTIONS: usize = 200;
-/// Addresses that datagrams come from.
+/// The number of source addresses of the datagrams.
 const SOURCES: u32 = 1_000;
-/// What the whole process, its own phones and the attackers included, may grow by.
+/// The limit, in KiB, on the memory growth of the whole process, which includes the test's phones and attackers.
 const GROWTH_KIB: u64 = 96 * 1024;
 
-/// What a connection says. Each begins like SIP, and none of them ends as it should.
+/// The octets that connection `number` sends. All but one in eight begin as a SIP request, and none is a complete valid
+/// one.
 fn malice(number: usize) -> Vec<u8> {
     let start = format!(
         "INVITE sip:700@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKf{number};rport\r\nMax-Forwards: 70\r\n\
@@ -45,12 +46,13 @@ fn malice(number: usize) -> Vec<u8> {
     }
 }
 
-/// The beginning of a part that is itself made of parts.
+/// The beginning of a multipart body part that contains another multipart body.
 fn nested(depth: usize) -> String {
     format!("--b{depth}\r\nContent-Type: multipart/mixed;boundary=b{}\r\n\r\n", depth + 1)
 }
 
-/// One connection: says what it has, then a letter at a time until the server has enough of it or the test does.
+/// Opens one connection and sends its octets, then one octet every 100 ms until the server closes the connection
+/// (`true`) or the test ends.
 async fn attack(to: SocketAddr, number: usize) -> bool {
     let Ok(mut stream) = TcpStream::connect(to).await else { return true };
     if stream.write_all(&malice(number)).await.is_err() {
@@ -89,7 +91,7 @@ async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_shar
     for number in 0..CONNECTIONS {
         attacks.spawn(attack(house.tcp, number));
     }
-    // From a thousand addresses: rubbish, and requests that are well formed.
+    // 1,000 addresses send one datagram each: half of them malformed, half of them well-formed requests.
     for source in 0..SOURCES {
         let address = Ipv4Addr::from(0x7F_64_00_01 + source);
         let socket = UdpSocket::bind((address, 0)).await.unwrap();
@@ -98,7 +100,7 @@ async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_shar
              From: <sip:s@{address}>;tag=1\r\nTo: <sip:700@127.0.0.1>\r\nCall-ID: s{source}\r\nCSeq: 1 OPTIONS\r\n\r\n"
         );
         let octets = if source % 2 == 0 { request.into_bytes() } else { malice(source as usize) };
-        // Larger than a datagram can be: not sent, and not of interest here.
+        // Some messages are larger than a datagram can be. They are not sent, which does not matter here.
         let _ = socket.send_to(&octets, house.udp).await;
     }
     let last = encode(&said)[said.len() - FRAME..].to_vec();
@@ -110,7 +112,7 @@ async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_shar
     assert!(grown < GROWTH_KIB, "{grown} KiB");
     attacks.shutdown().await;
 
-    // What was refused left nothing, and what was held was let go.
+    // The server has released all connections and keeps no state of refused requests.
     let sip = || house.calls().services().sip().statistics();
     let empty = async {
         while sip().connections > 0 {

@@ -1,4 +1,4 @@
-//! The caller hangs up, whatever goes on: nothing is left behind, and all of it is on record.
+//! The caller hangs up in every phase of a call: the server releases everything and records the end.
 
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ async fn during_a_prompt_the_prompt_ends() {
     let house = House::start(&inline("600", "<Response><Say loop=\"0\">This never ends.</Say></Response>")).await;
     let mut caller = Phone::new().await;
     caller.call(house.udp, "600").await;
-    caller.audio.heard().find("the prompt", |packet| packet.is_loud()).await;
+    caller.audio.heard().find("the prompt", super::audio::Packet::is_loud).await;
     caller.hangup().await;
     assert_over(&house, &["completed"]).await;
     house.end().await;

@@ -1,4 +1,4 @@
-//! The server under test, in this process, and a plain HTTP client for its APIs.
+//! The server under test, in the test's process, and a plain HTTP client for its APIs.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,10 +21,12 @@ pub(crate) const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
 pub(crate) const AUTH_TOKEN: &str = "secret of the tests";
 pub(crate) const API_KEY: &str = "KEYtests";
 
-/// Each server its own RTP ports, so that they do not try each other's.
+/// The offset of the next server's RTP port range: each server has its own range, so that servers do not compete for
+/// ports.
 static PORTS: AtomicU16 = AtomicU16::new(0);
 
-/// A configuration file's text: all ports given by the system, one account, one trunk from 127.0.0.1, and `more`.
+/// The text of a configuration file: the system chooses all ports but those of RTP; one account, one trunk for
+/// 127.0.0.1, then `more`.
 pub(crate) fn settings(folder: &Path, more: &str) -> String {
     let first = 21_000 + (std::process::id() % 64) as u16 * 512 + PORTS.fetch_add(32, Ordering::SeqCst) % 512;
     format!(
@@ -53,12 +55,12 @@ inbound_from = ["127.0.0.1/32"]
     )
 }
 
-/// A number with an inline document.
+/// The configuration of a number with an inline document.
 pub(crate) fn inline(number: &str, document: &str) -> String {
     format!("[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\ntwiml = '{document}'\n")
 }
 
-/// A number that asks an application.
+/// The configuration of a number whose document comes from an application.
 pub(crate) fn asks(number: &str, app: SocketAddr) -> String {
     format!(
         "[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\nprovider = \"twilio\"\nvoice_url = \"http://{app}/voice\"\n\
@@ -66,7 +68,7 @@ pub(crate) fn asks(number: &str, app: SocketAddr) -> String {
     )
 }
 
-/// A running server.
+/// A running server with its addresses.
 pub(crate) struct House {
     server: Server,
     pub(crate) udp: SocketAddr,
@@ -76,12 +78,12 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// Starts one with `more` in its configuration.
+    /// Starts a server with `more` in its configuration.
     pub(crate) async fn start(more: &str) -> Self {
         Self::start_under(&[], more).await
     }
 
-    /// Starts one in this environment with `more` in its configuration.
+    /// Starts a server with these environment variables and with `more` in its configuration.
     pub(crate) async fn start_under(environment: &[(&str, &str)], more: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("tandem.toml");
@@ -95,7 +97,8 @@ impl House {
         Self { server, udp, tcp, api, folder }
     }
 
-    /// Has it take `more` instead of what it was started with; the keys that it would need a restart for.
+    /// Reloads the configuration with `more` in place of the earlier addition. Returns the changed keys that need a
+    /// restart.
     pub(crate) async fn reload(&self, more: &str) -> Vec<String> {
         let file = self.folder.path().join("tandem.toml");
         std::fs::write(&file, settings(self.folder.path(), more)).unwrap();
@@ -103,7 +106,7 @@ impl House {
         self.server.reload(config).await.unwrap()
     }
 
-    /// Waits until no call and no media session is left.
+    /// Waits until the server has no call and no media session.
     pub(crate) async fn quiet(&self) {
         let gone = async {
             self.server.calls().idle().await;
@@ -115,23 +118,23 @@ impl House {
         assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "{} legs live on", self.server.calls().live_legs());
     }
 
-    /// Its calls.
+    /// The server's registry of calls.
     pub(crate) fn calls(&self) -> &Calls {
         self.server.calls()
     }
 
-    /// Legs that have a media session.
+    /// The number of legs with a media session.
     pub(crate) fn live_legs(&self) -> u64 {
         self.server.calls().live_legs()
     }
 
-    /// Shuts it down.
+    /// Shuts the server down.
     pub(crate) async fn end(self) {
         self.server.shutdown(Signals::none()).await;
     }
 }
 
-/// The server's HTTP listener.
+/// A client of the server's HTTP listener at this address.
 #[derive(Clone, Copy)]
 pub(crate) struct Api(pub(crate) SocketAddr);
 
@@ -163,35 +166,35 @@ impl Api {
         reply.json()["recordings"].as_array().unwrap().clone()
     }
 
-    /// A recording's WAV file.
+    /// The WAV file of a recording.
     pub(crate) async fn wav(self, sid: &str) -> Vec<u8> {
         let reply = self.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings/{sid}.wav")).await;
         assert_eq!(reply.status, 200);
         reply.body
     }
 
-    /// GET as Twilio's client.
+    /// GET with the account's Twilio credentials.
     pub(crate) async fn get(self, path: &str) -> Reply {
         self.get_as(&basic(ACCOUNT_SID, AUTH_TOKEN), path).await
     }
 
-    /// GET with this in the header `Authorization`; without that header when it is empty.
+    /// GET with this value of the header `Authorization`; without the header when the value is empty.
     pub(crate) async fn get_as(self, authorization: &str, path: &str) -> Reply {
         self.request("GET", path, authorization, "application/json", "").await
     }
 
-    /// A Telnyx command to a leg.
+    /// Sends a Telnyx command to a leg; it must succeed.
     pub(crate) async fn command(self, call_control_id: &str, action: &str, body: &Value) {
         let path = format!("/calls/{}/actions/{action}", call_control_id.replace(':', "%3A"));
         self.telnyx(&path, body).await;
     }
 
-    /// A Telnyx dial.
+    /// Sends a Telnyx dial; it must succeed.
     pub(crate) async fn dial(self, body: &Value) {
         self.telnyx("/calls", body).await;
     }
 
-    /// POST as Telnyx's client, which succeeds: the data of the answer.
+    /// POST with the account's Telnyx key; it must succeed. Returns `data` of the answer.
     pub(crate) async fn telnyx(self, path: &str, body: &Value) -> Value {
         let key = format!("Bearer {API_KEY}");
         let reply = self.request("POST", &format!("/v2{path}"), &key, "application/json", &body.to_string()).await;
@@ -199,28 +202,28 @@ impl Api {
         reply.json()["data"].take()
     }
 
-    /// Has the configuration read again.
+    /// Makes the server read its configuration again.
     pub(crate) async fn reload(self) -> Reply {
         self.request("POST", "/console/reload", &basic(ACCOUNT_SID, AUTH_TOKEN), "text/plain", "").await
     }
 
-    /// POST of JSON to our own surface, as an operator.
+    /// POST of JSON to a path under `/console`, with an operator's credentials.
     pub(crate) async fn console(self, path: &str, body: &Value) -> Reply {
         let login = basic(ACCOUNT_SID, AUTH_TOKEN);
         self.request("POST", &format!("/console{path}"), &login, "application/json", &body.to_string()).await
     }
 
-    /// DELETE as Twilio's client.
+    /// Sends DELETE with the account's Twilio credentials.
     pub(crate) async fn delete(self, path: &str) -> Reply {
         self.send_as(&basic(ACCOUNT_SID, AUTH_TOKEN), "DELETE", path).await
     }
 
-    /// A request without a body, with this in the header `Authorization`.
+    /// A request without a body, with this value of the header `Authorization`.
     pub(crate) async fn send_as(self, authorization: &str, method: &str, path: &str) -> Reply {
         self.request(method, path, authorization, "application/json", "").await
     }
 
-    /// POST of a form under the account, as Twilio's client.
+    /// POST of a form to a path under the account, with its Twilio credentials.
     pub(crate) async fn post(self, path: &str, form: &str) -> Reply {
         let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}{path}");
         self.request("POST", &path, &basic(ACCOUNT_SID, AUTH_TOKEN), "application/x-www-form-urlencoded", form).await
@@ -251,7 +254,7 @@ impl Api {
     }
 }
 
-/// Basic authentication, as the header says it.
+/// The header value of Basic authentication (RFC 7617).
 pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }

@@ -1,4 +1,4 @@
-//! What the server does by the clock: old history goes, as the operator set it.
+//! Periodic work: the server deletes event logs that are older than `database.retention_days`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::log::PATIENCE;
 const OLD: CallId = CallId(1);
 const NEW: CallId = CallId(2);
 
-/// A database as an earlier process left it: the log of a call of 31 days ago, and of one of yesterday.
+/// Creates the database of an earlier process, with one line each of a call of 31 days ago and of a call of yesterday.
 async fn history(url: &str) {
     let store = Store::open(url).await.unwrap();
     for (session, days) in [(OLD, 31), (NEW, 1)] {

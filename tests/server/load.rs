@@ -1,4 +1,5 @@
-//! `tandem load` against the server: what it counts is all there, also beside applications that behave badly.
+//! `tandem load` against the server: its report accounts for all calls and packets, also beside applications that
+//! behave badly.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -9,12 +10,13 @@ use crate::app::{App, Asked};
 use crate::house::{House, asks, inline};
 use crate::phone::Phone;
 
-/// An address where nothing listens, on a host of its own, where no other test is given it meanwhile.
+/// An address at which nothing listens. It is on a host of its own, so that the system gives it to no other test
+/// meanwhile.
 fn free(host: u8) -> SocketAddr {
     UdpSocket::bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap().local_addr().unwrap()
 }
 
-/// Has it load `target` and gives its report.
+/// Runs `tandem load` against `target`, asserts that both calls succeed and returns the report.
 async fn load(target: SocketAddr, arguments: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
     command.arg("load").arg(target.to_string()).args(["--caller", "127.0.0.1:0"]).args(arguments);
@@ -24,7 +26,7 @@ async fn load(target: SocketAddr, arguments: &[&str]) -> Value {
     serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
-/// Two calls that the server relays.
+/// Makes two calls that the server relays to the answerer and returns the report.
 async fn relayed(house: &House, answerer: SocketAddr) -> Value {
     let answerer = answerer.to_string();
     load(house.udp, &["--answerer", &answerer, "--calls", "2", "--seconds", "1", "--media", "--ring", "50"]).await

@@ -1,14 +1,14 @@
-//! What came in, in order, for a test to wait for.
+//! A list of what was received, in order, which a test can wait on.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// Longest that anything may take.
+/// The time limit of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A growing list.
+/// A list that grows; tests wait for its next items.
 pub(crate) struct Log<T> {
     items: Mutex<Vec<T>>,
     grown: Notify,
@@ -34,13 +34,13 @@ impl<T: Clone> Log<T> {
         self.items.lock().unwrap().len()
     }
 
-    /// The first that fits, from place `from` on, as soon as it is there, and the place after it.
+    /// Waits for the first item that fits, from index `from` on. Returns the item and the index after it.
     pub(crate) async fn find_after(&self, from: usize, what: &str, fits: impl Fn(&T) -> bool) -> (T, usize) {
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
                 let grown = self.grown.notified();
                 tokio::pin!(grown);
-                // From here on nothing that is pushed is missed.
+                // Registers before the look at the list, so that an item pushed meanwhile is not missed.
                 grown.as_mut().enable();
                 {
                     let items = self.items.lock().unwrap();
@@ -54,12 +54,12 @@ impl<T: Clone> Log<T> {
         found.await.unwrap_or_else(|_| panic!("in vain: {what}"))
     }
 
-    /// The first that fits, as soon as it is there.
+    /// Waits for the first item that fits.
     pub(crate) async fn find(&self, what: &str, fits: impl Fn(&T) -> bool) -> T {
         self.find_after(0, what, fits).await.0
     }
 
-    /// Returns when it is at least so long.
+    /// Waits until the list has at least `length` items.
     pub(crate) async fn reach(&self, length: usize, what: &str) {
         if length > 0 {
             self.find_after(length - 1, what, |_| true).await;

@@ -1,5 +1,5 @@
-//! The whole server, driven from outside: SIP phones with real RTP, web applications and WebSocket applications, all on
-//! loopback and on ports that the system gives.
+//! Tests of the whole server from outside: SIP phones with real RTP, web applications and WebSocket applications, all
+//! on loopback and on ports that the system chooses.
 //!
 //! ```text
 //!   Phone (SIP + RTP) ──► House: a server in this process, or Program: the binary ──► App (webhooks, streams)

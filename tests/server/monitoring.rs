@@ -1,4 +1,4 @@
-//! What operators watch: `/metrics`, and the dashboard, the rules and the page in docs/ that go by it.
+//! The metrics at `/metrics` and the files in docs/ that depend on them: the dashboard, the alert rules and the page.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,8 @@ const DASHBOARD: &str = include_str!("../../docs/monitoring/dashboard.json");
 const RULES: &str = include_str!("../../docs/monitoring/alerts.yml");
 const PAGE: &str = include_str!("../../docs/monitoring.md");
 
-/// The families of `/metrics` with their types; each has a help, and no line is of another family.
+/// The metric families of `/metrics` and their types. Panics when a family has no help text or a sample is not below
+/// its own family.
 fn families(text: &str) -> BTreeMap<String, String> {
     let mut families = BTreeMap::new();
     let mut current = String::new();
@@ -37,14 +38,14 @@ fn families(text: &str) -> BTreeMap<String, String> {
     families
 }
 
-/// The family of a series: itself, or of a histogram's parts.
+/// The family of a series: a family of the same name, or the histogram of a `_bucket`, `_sum` or `_count`.
 fn family<'a>(series: &'a str, families: &BTreeMap<String, String>) -> Option<&'a str> {
     let whole = families.contains_key(series).then_some(series);
     let parts = ["_bucket", "_sum", "_count"].into_iter().filter_map(|part| series.strip_suffix(part));
     whole.or_else(|| parts.into_iter().find(|name| families.get(*name).is_some_and(|kind| kind == "histogram")))
 }
 
-/// The metrics that an expression names.
+/// The names of the metrics in a PromQL expression.
 fn named(expression: &str) -> BTreeSet<String> {
     let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let words = expression.split(|letter: char| !is_name(letter));

@@ -1,4 +1,5 @@
-//! A SIP phone over UDP, written by hand so that the server is not tested against its own SIP. One call at a time.
+//! A SIP phone over UDP with its own SIP code, so that the server is not tested against its own stack. It has one call
+//! at a time.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use tokio::task::AbortHandle;
 use crate::audio::Audio;
 use crate::log::PATIENCE;
 
-/// A SIP message.
+/// A parsed SIP message.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) first: String,
@@ -48,7 +49,7 @@ impl Message {
         contact.split(['<', '>']).nth(1).unwrap_or(contact).to_owned()
     }
 
-    /// Where the body wants RTP.
+    /// The RTP address in the SDP body (`c=` and `m=audio`).
     pub(crate) fn media(&self) -> Option<SocketAddr> {
         let field = |key: &str| self.body.lines().find_map(|line| line.strip_prefix(key));
         let host: IpAddr = field("c=IN IP4 ")?.trim().parse().ok()?;
@@ -56,24 +57,24 @@ impl Message {
     }
 }
 
-/// What a phone notices.
+/// An event that a phone reports to the test.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Heard {
-    /// A response to our INVITE.
+    /// A response to the phone's INVITE, with its status.
     Status(u16),
-    /// A response to our BYE.
+    /// A response to the phone's BYE, with its status.
     Parted(u16),
-    /// We are called.
+    /// An INVITE of the server arrived.
     Invited,
-    /// Our answer is acknowledged.
+    /// The server acknowledged the phone's answer.
     Acknowledged,
-    /// They gave up before we answered.
+    /// The server cancelled the call before the phone answered.
     Cancelled,
-    /// They hung up.
+    /// The server hung up.
     Bye,
 }
 
-/// A phone.
+/// A SIP phone; it stops when dropped.
 pub(crate) struct Phone {
     pub(crate) address: SocketAddr,
     pub(crate) audio: Arc<Audio>,
@@ -93,9 +94,9 @@ struct Line {
 struct Dialog {
     server: Option<SocketAddr>,
     call_id: String,
-    /// Our From value, with its tag.
+    /// The phone's own From or To value, with its tag.
     local: String,
-    /// The other's, with its tag once known.
+    /// The From or To value of the far end, with its tag once that is known.
     remote: String,
     target: String,
     branch: String,
@@ -122,12 +123,12 @@ impl Phone {
         Self { address, audio, line, heard, task }
     }
 
-    /// Its SIP URI.
+    /// The SIP URI of the phone.
     pub(crate) fn uri(&self) -> String {
         format!("sip:phone@{}", self.address)
     }
 
-    /// Calls a number at the server; what comes of it is heard.
+    /// Sends an INVITE for a number at the server; [`Self::hear`] returns the responses.
     pub(crate) async fn invite(&self, server: SocketAddr, number: &str) {
         let tag: u64 = rand::random();
         let target = format!("sip:{number}@{server}");
@@ -145,13 +146,13 @@ impl Phone {
         self.line.request(&dialog, "INVITE", 1, &dialog.branch, Some(self.line.sdp())).await;
     }
 
-    /// Calls and is answered.
+    /// Calls a number and asserts that the call is answered.
     pub(crate) async fn call(&mut self, server: SocketAddr, number: &str) {
         self.invite(server, number).await;
         assert_eq!(self.outcome().await, 200);
     }
 
-    /// The final response to our INVITE.
+    /// Waits for the final response to the phone's INVITE.
     pub(crate) async fn outcome(&mut self) -> u16 {
         loop {
             if let Heard::Status(status @ 200..) = self.hear().await {
@@ -160,24 +161,24 @@ impl Phone {
         }
     }
 
-    /// The next thing it notices.
+    /// Waits for the next event.
     pub(crate) async fn hear(&mut self) -> Heard {
         tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("nothing is heard").unwrap()
     }
 
-    /// Waits for this.
+    /// Waits for this event; skips the others.
     pub(crate) async fn until(&mut self, what: Heard) {
         while self.hear().await != what {}
     }
 
-    /// Gives up before the answer.
+    /// Cancels the INVITE before the answer.
     pub(crate) async fn cancel(&mut self) {
         let dialog = self.line.dialog();
         self.line.request(&dialog, "CANCEL", 1, &dialog.branch, None).await;
         assert_eq!(self.outcome().await, 487);
     }
 
-    /// Hangs up.
+    /// Hangs up and waits for the response to the BYE.
     pub(crate) async fn hangup(&mut self) {
         let dialog = {
             let mut dialog = self.line.dialog.lock().unwrap();
@@ -188,12 +189,12 @@ impl Phone {
         self.until(Heard::Parted(200)).await;
     }
 
-    /// Rings.
+    /// Sends 180 Ringing.
     pub(crate) async fn ring(&self) {
         self.line.respond(180, None).await;
     }
 
-    /// Takes the call that rings.
+    /// Answers the call that rings and waits for the ACK.
     pub(crate) async fn pick_up(&mut self) {
         let sdp = self.line.sdp();
         self.line.dialog.lock().unwrap().answered = true;
@@ -259,7 +260,7 @@ impl Line {
         self.socket.send_to(text.as_bytes(), from).await.unwrap();
     }
 
-    /// Answers the INVITE that we got.
+    /// Responds to the INVITE that the phone received.
     async fn respond(&self, status: u16, sdp: Option<String>) {
         let dialog = self.dialog();
         let invite = dialog.invited.as_ref().expect("a call rings");
@@ -294,7 +295,8 @@ impl Line {
                     }
                     dialog.clone()
                 };
-                // A refusal is acknowledged in the INVITE's transaction, an answer in one of its own.
+                // The ACK of a refusal belongs to the INVITE transaction; the ACK of a 2xx is a transaction of its own
+                // (RFC 3261, section 17.1.1.3).
                 let branch = if status < 300 { branch() } else { dialog.branch.clone() };
                 self.request(&dialog, "ACK", 1, &branch, None).await;
                 if let (200, Some(remote)) = (status, message.media()) {

@@ -1,4 +1,4 @@
-//! The real binary, for what only a process can show: signals and its death.
+//! The real binary, for tests that need a process: signals and kills.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use crate::house::Api;
 use crate::log::{Log, PATIENCE};
 
-/// A running `tandem serve`; killed when dropped.
+/// A running `tandem serve`; it is killed when dropped.
 pub(crate) struct Program {
     child: Child,
     pub(crate) udp: SocketAddr,
@@ -20,12 +20,13 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it and waits until it serves.
+    /// Starts the binary with `TANDEM_LOG=info` and waits until it has logged its addresses.
     pub(crate) async fn start(config: &Path) -> Self {
         Self::start_with(config, Some("info")).await
     }
 
-    /// The same with another `TANDEM_LOG`, or none; at the level `info` at least, or it says nothing of its addresses.
+    /// Starts the binary with another `TANDEM_LOG` or without it. The level must be `info` or more verbose: the log
+    /// contains the addresses.
     pub(crate) async fn start_with(config: &Path, log: Option<&str>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
             .args(["serve", "--config"])
@@ -55,34 +56,34 @@ impl Program {
         Self { child, udp, api, said }
     }
 
-    /// What it has logged so far.
+    /// The lines that the process has logged so far.
     pub(crate) fn said(&self) -> Vec<String> {
         self.said.all()
     }
 
-    /// Waits for a line of its log.
+    /// Waits for a log line that contains these words.
     pub(crate) async fn says(&self, words: &str) {
         self.said.find(words, |line| line.contains(words)).await;
     }
 
-    /// SIGHUP.
+    /// Sends SIGHUP.
     pub(crate) fn hang_up(&self) {
         let id = self.child.id().expect("it runs").to_string();
         assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         let id = self.child.id().expect("it runs").to_string();
         assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     }
 
-    /// SIGKILL: it cannot do anything about it.
+    /// Sends SIGKILL, which the process cannot catch.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has exited by itself.
     pub(crate) async fn ended(mut self) -> ExitStatus {
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap()
     }

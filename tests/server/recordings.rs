@@ -1,4 +1,4 @@
-//! A recording's audio over HTTP.
+//! The audio of recordings over HTTP.
 
 use tokio::task::JoinSet;
 

@@ -1,4 +1,5 @@
-//! A SIP phone that nobody here wrote: three baresips register, call, hear each other's tones, and transfer.
+//! Interoperability with an independent SIP phone: baresip instances register, call, hear each other's tones, and
+//! transfer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -15,10 +16,10 @@ use crate::house::House;
 use crate::log::PATIENCE;
 
 const RATE: usize = 8_000;
-/// How often a file is looked at that a phone writes while it hears.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A baresip with a user of its own; killed when dropped.
+/// A baresip process with its own user; killed when dropped.
 struct Baresip {
     user: &'static str,
     hertz: u32,
@@ -38,12 +39,13 @@ fn is_missing() -> bool {
 }
 
 impl Baresip {
-    /// Starts one that answers every call and says a tone of so many Hz, and waits until it is registered.
+    /// Starts an instance that answers every call and plays a tone of this frequency in Hz; waits until it is
+    /// registered.
     async fn start(number: u8, user: &'static str, hertz: u32, server: SocketAddr, transport: &str) -> Self {
         Self::start_with(number, user, hertz, server, transport, "").await
     }
 
-    /// With more of `accounts`' parameters, each behind its semicolon.
+    /// Does the same with further account parameters, each after a semicolon.
     async fn start_with(
         number: u8,
         user: &'static str,
@@ -85,7 +87,7 @@ impl Baresip {
         };
         let control = tokio::time::timeout(PATIENCE, control).await.expect("baresip's control port");
         let mut phone = Self { user, hertz, folder, control, pending: Vec::new(), _child: child };
-        // It may have registered before it could tell: it is asked, until it has.
+        // The phone may have registered before the control connection existed, so its state is polled.
         let registered = async {
             loop {
                 phone.order("reginfo", "").await;
@@ -100,13 +102,13 @@ impl Baresip {
         phone
     }
 
-    /// A command of its menu.
+    /// Sends a command of baresip's menu.
     async fn order(&mut self, command: &str, parameters: &str) {
         let text = json!({ "command": command, "params": parameters }).to_string();
         self.control.write_all(format!("{}:{text},", text.len()).as_bytes()).await.unwrap();
     }
 
-    /// The next of what it tells that fits; others are let go.
+    /// Waits for the next matching message of baresip; others are dropped.
     async fn next(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let told = async {
             loop {
@@ -122,7 +124,7 @@ impl Baresip {
         tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{}: in vain: {what}", self.user))
     }
 
-    /// A netstring with JSON.
+    /// Takes the next netstring with JSON from the received octets.
     fn take(&mut self) -> Option<Value> {
         let colon = self.pending.iter().position(|octet| *octet == b':')?;
         let length: usize = std::str::from_utf8(&self.pending[..colon]).unwrap().parse().unwrap();
@@ -139,7 +141,7 @@ impl Baresip {
         self.next(kind, |event| event["type"] == kind).await;
     }
 
-    /// Waits until the newest of what it heard is that other's tone.
+    /// Waits until the latest received audio is the tone of the other phone.
     async fn hears(&self, other: &Self) {
         let before = self.heard().len();
         let heard = async {
@@ -156,7 +158,7 @@ impl Baresip {
         assert!(heard.is_ok(), "{} does not hear {}", self.user, other.user);
     }
 
-    /// What its recorder has written of its calls so far, the files' headers with it.
+    /// Returns the recorded audio of its calls so far, including the headers of the files.
     fn heard(&self) -> Vec<i16> {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
         let mut files: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with("-dec.wav")).collect();
@@ -166,7 +168,7 @@ impl Baresip {
     }
 }
 
-/// A minute of a tone, 16-bit mono. At the end of it baresip hangs up.
+/// Returns a WAV file with one minute of a tone, 16-bit mono. At its end baresip hangs up.
 fn wav(hertz: u32) -> Vec<u8> {
     let turn = f64::from(hertz) * std::f64::consts::TAU / RATE as f64;
     let samples = (0..60 * RATE).flat_map(|at| ((8_000.0 * (at as f64 * turn).sin()) as i16).to_le_bytes());
@@ -182,7 +184,7 @@ fn wav(hertz: u32) -> Vec<u8> {
     file
 }
 
-/// How much of the energy is at that frequency, 0 to 1 (Goertzel).
+/// Returns the share of the energy at this frequency, 0 to 1 (Goertzel algorithm).
 fn share(samples: &[i16], hertz: u32) -> f64 {
     let energy: f64 = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum();
     let turn = 2.0 * (f64::from(hertz) * std::f64::consts::TAU / RATE as f64).cos();
@@ -210,7 +212,7 @@ async fn baresips_on_udp_and_tcp_talk_and_one_transfers_another() {
     alice.order("dial", &format!("sip:bob@{}", house.udp)).await;
     alice.until("CALL_ESTABLISHED").await;
     tokio::join!(alice.hears(&bob), bob.hears(&alice));
-    // What bob's recorder hears after a hold of its own is lost (baresip 1.0), so alice is the one to tell.
+    // After its own hold, bob's recorder loses the received audio (baresip 1.0), so only alice's audio is checked.
     bob.order("hold", "").await;
     bob.until("CALL_REMOTE_SDP").await;
     bob.order("resume", "").await;
@@ -249,7 +251,7 @@ async fn a_phone_that_demands_srtp_has_it_where_it_is_optional_and_one_without_t
         dave.order("hangup", "").await;
         callee.until("CALL_CLOSED").await;
     }
-    // And as the one who calls.
+    // The same with this phone as the caller.
     erin.order("dial", &format!("sip:dave@{}", house.udp)).await;
     erin.until("CALL_ESTABLISHED").await;
     tokio::join!(dave.hears(&erin), erin.hears(&dave));

@@ -1,4 +1,4 @@
-//! Odd corners that carriers and PBXs are known for.
+//! Unusual behaviour that carriers and PBXs are known for.
 
 use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};

@@ -1,4 +1,4 @@
-//! What happens within calls: reliable provisional responses, UPDATE, session timers, transfers, redirection, refusals.
+//! Events within calls: reliable provisional responses, UPDATE, session timers, transfers, redirection, refusals.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::house::{House, inline};
 use crate::sipp::{Running, Sipp, is_missing};
 use crate::straight::{straight_through, through};
 
-/// Waits until SIPp has logged this.
+/// Waits until SIPp has logged this text.
 async fn logged(running: &Running, what: &str) -> String {
     for _ in 0..1_000 {
         let messages = running.messages();
@@ -18,7 +18,8 @@ async fn logged(running: &Running, what: &str) -> String {
     panic!("never logged {what}:\n{}", running.messages())
 }
 
-/// The dialog of a call that SIPp has placed, as Replaces names it to the server: its Call-ID, our tag, SIPp's.
+/// Returns the dialog of a call that SIPp has placed, in the form of a Replaces header: its Call-ID, the server's tag
+/// and SIPp's tag.
 fn dialog(messages: &str) -> String {
     let field = |name: &str, of: &str| {
         let line = of.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));

@@ -1,4 +1,4 @@
-//! Domains of accounts: their users' calls are their voice URL's.
+//! SIP domains of accounts: calls of their users go to the domain's voice URL.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::sipp::{Sipp, is_missing};
 
 type Form = HashMap<String, String>;
 
-/// A web application: what it is asked, as it comes. Everything is answered with this document.
+/// Starts a web application that answers everything with this document. Returns its address and the requests.
 async fn application(document: &'static str) -> (SocketAddr, mpsc::UnboundedReceiver<(String, Form)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -49,7 +49,7 @@ async fn application(document: &'static str) -> (SocketAddr, mpsc::UnboundedRece
     (address, asked)
 }
 
-/// A domain with the user alice, who may register and call.
+/// Creates a domain with the user alice, who may register and call.
 async fn make_domain(store: &Store, app: SocketAddr) {
     let now = "2026-11-21T08:00:00Z".parse().unwrap();
     let account = || "acme".to_owned();

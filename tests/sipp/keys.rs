@@ -1,4 +1,4 @@
-//! Key presses by INFO: out, and from one form to the other where two joined legs differ.
+//! DTMF by INFO: sent over a trunk, and converted between bridged legs with different methods.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::straight_through;
 
-/// Numbers that begin with 1 go straight through to another server.
+/// Returns a configuration in which calls to 1* are bridged to another server.
 fn far(address: SocketAddr) -> String {
     format!("[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"sip:{{number}}@{address}\"\n")
 }
@@ -27,7 +27,7 @@ async fn keys_go_out_by_info_where_the_trunk_wants_them_so() {
     caller.succeed().await;
     house.quiet().await;
     house.end().await;
-    // And from leg to leg.
+    // The same from leg to leg.
     straight_through((Sipp::new("press_and_bye"), ""), (Sipp::new("pressed_answer_bye"), "dtmf = \"info\"")).await;
 }
 

@@ -1,11 +1,12 @@
-//! The server as SIPp sees it: scenarios of our own, each asserting from SIPp's side.
+//! The server as SIPp sees it. The scenarios are ours; each one checks the server's messages from SIPp's side.
 //!
 //! ```text
 //!   Sipp, calling ──► House: a server in this process ──► Sipp, answering
 //! ```
 //!
-//! `baresip.rs` has a second opinion, by a phone. A capability has a file here with its tests, and its scenarios in `scenarios/`. SIPp judges: a test fails when a call
-//! of SIPp's does, i.e. at the first message that the scenario does not expect.
+//! `baresip.rs` tests against an independent phone instead. Each capability has a file here with its tests, and its
+//! scenarios in `scenarios/`. SIPp decides: a test fails when a call of SIPp fails, at the first message that the
+//! scenario does not expect.
 
 #![allow(
     clippy::unwrap_used,

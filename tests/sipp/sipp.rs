@@ -1,4 +1,4 @@
-//! Runs one SIPp at an address of its own.
+//! Runs a SIPp process at an address of its own.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// Longest that a scenario may take.
+/// Time limit for a scenario.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Where each SIPp listens, at its own address.
+/// Port on which each SIPp listens at its own address.
 pub(crate) const PORT: u16 = 5060;
 
 static ADDRESSES: AtomicU16 = AtomicU16::new(1);
 
-/// A SIPp that is about to run `scenarios/NAME.xml`.
+/// A SIPp that will run `scenarios/NAME.xml`.
 pub(crate) struct Sipp {
     scenario: &'static str,
     address: Ipv4Addr,
@@ -25,7 +25,7 @@ pub(crate) struct Sipp {
     transport: &'static str,
 }
 
-/// Whether SIPp can be run; says that a test is skipped when not.
+/// Returns whether SIPp is not installed, and prints that the test is skipped.
 pub(crate) fn is_missing() -> bool {
     let missing = std::process::Command::new("sipp").arg("-v").output().is_err();
     if missing {
@@ -36,7 +36,7 @@ pub(crate) fn is_missing() -> bool {
 
 #[allow(dead_code, reason = "what scenarios may need")]
 impl Sipp {
-    /// For one call over UDP, at a loopback address that no other has.
+    /// Creates a SIPp for one call over UDP, at an unused loopback address.
     pub(crate) fn new(scenario: &'static str) -> Self {
         let number = ADDRESSES.fetch_add(1, Ordering::SeqCst);
         let process = (std::process::id() % 250) as u8 + 1;
@@ -44,17 +44,17 @@ impl Sipp {
         Self { scenario, address, options: Vec::new(), calls: 1, transport: "u1" }
     }
 
-    /// Another scenario at the same address, once this one is over.
+    /// Creates another scenario at the same address, to run after this one has ended.
     pub(crate) fn at_its_place(&self, scenario: &'static str) -> Self {
         Self { scenario, address: self.address, options: Vec::new(), calls: 1, transport: self.transport }
     }
 
-    /// Its address, for trunks and for expectations.
+    /// Returns its address, for trunks and for expectations.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::V4(SocketAddrV4::new(self.address, PORT))
     }
 
-    /// At the address that another had, which is over.
+    /// Sets its address to that of another SIPp that has ended.
     pub(crate) fn at(mut self, address: SocketAddr) -> Self {
         if let SocketAddr::V4(address) = address {
             self.address = *address.ip();
@@ -62,7 +62,7 @@ impl Sipp {
         self
     }
 
-    /// A trunk that is this SIPp, for the server's configuration. `more`: further keys of it, a line each.
+    /// Returns the configuration of a trunk to this SIPp; `more` are further keys, one per line.
     pub(crate) fn trunk(&self, name: &str, more: &str) -> String {
         let (address, transport) = (self.address, if self.transport.starts_with('t') { ";transport=tcp" } else { "" });
         format!(
@@ -71,41 +71,41 @@ impl Sipp {
         )
     }
 
-    /// So many calls, ten a second.
+    /// Sets the number of calls; they run at ten per second.
     pub(crate) fn calls(mut self, calls: u32) -> Self {
         self.calls = calls;
         self
     }
 
-    /// SIPp's `-t`: `u1`, `t1` (one TCP connection), `tn` (a connection a call), `l1` (TLS) ...
+    /// Sets SIPp's `-t`: `u1`, `t1` (one TCP connection), `tn` (one connection per call), `l1` (TLS) ...
     pub(crate) fn over(mut self, transport: &'static str) -> Self {
         self.transport = transport;
         self
     }
 
-    /// Whom it calls: `[service]` in the scenario.
+    /// Sets the called user: `[service]` in the scenario.
     pub(crate) fn to(self, user: &str) -> Self {
         self.option("-s", user)
     }
 
-    /// `[name]` in the scenario.
+    /// Sets the keyword `[name]` of the scenario.
     pub(crate) fn key(mut self, name: &str, value: &str) -> Self {
         self.options.extend(["-key".into(), name.into(), value.into()]);
         self
     }
 
-    /// Any other option of SIPp's with its value, e.g. `-au`, `-ap`.
+    /// Sets any other option of SIPp, for example `-au`, `-ap`.
     pub(crate) fn option(mut self, option: &str, value: &str) -> Self {
         self.options.extend([option.into(), value.into()]);
         self
     }
 
-    /// Runs a scenario that begins by sending.
+    /// Runs a scenario that starts by sending.
     pub(crate) fn call(self, server: SocketAddr) -> Running {
         self.start(Some(server))
     }
 
-    /// Runs a scenario that begins by receiving, and waits until it can.
+    /// Runs a scenario that starts by receiving, and waits until SIPp listens.
     pub(crate) async fn answer(self) -> Running {
         let (table, address) = (if self.transport.starts_with('u') { "udp" } else { "tcp" }, self.address);
         let mut running = self.start(None);
@@ -140,7 +140,7 @@ impl Sipp {
     }
 }
 
-/// A SIPp at work. Dropped, it is killed.
+/// A running SIPp; killed when dropped.
 pub(crate) struct Running {
     child: Child,
     scenario: &'static str,
@@ -148,7 +148,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Waits until all its calls are over, each as the scenario says.
+    /// Waits until all calls have ended, and asserts that they followed the scenario. Returns the logged messages.
     pub(crate) async fn succeed(mut self) -> String {
         let status = tokio::time::timeout(PATIENCE + Duration::from_secs(5), self.child.wait()).await;
         let well = matches!(&status, Ok(Ok(status)) if status.success());
@@ -156,7 +156,7 @@ impl Running {
         self.messages()
     }
 
-    /// All messages so far, as SIPp logs them.
+    /// Returns all messages so far, as SIPp logs them.
     pub(crate) fn messages(&self) -> String {
         self.read("messages")
     }
@@ -166,7 +166,7 @@ impl Running {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What to show of a failure.
+    /// Returns the log to show for a failure.
     fn said(&self) -> String {
         let messages = self.messages();
         let tail = messages.len().saturating_sub(6_000);

@@ -1,9 +1,9 @@
-//! A recording server's side of SIPREC (RFC 7866).
+//! A session with a recording server (SIPREC, RFC 7866), from the recording server's side.
 
 use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};
 
-/// The contents of a multipart body, without the boundaries.
+/// Returns the parts of a multipart body, without the boundaries.
 fn parts(message: &str) -> Vec<&str> {
     let boundary = message.split("boundary=").nth(1).and_then(|rest| rest.lines().next()).unwrap_or_default();
     message.split(boundary).skip(2).collect()

@@ -1,5 +1,6 @@
-//! STIR/SHAKEN: Identity headers that come are verified before the application hears of the call, those that go are signed.
-//! An authority of our own, certificates over HTTPS on loopback, and openssl as the judge of what we sign.
+//! STIR/SHAKEN: received Identity headers are verified before the application is asked, and outgoing calls are signed.
+//! The tests have their own certificate authority, serve certificates over HTTPS on loopback, and verify signatures
+//! with openssl.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,11 +26,11 @@ use crate::house::{House, asks};
 use crate::log::PATIENCE;
 use crate::sipp::{Sipp, is_missing};
 
-/// From in the scenarios.
+/// User part of From in the scenarios.
 const CALLER: &str = "15550100";
 const CALLED: &str = "12155551213";
 
-/// An authority, whom it has certified, and where that certificate is.
+/// A certificate authority, a signer's key that it has certified, and a server for the certificate.
 struct Pki {
     folder: TempDir,
     server: SocketAddr,
@@ -68,7 +69,7 @@ impl Pki {
         format!("https://{}/shaken.pem", self.server)
     }
 
-    /// `[stir]`, verifying.
+    /// Returns the `[stir]` settings for verification.
     fn verifying(&self, verify: &str) -> String {
         let (trust, ca_file) = (self.file("anchors.pem"), self.file("https.pem"));
         format!(
@@ -78,7 +79,7 @@ impl Pki {
         )
     }
 
-    /// An Identity header by `key` for a call to a number, some seconds old.
+    /// Returns an Identity header signed with `key`, for a call to `dest`, issued `age` seconds ago.
     fn identity(&self, key: &KeyPair, dest: &str, age: u64) -> String {
         let claims = Claims {
             attestation: Attestation::A,
@@ -95,7 +96,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Answers every request over TLS with this; its own certificate.
+/// Starts an HTTPS server that answers every request with `body`. Returns its address and its certificate.
 async fn https(body: String, asked: Arc<AtomicUsize>) -> (SocketAddr, String) {
     let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
@@ -131,7 +132,7 @@ async fn https(body: String, asked: Arc<AtomicUsize>) -> (SocketAddr, String) {
 
 type Form = BTreeMap<String, String>;
 
-/// An application that says hello; what it was asked for new calls.
+/// Starts an application that says hello. Returns its address and the requests for new calls.
 async fn application() -> (SocketAddr, mpsc::UnboundedReceiver<Form>) {
     let (sender, asked) = mpsc::unbounded_channel();
     let answer = async |State(sender): State<mpsc::UnboundedSender<Form>>, body: String| {
@@ -169,7 +170,7 @@ async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_wh
     let good = pki.identity(&pki.key, CALLED, 0);
     let cases = [
         (good.clone(), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
-        // In the compact form of its name, and with another before it.
+        // With the compact header name, and with another Identity header before it.
         (format!("a.b.c;ppt=div\r\ny: {good}"), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
         (pki.identity(&pki.key, "12155559999", 0), Some("TN-Validation-Failed-A"), "it is about a call to 12155559999"),
         (pki.identity(&pki.key, CALLED, 90), Some("TN-Validation-Failed-A"), "issued 9"),
@@ -191,7 +192,7 @@ async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_wh
         let log = String::from_utf8_lossy(&log.body).into_owned();
         assert!(log.contains(said), "{said}: {log}");
     }
-    // Whoever's key it is, the certificate is the same, and is kept.
+    // All cases refer to the same certificate URL, which is fetched once and cached.
     assert_eq!(pki.fetches.load(Ordering::SeqCst), 1);
     house.end().await;
 }
@@ -222,7 +223,7 @@ async fn where_a_good_identity_is_required_other_calls_are_refused_and_no_applic
     house.end().await;
 }
 
-/// What openssl says of a PASSporT's signature.
+/// Verifies the signature of a PASSporT with openssl.
 fn openssl_verifies(public_key: &Path, folder: &Path, token: &str) -> bool {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let fixed = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -245,7 +246,7 @@ fn openssl_verifies(public_key: &Path, folder: &Path, token: &str) -> bool {
     verified.status.success()
 }
 
-/// Identity headers in SIPp's log of messages.
+/// Returns the Identity headers in SIPp's message log.
 fn identities(said: &str) -> Vec<&str> {
     said.lines().filter_map(|line| line.trim_end().strip_prefix("Identity: ")).collect()
 }
@@ -314,7 +315,7 @@ async fn a_forwarded_call_says_by_whom_and_is_believed_by_the_next_one() {
     house.quiet().await;
     house.end().await;
 
-    // The next server, with To as we wrote it.
+    // The next server receives the call with the To header as this server sent it.
     let (app, mut asked) = application().await;
     let caller = Sipp::new("signed");
     let trunk = caller.trunk("from", "");
@@ -331,7 +332,7 @@ async fn a_forwarded_call_says_by_whom_and_is_believed_by_the_next_one() {
     house.end().await;
 }
 
-/// Where nobody is asked.
+/// Returns an address at which no application listens.
 fn house_of_nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))
 }

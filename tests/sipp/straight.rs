@@ -1,15 +1,15 @@
-//! Calls straight through: one SIPp calls, another answers, the server in between.
+//! Bridged calls: one SIPp calls, another answers, with the server between them.
 
 use crate::house::House;
 use crate::sipp::Sipp;
 
-/// Numbers that begin so go straight through to that trunk.
+/// Returns the configuration of a route: numbers with this prefix are bridged to the trunk.
 pub(crate) fn through(prefix: &str, trunk: &str) -> String {
     format!("[[numbers]]\nnumber = \"{prefix}*\"\naccount = \"acme\"\nbridge = \"trunk:{trunk}\"\n")
 }
 
-/// Lets the first call 1234, which is the second, until both are through and nothing is left of it. With each: further keys
-/// of the trunk that it is. What each of them logged.
+/// Lets `caller` call 1234, which is bridged to `callee`, and waits until both have ended and nothing is left of the
+/// call. Each comes with further keys of its trunk. Returns what each of them logged.
 pub(crate) async fn straight_through(caller: (Sipp, &str), callee: (Sipp, &str)) -> [String; 2] {
     let ((caller, caller_keys), (callee, callee_keys)) = (caller, callee);
     let trunks = caller.trunk("caller", caller_keys) + &callee.trunk("callee", callee_keys);

@@ -1,4 +1,4 @@
-//! Trunks: registration, passwords, the next trunk when one fails, limits, numbers and callers in each trunk's own form.
+//! Trunks: registration, authentication, failover, limits, and numbers and caller ids in each trunk's own format.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use tandem_sip::{Health, Registered};
 use crate::house::House;
 use crate::sipp::{Running, Sipp, is_missing};
 
-/// A number whose document calls `to`.
+/// Returns the configuration of a number whose document dials `to`.
 fn dials(to: &str) -> String {
     let document = format!("<Response><Dial>{to}</Dial></Response>");
     format!("[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '{document}'\n")
 }
 
-/// Waits until a trunk stands so.
+/// Waits until the status of a trunk meets the condition.
 async fn until(house: &House, trunk: &str, so: impl Fn(tandem_sip::TrunkStatus) -> bool) {
     let status = || house.calls().services().sip().peer(trunk);
     let stands = async {
@@ -87,13 +87,13 @@ async fn the_strongest_digest_is_answered_and_a_stale_nonce_once_more() {
     }
 }
 
-/// Has the server call a number over its trunks, and hang up when it is answered.
+/// Places a call over the trunks, which the server ends after the answer.
 async fn place(house: &House) {
     let reply = house.api.post("/Calls.json", "To=%2B493012345678&From=%2B15550100&Twiml=%3CResponse%2F%3E").await;
     assert_eq!(reply.status, 201);
 }
 
-/// A server whose calls try the trunk `first`, then `second`, both answering.
+/// Starts a server whose calls try the trunk `first`, then `second`, and starts both SIPps.
 async fn one_after_the_other(first: Sipp, second: Sipp) -> (House, Running, Running) {
     let trunks =
         first.trunk("first", "prefixes = [\"+\"]") + &second.trunk("second", "prefixes = [\"+\"]\npriority = 1");
@@ -112,7 +112,7 @@ async fn a_call_goes_on_to_the_next_trunk_when_one_fails_and_the_next_call_begin
     bad.succeed().await;
     house.quiet().await;
     assert_eq!(house.calls().services().sip().peer("first").health, Health::Doubtful);
-    // Nobody is at the bad one any more, and nobody misses it.
+    // The failed trunk no longer runs; the second call does not try it.
     place(&house).await;
     good.succeed().await;
     house.quiet().await;
@@ -283,7 +283,7 @@ async fn settings_change_while_a_call_goes_on() {
     first.succeed().await;
     house.quiet().await;
 
-    // Whoever was a trunk is none, and the other way round.
+    // The old trunk is unknown now, and the new one is known.
     let number = "[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '<Response><Echo/></Response>'\n";
     house.reload(&(stranger_is + number)).await;
     gone.to("600").call(house.udp).succeed().await;

@@ -230,7 +230,7 @@ impl Responder {
                 }
             }
             ConversationEvent::Problem(why) => {
-                self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }))
+                self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }));
             }
             ConversationEvent::Deaf(why) => self.deaf(&why),
         }

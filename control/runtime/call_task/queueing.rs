@@ -38,7 +38,11 @@ impl CallTask {
     }
 
     pub(super) fn return_to_queue(&self, leg: LegId) {
-        let pair = self.legs.get(&leg).and_then(|io| io.queue_membership.as_ref()).and_then(|place| place.wait_again());
+        let pair = self
+            .legs
+            .get(&leg)
+            .and_then(|io| io.queue_membership.as_ref())
+            .and_then(super::super::queues::QueueMembership::wait_again);
         self.calls.connect_to_agent(pair);
     }
 

@@ -274,10 +274,10 @@ impl RealtimeTask<'_> {
                 RealtimeOutput::Record(on) => command(self.inbox, self.leg, record(on)),
                 RealtimeOutput::Part(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
                 RealtimeOutput::Part(ConversationEnd::Hangup) => {
-                    command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() })
+                    command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() });
                 }
                 RealtimeOutput::Part(ConversationEnd::Run(program)) => {
-                    command(self.inbox, self.leg, Command::Run(*program))
+                    command(self.inbox, self.leg, Command::Run(*program));
                 }
                 RealtimeOutput::Said(line) => {
                     self.notes.note(&match line.by_agent {

@@ -261,7 +261,7 @@ impl TurnTaking {
         self.malformed = 0;
         match ask {
             ConversationCommand::Say { token, last, language, cutting } => {
-                self.say(now, &token, last, language, cutting)
+                self.say(now, &token, last, language, cutting);
             }
             ConversationCommand::Play { url, times, cutting } => {
                 self.finish_writing();

@@ -179,8 +179,7 @@ fn singular(name: &str) -> String {
         return format!("{stem}y");
     }
     name.strip_suffix("sses")
-        .map(|stem| format!("{stem}ss"))
-        .unwrap_or_else(|| name.strip_suffix('s').unwrap_or(name).to_owned())
+        .map_or_else(|| name.strip_suffix('s').unwrap_or(name).to_owned(), |stem| format!("{stem}ss"))
 }
 
 /// The name of the resource at a path: the last segment that is a name and not an id, in the singular.

@@ -332,9 +332,9 @@ fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
     let before = pair.passed();
     for frame in 0..300 {
         if frame % 10 == 3 {
-            pair.lose(Who::A)
+            pair.lose(Who::A);
         } else {
-            pair.say(Who::A, frame as u8, NOW)
+            pair.say(Who::A, frame as u8, NOW);
         }
         pair.say(Who::B, 200 - frame as u8 % 100, NOW);
         pair.advance(20);

@@ -214,7 +214,7 @@ fn an_answer_must_be_to_one_of_our_keys() {
         let _ = leg.offer();
         match (leg.accept(media(profile, &keys).as_bytes()), expected) {
             (Ok(()), Ok(protected)) => {
-                assert_eq!(keyed(leg.plan()).is_some(), protected, "{srtp:?} {profile} {keys:?}")
+                assert_eq!(keyed(leg.plan()).is_some(), protected, "{srtp:?} {profile} {keys:?}");
             }
             (Err(why), Err(words)) => assert!(why.to_string().contains(words), "{srtp:?} {profile}: {why}"),
             (got, _) => panic!("{srtp:?} {profile} {keys:?}: {got:?}"),

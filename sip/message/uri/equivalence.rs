@@ -62,13 +62,13 @@ fn are_same_set<'a>(one: &[Pair<'a>], other: &[Pair<'a>], is_same: fn(Pair<'a>, 
     one.len() == other.len() && one.iter().all(|&item| count(one, item) == count(other, item))
 }
 
-fn is_same_header((name, value): Pair, (other_name, other_value): Pair) -> bool {
+fn is_same_header((name, value): Pair<'_>, (other_name, other_value): Pair<'_>) -> bool {
     are_same_in_any_case(name, other_name)
         && are_same_in_any_case(value.unwrap_or_default(), other_value.unwrap_or_default())
 }
 
 /// An extension is a number, and so may a context be: their separators do not count (RFC 3966 §4).
-fn is_same_tel_parameter((name, value): Pair, (other_name, other_value): Pair) -> bool {
+fn is_same_tel_parameter((name, value): Pair<'_>, (other_name, other_value): Pair<'_>) -> bool {
     let (value, other_value) = (value.unwrap_or_default(), other_value.unwrap_or_default());
     let is_global = value.starts_with(b"+") && other_value.starts_with(b"+");
     let is_number = are_same_in_any_case(name, b"ext") || is_global && are_same_in_any_case(name, b"phone-context");

@@ -74,7 +74,7 @@ impl View {
             match entries.recv().await {
                 Ok(told) => self.show(told).await,
                 Err(RecvError::Lagged(missed)) => {
-                    println!("{}", self.paint.red(format!("{missed} lines were not shown")))
+                    println!("{}", self.paint.red(format!("{missed} lines were not shown")));
                 }
                 Err(RecvError::Closed) => return,
             }

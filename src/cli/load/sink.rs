@@ -157,9 +157,9 @@ impl SinkReport {
             self.missing += u64::from(packets.saturating_sub(1));
             let more = (at - place - i64::from(packets) * FRAME as i64 * MS) as f64 / MS as f64;
             if more > 0.0 {
-                self.added_ms += more
+                self.added_ms += more;
             } else {
-                self.cut_ms -= more
+                self.cut_ms -= more;
             }
             arrivals.jitter += ((transit - arrivals.last).abs() - arrivals.jitter) / 16.0;
         }
