@@ -98,7 +98,8 @@ pub async fn start(config: Config, sink: impl FnMut(Event) + Send + 'static) -> 
 
 /// SIP with bound sockets that reads nothing yet. Commands to its handle wait in their queue until [`Prepared::run`].
 pub struct Prepared {
-    driver: Driver,
+    /// Makes the driver of a sink.
+    driver: Box<dyn FnOnce(Sink) -> Driver + Send>,
     handle: Handle,
     report_stopped: watch::Sender<bool>,
 }
@@ -110,11 +111,11 @@ impl Prepared {
     }
 
     /// Starts the driver. The driver's task calls `sink`, which must return at once.
-    pub fn run(mut self, sink: impl FnMut(Event) + Send + 'static) {
+    pub fn run(self, sink: impl FnMut(Event) + Send + 'static) {
         // A boxed sink, so that the driver is compiled once, here, and not in each crate that starts one.
-        self.driver.sink = Box::new(sink);
+        let driver = (self.driver)(Box::new(sink));
         tokio::spawn(async move {
-            self.driver.run().await;
+            driver.run().await;
             let _ = self.report_stopped.send(true);
         });
     }
@@ -173,9 +174,25 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     let mut acceptors: Vec<_> = listeners.into_iter().map(accept).collect();
     acceptors.push(tokio::spawn(Arc::clone(&tls).watch()));
     let websockets = stream_sender.clone();
-    let driver = Driver {
+    let witness = Witness::new(ladder.clone(), capture);
+    let handle = Handle {
+        commands,
+        websockets,
+        websocket,
+        addresses: addresses.into(),
+        counters: Arc::clone(&counters),
+        told,
+        ladder,
+        guard: Arc::clone(&guard),
+        peers: Arc::clone(&peers),
+        tls: Arc::clone(&tls),
+        reloads,
+        stop: Arc::new(stop),
+        stopped,
+    };
+    let driver = move |sink| Driver {
         endpoint,
-        sink: Box::new(drop),
+        sink,
         sockets,
         buffer: vec![0; 65_536],
         command_queue,
@@ -188,38 +205,23 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
         max_connections,
         idle,
         keep_alive,
-        tls: Arc::clone(&tls),
+        tls,
         settings,
         identities: Identities::default(),
         resolver,
         resolved_sender,
         resolved,
-        peers: Arc::clone(&peers),
+        peers,
         stopping,
-        counters: Arc::clone(&counters),
-        witness: Witness::new(ladder.clone(), capture),
-        guard: Arc::clone(&guard),
+        counters,
+        witness,
+        guard,
         overload,
         waiting: WaitingCalls::default(),
         overload_lines: Throttle::default(),
         acceptors,
     };
-    let handle = Handle {
-        commands,
-        websockets,
-        websocket,
-        addresses: addresses.into(),
-        counters,
-        told,
-        ladder,
-        guard,
-        peers,
-        tls,
-        reloads,
-        stop: Arc::new(stop),
-        stopped,
-    };
-    Ok(Prepared { driver, handle, report_stopped })
+    Ok(Prepared { driver: Box::new(driver), handle, report_stopped })
 }
 
 /// A UDP socket. It is registered for reading only. A datagram is sent at once or dropped, and registration for writing
