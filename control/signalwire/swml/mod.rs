@@ -65,6 +65,7 @@ pub fn dialect(compatibility: Family) -> Swml {
 
 /// Whether a method is supported, tested with the parameters that any method may need; `None` if there is no such
 /// method.
+#[cfg(any(test, feature = "testing"))]
 pub fn serves(method: &str) -> Option<bool> {
     let given = "url: 'http://h/', urls: ['http://h/'], to: 'sip:a@h', name: n, queue_name: q, transfer_after_bridge: 'http://h/', \
         digits: '1', to_uri: 'sip:a@h', uri: 'rtp://127.0.0.1:9', action: stop, play: 'say:a', duration: 1, reason: busy, \
