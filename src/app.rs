@@ -303,7 +303,7 @@ impl Server {
 
         let incoming = calls.clone();
         sip.run(move |event| incoming.on_sip(event));
-        let sip = Arc::clone(calls.services().sip());
+        let sip = Arc::clone(&calls.services().sip);
         // The account is stored only after a successful start: a later start would not show its credentials again.
         if let Some(first) = &first_account {
             first.keep()?;
@@ -372,7 +372,7 @@ impl Server {
 
     /// Returns the bound addresses of the SIP sockets.
     pub fn sip_addrs(&self) -> &[(sip::Transport, SocketAddr)] {
-        self.calls.services().sip().local_addrs()
+        self.calls.services().sip.local_addrs()
     }
 
     /// Returns the registry of live calls.
@@ -439,9 +439,9 @@ impl Server {
         };
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
         let phones = phones(&config, first_account.clone());
-        phones.listen_on(services.sip().local_addrs().iter().map(|(_, address)| *address));
+        phones.listen_on(services.sip.local_addrs().iter().map(|(_, address)| *address));
         let sip_config = sip_settings(&config, &phones, &services.store).await?;
-        services.sip().reload(sip_config).await.context("TLS")?;
+        services.sip.reload(sip_config).await.context("TLS")?;
         let holdings = Arc::clone(services.routing.get().holdings());
         services.routing.set(routing(&config, phones, holdings, &self.accounts));
         services.stir.set(stir);
@@ -542,7 +542,7 @@ impl Server {
             tracing::warn!("webhooks are left; they are sent after the next start");
         }
         let services = Arc::clone(calls.services());
-        services.sip().shutdown().await;
+        services.sip.shutdown().await;
         // Blocks until all recordings are complete.
         let closed = tokio::task::spawn_blocking(move || services.media.shutdown()).await;
         if let Err(error) = closed {

@@ -139,7 +139,7 @@ async fn of_many_calls_over_a_bad_network_none_fails_and_none_stays() {
         assert!(leg.end.is_some() && leg.status == Status::Completed, "{leg:?}");
     }
     eventually("no SIP leg or transaction is left", || {
-        let sip = server.calls().services().sip().statistics();
+        let sip = server.calls().services().sip.statistics();
         (sip.legs, sip.transactions) == (0, 0)
     })
     .await;

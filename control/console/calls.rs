@@ -174,14 +174,14 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
 
 /// The id of a leg whose SIP messages have this Call-ID, as 32 hex digits.
 fn session_of_call_id(app: &App, id: &str) -> Option<String> {
-    let trace = app.calls.services().sip().ladder()?.of_call_id(id)?;
+    let trace = app.calls.services().sip.ladder()?.of_call_id(id)?;
     trace.legs.first().map(|leg| format!("{:032x}", leg.0))
 }
 
 /// The error text for an unknown id. It says what else the text may be: the Call-ID of a request that became no call,
 /// or a number.
 fn no_such_call(app: &App, scope: &Scope, id: &str) -> String {
-    let traced = || app.calls.services().sip().ladder().and_then(|ladder| ladder.of_call_id(id)).is_some();
+    let traced = || app.calls.services().sip.ladder().and_then(|ladder| ladder.of_call_id(id)).is_some();
     if scope.is_operator() && traced() {
         return format!("no such call; `tandem trace {id}` has the messages of this Call-ID\n");
     }

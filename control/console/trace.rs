@@ -131,7 +131,7 @@ impl CallTrace {
     /// Finds a call of this account by its session's id, by the id of a leg in any dialect's spelling, by a SIP
     /// Call-ID, or as `last`. Messages that belong to no call are shown to operators only.
     pub async fn find(app: &App, scope: &Scope, id: &str) -> Result<Self, NoTrace> {
-        let ladder = app.calls.services().sip().ladder().ok_or(NoTrace::Off)?;
+        let ladder = app.calls.services().sip.ladder().ok_or(NoTrace::Off)?;
         let mut legs = scope.session(app, id).await?;
         let by_call_id = if legs.is_none() { ladder.of_call_id(id) } else { None };
         if let Some(trace) = &by_call_id {
@@ -161,7 +161,7 @@ impl CallTrace {
 
     /// Returns the last messages from addresses that are in no trunk's networks, with our answers.
     pub fn of_strangers(app: &App) -> Result<Self, NoTrace> {
-        let ladder = app.calls.services().sip().ladder().ok_or(NoTrace::Off)?;
+        let ladder = app.calls.services().sip.ladder().ok_or(NoTrace::Off)?;
         Ok(Self::of_nobody(sip::Trace { messages: ladder.strangers(), ..sip::Trace::default() }, clock::now()))
     }
 

@@ -116,5 +116,5 @@ fn rows(app: &App, scope: &Scope, wish: &ListQuery) -> Vec<TrunkRow> {
         None => true,
     };
     let trunks = routing.trunks().iter().filter(|trunk| seen(trunk));
-    trunks.map(|trunk| TrunkRow::of(trunk, services.sip().peer(&trunk.name))).collect()
+    trunks.map(|trunk| TrunkRow::of(trunk, services.sip.peer(&trunk.name))).collect()
 }

@@ -99,7 +99,7 @@ async fn replay(State(app): State<App>, headers: HeaderMap, Path(id): Path<Strin
     delivery.replay_of.get_or_insert_with(|| format!("{:032x}", delivery.id));
     delivery.id = rand::random();
     let body = serde_json::json!({ "id": format!("{:032x}", delivery.id), "replay_of": delivery.replay_of });
-    match services.deliveries().enqueue(delivery).await {
+    match services.deliveries.enqueue(delivery).await {
         Ok(()) => (StatusCode::ACCEPTED, Json(body)).into_response(),
         Err(_) => unavailable(),
     }

@@ -279,7 +279,7 @@ impl CallTask {
             CallStart::Incoming { mut info, line, offer, phone, route, waiting, within } => {
                 let leg = info.id;
                 self.note_line(info.created_at, leg, "sip", line);
-                let sip = self.services.sip().clone();
+                let sip = self.services.sip.clone();
                 let (mut io, session) = match within {
                     Some(loopback) => (LegIo::called_within(leg, sip, loopback), self.open_within(leg)),
                     None => {

@@ -273,7 +273,7 @@ async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recor
     for delivery in services.notices(event, numbered(&written, &event.leg), own) {
         // If a delivery with this id exists, the earlier process queued it and was killed before it wrote the record.
         if written.iter().all(|row| row.id != delivery.id) {
-            services.deliveries().enqueue(delivery).await?;
+            services.deliveries.enqueue(delivery).await?;
         }
     }
     Ok(())

@@ -261,7 +261,7 @@ impl Calls {
         // A client that honours Retry-After sends nothing until then.
         let headers = (status == 503).then(leg_io::retry_after).into_iter().collect();
         let reject = sip::Command::Reject { leg, status, reason, headers };
-        if let Err(error) = self.services().sip().send(reject) {
+        if let Err(error) = self.services().sip.send(reject) {
             tracing::warn!(?error, "SIP takes no command");
         }
     }
@@ -350,7 +350,7 @@ impl Calls {
         };
         let Some(info) = known.as_ref().and_then(records::leg_of) else {
             let (leg, headers) = (sip::LegKey(leg.0), Vec::new());
-            return self.services().sip().post(sip::Command::Reject { leg, status: 481, reason: None, headers });
+            return self.services().sip.post(sip::Command::Reject { leg, status: 481, reason: None, headers });
         };
         let route = Route {
             account: info.account,

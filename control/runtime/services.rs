@@ -101,11 +101,6 @@ pub struct Services {
 }
 
 impl Services {
-    /// The SIP endpoint.
-    pub fn sip(&self) -> &Arc<sip::transport::Handle> {
-        &self.sip
-    }
-
     /// Makes the usage triggers check again, because usage or a trigger has changed.
     pub fn usage_changed(&self) {
         self.usage.notify_one();
@@ -116,18 +111,13 @@ impl Services {
     pub async fn phones_changed(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.reading_phones.lock().await;
         let directory = self.routing.get().phones().load(&self.store).await?;
-        self.sip().post(sip::Command::Directory(directory));
+        self.sip.post(sip::Command::Directory(directory));
         Ok(())
-    }
-
-    /// The webhook queues.
-    pub fn deliveries(&self) -> &Deliveries {
-        &self.deliveries
     }
 
     /// Returns the current routes of a leg, best first. `via` names the trunks to use.
     pub fn routes(&self, account: &str, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
-        let sip = self.sip();
+        let sip = &self.sip;
         self.routing.get().outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
     }
 

@@ -79,7 +79,7 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
     let leg = now.as_ref().and_then(records::leg_of).map_or(leg, Arc::new);
     let event = CallEvent { at: row.updated_at, leg, kind: EventKind::Transcribed(Box::new(row.details)) };
     for delivery in services.notices(&event, 0, None) {
-        if let Err(error) = services.deliveries().enqueue(delivery).await {
+        if let Err(error) = services.deliveries.enqueue(delivery).await {
             tracing::error!(%error, "notice not written down");
         }
     }

@@ -75,7 +75,7 @@ async fn fire(services: &Arc<Services>, mut row: Resource<Trigger>, figure: f64)
     {
         let queue = format!("usage {:032x}", row.id);
         let delivery = notify::of_account(notice, &**dialect, &row.account, queue, rand::random());
-        services.deliveries().enqueue(delivery).await?;
+        services.deliveries.enqueue(delivery).await?;
     }
     // If this fails, the trigger fires again, which is better than not at all.
     resources::put(&services.store, TRIGGER, &row).await.map(drop)

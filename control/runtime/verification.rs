@@ -112,7 +112,7 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
     let (Some(told), Some(leg)) = (verification.told, last) else { return };
     let Some(dialect) = services.dialects.get(verification.dialect) else { return };
     let delivery = notify::delivery(told(&leg, verified), dialect.as_ref(), &leg, rand::random());
-    if let Err(error) = services.deliveries().enqueue(delivery).await {
+    if let Err(error) = services.deliveries.enqueue(delivery).await {
         tracing::error!(%error, "notice not written down");
     }
 }

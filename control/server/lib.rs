@@ -130,12 +130,12 @@ async fn metrics(State(app): State<App>) -> Response {
     let services = app.calls.services();
     let mut text = String::with_capacity(4096);
     services.counters.render(&mut text);
-    let deliveries = services.deliveries().counts();
+    let deliveries = services.deliveries.counts();
     let media = services.media.load();
-    let sip = services.sip().statistics();
+    let sip = services.sip.statistics();
     let (health, writer) = (services.store.health(), services.store.writer());
-    let guarded = services.sip().guard().counts(clock::now().instant);
-    let ladder = services.sip().ladder().map(|ladder| ladder.fill()).unwrap_or_default();
+    let guarded = services.sip.guard().counts(clock::now().instant);
+    let ladder = services.sip.ladder().map(|ladder| ladder.fill()).unwrap_or_default();
     for (name, help, kind, value) in [
         ("tandem_live_legs", "Legs with a media session", "gauge", media.sessions),
         ("tandem_rtp_packets_in_total", "RTP packets received", "counter", media.packets_in),
@@ -226,7 +226,7 @@ async fn metrics(State(app): State<App>) -> Response {
     ] {
         metric(&mut text, name, help, kind, value);
     }
-    trunk::render(&mut text, &services.sip().peers());
+    trunk::render(&mut text, &services.sip.peers());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
@@ -359,7 +359,7 @@ async fn bans(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wis
     if let Err(denied) = operator(&app, &headers) {
         return denied.into_response();
     }
-    let bans = bans::list(app.calls.services().sip().guard(), clock::now());
+    let bans = bans::list(app.calls.services().sip.guard(), clock::now());
     match wish.format.as_deref() {
         Some("text") => bans::text(&bans).into_response(),
         _ => {
@@ -378,7 +378,7 @@ async fn unban(State(app): State<App>, headers: HeaderMap, Path(address): Path<S
     let Ok(source) = address.split('/').next().unwrap_or_default().parse() else {
         return (StatusCode::BAD_REQUEST, "not an IP address\n").into_response();
     };
-    match app.calls.services().sip().guard().unban(clock::now().instant, source) {
+    match app.calls.services().sip.guard().unban(clock::now().instant, source) {
         true => {
             tracing::info!("{source} is not banned any more: lifted over the API");
             StatusCode::NO_CONTENT.into_response()

@@ -34,7 +34,7 @@ pub(crate) async fn open(
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgraded.await {
-            Ok(stream) => app.calls.services().sip().adopt_websocket(TokioIo::new(stream), peer).await,
+            Ok(stream) => app.calls.services().sip.adopt_websocket(TokioIo::new(stream), peer).await,
             Err(error) => tracing::debug!(%peer, %error, "SIP over WebSocket"),
         }
     });

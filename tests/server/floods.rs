@@ -113,7 +113,7 @@ async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_shar
     attacks.shutdown().await;
 
     // The server has released all connections and keeps no state of refused requests.
-    let sip = || house.calls().services().sip().statistics();
+    let sip = || house.calls().services().sip.statistics();
     let empty = async {
         while sip().connections > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -15,7 +15,7 @@ fn dials(to: &str) -> String {
 
 /// Waits until the status of a trunk meets the condition.
 async fn until(house: &House, trunk: &str, so: impl Fn(tandem_sip::TrunkStatus) -> bool) {
-    let status = || house.calls().services().sip().peer(trunk);
+    let status = || house.calls().services().sip.peer(trunk);
     let stands = async {
         while !so(status()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -111,7 +111,7 @@ async fn a_call_goes_on_to_the_next_trunk_when_one_fails_and_the_next_call_begin
     place(&house).await;
     bad.succeed().await;
     house.quiet().await;
-    assert_eq!(house.calls().services().sip().peer("first").health, Health::Doubtful);
+    assert_eq!(house.calls().services().sip.peer("first").health, Health::Doubtful);
     // The failed trunk no longer runs; the second call does not try it.
     place(&house).await;
     good.succeed().await;
@@ -270,7 +270,7 @@ async fn settings_change_while_a_call_goes_on() {
 
     assert_eq!(house.reload(&after).await, ["media.ports"], "each server has its own");
     let names =
-        || house.calls().services().sip().peers().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        || house.calls().services().sip.peers().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
     let changed = async {
         while names() != ["here", "caller", "again", "second"] {
             tokio::time::sleep(Duration::from_millis(5)).await;

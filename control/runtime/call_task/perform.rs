@@ -257,7 +257,7 @@ impl CallTask {
         self.calls.register(leg.0, self.inbox.clone());
         // A stream of the leg may be open already.
         let opened = self.legs.remove(&leg).map(|io| *io);
-        let mut io = opened.unwrap_or_else(|| LegIo::outgoing(leg, self.services.sip().clone()));
+        let mut io = opened.unwrap_or_else(|| LegIo::outgoing(leg, self.services.sip.clone()));
         let info = self.call.leg(leg);
         let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let dialect = info.map(|info| Arc::clone(&info.dialect)).unwrap_or_default();
@@ -386,7 +386,7 @@ impl CallTask {
         let Some(io) = self.legs.get_mut(&leg) else { return };
         let steps = dtmf::steps(&digits.digits, digits.tone);
         let milliseconds = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
-        let (sip, inbox) = (self.services.sip().clone(), self.inbox.clone());
+        let (sip, inbox) = (self.services.sip.clone(), self.inbox.clone());
         let task = tokio::spawn(async move {
             for (key, time) in steps {
                 if let Some(key) = key {
@@ -415,7 +415,7 @@ impl CallTask {
         let (name, timings) = (dialect.stream_id(id), Arc::clone(&services.counters.timings));
         let local = services.local_streams.take(leg);
         let new = NewStream { leg, id, op, spec, wire, law, buffer, idle, waits, name, timings, local };
-        let sip = services.sip();
+        let sip = &services.sip;
         let io = self.legs.entry(leg).or_insert_with(|| Box::new(LegIo::outgoing(leg, sip.clone())));
         let handle = StreamHandle::start(services.client.of_account(&info.account), self.inbox.clone(), new);
         io.streams.insert(id, handle);

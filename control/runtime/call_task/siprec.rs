@@ -47,7 +47,7 @@ impl CallTask {
             });
             services.media.open(media::SessionKey(rand::random()), affinity, sink)
         };
-        let (sip, preferred, now) = (services.sip().clone(), io.preference(), clock::time());
+        let (sip, preferred, now) = (services.sip.clone(), io.preference(), clock::time());
         // Registered first, so that the server's answer finds this call.
         self.calls.register(id.0, self.inbox.clone());
         let new = NewSession { connector, id, ops, spec, sip, preferred, now };

@@ -257,7 +257,7 @@ impl CallTask {
         let sequence = self.sequences.get(&leg).copied().unwrap_or_default();
         for delivery in self.services.notices(event, sequence, recording) {
             *self.sequences.entry(leg).or_default() += u32::from(delivery.numbered.is_some());
-            match self.services.deliveries().submit(delivery).await {
+            match self.services.deliveries.submit(delivery).await {
                 Ok(submitted) => {
                     let (notices, _) = self.notices.get_or_insert_with(|| notifier(&self.services));
                     // The notifier ends only with this task.
@@ -349,7 +349,7 @@ fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()
     let services = Arc::clone(services);
     let task = tokio::spawn(async move {
         while let Some(submitted) = receiver.recv().await {
-            if let Err(error) = services.deliveries().stored(submitted).await {
+            if let Err(error) = services.deliveries.stored(submitted).await {
                 tracing::error!(%error, "notice not written down");
             }
         }

@@ -21,7 +21,7 @@ impl CallTask {
         let pbxs = self.services.routing.get().phones().pbxs();
         if trunk.is_some_and(|trunk| !pbxs.may_transfer(&trunk, &referred.uri)) {
             let refuse = sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status: 403 };
-            return self.services.sip().post(refuse);
+            return self.services.sip.post(refuse);
         }
         let target = self.refer_target(leg, &referred);
         let elsewhere = match &target {

@@ -66,7 +66,7 @@ pub(super) async fn tell(services: &Services, event: &ConferenceEvent, sequence:
     for notice in dialect.conference(&account, event, &context) {
         *sequence += u32::from(notice.numbered);
         let delivery = notify::conference_delivery(notice, dialect.as_ref(), info, rand::random());
-        if let Err(error) = services.deliveries().enqueue(delivery).await {
+        if let Err(error) = services.deliveries.enqueue(delivery).await {
             tracing::error!(%error, conference = %info.id, "notice not written down");
         }
     }

@@ -159,7 +159,7 @@ async fn deliver(
     let notice = Notice { event: "user-defined-message".into(), target, failover: None, body, numbered: false };
     let dialect = services.dialects.get(&leg.dialect).ok_or_else(ApiError::internal)?;
     let delivery = notify::delivery(notice, dialect.as_ref(), leg, rand::random());
-    Ok(services.deliveries().enqueue(delivery).await?)
+    Ok(services.deliveries.enqueue(delivery).await?)
 }
 
 fn common<T>(x: &RestContext<'_>, call: LegId, prefix: &str, resource: &Resource<T>) -> Value {
