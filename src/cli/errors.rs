@@ -63,7 +63,7 @@ fn unknown_cause(id: &str) -> Option<String> {
     if near.is_empty() {
         near = all().collect();
     }
-    Some(format!("--cause: there is no cause {id:?}; there are: {} (docs/troubleshooting.md)", near.join(", ")))
+    Some(format!("--cause: unknown cause {id:?}; there are: {} (docs/troubleshooting.md)", near.join(", ")))
 }
 
 fn row(error: &Value) -> Vec<Cell> {
