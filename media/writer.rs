@@ -286,7 +286,7 @@ impl Open {
     }
 
     fn failed(&self, error: &io::Error) -> String {
-        tracing::error!(path = %self.recording.spec.path.display(), %error, "a recording cannot be written");
+        tracing::error!(path = %self.recording.spec.path.display(), %error, "cannot write the recording");
         error.to_string()
     }
 
@@ -297,7 +297,7 @@ impl Open {
         let finished = match sink {
             Err(error) => Err(error),
             Ok(sink) => sink.finish().and_then(|()| if spec.trim { trim(&spec) } else { Ok(data) }).map_err(|error| {
-                tracing::error!(path = %spec.path.display(), %error, "a recording cannot be completed");
+                tracing::error!(path = %spec.path.display(), %error, "cannot complete the recording");
                 error.to_string()
             }),
         };
@@ -382,7 +382,7 @@ impl Sink {
 /// Octets that no file has had before.
 pub(crate) fn salt() -> io::Result<[u8; KEY]> {
     let mut salt = [0; KEY];
-    aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
+    aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("cannot get random numbers"))?;
     Ok(salt)
 }
 

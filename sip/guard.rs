@@ -46,7 +46,7 @@ pub struct Bans {
     pub source_rate: u32,
     /// Messages a second of all sources together that have not shown who they are; more are dropped unread.
     pub strangers_rate: u32,
-    /// Offences of one kind within a minute that ban: messages that are no SIP.
+    /// Offences of one kind within a minute that ban: messages that are not SIP.
     pub malformed: u16,
     /// Requests refused because their source is nobody's.
     pub refused: u16,
@@ -120,12 +120,12 @@ impl Offence {
     #[must_use]
     pub fn said(self) -> &'static str {
         match self {
-            Self::Malformed => "messages that are no SIP",
+            Self::Malformed => "messages that are not SIP",
             Self::Refused => "requests from outside every trunk",
-            Self::Number => "calls to numbers that are nobody's",
+            Self::Number => "calls to numbers that do not exist",
             Self::Credentials => "wrong passwords",
-            Self::Challenge => "challenges not answered",
-            Self::Flood => "messages beyond sip.bans.source_rate",
+            Self::Challenge => "unanswered challenges",
+            Self::Flood => "messages above sip.bans.source_rate",
         }
     }
 }

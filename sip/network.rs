@@ -50,6 +50,6 @@ fn ipv6_purpose(address: Ipv6Addr) -> Option<&'static str> {
         [0xff00..=0xffff, ..] => Some("multicast"),
         // Global unicast is 2000::/3 only (RFC 4291 §2.4); the rest is unassigned or has gone out of use.
         [0x2000..=0x3fff, ..] => None,
-        _ => Some("not global unicast"),
+        _ => Some("not a global unicast address"),
     }
 }

@@ -10,7 +10,7 @@ const MOST: usize = 65_536;
 
 /// Held until something is done about a new call, or it waits for something else than its turn; then dropped.
 #[derive(Debug, Clone, Default)]
-pub struct Waiting(#[expect(dead_code, reason = "held, never read")] Option<Arc<()>>);
+pub struct Waiting(#[expect(dead_code, reason = "held only for its drop, never read")] Option<Arc<()>>);
 
 /// The calls that wait, oldest first.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ pub const LONGEST_PAYLOAD: usize = SampleRate::Hz48000.frame() * l16::OCTETS_PER
 /// A payload that is none of its codec's: empty, cut off within a sample, longer than 120 ms, or refused by the
 /// decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a payload of the codec")]
+#[error("not a valid payload of the codec")]
 pub struct Malformed;
 
 /// Encodes one direction. Nothing is allocated after construction.

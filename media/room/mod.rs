@@ -138,7 +138,7 @@ pub enum RoomEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotJoined {
     /// There is no such room, or it has ended.
-    #[error("there is no such room")]
+    #[error("the room does not exist")]
     NoRoom,
     /// As many are there as it takes.
     #[error("the room is full")]

@@ -42,7 +42,7 @@ impl Endpoint {
         // RFC 3261 §8.1.3.3: more than one Via means it was meant for somebody else.
         let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
         let Some(branch) = branch else {
-            tracing::debug!(status = response.status, "response to no transaction of ours");
+            tracing::debug!(status = response.status, "response matches no transaction");
             return;
         };
         let cancel = response.method == Method::Cancel;

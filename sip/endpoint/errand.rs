@@ -317,7 +317,9 @@ impl Endpoint {
                         None => tracing::warn!(%trunk, cause, "cannot register with {registrar}"),
                     }
                 }
-                Registered::Pending if before.registered == Registered::Yes => tracing::info!(%trunk, "not registered"),
+                Registered::Pending if before.registered == Registered::Yes => {
+                    tracing::info!(%trunk, "no longer registered")
+                }
                 Registered::Pending | Registered::Not => {}
             }
         }
@@ -401,7 +403,7 @@ impl Endpoint {
             }
         } else if peer.doubt(now) {
             let uri = peer.peer.uri.as_deref();
-            tracing::warn!(%trunk, uri, "trunk did not answer a call, or with 503: others go first for a minute");
+            tracing::warn!(%trunk, uri, "trunk did not respond to a call or answered 503: other trunks are tried first for a minute");
         }
         self.settle_peer(index);
     }

@@ -209,7 +209,7 @@ impl Endpoint {
     pub(super) fn handle_late_response(&mut self, now: Instant, branch: u128, response: &Response) {
         let tag = self.tag_hash(response);
         let Some(asked) = self.lingering.asked.get_mut(&branch) else {
-            tracing::debug!(status = response.status, "response to no transaction of ours");
+            tracing::debug!(status = response.status, "response matches no transaction");
             return;
         };
         if response.method != Method::Invite {

@@ -87,7 +87,7 @@ impl Endpoint {
         let directory = Arc::clone(&self.directory);
         let Some(user) = self.authenticate(now, arrival, request, &host, &echo, &directory) else { return };
         if !user.registers || *user.username != *username {
-            let why = if user.registers { "it may register itself only" } else { "it may not register" };
+            let why = if user.registers { "the user may register only itself" } else { "the user may not register" };
             self.complain(now, arrival, request, &user.username, why);
             return self.refuse(arrival, &echo, 403, "");
         }
@@ -276,7 +276,7 @@ impl Endpoint {
                 return None;
             }
             Verdict::Elsewhere(username, signed) => {
-                let why = format!("its Digest answer is for {}, not for the Request-URI", shown(&signed));
+                let why = format!("the Digest answer is for {}, not for the Request-URI", shown(&signed));
                 self.reject_credentials(now, arrival, request, &username, &why);
                 // RFC 7616 §3.4.6.
                 self.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
@@ -387,7 +387,7 @@ fn aor(user: &User, host: &str, directory: &Directory) -> Aor {
 fn note_binding(change: &Change) {
     let (binding, what) = match change {
         Change::Bound(binding) => (binding, "phone has registered"),
-        Change::Unbound(binding) => (binding, "phone is gone"),
+        Change::Unbound(binding) => (binding, "phone is no longer registered"),
         Change::Refreshed(_) => return,
     };
     let Binding { aor, source, transport, user_agent, .. } = &**binding;

@@ -53,10 +53,12 @@ pub struct Diverted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableKey {
     /// No private key in the file.
-    #[error("there is no private key in it: {0}")]
+    #[error("it contains no private key: {0}")]
     Unreadable(String),
     /// Another kind of key.
-    #[error("it is no key of the curve P-256, which ES256 takes (`openssl ecparam -name prime256v1 -genkey -noout`)")]
+    #[error(
+        "it is not a key of the curve P-256, which ES256 needs (`openssl ecparam -name prime256v1 -genkey -noout`)"
+    )]
     OtherKind,
 }
 
