@@ -156,7 +156,7 @@ fn unfit(x: &Exchange<'_>, why: Unfit) -> ApiError {
     match why {
         Unfit::Unknown => x.not_found(),
         Unfit::NameTaken => ApiError::bad(NAME_TAKEN, "Another queue of this account has this FriendlyName"),
-        Unfit::TooMany => ApiError::bad(TOO_MANY, "This account has as many queues as it may"),
+        Unfit::TooMany => ApiError::bad(TOO_MANY, "This account has the maximum number of queues"),
         Unfit::InUse => ApiError::bad(NOT_EMPTY, "The queue is not empty"),
     }
 }
