@@ -577,7 +577,7 @@ impl Live {
         if self.command(media::RoomCommand::Recording(media::RecordingCommand::Start { op, spec })) {
             self.recordings.insert(op, id);
         } else {
-            let failed = RecordingEnd::Failed("the media engine takes no command".to_owned());
+            let failed = RecordingEnd::Failed("the media engine accepts no commands".to_owned());
             self.state.handle_recorded(clock::time(), id, failed, Duration::ZERO);
         }
     }

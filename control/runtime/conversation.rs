@@ -208,7 +208,8 @@ async fn peer(
     let client = services.client.of_account(account);
     match (spec.with.clone(), wire) {
         (With::Agent(agent), _) => {
-            let unknown = || StreamFault::Internal.because(format!("no [[agents]] has the name {:?}", agent.name));
+            let unknown =
+                || StreamFault::Internal.because(format!("no agent in [[agents]] has the name {:?}", agent.name));
             let config = Arc::clone(services.agents.get().get(&agent.name).ok_or_else(unknown)?);
             Ok(Peer::Agent(Box::new(Agent::new(config, client, *agent, spec))))
         }
@@ -219,7 +220,7 @@ async fn peer(
             services.counters.timings.took(Timing::ConversationConnect, connected);
             Ok(Peer::Application(Box::new(socket), wire))
         }
-        (With::Application(_), None) => Err(StreamFault::Internal.because("no dialect speaks for this call")),
+        (With::Application(_), None) => Err(StreamFault::Internal.because("unknown account or dialect")),
     }
 }
 
@@ -403,7 +404,7 @@ impl Floor<'_> {
                     let octets = self.made.get(&piece).cloned().unwrap_or_default();
                     if self.writer.audio(octets).is_err() {
                         // The piece's mark comes back at once.
-                        let why = Told::Problem(format!("audio of more than {} s is not played", LONGEST.as_secs()));
+                        let why = Told::Problem(format!("audio longer than {} s is not played", LONGEST.as_secs()));
                         peer.tell(why, clock::now()).await?;
                     }
                     self.writer.mark(format!("{}:{piece}", self.cleared).into());

@@ -67,7 +67,10 @@ impl Peer {
                 Word::Text(text) => wire.decode(&text).map_or_else(Said::Malformed, Said::Ask),
                 Word::Binary => Said::Malformed(wire.binary()),
                 Word::Closed(how) => {
-                    let gone = || StreamFault::Closed.because("the application closed it without an end");
+                    let gone = || {
+                        StreamFault::Closed
+                            .because("the application closed the WebSocket without ending the conversation")
+                    };
                     Said::Closed(how.err().unwrap_or_else(gone))
                 }
             },

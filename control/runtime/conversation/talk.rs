@@ -303,7 +303,7 @@ impl Talk {
         self.tell(Told::Problem(why));
         self.malformed += 1;
         if self.malformed >= MOST_MALFORMED {
-            let why = StreamFault::Protocol.because("too many messages in a row that mean nothing");
+            let why = StreamFault::Protocol.because("too many invalid messages in a row");
             self.end(ConversationStatus::Failed { after_start: true, why }, true);
         }
     }
@@ -599,7 +599,8 @@ impl Talk {
             // Told once until there is room again, as thousands of pieces may be dropped.
             if !std::mem::replace(&mut self.full, true) {
                 self.tell(Told::Problem(
-                    "too much waits to be said: this and what follows is dropped until there is room".to_owned(),
+                    "too much text waits to be spoken: this text and what follows are dropped until there is room"
+                        .to_owned(),
                 ));
             }
             return;
