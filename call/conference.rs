@@ -220,7 +220,7 @@ impl Participation {
 }
 
 /// How a leg ends with its conference, in words.
-const CONFERENCE_OVER: &str = "the conference was over";
+const CONFERENCE_OVER: &str = "the conference had ended";
 
 impl Call {
     /// Takes part in a conference, or takes part in it otherwise; another one, or the leg that it was joined to, is left.

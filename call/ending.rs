@@ -112,7 +112,7 @@ impl Call {
         let answered = party.info.answered_at.is_some();
         let info = Arc::make_mut(&mut party.info);
         if end.cause == EndCause::Timeout && info.status == Status::Initiated {
-            end.detail = Some(format!("{}, and it never rang", end.cause));
+            end.detail = Some(format!("{}, and the far end never rang", end.cause));
         }
         // The application turned a caller away: whom it called has not answered.
         let declined = info.direction == Direction::Inbound && end.by == EndedBy::Application;

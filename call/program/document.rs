@@ -48,7 +48,7 @@ impl Running {
             party.hasty_documents
         });
         if hasty > MOST_HASTY_DOCUMENTS {
-            let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row led to another one at once");
+            let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row redirected at once to another document");
             let failure = FetchFailure { kind: FailureKind::Loop, detail };
             call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
             // Who waits in a queue waits on.

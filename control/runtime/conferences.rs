@@ -210,7 +210,7 @@ impl Conferences {
     pub fn open(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Seen, String> {
         let account = wanted.account;
         let reserved = self.reserve(services, wanted)?;
-        let seen = self.get(account, reserved.id).ok_or_else(|| "it is over".to_owned())?;
+        let seen = self.get(account, reserved.id).ok_or_else(|| "the conference has ended".to_owned())?;
         tokio::spawn(async move {
             tokio::time::sleep(UNUSED).await;
             drop(reserved);
