@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         name: |row| text(row, "id").to_owned(),
         row,
         note,
-        empty: "No errors. `tandem errors -f` shows them as they come.",
+        empty: "No errors. `tandem errors -f` shows errors as they occur.",
     };
     list::run(&arguments.list, &list)
 }

@@ -55,7 +55,7 @@ impl Failure {
 
     /// A command that a later version will have.
     fn not_yet(command: &str, what: &str) -> Self {
-        Self::NotYet(anyhow::anyhow!("`tandem {command}` is not there yet; it will {what}"))
+        Self::NotYet(anyhow::anyhow!("`tandem {command}` is not implemented yet; it will {what}"))
     }
 
     /// Prints it to standard error.

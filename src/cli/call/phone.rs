@@ -81,7 +81,7 @@ impl Phone {
         let Invitation { uri, from, credentials } = invitation;
         let (sink, reader) = media::tap(UNHEARD, media::TapCodec::L16(media::ByteOrder::Little));
         let op = self.op();
-        let session = self.session.as_mut().context("the call is over")?;
+        let session = self.session.as_mut().context("the call has ended")?;
         let (credentials, realm) = credentials.unzip();
         let invite = sip::Outgoing {
             request_uri: uri,
@@ -98,7 +98,7 @@ impl Phone {
 
     /// The other side's description of its audio; early and final.
     pub(super) fn accept(&mut self, sdp: &[u8]) -> anyhow::Result<Option<media::Codec>> {
-        let session = self.session.as_mut().context("the call is over")?;
+        let session = self.session.as_mut().context("the call has ended")?;
         session.accept(sdp).map_err(|error| anyhow!("{error}"))?;
         Ok(session.codec())
     }
@@ -180,6 +180,6 @@ impl Phone {
     }
 
     fn command(&self, command: media::Command) -> anyhow::Result<()> {
-        Ok(self.session.as_ref().context("the call is over")?.command(command)?)
+        Ok(self.session.as_ref().context("the call has ended")?.command(command)?)
     }
 }
