@@ -225,14 +225,14 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoSuchLeg => "no such leg",
-            Self::Ended => "the leg is over",
-            Self::NotAnswered => "it is not answered yet",
-            Self::AlreadyAnswered => "it is answered already",
-            Self::NotRunning => "nothing like it runs",
-            Self::AlreadyRunning => "one runs already",
-            Self::CannotBridge => "it cannot be joined to that leg",
-            Self::NotJoined => "it is joined to no other leg",
-            Self::TooMany => "there are too many already",
+            Self::Ended => "the leg has ended",
+            Self::NotAnswered => "the leg is not answered yet",
+            Self::AlreadyAnswered => "the leg is already answered",
+            Self::NotRunning => "no such operation is running",
+            Self::AlreadyRunning => "such an operation is already running",
+            Self::CannotBridge => "the leg cannot be bridged with the other leg",
+            Self::NotJoined => "the leg is not bridged with another leg",
+            Self::TooMany => "the limit of simultaneous operations is reached",
         })
     }
 }

@@ -221,7 +221,7 @@ impl Participation {
 }
 
 /// Detail of the end of a leg that ended with its conference.
-const CONFERENCE_OVER: &str = "the conference was over";
+const CONFERENCE_OVER: &str = "the conference had ended";
 
 impl Call {
     /// Joins a conference, or changes the participation in the current one. A leg that joins leaves its old conference

@@ -218,7 +218,7 @@ impl fmt::Display for ConversationStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started => f.write_str("started"),
-            Self::Said(line) => write!(f, "has another line of the {}", if line.by_agent { "agent" } else { "caller" }),
+            Self::Said(line) => write!(f, "got another line of the {}", if line.by_agent { "agent" } else { "caller" }),
             Self::Ended(_) => f.write_str("ended by the application"),
             Self::Completed => f.write_str("ended by the call"),
             Self::Failed { why, .. } => write!(f, "failed: {}", why.detail),

@@ -114,7 +114,7 @@ impl Call {
         let answered = party.info.answered_at.is_some();
         let info = Arc::make_mut(&mut party.info);
         if end.cause == EndCause::Timeout && info.status == Status::Initiated {
-            end.detail = Some(format!("{}, and it never rang", end.cause));
+            end.detail = Some(format!("{}, and the far end never rang", end.cause));
         }
         // The application refused an inbound call: its status is no answer, not failed.
         let declined = info.direction == Direction::Inbound && end.by == EndedBy::Application;

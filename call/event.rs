@@ -249,8 +249,8 @@ impl fmt::Display for GatherEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Valid => "complete",
-            Self::Invalid => "not valid",
-            Self::Timeout => "the time was up",
+            Self::Invalid => "invalid digits",
+            Self::Timeout => "timed out",
             Self::Stopped => "stopped",
             Self::Hangup => "the leg ended",
         })

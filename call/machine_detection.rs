@@ -137,8 +137,8 @@ impl fmt::Display for DetectionResult {
             Self::GreetingEnded(GreetingEnd::Silence) => "a machine, silent after its greeting",
             Self::GreetingEnded(GreetingEnd::Time) => "a machine, still talking",
             Self::Fax => "a fax machine",
-            Self::Silence => "nobody who speaks",
-            Self::NotSure => "not sure who",
+            Self::Silence => "silence",
+            Self::NotSure => "an unknown party",
         })
     }
 }

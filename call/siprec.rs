@@ -146,7 +146,8 @@ impl Call {
     pub(crate) fn try_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) {
         if self.start_siprec(leg, spec.clone()).is_none() {
             let id = SiprecId::new(self.now().time, &mut self.rng);
-            let why = SiprecFault::TooMany.because("too many tracks of the call go to recording servers already");
+            let why = SiprecFault::TooMany
+                .because("the call already sends the maximum number of tracks to recording servers");
             self.emit(leg, EventKind::Siprec(SiprecFacts { id, spec, status: SiprecStatus::Failed(why) }));
         }
     }

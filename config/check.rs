@@ -94,7 +94,7 @@ impl Report<'_> {
         let help = match (nearest(name, &right), what) {
             (Some(near), _) => format!("did you mean \"{near}\"?"),
             (None, "account") if right == [DEFAULT_ACCOUNT] => format!(
-                "add [[accounts]] as in tandem.example.toml, or name \"{DEFAULT_ACCOUNT}\", which is made when there are none"
+                "add [[accounts]] as in tandem.example.toml, or use \"{DEFAULT_ACCOUNT}\", which the server creates when no account is configured"
             ),
             (None, _) if right.is_empty() => format!("there are no {what}s at all"),
             (None, _) => format!("there are \"{}\"", right.join("\", \"")),

@@ -102,7 +102,7 @@ fn explain(path: &str, message: &str, given: Option<String>) -> String {
     if message.starts_with("unknown field") {
         let known = quoted(message).skip(1).collect::<Vec<_>>();
         if path != key && TOP.contains(&key) {
-            return format!("unknown key here; {key} belongs above the first [table] of the file");
+            return format!("unknown key here; move {key} above the first [table] of the file");
         }
         return match nearest(key, &known) {
             Some(near) => format!("unknown key; did you mean \"{near}\"?"),
@@ -117,7 +117,7 @@ fn explain(path: &str, message: &str, given: Option<String>) -> String {
     }
     let expected = message.rsplit_once(", expected ").map(|(_, expected)| in_words(expected));
     if SECRETS.contains(&key) {
-        return format!("the value (not shown) is wrong: expected {}", expected.as_deref().unwrap_or("other text"));
+        return format!("wrong value (not shown): expected {}", expected.as_deref().unwrap_or("other text"));
     }
     match (expected, given) {
         (Some(expected), Some(text)) if is_literal(&text) => format!("expected {expected}, without quotes: {text}"),

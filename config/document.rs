@@ -203,16 +203,18 @@ impl Document {
                         if value.as_table().is_some_and(toml::Table::is_empty) {
                             *value = Value::Array(Vec::new());
                         }
-                        let Value::Array(array) = value else { return Err(format!("{path} is no array")) };
+                        let Value::Array(array) = value else { return Err(format!("{path} is not an array")) };
                         path = format!("{path}[{index}]");
                         if array.len() == index {
                             array.push(Value::Table(toml::Table::new()));
                         }
                         let length = array.len();
-                        array.get_mut(index).ok_or_else(|| format!("{path} leaves a gap: the next is {length}"))?
+                        array
+                            .get_mut(index)
+                            .ok_or_else(|| format!("{path} skips indices: the next index is {length}"))?
                     }
                     Err(_) => {
-                        let Value::Table(table) = value else { return Err(format!("{path} is no table")) };
+                        let Value::Table(table) = value else { return Err(format!("{path} is not a table")) };
                         path = format!("{path}.{segment}");
                         table.entry(segment.clone()).or_insert_with(|| Value::Table(toml::Table::new()))
                     }

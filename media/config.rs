@@ -162,10 +162,10 @@ impl std::str::FromStr for PortRange {
             last: last.trim().parse().map_err(|_| fault())?,
         };
         if range.first > range.last {
-            return Err(format!("{text:?} begins with the higher port: \"{}-{}\"", range.last, range.first));
+            return Err(format!("{text:?} begins with the higher port; write \"{}-{}\"", range.last, range.first));
         }
         if range.first == 0 || range.pairs().next().is_none() {
-            return Err(format!("{text:?} has no even port with the odd one after it"));
+            return Err(format!("{text:?} has no even port followed by the next odd port"));
         }
         Ok(range)
     }

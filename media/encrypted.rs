@@ -220,7 +220,7 @@ impl EncryptedHeader {
         if !start.starts_with(MAGIC) {
             return Ok(None);
         }
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "an encrypted recording whose header is damaged");
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the header of the encrypted recording is damaged");
         let header = *start.first_chunk::<HEADER>().ok_or_else(damaged)?;
         let [.., code, channels, _, _, a, b, c, d] = *header.first_chunk::<16>().ok_or_else(damaged)?;
         let content = Content::of(code, channels).ok_or_else(damaged)?;
@@ -246,7 +246,7 @@ impl EncryptedHeader {
     /// Returns the decryptor of the file's chunks. A key other than the file's is a `PermissionDenied` error.
     pub(crate) fn decryptor(&self, key: &RecordingKey) -> io::Result<ChunkDecryptor> {
         if self.header.get(NAME) != Some(&key.name()?) {
-            return Err(denied("this recording is encrypted with another key than recordings.encryption_key"));
+            return Err(denied("this recording is encrypted with a key other than recordings.encryption_key"));
         }
         let (header, salt) = self.header.split_at(NAME.end);
         Ok(ChunkDecryptor { key: key.file_key(salt, header)? })

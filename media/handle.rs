@@ -51,10 +51,10 @@ struct Inner {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// `listen` is 0.0.0.0 or :: and `advertise` does not give an address for our SDP.
-    #[error("[media] listen is {0}: set `advertise` to the address that peers can reach")]
+    #[error("[media] listen is {0}: set `advertise` to the address that far ends can reach")]
     NoAddress(IpAddr),
     /// `advertise` and `listen` have different address families.
-    #[error("[media] advertise {advertise} and listen {listen} are of different address families")]
+    #[error("[media] advertise {advertise} and listen {listen} have different address families")]
     Families {
         /// The configured `listen`.
         listen: IpAddr,
@@ -72,7 +72,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// No port pair of the range could be bound: other programs use the ports.
-    #[error("media.ports: of {0} no pair is free")]
+    #[error("media.ports: no pair of the range {0} is free")]
     NoPorts(PortRange),
     /// `kernel_relay` is "required", and the kernel relay cannot start; the text says why.
     #[error("media.kernel_relay is \"required\": {0}")]
@@ -98,7 +98,7 @@ pub enum OpenError {
     #[error("the media engine is shutting down")]
     ShuttingDown,
     /// The system could not create or bind a socket.
-    #[error("RTP sockets of media.listen: {0}")]
+    #[error("cannot open RTP sockets on media.listen: {0}")]
     Socket(#[from] io::Error),
 }
 
@@ -309,7 +309,7 @@ impl Engine {
         let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.join().is_err() {
-                tracing::error!("a media thread had panicked");
+                tracing::error!("a media thread panicked");
             }
         }
     }
@@ -349,7 +349,7 @@ impl Session {
         let mut random = [0; RANDOM];
         let filled = aws_lc_rs::rand::fill(&mut random);
         if filled.is_err() {
-            tracing::error!("no random numbers for SRTP keys");
+            tracing::error!("cannot get random numbers for SRTP keys");
         }
         self.negotiation.set_srtp(srtp, filled.is_ok().then_some(&random));
     }

@@ -34,21 +34,21 @@ const MOST_INTERFACES: usize = 16;
 /// Why the kernel cannot relay packets.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unavailable {
-    #[error("it takes CAP_BPF and CAP_NET_ADMIN")]
+    #[error("it needs CAP_BPF and CAP_NET_ADMIN")]
     Permission,
-    #[error("media.listen is no IPv4 address")]
+    #[error("media.listen is not an IPv4 address")]
     Family,
-    #[error("it takes Linux 6.6 or newer: {0}")]
+    #[error("it needs Linux 6.6 or newer: {0}")]
     Attach(ProgramError),
     #[error("{0}")]
     Program(#[from] ProgramError),
     #[error("{0}")]
     Load(EbpfError),
-    #[error("its maps: {0}")]
+    #[error("cannot open the maps of the eBPF program: {0}")]
     Map(#[from] aya::maps::MapError),
-    #[error("routes: {0}")]
+    #[error("cannot query routes: {0}")]
     Routes(#[from] io::Error),
-    #[error("the program is not what it should be")]
+    #[error("the eBPF program lacks an expected part")]
     Foreign,
 }
 

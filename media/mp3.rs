@@ -21,7 +21,7 @@ const DELAY: u64 = 576;
 /// error.
 pub fn encode_mp3(mut recording: RecordedFile, mut out: impl Write) -> io::Result<()> {
     let (form, mut at) = recording.form()?;
-    let mut encoder = encoder(form.channels).ok_or_else(|| io::Error::other("LAME cannot be set up"))?;
+    let mut encoder = encoder(form.channels).ok_or_else(|| io::Error::other("cannot set up the LAME encoder"))?;
     let samples = recording.len().saturating_sub(at) / form.block();
     out.write_all(&info_frame(form.channels == 2, samples))?;
     let mut second = vec![0; wav::RATE as usize * form.block() as usize];

@@ -64,7 +64,9 @@ impl Sockets {
         let bind = || {
             let port = self.port + 1;
             let bound = self.lease.ports.socket(port);
-            bound.inspect_err(|error| tracing::warn!(port, %error, "a session goes without RTCP")).ok()
+            bound
+                .inspect_err(|error| tracing::warn!(port, %error, "cannot bind the RTCP port; the session has no RTCP"))
+                .ok()
         };
         self.rtcp.get_or_init(bind).as_ref()
     }

@@ -60,7 +60,7 @@ impl RecordedFile {
             return Ok(RecordedFile { source: Source { file, length, encrypted: None }, mix: None, at: 0 });
         };
         let key = key.ok_or_else(|| {
-            encrypted::denied("this recording is encrypted, and recordings.encryption_key is not configured")
+            encrypted::denied("this recording is encrypted, but recordings.encryption_key is not set")
         })?;
         let mut chunks = Chunks::new(encrypted, encrypted.decryptor(key)?, length);
         let data = chunks.find_length(&file, length)?;
@@ -90,7 +90,7 @@ impl RecordedFile {
     }
 
     /// The length of the file in octets, decrypted.
-    #[expect(clippy::len_without_is_empty, reason = "of a file nobody asks that")]
+    #[expect(clippy::len_without_is_empty, reason = "an empty file needs no special case")]
     pub fn len(&self) -> u64 {
         self.mix.as_ref().map_or(self.source.length, |mix| mix.length)
     }
@@ -218,7 +218,7 @@ impl Chunks {
         let length = match self.decryptor.decrypt(number, last, encrypted) {
             Some(opened) => opened.len(),
             None if last => 0,
-            None => return Err(io::Error::new(io::ErrorKind::InvalidData, "an encrypted recording that is damaged")),
+            None => return Err(io::Error::new(io::ErrorKind::InvalidData, "the encrypted recording is damaged")),
         };
         self.held = Some((number, length));
         Ok(length)
@@ -250,7 +250,7 @@ pub fn repair_recording(path: &Path, key: Option<&RecordingKey>) -> io::Result<D
     };
     file.sync_all()?;
     let Content::Samples(form) = encrypted.content else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a recording of ours"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a recording of this server"));
     };
     let data = match key.and_then(|key| encrypted.decryptor(key).ok()) {
         Some(decryptor) => Chunks::new(encrypted, decryptor, length).find_length(&file, length)?,

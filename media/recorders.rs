@@ -81,11 +81,11 @@ impl Recorders {
         done: &Done,
     ) -> Result<(), &'static str> {
         if self.recorders.len() >= MOST {
-            return Err("there are eight recordings already");
+            return Err("there are already eight recordings");
         }
         let (recorder, feed) = Recorder::new(op, spec, now);
         if !writer.start(NewRecording { key, op, spec: spec.clone(), feed, done: Arc::clone(done) }) {
-            return Err("too many recordings wait to be opened");
+            return Err("too many recordings are waiting to be opened");
         }
         self.unfinished += 1;
         self.recorders.push(recorder);

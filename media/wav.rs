@@ -178,7 +178,7 @@ impl Deref for Header {
 }
 
 fn not_ours() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "not a recording of ours: PCM, mu-law or A-law WAV at 8,000 Hz")
+    io::Error::new(io::ErrorKind::InvalidData, "not a recording of this server (PCM, mu-law or A-law WAV at 8,000 Hz)")
 }
 
 #[cfg(test)]

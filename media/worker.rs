@@ -720,7 +720,7 @@ impl Worker {
         if let Some(sockets) = sockets
             && let Err(error) = self.sockets.put(slot, sockets)
         {
-            tracing::error!(%error, session = key.0, "a session's sockets cannot be watched");
+            tracing::error!(%error, session = key.0, "cannot add the session's sockets to epoll");
         }
     }
 

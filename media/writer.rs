@@ -289,7 +289,7 @@ impl Open {
     }
 
     fn failed(&self, error: &io::Error) -> String {
-        tracing::error!(path = %self.recording.spec.path.display(), %error, "a recording cannot be written");
+        tracing::error!(path = %self.recording.spec.path.display(), %error, "cannot write the recording");
         error.to_string()
     }
 
@@ -300,7 +300,7 @@ impl Open {
         let finished = match sink {
             Err(error) => Err(error),
             Ok(sink) => sink.finish().and_then(|()| if spec.trim { trim(&spec) } else { Ok(data) }).map_err(|error| {
-                tracing::error!(path = %spec.path.display(), %error, "a recording cannot be completed");
+                tracing::error!(path = %spec.path.display(), %error, "cannot complete the recording");
                 error.to_string()
             }),
         };
@@ -385,7 +385,7 @@ impl Sink {
 /// 32 random octets, different for each file.
 pub(crate) fn salt() -> io::Result<[u8; KEY]> {
     let mut salt = [0; KEY];
-    aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
+    aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("cannot get random numbers"))?;
     Ok(salt)
 }
 

@@ -123,12 +123,12 @@ impl Offence {
     #[must_use]
     pub fn said(self) -> &'static str {
         match self {
-            Self::Malformed => "messages that are no SIP",
+            Self::Malformed => "messages that are not SIP",
             Self::Refused => "requests from outside every trunk",
-            Self::Number => "calls to numbers that are nobody's",
+            Self::Number => "calls to numbers that do not exist",
             Self::Credentials => "wrong passwords",
-            Self::Challenge => "challenges not answered",
-            Self::Flood => "messages beyond sip.bans.source_rate",
+            Self::Challenge => "unanswered challenges",
+            Self::Flood => "messages above sip.bans.source_rate",
         }
     }
 }

@@ -656,20 +656,22 @@ impl fmt::Display for EndCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bye => "hung up",
-            Self::LocalHangup => "hung up by us",
+            Self::LocalHangup => "hung up by this server",
             Self::Cancelled => "cancelled",
             Self::Rejected => "refused",
-            Self::Timeout => "no answer of any kind",
-            Self::Unresolved => "name not resolved",
-            Self::NoSocket => "sip.listen has no socket of its transport and address family",
+            Self::Timeout => "no answer, not even a provisional response",
+            Self::Unresolved => "host name not resolved",
+            Self::NoSocket => "sip.listen has no socket for the destination's transport and address family",
             Self::Unconnected(io::ErrorKind::InvalidData) => "TLS handshake failed; the server's log says why",
             Self::Unconnected(why) => return why.fmt(f),
-            Self::AckTimeout => "our answer was never acknowledged",
-            Self::SessionExpired => "its session was not refreshed in time (RFC 4028)",
+            Self::AckTimeout => "the far end did not acknowledge the answer",
+            Self::SessionExpired => "the session was not refreshed in time (RFC 4028)",
             Self::Overload => "too many legs or transactions",
-            Self::TrunkFull => "max_calls or max_cps of the trunk is reached",
-            Self::Invalid => "not a URI that can be called",
-            Self::Forbidden => "its address is not public and not in sip.allow_networks, or is another account's trunk",
+            Self::TrunkFull => "the trunk's max_calls or max_cps is reached",
+            Self::Invalid => "the URI cannot be called",
+            Self::Forbidden => {
+                "the address is neither public nor in sip.allow_networks, or belongs to another account's trunk"
+            }
         })
     }
 }

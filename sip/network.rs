@@ -52,6 +52,6 @@ fn ipv6_purpose(address: Ipv6Addr) -> Option<&'static str> {
         [0xff00..=0xffff, ..] => Some("multicast"),
         // Only 2000::/3 is global unicast (RFC 4291 §2.4). All other prefixes are unassigned or no longer used.
         [0x2000..=0x3fff, ..] => None,
-        _ => Some("not global unicast"),
+        _ => Some("not a global unicast address"),
     }
 }

@@ -59,7 +59,7 @@ impl fmt::Display for Failure {
             Some(Target { transport, address, .. }) => {
                 write!(f, "{}:{address}", transport.token().to_ascii_lowercase())?;
             }
-            None => f.write_str("its name")?,
+            None => f.write_str("the registrar's host name")?,
         }
         match self.why {
             Why::Response(status) => write!(f, " answered {status}")?,
@@ -67,7 +67,7 @@ impl fmt::Display for Failure {
             Why::Silence(cause) => write!(f, ": {cause}")?,
             Why::NoAddress => f.write_str(" has no address")?,
         }
-        write!(f, "; asked again in {:.0} s", self.again.as_secs_f64().ceil())
+        write!(f, "; next attempt in {:.0} s", self.again.as_secs_f64().ceil())
     }
 }
 

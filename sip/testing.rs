@@ -150,7 +150,7 @@ fn address(side: Side) -> SocketAddr {
 }
 
 /// Returns the start of a virtual clock.
-#[expect(clippy::disallowed_methods, reason = "an Instant can be had no other way; tests only add to it")]
+#[expect(clippy::disallowed_methods, reason = "an Instant can be obtained in no other way; tests only add to it")]
 pub(crate) fn instant() -> Instant {
     Instant::now()
 }

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "some moment to count from")]
+    #[expect(clippy::disallowed_methods, reason = "any start for the virtual clock")]
     fn a_flood_becomes_a_few_lines_and_a_count() {
         let (mut throttle, start) = (Throttle::default(), Instant::now());
         let passed: Vec<_> = (0..1_000).filter_map(|_| throttle.pass(start)).collect();

@@ -11,7 +11,7 @@ const MOST: usize = 65_536;
 /// A guard that travels with a new call. The application holds it until it does something for the call, or until the
 /// call waits for something other than CPU time, and then drops it.
 #[derive(Debug, Clone, Default)]
-pub struct PendingCallGuard(#[expect(dead_code, reason = "held, never read")] Option<Arc<()>>);
+pub struct PendingCallGuard(#[expect(dead_code, reason = "held only for its drop, never read")] Option<Arc<()>>);
 
 /// The waiting calls, oldest first.
 #[derive(Debug, Default)]

@@ -125,7 +125,7 @@ pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_accoun
     let path = data_dir.join("account.toml");
     if !path.exists() {
         return Err(anyhow!(
-            "no account is configured, and no server has made one yet: {} is not there",
+            "no account is configured, and no server has created one yet: {} does not exist",
             path.display()
         ));
     }
@@ -163,7 +163,7 @@ pub async fn run_with(
     server.calls.stop_accepting();
     let live = server.calls.live_legs();
     tracing::info!(
-        "draining: no new calls; waiting for {live} legs, {} s at most (again: hang up now)",
+        "draining: no new calls; waiting for {live} legs, {} s at most (a second signal hangs up at once)",
         server.config.get().drain_timeout.as_secs()
     );
     server.shutdown(signals).await;
@@ -213,7 +213,7 @@ impl Server {
         directory::make(&recordings.folder)
             .with_context(|| format!("recordings.url: {}", recordings.folder.display()))?;
         directory::try_write(&recordings.folder)
-            .with_context(|| format!("recordings.url: no file can be made in {}", recordings.folder.display()))?;
+            .with_context(|| format!("recordings.url: cannot create a file in {}", recordings.folder.display()))?;
         let recordings_folder = recordings.folder.clone();
         let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks };
         let tls = tls_config(config.webhooks.ca_file.as_deref()).context("webhooks.ca_file")?;
@@ -225,7 +225,7 @@ impl Server {
             Some(Served { content_type: page.content_type, body: page.body })
         });
         if let Some(missing) = speech::missing(&config.speech) {
-            tracing::warn!("{missing}; until then <Say> and speak are silence");
+            tracing::warn!("{missing}; until then <Say> and speak play nothing");
         }
         let timings = Arc::new(Timings::default());
         let recogniser = Arc::new(Recogniser::new(config.speech.clone(), client.clone(), Arc::clone(&timings)));
@@ -406,7 +406,7 @@ impl Server {
                 tracing::info!(account = %account.name, "TeXML account: {id}");
             }
         }
-        tracing::info!("HTTP on {}; callers are told {}", self.http_addr, self.public_url);
+        tracing::info!("HTTP on {}; public URL {}", self.http_addr, self.public_url);
         tracing::info!("{}", self.next_step());
     }
 
@@ -419,8 +419,8 @@ impl Server {
             self.accounts.all().iter().any(|account| !holdings.numbers.all(&account.name).is_empty())
         };
         match number {
-            Some(number) => format!("hear a number of yours: `tandem call {number}`"),
-            None if !config.numbers.is_empty() || held() => "hear a number of yours: `tandem call NUMBER`".to_owned(),
+            Some(number) => format!("call one of your numbers: `tandem call {number}`"),
+            None if !config.numbers.is_empty() || held() => "call one of your numbers: `tandem call NUMBER`".to_owned(),
             None => {
                 "no number yet: `tandem dev URL` serves with one for the application at URL; [[numbers]] in --config \
                      and the API make others"
@@ -451,7 +451,7 @@ impl Server {
         services.client.set_origins(Origins::new(config.origins.clone()));
         LOG.configure(&config.log.level).map_err(|why| anyhow!("log.level: {why}"))?;
         if let Some(missing) = speech::missing(&config.speech) {
-            tracing::warn!("{missing}; until then <Say> and speak are silence");
+            tracing::warn!("{missing}; until then <Say> and speak play nothing");
         }
         if self.config.get().speech != config.speech {
             services.recogniser.reconfigure(config.speech.clone());
@@ -522,24 +522,24 @@ impl Server {
         let mut limit = GOODBYE;
         tokio::select! {
             () = calls.idle() => {}
-            () = tokio::time::sleep(drain_timeout) => tracing::warn!("drain_timeout is over: hanging up"),
+            () = tokio::time::sleep(drain_timeout) => tracing::warn!("drain_timeout has passed: hanging up"),
             () = hurry.recv() => {
-                tracing::warn!("told twice: hanging up");
+                tracing::warn!("second signal: hanging up");
                 limit = Duration::from_secs(1);
             }
         }
         calls.hangup_all();
         if tokio::time::timeout(limit, calls.idle()).await.is_err() {
-            tracing::warn!("{} legs would not end", calls.live_legs());
+            tracing::warn!("{} legs did not end in time", calls.live_legs());
         }
         // Conferences without participants are ended too.
         calls.services().conferences.end_all();
         calls.services().fetches.close();
         if tokio::time::timeout(limit, calls.services().fetches.wait()).await.is_err() {
-            tracing::warn!("applications were not heard out");
+            tracing::warn!("the last requests to applications were not finished in time");
         }
         if !deliveries.drain(limit).await {
-            tracing::warn!("webhooks are left; they are sent after the next start");
+            tracing::warn!("some webhooks are not delivered yet; they are sent after the next start");
         }
         let services = Arc::clone(calls.services());
         services.sip.shutdown().await;
@@ -551,7 +551,7 @@ impl Server {
         // An error means that no listener waits for the signal any more.
         let _ = stop_http.send(true);
         if tokio::time::timeout(Duration::from_secs(2), http).await.is_err() {
-            tracing::warn!("HTTP requests were cut off");
+            tracing::warn!("HTTP requests did not finish in time and were aborted");
         }
         heartbeat.abort();
         watching.abort();
@@ -591,11 +591,11 @@ async fn recover(services: &Arc<Services>) -> anyhow::Result<Vec<sip::DialogStat
         );
     }
     if recovered.adopted > 0 {
-        tracing::warn!("after a crash: {} recordings without a call", recovered.adopted);
+        tracing::warn!("after a crash: added {} recordings without a call", recovered.adopted);
     }
     let transcripts = transcripts::recover(services).await?;
     if transcripts > 0 {
-        tracing::warn!("after a crash: {transcripts} transcriptions begun anew");
+        tracing::warn!("after a crash: restarted {transcripts} transcriptions");
     }
     Ok(recovered.dialogs)
 }
@@ -705,7 +705,7 @@ async fn watch_room(store: Store, folder: PathBuf) {
                 Ok(Ok(outcome)) => break outcome,
                 Ok(Err(error)) => break Err(error.to_string()),
                 Err(_) => {
-                    let reason = format!("the disk of {} does not answer", folder.display());
+                    let reason = format!("the file system of {} does not respond", folder.display());
                     store.health().note(Check::Recordings, Err(reason));
                 }
             }
@@ -724,7 +724,7 @@ async fn prune(store: Store, config: DatabaseConfig) {
         match store::server::prune(&store, since).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, %since, "old history removed"),
-            Err(error) => tracing::error!(%error, "old history could not be removed"),
+            Err(error) => tracing::error!(%error, "cannot remove old history"),
         }
     }
 }
@@ -737,13 +737,13 @@ async fn sweep(calls: Calls) {
         minute.tick().await;
         let (services, now) = (calls.services(), clock::time());
         if let Err(error) = services.stored_media.sweep(&services.store, now).await {
-            tracing::warn!(%error, "expired media could not be removed");
+            tracing::warn!(%error, "cannot remove expired media");
         }
         let connections = services.routing.get().phones().connections();
         if connections.has_expired(now)
             && let Err(error) = services.phones_changed().await
         {
-            tracing::warn!(%error, "phones whose time is over could not be found out");
+            tracing::warn!(%error, "cannot determine the expired registrations");
         }
     }
 }

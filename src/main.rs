@@ -46,20 +46,20 @@ enum Command {
 
 const AFTER_HELP: &str = "\
 First steps:
-  tandem demo                                  one call through everything, as a timeline
+  tandem demo                                  one call that uses every part, shown as a timeline
   tandem serve                                 SIP on 127.0.0.1:5060, HTTP on 127.0.0.1:8080, data in ./data
   cp tandem.example.toml tandem.toml           every setting, with its default and unit
-  tandem check --config tandem.toml            what is wrong with it, all at once, line by line
+  tandem check --config tandem.toml            all mistakes in it, with line numbers
   tandem serve --config tandem.toml
-  tandem calls                                 live and recent calls; -f goes on with what happens
-  tandem show last                             the newest call: what went wrong, what to do, what happened
-  tandem errors                                what went wrong lately, with what to do about it
+  tandem calls                                 live and recent calls; -f follows them
+  tandem show last                             the newest call: its errors, advice and timeline
+  tandem errors                                the latest errors, with advice
   tandem dev 5000/voice                        a number for your application at port 5000; its calls, live
-  tandem call 600                              a phone in the terminal: hear what answers
-  eval \"$(tandem env)\"                         its credentials, as the SDKs read them
-  tandem trace last --config tandem.toml       the SIP messages of its newest call, as a ladder
-  tandem proxy --help                          an application of yours comes here instead of to its provider, as it is
-  tandem load --help                           paced calls against a SIP server, both ends counted
+  tandem call 600                              a phone in the terminal
+  eval \"$(tandem env)\"                         the account's credentials, as the SDKs read them
+  tandem trace last --config tandem.toml       the SIP messages of the newest call, as a ladder diagram
+  tandem proxy --help                          an unchanged application uses this server instead of its provider
+  tandem load --help                           calls at a fixed rate against a SIP server, counted at both ends
 
 Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, env, call,
 ca, proxy) read tandem.toml in this directory if there is one. `serve` and `dev` never do: they run with the defaults.
@@ -68,10 +68,10 @@ Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and \"__\" between the steps
   TANDEM_LOG=info,tandem_sip=debug             what is logged to standard error (error, warn, info, debug, trace)
 
-Not yet: doctor.
+Not implemented yet: doctor.
 
-Exit codes: 0 fine; 1 your input is wrong (arguments, configuration); 2 the environment is (port taken, database down);
-3 the command is not there yet.";
+Exit codes: 0 success; 1 wrong input (arguments, configuration); 2 a problem of the environment (port in use, database down);
+3 the command is not implemented yet.";
 
 fn main() -> ExitCode {
     // Without this, the kernel would back the allocator's large areas with huge pages, of which a call uses only a

@@ -101,10 +101,10 @@ pub enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Over => "it is over",
-            Self::Full => "as many are there as it takes",
+            Self::Over => "the conference has ended",
+            Self::Full => "the conference is full",
             Self::LabelInUse => "another participant has this label",
-            Self::Unknown => "nobody knows of it",
+            Self::Unknown => "no such participant or recording",
         })
     }
 }

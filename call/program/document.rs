@@ -49,7 +49,7 @@ impl Running {
             party.hasty_documents
         });
         if hasty > MOST_HASTY_DOCUMENTS {
-            let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row led to another one at once");
+            let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row redirected at once to another document");
             let failure = FetchFailure { kind: FailureKind::Loop, detail };
             call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
             // A leg that waits in a queue keeps waiting.

@@ -269,7 +269,8 @@ impl Call {
         let Some(party) = self.party_mut(leg) else { return };
         let ops: Vec<_> = party.recordings.iter().map(|active| active.op).collect();
         for op in ops {
-            let (end, unknown) = (RecordingEnd::Failed("never closed".to_owned()), Duration::ZERO);
+            let (end, unknown) =
+                (RecordingEnd::Failed("the recorder did not close the file".to_owned()), Duration::ZERO);
             self.recording_finished(leg, op, end, unknown, unknown);
         }
     }

@@ -14,26 +14,28 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     }
     let listens = config.agents.iter().any(|agent| !agent.model.is_realtime());
     if listens && config.speech.stt == Stt::Off {
-        report.note("agents", "agents hear nobody without speech to text: set speech.stt (docs/agents.md)");
+        report.note("agents", "agents need speech to text to understand callers: set speech.stt (docs/agents.md)");
     }
     if listens && config.speech.tts == Tts::Off {
-        report.note("agents", "agents cannot speak without text to speech: set speech.tts (docs/agents.md)");
+        report.note("agents", "agents need text to speech to speak: set speech.tts (docs/agents.md)");
     }
 }
 
 fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
     if !super::is_name(&agent.name) {
-        report.fault(format!("{path}.name"), "is not 1 to 64 of a-z, A-Z, 0-9, -, _ and .");
+        report.fault(format!("{path}.name"), "must be 1 to 64 of the characters a-z, A-Z, 0-9, -, _ and .");
     }
     match (&agent.prompt, &agent.prompt_file) {
-        (Some(_), Some(_)) => report.fault(format!("{path}.prompt_file"), "stands beside prompt; keep one of them"),
-        (None, None) => report.fault(path, "its model does not know what it is: set prompt, or prompt_file"),
+        (Some(_), Some(_)) => report.fault(format!("{path}.prompt_file"), "cannot be set together with prompt; keep one of them"),
+        (None, None) => report.fault(path, "the model has no instructions: set prompt or prompt_file"),
         // The prompt file is read when the server starts, not here.
         (None, Some(_)) | (Some(_), None) => {}
     }
     if !matches!(agent.model.url.scheme(), "http" | "https" | "ws" | "wss") {
-        report
-            .fault(format!("{path}.model.url"), "is not http:// or https://, nor ws:// or wss:// of a realtime model");
+        report.fault(
+            format!("{path}.model.url"),
+            "must begin with http:// or https://, or with ws:// or wss:// for a realtime model",
+        );
     }
     for (key, value, least, most) in [
         ("max_seconds", agent.max_seconds, 10, 86_400),
@@ -42,7 +44,7 @@ fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
         ("model.timeout_seconds", agent.model.timeout_seconds.into(), 1, 60),
     ] {
         if !(least..=most).contains(&value) {
-            report.fault(format!("{path}.{key}"), format!("{value} is not {least} to {most}"));
+            report.fault(format!("{path}.{key}"), format!("{value} is outside {least} to {most}"));
         }
     }
     let tools = agent.tools.iter().enumerate().map(|(index, tool)| (format!("{path}.tools[{index}]"), tool.name()));
@@ -51,7 +53,7 @@ fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
         if let ToolConfig::Http(tool) = tool
             && !matches!(tool.url.scheme(), "http" | "https")
         {
-            report.fault(format!("{path}.tools[{index}].url"), "is not http:// or https://");
+            report.fault(format!("{path}.tools[{index}].url"), "must begin with http:// or https://");
         }
     }
 }

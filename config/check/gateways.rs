@@ -29,7 +29,10 @@ fn check_dash(config: &Config, dash: &DashConfig, accounts: &[&str], report: &mu
     if let Some(host) = &dash.stream_host
         && (host.is_empty() || host.contains('/') || host.contains(char::is_whitespace))
     {
-        report.fault("gateways.dash.stream_host", "is a host alone, such as \"voice.example.com\": no scheme, no path");
+        report.fault(
+            "gateways.dash.stream_host",
+            "must be a host only, such as \"voice.example.com\", without scheme and path",
+        );
     }
     let metrics = config.http.metrics_listen.map(|listen| listen.port());
     for (key, port) in config.gateways.ports(config.http.listen.port()) {
@@ -44,11 +47,11 @@ fn check_starlis(config: &Config, starlis: &StarlisConfig, accounts: &[&str], re
     for (key, value) in [("calls_per_minute", starlis.calls_per_minute), ("sockets_per_user", starlis.sockets_per_user)]
     {
         if !(1..=10_000).contains(&value) {
-            report.fault(format!("gateways.starlis.{key}"), "is not 1 to 10000");
+            report.fault(format!("gateways.starlis.{key}"), "is outside 1 to 10000");
         }
     }
     if starlis.from.as_ref().is_some_and(|from| !from.is_e164()) {
-        report.fault("gateways.starlis.from", "is no E.164 number, such as \"+15551230001\"");
+        report.fault("gateways.starlis.from", "is not an E.164 number such as \"+15551230001\"");
     }
     if let Some(name) = &starlis.agent {
         let known: Vec<&str> = config.agents.iter().map(|agent| &*agent.name).collect();
@@ -58,7 +61,7 @@ fn check_starlis(config: &Config, starlis: &StarlisConfig, accounts: &[&str], re
         let is_origin = origin.split_once("://").is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'));
         if !is_origin {
             let path = format!("gateways.starlis.allowed_origins[{index}]");
-            report.fault(path, "is no origin, such as \"https://app.example.com\": a scheme and a host");
+            report.fault(path, "is not an origin (a scheme and a host) such as \"https://app.example.com\"");
         }
     }
 }
@@ -67,14 +70,13 @@ fn check_common(config: &Config, path: &str, account: Option<&Arc<str>>, account
     match account {
         Some(account) => report.exists(format!("{path}.account"), "account", account, accounts),
         None if accounts.len() > 1 => {
-            report.fault(path, "there are several accounts: say whose calls it makes (account)");
+            report.fault(path, "several accounts are configured: name the account whose calls it makes (account)");
         }
         None => {}
     }
     let has_tokens = path == "gateways.starlis" && config.gateways.starlis.as_ref().is_some_and(|one| one.tokens);
     if !config.http.listen.ip().is_loopback() && !has_tokens {
-        let message =
-            "has no passwords: whoever reaches http.listen can make calls with it; let only those reach it who may";
+        let message = "has no authentication: every client that reaches http.listen can make calls with it; restrict the access to that address";
         report.note(path, message);
     }
 }

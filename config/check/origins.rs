@@ -21,10 +21,11 @@ pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>)
             report.exists(format!("{path}.account"), "account", account, accounts);
         }
         if origin.from == origin.to {
-            report.fault(format!("{path}.to"), format!("{} leads to itself; leave the table out", origin.to));
+            report.fault(format!("{path}.to"), format!("{} is the same as `from`; remove this table", origin.to));
         }
         if let Some(address) = refused(&policy, &origin.to) {
-            let message = format!("{address} is not public: name its network in webhooks.allow_networks to allow it");
+            let message =
+                format!("{address} is not a public address: to allow it, add its network to webhooks.allow_networks");
             report.fault(format!("{path}.to"), message);
         }
     }

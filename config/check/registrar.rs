@@ -19,10 +19,10 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let at = |key: &str| format!("sip.registrar.{key}");
     let is_written = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\') || c == ' ';
     if registrar.realm.is_empty() || registrar.realm.len() > 64 || !registrar.realm.chars().all(is_written) {
-        report.fault(at("realm"), "is not 1 to 64 printable characters of ASCII without \" and \\");
+        report.fault(at("realm"), "must be 1 to 64 printable ASCII characters without \" and \\");
     }
     if registrar.algorithms.is_empty() {
-        report.fault(at("algorithms"), "is empty: nobody could log in; \"MD5\", \"SHA-256\" or both");
+        report.fault(at("algorithms"), "is empty, so no phone could register; name \"MD5\", \"SHA-256\" or both");
     }
     let algorithms = registrar.algorithms.iter().enumerate();
     report.unique(
@@ -39,20 +39,21 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let domains = domains.map(|(i, one)| (at(&format!("domains[{i}]")), one.to_ascii_lowercase()));
     report.unique("the domain", domains.collect::<Vec<_>>());
     if !(1..=HOUR).contains(&registrar.min_expires) {
-        report.fault(at("min_expires"), format!("{} is not 1 to {HOUR} seconds", registrar.min_expires));
+        report.fault(at("min_expires"), format!("{} is outside 1 to {HOUR} seconds", registrar.min_expires));
     }
     if !(1..=WEEK).contains(&registrar.max_expires) {
-        report.fault(at("max_expires"), format!("{} is not 1 to {WEEK} seconds", registrar.max_expires));
+        report.fault(at("max_expires"), format!("{} is outside 1 to {WEEK} seconds", registrar.max_expires));
     } else if registrar.max_expires < registrar.min_expires {
-        report.fault(at("max_expires"), "less than sip.registrar.min_expires");
+        report.fault(at("max_expires"), "is less than sip.registrar.min_expires");
     }
     for (key, limit) in [("max_contacts", registrar.max_contacts), ("max_bindings", registrar.max_bindings)] {
         if limit == 0 {
-            report.fault(at(key), "0 would let nobody register; at least 1");
+            report.fault(at(key), "with 0 no phone could register; must be at least 1");
         }
     }
     if registrar.keep_alive != KeepAlive::Off && !(5..=HOUR).contains(&registrar.keep_alive_seconds) {
-        let message = format!("{} is not 5 to {HOUR}; keep_alive = \"off\" sends none", registrar.keep_alive_seconds);
+        let message =
+            format!("{} is outside 5 to {HOUR}; to send none, set keep_alive = \"off\"", registrar.keep_alive_seconds);
         report.fault(at("keep_alive_seconds"), message);
     }
     check_passwords(config, report);
@@ -74,7 +75,8 @@ fn check_passwords(config: &Config, report: &mut Report<'_>) {
             // Two phones of one account with the same user name are reported elsewhere.
             Some((other, _)) if *other == owner && owner.is_some() => {}
             Some((_, first)) => {
-                let message = format!("is {first}, of the same user name: they could not be told apart");
+                let message =
+                    format!("is the same as {first}, and so is the user name: the server could not distinguish them");
                 report.fault(path, message);
             }
             None => drop(all.insert(key, (owner, path))),

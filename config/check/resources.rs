@@ -25,7 +25,7 @@ const PUBLISHED: [&str; 5] =
 
 /// Message for phones that use SRTP without TLS.
 const PHONES_IN_THE_CLEAR: &str =
-    "its keys are sent in the clear, where whoever listens can read them; listen on tls:// and have it register there";
+    "its SRTP keys are sent unencrypted, so anybody on the network path can read them; listen on tls:// and let the phone register there";
 
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let names = Names {
@@ -64,13 +64,13 @@ fn note_open_relays(config: &Config, report: &mut Report<'_>) {
             && trunk.inbound_from.iter().any(|network| network.prefix_len() == 0)
     };
     for (index, trunk) in config.trunks.iter().enumerate().filter(|(_, trunk)| open(trunk)) {
-        let message = "lets whoever can reach us call in without a password; name the networks that it calls from";
+        let message = "accepts calls without a password from every address; name the networks of the trunk";
         report.note(format!("trunks[{index}].inbound_from"), message);
         for (number, one) in config.numbers.iter().enumerate() {
             let every = one.number.prefix().is_some_and(|digits| digits.len() < 7);
             if every && one.bridge.is_some() && trunk.account.as_ref().is_none_or(|own| *own == one.account) {
                 let message = format!(
-                    "an open relay: trunk {:?} lets everybody in, and every call to {} goes out at your expense",
+                    "is an open relay: trunk {:?} accepts calls from every address, and every call to {} goes out at your expense",
                     trunk.name, one.number
                 );
                 report.note(format!("numbers[{number}].bridge"), message);
@@ -98,7 +98,7 @@ fn note_mixed_numbers(config: &Config, report: &mut Report<'_>) {
 /// Notes a password or key that is easy to guess: one of fewer than 7 characters.
 fn note_weak(path: &str, text: &str, report: &mut Report<'_>) {
     if (1..7).contains(&text.len()) {
-        let message = format!("has {} characters and is guessed soon; 16 random ones are not", text.len());
+        let message = format!("has only {} characters and is easy to guess; use 16 random ones", text.len());
         report.note(path, message);
     }
 }
@@ -115,7 +115,7 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
         if let Some(twilio) = &account.twilio {
             let digits = twilio.account_sid.strip_prefix("AC").unwrap_or_default();
             if digits.len() != 32 || !digits.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f')) {
-                let message = "is not \"AC\" and 32 hex digits in lower case";
+                let message = "must be \"AC\" and 32 hex digits in lower case";
                 report.fault(format!("{path}.twilio.account_sid"), message);
             }
             secret(config, &format!("{path}.twilio.auth_token"), &twilio.auth_token, report);
@@ -124,7 +124,7 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
             secret(config, &format!("{path}.telnyx.api_key"), &telnyx.api_key, report);
             secret(config, &format!("{path}.telnyx.signing_seed"), &telnyx.signing_seed, report);
             if BASE64_STANDARD.decode(&telnyx.signing_seed).map_or(0, |seed| seed.len()) != 32 {
-                let message = "is not the base64 of 32 bytes; `head -c 32 /dev/urandom | base64` makes one";
+                let message = "must be 32 bytes in base64; `head -c 32 /dev/urandom | base64` makes one";
                 report.fault(format!("{path}.telnyx.signing_seed"), message);
             }
         }
@@ -162,38 +162,40 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
             }
         }
         None if trunk.inbound_from.is_empty() && !trunk.mutual_tls && trunk.inbound_username.is_none() => {
-            let message = "has neither uri (to call out) nor inbound_from or inbound_username (to be called from)";
+            let message =
+                "has neither uri (for outgoing calls) nor inbound_from or inbound_username (for incoming calls)";
             report.fault(path, message);
         }
         None if !trunk.prefixes.is_empty() => {
-            report.fault(format!("{path}.prefixes"), "need a uri for the calls to go to");
+            report.fault(format!("{path}.prefixes"), "need a uri to send the calls to");
         }
         None => {}
     }
     for (index, prefix) in trunk.prefixes.iter().enumerate() {
         let digits = prefix.strip_prefix('+').unwrap_or(prefix);
         if !digits.bytes().all(|octet| octet.is_ascii_digit() || octet == b'*' || octet == b'#') {
-            let message =
-                format!("{prefix:?} is not how a number begins: \"+\", \"+4930\", \"0\", or \"\" for every number");
+            let message = format!(
+                "{prefix:?} is not the beginning of a number, such as \"+\", \"+4930\" or \"0\"; \"\" matches every number"
+            );
             report.fault(format!("{path}.prefixes[{index}]"), message);
         }
     }
     if let Some(byoc) = &trunk.byoc {
         let hex = byoc.strip_prefix("BY").filter(|hex| hex.len() == 32);
         if !hex.is_some_and(|hex| hex.bytes().all(|octet| octet.is_ascii_hexdigit())) {
-            report.fault(format!("{path}.byoc"), format!("{byoc:?} is not BY and 32 hex digits"));
+            report.fault(format!("{path}.byoc"), format!("{byoc:?} must be BY and 32 hex digits"));
         } else if trunk.uri.is_none() {
-            report.fault(format!("{path}.byoc"), "needs a uri for the calls to go to");
+            report.fault(format!("{path}.byoc"), "needs a uri to send the calls to");
         }
     }
     match (&trunk.username, &trunk.password) {
-        (Some(_), None) => report.fault(format!("{path}.username"), "needs a password beside it"),
-        (None, Some(_)) => report.fault(format!("{path}.password"), "needs a username beside it"),
+        (Some(_), None) => report.fault(format!("{path}.username"), "needs a password too"),
+        (None, Some(_)) => report.fault(format!("{path}.password"), "needs a username too"),
         _ => {}
     }
     match (&trunk.inbound_username, &trunk.inbound_password) {
-        (Some(_), None) => report.fault(format!("{path}.inbound_username"), "needs an inbound_password beside it"),
-        (None, Some(_)) => report.fault(format!("{path}.inbound_password"), "needs an inbound_username beside it"),
+        (Some(_), None) => report.fault(format!("{path}.inbound_username"), "needs an inbound_password too"),
+        (None, Some(_)) => report.fault(format!("{path}.inbound_password"), "needs an inbound_username too"),
         (Some(username), Some(password)) => {
             name(&format!("{path}.inbound_username"), username, report);
             filled(&format!("{path}.inbound_password"), password.expose(), report);
@@ -206,16 +208,18 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
             report.fault(format!("{path}.inbound_auth"), "needs an inbound_username and an inbound_password");
         }
         if trunk.inbound_from.is_empty() && !trunk.mutual_tls {
-            report.fault(format!("{path}.inbound_auth"), "needs inbound_from or mutual_tls beside the password");
+            report
+                .fault(format!("{path}.inbound_auth"), "needs inbound_from or mutual_tls in addition to the password");
         }
     }
     match (&trunk.certificate, &trunk.key) {
-        (Some(_), None) => report.fault(format!("{path}.certificate"), "needs a key beside it"),
-        (None, Some(_)) => report.fault(format!("{path}.key"), "needs a certificate beside it"),
+        (Some(_), None) => report.fault(format!("{path}.certificate"), "needs a key too"),
+        (None, Some(_)) => report.fault(format!("{path}.key"), "needs a certificate too"),
         _ => {}
     }
     if trunk.mutual_tls && trunk.ca_file.is_none() && trunk.fingerprints.is_empty() && trunk.tls().name.is_none() {
-        let message = "needs a ca_file, fingerprints or a tls_name: else anybody's certificate would do";
+        let message =
+            "needs ca_file, fingerprints or tls_name: without one of them the server would accept every certificate";
         report.fault(format!("{path}.mutual_tls"), message);
     }
     if trunk.from_domain.as_ref().is_some_and(|domain| !is_host(domain)) {
@@ -227,11 +231,13 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
         ("max_cps", trunk.max_cps == Some(0)),
     ];
     for (key, _) in zeros.into_iter().filter(|(_, zero)| *zero) {
-        report.fault(format!("{path}.{key}"), "0 would never let a call through; at least 1");
+        report.fault(format!("{path}.{key}"), "with 0 no call could pass; must be at least 1");
     }
     let clear = trunk.uri.as_ref().filter(|uri| !uri.starts_with("sips:") && !uri.contains("transport=tls"));
     if let (Some(uri), true) = (clear, trunk.srtp != Srtp::Off) {
-        let message = format!("its keys are sent to {uri} in the clear, where whoever listens can read them; use TLS");
+        let message = format!(
+            "its SRTP keys are sent to {uri} unencrypted, so anybody on the network path can read them; use TLS"
+        );
         report.note(format!("{path}.srtp"), message);
     }
     check_registration(trunk, path, report);
@@ -242,13 +248,19 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
         && !trunk.register
         && trunk.inbound_username.is_none()
     {
-        report.fault(format!("{path}.phones"), "is for calls from it, and it may not call in");
+        report.fault(
+            format!("{path}.phones"),
+            "is for incoming calls, and this trunk has none (no inbound_from, no inbound_username)",
+        );
     }
     if trunk.options_interval > 0 && trunk.uri.is_none() {
-        report.fault(format!("{path}.options_interval"), "needs a uri to ask");
+        report.fault(format!("{path}.options_interval"), "needs a uri to send OPTIONS to");
     }
     for (index, status) in trunk.failover_on.iter().enumerate().filter(|(_, status)| !(400..700).contains(*status)) {
-        report.fault(format!("{path}.failover_on[{index}]"), format!("{status} is no refusal; 400 to 699"));
+        report.fault(
+            format!("{path}.failover_on[{index}]"),
+            format!("{status} is not a SIP failure status (400 to 699)"),
+        );
     }
 }
 
@@ -265,7 +277,7 @@ fn check_registration(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) 
         report.fault(format!("{path}.registrar"), message);
     }
     if !(60..=604_800).contains(&trunk.register_expires) {
-        report.fault(format!("{path}.register_expires"), "is not 60 to 604800 seconds");
+        report.fault(format!("{path}.register_expires"), "is outside 60 to 604800 seconds");
     }
 }
 
@@ -281,12 +293,12 @@ fn check_numbering(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
     ];
     for (key, prefix) in prefixes {
         if prefix.is_some_and(|prefix| !is_dialled(prefix)) {
-            report.fault(format!("{path}.{key}"), "is not made of 0 to 9, +, * and #");
+            report.fault(format!("{path}.{key}"), "may contain only 0 to 9, +, * and #");
         }
     }
     match &trunk.country_code {
         Some(code) if !(1..=3).contains(&code.len()) || !code.bytes().all(|octet| octet.is_ascii_digit()) => {
-            report.fault(format!("{path}.country_code"), "is not 1 to 3 digits: \"1\", \"49\"");
+            report.fault(format!("{path}.country_code"), "must be 1 to 3 digits, such as \"1\" or \"49\"");
         }
         None if trunk.number_format == NumberFormat::National => {
             report.fault(format!("{path}.number_format"), "\"national\" needs a country_code");
@@ -297,7 +309,8 @@ fn check_numbering(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
 
 /// Checks for `sip:[user@]host[:port][;transport=udp|tcp|tls]`, or `sips:` without UDP.
 pub(super) fn check_peer_uri(uri: &str) -> Result<(), String> {
-    let fault = || format!("{uri:?} is not \"sip:HOST:PORT\", with \";transport=tcp\" or tls behind it if so wanted");
+    let fault =
+        || format!("{uri:?} is not \"sip:HOST:PORT\", optionally followed by \";transport=tcp\" or \";transport=tls\"");
     let secure = uri.starts_with("sips:");
     let rest = uri.strip_prefix("sip:").or_else(|| uri.strip_prefix("sips:")).ok_or_else(fault)?;
     let (authority, parameters) = rest.split_once(';').unwrap_or((rest, ""));
@@ -311,10 +324,10 @@ pub(super) fn check_peer_uri(uri: &str) -> Result<(), String> {
     }
     for parameter in parameters.split(';').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=') {
-            Some(("transport", "udp")) if secure => return Err("sips: is never udp".to_owned()),
+            Some(("transport", "udp")) if secure => return Err("sips: cannot use UDP".to_owned()),
             Some(("transport", "udp" | "tcp" | "tls")) => {}
             Some(("transport", other)) => {
-                return Err(format!("transport={other} is not how calls go out; use udp, tcp or tls"));
+                return Err(format!("transport={other} is not supported for outgoing calls; use udp, tcp or tls"));
             }
             _ => {}
         }
@@ -342,7 +355,8 @@ fn check_trunks_together(config: &Config, report: &mut Report<'_>) {
     if config.sip.unknown_sources == UnknownSources::Silent
         && let Some((_, trunk)) = trunks().find(|(_, trunk)| from_anywhere(trunk))
     {
-        let message = format!("calls are answered with 401 all the same: trunk {:?} may be anywhere", trunk.name);
+        let message =
+            format!("has no effect on calls: they get 401, because trunk {:?} may call from any address", trunk.name);
         report.note("sip.unknown_sources", message);
     }
     let networks = trunks().flat_map(|(i, one)| {
@@ -368,10 +382,10 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
             target(config, &format!("{path}.status_callback"), url, report);
         }
         if application.webhook_timeout_secs.is_some_and(|seconds| !(1..=30).contains(&seconds)) {
-            report.fault(format!("{path}.webhook_timeout_secs"), "is not 1 to 30 seconds");
+            report.fault(format!("{path}.webhook_timeout_secs"), "is outside 1 to 30 seconds");
         }
         if application.webhook_method.as_ref().is_some_and(|method| method != "GET" && method != "POST") {
-            report.fault(format!("{path}.webhook_method"), "is neither \"GET\" nor \"POST\"");
+            report.fault(format!("{path}.webhook_method"), "must be \"GET\" or \"POST\"");
         }
     }
     let ids = config.applications.iter().enumerate().map(|(i, one)| (format!("applications[{i}].id"), one.id.clone()));
@@ -397,7 +411,7 @@ fn check_provider(config: &Config, provider: &str, account: &str, path: &str, re
         _ => (account.telnyx.is_some(), "telnyx = { api_key, signing_seed }"),
     };
     if !has {
-        report.fault(key, format!("account {:?} has no {table} to sign {provider}'s requests with", account.name));
+        report.fault(key, format!("account {:?} has no {table}, which signs {provider}'s requests", account.name));
     }
 }
 
@@ -405,11 +419,11 @@ fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     for (index, block) in config.number_pool.iter().enumerate() {
         let path = format!("number_pool[{index}]");
         if !block.number.is_e164() {
-            let message = format!("{:?} is not \"+\" and 2 to 15 digits (E.164)", block.number.as_str());
+            let message = format!("{:?} is not an E.164 number (\"+\" and 2 to 15 digits)", block.number.as_str());
             report.fault(format!("{path}.number"), message);
         } else if let (Some(last), None) = (&block.last, block.bounds()) {
             let message = format!(
-                "{last} is not the last of at most {LARGEST_BLOCK} numbers that begin with {}, all as long",
+                "{last} is not the last number of a block of at most {LARGEST_BLOCK} numbers of equal length that begins with {}",
                 block.number
             );
             report.fault(format!("{path}.last"), message);
@@ -423,7 +437,7 @@ fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
         }
         for (key, degrees, most) in [("latitude", block.latitude, 90.0), ("longitude", block.longitude, 180.0)] {
             if degrees.is_some_and(|degrees| !(-most..=most).contains(&degrees)) {
-                report.fault(format!("{path}.{key}"), format!("is not -{most} to {most} degrees"));
+                report.fault(format!("{path}.{key}"), format!("is outside -{most} to {most} degrees"));
             }
         }
     }
@@ -434,12 +448,12 @@ fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
         .map(|(first, last)| last - first + 1);
     let size: u64 = sizes.sum();
     if size > LARGEST_POOL {
-        report.fault("number_pool", format!("has {size} numbers; {LARGEST_POOL} at most"));
+        report.fault("number_pool", format!("has {size} numbers; the maximum is {LARGEST_POOL}"));
     }
     let given = |number: &str| config.numbers.iter().position(|one| one.number.exact() == Some(number));
     for (index, block) in config.number_pool.iter().enumerate() {
         if let Some(taken) = given(block.number.as_str()).filter(|_| block.last.is_none()) {
-            let message = format!("is numbers[{taken}] already: nobody can take it");
+            let message = format!("is already configured as numbers[{taken}], so no account can buy it");
             report.fault(format!("number_pool[{index}].number"), message);
         }
     }
@@ -457,9 +471,11 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
     let chosen: Vec<&str> = ways.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
     match chosen.as_slice() {
         [_] => {}
-        [] => report.fault(path, "nobody decides about its calls: set voice_url, application, twiml, bridge or agent"),
+        [] => report.fault(path, "nothing handles its calls: set voice_url, application, twiml, bridge or agent"),
         [first, rest @ ..] => {
-            let message = format!("stands beside {first}; keep one of voice_url, application, twiml, bridge and agent");
+            let message = format!(
+                "cannot be set together with {first}; keep one of voice_url, application, twiml, bridge and agent"
+            );
             rest.iter().for_each(|key| report.fault(format!("{path}.{key}"), message.clone()));
         }
     }
@@ -483,7 +499,7 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
                 && number.bridge.is_none()
                 && number.agent.is_none()
             {
-                let message = "its applications command instead of answering with documents: name an application";
+                let message = "this provider's applications send commands and return no documents: set application";
                 report.fault(format!("{path}.provider"), message);
             }
         }
@@ -511,23 +527,23 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
         }
     }
     if number.fallback_url.is_some() && number.voice_url.is_none() {
-        report.fault(format!("{path}.fallback_url"), "is for when voice_url fails, and there is none");
+        report.fault(format!("{path}.fallback_url"), "is used only when voice_url fails, and voice_url is not set");
     }
     for name in number.bridge.iter().flat_map(Bridge::trunks) {
         report.exists(format!("{path}.bridge"), "trunk", name, &names.trunks);
         if config.trunks.iter().any(|trunk| trunk.name == *name && trunk.uri.is_none()) {
-            report.fault(format!("{path}.bridge"), format!("trunk {name:?} has no uri for the call to go to"));
+            report.fault(format!("{path}.bridge"), format!("trunk {name:?} has no uri to send the calls to"));
         }
     }
     let takes = |trunk: &TrunkConfig| {
         !trunk.prefixes.is_empty() && trunk.account.as_ref().is_none_or(|account| *account == number.account)
     };
     if number.bridge == Some(Bridge::Prefixes) && !config.trunks.iter().any(takes) {
-        let message = format!("no trunk of account {:?} has prefixes for the call to go by", number.account);
+        let message = format!("no trunk of account {:?} has prefixes, so no trunk can take the calls", number.account);
         report.fault(format!("{path}.bridge"), message);
     }
     if number.record != RecordBridge::Off && number.bridge.is_none() {
-        report.fault(format!("{path}.record"), "goes with bridge; in a document <Record> or <Dial record> does it");
+        report.fault(format!("{path}.record"), "works only with bridge; in a document use <Record> or <Dial record>");
     }
 }
 
@@ -545,13 +561,13 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
         if !seen.insert((&endpoint.account, &endpoint.username)) {
             report.fault(
                 format!("{path}.username"),
-                format!("the account has an endpoint {:?} already", endpoint.username),
+                format!("the account already has an endpoint {:?}", endpoint.username),
             );
         }
         if let Some(url) = &endpoint.voice_url {
             target(config, &format!("{path}.voice_url"), url, report);
             if endpoint.application.is_some() {
-                let message = "stands beside voice_url; keep one of voice_url and application";
+                let message = "cannot be set together with voice_url; keep one of them";
                 report.fault(format!("{path}.application"), message);
             }
         }
@@ -574,7 +590,7 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
             report.note(format!("{path}.srtp"), PHONES_IN_THE_CLEAR);
         }
         if endpoint.outbound && (endpoint.voice_url.is_some() || endpoint.application.is_some()) {
-            report.note(format!("{path}.outbound"), "has no effect: its application decides about its calls");
+            report.note(format!("{path}.outbound"), "has no effect: the application handles the calls");
         }
     }
 }
@@ -598,13 +614,16 @@ fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     };
     let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() };
     if policy.check(address).is_err() {
-        report.fault(path, format!("{address} is not public: name its network in webhooks.allow_networks to allow it"));
+        report.fault(
+            path,
+            format!("{address} is not a public address: to allow it, add its network to webhooks.allow_networks"),
+        );
     }
 }
 
 pub(super) fn name(path: &str, text: &str, report: &mut Report<'_>) {
     if !is_name(text) {
-        report.fault(path, format!("{text:?} is not a name: 1 to 64 of a-z A-Z 0-9 - _ ."));
+        report.fault(path, format!("{text:?} is not a name (1 to 64 of the characters a-z, A-Z, 0-9, -, _ and .)"));
     }
 }
 
@@ -615,8 +634,9 @@ fn secret(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     note_weak(path, text, report);
     if PUBLISHED.contains(&text) {
         match is_local(config) {
-            true => report.note(path, "is the example's: anybody knows it; make your own before others can reach us"),
-            false => report.fault(path, "is the example's: anybody could use it; make your own"),
+            true => report
+                .note(path, "is the published example value; replace it before other machines can reach the server"),
+            false => report.fault(path, "is the published example value, which anybody could use; replace it"),
         }
     }
 }

@@ -23,11 +23,11 @@ fn check_server(server: &SiprecConfig, path: &str, accounts: &[&str], report: &m
         report.fault(format!("{path}.uri"), message);
     }
     match (&server.username, &server.password) {
-        (Some(_), None) => report.fault(format!("{path}.password"), "is missing beside username"),
-        (None, Some(_)) => report.fault(format!("{path}.username"), "is missing beside password"),
+        (Some(_), None) => report.fault(format!("{path}.password"), "is missing although username is set"),
+        (None, Some(_)) => report.fault(format!("{path}.username"), "is missing although password is set"),
         _ => {}
     }
     if server.codecs.is_empty() {
-        report.fault(format!("{path}.codecs"), "is empty; leave the key out for PCMU and PCMA");
+        report.fault(format!("{path}.codecs"), "is empty; for PCMU and PCMA remove the key");
     }
 }

@@ -12,16 +12,16 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     check_media(config, &sip, report);
     check_http(config, &sip, report);
     if !(1..=3_600).contains(&config.streams.buffer_seconds) {
-        report.fault("streams.buffer_seconds", format!("{} is not 1 to 3600", config.streams.buffer_seconds));
+        report.fault("streams.buffer_seconds", format!("{} is outside 1 to 3600", config.streams.buffer_seconds));
     }
     if let Err(why) = tandem_settings::log_filter::check(&config.log.level) {
         report.fault("log.level", why);
     }
     if !(1..=60).contains(&config.speech.timeout_seconds) {
-        report.fault("speech.timeout_seconds", format!("{} is not 1 to 60", config.speech.timeout_seconds));
+        report.fault("speech.timeout_seconds", format!("{} is outside 1 to 60", config.speech.timeout_seconds));
     }
     if !(config.streams.idle_seconds == 0 || (5..=3_600).contains(&config.streams.idle_seconds)) {
-        report.fault("streams.idle_seconds", format!("{} is not 0 or 5 to 3600", config.streams.idle_seconds));
+        report.fault("streams.idle_seconds", format!("{} is neither 0 nor 5 to 3600", config.streams.idle_seconds));
     }
     check_ice(config, report);
     let database = config.database.url.expose();
@@ -40,7 +40,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
         report.fault(path, message);
     }
     if config.data_dir.as_os_str().is_empty() {
-        report.fault("data_dir", "is empty; name a directory, or leave the key out for \"data\"");
+        report.fault("data_dir", "is empty; name a directory, or remove the key to use \"data\"");
     }
 }
 
@@ -106,21 +106,21 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         }
     }
     if !(500..=32_000).contains(&config.sip.failover_ms) {
-        report.fault("sip.failover_ms", format!("{} is not 500 to 32000 milliseconds", config.sip.failover_ms));
+        report.fault("sip.failover_ms", format!("{} is outside 500 to 32000 milliseconds", config.sip.failover_ms));
     }
-    let everything = "is every address there is";
+    let everything = "covers every address";
     let networks = config.sip.allow_networks.iter().flatten().enumerate();
     for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
-        let message = format!("{everything}: any account can have us connect to what stands inside your network");
+        let message = format!("{everything}: every account can make the server connect to hosts inside your network");
         report.note(format!("sip.allow_networks[{index}]"), message);
     }
     let networks = config.sip.bans.never.iter().enumerate();
     for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
-        report.note(format!("sip.bans.never[{index}]"), format!("{everything}: nobody is ever banned"));
+        report.note(format!("sip.bans.never[{index}]"), format!("{everything}: no address is ever banned"));
     }
     let networks = config.webhooks.allow_networks.iter().enumerate();
     for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
-        let message = format!("{everything}: any application's URL can reach what stands inside your network");
+        let message = format!("{everything}: every application URL can reach hosts inside your network");
         report.note(format!("webhooks.allow_networks[{index}]"), message);
     }
     let fixed = listeners.iter().filter(|listener| listener.address.port() != 0);
@@ -134,7 +134,7 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         None => {
             for listener in listeners.iter().filter(|listener| listener.address.ip().is_unspecified()) {
                 let message = format!(
-                    "{} is every address and none: set sip.advertise to what peers reach us by",
+                    "{} is the wildcard address: set sip.advertise to the address at which far ends reach the server",
                     listener.address.ip()
                 );
                 report.fault(listener.path.clone(), message);
@@ -143,12 +143,12 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
     }
     let interval = 90..=86_400;
     if !interval.contains(&config.sip.min_se) {
-        report.fault("sip.min_se", "90 to 86400 seconds");
+        report.fault("sip.min_se", "is outside 90 to 86400 seconds");
     }
     if config.sip.session_expires != 0 && !interval.contains(&config.sip.session_expires) {
-        report.fault("sip.session_expires", "90 to 86400 seconds, or 0 to ask for none");
+        report.fault("sip.session_expires", "is outside 90 to 86400 seconds (0 requests no session timer)");
     } else if config.sip.session_expires != 0 && config.sip.session_expires < config.sip.min_se {
-        report.fault("sip.session_expires", "less than sip.min_se");
+        report.fault("sip.session_expires", "is less than sip.min_se");
     }
     let limits = [
         ("sip.max_legs", config.sip.max_legs),
@@ -158,7 +158,7 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
     ];
     for (path, limit) in limits {
         if limit == 0 {
-            report.fault(path, "0 would refuse everything; at least 1");
+            report.fault(path, "with 0 the server would refuse everything; must be at least 1");
         }
     }
     if let Some(url) = &config.sip.hep {
@@ -168,13 +168,13 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         }
     }
     if config.sip.hep.is_none() && config.sip.hep_password.is_some() {
-        report.fault("sip.hep_password", "needs a hep = \"udp://HOST:PORT\" beside it");
+        report.fault("sip.hep_password", "needs hep = \"udp://HOST:PORT\" too");
     }
     if config.sip.trace_mib > 4_096 {
-        report.fault("sip.trace_mib", format!("{} is more than 4096", config.sip.trace_mib));
+        report.fault("sip.trace_mib", format!("{} exceeds 4096", config.sip.trace_mib));
     }
     if config.sip.bans.seconds == 0 {
-        report.fault("sip.bans.seconds", "0 would be no ban; set the limits to 0 instead, or at least 1");
+        report.fault("sip.bans.seconds", "0 would disable bans; for that set the limits to 0, or set at least 1 here");
     }
     listeners
 }
@@ -203,22 +203,25 @@ pub(super) fn is_host(text: &str) -> bool {
 fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     let media = &config.media;
     if media.listen.is_unspecified() && media.advertise.is_none() {
-        let message =
-            format!("{} is every address and none: set media.advertise to what peers reach us by", media.listen);
+        let message = format!(
+            "{} is the wildcard address: set media.advertise to the address at which far ends reach the server",
+            media.listen
+        );
         report.fault("media.listen", message);
     }
     if media.workers > tandem_media::Config::MOST_WORKERS {
-        let message = format!("{} threads are too many; at most {}", media.workers, tandem_media::Config::MOST_WORKERS);
+        let message =
+            format!("{} threads are too many; the maximum is {}", media.workers, tandem_media::Config::MOST_WORKERS);
         report.fault("media.workers", message);
     }
     if media.suppression_budget > 100 {
-        report.fault("media.suppression_budget", format!("{} is more than 100 percent", media.suppression_budget));
+        report.fault("media.suppression_budget", format!("{} exceeds 100 percent", media.suppression_budget));
     }
     if media.codecs.is_empty() {
-        report.fault("media.codecs", "is empty: no call could have audio");
+        report.fault("media.codecs", "is empty, so no call could have audio");
     }
     if media.advertise.is_some_and(|address| address.is_unspecified()) {
-        report.fault("media.advertise", "is no address that anybody could send to");
+        report.fault("media.advertise", "is not an address that RTP can be sent to");
     }
     let is_far = |listener: &&Listener| !listener.address.ip().is_loopback();
     let told = media.advertise.unwrap_or(media.listen);
@@ -234,19 +237,21 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
         );
         report.note(if media.advertise.is_some() { "media.advertise" } else { "media.listen" }, message);
     } else if let Some(known_as) = known_as.filter(|ip| media.advertise.is_some_and(|own| own != *ip)) {
-        let message = format!("SDP says {told} and SIP {known_as}: is audio really to take another way than calls?");
+        let message = format!(
+            "the SDP names {told}, but SIP names {known_as}: check that audio must use another address than SIP"
+        );
         report.note("media.advertise", message);
     }
     if let Some(other) = sip.iter().find(|listener| listener.address.is_ipv4() != media.listen.is_ipv4()) {
         let family = |ipv4| if ipv4 { "IPv4" } else { "IPv6" };
         let (sip, media) = (family(other.address.is_ipv4()), family(media.listen.is_ipv4()));
-        let message = format!("callers by {sip} who offer {sip} audio get 488: media.listen speaks {media} only");
+        let message = format!("callers over {sip} that offer {sip} audio get 488: media.listen is {media} only");
         report.note(other.path.clone(), message);
     }
     for listener in sip.iter().filter(|listener| listener.udp && meet(listener.address.ip(), media.listen)) {
         let port = listener.address.port();
         if media.ports.pairs().any(|even| even == port || even.saturating_add(1) == port) {
-            report.fault("media.ports", format!("{} holds the port of {} ({port})", media.ports, listener.path));
+            report.fault("media.ports", format!("{} includes the port of {} ({port})", media.ports, listener.path));
         }
     }
 }
@@ -278,13 +283,17 @@ fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
                     && url.username().is_empty()
             });
             if !fits {
-                report
-                    .fault("http.public_url", format!("{text:?} is not a base such as \"https://voice.example.com\""));
+                report.fault(
+                    "http.public_url",
+                    format!("{text:?} is not a base URL such as \"https://voice.example.com\""),
+                );
             }
         }
         None if listen.ip().is_unspecified() => {
-            let message =
-                format!("{} is every address and none: set http.public_url to what callers reach us by", listen.ip());
+            let message = format!(
+                "{} is the wildcard address: set http.public_url to the URL at which clients reach the server",
+                listen.ip()
+            );
             report.fault("http.listen", message);
         }
         None => {}

@@ -267,6 +267,6 @@ impl Serialize for Cause {
 impl<'de> Deserialize<'de> for Cause {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let id = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        Self::of_id(&id).ok_or_else(|| serde::de::Error::custom(format_args!("no cause {id:?}")))
+        Self::of_id(&id).ok_or_else(|| serde::de::Error::custom(format_args!("unknown cause {id:?}")))
     }
 }

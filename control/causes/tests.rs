@@ -11,7 +11,7 @@ const PATH: &str = "../../docs/troubleshooting.md";
 const HEAD: &str = "\
 # Troubleshooting
 
-Each failure has a cause, and each cause has a name. The name stands in the server's log (`cause=...`), in a call's timeline
+Each failure has a named cause. The name is in the server's log (`cause=...`), in a call's timeline
 (`tandem show last`), in `tandem errors`, in the console's JSON and in the providers' Notifications. This page lists every cause:
 what happened, and what to do.
 
@@ -25,7 +25,8 @@ Where to look first:
 | a phone that does not register | `tandem phones`, then `tandem errors` |
 | calls that do not go out | `tandem trunks`, then `tandem trace last` |
 
-This page is written from the server's own table of causes.
+This page is generated from `control/causes/cause.rs`; do not edit:
+`UPDATE_DOCS=1 cargo test -p tandem-causes troubleshooting_in_the_docs`.
 ";
 
 fn page() -> String {
@@ -67,7 +68,7 @@ fn every_cause_has_a_name_of_its_own_and_an_anchor_on_the_page() {
     let page = page();
     let headings: HashSet<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let ids: HashSet<&str> = Cause::ALL.iter().map(|cause| cause.id()).collect();
-    assert_eq!(ids.len(), Cause::ALL.len(), "an id is there twice");
+    assert_eq!(ids.len(), Cause::ALL.len(), "two causes have the same id");
     assert_eq!(headings, ids);
     for cause in Cause::ALL {
         let id = cause.id();
@@ -112,7 +113,7 @@ fn failures_of_documents_find_their_causes() {
         (FailureKind::Status(500), "answered 500", Cause::Status5xx),
         (FailureKind::Status(302), "answered 302", Cause::StatusOther),
         (FailureKind::Empty, "the answer is empty", Cause::EmptyAnswer),
-        (FailureKind::ContentType, "content type application/json is no document", Cause::JsonAnswer),
+        (FailureKind::ContentType, "content type application/json is not a document", Cause::JsonAnswer),
         (FailureKind::ContentType, "content type image/png is no document", Cause::ContentType),
         (FailureKind::Document(code::NOT_XML), "expected `</Say>`", Cause::NotXml),
         (FailureKind::Document(code::WRONG_ROOT), "the root element is <Say>, not <Response>", Cause::WrongRoot),

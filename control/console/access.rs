@@ -40,14 +40,14 @@ impl IntoResponse for Denied {
             Self::Nobody => {
                 let challenges =
                     ["Basic realm=\"tandem\"", "Bearer"].map(|challenge| (header::WWW_AUTHENTICATE, challenge));
-                let says = "an account's credentials, please\n";
+                let says = "the credentials of an account are required\n";
                 (StatusCode::UNAUTHORIZED, AppendHeaders(challenges), says).into_response()
             }
             Self::Key => {
-                (StatusCode::FORBIDDEN, "this is for the account's own credentials, not for a key\n").into_response()
+                (StatusCode::FORBIDDEN, "this requires the account's own credentials, not a key\n").into_response()
             }
             Self::NoOperator => {
-                (StatusCode::FORBIDDEN, "this is for operators: accounts with operator = true\n").into_response()
+                (StatusCode::FORBIDDEN, "this requires an operator: an account with operator = true\n").into_response()
             }
         }
     }

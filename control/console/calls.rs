@@ -166,7 +166,7 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
     };
     match found {
         Ok(Some(story)) => json(&story),
-        Ok(None) if id == "last" => (StatusCode::NOT_FOUND, "there was no call yet\n").into_response(),
+        Ok(None) if id == "last" => (StatusCode::NOT_FOUND, "there has been no call yet\n").into_response(),
         Ok(None) => (StatusCode::NOT_FOUND, no_such_call(&app, &scope, &id)).into_response(),
         Err(wrong) => wrong.into_response(),
     }
@@ -183,7 +183,7 @@ fn session_of_call_id(app: &App, id: &str) -> Option<String> {
 fn no_such_call(app: &App, scope: &Scope, id: &str) -> String {
     let traced = || app.calls.services().sip.ladder().and_then(|ladder| ladder.of_call_id(id)).is_some();
     if scope.is_operator() && traced() {
-        return format!("no such call; `tandem trace {id}` has the messages of this Call-ID\n");
+        return format!("no such call; `tandem trace {id}` shows the messages of this Call-ID\n");
     }
     let digits = id.strip_prefix('+').unwrap_or(id);
     if (1..=15).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit()) {

@@ -46,7 +46,7 @@ where
     F: Future<Output = Result<Vec<T>, QueryError>> + Send,
 {
     let Ok(place) = PLACES.try_acquire() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many follow lists already\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many lists are followed already\n").into_response();
     };
     let (lines, mut waiting) = mpsc::channel::<String>(WAITING);
     let too_slow = Arc::new(AtomicBool::new(false));
@@ -74,7 +74,7 @@ where
                 }
             }
             if last {
-                break note("the server is being stopped");
+                break note("the server is stopping");
             }
             tokio::select! {
                 () = lines.closed() => return,
@@ -86,8 +86,9 @@ where
     });
     let stream = futures_util::stream::poll_fn(move |context| {
         waiting.poll_recv(context).map(|line| {
-            let last =
-                || too_slow.swap(false, Ordering::Relaxed).then(|| note("you read too slowly: lines are left out"));
+            let last = || {
+                too_slow.swap(false, Ordering::Relaxed).then(|| note("the client reads too slowly: lines were dropped"))
+            };
             line.or_else(last).map(|line| Ok::<_, Infallible>(Bytes::from(line)))
         })
     });

@@ -276,13 +276,13 @@ fn read_cursor(text: &str) -> Result<Cursor, QueryError> {
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The cursor is not one that a page gave out.
-    #[error("cursor: take it from \"next\" of the page before")]
+    #[error("cursor: use the \"next\" of the previous page")]
     Cursor,
     /// The status is not one that calls have.
-    #[error("status: \"live\", \"ended\", or one of the states that calls show")]
+    #[error("status: must be \"live\", \"ended\" or a status of a call")]
     Status,
     /// The direction is not one that calls have.
-    #[error("direction: \"inbound\", \"outbound-api\" or \"outbound-dial\"")]
+    #[error("direction: must be \"inbound\", \"outbound-api\" or \"outbound-dial\"")]
     Direction,
     /// The database failed.
     #[error("the database does not answer")]

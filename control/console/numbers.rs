@@ -79,7 +79,7 @@ impl GoesTo {
             },
             None => Self {
                 application: Some(id.to_owned()),
-                ..Self::plain("nowhere", format!("nowhere: there is no application {id}, or it has no URL"))
+                ..Self::plain("nowhere", format!("nowhere: application {id} does not exist or has no URL"))
             },
         }
     }
@@ -100,7 +100,7 @@ impl GoesTo {
             _ if number.twiml.is_some() => Self::plain("document", "a document in the configuration"),
             Some(Bridge::Uri(uri)) => Self::plain("bridge", format!("bridge {uri}")),
             Some(Bridge::Trunks(names)) => Self::plain("bridge", format!("bridge trunk {}", names.join(", then "))),
-            Some(Bridge::Prefixes) => Self::plain("bridge", "bridge: the trunk whose prefixes fit"),
+            Some(Bridge::Prefixes) => Self::plain("bridge", "bridge: the trunk whose prefixes match"),
             None => Self::nowhere(),
         }
     }

@@ -30,13 +30,11 @@ pub enum NoTrace {
     #[error("no messages are kept: sip.trace_mib is 0")]
     Off,
     /// The id is neither that of a call nor a Call-ID.
-    #[error(
-        "no such call: {0:?} is neither an id of a call of this account, in any spelling, nor a SIP Call-ID of one"
-    )]
+    #[error("no such call: {0:?} is neither the id of a call of this account, in any spelling, nor its SIP Call-ID")]
     Unknown(String),
     /// The call is known, but its messages are not.
     #[error(
-        "the messages of this call are not kept any more (or never were: it met no SIP, or the server has restarted since); sip.trace_mib says how many are. Its log is at /console/sessions/{0}/events"
+        "the messages of this call are no longer kept, or never were (the call used no SIP, or the server has restarted since); sip.trace_mib sets how many are kept. The call's log is at /console/sessions/{0}/events"
     )]
     Gone(String),
     /// The database is not available.

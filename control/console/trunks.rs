@@ -59,16 +59,15 @@ impl TrunkRow {
         let (health, troubled) = match status.health {
             sip::Health::Unknown => ("unknown", None),
             sip::Health::Up => ("up", None),
-            sip::Health::Doubtful => (
-                "doubtful",
-                Some((Cause::TrunkSilent, "a call over it was not answered at all, or with 503".to_owned())),
-            ),
-            sip::Health::Down => ("down", Some((Cause::TrunkDown, "its OPTIONS are not answered".to_owned()))),
+            sip::Health::Doubtful => {
+                ("doubtful", Some((Cause::TrunkSilent, "a call over the trunk got no answer, or 503".to_owned())))
+            }
+            sip::Health::Down => ("down", Some((Cause::TrunkDown, "the trunk does not answer OPTIONS".to_owned()))),
         };
         let refused = registration_status.map(|status| {
             let why = match status {
-                408 => "nobody answers our REGISTER".to_owned(),
-                status => format!("our registration is refused with {status}"),
+                408 => "the registrar does not answer our REGISTER".to_owned(),
+                status => format!("the registrar refused our registration with {status}"),
             };
             (Cause::TrunkNotRegistered, why)
         });

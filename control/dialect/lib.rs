@@ -348,9 +348,9 @@ impl fmt::Display for Unplayable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Undecodable(why) => f.write_str(why),
-            Self::TooSoon => f.write_str("at most one file may be sent in a second"),
+            Self::TooSoon => f.write_str("at most one file per second may be sent"),
             Self::TooFarAhead => f.write_str("the application is too far ahead of playout: audio was dropped"),
-            Self::Container(what) => write!(f, "the payload is {what}, not raw samples: it is heard as noise"),
+            Self::Container(what) => write!(f, "the payload is {what}, not raw samples: the caller hears noise"),
         }
     }
 }

@@ -330,7 +330,7 @@ impl EventLog {
     /// Stores the log of an ended call, once for each of its sessions.
     pub fn write(mut self, store: &Store, sessions: &[CallId], at: Timestamp) {
         if self.left_out > 0 {
-            let text = format!("{} more lines were not kept", self.left_out);
+            let text = format!("{} more lines were dropped", self.left_out);
             self.keep(at, None, "call".into(), &text);
         }
         let began = self.lines.first().and_then(|line| Timestamp::from_microsecond(line.at).ok()).unwrap_or(at);

@@ -48,10 +48,10 @@ pub struct StoredMedia {
 #[derive(Debug, thiserror::Error)]
 pub enum NotStored {
     /// The account already has a file with this name.
-    #[error("the account has a medium of this name already")]
+    #[error("the account already has a file with this name")]
     NameTaken,
     /// The account has reached its limit for the number or the size of files.
-    #[error("the account's media may be {MOST_OF_ACCOUNT} octets in all, and no more than 10000")]
+    #[error("the account may store at most {MOST_OF_ACCOUNT} octets in 10000 files")]
     Full,
     /// The file could not be written.
     #[error("the file could not be written: {0}")]

@@ -111,7 +111,7 @@ impl Share {
 
 fn full(budget: &Budget) -> FetchError {
     let (mebibytes, seconds) = (budget.octets >> 20, PATIENCE.as_secs());
-    FetchError::Timeout(format!("other downloads have held all {mebibytes} MiB for {seconds} s"))
+    FetchError::Timeout(format!("other downloads have used all {mebibytes} MiB for {seconds} s"))
 }
 
 struct Body {

@@ -102,16 +102,16 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted =
-            |why: &str| Err(format!("{text:?} {why}; wanted is \"https://HOST[:PORT]\" or \"http://HOST[:PORT]\""));
+            |why: &str| Err(format!("{text:?} {why}; expected \"https://HOST[:PORT]\" or \"http://HOST[:PORT]\""));
         let Ok(url) = Url::parse(text) else { return wanted("is not a URL") };
         match url.scheme() {
             "http" | "https" => {}
-            "ws" => return wanted("is a WebSocket's scheme (ws follows http)"),
-            "wss" => return wanted("is a WebSocket's scheme (wss follows https)"),
-            _ => return wanted("has another scheme"),
+            "ws" => return wanted("is a WebSocket URL (ws uses the entry for http)"),
+            "wss" => return wanted("is a WebSocket URL (wss uses the entry for https)"),
+            _ => return wanted("has an unsupported scheme"),
         }
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return wanted("has a path or a query, which stay those of the request");
+            return wanted("has a path or a query, which are taken from the request instead");
         }
         if !url.username().is_empty() || url.password().is_some() {
             return wanted("has a user name or a password");

@@ -27,7 +27,7 @@ pub fn tls_config(extra: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
             added += 1;
         }
         if added == 0 {
-            return Err(failed("no certificate in this file".into()));
+            return Err(failed("the file contains no certificate".into()));
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

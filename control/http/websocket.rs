@@ -61,7 +61,7 @@ impl Socket {
     ) -> Result<Self, StreamFailure> {
         let inner = tokio::time::timeout(HANDSHAKE, connect(client, url, headers)).await.map_err(|_| {
             let shown = without_credentials(url);
-            StreamFault::Timeout.because(format!("{shown}: no handshake in {} s", HANDSHAKE.as_secs()))
+            StreamFault::Timeout.because(format!("{shown}: the handshake took longer than {} s", HANDSHAKE.as_secs()))
         })??;
         Ok(Self::over(inner, idle))
     }
@@ -149,7 +149,9 @@ impl Socket {
         let _ = tokio::time::timeout(FAREWELL, self.inner.flush()).await;
         match frame.map(|frame| frame.code) {
             None | Some(CloseCode::Normal | CloseCode::Away | CloseCode::Status) => Ok(()),
-            Some(code) => Err(StreamFault::Closed.because(format!("the application closed it with code {code}"))),
+            Some(code) => {
+                Err(StreamFault::Closed.because(format!("the application closed the socket with code {code}")))
+            }
         }
     }
 }
@@ -157,7 +159,7 @@ impl Socket {
 async fn in_time(sending: impl Future<Output = Result<(), WsError>>) -> Result<(), StreamFailure> {
     match tokio::time::timeout(STALLED, sending).await {
         Ok(sent) => sent.map_err(|error| broken(&error)),
-        Err(_) => Err(StreamFault::Broken.because("the application's socket is stuck")),
+        Err(_) => Err(StreamFault::Broken.because("the application's socket accepts no data")),
     }
 }
 

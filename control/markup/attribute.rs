@@ -127,7 +127,7 @@ impl Reader<'_> {
             match moments.iter().find(|(known, _)| *known == word) {
                 Some((_, moment)) if wanted.contains(moment) => {}
                 Some((_, moment)) => wanted.push(*moment),
-                None => self.warn(event_code, format!("<{}> {name}: there is no event {word}", element.name)),
+                None => self.warn(event_code, format!("<{}> {name}: unknown event {word}", element.name)),
             }
         }
         if wanted.is_empty() {

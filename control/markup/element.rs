@@ -60,7 +60,7 @@ impl Element {
                     close(Self::opened(&start)?, &mut open, &mut root)?;
                 }
                 Event::End(_) => {
-                    let element = open.pop().ok_or_else(|| NotXml("an element ends that never began".into()))?;
+                    let element = open.pop().ok_or_else(|| NotXml("a closing tag has no opening tag".into()))?;
                     close(element, &mut open, &mut root)?;
                 }
                 Event::Text(text) => push_text(&text.xml10_content(), &mut open)?,
@@ -80,7 +80,9 @@ impl Element {
                 }
                 Event::DocType(_) => return Err(NotXml("a document type declaration is not allowed".into())),
                 Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
-                Event::Eof if open.is_empty() => return root.ok_or_else(|| NotXml("there is no root element".into())),
+                Event::Eof if open.is_empty() => {
+                    return root.ok_or_else(|| NotXml("the document has no root element".into()));
+                }
                 Event::Eof => {
                     let name = open.pop().map(|element| element.name).unwrap_or_default();
                     return Err(NotXml(format!("<{name}> is never closed")));

@@ -65,7 +65,7 @@ pub fn answer(
         (Some(xml), _) if xml.starts_with("application/") && xml.ends_with("+xml") => {
             read(flavour, origin, body, charset)
         }
-        (Some(other), _) => Err(failure(FailureKind::ContentType, format!("content type {other} is no document"))),
+        (Some(other), _) => Err(failure(FailureKind::ContentType, format!("content type {other} is not a document"))),
         (None, Some(_)) => Err(failure(FailureKind::ContentType, "the answer has no content type")),
     }
 }
@@ -125,7 +125,10 @@ pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
 /// is not, but declares one of the Western European charsets, is read as ISO 8859-1.
 fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, FetchFailure> {
     if body.len() > MAX_DOCUMENT {
-        return Err(failure(FailureKind::TooLarge, format!("{} octets, at most {MAX_DOCUMENT}", body.len())));
+        return Err(failure(
+            FailureKind::TooLarge,
+            format!("the document has {} octets; at most {MAX_DOCUMENT} are allowed", body.len()),
+        ));
     }
     let text = match std::str::from_utf8(body) {
         Ok(text) => Cow::Borrowed(text.trim_start_matches('\u{feff}').trim()),

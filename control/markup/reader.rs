@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
             let names = self.flavour.rules().map(|rule| rule.name);
             let near = nearest(&element.name, names).map(|near| format!("; did you mean <{near}>?"));
             let near = near.unwrap_or_default();
-            self.warn(code::SCHEMA, format!("<{}> is not known and was skipped{near}", element.name));
+            self.warn(code::SCHEMA, format!("<{}> is unknown and was skipped{near}", element.name));
             return None;
         };
         if matches!(rule.meaning, Meaning::Unsupported(_)) {
@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
             "http" | "https" => Ok(Some(as_written(text, &url))),
             "file" if local => Ok(Some(url.as_str().into())),
             scheme => {
-                self.warn(code::BAD_URL, format!("{text}: audio is not taken from URLs of scheme {scheme}"));
+                self.warn(code::BAD_URL, format!("{text}: audio cannot be loaded from URLs of scheme {scheme}"));
                 Ok(None)
             }
         }
@@ -212,7 +212,10 @@ impl<'a> Reader<'a> {
         }
         if !matches!(url.scheme(), "ws" | "wss") {
             let scheme = url.scheme();
-            self.warn(STREAM_URL_SCHEME, format!("{text}: a stream's URL is ws: or wss:, not {scheme}:"));
+            self.warn(
+                STREAM_URL_SCHEME,
+                format!("{text}: the URL of a stream must begin with ws: or wss:, not {scheme}:"),
+            );
             return Ok(None);
         }
         Ok(Some(as_written(text, &url).as_ref().into()))
@@ -235,7 +238,7 @@ impl<'a> Reader<'a> {
         let parsed = match (Url::parse(text), self.origin.base) {
             (Err(url::ParseError::RelativeUrlWithoutBase), Some(base)) => base.join(text),
             (Err(url::ParseError::RelativeUrlWithoutBase), None) => {
-                let detail = format!("{text}: a relative URL in a document that has no URL of its own");
+                let detail = format!("{text}: relative URL in a document without a URL of its own");
                 return Err(failure(FailureKind::Document(code::NO_BASE), detail));
             }
             (parsed, _) => parsed,

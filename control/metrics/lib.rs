@@ -164,51 +164,54 @@ impl Counters {
     /// Appends the metrics in Prometheus' text format 0.0.4.
     pub fn render(&self, out: &mut String) {
         let lines = [
-            ("tandem_legs_inbound_total", "Legs that called in", &self.inbound),
-            ("tandem_legs_outbound_total", "Legs that were called", &self.outbound),
-            ("tandem_legs_answered_total", "Legs that were answered", &self.answered),
-            ("tandem_calls_refused_total", "Calls to numbers that are nobody's", &self.refused),
+            ("tandem_legs_inbound_total", "Inbound legs", &self.inbound),
+            ("tandem_legs_outbound_total", "Outbound legs", &self.outbound),
+            ("tandem_legs_answered_total", "Answered legs", &self.answered),
+            ("tandem_calls_refused_total", "Calls to unknown numbers", &self.refused),
             ("tandem_http_unauthorized_total", "HTTP requests with wrong credentials or none", &self.unauthorized),
-            ("tandem_documents_failed_total", "Documents that could not be had or read", &self.documents_failed),
-            ("tandem_playbacks_failed_total", "Audio that could not be had or played", &self.playbacks_failed),
+            ("tandem_documents_failed_total", "Documents that could not be fetched or read", &self.documents_failed),
+            (
+                "tandem_playbacks_failed_total",
+                "Audio files that could not be fetched or played",
+                &self.playbacks_failed,
+            ),
             ("tandem_recordings_failed_total", "Recordings that could not be written", &self.recordings_failed),
-            ("tandem_streams_failed_total", "Streams that could not be opened or broke off", &self.streams_failed),
-            ("tandem_api_bodies_refused_total", "Bodies of API requests that could not be read", &self.bodies_refused),
-            ("tandem_rtp_packets_lost_total", "RTP packets that never came, of ended legs", &self.packets_lost),
+            ("tandem_streams_failed_total", "Streams that could not be opened or that broke", &self.streams_failed),
+            ("tandem_api_bodies_refused_total", "API requests with an unreadable body", &self.bodies_refused),
+            ("tandem_rtp_packets_lost_total", "Lost RTP packets of ended legs", &self.packets_lost),
             (
                 "tandem_recordings_dropped_milliseconds_total",
                 "Deprecated: tandem_recordings_dropped_seconds_total in milliseconds",
                 &self.unrecorded_ms,
             ),
-            ("tandem_rtcp_foreign_total", "RTCP about streams of no session, of ended legs", &self.rtcp_foreign),
+            (
+                "tandem_rtcp_foreign_total",
+                "RTCP packets about streams of no session, of ended legs",
+                &self.rtcp_foreign,
+            ),
             (
                 "tandem_suppression_shed_total",
-                "Times that noise suppression of a leg gave way, as the media threads had no time for it",
+                "How often a leg's noise suppression was skipped because the media threads had no time for it",
                 &self.suppression_shed,
             ),
-            (
-                "tandem_srtp_refused_total",
-                "Packets that were not under the SRTP key agreed, or came twice",
-                &self.srtp_refused,
-            ),
+            ("tandem_srtp_refused_total", "Packets that failed SRTP authentication or came twice", &self.srtp_refused),
         ];
         for (name, help, counter) in lines {
             metric(out, name, help, "counter", counter.load(Ordering::Relaxed));
         }
         let name = "tandem_recordings_dropped_seconds_total";
-        let help = "Audio that the disk was too slow for: silence in finished recordings";
+        let help = "Audio lost because the disk was too slow; it is silence in the finished recordings";
         let seconds = self.unrecorded_ms.load(Ordering::Relaxed) as f64 / 1_000.0;
         // Writing to a String cannot fail.
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}");
-        let _ =
-            writeln!(out, "# HELP tandem_legs_ended_total Legs that are over\n# TYPE tandem_legs_ended_total counter");
+        let _ = writeln!(out, "# HELP tandem_legs_ended_total Ended legs\n# TYPE tandem_legs_ended_total counter");
         for (cause, counter) in EndCause::ALL.iter().zip(&self.ended) {
             // Label values have no spaces.
             let cause = cause.to_string().replace(' ', "_");
             let _ = writeln!(out, "tandem_legs_ended_total{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
         }
         let name = "tandem_rtp_impaired_total";
-        let _ = writeln!(out, "# HELP {name} Times that a leg began to sound bad\n# TYPE {name} counter");
+        let _ = writeln!(out, "# HELP {name} How often the audio of a leg became bad\n# TYPE {name} counter");
         for ((_, cause), counter) in quality::CAUSES.iter().zip(&self.impaired) {
             let _ = writeln!(out, "{name}{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
         }

@@ -27,14 +27,14 @@ pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
     };
     let Build { version, commit, rustc } = build;
     let labels = format!("{{version=\"{version}\",commit=\"{commit}\",rustc=\"{rustc}\"}}");
-    metric("tandem_build_info", "gauge", "1; the labels say which build this is", &labels, 1.0);
+    metric("tandem_build_info", "gauge", "1; the labels name the build", &labels, 1.0);
     let started = started.as_millisecond() as f64 / 1_000.0;
-    metric("process_start_time_seconds", "gauge", "When the server started, seconds since 1970 UTC", "", started);
+    metric("process_start_time_seconds", "gauge", "Start time of the server, seconds since 1970 UTC", "", started);
     if let Some(seconds) = cpu_seconds(&fs::read_to_string("/proc/self/stat").unwrap_or_default()) {
-        metric("process_cpu_seconds_total", "counter", "Time that processors worked for the server", "", seconds);
+        metric("process_cpu_seconds_total", "counter", "CPU time of the server", "", seconds);
     }
     if let Some(bytes) = resident_bytes(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
-        metric("process_resident_memory_bytes", "gauge", "Memory that the server occupies", "", bytes);
+        metric("process_resident_memory_bytes", "gauge", "Resident memory of the server", "", bytes);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         // The descriptor of the directory itself is among them.
@@ -42,7 +42,7 @@ pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
         metric("process_open_fds", "gauge", "Open file descriptors, sockets included", "", open);
     }
     if let Some(most) = most_files(&fs::read_to_string("/proc/self/limits").unwrap_or_default()) {
-        metric("process_max_fds", "gauge", "Most file descriptors that may be open", "", most);
+        metric("process_max_fds", "gauge", "Limit of open file descriptors", "", most);
     }
 }
 

@@ -48,7 +48,11 @@ pub fn summary(stats: &media::Stats) -> String {
     );
     // Writing to a `String` cannot fail.
     if let (Some(lost), Some(jitter)) = (stats.lost_by_peer, stats.jitter_by_peer_ms) {
-        let _ = write!(text, "; by the peer {lost} lost, jitter {jitter:.1} ms, MOS {}", opinion(stats.mos_by_peer));
+        let _ = write!(
+            text,
+            "; the far end reports {lost} lost, jitter {jitter:.1} ms, MOS {}",
+            opinion(stats.mos_by_peer)
+        );
     }
     if let Some(round_trip) = stats.round_trip_ms {
         let _ = write!(text, "; round trip {round_trip:.0} ms");
@@ -77,19 +81,21 @@ pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
     let host = signalled.ip();
     let elsewhere = || match stats.stranger {
         Some(stranger) => format!("packets came from {stranger} and were dropped"),
-        None => "nothing came from anywhere".to_owned(),
+        None => "no packets arrived from any address".to_owned(),
     };
     match stats.heard_from {
         None if stats.expected && answered >= NOTICED => {
-            let text =
-                format!("no audio came from the peer: its SDP says {signalled}, {}; firewall or NAT?", elsewhere());
+            let text = format!(
+                "no audio received from the far end: its SDP says {signalled}, {}; firewall or NAT?",
+                elsewhere()
+            );
             Some(OneSided { text, is_wrong: true, cause: Cause::NoAudio })
         }
         Some(source) if source.ip() != host => {
             let followed = stats.sent_to.is_some_and(|sent_to| sent_to.ip() == source.ip());
             let ours = match (followed, stats.sent_to) {
-                (false, Some(sent_to)) => format!("ours went to {sent_to}"),
-                _ => "ours went back there".to_owned(),
+                (false, Some(sent_to)) => format!("our packets went to {sent_to}"),
+                _ => "our packets went to that address".to_owned(),
             };
             let text = format!("audio came from {source}, but its SDP says {signalled}: a NAT? {ours}");
             Some(OneSided { text, is_wrong: !followed, cause: Cause::AudioFromElsewhere })
@@ -101,8 +107,8 @@ pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
 /// Returns the line for the event log when the audio of a leg becomes bad.
 pub fn complaint(cause: Impairment, value: f32) -> String {
     match cause {
-        Impairment::Loss => format!("bad audio from the peer: {value:.1} % of its packets do not come"),
-        Impairment::LossByPeer => format!("bad audio to the peer: {value:.1} % of our packets do not come, it reports"),
+        Impairment::Loss => format!("bad audio from the peer: {value:.1} % of its packets are lost"),
+        Impairment::LossByPeer => format!("bad audio to the peer: {value:.1} % of our packets are lost, it reports"),
         Impairment::Jitter => format!("bad audio from the peer: jitter of {value:.0} ms"),
         Impairment::JitterByPeer => format!("bad audio to the peer: jitter of {value:.0} ms, it reports"),
         Impairment::RoundTrip => format!("slow audio: a round trip of {value:.0} ms"),
@@ -156,8 +162,8 @@ impl Histograms {
     /// Appends the metrics in the Prometheus text exposition format 0.0.4.
     pub fn render(&self, out: &mut String) {
         let families = [
-            ("tandem_rtp_loss_ratio", "Packets lost of a leg, 0 to 1, when it ended", &self.loss),
-            ("tandem_rtp_jitter_seconds", "Interarrival jitter of a leg when it ended", &self.jitter),
+            ("tandem_rtp_loss_ratio", "Share of a leg's packets that were lost, 0 to 1, at its end", &self.loss),
+            ("tandem_rtp_jitter_seconds", "Interarrival jitter of a leg at its end", &self.jitter),
             ("tandem_rtp_mos", "Mean opinion score of a leg by the E-model, 1 to 4.5", &self.mos),
         ];
         for (name, help, [inbound, outbound]) in families {
@@ -166,7 +172,7 @@ impl Histograms {
             outbound.render(out, name, "direction=\"out\"");
         }
         let name = "tandem_rtp_round_trip_seconds";
-        head(out, name, "Round trip of a leg by its last RTCP report");
+        head(out, name, "Round-trip time of a leg by its last RTCP report");
         self.round_trip.render(out, name, "");
     }
 }
@@ -218,7 +224,7 @@ mod tests {
         let told = one_sided(&none, 5 * second).unwrap();
         assert_eq!(
             told.text,
-            "no audio came from the peer: its SDP says 10.0.0.5:4000, nothing came from anywhere; firewall or NAT?"
+            "no audio received from the far end: its SDP says 10.0.0.5:4000, no packets arrived from any address; firewall or NAT?"
         );
         assert!(told.is_wrong);
         assert_eq!(one_sided(&none, second), None, "a short call");
@@ -234,12 +240,12 @@ mod tests {
         let told = one_sided(&moved, second).unwrap();
         assert_eq!(
             told.text,
-            "audio came from 203.0.113.7:6000, but its SDP says 10.0.0.5:4000: a NAT? ours went back there"
+            "audio came from 203.0.113.7:6000, but its SDP says 10.0.0.5:4000: a NAT? our packets went to that address"
         );
         assert!(!told.is_wrong, "a phone behind a router is heard and hears");
         let deaf = media::Stats { sent_to: at("10.0.0.5:4000"), ..moved };
         let told = one_sided(&deaf, second).unwrap();
-        assert!(told.is_wrong && told.text.ends_with("ours went to 10.0.0.5:4000"), "{}", told.text);
+        assert!(told.is_wrong && told.text.ends_with("our packets went to 10.0.0.5:4000"), "{}", told.text);
         let usual = media::Stats { heard_from: at("10.0.0.5:4002"), sent_to: at("10.0.0.5:4002"), ..none };
         assert_eq!(one_sided(&usual, 5 * second), None);
     }
@@ -254,7 +260,7 @@ mod tests {
             round_trip_ms: None,
             ..stats()
         };
-        assert!(summary(&reported).ends_with("MOS 4.2; by the peer 3 lost, jitter 1.5 ms, MOS 4.4"));
+        assert!(summary(&reported).ends_with("MOS 4.2; the far end reports 3 lost, jitter 1.5 ms, MOS 4.4"));
         assert!(CAUSES.iter().all(|(cause, _)| !complaint(*cause, 6.0).is_empty()));
     }
 }

@@ -33,13 +33,13 @@ impl Tally {
         let rows = [
             (
                 "tandem_stir_verified_total",
-                "Inbound calls whose Identity was looked into",
+                "Inbound calls whose Identity was verified, by result",
                 "result",
                 RESULTS.iter().zip(&self.results).collect::<Vec<_>>(),
             ),
             (
                 "tandem_stir_vouched_total",
-                "Calls to trunks, by what became of their Identity",
+                "Outbound calls over trunks, by the Identity that was sent",
                 "how",
                 SAID.iter().zip(&self.said).collect(),
             ),

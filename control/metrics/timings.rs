@@ -43,11 +43,11 @@ type Family<T> = (&'static str, &'static str, &'static [(T, &'static str)]);
 
 /// The families of times.
 const FAMILIES: [Family<Timing>; 6] = [
-    ("tandem_document_seconds", "Time that applications took to answer with a document", &[(Timing::Document, "")]),
+    ("tandem_document_seconds", "Time until an application answered with a document", &[(Timing::Document, "")]),
     ("tandem_webhook_seconds", "Time of each attempt at a webhook", &[(Timing::Webhook, "")]),
     (
         "tandem_speech_seconds",
-        "Time that a speech engine took for one text (tts) or one utterance or file (stt)",
+        "Time of a speech engine for one text (tts) or one utterance or file (stt)",
         &[(Timing::TextToSpeech, "engine=\"tts\""), (Timing::SpeechToText, "engine=\"stt\"")],
     ),
     (
@@ -104,12 +104,12 @@ pub enum Count {
 const COUNTERS: [Family<Count>; 8] = [
     (
         "tandem_speech_failed_total",
-        "Texts that were not spoken by the engine (tts), recognisers that failed (stt)",
+        "Texts that the engine failed to speak (tts), recognisers that failed (stt)",
         &[(Count::TtsFailed, "{engine=\"tts\"}"), (Count::SttFailed, "{engine=\"stt\"}")],
     ),
     (
         "tandem_turn_interruptions_total",
-        "Replies of applications that were cut short",
+        "Replies of applications that the caller interrupted",
         &[(Count::ConversationInterrupted, "{kind=\"conversation\"}"), (Count::StreamInterrupted, "{kind=\"stream\"}")],
     ),
     (
@@ -119,7 +119,7 @@ const COUNTERS: [Family<Count>; 8] = [
     ),
     (
         "tandem_stream_frames_dropped_total",
-        "Frames that stream applications were too slow for, of ended streams",
+        "Frames dropped because the stream's application was too slow, of ended streams",
         &[(Count::FramesDropped, "")],
     ),
     (

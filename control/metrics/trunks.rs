@@ -79,19 +79,19 @@ impl Trunks {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
         };
         let name = "tandem_trunk_ended_total";
-        head(out, name, "counter", "Legs over a trunk that are over, by the final response to their INVITE");
+        head(out, name, "counter", "Ended legs over a trunk, by the final response to their INVITE");
         for ((trunk, inbound, status), count) in &rows.ended {
             let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
             let labels = labels(trunk, *inbound);
             let _ = writeln!(out, "{name}{{{labels},status=\"{status}\"}} {count}");
         }
         let name = "tandem_trunk_answered_seconds_total";
-        head(out, name, "counter", "Time that answered legs over a trunk lasted");
+        head(out, name, "counter", "Total duration of answered legs over a trunk");
         for ((trunk, inbound), carried) in &rows.carried {
             let _ = writeln!(out, "{name}{{{}}} {:.3}", labels(trunk, *inbound), carried.answered.as_secs_f64());
         }
         let name = "tandem_trunk_post_dial_seconds";
-        histogram_head(out, name, "Time until a leg that we placed over a trunk rang");
+        histogram_head(out, name, "Time until an outbound leg over a trunk rang");
         for ((trunk, inbound), carried) in &rows.carried {
             if let Some(silent) = &carried.silent {
                 silent.render(out, name, &labels(trunk, *inbound));

@@ -23,15 +23,15 @@ pub enum Channel {
 pub enum Barred {
     /// The limit of this channel is reached.
     #[error("{}", match .0 {
-        Channel::Profile(_) => "the outbound profile has as many calls as it may have",
-        _ => "the connection has as many calls as it may have",
+        Channel::Profile(_) => "the outbound profile has reached its call limit",
+        _ => "the connection has reached its call limit",
     })]
     Full(Channel),
     /// The outbound profile is disabled.
     #[error("the outbound profile is disabled")]
     Disabled,
     /// The outbound profile does not list the country of this called number.
-    #[error("{0} is in no country that the outbound profile lists")]
+    #[error("the outbound profile does not list the country of {0}")]
     Destination(String),
 }
 

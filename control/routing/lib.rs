@@ -208,13 +208,13 @@ impl Routing {
         let near = given.chain(self.holdings.numbers.keys()).filter_map(|own| Some((likeness(&own, user)?, own)));
         let near = near.max().map(|(_, own)| own);
         let why = match &near {
-            Some(own) => format!("nobody has this number, but {own} is ours"),
-            None => "nobody has this number".to_owned(),
+            Some(own) => format!("no account has this number, but {own} is known"),
+            None => "no account has this number".to_owned(),
         };
         let lacks_plus = near.as_deref().filter(|own| own.strip_prefix('+') == Some(user));
         let remedy = match (lacks_plus, trunk) {
             (Some(own), Some(trunk)) => format!(
-                "Trunk {trunk:?} calls {own} without \"+\": set inbound_add_prefix = \"+\" in its [[trunks]] entry."
+                "Trunk {trunk:?} sends {own} without \"+\": set inbound_add_prefix = \"+\" in its [[trunks]] entry."
             ),
             (Some(own), None) => format!("The caller has to dial {own}."),
             (None, _) => format!(

@@ -147,23 +147,23 @@ pub enum AnswerAction {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// No trunk accepts the number.
-    #[error("no trunk takes {0}")]
+    #[error("no trunk accepts {0}")]
     NoRoute(String),
     /// The account requires a calling number that is its own number or a verified caller id, and this number is
     /// neither.
-    #[error("{0} is neither a number nor a verified caller id of the account")]
+    #[error("{0} is neither a number of the account nor a verified caller id")]
     ForeignCaller(String),
     /// `link_to` is not a live leg.
-    #[error("no such leg to link to")]
+    #[error("the call to link to does not exist")]
     NoSuchLeg,
     /// The server is shutting down and accepts no new calls.
     #[error("the server is shutting down")]
     Draining,
     /// Every port of `media.ports` is taken.
-    #[error("the server has no media port left")]
+    #[error("the server has no free media port")]
     NoPorts,
     /// The server has reached its limit of calls.
-    #[error("the server takes no more calls")]
+    #[error("the server accepts no more calls")]
     Full,
     /// The connection may not make this call, or not at this time.
     #[error(transparent)]

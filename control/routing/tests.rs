@@ -240,17 +240,17 @@ fn a_call_to_nobodys_number_is_told_the_nearest_of_ours_and_one_thing_to_do() {
         )
     };
     let told = unknown("15551230001");
-    assert_eq!(told.why, "nobody has this number, but +15551230001 is ours");
+    assert_eq!(told.why, "no account has this number, but +15551230001 is known");
     let remedy =
-        "Trunk \"carrier\" calls +15551230001 without \"+\": set inbound_add_prefix = \"+\" in its [[trunks]] entry.";
+        "Trunk \"carrier\" sends +15551230001 without \"+\": set inbound_add_prefix = \"+\" in its [[trunks]] entry.";
     assert_eq!(told.remedy, remedy);
     assert_eq!(routing.unknown_number(None, "15551230001").remedy, "The caller has to dial +15551230001.");
     for called in ["0015551230001", "+15551230002"] {
-        assert_eq!(unknown(called).why, "nobody has this number, but +15551230001 is ours");
+        assert_eq!(unknown(called).why, "no account has this number, but +15551230001 is known");
         assert_eq!(unknown(called).remedy, entry(called));
     }
-    assert_eq!(unknown("101").why, "nobody has this number, but 100 is ours");
-    assert_eq!(unknown("+4930123").why, "nobody has this number");
+    assert_eq!(unknown("101").why, "no account has this number, but 100 is known");
+    assert_eq!(unknown("+4930123").why, "no account has this number");
     assert!(unknown("+4930123").remedy.contains("account = \"NAME\""), "there is none to take");
 }
 

@@ -54,22 +54,19 @@ pub fn peer(trunk: &TrunkConfig) -> sip::Trunk {
 pub fn render(out: &mut String, trunks: &[(sip::TrunkName, sip::TrunkStatus)]) {
     type Value = fn(&sip::TrunkStatus) -> i64;
     let rows: [(&str, &str, &str, Value); 4] = [
-        ("tandem_trunk_calls", "Legs over a trunk, both directions", "gauge", |status| status.calls.into()),
-        ("tandem_trunk_limited_total", "Calls beyond max_calls or max_cps", "counter", |status| {
+        ("tandem_trunk_calls", "Live legs over a trunk, both directions", "gauge", |status| status.calls.into()),
+        ("tandem_trunk_limited_total", "Calls above max_calls or max_cps", "counter", |status| {
             i64::try_from(status.limited).unwrap_or(i64::MAX)
         }),
-        (
-            "tandem_trunk_health",
-            "2: up, 1: doubtful, 0: down, -1: unknown (nobody has asked it lately)",
-            "gauge",
-            |status| match status.health {
+        ("tandem_trunk_health", "2: up, 1: doubtful, 0: down, -1: unknown (not checked lately)", "gauge", |status| {
+            match status.health {
                 sip::Health::Up => 2,
                 sip::Health::Doubtful => 1,
                 sip::Health::Down => 0,
                 sip::Health::Unknown => -1,
-            },
-        ),
-        ("tandem_trunk_registered", "1: its registrar holds our Contact", "gauge", |status| {
+            }
+        }),
+        ("tandem_trunk_registered", "1 if its registrar has Tandem's Contact", "gauge", |status| {
             i64::from(status.registered == sip::Registered::Yes)
         }),
     ];

@@ -75,7 +75,7 @@ impl AudioRoom {
             AudioSource::Inline(bytes) => decode(bytes.clone(), None).await,
             AudioSource::Stored(name) => match self.stored.find(account, name, clock::time()) {
                 Some(medium) => self.file(self.stored.path(&medium.details)).await,
-                None => Err(AudioError::Missing(format!("the account has no medium {name:?}"))),
+                None => Err(AudioError::Missing(format!("the account has no media file {name:?}"))),
             },
             AudioSource::Silence(length) => Ok(Arc::new(Audio::silence(*length))),
             AudioSource::Music => Ok(tandem_media::hold_music()),

@@ -297,8 +297,8 @@ impl CallTask {
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
                         Err(leg::Refusal { status, why }) => {
-                            tracing::warn!(call = %self.call.id(), %leg, "offer refused: {why}");
-                            self.note_line(info.created_at, leg, "media", format!("offer refused: {why}"));
+                            tracing::warn!(call = %self.call.id(), %leg, "SDP offer refused: {why}");
+                            self.note_line(info.created_at, leg, "media", format!("SDP offer refused: {why}"));
                             self.refuse(leg, io, *info, offer.as_deref(), *route, status);
                         }
                     },
@@ -336,7 +336,7 @@ impl CallTask {
     fn refuse_leg(&mut self, mut info: LegInfo, why: &str) -> impl Future<Output = ()> + Send {
         let now = clock::now();
         info.status = Status::Failed;
-        let detail = Some(format!("no further leg: {why}"));
+        let detail = Some(format!("leg not added: {why}"));
         let (cause, by) = (EndCause::Failed, EndedBy::Server);
         info.end = Some(LegEnd { at: now.time, cause, by, sip_status: None, detail, failure: None });
         let leg = info.id;
@@ -636,7 +636,8 @@ impl CallTask {
                 let (cause, advice) = (Cause::DiskSlow, Cause::DiskSlow.advice());
                 tracing::warn!(%call, %leg, %path, milliseconds, %cause, advice, "the disk was too slow: a recording lacks audio");
                 self.services.counters.add_unrecorded(*dropped);
-                let text = format!("the disk was too slow for a recording: {milliseconds} ms of it are silence");
+                let text =
+                    format!("the disk was too slow for a recording: {milliseconds} ms of it were replaced by silence");
                 self.note_line(now.time, leg, "media", text);
             }
             media::Event::Impaired { cause, value } => {
@@ -645,11 +646,11 @@ impl CallTask {
             }
             media::Event::SuppressionShed { track } => {
                 self.services.counters.suppression_shed();
-                let text = format!("no time to clean {} of noise: it goes on as it is", side(*track));
+                let text = format!("noise suppression of {} is paused: the CPU has no time for it", side(*track));
                 self.note_line(now.time, leg, "media", text);
             }
             media::Event::SuppressionResumed { track } => {
-                let text = format!("{} is cleaned of noise again", side(*track));
+                let text = format!("noise suppression of {} is on again", side(*track));
                 self.note_line(now.time, leg, "media", text);
             }
             media::Event::Closed { stats } => return self.closed(now, leg, stats),
@@ -670,7 +671,7 @@ impl CallTask {
             if let Some(io) = self.legs.get_mut(&leg) {
                 io.lose_media();
             }
-            let detail = Some("the media engine gave it up".to_owned());
+            let detail = Some("the media engine closed the session".to_owned());
             let gone = LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail };
             return self.call.handle_leg(now, leg, gone);
         };
@@ -748,8 +749,8 @@ impl CallTask {
 /// The name of a direction of a leg's audio, for log lines.
 fn side(track: media::Track) -> &'static str {
     match track {
-        media::Track::Inbound => "what it says",
-        media::Track::Outbound => "what it hears",
+        media::Track::Inbound => "the inbound audio",
+        media::Track::Outbound => "the outbound audio",
     }
 }
 

@@ -210,7 +210,7 @@ impl Conferences {
     pub fn open(&self, services: &Arc<Services>, wanted: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, String> {
         let account = wanted.account;
         let reserved = self.reserve(services, wanted)?;
-        let seen = self.get(account, reserved.id).ok_or_else(|| "it is over".to_owned())?;
+        let seen = self.get(account, reserved.id).ok_or_else(|| "the conference has ended".to_owned())?;
         tokio::spawn(async move {
             tokio::time::sleep(UNUSED).await;
             drop(reserved);
@@ -585,7 +585,7 @@ impl LiveConference {
         if self.command(media::RoomCommand::Recording(media::RecordingCommand::Start { op, spec })) {
             self.recordings.insert(op, id);
         } else {
-            let failed = RecordingEnd::Failed("the media engine takes no command".to_owned());
+            let failed = RecordingEnd::Failed("the media engine accepts no commands".to_owned());
             self.state.handle_recorded(clock::time(), id, failed, Duration::ZERO);
         }
     }

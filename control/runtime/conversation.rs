@@ -207,7 +207,7 @@ async fn peer(
     let client = services.client.of_account(account);
     match (spec.with.clone(), wire) {
         (ConversationTarget::Agent(agent), _) => {
-            let unknown = || StreamFault::Internal.because(format!("no [[agents]] has the name {:?}", agent.name));
+            let unknown = || StreamFault::Internal.because(format!("no agent in [[agents]] has the name {:?}", agent.name));
             let config = Arc::clone(services.agents.get().get(&agent.name).ok_or_else(unknown)?);
             Ok(ConversationBackend::Agent(Box::new(Agent::new(config, client, *agent, spec))))
         }
@@ -219,7 +219,7 @@ async fn peer(
             Ok(ConversationBackend::Application(Box::new(socket), wire))
         }
         (ConversationTarget::Application(_), None) => {
-            Err(StreamFault::Internal.because("no dialect speaks for this call"))
+            Err(StreamFault::Internal.because("unknown account or dialect"))
         }
     }
 }
@@ -409,7 +409,7 @@ impl ConversationTask<'_> {
                     if self.writer.audio(octets).is_err() {
                         // The piece's mark comes back at once.
                         let why = ConversationEvent::Problem(format!(
-                            "audio of more than {} s is not played",
+                            "audio longer than {} s is not played",
                             LONGEST.as_secs()
                         ));
                         peer.tell(why, clock::now()).await?;

@@ -100,7 +100,7 @@ async fn run(asker: &Asker<'_>, script: &mut Box<dyn Script>, first: Step, fetch
         let (line, exchange, answer) = match step {
             Step::Done { result, line } => return Fetched { before, line, exchange: None, speaks: None, result },
             _ if before.len() >= MOST_REQUESTS => {
-                let detail = format!("{MOST_REQUESTS} requests without anything for the call between them");
+                let detail = format!("{MOST_REQUESTS} requests in a row without an instruction for the call");
                 let line = detail.clone();
                 let result = Err(FetchFailure { kind: FailureKind::Loop, detail });
                 return Fetched { before, line, exchange: None, speaks: None, result };
@@ -228,7 +228,7 @@ fn told(
 /// The failure of a document request where applications send commands. Nothing is sent.
 fn undocumented(fetch: &Fetch) -> Fetched {
     let url = without_credentials(&fetch.target.url).clone();
-    let detail = "this provider's applications command, and have no documents".to_owned();
+    let detail = "applications of this provider send commands and have no documents".to_owned();
     Fetched {
         line: format!("{url} failed: {detail}"),
         exchange: Some(HttpExchange::new(clock::time(), "POST".to_owned(), &url, &[], Duration::ZERO)),

@@ -188,7 +188,7 @@ async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) 
     let found = match found.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(found) => found,
         Err(error) => {
-            tracing::warn!(%error, "the recordings' folder cannot be listed");
+            tracing::warn!(%error, "the folder of recordings cannot be read");
             return Ok(0);
         }
     };
@@ -201,7 +201,10 @@ async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) 
         }
         let path = services.recording_path(id);
         let [owner] = operators.as_slice() else {
-            tracing::warn!("a recording without a record is left where it is: {}", path.display());
+            tracing::warn!(
+                "a recording without a record stays where it is, because the owner is unknown: {}",
+                path.display()
+            );
             continue;
         };
         let key = services.recordings.key.clone();
@@ -209,7 +212,7 @@ async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) 
         let (length, channels) = match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(read) => read,
             Err(error) => {
-                tracing::warn!(%error, recording = %id, "a recording without a record cannot be read; it is left where it is");
+                tracing::warn!(%error, recording = %id, "a recording without a record cannot be read; it stays where it is");
                 continue;
             }
         };
@@ -226,7 +229,7 @@ async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) 
         };
         let row = records::adopted_recording_row(&recording, &owner.name, &services.recording_path(id));
         store::recordings::upsert(&services.store, row).await?;
-        tracing::warn!(recording = %id, account = %owner.name, "a recording without a record was adopted, its call is not known");
+        tracing::warn!(recording = %id, account = %owner.name, "a recording without a record was adopted; its call is unknown");
         adopted += 1;
     }
     Ok(adopted)

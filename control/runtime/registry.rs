@@ -199,7 +199,7 @@ impl Calls {
                     let (trunk, phone) = (incoming.trunk.as_deref(), incoming.caller.as_ref());
                     let username = phone.and_then(|caller| caller.username.as_deref());
                     let (why, hint) = match username {
-                        Some(_) => ("the phone may not call it".to_owned(), None),
+                        Some(_) => ("the phone may not call this number".to_owned(), None),
                         None => {
                             let unknown = routing.unknown_number(trunk, &to);
                             (unknown.why, Some(unknown.remedy))
@@ -238,7 +238,7 @@ impl Calls {
         let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
         if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
             if !routing.may_call_from(&route.account, &Address::from(&*incoming.from_user)) {
-                tracing::info!(from = %incoming.from_user, "call of a PBX from a number that is not its account's");
+                tracing::info!(from = %incoming.from_user, "call from a PBX refused: its account does not own the calling number");
                 services.channels.free(leg);
                 return refuse(403);
             }
@@ -262,7 +262,7 @@ impl Calls {
         let headers = (status == 503).then(leg_io::retry_after).into_iter().collect();
         let reject = sip::Command::Reject { leg, status, reason, headers };
         if let Err(error) = self.services().sip.send(reject) {
-            tracing::warn!(?error, "SIP takes no command");
+            tracing::warn!(?error, "SIP accepts no command");
         }
     }
 
@@ -308,7 +308,7 @@ impl Calls {
                     );
                 }
                 Err(fault) => {
-                    tracing::info!(to = %info.to, status = fault.status(), %fault, "call whose number nobody vouches for");
+                    tracing::info!(to = %info.to, status = fault.status(), %fault, "call refused: its calling number is not verified");
                     calls.services().counters.refused();
                     calls.refuse(leg, fault.status(), Some(fault.phrase()));
                     calls.forget(leg.0);
@@ -329,7 +329,7 @@ impl Calls {
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
         let beginning = CallStart::Incoming {
-            line: format!("called by {from}, of this server"),
+            line: format!("called by leg {from} of this server"),
             info: Box::new(info),
             offer: Some(offer),
             phone: None,
@@ -363,7 +363,7 @@ impl Calls {
         self.begin(leg, incoming, route, None);
         let command = Command::ReplaceLeg { of: replaced };
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
-            tracing::info!(%leg, %refused, "cannot take the place of another leg");
+            tracing::info!(%leg, %refused, "cannot replace another leg");
             let hangup = Command::Hangup { headers: Vec::new() };
             // The leg may have ended already.
             let _ = self.request(leg, Request { client_state: None, command: hangup }).await;
@@ -409,7 +409,7 @@ impl Calls {
                 format!("{name} would refuse this: {code}")
             },
         );
-        let message = format!("{refused}: {} is neither a number nor a verified caller id of the account", leg.from);
+        let message = format!("{refused}: {} is neither a number of the account nor a verified caller id", leg.from);
         if let Some(inbox) = self.inbox(leg.id.0) {
             inbox.log().push(clock::time(), Some(leg.id), "call", &message);
         }

@@ -212,7 +212,7 @@ impl Session {
                 self.state = State::Answered;
                 self.accept(sdp.as_deref().unwrap_or_default());
                 if !self.copies.iter().any(|copy| copy.taken) {
-                    let why = "the recording server takes none of the audio that it was offered";
+                    let why = "the recording server accepted none of the offered audio";
                     return SiprecUpdate::Unusable(SiprecFault::NoAudio.because(why));
                 }
                 self.tell(recorded);
@@ -283,7 +283,9 @@ impl Session {
         for (copy, answer) in self.copies.iter_mut().zip(&answers) {
             match copy.session.accept(answer) {
                 Ok(()) => copy.taken = true,
-                Err(error) => tracing::debug!(session = %self.id, %error, "the recording server takes not all"),
+                Err(error) => {
+                    tracing::debug!(session = %self.id, %error, "the recording server did not accept all streams")
+                }
             }
         }
     }

@@ -210,7 +210,7 @@ impl StreamHandle {
         // A full queue means that the socket has accepted nothing for long: the stream will fail soon, and dropping the
         // handle stops it too.
         if let Err(error) = self.notes.try_send(note) {
-            tracing::debug!(%error, "stream takes no note");
+            tracing::debug!(%error, "the stream's queue of notes is full");
         }
     }
 }

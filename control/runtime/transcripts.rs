@@ -38,7 +38,7 @@ pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, 
     let services = Arc::clone(services);
     tracker.spawn(async move {
         if let Err(error) = resources::put(&services.store, TRANSCRIPTS, &row).await {
-            tracing::error!(%error, "transcription not written down");
+            tracing::error!(%error, "transcription not stored");
         }
         work(&services, leg, row).await;
     });
@@ -69,7 +69,7 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
     };
     row.updated_at = clock::time();
     if let Err(error) = resources::put(&services.store, TRANSCRIPTS, &row).await {
-        tracing::error!(%error, "transcription not written down");
+        tracing::error!(%error, "transcription not stored");
     }
     if let TranscriptState::Failed(why) = &row.details.state {
         tracing::warn!(recording = %row.details.recording.id, "not transcribed: {why}");
@@ -80,7 +80,7 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
     let event = CallEvent { at: row.updated_at, leg, kind: EventKind::Transcribed(Box::new(row.details)) };
     for delivery in services.notices(&event, 0, None) {
         if let Err(error) = services.deliveries.enqueue(delivery).await {
-            tracing::error!(%error, "notice not written down");
+            tracing::error!(%error, "notice not stored");
         }
     }
 }

@@ -36,7 +36,7 @@ pub async fn watch(calls: Calls) {
         }
         let begun = clock::now().instant;
         if let Err(error) = check(calls.services()).await {
-            tracing::error!(%error, "usage triggers could not be looked at");
+            tracing::error!(%error, "usage triggers could not be checked");
         }
         // An installation with many calls is counted less often.
         tokio::time::sleep(clock::now().instant.saturating_duration_since(begun) * BACKOFF).await;

@@ -81,7 +81,7 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<LegId, C
         match calls.create_as(leg, call).await {
             Ok(_) => listen(&calls, leg, following, verification).await,
             Err(error) => {
-                tracing::warn!(account = %verification.account, %error, "number not called for its verification");
+                tracing::warn!(account = %verification.account, %error, "the number could not be called for verification");
             }
         }
     });
@@ -101,19 +101,19 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
             verified = keep(services, &verification).await;
             let command = Command::Run(program(vec![say(match verified {
                 Some(_) => "Thank you. Your number is verified. Goodbye.",
-                None => "We are sorry, this cannot be done now. Goodbye.",
+                None => "We are sorry, your number could not be verified. Goodbye.",
             })]));
             // The call may have ended.
             let _ = calls.request(leg, Request { client_state: None, command }).await;
         }
         last = Some(event.leg);
     }
-    tracing::info!(account = %verification.account, verified = verified.is_some(), "caller's number called");
+    tracing::info!(account = %verification.account, verified = verified.is_some(), "verification call ended");
     let (Some(told), Some(leg)) = (verification.told, last) else { return };
     let Some(dialect) = services.dialects.get(verification.dialect) else { return };
     let delivery = notify::delivery(told(&leg, verified), dialect.as_ref(), &leg, rand::random());
     if let Err(error) = services.deliveries.enqueue(delivery).await {
-        tracing::error!(%error, "notice not written down");
+        tracing::error!(%error, "notice not stored");
     }
 }
 
@@ -127,7 +127,7 @@ async fn keep(services: &Services, verification: &Verification) -> Option<u128> 
         // The number was verified twice at the same time.
         Err(InventoryError::Taken) => holdings.callers.find(&VerifiedCaller::key(account, number)).map(|row| row.id),
         Err(error) => {
-            tracing::error!(%error, "verified number not kept");
+            tracing::error!(%error, "verified number not stored");
             None
         }
     }

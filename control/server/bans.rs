@@ -45,7 +45,7 @@ pub(crate) fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
 /// The bans as text, one line each.
 pub(crate) fn text(bans: &[Ban]) -> String {
     if bans.is_empty() {
-        return "nobody is banned\n".to_owned();
+        return "no bans\n".to_owned();
     }
     let mut out = String::new();
     for Ban { source, why, since, until, dropped, times, .. } in bans {

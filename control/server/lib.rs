@@ -50,12 +50,12 @@ pub const LOGINS: &[Login] = &[
 /// The text at `/` for a browser.
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio), /v2/ (Telnyx) and /api/calling/ (SignalWire), with an account's credentials.
-How it is: /healthz, /readyz, /metrics; what it logs: /console/log
-Lists: /console/calls, /console/phones, /console/trunks, /console/numbers, /console/errors; followed with ?follow=true
-All of one call: /console/calls/{any id of the call, or last}
+State: /healthz, /readyz, /metrics; log filter: /console/log
+Lists: /console/calls, /console/phones, /console/trunks, /console/numbers, /console/errors; ?follow=true follows them
+Everything about a call: /console/calls/{any id of the call, or last}
 A call's log: /console/sessions/{any id of the call, or last}/events?format=text
-A call's webhooks: /console/calls/{any id of the call}/webhooks; one again: POST /console/webhooks/{its id}/replay
-Why a signature fits, or not: POST /console/signature
+A call's webhooks: /console/calls/{any id of the call}/webhooks; send one again: POST /console/webhooks/{its id}/replay
+Check a signature: POST /console/signature
 A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
 ";
 
@@ -141,88 +141,103 @@ async fn metrics(State(app): State<App>) -> Response {
         ("tandem_rtp_packets_in_total", "RTP packets received", "counter", media.packets_in),
         ("tandem_rtp_packets_out_total", "RTP packets sent", "counter", media.packets_out),
         ("tandem_rtp_packets_relayed_total", "RTP packets passed from one leg to another", "counter", media.relayed),
-        ("tandem_rtp_packets_dropped_total", "RTP packets from strangers or not agreed", "counter", media.dropped),
+        (
+            "tandem_rtp_packets_dropped_total",
+            "RTP packets from an unexpected source, or not as agreed in SDP",
+            "counter",
+            media.dropped,
+        ),
         (
             "tandem_sdp_refused_total",
-            "Offers and answers not SDP, or without audio for us",
+            "Offers and answers that were not SDP, or had no usable audio",
             "counter",
             media.sdp_refused,
         ),
-        ("tandem_kernel_relay_flows", "Ways of RTP that the kernel relays by itself", "gauge", media.kernel_flows),
+        ("tandem_kernel_relay_flows", "RTP flows that the kernel relays now", "gauge", media.kernel_flows),
         ("tandem_rtp_malformed_total", "Datagrams that are not RTP or RTCP", "counter", media.malformed),
         ("tandem_sip_messages_in_total", "SIP messages received", "counter", sip.received),
         ("tandem_sip_messages_out_total", "SIP messages sent", "counter", sip.sent),
         ("tandem_sip_messages_dropped_total", "SIP messages that could not be sent", "counter", sip.dropped),
         ("tandem_sip_requests_shed_total", "SIP requests refused with 503", "counter", sip.shed),
-        ("tandem_sip_strangers_total", "SIP requests from addresses in no trunk's networks", "counter", sip.strangers),
-        ("tandem_sip_malformed_total", "SIP messages that could not be understood", "counter", sip.malformed),
-        ("tandem_sip_bans", "Sources that are banned now", "gauge", guarded.bans as u64),
+        (
+            "tandem_sip_strangers_total",
+            "SIP requests from addresses outside every trunk's networks",
+            "counter",
+            sip.strangers,
+        ),
+        ("tandem_sip_malformed_total", "SIP messages that could not be parsed", "counter", sip.malformed),
+        ("tandem_sip_bans", "Banned sources now", "gauge", guarded.bans as u64),
         ("tandem_sip_bans_total", "Bans so far", "counter", guarded.banned),
         (
             "tandem_sip_banned_dropped_total",
-            "SIP messages of banned sources, dropped unread",
+            "SIP messages from banned sources, dropped unread",
             "counter",
             guarded.dropped,
         ),
+        ("tandem_sip_limited_total", "SIP messages above source_rate, dropped unread", "counter", guarded.limited),
+        ("tandem_sip_crowded_total", "SIP messages above strangers_rate, dropped unread", "counter", guarded.crowded),
+        ("tandem_sip_overloaded", "1 while SIP is overloaded and new calls get 503", "gauge", sip.overloaded.into()),
+        ("tandem_sip_hep_sent_total", "SIP messages sent to the capture server", "counter", sip.captured),
         (
-            "tandem_sip_limited_total",
-            "SIP messages beyond their source's rate, dropped unread",
+            "tandem_sip_hep_dropped_total",
+            "SIP messages that could not be sent to the capture server",
             "counter",
-            guarded.limited,
+            sip.uncaptured,
         ),
-        (
-            "tandem_sip_crowded_total",
-            "SIP messages beyond the strangers' rate, dropped unread",
-            "counter",
-            guarded.crowded,
-        ),
-        ("tandem_sip_overloaded", "1 while SIP is late and new calls get 503", "gauge", sip.overloaded.into()),
-        ("tandem_sip_hep_sent_total", "SIP messages that the capture server was told of", "counter", sip.captured),
-        ("tandem_sip_hep_dropped_total", "SIP messages that it could not be told of", "counter", sip.uncaptured),
-        ("tandem_sip_trace_calls", "Call-IDs whose messages are kept", "gauge", ladder.calls as u64),
-        ("tandem_sip_trace_messages", "SIP messages that are kept", "gauge", ladder.messages as u64),
-        ("tandem_sip_trace_bytes", "Memory that they take", "gauge", ladder.octets as u64),
+        ("tandem_sip_trace_calls", "Call-IDs with kept SIP messages", "gauge", ladder.calls as u64),
+        ("tandem_sip_trace_messages", "Kept SIP messages", "gauge", ladder.messages as u64),
+        ("tandem_sip_trace_bytes", "Memory used by the kept SIP messages", "gauge", ladder.octets as u64),
         ("tandem_sip_trace_octets", "Deprecated: tandem_sip_trace_bytes", "gauge", ladder.octets as u64),
         ("tandem_sip_transactions", "SIP transactions", "gauge", sip.transactions as u64),
         ("tandem_sip_connections", "SIP stream connections", "gauge", sip.connections as u64),
-        ("tandem_sip_legs", "Legs that SIP knows of, those that are ending too", "gauge", sip.legs as u64),
-        ("tandem_sip_registrations", "Contacts of phones that are registered", "gauge", sip.bindings as u64),
+        ("tandem_sip_legs", "SIP legs, including ending ones", "gauge", sip.legs as u64),
+        ("tandem_sip_registrations", "Registered contacts of phones", "gauge", sip.bindings as u64),
         (
             "tandem_sip_wrong_passwords_total",
-            "SIP requests with a wrong password, or for a user that there is not",
+            "SIP requests with a wrong password or an unknown user",
             "counter",
             sip.wrong_passwords,
         ),
         (
             "tandem_sip_retransmissions_total",
-            "SIP requests, and answers to INVITEs, sent again as nothing came back",
+            "Retransmitted SIP requests and responses to INVITE",
             "counter",
             sip.repeated,
         ),
-        ("tandem_webhooks_delivered_total", "Webhooks accepted", "counter", deliveries.delivered),
+        (
+            "tandem_webhooks_delivered_total",
+            "Webhooks that were answered with success",
+            "counter",
+            deliveries.delivered,
+        ),
         ("tandem_webhooks_failed_total", "Webhooks given up", "counter", deliveries.failed),
-        ("tandem_webhooks_retried_total", "Attempts that were followed by another", "counter", deliveries.retried),
-        ("tandem_mp3s_made_total", "Recordings made into MP3s", "counter", app.recordings.mp3s_made()),
+        ("tandem_webhooks_retried_total", "Attempts that were retried", "counter", deliveries.retried),
+        ("tandem_mp3s_made_total", "MP3 files made from recordings", "counter", app.recordings.mp3s_made()),
         (
             "tandem_event_lines_dropped_total",
-            "Log lines dropped because the database was slow",
+            "Lines of call logs dropped because the database was slow",
             "counter",
             writer.dropped(),
         ),
         (
             "tandem_database_ready",
-            "1 while the database takes what is to be stored, as /readyz has it",
+            "1 while the database accepts writes, as in /readyz",
             "gauge",
             health.problem().is_none().into(),
         ),
-        ("tandem_database_writes_waiting", "Writes that wait to be stored", "gauge", writer.waiting()),
+        ("tandem_database_writes_waiting", "Writes that wait for the database", "gauge", writer.waiting()),
         (
             "tandem_database_failures_total",
-            "Transactions that the database did not take, each tried again",
+            "Failed database transactions; each is tried again",
             "counter",
             writer.failures(),
         ),
-        ("tandem_database_writes_lost_total", "Writes that were refused or given up", "counter", writer.lost()),
+        (
+            "tandem_database_writes_lost_total",
+            "Writes that were refused or given up: lost data",
+            "counter",
+            writer.lost(),
+        ),
     ] {
         metric(&mut text, name, help, kind, value);
     }
@@ -293,7 +308,9 @@ async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
     match app.reload.ask().await {
         Some(Ok(told)) => told.into_response(),
         Some(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, faults).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "nobody reads a configuration file now\n").into_response(),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the server cannot reload a configuration file now\n").into_response()
+        }
     }
 }
 
@@ -315,7 +332,7 @@ async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> 
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}; {LOG_EXAMPLE}\n")).into_response(),
     };
     if wish.seconds.is_some_and(|seconds| !(1..=LONGEST_LOG).contains(&seconds)) {
-        let says = format!("seconds is not 1 to {LONGEST_LOG}\n");
+        let says = format!("seconds must be 1 to {LONGEST_LOG}\n");
         return (StatusCode::BAD_REQUEST, says).into_response();
     }
     match LOG.change(&wish.level) {
@@ -323,7 +340,7 @@ async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> 
             if let Some(seconds) = wish.seconds {
                 LOG.restore_after(change, Duration::from_secs(seconds));
             }
-            tracing::info!(seconds = wish.seconds, "the log's filter is now {:?}: changed over the API", wish.level);
+            tracing::info!(seconds = wish.seconds, "the log filter was changed over the API to {:?}", wish.level);
             shown_log(wish.seconds)
         }
         Some(Err(why)) => (StatusCode::BAD_REQUEST, format!("level: {why}\n")).into_response(),
@@ -333,7 +350,7 @@ async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> 
 
 fn shown_log(seconds: Option<u64>) -> Response {
     let Some(filter) = LOG.get() else {
-        let says = "the log of this process is not the server's\n";
+        let says = "this process has no adjustable log filter\n";
         return (StatusCode::SERVICE_UNAVAILABLE, says).into_response();
     };
     let shown = serde_json::json!({ "level": filter.now, "usual": filter.usual, "seconds": seconds });
@@ -380,7 +397,7 @@ async fn unban(State(app): State<App>, headers: HeaderMap, Path(address): Path<S
     };
     match app.calls.services().sip.guard().unban(clock::now().instant, source) {
         true => {
-            tracing::info!("{source} is not banned any more: lifted over the API");
+            tracing::info!("the ban of {source} was lifted over the API");
             StatusCode::NO_CONTENT.into_response()
         }
         false => (StatusCode::NOT_FOUND, "not banned\n").into_response(),

@@ -67,7 +67,7 @@ pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: imp
                 }
             };
             let Some(place) = places.take(permit, peer.ip()) else {
-                tracing::debug!(%peer, "HTTP: too many connections from there");
+                tracing::debug!(%peer, "HTTP: too many connections from this source");
                 continue;
             };
             let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL.as_millis() as u32);

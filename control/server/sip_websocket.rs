@@ -28,7 +28,7 @@ pub(crate) async fn open(
         return (StatusCode::BAD_REQUEST, version, "not a WebSocket handshake of version 13\n").into_response();
     };
     if !has(headers, header::SEC_WEBSOCKET_PROTOCOL, "sip") {
-        return (StatusCode::BAD_REQUEST, "the WebSocket subprotocol here is \"sip\" (RFC 7118)\n").into_response();
+        return (StatusCode::BAD_REQUEST, "the WebSocket subprotocol must be \"sip\" (RFC 7118)\n").into_response();
     }
     let accept = derive_accept_key(key.as_bytes());
     let upgraded = hyper::upgrade::on(&mut request);

@@ -262,16 +262,16 @@ fn page() -> String {
         TWIML.elements.iter().flat_map(|rule| rule.attributes).filter(|attribute| of(attribute.standing)).count()
     };
     let mut page = String::from(
-        "# TwiML\n\nWritten from the table that the server reads documents by (`control/twilio/twiml.rs`); do not edit.\n\n",
+        "# TwiML\n\nGenerated from the table in `control/twilio/twiml.rs`, which the server uses to read documents; do not edit:\n\
+         `UPDATE_DOCS=1 cargo test -p tandem-server twiml_in_the_docs`.\n\n",
     );
     let _ = writeln!(
         page,
-        "Nothing odd in a document is fatal: what is refused or not known is passed over, and reported with the provider's\n\
-         number in the call's log and in its Notifications. An attribute that is refused is not reported where it asks for\n\
-         nothing (`false`, or empty).\n\n\
+        "A refused or unknown element or attribute is skipped, and reported with the provider's number in the call's log and\n\
+         in its Notifications. The document continues. A refused attribute is not reported if its value is `false` or empty.\n\n\
          {} elements are served, {} are refused. Of their attributes {} are honoured, {} are accepted without effect,\n\
-         {} are refused. A test takes every honoured attribute out of a document and sees that the call then does something\n\
-         else.",
+         {} are refused. A test removes every honoured attribute from a document and checks that the call then behaves\n\
+         differently.",
         TWIML.elements.iter().filter(served).count(),
         TWIML.elements.iter().filter(|rule| !served(rule)).count(),
         count(|standing| standing == AttributeSupport::Honoured),
@@ -279,9 +279,13 @@ fn page() -> String {
         count(|standing| matches!(standing, AttributeSupport::Refused(..))),
     );
     section(&mut page, "Verbs", TWIML.elements.iter().filter(served).filter(verb));
-    section(&mut page, "What stands in them", TWIML.elements.iter().filter(served).filter(|r| !verb(r) && !speech(r)));
+    section(
+        &mut page,
+        "Nouns and nested elements",
+        TWIML.elements.iter().filter(served).filter(|r| !verb(r) && !speech(r)),
+    );
     section(&mut page, "Speech markup in Say", TWIML.elements.iter().filter(speech));
-    page.push_str("\n## Refused\n\n| element | in | number | attributes that go with it |\n|---|---|---|---|\n");
+    page.push_str("\n## Refused\n\n| element | in | number | its attributes |\n|---|---|---|---|\n");
     for rule in TWIML.elements {
         if let Meaning::Unsupported(code) = rule.meaning {
             let names: Vec<_> = rule.attributes.iter().map(|attribute| attribute.name).collect();

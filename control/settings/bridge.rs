@@ -18,7 +18,7 @@ pub enum Bridge {
 
 /// The setting's form in the file.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "is neither text nor a list of text")]
+#[serde(untagged, expecting = "is neither a string nor a list of strings")]
 enum Bridges {
     One(String),
     Several(Vec<String>),
@@ -52,11 +52,11 @@ impl TryFrom<Bridges> for Bridge {
         };
         let name = |text: &String| match text.strip_prefix("trunk:") {
             Some(name) if !matches!(name, "" | "*") => Ok(name.into()),
-            _ => Err(format!("{text:?} is not \"trunk:NAME\": a list is of trunks")),
+            _ => Err(format!("{text:?} is not \"trunk:NAME\": a list contains trunks only")),
         };
         let names: Vec<Arc<str>> = list.iter().map(name).collect::<Result<_, _>>()?;
         match names.is_empty() {
-            true => Err("is empty; name a trunk".to_owned()),
+            true => Err("is empty; name at least one trunk".to_owned()),
             false => Ok(Self::Trunks(names)),
         }
     }

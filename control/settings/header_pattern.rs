@@ -24,12 +24,10 @@ impl TryFrom<String> for HeaderPattern {
     fn try_from(text: String) -> Result<Self, String> {
         let (start, prefix) = text.strip_suffix('*').map_or((&*text, false), |start| (start, true));
         if start.is_empty() || !start.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-') {
-            return Err(format!("{text:?} is neither a header's name (\"User-to-User\") nor how some begin (\"X-*\")"));
+            return Err(format!("{text:?} is neither a header name (\"User-to-User\") nor a prefix (\"X-*\")"));
         }
         if !prefix && is_made_here(start) {
-            return Err(format!(
-                "{text:?} is never passed on as it came: it says who calls, which other settings decide"
-            ));
+            return Err(format!("{text:?} cannot be passed through: other settings decide the caller's identity"));
         }
         Ok(Self { start: start.into(), prefix })
     }

@@ -44,7 +44,7 @@ pub struct Filter {
 /// The mistake in words. Without this check, most filters with a mistake would be accepted and log nothing.
 pub fn check(filter: &str) -> Result<(), String> {
     if filter.len() > LONGEST {
-        return Err(format!("the filter has {} octets; at most {LONGEST} are read", filter.len()));
+        return Err(format!("the filter has {} octets; the maximum is {LONGEST}", filter.len()));
     }
     for part in filter.split(',') {
         let (module, level) = match part.split_once('=') {
@@ -55,10 +55,10 @@ pub fn check(filter: &str) -> Result<(), String> {
             !module.is_empty() && module.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_:".contains(&octet))
         };
         if let Some(module) = module.filter(|module| !named(module)) {
-            return Err(format!("{module:?} is no module, such as \"tandem_sip\""));
+            return Err(format!("{module:?} is not a module name such as \"tandem_sip\""));
         }
         if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
-            return Err(format!("{level:?} is no level; there are \"{}\"", LEVELS.join("\", \"")));
+            return Err(format!("{level:?} is not a level; the levels are \"{}\"", LEVELS.join("\", \"")));
         }
     }
     Ok(())
@@ -199,11 +199,11 @@ mod tests {
             assert_eq!(check(right), Ok(()), "{right}");
         }
         for (wrong, why) in [
-            ("debgu", "\"debgu\" is no level; there are \"off\", \"error\""),
-            ("", "\"\" is no level"),
-            ("tandem_sip", "\"tandem_sip\" is no level"),
-            ("info,=debug", "\"\" is no module"),
-            ("info,a b=debug", "\"a b\" is no module"),
+            ("debgu", "\"debgu\" is not a level; the levels are \"off\", \"error\""),
+            ("", "\"\" is not a level"),
+            ("tandem_sip", "\"tandem_sip\" is not a level"),
+            ("info,=debug", "\"\" is not a module name"),
+            ("info,a b=debug", "\"a b\" is not a module name"),
         ] {
             let found = check(wrong).unwrap_err();
             assert!(found.contains(why), "{wrong}: {found}");

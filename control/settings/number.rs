@@ -132,8 +132,8 @@ impl FromStr for NumberPattern {
             return Ok(Self { text: start.into(), prefix });
         }
         Err(format!(
-            "{text:?} is not a number: \"+\" and 2 to 15 digits (E.164), or an extension such as \"100\", or either's \
-             beginning and a \"*\""
+            "{text:?} is not a number: \"+\" and 2 to 15 digits (E.164), or an extension such as \"100\", or the \
+             beginning of one of these and a \"*\""
         ))
     }
 }

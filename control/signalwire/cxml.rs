@@ -9,7 +9,7 @@ use tandem_twilio::twiml::TWIML;
 /// Reason for elements that only SignalWire's hosted service has.
 const HOSTED: &str = "part of a hosted product";
 /// Reason for storage URLs: this server stores recordings itself, encrypted if configured.
-const STORAGE: &str = "recordings are kept by this server";
+const STORAGE: &str = "recordings are stored on this server";
 
 /// The words for `track`. SignalWire's Go client leaves out `_track`.
 const TRACKS: [(&str, Track); 6] = [
@@ -47,7 +47,7 @@ pub static CXML: Flavour = Flavour {
         }
         "Stream" in ["Connect", "Response", "Start", "Stop"] Meaning::Stream => {
             honoured: ["authBearerToken", "codec", "name", "statusCallback", "statusCallbackMethod", "track", "url"],
-            idle: ["audio is always sent as it comes" => ["realtime"]],
+            idle: ["audio is always sent in real time" => ["realtime"]],
         }
         "AI" in ["Connect"] Meaning::Unsupported(ODD) => {}
         "VirtualAgent" in ["Connect"] Meaning::Unsupported(ODD) => {}

@@ -34,9 +34,9 @@ const RESOURCES: [&str; 9] = [
 /// Published resources that this server does not have. docs/compatibility.md has the same list.
 const REFUSED: [(&str, &str); 4] = [
     ("Faxes", "faxes"),
-    ("ImportedPhoneNumbers", "imported numbers: a number of a carrier's is in [[numbers]] of its configuration"),
-    ("LamlBins", "documents of its own by REST: a number's is in [[numbers]] of its configuration"),
-    ("tokens", "tokens of browsers' SDKs"),
+    ("ImportedPhoneNumbers", "imported numbers: a carrier's number is configured in [[numbers]]"),
+    ("LamlBins", "documents stored by REST: a number's document is configured in [[numbers]]"),
+    ("tokens", "tokens for browser SDKs"),
 ];
 
 /// The largest `MachineDetectionTimeout` that is taken as seconds. A larger value is taken as milliseconds.

@@ -35,7 +35,7 @@ impl Disk {
         let octets: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let mut used = self.used.lock().await;
         if let Err(error) = self.write_file(&self.path(key), octets, &mut used).await {
-            tracing::debug!(directory = %self.directory.display(), %error, "spoken audio not kept on disk");
+            tracing::debug!(directory = %self.directory.display(), %error, "spoken audio was not cached on disk");
         }
     }
 

@@ -78,7 +78,7 @@ async fn run(voice: &str, speech: &Speech) -> Result<Vec<u8>, SpeechError> {
     let (_, read, _) = tokio::join!(feed, stdout.read_to_end(&mut wav), stderr.read_to_end(&mut complaint));
     read.map_err(|error| SpeechError::Failed(error.to_string()))?;
     if stdout.limit() == 0 {
-        return Err(SpeechError::Failed("more audio than one text may give".to_owned()));
+        return Err(SpeechError::Failed("the audio of the text is too long".to_owned()));
     }
     let status = child.wait().await.map_err(|error| SpeechError::Failed(error.to_string()))?;
     ended(status, &complaint)?;

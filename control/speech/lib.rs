@@ -78,13 +78,13 @@ pub enum SpeechError {
     #[error("{PROGRAM} is not installed: `apt install {PROGRAM}`, or set speech.tts = \"off\"")]
     NoEngine,
     /// The text is longer than the limit (`LONGEST_TEXT`).
-    #[error("the text has {0} octets; at most {LONGEST_TEXT} can be spoken at a time")]
+    #[error("the text has {0} octets; the maximum is {LONGEST_TEXT}")]
     TooLong(usize),
     /// The queue of texts is full.
-    #[error("{WAITING} texts wait to be spoken already")]
+    #[error("{WAITING} texts are already waiting to be spoken")]
     Busy,
     /// The engine did not finish within this time.
-    #[error("not spoken within {} s", .0.as_secs())]
+    #[error("text to speech took longer than {} s", .0.as_secs())]
     Timeout(Duration),
     /// The engine failed; the text says why.
     #[error("{0}")]

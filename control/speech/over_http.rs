@@ -69,7 +69,7 @@ impl HttpVoice {
         if !(200..300).contains(&answer.status) {
             let why = String::from_utf8_lossy(&answer.body);
             let why: String = why.chars().take(200).collect();
-            return Err(SpeechError::Failed(format!("the engine answers {}: {why}", answer.status)));
+            return Err(SpeechError::Failed(format!("the engine answered {}: {why}", answer.status)));
         }
         super::samples(answer.body.to_vec()).await
     }

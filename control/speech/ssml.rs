@@ -69,7 +69,7 @@ impl Writer {
         match Element::parse(markup) {
             Ok(root) => self.inside(&root),
             Err(_) => {
-                self.note("what cannot be read as marks");
+                self.note("markup that is not valid XML");
                 self.say(markup);
             }
         }
@@ -148,7 +148,7 @@ impl Writer {
     }
 
     fn note(&mut self, what: &str) {
-        let line = format!("{what} is said as text");
+        let line = format!("{what} is spoken as text");
         if !self.unsaid.contains(&line) {
             self.unsaid.push(line);
         }
@@ -278,6 +278,6 @@ mod tests {
         let expected = "<speak><prosody rate=\"slow\" pitch=\"&quot;high\">a &lt; b</prosody><break time=\"10000ms\"/>\
                         <voice xml:lang=\"de-DE\">acht</voice>five</speak>";
         assert_eq!(marked.parts, [Part::Words(expected.to_owned())]);
-        assert_eq!(marked.unsaid, ["<phoneme> is said as text"]);
+        assert_eq!(marked.unsaid, ["<phoneme> is spoken as text"]);
     }
 }

@@ -80,7 +80,7 @@ impl Certificates {
                 let (fetching, url) = (Arc::clone(&shared), url.to_owned());
                 let key = url.clone();
                 let fetch = tokio::spawn(async move { fetching.cache.get_with(key, fetching.find(&url)).await });
-                fetch.await.map_err(|_| Fault::Unreachable("the fetch of its certificate failed".to_owned()))?
+                fetch.await.map_err(|_| Fault::Unreachable("fetching its certificate failed".to_owned()))?
             }
         };
         let trusted = kept.found.as_ref().map_err(Fault::clone)?;
@@ -136,7 +136,7 @@ impl Shared {
     /// query, no fragment.
     fn check_url(&self, url: &str) -> Result<(), Fault> {
         let bad = |why: &str| Err(Fault::Unreachable(format!("its certificate is at {url:?}: {why}")));
-        let Ok(parsed) = Url::parse(url) else { return bad("no URL") };
+        let Ok(parsed) = Url::parse(url) else { return bad("not a URL") };
         if parsed.scheme() != "https" {
             return bad("not https");
         }

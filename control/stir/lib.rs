@@ -86,7 +86,7 @@ impl Stir {
             fault("stir.timeout_ms", format!("{} is not 100 to 10000", config.timeout_ms));
         }
         if config.ports.is_empty() || config.ports.contains(&0) {
-            fault("stir.ports", "name at least one port, and not 0".to_owned());
+            fault("stir.ports", "must contain at least one port, and not 0".to_owned());
         }
         let verifies = |trunk: &TrunkConfig| trunk.stir.verify.is_some_and(|verify| verify != Verify::Off);
         let mut certificates = None;
@@ -99,7 +99,7 @@ impl Stir {
                 Err(why) => fault("stir.trust", why),
             },
             None if config.verify != Verify::Off || trunks.iter().any(verifies) => {
-                let message = "needs a trust = \"FILE\" in [stir]: the authorities whose certificates are believed";
+                let message = "needs a trust = \"FILE\" in [stir]: the file of the trusted authorities";
                 let at = trunks.iter().position(verifies).map(|index| format!("trunks[{index}].stir.verify"));
                 fault(at.as_deref().filter(|_| config.verify == Verify::Off).unwrap_or("stir.verify"), message.into());
             }
@@ -165,7 +165,7 @@ impl Stir {
             }
             None if inquiry.identities.is_empty() => Err(Fault::Absent),
             None if identities.is_empty() => Err(Fault::Invalid("it cannot be read".to_owned())),
-            None => Err(Fault::Unsupported("it is of another kind than shaken".to_owned())),
+            None => Err(Fault::Unsupported("its PASSporT type is not shaken".to_owned())),
         };
         tally.verified(outcome.as_ref().err());
         let token = shaken.map(|identity| identity.token.clone());
@@ -206,7 +206,7 @@ impl Stir {
             }
             Ok(passport.attestation)
         };
-        let late = |_| Fault::Unreachable(format!("no certificate from {} in time", passport.x5u));
+        let late = |_| Fault::Unreachable(format!("fetching the certificate from {} timed out", passport.x5u));
         tokio::time::timeout(self.timeout, verified).await.map_err(late)?
     }
 }

@@ -75,12 +75,10 @@ impl fmt::Display for SigningOutcome {
                 write!(f, "Identity: signed with attestation {attestation} for {orig}")
             }
             Self::Diverted { div } => {
-                write!(f, "Identity: passed on as it came, and signed that {div} diverts the call")
+                write!(f, "Identity: forwarded unchanged, with our signature that {div} diverts the call")
             }
-            Self::PassedOn => f.write_str("Identity: passed on as it came"),
-            Self::Unsigned => {
-                f.write_str("Identity: not signed, for that takes a number in international form on both sides")
-            }
+            Self::PassedOn => f.write_str("Identity: forwarded unchanged"),
+            Self::Unsigned => f.write_str("Identity: not signed, because both numbers must be in international format"),
         }
     }
 }

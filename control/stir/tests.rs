@@ -86,7 +86,7 @@ async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_i
     assert_eq!((found.standing, found.token), (Verstat::Failed, None));
     let found = verify(Verify::Report, "a.b.c;ppt=div").await.unwrap();
     assert_eq!(found.standing, Verstat::Unknown);
-    assert_eq!(line(&found), "Identity: not verified: it is of another kind than shaken");
+    assert_eq!(line(&found), "Identity: not verified: its PASSporT type is not shaken");
     assert_eq!(verify(Verify::Require, "a.b.c;ppt=div").await.unwrap_err().status(), 437);
     assert_eq!(verify(Verify::Require, "no.identity").await.unwrap_err().status(), 438);
     let none = stir(Verify::Require).inquire(None, &incoming(&[])).unwrap();
@@ -180,7 +180,7 @@ async fn a_call_waits_for_a_silent_server_no_longer_than_it_may() {
     let inquiry = stir.inquire(None, &incoming(&[("Identity", &identity)])).unwrap();
     let found = stir.verify(inquiry, &Tally::default()).await.unwrap();
     assert_eq!((found.standing, found.attestation), (Verstat::Unknown, Some(tandem_call::leg::Attestation::B)));
-    assert!(found.detail.unwrap().ends_with(" in time"));
+    assert!(found.detail.unwrap().ends_with(" timed out"));
 }
 
 /// Builds the settings as the configuration file would.

@@ -149,7 +149,10 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
                 health.note(Check::Claim, Ok(()));
             }
             Ok(Err(Refused::Held(by))) => {
-                health.note(Check::Claim, Err(format!("the lock on the database was lost, and another has it: {by}")));
+                health.note(
+                    Check::Claim,
+                    Err(format!("the lock on the database was lost, and another server has it: {by}")),
+                );
             }
             Ok(Err(Refused::Failed(error))) => {
                 health.note(Check::Claim, Err(format!("the lock on the database is lost: {error}")));

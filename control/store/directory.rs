@@ -12,7 +12,7 @@ pub fn make(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    tracing::info!("made the directory {}", path.display());
+    tracing::info!("created the directory {}", path.display());
     Ok(())
 }
 

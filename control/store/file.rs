@@ -25,7 +25,7 @@ impl DatabaseFile {
             let Ok(found) = path.metadata() else { continue };
             if found.is_file() && found.permissions().mode() & 0o077 != 0 {
                 fs::set_permissions(&path, Permissions::from_mode(found.permissions().mode() & 0o700))?;
-                tracing::info!("only its owner can read {} from now on", path.display());
+                tracing::info!("changed the permissions of {}: only its owner can read it", path.display());
             }
         }
         let found = path.metadata()?;

@@ -96,10 +96,10 @@ impl Check {
     /// Returns the text for the log when the check succeeds again.
     fn good(self) -> &'static str {
         match self {
-            Self::Writer => "the database stores what waits",
-            Self::Heartbeat => "the database takes the heartbeat",
-            Self::Claim => "the database is this server's alone",
-            Self::Recordings => "the disk of the recordings has space",
+            Self::Writer => "the database stores the waiting writes",
+            Self::Heartbeat => "the database accepts the heartbeat",
+            Self::Claim => "this server holds the lock on the database",
+            Self::Recordings => "the disk for recordings has space",
         }
     }
 }

@@ -107,7 +107,7 @@ pub enum StoreError {
     #[error("write not stored: {0}")]
     NotWritten(String),
     /// A stored value is not in the format of this version.
-    #[error("column {column} holds {value:?}")]
+    #[error("column {column} has the invalid value {value:?}")]
     Corrupt {
         /// Name of the column.
         column: &'static str,
@@ -115,7 +115,7 @@ pub enum StoreError {
         value: String,
     },
     /// The database has been unavailable for too long to wait for it.
-    #[error("the database is away: {0}")]
+    #[error("the database is not available: {0}")]
     Away(String),
     /// Another server uses the database.
     #[error("the database is in use by another tandem: {0}")]
@@ -227,7 +227,9 @@ impl Store {
             None => {
                 let claim = claim::lock(self.options.clone(), self.health.clone()).await?;
                 if claim::is_alive(self, Timestamp::now()).await? {
-                    return Err(StoreError::InUse("its heartbeat moves, though the lock is ours".into()));
+                    return Err(StoreError::InUse(
+                        "another server writes heartbeats, although this server holds the lock".into(),
+                    ));
                 }
                 claim
             }
@@ -310,7 +312,7 @@ fn sqlite_path(url: &str) -> Result<(PathBuf, String), StoreError> {
         return Err(invalid("must name a file, for example sqlite:data/tandem.db".into()));
     }
     if let Some(parent) = Path::new(file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        directory::make(parent).map_err(|error| invalid(format!("cannot make {}: {error}", parent.display())))?;
+        directory::make(parent).map_err(|error| invalid(format!("cannot create {}: {error}", parent.display())))?;
     }
     // A connection must never create the file: if it was deleted while the server runs, a later connection would create
     // another one.

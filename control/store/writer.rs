@@ -351,11 +351,11 @@ impl WriterTask {
             }
             away = true;
             if began.elapsed() >= GRACE {
-                let reason = format!("the database does not store what waits: {error}");
+                let reason = format!("the database does not accept writes: {error}");
                 self.shared.health.note(Check::Writer, Err(reason));
             }
             self.shared.failures.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%error, writes = batch.len(), "database away, retrying");
+            tracing::warn!(%error, writes = batch.len(), "database not available, retrying");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             work.push_front(batch);
@@ -376,7 +376,7 @@ impl WriterTask {
         // state.
         connection.close_on_drop();
         stored.unwrap_or_else(|_| {
-            let text = format!("a transaction was not done within {} s", LONGEST.as_secs());
+            let text = format!("a transaction took longer than {} s", LONGEST.as_secs());
             Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
         })
     }

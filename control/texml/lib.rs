@@ -104,7 +104,10 @@ pub fn fuzz_template(data: &[u8]) {
         numbered: false,
     };
     let filled = template::filled(data, &asked);
-    assert!(filled.len() <= data.len().max(tandem_markup::MAX_DOCUMENT), "a template grew beyond a document");
+    assert!(
+        filled.len() <= data.len().max(tandem_markup::MAX_DOCUMENT),
+        "a filled template exceeds the maximum size of a document"
+    );
     tandem_markup::fuzz_markup(&TEXML, &filled);
 }
 

@@ -8,12 +8,12 @@ use tandem_telnyx::id;
 use tandem_twilio::twiml::TWIML;
 
 /// Reason for attributes that name speech engines: this server uses its own engines.
-const ENGINES: &str = "the engines are the server's own";
+const ENGINES: &str = "the server has its own speech engines";
 /// Reason for `detectionMode`: this server has a single detector of answering machines.
-const ONE_DETECTOR: &str = "there is one detector";
+const ONE_DETECTOR: &str = "there is only one detector";
 /// Reason for `sendRecordingUrl` and `format`: this server always sends a recording's URL, and its audio is available
 /// as WAV and MP3.
-const ALWAYS: &str = "the URL of a recording is always told";
+const ALWAYS: &str = "a recording's URL is always sent";
 
 /// Warning number: an element is not supported.
 const ODD: u32 = 12200;
@@ -30,7 +30,7 @@ pub static TEXML: Flavour = Flavour {
                 "partialResultCallbackMethod", "profanityFilter", "speechModel", "speechTimeout", "timeout", "validDigits",
             ],
             idle: [ENGINES => ["transcriptionEngine", "useEnhanced"]],
-            refused: [12200 "what is pressed goes to the action" => ["invalidDigitsAction"]],
+            refused: [12200 "the digits are sent to the action" => ["invalidDigitsAction"]],
         }
         "Record" in ["Response"] Meaning::Record => {
             honoured: [
@@ -46,8 +46,8 @@ pub static TEXML: Flavour = Flavour {
                 "recordMaxLength", "recordingChannels", "recordingStatusCallback", "recordingStatusCallbackEvent",
                 "recordingStatusCallbackMethod", "recordingTrack", "ringTone", "sequential", "timeLimit", "timeout", "trim",
             ],
-            idle: [ALWAYS => ["sendRecordingUrl"], "trunks say whether" => ["passDiversionHeader"]],
-            refused: [12200 "the called party hears the caller" => ["audioUrl"]],
+            idle: [ALWAYS => ["sendRecordingUrl"], "the trunk's configuration decides this" => ["passDiversionHeader"]],
+            refused: [12200 "no audio is played to the called party" => ["audioUrl"]],
         }
         "Number" in ["Dial"] Meaning::Number => {
             honoured: [
@@ -73,11 +73,11 @@ pub static TEXML: Flavour = Flavour {
                 "startConferenceOnEnter", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "trim",
                 "waitMethod", "waitUrl",
             ],
-            idle: [ALWAYS => ["sendRecordingUrl"], "a recording begins without a tone" => ["recordBeep", "recordingTimeout"]],
+            idle: [ALWAYS => ["sendRecordingUrl"], "a recording starts without a beep" => ["recordBeep", "recordingTimeout"]],
         }
         "Enqueue" in ["Response"] Meaning::Enqueue => {
             honoured: ["action", "maxQueueSize", "method", "waitUrl", "waitUrlMethod"],
-            refused: [12200 "who waits can leave by the document of the wait" => ["maxWaitTimeSecs"]],
+            refused: [12200 "the wait document can end the wait" => ["maxWaitTimeSecs"]],
         }
         "Play" in ["Response", "Gather"] Meaning::Play => {
             honoured: ["digits", "loop"],
@@ -88,7 +88,7 @@ pub static TEXML: Flavour = Flavour {
                 "bidirectionalCodec", "bidirectionalMode", "bidirectionalSamplingRate", "codec", "name", "statusCallback",
                 "statusCallbackMethod", "track", "url",
             ],
-            idle: ["a connection that breaks is the end" => ["enableReconnect"]],
+            idle: ["a lost connection ends the stream" => ["enableReconnect"]],
         }
         "AIGather" in ["Response"] Meaning::Unsupported(ODD) => {}
         "AIAssistant" in ["Connect"] Meaning::Unsupported(ODD) => {}
@@ -96,7 +96,7 @@ pub static TEXML: Flavour = Flavour {
         "HttpRequest" in ["Response"] Meaning::Unsupported(ODD) => {}
         "Suppression" in ["Start", "Stop"] Meaning::Suppression => {
             honoured: ["direction"],
-            idle: ["there is one engine" => ["engine", "noiseSuppressionEngine"]],
+            idle: ["there is only one engine" => ["engine", "noiseSuppressionEngine"]],
         }
         "Client" in ["Dial"] Meaning::Unsupported(ODD) => {}
         "Application" in ["Dial"] Meaning::Unsupported(ODD) => {}

@@ -47,14 +47,15 @@ struct Question {
 async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): Json<Question>) -> Response {
     let Some(account) = app.caller(&headers) else {
         let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"tandem\"")];
-        return (StatusCode::UNAUTHORIZED, challenge, "an account's credentials, please\n").into_response();
+        return (StatusCode::UNAUTHORIZED, challenge, "the credentials of an account are required\n").into_response();
     };
     if question.url.len() > MAX_URL || question.params.len() > MAX_PARAMETERS {
-        let most = format!("a URL of at most {MAX_URL} octets and at most {MAX_PARAMETERS} params, please\n");
+        let most =
+            format!("the URL may have at most {MAX_URL} octets, and there may be at most {MAX_PARAMETERS} params\n");
         return (StatusCode::BAD_REQUEST, most).into_response();
     }
     let Some(own) = &account.twilio else {
-        return (StatusCode::BAD_REQUEST, "this account's webhooks are not signed in that way\n").into_response();
+        return (StatusCode::BAD_REQUEST, "this account's webhooks have no Twilio signature\n").into_response();
     };
     let mut keys = vec![(format!("the auth token of {}", own.account_sid), own.auth_token.clone())];
     let others = app.accounts.all();
@@ -131,7 +132,7 @@ async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<
     };
     let owner = match owner(&app, &scope, &asked.call).await {
         Some(owner) if owner.twilio.is_some() => owner,
-        _ => return (StatusCode::BAD_REQUEST, "this call's webhooks are not signed in that way\n").into_response(),
+        _ => return (StatusCode::BAD_REQUEST, "this call's webhooks have no Twilio signature\n").into_response(),
     };
     let Some(keys) = &owner.twilio else { return StatusCode::NOT_FOUND.into_response() };
     let requests: Vec<_> = sent.iter().map(|(_, exchange)| sign_again(&keys.auth_token, exchange)).collect();
@@ -142,10 +143,10 @@ async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<
         let signed = nearest.or_else(refused).or(requests.last()).map(|request| request.url.clone()).unwrap_or_default();
         let differences = compare(&signed, &checked);
         let advice = if differences.is_empty() {
-            "The URL is the same. Then the key is another one: compare the auth token in your application with this account's; \
+            "The URL is the same, so the key must differ: compare the auth token in your application with this account's; \
              or your application changes the parameters before it checks them."
         } else {
-            "Give your validator the signed URL, or configure the URL that it checks, and map that to the signed one's \
+            "Give your validator the signed URL, or configure the URL that it checks, and map it to the signed URL's \
              origin with [[origins]]."
         };
         Comparison { signed, checked, differences, advice }

@@ -71,9 +71,11 @@ pub(crate) fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -
         explanation.key = keys.get(key).map(|(name, _)| name.clone());
         explanation.url = (candidate.url != seen.url).then_some(candidate.url);
         explanation.advice = match (explanation.valid, key) {
-            (true, _) => "It fits. If your validator says otherwise, it signs something else, or with another key.",
+            (true, _) => {
+                "The signature is valid. If your validator disagrees, it signs another string or uses another key."
+            }
             (false, 0) => "Give your validator the URL and the parameters as they were sent (see differences).",
-            (false, _) => "It was made with another key: use that of the account the call belongs to.",
+            (false, _) => "The signature was made with another key: use the auth token of the call's account.",
         };
         explanation.differences = differences.into_iter().map(str::to_owned).collect();
         break;
@@ -96,8 +98,8 @@ pub(crate) fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str
         explanation.differences = [compare(url, &seen.url), told.differences].concat();
         explanation.url = Some(told.url.unwrap_or_else(|| url.clone()));
         explanation.key = told.key;
-        explanation.advice = "The application checks another URL than the one that was signed. Give its validator the signed \
-                              URL, or configure the URL that it checks and map that to this one with [[origins]].";
+        explanation.advice = "The application checks a different URL from the one that was signed. Give its validator the signed \
+                              URL, or configure the URL that it checks and map it to the signed URL with [[origins]].";
         break;
     }
     explanation
@@ -107,7 +109,7 @@ pub(crate) fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str
 pub(crate) fn compare(signed: &str, seen: &str) -> Vec<String> {
     let (Ok(ours), Ok(theirs)) = (Url::parse(signed), Url::parse(seen)) else {
         return vec![
-            "the URL that you check is no whole URL: it begins with https:// or http:// and has a host".to_owned(),
+            "the URL that you check is incomplete: it must begin with https:// or http:// and have a host".to_owned(),
         ];
     };
     let mut differences = Vec::new();
@@ -117,12 +119,12 @@ pub(crate) fn compare(signed: &str, seen: &str) -> Vec<String> {
         }
     };
     let text = |url: &Url, part: fn(&Url) -> Option<&str>| part(url).unwrap_or_default().to_owned();
-    differs("scheme", ours.scheme().to_owned(), theirs.scheme().to_owned(), " (a proxy or a tunnel ends TLS)");
+    differs("scheme", ours.scheme().to_owned(), theirs.scheme().to_owned(), " (a proxy or a tunnel terminates TLS)");
     differs(
         "host",
         text(&ours, Url::host_str),
         text(&theirs, Url::host_str),
-        " (a proxy or a tunnel has a name of its own)",
+        " (a proxy or a tunnel uses another host name)",
     );
     let port = |url: &Url| url.port().map_or("none".to_owned(), |port| port.to_string());
     differs("port", port(&ours), port(&theirs), "");
@@ -160,7 +162,7 @@ fn variants(variant: &Variant, seen: &Seen) -> Vec<(Seen, Vec<&'static str>)> {
 
 const VARIANTS: [Variant; 12] = [
     Variant {
-        difference: "scheme: the URL was signed with the other one of http and https (a proxy ends TLS)",
+        difference: "scheme: the URL was signed with https instead of http, or the reverse (a proxy terminates TLS)",
         sent: |seen| {
             let pairs = [("https://", "http://"), ("http://", "https://"), ("wss://", "ws://"), ("ws://", "wss://")];
             let http = [("wss://", "https://"), ("https://", "wss://"), ("ws://", "http://"), ("http://", "ws://")];
@@ -188,7 +190,7 @@ const VARIANTS: [Variant; 12] = [
         sent: |seen| host(seen, |host| (!host.contains(':')).then(|| format!("{host}:8080"))),
     },
     Variant {
-        difference: "trailing slash: it is there on one side only",
+        difference: "trailing slash: only one of the two URLs has it",
         sent: |seen| {
             let (path, query) = match seen.url.split_once('?') {
                 Some((path, query)) => (path, format!("?{query}")),
@@ -214,14 +216,14 @@ const VARIANTS: [Variant; 12] = [
         sent: |seen| seen.url.split_once('?').map(|(path, _)| with_url(seen, path.to_owned())).into_iter().collect(),
     },
     Variant {
-        difference: "query: it was signed in another encoding of its characters",
+        difference: "query: its characters were encoded differently when it was signed",
         sent: |seen| {
             let decoded = percent_encoding::percent_decode_str(&seen.url).decode_utf8_lossy().into_owned();
             [seen.url.replace("%20", "+"), seen.url.replace('+', "%20"), decoded].map(|url| with_url(seen, url)).into()
         },
     },
     Variant {
-        difference: "fragment: what follows # is never signed",
+        difference: "fragment: the part after # is never signed",
         sent: |seen| seen.url.split_once('#').map(|(url, _)| with_url(seen, url.to_owned())).into_iter().collect(),
     },
     Variant {
@@ -229,7 +231,7 @@ const VARIANTS: [Variant; 12] = [
         sent: |seen| vec![Seen { url: seen.url.clone(), parameters: Vec::new() }],
     },
     Variant {
-        difference: "parameters: empty ones were signed too, which your framework drops",
+        difference: "parameters: those with empty values were signed too, and your framework drops them",
         sent: |seen| {
             let mut parameters = seen.parameters.clone();
             for name in PARTIES.iter().flat_map(|party| PLACES.map(|place| format!("{party}{place}"))) {

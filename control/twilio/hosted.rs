@@ -48,7 +48,8 @@ fn bucket<'a>(host: &'a str, path: &'a str) -> Option<&'a str> {
 }
 
 fn demo(path: &str) -> Option<Page> {
-    let words = "Thank you for trying this telephone server. Your call has reached its example. Enjoy the music.";
+    let words =
+        "Thank you for trying this telephone server. You have reached its example application. Enjoy the music.";
     let said = format!("<Say>{words}</Say>");
     match path {
         "docs/voice.xml" => Some(document(said + "<Play>http://demo.twilio.com/docs/classic.mp3</Play>")),
@@ -254,7 +255,7 @@ fn whisper(asked: &Parameters) -> String {
     if asked.get("HumanCheck").is_none() {
         return asked.get("Message").map(heard).unwrap_or_default();
     }
-    let message = heard(asked.get("Message").unwrap_or("You have a call. Press any key to take it."));
+    let message = heard(asked.get("Message").unwrap_or("You have a call. Press any key to accept it."));
     format!("<Gather numDigits=\"1\" timeout=\"10\" action=\"/whisper\">{message}</Gather><Hangup/>")
 }
 
@@ -263,7 +264,7 @@ fn voicemail(asked: &Parameters) -> String {
     if asked.get("RecordingUrl").is_some() {
         return "<Say>Thank you. Your message was recorded. Goodbye.</Say><Hangup/>".to_owned();
     }
-    let message = heard(asked.get("Message").unwrap_or("Nobody is here. Please leave a message after the tone."));
+    let message = heard(asked.get("Message").unwrap_or("Nobody is available. Please leave a message after the tone."));
     let transcribe = asked.get("Transcribe").is_some_and(|wanted| wanted != "false");
     let action = escape(asked.again("voicemail", &[], &[("Done", "true")])).into_owned();
     let mut verbs = message;
@@ -280,7 +281,7 @@ fn menu(asked: &Parameters) -> String {
     if let Some(digits) = asked.get("Digits") {
         match options.iter().find(|(key, _)| *key == digits) {
             Some((_, url)) => return redirect(url),
-            None => verbs.push_str("<Say>This is not one of the options.</Say>"),
+            None => verbs.push_str("<Say>That is not one of the options.</Say>"),
         }
     }
     let longest = options.iter().map(|(key, _)| key.len()).max().unwrap_or(1).clamp(1, 20);
@@ -296,9 +297,9 @@ fn conference(asked: &Parameters) -> String {
     if let Some(password) = asked.get("Password")
         && asked.get("Digits") != Some(password)
     {
-        let wrong = if asked.get("Digits").is_some() { "<Say>This password is wrong.</Say>" } else { "" };
+        let wrong = if asked.get("Digits").is_some() { "<Say>The password is wrong.</Say>" } else { "" };
         let action = asked.again("conference", &kept, &[]);
-        let ask = "<Say>Please enter the password of the conference, and then the pound key.</Say>";
+        let ask = "<Say>Please enter the conference password, then press the pound key.</Say>";
         return format!("{wrong}<Gather action=\"{}\">{ask}</Gather>", escape(&action));
     }
     let moderators = asked.list("Moderators");

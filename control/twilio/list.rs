@@ -41,7 +41,7 @@ impl Paging {
                 token
                     .strip_prefix(TOKEN)
                     .and_then(|sid| ids.parse(prefix, sid))
-                    .ok_or_else(|| ApiError::bad(20001, "PageToken is not one of this list"))?,
+                    .ok_or_else(|| ApiError::bad(20001, "PageToken does not belong to this list"))?,
             ),
         };
         Ok(Self { size: size.max(1), page: number("Page", 0)?.min(1_000_000), after })

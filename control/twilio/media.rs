@@ -61,7 +61,7 @@ pub(super) fn serve(
     let audio = match opened {
         Ok(audio) => audio,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return ApiError::not_found("of this recording's audio").into_response();
+            return ApiError::not_found("audio of this recording").into_response();
         }
         Err(error) => {
             tracing::error!(%error, "a recording's file cannot be read");

@@ -27,7 +27,7 @@ pub(super) fn reply(
 /// Keeps the instructions that a called party may run before the bridge. The others would lead the leg elsewhere; they
 /// are skipped with a warning.
 pub(super) fn whispered(program: Program) -> Program {
-    told(program, "before the join", |_| false)
+    told(program, "before the bridge", |_| false)
 }
 
 /// Keeps the instructions that a caller in a queue may run.
@@ -64,9 +64,9 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             Instruction::Echo => (SCHEMA, "<Echo>"),
             Instruction::Unsupported(_) => (SCHEMA, "<Pay>"),
             // Documents of this family have no such instructions.
-            Instruction::Order(_) | Instruction::DetectMachine(_) => (SCHEMA, "an order"),
+            Instruction::Order(_) | Instruction::DetectMachine(_) => (SCHEMA, "a command"),
         };
-        warnings.push(Warning { code, message: format!("{verb} {place} was passed over") });
+        warnings.push(Warning { code, message: format!("{verb} {place} was skipped") });
         false
     });
     program
@@ -78,7 +78,7 @@ pub(super) fn overheard(mut program: Program) -> Program {
     instructions.retain(|instruction| {
         let sounds = matches!(instruction, Instruction::Play(_) | Instruction::Pause(_) | Instruction::Redirect(_));
         if !sounds {
-            let message = "a verb other than <Play>, <Say>, <Pause> and <Redirect> was passed over".to_owned();
+            let message = "a verb other than <Play>, <Say>, <Pause> and <Redirect> was skipped".to_owned();
             warnings.push(Warning { code: VERB_IN_CONFERENCE, message });
         }
         sounds

@@ -90,7 +90,7 @@ pub(super) fn participant_call(
 fn display_name(parameters: &Parameters) -> Result<Option<String>, ApiError> {
     match parameters.get("CallerDisplayName") {
         Some(text) if !(2..=255).contains(&text.chars().count()) || text.chars().any(char::is_control) => {
-            Err(ApiError::bad(20001, "CallerDisplayName has 2 to 255 characters"))
+            Err(ApiError::bad(20001, "CallerDisplayName must have 2 to 255 characters"))
         }
         name => Ok(name.map(str::to_owned)),
     }
@@ -110,7 +110,7 @@ fn own_headers(parameters: &Parameters) -> Result<Vec<(String, String)>, ApiErro
     }
     let length: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if length >= party::MAX_HEADERS {
-        return Err(ApiError::bad(21227, format!("The SIP headers are {} characters or longer", party::MAX_HEADERS)));
+        return Err(ApiError::bad(21227, format!("The SIP headers have {} characters or more", party::MAX_HEADERS)));
     }
     Ok(headers)
 }
@@ -172,7 +172,7 @@ fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Resul
     let Called { to, mut headers, handover } = called(parameters)?;
     headers.extend(own_headers(parameters)?);
     if let Some(reason) = parameters.get("CallReason").filter(|text| !text.is_empty()) {
-        let bad = || ApiError::bad(20001, format!("CallReason has at most {} characters", party::MAX_REASON));
+        let bad = || ApiError::bad(20001, format!("CallReason may have at most {} characters", party::MAX_REASON));
         headers.push(party::call_reason(reason).ok_or_else(bad)?);
     }
     // Only a call to a phone number uses the BYOC trunk. A SIP URI or a client has its own route.
@@ -271,17 +271,17 @@ pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
         odd.push((32019, "Url and Twiml are both given; Url is used".to_owned()));
     }
     if let Some((to, number)) = parameters.get("To").and_then(|to| Some((to, doubled_plus(to)?))) {
-        odd.push((21211, format!("To is {to}, which is no phone number; {number} is called")));
+        odd.push((21211, format!("To is {to}, which is not a phone number; {number} is called instead")));
     }
     if parameters.get("SendDigits").is_some() && parameters.get("MachineDetection").is_some() {
-        let text = "SendDigits would be heard as somebody's answer: machine detection is off".to_owned();
+        let text = "SendDigits would be taken for the called party's answer: machine detection is off".to_owned();
         odd.push((21263, text));
     }
     for name in ["StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
         let host =
             parameters.get(name).and_then(|url| Url::parse(url).ok()).and_then(|url| url.host_str().map(str::to_owned));
         if let Some(host) = host.filter(|host| host.contains('_')) {
-            odd.push((21609, format!("{name}: host {host} has an underscore, which the original refuses")));
+            odd.push((21609, format!("{name}: host {host} has an underscore, which Twilio refuses")));
         }
     }
     for name in ["Url", "FallbackUrl", "StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
@@ -449,7 +449,7 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
         Address::Sip(_) => {
             let headers = text.split_once('?').map_or("", |(_, headers)| headers);
             if headers.len() >= party::MAX_HEADERS {
-                return Err(ApiError::bad(21227, "The SIP headers of 'To' are 1024 characters or longer"));
+                return Err(ApiError::bad(21227, "The SIP headers of 'To' have 1024 characters or more"));
             }
             let (uri, headers) = party::split_sip_uri(text).map_err(|_| bad())?;
             if headers.iter().any(|(_, value)| value.chars().any(char::is_control)) {
@@ -617,7 +617,7 @@ fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError>
         (odd(username), 21222, "SipAuthUsername has characters that SIP does not allow"),
         (long(password), 21223, "SipAuthPassword is longer than 255 characters"),
         (odd(password), 21224, "SipAuthPassword has characters that SIP does not allow"),
-        (username.is_some() != password.is_some(), 21225, "SipAuthUsername and SipAuthPassword go together"),
+        (username.is_some() != password.is_some(), 21225, "SipAuthUsername and SipAuthPassword must be given together"),
     ] {
         if bad {
             return Err(ApiError::bad(code, what));

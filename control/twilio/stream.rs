@@ -175,14 +175,14 @@ impl StreamWire for Wire {
     }
 
     fn binary(&self) -> Option<StreamProblem> {
-        Some(problem(MALFORMED, "a binary message: streams are text".into()))
+        Some(problem(MALFORMED, "a binary message was received, but only text messages are supported".into()))
     }
 
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem> {
         let message: Incoming<'_> =
             serde_json::from_str(text).map_err(|error| problem(MALFORMED, error.to_string()))?;
         if message.stream_sid.as_deref().is_some_and(|sid| sid != self.stream_sid) {
-            return Err(problem(INVALID, "the streamSid is another stream's".into()));
+            return Err(problem(INVALID, "the streamSid belongs to another stream".into()));
         }
         let decoded = match message.event.as_ref() {
             "media" => {
@@ -201,14 +201,14 @@ impl StreamWire for Wire {
                 let digits = message.dtmf.map(|dtmf| dtmf.digit.into_owned()).unwrap_or_default();
                 let is_key = |one: char| one.is_ascii_digit() || "ABCD*#".contains(one);
                 if digits.is_empty() || digits.len() > MOST_KEYS || !digits.chars().all(is_key) {
-                    return Err(problem(INVALID, "a dtmf message without a key (0-9 A-D * #)".into()));
+                    return Err(problem(INVALID, "a dtmf message without valid digits (0-9 A-D * #)".into()));
                 }
                 StreamMessage::Press(digits)
             }
             _ if self.lenient => StreamMessage::Ignored,
             other => {
                 let name: String = other.chars().take(80).collect();
-                return Err(problem(INVALID, format!("there is no message {name}")));
+                return Err(problem(INVALID, format!("unknown event {name}")));
             }
         };
         // A unidirectional stream plays no audio. Some applications send it anyway.

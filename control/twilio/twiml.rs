@@ -13,15 +13,15 @@ use tandem_markup::{party, rules};
 use super::sid::Ids;
 
 /// Reason for attributes that tune the speech engines of Twilio's partners.
-const ENGINES: &str = "the engines are the server's own";
+const ENGINES: &str = "the server has its own speech engines";
 /// Reason for attributes that name settings in Twilio's console.
-const CONSOLE: &str = "names settings of the provider's console";
+const CONSOLE: &str = "refers to settings in the provider's console";
 
 /// Reason for payment attributes: this server takes no payments, because taking card data requires a certification.
-const NO_PAYMENTS: &str = "no payment is taken: the action is told so";
+const NO_PAYMENTS: &str = "payments are not supported: the action receives that result";
 
 /// Reason for attributes of task routing, which is a hosted product of Twilio.
-const TASKS: &str = "tasks for workers are a hosted product";
+const TASKS: &str = "task routing is a hosted product";
 
 /// The table of TwiML's elements and their defaults.
 pub static TWIML: Flavour = Flavour {
@@ -38,8 +38,8 @@ pub static TWIML: Flavour = Flavour {
                 "speechModel", "speechTimeout", "timeout",
             ],
             idle: [
-                "deprecated: there is one quality" => ["enhanced"],
-                "the call's log tells what was heard" => ["debug"],
+                "deprecated: there is only one quality" => ["enhanced"],
+                "the call's log shows the recognised speech" => ["debug"],
             ],
         }
         "Record" in ["Response"] Meaning::Record => {
@@ -58,8 +58,8 @@ pub static TWIML: Flavour = Flavour {
             ],
             idle: [
                 CONSOLE => ["recordingConfigurationId"],
-                "progress is told to the status callbacks of the nouns" => ["events"],
-                "calls are vouched for with the server's own certificate" => ["passports"],
+                "progress is sent to the status callbacks of the nouns" => ["events"],
+                "calls are signed with the server's own certificate" => ["passports"],
             ],
         }
         "Redirect" in ["Response"] Meaning::Redirect => { honoured: ["method"] }
@@ -79,7 +79,7 @@ pub static TWIML: Flavour = Flavour {
         "Refer" in ["Response"] Meaning::Refer => { honoured: ["action", "method"] }
         "Connect" in ["Response"] Meaning::Connect => { honoured: ["action", "method"] }
         "Start" in ["Response"] Meaning::Start => {
-            idle: ["what is started tells its own status callback" => ["action", "method"]],
+            idle: ["each started object has its own status callback" => ["action", "method"]],
         }
         "Stop" in ["Response"] Meaning::Stop => {}
         "Number" in ["Dial"] Meaning::Number => {
@@ -99,7 +99,7 @@ pub static TWIML: Flavour = Flavour {
         "Sip" in ["Refer"] Meaning::Sip => {}
         "Uri" in ["Sip"] Meaning::Part => {
             honoured: ["password", "priority", "username"],
-            idle: ["equal ones are called in the order written" => ["weight"]],
+            idle: ["URIs of equal priority are called in document order" => ["weight"]],
         }
         "Headers" in ["Sip"] Meaning::Part => {}
         "Header" in ["Headers"] Meaning::Part => { honoured: ["name", "value"] }
@@ -133,7 +133,7 @@ pub static TWIML: Flavour = Flavour {
             ],
             idle: [
                 CONSOLE => ["recordingConfigurationId"],
-                "jitter is measured, and followed" => ["jitterBufferSize"],
+                "the buffer adapts to the measured jitter" => ["jitterBufferSize"],
             ],
         }
         "Queue" in ["Dial"] Meaning::Queue => {
@@ -173,12 +173,12 @@ pub static TWIML: Flavour = Flavour {
             ],
             idle: [
                 "part of a hosted product" => ["intelligenceService"],
-                "there is no provider behind it" => ["enableProviderData"],
+                "no external provider is involved" => ["enableProviderData"],
             ],
         }
-        "Config" in ["Transcription"] Meaning::Part => { idle: ["the recogniser's settings are the server's" => ["name", "value"]] }
+        "Config" in ["Transcription"] Meaning::Part => { idle: ["the recogniser is configured on the server" => ["name", "value"]] }
         "Parameter" in ["Transcription"] Meaning::Part => {
-            idle: ["the recogniser's settings are the server's" => ["name", "value"]],
+            idle: ["the recogniser is configured on the server" => ["name", "value"]],
         }
         "Config" in ["VirtualAgent"] Meaning::Unsupported(32604) => {
             refused: [32604 "part of a hosted product" => ["name", "value"]],
@@ -200,7 +200,7 @@ pub static TWIML: Flavour = Flavour {
                     "ttsLanguageTextNormalization", "ttsProvider", "ttsTextNormalization", "turnDetection",
                 ],
                 CONSOLE => ["customerName", "intelligenceService"],
-                "a connection that breaks is the end, as it is by default" => ["applicationReconnect"],
+                "a lost connection ends the conversation, which is also the default" => ["applicationReconnect"],
             ],
         }
         "Language" in ["ConversationRelay"] Meaning::Part => {
@@ -226,12 +226,12 @@ pub static TWIML: Flavour = Flavour {
         "w" in ["Say"] Meaning::Speech => { honoured: ["role"] }
         // Refused elements, each with its error number.
         "Sms" in ["Response"] Meaning::Unsupported(13803) => {
-            refused: [13803 "messages are not served" => ["action", "from", "method", "statusCallback", "to"]],
+            refused: [13803 "messages are not supported" => ["action", "from", "method", "statusCallback", "to"]],
         }
         "Sim" in ["Dial"] Meaning::Unsupported(13258) => {}
         "WhatsApp" in ["Dial"] Meaning::Unsupported(12200) => {
             refused: [
-                12200 "a network of its own" => [
+                12200 "WhatsApp is a separate network" => [
                     "method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
                 ],
             ],

@@ -82,8 +82,8 @@ impl Worker {
         let delivery: Delivery = match serde_json::from_str(&row.request) {
             Ok(delivery) => delivery,
             Err(error) => {
-                tracing::error!(%error, id = format_args!("{:032x}", row.id), "stored delivery not understood");
-                return self.give_up(row, format!("stored delivery not understood: {error}")).await;
+                tracing::error!(%error, id = format_args!("{:032x}", row.id), "stored delivery is unreadable");
+                return self.give_up(row, format!("stored delivery is unreadable: {error}")).await;
             }
         };
         let mut schedule = Schedule::resumed(&delivery, u32::try_from(row.attempts).unwrap_or(u32::MAX));

@@ -24,7 +24,7 @@ pub(super) fn read_aiff(octets: &[u8]) -> Result<Audio, AudioError> {
     }
     let common = common.ok_or_else(|| damaged("no usable COMM chunk"))?;
     let (offset, data) = samples.ok_or_else(|| damaged("no SSND chunk"))?;
-    let data = data.get(offset..).ok_or_else(|| damaged("its samples begin behind its end"))?;
+    let data = data.get(offset..).ok_or_else(|| damaged("the samples start after the end of the file"))?;
     let order = match &common.compression {
         b"NONE" | b"twos" => Order::BigEndian,
         b"sowt" => Order::LittleEndian,
@@ -37,7 +37,7 @@ pub(super) fn read_aiff(octets: &[u8]) -> Result<Audio, AudioError> {
     };
     let width = if order == Order::Float { 4 } else { usize::from(common.bits.div_ceil(8)) };
     if !(1..=4).contains(&width) {
-        return Err(AudioError::Unsupported(format!("AIFF of {} bits", common.bits)));
+        return Err(AudioError::Unsupported(format!("AIFF with {} bits", common.bits)));
     }
     let frames = data.len() / (width * usize::from(common.channels));
     bound(frames, common.rate)?;

@@ -27,7 +27,7 @@ pub enum AudioError {
     #[error("audio is too long: at most 64 MiB and one hour")]
     TooLong,
     /// The file is not WAV, AIFF, MP3 or GSM, and its content type is not that of raw mu-law or A-law.
-    #[error("not an audio format that we know: WAV, AIFF, MP3, GSM and audio/basic are")]
+    #[error("unknown audio format (supported: WAV, AIFF, MP3, GSM and audio/basic)")]
     Unknown,
     /// The file violates its format; the text says how.
     #[error("the audio is damaged: {0}")]
@@ -172,7 +172,7 @@ impl<'a> Layout<'a> {
         }
         let known = matches!((tag, bits), (1, 8 | 16 | 24 | 32) | (3, 32) | (6 | 7, 8)) || (tag, channels) == (49, 1);
         if !known {
-            return Some(Err(AudioError::Unsupported(format!("WAV format {tag} of {bits} bits"))));
+            return Some(Err(AudioError::Unsupported(format!("WAV format {tag} with {bits} bits"))));
         }
         Some(Ok(Layout { format: tag, channels, rate, bits, data }))
     }
@@ -226,7 +226,7 @@ fn is_gsm(octets: &[u8]) -> bool {
 fn read_gsm(octets: &[u8]) -> Result<Audio, AudioError> {
     let (frames, _) = octets.as_chunks::<{ gsm::OCTETS }>();
     if frames.is_empty() {
-        return Err(AudioError::Malformed("GSM without a whole frame".to_owned()));
+        return Err(AudioError::Malformed("GSM without a complete frame".to_owned()));
     }
     bound(frames.len() * gsm::FRAME, 8_000)?;
     let mut decoder = gsm::Decoder::default();
@@ -290,7 +290,7 @@ fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
         }
     }
     if mono.samples.is_empty() {
-        return Err(AudioError::Malformed("MP3 without a sound frame".to_owned()));
+        return Err(AudioError::Malformed("MP3 without an audio frame".to_owned()));
     }
     // The reader's own option is not used: it also subtracts the silence from a length stated in the file, and may
     // underflow.
@@ -310,7 +310,7 @@ pub(super) fn bound(frames: usize, rate: u32) -> Result<(), AudioError> {
 
 pub(super) fn finish(samples: Vec<i16>, rate: u32) -> Result<Audio, AudioError> {
     if rate < 1_000 {
-        return Err(AudioError::Malformed("no sample rate".to_owned()));
+        return Err(AudioError::Malformed("no valid sample rate".to_owned()));
     }
     Ok(Audio::new(if rate == 8_000 { samples } else { resample::to_8000(&samples, rate) }))
 }

@@ -10,7 +10,7 @@ pub const LONGEST_PAYLOAD: usize = SampleRate::Hz48000.frame() * l16::OCTETS_PER
 
 /// The payload is not valid for its codec: empty, incomplete, longer than 120 ms, or refused by the decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a payload of the codec")]
+#[error("not a valid payload of the codec")]
 pub struct Malformed;
 
 /// Encodes one direction. It allocates only on creation.

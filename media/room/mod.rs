@@ -141,7 +141,7 @@ pub enum RoomEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotJoined {
     /// The room does not exist, or has ended.
-    #[error("there is no such room")]
+    #[error("the room does not exist")]
     NoRoom,
     /// The room has its highest number of participants.
     #[error("the room is full")]

@@ -90,13 +90,13 @@ impl Crypto {
     pub(super) fn refusal(&self, lines: &mut dyn Iterator<Item = &Offered>) -> SdpError {
         let lines: Vec<&Offered> = lines.collect();
         SdpError::Incompatible(match self.wanted {
-            _ if lines.is_empty() => "no audio stream that we can reach, of a codec that we speak",
-            Srtp::Off => "SRTP is demanded, and is off here (srtp = \"off\")",
-            Srtp::Optional => "SRTP is demanded, but with no key of a suite that we have",
+            _ if lines.is_empty() => "no audio stream with a reachable address and a supported codec",
+            Srtp::Off => "the offer demands SRTP, which is off here (srtp = \"off\")",
+            Srtp::Optional => "the offer demands SRTP, but has no key with a supported suite",
             Srtp::Required if lines.iter().any(|line| line.attributes > 0) => {
-                "SRTP is required here (srtp = \"required\"), and no key is of a suite that we have"
+                "SRTP is required here (srtp = \"required\"), but no offered key has a supported suite"
             }
-            Srtp::Required => "SRTP is required here (srtp = \"required\"), and is not offered",
+            Srtp::Required => "SRTP is required here (srtp = \"required\"), but the offer has no key",
         })
     }
 
@@ -115,12 +115,12 @@ impl Crypto {
         match (answered.lines.iter().find(ours), self.wanted) {
             (line @ Some(_), Srtp::Optional | Srtp::Required) => Ok(self.take(line)),
             (_, Srtp::Required) if answered.attributes == 0 => {
-                Err(SdpError::Incompatible("SRTP is required here (srtp = \"required\"), and the answer has no key"))
+                Err(SdpError::Incompatible("SRTP is required here (srtp = \"required\"), but the answer has no key"))
             }
             (_, Srtp::Optional | Srtp::Required) if answered.attributes > 0 => {
-                Err(SdpError::Incompatible("the answer's key is for none of our offers"))
+                Err(SdpError::Incompatible("the answer's key does not match any offered key"))
             }
-            _ if answered.secure => Err(SdpError::Incompatible("the answer demands SRTP, and has no key for it")),
+            _ if answered.secure => Err(SdpError::Incompatible("the answer demands SRTP but has no key")),
             _ => Ok(Protection::Plain),
         }
     }

@@ -210,7 +210,7 @@ impl Negotiation {
         let (ours, line, audio, key) = usable(&description, self.local.address, &self.wanted, &self.crypto)?;
         let common: Vec<Codec> = codecs(audio).filter(|codec| self.wanted.contains(codec)).collect();
         let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());
-        let Some(codec) = first.copied() else { return Err(SdpError::Incompatible("no codec that we speak")) };
+        let Some(codec) = first.copied() else { return Err(SdpError::Incompatible("no codec that is supported here")) };
         self.lines = description.lines.iter().map(refused).collect();
         self.ours = ours;
         let direction = match (audio.remote.is_some(), audio.direction) {
@@ -271,7 +271,7 @@ impl Negotiation {
 
     /// Applies the far end's answer to our offer. The same answer again (183, then 200) changes nothing.
     pub(crate) fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
-        let refused = SdpError::Incompatible("the answer refuses audio, or has no codec of our offer");
+        let refused = SdpError::Incompatible("the answer refuses audio or contains no codec of the offer");
         let text = parse::text(answer)?;
         let description = Description::parse(&text)?;
         let local = self.local.address;

@@ -43,7 +43,7 @@ fn an_address_or_ports_that_cannot_be_had_are_told_at_the_start_and_not_to_the_f
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let even = taken.local_addr().unwrap().port() & !1;
     let ports = format!("{even}-{}", even + 1);
-    assert_eq!(start("127.0.0.1", &ports), Some(format!("media.ports: of {ports} no pair is free")));
+    assert_eq!(start("127.0.0.1", &ports), Some(format!("media.ports: no pair of the range {ports} is free")));
 }
 
 impl Phone {

@@ -218,7 +218,7 @@ impl Table {
             if let Some(rtcp) = sockets.bind_rtcp()
                 && let Err(error) = watch(&self.epoll, slot, Flow::Rtcp, rtcp)
             {
-                tracing::error!(%error, "a session's reports cannot be watched");
+                tracing::error!(%error, "cannot add the session's RTCP socket to epoll");
             }
             // A packet that the kernel does not take is lost; the far end's reports count it.
             let _ = match flow {

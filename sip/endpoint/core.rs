@@ -385,8 +385,8 @@ impl Core {
             && let Some(held_back) = self.stranger_lines.pass(now)
         {
             let what = match self.config.unknown_sources {
-                UnknownSources::Reject => "refused with 403: in no trunk's inbound_from",
-                UnknownSources::Silent => "ignored: in no trunk's inbound_from",
+                UnknownSources::Reject => "refused with 403: its source is in no trunk's inbound_from",
+                UnknownSources::Silent => "ignored: its source is in no trunk's inbound_from",
             };
             let refusal = phones::refusal(arrival, request, "", what, Some(held_back));
             self.event(Event::Stranger(Box::new(refusal)));

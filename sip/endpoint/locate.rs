@@ -146,7 +146,7 @@ impl Endpoint {
                     None => true,
                     Some(why) => {
                         let (account, address) = (outgoing.accounts.first().map(|account| &**account), hop.address);
-                        tracing::warn!(account, "no call to {}: {address} is {why}", outgoing.request_uri);
+                        tracing::warn!(account, "call to {} refused: {address} is {why}", outgoing.request_uri);
                         false
                     }
                 }

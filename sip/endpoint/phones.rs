@@ -224,7 +224,7 @@ impl Phones {
         let directory = Arc::clone(&self.directory);
         let user = self.authenticate(core, now, arrival, request, echo, &directory)?;
         if !user.registers || *user.username != *username {
-            let why = if user.registers { "it may register itself only" } else { "it may not register" };
+            let why = if user.registers { "the user may register only itself" } else { "the user may not register" };
             complain(core, now, arrival, request, &user.username, why);
             core.refuse(arrival, echo, 403, "");
             return None;
@@ -428,7 +428,7 @@ impl Phones {
                 return None;
             }
             Verdict::Elsewhere(username, signed) => {
-                let why = format!("its Digest answer is for {}, not for the Request-URI", shown(&signed));
+                let why = format!("the Digest answer is for {}, not for the Request-URI", shown(&signed));
                 reject_credentials(core, now, arrival, request, &username, &why);
                 // RFC 7616 §3.4.6: the `uri` of the answer must match the Request-URI.
                 core.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
@@ -503,7 +503,7 @@ fn tell_binding(core: &mut Core, change: Change) {
 fn note_binding(change: &Change) {
     let (binding, what) = match change {
         Change::Bound(binding) => (binding, "phone has registered"),
-        Change::Unbound(binding) => (binding, "phone is gone"),
+        Change::Unbound(binding) => (binding, "phone is no longer registered"),
         Change::Refreshed(_) => return,
     };
     let Binding { aor, source, transport, user_agent, .. } = &**binding;

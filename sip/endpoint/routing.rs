@@ -223,7 +223,7 @@ impl Endpoint {
         // RFC 3261 §8.1.3.3: a response with more than one Via was not meant for this server.
         let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
         let Some(branch) = branch else {
-            tracing::debug!(status = response.status, "response to no transaction of ours");
+            tracing::debug!(status = response.status, "response matches no transaction");
             return;
         };
         let Some(id) = self.transactions.client_of(branch, response) else {

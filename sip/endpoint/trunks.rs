@@ -519,7 +519,7 @@ impl Trunks {
             }
         } else if state.doubt(now) {
             let uri = state.peer.uri.as_deref();
-            tracing::warn!(%trunk, uri, "trunk did not answer a call, or with 503: others go first for a minute");
+            tracing::warn!(%trunk, uri, "trunk did not respond to a call or answered 503: other trunks are tried first for a minute");
         }
         self.update(core, index);
     }
@@ -538,7 +538,7 @@ fn log_registration(state: &TrunkState, status: Registered, before: Registered) 
                 None => tracing::warn!(%trunk, cause, "cannot register with {registrar}"),
             }
         }
-        Registered::Pending if before == Registered::Yes => tracing::info!(%trunk, "not registered"),
+        Registered::Pending if before == Registered::Yes => tracing::info!(%trunk, "no longer registered"),
         Registered::Pending | Registered::Not => {}
     }
 }

@@ -138,21 +138,24 @@ fn a_failure_says_who_failed_how_and_when_it_is_asked_again() {
     assert!(bench.machine.failure().is_none(), "the next address is asked at once");
     bench.silence();
     let again = bench.next().as_secs_f64().ceil();
-    assert_eq!(said(&bench), format!("udp:192.0.2.2:5060 did not answer (RFC 3261 Timer F); asked again in {again} s"));
+    assert_eq!(
+        said(&bench),
+        format!("udp:192.0.2.2:5060 did not answer (RFC 3261 Timer F); next attempt in {again} s")
+    );
     bench.locate(1);
     bench.machine.handle_silence(
         bench.now,
         EndCause::Unconnected(std::io::ErrorKind::ConnectionRefused),
         &mut bench.rng,
     );
-    assert!(said(&bench).starts_with("udp:192.0.2.1:5060: connection refused; asked again in "), "{}", said(&bench));
+    assert!(said(&bench).starts_with("udp:192.0.2.1:5060: connection refused; next attempt in "), "{}", said(&bench));
     bench.next();
     bench.locate(1);
     bench.reply(Reply { status: 408, retry_after: Some(120), ..Reply::default() });
-    assert_eq!(said(&bench), "udp:192.0.2.1:5060 answered 408; asked again in 120 s", "theirs, not our timer");
+    assert_eq!(said(&bench), "udp:192.0.2.1:5060 answered 408; next attempt in 120 s", "theirs, not our timer");
     bench.next();
     bench.locate(0);
-    assert!(said(&bench).starts_with("its name has no address; asked again in "), "{}", said(&bench));
+    assert!(said(&bench).starts_with("the registrar's host name has no address; next attempt in "), "{}", said(&bench));
     assert_eq!(bench.machine.status(), Registered::Refused(503));
     bench.next();
     bench.locate(1);

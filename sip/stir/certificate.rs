@@ -30,7 +30,7 @@ impl Anchors {
             let anchor = webpki::anchor_from_trusted_cert(&certificate).map_err(|error| error.to_string())?;
             anchors.push(anchor.to_owned());
         }
-        if anchors.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(Self(anchors)) }
+        if anchors.is_empty() { Err("it contains no certificate".to_owned()) } else { Ok(Self(anchors)) }
     }
 }
 
@@ -65,14 +65,14 @@ impl Certificate {
             certificates.push(CertificateDer::from(file.to_vec()));
         }
         if certificates.is_empty() {
-            return Err(fault("there is no certificate at its URL"));
+            return Err(fault("the URL of the certificate contains no certificate"));
         }
         let between = certificates.split_off(1);
-        let own = certificates.pop().ok_or_else(|| fault("there is no certificate at its URL"))?;
+        let own = certificates.pop().ok_or_else(|| fault("the URL of the certificate contains no certificate"))?;
         webpki::EndEntityCert::try_from(&own)
-            .map_err(|error| Fault::Certificate(format!("its certificate: {error}")))?;
-        let list = extension(&own, &TN_AUTH_LIST).ok_or_else(|| fault("its certificate has no TNAuthList"))?;
-        let entitled = entitled(list).ok_or_else(|| fault("its certificate's TNAuthList cannot be read"))?;
+            .map_err(|error| Fault::Certificate(format!("the certificate: {error}")))?;
+        let list = extension(&own, &TN_AUTH_LIST).ok_or_else(|| fault("the certificate has no TNAuthList"))?;
+        let entitled = entitled(list).ok_or_else(|| fault("the certificate's TNAuthList is malformed"))?;
         Ok(Self { own, between, entitled })
     }
 
@@ -82,7 +82,7 @@ impl Certificate {
     /// # Errors
     /// [`Fault::Certificate`] with the reason.
     pub fn check(&self, anchors: &Anchors, now: u64) -> Result<(), Fault> {
-        let fault = |error: webpki::Error| Fault::Certificate(format!("its certificate: {error}"));
+        let fault = |error: webpki::Error| Fault::Certificate(format!("the certificate: {error}"));
         let own = webpki::EndEntityCert::try_from(&self.own).map_err(fault)?;
         let time = UnixTime::since_unix_epoch(Duration::from_secs(now));
         own.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors.0, &self.between, time, AnyUsage, None, None)
@@ -108,11 +108,11 @@ impl Certificate {
     /// Checks that the certificate's key made this signature (ES256, RFC 7518 §3.4).
     pub(super) fn verify_signature(&self, signed: &[u8], signature: &[u8; 64]) -> Result<(), Fault> {
         let own = webpki::EndEntityCert::try_from(&self.own)
-            .map_err(|error| Fault::Certificate(format!("its certificate: {error}")))?;
+            .map_err(|error| Fault::Certificate(format!("the certificate: {error}")))?;
         let algorithm = webpki::aws_lc_rs::ECDSA_P256_SHA256;
         own.verify_signature(algorithm, signed, &der::signature(signature)).map_err(|error| match error {
-            webpki::Error::InvalidSignatureForPublicKey => Fault::Invalid("signed by another key".to_owned()),
-            error => Fault::Certificate(format!("its certificate's key: {error}")),
+            webpki::Error::InvalidSignatureForPublicKey => Fault::Invalid("signed with another key".to_owned()),
+            error => Fault::Certificate(format!("the certificate's key: {error}")),
         })
     }
 }

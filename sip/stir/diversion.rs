@@ -58,7 +58,7 @@ impl Diversion {
     /// number.
     pub fn verify(&self, certificate: &Certificate) -> Result<(), Fault> {
         if !certificate.may_vouch_for(&self.div) {
-            return Err(Fault::Certificate(format!("the certificate of its diversion is not for {}", self.div)));
+            return Err(Fault::Certificate(format!("the certificate of the diversion is not valid for {}", self.div)));
         }
         certificate.verify_signature(self.signed.as_bytes(), &self.signature)
     }

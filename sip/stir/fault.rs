@@ -71,7 +71,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => f.write_str("no Identity header"),
-            Self::Stale { age } if *age < 0 => write!(f, "issued {} s from now", -age),
+            Self::Stale { age } if *age < 0 => write!(f, "issued {} s in the future", -age),
             Self::Stale { age } => write!(f, "issued {age} s ago"),
             Self::Unreachable(why) | Self::Unsupported(why) | Self::Certificate(why) | Self::Invalid(why) => {
                 f.write_str(why)

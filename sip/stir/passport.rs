@@ -101,7 +101,7 @@ impl Passport {
         age(self.iat, now, expected.max_age)?;
         if !expected.orig.contains(&self.orig) {
             let caller = expected.orig.first().map_or("no number", |number| number);
-            return Err(Fault::Invalid(format!("it vouches for {}, the caller is {caller}", self.orig)));
+            return Err(Fault::Invalid(format!("it is signed for {}, the caller is {caller}", self.orig)));
         }
         let (mut reached, mut along): (_, Vec<&Diversion>) = (&self.dest, Vec::new());
         while !expected.dest.iter().any(|number| reached.contains(number)) {
@@ -113,7 +113,7 @@ impl Passport {
             };
             let Some(next) = diversions.iter().find(leads_on) else {
                 let (signed, called) = (reached.join(", "), expected.dest.join(", "));
-                return Err(Fault::Invalid(format!("it is about a call to {signed}, this one is to {called}")));
+                return Err(Fault::Invalid(format!("it is signed for a call to {signed}, this call is to {called}")));
             };
             along.push(next);
             reached = &next.dest;
@@ -128,7 +128,7 @@ impl Passport {
     /// number.
     pub fn verify(&self, certificate: &Certificate) -> Result<(), Fault> {
         if !certificate.may_vouch_for(&self.orig) {
-            return Err(Fault::Certificate(format!("its certificate is not for {}", self.orig)));
+            return Err(Fault::Certificate(format!("the certificate is not valid for {}", self.orig)));
         }
         certificate.verify_signature(self.signed.as_bytes(), &self.signature)
     }

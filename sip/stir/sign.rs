@@ -53,10 +53,10 @@ pub struct Diverted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableKey {
     /// The file contains no readable private key.
-    #[error("there is no private key in it: {0}")]
+    #[error("it contains no private key: {0}")]
     Unreadable(String),
     /// The key is not an ECDSA key of the curve P-256.
-    #[error("it is no key of the curve P-256, which ES256 takes (`openssl ecparam -name prime256v1 -genkey -noout`)")]
+    #[error("it is not a key of the curve P-256, which ES256 needs (`openssl ecparam -name prime256v1 -genkey -noout`)")]
     OtherKind,
 }
 

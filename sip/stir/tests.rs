@@ -137,17 +137,17 @@ fn another_call_another_time_and_another_signer_are_told_apart() {
     };
     assert_eq!(
         wrong(|claims| claims.dest = "12155559999".into()).to_string(),
-        "it is about a call to 12155559999, this one is to 12155551213"
+        "it is signed for a call to 12155559999, this call is to 12155551213"
     );
     assert_eq!(
         wrong(|claims| claims.orig = "12155559999".into()).to_string(),
-        "it vouches for 12155559999, the caller is 12155551212"
+        "it is signed for 12155559999, the caller is 12155551212"
     );
     assert_eq!(fault(&claims(), &pki, NOW + 61), Fault::Stale { age: 61 });
     assert_eq!(fault(&claims(), &pki, NOW - 61), Fault::Stale { age: -61 });
     assert_eq!(wrong(|claims| claims.iat = u64::MAX).status(), 403);
     let stranger = self::pki(Some(PROVIDER));
-    assert_eq!(fault(&claims(), &stranger, NOW), Fault::Invalid("signed by another key".into()));
+    assert_eq!(fault(&claims(), &stranger, NOW), Fault::Invalid("signed with another key".into()));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_changed_token_fails_and_still_shows_what_it_claims() {
     let parts: Vec<_> = identity.token.split('.').map(str::to_owned).collect();
     let payload = sign(&pki, &claims()).token.split('.').nth(1).unwrap().to_owned();
     identity.token = format!("{}.{payload}.{}", parts[0], parts[2]);
-    assert_eq!(verify(&identity, &pki, NOW), Err(Fault::Invalid("signed by another key".into())));
+    assert_eq!(verify(&identity, &pki, NOW), Err(Fault::Invalid("signed with another key".into())));
     assert_eq!(Passport::claimed(&identity), Some(Attestation::A));
 }
 
@@ -175,7 +175,7 @@ fn a_certificate_is_good_only_from_a_trusted_authority_while_valid_and_with_a_li
     assert!(matches!(certificate.check(&others, NOW), Err(Fault::Certificate(_))));
     assert!(matches!(certificate.check(&Anchors::default(), NOW), Err(Fault::Certificate(_))));
     let without = Certificate::read(self::pki(None).chain.as_bytes()).unwrap_err();
-    assert_eq!(without.to_string(), "its certificate has no TNAuthList");
+    assert_eq!(without.to_string(), "the certificate has no TNAuthList");
     // An authority's certificate cannot sign calls itself.
     assert!(Certificate::read(pki.root.as_bytes()).is_err());
     for file in [
@@ -325,7 +325,7 @@ fn diversions_lead_from_the_number_that_was_called_to_the_one_that_is_in_any_ord
     assert_eq!(along("12155551214", &all), Ok(vec!["12155551213".to_owned()]));
     assert_eq!(along("12155551215", &all), Ok(vec!["12155551213".to_owned(), "12155551214".to_owned()]));
     let gap = along("12155551215", std::slice::from_ref(&second)).unwrap_err();
-    assert_eq!(gap.to_string(), "it is about a call to 12155551213, this one is to 12155551215");
+    assert_eq!(gap.to_string(), "it is signed for a call to 12155551213, this call is to 12155551215");
     let old = read(&diverted("12155551213", "12155551214", NOW - 61));
     assert!(along("12155551214", &[old]).is_err());
     let other = read(&Diverted { orig: "12155550000".into(), ..diverted("12155551213", "12155551214", NOW) });

@@ -54,39 +54,39 @@ impl<P: DeserializeOwned> Token<P> {
     pub(super) fn read(identity: &Identity, ppt: &str) -> Result<Self, Fault> {
         let invalid = |what: &str| Fault::Invalid(what.to_owned());
         if identity.is_compact() {
-            return Err(Fault::Unsupported("compact form, which has no attestation".to_owned()));
+            return Err(Fault::Unsupported("the compact form has no attestation".to_owned()));
         }
         if let Some(alg) = identity.alg.as_deref().filter(|alg| *alg != "ES256") {
-            return Err(Fault::Unsupported(format!("signed by {alg:?}")));
+            return Err(Fault::Unsupported(format!("unsupported algorithm {alg:?}")));
         }
         let mut parts = identity.token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err(invalid("a PASSporT has three parts"));
+            return Err(invalid("the PASSporT does not have three parts"));
         };
         let signed = format!("{header}.{payload}");
-        let header = decode(header).ok_or_else(|| invalid("its header is no base64url"))?;
+        let header = decode(header).ok_or_else(|| invalid("the header is not base64url"))?;
         let header: Header =
-            serde_json::from_slice(&header).map_err(|error| Fault::Invalid(format!("its header: {error}")))?;
+            serde_json::from_slice(&header).map_err(|error| Fault::Invalid(format!("the header: {error}")))?;
         if !header.typ.eq_ignore_ascii_case("passport") {
-            return Err(Fault::Invalid(format!("its typ is {:?}", header.typ)));
+            return Err(Fault::Invalid(format!("unexpected typ {:?}", header.typ)));
         }
         if header.alg != "ES256" {
             return Err(Fault::Unsupported(format!("signed by {:?}", header.alg)));
         }
         match header.ppt.as_deref() {
             Some(other) if other.eq_ignore_ascii_case(ppt) => {}
-            Some(other) => return Err(Fault::Unsupported(format!("its ppt is {other:?}"))),
-            None => return Err(Fault::Unsupported("it has no ppt, so no attestation".to_owned())),
+            Some(other) => return Err(Fault::Unsupported(format!("unsupported ppt {other:?}"))),
+            None => return Err(Fault::Unsupported("it has no ppt and thus no attestation".to_owned())),
         }
-        let payload = decode(payload).ok_or_else(|| invalid("its payload is no base64url"))?;
+        let payload = decode(payload).ok_or_else(|| invalid("the payload is not base64url"))?;
         let payload =
-            serde_json::from_slice(&payload).map_err(|error| Fault::Invalid(format!("its payload: {error}")))?;
+            serde_json::from_slice(&payload).map_err(|error| Fault::Invalid(format!("the payload: {error}")))?;
         let signature = decode(signature).and_then(|signature| <[u8; 64]>::try_from(signature).ok());
-        let x5u = header.x5u.or_else(|| identity.info.clone()).ok_or_else(|| invalid("it names no certificate"))?;
+        let x5u = header.x5u.or_else(|| identity.info.clone()).ok_or_else(|| invalid("it names no certificate URL"))?;
         if identity.info.as_ref().is_some_and(|info| *info != x5u) {
-            return Err(Fault::Unreachable("info and x5u name two certificates".to_owned()));
+            return Err(Fault::Unreachable("info and x5u name different certificates".to_owned()));
         }
         Ok(Self { payload, x5u, signed, signature })
     }
@@ -98,7 +98,7 @@ impl<P> Token<P> {
     /// # Errors
     /// [`Fault::Invalid`] if the signature does not have 64 octets, as ES256 needs.
     pub(super) fn signature(&self) -> Result<[u8; 64], Fault> {
-        self.signature.ok_or_else(|| Fault::Invalid("its signature does not have 64 octets".to_owned()))
+        self.signature.ok_or_else(|| Fault::Invalid("the signature is not 64 octets long".to_owned()))
     }
 }
 
@@ -109,7 +109,7 @@ impl Number {
     /// [`Fault::Invalid`] with the name of the claim, if it has no number.
     pub(super) fn canonical(&self, claim: &str) -> Result<String, Fault> {
         let number = self.tn.as_deref().and_then(canonical_number);
-        number.ok_or_else(|| Fault::Invalid(format!("its {claim} is no number")))
+        number.ok_or_else(|| Fault::Invalid(format!("{claim} is not a telephone number")))
     }
 }
 

@@ -63,7 +63,9 @@ async fn tell(target: String, agent: Agent, mut messages: mpsc::Receiver<Seen>, 
         if socket.is_none() && Instant::now() >= retry {
             socket = connect(&target)
                 .await
-                .inspect_err(|error| tracing::warn!(%error, "sip.hep: no way to udp://{target}: trying again later"))
+                .inspect_err(
+                    |error| tracing::warn!(%error, "sip.hep: cannot reach udp://{target}: next attempt in 30 s"),
+                )
                 .ok();
             retry = Instant::now() + AGAIN;
         }
@@ -98,7 +100,7 @@ async fn connect(target: &str) -> io::Result<UdpSocket> {
     Err(last)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the shell is where time on the wall comes from")]
+#[expect(clippy::disallowed_methods, reason = "the shell provides the wall-clock time")]
 fn wall_clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -59,7 +59,7 @@ pub enum StartError {
     #[error("sip.hep: \"{0}\" is not udp://HOST:PORT")]
     Hep(String),
     /// An entry of `sip.listen` is not `udp://ADDRESS:PORT` or the like.
-    #[error("sip.listen: \"{0}\" is not udp://ADDRESS:PORT, nor tcp://, tls://, ws:// or wss://")]
+    #[error("sip.listen: \"{0}\" is not udp://ADDRESS:PORT (or tcp://, tls://, ws://, wss://)")]
     Listen(String),
     /// `tls://` or `wss://` is configured without any `[[sip.certificates]]`.
     #[error("sip.listen: {0} needs a certificate: [[sip.certificates]] with certificate and key")]
@@ -81,7 +81,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// The system provides no random seed.
-    #[error("no random seed from the system: {0}")]
+    #[error("the system provides no random seed: {0}")]
     Entropy(String),
 }
 
@@ -134,7 +134,7 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
         && let Some((_, wildcard)) = addresses.iter().find(|(_, address)| address.ip().is_unspecified())
     {
         config.advertise = own_address(wildcard.is_ipv4()).map(|ip| ip.to_string());
-        tracing::info!(advertise = ?config.advertise, "sip.advertise is not set: taking the address of the default route");
+        tracing::info!(advertise = ?config.advertise, "sip.advertise is not set: using the address of the default route");
     }
     let seed = seed()?;
     let tls = Arc::new(Tls::load(&config)?);
@@ -477,7 +477,7 @@ impl Driver {
             && let Some(held_back) = self.overload_lines.pass(now)
         {
             let held_back = (held_back > 0).then_some(held_back);
-            tracing::warn!(held_back, "overloaded: SIP is late, new calls get 503 until it has caught up");
+            tracing::warn!(held_back, "overloaded: SIP is late; new calls get 503 until it has caught up");
         }
     }
 
@@ -617,12 +617,15 @@ impl Driver {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the shell is where the endpoint's clock comes from")]
+#[expect(clippy::disallowed_methods, reason = "the shell provides the endpoint's clock")]
 fn instant() -> Instant {
     Instant::now()
 }
 
-#[expect(deprecated, reason = "its successor asks who else may close the descriptor; a std socket owns its own")]
+#[expect(
+    deprecated,
+    reason = "the replacement asks whether the descriptor may be closed elsewhere; a std socket owns its descriptor"
+)]
 fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;

@@ -81,7 +81,7 @@ impl Resolver {
             }
         };
         let dns = dns.and_then(|builder| builder.with_options(options()).build());
-        let dns = dns.inspect_err(|error| tracing::warn!("SIP: no NAPTR and SRV records will be asked for: {error}"));
+        let dns = dns.inspect_err(|error| tracing::warn!("SIP: NAPTR and SRV records are not used: {error}"));
         Self { dns: dns.ok(), rng: Mutex::new(StdRng::from_seed(seed)) }
     }
 
@@ -95,7 +95,7 @@ impl Resolver {
             Err(_) => Vec::new(),
         };
         if found.is_empty() {
-            tracing::debug!(uri, "cannot resolve");
+            tracing::debug!(uri, "cannot resolve the URI");
             return Err(EndCause::Unresolved);
         }
         let fits = |target: &Target| {
@@ -178,7 +178,7 @@ impl Resolver {
             Ok(found) => found.answers().iter().map(|record| record.data.clone()).collect(),
             Err(error) => {
                 if !error.is_no_records_found() {
-                    tracing::debug!(name, %kind, %error, "DNS");
+                    tracing::debug!(name, %kind, %error, "DNS query failed");
                 }
                 Vec::new()
             }
@@ -191,7 +191,7 @@ impl Resolver {
             Some(dns) => match dns.lookup_ip(absolute(host)).await {
                 Ok(found) => found.iter().map(target).collect(),
                 Err(error) => {
-                    tracing::debug!(host, %error, "DNS");
+                    tracing::debug!(host, %error, "DNS query failed");
                     Vec::new()
                 }
             },

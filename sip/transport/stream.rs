@@ -160,7 +160,7 @@ impl Connection {
             if let Err(error) = welcome(stream, &mut link, &tls, queued, pongs).await {
                 // Any client can fail a handshake; only failures of known sources are worth a warning.
                 if link.stranger.load(Ordering::Relaxed) {
-                    tracing::debug!(%peer, %error, "no {} connection", transport.token());
+                    tracing::debug!(%peer, %error, "{} connection failed", transport.token());
                 } else {
                     tracing::warn!(%peer, "{} connection refused: {error}", transport.token());
                 }
@@ -226,7 +226,7 @@ pub(super) async fn accept(listener: TcpListener, transport: Transport, events: 
             }
             Err(error) => {
                 // Most likely out of file descriptors. Accepting again at once would be a busy loop.
-                tracing::warn!(%error, "cannot accept");
+                tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -259,7 +259,7 @@ async fn welcome(
         Incoming::Fresh(stream) => {
             let _ = stream.set_nodelay(true);
             if link.transport.is_secure() {
-                let config = tls.server().ok_or_else(|| io::Error::other("there is no certificate"))?;
+                let config = tls.server().ok_or_else(|| io::Error::other("the server has no certificate"))?;
                 let stream = timeout(patience, TlsAcceptor::from(config).accept(stream)).await??;
                 let chain = tls::chain(&stream);
                 link.proven = tls.prove(link.peer.ip(), chain);
@@ -267,7 +267,7 @@ async fn welcome(
                     let _ = link.events.send(StreamEvent::Proven(link.id)).await;
                 } else if let Some(own) = chain.first() {
                     let fingerprint = tls::shown(own);
-                    tracing::info!(peer = %link.peer, fingerprint, "the certificate shown is no trunk's");
+                    tracing::info!(peer = %link.peer, fingerprint, "the client's certificate belongs to no trunk");
                 }
                 Box::new(stream)
             } else {
@@ -381,7 +381,7 @@ async fn reader(mut read: impl AsyncRead + Unpin, link: &Link, pongs: &mpsc::Wea
                 }
                 Ok(None) => break,
                 Err(lost) => {
-                    tracing::debug!(peer = %link.peer, "stream framing lost");
+                    tracing::debug!(peer = %link.peer, "stream cannot be framed (RFC 3261 §18.3): closing the connection");
                     if let Some(head) = lost.head {
                         link.deliver(head).await;
                     }

@@ -188,9 +188,9 @@ impl Tls {
                     }
                     *place = Arc::new(fresh);
                     before = Arc::clone(&place);
-                    tracing::info!("SIP: certificates and authorities read again");
+                    tracing::info!("SIP: certificates and authorities reloaded");
                 }
-                Err(fault) => tracing::warn!("SIP: TLS stays as it was: {fault}"),
+                Err(fault) => tracing::warn!("SIP: the TLS files were not reloaded: {fault}"),
             }
         }
     }
@@ -309,13 +309,13 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, BadFile> {
     let fault = |why: String| BadFile { path: file.to_owned(), why };
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
     let found = found.map_err(|error| fault(pem_fault(&error, "certificate")))?;
-    if found.is_empty() { Err(fault("holds no certificate in PEM".to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(fault("contains no certificate in PEM".to_owned())) } else { Ok(found) }
 }
 
 fn pem_fault(error: &rustls::pki_types::pem::Error, what: &str) -> String {
     use rustls::pki_types::pem::Error as Pem;
     match error {
-        Pem::NoItemsFound => format!("holds no {what} in PEM"),
+        Pem::NoItemsFound => format!("contains no {what} in PEM"),
         Pem::Io(error) => error.to_string(),
         other => format!("{other:?}"),
     }
@@ -374,7 +374,8 @@ impl ServerCertVerifier for Expected {
     ) -> Result<ServerCertVerified, Error> {
         if !self.fingerprints.is_empty() {
             let known = self.fingerprints.contains(&fingerprint(own));
-            let refusal = Error::General(format!("certificate {} has none of the trunk's fingerprints", shown(own)));
+            let refusal =
+                Error::General(format!("the fingerprint of certificate {} is not one of the trunk's", shown(own)));
             return if known { Ok(ServerCertVerified::assertion()) } else { Err(refusal) };
         }
         let Some(by_authority) = &self.by_authority else { return Err(CertificateError::UnknownIssuer.into()) };

@@ -34,7 +34,9 @@ pub(super) async fn accept(stream: Box<dyn Octets>) -> io::Result<WebSocketStrea
             response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SIP));
             return Ok(response);
         }
-        let mut refusal = ErrorResponse::new(Some("the WebSocket subprotocol here is \"sip\" (RFC 7118)\n".to_owned()));
+        let mut refusal = ErrorResponse::new(Some(
+            "this server supports only the WebSocket subprotocol \"sip\" (RFC 7118)\n".to_owned(),
+        ));
         *refusal.status_mut() = StatusCode::BAD_REQUEST;
         Err(refusal)
     };

@@ -21,7 +21,7 @@ impl Lock {
         let shown = data_dir.display();
         directory::make(data_dir).with_context(|| format!("data_dir: {shown}"))?;
         if directory::is_open(data_dir) {
-            tracing::warn!("everybody on this machine can read data_dir: chmod 700 {shown}");
+            tracing::warn!("all users of this machine can read data_dir: chmod 700 {shown}");
         }
         let path = file(data_dir);
         // Not truncated: the file may belong to a running server.

@@ -14,7 +14,7 @@ pub(super) fn raise() -> u64 {
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::debug!(%error, "the limit of open files stays");
+            tracing::debug!(%error, "cannot raise the limit of open files");
         }
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
@@ -35,7 +35,7 @@ pub(super) fn shortage(config: &Config, limit: u64) -> Option<String> {
         let fit = limit.saturating_sub(OTHERS).saturating_sub(connections) / PER_LEG;
         format!(
             "{legs} legs (sip.max_legs, media.ports) and {connections} connections take up to {needed} open files, but \
-             the limit is {limit}, which does for {fit} legs: raise it (ulimit -n, LimitNOFILE=), or lower the former"
+             the limit is {limit}, which suffices for {fit} legs: raise the limit (ulimit -n, LimitNOFILE=), or lower these settings"
         )
     })
 }
@@ -51,7 +51,7 @@ mod tests {
         let (connections, others) = (4_096 + 1_024, 1_024);
         assert_eq!(shortage(&config, 200 + connections + others), None);
         let told = shortage(&config, 199 + connections + others).expect("a warning");
-        assert!(told.contains("does for 99 legs"), "{told}");
+        assert!(told.contains("suffices for 99 legs"), "{told}");
         // Legs without RTP ports need no sockets.
         config.sip.max_legs = usize::MAX;
         assert_eq!(shortage(&config, 2 * 10_000 + connections + others), None);

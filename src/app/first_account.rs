@@ -49,7 +49,10 @@ impl fmt::Display for FirstAccount {
         if !self.new {
             return write!(f, "The account of this server is in {path}.");
         }
-        writeln!(f, "No account is configured, so one was made; it is kept in {path} and shown this once:")?;
+        writeln!(
+            f,
+            "No account is configured, so the server created one. It is stored in {path} and shown only once:"
+        )?;
         if let Some(TwilioCredentials { account_sid, auth_token }) = &self.account.twilio {
             writeln!(f, "  export TWILIO_ACCOUNT_SID={account_sid}")?;
             writeln!(f, "  export TWILIO_AUTH_TOKEN={auth_token}")?;
@@ -64,7 +67,7 @@ fn draw() -> String {
     let key = hex(&rand::random::<[u8; 24]>());
     let seed = BASE64_STANDARD.encode(rand::random::<[u8; 32]>());
     format!(
-        "# Made by `tandem serve` because the configuration names no account.\n\
+        "# Created by `tandem serve` because the configuration has no account.\n\
          name = \"{DEFAULT_ACCOUNT}\"\n\n\
          [twilio]\naccount_sid = \"AC{sid}\"\nauth_token = \"{token}\"\n\n\
          [telnyx]\napi_key = \"KEY{key}\"\nsigning_seed = \"{seed}\"\n"

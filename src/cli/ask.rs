@@ -75,15 +75,16 @@ impl Console {
                  or before this one was changed; --url names the right one{note}"
             ))),
             400 | 403 | 404 => Err(Failure::Input(anyhow!("{}", said()))),
-            status => Err(Failure::Environment(anyhow!("the server at {base} answers {status}: {}", said()))),
+            status => Err(Failure::Environment(anyhow!("the server at {base} answered {status}: {}", said()))),
         }
     }
 
     /// Returns the response to `GET path` as JSON.
     pub(crate) async fn json(&self, path: &str) -> Result<Value, Failure> {
         let body = self.get(path).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| Failure::Environment(anyhow!("the server at {} answers no JSON: {error}", self.base)))
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::Environment(anyhow!("the answer of the server at {} is not JSON: {error}", self.base))
+        })
     }
 }
 
@@ -93,7 +94,7 @@ fn authorization(accounts: &[Account], name: Option<&str>) -> Result<String, Fai
     asked.find_map(header).ok_or_else(|| {
         let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
         Failure::Input(match name {
-            Some(name) => anyhow!("no account {name:?} with credentials; there are: {}", names.join(", ")),
+            Some(name) => anyhow!("no account {name:?} has credentials; the accounts are: {}", names.join(", ")),
             None => anyhow!("no account has credentials to log in with"),
         })
     })

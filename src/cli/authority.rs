@@ -61,7 +61,7 @@ impl Authority {
         let folder = fs::canonicalize(&folder).with_context(|| format!("{}", folder.display()))?;
         let certificate = folder.join(CERTIFICATE);
         if !certificate.exists() {
-            return Err(anyhow!("{} is not there; put it back, or remove its folder", certificate.display()));
+            return Err(anyhow!("{} is missing; restore it, or remove its folder", certificate.display()));
         }
         let this = Self { issuer: Issuer::new(authority(&key), key), leaf_key: KeyPair::generate()?, folder, is_new };
         this.write_bundle().with_context(|| format!("cannot write {}", this.bundle().display()))?;
@@ -136,7 +136,7 @@ fn make(data_dir: &Path, folder: &Path) -> anyhow::Result<bool> {
         write(&draft.join(KEY), key.serialize_pem().as_bytes(), 0o600)?;
         write(&draft.join(CERTIFICATE), certificate.pem().as_bytes(), 0o644)
     };
-    write_all().with_context(|| format!("cannot make {}", draft.display()))?;
+    write_all().with_context(|| format!("cannot create {}", draft.display()))?;
     match fs::rename(&draft, folder) {
         Ok(()) => Ok(true),
         Err(error) => {
@@ -146,7 +146,7 @@ fn make(data_dir: &Path, folder: &Path) -> anyhow::Result<bool> {
             if there && folder.join(KEY).exists() {
                 Ok(false)
             } else {
-                Err(error).with_context(|| format!("cannot make {}", folder.display()))
+                Err(error).with_context(|| format!("cannot create {}", folder.display()))
             }
         }
     }

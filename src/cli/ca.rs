@@ -36,9 +36,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     } else if arguments.path {
         format!("{}\n", certificate.display())
     } else {
-        let made = if authority.is_new { "made now" } else { "as made before" };
+        let made = if authority.is_new { "created now" } else { "created earlier" };
         let (certificate, trust) = (certificate.display(), trust(&authority, super::proxy::LISTEN));
-        format!("Certificate authority, {made}: {certificate}\nIt vouches for {HOSTS} only.\n\n{trust}\n")
+        format!("Certificate authority, {made}: {certificate}\nIt can sign certificates for {HOSTS} only.\n\n{trust}\n")
     };
     // The reader of the output may close it early (`| head`); that is not an error.
     drop(std::io::stdout().write_all(said.as_bytes()));
@@ -51,7 +51,7 @@ pub(crate) fn trust(authority: &Authority, proxy: &str) -> String {
     let (ca, bundle) = (ca.display(), bundle.display());
     let (host, port) = proxy.rsplit_once(':').unwrap_or((proxy, "3128"));
     format!(
-        "An application needs its proxy variable and its CA variable, and no other change:\n  \
+        "An application needs its proxy variable and its CA variable; nothing else changes:\n  \
          python  HTTPS_PROXY=http://{proxy} REQUESTS_CA_BUNDLE={bundle}\n  \
          node    HTTP_PROXY=http://{proxy} NODE_EXTRA_CA_CERTS={ca}\n  \
          go      HTTPS_PROXY=http://{proxy} SSL_CERT_FILE={bundle}\n  \
@@ -61,7 +61,7 @@ pub(crate) fn trust(authority: &Authority, proxy: &str) -> String {
          java    keytool -importcert -noprompt -alias tandem -storepass changeit -keystore tandem.p12 -file {ca}\n          \
                  java -Dhttps.proxyHost={host} -Dhttps.proxyPort={port} -Djavax.net.ssl.trustStore=tandem.p12 -Djavax.net.ssl.trustStorePassword=changeit\n  \
          curl    HTTPS_PROXY=http://{proxy} CURL_CA_BUNDLE={bundle}\n\
-         {bundle} holds this machine's own authorities besides.\n\
+         {bundle} also contains this machine's own authorities.\n\
          For a whole container: copy {ca} to /usr/local/share/ca-certificates/tandem.crt, then update-ca-certificates."
     )
 }

@@ -96,7 +96,7 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  tandem call 600                                        hear it; type digits or words
+  tandem call 600                                        listen; type digits or words
   tandem call +15551230001 --expect speech --press 1 --expect \"tone:440 within 5 seconds\"
   tandem call +15551230001 --say \"sales please\" --expect words:\"one moment\" --record call.wav
   tandem call client:alice --play hello.wav --expect hangup
@@ -119,13 +119,13 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     let target = Target::of(&arguments.target, server.as_ref()).map_err(input)?;
     let ports = arguments.ports.parse().map_err(|why| input(format!("--ports: {why}")))?;
     if arguments.from.is_empty() || arguments.from.contains(char::is_whitespace) {
-        return Err(input(format!("--from: {:?} is no number or name", arguments.from)));
+        return Err(input(format!("--from: {:?} is not a number or a name", arguments.from)));
     }
     let named = arguments.account.as_deref();
     let account = target::account(&config, &accounts, named, &arguments.target);
     if let (Some(name), None) = (named, account) {
         let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
-        return Err(input(format!("--account: there is no account {name:?}; there are: {}", names.join(", "))));
+        return Err(input(format!("--account: no account {name:?}; the accounts are: {}", names.join(", "))));
     }
     // The credentials are sent only to the server itself on this machine.
     let own = target.own && target.address.is_some_and(|address| address.ip().is_loopback());
@@ -139,7 +139,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     let wants_words = |step: &Step| matches!(step, Step::Expect(Expectation { what: Sound::Words(_), .. }));
     if let Some(step) = steps.iter().find(|step| wants_words(step)).filter(|_| recogniser.is_off()) {
         return Err(input(format!(
-            "{step}: words are heard by a speech-to-text engine, and none is configured; set [speech] stt, or expect speech or a tone"
+            "{step}: words need a speech-to-text engine, and none is configured; set [speech] stt, or expect speech or a tone"
         )));
     }
     let voice =
@@ -148,8 +148,8 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     if target.is_closed() {
         let at = target.address.map(|address| address.to_string()).unwrap_or_default();
         let advice = match target.own {
-            true => "start `tandem serve` or `tandem dev URL`; a server elsewhere is named by --config or --server",
-            false => "is the port right?",
+            true => "start `tandem serve` or `tandem dev URL`; name another server with --config or --server",
+            false => "check the port",
         };
         return Err(Failure::Environment(anyhow!("nothing listens at {at}: {advice}")));
     }
@@ -239,9 +239,9 @@ fn unknown(config: &Config, called: &str) -> String {
     let known: Vec<String> = numbers.chain(phones).take(10).collect();
     match known.is_empty() {
         true => format!(
-            "; nothing is called {called} there. `tandem dev URL` makes a number for an application; [[numbers]] of --config has others"
+            "; the server has no number {called}. `tandem dev URL` adds a number for an application, [[numbers]] in --config adds others"
         ),
-        false => format!("; nothing is called {called} there. The configuration has {}", known.join(", ")),
+        false => format!("; the server has no number {called}. The configuration has {}", known.join(", ")),
     }
 }
 
@@ -259,7 +259,7 @@ async fn prepare(steps: Vec<Step>, voice: &Voice) -> Result<Vec<Prepared>, Failu
                 let shown = file.display();
                 let octets = std::fs::read(file).with_context(|| format!("--play: {shown}")).map_err(Failure::Input)?;
                 let audio = media::read_wav(&octets)
-                    .with_context(|| format!("--play: {shown} is no WAV file that can be played"))
+                    .with_context(|| format!("--play: {shown} is not a WAV file that can be played"))
                     .map_err(Failure::Input)?;
                 Some(Arc::new(audio))
             }
@@ -285,6 +285,6 @@ fn server(arguments: &Arguments, config: &Config) -> Result<Option<ServerAddress
     let found = named.to_socket_addrs().ok().and_then(|mut found| found.next());
     match found {
         Some(address) => Ok(Some(ServerAddress { address, tcp: false })),
-        None => Err(Failure::Input(anyhow!("--server: {named:?} is no HOST:PORT, such as 127.0.0.1:5060"))),
+        None => Err(Failure::Input(anyhow!("--server: {named:?} is not HOST:PORT, such as 127.0.0.1:5060"))),
     }
 }

@@ -50,9 +50,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         row,
         note: |_| None,
         empty: if filtered {
-            "No such call. A call that was refused because nobody has its number, or because nobody knows its caller, is in `tandem errors`."
+            "No such call. `tandem errors` lists calls that were refused because their number or their caller is unknown."
         } else {
-            "No call yet. Call one of the numbers of `tandem numbers`; `tandem calls -f` shows calls as they come."
+            "No call yet. Call one of the numbers that `tandem numbers` lists; `tandem calls -f` shows calls as they arrive."
         },
     };
     list::run(&arguments.list, &list)

@@ -24,15 +24,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Failure::Input(errors.into())
     })?;
     let speech = tandem_speech::missing(&config.speech);
-    let speech = speech.map(|missing| format!("speech.tts: {missing}; until then <Say> and speak are silence"));
+    let speech = speech.map(|missing| format!("speech.tts: {missing}; until then <Say> and speak play nothing"));
     let notes: Vec<_> = config.notes.iter().cloned().chain(speech).collect();
     notes.iter().for_each(|note| println!("note: {note}"));
     if arguments.strict && !notes.is_empty() {
         let (file, count) = (arguments.config.display(), notes.len());
-        return Err(Failure::Input(anyhow::anyhow!("{file}: --strict, and there are notes: {count}")));
+        return Err(Failure::Input(anyhow::anyhow!("{file}: {count} notes, which --strict does not accept")));
     }
     println!(
-        "{}: fine. accounts: {}, trunks: {}, applications: {}, numbers: {}, endpoints: {}; SIP on {}; HTTP on {}",
+        "{}: valid. accounts: {}, trunks: {}, applications: {}, numbers: {}, endpoints: {}; SIP on {}; HTTP on {}",
         arguments.config.display(),
         config.accounts.len(),
         config.trunks.len(),

@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let demo = async {
         match tokio::time::timeout(PATIENCE, demo(&arguments.data)).await {
             Ok(outcome) => outcome,
-            Err(_) => bail!("the demo was not done within {} s", PATIENCE.as_secs()),
+            Err(_) => bail!("the demo did not finish within {} s", PATIENCE.as_secs()),
         }
     };
     super::block_on(demo)?.map_err(Failure::Environment)
@@ -106,11 +106,11 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let (one, other) = tokio::join!(caller.say(&to_desk), desk.say(&to_caller));
     one.and(other)?;
     let desk_stats = desk.end(true).await?;
-    let Seen::Dialed(status) = app.next().await? else { bail!("the application was not told of the dialed call") };
+    let Seen::Dialed(status) = app.next().await? else { bail!("the application got no report of the dialed call") };
     checks.add(format!("<Dial> reached the second phone: {status}"), status == "completed");
     let caller_stats = caller.end(false).await?;
     expect(&mut app, "the final status callback", |seen| matches!(seen, Seen::Completed)).await?;
-    checks.add("the status callback told the end", true);
+    checks.add("the status callback reported the end of the call", true);
     tokio::time::timeout(Duration::from_secs(10), server.calls().idle()).await.context("the call did not end")?;
 
     let page = Page { limit: 10, after: None, offset: 0 };
@@ -125,7 +125,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let path = services.recording_path(recording.id);
 
     let likeness = report::likeness(&path, &message)?;
-    checks.add(format!("the recording holds what was said (correlation {likeness:.3})"), likeness > 0.9);
+    checks.add(format!("the recording contains the speech (correlation {likeness:.3})"), likeness > 0.9);
     let (there, back) = (report::likeness(&desk_heard, &to_desk)?, report::likeness(&caller_heard, &to_caller)?);
     checks
         .add(format!("the phones heard each other (correlation {there:.3} and {back:.3})"), there > 0.9 && back > 0.9);
@@ -148,8 +148,10 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     if !failed.is_empty() {
         bail!("the demo failed: {}", failed.join("; "));
     }
-    println!("\nAll of it happened, in {:.0} s.", began.elapsed().as_secs_f64());
-    println!("Now yours: `tandem dev http://127.0.0.1:5000/voice`, and in another terminal `tandem call 600`.");
+    println!("\nAll steps succeeded in {:.0} s.", began.elapsed().as_secs_f64());
+    println!(
+        "Next, with your own application: `tandem dev http://127.0.0.1:5000/voice`, and in another terminal `tandem call 600`."
+    );
     Ok(())
 }
 

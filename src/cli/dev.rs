@@ -74,8 +74,8 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   tandem dev 5000/voice                                   then, in another terminal: tandem call 600
-  tandem dev 5000/voice --public https://app.example      the application builds its own URLs with that name
-  tandem dev 5000/voice --sip-port 5062 --http-port 8081  when the usual ports are taken";
+  tandem dev 5000/voice --public https://app.example      the application builds its own URLs with that host
+  tandem dev 5000/voice --sip-port 5062 --http-port 8081  when the default ports are in use";
 
 /// Runs the server until Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -96,11 +96,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         let text = text.split("; stop what listens there").next().unwrap_or_default();
         let advice = match () {
             () if text.contains("in use by another tandem") => {
-                "\nOnly one server runs on a data directory: end the other one, or give this one its own: \
+                "\nOnly one server can use a data directory: stop the other one, or give this one another directory: \
                  TANDEM_DATA_DIR=/tmp/tandem tandem dev ..."
             }
             () if text.contains("cannot listen on") => {
-                "\nOther ports, for both: tandem dev ... --sip-port 5062 --http-port 8081"
+                "\nTo use other ports: tandem dev ... --sip-port 5062 --http-port 8081"
             }
             () => "",
         };
@@ -141,7 +141,7 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
     let names: Vec<&str> = before.accounts.iter().map(|account| &*account.name).collect();
     let account = match &arguments.account {
         Some(name) if !names.is_empty() && !names.contains(&name.as_str()) => {
-            return Err(input(format!("--account: there is no account {name:?}; there are: {}", names.join(", "))));
+            return Err(input(format!("--account: no account {name:?}; the accounts are: {}", names.join(", "))));
         }
         Some(name) => name.clone(),
         None => names.first().map_or(DEFAULT_ACCOUNT, |name| *name).to_owned(),
@@ -151,7 +151,7 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
         Some(public) => {
             let public = public.trim_end_matches('/');
             if !["http://", "https://"].iter().any(|scheme| public.starts_with(scheme)) {
-                return Err(input(format!("--public: {public:?} is no origin; write https://app.example")));
+                return Err(input(format!("--public: {public:?} is not an origin; write https://app.example")));
             }
             let (origin, path) = split(url);
             (format!("{public}{path}"), Some((public.to_owned(), origin.to_owned())))
@@ -221,7 +221,8 @@ fn load(arguments: &Arguments, extra: &[(String, String)]) -> Result<Config, Fai
 
 /// Completes the short form of a URL.
 fn url(text: &str) -> Result<String, String> {
-    let wrong = || format!("{text:?} is no URL of an application; write http://127.0.0.1:5000/voice or 5000/voice");
+    let wrong =
+        || format!("{text:?} is not the URL of an application; write http://127.0.0.1:5000/voice or 5000/voice");
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(text.to_owned());
     }
@@ -276,17 +277,19 @@ fn greet(server: &Server, place: &Place) {
         }
         if !own.contains(&"TELNYX_BASE_URL") {
             let base = format!("http://{}", server.http_addr());
-            println!("For REST calls of its SDK, one line (Python), or none with `tandem proxy` (docs/sdk.md):");
+            println!(
+                "For REST calls of its SDK add one line (Python), or use `tandem proxy` and change nothing (docs/sdk.md):"
+            );
             println!("  {}", paint.green(format!("client.api.base_url = \"{base}\"")));
         }
     }
-    println!("\nCall it, in another terminal, in this directory:");
+    println!("\nCall it from another terminal in this directory:");
     println!("  {}", paint.green(format!("tandem call {extension}")));
     println!();
     if !is_there(local) {
         println!("{}", paint.yellow(format!("Nothing listens at {local} yet: start your application.")));
     }
-    println!("{}", paint.dim("Calls are shown here as they happen. Ctrl-C ends."));
+    println!("{}", paint.dim("Calls are shown here as they happen. Ctrl-C stops the server."));
     let view = View::new(paint, *shows_sip, server.calls().clone(), server.accounts());
     let lines = server.calls().services().feed.watch();
     // The view ends with the process.

@@ -10,6 +10,6 @@ pub(crate) struct Arguments {}
 pub(crate) fn run(_: Arguments) -> Result<(), Failure> {
     Err(Failure::not_yet(
         "doctor",
-        "look at ports, addresses, NAT, limits, clocks, database and speech engines and say what to do",
+        "check ports, addresses, NAT, limits, clocks, database and speech engines, and give advice",
     ))
 }

@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let named = arguments.account.as_deref();
     let found = accounts.iter().find(|account| named.is_none_or(|name| name == &*account.name)).ok_or_else(|| {
         let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
-        Failure::Input(anyhow!("there is no account {:?}; there are: {}", named.unwrap_or_default(), names.join(", ")))
+        Failure::Input(anyhow!("no account {:?}; the accounts are: {}", named.unwrap_or_default(), names.join(", ")))
     })?;
     for (name, value) in variables(found, &config) {
         println!("export {name}={}", quoted(&value));

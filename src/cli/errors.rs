@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         name: |row| text(row, "id").to_owned(),
         row,
         note,
-        empty: "No errors. `tandem errors -f` shows them as they come.",
+        empty: "No errors. `tandem errors -f` shows errors as they occur.",
     };
     list::run(&arguments.list, &list)
 }
@@ -63,7 +63,7 @@ fn unknown_cause(id: &str) -> Option<String> {
     if near.is_empty() {
         near = all().collect();
     }
-    Some(format!("--cause: there is no cause {id:?}; there are: {} (docs/troubleshooting.md)", near.join(", ")))
+    Some(format!("--cause: unknown cause {id:?}; there are: {} (docs/troubleshooting.md)", near.join(", ")))
 }
 
 fn row(error: &Value) -> Vec<Cell> {

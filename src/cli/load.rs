@@ -104,16 +104,16 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  tandem load 127.0.0.1:5060 --cps 50 --ring 200 --pid $(pgrep -x tandem)     short calls: CPU a call, added delay
-  tandem load 127.0.0.1:5060 --calls 200 --seconds 15 --media --pid PID        relay: CPU a call and second, loss, latency, memory
-  tandem load 127.0.0.1:5060 --calls 50,100,200,400 --cps 40 --media --pid PID the same at each: a curve
+  tandem load 127.0.0.1:5060 --cps 50 --ring 200 --pid $(pgrep -x tandem)     short calls: CPU per call, added delay
+  tandem load 127.0.0.1:5060 --calls 200 --seconds 15 --media --pid PID        relay: CPU per call and second, loss, latency, memory
+  tandem load 127.0.0.1:5060 --calls 50,100,200,400 --cps 40 --media --pid PID the same at each number of calls: a curve
   tandem load 127.0.0.1:5060 --cps 400 --seconds 5 --search                    the highest clean rate
   tandem load 127.0.0.1:5060 --number 5 --no-answerer --media                  a server that echoes
   tandem load 127.0.0.1:5060 --number 7 --no-answerer --media --sink 127.0.0.3:7000 --calls 500 --cps 50 --pid PID
-                                                                               media streams: CPU each, lateness, loss
-  tandem load ... > run.json                                                   the JSON to a file, the table to the screen
+                                                                               media streams: CPU per stream, lateness, loss
+  tandem load ... > run.json                                                   JSON into a file, the table on the terminal
 
-The server must let --caller in and bring the number to --answerer. For Tandem:
+The server must accept calls from --caller and send the number to --answerer. For Tandem:
   [[trunks]]
   name = \"load\"
   account = \"acme\"
@@ -129,24 +129,24 @@ For media streams:
   account = \"acme\"
   twiml = '<Response><Start><Stream url=\"ws://127.0.0.3:7000/\"/></Start><Pause length=\"3600\"/></Response>'
 
-What the report says:
-  ok, failed       calls that were answered and ended at both ends as they should; failures by SIP status or reason
-  clean            none failed, at most one in a thousand needed a message twice, one in a hundred was begun late
-  post_dial_delay  INVITE to the first 18x or 200, ms, the answerer's own ringing included
-  added_delay      the server's share of it: INVITE to INVITE and 200 to 200
+Fields of the report:
+  ok, failed       calls that were answered and ended correctly at both ends; failures by SIP status or reason
+  clean            no call failed, at most 1 in 1,000 needed a retransmission, at most 1 in 100 started late
+  post_dial_delay  ms from INVITE to the first 18x or 200, including the answerer's ringing time
+  added_delay      the server's part of it: from INVITE in to INVITE out plus from 200 in to 200 out
   media            packets sent and lost each way, one-way latency and RFC 3550 jitter, ms, from stamps in the audio. dropped_here:
                    what found the generator's own sockets full, so no loss of the server's. The stamps survive A-law; other
                    codecs destroy them: such packets are counted as unstamped
   streams          of --sink: messages that came, frames dropped among them by their timestamps. stamps: of the packets sent, those
                    found; those missing between two that were found; those before the first or after the last of their stream.
-                   audio_cut_ms, audio_added_ms: left out and put in by the server, to follow the peer's clock and network.
+                   audio_cut_ms, audio_added_ms: audio that the server removed or added to follow the far end's clock and network.
                    packet_to_message: from a packet's departure to its message's arrival, the server's jitter buffer included;
                    later_than_fastest: than the fastest message of its stream
-  generator_late   how late the generator was at its own turns, ms: no delay of the server's can be told from it
+  generator_late   lateness of the generator's own actions in ms: smaller delays of the server cannot be distinguished from it
   cpu              of --pid: ms a call, or a call and second with --calls; memory before, at the end and at most; of held calls how
                    much more each takes than was there before the first run (pss: shared pages in shares)
-  machine          cores that the generator used, and all others but the server: beside much of those, figures mean little
-  started_late     calls begun more than 20 ms after their turn: the generator itself was short of CPU
+  machine          cores used by the generator and by all other processes except the server: when those are busy, the figures are unreliable
+  started_late     calls started more than 20 ms late: the generator itself lacked CPU
 
 The generator gives itself priority where it may, as if it were another machine. On a busy one give it more: chrt -f 20 tandem
 load ... And give it and the server a core each, where there are two: taskset -c 0 tandem serve, taskset -c 1 tandem load ...";
@@ -169,7 +169,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     eprint!("{}", table::of(&report));
     let failed = report.get("failed").and_then(Value::as_u64).unwrap_or(0);
     if failed > 0 {
-        return Err(Failure::Environment(anyhow::anyhow!("{failed} calls did not go well")));
+        return Err(Failure::Environment(anyhow::anyhow!("{failed} calls failed")));
     }
     Ok(())
 }
@@ -185,9 +185,9 @@ fn target(arguments: &Arguments) -> Result<SocketAddr, Failure> {
     let text = &arguments.target;
     let found = text.to_socket_addrs().map_err(|error| input(format!("{text}: {error}")))?;
     let mut found = found.filter(|address| address.is_ipv4() == arguments.caller.is_ipv4());
-    let target = found.next().ok_or_else(|| input(format!("{text} has no address of --caller's family")))?;
+    let target = found.next().ok_or_else(|| input(format!("{text} has no address of the same family as --caller")))?;
     if !target.ip().is_loopback() && !arguments.remote {
-        return Err(input(format!("{target} is not this machine: --remote says that its owner agrees")));
+        return Err(input(format!("{target} is not this machine: give --remote to confirm that its owner agrees")));
     }
     Ok(target)
 }
@@ -202,17 +202,17 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
         return Err(input(format!("--seconds is from 1 to {LONGEST}")));
     }
     if arguments.calls.iter().any(|calls| *calls == 0 || *calls > MOST) || arguments.calls.len() > MOST_RUNS {
-        return Err(input(format!("--calls is from 1 to {MOST}, and up to {MOST_RUNS} figures")));
+        return Err(input(format!("--calls is from 1 to {MOST}, with up to {MOST_RUNS} values")));
     }
     if arguments.calls.is_empty() && calls > MOST_CALLS as f64 {
-        return Err(input(format!("that would be {calls:.0} calls; {MOST_CALLS} is the most")));
+        return Err(input(format!("these are {calls:.0} calls; the maximum is {MOST_CALLS}")));
     }
     if arguments.hold > 600_000 || arguments.ring > 120_000 {
         return Err(input("--hold is at most 600000, --ring 120000".to_owned()));
     }
     if arguments.number.len() > 20 || !arguments.number.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
     {
-        return Err(input("--number is digits or letters, at most 20".to_owned()));
+        return Err(input("--number has digits or letters, at most 20".to_owned()));
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ impl Failure {
 
     /// Creates the failure of a command that is not implemented yet.
     fn not_yet(command: &str, what: &str) -> Self {
-        Self::NotYet(anyhow::anyhow!("`tandem {command}` is not there yet; it will {what}"))
+        Self::NotYet(anyhow::anyhow!("`tandem {command}` is not implemented yet; it will {what}"))
     }
 
     /// Prints the error to standard error and returns the exit code.

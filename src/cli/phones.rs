@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         name: |row| format!("{} {}", text(row, "account"), text(row, "uri")),
         row,
         note: last_refusal,
-        empty: "No phones. [[endpoints]] in the configuration makes one: account, username, password (docs/phones.md).",
+        empty: "No phones. Add [[endpoints]] to the configuration with account, username and password (docs/phones.md).",
     };
     list::run(&arguments.list, &list)
 }

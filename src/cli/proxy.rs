@@ -67,16 +67,16 @@ pub(crate) struct Arguments {
 }
 
 const HELP: &str = "\
-An application needs its proxy variable and its CA variable; `tandem ca` prints these lines with the paths in them:
+An application needs its proxy variable and its CA variable; `tandem ca` prints these lines with the right paths:
   python  HTTPS_PROXY=http://127.0.0.1:3128 REQUESTS_CA_BUNDLE=data/ca/bundle.pem
   node    HTTP_PROXY=http://127.0.0.1:3128 NODE_EXTRA_CA_CERTS=data/ca/tandem-ca.pem
   go      HTTPS_PROXY=http://127.0.0.1:3128 SSL_CERT_FILE=data/ca/bundle.pem
   ruby    HTTPS_PROXY=http://127.0.0.1:3128 SSL_CERT_FILE=data/ca/bundle.pem
   php     HTTPS_PROXY=http://127.0.0.1:3128 php -d curl.cainfo=data/ca/bundle.pem
   csharp  HTTPS_PROXY=http://127.0.0.1:3128 SSL_CERT_FILE=data/ca/bundle.pem
-  java    -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=3128, and a trust store that `tandem ca` says how to make
+  java    -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=3128, and a trust store (see `tandem ca`)
 
-Without any proxy variable: --listen-tls 0.0.0.0:443, and a hosts entry for api.twilio.com that points at this machine.";
+Without a proxy variable: use --listen-tls 0.0.0.0:443 and a hosts entry that points api.twilio.com at this machine.";
 
 /// Runs the proxy until SIGTERM or Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -95,7 +95,7 @@ fn listening(config: &Config) -> Result<HostPort, Failure> {
     let listen = super::reachable(config.http.listen);
     if listen.port() == 0 {
         return Err(Failure::Input(anyhow!(
-            "http.listen has port 0, any that is free: say where by --url http://HOST:PORT"
+            "http.listen has port 0, so the server's port is unknown: name the server with --url http://HOST:PORT"
         )));
     }
     Ok(HostPort { host: listen.ip().to_string(), port: listen.port() })
@@ -118,18 +118,18 @@ async fn serve(arguments: Arguments, config: &Config, server: HostPort, authorit
     };
     let bound = listener.local_addr()?;
     if authority.is_new {
-        println!("No certificate authority was there, so one was made: {}", authority.certificate().display());
+        println!("There was no certificate authority, so a new one was created: {}", authority.certificate().display());
     }
     println!(
         "{HOSTS} go to http://{server}; {}.",
         match arguments.passes_through() {
-            true => "all others are let through",
-            false => "all others are refused",
+            true => "requests to other hosts are passed through",
+            false => "requests to other hosts are refused",
         }
     );
     println!("{}", trust(&authority, &super::reachable(bound).to_string()));
     if !bound.ip().is_loopback() {
-        tracing::warn!("whoever reaches {bound} may use this proxy");
+        tracing::warn!("every client that reaches {bound} can use this proxy");
     }
     tracing::info!("proxy on http://{bound}");
     if let Some(tls) = &tls {
@@ -156,5 +156,7 @@ async fn serve(arguments: Arguments, config: &Config, server: HostPort, authorit
 }
 
 async fn bind(listen: SocketAddr, instead: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}; another place: {instead}"))
+    TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}; to use another port: {instead}"))
 }

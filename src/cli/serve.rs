@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = super::load_config(arguments.config.as_deref())?;
     super::log::start(&config.log);
     if arguments.config.is_none() && Path::new(super::USUAL).is_file() {
-        tracing::warn!("{0} in this directory is not read: to use it, give --config {0}", super::USUAL);
+        tracing::warn!("{0} in this directory is not used; to use it, give --config {0}", super::USUAL);
     }
     for note in &config.notes {
         tracing::warn!("{note}");

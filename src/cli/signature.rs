@@ -50,7 +50,7 @@ fn told(signed: &Value, paint: Paint) -> String {
     let requests: Vec<&Value> = signed.get("requests").and_then(Value::as_array).into_iter().flatten().collect();
     let key = text(signed, "key");
     if requests.is_empty() {
-        return "This call's application was asked nothing, so nothing was signed.\n".to_owned();
+        return "The application of this call got no request, so nothing was signed.\n".to_owned();
     }
     let _ = writeln!(out, "We signed these requests with {}:", paint.text(Style::Bold, key));
     for request in &requests {

@@ -28,7 +28,7 @@ pub(crate) fn whole(story: &Value, paint: Paint, sip: bool) -> String {
     out.push_str(&requests(story, paint));
     out.push_str(&recordings(story, paint));
     if !sip && rows(story, "timeline").any(|line| text(line, "kind") == "sip") {
-        let more = "SIP messages are left out: --sip shows them, `tandem trace` draws them.";
+        let more = "SIP messages are not shown: use --sip to show them, or `tandem trace` to draw them.";
         let _ = writeln!(out, "\n{}", paint.text(Style::Dim, more));
     }
     out
@@ -144,7 +144,7 @@ fn requests(story: &Value, paint: Paint) -> String {
     let refused = rows(story, "requests").filter_map(|request| Some((request, status(request).filter(|s| *s >= 300)?)));
     for (request, status) in refused.take(5) {
         if out.is_empty() {
-            let _ = writeln!(out, "\n{}", paint.text(Style::Bold, "Answers that were no success"));
+            let _ = writeln!(out, "\n{}", paint.text(Style::Bold, "Unsuccessful responses"));
         }
         let what = format!("{} {} {status}", text(request, "method"), text(request, "url"));
         let _ = writeln!(out, "  {}", paint.text(Style::Bad, &what));
@@ -222,7 +222,7 @@ mod tests {
         assert!(place("apologised and hung up") < place("What went wrong"));
         assert!(place("\u{2717} document failed") < place("\u{2192} Allow POST. (p#answered-405)"));
         assert!(place("(p#answered-405)") < place("Timeline"));
-        assert!(place("POST http://h/ 405 (2 ms)") < place("Answers that were no success"));
+        assert!(place("POST http://h/ 405 (2 ms)") < place("Unsuccessful responses"));
         assert!(place("    <h1>No\n    </h1>") > 0);
         assert!(!told.contains("INVITE") && told.contains("--sip"));
         assert!(whole(&story(), Paint::plain(), true).contains("INVITE"));

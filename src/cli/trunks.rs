@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             let advice = text(trunk, "advice");
             (!advice.is_empty()).then(|| format!("{advice} (docs/troubleshooting.md#{})", text(trunk, "cause")))
         },
-        empty: "No trunks. [[trunks]] in the configuration makes one: name, uri, prefixes, inbound_from (docs/trunks.md).",
+        empty: "No trunks. Add [[trunks]] to the configuration with name, uri, prefixes and inbound_from (docs/trunks.md).",
     };
     list::run(&arguments.list, &list)
 }
@@ -63,7 +63,7 @@ fn row(trunk: &Value) -> Vec<Cell> {
         plain(calls),
         (registration, if refused { Style::Bad } else { Style::Plain }),
         plain(match text(trunk, "uri") {
-            "" => "calls in only",
+            "" => "incoming calls only",
             uri => uri,
         }),
         plain(prefixes.join(" ")),

@@ -179,7 +179,7 @@ def test_agreement_and_a_cough_let_the_agent_go_on(server, engines, call):
     assert len(engines.model.asked) == 1
     handset.hang_up()
     lines = [line["text"] for line in log(server)]
-    assert 'heard "Mhm."; the application is not told while it speaks' in lines, lines
+    assert 'heard "Mhm."; not sent to the application, which is speaking' in lines, lines
     assert not [line for line in lines if line.startswith("interrupted")], lines
 
 

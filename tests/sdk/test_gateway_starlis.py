@@ -207,7 +207,7 @@ def test_what_is_wrong_is_said_in_the_backends_words(server, page):
     for body in ({}, {"user_id": "a"}, {"number": CALLED[0]}, "no object"):
         answer = requests.post(f"{server.http}/outbound-call", json=body, timeout=10)
         assert (answer.status_code, answer.json()) == (400, {"error": "User ID and phone number are required"})
-    for number, why in (("12345", "12345 is not a number in E.164 format (e.g., +1234567890)"), ("+4930123456", "no trunk takes +4930123456")):
+    for number, why in (("12345", "12345 is not a number in E.164 format (e.g., +1234567890)"), ("+4930123456", "no trunk accepts +4930123456")):
         answer = requests.post(f"{server.http}/outbound-call", json={"user_id": "a", "number": number}, timeout=10)
         assert (answer.status_code, answer.json()) == (500, {"success": False, "error": why})
     missing = (400, {"error": "Call SID and User ID are required"})

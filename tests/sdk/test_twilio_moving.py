@@ -159,7 +159,7 @@ def test_what_is_asked_of_other_products_is_refused_in_words(server):
     for host, path in [("lookups.twilio.com", "/v1/PhoneNumbers/+15550001111"), ("verify.twilio.com", "/v2/Services")]:
         answer = requests.get(server.http + path, headers={"Host": host}, timeout=5)
         assert (answer.status_code, answer.json()["code"]) == (404, 20404)
-        assert f"has nothing of {host}" in answer.json()["message"]
+        assert f"does not serve {host}" in answer.json()["message"]
 
 
 def count(twilio, name):

@@ -56,7 +56,7 @@ def test_a_payment_is_not_taken_and_the_document_goes_on_where_its_action_says(s
     phone(caller(OWN, ends="wait"), target=server.sip).finish()
     (paid,) = app.wait("/paid")
     assert (paid["Result"], paid["PayErrorCode"], paid["PaymentMethod"]) == ("payment-connector-error", "64002", "credit-card")
-    assert "no payments" in paid["PaymentError"]
+    assert "cannot take payments" in paid["PaymentError"]
     (paying,) = app.wait("/paying")
     assert (paying["For"], paying["ErrorType"], paying["CallSid"]) == ("payment-processing", "internal-error", paid["CallSid"])
     assert [note.error_code for note in twilio.calls(paid["CallSid"]).notifications.list()] == ["64002"]

@@ -286,7 +286,7 @@ async fn a_followed_list_tells_what_changes_until_the_server_stops() {
     let text = String::from_utf8(told.body).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
     assert!(lines.iter().any(|line| line.contains("\"status\":\"completed\"")), "{text}");
-    assert!(lines.last().unwrap().contains("{\"note\":\"the server is being stopped\"}"), "{text}");
+    assert!(lines.last().unwrap().contains("{\"note\":\"the server is stopping\"}"), "{text}");
     house.end().await;
 }
 

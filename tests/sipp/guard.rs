@@ -28,7 +28,7 @@ async fn who_guesses_passwords_is_banned_while_a_trunks_call_goes_through() {
     let address = scanner.address();
     let more = "[sip.bans]\nrefused = 5\n".to_owned() + &inline("600", "<Response><Pause length=\"5\"/></Response>");
     let house = House::start(&(caller.trunk("caller", "") + &more)).await;
-    assert_eq!(house.api.get("/console/sip/bans?format=text").await.body, b"nobody is banned\n");
+    assert_eq!(house.api.get("/console/sip/bans?format=text").await.body, b"no bans\n");
     scanner.calls(5).call(house.udp).succeed().await;
     Sipp::new("unheard").at(address).calls(3).to("600").call(house.udp).succeed().await;
     caller.calls(3).to("600").call(house.udp).succeed().await;

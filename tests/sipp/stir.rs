@@ -172,9 +172,13 @@ async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_wh
         (good.clone(), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
         // With the compact header name, and with another Identity header before it.
         (format!("a.b.c;ppt=div\r\ny: {good}"), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
-        (pki.identity(&pki.key, "12155559999", 0), Some("TN-Validation-Failed-A"), "it is about a call to 12155559999"),
+        (
+            pki.identity(&pki.key, "12155559999", 0),
+            Some("TN-Validation-Failed-A"),
+            "it is signed for a call to 12155559999",
+        ),
         (pki.identity(&pki.key, CALLED, 90), Some("TN-Validation-Failed-A"), "issued 9"),
-        (pki.identity(&stranger, CALLED, 0), Some("TN-Validation-Failed-A"), "signed by another key"),
+        (pki.identity(&stranger, CALLED, 0), Some("TN-Validation-Failed-A"), "signed with another key"),
         (String::new(), None, ""),
     ];
     for (caller, (identity, verstat, said)) in [first].into_iter().chain(others).zip(cases) {

@@ -25,10 +25,10 @@ pub(super) fn ladder(trace: &CallTrace, columns: usize) -> String {
         canvas.message(trace, message, &mut out);
     }
     for party in trace.unheard() {
-        let _ = write!(out, "\n{}: nothing was heard of it.", party.name);
+        let _ = write!(out, "\n{}: it sent nothing.", party.name);
         if party.is_over {
             out.push_str(
-                " The call is over. The INVITE is repeated until 32 s after the first one all the same: before a response, no CANCEL \
+                " The call is over. The INVITE is still retransmitted for 32 s: before a response, no CANCEL \
                  may be sent (RFC 3261, 9.1).",
             );
         }

@@ -190,9 +190,9 @@ fn a_ladder_says_that_nothing_was_heard_of_a_party_and_why_the_invite_goes_on_af
         messages: messages(vec![sent(0), sent(500)], now),
         left_out: 0,
     };
-    assert!(trace.text(100).ends_with("\ncallee: nothing was heard of it.\n"), "{}", trace.text(100));
+    assert!(trace.text(100).ends_with("\ncallee: it sent nothing.\n"), "{}", trace.text(100));
     trace.parties[0].is_over = true;
-    assert!(trace.text(100).contains("nothing was heard of it. The call is over. The INVITE is repeated"));
+    assert!(trace.text(100).contains("it sent nothing. The call is over. The INVITE is still retransmitted"));
     let trying = (0, seen(now, 600, false, "192.0.2.2:5060", response("100 Trying", "INVITE")));
     trace.messages = messages(vec![sent(0), sent(500), trying], now);
     assert!(!trace.text(100).contains("nothing was heard"));

@@ -57,5 +57,6 @@ fn public_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Verif
     let text = String::deserialize(deserializer)?;
     let octets = STANDARD.decode(text.trim()).ok().and_then(|octets| <[u8; 32]>::try_from(octets).ok());
     let key = octets.and_then(|octets| VerifyingKey::from_bytes(&octets).ok());
-    key.map(Some).ok_or_else(|| D::Error::custom("is not a public key: base64 of 32 octets, as the provider shows it"))
+    key.map(Some)
+        .ok_or_else(|| D::Error::custom("is not a public key: expected 32 octets in base64, as the provider shows it"))
 }

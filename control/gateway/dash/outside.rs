@@ -49,14 +49,14 @@ pub(super) async fn webhook(
 fn verified(dash: &Dash, signature: &str, timestamp: &str, body: &[u8], now: Timestamp) -> Result<Value, &'static str> {
     let key = dash.config.public_key.ok_or("gateways.dash.public_key is not set")?;
     let octets = STANDARD.decode(signature).map_err(|_| "the signature is not base64")?;
-    let signature = Signature::from_slice(&octets).map_err(|_| "the signature has not 64 octets")?;
+    let signature = Signature::from_slice(&octets).map_err(|_| "the signature is not 64 octets long")?;
     let mut signed = format!("{timestamp}|").into_bytes();
     signed.extend_from_slice(body);
     key.verify(&signed, &signature).map_err(|_| "the signature does not match")?;
     let at = timestamp.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     let apart = at.map(|at| now.duration_since(at).unsigned_abs());
     if apart.is_none_or(|apart| apart > TOLERANCE) {
-        return Err("the timestamp is too far from now");
+        return Err("the timestamp differs too much from the server's clock");
     }
     serde_json::from_slice(body).map_err(|_| "the body is not JSON")
 }

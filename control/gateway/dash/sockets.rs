@@ -77,7 +77,7 @@ pub(super) async fn frontend_audio(
 /// frontend if the message is invalid.
 fn spoken(dash: &Dash, id: u64, wanted: &AudioQuery, bound: &mut Option<u64>, said: &str) -> Option<Out> {
     let Ok(frame) = serde_json::from_str::<Spoken<'_>>(said) else {
-        return Some(problem(100_003, "malformed_frame", "the message is not a JSON object of the known form"));
+        return Some(problem(100_003, "malformed_frame", "the message is not a JSON object of the expected form"));
     };
     if frame.event.as_deref() != Some("media") {
         return None;

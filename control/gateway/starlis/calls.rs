@@ -52,10 +52,10 @@ impl Starlis {
         let account = account.ok_or_else(|| "the server has no account".to_owned())?;
         let own = || services.routing.get().any_number(&account);
         let from = self.config.from.clone().map(Address::Phone).or_else(own);
-        let from = from.ok_or_else(|| "there is no number to call from: set gateways.starlis.from".to_owned())?;
+        let from = from.ok_or_else(|| "the account has no calling number: set gateways.starlis.from".to_owned())?;
         let leg = LegId::new(clock::time(), &mut rand::rng());
         // Subscribe before the call begins, so that no event and no message is missed.
-        let following = services.followers.follow(leg).ok_or_else(|| "the server takes no more calls".to_owned())?;
+        let following = services.followers.follow(leg).ok_or_else(|| "the server accepts no more calls".to_owned())?;
         let stream = services.local_streams.expect(leg).await;
         let to = Address::Phone(wish.to.clone());
         let new = NewCall {

@@ -56,7 +56,7 @@ pub struct RecordingAudio {
 
 impl RecordingAudio {
     /// Returns the length in octets.
-    #[expect(clippy::len_without_is_empty, reason = "of a file nobody asks that")]
+    #[expect(clippy::len_without_is_empty, reason = "an empty file needs no special case")]
     pub fn len(&self) -> u64 {
         self.file.len()
     }

@@ -77,13 +77,13 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     let hangup_on_star = reader.flag(element, "hangupOnStar", false, HANGUP_ON_STAR);
     if let Some(participation) = conference {
         if !targets.is_empty() {
-            reader.warn(CONFERENCE_ALONE, "<Dial> of a <Conference> calls nobody besides; the rest was skipped");
+            reader.warn(CONFERENCE_ALONE, "<Dial> with a <Conference> calls no other party; the rest was skipped");
         }
         let time_limit = Some(time_limit);
         return Ok(Some(Instruction::Conference(Conference { participation, time_limit, hangup_on_star, action })));
     }
     if targets.len() > MAX_TARGETS {
-        reader.warn(code::SCHEMA, format!("<Dial> of more than {MAX_TARGETS} parties; the rest was skipped"));
+        reader.warn(code::SCHEMA, format!("<Dial> with more than {MAX_TARGETS} parties; the rest was skipped"));
         targets.truncate(MAX_TARGETS);
     }
     // An application must be the only target: applications that call many others, each of which does the same, would
@@ -91,7 +91,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     if targets.len() > 1
         && let Some(alone) = targets.iter().position(|target| matches!(target.to, Address::Application(_)))
     {
-        reader.warn(code::SCHEMA, "<Dial> of an <Application> calls nobody besides; the rest was skipped");
+        reader.warn(code::SCHEMA, "<Dial> with an <Application> calls no other party; the rest was skipped");
         targets = targets.drain(alone..=alone).collect();
     }
     if let Some(reason) = element.attribute("callReason").filter(|text| !text.is_empty()) {
@@ -101,7 +101,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         }
     }
     if dequeue.is_some() && !targets.is_empty() {
-        reader.warn(code::SCHEMA, "<Dial> of a <Queue> calls nobody besides; the rest was skipped");
+        reader.warn(code::SCHEMA, "<Dial> with a <Queue> calls no other party; the rest was skipped");
         targets.clear();
     }
     let dial = Dial {
@@ -122,7 +122,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         refer,
     };
     if dial.targets.is_empty() && dial.queue.is_none() {
-        reader.warn(NOT_CALLABLE, "<Dial> without anybody to call");
+        reader.warn(NOT_CALLABLE, "<Dial> without a party to call");
         // The `action` URL then receives the failure of the dial.
         return Ok(dial.action.is_some().then_some(Instruction::Dial(dial)));
     }

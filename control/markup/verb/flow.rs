@@ -17,7 +17,7 @@ pub(crate) fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Opt
     let method = reader.method(element, "method", REDIRECT_METHOD);
     let text = element.text();
     let url = if text.is_empty() {
-        let detail = "<Redirect> without a URL in a document that has none of its own";
+        let detail = "<Redirect> without a URL, in a document without a URL of its own";
         Some(reader.current().ok_or_else(|| failure(FailureKind::Document(code::NO_BASE), detail))?)
     } else {
         reader.url(&text, code::BAD_URL)?

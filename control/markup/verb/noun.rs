@@ -138,7 +138,7 @@ pub(super) fn application(reader: &mut Reader<'_>, element: &Element) -> Result<
         }
     }
     if id.is_empty() || id.len() > 64 || !id.bytes().all(|octet| octet.is_ascii_alphanumeric()) {
-        reader.warn(NOT_CALLABLE, format!("<Application> {}: no application; it was not called", short(&id)));
+        reader.warn(NOT_CALLABLE, format!("<Application> {}: not an application id; it was not called", short(&id)));
         return Ok(None);
     }
     let named = reader.parameters(element).into_iter().map(|(name, value)| (format!("Param_{name}"), value));
@@ -183,7 +183,7 @@ fn push_header(reader: &mut Reader<'_>, name: &str, value: &str, out: &mut Vec<(
     } else if value.chars().any(char::is_control) {
         reader.warn(SIP_HEADER_VALUE, format!("the value of header {name} has control characters; it was skipped"));
     } else if used + name.len() + value.len() >= MAX_HEADERS {
-        reader.warn(SIP_HEADERS_TOO_LONG, format!("headers of {MAX_HEADERS} octets or more; {name} was skipped"));
+        reader.warn(SIP_HEADERS_TOO_LONG, format!("the headers have {MAX_HEADERS} octets or more; {name} was skipped"));
     } else {
         out.push((name.to_owned(), value.to_owned()));
     }
@@ -231,7 +231,7 @@ fn machine_detection(
         let name = &element.name;
         reader.warn(
             NO_AMD_CALLBACK,
-            format!("<{name}> machineDetection: without an amdStatusCallback nobody is told who answers"),
+            format!("<{name}> machineDetection: without an amdStatusCallback, the result is not reported"),
         );
     }
     Ok(Some(MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }))

@@ -9,7 +9,7 @@ use crate::flavour::Meaning;
 use crate::reader::Reader;
 
 const NO_PAYMENTS: u32 = 64002;
-const WHY: &str = "this server takes no payments: it has no payment connector";
+const WHY: &str = "this server cannot take payments: it has no payment connector";
 
 /// Reads a `Pay`; its prompts to the caller are ignored.
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruction, FetchFailure> {

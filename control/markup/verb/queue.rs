@@ -52,7 +52,8 @@ fn name(reader: &mut Reader<'_>, element: &Element, (too_short, too_long): (u32,
         return None;
     }
     if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-        reader.warn(too_long, format!("<{}>: a queue's name has at most {MAX_NAME} characters", element.name));
+        reader
+            .warn(too_long, format!("<{}>: the name of a queue can have at most {MAX_NAME} characters", element.name));
         return None;
     }
     Some(name.into())

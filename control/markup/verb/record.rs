@@ -43,8 +43,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     // By design, a document of the configuration has no application to report to.
     let nobody = action.is_none() && reader.current().is_none() && !reader.origin.local_files;
     if nobody && reader.flavour.defaults.action_is_current_document {
-        reader
-            .warn(code::BAD_URL, "<Record> has no action, nor has its document a URL: nobody is told of the recording");
+        reader.warn(
+            code::BAD_URL,
+            "<Record> has no action and its document has no URL: the recording is reported to no one",
+        );
     }
     let timeout = reader.seconds(element, "timeout", 0..=86_400, TIMEOUT).unwrap_or(defaults.record_timeout);
     let transcribe = transcribe(reader, element)?;

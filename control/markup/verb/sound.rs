@@ -96,7 +96,7 @@ fn play(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Play>, Fetc
 fn digits(reader: &mut Reader<'_>, element: &Element) -> Option<SendDigits> {
     let digits = party::send_digits(element.attribute("digits")?.trim());
     if digits.is_none() {
-        reader.warn(PLAY_DIGITS, "<Play> digits are 0-9 A-D # * w W; they were skipped");
+        reader.warn(PLAY_DIGITS, "<Play> digits may contain 0-9 A-D # * w W only; they were skipped");
     }
     digits.map(|digits| SendDigits { digits, tone: TONE })
 }

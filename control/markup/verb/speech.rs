@@ -34,7 +34,7 @@ pub(super) fn gather(
             if model.as_deref().is_none_or(|model| model == "default") {
                 reader.warn(
                     AUTO_WITHOUT_MODEL,
-                    "<Gather> speechTimeout=\"auto\" wants a speechModel; it is taken all the same",
+                    "<Gather> speechTimeout=\"auto\" requires a speechModel; it is accepted anyway",
                 );
             }
             None

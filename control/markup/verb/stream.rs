@@ -116,7 +116,7 @@ pub fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instructio
             Meaning::Stream => {
                 let name = name(child);
                 if name.is_none() {
-                    reader.warn(code::SCHEMA, "<Stop><Stream> without a name ends every stream of the call");
+                    reader.warn(code::SCHEMA, "<Stop><Stream> without a name stops every stream of the call");
                 }
                 out.push(Instruction::StopStream(name));
             }
@@ -139,7 +139,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
         match element.attribute("connectorName") {
-            Some(name) => reader.warn(CONNECTOR, format!("<Stream>: there is no connector {name:?}; it was skipped")),
+            Some(name) => reader.warn(CONNECTOR, format!("<Stream>: unknown connector {name:?}; it was skipped")),
             None => reader.warn(MALFORMED_URL, "<Stream> without a url was skipped"),
         }
         return Ok(None);

@@ -40,10 +40,10 @@ struct Rows<T> {
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
     /// A resource with this key exists already.
-    #[error("somebody has it already")]
+    #[error("it is already in use")]
     Taken,
     /// The account has the maximum number already.
-    #[error("the account holds {MOST} of them, and may not hold more")]
+    #[error("the account has {MOST} of them already, the maximum")]
     Full,
     /// The database failed.
     #[error(transparent)]

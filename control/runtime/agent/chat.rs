@@ -133,7 +133,7 @@ async fn read(mut answer: Answering, pieces: &mpsc::Sender<Piece>) -> Piece {
         }
         let (shown, lasting) = refusal(&body);
         let for_good = lasting || matches!(status, 400 | 401 | 403 | 404 | 422);
-        return Piece::Failed { why: format!("the model answers {status}: {shown}"), for_good };
+        return Piece::Failed { why: format!("the model answered {status}: {shown}"), for_good };
     }
     let mut reading = Reading::default();
     loop {
@@ -218,7 +218,7 @@ impl Reading {
         (self.garbage, self.any) = (0, true);
         if let Some(error) = chunk.error {
             let text = error.get("message").and_then(Value::as_str).map_or_else(|| error.to_string(), str::to_owned);
-            return Err(format!("the model says: {}", text.chars().take(SHOWN).collect::<String>()));
+            return Err(format!("the model reported an error: {}", text.chars().take(SHOWN).collect::<String>()));
         }
         let Some(choice) = chunk.choices.into_iter().find(|choice| choice.index == 0) else { return Ok(()) };
         self.finished |= choice.finish_reason.is_some();
@@ -229,7 +229,11 @@ impl Reading {
 
     fn garbage(&mut self) -> Result<(), String> {
         self.garbage += 1;
-        if self.garbage >= MOST_GARBAGE { Err("what the model answers means nothing".to_owned()) } else { Ok(()) }
+        if self.garbage >= MOST_GARBAGE {
+            Err("the model's answer is not a readable event stream".to_owned())
+        } else {
+            Ok(())
+        }
     }
 
     /// A piece of a tool call. It continues the last call with the same index, unless it has another id.
@@ -263,7 +267,11 @@ impl Reading {
     fn end(self) -> Piece {
         let complete = self.finished || self.done;
         if !complete {
-            let why = if self.any { "the answer broke off" } else { "the model answered nothing that means anything" };
+            let why = if self.any {
+                "the answer ended before it was complete"
+            } else {
+                "the model's answer contains nothing readable"
+            };
             return Piece::Failed { why: why.to_owned(), for_good: false };
         }
         Piece::End(self.calls.into_iter().map(|(_, call)| call).filter(|call| !call.name.is_empty()).collect())
@@ -355,7 +363,7 @@ mod tests {
         assert!(reading.take("<html>\n".repeat(20).as_bytes()).is_err());
         let mut reading = Reading::default();
         let error = reading.take(b"data: {\"error\":{\"message\":\"overloaded\"}}\n").unwrap_err();
-        assert_eq!(error, "the model says: overloaded");
+        assert_eq!(error, "the model reported an error: overloaded");
         assert!(Reading::default().take(&vec![b'x'; LONGEST_LINE + 2]).is_err());
         assert_eq!(
             refusal(br#"{"error":{"message":"No money","code":"insufficient_quota"}}"#),

@@ -143,7 +143,7 @@ fn six() -> u16 {
 fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     let text = String::deserialize(deserializer)?;
     Url::parse(&text)
-        .map_err(|_| D::Error::invalid_value(serde::de::Unexpected::Str(&text), &"a URL: http://HOST:PORT/v1"))
+        .map_err(|_| D::Error::invalid_value(serde::de::Unexpected::Str(&text), &"a URL like http://HOST:PORT/v1"))
 }
 
 impl ModelConfig {
@@ -351,13 +351,13 @@ fn tool(table: ToolTable) -> Result<ToolConfig, String> {
         }
         ("transfer", None) => Ok(ToolConfig::Transfer(table.to)),
         ("hang_up" | "send_digits" | "record" | "transfer", Some(_)) => {
-            Err(format!("tool {name:?} is the server's own and has no url"))
+            Err(format!("tool {name:?} is built in and takes no url"))
         }
         (_, None) => Err(format!(
-            "tool {name:?} is none of hang_up, transfer, send_digits and record, and one of your own needs a url"
+            "tool {name:?} is not a built-in tool (hang_up, transfer, send_digits, record), so it needs a url"
         )),
         (_, Some(url)) => {
-            let url = Url::parse(&url).map_err(|error| format!("tool {name:?}: {url:?} is no URL: {error}"))?;
+            let url = Url::parse(&url).map_err(|error| format!("tool {name:?}: {url:?} is not a URL: {error}"))?;
             let fits = (1..=64).contains(&name.len())
                 && name.bytes().all(|one| one.is_ascii_alphanumeric() || matches!(one, b'_' | b'-'));
             if !fits {
@@ -365,7 +365,7 @@ fn tool(table: ToolTable) -> Result<ToolConfig, String> {
             }
             let method = table.method.unwrap_or_else(|| "POST".to_owned());
             let method = http::Method::from_bytes(method.to_ascii_uppercase().as_bytes())
-                .map_err(|_| format!("tool {name:?}: {method:?} is no HTTP method"))?;
+                .map_err(|_| format!("tool {name:?}: {method:?} is not an HTTP method"))?;
             Ok(ToolConfig::Http(Box::new(HttpTool {
                 name: name.into(),
                 description: table.description.into(),
@@ -412,7 +412,7 @@ impl AgentConfig {
         if let Some(path) = &self.prompt_file {
             let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
             if text.len() > LONGEST_PROMPT {
-                return Err(format!("{} has {} octets; {LONGEST_PROMPT} at most", path.display(), text.len()));
+                return Err(format!("{} has {} octets; the maximum is {LONGEST_PROMPT}", path.display(), text.len()));
             }
             self.prompt = Some(text.into());
         }

@@ -486,7 +486,7 @@ impl Dialogue {
             self.keys_are_whole();
         }
         if self.answer_due.is_some_and(|(at, _)| at <= now) {
-            self.note("the model does not answer".to_owned(), json!({ "event": "model_failed" }));
+            self.note("the model did not answer in time".to_owned(), json!({ "event": "model_failed" }));
             self.no_answer(now);
         }
         if self.silence.is_some_and(|at| at <= now) {
@@ -565,7 +565,7 @@ impl Dialogue {
     fn time_is_up(&mut self, now: Instant) {
         if std::mem::replace(&mut self.warned, true) {
             self.ends = None;
-            self.note("the call is as long as it may be".to_owned(), json!({ "event": "max_seconds" }));
+            self.note("the call has reached max_seconds".to_owned(), json!({ "event": "max_seconds" }));
             return self.give_up();
         }
         self.ends = Some(now + WARNING);

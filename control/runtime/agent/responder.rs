@@ -453,7 +453,7 @@ impl Responder {
         }
         self.rounds += 1;
         if self.rounds > MOST_ROUNDS + 1 {
-            self.note("the model only calls tools".to_owned(), json!({ "event": "model_failed" }));
+            self.note("the model called tools in too many rounds".to_owned(), json!({ "event": "model_failed" }));
             thought.calls.iter().for_each(|call| self.result(call, Err("not run".to_owned())));
             return self.engine_failed();
         }
@@ -549,7 +549,7 @@ impl Responder {
     fn deaf(&mut self, why: &str) {
         self.deaf += 1;
         if self.words_due.take().is_some() {
-            self.note(format!("words are missing: {why}"), json!({ "event": "words_missing", "why": why }));
+            self.note(format!("no recognition result: {why}"), json!({ "event": "words_missing", "why": why }));
         }
         if self.deaf > 2 {
             return self.engine_failed();
@@ -628,7 +628,7 @@ impl Responder {
             self.keys_are_whole(now);
         }
         if let Some(thought) = self.thought.as_ref().filter(|thought| !thought.ended && thought.due <= now) {
-            let why = format!("no word in {} s", self.how.model.timeout_seconds);
+            let why = format!("no text in {} s", self.how.model.timeout_seconds);
             self.thought(now, thought.id, Piece::Failed { why, for_good: false });
         }
         if let Some((_, said)) = self.filler.filter(|(at, _)| *at <= now) {
@@ -698,7 +698,7 @@ impl Responder {
         let phrases = self.phrases().clone();
         if std::mem::replace(&mut self.warned, true) {
             self.ends = None;
-            self.note("the call is as long as it may be".to_owned(), json!({ "event": "max_seconds" }));
+            self.note("the call has reached max_seconds".to_owned(), json!({ "event": "max_seconds" }));
             return self.give_up();
         }
         self.ends = Some(now + WARNING);

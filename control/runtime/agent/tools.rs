@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_tool_that_cannot_be_is_refused_with_what_would_be_right() {
         let why = |text: &str| serde_json::from_str::<Vec<ToolConfig>>(text).unwrap_err().to_string();
-        assert!(why(r#"["hangup"]"#).contains("none of hang_up, transfer, send_digits and record"));
+        assert!(why(r#"["hangup"]"#).contains("is not a built-in tool (hang_up, transfer, send_digits, record)"));
         assert!(why(r#"["transfer"]"#).contains("destinations"));
         assert!(why(r#"[{ "name": "a b", "url": "http://x/" }]"#).contains("a-z"));
     }

@@ -40,12 +40,15 @@ impl CallTask {
         let family = info.parent.and_then(|parent| self.legs.get(&parent)).map(|io| io.family()).unwrap_or_default();
         if depth > MOST_IN_A_ROW {
             return Err(format!(
-                "{} was not called: {MOST_IN_A_ROW} applications and numbers have called one another already",
+                "{} was not called: a chain of {MOST_IN_A_ROW} calls within this server leads to it already",
                 invite.to
             ));
         }
         if !family.takes_another() {
-            return Err(format!("{} was not called: too many calls within this server come of one", invite.to));
+            return Err(format!(
+                "{} was not called: too many calls within this server have the same origin",
+                invite.to
+            ));
         }
         let services = Arc::clone(&self.services);
         if services.accounts.standing(&route.account) != AccountStatus::Active {

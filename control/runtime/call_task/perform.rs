@@ -239,7 +239,7 @@ impl CallTask {
             }
             Err((None, why)) => {
                 let (call, conference) = (self.call.id(), &participation.conference);
-                tracing::warn!(%call, %leg, %conference, why, "no room for a conference");
+                tracing::warn!(%call, %leg, %conference, why, "conference not joined: the media engine has no room for it");
                 false
             }
         };
@@ -293,7 +293,7 @@ impl CallTask {
                 Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail })
             }
             _ if !shown => {
-                let detail = format!("{} is neither a number nor a verified caller id of the account", invite.from);
+                let detail = format!("{} is neither a number of the account nor a verified caller id", invite.from);
                 self.warn(leg, ReportedError::Caller, &detail);
                 Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: Some(detail) })
             }
@@ -405,7 +405,7 @@ impl CallTask {
         let services = &self.services;
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let Some((dialect, account)) = found else {
-            let status = StreamStatus::Failed(StreamFault::Internal.because("no dialect speaks for this call"));
+            let status = StreamStatus::Failed(StreamFault::Internal.because("unknown account or dialect"));
             return self.found_out(leg, LegEvent::Stream { id, status });
         };
         let wire = dialect.stream(&account, &info, id, &spec, clock::time());
@@ -493,7 +493,7 @@ impl CallTask {
             let Some((dialect, account)) = found else {
                 let failure = FetchFailure {
                     kind: FailureKind::BadUrl,
-                    detail: format!("account {} does not speak {}", fetch.leg.account, fetch.leg.dialect),
+                    detail: format!("account {} has no {} API", fetch.leg.account, fetch.leg.dialect),
                 };
                 let line = failure.detail.clone();
                 let result = Err(failure);
@@ -532,7 +532,7 @@ fn law_of(leg: &LegInfo) -> media::g711::Law {
 fn nowhere(to: &Address) -> String {
     match to {
         Address::Client(_) => format!("{NO_PHONE} is registered as {to}"),
-        Address::Application(_) => format!("there is no {to} that takes calls of this account"),
+        Address::Application(_) => format!("no {to} accepts calls from this account"),
         _ => format!("{to} is not on this server, and {NO_TRUNK}"),
     }
 }

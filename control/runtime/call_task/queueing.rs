@@ -21,7 +21,7 @@ impl CallTask {
                     let (services, queue) = (Arc::clone(services), entered.queue.clone());
                     tokio::spawn(async move {
                         if let Err(error) = queues::keep(&services.store, &queue).await {
-                            tracing::error!(%error, queue = %queue.name, "queue not written down");
+                            tracing::error!(%error, queue = %queue.name, "queue not stored");
                         }
                     });
                 }

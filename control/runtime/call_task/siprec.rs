@@ -33,7 +33,7 @@ impl CallTask {
         let parent = self.services.accounts.parent(&account);
         let connectors = self.services.siprec.get();
         let connector = connectors.find(&spec.connector, &account, parent.as_deref()).ok_or_else(|| {
-            SiprecFault::NoConnector.because(format!("there is no recording server {:?}", spec.connector))
+            SiprecFault::NoConnector.because(format!("no recording server is named {:?}", spec.connector))
         })?;
         let io = self.legs.get(&leg).ok_or_else(gone)?;
         let (services, affinity) = (Arc::clone(&self.services), self.call.id().0);
@@ -54,7 +54,7 @@ impl CallTask {
         let called = self.recorded(leg, |recorded| Session::call(new, recorded, open));
         match called.unwrap_or_else(|| Err(gone())) {
             Ok(session) => {
-                let line = format!("recording server \"{}\" ({}) is called", connector.name, connector.uri);
+                let line = format!("calling recording server \"{}\" ({})", connector.name, connector.uri);
                 self.note_line(now, leg, "siprec", line);
                 if let Some(io) = self.legs.get_mut(&leg) {
                     io.siprecs.push(session);

@@ -117,7 +117,7 @@ impl CallTask {
                 Some(key)
             }
             Err(error) => {
-                tracing::warn!(call = %self.call.id(), leg = %of, %error, "no room for a supervisor");
+                tracing::warn!(call = %self.call.id(), leg = %of, %error, "no media room for a supervisor");
                 None
             }
         }

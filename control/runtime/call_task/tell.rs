@@ -30,8 +30,8 @@ use crate::services::Services;
 /// Problems of one call that are stored as reports and notifications; later ones are only in its log.
 const MOST_NOTIFICATIONS: usize = 200;
 /// A hint for a stream whose URL has TLS and whose port has not: where the URL is written, and how its name is mapped.
-const TLS_OF_STREAMS: &str = "The URL is the stream's, in the application's document; [[origins]] is written with https:// and \
-                              http:// for streams too.";
+const TLS_OF_STREAMS: &str =
+    "The URL is in the application's document. In [[origins]], write https:// and http:// for streams too.";
 /// Notices of one call that may wait to be stored; then the call waits.
 const NOTICES: usize = 1024;
 
@@ -98,7 +98,7 @@ impl CallTask {
             _ => Ok(()),
         };
         if let Err(error) = written {
-            tracing::error!(call = %self.call.id(), leg = %event.leg.id, %error, "record not written");
+            tracing::error!(call = %self.call.id(), leg = %event.leg.id, %error, "record not stored");
         }
     }
 
@@ -263,7 +263,7 @@ impl CallTask {
                     // The notifier ends only with this task.
                     let _ = notices.send(submitted).await;
                 }
-                Err(error) => tracing::error!(call = %self.call.id(), %leg, %error, "notice not written down"),
+                Err(error) => tracing::error!(call = %self.call.id(), %leg, %error, "notice not stored"),
             }
         }
     }
@@ -350,7 +350,7 @@ fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()
     let task = tokio::spawn(async move {
         while let Some(submitted) = receiver.recv().await {
             if let Err(error) = services.deliveries.stored(submitted).await {
-                tracing::error!(%error, "notice not written down");
+                tracing::error!(%error, "notice not stored");
             }
         }
     });
@@ -366,14 +366,14 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
         EventKind::Ringing { early_media: false } => "ringing".into(),
         EventKind::Answered { .. } => "answered".into(),
         EventKind::Ended => event.leg.end.as_ref().map_or("ended".into(), |end| format!("ended: {end}").into()),
-        EventKind::DtmfReceived { .. } => "key pressed".into(),
+        EventKind::DtmfReceived { .. } => "DTMF digit received".into(),
         EventKind::PlaybackStarted(playback) => {
             let verb = if matches!(playback.source, AudioSource::Speech(_)) { "says" } else { "plays" };
             format!("{verb} {}", describe_source(&playback.source)).into()
         }
         EventKind::PlaybackEnded(_, end) => format!("playback {end}").into(),
         EventKind::GatherEnded { digits, terminator: Some(key), .. } if digits.is_empty() => {
-            format!("gathered no digits: {key} was pressed").into()
+            format!("gathered no digits: {key} was received").into()
         }
         EventKind::GatherEnded { digits, end, .. } => match digits.len() {
             0 if *end == GatherEnd::Valid => "gathered speech".into(),
@@ -382,12 +382,12 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
             count => format!("gathered {count} digits: {end}").into(),
         },
         EventKind::GatherPartial { words, .. } => {
-            format!("heard {} characters so far", words.text().chars().count()).into()
+            format!("recognised {} characters so far", words.text().chars().count()).into()
         }
-        EventKind::RecognitionFailed { why } => format!("speech is not heard: {why}").into(),
+        EventKind::RecognitionFailed { why } => format!("speech is not recognised: {why}").into(),
         EventKind::Transcription(facts) => format!("transcription {} {}", facts.id, facts.status).into(),
         EventKind::Transcribed(transcript) => match &transcript.state {
-            TranscriptState::InProgress => format!("transcription {} begun", transcript.id).into(),
+            TranscriptState::InProgress => format!("transcription {} started", transcript.id).into(),
             TranscriptState::Completed(_) => format!("transcription {} done", transcript.id).into(),
             TranscriptState::Failed(why) => format!("transcription {} failed: {why}", transcript.id).into(),
         },
@@ -395,10 +395,10 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
             format!("bridged with {}", named(dialect, with.id, |dialect| dialect.call_id(with.id))).into()
         }
         EventKind::Unbridged => "no longer bridged".into(),
-        EventKind::ConferenceJoined(one) => format!("takes part in conference {}", one.conference).into(),
+        EventKind::ConferenceJoined(one) => format!("joined conference {}", one.conference).into(),
         EventKind::ConferenceLeft(one) => format!("left conference {}", one.conference).into(),
         EventKind::Enqueued { queue, .. } => format!("waits in queue {queue}").into(),
-        EventKind::Dequeued(outcome) => format!("in queue {} no longer: {}", outcome.name, outcome.result).into(),
+        EventKind::Dequeued(outcome) => format!("left queue {}: {}", outcome.name, outcome.result).into(),
         EventKind::Recording(recording) => match recording.duration {
             Some(length) => {
                 format!("recording {} {}, {} ms", recorded(recording.id), recording.status, length.as_millis()).into()
@@ -415,13 +415,13 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
             format!("stream {id} {}", stream.status).into()
         }
         EventKind::MachineDetected(facts) => {
-            format!("answered by {}, known after {} ms", facts.verdict, facts.after.as_millis()).into()
+            format!("answered by {}, detected after {} ms", facts.verdict, facts.after.as_millis()).into()
         }
         EventKind::Dialed(result) => {
-            format!("dial {}, {} ms together", result.status, result.duration.as_millis()).into()
+            format!("dial {}, bridged for {} ms", result.status, result.duration.as_millis()).into()
         }
         EventKind::Refer(facts) => match facts.state {
-            ReferState::Started => "transfer asked of the far end".into(),
+            ReferState::Started => "transfer requested from the far end".into(),
             ReferState::Completed => "transferred by the far end".into(),
             ReferState::Failed => format!(
                 "transfer failed: {}",
@@ -431,7 +431,7 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
         },
         EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail).into(),
         EventKind::Apologised => "apologises to the caller: an application error has occurred".into(),
-        EventKind::Unsupported(_) => "the application is told that this is not done here".into(),
+        EventKind::Unsupported(_) => "the application is told that this request is not supported".into(),
         EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message).into(),
     }
 }
@@ -461,7 +461,7 @@ fn describe_source(source: &AudioSource) -> String {
         AudioSource::Speech(speech) => quoted(&speech.text),
         AudioSource::Url(url) => without_credentials(url),
         AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
-        AudioSource::Stored(name) => format!("the medium {}", quoted(name)),
+        AudioSource::Stored(name) => format!("the media file {}", quoted(name)),
         AudioSource::Tone(tone) => tone.to_string(),
         AudioSource::Music => "the server's music".to_owned(),
         AudioSource::Silence(length) => format!("{} ms of silence", length.as_millis()),

@@ -96,7 +96,7 @@ impl Announcer {
             match done {
                 Ok(()) => tokio::time::sleep_until(began + HASTE).await,
                 Err(fault) => {
-                    self.note("media", format!("not heard in the conference: {}", fault.why));
+                    self.note("media", format!("not played in the conference: {}", fault.why));
                     // A repeated error is reported once.
                     if said.as_ref() != Some(&fault.why) {
                         said = Some(self.complain(fault));
@@ -113,7 +113,7 @@ impl Announcer {
             Ok(audio) => audio,
             Err(error) => {
                 let fault = self.unplayable(source, error);
-                self.note("media", format!("not heard in the conference: {}", fault.why));
+                self.note("media", format!("not played in the conference: {}", fault.why));
                 self.complain(fault);
                 return;
             }
@@ -161,13 +161,13 @@ impl Announcer {
                 None => return Ok(()),
             }
         }
-        Err(Fault { code: None, why: format!("{MOST_DOCUMENTS} documents in a row only led to another one") })
+        Err(Fault { code: None, why: format!("{MOST_DOCUMENTS} documents in a row only redirected to another one") })
     }
 
     async fn fetch(&self, jar: &CookieJar, target: &Target) -> Result<Program, Fault> {
         let services = &self.services;
         let found = services.dialects.get(&self.leg.dialect).zip(services.accounts.by_name(&self.leg.account));
-        let Some((dialect, account)) = found else { return Err("nobody speaks for its account".into()) };
+        let Some((dialect, account)) = found else { return Err("unknown account or dialect".into()) };
         let reason = FetchReason::Conference { id: self.id, name: Arc::clone(&self.name), all: self.to.is_none() };
         let leg = Arc::clone(&self.leg);
         let fetch = Fetch { id: FetchId(0), leg, target: target.clone(), reason, scope: Scope::Conference };

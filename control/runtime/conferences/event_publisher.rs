@@ -55,7 +55,7 @@ pub(super) async fn tell(services: &Services, event: &ConferenceEvent, sequence:
     let info = &event.conference;
     tracing::debug!(conference = %info.id, name = %info.name, kind = ?event.kind, "conference");
     if let Err(error) = history::write(services, event).await {
-        tracing::error!(%error, conference = %info.id, "record not written");
+        tracing::error!(%error, conference = %info.id, "record not stored");
     }
     let Some((dialect, account)) = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account))
     else {
@@ -67,7 +67,7 @@ pub(super) async fn tell(services: &Services, event: &ConferenceEvent, sequence:
         *sequence += u32::from(notice.numbered);
         let delivery = notify::conference_delivery(notice, dialect.as_ref(), info, rand::random());
         if let Err(error) = services.deliveries.enqueue(delivery).await {
-            tracing::error!(%error, conference = %info.id, "notice not written down");
+            tracing::error!(%error, conference = %info.id, "notice not stored");
         }
     }
 }

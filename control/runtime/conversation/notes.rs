@@ -44,7 +44,7 @@ impl<'a> ConversationLog<'a> {
         self.lines = self.lines.saturating_add(1);
         match self.lines {
             ..MOST => self.push(text, Some(data)),
-            MOST => self.push("the rest of this conversation is not written down, only counted".to_owned(), None),
+            MOST => self.push("the rest of this conversation is not logged, only counted".to_owned(), None),
             _ => {}
         }
         if let ConversationFact::NotSaid(why) = fact {
@@ -67,9 +67,9 @@ impl<'a> ConversationLog<'a> {
     /// Logs that speech recognition has failed.
     pub(super) fn deaf(&self, why: &RecogniseError) {
         let (conversation, leg) = &self.names;
-        tracing::warn!(%leg, %conversation, "the caller is not heard: {why}");
+        tracing::warn!(%leg, %conversation, "the caller's speech is not recognised: {why}");
         let data = json!({ "event": "not_heard", "why": why.to_string() });
-        self.push(format!("the caller is not heard: {why}"), Some(data));
+        self.push(format!("the caller's speech is not recognised: {why}"), Some(data));
     }
 
     /// Logs the totals at the end.
@@ -78,7 +78,7 @@ impl<'a> ConversationLog<'a> {
         if self.lines >= MOST {
             let left_out = self.lines - MOST + 1;
             // Writing to a String cannot fail.
-            let _ = write!(text, "; {left_out} lines were not written down");
+            let _ = write!(text, "; {left_out} lines were not logged");
         }
         let ms = |time: std::time::Duration| time.as_millis() as u64;
         let data = json!({
@@ -107,7 +107,7 @@ fn line(fact: &ConversationFact, words: bool) -> (String, Value) {
             format!(
                 "heard {}{}",
                 quoted(text),
-                if *told { "" } else { "; the application is not told while it speaks" }
+                if *told { "" } else { "; not sent to the application, which is speaking" }
             ),
             json!({ "event": "heard", "text": shown(text), "told": told }),
         ),
@@ -118,9 +118,9 @@ fn line(fact: &ConversationFact, words: bool) -> (String, Value) {
             let url = without_credentials(url);
             (format!("played {url}"), json!({ "event": "played", "url": url }))
         }
-        ConversationFact::NotSaid(why) => (format!("not said: {why}"), json!({ "event": "not_said", "why": why })),
+        ConversationFact::NotSaid(why) => (format!("not spoken: {why}"), json!({ "event": "not_said", "why": why })),
         ConversationFact::Interrupted { by, after, heard } => (
-            format!("interrupted by {by} after {} ms; heard of the reply: {}", after.as_millis(), quoted(heard)),
+            format!("interrupted by {by} after {} ms; the caller heard: {}", after.as_millis(), quoted(heard)),
             json!({ "event": "interrupted", "by": by, "after_ms": after.as_millis() as u64, "text": shown(heard) }),
         ),
         ConversationFact::Turn(turn) => (turn.to_string(), turn.json()),
@@ -154,8 +154,8 @@ mod tests {
         assert_eq!(line(&heard("sales \"please\""), true).0, r#"heard "sales \"please\"""#);
         assert_eq!(line(&heard("sales"), false).0, "heard 5 characters");
         assert_eq!(line(&heard("sales"), false).1, json!({ "event": "heard", "text": null, "told": true }));
-        assert_eq!(line(&cut, true).0, "interrupted by a key after 1200 ms; heard of the reply: \"One, two\"");
-        assert_eq!(line(&cut, false).0, "interrupted by a key after 1200 ms; heard of the reply: 8 characters");
+        assert_eq!(line(&cut, true).0, "interrupted by a key after 1200 ms; the caller heard: \"One, two\"");
+        assert_eq!(line(&cut, false).0, "interrupted by a key after 1200 ms; the caller heard: 8 characters");
         let long = "word ".repeat(200);
         assert_eq!(line(&ConversationFact::Said(long), true).0.chars().count(), "said \"\"...".len() + LONGEST);
     }
@@ -170,9 +170,9 @@ mod tests {
         notes.end(Totals::default());
         let lines = inbox.log().lines();
         assert_eq!(lines.len(), MOST as usize + 1);
-        assert_eq!(lines[MOST as usize - 1].text, "the rest of this conversation is not written down, only counted");
+        assert_eq!(lines[MOST as usize - 1].text, "the rest of this conversation is not logged, only counted");
         let last = &lines[MOST as usize];
-        assert_eq!(last.text, "conversation VX1: 0 turns, 0 interruptions; 4401 lines were not written down");
+        assert_eq!(last.text, "conversation VX1: 0 turns, 0 interruptions; 4401 lines were not logged");
         assert_eq!(last.data.as_ref().unwrap()["turns"], 0);
     }
 }

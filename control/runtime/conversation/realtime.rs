@@ -184,11 +184,11 @@ impl RealtimeTask<'_> {
             // Realtime models send no binary messages.
             SocketMessage::Binary => {}
             SocketMessage::Closed(how) => {
-                let why = how.err().map_or_else(|| "it closed the connection".to_owned(), |why| why.detail);
+                let why = how.err().map_or_else(|| "the model's server closed the connection".to_owned(), |why| why.detail);
                 self.socket = None;
                 if self.sockets < MOST_SOCKETS {
                     let data = serde_json::json!({ "event": "model_lost", "why": why });
-                    self.notes.of_agent(format!("the model is asked anew: {why}"), data);
+                    self.notes.of_agent(format!("reconnecting to the model: {why}"), data);
                     self.open().await;
                 } else {
                     self.lost(&why);
@@ -259,7 +259,7 @@ impl RealtimeTask<'_> {
                     if let Some(writer) = &self.writer
                         && writer.audio(octets).is_err()
                     {
-                        let why = format!("audio of more than {} s is not played", LONGEST.as_secs());
+                        let why = format!("audio longer than {} s is not played", LONGEST.as_secs());
                         self.notes.of_agent(why, serde_json::json!({ "event": "problem" }));
                     }
                 }

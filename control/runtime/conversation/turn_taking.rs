@@ -305,7 +305,7 @@ impl TurnTaking {
         self.tell(ConversationEvent::Problem(why));
         self.malformed += 1;
         if self.malformed >= MOST_MALFORMED {
-            let why = StreamFault::Protocol.because("too many messages in a row that mean nothing");
+            let why = StreamFault::Protocol.because("too many invalid messages in a row");
             self.end(ConversationStatus::Failed { after_start: true, why }, true);
         }
     }
@@ -601,7 +601,7 @@ impl TurnTaking {
             // Told once until there is room again, as thousands of pieces may be dropped.
             if !std::mem::replace(&mut self.full, true) {
                 self.tell(ConversationEvent::Problem(
-                    "too much waits to be said: this and what follows is dropped until there is room".to_owned(),
+                    "too much text waits to be spoken: this text and what follows are dropped until there is room".to_owned(),
                 ));
             }
             return;

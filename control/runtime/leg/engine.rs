@@ -20,7 +20,7 @@ impl LegIo {
             Some(session) => match session.command(command) {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::warn!(leg = %LegId(self.key.0), ?error, "media engine takes no command");
+                    tracing::warn!(leg = %LegId(self.key.0), ?error, "media engine accepts no commands");
                     false
                 }
             },

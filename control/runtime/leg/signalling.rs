@@ -74,7 +74,7 @@ impl LegIo {
         let accepted = match sdp {
             Some(sdp) => session.accept(&sdp).map_err(|error| error.to_string()),
             None if self.negotiated => Ok(()),
-            None => Err(self.refusal.take().map_or_else(|| "there is none".to_owned(), |refusal| refusal.why)),
+            None => Err(self.refusal.take().map_or_else(|| "there is no SDP".to_owned(), |refusal| refusal.why)),
         };
         if let Err(why) = accepted {
             return Some(self.hangup_without_audio(&why));
@@ -165,13 +165,13 @@ impl LegIo {
     }
 
     fn hangup_without_audio(&mut self, why: &str) -> LegEvent {
-        tracing::warn!(leg = %LegId(self.key.0), "description refused: {why}");
+        tracing::warn!(leg = %LegId(self.key.0), "SDP refused: {why}");
         self.redirects = None;
         // An answered call cannot be refused. Its BYE carries the reason that the refusal would have had.
         let headers = self.last_headers();
         let reason = Some(reason::NOT_ACCEPTABLE.to_owned());
         self.send(sip::Command::Hangup { leg: self.key, status: 488, reason, headers });
-        let detail = Some(format!("its session description has no audio for us: {why}"));
+        let detail = Some(format!("its SDP has no usable audio: {why}"));
         LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488), detail }
     }
 
@@ -182,7 +182,7 @@ impl LegIo {
                 words.map(|words| format!("{cause} by the far end ({words})"))
             }
             (sip::EndCause::Rejected, Some(status @ (401 | 407)), _, Some(callee)) if !callee.authenticates => {
-                Some(format!("{status}, and {} was called without credentials", callee.name))
+                Some(format!("{status}: {} demands credentials, but none are configured", callee.name))
             }
             (sip::EndCause::Rejected, Some(status), words, _) => {
                 Some(format!("{status} {}", words.unwrap_or_default()))

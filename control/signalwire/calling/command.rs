@@ -159,7 +159,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         "detect" => {
             let detect = parameters.object("detect").ok_or_else(|| ApiError::missing("detect"))?;
             if detect.get("type").and_then(Value::text) == Some("digit") {
-                return Err(not_served("detect.type", "digit: digits are collected"));
+                return Err(not_served("detect.type", "digit detection: use calling.collect"));
             }
             let none = Object::default();
             let own = Parameters::new(detect.get("params").and_then(Value::object).unwrap_or(&none));
@@ -208,7 +208,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
                 return commands(vec![Command::StopNamedTranscription(media::LIVE.to_owned())]);
             }
             let start = action.object().and_then(|action| action.get("start")).and_then(Value::object);
-            let start = start.ok_or_else(|| not_served("action", "other actions than start and stop"))?;
+            let start = start.ok_or_else(|| not_served("action", "actions other than start and stop"))?;
             commands(vec![Command::StartTranscription(Box::new(media::transcription(&Parameters::new(start))))])
         }
         "transcribe" => {
@@ -228,14 +228,14 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         // This server has no client that receives user events.
         "user_event" => commands(Vec::new()),
         _ if name.starts_with("ai") || name.ends_with("_fax.stop") => {
-            Err(ApiError::state("invalid_state", format!("no job of the call is one for {command}")))
+            Err(ApiError::state("invalid_state", format!("the call has no job for {command}")))
         }
         _ => Err(unknown(command)),
     }
 }
 
 fn unknown(command: &str) -> ApiError {
-    ApiError::invalid("invalid_command_attempted", "command", format!("there is no command {command:?}"))
+    ApiError::invalid("invalid_command_attempted", "command", format!("unknown command {command:?}"))
 }
 
 fn not_served(attribute: &str, what: &str) -> ApiError {
@@ -256,12 +256,12 @@ fn note(all: &Parameters<'_>, own: Parameters<'_>) {
 fn document(parameters: &Parameters<'_>) -> Result<Option<Target>, ApiError> {
     match (parameters.text("url"), parameters.get("swml")) {
         (Some(_), Some(_)) => {
-            Err(ApiError::invalid("incompatible_parameters", "swml", "url and swml exclude each other"))
+            Err(ApiError::invalid("incompatible_parameters", "swml", "url and swml cannot be used together"))
         }
         (Some(url), None) if is_url(&url, WEB) => {
             Ok(Some(Target { url: url.into(), method: parameters.method("url_method") }))
         }
-        (Some(_), None) => Err(ApiError::invalid("not_an_http_url", "url", "url begins with http: or https:")),
+        (Some(_), None) => Err(ApiError::invalid("not_an_http_url", "url", "url must begin with http: or https:")),
         (None, Some(swml)) => checked(swml, "swml").map(Some),
         (None, None) => Ok(None),
     }
@@ -297,7 +297,7 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
     let from = parameters.text("caller_id").or_else(|| parameters.text("from"));
     let from = from.ok_or_else(|| ApiError::missing("from"))?;
     if parameters.get("to_script").is_some() {
-        return Err(not_served("to_script", "a document of the far end's own"));
+        return Err(not_served("to_script", "a separate document for the far end"));
     }
     let first = document(parameters)?
         .ok_or_else(|| ApiError::invalid("inline_swml_or_swml_webhook_required", "url", "a call needs url or swml"))?;
@@ -308,19 +308,19 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
         _ => None,
     };
     if let Some(code) = code {
-        return Err(ApiError::invalid(code, "to", format!("{to} is no E.164 number, SIP URI or phone")));
+        return Err(ApiError::invalid(code, "to", format!("{to} is not an E.164 number, SIP URI or phone")));
     }
     if matches!((&called, &caller), (Address::Phone(_), Address::Name(_) | Address::Client(_))) {
-        return Err(ApiError::invalid("invalid_from_number", "from", format!("{from} is no number")));
+        return Err(ApiError::invalid("invalid_from_number", "from", format!("{from} is not a phone number")));
     }
     let envs = parameters.pairs("custom_variables");
     if envs.len() > MOST_VARIABLES {
-        let message = format!("there may be {MOST_VARIABLES}");
+        let message = format!("at most {MOST_VARIABLES} are allowed");
         return Err(ApiError::invalid("too_many_custom_variables", "custom_variables", message));
     }
     let digits = parameters.text("send_digits").map(|digits| digits.replace(',', "w"));
     if digits.as_deref().is_some_and(|digits| !digits.chars().all(|key| "0123456789*#ABCDw".contains(key))) {
-        parameters.note("send_digits", "holds what is no key (0-9 * # A-D w ,)");
+        parameters.note("send_digits", "contains an invalid digit (allowed: 0-9 * # A-D w ,)");
     }
     let moments = state_moments(&parameters.texts("status_events"));
     let credentials = parameters.text("username").zip(parameters.text("password"));
@@ -385,7 +385,7 @@ fn update(leg: LegId, parameters: &Parameters<'_>) -> Result<Plan, ApiError> {
             |leg| if leg.status.is_final() { Err(over()) } else { Ok(()) }
         }
         (None, Some(_)) => {
-            return Err(ApiError::invalid("invalid_parameter", "status", "status is canceled or completed"));
+            return Err(ApiError::invalid("invalid_parameter", "status", "status must be canceled or completed"));
         }
         (None, None) if commands.is_empty() => return Err(ApiError::missing("url")),
         (None, None) => |leg| if leg.status.is_final() { Err(over()) } else { Ok(()) },
@@ -394,7 +394,7 @@ fn update(leg: LegId, parameters: &Parameters<'_>) -> Result<Plan, ApiError> {
 }
 
 fn over() -> ApiError {
-    ApiError::state("cannot_update_completed", "the call is over")
+    ApiError::state("cannot_update_completed", "the call has ended")
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of times is from 0 to 1,000")]
@@ -432,7 +432,7 @@ fn piece(item: &Value, parameters: &Parameters<'_>) -> Result<Play, ApiError> {
         Some("silence") => Play::once(AudioSource::Silence(seconds(1))),
         Some("ringtone") => ringing(&own.text("name").unwrap_or_else(|| "us".to_owned()), seconds(6)),
         _ => {
-            let message = "a piece is audio, tts, silence or ringtone";
+            let message = "play.type must be audio, tts, silence or ringtone";
             return Err(ApiError::invalid("invalid_parameter", "play.type", message));
         }
     };

@@ -150,10 +150,10 @@ async fn known(app: &App, account: &Account, leg: LegId) -> Result<Arc<LegInfo>,
 fn not_created(error: CreateError) -> ApiError {
     match error {
         CreateError::NoRoute(to) => {
-            ApiError::invalid("billing_route_not_found", "to", format!("no trunk, number or phone is for {to}"))
+            ApiError::invalid("billing_route_not_found", "to", format!("no trunk, number or phone matches {to}"))
         }
         CreateError::ForeignCaller(from) => {
-            ApiError::invalid("not_valid_for_caller_id", "from", format!("{from} is no number of the project"))
+            ApiError::invalid("not_valid_for_caller_id", "from", format!("{from} is not a number of the project"))
         }
         CreateError::NoSuchLeg => ApiError::NotFound,
         CreateError::Draining | CreateError::NoPorts | CreateError::Full | CreateError::Barred(_) => {

@@ -61,7 +61,7 @@ impl ApiError {
     }
 
     fn unauthorized() -> Self {
-        let detail = "The project and its token are not known".into();
+        let detail = "The project or its token is unknown".into();
         Self { status: StatusCode::UNAUTHORIZED, code: "unauthorized", detail }
     }
 
@@ -153,7 +153,7 @@ async fn update(State(app): State<App>, headers: HeaderMap, Path(id): Path<Strin
     let mut row = found(&app, &account, &id).await?;
     if text(&wanted, "username")?.is_some_and(|name| name != row.name) && text(&wanted, "password")?.is_none() {
         // The stored digest of a password is valid for one user name only.
-        return Err(ApiError::invalid("missing_required_parameter", "password is needed with another username"));
+        return Err(ApiError::invalid("missing_required_parameter", "a new username requires a password"));
     }
     row.updated_at = Timestamp::now();
     let row = changed(&app, &account, row, &wanted)?;
@@ -173,7 +173,7 @@ fn read(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError {
         status: StatusCode::BAD_REQUEST,
         code: "bad_request",
-        detail: format!("The body is no JSON object: {error}"),
+        detail: format!("The body is not a JSON object: {error}"),
     })
 }
 
@@ -210,7 +210,10 @@ fn changed(
     if let Some(name) = text(wanted, "username")? {
         let is_plain = |one: char| one.is_ascii_alphanumeric() || "+*#._-".contains(one);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(is_plain) {
-            return Err(ApiError::invalid("invalid_parameter", "username has letters, digits and + * # . _ - only"));
+            return Err(ApiError::invalid(
+                "invalid_parameter",
+                "username may contain only letters, digits and + * # . _ -",
+            ));
         }
         if routing.phones().is_configured(&account.name, name) {
             return Err(taken(name));
@@ -219,7 +222,10 @@ fn changed(
     }
     if let Some(password) = text(wanted, "password")? {
         if password.is_empty() || password.len() > LONGEST_NAME {
-            return Err(ApiError::invalid("invalid_parameter", format!("password has 1 to {LONGEST_NAME} characters")));
+            return Err(ApiError::invalid(
+                "invalid_parameter",
+                format!("password must have 1 to {LONGEST_NAME} characters"),
+            ));
         }
         phone.set_password(&row.name, routing.phones().realm(), password);
     }
@@ -231,7 +237,9 @@ fn changed(
             "required" => Some(true),
             // SRTP is used if the phone offers it.
             "default" | "optional" => None,
-            _ => return Err(ApiError::invalid("invalid_parameter", "encryption is default, required or optional")),
+            _ => {
+                return Err(ApiError::invalid("invalid_parameter", "encryption must be default, required or optional"));
+            }
         };
         phone.other.insert("encryption".into(), word.into());
     }
@@ -263,7 +271,7 @@ fn decided(phone: &mut ProvisionedPhone, wanted: &Map<String, Value>) -> Result<
             kept(key).ok_or_else(|| ApiError::invalid("missing_required_parameter", format!("{key} is missing")))?;
         match url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
             true => Ok(url.into()),
-            false => Err(ApiError::invalid("invalid_parameter", format!("{key} is no http or https URL"))),
+            false => Err(ApiError::invalid("invalid_parameter", format!("{key} is not an http or https URL"))),
         }
     };
     let (mut dialect, mut voice_url, mut application, mut outbound) = (NAME, None, None, false);
@@ -280,8 +288,8 @@ fn decided(phone: &mut ProvisionedPhone, wanted: &Map<String, Value>) -> Result<
         }
         other => {
             let detail = format!(
-                "call_handler {other:?} is not served here; default, passthrough, block-pstn, laml_webhooks, laml_application and \
-                 relay_script are"
+                "call_handler {other:?} is not supported; supported are default, passthrough, block-pstn, laml_webhooks, laml_application and \
+                 relay_script"
             );
             return Err(ApiError::invalid("invalid_parameter", detail));
         }
@@ -299,7 +307,7 @@ fn text<'a>(wanted: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>
         None => Ok(None),
         Some(Value::Null) => Ok(Some("")),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(ApiError::invalid("invalid_parameter", format!("{key} is no text"))),
+        Some(_) => Err(ApiError::invalid("invalid_parameter", format!("{key} must be a string"))),
     }
 }
 

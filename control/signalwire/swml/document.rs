@@ -286,19 +286,24 @@ impl Document {
         let wrong = |code, detail: &str| Fault::new(code, detail);
         let document = value
             .object()
-            .ok_or_else(|| wrong(Code::ElementWrongType, "a document is an object with version and sections"))?;
+            .ok_or_else(|| wrong(Code::ElementWrongType, "a document must be an object with version and sections"))?;
         match document.get("version") {
             None => {}
             Some(version) if version.text() == Some("1.0.0") => {}
-            Some(version) => return Err(Fault::new(Code::VersionInvalid, format!("version is 1.0.0, not {version}"))),
+            Some(version) => {
+                return Err(Fault::new(Code::VersionInvalid, format!("version must be 1.0.0, not {version}")));
+            }
         }
         if let Some((key, _)) = document.iter().find(|(key, _)| !matches!(*key, "version" | "sections")) {
-            return Err(Fault::new(Code::ElementUndefined, format!("a document has version and sections, no {key:?}")));
+            return Err(Fault::new(
+                Code::ElementUndefined,
+                format!("a document has only version and sections, not {key:?}"),
+            ));
         }
         let sections = document.get("sections").ok_or_else(|| wrong(Code::SectionsMissing, "there are no sections"))?;
         let sections = sections
             .object()
-            .ok_or_else(|| wrong(Code::ElementWrongType, "sections is an object of sections by name"))?;
+            .ok_or_else(|| wrong(Code::ElementWrongType, "sections must be an object of sections by name"))?;
         if sections.get("main").is_none() {
             return Err(wrong(Code::MainSectionMissing, "there is no section main"));
         }
@@ -340,7 +345,7 @@ impl Reader {
             Value::List(items) => items.as_slice(),
             Value::Null | Value::Undefined => &[],
             one @ (Value::Object(_) | Value::Text(_)) => std::slice::from_ref(one),
-            _ => return Err(self.fault(Code::ElementWrongType, "a section is a list of steps")),
+            _ => return Err(self.fault(Code::ElementWrongType, "a section must be a list of steps")),
         };
         let mut read = Vec::with_capacity(steps.len());
         for (index, step) in steps.iter().enumerate() {
@@ -356,10 +361,15 @@ impl Reader {
             Value::Text(name) => (name.as_str(), &Value::Null),
             Value::Object(object) => match object.iter().collect::<Vec<_>>().as_slice() {
                 [one] => *one,
-                [] => return Err(self.fault(Code::MethodMissingName, "a step names a method")),
-                _ => return Err(self.fault(Code::MethodMissingName, "a step is one method: begin each with \"- \"")),
+                [] => return Err(self.fault(Code::MethodMissingName, "a step must name a method")),
+                _ => {
+                    return Err(self.fault(
+                        Code::MethodMissingName,
+                        "a step must have exactly one method: begin each with \"- \"",
+                    ));
+                }
             },
-            _ => return Err(self.fault(Code::ElementWrongType, "a step is a method, such as play: {url: ...}")),
+            _ => return Err(self.fault(Code::ElementWrongType, "a step must be a method, such as play: {url: ...}")),
         };
         let Some(method) = METHODS.iter().find(|method| method.name == name) else {
             return Err(self.fault(Code::MethodUndefined, format_args!("there is no method {name:?}")));
@@ -392,7 +402,7 @@ impl Reader {
             }
             Value::List(_) if method.name == "play" => [("urls", value.clone())].into_iter().collect(),
             _ if method.first.is_empty() => {
-                return Err(self.fault(Code::ElementWrongType, "its parameters are an object"));
+                return Err(self.fault(Code::ElementWrongType, "its parameters must be an object"));
             }
             bare => [(method.first, bare.clone())].into_iter().collect(),
         };
@@ -446,7 +456,7 @@ impl Reader {
         let variable = match parameters.get("variable") {
             None | Some(Value::Null) => None,
             Some(Value::Text(name)) => Some(name.clone()),
-            Some(_) => return Err(self.fault(Code::ElementWrongType, "variable is the name of one")),
+            Some(_) => return Err(self.fault(Code::ElementWrongType, "variable must be the name of a variable")),
         };
         let mut cases = Vec::new();
         match parameters.remove("case") {
@@ -458,7 +468,7 @@ impl Reader {
                 }
             }
             None | Some(Value::Null) => {}
-            Some(_) => return Err(self.fault(Code::ElementWrongType, "case is an object of steps by value")),
+            Some(_) => return Err(self.fault(Code::ElementWrongType, "case must be an object of steps by value")),
         }
         let default = match parameters.get("default") {
             Some(_) => Some(self.named_steps(parameters, "default")?),
@@ -471,13 +481,13 @@ impl Reader {
         let items = match value {
             Value::List(items) => items.as_slice(),
             one @ Value::Object(_) => std::slice::from_ref(one),
-            _ => return Err(self.fault(Code::ElementWrongType, "cond is a list of conditions")),
+            _ => return Err(self.fault(Code::ElementWrongType, "cond must be a list of conditions")),
         };
         let mut branches = Vec::new();
         for (index, item) in items.iter().enumerate() {
             self.place.push(format!("[{index}]"));
             let Value::Object(mut object) = item.clone() else {
-                return Err(self.fault(Code::ElementWrongType, "a condition has when and then, or else"));
+                return Err(self.fault(Code::ElementWrongType, "a condition must have when and then, or else"));
             };
             let when = match object.remove("when") {
                 None => None,

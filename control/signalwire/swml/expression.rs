@@ -104,7 +104,7 @@ fn quoted(text: &str, quote: char) -> Result<(Token, usize), String> {
                 Some('r') => value.push('\r'),
                 Some('u') => {
                     let digits: String = letters.by_ref().take(4).map(|(_, digit)| digit).collect();
-                    let code = u32::from_str_radix(&digits, 16).map_err(|_| "a bad \\u escape".to_owned())?;
+                    let code = u32::from_str_radix(&digits, 16).map_err(|_| "an invalid \\u escape".to_owned())?;
                     value.push(char::from_u32(code).unwrap_or('\u{fffd}'));
                 }
                 Some(other) => value.push(other),
@@ -113,7 +113,7 @@ fn quoted(text: &str, quote: char) -> Result<(Token, usize), String> {
             _ => value.push(letter),
         }
     }
-    Err("a text without an end".to_owned())
+    Err("a text without a closing quote".to_owned())
 }
 
 fn number(text: &str) -> Result<(Token, usize), String> {
@@ -134,7 +134,7 @@ fn number(text: &str) -> Result<(Token, usize), String> {
     }
     let word = &text[..end];
     let number = Value::from(word).to_number();
-    if number.is_nan() { Err(format!("{word} is no number")) } else { Ok((Token::Number(number), end)) }
+    if number.is_nan() { Err(format!("{word} is not a number")) } else { Ok((Token::Number(number), end)) }
 }
 
 // ----- tree -----------------------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ impl Parser {
                 node = Node::Call { of: Box::new(node), arguments };
             } else if optional || self.takes(".") {
                 let Some(Token::Name(name)) = self.tokens.get(self.at).cloned() else {
-                    return Err("a name is missing behind the point".to_owned());
+                    return Err("a name is missing after the dot".to_owned());
                 };
                 self.at += 1;
                 let key = Box::new(Node::Constant(Value::Text(name)));
@@ -293,7 +293,7 @@ impl Parser {
     }
 
     fn primary(&mut self) -> Result<Node, String> {
-        let token = self.tokens.get(self.at).cloned().ok_or_else(|| "it ends too early".to_owned())?;
+        let token = self.tokens.get(self.at).cloned().ok_or_else(|| "the expression ends too early".to_owned())?;
         self.at += 1;
         match token {
             Token::Number(number) => Ok(Node::Constant(Value::Number(number))),
@@ -305,7 +305,7 @@ impl Parser {
                 "undefined" => Node::Constant(Value::Undefined),
                 "function" | "return" | "if" | "for" | "while" | "var" | "let" | "const" | "new" | "await"
                 | "class" => {
-                    return Err(format!("{name} is no part of an expression here"));
+                    return Err(format!("{name} is not supported in expressions"));
                 }
                 _ => Node::Name(name),
             }),
@@ -418,13 +418,13 @@ impl Machine<'_> {
                 member(&of, &key)?
             }
             Node::Call { of, arguments } => self.call(of, arguments)?,
-            Node::Arrow { .. } => return Err("a function is only an argument here".to_owned()),
+            Node::Arrow { .. } => return Err("functions are supported only as arguments".to_owned()),
         })
     }
 
     fn spend(&mut self, steps: usize) -> Result<(), String> {
         self.steps = self.steps.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
-        if self.steps > MOST_STEPS { Err("it takes too many steps".to_owned()) } else { Ok(()) }
+        if self.steps > MOST_STEPS { Err("the evaluation takes too many steps".to_owned()) } else { Ok(()) }
     }
 
     fn values(&mut self, nodes: &[Node]) -> Result<Vec<Value>, String> {
@@ -490,9 +490,9 @@ impl Machine<'_> {
             }
             Node::Member { of, key, optional } => match &**key {
                 Node::Constant(Value::Text(name)) => (of, name.as_str(), *optional),
-                _ => return Err("only what has a name can be called".to_owned()),
+                _ => return Err("only a function with a name can be called".to_owned()),
             },
-            _ => return Err("only what has a name can be called".to_owned()),
+            _ => return Err("only a function with a name can be called".to_owned()),
         };
         if let Node::Name(object) = &**of
             && matches!(object.as_str(), "Math" | "JSON" | "Number" | "Array" | "Object")
@@ -546,7 +546,7 @@ impl Machine<'_> {
                 "some" if value.is_truthy() => return Ok(true.into()),
                 "every" if !value.is_truthy() => return Ok(false.into()),
                 "filter" | "find" | "findIndex" | "some" | "every" => {}
-                _ => return Err(format!("lists have no {name} that takes a function here")),
+                _ => return Err(format!("lists have no method {name} that takes a function")),
             }
         }
         Ok(match name {
@@ -682,7 +682,7 @@ fn static_method(object: &str, name: &str, arguments: &[Value]) -> Result<Value,
             let keys = first.object().map(|object| object.iter().map(|(key, _)| key.into()).collect());
             Value::List(keys.unwrap_or_default())
         }
-        _ => return Err(format!("there is no {object}.{name} here")),
+        _ => return Err(format!("{object}.{name} is not supported")),
     })
 }
 
@@ -733,7 +733,7 @@ fn method(of: &Value, name: &str, arguments: &[Value]) -> Result<Value, String> 
     match known {
         Some(value) => Ok(value),
         None if name == "toString" => text(of.to_string()),
-        None => Err(format!("there is no {name} here")),
+        None => Err(format!("{name} is not supported")),
     }
 }
 
@@ -810,7 +810,7 @@ fn text_method(own: &str, name: &str, arguments: &[Value]) -> Result<Option<Valu
             text(format!("{own}{more}"))?
         }
         "repeat" => {
-            let times = place(&first).ok_or_else(|| "a text cannot be repeated so often".to_owned())?;
+            let times = place(&first).ok_or_else(|| "the number of repetitions is not valid".to_owned())?;
             if times.saturating_mul(own.len()) > LARGEST {
                 return Err("a text becomes too large".to_owned());
             }
@@ -1032,7 +1032,7 @@ mod tests {
         assert_eq!(of(&["1"; 500].join("+")), "error: too many operators in a row");
         let nested = "l.map(a=>l.map(b=>l.map(c=>l.map(d=>l.map(e=>l.map(f=>1))))))";
         let wide: Object = [("l", Value::List(vec![Value::Null; 50]))].into_iter().collect();
-        assert_eq!(evaluate(nested, &Names(wide)).unwrap_err(), "it takes too many steps");
+        assert_eq!(evaluate(nested, &Names(wide)).unwrap_err(), "the evaluation takes too many steps");
         let long: Object = [("l", Value::Text("x".repeat(900_000)))].into_iter().collect();
         assert!(evaluate("l + l", &Names(long)).is_err());
         assert!(of("'x'.repeat(2000000)").starts_with("error"));

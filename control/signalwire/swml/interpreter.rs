@@ -229,7 +229,7 @@ impl Interpreter {
                 continue;
             };
             if self.frames.len() > DEEPEST {
-                let detail = format!("{}: more than {DEEPEST} sections and conditions in one another", self.place);
+                let detail = format!("{}: more than {DEEPEST} nested sections and conditions", self.place);
                 return Err(Fault::new(Code::NestedTooDeep, detail));
             }
             match self.run(&step)? {

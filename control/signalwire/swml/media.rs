@@ -58,7 +58,7 @@ pub(crate) fn recording(
     let silence = silence.unwrap_or(Duration::from_secs_f64(defaults.end_silence));
     let formats = [("wav", RecordingFormat::Wav), ("mp3", RecordingFormat::Mp3), ("mp4", RecordingFormat::Wav)];
     if parameters.text("format").as_deref() == Some("mp4") {
-        parameters.note("format", "mp4 is not made here: it is a WAV file");
+        parameters.note("format", "mp4 is not supported: the recording is a WAV file");
     }
     let stereo = parameters.flag("stereo").unwrap_or(false);
     RecordingSpec {
@@ -168,7 +168,7 @@ fn codec(parameters: &Parameters<'_>) -> StreamCodec {
     let wanted = rate.map_or_else(|| name.to_owned(), |rate| format!("{name}@{rate}"));
     let found = CODECS.iter().find(|(word, _)| word.eq_ignore_ascii_case(&wanted));
     if found.is_none() {
-        parameters.note("codec", format!("{text} is not sent here: it is PCMU"));
+        parameters.note("codec", format!("{text} is not supported: PCMU is used"));
     }
     found.map_or(StreamCodec::Pcmu, |(_, codec)| *codec)
 }

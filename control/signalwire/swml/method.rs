@@ -163,7 +163,7 @@ impl Interpreter {
                 let uri = parameters.text("uri").unwrap_or_default();
                 self.set("tap_uri", uri.as_str());
                 let Some(spec) = media::tap(parameters, &uri, "rtp_ptime", callback) else {
-                    parameters.note("uri", "is rtp://ADDRESS:PORT, or begins with ws: or wss:");
+                    parameters.note("uri", "must be rtp://ADDRESS:PORT or begin with ws: or wss:");
                     self.set("tap_result", "failed");
                     return Ok(Flow::On);
                 };
@@ -204,7 +204,7 @@ impl Interpreter {
                 let fits = !digits.is_empty() && digits.chars().all(|key| "0123456789*#ABCDabcdwW".contains(key));
                 self.set("send_digits_result", if fits { "finished" } else { "failed" });
                 if !fits {
-                    parameters.note("digits", "holds what is no key (0-9 * # A-D w W)");
+                    parameters.note("digits", "contains an invalid digit (allowed: 0-9 * # A-D w W)");
                     return Ok(Flow::On);
                 }
                 does(vec![Instruction::SendDigits(SendDigits { digits, tone: TONE })])
@@ -388,7 +388,7 @@ impl Interpreter {
                         does(vec![Instruction::Dial(first)])
                     }
                     None => {
-                        self.warn(Code::MethodExecuteFailed, "there is nobody to connect to");
+                        self.warn(Code::MethodExecuteFailed, "there is no target to connect to");
                         self.connected(None, result);
                         Ok(Flow::On)
                     }
@@ -433,7 +433,7 @@ impl Interpreter {
             Some(country)
         });
         if ringback.is_none() && parameters.get("ringback").is_some() {
-            parameters.note("ringback", "is only ring:COUNTRY here");
+            parameters.note("ringback", "must be ring:COUNTRY");
         }
         let own_caller = targets.first().and_then(|_| parameters.text("from"));
         Dial {

@@ -92,7 +92,7 @@ impl<'a> Parameters<'a> {
         let text = self.text(name)?;
         let fits = text.chars().all(|key| "0123456789*#ABCD".contains(key.to_ascii_uppercase()));
         if !fits {
-            self.note(name, "holds what is no key (0-9 * # A-D)");
+            self.note(name, "contains an invalid digit (allowed: 0-9 * # A-D)");
         }
         fits.then_some(text)
     }
@@ -141,7 +141,7 @@ impl<'a> Parameters<'a> {
                 (Some(key), Some(value)) if is_header(&key, &value) && headers.len() < MOST_HEADERS => {
                     headers.push((key, value));
                 }
-                _ => self.note(name, "holds what is no header field (name and value)"),
+                _ => self.note(name, "contains an invalid header field (name and value)"),
             }
         }
         headers

@@ -37,7 +37,7 @@ impl Script for LegScript {
     fn asked(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step {
         let gone = matches!(fetch.reason, FetchReason::Recorded { hangup: true, .. });
         if gone || fetch.leg.status.is_final() {
-            return Step::Done { result: Ok(Program::default()), line: "SWML: the call is over".to_owned() };
+            return Step::Done { result: Ok(Program::default()), line: "SWML: the call has ended".to_owned() };
         }
         let standing = CallContext {
             call: facts::call(account, &fetch.leg, &context.public_url),
@@ -46,7 +46,7 @@ impl Script for LegScript {
         };
         if &*fetch.target.url == NEXT {
             let Some(machine) = &mut self.machine else {
-                return failed(&Fault::new(Code::InternalError, "there is no script to go on with"));
+                return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
             };
             machine.standing = standing;
             return match machine.resume(&fetch.reason) {
@@ -73,7 +73,7 @@ impl Script for LegScript {
             };
         }
         let Some(machine) = &mut self.machine else {
-            return failed(&Fault::new(Code::InternalError, "there is no script to go on with"));
+            return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
         };
         match (std::mem::take(&mut machine.waits), answer) {
             (Waits::Request { save }, answer) => {
@@ -110,13 +110,13 @@ impl LegScript {
         match self.machine.as_mut().map(Interpreter::next) {
             Some(Ok(next)) => self.does(next, fetch),
             Some(Err(fault)) => failed(&fault),
-            None => failed(&Fault::new(Code::InternalError, "there is no script to go on with")),
+            None => failed(&Fault::new(Code::InternalError, "there is no script to continue")),
         }
     }
 
     fn does(&mut self, next: Next, fetch: &Fetch) -> Step {
         let Some(machine) = &mut self.machine else {
-            return failed(&Fault::new(Code::InternalError, "there is no script to go on with"));
+            return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
         };
         match next {
             Next::Document(url) => {
@@ -130,7 +130,7 @@ impl LegScript {
             Next::Request(ask) => Step::Request(Box::new(request(*ask))),
             Next::Run(mut instructions) => {
                 if fetch.scope == Scope::Whisper && !instructions.iter().all(is_in_place_before_a_join) {
-                    machine.warn(Code::MethodExecuteFailed, "is not in place before the two are joined");
+                    machine.warn(Code::MethodExecuteFailed, "is not allowed before the bridge");
                     machine.waits = Waits::Nothing;
                     return self.go_on(fetch);
                 }
@@ -142,7 +142,7 @@ impl LegScript {
                 let ends = machine.standing.answered || fetch.scope != Scope::Leg;
                 let refusal = Instruction::Reject(RejectReason::Status(480));
                 let instructions = if ends { Vec::new() } else { vec![refusal] };
-                Step::Done { result: Ok(program(instructions, machine)), line: "SWML: the script is over".to_owned() }
+                Step::Done { result: Ok(program(instructions, machine)), line: "SWML: the script has ended".to_owned() }
             }
         }
     }
@@ -234,13 +234,13 @@ pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]
                 machine.waits = Waits::Nothing;
                 let sounds = |one: &Instruction| matches!(one, Instruction::Play(_) | Instruction::Pause(_));
                 if !instructions.iter().all(sounds) {
-                    machine.warn(Code::MethodExecuteFailed, "is not in place in what is only heard");
+                    machine.warn(Code::MethodExecuteFailed, "is not allowed in a document of sounds");
                 }
                 heard.extend(instructions.into_iter().filter(sounds));
             }
             Next::Document(_) | Next::Request(_) => {
                 machine.waits = Waits::Nothing;
-                machine.warn(Code::MethodExecuteFailed, "is not in place in what is only heard");
+                machine.warn(Code::MethodExecuteFailed, "is not allowed in a document of sounds");
             }
             Next::End => break,
         }

@@ -63,7 +63,7 @@ pub(crate) fn sound(text: &str, voice: &Voice) -> Result<Play, String> {
             };
             Ok(ringing(country, seconds))
         }
-        _ => Err(format!("{text:?} is no sound: a URL, or say:, silence: or ring:")),
+        _ => Err(format!("{text:?} is not a sound: expected a URL, say:, silence: or ring:")),
     }
 }
 

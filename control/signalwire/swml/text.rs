@@ -37,7 +37,7 @@ pub(crate) fn is_document(text: &[u8]) -> bool {
 }
 
 fn too_deep() -> Fault {
-    Fault::new(Code::NestedTooDeep, format!("values are nested more than {DEEPEST} deep"))
+    Fault::new(Code::NestedTooDeep, format!("values are nested more than {DEEPEST} levels deep"))
 }
 
 enum Open {
@@ -74,7 +74,10 @@ fn yaml(text: &str) -> Result<Value, Fault> {
                 aliased += named.map_or(0, Value::size);
                 if aliased > MOST_ALIASED {
                     let line = marker.line();
-                    return Err(Fault::new(Code::NestedTooDeep, format!("line {line}: aliases stand for too much")));
+                    return Err(Fault::new(
+                        Code::NestedTooDeep,
+                        format!("line {line}: aliases expand to too much data"),
+                    ));
                 }
                 Some((named.cloned().unwrap_or(Value::Null), 0))
             }
@@ -99,7 +102,7 @@ fn yaml(text: &str) -> Result<Value, Fault> {
                 None if value.list().is_none() && value.object().is_none() => *key = Some(value.to_string()),
                 None => {
                     let line = marker.line();
-                    return Err(Fault::new(Code::ParseError, format!("line {line}: a key is a plain text")));
+                    return Err(Fault::new(Code::ParseError, format!("line {line}: a key must be a plain text")));
                 }
             },
         }

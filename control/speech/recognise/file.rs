@@ -66,7 +66,7 @@ impl FileEngine {
         self.timings.took(Timing::SpeechToText, answer.elapsed);
         if !(200..300).contains(&answer.status) {
             let why: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
-            return Err(format!("the engine answers {}: {why}", answer.status));
+            return Err(format!("the engine answered {}: {why}", answer.status));
         }
         let unreadable = |error: serde_json::Error| format!("the engine's answer: {error}");
         match self.protocol {

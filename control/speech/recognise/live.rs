@@ -66,7 +66,7 @@ impl Live {
         let headers = self.key.into_iter().map(|key| ("Authorization".to_owned(), key)).collect();
         let opened = timeout(self.time, websocket::connect(&self.client, self.url.as_str(), headers));
         let mut socket = tokio::select! {
-            opened = opened => opened.map_err(|_| "no handshake in time".to_owned())?.map_err(|why| why.detail)?,
+            opened = opened => opened.map_err(|_| "the handshake timed out".to_owned())?.map_err(|why| why.detail)?,
             () = heard.closed() => return Ok(()),
         };
         let mut utterance = Utterance::default();
@@ -103,7 +103,7 @@ impl Live {
                     Some(Err(error)) => return Err(error.to_string()),
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    return Err("the engine owes its last words".to_owned());
+                    return Err("the engine did not send its last results in time".to_owned());
                 }
                 () = heard.closed() => return Ok(()),
             };
@@ -120,7 +120,7 @@ impl Live {
 async fn send(socket: &mut Connection, message: Message) -> Result<(), String> {
     match timeout(STALLED, socket.send(message)).await {
         Ok(sent) => sent.map_err(|error| error.to_string()),
-        Err(_) => Err("the engine's socket is stuck".to_owned()),
+        Err(_) => Err("the engine's socket accepts no data".to_owned()),
     }
 }
 

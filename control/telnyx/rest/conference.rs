@@ -363,7 +363,7 @@ pub(super) fn seat(
         return Ok(None);
     }
     if call.first != AnswerAction::Commands {
-        let detail = "A call that takes part in a conference can begin with nothing else.";
+        let detail = "A call with conference_config cannot have another first action.";
         return Err(ApiError::bad_value("conference_config", detail));
     }
     let parameters = parameters.object("conference_config")?;

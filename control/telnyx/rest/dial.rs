@@ -127,12 +127,12 @@ pub(super) fn new_call(
         (parameters.word("supervisor_role", SUPERVISORS)?, parameters.leg("supervise_call_control_id")?);
     let link_to = parameters.leg("link_to")?.or(supervises);
     if supervises.is_some_and(|leg| link_to != Some(leg)) {
-        let detail = "The call can be linked to the supervised call only.";
+        let detail = "The call can be linked only to the supervised call.";
         return Err(ApiError::bad_value("link_to", detail));
     }
     let first = match (outbound.audio, supervises) {
         (Some(_), Some(_)) => {
-            let detail = "The call of a supervisor begins with what it supervises.";
+            let detail = "audio_url cannot be used with supervise_call_control_id.";
             return Err(ApiError::bad_value("audio_url", detail));
         }
         (None, Some(_)) => AnswerAction::Supervise(role.unwrap_or(SupervisorRole::Barge)),

@@ -221,16 +221,16 @@ impl ApiError {
     }
 
     pub(super) fn conference_name_in_use() -> Self {
-        let detail = "A conference of this name is active already.";
+        let detail = "A conference with this name is already active.";
         Self::unprocessable(90033, "Conference name already in use", detail).at("name")
     }
 
     pub(super) fn conference_over() -> Self {
-        Self::unprocessable(90019, "Conference has already ended", "The conference is over, or could not be opened.")
+        Self::unprocessable(90019, "Conference has already ended", "The conference has ended or could not be opened.")
     }
 
     pub(super) fn conference_full() -> Self {
-        let detail = "As many participants are in the conference as it takes.";
+        let detail = "The conference is full.";
         Self::unprocessable(90032, "Maximum number of participants reached", detail)
     }
 
@@ -244,7 +244,7 @@ impl ApiError {
     }
 
     pub(super) fn queue_name_in_use() -> Self {
-        Self::unprocessable(10012, "Duplicate resource", "A queue of this name exists already.").at("queue_name")
+        Self::unprocessable(10012, "Duplicate resource", "A queue with this name already exists.").at("queue_name")
     }
 
     pub(super) fn queue_full(name: &str) -> Self {
@@ -253,7 +253,7 @@ impl ApiError {
     }
 
     pub(super) fn queue_size_is_fixed() -> Self {
-        let detail = "The size of a queue that exists already can't be changed by adding a call to it.";
+        let detail = "The size of an existing queue can't be changed by adding a call to it.";
         Self::unprocessable(90037, "Queue max_size can't be modified", detail).at("max_size")
     }
 
@@ -289,7 +289,7 @@ impl ApiError {
     }
 
     pub(super) fn too_many_queues() -> Self {
-        Self::unprocessable(10027, "Unprocessable Entity", "The account has as many queues as it may.")
+        Self::unprocessable(10027, "Unprocessable Entity", "The account has the maximum number of queues.")
     }
 
     pub(super) fn call_ended() -> Self {
@@ -322,7 +322,9 @@ impl ApiError {
                 let detail = "This call is not currently forked.";
                 Some(Self::unprocessable(90031, "Call is not currently forked", detail))
             }
-            (Refused::NotRunning, Action::SwitchSupervisorRole) => Some(unable("This call supervises no other one.")),
+            (Refused::NotRunning, Action::SwitchSupervisorRole) => {
+                Some(unable("This call does not supervise another call."))
+            }
             (Refused::AlreadyAnswered, Action::Answer) | (Refused::NotRunning, _) => None,
             (Refused::AlreadyAnswered, _) => Some(unable("This call can't receive this command any more.")),
             (Refused::AlreadyRunning, Action::StreamingStart | Action::ForkStart) => {
@@ -335,7 +337,7 @@ impl ApiError {
             }
             (Refused::AlreadyRunning, _) => Some(unable("This is already in progress on the call.")),
             (Refused::NotJoined, _) => Some(unable("This call is not bridged with another one.").at("target_legs")),
-            (Refused::TooMany, _) => Some(unable("The call already holds as many requests as it can.")),
+            (Refused::TooMany, _) => Some(unable("The call has too many pending requests.")),
             (Refused::CannotBridge, _) => {
                 Some(unable("The call can't be bridged with the given one.").at("call_control_id"))
             }
@@ -358,7 +360,7 @@ impl From<CreateError> for ApiError {
             }
             CreateError::NoSuchLeg => Self::no_such_call("link_to"),
             CreateError::Draining => Self::unavailable("The server is shutting down."),
-            CreateError::NoPorts => Self::unavailable("The server has no media port left."),
+            CreateError::NoPorts => Self::unavailable("The server has no free media port."),
             CreateError::Full => Self::unprocessable(90041, "User channel limit exceeded", error.to_string()),
             CreateError::Barred(barred) => barred.into(),
             CreateError::Store(failed) => failed.into(),

@@ -241,7 +241,10 @@ impl<'a> Parameters<'a> {
             return Err(ApiError::missing(name));
         }
         if several.len() > MOST_CALLEES {
-            return Err(ApiError::bad_value(name, format!("At most {MOST_CALLEES} can be called at once.")));
+            return Err(ApiError::bad_value(
+                name,
+                format!("At most {MOST_CALLEES} destinations can be called at once."),
+            ));
         }
         let text = |one: &'a Value| one.as_str().ok_or_else(|| ApiError::wrong_type(name, "string"));
         several.iter().map(|one| callee(name, text(one)?)).collect()
@@ -271,7 +274,7 @@ impl<'a> Parameters<'a> {
         if text.chars().all(|c| c.is_alphanumeric() || " -_~!.+".contains(c)) {
             Ok(Some(text.to_owned()).filter(|name| !name.is_empty()))
         } else {
-            Err(ApiError::bad_value(NAME, "The display name may hold letters, numbers, spaces and -_~!.+ only."))
+            Err(ApiError::bad_value(NAME, "The display name may contain only letters, numbers, spaces and -_~!.+"))
         }
     }
 

@@ -82,7 +82,7 @@ fn list(app: &App, account: &Account, query: &str) -> Result<(StatusCode, Value)
     let number = |name: &str, default: usize, most: usize| match given(name).map(str::parse) {
         None => Ok(default),
         Some(Ok(number)) if (1..=most).contains(&number) => Ok(number),
-        Some(_) => Err(unprocessable("10033", "Value outside of range", &format!("{name} is 1 to {most}"))),
+        Some(_) => Err(unprocessable("10033", "Value outside of range", &format!("{name} must be 1 to {most}"))),
     };
     let (page, size) = (number("page[number]", 1, 1_000_000)?, number("page[size]", 20, MOST)?);
     let mut rows = all(app, account);
@@ -162,7 +162,7 @@ async fn put(app: &App, row: Row) -> Result<Arc<Row>, Refusal> {
 
 fn set(row: &mut Row, body: &[u8]) -> Result<(), Refusal> {
     let given: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
-        envelope(StatusCode::BAD_REQUEST, "10023", "Invalid JSON", &format!("The body is no JSON object: {error}"))
+        envelope(StatusCode::BAD_REQUEST, "10023", "Invalid JSON", &format!("The body is not a JSON object: {error}"))
     })?;
     let text = |name: &str| match given.get(name) {
         None | Some(Value::Null) => Ok(None),

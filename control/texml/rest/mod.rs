@@ -70,7 +70,7 @@ async fn refuse_assistants() -> Response {
 }
 
 async fn refuse_secrets() -> Response {
-    refused(not_permitted("Secrets are not available on this server; parameters of the document's own URL are"))
+    refused(not_permitted("Secrets are not available on this server; use parameters in the document's URL instead"))
 }
 
 async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: Option<String>) -> Response {
@@ -111,7 +111,7 @@ async fn asked(
 ) -> Result<Pairs, Refusal> {
     let own = id::user_id(&account.name);
     if sid != Some(own.as_str()) {
-        let detail = format!("The account of this API key is {own}");
+        let detail = format!("This API key belongs to the account {own}");
         return Err(envelope(StatusCode::NOT_FOUND, "10005", "Resource not found", &detail));
     }
     let pairs = if parts.method == Method::POST {

@@ -74,7 +74,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     let id: u128 = rand::random();
     let account = x.provider.new_account(id);
     let account =
-        account.ok_or_else(|| ApiError::forbidden(20006, "Accounts are made in the server's configuration"))?;
+        account.ok_or_else(|| ApiError::forbidden(20006, "Accounts are created in the server's configuration"))?;
     let made = Subaccount::new(id, account, &x.account.name, name);
     made.store(x.store()).await?;
     x.app.accounts.put(made.clone());
@@ -98,7 +98,7 @@ async fn update(x: &RestContext<'_>) -> Answer {
         // An account of the configuration is removed in the configuration. An account cannot suspend or close itself,
         // because it could not undo that.
         if standing != AccountStatus::Active && (made.parent.is_none() || x.own) {
-            return Err(ApiError::bad(20001, "Status can be changed of a subaccount only, and by its parent"));
+            return Err(ApiError::bad(20001, "Status can be changed only for a subaccount, and only by its parent"));
         }
         made.standing = standing;
     }

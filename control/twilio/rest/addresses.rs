@@ -100,7 +100,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     let mut row = Resource::new(&x.account.name, "", Details::default());
     let country = x.parameters.get("IsoCountry").unwrap_or_default().to_ascii_uppercase();
     if country.len() != 2 || !country.bytes().all(|octet| octet.is_ascii_uppercase()) {
-        return Err(ApiError::bad(INVALID, format!("IsoCountry is not a country of two letters: {country}")));
+        return Err(ApiError::bad(INVALID, format!("IsoCountry is not a country code of two letters: {country}")));
     }
     row.details.iso_country = country;
     apply(x.parameters, &mut row)?;

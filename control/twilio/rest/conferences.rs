@@ -82,7 +82,7 @@ async fn found(x: &RestContext<'_>, name: &str) -> Result<Arc<ConferenceInfo>, A
 
 fn live(info: &ConferenceInfo) -> Result<(), ApiError> {
     match info.status {
-        ConferenceStatus::Completed => Err(ApiError::bad(NO_CONFERENCE, "The conference is over")),
+        ConferenceStatus::Completed => Err(ApiError::bad(NO_CONFERENCE, "The conference has ended")),
         _ => Ok(()),
     }
 }
@@ -114,7 +114,7 @@ fn open(x: &RestContext<'_>) -> Answer {
     let opening = request::conference_opening(parameters, "")?;
     let services = services(x);
     if services.conferences.find(&x.account.name, &name).is_some() {
-        let message = format!("A conference named {name} is there already");
+        let message = format!("A conference named {name} already exists");
         return Err(ApiError { status: StatusCode::CONFLICT, code: 20409, message });
     }
     let wanted = ConferenceSpec {
@@ -130,7 +130,7 @@ fn open(x: &RestContext<'_>) -> Answer {
 }
 
 fn unavailable(why: &str) -> ApiError {
-    tracing::warn!(why, "no room for a conference");
+    tracing::warn!(why, "the conference could not be opened");
     let message = "Too many conferences are open".into();
     ApiError { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
 }
@@ -143,7 +143,7 @@ async fn update(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     if let Some(target) = announcement {
         live(&info)?;
         if !conferences.announce(info.id, None, target) {
-            return Err(ApiError::bad(NO_CONFERENCE, "Nobody is there to hear it"));
+            return Err(ApiError::bad(NO_CONFERENCE, "The conference has no participant to hear the announcement"));
         }
     }
     if ends && info.status != ConferenceStatus::Completed {
@@ -303,8 +303,8 @@ impl From<NoSeat> for ApiError {
     fn from(why: NoSeat) -> Self {
         match why {
             NoSeat::NoRoom(why) => unavailable(&why),
-            NoSeat::Refused(Refused::Over | Refused::Unknown) => Self::bad(NO_CONFERENCE, "The conference is over"),
-            NoSeat::Refused(Refused::Full) => Self::bad(FULL, "As many participants are there as the conference takes"),
+            NoSeat::Refused(Refused::Over | Refused::Unknown) => Self::bad(NO_CONFERENCE, "The conference has ended"),
+            NoSeat::Refused(Refused::Full) => Self::bad(FULL, "The conference is full"),
             NoSeat::Refused(Refused::LabelInUse) => Self::bad(LABEL_IN_USE, "Another participant has this label"),
             NoSeat::NobodyToCoach => Self::bad(COACHED_IS_ABSENT, "The call to coach is not in the conference"),
             NoSeat::CoachedIsOnHold => Self::bad(COACHED_IS_HELD, "The call to coach is on hold"),
@@ -356,7 +356,7 @@ async fn change(x: &RestContext<'_>, info: &ConferenceInfo, who: &ParticipantInf
     if let Some(target) = announcement
         && !services(x).conferences.announce(info.id, Some(who.leg), target)
     {
-        return Err(ApiError::bad(NO_CONFERENCE, "The participant is not there to hear it"));
+        return Err(ApiError::bad(NO_CONFERENCE, "The participant is not in the conference"));
     }
     let after = history::participant(services(x), &x.account.name, info.id, who.leg).await?;
     Ok(ok(represent(x, info, after.as_ref().unwrap_or(who)).await?))
@@ -395,7 +395,7 @@ fn streams(x: &RestContext<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer
             let name = spec.name.clone();
             let id = conferences.stream(info.id, spec).map_err(|why| match why {
                 Refused::Full => x.refused(command::Refused::TooMany),
-                _ => ApiError::bad(NO_CONFERENCE, "The conference is over"),
+                _ => ApiError::bad(NO_CONFERENCE, "The conference has ended"),
             })?;
             ((id, name), "in-progress")
         }

@@ -33,7 +33,7 @@ fn stranger(request: &Request) -> Option<ApiError> {
     if PRODUCTS.contains(&product) || SERVED.iter().any(|served| path.starts_with(served)) {
         return None;
     }
-    let message = format!("This server speaks voice only and has nothing of {host}: {path}");
+    let message = format!("This server supports voice only and does not serve {host}: {path}");
     Some(ApiError { status: StatusCode::NOT_FOUND, code: 20404, message })
 }
 

@@ -521,7 +521,7 @@ impl RestContext<'_> {
         new_owner.ok_or_else(|| ApiError {
             status: StatusCode::FORBIDDEN,
             code: 20006,
-            message: format!("Nothing of this account can be transferred to {sid}"),
+            message: format!("The resources of this account cannot be transferred to {sid}"),
         })
     }
 
@@ -548,7 +548,7 @@ impl RestContext<'_> {
             Refused::TooMany => ApiError {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 code: 20429,
-                message: "Too many of these on this call already".into(),
+                message: "This call already has the maximum number of these".into(),
             },
         }
     }
@@ -564,23 +564,23 @@ impl From<CreateError> for ApiError {
     fn from(error: CreateError) -> Self {
         match error {
             CreateError::NoRoute(to) if to.starts_with("app:") => {
-                Self::bad(21218, format!("There is no application with a VoiceUrl behind {to}"))
+                Self::bad(21218, format!("There is no application with a VoiceUrl for {to}"))
             }
             CreateError::NoRoute(to) => {
                 let message = format!(
-                    "'To' number {to} cannot be reached: no trunk takes it. Add a trunk for it, or call one of this server's \
+                    "'To' number {to} cannot be reached: no trunk accepts it. Add a trunk for it, or call one of this server's \
                      own numbers or a SIP URI"
                 );
                 Self::bad(21214, message)
             }
             CreateError::ForeignCaller(_) => Self::bad(FOREIGN_CALLER, format!("Source phone number {error}")),
-            CreateError::NoSuchLeg => Self::bad(21220, "The other call is over"),
+            CreateError::NoSuchLeg => Self::bad(21220, "The other call has ended"),
             CreateError::Draining => {
                 let message = "Service unavailable: the server is shutting down".into();
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
             }
             CreateError::NoPorts => {
-                let message = "Service unavailable: the server has no media port left".into();
+                let message = "Service unavailable: the server has no free media port".into();
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
             }
             CreateError::Full | CreateError::Barred(_) => {

@@ -156,7 +156,7 @@ fn unfit(x: &RestContext<'_>, why: QueueError) -> ApiError {
     match why {
         QueueError::Unknown => x.not_found(),
         QueueError::NameTaken => ApiError::bad(NAME_TAKEN, "Another queue of this account has this FriendlyName"),
-        QueueError::TooMany => ApiError::bad(TOO_MANY, "This account has as many queues as it may"),
+        QueueError::TooMany => ApiError::bad(TOO_MANY, "This account has the maximum number of queues"),
         QueueError::InUse => ApiError::bad(NOT_EMPTY, "The queue is not empty"),
     }
 }

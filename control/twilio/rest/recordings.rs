@@ -220,11 +220,11 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
     }
     let channels = x.parameters.number("RequestedChannels", 1..=2, 20001)?;
     if channels == Some(2) && recording.spec.channels == RecordingChannels::Mono {
-        return Err(ApiError::bad(16113, "The recording has one channel only"));
+        return Err(ApiError::bad(16113, "The recording has only one channel"));
     }
     if form == Audio::Mp3 {
         let audio = x.app.recordings.mp3(&recording).await.map_err(|error| {
-            tracing::error!(%error, recording = %id, "a recording cannot be given as MP3");
+            tracing::error!(%error, recording = %id, "a recording cannot be converted to MP3");
             ApiError::internal()
         })?;
         return Ok(media::serve(Ok(audio), "audio/mpeg", head, x.headers));

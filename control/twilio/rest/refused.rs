@@ -28,7 +28,7 @@ pub(super) fn find(provider: &dyn Provider, below: &[&str]) -> Option<ApiError> 
         return Some(ApiError::forbidden(CODE, format!("This server has no {what}")));
     }
     let (_, what) = REFUSED.iter().find(|(path, _)| fits(path))?;
-    Some(ApiError::forbidden(CODE, format!("This server speaks voice only and has no {what}")))
+    Some(ApiError::forbidden(CODE, format!("This server supports voice only and has no {what}")))
 }
 
 #[cfg(test)]

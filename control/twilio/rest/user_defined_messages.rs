@@ -125,7 +125,7 @@ async fn keep<T: Serialize + serde::de::DeserializeOwned>(
         return Err(ApiError::bad(20001, format!("IdempotencyKey is longer than {LONGEST_KEY} octets")));
     }
     if count(x, kind, leg).await? >= most {
-        let message = "Too many of these on this call already".into();
+        let message = "This call already has the maximum number of these".into();
         return Err(ApiError { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message });
     }
     let mut resource = Resource::new(&x.account.name, key, details);

@@ -547,9 +547,9 @@ fn a_misspelt_name_is_told_with_the_one_that_was_meant() {
         let origin = Origin { base: None, local_files: false };
         document(&TWIML, origin, body.as_bytes()).unwrap().warnings.remove(0).message
     };
-    assert_eq!(told("<Response><say>x</say></Response>"), "<say> is not known and was skipped; did you mean <Say>?");
-    assert_eq!(told("<Response><Gahter/></Response>"), "<Gahter> is not known and was skipped; did you mean <Gather>?");
-    assert_eq!(told("<Response><Sing/></Response>"), "<Sing> is not known and was skipped");
+    assert_eq!(told("<Response><say>x</say></Response>"), "<say> is unknown and was skipped; did you mean <Say>?");
+    assert_eq!(told("<Response><Gahter/></Response>"), "<Gahter> is unknown and was skipped; did you mean <Gather>?");
+    assert_eq!(told("<Response><Sing/></Response>"), "<Sing> is unknown and was skipped");
     assert_eq!(
         told("<Response><Say Voice=\"alice\">x</Say></Response>"),
         "<Say> has no attribute Voice; it was ignored; did you mean voice?"

@@ -437,7 +437,7 @@ impl Transactions {
     ) -> Option<LateResponse> {
         let tag = core.tag_hash(response);
         let Some(invite) = self.completed.invite_mut(branch) else {
-            tracing::debug!(status = response.status, "response to no transaction of ours");
+            tracing::debug!(status = response.status, "response matches no transaction");
             return None;
         };
         if response.method != Method::Invite {

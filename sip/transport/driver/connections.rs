@@ -21,7 +21,7 @@ impl Driver {
     pub(super) fn stream_event(&mut self, event: StreamEvent) {
         match event {
             StreamEvent::Accepted(Accepted { peer, .. }) if self.guard.admit(instant(), peer.ip()) != Verdict::Take => {
-                tracing::debug!(%peer, "a connection from a banned source, or one of too many");
+                tracing::debug!(%peer, "connection dropped: its source is banned or exceeds its rate");
             }
             StreamEvent::Accepted(accepted) => self.accept(accepted),
             StreamEvent::Message(arrival) if arrival.proven.is_some() => self.arrival(arrival),
@@ -133,7 +133,7 @@ impl Driver {
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         let (transport, peer, _) = connection.way;
         if let TrySendError::Full(_) = lost {
-            tracing::warn!(%peer, "stream peer does not keep up: closing");
+            tracing::warn!(%peer, "far end reads too slowly: closing the connection");
             connection.abort();
             self.endpoint.handle_transport_error(instant(), transport, peer, io::ErrorKind::BrokenPipe);
         }

@@ -440,7 +440,7 @@ async fn a_certificate_that_is_missing_or_wrong_is_named() {
     let mixed = Certificate { certificate: own.certificate.clone(), key: other.key };
     assert!(message(vec![mixed]).await.contains("other.key: is not the key of "));
     let swapped = Certificate { certificate: own.key.clone(), key: own.certificate };
-    assert!(message(vec![swapped]).await.contains("own.key: holds no certificate in PEM"));
+    assert!(message(vec![swapped]).await.contains("own.key: contains no certificate in PEM"));
     let gone = Certificate { certificate: "/nowhere/a.pem".into(), key: own.key };
     assert!(message(vec![gone]).await.contains("/nowhere/a.pem: No such file"));
 }

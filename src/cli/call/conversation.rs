@@ -247,7 +247,7 @@ impl Conversation {
                 _ => expected,
             };
             if !passed {
-                self.lines.tell(Tone::Bad, "too late", &format!("{step}: the call is over"));
+                self.lines.tell(Tone::Bad, "too late", &format!("{step}: the call has ended"));
             }
             return passed;
         }
@@ -312,7 +312,7 @@ impl Conversation {
         let took = self.lines.now() - began;
         if came {
             self.marks = (self.words.len(), self.keys.len());
-            self.lines.tell(Tone::Good, "came", &format!("{what}, after {took:.1} s"));
+            self.lines.tell(Tone::Good, "heard", &format!("{what}, after {took:.1} s"));
         } else {
             let why = match self.is_over() {
                 true => format!("the call ended after {took:.1} s"),
@@ -385,8 +385,8 @@ impl Conversation {
                     self.leaving = true;
                     self.lines.tell(
                         Tone::Bad,
-                        "time is up",
-                        "the call may last no longer; --timeout SECONDS sets how long",
+                        "time limit",
+                        "the call reached its time limit; --timeout SECONDS sets it",
                     );
                 }
                 return holds(self);
@@ -459,7 +459,7 @@ impl Conversation {
             self.lines.tell(Tone::Bad, "failed", &format!("no recording: {error:#}"));
         }
         if self.keyboard.is_some() {
-            self.lines.note("digits that you type are pressed, a line of text is spoken, Ctrl-C hangs up");
+            self.lines.note("type digits to send them, type a line of text to speak it, Ctrl-C hangs up");
             self.lines.show_draft(Some(String::new()));
         }
     }
@@ -594,7 +594,9 @@ impl Conversation {
         let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
         self.lines.tell(tone, "ended", &format!("{what}{reason}"));
         if self.application_failed() {
-            self.lines.advise("the application failed, and the caller was told so: `tandem show last` has the reason");
+            self.lines.advise(
+                "the application failed, and the caller heard the error message: `tandem show last` shows the reason",
+            );
         }
         let Some(stats) = self.stats.filter(|_| self.answered.is_some()) else { return };
         let mos = stats.mos.map(|mos| format!(", MOS {mos:.1}")).unwrap_or_default();
@@ -604,7 +606,7 @@ impl Conversation {
         ));
         if stats.packets_in == 0 {
             self.lines.advise(
-                "no audio ever came from the other side: a firewall, or an address in its SDP that is not its own (`media.advertise`)",
+                "no audio arrived from the other side: a firewall blocks it, or the SDP of the other side names a wrong address (`media.advertise`)",
             );
         }
         if let Some(path) = &self.record {

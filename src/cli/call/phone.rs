@@ -82,7 +82,7 @@ impl Phone {
         let Invitation { uri, from, credentials } = invitation;
         let (sink, reader) = media::tap(UNHEARD, media::TapCodec::L16(media::ByteOrder::Little));
         let op = self.op();
-        let session = self.session.as_mut().context("the call is over")?;
+        let session = self.session.as_mut().context("the call has ended")?;
         let (credentials, realm) = credentials.unzip();
         let invite = sip::Outgoing {
             request_uri: uri,
@@ -99,7 +99,7 @@ impl Phone {
 
     /// Applies the SDP of a provisional or final response. Returns the codec.
     pub(super) fn accept(&mut self, sdp: &[u8]) -> anyhow::Result<Option<media::Codec>> {
-        let session = self.session.as_mut().context("the call is over")?;
+        let session = self.session.as_mut().context("the call has ended")?;
         session.accept(sdp).map_err(|error| anyhow!("{error}"))?;
         Ok(session.codec())
     }
@@ -181,6 +181,6 @@ impl Phone {
     }
 
     fn command(&self, command: media::Command) -> anyhow::Result<()> {
-        Ok(self.session.as_ref().context("the call is over")?.command(command)?)
+        Ok(self.session.as_ref().context("the call has ended")?.command(command)?)
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Step>, String> {
     let shown = path.display();
     let size = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len();
     if size > LONGEST {
-        return Err(format!("{shown}: {size} octets; a script has at most {LONGEST}"));
+        return Err(format!("{shown}: {size} octets; the maximum is {LONGEST}"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
     let steps = parse(&text).map_err(|(line, why)| format!("{shown}:{line}: {why}"))?;
@@ -55,7 +55,7 @@ fn parse(text: &str) -> Result<Vec<Step>, Fault> {
             Err((line, "the script has no steps".to_owned()))
         }
         Some(Node { value: Value::List(items), .. }) => items.into_iter().map(step).collect(),
-        Some(Node { line, .. }) => Err((line, "a script is a list of steps, each on a line with \"- \"".to_owned())),
+        Some(Node { line, .. }) => Err((line, "a script is a list of steps; each line begins with \"- \"".to_owned())),
     }
 }
 
@@ -63,7 +63,7 @@ fn step(Node { line, value }: Node) -> Result<Step, Fault> {
     let fault = |why| (line, why);
     match value {
         Value::Scalar(name) => Step::named(&name, "", None).map_err(fault),
-        Value::List(_) => Err((line, "a list within a list; a step is such as \"press: 1\"".to_owned())),
+        Value::List(_) => Err((line, "a list inside a list; a step looks like \"press: 1\"".to_owned())),
         Value::Map(pairs) => {
             let (mut named, mut within) = (None, None);
             for (key, Node { line, value }) in pairs {
@@ -73,7 +73,7 @@ fn step(Node { line, value }: Node) -> Result<Step, Fault> {
                 if key == "within" {
                     within = Some(value);
                 } else if let Some((first, _)) = named.replace((key, value)) {
-                    return Err((line, format!("{first} and another one in one step: begin each step with \"- \"")));
+                    return Err((line, format!("{first} and another action in one step: begin each step with \"- \"")));
                 }
             }
             let (name, value) = named.ok_or_else(|| fault("a step without a name".to_owned()))?;
@@ -171,10 +171,10 @@ mod tests {
     fn a_mistake_is_shown_with_its_line() {
         let fault = |text: &str| shown(text).unwrap_err();
         assert_eq!(fault("- press: 1\n- pres: 2\n").0, 2);
-        assert!(fault("- pres: 2\n").1.contains("there are say, press"));
+        assert!(fault("- pres: 2\n").1.contains("the steps are say, press"));
         assert!(fault("press: 1\n").1.contains("a script is a list"));
         assert!(fault("- say: a\n  press: 1\n").1.contains("begin each step"));
-        assert!(fault("- press: 1\n  within: 3\n").1.contains("goes with expect"));
+        assert!(fault("- press: 1\n  within: 3\n").1.contains("belongs to expect"));
         assert!(fault("- press: [1, 2]\n").1.contains("takes one value"));
         assert!(fault("- say: \"a\n").0 >= 1);
         assert!(fault("").1.contains("empty"));

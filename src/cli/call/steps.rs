@@ -72,9 +72,11 @@ impl Step {
                 let known = |one: char| one.is_ascii_digit() || "*#wWABCDabcd".contains(one);
                 match value.chars().find(|one| !known(*one)) {
                     Some(other) => Err(format!(
-                        "{other:?} is no key; keys are 0 to 9, *, #, A to D, and w, which waits for half a second"
+                        "{other:?} is not a digit; digits are 0 to 9, *, #, A to D, and w, which waits for half a second"
                     )),
-                    None if value.is_empty() || value.len() > MOST_KEYS => Err(format!("1 to {MOST_KEYS} keys")),
+                    None if value.is_empty() || value.len() > MOST_KEYS => {
+                        Err(format!("expected 1 to {MOST_KEYS} digits"))
+                    }
                     None => Ok(Self::Press(value.to_owned())),
                 }
             }
@@ -82,7 +84,7 @@ impl Step {
             "wait" => Ok(Self::Wait(seconds(value)?)),
             "expect" => Ok(Self::Expect(value.parse()?)),
             "hangup" => Ok(Self::Hangup),
-            other => Err(format!("unknown step {other:?}; there are say, press, play, wait, expect and hangup")),
+            other => Err(format!("unknown step {other:?}; the steps are say, press, play, wait, expect and hangup")),
         }
     }
 
@@ -92,7 +94,7 @@ impl Step {
             (Self::Expect(expectation), Some(within)) => {
                 Ok(Self::Expect(Expectation { within: seconds(within)?, ..expectation }))
             }
-            (_, Some(_)) => Err(format!("\"within\" goes with expect, not with {name}")),
+            (_, Some(_)) => Err(format!("\"within\" belongs to expect, not to {name}")),
             (step, None) => Ok(step),
         }
     }
@@ -105,7 +107,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let number = units.iter().find_map(|unit| text.strip_suffix(unit)).unwrap_or(text).trim();
     match number.parse::<f64>() {
         Ok(seconds) if (0.0..=LONGEST).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("{text:?} is no time; write seconds, such as 2 or 0.5")),
+        _ => Err(format!("{text:?} is not a time; write seconds, such as 2 or 0.5")),
     }
 }
 
@@ -137,7 +139,7 @@ impl std::str::FromStr for Sound {
             ("tone", None) => Ok(Self::Tone(None)),
             ("tone", Some(hertz)) => match hertz.trim_end_matches("Hz").trim().parse::<f64>() {
                 Ok(hertz) if (200.0..=3_400.0).contains(&hertz) => Ok(Self::Tone(Some(hertz))),
-                _ => Err(format!("{hertz:?} is no tone that a telephone carries; write 200 to 3400, in Hz")),
+                _ => Err(format!("{hertz:?} is not a frequency that a telephone carries; write 200 to 3400, in Hz")),
             },
             ("words", Some(words)) if !plain_words(words).is_empty() => Ok(Self::Words(plain_words(words))),
             ("keys", Some(keys)) if !keys.is_empty() => Ok(Self::Keys(keys.to_ascii_uppercase())),
@@ -195,22 +197,22 @@ pub(super) struct Steps(pub(super) Vec<Step>);
 /// For each option: its name, the placeholder of its value, and its help text.
 const OPTIONS: [(&str, &str, &str); 7] = [
     ("say", "TEXT", "Speak this text, with the configured voice"),
-    ("press", "DIGITS", "Press these keys (RFC 4733); w waits for half a second"),
+    ("press", "DIGITS", "Send these digits (RFC 4733); w waits for half a second"),
     ("play", "FILE", "Play this WAV file"),
-    ("wait", "SECONDS", "Do nothing for this long"),
+    ("wait", "SECONDS", "Wait for this many seconds"),
     (
         "expect",
         "WHAT",
-        "Go on when this is heard, or end with exit code 1: speech, tone, tone:440, words:\"press one\", keys:12, silence, silence:3, hangup; \"... within 5 seconds\" for another time than 10 s",
+        "Wait until this is heard, or end with exit code 1: speech, tone, tone:440, words:\"press one\", keys:12, silence, silence:3, hangup; the limit is 10 s, \"... within 5 seconds\" changes it",
     ),
-    ("script", "FILE.yaml", "The steps of this file, a list of such steps"),
-    ("hangup", "", "End the call"),
+    ("script", "FILE.yaml", "Take the steps of this file, a YAML list"),
+    ("hangup", "", "Hang up"),
 ];
 
 impl clap::Args for Steps {
     fn augment_args(command: Command) -> Command {
         OPTIONS.iter().fold(command, |command, (name, value, help)| {
-            let arg = Arg::new(*name).long(*name).help(*help).help_heading("Steps, in the order given");
+            let arg = Arg::new(*name).long(*name).help(*help).help_heading("Steps (taken in the order given)");
             command.arg(match *value {
                 "" => arg.action(ArgAction::Append).num_args(0).default_missing_value(""),
                 value => arg.action(ArgAction::Append).value_name(value).allow_hyphen_values(*name != "script"),
@@ -288,7 +290,7 @@ mod tests {
     #[test]
     fn a_step_that_makes_no_sense_says_what_would() {
         let fault = |arguments: &[&str]| steps(arguments).unwrap_err();
-        assert!(fault(&["--press", "1x"]).contains("'x' is no key; keys are 0 to 9"));
+        assert!(fault(&["--press", "1x"]).contains("'x' is not a digit; digits are 0 to 9"));
         assert!(fault(&["--expect", "music"]).contains("there are speech, tone"));
         assert!(fault(&["--expect", "tone:9000"]).contains("200 to 3400"));
         assert!(fault(&["--wait", "soon"]).contains("write seconds"));

@@ -55,7 +55,7 @@ impl Target {
         let lower = text.to_ascii_lowercase();
         if lower.starts_with("sips:") {
             return Err(
-                "sips: needs TLS, which this phone does not speak; call sip:...;transport=tcp or udp".to_owned()
+                "sips: needs TLS, which this phone does not support; call sip:...;transport=tcp or udp".to_owned()
             );
         }
         if lower.starts_with("sip:") {
@@ -88,7 +88,7 @@ impl Target {
         let (rest, parameters) = rest.split_once([';', '?']).unwrap_or((rest, ""));
         let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
         if host.is_empty() || text.contains(char::is_whitespace) {
-            return Err(format!("{text:?} is no SIP URI; write sip:name@host or sip:name@host:port"));
+            return Err(format!("{text:?} is not a SIP URI; write sip:name@host or sip:name@host:port"));
         }
         let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
             host.to_owned()

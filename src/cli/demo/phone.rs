@@ -126,7 +126,7 @@ impl Phone {
         }
         self.until("end", |heard| matches!(heard, Heard::Sip(sip::Event::Ended { .. })).then_some(())).await?;
         self.session = None;
-        self.until("last figures", |heard| match heard {
+        self.until("final statistics", |heard| match heard {
             Heard::Media(media::Event::Closed { stats }) => Some(**stats),
             _ => None,
         })

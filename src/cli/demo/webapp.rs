@@ -80,7 +80,7 @@ impl WebApp {
     /// Waits for the next thing that the application receives.
     pub(super) async fn next(&mut self) -> anyhow::Result<Seen> {
         let seen = tokio::time::timeout(PATIENCE, self.seen.recv()).await;
-        seen.ok().flatten().with_context(|| format!("the web application was not asked for {} s", PATIENCE.as_secs()))
+        seen.ok().flatten().with_context(|| format!("the web application got no request for {} s", PATIENCE.as_secs()))
     }
 }
 

@@ -297,7 +297,7 @@ impl Generator {
     fn show(&mut self, began: Instant, begun: u64, terminal: bool) {
         let recent = self.outcome.added.recent().map(|recent| format!("  added delay p50 {recent:.2} ms"));
         let line = format!(
-            "{:4.0} s  begun {begun}  live {}  ok {}  failed {}{}",
+            "{:4.0} s  started {begun}  live {}  ok {}  failed {}{}",
             began.elapsed().as_secs_f64(),
             self.calls.len(),
             self.outcome.ok,
@@ -413,7 +413,7 @@ impl Generator {
             Stage::Calling => "no response to INVITE",
             Stage::Proceeding => "no final response to INVITE",
             Stage::Ending if !own.ended => "no response to BYE",
-            Stage::Ending => "the other end was not told of the end",
+            Stage::Ending => "the other end received no BYE",
         };
         self.fail(call, why.to_owned());
     }

@@ -150,10 +150,7 @@ fn pair(address: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
         }
         tries += 1;
         if tries == TRIES {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                format!("no two ports beside each other on {address}"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no two adjacent free ports on {address}")));
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct HostPort {
 impl HostPort {
     /// Returns host and port of an `http://` URL.
     pub(super) fn of(url: &Uri) -> anyhow::Result<Self> {
-        let wrong = || anyhow!("{url} is not of the form http://HOST:PORT");
+        let wrong = || anyhow!("{url} does not have the form http://HOST:PORT");
         if url.scheme() != Some(&Scheme::HTTP) {
             return Err(wrong());
         }
@@ -172,7 +172,7 @@ impl Front {
                     return Some((stream, Arc::clone(&self.shared.places).acquire_owned().await.ok()?));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept");
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             }
@@ -225,7 +225,7 @@ impl Front {
     async fn forward(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
         let Some(authority) = request.uri().authority().cloned() else {
             return Err(Refusal::bad(
-                "This is a proxy, not a web server: name it in HTTPS_PROXY (see tandem proxy --help)",
+                "This is a proxy, not a web server: set HTTPS_PROXY to this address (see tandem proxy --help)",
             ));
         };
         let secure = request.uri().scheme() == Some(&Scheme::HTTPS);
@@ -233,14 +233,14 @@ impl Front {
         let way = self.way(&place)?;
         let there = match way {
             Way::Server => &self.shared.server,
-            Way::There if secure => return Err(Refusal::bad("https goes by CONNECT")),
+            Way::There if secure => return Err(Refusal::bad("https requests need CONNECT")),
             Way::There => &place,
         };
         let there = connect(there).await.map_err(|error| self.unreachable(&way, &error))?;
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse();
-        *request.uri_mut() = path.map_err(|_| Refusal::bad("no such path"))?;
+        *request.uri_mut() = path.map_err(|_| Refusal::bad("invalid path"))?;
         strip(request.headers_mut());
-        let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Refusal::bad("no such host"))?;
+        let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Refusal::bad("invalid host"))?;
         request.headers_mut().insert(header::HOST, host);
         let failed = |error: &dyn fmt::Display| Refusal::new(StatusCode::BAD_GATEWAY, format!("{place}: {error}"));
         let (mut sender, connection) =
@@ -267,7 +267,9 @@ impl Front {
 
     fn unreachable(&self, way: &Way, error: &anyhow::Error) -> Refusal {
         let says = match way {
-            Way::Server => format!("No server of ours: {error:#}. Is `tandem serve` running? Say where by --url"),
+            Way::Server => {
+                format!("Cannot reach the Tandem server: {error:#}. Is `tandem serve` running? Name it with --url")
+            }
             Way::There => format!("{error:#}"),
         };
         self.say_once(&says);
@@ -282,14 +284,14 @@ impl Front {
     ) -> anyhow::Result<TlsStream<S>> {
         let start = timeout(HANDSHAKE, LazyConfigAcceptor::new(Acceptor::default(), stream)).await??;
         let asked = start.client_hello().server_name().filter(|name| is_provider(name)).map(str::to_owned);
-        let name = asked.or_else(|| host.map(str::to_owned)).context("no provider's name is asked for")?;
+        let name = asked.or_else(|| host.map(str::to_owned)).context("the client requests no provider's host name")?;
         let config = self.shared.authority.server(&name)?;
         let ended = timeout(HANDSHAKE, start.into_stream(config)).await?;
         if let Err(error) = &ended
             && is_alert(error)
         {
             self.say_once(&format!(
-                "an application does not take the certificate for {name} ({error}): does it trust {}? `tandem ca` says how",
+                "an application does not accept the certificate for {name} ({error}): does it trust {}? See `tandem ca`",
                 self.shared.authority.certificate().display()
             ));
         }

@@ -222,7 +222,7 @@ async fn an_application_hears_when_there_is_no_server() {
     drop(listener);
     let scene = Scene::with(gone, TcpListener::bind("127.0.0.1:0").await.unwrap(), false, 8).await;
     let (head, _) = scene.connect("api.twilio.com:443").await;
-    assert!(head.starts_with("HTTP/1.1 502 No server of ours: 127.0.0.1:"), "{head}");
+    assert!(head.starts_with("HTTP/1.1 502 Cannot reach the Tandem server: 127.0.0.1:"), "{head}");
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ pub(crate) enum Event {
 /// Decodes a message. An invalid message becomes [`Event::Error`] with the code [`MALFORMED`].
 pub(crate) fn decode(text: &str) -> Event {
     let Ok(event) = serde_json::from_str::<Value>(text) else {
-        return malformed("the model's message is no JSON");
+        return malformed("the model's message is not JSON");
     };
     let word = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     // Translates the names of the beta version to the current ones.
@@ -210,7 +210,7 @@ pub(crate) fn decode(text: &str) -> Event {
         })),
         "response.output_audio.delta" => match STANDARD.decode(word("/delta")) {
             Ok(octets) => Event::Audio { item: word("/item_id"), octets },
-            Err(_) => malformed("the model's audio is no base64"),
+            Err(_) => malformed("the model's audio is not base64"),
         },
         "response.output_audio_transcript.delta" => {
             Event::Words { item: word("/item_id"), text: word("/delta"), is_whole: false }

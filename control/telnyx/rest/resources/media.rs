@@ -217,7 +217,7 @@ fn checked(name: String) -> Result<String, ApiError> {
         return Err(ApiError::wrong_length("media_name", 1, LONGEST_NAME));
     }
     match name.chars().any(|c| c.is_control() || c == '/') || name == "." || name == ".." {
-        true => Err(ApiError::bad_value("media_name", "The name must have no slashes and no control characters.")),
+        true => Err(ApiError::bad_value("media_name", "The name must not contain slashes or control characters.")),
         false => Ok(name),
     }
 }
@@ -232,7 +232,7 @@ fn expiry(life: Option<u32>) -> Timestamp {
 }
 
 fn too_large() -> ApiError {
-    ApiError::bad_value("media", "A file may have 20 MB at most.")
+    ApiError::bad_value("media", "A file may have at most 20 MB.")
 }
 
 fn shown(row: &Row) -> Value {
@@ -248,7 +248,7 @@ fn shown(row: &Row) -> Value {
 impl From<NotStored> for ApiError {
     fn from(why: NotStored) -> Self {
         match why {
-            NotStored::NameTaken => Self::duplicate("media_name", "A medium of this name exists already."),
+            NotStored::NameTaken => Self::duplicate("media_name", "A medium with this name already exists."),
             NotStored::Full => Self::limit_reached(why.to_string()),
             NotStored::Disk(error) => {
                 tracing::error!(%error, "a medium could not be written");

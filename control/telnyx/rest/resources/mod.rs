@@ -57,7 +57,7 @@ fn not_held(why: InventoryError) -> ApiError {
 fn check_unused(app: &App, account: &str, id: &str) -> Result<(), ApiError> {
     let numbers = app.calls.services().routing.get().holdings().numbers.all(account);
     match numbers.iter().find(|number| number.details.application.as_deref() == Some(id)) {
-        Some(number) => Err(ApiError::in_use(format!("{} still has this connection.", number.name))),
+        Some(number) => Err(ApiError::in_use(format!("{} still uses this connection.", number.name))),
         None => Ok(()),
     }
 }

@@ -78,7 +78,7 @@ impl Kind for Profile {
         let services = app.calls.services();
         let routing = services.routing.get();
         if connection::count(&routing, &row.account, row.id) > 0 {
-            return Err(ApiError::in_use("Connections still have this profile."));
+            return Err(ApiError::in_use("Connections still use this profile."));
         }
         let deleted = routing.holdings().profiles.delete(&services.store, &row.account, row.id).await;
         deleted.map_err(StoreFailed::from)?.then_some(()).ok_or_else(ApiError::no_resource)

@@ -33,7 +33,7 @@ pub(super) async fn keep<T: Serialize>(
     if resources::count(&services.store, kind, &row.account, &Filter::default()).await.map_err(failed)? >= MOST {
         let is_new = row.created_at == row.updated_at;
         if is_new {
-            return Err(ApiError::limit_reached(format!("The account has {MOST} of them, and may not have more.")));
+            return Err(ApiError::limit_reached(format!("The account already has the maximum of {MOST}.")));
         }
     }
     if !resources::put(&services.store, kind, &row).await.map_err(failed)? {

@@ -94,7 +94,7 @@ pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Opt
     };
     // A prefix length of 0 would admit every address and so disable the access control.
     if length == 0 {
-        return Err(ApiError::bad(INVALID, "CidrPrefixLength must be 1 at least"));
+        return Err(ApiError::bad(INVALID, "CidrPrefixLength must be at least 1"));
     }
     let network = IpNet::new(address, length);
     network.map(Some).map_err(|_| ApiError::bad(INVALID, "CidrPrefixLength is not valid"))

@@ -55,7 +55,10 @@ async fn create(x: &RestContext<'_>, list: u128) -> Answer {
     // SIP digest authentication cannot carry a user name with other characters.
     let sayable = username.chars().all(|c| !c.is_control() && !c.is_whitespace() && !"\":\\@;,<>".contains(c));
     if username.chars().count() > LONGEST_NAME || !sayable {
-        return Err(ApiError::bad(INVALID, "Username is longer than 32 characters, or has such as SIP does not take"));
+        return Err(ApiError::bad(
+            INVALID,
+            "Username is longer than 32 characters, or has characters that SIP does not allow",
+        ));
     }
     let Ha1 { md5, sha256 } = password(x, username)?.ok_or_else(|| ApiError::bad(INVALID, "Password is required"))?;
     if domains::count_credentials(x.store(), &x.account.name, list).await? >= MOST {
@@ -73,7 +76,7 @@ async fn create(x: &RestContext<'_>, list: u128) -> Answer {
         updated_at: now,
     };
     if !domains::upsert_credential(x.store(), &row).await? {
-        return Err(ApiError::bad(INVALID, format!("The list has a user of that name already: {username}")));
+        return Err(ApiError::bad(INVALID, format!("The list already has a user with this name: {username}")));
     }
     changed(x, created(represent(x.account_sid(), &row))).await
 }
@@ -94,7 +97,7 @@ fn password(x: &RestContext<'_>, username: &str) -> Result<Option<Ha1>, ApiError
     };
     if !is_strong(password) {
         let wanted =
-            "Password must have 12 characters or more, among them a digit, a lower case and an upper case letter";
+            "Password must have 12 to 256 characters, including a digit, a lower-case letter and an upper-case letter";
         return Err(ApiError::bad(INVALID, wanted));
     }
     let routing = x.app.calls.services().routing.get();

@@ -106,7 +106,7 @@ pub(in super::super) fn host_name(x: &RestContext<'_>, text: &str, code: u32) ->
         return invalid("is not a host name such as phones.example.com");
     }
     if x.app.calls.services().routing.get().phones().is_own_name(&name) {
-        return invalid("is the server's own");
+        return invalid("is a name of this server");
     }
     Ok(name)
 }

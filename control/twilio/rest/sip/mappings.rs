@@ -115,7 +115,7 @@ async fn create(x: &RestContext<'_>, domain: u128, way: Way) -> Answer {
         created_at: Timestamp::now(),
     };
     if !domains::map(x.store(), &row).await? {
-        return Err(ApiError::bad(TWICE, format!("{sid} is associated with the domain already")));
+        return Err(ApiError::bad(TWICE, format!("{sid} is already associated with the domain")));
     }
     x.phones_changed().await?;
     Ok(created(represent(x.account_sid(), way, &row, &list)))

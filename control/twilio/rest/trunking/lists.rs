@@ -74,7 +74,7 @@ async fn create(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> 
         created_at: Timestamp::now(),
     };
     if !domains::map(x.store(), &row).await? {
-        return Err(ApiError::bad(INVALID, format!("{sid} is associated with the trunk already")));
+        return Err(ApiError::bad(INVALID, format!("{sid} is already associated with the trunk")));
     }
     x.phones_changed().await?;
     Ok(created(represent(&v.base, x.account_sid(), &row, &list)))
