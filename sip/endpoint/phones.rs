@@ -60,7 +60,8 @@ pub(super) enum Admission {
     Trunk {
         /// The trunk's name.
         name: Option<TrunkName>,
-        /// Whether it calls from outside its networks. Then requests go to the source of its INVITE, as for a phone.
+        /// Whether the trunk calls from outside its networks. Then requests go to the source of its INVITE, as for a
+        /// phone.
         guest: bool,
     },
     /// A phone, or a caller in a domain's networks.
