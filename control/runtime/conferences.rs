@@ -6,7 +6,7 @@
 //!                                  \-- left, dropped: the room closes with the last one
 //!   requests ──► end, record, announce ──►┐
 //!   the room's sink ──► joined, left, ... ├─► state::Conference ──► EventPublisher: webhooks and records, in order
-//!                                         │                    ├──► room commands; Announcer: documents for participants
+//!                                         │                    ├──► room commands; Announcer: documents to play
 //!                                         └────────────────────┴──► Own(leg, ConferenceOver) to a removed leg's call
 //! ```
 //!

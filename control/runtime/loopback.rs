@@ -6,7 +6,7 @@
 //! and answer as usual.
 //!
 //! ```text
-//!   caller's leg ── Command ──► LoopbackDialog ── Event ──► called leg's call     (Hangup -> Ended, Answer -> Answered ...)
+//!   caller's leg ── Command ──► LoopbackDialog ── Event ──► called leg's call  (Hangup -> Ended, ...)
 //! ```
 
 use std::sync::Arc;

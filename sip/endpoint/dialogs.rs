@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   requests of the far end ──> handle_in_dialog, accept_invite ─┐
-//!   responses to requests of ours ──> handle_response ───────────┼─> a Leg ──> Event, request, response
+//!   responses to own requests ──────> handle_response ───────────┼─> a Leg ──> Event, request, response
 //!   the application ──> handle_command ──────────────────────────┘
 //! ```
 //!

@@ -427,7 +427,7 @@ impl Trunks {
         networks.chain(trunk.addresses.iter().map(|address| IpNet::from(address.to_canonical()))).collect()
     }
 
-    // ----- which trunk --------------------------------------------------------------------------------------------
+    // ----- recognition --------------------------------------------------------------------------------------------
 
     /// The settings of a trunk.
     pub(super) fn get(&self, index: usize) -> Option<&Trunk> {
