@@ -11,7 +11,7 @@ use tandem_texml::markup::TEXML;
 use tandem_twilio::twiml::TWIML;
 
 const PAGE: &str = "../../docs/compatibility.md";
-/// What becomes of each parameter of each command, as a test of the commands' dialect measured it.
+/// The page with the measured support of each command's parameters. A test of the commands' dialect writes it.
 const MEASURED: &str = "../../docs/call-control.md";
 const BEGIN: &str =
     "<!-- features: written by a test, UPDATE_DOCS=1 cargo test -p tandem-server features_in_the_docs -->\n";
