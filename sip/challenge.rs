@@ -239,7 +239,7 @@ impl Answer {
 ///
 /// User and host must be the same. Apart from them, phones rewrite the URI instead of copying it, so these differences
 /// are ignored:
-/// - parameters, header fields, and `sip` versus `sips`: they say how a request travels, not whom it is for;
+/// - parameters, header fields, and `sip` versus `sips`: they affect the path of a request, not its recipient;
 /// - letter case in the host;
 /// - a port that only one of the two URIs has;
 /// - a missing user in the signed URI (`sip:HOST`), as some phones write it: if an attacker tricks such a phone, the

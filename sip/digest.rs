@@ -19,7 +19,7 @@ const MAX_ATTEMPTS: usize = 4;
 /// A challenge that the client can answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
-    /// Whether it came in a 407 and not in a 401.
+    /// Whether the challenge came in a 407 (from a proxy), not in a 401.
     pub(crate) proxy: bool,
     pub(crate) realm: String,
     nonce: String,
@@ -112,8 +112,8 @@ impl Session {
         if attempts.count > MAX_ATTEMPTS {
             return false;
         }
-        // The strongest supported challenge wins, whatever the server lists first: somebody on the path can change the
-        // order.
+        // The strongest supported challenge is used, whatever the server lists first, because an attacker on the path
+        // can change the order.
         challenges.sort_by_key(|challenge| Reverse(challenge.algorithm.hash));
         let mut learnt = false;
         let mut seen: Vec<(bool, String)> = Vec::new();

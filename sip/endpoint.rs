@@ -1,6 +1,7 @@
-//! The pure hub: datagrams, commands and time go in; messages to transmit, events and the next timeout come out.
+//! The endpoint. It does no I/O: its inputs are datagrams, commands and time; its outputs are messages to transmit,
+//! events and the next timeout.
 //!
-//! The hub owns one machine for each idea, and routes each input to the one that it is for:
+//! The hub, [`Endpoint`], owns one state machine for each subject and routes each input to the right machine:
 //!
 //! ```text
 //!                       ┌─> Transactions   client and server transactions, timers, retransmissions
@@ -8,22 +9,22 @@
 //!   command ──┼─ hub ───┼─> Trunks         registrations, probes, limits, health
 //!   timeout ──┘         ├─> Phones         users, Digest authority, registrar
 //!                       ├─> Forks          one call to several phones
-//!                       └─> Lookups        where a name leads (RFC 3263)
+//!                       └─> Lookups        the targets of a URI (RFC 3263)
 //! ```
 //!
-//! A machine owns its tables and changes no other machine's. Two forms of exchange are used, each where it is the simpler one:
+//! A machine owns its tables and does not change the tables of another machine. The machines work together in two ways:
 //!
-//! - Trunks, forks and transactions report outputs or outcomes, and the hub does what they ask for. They are used by several
-//!   others, or would have to call upwards.
-//! - Dialogs use the machines below them at many places within one input. They get these as a [`Context`] for the length of
-//!   that input. Queues in between would only put off the same calls.
+//! - Trunks, forks and transactions report outputs or outcomes, and the hub carries them out. Several other machines
+//!   use these three, or they would have to call the hub.
+//! - Dialogs use the machines below them at many places within one input. They get these machines as a [`Context`] for
+//!   the duration of that input. Queues between them would only delay the same calls.
 //!
 //! All machines share a [`Core`]: settings, sockets, randomness, one timer queue and the outputs.
 //!
-//! Call `poll_output` until it is empty after each `handle_*`, then wait until `poll_timeout`.
+//! Call `poll_output` until it returns `None` after each `handle_*`, then wait until `poll_timeout`.
 //!
-//! Refusals of requests that belong to no leg are stateless (RFC 3261 §8.2.7): a scanner costs no memory. Their To tag
-//! derives from the request, so that repetitions get the same answer.
+//! Refusals of requests that belong to no leg are stateless (RFC 3261 §8.2.7), so a scanner costs no memory. Their To
+//! tag is derived from the request, so that retransmissions get the same response.
 
 mod calling;
 mod command;
@@ -75,12 +76,12 @@ use transactions::Transactions;
 use trunks::Trunks;
 pub use trunks::{OutOfDialogRequest, Target};
 
-/// One stream connection. The shell numbers its connections and never reuses a number.
+/// A connection of a stream transport. The shell numbers its connections and never reuses a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// The identity that a TLS server must prove (RFC 5922), and the certificate that we show it. The shell numbers the host names
-/// and trunks that it has looked up. A connection is used only for the identity that it was opened for.
+/// The identity that a TLS server must prove (RFC 5922), and the client certificate that this server shows to it. The
+/// shell assigns the number. A connection is used only for the identity that it was opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(pub u32);
 
@@ -89,13 +90,13 @@ pub struct Identity(pub u32);
 pub struct Arrival {
     /// The sender's address.
     pub source: SocketAddr,
-    /// Our address that received it.
+    /// The server's address that received the message.
     pub local: SocketAddr,
     /// The transport.
     pub transport: Transport,
     /// The connection, if the transport has any.
     pub connection: Option<ConnectionId>,
-    /// The trunk whose certificate the far end of the connection has shown.
+    /// The trunk whose certificate the far end of the connection has presented.
     pub proven: Option<TrunkName>,
     /// The whole message.
     pub data: Bytes,
@@ -106,7 +107,7 @@ pub struct Arrival {
 pub enum Output {
     /// Send this message.
     Transmit {
-        /// The address to send to, if `connection` is `None` or not open any more.
+        /// The address to send to, if `connection` is `None` or is closed.
         destination: SocketAddr,
         /// The local UDP socket to send from.
         local: Option<SocketAddr>,
@@ -114,27 +115,28 @@ pub enum Output {
         transport: Transport,
         /// The connection to use if it is still open.
         connection: Option<ConnectionId>,
-        /// The identity that the server must prove, if a connection over TLS is to be opened.
+        /// The identity that the server must prove, if a TLS connection has to be opened.
         identity: Option<Identity>,
         /// The whole message.
         data: Bytes,
     },
-    /// A phone has registered over this connection: the limits for strangers do not apply to it any more.
+    /// A phone has registered over this connection, so the limits for unknown sources no longer apply to the
+    /// connection.
     Trust(ConnectionId),
-    /// Requests to that trunk at that address over TLS may go over this connection, which the trunk has opened (RFC 5923).
+    /// Requests to the trunk at this address over TLS may use this connection, which the trunk has opened (RFC 5923).
     Alias {
         /// The connection to use.
         connection: ConnectionId,
         /// The address at which the trunk listens.
         address: SocketAddr,
-        /// The trunk that its certificate names.
+        /// The trunk that the certificate of the connection's far end names.
         trunk: TrunkName,
     },
     /// Report this event to the application.
     Event(Event),
-    /// Find out where requests to `uri` go (RFC 3263), and answer with [`Endpoint::handle_resolved`].
+    /// Look up the targets of requests to `uri` (RFC 3263), and answer with [`Endpoint::handle_resolved`].
     Resolve {
-        /// The number to answer with.
+        /// The key to answer with.
         lookup: LookupId,
         /// A SIP or SIPS URI.
         uri: String,
@@ -155,7 +157,7 @@ pub struct Endpoint {
     lookups: Lookups,
     phones: Phones,
     forks: fork::Forks,
-    /// The shell is overloaded: new INVITEs get 503.
+    /// Whether the shell is overloaded. Then new INVITEs get 503.
     overloaded: bool,
 }
 
@@ -180,45 +182,46 @@ impl Endpoint {
         endpoint
     }
 
-    /// Takes the addresses really bound, in place of those of the configuration.
+    /// Replaces the configured addresses by the addresses that the sockets are really bound to.
     pub fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
         self.core.set_locals(addresses);
         self.phones.set_own_addresses(&self.core);
     }
 
-    /// Sets the guard, which is told which sources misbehave and which have shown a right password.
+    /// Sets the guard. The endpoint reports to it the sources that misbehave and the sources that have sent a correct
+    /// password.
     pub fn set_guard(&mut self, guard: Arc<Guard>) {
         self.core.guard = Some(guard);
     }
 
-    /// Sets whether new INVITEs get 503 because the shell is late.
+    /// Sets whether new INVITEs get 503 because the shell is overloaded.
     pub fn set_overloaded(&mut self, overloaded: bool) {
         self.overloaded = overloaded;
     }
 
-    /// Sets the message log, which is told which Call-IDs belong to legs.
+    /// Sets the message log. The endpoint reports to it the Call-IDs that belong to legs.
     pub fn set_ladder(&mut self, ladder: Arc<Ladder>) {
         self.dialogs.ladder = Some(ladder);
     }
 
-    /// Whether there is a socket of this transport and address family.
+    /// Whether there is a socket with this transport and address family.
     #[must_use]
     pub fn listens_on(&self, transport: Transport, ipv4: bool) -> bool {
         self.core.listens_on(transport, ipv4)
     }
 
-    /// The number of legs, including those whose BYE waits for its answer.
+    /// The number of legs, including those whose BYE has no response yet.
     #[must_use]
     pub fn legs(&self) -> usize {
         self.dialogs.len()
     }
 
-    /// The keys of these legs, in no particular order.
+    /// The keys of all legs, in no particular order.
     pub fn leg_keys(&self) -> impl Iterator<Item = LegKey> {
         self.dialogs.by_key.keys().copied()
     }
 
-    /// The number of transactions, including those that only wait for repetitions.
+    /// The number of transactions, including those that only wait for retransmissions.
     #[must_use]
     pub fn transactions(&self) -> usize {
         self.transactions.len()
@@ -236,13 +239,13 @@ impl Endpoint {
         self.core.counters.shed
     }
 
-    /// Retransmissions since the start: of our requests, and of our 2xx to INVITEs.
+    /// Count of retransmissions since the start: of requests by this server, and of its 2xx responses to INVITEs.
     #[must_use]
     pub fn repeated(&self) -> u64 {
         self.core.counters.repeated
     }
 
-    /// Requests with a wrong password or an unknown user since the start.
+    /// Count of requests with a wrong password or an unknown user since the start.
     #[must_use]
     pub fn wrong_passwords(&self) -> u64 {
         self.core.counters.wrong_passwords
@@ -254,7 +257,7 @@ impl Endpoint {
         self.core.counters.strangers
     }
 
-    /// Messages that could not be parsed since the start.
+    /// Count of messages that could not be parsed since the start.
     #[must_use]
     pub fn malformed(&self) -> u64 {
         self.core.counters.malformed
@@ -283,7 +286,8 @@ impl Endpoint {
         self.skip_idle_timers();
     }
 
-    /// The shell could not connect to `peer`, or a connection to it broke. Requests over it fail if they got no response yet.
+    /// Handles a failed connection attempt to `peer`, or a broken connection. Requests over it that have no response
+    /// yet fail.
     pub fn handle_transport_error(&mut self, now: Instant, transport: Transport, peer: SocketAddr, why: ErrorKind) {
         if !transport.is_reliable() {
             return;
@@ -322,8 +326,8 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    /// Drops the next timers that have nothing to do any more, so that the shell is not woken for them. Most retransmission
-    /// timers are such, because the answer came in time.
+    /// Drops the next timers that no longer have anything to do, so that they do not wake the shell. Most of them are
+    /// retransmission timers, because the response came in time.
     fn skip_idle_timers(&mut self) {
         while let Some((at, owner)) = self.core.timers.first() {
             let skipped = match owner {
@@ -338,12 +342,12 @@ impl Endpoint {
         }
     }
 
-    /// The next output, for the shell to carry out.
+    /// Returns the next output that the shell must carry out.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.core.outputs.pop_front()
     }
 
-    /// Returns when to call [`Endpoint::handle_timeout`] next. The time may be too early; then the call does nothing.
+    /// Returns when to call [`Endpoint::handle_timeout`] next. The time may be too early; such a call does nothing.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let completed = self.transactions.poll_timeout();
@@ -353,18 +357,19 @@ impl Endpoint {
             .min()
     }
 
-    /// Whether a message is a response that a transaction of ours waits for. Only its beginning is looked at.
+    /// Whether a message is a response that a client transaction waits for. Only the beginning of the message is
+    /// checked.
     #[must_use]
     pub fn awaits(&self, data: &[u8]) -> bool {
         self.transactions.awaits(data)
     }
 
-    /// Answers through the transaction, which repeats the response.
+    /// Responds through the transaction, which sends the response again for each retransmission of the request.
     fn respond(&mut self, now: Instant, server: ServerId, parts: ResponseParts<'_>) {
         let _ = self.transactions.respond(&mut self.core, now, server, parts);
     }
 
-    /// The dialogs, and what they use of the other machines.
+    /// Returns the dialogs together with the other machines that they use.
     fn dialogs(&mut self, now: Instant) -> (&mut Dialogs, Context<'_>) {
         let Self { core, transactions, dialogs, trunks, phones, .. } = self;
         (dialogs, Context { now, core, transactions, trunks, phones })
@@ -375,7 +380,7 @@ impl Endpoint {
     }
 }
 
-/// The transport and the address of a listener such as `udp://127.0.0.1:5060`.
+/// Parses a listener such as `udp://127.0.0.1:5060`.
 #[must_use]
 pub fn parse_listen(listen: &str) -> Option<(Transport, SocketAddr)> {
     let (scheme, address) = listen.split_once("://")?;

@@ -42,7 +42,7 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
 /// and calls from phones. Returns how many bindings were made.
 ///
 /// # Panics
-/// As [`fuzz_endpoint`].
+/// In the same cases as [`fuzz_endpoint`].
 pub fn fuzz_phones(now: Instant, data: &[u8]) -> usize {
     let mut office = Office::new(now, Config::default());
     let users = ["alice", "bob"].map(|name| User {

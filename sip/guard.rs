@@ -146,14 +146,14 @@ impl Bans {
     }
 }
 
-/// What the driver does with a message.
+/// The guard's decision about a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Read it.
+    /// Read the message.
     Take,
-    /// Drop it: its source, or all unknown sources together, exceed their rate.
+    /// Drop the message: its source, or all unknown sources together, exceed their rate.
     Limited,
-    /// Drop it: its source is banned.
+    /// Drop the message: its source is banned.
     Banned,
 }
 

@@ -71,7 +71,7 @@ pub struct Trace {
     pub left_out: u64,
 }
 
-/// How full the rings are.
+/// The amount of data in the rings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fill {
     /// Count of Call-IDs that belong to a leg.
@@ -106,8 +106,8 @@ impl Ladder {
         Self { rings: Mutex::new(rings) }
     }
 
-    /// Stores a message. `stranger` says whether its source is unknown; it is called only if the Call-ID belongs to no
-    /// leg.
+    /// Stores a message. `stranger` returns whether its source is unknown. It is called only if the Call-ID belongs to
+    /// no leg.
     pub fn record(&self, mut seen: Seen, stranger: impl FnOnce() -> bool) {
         // A message from a stream is a slice of a larger read buffer, which it would keep in memory.
         if seen.data.len() > MOST_OF_A_MESSAGE || (seen.transport.is_reliable() && !seen.sent) {

@@ -135,8 +135,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What the application asks the endpoint to do. A command for a leg that has ended, or that does not fit the leg's
-/// state, is ignored: on a busy system hang-ups cross, and that is no error.
+/// A command of the application to the endpoint. A command for a leg that has ended, or that does not fit the leg's
+/// state, is ignored. On a busy system hang-ups cross, so this is not an error.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Starts an outgoing leg. Once the far end rings, the endpoint waits without a limit of its own; the application
@@ -253,7 +253,7 @@ pub enum Command {
     Refer {
         /// Key of the leg.
         leg: LegKey,
-        /// The party to call, and on whose behalf.
+        /// The party to call, and the party on whose behalf it is called.
         refer: Box<Refer>,
     },
     /// Answers [`Event::Referred`].
@@ -359,8 +359,8 @@ pub struct Caller {
 pub struct Outgoing {
     /// Request-URI, `sip:...`.
     pub request_uri: String,
-    /// SIP URI whose host, port and `transport` decide where the request is sent; the Request-URI when `None`. It does
-    /// not become a Route header.
+    /// SIP URI that determines where the request is sent, by its host, port and `transport`. With `None` the
+    /// Request-URI determines it. This URI does not become a Route header.
     pub next_hop: Option<String>,
     /// User part of the From URI.
     pub from_user: String,
@@ -406,7 +406,7 @@ pub struct Outgoing {
     pub recording: Option<Bytes>,
 }
 
-/// What the endpoint reports. The events of one leg come in order; [`Event::Ended`] is the last one and comes exactly
+/// A report of the endpoint. The events of one leg come in order. [`Event::Ended`] is the last one and comes exactly
 /// once.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -482,7 +482,7 @@ pub enum Event {
     Info {
         /// Key of the leg.
         leg: LegKey,
-        /// Its Content-Type; empty if it had none.
+        /// The Content-Type of the INFO; empty if there was none.
         content_type: String,
         /// The body of the INFO.
         body: Bytes,
@@ -505,8 +505,8 @@ pub enum Event {
     ReferAnswered {
         /// Key of the leg.
         leg: LegKey,
-        /// Its status; 408 when no response came, 491 when another REFER was outstanding. From 300 on, no progress
-        /// follows.
+        /// Status of the response; 408 when no response came, 491 when another REFER was outstanding. From 300 on, no
+        /// progress follows.
         status: u16,
     },
     /// The progress of the call that the server asked the far end for (NOTIFY).

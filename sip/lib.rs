@@ -1,5 +1,5 @@
-//! SIP over UDP, TCP, TLS and WebSocket (RFC 3261, RFC 7118). Transactions, dialogs and legs are one pure machine; a
-//! thin shell, [`transport`], owns the sockets.
+//! SIP over UDP, TCP, TLS and WebSocket (RFC 3261, RFC 7118). The transactions, dialogs and legs do no I/O. The I/O
+//! layer, [`transport`], owns the sockets.
 //!
 //! ```text
 //!   datagrams, frames ──> transport::Driver ──> Endpoint ──> Event ──> the application (one sink)

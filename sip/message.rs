@@ -1,11 +1,11 @@
-//! SIP messages: the grammar of RFC 3261 §25, as far as a user agent and a registrar read it.
+//! SIP messages: the part of the grammar of RFC 3261 §25 that a user agent and a registrar need.
 //!
-//! The files below read from the outside in: `lines` divides the bytes, `start_line` and `head` know their lines, `address`,
-//! `via`, `uri` and `host` read values, and `grammar` has the parts that all values are made of. A value stays where it lies in
-//! the datagram: reading an ordinary message allocates one list of header fields.
+//! The modules are listed from the whole message to its parts. `lines` divides the bytes. `start_line` and `head` read
+//! their lines. `address`, `via`, `uri` and `host` read values. `grammar` has the elements that all values consist of.
+//! Values are not copied out of the datagram: reading an ordinary message allocates only one list of header fields.
 //!
-//! A [`Request`] has passed every check that needs no state (RFC 3261 §8.1.1, §8.2): its fields can be used without asking
-//! again. Any other request becomes [`Malformed`], which can still be answered if the request's own Via, From, To, Call-ID and
+//! A [`Request`] has passed every check that needs no state (RFC 3261 §8.1.1, §8.2), so its fields can be used without
+//! a further check. Any other request becomes [`Malformed`]. It can still be answered if its Via, From, To, Call-ID and
 //! CSeq lines are found in the bytes.
 
 mod address;
@@ -46,7 +46,8 @@ pub(crate) use self::uri::Uri;
 use self::via::Hop;
 pub(crate) use self::via::TopVia;
 
-/// Longest message accepted from a stream, headers and body together, in octets. UDP itself bounds datagrams.
+/// Longest message that is accepted from a stream, headers and body together, in octets. A datagram cannot be longer
+/// anyway.
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
 /// A request or a response.
@@ -85,14 +86,15 @@ pub(crate) struct Response {
     pub(crate) content: Content,
 }
 
-/// Why octets are not an acceptable message.
+/// The reason why bytes are not an acceptable message.
 #[derive(Debug)]
 pub(crate) struct Malformed {
     /// Status of the response: 400, 413, 416, 505, ...
     pub(crate) status: u16,
-    /// What is wrong, as a reason phrase.
+    /// The error, as a reason phrase.
     pub(crate) reason: String,
-    /// What the response needs; `None` for responses, ACKs, and requests whose Via cannot be used. They are dropped.
+    /// The lines for the response. `None` for responses, for ACKs, and for requests whose Via cannot be used. These are
+    /// dropped.
     pub(crate) echo: Option<Echo>,
 }
 
@@ -115,11 +117,11 @@ fn read(data: &Bytes) -> Result<Message, Fault> {
     }
 }
 
-/// Reads arbitrary bytes as a message, and everything that is asked of a message: the fuzz target for SIP.
+/// Reads arbitrary bytes as a message, and then everything that the server reads from a message. It is the fuzz target
+/// for SIP.
 ///
-/// # Panics
-/// In tests and in the fuzzer, if the parser crate that is the oracle there reads another message, or refuses what is read
-/// here.
+/// # Panics In tests and in the fuzzer, if the parser crate that serves as the oracle reads another message, or refuses
+/// a message that is accepted here.
 pub fn fuzz_message(data: &[u8]) {
     let source = SocketAddr::from(([192, 0, 2, 1], 5060));
     let data = Bytes::copy_from_slice(data);
@@ -168,7 +170,7 @@ impl<'a> Required<'a> {
     }
 }
 
-/// Number and method of CSeq (RFC 3261 §8.1.1.5). Leaves room for the next number.
+/// Number and method of CSeq (RFC 3261 §8.1.1.5). The number is small enough to be increased by one.
 fn cseq(value: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, method) = cut_at_space(value)?;
     let method = trim(method);
@@ -249,7 +251,7 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A part of `text`, which is copied only if escapes were taken out of it.
+/// A part of `text`. It is copied only if escapes were removed from it.
 fn within(text: &Bytes, part: Cow<'_, [u8]>) -> Bytes {
     match part {
         Cow::Borrowed(part) => text.slice_ref(part),

@@ -1,7 +1,7 @@
-//! What a trunk is beyond the addresses that it calls from: where it is called and registered with, how it is watched, how
-//! much it may carry, and how it fares.
+//! Everything about a trunk except its source networks: its URI, registration, probes, limits and health.
 //!
-//! [`Trunk`] is what the operator says, [`TrunkStatus`] what everybody may see, and `TrunkState` what the endpoint keeps.
+//! [`Trunk`] holds the operator's settings, [`TrunkStatus`] is the public status, and `TrunkState` is the endpoint's
+//! own state.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub enum KnownBy {
 }
 
 impl Trunk {
-    /// Creates the settings of a trunk of which only the name is known.
+    /// Creates the settings of a trunk with this name and the default for every other setting.
     #[must_use]
     pub fn new(trunk: TrunkName) -> Self {
         Self {

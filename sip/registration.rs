@@ -71,7 +71,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What the endpoint does next for a registration.
+/// The next step of a registration, for the endpoint to carry out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Wait until [`Registration::next_timeout`].

@@ -64,8 +64,9 @@ impl TimerQueue {
         self.heap.peek().map(|Reverse(entry)| *entry)
     }
 
-    /// Drops the first entry, which is the owner's at `at`, if the owner has nothing to do by then. `next` is when it has,
-    /// and `wake` its note of its earliest entry; `None` if the owner is gone. Returns whether the entry was dropped.
+    /// Drops the first entry if its owner has nothing to do at that time. The entry is the owner's at `at`. `next` is
+    /// the owner's next deadline. `wake` holds the owner's earliest entry; it is `None` if the owner is gone. Returns
+    /// whether the entry was dropped.
     pub(crate) fn skip(
         &mut self,
         wake: Option<&mut Option<Instant>>,

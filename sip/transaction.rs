@@ -65,8 +65,8 @@ pub(crate) enum ClientInput {
     TransportError(ErrorKind),
 }
 
-/// An input of a server transaction. A transport error is none (§17.2.4): a response that cannot be sent is
-/// retransmitted or runs into Timer H or J, and the sender of the request has its own timers.
+/// An input of a server transaction. A transport error is not an input (§17.2.4): a response that cannot be sent is
+/// retransmitted until Timer H or J fires, and the sender of the request has its own timers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerInput {
     /// The request was received again.
@@ -77,7 +77,7 @@ pub(crate) enum ServerInput {
     Timer(Timer),
 }
 
-/// The deadlines of a state. Two are enough for every state: one repeats, one ends the state.
+/// The deadlines of a state. Each state needs at most two: one for retransmissions, and one that ends the state.
 #[derive(Debug, Clone, Copy, Default)]
 struct Deadlines {
     retransmit: Option<(Instant, Timer)>,
@@ -93,7 +93,7 @@ impl Deadlines {
         }
     }
 
-    /// Takes one timer that is due; the one that ends the state first, so that nothing is sent after the end.
+    /// Takes one timer that is due. The timer that ends the state comes first, so that nothing is sent after the end.
     fn take_due(&mut self, now: Instant) -> Option<Timer> {
         for clock in [&mut self.expire, &mut self.retransmit] {
             if let Some((at, timer)) = *clock
@@ -112,7 +112,7 @@ impl Deadlines {
 pub(crate) struct ClientMachine {
     state: ClientState,
     reliable: bool,
-    /// The end that [`ClientMachine::abandon`] has set.
+    /// When a proceeding INVITE ends, set by [`ClientMachine::abandon`].
     abandoned: Option<Instant>,
     deadlines: Deadlines,
 }
@@ -197,7 +197,7 @@ impl ClientMachine {
         }
     }
 
-    /// Applies one input: one row of the RFC's figures.
+    /// Applies one input, as one row of the RFC's state diagrams describes.
     pub(crate) fn handle(&mut self, now: Instant, input: ClientInput, timers: &Timers, out: &mut Vec<Action>) {
         use ClientInput as In;
         use ClientState as S;
@@ -278,7 +278,8 @@ impl ClientMachine {
         self.deadlines = Deadlines { retransmit: None, expire };
     }
 
-    /// Enters a state that only absorbs retransmissions. A reliable transport has none, so the state is skipped there.
+    /// Enters a state that only absorbs retransmissions. A reliable transport has no retransmissions, so the state is
+    /// skipped.
     fn linger(&mut self, state: ClientState, now: Instant, time: Duration, timer: Timer, out: &mut Vec<Action>) {
         if self.reliable {
             self.enter(ClientState::Terminated, None);
@@ -341,7 +342,7 @@ impl ServerMachine {
         matches!(self.state, ServerState::InviteProceeding | ServerState::Trying | ServerState::Proceeding)
     }
 
-    /// Applies one input: one row of the RFC's figures.
+    /// Applies one input, as one row of the RFC's state diagrams describes.
     pub(crate) fn handle(&mut self, now: Instant, input: ServerInput, timers: &Timers, out: &mut Vec<Action>) {
         use ServerInput as In;
         use ServerState as S;

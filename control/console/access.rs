@@ -1,4 +1,4 @@
-//! Who may use the console: accounts, and operators for what belongs to the server.
+//! Access to the console: for accounts, and for operators to the data of the server itself.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use tandem_accounts::Account;
 use tandem_runtime::app::App;
 
-/// Returns the account whose credentials the request has, in any dialect.
+/// Returns the account that the request's credentials belong to, in any dialect.
 pub fn caller(app: &App, headers: &HeaderMap) -> Result<Arc<Account>, Denied> {
     app.caller(headers).ok_or(Denied::Nobody)
 }

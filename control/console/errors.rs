@@ -42,7 +42,7 @@ pub(super) struct ErrorRow {
     message: String,
     /// One sentence that explains the cause.
     happened: Option<&'static str>,
-    /// What to do about it.
+    /// Advice how to fix the problem.
     advice: Option<String>,
     /// The section of docs/troubleshooting.md about the cause.
     page: Option<String>,

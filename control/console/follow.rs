@@ -1,8 +1,8 @@
 //! Followed lists: one line of JSON per row (NDJSON), and another one whenever a row is new or has changed.
 //!
-//! The list is read again [twice a second](EVERY), so followers cause no work in calls. Limits: at most [`FOLLOWERS`]
-//! followers at the same time, more are refused with 503; at most [`WAITING`] lines wait for a slow client. A client
-//! that takes no line within [`PATIENCE`] is told so in a last line and disconnected.
+//! The list is read again [twice a second](EVERY), so followers cause no work in calls. There are two limits. At most
+//! [`FOLLOWERS`] followers are served at the same time; more get 503. At most [`WAITING`] lines wait for a slow client.
+//! A client that takes no line within [`PATIENCE`] gets a last line that says so, and is disconnected.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

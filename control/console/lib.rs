@@ -59,7 +59,7 @@ pub fn routes() -> Router<App> {
 /// The id of a leg in its provider's form, and the leg.
 pub type NamedLeg = (String, Arc<LegInfo>);
 
-/// The accounts whose data a client may see: its own, or all.
+/// The accounts that a client may see: its own account, or all accounts.
 #[derive(Clone)]
 pub struct Scope {
     account: Arc<Account>,
@@ -73,8 +73,8 @@ impl Scope {
         Self { account, everybody }
     }
 
-    /// The scope of the account whose credentials the request has. The error is the response to a request without valid
-    /// ones.
+    /// Returns the scope of the account that the request's credentials belong to. The error is the response to a
+    /// request without valid credentials.
     pub fn asked(app: &App, headers: &HeaderMap) -> Result<Self, Box<Response>> {
         let account = caller(app, headers).map_err(|denied| Box::new(denied.into_response()))?;
         Ok(Self::of(app, account))
@@ -275,13 +275,13 @@ fn read_cursor(text: &str) -> Result<Cursor, QueryError> {
 /// The reason that a list is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The cursor is not one that a page gave out.
+    /// The cursor does not come from a page.
     #[error("cursor: use the \"next\" of the previous page")]
     Cursor,
-    /// The status is not one that calls have.
+    /// The status is not a status of calls.
     #[error("status: must be \"live\", \"ended\" or a status of a call")]
     Status,
-    /// The direction is not one that calls have.
+    /// The direction is not a direction of calls.
     #[error("direction: must be \"inbound\", \"outbound-api\" or \"outbound-dial\"")]
     Direction,
     /// The database failed.

@@ -6,7 +6,8 @@ use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use crate::event_log::Line;
 
-/// Entries that wait for a slow watcher. If more wait, the watcher misses the oldest ones and is told how many.
+/// Entries that wait for a slow watcher. If more wait, the watcher misses the oldest ones and learns how many it
+/// missed.
 const WAITING: usize = 1_024;
 
 /// A log entry, with the session of its call.
@@ -27,7 +28,7 @@ pub enum Entry {
     Exchange(Option<LegId>, Box<HttpExchange>),
 }
 
-/// The feed. It costs nothing while nobody watches: a call checks for watchers once, at its start.
+/// The feed. Without watchers it costs nothing: a call checks for watchers once, at its start.
 #[derive(Debug)]
 pub struct Feed(Sender<FeedItem>);
 
@@ -50,7 +51,7 @@ impl Feed {
         self.0.subscribe()
     }
 
-    /// The sender for the lines of this session; `None` if nobody watches.
+    /// Returns the sender for the lines of this session; `None` if there is no watcher.
     pub fn wire(&self, session: CallId) -> Option<Wire> {
         (self.0.receiver_count() > 0).then(|| Wire { session, watchers: self.0.clone() })
     }

@@ -1,6 +1,6 @@
-//! Reports of what went wrong, for operators and users: with calls and with the server itself, each with its
-//! [cause](tandem_causes). Reports appear in `/console/errors` and in `tandem errors`, beside the server's log. They are kept
-//! as long as the logs of calls.
+//! Reports of failures for operators and users, about calls and about the server itself. Each has its
+//! [cause](tandem_causes). Reports appear in `/console/errors` and in `tandem errors`, in addition to the server's log.
+//! They are kept as long as the logs of calls.
 //!
 //! The error lists of providers are separate ([`crate::notification`]): they contain only errors with a provider's number.
 

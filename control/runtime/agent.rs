@@ -2,11 +2,11 @@
 //! end of a WebSocket: it reports what the caller does, and the agent requests what is to be said.
 //!
 //! ```text
-//!   conversation ──Told──► responder (when to answer, what to do) ──► chat (the model), tools
-//!   conversation ◄──Ask─── responder ◄──words, results──────────────────┘
+//!   conversation ──ConversationEvent────► responder (when to answer, what to do) ──► chat (the model), tools
+//!   conversation ◄──ConversationCommand── responder ◄──words, results──────────────────┘
 //! ```
 //!
-//! An agent whose model takes and makes audio itself uses `realtime` instead of all this.
+//! An agent whose model takes and makes audio itself uses `realtime` instead of `responder` and `chat`.
 
 mod chat;
 mod config;

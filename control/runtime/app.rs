@@ -14,7 +14,7 @@ use crate::registry::Calls;
 pub struct App {
     /// The accounts, with their credentials.
     pub accounts: Arc<Accounts>,
-    /// How requests show whose they are.
+    /// The providers' ways to identify the account of a request.
     pub logins: &'static [Login],
     /// Live and ended calls.
     pub calls: Calls,
@@ -26,22 +26,25 @@ pub struct App {
     pub reload: Reload,
 }
 
-/// How one provider's requests show whose they are.
+/// The way in which one provider's requests identify their account.
 #[derive(Clone, Copy, Debug)]
 pub struct Login {
-    /// The account whose credentials, or whose key's, a request shows.
+    /// Returns the account that the request's credentials belong to. They may be the account's own or those of one of
+    /// its keys.
     pub caller: fn(&Accounts, &HeaderMap) -> Option<Arc<Account>>,
-    /// The account whose own credentials a request shows; a key that the account gave away is not enough.
+    /// Returns the account if the request has the account's own credentials. A key that the account gave away is not
+    /// enough.
     pub owner: fn(&Accounts, &HeaderMap) -> Option<Arc<Account>>,
 }
 
 impl App {
-    /// The account whose credentials a request shows, in any provider's form.
+    /// Returns the account that the request's credentials belong to, in any provider's form.
     pub fn caller(&self, headers: &HeaderMap) -> Option<Arc<Account>> {
         self.logins.iter().find_map(|login| (login.caller)(&self.accounts, headers))
     }
 
-    /// The account whose own credentials a request shows, in any provider's form; a key is not enough.
+    /// Returns the account if the request has the account's own credentials, in any provider's form. A key is not
+    /// enough.
     pub fn owner(&self, headers: &HeaderMap) -> Option<Arc<Account>> {
         self.logins.iter().find_map(|login| (login.owner)(&self.accounts, headers))
     }

@@ -35,7 +35,7 @@ pub struct AudioRoom {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
-    /// The URL, and the account if it has `[[origins]]` of its own: they may lead the same URL to another file.
+    /// The URL, and the account if it has its own `[[origins]]`, which may map the same URL to another file.
     Url(String, Option<Arc<str>>),
     File(PathBuf, SystemTime),
 }

@@ -1,7 +1,7 @@
 //! One task per call. It drives the pure [`Call`], performs its outputs, and feeds the results back.
 //!
-//! Nothing here waits for an application, a disk or another call. Slow work runs in a task of its own, which reports to
-//! the [inbox](crate::inbox); the inbox says what happens when it is full.
+//! Nothing here waits for an application, a disk or another call. Slow work runs in a separate task, which reports to
+//! the [inbox](crate::inbox). The documentation of the inbox describes what happens when it is full.
 
 mod converse;
 mod internal_call;
@@ -53,10 +53,10 @@ use crate::services::Services;
 use crate::stream::Ready;
 use supervise::Supervised;
 
-/// How long an ended call waits for the final events of its legs.
+/// Maximum time for which an ended call waits for the final events of its legs.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
-/// Everything that a call owns, for the move into another call.
+/// The whole state of a call, for the move into another call.
 pub struct CallState {
     call: Call,
     sessions: Vec<CallId>,
@@ -69,7 +69,7 @@ pub struct CallState {
     log: EventLog,
 }
 
-/// How a call starts.
+/// The start of a call.
 pub(crate) enum CallStart {
     /// An inbound call.
     Incoming {
@@ -136,7 +136,7 @@ struct CallTask {
     sequences: HashMap<LegId, u32>,
     /// The recordings that were requested together with a leg, by leg.
     own_recordings: HashMap<LegId, OwnRecording>,
-    /// How often the application was told of a problem.
+    /// Number of notices to the application about a problem.
     notifications: usize,
     /// Whether an application was asked for a document.
     asked: bool,
@@ -375,7 +375,7 @@ impl CallTask {
             Message::Sip(leg, event) => self.take_sip(now, leg, event),
             Message::Media(leg, event) => self.take_media(now, leg, *event),
             Message::Fetched { leg, id, line, exchange, speaks, result } => {
-                // Its line must stand before the lines of its consequences, which have the same time.
+                // The log line of the request must come before the lines of its consequences, which have the same time.
                 self.note_fetched(now.time, leg, line, exchange);
                 if let Some(dialect) = speaks {
                     self.call.set_dialect(leg, dialect);
@@ -465,7 +465,7 @@ impl CallTask {
         log.push_exchange(leg, exchange);
     }
 
-    /// Moves everything to the call with inbox `heir`. If that call no longer exists, this call continues.
+    /// Moves the whole state to the call with inbox `target`. If that call no longer exists, this call continues.
     fn merge_into(mut self: Box<Self>, target: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
         let id = self.call.id();
         let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));

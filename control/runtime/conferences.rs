@@ -2,15 +2,15 @@
 //! state machine that decides in which order things happened.
 //!
 //! ```text
-//!   Confer ──► join ──► Seat (kept by the leg) ──► media::Command::Join
-//!                          \-- left, dropped: the room closes with the last one
+//!   JoinConference ──► join ──► Seat (kept by the leg) ──► media::Command::Join
+//!                                  \-- left, dropped: the room closes with the last one
 //!   requests ──► end, record, announce ──►┐
-//!   the room's sink ──► joined, left, ... ├─► state::Conference ──► teller: webhooks and records, in order
-//!                                         │                    ├──► room commands; stage: documents for participants
+//!   the room's sink ──► joined, left, ... ├─► state::Conference ──► EventPublisher: webhooks and records, in order
+//!                                         │                    ├──► room commands; Announcer: documents to play
 //!                                         └────────────────────┴──► Own(leg, ConferenceOver) to a removed leg's call
 //! ```
 //!
-//! One lock guards all of it. It is held only to update state and to send commands, never across a wait.
+//! One lock guards all conferences. It is held only to update state and to send commands, never across a wait.
 
 mod announcer;
 mod event_publisher;
@@ -403,7 +403,7 @@ impl Conferences {
         done
     }
 
-    /// Plays audio in a room, to all or only to leg `to`. The receiver is told of the end.
+    /// Plays audio in a room, to all participants or only to leg `to`. The end is sent to the receiver.
     fn play(
         &self,
         id: ConferenceId,

@@ -107,7 +107,7 @@ impl ConversationHandle {
         tokio::spawn(async move {
             let (leg, id) = (new.leg, new.id);
             let status = run(services, &inbox, new, notes).await;
-            // Its call may be over.
+            // The call may be over.
             let _ = inbox.post(Message::Conversation { leg, id, news: Box::new(ConversationUpdate::Over(status)) });
         });
         handle
@@ -269,7 +269,7 @@ struct ConversationTask<'a> {
     made: HashMap<u64, Bytes>,
     making: HashMap<u64, AbortHandle>,
     makers: JoinSet<(u64, Result<Arc<media::Audio>, AudioError>)>,
-    /// How often the source was cleared. Marks from before the last time are ignored.
+    /// Number of times that the source was cleared. Older marks are ignored.
     cleared: u64,
     listening: RecognitionSpec,
     ears: Option<RecognitionSession>,

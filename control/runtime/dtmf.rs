@@ -18,19 +18,19 @@ const GAP: Duration = Duration::from_millis(100);
 /// The operation id of passed digits; nothing waits for their end.
 pub(crate) const PASSED: media::OpId = media::OpId(u64::MAX);
 
-/// How a digit is passed on to the bridged leg.
+/// The way in which a digit is passed on to the bridged leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DtmfRelay {
-    /// Not at all: the media engine has done it.
+    /// Nothing to do: the media engine has already passed the digit on.
     ByMedia,
-    /// As SIP INFO.
+    /// Send the digit as SIP INFO.
     AsInfo,
-    /// As a new telephone-event, or as tones.
+    /// Send the digit as a new telephone-event, or as tones.
     Anew,
 }
 
-/// How a digit that arrived in this form is passed on to a leg with this setting. `events`: the leg has negotiated
-/// telephone-events.
+/// Returns how a digit is passed on: `came` is the form in which it arrived, `wanted` the setting of the other leg, and
+/// `events` whether that leg has negotiated telephone-events.
 pub(crate) fn pass(wanted: DtmfMode, came: media::DtmfMethod, events: bool) -> DtmfRelay {
     match (wanted, came) {
         (DtmfMode::Info, _) => DtmfRelay::AsInfo,

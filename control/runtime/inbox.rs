@@ -38,7 +38,8 @@ pub struct Inbox(Arc<Shared>);
 /// The receiving side of a call's inbox, owned by the call's task.
 pub struct Messages(Arc<Shared>);
 
-/// A channel of its own, as not every message has to wake the task: most only confirm what the call has just done.
+/// The channel. It is not a channel of a library, because not every message has to wake the task: most messages only
+/// confirm what the call has just done.
 struct Shared {
     /// The number of [`Inbox`] handles.
     addresses: AtomicUsize,
@@ -105,7 +106,7 @@ pub enum Message {
         leg: LegId,
         /// The operation id of the playback.
         op: OpId,
-        /// What is played and how often.
+        /// The source of the audio and the number of repetitions.
         play: Play,
         /// The audio, or the reason that there is none.
         audio: Result<Arc<media::Audio>, AudioError>,
@@ -141,7 +142,7 @@ pub enum Message {
         leg: LegId,
         /// The id of the stream.
         id: StreamId,
-        /// How it ended.
+        /// The status at the end of the stream.
         status: StreamStatus,
     },
     /// A report of a conversation.
@@ -177,14 +178,14 @@ pub enum Message {
         target: Inbox,
         /// Maximum number of legs that the target call accepts. A call with more legs keeps them.
         room: usize,
-        /// Told when the move is done; dropped if it is not possible.
+        /// Gets a message when the move is done; dropped if the move is not possible.
         done: oneshot::Sender<()>,
     },
     /// Take over the legs of another call.
     Merge {
-        /// Everything that the other call owned.
+        /// The whole state of the other call.
         estate: Box<CallState>,
-        /// Told when the legs are registered with this call.
+        /// Gets a message when the legs are registered with this call.
         done: oneshot::Sender<()>,
     },
     /// An event that performing a command has caused.
@@ -393,8 +394,8 @@ impl Drop for Messages {
     fn drop(&mut self) {
         self.close();
         let rest = std::mem::take(&mut self.0.queue.lock().messages);
-        // Dropped without the lock: the messages may contain handles of this or other inboxes, and senders whose
-        // receivers wait.
+        // Dropped without the lock: the messages may contain handles of this inbox or of others, and senders that
+        // receivers wait for.
         drop(rest);
     }
 }

@@ -35,7 +35,7 @@ use crate::siprec;
 use crate::speech_tap::SpeechTap;
 use crate::stream::StreamHandle;
 
-/// Everything that one leg holds.
+/// All data of one leg.
 pub(crate) struct LegIo {
     key: sip::LegKey,
     session: Option<media::Session>,
@@ -51,7 +51,7 @@ pub(crate) struct LegIo {
     has_offered: bool,
     /// The far end's answer has arrived, or its offer was answered.
     negotiated: bool,
-    /// The callee's early offer was answered, but the call was not told of early media yet.
+    /// The callee's early offer was answered, but the early media was not reported to the call yet.
     has_early_media: bool,
     /// The reason that the INVITE's offer was not accepted.
     refusal: Option<Refusal>,
@@ -95,8 +95,7 @@ pub(crate) struct LegIo {
     pub prack: Option<sip::Prack>,
     /// Remaining targets of 3xx responses.
     redirects: Option<Box<Redirects>>,
-    /// What was said to the far end about the caller's number (STIR), for the log and the counters; they take it from
-    /// here.
+    /// What the server stated to the far end about the caller's number (STIR). The log and the counters read it here.
     pub vouched: Option<SigningOutcome>,
     /// Removes duplicates of DTMF digits: some gateways send each as telephone-event and as INFO.
     pub digit_dedup: media::DigitDedup,

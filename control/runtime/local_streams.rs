@@ -1,5 +1,5 @@
-//! Streams whose application is a part of this server. The messages are the usual ones, over a pipe in memory instead
-//! of a network.
+//! Streams between the server and an application that is a part of the server. They use the usual messages, over a pipe
+//! in memory instead of a network.
 
 use std::sync::Arc;
 

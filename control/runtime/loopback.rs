@@ -1,12 +1,12 @@
 //! Internal calls: two legs of this server that are each other's far end, without a phone and without SIP between them.
-//! One of them calls an application or a number of this server.
+//! One of the legs calls an application or a number of this server.
 //!
-//! Each command that one leg gives to SIP reaches the other leg as the event that SIP would make of it. Neither leg
-//! sees a difference, and both have all functions of a leg. Their audio goes from socket to socket of this machine,
-//! negotiated by offer and answer as usual.
+//! Each command of one leg reaches the other leg as the event that SIP would make of it. Neither leg sees a difference,
+//! and both have all functions of a leg. Their audio goes from socket to socket of this machine, negotiated by offer
+//! and answer as usual.
 //!
 //! ```text
-//!   caller's leg ── Command ──► Tie ── Event ──► called leg's call          (Hangup -> Ended, Answer -> Answered ...)
+//!   caller's leg ── Command ──► LoopbackDialog ── Event ──► called leg's call  (Hangup -> Ended, ...)
 //! ```
 
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 //! and size of a queue are also in the database, and are read from there at the start.
 //!
 //! ```text
-//!   EnterQueue ──► enter ──► Place (kept with the leg)        DequeueFirst ──► take ──► Taking (kept with the leg)
-//!                              \-- dropped: the leg has left                     \-- dropped: the agent wants no caller
+//!   EnterQueue ──► enter ──► Place (kept with the leg)    DequeueFirst ──► take ──► AgentRequest (kept with the leg)
+//!                              \-- dropped: the leg has left                 \-- dropped: the agent wants no caller
 //!   the first waiting leg and the first agent are paired (Pair) once, whichever came first; the call's task moves them
 //!   into one call. If that fails, each goes back to its old position.
 //! ```

@@ -47,8 +47,8 @@ pub struct Recovered {
     pub adopted: usize,
 }
 
-/// Ends the records that an earlier process left unfinished. Recordings come first, because an application is told of
-/// them before the end of the leg.
+/// Ends the records that an earlier process left unfinished. Recordings come first, because an application gets their
+/// notices before the notice of the leg's end.
 pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> {
     let store = &services.store;
     let stopped = store::server::last_alive(store).await?;

@@ -36,7 +36,7 @@ pub struct Session {
     joined: Timestamp,
     /// Whether the server currently wants no audio.
     paused: bool,
-    /// Whether an offer of ours is unanswered.
+    /// Whether an offer of this server is unanswered.
     offering: bool,
     stale: bool,
     /// Whether the server sent an INVITE without an offer; its answer arrives with the ACK.

@@ -178,8 +178,8 @@ impl StreamHandle {
         self.note(StreamInput::Dtmf(digit));
     }
 
-    /// Handles that the leg was bridged. Returns the source to attach to the other leg, if the application is to be
-    /// heard there.
+    /// Handles that the leg was bridged. Returns the source to attach to the other leg, if that leg is to hear the
+    /// application.
     pub(crate) fn join(&self) -> Option<media::StreamSource> {
         if !self.plays || self.hearers == TargetLegs::Own {
             return None;

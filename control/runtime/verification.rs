@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   begin ─► call: "Please enter ..." ─► six digits ─► right: stored, "Thank you." ─┐
-//!                         ▲                   └─ wrong, three times: "Goodbye." ────┴─► Told, at the call's end
+//!                         ▲                   └─ wrong, three times: "Goodbye." ────┴─► notice, at the call's end
 //!                         └────── again ───────┘
 //! ```
 

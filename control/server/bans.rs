@@ -23,7 +23,7 @@ pub(crate) struct Ban {
     pub until: Timestamp,
     /// Messages and connections of the source that were dropped since the start.
     pub dropped: u64,
-    /// How many bans this source has had, this one included.
+    /// Number of bans of this source, including this one.
     pub times: u8,
 }
 

@@ -35,10 +35,10 @@ use tandem_telnyx as telnyx;
 use tandem_texml as texml;
 use tandem_twilio::{self as twilio, rest::Members};
 
-/// The providers whose REST paths are Twilio's.
+/// The providers that use the REST paths of Twilio.
 const FAMILY: Members = &[&twilio::Twilio, &signalwire::SignalWire];
 
-/// How the requests of each provider show whose they are.
+/// The way in which the requests of each provider identify their account.
 pub const LOGINS: &[Login] = &[
     Login {
         caller: |accounts, headers| FAMILY.iter().find_map(|member| twilio::rest::caller(*member, accounts, headers)),

@@ -1,6 +1,6 @@
-//! The state that every machine of the endpoint uses: settings, sockets, randomness, one timer queue and the outputs.
+//! The state that all machines of the endpoint use: settings, sockets, randomness, one timer queue and the outputs.
 //!
-//! It decides nothing about calls. A machine takes `&mut self` of its own state and a `&mut Core`.
+//! The core decides nothing about calls. A machine's methods take `&mut self` for its own state, and a `&mut Core`.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -35,22 +35,22 @@ use crate::trunk;
 /// The shared state of the endpoint's machines.
 pub(super) struct Core {
     pub(super) config: Config,
-    /// Our sockets; a [`Flow`] names one by its index.
+    /// The server's sockets. A [`Flow`] refers to its socket by the index in this list.
     pub(super) locals: Vec<Local>,
     pub(super) rng: StdRng,
-    /// Keys the tags of stateless responses and the keys of transactions.
+    /// The secret of the hashes that become the tags of stateless responses and the keys of transactions.
     secret: u64,
     pub(super) timers: TimerQueue,
     pub(super) guard: Option<Arc<Guard>>,
     pub(super) counters: Counters,
-    /// Limits the reports of strangers' INVITEs.
+    /// Limits the rate of reports about INVITEs from unknown sources.
     stranger_lines: Throttle,
     pub(super) outputs: VecDeque<Output>,
-    /// The keys of legs whose end has not been reported: their messages are traced.
+    /// The keys of the legs whose messages are traced: legs whose end has not been reported.
     pub(super) traced: SecondaryMap<LegId, LegKey>,
-    /// The branches of forks, each with the leg that it rings for.
+    /// The legs that are branches of a fork, each with the leg that the application knows.
     pub(super) branches: HashMap<LegKey, LegKey>,
-    /// Events of branches that their forks have not looked at.
+    /// Events of branches that the forks have not handled yet.
     pub(super) branch_events: VecDeque<Event>,
 }
 
@@ -59,17 +59,17 @@ pub(super) struct Core {
 pub(super) struct Counters {
     /// Requests refused with 503.
     pub(super) shed: u64,
-    /// Requests sent again, and 2xx to INVITEs sent again.
+    /// Retransmitted requests, and retransmitted 2xx responses to INVITEs.
     pub(super) repeated: u64,
     /// Requests with a wrong password or an unknown user.
     pub(super) wrong_passwords: u64,
     /// Requests from sources in no trunk's networks.
     pub(super) strangers: u64,
-    /// Messages that could not be read.
+    /// Messages that could not be parsed.
     pub(super) malformed: u64,
 }
 
-/// A socket of ours, with our addresses on it in Via and Contact.
+/// A socket of this server, with the addresses that its Via and Contact show.
 #[derive(Debug, Clone)]
 pub(super) struct Local {
     pub(super) transport: Transport,
@@ -79,7 +79,7 @@ pub(super) struct Local {
 }
 
 impl Core {
-    /// The shared state of an endpoint without sockets.
+    /// Creates the shared state of an endpoint without sockets.
     pub(super) fn new(config: Config, rng_seed: [u8; 32]) -> Self {
         let mut rng = StdRng::from_seed(rng_seed);
         let secret = rng.next_u64();
@@ -99,13 +99,13 @@ impl Core {
         }
     }
 
-    /// Takes the addresses really bound, in place of those of the configuration.
+    /// Replaces the configured addresses by the addresses that the sockets are really bound to.
     pub(super) fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
         let advertise = self.config.advertise.as_deref();
         self.locals = addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise)).collect();
     }
 
-    /// Whether there is a socket of that transport and address family.
+    /// Whether there is a socket with this transport and address family.
     pub(super) fn listens_on(&self, transport: Transport, ipv4: bool) -> bool {
         self.locals.iter().any(|local| local.transport == transport && local.bound.is_ipv4() == ipv4)
     }
@@ -114,17 +114,19 @@ impl Core {
         u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
     }
 
-    /// A random key for a leg. The bits of a version 1 UUID (RFC 9562 §5.1) let the application show it as one.
+    /// Returns a random key for a leg. The key has the bits of a version 1 UUID (RFC 9562 §5.1), so that the
+    /// application can show it as a UUID.
     pub(super) fn random_leg_key(&mut self) -> LegKey {
         LegKey((self.random_u128() & !(0xf << 76) & !(0x3 << 62)) | (0x1 << 76) | (0x2 << 62))
     }
 
-    /// The Retry-After line of a 503.
+    /// Returns the Retry-After line of a 503.
     pub(super) fn retry_after(&mut self, reason: RetryReason) -> String {
         self.retry_within(reason.seconds())
     }
 
-    /// The Retry-After line of a 500 to a second offer, or request, before the first one is done with (RFC 3261 §14.2, RFC 3311 §5.2).
+    /// Returns the Retry-After line of a 500 to an offer or request that comes before the previous one is answered (RFC
+    /// 3261 §14.2, RFC 3311 §5.2).
     pub(super) fn retry_after_offer(&mut self) -> String {
         self.retry_within(0..=10)
     }
@@ -135,24 +137,25 @@ impl Core {
         format!("Retry-After: {}\r\n", least + chance)
     }
 
-    /// A 128-bit hash under our secret, so that nobody can make the keys of two requests meet.
+    /// Returns a 128-bit hash under the server's secret. Without the secret, an attacker cannot create two requests
+    /// with the same key.
     pub(super) fn key_of(&self, fields: impl Hash) -> Key {
         let mut hasher = DefaultHasher::new();
         (self.secret, fields).hash(&mut hasher);
-        // The hasher's state is larger than both halves, so one half does not reveal the other.
+        // The hasher's state is larger than each half of the hash, so one half does not reveal the other.
         let half = hasher.finish();
         hasher.write_u64(1);
         Key(u128::from(half) << 64 | u128::from(hasher.finish()))
     }
 
-    /// The To tag of a stateless response. It is the same for every repetition of the request.
+    /// Returns the To tag of a stateless response. All retransmissions of a request get the same tag.
     pub(super) fn stateless_tag(&self, seed: &[u8]) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.secret, seed).hash(&mut hasher);
         hasher.finish()
     }
 
-    /// A hash of the To tag of a response to a request of ours.
+    /// Returns a hash of the To tag of a received response.
     pub(super) fn tag_hash(&self, response: &Response) -> u64 {
         self.stateless_tag(response.to.tag.as_deref().unwrap_or_default())
     }
@@ -172,7 +175,7 @@ impl Core {
         }
     }
 
-    /// The key that finds merged requests (RFC 3261 §8.2.2.2).
+    /// Returns the key that detects merged requests (RFC 3261 §8.2.2.2).
     pub(super) fn merge_key(&self, request: &Request) -> Key {
         self.key_of((&request.call_id, request.from.tag.as_deref().unwrap_or_default(), request.cseq))
     }
@@ -197,7 +200,7 @@ impl Core {
             .map_or(0, |(index, _)| index)
     }
 
-    /// The flow back to the sender of a message.
+    /// Returns the flow back to the sender of a message.
     pub(super) fn arrival_flow(&self, arrival: &Arrival) -> Flow {
         Flow {
             transport: arrival.transport,
@@ -209,14 +212,15 @@ impl Core {
         }
     }
 
-    /// The flow of a response (RFC 3261 §18.2.2): over a stream, the connection of the request or, if it is gone, the sent-by port.
-    /// `maddr` is not followed, because anyone could aim our responses at a third party with it.
+    /// Returns the flow of a response (RFC 3261 §18.2.2). Over a stream this is the request's connection or, if that is
+    /// closed, the sent-by port. `maddr` is ignored, because an attacker could use it to direct responses at a third
+    /// party.
     pub(super) fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
         let peer = if arrival.transport.is_reliable() { echo.reconnect } else { echo.destination };
         Flow { peer, ..self.arrival_flow(arrival) }
     }
 
-    /// Takes targets from the front until a socket of ours reaches one.
+    /// Removes targets from the front until a local socket can reach one, and returns the flow to that target.
     pub(super) fn next_hop(&self, hops: &mut Vec<Target>) -> Option<Flow> {
         while !hops.is_empty() {
             let Target { transport, address, identity } = hops.remove(0);
@@ -227,17 +231,17 @@ impl Core {
         None
     }
 
-    /// Our Contact URI on the flow's socket, without brackets.
+    /// Returns the server's Contact URI on the flow's socket, without angle brackets.
     pub(super) fn contact(&self, flow: Flow) -> String {
         self.locals.get(flow.local).map(|local| local.contact.clone()).unwrap_or_default()
     }
 
-    /// Our `host:port` in Via on the flow's socket.
+    /// Returns the `host:port` of the Via on the flow's socket.
     pub(super) fn sent_by(&self, flow: Flow) -> &str {
         self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default()
     }
 
-    /// The user of a URI whose host is one of our addresses.
+    /// Returns the user of a URI whose host is an address of this server.
     pub(super) fn own_user(&self, uri: &Uri) -> Option<String> {
         let destination = uri.destination()?;
         let port = destination.port.unwrap_or(5060);
@@ -254,7 +258,7 @@ impl Core {
         ours.then(|| uri.user())
     }
 
-    /// The trunk with the narrowest network that holds the source.
+    /// Returns the trunk with the narrowest network that contains the source.
     pub(super) fn trunk_at(&self, source: IpAddr) -> Option<&TrunkName> {
         trunk::matching(&self.config.trunks, source)
     }
@@ -269,14 +273,16 @@ impl Core {
         arrival.proven.is_none() && self.is_unknown(arrival.source.ip())
     }
 
-    /// The networks that a trunk calls from, without those so wide (over a /24 or /64) that anybody may be in them.
+    /// The source networks of a trunk, except those wider than /24 (IPv4) or /64 (IPv6): such a network may contain
+    /// strangers.
     pub(super) fn narrow_networks(&self, trunk: &TrunkName) -> impl Iterator<Item = &IpNet> {
         let narrow = |network: &&IpNet| network.prefix_len() >= if network.addr().is_ipv4() { 24 } else { 64 };
         let acl = self.config.trunks.iter().find(|one| one.name == *trunk);
         acl.into_iter().flat_map(move |acl| acl.networks.iter().filter(narrow))
     }
 
-    /// Whether provisional responses are reliable for calls of that trunk, or of no trunk.
+    /// Returns the setting of reliable provisional responses for calls of this trunk; without a trunk, the general
+    /// setting.
     pub(super) fn prack_of(&self, trunk: Option<&TrunkName>) -> Prack {
         trunk.and_then(|trunk| self.config.prack_by_trunk.get(trunk)).copied().unwrap_or(self.config.prack)
     }
@@ -292,19 +298,19 @@ impl Core {
         }
     }
 
-    /// Whether calls over that trunk, or over none, may be transferred by the far end (REFER).
+    /// Whether the far end of a call may transfer it with REFER. The trunk's own setting replaces the general one.
     pub(super) fn may_refer(&self, trunk: Option<&TrunkName>) -> bool {
         trunk.and_then(|trunk| self.config.refer_by_trunk.get(trunk)).copied().unwrap_or(self.config.refer)
     }
 
-    /// Tells the guard that a source misbehaved.
+    /// Reports to the guard that a source misbehaved.
     pub(super) fn offend(&self, now: Instant, source: IpAddr, offence: Offence) {
         if let Some(guard) = &self.guard {
             guard.offend(now, source, offence);
         }
     }
 
-    /// Tells the guard that a source has shown a right password.
+    /// Reports to the guard that a source has sent a correct password.
     pub(super) fn acquaint(&self, now: Instant, source: IpAddr) {
         if let Some(guard) = &self.guard {
             guard.acquaint(now, source);
@@ -329,12 +335,12 @@ impl Core {
         self.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
     }
 
-    /// Reports an event to the application, also one with the key of a branch.
+    /// Reports an event to the application, even if its key is that of a branch.
     pub(super) fn emit(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
 
-    /// Reports an event to the application. An event of a fork's branch waits for the fork to look at it.
+    /// Reports an event to the application. An event of a branch is queued for its fork instead.
     pub(super) fn event(&mut self, event: Event) {
         if self.branches.contains_key(&event.leg()) {
             self.branch_events.push_back(event);
@@ -343,7 +349,7 @@ impl Core {
         }
     }
 
-    /// Reports a message of a leg, unless its end has been reported.
+    /// Reports a message of a leg, unless the end of the leg has been reported.
     pub(super) fn trace(&mut self, leg: Option<LegId>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
         if !self.config.trace {
             return;
@@ -353,18 +359,18 @@ impl Core {
         }
     }
 
-    /// Answers without keeping a transaction; `lines` are whole header lines.
+    /// Responds without keeping a transaction. `lines` are complete header lines.
     pub(super) fn refuse(&mut self, arrival: &Arrival, echo: &Echo, status: u16, lines: &str) {
         self.respond_statelessly(arrival, echo, ResponseParts { status, lines, ..ResponseParts::default() });
     }
 
-    /// Answers with this reason phrase without keeping a transaction.
+    /// Responds with this reason phrase, without keeping a transaction.
     pub(super) fn refuse_with(&mut self, arrival: &Arrival, echo: &Echo, status: u16, reason: &str) {
         let parts = ResponseParts { status, reason: Some(reason), ..ResponseParts::default() };
         self.respond_statelessly(arrival, echo, parts);
     }
 
-    /// Answers without keeping a transaction (RFC 3261 §8.2.7).
+    /// Responds without keeping a transaction (RFC 3261 §8.2.7).
     pub(super) fn respond_statelessly(&mut self, arrival: &Arrival, echo: &Echo, parts: ResponseParts<'_>) {
         let tag = Some(parts.tag.unwrap_or_else(|| self.stateless_tag(&echo.lines)));
         // An unknown source does not get the Server header either.
@@ -376,8 +382,8 @@ impl Core {
         self.transmit(flow, data);
     }
 
-    /// Counts a request from a source in no trunk's networks. An INVITE is reported to the application as well: it may come from a
-    /// carrier whose address is missing in the configuration.
+    /// Counts a request from a source in no trunk's networks. An INVITE is also reported to the application, because it
+    /// may come from a carrier whose address is missing in the configuration.
     pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, request: &Request) {
         self.counters.strangers += 1;
         self.offend(now, arrival.source.ip(), Offence::Refused);
@@ -393,7 +399,7 @@ impl Core {
         }
     }
 
-    /// Answers a message that could not be read, if enough of it was.
+    /// Responds to a message that could not be parsed, if the parsed part is enough for a response.
     pub(super) fn refuse_malformed(&mut self, arrival: &Arrival, malformed: &Malformed) {
         self.counters.malformed += 1;
         tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
@@ -401,13 +407,13 @@ impl Core {
         if self.is_stranger(arrival) && self.config.unknown_sources == UnknownSources::Silent {
             return;
         }
-        // The exact reason would reveal to an unknown source which parser this is.
+        // The exact reason would reveal to an unknown source which SIP parser the server uses.
         let reason = (!self.is_unknown(arrival.source.ip())).then_some(&*malformed.reason);
         let parts = ResponseParts { status: malformed.status, reason, ..ResponseParts::default() };
         self.respond_statelessly(arrival, echo, parts);
     }
 
-    /// The header lines that extensions add to an INVITE.
+    /// Returns the header lines that extensions add to an INVITE.
     pub(super) fn invite_lines(&self, prack: Option<Prack>, min_se: u32, replaces: Option<&str>) -> String {
         let prack = prack.unwrap_or(self.config.prack);
         let mut lines = ["Supported: ", compose::supported(prack != Prack::Off), "\r\n"].concat();
@@ -423,7 +429,7 @@ impl Core {
         lines
     }
 
-    /// The session timer lines of an INVITE. `least` is the Min-SE that a 422 asked for, seconds.
+    /// Returns the session timer lines of an INVITE. `least` is the Min-SE of a 422, in seconds.
     pub(super) fn session_lines(&self, least: u32) -> String {
         let (wanted, min_se) = (self.config.session_expires, self.config.min_se.max(LEAST).max(least));
         let min = if min_se > LEAST { format!("Min-SE: {min_se}\r\n") } else { String::new() };
@@ -456,14 +462,15 @@ impl Local {
         let sent_by = format!("{host}:{port}");
         let contact = match transport {
             Transport::Udp => format!("sip:{sent_by}"),
-            // RFC 7118 §5.3 has no `wss`.
+            // RFC 7118 §5.3 defines no `transport=wss`.
             Transport::Ws | Transport::Wss => format!("sip:{sent_by};transport=ws"),
             Transport::Tcp | Transport::Tls => format!("sip:{sent_by};transport={}", transport.parameter()),
         };
         Self { transport, bound, sent_by, contact }
     }
 
-    /// Our Contact for a registrar. Its `line` parameter tells which trunk a call to it comes from.
+    /// Returns the Contact for a registrar. The `line` parameter identifies the trunk that a call to this Contact comes
+    /// from.
     pub(super) fn contact_of(&self, user: &str, token: u128) -> String {
         let at = self.contact.strip_prefix("sip:").unwrap_or(&self.contact);
         format!("sip:{user}@{at};line={token:032x}")

@@ -2,15 +2,19 @@
 //!
 //! ```text
 //!   requests of the far end ──> handle_in_dialog, accept_invite ─┐
-//!   responses to requests of ours ──> handle_response ───────────┼─> a Leg ──> Event, request, response
+//!   responses to own requests ──────> handle_response ───────────┼─> a Leg ──> Event, request, response
 //!   the application ──> handle_command ──────────────────────────┘
 //! ```
 //!
-//! [`Dialogs`] owns the legs and nothing else. What it uses of the machines below it (transactions, trunks, phones) comes in
-//! as a [`Context`] with each input; it cannot reach forks, look-ups or the hub. What one leg does is spread by subject:
-//! `calling` and `incoming` make legs, `in_dialog` takes the far end's requests, `command` the application's, `offering`,
-//! `reliable`, `delayed_offer`, `session_timer` and `refer` are the extensions. An offer/answer machine of one leg can take
-//! over the fields `offered`, `offering` and `awaiting_ack` of [`Leg`] without touching the tables here.
+//! [`Dialogs`] owns only the legs. It gets the machines below it (transactions, trunks, phones) as a [`Context`] with
+//! each input. It cannot reach forks, lookups or the hub. The work of a leg is divided by subject:
+//!
+//! - `calling` and `incoming` create legs.
+//! - `in_dialog` handles requests of the far end, `command` those of the application.
+//! - `offering`, `reliable`, `delayed_offer`, `session_timer` and `refer` are the extensions.
+//!
+//! A separate offer/answer machine of a leg could take over the fields `offered`, `offering` and `awaiting_ack` of
+//! [`Leg`] without a change to the tables here.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,7 +35,7 @@ use crate::leg::{Command, EndCause, Event, LegKey};
 use crate::message::{Method, Request, Response};
 use crate::timer::Owner;
 
-/// What the dialogs use beside their own state, for the length of one input.
+/// The other machines that the dialogs use, for the duration of one input.
 pub(super) struct Context<'a> {
     pub(super) now: Instant,
     pub(super) core: &'a mut Core,
@@ -41,7 +45,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Answers through the transaction, which repeats the response.
+    /// Responds through the transaction, which sends the response again for each retransmission of the request.
     pub(super) fn respond(&mut self, server: ServerId, parts: ResponseParts<'_>) {
         let _ = self.transactions.respond(self.core, self.now, server, parts);
     }
@@ -57,9 +61,9 @@ impl Context<'_> {
 pub(super) struct Dialogs {
     pub(super) legs: SlotMap<LegId, Leg>,
     pub(super) by_key: HashMap<LegKey, LegId>,
-    /// By our tag.
+    /// Legs by their local tag.
     pub(super) by_tag: HashMap<u64, LegId>,
-    /// The message log, which is told which Call-IDs are legs'.
+    /// The message log. The dialogs report to it the Call-IDs that belong to legs.
     pub(super) ladder: Option<Arc<Ladder>>,
 }
 
@@ -69,17 +73,17 @@ impl Dialogs {
         self.legs.len()
     }
 
-    /// Whether there is a leg with this key.
+    /// Whether a leg has this key.
     pub(super) fn holds(&self, key: LegKey) -> bool {
         self.by_key.contains_key(&key)
     }
 
-    /// The leg with this key.
+    /// Returns the leg with this key.
     pub(super) fn id_of(&self, key: LegKey) -> Option<LegId> {
         self.by_key.get(&key).copied()
     }
 
-    /// Gives a leg another key: a fork's branch was answered.
+    /// Changes the key of a leg, because a fork's branch was answered and now is the call.
     pub(super) fn rename(&mut self, core: &mut Core, from: LegKey, to: LegKey) {
         let Some(slot) = self.by_key.remove(&from) else { return };
         self.by_key.insert(to, slot);
@@ -89,14 +93,14 @@ impl Dialogs {
         }
     }
 
-    /// As `Transactions::skip_client_timer`.
+    /// Does for a leg what [`Transactions::skip_client_timer`] does for a client transaction.
     pub(super) fn skip_timer(&mut self, core: &mut Core, at: Instant, slot: LegId) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return core.timers.skip(None, at, None, Owner::Leg(slot)) };
         let next = leg.next_timeout();
         core.timers.skip(Some(&mut leg.wake), at, next, Owner::Leg(slot))
     }
 
-    /// A command for a leg.
+    /// Handles a command for a leg.
     pub(super) fn handle_command(&mut self, cx: &mut Context<'_>, slot: LegId, command: Command) {
         if self.legs.get(slot).is_none_or(super::state::Leg::is_reported) {
             return;
@@ -142,7 +146,7 @@ impl Dialogs {
         }
     }
 
-    /// A response to a request of a leg, or of a dialog without one.
+    /// Handles a response to a request of a leg, or of a dialog that has no leg.
     pub(super) fn handle_response(&mut self, cx: &mut Context<'_>, id: ClientId, response: &Response) {
         let Some(client) = cx.transactions.client(id) else { return };
         let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.contains_key(leg)));
@@ -164,7 +168,7 @@ impl Dialogs {
         }
     }
 
-    /// The INVITE of this transaction was cancelled, and has been answered (RFC 3261 §9.2).
+    /// Handles a CANCEL of this INVITE transaction. The CANCEL itself has been answered (RFC 3261 §9.2).
     pub(super) fn handle_cancel(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if matches!(leg.state, State::Ringing { server: ringing, .. } if ringing == server) {
@@ -182,7 +186,7 @@ impl Dialogs {
 }
 
 impl Dialogs {
-    /// A random key that no leg has.
+    /// Returns a random key that no leg has.
     pub(super) fn fresh_leg_key(&self, cx: &mut Context<'_>) -> LegKey {
         loop {
             let key = cx.core.random_leg_key();
@@ -192,7 +196,7 @@ impl Dialogs {
         }
     }
 
-    /// Makes sure that the leg's next timeout is looked at.
+    /// Arms the timer of the leg for the leg's next timeout.
     pub(super) fn arm_leg(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(leg) = self.legs.get_mut(slot) {
             let next = leg.next_timeout();
@@ -200,7 +204,7 @@ impl Dialogs {
         }
     }
 
-    /// Emits the leg's last event, once.
+    /// Reports the end of the leg to the application, once.
     pub(super) fn report_end(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
         if let Some(leg) = self.legs.get_mut(slot)
             && !leg.is_reported()
@@ -246,7 +250,7 @@ impl Dialogs {
         slot
     }
 
-    /// Timers of the leg may be due.
+    /// Handles timers of the leg that may be due.
     pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, at: Instant, slot: LegId) {
         let t2 = cx.core.config.timers.t2;
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -266,7 +270,7 @@ impl Dialogs {
         {
             *repeat = cx.now + PROVISIONAL_REPEAT;
             let server = *server;
-            // RFC 3262 §3: a reliable provisional response is not repeated; another one follows it.
+            // RFC 3262 §3: a reliable provisional response is not sent again here. A new one follows it.
             if !self.send_reliable(cx, slot, 180, None, &[]) {
                 cx.transactions.transmit_response(cx.core, server, true);
             }

@@ -1,15 +1,16 @@
-//! One call to several contacts (RFC 3261 §16.6 to §16.8, as a user agent). All contacts of one preference ring together. If none
-//! of them takes the call, those of the next preference ring.
+//! One call to several contacts (RFC 3261 §16.6 to §16.8, as a user agent). All contacts with the same preference ring
+//! together. If none of them answers, the contacts with the next preference ring.
 //!
 //! ```text
 //!   Command::Ring ──> Fork ──┬─> branch (a leg of its own) ──> contact
-//!                            └─> branch ──> contact       what they say ──> serve_forks ──> Event of the one leg
+//!                            └─> branch ──> contact       their events ──> serve_forks ──> Event of the one leg
 //! ```
 //!
-//! The machine sends nothing itself: its [`ForkOutput`]s ask the hub to place and to hang up branches.
+//! [`Forks`] sends nothing itself. Its [`ForkOutput`]s ask the hub to place and to hang up branches.
 //!
-//! The first 200 wins: its branch becomes the leg, the others are cancelled, and a 200 that crosses its CANCEL is
-//! acknowledged and hung up, as for any leg that is given up. Branches are legs, and bounded as these are.
+//! The first 200 wins: its branch becomes the leg, and the other branches are cancelled. A 200 that crosses its CANCEL
+//! is acknowledged and hung up, as for any leg that is given up. Branches are legs, so the limit on legs applies to
+//! them too.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::Uri;
 use crate::registrar::{Aor, Way};
 
-/// How long the phones of one preference ring before those of the next.
+/// Time for which the contacts of one preference ring before the next contacts do.
 const SERIAL: Duration = Duration::from_secs(20);
 /// The Reason of the CANCEL to other phones (RFC 3326). Phones that know it from Asterisk show no missed call.
 const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
@@ -37,14 +38,14 @@ pub(super) struct Forks {
     timers: BTreeSet<(Instant, LegKey)>,
 }
 
-/// What a fork asks of the hub, in order.
+/// A task of a fork for the hub. The tasks are carried out in order.
 #[derive(Debug)]
 pub(super) enum ForkOutput {
     /// Send the INVITE of a branch to this contact.
     Invite { branch: LegKey, outgoing: Box<Outgoing>, way: Way },
     /// Hang up a branch.
     Hangup { branch: LegKey, status: u16, reason: Option<String>, headers: Vec<Header> },
-    /// The branch was answered and is the leg from now on.
+    /// Make the answered branch the leg.
     Promote { branch: LegKey, leg: LegKey },
     /// Report an event to the application.
     Event(Event),
@@ -53,13 +54,14 @@ pub(super) enum ForkOutput {
 #[derive(Debug)]
 struct Fork {
     outgoing: Box<Outgoing>,
-    /// Contacts that do not ring yet, in groups of the same preference.
+    /// Contacts that do not ring yet, grouped by preference.
     waiting: VecDeque<Vec<Way>>,
     branches: Vec<LegKey>,
     best: Option<End>,
-    /// The branch whose early media is passed on: the first that has some.
+    /// The branch whose early media is passed on: the first branch with early media.
     early_media_from: Option<LegKey>,
-    /// Answered, hung up, or declined: events of the remaining branches are not reported.
+    /// Whether the call was answered, hung up, or declined. After that, events of the remaining branches are not
+    /// reported.
     settled: Settled,
     next_group: Option<Instant>,
 }
@@ -83,12 +85,12 @@ impl Forks {
         self.outputs.pop_front()
     }
 
-    /// When the next contacts ring.
+    /// Returns when the next contacts ring.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Calls these contacts, the preferred first.
+    /// Calls these contacts, which are in order of preference.
     pub(super) fn start(
         &mut self,
         core: &mut Core,
@@ -138,7 +140,7 @@ impl Forks {
         true
     }
 
-    /// Moves forks whose time has come on to their next group.
+    /// Starts the next contacts of each fork whose contacts have rung long enough.
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) {
         while let Some(&(at, key)) = self.timers.first() {
             if at > now {
@@ -152,7 +154,7 @@ impl Forks {
         }
     }
 
-    /// An event of a branch.
+    /// Handles an event of a branch.
     pub(super) fn handle_event(&mut self, core: &mut Core, now: Instant, mut event: Event) {
         let branch = event.leg();
         let Some(&key) = core.branches.get(&branch) else { return };
@@ -228,7 +230,7 @@ impl Forks {
         }
     }
 
-    /// Forgets the fork once no branch is left, and reports its end if it was not answered.
+    /// Removes the fork once no branch is left. Reports the end of the call if it was not answered.
     fn end(&mut self, key: LegKey) {
         let over = |fork: &Fork| fork.branches.is_empty() && (fork.settled != Settled::No || fork.waiting.is_empty());
         if !self.by_leg.get(&key).is_some_and(over) {
@@ -249,7 +251,7 @@ impl Forks {
 }
 
 impl Endpoint {
-    /// Calls a user's phones.
+    /// Calls all phones of a user.
     pub(super) fn ring(&mut self, now: Instant, key: LegKey, aor: &Aor, outgoing: Box<Outgoing>) {
         if self.dialogs.holds(key) || self.forks.holds(key) {
             tracing::error!(leg = ?key, "leg key used twice");
@@ -266,7 +268,7 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    /// Does what the forks ask for, and hands them the events of their branches.
+    /// Carries out the outputs of the forks, and passes them the events of their branches.
     pub(super) fn serve_forks(&mut self, now: Instant) {
         loop {
             if let Some(output) = self.forks.poll_output() {

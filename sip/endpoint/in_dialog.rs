@@ -264,7 +264,7 @@ impl Dialogs {
         let leg = self.legs.get(slot)?;
         let remote = request.from.tag.as_deref().unwrap_or_default();
         let known = match &leg.state {
-            // A far end that sent a provisional response knows the local tag, which nobody else can guess. Not every
+            // A far end that sent a provisional response knows the local tag, which an attacker cannot guess. Not every
             // such early dialog is stored, so the remote tag is not checked.
             State::Calling(calling) => calling.provisional,
             _ => leg.dialog.remote_tag == remote,

@@ -1,4 +1,4 @@
-//! INVITEs of new calls: the leg that is made of one, and the checks of RFC 3261 §8.2.
+//! INVITEs of new calls: the checks of RFC 3261 §8.2 and the legs that are created.
 
 use super::dialogs::{Context, Dialogs};
 use super::reliable::Reliable;
@@ -15,27 +15,28 @@ use crate::message::{Echo, Request, Uri};
 use crate::waiting::PendingCallGuard;
 use bytes::Bytes;
 
-/// An INVITE of a new call that is admitted.
+/// An admitted INVITE of a new call.
 pub(super) struct NewInvite<'a> {
     pub(super) arrival: &'a Arrival,
-    /// A guest's own address may lie behind a NAT: requests to it go where its INVITE came from.
+    /// The flow of later requests. For a guest it leads to the source of the INVITE, because its own address may be
+    /// behind a NAT.
     pub(super) flow: Flow,
     pub(super) request: Request,
     pub(super) trunk: Option<TrunkName>,
-    /// The trunk's index, if the call counts for it.
+    /// The index of the trunk, if the trunk's limits count the call.
     pub(super) trunk_index: Option<usize>,
-    /// Our answers to the trunk's challenges.
+    /// The Digest session that answers the trunk's challenges.
     pub(super) session: Option<digest::Session>,
     pub(super) key: Key,
     /// The key of RFC 3261 §8.2.2.2 (merged requests).
     pub(super) merge_key: Key,
     pub(super) echo: Echo,
-    /// Who called, where no trunk did.
+    /// The caller, if the call does not come from a trunk.
     pub(super) caller: Option<Caller>,
 }
 
 impl Dialogs {
-    /// A random tag that no leg has.
+    /// Returns a random tag that no leg has.
     pub(super) fn fresh_tag(&self, cx: &mut Context<'_>) -> u64 {
         loop {
             let tag = rand::Rng::next_u64(&mut cx.core.rng);
@@ -55,7 +56,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Makes a leg of an INVITE that is admitted, and answers 100.
+    /// Creates the leg of an admitted INVITE, and responds with 100.
     pub(super) fn accept_invite(&mut self, cx: &mut Context<'_>, invite: NewInvite<'_>) {
         let NewInvite { arrival, flow, request, trunk, trunk_index, session, key, merge_key, echo, caller } = invite;
         let leg_key = self.fresh_leg_key(cx);

@@ -1,4 +1,4 @@
-//! Where a request goes (RFC 3263). The shell looks names up. The targets that it finds are tried in order.
+//! The targets of a request (RFC 3263). The shell looks up names. The targets that it finds are tried in order.
 //!
 //! ```text
 //!  locate ─ an address, in the clear ──────────────────────────> located ─> first hop ─> Timer B, F; 503; no connection
@@ -25,17 +25,17 @@ pub(crate) const MAX_LOOKUPS: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LookupId(pub u64);
 
-/// What waits for a lookup.
+/// A call or request that waits for a lookup.
 #[derive(Debug)]
 pub(super) enum PendingLookup {
-    /// A call of the application.
+    /// A call that the application places.
     Invite {
-        /// Key of its leg.
+        /// The key of the call's leg.
         key: LegKey,
         /// The call to place.
         outgoing: Box<Outgoing>,
     },
-    /// A request outside every leg to a trunk; at most two at the same time for each trunk.
+    /// A request to a trunk outside every leg. For each trunk, at most two wait at the same time.
     OutOfDialog(OutOfDialogRequest),
 }
 
@@ -52,7 +52,8 @@ impl Lookups {
         self.waiting.values().any(|waiting| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg))
     }
 
-    /// Finds where requests to `uri` go. Returns what waits and the answer, or `None` while the shell looks the name up.
+    /// Finds the targets of requests to `uri`. Returns the waiting call or request with the result, or `None` while the
+    /// shell looks up the name.
     fn start(
         &mut self,
         core: &mut Core,
@@ -79,7 +80,7 @@ impl Lookups {
         None
     }
 
-    /// The call of this leg is hung up. Returns whether it waited.
+    /// Removes the lookup of a call that is hung up. Returns whether the call waited for a lookup.
     fn abandon(&mut self, leg: LegKey) -> bool {
         let is_its = |waiting: &PendingLookup| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg);
         let found = self.waiting.iter().find(|(_, waiting)| is_its(waiting)).map(|(lookup, _)| *lookup);
@@ -96,8 +97,8 @@ impl Endpoint {
         }
     }
 
-    /// Finds where requests to `uri` go, and continues with `waiting`: at once for an address, otherwise when the shell
-    /// has the result.
+    /// Finds the targets of requests to `uri`, then continues with `waiting`. For an address this happens at once,
+    /// otherwise when the shell has the result.
     pub(super) fn locate(&mut self, now: Instant, uri: &Uri, trunk: Option<TrunkName>, waiting: PendingLookup) {
         if let Some((waiting, found)) = self.lookups.start(&mut self.core, uri, trunk, waiting) {
             self.located(now, waiting, found);
@@ -129,11 +130,11 @@ impl Endpoint {
         }
     }
 
-    /// Returns the hops that the call's accounts may call. A trunk is called at its own URI without a check. A SIP URI
-    /// from an application, the target of a redirection, and anything else that an account has written may reach public
-    /// addresses, allowed networks, the hosts of trunks that the accounts may use, and this server's own sockets. A
-    /// host of another account's trunk is forbidden: it knows this server by its address and would take the call for
-    /// one of that account.
+    /// Returns the targets that the accounts of the call may reach. A trunk is called at its own URI without a check.
+    /// For all other destinations (a SIP URI from an application, the target of a redirection, anything else that an
+    /// account has written) the targets may be public addresses, allowed networks, hosts of trunks that the accounts
+    /// may use, and this server's own sockets. A host of another account's trunk is forbidden. That host knows this
+    /// server by its address and would take the call for one of the other account.
     fn allowed(&self, outgoing: &Outgoing, mut hops: Vec<Target>) -> Vec<Target> {
         let over_trunk = outgoing.trunk.is_some() && outgoing.next_hop.is_some();
         if outgoing.accounts.is_empty() || over_trunk {

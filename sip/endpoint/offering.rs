@@ -12,7 +12,8 @@ use crate::message::{Method, Response, Uri};
 use crate::recording;
 use std::time::Duration;
 
-/// How often the far end may defer an offer before it counts as refused; below, for how many seconds each time at most.
+/// How often the far end may defer an offer before the offer counts as refused. The constant below is the longest
+/// deferral in seconds.
 const MOST_DEFERRALS: u8 = 10;
 const LONGEST_DEFERRAL: u64 = 10;
 
@@ -176,7 +177,8 @@ impl Dialogs {
         );
     }
 
-    /// The leg ends: its re-INVITE may still be answered, and is acknowledged then, but no longer than 64*T1 from cx.now.
+    /// Gives up the leg's offer because the leg ends. A late response to the re-INVITE is still acknowledged, for at
+    /// most 64*T1.
     pub(super) fn abandon_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let at = cx.now + cx.core.config.timers.timeout();
         let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());

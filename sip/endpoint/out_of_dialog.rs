@@ -1,4 +1,4 @@
-//! Requests of ours that belong to no leg: the trunks ask for them, the transactions send them.
+//! Requests of this server that belong to no leg. The trunks ask for them, and the transactions send them.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use crate::leg::EndCause;
 use crate::message::{Method, Request};
 use crate::peer::TrunkStatus;
 
-/// How long an OPTIONS may stay without a response: long enough for three of them to be lost, much shorter than Timer F
-/// (32 s).
+/// Longest wait for the response to an OPTIONS. Three OPTIONS can be lost within this time, and it is much shorter than
+/// Timer F (32 s).
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Endpoint {
-    /// Begins to register with trunks and to probe them. Call it once, when the shell's look-ups work.
+    /// Starts the registrations and probes of all trunks. Call it once, when the shell can look names up.
     pub fn start_trunks(&mut self, now: Instant) {
         for trunk in std::mem::take(&mut self.core.config.peers) {
             self.trunks.add(&mut self.core, now, trunk);
@@ -28,7 +28,7 @@ impl Endpoint {
         self.serve_trunks(now);
     }
 
-    /// Withdraws every registration.
+    /// Removes every registration with a trunk.
     pub fn withdraw(&mut self, now: Instant) {
         self.trunks.withdraw(&mut self.core, now);
         self.serve_trunks(now);
@@ -40,12 +40,12 @@ impl Endpoint {
         self.trunks.is_withdrawing()
     }
 
-    /// The next trunk whose status changed, by its index in [`crate::Config::peers`].
+    /// Returns the next trunk whose status changed, by its index in [`crate::Config::peers`].
     pub fn poll_peer(&mut self) -> Option<(usize, TrunkStatus)> {
         self.trunks.poll_status()
     }
 
-    /// Does what the trunks ask for.
+    /// Carries out the outputs of the trunks.
     pub(super) fn serve_trunks(&mut self, now: Instant) {
         while let Some(output) = self.trunks.poll_output() {
             match output {
@@ -57,7 +57,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends a request outside every dialog. It fails at once if there is no room for its transaction.
+    /// Sends a request outside every dialog. The request fails at once if there is no room for its transaction.
     fn send_out_of_dialog(&mut self, now: Instant, message: &OutOfDialogMessage) {
         let (kind, Target { transport, address, identity }) = (message.kind, message.target);
         let Some(local) = self.core.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
@@ -89,8 +89,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether a request from a source in no trunk's networks is expected all the same: a call that a registrar sends to our
-    /// Contact, and a CANCEL of a call that we have.
+    /// Whether a request is expected although its source is in no trunk's networks: a call of a registrar to the
+    /// server's Contact, or the CANCEL of an existing call.
     pub(super) fn is_expected(&self, request: &Request) -> bool {
         let cancels = request.method == Method::Cancel
             && self.transactions.has_server(&self.core.server_key(request, &Method::Invite));

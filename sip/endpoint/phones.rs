@@ -60,7 +60,8 @@ pub(super) enum Admission {
     Trunk {
         /// The trunk's name.
         name: Option<TrunkName>,
-        /// Whether it calls from outside its networks. Then requests go to the source of its INVITE, as for a phone.
+        /// Whether the trunk calls from outside its networks. Then requests go to the source of its INVITE, as for a
+        /// phone.
         guest: bool,
     },
     /// A phone, or a caller in a domain's networks.
@@ -70,7 +71,7 @@ pub(super) enum Admission {
 }
 
 impl Endpoint {
-    /// Everybody who has a password here, from now on. Registered phones stay registered until their bindings end.
+    /// Replaces the users and passwords. Registered phones stay registered until their bindings end.
     pub fn set_directory(&mut self, directory: Arc<Directory>) {
         self.phones.directory = directory;
     }
@@ -97,14 +98,14 @@ impl Endpoint {
         self.respond(now, server, ResponseParts { status, reason, lines: &lines, ..ResponseParts::default() });
     }
 
-    /// The registrar's timers.
+    /// Handles the timers of the registrar.
     pub(super) fn phones_timeout(&mut self, now: Instant) {
         while let Some(way) = self.phones.handle_timeout(&mut self.core, now) {
             self.send_keep_alive(now, &way);
         }
     }
 
-    /// Sends OPTIONS to a phone. The answer keeps the NAT open, and nobody waits for it.
+    /// Sends OPTIONS to a phone. The response keeps the NAT mapping open; its content is ignored.
     fn send_keep_alive(&mut self, now: Instant, way: &Way) {
         if !self.has_room() {
             return;
@@ -132,27 +133,28 @@ impl Endpoint {
 }
 
 impl Phones {
-    /// No phones yet.
+    /// Creates the state without any registered phone.
     pub(super) fn new(config: &Config, rng_seed: [u8; 32]) -> Self {
-        // A generator of its own: who sees many nonces learns nothing of tags and branches.
+        // The authority has its own generator, so that an attacker who sees many nonces learns nothing about tags and
+        // branches.
         let authority = Authority::new(&mut StdRng::from_seed(rng_seed.map(|octet| octet ^ 0x5a)));
         let registrar = Registrar::new(config.registrar.clone());
         Self { directory: Arc::clone(&config.directory), authority, registrar }
     }
 
-    /// Takes our addresses: a Digest answer for one of them is good for any call to us.
+    /// Sets the addresses of this server. A Digest answer for one of them is valid for every call to this server.
     pub(super) fn set_own_addresses(&mut self, core: &Core) {
         let own = core.locals.iter().flat_map(|local| [local.sent_by.clone(), local.bound.to_string()]);
         self.authority.set_own(own.collect());
     }
 
-    /// Takes other settings and users. Registered phones stay registered until their bindings end.
+    /// Replaces the settings and the users. Registered phones stay registered until their bindings end.
     pub(super) fn reconfigure(&mut self, config: RegistrarConfig, directory: Arc<Directory>) {
         self.registrar.reconfigure(config);
         self.directory = directory;
     }
 
-    /// A binding that was kept over a restart.
+    /// Adds a binding that was stored before a restart.
     fn restore(&mut self, core: &Core, now: Instant, binding: Binding) {
         let of_transport = |transport| core.locals.iter().position(|local| local.transport == transport);
         let local = core
@@ -169,7 +171,7 @@ impl Phones {
         self.registrar.restore(now, binding, flow);
     }
 
-    /// A connection to `peer` is gone.
+    /// Reports to the registrar that a connection to `peer` has closed.
     pub(super) fn lose_connection(&mut self, core: &mut Core, now: Instant, peer: SocketAddr) {
         for change in self.registrar.lose_connection(now, peer) {
             tell_binding(core, change);
@@ -180,8 +182,8 @@ impl Phones {
         self.registrar.poll_timeout()
     }
 
-    /// Ends the bindings that are over and sends the keep-alives that are due. Returns the next phone that is due an OPTIONS; call
-    /// it until there is none.
+    /// Ends expired bindings and sends the keep-alives that are due. Returns the next phone that must get an OPTIONS;
+    /// call it until it returns `None`.
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Option<Box<Way>> {
         while let Some(due) = self.registrar.take_due(now) {
             match due {
@@ -195,12 +197,14 @@ impl Phones {
         None
     }
 
-    /// The ways to a user's phones, the preferred first; `instance`: to the phone that a GRUU names.
+    /// Returns the contacts and paths of a user's phones, in order of preference. With `instance`, only those of the
+    /// phone that a GRUU names.
     pub(super) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<Way> {
         self.registrar.contacts(now, aor, instance)
     }
 
-    /// RFC 3261 §10.3. `room`: there is room for the request's transaction. `None`: it was answered without one.
+    /// Handles a REGISTER (RFC 3261 §10.3). `room` means that there is room for its transaction. Returns `None` if the
+    /// request was answered without a transaction.
     pub(super) fn handle_register(
         &mut self,
         core: &mut Core,
@@ -511,8 +515,8 @@ fn note_binding(change: &Change) {
     tracing::info!(account = %aor.account, user, user_agent, "{what}: {source} {transport}");
 }
 
-/// Describes a refused request for the application. Its texts are cut to 64 characters, the Call-ID to
-/// [`MOST_OF_A_CALL_ID`]. `line` is that of [`RefusedRequest::line`].
+/// Describes a refused request for the application. Its texts are cut to 64 characters, its Call-ID to
+/// [`MOST_OF_A_CALL_ID`]. `line` becomes [`RefusedRequest::line`].
 pub(super) fn refusal(
     arrival: &Arrival,
     request: &Request,

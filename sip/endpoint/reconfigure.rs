@@ -11,10 +11,12 @@ use crate::leg::TrunkName;
 use crate::peer::TrunkStatus;
 
 impl Endpoint {
-    /// Takes other settings for everything that comes from now on. Sockets, our addresses on them, and the timers stay.
+    /// Replaces the settings for everything that happens from now on. Sockets, their addresses and the timers do not
+    /// change.
     ///
-    /// A trunk keeps its calls and its index for as long as the endpoint lives, also when it is not among the new ones: then
-    /// its registration is withdrawn, and no request belongs to it any more. There are as many indexes as there were names.
+    /// A trunk keeps its calls and its index while the endpoint lives, even if the new settings do not contain it. Then
+    /// its registration is removed, and requests no longer belong to it. The number of indexes is the number of
+    /// different trunk names since the start.
     pub fn reconfigure(&mut self, now: Instant, mut config: Config) {
         let trunks = mem::take(&mut config.peers);
         let directory = Arc::clone(&config.directory);
@@ -25,7 +27,7 @@ impl Endpoint {
         self.serve_trunks(now);
     }
 
-    /// Every trunk by its index; `None` for those that are not configured any more.
+    /// Every trunk by its index; `None` for trunks that are no longer configured.
     #[must_use]
     pub fn peers(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
         self.trunks.statuses()

@@ -1,4 +1,4 @@
-//! Our requests in dialogs: how they are written and sent, and what their responses do to the leg.
+//! Requests of this server in dialogs: how they are composed and sent, and how their responses change the leg.
 
 use bytes::Bytes;
 
@@ -13,8 +13,8 @@ use crate::leg::{EndCause, Event};
 use crate::message::{Method, Response};
 
 impl Dialogs {
-    /// A response to an INVITE that got a 2xx before: its repetition gets its ACK again, and another fork's is acknowledged and
-    /// hung up (RFC 3261 §13.2.2.4).
+    /// Handles a further response to an INVITE that got a 2xx before (RFC 3261 §13.2.2.4). A retransmitted 2xx gets its
+    /// ACK again. A 2xx of another fork is acknowledged and hung up.
     pub(super) fn handle_late_response(&mut self, cx: &mut Context<'_>, branch: u128, response: &Response) {
         let Some(late) = cx.transactions.handle_late_response(cx.core, branch, response) else { return };
         let Some(target) = response.content.contact() else { return };
@@ -27,13 +27,14 @@ impl Dialogs {
         }
     }
 
-    /// Tells a leg's trunk whether its INVITE was answered.
+    /// Reports to the leg's trunk whether its INVITE was answered.
     pub(super) fn report_invite_outcome(&mut self, cx: &mut Context<'_>, leg: LegId, answered: bool) {
         let trunk = self.legs.get(leg).and_then(|leg| leg.trunk);
         cx.trunks.report_invite_outcome(cx.core, cx.now, trunk, answered);
     }
 
-    /// RFC 3263 §4.3: sends the request to its next target. `false` if there is none left, or nobody wants it any more.
+    /// Sends the request to its next target (RFC 3263 §4.3). Returns `false` if no target is left, or if the call was
+    /// hung up.
     pub(super) fn try_next_target(&mut self, cx: &mut Context<'_>, id: ClientId) -> bool {
         let leg = cx.transactions.client(id).and_then(|client| client.leg);
         let mut impatient = false;
@@ -56,7 +57,7 @@ impl Dialogs {
         true
     }
 
-    /// Sends the ACK of a 2xx. It is a request of its own along the dialog's route set (RFC 3261 §13.2.2.4).
+    /// Sends the ACK of a 2xx. The ACK is a separate request along the dialog's route set (RFC 3261 §13.2.2.4).
     pub(super) fn acknowledge_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -71,7 +72,7 @@ impl Dialogs {
         cx.transactions.acknowledge_answer(cx.core, id, leg, &dialog.remote_tag, ack, again.is_empty());
     }
 
-    /// A final response to a request in the dialog; no response counts as 408.
+    /// Handles the final response to a request in the dialog. A missing response has status 408.
     pub(super) fn answered_in_dialog(
         &mut self,
         cx: &mut Context<'_>,
@@ -103,7 +104,7 @@ impl Dialogs {
         self.finish(cx, leg, end);
     }
 
-    /// A request of a leg got no response.
+    /// Handles a request of a leg that got no response.
     pub(super) fn handle_failure(&mut self, cx: &mut Context<'_>, slot: ClientId, cause: EndCause) {
         let Some(client) = cx.transactions.client(slot) else { return };
         let purpose = client.purpose;
@@ -137,7 +138,8 @@ impl Dialogs {
         }
     }
 
-    /// Sends BYE. The leg is forgotten when its answer is here. The end is reported by then, or after 4*T1.
+    /// Sends BYE. The leg is removed when the response arrives. Its end is reported then, or after 4*T1 if that is
+    /// earlier.
     pub(super) fn send_bye(&mut self, cx: &mut Context<'_>, slot: LegId, bye_headers: ByeHeaders, end: End) {
         let report_by = cx.now + cx.core.config.timers.t1 * 4;
         self.abandon_offer(cx, slot);
@@ -161,7 +163,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Hangs up a dialog without a leg: that of a second fork, or of an earlier process.
+    /// Hangs up a dialog without a leg. It belongs to a second fork, or to an earlier process.
     pub(super) fn send_bye_without_leg(&mut self, cx: &mut Context<'_>, mut dialog: Dialog) {
         dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
         let branch = cx.core.random_u128();
@@ -191,7 +193,8 @@ impl Dialogs {
         self.send_in(cx, slot, None, method, purpose, again);
     }
 
-    /// Sends a request in the leg's dialog, or in one of its early dialogs. All of them share one row of CSeq numbers.
+    /// Sends a request in the leg's dialog, or in one of its early dialogs. All these dialogs share one sequence of
+    /// CSeq numbers.
     pub(super) fn send_in(
         &mut self,
         cx: &mut Context<'_>,
@@ -246,7 +249,8 @@ impl Dialogs {
         }
     }
 
-    /// Sends the request again with credentials (RFC 3261 §22.2). `false`: it cannot, and the response counts.
+    /// Sends the request again with credentials (RFC 3261 §22.2). Returns `false` if that is not possible; then the
+    /// response is final.
     pub(super) fn repeat_with_credentials(
         &mut self,
         cx: &mut Context<'_>,
@@ -268,7 +272,7 @@ impl Dialogs {
         true
     }
 
-    /// Writes the ACK of a 2xx to the INVITE with this branch. It is the same for every repetition of the 2xx.
+    /// Composes the ACK of a 2xx to the INVITE with this branch. Every retransmission of the 2xx gets the same ACK.
     pub(super) fn compose_ack(
         &self,
         cx: &Context<'_>,
@@ -282,7 +286,7 @@ impl Dialogs {
         (hop.flow, self.compose_in_dialog(cx, dialog, &hop, branch, "ACK", cseq, again, &again.lines))
     }
 
-    /// The target, the routes and the flow of the next request in a dialog.
+    /// Returns the target, the routes and the flow of the next request in a dialog.
     fn next_hop_in(&self, cx: &Context<'_>, dialog: &Dialog) -> NextHop {
         // Only phones and guests have a pinned path.
         let contact = dialog.flow.pinned.then(|| cx.phones.contact_of_gruu(cx.now, &dialog.target)).flatten();

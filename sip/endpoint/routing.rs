@@ -1,4 +1,4 @@
-//! The hub's routing: each message, outcome and command goes to the one machine that it is for.
+//! The hub's routing: it passes each message, outcome and command to the right machine.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -104,7 +104,7 @@ impl Endpoint {
                 self.core.refuse(arrival, &echo, status, lines);
                 return;
             }
-            // A REFER transfers a call, and this one belongs to none.
+            // A REFER transfers a call, but this one is outside every call.
             Method::Refer => {
                 self.core.refuse(arrival, &echo, 403, "");
                 return;
@@ -234,7 +234,7 @@ impl Endpoint {
         self.client_outcome(now, id, outcome, Some(response));
     }
 
-    /// Deals with what a client transaction reports, and settles the transaction.
+    /// Handles the outcome of a client transaction, and settles the transaction.
     pub(super) fn client_outcome(
         &mut self,
         now: Instant,

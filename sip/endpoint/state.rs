@@ -1,4 +1,4 @@
-//! What the endpoint remembers of a leg.
+//! The endpoint's state of a leg.
 
 use std::time::{Duration, Instant};
 
@@ -20,21 +20,21 @@ use crate::recording;
 #[derive(Debug)]
 pub(super) struct Leg {
     pub(super) key: LegKey,
-    /// Our random tag, which finds the leg for requests in its dialog.
+    /// The local tag, a random number. Requests in the dialog find the leg by it.
     pub(super) tag: u64,
-    /// The far end sent the INVITE.
+    /// Whether the far end sent the INVITE.
     pub(super) incoming: bool,
     pub(super) dialog: Dialog,
     pub(super) state: State,
     pub(super) end_report: EndReport,
-    /// Our 200 to an INVITE, until its ACK.
+    /// The 200 that this server has sent to an INVITE, until its ACK arrives.
     pub(super) awaiting_ack: Option<Box<AwaitingAck>>,
-    /// The transaction of the far end's offer, until the application answers it.
+    /// The transaction of the far end's offer, until the application answers the offer.
     pub(super) offered: Option<ServerId>,
-    /// Our offer, until the far end answers it.
+    /// This server's offer, until the far end answers it.
     pub(super) offering: Option<Offering>,
     pub(super) session: Option<digest::Session>,
-    /// The index of the trunk that the call counts for.
+    /// The index of the trunk whose limits count the call.
     pub(super) trunk: Option<usize>,
     pub(super) wake: Option<Instant>,
     pub(super) extensions: Extensions,
@@ -43,36 +43,37 @@ pub(super) struct Leg {
 /// Whether [`crate::Event::Ended`] was emitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndReport {
-    /// No, and the leg goes on.
+    /// It was not emitted, and the leg goes on.
     Pending,
-    /// No. The leg ends, and its end is reported by then although the far end has not confirmed it.
+    /// It was not emitted, and the leg is ending. It is emitted at this time even if the far end has not confirmed the
+    /// end.
     DueBy(Instant),
-    /// Yes: the application hears nothing more of the leg.
+    /// It was emitted. The leg reports nothing more to the application.
     Done,
 }
 
-/// The state of a leg in extensions of RFC 3261. Most legs use few of them.
+/// The state of a leg for extensions of RFC 3261. Most legs use few of them.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     pub(super) origin: Origin,
-    /// The far end may transfer its call (REFER).
+    /// Whether the far end may transfer its call (REFER).
     pub(super) may_refer: bool,
     /// Whether the dialog is a recording session with a recording server.
     pub(super) records: bool,
-    /// The far end's Allow names UPDATE.
+    /// Whether the far end's Allow contains UPDATE.
     pub(super) peer_updates: bool,
-    /// Set if the leg sends reliable provisional responses.
+    /// Present if the leg sends reliable provisional responses.
     pub(super) reliable: Option<Box<Reliable>>,
-    /// The far end's INVITE had no offer: ours comes first.
+    /// Whether the far end's INVITE had no offer, so that this server sends the first offer.
     pub(super) offers_first: bool,
-    /// The far end's offers to an INVITE of ours without one.
+    /// The far end's offers after an INVITE of this server without an offer.
     pub(super) delayed_offers: Option<Box<DelayedOffers>>,
-    /// The session timer for our 2xx to the request in hand.
+    /// The session timer for the 2xx to the request that is being handled.
     pub(super) agreed: Option<Agreed>,
     pub(super) session: Option<Box<SessionTimer>>,
-    /// The far end's REFER.
+    /// The subscription of a REFER from the far end.
     pub(super) subscription: Option<Box<Subscription>>,
-    /// The state of a REFER to the far end.
+    /// The state of a REFER that this server sent.
     pub(super) referral: Option<Box<Referral>>,
 }
 
@@ -89,14 +90,14 @@ impl Extensions {
 pub(super) enum State {
     /// The INVITE to the far end has no final response yet.
     Calling(Box<Calling>),
-    /// The far end's INVITE has no final response. `repeat`: when the last provisional response is sent again (RFC 3261
-    /// §13.3.1.1).
+    /// The far end's INVITE has no final response yet. `repeat` is the time to send the last provisional response again
+    /// (RFC 3261 §13.3.1.1).
     Ringing {
         server: ServerId,
         repeat: Option<Instant>,
     },
     Established,
-    /// Our BYE has no final response. It holds the end to report.
+    /// The BYE that this server sent has no final response yet. The state holds the end to report.
     Ending(Box<End>),
 }
 
@@ -104,26 +105,26 @@ pub(super) enum State {
 pub(super) struct Calling {
     pub(super) outgoing: Box<Outgoing>,
     pub(super) client: ClientId,
-    /// A provisional response came, so that a CANCEL may be sent (RFC 3261 §9.1).
+    /// Whether a provisional response came, so that a CANCEL may be sent (RFC 3261 §9.1).
     pub(super) provisional: bool,
     pub(super) hangup: CallingHangup,
-    /// When the INVITE was sent first, or sent again after a response.
+    /// When the INVITE was first sent, or was last sent again after a response.
     pub(super) asked_at: Instant,
     pub(super) attempts: digest::Attempts,
     /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`](super::transactions::MAX_FORKS).
     pub(super) early: Vec<Early>,
-    /// The Min-SE in seconds that a 422 asked for (RFC 4028 §7.3).
+    /// The Min-SE of a 422, in seconds (RFC 4028 §7.3).
     pub(super) min_se: u32,
 }
 
-/// How far the hang-up of a call is that has no final response.
+/// The progress of hanging up a call that has no final response.
 #[derive(Debug)]
 pub(super) enum CallingHangup {
-    /// It is not hung up.
+    /// The application has not hung up.
     No,
-    /// It is. The CANCEL waits for a provisional response (RFC 3261 §9.1).
+    /// The application has hung up. The CANCEL waits for a provisional response (RFC 3261 §9.1).
     Wanted(ByeHeaders),
-    /// The CANCEL was sent. At `give_up` the INVITE counts as cancelled.
+    /// The CANCEL was sent. At `give_up` the INVITE counts as cancelled even without a response.
     Cancelled { bye_headers: ByeHeaders, give_up: Instant },
 }
 
@@ -133,7 +134,7 @@ impl Calling {
         !matches!(self.hangup, CallingHangup::No)
     }
 
-    /// When the INVITE counts as cancelled without a response.
+    /// Returns when the INVITE counts as cancelled without a response.
     pub(super) fn give_up(&self) -> Option<Instant> {
         match &self.hangup {
             CallingHangup::Cancelled { give_up, .. } => Some(*give_up),
@@ -141,7 +142,7 @@ impl Calling {
         }
     }
 
-    /// Takes the headers of the BYE, if the application has hung up.
+    /// Takes the extra headers of the hang-up, if the application has hung up.
     pub(super) fn take_hangup(&mut self) -> Option<ByeHeaders> {
         match std::mem::replace(&mut self.hangup, CallingHangup::No) {
             CallingHangup::No => None,
@@ -172,18 +173,18 @@ impl End {
     }
 }
 
-/// A 200 to an INVITE or re-INVITE that is retransmitted until its ACK comes (RFC 3261 §13.3.1.4).
+/// A 200 to an INVITE or re-INVITE that is retransmitted until its ACK arrives (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
 pub(super) struct AwaitingAck {
     pub(super) cseq: u32,
-    /// It answers the INVITE of the call, not a re-INVITE.
+    /// Whether the 200 answers the initial INVITE, not a re-INVITE.
     pub(super) initial: bool,
     pub(super) response: Bytes,
     pub(super) flow: Flow,
     pub(super) interval: Duration,
     pub(super) retransmit: Instant,
     pub(super) deadline: Instant,
-    /// The BYE to send once the ACK is here (RFC 3261 §15).
+    /// The BYE to send once the ACK arrives (RFC 3261 §15).
     pub(super) bye: Option<(ByeHeaders, End)>,
 }
 
@@ -196,12 +197,12 @@ pub(super) struct Offering {
     pub(super) client: Option<ClientId>,
     /// When to send the offer; `None` while it is outstanding.
     pub(super) retry_at: Option<Instant>,
-    /// How often the far end has put it off.
+    /// How often the far end has deferred the offer.
     pub(super) deferrals: u8,
 }
 
 impl Leg {
-    /// An outgoing leg without a trunk and without extensions.
+    /// Creates an outgoing leg without a trunk and without extensions.
     pub(super) fn new(key: LegKey, tag: u64, dialog: Dialog, state: State) -> Self {
         Self {
             key,
@@ -225,7 +226,7 @@ impl Leg {
         self.end_report == EndReport::Done
     }
 
-    /// The leg ends: its end is reported at `at` at the latest.
+    /// Marks the leg as ending. Its end is reported at `at` at the latest.
     pub(super) fn report_end_by(&mut self, at: Instant) {
         if self.end_report == EndReport::Pending {
             self.end_report = EndReport::DueBy(at);
@@ -237,7 +238,7 @@ impl Leg {
         if self.extensions.records { recording::FEATURE } else { "" }
     }
 
-    /// The far end's INVITE had no offer, and its PRACK has answered ours.
+    /// Whether the far end's INVITE had no offer and its PRACK has answered this server's offer.
     pub(super) fn has_settled_early(&self) -> bool {
         let reliable = self.extensions.reliable.as_ref();
         self.extensions.offers_first && reliable.is_some_and(|reliable| reliable.settled)
@@ -259,15 +260,16 @@ impl Leg {
     }
 }
 
-/// A tag as 16 hex digits.
+/// Formats a tag as 16 hexadecimal digits.
 pub(super) fn tag_text(tag: u64) -> String {
     String::from_utf8_lossy(&compose::hex(tag)).into_owned()
 }
 
-/// The number of a tag that we wrote.
+/// Parses a tag that this server has created.
 pub(super) fn tag_number(tag: &[u8]) -> Option<u64> {
     compose::from_hex(tag)
 }
 
-/// How often a provisional response is sent again, so that no proxy gives the INVITE up (RFC 3261 §13.3.1.1).
+/// Interval at which a provisional response is sent again, so that proxies do not end the INVITE transaction (RFC 3261
+/// §13.3.1.1).
 pub(super) const PROVISIONAL_REPEAT: Duration = Duration::from_secs(60);

@@ -5,10 +5,10 @@
 //!   a request received ─> handle_repetition, or insert_server ──> the user ──> respond ──> Transmit
 //! ```
 //!
-//! It owns the transactions and nothing else: it does not know what a dialog, a trunk or a phone is. A transaction names
-//! its leg only to trace its messages, and its [`Purpose`](client::Purpose) only to hand that back with the outcome. Transactions that wait
-//! for repetitions alone are kept in [`CompletedTransactions`]. The number of all of them is bounded by
-//! [`Config::max_transactions`](crate::Config::max_transactions).
+//! [`Transactions`] owns only the transactions. It does not know dialogs, trunks or phones. A transaction stores its
+//! leg only to trace its messages, and its [`Purpose`](client::Purpose) only to return it with the outcome. [`CompletedTransactions`]
+//! holds those transactions that only wait for retransmissions.
+//! [`Config::max_transactions`](crate::Config::max_transactions) limits the number of all transactions.
 
 pub(super) mod client;
 mod completed;
@@ -31,29 +31,30 @@ use crate::{HashMap, HashSet};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key(pub(super) u128);
 
-/// Most 2xx responses from forks of one INVITE that are acknowledged (and ended with BYE).
+/// Most 2xx responses to one INVITE, from different forks, that are acknowledged. All but the first are also ended with
+/// BYE.
 pub(super) const MAX_FORKS: usize = 8;
 
 /// All client and server transactions.
 #[derive(Default)]
 pub(super) struct Transactions {
     clients: SlotMap<ClientId, Client>,
-    /// By the branch, and whether the request is a CANCEL, which has the branch of its INVITE.
+    /// By branch, and by whether the request is a CANCEL: a CANCEL has the branch of its INVITE.
     clients_by_branch: HashMap<(u128, bool), ClientId>,
-    /// Those over connections, by the far end's address.
+    /// Client transactions over connections, by the far end's address.
     stream_clients: HashMap<SocketAddr, HashSet<ClientId>>,
     servers: SlotMap<ServerId, Server>,
     servers_by_key: HashMap<Key, ServerId>,
     servers_by_merge_key: HashMap<Key, ServerId>,
     completed: CompletedTransactions,
-    /// Far ends that do not take TCP, until when.
+    /// Far ends that refused TCP, and the time until which they are not tried over TCP again.
     udp_only: HashMap<SocketAddr, Instant>,
-    /// The actions of one input; kept between inputs to save its allocation.
+    /// The actions of one input. The list is kept between inputs to save its allocation.
     actions: Vec<Action>,
 }
 
 impl Transactions {
-    /// Live transactions, completed ones included.
+    /// Number of transactions, including completed ones.
     pub(super) fn len(&self) -> usize {
         self.clients.len() + self.servers.len() + self.completed.len()
     }
@@ -63,12 +64,12 @@ impl Transactions {
         self.len() < core.config.max_transactions
     }
 
-    /// When completed transactions are forgotten next. The timers of the others are in [`Core::timers`].
+    /// Returns when completed transactions expire next. The timers of all other transactions are in [`Core::timers`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.completed.poll_timeout()
     }
 
-    /// Forgets completed transactions whose time is over.
+    /// Removes completed transactions that have expired.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.completed.handle_timeout(now);
     }

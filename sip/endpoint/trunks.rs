@@ -1,12 +1,12 @@
-//! The trunks: our registrations with them, their OPTIONS probes, their limits and their health.
+//! The trunks: their registrations, OPTIONS probes, limits and health.
 //!
 //! ```text
 //!   a timer ──> handle_timeout ──> Locate ──> handle_located ──> Send ──> handle_response, or handle_failure
 //!   a call  ──> admit, release, report_invite_outcome
 //! ```
 //!
-//! It sends nothing itself. Its [`TrunkOutput`]s ask the hub to resolve a URI, or to send a request outside every dialog. A
-//! trunk is named by its index, which it keeps for as long as the endpoint lives.
+//! [`Trunks`] sends nothing itself. Its [`TrunkOutput`]s ask the hub to resolve a URI, or to send a request outside
+//! every dialog. A trunk is identified by its index, which does not change while the endpoint lives.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -34,11 +34,11 @@ use crate::timer::Owner;
 pub enum OutOfDialogRequest {
     /// A REGISTER.
     Register(usize),
-    /// An OPTIONS that asks whether the trunk is there.
+    /// An OPTIONS that checks whether the trunk responds.
     Probe(usize),
-    /// A REGISTER that withdraws a Contact which another configuration does not have.
+    /// A REGISTER that removes a Contact of an earlier configuration.
     Unregister(usize),
-    /// No request: only the trunk's addresses are wanted.
+    /// No request. Only the trunk's addresses are looked up.
     Resolve(usize),
 }
 
@@ -49,16 +49,16 @@ pub struct Target {
     pub transport: Transport,
     /// IP address and port.
     pub address: SocketAddr,
-    /// The identity that the server must prove, if a connection over TLS is to be opened.
+    /// The identity that the server must prove, if a TLS connection has to be opened.
     pub identity: Option<Identity>,
 }
 
-/// What the trunks ask of the hub.
+/// A task of the trunks for the hub.
 #[derive(Debug)]
 pub(super) enum TrunkOutput {
-    /// Find out where requests to this URI go, for [`Trunks::handle_located`].
+    /// Look up the targets of requests to this URI, for [`Trunks::handle_located`].
     Locate { kind: OutOfDialogRequest, uri: Uri, trunk: TrunkName },
-    /// Send this request, for [`Trunks::handle_response`] or [`Trunks::handle_failure`].
+    /// Send this request. Its outcome goes to [`Trunks::handle_response`] or [`Trunks::handle_failure`].
     Send(Box<OutOfDialogMessage>),
 }
 
@@ -69,12 +69,12 @@ pub(super) struct OutOfDialogMessage {
     pub(super) target: Target,
     pub(super) method: Method,
     pub(super) uri: String,
-    /// The URI of From, and its tag.
+    /// The URI and the tag of From.
     pub(super) from: (String, u64),
     pub(super) to: String,
     pub(super) call_id: String,
     pub(super) cseq: u32,
-    /// A URI without brackets.
+    /// A URI without angle brackets.
     pub(super) contact: String,
     /// Complete header lines, each with its CRLF.
     pub(super) lines: String,
@@ -83,11 +83,11 @@ pub(super) struct OutOfDialogMessage {
 /// All trunks.
 #[derive(Debug, Default)]
 pub(super) struct Trunks {
-    /// By index; a trunk that is not configured any more stays.
+    /// All trunks by index. A trunk that is no longer configured keeps its place.
     states: Vec<TrunkState>,
-    /// By the token of our Contact at its registrar.
+    /// Indexes by the token in the Contact that this server registers with the trunk.
     by_token: HashMap<u128, usize>,
-    /// Trunks whose status changed and was not polled.
+    /// Trunks whose status changed since it was last polled.
     changed: Vec<usize>,
     outputs: VecDeque<TrunkOutput>,
 }
@@ -105,7 +105,7 @@ impl Trunks {
         self.outputs.pop_front()
     }
 
-    /// The next trunk whose status changed.
+    /// Returns the next trunk whose status changed.
     pub(super) fn poll_status(&mut self) -> Option<(usize, TrunkStatus)> {
         let index = self.changed.pop()?;
         let trunk = self.states.get_mut(index)?;
@@ -113,7 +113,7 @@ impl Trunks {
         Some((index, trunk.status()))
     }
 
-    /// Every trunk by its index; `None` for those that are not configured any more.
+    /// Every trunk by its index; `None` for trunks that are no longer configured.
     pub(super) fn statuses(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
         let shown = |state: &TrunkState| (!state.retired).then(|| (state.peer.trunk.clone(), state.status()));
         self.states.iter().map(shown).collect()
@@ -121,8 +121,8 @@ impl Trunks {
 
     // ----- configuration ------------------------------------------------------------------------------------------
 
-    /// Takes the configured trunks in place of the old ones. A trunk keeps its calls and its index. One that is not configured
-    /// any more withdraws its registration.
+    /// Replaces the configured trunks. A trunk keeps its calls and its index. A trunk that is no longer configured
+    /// removes its registration.
     pub(super) fn reconfigure(&mut self, core: &mut Core, now: Instant, trunks: Vec<Trunk>) {
         for index in 0..self.states.len() {
             let name = self.states.get(index).map(|state| state.peer.trunk.clone()).unwrap_or_default();
@@ -161,7 +161,7 @@ impl Trunks {
             state.addresses.clear();
         }
         if registers_anew && state.registration.as_mut().map(Registration::stop) == Some(Step::Send) {
-            // The answer does not matter: the old Contact expires anyway.
+            // The response does not matter: the old Contact expires anyway.
             self.send_register(core, now, OutOfDialogRequest::Unregister(index));
         }
         if registers_anew
@@ -173,7 +173,7 @@ impl Trunks {
         self.update(core, index);
     }
 
-    /// Starts the registration and the probes that are wanted and do not run yet.
+    /// Starts the registration and the probes that are configured and not running.
     fn start(&mut self, core: &mut Core, now: Instant, index: usize) {
         let Some(TrunkState { peer, registration, probe, .. }) = self.states.get_mut(index) else { return };
         if registration.is_none()
@@ -193,7 +193,7 @@ impl Trunks {
         }
     }
 
-    /// Withdraws every registration.
+    /// Removes every registration.
     pub(super) fn withdraw(&mut self, core: &mut Core, now: Instant) {
         for index in 0..self.states.len() {
             let step = self.registration_mut(index).map(Registration::stop);
@@ -204,14 +204,14 @@ impl Trunks {
         }
     }
 
-    /// Whether a registrar has yet to confirm that.
+    /// Whether a registrar has not yet confirmed the removal of a registration.
     pub(super) fn is_withdrawing(&self) -> bool {
         self.states.iter().any(|trunk| trunk.registration.as_ref().is_some_and(Registration::is_withdrawing))
     }
 
     // ----- registration and probes --------------------------------------------------------------------------------
 
-    /// A timer of the trunk may be due.
+    /// Handles a timer of the trunk that may be due.
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant, at: Instant, index: usize) {
         let Some(trunk) = self.states.get_mut(index) else { return };
         if trunk.wake == Some(at) {
@@ -234,7 +234,7 @@ impl Trunks {
         self.update(core, index);
     }
 
-    /// The addresses that were found for a trunk's URI, best first; empty if there is none.
+    /// Handles the addresses that were found for a trunk's URI, best first. The list is empty if none was found.
     pub(super) fn handle_located(
         &mut self,
         core: &mut Core,
@@ -260,7 +260,7 @@ impl Trunks {
         }
     }
 
-    /// A response to one of these requests.
+    /// Handles the response to a request of a trunk.
     pub(super) fn handle_response(
         &mut self,
         core: &mut Core,
@@ -285,7 +285,7 @@ impl Trunks {
         }
     }
 
-    /// One of these requests got no response, or could not be sent.
+    /// Handles a request of a trunk that got no response or could not be sent.
     pub(super) fn handle_failure(&mut self, core: &mut Core, now: Instant, kind: OutOfDialogRequest, cause: EndCause) {
         match kind {
             OutOfDialogRequest::Register(index) => {
@@ -393,7 +393,8 @@ impl Trunks {
 
     // ----- addresses ----------------------------------------------------------------------------------------------
 
-    /// Remembers the addresses of a trunk's names: its credentials may be shown there, and the guard leaves them alone.
+    /// Remembers the addresses of a trunk's host names. They may receive the trunk's credentials, and the guard does
+    /// not ban them.
     pub(super) fn learn_hosts(&mut self, core: &Core, index: usize, targets: &[Target]) {
         let Some(trunk) = self.states.get_mut(index) else { return };
         if trunk.learn_addresses(targets.iter().map(|target| target.address.ip())) {
@@ -407,7 +408,7 @@ impl Trunks {
         }
     }
 
-    /// The configured trunks at an address.
+    /// Returns the configured trunks with this address.
     pub(super) fn at_address(&self, core: &Core, address: IpAddr) -> impl Iterator<Item = &Trunk> {
         let is_there = move |trunk: &&TrunkState| {
             !trunk.retired
@@ -417,15 +418,16 @@ impl Trunks {
         self.states.iter().filter(is_there).map(|trunk| &trunk.peer)
     }
 
-    /// Where a trunk's password may be shown, beside the address that its calls go to: the addresses of its names, and the
-    /// networks it calls from unless they are so wide that anybody may be in them.
+    /// Returns the addresses that may receive a trunk's credentials, in addition to the destination of its calls. They
+    /// are the addresses of its host names and its source networks. Networks so wide that strangers may be in them are
+    /// left out.
     pub(super) fn home_of(&self, core: &Core, trunk: Option<usize>) -> Vec<IpNet> {
         let Some(trunk) = trunk.and_then(|index| self.states.get(index)) else { return Vec::new() };
         let networks = core.narrow_networks(&trunk.peer.trunk).copied();
         networks.chain(trunk.addresses.iter().map(|address| IpNet::from(address.to_canonical()))).collect()
     }
 
-    // ----- which trunk --------------------------------------------------------------------------------------------
+    // ----- recognition --------------------------------------------------------------------------------------------
 
     /// The settings of a trunk.
     pub(super) fn get(&self, index: usize) -> Option<&Trunk> {
@@ -437,19 +439,19 @@ impl Trunks {
         self.states.iter().position(|state| &*state.peer.trunk == trunk && !state.retired)
     }
 
-    /// How calls of that trunk are known.
+    /// Returns how the server recognises calls of this trunk.
     pub(super) fn known_by(&self, trunk: Option<&str>) -> KnownBy {
         let trunk = trunk.and_then(|trunk| self.get(self.index_of(trunk)?));
         trunk.map(|trunk| trunk.known_by).unwrap_or_default()
     }
 
-    /// Whether a trunk may call from anywhere with a password.
+    /// Whether any trunk may call from any address with a password.
     pub(super) fn has_guests(&self) -> bool {
         self.states.iter().any(|trunk| trunk.peer.known_by == KnownBy::Either)
     }
 
-    /// The trunk that a request outside every dialog comes from: by a Contact of ours that only its registrar knows, by the
-    /// certificate it has shown, or by its source.
+    /// Returns the trunk that a request outside every dialog comes from. The trunk is recognised by a Contact that only
+    /// its registrar knows, by its certificate, or by its source.
     pub(super) fn trunk_of(&self, core: &Core, arrival: &Arrival, request: &Request) -> Option<TrunkName> {
         if let Some(registrar) = self.registrar_of(request) {
             return Some(registrar.clone());
@@ -457,14 +459,15 @@ impl Trunks {
         arrival.proven.clone().or_else(|| core.trunk_at(arrival.source.ip()).cloned())
     }
 
-    /// Returns the trunk whose registrar has got the Request-URI as Contact.
+    /// Returns the trunk that this server registered the Request-URI with as its Contact.
     pub(super) fn registrar_of(&self, request: &Request) -> Option<&TrunkName> {
         let token = request.uri.line_token()?;
         self.get(*self.by_token.get(&token)?).map(|trunk| &trunk.trunk)
     }
 
-    /// The user that a request calls: that of the Request-URI. A registrar that calls our Contact names the called number in
-    /// P-Called-Party-ID (RFC 7315 §4.2) or in To, unless it put the number into the Contact's place.
+    /// Returns the called user, which is the user of the Request-URI. If a registrar calls the server's Contact, the
+    /// called number is in P-Called-Party-ID (RFC 7315 §4.2) or in To, unless the registrar replaced the Contact's user
+    /// by the number.
     pub(super) fn called_user(&self, request: &Request) -> String {
         let user = request.uri.user();
         let contact = request
@@ -482,7 +485,7 @@ impl Trunks {
 
     // ----- calls --------------------------------------------------------------------------------------------------
 
-    /// Counts a call of a trunk. `false`: the trunk's limits do not admit it.
+    /// Counts a call of a trunk. Returns `false` if the trunk's limits do not admit the call.
     pub(super) fn admit(&mut self, core: &mut Core, now: Instant, trunk: Option<usize>, way: Way) -> bool {
         let Some(index) = trunk else { return true };
         let admitted = self.states.get_mut(index).is_none_or(|trunk| trunk.admit(now, way));
@@ -490,19 +493,20 @@ impl Trunks {
         admitted
     }
 
-    /// Whether the trunk carries as many calls as it may.
+    /// Whether the trunk has reached its `max_calls`.
     pub(super) fn is_full(&self, trunk: Option<usize>) -> bool {
         trunk.and_then(|index| self.states.get(index)).is_some_and(TrunkState::is_full)
     }
 
-    /// A call that was counted is over.
+    /// Counts an admitted call as ended.
     pub(super) fn release(&mut self, core: &mut Core, trunk: Option<usize>) {
         let Some(index) = trunk else { return };
         self.states.get_mut(index).into_iter().for_each(TrunkState::release);
         self.update(core, index);
     }
 
-    /// An INVITE over the trunk was answered, or got silence or 503. Then the trunk is doubted for a while.
+    /// Records whether an INVITE over the trunk was answered. If it got no response or a 503, the trunk is doubtful for
+    /// a while.
     pub(super) fn report_invite_outcome(
         &mut self,
         core: &mut Core,
@@ -545,7 +549,7 @@ fn log_registration(state: &TrunkState, status: Registered, before: Registered) 
 
 #[cfg(test)]
 impl Trunks {
-    /// The status of a trunk.
+    /// Returns the status of a trunk.
     pub(super) fn status(&self, index: usize) -> Option<TrunkStatus> {
         self.states.get(index).map(TrunkState::status)
     }

@@ -8,7 +8,8 @@ use super::grammar::{Parameters, TOKEN, all, cut, quoted, skip_space, trim, unes
 use super::uri::{Parts, Uri};
 use super::within;
 
-/// From or To. Every part lies in the datagram and keeps it in memory, so a part that is kept for long is copied.
+/// The address of From or To. Its parts refer to the datagram and keep it in memory, so copy a part that is kept for
+/// long.
 #[derive(Debug)]
 pub(crate) struct NameAddr {
     /// The value as received, unfolded.
@@ -21,15 +22,15 @@ pub(crate) struct NameAddr {
 
 /// A `name-addr` or `addr-spec` with the parameters of its header field.
 pub(super) struct Address<'a> {
-    /// Without quotes and escapes; empty if there is none.
+    /// The display name without quotes and escapes; empty if there is none.
     pub(super) display: Cow<'a, [u8]>,
-    /// A URI that can be read.
+    /// The URI. It is valid.
     pub(super) uri: &'a [u8],
     parameters: &'a [u8],
 }
 
 impl<'a> Address<'a> {
-    /// Reads one address, which is the whole value.
+    /// Reads one address, which must be the whole value.
     pub(super) fn read(value: &'a [u8]) -> Option<Self> {
         let value = trim(value);
         let (display, rest) = if value.starts_with(b"\"") {
@@ -50,13 +51,13 @@ impl<'a> Address<'a> {
         Parameters::of(parameters).are_sound().then_some(Self { display, uri, parameters })
     }
 
-    /// The value of a parameter outside the angle brackets, without quotes and escapes.
+    /// Returns the value of a parameter outside the angle brackets, without quotes and escapes.
     pub(super) fn parameter(&self, name: &str) -> Option<Cow<'a, [u8]>> {
         Parameters::of(self.parameters).value(name)
     }
 }
 
-/// The text before the `<` that is not within quotes, and the rest from there.
+/// Splits before the first `<` that is outside quotes.
 fn angle(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     loop {
@@ -76,8 +77,8 @@ fn words(display: &[u8]) -> Option<&[u8]> {
     display.split(|byte| matches!(byte, b' ' | b'\t')).all(|word| all(word, TOKEN)).then_some(display)
 }
 
-/// A URI without angle brackets, and the parameters behind it: they are the header field's. A question mark needs the
-/// brackets (RFC 3261 §20).
+/// Splits a URI without angle brackets from the parameters after it, which belong to the header field. A URI with a
+/// question mark needs the brackets (RFC 3261 §20).
 fn bare(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = value.iter().position(|&byte| byte == b';').unwrap_or(value.len());
     let (uri, parameters) = value.split_at_checked(end)?;
@@ -85,7 +86,7 @@ fn bare(value: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl NameAddr {
-    /// Reads a value that lies in `text`.
+    /// Reads a value that is a part of `text`.
     pub(super) fn read(text: &Bytes, value: &[u8]) -> Option<Self> {
         let address = Address::read(value)?;
         let tag = address.parameter("tag").filter(|tag| !tag.is_empty());

@@ -1,4 +1,4 @@
-//! Questions to the header fields and the body of a message.
+//! Read access to the header fields and the body of a message.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use super::{Contact, Contacts, Uri, contact, lossy, multipart, name};
 use crate::header;
 use crate::leg::Header;
 
-/// The header fields and the body, which requests and responses have alike.
+/// The header fields and the body of a request or response.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(super) head: Head,
@@ -16,12 +16,12 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// A copy of the first Contact URI.
+    /// Returns a copy of the first Contact URI.
     pub(crate) fn contact(&self) -> Option<Uri> {
         contact::first(self.head.value("Contact")?).map(|address| Uri::copied(address.uri))
     }
 
-    /// The Contacts of a REGISTER; `None` if one cannot be read.
+    /// Returns the Contacts of a REGISTER; `None` if one is malformed.
     pub(crate) fn contacts(&self) -> Option<Contacts> {
         let values = || self.head.list("Contact");
         if values().any(|value| value == b"*") {
@@ -30,12 +30,12 @@ impl Content {
         values().map(Contact::parse).collect::<Option<_>>().map(Contacts::Listed)
     }
 
-    /// Copies of the Record-Route values, top first.
+    /// Returns copies of the Record-Route values, from the top.
     pub(crate) fn record_routes(&self) -> Vec<Bytes> {
         self.head.list("Record-Route").map(Bytes::copy_from_slice).collect()
     }
 
-    /// The header fields that the application sees: all but SIP's own bookkeeping.
+    /// Returns the header fields that the application sees: all except those that SIP itself needs.
     pub(crate) fn application_headers(&self) -> Vec<Header> {
         let ours = |&(name, _): &(&[u8], _)| !header::is_core(name);
         let seen = |(name, value): (&[u8], &[u8])| {
@@ -96,7 +96,8 @@ impl Content {
         })
     }
 
-    /// The SDP: the body, or a part of a multipart body. A body that looks like SDP needs no Content-Type: old gateways omit it.
+    /// Returns the SDP, from the body or from a part of a multipart body. A body that looks like SDP needs no
+    /// Content-Type, because old gateways omit it.
     pub(crate) fn sdp(&self) -> Option<Bytes> {
         if self.body.is_empty() {
             return None;
@@ -113,14 +114,14 @@ impl Content {
         multipart::is_multipart(&content_type).then(|| multipart::sdp(&content_type, &self.body))?
     }
 
-    /// Whether the body has a Content-Encoding other than `identity`: none can be decoded here.
+    /// Whether the body has a Content-Encoding other than `identity`. The server cannot decode any.
     pub(crate) fn encoded(&self) -> bool {
         let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
         !self.body.is_empty() && self.head.list("Content-Encoding").any(is_coding)
     }
 }
 
-/// Whether a Content-Type is the one asked for, its parameters aside (RFC 3261 §20.15).
+/// Whether a Content-Type is `kind/subtype`, with any well-formed parameters (RFC 3261 §20.15).
 fn is_media_type(value: &[u8], kind: &[u8], subtype: &[u8]) -> bool {
     let (found, rest) = leading(value, TOKEN);
     let Some(rest) = skip_space(rest).strip_prefix(b"/") else { return false };

@@ -1,4 +1,4 @@
-//! The lines of a request that its responses repeat, even if nothing else of the request can be read.
+//! The header lines of a request that its responses repeat, even if the rest of the request is malformed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,7 +21,7 @@ pub(crate) struct Echo {
     pub(crate) tagged: bool,
     /// Destination of the response over an unreliable transport (RFC 3261 §18.2.2, RFC 3581 §4).
     pub(crate) destination: SocketAddr,
-    /// Where the response goes if the stream that brought the request is closed.
+    /// The destination of the response if the stream of the request is closed.
     pub(crate) reconnect: SocketAddr,
 }
 
@@ -33,8 +33,8 @@ impl Request {
     }
 }
 
-/// The lines for the response to a request that is refused, as far as they can be found in its bytes. `None` for a response,
-/// for an ACK, and if there is no Via.
+/// Returns the lines for the response to a refused request, as far as its bytes contain them. Returns `None` for a
+/// response, for an ACK, and if there is no Via.
 pub(super) fn of_refused(data: &[u8], source: SocketAddr) -> Option<Echo> {
     let end = data.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(data.len());
     let head = data.get(..end)?;
@@ -44,7 +44,7 @@ pub(super) fn of_refused(data: &[u8], source: SocketAddr) -> Option<Echo> {
     }
     let (_, fields) = head.split_at_checked(head.iter().position(|&byte| byte == b'\n')? + 1)?;
     let head = lines::salvage(fields);
-    // A Via that cannot be read is repeated as it is, and the response goes where the request came from.
+    // A malformed Via is repeated unchanged, and the response goes to the source of the request.
     let via = cleaned(head.value("Via")?);
     let via = Hop::first(&via).map(|hop| (hop.ip(), hop.port, hop.rport));
     let to = cleaned(head.value("To").unwrap_or_default());
@@ -52,7 +52,8 @@ pub(super) fn of_refused(data: &[u8], source: SocketAddr) -> Option<Echo> {
     write(&head, source, via, tag.unwrap_or(false))
 }
 
-/// Writes the lines. `via` is the topmost hop: its address, its port, and whether it has `rport`; `None` if it cannot be read.
+/// Composes the lines. `via` is the address, the port and the presence of `rport` in the topmost Via; `None` if that is
+/// malformed.
 fn write(
     head: &Head,
     source: SocketAddr,
@@ -101,7 +102,7 @@ fn cleaned(value: &[u8]) -> Vec<u8> {
     value.iter().map(|&byte| clean(byte)).collect()
 }
 
-/// A space for a control character: a CR or LF in a value must not begin a new line of the response.
+/// Returns a space for a control character. A CR or LF in a value must not begin a new line of the response.
 fn clean(byte: u8) -> u8 {
     byte.max(b' ')
 }

@@ -1,24 +1,24 @@
-//! The parts that every header field is made of (RFC 3261 §25.1): kinds of characters, white space, numbers, quoted strings,
-//! parameters, and the first value of a comma-separated list.
+//! The elements that every header field consists of (RFC 3261 §25.1): classes of characters, white space, numbers,
+//! quoted strings, parameters, and the first value of a comma-separated list.
 //!
-//! The readers take bytes off the beginning of a slice and return the rest. No reader keeps a position, and none allocates,
-//! except to undo escapes.
+//! Each function takes bytes from the beginning of a slice and returns the rest. None keeps a position, and none
+//! allocates, except to remove escapes.
 
 use std::borrow::Cow;
 
-/// `token`, with `%`.
+/// The characters of a `token`, and `%`.
 pub(super) const TOKEN: u8 = 1;
-/// `hostname` and `IPv4address`, and `_`, which the RFC does not allow but names in use contain.
+/// The characters of `hostname` and `IPv4address`, and `_`: the RFC does not allow it, but names in use contain it.
 pub(super) const HOST: u8 = 2;
-/// `user` of a SIP URI, with the `%` of its escapes.
+/// The characters of the `user` of a SIP URI, with the `%` of its escapes.
 pub(super) const USER: u8 = 4;
-/// `gen-value` without quotes: a token, or a host with a port.
+/// The characters of a `gen-value` without quotes: a token, or a host with a port.
 pub(super) const VALUE: u8 = 8;
 pub(super) const DIGIT: u8 = 16;
-/// Any character that a URI may have: the printable ones without `<`, `>` and `"`.
+/// All characters that a URI may contain: the printable ones without `<`, `>` and `"`.
 pub(super) const URI: u8 = 32;
 pub(super) const SCHEME: u8 = 64;
-/// `phonedigit-hex` with its visual separators (RFC 3966 §3).
+/// The characters of `phonedigit-hex`, with its visual separators (RFC 3966 §3).
 pub(super) const PHONE: u8 = 128;
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses an index out of range")]
@@ -62,18 +62,18 @@ pub(super) fn is(byte: u8, kind: u8) -> bool {
     KINDS.get(usize::from(byte)).is_some_and(|kinds| kinds & kind != 0)
 }
 
-/// Whether all characters are of the kind; also if there are none.
+/// Whether all characters are of this kind. An empty text counts too.
 pub(super) fn all(text: &[u8], kind: u8) -> bool {
     text.iter().all(|&byte| is(byte, kind))
 }
 
-/// The characters of the kind at the beginning, maybe none, and the rest.
+/// Splits after the leading characters of this kind. There may be none.
 pub(super) fn leading(text: &[u8], kind: u8) -> (&[u8], &[u8]) {
     let end = text.iter().position(|&byte| !is(byte, kind)).unwrap_or(text.len());
     text.split_at_checked(end).unwrap_or_default()
 }
 
-/// The text before and after the first such byte.
+/// Splits around the first byte with this value.
 pub(super) fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let (before, after) = text.split_at_checked(text.iter().position(|&byte| byte == at)?)?;
     Some((before, after.get(1..)?))
@@ -83,7 +83,7 @@ const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// The text without the spaces and tabs at its beginning.
+/// Removes spaces and tabs at the beginning.
 pub(super) fn skip_space(mut text: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = text
         && is_space(*first)
@@ -93,7 +93,7 @@ pub(super) fn skip_space(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// The text without the spaces and tabs around it.
+/// Removes spaces and tabs at both ends.
 pub(super) fn trim(text: &[u8]) -> &[u8] {
     let mut text = skip_space(text);
     while let [rest @ .., last] = text
@@ -104,17 +104,18 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     text
 }
 
-/// The text before and after the first space or tab.
+/// Splits before the first space or tab.
 pub(super) fn cut_at_space(text: &[u8]) -> Option<(&[u8], &[u8])> {
     text.split_at_checked(text.iter().position(|&byte| is_space(byte))?)
 }
 
-/// A decimal number of at most `most`. Zeros before it do not count (RFC 4475 §3.1.1.1), and a sign is no digit.
+/// Parses a decimal number that is not greater than `most`. Leading zeros are allowed (RFC 4475 §3.1.1.1), a sign is
+/// not.
 pub(super) fn number(digits: &[u8], most: u32) -> Option<u32> {
     u32::try_from(long_number(digits)?).ok().filter(|&number| number <= most)
 }
 
-/// A decimal number.
+/// Parses a decimal number.
 pub(super) fn long_number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !all(digits, DIGIT) {
         return None;
@@ -122,8 +123,8 @@ pub(super) fn long_number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, &digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
-/// Takes a quoted string: the text between its quotes, with its escapes, and the rest. `None` if it does not end
-/// (RFC 4475 §3.1.2.6).
+/// Takes a quoted string. Returns the text between its quotes, with its escapes, and the rest. Returns `None` if the
+/// string does not end (RFC 4475 §3.1.2.6).
 pub(super) fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"\"")?;
     let mut at = 0;
@@ -136,7 +137,7 @@ pub(super) fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// The text of a quoted string without its escapes.
+/// Removes the escapes from the text of a quoted string.
 pub(super) fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
     if !inner.contains(&b'\\') {
         return Cow::Borrowed(inner);
@@ -152,7 +153,7 @@ pub(super) fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
 /// A parameter of a header field: `;name`, `;name=value` or `;name="value"`.
 pub(super) struct Parameter<'a> {
     pub(super) name: &'a [u8],
-    /// Without quotes and escapes.
+    /// The value without quotes and escapes.
     pub(super) value: Option<Cow<'a, [u8]>>,
 }
 
@@ -161,7 +162,7 @@ impl<'a> Parameter<'a> {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// Takes the first parameter of `text`, and the rest.
+    /// Takes the first parameter of `text`. Returns the parameter and the rest.
     fn take(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (name, rest) = leading(skip_space(text.strip_prefix(b";")?), TOKEN);
         if name.is_empty() {
@@ -185,27 +186,27 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// The parameters of a header field, one after the other. An error is the last item.
+/// The parameters of a header field in order. After an error there are no more items.
 pub(super) struct Parameters<'a> {
     rest: &'a [u8],
 }
 
-/// Something between two semicolons that is no parameter.
+/// The error for text between two semicolons that is not a parameter.
 #[derive(Debug)]
 pub(super) struct NotAParameter;
 
 impl<'a> Parameters<'a> {
-    /// `text` begins with the semicolon of the first parameter, or is empty.
+    /// Reads the parameters of `text`, which is empty or begins with the semicolon of the first parameter.
     pub(super) fn of(text: &'a [u8]) -> Self {
         Self { rest: text }
     }
 
-    /// Whether each of them can be read.
+    /// Whether all parameters are well-formed.
     pub(super) fn are_sound(mut self) -> bool {
         self.all(|parameter| parameter.is_ok())
     }
 
-    /// The value of the first parameter with this name, if it has one.
+    /// Returns the value of the first parameter with this name, if it has a value.
     pub(super) fn value(self, name: &str) -> Option<Cow<'a, [u8]>> {
         self.flatten().find(|parameter| parameter.is(name))?.value
     }
@@ -225,8 +226,8 @@ impl<'a> Iterator for Parameters<'a> {
     }
 }
 
-/// The first value of a comma-separated list. Commas in quoted strings and angle brackets separate nothing. `None` if a
-/// quoted string of the list does not end.
+/// Returns the first value of a comma-separated list. Commas in quoted strings and in angle brackets are not
+/// separators. Returns `None` if a quoted string of the list does not end.
 pub(super) fn first_value(list: &[u8]) -> Option<&[u8]> {
     if !list.iter().any(|byte| matches!(byte, b',' | b'"')) {
         return Some(trim(list));

@@ -1,4 +1,4 @@
-//! The header fields of a message, in their order. A field is two ranges of the text: its name and its value.
+//! The header fields of a message in order. Each field is stored as two ranges of the text: its name and its value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,24 +9,24 @@ use bytes::Bytes;
 use super::Fault;
 use crate::header;
 
-/// The header fields of a message, in their order.
+/// The header fields of a message in order.
 #[derive(Clone)]
 pub(super) struct Head {
     text: Bytes,
     fields: Vec<Field>,
 }
 
-/// The ranges of a field in the text. `u32` is enough: no message is longer than [`super::MAX_MESSAGE`].
+/// The ranges of a field in the text. `u32` is enough, because no message is longer than [`super::MAX_MESSAGE`].
 #[derive(Clone)]
 pub(super) struct Field {
-    /// The mark of its full name. Names with different marks are different names.
+    /// A short hash of the full name. Names with different hashes are different names.
     mark: u32,
     name: Range<u32>,
     value: Range<u32>,
 }
 
 impl Field {
-    /// `text` is what both ranges refer to.
+    /// Creates a field. Both ranges refer to `text`.
     pub(super) fn new(text: &[u8], name: Range<u32>, value: Range<u32>) -> Self {
         let mark = mark(in_full(part(text, &name)));
         Self { mark, name, value }
@@ -34,12 +34,12 @@ impl Field {
 }
 
 impl Head {
-    /// A head whose fields lie in `text`.
+    /// Creates a head whose fields refer to `text`.
     pub(super) fn within(text: Bytes, fields: Vec<Field>) -> Self {
         Self { text, fields }
     }
 
-    /// A head of fields that are copied to a text of their own.
+    /// Creates a head from fields that are copied to a new text.
     pub(super) fn of<'a>(written: impl Iterator<Item = (Cow<'a, [u8]>, Cow<'a, [u8]>)>) -> Self {
         let (mut text, mut fields) = (Vec::new(), Vec::new());
         for (name, value) in written {
@@ -54,12 +54,12 @@ impl Head {
         Self { text: Bytes::from(text), fields }
     }
 
-    /// Name and value of every field. A compact name is given in full.
+    /// Returns name and value of every field. A compact name is expanded.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|field| (self.name(field), self.part(&field.value)))
     }
 
-    /// The values of a field, one for each line. `name` is the full name.
+    /// Returns the values of a field, one for each line. `name` is the full name.
     pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let mark = mark(name.as_bytes());
         let alike = self.fields.iter().filter(move |field| field.mark == mark);
@@ -67,24 +67,24 @@ impl Head {
         named.map(|field| self.part(&field.value))
     }
 
-    /// The first value of a field.
+    /// Returns the first value of a field.
     pub(super) fn value(&self, name: &str) -> Option<&[u8]> {
         self.values(name).next()
     }
 
-    /// The value of a field that may be there once.
+    /// Returns the value of a field that may occur once.
     pub(super) fn optional(&self, name: &'static str) -> Result<Option<&[u8]>, Fault> {
         let mut values = self.values(name);
         let value = values.next();
         if values.next().is_some() { Err(Fault::Repeated(name)) } else { Ok(value) }
     }
 
-    /// The value of a field that must be there once.
+    /// Returns the value of a field that must occur exactly once.
     pub(super) fn single(&self, name: &'static str) -> Result<&[u8], Fault> {
         self.optional(name)?.ok_or(Fault::Missing(name))
     }
 
-    /// The text in which names and values lie.
+    /// Returns the text that the names and values refer to.
     pub(super) fn text(&self) -> &Bytes {
         &self.text
     }
@@ -114,13 +114,13 @@ fn in_full(name: &[u8]) -> &[u8] {
     }
 }
 
-/// A number that differs for most names: their length with the first and the last letter, in any case.
+/// Returns a number that differs for most names: the length with the first and the last letter, in any case.
 fn mark(name: &[u8]) -> u32 {
     let letter = |letter: Option<&u8>| letter.map_or(0, |letter| u32::from(letter | 0x20));
     (name.len() as u32) << 16 | letter(name.first()) << 8 | letter(name.last())
 }
 
-/// Shows names and values, not ranges; names in lower case, so that equal heads look equal.
+/// Shows names and values, not ranges. Names are in lower case, so that equal heads look equal.
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();

@@ -12,12 +12,12 @@ pub(crate) enum Host {
     Name(String),
 }
 
-/// A host as it is written.
+/// A host as written in the message.
 #[derive(Clone, Copy)]
 pub(super) enum HostText<'a> {
     /// A name, or an IPv4 address.
     Word(&'a [u8]),
-    /// What was in brackets.
+    /// An IPv6 address, which is written in brackets.
     Ip6(Ipv6Addr),
 }
 
@@ -32,7 +32,7 @@ impl<'a> HostText<'a> {
         (!word.is_empty()).then_some((Self::Word(word), rest))
     }
 
-    /// Its address, if it is one.
+    /// Returns the IP address, if the host is one.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Word(word) => std::str::from_utf8(word).ok()?.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
@@ -44,7 +44,7 @@ impl<'a> HostText<'a> {
         self.ip().map_or_else(|| Host::Name(self.text()), Host::Ip)
     }
 
-    /// Without brackets.
+    /// Returns the host without brackets.
     pub(super) fn text(&self) -> String {
         match self {
             Self::Word(word) => lossy(word),
@@ -62,15 +62,15 @@ impl<'a> HostText<'a> {
     }
 }
 
-/// Takes a port: at most five digits, the zeros before it included.
+/// Takes a port: at most five digits, including leading zeros.
 pub(super) fn take_port(text: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, rest) = leading(text, DIGIT);
     let port = Some(digits).filter(|digits| digits.len() <= 5).and_then(|digits| number(digits, u16::MAX.into()))?;
     Some((port as u16, rest))
 }
 
-/// An IPv6 address. RFC 3261's grammar allows a third colon before an IPv4 address at the end, and RFC 5118 §4.10 asks that
-/// it is accepted: `2001:db8:::192.0.2.1`.
+/// Parses an IPv6 address. The grammar of RFC 3261 allows a third colon before an IPv4 address at the end, and RFC 5118
+/// §4.10 asks to accept it: `2001:db8:::192.0.2.1`.
 fn ip6(text: &str) -> Option<Ipv6Addr> {
     text.parse().ok().or_else(|| {
         let (before, ip4) = text.split_once(":::")?;

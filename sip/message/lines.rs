@@ -11,12 +11,12 @@ use crate::header;
 
 /// Most header fields of a message.
 const MAX_FIELDS: usize = 256;
-/// Longest start line and header field, octets, after unfolding.
+/// Longest start line or header field in octets, after unfolding.
 const MAX_LINE: usize = 8 * 1024;
 /// Most continuation lines of a header field.
 const MAX_FOLDS: usize = 16;
 
-/// Divides a datagram, or a message that a stream was framed into: the start line, and the rest.
+/// Divides a datagram, or a framed message of a stream, into the start line and the rest.
 pub(super) fn divide(data: &Bytes) -> Result<(Bytes, Content), Fault> {
     if data.len() > MAX_MESSAGE {
         return Err(Fault::TooLarge);
@@ -36,11 +36,11 @@ pub(super) fn divide(data: &Bytes) -> Result<(Bytes, Content), Fault> {
 struct Lines {
     start: Bytes,
     head: Head,
-    /// Where the body begins.
+    /// The position at which the body begins.
     body: usize,
 }
 
-/// The lines of a head that has no folded line; `None` if it has one.
+/// Returns the lines of a head without folded lines; `None` if a line is folded.
 fn split(data: &Bytes) -> Result<Option<Lines>, Fault> {
     let mut fields = Vec::with_capacity(16);
     let mut start = None;
@@ -66,7 +66,7 @@ fn split(data: &Bytes) -> Result<Option<Lines>, Fault> {
     Ok(Some(Lines { start, head: Head::within(data.clone(), fields), body: at + 2 }))
 }
 
-/// Octets before the CRLF that ends the line.
+/// Counts the octets before the CRLF that ends the line.
 fn line_length(text: &[u8]) -> Result<usize, Fault> {
     let mut at = 0;
     loop {
@@ -80,8 +80,8 @@ fn line_length(text: &[u8]) -> Result<usize, Fault> {
     }
 }
 
-/// The head with each continuation line put behind the line that it continues, and one space between them
-/// (RFC 3261 §7.3.1); and where the body begins in `data`.
+/// Unfolds a head: joins each continuation line to the line before it, with one space between them (RFC 3261 §7.3.1).
+/// Also returns the position of the body in `data`.
 fn unfold(data: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
     let end = data.windows(4).position(|four| four == b"\r\n\r\n").ok_or(Fault::NoEndOfHead)? + 4;
     let mut rest = data.get(..end).unwrap_or_default();
@@ -107,7 +107,7 @@ fn unfold(data: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
     Ok((head, end))
 }
 
-/// The field of the line that begins at `at`. There may be spaces before its colon.
+/// Reads the field of the line that begins at `at`. Spaces before the colon are allowed.
 fn field(data: &[u8], at: usize, line: &[u8]) -> Result<Field, Fault> {
     let (name, rest) = leading(line, TOKEN);
     let value = skip_space(rest).strip_prefix(b":").filter(|_| !name.is_empty()).ok_or(Fault::FieldName)?;
@@ -118,7 +118,7 @@ fn field(data: &[u8], at: usize, line: &[u8]) -> Result<Field, Fault> {
     Ok(Field::new(data, range(at, name), range(value_at, value)))
 }
 
-/// As many octets after the head as Content-Length declares; all of them if it is absent (RFC 3261 §18.3).
+/// Returns as many octets after the head as Content-Length declares, or all octets if it is absent (RFC 3261 §18.3).
 fn body(data: &Bytes, lines: &Lines) -> Result<Bytes, Fault> {
     let rest = data.slice(lines.body.min(data.len())..);
     let Some(length) = lines.head.optional("Content-Length")? else { return Ok(rest) };
@@ -127,11 +127,11 @@ fn body(data: &Bytes, lines: &Lines) -> Result<Bytes, Fault> {
     if length > rest.len() { Err(Fault::BodyTooShort) } else { Ok(rest.slice(..length)) }
 }
 
-/// The header fields of text that is no message, as far as they can be found: a refused request is answered with them. Lines
-/// may end with LF alone here.
+/// Returns the header fields that can be found in a malformed message, for the response to a refused request. Here
+/// lines may also end with LF alone.
 pub(super) fn salvage(lines: &[u8]) -> Head {
     let mut fields: Vec<(&[u8], Vec<u8>)> = Vec::new();
-    // A line without a colon is no field, and so is a line that continues it.
+    // A line without a colon is not a field. Its continuation lines are not fields either.
     let mut is_field = false;
     for line in lines.split(|&byte| byte == b'\n').take(MAX_FIELDS) {
         if matches!(line.first(), Some(b' ' | b'\t')) {

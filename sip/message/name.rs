@@ -1,6 +1,6 @@
-//! How the names of header fields are usually written.
+//! The usual spelling of header field names.
 
-/// Names that the application may see, other than SIP's own bookkeeping (`header::is_core`).
+/// Names that the application may see. Names that SIP itself needs (`header::is_core`) are not included.
 const NAMES: &[&str] = &[
     "Accept-Contact",
     "Alert-Info",
@@ -37,7 +37,7 @@ const NAMES: &[&str] = &[
     "Warning",
 ];
 
-/// The usual spelling of a name, whatever its case; as it came if it is not known.
+/// Returns the usual spelling of a name in any case. An unknown name stays as received.
 pub(super) fn usual(name: &[u8]) -> &[u8] {
     let usual = NAMES.iter().find(|usual| usual.as_bytes().eq_ignore_ascii_case(name));
     usual.map_or(name, |usual| usual.as_bytes())

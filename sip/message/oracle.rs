@@ -1,5 +1,5 @@
-//! The oracle of tests and of the fuzzer: the same messages read by an independent parser crate. Both must refuse the same
-//! messages and read the same in all others, except for the [`DIFFERENCES`].
+//! The oracle of tests and of the fuzzer: an independent parser crate reads the same messages. Both must refuse the
+//! same messages and read the same from all others, except for the [`DIFFERENCES`].
 
 use std::borrow::Cow;
 
@@ -10,17 +10,17 @@ use sipx_sip::{Address, CSeq, HeaderName, Headers, Limits, TypedHeader as _, Via
 use super::grammar::trim;
 use super::{Content, Fault, Head, Message, Method, NameAddr, Request, Response, TopVia, Uri, lines, lossy, read};
 
-/// A message on which both disagree, ours and the crate's.
+/// A message that this parser and the crate read differently.
 struct Case<'a> {
     data: &'a Bytes,
     ours: &'a Result<Message, Fault>,
     crates: &'a Option<Message>,
 }
 
-/// A difference: the section that decides it, what it is, and whether a case is one of it.
+/// A known difference: the deciding section of an RFC, a description, and a test of whether a case is this difference.
 type Difference = (&'static str, &'static str, fn(&Case<'_>) -> bool);
 
-/// Where we are right, or only as strict as we need to be.
+/// The cases in which this parser is right, or is as strict as it needs to be.
 const DIFFERENCES: &[Difference] = &[
     (
         "RFC 3261 §7.2",
@@ -61,7 +61,7 @@ fn contact(data: &Bytes) -> Option<Vec<u8>> {
     head_of(data)?.value("Contact").map(<[u8]>::to_vec)
 }
 
-/// `host : 5060` as `host:5060`.
+/// Rewrites `host : 5060` as `host:5060`.
 fn without_port_spaces(via: &[u8]) -> Vec<u8> {
     let mut parts = via.split(|&byte| byte == b':');
     let mut text = parts.next().map(<[u8]>::trim_ascii_end).unwrap_or_default().to_vec();
@@ -72,10 +72,9 @@ fn without_port_spaces(via: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Reads a message both ways, and each of its URIs.
+/// Reads a message, and each of its URIs, with both parsers.
 ///
-/// # Panics
-/// If the crate reads something else, without a reason.
+/// # Panics If the crate reads something else and no known difference explains it.
 pub(super) fn compare(data: &Bytes) {
     let (ours, crates) = (read(data), read_by_crate(data));
     let alike = match (&ours, &crates) {
@@ -101,10 +100,9 @@ pub(super) fn compare(data: &Bytes) {
     }
 }
 
-/// Reads a URI both ways.
+/// Reads a URI with both parsers.
 ///
-/// # Panics
-/// If both do not agree.
+/// # Panics If the results differ.
 pub(super) fn compare_uri(text: &[u8]) {
     let (ours, crates) = (Uri::parse(text), sipx_sip::Uri::parse(Bytes::copy_from_slice(text)).ok());
     assert_eq!(ours.is_some(), crates.is_some(), "{}", lossy(text));
@@ -122,11 +120,10 @@ pub(super) fn compare_uri(text: &[u8]) {
     }
 }
 
-/// Compares two URIs both ways.
+/// Compares two URIs with both parsers.
 ///
-/// # Panics
-/// If both do not agree. They need not about `%25`: the crate takes `%2540` for `%40`, though escapes are undone once only
-/// (RFC 3261 §19.1.4).
+/// # Panics If the results differ. They may differ for `%25`: the crate treats `%2540` as `%40`, although escapes are
+/// decoded only once (RFC 3261 §19.1.4).
 pub(super) fn compare_equivalence(one: &Uri, other: &Uri) {
     let parsed = |uri: &Uri| sipx_sip::Uri::parse(uri.text().clone());
     let (Ok(crate_one), Ok(crate_other)) = (parsed(one), parsed(other)) else { return };
@@ -135,14 +132,14 @@ pub(super) fn compare_equivalence(one: &Uri, other: &Uri) {
     }
 }
 
-/// The crate's name for a header field, in full.
+/// Returns the crate's name for a header field, in full.
 #[cfg(test)]
 pub(super) fn full_name(name: &[u8]) -> Option<Vec<u8>> {
     let name = HeaderName::parse(&Bytes::copy_from_slice(name));
     (!matches!(name, HeaderName::Other(_))).then(|| name.canonical().to_vec())
 }
 
-/// A message as the crate reads it, in our types; `None` if it is refused.
+/// Reads a message with the crate and returns it in this module's types; `None` if the crate refuses the message.
 fn read_by_crate(data: &Bytes) -> Option<Message> {
     match sipx_sip::parse_datagram(data.clone(), &Limits::datagram()).ok()? {
         sipx_sip::Message::Request(request) => self::request(&request).map(Message::Request),

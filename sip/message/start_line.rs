@@ -25,7 +25,7 @@ pub(super) struct StatusLine<'a> {
 
 impl<'a> StartLine<'a> {
     pub(super) fn read(line: &'a [u8]) -> Result<Self, Fault> {
-        // No method begins so: a token has no slash.
+        // No method begins like this, because a token has no slash.
         if line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/")) {
             StatusLine::read(line).map(Self::Status)
         } else {
@@ -46,7 +46,7 @@ impl<'a> RequestLine<'a> {
 }
 
 impl<'a> StatusLine<'a> {
-    /// The reason phrase may be empty (RFC 4475 §3.1.1.13). The space before it is then not missed either.
+    /// The reason phrase may be empty (RFC 4475 §3.1.1.13). Then the space before it may be missing too.
     fn read(line: &'a [u8]) -> Result<Self, Fault> {
         let (version, rest) = cut(line, b' ').ok_or(Fault::StatusCode)?;
         let (code, reason) = cut(rest, b' ').unwrap_or((rest, b""));

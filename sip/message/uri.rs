@@ -12,8 +12,8 @@ use super::address::Address;
 use super::{Host, lossy};
 use crate::leg::Transport;
 
-/// A URI of any scheme, as text that has been checked. Most URIs are only repeated, so it is taken apart when a part is asked
-/// for.
+/// A URI of any scheme, as checked text. Most URIs are only repeated, so the text is parsed only when a part of it is
+/// needed.
 #[derive(Debug, Clone)]
 pub(crate) struct Uri {
     text: Bytes,
@@ -24,7 +24,7 @@ pub(crate) struct Uri {
 pub(crate) struct Destination {
     pub(crate) host: Host,
     pub(crate) port: Option<u16>,
-    /// `None` if the URI names none; UDP then.
+    /// The transport; `None` if the URI has none, which means UDP.
     pub(crate) transport: Option<Transport>,
 }
 
@@ -44,17 +44,17 @@ impl Uri {
         Address::read(value).map(|address| Self::copied(address.uri))
     }
 
-    /// A checked URI that lies in `text`, which stays in memory with it.
+    /// Creates a URI from checked text that is a part of `text`, and keeps `text` in memory.
     pub(super) fn within(text: &Bytes, uri: &[u8]) -> Self {
         Self { text: text.slice_ref(uri) }
     }
 
-    /// A checked URI, to be kept.
+    /// Creates a URI from checked text by copying it, for a URI that is kept for long.
     pub(super) fn copied(uri: &[u8]) -> Self {
         Self { text: Bytes::copy_from_slice(uri) }
     }
 
-    /// The text of the URI, as received or composed.
+    /// Returns the text of the URI, as received or composed.
     pub(crate) fn text(&self) -> &Bytes {
         &self.text
     }
@@ -111,12 +111,12 @@ impl Uri {
         u128::from_str_radix(&digits, 16).ok()
     }
 
-    /// Host of a SIP URI, as it is written, without brackets; empty for other schemes.
+    /// Returns the host of a SIP URI as written, without brackets; empty for other schemes.
     pub(crate) fn host_text(&self) -> String {
         self.sip().map(|uri| uri.host.text()).unwrap_or_default()
     }
 
-    /// The port of a SIP URI; `None` if it has none.
+    /// Returns the port of a SIP URI; `None` if it has none.
     pub(crate) fn port(&self) -> Option<u16> {
         self.sip()?.port
     }

@@ -1,4 +1,4 @@
-//! Via (RFC 3261 §20.42): the hop that a request came from.
+//! Via (RFC 3261 §20.42): the hop that sent a request.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -31,15 +31,15 @@ pub(super) struct Hop<'a> {
     sent_by: &'a [u8],
     host: HostText<'a>,
     pub(super) port: Option<u16>,
-    /// Empty if there is none.
+    /// The value of `branch`; empty if there is none.
     pub(super) branch: Cow<'a, [u8]>,
     pub(super) rport: bool,
     alias: bool,
 }
 
 impl<'a> Hop<'a> {
-    /// Reads the first hop of a Via line: `SIP/2.0/UDP host:port;branch=x`. Any protocol and transport will do
-    /// (RFC 4475 §3.1.1.10), and there may be spaces around each part (§3.1.1.1).
+    /// Reads the first hop of a Via line: `SIP/2.0/UDP host:port;branch=x`. Any protocol and transport is accepted (RFC
+    /// 4475 §3.1.1.10), and spaces around each part (§3.1.1.1).
     pub(super) fn first(line: &'a [u8]) -> Option<Self> {
         let rest = take_token_and_slash(first_value(line)?)?;
         let (transport, rest) = leading(take_token_and_slash(rest)?, TOKEN);
@@ -67,7 +67,7 @@ impl<'a> Hop<'a> {
         self.host.ip()
     }
 
-    /// What is kept of it. It lies in `text`.
+    /// Returns the parts that a request keeps. They are parts of `text`.
     pub(super) fn top_via(self, text: &Bytes) -> TopVia {
         let is_magic = self.branch.len() > 7 && self.branch.starts_with(b"z9hG4bK");
         TopVia {
@@ -80,7 +80,7 @@ impl<'a> Hop<'a> {
         }
     }
 
-    /// Host and port in the one form in which they are compared.
+    /// Returns host and port in a uniform spelling for comparisons.
     fn written_sent_by(&self, text: &Bytes) -> Bytes {
         let is_plain =
             |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b':');

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is wrong with an Identity header; one variant for each error response of RFC 8224 §6.2.2.
+/// The error of an Identity header; one variant for each error response of RFC 8224 §6.2.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The call has no Identity header but needs one.

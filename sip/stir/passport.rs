@@ -91,7 +91,7 @@ impl Passport {
     /// them too.
     ///
     /// # Errors
-    /// Those of [`Passport::check`].
+    /// The same as for [`Passport::check`].
     pub fn check_along<'a>(
         &self,
         now: u64,

@@ -339,7 +339,7 @@ impl Identities {
     }
 }
 
-/// What woke the driver. Sockets and the clock are checked after every wake-up anyway.
+/// The input that woke the driver. Sockets and the clock are checked after every wake-up anyway.
 enum Wake {
     Command(Command),
     Stream(StreamEvent),

@@ -33,22 +33,22 @@ use crate::leg::{Transport, TrunkName};
 
 /// Most messages that may wait for a far end that reads slowly. When the queue is full, the connection is closed.
 const WRITE_QUEUE: usize = 128;
-/// How long opening a connection may take, TLS included.
+/// Longest time to open a connection, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take for the TLS handshake, and for the WebSocket handshake.
+/// Longest time for a client's TLS handshake, and for its WebSocket handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the far end may take to accept octets, and to complete a message that it began, however slowly the octets
+/// Longest time for the far end to accept octets, and to complete a message that it began, however slowly the octets
 /// come.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection from outside every trunk may be idle.
+/// Longest idle time of a connection from outside every trunk.
 const STRANGER_IDLE: Duration = Duration::from_secs(30);
 
 /// A stream of octets from any listener.
 pub trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Octets for S {}
 
-/// What the connection tasks report to the driver. The queue is bounded: when it is full, the task waits, and with it
-/// the far end.
+/// An event of a connection task for the driver. The queue is bounded. When it is full, the task waits, and so does the
+/// far end.
 pub(super) enum StreamEvent {
     Accepted(Accepted),
     Message(Arrival),
@@ -79,7 +79,7 @@ pub(super) enum Incoming {
     Upgraded(Box<dyn Octets>),
 }
 
-/// What a connection is for: its transport, its address, and the identity that the far end must prove.
+/// The key of a connection: its transport, its address, and the identity that the far end must prove.
 pub(super) type Way = (Transport, SocketAddr, Option<Identity>);
 
 /// The driver's handle of a connection. When it is dropped, queued messages are sent, then the connection is closed.

@@ -33,7 +33,7 @@ use tokio::time::sleep;
 use crate::config::{Certificate, Config, TrunkTls};
 use crate::leg::TrunkName;
 
-/// How often the files are checked for changes.
+/// Interval at which the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The identity that a connection is for. It decides which certificate the far end must show.
@@ -50,7 +50,7 @@ pub(super) struct Who {
 pub struct BadFile {
     /// Path of the file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The error.
     pub why: String,
 }
 
@@ -88,7 +88,7 @@ struct Settings {
     trunks: Vec<TrunkTls>,
 }
 
-/// Everything that was read from files.
+/// All data that was read from files.
 struct Loaded {
     settings: Settings,
     /// `None` if there is no certificate.

@@ -26,7 +26,7 @@ pub struct RecordingFiles {
 }
 
 impl RecordingFiles {
-    /// As configured. An error is what is wrong with the key.
+    /// Creates the files as configured. The error describes what is wrong with the key.
     pub fn new(config: &RecordingsConfig) -> Result<Self, String> {
         let folder = config.url.strip_prefix("file:").unwrap_or(&config.url).into();
         Ok(Self { folder, coding: config.format, key: config.key()?, open: !config.require_credentials })

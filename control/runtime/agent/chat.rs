@@ -35,7 +35,7 @@ pub(super) enum Piece {
     Failed {
         /// The reason.
         why: String,
-        /// Whether it is useless to ask again.
+        /// Whether another attempt is useless.
         for_good: bool,
     },
 }

@@ -1,4 +1,5 @@
-//! The conversation as the model is told it: what the caller said, what the caller really heard, which tools ran. Pure.
+//! The conversation in the form that the model gets: the caller's words, the agent's words that the caller heard, and
+//! the tools that ran. Pure.
 
 use std::collections::VecDeque;
 
@@ -7,18 +8,18 @@ use tandem_call::conversation::Utterance;
 
 use super::chat::ToolCall;
 
-/// Maximum length of the text that a model is told, in octets. Beyond it, the oldest turns are dropped.
+/// Maximum length of the text for the model, in octets. Beyond it, the oldest turns are dropped.
 const LONGEST: usize = 48 * 1024;
 
 /// The entries of a conversation, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct History {
     entries: VecDeque<Entry>,
-    /// How many entries were dropped from the front. Indices count from the very first entry.
+    /// Number of entries that were dropped from the front. Indices count from the very first entry.
     gone: usize,
     /// The indices of the agent's entries that the caller has not heard completely, in order.
     unheard: VecDeque<usize>,
-    /// How many entries, from the front, [`Self::tell`] has returned already.
+    /// Number of entries, from the front, that [`Self::tell`] has returned already.
     told: usize,
 }
 
@@ -112,7 +113,7 @@ impl History {
         true
     }
 
-    /// The caller interrupted the agent: text that was not heard counts as not said.
+    /// Handles that the caller interrupted the agent: removes the text that the caller did not hear.
     pub(super) fn interrupted(&mut self) {
         for index in std::mem::take(&mut self.unheard) {
             let Some(Entry::Agent { text, heard, .. }) = self.entry_mut(index) else { continue };
@@ -136,7 +137,8 @@ impl History {
         self.unheard.clear();
     }
 
-    /// The lines since the last call that were heard; with `all`, also those that are about to be heard.
+    /// Returns the lines since the last call that the caller heard; with `all`, also those that the caller is about to
+    /// hear.
     pub(super) fn tell(&mut self, all: bool) -> Vec<Utterance> {
         let mut lines = Vec::new();
         while let Some(entry) = self.entries.get(self.told) {

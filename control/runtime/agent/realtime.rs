@@ -1,8 +1,8 @@
-//! An agent whose model takes and makes audio itself, over one WebSocket: playout, interruptions and what the model is
-//! told of them, tools, silence, failures. Pure.
+//! An agent whose model takes and makes audio itself, over one WebSocket: playout, interruptions and their reports to
+//! the model, tools, silence, failures. Pure.
 //!
 //! ```text
-//!   caller's audio ──► model ──audio──► played ──(the caller speaks)──► cleared; the model is told what was heard
+//!   caller's audio ──► model ──audio──► played ──(the caller speaks)──► cleared; the model learns what was heard
 //!                        │ calls a tool ──► it runs ──► its result ──► the next answer
 //! ```
 //!

@@ -597,8 +597,8 @@ impl Responder {
         }
     }
 
-    /// Ends the conversation after failures. A conversation that collects values hands over without them; any other one
-    /// ends the call.
+    /// Ends the conversation after failures. If the conversation collects values, it hands over without them. Otherwise
+    /// the call ends.
     fn give_up(&mut self) {
         let goodbye = self.phrases().goodbye.clone();
         match self.spec.collects {

@@ -14,11 +14,11 @@ use tandem_routing::agent_program;
 use super::chat::ToolCall;
 use super::config::{HttpTool, ToolConfig};
 
-/// Maximum length of a result that a model is told, in octets.
+/// Maximum length of a tool's result for the model, in octets.
 const LONGEST_RESULT: usize = 8 * 1024;
 /// Maximum length of a web server's answer, in octets.
 const LARGEST: usize = 256 * 1024;
-/// How long the destination of a transfer rings.
+/// Ringing time of the destination of a transfer.
 const RINGING: Duration = Duration::from_secs(30);
 /// The tool that ends a conversation which collects values.
 pub(super) const COLLECTED: &str = "collected";
@@ -218,7 +218,7 @@ fn fault(schema: &Value, value: &Value) -> Option<String> {
     value.as_array()?.iter().find_map(|item| fault(items, item))
 }
 
-/// Sends a tool's request and returns what the model is told of the answer.
+/// Sends a tool's request and returns the text about the answer for the model.
 pub(crate) async fn ask(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
     let mut url = tool.url.clone();
     let mut headers: Vec<(String, String)> =
@@ -253,7 +253,8 @@ pub(crate) async fn ask(client: Client, tool: Arc<HttpTool>, arguments: Map<Stri
     }
 }
 
-/// A program that transfers the caller. `then`: the agent that continues if nobody answers; without it the call ends.
+/// Creates a program that transfers the caller. `then` is the agent that continues if the destination does not answer.
+/// Without it the call ends.
 pub(super) fn transfer(to: Address, then: Option<AgentSpec>) -> Program {
     let dial = Dial {
         targets: vec![DialTarget::new(to)],

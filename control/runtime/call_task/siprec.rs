@@ -1,4 +1,5 @@
-//! Recording servers (SIPREC): calls them for a leg, sends them copies of its audio, and tells them with whom it talks.
+//! Recording servers (SIPREC): calls them for a leg, sends them copies of its audio, and reports its bridged leg to
+//! them.
 
 use std::sync::Arc;
 
@@ -126,7 +127,7 @@ impl CallTask {
         }
     }
 
-    /// Tells the leg's recording servers with whom it talks now.
+    /// Reports to the leg's recording servers which leg it is bridged with now.
     pub(super) fn tell_recorders(&mut self, leg: LegId) {
         let ids: Vec<SiprecId> =
             self.legs.get(&leg).map(|io| io.siprecs.iter().map(Session::id).collect()).unwrap_or_default();
@@ -152,7 +153,7 @@ impl CallTask {
         done
     }
 
-    /// Calls `act` with the data about a leg that its recording servers are told.
+    /// Calls `act` with the data about a leg for its recording servers.
     fn recorded<R>(&self, leg: LegId, act: impl FnOnce(&RecordedLeg<'_>) -> R) -> Option<R> {
         let info = self.call.leg(leg)?;
         let peer = self.legs.get(&leg).and_then(|io| io.bridged_with).and_then(|peer| self.call.leg(peer));

@@ -54,8 +54,8 @@ impl CallTask {
         }
     }
 
-    /// Moves each leg into the room where it belongs now. `moved`: legs whose bridge has just changed and took them out
-    /// of their room.
+    /// Moves each leg into the room where it belongs now. `moved` lists the legs that left their room because their
+    /// bridge has just changed.
     pub(super) fn rearrange(&mut self, moved: &[LegId]) {
         let Some(mut all) = self.supervised.take() else { return };
         for leg in moved {

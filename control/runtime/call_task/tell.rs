@@ -29,7 +29,8 @@ use crate::services::Services;
 
 /// Problems of one call that are stored as reports and notifications; later ones are only in its log.
 const MOST_NOTIFICATIONS: usize = 200;
-/// A hint for a stream whose URL has TLS and whose port has not: where the URL is written, and how its name is mapped.
+/// A hint for a stream that has TLS in its URL but not at its port. It explains where the URL is written and how its
+/// name is mapped.
 const TLS_OF_STREAMS: &str =
     "The URL is in the application's document. In [[origins]], write https:// and http:// for streams too.";
 /// Notices of one call that may wait to be stored; then the call waits.
@@ -43,16 +44,16 @@ impl CallTask {
         self.services.counters.count(&event);
         self.services.followers.tell(&event);
         if matches!(event.kind, EventKind::Ended) {
-            // Freed first, as the application may call again as soon as it is told of the end.
+            // The channel is freed first, because the application may call again as soon as it learns of the end.
             self.services.channels.free(event.leg.id);
         }
-        // Stored before the application is told, as it may read the record at once.
+        // The record is stored before the notice to the application, because the application may read it at once.
         if matches!(event.kind, EventKind::MachineDetected(_)) {
             self.record(&event.leg, event.at);
         }
-        // An application that is told of a leg or a recording may ask for it. At the start, therefore, the record is
-        // stored before the notices or with them. At the end the notices are stored first: after a crash, an ended
-        // record means that the notice of the end will be sent.
+        // An application that gets a notice about a leg or a recording may ask for it. At the start, therefore, the
+        // record is stored before the notices or with them. At the end the notices are stored first: after a crash, an
+        // ended record means that the notice of the end will be sent.
         let over = match &event.kind {
             EventKind::Recording(recording) => recording.ended_at.is_some(),
             kind => matches!(kind, EventKind::Ended),
@@ -89,7 +90,7 @@ impl CallTask {
                 let path = self.services.recording_path(recording.id);
                 let written =
                     store::recordings::upsert(store, records::recording_row(recording, &event.leg, &path)).await;
-                // Its file is being written already, so its row must not wait.
+                // The recording's file is being written already, so its row must not wait.
                 if recording.status == RecordingStatus::InProgress {
                     store.writer().hurry();
                 }
@@ -226,7 +227,7 @@ impl CallTask {
     }
 
     /// Whether the event of the leg's end is held back until the recording that was requested with the leg is complete.
-    /// That takes a moment only, or the call gives the recording up.
+    /// This takes only a moment; otherwise the call gives up the recording.
     fn holds_back(&mut self, event: &CallEvent) -> bool {
         let Some(own) = self.own_recordings.get_mut(&event.leg.id) else { return false };
         let dialect = self.services.dialects.get(&event.leg.dialect);

@@ -48,7 +48,7 @@ pub(super) struct Announcer {
 
 /// The reason that a document was not played, or not to its end.
 struct Fault {
-    /// The provider's number of the error, if the application is to be told.
+    /// The provider's number of the error, if the error is reported to the application.
     code: Option<u32>,
     why: String,
 }
@@ -107,7 +107,7 @@ impl Announcer {
         }
     }
 
-    /// Plays audio as often as it says, until it ends or is stopped; reports the start and the end.
+    /// Plays audio, with its number of repetitions, until it ends or is stopped. Reports the start and the end.
     pub(super) async fn let_hear(self, Play { source, loops, .. }: Play, stopped: oneshot::Receiver<()>) {
         let audio = match self.services.audio.get(&source, &self.leg.account).await {
             Ok(audio) => audio,

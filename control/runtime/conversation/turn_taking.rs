@@ -1,4 +1,4 @@
-//! What happens in a conversation: who speaks, what the caller hears, and what interrupts it. Pure.
+//! The course of a conversation: who speaks, what the caller hears, and what interrupts it. Pure.
 //!
 //! ```text
 //!   application ──Ask──► phrases ──► queue ──Make──► made ──Put──► playout ──► reached (its mark came back)
@@ -22,9 +22,9 @@ use super::phrases::{Phrases, is_markup};
 use crate::agent::words;
 use crate::turns::{Totals, Turn, Turns};
 
-/// Maximum number of waiting pieces. Beyond that, pieces are dropped and the application is told.
+/// Maximum number of waiting pieces. Further pieces are dropped, and the application gets an error.
 const MOST_PIECES: usize = 512;
-/// Maximum length of the waiting text in octets. Beyond that, pieces are dropped and the application is told.
+/// Maximum length of the waiting text in octets. Further pieces are dropped, and the application gets an error.
 const MOST_TEXT: usize = 64 * 1024;
 /// Maximum number of pieces whose audio is made at the same time.
 const MAKING: usize = 2;
@@ -51,7 +51,7 @@ pub(super) struct TurnTaking {
     /// The interruption rules and the language of the reply that is being written.
     writing: Option<Writing>,
     queue: VecDeque<Piece>,
-    /// The last piece was dropped for lack of room, and the application was told.
+    /// Whether the last piece was dropped for lack of room. Then the application has got the error already.
     full: bool,
     next_piece: u64,
     next_reply: u64,
@@ -127,8 +127,8 @@ pub(super) enum ConversationFact {
     Heard {
         /// The recognised words.
         text: String,
-        /// Whether the application was told. It is not told during a reply that speech may not interrupt, nor of words
-        /// that only show agreement.
+        /// Whether the words were reported to the application. They are not reported during a reply that speech may not
+        /// interrupt, or if they only show agreement.
         told: bool,
     },
     /// The part of a finished reply that the caller heard.
@@ -141,7 +141,7 @@ pub(super) enum ConversationFact {
     Interrupted {
         /// The kind of interruption: `speech` or `a key`.
         by: &'static str,
-        /// How long the reply had been played.
+        /// Time for which the reply had been played.
         after: Duration,
         /// The part of it that was heard.
         heard: String,
@@ -517,7 +517,7 @@ impl TurnTaking {
         }
     }
 
-    /// How long a voice must last to be an interruption.
+    /// Returns the time that a voice must last to be an interruption.
     fn patience(&self) -> Duration {
         if self.spec.words_decide {
             return LONG_VOICE;
@@ -598,7 +598,7 @@ impl TurnTaking {
     fn enqueue(&mut self, reply: u64, what: What, by: Inputs, preemptible: bool) {
         let waiting: usize = self.queue.iter().map(|piece| piece.what.octets()).sum();
         if self.queue.len() >= MOST_PIECES || waiting + what.octets() > MOST_TEXT {
-            // Told once until there is room again, as thousands of pieces may be dropped.
+            // Reported once until there is room again, because thousands of pieces may be dropped.
             if !std::mem::replace(&mut self.full, true) {
                 self.tell(ConversationEvent::Problem(
                     "too much text waits to be spoken: this text and what follows are dropped until there is room".to_owned(),

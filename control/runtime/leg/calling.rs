@@ -32,7 +32,7 @@ pub(crate) struct OutgoingCall {
     pub late_offer: bool,
     /// The remaining routes.
     pub routes: VecDeque<Outbound>,
-    /// The accounts whose trunks it may use beside those of the routes.
+    /// The accounts whose trunks the call may use in addition to those of the routes.
     pub accounts: Vec<Arc<str>>,
 }
 

@@ -13,7 +13,7 @@ use tandem_sip as sip;
 pub struct SiprecConfig {
     /// Unique name, as applications use it.
     pub name: Arc<str>,
-    /// Account whose calls may be recorded there, including those of its subaccounts; every account when `None`.
+    /// The account that may record its calls and those of its subaccounts there; `None` for every account.
     #[serde(default)]
     pub account: Option<Arc<str>>,
     /// SIP URI of the server: `sip:USER@HOST[:PORT][;transport=tcp]` or `sips:`.

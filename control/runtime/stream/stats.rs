@@ -52,7 +52,7 @@ pub(super) struct Carried {
 }
 
 impl StreamStats {
-    /// Starts the statistics of a stream whose socket has just opened. `answers`: whether the application may send
+    /// Starts the statistics of a stream when its socket has opened. `answers` is whether the application may send
     /// audio.
     pub(super) fn new(now: Instant, codec: media::TapCodec, answers: bool) -> Self {
         let (rate, order) = match codec {

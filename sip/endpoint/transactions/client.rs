@@ -1,4 +1,4 @@
-//! Client transactions: requests that we sent.
+//! Client transactions: requests that this server sent.
 
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,15 @@ use crate::recording;
 use crate::timer::{Owner, TimerQueue};
 use crate::transaction::{Action, ClientInput, ClientMachine};
 
-/// How many octets of a message are searched for its first branch.
+/// Octets at the beginning of a message that are searched for the first branch.
 const HEAD: usize = 2_048;
-/// How long a far end that refused TCP is sent long requests over UDP without another attempt.
+/// Time for which long requests go over UDP to a far end that refused TCP.
 const UDP_ONLY: Duration = Duration::from_secs(3_600);
-/// Most far ends that are remembered for that. When there are more, all are forgotten; each then costs one refused
-/// connection.
+/// Most far ends that are remembered as refusing TCP. If there are more, all are forgotten; each of them then costs one
+/// more refused connection.
 const MAX_UDP_ONLY: usize = 1_024;
 
-/// A request that we sent.
+/// A request that this server sent.
 #[derive(Debug)]
 pub(in crate::endpoint) struct Client {
     machine: ClientMachine,
@@ -37,15 +37,16 @@ pub(in crate::endpoint) struct Client {
     pub(in crate::endpoint) leg: Option<LegId>,
     pub(in crate::endpoint) flow: Flow,
     request: Bytes,
-    /// The parts of the ACK of a 300-699; INVITE only.
+    /// The parts of the ACK of a 300-699 response; only for an INVITE.
     pub(in crate::endpoint) acknowledge: Option<Box<Acknowledge>>,
-    /// The ACK of the 2xx had neither credentials nor a body, so it can be written again from a repetition of the 2xx.
+    /// Whether the ACK of the 2xx had neither credentials nor a body. Then a retransmitted 2xx is enough to compose the
+    /// ACK again.
     plain_ack: bool,
     /// ACKs that were sent for 2xx responses, by To tag; at most [`MAX_FORKS`].
     acknowledged: Vec<(Bytes, Bytes, Flow)>,
-    /// Other targets if this one does not answer, best first.
+    /// Other targets, best first, to try if this one does not respond.
     alternatives: Vec<Target>,
-    /// The request's parts, for a repetition with credentials.
+    /// The parts of the request, to send it again with credentials.
     pub(in crate::endpoint) again: Option<Box<InDialogRequest>>,
     wake: Option<Instant>,
 }
@@ -58,7 +59,7 @@ pub(in crate::endpoint) enum Purpose {
     Cancel,
     Bye,
     Info,
-    /// It belongs to no leg.
+    /// A request that belongs to no leg.
     OutOfDialog(OutOfDialogRequest),
     Prack,
     /// An UPDATE with an offer in an early dialog.
@@ -70,7 +71,7 @@ pub(in crate::endpoint) enum Purpose {
 }
 
 impl Purpose {
-    /// The purpose of a request that belongs to no leg.
+    /// Returns the purpose of a request that belongs to no leg; `None` for any other.
     pub(in crate::endpoint) fn out_of_dialog(self) -> Option<OutOfDialogRequest> {
         match self {
             Self::OutOfDialog(kind) => Some(kind),
@@ -79,7 +80,7 @@ impl Purpose {
     }
 }
 
-/// The parts of an ACK of a 300-699, and of a CANCEL.
+/// The parts of the ACK of a 300-699 response, and of a CANCEL.
 #[derive(Debug, Clone)]
 pub(in crate::endpoint) struct Acknowledge {
     pub(in crate::endpoint) uri: Bytes,
@@ -88,21 +89,21 @@ pub(in crate::endpoint) struct Acknowledge {
     pub(in crate::endpoint) call_id: Bytes,
     pub(in crate::endpoint) cseq: u32,
     pub(in crate::endpoint) authorization: String,
-    /// The ACK, once it was written.
+    /// The ACK, once it was composed.
     pub(in crate::endpoint) bytes: Option<Bytes>,
 }
 
 /// An in-dialog request without its routing.
 #[derive(Debug, Clone, Default)]
 pub(in crate::endpoint) struct InDialogRequest {
-    /// Whole header lines, each with its CRLF.
+    /// Complete header lines, each with its CRLF.
     pub(in crate::endpoint) lines: String,
     pub(in crate::endpoint) headers: Vec<Header>,
     /// Content type and body.
     pub(in crate::endpoint) body: Option<(String, Bytes)>,
-    /// Allow names REFER.
+    /// Whether the Allow header contains REFER.
     pub(in crate::endpoint) refer: bool,
-    /// It belongs to a session with a recording server.
+    /// Whether the request belongs to a session with a recording server.
     pub(in crate::endpoint) records: bool,
     pub(in crate::endpoint) attempts: digest::Attempts,
 }
@@ -117,20 +118,20 @@ pub(in crate::endpoint) struct NewClient {
     pub(in crate::endpoint) purpose: Purpose,
 }
 
-/// What a transaction's user must hear of an input.
+/// The result of an input that the transaction user must handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::endpoint) enum ClientOutcome {
-    /// The response that was handed in.
+    /// The response that was the input.
     Response,
-    /// No response: a timeout, or no connection.
+    /// There is no response, because of a timeout or a failed connection.
     Failed(EndCause),
 }
 
-/// A response to an INVITE that got a 2xx before (RFC 3261 §13.2.2.4).
+/// A further response to an INVITE that got a 2xx before (RFC 3261 §13.2.2.4).
 pub(in crate::endpoint) struct LateResponse {
     pub(in crate::endpoint) leg: Option<LegId>,
     pub(in crate::endpoint) flow: Flow,
-    /// A 2xx with this To tag was acknowledged before; otherwise it comes from another fork.
+    /// Whether a 2xx with this To tag was acknowledged before. Otherwise the response comes from another fork.
     pub(in crate::endpoint) is_repetition: bool,
 }
 
@@ -140,19 +141,19 @@ impl Client {
         if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
     }
 
-    /// How many forks' 2xx responses were acknowledged.
+    /// Number of forks whose 2xx was acknowledged.
     pub(in crate::endpoint) fn acknowledged(&self) -> usize {
         self.acknowledged.len()
     }
 }
 
 impl InDialogRequest {
-    /// Parameters of its Contact.
+    /// Parameters of the request's Contact.
     pub(in crate::endpoint) fn features(&self) -> &'static str {
         if self.records { recording::FEATURE } else { "" }
     }
 
-    /// Whether the request has nothing but what the dialog gives it.
+    /// Whether the request has no header lines, headers or body of its own.
     pub(in crate::endpoint) fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.headers.is_empty() && self.body.is_none()
     }
@@ -167,8 +168,8 @@ impl Transactions {
         self.clients.get_mut(id)
     }
 
-    /// Whether a message is a response to a request of ours. Its first branch must be one that we drew, which nobody else can
-    /// guess. Only the first [`HEAD`] octets are looked at.
+    /// Whether a message is a response to a request of this server. Its first branch must be one that this server drew
+    /// at random, which an attacker cannot guess. Only the first [`HEAD`] octets are checked.
     pub(in crate::endpoint) fn awaits(&self, data: &[u8]) -> bool {
         let head = data.get(..HEAD).unwrap_or(data);
         if !head.starts_with(b"SIP/2.0 ") {
@@ -184,7 +185,7 @@ impl Transactions {
         })
     }
 
-    /// Sends a request in a new transaction. A request too long for UDP goes over TCP first.
+    /// Sends a request in a new transaction. A request that is too long for UDP goes over TCP first.
     pub(in crate::endpoint) fn start_client(&mut self, core: &mut Core, now: Instant, new: NewClient) -> ClientId {
         let NewClient { method, branch, mut flow, mut data, leg, purpose } = new;
         if let Some(local) = core.locals.get(flow.local)
@@ -233,12 +234,12 @@ impl Transactions {
         id
     }
 
-    /// The live transaction that a response belongs to.
+    /// Returns the live transaction that a response belongs to.
     pub(in crate::endpoint) fn client_of(&self, branch: u128, response: &Response) -> Option<ClientId> {
         self.clients_by_branch.get(&(branch, response.method == Method::Cancel)).copied()
     }
 
-    /// Transactions over a connection to `peer` that have heard nothing yet.
+    /// Returns the transactions over a connection to `peer` that have no response yet.
     pub(in crate::endpoint) fn unanswered_over(
         &self,
         transport: Transport,
@@ -252,8 +253,8 @@ impl Transactions {
         .collect()
     }
 
-    /// A response; `None` if it is not one to the transaction's request. Call [`Transactions::settle_client`] once the outcome
-    /// was dealt with.
+    /// Handles a response. Returns `None` if the response does not belong to the transaction's request. Call
+    /// [`Transactions::settle_client`] after handling the outcome.
     pub(in crate::endpoint) fn handle_response(
         &mut self,
         core: &mut Core,
@@ -269,7 +270,7 @@ impl Transactions {
         self.handle_client(core, now, id, ClientInput::Response(response.status), Some(response))
     }
 
-    /// A timer of the transaction may be due.
+    /// Handles a timer of the transaction that may be due.
     pub(in crate::endpoint) fn handle_client_timeout(
         &mut self,
         core: &mut Core,
@@ -291,7 +292,7 @@ impl Transactions {
         }
     }
 
-    /// One input of a client transaction. Call [`Transactions::settle_client`] once the outcome was dealt with.
+    /// Applies one input to a client transaction. Call [`Transactions::settle_client`] after handling the outcome.
     pub(in crate::endpoint) fn handle_client(
         &mut self,
         core: &mut Core,
@@ -303,7 +304,7 @@ impl Transactions {
         let mut actions = std::mem::take(&mut self.actions);
         if let Some(client) = self.clients.get_mut(id) {
             client.machine.handle(now, input, &core.config.timers, &mut actions);
-            // An accepted INVITE needs no timer of its own, if it becomes a completed transaction. Its ACK decides that.
+            // An accepted INVITE needs no timer of its own if it becomes a completed transaction. Its ACK decides that.
             let next = client.next_wake(&core.timers).filter(|_| client.machine.absorbs_until().is_none());
             core.timers.arm(&mut client.wake, next, Owner::Client(id));
         }
@@ -319,7 +320,7 @@ impl Transactions {
                 Action::Deliver => outcome = Some(ClientOutcome::Response),
                 Action::TimedOut => outcome = Some(ClientOutcome::Failed(EndCause::Timeout)),
                 Action::TransportFailed(why) => outcome = Some(ClientOutcome::Failed(EndCause::Unconnected(why))),
-                // The user may still read the transaction: it is removed when it is settled.
+                // The user may still read the transaction. `settle_client` removes it.
                 Action::Terminate => {}
             }
         }
@@ -327,8 +328,8 @@ impl Transactions {
         outcome
     }
 
-    /// Ends an input of a client transaction, once its outcome was dealt with: a terminated transaction is removed, and an
-    /// accepted INVITE with a plain ACK becomes a completed one.
+    /// Finishes an input of a client transaction after its outcome was handled. Removes a terminated transaction, and
+    /// turns an accepted INVITE with a plain ACK into a completed transaction.
     pub(in crate::endpoint) fn settle_client(&mut self, core: &mut Core, id: ClientId, response: Option<&Response>) {
         let Some(client) = self.clients.get_mut(id).filter(|client| !client.machine.is_pending()) else { return };
         if client.machine.is_terminated() {
@@ -360,7 +361,7 @@ impl Transactions {
         core.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
     }
 
-    /// Sends the ACK of a 300-699 response, which belongs to the INVITE's transaction (RFC 3261 §17.1.1.3).
+    /// Sends the ACK of a 300-699 response. This ACK belongs to the INVITE's transaction (RFC 3261 §17.1.1.3).
     fn acknowledge_refusal(&mut self, core: &mut Core, id: ClientId, response: &Response) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let (leg, flow, branch) = (client.leg, client.flow, client.branch);
@@ -391,7 +392,8 @@ impl Transactions {
         });
     }
 
-    /// Sends the ACK of a 2xx, and keeps it for repetitions of the 2xx. `plain`: it has neither credentials nor a body.
+    /// Sends the ACK of a 2xx, and keeps it for retransmissions of the 2xx. `plain` means that the ACK has neither
+    /// credentials nor a body.
     pub(in crate::endpoint) fn acknowledge_answer(
         &mut self,
         core: &mut Core,
@@ -428,7 +430,8 @@ impl Transactions {
         true
     }
 
-    /// A response to an INVITE that got a 2xx before. `None` if there is none with that branch, or nothing is to be done.
+    /// Handles a further response to an INVITE that got a 2xx before. Returns `None` if no such INVITE has this branch,
+    /// or if nothing is to be done.
     pub(in crate::endpoint) fn handle_late_response(
         &mut self,
         core: &mut Core,
@@ -454,8 +457,9 @@ impl Transactions {
         room.then_some(LateResponse { leg, flow, is_repetition })
     }
 
-    /// Adds targets to try if this one does not answer. With any, or if the application is `impatient` because it has other
-    /// targets, the request waits [`crate::Config::failover_ms`] for a first response instead of 32 s.
+    /// Adds targets to try if this one does not respond. If there are any, or if the application is `impatient` because
+    /// it has other targets itself, the request waits [`crate::Config::failover_ms`] for a first response instead of 32
+    /// s.
     pub(in crate::endpoint) fn add_alternatives(
         &mut self,
         core: &mut Core,
@@ -473,12 +477,12 @@ impl Transactions {
         }
     }
 
-    /// Takes the targets that are left to try.
+    /// Takes the targets that were not tried yet.
     pub(in crate::endpoint) fn take_alternatives(&mut self, id: ClientId) -> Vec<Target> {
         self.clients.get_mut(id).map(|client| std::mem::take(&mut client.alternatives)).unwrap_or_default()
     }
 
-    /// The request fails at `by` if nothing was heard.
+    /// Makes the request fail at `by` if it has got no response until then.
     pub(in crate::endpoint) fn expire_by(&mut self, core: &mut Core, id: ClientId, by: Instant) {
         if let Some(client) = self.clients.get_mut(id) {
             client.machine.expire_by(by);
@@ -487,7 +491,7 @@ impl Transactions {
         }
     }
 
-    /// Nobody waits for the response any more: an INVITE that rings is given up at `at`.
+    /// Marks the response as no longer needed. An INVITE that still rings is given up at `at`.
     pub(in crate::endpoint) fn abandon(&mut self, core: &mut Core, id: ClientId, at: Instant) {
         if let Some(client) = self.clients.get_mut(id) {
             client.machine.abandon(at);
@@ -496,8 +500,9 @@ impl Transactions {
         }
     }
 
-    /// RFC 3261 §18.1.1: a request that might be fragmented goes over TCP, unless the far end is known to take none or we have
-    /// no socket for it. UDP is tried next if the connection is refused.
+    /// Returns the TCP flow for a request that might be fragmented over UDP (RFC 3261 §18.1.1). Returns `None` if the
+    /// request is short enough, if the far end is known to refuse TCP, or if there is no TCP socket. If the TCP
+    /// connection is refused, UDP is tried next.
     fn avoid_fragments(&self, core: &Core, now: Instant, flow: Flow, length: usize) -> Option<Flow> {
         let most = core.config.udp_max_request;
         let refused = self.udp_only.get(&flow.peer).is_some_and(|until| *until > now);
@@ -508,8 +513,8 @@ impl Transactions {
         Some(Flow { transport: Transport::Tcp, local, ..flow })
     }
 
-    /// RFC 3263 §4.3: sends the same request in a new transaction to the next target. `None` if no target is left. The old
-    /// transaction takes what still comes for it.
+    /// Sends the same request to the next target in a new transaction (RFC 3263 §4.3). Returns `None` if no target is
+    /// left. The old transaction still takes late responses.
     pub(in crate::endpoint) fn send_to_next_target(
         &mut self,
         core: &mut Core,
@@ -558,8 +563,8 @@ impl Transactions {
         }
     }
 
-    /// Moves the transaction's timer away if there will be nothing to do at `at`; see `Endpoint::skip_idle_timers`. Returns
-    /// `false` if there will be something to do.
+    /// Drops or moves the transaction's timer if there is nothing to do at `at`; see `Endpoint::skip_idle_timers`.
+    /// Returns `false` if there is something to do.
     pub(in crate::endpoint) fn skip_client_timer(&mut self, core: &mut Core, at: Instant, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Client(id)) };
         let next = client.next_wake(&core.timers);
@@ -567,7 +572,7 @@ impl Transactions {
     }
 }
 
-/// `INVITE sip:...` of a request that we wrote.
+/// Returns the start line without `SIP/2.0`, such as `INVITE sip:...`, of a request that this server composed.
 pub(in crate::endpoint) fn start_line(data: &[u8]) -> String {
     let line = data.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);

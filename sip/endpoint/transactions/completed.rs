@@ -1,13 +1,15 @@
-//! Completed transactions: their work is done, and they only wait for repetitions, for 64*T1 (RFC 3261 §17, RFC 6026 §7). At any
-//! time nearly all transactions are such. Each keeps only what a repetition needs:
+//! Completed transactions. They are finished and only wait for retransmissions, for 64*T1 (RFC 3261 §17, RFC 6026 §7).
+//! Nearly all transactions are in this state at any time. Each keeps only what a retransmission needs:
 //!
-//! - an INVITE of the far end that got its 2xx (Timer L): the fact. The leg repeats the 2xx;
-//! - another request of the far end (Timer J): its status, if the response can be written again from the repetition; else the
-//!   response;
-//! - an INVITE of ours that got a 2xx (Timer M): a hash of its To tag. The ACK is written again from the repetition.
+//! - A received INVITE that got its 2xx (Timer L) keeps no response. The leg retransmits the 2xx.
+//! - Any other received request (Timer J) keeps its status, if the retransmitted request is enough to compose the
+//!   response again. Otherwise it keeps the response.
+//! - A sent INVITE that got a 2xx (Timer M) keeps a hash of its To tag. The ACK is composed again from the
+//!   retransmitted 2xx.
 //!
-//! They are forgotten in buckets of 250 ms, when the time of the last one in the bucket is over, so that the shell is not woken
-//! for each. They count for [`Config::max_transactions`](crate::Config::max_transactions), and take 100 to 200 octets each.
+//! They are removed in buckets of 250 ms, when the last one in the bucket expires, so that the shell is not woken for
+//! each of them. They count towards [`Config::max_transactions`](crate::Config::max_transactions), and take 100 to 200
+//! octets each.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use super::Key;
 use crate::dialog::Flow;
 use crate::keys::LegId;
 
-/// Transactions whose times end within this are forgotten together.
+/// Transactions that expire within this time of each other are removed together.
 const BUCKET: Duration = Duration::from_millis(250);
 
 /// All completed transactions.
@@ -28,14 +30,14 @@ const BUCKET: Duration = Duration::from_millis(250);
 pub(super) struct CompletedTransactions {
     servers: HashMap<Key, AnsweredServer>,
     invites: HashMap<u128, AnsweredInvite>,
-    /// The merge keys (RFC 3261 §8.2.2.2) of the INVITEs among the servers.
+    /// The merge keys (RFC 3261 §8.2.2.2) of the INVITEs among `servers`.
     merge_keys: HashSet<Key>,
     buckets: VecDeque<ExpiryBucket>,
-    /// The flow of the newest of `invites`, shared with the next one that has the same.
+    /// The flow of the newest of `invites`. The next INVITE with the same flow shares it.
     flow: Option<Arc<Flow>>,
 }
 
-/// A request of the far end that was answered.
+/// A received request that was answered.
 #[derive(Debug, Clone)]
 pub(super) struct AnsweredServer {
     pub(super) leg: Option<LegId>,
@@ -43,14 +45,14 @@ pub(super) struct AnsweredServer {
     pub(super) answer: Answer,
 }
 
-/// The answer to a repetition of a request.
+/// The response to a retransmission of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
-    /// Nothing: it is an INVITE, and the leg repeats its 2xx.
+    /// No response: the request is an INVITE, and the leg retransmits its 2xx.
     ByLeg,
-    /// A response with this status and without headers of its own. `refer`: Allow names REFER.
+    /// A response with this status and no headers of its own. `refer` means that its Allow contains REFER.
     Status { status: u16, refer: bool },
-    /// This status and response, along this flow.
+    /// A stored response, with its status and its flow.
     Stored(Box<(u16, Flow, Bytes)>),
 }
 
@@ -58,15 +60,16 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct AnsweredInvite {
     pub(super) leg: Option<LegId>,
-    /// Shared with its neighbours: most INVITEs go to one of a few trunks.
+    /// The flow, shared with other INVITEs: most INVITEs go to one of a few trunks.
     pub(super) flow: Arc<Flow>,
-    /// The hash of the To tag of its 2xx.
+    /// The hash of the To tag of the first 2xx.
     pub(super) tag: u64,
-    /// The same of its other forks; with the first at most [`MAX_FORKS`](super::MAX_FORKS).
+    /// The hashes of the To tags of the other forks' 2xx responses. Together with the first there are at most
+    /// [`MAX_FORKS`](super::MAX_FORKS).
     pub(super) forks: Box<[u64]>,
 }
 
-/// Transactions that are forgotten together. A list for each kind takes half of what one list for all would.
+/// Transactions that are removed together. A list for each kind takes half the memory of one list for all kinds.
 #[derive(Debug)]
 struct ExpiryBucket {
     first: Instant,
@@ -82,7 +85,7 @@ impl CompletedTransactions {
         self.servers.len() + self.invites.len()
     }
 
-    /// Adds an answered request; `merge_key`: of an INVITE.
+    /// Adds an answered request. `merge_key` is set for an INVITE only.
     pub(super) fn insert_server(&mut self, until: Instant, key: Key, merge_key: Option<Key>, answered: AnsweredServer) {
         self.servers.insert(key, answered);
         self.add_to_bucket(until, |bucket| {
@@ -92,7 +95,7 @@ impl CompletedTransactions {
         self.merge_keys.extend(merge_key);
     }
 
-    /// Adds an INVITE of ours by its branch. `tag`: the hash of the To tag of its 2xx.
+    /// Adds a sent INVITE by its branch. `tag` is the hash of the To tag of its 2xx.
     pub(super) fn insert_invite(&mut self, until: Instant, branch: u128, leg: Option<LegId>, flow: Flow, tag: u64) {
         let flow = match self.flow.take().filter(|known| **known == flow) {
             Some(known) => known,
@@ -107,7 +110,7 @@ impl CompletedTransactions {
         self.servers.get(key)
     }
 
-    /// The answered INVITE of ours with that branch.
+    /// Returns the sent INVITE with this branch that got a 2xx.
     pub(super) fn invite_mut(&mut self, branch: u128) -> Option<&mut AnsweredInvite> {
         self.invites.get_mut(&branch)
     }
@@ -126,7 +129,7 @@ impl CompletedTransactions {
         self.buckets.front().map(|bucket| bucket.last)
     }
 
-    /// Removes the transactions whose time is over.
+    /// Removes the transactions that have expired.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         let mut forgot = false;
         while self.buckets.front().is_some_and(|bucket| bucket.last <= now) {
@@ -142,7 +145,7 @@ impl CompletedTransactions {
                 self.invites.remove(branch);
             }
         }
-        // Give back the memory that a burst took.
+        // Return the memory that a burst of transactions took.
         if forgot && self.servers.capacity() > 8 * self.servers.len().max(128) {
             self.servers.shrink_to(2 * self.servers.len());
             self.invites.shrink_to(2 * self.invites.len());
@@ -151,7 +154,7 @@ impl CompletedTransactions {
     }
 
     fn add_to_bucket(&mut self, until: Instant, add: impl FnOnce(&mut ExpiryBucket)) {
-        // All wait equally long, so the newest ends last.
+        // All transactions wait equally long, so the newest one expires last.
         if self.buckets.back().is_none_or(|bucket| until >= bucket.first + BUCKET) {
             let (servers, merge_keys, invites) = (Vec::new(), Vec::new(), Vec::new());
             self.buckets.push_back(ExpiryBucket { first: until, last: until, servers, merge_keys, invites });

@@ -1,4 +1,4 @@
-//! Server transactions: requests that we received.
+//! Server transactions: requests that this server received.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::message::{Echo, Method, Request};
 use crate::timer::{Owner, TimerQueue};
 use crate::transaction::{Action, ServerInput, ServerMachine};
 
-/// A request that we received.
+/// A request that this server received.
 #[derive(Debug)]
 pub(in crate::endpoint) struct Server {
     machine: ServerMachine,
@@ -29,16 +29,16 @@ pub(in crate::endpoint) struct Server {
     record_routes: Vec<Bytes>,
     tag: u64,
     pub(in crate::endpoint) cseq: u32,
-    /// The far end may transfer its call: Allow has REFER.
+    /// Whether the far end may transfer its call. Then Allow contains REFER.
     refer: bool,
     pub(in crate::endpoint) response: Option<Bytes>,
     status: u16,
-    /// The response can be written again from a repetition of the request.
+    /// Whether a retransmission of the request is enough to compose the response again.
     is_plain: bool,
     wake: Option<Instant>,
 }
 
-/// A request that gets a transaction.
+/// A request that gets a new transaction.
 pub(in crate::endpoint) struct NewServer<'a> {
     pub(in crate::endpoint) arrival: &'a Arrival,
     pub(in crate::endpoint) request: &'a Request,
@@ -47,32 +47,32 @@ pub(in crate::endpoint) struct NewServer<'a> {
     pub(in crate::endpoint) merge_key: Option<Key>,
     pub(in crate::endpoint) echo: Echo,
     pub(in crate::endpoint) leg: Option<LegId>,
-    /// Our tag of To.
+    /// The local tag, for To.
     pub(in crate::endpoint) tag: u64,
-    /// The far end may transfer its call: Allow has REFER.
+    /// Whether the far end may transfer its call. Then Allow contains REFER.
     pub(in crate::endpoint) refer: bool,
 }
 
-/// Whether a request belongs to a transaction that exists.
+/// Whether a request belongs to an existing transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::endpoint) enum Repetition {
-    /// It does not.
+    /// The request belongs to no transaction.
     New,
-    /// It does, and was dealt with.
+    /// The request belongs to a transaction, which has handled it.
     Absorbed,
-    /// It is the ACK of a 2xx to the INVITE of this leg.
+    /// The request is the ACK of a 2xx to the INVITE of this leg.
     Ack(LegId),
 }
 
-/// The INVITE that a CANCEL means.
+/// The INVITE that a CANCEL refers to.
 pub(in crate::endpoint) struct CancelledInvite {
     pub(in crate::endpoint) leg: Option<LegId>,
     pub(in crate::endpoint) tag: u64,
-    /// Its transaction, if it has no final response.
+    /// The INVITE's transaction, if it has no final response yet.
     pub(in crate::endpoint) pending: Option<ServerId>,
 }
 
-/// Whether a machine passed the message to its user.
+/// Whether a state machine passed the message to the transaction user.
 #[derive(PartialEq, Eq)]
 enum Delivered {
     Yes,
@@ -96,7 +96,7 @@ impl Transactions {
         self.servers_by_key.contains_key(key) || self.completed.answered_server(key).is_some()
     }
 
-    /// Whether an INVITE with this key of RFC 3261 §8.2.2.2 is here already, along another path.
+    /// Whether an INVITE with this merge key has already arrived along another path (RFC 3261 §8.2.2.2).
     pub(in crate::endpoint) fn is_merged(&self, merge_key: &Key) -> bool {
         self.servers_by_merge_key.contains_key(merge_key) || self.completed.has_merge_key(merge_key)
     }
@@ -130,7 +130,7 @@ impl Transactions {
         id
     }
 
-    /// Deals with a repetition of a request, and with the ACK of our final response.
+    /// Handles a retransmission of a request, and the ACK of a final response.
     pub(in crate::endpoint) fn handle_repetition(
         &mut self,
         core: &mut Core,
@@ -153,7 +153,7 @@ impl Transactions {
         }
     }
 
-    /// The same for a completed transaction.
+    /// Handles a retransmission of a request whose transaction is completed.
     fn handle_late_repetition(
         &mut self,
         core: &mut Core,
@@ -187,7 +187,7 @@ impl Transactions {
         Repetition::Absorbed
     }
 
-    /// The INVITE that a CANCEL with this key of an INVITE means (RFC 3261 §9.2).
+    /// Returns the INVITE that a CANCEL refers to (RFC 3261 §9.2). `key` is the key of the INVITE.
     pub(in crate::endpoint) fn cancelled_invite(&self, key: &Key) -> Option<CancelledInvite> {
         if let Some(&id) = self.servers_by_key.get(key)
             && let Some(server) = self.servers.get(id)
@@ -199,7 +199,7 @@ impl Transactions {
         Some(CancelledInvite { leg: answered.leg, tag: answered.tag, pending: None })
     }
 
-    /// Answers a request. The transaction repeats the response when the request is repeated.
+    /// Responds to a request. The transaction sends the response again for each retransmission of the request.
     pub(in crate::endpoint) fn respond(
         &mut self,
         core: &mut Core,
@@ -227,7 +227,7 @@ impl Transactions {
         server.status = status;
         server.is_plain = is_plain;
         if status >= 200 {
-            // No second final response will be composed, so what it would need is dropped.
+            // No second final response will be composed, so the data for one is dropped.
             server.echo.lines = Vec::new();
             server.echo.to = Bytes::new();
             server.record_routes = Vec::new();
@@ -236,7 +236,7 @@ impl Transactions {
         Some(data)
     }
 
-    /// Sends the last response; `again`: it was sent before.
+    /// Sends the last response. `again` means that it was sent before.
     pub(in crate::endpoint) fn transmit_response(&mut self, core: &mut Core, id: ServerId, again: bool) {
         let Some(server) = self.servers.get(id) else { return };
         let Some(data) = server.response.clone() else { return };
@@ -246,7 +246,7 @@ impl Transactions {
         core.trace(leg, true, flow, || response_line(status, reason, server.method.as_str(), again));
     }
 
-    /// A timer of the transaction may be due.
+    /// Handles a timer of the transaction that may be due.
     pub(in crate::endpoint) fn handle_server_timeout(
         &mut self,
         core: &mut Core,
@@ -284,7 +284,8 @@ impl Transactions {
                 Action::Retransmit => self.transmit_response(core, id, true),
                 Action::Deliver => delivered = Delivered::Yes,
                 Action::Terminate => drop(self.remove_server(id)),
-                // A final response that was not acknowledged or cannot be sent changes nothing: its leg has ended.
+                // A final response that was not acknowledged or cannot be sent changes nothing, because its leg has
+                // ended.
                 Action::Acknowledge | Action::TimedOut | Action::TransportFailed(_) => {}
             }
         }
@@ -312,7 +313,7 @@ impl Transactions {
         Some(server)
     }
 
-    /// As `skip_client_timer`.
+    /// Does for a server transaction what [`Transactions::skip_client_timer`] does for a client transaction.
     pub(in crate::endpoint) fn skip_server_timer(&mut self, core: &mut Core, at: Instant, id: ServerId) -> bool {
         let Some(server) = self.servers.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Server(id)) };
         let next = server.next_wake(&core.timers);
@@ -320,7 +321,7 @@ impl Transactions {
     }
 }
 
-/// A request's line in the trace.
+/// Returns the line that the trace shows for a request.
 pub(in crate::endpoint) fn request_line(request: &Request) -> String {
     [request.method.as_str(), " ", &String::from_utf8_lossy(request.uri.text())].concat()
 }
@@ -329,7 +330,7 @@ fn repetition_line(request: &Request) -> String {
     if request.method == Method::Ack { "ACK".to_owned() } else { format!("{} (retransmission)", request_line(request)) }
 }
 
-/// A response's line in the trace.
+/// Returns the line that the trace shows for a response.
 pub(in crate::endpoint) fn response_line(status: u16, reason: &str, method: &str, again: bool) -> String {
     let mut line = Vec::with_capacity(64);
     compose::push_number(&mut line, status.into());

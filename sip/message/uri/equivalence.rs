@@ -1,9 +1,9 @@
-//! When two URIs are the same (RFC 3261 §19.1.4, RFC 3966 §4).
+//! Equivalence of URIs (RFC 3261 §19.1.4, RFC 3966 §4).
 
 use super::escape::{are_same, are_same_in_any_case, are_same_numbers};
 use super::parts::{Pair, Parts, SipUri, TelUri, pairs};
 
-/// A parameter that must be in both URIs or in neither.
+/// Parameters that must be in both URIs or in neither.
 const NEVER_IGNORED: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
 
 impl Parts<'_> {
@@ -20,7 +20,7 @@ impl Parts<'_> {
 }
 
 impl SipUri<'_> {
-    /// Only the user and the password have a case. A port that is missing is not the default port.
+    /// Compares two SIP URIs. Case matters only in the user and the password. A missing port is not the default port.
     fn is_equivalent(&self, other: &Self) -> bool {
         self.secure == other.secure
             && both(self.user, other.user, are_same)
@@ -32,7 +32,7 @@ impl SipUri<'_> {
             && are_same_set(&self.headers().collect::<Vec<_>>(), &other.headers().collect::<Vec<_>>(), is_same_header)
     }
 
-    /// Whether its parameter of that name, if there is one, has that value.
+    /// Whether the URI has no parameter with this name, or only with this value.
     fn allows(&self, (name, value): (&[u8], Option<&[u8]>)) -> bool {
         let mut alike = self.parameters().filter(|(other, _)| are_same_in_any_case(name, other));
         alike.all(|(_, other)| both(value, other, are_same_in_any_case))
@@ -40,7 +40,7 @@ impl SipUri<'_> {
 }
 
 impl TelUri<'_> {
-    /// Visual separators and case do not count, but every parameter does.
+    /// Compares two telephone numbers. Visual separators and case are ignored; every parameter counts.
     fn is_equivalent(&self, other: &Self) -> bool {
         let parameters = |uri: &Self| pairs(uri.parameters, b';').collect::<Vec<_>>();
         are_same_numbers(self.number, other.number)
@@ -56,7 +56,7 @@ fn both(one: Option<&[u8]>, other: Option<&[u8]>, are_same: fn(&[u8], &[u8]) -> 
     }
 }
 
-/// Whether both have the same items, each as often, in any order.
+/// Whether both lists have the same items, each equally often, in any order.
 fn are_same_set<'a>(one: &[Pair<'a>], other: &[Pair<'a>], is_same: fn(Pair<'a>, Pair<'a>) -> bool) -> bool {
     let count = |set: &[Pair<'a>], item| set.iter().filter(|&&other| is_same(item, other)).count();
     one.len() == other.len() && one.iter().all(|&item| count(one, item) == count(other, item))
@@ -67,7 +67,8 @@ fn is_same_header((name, value): Pair<'_>, (other_name, other_value): Pair<'_>) 
         && are_same_in_any_case(value.unwrap_or_default(), other_value.unwrap_or_default())
 }
 
-/// An extension is a number, and so may a context be: their separators do not count (RFC 3966 §4).
+/// Compares two parameters. An extension is a number, and a context may be one; visual separators in numbers are
+/// ignored (RFC 3966 §4).
 fn is_same_tel_parameter((name, value): Pair<'_>, (other_name, other_value): Pair<'_>) -> bool {
     let (value, other_value) = (value.unwrap_or_default(), other_value.unwrap_or_default());
     let is_global = value.starts_with(b"+") && other_value.starts_with(b"+");

@@ -1,18 +1,19 @@
-//! A URI taken apart: SIP and SIPS (RFC 3261 §19.1.1), telephone numbers (RFC 3966), and any other by its scheme alone.
+//! The parts of a URI: SIP and SIPS (RFC 3261 §19.1.1), telephone numbers (RFC 3966), and any other URI by its scheme
+//! alone.
 
 use super::escape;
 use crate::message::grammar::{PHONE, SCHEME, URI, USER, all, cut, is};
 use crate::message::host::{HostText, take_port};
 
-/// Most parameters, and most headers, of a URI. Each is compared with each.
+/// Most parameters, and most headers, of a URI. The limit exists because a comparison takes quadratic time.
 const MAX_PARAMETERS: usize = 64;
 
-/// What is wrong with a URI.
+/// The error of a malformed URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UriFault {
     #[error("scheme")]
     Scheme,
-    /// A character that no URI has: a space, `<`, `>`, `"`, a control character or one that is not ASCII.
+    /// A character that no URI may contain: a space, `<`, `>`, `"`, a control character or a character outside ASCII.
     #[error("character")]
     Character,
     #[error("escape")]
@@ -25,14 +26,14 @@ pub(crate) enum UriFault {
     Port,
     #[error("parameter")]
     Parameter,
-    /// RFC 3261 §19.1.1.
+    /// A parameter occurs twice, which RFC 3261 §19.1.1 forbids.
     #[error("repeated parameter")]
     RepeatedParameter,
     #[error("telephone number")]
     Number,
 }
 
-/// A URI taken apart. The parts still have their escapes.
+/// A parsed URI. Its parts still contain their escapes.
 pub(in crate::message) enum Parts<'a> {
     Sip(SipUri<'a>),
     Tel(TelUri<'a>),
@@ -41,7 +42,7 @@ pub(in crate::message) enum Parts<'a> {
 
 /// `sip:user:password@host:port;parameters?headers`
 pub(in crate::message) struct SipUri<'a> {
-    /// The scheme is `sips`.
+    /// Whether the scheme is `sips`.
     pub(super) secure: bool,
     pub(super) user: Option<&'a [u8]>,
     pub(super) password: Option<&'a [u8]>,
@@ -53,14 +54,14 @@ pub(in crate::message) struct SipUri<'a> {
 
 /// `tel:+15550001;parameters`
 pub(in crate::message) struct TelUri<'a> {
-    /// With its visual separators.
+    /// The number with its visual separators.
     pub(super) number: &'a [u8],
-    /// Without the first semicolon.
+    /// The parameters without the first semicolon.
     pub(super) parameters: &'a [u8],
 }
 
 impl<'a> Parts<'a> {
-    /// Reads the URI alone, without angle brackets.
+    /// Parses a URI without angle brackets.
     pub(in crate::message) fn read(text: &'a [u8]) -> Result<Self, UriFault> {
         let (scheme, rest) = cut(text, b':').ok_or(UriFault::Scheme)?;
         if scheme.is_empty() || !all(scheme, SCHEME) {
@@ -82,7 +83,7 @@ impl<'a> Parts<'a> {
 
 impl<'a> SipUri<'a> {
     fn read(rest: &'a [u8], secure: bool) -> Result<Self, UriFault> {
-        // No other part may have an `@` without an escape.
+        // No other part may contain an `@` that is not escaped.
         let (user, password, rest) = match cut(rest, b'@') {
             Some((info, rest)) => match cut(info, b':') {
                 Some((user, password)) => (Some(user), Some(password), rest),
@@ -117,12 +118,12 @@ impl<'a> SipUri<'a> {
         names().enumerate().any(|(at, name)| names().take(at).any(|other| escape::are_same_in_any_case(name, other)))
     }
 
-    /// Names and values of the parameters.
+    /// Returns names and values of the parameters.
     pub(super) fn parameters(&self) -> impl Iterator<Item = Pair<'a>> {
         pairs(self.parameters, b';')
     }
 
-    /// Names and values of the headers.
+    /// Returns names and values of the headers.
     pub(super) fn headers(&self) -> impl Iterator<Item = Pair<'a>> {
         pairs(self.headers, b'&')
     }
@@ -135,7 +136,7 @@ impl<'a> SipUri<'a> {
         self.parameters().any(|(other, _)| escape::are_same_in_any_case(other, name.as_bytes()))
     }
 
-    /// The value of the parameter, if it has one.
+    /// Returns the value of the parameter, if it has one.
     pub(super) fn parameter(&self, name: &str) -> Option<&'a [u8]> {
         self.parameters().find(|(other, _)| escape::are_same_in_any_case(other, name.as_bytes()))?.1
     }
@@ -159,10 +160,10 @@ impl<'a> TelUri<'a> {
     }
 }
 
-/// Name and value.
+/// A name and its value.
 pub(super) type Pair<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// The list behind its first separator, if each item has a name and there are not too many.
+/// Returns the list after its first separator, if each item has a name and there are not too many items.
 fn checked(list: &[u8], separator: u8) -> Result<&[u8], UriFault> {
     let is_sound = pairs(list, separator)
         .all(|(name, value)| !name.is_empty() && all(name, URI) && value.is_none_or(|value| all(value, URI)));
@@ -170,7 +171,7 @@ fn checked(list: &[u8], separator: u8) -> Result<&[u8], UriFault> {
     if !list.is_empty() && is_sound && is_short { Ok(list) } else { Err(UriFault::Parameter) }
 }
 
-/// `name=value` and `name`, between separators. None in an empty list.
+/// Splits `name=value` and `name` items at the separators. An empty list has no items.
 pub(super) fn pairs(list: &[u8], separator: u8) -> impl Iterator<Item = Pair<'_>> {
     let items = list.split(move |&byte| byte == separator).filter(|_| !list.is_empty());
     items.map(|item| cut(item, b'=').map_or((item, None), |(name, value)| (name, Some(value))))
