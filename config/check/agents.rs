@@ -26,7 +26,9 @@ fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
         report.fault(format!("{path}.name"), "must be 1 to 64 of the characters a-z, A-Z, 0-9, -, _ and .");
     }
     match (&agent.prompt, &agent.prompt_file) {
-        (Some(_), Some(_)) => report.fault(format!("{path}.prompt_file"), "cannot be set together with prompt; keep one of them"),
+        (Some(_), Some(_)) => {
+            report.fault(format!("{path}.prompt_file"), "cannot be set together with prompt; keep one of them")
+        }
         (None, None) => report.fault(path, "the model has no instructions: set prompt or prompt_file"),
         // The prompt file is read when the server starts, not here.
         (None, Some(_)) | (Some(_), None) => {}

@@ -24,8 +24,7 @@ const PUBLISHED: [&str; 5] =
     ["change-me", "KEYchange-me", "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=", "PTchange-me", "PSK_change-me"];
 
 /// Message for phones that use SRTP without TLS.
-const PHONES_IN_THE_CLEAR: &str =
-    "its SRTP keys are sent unencrypted, so anybody on the network path can read them; listen on tls:// and let the phone register there";
+const PHONES_IN_THE_CLEAR: &str = "its SRTP keys are sent unencrypted, so anybody on the network path can read them; listen on tls:// and let the phone register there";
 
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let names = Names {

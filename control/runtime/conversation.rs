@@ -207,7 +207,8 @@ async fn peer(
     let client = services.client.of_account(account);
     match (spec.with.clone(), wire) {
         (ConversationTarget::Agent(agent), _) => {
-            let unknown = || StreamFault::Internal.because(format!("no agent in [[agents]] has the name {:?}", agent.name));
+            let unknown =
+                || StreamFault::Internal.because(format!("no agent in [[agents]] has the name {:?}", agent.name));
             let config = Arc::clone(services.agents.get().get(&agent.name).ok_or_else(unknown)?);
             Ok(ConversationBackend::Agent(Box::new(Agent::new(config, client, *agent, spec))))
         }
@@ -218,9 +219,7 @@ async fn peer(
             services.counters.timings.took(Timing::ConversationConnect, connected);
             Ok(ConversationBackend::Application(Box::new(socket), wire))
         }
-        (ConversationTarget::Application(_), None) => {
-            Err(StreamFault::Internal.because("unknown account or dialect"))
-        }
+        (ConversationTarget::Application(_), None) => Err(StreamFault::Internal.because("unknown account or dialect")),
     }
 }
 

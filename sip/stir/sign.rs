@@ -56,7 +56,9 @@ pub enum UnusableKey {
     #[error("it contains no private key: {0}")]
     Unreadable(String),
     /// The key is not an ECDSA key of the curve P-256.
-    #[error("it is not a key of the curve P-256, which ES256 needs (`openssl ecparam -name prime256v1 -genkey -noout`)")]
+    #[error(
+        "it is not a key of the curve P-256, which ES256 needs (`openssl ecparam -name prime256v1 -genkey -noout`)"
+    )]
     OtherKind,
 }
 

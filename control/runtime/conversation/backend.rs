@@ -69,7 +69,10 @@ impl ConversationBackend {
                 }
                 SocketMessage::Binary => BackendMessage::Malformed(wire.binary()),
                 SocketMessage::Closed(how) => {
-                    let gone = || StreamFault::Closed.because("the application closed the WebSocket without ending the conversation");
+                    let gone = || {
+                        StreamFault::Closed
+                            .because("the application closed the WebSocket without ending the conversation")
+                    };
                     BackendMessage::Closed(how.err().unwrap_or_else(gone))
                 }
             },

@@ -184,7 +184,8 @@ impl RealtimeTask<'_> {
             // Realtime models send no binary messages.
             SocketMessage::Binary => {}
             SocketMessage::Closed(how) => {
-                let why = how.err().map_or_else(|| "the model's server closed the connection".to_owned(), |why| why.detail);
+                let why =
+                    how.err().map_or_else(|| "the model's server closed the connection".to_owned(), |why| why.detail);
                 self.socket = None;
                 if self.sockets < MOST_SOCKETS {
                     let data = serde_json::json!({ "event": "model_lost", "why": why });

@@ -601,7 +601,8 @@ impl TurnTaking {
             // Reported once until there is room again, because thousands of pieces may be dropped.
             if !std::mem::replace(&mut self.full, true) {
                 self.tell(ConversationEvent::Problem(
-                    "too much text waits to be spoken: this text and what follows are dropped until there is room".to_owned(),
+                    "too much text waits to be spoken: this text and what follows are dropped until there is room"
+                        .to_owned(),
                 ));
             }
             return;
