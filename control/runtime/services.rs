@@ -8,6 +8,7 @@ use tandem_accounts::Accounts;
 use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
 use tandem_call::leg::LegInfo;
+use tandem_dialect::Dialects;
 use tandem_history::feed::Feed;
 use tandem_history::recordings::RecordingFiles;
 use tandem_history::stored_media::StoredMedia;
@@ -32,7 +33,6 @@ use crate::audio::AudioRoom;
 use crate::conferences::Conferences;
 use crate::followers::Followers;
 use crate::local_streams::LocalStreams;
-use crate::notify::Dialects;
 use crate::queues::Queues;
 use crate::siprec::Connectors;
 
