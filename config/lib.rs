@@ -27,7 +27,7 @@ use tandem_accounts::Account;
 use tandem_gateway::GatewaysConfig;
 use tandem_http::OriginConfig;
 use tandem_routing::number_pool::Block;
-use tandem_runtime::agent::AgentConfig;
+use tandem_agent::AgentConfig;
 use tandem_runtime::siprec::SiprecConfig;
 use tandem_settings::{
     Application, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig,

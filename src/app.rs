@@ -35,7 +35,7 @@ use tandem_routing::inventory::Inventory;
 use tandem_routing::number_pool::NumberPool;
 use tandem_routing::phones::{self, Phones};
 use tandem_routing::{Routing, trunk};
-use tandem_runtime::agent::Agents;
+use tandem_agent::Agents;
 use tandem_runtime::app::{App, Reload, Reloaded};
 use tandem_runtime::audio::AudioRoom;
 use tandem_runtime::conferences::Conferences;

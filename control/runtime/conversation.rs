@@ -36,7 +36,7 @@ use tandem_speech::recognise::{self, RecogniseError, RecognitionSession};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::agent::Agent;
+use tandem_agent::Agent;
 use crate::audio::AudioError;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;

@@ -1,7 +1,6 @@
 //! Live calls: one task a call drives the pure `Call` and performs what it orders.
 #![forbid(unsafe_code)]
 
-pub mod agent;
 pub mod app;
 pub mod audio;
 mod call_task;

@@ -28,7 +28,7 @@ use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
-use crate::agent::Agents;
+use tandem_agent::Agents;
 use crate::audio::AudioRoom;
 use crate::conferences::Conferences;
 use crate::followers::Followers;

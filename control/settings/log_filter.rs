@@ -65,8 +65,9 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 22] = [
+const CONTROL: [&str; 23] = [
     "accounts",
+    "agent",
     "causes",
     "clock",
     "console",

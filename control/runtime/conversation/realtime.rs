@@ -20,9 +20,8 @@ use tokio::task::JoinSet;
 use super::notes::ConversationLog;
 use super::turn_taking::ConversationFact;
 use super::{ConversationInput, ConversationUpdate, LONGEST, ORDER, Onset, TAP_FRAMES, command, record, sleep_until};
-use crate::agent::AgentConfig;
-use crate::agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
-use crate::agent::tools;
+use tandem_agent::AgentConfig;
+use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 use crate::stream::Ready;
@@ -269,7 +268,7 @@ impl RealtimeTask<'_> {
                 RealtimeOutput::Pause(false) => self.writer.iter().for_each(media::StreamWriter::resume),
                 RealtimeOutput::Run(call, tool, arguments) => {
                     let client = self.client.clone();
-                    self.running.spawn(async move { (call, tools::ask(client, tool, arguments).await) });
+                    self.running.spawn(async move { (call, tandem_agent::call_tool(client, tool, arguments).await) });
                 }
                 RealtimeOutput::Press(digits) => self.post(ConversationUpdate::Press(digits)),
                 RealtimeOutput::Record(on) => command(self.inbox, self.leg, record(on)),

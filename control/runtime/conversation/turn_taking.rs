@@ -19,7 +19,7 @@ use tandem_dialect::conversation::{ConversationCommand, ConversationEnd, Convers
 use tandem_speech::recognise::PAUSE;
 
 use super::phrases::{Phrases, is_markup};
-use crate::agent::words;
+use tandem_agent::words;
 use crate::turns::{Totals, Turn, Turns};
 
 /// Maximum number of waiting pieces. Further pieces are dropped, and the application gets an error.
