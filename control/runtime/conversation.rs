@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tandem_agent::Agent;
 use tandem_call::command::{Command, Request};
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, Utterance};
 use tandem_call::id::{ConversationId, LegId, OpId};
@@ -36,7 +37,6 @@ use tandem_speech::recognise::{self, RecogniseError, RecognitionSession};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
-use tandem_agent::Agent;
 use crate::audio::AudioError;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;

@@ -15,7 +15,6 @@ pub mod local_streams;
 mod loopback;
 mod machine_detection;
 pub mod notify;
-pub mod queues;
 mod reason;
 pub mod recovery;
 mod redirect;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_accounts::Accounts;
+use tandem_agent::Agents;
 use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
 use tandem_call::leg::LegInfo;
@@ -15,6 +16,7 @@ use tandem_history::stored_media::StoredMedia;
 use tandem_http::Client;
 use tandem_media as media;
 use tandem_metrics::Counters;
+use tandem_queues::Queues;
 use tandem_routing::channels::{Barred, Channels};
 use tandem_routing::{InternalDestination, Outbound, Routing};
 use tandem_settings::IceConfig;
@@ -28,12 +30,10 @@ use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
-use tandem_agent::Agents;
 use crate::audio::AudioRoom;
 use crate::conferences::Conferences;
 use crate::followers::Followers;
 use crate::local_streams::LocalStreams;
-use crate::queues::Queues;
 use crate::siprec::Connectors;
 
 /// The services that calls use. One instance for the server.

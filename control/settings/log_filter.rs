@@ -65,7 +65,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 23] = [
+const CONTROL: [&str; 24] = [
     "accounts",
     "agent",
     "causes",
@@ -77,6 +77,7 @@ const CONTROL: [&str; 23] = [
     "http",
     "markup",
     "metrics",
+    "queues",
     "routing",
     "runtime",
     "server",

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tandem_agent::AgentConfig;
+use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
 use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::id::{ConversationId, LegId};
@@ -20,8 +22,6 @@ use tokio::task::JoinSet;
 use super::notes::ConversationLog;
 use super::turn_taking::ConversationFact;
 use super::{ConversationInput, ConversationUpdate, LONGEST, ORDER, Onset, TAP_FRAMES, command, record, sleep_until};
-use tandem_agent::AgentConfig;
-use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 use crate::stream::Ready;

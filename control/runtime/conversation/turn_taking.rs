@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use tandem_agent::words;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, Inputs, Sensitivity};
 use tandem_call::program::instruction::{AudioSource, Speech};
 use tandem_call::recognition::RecognitionEvent;
@@ -19,7 +20,6 @@ use tandem_dialect::conversation::{ConversationCommand, ConversationEnd, Convers
 use tandem_speech::recognise::PAUSE;
 
 use super::phrases::{Phrases, is_markup};
-use tandem_agent::words;
 use crate::turns::{Totals, Turn, Turns};
 
 /// Maximum number of waiting pieces. Further pieces are dropped, and the application gets an error.
