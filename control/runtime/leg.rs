@@ -17,6 +17,7 @@ use tandem_media as media;
 use tandem_queues::{AgentRequest, QueueMembership};
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
+use tandem_siprec as siprec;
 use tandem_stir::SigningOutcome;
 use tokio::task::AbortHandle;
 
@@ -31,7 +32,6 @@ use crate::dtmf;
 use crate::loopback::{CallChain, LoopbackDialog};
 use crate::reason;
 use crate::redirect::Redirects;
-use crate::siprec;
 use crate::speech_tap::SpeechTap;
 use crate::stream::StreamHandle;
 

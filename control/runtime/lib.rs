@@ -21,7 +21,6 @@ mod redirect;
 pub mod registry;
 mod reporting;
 pub mod services;
-pub mod siprec;
 mod speech_tap;
 mod stream;
 mod track;

@@ -22,6 +22,7 @@ use tandem_routing::{InternalDestination, Outbound, Routing};
 use tandem_settings::IceConfig;
 use tandem_settings::current::Current;
 use tandem_sip as sip;
+use tandem_siprec::Connectors;
 use tandem_speech::Voice;
 use tandem_speech::recognise::Recogniser;
 use tandem_stir::Stir;
@@ -34,7 +35,6 @@ use crate::audio::AudioRoom;
 use crate::conferences::Conferences;
 use crate::followers::Followers;
 use crate::local_streams::LocalStreams;
-use crate::siprec::Connectors;
 
 /// The services that calls use. One instance for the server.
 pub struct Services {

@@ -65,7 +65,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 24] = [
+const CONTROL: [&str; 25] = [
     "accounts",
     "agent",
     "causes",
@@ -83,6 +83,7 @@ const CONTROL: [&str; 24] = [
     "server",
     "settings",
     "signalwire",
+    "siprec",
     "speech",
     "stir",
     "store",
