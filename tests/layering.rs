@@ -145,7 +145,7 @@ const RULES: &[Rule] = &[
 const PROVIDERS: [&str; 4] = ["control/twilio/", "control/telnyx/", "control/signalwire/", "control/texml/"];
 
 /// The crates of the server from the bottom to the top: each uses only crates before it (ARCHITECTURE.md, "Map").
-const CRATES: [&str; 29] = [
+const CRATES: [&str; 30] = [
     "call",
     "sip",
     "media",
@@ -163,6 +163,7 @@ const CRATES: [&str; 29] = [
     "control/stir",
     "control/dialect",
     "control/history",
+    "control/audio",
     "control/agent",
     "control/queues",
     "control/siprec",

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
+use tandem_audio::AudioError;
 use tandem_call::Now;
 use tandem_call::call::{Call, NewLeg};
 use tandem_call::command::{Accepted, Refused};
@@ -44,7 +45,6 @@ use tandem_webhooks::Submitted;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::audio::AudioError;
 use crate::inbox::{Inbox, Message, Messages};
 use crate::leg::{self, LegIo};
 use crate::loopback::LoopbackDialog;

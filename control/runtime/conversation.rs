@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_agent::Agent;
+use tandem_audio::AudioError;
 use tandem_call::command::{Command, Request};
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, Utterance};
 use tandem_call::id::{ConversationId, LegId, OpId};
@@ -37,7 +38,6 @@ use tandem_speech::recognise::{self, RecogniseError, RecognitionSession};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::audio::AudioError;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 use crate::stream::Ready;

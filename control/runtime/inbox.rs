@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
+use tandem_audio::AudioError;
 use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::fetch::FetchFailure;
@@ -22,7 +23,6 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::oneshot;
 
-use crate::audio::AudioError;
 use crate::call_task::CallState;
 use crate::conversation::ConversationUpdate;
 use crate::stream::Ready;

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
-pub mod audio;
 mod call_task;
 pub mod conferences;
 mod conversation;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tandem_accounts::Accounts;
 use tandem_agent::Agents;
+use tandem_audio::AudioRoom;
 use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
 use tandem_call::leg::LegInfo;
@@ -31,7 +32,6 @@ use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
-use crate::audio::AudioRoom;
 use crate::conferences::Conferences;
 use crate::followers::Followers;
 use crate::local_streams::LocalStreams;

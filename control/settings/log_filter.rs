@@ -65,9 +65,10 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 25] = [
+const CONTROL: [&str; 26] = [
     "accounts",
     "agent",
+    "audio",
     "causes",
     "clock",
     "console",
