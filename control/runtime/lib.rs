@@ -24,6 +24,5 @@ mod speech_tap;
 mod stream;
 mod track;
 pub mod transcripts;
-mod turns;
 pub mod usage;
 pub mod verification;

@@ -15,6 +15,7 @@ use tandem_http::Client;
 use tandem_http::websocket::{Socket, SocketMessage};
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
+use tandem_metrics::turns::Turns;
 use tandem_speech::recognise;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,7 +26,6 @@ use super::{ConversationInput, ConversationUpdate, LONGEST, ORDER, Onset, TAP_FR
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 use crate::stream::Ready;
-use crate::turns::Turns;
 
 /// Maximum number of WebSockets of one conversation; a lost one is reopened until then.
 const MOST_SOCKETS: u32 = 3;
