@@ -18,6 +18,7 @@ use tandem_queues::{AgentRequest, QueueMembership};
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
 use tandem_siprec as siprec;
+use tandem_speech::tap::SpeechTap;
 use tandem_stir::SigningOutcome;
 use tokio::task::AbortHandle;
 
@@ -32,7 +33,6 @@ use crate::dtmf;
 use crate::loopback::{CallChain, LoopbackDialog};
 use crate::reason;
 use crate::redirect::Redirects;
-use crate::speech_tap::SpeechTap;
 use crate::stream::StreamHandle;
 
 /// All data of one leg.

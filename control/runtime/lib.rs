@@ -20,7 +20,6 @@ mod redirect;
 pub mod registry;
 mod reporting;
 pub mod services;
-mod speech_tap;
 mod stream;
 mod track;
 pub mod transcripts;

@@ -6,10 +6,10 @@ use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::Track;
 use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
 use tandem_media as media;
+use tandem_speech::tap::{RecognitionOwner, SpeechTap, TAP_CODEC, TAP_FRAMES};
 
 use super::CallTask;
 use crate::inbox::Message;
-use crate::speech_tap::{RecognitionOwner, SpeechTap, TAP_CODEC, TAP_FRAMES};
 
 impl CallTask {
     pub(super) fn listen(&mut self, leg: LegId, op: OpId, how: &RecognitionSpec) {

@@ -9,24 +9,25 @@ use tandem_call::recognition::RecognitionEvent;
 use tandem_call::recording::Track;
 use tandem_call::transcription::TranscriptionStatus;
 use tandem_media as media;
-use tandem_speech::recognise::{RecogniseError, RecognitionSession, samples};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use crate::recognise::{RecogniseError, RecognitionSession, samples};
+
 /// Frames of 20 ms that may wait for a task: two seconds of both directions. Further audio is dropped.
-pub(crate) const TAP_FRAMES: usize = 200;
+pub const TAP_FRAMES: usize = 200;
 /// The audio format of the taps.
-pub(crate) const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
+pub const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
 
 /// The handle of a speech tap, kept by its call.
-pub(crate) struct SpeechTap {
+pub struct SpeechTap {
     finish: Option<oneshot::Sender<()>>,
     task: AbortHandle,
 }
 
 /// The purpose of a speech tap.
 #[derive(Clone, Copy)]
-pub(crate) enum RecognitionOwner {
+pub enum RecognitionOwner {
     /// A gather.
     Gather(OpId),
     /// A live transcription.
@@ -35,7 +36,7 @@ pub(crate) enum RecognitionOwner {
 
 impl SpeechTap {
     /// Starts a task with one recogniser for each of these directions. `report` gets the results for the leg.
-    pub(crate) fn open(
+    pub fn open(
         listener: RecognitionOwner,
         sessions: Vec<(Track, RecognitionSession)>,
         tap: media::TapReader,
@@ -55,12 +56,12 @@ impl SpeechTap {
     }
 
     /// Whether the task has ended.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.task.is_finished()
     }
 
     /// Stops listening; the remaining results are still reported.
-    pub(crate) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         self.finish = None;
     }
 }
