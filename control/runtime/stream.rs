@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::id::{LegId, OpId};
 use tandem_call::leg::TargetLegs;
-use tandem_call::output::{Invite, LegEvent};
+use tandem_call::output::Invite;
 use tandem_call::program::instruction::Warning;
+use tandem_call::recording::Track;
 use tandem_call::stream::{
     BidirectionalMode, ByteOrder, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec,
     StreamStatus, StreamTransport,
@@ -26,13 +27,12 @@ use tandem_clock as clock;
 use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
 use tandem_history::event_log::Line;
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, SocketMessage};
+use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
 use tandem_metrics::timings::{Timing, Timings};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::inbox::{Inbox, Message as CallMessage};
 use container::container;
 use stats::{Carried, Noted, StreamStats};
 
@@ -46,8 +46,6 @@ const AT_PEER: u64 = 1 << 63;
 pub(crate) const TAP_FRAMES: usize = 200;
 /// Capacity of a stream's queue of notes from its call.
 const NOTES: usize = 1024;
-/// Close code of a normal end (RFC 6455 §7.4.1).
-pub(crate) const NORMAL: u16 = 1000;
 
 /// A running stream, as seen by its call.
 pub(crate) struct StreamHandle {
@@ -57,7 +55,7 @@ pub(crate) struct StreamHandle {
     /// Whether the application may send audio.
     pub plays: bool,
     /// Directions that the application receives.
-    pub tracks: media::Tracks,
+    pub track: Track,
     /// Whether the socket is open and the leg's audio flows.
     pub attached: bool,
     hearers: TargetLegs,
@@ -91,6 +89,42 @@ enum StreamInput {
     Stop,
 }
 
+/// The call of a stream, as the stream sees it.
+pub trait StreamCall: Send + Sync {
+    /// Takes a report. Never waits.
+    ///
+    /// # Errors
+    /// The call is over.
+    fn report(&self, update: StreamUpdate) -> Result<(), CallOver>;
+
+    /// Adds a line to the call's log.
+    fn log(&self, line: Line);
+}
+
+/// A report of a stream to its call.
+pub enum StreamUpdate {
+    /// The socket is open, but the leg is not answered yet.
+    Open,
+    /// The socket is open, and the stream starts: attach this media.
+    Ready(Box<Ready>),
+    /// The application sends these DTMF digits: `0-9 A-D * #`.
+    Press(String),
+    /// A message of the application was not usable.
+    Warned(Warning),
+    /// The stream has ended.
+    Over(StreamStatus),
+}
+
+/// The call is over and takes no more reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallOver;
+
+impl From<CallOver> for StreamFailure {
+    fn from(_: CallOver) -> Self {
+        StreamFault::Internal.because("the call is over")
+    }
+}
+
 /// The media of a stream, passed to the call when the socket is open.
 pub struct Ready {
     /// Receives the leg's audio.
@@ -103,8 +137,6 @@ pub struct Ready {
 pub(crate) struct NewStream {
     /// The leg of the stream.
     pub leg: LegId,
-    /// Id of the stream.
-    pub id: StreamId,
     /// Id of the stream's media operation.
     pub op: OpId,
     /// The settings of the order.
@@ -128,8 +160,8 @@ pub(crate) struct NewStream {
 }
 
 impl StreamHandle {
-    /// Starts a stream. It reports to `inbox`.
-    pub(crate) fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
+    /// Starts a stream. It reports to `call`.
+    pub(crate) fn start(client: Client, call: Box<dyn StreamCall>, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
         let codec = plays(&new.spec, new.law);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
@@ -141,20 +173,19 @@ impl StreamHandle {
             notes,
             op: new.op,
             plays: new.spec.playout.is_some(),
-            tracks: crate::track::tracks(new.spec.track),
+            track: new.spec.track,
             attached: false,
             hearers: new.spec.hearers,
             codec,
             buffer: new.buffer,
         };
         tokio::spawn(async move {
-            let (leg, id) = (new.leg, new.id);
-            let status = match run(&client, &inbox, new, begun, heard).await {
+            let status = match run(&client, &*call, new, begun, heard).await {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
             // The call may have ended.
-            let _ = inbox.post(CallMessage::Stream { leg, id, status });
+            let _ = call.report(StreamUpdate::Over(status));
         });
         handle
     }
@@ -217,14 +248,14 @@ impl StreamHandle {
 
 async fn run(
     client: &Client,
-    inbox: &Inbox,
+    call: &dyn StreamCall,
     new: NewStream,
     begun: Option<oneshot::Receiver<Begin>>,
     mut notes: mpsc::Receiver<StreamInput>,
 ) -> Result<(), StreamFailure> {
-    let NewStream { leg, id, spec, mut wire, mut law, buffer, idle, name, timings, local, .. } = new;
+    let NewStream { leg, spec, mut wire, mut law, buffer, idle, name, timings, local, .. } = new;
     if spec.form != StreamTransport::Messages {
-        return fork::run(client, inbox, (leg, id), &spec, (idle, local), &mut notes).await;
+        return fork::run(client, call, &spec, (idle, local), &mut notes).await;
     }
     let began = clock::now().instant;
     let mut socket = tokio::select! {
@@ -234,9 +265,7 @@ async fn run(
     timings.took(Timing::StreamConnect, clock::now().instant.saturating_duration_since(began));
     socket.send(wire.connected()).await?;
     if let Some(begun) = begun {
-        inbox
-            .post(CallMessage::StreamOpen { leg, id })
-            .map_err(|_| StreamFault::Internal.because("the call is over"))?;
+        call.report(StreamUpdate::Open)?;
         let Some(begin) = answered(&mut socket, &mut notes, begun).await? else {
             socket.close(NORMAL, "").await;
             return Ok(());
@@ -250,7 +279,7 @@ async fn run(
     let (source, own) = spec.playout.map(|_| media::source(plays, buffer)).unzip();
     let note = |(text, data): Noted| {
         let line = Line { at: clock::time(), leg: Some(leg), kind: "stream".into(), text, data: Some(Box::new(data)) };
-        inbox.log().push_line(line);
+        call.log(line);
     };
     let mut speech = StreamPlayback {
         own,
@@ -265,8 +294,7 @@ async fn run(
         gaps: media::Underruns::default(),
     };
     let ready = Ready { sink, source };
-    let outcome =
-        carry(&mut socket, wire.as_mut(), &mut tap, &mut speech, &mut notes, (inbox, leg, id), ready, note).await;
+    let outcome = carry(&mut socket, wire.as_mut(), &mut tap, &mut speech, &mut notes, call, ready, note).await;
     let carried = Carried { dropped: tap.dropped(), underruns: speech.underruns() };
     note(speech.tally.end(clock::now().instant, &name, carried, &speech.timings));
     match outcome? {
@@ -309,13 +337,12 @@ async fn carry(
     tap: &mut media::TapReader,
     speech: &mut StreamPlayback,
     notes: &mut mpsc::Receiver<StreamInput>,
-    (inbox, leg, id): (&Inbox, LegId, StreamId),
+    call: &dyn StreamCall,
     ready: Ready,
     note: impl Fn(Noted),
 ) -> Result<End, StreamFailure> {
     socket.send(wire.start()).await?;
-    let ready = CallMessage::StreamReady { leg, id, ready: Box::new(ready) };
-    inbox.post(ready).map_err(|_| StreamFault::Internal.because("the call is over"))?;
+    call.report(StreamUpdate::Ready(Box::new(ready)))?;
 
     let mut complaints = Complaints::default();
     loop {
@@ -349,7 +376,7 @@ async fn carry(
                     SocketMessage::Text(text) => match wire.decode(&text) {
                         Ok(StreamMessage::Press(digits)) => {
                             // The call may have ended.
-                            let _ = inbox.post(CallMessage::StreamPress { leg, id, digits });
+                            let _ = call.report(StreamUpdate::Press(digits));
                             None
                         }
                         Ok(message) => {
@@ -365,7 +392,7 @@ async fn carry(
                 }
                 if let Some(warning) = complaints.first(problem) {
                     // The call may have ended.
-                    let _ = inbox.post(CallMessage::Own(leg, LegEvent::Warned(warning)));
+                    let _ = call.report(StreamUpdate::Warned(warning));
                 }
             }
         }
@@ -404,8 +431,8 @@ fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
 /// Formats a frame as a message.
 pub(crate) fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     let track = match frame.track {
-        media::Track::Inbound => tandem_call::recording::Track::Inbound,
-        media::Track::Outbound => tandem_call::recording::Track::Outbound,
+        media::Track::Inbound => Track::Inbound,
+        media::Track::Outbound => Track::Outbound,
     };
     let frame = MediaFrame {
         track,

@@ -12,7 +12,7 @@ use tandem_call::id::{ConversationId, LegId};
 use tandem_clock as clock;
 use tandem_dialect::conversation::ConversationEnd;
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, SocketMessage};
+use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
 use tandem_metrics::turns::Turns;
@@ -103,7 +103,7 @@ pub(super) async fn run(
     };
     talk.notes.end(talk.turns.totals());
     if let Some(socket) = talk.socket.take() {
-        tokio::spawn(socket.close(crate::stream::NORMAL, ""));
+        tokio::spawn(socket.close(NORMAL, ""));
     }
     status
 }
