@@ -35,12 +35,12 @@ use tandem_http::websocket::Socket;
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
 use tandem_speech::recognise::{self, RecogniseError, RecognitionSession};
+use tandem_streams::Ready;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
-use crate::stream::Ready;
 use backend::{BackendMessage, ConversationBackend};
 use notes::ConversationLog;
 use turn_taking::{ConversationFact, TurnOutput, TurnTaking};

@@ -21,11 +21,11 @@ use tandem_history::event_log::{EventLog, Exchanged, Line};
 use tandem_http::exchange::HttpExchange;
 use tandem_media as media;
 use tandem_sip as sip;
+use tandem_streams::Ready;
 use tokio::sync::oneshot;
 
 use crate::call_task::CallState;
 use crate::conversation::ConversationUpdate;
-use crate::stream::Ready;
 
 /// Number of waiting messages from which optional ones are refused: requests of applications, INFO, provisional
 /// responses. Media events then wait in the engine. Necessary messages are still accepted; their number is bounded by

@@ -20,6 +20,7 @@ use tandem_sip as sip;
 use tandem_siprec as siprec;
 use tandem_speech::tap::SpeechTap;
 use tandem_stir::SigningOutcome;
+use tandem_streams::StreamHandle;
 use tokio::task::AbortHandle;
 
 use self::calling::Callee;
@@ -33,7 +34,6 @@ use crate::dtmf;
 use crate::loopback::{CallChain, LoopbackDialog};
 use crate::reason;
 use crate::redirect::Redirects;
-use crate::stream::StreamHandle;
 
 /// All data of one leg.
 pub(crate) struct LegIo {

@@ -28,13 +28,13 @@ use tandem_speech::Voice;
 use tandem_speech::recognise::Recogniser;
 use tandem_stir::Stir;
 use tandem_store::{Store, StoreError};
+use tandem_streams::local::LocalStreams;
 use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
 use crate::conferences::Conferences;
 use crate::followers::Followers;
-use crate::local_streams::LocalStreams;
 
 /// The services that calls use. One instance for the server.
 pub struct Services {

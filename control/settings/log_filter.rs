@@ -65,7 +65,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 26] = [
+const CONTROL: [&str; 27] = [
     "accounts",
     "agent",
     "audio",
@@ -88,6 +88,7 @@ const CONTROL: [&str; 26] = [
     "speech",
     "stir",
     "store",
+    "streams",
     "telnyx",
     "texml",
     "twilio",

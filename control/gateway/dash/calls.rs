@@ -18,7 +18,7 @@ use tandem_clock as clock;
 use tandem_dialect::Context;
 use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
 use tandem_runtime::followers::Following;
-use tandem_runtime::local_streams::LocalStream;
+use tandem_streams::local::LocalStream;
 use tandem_telnyx::{self as telnyx, rest};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;

@@ -21,7 +21,7 @@ use tandem_clock as clock;
 use tandem_routing::agent_program;
 use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_runtime::followers::Following;
-use tandem_runtime::local_streams::LocalStream;
+use tandem_streams::local::LocalStream;
 use tandem_twilio as twilio;
 use tokio_tungstenite::tungstenite::Message;
 

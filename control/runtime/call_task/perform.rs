@@ -24,6 +24,7 @@ use tandem_routing::trunk::identity::ParentLeg;
 use tandem_routing::trunk::numbering::Numbering;
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
+use tandem_streams::StreamHandle;
 
 use super::CallTask;
 use crate::document;
@@ -31,7 +32,6 @@ use crate::dtmf;
 use crate::inbox::Message;
 use crate::leg::{self, LegIo, OutgoingCall};
 use crate::machine_detection;
-use crate::stream::StreamHandle;
 use crate::transcripts;
 
 /// How long a call's first request waits for its record to be stored.

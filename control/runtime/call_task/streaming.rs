@@ -9,11 +9,11 @@ use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamStatus};
 use tandem_clock as clock;
 use tandem_history::event_log::Line;
 use tandem_media as media;
+use tandem_streams::{CallOver, NewStream, Ready, StreamCall, StreamHandle, StreamUpdate};
 
 use super::CallTask;
 use crate::inbox::{Inbox, Message};
 use crate::leg::LegIo;
-use crate::stream::{CallOver, NewStream, Ready, StreamCall, StreamHandle, StreamUpdate};
 use crate::track::tracks;
 
 /// The call of a stream: passes the stream's reports to the inbox.

@@ -17,6 +17,7 @@ use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
 use tandem_metrics::turns::Turns;
 use tandem_speech::recognise;
+use tandem_streams::Ready;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -25,7 +26,6 @@ use super::turn_taking::ConversationFact;
 use super::{ConversationInput, ConversationUpdate, LONGEST, ORDER, Onset, TAP_FRAMES, command, record, sleep_until};
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
-use crate::stream::Ready;
 
 /// Maximum number of WebSockets of one conversation; a lost one is reopened until then.
 const MOST_SOCKETS: u32 = 3;

@@ -5,9 +5,11 @@
 //! messages of the application, and reports its end to the call. When the socket is slow, audio to the application is
 //! dropped (the tap's ring). When too much audio waits for playback, audio from the application is refused (the
 //! source's limit). Both are counted and reported.
+#![forbid(unsafe_code)]
 
 mod container;
 mod fork;
+pub mod local;
 mod stats;
 
 use std::sync::Arc;
@@ -43,12 +45,12 @@ const BETWEEN_FILES: Duration = Duration::from_millis(800);
 /// its own.
 const AT_PEER: u64 = 1 << 63;
 /// Frames that may wait for a slow socket: two seconds of both directions.
-pub(crate) const TAP_FRAMES: usize = 200;
+pub const TAP_FRAMES: usize = 200;
 /// Capacity of a stream's queue of notes from its call.
 const NOTES: usize = 1024;
 
 /// A running stream, as seen by its call.
-pub(crate) struct StreamHandle {
+pub struct StreamHandle {
     notes: mpsc::Sender<StreamInput>,
     /// Id of the stream's media operation.
     pub op: OpId,
@@ -134,7 +136,7 @@ pub struct Ready {
 }
 
 /// The parts of a new stream.
-pub(crate) struct NewStream {
+pub struct NewStream {
     /// The leg of the stream.
     pub leg: LegId,
     /// Id of the stream's media operation.
@@ -161,7 +163,7 @@ pub(crate) struct NewStream {
 
 impl StreamHandle {
     /// Starts a stream. It reports to `call`.
-    pub(crate) fn start(client: Client, call: Box<dyn StreamCall>, new: NewStream) -> Self {
+    pub fn start(client: Client, call: Box<dyn StreamCall>, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
         let codec = plays(&new.spec, new.law);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
@@ -192,7 +194,7 @@ impl StreamHandle {
 
     /// Continues a stream that waited for the answer of its leg. `wire` creates its wire format, because the leg's
     /// codec is now known.
-    pub(crate) fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
+    pub fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
         let Some(PendingStream { begin, spec }) = self.waiting.take() else { return };
         self.codec = plays(&spec, law);
         // The stream may have ended.
@@ -200,18 +202,18 @@ impl StreamHandle {
     }
 
     /// Tells the stream that its audio has been played up to this mark.
-    pub(crate) fn mark(&self, name: Arc<str>) {
+    pub fn mark(&self, name: Arc<str>) {
         self.note(StreamInput::Mark(name));
     }
 
     /// Passes a DTMF digit of the leg to the stream.
-    pub(crate) fn dtmf(&self, digit: char) {
+    pub fn dtmf(&self, digit: char) {
         self.note(StreamInput::Dtmf(digit));
     }
 
     /// Handles that the leg was bridged. Returns the source to attach to the other leg, if that leg is to hear the
     /// application.
-    pub(crate) fn join(&self) -> Option<media::StreamSource> {
+    pub fn join(&self) -> Option<media::StreamSource> {
         if !self.plays || self.hearers == TargetLegs::Own {
             return None;
         }
@@ -221,19 +223,19 @@ impl StreamHandle {
     }
 
     /// Handles that the leg is alone again.
-    pub(crate) fn part(&self) {
+    pub fn part(&self) {
         if self.plays && self.hearers != TargetLegs::Own {
             self.note(StreamInput::Peer(None));
         }
     }
 
     /// Returns the id of the stream's media operation on the bridged leg.
-    pub(crate) fn peer_op(&self) -> OpId {
+    pub fn peer_op(&self) -> OpId {
         OpId(self.op.0 | AT_PEER)
     }
 
     /// Stops the stream.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.note(StreamInput::Stop);
     }
 
@@ -429,7 +431,7 @@ fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
 }
 
 /// Formats a frame as a message.
-pub(crate) fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
+pub fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     let track = match frame.track {
         media::Track::Inbound => Track::Inbound,
         media::Track::Outbound => Track::Outbound,
@@ -590,7 +592,7 @@ fn source_codec(codec: StreamCodec) -> media::SourceCodec {
 }
 
 /// Returns the codec of the audio for the application.
-pub(crate) fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
+pub fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
     match codec {
         None => media::TapCodec::Native,
         Some(StreamCodec::Pcmu) => media::TapCodec::Pcmu,
