@@ -57,7 +57,7 @@ use tandem_speech::{self as speech, Voice};
 use tandem_stir::Stir;
 use tandem_store::health::Check;
 use tandem_store::{self as store, Store, directory};
-use tandem_streams::local::LocalStreams;
+use tandem_streams::Streams;
 use tandem_telnyx::{self as telnyx, Telnyx};
 use tandem_texml as texml;
 use tandem_twilio as twilio;
@@ -256,6 +256,7 @@ impl Server {
         let sealer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects: dialects.clone() });
         let deliveries = Deliveries::new(store.clone(), client.clone(), sealer, WEBHOOKS_AT_A_TIME);
         let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
+        let stream_buffer = Duration::from_secs(config.streams.buffer_seconds.into());
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -268,7 +269,7 @@ impl Server {
             voice,
             recogniser,
             agents: Current::new(agents),
-            stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
+            streams: Streams::new(client.clone(), Arc::clone(&timings), stream_buffer, config.streams.idle()),
             stream_idle: config.streams.idle(),
             public_url: Arc::clone(&public_url),
             recordings,
@@ -280,7 +281,6 @@ impl Server {
             channels: Channels::default(),
             feed: Feed::default(),
             followers: Followers::default(),
-            local_streams: LocalStreams::default(),
             counters: Counters::new(BUILD, timings),
             fetches: TaskTracker::new(),
             sip: Arc::new(sip.handle()),

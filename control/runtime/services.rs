@@ -28,7 +28,7 @@ use tandem_speech::Voice;
 use tandem_speech::recognise::Recogniser;
 use tandem_stir::Stir;
 use tandem_store::{Store, StoreError};
-use tandem_streams::local::LocalStreams;
+use tandem_streams::Streams;
 use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
@@ -60,8 +60,8 @@ pub struct Services {
     pub recogniser: Arc<Recogniser>,
     /// The voice agents of the configuration.
     pub agents: Current<Agents>,
-    /// Maximum length of audio from a stream's application that may wait for playback.
-    pub stream_buffer: Duration,
+    /// The media streams to and from applications.
+    pub streams: Streams,
     /// Time without a sign of life after which the WebSocket of a stream is closed; `None` for no limit.
     pub stream_idle: Option<Duration>,
     /// Base URL of this server for others, without a trailing slash.
@@ -84,8 +84,6 @@ pub struct Services {
     pub feed: Feed,
     /// The subscribers in this process to the events of a leg.
     pub followers: Followers,
-    /// The parts of this server that wait for a leg's stream.
-    pub local_streams: LocalStreams,
     /// The counters for `/metrics`.
     pub counters: Counters,
     /// Running requests for documents; a shutdown waits for them.

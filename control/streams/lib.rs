@@ -36,6 +36,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 
 use container::container;
+use local::LocalStreams;
 use stats::{Carried, Noted, StreamStats};
 
 /// Minimum time between two audio files from an application. One file a second is allowed; the rest is tolerance for
@@ -48,6 +49,17 @@ const AT_PEER: u64 = 1 << 63;
 pub const TAP_FRAMES: usize = 200;
 /// Capacity of a stream's queue of notes from its call.
 const NOTES: usize = 1024;
+
+/// The streams of the server: their settings, and what they share.
+pub struct Streams {
+    client: Client,
+    timings: Arc<Timings>,
+    /// Maximum length of the application's audio that may wait for playback.
+    buffer: Duration,
+    /// Maximum time without a sign of life from the application; `None` for no limit.
+    idle: Option<Duration>,
+    local: LocalStreams,
+}
 
 /// A running stream, as seen by its call.
 pub struct StreamHandle {
@@ -139,6 +151,8 @@ pub struct Ready {
 pub struct NewStream {
     /// The leg of the stream.
     pub leg: LegId,
+    /// The account of the leg.
+    pub account: Arc<str>,
     /// Id of the stream's media operation.
     pub op: OpId,
     /// The settings of the order.
@@ -147,23 +161,48 @@ pub struct NewStream {
     pub wire: Box<dyn StreamWire>,
     /// The G.711 law of the leg.
     pub law: media::g711::Law,
-    /// Maximum length of the application's audio that may wait for playback.
-    pub buffer: Duration,
-    /// Maximum time without a sign of life from the application.
-    pub idle: Option<Duration>,
     /// Whether the leg is not answered yet: then the stream opens the socket and waits for [`StreamHandle::begin`].
     pub waits: bool,
     /// Id of the stream in the spelling of the application.
     pub name: String,
-    /// Receives the stream's times and counts.
-    pub timings: Arc<Timings>,
+}
+
+/// What a stream's task gets from the server.
+struct Resources {
+    client: Client,
+    buffer: Duration,
+    idle: Option<Duration>,
+    timings: Arc<Timings>,
     /// A pipe to a part of this server, which replaces the connection to the URL.
-    pub local: Option<DuplexStream>,
+    local: Option<DuplexStream>,
+}
+
+impl Streams {
+    /// The streams of a server. `timings` receives their times and counts.
+    pub fn new(client: Client, timings: Arc<Timings>, buffer: Duration, idle: Option<Duration>) -> Self {
+        Self { client, timings, buffer, idle, local: LocalStreams::default() }
+    }
+
+    /// The parts of this server that wait for a leg's stream.
+    pub fn local(&self) -> &LocalStreams {
+        &self.local
+    }
+
+    /// Starts a stream. It reports to `call`.
+    pub fn start(&self, call: Box<dyn StreamCall>, new: NewStream) -> StreamHandle {
+        let resources = Resources {
+            client: self.client.of_account(&new.account),
+            buffer: self.buffer,
+            idle: self.idle,
+            timings: Arc::clone(&self.timings),
+            local: self.local.take(new.leg),
+        };
+        StreamHandle::start(resources, call, new)
+    }
 }
 
 impl StreamHandle {
-    /// Starts a stream. It reports to `call`.
-    pub fn start(client: Client, call: Box<dyn StreamCall>, new: NewStream) -> Self {
+    fn start(resources: Resources, call: Box<dyn StreamCall>, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
         let codec = plays(&new.spec, new.law);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
@@ -179,10 +218,10 @@ impl StreamHandle {
             attached: false,
             hearers: new.spec.hearers,
             codec,
-            buffer: new.buffer,
+            buffer: resources.buffer,
         };
         tokio::spawn(async move {
-            let status = match run(&client, &*call, new, begun, heard).await {
+            let status = match run(resources, &*call, new, begun, heard).await {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
@@ -249,19 +288,20 @@ impl StreamHandle {
 }
 
 async fn run(
-    client: &Client,
+    resources: Resources,
     call: &dyn StreamCall,
     new: NewStream,
     begun: Option<oneshot::Receiver<Begin>>,
     mut notes: mpsc::Receiver<StreamInput>,
 ) -> Result<(), StreamFailure> {
-    let NewStream { leg, spec, mut wire, mut law, buffer, idle, name, timings, local, .. } = new;
+    let NewStream { leg, spec, mut wire, mut law, name, .. } = new;
+    let Resources { client, buffer, idle, timings, local } = resources;
     if spec.form != StreamTransport::Messages {
-        return fork::run(client, call, &spec, (idle, local), &mut notes).await;
+        return fork::run(&client, call, &spec, (idle, local), &mut notes).await;
     }
     let began = clock::now().instant;
     let mut socket = tokio::select! {
-        opened = open(client, &spec.url, wire.handshake(), idle, local) => opened?,
+        opened = open(&client, &spec.url, wire.handshake(), idle, local) => opened?,
         () = stopped(&mut notes) => return Ok(()),
     };
     timings.took(Timing::StreamConnect, clock::now().instant.saturating_duration_since(began));

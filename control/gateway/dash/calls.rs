@@ -50,7 +50,7 @@ impl Dash {
         let control_id = telnyx::id::call_control_id(leg);
         // Subscribe before the call begins, so that no event and no message is missed.
         let following = services.followers.follow(leg).ok_or_else(|| rest::why_not_made(CreateError::Full))?;
-        let stream = services.local_streams.expect(leg).await;
+        let stream = services.streams.local().expect(leg).await;
         let (upstream, words) = self.upstreams.open(&control_id);
         let to = Address::Phone(to);
         let state = json!({ "agentId": agent, "timestamp": at.as_millisecond() }).to_string();

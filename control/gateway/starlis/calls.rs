@@ -56,7 +56,7 @@ impl Starlis {
         let leg = LegId::new(clock::time(), &mut rand::rng());
         // Subscribe before the call begins, so that no event and no message is missed.
         let following = services.followers.follow(leg).ok_or_else(|| "the server accepts no more calls".to_owned())?;
-        let stream = services.local_streams.expect(leg).await;
+        let stream = services.streams.local().expect(leg).await;
         let to = Address::Phone(wish.to.clone());
         let new = NewCall {
             stream: Some(self.stream()),

@@ -53,14 +53,12 @@ impl CallTask {
         let wire = dialect.stream(&account, &info, id, &spec, clock::time());
         let law = law_of(&info);
         let waits = spec.opens != ConnectTiming::AtAnswer && info.answered_at.is_none();
-        let (buffer, idle) = (services.stream_buffer, services.stream_idle);
-        let (name, timings) = (dialect.stream_id(id), Arc::clone(&services.counters.timings));
-        let local = services.local_streams.take(leg);
-        let new = NewStream { leg, op, spec, wire, law, buffer, idle, waits, name, timings, local };
+        let name = dialect.stream_id(id);
+        let call = Box::new(CallOfStream { inbox: self.inbox.clone(), leg, id });
+        let account = Arc::clone(&info.account);
+        let handle = services.streams.start(call, NewStream { leg, account, op, spec, wire, law, waits, name });
         let sip = &services.sip;
         let io = self.legs.entry(leg).or_insert_with(|| Box::new(LegIo::outgoing(leg, sip.clone())));
-        let call = Box::new(CallOfStream { inbox: self.inbox.clone(), leg, id });
-        let handle = StreamHandle::start(services.client.of_account(&info.account), call, new);
         io.streams.insert(id, handle);
     }
 
