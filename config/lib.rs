@@ -24,15 +24,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use tandem_accounts::Account;
+use tandem_agent::AgentConfig;
 use tandem_gateway::GatewaysConfig;
 use tandem_http::OriginConfig;
 use tandem_routing::number_pool::Block;
-use tandem_runtime::agent::AgentConfig;
-use tandem_runtime::siprec::SiprecConfig;
 use tandem_settings::{
     Application, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig,
     Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, WorksBy, provider_of_application,
 };
+use tandem_siprec::SiprecConfig;
 use tandem_speech::SpeechConfig;
 
 pub use error::{Errors, Fault, Origin};

@@ -18,9 +18,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use axum::Router;
 use tandem_accounts::{Account, Accounts};
+use tandem_agent::Agents;
+use tandem_audio::AudioRoom;
 use tandem_clock as clock;
 use tandem_config::Config;
-use tandem_dialect::Dialect;
+use tandem_dialect::delivery::DialectSigner;
+use tandem_dialect::{Dialect, Dialects};
 use tandem_gateway as gateway;
 use tandem_history::feed::Feed;
 use tandem_history::recordings::{RecordingFiles, Recordings};
@@ -29,22 +32,18 @@ use tandem_http::{Client, NetworkPolicy, Origins, Served, SystemResolver, tls_co
 use tandem_media as media;
 use tandem_metrics::timings::Timings;
 use tandem_metrics::{Build, Counters};
+use tandem_queues::Queues;
 use tandem_routing::channels::Channels;
 use tandem_routing::inventory::Inventory;
 use tandem_routing::number_pool::NumberPool;
 use tandem_routing::phones::{self, Phones};
 use tandem_routing::{Routing, trunk};
-use tandem_runtime::agent::Agents;
 use tandem_runtime::app::{App, Reload, Reloaded};
-use tandem_runtime::audio::AudioRoom;
 use tandem_runtime::conferences::Conferences;
 use tandem_runtime::followers::Followers;
-use tandem_runtime::local_streams::LocalStreams;
-use tandem_runtime::notify::{self, DialectSigner, Dialects};
-use tandem_runtime::queues::Queues;
+use tandem_runtime::notify;
 use tandem_runtime::registry::Calls;
 use tandem_runtime::services::Services;
-use tandem_runtime::siprec::Connectors;
 use tandem_runtime::{recovery, transcripts, usage};
 use tandem_server::{self as server, listener};
 use tandem_settings::current::Current;
@@ -52,11 +51,13 @@ use tandem_settings::log_filter::LOG;
 use tandem_settings::{DatabaseConfig, TrunkConfig};
 use tandem_signalwire as signalwire;
 use tandem_sip as sip;
+use tandem_siprec::Connectors;
 use tandem_speech::recognise::Recogniser;
 use tandem_speech::{self as speech, Voice};
 use tandem_stir::Stir;
 use tandem_store::health::Check;
 use tandem_store::{self as store, Store, directory};
+use tandem_streams::Streams;
 use tandem_telnyx::{self as telnyx, Telnyx};
 use tandem_texml as texml;
 use tandem_twilio as twilio;
@@ -255,6 +256,7 @@ impl Server {
         let sealer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects: dialects.clone() });
         let deliveries = Deliveries::new(store.clone(), client.clone(), sealer, WEBHOOKS_AT_A_TIME);
         let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
+        let stream_buffer = Duration::from_secs(config.streams.buffer_seconds.into());
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -267,7 +269,7 @@ impl Server {
             voice,
             recogniser,
             agents: Current::new(agents),
-            stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
+            streams: Streams::new(client.clone(), Arc::clone(&timings), stream_buffer, config.streams.idle()),
             stream_idle: config.streams.idle(),
             public_url: Arc::clone(&public_url),
             recordings,
@@ -279,7 +281,6 @@ impl Server {
             channels: Channels::default(),
             feed: Feed::default(),
             followers: Followers::default(),
-            local_streams: LocalStreams::default(),
             counters: Counters::new(BUILD, timings),
             fetches: TaskTracker::new(),
             sip: Arc::new(sip.handle()),

@@ -1,6 +1,6 @@
 //! Checks of `[[agents]]`.
 
-use tandem_runtime::agent::{AgentConfig, ToolConfig};
+use tandem_agent::{AgentConfig, ToolConfig};
 use tandem_speech::{Stt, Tts};
 
 use super::Report;

@@ -1,6 +1,6 @@
 //! Checks of `[[siprec]]`, the recording servers.
 
-use tandem_runtime::siprec::SiprecConfig;
+use tandem_siprec::SiprecConfig;
 
 use super::Report;
 use super::resources::{check_peer_uri, name};

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod conversation;
+pub mod delivery;
+mod dialects;
 pub mod script;
 
 use std::fmt;
@@ -36,6 +38,7 @@ use tandem_webhooks::RetryOn;
 use url::Url;
 
 use conversation::ConversationWire;
+pub use dialects::Dialects;
 use script::Script;
 
 /// The translation between the call model and one provider's API.

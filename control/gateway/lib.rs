@@ -4,7 +4,7 @@
 //! ```text
 //!   frontend ──HTTP──────► dash, starlis ──NewCall, Request──► registry
 //!            ◄─WebSocket── frontends     ◄─CallEvent────────── followers
-//!            ◄────────────────────────────messages───────────► local_streams
+//!            ◄────────────────────────────messages───────────► local streams
 //! ```
 #![forbid(unsafe_code)]
 

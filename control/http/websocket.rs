@@ -18,6 +18,8 @@ use url::Url;
 use crate::maybe_tls::{self, MaybeTls};
 use crate::{Client, FetchError, without_credentials};
 
+/// Close code of a normal end (RFC 6455 §7.4.1).
+pub const NORMAL: u16 = 1000;
 /// Maximum size of a message in octets: more than 30 s of linear samples at 24 kHz in base64.
 const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 /// Time limit from the first packet to the answer of the handshake.

@@ -7,6 +7,7 @@ pub mod quality;
 pub mod stir;
 pub mod timings;
 mod trunks;
+pub mod turns;
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ mod perform;
 mod queueing;
 mod recognition;
 mod siprec;
+mod streaming;
 mod supervise;
 mod tell;
 mod transfer;
@@ -17,17 +18,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
+use tandem_audio::AudioError;
 use tandem_call::Now;
 use tandem_call::call::{Call, NewLeg};
 use tandem_call::command::{Accepted, Refused};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
-use tandem_call::id::{CallId, LegId, OpId, StreamId};
+use tandem_call::id::{CallId, LegId, OpId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::{Play, RejectReason};
 use tandem_call::recording::Recording;
 use tandem_call::route::{Decision, Route};
-use tandem_call::stream::StreamStatus;
 use tandem_causes::Cause;
 use tandem_clock as clock;
 use tandem_history::event_log::{ADVICE, EventLog, Line};
@@ -44,13 +45,11 @@ use tandem_webhooks::Submitted;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::audio::AudioError;
 use crate::inbox::{Inbox, Message, Messages};
 use crate::leg::{self, LegIo};
 use crate::loopback::LoopbackDialog;
 use crate::registry::Calls;
 use crate::services::Services;
-use crate::stream::Ready;
 use supervise::Supervised;
 
 /// Maximum time for which an ended call waits for the final events of its legs.
@@ -728,19 +727,6 @@ impl CallTask {
             };
             self.call.handle_leg(clock::now(), leg, LegEvent::PlayFinished { op, end });
         }
-    }
-
-    fn attach_stream(&mut self, leg: LegId, id: StreamId, ready: Ready) {
-        let Some(io) = self.legs.get_mut(&leg) else { return };
-        let Some(stream) = io.streams.get_mut(&id) else { return };
-        stream.attached = true;
-        let (op, tracks) = (media::OpId(stream.op.0), stream.tracks);
-        io.command(media::Command::Tap { op, tracks, sink: ready.sink });
-        if let Some(source) = ready.source {
-            io.command(media::Command::Source { op, source });
-        }
-        self.join_streams(leg);
-        self.call.handle_leg(clock::now(), leg, LegEvent::Stream { id, status: StreamStatus::Started });
     }
 }
 

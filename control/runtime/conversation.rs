@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tandem_agent::Agent;
+use tandem_audio::AudioError;
 use tandem_call::command::{Command, Request};
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, Utterance};
 use tandem_call::id::{ConversationId, LegId, OpId};
@@ -33,14 +35,12 @@ use tandem_http::websocket::Socket;
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
 use tandem_speech::recognise::{self, RecogniseError, RecognitionSession};
+use tandem_streams::Ready;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::agent::Agent;
-use crate::audio::AudioError;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
-use crate::stream::Ready;
 use backend::{BackendMessage, ConversationBackend};
 use notes::ConversationLog;
 use turn_taking::{ConversationFact, TurnOutput, TurnTaking};

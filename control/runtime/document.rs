@@ -10,14 +10,12 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::program::instruction::Program;
 use tandem_clock as clock;
 use tandem_dialect::script::{Script, Step};
-use tandem_dialect::{Context, Dialect, Documents, Notice, SignInput};
+use tandem_dialect::{Context, Dialect, Dialects, Documents, Notice, SignInput};
 use tandem_http::exchange::{HttpAnswer, HttpExchange};
 use tandem_http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
-
-use crate::notify::Dialects;
 
 /// Maximum size of a document in octets.
 const MAX_DOCUMENT: usize = 64 * 1024;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+use tandem_audio::AudioError;
 use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::fetch::FetchFailure;
@@ -17,13 +18,12 @@ use tandem_history::event_log::{EventLog, Exchanged, Line};
 use tandem_http::exchange::HttpExchange;
 use tandem_media as media;
 use tandem_sip as sip;
+use tandem_streams::Ready;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audio::AudioError;
 use crate::call_task::CallState;
 use crate::conversation::ConversationUpdate;
-use crate::stream::Ready;
 
 /// Number of waiting messages from which optional ones are refused: requests of applications, INFO, provisional
 /// responses. Media events then wait in the engine. Necessary messages are still accepted; their number is bounded by

@@ -14,9 +14,13 @@ use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::output::HangupReason;
 use tandem_call::program::instruction::RejectReason;
 use tandem_media as media;
+use tandem_queues::{AgentRequest, QueueMembership};
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
+use tandem_siprec as siprec;
+use tandem_speech::tap::SpeechTap;
 use tandem_stir::SigningOutcome;
+use tandem_streams::StreamHandle;
 use tokio::task::AbortHandle;
 
 use self::calling::Callee;
@@ -28,12 +32,8 @@ use crate::conversation::ConversationHandle;
 use crate::document::ScriptSlot;
 use crate::dtmf;
 use crate::loopback::{CallChain, LoopbackDialog};
-use crate::queues::{AgentRequest, QueueMembership};
 use crate::reason;
 use crate::redirect::Redirects;
-use crate::siprec;
-use crate::speech_tap::SpeechTap;
-use crate::stream::StreamHandle;
 
 /// All data of one leg.
 pub(crate) struct LegIo {

@@ -1,9 +1,7 @@
 //! Live calls: one task a call drives the pure `Call` and performs what it orders.
 #![forbid(unsafe_code)]
 
-pub mod agent;
 pub mod app;
-pub mod audio;
 mod call_task;
 pub mod conferences;
 mod conversation;
@@ -12,22 +10,16 @@ mod dtmf;
 pub mod followers;
 mod inbox;
 mod leg;
-pub mod local_streams;
 mod loopback;
 mod machine_detection;
 pub mod notify;
-pub mod queues;
 mod reason;
 pub mod recovery;
 mod redirect;
 pub mod registry;
 mod reporting;
 pub mod services;
-pub mod siprec;
-mod speech_tap;
-mod stream;
 mod track;
 pub mod transcripts;
-mod turns;
 pub mod usage;
 pub mod verification;

@@ -5,36 +5,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_accounts::Accounts;
+use tandem_agent::Agents;
+use tandem_audio::AudioRoom;
 use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
 use tandem_call::leg::LegInfo;
+use tandem_dialect::Dialects;
 use tandem_history::feed::Feed;
 use tandem_history::recordings::RecordingFiles;
 use tandem_history::stored_media::StoredMedia;
 use tandem_http::Client;
 use tandem_media as media;
 use tandem_metrics::Counters;
+use tandem_queues::Queues;
 use tandem_routing::channels::{Barred, Channels};
 use tandem_routing::{InternalDestination, Outbound, Routing};
 use tandem_settings::IceConfig;
 use tandem_settings::current::Current;
 use tandem_sip as sip;
+use tandem_siprec::Connectors;
 use tandem_speech::Voice;
 use tandem_speech::recognise::Recogniser;
 use tandem_stir::Stir;
 use tandem_store::{Store, StoreError};
+use tandem_streams::Streams;
 use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
-use crate::agent::Agents;
-use crate::audio::AudioRoom;
 use crate::conferences::Conferences;
 use crate::followers::Followers;
-use crate::local_streams::LocalStreams;
-use crate::notify::Dialects;
-use crate::queues::Queues;
-use crate::siprec::Connectors;
 
 /// The services that calls use. One instance for the server.
 pub struct Services {
@@ -60,8 +60,8 @@ pub struct Services {
     pub recogniser: Arc<Recogniser>,
     /// The voice agents of the configuration.
     pub agents: Current<Agents>,
-    /// Maximum length of audio from a stream's application that may wait for playback.
-    pub stream_buffer: Duration,
+    /// The media streams to and from applications.
+    pub streams: Streams,
     /// Time without a sign of life after which the WebSocket of a stream is closed; `None` for no limit.
     pub stream_idle: Option<Duration>,
     /// Base URL of this server for others, without a trailing slash.
@@ -84,8 +84,6 @@ pub struct Services {
     pub feed: Feed,
     /// The subscribers in this process to the events of a leg.
     pub followers: Followers,
-    /// The parts of this server that wait for a leg's stream.
-    pub local_streams: LocalStreams,
     /// The counters for `/metrics`.
     pub counters: Counters,
     /// Running requests for documents; a shutdown waits for them.

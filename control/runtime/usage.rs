@@ -11,10 +11,10 @@ use std::time::Duration;
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_accounts::usage::{TRIGGER, Trigger, Usage, today, with_those_below};
 use tandem_clock as clock;
+use tandem_dialect::delivery;
 use tandem_store::StoreError;
 use tandem_store::resources::{self, Resource};
 
-use crate::notify;
 use crate::registry::Calls;
 use crate::services::Services;
 
@@ -74,7 +74,7 @@ async fn fire(services: &Arc<Services>, mut row: Resource<Trigger>, figure: f64)
         && let Some(notice) = dialect.usage_reached(&account, &row, figure)
     {
         let queue = format!("usage {:032x}", row.id);
-        let delivery = notify::of_account(notice, &**dialect, &row.account, queue, rand::random());
+        let delivery = delivery::of_account(notice, &**dialect, &row.account, queue, rand::random());
         services.deliveries.enqueue(delivery).await?;
     }
     // If this fails, the trigger fires again, which is better than not at all.

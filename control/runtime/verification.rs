@@ -17,13 +17,12 @@ use tandem_call::id::LegId;
 use tandem_call::leg::{EndCause, LegInfo};
 use tandem_call::program::instruction::{AudioSource, Gather, Instruction, Play, Program, Speech};
 use tandem_clock as clock;
-use tandem_dialect::Notice;
+use tandem_dialect::{Notice, delivery};
 use tandem_routing::inventory::{InventoryError, VerifiedCaller};
 use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
 use tandem_store::resources::Resource;
 
 use crate::followers::Following;
-use crate::notify;
 use crate::registry::Calls;
 use crate::services::Services;
 
@@ -111,7 +110,7 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
     tracing::info!(account = %verification.account, verified = verified.is_some(), "verification call ended");
     let (Some(told), Some(leg)) = (verification.told, last) else { return };
     let Some(dialect) = services.dialects.get(verification.dialect) else { return };
-    let delivery = notify::delivery(told(&leg, verified), dialect.as_ref(), &leg, rand::random());
+    let delivery = delivery::of_leg(told(&leg, verified), dialect.as_ref(), &leg, rand::random());
     if let Err(error) = services.deliveries.enqueue(delivery).await {
         tracing::error!(%error, "notice not stored");
     }

@@ -65,8 +65,10 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 22] = [
+const CONTROL: [&str; 27] = [
     "accounts",
+    "agent",
+    "audio",
     "causes",
     "clock",
     "console",
@@ -76,14 +78,17 @@ const CONTROL: [&str; 22] = [
     "http",
     "markup",
     "metrics",
+    "queues",
     "routing",
     "runtime",
     "server",
     "settings",
     "signalwire",
+    "siprec",
     "speech",
     "stir",
     "store",
+    "streams",
     "telnyx",
     "texml",
     "twilio",

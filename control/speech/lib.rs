@@ -12,6 +12,7 @@ mod espeak;
 mod over_http;
 pub mod recognise;
 mod ssml;
+pub mod tap;
 mod voices;
 
 use std::path::PathBuf;

@@ -18,7 +18,7 @@ use tandem_clock as clock;
 use tandem_dialect::Context;
 use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
 use tandem_runtime::followers::Following;
-use tandem_runtime::local_streams::LocalStream;
+use tandem_streams::local::LocalStream;
 use tandem_telnyx::{self as telnyx, rest};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
@@ -50,7 +50,7 @@ impl Dash {
         let control_id = telnyx::id::call_control_id(leg);
         // Subscribe before the call begins, so that no event and no message is missed.
         let following = services.followers.follow(leg).ok_or_else(|| rest::why_not_made(CreateError::Full))?;
-        let stream = services.local_streams.expect(leg).await;
+        let stream = services.streams.local().expect(leg).await;
         let (upstream, words) = self.upstreams.open(&control_id);
         let to = Address::Phone(to);
         let state = json!({ "agentId": agent, "timestamp": at.as_millisecond() }).to_string();

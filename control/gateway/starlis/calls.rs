@@ -21,7 +21,7 @@ use tandem_clock as clock;
 use tandem_routing::agent_program;
 use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_runtime::followers::Following;
-use tandem_runtime::local_streams::LocalStream;
+use tandem_streams::local::LocalStream;
 use tandem_twilio as twilio;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -56,7 +56,7 @@ impl Starlis {
         let leg = LegId::new(clock::time(), &mut rand::rng());
         // Subscribe before the call begins, so that no event and no message is missed.
         let following = services.followers.follow(leg).ok_or_else(|| "the server accepts no more calls".to_owned())?;
-        let stream = services.local_streams.expect(leg).await;
+        let stream = services.streams.local().expect(leg).await;
         let to = Address::Phone(wish.to.clone());
         let new = NewCall {
             stream: Some(self.stream()),

@@ -8,13 +8,12 @@ use tandem_call::address::Address;
 use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
-use tandem_call::id::{LegId, OpId, RecordingId, StreamId};
+use tandem_call::id::{LegId, OpId, RecordingId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::machine_detection::{DetectionResult, MachineDetection};
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
-use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamStatus};
 use tandem_causes::{NO_PHONE, NO_TRUNK};
 use tandem_clock as clock;
 use tandem_dialect::{Context, ReportedError};
@@ -25,6 +24,7 @@ use tandem_routing::trunk::identity::ParentLeg;
 use tandem_routing::trunk::numbering::Numbering;
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
+use tandem_streams::StreamHandle;
 
 use super::CallTask;
 use crate::document;
@@ -32,7 +32,6 @@ use crate::dtmf;
 use crate::inbox::Message;
 use crate::leg::{self, LegIo, OutgoingCall};
 use crate::machine_detection;
-use crate::stream::{NewStream, StreamHandle};
 use crate::transcripts;
 
 /// How long a call's first request waits for its record to be stored.
@@ -400,64 +399,6 @@ impl CallTask {
         io.renders.insert(op, task.abort_handle());
     }
 
-    fn start_stream(&mut self, leg: LegId, op: OpId, id: StreamId, spec: StreamSpec) {
-        let Some(info) = self.call.leg(leg).cloned() else { return };
-        let services = &self.services;
-        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
-        let Some((dialect, account)) = found else {
-            let status = StreamStatus::Failed(StreamFault::Internal.because("unknown account or dialect"));
-            return self.found_out(leg, LegEvent::Stream { id, status });
-        };
-        let wire = dialect.stream(&account, &info, id, &spec, clock::time());
-        let law = law_of(&info);
-        let waits = spec.opens != ConnectTiming::AtAnswer && info.answered_at.is_none();
-        let (buffer, idle) = (services.stream_buffer, services.stream_idle);
-        let (name, timings) = (dialect.stream_id(id), Arc::clone(&services.counters.timings));
-        let local = services.local_streams.take(leg);
-        let new = NewStream { leg, id, op, spec, wire, law, buffer, idle, waits, name, timings, local };
-        let sip = &services.sip;
-        let io = self.legs.entry(leg).or_insert_with(|| Box::new(LegIo::outgoing(leg, sip.clone())));
-        let handle = StreamHandle::start(services.client.of_account(&info.account), self.inbox.clone(), new);
-        io.streams.insert(id, handle);
-    }
-
-    /// Continues the leg's streams that were opened before it was answered.
-    fn begin_streams(&mut self, leg: LegId) {
-        let Some(info) = self.call.leg(leg).cloned() else { return };
-        let services = &self.services;
-        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
-        let (Some((dialect, account)), Some(io)) = (found, self.legs.get_mut(&leg)) else { return };
-        for (id, stream) in &mut io.streams {
-            stream.begin(law_of(&info), |spec| dialect.stream(&account, &info, *id, spec, clock::time()));
-        }
-    }
-
-    /// Plays the audio of this leg's stream applications to the bridged leg too, as far as it is meant for that leg.
-    pub(super) fn join_streams(&self, leg: LegId) {
-        let Some(io) = self.legs.get(&leg) else { return };
-        let Some(peer) = io.bridged_with.and_then(|peer| self.legs.get(&peer)) else { return };
-        for stream in io.streams.values().filter(|stream| stream.attached) {
-            if let Some(source) = stream.join() {
-                peer.command(media::Command::Source { op: media::OpId(stream.peer_op().0), source });
-            }
-        }
-    }
-
-    /// Removes a stream and disconnects it from the audio of its leg and of the bridged leg.
-    pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
-        let io = self.legs.get_mut(&leg)?;
-        let stream = io.streams.remove(&id)?;
-        io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
-        if stream.plays {
-            io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
-            let peer = io.bridged_with.and_then(|peer| self.legs.get(&peer));
-            if let Some(peer) = peer {
-                peer.command(media::Command::Unsource { op: media::OpId(stream.peer_op().0) });
-            }
-        }
-        Some(stream)
-    }
-
     pub(super) fn release(&mut self, leg: LegId) {
         self.sequences.remove(&leg);
         self.own_recordings.remove(&leg);
@@ -522,10 +463,6 @@ impl CallTask {
             let _ = inbox.post(Message::Fetched { leg, id, line, exchange, speaks, result });
         });
     }
-}
-
-fn law_of(leg: &LegInfo) -> media::g711::Law {
-    if leg.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu }
 }
 
 /// The reason that a destination cannot be called, in words.

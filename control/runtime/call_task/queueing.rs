@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tandem_call::id::{LegId, OpId};
 use tandem_call::output::LegEvent;
 use tandem_clock as clock;
+use tandem_queues::Pair;
 
 use super::CallTask;
 use crate::inbox::Message;
-use crate::queues::{self, Pair};
 use crate::registry::Calls;
 
 impl CallTask {
@@ -20,7 +20,7 @@ impl CallTask {
                 if entered.new {
                     let (services, queue) = (Arc::clone(services), entered.queue.clone());
                     tokio::spawn(async move {
-                        if let Err(error) = queues::keep(&services.store, &queue).await {
+                        if let Err(error) = tandem_queues::keep(&services.store, &queue).await {
                             tracing::error!(%error, queue = %queue.name, "queue not stored");
                         }
                     });
@@ -42,7 +42,7 @@ impl CallTask {
             .legs
             .get(&leg)
             .and_then(|io| io.queue_membership.as_ref())
-            .and_then(super::super::queues::QueueMembership::wait_again);
+            .and_then(tandem_queues::QueueMembership::wait_again);
         self.calls.connect_to_agent(pair);
     }
 

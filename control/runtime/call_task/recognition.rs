@@ -6,9 +6,10 @@ use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::Track;
 use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
 use tandem_media as media;
+use tandem_speech::tap::{RecognitionOwner, SpeechTap, TAP_CODEC, TAP_FRAMES};
 
 use super::CallTask;
-use crate::speech_tap::{RecognitionOwner, SpeechTap, TAP_CODEC, TAP_FRAMES};
+use crate::inbox::Message;
 
 impl CallTask {
     pub(super) fn listen(&mut self, leg: LegId, op: OpId, how: &RecognitionSpec) {
@@ -56,7 +57,11 @@ impl CallTask {
         }
         // Finished taps are removed here, as nothing else does it.
         io.speech_taps.retain(|_, ear| !ear.is_over());
-        io.speech_taps.insert(op, SpeechTap::open(listener, sessions, reader, leg, inbox));
+        let report = move |event| {
+            // The call may be over.
+            let _ = inbox.post(Message::Own(leg, event));
+        };
+        io.speech_taps.insert(op, SpeechTap::open(listener, sessions, reader, report));
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_clock as clock;
 use tandem_media as media;
 use tandem_sip as sip;
+use tandem_siprec::{NewSession, RecordedLeg, Session, SiprecUpdate};
 
 use super::{CallTask, PendingTeardown};
-use crate::siprec::{NewSession, RecordedLeg, Session, SiprecUpdate};
 
 impl CallTask {
     pub(super) fn start_siprec(&mut self, leg: LegId, ops: (OpId, OpId), id: SiprecId, spec: Box<SiprecSpec>) {

@@ -12,7 +12,7 @@ use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
 use tandem_call::stream::StreamStatus;
 use tandem_call::transcription::TranscriptState;
 use tandem_causes::Cause;
-use tandem_dialect::{Context, Dialect, ReportedError};
+use tandem_dialect::{Context, Dialect, ReportedError, delivery};
 use tandem_history::event_log::ADVICE;
 use tandem_history::notification::{Level, Notification};
 use tandem_history::records;
@@ -24,7 +24,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{CallTask, OwnRecording, PendingTeardown};
-use crate::notify;
 use crate::services::Services;
 
 /// Problems of one call that are stored as reports and notifications; later ones are only in its log.
@@ -299,7 +298,7 @@ impl Services {
         }
         let notices = notices.into_iter().enumerate();
         notices
-            .map(|(place, notice)| notify::delivery(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
+            .map(|(place, notice)| delivery::of_leg(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
             .collect()
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_audio::AudioError;
 use tandem_call::Target;
 use tandem_call::conference::event::RoomAudio;
 use tandem_call::event::{EventKind, Playback, PlaybackEnd};
@@ -20,7 +21,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Conferences;
-use crate::audio::AudioError;
 use crate::document::{self, Asker, ScriptSlot};
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;

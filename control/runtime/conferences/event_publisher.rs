@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tandem_call::conference::event::ConferenceEvent;
-use tandem_dialect::Context;
+use tandem_dialect::{Context, delivery};
 use tokio::sync::mpsc;
 
 use super::history;
-use crate::notify;
 use crate::services::Services;
 
 /// Waiting events at which optional ones are dropped. Events that must be known are still accepted; their number is
@@ -65,7 +64,7 @@ pub(super) async fn tell(services: &Services, event: &ConferenceEvent, sequence:
         Context { public_url: Arc::clone(&services.public_url), sequence: *sequence, recording: None, queue: None };
     for notice in dialect.conference(&account, event, &context) {
         *sequence += u32::from(notice.numbered);
-        let delivery = notify::conference_delivery(notice, dialect.as_ref(), info, rand::random());
+        let delivery = delivery::of_conference(notice, dialect.as_ref(), info, rand::random());
         if let Err(error) = services.deliveries.enqueue(delivery).await {
             tracing::error!(%error, conference = %info.id, "notice not stored");
         }

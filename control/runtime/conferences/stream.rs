@@ -11,13 +11,13 @@ use tandem_call::stream::{StreamFacts, StreamFailure, StreamFault, StreamSpec, S
 use tandem_clock as clock;
 use tandem_dialect::StreamWire;
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, SocketMessage};
+use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
+use tandem_streams::{TAP_FRAMES, tap_codec, written};
 use tokio::sync::oneshot;
 
 use super::Conferences;
 use super::event_publisher::EventPublisher;
-use crate::stream::{NORMAL, TAP_FRAMES, tap_codec, written};
 
 /// Maximum number of streams of one conference at the same time.
 pub(super) const MOST: usize = 8;

@@ -9,7 +9,7 @@ use tandem_call::stream::{StreamFailure, StreamFault};
 use tandem_dialect::conversation::{ConversationCommand, ConversationEvent, ConversationWire};
 use tandem_http::websocket::{Socket, SocketMessage};
 
-use crate::agent::{Agent, AgentOutput};
+use tandem_agent::{Agent, AgentOutput};
 
 /// The other side of a conversation.
 pub(super) enum ConversationBackend {

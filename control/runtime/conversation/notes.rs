@@ -10,11 +10,11 @@ use tandem_call::id::LegId;
 use tandem_clock as clock;
 use tandem_history::event_log::Line;
 use tandem_http::without_credentials;
+use tandem_metrics::turns::Totals;
 use tandem_speech::recognise::RecogniseError;
 
 use super::turn_taking::ConversationFact;
 use crate::inbox::Inbox;
-use crate::turns::Totals;
 
 /// Maximum number of lines of one conversation, so that a long one leaves room for the rest of its call. Later lines
 /// are only counted.

@@ -4,29 +4,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tandem_agent::AgentConfig;
+use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
 use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
 use tandem_call::id::{ConversationId, LegId};
 use tandem_clock as clock;
 use tandem_dialect::conversation::ConversationEnd;
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, SocketMessage};
+use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
+use tandem_metrics::turns::Turns;
 use tandem_speech::recognise;
+use tandem_streams::Ready;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::notes::ConversationLog;
 use super::turn_taking::ConversationFact;
 use super::{ConversationInput, ConversationUpdate, LONGEST, ORDER, Onset, TAP_FRAMES, command, record, sleep_until};
-use crate::agent::AgentConfig;
-use crate::agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
-use crate::agent::tools;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
-use crate::stream::Ready;
-use crate::turns::Turns;
 
 /// Maximum number of WebSockets of one conversation; a lost one is reopened until then.
 const MOST_SOCKETS: u32 = 3;
@@ -104,7 +103,7 @@ pub(super) async fn run(
     };
     talk.notes.end(talk.turns.totals());
     if let Some(socket) = talk.socket.take() {
-        tokio::spawn(socket.close(crate::stream::NORMAL, ""));
+        tokio::spawn(socket.close(NORMAL, ""));
     }
     status
 }
@@ -269,7 +268,7 @@ impl RealtimeTask<'_> {
                 RealtimeOutput::Pause(false) => self.writer.iter().for_each(media::StreamWriter::resume),
                 RealtimeOutput::Run(call, tool, arguments) => {
                     let client = self.client.clone();
-                    self.running.spawn(async move { (call, tools::ask(client, tool, arguments).await) });
+                    self.running.spawn(async move { (call, tandem_agent::call_tool(client, tool, arguments).await) });
                 }
                 RealtimeOutput::Press(digits) => self.post(ConversationUpdate::Press(digits)),
                 RealtimeOutput::Record(on) => command(self.inbox, self.leg, record(on)),

@@ -11,16 +11,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use tandem_agent::words;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, Inputs, Sensitivity};
 use tandem_call::program::instruction::{AudioSource, Speech};
 use tandem_call::recognition::RecognitionEvent;
 use tandem_call::stream::StreamFault;
 use tandem_dialect::conversation::{ConversationCommand, ConversationEnd, ConversationEvent, InterruptPolicy};
+use tandem_metrics::turns::{Totals, Turn, Turns};
 use tandem_speech::recognise::PAUSE;
 
 use super::phrases::{Phrases, is_markup};
-use crate::agent::words;
-use crate::turns::{Totals, Turn, Turns};
 
 /// Maximum number of waiting pieces. Further pieces are dropped, and the application gets an error.
 const MOST_PIECES: usize = 512;

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use tandem_agent::Agents;
 use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationSpec, ConversationTarget, Utterance};
 use tandem_call::program::instruction::{Converse, Instruction};
-use tandem_runtime::agent::Agents;
 
 use super::error::ApiError;
 use super::parameters::Parameters;

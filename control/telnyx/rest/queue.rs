@@ -11,8 +11,8 @@ use tandem_accounts::Account;
 use tandem_call::command::{Command, Request};
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
+use tandem_queues::{self as queues, MOST_WAITING, Member, QueueError, QueueSnapshot};
 use tandem_runtime::app::App;
-use tandem_runtime::queues::{self, MOST_WAITING, Member, QueueError, QueueSnapshot};
 use tandem_store::StoreFailed;
 
 use super::error::ApiError;

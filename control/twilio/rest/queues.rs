@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_call::command::Command;
 use tandem_call::id::{LegId, QueueId};
-use tandem_runtime::queues::{self, DEFAULT_MOST, MOST_WAITING, Member, QueueError, QueueSnapshot, Queues};
+use tandem_queues::{self as queues, DEFAULT_MOST, MOST_WAITING, Member, QueueError, QueueSnapshot, Queues};
 
 use super::super::error::ApiError;
 use super::super::family::Owner;

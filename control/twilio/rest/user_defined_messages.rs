@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use tandem_call::Target;
 use tandem_call::id::LegId;
 use tandem_call::leg::{LegInfo, Status};
-use tandem_dialect::{Body, Notice};
-use tandem_runtime::notify;
+use tandem_dialect::{Body, Notice, delivery};
 use tandem_store::resources::{self, Filter, Kind, Resource};
 
 use super::super::error::ApiError;
@@ -158,7 +157,7 @@ async fn deliver(
     let body = Body::Form(parameters.map(|(name, value)| (name.to_owned(), value)).into());
     let notice = Notice { event: "user-defined-message".into(), target, failover: None, body, numbered: false };
     let dialect = services.dialects.get(&leg.dialect).ok_or_else(ApiError::internal)?;
-    let delivery = notify::delivery(notice, dialect.as_ref(), leg, rand::random());
+    let delivery = delivery::of_leg(notice, dialect.as_ref(), leg, rand::random());
     Ok(services.deliveries.enqueue(delivery).await?)
 }
 

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tandem_accounts::Account;
+use tandem_audio as audio;
 use tandem_clock as clock;
 use tandem_history::stored_media::{MOST_OCTETS, NotStored, StoredFile};
 use tandem_runtime::app::App;
-use tandem_runtime::audio;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
 

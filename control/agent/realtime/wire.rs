@@ -9,7 +9,7 @@ use super::super::config::Protocol;
 
 /// The encoding of audio, the same in both directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Format {
+pub enum Format {
     /// G.711 µ-law, 8 kHz.
     Pcmu,
     /// Linear PCM, 16 bits, little endian, 24 kHz.
@@ -18,7 +18,7 @@ pub(crate) enum Format {
 
 impl Format {
     /// Octets per millisecond.
-    pub(crate) fn octets(self) -> u64 {
+    pub fn octets(self) -> u64 {
         match self {
             Self::Pcmu => 8,
             Self::Pcm24 => 48,
@@ -104,7 +104,7 @@ fn flat(tool: &Value) -> Option<Value> {
 }
 
 /// A message with the caller's audio, in the session's format.
-pub(crate) fn append(octets: &[u8]) -> String {
+pub fn append(octets: &[u8]) -> String {
     let mut text = String::with_capacity(64 + octets.len() / 3 * 4);
     text.push_str(r#"{"type":"input_audio_buffer.append","audio":""#);
     STANDARD.encode_string(octets, &mut text);
@@ -148,7 +148,7 @@ pub(super) fn respond(instructions: Option<&str>) -> Value {
 
 /// A message of the model.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// The session's settings are accepted.
     Updated,
     /// The caller speaks (`true`) or has paused (`false`).
@@ -191,7 +191,7 @@ pub(crate) enum Event {
 }
 
 /// Decodes a message. An invalid message becomes [`Event::Error`] with the code [`MALFORMED`].
-pub(crate) fn decode(text: &str) -> Event {
+pub fn decode(text: &str) -> Event {
     let Ok(event) = serde_json::from_str::<Value>(text) else {
         return malformed("the model's message is not JSON");
     };

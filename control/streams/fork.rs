@@ -3,19 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tandem_call::id::{LegId, StreamId};
 use tandem_call::stream::{
     ByteOrder, RtpForm, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport,
 };
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, SocketMessage};
+use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
 use tokio::io::DuplexStream;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::{NORMAL, Ready, StreamInput, TAP_FRAMES, tap_codec};
-use crate::inbox::{Inbox, Message as CallMessage};
+use super::{Ready, StreamCall, StreamInput, StreamUpdate, TAP_FRAMES, tap_codec};
 
 /// Samples in a frame of 20 ms.
 const FRAME: usize = 160;
@@ -27,8 +25,7 @@ const MOST_FRAMES: u8 = 6;
 /// Sends audio until the stream is stopped or its leg has ended.
 pub(super) async fn run(
     client: &Client,
-    inbox: &Inbox,
-    (leg, id): (LegId, StreamId),
+    call: &dyn StreamCall,
     spec: &StreamSpec,
     (idle, local): (Option<Duration>, Option<DuplexStream>),
     notes: &mut mpsc::Receiver<StreamInput>,
@@ -40,8 +37,7 @@ pub(super) async fn run(
     };
     let linear = StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little);
     let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(Some(linear)));
-    let ready = CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source: None }) };
-    inbox.post(ready).map_err(|_| StreamFault::Internal.because("the call is over"))?;
+    call.report(StreamUpdate::Ready(Box::new(Ready { sink, source: None })))?;
     let mut mix = Mix { both: spec.track == tandem_call::recording::Track::Both && sender.mixes(), waiting: None };
     loop {
         tokio::select! {

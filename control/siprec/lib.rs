@@ -1,7 +1,7 @@
 //! A session with a recording server (SIPREC, RFC 7866). It consists of a call to the server and a media session for
 //! each direction of the recorded leg, which sends the audio that a tap of the leg copies. The leg's call makes its
-//! decisions in `tandem_call::siprec`. The call's task owns this session and passes it the SIP events
-//! (`call_task/siprec.rs`).
+//! decisions in `tandem_call::siprec`. The call's task owns this session and passes it the SIP events.
+#![forbid(unsafe_code)]
 
 mod connector;
 mod metadata;
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::id::{LegId, OpId, SiprecId};
 use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::recording::Track;
 use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_media as media;
 use tandem_sip as sip;
@@ -110,8 +111,7 @@ impl Session {
     ) -> Result<Self, SiprecFailure> {
         let NewSession { connector, id, ops, spec, sip, preferred, now } = new;
         let both = [(media::Track::Inbound, ops.0), (media::Track::Outbound, ops.1)];
-        let tracks = crate::track::tracks(spec.track);
-        let copies = both.into_iter().filter(|(track, _)| tracks.has(*track)).map(|(track, op)| {
+        let copies = both.into_iter().filter(|(track, _)| records(spec.track, *track)).map(|(track, op)| {
             let mut session = open().map_err(|error| SiprecFault::Internal.because(error.to_string()))?;
             session.set_codecs(&connector.codecs());
             if connector.srtp != media::Srtp::Off {
@@ -399,5 +399,14 @@ fn failure(answered: bool, cause: sip::EndCause, status: Option<u16>, reason: Op
         }
         (sip::EndCause::Timeout, _) => SiprecFault::Timeout.because("the recording server did not answer"),
         _ => SiprecFault::Unreachable.because(format!("the recording server cannot be called: {cause}")),
+    }
+}
+
+/// Whether a session for these tracks has a copy of this one.
+fn records(wanted: Track, one: media::Track) -> bool {
+    match wanted {
+        Track::Inbound => one == media::Track::Inbound,
+        Track::Outbound => one == media::Track::Outbound,
+        Track::Both => true,
     }
 }

@@ -25,7 +25,7 @@ use super::chat::ToolCall;
 use super::config::{AgentConfig, HttpTool, Interruptions};
 use super::tools::{self, ToolAction, Tools};
 
-pub(crate) use wire::{Event, Format, append, decode};
+pub use wire::{Event, Format, append, decode};
 
 /// Time after a sound of the caller at which playout continues, if the model has reported no speech.
 const DOUBT: Duration = Duration::from_millis(700);
@@ -46,7 +46,7 @@ const MOST_CUT: usize = 64;
 
 /// An action for the shell.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum RealtimeOutput {
+pub enum RealtimeOutput {
     /// Send this message to the model.
     Send(Value),
     /// Play this audio, in the session's format.
@@ -82,7 +82,7 @@ struct Item {
 }
 
 /// The state of one conversation.
-pub(crate) struct Dialogue {
+pub struct Dialogue {
     how: Arc<AgentConfig>,
     spec: AgentSpec,
     tools: Tools,
@@ -122,7 +122,7 @@ pub(crate) struct Dialogue {
 
 impl Dialogue {
     /// A dialogue that has not started yet, for an agent and what its document adds.
-    pub(crate) fn new(how: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
+    pub fn new(how: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
         let longest = Duration::from_secs(how.max_seconds.into());
         Self {
             tools: Tools::new(&how.tools, spec.collects.as_deref()),
@@ -158,22 +158,22 @@ impl Dialogue {
     }
 
     /// The audio format, which is final once [`Self::is_ready`] is true.
-    pub(crate) fn format(&self) -> Format {
+    pub fn format(&self) -> Format {
         self.format
     }
 
     /// Whether the model has accepted the audio format.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.is_ready
     }
 
     /// The next action.
-    pub(crate) fn poll_output(&mut self) -> Option<RealtimeOutput> {
+    pub fn poll_output(&mut self) -> Option<RealtimeOutput> {
         self.acts.pop_front()
     }
 
     /// The time at which [`Self::handle_timeout`] is due.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref().and_then(|(_, latest)| *latest);
         let answer = self.answer_due.map(|(at, _)| at);
         [self.heard_at, leaving, answer, self.in_doubt, self.keys_at, self.silence, self.ends]
@@ -183,14 +183,14 @@ impl Dialogue {
     }
 
     /// A session starts: the first one, or the one after a lost session.
-    pub(crate) fn begin(&mut self, now: Instant) {
+    pub fn begin(&mut self, now: Instant) {
         (self.is_ready, self.answers, self.asked, self.caller_speaks) = (false, false, None, false);
         self.answer_due = Some((now + self.how.model.timeout(), true));
         self.update();
     }
 
     /// Takes an event of the model. `queued`: the audio that still waits for playout.
-    pub(crate) fn event(&mut self, now: Instant, queued: Duration, event: Event) {
+    pub fn event(&mut self, now: Instant, queued: Duration, event: Event) {
         self.waits(now, queued);
         self.all_heard();
         match event {
@@ -267,7 +267,7 @@ impl Dialogue {
     }
 
     /// The caller may have started to speak. Playout pauses until the model decides, which takes a little longer.
-    pub(crate) fn sounds(&mut self, now: Instant, queued: Duration) {
+    pub fn sounds(&mut self, now: Instant, queued: Duration) {
         self.waits(now, queued);
         if self.queued > 0 && self.hears_voices() && self.in_doubt.is_none() && !self.caller_speaks {
             self.in_doubt = Some(now + DOUBT);
@@ -419,7 +419,7 @@ impl Dialogue {
     }
 
     /// Takes the result of a tool's request.
-    pub(crate) fn ran(&mut self, now: Instant, call: &str, result: Result<String, String>) {
+    pub fn ran(&mut self, now: Instant, call: &str, result: Result<String, String>) {
         if self.running.remove(call) {
             let text = result.unwrap_or_else(|why| json!({ "error": why }).to_string());
             self.result(call, &text);
@@ -450,7 +450,7 @@ impl Dialogue {
     }
 
     /// Takes a DTMF digit of the caller.
-    pub(crate) fn key(&mut self, now: Instant, queued: Duration, key: char) {
+    pub fn key(&mut self, now: Instant, queued: Duration, key: char) {
         self.waits(now, queued);
         (self.silence, self.asked_in_silence) = (None, 0);
         if self.how.interruptions != Interruptions::None && self.spec.interruptible != Some(false) {
@@ -476,7 +476,7 @@ impl Dialogue {
     }
 
     /// Handles all timeouts that are due at `now`.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, queued: Duration) {
+    pub fn handle_timeout(&mut self, now: Instant, queued: Duration) {
         self.waits(now, queued);
         if self.in_doubt.is_some_and(|at| at <= now) {
             self.in_doubt = None;
@@ -512,7 +512,7 @@ impl Dialogue {
 
     /// The model has failed for good: the server's own voice apologises, then the caller is transferred to the
     /// fallback, if there is one.
-    pub(crate) fn failed(&mut self) {
+    pub fn failed(&mut self) {
         self.answer_due = None;
         let phrases = &self.how.phrases;
         let said = |text: &Arc<str>| {

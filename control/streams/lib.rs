@@ -5,19 +5,22 @@
 //! messages of the application, and reports its end to the call. When the socket is slow, audio to the application is
 //! dropped (the tap's ring). When too much audio waits for playback, audio from the application is refused (the
 //! source's limit). Both are counted and reported.
+#![forbid(unsafe_code)]
 
 mod container;
 mod fork;
+pub mod local;
 mod stats;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::id::{LegId, OpId};
 use tandem_call::leg::TargetLegs;
-use tandem_call::output::{Invite, LegEvent};
+use tandem_call::output::Invite;
 use tandem_call::program::instruction::Warning;
+use tandem_call::recording::Track;
 use tandem_call::stream::{
     BidirectionalMode, ByteOrder, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec,
     StreamStatus, StreamTransport,
@@ -26,14 +29,14 @@ use tandem_clock as clock;
 use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
 use tandem_history::event_log::Line;
 use tandem_http::Client;
-use tandem_http::websocket::{Socket, SocketMessage};
+use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
 use tandem_metrics::timings::{Timing, Timings};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::inbox::{Inbox, Message as CallMessage};
 use container::container;
+use local::LocalStreams;
 use stats::{Carried, Noted, StreamStats};
 
 /// Minimum time between two audio files from an application. One file a second is allowed; the rest is tolerance for
@@ -43,21 +46,30 @@ const BETWEEN_FILES: Duration = Duration::from_millis(800);
 /// its own.
 const AT_PEER: u64 = 1 << 63;
 /// Frames that may wait for a slow socket: two seconds of both directions.
-pub(crate) const TAP_FRAMES: usize = 200;
+pub const TAP_FRAMES: usize = 200;
 /// Capacity of a stream's queue of notes from its call.
 const NOTES: usize = 1024;
-/// Close code of a normal end (RFC 6455 §7.4.1).
-pub(crate) const NORMAL: u16 = 1000;
+
+/// The streams of the server: their settings, and what they share.
+pub struct Streams {
+    client: Client,
+    timings: Arc<Timings>,
+    /// Maximum length of the application's audio that may wait for playback.
+    buffer: Duration,
+    /// Maximum time without a sign of life from the application; `None` for no limit.
+    idle: Option<Duration>,
+    local: LocalStreams,
+}
 
 /// A running stream, as seen by its call.
-pub(crate) struct StreamHandle {
+pub struct StreamHandle {
     notes: mpsc::Sender<StreamInput>,
     /// Id of the stream's media operation.
     pub op: OpId,
     /// Whether the application may send audio.
     pub plays: bool,
     /// Directions that the application receives.
-    pub tracks: media::Tracks,
+    pub track: Track,
     /// Whether the socket is open and the leg's audio flows.
     pub attached: bool,
     hearers: TargetLegs,
@@ -91,6 +103,42 @@ enum StreamInput {
     Stop,
 }
 
+/// The call of a stream, as the stream sees it.
+pub trait StreamCall: Send + Sync {
+    /// Takes a report. Never waits.
+    ///
+    /// # Errors
+    /// The call is over.
+    fn report(&self, update: StreamUpdate) -> Result<(), CallOver>;
+
+    /// Adds a line to the call's log.
+    fn log(&self, line: Line);
+}
+
+/// A report of a stream to its call.
+pub enum StreamUpdate {
+    /// The socket is open, but the leg is not answered yet.
+    Open,
+    /// The socket is open, and the stream starts: attach this media.
+    Ready(Box<Ready>),
+    /// The application sends these DTMF digits: `0-9 A-D * #`.
+    Press(String),
+    /// A message of the application was not usable.
+    Warned(Warning),
+    /// The stream has ended.
+    Over(StreamStatus),
+}
+
+/// The call is over and takes no more reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallOver;
+
+impl From<CallOver> for StreamFailure {
+    fn from(_: CallOver) -> Self {
+        StreamFault::Internal.because("the call is over")
+    }
+}
+
 /// The media of a stream, passed to the call when the socket is open.
 pub struct Ready {
     /// Receives the leg's audio.
@@ -100,11 +148,11 @@ pub struct Ready {
 }
 
 /// The parts of a new stream.
-pub(crate) struct NewStream {
+pub struct NewStream {
     /// The leg of the stream.
     pub leg: LegId,
-    /// Id of the stream.
-    pub id: StreamId,
+    /// The account of the leg.
+    pub account: Arc<str>,
     /// Id of the stream's media operation.
     pub op: OpId,
     /// The settings of the order.
@@ -113,23 +161,48 @@ pub(crate) struct NewStream {
     pub wire: Box<dyn StreamWire>,
     /// The G.711 law of the leg.
     pub law: media::g711::Law,
-    /// Maximum length of the application's audio that may wait for playback.
-    pub buffer: Duration,
-    /// Maximum time without a sign of life from the application.
-    pub idle: Option<Duration>,
     /// Whether the leg is not answered yet: then the stream opens the socket and waits for [`StreamHandle::begin`].
     pub waits: bool,
     /// Id of the stream in the spelling of the application.
     pub name: String,
-    /// Receives the stream's times and counts.
-    pub timings: Arc<Timings>,
+}
+
+/// What a stream's task gets from the server.
+struct Resources {
+    client: Client,
+    buffer: Duration,
+    idle: Option<Duration>,
+    timings: Arc<Timings>,
     /// A pipe to a part of this server, which replaces the connection to the URL.
-    pub local: Option<DuplexStream>,
+    local: Option<DuplexStream>,
+}
+
+impl Streams {
+    /// The streams of a server. `timings` receives their times and counts.
+    pub fn new(client: Client, timings: Arc<Timings>, buffer: Duration, idle: Option<Duration>) -> Self {
+        Self { client, timings, buffer, idle, local: LocalStreams::default() }
+    }
+
+    /// The parts of this server that wait for a leg's stream.
+    pub fn local(&self) -> &LocalStreams {
+        &self.local
+    }
+
+    /// Starts a stream. It reports to `call`.
+    pub fn start(&self, call: Box<dyn StreamCall>, new: NewStream) -> StreamHandle {
+        let resources = Resources {
+            client: self.client.of_account(&new.account),
+            buffer: self.buffer,
+            idle: self.idle,
+            timings: Arc::clone(&self.timings),
+            local: self.local.take(new.leg),
+        };
+        StreamHandle::start(resources, call, new)
+    }
 }
 
 impl StreamHandle {
-    /// Starts a stream. It reports to `inbox`.
-    pub(crate) fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
+    fn start(resources: Resources, call: Box<dyn StreamCall>, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
         let codec = plays(&new.spec, new.law);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
@@ -141,27 +214,26 @@ impl StreamHandle {
             notes,
             op: new.op,
             plays: new.spec.playout.is_some(),
-            tracks: crate::track::tracks(new.spec.track),
+            track: new.spec.track,
             attached: false,
             hearers: new.spec.hearers,
             codec,
-            buffer: new.buffer,
+            buffer: resources.buffer,
         };
         tokio::spawn(async move {
-            let (leg, id) = (new.leg, new.id);
-            let status = match run(&client, &inbox, new, begun, heard).await {
+            let status = match run(resources, &*call, new, begun, heard).await {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
             // The call may have ended.
-            let _ = inbox.post(CallMessage::Stream { leg, id, status });
+            let _ = call.report(StreamUpdate::Over(status));
         });
         handle
     }
 
     /// Continues a stream that waited for the answer of its leg. `wire` creates its wire format, because the leg's
     /// codec is now known.
-    pub(crate) fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
+    pub fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
         let Some(PendingStream { begin, spec }) = self.waiting.take() else { return };
         self.codec = plays(&spec, law);
         // The stream may have ended.
@@ -169,18 +241,18 @@ impl StreamHandle {
     }
 
     /// Tells the stream that its audio has been played up to this mark.
-    pub(crate) fn mark(&self, name: Arc<str>) {
+    pub fn mark(&self, name: Arc<str>) {
         self.note(StreamInput::Mark(name));
     }
 
     /// Passes a DTMF digit of the leg to the stream.
-    pub(crate) fn dtmf(&self, digit: char) {
+    pub fn dtmf(&self, digit: char) {
         self.note(StreamInput::Dtmf(digit));
     }
 
     /// Handles that the leg was bridged. Returns the source to attach to the other leg, if that leg is to hear the
     /// application.
-    pub(crate) fn join(&self) -> Option<media::StreamSource> {
+    pub fn join(&self) -> Option<media::StreamSource> {
         if !self.plays || self.hearers == TargetLegs::Own {
             return None;
         }
@@ -190,19 +262,19 @@ impl StreamHandle {
     }
 
     /// Handles that the leg is alone again.
-    pub(crate) fn part(&self) {
+    pub fn part(&self) {
         if self.plays && self.hearers != TargetLegs::Own {
             self.note(StreamInput::Peer(None));
         }
     }
 
     /// Returns the id of the stream's media operation on the bridged leg.
-    pub(crate) fn peer_op(&self) -> OpId {
+    pub fn peer_op(&self) -> OpId {
         OpId(self.op.0 | AT_PEER)
     }
 
     /// Stops the stream.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.note(StreamInput::Stop);
     }
 
@@ -216,27 +288,26 @@ impl StreamHandle {
 }
 
 async fn run(
-    client: &Client,
-    inbox: &Inbox,
+    resources: Resources,
+    call: &dyn StreamCall,
     new: NewStream,
     begun: Option<oneshot::Receiver<Begin>>,
     mut notes: mpsc::Receiver<StreamInput>,
 ) -> Result<(), StreamFailure> {
-    let NewStream { leg, id, spec, mut wire, mut law, buffer, idle, name, timings, local, .. } = new;
+    let NewStream { leg, spec, mut wire, mut law, name, .. } = new;
+    let Resources { client, buffer, idle, timings, local } = resources;
     if spec.form != StreamTransport::Messages {
-        return fork::run(client, inbox, (leg, id), &spec, (idle, local), &mut notes).await;
+        return fork::run(&client, call, &spec, (idle, local), &mut notes).await;
     }
     let began = clock::now().instant;
     let mut socket = tokio::select! {
-        opened = open(client, &spec.url, wire.handshake(), idle, local) => opened?,
+        opened = open(&client, &spec.url, wire.handshake(), idle, local) => opened?,
         () = stopped(&mut notes) => return Ok(()),
     };
     timings.took(Timing::StreamConnect, clock::now().instant.saturating_duration_since(began));
     socket.send(wire.connected()).await?;
     if let Some(begun) = begun {
-        inbox
-            .post(CallMessage::StreamOpen { leg, id })
-            .map_err(|_| StreamFault::Internal.because("the call is over"))?;
+        call.report(StreamUpdate::Open)?;
         let Some(begin) = answered(&mut socket, &mut notes, begun).await? else {
             socket.close(NORMAL, "").await;
             return Ok(());
@@ -250,7 +321,7 @@ async fn run(
     let (source, own) = spec.playout.map(|_| media::source(plays, buffer)).unzip();
     let note = |(text, data): Noted| {
         let line = Line { at: clock::time(), leg: Some(leg), kind: "stream".into(), text, data: Some(Box::new(data)) };
-        inbox.log().push_line(line);
+        call.log(line);
     };
     let mut speech = StreamPlayback {
         own,
@@ -265,8 +336,7 @@ async fn run(
         gaps: media::Underruns::default(),
     };
     let ready = Ready { sink, source };
-    let outcome =
-        carry(&mut socket, wire.as_mut(), &mut tap, &mut speech, &mut notes, (inbox, leg, id), ready, note).await;
+    let outcome = carry(&mut socket, wire.as_mut(), &mut tap, &mut speech, &mut notes, call, ready, note).await;
     let carried = Carried { dropped: tap.dropped(), underruns: speech.underruns() };
     note(speech.tally.end(clock::now().instant, &name, carried, &speech.timings));
     match outcome? {
@@ -309,13 +379,12 @@ async fn carry(
     tap: &mut media::TapReader,
     speech: &mut StreamPlayback,
     notes: &mut mpsc::Receiver<StreamInput>,
-    (inbox, leg, id): (&Inbox, LegId, StreamId),
+    call: &dyn StreamCall,
     ready: Ready,
     note: impl Fn(Noted),
 ) -> Result<End, StreamFailure> {
     socket.send(wire.start()).await?;
-    let ready = CallMessage::StreamReady { leg, id, ready: Box::new(ready) };
-    inbox.post(ready).map_err(|_| StreamFault::Internal.because("the call is over"))?;
+    call.report(StreamUpdate::Ready(Box::new(ready)))?;
 
     let mut complaints = Complaints::default();
     loop {
@@ -349,7 +418,7 @@ async fn carry(
                     SocketMessage::Text(text) => match wire.decode(&text) {
                         Ok(StreamMessage::Press(digits)) => {
                             // The call may have ended.
-                            let _ = inbox.post(CallMessage::StreamPress { leg, id, digits });
+                            let _ = call.report(StreamUpdate::Press(digits));
                             None
                         }
                         Ok(message) => {
@@ -365,7 +434,7 @@ async fn carry(
                 }
                 if let Some(warning) = complaints.first(problem) {
                     // The call may have ended.
-                    let _ = inbox.post(CallMessage::Own(leg, LegEvent::Warned(warning)));
+                    let _ = call.report(StreamUpdate::Warned(warning));
                 }
             }
         }
@@ -402,10 +471,10 @@ fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
 }
 
 /// Formats a frame as a message.
-pub(crate) fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
+pub fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     let track = match frame.track {
-        media::Track::Inbound => tandem_call::recording::Track::Inbound,
-        media::Track::Outbound => tandem_call::recording::Track::Outbound,
+        media::Track::Inbound => Track::Inbound,
+        media::Track::Outbound => Track::Outbound,
     };
     let frame = MediaFrame {
         track,
@@ -563,7 +632,7 @@ fn source_codec(codec: StreamCodec) -> media::SourceCodec {
 }
 
 /// Returns the codec of the audio for the application.
-pub(crate) fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
+pub fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
     match codec {
         None => media::TapCodec::Native,
         Some(StreamCodec::Pcmu) => media::TapCodec::Pcmu,

@@ -1,35 +1,33 @@
-//! Speech taps: each is a task that passes a leg's audio from a tap to a recogniser, and the recognised words to the
-//! call's inbox.
+//! Speech taps: each is a task that passes a leg's audio from a tap to a recogniser, and reports the recognised words.
 //!
 //! A task ends with its recogniser's last result, after [`SpeechTap::finish`] or the end of the leg's audio. Dropping the
 //! [`SpeechTap`] ends the task at once, without a further result.
 
-use tandem_call::id::{LegId, OpId, TranscriptionId};
+use tandem_call::id::{OpId, TranscriptionId};
 use tandem_call::output::LegEvent;
 use tandem_call::recognition::RecognitionEvent;
 use tandem_call::recording::Track;
 use tandem_call::transcription::TranscriptionStatus;
 use tandem_media as media;
-use tandem_speech::recognise::{RecogniseError, RecognitionSession, samples};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use crate::inbox::{Inbox, Message};
+use crate::recognise::{RecogniseError, RecognitionSession, samples};
 
 /// Frames of 20 ms that may wait for a task: two seconds of both directions. Further audio is dropped.
-pub(crate) const TAP_FRAMES: usize = 200;
+pub const TAP_FRAMES: usize = 200;
 /// The audio format of the taps.
-pub(crate) const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
+pub const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
 
 /// The handle of a speech tap, kept by its call.
-pub(crate) struct SpeechTap {
+pub struct SpeechTap {
     finish: Option<oneshot::Sender<()>>,
     task: AbortHandle,
 }
 
 /// The purpose of a speech tap.
 #[derive(Clone, Copy)]
-pub(crate) enum RecognitionOwner {
+pub enum RecognitionOwner {
     /// A gather.
     Gather(OpId),
     /// A live transcription.
@@ -37,38 +35,33 @@ pub(crate) enum RecognitionOwner {
 }
 
 impl SpeechTap {
-    /// Starts a task with one recogniser for each of these directions.
-    pub(crate) fn open(
+    /// Starts a task with one recogniser for each of these directions. `report` gets the results for the leg.
+    pub fn open(
         listener: RecognitionOwner,
         sessions: Vec<(Track, RecognitionSession)>,
         tap: media::TapReader,
-        leg: LegId,
-        inbox: Inbox,
+        report: impl Fn(LegEvent) + Send + Sync + 'static,
     ) -> Self {
         let (finish, finished) = oneshot::channel();
         let task = tokio::spawn(async move {
-            let say = |event| {
-                // The call may be over.
-                let _ = inbox.post(Message::Own(leg, event));
-            };
             let failed = listen(sessions, tap, finished, |track, heard| {
                 if let Some(event) = listener.heard(track, heard) {
-                    say(event);
+                    report(event);
                 }
             })
             .await;
-            say(listener.ended(failed));
+            report(listener.ended(failed));
         });
         Self { finish: Some(finish), task: task.abort_handle() }
     }
 
     /// Whether the task has ended.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.task.is_finished()
     }
 
     /// Stops listening; the remaining results are still reported.
-    pub(crate) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         self.finish = None;
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! Limits: an account has at most [`MOST_QUEUES`] queues, and each accepts at most [`MOST_WAITING`] legs; further ones
 //! are refused.
+#![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -488,5 +489,4 @@ fn between(from: Timestamp, until: Timestamp) -> Duration {
 }
 
 #[cfg(test)]
-#[path = "queues_tests.rs"]
 mod tests;

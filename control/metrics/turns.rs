@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// A turn whose reply has begun to play.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Turn {
+pub struct Turn {
     /// Number of the turn, from 1.
     pub number: u32,
     /// Time until the final words were known; `None` for a stream, whose application recognises the words itself.
@@ -27,7 +27,7 @@ pub(crate) struct Turn {
 
 /// The turns of a conversation or a stream.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Turns {
+pub struct Turns {
     /// The caller's last end of speech that no words (or no audio of a stream) have followed yet.
     paused: Option<Instant>,
     open: Option<Open>,
@@ -36,7 +36,7 @@ pub(crate) struct Turns {
 
 /// The figures of all turns together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Totals {
+pub struct Totals {
     /// Number of turns whose reply began to play.
     pub turns: u32,
     /// Number of replies that were interrupted.
@@ -59,7 +59,7 @@ struct Open {
 
 impl Turns {
     /// The caller stopped speaking at this time.
-    pub(crate) fn caller_paused(&mut self, at: Instant) {
+    pub fn caller_paused(&mut self, at: Instant) {
         match &mut self.open {
             // A live engine may report the words before the voice detector reports the pause.
             Some(open) if open.ended.is_none() => open.ended = Some(at),
@@ -68,14 +68,14 @@ impl Turns {
     }
 
     /// The final words of the caller are known.
-    pub(crate) fn heard(&mut self, now: Instant) {
+    pub fn heard(&mut self, now: Instant) {
         // Further words before the reply belong to the same turn. They count from the last end of speech.
         let earlier = self.open.filter(|open| open.token.is_none()).and_then(|open| open.ended);
         self.open = Some(Open { ended: self.paused.take().or(earlier), words: now, token: None });
     }
 
     /// The application began a reply.
-    pub(crate) fn replied(&mut self, now: Instant, reply: u64) {
+    pub fn replied(&mut self, now: Instant, reply: u64) {
         if let Some(open) = &mut self.open {
             open.token.get_or_insert((now, reply));
         }
@@ -83,7 +83,7 @@ impl Turns {
 
     /// The first audio of a reply was passed on. Returns the turn that is now complete; `None` if the reply belongs to
     /// no turn, or if the end of speech is unknown.
-    pub(crate) fn spoke(&mut self, now: Instant, reply: u64) -> Option<Turn> {
+    pub fn spoke(&mut self, now: Instant, reply: u64) -> Option<Turn> {
         let (token, of) = self.open?.token?;
         if reply < of {
             return None;
@@ -98,26 +98,26 @@ impl Turns {
 
     /// The application of a stream sends its first audio after a silence. Returns the turn that is now complete; `None`
     /// if the caller had not spoken before.
-    pub(crate) fn spoke_at_last(&mut self, now: Instant) -> Option<Turn> {
+    pub fn spoke_at_last(&mut self, now: Instant) -> Option<Turn> {
         let ended = self.paused.take()?;
         Some(self.close(None, None, now.saturating_duration_since(ended)))
     }
 
     /// The application's audio was interrupted. If it was the reply of an open turn, this turn ends.
-    pub(crate) fn interrupted(&mut self) {
+    pub fn interrupted(&mut self) {
         self.open = None;
         self.totals.interruptions = self.totals.interruptions.saturating_add(1);
     }
 
     /// The reply that had begun is canceled: the caller continues to speak, and the turn stays open.
-    pub(crate) fn withdrawn(&mut self) {
+    pub fn withdrawn(&mut self) {
         if let Some(open) = &mut self.open {
             open.token = None;
         }
     }
 
     /// Returns the figures of all turns so far.
-    pub(crate) fn totals(&self) -> Totals {
+    pub fn totals(&self) -> Totals {
         self.totals
     }
 
@@ -132,7 +132,7 @@ impl Turns {
 
 impl Turn {
     /// Returns the turn as JSON for a call's log, with times in ms.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let ms = |time: Option<Duration>| time.map(|time| time.as_millis() as u64);
         let Self { number, words, token, audio } = self;
         json!({
@@ -156,7 +156,7 @@ impl fmt::Display for Turn {
 
 impl Totals {
     /// Returns the mean time to the first audio; `None` without turns.
-    pub(crate) fn mean(&self) -> Option<Duration> {
+    pub fn mean(&self) -> Option<Duration> {
         self.audio.checked_div(self.turns)
     }
 }

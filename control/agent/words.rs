@@ -24,7 +24,7 @@ const WHOLE: [&str; 16] = [
 ];
 
 /// How long to wait after a pause until the caller's turn counts as complete.
-pub(crate) fn wait_after(text: &str) -> Duration {
+pub fn wait_after(text: &str) -> Duration {
     let text = text.trim();
     let last = text.split_whitespace().next_back().map(bare).unwrap_or_default();
     let only = bare(text);
@@ -40,13 +40,13 @@ pub(crate) fn wait_after(text: &str) -> Duration {
 }
 
 /// Whether the words only show that the caller listens: one to three words, all of agreement.
-pub(crate) fn is_agreement(text: &str) -> bool {
+pub fn is_agreement(text: &str) -> bool {
     let words: Vec<String> = text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
     (1..=3).contains(&words.len()) && words.iter().all(|word| AGREEMENT.contains(&word.as_str()))
 }
 
 /// Whether the words are an echo: two or more words that also occur, in this order, in what is being said.
-pub(crate) fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bool {
+pub fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bool {
     let plain = |text: &str| text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect::<Vec<_>>();
     let heard = plain(text);
     let said: Vec<String> = says.flat_map(plain).collect();

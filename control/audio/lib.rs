@@ -1,4 +1,5 @@
 //! Audio for playback from all sources: synthesised, fetched, inline, or a local file.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ pub(super) enum Piece {
 
 /// A tool call of the model.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct ToolCall {
+pub struct ToolCall {
     /// The model's id of the call.
     pub(super) id: String,
     /// The name of the tool.

@@ -10,7 +10,7 @@ use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing, Timings};
 use tandem_speech::recognise::{PAUSE, SpeechEdges};
 
-use crate::turns::Turns;
+use tandem_metrics::turns::Turns;
 
 /// Silence of an application after which its next audio counts as a new reply.
 const SILENCE: Duration = Duration::from_millis(100);

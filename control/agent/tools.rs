@@ -219,7 +219,7 @@ fn fault(schema: &Value, value: &Value) -> Option<String> {
 }
 
 /// Sends a tool's request and returns the text about the answer for the model.
-pub(crate) async fn ask(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
+pub async fn call_tool(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
     let mut url = tool.url.clone();
     let mut headers: Vec<(String, String)> =
         tool.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();

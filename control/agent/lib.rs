@@ -7,15 +7,16 @@
 //! ```
 //!
 //! An agent whose model takes and makes audio itself uses `realtime` instead of `responder` and `chat`.
+#![forbid(unsafe_code)]
 
 mod chat;
 mod config;
 mod history;
-pub(crate) mod realtime;
+pub mod realtime;
 mod responder;
 mod spoken;
-pub(crate) mod tools;
-pub(crate) mod words;
+mod tools;
+pub mod words;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,10 +32,12 @@ use chat::Asking;
 use foldhash::HashMap;
 use responder::{Responder, ResponderOutput};
 
+pub use chat::ToolCall;
 pub use config::{
     AgentConfig, HttpTool, Interruptions, ModelConfig, Patience, PhraseConfig, Protocol, ToolConfig,
     TransferDestination,
 };
+pub use tools::call_tool;
 
 /// The agents of the configuration by name.
 #[derive(Debug, Default)]
@@ -159,7 +162,7 @@ impl Agent {
             ResponderOutput::StopThinking => self.asking = None,
             ResponderOutput::Run { id, tool, arguments } => {
                 let client = self.client.clone();
-                self.running.spawn(async move { (id, tools::ask(client, tool, arguments).await) });
+                self.running.spawn(async move { (id, call_tool(client, tool, arguments).await) });
             }
         }
         None

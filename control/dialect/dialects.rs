@@ -1,0 +1,29 @@
+//! The dialects of this server.
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+use tandem_call::id::LegId;
+
+use crate::Dialect;
+
+/// The dialects by name.
+#[derive(Clone, Default)]
+pub struct Dialects(HashMap<&'static str, Arc<dyn Dialect>>);
+
+impl Dialects {
+    /// Creates the table from the dialects.
+    pub fn new(dialects: impl IntoIterator<Item = Arc<dyn Dialect>>) -> Self {
+        Self(dialects.into_iter().map(|dialect| (dialect.name(), dialect)).collect())
+    }
+
+    /// Finds the leg of a call id in the spelling of any dialect.
+    pub fn parse_call_id(&self, text: &str) -> Option<LegId> {
+        self.0.values().find_map(|dialect| dialect.parse_call_id(text))
+    }
+
+    /// Returns the dialect with this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Dialect>> {
+        self.0.get(name)
+    }
+}

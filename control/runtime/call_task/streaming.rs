@@ -1,0 +1,118 @@
+//! The streams of a leg: start, connection to the leg's audio and to that of the bridged leg, end.
+
+use std::sync::Arc;
+
+use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::leg::LegInfo;
+use tandem_call::output::LegEvent;
+use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamStatus};
+use tandem_clock as clock;
+use tandem_history::event_log::Line;
+use tandem_media as media;
+use tandem_streams::{CallOver, NewStream, Ready, StreamCall, StreamHandle, StreamUpdate};
+
+use super::CallTask;
+use crate::inbox::{Inbox, Message};
+use crate::leg::LegIo;
+use crate::track::tracks;
+
+/// The call of a stream: passes the stream's reports to the inbox.
+struct CallOfStream {
+    inbox: Inbox,
+    leg: LegId,
+    id: StreamId,
+}
+
+impl StreamCall for CallOfStream {
+    fn report(&self, update: StreamUpdate) -> Result<(), CallOver> {
+        let (leg, id) = (self.leg, self.id);
+        let message = match update {
+            StreamUpdate::Open => Message::StreamOpen { leg, id },
+            StreamUpdate::Ready(ready) => Message::StreamReady { leg, id, ready },
+            StreamUpdate::Press(digits) => Message::StreamPress { leg, id, digits },
+            StreamUpdate::Warned(warning) => Message::Own(leg, LegEvent::Warned(warning)),
+            StreamUpdate::Over(status) => Message::Stream { leg, id, status },
+        };
+        self.inbox.post(message).map_err(|_| CallOver)
+    }
+
+    fn log(&self, line: Line) {
+        self.inbox.log().push_line(line);
+    }
+}
+
+impl CallTask {
+    pub(super) fn start_stream(&mut self, leg: LegId, op: OpId, id: StreamId, spec: StreamSpec) {
+        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let services = &self.services;
+        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
+        let Some((dialect, account)) = found else {
+            let status = StreamStatus::Failed(StreamFault::Internal.because("unknown account or dialect"));
+            return self.found_out(leg, LegEvent::Stream { id, status });
+        };
+        let wire = dialect.stream(&account, &info, id, &spec, clock::time());
+        let law = law_of(&info);
+        let waits = spec.opens != ConnectTiming::AtAnswer && info.answered_at.is_none();
+        let name = dialect.stream_id(id);
+        let call = Box::new(CallOfStream { inbox: self.inbox.clone(), leg, id });
+        let account = Arc::clone(&info.account);
+        let handle = services.streams.start(call, NewStream { leg, account, op, spec, wire, law, waits, name });
+        let sip = &services.sip;
+        let io = self.legs.entry(leg).or_insert_with(|| Box::new(LegIo::outgoing(leg, sip.clone())));
+        io.streams.insert(id, handle);
+    }
+
+    pub(super) fn attach_stream(&mut self, leg: LegId, id: StreamId, ready: Ready) {
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let Some(stream) = io.streams.get_mut(&id) else { return };
+        stream.attached = true;
+        let (op, tracks) = (media::OpId(stream.op.0), tracks(stream.track));
+        io.command(media::Command::Tap { op, tracks, sink: ready.sink });
+        if let Some(source) = ready.source {
+            io.command(media::Command::Source { op, source });
+        }
+        self.join_streams(leg);
+        self.call.handle_leg(clock::now(), leg, LegEvent::Stream { id, status: StreamStatus::Started });
+    }
+
+    /// Continues the leg's streams that were opened before it was answered.
+    pub(super) fn begin_streams(&mut self, leg: LegId) {
+        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let services = &self.services;
+        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
+        let (Some((dialect, account)), Some(io)) = (found, self.legs.get_mut(&leg)) else { return };
+        for (id, stream) in &mut io.streams {
+            stream.begin(law_of(&info), |spec| dialect.stream(&account, &info, *id, spec, clock::time()));
+        }
+    }
+
+    /// Plays the audio of this leg's stream applications to the bridged leg too, as far as it is meant for that leg.
+    pub(super) fn join_streams(&self, leg: LegId) {
+        let Some(io) = self.legs.get(&leg) else { return };
+        let Some(peer) = io.bridged_with.and_then(|peer| self.legs.get(&peer)) else { return };
+        for stream in io.streams.values().filter(|stream| stream.attached) {
+            if let Some(source) = stream.join() {
+                peer.command(media::Command::Source { op: media::OpId(stream.peer_op().0), source });
+            }
+        }
+    }
+
+    /// Removes a stream and disconnects it from the audio of its leg and of the bridged leg.
+    pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
+        let io = self.legs.get_mut(&leg)?;
+        let stream = io.streams.remove(&id)?;
+        io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
+        if stream.plays {
+            io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
+            let peer = io.bridged_with.and_then(|peer| self.legs.get(&peer));
+            if let Some(peer) = peer {
+                peer.command(media::Command::Unsource { op: media::OpId(stream.peer_op().0) });
+            }
+        }
+        Some(stream)
+    }
+}
+
+fn law_of(leg: &LegInfo) -> media::g711::Law {
+    if leg.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu }
+}
