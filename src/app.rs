@@ -40,6 +40,7 @@ use tandem_routing::phones::{self, Phones};
 use tandem_routing::{Routing, trunk};
 use tandem_runtime::app::{App, Reload, Reloaded};
 use tandem_runtime::conferences::Conferences;
+use tandem_runtime::conversation::Conversations;
 use tandem_runtime::followers::Followers;
 use tandem_runtime::notify;
 use tandem_runtime::registry::Calls;
@@ -257,6 +258,15 @@ impl Server {
         let deliveries = Deliveries::new(store.clone(), client.clone(), sealer, WEBHOOKS_AT_A_TIME);
         let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
         let stream_buffer = Duration::from_secs(config.streams.buffer_seconds.into());
+        let audio = AudioRoom::new(client.clone(), Arc::clone(&voice), Arc::clone(&stored_media));
+        let conversations = Conversations::new(
+            agents,
+            client.clone(),
+            audio.clone(),
+            Arc::clone(&recogniser),
+            Arc::clone(&timings),
+            config.streams.idle(),
+        );
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -264,11 +274,11 @@ impl Server {
             media: media::Engine::start(config.media)?,
             store: store.clone(),
             client: client.clone(),
-            audio: AudioRoom::new(client.clone(), Arc::clone(&voice), Arc::clone(&stored_media)),
+            audio,
             stored_media,
             voice,
             recogniser,
-            agents: Current::new(agents),
+            conversations: Arc::new(conversations),
             streams: Streams::new(client.clone(), Arc::clone(&timings), stream_buffer, config.streams.idle()),
             stream_idle: config.streams.idle(),
             public_url: Arc::clone(&public_url),
@@ -447,7 +457,8 @@ impl Server {
         services.routing.set(routing(&config, phones, holdings, &self.accounts));
         services.stir.set(stir);
         services.siprec.set(Connectors::new(config.siprec.clone()));
-        services.agents.set(Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?);
+        let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
+        services.conversations.agents.set(agents);
         services.ice.set(config.ice.clone());
         services.client.set_origins(Origins::new(config.origins.clone()));
         LOG.configure(&config.log.level).map_err(|why| anyhow!("log.level: {why}"))?;

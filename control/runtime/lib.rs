@@ -4,7 +4,7 @@
 pub mod app;
 mod call_task;
 pub mod conferences;
-mod conversation;
+pub mod conversation;
 pub mod document;
 mod dtmf;
 pub mod followers;

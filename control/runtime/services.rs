@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::conversation::Conversations;
 use tandem_accounts::Accounts;
-use tandem_agent::Agents;
 use tandem_audio::AudioRoom;
 use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
@@ -58,8 +58,8 @@ pub struct Services {
     pub voice: Arc<Voice>,
     /// Speech to text.
     pub recogniser: Arc<Recogniser>,
-    /// The voice agents of the configuration.
-    pub agents: Current<Agents>,
+    /// The conversations of callers with applications and agents.
+    pub conversations: Arc<Conversations>,
     /// The media streams to and from applications.
     pub streams: Streams,
     /// Time without a sign of life after which the WebSocket of a stream is closed; `None` for no limit.
