@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::conversation::Conversations;
 use tandem_accounts::Accounts;
 use tandem_audio::AudioRoom;
 use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
 use tandem_call::leg::LegInfo;
+use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
 use tandem_history::feed::Feed;
 use tandem_history::recordings::RecordingFiles;

@@ -65,13 +65,14 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 27] = [
+const CONTROL: [&str; 28] = [
     "accounts",
     "agent",
     "audio",
     "causes",
     "clock",
     "console",
+    "conversations",
     "dialect",
     "gateway",
     "history",

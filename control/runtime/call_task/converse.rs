@@ -11,12 +11,12 @@ use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::SendDigits;
 use tandem_call::stream::CallOver;
 use tandem_clock as clock;
+use tandem_conversations::{ConversationCall, ConversationUpdate, NewConversation};
 use tandem_history::event_log::Line;
 use tandem_media as media;
 use tokio::sync::oneshot;
 
 use super::CallTask;
-use crate::conversation::{ConversationCall, ConversationUpdate, NewConversation};
 use crate::inbox::{Inbox, Message};
 
 /// Duration of a digit that an application sends.

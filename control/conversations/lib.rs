@@ -6,9 +6,10 @@
 //!   peer ◄───prompts─ talk ◄──marks, digits, recognised words──── recogniser ◄──────── tap ◄──── caller
 //! ```
 //!
-//! The task asks its call for the media ([`ConversationUpdate::Ready`]) and reports how the conversation ended. The state is bounded
-//! by what `talk` lets wait. The task logs what was recognised and said, and the time that each turn took, in the
-//! call's log (`conversation/notes.rs`).
+//! The task asks its call for the media ([`ConversationUpdate::Ready`]) and reports how the conversation ended. The state
+//! is bounded by what `talk` lets wait. The task logs what was recognised and said, and the time that each turn took, in
+//! the call's log (`notes.rs`).
+#![forbid(unsafe_code)]
 
 mod backend;
 mod notes;
