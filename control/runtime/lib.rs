@@ -4,7 +4,6 @@
 pub mod app;
 mod call_task;
 pub mod conferences;
-pub mod document;
 mod dtmf;
 pub mod followers;
 mod inbox;

@@ -65,7 +65,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 28] = [
+const CONTROL: [&str; 29] = [
     "accounts",
     "agent",
     "audio",
@@ -74,6 +74,7 @@ const CONTROL: [&str; 28] = [
     "console",
     "conversations",
     "dialect",
+    "documents",
     "gateway",
     "history",
     "http",

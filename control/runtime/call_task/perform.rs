@@ -17,6 +17,7 @@ use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
 use tandem_causes::{NO_PHONE, NO_TRUNK};
 use tandem_clock as clock;
 use tandem_dialect::{Context, ReportedError};
+use tandem_documents as documents;
 use tandem_history::event_log::Line;
 use tandem_media as media;
 use tandem_metrics::timings::Timing;
@@ -27,7 +28,6 @@ use tandem_sip as sip;
 use tandem_streams::StreamHandle;
 
 use super::CallTask;
-use crate::document;
 use crate::dtmf;
 use crate::inbox::Message;
 use crate::leg::{self, LegIo, OutgoingCall};
@@ -448,9 +448,9 @@ impl CallTask {
             }
             let request_id = rand::random();
             let (client, dialects) = (&services.client, &services.dialects);
-            let asker = document::Asker { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
+            let asker = documents::Asker { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
             // The call may be over: then this is its last request, and nothing takes the result.
-            let done = document::fetch(asker, &fetch, &context, &script).await;
+            let done = documents::fetch(asker, &fetch, &context, &script).await;
             for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
                 services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
             }

@@ -15,13 +15,13 @@ use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Wait, Warning};
 use tandem_clock as clock;
 use tandem_dialect::{self as dialect, Context};
+use tandem_documents::{self as documents, Asker, ScriptSlot};
 use tandem_http::CookieJar;
 use tandem_media as media;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Conferences;
-use crate::document::{self, Asker, ScriptSlot};
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 
@@ -182,7 +182,7 @@ impl Announcer {
             id: rand::random(),
         };
         // A conference document is only a list of sounds, without a script.
-        let done = document::fetch(asker, &fetch, &context, &ScriptSlot::default()).await;
+        let done = documents::fetch(asker, &fetch, &context, &ScriptSlot::default()).await;
         self.note("webhook", done.line);
         match done.result {
             Ok(program) => Ok(program),
