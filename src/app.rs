@@ -40,7 +40,7 @@ use tandem_routing::number_pool::NumberPool;
 use tandem_routing::phones::{self, Phones};
 use tandem_routing::{Routing, trunk};
 use tandem_runtime::app::{App, Reload, Reloaded};
-use tandem_runtime::conferences::Conferences;
+use tandem_runtime::conferences::{ConferenceServices, Conferences};
 use tandem_runtime::followers::Followers;
 use tandem_runtime::notify;
 use tandem_runtime::registry::Calls;
@@ -267,11 +267,26 @@ impl Server {
             Arc::clone(&timings),
             config.streams.idle(),
         );
+        let media = media::Engine::start(config.media)?;
+        let fetches = TaskTracker::new();
+        let conferences = Conferences::new(ConferenceServices {
+            accounts: Arc::clone(&accounts),
+            dialects: dialects.clone(),
+            media: media.clone(),
+            store: store.clone(),
+            client: client.clone(),
+            audio: audio.clone(),
+            stream_idle: config.streams.idle(),
+            public_url: Arc::clone(&public_url),
+            recordings: recordings.clone(),
+            deliveries: deliveries.clone(),
+            tasks: fetches.clone(),
+        });
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
             routing: Current::new(routing(&in_force, Arc::clone(&phones), holdings, &accounts)),
-            media: media::Engine::start(config.media)?,
+            media,
             store: store.clone(),
             client: client.clone(),
             audio,
@@ -280,19 +295,18 @@ impl Server {
             recogniser,
             conversations: Arc::new(conversations),
             streams: Streams::new(client.clone(), Arc::clone(&timings), stream_buffer, config.streams.idle()),
-            stream_idle: config.streams.idle(),
             public_url: Arc::clone(&public_url),
             recordings,
             ice: Current::new(config.ice),
             siprec: Current::new(Connectors::new(config.siprec)),
             stir: Current::new(stir),
-            conferences: Conferences::default(),
+            conferences,
             queues: Queues::load(&store).await.context("queues")?,
             channels: Channels::default(),
             feed: Feed::default(),
             followers: Followers::default(),
             counters: Counters::new(BUILD, timings),
-            fetches: TaskTracker::new(),
+            fetches,
             sip: Arc::new(sip.handle()),
             deliveries: deliveries.clone(),
             reading_phones: Mutex::default(),

@@ -98,7 +98,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             }
         }
     }
-    recovered.conferences = conferences::recover(services, last_alive).await?;
+    recovered.conferences = conferences::recover(&services.conferences, last_alive).await?;
     recovered.adopted = adopt_recordings(services, stopped).await?;
     store.flush().await?;
     Ok(recovered)

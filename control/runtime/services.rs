@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tandem_accounts::Accounts;
 use tandem_audio::AudioRoom;
@@ -62,8 +61,6 @@ pub struct Services {
     pub conversations: Arc<Conversations>,
     /// The media streams to and from applications.
     pub streams: Streams,
-    /// Time without a sign of life after which the WebSocket of a stream is closed; `None` for no limit.
-    pub stream_idle: Option<Duration>,
     /// Base URL of this server for others, without a trailing slash.
     pub public_url: Arc<str>,
     /// Folder and format of recordings.

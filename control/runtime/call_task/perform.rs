@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::address::Address;
-use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, OpId, RecordingId};
@@ -213,37 +212,6 @@ impl CallTask {
             let end = RecordingEnd::Failed("no audio path".into());
             let nothing = Duration::ZERO;
             self.found_out(leg, LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
-        }
-    }
-
-    fn confer(&mut self, leg: LegId, participation: &Participation) {
-        let Some(info) = self.call.leg(leg).cloned() else { return };
-        let Some(io) = self.legs.get_mut(&leg) else { return };
-        let seat = match io.seat.take_if(|seat| seat.is_in(&participation.conference)) {
-            Some(seat) => {
-                seat.change(participation);
-                Ok(seat)
-            }
-            None => self.services.conferences.join(&self.services, &info, participation, self.inbox.clone()),
-        };
-        let taken = match seat {
-            Ok(seat) => {
-                let command = seat.command(participation);
-                io.seat = Some(seat);
-                io.command(command)
-            }
-            Err((Some(refused), why)) => {
-                self.warn(leg, ReportedError::Conference(refused), &why);
-                false
-            }
-            Err((None, why)) => {
-                let (call, conference) = (self.call.id(), &participation.conference);
-                tracing::warn!(%call, %leg, %conference, why, "conference not joined: the media engine has no room for it");
-                false
-            }
-        };
-        if !taken {
-            self.found_out(leg, LegEvent::ConferenceRefused);
         }
     }
 
