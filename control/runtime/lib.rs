@@ -3,7 +3,6 @@
 
 pub mod app;
 mod call_task;
-pub mod conferences;
 mod dtmf;
 pub mod followers;
 mod inbox;

@@ -8,6 +8,7 @@ use tandem_audio::AudioRoom;
 use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
 use tandem_call::leg::LegInfo;
+use tandem_conferences::Conferences;
 use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
 use tandem_history::feed::Feed;
@@ -32,7 +33,6 @@ use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
-use crate::conferences::Conferences;
 use crate::followers::Followers;
 
 /// The services that calls use. One instance for the server.

@@ -7,10 +7,10 @@ use tandem_call::id::LegId;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Warning;
 use tandem_clock as clock;
+use tandem_conferences::ParticipantCall;
 use tandem_dialect::ReportedError;
 
 use super::CallTask;
-use crate::conferences::ParticipantCall;
 use crate::inbox::{Inbox, Message};
 
 /// The call of a participant: passes the conference's reports to the inbox.

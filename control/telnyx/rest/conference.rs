@@ -15,11 +15,11 @@ use tandem_call::conference::{Beep, Change, Coaching, ConferenceSettings, Partic
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::program::instruction::{AudioSource, Wait};
 use tandem_call::supervision::SupervisorRole;
+use tandem_conferences::history::{self, ConferenceFilter};
+use tandem_conferences::{NoSeat, ReservedSeat};
 use tandem_history::query::Page;
 use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_runtime::app::App;
-use tandem_runtime::conferences::history::{self, ConferenceFilter};
-use tandem_runtime::conferences::seat::{NoSeat, Seat};
 use tandem_store::StoreFailed;
 
 use super::action::Action;
@@ -358,7 +358,7 @@ pub(super) fn seat(
     account: &Account,
     parameters: Parameters<'_>,
     call: &mut NewCall,
-) -> Result<Option<Seat>, ApiError> {
+) -> Result<Option<ReservedSeat>, ApiError> {
     if parameters.get("conference_config").is_none() {
         return Ok(None);
     }

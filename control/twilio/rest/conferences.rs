@@ -22,9 +22,9 @@ use tandem_call::id::CallId;
 use tandem_call::program::instruction::{Conference, Instruction, Program, Wait};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
 use tandem_call::stream::StreamSpec;
+use tandem_conferences::NoSeat;
+use tandem_conferences::history::{self, ConferenceFilter};
 use tandem_history::query::RecordingFilter;
-use tandem_runtime::conferences::history::{self, ConferenceFilter};
-use tandem_runtime::conferences::seat::NoSeat;
 use tandem_runtime::services::Services;
 
 use super::super::error::ApiError;

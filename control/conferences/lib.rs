@@ -11,11 +11,12 @@
 //! ```
 //!
 //! One lock guards all conferences. It is held only to update state and to send commands, never across a wait.
+#![forbid(unsafe_code)]
 
 mod announcer;
 mod event_publisher;
 pub mod history;
-pub mod seat;
+mod seat;
 mod stream;
 
 use std::collections::HashMap;
@@ -54,6 +55,7 @@ use tokio_util::task::TaskTracker;
 
 use announcer::Announcer;
 use event_publisher::EventPublisher;
+pub use seat::{NoSeat, ReservedSeat};
 
 /// How long a conference that a request has opened waits for its first participant.
 const UNUSED: Duration = Duration::from_secs(5 * 60);

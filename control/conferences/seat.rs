@@ -27,12 +27,12 @@ pub enum NoSeat {
 }
 
 /// A reserved place in a conference, for a leg that is yet to be called. Dropping it gives the place up.
-pub struct Seat {
+pub struct ReservedSeat {
     reservation: Reservation,
     participation: Participation,
 }
 
-impl Seat {
+impl ReservedSeat {
     /// The id of the conference.
     pub fn conference(&self) -> ConferenceId {
         self.reservation.id()
@@ -65,14 +65,14 @@ impl Seat {
 
 impl Conferences {
     /// Reserves a seat in the conference with this name, which is opened if there is none.
-    pub fn seat(&self, wanted: ConferenceSpec<'_>, participation: Participation) -> Result<Seat, NoSeat> {
+    pub fn seat(&self, wanted: ConferenceSpec<'_>, participation: Participation) -> Result<ReservedSeat, NoSeat> {
         let account = wanted.account;
         let reservation = self.reserve(wanted).map_err(NoSeat::NoRoom)?;
         self.admits(reservation.id(), &participation).map_err(NoSeat::Refused)?;
         if let Some(coaching) = &participation.coach {
             self.may_coach(account, reservation.id(), coaching)?;
         }
-        Ok(Seat { reservation, participation })
+        Ok(ReservedSeat { reservation, participation })
     }
 
     /// Checks that the participants to be coached are present and not on hold.
